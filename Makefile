@@ -1,0 +1,41 @@
+# What a newcomer types. `make demo` and `make test` set everything up by themselves.
+PYTHON ?= python3.11
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+WORKERS ?= 2
+
+.PHONY: demo test test-all lint bench clean help
+
+help:
+	@echo "make demo       start everything, fill three days, go on live (ONCE=1: stop after the first pass;"
+	@echo "                EXCHANGE=binance: the real public API)"
+	@echo "make test       lint, then the tests        make test-all   and the long fault matrices"
+	@echo "make lint       ruff, mypy, import-linter   make bench      the benchmarks, one JSON line a figure"
+	@echo "make clean      remove the environment and the demo's data"
+
+$(INSTALLED): setup.cfg constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+demo: $(INSTALLED)
+	@$(BIN)/pipeline-assets demo $(if $(ONCE),--once) $(if $(EXCHANGE),--exchange $(EXCHANGE))
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test: lint
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup -m "not matrix"
+
+test-all: lint
+	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+
+bench: $(INSTALLED)
+	$(BIN)/python -m pipeline_assets_tests.benchmarks
+
+clean:
+	rm -rf $(VENV) .pipeline build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
