@@ -1,0 +1,1 @@
+"""Pure functions over candle frames: no I/O, no Dagster, no clock. A quant's part of the tree."""

@@ -1,0 +1,74 @@
+"""Windows: which span an object covers, what is closed, what a tick has to read.
+
+No frames here (gaps.py, cleaning.py) and no object keys (resources/candle_objects.py).
+"""
+
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, time, timedelta
+
+from pipeline_assets.market.interval import DAY, Interval
+
+HOUR = timedelta(hours=1)
+
+
+@dataclass(frozen=True, order=True)
+class Window:
+    """A span of open times, UTC: `start` included, `end` excluded."""
+
+    start: datetime
+    end: datetime
+
+    def __post_init__(self) -> None:
+        """Refuse a span that is empty, reversed or without a zone."""
+        if self.start.tzinfo is None or self.end.tzinfo is None:
+            raise ValueError(f"A window needs aware datetimes, got {self.start!r} and {self.end!r}")
+        if self.end <= self.start:
+            raise ValueError(f"A window must end after it starts, got {self.start} to {self.end}")
+
+    def candles(self, interval: Interval) -> int:
+        """How many open times of `interval` the window holds."""
+        return (self.end - self.start) // interval.span
+
+
+def day_window(day: date) -> Window:
+    """The window of a whole UTC day."""
+    start = datetime.combine(day, time(), tzinfo=UTC)
+    return Window(start, start + DAY)
+
+
+def newest_closed(interval: Interval, server_time: datetime, settle: timedelta) -> datetime:
+    """The open time of the newest candle that counts as closed.
+
+    A candle is closed when `server_time >= close_time + settle`, where the close time is one
+    millisecond before the next open time (Binance's kline field 6).
+    """
+    return interval.floor(server_time - settle + timedelta(milliseconds=1)) - interval.span
+
+
+def object_window(interval: Interval, moment: datetime, *, finished: bool) -> Window:
+    """The window of the object that holds the candle with open time `moment`.
+
+    15m and 1h have one object a day. 1m has one a day once the day is finished (sealed), and one
+    an hour while it is open, so that a tick rewrites an hour and not a day.
+    """
+    if finished or interval is not Interval.ONE_MINUTE:
+        return day_window(moment.date())
+    start = moment.replace(minute=0, second=0, microsecond=0)
+    return Window(start, start + HOUR)
+
+
+def tick_window(interval: Interval, newest: datetime, newest_stored: datetime | None) -> Window:
+    """What a tick reads for one symbol: from the oldest due object window to the newest candle.
+
+    Due are the object window of the newest closed candle, that of the candle two before it if the
+    same day holds it (the hour just ended is read once more, since its last candle may have been
+    short), and all windows of the open day since `newest_stored`. With `newest_stored` None the
+    symbol has nothing of this day, and the whole open day is due.
+    """
+    day_start = day_window(newest.date()).start
+    since = [newest, max(newest - 2 * interval.span, day_start)]
+    since.append(
+        day_start if newest_stored is None else max(newest_stored + interval.span, day_start)
+    )
+    start = object_window(interval, min(since), finished=False).start
+    return Window(start, newest + interval.span)

@@ -1,0 +1,88 @@
+"""Frames for the tests of market: rows that are right unless a test says otherwise. No tests here."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import orjson
+import polars as pl
+import pytest
+
+from pipeline_assets.market.candles import CANDLE_COLUMNS, RAW_COLUMNS, candle_schema, raw_schema
+from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
+
+MARKET_DATA = Path(__file__).resolve().parents[2].parent / "shared" / "market_data"
+DAY_START = datetime(2026, 10, 25, tzinfo=UTC)
+
+
+def market_data(name: str) -> Path:
+    path = MARKET_DATA / name
+    if not path.exists():
+        pytest.skip(f"the recorded market data are not here: {path.name}")
+    return path
+
+
+def raw_row(
+    open_time: datetime = DAY_START,
+    interval: Interval = Interval.ONE_MINUTE,
+    symbol: str = "BTCUSDT",
+    **changes: Any,
+) -> dict[str, Any]:
+    start = to_milliseconds(open_time)
+    row = {
+        "symbol": symbol,
+        "open_time": start,
+        "open": "100.10",
+        "high": "101.00",
+        "low": "99.5",
+        "close": "100.20",
+        "volume": "12.500",
+        "close_time": start + {"1m": 60_000, "15m": 900_000, "1h": 3_600_000}[interval] - 1,
+        "quote_volume": "1251.25000",
+        "trades": 31,
+        "taker_buy_volume": "6.250",
+        "taker_buy_quote_volume": "625.6250",
+        "ignore": "0",
+    }
+    return row | changes
+
+
+def raw_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    return pl.DataFrame(rows, schema=raw_schema(), orient="row")
+
+
+def reply_body(rows: list[dict[str, Any]]) -> bytes:
+    return orjson.dumps([[row[name] for name in RAW_COLUMNS[1:]] for row in rows])
+
+
+def raw_of(candles: pl.DataFrame) -> pl.DataFrame:
+    """What the exchange would have to send for these candles."""
+    rows = [
+        {name: str(value) if isinstance(value, float) else value for name, value in row.items()}
+        | {
+            "open_time": to_milliseconds(row["open_time"]),
+            "close_time": to_milliseconds(row["close_time"]),
+            "ignore": "0",
+        }
+        for row in candles.to_dicts()
+    ]
+    return raw_frame(rows)
+
+
+def candle_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
+    """Candles from rows of `raw_row`, by Python's own arithmetic."""
+    typed = [
+        {
+            name: float(value) if isinstance(value, str) and name != "symbol" else value
+            for name, value in row.items()
+        }
+        | {
+            "open_time": from_milliseconds(row["open_time"]),
+            "close_time": from_milliseconds(row["close_time"]),
+        }
+        for row in rows
+    ]
+    columns = [[row[name] for name in CANDLE_COLUMNS] for row in typed]
+    return pl.DataFrame(columns, schema=candle_schema(), orient="row")
