@@ -1,0 +1,154 @@
+"""The command line of the replay exchange: options in, a running server out."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from pipeline_assets.local.exchange.candles import CandleSource
+
+
+@click.command()
+@click.option("--port", default=28080, show_default=True, help="Port on 127.0.0.1; 0: a free one.")
+@click.option(
+    "--symbols",
+    default="30",
+    show_default=True,
+    help="How many USDT perpetuals (up to 4938), or their names: BTCUSDT,ETHUSDT.",
+)
+@click.option("--seed", default=1, show_default=True, help="Seed of the synthetic candles.")
+@click.option(
+    "--candles",
+    type=click.Path(exists=True, file_okay=False, path_type=Path),
+    help="Serve your own Parquet files below this directory, named SYMBOL-INTERVAL-….parquet.",
+)
+@click.option(
+    "--clock",
+    default="real",
+    show_default=True,
+    help="real, offset:SECONDS, start:ISO (runs from there), stepped:ISO (moved by /control/clock).",
+)
+@click.option(
+    "--weight-limit", default=2400, show_default=True, help="Request weight a minute; 0: no limit."
+)
+@click.option(
+    "--ban-after", default=100, show_default=True, help="Refused calls a minute before a ban."
+)
+@click.option("--ban-seconds", default=120, show_default=True, help="Length of the first ban.")
+@click.option(
+    "--listed",
+    multiple=True,
+    metavar="SYMBOL=ISO",
+    help="List a symbol at this moment (UTC) instead. May be repeated.",
+)
+@click.option(
+    "--outage",
+    multiple=True,
+    metavar="START/END[/SYMBOL,…]",
+    help="A span without candles, for all symbols or some. May be repeated.",
+)
+@click.option(
+    "--faults",
+    default="{}",
+    metavar="JSON",
+    help='Faults from the start, e.g. \'{"http_500": 0.05, "seed": 7}\'; see faults.py.',
+)
+@click.option("--json", "as_json", is_flag=True, help="Print where it listens as one JSON line.")
+def exchange(  # noqa: PLR0913, PLR0917 - one parameter an option is click's way
+    port: int,
+    symbols: str,
+    seed: int,
+    candles: Path | None,
+    clock: str,
+    weight_limit: int,
+    ban_after: int,
+    ban_seconds: int,
+    listed: tuple[str, ...],
+    outage: tuple[str, ...],
+    faults: str,
+    as_json: bool,
+) -> None:
+    """Serve the Binance USD-M futures REST interface with candles of your own or made-up ones.
+
+    Point python-binance at it by setting FUTURES_URL to the address that is printed. What it
+    stands at is at /control/state.
+    """
+    import asyncio
+    import json
+
+    from pipeline_assets.local.exchange.clock import ExchangeClock
+    from pipeline_assets.local.exchange.faults import FaultPlan, Faults
+    from pipeline_assets.local.exchange.market import Market, Outage
+    from pipeline_assets.local.exchange.server import Exchange, serve
+    from pipeline_assets.local.exchange.weights import WeightBudget
+
+    try:
+        source: CandleSource = (
+            parquet_source(candles) if candles else synthetic_source(symbols, seed, listed)
+        )
+        served = Exchange(
+            Market(source, [Outage.parse(text) for text in outage]),
+            ExchangeClock.parse(clock),
+            WeightBudget(weight_limit, ban_after, ban_seconds),
+            FaultPlan(Faults.parse(json.loads(faults))),
+        )
+    except ValueError as error:
+        raise click.ClickException(str(error)) from error
+
+    def ready(bound: int) -> None:
+        url = f"http://127.0.0.1:{bound}/fapi"
+        told = {"url": url, "port": bound, "symbols": len(source.contracts), "clock": clock}
+        text = f"Replay exchange: {url} ({told['symbols']} symbols, clock {clock})"
+        click.echo(json.dumps(told) if as_json else text)
+        sys.stdout.flush()
+
+    try:
+        asyncio.run(serve(served, port, ready))
+    except OSError as error:
+        raise click.ClickException(
+            f"Port {port} on 127.0.0.1 cannot be had ({error.strerror}): "
+            "stop what listens there, or choose another by --port"
+        ) from error
+
+
+def synthetic_source(symbols: str, seed: int, listed: tuple[str, ...]) -> "CandleSource":
+    """Made-up candles of the catalogue's contracts.
+
+    Raises:
+        ValueError: a number or name of symbols, or a listing, that cannot be.
+    """
+    from dataclasses import replace
+
+    from pipeline_assets.local.exchange.catalogue import catalogue
+    from pipeline_assets.local.exchange.moments import parse_moment
+    from pipeline_assets.local.exchange.synthetic import SyntheticCandles
+
+    names = [name.strip() for name in symbols.split(",") if name.strip()]
+    contracts = catalogue(int(symbols) if symbols.isdecimal() else names)
+    for text in listed:
+        symbol, _, moment = text.partition("=")
+        if symbol not in contracts:
+            raise ValueError(f"--listed {text!r} names no symbol of this exchange: use SYMBOL=ISO")
+        contracts[symbol] = replace(contracts[symbol], onboard_ms=parse_moment(moment))
+    return SyntheticCandles(contracts, seed)
+
+
+def parquet_source(directory: Path) -> "CandleSource":
+    """A person's files; what they lack is told on standard error.
+
+    Raises:
+        ValueError: there are no candle files.
+    """
+    from pipeline_assets.local.exchange.moments import format_moment
+    from pipeline_assets.local.exchange.parquet import ParquetCandles
+
+    source = ParquetCandles(directory)
+    for name, columns in source.absent_columns().items():
+        click.echo(f"{name}: absent and served as 0: {', '.join(columns)}", err=True)
+    for name, reason in source.skipped.items():
+        click.echo(f"{name}: left out, {reason}", err=True)
+    newest = format_moment(source.newest_ms())
+    click.echo(f"The newest candle ends {newest}; --clock start:{newest} goes there", err=True)
+    return source

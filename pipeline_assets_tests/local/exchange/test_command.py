@@ -1,0 +1,39 @@
+"""The command line: what a person gets who types something wrong."""
+
+import socket
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline_assets.local.exchange.command import exchange
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--clock", "yesterday"], "no clock 'yesterday'"),
+        (["--clock", "stepped:soon"], "use real, offset:SECONDS"),
+        (["--symbols", "BTCEUR"], "must end in USDT"),
+        (["--symbols", "99999"], "at most"),
+        (["--outage", "2026-11-20"], "outage '2026-11-20' cannot be read"),
+        (["--outage", "2026-11-20/2026-11-19"], "must end after it starts"),
+        (["--listed", "NOPEUSDT=2026-11-20"], "names no symbol"),
+        (["--faults", '{"http_999": 1}'], "no fault 'http_999'"),
+        (["--faults", "http_500"], "Expecting value"),
+    ],
+)
+def test_a_wrong_option_is_named(arguments, message):
+    result = CliRunner().invoke(exchange, ["--port", "0", *arguments])
+    assert result.exit_code == 1
+    assert message in result.output
+
+
+def test_a_port_that_is_taken_is_named():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        result = CliRunner().invoke(exchange, ["--port", str(port)])
+    assert result.exit_code == 1
+    assert f"Port {port} on 127.0.0.1 cannot be had" in result.output
+    assert "--port" in result.output
