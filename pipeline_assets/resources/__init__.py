@@ -1,0 +1,1 @@
+"""One module per outside system. What is computed from data does not belong here, but in market."""

@@ -1,0 +1,251 @@
+"""The request weight that all processes at one address may spend, in Redis, and who goes first.
+
+What a request weighs, and what to do while none is left, is the exchange client's part.
+"""
+
+from dataclasses import dataclass
+from enum import IntEnum
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pipeline_assets.resources.redis_client import connect, explained, script
+
+if TYPE_CHECKING:
+    import redis
+
+    from pipeline_assets.market.interval import Interval
+    from pipeline_assets.settings import RedisSettings
+
+_MINUTE_MS = 60_000
+# At the turn of the minute the exchange's clock may be a little behind the estimate of it, and its
+# counter of the old minute still full: whoever waited comes back this much later.
+_AFTER_THE_TURN_MS = 250
+_SECONDS_MINUTE_KEPT = 600
+_PERIODS_EXPECTED = 3  # how many missed ticks it takes until nobody leaves room for them any more
+_SECONDS_DEMAND_KEPT = 86_400
+_LONGEST_BAN_SECONDS = 3 * 86_400  # Binance: an IP ban lasts from two minutes to three days
+
+
+class WeightBudgetError(Exception):
+    """Redis failed, so no weight may be spent. The message names the address and what to do."""
+
+
+class Priority(IntEnum):
+    """Who goes first when weight is short: the greater goes before the smaller."""
+
+    BACKFILL = 0
+    SEALING = 1
+    TICK_OTHER = 2
+    TICK_1M = 3
+
+
+@dataclass(frozen=True)
+class Grant:
+    """The answer to a reservation.
+
+    `weight` may be spent in the minute of the `now_ms` it was reserved at, and not later. If it is
+    less than was wanted, `wait_ms` is how long to wait before asking for the rest, else 0.
+    """
+
+    weight: int
+    wait_ms: int
+
+
+@dataclass(frozen=True)
+class WeightUse:
+    """How a minute stands: `used` of `capacity` weight, blocked for `blocked_ms` more (0: not)."""
+
+    used: int
+    capacity: int
+    blocked_ms: int
+
+
+class WeightBudget:
+    """One budget for an egress address, shared by every process that uses the same Redis.
+
+    The exchange counts weight by UTC minute, so this does. All times are the exchange's, in
+    milliseconds since the epoch. Connects on first use; safe to share between threads.
+
+    Invariants: what is granted in a minute never exceeds `limit - margin`, counting what the
+    exchange said was used; and a priority never takes what a higher one is owed in that minute.
+    Owed is the greater of
+
+    * what the higher one still wanted when it last asked, in this minute or the one before;
+    * what its ticks are expected to use (`expect`) and have not taken yet. It counts in the minute
+      that begins a tick's period and in the following one, because a full hour of a large universe
+      does not fit into one; at other times a 15m or 1h tick holds nobody back.
+
+    So a backfill has the whole capacity when no tick runs, the capacity less one 1m tick in most
+    minutes, and what is left, perhaps nothing, at a quarter hour.
+
+    A process that dies takes its grant with it until the minute ends: less is spent, never more.
+    """
+
+    def __init__(
+        self,
+        settings: "RedisSettings",
+        egress: str,
+        limit: int,
+        margin: int,
+        client: "redis.Redis | redis.RedisCluster | None" = None,
+    ) -> None:
+        """One budget.
+
+        Args:
+            settings: where Redis is.
+            egress: names the address from which the exchange is called, and the exchange.
+            limit: the weight that the exchange allows a minute (2,400 on USD-M futures).
+            margin: how much of it is never granted.
+            client: a connection of one's own, such as a cluster's.
+
+        Raises:
+            ValueError: the margin leaves nothing of the limit, or `egress` holds a brace.
+        """
+        if not 0 <= margin < limit:
+            raise ValueError(
+                f"The weight margin {margin} must be at least 0 and less than the limit {limit}: "
+                "set PIPELINE_BINANCE__WEIGHT_MARGIN lower"
+            )
+        if not egress or "{" in egress or "}" in egress:
+            raise ValueError(f"The egress address {egress!r} must be a name without braces")
+        self.capacity = limit - margin
+        self._settings = settings
+        self._given_client = client
+        self._scripts: dict[str, Any] = {}
+        # The braces are part of the key: a cluster then keeps all of a budget on one node.
+        self._prefix = f"weight:{{{egress}}}:"
+
+    def reserve(
+        self, priority: Priority, wanted: int, now_ms: int, minimum: int = 1, *, later: int = 0
+    ) -> Grant:
+        """Reserve as much of `wanted` weight as there is for `priority` in the minute of `now_ms`.
+
+        One atomic step. Not idempotent: repeated after a lost answer it reserves again, which
+        errs on the safe side.
+
+        Args:
+            priority: whose weight it is.
+            wanted: the most that is of use now; more than a minute's capacity is no error.
+            now_ms: the exchange's time.
+            minimum: the least that is of use, such as one request's weight; less is not granted.
+            later: what the caller will want after this, which lower priorities then leave alone in
+                this minute and the next. Without it, work that asks in small steps would share the
+                budget with lower priorities, step by step.
+
+        Raises:
+            ValueError: `minimum` is below 1, above `wanted`, or above a minute's capacity, so that
+                waiting would never end.
+            WeightBudgetError: Redis failed; nothing may be sent.
+        """
+        if not 1 <= minimum <= wanted:
+            raise ValueError(f"Cannot reserve {wanted} weight, or {minimum} at least")
+        if minimum > self.capacity:
+            raise ValueError(
+                f"{minimum} weight at once is more than the {self.capacity} a minute allows: lower "
+                "PIPELINE_BINANCE__CONCURRENCY or the weight margin"
+            )
+        minute = now_ms // _MINUTE_MS
+        granted, blocked_until = self._run(
+            "reserve_weight",
+            keys=[
+                self._minute_key(minute),
+                self._minute_key(minute - 1),
+                self._demand,
+                self._block,
+            ],
+            args=[
+                now_ms,
+                int(priority),
+                wanted,
+                minimum,
+                later,
+                self.capacity,
+                int(max(Priority)),
+                _SECONDS_MINUTE_KEPT,
+            ],
+        )
+        if granted == wanted:
+            return Grant(granted, 0)
+        next_minute = (minute + 1) * _MINUTE_MS + _AFTER_THE_TURN_MS
+        return Grant(granted, (blocked_until or next_minute) - now_ms)
+
+    def expect(self, priority: Priority, interval: "Interval", weight: int, now_ms: int) -> None:
+        """Say that each tick of `interval` uses `weight`, so that lower priorities leave room.
+
+        To be called by every tick, with what it takes in the ordinary course (one request a
+        symbol), not with what it takes to catch up. It holds for three periods after it was last
+        said, and a smaller weight replaces a greater only then. Safe to repeat.
+
+        Raises:
+            WeightBudgetError: Redis failed.
+        """
+        period = interval.milliseconds // _MINUTE_MS
+        self._run(
+            "expect_weight",
+            keys=[self._demand],
+            args=[
+                f"{int(priority)}:{period}",
+                weight,
+                now_ms // _MINUTE_MS,
+                _PERIODS_EXPECTED * period,
+                _SECONDS_DEMAND_KEPT,
+            ],
+        )
+
+    def correct(self, minute_ms: int, used_weight: int) -> None:
+        """Take over the exchange's count (`X-MBX-USED-WEIGHT-1M`) where it is above this budget's.
+
+        `minute_ms` is any moment of the minute in which the request was reserved. Only to be called
+        when the reply came in that same minute: at the turn of a minute nobody can tell which of
+        the two the header counts. Safe to repeat, in any order: the greatest count stays.
+
+        Raises:
+            WeightBudgetError: Redis failed.
+        """
+        self._run(
+            "correct_weight",
+            keys=[self._minute_key(minute_ms // _MINUTE_MS)],
+            args=[used_weight, _SECONDS_MINUTE_KEPT],
+        )
+
+    def block_until(self, until_ms: int) -> None:
+        """Keep every process from reserving until then, after 429 or 418, as Retry-After says.
+
+        Safe to repeat, in any order: the latest moment stays.
+
+        Raises:
+            WeightBudgetError: Redis failed.
+        """
+        self._run("block_weight", keys=[self._block], args=[until_ms, _LONGEST_BAN_SECONDS])
+
+    def use(self, now_ms: int) -> WeightUse:
+        """How the minute of `now_ms` stands, for a person to see.
+
+        Raises:
+            WeightBudgetError: Redis failed.
+        """
+        with explained(self._settings, WeightBudgetError):
+            used = self._client.hget(self._minute_key(now_ms // _MINUTE_MS), "used")
+            until = self._client.get(self._block)
+        return WeightUse(int(used or 0), self.capacity, max(int(until or 0) - now_ms, 0))
+
+    @property
+    def _demand(self) -> str:
+        return self._prefix + "expected"
+
+    @property
+    def _block(self) -> str:
+        return self._prefix + "blocked_until"
+
+    def _minute_key(self, minute: int) -> str:
+        return f"{self._prefix}minute:{minute}"
+
+    @cached_property
+    def _client(self) -> Any:
+        return connect(self._settings) if self._given_client is None else self._given_client
+
+    def _run(self, name: str, keys: list[str], args: list[str | int]) -> Any:
+        with explained(self._settings, WeightBudgetError):
+            if name not in self._scripts:
+                self._scripts[name] = self._client.register_script(script(name))
+            return self._scripts[name](keys=keys, args=args)

@@ -1,0 +1,427 @@
+"""The request-weight budget that all processes share, against a real Redis server."""
+
+import itertools
+import multiprocessing
+from collections import Counter
+from concurrent.futures import ProcessPoolExecutor
+from datetime import UTC, datetime
+
+import pytest
+import redis
+from hypothesis import HealthCheck, assume, given, settings
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources.weight_budget import (
+    Grant,
+    Priority,
+    WeightBudget,
+    WeightBudgetError,
+    WeightUse,
+)
+from pipeline_assets.settings import RedisSettings
+from pipeline_assets_tests.fixtures.redis import RedisServer
+
+MINUTE = 60_000
+NOON = int(datetime(2026, 10, 25, 12, tzinfo=UTC).timestamp() * 1000)
+ORDINARY = NOON + 7 * MINUTE  # a minute in which neither a quarter nor an hour begins
+LIMIT, MARGIN, CAPACITY = 2400, 60, 2340
+TICKS = (
+    (Priority.TICK_1M, Interval.ONE_MINUTE),
+    (Priority.TICK_OTHER, Interval.FIFTEEN_MINUTES),
+    (Priority.TICK_OTHER, Interval.ONE_HOUR),
+)
+with_server = settings(
+    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture
+def server(redis_server, redis_url) -> RedisServer:
+    return redis_server
+
+
+def budget_of(server: RedisServer, egress: str = "203.0.113.7") -> WeightBudget:
+    return WeightBudget(server.settings(), egress, LIMIT, MARGIN)
+
+
+@pytest.fixture
+def budget(server) -> WeightBudget:
+    return budget_of(server)
+
+
+def test_an_empty_minute_gives_what_is_wanted(budget):
+    assert budget.reserve(Priority.BACKFILL, 500, ORDINARY) == Grant(500, 0)
+    assert budget.use(ORDINARY) == WeightUse(500, CAPACITY, 0)
+
+
+def test_without_ticks_a_backfill_has_the_whole_minute_and_waits_for_the_next(budget):
+    now = ORDINARY + 20_000
+    assert budget.reserve(Priority.BACKFILL, 3000, now) == Grant(CAPACITY, 40_250)
+    assert budget.reserve(Priority.BACKFILL, 660, now + 5) == Grant(0, 40_245)
+    assert budget.reserve(Priority.BACKFILL, 660, now + 40_250) == Grant(660, 0)
+
+
+def test_less_than_one_request_is_not_granted(budget):
+    budget.reserve(Priority.BACKFILL, CAPACITY - 1, ORDINARY)
+    assert budget.reserve(Priority.BACKFILL, 10, ORDINARY, 2).weight == 0
+    assert budget.reserve(Priority.BACKFILL, 10, ORDINARY, 1).weight == 1
+
+
+def test_two_addresses_have_budgets_of_their_own(server, budget):
+    budget.reserve(Priority.TICK_1M, CAPACITY, ORDINARY)
+    other = budget_of(server, "203.0.113.8")
+    assert other.reserve(Priority.TICK_1M, CAPACITY, ORDINARY) == Grant(CAPACITY, 0)
+
+
+def test_every_key_of_a_budget_carries_its_address_in_braces_and_expires(server, budget):
+    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
+    budget.reserve(Priority.TICK_1M, 900, ORDINARY)
+    budget.correct(ORDINARY + MINUTE, 5)
+    budget.block_until(ORDINARY)
+    client = server.client()
+    keys = client.keys()
+    assert len(keys) == 4
+    assert all(key.startswith("weight:{203.0.113.7}:") for key in keys)
+    assert all(client.ttl(key) > 0 for key in keys)
+
+
+@pytest.mark.parametrize(("wanted", "minimum"), [(0, 1), (5, 6), (5, 0), (9000, CAPACITY + 1)])
+def test_a_reservation_that_could_never_be_met_is_refused_at_once(budget, wanted, minimum):
+    with pytest.raises(ValueError, match="weight"):
+        budget.reserve(Priority.BACKFILL, wanted, ORDINARY, minimum)
+
+
+@pytest.mark.parametrize(
+    ("egress", "margin", "problem"),
+    [("", 60, "egress"), ("a}b", 60, "egress"), ("a", 2400, "margin"), ("a", -1, "margin")],
+)
+def test_a_budget_that_cannot_work_is_refused_at_once(egress, margin, problem):
+    with pytest.raises(ValueError, match=problem):
+        WeightBudget(RedisServer(None).settings(), egress, LIMIT, margin)
+
+
+# What the exchange says
+
+
+def test_what_others_spent_at_this_address_is_not_granted_again(budget):
+    budget.reserve(Priority.TICK_1M, 100, ORDINARY)
+    budget.correct(ORDINARY + 30_000, 1340)
+    assert budget.reserve(Priority.TICK_1M, CAPACITY, ORDINARY + 40_000).weight == 1000
+
+
+def test_a_late_and_smaller_count_gives_nothing_back(budget):
+    budget.reserve(Priority.TICK_1M, 1340, ORDINARY)
+    budget.correct(ORDINARY, 2000)
+    budget.correct(ORDINARY, 3)
+    assert budget.reserve(Priority.TICK_1M, CAPACITY, ORDINARY).weight == 340
+
+
+def test_a_count_of_one_minute_says_nothing_of_the_next(budget):
+    budget.correct(ORDINARY + 59_999, 2400)
+    assert budget.reserve(Priority.TICK_1M, 1, ORDINARY + 59_999).weight == 0
+    assert budget.reserve(Priority.TICK_1M, CAPACITY, ORDINARY + 60_000) == Grant(CAPACITY, 0)
+
+
+@pytest.mark.parametrize("order", itertools.permutations([30_000, 200_000, 90_000]))
+def test_a_block_holds_every_process_until_the_latest_moment_told(server, budget, order):
+    for wait in order:
+        budget.block_until(ORDINARY + wait)
+    elsewhere = budget_of(server)
+    for after in (0, 120_000, 199_999):
+        for priority in Priority:
+            waits = elsewhere.reserve(priority, 10, ORDINARY + after)
+            assert waits == Grant(0, 200_000 - after)
+    assert elsewhere.use(ORDINARY) == WeightUse(0, CAPACITY, 200_000)
+    assert elsewhere.reserve(Priority.BACKFILL, 10, ORDINARY + 200_000) == Grant(10, 0)
+
+
+# Who goes first
+
+
+def test_room_is_left_for_an_expected_tick_until_it_has_taken_it(budget):
+    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
+    assert budget.reserve(Priority.BACKFILL, 5000, ORDINARY).weight == CAPACITY - 900
+    assert budget.reserve(Priority.TICK_1M, 500, ORDINARY) == Grant(500, 0)
+    assert budget.reserve(Priority.BACKFILL, 5000, ORDINARY).weight == 0
+    assert budget.reserve(Priority.TICK_1M, 400, ORDINARY) == Grant(400, 0)
+    assert budget.use(ORDINARY).used == CAPACITY
+
+
+def test_what_a_tick_has_taken_is_not_kept_for_it_a_second_time(budget):
+    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
+    budget.reserve(Priority.TICK_1M, 900, ORDINARY)
+    assert budget.reserve(Priority.BACKFILL, 5000, ORDINARY).weight == CAPACITY - 900
+
+
+def test_a_tick_that_no_longer_runs_is_left_no_room_after_three_periods(budget):
+    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
+    room = [
+        budget.reserve(Priority.BACKFILL, 5000, ORDINARY + minute * MINUTE).weight
+        for minute in range(5)
+    ]
+    assert room == [1440, 1440, 1440, 1440, 2340]
+
+
+def test_quarter_and_hour_ticks_are_left_room_only_when_they_are_due(budget):
+    before = NOON - 60 * MINUTE
+    budget.expect(Priority.TICK_OTHER, Interval.FIFTEEN_MINUTES, 900, before)
+    budget.expect(Priority.TICK_OTHER, Interval.ONE_HOUR, 400, before)
+    due = {
+        minute: CAPACITY - budget.reserve(Priority.SEALING, 5000, NOON + minute * MINUTE).weight
+        for minute in range(-2, 32)
+    }
+    kept = {minute: weight for minute, weight in due.items() if weight}
+    # The 15m demand was said 60 minutes before noon and lapses after 45.
+    assert kept == {0: 400, 1: 400}
+    budget.expect(Priority.TICK_OTHER, Interval.FIFTEEN_MINUTES, 900, NOON + 31 * MINUTE)
+    for minute, free in [(44, 2340), (45, 1440), (46, 1440), (47, 2340), (60, 1040), (61, 1040)]:
+        assert budget.reserve(Priority.BACKFILL, 5000, NOON + minute * MINUTE).weight == free
+
+
+def test_ticks_of_equal_priority_do_not_hold_each_other_back(budget):
+    budget.expect(Priority.TICK_OTHER, Interval.ONE_HOUR, 2000, NOON)
+    assert budget.reserve(Priority.TICK_OTHER, 900, NOON) == Grant(900, 0)
+
+
+def test_a_hand_started_tick_of_two_symbols_does_not_take_the_others_room_away(budget):
+    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
+    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 2, ORDINARY)
+    assert budget.reserve(Priority.BACKFILL, 5000, ORDINARY).weight == CAPACITY - 900
+    later = ORDINARY + 4 * MINUTE
+    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 2, later)
+    assert budget.reserve(Priority.BACKFILL, 5000, later).weight == CAPACITY - 2
+
+
+def test_what_a_sealing_was_refused_goes_before_the_backfill_in_the_next_minute(budget):
+    budget.reserve(Priority.BACKFILL, 2000, ORDINARY)
+    assert budget.reserve(Priority.SEALING, 1340, ORDINARY).weight == 340
+    following = ORDINARY + MINUTE
+    assert budget.reserve(Priority.BACKFILL, 5000, following).weight == CAPACITY - 1000
+    assert budget.reserve(Priority.SEALING, 1000, following) == Grant(1000, 0)
+
+
+def test_what_one_is_owed_is_not_forgotten_when_another_of_its_priority_asks(budget):
+    budget.reserve(Priority.BACKFILL, CAPACITY, ORDINARY)
+    budget.reserve(Priority.SEALING, 1000, ORDINARY)
+    following = ORDINARY + MINUTE
+    budget.reserve(Priority.SEALING, 10, following)
+    assert budget.reserve(Priority.BACKFILL, 5000, following).weight == CAPACITY - 1000
+
+
+def test_what_was_refused_is_kept_for_no_longer_than_the_next_minute(budget):
+    budget.reserve(Priority.SEALING, CAPACITY + 500, ORDINARY)
+    after = ORDINARY + 2 * MINUTE
+    assert budget.reserve(Priority.BACKFILL, 5000, after).weight == CAPACITY
+
+
+def test_work_in_small_steps_that_says_what_comes_goes_before_lower_work(budget):
+    left, sealing = 3000, Counter()
+    backfill: Counter[int] = Counter()
+    for minute in range(3):
+        now = ORDINARY + minute * MINUTE
+        for _ in range(200):
+            backfill[minute] += budget.reserve(Priority.BACKFILL, 20, now).weight
+            if left:
+                taken = budget.reserve(Priority.SEALING, 20, now, later=left - 20).weight
+                left, sealing[minute] = left - taken, sealing[minute] + taken
+    assert sealing == {0: CAPACITY - 20, 1: 3000 - CAPACITY + 20}
+    assert backfill == {0: 20, 1: CAPACITY - sealing[1], 2: CAPACITY}
+
+
+demand = st.integers(1, 900)
+step = st.tuples(
+    st.sampled_from(Priority), st.integers(1, 3000), st.integers(1, 20), st.integers(0, 500)
+)
+
+
+@with_server
+@given(st.lists(st.tuples(st.integers(0, 2), step, st.none() | st.integers(0, 2400)), max_size=30))
+def test_no_order_of_anybodys_reservations_spends_more_than_the_capacity(server, budget, steps):
+    server.client().flushall()
+    minute, granted, said = 0, Counter(), Counter()
+    for forward, (priority, wanted, minimum, later), header in steps:
+        minute += forward
+        now = NOON + minute * MINUTE
+        if header is not None:
+            budget.correct(now, header)
+            said[minute] = max(said[minute], header)
+        budget.expect(*TICKS[minute % 3], wanted, now)
+        before = max(granted[minute], said[minute])
+        grant = budget.reserve(priority, wanted, now, min(minimum, wanted), later=later)
+        assert grant.weight in range(wanted + 1)
+        assert grant.weight == 0 or before + grant.weight <= CAPACITY
+        assert (grant.wait_ms > 0) == (grant.weight < wanted)
+        granted[minute] += grant.weight
+    assert all(total <= CAPACITY for total in granted.values())
+
+
+@with_server
+@given(
+    demands=st.tuples(demand, demand, demand),
+    minute=st.builds(
+        lambda quarter, into: 15 * quarter + into, st.integers(0, 8), st.integers(0, 2)
+    ),
+    steps=st.lists(step, max_size=15),
+    data=st.data(),
+)
+def test_an_expected_tick_gets_its_weight_whatever_lower_ones_ask_before(
+    server, budget, demands, minute, steps, data
+):
+    server.client().flushall()
+    now = NOON + minute * MINUTE
+    for (priority, interval), weight in zip(TICKS, demands, strict=True):
+        budget.expect(priority, interval, weight, now)
+    lower_than = data.draw(st.sampled_from([Priority.TICK_1M, Priority.TICK_OTHER]))
+    for priority, wanted, minimum, later in steps:
+        if priority < lower_than:
+            budget.reserve(priority, wanted, now, min(minimum, wanted), later=later)
+    if lower_than == Priority.TICK_1M:
+        assert budget.reserve(Priority.TICK_1M, demands[0], now) == Grant(demands[0], 0)
+        return
+    due = [
+        (interval, weight)
+        for (_, interval), weight in zip(TICKS[1:], demands[1:], strict=True)
+        if minute % {Interval.FIFTEEN_MINUTES: 15, Interval.ONE_HOUR: 60}[interval] < 2
+    ]
+    assume(due and sum(weight for _, weight in due) + demands[0] <= CAPACITY)
+    for _, weight in due:
+        assert budget.reserve(Priority.TICK_OTHER, weight, now) == Grant(weight, 0)
+    assert budget.reserve(Priority.TICK_1M, demands[0], now) == Grant(demands[0], 0)
+
+
+# The full hour of a large universe
+
+
+class Work:
+    """Somebody who needs `left` weight, asks for a batch at a time and waits as told."""
+
+    def __init__(self, name: str, priority: Priority, left: int, start: int, batch: int) -> None:
+        self.name, self.priority, self.left, self.batch = name, priority, left, batch
+        self.asks_at = self.start = start
+        self.done_at = 0
+
+    def ask(self, budget: WeightBudget, spent: Counter) -> None:
+        now = self.asks_at
+        wanted = min(self.left, self.batch)
+        grant = budget.reserve(self.priority, wanted, now, later=self.left - wanted)
+        self.left -= grant.weight
+        spent[self.name, (now - NOON) // MINUTE] += grant.weight
+        self.asks_at = now + max(grant.wait_ms, 1)
+        if not self.left:
+            self.done_at = now
+
+
+def run(budget: WeightBudget, work: list[Work], until: int) -> Counter:
+    """Let everybody ask in the order of time, and of the list where it is the same."""
+    spent: Counter = Counter()
+    while waiting := [one for one in work if one.left and one.asks_at < until]:
+        min(waiting, key=lambda one: one.asks_at).ask(budget, spent)
+    return spent
+
+
+@pytest.mark.parametrize("batch", [900, 250])
+@pytest.mark.parametrize("lower_first", [True, False])
+@pytest.mark.parametrize("order", itertools.permutations(range(3)))
+def test_at_a_full_hour_of_900_symbols_the_minute_tick_is_served_at_once(
+    budget, order, lower_first, batch
+):
+    start = NOON + 2_000
+    for priority, interval in TICKS:
+        budget.expect(priority, interval, 900, start - interval.milliseconds)
+    budget.expect(*TICKS[0], 900, start)
+    other_ticks = [
+        Work("15m", Priority.TICK_OTHER, 900, start, batch),
+        Work("1h", Priority.TICK_OTHER, 900, start, batch),
+    ]
+    lower = [
+        Work("backfill", Priority.BACKFILL, 100_000, NOON, batch),
+        Work("seal", Priority.SEALING, 500, start, batch),
+    ]
+    ticks = [Work("1m", Priority.TICK_1M, 900, start + k * MINUTE, batch) for k in range(4)]
+    at_the_hour = [[*other_ticks, ticks[0]][k] for k in order]
+    work = [*lower, *at_the_hour] if lower_first else [*at_the_hour, *lower]
+    spent = run(budget, work + ticks[1:], NOON + 4 * MINUTE)
+
+    for tick in ticks:
+        assert tick.done_at - tick.start < 10, "a minute tick had to wait"
+    by_minute: Counter = Counter()
+    for (_, minute), weight in spent.items():
+        by_minute[minute] += weight
+    assert max(by_minute.values()) <= CAPACITY
+    for one in (*other_ticks, lower[1]):
+        assert one.left == 0, f"{one.name} did not end"
+        assert one.done_at < NOON + 2 * MINUTE, f"{one.name} took more than two minutes"
+    # Nothing is wasted: once the large ticks are over, the backfill fills every minute.
+    assert [by_minute[minute] for minute in range(4)] == [CAPACITY] * 4
+
+
+# Many processes
+
+
+def _take_all(url: str, name: str, step: int) -> int:
+    """In a process of its own: once all are ready, take weight until there is none."""
+    budget = WeightBudget(RedisSettings(url=url), "203.0.113.7", LIMIT, MARGIN)
+    gate = redis.Redis.from_url(url, socket_timeout=None)
+    gate.rpush("ready", name)
+    gate.blpop(["go"], timeout=60)
+    taken = 0
+    while granted := budget.reserve(Priority[name], step, ORDINARY).weight:
+        taken += granted
+    return taken
+
+
+def test_processes_that_race_spend_exactly_the_capacity(server, budget):
+    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
+    gate = server.client()
+    # Forked, not spawned: four imports of pytest and hypothesis take longer than all other tests.
+    with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("fork")) as processes:
+        running = [
+            processes.submit(_take_all, server.url, name, step)
+            for name, step in [("BACKFILL", 7), ("SEALING", 3)] * 2
+        ]
+        assert all(gate.blpop(["ready"], timeout=60) for _ in running)
+        gate.rpush("go", *range(len(running)))
+        taken = [one.result() for one in running]
+    assert sum(taken) == CAPACITY - 900
+    assert budget.reserve(Priority.TICK_1M, 900, ORDINARY) == Grant(900, 0)
+
+
+def test_a_budget_works_through_the_client_of_a_cluster(redis_cluster):
+    server, client = redis_cluster
+    budget = WeightBudget(server.settings(), "203.0.113.7", LIMIT, MARGIN, client)
+    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
+    budget.correct(ORDINARY, 1000)
+    assert budget.reserve(Priority.BACKFILL, 5000, ORDINARY).weight == CAPACITY - 900 - 1000
+    budget.block_until(ORDINARY + 5)
+    assert budget.use(ORDINARY) == WeightUse(CAPACITY - 900, CAPACITY, 5)
+
+
+# Redis in trouble
+
+
+def test_while_redis_is_down_nothing_is_granted_and_afterwards_the_count_goes_on(own_redis_server):
+    budget = budget_of(own_redis_server)
+    budget.reserve(Priority.TICK_1M, 900, ORDINARY)
+    own_redis_server.kill()
+    for call in (
+        lambda: budget.reserve(Priority.TICK_1M, 1, ORDINARY),
+        lambda: budget.expect(*TICKS[0], 1, ORDINARY),
+        lambda: budget.correct(ORDINARY, 1),
+        lambda: budget.block_until(ORDINARY),
+        lambda: budget.use(ORDINARY),
+    ):
+        with pytest.raises(WeightBudgetError, match=own_redis_server.url):
+            call()
+    own_redis_server.start()
+    assert budget.reserve(Priority.TICK_1M, CAPACITY, ORDINARY).weight == CAPACITY - 900
+
+
+def test_refused_credentials_name_the_setting_and_no_secret(tmp_path):
+    with RedisServer(tmp_path, SecretStr("the-real-secret")) as server:
+        settings = server.settings(password=SecretStr("guessed-secret"))
+        budget = WeightBudget(settings, "203.0.113.7", LIMIT, MARGIN)
+        with pytest.raises(WeightBudgetError, match="PIPELINE_REDIS__PASSWORD") as caught:
+            budget.reserve(Priority.TICK_1M, 1, ORDINARY)
+    assert "secret" not in str(caught.value)
