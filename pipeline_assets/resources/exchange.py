@@ -1,0 +1,326 @@
+"""The exchange as the assets see it: its time, its universe, and the candles of many symbols.
+
+How one request is sent, repeated and paid for does not belong here (exchange_requests.py), nor what
+the replies mean (market/replies.py) or which windows are due (market/windows.py).
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+
+from pipeline_assets.market.interval import Interval, from_milliseconds
+from pipeline_assets.market.windows import Window
+from pipeline_assets.resources.exchange_requests import (
+    ExchangeBannedError,
+    ExchangeError,
+    ExchangeRequests,
+    ExchangeUnreachableError,
+    weight_of,
+)
+from pipeline_assets.resources.universe import Listing, read_listings
+
+if TYPE_CHECKING:
+    from pipeline_assets.resources.weight_budget import Priority, WeightBudget
+    from pipeline_assets.settings import BinanceSettings
+
+__all__ = [
+    "BACKFILL_PATIENCE",
+    "TICK_PATIENCE",
+    "ExchangeBannedError",
+    "ExchangeClient",
+    "ExchangeError",
+    "ExchangeUnreachableError",
+    "Fetched",
+    "pages",
+]
+
+T = TypeVar("T")
+
+# How long an exchange that does not answer is borne. The next tick heals what a tick missed; nobody
+# repeats a backfill, so it outlasts an outage of some minutes.
+TICK_PATIENCE = timedelta(seconds=15)
+BACKFILL_PATIENCE = timedelta(minutes=5)
+
+_SMALL_PAGE, _LARGE_PAGE = 99, 499  # most rows for weight 1 and for weight 2; 499 is the best a row
+
+
+@dataclass(frozen=True)
+class Fetched:
+    """What came of one symbol.
+
+    Attributes:
+        symbol: as it was asked for.
+        window: as it was asked for.
+        replies: the bodies as received, in the order of time, or nothing if there is an error. The
+            replies of a window in which the symbol did not exist are empty lists (`[]`).
+        error: why this symbol could not be fetched. The others are unharmed.
+    """
+
+    symbol: str
+    window: Window
+    replies: list[bytes]
+    error: ExchangeError | None = None
+
+
+@dataclass
+class _Job:
+    """A symbol that is being fetched."""
+
+    symbol: str
+    window: Window
+    replies: list[bytes]
+    missing: int
+    error: ExchangeError | None = None
+
+    def result(self) -> Fetched:
+        return Fetched(self.symbol, self.window, [] if self.error else self.replies, self.error)
+
+
+@dataclass(frozen=True)
+class _Page:
+    job: _Job
+    number: int
+    window: Window
+    limit: int
+
+
+@dataclass
+class _Batch:
+    """All that one call of `klines` fetches: `pages` is shared by the workers, in order.
+
+    A symbol takes a place in `room` with its first page, and the caller gives it back by taking the
+    result, so a slow caller holds up the fetching instead of filling the memory.
+    """
+
+    interval: Interval
+    pages: Iterator[_Page]
+    room: asyncio.Semaphore
+    on_progress: Callable[[int], None] | None
+    results: "SimpleQueue[Fetched | BaseException]" = field(default_factory=SimpleQueue)
+
+
+def pages(interval: Interval, window: Window) -> list[tuple[Window, int]]:
+    """The requests that read `window` for the least weight: (window, limit) in the order of time.
+
+    499 rows cost weight 2 and 99 cost 1, so a window of at most 99 candles is one request of
+    weight 1, and a longer one is pages of 499 with what is left over as the last. Asking for all
+    the rows of a weight costs nothing and leaves room for candles off the grid (seen after
+    outages).
+
+    Raises:
+        ValueError: the window does not begin and end on the interval's grid.
+    """
+    if interval.floor(window.start) != window.start or interval.floor(window.end) != window.end:
+        raise ValueError(f"{window.start} to {window.end} is not on the grid of {interval.value}")
+    step = _LARGE_PAGE * interval.span
+    found = []
+    start = window.start
+    while start < window.end:
+        page = Window(start, min(start + step, window.end))
+        small = page.candles(interval) <= _SMALL_PAGE
+        found.append((page, _SMALL_PAGE if small else _LARGE_PAGE))
+        start = page.end
+    return found
+
+
+class ExchangeClient:
+    """A connection to the exchange for code that is not asynchronous; a context manager.
+
+    An event loop runs in a thread of its own from entering to leaving: requests go on and time-outs
+    stay true while the caller works on what it has got.
+
+    Args:
+        settings: address, concurrency, time-out and retries.
+        budget: the weight that all processes at this address share.
+        priority: whose weight this is.
+        patience: how long an exchange that does not answer is borne; TICK_PATIENCE or
+            BACKFILL_PATIENCE.
+        sleep: how to wait, in seconds.
+        monotonic: a clock in seconds that only goes forward.
+    """
+
+    def __init__(
+        self,
+        settings: "BinanceSettings",
+        budget: "WeightBudget",
+        priority: "Priority",
+        patience: timedelta = TICK_PATIENCE,
+        *,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        monotonic: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._concurrency = settings.concurrency
+        self._requests = ExchangeRequests(
+            settings,
+            budget,
+            priority,
+            patience.total_seconds(),
+            sleep=sleep,
+            monotonic=monotonic,
+        )
+        self._loop = asyncio.new_event_loop()
+        self._thread = Thread(target=self._loop.run_forever, name="exchange", daemon=True)
+
+    def __enter__(self) -> Self:
+        """Start the loop and open the connection pool; nothing is sent."""
+        self._thread.start()
+        try:
+            self._call(self._requests.__aenter__())
+        except BaseException:
+            self._stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Cancel what is under way and close the connections."""
+        try:
+            self._call(_cancel_all())
+            self._call(self._requests.__aexit__())
+            self._call(self._loop.shutdown_default_executor())
+        finally:
+            self._stop()
+
+    @property
+    def weight_spent(self) -> int:
+        """The weight of everything sent so far, repeated requests included."""
+        return self._requests.weight.spent
+
+    def server_time(self) -> datetime:
+        """The exchange's time now, UTC. From here on weight is counted in the exchange's minutes.
+
+        Raises:
+            ExchangeUnreachableError: no answer within the patience.
+        """
+        return from_milliseconds(self._call(self._requests.server_time()))
+
+    def universe(self) -> list[Listing]:
+        """Everything that the exchange lists (`universe.trading_symbols` picks the universe).
+
+        Raises:
+            ExchangeUnreachableError: no answer within the patience.
+        """
+        return read_listings(self._call(self._requests.exchange_info()))
+
+    def klines(
+        self,
+        interval: Interval,
+        windows: Mapping[str, Window],
+        on_progress: Callable[[int], None] | None = None,
+    ) -> Iterator[Fetched]:
+        """Fetch all candles of each symbol's window, many at once, each symbol as it completes.
+
+        The replies hold what the exchange has in the window, an unclosed candle too if the window
+        reaches that far: callers end windows at the newest closed candle (market.windows). Reading
+        changes nothing, so it may be repeated at will.
+
+        Args:
+            interval: of the candles.
+            windows: by symbol; begin and end on the interval's grid.
+            on_progress: is called with the number of candles in each page, from another thread.
+
+        Yields:
+            One `Fetched` a symbol, in the order of completion.
+
+        Raises:
+            ValueError: a window is off the grid.
+            ExchangeUnreachableError: the exchange answers nobody for longer than the patience.
+            ExchangeBannedError: this address may send nothing for more than five minutes.
+        """
+        jobs = [_plan(interval, symbol, window) for symbol, window in windows.items()]
+        batch = _Batch(
+            interval,
+            (page for job in jobs for page in job),
+            asyncio.Semaphore(2 * self._concurrency),
+            on_progress,
+        )
+        weight = sum(weight_of(page.limit) for job in jobs for page in job)
+        task = self._call(self._begin(batch, weight))
+        try:
+            for _ in jobs:
+                result = batch.results.get()
+                if isinstance(result, BaseException):
+                    raise result
+                self._loop.call_soon_threadsafe(batch.room.release)
+                yield result
+        finally:
+            if self._loop.is_running():
+                self._call(_cancel(task))
+
+    async def _begin(self, batch: _Batch, weight: int) -> "asyncio.Task[None]":
+        if not self._requests.clock.measured:
+            await self._requests.server_time()
+        self._requests.weight.expected = weight
+        return asyncio.create_task(self._fetch(batch))
+
+    async def _fetch(self, batch: _Batch) -> None:
+        """Run the workers; hand the first failure that is not one symbol's own to the caller."""
+        try:
+            async with asyncio.TaskGroup() as group:
+                for _ in range(self._concurrency):
+                    group.create_task(self._work(batch))
+        except BaseExceptionGroup as failures:
+            batch.results.put(failures.exceptions[0])
+        finally:
+            self._requests.weight.expected = 0
+
+    async def _work(self, batch: _Batch) -> None:
+        for page in batch.pages:
+            job = page.job
+            if page.number == 0:
+                await batch.room.acquire()
+            if job.error is None:
+                await self._read(batch, page)
+            job.missing -= 1
+            if job.missing == 0:
+                batch.results.put(job.result())
+
+    async def _read(self, batch: _Batch, page: _Page) -> None:
+        try:
+            body, rows = await self._requests.klines(
+                page.job.symbol, batch.interval, page.window, page.limit
+            )
+        except (ExchangeUnreachableError, ExchangeBannedError):
+            raise
+        except ExchangeError as error:
+            page.job.error = error
+        else:
+            page.job.replies[page.number] = body
+            if batch.on_progress is not None:
+                batch.on_progress(rows)
+
+    def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
+        """Run a coroutine in the loop's thread and wait for it."""
+        future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
+        try:
+            return future.result()
+        except BaseException:
+            future.cancel()  # Dagster interrupts a step by raising in this thread
+            raise
+
+    def _stop(self) -> None:
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join()
+        self._loop.close()
+
+
+def _plan(interval: Interval, symbol: str, window: Window) -> list[_Page]:
+    parts = pages(interval, window)
+    job = _Job(symbol, window, [b""] * len(parts), len(parts))
+    return [_Page(job, number, part, limit) for number, (part, limit) in enumerate(parts)]
+
+
+async def _cancel(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.wait([task])
+
+
+async def _cancel_all() -> None:
+    tasks = asyncio.all_tasks() - {asyncio.current_task()}
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)

@@ -1,0 +1,52 @@
+"""The exchange as a Dagster resource: clients by priority, all under one weight budget. What a client
+does is in exchange.py.
+"""
+
+from datetime import datetime, timedelta
+from functools import cached_property
+from urllib.parse import urlsplit
+
+from pipeline_assets.market.interval import Interval, to_milliseconds
+from pipeline_assets.resources.exchange import BACKFILL_PATIENCE, TICK_PATIENCE, ExchangeClient
+from pipeline_assets.resources.weight_budget import Priority, WeightBudget
+from pipeline_assets.settings import Settings
+
+
+class Exchange:
+    """Makes clients of the exchange in the settings; nothing is connected before one is used."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._binance = settings.binance
+        self._redis = settings.redis
+
+    @property
+    def settle(self) -> timedelta:
+        """How long after its close time a candle counts as closed."""
+        return self._binance.settle
+
+    @cached_property
+    def budget(self) -> WeightBudget:
+        """The weight that every process behind this address shares."""
+        return WeightBudget(
+            self._redis,
+            urlsplit(self._binance.rest_url).netloc,
+            self._binance.weight_limit,
+            self._binance.weight_margin,
+        )
+
+    def client(self, priority: Priority, *, patient: bool) -> ExchangeClient:
+        """A client to enter as a context.
+
+        Args:
+            priority: whose weight it spends.
+            patient: whether to outlast an outage of minutes, as nobody repeats a backfill; a tick
+                gives up soon, and the next one heals what it missed.
+        """
+        patience = BACKFILL_PATIENCE if patient else TICK_PATIENCE
+        return ExchangeClient(self._binance, self.budget, priority, patience)
+
+    def expect_tick(
+        self, priority: Priority, interval: Interval, weight: int, server_time: datetime
+    ) -> None:
+        """Make others leave room for the next ticks of this interval, each of this weight."""
+        self.budget.expect(priority, interval, weight, to_milliseconds(server_time))

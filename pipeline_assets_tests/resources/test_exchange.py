@@ -1,0 +1,537 @@
+"""The exchange client against a real replay exchange and a real Redis, through python-binance.
+
+Nothing waits: time passes when the client waits, for the exchange and for the client alike.
+"""
+
+import asyncio
+import json
+import subprocess
+import sys
+import urllib.parse
+import urllib.request
+from datetime import UTC, datetime, timedelta
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline_assets.market.interval import EPOCH, Interval, to_milliseconds
+from pipeline_assets.market.windows import Window, day_window
+from pipeline_assets.resources.exchange import (
+    BACKFILL_PATIENCE,
+    TICK_PATIENCE,
+    ExchangeBannedError,
+    ExchangeClient,
+    ExchangeError,
+    ExchangeUnreachableError,
+    pages,
+)
+from pipeline_assets.resources.exchange_requests import ExchangeClock, WeightAllowance
+from pipeline_assets.resources.universe import trading_symbols
+from pipeline_assets.resources.weight_budget import Priority, WeightBudget, WeightBudgetError
+from pipeline_assets.settings import BinanceSettings, RedisSettings
+from pipeline_assets_tests.fixtures.exchange import START, SYMBOLS, start_exchange
+from pipeline_assets_tests.fixtures.redis import free_port
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+HOUR = Window(NOON - timedelta(hours=1), NOON)
+TRADING = ["BTCUSDT", "ETHUSDT", "币安人生USDT", "1000PEPEUSDT", "雪球USDT"]
+ONE_MINUTE = Interval.ONE_MINUTE
+
+
+class Time:
+    """Time that passes by waiting only, for the client and, if it has one, for the exchange."""
+
+    def __init__(self, exchange=None):
+        self.exchange = exchange
+        self.now = 1000.0
+        self.waits = []
+        self.then = lambda: None
+
+    async def sleep(self, seconds):
+        self.waits.append(seconds)
+        self.now += seconds
+        if self.exchange is not None:
+            self.exchange.advance(seconds)
+        self.then()
+        await asyncio.sleep(0)
+
+    def monotonic(self):
+        return self.now
+
+
+@pytest.fixture
+def budget(redis_server, redis_url):
+    return WeightBudget(redis_server.settings(), "test", limit=2400, margin=60)
+
+
+@pytest.fixture
+def clock(exchange):
+    return Time(exchange)
+
+
+@pytest.fixture
+def client(exchange, budget, clock):
+    """How to make a client of the exchange that waits by `clock`."""
+
+    def make(*, patience=BACKFILL_PATIENCE, budget=budget, priority=Priority.TICK_1M, **changes):
+        return ExchangeClient(
+            BinanceSettings.model_validate({"rest_url": address(exchange)} | changes),
+            budget,
+            priority,
+            patience,
+            sleep=clock.sleep,
+            monotonic=clock.monotonic,
+        )
+
+    return make
+
+
+def address(exchange):
+    return exchange.url.removesuffix("/fapi")
+
+
+def truth(exchange, symbol, interval, window):
+    """What the exchange itself says, asked past the client."""
+    rows, start = [], to_milliseconds(window.start)
+    while True:
+        query = urllib.parse.urlencode(
+            {
+                "symbol": symbol,
+                "interval": interval.value,
+                "startTime": start,
+                "endTime": to_milliseconds(window.end) - 1,
+                "limit": 1500,
+            }
+        )
+        with urllib.request.urlopen(f"{exchange.url}/v1/klines?{query}", timeout=30) as response:
+            page = json.load(response)
+        rows += page
+        if len(page) < 1500:
+            return rows
+        start = page[-1][0] + 1
+
+
+def rows_of(fetched):
+    assert fetched.error is None
+    return [row for reply in fetched.replies for row in json.loads(reply)]
+
+
+def fetch(client, windows, interval=ONE_MINUTE):
+    """All results by symbol, the client opened and closed around it."""
+    with client:
+        return {fetched.symbol: fetched for fetched in client.klines(interval, windows)}
+
+
+def used(exchange):
+    return sum(exchange.state()["weight"]["used"].values())
+
+
+def klines_answers(exchange):
+    return exchange.state()["requests"].get("/fapi/v1/klines", {})
+
+
+def assert_all_true(exchange, fetched, window, interval=ONE_MINUTE):
+    exchange.faults()
+    for symbol, result in fetched.items():
+        assert rows_of(result) == truth(exchange, symbol, interval, window)
+
+
+# Pages and weight
+
+
+@pytest.mark.parametrize(
+    ("candles", "requests", "weight"),
+    [
+        (1, 1, 1),
+        (98, 1, 1),
+        (99, 1, 1),
+        (100, 1, 2),
+        (499, 1, 2),
+        (500, 2, 3),
+        (598, 2, 3),
+        (599, 2, 4),
+        (998, 2, 4),
+        (1440, 3, 6),
+    ],
+)
+def test_a_window_is_read_whole_in_order_for_the_least_weight(
+    exchange, client, candles, requests, weight
+):
+    window = Window(NOON - timedelta(minutes=candles), NOON)
+    reader = client()
+    fetched = fetch(reader, {"BTCUSDT": window})["BTCUSDT"]
+
+    assert len(rows_of(fetched)) == candles
+    assert klines_answers(exchange) == {"200": requests}
+    asked_the_time = 1
+    assert used(exchange) == weight + asked_the_time == reader.weight_spent
+    assert rows_of(fetched) == truth(exchange, "BTCUSDT", ONE_MINUTE, window)
+
+
+def least_weight(candles):
+    """The least weight by trying every split, with the limits and weights that Binance documents."""
+    least = [0]
+    for count in range(1, candles + 1):
+        costs = ((99, 1), (499, 2), (1000, 5), (1500, 10))
+        least.append(min(least[max(count - limit, 0)] + cost for limit, cost in costs))
+    return least[candles]
+
+
+@settings(deadline=None)
+@given(
+    interval=st.sampled_from(Interval),
+    first=st.integers(20_000_000, 29_000_000),
+    candles=st.integers(1, 3000),
+)
+def test_pages_cover_the_window_once_for_the_least_weight(interval, first, candles):
+    start = interval.floor(EPOCH + timedelta(minutes=first))
+    window = Window(start, start + candles * interval.span)
+    found = pages(interval, window)
+
+    moments = [
+        page.start + number * interval.span
+        for page, _ in found
+        for number in range(page.candles(interval))
+    ]
+    assert moments == [start + number * interval.span for number in range(candles)]
+    assert all(page.candles(interval) <= limit for page, limit in found)
+    weight_by_limit = {99: 1, 499: 2}
+    assert sum(weight_by_limit[limit] for _, limit in found) == least_weight(candles)
+
+
+@pytest.mark.parametrize("field", ["start", "end"])
+def test_a_window_off_the_grid_is_refused_before_anything_is_sent(exchange, client, field):
+    edges = {"start": HOUR.start, "end": HOUR.end}
+    off_grid = Window(**(edges | {field: edges[field] + timedelta(seconds=7)}))
+    with client() as reader, pytest.raises(ValueError, match="grid of 1m"):
+        next(reader.klines(ONE_MINUTE, {"BTCUSDT": off_grid}))
+    assert exchange.state()["requests"] == {}
+
+
+@pytest.mark.parametrize("interval", list(Interval))
+def test_many_symbols_of_any_interval_equal_what_the_exchange_has(exchange, client, interval):
+    window = day_window((NOON - timedelta(days=1)).date())
+    progress = []
+    with client() as reader:
+        results = list(reader.klines(interval, dict.fromkeys(TRADING, window), progress.append))
+    assert sorted(result.symbol for result in results) == sorted(TRADING)
+    assert sum(progress) == len(TRADING) * interval.per_day
+    assert_all_true(exchange, {result.symbol: result for result in results}, window, interval)
+
+
+def test_a_symbol_has_no_candles_before_its_listing_and_after_its_delivery(client):
+    day = day_window(datetime(2024, 7, 8, tzinfo=UTC).date())
+    result = fetch(client(), {"AGIXUSDT": day, "雪球USDT": day})
+    delivered = datetime(2024, 7, 8, 9, tzinfo=UTC)
+    assert rows_of(result["AGIXUSDT"])[-1][0] == to_milliseconds(delivered) - 60_000
+    assert rows_of(result["雪球USDT"]) == []
+
+
+def test_nothing_to_fetch_yields_nothing(client):
+    assert fetch(client(), {}) == {}
+
+
+def test_a_process_that_has_spent_its_minute_goes_on_in_the_next(redis_server, redis_url):
+    with start_exchange(clock=f"stepped:{START}", weight_limit=40) as exchange:
+        clock = Time(exchange)
+        reader = ExchangeClient(
+            BinanceSettings(rest_url=address(exchange), concurrency=3),
+            WeightBudget(redis_server.settings(), "small", limit=40, margin=10),
+            Priority.BACKFILL,
+            sleep=clock.sleep,
+            monotonic=clock.monotonic,
+        )
+        window = Window(NOON - timedelta(days=2), NOON)
+        fetched = fetch(reader, dict.fromkeys(TRADING, window))
+        state = exchange.state()
+        assert state["sent_429"] == 0
+        assert len(state["weight"]["used"]) >= 3
+        assert max(state["weight"]["used"].values()) <= 30
+        assert reader.weight_spent == used(exchange)
+        exchange.advance(60)
+        lengths = {symbol: len(rows_of(result)) for symbol, result in fetched.items()}
+        assert lengths == dict.fromkeys(TRADING, 2 * 1440)
+
+
+def test_the_shared_budget_learns_what_others_spent(exchange, client, budget):
+    for _ in range(20):
+        truth(exchange, "BTCUSDT", ONE_MINUTE, HOUR)
+    fetch(client(), {"BTCUSDT": HOUR})
+    assert used(exchange) == 20 * 10 + 2
+    assert budget.use(to_milliseconds(NOON)).used >= 20 * 10 + 2
+
+
+def test_what_is_under_way_when_the_minute_turns_counts_in_the_new_one_too(budget):
+    clock = Time()
+    exchange_clock = ExchangeClock(clock.monotonic)
+    exchange_clock.measure(to_milliseconds(NOON) + 59_900, clock.now, clock.now)
+    allowance = WeightAllowance(budget, Priority.BACKFILL, exchange_clock, clock.sleep)
+
+    async def turn():
+        for _ in range(10):
+            await allowance.take(2)
+        clock.now += 1
+        await allowance.take(1)
+
+    asyncio.run(turn())
+    assert budget.use(to_milliseconds(NOON)).used == 20
+    assert budget.use(to_milliseconds(NOON) + 60_000).used == 21
+    assert allowance.spent == 21
+
+
+def test_without_redis_nothing_is_sent(exchange, client):
+    nowhere = RedisSettings(url=f"redis://127.0.0.1:{free_port()}/0")
+    lost = WeightBudget(nowhere, "test", limit=2400, margin=60)
+    with pytest.raises(WeightBudgetError, match="cannot be reached"):
+        fetch(client(budget=lost), {"BTCUSDT": HOUR})
+    assert exchange.state()["requests"] == {}
+
+
+# Time and universe
+
+
+def test_server_time_is_the_exchanges_own(client):
+    with client() as reader:
+        assert reader.server_time() == datetime.fromisoformat(START)
+
+
+def test_the_universe_is_what_the_exchange_trades_now(client):
+    with client() as reader:
+        listings = reader.universe()
+    assert {listing.symbol for listing in listings} == set(SYMBOLS.split(","))
+    assert trading_symbols(listings) == sorted(TRADING)
+
+
+# Trouble that passes
+
+
+@pytest.mark.parametrize(
+    "fault", ["http_500", "http_503", "http_408", "html_502", "reset", "truncated", "cut_json"]
+)
+def test_passing_trouble_is_repeated_until_the_answer_is_whole(exchange, client, clock, fault):
+    exchange.faults(**{fault: 0.5, "seed": 3})
+    window = Window(NOON - timedelta(hours=30), NOON)
+    fetched = fetch(client(retries=20), dict.fromkeys(TRADING, window))
+    assert exchange.state()["faults_struck"][fault] > 0
+    assert clock.waits
+    assert_all_true(exchange, fetched, window)
+
+
+def test_a_request_that_hangs_is_given_up_and_repeated(exchange, client):
+    exchange.faults(hang=0.3, hang_seconds=600, seed=5)
+    fetched = fetch(client(retries=20, timeout_seconds=0.5), dict.fromkeys(TRADING, HOUR))
+    assert exchange.state()["faults_struck"]["hang"] > 0
+    assert_all_true(exchange, fetched, HOUR)
+
+
+def test_backoff_doubles_and_ends_after_the_retries(exchange, client, clock):
+    exchange.faults(symbols={"ETHUSDT": {"http_500": 1}})
+    fetched = fetch(client(retries=5), dict.fromkeys(TRADING, HOUR))
+
+    assert clock.waits == [0.5, 1, 2, 4, 8]
+    assert klines_answers(exchange) == {"200": len(TRADING) - 1, "500": 6}
+    failed = fetched.pop("ETHUSDT")
+    assert failed.replies == []
+    assert "ETHUSDT 1m" in str(failed.error)
+    assert "HTTP 500, -1000" in str(failed.error)
+    assert_all_true(exchange, fetched, HOUR)
+
+
+def test_one_symbol_in_many_pages_that_fails_leaves_the_others_unharmed(exchange, client):
+    exchange.faults(symbols={"币安人生USDT": {"cut_json": 1}})
+    window = Window(NOON - timedelta(hours=24), NOON)
+    fetched = fetch(client(retries=1, concurrency=2), dict.fromkeys(TRADING, window))
+    assert "币安人生USDT" in str(fetched.pop("币安人生USDT").error)
+    assert_all_true(exchange, fetched, window)
+
+
+def test_an_unknown_symbol_is_asked_for_once_and_named(exchange, client, clock):
+    fetched = fetch(client(), {"NOPEUSDT": HOUR, "BTCUSDT": HOUR})
+    error = fetched.pop("NOPEUSDT").error
+    assert isinstance(error, ExchangeError)
+    assert error.code == -1121
+    assert "NOPEUSDT" in str(error)
+    assert "-1121 Invalid symbol" in str(error)
+    assert clock.waits == []
+    assert klines_answers(exchange) == {"200": 1, "400": 1}
+    assert_all_true(exchange, fetched, HOUR)
+
+
+# An exchange that is not there
+
+
+def heal_after(seconds, clock, exchange):
+    def heal():
+        if clock.now >= 1000 + seconds:
+            exchange.faults()
+
+    clock.then = heal
+
+
+@pytest.mark.parametrize("down", ["reset", "http_503"])
+def test_a_backfill_outlasts_a_minute_without_exchange(exchange, client, clock, down):
+    exchange.faults(down=down)
+    heal_after(60, clock, exchange)
+    fetched = fetch(client(concurrency=1), dict.fromkeys(TRADING, HOUR))
+    assert clock.now >= 1060
+    assert_all_true(exchange, fetched, HOUR)
+
+
+def test_an_outage_in_the_middle_blames_no_symbol(exchange, client, clock):
+    heal_after(60, clock, exchange)
+    with client(retries=1, concurrency=1) as reader:
+        results = reader.klines(ONE_MINUTE, dict.fromkeys(TRADING, HOUR))
+        fetched = [next(results)]
+        exchange.faults(down="reset")
+        fetched += results
+    assert clock.now >= 1060
+    assert_all_true(exchange, {result.symbol: result for result in fetched}, HOUR)
+
+
+@pytest.mark.parametrize(
+    ("down", "cause"), [("reset", "Connection reset by peer"), ("http_503", "HTTP 503, -1001")]
+)
+def test_a_tick_gives_up_an_exchange_that_is_down_with_one_error(
+    exchange, client, clock, down, cause
+):
+    with client(patience=TICK_PATIENCE, concurrency=2) as reader:
+        reader.server_time()
+        exchange.faults(down=down)
+        with pytest.raises(ExchangeUnreachableError) as raised:
+            list(reader.klines(ONE_MINUTE, dict.fromkeys(TRADING, HOUR)))
+    assert address(exchange) in str(raised.value)
+    assert cause in str(raised.value)
+    assert sum(clock.waits) <= 2 * TICK_PATIENCE.total_seconds()
+
+
+def test_an_exchange_that_is_gone_is_named_with_the_cause(redis_server, budget):
+    clock = Time()
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    reader = ExchangeClient(
+        BinanceSettings(rest_url=nowhere),
+        budget,
+        Priority.TICK_1M,
+        sleep=clock.sleep,
+        monotonic=clock.monotonic,
+    )
+    with reader, pytest.raises(ExchangeUnreachableError, match=nowhere) as raised:
+        reader.server_time()
+    assert "ClientConnectorError" in str(raised.value)
+    assert "PIPELINE_BINANCE__REST_URL" in str(raised.value)
+
+
+def test_an_exchange_that_is_killed_while_it_serves_ends_the_call(redis_server, budget):
+    with start_exchange(symbols=SYMBOLS, clock=f"stepped:{START}") as exchange:
+        clock = Time()
+        with ExchangeClient(
+            BinanceSettings(rest_url=address(exchange), concurrency=1),
+            budget,
+            Priority.TICK_1M,
+            sleep=clock.sleep,
+            monotonic=clock.monotonic,
+        ) as reader:
+            results = reader.klines(ONE_MINUTE, dict.fromkeys(TRADING, HOUR))
+            next(results)
+            exchange.process.kill()
+            exchange.process.wait()
+            with pytest.raises(ExchangeUnreachableError):
+                list(results)
+
+
+# Refusals
+
+
+def test_after_429_everybody_waits_as_told_and_then_all_is_fetched(exchange, client, clock, budget):
+    with client(concurrency=1) as reader:
+        reader.server_time()
+        exchange.faults(refuse_next=1)
+        found = []
+        clock.then = lambda: found.append(budget.use(to_milliseconds(NOON) + 30_001).blocked_ms)
+        results = list(reader.klines(ONE_MINUTE, dict.fromkeys(TRADING, HOUR)))
+    until_the_minute_ends = 30
+    assert sum(clock.waits) == pytest.approx(until_the_minute_ends, abs=1)
+    assert found[0] > 29_000
+    assert klines_answers(exchange) == {"429": 1, "200": len(TRADING)}
+    assert_all_true(exchange, {result.symbol: result for result in results}, HOUR)
+
+
+def test_requests_under_way_that_are_refused_together_are_all_repeated(exchange, client):
+    exchange.faults(refuse_next=4)
+    fetched = fetch(client(concurrency=5), dict.fromkeys(TRADING, HOUR))
+    assert exchange.state()["sent_429"] == 4
+    assert exchange.state()["sent_418"] == 0
+    assert_all_true(exchange, fetched, HOUR)
+
+
+def test_a_short_ban_is_waited_for(exchange, client, clock):
+    with client(concurrency=1) as reader:
+        reader.server_time()
+        exchange.faults(ban_seconds=120)
+        results = list(reader.klines(ONE_MINUTE, dict.fromkeys(TRADING, HOUR)))
+    assert sum(clock.waits) >= 120
+    assert klines_answers(exchange) == {"418": 1, "200": len(TRADING)}
+    assert_all_true(exchange, {result.symbol: result for result in results}, HOUR)
+
+
+def test_a_long_ban_ends_the_call_and_keeps_every_other_process_from_asking(budget):
+    clock = Time()
+
+    def make(exchange):
+        return ExchangeClient(
+            BinanceSettings(rest_url=address(exchange)),
+            budget,
+            Priority.TICK_1M,
+            sleep=clock.sleep,
+            monotonic=clock.monotonic,
+        )
+
+    with start_exchange(clock="real") as exchange:
+        exchange.faults(ban_seconds=3600)
+        for _ in range(2):
+            with make(exchange) as reader, pytest.raises(ExchangeBannedError) as raised:
+                reader.server_time()
+            until = datetime.fromtimestamp(exchange.state()["banned_until_ms"] / 1000, tz=UTC)
+            assert f"{until:%Y-%m-%dT%H:%M}" in str(raised.value)
+        assert exchange.state()["requests"] == {"/fapi/v1/time": {"418": 1}}
+
+
+# Leaving early
+
+
+def test_closing_early_cancels_what_is_under_way_and_the_client_goes_on(exchange, client):
+    exchange.faults(
+        hang_seconds=10_000, symbols={symbol: {"hang": 1} for symbol in TRADING if symbol > "C"}
+    )
+    with client(timeout_seconds=10_000) as reader:
+        results = reader.klines(ONE_MINUTE, dict.fromkeys(TRADING, HOUR))
+        assert next(results).error is None
+        results.close()
+        assert asyncio.all_tasks(reader._loop) == set()
+        exchange.faults()
+        again = list(reader.klines(ONE_MINUTE, {"ETHUSDT": HOUR}))
+    assert rows_of(again[0]) == truth(exchange, "ETHUSDT", ONE_MINUTE, HOUR)
+
+
+def test_leaving_with_requests_under_way_closes_all(exchange, client):
+    exchange.faults(hang_seconds=10_000, symbols={"ETHUSDT": {"hang": 1}})
+    with client(timeout_seconds=10_000) as reader:
+        results = reader.klines(ONE_MINUTE, {"BTCUSDT": HOUR, "ETHUSDT": HOUR})
+        assert next(results).symbol == "BTCUSDT"
+    results.close()
+    assert not reader._thread.is_alive()
+
+
+def test_a_failure_in_the_callers_progress_reaches_the_caller(client):
+    def full(_):
+        raise OSError("disk full")
+
+    with client() as reader, pytest.raises(OSError, match="disk full"):
+        list(reader.klines(ONE_MINUTE, {"BTCUSDT": HOUR}, full))
+
+
+def test_importing_it_loads_neither_binance_nor_aiohttp():
+    code = "import sys, pipeline_assets.resources.exchange; print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert not {"binance", "aiohttp", "polars", "redis"} & loaded
