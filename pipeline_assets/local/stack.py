@@ -1,0 +1,450 @@
+"""Which servers the embedded stack has, by the settings. Keeping processes is supervisor.py's.
+
+A system whose address is not this machine's is never started: production differs by addresses.
+"""
+
+import contextlib
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, SecretStr
+
+from pipeline_assets.local.s3_server import HEALTH_PATH
+from pipeline_assets.local.supervisor import (
+    Service,
+    StackError,
+    Supervisor,
+    http_answers,
+    is_alive,
+    read_state,
+    tcp_answers,
+)
+from pipeline_assets.settings import PREFIX, Settings
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+LOCAL_HOSTS = ("127.0.0.1", "localhost")
+DAEMON_STARTED = "Instance is configured with the following daemons"
+_DEFAULT_PORTS = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
+
+
+@dataclass(frozen=True)
+class System:
+    """A system that the settings name: where it is, and whether the stack would start it."""
+
+    name: str
+    address: str
+    setting: str
+    host: str
+    port: int | None
+    embedded: bool
+
+
+@dataclass(frozen=True)
+class ServiceStatus:
+    """A system as found.
+
+    With a `pid`, `alive` means that this stack's process runs and was ready; without, that
+    something answers at the address, which may be another stack's.
+    """
+
+    name: str
+    address: str
+    embedded: bool
+    alive: bool
+    pid: int | None = None
+    started_at: str | None = None
+    seconds_to_ready: float | None = None
+    restarts: int = 0
+    log: str | None = None
+
+
+@dataclass(frozen=True)
+class StackStatus:
+    """The stack over one data directory; `pid` and `started_at` are its supervisor's."""
+
+    data_dir: str
+    running: bool
+    pid: int | None
+    started_at: str | None
+    services: tuple[ServiceStatus, ...]
+
+
+def systems(settings: Settings) -> list[System]:
+    """Every system of the settings, in the order in which people read them."""
+    dagster, local = settings.dagster, "127.0.0.1"
+    code, web = dagster.code_server_port, dagster.webserver_port
+    code_setting, web_setting = (
+        f"{PREFIX}DAGSTER__{name}_PORT" for name in ("CODE_SERVER", "WEBSERVER")
+    )
+    code_address, web_address = f"grpc://{local}:{code}", f"http://{dagster.host}:{web}"
+    return [
+        _system("exchange", settings.binance.rest_url, "PIPELINE_BINANCE__REST_URL"),
+        _system("s3", _s3_address(settings), "PIPELINE_S3__ENDPOINT_URL"),
+        _system("redis", settings.redis.url, "PIPELINE_REDIS__URL"),
+        _system("snowflake", _snowflake_address(settings), "PIPELINE_SNOWFLAKE__PORT"),
+        System("code-server", code_address, code_setting, local, code, embedded=True),
+        System("webserver", web_address, web_setting, dagster.host, web, embedded=True),
+        System("daemon", "", "", local, None, embedded=True),
+    ]
+
+
+def settings_environment(settings: Settings) -> dict[str, str]:
+    """This process's environment with every setting in it, secrets included.
+
+    Children thereby have the same settings, whichever of config.yaml, .env, the environment or an
+    argument each came from, and find this package wherever they are started.
+    """
+    environment = dict(os.environ)
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            for key in type(value).model_fields:
+                variable = f"{PREFIX}{name}__{key}".upper()
+                environment[variable] = _as_text(getattr(value, key))
+        else:
+            environment[f"{PREFIX}{name}".upper()] = _as_text(value)
+    paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    return environment
+
+
+def dagster_environment(settings: Settings) -> dict[str, str]:
+    """The environment for Dagster's processes, with DAGSTER_HOME made and its dagster.yaml linked.
+
+    Safe to repeat. A dagster.yaml that a person put there as a file of their own is left alone.
+
+    Raises:
+        StackError: the repository's dagster.yaml is missing.
+    """
+    home = settings.data_dir / "dagster"
+    home.mkdir(parents=True, exist_ok=True)
+    source, link = REPOSITORY / "dagster.yaml", home / "dagster.yaml"
+    if not source.exists():
+        raise StackError(f"{source} is missing: start the stack from a clone of the repository.")
+    if link.is_symlink() and link.readlink() != source:
+        link.unlink()
+    if not link.exists():
+        link.symlink_to(source)
+    return {**settings_environment(settings), "DAGSTER_HOME": str(home)}
+
+
+def stack_services(
+    settings: Settings, *, exchange_options: Sequence[str] = (), with_dagster: bool = True
+) -> list[Service]:
+    """What the embedded stack starts, in order; servers that are elsewhere are left out."""
+    makers: dict[str, Callable[[Settings, System], Service]] = {
+        "exchange": partial(_exchange, options=exchange_options),
+        "s3": _s3,
+        "redis": _redis,
+        "snowflake": _snowflake,
+    }
+    if with_dagster:
+        makers |= {"code-server": _code_server, "webserver": _webserver, "daemon": _daemon}
+    chosen = [found for found in systems(settings) if found.embedded and found.name in makers]
+    return [makers[system.name](settings, system) for system in chosen]
+
+
+def run_stack(
+    settings: Settings,
+    *,
+    exchange_options: Sequence[str] = (),
+    with_dagster: bool = True,
+    on_ready: Callable[[StackStatus], None],
+) -> None:
+    """Run the stack until SIGINT, SIGTERM or SIGHUP. To be called from the main thread.
+
+    `on_ready` is called once, when all is ready. Data stay under the data directory.
+
+    Raises:
+        StackError: a port is taken, a stack runs there already, or a service does not stay up.
+    """
+    services = stack_services(
+        settings, exchange_options=exchange_options, with_dagster=with_dagster
+    )
+    stop = threading.Event()
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
+    try:
+        Supervisor(services, settings.data_dir).run(stop, lambda: on_ready(stack_status(settings)))
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+
+
+@contextlib.contextmanager
+def running_stack(
+    settings: Settings, *, exchange_options: Sequence[str] = (), with_dagster: bool = True
+) -> Iterator[StackStatus]:
+    """The stack for the length of a `with` block, entered when all is ready.
+
+    Raises:
+        StackError: as `run_stack`; at the block's end if the stack failed in between.
+    """
+    services = stack_services(
+        settings, exchange_options=exchange_options, with_dagster=with_dagster
+    )
+    stop, settled = threading.Event(), threading.Event()
+    failures: list[BaseException] = []
+
+    def supervise() -> None:
+        try:
+            Supervisor(services, settings.data_dir).run(stop, settled.set)
+        except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
+            failures.append(error)
+        finally:
+            settled.set()
+
+    # The children die with the thread that started them, so it must be the one that stops them.
+    thread = threading.Thread(target=supervise, name="supervisor")
+    thread.start()
+    try:
+        settled.wait()
+        if not failures:
+            yield stack_status(settings)
+    finally:
+        stop.set()
+        thread.join()
+    if failures:
+        raise failures[0]
+
+
+def stack_status(settings: Settings) -> StackStatus:
+    """What runs now, by stack.json and by asking; external systems are asked for a connection.
+
+    Raises:
+        StackError: stack.json is damaged.
+    """
+    record = read_state(settings.data_dir)
+    running = record is not None and is_alive(record.pid, record.created)
+    processes = {process.name: process for process in record.processes} if record else {}
+    services = []
+    for system in systems(settings):
+        process = processes.get(system.name) if system.embedded else None
+        if process is None:
+            alive = system.port is not None and tcp_answers(system.host, system.port)
+            services.append(ServiceStatus(system.name, system.address, system.embedded, alive))
+            continue
+        services.append(
+            ServiceStatus(
+                name=system.name,
+                address=system.address,
+                embedded=True,
+                alive=process.ready and is_alive(process.pid, process.created),
+                pid=process.pid,
+                started_at=process.started_at,
+                seconds_to_ready=process.seconds_to_ready,
+                restarts=process.restarts,
+                log=process.log,
+            )
+        )
+    return StackStatus(
+        data_dir=str(settings.data_dir),
+        running=running,
+        pid=record.pid if record and running else None,
+        started_at=record.started_at if record and running else None,
+        services=tuple(services),
+    )
+
+
+def create_bucket(settings: Settings) -> None:
+    """Make the lake's bucket on the embedded server. Safe to repeat: an existing one stays.
+
+    Raises:
+        StackError: the server refuses.
+    """
+    import boto3
+    from botocore.config import Config
+    from botocore.exceptions import ClientError
+
+    s3 = settings.s3
+    secret = s3.secret_access_key
+    client = boto3.client(
+        "s3",
+        endpoint_url=s3.endpoint_url,
+        region_name=s3.region,
+        aws_access_key_id=s3.access_key_id or "embedded",
+        aws_secret_access_key=secret.get_secret_value() if secret else "embedded",
+        config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2}),
+    )
+    # S3 refuses the default region as a constraint, and any other one without it.
+    region: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": s3.region}}
+    try:
+        client.create_bucket(Bucket=s3.bucket, **({} if s3.region == "us-east-1" else region))
+    except ClientError as error:
+        code = error.response["Error"]["Code"]
+        if code not in ("BucketAlreadyOwnedByYou", "BucketAlreadyExists"):
+            raise StackError(
+                f"The embedded S3 server refuses to make the bucket {s3.bucket!r} ({code}). "
+                "Check PIPELINE_S3__BUCKET: lower-case letters, digits and hyphens."
+            ) from error
+
+
+def _system(name: str, address: str, setting: str) -> System:
+    parts = urlsplit(address)
+    host = parts.hostname or ""
+    port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
+    embedded = host in LOCAL_HOSTS and parts.scheme not in ("https", "rediss")
+    # `localhost` may resolve to ::1 first, where none of our servers listens.
+    return System(
+        name=name,
+        address=address,
+        setting=setting,
+        host="127.0.0.1" if embedded else host,
+        port=port,
+        embedded=embedded,
+    )
+
+
+def _s3_address(settings: Settings) -> str:
+    return settings.s3.endpoint_url or f"https://s3.{settings.s3.region}.amazonaws.com"
+
+
+def _snowflake_address(settings: Settings) -> str:
+    snowflake = settings.snowflake
+    if snowflake.host is None:
+        return f"https://{snowflake.account}.snowflakecomputing.com"
+    port = f":{snowflake.port}" if snowflake.port else ""
+    return f"{snowflake.protocol}://{snowflake.host}{port}"
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return ",".join(value) if isinstance(value, tuple) else str(value)
+
+
+def _module(module: str, *arguments: str) -> tuple[str, ...]:
+    """The command of a module under this very Python, whatever PATH says."""
+    return (sys.executable, "-m", module, *arguments)
+
+
+def _option(name: str, value: object) -> tuple[str, str]:
+    return name, str(value)
+
+
+def _service(
+    system: System,
+    argv: tuple[str, ...],
+    ready: Callable[[], bool],
+    environment: dict[str, str],
+    *,
+    after: tuple[str, ...] = (),
+) -> Service:
+    return Service(
+        name=system.name,
+        argv=argv,
+        ready=ready,
+        address=system.address,
+        listens=None if system.port is None else (system.host, system.port),
+        setting=system.setting,
+        environment=environment,
+        after=after,
+    )
+
+
+def _exchange(settings: Settings, system: System, options: Sequence[str]) -> Service:
+    argv = _module("pipeline_assets.local.exchange", *_option("--port", system.port), *options)
+    ready = partial(http_answers, f"http://{system.host}:{system.port}/fapi/v1/ping")
+    return _service(system, argv, ready, settings_environment(settings))
+
+
+def _s3(settings: Settings, system: System) -> Service:
+    argv = _module(
+        "pipeline_assets.local.s3_server",
+        *_option("--port", system.port),
+        *_option("--data-dir", settings.data_dir / "s3"),
+    )
+    if settings.s3.access_key_id and settings.s3.secret_access_key:
+        argv += _option("--access-key-id", settings.s3.access_key_id)
+        argv += _option("--secret-access-key-env", f"{PREFIX}S3__SECRET_ACCESS_KEY")
+
+    def ready() -> bool:
+        if not http_answers(f"http://{system.host}:{system.port}{HEALTH_PATH}"):
+            return False
+        create_bucket(settings)
+        return True
+
+    return _service(system, argv, ready, settings_environment(settings))
+
+
+def _redis(settings: Settings, system: System) -> Service:
+    from pipeline_assets.local.redis_server import redis_command
+
+    directory, password = settings.data_dir / "redis", settings.redis.password
+    argv = tuple(redis_command(directory, system.port or 0, password))
+    ready = partial(_redis_answers, system.host, system.port or 0)
+    return _service(system, argv, ready, dict(os.environ))
+
+
+def _redis_answers(host: str, port: int) -> bool:
+    """Whether the server serves commands; while it still loads its data it says -LOADING."""
+    try:
+        with socket.create_connection((host, port), timeout=1.0) as connection:
+            connection.sendall(b"PING\r\n")
+            return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+    except OSError:
+        return False
+
+
+def _snowflake(settings: Settings, system: System) -> Service:
+    argv = _module(
+        "pipeline_assets.local.snowflake_server",
+        *_option("--port", system.port),
+        *_option("--data-dir", settings.data_dir / "snowflake"),
+        *_option("--s3-endpoint", _s3_address(settings)),
+    )
+    # It has no page at /, and a 404 is the answer of a server that is there.
+    ready = partial(http_answers, f"http://{system.host}:{system.port}/", below=500)
+    return _service(system, argv, ready, settings_environment(settings))
+
+
+def _code_server(settings: Settings, system: System) -> Service:
+    argv = _module(
+        *("dagster", "code-server", "start"),
+        *_option("-h", system.host),
+        *_option("-p", system.port),
+        *_option("-m", "pipeline_assets.definitions"),
+    )
+    # Its port opens once the definitions are loaded.
+    ready = partial(tcp_answers, system.host, system.port or 0)
+    return _service(system, argv, ready, dagster_environment(settings))
+
+
+def _webserver(settings: Settings, system: System) -> Service:
+    argv = _module(
+        "dagster_webserver",
+        *_option("-w", REPOSITORY / "workspace.yaml"),
+        *_option("-h", system.host),
+        *_option("-p", system.port),
+    )
+    host = "127.0.0.1" if system.host == "0.0.0.0" else system.host  # noqa: S104 - compared only
+    ready = partial(http_answers, f"http://{host}:{system.port}/server_info")
+    environment = dagster_environment(settings)
+    return _service(system, argv, ready, environment, after=("code-server",))
+
+
+def _daemon(settings: Settings, system: System) -> Service:
+    argv = _module("dagster._daemon", "run", *_option("-w", REPOSITORY / "workspace.yaml"))
+    log = settings.data_dir / "logs" / f"{system.name}.log"
+    stores = ("exchange", "s3", "redis", "snowflake")
+    embedded = [found.name for found in systems(settings) if found.embedded]
+    return _service(
+        system,
+        argv,
+        lambda: DAEMON_STARTED in log.read_text(encoding="utf-8", errors="replace"),
+        dagster_environment(settings),
+        # After the web server: both create Dagster's databases, and fail when at it together.
+        # After the stores: a schedule that is on fires at once.
+        after=("webserver", *(name for name in stores if name in embedded)),
+    )

@@ -1,0 +1,293 @@
+"""The stack starts what the settings place on this machine, and keeps its data."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from pathlib import Path
+
+import boto3
+import pytest
+import redis
+from botocore.exceptions import ClientError
+
+from pipeline_assets.local.stack import (
+    REPOSITORY,
+    dagster_environment,
+    run_stack,
+    running_stack,
+    settings_environment,
+    stack_services,
+    stack_status,
+    systems,
+)
+from pipeline_assets.local.supervisor import StackError, is_alive, read_state
+from pipeline_assets.settings import Settings, load_settings
+from pipeline_assets_tests.fixtures.s3 import eventually, free_port
+
+# A loopback address at which the stack starts nothing: whatever is there counts as elsewhere.
+ELSEWHERE = "127.0.0.2"
+
+RUN = """
+from pipeline_assets.local.stack import run_stack
+from pipeline_assets.settings import load_settings
+def announce(status):
+    print(*(service.name for service in status.services if service.pid), flush=True)
+run_stack(load_settings(), with_dagster=False, on_ready=announce)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in [name for name in os.environ if name.startswith("PIPELINE_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+
+
+def stores_only(tmp_path: Path, **changes: object) -> Settings:
+    """S3 and Redis here; the exchange and Snowflake elsewhere, where nobody answers."""
+    return Settings(
+        **{
+            "data_dir": tmp_path / "data",
+            "binance": {"rest_url": f"http://{ELSEWHERE}:{free_port()}"},
+            "snowflake": {"host": ELSEWHERE, "port": free_port()},
+            "s3": {
+                "endpoint_url": f"http://127.0.0.1:{free_port()}",
+                "bucket": "lake",
+                "access_key_id": "AKIASTACK",
+                "secret_access_key": "a secret = with, signs",
+            },
+            "redis": {"url": f"redis://localhost:{free_port()}/0", "password": "it's secret"},
+            "dagster": {"webserver_port": free_port(), "code_server_port": free_port()},
+        }
+        | changes
+    )
+
+
+def s3_client(settings: Settings, secret: str | None = None):
+    return boto3.client(
+        "s3",
+        endpoint_url=settings.s3.endpoint_url,
+        region_name=settings.s3.region,
+        aws_access_key_id=settings.s3.access_key_id,
+        aws_secret_access_key=secret or settings.s3.secret_access_key.get_secret_value(),
+    )
+
+
+def redis_client(settings: Settings) -> redis.Redis:
+    password = settings.redis.password.get_secret_value()
+    return redis.Redis.from_url(settings.redis.url, password=password)
+
+
+def test_data_are_kept_from_one_run_of_the_stack_to_the_next(tmp_path: Path) -> None:
+    settings = stores_only(tmp_path)
+    with running_stack(settings, with_dagster=False):
+        s3_client(settings).put_object(Bucket="lake", Key="a", Body=b"candles")
+        redis_client(settings).hset("ohlcv:1m:{BTCUSDT}", "0", "a candle")
+    with running_stack(settings, with_dagster=False):
+        assert s3_client(settings).get_object(Bucket="lake", Key="a")["Body"].read() == b"candles"
+        assert redis_client(settings).hget("ohlcv:1m:{BTCUSDT}", "0") == b"a candle"
+
+
+def test_the_embedded_servers_refuse_wrong_credentials(tmp_path: Path) -> None:
+    settings = stores_only(tmp_path)
+    with running_stack(settings, with_dagster=False):
+        with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+            s3_client(settings, "guessed").list_objects_v2(Bucket="lake")
+        with pytest.raises(redis.AuthenticationError):
+            redis.Redis.from_url(settings.redis.url).ping()
+
+
+def test_status_tells_what_runs_and_what_is_elsewhere(tmp_path: Path) -> None:
+    settings = stores_only(tmp_path)
+    with (
+        socket.create_server((ELSEWHERE, settings.snowflake.port)),
+        running_stack(settings, with_dagster=False) as status,
+    ):
+        found = {service.name: (service.embedded, service.alive) for service in status.services}
+        assert found == {
+            "exchange": (False, False),
+            "s3": (True, True),
+            "redis": (True, True),
+            "snowflake": (False, True),
+            "code-server": (True, False),
+            "webserver": (True, False),
+            "daemon": (True, False),
+        }
+        assert (status.running, status.pid) == (True, os.getpid())
+    after = stack_status(settings)
+    assert (after.running, after.pid) == (False, None)
+    assert not any(service.alive for service in after.services)
+
+
+def test_status_sees_that_a_supervisor_was_killed(tmp_path: Path) -> None:
+    settings = stores_only(tmp_path)
+    with running(settings) as process:
+        assert stack_status(settings).running
+        record = read_state(settings.data_dir)
+        process.kill()
+        process.wait(30)
+        eventually(
+            lambda: not any(is_alive(child.pid, child.created) for child in record.processes),
+            "the servers have ended",
+        )
+        status = stack_status(settings)
+        assert not status.running
+        assert not any(service.alive for service in status.services)
+
+
+def running(settings: Settings) -> subprocess.Popen:
+    process = subprocess.Popen(
+        [sys.executable, "-c", RUN],
+        env=settings_environment(settings),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert process.stdout.readline().split() == ["s3", "redis"]
+    return process
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_stops_the_stack_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    settings = stores_only(tmp_path)
+    with running(settings) as process:
+        record = read_state(settings.data_dir)
+        process.send_signal(number)
+        output, errors = process.communicate(timeout=60)
+    assert (process.returncode, output, errors) == (0, "", "")
+    assert not any(is_alive(child.pid, child.created) for child in record.processes)
+    assert "bye bye" in (settings.data_dir / "logs" / "redis.log").read_text()
+
+
+def test_a_second_stack_over_the_same_data_is_refused(tmp_path: Path) -> None:
+    settings = stores_only(tmp_path)
+    others = stores_only(tmp_path)
+    with running_stack(settings, with_dagster=False):
+        with (
+            pytest.raises(StackError, match=rf"already runs over .* \(pid {os.getpid()}\)"),
+            running_stack(others, with_dagster=False),
+        ):
+            pytest.fail("two stacks over one directory")
+        assert redis_client(settings).ping()
+
+
+def test_a_taken_port_names_the_setting_and_the_former_handlers_come_back(tmp_path: Path) -> None:
+    settings = stores_only(tmp_path)
+    before = signal.getsignal(signal.SIGTERM)
+    port = int(settings.redis.url.split(":")[2].split("/")[0])
+    with (
+        socket.create_server(("127.0.0.1", port)),
+        pytest.raises(StackError, match=rf"Port {port} .* redis .* PIPELINE_REDIS__URL"),
+    ):
+        run_stack(settings, with_dagster=False, on_ready=lambda _: pytest.fail("ready"))
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_a_bucket_name_that_s3_refuses_stops_the_start_and_names_the_setting(
+    tmp_path: Path,
+) -> None:
+    settings = stores_only(tmp_path)
+    wrong = settings.model_copy(update={"s3": settings.s3.model_copy(update={"bucket": "La_Ke"})})
+    with pytest.raises(StackError, match="PIPELINE_S3__BUCKET"):
+        run_stack(wrong, with_dagster=False, on_ready=lambda _: pytest.fail("started"))
+
+
+def test_the_bucket_is_made_in_another_region_too(tmp_path: Path) -> None:
+    settings = stores_only(tmp_path)
+    s3 = settings.s3.model_copy(update={"region": "eu-central-1"})
+    settings = settings.model_copy(update={"s3": s3})
+    for _ in range(2):
+        with running_stack(settings, with_dagster=False):
+            s3_client(settings).put_object(Bucket="lake", Key="a", Body=b"")
+
+
+def test_what_is_not_on_this_machine_is_not_started(tmp_path: Path) -> None:
+    production = Settings(
+        data_dir=tmp_path,
+        binance={"rest_url": "https://fapi.binance.com"},
+        s3={"endpoint_url": None, "region": "eu-central-1"},
+        redis={"url": "rediss://cache.example.com:6380/0"},
+        snowflake={"host": None, "port": None, "account": "xy12345"},
+    )
+    started = [service.name for service in stack_services(production)]
+    assert started == ["code-server", "webserver", "daemon"]
+    addresses = {system.name: system.address for system in systems(production)}
+    assert addresses["s3"] == "https://s3.eu-central-1.amazonaws.com"
+    assert addresses["snowflake"] == "https://xy12345.snowflakecomputing.com"
+
+
+def test_an_exchange_elsewhere_is_not_started_while_all_else_is(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, binance={"rest_url": "https://fapi.binance.com"})
+    started = [service.name for service in stack_services(settings, with_dagster=False)]
+    assert started == ["s3", "redis", "snowflake"]
+
+
+def test_no_server_of_the_stack_has_a_secret_in_its_command(tmp_path: Path) -> None:
+    services = stack_services(stores_only(tmp_path))
+    shown = repr(services) + repr([service.argv for service in services])
+    for secret in ("a secret = with, signs", "it's secret"):
+        assert secret not in shown
+
+
+def test_children_get_the_very_settings_wherever_they_came_from(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = stores_only(tmp_path, symbols="BTCUSDT,币安人生USDT", dagster={"schedules": False})
+    for name, value in settings_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == settings
+
+
+def test_settings_that_are_unset_stay_unset_for_children(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(
+        data_dir=tmp_path,
+        symbols="all",
+        s3={"endpoint_url": None, "access_key_id": None, "secret_access_key": None},
+        snowflake={"host": None, "port": None, "private_key_path": tmp_path / "key.p8"},
+    )
+    for name, value in settings_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings() == settings
+
+
+def test_dagster_home_lies_in_the_data_directory_and_links_the_repository(tmp_path: Path) -> None:
+    settings = stores_only(tmp_path)
+    for _ in range(2):
+        environment = dagster_environment(settings)
+        link = Path(environment["DAGSTER_HOME"]) / "dagster.yaml"
+        assert link.parent == settings.data_dir / "dagster"
+        assert link.resolve() == REPOSITORY / "dagster.yaml"
+        # As after the clone was moved.
+        link.unlink()
+        link.symlink_to(tmp_path / "gone" / "dagster.yaml")
+    link.unlink()
+    link.write_text("telemetry: {enabled: false}")
+    dagster_environment(settings)
+    assert link.read_text() == "telemetry: {enabled: false}"
+
+
+def test_a_failure_between_is_raised_where_the_stack_was_entered(tmp_path: Path) -> None:
+    """The S3 server cannot come back once another process holds its port."""
+    settings = stores_only(tmp_path)
+    address = ("127.0.0.1", int(settings.s3.endpoint_url.rsplit(":", 1)[1]))
+
+    def hold_the_port() -> socket.socket | None:
+        try:
+            return socket.create_server(address)
+        except OSError:
+            return None
+
+    def lose_s3_for_good() -> None:
+        with running_stack(settings, with_dagster=False) as status:
+            server = next(service for service in status.services if service.name == "s3")
+            os.kill(server.pid, signal.SIGKILL)
+            with eventually(hold_the_port, "the port is free"):
+                eventually(lambda: not stack_status(settings).running, "it gave up", seconds=120)
+
+    with pytest.raises(StackError, match="s3 ended with status") as caught:
+        lose_s3_for_good()
+    assert "address already in use" in str(caught.value)

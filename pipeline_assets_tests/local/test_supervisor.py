@@ -1,0 +1,369 @@
+"""The supervisor keeps real processes: in order, alive, and none beyond its own end."""
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import psutil
+import pytest
+
+from pipeline_assets.local.supervisor import (
+    Restarts,
+    Service,
+    StackError,
+    Supervisor,
+    is_alive,
+    read_state,
+    tcp_answers,
+)
+from pipeline_assets_tests.fixtures.s3 import eventually, free_port
+
+# Listens on argv[1]; notes in argv[2] its name (argv[3]) at start and end, and at the start which
+# of the ports argv[4:] answer.
+SERVER = """
+import pathlib, signal, socket, sys
+port, journal, name, *others = sys.argv[1:]
+def note(text):
+    with open(journal, "a") as file:
+        file.write(text + "\\n")
+def ended(*_):
+    note("end " + name)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, ended)
+up = [other for other in others if socket.socket().connect_ex(("127.0.0.1", int(other))) == 0]
+note(f"start {name} {len(up)}")
+print("listening as", name)
+server = socket.create_server(("127.0.0.1", int(port)))
+while True:
+    server.accept()[0].close()
+"""
+
+# Starts a process of its own that would outlive it, notes its pid in argv[2], listens on argv[1].
+PARENT = """
+import pathlib, signal, socket, subprocess, sys
+child = subprocess.Popen([sys.executable, "-c", "import signal; signal.pause()"])
+pathlib.Path(sys.argv[2]).write_text(str(child.pid))
+server = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    server.accept()[0].close()
+"""
+
+# A supervisor of PARENT in a process of its own, for tests that end it.
+SUPERVISOR = f"""
+import signal, sys, threading
+from pathlib import Path
+from pipeline_assets.local.supervisor import Service, Supervisor, tcp_answers
+data_dir, port, pid_file = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+stop = threading.Event()
+signal.signal(signal.SIGTERM, lambda *_: stop.set())
+argv = (sys.executable, "-c", {PARENT!r}, str(port), pid_file)
+service = Service("parent", argv, lambda: tcp_answers("127.0.0.1", port),
+                  listens=("127.0.0.1", port), setting="PIPELINE_TEST_PORT")
+Supervisor([service], data_dir).run(stop, lambda: print("ready", flush=True))
+"""
+
+
+def server(name: str, journal: Path, *, others: tuple[int, ...] = (), **changes: object) -> Service:
+    port = free_port()
+    return Service(
+        name=name,
+        argv=(sys.executable, "-c", SERVER, str(port), str(journal), name, *map(str, others)),
+        ready=lambda: tcp_answers("127.0.0.1", port),
+        listens=("127.0.0.1", port),
+        **changes,
+    )
+
+
+def script(name: str, text: str, **changes: object) -> Service:
+    return Service(name=name, argv=(sys.executable, "-c", text), **changes)
+
+
+@contextlib.contextmanager
+def supervised(services: list[Service], data_dir: Path, **options: object) -> Iterator[None]:
+    """Run them in a thread; entered when all are ready. What the supervisor raises is raised."""
+    stop, settled = threading.Event(), threading.Event()
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            Supervisor(services, data_dir, **options).run(stop, settled.set)
+        except StackError as error:
+            failures.append(error)
+        finally:
+            settled.set()
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    try:
+        assert settled.wait(60)
+        if not failures:
+            yield
+    finally:
+        stop.set()
+        thread.join(60)
+    assert not thread.is_alive()
+    if failures:
+        raise failures[0]
+
+
+def expect_failure(services: list[Service], data_dir: Path, **options: object) -> str:
+    with pytest.raises(StackError) as caught:
+        Supervisor(services, data_dir, **options).run(threading.Event(), lambda: None)
+    return str(caught.value)
+
+
+def lines(journal: Path) -> list[str]:
+    return journal.read_text().splitlines() if journal.exists() else []
+
+
+def gone(pid: int) -> bool:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        return psutil.Process(pid).status() == psutil.STATUS_ZOMBIE
+    return True
+
+
+def running(data_dir: Path, name: str):
+    return next(entry for entry in read_state(data_dir).processes if entry.name == name)
+
+
+def test_a_service_starts_when_those_before_it_are_ready_and_ends_before_them(
+    tmp_path: Path,
+) -> None:
+    journal = tmp_path / "journal"
+    store = server("store", journal)
+    cache = server("cache", journal)
+    ports = (store.listens[1], cache.listens[1])
+    web = server("web", journal, others=ports, after=("store", "cache"))
+    with supervised([web, store, cache], tmp_path / "data"):
+        assert sorted(lines(journal)[:2]) == ["start cache 0", "start store 0"]
+        assert lines(journal)[2] == "start web 2"
+    assert lines(journal)[3] == "end web"
+    assert sorted(lines(journal)[4:]) == ["end cache", "end store"]
+
+
+def test_a_child_that_died_is_started_again(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    with supervised([server("store", journal)], tmp_path, restarts=Restarts(delay=0.01)):
+        first = running(tmp_path, "store")
+        os.kill(first.pid, signal.SIGKILL)
+
+        def is_back() -> bool:
+            entry = running(tmp_path, "store")
+            return entry.pid != first.pid and entry.ready
+
+        eventually(is_back, "the service is ready again")
+        second = running(tmp_path, "store")
+        assert (second.restarts, is_alive(second.pid, second.created)) == (1, True)
+        assert "ended with signal 9; it is started again" in Path(second.log).read_text()
+    assert lines(journal).count("start store 0") == 2
+
+
+def test_what_a_dead_child_left_running_ends_before_its_restart(tmp_path: Path) -> None:
+    port, pid_file = free_port(), tmp_path / "grandchild"
+    argv = (sys.executable, "-c", PARENT, str(port), str(pid_file))
+    service = Service("parent", argv, lambda: tcp_answers("127.0.0.1", port))
+    with supervised([service], tmp_path, restarts=Restarts(delay=0.01)):
+        first, grandchild = running(tmp_path, "parent").pid, int(pid_file.read_text())
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: running(tmp_path, "parent").restarts == 1, "the restart")
+        assert gone(grandchild)
+    assert gone(int(pid_file.read_text()))
+
+
+def test_a_child_that_keeps_dying_stops_the_stack_with_its_last_words(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    asked = tmp_path / "asked"
+    text = (
+        f"import pathlib, time; asked = pathlib.Path({str(asked)!r})\n"
+        "while not asked.exists(): time.sleep(0.01)\n"
+        "print('no such lake'); raise SystemExit(3)"
+    )
+
+    def ready() -> bool:
+        asked.touch()
+        return True
+
+    failing = script("failing", text, ready=ready)
+    message = expect_failure(
+        [server("store", journal), failing],
+        tmp_path,
+        restarts=Restarts(limit=2, within=60, delay=0.01),
+    )
+    assert "failing ended with status 3, and died 3 times within 60 s" in message
+    assert "no such lake" in message
+    assert lines(journal) in ([], ["start store 0", "end store"])
+    assert read_state(tmp_path) is None
+
+
+def test_a_child_that_ends_at_its_start_is_not_tried_again(tmp_path: Path) -> None:
+    text = "import sys; print('started'); sys.exit('the key FOO is wrong')"
+    message = expect_failure([script("code", text, ready=lambda: False)], tmp_path)
+    assert message.startswith("code ended with status 1.")
+    assert str(tmp_path / "logs" / "code.log") in message
+    assert message.count("started") == message.count("the key FOO is wrong") == 1
+
+
+def test_a_command_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    service = Service("redis", ("/no/such/program", "--port"), lambda: False)
+    assert "cannot start /no/such/program: No such file" in expect_failure([service], tmp_path)
+
+
+def test_a_child_that_is_never_ready_is_ended_and_quoted(tmp_path: Path) -> None:
+    pid_file = tmp_path / "pid"
+    text = (
+        f"import os, signal; open({str(pid_file)!r}, 'w').write(str(os.getpid()))\n"
+        "print('still loading'); signal.pause()"
+    )
+    slow = script("snowflake", text, ready=pid_file.exists, ready_timeout=60)
+    never = script(
+        "s3",
+        "print('still loading'); import signal; signal.pause()",
+        ready=lambda: False,
+        ready_timeout=1.0,
+    )
+    message = expect_failure([slow, never], tmp_path)
+    assert message.startswith("s3 was not ready within 1 s.")
+    assert "still loading" in message
+    assert gone(int(pid_file.read_text()))
+
+
+def test_a_taken_port_is_named_with_its_holder_before_anything_starts(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    taken = server("s3", journal, setting="PIPELINE_S3__ENDPOINT_URL")
+    with socket.create_server(taken.listens):
+        message = expect_failure([server("exchange", journal), taken], tmp_path)
+    assert f"Port {taken.listens[1]} of 127.0.0.1, which s3 needs, is taken" in message
+    assert f"(pid {os.getpid()})" in message
+    assert "set PIPELINE_S3__ENDPOINT_URL to another port" in message
+    assert lines(journal) == []
+
+
+def test_two_services_on_one_port_are_refused(tmp_path: Path) -> None:
+    one = server("s3", tmp_path / "journal")
+    other = Service(
+        "redis", one.argv, one.ready, listens=one.listens, setting="PIPELINE_REDIS__URL"
+    )
+    message = expect_failure([one, other], tmp_path)
+    assert f"Port {one.listens[1]} is wanted by both s3 and redis" in message
+    assert "PIPELINE_REDIS__URL" in message
+
+
+def test_a_second_supervisor_of_the_same_data_is_refused(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    with supervised([server("store", journal)], tmp_path):
+        before = read_state(tmp_path)
+        message = expect_failure([server("store", journal)], tmp_path)
+        assert f"already runs over {tmp_path} (pid {os.getpid()})" in message
+        assert read_state(tmp_path) == before
+    with supervised([server("store", journal)], tmp_path):
+        assert running(tmp_path, "store").ready
+
+
+def test_a_child_deaf_to_the_signal_is_killed(tmp_path: Path) -> None:
+    text = (
+        "import signal, pathlib, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
+        f"pathlib.Path({str(tmp_path / 'deaf')!r}).touch()\n"
+        "while True: signal.pause()"
+    )
+    deaf = script("deaf", text, ready=(tmp_path / "deaf").exists, stop_timeout=0.2)
+    with supervised([deaf], tmp_path):
+        pid = running(tmp_path, "deaf").pid
+    assert gone(pid)
+
+
+@contextlib.contextmanager
+def supervisor_process(data_dir: Path, port: int) -> Iterator[subprocess.Popen]:
+    command = [sys.executable, "-c", SUPERVISOR, str(data_dir), str(port), str(data_dir / "pid")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdout.readline() == "ready\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
+def test_no_process_outlives_the_supervisor(tmp_path: Path, number: signal.Signals) -> None:
+    with supervisor_process(tmp_path, free_port()) as process:
+        started = [child.pid for child in psutil.Process(process.pid).children(recursive=True)]
+        grandchild = int((tmp_path / "pid").read_text())
+        assert grandchild in started
+        assert len(started) == 3, "the service, its child and the guard"
+        process.send_signal(number)
+        process.wait(30)
+        assert process.returncode == (0 if number == signal.SIGTERM else -number)
+        eventually(lambda: all(gone(pid) for pid in started), "every process has ended")
+
+
+def test_after_a_killed_supervisor_the_next_one_starts_at_once(tmp_path: Path) -> None:
+    port = free_port()
+    with supervisor_process(tmp_path, port) as process:
+        process.kill()
+    with supervisor_process(tmp_path, port) as process:
+        assert read_state(tmp_path).pid == process.pid
+
+
+def test_children_die_with_a_killed_supervisor_whose_guard_was_killed_before(
+    tmp_path: Path,
+) -> None:
+    with supervisor_process(tmp_path, free_port()) as process:
+        service = running(tmp_path, "parent").pid
+        guards = {child.pid for child in psutil.Process(process.pid).children()} - {service}
+        for guard in guards:
+            os.kill(guard, signal.SIGKILL)
+        process.kill()
+        eventually(lambda: gone(service), "the service has ended")
+        os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
+
+
+def test_the_state_file_tells_what_runs_and_no_secret(tmp_path: Path) -> None:
+    journal = tmp_path / "journal"
+    secret = {**os.environ, "PIPELINE_S3__SECRET_ACCESS_KEY": "hunter2"}
+    service = server("s3", journal, address="http://127.0.0.1:1", environment=secret)
+    with supervised([service], tmp_path):
+        text = (tmp_path / "stack.json").read_text()
+        state = json.loads(text)
+        entry = state["processes"][0]
+        assert (state["pid"], entry["name"], entry["address"]) == (
+            *(os.getpid(), "s3", "http://127.0.0.1:1"),
+        )
+        assert psutil.Process(entry["pid"]).ppid() == os.getpid()
+        assert entry["ready"] is True
+        assert "hunter2" not in text + repr(service)
+    assert not (tmp_path / "stack.json").exists()
+
+
+def test_a_damaged_state_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "stack.json").write_text('{"pid": 1')
+    message = expect_failure([server("s3", tmp_path / "journal")], tmp_path)
+    assert f"{tmp_path / 'stack.json'} cannot be read" in message
+
+
+def test_the_log_of_the_last_run_is_kept_beside_the_new_one(tmp_path: Path) -> None:
+    journal, log = tmp_path / "journal", tmp_path / "logs" / "store.log"
+    for _ in range(3):
+        with supervised([server("store", journal)], tmp_path):
+            eventually(lambda: log.read_text() == "listening as store\n", "the log")
+    assert log.with_name("store.log.1").read_text() == "listening as store\n"
+
+
+def test_a_log_does_not_grow_without_bound(tmp_path: Path) -> None:
+    log, done = tmp_path / "logs" / "talker.log", tmp_path / "done"
+    text = (
+        "import pathlib, signal\n"
+        f"log, kept = pathlib.Path({str(log)!r}), pathlib.Path({str(log) + '.1'!r})\n"
+        "while not (kept.exists() and log.stat().st_size < 5000):\n"
+        "    print('x' * 99)\n"
+        f"pathlib.Path({str(done)!r}).touch(); signal.pause()"
+    )
+    talker = script("talker", text, ready=lambda: True)
+    with supervised([talker], tmp_path, log_limit=50_000):
+        eventually(done.exists, "the log was emptied while it was written to")
+        assert b"\0" not in log.read_bytes()
