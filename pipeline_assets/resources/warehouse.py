@@ -1,0 +1,440 @@
+"""The warehouse: loads candle objects into Snowflake's tables, and says what they hold.
+
+The statements themselves stand in warehouse_sql/, one a file. Which objects to load, and when, is
+the assets' business; DDL that only a real account needs is in warehouse_sql/production.sql.
+"""
+
+import hashlib
+import re
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+from string import Template
+from typing import TYPE_CHECKING, Any, NewType, TypeVar
+
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.settings import S3Settings, SnowflakeSettings
+
+if TYPE_CHECKING:
+    from snowflake.connector import SnowflakeConnection
+    from snowflake.connector.cursor import SnowflakeCursor
+    from snowflake.connector.errors import Error
+
+Sql = NewType("Sql", str)
+Answer = TypeVar("Answer")
+
+TABLES = {Interval.FIFTEEN_MINUTES: "CANDLES_15M", Interval.ONE_HOUR: "CANDLES_1H"}
+STAGE_PREFIX = "ohlcv/"
+# https://docs.snowflake.com/en/sql-reference/sql/copy-into-table: FILES takes up to 1,000 names.
+MAX_FILES = 1000
+LOGIN_TIMEOUT_SECONDS = 10
+
+_IDENTIFIER = re.compile(r"^[A-Z][A-Z0-9_]*$")
+_LANDING = re.compile(r"^LANDING_\w+_(\d{8})_[0-9A-F]{16}$")
+# Snowflake's numbers: an object does not exist (2003, 2043).
+_ABSENT = (2003, 2043)
+
+
+class WarehouseError(Exception):
+    """Snowflake refused or could not be reached. The message names where, what, and what to do."""
+
+
+@dataclass(frozen=True)
+class LoadResult:
+    """What a load did: rows and files counted, and the seconds its COPY and MERGE took."""
+
+    rows_loaded: int
+    rows_inserted: int
+    rows_updated: int
+    files: int
+    copy_seconds: float
+    merge_seconds: float
+
+
+@dataclass(frozen=True)
+class SymbolSummary:
+    """What a table holds of one symbol: rows, and the newest open time (aware, UTC)."""
+
+    rows: int
+    newest_open_time: datetime
+
+
+@dataclass(frozen=True)
+class LoadStatements:
+    """The statements of one load, in the order they run; `copies` share the objects out."""
+
+    landing: Sql
+    copies: tuple[Sql, ...]
+    merge: Sql
+    drop: Sql
+
+
+def identifier(name: str) -> Sql:
+    """`name` as an unquoted identifier.
+
+    Raises:
+        ValueError: it holds anything but upper-case letters, digits and underscores.
+    """
+    if not _IDENTIFIER.fullmatch(name):
+        raise ValueError(
+            f"{name!r} cannot name a Snowflake object: use A-Z, 0-9 and _, a letter first"
+        )
+    return Sql(name)
+
+
+def literal(text: str) -> Sql:
+    r"""`text` as a string literal; `\` is an escape in Snowflake's, so it is doubled too."""
+    return Sql("'" + text.replace("\\", "\\\\").replace("'", "''") + "'")
+
+
+def statement(name: str, **values: Sql) -> Sql:
+    """The statement of warehouse_sql/`name`.sql, without comments, its placeholders filled.
+
+    Raises:
+        KeyError: the file has a placeholder that `values` lacks.
+    """
+    text = (
+        files("pipeline_assets.resources").joinpath(f"warehouse_sql/{name}.sql").read_text("utf-8")
+    )
+    lines = [line for line in text.splitlines() if not line.startswith("--")]
+    return Sql(Template("\n".join(lines)).substitute(values))
+
+
+def table_name(interval: Interval) -> Sql:
+    """The table of an interval.
+
+    Raises:
+        WarehouseError: 1m has none.
+    """
+    if interval not in TABLES:
+        raise WarehouseError(
+            f"{interval} candles have no table: the warehouse holds {' and '.join(TABLES)}, "
+            "and 1m candles are in the Redis slots and on S3."
+        )
+    return identifier(TABLES[interval])
+
+
+def landing_name(interval: Interval, load_id: str, day: date) -> Sql:
+    """The landing table of one load: the same for a repeat on the same UTC day.
+
+    The day is in the name because the embedded server keeps no creation times; the load id is in
+    it as a digest, so that any id makes a valid name and no two ids share one.
+    """
+    digest = hashlib.sha256(load_id.encode()).hexdigest()[:16].upper()
+    return identifier(f"LANDING_{interval.upper()}_{day:%Y%m%d}_{digest}")
+
+
+class Warehouse:
+    """The candle tables of one Snowflake schema."""
+
+    def __init__(self, snowflake: SnowflakeSettings, s3: S3Settings) -> None:
+        """Keep the settings; nothing is imported, read or connected before a method is called."""
+        self._settings = snowflake
+        self._bucket = s3.bucket
+
+    def ensure_tables(self, interval: Interval) -> None:
+        """Create the stage and the interval's table where they are absent; may be repeated.
+
+        Database and schema are created only where these two fail for want of them: a production
+        role need not have the right to, even to find that they exist.
+        """
+        with self._connection("create the tables") as connection:
+            self._ensure_tables(connection, interval)
+
+    def load(self, interval: Interval, object_keys: Sequence[str], load_id: str) -> LoadResult:
+        """Make the table hold the candles of `object_keys`; other rows stay as they are.
+
+        Args:
+            interval: 15m or 1h.
+            object_keys: relative to the lake's `ohlcv/`, like `15m/BTCUSDT/20261101_0000.parquet`.
+            load_id: the Dagster root run's id: repeats of one load share it, two loads do not.
+
+        Any part may be repeated, after a crash between any two statements too:
+
+        - The landing table is created or replaced, so it holds what this attempt copied, whatever
+          Snowflake's load metadata (kept by table, dropped with it) says of the files.
+        - The MERGE is one atomic statement, keyed by (symbol, open time) with one landing row a
+          key; it inserts what is new and updates what differs, so a second one changes nothing.
+        - A landing table that was not dropped is replaced by a repeat of the load on the same day,
+          and otherwise found by `landing_tables`.
+
+        One loader at a time per table: two MERGEs would each insert the rows that neither saw.
+
+        Raises:
+            WarehouseError: unreachable, refused, an object absent or unreadable; see its message.
+        """
+        keys = list(dict.fromkeys(object_keys))
+        statements = self.statements(interval, keys, load_id)
+        if not keys:
+            return LoadResult(0, 0, 0, 0, 0.0, 0.0)
+        with self._connection(
+            f"load {len(keys)} objects into {table_name(interval)}"
+        ) as connection:
+            return self._with_tables(
+                connection, interval, lambda: self._run_load(connection, statements, len(keys))
+            )
+
+    def statements(
+        self, interval: Interval, object_keys: Sequence[str], load_id: str
+    ) -> LoadStatements:
+        """What `load` runs, in order; each COPY names up to 1,000 objects.
+
+        Raises:
+            WarehouseError: the interval has no table.
+        """
+        names = {
+            "TABLE": table_name(interval),
+            "LANDING": landing_name(interval, load_id, datetime.now(UTC).date()),
+        }
+        starts = range(0, len(object_keys), MAX_FILES)
+        lists = (object_keys[start : start + MAX_FILES] for start in starts)
+        return LoadStatements(
+            landing=self._statement("landing", **names),
+            copies=tuple(
+                self._statement("copy", **names, FILES=Sql(", ".join(map(literal, part))))
+                for part in lists
+            ),
+            merge=self._statement("merge", **names),
+            drop=self._statement("drop", **names),
+        )
+
+    def landing_tables(self, older_than: datetime) -> list[str]:
+        """The names of the landing tables whose UTC day had ended at `older_than`.
+
+        A load takes minutes, so give a time a day or more ago: those are of dead runs.
+        """
+        return [
+            name
+            for name in self._landing_names()
+            if (match := _LANDING.fullmatch(name))
+            and _day_after(match[1]) <= older_than.astimezone(UTC)
+        ]
+
+    def drop_landing_tables(self, older_than: datetime) -> list[str]:
+        """Drop what `landing_tables` finds and return the names; may be repeated."""
+        names = self.landing_tables(older_than)
+        if names:
+            with self._connection("drop landing tables") as connection:
+                for name in names:
+                    connection.cursor().execute(self._statement("drop", LANDING=identifier(name)))
+        return names
+
+    def table_summary(self, interval: Interval) -> dict[str, SymbolSummary]:
+        """Per symbol, in order: rows and newest open time. Empty where there is no table yet."""
+        from snowflake.connector.errors import ProgrammingError
+
+        with self._connection(f"read {table_name(interval)}") as connection:
+            try:
+                cursor = connection.cursor().execute(
+                    self._statement("summary", TABLE=table_name(interval))
+                )
+            except ProgrammingError as error:
+                if error.errno not in _ABSENT:
+                    raise
+                return {}
+            return {
+                symbol: SymbolSummary(rows, newest.replace(tzinfo=UTC))
+                for symbol, rows, newest in cursor.fetchall()
+            }
+
+    def _landing_names(self) -> list[str]:
+        from snowflake.connector.errors import ProgrammingError
+
+        text = self._statement("landing_tables", SCHEMA_NAME=literal(self._settings.schema_name))
+        with self._connection("list landing tables") as connection:
+            try:
+                return [name for (name,) in connection.cursor().execute(text).fetchall()]
+            except ProgrammingError as error:
+                if error.errno not in _ABSENT:
+                    raise
+                return []
+
+    def _statement(self, name: str, **values: Sql) -> Sql:
+        database = identifier(self._settings.database)
+        schema = identifier(self._settings.schema_name)
+        return statement(name, DATABASE=database, SCHEMA=schema, **values)
+
+    def _ensure_tables(self, connection: "SnowflakeConnection", interval: Interval) -> None:
+        from snowflake.connector.errors import ProgrammingError
+
+        integration = self._settings.storage_integration
+        clause = f"STORAGE_INTEGRATION = {identifier(integration)}" if integration else ""
+        url = literal(f"s3://{self._bucket}/{STAGE_PREFIX}")
+        inner = [
+            self._statement("stage", URL=url, STORAGE_CLAUSE=Sql(clause)),
+            self._statement("candles", TABLE=table_name(interval)),
+        ]
+        try:
+            _execute(connection, inner)
+        except ProgrammingError as error:
+            if error.errno not in _ABSENT:
+                raise
+            _execute(connection, [self._statement("database"), self._statement("schema"), *inner])
+
+    def _with_tables(
+        self, connection: "SnowflakeConnection", interval: Interval, action: Callable[[], Answer]
+    ) -> Answer:
+        """Run a repeatable action, again after making what it found absent.
+
+        Asking first would cost each load two statements, for a case of the first load alone (and
+        of the first after the embedded server started, which forgets its stages).
+        """
+        from snowflake.connector.errors import ProgrammingError
+
+        try:
+            return action()
+        except ProgrammingError as error:
+            if error.errno not in _ABSENT:
+                raise
+            self._ensure_tables(connection, interval)
+        return action()
+
+    def _run_load(
+        self, connection: "SnowflakeConnection", statements: LoadStatements, expected: int
+    ) -> LoadResult:
+        cursor = connection.cursor()
+        cursor.execute(statements.landing)
+        started = time.perf_counter()
+        rows = loaded = 0
+        for text in statements.copies:
+            cursor.execute(text)
+            for row in _rows_by_name(cursor):
+                loaded += row.get("status") == "LOADED"
+                rows += int(row.get("rows_loaded") or 0)
+        if loaded != expected:
+            raise WarehouseError(
+                f"{self._where()} loaded {loaded} of {expected} objects and reported no error. "
+                "The table was not changed. Repeat the load."
+            )
+        copied = time.perf_counter()
+        cursor.execute(statements.merge)
+        (counts,) = _rows_by_name(cursor)
+        merged = time.perf_counter()
+        cursor.execute(statements.drop)
+        return LoadResult(
+            rows_loaded=rows,
+            rows_inserted=int(counts["number of rows inserted"]),
+            rows_updated=int(counts["number of rows updated"]),
+            files=loaded,
+            copy_seconds=copied - started,
+            merge_seconds=merged - copied,
+        )
+
+    @contextmanager
+    def _connection(self, purpose: str) -> "Iterator[SnowflakeConnection]":
+        """A session of its own, closed at the end; the connector's errors as WarehouseError."""
+        # dagster_snowflake takes seconds to import: every Dagster run would pay at module level.
+        from dagster_snowflake import SnowflakeResource
+        from snowflake.connector.errors import Error
+
+        settings = self._settings
+        key = settings.private_key_path
+        if key is not None:
+            _check_private_key(key)
+        if key is None and settings.password is None:
+            raise WarehouseError(
+                f"{self._where()} needs PIPELINE_SNOWFLAKE__PASSWORD or "
+                "PIPELINE_SNOWFLAKE__PRIVATE_KEY_PATH, and neither is set."
+            )
+        address = {"host": settings.host, "port": settings.port, "protocol": settings.protocol}
+        resource = SnowflakeResource(
+            account=settings.account,
+            user=settings.user,
+            password=settings.password.get_secret_value()
+            if settings.password and not key
+            else None,
+            private_key_path=str(key) if key else None,
+            role=settings.role,
+            warehouse=settings.warehouse,
+            database=settings.database,
+            schema=settings.schema_name,
+            autocommit=True,
+            login_timeout=LOGIN_TIMEOUT_SECONDS,
+            network_timeout=settings.timeout_seconds,
+            additional_snowflake_connection_args={
+                **(address if settings.host else {}),
+                "session_parameters": {
+                    # COPY casts instants to the tables' zoneless UTC by this: see candles.sql.
+                    "TIMEZONE": "UTC",
+                    "STATEMENT_TIMEOUT_IN_SECONDS": settings.timeout_seconds,
+                    "QUERY_TAG": "pipeline-assets",
+                    "CLIENT_TELEMETRY_ENABLED": False,
+                },
+            },
+        )
+        try:
+            with resource.get_connection() as connection:
+                try:
+                    yield connection
+                finally:
+                    # The resource closes it only where nothing was raised.
+                    connection.close()
+        except Error as error:
+            raise WarehouseError(
+                f"{self._where()} could not {purpose}: {(error.msg or str(error)).strip()} "
+                f"{self._advice(error)}"
+            ) from None
+
+    def _where(self) -> str:
+        settings = self._settings
+        at = f" at {settings.host}:{settings.port}" if settings.host else ""
+        return f"Snowflake account {settings.account}{at}"
+
+    def _advice(self, error: "Error") -> str:
+        number, text = error.errno, error.msg or ""
+        if number in (390100, 390144, 390422) or "Incorrect username or password" in text:
+            return (
+                f"Check PIPELINE_SNOWFLAKE__USER ({self._settings.user}) and "
+                "PIPELINE_SNOWFLAKE__PASSWORD or PIPELINE_SNOWFLAKE__PRIVATE_KEY_PATH."
+            )
+        if 250000 <= (number or 0) < 252000:
+            return (
+                "Is it running (`pipeline-assets status`)? Check PIPELINE_SNOWFLAKE__ACCOUNT, "
+                "PIPELINE_SNOWFLAKE__HOST and PIPELINE_SNOWFLAKE__PORT."
+            )
+        if number == 91016:
+            return "Upload the object again (materialize its day), then repeat the load."
+        if number == 91003:
+            return (
+                f"Check that the bucket {self._bucket} (PIPELINE_S3__BUCKET) exists and that the "
+                "stage's storage integration may read it."
+            )
+        if number in (*_ABSENT, 3001):
+            return (
+                "Grant the role what pipeline_assets/resources/warehouse_sql/production.sql lists, "
+                "and check PIPELINE_SNOWFLAKE__DATABASE, __SCHEMA_NAME and __ROLE."
+            )
+        return "The table was not changed by this statement; the load may be repeated."
+
+
+def _check_private_key(path: Path) -> None:
+    """Refuse, before connecting, a key that could only fail inside the connector."""
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError) as error:
+        raise WarehouseError(
+            f"{path} cannot be used as private key ({type(error).__name__}): set "
+            "PIPELINE_SNOWFLAKE__PRIVATE_KEY_PATH to an unencrypted PKCS#8 file in PEM form, or "
+            "leave it empty and set PIPELINE_SNOWFLAKE__PASSWORD."
+        ) from None
+
+
+def _execute(connection: "SnowflakeConnection", statements: Sequence[Sql]) -> None:
+    cursor = connection.cursor()
+    for text in statements:
+        cursor.execute(text)
+
+
+def _rows_by_name(cursor: "SnowflakeCursor") -> list[dict[str, Any]]:
+    names = [column.name for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+def _day_after(stamp: str) -> datetime:
+    return datetime.strptime(stamp, "%Y%m%d").replace(tzinfo=UTC) + timedelta(days=1)

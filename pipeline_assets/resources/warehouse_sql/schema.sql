@@ -1,0 +1,2 @@
+-- The schema of tables and stage.
+CREATE SCHEMA IF NOT EXISTS ${DATABASE}.${SCHEMA}

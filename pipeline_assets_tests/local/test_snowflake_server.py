@@ -1,0 +1,128 @@
+"""The embedded Snowflake server: what it keeps, what it refuses, what it answers."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from snowflake.connector.errors import DatabaseError, ProgrammingError
+
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources.warehouse import Warehouse
+from pipeline_assets.settings import S3Settings
+from pipeline_assets_tests.fixtures.s3 import S3Server
+from pipeline_assets_tests.fixtures.snowflake import (
+    Lake,
+    SnowflakeServer,
+    day_of_candles,
+    running_snowflake_server,
+)
+
+DAY = datetime(2026, 10, 1, tzinfo=UTC)
+
+
+@pytest.fixture
+def server(s3_server: S3Server, tmp_path: Path) -> Iterator[SnowflakeServer]:
+    """A server of the test's own, which it may kill."""
+    with running_snowflake_server(tmp_path, s3_server.endpoint) as running:
+        yield running
+
+
+def test_rows_outlive_kill_and_loading_goes_on(server: SnowflakeServer, lake: Lake) -> None:
+    warehouse = Warehouse(server.settings(), S3Settings(bucket=lake.bucket))
+    key = lake.put(day_of_candles("BTCUSDT", DAY), "15m/BTCUSDT/20261001_0000.parquet")
+    warehouse.load(Interval.FIFTEEN_MINUTES, [key], "run-1")
+
+    server.kill()
+    server.start()
+
+    assert warehouse.table_summary(Interval.FIFTEEN_MINUTES)["BTCUSDT"].rows == 96
+    other = lake.put(day_of_candles("ETHUSDT", DAY), "15m/ETHUSDT/20261001_0000.parquet")
+    again = warehouse.load(Interval.FIFTEEN_MINUTES, [key, other], "run-2")
+    assert (again.rows_inserted, again.rows_updated) == (96, 0)
+
+
+def test_rows_outlive_a_stop(server: SnowflakeServer, lake: Lake) -> None:
+    warehouse = Warehouse(server.settings(), S3Settings(bucket=lake.bucket))
+    key = lake.put(day_of_candles("BTCUSDT", DAY), "15m/BTCUSDT/20261001_0000.parquet")
+    warehouse.load(Interval.FIFTEEN_MINUTES, [key], "run-1")
+
+    assert server.process is not None
+    server.process.terminate()
+    server.process.wait(30)
+    server.start()
+
+    assert warehouse.table_summary(Interval.FIFTEEN_MINUTES)["BTCUSDT"].rows == 96
+
+
+def test_a_second_server_on_the_same_data_is_refused(server: SnowflakeServer, lake: Lake) -> None:
+    Warehouse(server.settings(), S3Settings(bucket=lake.bucket)).ensure_tables(Interval.ONE_HOUR)
+    second = SnowflakeServer(server.data_dir, "http://127.0.0.1:9")
+
+    with pytest.raises(AssertionError, match=r"MARKET_DATA\.db cannot be opened.*Stop the server"):
+        second.start()
+
+
+def test_a_wrong_password_is_answered_as_snowflake_does(server: SnowflakeServer) -> None:
+    import snowflake.connector
+
+    with pytest.raises(
+        DatabaseError, match="Incorrect username or password was specified"
+    ) as caught:
+        snowflake.connector.connect(
+            account="embedded", user="pipeline", password="other", host="127.0.0.1",
+            port=server.port, protocol="http", login_timeout=5,
+        )  # fmt: skip
+    assert caught.value.errno == 390100
+
+
+def test_a_copy_sees_an_object_as_it_is_now(server: SnowflakeServer, lake: Lake) -> None:
+    warehouse = Warehouse(server.settings(), S3Settings(bucket=lake.bucket))
+    key = "15m/BTCUSDT/20261001_0000.parquet"
+    for count in (1, 2, 3):
+        lake.put(day_of_candles("BTCUSDT", DAY, count=count), key)
+        result = warehouse.load(Interval.FIFTEEN_MINUTES, [key], "run")
+        assert (result.rows_loaded, result.rows_inserted) == (count, 1)
+
+
+def test_a_copy_that_fails_at_its_second_file_leaves_no_row(
+    server: SnowflakeServer, lake: Lake
+) -> None:
+    settings = server.settings()
+    Warehouse(settings, S3Settings(bucket=lake.bucket)).ensure_tables(Interval.FIFTEEN_MINUTES)
+    lake.put(day_of_candles("BTCUSDT", DAY), "whole.parquet")
+    # Its footer is sound and its pages are not, so it fails when its rows are read.
+    lake.put(day_of_candles("ETHUSDT", DAY), "broken.parquet")
+    stored = {"Bucket": lake.bucket, "Key": "ohlcv/broken.parquet"}
+    body = lake.client.get_object(**stored)["Body"].read()
+    lake.client.put_object(**stored, Body=body[:4] + bytes(400) + body[404:])
+    with server.connect(settings) as connection:
+        cursor = connection.cursor()
+        with pytest.raises(ProgrammingError, match=r"broken\.parquet"):
+            cursor.execute(
+                "COPY INTO CANDLES_15M FROM @CANDLE_OBJECTS FILES = ('whole.parquet', "
+                "'broken.parquet') FILE_FORMAT = (TYPE = PARQUET) "
+                "MATCH_BY_COLUMN_NAME = CASE_INSENSITIVE"
+            )
+        assert cursor.execute("SELECT COUNT(*) FROM CANDLES_15M").fetchone() == (0,)
+
+
+def test_a_statement_that_breaks_the_server_fails_at_once(server: SnowflakeServer) -> None:
+    with server.connect(server.settings()) as connection:
+        cursor = connection.cursor()
+        cursor.execute("CREATE TABLE ONCE (A INT PRIMARY KEY)")
+        cursor.execute("INSERT INTO ONCE VALUES (1)")
+        with pytest.raises(ProgrammingError, match="000603"):
+            cursor.execute("INSERT INTO ONCE VALUES (1)")
+    assert server.statements()["INSERT INTO"] == 2
+
+
+def test_it_listens_on_loopback_only_and_says_what_it_needs() -> None:
+    asked = subprocess.run(
+        [sys.executable, "-m", "pipeline_assets.local.snowflake_server"],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert asked.returncode == 2
+    assert "--s3-endpoint" in asked.stderr

@@ -1,0 +1,335 @@
+"""The warehouse against the embedded Snowflake server and a real S3 server."""
+
+import logging
+import math
+import re
+import socket
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
+from importlib.resources import files
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import sqlglot
+from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import SecretStr
+
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources.warehouse import (
+    Warehouse,
+    WarehouseError,
+    identifier,
+    landing_name,
+    literal,
+)
+from pipeline_assets.settings import S3Settings, SnowflakeSettings
+from pipeline_assets_tests.fixtures.snowflake import (
+    PASSWORD,
+    Lake,
+    SnowflakeServer,
+    day_of_candles,
+)
+
+DAY = datetime(2026, 10, 1, tzinfo=UTC)
+QUARTER = Interval.FIFTEEN_MINUTES
+SQL_FILES = sorted(
+    item.name
+    for item in files("pipeline_assets.resources").joinpath("warehouse_sql").iterdir()
+    if item.name.endswith(".sql")
+)
+
+
+@pytest.fixture
+def stored(snowflake_server: SnowflakeServer, warehouse_settings: SimpleNamespace) -> Any:
+    """Reads a table's rows with a plain connector session, ordered by symbol and open time."""
+
+    def read(table: str = "CANDLES_15M") -> list[dict[str, Any]]:
+        with snowflake_server.connect(warehouse_settings.snowflake) as connection:
+            cursor = connection.cursor()
+            cursor.execute(f"SELECT * FROM {table} ORDER BY SYMBOL, OPEN_TIME")
+            names = [column.name.lower() for column in cursor.description]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        for row in rows:
+            for name in ("open_time", "close_time"):
+                assert row[name].tzinfo is None
+                row[name] = row[name].replace(tzinfo=UTC)
+        return rows
+
+    return read
+
+
+def put_day(lake: Lake, symbol: str, **changes: Any) -> tuple[str, list[dict[str, Any]]]:
+    candles = day_of_candles(symbol, DAY, **changes)
+    return lake.put(candles, f"15m/{symbol}/20261001_0000.parquet"), candles
+
+
+def by_key(candles: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    return sorted(candles, key=lambda candle: (candle["symbol"], candle["open_time"]))
+
+
+def test_load_stores_every_value_bit_for_bit(warehouse: Warehouse, lake: Lake, stored: Any) -> None:
+    first_key, first = put_day(lake, "BTCUSDT")
+    second_key, second = put_day(lake, "币安人生USDT")
+
+    result = warehouse.load(QUARTER, [first_key, second_key], "run-1")
+
+    assert (result.rows_loaded, result.rows_inserted, result.rows_updated) == (192, 192, 0)
+    assert result.files == 2
+    assert stored() == by_key(first + second)
+
+
+def test_each_interval_has_its_own_table(warehouse: Warehouse, lake: Lake, stored: Any) -> None:
+    hours = day_of_candles("BTCUSDT", DAY, minutes=60)
+    warehouse.load(Interval.ONE_HOUR, [lake.put(hours, "1h/BTCUSDT/20261001_0000.parquet")], "run")
+    warehouse.ensure_tables(QUARTER)
+
+    assert stored("CANDLES_1H") == hours
+    assert stored("CANDLES_15M") == []
+
+
+def test_minutes_have_no_table(warehouse: Warehouse) -> None:
+    with pytest.raises(WarehouseError, match=r"1m candles have no table.*15m and 1h"):
+        warehouse.load(Interval.ONE_MINUTE, ["1m/BTCUSDT/x.parquet"], "run")
+
+
+@pytest.mark.parametrize("load_id", ["run-1", "run-2"], ids=["same run", "another run"])
+def test_repeat_changes_no_row(warehouse: Warehouse, lake: Lake, stored: Any, load_id: str) -> None:
+    key, candles = put_day(lake, "BTCUSDT")
+    warehouse.load(QUARTER, [key], "run-1")
+
+    repeat = warehouse.load(QUARTER, [key, key], load_id)
+
+    assert (repeat.rows_loaded, repeat.rows_inserted, repeat.rows_updated) == (96, 0, 0)
+    assert stored() == candles
+
+
+def test_changed_object_updates_the_changed_row_alone(
+    warehouse: Warehouse, lake: Lake, stored: Any
+) -> None:
+    key, candles = put_day(lake, "BTCUSDT", count=50)
+    warehouse.load(QUARTER, [key], "run-1")
+    changed = day_of_candles("BTCUSDT", DAY, count=51)
+    changed[7]["volume"] = math.nextafter(candles[7]["volume"], math.inf)
+    lake.put(changed, key)
+
+    result = warehouse.load(QUARTER, [key], "run-2")
+
+    assert (result.rows_inserted, result.rows_updated) == (1, 1)
+    assert stored() == changed
+
+
+def test_overlapping_objects_leave_the_most_complete_candle(
+    warehouse: Warehouse, lake: Lake, stored: Any
+) -> None:
+    whole_key, whole = put_day(lake, "BTCUSDT")
+    partial = day_of_candles("BTCUSDT", DAY, count=40)
+    for candle in partial:
+        candle["trades"] -= 1_000
+        candle["high"] = 0.5
+    partial_key = lake.put(partial, "15m/BTCUSDT/20261001_0015.parquet")
+
+    result = warehouse.load(QUARTER, [partial_key, whole_key, partial_key], "run")
+
+    assert (result.rows_loaded, result.rows_inserted, result.files) == (136, 96, 2)
+    assert stored() == whole
+
+
+def test_nothing_to_load_asks_nothing(warehouse_settings: SimpleNamespace) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    down = warehouse_settings.snowflake.model_copy(update={"port": port})
+
+    assert Warehouse(down, warehouse_settings.s3).load(QUARTER, [], "run").files == 0
+
+
+@pytest.mark.parametrize("done", range(5), ids=["none", "landing", "copy", "merge", "drop"])
+def test_load_after_a_crash_between_any_two_statements(
+    warehouse: Warehouse,
+    warehouse_settings: SimpleNamespace,
+    snowflake_server: SnowflakeServer,
+    lake: Lake,
+    stored: Any,
+    done: int,
+) -> None:
+    key, candles = put_day(lake, "BTCUSDT", count=10)
+    warehouse.ensure_tables(QUARTER)
+    parts = warehouse.statements(QUARTER, [key], "run-1")
+    with snowflake_server.connect(warehouse_settings.snowflake) as connection:
+        for text in [parts.landing, *parts.copies, parts.merge, parts.drop][:done]:
+            connection.cursor().execute(text)
+
+    result = warehouse.load(QUARTER, [key], "run-1")
+
+    assert result.rows_loaded == 10
+    assert stored() == candles
+    assert warehouse.landing_tables(datetime.now(UTC) + timedelta(days=2)) == []
+
+
+def test_a_failed_copy_changes_nothing_and_names_the_file(
+    warehouse: Warehouse, lake: Lake, stored: Any
+) -> None:
+    key, candles = put_day(lake, "BTCUSDT")
+    broken = "15m/ETHUSDT/20261001_0000.parquet"
+    lake.client.put_object(Bucket=lake.bucket, Key=f"ohlcv/{broken}", Body=b"PAR1 not so PAR1")
+
+    with pytest.raises(WarehouseError, match=re.escape(broken)):
+        warehouse.load(QUARTER, [key, broken], "run")
+
+    assert stored() == []
+    lake.put(day_of_candles("ETHUSDT", DAY), broken)
+    warehouse.load(QUARTER, [key, broken], "run")
+    assert stored() == candles + day_of_candles("ETHUSDT", DAY)
+
+
+def test_an_absent_object_is_named(warehouse: Warehouse, lake: Lake) -> None:
+    key, _ = put_day(lake, "BTCUSDT")
+    with pytest.raises(
+        WarehouseError, match=r"15m/币安人生USDT/absent\.parquet.*materialize its day"
+    ):
+        warehouse.load(QUARTER, [key, "15m/币安人生USDT/absent.parquet"], "run")
+
+
+def test_an_absent_bucket_is_named(warehouse_settings: SimpleNamespace) -> None:
+    elsewhere = Warehouse(warehouse_settings.snowflake, S3Settings(bucket="no-such-bucket"))
+    with pytest.raises(
+        WarehouseError, match=r"bucket no-such-bucket .*PIPELINE_S3__BUCKET. exists"
+    ):
+        elsewhere.load(QUARTER, ["15m/BTCUSDT/x.parquet"], "run")
+
+
+@pytest.mark.parametrize("changes", [{"password": SecretStr("wr0ng")}, {"user": "nobody"}])
+def test_wrong_credentials_name_the_settings_and_no_secret(
+    warehouse_settings: SimpleNamespace, caplog: pytest.LogCaptureFixture, changes: dict[str, Any]
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    settings = warehouse_settings.snowflake.model_copy(update=changes)
+
+    with pytest.raises(WarehouseError) as caught:
+        Warehouse(settings, warehouse_settings.s3).ensure_tables(QUARTER)
+
+    message = str(caught.value)
+    assert "Incorrect username or password was specified" in message
+    assert "PIPELINE_SNOWFLAKE__USER" in message
+    for secret in ("wr0ng", PASSWORD):
+        assert secret not in message + caplog.text + repr(settings)
+
+
+def test_a_server_that_is_down_is_named(warehouse_settings: SimpleNamespace) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    down = warehouse_settings.snowflake.model_copy(update={"port": port})
+    with pytest.raises(WarehouseError, match=f"at 127.0.0.1:{port} could not .*SNOWFLAKE__PORT"):
+        Warehouse(down, warehouse_settings.s3).ensure_tables(QUARTER)
+
+
+@pytest.mark.parametrize("content", [None, b"not a key"])
+def test_a_private_key_that_cannot_be_used_is_named(
+    warehouse_settings: SimpleNamespace, tmp_path: Path, content: bytes | None
+) -> None:
+    key = tmp_path / "loader.p8"
+    if content is not None:
+        key.write_bytes(content)
+    settings = warehouse_settings.snowflake.model_copy(update={"private_key_path": key})
+    with pytest.raises(WarehouseError, match=r"loader\.p8 cannot be used as private key"):
+        Warehouse(settings, warehouse_settings.s3).ensure_tables(QUARTER)
+
+
+def test_a_private_key_is_used_instead_of_the_password(
+    warehouse_settings: SimpleNamespace, tmp_path: Path
+) -> None:
+    """The embedded server knows passwords only, so a login by key is the one that it refuses."""
+    key = tmp_path / "loader.p8"
+    key.write_bytes(
+        rsa.generate_private_key(65537, 2048).private_bytes(
+            Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
+        )
+    )
+    settings = warehouse_settings.snowflake.model_copy(update={"private_key_path": key})
+    with pytest.raises(WarehouseError, match="PIPELINE_SNOWFLAKE__PRIVATE_KEY_PATH"):
+        Warehouse(settings, warehouse_settings.s3).ensure_tables(QUARTER)
+
+
+def test_summary_counts_rows_and_names_the_newest_open_time(
+    warehouse: Warehouse, lake: Lake
+) -> None:
+    assert warehouse.table_summary(QUARTER) == {}
+    keys = [put_day(lake, "BTCUSDT")[0], put_day(lake, "币安人生USDT", count=3)[0]]
+    warehouse.load(QUARTER, keys, "run")
+
+    summary = warehouse.table_summary(QUARTER)
+
+    assert {symbol: seen.rows for symbol, seen in summary.items()} == {
+        "BTCUSDT": 96,
+        "币安人生USDT": 3,
+    }
+    assert summary["币安人生USDT"].newest_open_time == datetime(2026, 10, 1, 0, 30, tzinfo=UTC)
+
+
+def test_housekeeping_drops_landing_tables_of_days_past_and_no_other(
+    warehouse: Warehouse,
+    warehouse_settings: SimpleNamespace,
+    snowflake_server: SnowflakeServer,
+) -> None:
+    assert warehouse.landing_tables(DAY) == []
+    warehouse.ensure_tables(QUARTER)
+    old = landing_name(QUARTER, "dead", date(2026, 9, 29))
+    new = landing_name(QUARTER, "alive", date(2026, 9, 30))
+    with snowflake_server.connect(warehouse_settings.snowflake) as connection:
+        for name in (old, new, "LANDING_OF_SOMEONE_ELSE"):
+            connection.cursor().execute(f"CREATE TRANSIENT TABLE {name} (A INT)")
+    just_before_midnight = datetime(2026, 9, 30, 23, 59, tzinfo=UTC)
+
+    assert warehouse.drop_landing_tables(just_before_midnight) == [old]
+    assert warehouse.drop_landing_tables(just_before_midnight) == []
+    assert warehouse.landing_tables(DAY) == [new]
+
+
+def test_two_thousand_and_one_objects_are_three_copies() -> None:
+    keys = [f"15m/S{number}USDT/20261001_0000.parquet" for number in range(2001)]
+    copies = Warehouse(SnowflakeSettings(), S3Settings()).statements(QUARTER, keys, "run").copies
+
+    named = [re.findall(r"'(15m/[^']+)'", text) for text in copies]
+
+    assert [len(names) for names in named] == [1000, 1000, 1]
+    assert [name for names in named for name in names] == keys
+
+
+@given(st.text(min_size=1))
+def test_a_literal_is_read_back_as_the_text_it_was(text: str) -> None:
+    parsed = sqlglot.parse_one(f"SELECT {literal(text)}", read="snowflake").expressions
+    assert [expression.this for expression in parsed] == [text]
+    assert all(expression.is_string for expression in parsed)
+
+
+@pytest.mark.parametrize("name", ["", "lower", "A-B", 'A"', "A;DROP TABLE B", "1A", "A\n"])
+def test_an_identifier_of_other_letters_is_refused(name: str) -> None:
+    with pytest.raises(ValueError, match="cannot name a Snowflake object"):
+        identifier(name)
+
+
+@given(st.text(), st.text())
+def test_landing_tables_of_two_loads_differ(first: str, second: str) -> None:
+    names = [landing_name(QUARTER, load_id, date(2026, 10, 1)) for load_id in (first, second)]
+    assert (names[0] == names[1]) == (first == second)
+
+
+@pytest.mark.parametrize("name", SQL_FILES)
+def test_sql_parses_in_snowflakes_dialect(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    text = files("pipeline_assets.resources").joinpath(f"warehouse_sql/{name}").read_text("utf-8")
+    text = re.sub(r"\$\{(URL|FILES|SCHEMA_NAME)\}", "'x'", text)
+    text = re.sub(r"\$\{STORAGE_CLAUSE\}", "STORAGE_INTEGRATION = S3_CANDLES", text)
+    text = re.sub(r"\$\{(\w+)\}", r"\1_NAME", text)
+
+    parsed = sqlglot.parse(text, read="snowflake")
+
+    assert None not in parsed
+    if name != "production.sql":
+        # sqlglot keeps what it cannot parse as an opaque command, with a warning.
+        assert len(parsed) == 1
+        assert not isinstance(parsed[0], sqlglot.exp.Command)
+        assert "unsupported syntax" not in caplog.text
