@@ -1,0 +1,81 @@
+"""The reader of the lake: candles of many symbols and any span as one Polars frame. Writing is in
+resources/candle_objects.py.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from pipeline_assets.market.candles import empty_candles
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.windows import Window
+from pipeline_assets.resources.candle_objects import list_objects, prefix
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.settings import settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def scan(
+    interval: str,
+    symbols: Sequence[str],
+    start: datetime,
+    end: datetime,
+    *,
+    zero_volume: bool = True,
+    store: ObjectStore | None = None,
+) -> "pl.LazyFrame":
+    """The stored candles of `symbols` with start <= open time < end, one row per open time.
+
+    Only the objects that can hold such rows are opened; filters and column selections on the
+    result reach into them. `.collect()` gives a frame, `.collect().to_pandas()` one for pandas.
+
+    Example:
+        >>> from datetime import datetime, UTC
+        >>> from pipeline_assets import lake
+        >>> day = datetime(2026, 11, 1, tzinfo=UTC)
+        >>> lake.scan("15m", ["BTCUSDT"], day, day.replace(day=8)).collect()  # doctest: +SKIP
+
+    Args:
+        interval: "1m", "15m" or "1h".
+        symbols: the symbols, in any order.
+        start: first open time, an aware datetime.
+        end: the open time before which to stop, an aware datetime.
+        zero_volume: False leaves out candles without a trade. They are stored all the same.
+        store: the bucket; by default that of the settings.
+
+    Returns:
+        A lazy frame with the columns and dtypes of `market.candles.candle_schema`, sorted by
+        symbol and open time; without rows if nothing is stored.
+
+    Raises:
+        ValueError: the interval is unknown, a time has no zone, or `end` is not after `start`.
+        ObjectStoreError: the bucket cannot be read.
+    """
+    import polars as pl
+
+    wanted = Interval(interval)
+    window = Window(start, end)
+    store = store or ObjectStore(settings().s3)
+    listings = store.each(
+        lambda symbol: list_objects(store, wanted, symbol, window.start, window.end),
+        sorted(set(symbols)),
+    )
+    addresses = [store.address(each.key) for listing in listings for each in listing]
+    if not addresses:
+        return empty_candles().lazy()
+    frame = (
+        pl.scan_parquet(addresses, storage_options=store.polars_options(), glob=False)
+        .filter(pl.col("open_time").is_between(start, end, closed="left"))
+        # A sealed day comes before the hour objects that it absorbs, and was fetched later.
+        .unique(["symbol", "open_time"], keep="first", maintain_order=True)
+        .sort("symbol", "open_time")
+    )
+    return frame if zero_volume else frame.filter(pl.col("volume") > 0)
+
+
+def stored_symbols(interval: str, store: ObjectStore | None = None) -> list[str]:
+    """The symbols that have at least one object of an interval, sorted."""
+    store = store or ObjectStore(settings().s3)
+    return store.folders(prefix(Interval(interval)))

@@ -1,0 +1,57 @@
+"""The partitions of every asset: UTC days. What a day's objects are is in market/windows.py."""
+
+from collections.abc import Sequence
+from datetime import date
+
+from dagster import BackfillPolicy, DailyPartitionsDefinition
+
+# Binance opened USD-M futures on 2019-09-08 (BTCUSDT); nothing can exist before.
+FIRST_DAY = date(2019, 9, 8)
+
+daily_partitions = DailyPartitionsDefinition(
+    start_date=FIRST_DAY.isoformat(), end_offset=1, timezone="UTC"
+)
+
+# A run covers at most this many days, so that a failure costs little and runs can go side by side.
+DAYS_PER_RUN = 31
+backfill_policy = BackfillPolicy.multi_run(DAYS_PER_RUN)
+
+
+class PartitionError(ValueError):
+    """A partition key is not one of a day that exists. The message names the key and the range."""
+
+
+def partition_day(key: str, newest: date) -> date:
+    """The UTC day of a partition key.
+
+    Dagster's `launchRun` does not validate partition keys: a day in 2036 would run to success.
+
+    Args:
+        key: a partition key, `YYYY-MM-DD`.
+        newest: today, by the exchange's clock.
+
+    Raises:
+        PartitionError: the key is no day, lies before the first or after the newest day.
+    """
+    malformed = PartitionError(
+        f"{key!r} is not a partition: partitions are UTC days like {newest.isoformat()}."
+    )
+    try:
+        day = date.fromisoformat(key)
+    except ValueError:
+        raise malformed from None
+    if key != day.isoformat():
+        # 20261120 and 2026-W47-5 are dates too, but would be partitions of their own in Dagster.
+        raise malformed
+    if not FIRST_DAY <= day <= newest:
+        reason = "lies in the future" if day > newest else "is before the exchange opened"
+        raise PartitionError(
+            f"Partition {key} {reason}: by the exchange's clock, days from {FIRST_DAY} to {newest} "
+            "can be materialized. Choose one of these."
+        )
+    return day
+
+
+def partition_days(keys: Sequence[str], newest: date) -> list[date]:
+    """The UTC days of partition keys, ascending; raises PartitionError as `partition_day` does."""
+    return sorted(partition_day(key, newest) for key in keys)

@@ -1,0 +1,185 @@
+"""Candle objects on the lake: their keys, and writes that lose nothing. Reading ranges is in lake.py;
+what a tick remembers is in lake_state.py.
+"""
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING
+
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.windows import Window, day_window
+from pipeline_assets.resources.object_store import (
+    ObjectStore,
+    ObjectStoreError,
+    PreconditionFailedError,
+    StoredObject,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+
+STAMP = "%Y%m%d_%H%M"
+_KEY = re.compile(r"^ohlcv/(?P<interval>[^/]+)/(?P<symbol>[^/]+)/(?P<stamp>\d{8}_\d{4})\.parquet$")
+_ATTEMPTS = 10
+
+
+def prefix(interval: Interval, symbol: str | None = None) -> str:
+    """The prefix of an interval's objects, or of one symbol's."""
+    return f"ohlcv/{interval}/" + (f"{symbol}/" if symbol else "")
+
+
+def object_key(interval: Interval, symbol: str, start: datetime) -> str:
+    """The key of the object whose window begins at `start` (UTC)."""
+    return f"{prefix(interval, symbol)}{start.strftime(STAMP)}.parquet"
+
+
+def window_start(key: str) -> datetime | None:
+    """When the window of the object with this key begins, UTC; None if the key is no candle object."""
+    match = _KEY.match(key)
+    return datetime.strptime(match["stamp"], STAMP).replace(tzinfo=UTC) if match else None
+
+
+@dataclass(frozen=True)
+class WrittenObject:
+    """One object as it stands on the lake after a write."""
+
+    key: str
+    etag: str
+    symbol: str
+    rows: int
+    newest: datetime
+    changed: bool
+
+
+def list_objects(
+    store: ObjectStore, interval: Interval, symbol: str, start: datetime, end: datetime
+) -> list[StoredObject]:
+    """The objects of one symbol that can hold open times in [start, end), in window order.
+
+    A day's object begins at midnight, so the listing starts at the day of `start`.
+    """
+    base = prefix(interval, symbol)
+    # No stamp of the day before sorts after its hour 24.
+    after = f"{base}{(start.date() - timedelta(days=1)).strftime('%Y%m%d')}_2400"
+    found = []
+    for stored in store.objects(base, start_after=after):
+        begins = window_start(stored.key)
+        if begins is None:
+            continue
+        if begins >= end:
+            break
+        found.append(stored)
+    return found
+
+
+def write_candles(
+    store: ObjectStore,
+    interval: Interval,
+    window: Window,
+    candles: "pl.DataFrame",
+    expected_etag: str | None,
+) -> WrittenObject:
+    """Store one symbol's candles of one window so that no stored candle is lost.
+
+    Idempotent and safe beside other writers: the object is replaced only while it is the one that
+    was expected (S3 compares the ETag). Otherwise the stored rows are read and joined with ours,
+    ours winning where both have an open time, and the write is tried again upon what was read.
+    The same rows give the same bytes, so a repeat writes what is there.
+
+    Args:
+        store: the bucket.
+        interval: the candles' interval.
+        window: what the object covers; with a stored object of a wider window, the wider one.
+        candles: rows of one symbol, within the window; at least one.
+        expected_etag: the ETag of the object as the caller knows it; None if it knows none.
+    """
+    from pipeline_assets.market.encoding import decode_candles, encode_candles, merge_candles
+
+    symbol = str(candles["symbol"][0])
+    key = object_key(interval, symbol, window.start)
+    body = encode_candles(candles, interval, symbol, window)
+    for _ in range(_ATTEMPTS):
+        try:
+            etag = store.put_if(key, body, expected_etag)
+        except PreconditionFailedError:
+            found = store.get_with_etag(key)
+            if found is None:
+                expected_etag = None
+                continue
+            stored, stored_window = decode_candles(found[0])
+            candles = merge_candles(stored, candles)
+            window = max(window, stored_window, key=lambda each: each.end)
+            body = encode_candles(candles, interval, symbol, window)
+            expected_etag = found[1]
+            if body == found[0]:
+                return _written(key, found[1], candles, changed=False)
+        else:
+            return _written(key, etag, candles, changed=etag != expected_etag)
+    raise ObjectStoreError(
+        f"{store.address(key)} was changed by other writers {_ATTEMPTS} times in a row. Find out which "
+        "runs write this symbol at the same time (Dagster's Runs page), then repeat this run."
+    )
+
+
+def _written(key: str, etag: str, candles: "pl.DataFrame", *, changed: bool) -> WrittenObject:
+    newest = candles["open_time"].max()
+    if not isinstance(newest, datetime):
+        raise TypeError(f"{key} would hold no candle")
+    return WrittenObject(key, etag, str(candles["symbol"][0]), candles.height, newest, changed)
+
+
+def seal_day(
+    store: ObjectStore,
+    interval: Interval,
+    day: date,
+    candles: "pl.DataFrame",
+    stored: Sequence[StoredObject],
+) -> WrittenObject:
+    """Store a finished day of one symbol as one object and remove what it absorbs.
+
+    Idempotent after a crash at any point: the day's object is written, with every stored row that
+    the fetched ones lack, before the objects that it absorbs are removed; readers keep one row per
+    open time meanwhile, and the next sealing absorbs what is left over.
+
+    Args:
+        store: the bucket.
+        interval: the candles' interval.
+        day: the finished UTC day.
+        candles: the fetched rows of one symbol and that day; may be empty if `stored` is not.
+        stored: the objects of that symbol and day, as listed.
+    """
+    from pipeline_assets.market.encoding import decode_candles, merge_candles
+
+    window = day_window(day)
+    whole_key = object_key(interval, _symbol_of(candles, stored), window.start)
+    whole_etag = None
+    for each in stored:
+        found = store.get_with_etag(each.key)
+        if found is None:
+            continue
+        candles = merge_candles(decode_candles(found[0])[0], candles)
+        if each.key == whole_key:
+            whole_etag = found[1]
+    written = write_candles(store, interval, window, candles, whole_etag)
+    absorbed = [each.key for each in stored if each.key != whole_key]
+    if absorbed:
+        store.delete(absorbed)
+    return written
+
+
+def _symbol_of(candles: "pl.DataFrame", stored: Sequence[StoredObject]) -> str:
+    if candles.height:
+        return str(candles["symbol"][0])
+    return stored[0].key.split("/")[2]
+
+
+def by_day(stored: Sequence[StoredObject]) -> dict[date, list[StoredObject]]:
+    """Objects by the UTC day that their window begins in."""
+    days: dict[date, list[StoredObject]] = {}
+    for each in stored:
+        begins = window_start(each.key)
+        if begins is not None:
+            days.setdefault(begins.date(), []).append(each)
+    return days

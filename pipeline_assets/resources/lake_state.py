@@ -1,0 +1,152 @@
+"""Small JSON documents on the lake: what the last tick stored, which days are sealed, the universe
+as last seen. Candles are in candle_objects.py.
+"""
+
+import json
+from collections.abc import Callable, Container, Iterable, Mapping
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import Any
+
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources.candle_objects import WrittenObject, list_objects, window_start
+from pipeline_assets.resources.object_store import (
+    ObjectStore,
+    ObjectStoreError,
+    PreconditionFailedError,
+)
+
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class TickState:
+    """What the ticks of an interval have stored: per symbol the newest open time, and the ETags of
+    the objects that the next tick will write again.
+    """
+
+    newest: Mapping[str, datetime] = field(default_factory=dict)
+    etags: Mapping[str, str] = field(default_factory=dict)
+
+    def after(self, written: Iterable[WrittenObject], collected: Container[str]) -> "TickState":
+        """The state once a tick has stored these objects; symbols no longer collected are forgotten."""
+        rewritten = list(written)
+        newest = {symbol: at for symbol, at in self.newest.items() if symbol in collected}
+        for each in rewritten:
+            newest[each.symbol] = max(each.newest, newest.get(each.symbol, each.newest))
+        # The next tick writes these objects again or new ones; ETags of older ones only take room.
+        symbols = {each.symbol for each in rewritten}
+        kept = {
+            key: etag
+            for key, etag in self.etags.items()
+            if (symbol := key.split("/")[2]) in collected and symbol not in symbols
+        }
+        return TickState(newest, kept | {each.key: each.etag for each in rewritten})
+
+
+def _state_key(interval: Interval) -> str:
+    return f"state/{interval}.json"
+
+
+def read_tick_state(
+    store: ObjectStore, interval: Interval, symbols: Iterable[str], today: date
+) -> TickState:
+    """The state that the last tick left; rebuilt by listing the open day where it is missing."""
+    body = store.get(_state_key(interval))
+    if body is None:
+        return _rebuilt(store, interval, symbols, today)
+    held = json.loads(body)
+    return TickState(
+        {symbol: datetime.fromisoformat(moment) for symbol, moment in held["newest"].items()},
+        held["etags"],
+    )
+
+
+def write_tick_state(store: ObjectStore, interval: Interval, state: TickState) -> None:
+    """Keep the state; the last write of a tick, so a crash before it only makes the next read more."""
+    held = {
+        "newest": {symbol: moment.isoformat() for symbol, moment in sorted(state.newest.items())},
+        "etags": dict(sorted(state.etags.items())),
+    }
+    store.put(_state_key(interval), _encoded(held))
+
+
+def _rebuilt(
+    store: ObjectStore, interval: Interval, symbols: Iterable[str], today: date
+) -> TickState:
+    from pipeline_assets.market.windows import day_window
+
+    window = day_window(today)
+
+    def look(symbol: str) -> tuple[str, list[datetime]]:
+        stored = list_objects(store, interval, symbol, window.start, window.end)
+        return symbol, [window_start(each.key) or window.start for each in stored]
+
+    # How far the newest object reaches is unknown without opening it: it is read once more whole,
+    # and joined, for which no ETag is needed.
+    return TickState(
+        {
+            symbol: max(starts) - interval.span
+            for symbol, starts in store.each(look, list(symbols))
+            if starts
+        }
+    )
+
+
+def _sealed_key(interval: Interval, day: date) -> str:
+    return f"state/sealed/{interval}/{day:%Y%m%d}.json"
+
+
+def sealed_symbols(store: ObjectStore, interval: Interval, day: date) -> frozenset[str]:
+    """The symbols whose finished day is sealed."""
+    body = store.get(_sealed_key(interval, day))
+    return frozenset(json.loads(body)) if body else frozenset()
+
+
+def mark_sealed(store: ObjectStore, interval: Interval, day: date, symbols: Iterable[str]) -> None:
+    """Add symbols to those whose day is sealed; written after the day's objects.
+
+    Idempotent, and safe beside other runs that seal other symbols of the day: a set union, written
+    only upon the set that was read.
+    """
+    added = frozenset(symbols)
+    _update(store, _sealed_key(interval, day), lambda held: sorted(added | frozenset(held or ())))
+
+
+def sealed_days(store: ObjectStore, interval: Interval) -> list[date]:
+    """The days that have been sealed for some symbol, ascending."""
+    listed = store.objects(f"state/sealed/{interval}/")
+    return [date.fromisoformat(each.key.rsplit("/", 1)[1].removesuffix(".json")) for each in listed]
+
+
+def read_universe(store: ObjectStore) -> dict[str, Any] | None:
+    """The universe as last seen on the exchange, or None."""
+    body = store.get("state/universe.json")
+    return dict(json.loads(body)) if body else None
+
+
+def write_universe(store: ObjectStore, universe: Mapping[str, Any]) -> None:
+    """Keep the universe as seen; a repeat replaces it whole."""
+    store.put("state/universe.json", _encoded(universe))
+
+
+def _update(store: ObjectStore, key: str, change: Callable[[Any], Any]) -> None:
+    for _ in range(_ATTEMPTS):
+        found = store.get_with_etag(key)
+        held = json.loads(found[0]) if found else None
+        changed = change(held)
+        if changed == held:
+            return
+        try:
+            store.put_if(key, _encoded(changed), found[1] if found else None)
+        except PreconditionFailedError:
+            continue
+        else:
+            return
+    raise ObjectStoreError(
+        f"{store.address(key)} was changed by other writers {_ATTEMPTS} times in a row. Repeat the run."
+    )
+
+
+def _encoded(document: Any) -> bytes:
+    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()

@@ -1,0 +1,127 @@
+"""What passes from one asset to the next: one Parquet per step of a root run, read and written in
+pieces, so that memory does not grow with the range. Stored candles are in candle_objects.py.
+"""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from tempfile import SpooledTemporaryFile
+from typing import IO, TYPE_CHECKING, Any, cast
+
+if TYPE_CHECKING:
+    import polars as pl
+
+    from pipeline_assets.market.interval import Interval
+    from pipeline_assets.resources.object_store import ObjectStore
+
+_IN_MEMORY = 32 * 1024 * 1024
+
+
+class StagingError(Exception):
+    """The input of a step is not there. The message says which and how to make it again."""
+
+
+def raw_key(interval: "Interval", root_run: str) -> str:
+    """Where the replies of a root run lie, as received."""
+    return f"raw/{interval}/{root_run}.parquet"
+
+
+def formatted_key(interval: "Interval", root_run: str) -> str:
+    """Where the formatted candles of a root run lie."""
+    return f"staging/{interval}/{root_run}.parquet"
+
+
+def set_aside_key(interval: "Interval", root_run: str) -> str:
+    """Where the rows that cleaning set aside lie, with their reasons."""
+    return f"set_aside/{interval}/{root_run}.parquet"
+
+
+def plan_key(interval: "Interval", root_run: str) -> str:
+    """Where the plan of a root run's fetch lies."""
+    return f"staging/{interval}/{root_run}.plan.json"
+
+
+def stored_objects_key(interval: "Interval", root_run: str) -> str:
+    """Where the list of the objects that a root run stored lies."""
+    return f"staging/{interval}/{root_run}.objects.json"
+
+
+def write_frames(
+    store: "ObjectStore",
+    key: str,
+    empty: "pl.DataFrame",
+    frames: Iterable["pl.DataFrame"],
+) -> int:
+    """Store frames as the row groups of one Parquet object; returns the number of rows.
+
+    Each frame becomes one row group. Repeating replaces the object whole: an upload is seen only
+    once it is done.
+
+    Args:
+        store: the bucket.
+        key: the object's key.
+        empty: a frame without rows that gives the schema.
+        frames: frames of that schema, each at most a few hundred thousand rows.
+    """
+    import pyarrow.parquet as pq
+
+    rows = 0
+    with SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
+        schema = empty.to_arrow().schema
+        with pq.ParquetWriter(file, schema, compression="lz4", use_dictionary=["symbol"]) as writer:
+            for frame in frames:
+                rows += frame.height
+                writer.write_table(
+                    frame.to_arrow().cast(schema), row_group_size=max(frame.height, 1)
+                )
+        file.seek(0)
+        store.upload(key, cast("IO[bytes]", file))
+    return rows
+
+
+@contextmanager
+def read_frames(store: "ObjectStore", key: str) -> Iterator[Iterator["pl.DataFrame"]]:
+    """The frames that `write_frames` stored, one row group at a time.
+
+    Raises:
+        StagingError: the object is not there.
+    """
+    import polars as pl
+    import pyarrow.parquet as pq
+
+    with SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
+        if not store.download(key, cast("IO[bytes]", file)):
+            raise _absent(store, key)
+        file.seek(0)
+        parquet = pq.ParquetFile(file)
+
+        def frames() -> Iterator[pl.DataFrame]:
+            for group in range(parquet.num_row_groups):
+                frame = pl.from_arrow(parquet.read_row_group(group))
+                yield cast("pl.DataFrame", frame)
+
+        yield frames()
+
+
+def write_document(store: "ObjectStore", key: str, document: Any) -> None:
+    """Store a JSON document for the next steps; a repeat replaces it whole."""
+    store.put(key, json.dumps(document, ensure_ascii=False).encode())
+
+
+def read_document(store: "ObjectStore", key: str) -> Any:
+    """The JSON document at a key.
+
+    Raises:
+        StagingError: the object is not there.
+    """
+    body = store.get(key)
+    if body is None:
+        raise _absent(store, key)
+    return json.loads(body)
+
+
+def _absent(store: "ObjectStore", key: str) -> StagingError:
+    return StagingError(
+        f"{store.address(key)} is not there: the step before did not run in this run, or its output "
+        "passed its retention. Materialize the asset together with the ones before it."
+    )
