@@ -1,0 +1,1 @@
+"""What exists, one module a layer: raw, candles, objects, slots, tables, and the checks on them."""

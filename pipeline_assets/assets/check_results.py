@@ -1,0 +1,85 @@
+"""Reporting a check's result by partition. What is checked is in objects.py and checks.py."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import date
+from typing import Any
+
+from dagster import (
+    AssetCheckEvaluation,
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetExecutionContext,
+    AssetKey,
+    AssetRecordsFilter,
+)
+from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+    AssetCheckEvaluationTargetMaterializationData,
+)
+
+
+@dataclass(frozen=True)
+class Finding:
+    """What a check found in one day."""
+
+    passed: bool
+    description: str
+    metadata: dict[str, Any] = field(default_factory=dict)
+
+
+def report(
+    context: AssetExecutionContext | AssetCheckExecutionContext,
+    asset_key: AssetKey,
+    name: str,
+    findings: Mapping[date, Finding],
+    severity: AssetCheckSeverity = AssetCheckSeverity.ERROR,
+) -> AssetCheckResult:
+    """The result of a check for the run's partitions.
+
+    Dagster records the returned result for one partition only; of a run over several days each
+    day's finding is logged as an evaluation of its own, and the result sums them up. To be called
+    after the materialization is recorded: Dagster shows an evaluation as current only if it names
+    the partition's latest materialization.
+    """
+    if len(findings) > 1:
+        for day, finding in findings.items():
+            # log_event takes evaluations too; its annotation does not say so.
+            context.op_execution_context.log_event(
+                AssetCheckEvaluation(  # type: ignore[arg-type]
+                    asset_key=asset_key,
+                    check_name=name,
+                    passed=finding.passed,
+                    description=finding.description,
+                    metadata=finding.metadata,
+                    severity=severity,
+                    partition=day.isoformat(),
+                    target_materialization_data=_latest(context, asset_key, day),
+                )
+            )
+    failed = [day for day, finding in findings.items() if not finding.passed]
+    told = findings[failed[0]] if failed else next(iter(findings.values()))
+    description = told.description
+    if failed and len(findings) > 1:
+        description = f"{len(failed)} of {len(findings)} days failed. {failed[0]}: {description}"
+    return AssetCheckResult(
+        asset_key=asset_key,
+        check_name=name,
+        passed=not failed,
+        description=description,
+        metadata=told.metadata,
+        severity=severity,
+    )
+
+
+def _latest(
+    context: AssetExecutionContext | AssetCheckExecutionContext, asset_key: AssetKey, day: date
+) -> AssetCheckEvaluationTargetMaterializationData | None:
+    chosen = AssetRecordsFilter(asset_key=asset_key, asset_partitions=[day.isoformat()])
+    records = context.instance.fetch_materializations(chosen, limit=1).records
+    if not records:
+        return None
+    latest = records[0]
+    return AssetCheckEvaluationTargetMaterializationData(
+        storage_id=latest.storage_id, run_id=latest.run_id, timestamp=latest.timestamp
+    )

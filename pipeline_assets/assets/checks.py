@@ -1,0 +1,167 @@
+"""Checks of what is stored of whole days: nothing missing, nothing contradictory. Checks of the rows
+that a run has in hand are in objects.py.
+"""
+
+from collections.abc import Iterator, Sequence
+from datetime import date
+from typing import TYPE_CHECKING
+
+from dagster import (
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetChecksDefinition,
+    AssetCheckSpec,
+    ResourceParam,
+    multi_asset_check,
+)
+
+from pipeline_assets import lake
+from pipeline_assets.assets import layer
+from pipeline_assets.assets.check_results import Finding, report
+from pipeline_assets.assets.fetch_plan import FetchPlan
+from pipeline_assets.assets.objects import GAP_COLUMNS, gap_records
+from pipeline_assets.assets.presentation import moment, table
+from pipeline_assets.market.aggregation import aggregate, differences
+from pipeline_assets.market.candles import PRICE_COLUMNS
+from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.windows import day_window
+from pipeline_assets.partitions import daily_partitions
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.staging import plan_key, read_document
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def day_checks(interval: Interval) -> AssetChecksDefinition:
+    """The checks `complete` and `consistent` on the candle objects of one interval."""
+    key = layer.key(layer.OBJECTS, interval)
+    # In a run of all intervals the minutes have to be stored before they are compared with.
+    after = (
+        [] if interval is Interval.ONE_MINUTE else [layer.key(layer.OBJECTS, Interval.ONE_MINUTE)]
+    )
+
+    @multi_asset_check(
+        name=f"day_checks_{interval}",
+        specs=[
+            AssetCheckSpec(
+                "complete",
+                asset=key,
+                partitions_def=daily_partitions,
+                description="No candle is missing on the lake, from listing to the newest closed one.",
+            ),
+            AssetCheckSpec(
+                "consistent",
+                asset=key,
+                additional_deps=after,
+                partitions_def=daily_partitions,
+                description=(
+                    "High and low enclose open and close; 15m and 1h candles equal the aggregates of "
+                    "1m: prices and trades exactly, volumes to 1e-9 relative."
+                ),
+            ),
+        ],
+    )
+    def check_days(
+        context: AssetCheckExecutionContext, store: ResourceParam[ObjectStore]
+    ) -> Iterator[AssetCheckResult]:
+        run = context.run
+        root_run = run.root_run_id or run.run_id
+        plan = FetchPlan.from_facts(read_document(store, plan_key(interval, root_run)))
+        complete: dict[date, Finding] = {}
+        consistent: dict[date, Finding] = {}
+        for day in plan.days:
+            symbols = _symbols(plan, day)
+            window = day_window(day)
+            stored = lake.scan(interval, symbols, window.start, window.end, store=store).collect()
+            complete[day] = _completeness(plan, day, symbols, stored)
+            consistent[day] = _consistency(store, interval, day, symbols, stored)
+        yield report(context, key, "complete", complete)
+        yield report(context, key, "consistent", consistent)
+
+    return check_days
+
+
+def _symbols(plan: FetchPlan, day: date) -> list[str]:
+    window = day_window(day)
+    clipped = {s: each.clip(plan.interval, window) for s, each in plan.listed.items()}
+    return sorted(symbol for symbol, part in clipped.items() if part is not None)
+
+
+def _completeness(
+    plan: FetchPlan, day: date, symbols: Sequence[str], stored: "pl.DataFrame"
+) -> Finding:
+    expected = {
+        symbol: expected_open_times(
+            plan.interval,
+            day_window(day),
+            plan.listed[symbol].listed_at,
+            plan.listed[symbol].delisted_at,
+            plan.newest,
+        )
+        for symbol in symbols
+    }
+    missing = gaps(stored, plan.interval, expected_frame(expected))
+    records = gap_records(missing, day)
+    count = sum(each.count for each in expected.values() if each is not None)
+    if not records:
+        return Finding(
+            passed=True, description=f"All {count} candles of {len(expected)} symbols are there."
+        )
+    symbol, start, end, _ = records[0]
+    return Finding(
+        passed=False,
+        description=(
+            f"{sum(record[3] for record in records)} of {count} candles are missing, the first of "
+            f"{symbol} from {start} until {end}. Materialize this partition again."
+        ),
+        metadata={"missing": table(GAP_COLUMNS, records)},
+    )
+
+
+def _consistency(
+    store: ObjectStore,
+    interval: Interval,
+    day: date,
+    symbols: Sequence[str],
+    stored: "pl.DataFrame",
+) -> Finding:
+    import polars as pl
+
+    prices = [pl.col(column) for column in PRICE_COLUMNS]
+    wrong = stored.filter(
+        (pl.max_horizontal(prices) > pl.col("high")) | (pl.min_horizontal(prices) < pl.col("low"))
+    )
+    if wrong.height:
+        first = wrong.row(0, named=True)
+        return Finding(
+            passed=False,
+            description=(
+                f"{wrong.height} candles have a price outside high and low, the first "
+                f"{first['symbol']} at {moment(first['open_time'])}."
+            ),
+        )
+    if interval is Interval.ONE_MINUTE:
+        return Finding(passed=True, description=f"{stored.height} candles enclose their prices.")
+    window = day_window(day)
+    minutes = lake.scan("1m", symbols, window.start, window.end, store=store).collect()
+    aggregated = aggregate(minutes, interval)
+    found = differences(stored, aggregated)
+    compared = stored.join(aggregated, on=["symbol", "open_time"], how="semi").height
+    columns = {
+        "symbol": "string",
+        "open time": "string",
+        "column": "string",
+        "stored": "float",
+        "from 1m": "float",
+    }
+    records = [
+        (symbol, moment(opened), column, ours, theirs)
+        for symbol, opened, column, ours, theirs in found.head(20).rows()
+    ]
+    return Finding(
+        passed=found.is_empty(),
+        description=f"{compared} of {stored.height} candles compared with 1m, {found.height} differences.",
+        metadata={"differences": table(columns, records)} if records else {},
+    )

@@ -1,0 +1,165 @@
+"""What a run fetches and why: its kind, its symbols, their windows. The steps after the fetch read
+the plan with the rows. Fetching itself is in raw.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import UTC, date, datetime, timedelta
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.windows import Window, day_window, tick_window
+
+if TYPE_CHECKING:
+    from dagster import DagsterRun
+
+# Runs carry their kind in this tag; a run without it is a backfill or a person's own.
+KIND_TAG = "pipeline/kind"
+# Ticks carry the interval whose open day they write; dagster.yaml admits one run for each value.
+OPEN_DAY_TAG = "pipeline/open_day"
+
+
+_SMALLEST = timedelta(microseconds=1)
+
+
+class RunKind(StrEnum):
+    """Why a run was launched."""
+
+    TICK = "tick"
+    SEAL = "seal"
+    BACKFILL = "backfill"
+
+    @classmethod
+    def of(cls, run: "DagsterRun") -> "RunKind":
+        """The kind of a run, by its tag."""
+        return cls(run.tags.get(KIND_TAG, cls.BACKFILL))
+
+
+class SymbolError(Exception):
+    """Symbols cannot be collected. The message names them and what to do."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """When a symbol trades: from `listed_at`, until `delisted_at` if that has come; UTC."""
+
+    listed_at: datetime
+    delisted_at: datetime | None = None
+
+    def clip(self, interval: Interval, window: Window) -> Window | None:
+        """The part of a window in which the symbol can have candles, or None."""
+        start = max(window.start, interval.floor(self.listed_at))
+        end = window.end
+        if self.delisted_at is not None:
+            # The last candle is the one that trading ended in, so the part ends after it.
+            end = min(end, interval.floor(self.delisted_at - _SMALLEST) + interval.span)
+        return Window(start, end) if start < end else None
+
+
+@dataclass
+class FetchPlan:
+    """What one run fetches of one interval.
+
+    `windows` end after the newest closed candle at the latest: an unclosed candle is never asked
+    for. `failures` are the symbols that could not be planned or fetched, with the reason; the
+    other symbols go on.
+    """
+
+    interval: Interval
+    kind: RunKind
+    days: list[date]
+    newest: datetime
+    clock_offset: timedelta
+    listed: dict[str, Listed]
+    windows: dict[str, Window]
+    failures: dict[str, str] = field(default_factory=dict)
+    weight: int = 0
+    # Whether the run's own configuration names the symbols, and not the settings.
+    asked: bool = False
+
+    @property
+    def ticks(self) -> bool:
+        """Whether this run does what is due now, and not whole days."""
+        return self.kind is RunKind.TICK
+
+    def finished(self, day: date) -> bool:
+        """Whether no candle of this day is still to come."""
+        return day < self.newest.date()
+
+    def now(self) -> datetime:
+        """The exchange's time, from this machine's clock and the offset measured at the fetch."""
+        return datetime.now(UTC) + self.clock_offset
+
+    def to_facts(self) -> dict[str, Any]:
+        """The plan as JSON-serialisable values."""
+        return {
+            "interval": self.interval,
+            "kind": self.kind,
+            "days": [day.isoformat() for day in self.days],
+            "newest": self.newest.isoformat(),
+            "clock_offset": self.clock_offset.total_seconds(),
+            "listed": {
+                symbol: [
+                    each.listed_at.isoformat(),
+                    each.delisted_at.isoformat() if each.delisted_at else None,
+                ]
+                for symbol, each in self.listed.items()
+            },
+            "windows": {
+                symbol: [window.start.isoformat(), window.end.isoformat()]
+                for symbol, window in self.windows.items()
+            },
+            "failures": self.failures,
+            "weight": self.weight,
+            "asked": self.asked,
+        }
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> "FetchPlan":
+        """The plan that `to_facts` described."""
+        moment = datetime.fromisoformat
+        return cls(
+            interval=Interval(facts["interval"]),
+            kind=RunKind(facts["kind"]),
+            days=[date.fromisoformat(day) for day in facts["days"]],
+            newest=moment(facts["newest"]),
+            clock_offset=timedelta(seconds=facts["clock_offset"]),
+            listed={
+                symbol: Listed(moment(since), moment(until) if until else None)
+                for symbol, (since, until) in facts["listed"].items()
+            },
+            windows={
+                symbol: Window(moment(start), moment(end))
+                for symbol, (start, end) in facts["windows"].items()
+            },
+            failures=dict(facts["failures"]),
+            weight=facts["weight"],
+            asked=facts["asked"],
+        )
+
+
+def tick_windows(
+    interval: Interval,
+    newest: datetime,
+    listed: Mapping[str, Listed],
+    stored: Mapping[str, datetime],
+) -> dict[str, Window]:
+    """What a tick fetches: per symbol the windows that are due, as market.windows.tick_window says."""
+    windows = {
+        symbol: each.clip(interval, tick_window(interval, newest, stored.get(symbol)))
+        for symbol, each in listed.items()
+    }
+    return {symbol: window for symbol, window in windows.items() if window is not None}
+
+
+def day_windows(
+    interval: Interval, newest: datetime, listed: Mapping[str, Listed], days: Sequence[date]
+) -> dict[str, Window]:
+    """What a run over days fetches: per symbol from the first day to the last or the newest candle."""
+    start = day_window(days[0]).start
+    end = min(day_window(days[-1]).end, newest + interval.span)
+    if end <= start:
+        return {}
+    windows = {symbol: each.clip(interval, Window(start, end)) for symbol, each in listed.items()}
+    return {symbol: window for symbol, window in windows.items() if window is not None}

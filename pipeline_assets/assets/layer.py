@@ -1,0 +1,48 @@
+"""What the assets of all layers share: their keys, group, partitions, owners. No layer's own work."""
+
+from typing import Any, TypedDict
+
+from dagster import AssetKey, BackfillPolicy, PartitionsDefinition
+
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.partitions import backfill_policy, daily_partitions
+
+OWNERS = ["team:market-data"]
+RAW, FORMATTED, OBJECTS, SLOTS, TABLE = (
+    "raw_candles",
+    "candles",
+    "candle_objects",
+    "candle_slots",
+    "candle_table",
+)
+
+
+class LayerOptions(TypedDict):
+    """Arguments of the `asset` decorator that do not differ between layers."""
+
+    name: str
+    group_name: str
+    partitions_def: PartitionsDefinition[Any]
+    backfill_policy: BackfillPolicy
+    owners: list[str]
+
+
+def key(layer: str, interval: Interval) -> AssetKey:
+    """The asset key of a layer: it ends in the interval."""
+    return AssetKey(f"{layer}_{interval}")
+
+
+def options(layer: str, interval: Interval) -> LayerOptions:
+    """What every asset of an interval has in common."""
+    return {
+        "name": f"{layer}_{interval}",
+        "group_name": f"interval_{interval}",
+        "partitions_def": daily_partitions,
+        "backfill_policy": backfill_policy,
+        "owners": OWNERS,
+    }
+
+
+def layers(interval: Interval) -> list[str]:
+    """The layers of an interval, in the order of the data."""
+    return [RAW, FORMATTED, OBJECTS, SLOTS if interval is Interval.ONE_MINUTE else TABLE]

@@ -1,0 +1,346 @@
+"""The upload: formatted candles to candle objects, and the checks on what this run stored. How an
+object is written is in resources/candle_objects.py; checks of whole finished days are in checks.py.
+"""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
+    AssetExecutionContext,
+    AssetsDefinition,
+    MaterializeResult,
+    ResourceParam,
+    asset,
+)
+
+from pipeline_assets.assets import layer
+from pipeline_assets.assets.check_results import Finding, report
+from pipeline_assets.assets.fetch_plan import FetchPlan
+from pipeline_assets.assets.presentation import failures, moment, table
+from pipeline_assets.market.aggregation import zero_volume_share
+from pipeline_assets.market.gaps import Expected, expected_frame, expected_open_times, gaps
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.windows import Window, day_window, object_window
+from pipeline_assets.partitions import daily_partitions
+from pipeline_assets.resources.candle_objects import (
+    WrittenObject,
+    by_day,
+    list_objects,
+    object_key,
+    prefix,
+    seal_day,
+    write_candles,
+)
+from pipeline_assets.resources.lake_state import (
+    TickState,
+    mark_sealed,
+    read_tick_state,
+    write_tick_state,
+)
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.staging import (
+    formatted_key,
+    plan_key,
+    read_document,
+    read_frames,
+    stored_objects_key,
+    write_document,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# A symbol whose minutes are mostly without a trade is rare; many such minutes in a liquid symbol
+# were, in the exchange's archive, a fault (FACTS). Below this many rows a share says nothing.
+_ZERO_VOLUME_SHARE = 0.5
+_ZERO_VOLUME_ROWS = 30
+
+
+@dataclass
+class Stored:
+    """What a run has stored so far, and what it saw of it."""
+
+    written: list[WrittenObject] = field(default_factory=list)
+    gaps: "list[pl.DataFrame]" = field(default_factory=list)
+    zero_volume: "list[pl.DataFrame]" = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+
+
+def candle_objects(interval: Interval) -> AssetsDefinition:
+    """The asset of the candle objects of one interval, with the checks `window` and `zero_volume`."""
+    key = layer.key(layer.OBJECTS, interval)
+
+    @asset(
+        **layer.options(layer.OBJECTS, interval),
+        deps=[layer.key(layer.FORMATTED, interval)],
+        kinds={"s3", "parquet"},
+        check_specs=[
+            AssetCheckSpec(
+                "window",
+                asset=key,
+                partitions_def=daily_partitions,
+                description="Every candle of the window that this run read is there, for every symbol.",
+            ),
+            AssetCheckSpec(
+                "zero_volume",
+                asset=key,
+                partitions_def=daily_partitions,
+                description="No symbol has mostly minutes without a trade. Such rows are kept.",
+            ),
+        ],
+        description=(
+            f"Candle objects `ohlcv/{interval}/{{symbol}}/{{yyyyMMdd_HHmm}}.parquet`. The open day is "
+            "rewritten as it grows; a finished day is sealed into one object."
+        ),
+    )
+    def upload(
+        context: AssetExecutionContext, store: ResourceParam[ObjectStore]
+    ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
+        root_run = context.run.root_run_id or context.run_id
+        plan = FetchPlan.from_facts(read_document(store, plan_key(interval, root_run)))
+        state = (
+            read_tick_state(store, interval, plan.listed, plan.newest.date())
+            if plan.ticks
+            else TickState()
+        )
+        stored = Stored()
+        with read_frames(store, formatted_key(interval, root_run)) as frames:
+            for frame in frames:
+                _observe(plan, frame, stored)
+                stored.written += _store(store, plan, state, frame)
+        _observe_absent(plan, stored)
+        keys = [each.key for each in stored.written]
+        write_document(store, stored_objects_key(interval, root_run), keys)
+        for day in plan.days:
+            if plan.finished(day) and not plan.ticks:
+                mark_sealed(store, interval, day, _whole(plan, day))
+        if plan.ticks:
+            # A tick of a few symbols that a person asked for says nothing about the others.
+            collected = {*plan.listed, *(state.newest if plan.asked else ())}
+            write_tick_state(store, interval, state.after(stored.written, collected))
+        yield MaterializeResult(metadata=_metadata(store, plan, stored))
+        yield from _checks(context, plan, stored)
+
+    return upload
+
+
+def _store(
+    store: ObjectStore, plan: FetchPlan, state: TickState, frame: "pl.DataFrame"
+) -> list[WrittenObject]:
+    """Write the objects of one frame, which holds whole symbols; all are tried before an error."""
+    finished = [day for day in plan.days if plan.finished(day)]
+    symbols = frame["symbol"].unique(maintain_order=True).to_list()
+    pieces = dict(_pieces(plan, frame))
+    existing: dict[tuple[str, date], Any] = {}
+    if finished and not plan.ticks:
+        span = Window(day_window(finished[0]).start, day_window(finished[-1]).end)
+        listings = store.each(
+            lambda symbol: list_objects(store, plan.interval, symbol, span.start, span.end), symbols
+        )
+        for symbol, listing in zip(symbols, listings, strict=True):
+            for day, objects in by_day(listing).items():
+                existing[symbol, day] = objects
+    wanted = sorted(
+        set(pieces) | {(symbol, day_window(day)) for symbol, day in existing if plan.finished(day)}
+    )
+
+    def write(piece: tuple[str, Window]) -> WrittenObject:
+        symbol, window = piece
+        candles = pieces.get(piece, frame.clear())
+        day = window.start.date()
+        if plan.finished(day) and not plan.ticks:
+            objects = existing.get((symbol, day), [])
+            return seal_day(store, plan.interval, day, candles, objects)
+        etag = _replaceable(plan, state, window, candles)
+        return write_candles(store, plan.interval, window, candles, etag)
+
+    # A symbol's objects of the open day are written in order of time: when a run dies in between,
+    # the newest object still says how far the day is stored (lake_state rebuilds its state by it).
+    rows: dict[tuple[str, date], list[tuple[str, Window]]] = {}
+    for symbol, window in wanted:
+        rows.setdefault((symbol, window.start.date()), []).append((symbol, window))
+    written = store.each(lambda row: [write(piece) for piece in row], list(rows.values()))
+    return [each for row in written for each in row]
+
+
+def _replaceable(
+    plan: FetchPlan, state: TickState, window: Window, candles: "pl.DataFrame"
+) -> str | None:
+    """The ETag of the stored object that these rows may replace unread; None: join the stored rows.
+
+    They may if they hold every candle that ticks have stored in it. A reply with a hole does not,
+    nor does an older fetch whose upload is executed again after newer ticks.
+    """
+    symbol = str(candles["symbol"][0])
+    fetched = plan.windows[symbol]
+    due = Window(max(window.start, fetched.start), min(window.end, fetched.end))
+    newest = state.newest.get(symbol)
+    if candles.height < due.candles(plan.interval) or (newest and newest >= fetched.end):
+        return None
+    return state.etags.get(object_key(plan.interval, symbol, window.start))
+
+
+def _pieces(
+    plan: FetchPlan, frame: "pl.DataFrame"
+) -> Iterator[tuple[tuple[str, Window], "pl.DataFrame"]]:
+    """A frame's rows by symbol and object window."""
+    import polars as pl
+
+    hourly = plan.interval is Interval.ONE_MINUTE
+    open_day = day_window(plan.newest.date()).start
+    opens = pl.col("open_time")
+    start = opens.dt.truncate("1d")
+    if hourly:
+        start = pl.when(opens < open_day).then(start).otherwise(opens.dt.truncate("1h"))
+    parts = frame.with_columns(start.alias("start")).partition_by(
+        ["symbol", "start"], as_dict=True, include_key=True, maintain_order=True
+    )
+    for (symbol, begins), part in parts.items():
+        finished = plan.finished(begins.date())
+        window = object_window(plan.interval, begins, finished=finished)
+        yield (symbol, window), part.drop("start")
+
+
+def _observe(plan: FetchPlan, frame: "pl.DataFrame", stored: Stored) -> None:
+    symbols = frame["symbol"].unique().to_list()
+    stored.seen.update(symbols)
+    stored.gaps.append(gaps(frame, plan.interval, _expected(plan, symbols)))
+    stored.zero_volume.append(zero_volume_share(frame))
+
+
+def _observe_absent(plan: FetchPlan, stored: Stored) -> None:
+    """Symbols of which no row came at all."""
+    from pipeline_assets.market.candles import empty_candles
+
+    absent = sorted(plan.windows.keys() - stored.seen)
+    if absent:
+        stored.gaps.append(gaps(empty_candles(), plan.interval, _expected(plan, absent)))
+
+
+def _expected(plan: FetchPlan, symbols: Iterable[str]) -> "pl.DataFrame":
+    return expected_frame({symbol: _all_of(plan, plan.windows[symbol]) for symbol in symbols})
+
+
+def _all_of(plan: FetchPlan, window: Window) -> Expected | None:
+    # The plan's windows are cut to listing, delisting and the newest closed candle already.
+    return expected_open_times(plan.interval, window, None, None, None)
+
+
+def _whole(plan: FetchPlan, day: date) -> list[str]:
+    """The symbols whose candles of a finished day were fetched whole."""
+    window = day_window(day)
+    return [
+        symbol
+        for symbol, each in plan.windows.items()
+        if symbol not in plan.failures and each.start < window.end and each.end > window.start
+    ]
+
+
+def _metadata(store: ObjectStore, plan: FetchPlan, stored: Stored) -> dict[str, Any]:
+    newest: dict[str, datetime] = {}
+    rows: dict[str, int] = {}
+    for each in stored.written:
+        newest[each.symbol] = max(each.newest, newest.get(each.symbol, each.newest))
+        rows[each.symbol] = rows.get(each.symbol, 0) + each.rows
+    columns = {"symbol": "string", "rows": "int", "newest open time": "string"}
+    oldest_first = sorted(newest, key=lambda symbol: (newest[symbol], symbol))
+    metadata: dict[str, Any] = {
+        "rows": sum(rows.values()),
+        "symbols": len(rows),
+        "objects": len(stored.written),
+        "objects changed": sum(each.changed for each in stored.written),
+        "S3 prefix": store.address(prefix(plan.interval)),
+        "least fresh symbols": table(
+            columns, ((s, rows[s], moment(newest[s])) for s in oldest_first)
+        ),
+        **failures(plan),
+    }
+    if newest:
+        latest = max(newest.values())
+        metadata["newest open time"] = moment(latest)
+        if plan.ticks:
+            lag = plan.now() - latest - plan.interval.span
+            metadata["lag (s)"] = round(lag / timedelta(seconds=1), 3)
+    return metadata
+
+
+def _checks(
+    context: AssetExecutionContext, plan: FetchPlan, stored: Stored
+) -> Iterator[AssetCheckResult]:
+    import polars as pl
+
+    key = layer.key(layer.OBJECTS, plan.interval)
+    missing = pl.concat(stored.gaps) if stored.gaps else None
+    # A tick does what is due now, whatever day its partition is.
+    windows = {
+        day: _window_finding(plan, plan.newest.date() if plan.ticks else day, missing)
+        for day in plan.days
+    }
+    zero = _zero_volume_finding(pl.concat(stored.zero_volume) if stored.zero_volume else None)
+    yield report(context, key, "window", windows)
+    yield report(
+        context,
+        key,
+        "zero_volume",
+        dict.fromkeys(plan.days, zero),
+        severity=AssetCheckSeverity.WARN,
+    )
+
+
+def gap_records(missing: "pl.DataFrame | None", day: date) -> list[tuple[str, str, str, int]]:
+    """A gap frame's rows that touch a day: symbol, first and last missing open time, how many."""
+    import polars as pl
+
+    if missing is None:
+        return []
+    window = day_window(day)
+    touching = missing.filter((pl.col("start") < window.end) & (pl.col("end") > window.start))
+    return [
+        (symbol, moment(start), moment(end), count)
+        for symbol, start, end, count in touching.select("symbol", "start", "end", "missing").rows()
+    ]
+
+
+GAP_COLUMNS = {"symbol": "string", "from": "string", "until": "string", "missing": "int"}
+
+
+def _window_finding(plan: FetchPlan, day: date, missing: "pl.DataFrame | None") -> Finding:
+    records = gap_records(missing, day)
+    problems = []
+    if plan.failures:
+        first = next(iter(sorted(plan.failures.items())))
+        problems.append(f"{len(plan.failures)} symbols failed, the first: {first[0]}: {first[1]}")
+    if records:
+        symbol, start, until, _ = records[0]
+        problems.append(
+            f"{sum(record[3] for record in records)} candles are missing, the first of {symbol} from "
+            f"{start} until {until}"
+        )
+    return Finding(
+        passed=not problems,
+        description=". ".join(problems) or "Every candle of the window is there.",
+        metadata={"missing": table(GAP_COLUMNS, records), **failures(plan)} if problems else {},
+    )
+
+
+def _zero_volume_finding(shares: "pl.DataFrame | None") -> Finding:
+    import polars as pl
+
+    if shares is None:
+        return Finding(passed=True, description="No rows.")
+    worst = shares.filter(
+        (pl.col("rows") >= _ZERO_VOLUME_ROWS) & (pl.col("share") > _ZERO_VOLUME_SHARE)
+    ).sort("share", descending=True)
+    total, zero = shares["rows"].sum(), shares["zero_volume"].sum()
+    columns = {"symbol": "string", "rows": "int", "zero volume": "int", "share": "float"}
+    return Finding(
+        passed=worst.is_empty(),
+        description=f"{zero} of {total} candles have no volume"
+        + (f"; {worst.height} symbols mostly." if worst.height else "."),
+        metadata={"symbols": table(columns, worst.rows())} if worst.height else {},
+    )

@@ -1,0 +1,183 @@
+"""Deciding what a run fetches: asks the exchange's clock, the universe and the lake's state, and makes
+the plan. The plan's own logic is in fetch_plan.py.
+"""
+
+import difflib
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Literal
+
+from pipeline_assets.assets.fetch_plan import (
+    FetchPlan,
+    Listed,
+    RunKind,
+    SymbolError,
+    day_windows,
+    tick_windows,
+)
+from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
+from pipeline_assets.market.windows import newest_closed
+from pipeline_assets.partitions import partition_days
+from pipeline_assets.resources.lake_state import (
+    read_tick_state,
+    read_universe,
+    sealed_symbols,
+    write_universe,
+)
+
+if TYPE_CHECKING:
+    from pipeline_assets.resources.exchange import ExchangeClient
+    from pipeline_assets.resources.object_store import ObjectStore
+
+# exchangeInfo is a megabyte; a listing seen five minutes late heals by itself, since a symbol that
+# has nothing stored is read from the start of the open day.
+_UNIVERSE_AGE = timedelta(minutes=5)
+_TRADING = "TRADING"
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a run was launched for.
+
+    Attributes:
+        interval: the candles' interval.
+        kind: why the run was launched.
+        keys: the run's partition keys.
+        configured: the symbols in the settings.
+        asked: the symbols in the run's own configuration, or None.
+    """
+
+    interval: Interval
+    kind: RunKind
+    keys: Sequence[str]
+    configured: Sequence[str] | Literal["all"]
+    asked: Sequence[str] | None
+
+
+def make_plan(
+    client: "ExchangeClient", store: "ObjectStore", request: Request, settle: timedelta
+) -> FetchPlan:
+    """What a run fetches, by the exchange's clock and what the lake holds.
+
+    Raises:
+        PartitionError: a partition is no day, or lies in the future by the exchange's clock.
+        SymbolError: a symbol that was asked for by name is not on the exchange, or no symbol of
+            the settings is.
+    """
+    interval, kind = request.interval, request.kind
+    server_time = _settled_time(client, interval, settle)
+    newest = newest_closed(interval, server_time, settle)
+    # Just after midnight a day has begun, and can be asked for, that has no closed candle yet.
+    days = partition_days(request.keys, server_time.date())
+    listed, failures = _listed(client, store, server_time, request)
+    plan = FetchPlan(
+        interval=interval,
+        kind=kind,
+        days=days,
+        newest=newest,
+        clock_offset=server_time - datetime.now(UTC),
+        listed=listed,
+        windows={},
+        failures=failures,
+        asked=request.asked is not None,
+    )
+    if kind is RunKind.TICK and _unsealed(store, plan):
+        plan.kind = RunKind.SEAL
+    if plan.ticks:
+        state = read_tick_state(store, interval, listed, newest.date())
+        plan.windows = tick_windows(interval, newest, listed, state.newest)
+    else:
+        plan.windows = day_windows(interval, newest, listed, days)
+    return plan
+
+
+def _settled_time(client: "ExchangeClient", interval: Interval, settle: timedelta) -> datetime:
+    """The exchange's time; within the settling time after a candle's end, that end plus it.
+
+    A tick launched on the minute would otherwise be a whole candle late. With a stepped clock the
+    wait does not help, and what is closed is taken.
+    """
+    server_time = client.server_time()
+    settled = interval.floor(server_time) + settle
+    if server_time < settled:
+        time.sleep((settled - server_time).total_seconds())
+        server_time = client.server_time()
+    return server_time
+
+
+def _unsealed(store: "ObjectStore", plan: FetchPlan) -> bool:
+    """Whether a tick's partition is a finished day that still has to be sealed."""
+    day = plan.days[-1]
+    if not plan.finished(day):
+        return False
+    whole = day_windows(plan.interval, plan.newest, plan.listed, plan.days)
+    return not sealed_symbols(store, plan.interval, day).issuperset(whole)
+
+
+def _listed(
+    client: "ExchangeClient",
+    store: "ObjectStore",
+    server_time: datetime,
+    request: Request,
+) -> tuple[dict[str, Listed], dict[str, str]]:
+    """The symbols to fetch, with their listing times, and those that cannot be, with the reason."""
+    ticks = request.kind is RunKind.TICK
+    asked, configured = request.asked, request.configured
+    universe = _universe(client, store, server_time, fresh=not ticks)
+    if asked is None and configured == "all":
+        return {s: each for s, (each, _, collected) in universe.items() if collected}, {}
+    failures: dict[str, str] = {}
+    listed: dict[str, Listed] = {}
+    for symbol in asked if asked is not None else configured:
+        if symbol not in universe:
+            near = difflib.get_close_matches(symbol, universe, n=1)
+            failures[symbol] = f"{symbol} is not on the exchange" + (
+                f"; did you mean {near[0]}?" if near else "."
+            )
+        elif ticks and universe[symbol][1] != _TRADING:
+            failures[symbol] = (
+                f"{symbol} does not trade any more (status {universe[symbol][1]}): take it out of "
+                "PIPELINE_SYMBOLS. What is stored of it stays."
+            )
+        else:
+            listed[symbol] = universe[symbol][0]
+    if failures and (asked is not None or not listed):
+        raise SymbolError(
+            f"{' '.join(failures.values())} Nothing was fetched. Correct the symbols and run again."
+        )
+    return listed, failures
+
+
+def _universe(
+    client: "ExchangeClient", store: "ObjectStore", server_time: datetime, *, fresh: bool
+) -> dict[str, tuple[Listed, str, bool]]:
+    """Every symbol on the exchange: when it trades, its status, whether `all` collects it."""
+    from pipeline_assets.resources.universe import trading_symbols
+
+    held = None if fresh else read_universe(store)
+    age = server_time - from_milliseconds(held["seen_ms"]) if held else _UNIVERSE_AGE
+    if held is None or not timedelta(0) <= age < _UNIVERSE_AGE:
+        listings = client.universe()
+        collected = set(trading_symbols(listings))
+        held = {
+            "seen_ms": to_milliseconds(server_time),
+            "symbols": {
+                each.symbol: [
+                    to_milliseconds(each.onboard_date),
+                    to_milliseconds(each.delivery_date) if each.delivery_date else None,
+                    each.status,
+                    each.symbol in collected,
+                ]
+                for each in listings
+            },
+        }
+        write_universe(store, held)
+    universe: dict[str, tuple[Listed, str, bool]] = {}
+    for symbol, (since, until, status, collected_by_all) in held["symbols"].items():
+        ended = from_milliseconds(until) if until is not None else None
+        # A perpetual's delivery date is a day in 2100 until its delisting is announced.
+        delisted = ended if ended and ended <= server_time else None
+        universe[symbol] = (Listed(from_milliseconds(since), delisted), status, collected_by_all)
+    return universe

@@ -1,0 +1,51 @@
+"""How long work says how far it is. What the work is does not belong here."""
+
+import time
+from collections.abc import Callable
+from typing import Protocol
+
+_EVERY_SECONDS = 10.0
+
+
+class Progress(Protocol):
+    """What a fetch tells while it goes on."""
+
+    def start(self, label: str, rows: int) -> None:
+        """A fetch begins that expects this many rows at most."""
+
+    def advance(self, rows: int) -> None:
+        """This many more rows have come."""
+
+    def finish(self) -> None:
+        """The fetch ended."""
+
+
+class LogProgress:
+    """Progress as plain lines, one every ten seconds at most: short work stays silent."""
+
+    def __init__(
+        self, log: Callable[[str], object], clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._log = log
+        self._clock = clock
+
+    def start(self, label: str, rows: int) -> None:
+        """See Progress."""
+        self._label, self._expected, self._rows = label, rows, 0
+        self._started = self._told = self._clock()
+
+    def advance(self, rows: int) -> None:
+        """See Progress."""
+        self._rows += rows
+        now = self._clock()
+        if now - self._told >= _EVERY_SECONDS:
+            self._told = now
+            rate = self._rows / (now - self._started)
+            left = max(self._expected - self._rows, 0) / rate
+            self._log(
+                f"{self._label}: {self._rows:,} of {self._expected:,} rows, {rate:,.0f} rows/s, "
+                f"{left:,.0f} s left"
+            )
+
+    def finish(self) -> None:
+        """See Progress."""

@@ -1,0 +1,142 @@
+"""The fetch: candles as the exchange replied, decimal strings and all. Typing and checking them is
+in candles.py.
+"""
+
+from collections.abc import Iterator
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from dagster import (
+    AssetExecutionContext,
+    AssetsDefinition,
+    Config,
+    MaterializeResult,
+    ResourceParam,
+    asset,
+)
+from pydantic import Field
+
+from pipeline_assets.assets import layer
+from pipeline_assets.assets.fetch_plan import FetchPlan, RunKind
+from pipeline_assets.assets.planning import Request, make_plan
+from pipeline_assets.assets.presentation import failures, moment
+from pipeline_assets.assets.progress import LogProgress, Progress
+from pipeline_assets.market.candles import empty_raw
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.replies import raw_candles as rows_of
+from pipeline_assets.resources.exchange import ExchangeClient
+from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.staging import plan_key, raw_key, write_document, write_frames
+from pipeline_assets.resources.weight_budget import Priority
+from pipeline_assets.settings import Settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# A row group of the staged Parquet: some 60 MB while it is decoded, whatever the range.
+_ROWS_PER_GROUP = 250_000
+# Replies come as symbols complete; cleaning would have to sort rows that are not by symbol.
+_SYMBOL = itemgetter(0)
+
+
+class FetchConfig(Config):
+    """Which symbols a run fetches."""
+
+    symbols: list[str] | None = Field(
+        None, description="Fetch only these symbols; all of PIPELINE_SYMBOLS when left out."
+    )
+
+
+class NothingFetchedError(Exception):
+    """Every symbol failed. The message carries the first reason."""
+
+
+def raw_candles(interval: Interval) -> AssetsDefinition:
+    """The asset of the fetch of one interval."""
+
+    @asset(
+        **layer.options(layer.RAW, interval),
+        kinds={"binance", "parquet", "s3"},
+        description=(
+            f"{interval} candles as Binance replied, decimal strings, all symbols in one Parquet under "
+            "`raw/`. A tick fetches what is due by the exchange's clock; any other run fetches the "
+            "whole days of its partitions. Only closed candles are asked for."
+        ),
+    )
+    def fetch(
+        context: AssetExecutionContext,
+        config: FetchConfig,
+        exchange: ResourceParam[Exchange],
+        store: ResourceParam[ObjectStore],
+        settings: ResourceParam[Settings],
+        progress: ResourceParam[Progress | None],
+    ) -> MaterializeResult[Any]:
+        kind = RunKind.of(context.run)
+        root_run = context.run.root_run_id or context.run_id
+        key = raw_key(interval, root_run)
+        with exchange.client(priority(kind, interval), patient=kind is not RunKind.TICK) as client:
+            plan = make_plan(
+                client,
+                store,
+                Request(interval, kind, context.partition_keys, settings.symbols, config.symbols),
+                exchange.settle,
+            )
+            if plan.ticks:
+                exchange.expect_tick(
+                    priority(kind, interval), interval, len(plan.windows), plan.now()
+                )
+            told = progress or LogProgress(context.log.info)
+            rows = write_frames(store, key, empty_raw(), _frames(client, plan, told))
+            plan.weight = client.weight_spent
+        # After the rows: the steps that follow ask for the plan first.
+        write_document(store, plan_key(interval, root_run), plan.to_facts())
+        if plan.windows and plan.failures.keys() >= plan.windows.keys():
+            raise NothingFetchedError(
+                f"None of {len(plan.windows)} symbols could be fetched. The first: "
+                f"{next(iter(plan.failures.values()))}"
+            )
+        return MaterializeResult(
+            metadata={
+                "rows": rows,
+                "symbols": len(plan.windows),
+                "newest closed candle": moment(plan.newest),
+                "weight spent": plan.weight,
+                "kind of run": plan.kind.value,
+                "replies": store.address(key),
+                **failures(plan),
+            }
+        )
+
+    return fetch
+
+
+def priority(kind: RunKind, interval: Interval) -> Priority:
+    """Whose requests go first: see DESIGN, Weight."""
+    if kind is RunKind.TICK:
+        return Priority.TICK_1M if interval is Interval.ONE_MINUTE else Priority.TICK_OTHER
+    return Priority.SEALING if kind is RunKind.SEAL else Priority.BACKFILL
+
+
+def _frames(
+    client: ExchangeClient, plan: FetchPlan, progress: Progress
+) -> Iterator["pl.DataFrame"]:
+    """The replies as raw frames of a row group each; a symbol that fails is noted in the plan."""
+    expected = sum(window.candles(plan.interval) for window in plan.windows.values())
+    progress.start(f"{plan.interval} candles", expected)
+    replies: list[tuple[str, bytes]] = []
+    rows = 0
+    for fetched in client.klines(plan.interval, plan.windows):
+        if fetched.error is not None:
+            plan.failures[fetched.symbol] = str(fetched.error)
+            continue
+        window_rows = fetched.window.candles(plan.interval)
+        progress.advance(window_rows)
+        replies += [(fetched.symbol, body) for body in fetched.replies]
+        rows += window_rows
+        if rows >= _ROWS_PER_GROUP:
+            yield rows_of(sorted(replies, key=_SYMBOL))
+            replies, rows = [], 0
+    progress.finish()
+    if replies:
+        yield rows_of(sorted(replies, key=_SYMBOL))

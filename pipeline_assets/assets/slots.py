@@ -1,0 +1,93 @@
+"""The newest fifteen minutes of every symbol in Redis. How a slot is overwritten is in
+resources/slots.py.
+"""
+
+from datetime import timedelta
+from typing import Any
+
+from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, ResourceParam, asset
+
+from pipeline_assets import lake
+from pipeline_assets.assets import layer
+from pipeline_assets.assets.fetch_plan import FetchPlan
+from pipeline_assets.assets.presentation import moment
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.slots import SLOTS, CandleSlots
+from pipeline_assets.resources.staging import (
+    formatted_key,
+    plan_key,
+    read_document,
+    read_frames,
+)
+
+
+def candle_slots(interval: Interval) -> AssetsDefinition:
+    """The asset of the Redis slots."""
+
+    @asset(
+        **layer.options(layer.SLOTS, interval),
+        deps=[layer.key(layer.FORMATTED, interval)],
+        kinds={"redis"},
+        # Before the uploads: who trades waits for the slots, and the executor orders by name else.
+        op_tags={"dagster/priority": "10"},
+        description=(
+            "The newest fifteen 1m candles of every symbol: hash `ohlcv:1m:{SYMBOL}`, one slot per "
+            "minute of open time modulo 15. A slot is overwritten by the same or a newer open time "
+            "only; runs of finished days leave the slots alone. Slots that Redis lost are filled "
+            "again from the lake."
+        ),
+    )
+    def fill_slots(
+        context: AssetExecutionContext,
+        store: ResourceParam[ObjectStore],
+        slots: ResourceParam[CandleSlots],
+    ) -> MaterializeResult[Any]:
+        import polars as pl
+
+        root_run = context.run.root_run_id or context.run_id
+        written = kept = 0
+        plan = FetchPlan.from_facts(read_document(store, plan_key(interval, root_run)))
+        oldest = plan.newest - (SLOTS - 1) * interval.span
+        with read_frames(store, formatted_key(interval, root_run)) as frames:
+            for frame in frames:
+                fresh = frame.filter(pl.col("open_time") >= oldest)
+                if fresh.height:
+                    result = slots.write(fresh)
+                    written += result.written
+                    kept += result.kept_newer
+        return MaterializeResult(
+            metadata={
+                "slots written": written,
+                "slots filled from the lake": _fill_from_lake(plan, store, slots),
+                "slots that held a newer candle": kept,
+                "symbols": len(plan.windows),
+                "newest open time": moment(plan.newest),
+                "lag (s)": round(
+                    (plan.now() - plan.newest - interval.span) / timedelta(seconds=1), 3
+                ),
+            }
+        )
+
+    return fill_slots
+
+
+def _fill_from_lake(plan: FetchPlan, store: ObjectStore, slots: CandleSlots) -> int:
+    """Fill the slots of minutes before those that the run fetched; returns how many.
+
+    Early in an hour a tick fetches less than fifteen minutes. A Redis that was flushed, or was down
+    while the objects were stored, would lack the others until the hour has fifteen.
+    """
+    import polars as pl
+
+    oldest = plan.newest - (SLOTS - 1) * plan.interval.span
+    begins = {symbol: w.start for symbol, w in plan.windows.items() if w.start > oldest}
+    held = slots.summary(list(begins))
+    lacking = held.filter(pl.col("slots") < SLOTS)["symbol"].to_list()
+    if not lacking:
+        return 0
+    # What was fetched just now is newer than what the lake holds of it. A window that begins later
+    # than the others is that of a symbol listed since, which has no earlier candles.
+    until = min(begins[symbol] for symbol in lacking)
+    stored = lake.scan(plan.interval, lacking, oldest, until, store=store).collect()
+    return slots.write(stored).written

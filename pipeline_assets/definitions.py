@@ -1,0 +1,64 @@
+"""What Dagster loads: assembles everything below, and nothing else."""
+
+import warnings
+from typing import Any
+
+from dagster import BetaWarning, Definitions, PreviewWarning, in_process_executor
+
+from pipeline_assets.assets.candles import candles
+from pipeline_assets.assets.checks import day_checks
+from pipeline_assets.assets.objects import candle_objects
+from pipeline_assets.assets.raw import raw_candles
+from pipeline_assets.assets.slots import candle_slots
+from pipeline_assets.assets.tables import candle_table
+from pipeline_assets.jobs.housekeeping import housekeeping
+from pipeline_assets.jobs.materializations import jobs
+from pipeline_assets.jobs.schedules import schedules
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.slots import CandleSlots
+from pipeline_assets.resources.warehouse import Warehouse
+from pipeline_assets.sensors.freshness import freshness_check, freshness_sensor
+from pipeline_assets.settings import Settings, settings
+
+
+def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
+    """The definitions over these settings.
+
+    Args:
+        configured: the settings that every resource is made from.
+        overrides: resources by name, in place of those made from the settings.
+    """
+    # Partitioned checks and backfill policies are marked as not final by Dagster; constraints.txt
+    # pins the version that they were tried with, and every run would print the warning.
+    warnings.simplefilter("ignore", BetaWarning)
+    warnings.simplefilter("ignore", PreviewWarning)
+    loads = {Interval.ONE_MINUTE: candle_slots}
+    resources: dict[str, Any] = {
+        "settings": configured,
+        "exchange": Exchange(configured),
+        "store": ObjectStore(configured.s3),
+        "slots": CandleSlots(configured.redis),
+        "warehouse": Warehouse(configured.snowflake, configured.s3),
+        "progress": None,
+    }
+    return Definitions(
+        assets=[
+            made(interval)
+            for interval in Interval
+            for made in (raw_candles, candles, candle_objects, loads.get(interval, candle_table))
+        ],
+        asset_checks=[
+            made(interval) for interval in Interval for made in (day_checks, freshness_check)
+        ],
+        jobs=[*jobs, housekeeping],
+        schedules=schedules(running=configured.dagster.schedules),
+        sensors=[freshness_sensor(running=configured.dagster.schedules)],
+        resources=resources | overrides,
+        # Steps share one process: a process a step took 11 to 37 s for a run of four.
+        executor=in_process_executor,
+    )
+
+
+definitions = build_definitions(settings())

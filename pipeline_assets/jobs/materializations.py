@@ -1,0 +1,61 @@
+"""The jobs that materialize assets: a tick of an interval, and sealing. When they run is in
+schedules.py.
+"""
+
+from dagster import AssetCheckKey, AssetSelection, define_asset_job
+from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+
+from pipeline_assets.assets import layer
+from pipeline_assets.assets.fetch_plan import KIND_TAG, OPEN_DAY_TAG, RunKind
+from pipeline_assets.market.interval import Interval
+
+# The minute goes first: who trades waits for it.
+_PRIORITY = {Interval.ONE_MINUTE: "3", Interval.FIFTEEN_MINUTES: "2", Interval.ONE_HOUR: "1"}
+
+
+def tick_job(interval: Interval) -> UnresolvedAssetJobDefinition:
+    """The job of one tick: the four assets of an interval, with the checks of their own rows only."""
+    objects = layer.key(layer.OBJECTS, interval)
+    of_whole_days = AssetSelection.checks(
+        *(AssetCheckKey(objects, name) for name in ("complete", "consistent", "fresh"))
+    )
+    return define_asset_job(
+        f"tick_{interval}",
+        selection=_assets(interval) - of_whole_days,
+        tags={
+            KIND_TAG: RunKind.TICK.value,
+            OPEN_DAY_TAG: interval.value,
+            "dagster/priority": _PRIORITY[interval],
+        },
+        description=f"What is due now of {interval}: fetch, format, upload, insert.",
+    )
+
+
+def day_job(name: str, kind: RunKind, *intervals: Interval) -> UnresolvedAssetJobDefinition:
+    """A job over whole days of some intervals, with every check of the stored days."""
+    selection = _assets(intervals[0])
+    for interval in intervals[1:]:
+        selection = selection | _assets(interval)
+    fresh = [AssetCheckKey(layer.key(layer.OBJECTS, interval), "fresh") for interval in intervals]
+    return define_asset_job(
+        name,
+        selection=selection - AssetSelection.checks(*fresh),
+        tags={KIND_TAG: kind.value},
+        description="Fetch whole days again and store each finished one as one object.",
+    )
+
+
+def _assets(interval: Interval) -> AssetSelection:
+    return AssetSelection.assets(*(layer.key(name, interval) for name in layer.layers(interval)))
+
+
+def backfill_job_name(interval: Interval) -> str:
+    """The name of the job by which the command line backfills an interval."""
+    return f"backfill_{interval}"
+
+
+jobs = [
+    *(tick_job(interval) for interval in Interval),
+    day_job("seal", RunKind.SEAL, *Interval),
+    *(day_job(backfill_job_name(interval), RunKind.BACKFILL, interval) for interval in Interval),
+]

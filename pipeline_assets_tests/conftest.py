@@ -1,0 +1,34 @@
+"""What holds for every test: the real servers' fixtures, and that a skip counts as a failure where
+the shared market data is."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+pytest_plugins = [
+    "pipeline_assets_tests.fixtures.exchange",
+    "pipeline_assets_tests.fixtures.s3",
+    "pipeline_assets_tests.fixtures.redis",
+    "pipeline_assets_tests.fixtures.snowflake",
+    "pipeline_assets_tests.fixtures.platform",
+]
+
+SHARED = Path(__file__).resolve().parents[2] / "shared" / "market_data"
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: pytest.CallInfo[None]) -> Iterator[None]:
+    report = yield
+    if report.skipped and SHARED.exists() and not hasattr(report, "wasxfail"):
+        report.outcome = "failed"
+        report.longrepr = f"skipped although the shared data is there: {report.longrepr}"
+    return report
+
+
+@pytest.fixture
+def market_data() -> Path:
+    """Real candles and recorded replies; skips where they are absent."""
+    if not SHARED.exists():
+        pytest.skip(f"the shared market data is not at {SHARED}")
+    return SHARED
