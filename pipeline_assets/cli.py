@@ -1,0 +1,315 @@
+"""The command pipeline-assets: arguments, output, exit status. What the commands do is in commands/,
+local/ and the assets.
+"""
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline_assets.local.exchange.command import exchange
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.settings import Settings, SettingsError, load_settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipeline_assets.commands.overview import Overview
+    from pipeline_assets.local.stack import StackStatus
+
+_BINANCE = {
+    "PIPELINE_BINANCE__REST_URL": "https://fapi.binance.com",
+    "PIPELINE_BINANCE__STREAM_URL": "wss://fstream.binance.com/",
+}
+_DAY = click.DateTime(formats=["%Y-%m-%d"])
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+def cli() -> None:
+    """A trading data platform for Binance USD-M Futures.
+
+    Start with `pipeline-assets up`, look at it with `pipeline-assets status`.
+    """
+
+
+cli.add_command(exchange)
+
+
+def main() -> None:
+    """Run the command; an expected error is one message on standard error, not a traceback."""
+    from pipeline_assets.assets.fetch_plan import SymbolError
+    from pipeline_assets.commands.backfill import BackfillError
+    from pipeline_assets.local.supervisor import StackError
+    from pipeline_assets.resources.exchange import ExchangeError
+    from pipeline_assets.resources.object_store import ObjectStoreError
+    from pipeline_assets.resources.slots import SlotsError
+    from pipeline_assets.resources.warehouse import WarehouseError
+    from pipeline_assets.resources.weight_budget import WeightBudgetError
+
+    try:
+        cli()
+    except (
+        BackfillError,
+        ExchangeError,
+        ObjectStoreError,
+        SettingsError,
+        SlotsError,
+        StackError,
+        SymbolError,
+        WarehouseError,
+        WeightBudgetError,
+    ) as error:
+        click.secho(f"Error: {error}", fg="red", err=True)
+        sys.exit(1)
+
+
+def _console(*, stderr: bool = False) -> "Console":
+    from rich.console import Console
+
+    return Console(stderr=stderr, highlight=False)
+
+
+def _choose_exchange(name: str) -> None:
+    """Let the chosen exchange stand above config.yaml and .env, for this process and its children."""
+    if name == "binance":
+        os.environ.update(_BINANCE)
+
+
+@cli.command()
+@click.option(
+    "--exchange",
+    "exchange_name",
+    type=click.Choice(["replay", "binance"]),
+    default="replay",
+    show_default=True,
+    help="binance: the real public API (no key needed); all else embedded.",
+)
+@click.option(
+    "--candles", type=click.Path(exists=True, file_okay=False), help="Replay these Parquet files."
+)
+@click.option("--clock", help="The replay exchange's clock: see `pipeline-assets exchange --help`.")
+@click.option(
+    "--schedules/--no-schedules", default=True, help="Let Dagster tick by its own schedules."
+)
+def up(exchange_name: str, candles: str | None, clock: str | None, schedules: bool) -> None:
+    """Start the embedded stack with Dagster's UI, until Ctrl-C.
+
+    Only systems whose address in the settings is this machine's are started.
+    """
+    from pipeline_assets.local.stack import run_stack
+
+    _choose_exchange(exchange_name)
+    os.environ["PIPELINE_DAGSTER__SCHEDULES"] = str(schedules)
+    options = [*(["--candles", candles] if candles else []), *(["--clock", clock] if clock else [])]
+    console = _console()
+    run_stack(
+        load_settings(),
+        exchange_options=options,
+        on_ready=lambda status: _print_addresses(console, status),
+    )
+
+
+@cli.command()
+@click.option("--interval", required=True, type=click.Choice([*Interval]), help="Candle interval.")
+@click.option("--symbols", help="Only these, separated by commas; by default all of the settings.")
+@click.option("--start", required=True, type=_DAY, help="First UTC day.")
+@click.option("--end", required=True, type=_DAY, help="UTC day before which to stop (excluded).")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def backfill(
+    interval: str, symbols: str | None, start: datetime, end: datetime, as_json: bool
+) -> None:
+    """Fetch and store whole days of candles, through the same assets that Dagster's runs use.
+
+    May be repeated: nothing is duplicated or lost. The runs are seen in Dagster's UI.
+    """
+    from pipeline_assets.commands.backfill import backfill as run
+    from pipeline_assets.commands.backfill import check_range
+    from pipeline_assets.commands.demo import exchange_time
+    from pipeline_assets.commands.progress import TerminalProgress
+
+    settings = load_settings()
+    check_range(start.date(), end.date(), exchange_time(settings).date())
+    wanted = [part.strip() for part in symbols.split(",") if part.strip()] if symbols else None
+    with TerminalProgress(_console(stderr=True)) as progress:
+        result = run(settings, Interval(interval), wanted, start.date(), end.date(), progress)
+    if as_json:
+        click.echo(json.dumps(asdict(result), default=str, ensure_ascii=False))
+    else:
+        click.echo(
+            f"{result.rows:,} rows of {interval} in {result.objects:,} objects, "
+            f"weight {result.weight:,}, {len(result.runs)} Dagster runs."
+        )
+        for problem in result.problems:
+            click.secho(problem, fg="red", err=True)
+    if result.problems:
+        sys.exit(1)
+
+
+@cli.command()
+@click.option(
+    "--days", default=3, show_default=True, help="Look at this many days, today included."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def status(days: int, as_json: bool) -> None:
+    """What runs, at which addresses, and how fresh each symbol is."""
+    from pipeline_assets.commands.demo import exchange_time
+    from pipeline_assets.local.stack import stack_status
+
+    settings = load_settings()
+    stack = stack_status(settings)
+    stores_answer = all(each.alive for each in stack.services if each.name in _STORES)
+    now = exchange_time(settings) if stores_answer else None
+    found = _overview(settings, days, now) if now else []
+    if as_json:
+        click.echo(
+            json.dumps(
+                {"stack": asdict(stack), "symbols": [asdict(each) for each in found]},
+                default=str,
+                ensure_ascii=False,
+            )
+        )
+    else:
+        console = _console()
+        _print_addresses(console, stack)
+        if now:
+            _print_overview(console, found, now)
+    if now is None:
+        silent = ", ".join(e.name for e in stack.services if e.name in _STORES and not e.alive)
+        click.secho(
+            f"Not answering: {silent}. Start them with `pipeline-assets up`.", fg="red", err=True
+        )
+        sys.exit(1)
+
+
+_STORES = ("exchange", "s3", "redis", "snowflake")
+
+
+@cli.command()
+@click.option(
+    "--once", is_flag=True, help="Stop after the first pass; status 0 if nothing is missing."
+)
+@click.option(
+    "--exchange", "exchange_name", type=click.Choice(["replay", "binance"]), default="replay"
+)
+def demo(once: bool, exchange_name: str) -> None:
+    """The first look: start everything, fill three days, show what is stored, go on live."""
+    from pipeline_assets.commands.demo import DAYS, exchange_time, fill
+    from pipeline_assets.commands.overview import collected_symbols
+    from pipeline_assets.commands.progress import TerminalProgress
+    from pipeline_assets.resources.object_store import ObjectStore
+
+    _choose_exchange(exchange_name)
+    os.environ["PIPELINE_DAGSTER__SCHEDULES"] = str(not once)
+    settings = load_settings()
+    console = _console()
+    with _stack(console, settings) as stack:
+        now = exchange_time(settings)
+        symbols = collected_symbols(settings, ObjectStore(settings.s3))
+        console.print(
+            f"Filling {DAYS} days up to {now:%Y-%m-%d %H:%M} UTC, {len(symbols)} symbols."
+        )
+        problems: list[str] = []
+        with TerminalProgress(console) as progress:
+            for interval in Interval:
+                problems += fill(settings, interval, symbols, progress).problems
+        # Minutes that closed since then are the ticks' to store, not this pass's.
+        found = _overview(settings, DAYS, now)
+        _print_overview(console, found, now)
+        for problem in problems:
+            console.print(problem, style="red")
+        _print_addresses(console, stack)
+        if once:
+            missing = sum(each.missing for each in found)
+            console.print(f"{missing} candles missing.", style="red" if missing else "green")
+            sys.exit(1 if missing or problems else 0)
+        console.print(
+            "Live minutes are being materialized: see the runs page. Ctrl-C stops; data stays."
+        )
+        _wait_for_interrupt()
+
+
+@contextmanager
+def _stack(console: "Console", settings: Settings) -> Iterator["StackStatus"]:
+    """The embedded stack: the one that runs already, or one for as long as this command."""
+    from pipeline_assets.local.stack import running_stack, stack_status
+
+    status = stack_status(settings)
+    if status.running:
+        console.print(f"A stack runs already over {status.data_dir}; it is used as it is.")
+        yield status
+        return
+    console.print("Starting the embedded stack (exchange, S3, Redis, Snowflake, Dagster) …")
+    with running_stack(settings) as status:
+        yield status
+
+
+def _wait_for_interrupt() -> None:
+    import signal
+    from threading import Event
+
+    stop = Event()
+    signal.signal(signal.SIGTERM, lambda *_: stop.set())
+    signal.signal(signal.SIGINT, lambda *_: stop.set())
+    stop.wait()
+
+
+def _overview(settings: Settings, days: int, now: datetime) -> "list[Overview]":
+    from pipeline_assets.commands.overview import collected_symbols, overview
+    from pipeline_assets.resources.object_store import ObjectStore
+
+    symbols = collected_symbols(settings, ObjectStore(settings.s3))
+    first = (now - timedelta(days=days - 1)).date()
+    return overview(settings, symbols, first, now)
+
+
+def _print_addresses(console: "Console", stack: "StackStatus") -> None:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), title="Systems")
+    for name in ("system", "address", "", "pid", "restarts"):
+        table.add_column(name, no_wrap=True)
+    for each in stack.services:
+        state = "[green]up[/]" if each.alive else "[red]down[/]"
+        where = each.address + ("" if each.embedded else " (external)")
+        table.add_row(each.name, where, state, str(each.pid or ""), str(each.restarts or ""))
+    console.print(table)
+
+
+def _print_overview(console: "Console", found: "Sequence[Overview]", now: datetime) -> None:
+    from rich.box import SIMPLE
+    from rich.table import Table
+
+    table = Table(
+        box=SIMPLE,
+        padding=(0, 1, 0, 0),
+        title=f"Stored, by the exchange's clock at {now.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
+    )
+    for name in ("symbol", "interval"):
+        table.add_column(name, no_wrap=True)
+    for name in ("objects", "rows", "newest open", "slots", "table rows", "gaps"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for each in found:
+        cells: list[Any] = [
+            each.objects,
+            each.rows,
+            _short(each.newest),
+            each.slots,
+            each.table_rows,
+        ]
+        gaps = f"[red]{each.missing}[/]" if each.missing else "[green]0[/]"
+        texts = [
+            "" if cell is None else f"{cell:,}" if isinstance(cell, int) else cell for cell in cells
+        ]
+        table.add_row(each.symbol, each.interval, *texts, gaps)
+    console.print(table)
+
+
+def _short(moment: datetime | None) -> str:
+    return moment.strftime("%m-%d %H:%M") if moment else "none"

@@ -1,0 +1,1 @@
+"""What the commands do; how they are called and what they print is in cli.py."""

@@ -1,0 +1,180 @@
+"""Backfilling a range in this process, through the same assets that Dagster's runs use, recorded in
+the Dagster instance. How the result is printed is in cli.py.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.partitions import DAYS_PER_RUN, FIRST_DAY
+from pipeline_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from dagster import DagsterInstance, ExecuteInProcessResult, JobDefinition
+
+    from pipeline_assets.assets.progress import Progress
+
+
+class BackfillError(Exception):
+    """The range or the symbols cannot be backfilled. The message says why and what to do."""
+
+
+@dataclass
+class BackfillResult:
+    """What a backfill did: an entry in `problems` for each thing that a person has to look at."""
+
+    interval: Interval
+    start: date
+    end: date
+    runs: list[str] = field(default_factory=list)
+    rows: int = 0
+    objects: int = 0
+    weight: int = 0
+    problems: list[str] = field(default_factory=list)
+
+
+def check_range(start: date, end: date, today: date) -> None:
+    """Refuse a range that no backfill can fill; `end` is excluded.
+
+    Raises:
+        BackfillError: the range is empty or reversed, begins before the exchange or in the future.
+    """
+    if end <= start:
+        raise BackfillError(
+            f"The range {start} to {end} holds no day: --end is excluded and must come after --start. "
+            f"For one day: --start {start} --end {start + timedelta(days=1)}."
+        )
+    if start < FIRST_DAY:
+        raise BackfillError(
+            f"{start} is before the exchange opened: the first day is {FIRST_DAY}. Use --start {FIRST_DAY}."
+        )
+    if end > today + timedelta(days=1):
+        raise BackfillError(
+            f"{end - timedelta(days=1)} lies in the future: by the exchange's clock today is {today}, so "
+            f"--end can be {today + timedelta(days=1)} at most."
+        )
+
+
+def chunks(start: date, end: date) -> Iterator[tuple[date, date]]:
+    """The range as runs of at most DAYS_PER_RUN days: first and last day of each, both included."""
+    while start < end:
+        last = min(start + timedelta(days=DAYS_PER_RUN), end) - timedelta(days=1)
+        yield start, last
+        start = last + timedelta(days=1)
+
+
+def backfill(
+    settings: Settings,
+    interval: Interval,
+    symbols: Sequence[str] | None,
+    start: date,
+    end: date,
+    progress: "Progress | None" = None,
+) -> BackfillResult:
+    """Materialize the days from `start` to before `end`, a Dagster run for every 31 of them.
+
+    May be repeated, and beside ticks: stored candles are joined, never lost.
+
+    Args:
+        settings: the settings.
+        interval: the candles' interval.
+        symbols: only these symbols; None for those of the settings.
+        start: first UTC day.
+        end: the UTC day before which to stop.
+        progress: where to tell how far it is; by default plain lines in the run's log.
+
+    Raises:
+        BackfillError: the range is not one that can be filled, or a run failed.
+    """
+    from pipeline_assets.definitions import build_definitions
+    from pipeline_assets.jobs.materializations import backfill_job_name
+
+    definitions = build_definitions(settings, progress=progress)
+    job = definitions.resolve_job_def(backfill_job_name(interval))
+    result = BackfillResult(interval, start, end)
+    with dagster_instance(settings) as instance:
+        for first, last in chunks(start, end):
+            _run(job, instance, interval, symbols, (first, last), result)
+    return result
+
+
+def dagster_instance(settings: Settings) -> "DagsterInstance":
+    """The Dagster instance that records runs: DAGSTER_HOME's, or the one under the data directory."""
+    from dagster import DagsterInstance
+
+    from pipeline_assets.local.stack import dagster_environment
+
+    if "DAGSTER_HOME" not in os.environ:
+        os.environ["DAGSTER_HOME"] = dagster_environment(settings)["DAGSTER_HOME"]
+    return DagsterInstance.get()
+
+
+def _run(
+    job: "JobDefinition",
+    instance: "DagsterInstance",
+    interval: Interval,
+    symbols: Sequence[str] | None,
+    days: tuple[date, date],
+    result: BackfillResult,
+) -> None:
+    from pipeline_assets.assets import layer
+
+    config = {"symbols": list(symbols)} if symbols else {}
+    first, last = (day.isoformat() for day in days)
+    one_day = first == last
+    executed = job.execute_in_process(
+        instance=instance,
+        raise_on_error=False,
+        partition_key=first if one_day else None,
+        tags={}
+        if one_day
+        else {
+            "dagster/asset_partition_range_start": first,
+            "dagster/asset_partition_range_end": last,
+        },
+        run_config={
+            "ops": {layer.key(layer.RAW, interval).path[0]: {"config": config}},
+            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+        },
+    )
+    result.runs.append(executed.run_id)
+    if not executed.success:
+        raise BackfillError(_failure(executed))
+    _add_metadata(executed, interval, result)
+    for evaluation in executed.get_asset_check_evaluations():
+        # A range's summary repeats what its days said.
+        if not evaluation.passed and (evaluation.partition is not None or one_day):
+            day = evaluation.partition or first
+            result.problems.append(f"{day} {evaluation.check_name}: {evaluation.description}")
+
+
+def _failure(executed: "ExecuteInProcessResult") -> str:
+    """What the asset of the first failed step raised, as the person who ran it needs it."""
+    for event in executed.all_events:
+        if event.is_step_failure:
+            error = event.step_failure_data.error
+            # Dagster wraps what the asset raised. What caused that in turn, such as a client's own
+            # error, says less than our message does.
+            if error is not None and error.cause is not None:
+                error = error.cause
+            message = error.message.strip() if error else "no reason was recorded"
+            return f"{event.step_key} failed: {message}\nDagster run: {executed.run_id}"
+    return f"Dagster run {executed.run_id} failed; open it in Dagster's UI."
+
+
+def _add_metadata(
+    executed: "ExecuteInProcessResult", interval: Interval, result: BackfillResult
+) -> None:
+    from pipeline_assets.assets import layer
+
+    def value(name: str, key: str) -> int:
+        node = layer.key(name, interval).path[0]
+        found = executed.asset_materializations_for_node(node)[0].metadata.get(key)
+        return int(str(found.value)) if found is not None else 0
+
+    result.rows += value(layer.FORMATTED, "rows")
+    result.objects += value(layer.OBJECTS, "objects")
+    result.weight += value(layer.RAW, "weight spent")

@@ -1,0 +1,75 @@
+"""Progress of a fetch on a terminal, by rich. Plain lines are in assets/progress.py."""
+
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console  # noqa: TID253  a command's own module: no run imports it
+from rich.progress import (  # noqa: TID253
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.text import Text  # noqa: TID253
+
+from pipeline_assets.assets.progress import LogProgress
+
+
+class _Rate(ProgressColumn):
+    def render(self, task: "object") -> Text:
+        speed = getattr(task, "finished_speed", None) or getattr(task, "speed", None)
+        return Text(f"{speed:,.0f} rows/s" if speed else "", style="cyan")
+
+
+class TerminalProgress:
+    """A bar with rows, rate and time left on a terminal; plain lines elsewhere."""
+
+    def __init__(self, console: Console) -> None:
+        self._plain = LogProgress(console.print) if not console.is_terminal else None
+        self._console = console
+        self._bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            _Rate(),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+        )
+
+    def __enter__(self) -> Self:
+        if self._plain is None:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+    def start(self, label: str, rows: int) -> None:
+        """See assets.progress.Progress."""
+        self._label = label
+        if self._plain is not None:
+            self._plain.start(label, rows)
+        else:
+            self._task = self._bars.add_task(label, total=rows)
+
+    def advance(self, rows: int) -> None:
+        """See assets.progress.Progress."""
+        if self._plain is not None:
+            self._plain.advance(rows)
+        else:
+            self._bars.advance(self._task, rows)
+
+    def finish(self) -> None:
+        """See assets.progress.Progress."""
+        if self._plain is not None:
+            self._plain.finish()
