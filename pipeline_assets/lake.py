@@ -3,13 +3,14 @@ resources/candle_objects.py.
 """
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
+from pipeline_assets.market.aggregation import without_zero_volume
 from pipeline_assets.market.candles import empty_candles
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window
-from pipeline_assets.resources.candle_objects import list_objects, prefix
+from pipeline_assets.resources.candle_objects import list_objects
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import settings
 
@@ -56,7 +57,9 @@ def scan(
     import polars as pl
 
     wanted = Interval(interval)
-    window = Window(start, end)
+    given = Window(start, end)
+    # Keys are stamped in UTC; the day of `start` in another zone may be another one.
+    window = Window(given.start.astimezone(UTC), given.end.astimezone(UTC))
     store = store or ObjectStore(settings().s3)
     listings = store.each(
         lambda symbol: list_objects(store, wanted, symbol, window.start, window.end),
@@ -67,15 +70,14 @@ def scan(
         return empty_candles().lazy()
     frame = (
         pl.scan_parquet(addresses, storage_options=store.polars_options(), glob=False)
-        .filter(pl.col("open_time").is_between(start, end, closed="left"))
-        # A sealed day comes before the hour objects that it absorbs, and was fetched later.
+        .filter(pl.col("open_time").is_between(window.start, window.end, closed="left"))
+        # An hour object may overlap the sealed day that absorbs it. Of two rows the one with more
+        # trades is the whole candle, as in the warehouse's MERGE.
+        .sort(
+            *("symbol", "open_time", "trades"),
+            descending=[False, False, True],
+            maintain_order=True,
+        )
         .unique(["symbol", "open_time"], keep="first", maintain_order=True)
-        .sort("symbol", "open_time")
     )
-    return frame if zero_volume else frame.filter(pl.col("volume") > 0)
-
-
-def stored_symbols(interval: str, store: ObjectStore | None = None) -> list[str]:
-    """The symbols that have at least one object of an interval, sorted."""
-    store = store or ObjectStore(settings().s3)
-    return store.folders(prefix(Interval(interval)))
+    return frame if zero_volume else without_zero_volume(frame)

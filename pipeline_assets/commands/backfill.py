@@ -161,6 +161,9 @@ def _failure(executed: "ExecuteInProcessResult") -> str:
             if error is not None and error.cause is not None:
                 error = error.cause
             message = error.message.strip() if error else "no reason was recorded"
+            if error is not None and error.cls_name:
+                # Dagster puts the class before what it says, with all its modules.
+                message = message.partition(f"{error.cls_name}: ")[2] or message
             return f"{event.step_key} failed: {message}\nDagster run: {executed.run_id}"
     return f"Dagster run {executed.run_id} failed; open it in Dagster's UI."
 

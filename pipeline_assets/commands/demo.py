@@ -5,6 +5,7 @@ cli.py.
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
 
+from pipeline_assets.assets.progress import Progress
 from pipeline_assets.commands.backfill import BackfillResult, backfill
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.lake_state import sealed_symbols
@@ -36,10 +37,10 @@ def first_missing_day(
 
 
 def fill(
-    settings: Settings, interval: Interval, symbols: Sequence[str], progress: object
+    settings: Settings, interval: Interval, symbols: Sequence[str], progress: Progress
 ) -> BackfillResult:
     """Backfill what the demo's days lack of one interval; today always, for it has grown."""
     today = (exchange_time(settings) - timedelta(minutes=2)).date()
     store = ObjectStore(settings.s3)
     first = first_missing_day(store, interval, symbols, today)
-    return backfill(settings, interval, None, first, today + timedelta(days=1), progress)  # type: ignore[arg-type]
+    return backfill(settings, interval, None, first, today + timedelta(days=1), progress)

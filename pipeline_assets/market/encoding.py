@@ -103,12 +103,12 @@ def decode_candles(body: bytes) -> "tuple[pl.DataFrame, Window]":
     except (pl.exceptions.PolarsError, OSError, KeyError, ValueError) as error:
         raise MalformedObjectError(
             f"{len(body)} bytes are not a candle object ({type(error).__name__}: {error}). "
-            "Materialize its partition again, which writes it anew."
+            "Remove the object and materialize its partition again."
         ) from None
     if candles.schema != candle_schema():
         raise MalformedObjectError(
             f"A candle object has the columns {candles.schema}, not {candle_schema()}. "
-            "Materialize its partition again, which writes it anew."
+            "Remove the object and materialize its partition again."
         )
     return candles, window
 

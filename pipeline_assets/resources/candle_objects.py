@@ -95,7 +95,7 @@ def write_candles(
         candles: rows of one symbol, within the window; at least one.
         expected_etag: the ETag of the object as the caller knows it; None if it knows none.
     """
-    from pipeline_assets.market.encoding import decode_candles, encode_candles, merge_candles
+    from pipeline_assets.market.encoding import encode_candles, merge_candles
 
     symbol = str(candles["symbol"][0])
     key = object_key(interval, symbol, window.start)
@@ -108,7 +108,7 @@ def write_candles(
             if found is None:
                 expected_etag = None
                 continue
-            stored, stored_window = decode_candles(found[0])
+            stored, stored_window = _decoded(store, key, found[0])
             candles = merge_candles(stored, candles)
             window = max(window, stored_window, key=lambda each: each.end)
             body = encode_candles(candles, interval, symbol, window)
@@ -150,7 +150,7 @@ def seal_day(
         candles: the fetched rows of one symbol and that day; may be empty if `stored` is not.
         stored: the objects of that symbol and day, as listed.
     """
-    from pipeline_assets.market.encoding import decode_candles, merge_candles
+    from pipeline_assets.market.encoding import merge_candles
 
     window = day_window(day)
     whole_key = object_key(interval, _symbol_of(candles, stored), window.start)
@@ -159,7 +159,7 @@ def seal_day(
         found = store.get_with_etag(each.key)
         if found is None:
             continue
-        candles = merge_candles(decode_candles(found[0])[0], candles)
+        candles = merge_candles(_decoded(store, each.key, found[0])[0], candles)
         if each.key == whole_key:
             whole_etag = found[1]
     written = write_candles(store, interval, window, candles, whole_etag)
@@ -167,6 +167,15 @@ def seal_day(
     if absorbed:
         store.delete(absorbed)
     return written
+
+
+def _decoded(store: ObjectStore, key: str, body: bytes) -> "tuple[pl.DataFrame, Window]":
+    from pipeline_assets.market.encoding import MalformedObjectError, decode_candles
+
+    try:
+        return decode_candles(body)
+    except MalformedObjectError as error:
+        raise ObjectStoreError(f"{store.address(key)} is damaged: {error}") from error
 
 
 def _symbol_of(candles: "pl.DataFrame", stored: Sequence[StoredObject]) -> str:

@@ -163,23 +163,6 @@ class ObjectStore:
                 return
             more = {"ContinuationToken": page["NextContinuationToken"]}
 
-    def folders(self, prefix: str) -> list[str]:
-        """The names directly below a prefix that ends in a slash, sorted."""
-        names: list[str] = []
-        more: dict[str, str] = {}
-        while True:
-            page = self._translated(
-                lambda more=more: self.client.list_objects_v2(  # type: ignore[misc]
-                    Bucket=self.bucket, Prefix=prefix, Delimiter="/", **more
-                ),
-                prefix,
-            )
-            found = page.get("CommonPrefixes", ())
-            names += [entry["Prefix"].removeprefix(prefix).rstrip("/") for entry in found]
-            if not page.get("IsTruncated"):
-                return sorted(names)
-            more = {"ContinuationToken": page["NextContinuationToken"]}
-
     def polars_options(self) -> dict[str, str]:
         """How Polars' own S3 reader reaches the bucket. Holds the secret: never print it."""
         secret = self._settings.secret_access_key

@@ -1,0 +1,338 @@
+"""A process killed between any two writes: the same run, repeated, stores what an undisturbed one does.
+
+Run as a program this module is the process that gets killed: it imports everything once, and forks
+a child for each order on its standard input. The child counts its own writes to S3, Redis and
+Snowflake by hooks on their client libraries, and kills itself before or after the one it is told.
+"""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+
+from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, die_with_parent
+from pipeline_assets_tests.fixtures.platform import Platform, running_platform
+from pipeline_assets_tests.fixtures.s3 import S3Server, make_bucket
+from pipeline_assets_tests.fixtures.snowflake import PASSWORD, SnowflakeServer
+
+SYMBOLS = ("BTCUSDT", "币安人生USDT")
+S3_WRITES = {
+    "PutObject",
+    "DeleteObjects",
+    "CreateMultipartUpload",
+    "UploadPart",
+    "CompleteMultipartUpload",
+}
+
+
+# The process that is killed
+
+
+class Writes:
+    """Counts the writes of this process, and kills it at one of them."""
+
+    def __init__(self, kill_at: int | None, when: str | None) -> None:
+        self.count, self._kill_at, self._when = 0, kill_at, when
+
+    def around(self, write: Callable[..., Any]) -> Callable[..., Any]:
+        def counted(*args: Any, **kwargs: Any) -> Any:
+            number = self.before()
+            result = write(*args, **kwargs)
+            self.after(number)
+            return result
+
+        return counted
+
+    def before(self) -> int:
+        self.count += 1
+        if (self.count, "before") == (self._kill_at, self._when):
+            os.kill(os.getpid(), signal.SIGKILL)
+        return self.count
+
+    def after(self, number: int) -> None:
+        if (number, "after") == (self._kill_at, self._when):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def obey(order: dict[str, Any]) -> int:
+    """Run what the order says; the number of writes it took."""
+    import redis
+    from dagster import DagsterInstance
+    from snowflake.connector.cursor import SnowflakeCursor
+
+    from pipeline_assets.definitions import build_definitions
+    from pipeline_assets.resources.object_store import ObjectStore
+    from pipeline_assets.settings import Settings
+
+    writes = Writes(order.get("kill_at"), order.get("when"))
+    settings = Settings(_env_file=None, **order["settings"])
+    store = ObjectStore(settings.s3)
+
+    def before(model: Any, params: Any, **_: Any) -> None:
+        if model.name in S3_WRITES:
+            params["context"]["write"] = writes.before()
+
+    def after(model: Any, context: Any, **_: Any) -> None:
+        if model.name in S3_WRITES:
+            writes.after(context["write"])
+
+    store.client.meta.events.register("before-call.s3", before)
+    store.client.meta.events.register("after-call.s3", after)
+    redis.Redis.evalsha = writes.around(redis.Redis.evalsha)
+    redis.client.Pipeline.execute = writes.around(redis.client.Pipeline.execute)
+    SnowflakeCursor.execute = writes.around(SnowflakeCursor.execute)
+
+    first, last = order["days"]
+    ranged = {
+        "dagster/asset_partition_range_start": first,
+        "dagster/asset_partition_range_end": last,
+    }
+    with DagsterInstance.ephemeral() as instance:
+        job = build_definitions(settings, store=store).resolve_job_def(order["job"])
+        job.execute_in_process(
+            instance=instance,
+            partition_key=first if first == last else None,
+            tags={} if first == last else ranged,
+            run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
+        )
+    return writes.count
+
+
+def serve() -> None:
+    """Import what takes long, then fork a child for each order; one JSON line answers each."""
+    import binance.async_client
+    import dagster_aws.s3
+    import dagster_snowflake
+    import pyarrow.parquet
+
+    import pipeline_assets.definitions
+
+    imported = (binance, dagster_aws, dagster_snowflake, pyarrow, pipeline_assets)
+    assert all(imported)
+    for line in sys.stdin:
+        readable, writable = os.pipe()
+        child = os.fork()
+        if child == 0:
+            status = 1
+            try:
+                os.write(writable, str(obey(json.loads(line))).encode())
+                status = 0
+            finally:
+                sys.stderr.flush()
+                os._exit(status)
+        os.close(writable)
+        with os.fdopen(readable) as answer:
+            count = answer.read()
+        _, status = os.waitpid(child, 0)
+        killed = os.WIFSIGNALED(status) and os.WTERMSIG(status) == signal.SIGKILL
+        ended = {"killed": killed, "status": status, "writes": int(count or 0)}
+        print(json.dumps(ended), flush=True)
+
+
+# The tests
+
+
+class Runner:
+    """The process that forks the killed ones."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", __name__],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            cwd=Path(__file__).parents[2],
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - it takes no lock that a thread may hold
+        )
+
+    def run(self, platform: Platform, job: str, *days: str, **kill: Any) -> dict[str, Any]:
+        settings = platform.settings.model_dump(mode="json")
+        settings["s3"]["secret_access_key"] = "any"
+        settings["snowflake"]["password"] = PASSWORD
+        order = {"settings": settings, "job": job, "days": (days[0], days[-1]), **kill}
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        answer: dict[str, Any] = json.loads(self._process.stdout.readline())
+        if not kill:
+            assert answer["status"] == 0, "an undisturbed run failed; standard error says why"
+        return answer
+
+    def stop(self) -> None:
+        self._process.communicate(timeout=30)
+
+
+@pytest.fixture(scope="module")
+def runner() -> Iterator[Runner]:
+    started = Runner()
+    yield started
+    started.stop()
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Runs that come before, and the one that is killed: exchange time, job, days."""
+
+    killed: tuple[str, ...]
+    before: tuple[tuple[str, ...], ...] = field(default=())
+
+
+SCENARIOS = {
+    "a backfill of a finished and the open day": Scenario(
+        ("2026-11-20T02:10:30", "backfill_1m", "2026-11-19", "2026-11-20")
+    ),
+    "the first tick, which catches up the day": Scenario(
+        ("2026-11-20T02:10:05", "tick_1m", "2026-11-20")
+    ),
+    "a tick across the turn of an hour": Scenario(
+        ("2026-11-20T01:01:05", "tick_1m", "2026-11-20"),
+        (("2026-11-20T00:58:05", "tick_1m", "2026-11-20"),),
+    ),
+    "a sealing that absorbs the objects of hours": Scenario(
+        ("2026-11-20T00:05:05", "backfill_1m", "2026-11-19"),
+        (("2026-11-19T02:10:05", "tick_1m", "2026-11-19"),),
+    ),
+}
+LOAD = Scenario(
+    ("2026-11-20T02:10:30", "backfill_15m", "2026-11-19", "2026-11-20"),
+    (("2026-11-19T23:31:05", "tick_15m", "2026-11-19"),),
+)
+
+
+@dataclass
+class Servers:
+    """The servers that all cases of a test share; each case has a bucket and database of its own."""
+
+    directory: Path
+    exchange: ExchangeHandle
+    s3: S3Server
+    redis_server: Any
+    snowflake: SnowflakeServer
+    runner: Runner
+
+    kills: int = 0
+
+    def after(self, scenario: Scenario, **kill: Any) -> tuple[Any, int]:
+        """What is stored after a scenario, undisturbed or killed and repeated; and its writes."""
+        client = self.redis_server.client()
+        client.flushall()
+        with running_platform(
+            self.directory,
+            self.exchange,
+            make_bucket(self.s3),
+            self.redis_server.url,
+            self.snowflake,
+            symbols=",".join(SYMBOLS),
+        ) as platform:
+            for moment, *run in (*scenario.before, scenario.killed):
+                self.exchange.set_clock(datetime.fromisoformat(moment).replace(tzinfo=UTC))
+                if kill and (moment, *run) == scenario.killed:
+                    ended = self.runner.run(platform, *run, **kill)
+                    # How often weight is asked for depends on timing, so the last may not come.
+                    assert ended["killed"] or ended["writes"] < kill["kill_at"], ended
+                    self.kills += ended["killed"]
+                writes = self.runner.run(platform, *run)["writes"]
+            table = platform.table("15m") if "15m" in scenario.killed[1] else None
+            return (contents(platform), table), writes
+
+
+def contents(platform: Platform) -> dict[str, Any]:
+    """Everything that a reader can see: objects' bytes, sealed days, how far ticks are, slots."""
+    held: dict[str, Any] = dict(platform.objects("ohlcv/"))
+    held |= platform.objects("state/sealed/")
+    for key, body in platform.objects("state/").items():
+        if key.count("/") == 1 and "universe" not in key:
+            # A tick repeated over its own objects may know fewer ETags, which only costs a read.
+            held[key] = json.loads(body)["newest"]
+    return held | {symbol: platform.slots(symbol) for symbol in SYMBOLS}
+
+
+def candles(held: dict[str, Any]) -> pl.DataFrame:
+    bodies = [body for key, body in held.items() if key.startswith("ohlcv/")]
+    return pl.concat(pl.read_parquet(io.BytesIO(body)) for body in bodies)
+
+
+def differences(found: Any, expected: Any) -> dict[str, Any]:
+    """How many candles are lost, doubled or different, and what else differs; empty if nothing."""
+    ours, theirs = candles(found[0]), candles(expected[0])
+    key = ["symbol", "open_time"]
+    counts = {
+        "lost": theirs.join(ours, on=key, how="anti").height,
+        "duplicated": ours.height - ours.unique(key).height,
+        "different": ours.join(theirs, on=ours.columns, how="anti").height,
+        "not the same": sorted(
+            name
+            for name in found[0].keys() | expected[0].keys()
+            if found[0].get(name) != expected[0].get(name)
+        ),
+        "table": found[1] != expected[1],
+    }
+    return {name: count for name, count in counts.items() if count}
+
+
+@pytest.fixture
+def servers(tmp_path, exchange, s3_server, redis_server, runner) -> Servers:
+    not_started = SnowflakeServer(tmp_path / "snowflake", s3_server.endpoint)
+    return Servers(tmp_path, exchange, s3_server, redis_server, not_started, runner)
+
+
+def assert_crashes_leave_no_trace(
+    servers: Servers, scenario: Scenario, choose: Callable[[int], list[tuple[int, str]]]
+) -> int:
+    expected, writes = servers.after(scenario)
+    assert candles(expected[0]).height > 0
+    kills = choose(writes)
+    traces = {}
+    for number, when in kills:
+        found, _ = servers.after(scenario, kill_at=number, when=when)
+        if trace := differences(found, expected):
+            traces[number, when] = trace
+    assert traces == {}
+    assert servers.kills >= len(kills) * 9 // 10
+    return servers.kills
+
+
+def a_few(writes: int) -> list[tuple[int, str]]:
+    """Among the uploads of candles, which are in the second half."""
+    assert writes > 8
+    return [(writes * 5 // 8, "after"), (writes * 7 // 8, "before")]
+
+
+def every(writes: int) -> list[tuple[int, str]]:
+    return [(number, when) for number in range(1, writes + 1) for when in ("before", "after")]
+
+
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
+def test_a_run_killed_at_some_writes_and_repeated_leaves_no_trace(servers, scenario) -> None:
+    assert_crashes_leave_no_trace(servers, scenario, a_few)
+
+
+@pytest.mark.matrix
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
+def test_a_run_killed_at_any_write_and_repeated_leaves_no_trace(servers, scenario) -> None:
+    count = assert_crashes_leave_no_trace(servers, scenario, every)
+    print(f"{count} kills")
+
+
+@pytest.mark.matrix
+@pytest.mark.timeout(1800)
+def test_a_load_killed_at_any_write_and_repeated_leaves_no_trace(servers, snowflake_server) -> None:
+    servers.snowflake = snowflake_server
+    count = assert_crashes_leave_no_trace(servers, LOAD, every)
+    print(f"{count} kills")
+
+
+if __name__ == "__main__":
+    serve()

@@ -1,0 +1,293 @@
+"""Candle objects on a real S3 server: no writer, in whatever order, loses a stored candle."""
+
+import io
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from pipeline_assets import lake
+from pipeline_assets.market.encoding import encode_candles
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.windows import Window, day_window
+from pipeline_assets.resources.candle_objects import (
+    list_objects,
+    object_key,
+    seal_day,
+    window_start,
+    write_candles,
+)
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets_tests.market.frames import candle_frame, raw_row
+
+DAY = date(2026, 11, 20)
+MIDNIGHT = datetime(2026, 11, 20, tzinfo=UTC)
+HOUR = Window(MIDNIGHT.replace(hour=12), MIDNIGHT.replace(hour=13))
+ONE = Interval.ONE_MINUTE
+SYMBOL = "币安人生USDT"
+real_server = settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+
+
+@pytest.fixture
+def store(s3_bucket):
+    return ObjectStore(s3_bucket.settings())
+
+
+def minutes(numbers, start=HOUR.start, **changes):
+    """Candles of these minutes after `start`, each with a close that tells its minute."""
+    return candle_frame(
+        [
+            raw_row(start + timedelta(minutes=n), ONE, SYMBOL, close=f"100.{n % 100:02}", **changes)
+            for n in sorted(numbers)
+        ]
+    )
+
+
+def stored_rows(store, key=None):
+    body = store.get(key or object_key(ONE, SYMBOL, HOUR.start))
+    return pl.read_parquet(io.BytesIO(body))
+
+
+def clear(store):
+    store.delete([each.key for each in store.objects("")])
+
+
+def write(store, numbers, etag, window=HOUR):
+    return write_candles(store, ONE, window, minutes(numbers), etag)
+
+
+def test_an_objects_key_tells_interval_symbol_and_where_its_window_begins():
+    key = object_key(ONE, SYMBOL, HOUR.start)
+    assert key == "ohlcv/1m/币安人生USDT/20261120_1200.parquet"
+    assert window_start(key) == HOUR.start
+    assert window_start("ohlcv/1m/BTCUSDT/readme.txt") is None
+
+
+def test_a_repeated_write_changes_nothing(store):
+    first = write(store, range(10), None)
+    again = write(store, range(10), None)
+    assert (first.changed, again.changed) == (True, False)
+    assert (first.etag, first.rows, first.newest) == (again.etag, again.rows, again.newest)
+
+
+def test_a_writer_that_knows_the_object_replaces_it(store):
+    known = write(store, range(10), None)
+    after = write(store, range(12), known.etag)
+    assert after.rows == 12
+    assert_frame_equal(stored_rows(store), minutes(range(12)))
+
+
+def test_a_writer_that_knows_another_object_joins_the_stored_rows(store):
+    known = write(store, range(10), None)
+    write(store, range(20), known.etag)
+    late = write(store, range(5, 11), known.etag)
+    assert late.rows == 20
+    assert_frame_equal(stored_rows(store), minutes(range(20)))
+
+
+def test_where_both_hold_a_candle_the_one_written_later_stays(store):
+    write(store, range(10), None)
+    corrected = minutes(range(5, 6), volume="99.000")
+    write_candles(store, ONE, HOUR, corrected, None)
+    rows = stored_rows(store)
+    assert rows["volume"].to_list() == [12.5] * 5 + [99.0] + [12.5] * 4
+
+
+def test_an_object_removed_meanwhile_is_written_anew(store):
+    known = write(store, range(10), None)
+    clear(store)
+    assert write(store, range(11), known.etag).rows == 11
+
+
+@given(
+    st.lists(
+        st.tuples(st.sets(st.integers(0, 59), min_size=1), st.integers(0, 6)),
+        min_size=1,
+        max_size=6,
+    )
+)
+@real_server
+def test_no_writer_loses_a_candle_unless_it_replaces_what_it_knows(store, writes):
+    """Each writer has some minutes, and knows the object as it was before some earlier write."""
+    clear(store)
+    etags: list[str | None] = [None]
+    expected: set[int] = set()
+    for numbers, knows in writes:
+        etag = etags[min(knows, len(etags) - 1)]
+        # Same rows give the same ETag, so an object may be known again without being the newest.
+        current = store.get_with_etag(object_key(ONE, SYMBOL, HOUR.start))
+        replaces = current is not None and current[1] == etag
+        expected = numbers if replaces else expected | numbers
+        etags.append(write(store, numbers, etag).etag)
+        assert_frame_equal(stored_rows(store), minutes(expected))
+
+
+@given(st.lists(st.sets(st.integers(0, 59), min_size=1), min_size=2, max_size=5))
+@real_server
+def test_writers_at_the_same_time_lose_nothing(store, parts):
+    clear(store)
+    with ThreadPoolExecutor(len(parts)) as pool:
+        list(pool.map(lambda numbers: write(store, numbers, None), parts))
+    assert_frame_equal(stored_rows(store), minutes(set().union(*parts)))
+
+
+# Sealing
+
+
+def hour_windows(hours):
+    return [Window(MIDNIGHT + timedelta(hours=h), MIDNIGHT + timedelta(hours=h + 1)) for h in hours]
+
+
+def store_hours(store, hours):
+    for window in hour_windows(hours):
+        write_candles(store, ONE, window, minutes(range(60), window.start), None)
+
+
+def listed(store, day=DAY):
+    window = day_window(day)
+    return list_objects(store, ONE, SYMBOL, window.start, window.end)
+
+
+def whole_day():
+    return minutes(range(1440), MIDNIGHT)
+
+
+def test_sealing_leaves_one_object_with_the_day(store):
+    store_hours(store, range(24))
+    sealed = seal_day(store, ONE, DAY, whole_day(), listed(store))
+    assert [each.key for each in listed(store)] == [sealed.key]
+    assert sealed.key == "ohlcv/1m/币安人生USDT/20261120_0000.parquet"
+    assert_frame_equal(stored_rows(store, sealed.key), whole_day())
+
+
+def test_a_sealed_day_is_the_same_bytes_whatever_stood_there_before(store):
+    bodies = set()
+    for hours in ([], [0], [3, 4], range(24)):
+        clear(store)
+        store_hours(store, hours)
+        sealed = seal_day(store, ONE, DAY, whole_day(), listed(store))
+        bodies.add(store.get(sealed.key))
+        again = seal_day(store, ONE, DAY, whole_day(), listed(store))
+        assert not again.changed
+    assert bodies == {encode_candles(whole_day(), ONE, SYMBOL, day_window(DAY))}
+
+
+@given(
+    fetched=st.sets(st.integers(0, 1439), max_size=30),
+    hours=st.sets(st.integers(0, 23), max_size=4),
+)
+@real_server
+def test_sealing_keeps_what_was_stored_and_is_not_served_any_more(store, fetched, hours):
+    clear(store)
+    store_hours(store, hours)
+    expected = fetched | {60 * hour + minute for hour in hours for minute in range(60)}
+    if not expected:
+        return
+    seal_day(store, ONE, DAY, minutes(fetched, MIDNIGHT), listed(store))
+    seal_day(store, ONE, DAY, minutes(fetched, MIDNIGHT), listed(store))
+    (only,) = listed(store)
+    assert stored_rows(store, only.key)["open_time"].to_list() == [
+        MIDNIGHT + timedelta(minutes=number) for number in sorted(expected)
+    ]
+
+
+def test_a_tick_later_than_the_sealing_leaves_one_row_a_minute_and_is_absorbed(store):
+    store_hours(store, range(23))
+    before = write_candles(store, ONE, hour_windows([23])[0], last_hour(range(59)), None)
+    seal_day(store, ONE, DAY, whole_day(), listed(store))
+    write_candles(store, ONE, hour_windows([23])[0], last_hour(range(60)), before.etag)
+    assert len(listed(store)) == 2
+    window = day_window(DAY)
+    read = lake.scan("1m", [SYMBOL], window.start, window.end, store=store).collect()
+    assert_frame_equal(read, whole_day())
+    seal_day(store, ONE, DAY, whole_day(), listed(store))
+    assert len(listed(store)) == 1
+
+
+def last_hour(numbers):
+    return minutes(numbers, MIDNIGHT.replace(hour=23)).with_columns(
+        close=whole_day()["close"][1380 : 1380 + len(numbers)]
+    )
+
+
+def test_a_tick_of_the_first_hour_later_than_the_sealing_keeps_the_day(store):
+    first = write_candles(store, ONE, hour_windows([0])[0], minutes(range(59), MIDNIGHT), None)
+    sealed = seal_day(store, ONE, DAY, whole_day(), listed(store))
+    late = write_candles(store, ONE, hour_windows([0])[0], minutes(range(60), MIDNIGHT), first.etag)
+    assert (late.key, late.rows) == (sealed.key, 1440)
+    assert_frame_equal(stored_rows(store, sealed.key), whole_day())
+
+
+def test_a_reader_has_one_row_an_open_time_at_every_moment_of_a_sealing(store):
+    """The day is written before the hours go: what a crash in between leaves is read as usual."""
+    store_hours(store, range(24))
+    hours = {each.key: store.get(each.key) for each in listed(store)}
+    seal_day(store, ONE, DAY, whole_day(), listed(store))
+    left = [key for key in hours if key != listed(store)[0].key]
+    window = day_window(DAY)
+    for key in left[::6]:
+        store.put(key, hours[key])
+        read = lake.scan("1m", [SYMBOL], window.start, window.end, store=store).collect()
+        assert_frame_equal(read, whole_day())
+
+
+# Reading
+
+
+def test_a_listing_holds_the_days_asked_for_and_nothing_else(store):
+    for days_ago in range(4):
+        start = MIDNIGHT - timedelta(days=days_ago)
+        store.put(object_key(ONE, SYMBOL, start), b"x")
+        store.put(object_key(ONE, SYMBOL, start.replace(hour=23)), b"x")
+        store.put(object_key(ONE, "BTCUSDT", start), b"x")
+    store.put("ohlcv/1m/币安人生USDT/notes.txt", b"x")
+    asked = list_objects(
+        store, ONE, SYMBOL, MIDNIGHT - timedelta(days=2), MIDNIGHT - timedelta(hours=1)
+    )
+    assert [each.key.rsplit("/", 1)[1] for each in asked] == [
+        "20261118_0000.parquet",
+        "20261118_2300.parquet",
+        "20261119_0000.parquet",
+    ]
+
+
+def test_a_span_that_begins_within_a_day_finds_the_days_object(store):
+    seal_day(store, ONE, DAY, whole_day(), [])
+    start, end = MIDNIGHT.replace(hour=13, minute=7), MIDNIGHT.replace(hour=13, minute=9)
+    read = lake.scan("1m", [SYMBOL, "ABSENTUSDT"], start, end, store=store).collect()
+    assert read["open_time"].to_list() == [start, start + timedelta(minutes=1)]
+
+
+def test_candles_without_a_trade_are_stored_and_left_out_on_demand(store):
+    quiet = minutes([1], volume="0", trades=0)
+    write_candles(store, ONE, HOUR, pl.concat([minutes([0]), quiet]), None)
+    spans = (HOUR.start, HOUR.end)
+    assert lake.scan("1m", [SYMBOL], *spans, store=store).collect().height == 2
+    traded = lake.scan("1m", [SYMBOL], *spans, zero_volume=False, store=store).collect()
+    assert traded["open_time"].to_list() == [HOUR.start]
+
+
+def test_nothing_stored_gives_a_frame_without_rows_of_the_same_columns(store):
+    write(store, [0], None)
+    read = lake.scan("1m", ["ABSENTUSDT"], HOUR.start, HOUR.end, store=store).collect()
+    assert read.is_empty()
+    assert read.schema == stored_rows(store).schema
+
+
+@pytest.mark.parametrize(
+    ("interval", "start", "end", "problem"),
+    [
+        ("2m", HOUR.start, HOUR.end, "2m"),
+        ("1m", HOUR.end, HOUR.start, "must end after it starts"),
+        ("1m", HOUR.start.replace(tzinfo=None), HOUR.end, "aware"),
+    ],
+)
+def test_a_span_or_interval_that_makes_no_sense_is_refused(store, interval, start, end, problem):
+    with pytest.raises(ValueError, match=problem):
+        lake.scan(interval, [SYMBOL], start, end, store=store)

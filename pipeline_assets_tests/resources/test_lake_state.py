@@ -1,0 +1,123 @@
+"""What a tick remembers and which days are sealed, on a real S3 server."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources.candle_objects import WrittenObject, object_key
+from pipeline_assets.resources.lake_state import (
+    TickState,
+    mark_sealed,
+    read_tick_state,
+    read_universe,
+    sealed_days,
+    sealed_symbols,
+    write_tick_state,
+    write_universe,
+)
+from pipeline_assets.resources.object_store import ObjectStore
+
+TODAY = date(2026, 11, 20)
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+ONE = Interval.ONE_MINUTE
+SYMBOLS = ["BTCUSDT", "币安人生USDT", "NEWUSDT"]
+
+
+@pytest.fixture
+def store(s3_bucket):
+    return ObjectStore(s3_bucket.settings())
+
+
+def written(symbol: str, start: datetime, newest: datetime, etag: str = '"1"') -> WrittenObject:
+    return WrittenObject(object_key(ONE, symbol, start), etag, symbol, 1, newest, changed=True)
+
+
+def test_a_state_is_read_as_it_was_written(store):
+    state = TickState().after(
+        [written("BTCUSDT", NOON, NOON, '"a"'), written("币安人生USDT", NOON, NOON, '"b"')], SYMBOLS
+    )
+    write_tick_state(store, ONE, state)
+    read = read_tick_state(store, ONE, SYMBOLS, TODAY)
+    assert dict(read.newest) == {"BTCUSDT": NOON, "币安人生USDT": NOON}
+    assert dict(read.etags) == {
+        "ohlcv/1m/BTCUSDT/20261120_1200.parquet": '"a"',
+        "ohlcv/1m/币安人生USDT/20261120_1200.parquet": '"b"',
+    }
+
+
+def test_intervals_have_states_of_their_own(store):
+    write_tick_state(store, ONE, TickState({"BTCUSDT": NOON}))
+    assert read_tick_state(store, Interval.ONE_HOUR, SYMBOLS, TODAY).newest == {}
+
+
+def test_a_tick_keeps_the_newest_time_and_forgets_etags_of_earlier_objects():
+    both = {"BTCUSDT", "ETHUSDT"}
+    state = TickState().after([written("BTCUSDT", NOON - timedelta(hours=1), NOON, '"a"')], both)
+    state = state.after([written("ETHUSDT", NOON, NOON, '"b"')], both)
+    state = state.after([written("BTCUSDT", NOON, NOON - timedelta(minutes=5), '"c"')], both)
+    assert state.newest == {"BTCUSDT": NOON, "ETHUSDT": NOON}
+    assert state.etags == {
+        object_key(ONE, "ETHUSDT", NOON): '"b"',
+        object_key(ONE, "BTCUSDT", NOON): '"c"',
+    }
+
+
+def test_a_symbol_that_is_not_collected_any_more_is_forgotten():
+    state = TickState().after(
+        [written("BTCUSDT", NOON, NOON), written("OLDUSDT", NOON, NOON)], SYMBOLS
+    )
+    state = state.after([], {"BTCUSDT"})
+    assert state.newest == {"BTCUSDT": NOON}
+    assert list(state.etags) == [object_key(ONE, "BTCUSDT", NOON)]
+
+
+def test_a_lost_state_is_rebuilt_from_the_open_days_objects(store):
+    for hour in (0, 11, 12):
+        store.put(object_key(ONE, "BTCUSDT", NOON.replace(hour=hour)), b"x")
+    yesterday = NOON - timedelta(days=1)
+    store.put(object_key(ONE, "NEWUSDT", yesterday), b"x")
+    store.put(object_key(ONE, "币安人生USDT", NOON.replace(hour=0)), b"x")
+    state = read_tick_state(store, ONE, SYMBOLS, TODAY)
+    # How full the newest object is nobody knows: the hour is read again, from its start.
+    assert state.newest == {
+        "BTCUSDT": NOON - timedelta(minutes=1),
+        "币安人生USDT": NOON.replace(hour=0) - timedelta(minutes=1),
+    }
+    # An ETag in the state means that a tick wrote the object and knows what is in it.
+    assert state.etags == {}
+
+
+def test_sealed_symbols_add_up_and_a_repeat_writes_nothing(store, s3_bucket):
+    assert sealed_symbols(store, ONE, TODAY) == frozenset()
+    mark_sealed(store, ONE, TODAY, ["BTCUSDT"])
+    mark_sealed(store, ONE, TODAY, ["币安人生USDT"])
+    (before,) = store.objects("state/sealed/")
+    mark_sealed(store, ONE, TODAY, ["BTCUSDT"])
+    (after,) = store.objects("state/sealed/")
+    assert after == before
+    assert sealed_symbols(store, ONE, TODAY) == {"BTCUSDT", "币安人生USDT"}
+    assert sealed_symbols(store, Interval.ONE_HOUR, TODAY) == frozenset()
+
+
+def test_runs_that_seal_at_the_same_time_lose_no_symbol(store):
+    symbols = [f"COIN{number}USDT" for number in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda symbol: mark_sealed(store, ONE, TODAY, [symbol]), symbols))
+    assert sealed_symbols(store, ONE, TODAY) == set(symbols)
+
+
+def test_sealed_days_are_listed_by_interval_in_order(store):
+    days = [date(2026, 11, 19), date(2026, 9, 30), date(2026, 11, 2)]
+    for day in days:
+        mark_sealed(store, Interval.FIFTEEN_MINUTES, day, ["BTCUSDT"])
+    assert sealed_days(store, Interval.FIFTEEN_MINUTES) == sorted(days)
+    assert sealed_days(store, ONE) == []
+
+
+def test_the_universe_is_kept_whole(store):
+    assert read_universe(store) is None
+    write_universe(store, {"seen_ms": 1, "symbols": {"币安人生USDT": [1, None, "TRADING", True]}})
+    write_universe(store, {"seen_ms": 2, "symbols": {}})
+    assert read_universe(store) == {"seen_ms": 2, "symbols": {}}

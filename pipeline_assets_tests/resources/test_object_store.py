@@ -1,0 +1,244 @@
+"""Bytes in and out of S3: on the embedded server and on moto's, which was written by other people."""
+
+import io
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+
+import boto3
+import polars as pl
+import pytest
+from moto.server import ThreadedMotoServer
+
+from pipeline_assets.resources.object_store import (
+    ObjectStore,
+    ObjectStoreError,
+    PreconditionFailedError,
+)
+from pipeline_assets_tests.fixtures.s3 import (
+    ACCESS_KEY_ID,
+    SECRET_ACCESS_KEY,
+    S3Bucket,
+    S3Server,
+    free_port,
+)
+
+KEY = "ohlcv/1m/币安人生USDT/20261120_0000.parquet"
+
+
+@pytest.fixture(scope="module")
+def moto_endpoint() -> Iterator[str]:
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture(params=["embedded", "moto"])
+def bucket(request: pytest.FixtureRequest) -> S3Bucket:
+    if request.param == "embedded":
+        return request.getfixturevalue("s3_bucket")
+    endpoint = request.getfixturevalue("moto_endpoint")
+    name = f"candles-{abs(hash(request.node.nodeid)):x}"
+    client = boto3.client(
+        "s3",
+        endpoint_url=endpoint,
+        region_name="us-east-1",
+        aws_access_key_id=ACCESS_KEY_ID,
+        aws_secret_access_key=SECRET_ACCESS_KEY,
+    )
+    client.create_bucket(Bucket=name)
+    return S3Bucket(endpoint, name, client)
+
+
+@pytest.fixture
+def store(bucket: S3Bucket) -> ObjectStore:
+    return ObjectStore(bucket.settings())
+
+
+def test_what_is_put_is_got_under_the_etag_that_was_told(store, bucket):
+    assert store.get(KEY) is None
+    etag = store.put(KEY, b"candles")
+    assert store.get(KEY) == b"candles"
+    assert store.get_with_etag(KEY) == (b"candles", etag)
+    held = bucket.client.get_object(Bucket=bucket.name, Key=KEY)
+    assert (held["Body"].read(), held["ETag"]) == (b"candles", etag)
+
+
+def test_the_same_bytes_have_the_same_etag(store):
+    assert store.put(KEY, b"candles") == store.put(KEY, b"candles")
+    assert store.put(KEY, b"others") != store.put(KEY, b"candles")
+
+
+def test_a_new_object_is_written_only_where_there_is_none(store):
+    store.put_if(KEY, b"first", None)
+    with pytest.raises(PreconditionFailedError, match="changed by another writer"):
+        store.put_if(KEY, b"second", None)
+    assert store.get(KEY) == b"first"
+
+
+def test_an_object_is_replaced_only_while_it_is_the_expected_one(store):
+    old = store.put(KEY, b"first")
+    new = store.put_if(KEY, b"second", old)
+    with pytest.raises(PreconditionFailedError):
+        store.put_if(KEY, b"third", old)
+    assert store.get_with_etag(KEY) == (b"second", new)
+
+
+def test_an_object_that_was_removed_is_not_replaced(store):
+    etag = store.put(KEY, b"first")
+    store.delete([KEY])
+    with pytest.raises(PreconditionFailedError):
+        store.put_if(KEY, b"second", etag)
+    assert store.get(KEY) is None
+
+
+def test_of_writers_that_read_the_same_state_exactly_one_succeeds(s3_bucket):
+    store = ObjectStore(s3_bucket.settings())
+    etag = store.put(KEY, b"before")
+
+    def replace(number: int) -> bool:
+        try:
+            store.put_if(KEY, f"writer {number}".encode(), etag)
+        except PreconditionFailedError:
+            return False
+        return True
+
+    with ThreadPoolExecutor(8) as pool:
+        won = list(pool.map(replace, range(24)))
+    assert won.count(True) == 1
+    assert store.get(KEY) == f"writer {won.index(True)}".encode()
+
+
+def test_a_listing_of_more_than_a_page_is_whole_and_in_key_order(s3_bucket):
+    store = ObjectStore(s3_bucket.settings())
+    keys = [f"state/{number:04}.json" for number in range(1003)]
+    store.each(lambda key: store.put(key, b"x"), keys)
+    store.put("staging/other", b"x")
+    listed = list(store.objects("state/"))
+    assert [each.key for each in listed] == keys
+    assert {each.size for each in listed} == {1}
+    assert {each.etag for each in listed} == {store.put("state/0000.json", b"x")}
+    assert [each.key for each in store.objects("state/", start_after=keys[1000])] == keys[1001:]
+    store.delete([*keys, "state/absent.json"])
+    assert list(store.objects("state/")) == []
+    assert store.get("staging/other") == b"x"
+
+
+def test_a_listing_has_what_begins_with_the_prefix_in_key_order(store):
+    for key in ("state/b", "state/a", "state/c", "staging/a"):
+        store.put(key, b"x")
+    assert [each.key for each in store.objects("state/")] == ["state/a", "state/b", "state/c"]
+    assert [each.key for each in store.objects("state/", start_after="state/a")] == [
+        "state/b",
+        "state/c",
+    ]
+    store.delete(["state/a", "state/absent"])
+    assert [each.key for each in store.objects("sta")] == ["staging/a", "state/b", "state/c"]
+
+
+def test_a_file_larger_than_one_part_goes_through_whole(store):
+    body = bytes(range(256)) * 40_000
+    store.upload("raw/1m/run.parquet", io.BytesIO(body))
+    assert store.get("raw/1m/run.parquet") == body
+    read = io.BytesIO()
+    assert store.download("raw/1m/run.parquet", read)
+    assert read.getvalue() == body
+    assert not store.download("raw/1m/absent.parquet", io.BytesIO())
+
+
+def test_polars_reads_what_the_store_wrote_chinese_characters_included(store):
+    frame = pl.DataFrame({"symbol": ["币安人生USDT"], "close": [1.5]})
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    store.put(KEY, buffer.getvalue())
+    scanned = pl.scan_parquet(
+        [store.address(KEY)], storage_options=store.polars_options(), glob=False
+    )
+    assert scanned.collect().equals(frame)
+
+
+def test_each_tries_every_item_before_it_raises_the_first_error(store):
+    tried = []
+
+    def attempt(number: int) -> int:
+        tried.append(number)
+        if number % 2:
+            raise ValueError(f"number {number}")
+        return number
+
+    with pytest.raises(ValueError, match="number 1"):
+        store.each(attempt, range(30))
+    assert sorted(tried) == list(range(30))
+    assert store.each(attempt, range(0, 30, 2)) == list(range(0, 30, 2))
+
+
+OPERATIONS = {
+    "get": lambda store: store.get(KEY),
+    "put": lambda store: store.put(KEY, b"x"),
+    "put_if": lambda store: store.put_if(KEY, b"x", None),
+    "put_if with an ETag": lambda store: store.put_if(KEY, b"x", '"0123"'),
+    "upload": lambda store: store.upload(KEY, io.BytesIO(b"x")),
+    "upload of parts": lambda store: store.upload(KEY, io.BytesIO(b"x" * 10_000_000)),
+    "download": lambda store: store.download(KEY, io.BytesIO()),
+    "objects": lambda store: list(store.objects("ohlcv/")),
+    "delete": lambda store: store.delete([KEY]),
+}
+
+
+def refusals(store: ObjectStore) -> dict[str, ObjectStoreError]:
+    """What each operation raises."""
+    found = {}
+    for name, operation in OPERATIONS.items():
+        with pytest.raises(ObjectStoreError) as caught:
+            pytest.fail(f"{name} gave {operation(store)!r}")
+        found[name] = caught.value
+    return found
+
+
+def test_a_missing_bucket_is_named_with_the_setting_to_correct(bucket):
+    for name, error in refusals(ObjectStore(bucket.settings(bucket="absent-bucket"))).items():
+        told = f"There is no bucket 'absent-bucket' at {bucket.endpoint}"
+        assert told in str(error), name
+        assert "PIPELINE_S3__BUCKET" in str(error), name
+
+
+@pytest.mark.parametrize(
+    "wrong", [{"access_key_id": "AKIASTRANGER"}, {"secret_access_key": "not the secret"}]
+)
+def test_wrong_credentials_are_told_with_the_settings_to_check(checking_s3_bucket, wrong):
+    for name, error in refusals(ObjectStore(checking_s3_bucket.settings(**wrong))).items():
+        told = f"S3 at {checking_s3_bucket.endpoint} refuses the credentials"
+        assert told in str(error), name
+        assert "PIPELINE_S3__SECRET_ACCESS_KEY" in str(error), name
+        everything = f"{error!r} {error.__cause__!r}"
+        assert "not the secret" not in everything, name
+        assert SECRET_ACCESS_KEY not in everything, name
+
+
+def test_the_right_credentials_are_accepted_where_they_are_checked(checking_s3_bucket):
+    store = ObjectStore(checking_s3_bucket.settings())
+    store.put(KEY, b"x")
+    assert [each.key for each in store.objects("ohlcv/")] == [KEY]
+
+
+def test_a_server_that_does_not_run_is_named_with_the_setting_to_check(s3_bucket):
+    endpoint = f"http://127.0.0.1:{free_port()}"
+    store = ObjectStore(s3_bucket.settings(endpoint_url=endpoint))
+    with pytest.raises(ObjectStoreError) as caught:
+        store.put(KEY, b"x")
+    assert f"S3 at {endpoint} could not be reached for s3://{s3_bucket.name}/{KEY}" in str(
+        caught.value
+    )
+    assert "PIPELINE_S3__ENDPOINT_URL" in str(caught.value)
+
+
+def test_nothing_is_lost_when_the_server_is_killed_and_comes_back(own_s3_server: S3Server):
+    own_s3_server.client().create_bucket(Bucket="candles")
+    settings = S3Bucket(own_s3_server.endpoint, "candles", None).settings()
+    store = ObjectStore(settings)
+    etag = store.put(KEY, b"before")
+    own_s3_server.kill()
+    own_s3_server.start()
+    store.put_if(KEY, b"after", etag)
+    assert ObjectStore(settings).get(KEY) == b"after"

@@ -1,0 +1,253 @@
+"""Settings: their order, and that whatever is wrong is told with its key, the problem and an example."""
+
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from pydantic import BaseModel, SecretStr
+
+from pipeline_assets.settings import SECRETS, Settings, SettingsError, load_settings
+
+ROOT = Path(__file__).resolve().parents[1]
+HIDDEN = "correct-horse-battery"
+
+
+@pytest.fixture(autouse=True)
+def empty_directory(tmp_path, monkeypatch):
+    """No settings but a test's own: an empty directory and no PIPELINE_ variable."""
+    for name in list(os.environ):
+        if name.startswith("PIPELINE_"):
+            monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def refusal() -> str:
+    with pytest.raises(SettingsError) as caught:
+        load_settings()
+    return str(caught.value)
+
+
+def test_the_environment_goes_before_env_file_before_config_yaml_before_defaults(
+    empty_directory, monkeypatch
+):
+    (empty_directory / "config.yaml").write_text(
+        "binance: {settle_ms: 1, retries: 1, weight_margin: 1}"
+    )
+    (empty_directory / ".env").write_text(
+        "PIPELINE_BINANCE__SETTLE_MS=2\nPIPELINE_BINANCE__RETRIES=2\n"
+    )
+    monkeypatch.setenv("PIPELINE_BINANCE__SETTLE_MS", "3")
+    held = load_settings().binance
+    assert (held.settle_ms, held.retries, held.weight_margin) == (3, 2, 1)
+    assert held.weight_limit == 2400
+
+
+def test_another_config_file_may_be_named(empty_directory, monkeypatch):
+    (empty_directory / "other.yaml").write_text("symbols: all")
+    monkeypatch.setenv("PIPELINE_CONFIG_FILE", str(empty_directory / "other.yaml"))
+    assert load_settings().symbols == "all"
+    monkeypatch.setenv("PIPELINE_CONFIG_FILE", "absent.yaml")
+    assert re.search(r"PIPELINE_CONFIG_FILE: there is no file absent.yaml. Example: ", refusal())
+
+
+@pytest.mark.parametrize(
+    ("text", "symbols"),
+    [
+        ("BTCUSDT, ETHUSDT ,BTCUSDT", ("BTCUSDT", "ETHUSDT")),
+        ("币安人生USDT,1000PEPEUSDT", ("币安人生USDT", "1000PEPEUSDT")),
+        ("BTCUSDT_261225", ("BTCUSDT_261225",)),
+        ("ALL", "all"),
+    ],
+)
+def test_symbols_are_a_list_or_all(monkeypatch, text, symbols):
+    monkeypatch.setenv("PIPELINE_SYMBOLS", text)
+    assert load_settings().symbols == symbols
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "problem"),
+    [
+        ("SYMBOLS", "", "must be `all` or a list"),
+        ("SYMBOLS", ",", "must be `all` or a list"),
+        ("SYMBOLS", "btcusdt", "'btcusdt' is not a symbol"),
+        ("SYMBOLS", "BTC/USDT", "'BTC/USDT' is not a symbol"),
+        ("DATA_DIR", "", "must name a directory"),
+        ("BINANCE__REST_URL", "fapi.binance.com", "must be an address that starts with http://"),
+        ("BINANCE__REST_URL", "http://", "must be an address"),
+        ("BINANCE__STREAM_URL", "https://fstream.binance.com", "starts with ws:// or wss://"),
+        ("BINANCE__SETTLE_MS", "soon", "valid integer"),
+        ("BINANCE__SETTLE_MS", "-1", "greater than or equal to 0"),
+        ("BINANCE__WEIGHT_LIMIT", "1", "greater than or equal to 10"),
+        ("BINANCE__WEIGHT_MARGIN", "2400", "must be less than the weight limit 2400"),
+        ("BINANCE__CONCURRENCY", "0", "greater than or equal to 1"),
+        ("BINANCE__TIMEOUT_SECONDS", "0", "greater than 0"),
+        ("BINANCE__RETRIES", "21", "less than or equal to 20"),
+        ("S3__ENDPOINT_URL", "127.0.0.1:9000", "must be an address that starts with http://"),
+        ("S3__BUCKET", "ab", "at least 3 characters"),
+        ("S3__BUCKET", "", "valid string"),
+        ("S3__CONCURRENCY", "11", "less than or equal to 10"),
+        ("REDIS__URL", "localhost:6379", "starts with redis://"),
+        ("REDIS__SLOT_TTL_SECONDS", "60", "greater than or equal to 900"),
+        ("REDIS__TIMEOUT_SECONDS", "0", "greater than 0"),
+        ("SNOWFLAKE__ACCOUNT", "", "valid string"),
+        ("SNOWFLAKE__DATABASE", "market data", "match pattern"),
+        ("SNOWFLAKE__SCHEMA_NAME", 'A"; DROP', "match pattern"),
+        ("SNOWFLAKE__PORT", "70000", "less than or equal to 65535"),
+        ("SNOWFLAKE__PROTOCOL", "ftp", "'http' or 'https'"),
+        ("SNOWFLAKE__TIMEOUT_SECONDS", "0", "greater than or equal to 1"),
+        ("DAGSTER__WEBSERVER_PORT", "0", "greater than or equal to 1"),
+        ("DAGSTER__CODE_SERVER_PORT", "x", "valid integer"),
+        ("DAGSTER__SCHEDULES", "perhaps", "valid boolean"),
+        ("HOUSEKEEPING__STAGING_DAYS", "0", "greater than or equal to 1"),
+        ("HOUSEKEEPING__TICK_RUN_DAYS", "1.5", "valid integer"),
+    ],
+)
+def test_a_wrong_value_is_told_with_its_key_the_problem_and_an_example(
+    monkeypatch, key, value, problem
+):
+    monkeypatch.setenv(f"PIPELINE_{key}", value)
+    message = refusal()
+    (line,) = [line for line in message.splitlines() if line.strip().startswith("PIPELINE_")]
+    assert line.strip().startswith(f"PIPELINE_{key}: ")
+    assert problem in line
+    example = line.partition(f" Example: PIPELINE_{key}=")[2]
+    monkeypatch.setenv(f"PIPELINE_{key}", example)
+    load_settings()
+
+
+def test_all_wrong_settings_are_told_at_once(empty_directory, monkeypatch):
+    (empty_directory / "config.yaml").write_text("s3: {concurrency: 0}")
+    monkeypatch.setenv("PIPELINE_BINANCE__RETRIES", "many")
+    message = refusal()
+    assert "PIPELINE_S3__CONCURRENCY" in message
+    assert "PIPELINE_BINANCE__RETRIES" in message
+
+
+@pytest.mark.parametrize(
+    "name", ["PIPELINE_S3__BUKET", "PIPELINE_S3_BUCKET", "PIPELINE_SYMBOL", "PIPELINE_KAFKA__X"]
+)
+@pytest.mark.parametrize("where", ["environment", ".env"])
+def test_a_misspelt_key_does_not_pass_unseen(empty_directory, monkeypatch, name, where):
+    if where == ".env":
+        (empty_directory / ".env").write_text(f"{name}=my-candles\n")
+    else:
+        monkeypatch.setenv(name, "my-candles")
+    assert f"{name}: there is no such setting; config.yaml lists all of them" in refusal()
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        ("binance: {settle: 3}", "PIPELINE_BINANCE__SETTLE: there is no such setting"),
+        ("symbols: [BTCUSDT, 1]", "PIPELINE_SYMBOLS: 1 is not a symbol"),
+        ("s3: [1]", "PIPELINE_S3: "),
+        ("- symbols", "config.yaml must hold a mapping of settings, like `symbols: all`"),
+        ("a: b: c", "config.yaml is not valid YAML: mapping values are not allowed here in line 1"),
+    ],
+)
+def test_a_malformed_config_file_is_told_with_what_it_should_hold(empty_directory, content, told):
+    (empty_directory / "config.yaml").write_text(content)
+    assert told in refusal()
+
+
+def test_a_section_is_not_set_as_a_whole_by_a_variable(monkeypatch):
+    monkeypatch.setenv("PIPELINE_BINANCE", "fast")
+    message = refusal()
+    assert '"binance"' in message
+    assert "PIPELINE_BINANCE__SETTLE_MS=2000" in message
+
+
+# Secrets
+
+
+@pytest.mark.parametrize(("section", "key"), SECRETS)
+@pytest.mark.parametrize("spelt", [str.lower, str.upper])
+def test_a_secret_in_config_yaml_is_refused_and_not_repeated(empty_directory, section, key, spelt):
+    (empty_directory / "config.yaml").write_text(f"{spelt(section)}: {{{spelt(key)}: {HIDDEN}}}")
+    message = refusal()
+    assert f"{section}.{key} is a secret" in message
+    assert f"PIPELINE_{section}__{key}=".upper() in message
+    assert HIDDEN not in message
+
+
+def test_every_secret_setting_is_refused_in_config_yaml():
+    secret = {
+        (section, name)
+        for section, held in Settings.model_fields.items()
+        if isinstance(held.default, BaseModel)
+        for name, field in type(held.default).model_fields.items()
+        if "SecretStr" in str(field.annotation)
+    }
+    assert secret == set(SECRETS)
+
+
+@pytest.mark.parametrize(("section", "key"), SECRETS)
+def test_secrets_come_from_the_environment_and_are_never_shown(monkeypatch, section, key):
+    monkeypatch.setenv(f"PIPELINE_{section}__{key}".upper(), HIDDEN)
+    settings = load_settings()
+    held = getattr(getattr(settings, section), key)
+    assert isinstance(held, SecretStr)
+    assert held.get_secret_value() == HIDDEN
+    for shown in (
+        repr(settings),
+        str(settings),
+        str(settings.model_dump()),
+        settings.model_dump_json(),
+    ):
+        assert HIDDEN not in shown
+    monkeypatch.setenv("PIPELINE_BINANCE__RETRIES", "many")
+    assert HIDDEN not in refusal()
+
+
+@pytest.mark.parametrize("url", [f"redis://user:{HIDDEN}@redis:6379/0", f"redis://:{HIDDEN}@redis"])
+def test_a_password_in_the_redis_address_is_refused_and_not_repeated(monkeypatch, url):
+    monkeypatch.setenv("PIPELINE_REDIS__URL", url)
+    message = refusal()
+    assert "PIPELINE_REDIS__URL: must not carry a password" in message
+    assert "set PIPELINE_REDIS__PASSWORD instead" in message
+    assert HIDDEN not in message
+
+
+def test_a_line_that_is_no_yaml_is_not_repeated_for_it_may_hold_a_secret(empty_directory):
+    (empty_directory / "config.yaml").write_text(f"redis:\n  password: '{HIDDEN}\n  a: b\n")
+    message = refusal()
+    assert "config.yaml is not valid YAML" in message
+    assert HIDDEN not in message
+
+
+# The files that explain the settings
+
+
+def flat(values: dict[str, Any], above: tuple[str, ...] = ()) -> dict[tuple[str, ...], Any]:
+    found: dict[tuple[str, ...], Any] = {}
+    for name, value in values.items():
+        key = (*above, name)
+        found |= flat(value, key) if isinstance(value, dict) else {key: value}
+    return found
+
+
+def test_config_yaml_lists_every_setting_but_secrets_with_its_default():
+    listed = flat(yaml.safe_load((ROOT / "config.yaml").read_text("utf-8")))
+    # JSON for paths and tuples; secrets are left out of both by name.
+    defaults = flat(Settings(_env_file=None).model_dump(mode="json"))
+    defaults = {key: value for key, value in defaults.items() if key not in SECRETS}
+    listed["data_dir",] = str(Path(listed["data_dir",]).resolve())
+    assert listed == defaults
+
+
+def test_env_example_names_only_existing_keys_and_each_secret(monkeypatch):
+    text = (ROOT / ".env.example").read_text("utf-8")
+    named = re.findall(r"^# (PIPELINE_\w+)=(\S*)", text, re.MULTILINE)
+    existing = {
+        "PIPELINE_" + "__".join(key).upper()
+        for key in flat(Settings(_env_file=None).model_dump(mode="json"))
+    }
+    assert {name for name, _ in named} <= existing
+    assert {f"PIPELINE_{s}__{k}".upper() for s, k in SECRETS} <= {name for name, _ in named}
+    for name, value in named:
+        monkeypatch.setenv(name, value)
+    load_settings()
