@@ -116,7 +116,12 @@ def up(exchange_name: str, candles: str | None, clock: str | None, schedules: bo
 
 
 @cli.command()
-@click.option("--interval", required=True, type=click.Choice([*Interval]), help="Candle interval.")
+@click.option(
+    "--interval",
+    required=True,
+    type=click.Choice([each.value for each in Interval]),
+    help="Candle interval.",
+)
 @click.option("--symbols", help="Only these, separated by commas; by default all of the settings.")
 @click.option("--start", required=True, type=_DAY, help="First UTC day.")
 @click.option("--end", required=True, type=_DAY, help="UTC day before which to stop (excluded).")
@@ -133,9 +138,13 @@ def backfill(
     from pipeline_assets.commands.demo import exchange_time
     from pipeline_assets.commands.progress import TerminalProgress
 
+    wanted = None
+    if symbols is not None:
+        wanted = [part.strip() for part in symbols.split(",") if part.strip()]
+        if not wanted:
+            raise click.BadParameter("it names no symbol.", param_hint="'--symbols'")
     settings = load_settings()
     check_range(start.date(), end.date(), exchange_time(settings).date())
-    wanted = [part.strip() for part in symbols.split(",") if part.strip()] if symbols else None
     with TerminalProgress(_console(stderr=True)) as progress:
         result = run(settings, Interval(interval), wanted, start.date(), end.date(), progress)
     if as_json:

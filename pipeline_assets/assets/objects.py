@@ -313,8 +313,9 @@ def _window_finding(plan: FetchPlan, day: date, missing: "pl.DataFrame | None") 
     records = gap_records(missing, day)
     problems = []
     if plan.failures:
-        first = next(iter(sorted(plan.failures.items())))
-        problems.append(f"{len(plan.failures)} symbols failed, the first: {first[0]}: {first[1]}")
+        count = len(plan.failures)
+        first = plan.failures[min(plan.failures)].rstrip(".")
+        problems.append(f"{count} symbol{'s' if count > 1 else ''} failed, the first: {first}")
     if records:
         symbol, start, until, _ = records[0]
         problems.append(

@@ -4,10 +4,10 @@ the plan. The plan's own logic is in fetch_plan.py.
 
 import difflib
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline_assets.assets.fetch_plan import (
     FetchPlan,
@@ -132,14 +132,14 @@ def _listed(
     listed: dict[str, Listed] = {}
     for symbol in asked if asked is not None else configured:
         if symbol not in universe:
-            near = difflib.get_close_matches(symbol, universe, n=1)
+            near = difflib.get_close_matches(symbol.upper(), universe, n=1)
             failures[symbol] = f"{symbol} is not on the exchange" + (
                 f"; did you mean {near[0]}?" if near else "."
             )
         elif ticks and universe[symbol][1] != _TRADING:
             failures[symbol] = (
-                f"{symbol} does not trade any more (status {universe[symbol][1]}): take it out of "
-                "PIPELINE_SYMBOLS. What is stored of it stays."
+                f"{symbol} does not trade now (status {universe[symbol][1]}): take it out of "
+                "PIPELINE_SYMBOLS for as long. What is stored of it stays."
             )
         else:
             listed[symbol] = universe[symbol][0]
@@ -174,10 +174,22 @@ def _universe(
             },
         }
         write_universe(store, held)
-    universe: dict[str, tuple[Listed, str, bool]] = {}
-    for symbol, (since, until, status, collected_by_all) in held["symbols"].items():
+    return listed_symbols(held, server_time)
+
+
+def listed_symbols(
+    universe: Mapping[str, Any], server_time: datetime
+) -> dict[str, tuple[Listed, str, bool]]:
+    """By symbol: when it trades, its status, whether `all` collects it.
+
+    Args:
+        universe: the document that `write_universe` stored.
+        server_time: the exchange's time, UTC; a delivery date beyond it has not come.
+    """
+    found: dict[str, tuple[Listed, str, bool]] = {}
+    for symbol, (since, until, status, collected_by_all) in universe["symbols"].items():
         ended = from_milliseconds(until) if until is not None else None
         # A perpetual's delivery date is a day in 2100 until its delisting is announced.
         delisted = ended if ended and ended <= server_time else None
-        universe[symbol] = (Listed(from_milliseconds(since), delisted), status, collected_by_all)
-    return universe
+        found[symbol] = (Listed(from_milliseconds(since), delisted), status, collected_by_all)
+    return found

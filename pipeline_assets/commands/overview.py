@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING
 
 from pipeline_assets import lake
 from pipeline_assets.assets.fetch_plan import Listed
+from pipeline_assets.assets.planning import listed_symbols
 from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
-from pipeline_assets.market.interval import Interval, from_milliseconds
+from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window, day_window, newest_closed
 from pipeline_assets.resources.candle_objects import list_objects
 from pipeline_assets.resources.lake_state import read_universe
@@ -63,7 +64,7 @@ def overview(
     slots = CandleSlots(settings.redis).summary(symbols)
     held_slots = dict(zip(slots["symbol"], slots["slots"], strict=True))
     warehouse = Warehouse(settings.snowflake, settings.s3)
-    listed = _listed(store, symbols)
+    listed = _listed(store, symbols, server_time)
     found: list[Overview] = []
     for interval in Interval:
         minutes = interval is Interval.ONE_MINUTE
@@ -107,9 +108,9 @@ def _counts(stored: "pl.DataFrame") -> "pl.DataFrame":
     return stored.group_by("symbol").agg(pl.len(), pl.col("open_time").max().alias("newest"))
 
 
-def _listed(store: ObjectStore, symbols: Sequence[str]) -> dict[str, Listed]:
-    universe = (read_universe(store) or {"symbols": {}})["symbols"]
-    return {s: Listed(from_milliseconds(universe[s][0])) for s in symbols if s in universe}
+def _listed(store: ObjectStore, symbols: Sequence[str], server_time: datetime) -> dict[str, Listed]:
+    universe = listed_symbols(read_universe(store) or {"symbols": {}}, server_time)
+    return {symbol: universe[symbol][0] for symbol in symbols if symbol in universe}
 
 
 def _missing(

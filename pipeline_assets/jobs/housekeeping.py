@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 from dagster import (
+    AssetRecordsFilter,
     DagsterInstance,
     DagsterRunStatus,
     OpExecutionContext,
@@ -17,6 +18,7 @@ from dagster import (
     op,
 )
 
+from pipeline_assets.assets import layer
 from pipeline_assets.assets.fetch_plan import KIND_TAG, RunKind
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.lake_state import sealed_days
@@ -25,7 +27,6 @@ from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.settings import Settings
 
 _STAGED = ("raw/", "staging/")
-_BATCH = 200
 
 
 @op(
@@ -49,20 +50,37 @@ def delete_tick_runs(
 def _delete_runs(
     instance: DagsterInstance, interval: Interval, partition: str, before: datetime
 ) -> int:
-    """Delete the successful tick runs of one interval and day, with their logs, in batches."""
+    """Delete the successful tick runs of one interval and day, with their logs.
+
+    A run that materialized the partition last is kept, or the partition would turn grey: that is
+    the late tick of a day that no other run sealed.
+    """
     chosen = RunsFilter(
         job_name=f"tick_{interval}",
         statuses=[DagsterRunStatus.SUCCESS],
         tags={KIND_TAG: RunKind.TICK.value, "dagster/partition": partition},
         created_before=before,
     )
-    deleted = 0
-    while runs := instance.get_runs(chosen, limit=_BATCH):
-        for run in runs:
-            instance.compute_log_manager.delete_logs(prefix=[run.run_id])
-            instance.delete_run(run.run_id)
-        deleted += len(runs)
-    return deleted
+    # A day has 1,440 minutes, so these are few enough to hold.
+    runs = instance.get_runs(chosen)
+    kept = _last_runs(instance, interval, partition) if runs else set()
+    old = [run.run_id for run in runs if run.run_id not in kept]
+    for run_id in old:
+        instance.compute_log_manager.delete_logs(prefix=[run_id])
+        instance.delete_run(run_id)
+    return len(old)
+
+
+def _last_runs(instance: DagsterInstance, interval: Interval, partition: str) -> set[str]:
+    """The runs whose materializations show the partition of each asset as it is."""
+    found: set[str] = set()
+    for name in layer.layers(interval):
+        asset = AssetRecordsFilter(
+            asset_key=layer.key(name, interval), asset_partitions=[partition]
+        )
+        records = instance.fetch_materializations(asset, limit=1).records
+        found.update(record.run_id for record in records)
+    return found
 
 
 @op(out=Out(int), description="Remove what passed between steps longer ago than its retention.")

@@ -64,9 +64,14 @@ def tick_schedule(interval: Interval, status: DefaultScheduleStatus) -> Schedule
 
 
 def _newest_day(exchange: Exchange, interval: Interval) -> str:
-    """The day of the newest closed candle by the exchange's clock, as a partition key."""
+    """The day of the newest candle that is closed once the run fetches, as a partition key.
+
+    A tick on the minute waits until the candle has settled. By the candle before it, the first tick
+    after midnight would have yesterday as its partition, which has then ended: it would seal it.
+    """
     with exchange.client(Priority.TICK_1M, patient=False) as client:
-        return newest_closed(interval, client.server_time(), exchange.settle).date().isoformat()
+        settled = client.server_time() + exchange.settle
+    return newest_closed(interval, settled, exchange.settle).date().isoformat()
 
 
 def seal_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:

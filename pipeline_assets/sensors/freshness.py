@@ -25,9 +25,10 @@ from pipeline_assets.assets.presentation import moment, table
 from pipeline_assets.market.interval import EPOCH, Interval
 from pipeline_assets.market.windows import newest_closed
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.lake_state import TickState, read_tick_state
+from pipeline_assets.resources.lake_state import TickState, read_tick_state, read_universe
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.weight_budget import Priority
+from pipeline_assets.settings import Settings
 
 # A tick has two minutes from a candle's close; a missed minute heals in the next.
 _GRACE = timedelta(minutes=2)
@@ -59,6 +60,25 @@ def judge(interval: Interval, state: TickState, server_time: datetime) -> Findin
     )
 
 
+def _collected(
+    store: ObjectStore, settings: Settings, interval: Interval, server_time: datetime
+) -> TickState:
+    """What ticks have stored of the symbols that they collect now.
+
+    The state remembers symbols that were delisted since, or taken out of the settings; judged with
+    the others, they would be stale for ever.
+    """
+    state = read_tick_state(store, interval, (), server_time.date())
+    universe = (read_universe(store) or {"symbols": {}})["symbols"]
+    every = settings.symbols == "all"
+    wanted = {
+        symbol
+        for symbol, (_, _, status, collected) in universe.items()
+        if (collected if every else status == "TRADING" and symbol in settings.symbols)
+    }
+    return TickState({symbol: at for symbol, at in state.newest.items() if symbol in wanted})
+
+
 def _server_time(exchange: Exchange) -> datetime:
     with exchange.client(Priority.BACKFILL, patient=False) as client:
         return client.server_time()
@@ -69,11 +89,13 @@ def freshness_check(interval: Interval) -> AssetChecksDefinition:
 
     @asset_check(asset=layer.key(layer.OBJECTS, interval), name=CHECK)
     def fresh(
-        store: ResourceParam[ObjectStore], exchange: ResourceParam[Exchange]
+        store: ResourceParam[ObjectStore],
+        exchange: ResourceParam[Exchange],
+        settings: ResourceParam[Settings],
     ) -> AssetCheckResult:
         """Every symbol's newest stored candle is the newest that the exchange has closed."""
         now = _server_time(exchange)
-        finding = judge(interval, read_tick_state(store, interval, (), now.date()), now)
+        finding = judge(interval, _collected(store, settings, interval, now), now)
         return AssetCheckResult(
             passed=finding.passed, description=finding.description, metadata=finding.metadata
         )
@@ -124,9 +146,10 @@ def freshness_sensor(*, running: bool) -> SensorDefinition:
         context: SensorEvaluationContext,
         store: ResourceParam[ObjectStore],
         exchange: ResourceParam[Exchange],
+        settings: ResourceParam[Settings],
     ) -> SensorResult:
         now = _server_time(exchange)
-        states = {each: read_tick_state(store, each, (), now.date()) for each in Interval}
+        states = {each: _collected(store, settings, each, now) for each in Interval}
         judged = [(each, state, judge(each, state, now)) for each, state in states.items()]
         told = json.loads(context.cursor) if context.cursor else {}
         events, remembered = _due_reports(judged, told)

@@ -1,0 +1,168 @@
+"""The plan of a run: which open times of which symbols, and that it survives being written down."""
+
+import json
+from datetime import UTC, date, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline_assets.assets.fetch_plan import (
+    FetchPlan,
+    Listed,
+    RunKind,
+    day_windows,
+    tick_windows,
+)
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.windows import Window
+
+DAY = timedelta(days=1)
+MIDNIGHT = datetime(2026, 11, 20, tzinfo=UTC)
+SINCE_EVER = Listed(datetime(2020, 1, 1, tzinfo=UTC))
+
+intervals = st.sampled_from(Interval)
+moments = st.timedeltas(timedelta(days=-5), timedelta(days=5)).map(lambda by: MIDNIGHT + by)
+symbols = st.sampled_from(["BTCUSDT", "ETHUSDT", "币安人生USDT", "1000PEPEUSDT"])
+
+
+@st.composite
+def listings(draw) -> Listed:
+    since = draw(moments)
+    later = st.timedeltas(timedelta(milliseconds=1), timedelta(days=6))
+    return Listed(since, draw(st.none() | later.map(lambda after: since + after)))
+
+
+@st.composite
+def opened(draw, interval: Interval) -> datetime:
+    """An open time on the interval's grid."""
+    candles = draw(st.integers(0, 10 * DAY // interval.span - 1))
+    return datetime(2026, 11, 15, tzinfo=UTC) + candles * interval.span
+
+
+def open_times(interval: Interval, window: Window | None) -> list[datetime]:
+    """Every grid point of a window, one by one."""
+    if window is None:
+        return []
+    return [window.start + i * interval.span for i in range(window.candles(interval))]
+
+
+@given(intervals, listings(), st.data())
+def test_a_clipped_window_holds_exactly_the_candles_that_trading_overlaps(interval, listed, data):
+    start = data.draw(opened(interval))
+    end = start + data.draw(st.integers(1, 2 * interval.per_day)) * interval.span
+    clipped = listed.clip(interval, Window(start, end))
+    overlapping = [
+        at
+        for at in open_times(interval, Window(start, end))
+        if at + interval.span > listed.listed_at
+        and (listed.delisted_at is None or at < listed.delisted_at)
+    ]
+    assert open_times(interval, clipped) == overlapping
+
+
+def test_a_symbol_has_no_window_before_its_listing_and_none_after_its_end() -> None:
+    listed = Listed(MIDNIGHT, MIDNIGHT + DAY)
+    minute = Interval.ONE_MINUTE
+    assert listed.clip(minute, Window(MIDNIGHT - DAY, MIDNIGHT)) is None
+    assert listed.clip(minute, Window(MIDNIGHT + DAY, MIDNIGHT + 2 * DAY)) is None
+    assert listed.clip(minute, Window(MIDNIGHT - DAY, MIDNIGHT + 2 * DAY)) == Window(
+        MIDNIGHT, MIDNIGHT + DAY
+    )
+
+
+@given(intervals, st.dictionaries(symbols, listings(), min_size=1), st.data())
+def test_a_tick_never_asks_for_an_unclosed_candle_and_at_most_for_what_one_day_holds(
+    interval, listed, data
+):
+    newest = data.draw(opened(interval))
+    stored = data.draw(st.dictionaries(symbols, opened(interval).filter(lambda at: at <= newest)))
+    windows = tick_windows(interval, newest, listed, stored)
+    for window in windows.values():
+        assert window.end <= newest + interval.span
+        assert window.start.date() == newest.date()
+    for symbol, each in listed.items():
+        trades = each.listed_at < newest + interval.span and (
+            each.delisted_at is None or each.delisted_at > newest
+        )
+        if trades:
+            assert windows[symbol].end == newest + interval.span
+
+
+@given(intervals, st.data())
+def test_a_tick_reads_everything_since_the_last_one_of_this_day(interval, data):
+    newest = data.draw(opened(interval))
+    stored = data.draw(opened(interval).filter(lambda at: at <= newest))
+    window = tick_windows(interval, newest, {"BTCUSDT": SINCE_EVER}, {"BTCUSDT": stored})["BTCUSDT"]
+    read = set(open_times(interval, window))
+    at = newest
+    while at > stored and at.date() == newest.date():
+        assert at in read
+        at -= interval.span
+
+
+def test_a_tick_in_the_middle_of_an_hour_reads_that_hour_in_one_cheap_request() -> None:
+    newest = MIDNIGHT + timedelta(hours=12, minutes=34)
+    stored = {"BTCUSDT": newest - timedelta(minutes=1)}
+    windows = tick_windows(Interval.ONE_MINUTE, newest, {"BTCUSDT": SINCE_EVER}, stored)
+    assert windows == {
+        "BTCUSDT": Window(MIDNIGHT + timedelta(hours=12), newest + timedelta(minutes=1))
+    }
+    assert windows["BTCUSDT"].candles(Interval.ONE_MINUTE) <= 99
+
+
+def test_the_first_two_minutes_of_an_hour_read_the_hour_before_once_more() -> None:
+    for minute, begins in ((0, 11), (1, 11), (2, 12)):
+        newest = MIDNIGHT + timedelta(hours=12, minutes=minute)
+        stored = {"BTCUSDT": newest - timedelta(minutes=1)}
+        windows = tick_windows(Interval.ONE_MINUTE, newest, {"BTCUSDT": SINCE_EVER}, stored)
+        assert windows["BTCUSDT"].start == MIDNIGHT + timedelta(hours=begins)
+
+
+def test_a_symbol_of_which_nothing_is_stored_is_read_from_the_beginning_of_the_day() -> None:
+    newest = MIDNIGHT + timedelta(hours=12, minutes=34)
+    windows = tick_windows(Interval.ONE_MINUTE, newest, {"BTCUSDT": SINCE_EVER}, {})
+    assert windows["BTCUSDT"].start == MIDNIGHT
+
+
+@given(intervals, st.dictionaries(symbols, listings(), min_size=1), st.data())
+def test_a_run_over_days_asks_for_every_closed_candle_of_them(interval, listed, data):
+    newest = data.draw(opened(interval))
+    first = data.draw(st.dates(date(2026, 11, 15), date(2026, 11, 24)))
+    days = [first + timedelta(days=i) for i in range(data.draw(st.integers(1, 4)))]
+    windows = day_windows(interval, newest, listed, days)
+    begin = datetime(first.year, first.month, first.day, tzinfo=UTC)
+    whole = [begin + i * interval.span for i in range(len(days) * interval.per_day)]
+    for symbol, each in listed.items():
+        wanted = [
+            at
+            for at in whole
+            if at <= newest
+            and at + interval.span > each.listed_at
+            and (each.delisted_at is None or at < each.delisted_at)
+        ]
+        assert open_times(interval, windows.get(symbol)) == wanted
+
+
+@st.composite
+def plans(draw) -> FetchPlan:
+    interval = draw(intervals)
+    newest = draw(opened(interval))
+    listed = draw(st.dictionaries(symbols, listings()))
+    days = [newest.date()]
+    return FetchPlan(
+        interval=interval,
+        kind=draw(st.sampled_from(RunKind)),
+        days=days,
+        newest=newest,
+        clock_offset=draw(st.timedeltas(-timedelta(days=400), timedelta(days=400))),
+        listed=listed,
+        windows=day_windows(interval, newest, listed, days),
+        failures=draw(st.dictionaries(symbols, st.text())),
+        weight=draw(st.integers(0, 10_000)),
+        asked=draw(st.booleans()),
+    )
+
+
+@given(plans())
+def test_a_plan_read_back_from_json_is_the_plan_that_was_written(plan):
+    assert FetchPlan.from_facts(json.loads(json.dumps(plan.to_facts()))) == plan

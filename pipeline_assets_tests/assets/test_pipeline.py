@@ -1,0 +1,291 @@
+"""From the exchange to objects, slots and tables: what is stored is what the exchange serves."""
+
+import io
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pyarrow.parquet as pq
+import pytest
+import redis
+from dagster import ExecuteInProcessResult
+from polars.testing import assert_frame_equal
+
+from pipeline_assets.resources.object_store import ObjectStoreError
+from pipeline_assets_tests.fixtures.exchange import start_exchange
+from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
+
+START = datetime(2026, 11, 20, 12, 0, 30, tzinfo=UTC)
+
+
+def everything(platform: Platform, interval: str, start: datetime, end: datetime) -> pl.DataFrame:
+    return pl.concat(platform.truth(interval, symbol, start, end) for symbol in sorted(SYMBOLS))
+
+
+def test_a_backfill_stores_exactly_what_the_exchange_serves(platform: Platform) -> None:
+    for interval in ("1m", "15m", "1h"):
+        assert platform.backfill(interval, "2026-11-18", "2026-11-20").success
+        truth = everything(
+            platform, interval, datetime(2026, 11, 18, tzinfo=UTC), START + timedelta(days=1)
+        )
+        assert truth.height > 3 * 50
+        assert_frame_equal(platform.stored(interval), truth)
+        if interval != "1m":
+            assert platform.table(interval) == truth.rows()
+
+
+def test_a_tick_at_every_minute_equals_the_exchange(platform: Platform) -> None:
+    begins = datetime(2026, 11, 20, 12, 58, 5, tzinfo=UTC)
+    for minute in range(5):
+        platform.exchange.set_clock(begins + timedelta(minutes=minute))
+        assert platform.tick("1m").success
+    truth = everything(
+        platform, "1m", datetime(2026, 11, 20, tzinfo=UTC), begins + timedelta(hours=1)
+    )
+    assert_frame_equal(platform.stored("1m"), truth)
+    for symbol in SYMBOLS:
+        newest = truth.filter(pl.col("symbol") == symbol).tail(15)
+        slots = platform.slots(symbol)
+        assert len(slots) == 15
+        for row in newest.rows(named=True):
+            held = slots[row["open_time"].minute % 15]
+            assert held["open_time"] == row["open_time"].timestamp() * 1000
+            assert held["close"] == row["close"]
+
+
+MIDNIGHT = datetime(2026, 11, 20, tzinfo=UTC)
+
+
+def assert_slots_are_the_newest_fifteen(platform: Platform, newest: datetime) -> None:
+    """Every symbol's fifteen slots hold what the exchange serves up to the open time `newest`."""
+    for symbol in SYMBOLS:
+        begin = newest - timedelta(minutes=14)
+        truth = platform.truth("1m", symbol, begin, newest + timedelta(minutes=1))
+        assert truth.height == 15
+        times = pl.col("open_time", "close_time").dt.epoch("ms")
+        expected = {
+            row["open_time"] // 60_000 % 15: {k: v for k, v in row.items() if k != "symbol"}
+            for row in truth.with_columns(times).rows(named=True)
+        }
+        assert platform.slots(symbol) == expected
+
+
+def etags(platform: Platform, prefix: str = "ohlcv/") -> dict[str, tuple[str, datetime]]:
+    """Every object's ETag and time of writing."""
+    pages = platform.bucket.client.get_paginator("list_objects_v2")
+    return {
+        entry["Key"]: (entry["ETag"], entry["LastModified"])
+        for page in pages.paginate(Bucket=platform.bucket.name, Prefix=prefix)
+        for entry in page.get("Contents", ())
+    }
+
+
+def metadata_of(result: ExecuteInProcessResult, asset: str) -> dict[str, Any]:
+    node = result.asset_materializations_for_node(asset)
+    return {name: value.value for name, value in node[0].metadata.items()}
+
+
+def test_the_last_minute_of_a_day_belongs_to_it_though_it_is_stored_after_midnight(
+    minutes: Platform,
+) -> None:
+    last = MIDNIGHT - timedelta(minutes=1)
+    minutes.exchange.set_clock(MIDNIGHT + timedelta(seconds=5))
+    minutes.tick("1m", "2026-11-19")
+    newest = minutes.stored("1m").group_by("symbol").agg(pl.col("open_time").max())
+    assert newest["open_time"].to_list() == [last] * len(SYMBOLS)
+    keys = minutes.objects("ohlcv/1m/BTCUSDT/")
+    assert sorted(keys)[-1] == "ohlcv/1m/BTCUSDT/20261119_2300.parquet"
+    assert_slots_are_the_newest_fifteen(minutes, last)
+
+    minutes.exchange.set_clock(MIDNIGHT + timedelta(minutes=1, seconds=5))
+    minutes.tick("1m", "2026-11-20")
+    assert sorted(minutes.objects("ohlcv/1m/BTCUSDT/"))[-1].endswith("20261120_0000.parquet")
+    # The fetch holds one minute of today; the other fourteen are yesterday's.
+    assert_slots_are_the_newest_fifteen(minutes, MIDNIGHT)
+
+
+def test_sealing_makes_one_object_of_a_day_and_absorbs_its_hours(platform: Platform) -> None:
+    for interval in ("1m", "15m", "1h"):
+        platform.exchange.set_clock(MIDNIGHT - timedelta(hours=2, seconds=-5))
+        platform.tick(interval, "2026-11-19")
+    hours = [key for key in platform.objects("ohlcv/1m/BTCUSDT/") if "20261119" in key]
+    assert len(hours) == 22
+    platform.exchange.set_clock(MIDNIGHT + timedelta(minutes=5, seconds=5))
+    assert platform.run("seal", "2026-11-19").success
+    day = MIDNIGHT - timedelta(days=1)
+    for interval, rows in (("1m", 1440), ("15m", 96), ("1h", 24)):
+        for symbol in SYMBOLS:
+            [(key, body)] = platform.objects(f"ohlcv/{interval}/{symbol}/").items()
+            assert key == f"ohlcv/{interval}/{symbol}/20261119_0000.parquet"
+            file = pq.ParquetFile(io.BytesIO(body))
+            assert file.metadata.num_rows == rows
+            told = {k.decode(): v.decode() for k, v in file.metadata.metadata.items()}
+            assert datetime.fromisoformat(told["window_start"]) == day
+            assert datetime.fromisoformat(told["window_end"]) == MIDNIGHT
+            assert (told["symbol"], told["interval"]) == (symbol, interval)
+        truth = everything(platform, interval, day, MIDNIGHT)
+        assert_frame_equal(platform.stored(interval), truth)
+        if interval != "1m":
+            assert platform.table(interval) == truth.rows()
+
+
+def test_a_tick_of_yesterday_seals_it_if_nothing_else_did(minutes: Platform) -> None:
+    minutes.exchange.set_clock(MIDNIGHT - timedelta(hours=3, seconds=-5))
+    minutes.tick("1m")
+    minutes.exchange.set_clock(MIDNIGHT + timedelta(minutes=7, seconds=5))
+    late = minutes.tick("1m", "2026-11-19")
+    assert metadata_of(late, "raw_candles_1m")["kind of run"] == "seal"
+    assert {key.split("/")[3] for key in minutes.objects("ohlcv/1m/")} == {"20261119_0000.parquet"}
+    assert minutes.stored("1m").height == 1440 * len(SYMBOLS)
+    again = minutes.tick("1m", "2026-11-19")
+    assert metadata_of(again, "raw_candles_1m")["kind of run"] == "tick"
+    truth = everything(minutes, "1m", MIDNIGHT - timedelta(days=1), MIDNIGHT + timedelta(days=1))
+    assert_frame_equal(minutes.stored("1m"), truth)
+
+
+def test_one_tick_heals_all_that_were_missed(minutes: Platform) -> None:
+    minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=6, minutes=20, seconds=5))
+    minutes.tick("1m")
+    minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=9, minutes=41, seconds=5))
+    minutes.tick("1m")
+    truth = everything(minutes, "1m", MIDNIGHT, MIDNIGHT + timedelta(days=1))
+    assert truth.height == len(SYMBOLS) * (9 * 60 + 41)
+    assert_frame_equal(minutes.stored("1m"), truth)
+    assert_slots_are_the_newest_fifteen(minutes, MIDNIGHT + timedelta(hours=9, minutes=40))
+
+
+@pytest.mark.parametrize("minute", [2, 3, 13, 14])
+def test_slots_that_redis_lost_are_filled_again_from_the_lake(
+    minutes: Platform, minute: int
+) -> None:
+    before = MIDNIGHT + timedelta(hours=12, minutes=minute, seconds=5)
+    minutes.exchange.set_clock(before)
+    minutes.tick("1m")
+    redis.Redis.from_url(minutes.settings.redis.url).flushdb()
+    minutes.exchange.set_clock(before + timedelta(minutes=1))
+    healed = metadata_of(minutes.tick("1m"), "candle_slots_1m")
+    newest = MIDNIGHT + timedelta(hours=12, minutes=minute)
+    assert_slots_are_the_newest_fifteen(minutes, newest)
+    fetched = minute + 1
+    assert healed["slots filled from the lake"] == len(SYMBOLS) * (15 - fetched)
+    minutes.exchange.set_clock(before + timedelta(minutes=2))
+    assert metadata_of(minutes.tick("1m"), "candle_slots_1m")["slots filled from the lake"] == 0
+
+
+def test_slots_of_a_quarter_ago_do_not_pass_for_current_after_redis_was_away(
+    minutes: Platform,
+) -> None:
+    """Redis keeps what it held, the lake goes on without it, and the hour turns meanwhile."""
+    minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=12, minutes=49, seconds=5))
+    minutes.tick("1m")
+    client = redis.Redis.from_url(minutes.settings.redis.url)
+    held = {key: client.dump(key) for key in client.scan_iter("ohlcv:1m:*")}
+    for minute in (57, 61):
+        minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=12, minutes=minute, seconds=5))
+        minutes.tick("1m")
+    for key, value in held.items():
+        client.restore(key, 1_800_000, value, replace=True)
+    minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=13, minutes=4, seconds=5))
+    minutes.tick("1m")
+    assert_slots_are_the_newest_fifteen(minutes, MIDNIGHT + timedelta(hours=13, minutes=3))
+
+
+def test_a_symbol_listed_minutes_ago_has_as_many_slots_as_candles(minutes: Platform) -> None:
+    with start_exchange(
+        symbols="BTCUSDT,ETHUSDT",
+        clock="stepped:2026-11-20T12:05:05Z",
+        listed="ETHUSDT=2026-11-20T12:02:00Z",
+    ) as own:
+        young = minutes.with_settings(
+            symbols=("BTCUSDT", "ETHUSDT"), binance={"rest_url": own.url.removesuffix("/fapi")}
+        )
+        young.exchange = own
+        young.tick("1m")
+        assert sorted(young.slots("ETHUSDT")) == [2, 3, 4]
+        assert len(young.slots("BTCUSDT")) == 15
+        checks = young.tick("1m").get_asset_check_evaluations()
+        assert all(check.passed for check in checks)
+
+
+def test_ticks_of_15m_and_1h_reach_the_table(platform: Platform) -> None:
+    for minute in (1, 15, 60):
+        platform.exchange.set_clock(MIDNIGHT + timedelta(hours=12, minutes=minute, seconds=5))
+        for interval in ("15m", "1h"):
+            assert platform.tick(interval).success
+            truth = everything(platform, interval, MIDNIGHT, MIDNIGHT + timedelta(days=1))
+            assert platform.table(interval) == truth.rows()
+            assert_frame_equal(platform.stored(interval), truth)
+    keys = [key for i in ("15m", "1h") for key in platform.objects(f"ohlcv/{i}/")]
+    assert {key.split("/")[3] for key in keys} == {"20261120_0000.parquet"}
+
+
+def test_a_tick_repeated_changes_nothing(platform: Platform) -> None:
+    first = platform.tick("15m")
+    assert metadata_of(first, "candle_table_15m")["rows inserted"] == 48 * len(SYMBOLS)
+    platform.tick("1m")
+    before, objects = etags(platform), platform.objects("ohlcv/")
+    slots = [platform.slots(symbol) for symbol in SYMBOLS]
+    again = metadata_of(platform.tick("15m"), "candle_table_15m")
+    assert (again["rows inserted"], again["rows updated"]) == (0, 0)
+    assert metadata_of(platform.tick("1m"), "candle_slots_1m")["slots written"] == 0
+    assert {k: etag for k, (etag, _) in etags(platform).items()} == {
+        k: etag for k, (etag, _) in before.items()
+    }
+    assert platform.objects("ohlcv/") == objects
+    assert [platform.slots(symbol) for symbol in SYMBOLS] == slots
+
+
+def test_a_backfill_repeated_changes_nothing(platform: Platform) -> None:
+    days = ("2026-11-18", "2026-11-19")
+    first = platform.backfill("1h", *days)
+    rows = 2 * 24 * len(SYMBOLS)
+    assert metadata_of(first, "candle_table_1h")["rows inserted"] == rows
+    before, objects = etags(platform), platform.objects("ohlcv/")
+    again = platform.backfill("1h", *days)
+    assert metadata_of(again, "candle_objects_1h")["objects changed"] == 0
+    loaded = metadata_of(again, "candle_table_1h")
+    assert (loaded["rows read"], loaded["rows inserted"], loaded["rows updated"]) == (rows, 0, 0)
+    assert platform.objects("ohlcv/") == objects
+    assert {k: etag for k, (etag, _) in etags(platform).items()} == {
+        k: etag for k, (etag, _) in before.items()
+    }
+    assert len(platform.table("1h")) == rows
+
+
+def test_a_backfill_of_old_days_leaves_the_slots_alone(minutes: Platform) -> None:
+    minutes.tick("1m")
+    slots = [minutes.slots(symbol) for symbol in SYMBOLS]
+    minutes.backfill("1m", "2026-11-17", symbols=["BTCUSDT"])
+    assert [minutes.slots(symbol) for symbol in SYMBOLS] == slots
+
+
+def test_a_backfill_of_some_symbols_stores_only_those(minutes: Platform) -> None:
+    minutes.backfill("1m", "2026-11-19", symbols=["1000PEPEUSDT"])
+    assert minutes.stored("1m")["symbol"].unique().to_list() == ["1000PEPEUSDT"]
+    # The others are not sealed by it.
+    tick = minutes.tick("1m", "2026-11-19")
+    assert metadata_of(tick, "raw_candles_1m")["kind of run"] == "seal"
+    assert minutes.stored("1m").height == 4 * 1440
+
+
+def test_a_tick_during_a_backfill_of_today_loses_nothing(minutes: Platform) -> None:
+    minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=3, minutes=20, seconds=5))
+    minutes.tick("1m")
+    minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=4, minutes=10, seconds=5))
+    minutes.backfill("1m", "2026-11-20")
+    minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=4, minutes=12, seconds=5))
+    minutes.tick("1m")
+    truth = everything(minutes, "1m", MIDNIGHT, MIDNIGHT + timedelta(days=1))
+    assert_frame_equal(minutes.stored("1m"), truth)
+
+
+def test_a_damaged_object_is_named_and_made_again_once_it_is_removed(minutes: Platform) -> None:
+    minutes.backfill("1m", "2026-11-19")
+    whole, key = minutes.objects("ohlcv/"), "ohlcv/1m/ETHUSDT/20261119_0000.parquet"
+    client, name = minutes.bucket.client, minutes.bucket.name
+    client.put_object(Bucket=name, Key=key, Body=whole[key][:1000])
+    with pytest.raises(ObjectStoreError, match=f"{key} is damaged.*Remove the object"):
+        minutes.backfill("1m", "2026-11-19")
+    client.delete_object(Bucket=name, Key=key)
+    minutes.backfill("1m", "2026-11-19")
+    assert minutes.objects("ohlcv/") == whole

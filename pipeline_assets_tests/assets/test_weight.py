@@ -1,0 +1,17 @@
+"""What a tick announces of its weight, so that others leave room for the next one."""
+
+import redis
+
+from pipeline_assets_tests.fixtures.platform import Platform
+
+
+def test_a_tick_announces_all_the_weight_that_it_spends(platform: Platform) -> None:
+    """Not its candles only: a 15m tick left 900 for 900 symbols, and the last one waited a minute."""
+    for _ in range(2):
+        result = platform.tick("1m")
+    [event] = result.asset_materializations_for_node("raw_candles_1m")
+    spent = event.metadata["weight spent"].value
+    client = redis.Redis.from_url(platform.settings.redis.url, decode_responses=True)
+    [key] = client.keys("weight:*:expected")
+    [announced] = [said.split(":")[0] for said in client.hgetall(key).values()]
+    assert int(announced) >= spent > len(platform.settings.symbols)

@@ -1,0 +1,164 @@
+"""What housekeeping removes, and what has to be there afterwards."""
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from dagster import AssetKey, DagsterInstance, RunsFilter
+from dagster._core.storage.dagster_run import DagsterRunStatus
+
+from pipeline_assets.definitions import build_definitions
+from pipeline_assets.jobs import housekeeping as module
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.staging import StagingError, plan_key, read_document
+from pipeline_assets_tests.fixtures.platform import Platform
+
+MIDNIGHT = datetime(2026, 11, 20, tzinfo=UTC)
+YESTERDAY, TODAY = "2026-11-19", "2026-11-20"
+ASSETS = ("raw_candles_1m", "candles_1m", "candle_objects_1m", "candle_slots_1m")
+
+
+class Later(datetime):
+    """The machine's clock in some days, for what is judged by age."""
+
+    days = 0.0
+
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:
+        return datetime.now(tz) + timedelta(days=cls.days)
+
+
+@pytest.fixture
+def later(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Later]]:
+    monkeypatch.setattr(module, "datetime", Later)
+    yield Later
+    Later.days = 0.0
+
+
+class NoWarehouse:
+    """A warehouse that must not be asked; its own tests ask a real one."""
+
+    def drop_landing_tables(self, older_than: datetime) -> list[str]:
+        self.older_than = older_than
+        return ["LANDING_OF_A_DEAD_RUN"]
+
+
+def housekeep(platform: Platform) -> dict[str, int]:
+    """Run the job; what each removal counted."""
+    job = build_definitions(platform.settings, warehouse=NoWarehouse()).resolve_job_def(
+        "housekeeping"
+    )
+    result = job.execute_in_process(instance=platform.instance)
+    names = ("delete_tick_runs", "delete_staged_objects", "drop_landing_tables")
+    return {name: int(result.output_for_node(name)) for name in names}
+
+
+def materialized(instance: DagsterInstance) -> dict[str, list[str]]:
+    """By asset, the partitions that Dagster shows green."""
+    return {name: sorted(instance.get_materialized_partitions(AssetKey(name))) for name in ASSETS}
+
+
+def runs_of(platform: Platform, partition: str) -> list[str]:
+    chosen = RunsFilter(job_name="tick_1m", tags={"dagster/partition": partition})
+    return [run.run_id for run in platform.instance.get_runs(chosen)]
+
+
+def tick_at(platform: Platform, moment: datetime, partition: str) -> str:
+    platform.exchange.set_clock(moment)
+    return platform.tick("1m", partition, symbols=["BTCUSDT"]).run_id
+
+
+@pytest.fixture
+def ticked(minutes: Platform) -> Platform:
+    """Two ticks of yesterday and one of today, of one symbol."""
+    one = minutes.with_settings(symbols=("BTCUSDT",))
+    tick_at(one, MIDNIGHT - timedelta(hours=23, seconds=-5), YESTERDAY)
+    tick_at(one, MIDNIGHT - timedelta(hours=22, seconds=-5), YESTERDAY)
+    return one
+
+
+def test_tick_runs_of_sealed_days_go_and_the_days_stay_green(
+    ticked: Platform, later: type[Later]
+) -> None:
+    tick_at(ticked, MIDNIGHT + timedelta(minutes=1, seconds=5), TODAY)
+    sealing = ticked.run("backfill_1m", YESTERDAY)
+    later.days = 2.1
+    assert housekeep(ticked)["delete_tick_runs"] == 2
+    assert runs_of(ticked, YESTERDAY) == []
+    assert len(runs_of(ticked, TODAY)) == 1, "today is not sealed"
+    assert ticked.instance.get_run_by_id(sealing.run_id) is not None
+    assert materialized(ticked.instance) == {name: [YESTERDAY, TODAY] for name in ASSETS}
+    assert housekeep(ticked)["delete_tick_runs"] == 0
+
+
+def test_young_and_failed_tick_runs_stay(ticked: Platform, later: type[Later]) -> None:
+    failed = ticked.tick("1m", YESTERDAY, symbols=["NOSUCHUSDT"], raise_on_error=False)
+    assert not failed.success
+    ticked.exchange.set_clock(MIDNIGHT + timedelta(minutes=5, seconds=5))
+    ticked.run("backfill_1m", YESTERDAY)
+    later.days = 1.9
+    assert housekeep(ticked)["delete_tick_runs"] == 0
+    later.days = 2.1
+    assert housekeep(ticked)["delete_tick_runs"] == 2
+    assert runs_of(ticked, YESTERDAY) == [failed.run_id]
+    kept = ticked.instance.get_run_by_id(failed.run_id)
+    assert kept is not None
+    assert kept.status is DagsterRunStatus.FAILURE
+
+
+def test_a_day_that_only_a_late_tick_sealed_stays_green(
+    ticked: Platform, later: type[Later]
+) -> None:
+    sealing = tick_at(ticked, MIDNIGHT + timedelta(minutes=5, seconds=5), YESTERDAY)
+    later.days = 2.1
+    assert housekeep(ticked)["delete_tick_runs"] == 2
+    assert runs_of(ticked, YESTERDAY) == [sealing]
+    assert materialized(ticked.instance) == {name: [YESTERDAY] for name in ASSETS}
+    assert housekeep(ticked)["delete_tick_runs"] == 0
+
+
+def test_days_that_are_not_sealed_keep_their_runs(ticked: Platform, later: type[Later]) -> None:
+    later.days = 30
+    assert housekeep(ticked)["delete_tick_runs"] == 0
+    assert len(runs_of(ticked, YESTERDAY)) == 2
+
+
+def test_what_passed_between_steps_goes_after_its_retention_and_candles_never(
+    ticked: Platform, later: type[Later]
+) -> None:
+    before = ticked.objects()
+    staged = {key for key in before if key.startswith(("raw/", "staging/"))}
+    assert len(staged) >= 6
+    later.days = 2.9
+    assert housekeep(ticked)["delete_staged_objects"] == 0
+    later.days = 3.1
+    assert housekeep(ticked)["delete_staged_objects"] == len(staged)
+    after = ticked.objects()
+    assert after == {key: body for key, body in before.items() if key not in staged}
+    assert any(key.startswith("ohlcv/") for key in after)
+
+
+def test_a_step_whose_input_has_gone_says_how_to_make_it_again(
+    ticked: Platform, later: type[Later]
+) -> None:
+    run = runs_of(ticked, YESTERDAY)[0]
+    later.days = 3.1
+    housekeep(ticked)
+    store = ObjectStore(ticked.settings.s3)
+    with pytest.raises(
+        StagingError, match="Materialize the asset together with the ones before it"
+    ):
+        read_document(store, plan_key(Interval.ONE_MINUTE, run))
+
+
+def test_landing_tables_of_dead_runs_are_dropped_after_the_retention_of_runs(
+    minutes: Platform,
+) -> None:
+    warehouse = NoWarehouse()
+    job = build_definitions(minutes.settings, warehouse=warehouse).resolve_job_def("housekeeping")
+    result = job.execute_in_process(instance=minutes.instance)
+    assert result.output_for_node("drop_landing_tables") == 1
+    age = datetime.now(UTC) - warehouse.older_than
+    assert timedelta(days=2) <= age < timedelta(days=2, hours=1)

@@ -1,0 +1,231 @@
+"""From an empty directory to a lake and green partitions, by the commands that a person types, and
+then by what Dagster's UI sends: through the real web server, code server, queue and daemon."""
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import boto3
+import polars as pl
+import pytest
+
+from pipeline_assets_tests.fixtures.exchange import die_with_parent
+from pipeline_assets_tests.fixtures.s3 import eventually, free_port
+
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
+REPOSITORY = Path(__file__).parents[2]
+LAYERS_1H = ("raw_candles_1h", "candles_1h", "candle_objects_1h", "candle_table_1h")
+SECRET = "a-secret-of-the-demo"
+
+LAUNCH_RUN = """
+mutation ($params: ExecutionParams!) {
+  launchRun(executionParams: $params) {
+    __typename
+    ... on LaunchRunSuccess { run { runId } }
+    ... on PythonError { message }
+  }
+}
+"""
+LAUNCH_BACKFILL = """
+mutation ($params: LaunchBackfillParams!) {
+  launchPartitionBackfill(backfillParams: $params) {
+    __typename
+    ... on LaunchBackfillSuccess { backfillId }
+    ... on PythonError { message }
+  }
+}
+"""
+BACKFILL = """
+query ($id: String!) { partitionBackfillOrError(backfillId: $id) {
+  ... on PartitionBackfill { status runs(limit: 10) { status tags { key value } } } } }
+"""
+RUNS = """
+query ($ids: [String!]) { runsOrError(filter: {runIds: $ids}) {
+  ... on Runs { results { runId status startTime endTime tags { key value } } } } }
+"""
+PARTITIONS = """
+query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+  assetPartitionStatuses { ... on TimePartitionStatuses { ranges { status startKey endKey } } } } } }
+"""
+
+
+class Machine:
+    """A machine's environment with free ports and an empty directory."""
+
+    def __init__(self, directory: Path) -> None:
+        self.s3 = f"http://127.0.0.1:{free_port()}"
+        self.web = free_port()
+        self.directory = directory
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PIPELINE_", "DAGSTER_"))}
+        self.environment = kept | {
+            "PYTHONPATH": str(REPOSITORY),
+            "COLUMNS": "140",
+            "PIPELINE_DATA_DIR": str(directory / "data"),
+            "PIPELINE_SYMBOLS": ",".join(SYMBOLS),
+            "PIPELINE_BINANCE__REST_URL": f"http://127.0.0.1:{free_port()}",
+            "PIPELINE_S3__ENDPOINT_URL": self.s3,
+            "PIPELINE_S3__SECRET_ACCESS_KEY": SECRET,
+            "PIPELINE_REDIS__URL": f"redis://127.0.0.1:{free_port()}/0",
+            "PIPELINE_REDIS__PASSWORD": SECRET,
+            "PIPELINE_SNOWFLAKE__PORT": str(free_port()),
+            "PIPELINE_SNOWFLAKE__PASSWORD": SECRET,
+            "PIPELINE_DAGSTER__WEBSERVER_PORT": str(self.web),
+            "PIPELINE_DAGSTER__CODE_SERVER_PORT": str(free_port()),
+        }
+
+    def start(self, *arguments: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline_assets", *arguments],
+            env=self.environment,
+            cwd=self.directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - it takes no lock that a thread may hold
+        )
+
+    @contextmanager
+    def up(self) -> Iterator[None]:
+        """`pipeline-assets up`, until the block ends; then Ctrl-C."""
+        process = self.start("up", "--no-schedules")
+        try:
+            printed = []
+            assert process.stdout is not None
+            for line in process.stdout:
+                printed.append(line)
+                if line.strip().startswith("daemon"):
+                    break
+            assert process.poll() is None, "".join(printed)
+            yield
+        finally:
+            process.send_signal(signal.SIGINT)
+            rest, _ = process.communicate(timeout=60)
+        assert process.returncode == 0, rest
+
+    def graphql(self, query: str, **variables: Any) -> Any:
+        body = json.dumps({"query": query, "variables": variables}).encode()
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self.web}/graphql", body, {"Content-Type": "application/json"}
+        )
+        with urllib.request.urlopen(request, timeout=60) as reply:
+            answer = json.load(reply)
+        assert "errors" not in answer, answer
+        return next(iter(answer["data"].values()))
+
+    def launch(self, job: str, partition: str) -> str:
+        """What the launchpad sends for one partition; returns the run's id."""
+        launched = self.graphql(
+            LAUNCH_RUN,
+            params={
+                "selector": {
+                    "repositoryLocationName": "pipeline_assets",
+                    "repositoryName": "__repository__",
+                    "jobName": job,
+                },
+                "runConfigData": {},
+                "executionMetadata": {"tags": [{"key": "dagster/partition", "value": partition}]},
+            },
+        )
+        assert launched["__typename"] == "LaunchRunSuccess", launched
+        return str(launched["run"]["runId"])
+
+    def ended(self, runs: list[str]) -> list[dict[str, Any]]:
+        """The runs once all have ended, in the order of their start."""
+
+        def look() -> list[dict[str, Any]] | None:
+            found = self.graphql(RUNS, ids=runs)["results"]
+            done = {"SUCCESS", "FAILURE", "CANCELED"}
+            return found if all(run["status"] in done for run in found) else None
+
+        found = eventually(look, "all runs have ended", seconds=120)
+        return sorted(found, key=lambda run: run["startTime"])
+
+    def materialized(self, asset: str) -> list[tuple[str, str]]:
+        """The ranges of partitions that the UI shows green."""
+        node = self.graphql(PARTITIONS, key={"path": [asset]})
+        ranges = node["assetPartitionStatuses"]["ranges"]
+        return [(r["startKey"], r["endKey"]) for r in ranges if r["status"] == "MATERIALIZED"]
+
+    def stored(self, key: str) -> pl.DataFrame:
+        client = boto3.client(
+            "s3",
+            endpoint_url=self.s3,
+            region_name="us-east-1",
+            aws_access_key_id="embedded",
+            aws_secret_access_key=SECRET,
+        )
+        return pl.read_parquet(
+            io.BytesIO(client.get_object(Bucket="candles", Key=key)["Body"].read())
+        )
+
+
+@pytest.mark.xdist_group("demo")
+def test_demo_once_then_the_ui_over_the_same_data(tmp_path: Path) -> None:
+    machine = Machine(tmp_path)
+    began = datetime.now(UTC)
+    demo = machine.start("demo", "--once")
+    printed, _ = demo.communicate(timeout=200)
+    assert demo.returncode == 0, printed
+    assert "0 candles missing." in printed
+    assert SECRET not in printed
+    rows = [line.split() for line in printed.splitlines()]
+    for symbol in SYMBOLS:
+        for interval in ("1m", "15m", "1h"):
+            assert any(row[:2] == [symbol, interval] and row[-1] == "0" for row in rows), printed
+    for name in ("REST_URL", "ENDPOINT_URL"):
+        assert any(
+            value in printed for key, value in machine.environment.items() if key.endswith(name)
+        )
+    assert f"http://127.0.0.1:{machine.web}" in printed
+
+    with machine.up():
+        yesterday = (began - timedelta(days=1)).date()
+        sealed = machine.stored(f"ohlcv/1m/BTCUSDT/{yesterday:%Y%m%d}_0000.parquet")
+        assert sealed.height == 1440, "the data of the first start are there"
+
+        today = datetime.now(UTC).date().isoformat()
+        ticks = machine.ended([machine.launch("tick_1m", today) for _ in range(2)])
+        assert [run["status"] for run in ticks] == ["SUCCESS"] * 2
+        for run in ticks:
+            tags = {tag["key"]: tag["value"] for tag in run["tags"]}
+            assert tags["pipeline/open_day"] == "1m"
+            assert tags["pipeline/kind"] == "tick"
+        for before, after in pairwise(ticks):
+            assert before["endTime"] <= after["startTime"], "two writers of one open day at a time"
+        assert machine.materialized("candle_slots_1m")[-1][1] == today
+
+        old = (began - timedelta(days=9)).date().isoformat()
+        assert all(start > old for start, _ in machine.materialized("candle_table_1h"))
+        launched = machine.graphql(
+            LAUNCH_BACKFILL,
+            params={
+                "assetSelection": [{"path": [asset]} for asset in LAYERS_1H],
+                "partitionNames": [old],
+            },
+        )
+        assert launched["__typename"] == "LaunchBackfillSuccess", launched
+        backfill = eventually(
+            lambda: (
+                found
+                if (found := machine.graphql(BACKFILL, id=launched["backfillId"]))["status"]
+                not in ("REQUESTED", "COMPLETING")
+                else None
+            ),
+            "the backfill has ended",
+            seconds=150,
+        )
+        assert backfill["status"] == "COMPLETED_SUCCESS", backfill
+        assert [run["status"] for run in backfill["runs"]] == ["SUCCESS"]
+        for asset in LAYERS_1H:
+            assert (old, old) in machine.materialized(asset)
+        assert machine.stored(f"ohlcv/1h/ETHUSDT/{old.replace('-', '')}_0000.parquet").height == 24

@@ -1,0 +1,171 @@
+"""How fresh each interval is: what is judged, what is told, and when it is told again."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from dagster import (
+    AssetCheckEvaluation,
+    AssetKey,
+    SensorDefinition,
+    build_sensor_context,
+)
+
+from pipeline_assets.definitions import build_definitions
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.lake_state import TickState, read_tick_state, write_tick_state
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.sensors.freshness import _due_reports, freshness_check, judge
+from pipeline_assets_tests.fixtures.platform import Platform
+
+MINUTE, QUARTER, HOUR = Interval
+NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+
+
+def stored_until(newest: datetime, *more: tuple[str, datetime]) -> TickState:
+    return TickState({"BTCUSDT": newest, "ETHUSDT": newest, **dict(more)})
+
+
+@pytest.mark.parametrize(
+    ("interval", "newest", "seconds", "passed"),
+    [
+        # The candle of 11:59 closes at 12:00; its tick has until 12:02.
+        (MINUTE, NOON - timedelta(minutes=2), 119, True),
+        (MINUTE, NOON - timedelta(minutes=2), 120, False),
+        (MINUTE, NOON - timedelta(minutes=1), 120, True),
+        (QUARTER, NOON - timedelta(minutes=30), 119, True),
+        (QUARTER, NOON - timedelta(minutes=30), 120, False),
+        (QUARTER, NOON - timedelta(minutes=15), 900, True),
+        (HOUR, NOON - timedelta(hours=2), 119, True),
+        (HOUR, NOON - timedelta(hours=2), 120, False),
+        (HOUR, NOON - timedelta(hours=1), 3600, True),
+    ],
+)
+def test_a_candle_has_two_minutes_from_its_close_to_be_stored(
+    interval: Interval, newest: datetime, seconds: float, passed: bool
+) -> None:
+    finding = judge(interval, stored_until(newest), NOON + timedelta(seconds=seconds))
+    assert finding.passed is passed
+
+
+def test_the_oldest_of_the_stale_symbols_is_named_first() -> None:
+    fresh = NOON - timedelta(minutes=1)
+    state = stored_until(
+        fresh,
+        ("SOLUSDT", NOON - timedelta(hours=3)),
+        ("币安人生USDT", NOON - timedelta(hours=5)),
+    )
+    finding = judge(MINUTE, state, NOON + timedelta(minutes=2))
+    assert not finding.passed
+    assert (
+        "2 of 4 symbols are stale; the oldest, 币安人生USDT, ends at 2026-11-20 07:00:00 UTC"
+        in (finding.description)
+    )
+    assert "tick_1m" in finding.description
+    rows = [record.data["symbol"] for record in finding.metadata["stale"].records]
+    assert rows == ["币安人生USDT", "SOLUSDT"]
+
+
+def test_nothing_stored_is_not_fresh() -> None:
+    finding = judge(MINUTE, TickState(), NOON)
+    assert not finding.passed
+    assert "Is the schedule on?" in finding.description
+
+
+def told_at(state: TickState, now: datetime, told: dict[str, list[str]]):
+    return _due_reports([(MINUTE, state, judge(MINUTE, state, now))], told)
+
+
+def test_staleness_is_told_once_while_nothing_is_stored() -> None:
+    state, later = stored_until(NOON), NOON + timedelta(hours=1)
+    [event], told = told_at(state, later, {})
+    assert (event.passed, event.check_name) == (False, "fresh")
+    assert event.asset_key == AssetKey("candle_objects_1m")
+    assert told_at(state, later + timedelta(hours=1), told) == ([], told)
+
+
+def test_a_change_is_told_at_once() -> None:
+    _, told = told_at(stored_until(NOON), NOON + timedelta(minutes=1), {})
+    [event], told = told_at(stored_until(NOON), NOON + timedelta(hours=1), told)
+    assert not event.passed
+    healed = stored_until(NOON + timedelta(minutes=59))
+    [event], _ = told_at(healed, NOON + timedelta(hours=1), told)
+    assert event.passed
+
+
+def test_a_verdict_is_told_again_once_newer_candles_are_stored() -> None:
+    _, told = told_at(stored_until(NOON), NOON + timedelta(minutes=1), {})
+    newer = stored_until(NOON + timedelta(minutes=1))
+    [event], _ = told_at(newer, NOON + timedelta(minutes=2), told)
+    assert event.passed
+
+
+def look(platform: Platform, cursor: str | None = None) -> Any:
+    """One tick of the real sensor over the real state."""
+    definitions = build_definitions(platform.settings)
+    [sensor] = definitions.sensors or ()
+    assert isinstance(sensor, SensorDefinition)
+    with build_sensor_context(
+        instance=platform.instance,
+        cursor=cursor,
+        definitions=definitions,
+        resources={
+            "store": ObjectStore(platform.settings.s3),
+            "exchange": Exchange(platform.settings),
+            "settings": platform.settings,
+        },
+    ) as context:
+        return sensor.evaluate_tick(context)
+
+
+def verdicts(found: Any) -> dict[str, bool]:
+    events: list[AssetCheckEvaluation] = found.asset_events
+    return {
+        event.asset_key.path[0].removeprefix("candle_objects_"): event.passed for event in events
+    }
+
+
+def test_the_sensor_judges_what_the_ticks_left_on_the_lake(minutes: Platform) -> None:
+    first = look(minutes)
+    assert verdicts(first) == {"1m": False, "15m": False, "1h": False}
+
+    minutes.tick("1m")
+    second = look(minutes, first.cursor)
+    assert verdicts(second) == {"1m": True}
+    third = look(minutes, second.cursor)
+    assert (verdicts(third), third.skip_message) == ({}, "Nothing changed.")
+
+    minutes.exchange.advance(240)
+    stale = look(minutes, third.cursor)
+    assert verdicts(stale) == {"1m": False}
+    assert "3 of 3 symbols are stale" in stale.asset_events[0].description
+    minutes.tick("1m")
+    assert verdicts(look(minutes, stale.cursor)) == {"1m": True}
+
+
+def test_symbols_that_are_not_collected_any_more_are_not_stale(minutes: Platform) -> None:
+    """AGIXUSDT was delisted; ETHUSDT was taken out of the settings."""
+    minutes.tick("1m")
+    store = ObjectStore(minutes.settings.s3)
+    state = read_tick_state(store, MINUTE, (), NOON.date())
+    long_ago = dict.fromkeys(("AGIXUSDT", "ETHUSDT"), NOON - timedelta(days=300))
+    write_tick_state(store, MINUTE, TickState({**state.newest, **long_ago}, state.etags))
+    fewer = minutes.with_settings(symbols=("BTCUSDT", "AGIXUSDT"))
+    found = look(fewer)
+    assert verdicts(found)["1m"]
+    assert "All 1 symbols reach" in found.asset_events[0].description
+    everything = look(minutes.with_settings(symbols="all"))
+    assert "1 of 3 symbols are stale; the oldest, ETHUSDT" in everything.asset_events[0].description
+
+
+def test_a_person_may_ask_for_the_verdict_at_once(minutes: Platform) -> None:
+    minutes.tick("1m")
+    resources = {
+        "store": ObjectStore(minutes.settings.s3),
+        "exchange": Exchange(minutes.settings),
+        "settings": minutes.settings,
+    }
+    assert freshness_check(MINUTE)(**resources).passed
+    minutes.exchange.advance(240)
+    assert not freshness_check(MINUTE)(**resources).passed

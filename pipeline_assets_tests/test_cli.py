@@ -1,0 +1,225 @@
+"""The command as a person or a program calls it: a process of its own, its output, its exit status."""
+
+import json
+import os
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import DagsterInstance
+from polars.testing import assert_frame_equal
+
+from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
+from pipeline_assets_tests.fixtures.s3 import SECRET_ACCESS_KEY, free_port
+from pipeline_assets_tests.fixtures.snowflake import PASSWORD, USER
+
+REPOSITORY = Path(__file__).parents[1]
+REDIS_PASSWORD = "a-password-that-nobody-sees"
+DAY = datetime(2026, 11, 18, tzinfo=UTC)
+
+
+class Shell:
+    """A shell whose environment points at the servers of a platform."""
+
+    def __init__(self, platform: Platform, directory: Path) -> None:
+        self.directory, self.data_dir = directory, platform.settings.data_dir
+        settings = platform.settings
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PIPELINE_", "DAGSTER_"))}
+        self.environment = kept | {
+            "PYTHONPATH": str(REPOSITORY),
+            "COLUMNS": "140",
+            "PIPELINE_DATA_DIR": str(self.data_dir),
+            "PIPELINE_SYMBOLS": ",".join(SYMBOLS),
+            "PIPELINE_BINANCE__REST_URL": settings.binance.rest_url,
+            "PIPELINE_BINANCE__RETRIES": "1",
+            "PIPELINE_S3__ENDPOINT_URL": str(settings.s3.endpoint_url),
+            "PIPELINE_S3__BUCKET": settings.s3.bucket,
+            "PIPELINE_S3__ACCESS_KEY_ID": str(settings.s3.access_key_id),
+            "PIPELINE_S3__SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+            "PIPELINE_REDIS__URL": settings.redis.url,
+            "PIPELINE_SNOWFLAKE__USER": USER,
+            "PIPELINE_SNOWFLAKE__PASSWORD": PASSWORD,
+            "PIPELINE_SNOWFLAKE__PORT": str(settings.snowflake.port),
+            "PIPELINE_SNOWFLAKE__DATABASE": settings.snowflake.database,
+            "PIPELINE_DAGSTER__WEBSERVER_PORT": str(free_port()),
+            "PIPELINE_DAGSTER__CODE_SERVER_PORT": str(free_port()),
+        }
+
+    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
+        return subprocess.Popen(
+            [sys.executable, "-m", "pipeline_assets", *arguments],
+            env=self.environment | environment,
+            cwd=self.directory,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+
+    def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
+        process = self.start(*arguments, **environment)
+        return ended(process)
+
+
+def ended(process: "subprocess.Popen[str]") -> "subprocess.CompletedProcess[str]":
+    """A process once it has ended; whatever it printed holds no secret and no traceback."""
+    out, err = process.communicate(timeout=120)
+    for secret in (SECRET_ACCESS_KEY, PASSWORD, REDIS_PASSWORD):
+        assert secret not in out + err
+    assert "Traceback" not in out + err
+    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
+
+
+@pytest.fixture
+def shell(platform: Platform, tmp_path: Path) -> Shell:
+    return Shell(platform, tmp_path)
+
+
+@pytest.fixture
+def lonely(minutes: Platform, tmp_path: Path) -> Shell:
+    """A shell without a Snowflake server."""
+    return Shell(minutes, tmp_path)
+
+
+def test_backfill_stores_a_range_and_tells_a_program_what_it_did(
+    platform: Platform, shell: Shell
+) -> None:
+    arguments = ("backfill", "--interval", "1h", "--start", "2026-11-18", "--end", "2026-11-20")
+    done = shell.run(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    rows = 2 * 24 * len(SYMBOLS)
+    assert (told["interval"], told["start"], told["end"]) == ("1h", "2026-11-18", "2026-11-20")
+    assert (told["rows"], told["objects"], told["problems"]) == (rows, 2 * len(SYMBOLS), [])
+    # Two days of 1h are 48 rows: one request of weight 1 a symbol, beside time and exchangeInfo.
+    assert len(SYMBOLS) < told["weight"] <= len(SYMBOLS) + 3
+    [run_id] = told["runs"]
+    with DagsterInstance.from_config(str(shell.data_dir / "dagster")) as instance:
+        run = instance.get_run_by_id(run_id)
+        assert run is not None
+        assert run.is_success
+
+    stored = platform.stored("1h")
+    for symbol in SYMBOLS:
+        truth = platform.truth("1h", symbol, DAY, DAY + timedelta(days=2))
+        assert_frame_equal(stored.filter(stored["symbol"] == symbol), truth)
+    assert platform.table("1h") == stored.rows()
+
+    again = shell.run(*arguments, "--symbols", "BTCUSDT, 币安人生USDT")
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith("96 rows of 1h in 4 objects, weight ")
+    assert again.stdout.endswith("1 Dagster runs.\n")
+
+    found = shell.run("status", "--days", "3", "--json")
+    assert found.returncode == 0, found.stderr
+    status = json.loads(found.stdout)
+    services = {each["name"]: each for each in status["stack"]["services"]}
+    for name in ("exchange", "s3", "redis", "snowflake"):
+        assert services[name]["alive"], name
+    assert not services["webserver"]["alive"]
+    symbols = {(each["symbol"], each["interval"]): each for each in status["symbols"]}
+    assert len(symbols) == 9
+    hours = symbols["币安人生USDT", "1h"]
+    # Today's twelve closed hours were not asked for.
+    assert (hours["objects"], hours["rows"], hours["table_rows"]) == (2, 48, 48)
+    assert (hours["missing"], hours["slots"]) == (12, None)
+    assert hours["newest"] == "2026-11-19 23:00:00+00:00"
+    nothing = symbols["BTCUSDT", "1m"]
+    assert (nothing["rows"], nothing["slots"], nothing["table_rows"]) == (0, 0, None)
+    assert nothing["missing"] == 2 * 1440 + 720
+
+
+def test_status_for_a_person(platform: Platform, shell: Shell) -> None:
+    platform.tick("1m")
+    found = shell.run("status", "--days", "1")
+    assert found.returncode == 0, found.stderr
+    rows = [line.split() for line in found.stdout.splitlines()]
+    for symbol in SYMBOLS:
+        assert [symbol, "1m", "12", "720", "11-20", "11:59", "15", "0"] in rows
+        assert [symbol, "1h", "0", "0", "none", "0", "12"] in rows
+    assert any(row[:1] == ["exchange"] and "up" in row for row in rows)
+    assert "2026-11-20 12:00:30 UTC" in found.stdout
+
+
+def test_candles_that_are_missing_are_told_and_change_the_exit_status(
+    minutes: Platform, lonely: Shell
+) -> None:
+    minutes.exchange.outages("2026-11-18T22:00:00Z/2026-11-18T23:00:00Z/ETHUSDT")
+    done = lonely.run(
+        *("backfill", "--interval", "1m", "--symbols", "BTCUSDT,ETHUSDT"),
+        *("--start", "2026-11-18", "--end", "2026-11-20"),
+    )
+    assert done.returncode == 1
+    assert done.stdout.startswith("5,700 rows of 1m in 4 objects")
+    assert (
+        "2026-11-18 complete: 60 of 2880 candles are missing, the first of ETHUSDT" in done.stderr
+    )
+    assert "2026-11-19" not in done.stderr
+
+
+RANGE = ("--start", "2026-11-18", "--end", "2026-11-19")
+HOURS = ("backfill", "--interval", "1h")
+
+
+def test_wrong_arguments_are_one_message_that_says_what_to_do(lonely: Shell) -> None:
+    usage, refused = 2, 1
+    cases: dict[tuple[str, ...], tuple[int, str]] = {
+        ("backfill", "--interval", "5m", *RANGE): (usage, "'5m' is not one of '1m', '15m', '1h'"),
+        ("backfill", *RANGE): (usage, "Missing option '--interval'"),
+        (*HOURS, *RANGE, "--symbols", " , "): (usage, "it names no symbol"),
+        (*HOURS, "--start", "2026-11-19", "--end", "2026-11-19"): (refused, "--end is excluded"),
+        (*HOURS, *RANGE, "--symbols", "BTCUSD"): (refused, "did you mean BTCUSDT?"),
+    }
+    started = {arguments: lonely.start(*arguments) for arguments in cases}
+    for arguments, (status, message) in cases.items():
+        done = ended(started[arguments])
+        assert (done.returncode, done.stdout) == (status, ""), arguments
+        assert message in done.stderr, arguments
+        assert done.stderr.count("Error: ") == 1, arguments
+        assert len(done.stderr) < 700, arguments
+
+
+def test_a_system_that_does_not_answer_is_named_with_what_to_do(lonely: Shell) -> None:
+    nobody = f"127.0.0.1:{free_port()}"
+    cases: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+        "Redis at redis://": (
+            (*HOURS, *RANGE),
+            {
+                "PIPELINE_REDIS__URL": f"redis://{nobody}/0",
+                "PIPELINE_REDIS__PASSWORD": REDIS_PASSWORD,
+            },
+        ),
+        "Error: raw_candles_1h failed: There is no bucket 'no-such-bucket'": (
+            (*HOURS, *RANGE),
+            {"PIPELINE_S3__BUCKET": "no-such-bucket"},
+        ),
+        "Not answering: snowflake. Start them with `pipeline-assets up`": (("status",), {}),
+        "PIPELINE_S3_BUCKET: there is no such setting": (
+            ("status",),
+            {"PIPELINE_S3_BUCKET": "candles"},
+        ),
+    }
+    started = [lonely.start(*arguments, **environment) for arguments, environment in cases.values()]
+    for message, process in zip(cases, started, strict=True):
+        done = ended(process)
+        assert done.returncode == 1, message
+        assert message in done.stderr
+        assert done.stderr.count("Error: ") <= 1
+
+
+def test_status_as_json_tells_a_program_what_is_down(lonely: Shell) -> None:
+    done = lonely.run("status", "--json")
+    assert done.returncode == 1
+    told: dict[str, Any] = json.loads(done.stdout)
+    alive = {each["name"]: each["alive"] for each in told["stack"]["services"]}
+    assert (alive["s3"], alive["snowflake"]) == (True, False)
+    assert told["symbols"] == []
+
+
+def test_help_names_every_command(lonely: Shell) -> None:
+    shown = lonely.run("--help")
+    assert shown.returncode == 0
+    for command in ("up", "backfill", "status", "demo", "exchange"):
+        assert f"  {command} " in shown.stdout

@@ -1,0 +1,206 @@
+"""What Dagster loads: the assets and how they are described, their checks, jobs and schedules."""
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from dagster import (
+    AssetCheckKey,
+    AssetKey,
+    DefaultScheduleStatus,
+    DefaultSensorStatus,
+    Definitions,
+    ScheduleDefinition,
+)
+from dagster._core.definitions.dependency import NodeHandle
+from dagster._core.execution.api import create_execution_plan
+
+from pipeline_assets.definitions import build_definitions
+from pipeline_assets.settings import Settings
+
+INTERVALS = ("1m", "15m", "1h")
+LAYERS = {
+    "1m": ("raw_candles_1m", "candles_1m", "candle_objects_1m", "candle_slots_1m"),
+    "15m": ("raw_candles_15m", "candles_15m", "candle_objects_15m", "candle_table_15m"),
+    "1h": ("raw_candles_1h", "candles_1h", "candle_objects_1h", "candle_table_1h"),
+}
+KINDS = {
+    "raw_candles": {"binance", "parquet", "s3"},
+    "candles": {"polars", "parquet", "s3"},
+    "candle_objects": {"s3", "parquet"},
+    "candle_slots": {"redis"},
+    "candle_table": {"snowflake", "sql"},
+}
+
+
+@pytest.fixture(scope="module")
+def definitions(tmp_path_factory: pytest.TempPathFactory) -> Definitions:
+    return build_definitions(Settings(data_dir=tmp_path_factory.mktemp("data")))
+
+
+def layer_of(key: AssetKey) -> str:
+    return key.path[0].rpartition("_")[0]
+
+
+def test_there_are_four_assets_for_each_interval(definitions: Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    expected = {AssetKey(name) for names in LAYERS.values() for name in names}
+    assert graph.get_all_asset_keys() == expected
+    assert len(expected) == 12
+
+
+def test_each_asset_tells_what_it_is_and_whose(definitions: Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    for interval, names in LAYERS.items():
+        for name in names:
+            node = graph.get(AssetKey(name))
+            assert set(node.kinds) == KINDS[layer_of(node.key)], name
+            assert node.group_name == f"interval_{interval}"
+            assert node.owners == ["team:market-data"]
+            assert node.description
+            assert len(node.description) > 60
+
+
+def test_the_lineage_goes_from_fetch_to_format_to_upload_and_insert(
+    definitions: Definitions,
+) -> None:
+    graph = definitions.resolve_asset_graph()
+    parents = {
+        key.path[0]: {parent.path[0] for parent in graph.get(key).parent_keys}
+        for key in graph.get_all_asset_keys()
+    }
+    for interval in INTERVALS:
+        raw, formatted, objects, loaded = LAYERS[interval]
+        assert parents[raw] == set()
+        assert parents[formatted] == {raw}
+        assert parents[objects] == {formatted}
+        # Slots need the formatted candles, not the uploads.
+        assert parents[loaded] == {formatted if interval == "1m" else objects}
+
+
+def test_partitions_are_utc_days_from_the_first_to_today(definitions: Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    for key in graph.get_all_asset_keys():
+        partitions = graph.get(key).partitions_def
+        assert partitions is not None
+        late = datetime(2026, 11, 20, 23, 59, 59, tzinfo=UTC)
+        keys = partitions.get_partition_keys(current_time=late)
+        assert (keys[0], keys[-1]) == ("2019-09-08", "2026-11-20")
+        assert partitions.get_partition_keys(current_time=late.replace(day=21, hour=0))[-1] == (
+            "2026-11-21"
+        )
+        policy = graph.get(key).backfill_policy
+        assert policy is not None
+        assert policy.max_partitions_per_run == 31
+
+
+def test_every_check_but_freshness_is_of_a_partition(definitions: Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    names: dict[str, set[str]] = {}
+    for key in graph.asset_check_keys:
+        names.setdefault(key.asset_key.path[0], set()).add(key.name)
+        partitioned = graph.get(key).partitions_def is not None
+        assert partitioned == (key.name != "fresh"), key
+    assert names == {
+        f"candle_objects_{interval}": {
+            *("window", "zero_volume", "complete", "consistent", "fresh")
+        }
+        for interval in INTERVALS
+    }
+
+
+def steps(definitions: Definitions, job: str) -> list[str]:
+    """A job's steps in the order in which the in-process executor takes them."""
+    plan = create_execution_plan(
+        definitions.resolve_job_def(job), tags={"dagster/partition": "2026-11-19"}
+    )
+
+    def priority(key: str) -> int:
+        return int(plan.get_step_by_key(key).tags.get("dagster/priority", 0))
+
+    return [
+        step.key
+        for level in plan.get_steps_to_execute_by_level()
+        for step in sorted(level, key=lambda step: (-priority(step.key), step.key))
+    ]
+
+
+@pytest.mark.parametrize("interval", INTERVALS)
+def test_a_tick_runs_the_four_assets_and_no_check_of_whole_days(
+    definitions: Definitions, interval: str
+) -> None:
+    assert set(steps(definitions, f"tick_{interval}")) == set(LAYERS[interval])
+    job = definitions.resolve_job_def(f"tick_{interval}")
+    objects = NodeHandle(f"candle_objects_{interval}", None)
+    selected = job.asset_layer.get_selected_entity_keys_for_node(objects)
+    checks = {key.name for key in selected if isinstance(key, AssetCheckKey)}
+    assert checks == {"window", "zero_volume"}
+
+
+def test_a_tick_fills_the_slots_before_it_uploads(definitions: Definitions) -> None:
+    order = steps(definitions, "tick_1m")
+    assert order.index("candle_slots_1m") < order.index("candle_objects_1m")
+
+
+def test_ticks_write_one_open_day_one_at_a_time_and_minutes_go_first(
+    definitions: Definitions,
+) -> None:
+    tags = {i: definitions.resolve_job_def(f"tick_{i}").run_tags for i in INTERVALS}
+    for interval in INTERVALS:
+        assert tags[interval]["pipeline/open_day"] == interval
+        assert tags[interval]["pipeline/kind"] == "tick"
+    priorities = [int(tags[interval]["dagster/priority"]) for interval in INTERVALS]
+    assert priorities == sorted(priorities, reverse=True)
+    assert len(set(priorities)) == 3
+
+
+def test_sealing_stores_the_minutes_before_they_are_compared_with(
+    definitions: Definitions,
+) -> None:
+    found = steps(definitions, "seal")
+    assert {*found} == {
+        *(name for names in LAYERS.values() for name in names),
+        *(f"day_checks_{interval}" for interval in INTERVALS),
+    }
+    for interval in ("15m", "1h"):
+        plan = create_execution_plan(
+            definitions.resolve_job_def("seal"), tags={"dagster/partition": "2026-11-19"}
+        )
+        needed = plan.get_executable_step_deps()[f"day_checks_{interval}"]
+        assert needed >= {"candle_objects_1m", f"candle_objects_{interval}"}
+
+
+def test_one_loader_for_each_table(definitions: Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    pools = {
+        interval: graph.get(AssetKey(f"candle_table_{interval}")).pools
+        for interval in ("15m", "1h")
+    }
+    assert pools == {"15m": {"snowflake_candles_15m"}, "1h": {"snowflake_candles_1h"}}
+
+
+def test_nothing_is_scheduled_unless_the_settings_say_so(
+    definitions: Definitions, tmp_path: Path
+) -> None:
+    scheduled = build_definitions(Settings(data_dir=tmp_path, dagster={"schedules": True}))
+    for made, schedule, sensor in (
+        (definitions, DefaultScheduleStatus.STOPPED, DefaultSensorStatus.STOPPED),
+        (scheduled, DefaultScheduleStatus.RUNNING, DefaultSensorStatus.RUNNING),
+    ):
+        held = [each for each in made.schedules or () if isinstance(each, ScheduleDefinition)]
+        assert {each.name: each.cron_schedule for each in held} == {
+            "tick_1m": "* * * * *",
+            "tick_15m": "*/15 * * * *",
+            "tick_1h": "0 * * * *",
+            "seal": "5 0 * * *",
+            "housekeeping": "30 0 * * *",
+        }
+        assert {each.default_status for each in held} == {schedule}
+        assert {each.execution_timezone for each in held} == {"UTC"}
+        assert {each.default_status for each in made.sensors or ()} == {sensor}
+
+
+def test_definitions_take_resources_in_place_of_their_own(tmp_path: Path) -> None:
+    mine = object()
+    made = build_definitions(Settings(data_dir=tmp_path), warehouse=mine)
+    assert (made.resources or {})["warehouse"] is mine

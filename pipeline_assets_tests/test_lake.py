@@ -1,0 +1,190 @@
+"""The reader: the rows asked for and no others, from just the objects that can hold them."""
+
+import io
+from datetime import UTC, datetime, timedelta, timezone
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from pipeline_assets import lake
+from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+from pipeline_assets_tests.fixtures.s3 import S3Bucket
+
+DAY = datetime(2026, 11, 19, tzinfo=UTC)
+MINUTES = {"1m": 1, "15m": 15, "1h": 60}
+CHINESE = "币安人生USDT"
+
+
+def candles(symbol: str, start: datetime, count: int, minutes: int = 1) -> pl.DataFrame:
+    """Rows of a symbol with distinct values; every tenth has no volume."""
+    times = [start + timedelta(minutes=minutes * i) for i in range(count)]
+    price = [100.0 + i for i in range(count)]
+    volume = [0.0 if i % 10 == 0 else i / 7 for i in range(count)]
+    time = pl.Datetime("us", "UTC")
+    return pl.DataFrame(
+        {
+            "symbol": [symbol] * count,
+            "open_time": pl.Series(times, dtype=time),
+            "open": price,
+            "high": [value + 2 for value in price],
+            "low": [value - 2 for value in price],
+            "close": [value + 1 for value in price],
+            "volume": volume,
+            "quote_volume": [value * 3 for value in volume],
+            "taker_buy_volume": [value / 2 for value in volume],
+            "taker_buy_quote_volume": [value * 1.5 for value in volume],
+            "trades": [int(value * 7) for value in volume],
+            "close_time": pl.Series(
+                [at + timedelta(minutes=minutes, milliseconds=-1) for at in times], dtype=time
+            ),
+        }
+    )
+
+
+class Bucket:
+    """A bucket filled by hand, read by the product."""
+
+    def __init__(self, bucket: S3Bucket) -> None:
+        self.bucket = bucket
+        self.store = ObjectStore(bucket.settings())
+
+    def put(self, key: str, frame: pl.DataFrame) -> None:
+        body = io.BytesIO()
+        frame.write_parquet(body)
+        self.put_bytes(key, body.getvalue())
+
+    def put_bytes(self, key: str, body: bytes) -> None:
+        self.bucket.client.put_object(Bucket=self.bucket.name, Key=key, Body=body)
+
+    def put_hours(self, symbol: str, frame: pl.DataFrame) -> None:
+        for (start,), part in frame.group_by(pl.col("open_time").dt.truncate("1h")):
+            self.put(f"ohlcv/1m/{symbol}/{start:%Y%m%d_%H%M}.parquet", part)
+
+    def scan(self, interval: str, symbols: list[str], start: datetime, end: datetime, **options):
+        return lake.scan(interval, symbols, start, end, store=self.store, **options).collect()
+
+
+@pytest.fixture
+def bucket(s3_bucket: S3Bucket) -> Bucket:
+    return Bucket(s3_bucket)
+
+
+def test_rows_of_sealed_days_and_open_hours_come_as_one_sorted_frame(bucket: Bucket) -> None:
+    whole = {}
+    for symbol in ("ETHUSDT", CHINESE, "BTCUSDT"):
+        sealed = candles(symbol, DAY, 1440)
+        fresh = candles(symbol, DAY + timedelta(days=1), 150)
+        bucket.put(f"ohlcv/1m/{symbol}/20261119_0000.parquet", sealed)
+        bucket.put_hours(symbol, fresh)
+        whole[symbol] = pl.concat([sealed, fresh])
+    start, end = DAY + timedelta(hours=22, minutes=7), DAY + timedelta(hours=25, minutes=3)
+    found = bucket.scan("1m", [CHINESE, "ETHUSDT", CHINESE, "NOSUCHUSDT"], start, end)
+    expected = pl.concat([whole["ETHUSDT"], whole[CHINESE]]).filter(
+        (pl.col("open_time") >= start) & (pl.col("open_time") < end)
+    )
+    assert found.height == 2 * (53 + 60 + 63)
+    assert_frame_equal(found, expected)
+
+
+def test_only_objects_that_can_hold_the_rows_are_opened(bucket: Bucket) -> None:
+    day = timedelta(days=1)
+    for interval, minutes in MINUTES.items():
+        bucket.put(
+            f"ohlcv/{interval}/BTCUSDT/20261119_0000.parquet",
+            candles("BTCUSDT", DAY, 1440 // minutes, minutes),
+        )
+        for stamp in ("20261118_0000", "20261118_2300", "20261120_0000", "20261120_0100"):
+            bucket.put_bytes(f"ohlcv/{interval}/BTCUSDT/{stamp}.parquet", b"never opened")
+        found = bucket.scan(interval, ["BTCUSDT"], DAY, DAY + day)
+        assert found.height == 1440 // minutes
+    bucket.put_bytes("ohlcv/1m/ETHUSDT/20261119_0000.parquet", b"another symbol")
+    bucket.put_bytes("ohlcv/1m/BTCUSDT/README.txt", b"no candles")
+    last = DAY + day - timedelta(minutes=1)
+    assert bucket.scan("1m", ["BTCUSDT"], last, DAY + day)["open_time"].to_list() == [last]
+
+
+def test_hour_objects_left_beside_a_sealed_day_do_not_repeat_its_rows(bucket: Bucket) -> None:
+    sealed = candles("BTCUSDT", DAY, 1440)
+    bucket.put("ohlcv/1m/BTCUSDT/20261119_0000.parquet", sealed)
+    hour = sealed.slice(5 * 60, 60)
+    # Partial candles, and candles with another open but as many trades.
+    partial = hour.with_columns(pl.col("trades") // 2, pl.col("volume") / 2)
+    bucket.put("ohlcv/1m/BTCUSDT/20261119_0500.parquet", partial)
+    other = sealed.slice(6 * 60, 60).with_columns(pl.lit(1.0).alias("open"))
+    bucket.put("ohlcv/1m/BTCUSDT/20261119_0600.parquet", other)
+    assert_frame_equal(bucket.scan("1m", ["BTCUSDT"], DAY, DAY + timedelta(days=1)), sealed)
+
+
+def test_candles_without_a_trade_are_left_out_on_request(bucket: Bucket) -> None:
+    bucket.put("ohlcv/1m/BTCUSDT/20261119_0000.parquet", candles("BTCUSDT", DAY, 1440))
+    span = ("1m", ["BTCUSDT"], DAY, DAY + timedelta(hours=1))
+    assert bucket.scan(*span).height == 60
+    traded = bucket.scan(*span, zero_volume=False)
+    assert traded.height == 54
+    assert traded["volume"].min() > 0
+
+
+def test_filters_and_columns_on_the_lazy_frame_give_the_same_as_on_the_collected(
+    bucket: Bucket,
+) -> None:
+    bucket.put("ohlcv/1m/BTCUSDT/20261119_0000.parquet", candles("BTCUSDT", DAY, 1440))
+    bucket.put_hours("BTCUSDT", candles("BTCUSDT", DAY + timedelta(days=1), 90))
+    lazy = lake.scan("1m", ["BTCUSDT"], DAY, DAY + timedelta(days=2), store=bucket.store)
+    busy = (pl.col("volume") > 50, pl.col("trades") % 3 == 0)
+    narrow = lazy.filter(*busy).select("open_time", "close")
+    assert_frame_equal(narrow.collect(), lazy.collect().filter(*busy).select("open_time", "close"))
+
+
+def test_a_frame_for_pandas(bucket: Bucket) -> None:
+    frame = candles("BTCUSDT", DAY, 1440)
+    bucket.put("ohlcv/1m/BTCUSDT/20261119_0000.parquet", frame)
+    found = bucket.scan("1m", ["BTCUSDT"], DAY, DAY + timedelta(days=1)).to_pandas()
+    assert list(found.columns) == frame.columns
+    assert str(found["open_time"].dtype.tz) == "UTC"
+    assert found["open_time"].iloc[0].to_pydatetime() == DAY
+    assert found["close"].tolist() == frame["close"].to_list()
+
+
+def test_nothing_stored_gives_an_empty_frame_of_the_same_columns(bucket: Bucket) -> None:
+    expected = candles("BTCUSDT", DAY, 1).clear()
+    span = (DAY, DAY + timedelta(days=1))
+    assert_frame_equal(bucket.scan("15m", ["BTCUSDT"], *span), expected)
+    assert_frame_equal(bucket.scan("15m", [], *span), expected)
+    bucket.put("ohlcv/15m/BTCUSDT/20261119_0000.parquet", candles("BTCUSDT", DAY, 4, 15))
+    after = (DAY + timedelta(hours=2), DAY + timedelta(hours=3))
+    assert_frame_equal(bucket.scan("15m", ["BTCUSDT"], *after), expected)
+
+
+def test_times_of_other_zones_mean_the_same_moments(bucket: Bucket) -> None:
+    frame = candles("BTCUSDT", DAY, 1440)
+    bucket.put("ohlcv/1m/BTCUSDT/20261119_0000.parquet", frame)
+    tokyo = timezone(timedelta(hours=9))
+    # It is the 20th in Tokyo already.
+    start = DAY + timedelta(hours=20)
+    end = start + timedelta(hours=1)
+    found = bucket.scan("1m", ["BTCUSDT"], start.astimezone(tokyo), end.astimezone(tokyo))
+    assert_frame_equal(found, frame.slice(1200, 60))
+
+
+@pytest.mark.parametrize(
+    ("interval", "start", "end", "message"),
+    [
+        ("5m", DAY, DAY + timedelta(days=1), "5m"),
+        ("1m", DAY.replace(tzinfo=None), DAY + timedelta(days=1), "aware"),
+        ("1m", DAY, (DAY + timedelta(days=1)).replace(tzinfo=None), "aware"),
+        ("1m", DAY, DAY, "end after it starts"),
+        ("1m", DAY, DAY - timedelta(days=1), "end after it starts"),
+    ],
+)
+def test_a_range_that_cannot_be_read_is_refused(
+    bucket: Bucket, interval: str, start: datetime, end: datetime, message: str
+) -> None:
+    with pytest.raises(ValueError, match=message):
+        bucket.scan(interval, ["BTCUSDT"], start, end)
+
+
+def test_an_absent_bucket_is_named(s3_bucket: S3Bucket) -> None:
+    store = ObjectStore(s3_bucket.settings(bucket="no-such-bucket"))
+    with pytest.raises(ObjectStoreError, match="There is no bucket 'no-such-bucket'"):
+        lake.scan("1m", ["BTCUSDT"], DAY, DAY + timedelta(days=1), store=store)
