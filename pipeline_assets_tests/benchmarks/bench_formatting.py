@@ -12,7 +12,6 @@ import os
 os.environ["POLARS_MAX_THREADS"] = "1"
 
 import io
-import json
 import random
 import sys
 import time
@@ -29,6 +28,7 @@ from pipeline_assets.market.encoding import encode_candles
 from pipeline_assets.market.interval import Interval, from_milliseconds
 from pipeline_assets.market.replies import raw_candles
 from pipeline_assets.market.windows import Window
+from pipeline_assets_tests.benchmarks.harness import report
 
 SHARED = Path(__file__).resolve().parents[2].parent / "shared" / "market_data"
 REAL = SHARED / "klines" / "twelve_columns" / "AVAXUSDT-1m-usdm-20260601_20260731.parquet"
@@ -105,19 +105,6 @@ def from_lists(replies: list[tuple[str, bytes]]) -> pl.DataFrame:
     )
 
 
-def report(name: str, figure: float, unit: str, target: float, more: dict[str, object]) -> bool:
-    met = figure >= target if unit.endswith("/s") else figure <= target
-    line = {
-        "benchmark": name,
-        "figure": round(figure, 3),
-        "unit": unit,
-        "target": target,
-        "met": met,
-    }
-    print(json.dumps(line | more))
-    return met
-
-
 def main() -> int:
     source = "AVAXUSDT, real" if REAL.exists() else "random walk"
     minutes = real_minutes() if REAL.exists() else random_minutes()
@@ -142,13 +129,12 @@ def main() -> int:
             rows / formatting,
             "rows/s",
             1_000_000,
-            {
-                "ratio": round(plain / formatting, 2),
-                "against": "orjson, lists of rows into polars, casts, no checks",
-                "reading_rows_per_s": round(rows / reading),
-                "cleaning_rows_per_s": round(rows / cleaning),
-                "source": source,
-            },
+            at_least=True,
+            ratio=plain / formatting,
+            against="orjson, lists of rows into polars, casts, no checks",
+            reading_rows_per_s=round(rows / reading),
+            cleaning_rows_per_s=round(rows / cleaning),
+            source=source,
         )
     ]
 
@@ -163,11 +149,9 @@ def main() -> int:
             len(encoded) / len(day),
             "bytes/row",
             60,
-            {
-                "ratio": round(len(default.getvalue()) / len(encoded), 2),
-                "against": "polars' writer with snappy",
-                "source": source,
-            },
+            ratio=len(default.getvalue()) / len(encoded),
+            against="polars' writer with snappy",
+            source=source,
         )
     )
 
@@ -184,12 +168,10 @@ def main() -> int:
             encoding * 1000,
             "ms",
             1.0,
-            {
-                "ratio": round(by_polars / encoding, 2),
-                "against": "polars' writer with zstd",
-                "bytes": len(encode_candles(hour, Interval.ONE_MINUTE, symbol, window)),
-                "source": source,
-            },
+            ratio=by_polars / encoding,
+            against="polars' writer with zstd",
+            bytes=len(encode_candles(hour, Interval.ONE_MINUTE, symbol, window)),
+            source=source,
         )
     )
     return 0 if all(results) else 1

@@ -1,6 +1,5 @@
 """How long 500 symbols take into and out of the slots, and one reservation of request weight."""
 
-import json
 import statistics
 import sys
 import tempfile
@@ -8,6 +7,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+
+from pipeline_assets_tests.benchmarks.harness import report
 
 SYMBOLS, ROWS, REPEATS = 500, 60, 15
 NOON = datetime(2026, 10, 25, 12, tzinfo=UTC)
@@ -24,18 +25,8 @@ def milliseconds(prepare: Callable[[], object], run: Callable[[], object]) -> fl
     return statistics.median(taken)
 
 
-def report(benchmark: str, figure: float, target: float, reference: float, against: str) -> bool:
-    line = {
-        "benchmark": benchmark,
-        "figure": round(figure, 3),
-        "unit": "ms",
-        "target": target,
-        "met": figure <= target,
-        "ratio": round(figure / reference, 2),
-        "against": against,
-    }
-    print(json.dumps(line))
-    return figure <= target
+def compared(benchmark: str, figure: float, target: float, reference: float, against: str) -> bool:
+    return report(benchmark, figure, "ms", target, ratio=figure / reference, against=against)
 
 
 def candles():
@@ -98,28 +89,28 @@ def main() -> int:
         reset = lambda: (client.flushall(), slots.write(hour))  # noqa: E731
         against = "pipelined HSET of the same values, without any comparison"
         met = [
-            report(
+            compared(
                 "500 symbols x 60 rows into empty slots",
                 milliseconds(client.flushall, lambda: slots.write(hour)),
                 100,
                 writing,
                 against,
             ),
-            report(
+            compared(
                 "500 symbols x 60 rows, one new minute each",
                 milliseconds(reset, lambda: slots.write(following)),
                 100,
                 writing,
                 against,
             ),
-            report(
+            compared(
                 "500 symbols x 15 slots read as a frame",
                 milliseconds(reset, lambda: slots.read(symbols)),
                 120,
                 reading,
                 "pipelined HGETALL without decoding",
             ),
-            report(
+            compared(
                 "one reservation of weight",
                 milliseconds(lambda: None, lambda: budget.reserve(Priority.TICK_1M, 1, 10**12)),
                 2,

@@ -4,17 +4,16 @@ One COPY and one MERGE for all, against one COPY an object in the same run (50 o
 The embedded server opens files one by one; Snowflake does not, so the seconds are this server's.
 """
 
-import json
 import sys
 import tempfile
 import time
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.settings import S3Settings
+from pipeline_assets_tests.benchmarks.harness import report
 from pipeline_assets_tests.fixtures.s3 import S3Server, make_bucket
 from pipeline_assets_tests.fixtures.snowflake import (
     Lake,
@@ -27,14 +26,6 @@ OBJECTS = 500
 SAMPLE = 50
 DAY = datetime(2026, 10, 1, tzinfo=UTC)
 INTERVAL = Interval.FIFTEEN_MINUTES
-
-
-def report(name: str, figure: float, unit: str, target: float, *, met: bool, **more: Any) -> bool:
-    line = {
-        "benchmark": name, "figure": round(figure, 3), "unit": unit, "target": target, "met": met,
-    }  # fmt: skip
-    print(json.dumps(line | more), flush=True)
-    return met
 
 
 def one_by_one(warehouse: Warehouse, keys: list[str], server: SnowflakeServer) -> float:
