@@ -42,4 +42,4 @@ bench: $(INSTALLED)
 	$(BIN)/python -m pipeline_assets_tests.benchmarks
 
 clean:
-	rm -rf $(VENV) .pipeline build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .pipeline .pipeline-binance build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -79,6 +79,9 @@ def _choose_exchange(name: str) -> None:
     """Let the chosen exchange stand above config.yaml and .env, for this process and its children."""
     if name == "binance":
         os.environ.update(_BINANCE)
+        # Candles of two sources in one lake could not be told apart, and sealed days would stay.
+        held = load_settings().data_dir
+        os.environ["PIPELINE_DATA_DIR"] = str(held.with_name(f"{held.name}-binance"))
 
 
 @cli.command()
@@ -91,7 +94,9 @@ def _choose_exchange(name: str) -> None:
     help="binance: the real public API (no key needed); all else embedded.",
 )
 @click.option(
-    "--candles", type=click.Path(exists=True, file_okay=False), help="Replay these Parquet files."
+    "--candles",
+    type=click.Path(exists=True, file_okay=False),
+    help="Replay these Parquet files. Give them a PIPELINE_DATA_DIR of their own.",
 )
 @click.option("--clock", help="The replay exchange's clock: see `pipeline-assets exchange --help`.")
 @click.option(
@@ -162,7 +167,11 @@ def backfill(
 
 @cli.command()
 @click.option(
-    "--days", default=3, show_default=True, help="Look at this many days, today included."
+    "--days",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Look at this many days, today included.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def status(days: int, as_json: bool) -> None:
@@ -226,7 +235,9 @@ def demo(once: bool, exchange_name: str) -> None:
         problems: list[str] = []
         with TerminalProgress(console) as progress:
             for interval in Interval:
-                problems += fill(settings, interval, symbols, progress).problems
+                # With `all`, the universe is known once the first interval has been fetched.
+                symbols = collected_symbols(settings, ObjectStore(settings.s3))
+                problems += fill(settings, interval, symbols, now.date(), progress).problems
         # Minutes that closed since then are the ticks' to store, not this pass's.
         found = _overview(settings, DAYS, now)
         _print_overview(console, found, now)

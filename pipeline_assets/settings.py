@@ -10,6 +10,7 @@ from datetime import timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
 from pydantic import (
     BaseModel,
@@ -115,8 +116,9 @@ class RedisSettings(Section):
     @field_validator("url")
     @classmethod
     def _redis(cls, value: str) -> str:
-        _url(value, ("redis://", "rediss://", "unix://"))
-        if re.search(r"://[^@/]*:[^@/]+@", value):
+        _url(value, ("redis://", "rediss://"))
+        parts = urlsplit(value)
+        if parts.password or "password=" in parts.query:
             raise ValueError("must not carry a password: set PIPELINE_REDIS__PASSWORD instead")
         return value
 
@@ -241,8 +243,10 @@ class Settings(BaseSettings):
 
 
 def _url(value: str, schemes: tuple[str, ...]) -> str:
-    if not value.startswith(schemes) or len(value.split("://", 1)[1]) == 0:
+    if not value.startswith(schemes) or not urlsplit(value).netloc:
         raise ValueError(f"must be an address that starts with {' or '.join(schemes)}")
+    if "@" in urlsplit(value).netloc and not value.startswith("redis"):
+        raise ValueError("must not carry credentials")
     return value
 
 

@@ -203,7 +203,14 @@ def test_secrets_come_from_the_environment_and_are_never_shown(monkeypatch, sect
     assert HIDDEN not in refusal()
 
 
-@pytest.mark.parametrize("url", [f"redis://user:{HIDDEN}@redis:6379/0", f"redis://:{HIDDEN}@redis"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        f"redis://user:{HIDDEN}@redis:6379/0",
+        f"redis://:{HIDDEN}@redis",
+        f"redis://redis:6379/0?password={HIDDEN}",
+    ],
+)
 def test_a_password_in_the_redis_address_is_refused_and_not_repeated(monkeypatch, url):
     monkeypatch.setenv("PIPELINE_REDIS__URL", url)
     message = refusal()

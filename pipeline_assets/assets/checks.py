@@ -49,7 +49,10 @@ def day_checks(interval: Interval) -> AssetChecksDefinition:
                 "complete",
                 asset=key,
                 partitions_def=daily_partitions,
-                description="No candle is missing on the lake, from listing to the newest closed one.",
+                description=(
+                    "No candle is missing on the lake, from listing to the newest closed one. Runs with "
+                    "its partition, not alone."
+                ),
             ),
             AssetCheckSpec(
                 "consistent",
@@ -103,7 +106,7 @@ def _completeness(
         for symbol in symbols
     }
     missing = gaps(stored, plan.interval, expected_frame(expected))
-    records = gap_records(missing, day)
+    records = gap_records(plan.interval, missing, day)
     count = sum(each.count for each in expected.values() if each is not None)
     if not records:
         return Finding(

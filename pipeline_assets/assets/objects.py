@@ -2,7 +2,7 @@
 object is written is in resources/candle_objects.py; checks of whole finished days are in checks.py.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -23,6 +23,7 @@ from pipeline_assets.assets.check_results import Finding, report
 from pipeline_assets.assets.fetch_plan import FetchPlan
 from pipeline_assets.assets.presentation import failures, moment, table
 from pipeline_assets.market.aggregation import zero_volume_share
+from pipeline_assets.market.candles import empty_candles
 from pipeline_assets.market.gaps import Expected, expected_frame, expected_open_times, gaps
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window, day_window, object_window
@@ -112,13 +113,24 @@ def candle_objects(interval: Interval) -> AssetsDefinition:
         with read_frames(store, formatted_key(interval, root_run)) as frames:
             for frame in frames:
                 _observe(plan, frame, stored)
-                stored.written += _store(store, plan, state, frame)
+                symbols = frame["symbol"].unique(maintain_order=True).to_list()
+                stored.written += _store(store, plan, state, frame, symbols)
+        # Of these no row came; what is stored of them is put together all the same.
+        absent = sorted(plan.windows.keys() - stored.seen - plan.failures.keys())
+        stored.written += _store(store, plan, state, empty_candles(), absent)
         _observe_absent(plan, stored)
         keys = [each.key for each in stored.written]
-        write_document(store, stored_objects_key(interval, root_run), keys)
-        for day in plan.days:
-            if plan.finished(day) and not plan.ticks:
-                mark_sealed(store, interval, day, _whole(plan, day))
+        sealed = {
+            day.isoformat(): _whole(plan, day, stored)
+            for day in plan.days
+            if plan.finished(day) and not plan.ticks
+        }
+        document = {"objects": keys, "sealed": sealed}
+        write_document(store, stored_objects_key(interval, root_run), document)
+        # A day that goes on into a table is sealed once it is there (tables.py).
+        if interval is Interval.ONE_MINUTE:
+            for day, symbols in sealed.items():
+                mark_sealed(store, interval, date.fromisoformat(day), symbols)
         if plan.ticks:
             # A tick of a few symbols that a person asked for says nothing about the others.
             collected = {*plan.listed, *(state.newest if plan.asked else ())}
@@ -130,11 +142,14 @@ def candle_objects(interval: Interval) -> AssetsDefinition:
 
 
 def _store(
-    store: ObjectStore, plan: FetchPlan, state: TickState, frame: "pl.DataFrame"
+    store: ObjectStore,
+    plan: FetchPlan,
+    state: TickState,
+    frame: "pl.DataFrame",
+    symbols: Sequence[str],
 ) -> list[WrittenObject]:
-    """Write the objects of one frame, which holds whole symbols; all are tried before an error."""
+    """Write the objects of whole symbols, and join what is stored of them; all are tried first."""
     finished = [day for day in plan.days if plan.finished(day)]
-    symbols = frame["symbol"].unique(maintain_order=True).to_list()
     pieces = dict(_pieces(plan, frame))
     existing: dict[tuple[str, date], Any] = {}
     if finished and not plan.ticks:
@@ -215,8 +230,6 @@ def _observe(plan: FetchPlan, frame: "pl.DataFrame", stored: Stored) -> None:
 
 def _observe_absent(plan: FetchPlan, stored: Stored) -> None:
     """Symbols of which no row came at all."""
-    from pipeline_assets.market.candles import empty_candles
-
     absent = sorted(plan.windows.keys() - stored.seen)
     if absent:
         stored.gaps.append(gaps(empty_candles(), plan.interval, _expected(plan, absent)))
@@ -231,13 +244,13 @@ def _all_of(plan: FetchPlan, window: Window) -> Expected | None:
     return expected_open_times(plan.interval, window, None, None, None)
 
 
-def _whole(plan: FetchPlan, day: date) -> list[str]:
-    """The symbols whose candles of a finished day were fetched whole."""
+def _whole(plan: FetchPlan, day: date, stored: Stored) -> list[str]:
+    """The symbols whose candles of a finished day were asked for whole, and came."""
     window = day_window(day)
     return [
         symbol
         for symbol, each in plan.windows.items()
-        if symbol not in plan.failures and each.start < window.end and each.end > window.start
+        if symbol in stored.seen and each.start < window.end and each.end > window.start
     ]
 
 
@@ -292,17 +305,22 @@ def _checks(
     )
 
 
-def gap_records(missing: "pl.DataFrame | None", day: date) -> list[tuple[str, str, str, int]]:
-    """A gap frame's rows that touch a day: symbol, first and last missing open time, how many."""
+def gap_records(
+    interval: Interval, missing: "pl.DataFrame | None", day: date
+) -> list[tuple[str, str, str, int]]:
+    """The part of each gap that lies in a day: symbol, from, until (excluded), candles missing."""
     import polars as pl
 
     if missing is None:
         return []
     window = day_window(day)
     touching = missing.filter((pl.col("start") < window.end) & (pl.col("end") > window.start))
+    parts = touching.select(
+        "symbol", pl.col("start").clip(window.start), pl.col("end").clip(upper_bound=window.end)
+    )
     return [
-        (symbol, moment(start), moment(end), count)
-        for symbol, start, end, count in touching.select("symbol", "start", "end", "missing").rows()
+        (symbol, moment(start), moment(end), (end - start) // interval.span)
+        for symbol, start, end in parts.rows()
     ]
 
 
@@ -310,7 +328,7 @@ GAP_COLUMNS = {"symbol": "string", "from": "string", "until": "string", "missing
 
 
 def _window_finding(plan: FetchPlan, day: date, missing: "pl.DataFrame | None") -> Finding:
-    records = gap_records(missing, day)
+    records = gap_records(plan.interval, missing, day)
     problems = []
     if plan.failures:
         count = len(plan.failures)

@@ -18,7 +18,7 @@ from pipeline_assets.assets.fetch_plan import (
     tick_windows,
 )
 from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
-from pipeline_assets.market.windows import newest_closed
+from pipeline_assets.market.windows import day_window, newest_closed
 from pipeline_assets.partitions import partition_days
 from pipeline_assets.resources.lake_state import (
     read_tick_state,
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 # has nothing stored is read from the start of the open day.
 _UNIVERSE_AGE = timedelta(minutes=5)
 _TRADING = "TRADING"
+_LATE = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def _settled_time(client: "ExchangeClient", interval: Interval, settle: timedelt
 def _unsealed(store: "ObjectStore", plan: FetchPlan) -> bool:
     """Whether a tick's partition is a finished day that still has to be sealed."""
     day = plan.days[-1]
-    if not plan.finished(day):
+    # Just after midnight it is a late tick of the day that ended, and the daily sealing is to come.
+    if plan.newest < day_window(day).end + _LATE:
         return False
     whole = day_windows(plan.interval, plan.newest, plan.listed, plan.days)
     return not sealed_symbols(store, plan.interval, day).issuperset(whole)

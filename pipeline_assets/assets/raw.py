@@ -3,6 +3,7 @@ in candles.py.
 """
 
 from collections.abc import Iterator
+from contextlib import ExitStack
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -78,13 +79,21 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
         kind = RunKind.of(context.run)
         root_run = context.run.root_run_id or context.run_id
         key = raw_key(interval, root_run)
-        with exchange.client(priority(kind, interval), patient=kind is not RunKind.TICK) as client:
+        with ExitStack() as clients:
+            client = clients.enter_context(
+                exchange.client(priority(kind, interval), patient=kind is not RunKind.TICK)
+            )
             plan = make_plan(
                 client,
                 store,
                 Request(interval, kind, context.partition_keys, settings.symbols, config.symbols),
                 exchange.settle,
             )
+            if plan.kind is not kind:
+                # A tick that found a day to seal must not spend the weight of live minutes on it.
+                client = clients.enter_context(
+                    exchange.client(priority(plan.kind, interval), patient=True)
+                )
             if plan.ticks:
                 weight = len(plan.windows) + _OTHER_WEIGHT
                 exchange.expect_tick(priority(kind, interval), interval, weight, plan.now())

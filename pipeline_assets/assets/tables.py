@@ -2,12 +2,14 @@
 resources/warehouse.py.
 """
 
+from datetime import date
 from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, ResourceParam, asset
 
 from pipeline_assets.assets import layer
 from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources.lake_state import mark_sealed
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.staging import read_document, stored_objects_key
 from pipeline_assets.resources.warehouse import Warehouse
@@ -35,8 +37,10 @@ def candle_table(interval: Interval) -> AssetsDefinition:
     ) -> MaterializeResult[Any]:
         root_run = context.run.root_run_id or context.run_id
         stored = read_document(store, stored_objects_key(interval, root_run))
-        keys = [key.removeprefix("ohlcv/") for key in stored]
+        keys = [key.removeprefix("ohlcv/") for key in stored["objects"]]
         loaded = warehouse.load(interval, keys, root_run)
+        for day, symbols in stored["sealed"].items():
+            mark_sealed(store, interval, date.fromisoformat(day), symbols)
         return MaterializeResult(
             metadata={
                 "objects": len(keys),

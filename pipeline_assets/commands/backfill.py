@@ -120,6 +120,8 @@ def _run(
     days: tuple[date, date],
     result: BackfillResult,
 ) -> None:
+    from dagster import AssetCheckSeverity
+
     from pipeline_assets.assets import layer
 
     config = {"symbols": list(symbols)} if symbols else {}
@@ -146,7 +148,8 @@ def _run(
     _add_metadata(executed, interval, result)
     for evaluation in executed.get_asset_check_evaluations():
         # A range's summary repeats what its days said.
-        if not evaluation.passed and (evaluation.partition is not None or one_day):
+        failed = not evaluation.passed and evaluation.severity is AssetCheckSeverity.ERROR
+        if failed and (evaluation.partition is not None or one_day):
             day = evaluation.partition or first
             result.problems.append(f"{day} {evaluation.check_name}: {evaluation.description}")
 

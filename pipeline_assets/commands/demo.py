@@ -31,16 +31,19 @@ def first_missing_day(
     """The first of the demo's days that is not sealed for every symbol; today at the latest."""
     for ago in range(DAYS - 1, 0, -1):
         day = today - timedelta(days=ago)
-        if not sealed_symbols(store, interval, day).issuperset(symbols):
+        if not symbols or not sealed_symbols(store, interval, day).issuperset(symbols):
             return day
     return today
 
 
 def fill(
-    settings: Settings, interval: Interval, symbols: Sequence[str], progress: Progress
+    settings: Settings,
+    interval: Interval,
+    symbols: Sequence[str],
+    today: date,
+    progress: Progress,
 ) -> BackfillResult:
     """Backfill what the demo's days lack of one interval; today always, for it has grown."""
-    today = (exchange_time(settings) - timedelta(minutes=2)).date()
     store = ObjectStore(settings.s3)
     first = first_missing_day(store, interval, symbols, today)
     return backfill(settings, interval, None, first, today + timedelta(days=1), progress)

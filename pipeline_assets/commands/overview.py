@@ -70,7 +70,7 @@ def overview(
         minutes = interval is Interval.ONE_MINUTE
         in_table = {} if minutes else warehouse.table_summary(interval)
         newest = newest_closed(interval, server_time, settings.binance.settle)
-        window = Window(day_window(first).start, newest + interval.span)
+        window = Window(day_window(min(first, newest.date())).start, newest + interval.span)
         objects = store.each(
             lambda symbol, interval=interval, window=window: list_objects(  # type: ignore[misc]
                 store, interval, symbol, window.start, window.end

@@ -1,5 +1,6 @@
 """Progress of a fetch on a terminal, by rich. Plain lines are in assets/progress.py."""
 
+import time
 from types import TracebackType
 from typing import Self
 
@@ -56,7 +57,7 @@ class TerminalProgress:
 
     def start(self, label: str, rows: int) -> None:
         """See assets.progress.Progress."""
-        self._label = label
+        self._label, self._rows, self._started = label, 0, time.monotonic()
         if self._plain is not None:
             self._plain.start(label, rows)
         else:
@@ -64,6 +65,7 @@ class TerminalProgress:
 
     def advance(self, rows: int) -> None:
         """See assets.progress.Progress."""
+        self._rows += rows
         if self._plain is not None:
             self._plain.advance(rows)
         else:
@@ -73,3 +75,6 @@ class TerminalProgress:
         """See assets.progress.Progress."""
         if self._plain is not None:
             self._plain.finish()
+            seconds = time.monotonic() - self._started
+            rate = self._rows / seconds
+            self._console.print(f"{self._label}: {self._rows:,} rows fetched, {rate:,.0f} rows/s")

@@ -10,7 +10,7 @@ from pipeline_assets.assets.fetch_plan import KIND_TAG, OPEN_DAY_TAG, RunKind
 from pipeline_assets.market.interval import Interval
 
 # The minute goes first: who trades waits for it.
-_PRIORITY = {Interval.ONE_MINUTE: "3", Interval.FIFTEEN_MINUTES: "2", Interval.ONE_HOUR: "1"}
+_PRIORITY = {interval: str(-place) for place, interval in enumerate(Interval, -len(Interval))}
 
 
 def tick_job(interval: Interval) -> UnresolvedAssetJobDefinition:

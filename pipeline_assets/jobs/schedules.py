@@ -3,7 +3,7 @@ says otherwise; `pipeline-assets up` turns them on when Airflow does not schedul
 """
 
 from collections.abc import Iterator
-from datetime import timedelta
+from datetime import date, timedelta
 
 from dagster import (
     DagsterRunStatus,
@@ -21,6 +21,8 @@ from pipeline_assets.jobs.housekeeping import housekeeping
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import newest_closed
 from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.lake_state import sealed_days
+from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.weight_budget import Priority
 
 _CRON = {
@@ -83,19 +85,36 @@ def seal_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
         cron_schedule="5 0 * * *",
         execution_timezone="UTC",
         default_status=status,
-        description="Seals yesterday in all intervals.",
+        description="Seals yesterday in all intervals, and days whose sealing failed before.",
     )
     def seal(
-        context: ScheduleEvaluationContext, exchange: ResourceParam[Exchange]
+        context: ScheduleEvaluationContext,
+        exchange: ResourceParam[Exchange],
+        store: ResourceParam[ObjectStore],
     ) -> Iterator[RunRequest]:
         with exchange.client(Priority.SEALING, patient=False) as client:
             today = client.server_time().date()
-        yield RunRequest(
-            run_key=context.scheduled_execution_time.isoformat(),
-            partition_key=(today - timedelta(days=1)).isoformat(),
-        )
+        for day in _days_to_seal(store, today):
+            yield RunRequest(
+                run_key=f"{context.scheduled_execution_time.isoformat()} {day}",
+                partition_key=day.isoformat(),
+            )
 
     return seal
+
+
+def _days_to_seal(store: ObjectStore, today: date) -> list[date]:
+    """Yesterday, and of the two days before it those that an earlier sealing failed to seal.
+
+    Days before the first sealed one were never collected, and are a backfill's.
+    """
+    days = [today - timedelta(days=1)]
+    for ago in (2, 3):
+        day = today - timedelta(days=ago)
+        sealed = [sealed_days(store, interval) for interval in Interval]
+        if any(held and held[0] < day and day not in held for held in sealed):
+            days.append(day)
+    return days
 
 
 def schedules(*, running: bool) -> list[ScheduleDefinition]:

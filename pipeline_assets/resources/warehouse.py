@@ -27,7 +27,11 @@ if TYPE_CHECKING:
 Sql = NewType("Sql", str)
 Answer = TypeVar("Answer")
 
-TABLES = {Interval.FIFTEEN_MINUTES: "CANDLES_15M", Interval.ONE_HOUR: "CANDLES_1H"}
+TABLES = {
+    interval: f"CANDLES_{interval.upper()}"
+    for interval in Interval
+    if interval is not Interval.ONE_MINUTE
+}
 STAGE_PREFIX = "ohlcv/"
 # https://docs.snowflake.com/en/sql-reference/sql/copy-into-table: FILES takes up to 1,000 names.
 MAX_FILES = 1000

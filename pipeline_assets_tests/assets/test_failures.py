@@ -35,7 +35,11 @@ from pipeline_assets.resources.exchange import (
     ExchangeUnreachableError,
 )
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.lake_state import read_tick_state, write_tick_state
+from pipeline_assets.resources.lake_state import (
+    read_tick_state,
+    sealed_symbols,
+    write_tick_state,
+)
 from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
 from pipeline_assets.resources.slots import SlotsError
 from pipeline_assets.resources.warehouse import WarehouseError
@@ -393,6 +397,9 @@ def test_a_warehouse_that_is_down_costs_the_table_only_until_its_step_is_repeate
     assert "Is it running (`pipeline-assets status`)?" in cause.message
     expected = truth(minutes, "1h", start=YESTERDAY)
     assert_frame_equal(minutes.stored("1h"), expected)
+    # Neither the demo nor a late tick may pass the day over while the table lacks it.
+    store, day = ObjectStore(minutes.settings.s3), YESTERDAY.date()
+    assert sealed_symbols(store, Interval.ONE_HOUR, day) == frozenset()
 
     minutes.snowflake.start()
     stranger = minutes.with_settings(snowflake={"password": SecretStr("not the password")})
@@ -409,6 +416,7 @@ def test_a_warehouse_that_is_down_costs_the_table_only_until_its_step_is_repeate
 
     assert minutes.run_failed_steps_again(result).status is DagsterRunStatus.SUCCESS
     assert minutes.table("1h") == expected.rows()
+    assert sealed_symbols(store, Interval.ONE_HOUR, day) == frozenset(SYMBOLS)
     asked_again = klines_asked(minutes.exchange) - asked
     assert asked_again == 0
     assert minutes.backfill("1h", "2026-11-19", "2026-11-20").success
@@ -650,7 +658,7 @@ def served(plan: FetchPlan, holes: set[int]) -> pl.DataFrame:
 
 def upload(store: ObjectStore, plan: FetchPlan, frame: pl.DataFrame) -> set[datetime]:
     state = read_tick_state(store, plan.interval, plan.listed, TODAY.date())
-    written = _store(store, plan, state, frame)
+    written = _store(store, plan, state, frame, frame["symbol"].unique().to_list())
     if plan.ticks:
         write_tick_state(store, plan.interval, state.after(written, plan.listed))
     return set(frame["open_time"])

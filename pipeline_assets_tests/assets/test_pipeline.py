@@ -1,7 +1,7 @@
 """From the exchange to objects, slots and tables: what is stored is what the exchange serves."""
 
 import io
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import polars as pl
@@ -11,7 +11,9 @@ import redis
 from dagster import ExecuteInProcessResult
 from polars.testing import assert_frame_equal
 
-from pipeline_assets.resources.object_store import ObjectStoreError
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources.lake_state import sealed_symbols
+from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
 from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 
@@ -132,15 +134,37 @@ def test_sealing_makes_one_object_of_a_day_and_absorbs_its_hours(platform: Platf
 def test_a_tick_of_yesterday_seals_it_if_nothing_else_did(minutes: Platform) -> None:
     minutes.exchange.set_clock(MIDNIGHT - timedelta(hours=3, seconds=-5))
     minutes.tick("1m")
+    # Until the daily sealing is over, a tick of yesterday is a late one and does what is due.
     minutes.exchange.set_clock(MIDNIGHT + timedelta(minutes=7, seconds=5))
     late = minutes.tick("1m", "2026-11-19")
+    assert metadata_of(late, "raw_candles_1m")["kind of run"] == "tick"
+    minutes.exchange.set_clock(MIDNIGHT + timedelta(minutes=20, seconds=5))
+    late = minutes.tick("1m", "2026-11-19")
     assert metadata_of(late, "raw_candles_1m")["kind of run"] == "seal"
-    assert {key.split("/")[3] for key in minutes.objects("ohlcv/1m/")} == {"20261119_0000.parquet"}
-    assert minutes.stored("1m").height == 1440 * len(SYMBOLS)
+    assert {key.split("/")[3] for key in minutes.objects("ohlcv/1m/")} == {
+        "20261119_0000.parquet",
+        "20261120_0000.parquet",
+    }
     again = minutes.tick("1m", "2026-11-19")
     assert metadata_of(again, "raw_candles_1m")["kind of run"] == "tick"
     truth = everything(minutes, "1m", MIDNIGHT - timedelta(days=1), MIDNIGHT + timedelta(days=1))
     assert_frame_equal(minutes.stored("1m"), truth)
+
+
+def test_sealing_keeps_a_symbol_of_which_the_exchange_has_nothing_any_more(
+    minutes: Platform,
+) -> None:
+    minutes.exchange.set_clock(MIDNIGHT - timedelta(hours=20, seconds=-5))
+    minutes.tick("1m")
+    before = minutes.stored("1m", "ETHUSDT")
+    assert before.height == 4 * 60
+    minutes.exchange.outages("2026-11-19T00:00:00Z/2026-11-20T00:00:00Z/ETHUSDT")
+    minutes.exchange.set_clock(MIDNIGHT + timedelta(minutes=5, seconds=5))
+    minutes.run("backfill_1m", "2026-11-19")
+    assert_frame_equal(minutes.stored("1m", "ETHUSDT"), before)
+    assert list(minutes.objects("ohlcv/1m/ETHUSDT/")) == ["ohlcv/1m/ETHUSDT/20261119_0000.parquet"]
+    sealed = sealed_symbols(ObjectStore(minutes.settings.s3), Interval("1m"), date(2026, 11, 19))
+    assert sealed == set(SYMBOLS) - {"ETHUSDT"}
 
 
 def test_one_tick_heals_all_that_were_missed(minutes: Platform) -> None:

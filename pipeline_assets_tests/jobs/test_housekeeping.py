@@ -111,7 +111,7 @@ def test_young_and_failed_tick_runs_stay(ticked: Platform, later: type[Later]) -
 def test_a_day_that_only_a_late_tick_sealed_stays_green(
     ticked: Platform, later: type[Later]
 ) -> None:
-    sealing = tick_at(ticked, MIDNIGHT + timedelta(minutes=5, seconds=5), YESTERDAY)
+    sealing = tick_at(ticked, MIDNIGHT + timedelta(minutes=20, seconds=5), YESTERDAY)
     later.days = 2.1
     assert housekeep(ticked)["delete_tick_runs"] == 2
     assert runs_of(ticked, YESTERDAY) == [sealing]

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -10,7 +10,10 @@ from dagster import DagsterInstance, DagsterRunStatus, build_schedule_context
 
 from pipeline_assets.assets import planning
 from pipeline_assets.definitions import build_definitions
+from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.lake_state import mark_sealed
+from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 
 MIDNIGHT = datetime(2026, 11, 20, tzinfo=UTC)
@@ -34,7 +37,10 @@ def evaluate(platform: Platform, name: str, machine_time: datetime = MIDNIGHT) -
     with build_schedule_context(
         instance=platform.instance,
         scheduled_execution_time=machine_time,
-        resources={"exchange": Exchange(platform.settings)},
+        resources={
+            "exchange": Exchange(platform.settings),
+            "store": ObjectStore(platform.settings.s3),
+        },
         repository_def=definitions.get_repository_def(),
     ) as context:
         return definitions.resolve_schedule_def(name).evaluate_tick(context)
@@ -66,6 +72,16 @@ def test_the_partition_is_of_the_exchange_clock(
     scheduled.exchange.set_clock(MIDNIGHT + after_midnight)
     another_day = datetime(2027, 3, 1, 12, tzinfo=UTC)
     assert partition(evaluate(scheduled, name, another_day)) == day
+
+
+def test_a_day_whose_sealing_failed_is_asked_for_again(scheduled: Platform) -> None:
+    scheduled.exchange.set_clock(MIDNIGHT + timedelta(minutes=5))
+    store = ObjectStore(scheduled.settings.s3)
+    for interval in Interval:
+        mark_sealed(store, interval, date(2026, 11, 16), ["BTCUSDT"])
+        mark_sealed(store, interval, date(2026, 11, 18), ["BTCUSDT"])
+    keys = [request.partition_key for request in evaluate(scheduled, "seal").run_requests]
+    assert keys == ["2026-11-19", "2026-11-17"]
 
 
 def test_the_first_tick_of_a_day_stores_its_first_minute_and_does_not_seal_yesterday(

@@ -260,14 +260,13 @@ def test_refused_credentials_name_the_setting_and_no_secret(tmp_path, password):
     assert "secret" not in str(caught.value)
 
 
-def test_an_error_names_the_address_without_user_or_query():
+def test_an_error_names_the_address_without_user():
     port = free_port()
-    url = f"redis://someone@127.0.0.1:{port}/3?password=hidden"
+    url = f"redis://someone@127.0.0.1:{port}/3"
     slots = CandleSlots(RedisServer(None).settings(url=url))
     with pytest.raises(SlotsError) as caught:
         slots.read(["BTCUSDT"])
     assert f"redis://127.0.0.1:{port}/3 cannot be reached" in str(caught.value)
-    assert "hidden" not in str(caught.value)
     assert "someone" not in str(caught.value)
 
 
