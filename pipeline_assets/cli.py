@@ -149,6 +149,7 @@ def backfill(
         if not wanted:
             raise click.BadParameter("it names no symbol.", param_hint="'--symbols'")
     settings = load_settings()
+    check_range(start.date(), end.date(), None)
     check_range(start.date(), end.date(), exchange_time(settings).date())
     with TerminalProgress(_console(stderr=True)) as progress:
         result = run(settings, Interval(interval), wanted, start.date(), end.date(), progress)

@@ -36,8 +36,10 @@ class BackfillResult:
     problems: list[str] = field(default_factory=list)
 
 
-def check_range(start: date, end: date, today: date) -> None:
+def check_range(start: date, end: date, today: date | None) -> None:
     """Refuse a range that no backfill can fill; `end` is excluded.
+
+    Without `today`, which only the exchange can tell, the future is not judged.
 
     Raises:
         BackfillError: the range is empty or reversed, begins before the exchange or in the future.
@@ -51,7 +53,7 @@ def check_range(start: date, end: date, today: date) -> None:
         raise BackfillError(
             f"{start} is before the exchange opened: the first day is {FIRST_DAY}. Use --start {FIRST_DAY}."
         )
-    if end > today + timedelta(days=1):
+    if today is not None and end > today + timedelta(days=1):
         raise BackfillError(
             f"{end - timedelta(days=1)} lies in the future: by the exchange's clock today is {today}, so "
             f"--end can be {today + timedelta(days=1)} at most."
