@@ -10,7 +10,6 @@ from pipeline_assets.commands.backfill import BackfillResult, backfill
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.lake_state import sealed_symbols
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets.settings import Settings
 
 # Today and the two days before it.
@@ -21,8 +20,7 @@ def exchange_time(settings: Settings) -> datetime:
     """The exchange's time, UTC; raises ExchangeUnreachableError if it does not answer."""
     from pipeline_assets.resources.exchange_access import Exchange
 
-    with Exchange(settings).client(Priority.BACKFILL, patient=False) as client:
-        return client.server_time()
+    return Exchange(settings).server_time()
 
 
 def first_missing_day(

@@ -23,7 +23,6 @@ from pipeline_assets.market.windows import newest_closed
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.lake_state import sealed_days
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.weight_budget import Priority
 
 _CRON = {
     Interval.ONE_MINUTE: "* * * * *",
@@ -71,8 +70,7 @@ def _newest_day(exchange: Exchange, interval: Interval) -> str:
     A tick on the minute waits until the candle has settled. By the candle before it, the first tick
     after midnight would have yesterday as its partition, which has then ended: it would seal it.
     """
-    with exchange.client(Priority.TICK_1M, patient=False) as client:
-        settled = client.server_time() + exchange.settle
+    settled = exchange.server_time() + exchange.settle
     return newest_closed(interval, settled, exchange.settle).date().isoformat()
 
 
@@ -92,8 +90,7 @@ def seal_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
         exchange: ResourceParam[Exchange],
         store: ResourceParam[ObjectStore],
     ) -> Iterator[RunRequest]:
-        with exchange.client(Priority.SEALING, patient=False) as client:
-            today = client.server_time().date()
+        today = exchange.server_time().date()
         for day in _days_to_seal(store, today):
             yield RunRequest(
                 run_key=f"{context.scheduled_execution_time.isoformat()} {day}",

@@ -45,6 +45,18 @@ class Exchange:
         patience = BACKFILL_PATIENCE if patient else TICK_PATIENCE
         return ExchangeClient(self._binance, self.budget, priority, patience)
 
+    def server_time(self) -> datetime:
+        """The exchange's time, UTC.
+
+        It costs a weight of 1, asked for before all others': a backfill that spends every minute's
+        weight must not hold up who only wants to know the time.
+
+        Raises:
+            ExchangeUnreachableError: no answer within a tick's patience.
+        """
+        with self.client(Priority.TICK_1M, patient=False) as client:
+            return client.server_time()
+
     def expect_tick(
         self, priority: Priority, interval: Interval, weight: int, server_time: datetime
     ) -> None:

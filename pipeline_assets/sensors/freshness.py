@@ -27,7 +27,6 @@ from pipeline_assets.market.windows import newest_closed
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.lake_state import TickState, read_tick_state, read_universe
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets.settings import Settings
 
 # A tick has two minutes from a candle's close; a missed minute heals in the next.
@@ -89,11 +88,6 @@ def _collected(
     )
 
 
-def _server_time(exchange: Exchange) -> datetime:
-    with exchange.client(Priority.TICK_1M, patient=False) as client:
-        return client.server_time()
-
-
 def freshness_check(interval: Interval) -> AssetChecksDefinition:
     """The check `fresh`, for a person who wants to know at once; the sensor reports it by itself."""
 
@@ -104,7 +98,7 @@ def freshness_check(interval: Interval) -> AssetChecksDefinition:
         settings: ResourceParam[Settings],
     ) -> AssetCheckResult:
         """Every symbol's newest stored candle is the newest that the exchange has closed."""
-        now = _server_time(exchange)
+        now = exchange.server_time()
         finding = judge(interval, _collected(store, settings, interval, now), now)
         return AssetCheckResult(
             passed=finding.passed, description=finding.description, metadata=finding.metadata
@@ -158,7 +152,7 @@ def freshness_sensor(*, running: bool) -> SensorDefinition:
         exchange: ResourceParam[Exchange],
         settings: ResourceParam[Settings],
     ) -> SensorResult:
-        now = _server_time(exchange)
+        now = exchange.server_time()
         states = {each: _collected(store, settings, each, now) for each in Interval}
         judged = [(each, state, judge(each, state, now)) for each, state in states.items()]
         told = json.loads(context.cursor) if context.cursor else {}
