@@ -1,0 +1,221 @@
+"""The DAGs: when candles are fetched, formatted, uploaded and inserted, and who is told of failures.
+What is done then is Dagster's; see the operators for how it is watched.
+"""
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param, Variable, chain
+from dagster_operators import DagsterBackfillOperator, DagsterStepOperator
+from failure_alerts import report_failure
+
+SPANS = {
+    "1m": timedelta(minutes=1),
+    "15m": timedelta(minutes=15),
+    "1h": timedelta(hours=1),
+}
+CRONS = {"1m": "* * * * *", "15m": "*/15 * * * *", "1h": "0 * * * *"}
+TABLES = {"1m": "candle_slots_1m", "15m": "candle_table_15m", "1h": "candle_table_1h"}
+OWNER = "market-data"
+TAGS = ["candles", "dagster"]
+
+# A first day of sealing from before all collecting costs a fetch of each day; set the variable.
+FIRST_DAY = Variable.get("candles_first_day", default="2026-11-01")
+
+_TICK_DOC = """
+### A tick of {interval} candles
+
+One Dagster run of the job `tick_{interval}` does the work; each task watches one asset of it.
+
+| task | asset |
+|---|---|
+| fetch | `raw_candles_{interval}` |
+| format | `candles_{interval}` |
+| upload | `candle_objects_{interval}` |
+| insert | `{table}` |
+
+A tick does what is due **now** by the exchange's clock: a late, cleared or missed tick ends in the same
+data, so a failed one needs nobody, as long as the next is green. Retries re-execute from the failed step
+and stop once the next tick is due. Clear a run to make a new Dagster run. The button *Dagster run* opens it.
+"""
+_SEAL_DOC = """
+### Sealing
+
+Once a day, the job `seal` fetches the day that ended again, in all intervals, checks it against itself,
+and stores it as one object a symbol. It catches up: days in which Airflow was down are sealed when it is
+back. `airflow backfill create --dag-id candles_seal --from-date 2026-11-01 --to-date 2026-11-03` seals the
+days of a range. Variable `candles_first_day` says from which day on (its default: 2026-11-01).
+"""
+_BACKFILL_DOC = """
+### Backfill
+
+Trigger with parameters: intervals, symbols (none: all that Dagster's settings name), first and last UTC
+day, both included. Each interval becomes one Dagster backfill, 1m first, since 15m and 1h are compared
+with it. A retry backfills what failed. May be repeated: nothing is duplicated or lost.
+"""
+_HOUSEKEEPING_DOC = """
+### Housekeeping
+
+Once a day, the job `housekeeping` removes from Dagster and the lake what may be made again: tick runs of
+sealed days, their logs, staged files. Stored candles are never touched.
+"""
+
+
+def assets(interval: str) -> dict[str, str]:
+    """The asset that each task of a tick watches, in the order of the data."""
+    return {
+        "fetch": f"raw_candles_{interval}",
+        "format": f"candles_{interval}",
+        "upload": f"candle_objects_{interval}",
+        "insert": TABLES[interval],
+    }
+
+
+def _defaults(**more: Any) -> dict[str, Any]:
+    return {"owner": OWNER, "depends_on_past": False, "retry_exponential_backoff": True} | more
+
+
+def tick_dag(interval: str) -> DAG:
+    """The DAG of an interval's ticks."""
+    minute = interval == "1m"
+    defaults = _defaults(
+        retries=3,
+        retry_delay=timedelta(seconds=3 if minute else 20),
+        max_retry_delay=timedelta(seconds=15 if minute else 120),
+        # After an outage the first tick fetches all that was missed, and takes its minutes for it.
+        execution_timeout=timedelta(minutes=10 if minute else 20),
+        patience=timedelta(seconds=45 if minute else 180),
+        poll_seconds=0.5 if minute else 1.0,
+        fresh_again=SPANS[interval],
+    )
+    with DAG(
+        f"candles_{interval}",
+        description=f"Fetch, format, upload and insert the {interval} candles that are due.",
+        doc_md=_TICK_DOC.format(interval=interval, table=TABLES[interval]),
+        schedule=CronDataIntervalTimetable(CRONS[interval], timezone="UTC"),
+        start_date=datetime(2026, 11, 1, tzinfo=UTC),
+        # A tick does what is due now, so those that were missed have nothing left to do.
+        catchup=False,
+        max_active_runs=1,
+        dagrun_timeout=timedelta(minutes=15 if minute else 45),
+        default_args=defaults,
+        on_failure_callback=report_failure,
+        tags=[*TAGS, interval],
+    ) as dag:
+        chain(
+            *(
+                DagsterStepOperator(
+                    task_id=task,
+                    job=f"tick_{interval}",
+                    step=asset,
+                    span=SPANS[interval],
+                    doc_md=f"Watches `{asset}` of the DAG run's Dagster run.",
+                )
+                for task, asset in assets(interval).items()
+            )
+        )
+    return dag
+
+
+def seal_dag() -> DAG:
+    """The DAG of the daily sealing."""
+    with DAG(
+        "candles_seal",
+        description="Seal yesterday in all intervals.",
+        doc_md=_SEAL_DOC,
+        # After the last ticks of the day have gone through.
+        schedule=CronDataIntervalTimetable("5 0 * * *", timezone="UTC"),
+        start_date=datetime.fromisoformat(FIRST_DAY).replace(tzinfo=UTC),
+        catchup=True,
+        max_active_runs=1,
+        dagrun_timeout=timedelta(hours=3),
+        default_args=_defaults(
+            retries=4,
+            retry_delay=timedelta(minutes=1),
+            max_retry_delay=timedelta(minutes=15),
+            execution_timeout=timedelta(hours=1),
+        ),
+        on_failure_callback=report_failure,
+        tags=[*TAGS, "seal"],
+    ) as dag:
+        DagsterStepOperator(task_id="seal", job="seal", doc_md="Watches the whole Dagster run.")
+    return dag
+
+
+def backfill_dag() -> DAG:
+    """The DAG by which a person backfills."""
+    with DAG(
+        "candles_backfill",
+        description="Fetch and store whole days again, as a Dagster backfill.",
+        doc_md=_BACKFILL_DOC,
+        schedule=None,
+        start_date=datetime(2026, 11, 1, tzinfo=UTC),
+        max_active_runs=1,
+        params={
+            "intervals": Param(
+                list(SPANS),
+                type="array",
+                minItems=1,
+                items={"type": "string", "enum": list(SPANS)},
+                examples=list(SPANS),
+                description="Intervals to backfill.",
+            ),
+            "symbols": Param(
+                None,
+                type=["null", "array"],
+                items={"type": "string"},
+                description="Only these symbols, one a line; none: all of Dagster's settings.",
+            ),
+            "first_day": Param(type="string", format="date", description="First UTC day."),
+            "last_day": Param(type="string", format="date", description="Last UTC day, included."),
+        },
+        default_args=_defaults(
+            retries=2,
+            retry_delay=timedelta(minutes=1),
+            execution_timeout=timedelta(hours=12),
+            poll_seconds=5.0,
+        ),
+        on_failure_callback=report_failure,
+        tags=[*TAGS, "backfill"],
+    ) as dag:
+        chain(
+            *(
+                DagsterBackfillOperator(
+                    task_id=f"backfill_{interval}",
+                    interval=interval,
+                    assets=assets(interval).values(),
+                    # An interval that was not asked for is skipped; those after it are not.
+                    trigger_rule="none_failed",
+                    doc_md=f"Follows the Dagster backfill of {interval}.",
+                )
+                for interval in SPANS
+            )
+        )
+    return dag
+
+
+def housekeeping_dag() -> DAG:
+    """The DAG of the daily removal."""
+    with DAG(
+        "candles_housekeeping",
+        description="Remove what may be made again.",
+        doc_md=_HOUSEKEEPING_DOC,
+        schedule=CronDataIntervalTimetable("30 0 * * *", timezone="UTC"),
+        start_date=datetime(2026, 11, 1, tzinfo=UTC),
+        catchup=False,
+        max_active_runs=1,
+        default_args=_defaults(
+            retries=2, retry_delay=timedelta(minutes=5), execution_timeout=timedelta(hours=2)
+        ),
+        on_failure_callback=report_failure,
+        tags=[*TAGS, "housekeeping"],
+    ) as dag:
+        DagsterStepOperator(task_id="housekeeping", job="housekeeping", partitioned=False)
+    return dag
+
+
+for _interval in SPANS:
+    tick_dag(_interval)
+seal_dag()
+backfill_dag()
+housekeeping_dag()

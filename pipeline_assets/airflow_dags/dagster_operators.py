@@ -1,0 +1,394 @@
+"""The Airflow operators that watch a step of a Dagster run, and a Dagster backfill. Which jobs and
+steps there are is candle_dags.py's; how Dagster is asked is dagster_api.py's.
+"""
+
+from abc import abstractmethod
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from airflow.sdk import BaseOperator, BaseOperatorLink, Connection
+from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from dagster_api import (
+    Backfill,
+    DagsterApi,
+    DagsterError,
+    DagsterUnavailableError,
+    Patience,
+    Run,
+    find_or_launch,
+)
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+    from airflow.sdk.types import TaskInstanceKey
+
+CONNECTION = "dagster"
+DAG_TAG, RUN_TAG, CLEAR_TAG = "airflow/dag_id", "airflow/run_id", "airflow/clear_number"
+PARTITION_TAG = "dagster/partition"
+_SMALLEST = timedelta(microseconds=1)
+# Dagster starts a run again whose process died; its daemon looks every half minute.
+_RETRY_BY_DAGSTER = timedelta(minutes=2)
+
+
+class DagsterStoppedError(AirflowException):
+    """This task was told to end, and has ended what it watched in Dagster."""
+
+
+def dagster_api() -> DagsterApi:
+    """Dagster as the Airflow connection `dagster` (HTTP) says.
+
+    Host and port; login and password if a proxy asks for them; extra, all optional: `public_url`
+    (where people's browsers find Dagster), `location`, `repository`.
+    """
+    connection = Connection.get(CONNECTION)
+    host = (connection.host or "localhost").rstrip("/")
+    if "://" not in host:
+        host = f"{connection.schema or 'http'}://{host}"
+    url = f"{host}:{connection.port}" if connection.port else host
+    extra = connection.extra_dejson
+    named = {key: extra[key] for key in ("location", "repository") if extra.get(key)}
+    return DagsterApi(
+        url=url,
+        public_url=str(extra.get("public_url") or url).rstrip("/"),
+        auth=(connection.login, connection.password or "") if connection.login else None,
+        **named,
+    )
+
+
+def partition_day(context: "Context", span: timedelta) -> str:
+    """The UTC day of the newest candle that a tick finds: just after midnight that is yesterday.
+
+    Args:
+        context: the task's.
+        span: the candles' span. The tick's data interval begins where its candle does; a run
+            without one, triggered by hand, gets the candle that ended last before it.
+    """
+    run = context["dag_run"]
+    if run.data_interval_start is not None:
+        return str(run.data_interval_start.astimezone(UTC).date())
+    after = run.run_after.astimezone(UTC)
+    begun = after - (after - datetime.min.replace(tzinfo=UTC)) % span
+    return str((begun - _SMALLEST).date())
+
+
+class DagsterLink(BaseOperatorLink):
+    """The button that opens what a task watches, in Dagster's UI."""
+
+    name = "Dagster run"
+
+    @property
+    def xcom_key(self) -> str:
+        """Where the address is kept; written as soon as it is known, not only at the end."""
+        return "dagster_url"
+
+    def get_link(self, operator: BaseOperator, *, ti_key: "TaskInstanceKey") -> str:
+        """The address itself: Airflow calls this in the worker and keeps what it returns."""
+        del ti_key
+        return getattr(operator, "dagster_url", "")
+
+
+class DagsterOperator(BaseOperator):
+    """What both operators share: joining what was launched, patience, ending it when told to.
+
+    Args:
+        patience: how long Dagster may be away at a stretch before the attempt fails.
+        poll_seconds: between two looks.
+        fresh_again: after how long the next DAG run does this one's work; no retry begins then.
+        arguments: of BaseOperator.
+    """
+
+    operator_extra_links = (DagsterLink(),)
+    ui_color = "#dedede"
+
+    def __init__(
+        self,
+        *,
+        patience: timedelta = timedelta(minutes=5),
+        poll_seconds: float = 2.0,
+        fresh_again: timedelta | None = None,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        self.patience = patience
+        self.poll_seconds = poll_seconds
+        self.fresh_again = fresh_again
+        self.dagster_url = ""
+        self._stopped = False
+        self._tags: dict[str, str] = {}
+
+    def execute(self, context: "Context") -> str:
+        """Find or launch, then follow until the end; returns the address in Dagster's UI.
+
+        Raises:
+            AirflowException: it failed; the message carries Dagster's error and the address.
+            AirflowFailException: it failed, and a retry cannot help or is no longer needed.
+        """
+        run = context["dag_run"]
+        self._tags = {
+            DAG_TAG: run.dag_id,
+            RUN_TAG: run.run_id,
+            CLEAR_TAG: str(run.clear_number or 0),
+        }
+        patience = Patience(self.patience, self._raise_if_stopped)
+        try:
+            self.follow(dagster_api(), context, patience)
+        except DagsterUnavailableError as error:
+            self._fail(context, str(error))
+        except DagsterError as error:
+            raise AirflowFailException(str(error)) from error
+        return self.dagster_url
+
+    @abstractmethod
+    def follow(self, api: DagsterApi, context: "Context", patience: Patience) -> None:
+        """Find or launch, then follow until the end; raises if it failed."""
+
+    @abstractmethod
+    def stop(self, api: DagsterApi) -> None:
+        """End in Dagster what has this task's tags."""
+
+    def on_kill(self) -> None:
+        """End what is watched: Airflow calls this at mark-failed, a time-out, and its own stop."""
+        self._stopped = True
+        if not self._tags:
+            return
+        try:
+            self.stop(dagster_api())
+        except DagsterError:
+            # Airflow ends this task all the same; Dagster's run goes on, and does no harm.
+            self.log.exception("Dagster could not be told to end %s", self.dagster_url)
+
+    def _raise_if_stopped(self) -> None:
+        if self._stopped:
+            raise DagsterStoppedError(f"Stopped, and so was {self.dagster_url or 'its launch'}.")
+
+    def _show(self, context: "Context", url: str) -> None:
+        """Keep the address for the link, at once: a task that is killed has no end of its own."""
+        if url != self.dagster_url:
+            self.log.info("Dagster: %s", url)
+            self.dagster_url = url
+            context["ti"].xcom_push(key=DagsterLink().xcom_key, value=url)
+
+    def _fail(self, context: "Context", reason: str) -> None:
+        """Raise: with retries to come while they make sense, else without."""
+        message = f"{reason} Dagster: {self.dagster_url or 'nothing was launched'}"
+        if self.fresh_again is not None:
+            next_tick = context["dag_run"].run_after + self.fresh_again
+            if datetime.now(UTC) + self.retry_delay >= next_tick:
+                raise AirflowFailException(
+                    f"{message} The tick of {next_tick:%H:%M} UTC is due and heals this one."
+                )
+        raise AirflowException(message)
+
+
+class DagsterStepOperator(DagsterOperator):
+    """Watches one step of the one Dagster run that a DAG run has; launches it if there is none.
+
+    A retry, a killed worker, or a launch whose answer was lost joins the run, by its tags. A retry
+    after a failed step re-executes the run from its failure. Clearing makes a new run.
+
+    Args:
+        job: the Dagster job.
+        step: the step to watch; None: the whole run.
+        span: the candles' span, by which the partition's day is found.
+        partitioned: whether the job has partitions.
+        arguments: of DagsterOperator and BaseOperator.
+    """
+
+    def __init__(
+        self,
+        *,
+        job: str,
+        step: str | None = None,
+        span: timedelta = timedelta(days=1),
+        partitioned: bool = True,
+        **arguments: Any,
+    ) -> None:
+        super().__init__(**arguments)
+        self.job = job
+        self.step = step
+        self.span = span
+        self.partitioned = partitioned
+
+    def follow(self, api: DagsterApi, context: "Context", patience: Patience) -> None:
+        """Find or launch the run, re-execute it on a retry after a failure, watch the step."""
+        retried = context["ti"].try_number > 1
+        partition = {PARTITION_TAG: partition_day(context, self.span)} if self.partitioned else {}
+
+        def launch() -> str:
+            return api.launch(self.job, self._tags | partition, {})
+
+        seen = find_or_launch(lambda: api.runs(self._tags), launch, patience)
+        if retried and seen.ended and not self._succeeded(self._runs(api, patience)):
+            self._again(api, seen, launch, patience)
+        told = None
+        grace = datetime.now(UTC) + _RETRY_BY_DAGSTER
+        while True:
+            runs = self._runs(api, patience)
+            newest = runs[0]
+            self._show(context, api.run_url(newest.run_id))
+            if self._succeeded(runs):
+                return
+            state = f"{newest.status}, {self.step or self.job} {self._state(newest)}"
+            if state != told:
+                self.log.info("Run %s: %s", newest.run_id, state)
+                told = state
+            if not newest.ended:
+                grace = datetime.now(UTC) + _RETRY_BY_DAGSTER
+            elif not newest.awaits_retry or datetime.now(UTC) > grace:
+                self._fail(context, self._reason(api, newest, patience))
+            patience.pause(self.poll_seconds)
+
+    def stop(self, api: DagsterApi) -> None:
+        """Terminate the runs of these tags that have not ended."""
+        for run in api.runs(self._tags):
+            if not run.ended:
+                api.terminate(run.run_id)
+
+    def _runs(self, api: DagsterApi, patience: Patience) -> list[Run]:
+        """The runs of these tags, newest first; at least one, for they were found before."""
+        while True:
+            try:
+                runs = api.runs(self._tags)
+            except DagsterUnavailableError as error:
+                patience.bear(error)
+                continue
+            patience.answered()
+            if not runs:
+                raise DagsterError("The Dagster run was deleted while it was watched.")
+            return runs
+
+    def _succeeded(self, runs: Sequence[Run]) -> bool:
+        """Whether the newest run that has the step did it: a re-execution leaves out what is done."""
+        if self.step is None:
+            return runs[0].status == "SUCCESS"
+        having = next((run for run in runs if self.step in run.planned), None)
+        return having is not None and having.steps.get(self.step) == "SUCCESS"
+
+    def _state(self, run: Run) -> str:
+        return run.steps.get(self.step, "waits") if self.step else run.status
+
+    def _again(
+        self, api: DagsterApi, ended: Run, launch: Callable[[], str], patience: Patience
+    ) -> None:
+        """Make the run that comes after one that ended without success, once."""
+        # From the failure, if anything is worth keeping: a run that was lost before its first step,
+        # or ended by a person, begins anew.
+        keeps = ended.status == "FAILURE" and "SUCCESS" in ended.steps.values()
+
+        def newer() -> list[Run]:
+            runs = api.runs(self._tags)
+            known = next(i for i, run in enumerate(runs) if run.run_id == ended.run_id)
+            return runs[:known]
+
+        def make() -> str:
+            return api.reexecute(ended.run_id) if keeps else launch()
+
+        self.log.info("Run %s ended as %s; running it again.", ended.run_id, ended.status)
+        find_or_launch(newer, make, patience)
+
+    def _reason(self, api: DagsterApi, run: Run, patience: Patience) -> str:
+        while True:
+            try:
+                return f"{self.job} ended as {run.status}. {api.failure(run.run_id)}"
+            except DagsterUnavailableError as error:
+                patience.bear(error)
+
+
+class DagsterBackfillOperator(DagsterOperator):
+    """Launches a backfill of some assets over a range of days in Dagster, and follows it.
+
+    The range and the symbols are the DAG run's parameters. A retry joins what runs, and backfills
+    again only the partitions that failed.
+
+    Args:
+        interval: skipped unless the DAG run's parameters ask for it.
+        assets: the assets' names; the first one takes the symbols as its configuration.
+        arguments: of DagsterOperator and BaseOperator.
+    """
+
+    def __init__(self, *, interval: str, assets: Iterable[str], **arguments: Any) -> None:
+        super().__init__(**arguments)
+        self.interval = interval
+        self.assets = list(assets)
+
+    def follow(self, api: DagsterApi, context: "Context", patience: Patience) -> None:
+        """Find or launch the backfill, and follow it to its end."""
+        params = context["params"]
+        if self.interval not in params["intervals"]:
+            raise AirflowSkipException(f"{self.interval} was not asked for.")
+        self._tags["airflow/task_id"] = self.task_id
+        days = _days(params["first_day"], params["last_day"])
+        symbols = list(params["symbols"] or [])
+        config = {"ops": {self.assets[0]: {"config": {"symbols": symbols}}}} if symbols else {}
+        title = f"{self.interval} {days[0]} to {days[-1]}, by Airflow"
+
+        def launch() -> str:
+            return api.launch_backfill(self.assets, days, self._tags, config, title)
+
+        found = find_or_launch(lambda: api.backfills(self._tags), launch, patience)
+        if context["ti"].try_number > 1 and found.ended and not found.succeeded:
+            failed = found
+            find_or_launch(
+                lambda: _before(api.backfills(self._tags), failed),
+                lambda: api.reexecute_backfill(failed.backfill_id),
+                patience,
+            )
+        self._watch(api, context, patience)
+
+    def stop(self, api: DagsterApi) -> None:
+        """Cancel the backfills of these tags that have not ended."""
+        for backfill in api.backfills(self._tags):
+            if not backfill.ended:
+                api.cancel_backfill(backfill.backfill_id)
+
+    def _watch(self, api: DagsterApi, context: "Context", patience: Patience) -> None:
+        told: Mapping[str, int] = {}
+        while True:
+            try:
+                backfill = api.backfills(self._tags)[0]
+                patience.answered()
+                self._show(context, api.backfill_url(backfill.backfill_id))
+                if backfill.counts != told:
+                    told = backfill.counts
+                    self.log.info("%s of %d days: %s", backfill.status, backfill.partitions, told)
+                if backfill.succeeded:
+                    return
+                reason = self._reason(api, backfill) if backfill.ended else None
+            except DagsterUnavailableError as error:
+                patience.bear(error)
+                continue
+            if reason is not None:
+                self._fail(context, reason)
+            patience.pause(self.poll_seconds)
+
+    def _reason(self, api: DagsterApi, backfill: Backfill) -> str:
+        runs = api.runs({"dagster/backfill": backfill.backfill_id})
+        failed = [run for run in runs if run.status == "FAILURE"]
+        error = api.failure(failed[0].run_id) if failed else backfill.error or "no reason recorded"
+        return f"The backfill of {self.interval} ended as {backfill.status}. {error}"
+
+
+def _before(found: Sequence[Backfill], known: Backfill) -> list[Backfill]:
+    """Those newer than a known one; newest first."""
+    ids = [each.backfill_id for each in found]
+    return list(found[: ids.index(known.backfill_id)])
+
+
+def _days(first: str, last: str) -> list[str]:
+    """The days from first to last, both included, as partition keys.
+
+    Raises:
+        AirflowFailException: there is no such day, or the range is reversed.
+    """
+    try:
+        begin, end = date.fromisoformat(first), date.fromisoformat(last)
+    except ValueError as error:
+        raise AirflowFailException(
+            f"{first!r} to {last!r} is no range of days: give both as YYYY-MM-DD."
+        ) from error
+    if end < begin:
+        raise AirflowFailException(
+            f"The last day {last} comes before the first {first}: both are included."
+        )
+    return [str(begin + timedelta(days=n)) for n in range((end - begin).days + 1)]

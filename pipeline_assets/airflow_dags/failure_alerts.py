@@ -1,0 +1,81 @@
+"""Telling people that a DAG run failed: in the log, and by the webhook if there is one. Alerts about
+stale candles are Dagster's.
+"""
+
+import logging
+from typing import TYPE_CHECKING, Any
+
+import requests
+from airflow.sdk import Connection
+from airflow.sdk.exceptions import AirflowNotFoundException
+from dagster_api import DagsterError
+from dagster_operators import DAG_TAG, RUN_TAG, dagster_api
+
+if TYPE_CHECKING:
+    from airflow.sdk import Context
+
+CONNECTION = "candle_alerts"
+_TIME_OUT = (5, 10)
+_log = logging.getLogger(__name__)
+
+
+class AlertError(Exception):
+    """The webhook did not take an alert. Airflow logs it; the DAG run stays failed."""
+
+
+def report_failure(context: "Context") -> None:
+    """The failure callback of a DAG: says which run failed, Dagster's error and address.
+
+    Posts JSON to the webhook of the connection `candle_alerts` (its address stands in the password,
+    for it is a secret). `text` is what Slack and its like show; the other keys are for programs.
+    """
+    facts = describe(context)
+    _log.error("%s", facts["text"])
+    webhook = webhook_url()
+    if webhook is None:
+        _log.info("No Airflow connection `%s`: nobody else is told.", CONNECTION)
+        return
+    try:
+        reply = requests.post(webhook, json=facts, timeout=_TIME_OUT)
+        reply.raise_for_status()
+    except requests.RequestException as error:
+        # The address is a secret, and stands in the text of requests' own error.
+        raise AlertError(f"The webhook did not take the alert ({type(error).__name__}).") from None
+
+
+def describe(context: "Context") -> dict[str, Any]:
+    """What is known of a failed DAG run, as the JSON of the alert."""
+    dag_id, run_id = context["dag"].dag_id, str(context["run_id"])
+    url, error = _dagster_run(dag_id, run_id)
+    reason = str(context.get("reason") or "")
+    return {
+        "text": f"DAG {dag_id} failed ({run_id}). {error} {url or ''}".strip(),
+        "alert": "dag_run_failed",
+        "dag_id": dag_id,
+        "run_id": run_id,
+        "reason": reason,
+        "error": error,
+        "dagster_url": url,
+    }
+
+
+def webhook_url() -> str | None:
+    """The webhook of the connection `candle_alerts`, or None where there is no such connection."""
+    try:
+        webhook: str | None = Connection.get(CONNECTION).password
+    except AirflowNotFoundException:
+        webhook = None
+    return webhook
+
+
+def _dagster_run(dag_id: str, run_id: str) -> tuple[str | None, str]:
+    """The address of the newest Dagster run of a DAG run, and its error."""
+    try:
+        api = dagster_api()
+        runs = api.runs({DAG_TAG: dag_id, RUN_TAG: run_id})
+        if not runs:
+            return None, "Nothing was launched in Dagster."
+        failed = next((run for run in runs if run.status == "FAILURE"), runs[0])
+        return api.run_url(failed.run_id), api.failure(failed.run_id)
+    except DagsterError as error:
+        return None, str(error)

@@ -1,0 +1,145 @@
+"""The DAG folder alone, copied into an Airflow that has only `requests` beside it."""
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+
+import pytest
+
+from pipeline_assets.local.stack import REPOSITORY
+
+FOLDER = REPOSITORY / "pipeline_assets" / "airflow_dags"
+
+# Whatever is installed here and is no requirement of Airflow or requests cannot be imported.
+PARSE = """
+import importlib.metadata as metadata, json, re, sys
+from packaging.requirements import Requirement
+
+def canonical(name):
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+allowed, left = set(), ["apache-airflow", "requests"]
+while left:
+    name = canonical(left.pop())
+    if name in allowed:
+        continue
+    allowed.add(name)
+    try:
+        wanted = metadata.requires(name) or []
+    except metadata.PackageNotFoundError:
+        wanted = []
+    for text in wanted:
+        requirement = Requirement(text)
+        # With every extra: more is allowed than is there, and Dagster is in none of them.
+        if requirement.marker is None or "extra" not in str(requirement.marker):
+            left.append(requirement.name)
+
+class Block:
+    def find_spec(self, name, path=None, target=None):
+        top = name.split(".")[0]
+        owners = {canonical(each) for each in distributions.get(top, ())}
+        if top == "pipeline_assets" or (owners and not owners & allowed):
+            raise ModuleNotFoundError(f"{name} is not there beside Airflow", name=name)
+        return None
+
+distributions = metadata.packages_distributions()
+assert "dagster" not in allowed
+sys.meta_path.insert(0, Block())
+
+from airflow.dag_processing.dagbag import DagBag
+
+sys.path.insert(0, sys.argv[1])
+bag = DagBag(sys.argv[1])
+from airflow.serialization.serialized_objects import DagSerialization
+
+facts = {}
+for dag_id, dag in bag.dags.items():
+    DagSerialization.to_dict(dag)
+    facts[dag_id] = {
+        "tasks": {
+            task.task_id: {
+                "upstream": sorted(task.upstream_task_ids),
+                "retries": task.retries,
+                "timeout": task.execution_timeout and task.execution_timeout.total_seconds(),
+                "owner": task.owner,
+                "steps": getattr(task, "step", None),
+            }
+            for task in dag.tasks
+        },
+        "catchup": dag.catchup,
+        "doc": bool(dag.doc_md),
+        "tags": sorted(dag.tags),
+        "alerts": dag.has_on_failure_callback,
+    }
+print("FACTS" + json.dumps({"dags": facts, "errors": bag.import_errors}))
+"""
+
+
+@pytest.fixture(scope="module")
+def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    folder = tmp_path_factory.mktemp("airflow") / "dags"
+    shutil.copytree(FOLDER, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    completed = subprocess.run(
+        [sys.executable, "-I", "-c", PARSE, str(folder)],
+        env={
+            "PATH": os.environ["PATH"],
+            "AIRFLOW_HOME": str(folder.parent),
+            "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        },
+        cwd=folder.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert completed.returncode == 0, completed.stderr[-4000:]
+    line = next(line for line in completed.stdout.splitlines() if line.startswith("FACTS"))
+    return json.loads(line.removeprefix("FACTS"))
+
+
+def test_the_folder_parses_beside_airflow_and_requests_alone(parsed: dict) -> None:
+    assert parsed["errors"] == {}
+    assert set(parsed["dags"]) == {
+        "candles_1m",
+        "candles_15m",
+        "candles_1h",
+        "candles_seal",
+        "candles_backfill",
+        "candles_housekeeping",
+    }
+
+
+@pytest.mark.parametrize("interval", ["1m", "15m", "1h"])
+def test_a_tick_is_four_tasks_in_a_row_each_with_a_step_of_its_own(
+    parsed: dict, interval: str
+) -> None:
+    tasks = parsed["dags"][f"candles_{interval}"]["tasks"]
+    last = "candle_slots_1m" if interval == "1m" else f"candle_table_{interval}"
+    assert {name: (each["upstream"], each["steps"]) for name, each in tasks.items()} == {
+        "fetch": ([], f"raw_candles_{interval}"),
+        "format": (["fetch"], f"candles_{interval}"),
+        "upload": (["format"], f"candle_objects_{interval}"),
+        "insert": (["upload"], last),
+    }
+
+
+def test_every_dag_is_documented_owned_limited_and_alerts(parsed: dict) -> None:
+    for name, dag in parsed["dags"].items():
+        assert dag["doc"], name
+        assert dag["alerts"], name
+        assert "candles" in dag["tags"], name
+        for task in dag["tasks"].values():
+            assert task["owner"] == "market-data"
+            assert task["retries"] > 0
+            assert task["timeout"]
+
+
+def test_only_sealing_catches_up(parsed: dict) -> None:
+    assert [name for name, dag in parsed["dags"].items() if dag["catchup"]] == ["candles_seal"]
+
+
+def test_airflow_looks_for_dags_in_the_dag_file_only() -> None:
+    ignored = (FOLDER / ".airflowignore").read_text().split("\n")
+    modules = {path.name for path in FOLDER.glob("*.py")}
+    assert modules - set(ignored) == {"candle_dags.py"}
