@@ -16,6 +16,7 @@ from pipeline_assets.jobs.housekeeping import housekeeping
 from pipeline_assets.jobs.materializations import jobs
 from pipeline_assets.jobs.schedules import schedules
 from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
@@ -42,6 +43,7 @@ def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
         "store": ObjectStore(configured.s3),
         "slots": CandleSlots(configured.redis),
         "warehouse": Warehouse(configured.snowflake, configured.s3),
+        "alerts": Alerts(configured.alerts),
         "progress": None,
     }
     return Definitions(
@@ -55,7 +57,7 @@ def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
         ],
         jobs=[*jobs, housekeeping],
         schedules=schedules(running=configured.dagster.schedules),
-        sensors=[freshness_sensor(running=configured.dagster.schedules)],
+        sensors=[freshness_sensor()],
         resources=resources | overrides,
         # Steps share one process: a process a step took 11 to 37 s for a run of four.
         executor=in_process_executor,

@@ -32,7 +32,12 @@ from pydantic_settings import SettingsError as UnreadableSettingError
 
 PREFIX = "PIPELINE_"
 CONFIG_FILE = f"{PREFIX}CONFIG_FILE"
-SECRETS = (("s3", "secret_access_key"), ("redis", "password"), ("snowflake", "password"))
+SECRETS = (
+    ("s3", "secret_access_key"),
+    ("redis", "password"),
+    ("snowflake", "password"),
+    ("alerts", "webhook_url"),
+)
 _SYMBOL = re.compile(r"^[^\s/{},a-z]+$")
 
 
@@ -152,6 +157,26 @@ class DagsterSettings(Section):
     schedules: bool = Field(False, examples=[True])
 
 
+class AirflowSettings(Section):
+    """The embedded Airflow. When it schedules, Dagster's own schedules stay off."""
+
+    enabled: bool = Field(False, examples=[True])
+    port: int = Field(26000, ge=1, le=65535, examples=[8080])
+
+
+class AlertsSettings(Section):
+    """Who is told of stale candles and failed DAG runs: an address that takes JSON by POST."""
+
+    webhook_url: SecretStr | None = Field(None, examples=["https://hooks.slack.com/services/…"])
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _http(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            _url(value.get_secret_value(), ("http://", "https://"))
+        return value
+
+
 class HousekeepingSettings(Section):
     """How long what may be made again is kept."""
 
@@ -192,6 +217,8 @@ class Settings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     snowflake: SnowflakeSettings = SnowflakeSettings()
     dagster: DagsterSettings = DagsterSettings()
+    airflow: AirflowSettings = AirflowSettings()
+    alerts: AlertsSettings = AlertsSettings()
     housekeeping: HousekeepingSettings = HousekeepingSettings()
 
     @field_validator("symbols", mode="before")

@@ -12,6 +12,8 @@ pytest_plugins = [
     "pipeline_assets_tests.fixtures.redis",
     "pipeline_assets_tests.fixtures.snowflake",
     "pipeline_assets_tests.fixtures.platform",
+    "pipeline_assets_tests.fixtures.airflow",
+    "pipeline_assets_tests.fixtures.webhook",
 ]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "market_data"

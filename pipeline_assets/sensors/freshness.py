@@ -5,6 +5,7 @@
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
+from typing import Any
 
 from dagster import (
     AssetCheckEvaluation,
@@ -24,6 +25,7 @@ from pipeline_assets.assets.check_results import Finding
 from pipeline_assets.assets.presentation import moment, table
 from pipeline_assets.market.interval import EPOCH, Interval, from_milliseconds
 from pipeline_assets.market.windows import newest_closed
+from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.lake_state import TickState, read_tick_state, read_universe
 from pipeline_assets.resources.object_store import ObjectStore
@@ -137,26 +139,60 @@ def _due_reports(
     return events, remembered
 
 
-def freshness_sensor(*, running: bool) -> SensorDefinition:
-    """The sensor that judges every interval twice a minute and reports changes."""
+def stale_alerts(
+    events: Iterable[AssetCheckEvaluation], told: Mapping[str, list[str]]
+) -> list[dict[str, Any]]:
+    """The alerts for intervals that have just become stale, as JSON for the webhook.
+
+    What was stale when it was told last is known by now. An interval that was never judged before
+    is one that has just been set up: its first tick is still to come.
+    """
+    alerts = []
+    for event in events:
+        asset = event.asset_key.to_user_string()
+        interval = asset.rpartition("_")[2]
+        if event.passed or told.get(interval, ["stale"])[0] == "stale":
+            continue
+        alerts.append(
+            {
+                "text": f"{asset} is stale. {event.description}",
+                "alert": "asset_stale",
+                "asset": asset,
+                "interval": interval,
+                "error": event.description,
+            }
+        )
+    return alerts
+
+
+def freshness_sensor() -> SensorDefinition:
+    """The sensor that judges every interval twice a minute, reports changes, and alerts."""
 
     @sensor(
         name="freshness",
         minimum_interval_seconds=30,
-        default_status=DefaultSensorStatus.RUNNING if running else DefaultSensorStatus.STOPPED,
-        description="Judges how fresh each interval is and shows it as the check `fresh`.",
+        # Whoever schedules, Airflow or Dagster: it launches nothing, and sees that neither does.
+        default_status=DefaultSensorStatus.RUNNING,
+        description=(
+            "Judges how fresh each interval is and shows it as the check `fresh`; tells the webhook "
+            "of PIPELINE_ALERTS__WEBHOOK_URL once when an interval becomes stale."
+        ),
     )
     def freshness(
         context: SensorEvaluationContext,
         store: ResourceParam[ObjectStore],
         exchange: ResourceParam[Exchange],
         settings: ResourceParam[Settings],
+        alerts: ResourceParam[Alerts],
     ) -> SensorResult:
         now = exchange.server_time()
         states = {each: _collected(store, settings, each, now) for each in Interval}
         judged = [(each, state, judge(each, state, now)) for each, state in states.items()]
         told = json.loads(context.cursor) if context.cursor else {}
         events, remembered = _due_reports(judged, told)
+        # Before the cursor: an alert that the webhook did not take is sent again by the next tick.
+        for alert in stale_alerts(events, told):
+            alerts.send(alert)
         return SensorResult(
             asset_events=events,
             cursor=json.dumps(remembered),

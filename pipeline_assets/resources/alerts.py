@@ -1,0 +1,43 @@
+"""The webhook by which people are told. What is worth telling is not decided here."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pipeline_assets.settings import AlertsSettings
+
+_SECONDS = (5, 10)
+
+
+class AlertError(Exception):
+    """The webhook did not take an alert. The message says why, without its address: it is a secret."""
+
+
+class Alerts:
+    """Sends alerts as JSON, by POST, to PIPELINE_ALERTS__WEBHOOK_URL; to nobody without one."""
+
+    def __init__(self, settings: AlertsSettings) -> None:
+        self._webhook = settings.webhook_url
+
+    def send(self, alert: Mapping[str, Any]) -> None:
+        """Send one alert. `text` is what Slack and its like show; other keys are for programs.
+
+        Raises:
+            AlertError: it was not taken. May be sent again; the receiver may then have it twice.
+        """
+        if self._webhook is None:
+            return
+        import requests
+
+        try:
+            reply = requests.post(
+                self._webhook.get_secret_value(), json=dict(alert), timeout=_SECONDS
+            )
+            reply.raise_for_status()
+        except requests.RequestException as error:
+            # The address is a secret, and stands in the text of requests' own error.
+            reason = type(error).__name__
+            if error.response is not None:
+                reason = f"HTTP {error.response.status_code}"
+            raise AlertError(
+                f"The webhook of PIPELINE_ALERTS__WEBHOOK_URL did not take an alert ({reason})."
+            ) from None
