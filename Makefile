@@ -9,14 +9,14 @@ WORKERS ?= 2
 
 help:
 	@echo "make demo       start everything, fill three days, go on live (ONCE=1: stop after the first pass;"
-	@echo "                EXCHANGE=binance: the real public API)"
+	@echo "                EXCHANGE=binance: the real public API; AIRFLOW=1: Airflow schedules)"
 	@echo "make test       lint, then the tests        make test-all   and the long fault matrices"
 	@echo "make lint       ruff, mypy, import-linter   make bench      the benchmarks, one JSON line a figure"
 	@echo "make clean      remove the environment and the demo's data"
 
 # uv installs four times as fast as pip; where it cannot reach the index in its own way, pip does it.
 $(INSTALLED): setup.cfg constraints.txt
-	@echo "Setting up $(VENV): some 170 packages, one to four minutes."
+	@echo "Setting up $(VENV): some 240 packages, one to four minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
 	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -c constraints.txt -e ".[dev]" \
@@ -24,7 +24,7 @@ $(INSTALLED): setup.cfg constraints.txt
 	@touch $@
 
 demo: $(INSTALLED)
-	@$(BIN)/pipeline-assets demo $(if $(ONCE),--once) $(if $(EXCHANGE),--exchange $(EXCHANGE))
+	@$(BIN)/pipeline-assets demo $(if $(ONCE),--once) $(if $(EXCHANGE),--exchange $(EXCHANGE)) $(if $(AIRFLOW),--airflow)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

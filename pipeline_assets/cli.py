@@ -84,6 +84,19 @@ def _choose_exchange(name: str) -> None:
         os.environ["PIPELINE_DATA_DIR"] = str(held.with_name(f"{held.name}-binance"))
 
 
+_airflow_option = click.option(
+    "--airflow", is_flag=True, help="Let Airflow schedule, beside the rest; Dagster's stay off."
+)
+
+
+def _choose_scheduler(*, schedules: bool, airflow: bool) -> None:
+    """Let one of Airflow and Dagster tick, or none: two of them would do everything twice."""
+    if airflow:
+        os.environ["PIPELINE_AIRFLOW__ENABLED"] = "true"
+    by_airflow = load_settings().airflow.enabled
+    os.environ["PIPELINE_DAGSTER__SCHEDULES"] = str(schedules and not by_airflow)
+
+
 @cli.command()
 @click.option(
     "--exchange",
@@ -102,7 +115,10 @@ def _choose_exchange(name: str) -> None:
 @click.option(
     "--schedules/--no-schedules", default=True, help="Let Dagster tick by its own schedules."
 )
-def up(exchange_name: str, candles: str | None, clock: str | None, schedules: bool) -> None:
+@_airflow_option
+def up(
+    exchange_name: str, candles: str | None, clock: str | None, schedules: bool, airflow: bool
+) -> None:
     """Start the embedded stack with Dagster's UI, until Ctrl-C.
 
     Only systems whose address in the settings is this machine's are started.
@@ -110,14 +126,15 @@ def up(exchange_name: str, candles: str | None, clock: str | None, schedules: bo
     from pipeline_assets.local.stack import run_stack
 
     _choose_exchange(exchange_name)
-    os.environ["PIPELINE_DAGSTER__SCHEDULES"] = str(schedules)
+    _choose_scheduler(schedules=schedules, airflow=airflow)
     options = [*(["--candles", candles] if candles else []), *(["--clock", clock] if clock else [])]
-    console = _console()
-    run_stack(
-        load_settings(),
-        exchange_options=options,
-        on_ready=lambda status: _print_addresses(console, status),
-    )
+    console, settings = _console(), load_settings()
+
+    def tell(status: "StackStatus") -> None:
+        _print_addresses(console, status)
+        _print_login(console, settings)
+
+    run_stack(settings, exchange_options=options, on_ready=tell)
 
 
 @cli.command()
@@ -216,7 +233,8 @@ _STORES = ("exchange", "s3", "redis", "snowflake")
 @click.option(
     "--exchange", "exchange_name", type=click.Choice(["replay", "binance"]), default="replay"
 )
-def demo(once: bool, exchange_name: str) -> None:
+@_airflow_option
+def demo(once: bool, exchange_name: str, airflow: bool) -> None:
     """The first look: start everything, fill three days, show what is stored, go on live."""
     from pipeline_assets.commands.demo import DAYS, exchange_time, fill
     from pipeline_assets.commands.overview import collected_symbols
@@ -224,7 +242,7 @@ def demo(once: bool, exchange_name: str) -> None:
     from pipeline_assets.resources.object_store import ObjectStore
 
     _choose_exchange(exchange_name)
-    os.environ["PIPELINE_DAGSTER__SCHEDULES"] = str(not once)
+    _choose_scheduler(schedules=not once, airflow=airflow)
     settings = load_settings()
     console = _console()
     with _stack(console, settings) as stack:
@@ -245,6 +263,7 @@ def demo(once: bool, exchange_name: str) -> None:
         for problem in problems:
             console.print(problem, style="red")
         _print_addresses(console, stack)
+        _print_login(console, settings)
         if once:
             missing = sum(each.missing for each in found)
             console.print(f"{missing} candles missing.", style="red" if missing else "green")
@@ -265,7 +284,8 @@ def _stack(console: "Console", settings: Settings) -> Iterator["StackStatus"]:
         console.print(f"A stack runs already over {status.data_dir}; it is used as it is.")
         yield status
         return
-    console.print("Starting the embedded stack (exchange, S3, Redis, Snowflake, Dagster) …")
+    also = ", Airflow" if settings.airflow.enabled else ""
+    console.print(f"Starting the embedded stack (exchange, S3, Redis, Snowflake, Dagster{also}) …")
     with running_stack(settings) as status:
         yield status
 
@@ -301,6 +321,14 @@ def _print_addresses(console: "Console", stack: "StackStatus") -> None:
         where = each.address + ("" if each.embedded else " (external)")
         table.add_row(each.name, where, state, str(each.pid or ""), str(each.restarts or ""))
     console.print(table)
+
+
+def _print_login(console: "Console", settings: Settings) -> None:
+    if settings.airflow.enabled:
+        from pipeline_assets.local.airflow import address, login
+
+        user, password = login(settings)
+        console.print(f"Airflow: {address(settings)}, user {user}, password {password}")
 
 
 def _print_overview(console: "Console", found: "Sequence[Overview]", now: datetime) -> None:

@@ -20,8 +20,8 @@ ENDED_BACKFILL = frozenset(
 # restarting: it shows as PipelineNotFoundError, InvalidSubsetError, a PythonError or HTTP 500.
 _FINAL = frozenset({"RunConfigValidationInvalid", "UnauthorizedError"})
 _SECONDS_BETWEEN_ATTEMPTS = 2.0
-# A launch that timed out may still make its run; until then a second one would be a second run.
-_SECONDS_OF_DOUBT = 15.0
+# A launch without an answer may still make its run; until then a second one would be a second run.
+_SECONDS_OF_DOUBT = 10.0
 _TIME_OUT = (5, 30)
 _RUNS = 20
 _BACKFILLS = 100
@@ -118,8 +118,8 @@ class DagsterUnavailableError(DagsterError):
     """Dagster did not answer, or not as when its code is loaded. Worth another attempt."""
 
 
-class DagsterTimeoutError(DagsterUnavailableError):
-    """The answer did not come in time: what was asked for may have been done, or be done later."""
+class DagsterSilentError(DagsterUnavailableError):
+    """No answer came: what was asked for may have been done all the same, or be done later."""
 
 
 @dataclass(frozen=True)
@@ -304,18 +304,16 @@ class DagsterApi:
         """The answer to a query whose `field` is of the type `success`.
 
         Raises:
-            DagsterUnavailableError: there is no answer, or one that a restart would explain.
-            DagsterTimeoutError: no answer came in time.
+            DagsterUnavailableError: the answer is one that a restart would explain.
+            DagsterSilentError: there is none at all.
             DagsterError: the request is wrong, and will be.
         """
         address = f"{self.url}/graphql"
         body: dict[str, Any] = {"query": query, "variables": dict(variables)}
         try:
             reply = requests.post(address, json=body, auth=self.auth, timeout=_TIME_OUT)
-        except requests.Timeout as error:
-            raise DagsterTimeoutError(f"Dagster at {self.url} did not answer in time.") from error
         except requests.RequestException as error:
-            raise DagsterUnavailableError(
+            raise DagsterSilentError(
                 f"Dagster at {self.url} cannot be reached ({type(error).__name__}). Is its web "
                 "server up, and is the Airflow connection `dagster` right?"
             ) from error
@@ -420,7 +418,7 @@ def find_or_launch(
             if time.monotonic() >= doubtful_until:
                 launch()
                 doubtful_until = time.monotonic() + _SECONDS_OF_DOUBT
-        except DagsterTimeoutError as error:
+        except DagsterSilentError as error:
             doubtful_until = time.monotonic() + _SECONDS_OF_DOUBT
             patience.bear(error)
         except DagsterUnavailableError as error:

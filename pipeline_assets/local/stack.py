@@ -18,8 +18,10 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr
 
+from pipeline_assets.local import airflow
 from pipeline_assets.local.s3_server import HEALTH_PATH
 from pipeline_assets.local.supervisor import (
+    ProcessRecord,
     Service,
     StackError,
     Supervisor,
@@ -86,7 +88,7 @@ def systems(settings: Settings) -> list[System]:
         f"{PREFIX}DAGSTER__{name}_PORT" for name in ("CODE_SERVER", "WEBSERVER")
     )
     code_address, web_address = f"grpc://{local}:{code}", f"http://{dagster.host}:{web}"
-    return [
+    found = [
         _system("exchange", settings.binance.rest_url, "PIPELINE_BINANCE__REST_URL"),
         _system("s3", _s3_address(settings), "PIPELINE_S3__ENDPOINT_URL"),
         _system("redis", settings.redis.url, "PIPELINE_REDIS__URL"),
@@ -95,6 +97,14 @@ def systems(settings: Settings) -> list[System]:
         System("webserver", web_address, web_setting, dagster.host, web, embedded=True),
         System("daemon", "", "", local, None, embedded=True),
     ]
+    if settings.airflow.enabled:
+        at, port = airflow.address(settings), settings.airflow.port
+        found += [
+            System(airflow.API, at, airflow.PORT_SETTING, airflow.HOST, port, embedded=True),
+            System(airflow.SCHEDULER, "", "", local, None, embedded=True),
+            System(airflow.PROCESSOR, "", "", local, None, embedded=True),
+        ]
+    return found
 
 
 def settings_environment(settings: Settings) -> dict[str, str]:
@@ -152,7 +162,10 @@ def stack_services(
     if with_dagster:
         makers |= {"code-server": _code_server, "webserver": _webserver, "daemon": _daemon}
     chosen = [found for found in systems(settings) if found.embedded and found.name in makers]
-    return [makers[system.name](settings, system) for system in chosen]
+    services = [makers[system.name](settings, system) for system in chosen]
+    if with_dagster and settings.airflow.enabled:
+        services += airflow.airflow_services(settings)
+    return services
 
 
 def run_stack(
@@ -230,30 +243,34 @@ def stack_status(settings: Settings) -> StackStatus:
     processes = {process.name: process for process in record.processes} if record else {}
     services = []
     for system in systems(settings):
-        process = processes.get(system.name) if system.embedded else None
+        process = processes.pop(system.name, None) if system.embedded else None
         if process is None:
             alive = system.port is not None and tcp_answers(system.host, system.port)
             services.append(ServiceStatus(system.name, system.address, system.embedded, alive))
-            continue
-        services.append(
-            ServiceStatus(
-                name=system.name,
-                address=system.address,
-                embedded=True,
-                alive=process.ready and is_alive(process.pid, process.created),
-                pid=process.pid,
-                started_at=process.started_at,
-                seconds_to_ready=process.seconds_to_ready,
-                restarts=process.restarts,
-                log=process.log,
-            )
-        )
+        else:
+            services.append(_process_status(process))
+    # What `up --airflow` started, though the settings of who asks do not name it.
+    services += [_process_status(process) for process in processes.values()]
     return StackStatus(
         data_dir=str(settings.data_dir),
         running=running,
         pid=record.pid if record and running else None,
         started_at=record.started_at if record and running else None,
         services=tuple(services),
+    )
+
+
+def _process_status(process: ProcessRecord) -> ServiceStatus:
+    return ServiceStatus(
+        name=process.name,
+        address=process.address or "",
+        embedded=True,
+        alive=process.ready and is_alive(process.pid, process.created),
+        pid=process.pid,
+        started_at=process.started_at,
+        seconds_to_ready=process.seconds_to_ready,
+        restarts=process.restarts,
+        log=process.log,
     )
 
 

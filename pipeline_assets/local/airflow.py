@@ -1,0 +1,174 @@
+"""Airflow's three components as services of the embedded stack: what they are started with, and who may
+log in. The DAGs are in airflow_dags/; an Airflow of one's own needs nothing from here.
+"""
+
+import importlib.util
+import json
+import os
+import secrets
+import sys
+import urllib.request
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from functools import partial
+from pathlib import Path
+
+from pipeline_assets.local.supervisor import Service, StackError, http_answers
+from pipeline_assets.settings import PREFIX, Settings
+
+DAGS = Path(__file__).resolve().parents[1] / "airflow_dags"
+HOST = "127.0.0.1"
+API, SCHEDULER, PROCESSOR = "airflow", "airflow-scheduler", "airflow-dag-processor"
+PORT_SETTING = f"{PREFIX}AIRFLOW__PORT"
+USER = "admin"
+_SECRETS = "secrets.json"
+_PASSWORDS = "passwords.json"
+
+# Migrations come first, and in the same process: the other two start once this one is ready.
+_MIGRATE_AND_SERVE = """
+import os, subprocess, sys
+done = subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=False)
+if done.returncode:
+    sys.exit(done.returncode)
+os.execv(sys.executable, [sys.executable, "-m", "airflow", "api-server", *sys.argv[1:]])
+"""
+
+
+def address(settings: Settings) -> str:
+    """Where a browser finds Airflow."""
+    return f"http://{HOST}:{settings.airflow.port}"
+
+
+def login(settings: Settings) -> tuple[str, str]:
+    """User and password of the embedded Airflow; made at the first call, and kept."""
+    return USER, _kept_secrets(_home(settings))["password"]
+
+
+def airflow_environment(settings: Settings) -> dict[str, str]:
+    """The environment of Airflow's processes; makes AIRFLOW_HOME. Safe to repeat.
+
+    None of the product's own settings is in it: the DAGs know Dagster's address, and no more.
+    """
+    home = _home(settings)
+    kept = _kept_secrets(home)
+    passwords = home / _PASSWORDS
+    _write_private(passwords, json.dumps({USER: kept["password"]}))
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    dagster_host = HOST if settings.dagster.host == "0.0.0.0" else settings.dagster.host  # noqa: S104
+    dagster = {"conn_type": "http", "host": dagster_host, "port": settings.dagster.webserver_port}
+    environment |= {
+        "AIRFLOW_HOME": str(home),
+        "AIRFLOW_CONN_DAGSTER": json.dumps(dagster),
+        "AIRFLOW_VAR_CANDLES_FIRST_DAY": kept["first_day"],
+        "AIRFLOW__API__BASE_URL": address(settings),
+        "AIRFLOW__API__HOST": HOST,
+        "AIRFLOW__API__SECRET_KEY": kept["api"],
+        "AIRFLOW__API_AUTH__JWT_SECRET": kept["jwt"],
+        "AIRFLOW__CORE__AUTH_MANAGER": (
+            "airflow.api_fastapi.auth.managers.simple.simple_auth_manager.SimpleAuthManager"
+        ),
+        "AIRFLOW__CORE__DAGS_ARE_PAUSED_AT_CREATION": "False",
+        "AIRFLOW__CORE__DAGS_FOLDER": str(DAGS),
+        "AIRFLOW__CORE__EXECUTION_API_SERVER_URL": f"{address(settings)}/execution/",
+        "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": "8",
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
+        "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
+        "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
+        "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+    if settings.alerts.webhook_url is not None:
+        webhook = {"conn_type": "http", "password": settings.alerts.webhook_url.get_secret_value()}
+        environment["AIRFLOW_CONN_CANDLE_ALERTS"] = json.dumps(webhook)
+    return environment
+
+
+def airflow_services(settings: Settings) -> list[Service]:
+    """API server, scheduler and DAG processor; no tick is launched before Dagster is there.
+
+    Raises:
+        StackError: Airflow is not installed here.
+    """
+    if importlib.util.find_spec("airflow") is None:
+        raise StackError(
+            "Airflow is not installed here: `pip install 'pipeline-assets[airflow]' -c "
+            "constraints.txt`, or start without --airflow."
+        )
+    environment = airflow_environment(settings)
+    port = settings.airflow.port
+    # Workers of its own would each be a process of 150 MB; one serves a person and eight tasks.
+    arguments = ("--host", HOST, "--port", str(port), "--workers", "1")
+    api = Service(
+        name=API,
+        argv=(sys.executable, "-c", _MIGRATE_AND_SERVE, *arguments),
+        ready=partial(http_answers, f"{address(settings)}/api/v2/version"),
+        address=address(settings),
+        listens=(HOST, port),
+        setting=PORT_SETTING,
+        environment=environment,
+        ready_timeout=300.0,
+    )
+    return [
+        api,
+        # Its log server would take a port, and the API server reads the same files itself.
+        _component(settings, SCHEDULER, environment, "scheduler", "--skip-serve-logs"),
+        _component(settings, PROCESSOR, environment, "dag-processor"),
+    ]
+
+
+def _component(
+    settings: Settings, name: str, environment: dict[str, str], *arguments: str
+) -> Service:
+    return Service(
+        name=name,
+        argv=(sys.executable, "-m", "airflow", *arguments),
+        ready=_is_healthy(address(settings), arguments[0].replace("-", "_")),
+        environment=environment,
+        # The first ticks are due at once, and need Dagster.
+        after=(API, "webserver", "daemon"),
+        # It lets running tasks end.
+        stop_timeout=20.0,
+    )
+
+
+def _is_healthy(url: str, component: str) -> Callable[[], bool]:
+    def healthy() -> bool:
+        try:
+            health = f"{url}/api/v2/monitor/health"
+            with urllib.request.urlopen(health, timeout=1.0) as reply:  # noqa: S310 - ours
+                found = json.load(reply)[component]["status"]
+        except (OSError, ValueError):
+            found = None
+        return bool(found == "healthy")
+
+    return healthy
+
+
+def _home(settings: Settings) -> Path:
+    return settings.data_dir / "airflow"
+
+
+def _kept_secrets(home: Path) -> dict[str, str]:
+    """What is made at the first start and must stay: keys, the password, the first day to seal."""
+    path = home / _SECRETS
+    if not path.exists():
+        home.mkdir(parents=True, exist_ok=True)
+        made = {name: secrets.token_urlsafe(32) for name in ("api", "jwt")}
+        made["password"] = secrets.token_urlsafe(9)
+        # Yesterday: what came before this Airflow is for backfills.
+        made["first_day"] = str((datetime.now(UTC) - timedelta(days=1)).date())
+        _write_private(path, json.dumps(made))
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    return {str(name): str(value) for name, value in kept.items()}
+
+
+def _write_private(path: Path, content: str) -> None:
+    """Replace a file that only its owner may read."""
+    new = path.with_name(f"{path.name}.new")
+    new.unlink(missing_ok=True)
+    with os.fdopen(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+        file.write(content)
+    new.replace(path)

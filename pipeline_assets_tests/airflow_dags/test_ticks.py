@@ -1,0 +1,343 @@
+"""DAG runs over a real Airflow and a real Dagster: what they launch, join, repeat and end."""
+
+import json
+import signal
+import subprocess
+import sys
+import threading
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+import redis
+import requests
+
+from pipeline_assets.local.airflow import DAGS
+from pipeline_assets_tests.fixtures.airflow import Airflow
+from pipeline_assets_tests.fixtures.s3 import eventually, free_port
+from pipeline_assets_tests.fixtures.webhook import Webhook
+
+pytestmark = pytest.mark.xdist_group("airflow")
+
+# One task as a worker runs it, with a context of this test's: a DAG run, its clear, and its try.
+WORKER = """
+import datetime, json, sys
+sys.path.insert(0, sys.argv[1])
+import candle_dags
+from types import SimpleNamespace
+given = json.loads(sys.argv[2])
+dag = {"tick": lambda: candle_dags.tick_dag("1m"), "backfill": candle_dags.backfill_dag}[given["dag"]]()
+now = datetime.datetime.now(datetime.UTC)
+pushed = {}
+context = {
+    "dag_run": SimpleNamespace(
+        dag_id=dag.dag_id, run_id=given["run"], clear_number=given["clear"], run_after=now,
+        data_interval_start=None),
+    "ti": SimpleNamespace(try_number=given["try"], xcom_push=lambda key, value: pushed.update({key: value})),
+    "params": given.get("params", {}),
+}
+task = dag.get_task(given["task"])
+task.patience = datetime.timedelta(seconds=given.get("patience", 60))
+import signal
+signal.signal(signal.SIGTERM, lambda *_: task.on_kill())
+try:
+    task.execute(context)
+    print("RESULT" + json.dumps({"raised": None, **pushed}))
+except Exception as error:
+    print("RESULT" + json.dumps({"raised": type(error).__name__, "message": str(error), **pushed}))
+"""
+
+
+def begin_task(airflow: Airflow, run: str, task: str = "fetch", **given) -> subprocess.Popen:
+    environment = airflow.environment | given.pop("environment", {})
+    facts = {
+        "dag": "tick",
+        "run": run,
+        "task": task,
+        "clear": 0,
+        "try": 1,
+        "params": {},
+        "patience": 60,
+    } | given
+    return subprocess.Popen(
+        [sys.executable, "-c", WORKER, str(DAGS), json.dumps(facts)],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+def end_task(process: subprocess.Popen) -> dict:
+    output, errors = process.communicate(timeout=200)
+    lines = [line for line in output.splitlines() if line.startswith("RESULT")]
+    assert lines, (output + errors)[-4000:]
+    return json.loads(lines[0].removeprefix("RESULT"))
+
+
+def run_task(airflow: Airflow, run: str, task: str = "fetch", **given) -> dict:
+    return end_task(begin_task(airflow, run, task, **given))
+
+
+def test_a_tick_is_one_dagster_run_that_four_tasks_watch(airflow: Airflow) -> None:
+    tick = airflow.run("candles_1m")
+    assert tick.state == "success"
+    assert tick.states == dict.fromkeys(["fetch", "format", "upload", "insert"], "success")
+    (run,) = airflow.runs(airflow__run_id=tick.run_id)
+    assert run["jobName"] == "tick_1m"
+    tags = run["tags"]
+    assert (tags["airflow/dag_id"], tags["airflow/clear_number"]) == ("candles_1m", "0")
+    # The job's own tags hold the queue to one tick an interval, and mark the run as a tick.
+    assert (tags["pipeline/kind"], tags["pipeline/open_day"]) == ("tick", "1m")
+    addresses = {address for _, _, address in tick.tasks.values()}
+    assert addresses == {f"{airflow.dagster_url}/runs/{run['runId']}"}
+    platform = airflow.platform
+    stored = platform.stored("1m", "BTCUSDT")
+    assert stored.height > 0
+    newest = stored["open_time"].max()
+    start = datetime.fromisoformat(f"{tags['dagster/partition']}T00:00:00+00:00")
+    truth = platform.truth("1m", "BTCUSDT", start, newest + timedelta(minutes=1))
+    assert stored.equals(truth)
+    assert newest >= datetime.now(UTC) - timedelta(minutes=5)
+
+
+def test_a_step_that_fails_twice_and_then_works_is_executed_again_and_no_other(
+    airflow: Airflow,
+) -> None:
+    """A key of another type makes the slots fail; uploads need no slots and are done once."""
+    client = redis.Redis.from_url(airflow.settings.redis.url)
+    key = "ohlcv:1m:{ETHUSDT}"
+    client.delete(key)
+    client.set(key, "not a hash")
+    first = run_task(airflow, "failing", "insert")
+    assert first["raised"] == "AirflowException"
+    assert "candle_slots_1m" in first["message"]
+    assert first["dagster_url"] in first["message"]
+    second = run_task(airflow, "failing", "insert", **{"try": 2})
+    assert second["raised"] == "AirflowException"
+    client.delete(key)
+    third = run_task(airflow, "failing", "insert", **{"try": 3})
+    assert third["raised"] is None
+    runs = airflow.runs(airflow__run_id="failing")
+    assert [run["status"] for run in runs] == ["SUCCESS", "FAILURE", "FAILURE"]
+    root = runs[-1]["runId"]
+    assert [run["rootRunId"] for run in runs[:-1]] == [root, root]
+    assert [run["stepKeysToExecute"] for run in runs[:-1]] == [["candle_slots_1m"]] * 2
+    # What the re-executions left out counts as done, for whoever watches it now.
+    assert run_task(airflow, "failing", "upload")["raised"] is None
+    assert len(airflow.platform.slots("ETHUSDT")) == 15
+
+
+def test_a_retry_after_a_killed_worker_joins_the_same_run(airflow: Airflow) -> None:
+    worker = begin_task(airflow, "killed")
+    eventually(lambda: airflow.runs(airflow__run_id="killed"), "it was launched", seconds=60)
+    worker.kill()
+    worker.communicate()
+    joined = run_task(airflow, "killed", **{"try": 2})
+    (run,) = airflow.runs(airflow__run_id="killed")
+    assert joined["raised"] is None
+    assert joined["dagster_url"].endswith(run["runId"])
+
+
+def test_a_clear_makes_a_new_run(airflow: Airflow) -> None:
+    first = run_task(airflow, "cleared")
+    second = run_task(airflow, "cleared", clear=1, **{"try": 2})
+    assert (first["raised"], second["raised"]) == (None, None)
+    runs = airflow.runs(airflow__run_id="cleared")
+    assert [run["tags"]["airflow/clear_number"] for run in runs] == ["1", "0"]
+    assert first["dagster_url"] != second["dagster_url"]
+
+
+def test_a_task_that_is_ended_ends_its_run(airflow: Airflow) -> None:
+    worker = begin_task(airflow, "ended", "insert")
+    eventually(lambda: airflow.runs(airflow__run_id="ended"), "it was launched", seconds=60)
+    worker.send_signal(signal.SIGTERM)
+    assert end_task(worker)["raised"] == "DagsterStoppedError"
+    airflow.wait_for("CANCELED", airflow__run_id="ended")
+
+
+class LosesTheAnswer(BaseHTTPRequestHandler):
+    """Passes a request on to Dagster, and drops the connection in place of a launch's answer."""
+
+    def do_POST(self) -> None:
+        body = self.rfile.read(int(self.headers["Content-Length"]))
+        address = f"{self.server.dagster}/graphql"
+        headers = {"Content-Type": "application/json"}
+        answer = requests.post(address, data=body, headers=headers, timeout=60)
+        if b"mutation Launch" in body:
+            self.server.lost.append(answer.json())
+            self.close_connection = True
+            return
+        self.send_response(answer.status_code)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(answer.content)))
+        self.end_headers()
+        self.wfile.write(answer.content)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_launch_whose_answer_is_lost_is_joined(airflow: Airflow) -> None:
+    with ThreadingHTTPServer(("127.0.0.1", 0), LosesTheAnswer) as proxy:
+        proxy.dagster, proxy.lost = airflow.dagster_url, []
+        threading.Thread(target=proxy.serve_forever, daemon=True).start()
+        connection = {"conn_type": "http", "host": "127.0.0.1", "port": proxy.server_port}
+        environment = {"AIRFLOW_CONN_DAGSTER": json.dumps(connection)}
+        result = run_task(airflow, "lost answer", environment=environment)
+        proxy.shutdown()
+    assert len(proxy.lost) == 1
+    (run,) = airflow.runs(airflow__run_id="lost answer")
+    assert (result["raised"], run["runId"]) == (
+        None,
+        proxy.lost[0]["data"]["launchRun"]["run"]["runId"],
+    )
+
+
+def test_dagster_that_does_not_come_back_is_an_error_that_names_address_and_connection(
+    airflow: Airflow,
+) -> None:
+    port = free_port()
+    connection = {"conn_type": "http", "host": "127.0.0.1", "port": port}
+    environment = {"AIRFLOW_CONN_DAGSTER": json.dumps(connection)}
+    result = run_task(airflow, "nobody there", environment=environment, patience=3)
+    assert result["raised"] in ("AirflowException", "AirflowFailException")
+    assert f"127.0.0.1:{port}" in result["message"]
+    assert "connection `dagster`" in result["message"]
+
+
+def backfill_params(**changes) -> dict:
+    days = [str((datetime.now(UTC) - timedelta(days=ago)).date()) for ago in (3, 2)]
+    return {
+        "intervals": ["15m"],
+        "symbols": ["BTCUSDT"],
+        "first_day": days[0],
+        "last_day": days[1],
+    } | changes
+
+
+def test_a_backfill_fills_the_days_that_were_asked_for(airflow: Airflow) -> None:
+    params = backfill_params()
+    done = airflow.run("candles_backfill", params)
+    assert done.states == {
+        "backfill_1m": "skipped",
+        "backfill_15m": "success",
+        "backfill_1h": "skipped",
+    }
+    platform = airflow.platform
+    start = datetime.fromisoformat(f"{params['first_day']}T00:00:00+00:00")
+    truth = platform.truth("15m", "BTCUSDT", start, start + timedelta(days=2))
+    held = platform.stored("15m", "BTCUSDT")
+    inside = held.filter(
+        (held["open_time"] >= start) & (held["open_time"] < start + timedelta(days=2))
+    )
+    assert truth.height == 192
+    assert inside.equals(truth)
+
+
+def test_an_unknown_symbol_is_named_with_what_was_meant(airflow: Airflow) -> None:
+    params = backfill_params(symbols=["BTCUSD"])
+    result = run_task(airflow, "unknown", "backfill_15m", dag="backfill", params=params)
+    assert result["raised"] == "AirflowException"
+    assert "BTCUSD is not on the exchange; did you mean BTCUSDT?" in result["message"]
+
+
+@pytest.mark.parametrize(
+    ("first", "last", "said"),
+    [
+        ("2026-11-05", "2026-11-03", "The last day 2026-11-03 comes before the first 2026-11-05"),
+        ("2026-11-31", "2026-12-01", "is no range of days"),
+    ],
+)
+def test_a_range_that_is_none_is_refused_before_anything_is_launched(
+    airflow: Airflow, first: str, last: str, said: str
+) -> None:
+    params = backfill_params(first_day=first, last_day=last)
+    result = run_task(airflow, "no range", "backfill_15m", dag="backfill", params=params)
+    assert result["raised"] == "AirflowFailException"
+    assert said in result["message"]
+
+
+def test_sealing_seals_yesterday_in_every_interval(airflow: Airflow) -> None:
+    sealed = airflow.run("candles_seal")
+    assert sealed.state == "success"
+    (run,) = airflow.runs(airflow__run_id=sealed.run_id)
+    yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
+    assert run["tags"]["dagster/partition"] in (str(yesterday), str(yesterday - timedelta(days=1)))
+    day = run["tags"]["dagster/partition"].replace("-", "")
+    for interval in ("1m", "15m", "1h"):
+        stored = airflow.platform.objects(f"ohlcv/{interval}/BTCUSDT/{day}")
+        assert list(stored) == [f"ohlcv/{interval}/BTCUSDT/{day}_0000.parquet"]
+
+
+def test_a_partition_in_the_future_is_refused_by_the_asset(airflow: Airflow) -> None:
+    """Launched as the operator launches: Dagster itself does not look at the day."""
+    sys.path.insert(0, str(DAGS))
+    try:
+        from dagster_api import DagsterApi
+    finally:
+        sys.path.remove(str(DAGS))
+    api = DagsterApi(airflow.dagster_url, airflow.dagster_url)
+    run = api.launch("tick_1m", {"dagster/partition": "2036-01-01", "airflow/run_id": "future"}, {})
+    airflow.wait_for("FAILURE", airflow__run_id="future")
+    assert "Partition 2036-01-01 lies in the future" in api.failure(run)
+
+
+@pytest.mark.parametrize(
+    ("after", "day"),
+    [("2026-11-22T00:00:00", "2026-11-21"), ("2026-11-22T00:01:00", "2026-11-22")],
+)
+def test_just_after_midnight_the_last_minute_belongs_to_yesterday(
+    airflow: Airflow, after: str, day: str
+) -> None:
+    script = f"""
+import sys; sys.path.insert(0, {str(DAGS)!r})
+from datetime import datetime, timedelta, UTC
+from types import SimpleNamespace
+from dagster_operators import partition_day
+after = datetime.fromisoformat("{after}").replace(tzinfo=UTC)
+run = SimpleNamespace(data_interval_start=None, run_after=after)
+print(partition_day({{"dag_run": run}}, timedelta(minutes=1)))
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", script],
+        env=airflow.environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert done.stdout.split()[-1] == day
+
+
+CALLBACK = """
+import json, sys; sys.path.insert(0, sys.argv[1])
+from types import SimpleNamespace
+from failure_alerts import report_failure
+dag = SimpleNamespace(dag_id=sys.argv[2])
+report_failure({"dag": dag, "run_id": sys.argv[3], "reason": "task_failure"})
+"""
+
+
+def test_a_failed_dag_run_reaches_the_webhook_with_dagsters_error_and_address(
+    airflow: Airflow, webhook: Webhook
+) -> None:
+    params = backfill_params(symbols=["ETHUSD"])
+    given = {"dag": "backfill", "params": params}
+    failed = run_task(airflow, "alerted", "backfill_15m", **given)
+    assert failed["raised"] == "AirflowException"
+    connection = json.dumps({"conn_type": "http", "password": webhook.url})
+    done = subprocess.run(
+        [sys.executable, "-c", CALLBACK, str(DAGS), "candles_backfill", "alerted"],
+        env=airflow.environment | {"AIRFLOW_CONN_CANDLE_ALERTS": connection},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (alert,) = webhook.received
+    assert (alert["alert"], alert["dag_id"]) == ("dag_run_failed", "candles_backfill")
+    assert "ETHUSD is not on the exchange" in alert["error"]
+    (run,) = airflow.runs(airflow__run_id="alerted")
+    assert alert["dagster_url"] == f"{airflow.dagster_url}/runs/{run['runId']}"
+    assert alert["dagster_url"] in alert["text"]
+    assert "T0KEN" not in done.stdout + done.stderr

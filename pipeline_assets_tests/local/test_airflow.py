@@ -1,0 +1,67 @@
+"""What the embedded Airflow is started with, and what it is not told."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from pipeline_assets.local.airflow import airflow_environment, airflow_services, login
+from pipeline_assets.local.stack import stack_services, systems
+from pipeline_assets.settings import Settings
+
+NAMES = ["airflow", "airflow-scheduler", "airflow-dag-processor"]
+
+
+def settings(directory: Path, **changes: object) -> Settings:
+    return Settings(
+        **{
+            "data_dir": directory,
+            "airflow": {"enabled": True, "port": 26123},
+            "s3": {"secret_access_key": "the lake's secret"},
+            "snowflake": {"password": "the warehouse's secret"},
+            "alerts": {"webhook_url": "http://127.0.0.1:9/the-webhook's-secret"},
+        }
+        | changes
+    )
+
+
+def test_airflow_is_started_only_when_asked_for(tmp_path: Path) -> None:
+    asked = [service.name for service in stack_services(settings(tmp_path))]
+    assert asked[-3:] == NAMES
+    assert [system.name for system in systems(settings(tmp_path))][-3:] == NAMES
+    left_out = settings(tmp_path, airflow={"enabled": False})
+    assert not {service.name for service in stack_services(left_out)} & set(NAMES)
+    without_dagster = stack_services(settings(tmp_path), with_dagster=False)
+    assert not {service.name for service in without_dagster} & set(NAMES)
+
+
+def test_airflow_knows_dagsters_address_and_no_secret_of_the_stores(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PIPELINE_S3__SECRET_ACCESS_KEY", "the lake's secret")
+    environment = airflow_environment(settings(tmp_path, dagster={"webserver_port": 23123}))
+    dagster = json.loads(environment["AIRFLOW_CONN_DAGSTER"])
+    assert (dagster["host"], dagster["port"]) == ("127.0.0.1", 23123)
+    told = json.dumps(environment)
+    assert "the lake's secret" not in told
+    assert "the warehouse's secret" not in told
+    assert "webhook's-secret" in environment["AIRFLOW_CONN_CANDLE_ALERTS"]
+    shown = repr([(service, service.argv) for service in airflow_services(settings(tmp_path))])
+    for secret in ("webhook's-secret", login(settings(tmp_path))[1]):
+        assert secret not in shown
+
+
+def test_the_login_and_the_keys_stay_from_one_start_to_the_next(tmp_path: Path) -> None:
+    first, again = (airflow_environment(settings(tmp_path)) for _ in range(2))
+    assert first == again
+    user, password = login(settings(tmp_path))
+    passwords = Path(first["AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE"])
+    assert json.loads(passwords.read_text()) == {user: password}
+    for file in (passwords, tmp_path / "airflow" / "secrets.json"):
+        assert file.stat().st_mode & 0o077 == 0
+    other = tmp_path / "other"
+    assert login(settings(other))[1] != password
+    assert (
+        airflow_environment(settings(other))["AIRFLOW__API_AUTH__JWT_SECRET"]
+        != first["AIRFLOW__API_AUTH__JWT_SECRET"]
+    )
