@@ -43,8 +43,9 @@ _SEAL_DOC = """
 
 Once a day, the job `seal` fetches the day that ended again, in all intervals, checks it against itself,
 and stores it as one object a symbol. It catches up: days in which Airflow was down are sealed when it is
-back. `airflow backfill create --dag-id candles_seal --from-date 2026-11-01 --to-date 2026-11-03` seals the
-days of a range. Variable `candles_first_day` says from which day on (its default: 2026-11-01).
+back. `airflow backfill create --dag-id candles_seal --from-date 2026-11-01 --to-date 2026-11-03` seals 1 and
+2 November (the last date is excluded). Variable `candles_first_day` says from which day on (its default:
+2026-11-01).
 """
 _BACKFILL_DOC = """
 ### Backfill

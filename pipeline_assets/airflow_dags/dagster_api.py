@@ -32,7 +32,7 @@ query FindRuns($filter: RunsFilter!, $limit: Int!) {
   runsOrError(filter: $filter, limit: $limit) {
     __typename
     ... on Runs { results {
-      runId status stepKeysToExecute tags { key value } stepStats { stepKey status }
+      runId rootRunId status stepKeysToExecute tags { key value } stepStats { stepKey status }
     } }
     ... on Error { message }
   }
@@ -124,9 +124,13 @@ class DagsterSilentError(DagsterUnavailableError):
 
 @dataclass(frozen=True)
 class Run:
-    """A Dagster run: its status, the steps it is to execute, and how each that began stands."""
+    """A Dagster run: its status, the steps it is to execute, and how each that began stands.
+
+    `root` is the first run of those that re-execute each other.
+    """
 
     run_id: str
+    root: str
     status: str
     planned: tuple[str, ...]
     steps: Mapping[str, str]
@@ -199,6 +203,7 @@ class DagsterApi:
         return [
             Run(
                 run_id=each["runId"],
+                root=each["rootRunId"] or each["runId"],
                 status=each["status"],
                 planned=tuple(each["stepKeysToExecute"] or ()),
                 steps={s["stepKey"]: s["status"] for s in each["stepStats"] if s["status"]},

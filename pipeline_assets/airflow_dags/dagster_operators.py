@@ -133,6 +133,10 @@ class DagsterOperator(BaseOperator):
         patience = Patience(self.patience, self._raise_if_stopped)
         try:
             self.follow(dagster_api(), context, patience)
+        except DagsterStoppedError:
+            # A launch that was under way when the signal came has made its run since.
+            self.stop(dagster_api())
+            raise
         except DagsterUnavailableError as error:
             self._fail(context, str(error))
         except DagsterError as error:
@@ -219,8 +223,10 @@ class DagsterStepOperator(DagsterOperator):
             return api.launch(self.job, self._tags | partition, {})
 
         seen = find_or_launch(lambda: api.runs(self._tags), launch, patience)
-        if retried and seen.ended and not self._succeeded(self._runs(api, patience)):
-            self._again(api, seen, launch, patience)
+        if retried and seen.ended and not seen.awaits_retry:
+            runs = self._runs(api, patience)
+            if not self._succeeded(runs):
+                self._again(api, runs, launch, patience)
         told = None
         grace = datetime.now(UTC) + _RETRY_BY_DAGSTER
         while True:
@@ -269,12 +275,14 @@ class DagsterStepOperator(DagsterOperator):
         return run.steps.get(self.step, "waits") if self.step else run.status
 
     def _again(
-        self, api: DagsterApi, ended: Run, launch: Callable[[], str], patience: Patience
+        self, api: DagsterApi, runs: Sequence[Run], launch: Callable[[], str], patience: Patience
     ) -> None:
-        """Make the run that comes after one that ended without success, once."""
+        """Make the run that comes after the newest, which ended without success, once."""
+        ended = runs[0]
         # From the failure, if anything is worth keeping: a run that was lost before its first step,
-        # or ended by a person, begins anew.
-        keeps = ended.status == "FAILURE" and "SUCCESS" in ended.steps.values()
+        # or ended by a person, begins anew. A re-execution has none of the steps done before it.
+        done = any("SUCCESS" in run.steps.values() for run in runs if run.root == ended.root)
+        keeps = ended.status == "FAILURE" and done
 
         def newer() -> list[Run]:
             runs = api.runs(self._tags)

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -143,3 +144,35 @@ def test_airflow_looks_for_dags_in_the_dag_file_only() -> None:
     ignored = (FOLDER / ".airflowignore").read_text().split("\n")
     modules = {path.name for path in FOLDER.glob("*.py")}
     assert modules - set(ignored) == {"candle_dags.py"}
+
+
+MIDNIGHT = """
+import sys; sys.path.insert(0, sys.argv[1])
+from datetime import datetime, timedelta
+from types import SimpleNamespace
+from dagster_operators import partition_day
+for after, minutes in (each.split(",") for each in sys.argv[2:]):
+    run = SimpleNamespace(data_interval_start=None, run_after=datetime.fromisoformat(after))
+    print("DAY", partition_day({"dag_run": run}, timedelta(minutes=int(minutes))))
+"""
+
+
+def test_just_after_midnight_the_last_candle_belongs_to_yesterday(tmp_path: Path) -> None:
+    moments = {
+        "2026-11-22T00:00:00+00:00,1": "2026-11-21",
+        "2026-11-22T00:00:59+00:00,1": "2026-11-21",
+        "2026-11-22T00:01:00+00:00,1": "2026-11-22",
+        "2026-11-22T00:14:59+00:00,15": "2026-11-21",
+        "2026-11-22T00:15:00+00:00,15": "2026-11-22",
+        "2026-11-22T02:59:00+03:00,60": "2026-11-21",
+        "2026-11-22T04:00:00+03:00,60": "2026-11-22",
+    }
+    done = subprocess.run(
+        [sys.executable, "-c", MIDNIGHT, str(FOLDER), *moments],
+        env={"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    days = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("DAY")]
+    assert days == list(moments.values())

@@ -1,0 +1,168 @@
+"""Minute ticks by Airflow's own scheduler, while processes of Airflow and Dagster are killed.
+
+After each fault the ticks go on by themselves, and what is stored equals what the exchange says.
+"""
+
+import os
+import signal
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import psutil
+import pytest
+import requests
+
+from pipeline_assets.local.airflow import address, login
+from pipeline_assets.local.stack import running_stack, stack_status
+from pipeline_assets.settings import Settings
+from pipeline_assets_tests.fixtures.airflow import Airflow, stack_settings
+from pipeline_assets_tests.fixtures.s3 import eventually, free_port
+from pipeline_assets_tests.fixtures.webhook import Webhook, receiving
+
+pytestmark = [
+    pytest.mark.matrix,
+    pytest.mark.xdist_group("airflow_faults"),
+    pytest.mark.timeout(1200),
+]
+
+TASKS = ["fetch", "format", "upload", "insert"]
+
+
+@dataclass
+class Scheduler:
+    """A whole Airflow over the embedded stack, seen through its own interface."""
+
+    settings: Settings
+    webhook: Webhook
+
+    def ask(self, method: str, path: str, **arguments: Any) -> Any:
+        user, password = login(self.settings)
+        root = address(self.settings)
+        given = {"username": user, "password": password}
+        token = requests.post(f"{root}/auth/token", json=given, timeout=30).json()["access_token"]
+        headers = {"Authorization": f"Bearer {token}"}
+        url = f"{root}/api/v2/{path}"
+        reply = requests.request(method, url, headers=headers, timeout=30, **arguments)
+        reply.raise_for_status()
+        return reply.json()
+
+    def get(self, path: str, **query: Any) -> Any:
+        return self.ask("GET", path, params=query)
+
+    def ticks(self) -> list[dict[str, Any]]:
+        """The DAG runs of candles_1m, newest first."""
+        query = {"order_by": "-run_after", "limit": 50}
+        return self.get("dags/candles_1m/dagRuns", **query)["dag_runs"]
+
+    def tasks(self, run_id: str) -> list[dict[str, Any]]:
+        return self.get(f"dags/candles_1m/dagRuns/{run_id}/taskInstances")["task_instances"]
+
+    def running(self, task: str) -> dict[str, Any] | None:
+        """The task's instance that runs now, if one does."""
+        for tick in self.ticks():
+            if tick["state"] == "running":
+                for each in self.tasks(tick["dag_run_id"]):
+                    if each["task_id"] == task and each["state"] == "running":
+                        return each
+        return None
+
+    def tick_after(self, moment: datetime) -> dict[str, Any]:
+        """A tick that began after a moment and has succeeded, waited for."""
+
+        def found() -> dict[str, Any] | None:
+            for tick in self.ticks_or_none():
+                begun = tick["start_date"]
+                if begun and datetime.fromisoformat(begun) > moment and tick["state"] == "success":
+                    return tick
+            return None
+
+        return eventually(found, f"a tick after {moment} succeeds", seconds=900)
+
+    def ticks_or_none(self) -> list[dict[str, Any]]:
+        """As `ticks`; none while the API server is away."""
+        try:
+            return self.ticks()
+        except (requests.RequestException, KeyError):
+            return []
+
+    def pid(self, name: str) -> int:
+        return next(each.pid for each in stack_status(self.settings).services if each.name == name)
+
+    def stored_is_right(self) -> None:
+        """Every stored minute since the first equals the exchange's, without a gap."""
+        platform = Airflow(self.settings, {}).platform
+        for symbol in ("BTCUSDT", "ETHUSDT"):
+            stored = platform.stored("1m", symbol)
+            first, newest = stored["open_time"].min(), stored["open_time"].max()
+            truth = platform.truth("1m", symbol, first, newest + timedelta(minutes=1))
+            assert stored.equals(truth)
+            assert datetime.now(UTC) - newest < timedelta(minutes=10)
+
+
+@pytest.fixture(scope="module")
+def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scheduler]:
+    directory = tmp_path_factory.mktemp("airflow") / "data"
+    with receiving() as webhook:
+        settings = stack_settings(
+            directory,
+            airflow={"enabled": True, "port": free_port()},
+            alerts={"webhook_url": webhook.url},
+        )
+        with running_stack(settings):
+            made = Scheduler(settings, webhook)
+            made.tick_after(datetime.min.replace(tzinfo=UTC))
+            yield made
+
+
+def test_each_task_has_a_button_that_opens_its_dagster_run(scheduler: Scheduler) -> None:
+    tick = scheduler.tick_after(datetime.min.replace(tzinfo=UTC))
+    run = tick["dag_run_id"]
+    for task in TASKS:
+        links = scheduler.get(f"dags/candles_1m/dagRuns/{run}/taskInstances/{task}/links")
+        page = links["extra_links"]["Dagster run"]
+        assert page.startswith(
+            f"http://127.0.0.1:{scheduler.settings.dagster.webserver_port}/runs/"
+        )
+        assert requests.get(page, timeout=30).ok
+
+
+def test_a_dag_run_that_fails_for_good_reaches_the_webhook(scheduler: Scheduler) -> None:
+    day = str((datetime.now(UTC) - timedelta(days=2)).date())
+    conf = {"intervals": ["1h"], "symbols": ["BTCUSD"], "first_day": day, "last_day": day}
+    body = {"logical_date": None, "conf": conf}
+    made = scheduler.ask("POST", "dags/candles_backfill/dagRuns", json=body)
+
+    def told() -> list[dict[str, Any]]:
+        return [each for each in scheduler.webhook.received if each["alert"] == "dag_run_failed"]
+
+    (alert,) = eventually(told, "the webhook is told", seconds=900)
+    assert (alert["dag_id"], alert["run_id"]) == ("candles_backfill", made["dag_run_id"])
+    assert "BTCUSD is not on the exchange; did you mean BTCUSDT?" in alert["error"]
+    assert requests.get(alert["dagster_url"], timeout=30).ok
+
+
+@pytest.mark.parametrize("task", TASKS)
+def test_a_worker_is_killed_in_a_task(scheduler: Scheduler, task: str) -> None:
+    def kill() -> bool:
+        instance = scheduler.running(task)
+        if instance is None:
+            return False
+        for process in psutil.process_iter(["cmdline"]):
+            if instance["id"] in " ".join(process.info["cmdline"] or ()):
+                process.send_signal(signal.SIGKILL)
+                return True
+        return False
+
+    eventually(kill, f"a worker in {task} is killed", seconds=600)
+    scheduler.tick_after(datetime.now(UTC))
+    scheduler.stored_is_right()
+
+
+@pytest.mark.parametrize("service", ["airflow-scheduler", "airflow", "webserver", "code-server"])
+def test_a_server_is_killed_while_a_tick_runs(scheduler: Scheduler, service: str) -> None:
+    eventually(lambda: scheduler.running("fetch"), "a tick fetches", seconds=600)
+    os.kill(scheduler.pid(service), signal.SIGKILL)
+    scheduler.tick_after(datetime.now(UTC))
+    scheduler.stored_is_right()
