@@ -4,7 +4,9 @@ import json
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
+from pipeline_assets.cli import cli
 from pipeline_assets.local.airflow import airflow_environment, airflow_services, login
 from pipeline_assets.local.stack import stack_services, systems
 from pipeline_assets.settings import Settings
@@ -65,3 +67,33 @@ def test_the_login_and_the_keys_stay_from_one_start_to_the_next(tmp_path: Path) 
         airflow_environment(settings(other))["AIRFLOW__API_AUTH__JWT_SECRET"]
         != first["AIRFLOW__API_AUTH__JWT_SECRET"]
     )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "airflow", "dagster"),
+    [
+        ([], False, True),
+        (["--airflow"], True, False),
+        (["--no-schedules"], False, False),
+        (["--airflow", "--no-schedules"], True, False),
+    ],
+)
+def test_one_of_airflow_and_dagster_schedules_never_both(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    arguments: list[str],
+    airflow: bool,
+    dagster: bool,
+) -> None:
+    for name in ("PIPELINE_AIRFLOW__ENABLED", "PIPELINE_DAGSTER__SCHEDULES"):
+        # Set first, so that what the command sets is undone after the test.
+        monkeypatch.setenv(name, "false")
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("PIPELINE_DATA_DIR", str(tmp_path))
+    started: list[Settings] = []
+    monkeypatch.setattr(
+        "pipeline_assets.local.stack.run_stack", lambda given, **_: started.append(given)
+    )
+    result = CliRunner().invoke(cli, ["up", *arguments], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert (started[0].airflow.enabled, started[0].dagster.schedules) == (airflow, dagster)
