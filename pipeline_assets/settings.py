@@ -182,6 +182,7 @@ class HousekeepingSettings(Section):
 
     staging_days: int = Field(3, ge=1, examples=[3])
     tick_run_days: int = Field(2, ge=1, examples=[2])
+    failed_run_days: int = Field(14, ge=1, examples=[14])
 
 
 class Settings(BaseSettings):

@@ -2,13 +2,15 @@
 landing tables of dead runs. Stored candles are never touched here.
 """
 
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from datetime import UTC, datetime, timedelta
 
 from dagster import (
     AssetRecordsFilter,
     DagsterInstance,
     DagsterRunStatus,
+    In,
+    Nothing,
     OpExecutionContext,
     Out,
     Output,
@@ -20,6 +22,11 @@ from dagster import (
 
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.fetch_plan import KIND_TAG, RunKind
+from pipeline_assets.jobs.event_storage import (
+    delete_files_of_deleted_runs,
+    delete_superseded_check_evaluations,
+    delete_superseded_reports,
+)
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.lake_state import sealed_days
 from pipeline_assets.resources.object_store import ObjectStore
@@ -27,11 +34,13 @@ from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.settings import Settings
 
 _STAGED = ("raw/", "staging/")
+_SUCCEEDED = [DagsterRunStatus.SUCCESS]
+_FAILED = [DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 
 
 @op(
     out=Out(int),
-    description="Delete successful tick runs of sealed days; sealing keeps them green.",
+    description="Delete old tick runs of sealed days; their sealing keeps the days green.",
 )
 def delete_tick_runs(
     context: OpExecutionContext,
@@ -39,36 +48,50 @@ def delete_tick_runs(
     settings: ResourceParam[Settings],
 ) -> Iterator[Output[int]]:
     """Delete runs whose partitions hold a later materialization; may be repeated at any point."""
-    before = datetime.now(UTC) - timedelta(days=settings.housekeeping.tick_run_days)
+    now = datetime.now(UTC)
+    days = settings.housekeeping
     deleted = 0
     for interval in Interval:
-        for day in sealed_days(store, interval):
-            deleted += _delete_runs(context.instance, interval, day.isoformat(), before)
+        sealed = {day.isoformat() for day in sealed_days(store, interval)}
+        for statuses, kept_days in (
+            (_SUCCEEDED, days.tick_run_days),
+            (_FAILED, days.failed_run_days),
+        ):
+            before = now - timedelta(days=kept_days)
+            deleted += _delete_runs(context.instance, interval, sealed, statuses, before)
     yield Output(deleted, metadata={"runs deleted": deleted})
 
 
 def _delete_runs(
-    instance: DagsterInstance, interval: Interval, partition: str, before: datetime
+    instance: DagsterInstance,
+    interval: Interval,
+    sealed: Container[str],
+    statuses: list[DagsterRunStatus],
+    before: datetime,
 ) -> int:
-    """Delete the successful tick runs of one interval and day, with their logs.
+    """Delete an interval's tick runs of sealed days that ended with a status, with their logs.
 
-    A run that materialized the partition last is kept, or the partition would turn grey: that is
-    the late tick of a day that no other run sealed.
+    A run that materialized a partition last is kept, or the partition would turn grey: that is the
+    late tick of a day that no other run sealed.
     """
     chosen = RunsFilter(
         job_name=f"tick_{interval}",
-        statuses=[DagsterRunStatus.SUCCESS],
-        tags={KIND_TAG: RunKind.TICK.value, "dagster/partition": partition},
+        statuses=statuses,
+        tags={KIND_TAG: RunKind.TICK.value},
         created_before=before,
     )
-    # A day has 1,440 minutes, so these are few enough to hold.
-    runs = instance.get_runs(chosen)
-    kept = _last_runs(instance, interval, partition) if runs else set()
-    old = [run.run_id for run in runs if run.run_id not in kept]
-    for run_id in old:
-        instance.compute_log_manager.delete_logs(prefix=[run_id])
-        instance.delete_run(run_id)
-    return len(old)
+    by_partition: dict[str, list[str]] = {}
+    for run in instance.get_runs(chosen):
+        by_partition.setdefault(run.tags.get("dagster/partition", ""), []).append(run.run_id)
+    deleted = 0
+    for partition in sorted(each for each in by_partition if each in sealed):
+        kept = _last_runs(instance, interval, partition)
+        for run_id in by_partition[partition]:
+            if run_id not in kept:
+                instance.compute_log_manager.delete_logs(prefix=[run_id])
+                instance.delete_run(run_id)
+                deleted += 1
+    return deleted
 
 
 def _last_runs(instance: DagsterInstance, interval: Interval, partition: str) -> set[str]:
@@ -81,6 +104,29 @@ def _last_runs(instance: DagsterInstance, interval: Interval, partition: str) ->
         records = instance.fetch_materializations(asset, limit=1).records
         found.update(record.run_id for record in records)
     return found
+
+
+@op(
+    ins={"after": In(Nothing)},
+    out=Out(int),
+    description="Delete what Dagster's storage keeps of deleted runs and of superseded checks.",
+)
+def delete_event_leftovers(
+    context: OpExecutionContext, settings: ResourceParam[Settings]
+) -> Iterator[Output[int]]:
+    """Delete old check evaluations, reports and files; may be repeated at any point."""
+    before = datetime.now(UTC) - timedelta(days=settings.housekeeping.tick_run_days)
+    evaluations = delete_superseded_check_evaluations(context.instance, before)
+    reports = delete_superseded_reports(context.instance, before)
+    files = delete_files_of_deleted_runs(context.instance)
+    yield Output(
+        evaluations + reports + files,
+        metadata={
+            "check evaluations deleted": evaluations,
+            "reports deleted": reports,
+            "event files removed": files,
+        },
+    )
 
 
 @op(out=Out(int), description="Remove what passed between steps longer ago than its retention.")
@@ -108,7 +154,7 @@ def drop_landing_tables(
 
 @job(description="Removes daily what may be made again. Stored candles are never touched.")
 def housekeeping() -> None:
-    """The job of all three removals; each is independent of the others."""
-    delete_tick_runs()
+    """The job of all removals; each is independent of the others but the one of leftovers."""
+    delete_event_leftovers(delete_tick_runs())
     delete_staged_objects()
     drop_landing_tables()

@@ -1,11 +1,16 @@
 """What housekeeping removes, and what has to be there afterwards."""
 
+import sqlite3
 from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import pytest
-from dagster import AssetKey, DagsterInstance, RunsFilter
+from dagster import AssetCheckEvaluation, AssetCheckKey, AssetKey, DagsterInstance, RunsFilter
+from dagster._core.event_api import PartitionKeyFilter
 from dagster._core.storage.dagster_run import DagsterRunStatus
 
 from pipeline_assets.definitions import build_definitions
@@ -24,17 +29,18 @@ class Later(datetime):
     """The machine's clock in some days, for what is judged by age."""
 
     days = 0.0
+    stopped_at: datetime | None = None
 
     @classmethod
     def now(cls, tz: Any = None) -> datetime:
-        return datetime.now(tz) + timedelta(days=cls.days)
+        return (cls.stopped_at or datetime.now(tz)) + timedelta(days=cls.days)
 
 
 @pytest.fixture
 def later(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Later]]:
     monkeypatch.setattr(module, "datetime", Later)
     yield Later
-    Later.days = 0.0
+    Later.days, Later.stopped_at = 0.0, None
 
 
 class NoWarehouse:
@@ -51,7 +57,12 @@ def housekeep(platform: Platform) -> dict[str, int]:
         "housekeeping"
     )
     result = job.execute_in_process(instance=platform.instance)
-    names = ("delete_tick_runs", "delete_staged_objects", "drop_landing_tables")
+    names = (
+        "delete_tick_runs",
+        "delete_event_leftovers",
+        "delete_staged_objects",
+        "drop_landing_tables",
+    )
     return {name: int(result.output_for_node(name)) for name in names}
 
 
@@ -93,7 +104,9 @@ def test_tick_runs_of_sealed_days_go_and_the_days_stay_green(
     assert housekeep(ticked)["delete_tick_runs"] == 0
 
 
-def test_young_and_failed_tick_runs_stay(ticked: Platform, later: type[Later]) -> None:
+def test_young_tick_runs_stay_and_failed_ones_stay_longer(
+    ticked: Platform, later: type[Later]
+) -> None:
     failed = ticked.tick("1m", YESTERDAY, symbols=["NOSUCHUSDT"], raise_on_error=False)
     assert not failed.success
     ticked.exchange.set_clock(MIDNIGHT + timedelta(minutes=5, seconds=5))
@@ -106,6 +119,9 @@ def test_young_and_failed_tick_runs_stay(ticked: Platform, later: type[Later]) -
     kept = ticked.instance.get_run_by_id(failed.run_id)
     assert kept is not None
     assert kept.status is DagsterRunStatus.FAILURE
+    later.days = 14.1
+    assert housekeep(ticked)["delete_tick_runs"] == 1
+    assert runs_of(ticked, YESTERDAY) == []
 
 
 def test_a_day_that_only_a_late_tick_sealed_stays_green(
@@ -162,3 +178,93 @@ def test_landing_tables_of_dead_runs_are_dropped_after_the_retention_of_runs(
     assert result.output_for_node("drop_landing_tables") == 1
     age = datetime.now(UTC) - warehouse.older_than
     assert timedelta(days=2) <= age < timedelta(days=2, hours=1)
+
+
+@dataclass(frozen=True)
+class Storage:
+    """How much an on-disk instance holds: files, bytes in use in them, and rows that show nothing."""
+
+    files: int
+    bytes_used: int
+    runs: int
+    check_evaluations: int
+
+
+def storage_of(platform: Platform) -> Storage:
+    """Asked of SQLite itself. A file's free pages are counted out: they are used again."""
+    root = Path(platform.instance.root_directory)
+    files = [each for each in root.rglob("*.db") if each.is_file()]
+    used = 0
+    for file in files:
+        with closing(sqlite3.connect(file)) as database:
+            pages, free, size = (
+                database.execute(f"pragma {name}").fetchone()[0]
+                for name in ("page_count", "freelist_count", "page_size")
+            )
+            used += (pages - free) * size
+    with closing(sqlite3.connect(root / "history" / "runs" / "index.db")) as database:
+        (rows,) = database.execute("select count(*) from asset_check_executions").fetchone()
+    return Storage(len(files), used, len(platform.instance.get_runs()), rows)
+
+
+def checks_of(instance: DagsterInstance, partition: str) -> dict[str, str]:
+    """What Dagster shows of each check of a day."""
+    shown = {}
+    for name in ("complete", "consistent"):
+        records = instance.event_log_storage.get_asset_check_execution_history(
+            AssetCheckKey(AssetKey("candle_objects_1m"), name),
+            limit=1,
+            partition_filter=PartitionKeyFilter(key=partition),
+        )
+        shown[name] = records[0].status.value
+    return shown
+
+
+def simulated_day(platform: Platform, start: datetime, ticks: int) -> None:
+    """Minute ticks spread over a day, the last at its end, then its sealing on the day after."""
+    for number in range(1, ticks + 1):
+        moment = start + timedelta(minutes=1440 * number // ticks - 1, seconds=5)
+        tick_at(platform, moment, str(start.date()))
+        report = AssetCheckEvaluation(
+            asset_key=AssetKey("candle_objects_1m"), check_name="fresh", passed=True
+        )
+        platform.instance.report_runless_asset_event(report)
+    platform.exchange.set_clock(start + timedelta(days=1, minutes=5, seconds=5))
+    platform.run("backfill_1m", str(start.date()), symbols=["BTCUSDT"])
+
+
+@pytest.mark.parametrize(
+    "ticks",
+    [6, pytest.param(1440, marks=[pytest.mark.matrix, pytest.mark.timeout(7200)])],
+)
+def test_after_two_days_of_ticks_dagsters_storage_is_back_at_what_one_day_leaves(
+    minutes: Platform, later: type[Later], tmp_path: Path, ticks: int
+) -> None:
+    first, second = MIDNIGHT - timedelta(days=2), MIDNIGHT - timedelta(days=1)
+    home = tmp_path / "dagster"
+    home.mkdir()
+    with DagsterInstance.local_temp(str(home)) as instance:
+        one = replace(minutes.with_settings(symbols=("BTCUSDT",)), instance=instance)
+        simulated_day(one, first, ticks)
+        after_one_day, then = storage_of(one), datetime.now(UTC)
+        checks = checks_of(instance, str(first.date()))
+        simulated_day(one, second, ticks)
+        after_two_days = storage_of(one)
+        # Two days after the first day's end by the clock of housekeeping.
+        later.days, later.stopped_at = 2, then
+        counted = housekeep(one)
+        left = storage_of(one)
+        days = sorted(str(each.date()) for each in (first, second))
+        green = materialized(instance)
+        kept_checks = checks_of(instance, str(first.date()))
+    print(f"one day {after_one_day}, two days {after_two_days}, after housekeeping {left}")
+    assert counted["delete_tick_runs"] == ticks
+    assert green == dict.fromkeys(ASSETS, days)
+    assert kept_checks == checks
+    assert checks == dict.fromkeys(("complete", "consistent"), "SUCCEEDED")
+    assert after_two_days.bytes_used > after_one_day.bytes_used * 1.5
+    # Two sealings and housekeeping's own run are more than one day's ticks leave.
+    assert left.runs - after_one_day.runs <= 2
+    assert left.files - after_one_day.files <= 2
+    assert left.check_evaluations - after_one_day.check_evaluations <= 2 * len(checks)
+    assert left.bytes_used - after_one_day.bytes_used <= 3 * 250_000
