@@ -22,6 +22,7 @@ from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.sensors.freshness import freshness_check, freshness_sensor
+from pipeline_assets.sensors.stale_alerts import stale_alert_sensor
 from pipeline_assets.settings import Settings, settings
 
 
@@ -57,7 +58,10 @@ def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
         ],
         jobs=[*jobs, housekeeping],
         schedules=schedules(running=configured.dagster.schedules),
-        sensors=[freshness_sensor()],
+        sensors=[
+            freshness_sensor(),
+            stale_alert_sensor(on=configured.alerts.webhook_url is not None),
+        ],
         resources=resources | overrides,
         # Steps share one process: a process a step took 11 to 37 s for a run of four.
         executor=in_process_executor,

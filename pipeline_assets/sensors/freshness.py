@@ -5,7 +5,6 @@
 import json
 from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
-from typing import Any
 
 from dagster import (
     AssetCheckEvaluation,
@@ -25,7 +24,6 @@ from pipeline_assets.assets.check_results import Finding
 from pipeline_assets.assets.presentation import moment, table
 from pipeline_assets.market.interval import EPOCH, Interval, from_milliseconds
 from pipeline_assets.market.windows import newest_closed
-from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.lake_state import TickState, read_tick_state, read_universe
 from pipeline_assets.resources.object_store import ObjectStore
@@ -61,7 +59,7 @@ def judge(interval: Interval, state: TickState, server_time: datetime) -> Findin
     )
 
 
-def _collected(
+def collected(
     store: ObjectStore, settings: Settings, interval: Interval, server_time: datetime
 ) -> TickState:
     """What ticks have stored of the symbols that they collect now.
@@ -101,7 +99,7 @@ def freshness_check(interval: Interval) -> AssetChecksDefinition:
     ) -> AssetCheckResult:
         """Every symbol's newest stored candle is the newest that the exchange has closed."""
         now = exchange.server_time()
-        finding = judge(interval, _collected(store, settings, interval, now), now)
+        finding = judge(interval, collected(store, settings, interval, now), now)
         return AssetCheckResult(
             passed=finding.passed, description=finding.description, metadata=finding.metadata
         )
@@ -139,60 +137,27 @@ def _due_reports(
     return events, remembered
 
 
-def stale_alerts(
-    events: Iterable[AssetCheckEvaluation], told: Mapping[str, list[str]]
-) -> list[dict[str, Any]]:
-    """The alerts for intervals that have just become stale, as JSON for the webhook.
-
-    What was stale when it was told last is known by now. An interval that was never judged before
-    is one that has just been set up: its first tick is still to come.
-    """
-    alerts = []
-    for event in events:
-        asset = event.asset_key.to_user_string()
-        interval = asset.rpartition("_")[2]
-        if event.passed or told.get(interval, ["stale"])[0] == "stale":
-            continue
-        alerts.append(
-            {
-                "text": f"{asset} is stale. {event.description}",
-                "alert": "asset_stale",
-                "asset": asset,
-                "interval": interval,
-                "error": event.description,
-            }
-        )
-    return alerts
-
-
 def freshness_sensor() -> SensorDefinition:
-    """The sensor that judges every interval twice a minute, reports changes, and alerts."""
+    """The sensor that judges every interval twice a minute and reports what changed."""
 
     @sensor(
         name="freshness",
         minimum_interval_seconds=30,
         # Whoever schedules, Airflow or Dagster: it launches nothing, and sees that neither does.
         default_status=DefaultSensorStatus.RUNNING,
-        description=(
-            "Judges how fresh each interval is and shows it as the check `fresh`; tells the webhook "
-            "of PIPELINE_ALERTS__WEBHOOK_URL once when an interval becomes stale."
-        ),
+        description="Judges how fresh each interval is and shows it as the check `fresh`.",
     )
     def freshness(
         context: SensorEvaluationContext,
         store: ResourceParam[ObjectStore],
         exchange: ResourceParam[Exchange],
         settings: ResourceParam[Settings],
-        alerts: ResourceParam[Alerts],
     ) -> SensorResult:
         now = exchange.server_time()
-        states = {each: _collected(store, settings, each, now) for each in Interval}
+        states = {each: collected(store, settings, each, now) for each in Interval}
         judged = [(each, state, judge(each, state, now)) for each, state in states.items()]
         told = json.loads(context.cursor) if context.cursor else {}
         events, remembered = _due_reports(judged, told)
-        # Before the cursor: an alert that the webhook did not take is sent again by the next tick.
-        for alert in stale_alerts(events, told):
-            alerts.send(alert)
         return SensorResult(
             asset_events=events,
             cursor=json.dumps(remembered),

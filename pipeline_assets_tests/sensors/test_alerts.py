@@ -1,7 +1,7 @@
 """The webhook hears of an interval that becomes stale: once, without secrets, and in the end."""
 
 import pytest
-from dagster import SensorResult, build_sensor_context
+from dagster import DefaultSensorStatus, SensorResult, build_sensor_context
 from pydantic import SecretStr
 
 from pipeline_assets.definitions import build_definitions
@@ -11,21 +11,20 @@ from pipeline_assets_tests.fixtures.platform import Platform
 from pipeline_assets_tests.fixtures.webhook import Webhook
 
 
-class Freshness:
-    """The sensor, evaluated tick by tick with the cursor that it left."""
+class Sensor:
+    """A sensor of the definitions, evaluated tick by tick with the cursor that it left."""
 
-    def __init__(self, platform: Platform, webhook: Webhook | None) -> None:
-        url = SecretStr(webhook.url) if webhook else None
-        settings = platform.settings.model_copy(update={"alerts": AlertsSettings(webhook_url=url)})
+    def __init__(self, platform: Platform, webhook: Webhook, name: str = "stale_alerts") -> None:
+        alerts = AlertsSettings(webhook_url=SecretStr(webhook.url))
+        settings = platform.settings.model_copy(update={"alerts": alerts})
         self.definitions = build_definitions(settings)
+        self.name = name
         self.platform = platform
         self.cursor: str | None = None
 
     def evaluate(self) -> SensorResult:
-        sensor = self.definitions.resolve_sensor_def("freshness")
-        wanted = {
-            name: self.definitions.resources[name] for name in ("store", "exchange", "alerts")
-        }
+        sensor = self.definitions.resolve_sensor_def(self.name)
+        wanted = {name: self.definitions.resources[name] for name in sensor.required_resource_keys}
         context = build_sensor_context(
             instance=self.platform.instance, cursor=self.cursor, resources=wanted
         )
@@ -35,43 +34,47 @@ class Freshness:
 
 
 def test_an_interval_that_becomes_stale_is_told_once(minutes: Platform, webhook: Webhook) -> None:
-    freshness = Freshness(minutes, webhook)
+    sensor = Sensor(minutes, webhook)
     minutes.tick("1m")
-    freshness.evaluate()
+    sensor.evaluate()
     # 15m and 1h have never ticked: nothing has become stale.
     assert webhook.received == []
     minutes.exchange.advance(600)
-    freshness.evaluate()
-    freshness.evaluate()
+    sensor.evaluate()
+    sensor.evaluate()
     (alert,) = webhook.received
     assert (alert["alert"], alert["asset"]) == ("asset_stale", "candle_objects_1m")
     assert "3 of 3 symbols are stale" in alert["text"]
     minutes.tick("1m")
-    freshness.evaluate()
+    sensor.evaluate()
     minutes.exchange.advance(600)
-    freshness.evaluate()
+    sensor.evaluate()
     assert len(webhook.received) == 2
 
 
-def test_an_alert_that_was_not_taken_is_sent_again(minutes: Platform, webhook: Webhook) -> None:
-    freshness = Freshness(minutes, webhook)
+def test_an_alert_that_was_not_taken_is_sent_again_and_the_check_is_reported_meanwhile(
+    minutes: Platform, webhook: Webhook
+) -> None:
+    sensor, freshness = Sensor(minutes, webhook), Sensor(minutes, webhook, "freshness")
     minutes.tick("1m")
-    freshness.evaluate()
+    for each in (sensor, freshness):
+        each.evaluate()
     minutes.exchange.advance(600)
     webhook.status = 503
     with pytest.raises(AlertError, match=r"PIPELINE_ALERTS__WEBHOOK_URL .* \(HTTP 503\)") as caught:
-        freshness.evaluate()
+        sensor.evaluate()
     assert "T0KEN" not in str(caught.value)
     assert caught.value.__cause__ is None
+    (event,) = freshness.evaluate().asset_events
+    assert not event.passed
     webhook.status = 200
-    freshness.evaluate()
+    sensor.evaluate()
     assert [alert["interval"] for alert in webhook.received] == ["1m"]
 
 
-def test_without_a_webhook_staleness_is_still_seen(minutes: Platform) -> None:
-    freshness = Freshness(minutes, None)
-    minutes.tick("1m")
-    freshness.evaluate()
-    minutes.exchange.advance(600)
-    (event,) = freshness.evaluate().asset_events
-    assert not event.passed
+@pytest.mark.parametrize("url", [None, "http://127.0.0.1:9/hook"])
+def test_the_sensor_is_on_where_there_is_a_webhook(platform: Platform, url: str | None) -> None:
+    alerts = AlertsSettings(webhook_url=SecretStr(url) if url else None)
+    definitions = build_definitions(platform.settings.model_copy(update={"alerts": alerts}))
+    status = definitions.resolve_sensor_def("stale_alerts").default_status
+    assert status is (DefaultSensorStatus.RUNNING if url else DefaultSensorStatus.STOPPED)

@@ -104,7 +104,7 @@ def test_a_verdict_is_told_again_once_newer_candles_are_stored() -> None:
 def look(platform: Platform, cursor: str | None = None) -> Any:
     """One tick of the real sensor over the real state."""
     definitions = build_definitions(platform.settings)
-    [sensor] = definitions.sensors or ()
+    sensor = definitions.resolve_sensor_def("freshness")
     assert isinstance(sensor, SensorDefinition)
     with build_sensor_context(
         instance=platform.instance,
