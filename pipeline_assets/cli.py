@@ -274,6 +274,22 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
         _wait_for_interrupt()
 
 
+@cli.command("airflow", context_settings={"ignore_unknown_options": True, "help_option_names": []})
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def airflow_command(arguments: tuple[str, ...]) -> None:
+    """Airflow's own command line, over the embedded Airflow.
+
+    For example `pipeline-assets airflow dags list`, or `… airflow backfill create --dag-id
+    candles_seal --from-date 2026-11-18 --to-date 2026-11-20`.
+    """
+    from pipeline_assets.local.airflow import airflow_environment, require_airflow
+
+    require_airflow()
+    environment = airflow_environment(load_settings())
+    command = [sys.executable, "-m", "airflow", *arguments]
+    os.execve(sys.executable, command, environment)  # noqa: S606 - what the person typed
+
+
 @contextmanager
 def _stack(console: "Console", settings: Settings) -> Iterator["StackStatus"]:
     """The embedded stack: the one that runs already, or one for as long as this command."""

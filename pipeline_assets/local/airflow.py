@@ -56,8 +56,11 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     dagster_host = HOST if settings.dagster.host == "0.0.0.0" else settings.dagster.host  # noqa: S104
     dagster = {"conn_type": "http", "host": dagster_host, "port": settings.dagster.webserver_port}
+    database = f"sqlite:///{home / 'airflow.db'}"
     environment |= {
         "AIRFLOW_HOME": str(home),
+        # Tasks are kept from the database, but for the one that cleans it.
+        "AIRFLOW_CONN_AIRFLOW_DATABASE": json.dumps({"conn_type": "generic", "password": database}),
         "AIRFLOW_CONN_DAGSTER": json.dumps(dagster),
         "AIRFLOW_VAR_CANDLES_FIRST_DAY": kept["first_day"],
         "AIRFLOW__API__BASE_URL": address(settings),
@@ -77,7 +80,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{home / 'airflow.db'}",
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
         # By default a task of a killed worker, or of a killed scheduler, is seen after five minutes,
         # and no tick begins until then.
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
@@ -90,17 +93,26 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
     return environment
 
 
+def require_airflow() -> None:
+    """Raise unless Airflow is installed here.
+
+    Raises:
+        StackError: it is not; the message says how to install it.
+    """
+    if importlib.util.find_spec("airflow") is None:
+        raise StackError(
+            "Airflow is not installed here: `pip install 'pipeline-assets[airflow]' -c "
+            "constraints.txt`, or go on without it."
+        )
+
+
 def airflow_services(settings: Settings) -> list[Service]:
     """API server, scheduler and DAG processor; no tick is launched before Dagster is there.
 
     Raises:
         StackError: Airflow is not installed here.
     """
-    if importlib.util.find_spec("airflow") is None:
-        raise StackError(
-            "Airflow is not installed here: `pip install 'pipeline-assets[airflow]' -c "
-            "constraints.txt`, or start without --airflow."
-        )
+    require_airflow()
     environment = airflow_environment(settings)
     port = settings.airflow.port
     # Workers of its own would each be a process of 150 MB; one serves a person and eight tasks.

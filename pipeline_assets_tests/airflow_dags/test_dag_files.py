@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -108,6 +109,7 @@ def test_the_folder_parses_beside_airflow_and_requests_alone(parsed: dict) -> No
         "candles_seal",
         "candles_backfill",
         "candles_housekeeping",
+        "airflow_cleaning",
     }
 
 
@@ -129,7 +131,7 @@ def test_every_dag_is_documented_owned_limited_and_alerts(parsed: dict) -> None:
     for name, dag in parsed["dags"].items():
         assert dag["doc"], name
         assert dag["alerts"], name
-        assert "candles" in dag["tags"], name
+        assert dag["tags"], name
         for task in dag["tasks"].values():
             assert task["owner"] == "market-data"
             assert task["retries"] > 0
@@ -176,3 +178,37 @@ def test_just_after_midnight_the_last_candle_belongs_to_yesterday(tmp_path: Path
     )
     days = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("DAY")]
     assert days == list(moments.values())
+
+
+CLEANING = """
+import datetime, json, sys; sys.path.insert(0, sys.argv[1])
+from pathlib import Path
+from database_cleaning import AirflowCleaningOperator, remove_logs
+before = datetime.datetime(2026, 11, 20, tzinfo=datetime.UTC)
+print("REMOVED", remove_logs(Path(sys.argv[2]), before), remove_logs(Path(sys.argv[2]), before))
+try:
+    AirflowCleaningOperator(task_id="clean").execute({"params": {"keep_days": 3}})
+except Exception as error:
+    print("RAISED", type(error).__name__, error)
+"""
+
+
+def test_logs_go_by_age_and_a_database_only_where_somebody_named_it(tmp_path: Path) -> None:
+    logs = tmp_path / "logs"
+    for name, day in (("old", 19), ("young", 21)):
+        file = logs / "dag_id=candles_1m" / name / "attempt=1.log"
+        file.parent.mkdir(parents=True)
+        file.write_text(name)
+        written = datetime(2026, 11, day, tzinfo=UTC).timestamp()
+        for each in (file, file.parent):
+            os.utime(each, (written, written))
+    done = subprocess.run(
+        [sys.executable, "-c", CLEANING, str(FOLDER), str(logs)],
+        env={"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert "REMOVED 1 0" in done.stdout
+    assert [path.parent.name for path in logs.rglob("*.log")] == ["young"]
+    assert "RAISED AirflowSkipException No connection `airflow_database`" in done.stdout

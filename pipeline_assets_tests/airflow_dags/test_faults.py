@@ -5,16 +5,19 @@ After each fault the ticks go on by themselves, and what is stored equals what t
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime, time, timedelta
 from typing import Any
 
+import polars as pl
 import psutil
 import pytest
 import requests
 
-from pipeline_assets.local.airflow import address, login
+from pipeline_assets.local.airflow import address, airflow_environment, login
 from pipeline_assets.local.stack import running_stack, stack_status
 from pipeline_assets.settings import Settings
 from pipeline_assets_tests.fixtures.airflow import Airflow, stack_settings
@@ -37,14 +40,17 @@ class Scheduler:
     settings: Settings
     webhook: Webhook
 
-    def ask(self, method: str, path: str, **arguments: Any) -> Any:
+    def reply(self, method: str, path: str, **arguments: Any) -> requests.Response:
         user, password = login(self.settings)
         root = address(self.settings)
         given = {"username": user, "password": password}
         token = requests.post(f"{root}/auth/token", json=given, timeout=30).json()["access_token"]
         headers = {"Authorization": f"Bearer {token}"}
         url = f"{root}/api/v2/{path}"
-        reply = requests.request(method, url, headers=headers, timeout=30, **arguments)
+        return requests.request(method, url, headers=headers, timeout=30, **arguments)
+
+    def ask(self, method: str, path: str, **arguments: Any) -> Any:
+        reply = self.reply(method, path, **arguments)
         reply.raise_for_status()
         return reply.json()
 
@@ -164,5 +170,57 @@ def test_a_worker_is_killed_in_a_task(scheduler: Scheduler, task: str) -> None:
 def test_a_server_is_killed_while_a_tick_runs(scheduler: Scheduler, service: str) -> None:
     eventually(lambda: scheduler.running("fetch"), "a tick fetches", seconds=600)
     os.kill(scheduler.pid(service), signal.SIGKILL)
+    scheduler.tick_after(datetime.now(UTC))
+    scheduler.stored_is_right()
+
+
+def test_airflows_own_backfill_seals_missing_days(scheduler: Scheduler) -> None:
+    """Both days lie before the first that catching up seals; the last date is excluded."""
+    first = (datetime.now(UTC) - timedelta(days=5)).date()
+    days = [first + timedelta(days=n) for n in range(3)]
+    command = [sys.executable, "-m", "airflow", "backfill", "create", "--dag-id", "candles_seal"]
+    command += ["--from-date", str(days[0]), "--to-date", str(days[2])]
+    environment = airflow_environment(scheduler.settings)
+    subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
+    platform = Airflow(scheduler.settings, {}).platform
+
+    def sealed() -> bool:
+        query = {"order_by": "-run_after", "limit": 50}
+        runs = scheduler.get("dags/candles_seal/dagRuns", **query)["dag_runs"]
+        states = [run["state"] for run in runs if run["run_type"] == "backfill"]
+        assert "failed" not in states
+        return states.count("success") >= 2
+
+    eventually(sealed, "the backfill ends", seconds=900)
+    for interval, count in (("1m", 1440), ("15m", 96), ("1h", 24)):
+        for day in days[:2]:
+            name = f"{day:%Y%m%d}_0000.parquet"
+            key = f"ohlcv/{interval}/BTCUSDT/{name}"
+            assert list(platform.objects(key)) == [key]
+        start = datetime.combine(days[0], time(), UTC)
+        truth = platform.truth(interval, "BTCUSDT", start, start + timedelta(days=2))
+        stored = platform.stored(interval, "BTCUSDT").filter(
+            pl.col("open_time").is_between(start, start + timedelta(days=2), closed="left")
+        )
+        assert truth.height == 2 * count
+        assert stored.equals(truth)
+
+
+def test_airflow_removes_its_own_old_records_and_goes_on(scheduler: Scheduler) -> None:
+    finished = [tick for tick in scheduler.ticks() if tick["state"] in ("success", "failed")]
+    assert len(finished) > 1
+    body = {"logical_date": None, "conf": {"keep_days": 0}}
+    made = scheduler.ask("POST", "dags/airflow_cleaning/dagRuns", json=body)
+    path = f"dags/airflow_cleaning/dagRuns/{made['dag_run_id']}"
+
+    def cleaned() -> bool:
+        # With no days to keep, its own record may be gone as well.
+        reply = scheduler.reply("GET", path)
+        return reply.status_code == 404 or reply.json()["state"] == "success"
+
+    eventually(cleaned, "the cleaning ends", seconds=600)
+    left = {tick["dag_run_id"] for tick in scheduler.ticks()}
+    gone = {tick["dag_run_id"] for tick in finished[1:]} - left
+    assert gone, "no record was removed"
     scheduler.tick_after(datetime.now(UTC))
     scheduler.stored_is_right()
