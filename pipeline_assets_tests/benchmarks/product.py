@@ -257,12 +257,15 @@ def _gone(pid: int) -> bool:
 
 
 @contextmanager
-def running_product(symbols: int, clock: datetime) -> Iterator[Product]:
+def running_product(
+    symbols: int, clock: datetime | None, *, airflow: bool = False
+) -> Iterator[Product]:
     """The embedded stack with Dagster on free ports over a temporary directory.
 
     Args:
         symbols: how many the exchange lists; all are collected.
-        clock: where the exchange's clock starts; it runs on from there.
+        clock: where the exchange's clock starts; it runs on from there. None: the real time.
+        airflow: whether Airflow is part of it, and schedules.
     """
     # Without bytecode every process compiles Dagster anew, 1.4 s; an installed package has it.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -276,8 +279,10 @@ def running_product(symbols: int, clock: datetime) -> Iterator[Product]:
             redis={"url": f"redis://127.0.0.1:{free_port()}/0"},
             snowflake={"port": free_port()},
             dagster={"webserver_port": free_port(), "code_server_port": free_port()},
+            airflow={"enabled": airflow, "port": free_port()},
         )
-        begins = clock.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
-        options = ["--symbols", str(symbols), "--clock", f"start:{begins}"]
+        options = ["--symbols", str(symbols)]
+        if clock is not None:
+            options += ["--clock", clock.astimezone(UTC).strftime("start:%Y-%m-%dT%H:%M:%SZ")]
         with running_stack(settings, exchange_options=options) as status:
             yield Product(settings, status, address, symbols)
