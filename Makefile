@@ -12,6 +12,7 @@ help:
 	@echo "                EXCHANGE=binance: the real public API; AIRFLOW=1: Airflow schedules)"
 	@echo "make test       lint, then the tests        make test-all   and the long fault matrices"
 	@echo "make lint       ruff, mypy, import-linter   make bench      the benchmarks, one JSON line a figure"
+	@echo "                                                                (ONLY=\"slots tick\": these; all take two hours)"
 	@echo "make clean      remove the environment and the demo's data"
 
 # uv installs four times as fast as pip; where it cannot reach the index in its own way, pip does it.
@@ -39,7 +40,7 @@ test-all: lint
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
 bench: $(INSTALLED)
-	$(BIN)/python -m pipeline_assets_tests.benchmarks
+	$(BIN)/python -m pipeline_assets_tests.benchmarks $(ONLY)
 
 clean:
 	rm -rf $(VENV) .pipeline .pipeline-binance build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -10,12 +10,13 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
+_LONG = ("full_hour", "tick", "airflow")
 
 
 def names() -> list[str]:
     """Every benchmark there is; those of the whole product take longest and come last."""
     found = [path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py")]
-    return sorted(found, key=lambda name: (name in ("tick", "full_hour"), name))
+    return sorted(found, key=lambda name: (_LONG.index(name) if name in _LONG else -1, name))
 
 
 def run(name: str) -> tuple[list[dict[str, object]], bool]:
