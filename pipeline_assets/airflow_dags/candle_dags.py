@@ -237,7 +237,11 @@ def cleaning_dag() -> DAG:
         max_active_runs=1,
         params={
             "keep_days": Param(
-                3, type="integer", minimum=0, description="Older records and logs are removed."
+                # With none, Airflow would take every DAG for one that is not parsed any more.
+                3,
+                type="integer",
+                minimum=1,
+                description="Older records and logs are removed.",
             )
         },
         default_args=_defaults(
