@@ -36,9 +36,12 @@ SECRETS = (
     ("s3", "secret_access_key"),
     ("redis", "password"),
     ("snowflake", "password"),
+    ("kafka", "sasl_password"),
     ("alerts", "webhook_url"),
 )
+LISTS = ("symbols", "strategies")
 _SYMBOL = re.compile(r"^[^\s/{},a-z]+$")
+_SERVER = re.compile(r"^(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})$")
 
 
 class SettingsError(Exception):
@@ -148,6 +151,48 @@ class SnowflakeSettings(Section):
     )
 
 
+class KafkaSettings(Section):
+    """The broker that candidates are published to."""
+
+    bootstrap_servers: str = Field("127.0.0.1:28084", examples=["a.example.com:9092,b:9092"])
+    # Kafka's own rule for a topic's name.
+    topic: str = Field("candidates", pattern=r"^[A-Za-z0-9._-]{1,249}$", examples=["candidates"])
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", examples=["SSL"]
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field(
+        "SCRAM-SHA-512", examples=["SCRAM-SHA-512"]
+    )
+    sasl_username: str | None = Field(None, validate_default=True, examples=["pipeline"])
+    sasl_password: SecretStr | None = Field(None, validate_default=True, examples=["…"])
+    ssl_ca_location: Path | None = Field(None, examples=["/etc/ssl/certs/kafka-ca.pem"])
+    delivery_timeout_ms: int = Field(5000, ge=1000, le=300_000, examples=[5000])
+
+    @property
+    def servers(self) -> tuple[tuple[str, int], ...]:
+        """Host and port of each bootstrap server."""
+        pairs = (server.rsplit(":", 1) for server in self.bootstrap_servers.split(","))
+        return tuple((host, int(port)) for host, port in pairs)
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _hosts_and_ports(cls, value: str) -> str:
+        servers = [server.strip() for server in value.split(",")]
+        for server in servers:
+            match = _SERVER.match(server)
+            if not match or not 1 <= int(match["port"]) <= 65535:
+                raise ValueError("must be host:port, several of them separated by commas")
+        return ",".join(servers)
+
+    @field_validator("sasl_username", "sasl_password")
+    @classmethod
+    def _given_with_sasl(cls, value: Any, others: ValidationInfo) -> Any:
+        protocol = others.data.get("security_protocol", "")
+        if value is None and protocol.startswith("SASL_"):
+            raise ValueError(f"must be set, because the security protocol is {protocol}")
+        return value
+
+
 class DagsterSettings(Section):
     """Where Dagster's web server and code server listen, and who schedules."""
 
@@ -185,6 +230,26 @@ class HousekeepingSettings(Section):
     failed_run_days: int = Field(14, ge=1, examples=[14])
 
 
+class CandidatesSettings(Section):
+    """The search for candidates. Which strategies there are is in `strategies`."""
+
+    # A day of 500 symbols, minute by minute, is what one tick can hold in memory.
+    catch_up_minutes: int = Field(360, ge=15, le=1440, examples=[360])
+
+
+class StrategySettings(BaseModel):
+    """One strategy to look for candidates with. What it takes besides `name` is its own business."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = Field(min_length=1, examples=["rsi_reversal"])
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Those of its parameters that are not to have their defaults."""
+        return self.model_extra or {}
+
+
 class Settings(BaseSettings):
     """All settings, validated at start."""
 
@@ -217,10 +282,19 @@ class Settings(BaseSettings):
     s3: S3Settings = S3Settings()
     redis: RedisSettings = RedisSettings()
     snowflake: SnowflakeSettings = SnowflakeSettings()
+    kafka: KafkaSettings = KafkaSettings()
     dagster: DagsterSettings = DagsterSettings()
     airflow: AirflowSettings = AirflowSettings()
     alerts: AlertsSettings = AlertsSettings()
     housekeeping: HousekeepingSettings = HousekeepingSettings()
+    candidates: CandidatesSettings = CandidatesSettings()
+    strategies: tuple[StrategySettings, ...] = Field(
+        tuple(
+            StrategySettings(name=name)
+            for name in ("rsi_reversal", "macd_cross", "ema_trend", "bollinger_breakout")
+        ),
+        examples=['[{"name":"rsi_reversal","period":14}]'],
+    )
 
     @field_validator("symbols", mode="before")
     @classmethod
@@ -301,7 +375,7 @@ def _explain(error: ValidationError) -> str:
         key = (
             PREFIX
             + "__".join(
-                names[:2] if len(names) > 1 and names[0] != "symbols" else names[:1]
+                names[:2] if len(names) > 1 and names[0] not in LISTS else names[:1]
             ).upper()
         )
         example = _example(location)
@@ -309,7 +383,12 @@ def _explain(error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             lines.append(f"{key}: there is no such setting; config.yaml lists all of them.")
         else:
-            lines.append(f"{key}: {problem['msg'].removeprefix('Value error, ')}.{hint}")
+            # Which entry of a list, and what of it: the key names the list only.
+            place = (
+                "".join(f"{part}: " for part in location[1:]) if names[0] == "strategies" else ""
+            )
+            told = problem["msg"].removeprefix("Value error, ")
+            lines.append(f"{key}: {place}{told}.{hint}")
     return "Wrong settings (config.yaml, .env or environment):\n  " + "\n  ".join(lines)
 
 
@@ -334,7 +413,8 @@ def load_settings() -> Settings:
         # Pydantic's message names the field but not the value, which may hold a secret.
         raise SettingsError(
             f"Wrong settings: {error}. A section is set key by key, like "
-            f"{PREFIX}BINANCE__SETTLE_MS=2000."
+            f"{PREFIX}BINANCE__SETTLE_MS=2000; strategies are JSON, like "
+            f"{PREFIX}STRATEGIES={_example(('strategies',))}."
         ) from None
 
 

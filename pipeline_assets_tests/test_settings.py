@@ -99,6 +99,12 @@ def test_symbols_are_a_list_or_all(monkeypatch, text, symbols):
         ("SNOWFLAKE__PORT", "70000", "less than or equal to 65535"),
         ("SNOWFLAKE__PROTOCOL", "ftp", "'http' or 'https'"),
         ("SNOWFLAKE__TIMEOUT_SECONDS", "0", "greater than or equal to 1"),
+        ("KAFKA__BOOTSTRAP_SERVERS", "localhost", "must be host:port"),
+        ("KAFKA__BOOTSTRAP_SERVERS", "a:9092,b:65536", "must be host:port"),
+        ("KAFKA__TOPIC", "the candidates", "match pattern"),
+        ("KAFKA__SECURITY_PROTOCOL", "TLS", "'SASL_SSL'"),
+        ("KAFKA__SASL_MECHANISM", "GSSAPI", "'SCRAM-SHA-512'"),
+        ("KAFKA__DELIVERY_TIMEOUT_MS", "10", "greater than or equal to 1000"),
         ("DAGSTER__WEBSERVER_PORT", "0", "greater than or equal to 1"),
         ("DAGSTER__CODE_SERVER_PORT", "x", "valid integer"),
         ("DAGSTER__SCHEDULES", "perhaps", "valid boolean"),
@@ -117,6 +123,23 @@ def test_a_wrong_value_is_told_with_its_key_the_problem_and_an_example(
     example = line.partition(f" Example: PIPELINE_{key}=")[2]
     monkeypatch.setenv(f"PIPELINE_{key}", example)
     load_settings()
+
+
+def test_a_broker_that_asks_for_credentials_needs_both(monkeypatch):
+    monkeypatch.setenv("PIPELINE_KAFKA__SECURITY_PROTOCOL", "SASL_SSL")
+    told = "must be set, because the security protocol is SASL_SSL"
+    message = refusal()
+    for key in ("USERNAME", "PASSWORD"):
+        assert f"PIPELINE_KAFKA__SASL_{key}: {told}" in message
+        monkeypatch.setenv(f"PIPELINE_KAFKA__SASL_{key}", HIDDEN)
+    assert load_settings().kafka.sasl_username == HIDDEN
+
+
+def test_several_bootstrap_servers_may_stand_with_blanks(monkeypatch):
+    monkeypatch.setenv("PIPELINE_KAFKA__BOOTSTRAP_SERVERS", "a.example.com:9092, [::1]:9093")
+    kafka = load_settings().kafka
+    assert kafka.bootstrap_servers == "a.example.com:9092,[::1]:9093"
+    assert kafka.servers == (("a.example.com", 9092), ("[::1]", 9093))
 
 
 def test_all_wrong_settings_are_told_at_once(empty_directory, monkeypatch):
