@@ -1,0 +1,123 @@
+"""The candidate record: its id, its frame and its wire form. What finds candidates is in strategies/,
+what carries them is in resources/.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Literal
+from uuid import UUID, uuid5
+
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat
+
+from pipeline_assets.market.interval import Interval
+
+if TYPE_CHECKING:
+    import polars as pl
+
+CANDIDATE_COLUMNS = (
+    "id",
+    "strategy",
+    "version",
+    "symbol",
+    "interval",
+    "side",
+    "open_time",
+    "price",
+    "indicators",
+    "created_at",
+)
+# Ids are compared over years and between programs: this never changes.
+_NAMESPACE = UUID("7f0c6b1e-6a35-5d0b-9c39-3f6f0d1c4a58")
+
+
+def _in_utc(moment: datetime) -> datetime:
+    return moment.astimezone(UTC)
+
+
+UtcTime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
+
+
+class Candidate(BaseModel):
+    """A strategy's signal on one closed candle of one symbol.
+
+    `price` is the candle's close, in the quote asset. `indicators` are the values that the strategy
+    looked at, by column. `created_at` is when it was found and may differ between repeats; the `id`
+    is the same in all of them.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True, title="Candidate")
+
+    id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
+    strategy: str = Field(min_length=1)
+    version: str = Field(min_length=1)
+    symbol: str = Field(min_length=1)
+    interval: Interval
+    side: Literal["long", "short"]
+    open_time: UtcTime
+    price: FiniteFloat = Field(gt=0)
+    indicators: dict[str, FiniteFloat]
+    created_at: UtcTime
+
+
+@cache
+def candidate_schema() -> "pl.Schema":
+    """A candidates frame: times Datetime(us, UTC), `price` Float64 in the quote asset, else String.
+
+    `indicators` is a JSON object of numbers by name, its keys sorted. One row an `id`.
+    """
+    import polars as pl
+
+    dtypes: dict[str, pl.DataType] = dict.fromkeys(CANDIDATE_COLUMNS, pl.String())
+    dtypes |= dict.fromkeys(("open_time", "created_at"), pl.Datetime("us", "UTC"))
+    return pl.Schema(dtypes | {"price": pl.Float64()})
+
+
+def candidate_id(
+    strategy: str, version: str, symbol: str, interval: Interval | str, open_time: datetime
+) -> str:
+    """The idempotency key of a candidate: the same for the same five, whenever and wherever found.
+
+    A UUID of version 5, so that it fits into 36 characters of any alphabet: an exchange takes no
+    longer name for an order.
+
+    Raises:
+        ValueError: `open_time` has no zone, or `interval` is unknown.
+    """
+    if open_time.tzinfo is None:
+        raise ValueError(
+            f"The open time {open_time} of a candidate has no zone: give an aware time."
+        )
+    named = (strategy, version, symbol, Interval(interval).value, _in_utc(open_time).isoformat())
+    return str(uuid5(_NAMESPACE, json.dumps(named)))
+
+
+def indicators_text(values: Mapping[str, float]) -> str:
+    """Indicator values as the column `indicators` holds them: the same values give the same text."""
+    return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def candidates_frame(candidates: Sequence[Candidate]) -> "pl.DataFrame":
+    """Candidates as a frame of `candidate_schema`, in the order given."""
+    import polars as pl
+
+    rows = [
+        candidate.model_dump() | {"indicators": indicators_text(candidate.indicators)}
+        for candidate in candidates
+    ]
+    for row in rows:
+        row["interval"] = row["interval"].value
+    return pl.DataFrame(rows, schema=candidate_schema(), orient="row")
+
+
+def candidates_of(frame: "pl.DataFrame") -> list[Candidate]:
+    """The rows of a candidates frame as records, in the order given.
+
+    Raises:
+        pydantic.ValidationError: a row is no candidate.
+    """
+    return [
+        Candidate(**row | {"indicators": json.loads(row["indicators"])})
+        for row in frame.select(CANDIDATE_COLUMNS).to_dicts()
+    ]

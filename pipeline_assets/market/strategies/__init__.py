@@ -1,0 +1,110 @@
+"""The strategies, one module each and nothing else: the file's name is the strategy's.
+
+A module has `VERSION`, to be raised when the rules change, `Parameters`, and `declare`. What they are
+made of is in market/strategy.py; `configured_strategies` finds them by name.
+"""
+
+import json
+from collections.abc import Iterable, Mapping
+from functools import cache
+from hashlib import sha256
+from importlib import import_module
+from pkgutil import iter_modules
+from typing import Any, Protocol
+
+from pydantic import ValidationError
+
+from pipeline_assets.market.indicators import IndicatorSet
+from pipeline_assets.market.strategy import Strategy, StrategyError, StrategyParameters
+
+
+class StrategyChoice(Protocol):
+    """An entry of the setting `strategies`."""
+
+    @property
+    def name(self) -> str:
+        """The strategy's name."""
+
+    @property
+    def parameters(self) -> Mapping[str, Any]:
+        """Those of its parameters that are not to have their defaults."""
+
+
+@cache
+def strategy_names() -> tuple[str, ...]:
+    """The names of all strategies there are."""
+    return tuple(sorted(module.name for module in iter_modules(__path__)))
+
+
+def configured_strategies(chosen: Iterable[StrategyChoice]) -> tuple[Strategy, ...]:
+    """The strategies of the setting `strategies`, in its order.
+
+    Raises:
+        StrategyError: a name or a parameter is unknown, a parameter is out of range, a strategy
+            cannot be loaded, or two entries have the same name and parameters.
+    """
+    strategies: dict[tuple[str, str], Strategy] = {}
+    for choice in chosen:
+        strategy = _configured(choice.name, choice.parameters)
+        if strategies.setdefault((strategy.name, strategy.version), strategy) is not strategy:
+            raise StrategyError(
+                f"strategies: {strategy.name} stands there twice with the same parameters: remove "
+                "one, or give it another parameter. Example: "
+                f"{_example(strategy.name, type(strategy.parameters))}"
+            )
+    return tuple(strategies.values())
+
+
+def indicators_of(strategies: Iterable[Strategy]) -> IndicatorSet:
+    """What these strategies look at, and nothing else."""
+    return IndicatorSet(indicator for strategy in strategies for indicator in strategy.indicators)
+
+
+def _configured(name: str, values: Mapping[str, Any]) -> Strategy:
+    if name not in strategy_names():
+        raise StrategyError(
+            f"strategies: there is no strategy {name!r}; there are {', '.join(strategy_names())}. "
+            f"Example: - {{name: {strategy_names()[0]}}}"
+        )
+    try:
+        module = import_module(f"{__name__}.{name}")
+        parameters = _parameters(name, module.Parameters, values)
+        declaration = module.declare(parameters)
+        version = module.VERSION
+    except StrategyError:
+        raise
+    except Exception as error:
+        raise StrategyError(
+            f"strategies: {name} cannot be loaded: {type(error).__name__}: {error}. Mend its file "
+            "in market/strategies or remove it from the setting."
+        ) from error
+    # The digest lets two entries of one strategy have candidates of their own, and makes new ids
+    # when a parameter changes, be it by its default.
+    canonical = json.dumps(parameters.model_dump(mode="json"), sort_keys=True)
+    digest = sha256(canonical.encode()).hexdigest()[:8]
+    return Strategy(name, f"{version}-{digest}", parameters, declaration)
+
+
+def _parameters(
+    name: str, kind: type[StrategyParameters], values: Mapping[str, Any]
+) -> StrategyParameters:
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        problems = [
+            f"{'.'.join(map(str, each['loc'])) or 'parameters'}: "
+            + (
+                f"there is no such parameter; there are {', '.join(kind.model_fields)}"
+                if each["type"] == "extra_forbidden"
+                else each["msg"].removeprefix("Value error, ")
+            )
+            for each in error.errors(include_url=False, include_input=False, include_context=False)
+        ]
+        raise StrategyError(
+            f"strategies: {name}: {'; '.join(problems)}. Example: {_example(name, kind)}"
+        ) from None
+
+
+def _example(name: str, kind: type[StrategyParameters]) -> str:
+    defaults = kind().model_dump(mode="json")
+    return f"- {{name: {name}, {', '.join(f'{key}: {value}' for key, value in defaults.items())}}}"

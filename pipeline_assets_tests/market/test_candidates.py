@@ -1,0 +1,129 @@
+"""Candidates: ids that repeat, frames and wire forms that keep every value, a published schema."""
+
+import json
+from datetime import UTC, datetime, timedelta, timezone
+from importlib.resources import files
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydantic import ValidationError
+
+from pipeline_assets.market.candidates import (
+    Candidate,
+    candidate_id,
+    candidate_schema,
+    candidates_frame,
+    candidates_of,
+    indicators_text,
+)
+from pipeline_assets.market.interval import Interval
+
+NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+KEY = ("rsi_reversal", "1", "BTCUSDT", Interval.ONE_MINUTE, NOON)
+
+
+def candidate(**changes):
+    return Candidate(
+        **{
+            "id": candidate_id(*KEY),
+            "strategy": "rsi_reversal",
+            "version": "1",
+            "symbol": "BTCUSDT",
+            "interval": Interval.ONE_MINUTE,
+            "side": "long",
+            "open_time": NOON,
+            "price": 67_000.1,
+            "indicators": {"rsi_14": 30.5},
+            "created_at": NOON + timedelta(seconds=63),
+        }
+        | changes
+    )
+
+
+def test_an_id_never_changes():
+    # Ids of years ago are compared with those of today: this literal must stay as it is.
+    assert candidate_id(*KEY) == "d3566632-8d93-5bf0-8daa-289cd239fd1e"
+
+
+@pytest.mark.parametrize(
+    ("place", "other"),
+    [
+        (0, "macd_cross"),
+        (1, "2"),
+        (2, "ETHUSDT"),
+        (3, Interval.ONE_HOUR),
+        (4, NOON + timedelta(minutes=1)),
+    ],
+)
+def test_each_part_of_the_key_makes_another_id(place, other):
+    changed = [*KEY]
+    changed[place] = other
+    assert candidate_id(*changed) != candidate_id(*KEY)
+
+
+def test_the_zone_of_the_open_time_makes_no_other_id():
+    there = NOON.astimezone(timezone(timedelta(hours=5, minutes=30)))
+    assert candidate_id(*KEY[:4], there) == candidate_id(*KEY)
+    with pytest.raises(ValueError, match="has no zone: give an aware time"):
+        candidate_id(*KEY[:4], NOON.replace(tzinfo=None))
+
+
+def test_parts_of_the_key_do_not_run_into_each_other():
+    assert candidate_id("a", "b-c", *KEY[2:]) != candidate_id("a-b", "c", *KEY[2:])
+
+
+finite = st.floats(allow_nan=False, allow_infinity=False)
+times = st.timedeltas(timedelta(days=-9000), timedelta(days=27_000)).map(lambda apart: NOON + apart)
+candidates = st.builds(
+    candidate,
+    symbol=st.text(min_size=1),
+    side=st.sampled_from(["long", "short"]),
+    interval=st.sampled_from(Interval),
+    open_time=times,
+    created_at=times,
+    price=st.floats(min_value=0, exclude_min=True, allow_infinity=False),
+    indicators=st.dictionaries(st.text(), finite),
+)
+
+
+@given(st.lists(candidates, max_size=4))
+def test_the_wire_and_the_frame_keep_every_value(given_candidates):
+    for one in given_candidates:
+        assert Candidate.model_validate_json(one.model_dump_json()) == one
+    frame = candidates_frame(given_candidates)
+    assert frame.schema == candidate_schema()
+    assert candidates_of(frame) == given_candidates
+
+
+def test_the_order_of_the_indicators_does_not_matter():
+    assert indicators_text({"b": 2.0, "a": 1e-7}) == '{"a":1e-07,"b":2.0}'
+    assert indicators_text({"a": 1e-7, "b": 2.0}) == indicators_text({"b": 2.0, "a": 1e-7})
+
+
+def test_times_are_told_in_utc():
+    there = candidate(open_time=NOON.astimezone(timezone(timedelta(hours=2))))
+    assert json.loads(there.model_dump_json())["open_time"] == "2026-11-01T12:00:00Z"
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"id": "1"},
+        {"side": "buy"},
+        {"price": 0},
+        {"price": float("nan")},
+        {"open_time": NOON.replace(tzinfo=None)},
+        {"indicators": {"rsi_14": float("inf")}},
+        {"indicators": {"rsi_14": None}},
+        {"note": "unknown"},
+    ],
+)
+def test_what_is_no_candidate_is_refused(changes):
+    with pytest.raises(ValidationError, match=next(iter(changes))):
+        candidate(**changes)
+
+
+def test_the_published_json_schema_is_current():
+    published = files("pipeline_assets.market").joinpath("candidate.schema.json").read_text("utf-8")
+    assert json.loads(published) == Candidate.model_json_schema()

@@ -1,0 +1,214 @@
+"""States: moved on without being changed, kept as bytes to the last bit, refused when of no use."""
+
+from datetime import timedelta
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pipeline_assets.market.indicators import (
+    Ema,
+    IndicatorError,
+    IndicatorSet,
+    IndicatorStates,
+    Rsi,
+)
+from pipeline_assets.market.indicators import indicator_set as of_the_set
+from pipeline_assets_tests.market.series import EVERY, FIRST, SHORT, candles, together
+
+SYMBOLS = ["BTCUSDT", "ETHUSDT", "XRPUSDT"]
+
+
+@pytest.fixture
+def minutes():
+    return together(SYMBOLS, 60)
+
+
+@pytest.fixture
+def states(minutes):
+    return IndicatorStates.from_history(EVERY, minutes.filter(pl.col("open_time") < at(59)))
+
+
+def at(minute):
+    return FIRST + timedelta(minutes=minute)
+
+
+def newest_of(frame, *symbols):
+    return frame.filter(pl.col("symbol").is_in(symbols), pl.col("open_time") == at(59))
+
+
+def test_a_state_knows_where_it_stands(states):
+    assert states.symbols == tuple(SYMBOLS)
+    assert states.open_times == dict.fromkeys(SYMBOLS, at(58))
+    assert states.candles_seen == dict.fromkeys(SYMBOLS, 59)
+
+
+def test_ready_is_a_state_of_the_candles_needed():
+    alone = IndicatorSet([Ema(2)])
+    needed = alone.candles_needed
+    for count, ready in [(needed - 1, False), (needed, True), (needed + 1, True)]:
+        states = IndicatorStates.from_history(alone, candles([1.0] * count))
+        assert states.ready("BTCUSDT") is ready
+
+
+def test_moving_on_leaves_the_old_states_as_they_were(states, minutes):
+    before = states.encode()
+    moved, first = states.advance(newest_of(minutes, *SYMBOLS))
+    assert states.encode() == before
+    again, second = states.advance(newest_of(minutes, *SYMBOLS))
+    assert second.equals(first, null_equal=True)
+    assert again.encode() == moved.encode() != before
+
+
+def test_symbols_without_a_candle_stay_where_they_are(states, minutes):
+    moved, row = states.advance(newest_of(minutes, "XRPUSDT"))
+    assert row["symbol"].to_list() == ["XRPUSDT"]
+    assert moved.open_times == {**states.open_times, "XRPUSDT": at(59)}
+    before, after = states.encode(), moved.encode()
+    assert [before[symbol] == after[symbol] for symbol in SYMBOLS] == [True, True, False]
+
+
+def test_the_order_of_the_rows_does_not_matter(states, minutes):
+    newest = newest_of(minutes, *SYMBOLS)
+    moved, rows = states.advance(newest)
+    other, backwards = states.advance(newest.reverse())
+    assert moved.encode() == other.encode()
+    assert backwards.reverse().equals(rows, null_equal=True)
+
+
+def test_no_candles_move_nothing(states, minutes):
+    moved, rows = states.advance(minutes.clear())
+    assert moved.encode() == states.encode()
+    assert rows.is_empty()
+    assert rows.columns == states.advance(newest_of(minutes, *SYMBOLS))[1].columns
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (
+            lambda f: f.with_columns(open_time=pl.lit(at(58))),
+            "BTCUSDT at 2026-11-01 00:58.* is not newer than its state, .* 00:58",
+        ),
+        (lambda f: f.with_columns(open_time=pl.lit(at(7))), "BTCUSDT at 2026-11-01 00:07"),
+        (lambda f: pl.concat([f, f]), "A symbol has two rows"),
+        (
+            lambda f: f.with_columns(symbol=pl.lit("ADAUSDT")),
+            "no state of ADAUSDT: make one with from_history",
+        ),
+        (
+            lambda f: f.with_columns(close=pl.lit(float("inf"))),
+            "close of BTCUSDT at 2026-11-01 00:59.* is no finite number",
+        ),
+    ],
+)
+def test_a_candle_that_does_not_follow_is_refused(states, minutes, change, told):
+    with pytest.raises(IndicatorError, match=told):
+        states.advance(change(newest_of(minutes, "BTCUSDT")))
+
+
+def test_a_candle_after_a_gap_follows(states, minutes):
+    later = newest_of(minutes, "BTCUSDT").with_columns(open_time=pl.lit(at(500)))
+    moved, _ = states.advance(later)
+    assert moved.open_times["BTCUSDT"] == at(500)
+    assert moved.candles_seen["BTCUSDT"] == 60
+
+
+# History
+
+
+def test_symbols_of_different_ages_stand_where_each_would_alone():
+    frame = together(SYMBOLS, 80)
+    starts = {"BTCUSDT": 79, "ETHUSDT": 0, "XRPUSDT": 37}
+    frame = pl.concat(
+        frame.filter(symbol=symbol)[start:] for symbol, start in sorted(starts.items())
+    )
+    whole = IndicatorStates.from_history(EVERY, frame)
+    assert whole.candles_seen == {"BTCUSDT": 1, "ETHUSDT": 80, "XRPUSDT": 43}
+    for symbol in SYMBOLS:
+        alone = IndicatorStates.from_history(EVERY, frame.filter(symbol=symbol))
+        assert alone.encode()[symbol] == whole.encode()[symbol]
+
+
+def test_no_more_candles_count_than_are_needed():
+    alone = IndicatorSet([Rsi(2)])
+    frame = candles(np.random.default_rng(1).gamma(9, 1, 900))
+    states = IndicatorStates.from_history(alone, frame)
+    recent = IndicatorStates.from_history(alone, frame[-alone.candles_needed :])
+    assert states.encode() == recent.encode()
+
+
+def test_no_candles_make_no_states():
+    states = IndicatorStates.from_history(EVERY, candles([]))
+    assert states.symbols == ()
+    assert states.encode() == {}
+
+
+# Bytes
+
+
+def test_bytes_make_the_same_states_again(states, minutes):
+    decoded, useless = IndicatorStates.decode(EVERY, states.encode())
+    assert useless == {}
+    assert decoded.symbols == states.symbols
+    newest = newest_of(minutes, *SYMBOLS)
+    (moved, rows), (other, other_rows) = states.advance(newest), decoded.advance(newest)
+    assert moved.encode() == other.encode()
+    assert rows.equals(other_rows, null_equal=True)
+
+
+@pytest.mark.parametrize(
+    ("change", "told"),
+    [
+        (lambda value: b"", "damaged"),
+        (lambda value: value[:-9], "damaged"),
+        (lambda value: value + b"\0", "damaged"),
+        (lambda value: value[:40] + bytes([value[40] ^ 1]) + value[41:], "damaged"),
+    ],
+)
+def test_a_damaged_value_is_told_and_the_others_are_used(states, change, told):
+    encoded = states.encode()
+    encoded["ETHUSDT"] = change(encoded["ETHUSDT"])
+    decoded, useless = IndicatorStates.decode(EVERY, encoded)
+    assert decoded.symbols == ("BTCUSDT", "XRPUSDT")
+    assert list(useless) == ["ETHUSDT"]
+    assert told in useless["ETHUSDT"]
+
+
+def test_the_value_of_another_symbol_is_of_no_use(states):
+    encoded = {"BTCUSDT": states.encode()["ETHUSDT"]}
+    assert "damaged" in IndicatorStates.decode(EVERY, encoded)[1]["BTCUSDT"]
+
+
+def test_values_of_other_indicators_are_of_no_use(states):
+    decoded, useless = IndicatorStates.decode(SHORT, states.encode())
+    assert decoded.symbols == ()
+    assert list(useless) == SYMBOLS
+    assert all("other indicators or an older version" in why for why in useless.values())
+
+
+def test_values_of_an_older_version_of_the_code_are_of_no_use(states, monkeypatch):
+    encoded = states.encode()
+    monkeypatch.setattr(of_the_set, "STATE_VERSION", of_the_set.STATE_VERSION + 1)
+    newer = IndicatorSet(EVERY.indicators)
+    assert list(IndicatorStates.decode(newer, encoded)[1]) == SYMBOLS
+
+
+# Parts
+
+
+def test_a_selection_stands_where_the_whole_does(states):
+    part = states.select(["XRPUSDT", "BTCUSDT"])
+    assert part.symbols == ("XRPUSDT", "BTCUSDT")
+    assert part.encode().items() <= states.encode().items()
+    with pytest.raises(IndicatorError, match="no state of ADAUSDT"):
+        states.select(["ADAUSDT"])
+
+
+def test_merged_states_are_those_of_the_other_where_both_have_one(states, minutes):
+    moved, _ = states.select(["XRPUSDT"]).advance(newest_of(minutes, "XRPUSDT"))
+    merged = states.merge(moved)
+    assert sorted(merged.symbols) == SYMBOLS
+    assert merged.encode() == {**states.encode(), **moved.encode()}
+    with pytest.raises(IndicatorError, match="other indicators"):
+        states.merge(IndicatorStates.from_history(SHORT, minutes))
