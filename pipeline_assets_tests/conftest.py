@@ -11,9 +11,11 @@ pytest_plugins = [
     "pipeline_assets_tests.fixtures.s3",
     "pipeline_assets_tests.fixtures.redis",
     "pipeline_assets_tests.fixtures.snowflake",
+    "pipeline_assets_tests.fixtures.kafka",
     "pipeline_assets_tests.fixtures.platform",
     "pipeline_assets_tests.fixtures.airflow",
     "pipeline_assets_tests.fixtures.webhook",
+    "pipeline_assets_tests.fixtures.candidates",
 ]
 
 SHARED = Path(__file__).resolve().parents[2] / "shared" / "market_data"

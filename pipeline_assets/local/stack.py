@@ -4,6 +4,7 @@ A system whose address is not this machine's is never started: production differ
 """
 
 import contextlib
+import json
 import os
 import signal
 import socket
@@ -93,6 +94,7 @@ def systems(settings: Settings) -> list[System]:
         _system("s3", _s3_address(settings), "PIPELINE_S3__ENDPOINT_URL"),
         _system("redis", settings.redis.url, "PIPELINE_REDIS__URL"),
         _system("snowflake", _snowflake_address(settings), "PIPELINE_SNOWFLAKE__PORT"),
+        _kafka_system(settings),
         System("code-server", code_address, code_setting, local, code, embedded=True),
         System("webserver", web_address, web_setting, dagster.host, web, embedded=True),
         System("daemon", "", "", local, None, embedded=True),
@@ -158,6 +160,7 @@ def stack_services(
         "s3": _s3,
         "redis": _redis,
         "snowflake": _snowflake,
+        "kafka": _kafka,
     }
     if with_dagster:
         makers |= {"code-server": _code_server, "webserver": _webserver, "daemon": _daemon}
@@ -323,6 +326,21 @@ def _system(name: str, address: str, setting: str) -> System:
     )
 
 
+def _kafka_system(settings: Settings) -> System:
+    kafka = settings.kafka
+    host, port = kafka.servers[0]
+    alone = len(kafka.servers) == 1 and kafka.security_protocol == "PLAINTEXT"
+    embedded = host in LOCAL_HOSTS and alone
+    return System(
+        name="kafka",
+        address=kafka.bootstrap_servers,
+        setting="PIPELINE_KAFKA__BOOTSTRAP_SERVERS",
+        host="127.0.0.1" if embedded else host.strip("[]"),
+        port=port,
+        embedded=embedded,
+    )
+
+
 def _s3_address(settings: Settings) -> str:
     return settings.s3.endpoint_url or f"https://s3.{settings.s3.region}.amazonaws.com"
 
@@ -340,7 +358,11 @@ def _as_text(value: Any) -> str:
         return ""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
-    return ",".join(value) if isinstance(value, tuple) else str(value)
+    if not isinstance(value, tuple):
+        return str(value)
+    if value and isinstance(value[0], str):
+        return ",".join(value)
+    return json.dumps([each.model_dump(mode="json") for each in value], ensure_ascii=False)
 
 
 def _module(module: str, *arguments: str) -> tuple[str, ...]:
@@ -428,6 +450,25 @@ def _snowflake(settings: Settings, system: System) -> Service:
     return _service(system, argv, ready, settings_environment(settings))
 
 
+def _kafka(settings: Settings, system: System) -> Service:
+    argv = _module("pipeline_assets.local.kafka_server", *_option("--port", system.port))
+    environment = settings_environment(settings)
+    after: tuple[str, ...] = ()
+    store, secret = settings.s3, settings.s3.secret_access_key
+    # Messages outlast the broker where the lake is this stack's; a bucket elsewhere is not ours to
+    # fill, so that beside it the broker keeps them in memory.
+    if any(found.name == "s3" and found.embedded for found in systems(settings)):
+        argv += _option("--s3-endpoint", _s3_address(settings))
+        argv += _option("--region", store.region)
+        environment |= {
+            "AWS_ACCESS_KEY_ID": store.access_key_id or "embedded",
+            "AWS_SECRET_ACCESS_KEY": secret.get_secret_value() if secret else "embedded",
+        }
+        after = ("s3",)
+    ready = partial(tcp_answers, system.host, system.port or 0)
+    return _service(system, argv, ready, environment, after=after)
+
+
 def _code_server(settings: Settings, system: System) -> Service:
     argv = _module(
         *("dagster", "code-server", "start"),
@@ -456,7 +497,7 @@ def _webserver(settings: Settings, system: System) -> Service:
 def _daemon(settings: Settings, system: System) -> Service:
     argv = _module("dagster._daemon", "run", *_option("-w", REPOSITORY / "workspace.yaml"))
     log = settings.data_dir / "logs" / f"{system.name}.log"
-    stores = ("exchange", "s3", "redis", "snowflake")
+    stores = ("exchange", "s3", "redis", "snowflake", "kafka")
     embedded = [found.name for found in systems(settings) if found.embedded]
     return _service(
         system,

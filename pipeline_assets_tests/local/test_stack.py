@@ -23,7 +23,9 @@ from pipeline_assets.local.stack import (
     systems,
 )
 from pipeline_assets.local.supervisor import StackError, is_alive, read_state
+from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.settings import Settings, load_settings
+from pipeline_assets_tests.fixtures.kafka import candidates
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port
 
 # A loopback address at which the stack starts nothing: whatever is there counts as elsewhere.
@@ -46,12 +48,13 @@ def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def stores_only(tmp_path: Path, **changes: object) -> Settings:
-    """S3 and Redis here; the exchange and Snowflake elsewhere, where nobody answers."""
+    """S3 and Redis here; exchange, Snowflake and Kafka elsewhere, where nobody answers."""
     return Settings(
         **{
             "data_dir": tmp_path / "data",
             "binance": {"rest_url": f"http://{ELSEWHERE}:{free_port()}"},
             "snowflake": {"host": ELSEWHERE, "port": free_port()},
+            "kafka": {"bootstrap_servers": f"{ELSEWHERE}:{free_port()}"},
             "s3": {
                 "endpoint_url": f"http://127.0.0.1:{free_port()}",
                 "bucket": "lake",
@@ -111,6 +114,7 @@ def test_status_tells_what_runs_and_what_is_elsewhere(tmp_path: Path) -> None:
             "s3": (True, True),
             "redis": (True, True),
             "snowflake": (False, True),
+            "kafka": (False, False),
             "code-server": (True, False),
             "webserver": (True, False),
             "daemon": (True, False),
@@ -210,18 +214,20 @@ def test_what_is_not_on_this_machine_is_not_started(tmp_path: Path) -> None:
         s3={"endpoint_url": None, "region": "eu-central-1"},
         redis={"url": "rediss://cache.example.com:6380/0"},
         snowflake={"host": None, "port": None, "account": "xy12345"},
+        kafka={"bootstrap_servers": "a.example.com:9092,b.example.com:9092"},
     )
     started = [service.name for service in stack_services(production)]
     assert started == ["code-server", "webserver", "daemon"]
     addresses = {system.name: system.address for system in systems(production)}
     assert addresses["s3"] == "https://s3.eu-central-1.amazonaws.com"
     assert addresses["snowflake"] == "https://xy12345.snowflakecomputing.com"
+    assert addresses["kafka"] == "a.example.com:9092,b.example.com:9092"
 
 
 def test_an_exchange_elsewhere_is_not_started_while_all_else_is(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, binance={"rest_url": "https://fapi.binance.com"})
     started = [service.name for service in stack_services(settings, with_dagster=False)]
-    assert started == ["s3", "redis", "snowflake"]
+    assert started == ["s3", "redis", "snowflake", "kafka"]
 
 
 def test_no_server_of_the_stack_has_a_secret_in_its_command(tmp_path: Path) -> None:
@@ -291,3 +297,33 @@ def test_a_failure_between_is_raised_where_the_stack_was_entered(tmp_path: Path)
     with pytest.raises(StackError, match="s3 ended with status") as caught:
         lose_s3_for_good()
     assert "address already in use" in str(caught.value)
+
+
+def test_the_broker_keeps_its_messages_from_one_run_of_the_stack_to_the_next(
+    tmp_path: Path,
+) -> None:
+    settings = stores_only(
+        tmp_path, kafka={"bootstrap_servers": f"localhost:{free_port()}", "topic": "found"}
+    )
+    topic = CandidateTopic(settings.kafka)
+    found = candidates(minutes=2, symbols=3)
+    with running_stack(settings, with_dagster=False) as status:
+        service = next(service for service in status.services if service.name == "kafka")
+        assert (service.alive, service.address) == (True, settings.kafka.bootstrap_servers)
+        topic.publish(found)
+    with running_stack(settings, with_dagster=False):
+        kept = list(topic.read(from_beginning=True, follow=False))
+    assert sorted(each.id for each in kept) == sorted(each.id for each in found)
+
+
+def test_a_broker_that_wants_credentials_is_never_this_machines(tmp_path: Path) -> None:
+    guarded = {"security_protocol": "SASL_SSL", "sasl_username": "u", "sasl_password": "p"}
+    settings = Settings(data_dir=tmp_path, kafka=guarded)
+    assert "kafka" not in [service.name for service in stack_services(settings)]
+
+
+def test_beside_a_store_elsewhere_the_broker_fills_no_bucket_of_it(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path, s3={"endpoint_url": "https://s3.example.com"})
+    (broker,) = [each for each in stack_services(settings) if each.name == "kafka"]
+    assert "--s3-endpoint" not in broker.argv
+    assert broker.after == ()

@@ -1,0 +1,395 @@
+"""Publishing candidates to Kafka and reading them: over a real broker that is stopped and killed."""
+
+import datetime as dt
+import ipaddress
+import json
+import multiprocessing
+import random
+import socket
+import ssl
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import NameOID
+
+from pipeline_assets.resources.broker import BrokerError, CandidateTopic
+from pipeline_assets.settings import KafkaSettings
+from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, KafkaServer, candidates
+from pipeline_assets_tests.fixtures.s3 import eventually, free_port
+
+SECRET = "a password that nobody sees"
+READER = """
+import sys
+from confluent_kafka import Consumer
+consumer = Consumer({"bootstrap.servers": sys.argv[1], "group.id": "another program",
+                     "auto.offset.reset": "earliest", "session.timeout.ms": 6000})
+consumer.subscribe([sys.argv[2]])
+for _ in range(int(sys.argv[3])):
+    message = None
+    while message is None:
+        message = consumer.poll(1)
+    assert message.error() is None, message.error()
+    print(message.value().decode(), flush=True)
+consumer.close()
+"""
+
+
+def messages(settings: KafkaSettings) -> list[Message]:
+    """All of a topic, read by the client library alone."""
+    consumer = Consumer(
+        {
+            "bootstrap.servers": settings.bootstrap_servers,
+            "group.id": "tests",
+            "enable.partition.eof": True,
+        }
+    )
+    numbers = consumer.list_topics(settings.topic, 10).topics[settings.topic].partitions
+    consumer.assign([TopicPartition(settings.topic, number, 0) for number in numbers])
+    found, ended = [], set()
+    while len(ended) < len(numbers):
+        message = consumer.poll(10)
+        assert message is not None
+        if message.error() is None:
+            found.append(message)
+        else:
+            ended.add(message.partition())
+    consumer.close()
+    return found
+
+
+def ids(settings: KafkaSettings) -> list[str]:
+    return [json.loads(message.value())["id"] for message in messages(settings)]
+
+
+# What is on the wire
+
+
+def test_what_is_published_is_read_again(kafka_settings: KafkaSettings) -> None:
+    topic = CandidateTopic(kafka_settings)
+    given = candidates(minutes=3, symbols=20)
+    published = topic.publish(given)
+    assert published.count == 60
+    assert published.seconds > 0
+    read = list(topic.read(from_beginning=True, follow=False))
+    assert sorted(read, key=lambda each: each.id) == sorted(given, key=lambda each: each.id)
+
+
+def test_a_message_is_json_under_its_symbol_with_its_id_and_schema(
+    kafka_settings: KafkaSettings,
+) -> None:
+    (given,) = candidates()
+    CandidateTopic(kafka_settings).publish([given])
+    (message,) = messages(kafka_settings)
+    assert message.key() == b"COIN0USDT"
+    assert dict(message.headers()) == {
+        "id": given.id.encode(),
+        "content-type": b"application/json",
+        "schema": b"candidate.schema.json",
+    }
+    assert json.loads(message.value()) == {
+        "id": given.id,
+        "strategy": "rsi_reversal",
+        "version": "1",
+        "symbol": "COIN0USDT",
+        "interval": "1m",
+        "side": "long",
+        "open_time": "2026-11-19T00:00:00Z",
+        "price": 100.25,
+        "indicators": {"rsi_14": 29.5, "close_previous": 99.0},
+        "created_at": "2026-11-19T00:01:03Z",
+    }
+
+
+def test_a_symbols_candidates_stay_in_order(kafka_settings: KafkaSettings) -> None:
+    topic = CandidateTopic(kafka_settings)
+    for minute in range(5):
+        topic.publish(candidates(symbols=12, start=MIDNIGHT + dt.timedelta(minutes=minute)))
+    times: dict[str, list[dt.datetime]] = {}
+    for each in topic.read(from_beginning=True, follow=False):
+        times.setdefault(each.symbol, []).append(each.open_time)
+    assert len(times) == 12
+    assert all(len(found) == 5 and found == sorted(found) for found in times.values())
+
+
+def test_a_repeat_carries_the_same_ids(kafka_settings: KafkaSettings) -> None:
+    topic = CandidateTopic(kafka_settings)
+    topic.publish(candidates(minutes=2))
+    topic.publish(candidates(minutes=2, found=dt.timedelta(minutes=9)))
+    found = ids(kafka_settings)
+    assert len(found) == 4
+    assert len(set(found)) == 2
+
+
+def test_nothing_to_publish_asks_nobody() -> None:
+    nobody = KafkaSettings(bootstrap_servers=f"127.0.0.1:{free_port()}")
+    assert CandidateTopic(nobody).publish([]).count == 0
+
+
+def test_the_producer_is_idempotent_and_waits_for_all_replicas(
+    kafka_settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Seen on the options that librdkafka is given: it tells them to nobody afterwards."""
+    options = []
+    monkeypatch.setattr(
+        "confluent_kafka.Producer", lambda given: options.append(given) or Producer(given)
+    )
+    CandidateTopic(kafka_settings).publish(candidates())
+    (given,) = options
+    assert given["enable.idempotence"] is True
+    assert given["acks"] == "all"
+    assert given["delivery.timeout.ms"] == kafka_settings.delivery_timeout_ms
+
+
+def test_another_process_reads_as_a_consumer_group(kafka_settings: KafkaSettings) -> None:
+    given = candidates(minutes=2, symbols=5)
+    CandidateTopic(kafka_settings).publish(given)
+    arguments = [kafka_settings.bootstrap_servers, kafka_settings.topic, "10"]
+    done = subprocess.run(
+        [sys.executable, "-c", READER, *arguments], check=True, capture_output=True, text=True
+    )
+    read = {json.loads(line)["id"] for line in done.stdout.splitlines()}
+    assert read == {each.id for each in given}
+
+
+def test_a_follower_sees_what_comes_after_it_connected(kafka_settings: KafkaSettings) -> None:
+    topic, stop = CandidateTopic(kafka_settings), threading.Event()
+    follower = topic.read(stop=stop)
+    given = candidates(symbols=3)
+    topic.publish(given)
+    assert {next(follower).id for _ in given} == {each.id for each in given}
+    stop.set()
+    assert list(follower) == []
+
+
+def test_a_message_that_is_no_candidate_is_named(kafka_settings: KafkaSettings) -> None:
+    topic = CandidateTopic(kafka_settings)
+    producer = Producer({"bootstrap.servers": kafka_settings.bootstrap_servers})
+    producer.produce(kafka_settings.topic, b"{}")
+    producer.flush()
+    with pytest.raises(BrokerError, match=r"Message 0 of partition \d.*PIPELINE_KAFKA__TOPIC"):
+        list(topic.read(from_beginning=True, follow=False))
+
+
+def test_threads_share_one_topic(kafka_settings: KafkaSettings) -> None:
+    topic = CandidateTopic(kafka_settings)
+    starts = [MIDNIGHT + dt.timedelta(hours=hour) for hour in range(6)]
+    with ThreadPoolExecutor(6) as pool:
+        counts = pool.map(lambda start: topic.publish(candidates(10, start=start)).count, starts)
+    assert list(counts) == [10] * 6
+    assert len(set(ids(kafka_settings))) == 60
+
+
+def test_a_forked_process_publishes_by_a_producer_of_its_own(
+    kafka_settings: KafkaSettings,
+) -> None:
+    topic = CandidateTopic(kafka_settings)
+    topic.publish(candidates())
+    later = candidates(start=MIDNIGHT + dt.timedelta(hours=1))
+    child = multiprocessing.get_context("fork").Process(target=topic.publish, args=(later,))
+    child.start()
+    child.join(30)
+    assert child.exitcode == 0
+    assert len(set(ids(kafka_settings))) == 2
+
+
+# A broker that stops
+
+
+def test_a_broker_that_hangs_is_an_error_and_a_repeat_loses_nothing(
+    own_kafka_server: KafkaServer,
+) -> None:
+    settings = own_kafka_server.settings(delivery_timeout_ms=1000)
+    topic = CandidateTopic(settings)
+    first, second = candidates(symbols=9), candidates(symbols=9, start=MIDNIGHT.replace(hour=1))
+    topic.publish(first)
+    own_kafka_server.pause()
+    for _ in range(2):
+        with pytest.raises(BrokerError, match=f"{own_kafka_server.address}, topic 'candidates'"):
+            topic.publish(second)
+    own_kafka_server.resume()
+    topic = eventually_publishes(settings, second)
+    assert set(ids(settings)) == {each.id for each in first + second}
+
+
+def eventually_publishes(settings: KafkaSettings, given: list) -> CandidateTopic:
+    topic = CandidateTopic(settings)
+
+    def publishes() -> bool:
+        try:
+            return topic.publish(given).count == len(given)
+        except BrokerError:
+            return False
+
+    eventually(publishes, "the broker acknowledges again")
+    return topic
+
+
+def test_what_was_acknowledged_survives_kill_9_and_the_same_topic_goes_on(
+    own_kafka_server: KafkaServer,
+) -> None:
+    settings = own_kafka_server.settings()
+    topic = CandidateTopic(settings)
+    first, second = candidates(symbols=9), candidates(symbols=9, start=MIDNIGHT.replace(hour=1))
+    topic.publish(first)
+    own_kafka_server.kill()
+    own_kafka_server.start()
+    topic.publish(second)
+    assert sorted(ids(settings)) == sorted(each.id for each in first + second)
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("seed", range(3))
+def test_a_broker_killed_during_publishes_loses_nothing_that_it_acknowledged(
+    own_kafka_server: KafkaServer, seed: int
+) -> None:
+    settings = own_kafka_server.settings(topic="killed")
+    topic, random_ = CandidateTopic(settings), random.Random(seed)
+    begun, done = threading.Semaphore(0), threading.Event()
+
+    def kill_now_and_then() -> None:
+        for _ in range(12):
+            for _ in range(random_.randrange(1, 12)):
+                begun.acquire()
+            done.wait(random_.random() * 0.04)
+            own_kafka_server.kill()
+            own_kafka_server.start()
+        done.set()
+
+    killer = threading.Thread(target=kill_now_and_then)
+    killer.start()
+    acknowledged, minute = set(), 0
+    while not done.is_set():
+        given = candidates(symbols=20, start=MIDNIGHT + dt.timedelta(minutes=minute))
+        begun.release()
+        try:
+            topic.publish(given)
+        except BrokerError:
+            continue
+        acknowledged |= {each.id for each in given}
+        minute += 1
+    killer.join()
+    found = set(ids(settings))
+    assert acknowledged - found == set()
+    # The last publish may have failed and is there all the same; nothing else is.
+    assert found - acknowledged <= {each.id for each in given}
+
+
+# What is misconfigured
+
+
+def test_a_broker_that_is_not_there_is_named_with_the_reason() -> None:
+    nobody = KafkaSettings(
+        bootstrap_servers=f"127.0.0.1:{free_port()}", topic="found", delivery_timeout_ms=1000
+    )
+    told = rf"{nobody.bootstrap_servers}, topic 'found': .*refused.*KAFKA__BOOTSTRAP_SERVERS"
+    with pytest.raises(BrokerError, match=told) as caught:
+        CandidateTopic(nobody).publish(candidates(2))
+    assert "0 of 2 candidates were acknowledged within 1 s" in str(caught.value)
+    with pytest.raises(BrokerError, match=told):
+        CandidateTopic(nobody).read()
+
+
+def test_refused_credentials_point_at_the_settings_and_are_never_shown(
+    own_kafka_server: KafkaServer,
+) -> None:
+    own_kafka_server.kill()
+    own_kafka_server.start_asking_for_credentials()
+
+    for mechanism in ("SCRAM-SHA-256", "SCRAM-SHA-512", "PLAIN"):
+        settings = own_kafka_server.settings(
+            security_protocol="SASL_PLAINTEXT",
+            sasl_mechanism=mechanism,
+            sasl_username="sensor",
+            sasl_password=SECRET,
+            delivery_timeout_ms=1000,
+        )
+        topic = CandidateTopic(settings)
+        for refused in (partial(topic.publish, candidates()), topic.read):
+            with pytest.raises(BrokerError, match="Check PIPELINE_KAFKA__SASL_USERNAME") as caught:
+                refused()
+            everything = f"{caught.value} {caught.value.__cause__!r} {topic!r}"
+            assert SECRET not in everything
+
+
+@pytest.fixture
+def tls_port(tmp_path: Path) -> Iterator[int]:
+    """A server that speaks TLS with a certificate that nobody trusts."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
+    address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
+    today = dt.datetime.now(dt.UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(today - dt.timedelta(days=1))
+        .not_valid_after(today + dt.timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([address]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    pem = tmp_path / "server.pem"
+    pem.write_bytes(
+        key.private_bytes(
+            serialization.Encoding.PEM,
+            serialization.PrivateFormat.PKCS8,
+            serialization.NoEncryption(),
+        )
+        + certificate.public_bytes(serialization.Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pem)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+
+        def serve() -> None:
+            while True:
+                try:
+                    connection, _ = listening.accept()
+                except OSError:
+                    return
+                try:
+                    context.wrap_socket(connection, server_side=True).close()
+                except OSError:
+                    connection.close()
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield listening.getsockname()[1]
+        listening.shutdown(socket.SHUT_RDWR)
+        thread.join()
+
+
+def test_a_certificate_that_is_not_trusted_points_at_the_setting(tls_port: int) -> None:
+    settings = KafkaSettings(
+        bootstrap_servers=f"127.0.0.1:{tls_port}", security_protocol="SSL", delivery_timeout_ms=1000
+    )
+    with pytest.raises(BrokerError, match=r"certificate.*PIPELINE_KAFKA__SSL_CA_LOCATION"):
+        CandidateTopic(settings).publish(candidates())
+
+
+def test_a_file_of_certificates_that_is_not_there_points_at_the_setting(
+    kafka_server: KafkaServer, tmp_path: Path
+) -> None:
+    settings = kafka_server.settings(security_protocol="SSL", ssl_ca_location=tmp_path / "no.pem")
+    with pytest.raises(BrokerError, match="PIPELINE_KAFKA__SSL_CA_LOCATION"):
+        CandidateTopic(settings).publish(candidates())
+
+
+def test_a_terminated_reader_lets_go_of_the_broker(kafka_settings: KafkaSettings) -> None:
+    follower = CandidateTopic(kafka_settings).read(from_beginning=True)
+    CandidateTopic(kafka_settings).publish(candidates())
+    assert next(follower).symbol == "COIN0USDT"
+    follower.close()
+    with pytest.raises(StopIteration):
+        next(follower)
