@@ -2,6 +2,8 @@
 does is in exchange.py.
 """
 
+import asyncio
+from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import cached_property
 from urllib.parse import urlsplit
@@ -34,16 +36,23 @@ class Exchange:
             self._binance.weight_margin,
         )
 
-    def client(self, priority: Priority, *, patient: bool) -> ExchangeClient:
+    def client(
+        self,
+        priority: Priority,
+        *,
+        patient: bool,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> ExchangeClient:
         """A client to enter as a context.
 
         Args:
             priority: whose weight it spends.
             patient: whether to outlast an outage of minutes, as nobody repeats a backfill; a tick
                 gives up soon, and the next one heals what it missed.
+            sleep: how to wait for weight and between attempts, in seconds; raises to give up.
         """
         patience = BACKFILL_PATIENCE if patient else TICK_PATIENCE
-        return ExchangeClient(self._binance, self.budget, priority, patience)
+        return ExchangeClient(self._binance, self.budget, priority, patience, sleep=sleep)
 
     def server_time(self) -> datetime:
         """The exchange's time, UTC.

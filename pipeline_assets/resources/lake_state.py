@@ -1,14 +1,15 @@
 """Small JSON documents on the lake: what the last tick stored, which days are sealed, the universe
-as last seen. Candles are in candle_objects.py.
+as last seen, which minutes were never evaluated. Candles are in candle_objects.py.
 """
 
 import json
-from collections.abc import Callable, Container, Iterable, Mapping
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import Any
 
 from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.candle_objects import WrittenObject, list_objects, window_start
 from pipeline_assets.resources.object_store import (
     ObjectStore,
@@ -150,3 +151,69 @@ def _update(store: ObjectStore, key: str, change: Callable[[Any], Any]) -> None:
 
 def _encoded(document: Any) -> bytes:
     return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Which minutes the candidate sensor has evaluated, as far as it is not all of them.
+
+    Attributes:
+        since: by symbol, the first minute that was evaluated.
+        strategies: by name and version of a strategy, the first minute it was evaluated on.
+        skipped: by symbol, spans of minutes that were never evaluated, because they were too old
+            when the sensor came to them.
+    """
+
+    since: Mapping[str, datetime]
+    strategies: Mapping[str, datetime]
+    skipped: Mapping[str, Sequence[Window]]
+
+
+_EVALUATION_KEY = "state/candidates.json"
+
+
+def read_evaluation(store: ObjectStore) -> Evaluation:
+    """What `note_evaluation` has noted."""
+    body = store.get(_EVALUATION_KEY)
+    held = json.loads(body) if body else {"since": {}, "strategies": {}, "skipped": {}}
+    moment = datetime.fromisoformat
+    return Evaluation(
+        {symbol: moment(since) for symbol, since in held["since"].items()},
+        {name: moment(since) for name, since in held["strategies"].items()},
+        {
+            symbol: [Window(moment(start), moment(end)) for start, end in spans]
+            for symbol, spans in held["skipped"].items()
+        },
+    )
+
+
+def note_evaluation(
+    store: ObjectStore,
+    *,
+    since: Mapping[str, datetime] | None = None,
+    strategies: Mapping[str, datetime] | None = None,
+    skipped: Mapping[str, Window] | None = None,
+) -> None:
+    """Note the first minute of symbols and strategies, where none is noted, and skipped minutes.
+
+    Idempotent, and safe beside another sensor: written only upon what was read.
+    """
+
+    def first(added: Mapping[str, datetime] | None, held: Mapping[str, str]) -> dict[str, str]:
+        return {name: moment.isoformat() for name, moment in (added or {}).items()} | dict(held)
+
+    def change(held: Any) -> Any:
+        held = held or {"since": {}, "strategies": {}, "skipped": {}}
+        spans = {symbol: list(each) for symbol, each in held["skipped"].items()}
+        for symbol, window in (skipped or {}).items():
+            span = [window.start.isoformat(), window.end.isoformat()]
+            # Nothing is skipped before a symbol's first minute.
+            if symbol in held["since"] and span not in spans.get(symbol, []):
+                spans.setdefault(symbol, []).append(span)
+        return {
+            "since": first(since, held["since"]),
+            "strategies": first(strategies, held["strategies"]),
+            "skipped": spans,
+        }
+
+    _update(store, _EVALUATION_KEY, change)

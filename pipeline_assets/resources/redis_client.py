@@ -1,12 +1,13 @@
 """The connection to Redis and the wording of its errors. What is stored there is not here.
 
-The slots are in slots.py, the request weight in weight_budget.py.
+The slots are in slots.py, the indicators' state in indicator_state.py, the request weight in
+weight_budget.py.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -47,6 +48,41 @@ def address(settings: "RedisSettings") -> str:
 def script(name: str) -> str:
     """The text of a Lua script of `redis_scripts/`, which the server runs as one step."""
     return (_SCRIPTS / f"{name}.lua").read_text(encoding="utf-8")
+
+
+class ScriptPipeline:
+    """A Lua script of `redis_scripts/` that is run for many symbols in one round trip."""
+
+    def __init__(self, client: Any, name: str) -> None:
+        self._client, self._name = client, name
+        self._digest: str | None = None
+
+    def run(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run the script once a call: number of keys, keys, arguments; their replies in order.
+
+        A server that was restarted since the script was loaded is given it again, and all calls are
+        repeated, of which some may have run (other nodes of a cluster): the scripts bear that.
+        """
+        from redis.exceptions import NoScriptError
+
+        if self._digest is None:
+            self._digest = str(self._load())
+        try:
+            return self._execute(calls)
+        except NoScriptError:
+            self._load()
+            return self._execute(calls)
+
+    def _load(self) -> Any:
+        return self._client.script_load(script(self._name))
+
+    def _execute(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        # A cluster's pipeline refuses .evalsha(), but routes the same command by its key.
+        pipeline = self._client.pipeline(transaction=False)
+        for call in calls:
+            pipeline.execute_command("EVALSHA", self._digest, *call)
+        replies: list[Any] = pipeline.execute()
+        return replies
 
 
 @contextmanager

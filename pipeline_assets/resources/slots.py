@@ -3,6 +3,9 @@
 A symbol's slots are one hash, `ohlcv:1m:{SYMBOL}` with literal braces, so that a cluster keeps all
 keys of a symbol together. Field: minute of the open time modulo fifteen. Value: the candle as a
 JSON object, `open_time` first, times in milliseconds since the epoch (UTC).
+
+A candle that comes after the candidate sensor may have passed it marks the symbol's indicator state
+(indicator_state.py) in the same step.
 """
 
 from collections.abc import Sequence
@@ -17,7 +20,7 @@ from pipeline_assets.market.candles import (
     candle_schema,
     empty_candles,
 )
-from pipeline_assets.resources.redis_client import connect, explained, script
+from pipeline_assets.resources.redis_client import ScriptPipeline, connect, explained
 
 if TYPE_CHECKING:
     import polars as pl
@@ -27,6 +30,9 @@ if TYPE_CHECKING:
 
 SLOTS = 15
 SPAN = timedelta(minutes=SLOTS)
+# An indicator state, and a mark on it, that nobody writes for so long is of no more use: minutes that
+# old are not made up for (settings.candidates).
+STATE_TTL_SECONDS = 2 * 86_400
 # write_slots.lua reads the open time from a value's beginning: it has to stay the first field.
 VALUE_COLUMNS = tuple(column for column in CANDLE_COLUMNS if column != "symbol")
 
@@ -54,6 +60,11 @@ def slot_key(symbol: str) -> str:
     return f"ohlcv:1m:{{{symbol}}}"
 
 
+def state_key(symbol: str) -> str:
+    """The key of a symbol's indicator state, which a cluster keeps beside its slots."""
+    return f"indicators:1m:{{{symbol}}}"
+
+
 class CandleSlots:
     """The slots of all symbols. Connects on first use; safe to share between threads.
 
@@ -79,17 +90,22 @@ class CandleSlots:
         key then lives `slot_ttl_seconds` longer, unless all its slots hold newer candles.
 
         Safe to repeat and to run beside other writers: a slot takes the same or a newer open time
-        only, so any order of any writes ends with the newest candle in each slot.
+        only, so any order of any writes ends with the newest candle in each slot. A candle that
+        replaces one of the same open time, or comes after a newer one, marks the indicator state.
 
         Raises:
             SlotsError: Redis failed. Some symbols may have been written; repeat the whole write.
         """
         offered = _encoded(candles)
         calls = [
-            (1, slot_key(symbol), self._settings.slot_ttl_seconds, *values)
+            (
+                *(2, slot_key(symbol), state_key(symbol)),
+                *(self._settings.slot_ttl_seconds, STATE_TTL_SECONDS, *values),
+            )
             for symbol, values in offered.items()
         ]
-        outcomes = self._run_script(calls) if calls else []
+        with explained(self._settings, SlotsError):
+            outcomes = self._write_script.run(calls) if calls else []
         written = sum(outcome[0] for outcome in outcomes)
         kept_newer = sum(outcome[1] for outcome in outcomes)
         offered_count = sum(len(values) for values in offered.values())
@@ -115,7 +131,7 @@ class CandleSlots:
             for symbol in symbols:
                 pipeline.execute_command("HVALS", slot_key(symbol))
             replies: list[list[bytes]] = pipeline.execute()
-        candles = _decoded(symbols, replies)
+        candles = decoded_slots(symbols, replies)
         if newest is not None:
             candles = candles.filter(
                 pl.col("open_time") > newest - SPAN, pl.col("open_time") <= newest
@@ -147,29 +163,9 @@ class CandleSlots:
             pl.col("slots").fill_null(0)
         )
 
-    def _run_script(self, calls: Sequence[tuple[Any, ...]]) -> list[tuple[int, int]]:
-        from redis.exceptions import NoScriptError
-
-        def run() -> list[tuple[int, int]]:
-            # A cluster's pipeline refuses .evalsha(), but routes the same command by its key.
-            pipeline = self._client.pipeline(transaction=False)
-            for call in calls:
-                pipeline.execute_command("EVALSHA", self._script_digest, *call)
-            outcomes: list[tuple[int, int]] = pipeline.execute()
-            return outcomes
-
-        with explained(self._settings, SlotsError):
-            try:
-                return run()
-            except NoScriptError:
-                # The server was restarted since the script was loaded. Some calls may have run
-                # (other nodes of a cluster): repeating them changes nothing.
-                self._client.script_load(script("write_slots"))
-                return run()
-
     @cached_property
-    def _script_digest(self) -> str:
-        return str(self._client.script_load(script("write_slots")))
+    def _write_script(self) -> ScriptPipeline:
+        return ScriptPipeline(self._client, "write_slots")
 
 
 def _encoded(candles: "pl.DataFrame") -> dict[str, list[str]]:
@@ -188,7 +184,12 @@ def _encoded(candles: "pl.DataFrame") -> dict[str, list[str]]:
     return dict(zip(rows["symbol"], rows["value"].to_list(), strict=True))
 
 
-def _decoded(symbols: Sequence[str], replies: Sequence[Sequence[bytes]]) -> "pl.DataFrame":
+def decoded_slots(symbols: Sequence[str], replies: Sequence[Sequence[bytes]]) -> "pl.DataFrame":
+    """Slot values, a list for each of `symbols`, as a candle frame in their order.
+
+    Raises:
+        SlotsError: a value is no candle.
+    """
     import polars as pl
 
     owners = [symbol for symbol, reply in zip(symbols, replies, strict=True) for _ in reply]

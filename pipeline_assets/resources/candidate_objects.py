@@ -1,0 +1,164 @@
+"""Published candidates on the lake: Parquet by UTC day of their open time. What publishes them is in
+broker.py.
+"""
+
+import hashlib
+import io
+from dataclasses import dataclass
+from datetime import date
+from typing import TYPE_CHECKING
+
+from pipeline_assets.market.candidates import CANDIDATE_COLUMNS, candidate_schema
+from pipeline_assets.resources.object_store import (
+    ObjectStore,
+    ObjectStoreError,
+    PreconditionFailedError,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+
+PREFIX = "candidates/1m/"
+_ATTEMPTS = 10
+
+
+@dataclass(frozen=True)
+class SealedCandidates:
+    """A day's one object: its key, its rows, and how many part objects it took in."""
+
+    key: str
+    rows: int
+    absorbed: int
+
+
+def day_key(day: date) -> str:
+    """The key of the object that holds a sealed day."""
+    return f"{PREFIX}{day:%Y%m%d}.parquet"
+
+
+def part_key(candidates: "pl.DataFrame") -> str:
+    """The key of an object of these candidates, which are of one day: the same ids, the same key."""
+    first = min(candidates["open_time"])
+    digest = hashlib.sha256("\n".join(sorted(candidates["id"])).encode()).hexdigest()[:16]
+    return f"{PREFIX}{first:%Y%m%d/%H%M}-{digest}.parquet"
+
+
+def store_candidates(store: ObjectStore, candidates: "pl.DataFrame") -> list[str]:
+    """Write candidates, one object for each UTC day of open times among them; returns the keys.
+
+    Idempotent: the key is made of the ids, so that a repeat of the same set replaces its object, and
+    another set never does. A set that overlaps an earlier one is stored beside it; readers keep one
+    row an id. The same rows, in whatever order, give the same bytes.
+
+    Args:
+        store: the bucket.
+        candidates: a candidates frame; without rows nothing is written.
+    """
+    import polars as pl
+
+    keys = []
+    days = candidates.group_by(pl.col("open_time").dt.date()).agg().to_series().sort()
+    for day in days:
+        of_day = candidates.filter(pl.col("open_time").dt.date() == day)
+        key = part_key(of_day)
+        store.put(key, _encoded(of_day))
+        keys.append(key)
+    return keys
+
+
+def read_candidates(store: ObjectStore, day: date) -> "pl.DataFrame":
+    """What was published of one UTC day of open times: one row an id, by open time, strategy, symbol.
+
+    Of several rows of one id, the one created first counts: it is what a consumer saw first. An
+    empty candidates frame if nothing was published.
+
+    Raises:
+        ObjectStoreError: S3 refuses, or an object is damaged.
+    """
+    return _read(store, day)[0]
+
+
+def seal_candidates(store: ObjectStore, day: date) -> SealedCandidates | None:
+    """Merge a day's objects into one; None if the day has none.
+
+    Idempotent after a crash at any point: the day's object is written, with all rows, before the
+    parts that it took in are removed, and readers keep one row an id meanwhile. Parts written since
+    they were listed stay for the next sealing. Of two sealings at once, one begins again.
+
+    Raises:
+        ObjectStoreError: S3 refuses, or an object is damaged.
+    """
+    key = day_key(day)
+    for _ in range(_ATTEMPTS):
+        candidates, etags = _read(store, day)
+        if not etags:
+            return None
+        parts = [each for each in etags if each != key]
+        if parts:
+            try:
+                store.put_if(key, _encoded(candidates), etags.get(key))
+            except PreconditionFailedError:
+                continue
+            store.delete(parts)
+        return SealedCandidates(key, candidates.height, len(parts))
+    raise ObjectStoreError(
+        f"{store.address(key)} was changed by other writers {_ATTEMPTS} times in a row. Find out "
+        "which runs seal this day at the same time (Dagster's Runs page), then repeat this run."
+    )
+
+
+def _read(store: ObjectStore, day: date) -> "tuple[pl.DataFrame, dict[str, str]]":
+    """A day's rows, and the ETag of each object that they were read from, by key."""
+    import polars as pl
+
+    prefix = f"{PREFIX}{day:%Y%m%d}"
+    for _ in range(_ATTEMPTS):
+        keys = [stored.key for stored in store.objects(prefix)]
+        found = dict(zip(keys, store.each(store.get_with_etag, keys), strict=True))
+        # A part that is gone was sealed since the listing, which may lack the day's object.
+        if None not in found.values():
+            break
+    else:
+        raise ObjectStoreError(
+            f"Objects of {store.address(prefix)} went away {_ATTEMPTS} times while they were read. "
+            "Find out what removes them, then repeat."
+        )
+    present = {key: each for key, each in found.items() if each is not None}
+    frames = [_decoded(store, key, body) for key, (body, _) in present.items()]
+    rows = pl.concat([candidate_schema().to_frame(), *frames])
+    return _ordered(rows), {key: etag for key, (_, etag) in present.items()}
+
+
+def _ordered(rows: "pl.DataFrame") -> "pl.DataFrame":
+    """One row an id, the first created, in the order of the object."""
+    return (
+        # All columns, so that two rows of one id that differ are kept alike by every reader.
+        rows.sort("created_at", *(c for c in CANDIDATE_COLUMNS if c != "created_at"))
+        .unique("id", keep="first", maintain_order=True)
+        .sort("open_time", "strategy", "symbol", "id")
+    )
+
+
+def _encoded(candidates: "pl.DataFrame") -> bytes:
+    body = io.BytesIO()
+    ordered = _ordered(candidates.select(CANDIDATE_COLUMNS))
+    ordered.rechunk().write_parquet(body, compression="zstd", compression_level=3, statistics=False)
+    return body.getvalue()
+
+
+def _decoded(store: ObjectStore, key: str, body: bytes) -> "pl.DataFrame":
+    import polars as pl
+
+    try:
+        candidates = pl.read_parquet(io.BytesIO(body), columns=list(CANDIDATE_COLUMNS))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ObjectStoreError(
+            f"{store.address(key)} is damaged ({type(error).__name__}: {error}). Remove it; the "
+            "candidates of its minutes can be computed again from the lake."
+        ) from error
+    if candidates.schema != candidate_schema():
+        raise ObjectStoreError(
+            f"{store.address(key)} has the columns {candidates.schema}, not {candidate_schema()}. "
+            "Remove it; the candidates of its minutes can be computed again from the lake."
+        )
+    return candidates

@@ -1,0 +1,147 @@
+"""Each symbol's indicator state in Redis, and the candles it has not folded yet. What a state holds is
+in market/indicators; who may fold it is in assets/evaluation.py.
+
+A symbol's state is one hash, `indicators:1m:{SYMBOL}` with literal braces, beside its slots:
+`open_time` (ms since the epoch, UTC) is that of the newest minute that is folded, evaluated and
+published; `state` is the indicators' own bytes. The slots' script (write_slots.lua) marks it:
+`changed` (ms) is the oldest open time whose candle was replaced or came late since the state was
+written, `changes` counts how often that happened.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from pipeline_assets.market.candles import empty_candles
+from pipeline_assets.market.interval import from_milliseconds, to_milliseconds
+from pipeline_assets.resources.redis_client import ScriptPipeline, connect, explained
+from pipeline_assets.resources.slots import (
+    STATE_TTL_SECONDS,
+    decoded_slots,
+    slot_key,
+    state_key,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+    import redis
+
+    from pipeline_assets.settings import RedisSettings
+
+
+class IndicatorStateError(Exception):
+    """Redis failed. The message says where and what to do."""
+
+
+@dataclass(frozen=True)
+class HeldState:
+    """What Redis held of a symbol's state at one moment.
+
+    Attributes:
+        open_time: the newest minute that is evaluated; None if there is no state.
+        changed: the oldest open time that changed since the state was written; None if none did.
+        state: the bytes; None if there are none, if no candle is newer, or if it is `stale`.
+        version: what a write compares, so that nothing that happened since is overwritten.
+    """
+
+    open_time: datetime | None
+    changed: datetime | None
+    state: bytes | None
+    version: tuple[bytes, bytes]
+
+    @property
+    def stale(self) -> bool:
+        """Whether a candle that the state has folded, or passed over, is another one now."""
+        return (
+            self.open_time is not None
+            and self.changed is not None
+            and self.changed <= self.open_time
+        )
+
+
+class IndicatorStateStore:
+    """The states of all symbols. Connects on first use; safe to share between threads.
+
+    Invariant: a state is replaced only by who read it, and only while no slot was marked since.
+    """
+
+    def __init__(
+        self, settings: "RedisSettings", client: "redis.Redis | redis.RedisCluster | None" = None
+    ) -> None:
+        """`client` is for a connection of one's own, such as a cluster's."""
+        self._settings = settings
+        self._given_client = client
+
+    @cached_property
+    def _client(self) -> Any:
+        return connect(self._settings) if self._given_client is None else self._given_client
+
+    def read_due(self, symbols: Sequence[str]) -> "tuple[dict[str, HeldState], pl.DataFrame]":
+        """Each symbol's state, and a candle frame of the slots that are newer than it.
+
+        State and slots of a symbol are read in one step of the server. A symbol without a state, or
+        with a stale one, comes with all its slots. The frame is sorted by symbol and open time.
+
+        Raises:
+            IndicatorStateError: Redis failed.
+            SlotsError: a slot holds no candle.
+        """
+        symbols = list(dict.fromkeys(symbols))
+        if not symbols:
+            return {}, empty_candles()
+        calls = [(2, state_key(symbol), slot_key(symbol)) for symbol in symbols]
+        with explained(self._settings, IndicatorStateError):
+            replies = self._read_script.run(calls)
+        held = {
+            symbol: HeldState(
+                _moment(reply[0]), _moment(reply[2]), reply[3], (reply[0] or b"", reply[1] or b"")
+            )
+            for symbol, reply in zip(symbols, replies, strict=True)
+        }
+        candles = decoded_slots(symbols, [reply[4:] for reply in replies])
+        return held, candles.sort("symbol", "open_time")
+
+    def write(
+        self, states: Mapping[str, tuple[datetime, bytes]], held: Mapping[str, HeldState]
+    ) -> frozenset[str]:
+        """Replace states by newer ones (open time, bytes) where they still are as they were read.
+
+        Clears the mark: the new state was made from what the mark told. Safe to repeat: whoever
+        comes second, another sensor or this one again after a lost answer, changes nothing.
+
+        Returns:
+            The symbols whose state was written. The others' was written by another sensor, lost, or
+            marked since: they are read again, which repeats minutes under the same candidate ids.
+
+        Raises:
+            IndicatorStateError: Redis failed. Some states may have been written; go on as after a
+                crash, by reading them again.
+        """
+        if not states:
+            return frozenset()
+        calls = [
+            (
+                *(1, state_key(symbol), *held[symbol].version),
+                *(STATE_TTL_SECONDS, to_milliseconds(open_time), state),
+            )
+            for symbol, (open_time, state) in states.items()
+        ]
+        with explained(self._settings, IndicatorStateError):
+            outcomes = self._write_script.run(calls)
+        return frozenset(
+            symbol for symbol, written in zip(states, outcomes, strict=True) if written
+        )
+
+    @cached_property
+    def _read_script(self) -> ScriptPipeline:
+        return ScriptPipeline(self._client, "read_due")
+
+    @cached_property
+    def _write_script(self) -> ScriptPipeline:
+        return ScriptPipeline(self._client, "write_state")
+
+
+def _moment(milliseconds: bytes | None) -> datetime | None:
+    return from_milliseconds(int(milliseconds)) if milliseconds else None
