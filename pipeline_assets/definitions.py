@@ -6,9 +6,11 @@ from typing import Any
 
 from dagster import BetaWarning, Definitions, PreviewWarning, in_process_executor
 
+from pipeline_assets.assets.candidates import candidate_objects, candidates
 from pipeline_assets.assets.candles import candles
 from pipeline_assets.assets.checks import day_checks
 from pipeline_assets.assets.objects import candle_objects
+from pipeline_assets.assets.parity import parity_check
 from pipeline_assets.assets.raw import raw_candles
 from pipeline_assets.assets.slots import candle_slots
 from pipeline_assets.assets.tables import candle_table
@@ -17,10 +19,13 @@ from pipeline_assets.jobs.materializations import jobs
 from pipeline_assets.jobs.schedules import schedules
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.alerts import Alerts
+from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.indicator_state import IndicatorStateStore
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
 from pipeline_assets.resources.warehouse import Warehouse
+from pipeline_assets.sensors.candidates import candidate_sensor
 from pipeline_assets.sensors.freshness import freshness_check, freshness_sensor
 from pipeline_assets.sensors.stale_alerts import stale_alert_sensor
 from pipeline_assets.settings import Settings, settings
@@ -44,22 +49,33 @@ def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
         "store": ObjectStore(configured.s3),
         "slots": CandleSlots(configured.redis),
         "warehouse": Warehouse(configured.snowflake, configured.s3),
+        "indicator_states": IndicatorStateStore(configured.redis),
+        "candidate_topic": CandidateTopic(configured.kafka),
         "alerts": Alerts(configured.alerts),
         "progress": None,
     }
     return Definitions(
         assets=[
-            made(interval)
-            for interval in Interval
-            for made in (raw_candles, candles, candle_objects, loads.get(interval, candle_table))
+            *(
+                made(interval)
+                for interval in Interval
+                for made in (
+                    *(raw_candles, candles, candle_objects),
+                    loads.get(interval, candle_table),
+                )
+            ),
+            candidates(),
+            candidate_objects(),
         ],
         asset_checks=[
-            made(interval) for interval in Interval for made in (day_checks, freshness_check)
+            *(made(interval) for interval in Interval for made in (day_checks, freshness_check)),
+            parity_check(),
         ],
         jobs=[*jobs, housekeeping],
         schedules=schedules(running=configured.dagster.schedules),
         sensors=[
             freshness_sensor(),
+            candidate_sensor(),
             stale_alert_sensor(on=configured.alerts.webhook_url is not None),
         ],
         resources=resources | overrides,

@@ -31,6 +31,10 @@ KINDS = {
     "candle_slots": {"redis"},
     "candle_table": {"snowflake", "sql"},
 }
+CANDIDATES = {
+    "candidates": {"kafka", "redis", "polars"},
+    "candidate_objects": {"s3", "parquet"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -42,11 +46,13 @@ def layer_of(key: AssetKey) -> str:
     return key.path[0].rpartition("_")[0]
 
 
-def test_there_are_four_assets_for_each_interval(definitions: Definitions) -> None:
+def test_there_are_four_assets_for_each_interval_and_the_candidates(
+    definitions: Definitions,
+) -> None:
     graph = definitions.resolve_asset_graph()
     expected = {AssetKey(name) for names in LAYERS.values() for name in names}
-    assert graph.get_all_asset_keys() == expected
     assert len(expected) == 12
+    assert graph.get_all_asset_keys() == expected | {AssetKey(name) for name in CANDIDATES}
 
 
 def test_each_asset_tells_what_it_is_and_whose(definitions: Definitions) -> None:
@@ -59,6 +65,11 @@ def test_each_asset_tells_what_it_is_and_whose(definitions: Definitions) -> None
             assert node.owners == ["team:market-data"]
             assert node.description
             assert len(node.description) > 60
+    for name, kinds in CANDIDATES.items():
+        node = graph.get(AssetKey(name))
+        assert (set(node.kinds), node.group_name) == (kinds, "candidates")
+        assert node.owners == ["team:market-data"]
+        assert node.description
 
 
 def test_the_lineage_goes_from_fetch_to_format_to_upload_and_insert(
@@ -76,6 +87,17 @@ def test_the_lineage_goes_from_fetch_to_format_to_upload_and_insert(
         assert parents[objects] == {formatted}
         # Slots need the formatted candles, not the uploads.
         assert parents[loaded] == {formatted if interval == "1m" else objects}
+    assert parents["candidates"] == {"candle_slots_1m"}
+    assert parents["candidate_objects"] == {"candidates"}
+
+
+def test_candidates_are_found_by_a_sensor_and_never_by_a_run(definitions: Definitions) -> None:
+    graph = definitions.resolve_asset_graph()
+    assert not graph.get(AssetKey("candidates")).is_materializable
+    assert graph.get(AssetKey("candidate_objects")).is_materializable
+    [sensor] = [each for each in definitions.sensors or () if each.name == "candidates"]
+    assert sensor.minimum_interval_seconds == 5
+    assert sensor.default_status is DefaultSensorStatus.RUNNING
 
 
 def test_partitions_are_utc_days_from_the_first_to_today(definitions: Definitions) -> None:
@@ -89,6 +111,8 @@ def test_partitions_are_utc_days_from_the_first_to_today(definitions: Definition
         assert partitions.get_partition_keys(current_time=late.replace(day=21, hour=0))[-1] == (
             "2026-11-21"
         )
+        if key == AssetKey("candidates"):
+            continue
         policy = graph.get(key).backfill_policy
         assert policy is not None
         assert policy.max_partitions_per_run == 31
@@ -106,7 +130,7 @@ def test_every_check_but_freshness_is_of_a_partition(definitions: Definitions) -
             *("window", "zero_volume", "complete", "consistent", "fresh")
         }
         for interval in INTERVALS
-    }
+    } | {"candidate_objects": {"parity"}}
 
 
 def steps(definitions: Definitions, job: str) -> list[str]:
@@ -161,6 +185,7 @@ def test_sealing_stores_the_minutes_before_they_are_compared_with(
     assert {*found} == {
         *(name for names in LAYERS.values() for name in names),
         *(f"day_checks_{interval}" for interval in INTERVALS),
+        *("candidate_objects", "candidate_objects_parity"),
     }
     for interval in ("15m", "1h"):
         plan = create_execution_plan(
@@ -200,6 +225,7 @@ def test_nothing_is_scheduled_unless_the_settings_say_so(
         # Sensors launch nothing; without a webhook there is nobody to alert.
         assert {each.name: each.default_status for each in made.sensors or ()} == {
             "freshness": DefaultSensorStatus.RUNNING,
+            "candidates": DefaultSensorStatus.RUNNING,
             "stale_alerts": DefaultSensorStatus.STOPPED,
         }
 

@@ -8,6 +8,7 @@ HEAVY = {
     "binance",
     "boto3",
     "botocore",
+    "confluent_kafka",
     "dagster_aws",
     "dagster_snowflake",
     "numpy",
@@ -17,6 +18,7 @@ HEAVY = {
     "redis",
     "rich",
     "snowflake.connector",
+    "talib",
 }
 PROGRAM = "import sys, pipeline_assets.definitions; print(*sys.modules, sep='\\n')"
 

@@ -6,6 +6,7 @@ from dagster import AssetCheckKey, AssetSelection, define_asset_job
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from pipeline_assets.assets import layer
+from pipeline_assets.assets.candidates import CANDIDATE_OBJECTS
 from pipeline_assets.assets.fetch_plan import KIND_TAG, OPEN_DAY_TAG, RunKind
 from pipeline_assets.market.interval import Interval
 
@@ -31,10 +32,12 @@ def tick_job(interval: Interval) -> UnresolvedAssetJobDefinition:
     )
 
 
-def day_job(name: str, kind: RunKind, *intervals: Interval) -> UnresolvedAssetJobDefinition:
+def day_job(
+    name: str, kind: RunKind, *intervals: Interval, more: AssetSelection | None = None
+) -> UnresolvedAssetJobDefinition:
     """A job over whole days of some intervals, with every check of the stored days."""
-    selection = _assets(intervals[0])
-    for interval in intervals[1:]:
+    selection = more or _assets(intervals[0])
+    for interval in intervals:
         selection = selection | _assets(interval)
     fresh = [AssetCheckKey(layer.key(layer.OBJECTS, interval), "fresh") for interval in intervals]
     return define_asset_job(
@@ -43,6 +46,11 @@ def day_job(name: str, kind: RunKind, *intervals: Interval) -> UnresolvedAssetJo
         tags={KIND_TAG: kind.value},
         description="Fetch whole days again and store each finished one as one object.",
     )
+
+
+def seal_job() -> UnresolvedAssetJobDefinition:
+    """The job that seals a finished day: all intervals' candles, then the candidates found on them."""
+    return day_job("seal", RunKind.SEAL, *Interval, more=AssetSelection.assets(CANDIDATE_OBJECTS))
 
 
 def _assets(interval: Interval) -> AssetSelection:
@@ -56,6 +64,6 @@ def backfill_job_name(interval: Interval) -> str:
 
 jobs = [
     *(tick_job(interval) for interval in Interval),
-    day_job("seal", RunKind.SEAL, *Interval),
+    seal_job(),
     *(day_job(backfill_job_name(interval), RunKind.BACKFILL, interval) for interval in Interval),
 ]

@@ -1,0 +1,321 @@
+"""One tick of the candidate sensor: from unfolded minutes to acknowledged candidates and newer states.
+Which minutes are due is in due_minutes.py, how states are built again in warm_up.py, what is told of
+it in candidates.py.
+
+The order is what keeps candidates: Kafka's acknowledgement, the copy on S3, the state. A state tells
+that its minute is done, so a tick that dies anywhere before repeats the minute, and its candidates
+carry the same ids.
+"""
+
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime, timedelta
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from pipeline_assets.assets.due_minutes import MINUTE, Cursor, Due, due_minutes, rounds
+from pipeline_assets.assets.fetch_plan import Listed
+from pipeline_assets.assets.history import joined, read_history
+from pipeline_assets.assets.planning import listed_symbols
+from pipeline_assets.assets.warm_up import WarmUp, build_states
+from pipeline_assets.market.candidates import candidates_of
+from pipeline_assets.market.evaluation import evaluate
+from pipeline_assets.market.indicators import IndicatorSet, IndicatorStates
+from pipeline_assets.market.interval import from_milliseconds
+from pipeline_assets.market.strategies import configured_strategies, indicators_of
+from pipeline_assets.market.strategy import Strategy
+from pipeline_assets.market.windows import Window
+from pipeline_assets.resources.broker import CandidateTopic
+from pipeline_assets.resources.candidate_objects import store_candidates
+from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.indicator_state import HeldState, IndicatorStateStore
+from pipeline_assets.resources.lake_state import note_evaluation, read_universe
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.settings import Settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# Dagster ends a sensor's tick after 60 s. Nothing new is begun after this time, and the longest single
+# piece of work, states of a batch of symbols from the lake, takes some seconds.
+TICK_SECONDS = 30.0
+# Of so many symbols at once minutes are looked for on the lake, or states are built again.
+BATCH = 50
+
+
+@dataclass(frozen=True)
+class Services:
+    """The outside systems that a tick works with."""
+
+    settings: Settings
+    exchange: Exchange
+    store: ObjectStore
+    states: IndicatorStateStore
+    topic: CandidateTopic
+
+
+@dataclass
+class TickReport:
+    """What one tick did and found.
+
+    Attributes:
+        cursor: where every symbol stands now.
+        symbols: how many symbols are collected.
+        empty: whether Redis holds neither a state nor a candle of any of them.
+        candles: how many candles were evaluated.
+        newest: the newest minute that any symbol has evaluated.
+        candidates: what was published, repeats of this tick included; a frame for each publication.
+        lag: from the newest evaluated candle's close to Kafka's acknowledgement, by the exchange's
+            clock; None if nothing was evaluated.
+        waiting: symbols whose next minute may still come, and which one it is.
+        warming: symbols whose indicators are not ready, and how far they are.
+        short: those of them whose whole history is shorter than the indicators need.
+        skipped: minutes of symbols that are too old to be evaluated.
+        failed_strategies: what a strategy raised, by its name.
+        problems: symbols that could not go on, and why.
+    """
+
+    cursor: Cursor
+    symbols: int = 0
+    empty: bool = False
+    candles: int = 0
+    newest: datetime | None = None
+    candidates: "list[pl.DataFrame]" = field(default_factory=list)
+    lag: timedelta | None = None
+    waiting: dict[str, datetime] = field(default_factory=dict)
+    warming: dict[str, str] = field(default_factory=dict)
+    short: dict[str, str] = field(default_factory=dict)
+    skipped: dict[str, Window] = field(default_factory=dict)
+    failed_strategies: dict[str, str] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+def run_tick(
+    services: Services,
+    cursor: Cursor,
+    seconds: float = TICK_SECONDS,
+    monotonic: Callable[[], float] = time.monotonic,
+) -> TickReport:
+    """Evaluate every closed minute that is due, of all symbols and in order, and publish what is found.
+
+    Idempotent: a minute that is evaluated again, after a crash or beside another sensor, gives
+    candidates of the same ids. Returns when nothing is due any more or the time is over; what is
+    left is the next tick's.
+
+    Raises:
+        IndicatorStateError, SlotsError: Redis failed.
+        BrokerError: Kafka did not acknowledge. No state was written of the minutes concerned.
+        ObjectStoreError: the lake failed. Likewise.
+        ExchangeUnreachableError: the exchange did not tell its time.
+        StrategyError: the configured strategies are wrong.
+    """
+    universe = read_universe(services.store)
+    if universe is None:
+        return TickReport(cursor)
+    tick = _Tick(services, universe, cursor, monotonic() + seconds, monotonic)
+    may_be_more = True
+    while may_be_more and monotonic() < tick.deadline:
+        may_be_more = tick.step()
+    return tick.finish()
+
+
+@cache
+def _strategies(configured: Any) -> tuple[tuple[Strategy, ...], IndicatorSet]:
+    """The strategies of these settings and the indicators of all of them."""
+    strategies = configured_strategies(configured)
+    return strategies, indicators_of(strategies)
+
+
+class _Tick:
+    """The work of one tick, step by step; each step reads anew what the one before has written."""
+
+    def __init__(
+        self,
+        services: Services,
+        universe: Mapping[str, Any],
+        cursor: Cursor,
+        deadline: float,
+        monotonic: Callable[[], float],
+    ) -> None:
+        self.deadline = deadline
+        self._services, self._monotonic, self._cursor = services, monotonic, cursor
+        self._strategies, self._indicators = _strategies(services.settings.strategies)
+        self._listed = collected(universe, services.settings)
+        self._report = TickReport(cursor, symbols=len(self._listed))
+        self._limit = services.settings.candidates.catch_up_minutes * MINUTE
+        self._positions: dict[str, datetime] = {}
+        self._settled: dict[str, datetime] = {}
+        # Each is tried once a tick: what failed is not tried again and again until the time is over.
+        self._looked_for: set[str] = set()
+        self._built: set[str] = set()
+
+    def finish(self) -> TickReport:
+        """What the tick did, once it is over."""
+        self._report.cursor = self._cursor.at(self._positions)
+        return self._report
+
+    def step(self) -> bool:
+        """Evaluate what is due, or else build states for some symbols; whether there may be more."""
+        import polars as pl
+
+        held, slots = self._services.states.read_due(list(self._listed))
+        newest = dict(slots.group_by("symbol").agg(pl.col("open_time").max()).iter_rows())
+        self._report.empty = not newest and all(each.open_time is None for each in held.values())
+        self._place(held, newest)
+        states, useless = self._usable(held, newest)
+        due = self._due(states, slots)
+        if due.candles.height:
+            self._evaluate(states, due, held)
+            return True
+        return self._build(useless, held, slots, newest)
+
+    def _place(self, held: Mapping[str, HeldState], newest: Mapping[str, datetime]) -> None:
+        """Note where every symbol stands: by Redis, else by the cursor, else before the newest minute."""
+        for symbol, each in held.items():
+            position = each.open_time or self._cursor.of(symbol)
+            if each.stale and each.changed is not None:
+                # The changed minute is evaluated again: it may be one that was passed over.
+                position = each.changed - MINUTE
+            if position is None and newest:
+                position = max(newest.values()) - MINUTE
+            if position is not None:
+                self._positions[symbol] = position
+
+    def _usable(
+        self, held: Mapping[str, HeldState], newest: Mapping[str, datetime]
+    ) -> tuple[IndicatorStates, dict[str, str]]:
+        """The states that newer candles can be folded into, and why the others' cannot be."""
+        useless: dict[str, str] = {}
+        values: dict[str, bytes] = {}
+        for symbol in newest:
+            each = held[symbol]
+            if each.open_time is None:
+                useless[symbol] = "there is no state"
+            elif each.stale:
+                useless[symbol] = "a candle changed after it was evaluated"
+            elif newest[symbol] - each.open_time > self._limit:
+                useless[symbol] = "too many minutes were missed"
+            else:
+                values[symbol] = each.state or b""
+        states, undecodable = IndicatorStates.decode(self._indicators, values)
+        return states, useless | undecodable
+
+    def _due(self, states: IndicatorStates, slots: "pl.DataFrame") -> Due:
+        """What may be folded now, after holes in the slots were looked for elsewhere."""
+        evaluated = {symbol: self._positions[symbol] for symbol in states.symbols}
+        due = due_minutes(slots, evaluated, self._settled)
+        wanted = sorted(due.holes.keys() - self._looked_for)[:BATCH]
+        if wanted and self._monotonic() < self.deadline:
+            self._looked_for.update(wanted)
+            holes = {symbol: due.holes[symbol] for symbol in wanted}
+            found = read_history(
+                self._services.store,
+                self._services.exchange,
+                holes,
+                self._listed,
+                slots,
+                self.deadline,
+            )
+            self._report.problems |= found.failures
+            self._settled |= {
+                symbol: hole.end for symbol, hole in holes.items() if symbol not in found.failures
+            }
+            settled = found.candles.filter(~found.candles["symbol"].is_in(list(found.failures)))
+            due = due_minutes(joined([slots, settled]), evaluated, self._settled)
+        self._report.waiting = dict(due.waiting)
+        return due
+
+    def _evaluate(self, states: IndicatorStates, due: Due, held: Mapping[str, HeldState]) -> None:
+        """Fold, evaluate, publish, keep, and only then write the states."""
+        import polars as pl
+
+        services, report = self._services, self._report
+        created_at = services.exchange.server_time()
+        asked = self._monotonic()
+        evaluated = []
+        for candles in rounds(due.candles):
+            states, frame = states.advance(candles)
+            evaluated.append(frame)
+        self._note_strategies(due.candles)
+        result = evaluate(self._strategies, pl.concat(evaluated), created_at)
+        if result.candidates.height:
+            services.topic.publish(candidates_of(result.candidates))
+            store_candidates(services.store, result.candidates)
+            report.candidates.append(result.candidates)
+        opened = due.candles["open_time"].max()
+        newest = due.candles.group_by("symbol").agg(pl.col("open_time").max())
+        encoded = states.encode()
+        written = services.states.write(
+            {symbol: (moment, encoded[symbol]) for symbol, moment in newest.iter_rows()}, held
+        )
+        self._positions |= {s: moment for s, moment in newest.iter_rows() if s in written}
+        self._note_warming(states)
+        report.failed_strategies |= result.failures
+        report.candles += due.candles.height
+        if isinstance(opened, datetime):
+            taken = timedelta(seconds=self._monotonic() - asked)
+            report.lag = created_at + taken - opened - MINUTE
+            report.newest = max(opened, report.newest or opened)
+
+    def _build(
+        self,
+        useless: Mapping[str, str],
+        held: Mapping[str, HeldState],
+        slots: "pl.DataFrame",
+        newest: Mapping[str, datetime],
+    ) -> bool:
+        """Build states for some of the symbols that have none of use; whether there may be more."""
+        wanted = sorted(useless.keys() - self._built)
+        for symbol in wanted[BATCH:]:
+            self._report.warming[symbol] = f"waits to be built from the lake: {useless[symbol]}"
+        batch = wanted[:BATCH]
+        if not batch or self._monotonic() >= self.deadline:
+            self._report.warming |= {s: f"waits for the next tick: {useless[s]}" for s in batch}
+            return False
+        self._built.update(batch)
+        services = self._services
+        built = build_states(
+            WarmUp(services.store, services.exchange, self._indicators, self._listed, self._limit),
+            {symbol: self._positions[symbol] for symbol in batch},
+            newest,
+            slots,
+            self.deadline,
+        )
+        written = services.states.write(built.states, held)
+        self._positions |= {s: moment for s, (moment, _) in built.states.items() if s in written}
+        self._report.skipped |= built.skipped
+        self._report.problems |= built.failures
+        for symbol in batch:
+            self._report.warming.pop(symbol, None)
+        self._report.warming |= built.short
+        self._report.short |= built.short
+        return True
+
+    def _note_warming(self, states: IndicatorStates) -> None:
+        needed = self._indicators.candles_needed
+        for symbol, seen in states.candles_seen.items():
+            self._report.warming.pop(symbol, None)
+            self._report.short.pop(symbol, None)
+            if seen < needed:
+                told = f"{seen} of {needed} candles"
+                self._report.warming[symbol] = self._report.short[symbol] = told
+
+    def _note_strategies(self, candles: "pl.DataFrame") -> None:
+        """Note on the lake from which minute on each strategy is evaluated, when it is a new one."""
+        names = {f"{each.name} {each.version}" for each in self._strategies}
+        first = candles["open_time"].min()
+        if names != self._cursor.strategies and isinstance(first, datetime):
+            note_evaluation(self._services.store, strategies=dict.fromkeys(names, first))
+            self._cursor = replace(self._cursor, strategies=frozenset(names))
+
+
+def collected(universe: Mapping[str, Any], settings: Settings) -> dict[str, Listed]:
+    """The symbols that ticks collect now, and when they trade, by the universe as last seen."""
+    seen_at = from_milliseconds(universe["seen_ms"])
+    every = settings.symbols == "all"
+    return {
+        symbol: times
+        for symbol, (times, status, by_all) in listed_symbols(universe, seen_at).items()
+        if (by_all if every else status == "TRADING" and symbol in settings.symbols)
+    }

@@ -1,0 +1,175 @@
+"""The 1m candles of a span, from wherever they are: given, on the lake, or on the exchange. What is done
+with them is in evaluation.py.
+"""
+
+import asyncio
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from pipeline_assets import lake
+from pipeline_assets.assets.fetch_plan import Listed
+from pipeline_assets.market.candles import KEY_COLUMNS, candle_schema, empty_candles
+from pipeline_assets.market.cleaning import clean
+from pipeline_assets.market.gaps import Expected, expected_frame, expected_open_times, gaps
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.replies import MalformedReplyError, raw_candles
+from pipeline_assets.market.windows import Window
+from pipeline_assets.resources.exchange import ExchangeError
+from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+from pipeline_assets.resources.weight_budget import Priority
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_INTERVAL = Interval.ONE_MINUTE
+
+
+class OutOfTimeError(ExchangeError):
+    """The exchange's answer would come after the tick's time is over."""
+
+
+@dataclass(frozen=True)
+class History:
+    """What was found.
+
+    Attributes:
+        candles: a candle frame sorted by symbol and open time, one row for each.
+        failures: the symbols whose candles could not be read everywhere, with the reason. What was
+            found of them may lack candles that exist; of all others nothing that exists is lacking.
+        fetched: how many symbols the exchange was asked for.
+    """
+
+    candles: "pl.DataFrame"
+    failures: Mapping[str, str]
+    fetched: int
+
+
+def read_history(
+    store: ObjectStore,
+    exchange: Exchange,
+    windows: Mapping[str, Window],
+    listed: Mapping[str, Listed],
+    known: "pl.DataFrame",
+    deadline: float,
+) -> History:
+    """All candles that exist in each symbol's window, which ends with closed candles.
+
+    `known` candles go before those on the lake, which they are newer than. The exchange is asked
+    for what both lack, once, at the priority of sealing; what it does not have does not exist.
+
+    Args:
+        store: the lake.
+        exchange: where missing candles come from.
+        windows: by symbol, on the grid.
+        listed: when each symbol trades; minutes before are not missed.
+        known: candles at hand, such as the slots', of any symbols and times.
+        deadline: by `time.monotonic`, when to give up waiting for request weight.
+    """
+    import polars as pl
+
+    inside = pl.DataFrame(
+        [(symbol, window.start, window.end) for symbol, window in windows.items()],
+        schema={
+            "symbol": pl.String(),
+            "start": candle_schema()["open_time"],
+            "end": candle_schema()["open_time"],
+        },
+        orient="row",
+    )
+
+    def of_windows(frame: "pl.DataFrame") -> "pl.DataFrame":
+        chosen = frame.join(inside, on="symbol", how="inner").filter(
+            pl.col("open_time").is_between("start", "end", closed="left")
+        )
+        return chosen.select(candle_schema().names())
+
+    try:
+        stored = _stored(store, windows)
+    except ObjectStoreError as error:
+        return History(of_windows(known), dict.fromkeys(windows, str(error)), 0)
+    found = joined([of_windows(known), of_windows(stored)])
+    lacking = _lacking(found, windows, listed)
+    failures: dict[str, str] = {}
+    if lacking:
+        fetched, failures = _fetched(exchange, lacking, deadline)
+        found = joined([found, fetched])
+    return History(found, failures, len(lacking))
+
+
+def _stored(store: ObjectStore, windows: Mapping[str, Window]) -> "pl.DataFrame":
+    import polars as pl
+
+    start = min(window.start for window in windows.values())
+    end = max(window.end for window in windows.values())
+    try:
+        return lake.scan(_INTERVAL, list(windows), start, end, store=store).collect()
+    except (pl.exceptions.PolarsError, OSError) as error:
+        # Sealing removes hour objects between the listing and the reading.
+        raise ObjectStoreError(
+            f"Objects at {store.address(f'ohlcv/{_INTERVAL}/')} could not be read ({error}). They "
+            "are read again by the next tick."
+        ) from error
+
+
+def joined(frames: "list[pl.DataFrame]") -> "pl.DataFrame":
+    """One row for each symbol and open time, of the first frame that has it."""
+    import polars as pl
+
+    return (
+        pl.concat(frames).unique(KEY_COLUMNS, keep="first", maintain_order=True).sort(KEY_COLUMNS)
+    )
+
+
+def _lacking(
+    found: "pl.DataFrame", windows: Mapping[str, Window], listed: Mapping[str, Listed]
+) -> dict[str, Window]:
+    """By symbol, the span from the first to the last minute that is not there though it could be."""
+    import polars as pl
+
+    expected: dict[str, Expected | None] = {}
+    for symbol, window in windows.items():
+        times = listed.get(symbol, Listed(window.start))
+        expected[symbol] = expected_open_times(
+            _INTERVAL, window, times.listed_at, times.delisted_at, None
+        )
+    missing = (
+        gaps(found, _INTERVAL, expected_frame(expected))
+        .group_by("symbol", maintain_order=True)
+        .agg(pl.col("start").min(), pl.col("end").max())
+    )
+    return {symbol: Window(start, end) for symbol, start, end in missing.iter_rows()}
+
+
+def _fetched(
+    exchange: Exchange, windows: Mapping[str, Window], deadline: float
+) -> "tuple[pl.DataFrame, dict[str, str]]":
+    async def sleep(seconds: float) -> None:
+        if time.monotonic() + seconds > deadline:
+            raise OutOfTimeError(
+                "The exchange's request weight is spent, or it does not answer; the next tick asks "
+                "again."
+            )
+        await asyncio.sleep(seconds)
+
+    replies: list[tuple[str, bytes]] = []
+    failures: dict[str, str] = {}
+    answered: set[str] = set()
+    try:
+        with exchange.client(Priority.SEALING, patient=False, sleep=sleep) as client:
+            for each in client.klines(_INTERVAL, windows):
+                if each.error is not None:
+                    failures[each.symbol] = str(each.error)
+                    continue
+                answered.add(each.symbol)
+                replies += [(each.symbol, body) for body in each.replies]
+    except ExchangeError as error:
+        # What came before it is whole, symbol by symbol.
+        failures |= dict.fromkeys(windows.keys() - answered, str(error))
+    try:
+        rows = raw_candles(sorted(replies))
+    except MalformedReplyError as error:
+        return empty_candles(), dict.fromkeys(windows, str(error))
+    return clean(rows, _INTERVAL, windows).candles, failures

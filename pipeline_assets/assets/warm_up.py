@@ -1,0 +1,122 @@
+"""Building indicator states from history, where Redis has none of use. What is evaluated after that is in
+evaluation.py.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING
+
+from pipeline_assets.assets.due_minutes import MINUTE, earliest
+from pipeline_assets.assets.fetch_plan import Listed
+from pipeline_assets.assets.history import read_history
+from pipeline_assets.market.indicators import IndicatorSet, IndicatorStates
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.windows import Window
+from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.lake_state import note_evaluation
+from pipeline_assets.resources.object_store import ObjectStore
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# Gaps make a span hold less candles than minutes; outages of 150 and 284 minutes have been seen.
+_FOR_GAPS = timedelta(hours=6)
+
+
+@dataclass(frozen=True)
+class WarmUp:
+    """What states are built from and for: the lake, the exchange, the indicators, when each symbol
+    trades, and the limit beyond which missed minutes are skipped.
+    """
+
+    store: ObjectStore
+    exchange: Exchange
+    indicators: IndicatorSet
+    listed: Mapping[str, Listed]
+    limit: timedelta
+
+
+@dataclass(frozen=True)
+class Built:
+    """What came of some symbols.
+
+    Attributes:
+        states: by symbol, the minute up to which it counts as evaluated, and the state's bytes.
+        skipped: minutes that were not evaluated and never will be, because they are too old.
+        short: symbols whose history is shorter than the indicators need, and how long it is.
+        failures: symbols whose history could not be read, and why; they have no state.
+    """
+
+    states: Mapping[str, tuple[datetime, bytes]]
+    skipped: Mapping[str, Window]
+    short: Mapping[str, str]
+    failures: Mapping[str, str]
+
+
+def history_window(indicators: IndicatorSet, end: datetime) -> Window:
+    """The span before `end` that holds as many candles as the indicators need, gaps allowed for."""
+    return Window(end - indicators.candles_needed * MINUTE - _FOR_GAPS, end)
+
+
+def build_states(
+    warm_up: WarmUp,
+    positions: Mapping[str, datetime],
+    newest: Mapping[str, datetime],
+    slots: "pl.DataFrame",
+    deadline: float,
+) -> Built:
+    """States of symbols as after the last minute that they have evaluated.
+
+    From there on every minute is evaluated, except those too long before the newest: these are
+    noted on the lake, with the first minute that a symbol evaluates at all, before its state is
+    returned. So whoever compares later what was published knows what was never evaluated.
+
+    Args:
+        warm_up: what states are built from.
+        positions: the newest minute that each symbol has evaluated.
+        newest: each symbol's newest closed candle.
+        slots: candles that may be newer than those on the lake.
+        deadline: by `time.monotonic`, when to give up waiting for the exchange.
+    """
+    skipped: dict[str, Window] = {}
+    ends: dict[str, datetime] = {}
+    windows: dict[str, Window] = {}
+    for symbol, position in positions.items():
+        end, too_old = earliest(position, newest[symbol], warm_up.limit)
+        if too_old is not None:
+            skipped[symbol] = too_old
+        # Of a symbol listed since then, the first candle begins the state.
+        listed = warm_up.listed[symbol]
+        end = min(max(end, Interval.ONE_MINUTE.floor(listed.listed_at)), newest[symbol])
+        window = history_window(warm_up.indicators, end + MINUTE)
+        windows[symbol] = listed.clip(Interval.ONE_MINUTE, window) or Window(end, end + MINUTE)
+        ends[symbol] = end
+    history = read_history(
+        warm_up.store, warm_up.exchange, windows, warm_up.listed, slots, deadline
+    )
+    failures = dict(history.failures)
+    whole = history.candles.filter(~history.candles["symbol"].is_in(list(failures)))
+    states = IndicatorStates.from_history(warm_up.indicators, whole)
+    failures |= dict.fromkeys(
+        positions.keys() - failures.keys() - set(states.symbols),
+        "neither the lake nor the exchange has a candle of it",
+    )
+    skipped = {symbol: each for symbol, each in skipped.items() if symbol in states.symbols}
+    note_evaluation(
+        warm_up.store,
+        since={symbol: ends[symbol] + MINUTE for symbol in states.symbols},
+        skipped=skipped,
+    )
+    needed = warm_up.indicators.candles_needed
+    encoded = states.encode()
+    return Built(
+        states={symbol: (ends[symbol], encoded[symbol]) for symbol in states.symbols},
+        skipped=skipped,
+        short={
+            symbol: f"{seen} of {needed} candles"
+            for symbol, seen in states.candles_seen.items()
+            if seen < needed
+        },
+        failures=failures,
+    )

@@ -1,0 +1,384 @@
+"""The candidate sensor's ticks over real servers: what is published is what the exchange's candles say,
+whatever fails in between."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import polars as pl
+import pytest
+from dagster import AssetKey, AssetMaterialization
+
+from pipeline_assets.assets import evaluation
+from pipeline_assets.market.strategy import Condition, Declaration
+from pipeline_assets.resources.broker import BrokerError
+from pipeline_assets.resources.lake_state import read_evaluation
+from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+from pipeline_assets.settings import StrategySettings
+from pipeline_assets_tests.fixtures.candidates import (
+    MINUTE,
+    STRATEGIES,
+    CandidateSensor,
+    topic_of_its_own,
+)
+from pipeline_assets_tests.fixtures.exchange import start_exchange
+from pipeline_assets_tests.fixtures.platform import Platform, platform_without_snowflake
+
+NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+BTC = "BTCUSDT"
+
+
+def assert_published(sensor: CandidateSensor, first: datetime, *, repeats: bool = False) -> None:
+    """Exactly the candidates of the minutes from `first` to the newest closed one are in Kafka."""
+    expected = sensor.expected(first, sensor.newest())
+    ids = sensor.published_ids()
+    assert (sorted(set(ids)) if repeats else ids) == sorted(expected["id"])
+    assert expected.height > 3
+    kept = pl.concat(
+        pl.read_parquet(body) for body in sensor.platform.objects("candidates/").values()
+    )
+    assert set(kept["id"]) == set(ids)
+
+
+def test_the_first_tick_begins_with_the_newest_minute_on_warm_indicators(candidate_sensor) -> None:
+    result = candidate_sensor.tick()
+    newest = candidate_sensor.newest()
+    assert "Evaluated 3 candles up to 2026-11-20 11:59" in result.skip_message
+    assert candidate_sensor.published_ids() == sorted(
+        candidate_sensor.expected(newest, newest)["id"]
+    )
+    assert "No new minute since 2026-11-20 11:59" in candidate_sensor.tick().skip_message
+
+
+def test_minute_by_minute_the_candidates_are_those_of_the_exchanges_candles(
+    candidate_sensor,
+) -> None:
+    """With real ticks of 1m, as Dagster runs them."""
+    candidate_sensor.tick()
+    for _ in range(6):
+        candidate_sensor.minutes(1, slots=False)
+        candidate_sensor.platform.tick("1m")
+        candidate_sensor.tick()
+    assert_published(candidate_sensor, NOON - MINUTE)
+
+
+def test_a_candidate_is_as_the_exchange_has_it(candidate_sensor) -> None:
+    """Its clock too: the machine's is elsewhere in this test."""
+    candidate_sensor.minutes(4)
+    candidate_sensor.tick()
+    newest = candidate_sensor.newest()
+    closes = {
+        (row["symbol"], row["open_time"]): row["close"]
+        for row in candidate_sensor.candles(newest, newest).to_dicts()
+    }
+    for each in candidate_sensor.published():
+        assert each.price == closes[each.symbol, each.open_time]
+        assert timedelta(0) <= each.created_at - candidate_sensor.platform.now() < MINUTE / 2
+
+
+def test_a_tick_reports_what_it_found_on_the_asset_and_launches_nothing(candidate_sensor) -> None:
+    candidate_sensor.tick()
+    candidate_sensor.minutes(4)
+    result = candidate_sensor.tick()
+    assert result.run_requests == []
+    found = candidate_sensor.expected(NOON, candidate_sensor.newest())
+    [event] = result.asset_events
+    assert isinstance(event, AssetMaterialization)
+    assert (event.asset_key, event.partition) == (AssetKey("candidates"), "2026-11-20")
+    assert event.metadata["candidates"].value == found.height
+    lag = event.metadata["lag from candle close (s)"].value
+    assert 30 <= lag < 60  # the exchange's clock stands half a minute after the close
+    rows = [record.data for record in event.metadata["newest candidates"].records]
+    assert sorted((row["symbol"], row["strategy"], row["side"]) for row in rows) == sorted(
+        found.select("symbol", "strategy", "side").rows()
+    )
+    counts = event.metadata["by strategy"].records
+    assert sum(record.data["candidates"] for record in counts) == found.height
+    assert candidate_sensor.tick().asset_events == []
+
+
+def test_missed_minutes_are_evaluated_from_slots_and_lake_in_order(candidate_sensor) -> None:
+    candidate_sensor.tick()
+    candidate_sensor.minutes(40, slots=False)
+    candidate_sensor.minutes(1)
+    result = candidate_sensor.tick()
+    assert "Evaluated 123 candles up to 2026-11-20 12:40" in result.skip_message
+    assert_published(candidate_sensor, NOON - MINUTE)
+    published = candidate_sensor.published()
+    by_symbol = [each.open_time for each in published if each.symbol == BTC]
+    assert by_symbol == sorted(by_symbol)
+
+
+def test_minutes_older_than_the_limit_are_skipped_and_recorded(candidate_sensor) -> None:
+    candidate_sensor.tick()
+    late = candidate_sensor.with_settings(candidates={"catch_up_minutes": 20})
+    late.minutes(30, slots=False)
+    late.minutes(1)
+    result = late.tick()
+    assert "3 symbols skipped, the first BTCUSDT: from 2026-11-20 12:00" in result.skip_message
+    [told] = [event for event in result.asset_events if "skipped" in event.metadata]
+    first = told.metadata["skipped"].records[0].data
+    assert (first["from"], first["until"]) == ("2026-11-20 12:00:00 UTC", "2026-11-20 12:11:00 UTC")
+    assert first["minutes"] == 11
+    before = candidate_sensor.expected(NOON - MINUTE, NOON - MINUTE)
+    after = late.expected(NOON + 11 * MINUTE, late.newest())
+    assert late.published_ids() == sorted([*before["id"], *after["id"]])
+    [skipped] = read_evaluation(ObjectStore(late.settings.s3)).skipped[BTC]
+    assert (skipped.start, skipped.end) == (NOON, NOON + 11 * MINUTE)
+
+
+def test_after_a_flush_of_redis_no_minute_is_lost(candidate_sensor) -> None:
+    """Flushed while the sensor stands still: slots and states are gone, and six minutes pass."""
+    candidate_sensor.tick()
+    candidate_sensor.minutes(2)
+    candidate_sensor.tick()
+    client = candidate_sensor.resources["indicator_states"]._client
+    candidate_sensor.minutes(3)
+    client.flushall()
+    assert "no candles in the slots" in candidate_sensor.tick().skip_message
+    candidate_sensor.minutes(3)
+    candidate_sensor.tick()
+    assert_published(candidate_sensor, NOON - MINUTE)
+
+
+def test_a_state_of_other_parameters_is_built_again_and_none_is_lost(candidate_sensor) -> None:
+    """As after a new version of the code: the fingerprint is another one."""
+    candidate_sensor.tick()
+    candidate_sensor.minutes(3)
+    other = StrategySettings.model_validate({"name": "rsi_reversal", "period": 4})
+    again = candidate_sensor.with_settings(strategies=(*STRATEGIES[1:], other))
+    again.tick()
+    before = candidate_sensor.expected(NOON - MINUTE, NOON - MINUTE)
+    after = again.expected(NOON, again.newest())
+    assert again.published_ids() == sorted([*before["id"], *after["id"]])
+
+
+def test_a_damaged_state_is_built_again(candidate_sensor) -> None:
+    candidate_sensor.tick()
+    candidate_sensor.minutes(3)
+    client = candidate_sensor.resources["indicator_states"]._client
+    client.hset("indicators:1m:{BTCUSDT}", "state", b"damaged")
+    candidate_sensor.tick()
+    assert_published(candidate_sensor, NOON - MINUTE)
+
+
+def test_what_the_lake_lacks_comes_from_the_exchange(candidate_sensor) -> None:
+    store = ObjectStore(candidate_sensor.settings.s3)
+    lost = [each.key for each in store.objects("ohlcv/1m/BTCUSDT/")]
+    store.delete(lost[3:9])
+    candidate_sensor.tick()
+    candidate_sensor.minutes(4)
+    candidate_sensor.tick()
+    assert_published(candidate_sensor, NOON - MINUTE)
+
+
+def test_a_symbol_whose_history_nobody_tells_waits_and_the_others_go_on(candidate_sensor) -> None:
+    store = ObjectStore(candidate_sensor.settings.s3)
+    store.delete([each.key for each in store.objects("ohlcv/1m/BTCUSDT/")])
+    candidate_sensor.platform.exchange.faults(symbols={BTC: {"http_500": 1}})
+    result = candidate_sensor.tick()
+    assert "Evaluated 2 candles" in result.skip_message
+    assert "1 symbols held up, the first BTCUSDT: " in result.skip_message
+    candidate_sensor.platform.exchange.faults()
+    candidate_sensor.minutes(4)
+    candidate_sensor.tick()
+    assert_published(candidate_sensor, NOON - MINUTE)
+
+
+def outage(sensor: CandidateSensor, *minutes: int) -> None:
+    """Make these minutes after noon the only ones that the exchange has no candle of BTCUSDT for."""
+    moments = [NOON + minute * MINUTE for minute in minutes]
+    sensor.platform.exchange.outages(
+        *(f"{at.isoformat()}/{(at + MINUTE).isoformat()}/{BTC}" for at in moments)
+    )
+
+
+def test_a_symbol_with_a_gap_waits_for_it_and_then_goes_on_without(candidate_sensor) -> None:
+    candidate_sensor.tick()
+    outage(candidate_sensor, 1, 2)
+    candidate_sensor.minutes(4)
+    result = candidate_sensor.tick()
+    assert "1 symbols waiting, the first BTCUSDT: waits for 2026-11-20 12:01" in result.skip_message
+    candidate_sensor.minutes(1)
+    result = candidate_sensor.tick()
+    assert "waiting" not in result.skip_message
+    assert_published(candidate_sensor, NOON - MINUTE)
+
+
+def test_a_candle_that_comes_late_is_evaluated_with_all_after_it(candidate_sensor) -> None:
+    """The exchange had no candle when it was asked, so the minute was passed over; then it had."""
+    candidate_sensor.tick()
+    outage(candidate_sensor, 1, 2)
+    candidate_sensor.minutes(6)
+    candidate_sensor.tick()
+    outage(candidate_sensor)
+    candidate_sensor.minutes(1)
+    candidate_sensor.tick()
+    found = candidate_sensor.published_ids()
+    expected = candidate_sensor.expected(NOON - MINUTE, candidate_sensor.newest())
+    assert set(expected["id"]) <= set(found)
+    late = expected.filter(
+        pl.col("symbol") == BTC, pl.col("open_time").is_in([NOON + MINUTE, NOON + 2 * MINUTE])
+    )
+    assert late.height
+
+
+def test_a_corrected_candle_builds_the_state_again(candidate_sensor) -> None:
+    """What was published on the earlier value stays; what follows is as if the first had never been."""
+    candidate_sensor.tick()
+    candidate_sensor.minutes(3)
+    newest = candidate_sensor.newest()
+    true = candidate_sensor.candles(newest, newest)
+    wrong = true.with_columns(pl.col("close", "high") * 1.05)
+    candidate_sensor.slots.write(wrong)
+    candidate_sensor.tick()
+    on_wrong = set(candidate_sensor.published_ids())
+    candidate_sensor.minutes(1)  # the tick brings the true candle back
+    for _ in range(5):
+        candidate_sensor.tick()
+        candidate_sensor.minutes(1)
+    candidate_sensor.tick()
+    expected = set(candidate_sensor.expected(NOON - MINUTE, candidate_sensor.newest())["id"])
+    found = set(candidate_sensor.published_ids())
+    assert expected <= found
+    assert found - expected <= on_wrong
+    assert on_wrong - expected
+
+
+def test_a_strategy_that_raises_stops_no_other_and_is_told_once(
+    candidate_sensor, monkeypatch
+) -> None:
+    strategies, indicators = evaluation._strategies(candidate_sensor.settings.strategies)
+    broken = replace(
+        strategies[0],
+        name="broken",
+        declaration=Declaration((), long=(Condition("no_such_column", 1.0),)),
+    )
+    monkeypatch.setattr(evaluation, "_strategies", lambda _: ((broken, *strategies), indicators))
+    first = candidate_sensor.tick()
+    assert "1 strategies failed, the first broken" in first.skip_message
+    assert "no_such_column" in first.skip_message
+    [told] = [event for event in first.asset_events if "no candidates" in event.metadata]
+    assert "broken" in told.metadata["no candidates"].records[0].data["what"]
+    candidate_sensor.minutes(4)
+    second = candidate_sensor.tick()
+    assert "failed" in second.skip_message
+    assert not [event for event in second.asset_events if "no candidates" in event.metadata]
+    assert_published(candidate_sensor, NOON - MINUTE)
+
+
+def test_while_kafka_is_down_nothing_counts_as_done(candidate_sensor, kafka_server) -> None:
+    """Ten minutes long by the exchange's clock; then all of them are published, in order."""
+    candidate_sensor.tick()
+    quick = candidate_sensor.with_settings(kafka={"delivery_timeout_ms": 1000})
+    kafka_server.pause()
+    try:
+        for _ in range(2):
+            quick.minutes(5)
+            with pytest.raises(BrokerError, match="candidates were acknowledged within 1 s"):
+                quick.tick()
+    finally:
+        kafka_server.resume()
+    quick.minutes(1)
+    assert "Evaluated 33 candles" in quick.tick().skip_message
+    assert_published(quick, NOON - MINUTE, repeats=True)
+
+
+def test_while_the_lake_refuses_the_copy_nothing_counts_as_done(candidate_sensor) -> None:
+    """Kafka has acknowledged, S3 fails, the next tick repeats: under the same ids."""
+    candidate_sensor.tick()
+    candidate_sensor.minutes(5)
+    works = candidate_sensor.resources["store"]
+    elsewhere = candidate_sensor.settings.s3.model_copy(update={"bucket": "not-there"})
+    candidate_sensor.resources["store"] = _ReadsOnly(works, ObjectStore(elsewhere))
+    with pytest.raises(ObjectStoreError, match="not-there"):
+        candidate_sensor.tick()
+    candidate_sensor.resources["store"] = works
+    candidate_sensor.tick()
+    assert_published(candidate_sensor, NOON - MINUTE, repeats=True)
+
+
+class _ReadsOnly:
+    """A store that reads from one bucket and writes into another."""
+
+    def __init__(self, reads: ObjectStore, writes: ObjectStore) -> None:
+        self._reads, self._writes = reads, writes
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._writes if name.startswith("put") else self._reads, name)
+
+
+def test_two_sensors_at_once_lose_and_invent_nothing(candidate_sensor) -> None:
+    """The other one does the same minutes between this one's reading and its publication."""
+    candidate_sensor.tick()
+    candidate_sensor.minutes(5)
+    other = CandidateSensor(candidate_sensor.platform)
+    topic = candidate_sensor.resources["candidate_topic"]
+
+    class Interrupted:
+        def publish(self, candidates: Any) -> Any:
+            other.tick()
+            return topic.publish(candidates)
+
+    candidate_sensor.resources["candidate_topic"] = Interrupted()
+    candidate_sensor.tick()
+    candidate_sensor.resources["candidate_topic"] = topic
+    candidate_sensor.minutes(1)
+    candidate_sensor.tick()
+    assert_published(candidate_sensor, NOON - MINUTE, repeats=True)
+
+
+def test_a_new_symbol_warms_up_and_is_told_once(
+    tmp_path, s3_bucket, redis_server, redis_url, kafka_server
+) -> None:
+    listed = NOON - timedelta(minutes=180)
+    with (
+        start_exchange(
+            clock="stepped:2026-11-20T12:00:30Z",
+            symbols="BTCUSDT,ETHUSDT",
+            listed=f"ETHUSDT={listed:%Y-%m-%dT%H:%M:%SZ}",
+        ) as exchange,
+        platform_without_snowflake(
+            tmp_path,
+            exchange,
+            s3_bucket,
+            redis_url,
+            symbols="BTCUSDT,ETHUSDT",
+            strategies=STRATEGIES,
+            kafka=topic_of_its_own(kafka_server),
+        ) as platform,
+    ):
+        platform.tick("1m")
+        sensor = CandidateSensor(platform)
+        first = sensor.tick()
+        assert "1 symbols warming up, the first ETHUSDT: 180 of 186 candles" in first.skip_message
+        [told] = [event for event in first.asset_events if "no candidates" in event.metadata]
+        assert told.metadata["no candidates"].records[0].data["what"] == "symbol ETHUSDT"
+        for _ in range(12):
+            sensor.minutes(1)
+            result = sensor.tick()
+            assert not [event for event in result.asset_events if "no candidates" in event.metadata]
+        assert "warming" not in result.skip_message
+        assert_published(sensor, NOON - MINUTE)
+        [of_new] = {each.symbol for each in sensor.published()} - {BTC}
+        assert of_new == "ETHUSDT"
+
+
+def test_before_anything_is_collected_the_tick_says_so(minutes: Platform) -> None:
+    sensor = CandidateSensor(minutes.with_settings(strategies=STRATEGIES))
+    assert "No symbol is collected yet" in sensor.tick().skip_message
+
+
+def test_the_time_of_a_tick_is_limited(candidate_sensor) -> None:
+    """With the time over after the first step, the rest is the next tick's."""
+    services = evaluation.Services(
+        *(
+            candidate_sensor.resources[name]
+            for name in ("settings", "exchange", "store", "indicator_states", "candidate_topic")
+        )
+    )
+    clock = iter(range(0, 10_000, 20))
+    first = evaluation.run_tick(services, evaluation.Cursor(), 30.0, lambda: next(clock))
+    assert first.candles == 0
+    again = evaluation.run_tick(services, first.cursor)
+    assert again.candles == 3
