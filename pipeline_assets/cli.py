@@ -46,6 +46,7 @@ def main() -> None:
     from pipeline_assets.assets.fetch_plan import SymbolError
     from pipeline_assets.commands.backfill import BackfillError
     from pipeline_assets.local.supervisor import StackError
+    from pipeline_assets.resources.broker import BrokerError
     from pipeline_assets.resources.exchange import ExchangeError
     from pipeline_assets.resources.object_store import ObjectStoreError
     from pipeline_assets.resources.slots import SlotsError
@@ -56,6 +57,7 @@ def main() -> None:
         cli()
     except (
         BackfillError,
+        BrokerError,
         ExchangeError,
         ObjectStoreError,
         SettingsError,
@@ -228,6 +230,57 @@ _STORES = ("exchange", "s3", "redis", "snowflake")
 
 @cli.command()
 @click.option(
+    "--follow",
+    "follow_topic",
+    is_flag=True,
+    help="Print them as they come from Kafka; Ctrl-C ends.",
+)
+@click.option("--from-beginning", is_flag=True, help="With --follow: first all that Kafka keeps.")
+@click.option("--day", type=_DAY, help="Those of this UTC day; by default of the exchange's today.")
+@click.option(
+    "--last", type=click.IntRange(min=1), default=20, show_default=True, help="At most that many."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON record a line.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of these records, and end.")
+def candidates(
+    *,
+    follow_topic: bool,
+    from_beginning: bool,
+    day: datetime | None,
+    last: int,
+    as_json: bool,
+    schema: bool,
+) -> None:
+    """The trade candidates: what a day published, or what arrives now."""
+    from pipeline_assets.commands.candidates import (
+        as_line,
+        follow,
+        print_table,
+        published,
+        schema_text,
+    )
+    from pipeline_assets.commands.demo import exchange_time
+
+    if from_beginning and not follow_topic:
+        raise click.UsageError("--from-beginning reads Kafka: give --follow, too.")
+    if schema:
+        click.echo(schema_text(), nl=False)
+        return
+    settings = load_settings()
+    if follow_topic:
+        follow(settings, _console(), from_beginning=from_beginning, as_json=as_json)
+        return
+    wanted = day.date() if day else exchange_time(settings).date()
+    found, total = published(settings, wanted, last)
+    if as_json:
+        for candidate in found:
+            click.echo(as_line(candidate))
+    else:
+        print_table(_console(), found, wanted, total)
+
+
+@cli.command()
+@click.option(
     "--once", is_flag=True, help="Stop after the first pass; status 0 if nothing is missing."
 )
 @click.option(
@@ -236,6 +289,7 @@ _STORES = ("exchange", "s3", "redis", "snowflake")
 @_airflow_option
 def demo(once: bool, exchange_name: str, airflow: bool) -> None:
     """The first look: start everything, fill three days, show what is stored, go on live."""
+    from pipeline_assets.commands.candidates import follow
     from pipeline_assets.commands.demo import DAYS, exchange_time, fill
     from pipeline_assets.commands.overview import collected_symbols
     from pipeline_assets.commands.progress import TerminalProgress
@@ -269,9 +323,10 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
             console.print(f"{missing} candles missing.", style="red" if missing else "green")
             sys.exit(1 if missing or problems else 0)
         console.print(
-            "Live minutes are being materialized: see the runs page. Ctrl-C stops; data stays."
+            "Live minutes are being materialized: see the runs page. Candidates are printed as they "
+            "come from Kafka. Ctrl-C stops; data stays."
         )
-        _wait_for_interrupt()
+        follow(settings, console, from_beginning=False, as_json=False)
 
 
 @cli.command("airflow", context_settings={"ignore_unknown_options": True, "help_option_names": []})
@@ -301,19 +356,11 @@ def _stack(console: "Console", settings: Settings) -> Iterator["StackStatus"]:
         yield status
         return
     also = ", Airflow" if settings.airflow.enabled else ""
-    console.print(f"Starting the embedded stack (exchange, S3, Redis, Snowflake, Dagster{also}) …")
+    console.print(
+        f"Starting the embedded stack (exchange, S3, Redis, Snowflake, Kafka, Dagster{also}) …"
+    )
     with running_stack(settings) as status:
         yield status
-
-
-def _wait_for_interrupt() -> None:
-    import signal
-    from threading import Event
-
-    stop = Event()
-    signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    signal.signal(signal.SIGINT, lambda *_: stop.set())
-    stop.wait()
 
 
 def _overview(settings: Settings, days: int, now: datetime) -> "list[Overview]":

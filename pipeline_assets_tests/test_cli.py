@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,12 @@ import pytest
 from dagster import DagsterInstance
 from polars.testing import assert_frame_equal
 
+from pipeline_assets.market.candidates import CANDIDATE_COLUMNS, Candidate, candidates_frame
+from pipeline_assets.resources.broker import CandidateTopic
+from pipeline_assets.resources.candidate_objects import store_candidates
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.settings import KafkaSettings
+from pipeline_assets_tests.fixtures.kafka import candidates
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 from pipeline_assets_tests.fixtures.s3 import SECRET_ACCESS_KEY, free_port
 from pipeline_assets_tests.fixtures.snowflake import PASSWORD, USER
@@ -44,6 +51,7 @@ class Shell:
             "PIPELINE_SNOWFLAKE__PASSWORD": PASSWORD,
             "PIPELINE_SNOWFLAKE__PORT": str(settings.snowflake.port),
             "PIPELINE_SNOWFLAKE__DATABASE": settings.snowflake.database,
+            "PIPELINE_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
             "PIPELINE_DAGSTER__WEBSERVER_PORT": str(free_port()),
             "PIPELINE_DAGSTER__CODE_SERVER_PORT": str(free_port()),
         }
@@ -218,8 +226,78 @@ def test_status_as_json_tells_a_program_what_is_down(lonely: Shell) -> None:
     assert told["symbols"] == []
 
 
+# Candidates
+
+
+def test_a_days_candidates_are_printed_for_people_and_for_programs(
+    minutes: Platform, lonely: Shell
+) -> None:
+    found = candidates(minutes=30, start=DAY + timedelta(days=2))
+    store_candidates(ObjectStore(minutes.settings.s3), candidates_frame(found))
+    for_people = lonely.run("candidates", "--last", "3")
+    assert for_people.returncode == 0, for_people.stderr
+    assert "Published on 2026-11-20 UTC: 30, the newest 3 of them" in for_people.stdout
+    rows = [line.split() for line in for_people.stdout.splitlines()]
+    assert [row[:4] for row in rows if row[1:2] == ["COIN0USDT"]] == [
+        [f"00:{minute}", "COIN0USDT", "long", "rsi_reversal"] for minute in (27, 28, 29)
+    ]
+    for_programs = lonely.run("candidates", "--day", "2026-11-20", "--last", "99", "--json")
+    lines = for_programs.stdout.splitlines()
+    assert [Candidate.model_validate_json(line) for line in lines] == found
+
+
+def test_the_schema_describes_what_is_printed(lonely: Shell) -> None:
+    schema = json.loads(lonely.run("candidates", "--schema").stdout)
+    assert set(schema["required"]) == set(CANDIDATE_COLUMNS)
+
+
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_candidates_are_followed_until_a_signal(
+    lonely: Shell, kafka_settings: KafkaSettings, end: signal.Signals
+) -> None:
+    topic = CandidateTopic(kafka_settings)
+    found = candidates(symbols=2)
+    topic.publish(found)
+    where = {
+        "PIPELINE_KAFKA__BOOTSTRAP_SERVERS": kafka_settings.bootstrap_servers,
+        "PIPELINE_KAFKA__TOPIC": kafka_settings.topic,
+    }
+    follow = ("candidates", "--follow", "--from-beginning")
+    person, program = lonely.start(*follow, **where), lonely.start(*follow, "--json", **where)
+    assert person.stdout is not None
+    assert program.stdout is not None
+    lines = sorted(person.stdout.readline().rstrip() for _ in found)
+    assert lines == [
+        "11-19 00:00  COIN0USDT     long   rsi_reversal                100.25  "
+        "rsi_14=29.5 close_previous=99  +3.0 s",
+        "11-19 00:00  COIN1USDT     short  rsi_reversal                101.25  "
+        "rsi_14=29.5 close_previous=100  +3.0 s",
+    ]
+    records = [Candidate.model_validate_json(program.stdout.readline()) for _ in found]
+    assert sorted(records, key=lambda each: each.symbol) == found
+    (late,) = candidates(start=DAY)
+    topic.publish([late])
+    assert Candidate.model_validate_json(program.stdout.readline()) == late
+    assert "11-18 00:00" in person.stdout.readline()
+    for process in (person, program):
+        process.send_signal(end)
+        done = ended(process)
+        assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_broker_that_is_down_is_told_and_changes_the_exit_status(lonely: Shell) -> None:
+    quick = {"PIPELINE_KAFKA__DELIVERY_TIMEOUT_MS": "1000"}
+    done = lonely.run("candidates", "--follow", **quick)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("Error: Kafka at 127.0.0.1:")
+    assert "PIPELINE_KAFKA__BOOTSTRAP_SERVERS" in done.stderr
+    misused = lonely.run("candidates", "--from-beginning")
+    assert misused.returncode == 2
+    assert "give --follow, too" in misused.stderr
+
+
 def test_help_names_every_command(lonely: Shell) -> None:
     shown = lonely.run("--help")
     assert shown.returncode == 0
-    for command in ("up", "backfill", "status", "demo", "exchange"):
+    for command in ("up", "backfill", "candidates", "status", "demo", "exchange"):
         assert f"  {command} " in shown.stdout

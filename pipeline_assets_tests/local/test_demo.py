@@ -78,6 +78,7 @@ class Machine:
             "PIPELINE_REDIS__URL": f"redis://127.0.0.1:{free_port()}/0",
             "PIPELINE_REDIS__PASSWORD": SECRET,
             "PIPELINE_SNOWFLAKE__PORT": str(free_port()),
+            "PIPELINE_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
             "PIPELINE_SNOWFLAKE__PASSWORD": SECRET,
             "PIPELINE_DAGSTER__WEBSERVER_PORT": str(self.web),
             "PIPELINE_DAGSTER__CODE_SERVER_PORT": str(free_port()),
