@@ -216,6 +216,7 @@ def backfill_params(**changes) -> dict:
     } | changes
 
 
+@pytest.mark.matrix
 def test_a_backfill_fills_the_days_that_were_asked_for(airflow: Airflow) -> None:
     params = backfill_params()
     done = airflow.run("candles_backfill", params)
@@ -251,6 +252,7 @@ def test_a_range_that_is_none_is_refused_before_anything_is_launched(
     assert said in result["message"]
 
 
+@pytest.mark.matrix
 def test_sealing_seals_yesterday_in_every_interval(airflow: Airflow) -> None:
     sealed = airflow.run("candles_seal")
     assert sealed.state == "success"

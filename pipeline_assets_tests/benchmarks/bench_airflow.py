@@ -110,16 +110,16 @@ def begin_of_measuring(now: datetime) -> datetime:
 def measure(product: Product) -> bool:
     """Watch the minutes go by, then look at what became of each."""
     first = begin_of_measuring(datetime.now(UTC) + WARM_UP)
-    _sleep_until(first)
+    sleep_until(first)
     before, began = cpu_seconds(product), time.monotonic()
     spent = [sum(before.values())]
     for minute in range(1, MINUTES + 1):
-        _sleep_until(first + minute * MINUTE)
+        sleep_until(first + minute * MINUTE)
         spent.append(sum(cpu_seconds(product).values()))
         print(f"minute {minute} of {MINUTES}: {spent[-1] - spent[-2]:.1f} CPU s", file=sys.stderr)
     after, minutes = cpu_seconds(product), (time.monotonic() - began) / 60
     # The last minute's tick is under way.
-    _sleep_until(first + MINUTES * MINUTE + timedelta(seconds=40))
+    sleep_until(first + MINUTES * MINUTE + timedelta(seconds=40))
     found = ticks(product, first)
     return reported(product, first, found, {n: (after[n] - before[n]) / minutes for n in after})
 
@@ -184,7 +184,8 @@ def cpu_rounded(cpu: dict[str, float]) -> dict[str, float]:
     return {name: round(value, 2) for name, value in cpu.items()}
 
 
-def _sleep_until(moment: datetime) -> None:
+def sleep_until(moment: datetime) -> None:
+    """Wait for a moment (UTC); not at all if it has passed."""
     time.sleep(max(0.0, (moment - datetime.now(UTC)).total_seconds()))
 
 

@@ -146,11 +146,15 @@ class Product:
 
     def stored_symbols(self) -> list[str]:
         """The symbols that the lake holds minutes of; all that are collected, or an error."""
-        listed = ObjectStore(self.settings.s3).objects("ohlcv/1m/")
-        found = sorted({each.key.split("/")[2] for each in listed})
+        found = self.stored_symbols_so_far()
         if len(found) != self.symbols:
             raise RuntimeError(f"{len(found)} symbols are stored, not {self.symbols}")
         return found
+
+    def stored_symbols_so_far(self) -> list[str]:
+        """The symbols that the lake holds minutes of."""
+        listed = ObjectStore(self.settings.s3).objects("ohlcv/1m/")
+        return sorted({each.key.split("/")[2] for each in listed})
 
     def exchange_state(self) -> dict[str, Any]:
         """What the replay exchange counted."""
@@ -278,6 +282,7 @@ def running_product(
             s3={"endpoint_url": f"http://127.0.0.1:{free_port()}"},
             redis={"url": f"redis://127.0.0.1:{free_port()}/0"},
             snowflake={"port": free_port()},
+            kafka={"bootstrap_servers": f"127.0.0.1:{free_port()}"},
             dagster={"webserver_port": free_port(), "code_server_port": free_port()},
             airflow={"enabled": airflow, "port": free_port()},
         )
