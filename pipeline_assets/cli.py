@@ -46,6 +46,7 @@ def main() -> None:
     from pipeline_assets.assets.fetch_plan import SymbolError
     from pipeline_assets.commands.backfill import BackfillError
     from pipeline_assets.local.supervisor import StackError
+    from pipeline_assets.market.strategy import StrategyError
     from pipeline_assets.resources.broker import BrokerError
     from pipeline_assets.resources.exchange import ExchangeError
     from pipeline_assets.resources.object_store import ObjectStoreError
@@ -63,6 +64,7 @@ def main() -> None:
         SettingsError,
         SlotsError,
         StackError,
+        StrategyError,
         SymbolError,
         WarehouseError,
         WeightBudgetError,
@@ -84,6 +86,13 @@ def _choose_exchange(name: str) -> None:
         # Candles of two sources in one lake could not be told apart, and sealed days would stay.
         held = load_settings().data_dir
         os.environ["PIPELINE_DATA_DIR"] = str(held.with_name(f"{held.name}-binance"))
+
+
+def _check_strategies(settings: Settings) -> None:
+    """Refuse strategies that there are not, before a sensor fails by them every five seconds."""
+    from pipeline_assets.market.strategies import configured_strategies
+
+    configured_strategies(settings.strategies)
 
 
 _airflow_option = click.option(
@@ -131,6 +140,7 @@ def up(
     _choose_scheduler(schedules=schedules, airflow=airflow)
     options = [*(["--candles", candles] if candles else []), *(["--clock", clock] if clock else [])]
     console, settings = _console(), load_settings()
+    _check_strategies(settings)
 
     def tell(status: "StackStatus") -> None:
         _print_addresses(console, status)
@@ -298,6 +308,7 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
     _choose_exchange(exchange_name)
     _choose_scheduler(schedules=not once, airflow=airflow)
     settings = load_settings()
+    _check_strategies(settings)
     console = _console()
     with _stack(console, settings) as stack:
         now = exchange_time(settings)

@@ -301,3 +301,35 @@ def test_help_names_every_command(lonely: Shell) -> None:
     assert shown.returncode == 0
     for command in ("up", "backfill", "candidates", "status", "demo", "exchange"):
         assert f"  {command} " in shown.stdout
+
+
+@pytest.mark.parametrize(
+    ("strategies", "said"),
+    [
+        ('[{"name": "rsi_reversel"}]', "there is no strategy 'rsi_reversel'; there are"),
+        ('[{"name": "rsi_reversal", "periode": 21}]', "periode: there is no such"),
+        ('[{"name": "rsi_reversal", "period": 1}]', "greater than or equal to 2"),
+    ],
+)
+def test_a_wrong_strategy_stops_before_anything_is_started(
+    tmp_path: Path, strategies: str, said: str
+) -> None:
+    kept = {k: v for k, v in os.environ.items() if not k.startswith(("PIPELINE_", "DAGSTER_"))}
+    environment = kept | {
+        "PYTHONPATH": str(REPOSITORY),
+        "PIPELINE_DATA_DIR": str(tmp_path / "data"),
+        "PIPELINE_STRATEGIES": strategies,
+    }
+    done = subprocess.run(
+        [sys.executable, "-m", "pipeline_assets", "up"],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert said in done.stderr
+    assert "Example: - {name: " in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not (tmp_path / "data").exists()
