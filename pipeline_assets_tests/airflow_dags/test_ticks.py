@@ -125,7 +125,9 @@ def test_a_step_that_fails_twice_and_then_works_is_executed_again_and_no_other(
     assert [run["stepKeysToExecute"] for run in runs[:-1]] == [["candle_slots_1m"]] * 2
     # What the re-executions left out counts as done, for whoever watches it now.
     assert run_task(airflow, "failing", "upload")["raised"] is None
-    assert len(airflow.platform.slots("ETHUSDT")) == 15
+    # Just after midnight the open day has fewer minutes, and the day before was never stored here.
+    held = airflow.platform.stored("1m", "ETHUSDT").height
+    assert len(airflow.platform.slots("ETHUSDT")) == min(15, held)
 
 
 def test_a_retry_after_a_killed_worker_joins_the_same_run(airflow: Airflow) -> None:
