@@ -109,8 +109,12 @@ def test_backfill_stores_a_range_and_tells_a_program_what_it_did(
 
     again = shell.run(*arguments, "--symbols", "BTCUSDT, 币安人生USDT")
     assert again.returncode == 0, again.stderr
-    assert again.stdout.startswith("96 rows of 1h in 4 objects, weight ")
-    assert again.stdout.endswith("1 Dagster runs.\n")
+    assert again.stdout.startswith("0 rows of 1h in 0 objects, weight ")
+    assert again.stdout.endswith("1 Dagster runs; 4 symbol-days were stored before.\n")
+    refreshed = shell.run(*arguments, "--symbols", "BTCUSDT, 币安人生USDT", "--refresh")
+    assert refreshed.returncode == 0, refreshed.stderr
+    assert refreshed.stdout.startswith("96 rows of 1h in 4 objects, weight ")
+    assert refreshed.stdout.endswith("1 Dagster runs; 0 symbol-days were stored before.\n")
 
     found = shell.run("status", "--days", "3", "--json")
     assert found.returncode == 0, found.stderr

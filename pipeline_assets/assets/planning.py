@@ -6,7 +6,7 @@ import difflib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline_assets.assets.fetch_plan import (
@@ -20,7 +20,9 @@ from pipeline_assets.assets.fetch_plan import (
 from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.windows import day_window, newest_closed
 from pipeline_assets.partitions import partition_days
+from pipeline_assets.resources.candle_objects import by_day, list_objects
 from pipeline_assets.resources.lake_state import (
+    read_sealed,
     read_tick_state,
     read_universe,
     sealed_symbols,
@@ -48,6 +50,7 @@ class Request:
         keys: the run's partition keys.
         configured: the symbols in the settings.
         asked: the symbols in the run's own configuration, or None.
+        refresh: whether a backfill fetches days too that are stored and complete.
     """
 
     interval: Interval
@@ -55,6 +58,7 @@ class Request:
     keys: Sequence[str]
     configured: Sequence[str] | Literal["all"]
     asked: Sequence[str] | None
+    refresh: bool = False
 
 
 def make_plan(
@@ -91,7 +95,40 @@ def make_plan(
         plan.windows = tick_windows(interval, newest, listed, state.newest)
     else:
         plan.windows = day_windows(interval, newest, listed, days)
+    # The daily sealing fetches whatever is there: it is what makes a day's marks.
+    if plan.kind is RunKind.BACKFILL and not request.refresh:
+        plan.leave_out(complete_days(store, plan))
     return plan
+
+
+def complete_days(store: "ObjectStore", plan: FetchPlan) -> dict[str, list[date]]:
+    """The finished days of a plan that the lake holds complete, by symbol.
+
+    A day is complete if it was sealed whole, or with holes that the exchange confirmed, and the
+    object stands there unchanged since, alone: its ETag is the one that was judged. So neither an
+    object that somebody removed nor one that was written over passes for complete.
+    """
+    days = [day for day in plan.days if plan.finished(day)]
+    sealed = dict(
+        zip(days, store.each(lambda day: read_sealed(store, plan.interval, day), days), strict=True)
+    )
+    marked = {
+        symbol: [day for day in days if (mark := sealed[day].get(symbol)) and mark.complete]
+        for symbol in plan.windows
+    }
+
+    def standing(symbol: str) -> list[date]:
+        held = marked[symbol]
+        start, end = day_window(held[0]).start, day_window(held[-1]).end
+        stored = by_day(list_objects(store, plan.interval, symbol, start, end))
+        return [
+            day
+            for day in held
+            if [each.etag for each in stored.get(day, ())] == sealed[day][symbol].etags
+        ]
+
+    symbols = [symbol for symbol, held in marked.items() if held]
+    return dict(zip(symbols, store.each(standing, symbols), strict=True))
 
 
 def _settled_time(client: "ExchangeClient", interval: Interval, settle: timedelta) -> datetime:

@@ -2,6 +2,7 @@
 in candles.py.
 """
 
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from operator import itemgetter
@@ -50,6 +51,9 @@ class FetchConfig(Config):
     symbols: list[str] | None = Field(
         None, description="Fetch only these symbols; all of PIPELINE_SYMBOLS when left out."
     )
+    refresh: bool = Field(
+        False, description="Fetch days again that are stored and complete; else they are left out."
+    )
 
 
 class NothingFetchedError(Exception):
@@ -86,7 +90,14 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
             plan = make_plan(
                 client,
                 store,
-                Request(interval, kind, context.partition_keys, settings.symbols, config.symbols),
+                Request(
+                    interval,
+                    kind,
+                    context.partition_keys,
+                    settings.symbols,
+                    config.symbols,
+                    config.refresh,
+                ),
                 exchange.settle,
             )
             if plan.kind is not kind:
@@ -98,7 +109,9 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
                 weight = len(plan.windows) + _OTHER_WEIGHT
                 exchange.expect_tick(priority(kind, interval), interval, weight, plan.now())
             told = progress or LogProgress(context.log.info)
+            began = time.monotonic()
             rows = write_frames(store, key, empty_raw(), _frames(client, plan, told))
+            seconds = time.monotonic() - began
             plan.weight = client.weight_spent
         # After the rows: the steps that follow ask for the plan first.
         write_document(store, plan_key(interval, root_run), plan.to_facts())
@@ -112,7 +125,10 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
                 "rows": rows,
                 "symbols": len(plan.windows),
                 "newest closed candle": moment(plan.newest),
+                "rows/s": round(rows / seconds),
                 "weight spent": plan.weight,
+                "weight allowed a minute": client.weight_now.allowed,
+                "symbol-days stored before": sum(map(len, plan.complete.values())),
                 "kind of run": plan.kind.value,
                 "replies": store.address(key),
                 **failures(plan),
@@ -133,18 +149,20 @@ def _frames(
     client: ExchangeClient, plan: FetchPlan, progress: Progress
 ) -> Iterator["pl.DataFrame"]:
     """The replies as raw frames of a row group each; a symbol that fails is noted in the plan."""
-    expected = sum(window.candles(plan.interval) for window in plan.windows.values())
-    progress.start(f"{plan.interval} candles", expected)
+    spans = {symbol: plan.spans(symbol) for symbol in plan.windows}
+    due = {
+        symbol: sum(span.candles(plan.interval) for span in held) for symbol, held in spans.items()
+    }
+    progress.start(f"{plan.interval} candles", sum(due.values()))
     replies: list[tuple[str, bytes]] = []
     rows = 0
-    for fetched in client.klines(plan.interval, plan.windows):
-        if fetched.error is not None:
-            plan.failures[fetched.symbol] = str(fetched.error)
-            continue
-        window_rows = fetched.window.candles(plan.interval)
-        progress.advance(window_rows)
+    # A tick's hole is looked at again by the next one; it must not cost more weight than planned.
+    for fetched in client.klines(plan.interval, spans, confirm=not plan.ticks):
+        plan.note(fetched)
+        progress.weight(client.weight_now.used, client.weight_now.allowed)
+        progress.advance(due[fetched.symbol])
         replies += [(fetched.symbol, body) for body in fetched.replies]
-        rows += window_rows
+        rows += due[fetched.symbol]
         if rows >= _ROWS_PER_GROUP:
             yield rows_of(sorted(replies, key=_SYMBOL))
             replies, rows = [], 0
