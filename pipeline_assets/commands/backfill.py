@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from pipeline_assets.assets.progress import Progress
 
 
-# What a run that is killed loses is what it fetched: some three minutes of the exchange's limit.
-_ROWS_PER_RUN = 2_000_000
+# What is lost when a run is killed while it fetches: less than two minutes of the exchange's limit.
+_ROWS_PER_RUN = 1_000_000
 _ALL_SYMBOLS = 500  # about as many as trade, where the universe was never read
 _ATTEMPTS = 3
 

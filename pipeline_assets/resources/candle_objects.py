@@ -81,6 +81,12 @@ def list_objects(
     return found
 
 
+def read_object(store: ObjectStore, key: str) -> "tuple[pl.DataFrame, str] | None":
+    """The candles of an object and its ETag, or None; raises ObjectStoreError if it is damaged."""
+    found = store.get_with_etag(key)
+    return (_decoded(store, key, found[0])[0], found[1]) if found else None
+
+
 def write_candles(
     store: ObjectStore,
     interval: Interval,

@@ -6,6 +6,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from pipeline_assets.assets import layer
+from pipeline_assets.commands import backfill as command
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.lake_state import read_sealed
@@ -171,3 +172,70 @@ def test_days_before_and_after_the_stored_ones_are_fetched_beside_today(
     for symbol in SYMBOLS:
         truth = minutes.truth("1m", symbol, START, TODAY + timedelta(days=1))
         assert_frame_equal(minutes.stored("1m", symbol), truth)
+
+
+def test_whole_days_that_a_killed_upload_left_without_a_mark_are_left_out_and_marked(
+    minutes: Platform,
+) -> None:
+    minutes.backfill("1m", *RANGE)
+    store = ObjectStore(minutes.settings.s3)
+    marked = minutes.objects("state/sealed/")
+    short = "ohlcv/1m/ETHUSDT/20261118_0000.parquet"
+    part = minutes.stored("1m", "ETHUSDT")
+    part = part.filter(part["open_time"].dt.date() == date(2026, 11, 18)).head(1439)
+    store.put(short, encoded(part))
+    store.delete(list(marked))
+    before = asked(minutes.exchange)
+    minutes.backfill("1m", *RANGE)
+    a_day_is = 3
+    assert asked(minutes.exchange) - before == a_day_is
+    assert minutes.objects("state/sealed/") == marked
+    assert_stored(minutes)
+
+
+def test_a_long_range_of_many_symbols_is_runs_of_few_days(minutes: Platform, monkeypatch) -> None:
+    monkeypatch.setattr(command, "dagster_instance", lambda _: minutes.instance)
+    monkeypatch.setattr(command, "_ROWS_PER_RUN", 2 * 1440 * len(SYMBOLS))
+    told = Told()
+    days = (date(2026, 11, 15), date(2026, 11, 20))
+    result = command.backfill(minutes.settings, Interval.ONE_MINUTE, None, *days, told)
+    assert (len(result.runs), result.rows, result.problems) == (3, 5 * 1440 * 3, [])
+    assert told.totals == [(2 * 4320, 3 * 4320), (2 * 4320, 4320), (4320, 0)]
+    assert told.rows == result.rows
+    used, allowed = told.weights[-1]
+    assert 0 < used <= allowed == 2400 - minutes.settings.binance.weight_margin
+
+
+def test_the_command_repeats_a_run_until_what_came_malformed_is_there(
+    minutes: Platform, monkeypatch
+) -> None:
+    monkeypatch.setattr(command, "dagster_instance", lambda _: minutes.instance)
+    minutes.exchange.faults(malformed_rows=0.2, seed=5)
+    days = (date(2026, 11, 17), date(2026, 11, 20))
+    result = command.backfill(minutes.settings, Interval.ONE_MINUTE, None, *days)
+    assert result.problems == []
+    assert 1 < len(result.runs) <= 3
+    minutes.exchange.faults()
+    assert_stored(minutes)
+
+
+class Told:
+    """What a backfill told its progress."""
+
+    def __init__(self) -> None:
+        self.later, self.rows = 0, 0
+        self.totals: list[tuple[int, int]] = []
+        self.weights: list[tuple[int, int]] = []
+
+    def start(self, label: str, rows: int) -> None:
+        assert label == "1m candles"
+        self.totals.append((rows, self.later))
+
+    def advance(self, rows: int) -> None:
+        self.rows += rows
+
+    def weight(self, used: int, allowed: int) -> None:
+        self.weights.append((used, allowed))
+
+    def finish(self) -> None:
+        assert self.rows == sum(rows for rows, _ in self.totals)
