@@ -4,6 +4,7 @@ their days the exchange's own candles bear out. Downloading them is in resources
 
 import hashlib
 import io
+import struct
 import zipfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -37,6 +38,11 @@ _LARGEST_MEMBER = 100_000_000
 # Between 2001-09-09 in microseconds and 33658-09-27 in milliseconds there is nothing to confuse.
 _LEAST_MICROSECONDS = 10**15
 _SHOWN = 80
+# What zipfile raises for one bit or another that is wrong.
+_UNPACKING = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError),
+    *(NotImplementedError, OverflowError, RuntimeError),
+)
 
 HOLE = "hole"
 FALSE_ZERO_VOLUME = "false zero volume"
@@ -277,12 +283,18 @@ def _unzipped(file: ArchiveFile, body: bytes) -> bytes:
     member = f"{file.name}.csv"
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
-            if archive.namelist() != [member]:
-                raise _malformed(file, f"holds {archive.namelist()[:3]}, not {member} alone")
-            if archive.getinfo(member).file_size > _LARGEST_MEMBER:
+            held = archive.infolist()
+            names = [each.filename for each in held]
+            if names != [member]:
+                raise _malformed(file, f"holds {names[:3]}, not {member} alone")
+            if held[0].file_size > _LARGEST_MEMBER:
                 raise _malformed(file, f"unpacks to more than {_LARGEST_MEMBER} bytes")
+            if held[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise _malformed(file, f"is packed by method {held[0].compress_type}")
             return archive.read(member)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
+    except MalformedArchiveError:
+        raise
+    except _UNPACKING as error:
         raise _malformed(file, f"cannot be unpacked ({error})") from None
 
 

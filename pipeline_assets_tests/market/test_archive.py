@@ -142,23 +142,21 @@ def test_what_is_no_such_file_is_refused_with_its_name(body, problem):
     assert str(caught.value).startswith("BTCUSDT-1m-2026-10-25.zip ")
 
 
-def test_a_flipped_bit_anywhere_never_gives_other_rows():
-    rows = minutes(30)
+def test_a_flipped_bit_anywhere_never_gives_other_rows() -> None:
+    rows = minutes(3)
     whole = zipped(text_of(rows))
     expected = raw_frame(rows)
-
-    @settings(deadline=None, max_examples=150)
-    @given(st.integers(0, 8 * len(whole) - 1))
-    def flipped(bit):
+    refused = 0
+    for bit in range(8 * len(whole)):
         body = bytearray(whole)
         body[bit // 8] ^= 1 << bit % 8
         try:
             found = read_archive(FILE, bytes(body))
         except MalformedArchiveError:
-            return
-        assert_frame_equal(found, expected)
-
-    flipped()
+            refused += 1
+        else:
+            assert found.equals(expected), bit
+    assert refused > 4 * len(whole)
 
 
 # Trust
