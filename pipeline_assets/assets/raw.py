@@ -2,8 +2,8 @@
 in candles.py.
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Generator
+from contextlib import ExitStack, closing
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from dagster import (
 from pydantic import Field
 
 from pipeline_assets.assets import layer
+from pipeline_assets.assets.archive_source import ArchiveReport, archived_frames, uses_archive
 from pipeline_assets.assets.fetch_plan import FetchPlan, RunKind
 from pipeline_assets.assets.planning import Request, make_plan
 from pipeline_assets.assets.presentation import failures, moment
@@ -98,8 +99,18 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
                 weight = len(plan.windows) + _OTHER_WEIGHT
                 exchange.expect_tick(priority(kind, interval), interval, weight, plan.now())
             told = progress or LogProgress(context.log.info)
-            rows = write_frames(store, key, empty_raw(), _frames(client, plan, told))
+            archive = ArchiveReport() if uses_archive(plan, settings.binance) else None
+            frames = clients.enter_context(
+                closing(
+                    archived_frames(client, plan, settings.binance, told, archive, _ROWS_PER_GROUP)
+                    if archive
+                    else _frames(client, plan, told)
+                )
+            )
+            rows = write_frames(store, key, empty_raw(), frames)
             plan.weight = client.weight_spent
+            if archive is not None:
+                archive.keep(store, plan)
         # After the rows: the steps that follow ask for the plan first.
         write_document(store, plan_key(interval, root_run), plan.to_facts())
         if plan.windows and plan.failures.keys() >= plan.windows.keys():
@@ -115,6 +126,7 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
                 "weight spent": plan.weight,
                 "kind of run": plan.kind.value,
                 "replies": store.address(key),
+                **(archive.metadata() if archive else {}),
                 **failures(plan),
             }
         )
@@ -131,7 +143,7 @@ def priority(kind: RunKind, interval: Interval) -> Priority:
 
 def _frames(
     client: ExchangeClient, plan: FetchPlan, progress: Progress
-) -> Iterator["pl.DataFrame"]:
+) -> Generator["pl.DataFrame", None, None]:
     """The replies as raw frames of a row group each; a symbol that fails is noted in the plan."""
     expected = sum(window.candles(plan.interval) for window in plan.windows.values())
     progress.start(f"{plan.interval} candles", expected)

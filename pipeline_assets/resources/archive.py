@@ -6,7 +6,7 @@ is decided in assets/archive_source.py.
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Generator, Sequence
 from concurrent.futures import Future
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -52,11 +52,13 @@ class Downloaded:
         file: which.
         rows: a raw frame; None where there are none to be trusted.
         problem: why not; None where the archive says that there is no such file.
+        damaged: whether the archive gave the file, and it is not what it should be.
     """
 
     file: ArchiveFile
     rows: "pl.DataFrame | None"
     problem: str | None = None
+    damaged: bool = False
 
     @property
     def split(self) -> bool:
@@ -80,7 +82,7 @@ def downloads(
     settings: "BinanceSettings",
     files: Sequence[ArchiveFile],
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> Iterator[Downloaded]:
+) -> Generator[Downloaded, None, None]:
     """Download files and read them, verified by their SHA-256, each as it completes.
 
     A month that the archive does not give is followed by its days. Reading changes nothing, so it
@@ -180,7 +182,7 @@ async def _download(work: _Work, session: "aiohttp.ClientSession", file: Archive
             problem = str(error)
         else:
             return Downloaded(file, rows)
-    return Downloaded(file, None, problem)
+    return Downloaded(file, None, problem, damaged=True)
 
 
 def _read(file: ArchiveFile, body: bytes, told: bytes | None) -> "pl.DataFrame":
