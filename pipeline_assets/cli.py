@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _BINANCE = {
     "PIPELINE_BINANCE__REST_URL": "https://fapi.binance.com",
+    "PIPELINE_BINANCE__ARCHIVE_URL": "https://data.binance.vision",
     "PIPELINE_BINANCE__STREAM_URL": "wss://fstream.binance.com/",
 }
 _DAY = click.DateTime(formats=["%Y-%m-%d"])

@@ -34,6 +34,7 @@ class Shell:
             "PIPELINE_DATA_DIR": str(self.data_dir),
             "PIPELINE_SYMBOLS": ",".join(SYMBOLS),
             "PIPELINE_BINANCE__REST_URL": settings.binance.rest_url,
+            "PIPELINE_BINANCE__ARCHIVE": str(settings.binance.archive),
             "PIPELINE_BINANCE__RETRIES": "1",
             "PIPELINE_S3__ENDPOINT_URL": str(settings.s3.endpoint_url),
             "PIPELINE_S3__BUCKET": settings.s3.bucket,

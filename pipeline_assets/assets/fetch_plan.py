@@ -89,6 +89,10 @@ class FetchPlan:
         """What of a symbol has to be fetched, in order of time."""
         return without(self.windows[symbol], map(day_window, self.complete.get(symbol, ())))
 
+    def due(self, symbol: str) -> int:
+        """How many candles of a symbol have to be fetched."""
+        return sum(span.candles(self.interval) for span in self.spans(symbol))
+
     def leave_out(self, complete: Mapping[str, Sequence[date]]) -> None:
         """Do not fetch these finished days of these symbols."""
         self.complete = {symbol: list(days) for symbol, days in complete.items() if days}

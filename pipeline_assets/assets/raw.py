@@ -3,8 +3,8 @@ in candles.py.
 """
 
 import time
-from collections.abc import Iterator
-from contextlib import ExitStack
+from collections.abc import Generator
+from contextlib import ExitStack, closing
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -19,6 +19,7 @@ from dagster import (
 from pydantic import Field
 
 from pipeline_assets.assets import layer
+from pipeline_assets.assets.archive_source import ArchiveReport, archived_frames, uses_archive
 from pipeline_assets.assets.fetch_plan import FetchPlan, RunKind
 from pipeline_assets.assets.planning import Request, make_plan
 from pipeline_assets.assets.presentation import failures, moment
@@ -111,9 +112,19 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
                 exchange.expect_tick(priority(kind, interval), interval, weight, plan.now())
             told = progress or LogProgress(context.log.info)
             began = time.monotonic()
-            rows = write_frames(store, key, empty_raw(), _frames(client, plan, told))
+            archive = ArchiveReport() if uses_archive(plan, settings.binance) else None
+            frames = clients.enter_context(
+                closing(
+                    archived_frames(client, plan, settings.binance, told, archive, _ROWS_PER_GROUP)
+                    if archive
+                    else _frames(client, plan, told)
+                )
+            )
+            rows = write_frames(store, key, empty_raw(), frames)
             seconds = time.monotonic() - began
             plan.weight = client.weight_spent
+            if archive is not None:
+                archive.keep(store, plan)
         # After the rows: the steps that follow ask for the plan first.
         write_document(store, plan_key(interval, root_run), plan.to_facts())
         if plan.windows and plan.failures.keys() >= plan.windows.keys():
@@ -132,6 +143,7 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
                 "symbol-days stored before": sum(map(len, plan.complete.values())),
                 "kind of run": plan.kind.value,
                 "replies": store.address(key),
+                **(archive.metadata() if archive else {}),
                 **failures(plan),
             }
         )
@@ -148,12 +160,10 @@ def priority(kind: RunKind, interval: Interval) -> Priority:
 
 def _frames(
     client: ExchangeClient, plan: FetchPlan, progress: Progress
-) -> Iterator["pl.DataFrame"]:
+) -> Generator["pl.DataFrame", None, None]:
     """The replies as raw frames of a row group each; a symbol that fails is noted in the plan."""
     spans = {symbol: plan.spans(symbol) for symbol in plan.windows}
-    due = {
-        symbol: sum(span.candles(plan.interval) for span in held) for symbol, held in spans.items()
-    }
+    due = {symbol: plan.due(symbol) for symbol in plan.windows}
     progress.start(f"{plan.interval} candles", sum(due.values()))
     replies: list[tuple[str, bytes]] = []
     rows = 0

@@ -181,6 +181,43 @@ def sealed_days(store: ObjectStore, interval: Interval) -> list[date]:
     return [date.fromisoformat(each.key.rsplit("/", 1)[1].removesuffix(".json")) for each in listed]
 
 
+def _disagreements_key(interval: Interval, day: date) -> str:
+    return f"state/archive_disagreements/{interval}/{day:%Y%m%d}.json"
+
+
+def keep_disagreements(
+    store: ObjectStore,
+    interval: Interval,
+    day: date,
+    looked_at: Container[str],
+    found: Mapping[str, list[dict[str, Any]]],
+) -> None:
+    """Record where the archive says otherwise than the exchange about a day.
+
+    Idempotent, and safe beside other runs: what was found replaces what was known of the symbols
+    that were looked at, and of no other. A day without disagreements has no object.
+    """
+
+    def change(held: Any) -> Any:
+        others = {symbol: each for symbol, each in (held or {}).items() if symbol not in looked_at}
+        changed = dict(sorted({**others, **found}.items()))
+        return held if changed == (held or {}) else changed
+
+    _update(store, _disagreements_key(interval, day), change)
+
+
+def read_disagreements(
+    store: ObjectStore, interval: Interval, day: date
+) -> dict[str, list[dict[str, Any]]]:
+    """By symbol where the archive says otherwise than the exchange about a day.
+
+    Each is `kind`, `first` and `last` open time (ISO 8601, UTC), `count`, and for a file that was
+    refused `why`.
+    """
+    body = store.get(_disagreements_key(interval, day))
+    return dict(json.loads(body)) if body else {}
+
+
 def read_universe(store: ObjectStore) -> dict[str, Any] | None:
     """The universe as last seen on the exchange, or None."""
     body = store.get("state/universe.json")

@@ -60,6 +60,7 @@ def start_command(platform: Platform, data: Path, days: int) -> "subprocess.Pope
         "SYMBOLS": ",".join(held.symbols),
         "BINANCE__REST_URL": held.binance.rest_url,
         "BINANCE__WEIGHT_LIMIT": 1_000_000,
+        "BINANCE__ARCHIVE": "false",
         "S3__ENDPOINT_URL": held.s3.endpoint_url,
         "S3__BUCKET": held.s3.bucket,
         "REDIS__URL": held.redis.url,

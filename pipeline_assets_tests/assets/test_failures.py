@@ -222,6 +222,7 @@ def command_line(minutes: Platform, monkeypatch, tmp_path):
         "DATA_DIR": held.data_dir,
         "SYMBOLS": ",".join(held.symbols),
         "BINANCE__REST_URL": held.binance.rest_url,
+        "BINANCE__ARCHIVE": held.binance.archive,
         "S3__ENDPOINT_URL": held.s3.endpoint_url,
         "S3__BUCKET": held.s3.bucket,
         "REDIS__URL": held.redis.url,
