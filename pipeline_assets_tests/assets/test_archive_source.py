@@ -117,7 +117,7 @@ def test_a_disagreement_is_forgotten_when_the_archive_was_revised(with_archive) 
     with_archive.backfill("1m", FIRST, LAST)
     assert {symbol for held in records(with_archive).values() for symbol in held} == {"BTCUSDT"}
     with_archive.exchange.faults(symbols={"ETHUSDT": {"archive_partial": 1}})
-    with_archive.backfill("1m", LAST, symbols=["BTCUSDT", "ETHUSDT"])
+    with_archive.backfill("1m", LAST, symbols=["BTCUSDT", "ETHUSDT"], refresh=True)
     assert [list(held) for held in records(with_archive).values()] == [
         ["BTCUSDT"],
         ["BTCUSDT"],

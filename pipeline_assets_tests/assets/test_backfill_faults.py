@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -157,21 +157,24 @@ def assert_faults_leave_the_truth(platform: Platform, monkeypatch, days: int, se
     )
     faults = dict.fromkeys(shares, 0.02) | {"seed": seed}
     platform.exchange.faults(**faults, ban_seconds=120)
-    storms = [100.0, 200.0]
+    storms, before = 3, 0.0
 
     def storm(waited: float) -> None:
-        """After the ban, refusals of everything that is under way, twice."""
-        if storms and waited > storms[0]:
-            storms.pop(0)
-            platform.exchange.faults(**faults, refuse_next=40)
+        """Refusals in the midst of the candles: while a request that got no answer is repeated."""
+        nonlocal storms, before
+        delay, before = waited - before, waited
+        if delay < 20 and storms:
+            storms -= 1
+            platform.exchange.faults(**faults, refuse_next=8)
 
     passing = PassingTime(platform, storm)
     monkeypatch.setattr(definitions, "Exchange", lambda _: passing)
-    monkeypatch.setattr(command, "dagster_instance", lambda _: platform.instance)
+    monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(platform.instance))
     result = command.backfill(platform.settings, MINUTE, None, first_day(days).date(), TODAY.date())
     state = platform.exchange.state()
     platform.exchange.faults()
-    assert state["sent_418"] >= 1
+    assert state["sent_418"] == 1
+    assert state["sent_429"] >= 8
     assert result.problems == []
     assert_true(platform, days)
 
@@ -210,7 +213,7 @@ def run_command(platform: Platform, days: int):
 def test_a_disk_that_is_full_is_told_and_the_same_command_then_stores_all(
     minutes: Platform, monkeypatch
 ) -> None:
-    monkeypatch.setattr(command, "dagster_instance", lambda _: minutes.instance)
+    monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
     monkeypatch.setattr(staging, "_IN_MEMORY", 1 << 18)
     with (
         small_files(),
@@ -226,7 +229,7 @@ def test_a_store_that_dies_half_way_costs_only_what_was_not_stored(
 ) -> None:
     bucket = make_bucket(own_s3_server)
     with platform_without_snowflake(tmp_path, exchange, bucket, redis_url) as platform:
-        monkeypatch.setattr(command, "dagster_instance", lambda _: platform.instance)
+        monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(platform.instance))
         puts = 0
 
         def die(key: str) -> None:

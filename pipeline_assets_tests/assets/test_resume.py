@@ -1,5 +1,6 @@
 """A backfill that is repeated fetches what is not stored complete, and nothing else."""
 
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
@@ -194,7 +195,7 @@ def test_whole_days_that_a_killed_upload_left_without_a_mark_are_left_out_and_ma
 
 
 def test_a_long_range_of_many_symbols_is_runs_of_few_days(minutes: Platform, monkeypatch) -> None:
-    monkeypatch.setattr(command, "dagster_instance", lambda _: minutes.instance)
+    monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
     monkeypatch.setattr(command, "_ROWS_PER_RUN", 2 * 1440 * len(SYMBOLS))
     told = Told()
     days = (date(2026, 11, 15), date(2026, 11, 20))
@@ -209,8 +210,8 @@ def test_a_long_range_of_many_symbols_is_runs_of_few_days(minutes: Platform, mon
 def test_the_command_repeats_a_run_until_what_came_malformed_is_there(
     minutes: Platform, monkeypatch
 ) -> None:
-    monkeypatch.setattr(command, "dagster_instance", lambda _: minutes.instance)
-    minutes.exchange.faults(malformed_rows=0.2, seed=5)
+    monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
+    minutes.exchange.faults(malformed_rows=0.05, seed=5)
     days = (date(2026, 11, 17), date(2026, 11, 20))
     result = command.backfill(minutes.settings, Interval.ONE_MINUTE, None, *days)
     assert result.problems == []
