@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 _BINANCE = {
     "PIPELINE_BINANCE__REST_URL": "https://fapi.binance.com",
+    "PIPELINE_BINANCE__ARCHIVE_URL": "https://data.binance.vision",
     "PIPELINE_BINANCE__STREAM_URL": "wss://fstream.binance.com/",
 }
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
@@ -159,13 +160,22 @@ def up(
 @click.option("--symbols", help="Only these, separated by commas; by default all of the settings.")
 @click.option("--start", required=True, type=_DAY, help="First UTC day.")
 @click.option("--end", required=True, type=_DAY, help="UTC day before which to stop (excluded).")
+@click.option(
+    "--refresh", is_flag=True, help="Fetch days again that are stored and complete already."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def backfill(
-    interval: str, symbols: str | None, start: datetime, end: datetime, as_json: bool
+    interval: str,
+    symbols: str | None,
+    start: datetime,
+    end: datetime,
+    refresh: bool,
+    as_json: bool,
 ) -> None:
     """Fetch and store whole days of candles, through the same assets that Dagster's runs use.
 
-    May be repeated: nothing is duplicated or lost. The runs are seen in Dagster's UI.
+    May be repeated: nothing is duplicated or lost. One that was stopped goes on where it was: days
+    that are stored and complete are left out. The runs are seen in Dagster's UI.
     """
     from pipeline_assets.commands.backfill import backfill as run
     from pipeline_assets.commands.backfill import check_range
@@ -181,13 +191,22 @@ def backfill(
     check_range(start.date(), end.date(), None)
     check_range(start.date(), end.date(), exchange_time(settings).date())
     with TerminalProgress(_console(stderr=True)) as progress:
-        result = run(settings, Interval(interval), wanted, start.date(), end.date(), progress)
+        result = run(
+            settings,
+            Interval(interval),
+            wanted,
+            start.date(),
+            end.date(),
+            progress,
+            refresh=refresh,
+        )
     if as_json:
         click.echo(json.dumps(asdict(result), default=str, ensure_ascii=False))
     else:
         click.echo(
             f"{result.rows:,} rows of {interval} in {result.objects:,} objects, "
-            f"weight {result.weight:,}, {len(result.runs)} Dagster runs."
+            f"weight {result.weight:,}, {len(result.runs)} Dagster runs; "
+            f"{result.stored_before:,} symbol-days were stored before."
         )
         for problem in result.problems:
             click.secho(problem, fg="red", err=True)

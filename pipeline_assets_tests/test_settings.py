@@ -78,6 +78,8 @@ def test_symbols_are_a_list_or_all(monkeypatch, text, symbols):
         ("DATA_DIR", "", "must name a directory"),
         ("BINANCE__REST_URL", "fapi.binance.com", "must be an address that starts with http://"),
         ("BINANCE__REST_URL", "http://", "must be an address"),
+        ("BINANCE__ARCHIVE_URL", "ftp://archive", "must be an address that starts with http://"),
+        ("BINANCE__ARCHIVE", "sometimes", "valid boolean"),
         ("BINANCE__STREAM_URL", "https://fstream.binance.com", "starts with ws:// or wss://"),
         ("BINANCE__SETTLE_MS", "soon", "valid integer"),
         ("BINANCE__SETTLE_MS", "-1", "greater than or equal to 0"),

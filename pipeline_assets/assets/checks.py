@@ -27,7 +27,8 @@ from pipeline_assets.market.gaps import expected_frame, expected_open_times, gap
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import day_window
 from pipeline_assets.partitions import daily_partitions
-from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.candle_objects import by_day, list_objects
+from pipeline_assets.resources.object_store import ObjectStore, StoredObject
 from pipeline_assets.resources.staging import plan_key, read_document
 
 if TYPE_CHECKING:
@@ -74,16 +75,27 @@ def day_checks(interval: Interval) -> AssetChecksDefinition:
         plan = FetchPlan.from_facts(read_document(store, plan_key(interval, root_run)))
         complete: dict[date, Finding] = {}
         consistent: dict[date, Finding] = {}
+        objects = _objects(plan, store)
         for day in plan.days:
             symbols = _symbols(plan, day)
-            window = day_window(day)
-            stored = lake.scan(interval, symbols, window.start, window.end, store=store).collect()
+            held = [each for symbol in symbols for each in objects[symbol].get(day, ())]
+            stored = lake.scan_objects(store, held, day_window(day)).collect()
             complete[day] = _completeness(plan, day, symbols, stored)
             consistent[day] = _consistency(store, interval, day, symbols, stored)
         yield report(context, key, "complete", complete)
         yield report(context, key, "consistent", consistent)
 
     return check_days
+
+
+def _objects(plan: FetchPlan, store: ObjectStore) -> dict[str, dict[date, list[StoredObject]]]:
+    """The objects of the plan's days by symbol and day: a listing a symbol, not one a day too."""
+    start, end = day_window(plan.days[0]).start, day_window(plan.days[-1]).end
+    symbols = list(plan.listed)
+    listings = store.each(
+        lambda symbol: by_day(list_objects(store, plan.interval, symbol, start, end)), symbols
+    )
+    return dict(zip(symbols, listings, strict=True))
 
 
 def _symbols(plan: FetchPlan, day: date) -> list[str]:

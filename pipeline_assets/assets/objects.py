@@ -26,7 +26,14 @@ from pipeline_assets.market.aggregation import zero_volume_share
 from pipeline_assets.market.candles import empty_candles
 from pipeline_assets.market.gaps import Expected, expected_frame, expected_open_times, gaps
 from pipeline_assets.market.interval import Interval
-from pipeline_assets.market.windows import Window, day_window, object_window
+from pipeline_assets.market.windows import (
+    Window,
+    common,
+    day_window,
+    joined,
+    object_window,
+    without,
+)
 from pipeline_assets.partitions import daily_partitions
 from pipeline_assets.resources.candle_objects import (
     WrittenObject,
@@ -38,6 +45,7 @@ from pipeline_assets.resources.candle_objects import (
     write_candles,
 )
 from pipeline_assets.resources.lake_state import (
+    SealedDay,
     TickState,
     mark_sealed,
     read_tick_state,
@@ -60,6 +68,10 @@ if TYPE_CHECKING:
 # were, in the exchange's archive, a fault (FACTS). Below this many rows a share says nothing.
 _ZERO_VOLUME_SHARE = 0.5
 _ZERO_VOLUME_ROWS = 30
+
+
+# In the metadata: how many symbol-days may lack candles that the exchange has.
+INCOMPLETE = "symbol-days to fetch again"
 
 
 @dataclass
@@ -120,22 +132,29 @@ def candle_objects(interval: Interval) -> AssetsDefinition:
         stored.written += _store(store, plan, state, empty_candles(), absent)
         _observe_absent(plan, stored)
         keys = [each.key for each in stored.written]
-        sealed = {
-            day.isoformat(): _whole(plan, day, stored)
-            for day in plan.days
-            if plan.finished(day) and not plan.ticks
+        sealed = {} if plan.ticks else _sealed(plan, stored)
+        document = {
+            "objects": keys,
+            "sealed": {
+                day.isoformat(): {symbol: mark.to_facts() for symbol, mark in marks.items()}
+                for day, marks in sealed.items()
+            },
         }
-        document = {"objects": keys, "sealed": sealed}
         write_document(store, stored_objects_key(interval, root_run), document)
-        # A day that goes on into a table is sealed once it is there (tables.py).
+        # A day that goes on into a table is sealed once it is there (tables.py): what is sealed and
+        # complete is not fetched again, and so not loaded again either.
         if interval is Interval.ONE_MINUTE:
-            for day, symbols in sealed.items():
-                mark_sealed(store, interval, date.fromisoformat(day), symbols)
+            store.each(lambda each: mark_sealed(store, interval, *each), sealed.items())
         if plan.ticks:
             # A tick of a few symbols that a person asked for says nothing about the others.
             collected = {*plan.listed, *(state.newest if plan.asked else ())}
             write_tick_state(store, interval, state.after(stored.written, collected))
-        yield MaterializeResult(metadata=_metadata(store, plan, stored))
+        incomplete = sum(not mark.complete for marks in sealed.values() for mark in marks.values())
+        yield MaterializeResult(
+            metadata={**_metadata(store, plan, stored), INCOMPLETE: incomplete}
+            if sealed
+            else _metadata(store, plan, stored)
+        )
         yield from _checks(context, plan, stored)
 
     return upload
@@ -158,8 +177,10 @@ def _store(
             lambda symbol: list_objects(store, plan.interval, symbol, span.start, span.end), symbols
         )
         for symbol, listing in zip(symbols, listings, strict=True):
+            complete = plan.complete.get(symbol, ())
             for day, objects in by_day(listing).items():
-                existing[symbol, day] = objects
+                if day not in complete:
+                    existing[symbol, day] = objects
     wanted = sorted(
         set(pieces) | {(symbol, day_window(day)) for symbol, day in existing if plan.finished(day)}
     )
@@ -244,14 +265,36 @@ def _all_of(plan: FetchPlan, window: Window) -> Expected | None:
     return expected_open_times(plan.interval, window, None, None, None)
 
 
-def _whole(plan: FetchPlan, day: date, stored: Stored) -> list[str]:
-    """The symbols whose candles of a finished day were asked for whole, and came."""
-    window = day_window(day)
-    return [
-        symbol
-        for symbol, each in plan.windows.items()
-        if symbol in stored.seen and each.start < window.end and each.end > window.start
-    ]
+def _sealed(plan: FetchPlan, stored: Stored) -> dict[date, dict[str, SealedDay]]:
+    """The marks of the finished days that this run fetched, by day and symbol."""
+    days = [day for day in plan.days if plan.finished(day)]
+    marks: dict[date, dict[str, SealedDay]] = {day: {} for day in days}
+    # An exchange that has nothing of any symbol is not believed to have nothing.
+    if not stored.seen:
+        return marks
+    objects = {each.key: each for each in stored.written}
+    for symbol in plan.windows.keys() - plan.failures.keys():
+        spans, confirmed = plan.spans(symbol), joined(plan.confirmed.get(symbol, ()))
+        for day in days:
+            window = day_window(day)
+            written = objects.get(object_key(plan.interval, symbol, window.start))
+            absent = (window,) if written is None else written.missing
+            due = common(window, spans)
+            missing = [part for gap in absent for part in common(gap, due)]
+            if due:
+                marks[day][symbol] = SealedDay(
+                    written.etag if written else None, _judged(missing, confirmed)
+                )
+    return marks
+
+
+def _judged(
+    missing: Sequence[Window], confirmed: Sequence[Window]
+) -> tuple[tuple[Window, bool], ...]:
+    """What is missing, and of each part whether the exchange confirmed that it has none."""
+    parts = [(part, True) for gap in missing for part in common(gap, confirmed)]
+    parts += [(part, False) for gap in missing for part in without(gap, confirmed)]
+    return tuple(sorted(parts))
 
 
 def _metadata(store: ObjectStore, plan: FetchPlan, stored: Stored) -> dict[str, Any]:
@@ -328,7 +371,11 @@ GAP_COLUMNS = {"symbol": "string", "from": "string", "until": "string", "missing
 
 
 def _window_finding(plan: FetchPlan, day: date, missing: "pl.DataFrame | None") -> Finding:
-    records = gap_records(plan.interval, missing, day)
+    records = [
+        record
+        for record in gap_records(plan.interval, missing, day)
+        if day not in plan.complete.get(record[0], ())
+    ]
     problems = []
     if plan.failures:
         count = len(plan.failures)

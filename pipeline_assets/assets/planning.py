@@ -6,7 +6,7 @@ import difflib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline_assets.assets.fetch_plan import (
@@ -18,9 +18,18 @@ from pipeline_assets.assets.fetch_plan import (
     tick_windows,
 )
 from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
-from pipeline_assets.market.windows import day_window, newest_closed
+from pipeline_assets.market.windows import Window, common, day_window, newest_closed
 from pipeline_assets.partitions import partition_days
+from pipeline_assets.resources.candle_objects import (
+    by_day,
+    list_objects,
+    object_key,
+    read_object,
+)
 from pipeline_assets.resources.lake_state import (
+    SealedDay,
+    mark_sealed,
+    read_sealed,
     read_tick_state,
     read_universe,
     sealed_symbols,
@@ -29,7 +38,7 @@ from pipeline_assets.resources.lake_state import (
 
 if TYPE_CHECKING:
     from pipeline_assets.resources.exchange import ExchangeClient
-    from pipeline_assets.resources.object_store import ObjectStore
+    from pipeline_assets.resources.object_store import ObjectStore, StoredObject
 
 # exchangeInfo is a megabyte; a listing seen five minutes late heals by itself, since a symbol that
 # has nothing stored is read from the start of the open day.
@@ -48,6 +57,7 @@ class Request:
         keys: the run's partition keys.
         configured: the symbols in the settings.
         asked: the symbols in the run's own configuration, or None.
+        refresh: whether a backfill fetches days too that are stored and complete.
     """
 
     interval: Interval
@@ -55,6 +65,7 @@ class Request:
     keys: Sequence[str]
     configured: Sequence[str] | Literal["all"]
     asked: Sequence[str] | None
+    refresh: bool = False
 
 
 def make_plan(
@@ -91,7 +102,79 @@ def make_plan(
         plan.windows = tick_windows(interval, newest, listed, state.newest)
     else:
         plan.windows = day_windows(interval, newest, listed, days)
+    # The daily sealing fetches whatever is there: it is what makes a day's marks.
+    if plan.kind is RunKind.BACKFILL and not request.refresh:
+        plan.leave_out(complete_days(store, plan))
     return plan
+
+
+def complete_days(store: "ObjectStore", plan: FetchPlan) -> dict[str, list[date]]:
+    """The finished days of a plan that the lake holds complete, by symbol.
+
+    A day is complete if it was sealed whole, or with holes that the exchange confirmed, and the
+    object stands there unchanged since, alone: its ETag is the one that was judged. So neither an
+    object that somebody removed nor one that was written over passes for complete.
+
+    A run that was killed while it uploaded left whole days without a mark. Those of 1m are judged by
+    their rows, and marked. Those of 15m and 1h are fetched again: they may not be in the table.
+    """
+    days = [day for day in plan.days if plan.finished(day)]
+    if not days:
+        return {}
+    marks = store.each(lambda day: read_sealed(store, plan.interval, day), days)
+    sealed = dict(zip(days, marks, strict=True))
+    span = Window(day_window(days[0]).start, day_window(days[-1]).end)
+    whole: dict[date, dict[str, SealedDay]] = {day: {} for day in days}
+
+    def standing(symbol: str) -> list[date]:
+        listing = by_day(list_objects(store, plan.interval, symbol, span.start, span.end))
+        found = []
+        for day in days:
+            mark, stored = sealed[day].get(symbol), listing.get(day, [])
+            judged = mark is not None and [each.etag for each in stored] == mark.etags
+            if mark is not None and judged:
+                if mark.complete:
+                    found.append(day)
+            elif plan.interval is Interval.ONE_MINUTE and _is_whole(
+                store, plan, symbol, day, stored
+            ):
+                whole[day][symbol] = SealedDay(stored[0].etag)
+                found.append(day)
+        return found
+
+    symbols = list(plan.windows)
+    complete = dict(zip(symbols, store.each(standing, symbols), strict=True))
+    store.each(
+        lambda each: mark_sealed(store, plan.interval, *each),
+        [(day, found) for day, found in whole.items() if found],
+    )
+    return complete
+
+
+def _is_whole(
+    store: "ObjectStore",
+    plan: FetchPlan,
+    symbol: str,
+    day: date,
+    stored: "Sequence[StoredObject]",
+) -> bool:
+    """Whether a day's one object holds every candle that the plan would fetch of the day."""
+    window = day_window(day)
+    due = common(window, [plan.windows[symbol]])
+    if [each.key for each in stored] != [
+        object_key(plan.interval, symbol, window.start)
+    ] or not due:
+        return False
+    found = read_object(store, stored[0].key)
+    if found is None:
+        return False
+    candles, etag = found
+    times = candles["open_time"]
+    # Rows are one for each open time and on the grid: so many within the span are all of them.
+    return etag == stored[0].etag and bool(
+        times.is_between(due[0].start, due[0].end, closed="left").sum()
+        == due[0].candles(plan.interval)
+    )
 
 
 def _settled_time(client: "ExchangeClient", interval: Interval, settle: timedelta) -> datetime:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 # An event with a table of 500 rows is written every minute; twenty tell what is wrong.
 _ROWS = 20
+# In the metadata: how many symbols could not be fetched.
+FAILED = "failed symbols"
 
 
 def table(columns: Mapping[str, str], records: Iterable[Sequence[Any]]) -> TableMetadataValue:
@@ -33,6 +35,6 @@ def failures(plan: "FetchPlan") -> dict[str, Any]:
     if not plan.failures:
         return {}
     return {
-        "failed symbols": len(plan.failures),
+        FAILED: len(plan.failures),
         "failures": table({"symbol": "string", "reason": "string"}, sorted(plan.failures.items())),
     }

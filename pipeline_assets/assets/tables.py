@@ -9,7 +9,7 @@ from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, 
 
 from pipeline_assets.assets import layer
 from pipeline_assets.market.interval import Interval
-from pipeline_assets.resources.lake_state import mark_sealed
+from pipeline_assets.resources.lake_state import SealedDay, mark_sealed
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.staging import read_document, stored_objects_key
 from pipeline_assets.resources.warehouse import Warehouse
@@ -39,8 +39,9 @@ def candle_table(interval: Interval) -> AssetsDefinition:
         stored = read_document(store, stored_objects_key(interval, root_run))
         keys = [key.removeprefix("ohlcv/") for key in stored["objects"]]
         loaded = warehouse.load(interval, keys, root_run)
-        for day, symbols in stored["sealed"].items():
-            mark_sealed(store, interval, date.fromisoformat(day), symbols)
+        for day, marks in stored["sealed"].items():
+            sealed = {symbol: SealedDay.from_facts(facts) for symbol, facts in marks.items()}
+            mark_sealed(store, interval, date.fromisoformat(day), sealed)
         return MaterializeResult(
             metadata={
                 "objects": len(keys),

@@ -3,10 +3,10 @@ the Dagster instance. How the result is printed is in cli.py.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.partitions import DAYS_PER_RUN, FIRST_DAY
@@ -16,6 +16,12 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance, ExecuteInProcessResult, JobDefinition
 
     from pipeline_assets.assets.progress import Progress
+
+
+# What is lost when a run is killed while it fetches: less than two minutes of the exchange's limit.
+_ROWS_PER_RUN = 1_000_000
+_ALL_SYMBOLS = 500  # about as many as trade, where the universe was never read
+_ATTEMPTS = 3
 
 
 class BackfillError(Exception):
@@ -33,6 +39,30 @@ class BackfillResult:
     rows: int = 0
     objects: int = 0
     weight: int = 0
+    stored_before: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, runs: "Sequence[_Ran]") -> None:
+        """Count a run and its repetitions: what was stored before the first, what the last found."""
+        for ran in runs:
+            self.runs.append(ran.run_id)
+            self.rows += ran.rows
+            self.objects += ran.objects
+            self.weight += ran.weight
+        self.stored_before += runs[0].stored_before
+        self.problems += runs[-1].problems
+
+
+@dataclass
+class _Ran:
+    """One run: `incomplete` counts the symbol-days that may lack candles that the exchange has."""
+
+    run_id: str
+    rows: int
+    objects: int
+    weight: int
+    stored_before: int
+    incomplete: int
     problems: list[str] = field(default_factory=list)
 
 
@@ -60,10 +90,10 @@ def check_range(start: date, end: date, today: date | None) -> None:
         )
 
 
-def chunks(start: date, end: date) -> Iterator[tuple[date, date]]:
-    """The range as runs of at most DAYS_PER_RUN days: first and last day of each, both included."""
+def chunks(start: date, end: date, days: int = DAYS_PER_RUN) -> Iterator[tuple[date, date]]:
+    """The range as runs of at most so many days: first and last day of each, both included."""
     while start < end:
-        last = min(start + timedelta(days=DAYS_PER_RUN), end) - timedelta(days=1)
+        last = min(start + timedelta(days=days), end) - timedelta(days=1)
         yield start, last
         start = last + timedelta(days=1)
 
@@ -75,10 +105,14 @@ def backfill(
     start: date,
     end: date,
     progress: "Progress | None" = None,
+    *,
+    refresh: bool = False,
 ) -> BackfillResult:
-    """Materialize the days from `start` to before `end`, a Dagster run for every 31 of them.
+    """Materialize the days from `start` to before `end`, a Dagster run for every 31 of them, or for
+    fewer where there are many symbols.
 
-    May be repeated, and beside ticks: stored candles are joined, never lost.
+    May be repeated, and beside ticks: stored candles are joined, never lost. One that was killed goes
+    on where it was: days that are stored and complete are not fetched again.
 
     Args:
         settings: the settings.
@@ -87,6 +121,7 @@ def backfill(
         start: first UTC day.
         end: the UTC day before which to stop.
         progress: where to tell how far it is; by default plain lines in the run's log.
+        refresh: fetch days too that are stored and complete.
 
     Raises:
         BackfillError: the range is not one that can be filled, or a run failed.
@@ -97,10 +132,32 @@ def backfill(
     definitions = build_definitions(settings, progress=progress)
     job = definitions.resolve_job_def(backfill_job_name(interval))
     result = BackfillResult(interval, start, end)
+    per_day = interval.per_day * _count(settings, symbols)
+    days = min(max(_ROWS_PER_RUN // per_day, 1), DAYS_PER_RUN)
     with dagster_instance(settings) as instance:
-        for first, last in chunks(start, end):
-            _run(job, instance, interval, symbols, (first, last), result)
+        for first, last in chunks(start, end, days):
+            if progress is not None:
+                progress.later = per_day * ((end - last).days - 1)
+            asked = {"symbols": list(symbols) if symbols else None, "refresh": refresh}
+            ran = [_run(job, instance, interval, asked, (first, last))]
+            # Then only what is not complete: a row that came malformed, a symbol that failed.
+            asked["refresh"] = False
+            while ran[-1].incomplete and len(ran) < _ATTEMPTS:
+                ran.append(_run(job, instance, interval, asked, (first, last)))
+            result.add(ran)
     return result
+
+
+def _count(settings: Settings, symbols: Sequence[str] | None) -> int:
+    """How many symbols a backfill has, as far as it is known before it asks the exchange."""
+    from pipeline_assets.commands.overview import collected_symbols
+    from pipeline_assets.resources.object_store import ObjectStore
+
+    if symbols:
+        return len(symbols)
+    if settings.symbols != "all":
+        return len(settings.symbols)
+    return len(collected_symbols(settings, ObjectStore(settings.s3))) or _ALL_SYMBOLS
 
 
 def dagster_instance(settings: Settings) -> "DagsterInstance":
@@ -118,15 +175,13 @@ def _run(
     job: "JobDefinition",
     instance: "DagsterInstance",
     interval: Interval,
-    symbols: Sequence[str] | None,
+    config: Mapping[str, Any],
     days: tuple[date, date],
-    result: BackfillResult,
-) -> None:
+) -> _Ran:
     from dagster import AssetCheckSeverity
 
     from pipeline_assets.assets import layer
 
-    config = {"symbols": list(symbols)} if symbols else {}
     first, last = (day.isoformat() for day in days)
     one_day = first == last
     executed = job.execute_in_process(
@@ -140,20 +195,20 @@ def _run(
             "dagster/asset_partition_range_end": last,
         },
         run_config={
-            "ops": {layer.key(layer.RAW, interval).path[0]: {"config": config}},
+            "ops": {layer.key(layer.RAW, interval).path[0]: {"config": dict(config)}},
             "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
         },
     )
-    result.runs.append(executed.run_id)
     if not executed.success:
         raise BackfillError(_failure(executed))
-    _add_metadata(executed, interval, result)
+    ran = _ran(executed, interval)
     for evaluation in executed.get_asset_check_evaluations():
         # A range's summary repeats what its days said.
         failed = not evaluation.passed and evaluation.severity is AssetCheckSeverity.ERROR
         if failed and (evaluation.partition is not None or one_day):
             day = evaluation.partition or first
-            result.problems.append(f"{day} {evaluation.check_name}: {evaluation.description}")
+            ran.problems.append(f"{day} {evaluation.check_name}: {evaluation.description}")
+    return ran
 
 
 def _failure(executed: "ExecuteInProcessResult") -> str:
@@ -173,16 +228,21 @@ def _failure(executed: "ExecuteInProcessResult") -> str:
     return f"Dagster run {executed.run_id} failed; open it in Dagster's UI."
 
 
-def _add_metadata(
-    executed: "ExecuteInProcessResult", interval: Interval, result: BackfillResult
-) -> None:
+def _ran(executed: "ExecuteInProcessResult", interval: Interval) -> _Ran:
     from pipeline_assets.assets import layer
+    from pipeline_assets.assets.objects import INCOMPLETE
+    from pipeline_assets.assets.presentation import FAILED
 
     def value(name: str, key: str) -> int:
         node = layer.key(name, interval).path[0]
         found = executed.asset_materializations_for_node(node)[0].metadata.get(key)
         return int(str(found.value)) if found is not None else 0
 
-    result.rows += value(layer.FORMATTED, "rows")
-    result.objects += value(layer.OBJECTS, "objects")
-    result.weight += value(layer.RAW, "weight spent")
+    return _Ran(
+        executed.run_id,
+        value(layer.FORMATTED, "rows"),
+        value(layer.OBJECTS, "objects"),
+        value(layer.RAW, "weight spent"),
+        value(layer.RAW, "symbol-days stored before"),
+        value(layer.OBJECTS, INCOMPLETE) + value(layer.RAW, FAILED),
+    )

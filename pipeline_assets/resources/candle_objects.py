@@ -4,7 +4,7 @@ what a tick remembers is in lake_state.py.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 STAMP = "%Y%m%d_%H%M"
 _KEY = re.compile(r"^ohlcv/(?P<interval>[^/]+)/(?P<symbol>[^/]+)/(?P<stamp>\d{8}_\d{4})\.parquet$")
 _ATTEMPTS = 10
+_HOURS = 26  # an open day's objects, and one to see that there is no more
 
 
 def prefix(interval: Interval, symbol: str | None = None) -> str:
@@ -43,7 +44,10 @@ def window_start(key: str) -> datetime | None:
 
 @dataclass(frozen=True)
 class WrittenObject:
-    """One object as it stands on the lake after a write."""
+    """One object as it stands on the lake after a write.
+
+    `missing` are the spans of a sealed day's grid without a candle, before a listing too.
+    """
 
     key: str
     etag: str
@@ -51,6 +55,7 @@ class WrittenObject:
     rows: int
     newest: datetime
     changed: bool
+    missing: tuple[Window, ...] = ()
 
 
 def list_objects(
@@ -63,8 +68,10 @@ def list_objects(
     base = prefix(interval, symbol)
     # No stamp of the day before sorts after its hour 24.
     after = f"{base}{(start.date() - timedelta(days=1)).strftime('%Y%m%d')}_2400"
+    # A page of a thousand, of which a day needs one, cost 40 ms of CPU a symbol with years of history.
+    due = (end.date() - start.date()).days + _HOURS
     found = []
-    for stored in store.objects(base, start_after=after):
+    for stored in store.objects(base, start_after=after, page=due):
         begins = window_start(stored.key)
         if begins is None:
             continue
@@ -72,6 +79,12 @@ def list_objects(
             break
         found.append(stored)
     return found
+
+
+def read_object(store: ObjectStore, key: str) -> "tuple[pl.DataFrame, str] | None":
+    """The candles of an object and its ETag, or None; raises ObjectStoreError if it is damaged."""
+    found = store.get_with_etag(key)
+    return (_decoded(store, key, found[0])[0], found[1]) if found else None
 
 
 def write_candles(
@@ -95,6 +108,17 @@ def write_candles(
         candles: rows of one symbol, within the window; at least one.
         expected_etag: the ETag of the object as the caller knows it; None if it knows none.
     """
+    return _write(store, interval, window, candles, expected_etag)[0]
+
+
+def _write(
+    store: ObjectStore,
+    interval: Interval,
+    window: Window,
+    candles: "pl.DataFrame",
+    expected_etag: str | None,
+) -> "tuple[WrittenObject, pl.DataFrame]":
+    """As `write_candles`; returns with the object the candles it holds."""
     from pipeline_assets.market.encoding import encode_candles, merge_candles
 
     symbol = str(candles["symbol"][0])
@@ -114,9 +138,9 @@ def write_candles(
             body = encode_candles(candles, interval, symbol, window)
             expected_etag = found[1]
             if body == found[0]:
-                return _written(key, found[1], candles, changed=False)
+                return _written(key, found[1], candles, changed=False), candles
         else:
-            return _written(key, etag, candles, changed=etag != expected_etag)
+            return _written(key, etag, candles, changed=etag != expected_etag), candles
     raise ObjectStoreError(
         f"{store.address(key)} was changed by other writers {_ATTEMPTS} times in a row. Find out which "
         "runs write this symbol at the same time (Dagster's Runs page), then repeat this run."
@@ -162,11 +186,22 @@ def seal_day(
         candles = merge_candles(_decoded(store, each.key, found[0])[0], candles)
         if each.key == whole_key:
             whole_etag = found[1]
-    written = write_candles(store, interval, window, candles, whole_etag)
+    written, candles = _write(store, interval, window, candles, whole_etag)
     absorbed = [each.key for each in stored if each.key != whole_key]
     if absorbed:
         store.delete(absorbed)
-    return written
+    return replace(written, missing=_missing(interval, window, candles))
+
+
+def _missing(interval: Interval, window: Window, candles: "pl.DataFrame") -> tuple[Window, ...]:
+    """The spans of a window's grid without a candle, in order of time."""
+    if candles.height == window.candles(interval):
+        return ()
+    from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
+
+    expected = expected_open_times(interval, window, None, None, None)
+    found = gaps(candles, interval, expected_frame({candles["symbol"][0]: expected}))
+    return tuple(Window(start, end) for _, start, end, _ in found.rows())
 
 
 def _decoded(store: ObjectStore, key: str, body: bytes) -> "tuple[pl.DataFrame, Window]":

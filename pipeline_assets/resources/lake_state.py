@@ -98,26 +98,124 @@ def _sealed_key(interval: Interval, day: date) -> str:
     return f"state/sealed/{interval}/{day:%Y%m%d}.json"
 
 
+@dataclass(frozen=True)
+class SealedDay:
+    """A finished day of one symbol as it was when it was sealed.
+
+    Attributes:
+        etag: of the day's object; None where there is no candle to store.
+        missing: the spans of candles that should exist and do not, in order of time, and of each
+            whether the exchange confirmed, asked for it alone, that it has none.
+    """
+
+    etag: str | None
+    missing: tuple[tuple[Window, bool], ...] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing can be missing that the exchange has."""
+        return all(confirmed for _, confirmed in self.missing)
+
+    @property
+    def etags(self) -> list[str]:
+        """Of all objects that the day may have, if it is as it was."""
+        return [] if self.etag is None else [self.etag]
+
+    def to_facts(self) -> dict[str, Any]:
+        """The mark as JSON-serialisable values."""
+        missing = [
+            [window.start.isoformat(), window.end.isoformat(), confirmed]
+            for window, confirmed in self.missing
+        ]
+        return {"etag": self.etag, "missing": missing}
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> "SealedDay":
+        """The mark that `to_facts` described."""
+        moment = datetime.fromisoformat
+        missing = (
+            (Window(moment(start), moment(end)), confirmed)
+            for start, end, confirmed in facts["missing"]
+        )
+        return cls(facts["etag"], tuple(missing))
+
+
+def read_sealed(store: ObjectStore, interval: Interval, day: date) -> dict[str, SealedDay]:
+    """The finished day's marks by symbol; empty if nothing of it is sealed."""
+    body = store.get(_sealed_key(interval, day))
+    held = _marks(json.loads(body)) if body else {}
+    return {symbol: SealedDay.from_facts(facts) for symbol, facts in held.items()}
+
+
 def sealed_symbols(store: ObjectStore, interval: Interval, day: date) -> frozenset[str]:
     """The symbols whose finished day is sealed."""
-    body = store.get(_sealed_key(interval, day))
-    return frozenset(json.loads(body)) if body else frozenset()
+    return frozenset(read_sealed(store, interval, day))
 
 
-def mark_sealed(store: ObjectStore, interval: Interval, day: date, symbols: Iterable[str]) -> None:
-    """Add symbols to those whose day is sealed; written after the day's objects.
+def mark_sealed(
+    store: ObjectStore, interval: Interval, day: date, sealed: Mapping[str, SealedDay]
+) -> None:
+    """Mark a finished day of some symbols as sealed; written after the day's objects.
 
-    Idempotent, and safe beside other runs that seal other symbols of the day: a set union, written
-    only upon the set that was read.
+    Idempotent, and safe beside other runs that seal other symbols of the day: marks replace those
+    of the same symbols, upon the document that was read. Of two runs that seal the same symbol the
+    later mark stays; if its ETag is not the object's, the day only passes for incomplete.
     """
-    added = frozenset(symbols)
-    _update(store, _sealed_key(interval, day), lambda held: sorted(added | frozenset(held or ())))
+    added = {symbol: mark.to_facts() for symbol, mark in sealed.items()}
+    _update(
+        store,
+        _sealed_key(interval, day),
+        lambda held: dict(sorted({**_marks(held or {}), **added}.items())),
+    )
+
+
+def _marks(held: Any) -> dict[str, Any]:
+    """A document of marks; the list of symbols that earlier versions kept says nothing of an object."""
+    unknown = SealedDay("").to_facts()
+    return dict.fromkeys(held, unknown) if isinstance(held, list) else held
 
 
 def sealed_days(store: ObjectStore, interval: Interval) -> list[date]:
     """The days that have been sealed for some symbol, ascending."""
     listed = store.objects(f"state/sealed/{interval}/")
     return [date.fromisoformat(each.key.rsplit("/", 1)[1].removesuffix(".json")) for each in listed]
+
+
+def _disagreements_key(interval: Interval, day: date) -> str:
+    return f"state/archive_disagreements/{interval}/{day:%Y%m%d}.json"
+
+
+def keep_disagreements(
+    store: ObjectStore,
+    interval: Interval,
+    day: date,
+    looked_at: Container[str],
+    found: Mapping[str, list[dict[str, Any]]],
+) -> None:
+    """Record where the archive says otherwise than the exchange about a day.
+
+    Idempotent, and safe beside other runs: what was found replaces what was known of the symbols
+    that were looked at, and of no other. A day without disagreements has no object.
+    """
+
+    def change(held: Any) -> Any:
+        others = {symbol: each for symbol, each in (held or {}).items() if symbol not in looked_at}
+        changed = dict(sorted({**others, **found}.items()))
+        return held if changed == (held or {}) else changed
+
+    _update(store, _disagreements_key(interval, day), change)
+
+
+def read_disagreements(
+    store: ObjectStore, interval: Interval, day: date
+) -> dict[str, list[dict[str, Any]]]:
+    """By symbol where the archive says otherwise than the exchange about a day.
+
+    Each is `kind`, `first` and `last` open time (ISO 8601, UTC), `count`, and for a file that was
+    refused `why`.
+    """
+    body = store.get(_disagreements_key(interval, day))
+    return dict(json.loads(body)) if body else {}
 
 
 def read_universe(store: ObjectStore) -> dict[str, Any] | None:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 _DELETE_BATCH = 1000  # DeleteObjects takes at most 1,000 keys a call (S3 API reference).
+_LIST_PAGE = 1000  # ListObjectsV2 lists at most 1,000 keys a call (S3 API reference).
 _CREDENTIALS = {
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
@@ -145,23 +146,25 @@ class ObjectStore:
             return False
         return True
 
-    def objects(self, prefix: str, start_after: str | None = None) -> Iterator[StoredObject]:
-        """Objects whose key begins with `prefix`, in key order, a thousand a request."""
+    def objects(
+        self, prefix: str, start_after: str | None = None, page: int = _LIST_PAGE
+    ) -> Iterator[StoredObject]:
+        """Objects whose key begins with `prefix`, in key order, at most `page` (1,000) a request."""
         more: dict[str, str] = {"StartAfter": start_after} if start_after else {}
         while True:
-            page = self._translated(
+            reply = self._translated(
                 lambda more=more: self.client.list_objects_v2(  # type: ignore[misc]
-                    Bucket=self.bucket, Prefix=prefix, **more
+                    Bucket=self.bucket, Prefix=prefix, MaxKeys=min(page, _LIST_PAGE), **more
                 ),
                 prefix,
             )
-            for entry in page.get("Contents", ()):
+            for entry in reply.get("Contents", ()):
                 yield StoredObject(
                     entry["Key"], entry["ETag"], entry["Size"], entry["LastModified"]
                 )
-            if not page.get("IsTruncated"):
+            if not reply.get("IsTruncated"):
                 return
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+            more = {"ContinuationToken": reply["NextContinuationToken"]}
 
     def polars_options(self) -> dict[str, str]:
         """How Polars' own S3 reader reaches the bucket. Holds the secret: never print it."""

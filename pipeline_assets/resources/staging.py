@@ -5,7 +5,7 @@ pieces, so that memory does not grow with the range. Stored candles are in candl
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from tempfile import SpooledTemporaryFile
+from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -18,7 +18,7 @@ _IN_MEMORY = 32 * 1024 * 1024
 
 
 class StagingError(Exception):
-    """The input of a step is not there. The message says which and how to make it again."""
+    """The input of a step is not there, or its output has no room. The message says what to do."""
 
 
 def raw_key(interval: "Interval", root_run: str) -> str:
@@ -66,7 +66,7 @@ def write_frames(
     import pyarrow.parquet as pq
 
     rows = 0
-    with SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
+    with _temporary_file() as file:
         schema = empty.to_arrow().schema
         with pq.ParquetWriter(file, schema, compression="lz4", use_dictionary=["symbol"]) as writer:
             for frame in frames:
@@ -75,8 +75,25 @@ def write_frames(
                     frame.to_arrow().cast(schema), row_group_size=max(frame.height, 1)
                 )
         file.seek(0)
-        store.upload(key, cast("IO[bytes]", file))
+        store.upload(key, file)
     return rows
+
+
+@contextmanager
+def _temporary_file() -> Iterator[IO[bytes]]:
+    """A file in memory, or on disk once it is large.
+
+    Raises:
+        StagingError: the disk does not take it.
+    """
+    try:
+        with SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
+            yield cast("IO[bytes]", file)
+    except OSError as error:
+        raise StagingError(
+            f"The rows on their way do not fit into {gettempdir()} ({error.strerror or error}). Make "
+            "room there, or set TMPDIR to a larger disk, then repeat the run: what is stored stays."
+        ) from error
 
 
 @contextmanager
@@ -89,8 +106,8 @@ def read_frames(store: "ObjectStore", key: str) -> Iterator[Iterator["pl.DataFra
     import polars as pl
     import pyarrow.parquet as pq
 
-    with SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
-        if not store.download(key, cast("IO[bytes]", file)):
+    with _temporary_file() as file:
+        if not store.download(key, file):
             raise _absent(store, key)
         file.seek(0)
         parquet = pq.ParquetFile(file)

@@ -14,7 +14,12 @@ from pipeline_assets.market.windows import Window
 from pipeline_assets.partitions import PartitionError
 from pipeline_assets.resources.exchange import ExchangeClient
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.lake_state import TickState, mark_sealed, write_tick_state
+from pipeline_assets.resources.lake_state import (
+    SealedDay,
+    TickState,
+    mark_sealed,
+    write_tick_state,
+)
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, start_exchange
@@ -116,7 +121,7 @@ def test_the_clock_offset_carries_the_exchange_time_to_later_steps(minutes: Plat
 
 def test_a_tick_of_a_finished_day_seals_it_if_a_symbol_is_not_sealed(minutes: Platform) -> None:
     store = ObjectStore(minutes.settings.s3)
-    mark_sealed(store, MINUTE, date(2026, 11, 19), SYMBOLS[:2])
+    mark_sealed(store, MINUTE, date(2026, 11, 19), dict.fromkeys(SYMBOLS[:2], SealedDay(None)))
     plan = plan_of(minutes, YESTERDAY)
     whole = Window(MIDNIGHT - timedelta(days=1), MIDNIGHT)
     assert plan.kind is RunKind.SEAL
@@ -125,7 +130,7 @@ def test_a_tick_of_a_finished_day_seals_it_if_a_symbol_is_not_sealed(minutes: Pl
 
 def test_a_tick_of_a_sealed_day_does_what_is_due_now(minutes: Platform) -> None:
     store = ObjectStore(minutes.settings.s3)
-    mark_sealed(store, MINUTE, date(2026, 11, 19), SYMBOLS)
+    mark_sealed(store, MINUTE, date(2026, 11, 19), dict.fromkeys(SYMBOLS, SealedDay(None)))
     newest = datetime(2026, 11, 20, 11, 59, tzinfo=UTC)
     write_tick_state(store, MINUTE, TickState(dict.fromkeys(SYMBOLS, newest)))
     plan = plan_of(minutes, YESTERDAY)

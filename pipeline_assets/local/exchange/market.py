@@ -147,12 +147,16 @@ class Market:
         Returns:
             Rows of Binance's twelve fields as a client decodes them from JSON.
         """
+        found = self.rendered(symbol, interval, start_ms, end_ms)
+        rows: list[list[Any]] = json.loads(b"[" + b",".join(found) + b"]")
+        return rows
+
+    def rendered(self, symbol: str, interval: str, start_ms: int, end_ms: int) -> list[bytes]:
+        """What `rows` returns, each row still a JSON array."""
         span = INTERVALS[interval]
         first, end = self.source.lifetime(symbol)
         low, high = max(start_ms, first - first % span), min(end_ms, end) - 1
-        found = self._oldest(symbol, interval, low, high, (end_ms - start_ms) // span + 1)
-        rows: list[list[Any]] = json.loads(b"[" + b",".join(found) + b"]")
-        return rows
+        return self._oldest(symbol, interval, low, high, (end_ms - start_ms) // span + 1)
 
     def page(
         self,
