@@ -37,8 +37,8 @@ ROWS = SYMBOLS * DAYS * 1440
 LIMIT = 2400
 # Rows that the limit allows a minute at 499 a request of weight 2 (FACTS).
 POSSIBLE = LIMIT // 2 * 499
-CLOCK = f"stepped:{END}T00:00:30Z"
-RUNNING = f"start:{END}T00:00:30Z"
+CLOCK = f"stepped:{END}T00:05:00Z"
+RUNNING = f"start:{END}T00:05:00Z"
 EVENTS = (500, 2)  # symbols, days
 YEARS = (365, 730)
 OTHERS = (2, 10)  # symbols, days
