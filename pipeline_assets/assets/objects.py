@@ -169,7 +169,7 @@ def _store(
 ) -> list[WrittenObject]:
     """Write the objects of whole symbols, and join what is stored of them; all are tried first."""
     finished = [day for day in plan.days if plan.finished(day)]
-    pieces = dict(_pieces(plan, frame))
+    pieces, nothing = dict(_pieces(plan, frame)), frame.clear()
     existing: dict[tuple[str, date], Any] = {}
     if finished and not plan.ticks:
         span = Window(day_window(finished[0]).start, day_window(finished[-1]).end)
@@ -187,7 +187,7 @@ def _store(
 
     def write(piece: tuple[str, Window]) -> WrittenObject:
         symbol, window = piece
-        candles = pieces.get(piece, frame.clear())
+        candles = pieces.get(piece, nothing)
         day = window.start.date()
         if plan.finished(day) and not plan.ticks:
             objects = existing.get((symbol, day), [])
@@ -224,7 +224,7 @@ def _replaceable(
 def _pieces(
     plan: FetchPlan, frame: "pl.DataFrame"
 ) -> Iterator[tuple[tuple[str, Window], "pl.DataFrame"]]:
-    """A frame's rows by symbol and object window."""
+    """The rows of a candle frame by symbol and object window, as slices: partition_by copies each."""
     import polars as pl
 
     hourly = plan.interval is Interval.ONE_MINUTE
@@ -233,13 +233,14 @@ def _pieces(
     start = opens.dt.truncate("1d")
     if hourly:
         start = pl.when(opens < open_day).then(start).otherwise(opens.dt.truncate("1h"))
-    parts = frame.with_columns(start.alias("start")).partition_by(
-        ["symbol", "start"], as_dict=True, include_key=True, maintain_order=True
-    )
-    for (symbol, begins), part in parts.items():
-        finished = plan.finished(begins.date())
-        window = object_window(plan.interval, begins, finished=finished)
-        yield (symbol, window), part.drop("start")
+    # Rows are sorted, so a piece is a run of them.
+    runs = frame.select(pl.struct("symbol", start.alias("start")).rle().alias("run")).unnest("run")
+    first = 0
+    for count, value in runs.rows():
+        symbol, begins = value["symbol"], value["start"]
+        window = object_window(plan.interval, begins, finished=plan.finished(begins.date()))
+        yield (symbol, window), frame.slice(first, count)
+        first += count
 
 
 def _observe(plan: FetchPlan, frame: "pl.DataFrame", stored: Stored) -> None:

@@ -59,10 +59,11 @@ def encode_candles(
             f"The {interval} object of {symbol} from {window.start} to {window.end} was given rows "
             "that are not of it, or two of one open time: clean them first."
         )
-    # Polars takes longer to hand over a column of one text than Arrow to repeat it.
-    numbers = ordered.drop("symbol").to_arrow(compat_level=pl.CompatLevel.oldest())
-    symbols = pa.repeat(pa.scalar(symbol, _arrow_schema().field("symbol").type), len(ordered))
-    table = pa.Table.from_arrays([symbols, *numbers.columns], schema=_arrow_schema())
+    # Column by column: the whole frame is handed over on Polars' threads, which wait for those of
+    # others who encode at the same time.
+    oldest = pl.CompatLevel.oldest()
+    columns = [column.to_arrow(compat_level=oldest) for column in ordered.get_columns()]
+    table = pa.Table.from_arrays(columns, schema=_arrow_schema())
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
@@ -129,8 +130,7 @@ def merge_candles(older: "pl.DataFrame", newer: "pl.DataFrame") -> "pl.DataFrame
 
 def _belong(candles: "pl.DataFrame", symbol: str, window: Window) -> bool:
     """Whether all rows, sorted, are of one symbol and window, and no open time is doubled."""
-    # As one expression this takes 0.3 ms, a third of the encoding, 500 times a tick; and what Polars
-    # does on its own threads waits for those of others, who encode at the same time.
+    # As one expression, or by n_unique, this takes 0.3 ms, a third of the encoding, 500 times a tick.
     if candles.is_empty():
         return True
     symbols, open_times = candles["symbol"], candles["open_time"]

@@ -25,8 +25,9 @@ from pipeline_assets.local.exchange.intervals import DAY, HOUR, INTERVALS, MINUT
 from pipeline_assets.local.exchange.moments import format_moment, parse_moment
 from pipeline_assets.local.exchange.synthetic import SyntheticCandles
 
-ROWS_KEPT = 400_000
-"""Rendered rows in the cache, some 75 MB: the live windows of 900 symbols in three intervals."""
+ROWS_KEPT = 1_000_000
+"""Rendered rows in the cache, 190 MB at most: a month of minutes of twenty symbols, so that who measures
+a client does not measure this; the live windows of 900 symbols in three intervals are 75 MB."""
 
 DAYS_KEPT = 300_000
 """Minutes in the cache of whole days, some 25 MB: 208 symbol-days, for pages of history."""
