@@ -2,7 +2,7 @@
 object is written is in resources/candle_objects.py; checks of whole finished days are in checks.py.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -155,7 +155,7 @@ def candle_objects(interval: Interval) -> AssetsDefinition:
             if sealed
             else _metadata(store, plan, stored)
         )
-        yield from _checks(context, plan, stored)
+        yield from _checks(context, plan, stored, sealed)
 
     return upload
 
@@ -327,7 +327,10 @@ def _metadata(store: ObjectStore, plan: FetchPlan, stored: Stored) -> dict[str, 
 
 
 def _checks(
-    context: AssetExecutionContext, plan: FetchPlan, stored: Stored
+    context: AssetExecutionContext,
+    plan: FetchPlan,
+    stored: Stored,
+    sealed: Mapping[date, Mapping[str, SealedDay]],
 ) -> Iterator[AssetCheckResult]:
     import polars as pl
 
@@ -335,7 +338,9 @@ def _checks(
     missing = pl.concat(stored.gaps) if stored.gaps else None
     # A tick does what is due now, whatever day its partition is.
     windows = {
-        day: _window_finding(plan, plan.newest.date() if plan.ticks else day, missing)
+        day: _window_finding(
+            plan, plan.newest.date() if plan.ticks else day, missing, sealed.get(day, {})
+        )
         for day in plan.days
     }
     zero = _zero_volume_finding(pl.concat(stored.zero_volume) if stored.zero_volume else None)
@@ -371,11 +376,15 @@ def gap_records(
 GAP_COLUMNS = {"symbol": "string", "from": "string", "until": "string", "missing": "int"}
 
 
-def _window_finding(plan: FetchPlan, day: date, missing: "pl.DataFrame | None") -> Finding:
+def _window_finding(
+    plan: FetchPlan, day: date, missing: "pl.DataFrame | None", sealed: Mapping[str, SealedDay]
+) -> Finding:
+    # What was stored before may be what a reply lacks.
+    whole = {symbol for symbol, mark in sealed.items() if not mark.missing}
     records = [
         record
         for record in gap_records(plan.interval, missing, day)
-        if day not in plan.complete.get(record[0], ())
+        if record[0] not in whole and day not in plan.complete.get(record[0], ())
     ]
     problems = []
     if plan.failures:
