@@ -291,11 +291,36 @@ def _unzipped(file: ArchiveFile, body: bytes) -> bytes:
                 raise _malformed(file, f"unpacks to more than {_LARGEST_MEMBER} bytes")
             if held[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise _malformed(file, f"is packed by method {held[0].compress_type}")
-            return archive.read(member)
+            if held[0].compress_type == zipfile.ZIP_STORED:
+                return archive.read(member)
+        csv = _inflated(body, held[0])
     except MalformedArchiveError:
         raise
     except _UNPACKING as error:
         raise _malformed(file, f"cannot be unpacked ({error})") from None
+    return csv
+
+
+def _inflated(body: bytes, member: zipfile.ZipInfo) -> bytes:
+    """A deflated member's bytes. zipfile's own zlib took a quarter of the time from zip to objects.
+
+    Raises:
+        zipfile.BadZipFile: it cannot be inflated, or to another length or CRC than the zip says.
+        struct.error: it is not there.
+    """
+    from isal import igzip_lib, isal_zlib
+
+    # https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, 4.3.7: the local header's lengths.
+    lengths = struct.unpack_from("<HH", body, member.header_offset + 26)
+    start = member.header_offset + 30 + sum(lengths)
+    packed = body[start : start + member.compress_size]
+    try:
+        unpacked: bytes = isal_zlib.decompressobj(-15).decompress(packed, member.file_size + 1)
+    except igzip_lib.IsalError as error:
+        raise zipfile.BadZipFile(str(error)) from None
+    if len(unpacked) != member.file_size or isal_zlib.crc32(unpacked) != member.CRC:
+        raise zipfile.BadZipFile(f"{member.filename} is not what its checksum says")
+    return unpacked
 
 
 def _malformed(file: ArchiveFile, fault: str) -> MalformedArchiveError:
