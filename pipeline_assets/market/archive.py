@@ -316,7 +316,7 @@ def _inflated(body: bytes, member: zipfile.ZipInfo) -> bytes:
     packed = body[start : start + member.compress_size]
     try:
         unpacked: bytes = isal_zlib.decompressobj(-15).decompress(packed, member.file_size + 1)
-    except igzip_lib.IsalError as error:
+    except igzip_lib.IsalError as error:  # type: ignore[misc]  # its stub has an instance
         raise zipfile.BadZipFile(str(error)) from None
     if len(unpacked) != member.file_size or isal_zlib.crc32(unpacked) != member.CRC:
         raise zipfile.BadZipFile(f"{member.filename} is not what its checksum says")
