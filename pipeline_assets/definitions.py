@@ -1,6 +1,7 @@
 """What Dagster loads: assembles everything below, and nothing else."""
 
 import gc
+import os
 import warnings
 from typing import Any
 
@@ -83,6 +84,9 @@ def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
         executor=in_process_executor,
     )
 
+
+# Arrow is loaded where it is used. Its own allocator keeps what it has freed: 70 of 600 MB of a backfill.
+os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
 
 definitions = build_definitions(settings())
 
