@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 REFUSED = "file refused"
+UNFILLED_HOLE = "hole that the exchange was not asked about"
 _HOUR = Interval.ONE_HOUR
 _SYMBOL = itemgetter(0)
 
