@@ -1,15 +1,16 @@
 """Small JSON documents on the lake: what the last tick stored, which days are sealed, the universe
-as last seen, which minutes were never evaluated. Candles are in candle_objects.py.
+as last seen and all that was ever listed, which minutes were never evaluated. Candles are in
+candle_objects.py.
 """
 
 import json
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 from enum import StrEnum
 from typing import Any
 
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.candle_objects import WrittenObject, list_objects, window_start
 from pipeline_assets.resources.object_store import (
@@ -17,6 +18,7 @@ from pipeline_assets.resources.object_store import (
     ObjectStoreError,
     PreconditionFailedError,
 )
+from pipeline_assets.resources.universe import Listing
 
 _ATTEMPTS = 10
 
@@ -259,19 +261,145 @@ def write_universe(store: ObjectStore, universe: Mapping[str, Any]) -> None:
     store.put("state/universe.json", _encoded(universe))
 
 
-def _update(store: ObjectStore, key: str, change: Callable[[Any], Any]) -> None:
+@dataclass(frozen=True)
+class Identity:
+    """One listing of a symbol, as the exchange showed it over time; times are UTC.
+
+    A symbol that is delisted and listed again is two identities.
+
+    Attributes:
+        symbol: its name.
+        onboard_date: when its trading began, or is to begin.
+        delivery_date: when its trading ended, or is to end; in 2100 while no end is announced.
+        collected_by_all: whether it is, or once was, one that the setting `all` collects.
+        first_seen: the look that saw it first.
+        last_seen: the latest look that saw it, rounded down to the hour.
+        gone: the first look in which the exchange did not name it any more, or None while it does.
+    """
+
+    symbol: str
+    onboard_date: datetime
+    delivery_date: datetime
+    collected_by_all: bool
+    first_seen: datetime
+    last_seen: datetime
+    gone: datetime | None = None
+
+    def delisted_at(self, server_time: datetime) -> datetime | None:
+        """When trading ended, as known at `server_time`; None while it goes on or is to begin.
+
+        Of one that vanished without an announcement it is the last time that it was seen.
+        """
+        if self.delivery_date <= server_time:
+            return self.delivery_date
+        return self.last_seen if self.gone is not None and self.gone <= server_time else None
+
+    def noticed(self, server_time: datetime) -> datetime | None:
+        """When its end could be known first: what `delisted_at` tells was None before."""
+        if self.delisted_at(server_time) is None:
+            return None
+        return min(self.delivery_date, self.gone or self.delivery_date)
+
+
+_LISTINGS_KEY = "state/listings.json"
+
+
+def read_identities(store: ObjectStore) -> list[Identity]:
+    """Every identity that was ever noted, sorted by symbol and onboard date."""
+    body = store.get(_LISTINGS_KEY)
+    return _identities(json.loads(body)) if body else []
+
+
+def note_identities(
+    store: ObjectStore, listings: Iterable[Listing], seen_at: datetime
+) -> list[Identity]:
+    """Remember what the exchange lists, and what it lists no more; returns all that is remembered.
+
+    Idempotent, and safe beside other observers: written only upon what was read, and only if a look
+    tells something new; that everything is still there is told once an hour. One that is named
+    again, after a look in which it was not, is as if it had never gone.
+
+    Args:
+        store: the lake.
+        listings: everything that the exchange lists, at `seen_at`.
+        seen_at: the exchange's time, UTC.
+    """
+    named = {(each.symbol, each.onboard_date): each for each in listings}
+    hour = Interval.ONE_HOUR.floor(seen_at)
+
+    def seen(listing: Listing, known: Identity | None) -> Identity:
+        first = known.first_seen if known else seen_at
+        return Identity(
+            listing.symbol,
+            listing.onboard_date,
+            listing.delivery_date,
+            listing.collectable or (known is not None and known.collected_by_all),
+            first,
+            max(known.last_seen if known else first, hour),
+        )
+
+    def change(held: Any) -> Any:
+        known = {(each.symbol, each.onboard_date): each for each in _identities(held or {})}
+        missed = {
+            key: replace(each, gone=each.gone or seen_at)
+            for key, each in known.items()
+            if key not in named
+        }
+        return _listings_document(
+            {**missed, **{key: seen(each, known.get(key)) for key, each in named.items()}}.values()
+        )
+
+    return _identities(_update(store, _LISTINGS_KEY, change))
+
+
+def _identities(held: Mapping[str, Any]) -> list[Identity]:
+    moment = from_milliseconds
+    return [
+        Identity(
+            symbol,
+            moment(onboard),
+            moment(delivery),
+            by_all,
+            moment(first),
+            moment(last),
+            None if gone is None else moment(gone),
+        )
+        for symbol, listings in held.items()
+        for onboard, delivery, by_all, first, last, gone in listings
+    ]
+
+
+def _listings_document(identities: Iterable[Identity]) -> dict[str, list[list[Any]]]:
+    """By symbol its identities: onboard and delivery date, for `all`, first and last seen, gone; ms."""
+    document: dict[str, list[list[Any]]] = {}
+    for each in sorted(identities, key=lambda each: (each.symbol, each.onboard_date)):
+        document.setdefault(each.symbol, []).append(
+            [
+                to_milliseconds(each.onboard_date),
+                to_milliseconds(each.delivery_date),
+                each.collected_by_all,
+                to_milliseconds(each.first_seen),
+                to_milliseconds(each.last_seen),
+                None if each.gone is None else to_milliseconds(each.gone),
+            ]
+        )
+    return document
+
+
+def _update(store: ObjectStore, key: str, change: Callable[[Any], Any]) -> Any:
+    """Change a document upon what was read, again if another writer came between; returns it."""
     for _ in range(_ATTEMPTS):
         found = store.get_with_etag(key)
         held = json.loads(found[0]) if found else None
         changed = change(held)
         if changed == held:
-            return
+            return held
         try:
             store.put_if(key, _encoded(changed), found[1] if found else None)
         except PreconditionFailedError:
             continue
         else:
-            return
+            return changed
     raise ObjectStoreError(
         f"{store.address(key)} was changed by other writers {_ATTEMPTS} times in a row. Repeat the run."
     )
