@@ -12,7 +12,7 @@ from pipeline_assets.assets.archive_source import UNFILLED_HOLE
 from pipeline_assets.assets.fetch_plan import Listed
 from pipeline_assets.market.gap_causes import Cause, Evidence, gap_causes, span_frame
 from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
-from pipeline_assets.market.interval import DAY, Interval
+from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import (
     Window,
     common,
@@ -119,31 +119,6 @@ def gap_ledger(
             archive_holes=span_frame(_unfilled_holes(store, interval, window)),
             set_aside=span_frame({s: each.set_aside for s, each in looked.items()}),
         ),
-    )
-
-
-def split_by_day(ledger: "pl.DataFrame") -> "pl.DataFrame":
-    """The same gaps cut at midnight (UTC), each part with its day.
-
-    Args:
-        ledger: rows as `gap_ledger` gives them, of one interval or several.
-
-    Returns:
-        `day` Date and the ledger's columns, sorted by day, symbol, interval and first.
-    """
-    import polars as pl
-
-    opens = pl.col("day").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
-    span = pl.col("interval").replace_strict(
-        {each.value: each.span for each in Interval}, return_dtype=pl.Duration("us")
-    )
-    first, last = pl.max_horizontal("first", opens), pl.min_horizontal("last", opens + DAY - span)
-    return (
-        ledger.with_columns(day=pl.date_ranges(pl.col("first").dt.date(), pl.col("last").dt.date()))
-        .explode("day")
-        .with_columns(first=first, last=last, count=(last - first) // span + 1)
-        .select("day", *ledger.columns)
-        .sort("day", "symbol", "interval", "first")
     )
 
 
