@@ -14,8 +14,9 @@ from pipeline_assets.assets.parity import parity_check
 from pipeline_assets.assets.raw import raw_candles
 from pipeline_assets.assets.slots import candle_slots
 from pipeline_assets.assets.tables import candle_table
+from pipeline_assets.assets.universe import universe
 from pipeline_assets.jobs.housekeeping import housekeeping
-from pipeline_assets.jobs.materializations import jobs
+from pipeline_assets.jobs.materializations import backfill_jobs, jobs
 from pipeline_assets.jobs.schedules import schedules
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.alerts import Alerts
@@ -27,6 +28,7 @@ from pipeline_assets.resources.slots import CandleSlots
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.sensors.candidates import candidate_sensor
 from pipeline_assets.sensors.freshness import freshness_check, freshness_sensor
+from pipeline_assets.sensors.new_listings import new_listing_sensor
 from pipeline_assets.sensors.stale_alerts import stale_alert_sensor
 from pipeline_assets.settings import Settings, settings
 
@@ -66,6 +68,7 @@ def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
             ),
             candidates(),
             candidate_objects(),
+            universe(),
         ],
         asset_checks=[
             *(made(interval) for interval in Interval for made in (day_checks, freshness_check)),
@@ -76,6 +79,7 @@ def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
         sensors=[
             freshness_sensor(),
             candidate_sensor(),
+            new_listing_sensor(backfill_jobs),
             stale_alert_sensor(on=configured.alerts.webhook_url is not None),
         ],
         resources=resources | overrides,

@@ -6,7 +6,7 @@ come from .env or the environment only.
 
 import os
 import re
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -224,6 +224,12 @@ class AlertsSettings(Section):
         return value
 
 
+class RepairSettings(Section):
+    """How far back history is asked for that nobody asked for by name."""
+
+    since: date | None = Field(None, examples=["2025-01-01"])
+
+
 class HousekeepingSettings(Section):
     """How long what may be made again is kept."""
 
@@ -288,6 +294,7 @@ class Settings(BaseSettings):
     dagster: DagsterSettings = DagsterSettings()
     airflow: AirflowSettings = AirflowSettings()
     alerts: AlertsSettings = AlertsSettings()
+    repair: RepairSettings = RepairSettings()
     housekeeping: HousekeepingSettings = HousekeepingSettings()
     candidates: CandidatesSettings = CandidatesSettings()
     strategies: tuple[StrategySettings, ...] = Field(

@@ -65,10 +65,11 @@ class FetchPlan:
 
     `windows` end after the newest closed candle at the latest: an unclosed candle is never asked
     for. `failures` are the symbols that could not be planned or fetched, with the reason; the
-    other symbols go on. `complete` are the finished days within a symbol's window that the lake
-    holds already, which are not fetched (`spans` is the rest); a symbol of which nothing has to be
-    fetched has no window. `confirmed` are spans of which the exchange said repeatedly that it has
-    no candle.
+    other symbols go on. `gone` are those that traded in these days and that the exchange does not
+    name any more, which is no failure: it will be so for ever. `complete` are the finished days
+    within a symbol's window that the lake holds already, which are not fetched (`spans` is the
+    rest); a symbol of which nothing has to be fetched has no window. `confirmed` are spans of which
+    the exchange said repeatedly that it has no candle.
     """
 
     interval: Interval
@@ -79,6 +80,7 @@ class FetchPlan:
     listed: dict[str, Listed]
     windows: dict[str, Window]
     failures: dict[str, str] = field(default_factory=dict)
+    gone: dict[str, str] = field(default_factory=dict)
     weight: int = 0
     # Whether the run's own configuration names the symbols, and not the settings.
     asked: bool = False
@@ -143,6 +145,7 @@ class FetchPlan:
                 for symbol, window in self.windows.items()
             },
             "failures": self.failures,
+            "gone": self.gone,
             "weight": self.weight,
             "asked": self.asked,
             "complete": {
@@ -173,6 +176,7 @@ class FetchPlan:
                 for symbol, (start, end) in facts["windows"].items()
             },
             failures=dict(facts["failures"]),
+            gone=dict(facts["gone"]),
             weight=facts["weight"],
             asked=facts["asked"],
             complete={

@@ -31,10 +31,13 @@ def moment(value: datetime) -> str:
 
 
 def failures(plan: "FetchPlan") -> dict[str, Any]:
-    """Metadata about the symbols that failed; nothing when none did."""
-    if not plan.failures:
-        return {}
-    return {
-        FAILED: len(plan.failures),
-        "failures": table({"symbol": "string", "reason": "string"}, sorted(plan.failures.items())),
-    }
+    """Metadata about the symbols that failed, and those that are gone; nothing where there are none."""
+    columns = {"symbol": "string", "reason": "string"}
+    found: dict[str, Any] = {}
+    if plan.failures:
+        found[FAILED] = len(plan.failures)
+        found["failures"] = table(columns, sorted(plan.failures.items()))
+    if plan.gone:
+        found["symbols gone"] = len(plan.gone)
+        found["gone"] = table(columns, sorted(plan.gone.items()))
+    return found

@@ -8,6 +8,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.candidates import CANDIDATE_OBJECTS
 from pipeline_assets.assets.fetch_plan import KIND_TAG, OPEN_DAY_TAG, RunKind
+from pipeline_assets.assets.universe import UNIVERSE
 from pipeline_assets.market.interval import Interval
 
 # The minute goes first: who trades waits for it.
@@ -49,8 +50,9 @@ def day_job(
 
 
 def seal_job() -> UnresolvedAssetJobDefinition:
-    """The job that seals a finished day: all intervals' candles, then the candidates found on them."""
-    return day_job("seal", RunKind.SEAL, *Interval, more=AssetSelection.assets(CANDIDATE_OBJECTS))
+    """The job that seals a finished day: what is listed, all intervals' candles, then the candidates."""
+    more = AssetSelection.assets(UNIVERSE, CANDIDATE_OBJECTS)
+    return day_job("seal", RunKind.SEAL, *Interval, more=more)
 
 
 def _assets(interval: Interval) -> AssetSelection:
@@ -62,8 +64,8 @@ def backfill_job_name(interval: Interval) -> str:
     return f"backfill_{interval}"
 
 
-jobs = [
-    *(tick_job(interval) for interval in Interval),
-    seal_job(),
-    *(day_job(backfill_job_name(interval), RunKind.BACKFILL, interval) for interval in Interval),
-]
+backfill_jobs = {
+    interval: day_job(backfill_job_name(interval), RunKind.BACKFILL, interval)
+    for interval in Interval
+}
+jobs = [*(tick_job(interval) for interval in Interval), seal_job(), *backfill_jobs.values()]
