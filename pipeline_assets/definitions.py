@@ -14,7 +14,7 @@ from pipeline_assets.assets.objects import candle_objects
 from pipeline_assets.assets.parity import parity_check
 from pipeline_assets.assets.raw import raw_candles
 from pipeline_assets.assets.slots import candle_slots
-from pipeline_assets.assets.tables import candle_table
+from pipeline_assets.assets.tables import candle_gap_table, candle_table
 from pipeline_assets.assets.universe import universe
 from pipeline_assets.jobs.housekeeping import housekeeping
 from pipeline_assets.jobs.materializations import jobs, repair_jobs
@@ -68,6 +68,7 @@ def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
                     loads.get(interval, candle_table),
                 )
             ),
+            candle_gap_table(),
             candidates(),
             candidate_objects(),
             universe(),
