@@ -44,7 +44,7 @@ from pipeline_assets.settings import Settings
 if TYPE_CHECKING:
     import polars as pl
 
-CANDLE_GAPS = AssetKey("candle_gaps")
+CANDLE_GAPS = AssetKey(layer.GAPS)
 _PICTURED = timedelta(days=30)
 _COLUMNS = {
     "symbol": "string",
@@ -88,7 +88,7 @@ def candle_gaps() -> AssetsDefinition:
             f"with its cause: `{PREFIX}{{yyyyMMdd}}.parquet`. Not fetched, set aside as invalid and holes "
             "of the archive can be filled; outages are the exchange's own."
         ),
-        group_name="gaps",
+        group_name=layer.GAPS_GROUP,
         partitions_def=daily_partitions,
         backfill_policy=backfill_policy,
         owners=layer.OWNERS,

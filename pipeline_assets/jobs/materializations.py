@@ -8,12 +8,11 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.candidates import CANDIDATE_OBJECTS
 from pipeline_assets.assets.fetch_plan import KIND_TAG, OPEN_DAY_TAG, RunKind
-from pipeline_assets.assets.gaps import CANDLE_GAPS
 from pipeline_assets.assets.universe import UNIVERSE
 from pipeline_assets.market.interval import Interval
 
 # What is missing of the days, after all that a job stores of them.
-_LEDGER = AssetSelection.assets(CANDLE_GAPS)
+_LEDGER = AssetSelection.assets(layer.GAPS, layer.GAP_TABLE)
 # The minute goes first: who trades waits for it.
 _PRIORITY = {interval: str(-place) for place, interval in enumerate(Interval, -len(Interval))}
 

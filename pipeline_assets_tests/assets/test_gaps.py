@@ -20,6 +20,11 @@ BTC, ETH, LIFE = SYMBOLS
 COLUMNS = ["day", "symbol", "interval", "first", "last", "count", "cause"]
 
 
+def repaired(platform: Platform, days: str | tuple[str, str], **options):
+    """A run of the job but for its table: there is no Snowflake, and nothing of the ledger needs it."""
+    return platform.run("repair_1m", days, without="candle_gap_table", **options)
+
+
 def kept(platform: Platform, day: date) -> pl.DataFrame:
     found = read_gaps(ObjectStore(platform.settings.s3), day)
     assert found is not None
@@ -51,7 +56,7 @@ def verdicts(result) -> dict[str, bool]:
 
 
 def test_a_day_without_gaps_has_an_object_without_rows_of_its_minutes(minutes) -> None:
-    result = minutes.run("repair_1m", RANGE)
+    result = repaired(minutes, RANGE)
     for day in DAYS:
         found = kept(minutes, day)
         assert found.columns == COLUMNS
@@ -66,7 +71,7 @@ def test_a_day_without_gaps_has_an_object_without_rows_of_its_minutes(minutes) -
 
 def test_each_gap_is_kept_in_its_days_and_cut_at_midnight(minutes) -> None:
     minutes.exchange.outages(f"2026-11-17T23:00:00Z/2026-11-18T02:00:00Z/{ETH}")
-    result = minutes.run("repair_1m", RANGE)
+    result = repaired(minutes, RANGE)
     assert minutes_kept(minutes, DAYS[0]) == [(ETH, "23:00", 60, "exchange_outage")]
     assert minutes_kept(minutes, DAYS[1]) == [(ETH, "00:00", 120, "exchange_outage")]
     assert minutes_kept(minutes, DAYS[2]) == []
@@ -80,24 +85,24 @@ def test_a_days_object_is_the_same_whichever_days_the_run_has(minutes) -> None:
     """The symbol is listed on 16 September: before that day it is no gap of the lake's at all."""
     minutes.exchange.set_clock(datetime(2026, 9, 18, 7, 30, tzinfo=UTC))
     new = minutes.with_settings(symbols=(BTC, "雪球USDT"))
-    new.run("repair_1m", ("2026-09-15", "2026-09-16"))
+    repaired(new, ("2026-09-15", "2026-09-16"))
     together = new.objects("gaps/")
     assert len(together) == 2
     listed = date(2026, 9, 16)
     assert minutes_kept(new, listed - timedelta(days=1)) == []
     assert minutes_kept(new, listed) == [("雪球USDT", "00:00", 630, "not_listed")]
-    new.run("repair_1m", "2026-09-15")
+    repaired(new, "2026-09-15")
     assert new.objects("gaps/") == together
 
 
 def test_a_repair_replaces_what_was_known_of_its_day(minutes) -> None:
     minutes.exchange.faults(symbols={ETH: {"malformed_rows": 1}})
-    first = minutes.run("repair_1m", "2026-11-18")
+    first = repaired(minutes, "2026-11-18")
     rows = minutes_kept(minutes, DAYS[1])
     assert {(symbol, cause) for symbol, _, _, cause in rows} == {(ETH, "set_aside")}
     assert told(first)["candles to fetch"] == 3 * (96 + 24) + sum(row[2] for row in rows)
     minutes.exchange.faults()
-    minutes.run("repair_1m", "2026-11-18", symbols=[ETH])
+    repaired(minutes, "2026-11-18", symbols=[ETH])
     assert minutes_kept(minutes, DAYS[1]) == []
 
 
@@ -114,7 +119,7 @@ def test_sealing_judges_all_intervals_once_they_are_stored(platform) -> None:
 
 
 def test_stored_minutes_without_volume_that_the_hours_contradict_are_shown(minutes) -> None:
-    minutes.run("repair_1m", "2026-11-18")
+    repaired(minutes, "2026-11-18")
     store, window = ObjectStore(minutes.settings.s3), day_window(DAYS[1])
     times = pl.col("open_time")
     mine = minutes.stored("1m", BTC)
@@ -125,7 +130,7 @@ def test_stored_minutes_without_volume_that_the_hours_contradict_are_shown(minut
     hours = minutes.truth("1h", BTC, window.start, window.end)
     key = object_key(Interval.ONE_HOUR, BTC, window.start)
     store.put(key, encode_candles(hours, Interval.ONE_HOUR, BTC, window))
-    result = minutes.run("repair_1m", "2026-11-18", symbols=[ETH])
+    result = repaired(minutes, "2026-11-18", symbols=[ETH])
     assert verdicts(result)["zero_volume"] is False
     [said] = [
         each.description
