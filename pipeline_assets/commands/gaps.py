@@ -106,11 +106,20 @@ class Report:
 
 @dataclass
 class Repaired:
-    """What a repair did: runs and rows, and in `problems` what a person has to look at."""
+    """What a repair did.
+
+    Attributes:
+        runs: its Dagster runs.
+        rows: fetched.
+        problems: what could not be done, and why.
+        remarks: what the checks found. Of use where something is still missing that can be filled;
+            else they tell of outages, as the ledger does.
+    """
 
     runs: list[str] = field(default_factory=list)
     rows: int = 0
     problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def find_gaps(settings: Settings, asked: Asked) -> Report:
@@ -184,6 +193,7 @@ def repair(settings: Settings, report: Report, progress: "Progress | None" = Non
         else:
             done.runs += ran.runs
             done.rows += ran.rows
+            done.remarks += ran.problems
     return done
 
 
