@@ -46,13 +46,14 @@ def layer_of(key: AssetKey) -> str:
     return key.path[0].rpartition("_")[0]
 
 
-def test_there_are_four_assets_for_each_interval_and_the_candidates(
+def test_there_are_four_assets_for_each_interval_the_candidates_and_the_universe(
     definitions: Definitions,
 ) -> None:
     graph = definitions.resolve_asset_graph()
     expected = {AssetKey(name) for names in LAYERS.values() for name in names}
     assert len(expected) == 12
-    assert graph.get_all_asset_keys() == expected | {AssetKey(name) for name in CANDIDATES}
+    others = {AssetKey(name) for name in (*CANDIDATES, "universe")}
+    assert graph.get_all_asset_keys() == expected | others
 
 
 def test_each_asset_tells_what_it_is_and_whose(definitions: Definitions) -> None:
@@ -70,6 +71,9 @@ def test_each_asset_tells_what_it_is_and_whose(definitions: Definitions) -> None
         assert (set(node.kinds), node.group_name) == (kinds, "candidates")
         assert node.owners == ["team:market-data"]
         assert node.description
+    node = graph.get(AssetKey("universe"))
+    assert (set(node.kinds), node.group_name) == ({"binance", "s3"}, "universe")
+    assert node.owners == ["team:market-data"]
 
 
 def test_the_lineage_goes_from_fetch_to_format_to_upload_and_insert(
@@ -182,7 +186,10 @@ def test_sealing_stores_the_minutes_before_they_are_compared_with(
     definitions: Definitions,
 ) -> None:
     found = steps(definitions, "seal")
+    # Days are planned by what it has seen of delistings.
+    assert found[0] == "universe"
     assert {*found} == {
+        "universe",
         *(name for names in LAYERS.values() for name in names),
         *(f"day_checks_{interval}" for interval in INTERVALS),
         *("candidate_objects", "candidate_objects_parity"),
@@ -222,10 +229,11 @@ def test_nothing_is_scheduled_unless_the_settings_say_so(
         }
         assert {each.default_status for each in held} == {schedule}
         assert {each.execution_timezone for each in held} == {"UTC"}
-        # Sensors launch nothing; without a webhook there is nobody to alert.
+        # They run whoever schedules; without a webhook there is nobody to alert.
         assert {each.name: each.default_status for each in made.sensors or ()} == {
             "freshness": DefaultSensorStatus.RUNNING,
             "candidates": DefaultSensorStatus.RUNNING,
+            "new_listings": DefaultSensorStatus.RUNNING,
             "stale_alerts": DefaultSensorStatus.STOPPED,
         }
 

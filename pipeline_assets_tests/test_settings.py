@@ -78,6 +78,7 @@ def test_symbols_are_a_list_or_all(monkeypatch, text, symbols):
         ("DATA_DIR", "", "must name a directory"),
         ("BINANCE__REST_URL", "fapi.binance.com", "must be an address that starts with http://"),
         ("BINANCE__REST_URL", "http://", "must be an address"),
+        ("REPAIR__SINCE", "last year", "valid date"),
         ("BINANCE__ARCHIVE_URL", "ftp://archive", "must be an address that starts with http://"),
         ("BINANCE__ARCHIVE", "sometimes", "valid boolean"),
         ("BINANCE__STREAM_URL", "https://fstream.binance.com", "starts with ws:// or wss://"),

@@ -113,14 +113,16 @@ def last_look(instance: DagsterInstance) -> datetime | None:
 def changed(
     identities: Iterable[Identity], last: datetime, now: datetime
 ) -> list[tuple[Identity, str, datetime]]:
-    """What was `listed` and `delisted`, as seen after `last` and until `now`: and when it was so (UTC).
+    """What came and went, as seen after `last` and until `now`, and when (UTC, by the exchange).
 
-    The day that is told is the exchange's: it may lie ahead, or before the last look.
+    It is `listed` once its trading has begun, and `announced` before; `delisted` once it has ended.
     """
     found: list[tuple[Identity, str, datetime]] = []
     for each in identities:
-        if last < each.first_seen <= now:
+        if last < max(each.first_seen, each.onboard_date) <= now:
             found.append((each, "listed", each.onboard_date))
+        elif last < each.first_seen <= now:
+            found.append((each, "announced", each.onboard_date))
         ended, noticed = each.delisted_at(now), each.noticed(now)
         if ended and noticed and noticed > last and ended > each.onboard_date:
             found.append((each, "delisted", ended))
