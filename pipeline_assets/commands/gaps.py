@@ -166,10 +166,10 @@ def find_gaps(settings: Settings, asked: Asked) -> Report:
 
 
 def repair(settings: Settings, report: Report, progress: "Progress | None" = None) -> Repaired:
-    """Fetch what can be filled of a report's gaps, through the same assets as a backfill.
+    """Fetch what can be filled of a report's gaps, by the jobs that the sensor gap_repair asks for.
 
-    May be repeated: what is stored and complete is left out. A range that fails is told, and does
-    not keep the others from being fetched.
+    So the ledger on the lake and the table of gaps follow. May be repeated: what is stored and complete
+    is left out. A range that fails is told, and does not keep the others from being fetched.
 
     Raises:
         ExchangeUnreachableError, WeightBudgetError: a system does not answer.
@@ -187,7 +187,7 @@ def repair(settings: Settings, report: Report, progress: "Progress | None" = Non
     left = fillable.filter(~pl.col("symbol").is_in(gone))
     for interval, symbols, start, end in repairs(left):
         try:
-            ran = backfill(settings, interval, symbols, start, end, progress)
+            ran = backfill(settings, interval, symbols, start, end, progress, judge=True)
         except BackfillError as error:
             done.problems.append(f"{interval} from {start} until {end}: {error}")
         else:

@@ -88,6 +88,16 @@ def with_every_cause(platform: Platform) -> None:
     platform.tick("1m")
 
 
+def gap_table(platform: Platform) -> set[tuple[Any, ...]]:
+    """The rows of 1m of the warehouse's table of gaps."""
+    query = (
+        "SELECT SYMBOL, TO_VARCHAR(FIRST_OPEN_TIME), CANDLES, CAUSE FROM CANDLE_GAPS "
+        """WHERE "INTERVAL" = '1m'"""
+    )
+    with platform.snowflake.connect(platform.settings.snowflake) as connection:
+        return set(connection.cursor().execute(query).fetchall())
+
+
 EVERYBODYS = ("09-16 20:00", "09-16 20:59", 60, "exchange_outage")
 ETHS_OWN = (ETH, "09-15 07:10", "09-15 09:39", 150, "exchange_outage")
 OPEN = ("09-18 12:00", "09-18 23:59", 720, "still_open")
@@ -148,6 +158,12 @@ def test_every_cause_is_named_rightly_and_what_can_be_filled_is(
         held = collecting.stored("1m", symbol)
         assert_frame_equal(held, truth)
     assert picture.read_bytes().startswith(b"\x89PNG")
+    # What was repaired was judged anew, on the lake and in the warehouse.
+    assert gap_table(collecting) == {
+        (ETH, "2026-09-15 07:10:00", 150, "exchange_outage"),
+        (SNOW, "2026-09-16 00:00:00", 630, "not_listed"),
+        *((symbol, "2026-09-16 20:00:00", 60, "exchange_outage") for symbol in SYMBOLS),
+    }
 
     for_people = shell.run("gaps", "--interval", "1m")
     assert for_people.returncode == 0
