@@ -106,11 +106,20 @@ class Report:
 
 @dataclass
 class Repaired:
-    """What a repair did: runs and rows, and in `problems` what a person has to look at."""
+    """What a repair did.
+
+    Attributes:
+        runs: its Dagster runs.
+        rows: fetched.
+        problems: what could not be done, and why.
+        remarks: what the checks found. Of use where something is still missing that can be filled;
+            else they tell of outages, as the ledger does.
+    """
 
     runs: list[str] = field(default_factory=list)
     rows: int = 0
     problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 def find_gaps(settings: Settings, asked: Asked) -> Report:
@@ -157,10 +166,10 @@ def find_gaps(settings: Settings, asked: Asked) -> Report:
 
 
 def repair(settings: Settings, report: Report, progress: "Progress | None" = None) -> Repaired:
-    """Fetch what can be filled of a report's gaps, through the same assets as a backfill.
+    """Fetch what can be filled of a report's gaps, by the jobs that the sensor gap_repair asks for.
 
-    May be repeated: what is stored and complete is left out. A range that fails is told, and does
-    not keep the others from being fetched.
+    So the ledger on the lake and the table of gaps follow. May be repeated: what is stored and complete
+    is left out. A range that fails is told, and does not keep the others from being fetched.
 
     Raises:
         ExchangeUnreachableError, WeightBudgetError: a system does not answer.
@@ -178,12 +187,13 @@ def repair(settings: Settings, report: Report, progress: "Progress | None" = Non
     left = fillable.filter(~pl.col("symbol").is_in(gone))
     for interval, symbols, start, end in repairs(left):
         try:
-            ran = backfill(settings, interval, symbols, start, end, progress)
+            ran = backfill(settings, interval, symbols, start, end, progress, judge=True)
         except BackfillError as error:
             done.problems.append(f"{interval} from {start} until {end}: {error}")
         else:
             done.runs += ran.runs
             done.rows += ran.rows
+            done.remarks += ran.problems
     return done
 
 

@@ -18,6 +18,8 @@ from string import Template
 from typing import TYPE_CHECKING, Any, NewType, TypeVar
 
 from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources.gap_objects import PREFIX as GAPS_PREFIX
+from pipeline_assets.resources.gap_objects import gaps_key
 from pipeline_assets.settings import S3Settings, SnowflakeSettings
 
 if TYPE_CHECKING:
@@ -34,7 +36,7 @@ TABLES = {
     if interval is not Interval.ONE_MINUTE
 }
 # By stage the prefix of the lake that it shows.
-STAGES = {"CANDLE_OBJECTS": "ohlcv/", "GAP_OBJECTS": "gaps/"}
+STAGES = {"CANDLE_OBJECTS": "ohlcv/", "GAP_OBJECTS": GAPS_PREFIX}
 # https://docs.snowflake.com/en/sql-reference/sql/copy-into-table: FILES takes up to 1,000 names.
 MAX_FILES = 1000
 LOGIN_TIMEOUT_SECONDS = 10
@@ -253,7 +255,7 @@ class Warehouse:
         """What `replace_gaps` runs, in order."""
         landing = landing_name("gaps", load_id, datetime.now(UTC).date())
         listed = Sql(", ".join(literal(day.isoformat()) for day in days))
-        objects = [f"{day:%Y%m%d}.parquet" for day in days]
+        objects = [gaps_key(day).removeprefix(GAPS_PREFIX) for day in days]
         return GapStatements(
             landing=self._statement("gap_landing", LANDING=landing),
             copy=self._copy("GAP_OBJECTS", landing, objects),
