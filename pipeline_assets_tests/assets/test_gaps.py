@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import io
 from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
+import pytest
 
 from pipeline_assets.market.encoding import encode_candles
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import day_window
 from pipeline_assets.resources.candle_objects import object_key
 from pipeline_assets.resources.gap_objects import read_gaps
-from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 
 DAYS = [date(2026, 11, day) for day in (17, 18, 19)]
@@ -138,3 +140,15 @@ def test_stored_minutes_without_volume_that_the_hours_contradict_are_shown(minut
         if (each.asset_key.path, each.check_name) == (["candle_gaps"], "zero_volume")
     ]
     assert "74 candles without volume look false, the first 1m of BTCUSDT" in said
+
+
+@pytest.mark.parametrize("harm", ["no Parquet", "of other columns"])
+def test_a_day_of_the_ledger_that_cannot_be_read_is_named_with_the_remedy(minutes, harm) -> None:
+    store = ObjectStore(minutes.settings.s3)
+    assert read_gaps(store, DAYS[0]) is None
+    body = io.BytesIO(b"no Parquet")
+    if harm == "of other columns":
+        pl.DataFrame({"symbol": [BTC]}).write_parquet(body)
+    store.put("gaps/20261117.parquet", body.getvalue())
+    with pytest.raises(ObjectStoreError, match=r"gaps/20261117.parquet .*materialize candle_gaps"):
+        read_gaps(store, DAYS[0])
