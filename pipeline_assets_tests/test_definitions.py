@@ -35,6 +35,10 @@ CANDIDATES = {
     "candidates": {"kafka", "redis", "polars"},
     "candidate_objects": {"s3", "parquet"},
 }
+GAPS = {
+    "candle_gaps": {"polars", "parquet", "s3"},
+    "candle_gap_table": {"snowflake", "sql"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +50,13 @@ def layer_of(key: AssetKey) -> str:
     return key.path[0].rpartition("_")[0]
 
 
-def test_there_are_four_assets_for_each_interval_the_candidates_and_the_universe(
+def test_there_are_four_assets_for_each_interval_and_those_of_all_together(
     definitions: Definitions,
 ) -> None:
     graph = definitions.resolve_asset_graph()
     expected = {AssetKey(name) for names in LAYERS.values() for name in names}
     assert len(expected) == 12
-    others = {AssetKey(name) for name in (*CANDIDATES, "universe")}
+    others = {AssetKey(name) for name in (*CANDIDATES, *GAPS, "universe")}
     assert graph.get_all_asset_keys() == expected | others
 
 
@@ -69,6 +73,11 @@ def test_each_asset_tells_what_it_is_and_whose(definitions: Definitions) -> None
     for name, kinds in CANDIDATES.items():
         node = graph.get(AssetKey(name))
         assert (set(node.kinds), node.group_name) == (kinds, "candidates")
+        assert node.owners == ["team:market-data"]
+        assert node.description
+    for name, kinds in GAPS.items():
+        node = graph.get(AssetKey(name))
+        assert (set(node.kinds), node.group_name) == (kinds, "gaps")
         assert node.owners == ["team:market-data"]
         assert node.description
     node = graph.get(AssetKey("universe"))
@@ -93,6 +102,9 @@ def test_the_lineage_goes_from_fetch_to_format_to_upload_and_insert(
         assert parents[loaded] == {formatted if interval == "1m" else objects}
     assert parents["candidates"] == {"candle_slots_1m"}
     assert parents["candidate_objects"] == {"candidates"}
+    # Of 15m and 1h a day is sealed once it is in the table.
+    assert parents["candle_gaps"] == {"candle_objects_1m", "candle_table_15m", "candle_table_1h"}
+    assert parents["candle_gap_table"] == {"candle_gaps"}
 
 
 def test_candidates_are_found_by_a_sensor_and_never_by_a_run(definitions: Definitions) -> None:
@@ -134,7 +146,10 @@ def test_every_check_but_freshness_is_of_a_partition(definitions: Definitions) -
             *("window", "zero_volume", "complete", "consistent", "fresh")
         }
         for interval in INTERVALS
-    } | {"candidate_objects": {"parity"}}
+    } | {
+        "candidate_objects": {"parity"},
+        "candle_gaps": {"nothing_to_fetch", "outages", "zero_volume"},
+    }
 
 
 def steps(definitions: Definitions, job: str) -> list[str]:
@@ -193,6 +208,7 @@ def test_sealing_stores_the_minutes_before_they_are_compared_with(
         *(name for names in LAYERS.values() for name in names),
         *(f"day_checks_{interval}" for interval in INTERVALS),
         *("candidate_objects", "candidate_objects_parity"),
+        *("candle_gaps", "candle_gaps_zero_volume", "candle_gap_table"),
     }
     for interval in ("15m", "1h"):
         plan = create_execution_plan(
@@ -200,6 +216,19 @@ def test_sealing_stores_the_minutes_before_they_are_compared_with(
         )
         needed = plan.get_executable_step_deps()[f"day_checks_{interval}"]
         assert needed >= {"candle_objects_1m", f"candle_objects_{interval}"}
+
+
+def test_a_repair_is_an_intervals_days_and_then_the_ledger(definitions: Definitions) -> None:
+    for interval, names in LAYERS.items():
+        found = steps(definitions, f"repair_{interval}")
+        assert {*found} == {
+            *names,
+            f"day_checks_{interval}",
+            *("candle_gaps", "candle_gaps_zero_volume", "candle_gap_table"),
+        }
+        assert definitions.resolve_job_def(f"repair_{interval}").run_tags["pipeline/kind"] == (
+            "backfill"
+        )
 
 
 def test_one_loader_for_each_table(definitions: Definitions) -> None:
@@ -234,6 +263,7 @@ def test_nothing_is_scheduled_unless_the_settings_say_so(
             "freshness": DefaultSensorStatus.RUNNING,
             "candidates": DefaultSensorStatus.RUNNING,
             "new_listings": DefaultSensorStatus.RUNNING,
+            "gap_repair": DefaultSensorStatus.RUNNING,
             "stale_alerts": DefaultSensorStatus.STOPPED,
         }
 

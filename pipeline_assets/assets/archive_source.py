@@ -19,6 +19,7 @@ from pipeline_assets.assets.progress import Progress
 from pipeline_assets.market.archive import archive_files, disagreements, distrusted_days
 from pipeline_assets.market.candles import empty_raw
 from pipeline_assets.market.cleaning import clean
+from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
 from pipeline_assets.market.interval import DAY, Interval
 from pipeline_assets.market.replies import raw_candles as rows_of
 from pipeline_assets.market.windows import Window, day_window, joined, without
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 REFUSED = "file refused"
+UNFILLED_HOLE = "hole that the exchange was not asked about"
 _HOUR = Interval.ONE_HOUR
 _SYMBOL = itemgetter(0)
 
@@ -47,6 +49,8 @@ class ArchiveReport:
         distrusted: symbol, day and reason of what was there and not taken.
         looked_at: the symbols whose days were compared, by day.
         records: by day and symbol what the archive says otherwise than the exchange.
+        unfilled: by day and symbol what the archive lacks of symbols that the exchange then failed
+            to give.
     """
 
     rows: int = 0
@@ -55,6 +59,7 @@ class ArchiveReport:
     distrusted: list[tuple[str, date, str]] = field(default_factory=list)
     looked_at: dict[date, set[str]] = field(default_factory=dict)
     records: dict[date, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
+    unfilled: dict[date, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
 
     def note(self, day: date, symbol: str, record: dict[str, Any]) -> None:
         """Add a record."""
@@ -75,7 +80,8 @@ class ArchiveReport:
             found["archive days not taken"] = table(columns, rows)
         records = [
             (symbol, each["kind"], each["first"], each["last"], each["count"])
-            for _, by_symbol in sorted(self.records.items())
+            for noted in (self.records, self.unfilled)
+            for _, by_symbol in sorted(noted.items())
             for symbol, held in sorted(by_symbol.items())
             for each in held
         ]
@@ -91,7 +97,10 @@ class ArchiveReport:
             compared = self.looked_at[day] - plan.failures.keys()
             found = self.records.get(day, {})
             known = {symbol: held for symbol, held in found.items() if symbol in compared}
-            keep_disagreements(store, plan.interval, day, compared, known)
+            unfilled = self.unfilled.get(day, {})
+            keep_disagreements(
+                store, plan.interval, day, compared | unfilled.keys(), known | unfilled
+            )
 
         store.each(keep_day, sorted(self.looked_at))
 
@@ -228,9 +237,10 @@ def _checked(
     import polars as pl
 
     hours = _hours(client, plan, batch.windows)
+    everything = batch.archived()
     windows = {s: window for s, window in batch.windows.items() if s not in plan.failures}
     day = pl.from_epoch("open_time", "ms").dt.date().alias("day")
-    archived = batch.archived().filter(pl.col("symbol").is_in(list(windows)))
+    archived = everything.filter(pl.col("symbol").is_in(list(windows)))
     cleaned = clean(archived, plan.interval, windows).candles
     distrusted = distrusted_days(cleaned, hours, plan.interval, windows)
     # Of the days that the lake holds complete no file was asked for.
@@ -246,9 +256,36 @@ def _checked(
     taken, served = taken.filter(whole), served.filter(whole)
     report.rows += taken.height
     _compare(plan.interval, distrusted, doubted, served, report)
+    _note_unfilled(plan, batch.windows, everything, report)
     if served.is_empty():
         return taken
     return pl.concat([taken, served]).sort("symbol", "open_time", maintain_order=True)
+
+
+def _note_unfilled(
+    plan: FetchPlan, windows: Mapping[str, Window], archived: "pl.DataFrame", report: ArchiveReport
+) -> None:
+    """Note the holes in the archive's days of symbols that failed: nothing of them is stored."""
+    import polars as pl
+
+    failed = {s: window for s, window in windows.items() if s in plan.failures}
+    if not failed:
+        return
+    rows = archived.filter(pl.col("symbol").is_in(list(failed)))
+    candles = clean(rows, plan.interval, failed).candles
+    days = candles.select("symbol", pl.col("open_time").dt.date().alias("day")).unique(
+        maintain_order=True
+    )
+    # Of a day that the archive does not have at all nobody knows that it is a hole.
+    for symbol, day in days.rows():
+        part = _part(failed[symbol], day)
+        own = candles.filter(symbol=symbol)
+        expected = expected_open_times(plan.interval, part, None, None, None)
+        for _, start, end, count in gaps(
+            own, plan.interval, expected_frame({symbol: expected})
+        ).rows():
+            record = _record(UNFILLED_HOLE, start, end - plan.interval.span, count)
+            report.unfilled.setdefault(day, {}).setdefault(symbol, []).append(record)
 
 
 def _compare(

@@ -24,12 +24,14 @@ from pipeline_assets.assets.fetch_plan import FetchPlan
 from pipeline_assets.assets.presentation import failures, moment, table
 from pipeline_assets.market.aggregation import zero_volume_share
 from pipeline_assets.market.candles import empty_candles
+from pipeline_assets.market.gap_causes import spans
 from pipeline_assets.market.gaps import Expected, expected_frame, expected_open_times, gaps
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.interval import Interval, to_milliseconds
 from pipeline_assets.market.windows import (
     Window,
     common,
     day_window,
+    hull,
     joined,
     object_window,
     without,
@@ -45,6 +47,7 @@ from pipeline_assets.resources.candle_objects import (
     write_candles,
 )
 from pipeline_assets.resources.lake_state import (
+    Absence,
     SealedDay,
     TickState,
     mark_sealed,
@@ -57,6 +60,7 @@ from pipeline_assets.resources.staging import (
     plan_key,
     read_document,
     read_frames,
+    set_aside_key,
     stored_objects_key,
     write_document,
 )
@@ -132,7 +136,7 @@ def candle_objects(interval: Interval) -> AssetsDefinition:
         stored.written += _store(store, plan, state, empty_candles(), absent)
         _observe_absent(plan, stored)
         keys = [each.key for each in stored.written]
-        sealed = {} if plan.ticks else _sealed(plan, stored)
+        sealed = {} if plan.ticks else _sealed(plan, stored, _set_aside(store, plan, root_run))
         document = {
             "objects": keys,
             "sealed": {
@@ -266,7 +270,32 @@ def _all_of(plan: FetchPlan, window: Window) -> Expected | None:
     return expected_open_times(plan.interval, window, None, None, None)
 
 
-def _sealed(plan: FetchPlan, stored: Stored) -> dict[date, dict[str, SealedDay]]:
+def _set_aside(store: ObjectStore, plan: FetchPlan, root_run: str) -> dict[str, list[Window]]:
+    """By symbol the candles in whose place came a row that is none, as far as it says when."""
+    import polars as pl
+
+    key = set_aside_key(plan.interval, root_run)
+    if not plan.windows or not any(store.objects(key)):
+        return {}
+    asked = hull(list(plan.windows.values()))
+    # A row may be there because its time is nonsense, which no timestamp could hold.
+    within = pl.col("open_time").is_between(
+        to_milliseconds(asked.start), to_milliseconds(asked.end), closed="left"
+    )
+    found: dict[str, list[Window]] = {}
+    with read_frames(store, key) as frames:
+        for frame in frames:
+            times = frame.filter(within).select(
+                "symbol", pl.col("open_time").mul(1000).cast(pl.Datetime("us", "UTC"))
+            )
+            for symbol, start, end in spans(times, plan.interval).rows():
+                found.setdefault(symbol, []).append(Window(start, end))
+    return found
+
+
+def _sealed(
+    plan: FetchPlan, stored: Stored, set_aside: Mapping[str, Sequence[Window]]
+) -> dict[date, dict[str, SealedDay]]:
     """The marks of the finished days that this run fetched, by day and symbol."""
     days = [day for day in plan.days if plan.finished(day)]
     marks: dict[date, dict[str, SealedDay]] = {day: {} for day in days}
@@ -275,26 +304,38 @@ def _sealed(plan: FetchPlan, stored: Stored) -> dict[date, dict[str, SealedDay]]
         return marks
     objects = {each.key: each for each in stored.written}
     for symbol in plan.windows.keys() - plan.failures.keys():
-        spans, confirmed = plan.spans(symbol), joined(plan.confirmed.get(symbol, ()))
+        fetched, confirmed = plan.spans(symbol), plan.confirmed.get(symbol, ())
         for day in days:
             window = day_window(day)
             written = objects.get(object_key(plan.interval, symbol, window.start))
             absent = (window,) if written is None else written.missing
-            due = common(window, spans)
+            due = common(window, fetched)
             missing = [part for gap in absent for part in common(gap, due)]
             if due:
                 marks[day][symbol] = SealedDay(
-                    written.etag if written else None, _judged(missing, confirmed)
+                    written.etag if written else None,
+                    _judged(missing, confirmed, set_aside.get(symbol, ())),
                 )
     return marks
 
 
 def _judged(
-    missing: Sequence[Window], confirmed: Sequence[Window]
-) -> tuple[tuple[Window, bool], ...]:
-    """What is missing, and of each part whether the exchange confirmed that it has none."""
-    parts = [(part, True) for gap in missing for part in common(gap, confirmed)]
-    parts += [(part, False) for gap in missing for part in without(gap, confirmed)]
+    missing: Sequence[Window], confirmed: Sequence[Window], set_aside: Sequence[Window]
+) -> tuple[tuple[Window, Absence], ...]:
+    """What is missing, and what is known of each part."""
+    known = [*confirmed, *set_aside]
+    # What the exchange confirmed it will not serve better, whatever row came before.
+    odd = [part for each in joined(set_aside) for part in without(each, confirmed)]
+    parts = [
+        (part, absence)
+        for gap in missing
+        for absence, found in (
+            (Absence.CONFIRMED, common(gap, confirmed)),
+            (Absence.SET_ASIDE, common(gap, odd)),
+            (Absence.UNCONFIRMED, without(gap, known)),
+        )
+        for part in found
+    ]
     return tuple(sorted(parts))
 
 

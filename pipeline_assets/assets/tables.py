@@ -9,6 +9,7 @@ from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, 
 
 from pipeline_assets.assets import layer
 from pipeline_assets.market.interval import Interval
+from pipeline_assets.partitions import backfill_policy, daily_partitions
 from pipeline_assets.resources.lake_state import SealedDay, mark_sealed
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.staging import read_document, stored_objects_key
@@ -54,3 +55,31 @@ def candle_table(interval: Interval) -> AssetsDefinition:
         )
 
     return load_table
+
+
+def candle_gap_table() -> AssetsDefinition:
+    """The asset of the Snowflake table of gaps."""
+
+    @asset(
+        name=layer.GAP_TABLE,
+        group_name=layer.GAPS_GROUP,
+        partitions_def=daily_partitions,
+        backfill_policy=backfill_policy,
+        owners=layer.OWNERS,
+        deps=[layer.GAPS],
+        kinds={"snowflake", "sql"},
+        # Two loaders would each delete the rows that they see, and insert all.
+        pool="snowflake_candle_gaps",
+        description=(
+            "Table `CANDLE_GAPS`: the candles that are not stored, with the cause. Of the run's days all "
+            "rows are replaced in one transaction by what the objects `gaps/{yyyyMMdd}.parquet` say."
+        ),
+    )
+    def load_gap_table(
+        context: AssetExecutionContext, warehouse: ResourceParam[Warehouse]
+    ) -> MaterializeResult[Any]:
+        days = [date.fromisoformat(key) for key in context.partition_keys]
+        rows = warehouse.replace_gaps(days, context.run.root_run_id or context.run_id)
+        return MaterializeResult(metadata={"days": len(days), "gaps": rows})
+
+    return load_gap_table

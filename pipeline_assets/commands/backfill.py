@@ -107,6 +107,7 @@ def backfill(
     progress: "Progress | None" = None,
     *,
     refresh: bool = False,
+    judge: bool = False,
 ) -> BackfillResult:
     """Materialize the days from `start` to before `end`, a Dagster run for every 31 of them, or for
     fewer where there are many symbols.
@@ -122,15 +123,17 @@ def backfill(
         end: the UTC day before which to stop.
         progress: where to tell how far it is; by default plain lines in the run's log.
         refresh: fetch days too that are stored and complete.
+        judge: write down, too, what is missing of these days then, on the lake and in the warehouse.
 
     Raises:
         BackfillError: the range is not one that can be filled, or a run failed.
     """
     from pipeline_assets.definitions import build_definitions
-    from pipeline_assets.jobs.materializations import backfill_job_name
+    from pipeline_assets.jobs.materializations import backfill_job_name, repair_jobs
 
     definitions = build_definitions(settings, progress=progress)
-    job = definitions.resolve_job_def(backfill_job_name(interval))
+    name = repair_jobs[interval].name if judge else backfill_job_name(interval)
+    job = definitions.resolve_job_def(name)
     result = BackfillResult(interval, start, end)
     per_day = interval.per_day * _count(settings, symbols)
     days = min(max(_ROWS_PER_RUN // per_day, 1), DAYS_PER_RUN)

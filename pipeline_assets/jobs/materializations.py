@@ -11,6 +11,8 @@ from pipeline_assets.assets.fetch_plan import KIND_TAG, OPEN_DAY_TAG, RunKind
 from pipeline_assets.assets.universe import UNIVERSE
 from pipeline_assets.market.interval import Interval
 
+# What is missing of the days, after all that a job stores of them.
+_LEDGER = AssetSelection.assets(layer.GAPS, layer.GAP_TABLE)
 # The minute goes first: who trades waits for it.
 _PRIORITY = {interval: str(-place) for place, interval in enumerate(Interval, -len(Interval))}
 
@@ -50,9 +52,16 @@ def day_job(
 
 
 def seal_job() -> UnresolvedAssetJobDefinition:
-    """The job that seals a finished day: what is listed, all intervals' candles, then the candidates."""
-    more = AssetSelection.assets(UNIVERSE, CANDIDATE_OBJECTS)
+    """The job that seals a finished day: what is listed, all intervals' candles, then the candidates
+    found on them, and what is missing.
+    """
+    more = AssetSelection.assets(UNIVERSE, CANDIDATE_OBJECTS) | _LEDGER
     return day_job("seal", RunKind.SEAL, *Interval, more=more)
+
+
+def repair_job(interval: Interval) -> UnresolvedAssetJobDefinition:
+    """The job that fetches what is missing of an interval's days, and tells what is missing then."""
+    return day_job(f"repair_{interval}", RunKind.BACKFILL, interval, more=_LEDGER)
 
 
 def _assets(interval: Interval) -> AssetSelection:
@@ -68,4 +77,10 @@ backfill_jobs = {
     interval: day_job(backfill_job_name(interval), RunKind.BACKFILL, interval)
     for interval in Interval
 }
-jobs = [*(tick_job(interval) for interval in Interval), seal_job(), *backfill_jobs.values()]
+repair_jobs = {interval: repair_job(interval) for interval in Interval}
+jobs = [
+    *(tick_job(interval) for interval in Interval),
+    seal_job(),
+    *backfill_jobs.values(),
+    *repair_jobs.values(),
+]

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 
+_REMEDY = "Remove the object and materialize its partition again."
+
+
 class MalformedObjectError(ValueError):
     """Bytes are not an object that `encode_candles` wrote. The message says what they lack."""
 
@@ -105,16 +108,31 @@ def decode_candles(body: bytes) -> "tuple[pl.DataFrame, Window]":
         )
         candles = pl.read_parquet(body, columns=candle_schema().names())
     except (pl.exceptions.PolarsError, OSError, KeyError, ValueError) as error:
-        raise MalformedObjectError(
-            f"{len(body)} bytes are not a candle object ({type(error).__name__}: {error}). "
-            "Remove the object and materialize its partition again."
-        ) from None
+        raise _malformed(body, error) from None
     if candles.schema != candle_schema():
         raise MalformedObjectError(
-            f"A candle object has the columns {candles.schema}, not {candle_schema()}. "
-            "Remove the object and materialize its partition again."
+            f"A candle object has the columns {candles.schema}, not {candle_schema()}. {_REMEDY}"
         )
     return candles, window
+
+
+def decode_open_times(body: bytes) -> "pl.Series":
+    """The open times of an object, Datetime(us, UTC), without decoding its other columns.
+
+    Raises:
+        MalformedObjectError: the bytes are cut or no Parquet, or lack the column.
+    """
+    import polars as pl
+
+    try:
+        times = pl.read_parquet(body, columns=["open_time"])["open_time"]
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise _malformed(body, error) from None
+    if times.dtype != candle_schema()["open_time"]:
+        raise MalformedObjectError(
+            f"A candle object has open times of type {times.dtype}. {_REMEDY}"
+        )
+    return times
 
 
 def merge_candles(older: "pl.DataFrame", newer: "pl.DataFrame") -> "pl.DataFrame":
@@ -125,6 +143,12 @@ def merge_candles(older: "pl.DataFrame", newer: "pl.DataFrame") -> "pl.DataFrame
         pl.concat([older, newer])
         .unique(KEY_COLUMNS, keep="last", maintain_order=True)
         .sort(KEY_COLUMNS)
+    )
+
+
+def _malformed(body: bytes, error: Exception) -> MalformedObjectError:
+    return MalformedObjectError(
+        f"{len(body)} bytes are not a candle object ({type(error).__name__}: {error}). {_REMEDY}"
     )
 
 

@@ -2,7 +2,7 @@
 gaps.py; where the evidence is kept, and what to do about a gap, is not decided here.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
@@ -57,13 +57,13 @@ class Evidence:
     set_aside: "pl.DataFrame"
 
 
-def span_frame(windows: Mapping[str, Window]) -> "pl.DataFrame":
-    """A span frame of a window a symbol: `symbol` String, `start`, `end` (excluded) Datetime(us, UTC)."""
+def span_frame(windows: Mapping[str, Iterable[Window]]) -> "pl.DataFrame":
+    """A span frame of windows: `symbol` String, `start`, `end` (excluded) Datetime(us, UTC)."""
     import polars as pl
 
     time = pl.Datetime("us", "UTC")
     return pl.DataFrame(
-        [(symbol, window.start, window.end) for symbol, window in windows.items()],
+        [(symbol, each.start, each.end) for symbol, held in windows.items() for each in held],
         schema={"symbol": pl.String, "start": time, "end": time},
         orient="row",
     )
@@ -123,12 +123,12 @@ def gap_causes(
     )
     symbols = pl.DataFrame({"symbol": list(lifetimes)}, schema={"symbol": pl.String})
     open_from = max(window.start, newest + interval.span)
-    unclosed = Window(open_from, window.end) if open_from < window.end else None
+    unclosed = (Window(open_from, window.end),) if open_from < window.end else ()
     segments = _segments(
         {
             "missing": missing.select("symbol", "start", "end"),
             "traded": traded,
-            "unclosed": span_frame(dict.fromkeys(lifetimes, unclosed) if unclosed else {}),
+            "unclosed": span_frame(dict.fromkeys(lifetimes, unclosed)),
             "set_aside": evidence.set_aside,
             "confirmed_empty": evidence.confirmed_empty,
             "archive_hole": evidence.archive_holes,

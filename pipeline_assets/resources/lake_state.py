@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from enum import StrEnum
 from typing import Any
 
 from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
@@ -100,23 +101,36 @@ def _sealed_key(interval: Interval, day: date) -> str:
     return f"state/sealed/{interval}/{day:%Y%m%d}.json"
 
 
+class Absence(StrEnum):
+    """What is known of candles that a sealed day lacks.
+
+    CONFIRMED: the exchange said, asked for them alone, that it has none.
+    SET_ASIDE: a row came for each that cannot be a candle.
+    UNCONFIRMED: they did not come, and nothing more is known.
+    """
+
+    CONFIRMED = "confirmed"
+    SET_ASIDE = "set_aside"
+    UNCONFIRMED = "unconfirmed"
+
+
 @dataclass(frozen=True)
 class SealedDay:
     """A finished day of one symbol as it was when it was sealed.
 
     Attributes:
         etag: of the day's object; None where there is no candle to store.
-        missing: the spans of candles that should exist and do not, in order of time, and of each
-            whether the exchange confirmed, asked for it alone, that it has none.
+        missing: the spans of candles that should exist and do not, in order of time, with what is
+            known of each.
     """
 
     etag: str | None
-    missing: tuple[tuple[Window, bool], ...] = ()
+    missing: tuple[tuple[Window, Absence], ...] = ()
 
     @property
     def complete(self) -> bool:
         """Whether nothing can be missing that the exchange has."""
-        return all(confirmed for _, confirmed in self.missing)
+        return all(absence is Absence.CONFIRMED for _, absence in self.missing)
 
     @property
     def etags(self) -> list[str]:
@@ -126,8 +140,8 @@ class SealedDay:
     def to_facts(self) -> dict[str, Any]:
         """The mark as JSON-serialisable values."""
         missing = [
-            [window.start.isoformat(), window.end.isoformat(), confirmed]
-            for window, confirmed in self.missing
+            [window.start.isoformat(), window.end.isoformat(), absence.value]
+            for window, absence in self.missing
         ]
         return {"etag": self.etag, "missing": missing}
 
@@ -136,10 +150,17 @@ class SealedDay:
         """The mark that `to_facts` described."""
         moment = datetime.fromisoformat
         missing = (
-            (Window(moment(start), moment(end)), confirmed)
-            for start, end, confirmed in facts["missing"]
+            (Window(moment(start), moment(end)), _absence(told))
+            for start, end, told in facts["missing"]
         )
         return cls(facts["etag"], tuple(missing))
+
+
+def _absence(told: str | bool) -> Absence:
+    """What a mark says of a span; earlier versions only kept whether the exchange confirmed it."""
+    if isinstance(told, bool):
+        return Absence.CONFIRMED if told else Absence.UNCONFIRMED
+    return Absence(told)
 
 
 def read_sealed(store: ObjectStore, interval: Interval, day: date) -> dict[str, SealedDay]:
@@ -179,12 +200,21 @@ def _marks(held: Any) -> dict[str, Any]:
 
 def sealed_days(store: ObjectStore, interval: Interval) -> list[date]:
     """The days that have been sealed for some symbol, ascending."""
-    listed = store.objects(f"state/sealed/{interval}/")
-    return [date.fromisoformat(each.key.rsplit("/", 1)[1].removesuffix(".json")) for each in listed]
+    return _documented_days(store, f"state/sealed/{interval}/")
+
+
+def _documented_days(store: ObjectStore, prefix: str) -> list[date]:
+    names = (each.key.rsplit("/", 1)[1] for each in store.objects(prefix))
+    return [date.fromisoformat(name.removesuffix(".json")) for name in names]
 
 
 def _disagreements_key(interval: Interval, day: date) -> str:
     return f"state/archive_disagreements/{interval}/{day:%Y%m%d}.json"
+
+
+def disagreement_days(store: ObjectStore, interval: Interval) -> list[date]:
+    """The days of which disagreements with the archive are recorded, ascending."""
+    return _documented_days(store, f"state/archive_disagreements/{interval}/")
 
 
 def keep_disagreements(

@@ -198,7 +198,7 @@ def new_listing_sensor(jobs: Mapping[Interval, UnresolvedAssetJobDefinition]) ->
         new = new_identities(identities, settings.symbols, cursor.known)
         left = list(cursor.left)
         if new:
-            left += histories(new, _since(store, settings), exchange.server_time())
+            left += histories(new, history_since(store, settings), exchange.server_time())
         waiting = context.instance.get_runs_count(
             RunsFilter(
                 tags={"dagster/sensor_name": NAME},
@@ -216,7 +216,7 @@ def new_listing_sensor(jobs: Mapping[Interval, UnresolvedAssetJobDefinition]) ->
     return new_listings
 
 
-def _since(store: ObjectStore, settings: Settings) -> dict[Interval, date]:
+def history_since(store: ObjectStore, settings: Settings) -> dict[Interval, date]:
     """From which day on each interval is to have history; none of what has never been sealed."""
     if settings.repair.since is not None:
         return dict.fromkeys(Interval, settings.repair.since)

@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window
-from pipeline_assets.resources.lake_state import read_sealed
+from pipeline_assets.resources.lake_state import Absence, read_sealed
 from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
 from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
@@ -168,7 +168,7 @@ def test_sealing_keeps_a_symbol_of_which_the_exchange_has_nothing_any_more(
     assert sealed.keys() == set(SYMBOLS)
     # The exchange confirmed that it has none of these; the four hours are there.
     since = MIDNIGHT - timedelta(hours=20)
-    assert sealed["ETHUSDT"].missing == ((Window(since, MIDNIGHT), True),)
+    assert sealed["ETHUSDT"].missing == ((Window(since, MIDNIGHT), Absence.CONFIRMED),)
     assert sealed["BTCUSDT"].missing == ()
 
 

@@ -10,7 +10,7 @@ from pipeline_assets.assets import layer
 from pipeline_assets.commands import backfill as command
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window
-from pipeline_assets.resources.lake_state import read_sealed
+from pipeline_assets.resources.lake_state import Absence, read_sealed
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
@@ -118,7 +118,7 @@ def test_a_hole_that_is_the_exchanges_own_is_recorded_and_not_asked_for_for_ever
     minutes.exchange.outages("2026-11-18T07:10:00Z/2026-11-18T09:40:00Z/ETHUSDT")
     first = minutes.backfill("1m", *RANGE)
     assert ("complete", False) in checks(first)
-    assert seal_mark(minutes, "2026-11-18", "ETHUSDT").missing == ((hole, True),)
+    assert seal_mark(minutes, "2026-11-18", "ETHUSDT").missing == ((hole, Absence.CONFIRMED),)
     assert seal_mark(minutes, "2026-11-18", "BTCUSDT").missing == ()
     before = asked(minutes.exchange)
     again = minutes.backfill("1m", *RANGE)

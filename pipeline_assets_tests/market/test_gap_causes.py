@@ -156,9 +156,9 @@ def test_what_nobody_or_one_symbol_alone_asked_for_is_no_outage(fetched) -> None
 
 
 def test_a_symbol_fetched_twice_is_one_witness() -> None:
-    twice = pl.concat([span_frame({"AAAUSDT": Window(START, START + timedelta(hours=1))})] * 2)
+    twice = pl.concat([span_frame({"AAAUSDT": [Window(START, START + timedelta(hours=1))]})] * 2)
     window = Window(START, START + timedelta(hours=1))
-    missing = span_frame(dict.fromkeys(("AAAUSDT", "BBBUSDT"), window))
+    missing = span_frame(dict.fromkeys(("AAAUSDT", "BBBUSDT"), (window,)))
     found = gap_causes(
         missing,
         Interval.ONE_MINUTE,
@@ -174,7 +174,7 @@ def test_a_listing_within_a_candle_begins_with_that_candle() -> None:
     window = Window(START, START + timedelta(hours=4))
     listed_at = START + timedelta(hours=2, minutes=20)
     found = gap_causes(
-        span_frame({"AAAUSDT": window}),
+        span_frame({"AAAUSDT": [window]}),
         Interval.ONE_HOUR,
         window,
         {"AAAUSDT": (listed_at, None)},
@@ -227,7 +227,7 @@ def test_a_month_of_500_symbols_has_its_causes_named() -> None:
         month,
         dict.fromkeys(symbols, (LONG_AGO, None)),
         month.end,
-        Evidence(span_frame(dict.fromkeys(symbols, month)), NOTHING, NOTHING, NOTHING),
+        Evidence(span_frame(dict.fromkeys(symbols, (month,))), NOTHING, NOTHING, NOTHING),
     )
     counted = found.group_by("cause").agg(pl.len(), pl.col("count").sum()).sort("cause").rows()
     assert counted == [

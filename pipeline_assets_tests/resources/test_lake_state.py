@@ -1,5 +1,6 @@
 """What a tick remembers and which days are sealed, on a real S3 server."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 
@@ -9,6 +10,7 @@ from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.candle_objects import WrittenObject, object_key
 from pipeline_assets.resources.lake_state import (
+    Absence,
     SealedDay,
     TickState,
     mark_sealed,
@@ -27,7 +29,7 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 ONE = Interval.ONE_MINUTE
 SYMBOLS = ["BTCUSDT", "币安人生USDT", "NEWUSDT"]
 WHOLE = SealedDay('"1"')
-HOLED = SealedDay(None, ((Window(NOON, NOON + timedelta(hours=2)), True),))
+HOLED = SealedDay(None, ((Window(NOON, NOON + timedelta(hours=2)), Absence.CONFIRMED),))
 
 
 @pytest.fixture
@@ -113,11 +115,24 @@ def test_a_later_mark_of_a_symbol_takes_the_place_of_the_earlier_one(store):
     assert read_sealed(store, ONE, TODAY) == {"BTCUSDT": WHOLE, "NEWUSDT": HOLED}
 
 
-def test_a_day_is_complete_if_each_of_its_holes_is_the_exchanges_own():
+@pytest.mark.parametrize("other", [Absence.SET_ASIDE, Absence.UNCONFIRMED])
+def test_a_day_is_complete_if_each_of_its_holes_is_the_exchanges_own(other):
     hours = [Window(NOON.replace(hour=hour), NOON.replace(hour=hour + 1)) for hour in (3, 9)]
+    own = (hours[0], Absence.CONFIRMED)
     assert SealedDay("e").complete
-    assert SealedDay("e", ((hours[0], True), (hours[1], True))).complete
-    assert not SealedDay("e", ((hours[0], True), (hours[1], False))).complete
+    assert SealedDay("e", (own, (hours[1], Absence.CONFIRMED))).complete
+    assert not SealedDay("e", (own, (hours[1], other))).complete
+
+
+def test_marks_that_only_told_whether_a_hole_was_confirmed_are_still_read(store):
+    times = [NOON.replace(hour=hour).isoformat() for hour in (3, 4, 9, 10)]
+    missing = [[*times[:2], True], [*times[2:], False]]
+    held = {"BTCUSDT": {"etag": "e", "missing": missing}}
+    store.put(f"state/sealed/1m/{TODAY:%Y%m%d}.json", json.dumps(held).encode())
+    mark = read_sealed(store, ONE, TODAY)["BTCUSDT"]
+    assert [absence for _, absence in mark.missing] == [Absence.CONFIRMED, Absence.UNCONFIRMED]
+    mark_sealed(store, ONE, TODAY, {"BTCUSDT": mark})
+    assert read_sealed(store, ONE, TODAY)["BTCUSDT"] == mark
 
 
 def test_marks_of_earlier_versions_name_symbols_and_no_complete_day(store):
