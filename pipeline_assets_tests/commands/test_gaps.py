@@ -17,6 +17,7 @@ from pipeline_assets.assets.fetch_plan import SymbolError
 from pipeline_assets.cli import cli
 from pipeline_assets.commands.backfill import BackfillError
 from pipeline_assets.commands.gaps import repairs
+from pipeline_assets.local.stack import dagster_environment
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.exchange import ExchangeError
 from pipeline_assets.resources.object_store import ObjectStoreError
@@ -104,13 +105,13 @@ OPEN = ("09-18 12:00", "09-18 23:59", 720, "still_open")
 
 
 def test_every_cause_is_named_rightly_and_what_can_be_filled_is(
-    collecting: Platform, shell: Shell
+    collecting: Platform, shell: Shell, gaps: Gaps
 ) -> None:
     with_every_cause(collecting)
     stored = collecting.stored("1m")
 
-    done = shell.run("gaps", "--interval", "1m", "--all", "--json")
-    assert done.returncode == 1, done.stderr
+    done = gaps("--interval", "1m", "--all", "--json")
+    assert done.exit_code == 1
     document = told(done)
     by_symbol: dict[str, list[Row]] = {symbol: [] for symbol in SYMBOLS}
     for row in rows(document):
@@ -165,8 +166,8 @@ def test_every_cause_is_named_rightly_and_what_can_be_filled_is(
         *((symbol, "2026-09-16 20:00:00", 60, "exchange_outage") for symbol in SYMBOLS),
     }
 
-    for_people = shell.run("gaps", "--interval", "1m")
-    assert for_people.returncode == 0
+    for_people = gaps("--interval", "1m")
+    assert for_people.exit_code == 0
     lines = [" ".join(line.split()) for line in for_people.stdout.splitlines()]
     assert f"{ETH} 1m 2026-09-15 07:10 2026-09-15 09:39 150 exchange_outage" in lines
     assert "exchange_outage 5 4 390 nothing: the exchange has none" in lines
@@ -226,11 +227,12 @@ def test_a_candle_that_closed_just_now_is_not_called_missing(
     assert told(late)["fillable"] == 4 * 4
 
 
-def test_a_repair_tells_what_it_could_not_fetch(collecting: Platform, shell: Shell) -> None:
+def test_a_repair_tells_what_it_could_not_fetch(collecting: Platform, gaps: Gaps) -> None:
     collecting.backfill("1h", "2026-09-17", symbols=[ETH, LIFE, SNOW])
     collecting.exchange.faults(symbols={BTC: {"cut_json": 1}})
-    done = shell.run("gaps", "--interval", "1h", "--end", "2026-09-18", "--repair")
-    assert done.returncode == 1
+    home = dagster_environment(collecting.settings)["DAGSTER_HOME"]
+    done = gaps("--interval", "1h", "--end", "2026-09-18", "--repair", DAGSTER_HOME=home)
+    assert done.exit_code == 1
     assert "1h from 2026-09-17 until 2026-09-18: raw_candles_1h failed: " in done.stderr
     assert "not_fetched 1 1 24 --repair fetches them" in [
         " ".join(line.split()) for line in done.stdout.splitlines()
