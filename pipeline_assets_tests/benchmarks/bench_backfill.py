@@ -37,6 +37,7 @@ ROWS = SYMBOLS * DAYS * 1440
 LIMIT = 2400
 # Rows that the limit allows a minute at 499 a request of weight 2 (FACTS).
 POSSIBLE = LIMIT // 2 * 499
+MONTH_DAYS, MONTH_END = 31, date(2026, 11, 1)  # all of October
 CLOCK = f"stepped:{END}T00:05:00Z"
 RUNNING = f"start:{END}T00:05:00Z"
 EVENTS = (500, 2)  # symbols, days
@@ -141,18 +142,17 @@ def _peak_mb(pid: int) -> float:
 
 
 def backfill(
-    at: Servers, symbols: Sequence[str], days: int, interval: str = "1m", **changes: str
+    at: Servers, symbols: Sequence[str], days: int, end: date = END, **changes: str
 ) -> tuple[Spent, dict[str, Any]]:
     """Our command over these symbols, and what it says it did; problems end the benchmark."""
     command = [
-        *(sys.executable, "-m", "pipeline_assets", "backfill", "--interval", interval, "--json"),
-        *("--symbols", ",".join(symbols), "--start", str(END - timedelta(days=days))),
-        *("--end", str(END)),
+        *(sys.executable, "-m", "pipeline_assets", "backfill", "--interval", "1m", "--json"),
+        *("--symbols", ",".join(symbols), "--start", str(end - timedelta(days=days))),
+        *("--end", str(end)),
     ]
     spent = run(command, at.environment(**changes))
     told = json.loads(spent.out)
-    per_day = {"1m": 1440, "15m": 96, "1h": 24}[interval]
-    if told["problems"] or told["rows"] != len(symbols) * days * per_day:
+    if told["problems"] or told["rows"] != len(symbols) * days * 1440:
         raise RuntimeError(f"The backfill stored {told['rows']} rows: {told['problems'][:3]}")
     return spent, told
 
@@ -224,6 +224,38 @@ def unthrottled(directory: Path) -> list[bool]:
             against=against,
             with_start=ROWS / far.wall,
         ),
+    ]
+
+
+def archived(directory: Path) -> list[bool]:
+    """A whole month from the archive, checked against the exchange's hours."""
+    with servers(directory, symbols=2 * SYMBOLS, clock=CLOCK, weight_limit=0) as at:
+        symbols = at.listed()[:SYMBOLS]
+        archive = {
+            "PIPELINE_BINANCE__ARCHIVE": "true",
+            "PIPELINE_BINANCE__ARCHIVE_URL": at.address,
+        }
+        backfill(at, symbols, MONTH_DAYS, MONTH_END, **archive)  # the files are made once
+        at.empty()
+        start, _ = backfill(at, symbols[:1], 1, MONTH_END, **archive)
+        at.empty()
+        spent, told = backfill(at, symbols, MONTH_DAYS, MONTH_END, **archive)
+        at.empty()
+        paged, _ = backfill(at, symbols, MONTH_DAYS, MONTH_END)
+    rows = SYMBOLS * MONTH_DAYS * 1440
+    return [
+        report(
+            "backfill.stored_from_the_archive",
+            rows / (spent.wall - start.wall),
+            "rows/s into objects, the command's start left out",
+            250_000,
+            at_least=True,
+            ratio=(paged.wall - start.wall) / (spent.wall - start.wall),
+            against="the same month by pages from the exchange",
+            with_start=rows / spent.wall,
+            cpu_s_per_million_rows=(spent.cpu - start.cpu) / rows * 1e6,
+            weight=told["weight"],
+        )
     ]
 
 
@@ -344,7 +376,12 @@ def memory(directory: Path) -> list[bool]:
     ]
 
 
-PARTS = {"unthrottled": unthrottled, "throttled": throttled, "memory": memory}
+PARTS = {
+    "unthrottled": unthrottled,
+    "archived": archived,
+    "throttled": throttled,
+    "memory": memory,
+}
 
 
 def main(chosen: Sequence[str]) -> int:
