@@ -93,7 +93,7 @@ def lonely(minutes: Platform, tmp_path: Path) -> Shell:
 
 
 def test_backfill_stores_a_range_and_tells_a_program_what_it_did(
-    platform: Platform, shell: Shell
+    platform: Platform, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ("backfill", "--interval", "1h", "--start", "2026-11-18", "--end", "2026-11-20")
     done = shell.run(*arguments, "--json")
@@ -105,7 +105,8 @@ def test_backfill_stores_a_range_and_tells_a_program_what_it_did(
     # Two days of 1h are 48 rows: one request of weight 1 a symbol, beside time and exchangeInfo.
     assert len(SYMBOLS) < told["weight"] <= len(SYMBOLS) + 3
     [run_id] = told["runs"]
-    with DagsterInstance.from_config(str(shell.data_dir / "dagster")) as instance:
+    monkeypatch.setenv("DAGSTER_HOME", str(shell.data_dir / "dagster"))
+    with DagsterInstance.get() as instance:
         run = instance.get_run_by_id(run_id)
         assert run is not None
         assert run.is_success

@@ -48,11 +48,17 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
         """Made by Dagster from dagster.yaml.
 
         Raises:
-            KeyError: neither `base_dir` nor DAGSTER_HOME is set.
+            ValueError: neither `base_dir` nor DAGSTER_HOME is set.
         """
         directory = config_value.get("base_dir")
         if directory is None:
-            directory = str(Path(os.environ["DAGSTER_HOME"]) / "history" / "runs")
+            home = os.environ.get("DAGSTER_HOME")
+            if not home:
+                raise ValueError(
+                    "Where Dagster's event log is cannot be told: set DAGSTER_HOME, or `base_dir` in the "
+                    "`config` of `event_log_storage` in dagster.yaml."
+                )
+            directory = str(Path(home) / "history" / "runs")
         return cls(directory, inst_data)
 
     @contextmanager
