@@ -6,6 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from pipeline_assets.market.interval import Interval
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
 STAMP = "%Y%m%d_%H%M"
 _KEY = re.compile(r"^ohlcv/(?P<interval>[^/]+)/(?P<symbol>[^/]+)/(?P<stamp>\d{8}_\d{4})\.parquet$")
 _ATTEMPTS = 10
+# Many threads wait for S3 at once; if they also encode at once, each object takes twice the CPU, in
+# waiting for one another's locks.
+_ENCODING = Lock()
 _HOURS = 26  # an open day's objects, and one to see that there is no more
 
 
@@ -119,11 +123,11 @@ def _write(
     expected_etag: str | None,
 ) -> "tuple[WrittenObject, pl.DataFrame]":
     """As `write_candles`; returns with the object the candles it holds."""
-    from pipeline_assets.market.encoding import encode_candles, merge_candles
+    from pipeline_assets.market.encoding import merge_candles
 
     symbol = str(candles["symbol"][0])
     key = object_key(interval, symbol, window.start)
-    body = encode_candles(candles, interval, symbol, window)
+    body = _encoded(candles, interval, symbol, window)
     for _ in range(_ATTEMPTS):
         try:
             etag = store.put_if(key, body, expected_etag)
@@ -135,7 +139,7 @@ def _write(
             stored, stored_window = _decoded(store, key, found[0])
             candles = merge_candles(stored, candles)
             window = max(window, stored_window, key=lambda each: each.end)
-            body = encode_candles(candles, interval, symbol, window)
+            body = _encoded(candles, interval, symbol, window)
             expected_etag = found[1]
             if body == found[0]:
                 return _written(key, found[1], candles, changed=False), candles
@@ -145,6 +149,13 @@ def _write(
         f"{store.address(key)} was changed by other writers {_ATTEMPTS} times in a row. Find out which "
         "runs write this symbol at the same time (Dagster's Runs page), then repeat this run."
     )
+
+
+def _encoded(candles: "pl.DataFrame", interval: Interval, symbol: str, window: Window) -> bytes:
+    from pipeline_assets.market.encoding import encode_candles
+
+    with _ENCODING:
+        return encode_candles(candles, interval, symbol, window)
 
 
 def _written(key: str, etag: str, candles: "pl.DataFrame", *, changed: bool) -> WrittenObject:
