@@ -248,9 +248,13 @@ def _pieces(
 
 
 def _observe(plan: FetchPlan, frame: "pl.DataFrame", stored: Stored) -> None:
-    symbols = frame["symbol"].unique().to_list()
-    stored.seen.update(symbols)
-    stored.gaps.append(gaps(frame, plan.interval, _expected(plan, symbols)))
+    runs = frame["symbol"].rle().struct.unnest()
+    counts = dict(zip(runs["value"], runs["len"], strict=True))
+    stored.seen.update(counts)
+    # Rows are one for each open time of the grid within the window: so many are all of them.
+    short = [s for s, count in counts.items() if count < plan.windows[s].candles(plan.interval)]
+    if short or not stored.gaps:
+        stored.gaps.append(gaps(frame, plan.interval, _expected(plan, short)))
     stored.zero_volume.append(zero_volume_share(frame))
 
 

@@ -4,6 +4,7 @@ pieces, so that memory does not grow with the range. Stored candles are in candl
 
 import json
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, TYPE_CHECKING, Any, cast
@@ -115,10 +116,18 @@ def read_frames(store: "ObjectStore", key: str) -> Iterator[Iterator["pl.DataFra
         file.seek(0)
         parquet = pq.ParquetFile(file)
 
+        def read(group: int) -> pl.DataFrame:
+            return cast("pl.DataFrame", pl.from_arrow(parquet.read_row_group(group)))
+
         def frames() -> Iterator[pl.DataFrame]:
-            for group in range(parquet.num_row_groups):
-                frame = pl.from_arrow(parquet.read_row_group(group))
-                yield cast("pl.DataFrame", frame)
+            # The next one is read while the caller works on this one.
+            with ThreadPoolExecutor(1) as reader:
+                coming = [reader.submit(read, 0)] if parquet.num_row_groups else []
+                for following in range(1, parquet.num_row_groups + 1):
+                    frame = coming.pop().result()
+                    if following < parquet.num_row_groups:
+                        coming.append(reader.submit(read, following))
+                    yield frame
 
         yield frames()
 
