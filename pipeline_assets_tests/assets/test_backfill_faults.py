@@ -24,7 +24,12 @@ from pipeline_assets.resources import staging
 from pipeline_assets.resources.lake_state import read_sealed
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.assets.test_failures import Observed, PassingTime, klines_asked
-from pipeline_assets_tests.fixtures.exchange import die_with_parent
+from pipeline_assets_tests.fixtures.exchange import (
+    START,
+    ExchangeHandle,
+    die_with_parent,
+    start_exchange,
+)
 from pipeline_assets_tests.fixtures.platform import (
     SYMBOLS,
     Platform,
@@ -115,12 +120,19 @@ def harm(platform: Platform, days: int) -> tuple[int, int, int]:
     return lost, twice, stored.join(truth, on=truth.columns, how="anti").height
 
 
+@pytest.fixture
+def unlimited_exchange() -> Iterator[ExchangeHandle]:
+    """An exchange without a limit: its minute, which a stepped clock never ends, would be spent."""
+    with start_exchange(clock=f"stepped:{START}", weight_limit=0) as own:
+        yield own
+
+
 @pytest.mark.matrix
 @pytest.mark.timeout(3000)
 def test_the_command_killed_at_random_moments_goes_on_where_it_was(
-    tmp_path, exchange, s3_server, redis_server
+    tmp_path, unlimited_exchange, s3_server, redis_server
 ) -> None:
-    chosen = random.Random(5)
+    exchange, chosen = unlimited_exchange, random.Random(5)
     every = [first_day(LONG).date() + timedelta(days=number) for number in range(LONG)]
     pages = pages_to_fetch({symbol: set() for symbol in SYMBOLS}, LONG)
     objects = LONG * len(SYMBOLS)
