@@ -182,8 +182,11 @@ def mark_sealed(
 
     Idempotent, and safe beside other runs that seal other symbols of the day: marks replace those
     of the same symbols, upon the document that was read. Of two runs that seal the same symbol the
-    later mark stays; if its ETag is not the object's, the day only passes for incomplete.
+    later mark stays; if its ETag is not the object's, the day only passes for incomplete. Where there
+    is nothing to mark nothing is written: a day that has a document passes for sealed.
     """
+    if not sealed:
+        return
     added = {symbol: mark.to_facts() for symbol, mark in sealed.items()}
     _update(
         store,
@@ -388,6 +391,7 @@ def _listings_document(identities: Iterable[Identity]) -> dict[str, list[list[An
 
 def _update(store: ObjectStore, key: str, change: Callable[[Any], Any]) -> Any:
     """Change a document upon what was read, again if another writer came between; returns it."""
+    lost: PreconditionFailedError | None = None
     for _ in range(_ATTEMPTS):
         found = store.get_with_etag(key)
         held = json.loads(found[0]) if found else None
@@ -396,13 +400,13 @@ def _update(store: ObjectStore, key: str, change: Callable[[Any], Any]) -> Any:
             return held
         try:
             store.put_if(key, _encoded(changed), found[1] if found else None)
-        except PreconditionFailedError:
-            continue
+        except PreconditionFailedError as error:
+            lost = error
         else:
             return changed
     raise ObjectStoreError(
         f"{store.address(key)} was changed by other writers {_ATTEMPTS} times in a row. Repeat the run."
-    )
+    ) from lost
 
 
 def _encoded(document: Any) -> bytes:
