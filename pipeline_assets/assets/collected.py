@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 TRADING = "TRADING"
 
 
+class NothingListedError(Exception):
+    """Nobody has looked yet at what the exchange lists. The message says how to look."""
+
+
 def look(
     client: "ExchangeClient", store: ObjectStore, server_time: datetime
 ) -> tuple[dict[str, Any], list[Identity]]:
@@ -115,10 +119,16 @@ def collected_lifetimes(
         a symbol that was listed anew within the window, from the first beginning to the last end.
 
     Raises:
+        NothingListedError: nobody has looked yet; that no symbol is due would be wrong.
         ObjectStoreError: the lake does not answer.
     """
-    chosen = collected_identities(read_identities(store), settings.symbols)
-    return lifetimes(chosen, window, server_time)
+    identities = read_identities(store)
+    if not identities:
+        raise NothingListedError(
+            f"What the exchange lists is not known yet: {store.address('state/listings.json')} is not "
+            "there. Materialize `universe` (of any day), which asks the exchange, then repeat the run."
+        )
+    return lifetimes(collected_identities(identities, settings.symbols), window, server_time)
 
 
 def collected_identities(

@@ -30,7 +30,7 @@ from pipeline_assets.assets.completeness_picture import completeness_picture, pi
 from pipeline_assets.assets.gap_ledger import FILLABLE, gap_ledger
 from pipeline_assets.assets.presentation import moment, table
 from pipeline_assets.market.completeness import split_by_day
-from pipeline_assets.market.gap_causes import Cause
+from pipeline_assets.market.gap_causes import NOT_DUE, Cause
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window, day_window, hull
 from pipeline_assets.market.zero_volume import false_zero_volume
@@ -54,7 +54,6 @@ _COLUMNS = {
     "candles": "int",
     "cause": "string",
 }
-_NOT_DUE = (Cause.NOT_LISTED, Cause.STILL_OPEN)
 
 
 def candle_gaps() -> AssetsDefinition:
@@ -199,7 +198,7 @@ def _metadata(store: ObjectStore, found: _Found) -> dict[str, Any]:
         .sort("interval", "cause")
     )
     causes = {"interval": "string", "cause": "string", "symbols": "int", "gaps": "int"}
-    due = found.gaps.filter(~pl.col("cause").is_in(_NOT_DUE))
+    due = found.gaps.filter(~pl.col("cause").is_in(NOT_DUE))
     fillable = due.filter(pl.col("cause").is_in(FILLABLE))
     metadata: dict[str, Any] = {
         "candles missing": due["count"].sum(),

@@ -10,6 +10,7 @@ from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, 
 from pipeline_assets.assets import layer
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.partitions import backfill_policy, daily_partitions
+from pipeline_assets.resources.gap_objects import read_gaps
 from pipeline_assets.resources.lake_state import SealedDay, mark_sealed
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.staging import read_document, stored_objects_key
@@ -76,10 +77,18 @@ def candle_gap_table() -> AssetsDefinition:
         ),
     )
     def load_gap_table(
-        context: AssetExecutionContext, warehouse: ResourceParam[Warehouse]
+        context: AssetExecutionContext,
+        store: ResourceParam[ObjectStore],
+        warehouse: ResourceParam[Warehouse],
     ) -> MaterializeResult[Any]:
         days = [date.fromisoformat(key) for key in context.partition_keys]
-        rows = warehouse.replace_gaps(days, context.run.root_run_id or context.run_id)
+        ledgers = store.each(lambda day: read_gaps(store, day), days)
+        # An object that is absent is the warehouse's to name.
+        with_gaps = [
+            day for day, gaps in zip(days, ledgers, strict=True) if gaps is None or gaps.height
+        ]
+        root_run = context.run.root_run_id or context.run_id
+        rows = warehouse.replace_gaps(days, with_gaps, root_run)
         return MaterializeResult(metadata={"days": len(days), "gaps": rows})
 
     return load_gap_table

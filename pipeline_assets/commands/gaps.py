@@ -15,7 +15,7 @@ from pipeline_assets.assets.fetch_plan import SymbolError
 from pipeline_assets.assets.gap_ledger import FILLABLE, gap_ledger
 from pipeline_assets.commands.backfill import BackfillError, backfill
 from pipeline_assets.market.completeness import split_by_day
-from pipeline_assets.market.gap_causes import Cause
+from pipeline_assets.market.gap_causes import NOT_DUE, Cause
 from pipeline_assets.market.interval import DAY, Interval
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.partitions import FIRST_DAY
@@ -36,8 +36,6 @@ if TYPE_CHECKING:
 
     from pipeline_assets.assets.progress import Progress
 
-# Of every symbol and of no interest, unless one asks: nobody can have these candles yet, or ever.
-UNINTERESTING = (Cause.NOT_LISTED, Cause.STILL_OPEN)
 _TO_DO = {
     Cause.NOT_FETCHED: "--repair fetches them",
     Cause.SET_ASIDE: "--repair fetches them again; the rows that came are under set_aside/",
@@ -150,7 +148,7 @@ def find_gaps(settings: Settings, asked: Asked) -> Report:
         ledgers.append(ledger.filter(pl.col("symbol").is_in(list(own))))
         lifetimes |= own
     ledger = pl.concat(ledgers)
-    causes = asked.causes or [cause for cause in Cause if cause not in UNINTERESTING]
+    causes = asked.causes or [cause for cause in Cause if cause not in NOT_DUE]
     return Report(
         at,
         windows,

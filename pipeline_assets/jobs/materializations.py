@@ -1,5 +1,5 @@
-"""The jobs that materialize assets: a tick of an interval, and sealing. When they run is in
-schedules.py.
+"""The jobs that materialize assets: a tick of an interval, sealing, backfills and repairs of days. When
+they run is in schedules.py and the sensors, and for backfills in the commands.
 """
 
 from dagster import AssetCheckKey, AssetSelection, define_asset_job
@@ -8,6 +8,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.candidates import CANDIDATE_OBJECTS
 from pipeline_assets.assets.fetch_plan import KIND_TAG, OPEN_DAY_TAG, RunKind
+from pipeline_assets.assets.gaps import CANDLE_GAPS
 from pipeline_assets.assets.universe import UNIVERSE
 from pipeline_assets.market.interval import Interval
 
@@ -38,7 +39,7 @@ def tick_job(interval: Interval) -> UnresolvedAssetJobDefinition:
 def day_job(
     name: str, kind: RunKind, *intervals: Interval, more: AssetSelection | None = None
 ) -> UnresolvedAssetJobDefinition:
-    """A job over whole days of some intervals, with every check of the stored days."""
+    """A job over whole days of some intervals, with every check of the stored candles."""
     selection = more or _assets(intervals[0])
     for interval in intervals:
         selection = selection | _assets(interval)
@@ -47,7 +48,10 @@ def day_job(
         name,
         selection=selection - AssetSelection.checks(*fresh),
         tags={KIND_TAG: kind.value},
-        description="Fetch whole days again and store each finished one as one object.",
+        description=(
+            "Fetch what is not stored complete of whole days (`refresh`: all of them), and store each "
+            "finished one as one object."
+        ),
     )
 
 
@@ -60,8 +64,13 @@ def seal_job() -> UnresolvedAssetJobDefinition:
 
 
 def repair_job(interval: Interval) -> UnresolvedAssetJobDefinition:
-    """The job that fetches what is missing of an interval's days, and tells what is missing then."""
-    return day_job(f"repair_{interval}", RunKind.BACKFILL, interval, more=_LEDGER)
+    """The job that fetches what is missing of an interval's days, and tells what is missing then.
+
+    Without the ledger's check `zero_volume`: it reads all symbols' candles of the days, where a repair
+    is of a few; sealing has looked already.
+    """
+    ledger = _LEDGER - AssetSelection.checks(AssetCheckKey(CANDLE_GAPS, "zero_volume"))
+    return day_job(f"repair_{interval}", RunKind.BACKFILL, interval, more=ledger)
 
 
 def _assets(interval: Interval) -> AssetSelection:

@@ -6,14 +6,12 @@ from collections.abc import Collection
 from datetime import date
 from typing import TYPE_CHECKING
 
-from pipeline_assets.market.gap_causes import Cause
+from pipeline_assets.market.gap_causes import NOT_DUE, Cause
 from pipeline_assets.market.interval import DAY, Interval
 from pipeline_assets.market.windows import Window
 
 if TYPE_CHECKING:
     import polars as pl
-
-_NOT_DUE = (Cause.NOT_LISTED, Cause.STILL_OPEN)
 
 
 def split_by_day(gaps: "pl.DataFrame", interval: Interval) -> "pl.DataFrame":
@@ -77,9 +75,9 @@ def completeness(
         split_by_day(own, interval)
         .group_by("symbol", "day")
         .agg(
-            count.filter(cause.is_in(_NOT_DUE)).sum().alias("not_due"),
+            count.filter(cause.is_in(NOT_DUE)).sum().alias("not_due"),
             count.filter(cause == Cause.NOT_LISTED).sum().alias("unlisted"),
-            count.filter(~cause.is_in(_NOT_DUE)).sum().alias("missing"),
+            count.filter(~cause.is_in(NOT_DUE)).sum().alias("missing"),
         )
     )
 

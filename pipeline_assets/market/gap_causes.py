@@ -27,7 +27,7 @@ class Cause(StrEnum):
     SET_ASIDE: a row came for it that cannot be a candle.
     EXCHANGE_OUTAGE: the exchange said that it has none; or all symbols lack it, of which at least
         two were fetched.
-    ARCHIVE_HOLE: the archive, from which the day was taken, lacks it.
+    ARCHIVE_HOLE: the archive lacks it, and the exchange could not be asked for it then.
     NOT_FETCHED: nobody asked for it yet; or a reply lacked what other symbols have, and the exchange
         was not asked again.
     """
@@ -40,6 +40,10 @@ class Cause(StrEnum):
     NOT_FETCHED = "not_fetched"
 
 
+# Nobody can have these candles yet, or ever: they are not missing.
+NOT_DUE = (Cause.NOT_LISTED, Cause.STILL_OPEN)
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What is known beside what is stored: span frames, as `spans` and `span_frame` give them.
@@ -47,7 +51,7 @@ class Evidence:
     Attributes:
         fetched: what was asked for and answered, from whatever source.
         confirmed_empty: where the exchange itself was asked and said that there is nothing.
-        archive_holes: where the archive lacked candles that were to come from it.
+        archive_holes: where the archive lacked candles while the exchange could not be asked.
         set_aside: the candles in whose place came a row that is none.
     """
 

@@ -83,12 +83,12 @@ class LoadStatements:
 
 @dataclass(frozen=True)
 class GapStatements:
-    """The statements that replace the gaps of some days, in the order they run; `replace` is one
-    transaction.
+    """The statements that replace the gaps of some days, in the order they run: a COPY where any day
+    has gaps, and `replace` as one transaction.
     """
 
     landing: Sql
-    copy: Sql
+    copies: tuple[Sql, ...]
     replace: tuple[Sql, ...]
     drop: Sql
 
@@ -222,7 +222,7 @@ class Warehouse:
             drop=self._statement("drop", **names),
         )
 
-    def replace_gaps(self, days: Sequence[date], load_id: str) -> int:
+    def replace_gaps(self, days: Sequence[date], with_gaps: Sequence[date], load_id: str) -> int:
         """Make the table CANDLE_GAPS hold, of these days, what the ledger's objects say of them.
 
         All rows of the days are replaced in one transaction: a reader sees what was known before or
@@ -231,8 +231,9 @@ class Warehouse:
         and insert all.
 
         Args:
-            days: UTC days, 1,000 at most; `gaps/{yyyyMMdd}.parquet` of each must be there, though it
-                may be without rows.
+            days: UTC days, 1,000 at most.
+            with_gaps: those of them whose objects `gaps/{yyyyMMdd}.parquet` have rows. Only these are
+                loaded: of a file without rows no COPY needs to say that it was.
             load_id: the Dagster root run's id.
 
         Returns:
@@ -243,22 +244,24 @@ class Warehouse:
         """
         if not days:
             return 0
-        statements = self.gap_statements(days, load_id)
+        statements = self.gap_statements(days, with_gaps, load_id)
         with self._connection(f"load the gaps of {len(days)} days") as connection:
             return self._with_tables(
                 connection,
                 [self._stage("GAP_OBJECTS"), self._statement("gaps")],
-                lambda: self._run_replacement(connection, statements, len(days)),
+                lambda: self._run_replacement(connection, statements, len(with_gaps)),
             )
 
-    def gap_statements(self, days: Sequence[date], load_id: str) -> GapStatements:
+    def gap_statements(
+        self, days: Sequence[date], with_gaps: Sequence[date], load_id: str
+    ) -> GapStatements:
         """What `replace_gaps` runs, in order."""
         landing = landing_name("gaps", load_id, datetime.now(UTC).date())
         listed = Sql(", ".join(literal(day.isoformat()) for day in days))
-        objects = [gaps_key(day).removeprefix(GAPS_PREFIX) for day in days]
+        objects = [gaps_key(day).removeprefix(GAPS_PREFIX) for day in with_gaps]
         return GapStatements(
             landing=self._statement("gap_landing", LANDING=landing),
-            copy=self._copy("GAP_OBJECTS", landing, objects),
+            copies=(self._copy("GAP_OBJECTS", landing, objects),) if objects else (),
             replace=(
                 Sql("BEGIN"),
                 self._statement("gap_delete", DAYS=listed),
@@ -397,13 +400,19 @@ class Warehouse:
     def _run_replacement(
         self, connection: "SnowflakeConnection", statements: GapStatements, expected: int
     ) -> int:
+        from snowflake.connector.errors import Error
+
         cursor = connection.cursor()
         cursor.execute(statements.landing)
-        rows = self._copied(cursor, [statements.copy], expected)
+        rows = self._copied(cursor, statements.copies, expected)
         try:
             _execute(connection, statements.replace)
-        except BaseException:
-            cursor.execute("ROLLBACK")
+        except BaseException as cause:
+            try:
+                cursor.execute("ROLLBACK")
+            except Error as refused:
+                # The end of the session rolls back too; why the statements failed is what to tell.
+                cause.add_note(f"ROLLBACK failed too: {refused.msg}")
             raise
         cursor.execute(statements.drop)
         return rows

@@ -26,7 +26,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from pipeline_assets.assets.gap_ledger import FILLABLE
 from pipeline_assets.assets.gaps import CANDLE_GAPS
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.interval import DAY, Interval
 from pipeline_assets.partitions import DAYS_PER_RUN
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.gap_objects import read_gaps
@@ -48,7 +48,6 @@ REQUESTS_A_TICK = 4
 _ROWS_A_RUN = 1_000_000
 # Dagster ends a tick after 60 s; reading the ledger of so many days takes some seconds.
 _DAYS_A_TICK = 400
-_DAY = timedelta(days=1)
 _UNFINISHED = [
     DagsterRunStatus.QUEUED,
     DagsterRunStatus.NOT_STARTED,
@@ -197,7 +196,7 @@ def runs_of(
         for day in sorted(day for each, day in due if each is interval):
             symbols = due[interval, day].symbols
             last = runs[-1] if runs else None
-            if last and last.interval is interval and last.last + _DAY == day:
+            if last and last.interval is interval and last.last + DAY == day:
                 joined = replace(last, last=day, symbols=_united(last.symbols, symbols))
                 if _fits(joined):
                     runs[-1] = joined
@@ -334,6 +333,6 @@ def _nothing_asked(repairs: Mapping[tuple[Interval, date], Repair], unfinished: 
         interval, day = given_up[0]
         said.append(
             f"Given up: {TIMES} fetches did not bring what is missing of {len(given_up)} days, the first "
-            f"{interval} of {day}. `pipeline-assets gaps --start {day} --end {day + _DAY}` shows it."
+            f"{interval} of {day}. `pipeline-assets gaps --start {day} --end {day + DAY}` shows it."
         )
     return " ".join(said) or "The ledger shows nothing to fetch."

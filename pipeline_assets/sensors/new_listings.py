@@ -23,7 +23,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.collected import collected_identities
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.interval import DAY, Interval
 from pipeline_assets.partitions import DAYS_PER_RUN, FIRST_DAY
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.lake_state import Identity, read_identities, sealed_days
@@ -36,7 +36,6 @@ NAME = "new_listings"
 REQUESTS_A_TICK = 6
 # A month of minutes of so many symbols is a million rows: two minutes at the exchange's limit.
 _SYMBOLS_A_RUN = 20
-_DAY = timedelta(days=1)
 _SMALLEST = timedelta(microseconds=1)
 
 
@@ -116,7 +115,7 @@ def histories(
     more has no history to fetch, nor has an interval without `since`.
     """
     spans: dict[tuple[Interval, date, date], list[str]] = {}
-    yesterday = server_time.date() - _DAY
+    yesterday = server_time.date() - DAY
     there = sorted((each for each in new if each.gone is None), key=lambda each: each.symbol)
     for interval in (each for each in Interval if each in since):
         for identity in there:
@@ -140,10 +139,10 @@ def next_runs(
     rest = list(left)
     while rest and len(runs) < most:
         each = rest.pop(0)
-        last = min(each.last, each.first + (DAYS_PER_RUN - 1) * _DAY)
+        last = min(each.last, each.first + (DAYS_PER_RUN - 1) * DAY)
         runs.append(replace(each, last=last))
         if last < each.last:
-            rest.insert(0, replace(each, first=last + _DAY))
+            rest.insert(0, replace(each, first=last + DAY))
     return runs, tuple(rest)
 
 

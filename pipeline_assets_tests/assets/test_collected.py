@@ -5,7 +5,12 @@ from typing import Any
 
 import pytest
 
-from pipeline_assets.assets.collected import collected_lifetimes, collected_now, lifetimes
+from pipeline_assets.assets.collected import (
+    NothingListedError,
+    collected_lifetimes,
+    collected_now,
+    lifetimes,
+)
 from pipeline_assets.assets.fetch_plan import Listed
 from pipeline_assets.market.interval import to_milliseconds
 from pipeline_assets.market.windows import Window, day_window
@@ -108,7 +113,8 @@ def test_lifetimes_are_of_the_symbols_of_the_settings_dead_ones_too(
 def test_nothing_is_collected_before_the_first_look(s3_bucket: Any, tmp_path: Any) -> None:
     store = ObjectStore(s3_bucket.settings())
     everything = Settings(data_dir=tmp_path, symbols="all")
-    assert collected_lifetimes(store, everything, TODAY, NOON) == {}
+    with pytest.raises(NothingListedError, match="Materialize `universe`"):
+        collected_lifetimes(store, everything, TODAY, NOON)
     assert collected_now(None, "all") == {}
 
 

@@ -7,7 +7,10 @@ from datetime import UTC, date, datetime, timedelta
 
 import polars as pl
 import pytest
+from dagster import AssetCheckKey, AssetKey
 
+from pipeline_assets.assets.collected import NothingListedError
+from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.encoding import encode_candles
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import day_window
@@ -57,6 +60,25 @@ def verdicts(result) -> dict[str, bool]:
     return found
 
 
+def zero_volume_checked(platform: Platform, day: str, **options):
+    """A run of the check alone."""
+    job = build_definitions(platform.settings).resolve_job_def("seal")
+    check = AssetCheckKey(AssetKey("candle_gaps"), "zero_volume")
+    alone = job.get_subset(asset_selection=set(), asset_check_selection={check})
+    return alone.execute_in_process(instance=platform.instance, partition_key=day, **options)
+
+
+def test_nothing_is_judged_before_anybody_has_looked_at_what_is_listed(minutes) -> None:
+    """Empty ledgers and green checks would say that nothing is missing."""
+    job = build_definitions(minutes.settings).resolve_job_def("seal")
+    ledger = job.get_subset(asset_selection={AssetKey("candle_gaps")})
+    with pytest.raises(NothingListedError, match=r"state/listings\.json.*Materialize `universe`"):
+        ledger.execute_in_process(instance=minutes.instance, partition_key="2026-11-18")
+    assert minutes.objects("gaps/") == {}
+    with pytest.raises(NothingListedError, match=r"Materialize `universe`"):
+        zero_volume_checked(minutes, "2026-11-18")
+
+
 def test_a_day_without_gaps_has_an_object_without_rows_of_its_minutes(minutes) -> None:
     result = repaired(minutes, RANGE)
     for day in DAYS:
@@ -68,7 +90,8 @@ def test_a_day_without_gaps_has_an_object_without_rows_of_its_minutes(minutes) -
             ("1h", "not_fetched"),
         ]
     assert told(result)["candles missing"] == 3 * 3 * (96 + 24)
-    assert verdicts(result) == {"nothing_to_fetch": False, "outages": True, "zero_volume": True}
+    assert verdicts(result)["nothing_to_fetch"] is False
+    assert verdicts(result)["outages"] is True
 
 
 def test_each_gap_is_kept_in_its_days_and_cut_at_midnight(minutes) -> None:
@@ -132,8 +155,8 @@ def test_stored_minutes_without_volume_that_the_hours_contradict_are_shown(minut
     hours = minutes.truth("1h", BTC, window.start, window.end)
     key = object_key(Interval.ONE_HOUR, BTC, window.start)
     store.put(key, encode_candles(hours, Interval.ONE_HOUR, BTC, window))
-    result = repaired(minutes, "2026-11-18", symbols=[ETH])
-    assert verdicts(result)["zero_volume"] is False
+    result = zero_volume_checked(minutes, "2026-11-18")
+    assert verdicts(result) == {"zero_volume": False}
     [said] = [
         each.description
         for each in result.get_asset_check_evaluations()

@@ -21,8 +21,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
+from snowflake.connector.errors import OperationalError
 
 from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources import warehouse as module
 from pipeline_assets.resources.warehouse import (
     Warehouse,
     WarehouseError,
@@ -45,6 +47,21 @@ SQL_FILES = sorted(
     for item in files("pipeline_assets.resources").joinpath("warehouse_sql").iterdir()
     if item.name.endswith(".sql")
 )
+
+
+class Noon(datetime):
+    """A clock that does not come to midnight between two loads of a test."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:
+        return datetime(2026, 11, 20, 12, tzinfo=tz)
+
+
+@pytest.fixture
+def one_day(monkeypatch: pytest.MonkeyPatch) -> datetime:
+    """Landing tables of one UTC day, which is in their names; returns a time after that day."""
+    monkeypatch.setattr(module, "datetime", Noon)
+    return Noon.now(UTC) + timedelta(days=2)
 
 
 @pytest.fixture
@@ -157,6 +174,7 @@ def test_load_after_a_crash_between_any_two_statements(
     snowflake_server: SnowflakeServer,
     lake: Lake,
     stored: Any,
+    one_day: datetime,
     done: int,
 ) -> None:
     key, candles = put_day(lake, "BTCUSDT", count=10)
@@ -170,7 +188,7 @@ def test_load_after_a_crash_between_any_two_statements(
 
     assert result.rows_loaded == 10
     assert stored() == candles
-    assert warehouse.landing_tables(datetime.now(UTC) + timedelta(days=2)) == []
+    assert warehouse.landing_tables(one_day) == []
 
 
 def test_a_failed_copy_changes_nothing_and_names_the_file(
@@ -352,7 +370,8 @@ def test_gaps_of_days_are_replaced_whole_and_those_of_others_stay(
     ]
     for day in (FIRST, SECOND, THIRD):
         put_gaps(lake, day, *(each for each in before if each[0] == day))
-    assert warehouse.replace_gaps([FIRST, SECOND, THIRD], "run-1") == 4
+    days = [FIRST, SECOND, THIRD]
+    assert warehouse.replace_gaps(days, days, "run-1") == 4
     assert stored_gaps() == before
 
     # One is filled, one is new, and a day has none any more.
@@ -360,7 +379,7 @@ def test_gaps_of_days_are_replaced_whole_and_those_of_others_stay(
     put_gaps(lake, FIRST, *after)
     put_gaps(lake, SECOND)
     for load_id in ("run-2", "run-2", "run-3"):
-        assert warehouse.replace_gaps([FIRST, SECOND], load_id) == 2
+        assert warehouse.replace_gaps([FIRST, SECOND], [FIRST], load_id) == 2
         assert stored_gaps() == [*after, before[3]]
 
 
@@ -368,7 +387,7 @@ def test_no_days_have_no_gaps_and_ask_nothing(warehouse_settings: SimpleNamespac
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     down = warehouse_settings.snowflake.model_copy(update={"port": port})
-    assert Warehouse(down, warehouse_settings.s3).replace_gaps([], "run") == 0
+    assert Warehouse(down, warehouse_settings.s3).replace_gaps([], [], "run") == 0
 
 
 @pytest.mark.parametrize(
@@ -380,18 +399,19 @@ def test_a_reader_sees_the_old_gaps_or_the_new_ones_whenever_the_loader_dies(
     snowflake_server: SnowflakeServer,
     lake: Lake,
     stored_gaps: Any,
+    one_day: datetime,
     done: int,
 ) -> None:
     before = [gap(FIRST, "BTCUSDT", 0), gap(SECOND, "BTCUSDT", 0)]
     after = [gap(FIRST, "ETHUSDT", hour) for hour in range(4)]
     put_gaps(lake, FIRST, before[0])
     put_gaps(lake, SECOND, before[1])
-    warehouse.replace_gaps([FIRST, SECOND], "run-1")
+    warehouse.replace_gaps([FIRST, SECOND], [FIRST, SECOND], "run-1")
     put_gaps(lake, FIRST, *after)
     put_gaps(lake, SECOND)
-    parts = warehouse.gap_statements([FIRST, SECOND], "run-2")
+    parts = warehouse.gap_statements([FIRST, SECOND], [FIRST], "run-2")
     with snowflake_server.connect(warehouse_settings.snowflake) as connection:
-        for text in [parts.landing, parts.copy, *parts.replace, parts.drop][:done]:
+        for text in [parts.landing, *parts.copies, *parts.replace, parts.drop][:done]:
             connection.cursor().execute(text)
         committed = done > 5
         assert stored_gaps() == (after if committed else before)
@@ -399,27 +419,55 @@ def test_a_reader_sees_the_old_gaps_or_the_new_ones_whenever_the_loader_dies(
             # As Snowflake does with the session of a client that is gone.
             connection.cursor().execute("ROLLBACK")
 
-    assert warehouse.replace_gaps([FIRST, SECOND], "run-2") == 4
+    assert warehouse.replace_gaps([FIRST, SECOND], [FIRST], "run-2") == 4
     assert stored_gaps() == after
-    assert warehouse.landing_tables(datetime.now(UTC) + timedelta(days=2)) == []
+    assert warehouse.landing_tables(one_day) == []
 
 
 def test_gaps_of_a_day_without_an_object_change_nothing(
     warehouse: Warehouse, lake: Lake, stored_gaps: Any
 ) -> None:
     put_gaps(lake, FIRST, gap(FIRST, "BTCUSDT", 0))
-    warehouse.replace_gaps([FIRST], "run")
-    put_gaps(lake, FIRST)
+    warehouse.replace_gaps([FIRST], [FIRST], "run")
     with pytest.raises(WarehouseError, match=r"20261002\.parquet.*materialize its day"):
-        warehouse.replace_gaps([FIRST, SECOND], "run")
+        warehouse.replace_gaps([FIRST, SECOND], [SECOND], "run")
     assert stored_gaps() == [gap(FIRST, "BTCUSDT", 0)]
+
+
+def test_days_without_gaps_are_emptied_and_no_object_of_them_is_loaded(
+    warehouse: Warehouse, lake: Lake, stored_gaps: Any
+) -> None:
+    put_gaps(lake, FIRST, gap(FIRST, "BTCUSDT", 0))
+    put_gaps(lake, SECOND, gap(SECOND, "BTCUSDT", 0))
+    warehouse.replace_gaps([FIRST, SECOND], [FIRST, SECOND], "run-1")
+    # Neither object is there: a COPY that named one would fail.
+    for day in (FIRST, SECOND):
+        lake.client.delete_object(Bucket=lake.bucket, Key=f"gaps/{day:%Y%m%d}.parquet")
+    assert warehouse.replace_gaps([FIRST], [], "run-2") == 0
+    assert stored_gaps() == [gap(SECOND, "BTCUSDT", 0)]
+
+
+def test_why_a_replacement_failed_is_told_though_its_rollback_fails_too(
+    warehouse: Warehouse, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_gaps(lake, FIRST, gap(FIRST, "BTCUSDT", 0))
+    warehouse.replace_gaps([FIRST], [FIRST], "run-1")
+
+    def lost(connection: Any, _: Any) -> None:
+        # A real session does not end at the wished statement.
+        connection.close()
+        raise OperationalError("the network went away between two statements")
+
+    monkeypatch.setattr(module, "_execute", lost)
+    with pytest.raises(WarehouseError, match="the network went away between two statements"):
+        warehouse.replace_gaps([FIRST], [FIRST], "run-2")
 
 
 def test_candles_and_gaps_share_a_schema(
     warehouse: Warehouse, lake: Lake, stored_gaps: Any
 ) -> None:
     put_gaps(lake, FIRST, gap(FIRST, "BTCUSDT", 0))
-    warehouse.replace_gaps([FIRST], "run")
+    warehouse.replace_gaps([FIRST], [FIRST], "run")
     assert warehouse.load(QUARTER, [put_day(lake, "BTCUSDT")[0]], "run").rows_inserted == 96
     assert len(stored_gaps()) == 1
 
