@@ -1,18 +1,19 @@
 """A backfill that is killed, refused, lied to or out of room stores in the end what the exchange has."""
 
+import io
 import os
 import random
 import resource
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
 
+import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
@@ -23,13 +24,18 @@ from pipeline_assets.resources import staging
 from pipeline_assets.resources.lake_state import read_sealed
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.assets.test_failures import Observed, PassingTime, klines_asked
-from pipeline_assets_tests.fixtures.exchange import die_with_parent
+from pipeline_assets_tests.fixtures.exchange import (
+    START,
+    ExchangeHandle,
+    die_with_parent,
+    start_exchange,
+)
 from pipeline_assets_tests.fixtures.platform import (
     SYMBOLS,
     Platform,
     platform_without_snowflake,
 )
-from pipeline_assets_tests.fixtures.s3 import S3Server, make_bucket
+from pipeline_assets_tests.fixtures.s3 import S3Server, eventually, make_bucket
 
 TODAY = datetime(2026, 11, 20, tzinfo=UTC)
 MINUTE = Interval.ONE_MINUTE
@@ -101,42 +107,76 @@ def pages_to_fetch(whole: dict[str, set[date]], days: int) -> int:
     return count
 
 
+def harm(platform: Platform, days: int) -> tuple[int, int, int]:
+    """Candles lost, stored twice, and stored with other values than the exchange's, of all symbols."""
+    bodies = platform.objects("ohlcv/1m/").values()
+    stored = pl.concat(pl.read_parquet(io.BytesIO(body)) for body in bodies)
+    truth = pl.concat(
+        platform.truth("1m", symbol, first_day(days), TODAY) for symbol in sorted(SYMBOLS)
+    )
+    candle = ["symbol", "open_time"]
+    lost = truth.join(stored, on=candle, how="anti").height
+    twice = stored.height - stored.select(candle).unique().height
+    return lost, twice, stored.join(truth, on=truth.columns, how="anti").height
+
+
+@pytest.fixture
+def unlimited_exchange() -> Iterator[ExchangeHandle]:
+    """An exchange without a limit: its minute, which a stepped clock never ends, would be spent."""
+    with start_exchange(clock=f"stepped:{START}", weight_limit=0) as own:
+        yield own
+
+
 @pytest.mark.matrix
 @pytest.mark.timeout(3000)
 def test_the_command_killed_at_random_moments_goes_on_where_it_was(
-    tmp_path, exchange, s3_server, redis_server
+    tmp_path, unlimited_exchange, s3_server, redis_server
 ) -> None:
-    chosen = random.Random(5)
-    fetched_less, took = 0, 0.0
-    for number in range(KILLS + 1):
+    exchange, chosen = unlimited_exchange, random.Random(5)
+    every = [first_day(LONG).date() + timedelta(days=number) for number in range(LONG)]
+    pages = pages_to_fetch({symbol: set() for symbol in SYMBOLS}, LONG)
+    objects = LONG * len(SYMBOLS)
+    saved, harmed = 0, (0, 0, 0)
+    for number in range(KILLS):
         redis_server.client().flushall()
         bucket = make_bucket(s3_server)
         with platform_without_snowflake(
             tmp_path / str(number), exchange, bucket, redis_server.url
         ) as platform:
-            data = tmp_path / f"data{number}"
-            began = time.monotonic()
+            data, store = tmp_path / f"data{number}", ObjectStore(platform.settings.s3)
+            before = klines_asked(exchange)
+
+            def requests(before=before) -> int:
+                return klines_asked(exchange) - before
+
+            def stored(store=store) -> int:
+                return sum(1 for _ in store.objects("ohlcv/1m/"))
+
+            # While it fetches and while it stores: after the last of either work is left to be done.
+            count, whole = ((requests, pages), (stored, objects))[number % 2]
+            moment = chosen.randint(1, whole)
             process = start_command(platform, data, LONG)
-            if number == 0:
-                assert process.wait(600) == 0
-                took = time.monotonic() - began
-                assert_true(platform, LONG)
-                continue
-            time.sleep(took * chosen.uniform(0.1, 0.95))
+
+            def come(process=process, count=count, moment=moment) -> bool:
+                assert process.poll() is None, f"it ended before {count.__name__} came to {moment}"
+                return count() >= moment
+
+            eventually(come, f"{moment} {count.__name__}", 600)
             process.send_signal(signal.SIGKILL)
-            assert process.wait(60) in (-signal.SIGKILL, 0)
-            whole, before = whole_days(platform), klines_asked(exchange)
+            assert process.wait(60) == -signal.SIGKILL
+            left = pages_to_fetch(whole_days(platform), LONG)
+            before = klines_asked(exchange)
             assert start_command(platform, data, LONG).wait(600) == 0
-            asked = klines_asked(exchange) - before
-            assert asked == pages_to_fetch(whole, LONG)
-            fetched_less += asked < pages_to_fetch({s: set() for s in SYMBOLS}, LONG)
-            assert_true(platform, LONG)
-            days = [first_day(LONG).date() + timedelta(days=n) for n in range(LONG)]
-            store = ObjectStore(platform.settings.s3)
-            for day in days:
+            assert klines_asked(exchange) - before == left
+            saved += left < pages
+            found = harm(platform, LONG)
+            harmed = tuple(map(sum, zip(harmed, found, strict=True)))
+            assert found == (0, 0, 0), f"lost, twice, different after {moment} {count.__name__}"
+            for day in every:
                 assert read_sealed(store, MINUTE, day).keys() == set(SYMBOLS)
-    print(f"{KILLS} kills, {fetched_less} of them with something stored before")
-    assert fetched_less >= KILLS // 3
+    lost, twice, different = harmed
+    print(f"{KILLS} kills, {saved} with something stored before: {lost=} {twice=} {different=}")
+    assert saved >= KILLS // 2
 
 
 # The exchange lies and refuses
