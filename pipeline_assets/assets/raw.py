@@ -59,7 +59,7 @@ class FetchConfig(Config):
 
 
 class NothingFetchedError(Exception):
-    """Every symbol failed. The message carries the first reason."""
+    """Every symbol failed, and nothing of the run's was there. The message carries the first reason."""
 
 
 def raw_candles(interval: Interval) -> AssetsDefinition:
@@ -127,7 +127,8 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
                 archive.keep(store, plan)
         # After the rows: the steps that follow ask for the plan first.
         write_document(store, plan_key(interval, root_run), plan.to_facts())
-        if plan.windows and plan.failures.keys() >= plan.windows.keys():
+        # Where the others are stored already, those that fail again fail alone, as they did beside them.
+        if plan.windows and plan.failures.keys() >= plan.windows.keys() and not plan.complete:
             raise NothingFetchedError(
                 f"None of {len(plan.windows)} symbols could be fetched. The first: "
                 f"{next(iter(plan.failures.values()))}"

@@ -126,7 +126,8 @@ def backfill(
         judge: write down, too, what is missing of these days then, on the lake and in the warehouse.
 
     Raises:
-        BackfillError: the range is not one that can be filled, or a run failed.
+        BackfillError: the range is not one that can be filled, or the first run of some days failed.
+            A repetition that fails is a problem of the result: what came before it is stored.
     """
     from pipeline_assets.definitions import build_definitions
     from pipeline_assets.jobs.materializations import backfill_job_name, repair_jobs
@@ -145,9 +146,15 @@ def backfill(
             ran = [_run(job, instance, interval, asked, (first, last))]
             # Then only what is not complete: a row that came malformed, a symbol that failed.
             asked["refresh"] = False
-            while ran[-1].incomplete and len(ran) < _ATTEMPTS:
-                ran.append(_run(job, instance, interval, asked, (first, last)))
+            failure = None
+            while ran[-1].incomplete and len(ran) < _ATTEMPTS and failure is None:
+                try:
+                    ran.append(_run(job, instance, interval, asked, (first, last)))
+                except BackfillError as error:
+                    failure = f"{first} to {last} once more: {error}"
             result.add(ran)
+            if failure:
+                result.problems.append(failure)
     return result
 
 

@@ -221,6 +221,51 @@ def test_the_command_repeats_a_run_until_what_came_malformed_is_there(
     assert_stored(minutes)
 
 
+def test_a_symbol_that_always_fails_keeps_nobody_from_the_days_that_follow(
+    minutes: Platform, monkeypatch
+) -> None:
+    monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
+    monkeypatch.setattr(command, "_ROWS_PER_RUN", 1440 * len(SYMBOLS))
+    monkeypatch.setattr(command, "_ATTEMPTS", 2)
+    minutes.exchange.faults(symbols={"ETHUSDT": {"cut_json": 1}})
+    days = (date(2026, 11, 18), date(2026, 11, 20))
+    result = command.backfill(minutes.settings, Interval.ONE_MINUTE, None, *days)
+    assert len(result.runs) == 4
+    assert result.rows == 2 * 2 * 1440
+    for day in ("2026-11-18", "2026-11-19"):
+        failed = [each for each in result.problems if each.startswith(f"{day} window: 1 symbol")]
+        assert len(failed) == 1
+        assert "ETHUSDT" in failed[0]
+    minutes.exchange.faults()
+    for symbol in ("BTCUSDT", "币安人生USDT"):
+        truth = minutes.truth("1m", symbol, TODAY - timedelta(days=2), TODAY)
+        assert_frame_equal(minutes.stored("1m", symbol), truth)
+
+
+def test_a_repetition_that_fails_is_told_and_the_next_days_are_stored(
+    minutes: Platform, monkeypatch
+) -> None:
+    """Rows of the only symbol come malformed at first, and then none at all until the next days."""
+    monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
+    monkeypatch.setattr(command, "_ROWS_PER_RUN", 1440)
+    faults = iter(({"symbols": {"ETHUSDT": {"cut_json": 1}}}, {}, {}))
+
+    class Changing(Told):
+        def finish(self) -> None:
+            minutes.exchange.faults(**next(faults))
+
+    minutes.exchange.faults(symbols={"ETHUSDT": {"malformed_rows": 1}})
+    days = (date(2026, 11, 18), date(2026, 11, 20))
+    result = command.backfill(
+        minutes.settings, Interval.ONE_MINUTE, ["ETHUSDT"], *days, Changing()
+    )
+    assert len(result.runs) == 2
+    assert any("None of 1 symbols could be fetched" in each for each in result.problems)
+    stored = minutes.stored("1m", "ETHUSDT")
+    truth = minutes.truth("1m", "ETHUSDT", TODAY - timedelta(days=1), TODAY)
+    assert_frame_equal(stored.filter(stored["open_time"] >= TODAY - timedelta(days=1)), truth)
+
+
 class Told:
     """What a backfill told its progress."""
 
