@@ -3,9 +3,10 @@ the Dagster instance. How the result is printed is in cli.py.
 """
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.market.interval import Interval
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance, ExecuteInProcessResult, JobDefinition
 
     from pipeline_assets.assets.progress import Progress
+    from pipeline_assets.resources.object_store import ObjectStore
 
 
 # What is lost when a run is killed while it fetches: less than two minutes of the exchange's limit.
@@ -42,20 +44,22 @@ class BackfillResult:
     stored_before: int = 0
     problems: list[str] = field(default_factory=list)
 
-    def add(self, runs: "Sequence[_Ran]") -> None:
-        """Count a run and its repetitions: what was stored before the first, what the last found."""
+    def add(self, runs: "Sequence[_Ran]", problems: Sequence[str]) -> None:
+        """Count a run and its repetitions, and what was wrong in the end."""
         for ran in runs:
             self.runs.append(ran.run_id)
             self.rows += ran.rows
             self.objects += ran.objects
             self.weight += ran.weight
         self.stored_before += runs[0].stored_before
-        self.problems += runs[-1].problems
+        self.problems += problems
 
 
 @dataclass
 class _Ran:
-    """One run: `incomplete` counts the symbol-days that may lack candles that the exchange has."""
+    """One run: `incomplete` counts the symbol-days that may lack candles that the exchange has, and
+    `failed` are the symbols that could not be fetched.
+    """
 
     run_id: str
     rows: int
@@ -63,6 +67,7 @@ class _Ran:
     weight: int
     stored_before: int
     incomplete: int
+    failed: list[str]
     problems: list[str] = field(default_factory=list)
 
 
@@ -131,31 +136,57 @@ def backfill(
     """
     from pipeline_assets.definitions import build_definitions
     from pipeline_assets.jobs.materializations import backfill_job_name, repair_jobs
+    from pipeline_assets.resources.object_store import ObjectStore
 
     definitions = build_definitions(settings, progress=progress)
     name = repair_jobs[interval].name if judge else backfill_job_name(interval)
     job = definitions.resolve_job_def(name)
     result = BackfillResult(interval, start, end)
     per_day = interval.per_day * _count(settings, symbols)
-    days = min(max(_ROWS_PER_RUN // per_day, 1), DAYS_PER_RUN)
+    length = min(max(_ROWS_PER_RUN // per_day, 1), DAYS_PER_RUN)
+    store = ObjectStore(settings.s3)
     with dagster_instance(settings) as instance:
-        for first, last in chunks(start, end, days):
+        for first, last in chunks(start, end, length):
             if progress is not None:
                 progress.later = per_day * ((end - last).days - 1)
-            asked = {"symbols": list(symbols) if symbols else None, "refresh": refresh}
-            ran = [_run(job, instance, interval, asked, (first, last))]
-            # Then only what is not complete: a row that came malformed, a symbol that failed.
-            asked["refresh"] = False
-            failure = None
-            while ran[-1].incomplete and len(ran) < _ATTEMPTS and failure is None:
-                try:
-                    ran.append(_run(job, instance, interval, asked, (first, last)))
-                except BackfillError as error:
-                    failure = f"{first} to {last} once more: {error}"
-            result.add(ran)
-            if failure:
-                result.problems.append(failure)
+            config = {"symbols": list(symbols) if symbols else None, "refresh": refresh}
+            days = (first, last)
+            result.add(*_repeated(partial(_run, job, instance, store, interval, days), config))
     return result
+
+
+def _repeated(
+    run: Callable[[Mapping[str, Any]], _Ran], config: Mapping[str, Any]
+) -> tuple[list[_Ran], list[str]]:
+    """Run, then run again what is not complete: a row that came malformed, a symbol that failed.
+
+    Returns:
+        The runs, and what a person has to look at in the end.
+    """
+    ran = [run(config)]
+    of_all, told = ran[0], []
+
+    def again(**changes: Any) -> _Ran | None:
+        try:
+            ran.append(run({**config, **changes}))
+        except BackfillError as error:
+            told.append(f"A repetition failed: {error}")
+            return None
+        return ran[-1]
+
+    # What is stored of them passes for complete: unless it is refreshed once more it is left out.
+    unrefreshed = of_all if config["refresh"] and of_all.failed else None
+    for _ in range(1, _ATTEMPTS):
+        if unrefreshed is None or not unrefreshed.failed:
+            break
+        unrefreshed = again(symbols=unrefreshed.failed, refresh=True)
+    for _ in range(1, _ATTEMPTS):
+        if not of_all.incomplete or (repeated := again(refresh=False)) is None:
+            break
+        of_all = repeated
+    if unrefreshed is not None and unrefreshed.failed:
+        told += unrefreshed.problems
+    return ran, list(dict.fromkeys(of_all.problems + told))
 
 
 def _count(settings: Settings, symbols: Sequence[str] | None) -> int:
@@ -184,9 +215,10 @@ def dagster_instance(settings: Settings) -> "DagsterInstance":
 def _run(
     job: "JobDefinition",
     instance: "DagsterInstance",
+    store: "ObjectStore",
     interval: Interval,
-    config: Mapping[str, Any],
     days: tuple[date, date],
+    config: Mapping[str, Any],
 ) -> _Ran:
     from dagster import AssetCheckSeverity
 
@@ -211,7 +243,7 @@ def _run(
     )
     if not executed.success:
         raise BackfillError(_failure(executed))
-    ran = _ran(executed, interval)
+    ran = _ran(executed, store, interval)
     for evaluation in executed.get_asset_check_evaluations():
         # A range's summary repeats what its days said.
         failed = not evaluation.passed and evaluation.severity is AssetCheckSeverity.ERROR
@@ -238,16 +270,23 @@ def _failure(executed: "ExecuteInProcessResult") -> str:
     return f"Dagster run {executed.run_id} failed; open it in Dagster's UI."
 
 
-def _ran(executed: "ExecuteInProcessResult", interval: Interval) -> _Ran:
+def _ran(executed: "ExecuteInProcessResult", store: "ObjectStore", interval: Interval) -> _Ran:
     from pipeline_assets.assets import layer
+    from pipeline_assets.assets.fetch_plan import FetchPlan
     from pipeline_assets.assets.objects import INCOMPLETE
     from pipeline_assets.assets.presentation import FAILED
+    from pipeline_assets.resources.staging import plan_key, read_document
 
     def value(name: str, key: str) -> int:
         node = layer.key(name, interval).path[0]
         found = executed.asset_materializations_for_node(node)[0].metadata.get(key)
         return int(str(found.value)) if found is not None else 0
 
+    failed: list[str] = []
+    if value(layer.RAW, FAILED):
+        # The metadata name the first few only.
+        plan = FetchPlan.from_facts(read_document(store, plan_key(interval, executed.run_id)))
+        failed = sorted(plan.failures.keys() & plan.windows.keys())
     return _Ran(
         executed.run_id,
         value(layer.FORMATTED, "rows"),
@@ -255,4 +294,5 @@ def _ran(executed: "ExecuteInProcessResult", interval: Interval) -> _Ran:
         value(layer.RAW, "weight spent"),
         value(layer.RAW, "symbol-days stored before"),
         value(layer.OBJECTS, INCOMPLETE) + value(layer.RAW, FAILED),
+        failed,
     )

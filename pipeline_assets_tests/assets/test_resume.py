@@ -10,7 +10,7 @@ from pipeline_assets.assets import layer
 from pipeline_assets.commands import backfill as command
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window
-from pipeline_assets.resources.lake_state import Absence, read_sealed
+from pipeline_assets.resources.lake_state import Absence, SealedDay, mark_sealed, read_sealed
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
@@ -256,14 +256,46 @@ def test_a_repetition_that_fails_is_told_and_the_next_days_are_stored(
 
     minutes.exchange.faults(symbols={"ETHUSDT": {"malformed_rows": 1}})
     days = (date(2026, 11, 18), date(2026, 11, 20))
-    result = command.backfill(
-        minutes.settings, Interval.ONE_MINUTE, ["ETHUSDT"], *days, Changing()
-    )
+    result = command.backfill(minutes.settings, Interval.ONE_MINUTE, ["ETHUSDT"], *days, Changing())
     assert len(result.runs) == 2
     assert any("None of 1 symbols could be fetched" in each for each in result.problems)
     stored = minutes.stored("1m", "ETHUSDT")
     truth = minutes.truth("1m", "ETHUSDT", TODAY - timedelta(days=1), TODAY)
     assert_frame_equal(stored.filter(stored["open_time"] >= TODAY - timedelta(days=1)), truth)
+
+
+@pytest.mark.parametrize("answers_then", [True, False])
+def test_a_refresh_is_repeated_for_the_symbols_that_failed_and_else_says_that_it_was_not_done(
+    minutes: Platform, monkeypatch, answers_then: bool
+) -> None:
+    """Of one a short day is stored that passes for complete: what a refresh is asked for."""
+    monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
+    day = date(2026, 11, 18)
+    minutes.backfill("1m", str(day))
+    store, whole = ObjectStore(minutes.settings.s3), minutes.stored("1m")
+    short = whole.filter(whole["symbol"] == "ETHUSDT")[:1000]
+    etag = store.put("ohlcv/1m/ETHUSDT/20261118_0000.parquet", encoded(short))
+    mark_sealed(store, Interval.ONE_MINUTE, day, {"ETHUSDT": SealedDay(etag)})
+
+    class Changing(Told):
+        def finish(self) -> None:
+            if answers_then:
+                minutes.exchange.faults()
+
+    minutes.exchange.faults(symbols={"ETHUSDT": {"cut_json": 1}})
+    days = (day, day + timedelta(days=1))
+    result = command.backfill(
+        minutes.settings, Interval.ONE_MINUTE, None, *days, Changing(), refresh=True
+    )
+    stored = minutes.stored("1m")
+    if answers_then:
+        assert result.problems == []
+        # The two others once, and then the one alone.
+        assert result.rows == 3 * 1440
+        assert_frame_equal(stored, whole)
+    else:
+        assert any("ETHUSDT" in each and "JSON" in each for each in result.problems)
+        assert stored.height == 2 * 1440 + 1000
 
 
 class Told:
