@@ -2,6 +2,7 @@
 pieces, so that memory does not grow with the range. Stored candles are in candle_objects.py.
 """
 
+import errno
 import json
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from pipeline_assets.resources.object_store import ObjectStore
 
 _IN_MEMORY = 32 * 1024 * 1024
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class StagingError(Exception):
@@ -93,6 +95,9 @@ def _temporary_file() -> Iterator[IO[bytes]]:
         with SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
             yield cast("IO[bytes]", file)
     except OSError as error:
+        # The frames are made within: an error of the network is one of these too.
+        if error.errno not in _NO_ROOM:
+            raise
         raise StagingError(
             f"The rows on their way do not fit into {gettempdir()} ({error.strerror or error}). Make "
             "room there, or set TMPDIR to a larger disk, then repeat the run: what is stored stays."
