@@ -182,8 +182,11 @@ def mark_sealed(
 
     Idempotent, and safe beside other runs that seal other symbols of the day: marks replace those
     of the same symbols, upon the document that was read. Of two runs that seal the same symbol the
-    later mark stays; if its ETag is not the object's, the day only passes for incomplete.
+    later mark stays; if its ETag is not the object's, the day only passes for incomplete. Where there
+    is nothing to mark nothing is written: a day that has a document passes for sealed.
     """
+    if not sealed:
+        return
     added = {symbol: mark.to_facts() for symbol, mark in sealed.items()}
     _update(
         store,

@@ -10,7 +10,13 @@ from pipeline_assets.assets import layer
 from pipeline_assets.commands import backfill as command
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window
-from pipeline_assets.resources.lake_state import Absence, SealedDay, mark_sealed, read_sealed
+from pipeline_assets.resources.lake_state import (
+    Absence,
+    SealedDay,
+    mark_sealed,
+    read_sealed,
+    sealed_days,
+)
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
@@ -157,6 +163,7 @@ def test_a_row_that_came_malformed_leaves_its_day_to_be_fetched_again(minutes: P
 def test_an_exchange_that_has_nothing_of_anybody_is_not_believed(minutes: Platform) -> None:
     minutes.exchange.outages("2026-11-17T00:00:00Z/2026-11-20T00:00:00Z")
     minutes.backfill("1m", *RANGE)
+    assert sealed_days(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE) == []
     minutes.exchange.outages()
     minutes.backfill("1m", *RANGE)
     assert_stored(minutes)
