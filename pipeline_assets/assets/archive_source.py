@@ -6,7 +6,7 @@ exchange's own hours, which cost a fiftieth of the weight of its minutes. Any ot
 from the exchange, and what the archive said otherwise is recorded.
 """
 
-from collections.abc import Generator, Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -20,9 +20,9 @@ from pipeline_assets.market.archive import archive_files, disagreements, distrus
 from pipeline_assets.market.candles import empty_raw
 from pipeline_assets.market.cleaning import clean
 from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
-from pipeline_assets.market.interval import DAY, Interval
+from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.replies import raw_candles as rows_of
-from pipeline_assets.market.windows import Window, day_window, joined, without
+from pipeline_assets.market.windows import Window, day_window, days_of, joined, without
 from pipeline_assets.resources.archive import Downloaded, downloads
 from pipeline_assets.resources.exchange import ExchangeClient
 from pipeline_assets.resources.lake_state import keep_disagreements
@@ -185,7 +185,7 @@ def _batches(
     finished = {symbol: _finished(plan, window) for symbol, window in sorted(plan.windows.items())}
     windows = {symbol: window for symbol, window in finished.items() if window is not None}
     days = {
-        symbol: [day for day in _days(window) if day not in plan.complete.get(symbol, ())]
+        symbol: [day for day in days_of(window) if day not in plan.complete.get(symbol, ())]
         for symbol, window in windows.items()
     }
     files = [each for symbol in days for each in archive_files(symbol, plan.interval, days[symbol])]
@@ -368,13 +368,6 @@ def _fetched(
         plan.note(fetched)
         replies += [(fetched.symbol, body) for body in fetched.replies]
     return rows_of(sorted(replies, key=_SYMBOL))
-
-
-def _days(window: Window) -> Iterator[date]:
-    day = window.start.date()
-    while day_window(day).start < window.end:
-        yield day
-        day += DAY
 
 
 def _part(window: Window, day: date) -> Window:

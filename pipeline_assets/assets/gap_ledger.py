@@ -3,9 +3,9 @@ of each gap gathered from where it is kept. The judgement is market/gap_causes.p
 day by day is in gaps.py.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from pipeline_assets.assets.archive_source import UNFILLED_HOLE
@@ -17,6 +17,7 @@ from pipeline_assets.market.windows import (
     Window,
     common,
     day_window,
+    days_of,
     joined,
     newest_closed,
     without,
@@ -126,7 +127,7 @@ def _known(store: ObjectStore, interval: Interval, window: Window, newest: datet
     today = day_window(newest.date())
     kept = set(sealed_days(store, interval))
     # What is sealed of the open day, if anything, was sealed by a clock that ran ahead.
-    days = [day for day in _days(window) if day in kept and day < newest.date()]
+    days = [day for day in days_of(window) if day in kept and day < newest.date()]
     sealed = store.each(lambda day: read_sealed(store, interval, day), days)
     stored = read_tick_state(store, interval, (), newest.date()).newest
     # A tick reads the open day from its newest stored candle on, the first one from midnight.
@@ -152,18 +153,20 @@ def _look(
     if traded is None or traded.start >= end:
         return _Looked([window])
     closed = Window(traded.start, min(traded.end, end))
+    changed: _ChangedMeanwhileError | None = None
     for _ in range(_ATTEMPTS):
         try:
             looked = _look_closed(store, interval, symbol, closed, known)
-        except _ChangedMeanwhileError:
-            continue
-        looked.missing += without(window, [closed])
-        looked.missing = joined(looked.missing)
-        return looked
+        except _ChangedMeanwhileError as error:
+            changed = error
+        else:
+            looked.missing += without(window, [closed])
+            looked.missing = joined(looked.missing)
+            return looked
     raise ObjectStoreError(
         f"The {interval} objects of {symbol} were removed {_ATTEMPTS} times between listing and reading "
         "them. Find out which runs write this symbol (Dagster's Runs page), then ask again."
-    )
+    ) from changed
 
 
 def _look_closed(
@@ -174,7 +177,7 @@ def _look_closed(
     looked = _Looked()
     if symbol in known.ticked:
         looked.fetched.append(known.ticked[symbol])
-    for day in _days(closed):
+    for day in days_of(closed):
         stored, mark = listing.get(day, []), known.sealed.get(day, {}).get(symbol)
         judged = mark is not None and [each.etag for each in stored] == mark.etags
         if judged:
@@ -238,7 +241,7 @@ def _unfilled_holes(
     store: ObjectStore, interval: Interval, window: Window
 ) -> dict[str, list[Window]]:
     """By symbol what a file of the archive lacked while the exchange could not be asked for it."""
-    wanted = set(_days(window))
+    wanted = set(days_of(window))
     days = [day for day in disagreement_days(store, interval) if day in wanted]
     found: dict[str, list[Window]] = {}
     for held in store.each(lambda day: read_disagreements(store, interval, day), days):
@@ -254,10 +257,3 @@ def _unfilled_holes(
             if spans:
                 found.setdefault(symbol, []).extend(spans)
     return found
-
-
-def _days(window: Window) -> Iterator[date]:
-    day = window.start.date()
-    while day_window(day).start < window.end:
-        yield day
-        day += timedelta(days=1)

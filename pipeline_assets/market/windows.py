@@ -3,7 +3,7 @@
 No frames here (gaps.py, cleaning.py) and no object keys (resources/candle_objects.py).
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -68,6 +68,14 @@ def day_window(day: date) -> Window:
     """The window of a whole UTC day."""
     start = datetime.combine(day, time(), tzinfo=UTC)
     return Window(start, start + DAY)
+
+
+def days_of(window: Window) -> Iterator[date]:
+    """The UTC days that a window touches, in order."""
+    day = window.start.date()
+    while day_window(day).start < window.end:
+        yield day
+        day += DAY
 
 
 def newest_closed(interval: Interval, server_time: datetime, settle: timedelta) -> datetime:

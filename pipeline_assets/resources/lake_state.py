@@ -391,6 +391,7 @@ def _listings_document(identities: Iterable[Identity]) -> dict[str, list[list[An
 
 def _update(store: ObjectStore, key: str, change: Callable[[Any], Any]) -> Any:
     """Change a document upon what was read, again if another writer came between; returns it."""
+    lost: PreconditionFailedError | None = None
     for _ in range(_ATTEMPTS):
         found = store.get_with_etag(key)
         held = json.loads(found[0]) if found else None
@@ -399,13 +400,13 @@ def _update(store: ObjectStore, key: str, change: Callable[[Any], Any]) -> Any:
             return held
         try:
             store.put_if(key, _encoded(changed), found[1] if found else None)
-        except PreconditionFailedError:
-            continue
+        except PreconditionFailedError as error:
+            lost = error
         else:
             return changed
     raise ObjectStoreError(
         f"{store.address(key)} was changed by other writers {_ATTEMPTS} times in a row. Repeat the run."
-    )
+    ) from lost
 
 
 def _encoded(document: Any) -> bytes:
