@@ -175,13 +175,14 @@ def _look_closed(
     """What is missing of closed candles within the symbol's life."""
     listing = by_day(list_objects(store, interval, symbol, closed.start, closed.end))
     looked = _Looked()
+    # A symbol is no witness of what the exchange had before or after it traded: it lacks that anyway.
     if symbol in known.ticked:
-        looked.fetched.append(known.ticked[symbol])
+        looked.fetched += common(closed, [known.ticked[symbol]])
     for day in days_of(closed):
         stored, mark = listing.get(day, []), known.sealed.get(day, {}).get(symbol)
         judged = mark is not None and [each.etag for each in stored] == mark.etags
         if judged:
-            looked.fetched.append(day_window(day))
+            looked.fetched += common(closed, [day_window(day)])
         if mark is not None and mark.missing:
             _note(looked, mark)
         if mark is not None and judged:

@@ -16,7 +16,13 @@ from pipeline_assets.market.encoding import encode_candles
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.candle_objects import object_key
-from pipeline_assets.resources.lake_state import Absence, SealedDay, mark_sealed
+from pipeline_assets.resources.lake_state import (
+    Absence,
+    SealedDay,
+    TickState,
+    mark_sealed,
+    write_tick_state,
+)
 from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
 from pipeline_assets.settings import Settings
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
@@ -208,6 +214,41 @@ def test_objects_of_a_day_that_all_symbols_lost_are_no_outage(minutes) -> None:
     start = day_window(date(2026, 11, 18)).start
     store.delete([object_key(MINUTE, symbol, start) for symbol in SYMBOLS])
     assert causes(minutes) == {"not_fetched": 3 * 1440}
+
+
+NOON = at("11-19 12:00")
+SIX = Window(at("11-19 06:00"), at("11-19 07:00"))
+
+
+@pytest.mark.parametrize("life", [(NOON, None), (at("01-01 00:00"), at("11-19 05:00"))])
+def test_a_symbol_that_did_not_trade_then_is_no_witness_of_an_outage(minutes, life) -> None:
+    """Nobody had the hour at six, but of two symbols only one traded: the other tells nothing."""
+    store, day = ObjectStore(minutes.settings.s3), day_window(date(2026, 11, 19))
+    times = [day.start + timedelta(hours=n) for n in range(24)]
+    traded = [time for time in times if life[0] <= time < (life[1] or day.end)]
+    held = {BTC: [time for time in times if time != SIX.start], ETH: traded}
+    absent = {BTC: ((SIX, Absence.UNCONFIRMED),), ETH: ()}
+    for symbol, own in held.items():
+        etag = put_hours(store, symbol, day.start, own)
+        mark = SealedDay(etag, absent[symbol])
+        mark_sealed(store, Interval.ONE_HOUR, NOON.date(), {symbol: mark})
+    lifetimes = {BTC: (at("01-01 00:00"), None), ETH: life}
+    found = gap_ledger(store, minutes.settings, Interval.ONE_HOUR, day, lifetimes, minutes.now())
+    assert found.filter(symbol=BTC).select("first", "count", "cause").rows() == [
+        (SIX.start, 1, "not_fetched")
+    ]
+    assert set(found.filter(symbol=ETH)["cause"]) == {"not_listed"}
+
+
+def test_ticks_of_a_symbol_are_no_witness_of_the_time_before_its_listing(minutes) -> None:
+    store, today = ObjectStore(minutes.settings.s3), day_window(date(2026, 11, 20))
+    times = [today.start + timedelta(hours=n) for n in range(12)]
+    put_hours(store, BTC, today.start, [time for time in times if time.hour != 6])
+    put_hours(store, ETH, today.start, times[9:])
+    write_tick_state(store, Interval.ONE_HOUR, TickState(dict.fromkeys((BTC, ETH), times[-1])))
+    lifetimes = {BTC: (at("01-01 00:00"), None), ETH: (times[9], None)}
+    found = gap_ledger(store, minutes.settings, Interval.ONE_HOUR, today, lifetimes, minutes.now())
+    assert (BTC, times[6], "not_fetched") in found.select("symbol", "first", "cause").rows()
 
 
 def test_an_object_removed_between_listing_and_reading_is_looked_for_anew(
