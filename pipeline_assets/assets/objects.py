@@ -315,6 +315,7 @@ def _sealed(
                 marks[day][symbol] = SealedDay(
                     written.etag if written else None,
                     _judged(missing, confirmed, set_aside.get(symbol, ())),
+                    None if due == [window] else hull(due),
                 )
     return marks
 

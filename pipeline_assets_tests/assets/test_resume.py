@@ -18,7 +18,7 @@ from pipeline_assets.resources.lake_state import (
     sealed_days,
 )
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
+from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, start_exchange
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 
 TODAY = datetime(2026, 11, 20, tzinfo=UTC)
@@ -199,6 +199,43 @@ def test_whole_days_that_a_killed_upload_left_without_a_mark_are_left_out_and_ma
     assert asked(minutes.exchange) - before == a_day_is
     assert minutes.objects("state/sealed/") == marked
     assert_stored(minutes)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_day_is_fetched_again_once_the_symbol_traded_longer_than_its_mark_says(
+    minutes: Platform, marked: bool
+) -> None:
+    """Sealed from its listing at 9:17 on, by an upload that was killed before its marks or not."""
+    day, symbols = "2026-11-19", ("BTCUSDT", "ETHUSDT")
+
+    def listed(at: str):
+        return start_exchange(
+            symbols=",".join(symbols), clock=f"stepped:{TODAY:%Y-%m-%d}T12:00:30Z", listed=at
+        )
+
+    def over(own: ExchangeHandle) -> Platform:
+        url = own.url.removesuffix("/fapi")
+        young = minutes.with_settings(symbols=symbols, binance={"rest_url": url})
+        young.exchange = own
+        return young
+
+    with listed(f"ETHUSDT={day}T09:17:00Z") as own:
+        young = over(own)
+        young.backfill("1m", day)
+        if not marked:
+            store = ObjectStore(minutes.settings.s3)
+            store.delete(list(minutes.objects("state/sealed/")))
+            young.backfill("1m", day)
+        before = asked(own)
+        young.backfill("1m", day)
+        assert asked(own) == before
+        assert young.stored("1m", "ETHUSDT").height == 1440 - 9 * 60 - 17
+    with listed("ETHUSDT=2026-11-01T00:00:00Z") as own:
+        older = over(own)
+        older.backfill("1m", day)
+        truth = older.truth("1m", "ETHUSDT", TODAY - timedelta(days=1), TODAY)
+        assert truth.height == 1440
+        assert_frame_equal(older.stored("1m", "ETHUSDT"), truth)
 
 
 def test_a_long_range_of_many_symbols_is_runs_of_few_days(minutes: Platform, monkeypatch) -> None:
