@@ -137,6 +137,20 @@ def test_a_hole_that_is_the_exchanges_own_is_recorded_and_not_asked_for_for_ever
     assert_stored(minutes)
 
 
+def test_what_stored_rows_fill_of_a_reply_is_not_told_as_missing(minutes: Platform) -> None:
+    hole = "2026-11-18T07:10:00Z/2026-11-18T07:20:00Z/ETHUSDT"
+    minutes.exchange.outages(hole)
+    minutes.backfill("1m", "2026-11-18")
+    minutes.exchange.outages(hole, "2026-11-18T03:00:00Z/2026-11-18T05:00:00Z/ETHUSDT")
+    again = minutes.backfill("1m", "2026-11-18", refresh=True)
+    [window] = [each for each in again.get_asset_check_evaluations() if each.check_name == "window"]
+    assert "10 candles are missing, the first of ETHUSDT from 2026-11-18 07:10" in (
+        window.description or ""
+    )
+    told = [record.data for record in window.metadata["missing"].records]
+    assert [(each["symbol"], each["missing"]) for each in told] == [("ETHUSDT", 10)]
+
+
 def test_a_row_that_a_reply_lacked_is_asked_for_by_itself(minutes: Platform) -> None:
     minutes.exchange.faults(missing_rows=0.2, seed=3)
     result = minutes.backfill("1m", *RANGE)
