@@ -180,16 +180,15 @@ def _look_closed(
         looked.fetched += common(closed, [known.ticked[symbol]])
     for day in days_of(closed):
         stored, mark = listing.get(day, []), known.sealed.get(day, {}).get(symbol)
-        judged = mark is not None and [each.etag for each in stored] == mark.etags
-        if judged:
-            looked.fetched += common(closed, [day_window(day)])
+        [due] = common(day_window(day), [closed])
+        unchanged = mark is not None and [each.etag for each in stored] == mark.etags
+        if mark is not None and unchanged:
+            looked.fetched += common(due, [mark.judged]) if mark.judged else [due]
         if mark is not None and mark.missing:
             _note(looked, mark)
-        if mark is not None and judged:
-            absent = [span for span, _ in mark.missing]
-            looked.missing += common(closed, absent)
+        if mark is not None and unchanged and mark.covers(due):
+            looked.missing += common(due, [span for span, _ in mark.missing])
         else:
-            [due] = common(day_window(day), [closed])
             looked.missing += _absent(store, interval, symbol, due, stored)
     looked.fetched = joined(looked.fetched)
     return looked

@@ -319,6 +319,7 @@ def _sealed(
                 marks[day][symbol] = SealedDay(
                     written.etag if written else None,
                     _judged(missing, confirmed, set_aside.get(symbol, ())),
+                    None if due == [window] else hull(due),
                 )
     return marks
 
@@ -424,13 +425,18 @@ GAP_COLUMNS = {"symbol": "string", "from": "string", "until": "string", "missing
 def _window_finding(
     plan: FetchPlan, day: date, missing: "pl.DataFrame | None", sealed: Mapping[str, SealedDay]
 ) -> Finding:
-    # What was stored before may be what a reply lacks.
-    whole = {symbol for symbol, mark in sealed.items() if not mark.missing}
-    records = [
+    # What was stored before may be what a reply lacks: a mark says what the object itself does.
+    marked = [
+        (symbol, moment(span.start), moment(span.end), span.candles(plan.interval))
+        for symbol, mark in sealed.items()
+        for span in joined(span for span, _ in mark.missing)
+    ]
+    unmarked = [
         record
         for record in gap_records(plan.interval, missing, day)
-        if record[0] not in whole and day not in plan.complete.get(record[0], ())
+        if record[0] not in sealed and day not in plan.complete.get(record[0], ())
     ]
+    records = sorted(marked + unmarked)
     problems = []
     if plan.failures:
         count = len(plan.failures)

@@ -118,9 +118,10 @@ def make_plan(
 def complete_days(store: "ObjectStore", plan: FetchPlan) -> dict[str, list[date]]:
     """The finished days of a plan that the lake holds complete, by symbol.
 
-    A day is complete if it was sealed whole, or with holes that the exchange confirmed, and the
-    object stands there unchanged since, alone: its ETag is the one that was judged. So neither an
-    object that somebody removed nor one that was written over passes for complete.
+    A day is complete if all that the plan would fetch of it was sealed whole, or with holes that the
+    exchange confirmed, and the object stands there unchanged since, alone: its ETag is the one that
+    was judged. So neither an object that somebody removed nor one that was written over passes for
+    complete, nor a day of which the symbol turned out to have traded longer.
 
     A run that was killed while it uploaded left whole days without a mark. Those of 1m are judged by
     their rows, and marked. Those of 15m and 1h are fetched again: they may not be in the table.
@@ -139,13 +140,15 @@ def complete_days(store: "ObjectStore", plan: FetchPlan) -> dict[str, list[date]
         for day in days:
             mark, stored = sealed[day].get(symbol), listing.get(day, [])
             judged = mark is not None and [each.etag for each in stored] == mark.etags
+            due = common(day_window(day), [plan.windows[symbol]])
             if mark is not None and judged:
-                if mark.complete:
+                if mark.complete and all(map(mark.covers, due)):
                     found.append(day)
             elif plan.interval is Interval.ONE_MINUTE and _is_whole(
                 store, plan, symbol, day, stored
             ):
-                whole[day][symbol] = SealedDay(stored[0].etag)
+                part = None if due == [day_window(day)] else due[0]
+                whole[day][symbol] = SealedDay(stored[0].etag, judged=part)
                 found.append(day)
         return found
 

@@ -11,7 +11,7 @@ from enum import StrEnum
 from typing import Any
 
 from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
-from pipeline_assets.market.windows import Window
+from pipeline_assets.market.windows import Window, without
 from pipeline_assets.resources.candle_objects import WrittenObject, list_objects, window_start
 from pipeline_assets.resources.object_store import (
     ObjectStore,
@@ -122,15 +122,22 @@ class SealedDay:
         etag: of the day's object; None where there is no candle to store.
         missing: the spans of candles that should exist and do not, in order of time, with what is
             known of each.
+        judged: the part of the day in which the symbol traded, as was known then; None: all of it.
+            An onboard date may move to an earlier time, and a delivery be postponed.
     """
 
     etag: str | None
     missing: tuple[tuple[Window, Absence], ...] = ()
+    judged: Window | None = None
 
     @property
     def complete(self) -> bool:
         """Whether nothing can be missing that the exchange has."""
         return all(absence is Absence.CONFIRMED for _, absence in self.missing)
+
+    def covers(self, due: Window) -> bool:
+        """Whether all of this part of the day was judged."""
+        return self.judged is None or not without(due, [self.judged])
 
     @property
     def etags(self) -> list[str]:
@@ -143,7 +150,10 @@ class SealedDay:
             [window.start.isoformat(), window.end.isoformat(), absence.value]
             for window, absence in self.missing
         ]
-        return {"etag": self.etag, "missing": missing}
+        facts: dict[str, Any] = {"etag": self.etag, "missing": missing}
+        if self.judged is not None:
+            facts["judged"] = [self.judged.start.isoformat(), self.judged.end.isoformat()]
+        return facts
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "SealedDay":
@@ -153,7 +163,10 @@ class SealedDay:
             (Window(moment(start), moment(end)), _absence(told))
             for start, end, told in facts["missing"]
         )
-        return cls(facts["etag"], tuple(missing))
+        # Earlier versions kept no span: their marks are of the whole day.
+        judged = facts.get("judged")
+        span = Window(moment(judged[0]), moment(judged[1])) if judged else None
+        return cls(facts["etag"], tuple(missing), span)
 
 
 def _absence(told: str | bool) -> Absence:

@@ -216,6 +216,31 @@ def test_objects_of_a_day_that_all_symbols_lost_are_no_outage(minutes) -> None:
     assert causes(minutes) == {"not_fetched": 3 * 1440}
 
 
+@pytest.mark.parametrize("hours", [(12, 24), (0, 12), (6, 18)])
+def test_what_a_mark_did_not_judge_is_missing_once_the_symbol_traded_then(minutes, hours) -> None:
+    """An onboard date that moved to an earlier time, a delivery that was postponed, both."""
+    store, day = ObjectStore(minutes.settings.s3), day_window(date(2026, 11, 19))
+    times = [day.start + timedelta(hours=n) for n in range(24)]
+    etag = put_hours(store, BTC, day.start, times[slice(*hours)])
+    judged = Window(*(day.start + timedelta(hours=n) for n in hours))
+    mark_sealed(store, Interval.ONE_HOUR, day.start.date(), {BTC: SealedDay(etag, judged=judged)})
+
+    def told(life):
+        found = gap_ledger(
+            store, minutes.settings, Interval.ONE_HOUR, day, {BTC: life}, minutes.now()
+        )
+        return {
+            time: cause
+            for first, last, cause in found.select("first", "last", "cause").rows()
+            for time in times
+            if first <= time <= last
+        }
+
+    outside = set(times) - set(times[slice(*hours)])
+    assert told((judged.start, judged.end)) == dict.fromkeys(outside, "not_listed")
+    assert told((at("01-01 00:00"), None)) == dict.fromkeys(outside, "not_fetched")
+
+
 NOON = at("11-19 12:00")
 SIX = Window(at("11-19 06:00"), at("11-19 07:00"))
 

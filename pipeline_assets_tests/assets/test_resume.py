@@ -18,7 +18,7 @@ from pipeline_assets.resources.lake_state import (
     sealed_days,
 )
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
+from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, start_exchange
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 
 TODAY = datetime(2026, 11, 20, tzinfo=UTC)
@@ -137,6 +137,20 @@ def test_a_hole_that_is_the_exchanges_own_is_recorded_and_not_asked_for_for_ever
     assert_stored(minutes)
 
 
+def test_what_stored_rows_fill_of_a_reply_is_not_told_as_missing(minutes: Platform) -> None:
+    hole = "2026-11-18T07:10:00Z/2026-11-18T07:20:00Z/ETHUSDT"
+    minutes.exchange.outages(hole)
+    minutes.backfill("1m", "2026-11-18")
+    minutes.exchange.outages(hole, "2026-11-18T03:00:00Z/2026-11-18T05:00:00Z/ETHUSDT")
+    again = minutes.backfill("1m", "2026-11-18", refresh=True)
+    [window] = [each for each in again.get_asset_check_evaluations() if each.check_name == "window"]
+    assert "10 candles are missing, the first of ETHUSDT from 2026-11-18 07:10" in (
+        window.description or ""
+    )
+    told = [record.data for record in window.metadata["missing"].records]
+    assert [(each["symbol"], each["missing"]) for each in told] == [("ETHUSDT", 10)]
+
+
 def test_a_row_that_a_reply_lacked_is_asked_for_by_itself(minutes: Platform) -> None:
     minutes.exchange.faults(missing_rows=0.2, seed=3)
     result = minutes.backfill("1m", *RANGE)
@@ -199,6 +213,43 @@ def test_whole_days_that_a_killed_upload_left_without_a_mark_are_left_out_and_ma
     assert asked(minutes.exchange) - before == a_day_is
     assert minutes.objects("state/sealed/") == marked
     assert_stored(minutes)
+
+
+@pytest.mark.parametrize("marked", [True, False])
+def test_a_day_is_fetched_again_once_the_symbol_traded_longer_than_its_mark_says(
+    minutes: Platform, marked: bool
+) -> None:
+    """Sealed from its listing at 9:17 on, by an upload that was killed before its marks or not."""
+    day, symbols = "2026-11-19", ("BTCUSDT", "ETHUSDT")
+
+    def listed(at: str):
+        return start_exchange(
+            symbols=",".join(symbols), clock=f"stepped:{TODAY:%Y-%m-%d}T12:00:30Z", listed=at
+        )
+
+    def over(own: ExchangeHandle) -> Platform:
+        url = own.url.removesuffix("/fapi")
+        young = minutes.with_settings(symbols=symbols, binance={"rest_url": url})
+        young.exchange = own
+        return young
+
+    with listed(f"ETHUSDT={day}T09:17:00Z") as own:
+        young = over(own)
+        young.backfill("1m", day)
+        if not marked:
+            store = ObjectStore(minutes.settings.s3)
+            store.delete(list(minutes.objects("state/sealed/")))
+            young.backfill("1m", day)
+        before = asked(own)
+        young.backfill("1m", day)
+        assert asked(own) == before
+        assert young.stored("1m", "ETHUSDT").height == 1440 - 9 * 60 - 17
+    with listed("ETHUSDT=2026-11-01T00:00:00Z") as own:
+        older = over(own)
+        older.backfill("1m", day)
+        truth = older.truth("1m", "ETHUSDT", TODAY - timedelta(days=1), TODAY)
+        assert truth.height == 1440
+        assert_frame_equal(older.stored("1m", "ETHUSDT"), truth)
 
 
 def test_a_long_range_of_many_symbols_is_runs_of_few_days(minutes: Platform, monkeypatch) -> None:

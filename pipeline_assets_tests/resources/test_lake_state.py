@@ -135,6 +135,18 @@ def test_marks_that_only_told_whether_a_hole_was_confirmed_are_still_read(store)
     assert read_sealed(store, ONE, TODAY)["BTCUSDT"] == mark
 
 
+def test_a_mark_says_of_which_part_of_its_day_it_is(store):
+    part = Window(NOON, NOON + timedelta(hours=12))
+    mark_sealed(store, ONE, TODAY, {"NEWUSDT": SealedDay("e", judged=part), "BTCUSDT": WHOLE})
+    held = read_sealed(store, ONE, TODAY)
+    assert held == {"NEWUSDT": SealedDay("e", judged=part), "BTCUSDT": WHOLE}
+    minute = timedelta(minutes=1)
+    assert held["NEWUSDT"].covers(part)
+    assert not held["NEWUSDT"].covers(Window(part.start - minute, part.end))
+    assert not held["NEWUSDT"].covers(Window(part.start, part.end + minute))
+    assert held["BTCUSDT"].covers(Window(NOON - timedelta(hours=12), part.end))
+
+
 def test_marks_of_earlier_versions_name_symbols_and_no_complete_day(store):
     """They were a list of symbols; no object has the ETag that stands in for the unknown one."""
     store.put(f"state/sealed/1m/{TODAY:%Y%m%d}.json", b'["BTCUSDT","NEWUSDT"]')
