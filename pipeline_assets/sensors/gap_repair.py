@@ -427,7 +427,7 @@ def _request(
     """The run of some repairs; a tick that is repeated after a crash asks for it by the same key."""
     digest = _digest(sorted(f"{each.gaps} {each.shown} {each.requests}" for each in repairs))
     key = f"{run.interval} {run.first} {run.last} {digest}"
-    return run_request(run, job.name).with_replaced_attrs(run_key=key)
+    return run_request(run, job.name, key)
 
 
 def _nothing_asked(
