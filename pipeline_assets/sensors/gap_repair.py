@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from dagster import (
     AssetRecordsFilter,
@@ -26,11 +26,13 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 
 from pipeline_assets.assets.gap_ledger import FILLABLE
 from pipeline_assets.assets.gaps import CANDLE_GAPS
+from pipeline_assets.market.gap_causes import Cause
 from pipeline_assets.market.interval import DAY, Interval
 from pipeline_assets.partitions import DAYS_PER_RUN
+from pipeline_assets.resources.candle_objects import prefix, window_start
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.gap_objects import read_gaps
-from pipeline_assets.resources.lake_state import read_universe
+from pipeline_assets.resources.lake_state import read_universe, sealed_symbols
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.sensors.new_listings import History, history_since, run_request
 from pipeline_assets.settings import Settings
@@ -39,14 +41,15 @@ if TYPE_CHECKING:
     import polars as pl
 
 NAME = "gap_repair"
-# The same gaps of a day are asked for so often, the second and third time after these waits: what three
-# fetches over two hours did not bring, such as a row that always comes malformed, needs a person.
+# The same gaps of a day are fetched so often: what three fetches over two hours did not bring, such as a
+# row that always comes malformed, needs a person. A run that failed before it fetched is no such fetch.
 TIMES = 3
+# How long after each request the next may come, the last for all later ones.
 WAITS = (timedelta(minutes=15), timedelta(hours=2))
 # So many runs at once, and none while earlier ones are under way: live minutes share the exchange's limit.
 REQUESTS_A_TICK = 4
 _ROWS_A_RUN = 1_000_000
-# Dagster ends a tick after 60 s; reading the ledger of so many days takes some seconds.
+# Dagster ends a tick after 60 s: it reads the ledger of so many new days, and of what is asked for.
 _DAYS_A_TICK = 400
 _UNFINISHED = [
     DagsterRunStatus.QUEUED,
@@ -75,24 +78,42 @@ class Repair:
     Attributes:
         gaps: which gaps, by name.
         shown: the ledger's event that showed them first: of the same gaps at another time another.
-        times: how often they were asked for.
         due: when they are to be asked for next, UTC.
+        requests: how often they were asked for, whatever became of the runs.
+        fetches: how often the ledger showed them again after a request.
+        pending: whether the ledger has not told of their day since the last request.
     """
 
     gaps: str
     shown: int
-    times: int
     due: datetime
+    requests: int = 0
+    fetches: int = 0
+    pending: bool = False
 
     @property
     def given_up(self) -> bool:
-        """Whether they were asked for as often as they are at all."""
-        return self.times >= TIMES
+        """Whether they were fetched as often as they are at all."""
+        return self.fetches >= TIMES
 
     def asked(self, now: datetime) -> "Repair":
         """As it is once it was asked for."""
-        wait = WAITS[min(self.times, len(WAITS) - 1)]
-        return replace(self, times=self.times + 1, due=now + wait)
+        wait = WAITS[min(self.requests, len(WAITS) - 1)]
+        return replace(self, requests=self.requests + 1, due=now + wait, pending=True)
+
+    def shown_again(self) -> "Repair":
+        """As it is once the ledger was made anew and still shows these gaps."""
+        return replace(self, fetches=self.fetches + self.pending, pending=False)
+
+    def to_facts(self) -> tuple[Any, ...]:
+        """The repair as JSON-serialisable values."""
+        due = self.due.isoformat()
+        return self.gaps, self.shown, due, self.requests, self.fetches, self.pending
+
+    @classmethod
+    def from_facts(cls, gaps: str, shown: int, due: str, *counts: Any) -> "Repair":
+        """The repair that `to_facts` described."""
+        return cls(gaps, shown, datetime.fromisoformat(due), *counts)
 
 
 @dataclass(frozen=True)
@@ -105,7 +126,7 @@ class Cursor:
     def to_text(self) -> str:
         """The cursor as Dagster keeps it."""
         repairs = [
-            [interval, day.isoformat(), each.gaps, each.shown, each.times, each.due.isoformat()]
+            [interval, day.isoformat(), *each.to_facts()]
             for (interval, day), each in sorted(self.repairs.items())
         ]
         return json.dumps({"read": self.read, "repairs": repairs})
@@ -119,33 +140,82 @@ class Cursor:
         return cls(
             held["read"],
             {
-                (Interval(interval), date.fromisoformat(day)): Repair(
-                    gaps, shown, times, datetime.fromisoformat(due)
-                )
-                for interval, day, gaps, shown, times, due in held["repairs"]
+                (Interval(interval), date.fromisoformat(day)): Repair.from_facts(*facts)
+                for interval, day, *facts in held["repairs"]
             },
         )
 
 
 def fillable(
     ledger: "pl.DataFrame", since: Mapping[Interval, date], listed: Iterable[str]
-) -> dict[Interval, Gaps]:
-    """What a run can fetch of a day's ledger, by interval; nothing of an interval that lacks nothing.
+) -> "pl.DataFrame":
+    """The gaps that a run can fill, sorted by day, symbol and first open time.
 
     Args:
-        ledger: a day's gaps.
+        ledger: gaps of any days.
         since: by interval, from which day on gaps are closed unasked.
         listed: the symbols that the exchange names now: it gives candles of no other.
     """
     import polars as pl
 
     known = pl.col("symbol").is_in(list(listed))
-    candidates = ledger.filter(pl.col("cause").is_in(FILLABLE) & known).sort("symbol", "first")
+    begun = pl.any_horizontal(
+        pl.lit(value=False),
+        *(
+            (pl.col("interval") == interval.value) & (pl.col("day") >= first)
+            for interval, first in since.items()
+        ),
+    )
+    return ledger.filter(pl.col("cause").is_in(FILLABLE) & known & begun).sort(
+        "day", "symbol", "first"
+    )
+
+
+def asked_for(store: ObjectStore, gaps: "pl.DataFrame") -> "pl.DataFrame":
+    """Those gaps that are holes in history that somebody asked for.
+
+    A ledger tells of all symbols, whichever the run fetched. Where one symbol's history goes back three
+    years, that of the others may begin today, and all days before would look like a hole of theirs.
+    A symbol's history begins with its oldest object; it is also there on a day that was sealed for
+    it without a candle. Of what was set aside, or lacked in the archive, something came.
+    """
+    import polars as pl
+
+    never = pl.col("cause") == Cause.NOT_FETCHED
+    symbols = gaps.filter(never).select("interval", "symbol").unique().rows()
+
+    def oldest(key: tuple[str, str]) -> date | None:
+        objects = store.objects(prefix(Interval(key[0]), key[1]), page=1)
+        start = window_start(first.key) if (first := next(iter(objects), None)) else None
+        return start.date() if start else None
+
+    first_days = store.each(oldest, symbols)
+    begun = pl.DataFrame(
+        [(*key, day) for key, day in zip(symbols, first_days, strict=True)],
+        schema={"interval": pl.String, "symbol": pl.String, "first_day": pl.Date},
+        orient="row",
+    )
+    told = gaps.join(begun, on=("interval", "symbol"), how="left", maintain_order="left")
+    before = never & (pl.col("first_day").is_null() | (pl.col("day") < pl.col("first_day")))
+    days = told.filter(before).select("interval", "day").unique().rows()
+    marks = store.each(lambda key: sealed_symbols(store, Interval(key[0]), key[1]), days)
+    sealed = pl.DataFrame(
+        [(*key, symbol) for key, held in zip(days, marks, strict=True) for symbol in held],
+        schema={"interval": pl.String, "day": pl.Date, "symbol": pl.String},
+        orient="row",
+    )
+    unasked = told.filter(before).join(sealed, on=sealed.columns, how="anti")
+    keys = ["interval", "day", "symbol", "first"]
+    return gaps.join(unasked, on=keys, how="anti", maintain_order="left")
+
+
+def by_interval(gaps: "pl.DataFrame") -> dict[Interval, Gaps]:
+    """What a run is to fetch of a day; nothing of an interval that lacks nothing."""
+    import polars as pl
+
     found = {}
-    for interval in since:
-        own = candidates.filter(
-            pl.col("interval") == interval.value, pl.col("day") >= since[interval]
-        )
+    for interval in Interval:
+        own = gaps.filter(pl.col("interval") == interval.value)
         if own.height:
             symbols = own["symbol"].unique(maintain_order=True).to_list()
             found[interval] = Gaps(tuple(symbols), int(own["count"].sum()), _name(own, interval))
@@ -180,8 +250,25 @@ def updated(
     for interval, gaps in found.items():
         known = repairs.get((interval, day))
         same = known is not None and known.gaps == gaps.name
-        left[interval, day] = known if known and same else Repair(gaps.name, shown, 0, now)
+        left[interval, day] = (
+            known.shown_again() if known and same else Repair(gaps.name, shown, now)
+        )
     return left
+
+
+def next_due(
+    due: Iterable[tuple[Interval, date]], most: int = REQUESTS_A_TICK
+) -> list[tuple[Interval, date]]:
+    """Of what is due, in order of interval and day, no more than `most` runs can take."""
+    taken: list[tuple[Interval, date]] = []
+    runs = days = 0
+    for key in sorted(due, key=lambda key: (list(Interval).index(key[0]), key[1])):
+        joins = bool(taken) and taken[-1] == (key[0], key[1] - DAY) and days < DAYS_PER_RUN
+        runs, days = (runs, days + 1) if joins else (runs + 1, 1)
+        if runs > most:
+            break
+        taken.append(key)
+    return taken
 
 
 def runs_of(
@@ -231,8 +318,9 @@ def gap_repair_sensor(jobs: Mapping[Interval, UnresolvedAssetJobDefinition]) -> 
         default_status=DefaultSensorStatus.RUNNING,
         description=(
             "Asks for the candles that the ledger `candle_gaps` shows as missing and to be had, of "
-            f"finished days from PIPELINE_REPAIR__SINCE on (none: the first sealed day): the same gaps at "
-            f"most {TIMES} times, {REQUESTS_A_TICK} runs at once. Gaps of the open day are the ticks'."
+            "finished days from PIPELINE_REPAIR__SINCE on (none: where each symbol's history begins): the "
+            f"same gaps are fetched {TIMES} times at most, {REQUESTS_A_TICK} runs at once. Gaps of the "
+            "open day are the ticks'."
         ),
     )
     def gap_repair(
@@ -242,66 +330,85 @@ def gap_repair_sensor(jobs: Mapping[Interval, UnresolvedAssetJobDefinition]) -> 
         settings: ResourceParam[Settings],
     ) -> SensorResult:
         cursor = Cursor.from_text(context.cursor)
-        days, read = _told(context.instance, cursor.read)
+        days, read, more = _told(context.instance, cursor.read)
         now = exchange.server_time()
         if not days and not cursor.repairs:
             return SensorResult(skip_reason="The ledger shows nothing to fetch.")
         since = history_since(store, settings)
         listed = (read_universe(store) or {"symbols": {}})["symbols"]
         repairs = dict(cursor.repairs)
-        for day, shown in days.items():
-            ledger = read_gaps(store, day)
-            # The open day's candles come by themselves, or with its sealing.
-            if ledger is not None and day < now.date():
-                repairs = updated(repairs, day, fillable(ledger, since, listed), shown, now)
+        everything = settings.repair.since is not None
+        # The open day's candles come by themselves, or with its sealing.
+        finished = [day for day in days if day < now.date()]
+        for day, gaps in _shown(store, finished, since, listed, everything=everything).items():
+            repairs = updated(repairs, day, gaps, days[day], now)
         unfinished = _unfinished(context.instance)
         asked: list[RunRequest] = []
-        if not unfinished:
-            due = {
-                key: each for key, each in repairs.items() if not each.given_up and each.due <= now
-            }
-            known = _known(store, due, since, listed)
+        # With more to read, the ledger may have told already what became of the last request.
+        if not unfinished and not more:
+            due = next_due(
+                key for key, each in repairs.items() if not each.given_up and each.due <= now
+            )
+            again = sorted({day for _, day in due})
+            shown = _shown(store, again, since, listed, everything=everything)
+            known = {(i, day): shown[day][i] for i, day in due if i in shown.get(day, {})}
             # Such as of a symbol that the exchange does not name any more.
             repairs = {key: each for key, each in repairs.items() if key in known or key not in due}
             for run in runs_of(known):
-                own = {key: due[key] for key in known if _covers(run, key)}
+                own = {key: repairs[key] for key in known if _covers(run, key)}
                 asked.append(_request(run, own.values(), jobs[run.interval]))
                 repairs |= {key: each.asked(now) for key, each in own.items()}
         return SensorResult(
             run_requests=asked,
             cursor=Cursor(read, repairs).to_text(),
-            skip_reason=None if asked else _nothing_asked(repairs, unfinished),
+            skip_reason=None if asked else _nothing_asked(repairs, unfinished, more=more),
         )
 
     return gap_repair
 
 
-def _told(instance: DagsterInstance, after: int | None) -> tuple[dict[date, int], int | None]:
-    """The days whose ledger is new since, each with its event; and the newest event of them."""
+def _told(instance: DagsterInstance, after: int | None) -> tuple[dict[date, int], int | None, bool]:
+    """The days whose ledger is new since, each with its event; the newest event of them; and whether
+    there are more.
+    """
     chosen = AssetRecordsFilter(asset_key=CANDLE_GAPS, after_storage_id=after)
-    records = instance.fetch_materializations(chosen, limit=_DAYS_A_TICK, ascending=True).records
+    found = instance.fetch_materializations(chosen, limit=_DAYS_A_TICK, ascending=True)
+    records = found.records
     days = {
         date.fromisoformat(record.partition_key): record.storage_id
         for record in records
         if record.partition_key is not None
     }
-    return days, records[-1].storage_id if records else after
+    return days, records[-1].storage_id if records else after, found.has_more
 
 
-def _known(
+def _shown(
     store: ObjectStore,
-    due: Mapping[tuple[Interval, date], Repair],
+    days: Sequence[date],
     since: Mapping[Interval, date],
     listed: Iterable[str],
-) -> dict[tuple[Interval, date], Gaps]:
-    """What the ledger says now of what is due."""
-    days = sorted({day for _, day in due})
-    found: dict[tuple[Interval, date], Gaps] = {}
-    for day, ledger in zip(days, store.each(lambda day: read_gaps(store, day), days), strict=True):
-        if ledger is not None:
-            gaps = fillable(ledger, since, listed)
-            found |= {(i, day): each for i, each in gaps.items() if (i, day) in due}
-    return found
+    *,
+    everything: bool,
+) -> dict[date, dict[Interval, Gaps]]:
+    """What the ledger says now of days, as far as it was made of them and a run is to fetch it.
+
+    `everything`: also of symbols of which nobody asked for these days.
+    """
+    import polars as pl
+
+    symbols = list(listed)
+
+    def read(day: date) -> "pl.DataFrame | None":
+        ledger = read_gaps(store, day)
+        return None if ledger is None else fillable(ledger, since, symbols)
+
+    read_days = zip(days, store.each(read, days), strict=True)
+    ledgers = {day: ledger for day, ledger in read_days if ledger is not None}
+    if not ledgers:
+        return {}
+    gaps = pl.concat(ledgers.values())
+    wanted = gaps if everything else asked_for(store, gaps)
+    return {day: by_interval(wanted.filter(day=day)) for day in ledgers}
 
 
 def _unfinished(instance: DagsterInstance) -> int:
@@ -318,12 +425,16 @@ def _request(
     run: History, repairs: Iterable[Repair], job: UnresolvedAssetJobDefinition
 ) -> RunRequest:
     """The run of some repairs; a tick that is repeated after a crash asks for it by the same key."""
-    digest = _digest(sorted(f"{each.gaps} {each.shown} {each.times}" for each in repairs))
+    digest = _digest(sorted(f"{each.gaps} {each.shown} {each.requests}" for each in repairs))
     key = f"{run.interval} {run.first} {run.last} {digest}"
-    return run_request(run, job.name).with_replaced_attrs(run_key=key)
+    return run_request(run, job.name, key)
 
 
-def _nothing_asked(repairs: Mapping[tuple[Interval, date], Repair], unfinished: int) -> str:
+def _nothing_asked(
+    repairs: Mapping[tuple[Interval, date], Repair], unfinished: int, *, more: bool
+) -> str:
+    if more:
+        return "The ledger tells of more days, which are read first."
     said = [f"{unfinished} earlier repairs are under way."] if unfinished else []
     given_up = sorted(key for key, each in repairs.items() if each.given_up)
     waiting = [each.due for each in repairs.values() if not each.given_up]

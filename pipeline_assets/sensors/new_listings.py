@@ -1,14 +1,15 @@
 """The history of symbols that are new: listed since, or new in the settings. Asks for runs over their days
-once. Days that lack candles for another reason are not this sensor's.
+until they have succeeded once. Days that lack candles for another reason are not this sensor's.
 """
 
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
-from typing import Literal
+from typing import Any, Literal
 
 from dagster import (
+    DagsterInstance,
     DagsterRunStatus,
     DefaultSensorStatus,
     ResourceParam,
@@ -26,7 +27,12 @@ from pipeline_assets.assets.collected import collected_identities
 from pipeline_assets.market.interval import DAY, Interval
 from pipeline_assets.partitions import DAYS_PER_RUN, FIRST_DAY
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.lake_state import Identity, read_identities, sealed_days
+from pipeline_assets.resources.lake_state import (
+    Identity,
+    read_identities,
+    sealed_days,
+    sealed_symbols,
+)
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 
@@ -36,7 +42,13 @@ NAME = "new_listings"
 REQUESTS_A_TICK = 6
 # A month of minutes of so many symbols is a million rows: two minutes at the exchange's limit.
 _SYMBOLS_A_RUN = 20
+_RUN_KEY = "dagster/run_key"
+_FAILED = {DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
 _SMALLEST = timedelta(microseconds=1)
+# A run that fails is asked for so often in all, each time after the next of these waits: what failed over
+# most of a day needs a person.
+TIMES = 5
+WAITS = (timedelta(minutes=15), timedelta(hours=1), timedelta(hours=4), timedelta(hours=12))
 
 
 @dataclass(frozen=True)
@@ -50,20 +62,57 @@ class History:
 
 
 @dataclass(frozen=True)
+class Asked:
+    """A run that was asked for and has not succeeded yet.
+
+    Attributes:
+        run: over which days, of which symbols.
+        times: how often it was asked for.
+        due: when it may be asked for again, UTC.
+    """
+
+    run: History
+    times: int
+    due: datetime
+
+    @property
+    def run_key(self) -> str:
+        """Its own of each request: Dagster launches what has one key once, also if that fails."""
+        again = f" attempt {self.times}" if self.times > 1 else ""
+        first, last = self.run.first, self.run.last
+        return f"{self.run.interval} {first} {last} {' '.join(self.run.symbols)}{again}"
+
+    @classmethod
+    def at(cls, run: History, now: datetime, times: int = 1) -> "Asked":
+        """What is asked for now."""
+        return cls(run, times, now + WAITS[min(times, len(WAITS)) - 1])
+
+
+@dataclass(frozen=True)
 class Cursor:
-    """What the sensor remembers: whose history is no news, or None at first; and what is left to ask."""
+    """What the sensor remembers.
+
+    Attributes:
+        known: whose history is no news; None at first.
+        left: what is still to be asked for.
+        asked: what was asked for and has not succeeded yet.
+        unsealed: by interval of which no day was ever sealed, who waits for how far back it goes.
+    """
 
     known: frozenset[str] | None = None
     left: tuple[History, ...] = ()
+    asked: tuple[Asked, ...] = ()
+    unsealed: Mapping[Interval, frozenset[str]] = field(default_factory=dict)
 
     def to_text(self) -> str:
         """The cursor as Dagster keeps it."""
-        left = [
-            [each.interval, each.first.isoformat(), each.last.isoformat(), each.symbols]
-            for each in self.left
-        ]
-        known = None if self.known is None else sorted(self.known)
-        return json.dumps({"known": known, "left": left}, ensure_ascii=False)
+        held = {
+            "known": None if self.known is None else sorted(self.known),
+            "left": [_facts(each) for each in self.left],
+            "asked": [(*_facts(each.run), each.times, each.due.isoformat()) for each in self.asked],
+            "unsealed": {interval: sorted(names) for interval, names in self.unsealed.items()},
+        }
+        return json.dumps(held, ensure_ascii=False)
 
     @classmethod
     def from_text(cls, text: str | None) -> "Cursor":
@@ -71,17 +120,25 @@ class Cursor:
         if not text:
             return cls()
         held = json.loads(text)
-        left = (
-            History(
-                Interval(interval),
-                date.fromisoformat(first),
-                date.fromisoformat(last),
-                tuple(symbols),
-            )
-            for interval, first, last, symbols in held["left"]
+        return cls(
+            None if held["known"] is None else frozenset(held["known"]),
+            tuple(_history(*facts) for facts in held["left"]),
+            tuple(
+                Asked(_history(*facts), times, datetime.fromisoformat(due))
+                for *facts, times, due in held["asked"]
+            ),
+            {Interval(name): frozenset(names) for name, names in held["unsealed"].items()},
         )
-        known = None if held["known"] is None else frozenset(held["known"])
-        return cls(known, tuple(left))
+
+
+def _facts(history: History) -> tuple[Any, ...]:
+    return history.interval, str(history.first), str(history.last), history.symbols
+
+
+def _history(interval: str, first: str, last: str, symbols: Iterable[str]) -> History:
+    return History(
+        Interval(interval), date.fromisoformat(first), date.fromisoformat(last), tuple(symbols)
+    )
 
 
 def name_of(identity: Identity) -> str:
@@ -146,13 +203,13 @@ def next_runs(
     return runs, tuple(rest)
 
 
-def run_request(history: History, job: str) -> RunRequest:
-    """A run over the days, of the symbols alone; asked for twice, Dagster launches it once."""
+def run_request(history: History, job: str, run_key: str) -> RunRequest:
+    """A run over the days, of the symbols alone; asked for twice by a key, Dagster launches it once."""
     first, last = history.first.isoformat(), history.last.isoformat()
     one_day = first == last
     raw = layer.key(layer.RAW, history.interval).path[0]
     return RunRequest(
-        run_key=f"{history.interval} {first} {last} {' '.join(history.symbols)}",
+        run_key=run_key,
         job_name=job,
         partition_key=first if one_day else None,
         run_config={"ops": {raw: {"config": {"symbols": list(history.symbols)}}}},
@@ -181,7 +238,8 @@ def new_listing_sensor(jobs: Mapping[Interval, UnresolvedAssetJobDefinition]) ->
         description=(
             "Asks for the history of symbols that were listed since, or are new in the settings: from "
             "listing, but not before PIPELINE_REPAIR__SINCE (none: the first sealed day), at most "
-            f"{REQUESTS_A_TICK} runs at once. What was there at the first start is a backfill's."
+            f"{REQUESTS_A_TICK} runs at once, each again if it fails, {TIMES} times in all. What was there "
+            "at the first start is a backfill's."
         ),
     )
     def new_listings(
@@ -194,25 +252,89 @@ def new_listing_sensor(jobs: Mapping[Interval, UnresolvedAssetJobDefinition]) ->
         identities = read_identities(store)
         if not identities:
             return SensorResult(skip_reason="Nobody has looked yet at what the exchange lists.")
-        new = new_identities(identities, settings.symbols, cursor.known)
-        left = list(cursor.left)
-        if new:
-            left += histories(new, history_since(store, settings), exchange.server_time())
+        now = exchange.server_time()
+        found, unsealed = _found(store, settings, identities, cursor, now)
+        left = [*cursor.left, *found]
+        asked, failed = _unsuccessful(context.instance, store, cursor.asked)
         waiting = context.instance.get_runs_count(
             RunsFilter(
                 tags={"dagster/sensor_name": NAME},
                 statuses=[DagsterRunStatus.QUEUED, DagsterRunStatus.NOT_STARTED],
             )
         )
-        runs, rest = next_runs(left, 0 if waiting else REQUESTS_A_TICK)
+        most = 0 if waiting else REQUESTS_A_TICK
+        due = [each for each in failed if each.times < TIMES and each.due <= now][:most]
+        runs, rest = next_runs(left, most - len(due))
+        requests = [
+            *(Asked.at(each.run, now, each.times + 1) for each in due),
+            *(Asked.at(run, now) for run in runs),
+        ]
+        failed = [each for each in failed if each not in due]
         known = map(name_of, collected_identities(identities, settings.symbols))
         return SensorResult(
-            run_requests=[run_request(each, jobs[each.interval].name) for each in runs],
-            cursor=Cursor(frozenset(known), rest).to_text(),
-            skip_reason=None if runs else _nothing_asked(rest, waiting),
+            run_requests=[
+                run_request(each.run, jobs[each.run.interval].name, each.run_key)
+                for each in requests
+            ],
+            cursor=Cursor(frozenset(known), rest, (*asked, *failed, *requests), unsealed).to_text(),
+            skip_reason=None if requests else _nothing_asked(rest, waiting, asked, failed),
         )
 
     return new_listings
+
+
+def _found(
+    store: ObjectStore,
+    settings: Settings,
+    identities: Sequence[Identity],
+    cursor: Cursor,
+    now: datetime,
+) -> tuple[list[History], dict[Interval, frozenset[str]]]:
+    """The history to ask for that was not known, and who waits for a first sealed day by interval."""
+    new = new_identities(identities, settings.symbols, cursor.known)
+    if not new and not cursor.unsealed:
+        return [], {}
+    since = history_since(store, settings)
+    found: list[History] = []
+    unsealed = {}
+    collected = collected_identities(identities, settings.symbols)
+    for interval in Interval:
+        waited = cursor.unsealed.get(interval, frozenset())
+        own = [each for each in collected if each in new or name_of(each) in waited]
+        if interval in since:
+            found += histories(own, {interval: since[interval]}, now)
+        elif own:
+            unsealed[interval] = frozenset(map(name_of, own))
+    return found, unsealed
+
+
+def _unsuccessful(
+    instance: DagsterInstance, store: ObjectStore, asked: Sequence[Asked]
+) -> tuple[list[Asked], list[Asked]]:
+    """Of what was asked for, the runs that are under way, and those that have failed or are gone."""
+    if not asked:
+        return [], []
+    keys = [each.run_key for each in asked]
+    runs = instance.get_runs(RunsFilter(tags={"dagster/sensor_name": NAME, _RUN_KEY: keys}))
+    statuses: dict[str, set[DagsterRunStatus]] = {}
+    for run in runs:
+        # A run that Dagster, or a person, starts again from its failure keeps the key.
+        statuses.setdefault(run.tags[_RUN_KEY], set()).add(run.status)
+    under_way: list[Asked] = []
+    failed: list[Asked] = []
+    for each in asked:
+        own = statuses.get(each.run_key, set())
+        if DagsterRunStatus.SUCCESS in own or (each.times >= TIMES and _sealed(store, each.run)):
+            continue
+        (under_way if own - _FAILED else failed).append(each)
+    return under_way, failed
+
+
+def _sealed(store: ObjectStore, run: History) -> bool:
+    """Whether its days are sealed all the same, such as by a person's backfill."""
+    days = [run.first + number * DAY for number in range((run.last - run.first).days + 1)]
+    held = store.each(lambda day: sealed_symbols(store, run.interval, day), days)
+    return all(symbols.issuperset(run.symbols) for symbols in held)
 
 
 def history_since(store: ObjectStore, settings: Settings) -> dict[Interval, date]:
@@ -223,8 +345,29 @@ def history_since(store: ObjectStore, settings: Settings) -> dict[Interval, date
     return {interval: days[0] for interval, days in sealed.items() if days}
 
 
-def _nothing_asked(left: Sequence[History], waiting: int) -> str:
-    if not left:
-        return "No symbol is new."
-    symbols = {symbol for each in left for symbol in each.symbols}
-    return f"{waiting} earlier runs wait; the history of {len(symbols)} symbols is asked for after them."
+def _nothing_asked(
+    left: Sequence[History], waiting: int, under_way: Sequence[Asked], failed: Sequence[Asked]
+) -> str:
+    said = []
+    if left:
+        count = len({symbol for each in left for symbol in each.symbols})
+        said.append(
+            f"{waiting} earlier runs wait; the history of {count} symbols is asked for after them."
+        )
+    elif under_way:
+        said.append(f"{len(under_way)} runs that were asked for are under way.")
+    again = [each.due for each in failed if each.times < TIMES]
+    if again:
+        said.append(
+            f"{len(again)} runs failed and are asked for again, the next at {min(again):%H:%M} UTC."
+        )
+    given_up = [each.run for each in failed if each.times >= TIMES]
+    if given_up:
+        run = given_up[0]
+        said.append(
+            f"Given up: {len(given_up)} runs failed {TIMES} times. See why on Dagster's Runs page (tag "
+            f"dagster/sensor_name={NAME}), and once that is put right: `pipeline-assets backfill "
+            f"--interval {run.interval} --symbols {','.join(run.symbols)} --start {run.first} --end "
+            f"{run.last + DAY}`"
+        )
+    return " ".join(said) or "No symbol is new."

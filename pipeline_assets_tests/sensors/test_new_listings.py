@@ -5,7 +5,14 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus, SensorResult, build_sensor_context
+from dagster import (
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    RunRequest,
+    SensorResult,
+    build_sensor_context,
+)
 from dagster._core.test_utils import create_run_for_test
 from hypothesis import given
 from hypothesis import strategies as st
@@ -22,6 +29,8 @@ from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.universe import Listing
 from pipeline_assets.sensors.new_listings import (
     REQUESTS_A_TICK,
+    TIMES,
+    Asked,
     Cursor,
     History,
     histories,
@@ -140,7 +149,9 @@ def test_runs_ask_for_every_day_of_every_symbol_exactly_once(
 
 def test_a_cursor_is_read_as_it_was_written() -> None:
     left = (History(QUARTER, date(2026, 1, 2), YESTERDAY, ("BTCUSDT", "币安人生USDT")),)
-    for cursor in (Cursor(), Cursor(frozenset()), Cursor(frozenset({"BTCUSDT x"}), left)):
+    asked = (Asked.at(left[0], NOON), Asked.at(left[0], NOON, 3))
+    whole = Cursor(frozenset({"BTCUSDT x"}), left, asked, {HOUR: frozenset({"ETHUSDT y"})})
+    for cursor in (Cursor(), Cursor(frozenset()), whole):
         assert Cursor.from_text(cursor.to_text()) == cursor
     assert Cursor.from_text(None) == Cursor()
 
@@ -220,6 +231,88 @@ def test_a_new_listing_has_its_history_asked_for_once_from_the_first_sealed_day(
         ("repair_1h", "2026-11-19", "2026-11-19", ["币安人生USDT"]),
     ]
     assert sensor.asked() == []
+
+
+def test_an_interval_that_is_sealed_later_has_the_history_asked_for_then(sensor: Sensor) -> None:
+    note_identities(sensor.store, [listing("BTCUSDT")], NOON - DAY)
+    assert sensor.asked() == []
+    note_identities(sensor.store, [listing("BTCUSDT"), listing("NEWUSDT")], NOON)
+    assert sensor.asked() == []
+    mark_sealed(sensor.store, QUARTER, date(2026, 11, 18), {"BTCUSDT": SealedDay(None)})
+    assert sensor.asked() == [("repair_15m", "2026-11-18", "2026-11-19", ["NEWUSDT"])]
+    mark_sealed(sensor.store, HOUR, YESTERDAY, {"BTCUSDT": SealedDay(None)})
+    assert sensor.asked() == [("repair_1h", "2026-11-19", "2026-11-19", ["NEWUSDT"])]
+    assert sensor.asked() == []
+
+
+@pytest.fixture
+def one_new(sensor: Sensor) -> Sensor:
+    """The sensor where the minutes of two days of one symbol are to be asked for."""
+    note_identities(sensor.store, [listing("BTCUSDT")], NOON - DAY)
+    mark_sealed(sensor.store, MINUTE, date(2026, 11, 18), {"BTCUSDT": SealedDay(None)})
+    assert sensor.asked() == []
+    note_identities(sensor.store, [listing("BTCUSDT"), listing("NEWUSDT")], NOON)
+    return sensor
+
+
+def ran(sensor: Sensor, request: RunRequest, status: DagsterRunStatus) -> DagsterRun:
+    """The run of a request, as Dagster's daemon makes it, in a status."""
+    tags = {"dagster/sensor_name": "new_listings", "dagster/run_key": str(request.run_key)}
+    return create_run_for_test(sensor.instance, status=status, tags=tags)
+
+
+def test_a_history_is_asked_for_until_its_run_has_succeeded(one_new: Sensor) -> None:
+    sensor, keys = one_new, set()
+    for status in (DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED):
+        [request] = sensor.evaluate().run_requests
+        assert request.tags["dagster/asset_partition_range_start"] == "2026-11-18"
+        keys.add(request.run_key)
+        ran(sensor, request, status)
+        told = sensor.evaluate()
+        assert told.run_requests == []
+        assert "1 runs failed and are asked for again, the next at" in str(told.skip_message)
+        sensor.platform.exchange.advance(3600)
+    [request] = sensor.evaluate().run_requests
+    assert request.run_key not in keys
+    run = ran(sensor, request, DagsterRunStatus.STARTED)
+    sensor.platform.exchange.advance(24 * 3600)
+    told = sensor.evaluate()
+    assert told.run_requests == []
+    assert told.skip_message == "1 runs that were asked for are under way."
+    sensor.instance.report_run_canceled(run)
+    # Started again by Dagster or a person, it keeps its key.
+    again = ran(sensor, request, DagsterRunStatus.SUCCESS)
+    assert again.run_id != run.run_id
+    assert sensor.evaluate().skip_message == "No symbol is new."
+
+
+def test_a_history_whose_run_is_gone_is_asked_for_again(one_new: Sensor) -> None:
+    assert len(one_new.evaluate().run_requests) == 1
+    assert one_new.evaluate().run_requests == []
+    one_new.platform.exchange.advance(3600)
+    assert len(one_new.evaluate().run_requests) == 1
+
+
+def test_a_history_that_fails_again_and_again_is_given_up_and_told(one_new: Sensor) -> None:
+    sensor, asked, waited = one_new, 0, []
+    while "Given up" not in str((found := sensor.evaluate()).skip_message):
+        for request in found.run_requests:
+            ran(sensor, request, DagsterRunStatus.FAILURE)
+            asked += 1
+            waited.append(0)
+        waited[-1] += 1
+        sensor.platform.exchange.advance(900)
+    assert asked == TIMES
+    assert waited[:4] == sorted(waited[:4])
+    assert waited[3] > waited[0]
+    assert "Given up: 1 runs failed 5 times." in str(found.skip_message)
+    remedy = "--interval 1m --symbols NEWUSDT --start 2026-11-18 --end 2026-11-20"
+    assert remedy in str(found.skip_message)
+    sensor.platform.exchange.advance(48 * 3600)
+    assert sensor.evaluate().run_requests == []
+    for day in (date(2026, 11, 18), YESTERDAY):
+        mark_sealed(sensor.store, MINUTE, day, {"NEWUSDT": SealedDay(None)})
+    assert sensor.evaluate().skip_message == "No symbol is new."
 
 
 def test_a_symbol_new_in_the_settings_has_history_since_the_setting(sensor: Sensor) -> None:
