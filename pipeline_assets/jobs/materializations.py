@@ -49,8 +49,8 @@ def day_job(
         selection=selection - AssetSelection.checks(*fresh),
         tags={KIND_TAG: kind.value},
         description=(
-            "Fetch what is not stored complete of whole days (`refresh`: all of them), and store each "
-            "finished one as one object."
+            "Fetch whole days, of which backfills and repairs leave out what is stored complete (unless "
+            "`refresh`), and store each finished one as one object."
         ),
     )
 
