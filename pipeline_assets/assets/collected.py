@@ -152,5 +152,7 @@ def lifetimes(
         # One that vanished before it began never traded.
         begins = since < window.end and (until is None or since < until)
         if begins and (until is None or window.start < until):
-            found[each.symbol] = (found.get(each.symbol, (since, until))[0], until)
+            first, last = found.get(each.symbol, (since, until))
+            # An exchange that moves an onboard date leaves an identity that vanished and did not end.
+            found[each.symbol] = (first, max(last, until) if last and until else None)
     return found

@@ -89,6 +89,12 @@ def listing(symbol: str, **changes: Any) -> Listing:
         (("ETHUSDC", "DEADUSDT", "NEVERUSDT"), ["DEADUSDT", "ETHUSDC"]),
     ],
 )
+def test_a_symbol_whose_listing_was_moved_to_an_earlier_date_lives_on() -> None:
+    moved = identity(onboard_date=LISTED - DAY, first_seen=NOON - HOUR)
+    vanished = identity(gone=NOON - HOUR, last_seen=NOON - 2 * HOUR)
+    assert lifetimes([vanished, moved], TODAY, NOON) == {"BTCUSDT": (LISTED - DAY, None)}
+
+
 def test_lifetimes_are_of_the_symbols_of_the_settings_dead_ones_too(
     s3_bucket: Any, tmp_path: Any, symbols: Any, collected: list[str]
 ) -> None:
