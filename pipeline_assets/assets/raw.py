@@ -37,9 +37,9 @@ from pipeline_assets.settings import Settings
 if TYPE_CHECKING:
     import polars as pl
 
-# A row group of the staged Parquet holds at least so many rows, and whole symbols: some 50 MB while it
+# A row group of the staged Parquet holds at least so many rows, and whole symbols: some 30 MB while it
 # is decoded, cleaned and encoded, whatever the range. At 250,000 a run took 800 MB at its peak.
-_ROWS_PER_GROUP = 80_000
+_ROWS_PER_GROUP = 40_000
 # A tick's weight beside its candles: the universe, the clock, asked by itself and by three schedules.
 # Without it others left 900 for 900 symbols at a full hour, and the last symbol waited for a minute.
 _OTHER_WEIGHT = 10

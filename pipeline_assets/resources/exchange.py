@@ -49,9 +49,9 @@ TICK_PATIENCE = timedelta(seconds=15)
 BACKFILL_PATIENCE = timedelta(minutes=5)
 
 _SMALL_PAGE, _LARGE_PAGE = 99, 499  # most rows for weight 1 and for weight 2; 499 is the best a row
-# Pages fetched and not yet taken, some 25 MB of replies: with room for symbols instead, eighty of them
+# Pages fetched and not yet taken, some 15 MB of replies: with room for symbols instead, eighty of them
 # with a month of minutes each waited for a caller that was slower than the exchange, 600 MB.
-_PAGES_AHEAD = 300
+_PAGES_AHEAD = 180
 # A hole is asked for by itself until the exchange has said so often that it has nothing there. With
 # 2 % of the replies short, one page in a hundred thousand is believed wrongly, after one ask 40 times.
 _SAID_EMPTY = 2

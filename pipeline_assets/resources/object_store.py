@@ -88,6 +88,13 @@ class ObjectStore:
         with self._client_lock:
             return self._made_client
 
+    @cached_property
+    def _parts(self) -> Any:
+        """How large objects are moved: by default ten parts of 8 MB are held at once."""
+        from boto3.s3.transfer import TransferConfig
+
+        return TransferConfig(max_concurrency=3)
+
     def get(self, key: str) -> bytes | None:
         """The object's bytes, or None if there is no such object."""
         found = self.get_with_etag(key)
@@ -132,13 +139,16 @@ class ObjectStore:
 
     def upload(self, key: str, file: IO[bytes]) -> None:
         """Write a file of any size (multipart when large). Visible only once whole."""
-        self._translated(lambda: self.client.upload_fileobj(file, self.bucket, key), key)
+        parts = self._parts
+        self._translated(
+            lambda: self.client.upload_fileobj(file, self.bucket, key, Config=parts), key
+        )
 
     def download(self, key: str, file: IO[bytes]) -> bool:
         """Read an object of any size into a file; False if there is no such object."""
 
         def read() -> bool:
-            self.client.download_fileobj(self.bucket, key, file)
+            self.client.download_fileobj(self.bucket, key, file, Config=self._parts)
             return True
 
         if self._unless_absent(read, key) is None:

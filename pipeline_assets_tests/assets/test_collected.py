@@ -69,6 +69,12 @@ def test_a_symbol_listed_anew_lives_from_its_first_beginning_to_its_last_end() -
     assert lifetimes([again, before], TODAY, NOON) == {"BTCUSDT": (NOON - DAY, None)}
 
 
+def test_a_symbol_whose_listing_was_moved_to_an_earlier_date_lives_on() -> None:
+    moved = identity(onboard_date=LISTED - DAY, first_seen=NOON - HOUR)
+    vanished = identity(gone=NOON - HOUR, last_seen=NOON - 2 * HOUR)
+    assert lifetimes([vanished, moved], TODAY, NOON) == {"BTCUSDT": (LISTED - DAY, None)}
+
+
 def listing(symbol: str, **changes: Any) -> Listing:
     values: dict[str, Any] = {
         "symbol": symbol,
@@ -89,12 +95,6 @@ def listing(symbol: str, **changes: Any) -> Listing:
         (("ETHUSDC", "DEADUSDT", "NEVERUSDT"), ["DEADUSDT", "ETHUSDC"]),
     ],
 )
-def test_a_symbol_whose_listing_was_moved_to_an_earlier_date_lives_on() -> None:
-    moved = identity(onboard_date=LISTED - DAY, first_seen=NOON - HOUR)
-    vanished = identity(gone=NOON - HOUR, last_seen=NOON - 2 * HOUR)
-    assert lifetimes([vanished, moved], TODAY, NOON) == {"BTCUSDT": (LISTED - DAY, None)}
-
-
 def test_lifetimes_are_of_the_symbols_of_the_settings_dead_ones_too(
     s3_bucket: Any, tmp_path: Any, symbols: Any, collected: list[str]
 ) -> None:
