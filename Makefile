@@ -3,7 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
-WORKERS ?= 2
+# One more than two cores: the tests of Airflow and of the demo wait more than they compute.
+WORKERS ?= 3
 
 .PHONY: demo test test-all lint bench clean help
 

@@ -9,12 +9,14 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline_assets.local.exchange.command import exchange
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.gap_causes import Cause
+from pipeline_assets.market.interval import DAY, Interval
 from pipeline_assets.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 
 _BINANCE = {
     "PIPELINE_BINANCE__REST_URL": "https://fapi.binance.com",
+    "PIPELINE_BINANCE__ARCHIVE_URL": "https://data.binance.vision",
     "PIPELINE_BINANCE__STREAM_URL": "wss://fstream.binance.com/",
 }
 _DAY = click.DateTime(formats=["%Y-%m-%d"])
@@ -159,40 +162,147 @@ def up(
 @click.option("--symbols", help="Only these, separated by commas; by default all of the settings.")
 @click.option("--start", required=True, type=_DAY, help="First UTC day.")
 @click.option("--end", required=True, type=_DAY, help="UTC day before which to stop (excluded).")
+@click.option(
+    "--refresh", is_flag=True, help="Fetch days again that are stored and complete already."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def backfill(
-    interval: str, symbols: str | None, start: datetime, end: datetime, as_json: bool
+    interval: str,
+    symbols: str | None,
+    start: datetime,
+    end: datetime,
+    refresh: bool,
+    as_json: bool,
 ) -> None:
     """Fetch and store whole days of candles, through the same assets that Dagster's runs use.
 
-    May be repeated: nothing is duplicated or lost. The runs are seen in Dagster's UI.
+    May be repeated: nothing is duplicated or lost. One that was stopped goes on where it was: days
+    that are stored and complete are left out. The runs are seen in Dagster's UI.
     """
     from pipeline_assets.commands.backfill import backfill as run
     from pipeline_assets.commands.backfill import check_range
     from pipeline_assets.commands.demo import exchange_time
     from pipeline_assets.commands.progress import TerminalProgress
 
-    wanted = None
-    if symbols is not None:
-        wanted = [part.strip() for part in symbols.split(",") if part.strip()]
-        if not wanted:
-            raise click.BadParameter("it names no symbol.", param_hint="'--symbols'")
+    wanted = _symbols(symbols)
     settings = load_settings()
     check_range(start.date(), end.date(), None)
     check_range(start.date(), end.date(), exchange_time(settings).date())
     with TerminalProgress(_console(stderr=True)) as progress:
-        result = run(settings, Interval(interval), wanted, start.date(), end.date(), progress)
+        result = run(
+            settings,
+            Interval(interval),
+            wanted,
+            start.date(),
+            end.date(),
+            progress,
+            refresh=refresh,
+        )
     if as_json:
         click.echo(json.dumps(asdict(result), default=str, ensure_ascii=False))
     else:
         click.echo(
             f"{result.rows:,} rows of {interval} in {result.objects:,} objects, "
-            f"weight {result.weight:,}, {len(result.runs)} Dagster runs."
+            f"weight {result.weight:,}, {len(result.runs)} Dagster runs; "
+            f"{result.stored_before:,} symbol-days were stored before."
         )
         for problem in result.problems:
             click.secho(problem, fg="red", err=True)
     if result.problems:
         sys.exit(1)
+
+
+@cli.command()
+@click.option(
+    "--interval",
+    type=click.Choice([each.value for each in Interval]),
+    help="Candle interval; by default all.",
+)
+@click.option("--symbols", help="Only these, separated by commas; by default all of the settings.")
+@click.option(
+    "--start", type=_DAY, help="First UTC day; by default the first that is stored of an interval."
+)
+@click.option(
+    "--end", type=_DAY, help="UTC day before which to stop (excluded); by default up to now."
+)
+@click.option(
+    "--cause", type=click.Choice([each.value for each in Cause]), help="Only gaps of this cause."
+)
+@click.option("--all", "every", is_flag=True, help="Also what is not listed or not closed yet.")
+@click.option(
+    "--repair", "fill", is_flag=True, help="Fetch what can be filled, then tell what is left."
+)
+@click.option(
+    "--picture",
+    type=click.Path(dir_okay=False, writable=True, path_type=Path),
+    help="Draw symbols × days as this PNG file, of 1m or of --interval.",
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def gaps(  # noqa: PLR0913 - its options
+    *,
+    interval: str | None,
+    symbols: str | None,
+    start: datetime | None,
+    end: datetime | None,
+    cause: str | None,
+    every: bool,
+    fill: bool,
+    picture: Path | None,
+    as_json: bool,
+) -> None:
+    """Which candles are missing and why, as it stands now, and what to do about it.
+
+    The exit status is 1 while something is missing that can be filled.
+    """
+    from pipeline_assets.commands import gaps as command
+    from pipeline_assets.commands.backfill import check_range
+    from pipeline_assets.commands.demo import exchange_time
+    from pipeline_assets.commands.progress import TerminalProgress
+    from pipeline_assets.partitions import FIRST_DAY
+
+    settings = load_settings()
+    asked = command.Asked(
+        intervals=[Interval(interval)] if interval else list(Interval),
+        symbols=_symbols(symbols),
+        start=start.date() if start else None,
+        end=end.date() if end else None,
+        causes=[Cause(cause)] if cause else list(Cause) if every else None,
+    )
+    if asked.start or asked.end:
+        today = exchange_time(settings).date()
+        check_range(asked.start or FIRST_DAY, asked.end or today + DAY, today)
+    report, repaired = command.find_gaps(settings, asked), None
+    if fill and report.fillable().height:
+        with TerminalProgress(_console(stderr=True)) as progress:
+            repaired = command.repair(settings, report, progress)
+        report = command.find_gaps(settings, asked)
+    if picture is not None:
+        try:
+            command.draw(report, asked.intervals[0], picture)
+        except OSError as error:
+            raise click.FileError(str(picture), error.strerror) from None
+    if as_json:
+        click.echo(json.dumps(command.as_document(report, repaired), ensure_ascii=False))
+    else:
+        if repaired is not None:
+            click.echo(f"{repaired.rows:,} rows fetched in {len(repaired.runs)} Dagster runs.")
+        command.print_report(_console(), report)
+    left = report.fillable().height > 0
+    problems = repaired.problems if repaired is not None else []
+    for problem in [*problems, *(repaired.remarks if repaired is not None and left else [])]:
+        click.secho(problem, fg="red", err=True)
+    if problems or left:
+        sys.exit(1)
+
+
+def _symbols(text: str | None) -> list[str] | None:
+    """The symbols of an option, or None where it was not given."""
+    if text is None:
+        return None
+    symbols = [part.strip() for part in text.split(",") if part.strip()]
+    if not symbols:
+        raise click.BadParameter("it names no symbol.", param_hint="'--symbols'")
+    return symbols
 
 
 @cli.command()

@@ -11,7 +11,7 @@ from pipeline_assets.market.candles import empty_candles
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.candle_objects import list_objects
-from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.object_store import ObjectStore, StoredObject
 from pipeline_assets.settings import settings
 
 if TYPE_CHECKING:
@@ -54,8 +54,6 @@ def scan(
         ValueError: the interval is unknown, a time has no zone, or `end` is not after `start`.
         ObjectStoreError: the bucket cannot be read.
     """
-    import polars as pl
-
     wanted = Interval(interval)
     given = Window(start, end)
     # Keys are stamped in UTC; the day of `start` in another zone may be another one.
@@ -65,10 +63,20 @@ def scan(
         lambda symbol: list_objects(store, wanted, symbol, window.start, window.end),
         sorted(set(symbols)),
     )
-    addresses = [store.address(each.key) for listing in listings for each in listing]
-    if not addresses:
+    frame = scan_objects(store, [each for listing in listings for each in listing], window)
+    return frame if zero_volume else without_zero_volume(frame)
+
+
+def scan_objects(
+    store: ObjectStore, objects: Sequence[StoredObject], window: Window
+) -> "pl.LazyFrame":
+    """As `scan`, of these objects: for who has listed them already."""
+    import polars as pl
+
+    if not objects:
         return empty_candles().lazy()
-    frame = (
+    addresses = [store.address(each.key) for each in objects]
+    return (
         pl.scan_parquet(addresses, storage_options=store.polars_options(), glob=False)
         .filter(pl.col("open_time").is_between(window.start, window.end, closed="left"))
         # An hour object may overlap the sealed day that absorbs it. Of two rows the one with more
@@ -80,4 +88,3 @@ def scan(
         )
         .unique(["symbol", "open_time"], keep="first", maintain_order=True)
     )
-    return frame if zero_volume else without_zero_volume(frame)

@@ -6,7 +6,7 @@ come from .env or the environment only.
 
 import os
 import re
-from datetime import timedelta
+from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -64,6 +64,8 @@ class BinanceSettings(Section):
 
     rest_url: str = Field("http://127.0.0.1:28080", examples=["https://fapi.binance.com"])
     stream_url: str = Field("ws://127.0.0.1:28080/", examples=["wss://fstream.binance.com/"])
+    archive_url: str = Field("http://127.0.0.1:28080", examples=["https://data.binance.vision"])
+    archive: bool = Field(True, examples=[False])
     settle_ms: int = Field(2000, ge=0, le=60_000, examples=[2000])
     weight_limit: int = Field(2400, ge=10, examples=[2400])
     weight_margin: int = Field(60, ge=0, examples=[60])
@@ -84,7 +86,7 @@ class BinanceSettings(Section):
             raise ValueError(f"must be less than the weight limit {limit}")
         return value
 
-    @field_validator("rest_url")
+    @field_validator("rest_url", "archive_url")
     @classmethod
     def _http(cls, value: str) -> str:
         return _url(value, ("http://", "https://")).rstrip("/")
@@ -222,6 +224,12 @@ class AlertsSettings(Section):
         return value
 
 
+class RepairSettings(Section):
+    """How far back history is asked for that nobody asked for by name."""
+
+    since: date | None = Field(None, examples=["2025-01-01"])
+
+
 class HousekeepingSettings(Section):
     """How long what may be made again is kept."""
 
@@ -286,6 +294,7 @@ class Settings(BaseSettings):
     dagster: DagsterSettings = DagsterSettings()
     airflow: AirflowSettings = AirflowSettings()
     alerts: AlertsSettings = AlertsSettings()
+    repair: RepairSettings = RepairSettings()
     housekeeping: HousekeepingSettings = HousekeepingSettings()
     candidates: CandidatesSettings = CandidatesSettings()
     strategies: tuple[StrategySettings, ...] = Field(

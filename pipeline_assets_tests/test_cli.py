@@ -41,6 +41,7 @@ class Shell:
             "PIPELINE_DATA_DIR": str(self.data_dir),
             "PIPELINE_SYMBOLS": ",".join(SYMBOLS),
             "PIPELINE_BINANCE__REST_URL": settings.binance.rest_url,
+            "PIPELINE_BINANCE__ARCHIVE": str(settings.binance.archive),
             "PIPELINE_BINANCE__RETRIES": "1",
             "PIPELINE_S3__ENDPOINT_URL": str(settings.s3.endpoint_url),
             "PIPELINE_S3__BUCKET": settings.s3.bucket,
@@ -92,7 +93,7 @@ def lonely(minutes: Platform, tmp_path: Path) -> Shell:
 
 
 def test_backfill_stores_a_range_and_tells_a_program_what_it_did(
-    platform: Platform, shell: Shell
+    platform: Platform, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     arguments = ("backfill", "--interval", "1h", "--start", "2026-11-18", "--end", "2026-11-20")
     done = shell.run(*arguments, "--json")
@@ -104,7 +105,8 @@ def test_backfill_stores_a_range_and_tells_a_program_what_it_did(
     # Two days of 1h are 48 rows: one request of weight 1 a symbol, beside time and exchangeInfo.
     assert len(SYMBOLS) < told["weight"] <= len(SYMBOLS) + 3
     [run_id] = told["runs"]
-    with DagsterInstance.from_config(str(shell.data_dir / "dagster")) as instance:
+    monkeypatch.setenv("DAGSTER_HOME", str(shell.data_dir / "dagster"))
+    with DagsterInstance.get() as instance:
         run = instance.get_run_by_id(run_id)
         assert run is not None
         assert run.is_success
@@ -117,8 +119,12 @@ def test_backfill_stores_a_range_and_tells_a_program_what_it_did(
 
     again = shell.run(*arguments, "--symbols", "BTCUSDT, 币安人生USDT")
     assert again.returncode == 0, again.stderr
-    assert again.stdout.startswith("96 rows of 1h in 4 objects, weight ")
-    assert again.stdout.endswith("1 Dagster runs.\n")
+    assert again.stdout.startswith("0 rows of 1h in 0 objects, weight ")
+    assert again.stdout.endswith("1 Dagster runs; 4 symbol-days were stored before.\n")
+    refreshed = shell.run(*arguments, "--symbols", "BTCUSDT, 币安人生USDT", "--refresh")
+    assert refreshed.returncode == 0, refreshed.stderr
+    assert refreshed.stdout.startswith("96 rows of 1h in 4 objects, weight ")
+    assert refreshed.stdout.endswith("1 Dagster runs; 0 symbol-days were stored before.\n")
 
     found = shell.run("status", "--days", "3", "--json")
     assert found.returncode == 0, found.stderr

@@ -35,6 +35,10 @@ CANDIDATES = {
     "candidates": {"kafka", "redis", "polars"},
     "candidate_objects": {"s3", "parquet"},
 }
+GAPS = {
+    "candle_gaps": {"polars", "parquet", "s3"},
+    "candle_gap_table": {"snowflake", "sql"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -46,13 +50,14 @@ def layer_of(key: AssetKey) -> str:
     return key.path[0].rpartition("_")[0]
 
 
-def test_there_are_four_assets_for_each_interval_and_the_candidates(
+def test_there_are_four_assets_for_each_interval_and_those_of_all_together(
     definitions: Definitions,
 ) -> None:
     graph = definitions.resolve_asset_graph()
     expected = {AssetKey(name) for names in LAYERS.values() for name in names}
     assert len(expected) == 12
-    assert graph.get_all_asset_keys() == expected | {AssetKey(name) for name in CANDIDATES}
+    others = {AssetKey(name) for name in (*CANDIDATES, *GAPS, "universe")}
+    assert graph.get_all_asset_keys() == expected | others
 
 
 def test_each_asset_tells_what_it_is_and_whose(definitions: Definitions) -> None:
@@ -70,6 +75,14 @@ def test_each_asset_tells_what_it_is_and_whose(definitions: Definitions) -> None
         assert (set(node.kinds), node.group_name) == (kinds, "candidates")
         assert node.owners == ["team:market-data"]
         assert node.description
+    for name, kinds in GAPS.items():
+        node = graph.get(AssetKey(name))
+        assert (set(node.kinds), node.group_name) == (kinds, "gaps")
+        assert node.owners == ["team:market-data"]
+        assert node.description
+    node = graph.get(AssetKey("universe"))
+    assert (set(node.kinds), node.group_name) == ({"binance", "s3"}, "universe")
+    assert node.owners == ["team:market-data"]
 
 
 def test_the_lineage_goes_from_fetch_to_format_to_upload_and_insert(
@@ -89,6 +102,9 @@ def test_the_lineage_goes_from_fetch_to_format_to_upload_and_insert(
         assert parents[loaded] == {formatted if interval == "1m" else objects}
     assert parents["candidates"] == {"candle_slots_1m"}
     assert parents["candidate_objects"] == {"candidates"}
+    # Of 15m and 1h a day is sealed once it is in the table.
+    assert parents["candle_gaps"] == {"candle_objects_1m", "candle_table_15m", "candle_table_1h"}
+    assert parents["candle_gap_table"] == {"candle_gaps"}
 
 
 def test_candidates_are_found_by_a_sensor_and_never_by_a_run(definitions: Definitions) -> None:
@@ -130,7 +146,10 @@ def test_every_check_but_freshness_is_of_a_partition(definitions: Definitions) -
             *("window", "zero_volume", "complete", "consistent", "fresh")
         }
         for interval in INTERVALS
-    } | {"candidate_objects": {"parity"}}
+    } | {
+        "candidate_objects": {"parity"},
+        "candle_gaps": {"nothing_to_fetch", "outages", "zero_volume"},
+    }
 
 
 def steps(definitions: Definitions, job: str) -> list[str]:
@@ -182,10 +201,14 @@ def test_sealing_stores_the_minutes_before_they_are_compared_with(
     definitions: Definitions,
 ) -> None:
     found = steps(definitions, "seal")
+    # Days are planned by what it has seen of delistings.
+    assert found[0] == "universe"
     assert {*found} == {
+        "universe",
         *(name for names in LAYERS.values() for name in names),
         *(f"day_checks_{interval}" for interval in INTERVALS),
         *("candidate_objects", "candidate_objects_parity"),
+        *("candle_gaps", "candle_gaps_zero_volume", "candle_gap_table"),
     }
     for interval in ("15m", "1h"):
         plan = create_execution_plan(
@@ -193,6 +216,20 @@ def test_sealing_stores_the_minutes_before_they_are_compared_with(
         )
         needed = plan.get_executable_step_deps()[f"day_checks_{interval}"]
         assert needed >= {"candle_objects_1m", f"candle_objects_{interval}"}
+
+
+def test_a_repair_is_an_intervals_days_and_then_the_ledger(definitions: Definitions) -> None:
+    for interval, names in LAYERS.items():
+        found = steps(definitions, f"repair_{interval}")
+        assert {*found} == {
+            *names,
+            f"day_checks_{interval}",
+            # Without `zero_volume`, which reads the candles of all symbols.
+            *("candle_gaps", "candle_gap_table"),
+        }
+        assert definitions.resolve_job_def(f"repair_{interval}").run_tags["pipeline/kind"] == (
+            "backfill"
+        )
 
 
 def test_one_loader_for_each_table(definitions: Definitions) -> None:
@@ -222,10 +259,12 @@ def test_nothing_is_scheduled_unless_the_settings_say_so(
         }
         assert {each.default_status for each in held} == {schedule}
         assert {each.execution_timezone for each in held} == {"UTC"}
-        # Sensors launch nothing; without a webhook there is nobody to alert.
+        # They run whoever schedules; without a webhook there is nobody to alert.
         assert {each.name: each.default_status for each in made.sensors or ()} == {
             "freshness": DefaultSensorStatus.RUNNING,
             "candidates": DefaultSensorStatus.RUNNING,
+            "new_listings": DefaultSensorStatus.RUNNING,
+            "gap_repair": DefaultSensorStatus.RUNNING,
             "stale_alerts": DefaultSensorStatus.STOPPED,
         }
 

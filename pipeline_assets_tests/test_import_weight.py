@@ -4,6 +4,7 @@ import subprocess
 import sys
 
 HEAVY = {
+    "PIL",
     "aiohttp",
     "binance",
     "boto3",
@@ -11,6 +12,7 @@ HEAVY = {
     "confluent_kafka",
     "dagster_aws",
     "dagster_snowflake",
+    "matplotlib",
     "numpy",
     "pandas",
     "polars",

@@ -42,8 +42,9 @@ and stop once the next tick is due. Clear a run to make a new Dagster run. The b
 _SEAL_DOC = """
 ### Sealing
 
-Once a day, the job `seal` fetches the day that ended again, in all intervals, checks it against itself,
-and stores it as one object a symbol. It catches up: days in which Airflow was down are sealed when it is
+Once a day, the job `seal` looks at what the exchange lists (asset `universe`: what was listed and delisted
+since the last look), fetches the day that ended again, in all intervals, checks it against itself, and
+stores it as one object a symbol. It catches up: days in which Airflow was down are sealed when it is
 back. `airflow backfill create --dag-id candles_seal --from-date 2026-11-01 --to-date 2026-11-03` seals 1 and
 2 November (the last date is excluded). Variable `candles_first_day` says from which day on (its default:
 2026-11-01).
@@ -132,7 +133,7 @@ def seal_dag() -> DAG:
     """The DAG of the daily sealing."""
     with DAG(
         "candles_seal",
-        description="Seal yesterday in all intervals.",
+        description="Note what is listed, and seal yesterday in all intervals.",
         doc_md=_SEAL_DOC,
         # After the last ticks of the day have gone through.
         schedule=CronDataIntervalTimetable("5 0 * * *", timezone="UTC"),

@@ -14,15 +14,13 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from pipeline_assets.assets.collected import collected_now
 from pipeline_assets.assets.due_minutes import MINUTE, Cursor, Due, due_minutes, rounds
-from pipeline_assets.assets.fetch_plan import Listed
 from pipeline_assets.assets.history import joined, read_history
-from pipeline_assets.assets.planning import listed_symbols
 from pipeline_assets.assets.warm_up import WarmUp, build_states
 from pipeline_assets.market.candidates import candidates_of
 from pipeline_assets.market.evaluation import evaluate
 from pipeline_assets.market.indicators import IndicatorSet, IndicatorStates
-from pipeline_assets.market.interval import from_milliseconds
 from pipeline_assets.market.strategies import configured_strategies, indicators_of
 from pipeline_assets.market.strategy import Strategy
 from pipeline_assets.market.windows import Window
@@ -141,7 +139,7 @@ class _Tick:
         self.deadline = deadline
         self._services, self._monotonic, self._cursor = services, monotonic, cursor
         self._strategies, self._indicators = _strategies(services.settings.strategies)
-        self._listed = collected(universe, services.settings)
+        self._listed = collected_now(universe, services.settings.symbols)
         self._report = TickReport(cursor, symbols=len(self._listed))
         self._limit = services.settings.candidates.catch_up_minutes * MINUTE
         self._positions: dict[str, datetime] = {}
@@ -308,14 +306,3 @@ class _Tick:
         if names != self._cursor.strategies and isinstance(first, datetime):
             note_evaluation(self._services.store, strategies=dict.fromkeys(names, first))
             self._cursor = replace(self._cursor, strategies=frozenset(names))
-
-
-def collected(universe: Mapping[str, Any], settings: Settings) -> dict[str, Listed]:
-    """The symbols that ticks collect now, and when they trade, by the universe as last seen."""
-    seen_at = from_milliseconds(universe["seen_ms"])
-    every = settings.symbols == "all"
-    return {
-        symbol: times
-        for symbol, (times, status, by_all) in listed_symbols(universe, seen_at).items()
-        if (by_all if every else status == "TRADING" and symbol in settings.symbols)
-    }

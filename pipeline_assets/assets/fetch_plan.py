@@ -9,10 +9,12 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.market.interval import Interval
-from pipeline_assets.market.windows import Window, day_window, tick_window
+from pipeline_assets.market.windows import Window, day_window, hull, tick_window, without
 
 if TYPE_CHECKING:
     from dagster import DagsterRun
+
+    from pipeline_assets.resources.exchange import Fetched
 
 # Runs carry their kind in this tag; a run without it is a backfill or a person's own.
 KIND_TAG = "pipeline/kind"
@@ -63,7 +65,11 @@ class FetchPlan:
 
     `windows` end after the newest closed candle at the latest: an unclosed candle is never asked
     for. `failures` are the symbols that could not be planned or fetched, with the reason; the
-    other symbols go on.
+    other symbols go on. `gone` are those that traded in these days and that the exchange does not
+    name any more, which is no failure: it will be so for ever. `complete` are the finished days
+    within a symbol's window that the lake holds already, which are not fetched (`spans` is the
+    rest); a symbol of which nothing has to be fetched has no window. `confirmed` are spans of which
+    the exchange said repeatedly that it has no candle.
     """
 
     interval: Interval
@@ -74,9 +80,37 @@ class FetchPlan:
     listed: dict[str, Listed]
     windows: dict[str, Window]
     failures: dict[str, str] = field(default_factory=dict)
+    gone: dict[str, str] = field(default_factory=dict)
     weight: int = 0
     # Whether the run's own configuration names the symbols, and not the settings.
     asked: bool = False
+    complete: dict[str, list[date]] = field(default_factory=dict)
+    confirmed: dict[str, list[Window]] = field(default_factory=dict)
+
+    def spans(self, symbol: str) -> list[Window]:
+        """What of a symbol has to be fetched, in order of time."""
+        return without(self.windows[symbol], map(day_window, self.complete.get(symbol, ())))
+
+    def due(self, symbol: str) -> int:
+        """How many candles of a symbol have to be fetched."""
+        return sum(span.candles(self.interval) for span in self.spans(symbol))
+
+    def leave_out(self, complete: Mapping[str, Sequence[date]]) -> None:
+        """Do not fetch these finished days of these symbols."""
+        self.complete = {symbol: list(days) for symbol, days in complete.items() if days}
+        for symbol in self.complete.keys() & self.windows.keys():
+            left = self.spans(symbol)
+            if left:
+                self.windows[symbol] = hull(left)
+            else:
+                del self.windows[symbol]
+
+    def note(self, fetched: "Fetched") -> None:
+        """Take down what came of a symbol beside its rows."""
+        if fetched.error is not None:
+            self.failures[fetched.symbol] = str(fetched.error)
+        if fetched.confirmed:
+            self.confirmed.setdefault(fetched.symbol, []).extend(fetched.confirmed)
 
     @property
     def ticks(self) -> bool:
@@ -111,8 +145,16 @@ class FetchPlan:
                 for symbol, window in self.windows.items()
             },
             "failures": self.failures,
+            "gone": self.gone,
             "weight": self.weight,
             "asked": self.asked,
+            "complete": {
+                symbol: [day.isoformat() for day in days] for symbol, days in self.complete.items()
+            },
+            "confirmed": {
+                symbol: [[window.start.isoformat(), window.end.isoformat()] for window in windows]
+                for symbol, windows in self.confirmed.items()
+            },
         }
 
     @classmethod
@@ -134,8 +176,17 @@ class FetchPlan:
                 for symbol, (start, end) in facts["windows"].items()
             },
             failures=dict(facts["failures"]),
+            gone=dict(facts["gone"]),
             weight=facts["weight"],
             asked=facts["asked"],
+            complete={
+                symbol: [date.fromisoformat(day) for day in days]
+                for symbol, days in facts["complete"].items()
+            },
+            confirmed={
+                symbol: [Window(moment(start), moment(end)) for start, end in windows]
+                for symbol, windows in facts["confirmed"].items()
+            },
         )
 
 

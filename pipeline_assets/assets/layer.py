@@ -15,6 +15,8 @@ RAW, FORMATTED, OBJECTS, SLOTS, TABLE = (
     "candle_slots",
     "candle_table",
 )
+# Of all intervals together: the ledger of what is missing, and its table.
+GAPS, GAP_TABLE, GAPS_GROUP = "candle_gaps", "candle_gap_table", "gaps"
 
 
 class LayerOptions(TypedDict):

@@ -2,7 +2,7 @@
 object is written is in resources/candle_objects.py; checks of whole finished days are in checks.py.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -24,9 +24,18 @@ from pipeline_assets.assets.fetch_plan import FetchPlan
 from pipeline_assets.assets.presentation import failures, moment, table
 from pipeline_assets.market.aggregation import zero_volume_share
 from pipeline_assets.market.candles import empty_candles
+from pipeline_assets.market.gap_causes import spans
 from pipeline_assets.market.gaps import Expected, expected_frame, expected_open_times, gaps
-from pipeline_assets.market.interval import Interval
-from pipeline_assets.market.windows import Window, day_window, object_window
+from pipeline_assets.market.interval import Interval, to_milliseconds
+from pipeline_assets.market.windows import (
+    Window,
+    common,
+    day_window,
+    hull,
+    joined,
+    object_window,
+    without,
+)
 from pipeline_assets.partitions import daily_partitions
 from pipeline_assets.resources.candle_objects import (
     WrittenObject,
@@ -38,6 +47,8 @@ from pipeline_assets.resources.candle_objects import (
     write_candles,
 )
 from pipeline_assets.resources.lake_state import (
+    Absence,
+    SealedDay,
     TickState,
     mark_sealed,
     read_tick_state,
@@ -49,6 +60,7 @@ from pipeline_assets.resources.staging import (
     plan_key,
     read_document,
     read_frames,
+    set_aside_key,
     stored_objects_key,
     write_document,
 )
@@ -60,6 +72,10 @@ if TYPE_CHECKING:
 # were, in the exchange's archive, a fault (FACTS). Below this many rows a share says nothing.
 _ZERO_VOLUME_SHARE = 0.5
 _ZERO_VOLUME_ROWS = 30
+
+
+# In the metadata: how many symbol-days may lack candles that the exchange has.
+INCOMPLETE = "symbol-days to fetch again"
 
 
 @dataclass
@@ -120,23 +136,30 @@ def candle_objects(interval: Interval) -> AssetsDefinition:
         stored.written += _store(store, plan, state, empty_candles(), absent)
         _observe_absent(plan, stored)
         keys = [each.key for each in stored.written]
-        sealed = {
-            day.isoformat(): _whole(plan, day, stored)
-            for day in plan.days
-            if plan.finished(day) and not plan.ticks
+        sealed = {} if plan.ticks else _sealed(plan, stored, _set_aside(store, plan, root_run))
+        document = {
+            "objects": keys,
+            "sealed": {
+                day.isoformat(): {symbol: mark.to_facts() for symbol, mark in marks.items()}
+                for day, marks in sealed.items()
+            },
         }
-        document = {"objects": keys, "sealed": sealed}
         write_document(store, stored_objects_key(interval, root_run), document)
-        # A day that goes on into a table is sealed once it is there (tables.py).
+        # A day that goes on into a table is sealed once it is there (tables.py): what is sealed and
+        # complete is not fetched again, and so not loaded again either.
         if interval is Interval.ONE_MINUTE:
-            for day, symbols in sealed.items():
-                mark_sealed(store, interval, date.fromisoformat(day), symbols)
+            store.each(lambda each: mark_sealed(store, interval, *each), sealed.items())
         if plan.ticks:
             # A tick of a few symbols that a person asked for says nothing about the others.
             collected = {*plan.listed, *(state.newest if plan.asked else ())}
             write_tick_state(store, interval, state.after(stored.written, collected))
-        yield MaterializeResult(metadata=_metadata(store, plan, stored))
-        yield from _checks(context, plan, stored)
+        incomplete = sum(not mark.complete for marks in sealed.values() for mark in marks.values())
+        yield MaterializeResult(
+            metadata={**_metadata(store, plan, stored), INCOMPLETE: incomplete}
+            if sealed
+            else _metadata(store, plan, stored)
+        )
+        yield from _checks(context, plan, stored, sealed)
 
     return upload
 
@@ -150,7 +173,7 @@ def _store(
 ) -> list[WrittenObject]:
     """Write the objects of whole symbols, and join what is stored of them; all are tried first."""
     finished = [day for day in plan.days if plan.finished(day)]
-    pieces = dict(_pieces(plan, frame))
+    pieces, nothing = dict(_pieces(plan, frame)), frame.clear()
     existing: dict[tuple[str, date], Any] = {}
     if finished and not plan.ticks:
         span = Window(day_window(finished[0]).start, day_window(finished[-1]).end)
@@ -158,15 +181,17 @@ def _store(
             lambda symbol: list_objects(store, plan.interval, symbol, span.start, span.end), symbols
         )
         for symbol, listing in zip(symbols, listings, strict=True):
+            complete = plan.complete.get(symbol, ())
             for day, objects in by_day(listing).items():
-                existing[symbol, day] = objects
+                if day not in complete:
+                    existing[symbol, day] = objects
     wanted = sorted(
         set(pieces) | {(symbol, day_window(day)) for symbol, day in existing if plan.finished(day)}
     )
 
     def write(piece: tuple[str, Window]) -> WrittenObject:
         symbol, window = piece
-        candles = pieces.get(piece, frame.clear())
+        candles = pieces.get(piece, nothing)
         day = window.start.date()
         if plan.finished(day) and not plan.ticks:
             objects = existing.get((symbol, day), [])
@@ -203,7 +228,7 @@ def _replaceable(
 def _pieces(
     plan: FetchPlan, frame: "pl.DataFrame"
 ) -> Iterator[tuple[tuple[str, Window], "pl.DataFrame"]]:
-    """A frame's rows by symbol and object window."""
+    """The rows of a candle frame by symbol and object window, as slices: partition_by copies each."""
     import polars as pl
 
     hourly = plan.interval is Interval.ONE_MINUTE
@@ -212,19 +237,24 @@ def _pieces(
     start = opens.dt.truncate("1d")
     if hourly:
         start = pl.when(opens < open_day).then(start).otherwise(opens.dt.truncate("1h"))
-    parts = frame.with_columns(start.alias("start")).partition_by(
-        ["symbol", "start"], as_dict=True, include_key=True, maintain_order=True
-    )
-    for (symbol, begins), part in parts.items():
-        finished = plan.finished(begins.date())
-        window = object_window(plan.interval, begins, finished=finished)
-        yield (symbol, window), part.drop("start")
+    # Rows are sorted, so a piece is a run of them.
+    runs = frame.select(pl.struct("symbol", start.alias("start")).rle().alias("run")).unnest("run")
+    first = 0
+    for count, value in runs.rows():
+        symbol, begins = value["symbol"], value["start"]
+        window = object_window(plan.interval, begins, finished=plan.finished(begins.date()))
+        yield (symbol, window), frame.slice(first, count)
+        first += count
 
 
 def _observe(plan: FetchPlan, frame: "pl.DataFrame", stored: Stored) -> None:
-    symbols = frame["symbol"].unique().to_list()
-    stored.seen.update(symbols)
-    stored.gaps.append(gaps(frame, plan.interval, _expected(plan, symbols)))
+    runs = frame["symbol"].rle().struct.unnest()
+    counts = dict(zip(runs["value"], runs["len"], strict=True))
+    stored.seen.update(counts)
+    # Rows are one for each open time of the grid within the window: so many are all of them.
+    short = [s for s, count in counts.items() if count < plan.windows[s].candles(plan.interval)]
+    if short or not stored.gaps:
+        stored.gaps.append(gaps(frame, plan.interval, _expected(plan, short)))
     stored.zero_volume.append(zero_volume_share(frame))
 
 
@@ -244,14 +274,74 @@ def _all_of(plan: FetchPlan, window: Window) -> Expected | None:
     return expected_open_times(plan.interval, window, None, None, None)
 
 
-def _whole(plan: FetchPlan, day: date, stored: Stored) -> list[str]:
-    """The symbols whose candles of a finished day were asked for whole, and came."""
-    window = day_window(day)
-    return [
-        symbol
-        for symbol, each in plan.windows.items()
-        if symbol in stored.seen and each.start < window.end and each.end > window.start
+def _set_aside(store: ObjectStore, plan: FetchPlan, root_run: str) -> dict[str, list[Window]]:
+    """By symbol the candles in whose place came a row that is none, as far as it says when."""
+    import polars as pl
+
+    key = set_aside_key(plan.interval, root_run)
+    if not plan.windows or not any(store.objects(key)):
+        return {}
+    asked = hull(list(plan.windows.values()))
+    # A row may be there because its time is nonsense, which no timestamp could hold.
+    within = pl.col("open_time").is_between(
+        to_milliseconds(asked.start), to_milliseconds(asked.end), closed="left"
+    )
+    found: dict[str, list[Window]] = {}
+    with read_frames(store, key) as frames:
+        for frame in frames:
+            times = frame.filter(within).select(
+                "symbol", pl.col("open_time").mul(1000).cast(pl.Datetime("us", "UTC"))
+            )
+            for symbol, start, end in spans(times, plan.interval).rows():
+                found.setdefault(symbol, []).append(Window(start, end))
+    return found
+
+
+def _sealed(
+    plan: FetchPlan, stored: Stored, set_aside: Mapping[str, Sequence[Window]]
+) -> dict[date, dict[str, SealedDay]]:
+    """The marks of the finished days that this run fetched, by day and symbol."""
+    days = [day for day in plan.days if plan.finished(day)]
+    marks: dict[date, dict[str, SealedDay]] = {day: {} for day in days}
+    # An exchange that has nothing of any symbol is not believed to have nothing.
+    if not stored.seen:
+        return marks
+    objects = {each.key: each for each in stored.written}
+    for symbol in plan.windows.keys() - plan.failures.keys():
+        fetched, confirmed = plan.spans(symbol), plan.confirmed.get(symbol, ())
+        for day in days:
+            window = day_window(day)
+            written = objects.get(object_key(plan.interval, symbol, window.start))
+            absent = (window,) if written is None else written.missing
+            due = common(window, fetched)
+            missing = [part for gap in absent for part in common(gap, due)]
+            if due:
+                marks[day][symbol] = SealedDay(
+                    written.etag if written else None,
+                    _judged(missing, confirmed, set_aside.get(symbol, ())),
+                    None if due == [window] else hull(due),
+                )
+    return marks
+
+
+def _judged(
+    missing: Sequence[Window], confirmed: Sequence[Window], set_aside: Sequence[Window]
+) -> tuple[tuple[Window, Absence], ...]:
+    """What is missing, and what is known of each part."""
+    known = [*confirmed, *set_aside]
+    # What the exchange confirmed it will not serve better, whatever row came before.
+    odd = [part for each in joined(set_aside) for part in without(each, confirmed)]
+    parts = [
+        (part, absence)
+        for gap in missing
+        for absence, found in (
+            (Absence.CONFIRMED, common(gap, confirmed)),
+            (Absence.SET_ASIDE, common(gap, odd)),
+            (Absence.UNCONFIRMED, without(gap, known)),
+        )
+        for part in found
     ]
+    return tuple(sorted(parts))
 
 
 def _metadata(store: ObjectStore, plan: FetchPlan, stored: Stored) -> dict[str, Any]:
@@ -283,7 +373,10 @@ def _metadata(store: ObjectStore, plan: FetchPlan, stored: Stored) -> dict[str, 
 
 
 def _checks(
-    context: AssetExecutionContext, plan: FetchPlan, stored: Stored
+    context: AssetExecutionContext,
+    plan: FetchPlan,
+    stored: Stored,
+    sealed: Mapping[date, Mapping[str, SealedDay]],
 ) -> Iterator[AssetCheckResult]:
     import polars as pl
 
@@ -291,7 +384,9 @@ def _checks(
     missing = pl.concat(stored.gaps) if stored.gaps else None
     # A tick does what is due now, whatever day its partition is.
     windows = {
-        day: _window_finding(plan, plan.newest.date() if plan.ticks else day, missing)
+        day: _window_finding(
+            plan, plan.newest.date() if plan.ticks else day, missing, sealed.get(day, {})
+        )
         for day in plan.days
     }
     zero = _zero_volume_finding(pl.concat(stored.zero_volume) if stored.zero_volume else None)
@@ -327,8 +422,21 @@ def gap_records(
 GAP_COLUMNS = {"symbol": "string", "from": "string", "until": "string", "missing": "int"}
 
 
-def _window_finding(plan: FetchPlan, day: date, missing: "pl.DataFrame | None") -> Finding:
-    records = gap_records(plan.interval, missing, day)
+def _window_finding(
+    plan: FetchPlan, day: date, missing: "pl.DataFrame | None", sealed: Mapping[str, SealedDay]
+) -> Finding:
+    # What was stored before may be what a reply lacks: a mark says what the object itself does.
+    marked = [
+        (symbol, moment(span.start), moment(span.end), span.candles(plan.interval))
+        for symbol, mark in sealed.items()
+        for span in joined(span for span, _ in mark.missing)
+    ]
+    unmarked = [
+        record
+        for record in gap_records(plan.interval, missing, day)
+        if record[0] not in sealed and day not in plan.complete.get(record[0], ())
+    ]
+    records = sorted(marked + unmarked)
     problems = []
     if plan.failures:
         count = len(plan.failures)

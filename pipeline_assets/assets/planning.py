@@ -4,11 +4,19 @@ the plan. The plan's own logic is in fetch_plan.py.
 
 import difflib
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
+from pipeline_assets.assets.collected import (
+    TRADING,
+    collected_identities,
+    collected_now,
+    lifetimes,
+    listed_symbols,
+    look,
+)
 from pipeline_assets.assets.fetch_plan import (
     FetchPlan,
     Listed,
@@ -17,24 +25,31 @@ from pipeline_assets.assets.fetch_plan import (
     day_windows,
     tick_windows,
 )
-from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
-from pipeline_assets.market.windows import day_window, newest_closed
+from pipeline_assets.market.interval import Interval, from_milliseconds
+from pipeline_assets.market.windows import Window, common, day_window, newest_closed
 from pipeline_assets.partitions import partition_days
+from pipeline_assets.resources.candle_objects import (
+    by_day,
+    list_objects,
+    object_key,
+    read_object,
+)
 from pipeline_assets.resources.lake_state import (
+    SealedDay,
+    mark_sealed,
+    read_sealed,
     read_tick_state,
     read_universe,
     sealed_symbols,
-    write_universe,
 )
 
 if TYPE_CHECKING:
     from pipeline_assets.resources.exchange import ExchangeClient
-    from pipeline_assets.resources.object_store import ObjectStore
+    from pipeline_assets.resources.object_store import ObjectStore, StoredObject
 
 # exchangeInfo is a megabyte; a listing seen five minutes late heals by itself, since a symbol that
 # has nothing stored is read from the start of the open day.
 _UNIVERSE_AGE = timedelta(minutes=5)
-_TRADING = "TRADING"
 _LATE = timedelta(minutes=15)
 
 
@@ -48,6 +63,7 @@ class Request:
         keys: the run's partition keys.
         configured: the symbols in the settings.
         asked: the symbols in the run's own configuration, or None.
+        refresh: whether a backfill fetches days too that are stored and complete.
     """
 
     interval: Interval
@@ -55,6 +71,7 @@ class Request:
     keys: Sequence[str]
     configured: Sequence[str] | Literal["all"]
     asked: Sequence[str] | None
+    refresh: bool = False
 
 
 def make_plan(
@@ -72,26 +89,102 @@ def make_plan(
     newest = newest_closed(interval, server_time, settle)
     # Just after midnight a day has begun, and can be asked for, that has no closed candle yet.
     days = partition_days(request.keys, server_time.date())
-    listed, failures = _listed(client, store, server_time, request)
+    chosen = _chosen(client, store, server_time, request)
     plan = FetchPlan(
         interval=interval,
         kind=kind,
         days=days,
         newest=newest,
         clock_offset=server_time - datetime.now(UTC),
-        listed=listed,
+        listed=chosen.listed,
         windows={},
-        failures=failures,
+        failures=chosen.failures,
+        gone=chosen.gone,
         asked=request.asked is not None,
     )
     if kind is RunKind.TICK and _unsealed(store, plan):
-        plan.kind = RunKind.SEAL
+        return make_plan(client, store, replace(request, kind=RunKind.SEAL), settle)
     if plan.ticks:
-        state = read_tick_state(store, interval, listed, newest.date())
-        plan.windows = tick_windows(interval, newest, listed, state.newest)
+        state = read_tick_state(store, interval, plan.listed, newest.date())
+        plan.windows = tick_windows(interval, newest, plan.listed, state.newest)
     else:
-        plan.windows = day_windows(interval, newest, listed, days)
+        plan.windows = day_windows(interval, newest, plan.listed, days)
+    # The daily sealing fetches whatever is there: it is what makes a day's marks.
+    if plan.kind is RunKind.BACKFILL and not request.refresh:
+        plan.leave_out(complete_days(store, plan))
     return plan
+
+
+def complete_days(store: "ObjectStore", plan: FetchPlan) -> dict[str, list[date]]:
+    """The finished days of a plan that the lake holds complete, by symbol.
+
+    A day is complete if all that the plan would fetch of it was sealed whole, or with holes that the
+    exchange confirmed, and the object stands there unchanged since, alone: its ETag is the one that
+    was judged. So neither an object that somebody removed nor one that was written over passes for
+    complete, nor a day of which the symbol turned out to have traded longer.
+
+    A run that was killed while it uploaded left whole days without a mark. Those of 1m are judged by
+    their rows, and marked. Those of 15m and 1h are fetched again: they may not be in the table.
+    """
+    days = [day for day in plan.days if plan.finished(day)]
+    if not days:
+        return {}
+    marks = store.each(lambda day: read_sealed(store, plan.interval, day), days)
+    sealed = dict(zip(days, marks, strict=True))
+    span = Window(day_window(days[0]).start, day_window(days[-1]).end)
+    whole: dict[date, dict[str, SealedDay]] = {day: {} for day in days}
+
+    def standing(symbol: str) -> list[date]:
+        listing = by_day(list_objects(store, plan.interval, symbol, span.start, span.end))
+        found = []
+        for day in days:
+            mark, stored = sealed[day].get(symbol), listing.get(day, [])
+            judged = mark is not None and [each.etag for each in stored] == mark.etags
+            due = common(day_window(day), [plan.windows[symbol]])
+            if mark is not None and judged:
+                if mark.complete and all(map(mark.covers, due)):
+                    found.append(day)
+            elif plan.interval is Interval.ONE_MINUTE and _is_whole(
+                store, plan, symbol, day, stored
+            ):
+                part = None if due == [day_window(day)] else due[0]
+                whole[day][symbol] = SealedDay(stored[0].etag, judged=part)
+                found.append(day)
+        return found
+
+    symbols = list(plan.windows)
+    complete = dict(zip(symbols, store.each(standing, symbols), strict=True))
+    store.each(
+        lambda each: mark_sealed(store, plan.interval, *each),
+        [(day, found) for day, found in whole.items() if found],
+    )
+    return complete
+
+
+def _is_whole(
+    store: "ObjectStore",
+    plan: FetchPlan,
+    symbol: str,
+    day: date,
+    stored: "Sequence[StoredObject]",
+) -> bool:
+    """Whether a day's one object holds every candle that the plan would fetch of the day."""
+    window = day_window(day)
+    due = common(window, [plan.windows[symbol]])
+    if [each.key for each in stored] != [
+        object_key(plan.interval, symbol, window.start)
+    ] or not due:
+        return False
+    found = read_object(store, stored[0].key)
+    if found is None:
+        return False
+    candles, etag = found
+    times = candles["open_time"]
+    # Rows are one for each open time and on the grid: so many within the span are all of them.
+    return etag == stored[0].etag and bool(
+        times.is_between(due[0].start, due[0].end, closed="left").sum()
+        == due[0].candles(plan.interval)
+    )
 
 
 def _settled_time(client: "ExchangeClient", interval: Interval, settle: timedelta) -> datetime:
@@ -118,80 +211,95 @@ def _unsealed(store: "ObjectStore", plan: FetchPlan) -> bool:
     return not sealed_symbols(store, plan.interval, day).issuperset(whole)
 
 
-def _listed(
-    client: "ExchangeClient",
-    store: "ObjectStore",
-    server_time: datetime,
-    request: Request,
-) -> tuple[dict[str, Listed], dict[str, str]]:
-    """The symbols to fetch, with their listing times, and those that cannot be, with the reason."""
-    ticks = request.kind is RunKind.TICK
+@dataclass
+class _Chosen:
+    """The symbols that a run is for: when they trade; and those of which nothing can be had, why."""
+
+    listed: dict[str, Listed] = field(default_factory=dict)
+    failures: dict[str, str] = field(default_factory=dict)
+    gone: dict[str, str] = field(default_factory=dict)
+
+
+def _chosen(
+    client: "ExchangeClient", store: "ObjectStore", server_time: datetime, request: Request
+) -> _Chosen:
+    chosen = (
+        _for_tick(_universe(client, store, server_time), request)
+        if request.kind is RunKind.TICK
+        else _for_days(client, store, server_time, request)
+    )
+    asked = request.asked is not None
+    # Of the settings' symbols, one that is gone is told; a run that was asked for it has nothing else.
+    hopeless = chosen.failures | (chosen.gone if asked and not chosen.listed else {})
+    if hopeless and (asked or not chosen.listed):
+        raise SymbolError(
+            f"{' '.join(hopeless.values())} Nothing was fetched. Correct the symbols and run again."
+        )
+    return chosen
+
+
+def _for_tick(universe: Mapping[str, Any], request: Request) -> _Chosen:
+    """The symbols of a tick: those that trade now."""
     asked, configured = request.asked, request.configured
-    universe = _universe(client, store, server_time, fresh=not ticks)
     if asked is None and configured == "all":
-        return {s: each for s, (each, _, collected) in universe.items() if collected}, {}
-    failures: dict[str, str] = {}
-    listed: dict[str, Listed] = {}
+        return _Chosen(collected_now(universe, configured))
+    listed = listed_symbols(universe, from_milliseconds(universe["seen_ms"]))
+    chosen = _Chosen()
     for symbol in asked if asked is not None else configured:
-        if symbol not in universe:
-            near = difflib.get_close_matches(symbol.upper(), universe, n=1)
-            failures[symbol] = f"{symbol} is not on the exchange" + (
-                f"; did you mean {near[0]}?" if near else "."
-            )
-        elif ticks and universe[symbol][1] != _TRADING:
-            failures[symbol] = (
-                f"{symbol} does not trade now (status {universe[symbol][1]}): take it out of "
+        if symbol not in listed:
+            chosen.failures[symbol] = _unknown(symbol, listed)
+        elif (status := listed[symbol][1]) != TRADING:
+            chosen.failures[symbol] = (
+                f"{symbol} does not trade now (status {status}): take it out of "
                 "PIPELINE_SYMBOLS for as long. What is stored of it stays."
             )
         else:
-            listed[symbol] = universe[symbol][0]
-    if failures and (asked is not None or not listed):
-        raise SymbolError(
-            f"{' '.join(failures.values())} Nothing was fetched. Correct the symbols and run again."
-        )
-    return listed, failures
+            chosen.listed[symbol] = listed[symbol][0]
+    return chosen
+
+
+def _for_days(
+    client: "ExchangeClient", store: "ObjectStore", server_time: datetime, request: Request
+) -> _Chosen:
+    """The symbols of a run over days: those that traded then, as far as the exchange has them still."""
+    days = partition_days(request.keys, server_time.date())
+    window = Window(day_window(days[0]).start, day_window(days[-1]).end)
+    universe, identities = look(client, store, server_time)
+    lives = lifetimes(identities, window, server_time)
+    wanted: Iterable[str]
+    if request.asked is not None:
+        wanted = request.asked
+    elif request.configured == "all":
+        wanted = lifetimes(collected_identities(identities, "all"), window, server_time)
+    else:
+        wanted = request.configured
+    ever, named = {each.symbol for each in identities}, universe["symbols"]
+    chosen = _Chosen()
+    for symbol in wanted:
+        if symbol not in ever:
+            chosen.failures[symbol] = _unknown(symbol, named)
+        elif symbol in lives and symbol in named:
+            chosen.listed[symbol] = Listed(*lives[symbol])
+        elif symbol in lives:
+            until = lives[symbol][1]
+            chosen.gone[symbol] = (
+                f"{symbol} traded until {until:%Y-%m-%d %H:%M} UTC, and the exchange does not name it "
+                "any more: nothing of it can be fetched. What is stored of it stays."
+            )
+    return chosen
+
+
+def _unknown(symbol: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(symbol.upper(), list(known), n=1)
+    return f"{symbol} is not on the exchange" + (f"; did you mean {near[0]}?" if near else ".")
 
 
 def _universe(
-    client: "ExchangeClient", store: "ObjectStore", server_time: datetime, *, fresh: bool
-) -> dict[str, tuple[Listed, str, bool]]:
-    """Every symbol on the exchange: when it trades, its status, whether `all` collects it."""
-    from pipeline_assets.resources.universe import trading_symbols
-
-    held = None if fresh else read_universe(store)
+    client: "ExchangeClient", store: "ObjectStore", server_time: datetime
+) -> dict[str, Any]:
+    """The universe as ticks take it: as last seen, if that is not long ago."""
+    held = read_universe(store)
     age = server_time - from_milliseconds(held["seen_ms"]) if held else _UNIVERSE_AGE
     if held is None or not timedelta(0) <= age < _UNIVERSE_AGE:
-        listings = client.universe()
-        collected = set(trading_symbols(listings))
-        held = {
-            "seen_ms": to_milliseconds(server_time),
-            "symbols": {
-                each.symbol: [
-                    to_milliseconds(each.onboard_date),
-                    to_milliseconds(each.delivery_date) if each.delivery_date else None,
-                    each.status,
-                    each.symbol in collected,
-                ]
-                for each in listings
-            },
-        }
-        write_universe(store, held)
-    return listed_symbols(held, server_time)
-
-
-def listed_symbols(
-    universe: Mapping[str, Any], server_time: datetime
-) -> dict[str, tuple[Listed, str, bool]]:
-    """By symbol: when it trades, its status, whether `all` collects it.
-
-    Args:
-        universe: the document that `write_universe` stored.
-        server_time: the exchange's time, UTC; a delivery date beyond it has not come.
-    """
-    found: dict[str, tuple[Listed, str, bool]] = {}
-    for symbol, (since, until, status, collected_by_all) in universe["symbols"].items():
-        ended = from_milliseconds(until) if until is not None else None
-        # A perpetual's delivery date is a day in 2100 until its delisting is announced.
-        delisted = ended if ended and ended <= server_time else None
-        found[symbol] = (Listed(from_milliseconds(since), delisted), status, collected_by_all)
-    return found
+        held, _ = look(client, store, server_time)
+    return held

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
 
 # An event with a table of 500 rows is written every minute; twenty tell what is wrong.
 _ROWS = 20
+# In the metadata: how many symbols could not be fetched.
+FAILED = "failed symbols"
 
 
 def table(columns: Mapping[str, str], records: Iterable[Sequence[Any]]) -> TableMetadataValue:
@@ -29,10 +31,13 @@ def moment(value: datetime) -> str:
 
 
 def failures(plan: "FetchPlan") -> dict[str, Any]:
-    """Metadata about the symbols that failed; nothing when none did."""
-    if not plan.failures:
-        return {}
-    return {
-        "failed symbols": len(plan.failures),
-        "failures": table({"symbol": "string", "reason": "string"}, sorted(plan.failures.items())),
-    }
+    """Metadata about the symbols that failed, and those that are gone; nothing where there are none."""
+    columns = {"symbol": "string", "reason": "string"}
+    found: dict[str, Any] = {}
+    if plan.failures:
+        found[FAILED] = len(plan.failures)
+        found["failures"] = table(columns, sorted(plan.failures.items()))
+    if plan.gone:
+        found["symbols gone"] = len(plan.gone)
+        found["gone"] = table(columns, sorted(plan.gone.items()))
+    return found

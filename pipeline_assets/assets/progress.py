@@ -8,13 +8,22 @@ _EVERY_SECONDS = 10.0
 
 
 class Progress(Protocol):
-    """What a fetch tells while it goes on."""
+    """What a fetch tells while it goes on.
+
+    `later` are the rows at most of the fetches that follow this one: a long range is many runs, and
+    who waits for it wants to know when the last one ends.
+    """
+
+    later: int
 
     def start(self, label: str, rows: int) -> None:
         """A fetch begins that expects this many rows at most."""
 
     def advance(self, rows: int) -> None:
         """This many more rows have come."""
+
+    def weight(self, used: int, allowed: int) -> None:
+        """How the exchange's current minute stands: weight used by this address, and allowed."""
 
     def finish(self) -> None:
         """The fetch ended."""
@@ -28,11 +37,13 @@ class LogProgress:
     ) -> None:
         self._log = log
         self._clock = clock
+        self.later = 0
 
     def start(self, label: str, rows: int) -> None:
         """See Progress."""
         self._label, self._expected, self._rows = label, rows, 0
         self._started = self._told = self._clock()
+        self._weight = ""
 
     def advance(self, rows: int) -> None:
         """See Progress."""
@@ -41,11 +52,15 @@ class LogProgress:
         if now - self._told >= _EVERY_SECONDS:
             self._told = now
             rate = self._rows / (now - self._started)
-            left = max(self._expected - self._rows, 0) / rate
+            left = max(self._expected + self.later - self._rows, 0) / rate
             self._log(
                 f"{self._label}: {self._rows:,} of {self._expected:,} rows, {rate:,.0f} rows/s, "
-                f"{left:,.0f} s left"
+                f"{self._weight}{left:,.0f} s left"
             )
+
+    def weight(self, used: int, allowed: int) -> None:
+        """See Progress."""
+        self._weight = f"weight {used:,} of {allowed:,} this minute, "
 
     def finish(self) -> None:
         """See Progress."""

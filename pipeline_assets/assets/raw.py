@@ -2,8 +2,9 @@
 in candles.py.
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack
+import time
+from collections.abc import Generator
+from contextlib import ExitStack, closing
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from dagster import (
 from pydantic import Field
 
 from pipeline_assets.assets import layer
+from pipeline_assets.assets.archive_source import ArchiveReport, archived_frames, uses_archive
 from pipeline_assets.assets.fetch_plan import FetchPlan, RunKind
 from pipeline_assets.assets.planning import Request, make_plan
 from pipeline_assets.assets.presentation import failures, moment
@@ -35,8 +37,9 @@ from pipeline_assets.settings import Settings
 if TYPE_CHECKING:
     import polars as pl
 
-# A row group of the staged Parquet: some 60 MB while it is decoded, whatever the range.
-_ROWS_PER_GROUP = 250_000
+# A row group of the staged Parquet holds at least so many rows, and whole symbols: some 30 MB while it
+# is decoded, cleaned and encoded, whatever the range. At 250,000 a run took 800 MB at its peak.
+_ROWS_PER_GROUP = 40_000
 # A tick's weight beside its candles: the universe, the clock, asked by itself and by three schedules.
 # Without it others left 900 for 900 symbols at a full hour, and the last symbol waited for a minute.
 _OTHER_WEIGHT = 10
@@ -50,10 +53,13 @@ class FetchConfig(Config):
     symbols: list[str] | None = Field(
         None, description="Fetch only these symbols; all of PIPELINE_SYMBOLS when left out."
     )
+    refresh: bool = Field(
+        False, description="Fetch days again that are stored and complete; else they are left out."
+    )
 
 
 class NothingFetchedError(Exception):
-    """Every symbol failed. The message carries the first reason."""
+    """Every symbol failed, and nothing of the run's was there. The message carries the first reason."""
 
 
 def raw_candles(interval: Interval) -> AssetsDefinition:
@@ -86,7 +92,14 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
             plan = make_plan(
                 client,
                 store,
-                Request(interval, kind, context.partition_keys, settings.symbols, config.symbols),
+                Request(
+                    interval,
+                    kind,
+                    context.partition_keys,
+                    settings.symbols,
+                    config.symbols,
+                    config.refresh,
+                ),
                 exchange.settle,
             )
             if plan.kind is not kind:
@@ -98,11 +111,24 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
                 weight = len(plan.windows) + _OTHER_WEIGHT
                 exchange.expect_tick(priority(kind, interval), interval, weight, plan.now())
             told = progress or LogProgress(context.log.info)
-            rows = write_frames(store, key, empty_raw(), _frames(client, plan, told))
+            began = time.monotonic()
+            archive = ArchiveReport() if uses_archive(plan, settings.binance) else None
+            frames = clients.enter_context(
+                closing(
+                    archived_frames(client, plan, settings.binance, told, archive, _ROWS_PER_GROUP)
+                    if archive
+                    else _frames(client, plan, told)
+                )
+            )
+            rows = write_frames(store, key, empty_raw(), frames)
+            seconds = time.monotonic() - began
             plan.weight = client.weight_spent
+            if archive is not None:
+                archive.keep(store, plan)
         # After the rows: the steps that follow ask for the plan first.
         write_document(store, plan_key(interval, root_run), plan.to_facts())
-        if plan.windows and plan.failures.keys() >= plan.windows.keys():
+        # Where the others are stored already, those that fail again fail alone, as they did beside them.
+        if plan.windows and plan.failures.keys() >= plan.windows.keys() and not plan.complete:
             raise NothingFetchedError(
                 f"None of {len(plan.windows)} symbols could be fetched. The first: "
                 f"{next(iter(plan.failures.values()))}"
@@ -112,9 +138,13 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
                 "rows": rows,
                 "symbols": len(plan.windows),
                 "newest closed candle": moment(plan.newest),
+                "rows/s": round(rows / seconds),
                 "weight spent": plan.weight,
+                "weight allowed a minute": client.weight_now.allowed,
+                "symbol-days stored before": sum(map(len, plan.complete.values())),
                 "kind of run": plan.kind.value,
                 "replies": store.address(key),
+                **(archive.metadata() if archive else {}),
                 **failures(plan),
             }
         )
@@ -131,20 +161,20 @@ def priority(kind: RunKind, interval: Interval) -> Priority:
 
 def _frames(
     client: ExchangeClient, plan: FetchPlan, progress: Progress
-) -> Iterator["pl.DataFrame"]:
+) -> Generator["pl.DataFrame", None, None]:
     """The replies as raw frames of a row group each; a symbol that fails is noted in the plan."""
-    expected = sum(window.candles(plan.interval) for window in plan.windows.values())
-    progress.start(f"{plan.interval} candles", expected)
+    spans = {symbol: plan.spans(symbol) for symbol in plan.windows}
+    due = {symbol: plan.due(symbol) for symbol in plan.windows}
+    progress.start(f"{plan.interval} candles", sum(due.values()))
     replies: list[tuple[str, bytes]] = []
     rows = 0
-    for fetched in client.klines(plan.interval, plan.windows):
-        if fetched.error is not None:
-            plan.failures[fetched.symbol] = str(fetched.error)
-            continue
-        window_rows = fetched.window.candles(plan.interval)
-        progress.advance(window_rows)
+    # A tick's hole is looked at again by the next one; it must not cost more weight than planned.
+    for fetched in client.klines(plan.interval, spans, confirm=not plan.ticks):
+        plan.note(fetched)
+        progress.weight(client.weight_now.used, client.weight_now.allowed)
+        progress.advance(due[fetched.symbol])
         replies += [(fetched.symbol, body) for body in fetched.replies]
-        rows += window_rows
+        rows += due[fetched.symbol]
         if rows >= _ROWS_PER_GROUP:
             yield rows_of(sorted(replies, key=_SYMBOL))
             replies, rows = [], 0

@@ -9,7 +9,9 @@ from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, 
 
 from pipeline_assets.assets import layer
 from pipeline_assets.market.interval import Interval
-from pipeline_assets.resources.lake_state import mark_sealed
+from pipeline_assets.partitions import backfill_policy, daily_partitions
+from pipeline_assets.resources.gap_objects import read_gaps
+from pipeline_assets.resources.lake_state import SealedDay, mark_sealed
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.staging import read_document, stored_objects_key
 from pipeline_assets.resources.warehouse import Warehouse
@@ -39,8 +41,9 @@ def candle_table(interval: Interval) -> AssetsDefinition:
         stored = read_document(store, stored_objects_key(interval, root_run))
         keys = [key.removeprefix("ohlcv/") for key in stored["objects"]]
         loaded = warehouse.load(interval, keys, root_run)
-        for day, symbols in stored["sealed"].items():
-            mark_sealed(store, interval, date.fromisoformat(day), symbols)
+        for day, marks in stored["sealed"].items():
+            sealed = {symbol: SealedDay.from_facts(facts) for symbol, facts in marks.items()}
+            mark_sealed(store, interval, date.fromisoformat(day), sealed)
         return MaterializeResult(
             metadata={
                 "objects": len(keys),
@@ -53,3 +56,39 @@ def candle_table(interval: Interval) -> AssetsDefinition:
         )
 
     return load_table
+
+
+def candle_gap_table() -> AssetsDefinition:
+    """The asset of the Snowflake table of gaps."""
+
+    @asset(
+        name=layer.GAP_TABLE,
+        group_name=layer.GAPS_GROUP,
+        partitions_def=daily_partitions,
+        backfill_policy=backfill_policy,
+        owners=layer.OWNERS,
+        deps=[layer.GAPS],
+        kinds={"snowflake", "sql"},
+        # Two loaders would each delete the rows that they see, and insert all.
+        pool="snowflake_candle_gaps",
+        description=(
+            "Table `CANDLE_GAPS`: the candles that are not stored, with the cause. Of the run's days all "
+            "rows are replaced in one transaction by what the objects `gaps/{yyyyMMdd}.parquet` say."
+        ),
+    )
+    def load_gap_table(
+        context: AssetExecutionContext,
+        store: ResourceParam[ObjectStore],
+        warehouse: ResourceParam[Warehouse],
+    ) -> MaterializeResult[Any]:
+        days = [date.fromisoformat(key) for key in context.partition_keys]
+        ledgers = store.each(lambda day: read_gaps(store, day), days)
+        # An object that is absent is the warehouse's to name.
+        with_gaps = [
+            day for day, gaps in zip(days, ledgers, strict=True) if gaps is None or gaps.height
+        ]
+        root_run = context.run.root_run_id or context.run_id
+        rows = warehouse.replace_gaps(days, with_gaps, root_run)
+        return MaterializeResult(metadata={"days": len(days), "gaps": rows})
+
+    return load_gap_table

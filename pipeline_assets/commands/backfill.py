@@ -3,10 +3,11 @@ the Dagster instance. How the result is printed is in cli.py.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.partitions import DAYS_PER_RUN, FIRST_DAY
@@ -16,6 +17,13 @@ if TYPE_CHECKING:
     from dagster import DagsterInstance, ExecuteInProcessResult, JobDefinition
 
     from pipeline_assets.assets.progress import Progress
+    from pipeline_assets.resources.object_store import ObjectStore
+
+
+# What is lost when a run is killed while it fetches: less than two minutes of the exchange's limit.
+_ROWS_PER_RUN = 1_000_000
+_ALL_SYMBOLS = 500  # about as many as trade, where the universe was never read
+_ATTEMPTS = 3
 
 
 class BackfillError(Exception):
@@ -33,6 +41,33 @@ class BackfillResult:
     rows: int = 0
     objects: int = 0
     weight: int = 0
+    stored_before: int = 0
+    problems: list[str] = field(default_factory=list)
+
+    def add(self, runs: "Sequence[_Ran]", problems: Sequence[str]) -> None:
+        """Count a run and its repetitions, and what was wrong in the end."""
+        for ran in runs:
+            self.runs.append(ran.run_id)
+            self.rows += ran.rows
+            self.objects += ran.objects
+            self.weight += ran.weight
+        self.stored_before += runs[0].stored_before
+        self.problems += problems
+
+
+@dataclass
+class _Ran:
+    """One run: `incomplete` counts the symbol-days that may lack candles that the exchange has, and
+    `failed` are the symbols that could not be fetched.
+    """
+
+    run_id: str
+    rows: int
+    objects: int
+    weight: int
+    stored_before: int
+    incomplete: int
+    failed: list[str]
     problems: list[str] = field(default_factory=list)
 
 
@@ -60,10 +95,10 @@ def check_range(start: date, end: date, today: date | None) -> None:
         )
 
 
-def chunks(start: date, end: date) -> Iterator[tuple[date, date]]:
-    """The range as runs of at most DAYS_PER_RUN days: first and last day of each, both included."""
+def chunks(start: date, end: date, days: int = DAYS_PER_RUN) -> Iterator[tuple[date, date]]:
+    """The range as runs of at most so many days: first and last day of each, both included."""
     while start < end:
-        last = min(start + timedelta(days=DAYS_PER_RUN), end) - timedelta(days=1)
+        last = min(start + timedelta(days=days), end) - timedelta(days=1)
         yield start, last
         start = last + timedelta(days=1)
 
@@ -75,10 +110,15 @@ def backfill(
     start: date,
     end: date,
     progress: "Progress | None" = None,
+    *,
+    refresh: bool = False,
+    judge: bool = False,
 ) -> BackfillResult:
-    """Materialize the days from `start` to before `end`, a Dagster run for every 31 of them.
+    """Materialize the days from `start` to before `end`, a Dagster run for every 31 of them, or for
+    fewer where there are many symbols.
 
-    May be repeated, and beside ticks: stored candles are joined, never lost.
+    May be repeated, and beside ticks: stored candles are joined, never lost. One that was killed goes
+    on where it was: days that are stored and complete are not fetched again.
 
     Args:
         settings: the settings.
@@ -87,20 +127,78 @@ def backfill(
         start: first UTC day.
         end: the UTC day before which to stop.
         progress: where to tell how far it is; by default plain lines in the run's log.
+        refresh: fetch days too that are stored and complete.
+        judge: write down, too, what is missing of these days then, on the lake and in the warehouse.
 
     Raises:
-        BackfillError: the range is not one that can be filled, or a run failed.
+        BackfillError: the range is not one that can be filled, or the first run of some days failed.
+            A repetition that fails is a problem of the result: what came before it is stored.
     """
     from pipeline_assets.definitions import build_definitions
-    from pipeline_assets.jobs.materializations import backfill_job_name
+    from pipeline_assets.jobs.materializations import backfill_job_name, repair_jobs
+    from pipeline_assets.resources.object_store import ObjectStore
 
     definitions = build_definitions(settings, progress=progress)
-    job = definitions.resolve_job_def(backfill_job_name(interval))
+    name = repair_jobs[interval].name if judge else backfill_job_name(interval)
+    job = definitions.resolve_job_def(name)
     result = BackfillResult(interval, start, end)
+    per_day = interval.per_day * _count(settings, symbols)
+    length = min(max(_ROWS_PER_RUN // per_day, 1), DAYS_PER_RUN)
+    store = ObjectStore(settings.s3)
     with dagster_instance(settings) as instance:
-        for first, last in chunks(start, end):
-            _run(job, instance, interval, symbols, (first, last), result)
+        for first, last in chunks(start, end, length):
+            if progress is not None:
+                progress.later = per_day * ((end - last).days - 1)
+            config = {"symbols": list(symbols) if symbols else None, "refresh": refresh}
+            days = (first, last)
+            result.add(*_repeated(partial(_run, job, instance, store, interval, days), config))
     return result
+
+
+def _repeated(
+    run: Callable[[Mapping[str, Any]], _Ran], config: Mapping[str, Any]
+) -> tuple[list[_Ran], list[str]]:
+    """Run, then run again what is not complete: a row that came malformed, a symbol that failed.
+
+    Returns:
+        The runs, and what a person has to look at in the end.
+    """
+    ran = [run(config)]
+    of_all, told = ran[0], []
+
+    def again(**changes: Any) -> _Ran | None:
+        try:
+            ran.append(run({**config, **changes}))
+        except BackfillError as error:
+            told.append(f"A repetition failed: {error}")
+            return None
+        return ran[-1]
+
+    # What is stored of them passes for complete: unless it is refreshed once more it is left out.
+    unrefreshed = of_all if config["refresh"] and of_all.failed else None
+    for _ in range(1, _ATTEMPTS):
+        if unrefreshed is None or not unrefreshed.failed:
+            break
+        unrefreshed = again(symbols=unrefreshed.failed, refresh=True)
+    for _ in range(1, _ATTEMPTS):
+        if not of_all.incomplete or (repeated := again(refresh=False)) is None:
+            break
+        of_all = repeated
+    if unrefreshed is not None and unrefreshed.failed:
+        told += unrefreshed.problems
+    return ran, list(dict.fromkeys(of_all.problems + told))
+
+
+def _count(settings: Settings, symbols: Sequence[str] | None) -> int:
+    """How many symbols a backfill has, as far as it is known before it asks the exchange."""
+    from pipeline_assets.commands.overview import collected_symbols
+    from pipeline_assets.resources.object_store import ObjectStore
+
+    if symbols:
+        return len(symbols)
+    if settings.symbols != "all":
+        return len(settings.symbols)
+    return len(collected_symbols(settings, ObjectStore(settings.s3))) or _ALL_SYMBOLS
 
 
 def dagster_instance(settings: Settings) -> "DagsterInstance":
@@ -117,16 +215,15 @@ def dagster_instance(settings: Settings) -> "DagsterInstance":
 def _run(
     job: "JobDefinition",
     instance: "DagsterInstance",
+    store: "ObjectStore",
     interval: Interval,
-    symbols: Sequence[str] | None,
     days: tuple[date, date],
-    result: BackfillResult,
-) -> None:
+    config: Mapping[str, Any],
+) -> _Ran:
     from dagster import AssetCheckSeverity
 
     from pipeline_assets.assets import layer
 
-    config = {"symbols": list(symbols)} if symbols else {}
     first, last = (day.isoformat() for day in days)
     one_day = first == last
     executed = job.execute_in_process(
@@ -140,20 +237,20 @@ def _run(
             "dagster/asset_partition_range_end": last,
         },
         run_config={
-            "ops": {layer.key(layer.RAW, interval).path[0]: {"config": config}},
+            "ops": {layer.key(layer.RAW, interval).path[0]: {"config": dict(config)}},
             "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
         },
     )
-    result.runs.append(executed.run_id)
     if not executed.success:
         raise BackfillError(_failure(executed))
-    _add_metadata(executed, interval, result)
+    ran = _ran(executed, store, interval)
     for evaluation in executed.get_asset_check_evaluations():
         # A range's summary repeats what its days said.
         failed = not evaluation.passed and evaluation.severity is AssetCheckSeverity.ERROR
         if failed and (evaluation.partition is not None or one_day):
             day = evaluation.partition or first
-            result.problems.append(f"{day} {evaluation.check_name}: {evaluation.description}")
+            ran.problems.append(f"{day} {evaluation.check_name}: {evaluation.description}")
+    return ran
 
 
 def _failure(executed: "ExecuteInProcessResult") -> str:
@@ -173,16 +270,29 @@ def _failure(executed: "ExecuteInProcessResult") -> str:
     return f"Dagster run {executed.run_id} failed; open it in Dagster's UI."
 
 
-def _add_metadata(
-    executed: "ExecuteInProcessResult", interval: Interval, result: BackfillResult
-) -> None:
+def _ran(executed: "ExecuteInProcessResult", store: "ObjectStore", interval: Interval) -> _Ran:
     from pipeline_assets.assets import layer
+    from pipeline_assets.assets.fetch_plan import FetchPlan
+    from pipeline_assets.assets.objects import INCOMPLETE
+    from pipeline_assets.assets.presentation import FAILED
+    from pipeline_assets.resources.staging import plan_key, read_document
 
     def value(name: str, key: str) -> int:
         node = layer.key(name, interval).path[0]
         found = executed.asset_materializations_for_node(node)[0].metadata.get(key)
         return int(str(found.value)) if found is not None else 0
 
-    result.rows += value(layer.FORMATTED, "rows")
-    result.objects += value(layer.OBJECTS, "objects")
-    result.weight += value(layer.RAW, "weight spent")
+    failed: list[str] = []
+    if value(layer.RAW, FAILED):
+        # The metadata name the first few only.
+        plan = FetchPlan.from_facts(read_document(store, plan_key(interval, executed.run_id)))
+        failed = sorted(plan.failures.keys() & plan.windows.keys())
+    return _Ran(
+        executed.run_id,
+        value(layer.FORMATTED, "rows"),
+        value(layer.OBJECTS, "objects"),
+        value(layer.RAW, "weight spent"),
+        value(layer.RAW, "symbol-days stored before"),
+        value(layer.OBJECTS, INCOMPLETE) + value(layer.RAW, FAILED),
+        failed,
+    )

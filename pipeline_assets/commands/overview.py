@@ -8,8 +8,8 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from pipeline_assets import lake
+from pipeline_assets.assets.collected import collected_now, listed_symbols
 from pipeline_assets.assets.fetch_plan import Listed
-from pipeline_assets.assets.planning import listed_symbols
 from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window, day_window, newest_closed
@@ -42,8 +42,7 @@ def collected_symbols(settings: Settings, store: ObjectStore) -> list[str]:
     """The symbols of the settings; with `all`, those that the universe last held."""
     if settings.symbols != "all":
         return list(settings.symbols)
-    universe = read_universe(store) or {"symbols": {}}
-    return sorted(symbol for symbol, facts in universe["symbols"].items() if facts[3])
+    return sorted(collected_now(read_universe(store), settings.symbols))
 
 
 def overview(

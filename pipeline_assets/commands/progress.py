@@ -10,6 +10,7 @@ from rich.progress import (  # noqa: TID253
     MofNCompleteColumn,
     Progress,
     ProgressColumn,
+    TaskID,
     TextColumn,
     TimeElapsedColumn,
     TimeRemainingColumn,
@@ -17,6 +18,8 @@ from rich.progress import (  # noqa: TID253
 from rich.text import Text  # noqa: TID253
 
 from pipeline_assets.assets.progress import LogProgress
+
+_MINUTES_OF_RATE = 180.0  # seconds
 
 
 class _Rate(ProgressColumn):
@@ -26,7 +29,9 @@ class _Rate(ProgressColumn):
 
 
 class TerminalProgress:
-    """A bar with rows, rate and time left on a terminal; plain lines elsewhere."""
+    """A bar for each interval with rows, rate, weight and time left on a terminal; plain lines
+    elsewhere.
+    """
 
     def __init__(self, console: Console) -> None:
         self._plain = LogProgress(console.print) if not console.is_terminal else None
@@ -36,11 +41,17 @@ class TerminalProgress:
             BarColumn(),
             MofNCompleteColumn(),
             _Rate(),
+            TextColumn("{task.fields[weight]}"),
             TimeElapsedColumn(),
             TextColumn("left"),
             TimeRemainingColumn(),
             console=console,
+            # The exchange's limit lets all of a minute's rows come within seconds of it.
+            speed_estimate_period=_MINUTES_OF_RATE,
         )
+        self._tasks: dict[str, TaskID] = {}
+        self._done: dict[str, int] = {}
+        self.later = 0
 
     def __enter__(self) -> Self:
         if self._plain is None:
@@ -59,9 +70,15 @@ class TerminalProgress:
         """See assets.progress.Progress."""
         self._label, self._rows, self._started = label, 0, time.monotonic()
         if self._plain is not None:
+            self._plain.later = self.later
             self._plain.start(label, rows)
         else:
-            self._task = self._bars.add_task(label, total=rows)
+            # A long range is many fetches: one bar an interval, not one bar a fetch.
+            if label not in self._tasks:
+                self._tasks[label] = self._bars.add_task(label, total=None, weight="")
+                self._done[label] = 0
+            total = self._done[label] + rows + self.later
+            self._bars.update(self._tasks[label], total=total)
 
     def advance(self, rows: int) -> None:
         """See assets.progress.Progress."""
@@ -69,7 +86,16 @@ class TerminalProgress:
         if self._plain is not None:
             self._plain.advance(rows)
         else:
-            self._bars.advance(self._task, rows)
+            self._done[self._label] += rows
+            self._bars.advance(self._tasks[self._label], rows)
+
+    def weight(self, used: int, allowed: int) -> None:
+        """See assets.progress.Progress."""
+        if self._plain is not None:
+            self._plain.weight(used, allowed)
+        else:
+            told = f"weight {used:,} of {allowed:,}"
+            self._bars.update(self._tasks[self._label], weight=told)
 
     def finish(self) -> None:
         """See assets.progress.Progress."""

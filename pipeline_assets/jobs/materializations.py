@@ -1,5 +1,5 @@
-"""The jobs that materialize assets: a tick of an interval, and sealing. When they run is in
-schedules.py.
+"""The jobs that materialize assets: a tick of an interval, sealing, backfills and repairs of days. When
+they run is in schedules.py and the sensors, and for backfills in the commands.
 """
 
 from dagster import AssetCheckKey, AssetSelection, define_asset_job
@@ -8,8 +8,12 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.candidates import CANDIDATE_OBJECTS
 from pipeline_assets.assets.fetch_plan import KIND_TAG, OPEN_DAY_TAG, RunKind
+from pipeline_assets.assets.gaps import CANDLE_GAPS
+from pipeline_assets.assets.universe import UNIVERSE
 from pipeline_assets.market.interval import Interval
 
+# What is missing of the days, after all that a job stores of them.
+_LEDGER = AssetSelection.assets(layer.GAPS, layer.GAP_TABLE)
 # The minute goes first: who trades waits for it.
 _PRIORITY = {interval: str(-place) for place, interval in enumerate(Interval, -len(Interval))}
 
@@ -35,7 +39,7 @@ def tick_job(interval: Interval) -> UnresolvedAssetJobDefinition:
 def day_job(
     name: str, kind: RunKind, *intervals: Interval, more: AssetSelection | None = None
 ) -> UnresolvedAssetJobDefinition:
-    """A job over whole days of some intervals, with every check of the stored days."""
+    """A job over whole days of some intervals, with every check of the stored candles."""
     selection = more or _assets(intervals[0])
     for interval in intervals:
         selection = selection | _assets(interval)
@@ -44,13 +48,29 @@ def day_job(
         name,
         selection=selection - AssetSelection.checks(*fresh),
         tags={KIND_TAG: kind.value},
-        description="Fetch whole days again and store each finished one as one object.",
+        description=(
+            "Fetch whole days, of which backfills and repairs leave out what is stored complete (unless "
+            "`refresh`), and store each finished one as one object."
+        ),
     )
 
 
 def seal_job() -> UnresolvedAssetJobDefinition:
-    """The job that seals a finished day: all intervals' candles, then the candidates found on them."""
-    return day_job("seal", RunKind.SEAL, *Interval, more=AssetSelection.assets(CANDIDATE_OBJECTS))
+    """The job that seals a finished day: what is listed, all intervals' candles, then the candidates
+    found on them, and what is missing.
+    """
+    more = AssetSelection.assets(UNIVERSE, CANDIDATE_OBJECTS) | _LEDGER
+    return day_job("seal", RunKind.SEAL, *Interval, more=more)
+
+
+def repair_job(interval: Interval) -> UnresolvedAssetJobDefinition:
+    """The job that fetches what is missing of an interval's days, and tells what is missing then.
+
+    Without the ledger's check `zero_volume`: it reads all symbols' candles of the days, where a repair
+    is of a few; sealing has looked already.
+    """
+    ledger = _LEDGER - AssetSelection.checks(AssetCheckKey(CANDLE_GAPS, "zero_volume"))
+    return day_job(f"repair_{interval}", RunKind.BACKFILL, interval, more=ledger)
 
 
 def _assets(interval: Interval) -> AssetSelection:
@@ -62,8 +82,14 @@ def backfill_job_name(interval: Interval) -> str:
     return f"backfill_{interval}"
 
 
+backfill_jobs = {
+    interval: day_job(backfill_job_name(interval), RunKind.BACKFILL, interval)
+    for interval in Interval
+}
+repair_jobs = {interval: repair_job(interval) for interval in Interval}
 jobs = [
     *(tick_job(interval) for interval in Interval),
     seal_job(),
-    *(day_job(backfill_job_name(interval), RunKind.BACKFILL, interval) for interval in Interval),
+    *backfill_jobs.values(),
+    *repair_jobs.values(),
 ]

@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import orjson
 
 from pipeline_assets.market.candles import RAW_COLUMNS, RAW_INTEGER_COLUMNS, empty_raw, raw_schema
+from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
+from pipeline_assets.market.windows import Window, joined
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,6 +48,20 @@ def check_reply(symbol: str, body: bytes) -> int:
     """
     count = _compact_rows(body)
     return len(_parsed_rows(symbol, body)) if count is None else count
+
+
+def holes(body: bytes, interval: Interval, window: Window) -> list[Window]:
+    """The spans of a window's grid of which a checked reply has no row, in order of time.
+
+    Args:
+        body: a reply that `check_reply` has counted.
+        interval: of the candles.
+        window: what was asked for.
+    """
+    held = {row[0] for row in orjson.loads(body)}
+    grid = range(to_milliseconds(window.start), to_milliseconds(window.end), interval.milliseconds)
+    absent = (from_milliseconds(value) for value in grid if value not in held)
+    return joined(Window(moment, moment + interval.span) for moment in absent)
 
 
 def raw_candles(replies: "Sequence[tuple[str, bytes]]") -> "pl.DataFrame":

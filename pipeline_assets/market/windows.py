@@ -3,6 +3,7 @@
 No frames here (gaps.py, cleaning.py) and no object keys (resources/candle_objects.py).
 """
 
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
@@ -30,10 +31,51 @@ class Window:
         return (self.end - self.start) // interval.span
 
 
+def joined(windows: Iterable[Window]) -> list[Window]:
+    """The same span as few windows: in order of time, neighbours and overlapping ones as one."""
+    found: list[Window] = []
+    for window in sorted(windows):
+        if found and window.start <= found[-1].end:
+            found[-1] = Window(found[-1].start, max(found[-1].end, window.end))
+        else:
+            found.append(window)
+    return found
+
+
+def common(window: Window, others: Iterable[Window]) -> list[Window]:
+    """The parts of `window` that others cover, in order of time."""
+    return [
+        Window(max(window.start, other.start), min(window.end, other.end))
+        for other in joined(others)
+        if other.start < window.end and other.end > window.start
+    ]
+
+
+def without(window: Window, others: Iterable[Window]) -> list[Window]:
+    """The parts of `window` that no other covers, in order of time."""
+    covered = common(window, others)
+    starts = [window.start, *(each.end for each in covered)]
+    ends = [*(each.start for each in covered), window.end]
+    return [Window(a, b) for a, b in zip(starts, ends, strict=True) if a < b]
+
+
+def hull(windows: Sequence[Window]) -> Window:
+    """The least window that holds all of these; there must be one at least."""
+    return Window(min(each.start for each in windows), max(each.end for each in windows))
+
+
 def day_window(day: date) -> Window:
     """The window of a whole UTC day."""
     start = datetime.combine(day, time(), tzinfo=UTC)
     return Window(start, start + DAY)
+
+
+def days_of(window: Window) -> Iterator[date]:
+    """The UTC days that a window touches, in order."""
+    day = window.start.date()
+    while day_window(day).start < window.end:
+        yield day
+        day += DAY
 
 
 def newest_closed(interval: Interval, server_time: datetime, settle: timedelta) -> datetime:

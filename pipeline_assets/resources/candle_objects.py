@@ -4,8 +4,9 @@ what a tick remembers is in lake_state.py.
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from pipeline_assets.market.interval import Interval
@@ -23,6 +24,10 @@ if TYPE_CHECKING:
 STAMP = "%Y%m%d_%H%M"
 _KEY = re.compile(r"^ohlcv/(?P<interval>[^/]+)/(?P<symbol>[^/]+)/(?P<stamp>\d{8}_\d{4})\.parquet$")
 _ATTEMPTS = 10
+# Many threads wait for S3 at once; if they also encode at once, each object takes twice the CPU, in
+# waiting for one another's locks.
+_ENCODING = Lock()
+_HOURS = 26  # an open day's objects, and one to see that there is no more
 
 
 def prefix(interval: Interval, symbol: str | None = None) -> str:
@@ -43,7 +48,10 @@ def window_start(key: str) -> datetime | None:
 
 @dataclass(frozen=True)
 class WrittenObject:
-    """One object as it stands on the lake after a write."""
+    """One object as it stands on the lake after a write.
+
+    `missing` are the spans of a sealed day's grid without a candle, before a listing too.
+    """
 
     key: str
     etag: str
@@ -51,6 +59,7 @@ class WrittenObject:
     rows: int
     newest: datetime
     changed: bool
+    missing: tuple[Window, ...] = ()
 
 
 def list_objects(
@@ -63,8 +72,10 @@ def list_objects(
     base = prefix(interval, symbol)
     # No stamp of the day before sorts after its hour 24.
     after = f"{base}{(start.date() - timedelta(days=1)).strftime('%Y%m%d')}_2400"
+    # A page of a thousand, of which a day needs one, cost 40 ms of CPU a symbol with years of history.
+    due = (end.date() - start.date()).days + _HOURS
     found = []
-    for stored in store.objects(base, start_after=after):
+    for stored in store.objects(base, start_after=after, page=due):
         begins = window_start(stored.key)
         if begins is None:
             continue
@@ -72,6 +83,12 @@ def list_objects(
             break
         found.append(stored)
     return found
+
+
+def read_object(store: ObjectStore, key: str) -> "tuple[pl.DataFrame, str] | None":
+    """The candles of an object and its ETag, or None; raises ObjectStoreError if it is damaged."""
+    found = store.get_with_etag(key)
+    return (_decoded(store, key, found[0])[0], found[1]) if found else None
 
 
 def write_candles(
@@ -95,11 +112,22 @@ def write_candles(
         candles: rows of one symbol, within the window; at least one.
         expected_etag: the ETag of the object as the caller knows it; None if it knows none.
     """
-    from pipeline_assets.market.encoding import encode_candles, merge_candles
+    return _write(store, interval, window, candles, expected_etag)[0]
+
+
+def _write(
+    store: ObjectStore,
+    interval: Interval,
+    window: Window,
+    candles: "pl.DataFrame",
+    expected_etag: str | None,
+) -> "tuple[WrittenObject, pl.DataFrame]":
+    """As `write_candles`; returns with the object the candles it holds."""
+    from pipeline_assets.market.encoding import merge_candles
 
     symbol = str(candles["symbol"][0])
     key = object_key(interval, symbol, window.start)
-    body = encode_candles(candles, interval, symbol, window)
+    body = _encoded(candles, interval, symbol, window)
     for _ in range(_ATTEMPTS):
         try:
             etag = store.put_if(key, body, expected_etag)
@@ -111,16 +139,23 @@ def write_candles(
             stored, stored_window = _decoded(store, key, found[0])
             candles = merge_candles(stored, candles)
             window = max(window, stored_window, key=lambda each: each.end)
-            body = encode_candles(candles, interval, symbol, window)
+            body = _encoded(candles, interval, symbol, window)
             expected_etag = found[1]
             if body == found[0]:
-                return _written(key, found[1], candles, changed=False)
+                return _written(key, found[1], candles, changed=False), candles
         else:
-            return _written(key, etag, candles, changed=etag != expected_etag)
+            return _written(key, etag, candles, changed=etag != expected_etag), candles
     raise ObjectStoreError(
         f"{store.address(key)} was changed by other writers {_ATTEMPTS} times in a row. Find out which "
         "runs write this symbol at the same time (Dagster's Runs page), then repeat this run."
     )
+
+
+def _encoded(candles: "pl.DataFrame", interval: Interval, symbol: str, window: Window) -> bytes:
+    from pipeline_assets.market.encoding import encode_candles
+
+    with _ENCODING:
+        return encode_candles(candles, interval, symbol, window)
 
 
 def _written(key: str, etag: str, candles: "pl.DataFrame", *, changed: bool) -> WrittenObject:
@@ -162,11 +197,22 @@ def seal_day(
         candles = merge_candles(_decoded(store, each.key, found[0])[0], candles)
         if each.key == whole_key:
             whole_etag = found[1]
-    written = write_candles(store, interval, window, candles, whole_etag)
+    written, candles = _write(store, interval, window, candles, whole_etag)
     absorbed = [each.key for each in stored if each.key != whole_key]
     if absorbed:
         store.delete(absorbed)
-    return written
+    return replace(written, missing=_missing(interval, window, candles))
+
+
+def _missing(interval: Interval, window: Window, candles: "pl.DataFrame") -> tuple[Window, ...]:
+    """The spans of a window's grid without a candle, in order of time."""
+    if candles.height == window.candles(interval):
+        return ()
+    from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
+
+    expected = expected_open_times(interval, window, None, None, None)
+    found = gaps(candles, interval, expected_frame({candles["symbol"][0]: expected}))
+    return tuple(Window(start, end) for _, start, end, _ in found.rows())
 
 
 def _decoded(store: ObjectStore, key: str, body: bytes) -> "tuple[pl.DataFrame, Window]":

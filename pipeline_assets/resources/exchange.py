@@ -6,7 +6,7 @@ the replies mean (market/replies.py) or which windows are due (market/windows.py
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from queue import SimpleQueue
@@ -14,7 +14,8 @@ from threading import Thread
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
 from pipeline_assets.market.interval import Interval, from_milliseconds
-from pipeline_assets.market.windows import Window
+from pipeline_assets.market.replies import holes
+from pipeline_assets.market.windows import Window, hull
 from pipeline_assets.resources.exchange_requests import (
     ExchangeBannedError,
     ExchangeError,
@@ -36,6 +37,7 @@ __all__ = [
     "ExchangeError",
     "ExchangeUnreachableError",
     "Fetched",
+    "WeightNow",
     "pages",
 ]
 
@@ -47,6 +49,13 @@ TICK_PATIENCE = timedelta(seconds=15)
 BACKFILL_PATIENCE = timedelta(minutes=5)
 
 _SMALL_PAGE, _LARGE_PAGE = 99, 499  # most rows for weight 1 and for weight 2; 499 is the best a row
+# Pages fetched and not yet taken, some 15 MB of replies: with room for symbols instead, eighty of them
+# with a month of minutes each waited for a caller that was slower than the exchange, 600 MB.
+_PAGES_AHEAD = 180
+# A hole is asked for by itself until the exchange has said so often that it has nothing there. With
+# 2 % of the replies short, one page in a hundred thousand is believed wrongly, after one ask 40 times.
+_SAID_EMPTY = 2
+_LOOKS_AT_HOLES = 30  # a page with more holes than that is left for the next backfill
 
 
 @dataclass(frozen=True)
@@ -55,16 +64,27 @@ class Fetched:
 
     Attributes:
         symbol: as it was asked for.
-        window: as it was asked for.
+        window: from the first to the last moment that was asked for.
         replies: the bodies as received, in the order of time, or nothing if there is an error. The
             replies of a window in which the symbol did not exist are empty lists (`[]`).
         error: why this symbol could not be fetched. The others are unharmed.
+        confirmed: the spans of which the exchange said, asked for them alone and repeatedly, that it
+            has nothing; only where `klines` was told to confirm.
     """
 
     symbol: str
     window: Window
     replies: list[bytes]
     error: ExchangeError | None = None
+    confirmed: tuple[Window, ...] = ()
+
+
+@dataclass(frozen=True)
+class WeightNow:
+    """The exchange's own count of this address' weight in its current minute, and what we may use."""
+
+    used: int
+    allowed: int
 
 
 @dataclass
@@ -73,12 +93,16 @@ class _Job:
 
     symbol: str
     window: Window
-    replies: list[bytes]
+    replies: list[list[bytes]]
     missing: int
     error: ExchangeError | None = None
+    confirmed: list[Window] = field(default_factory=list)
 
     def result(self) -> Fetched:
-        return Fetched(self.symbol, self.window, [] if self.error else self.replies, self.error)
+        if self.error is not None:
+            return Fetched(self.symbol, self.window, [], self.error)
+        bodies = [body for page in self.replies for body in page]
+        return Fetched(self.symbol, self.window, bodies, confirmed=tuple(sorted(self.confirmed)))
 
 
 @dataclass(frozen=True)
@@ -91,17 +115,38 @@ class _Page:
 
 @dataclass
 class _Batch:
-    """All that one call of `klines` fetches: `pages` is shared by the workers, in order.
+    """All that one call of `klines` fetches; the workers share it.
 
-    A symbol takes a place in `room` with its first page, and the caller gives it back by taking the
-    result, so a slow caller holds up the fetching instead of filling the memory.
+    A symbol's pages count as `ahead` from its first one until the caller takes the result, so a slow
+    caller holds up the fetching instead of filling the memory.
     """
 
     interval: Interval
     pages: Iterator[_Page]
-    room: asyncio.Semaphore
     on_progress: Callable[[int], None] | None
+    confirm: bool
+    ahead: int = 0
+    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    taken: asyncio.Event = field(default_factory=asyncio.Event)
     results: "SimpleQueue[Fetched | BaseException]" = field(default_factory=SimpleQueue)
+
+    async def next_page(self) -> _Page | None:
+        """The next page to fetch, once there is room for all of its symbol; None after the last."""
+        # One at a time: past a worker that waits for room, others would fetch the symbol's other pages.
+        async with self.turn:
+            page = next(self.pages, None)
+            if page is not None and page.number == 0:
+                count = len(page.job.replies)
+                while self.ahead and self.ahead + count > _PAGES_AHEAD:
+                    self.taken.clear()
+                    await self.taken.wait()
+                self.ahead += count
+            return page
+
+    def give_room(self, count: int) -> None:
+        """The caller has taken so many pages."""
+        self.ahead -= count
+        self.taken.set()
 
 
 def pages(interval: Interval, window: Window) -> list[tuple[Window, int]]:
@@ -190,6 +235,11 @@ class ExchangeClient:
         """The weight of everything sent so far, repeated requests included."""
         return self._requests.weight.spent
 
+    @property
+    def weight_now(self) -> WeightNow:
+        """How the exchange's current minute stands, by its latest reply; asks nobody."""
+        return WeightNow(self._requests.weight.used, self._requests.weight.allowed)
+
     def server_time(self) -> datetime:
         """The exchange's time now, UTC. From here on weight is counted in the exchange's minutes.
 
@@ -209,10 +259,12 @@ class ExchangeClient:
     def klines(
         self,
         interval: Interval,
-        windows: Mapping[str, Window],
+        windows: Mapping[str, Window] | Mapping[str, Sequence[Window]],
         on_progress: Callable[[int], None] | None = None,
+        *,
+        confirm: bool = False,
     ) -> Iterator[Fetched]:
-        """Fetch all candles of each symbol's window, many at once, each symbol as it completes.
+        """Fetch all candles of each symbol's windows, many at once, each symbol as it completes.
 
         The replies hold what the exchange has in the window, an unclosed candle too if the window
         reaches that far: callers end windows at the newest closed candle (market.windows). Reading
@@ -220,8 +272,11 @@ class ExchangeClient:
 
         Args:
             interval: of the candles.
-            windows: by symbol; begin and end on the interval's grid.
+            windows: by symbol one or several in order of time; begin and end on the interval's grid.
             on_progress: is called with the number of candles in each page, from another thread.
+            confirm: whether what a reply lacks is asked for by itself, until it came or the
+                exchange said repeatedly that there is nothing: a hole of its own can then be told
+                from a fault on the way.
 
         Yields:
             One `Fetched` a symbol, in the order of completion.
@@ -231,13 +286,12 @@ class ExchangeClient:
             ExchangeUnreachableError: the exchange answers nobody for longer than the patience.
             ExchangeBannedError: this address may send nothing for more than five minutes.
         """
-        jobs = [_plan(interval, symbol, window) for symbol, window in windows.items()]
-        batch = _Batch(
-            interval,
-            (page for job in jobs for page in job),
-            asyncio.Semaphore(2 * self._concurrency),
-            on_progress,
-        )
+        jobs = [
+            _plan(interval, symbol, [held] if isinstance(held, Window) else held)
+            for symbol, held in windows.items()
+        ]
+        batch = _Batch(interval, (page for job in jobs for page in job), on_progress, confirm)
+        sizes = {job[0].job.symbol: len(job) for job in jobs}
         weight = sum(weight_of(page.limit) for job in jobs for page in job)
         task = self._call(self._begin(batch, weight))
         try:
@@ -245,7 +299,7 @@ class ExchangeClient:
                 result = batch.results.get()
                 if isinstance(result, BaseException):
                     raise result
-                self._loop.call_soon_threadsafe(batch.room.release)
+                self._loop.call_soon_threadsafe(batch.give_room, sizes[result.symbol])
                 yield result
         finally:
             if self._loop.is_running():
@@ -269,10 +323,8 @@ class ExchangeClient:
             self._requests.weight.expected = 0
 
     async def _work(self, batch: _Batch) -> None:
-        for page in batch.pages:
+        while (page := await batch.next_page()) is not None:
             job = page.job
-            if page.number == 0:
-                await batch.room.acquire()
             if job.error is None:
                 await self._read(batch, page)
             job.missing -= 1
@@ -280,18 +332,41 @@ class ExchangeClient:
                 batch.results.put(job.result())
 
     async def _read(self, batch: _Batch, page: _Page) -> None:
+        job = page.job
         try:
             body, rows = await self._requests.klines(
-                page.job.symbol, batch.interval, page.window, page.limit
+                job.symbol, batch.interval, page.window, page.limit
             )
+            bodies = [body]
+            if batch.confirm and rows < page.window.candles(batch.interval):
+                bodies += await self._look_at_holes(batch, page, body)
         except (ExchangeUnreachableError, ExchangeBannedError):
             raise
         except ExchangeError as error:
-            page.job.error = error
+            job.error = error
         else:
-            page.job.replies[page.number] = body
+            job.replies[page.number] = bodies
             if batch.on_progress is not None:
                 batch.on_progress(rows)
+
+    async def _look_at_holes(self, batch: _Batch, page: _Page, body: bytes) -> list[bytes]:
+        """Ask for what a reply lacks; returns what came, and notes what the exchange has not."""
+        found = []
+        open_questions = [(hole, 0) for hole in holes(body, batch.interval, page.window)]
+        for _ in range(_LOOKS_AT_HOLES):
+            if not open_questions:
+                break
+            hole, said_empty = open_questions.pop(0)
+            [(_, limit)] = pages(batch.interval, hole)
+            again, rows = await self._requests.klines(page.job.symbol, batch.interval, hole, limit)
+            if rows:
+                found.append(again)
+                open_questions += [(left, 0) for left in holes(again, batch.interval, hole)]
+            elif said_empty + 1 == _SAID_EMPTY:
+                page.job.confirmed.append(hole)
+            else:
+                open_questions.append((hole, said_empty + 1))
+        return found
 
     def _call(self, coroutine: Coroutine[Any, Any, T]) -> T:
         """Run a coroutine in the loop's thread and wait for it."""
@@ -308,9 +383,9 @@ class ExchangeClient:
         self._loop.close()
 
 
-def _plan(interval: Interval, symbol: str, window: Window) -> list[_Page]:
-    parts = pages(interval, window)
-    job = _Job(symbol, window, [b""] * len(parts), len(parts))
+def _plan(interval: Interval, symbol: str, windows: Sequence[Window]) -> list[_Page]:
+    parts = [part for window in windows for part in pages(interval, window)]
+    job = _Job(symbol, hull(windows), [[] for _ in parts], len(parts))
     return [_Page(job, number, part, limit) for number, (part, limit) in enumerate(parts)]
 
 

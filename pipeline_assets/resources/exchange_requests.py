@@ -189,6 +189,7 @@ class WeightAllowance:
         self._in_flight = 0
         self._carried = 0
         self._used_by_all = 0
+        self._told = 0
 
     async def take(self, weight: int) -> int:
         """Wait until `weight` may be spent, and spend it; returns the minute it is spent in.
@@ -219,6 +220,17 @@ class WeightAllowance:
         """
         if minute == self._minute == self._this_minute():
             self._used_by_all = max(self._used_by_all, used)
+            self._told = max(self._told, used)
+
+    @property
+    def used(self) -> int:
+        """What the exchange last said was used in the minute that weight was last taken in."""
+        return self._told
+
+    @property
+    def allowed(self) -> int:
+        """What all processes at this address may use in a minute."""
+        return self._budget.capacity
 
     async def correct(self) -> None:
         """Tell the shared budget what the exchange says was used, if it said anything."""
@@ -252,6 +264,8 @@ class WeightAllowance:
             later=max(self.expected - wanted, 0),
         )
         if grant.weight:
+            if minute != self._minute:
+                self._told = 0
             self._minute, self._left, self._carried = minute, grant.weight - carried, 0
             return
         if grant.wait_ms > _LONGEST_WAIT_MS:

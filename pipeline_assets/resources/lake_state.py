@@ -1,21 +1,24 @@
 """Small JSON documents on the lake: what the last tick stored, which days are sealed, the universe
-as last seen, which minutes were never evaluated. Candles are in candle_objects.py.
+as last seen and all that was ever listed, which minutes were never evaluated. Candles are in
+candle_objects.py.
 """
 
 import json
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import date, datetime
+from enum import StrEnum
 from typing import Any
 
-from pipeline_assets.market.interval import Interval
-from pipeline_assets.market.windows import Window
+from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
+from pipeline_assets.market.windows import Window, without
 from pipeline_assets.resources.candle_objects import WrittenObject, list_objects, window_start
 from pipeline_assets.resources.object_store import (
     ObjectStore,
     ObjectStoreError,
     PreconditionFailedError,
 )
+from pipeline_assets.resources.universe import Listing
 
 _ATTEMPTS = 10
 
@@ -98,26 +101,169 @@ def _sealed_key(interval: Interval, day: date) -> str:
     return f"state/sealed/{interval}/{day:%Y%m%d}.json"
 
 
+class Absence(StrEnum):
+    """What is known of candles that a sealed day lacks.
+
+    CONFIRMED: the exchange said, asked for them alone, that it has none.
+    SET_ASIDE: a row came for each that cannot be a candle.
+    UNCONFIRMED: they did not come, and nothing more is known.
+    """
+
+    CONFIRMED = "confirmed"
+    SET_ASIDE = "set_aside"
+    UNCONFIRMED = "unconfirmed"
+
+
+@dataclass(frozen=True)
+class SealedDay:
+    """A finished day of one symbol as it was when it was sealed.
+
+    Attributes:
+        etag: of the day's object; None where there is no candle to store.
+        missing: the spans of candles that should exist and do not, in order of time, with what is
+            known of each.
+        judged: the part of the day in which the symbol traded, as was known then; None: all of it.
+            An onboard date may move to an earlier time, and a delivery be postponed.
+    """
+
+    etag: str | None
+    missing: tuple[tuple[Window, Absence], ...] = ()
+    judged: Window | None = None
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing can be missing that the exchange has."""
+        return all(absence is Absence.CONFIRMED for _, absence in self.missing)
+
+    def covers(self, due: Window) -> bool:
+        """Whether all of this part of the day was judged."""
+        return self.judged is None or not without(due, [self.judged])
+
+    @property
+    def etags(self) -> list[str]:
+        """Of all objects that the day may have, if it is as it was."""
+        return [] if self.etag is None else [self.etag]
+
+    def to_facts(self) -> dict[str, Any]:
+        """The mark as JSON-serialisable values."""
+        missing = [
+            [window.start.isoformat(), window.end.isoformat(), absence.value]
+            for window, absence in self.missing
+        ]
+        facts: dict[str, Any] = {"etag": self.etag, "missing": missing}
+        if self.judged is not None:
+            facts["judged"] = [self.judged.start.isoformat(), self.judged.end.isoformat()]
+        return facts
+
+    @classmethod
+    def from_facts(cls, facts: Mapping[str, Any]) -> "SealedDay":
+        """The mark that `to_facts` described."""
+        moment = datetime.fromisoformat
+        missing = (
+            (Window(moment(start), moment(end)), _absence(told))
+            for start, end, told in facts["missing"]
+        )
+        # Earlier versions kept no span: their marks are of the whole day.
+        judged = facts.get("judged")
+        span = Window(moment(judged[0]), moment(judged[1])) if judged else None
+        return cls(facts["etag"], tuple(missing), span)
+
+
+def _absence(told: str | bool) -> Absence:
+    """What a mark says of a span; earlier versions only kept whether the exchange confirmed it."""
+    if isinstance(told, bool):
+        return Absence.CONFIRMED if told else Absence.UNCONFIRMED
+    return Absence(told)
+
+
+def read_sealed(store: ObjectStore, interval: Interval, day: date) -> dict[str, SealedDay]:
+    """The finished day's marks by symbol; empty if nothing of it is sealed."""
+    body = store.get(_sealed_key(interval, day))
+    held = _marks(json.loads(body)) if body else {}
+    return {symbol: SealedDay.from_facts(facts) for symbol, facts in held.items()}
+
+
 def sealed_symbols(store: ObjectStore, interval: Interval, day: date) -> frozenset[str]:
     """The symbols whose finished day is sealed."""
-    body = store.get(_sealed_key(interval, day))
-    return frozenset(json.loads(body)) if body else frozenset()
+    return frozenset(read_sealed(store, interval, day))
 
 
-def mark_sealed(store: ObjectStore, interval: Interval, day: date, symbols: Iterable[str]) -> None:
-    """Add symbols to those whose day is sealed; written after the day's objects.
+def mark_sealed(
+    store: ObjectStore, interval: Interval, day: date, sealed: Mapping[str, SealedDay]
+) -> None:
+    """Mark a finished day of some symbols as sealed; written after the day's objects.
 
-    Idempotent, and safe beside other runs that seal other symbols of the day: a set union, written
-    only upon the set that was read.
+    Idempotent, and safe beside other runs that seal other symbols of the day: marks replace those
+    of the same symbols, upon the document that was read. Of two runs that seal the same symbol the
+    later mark stays; if its ETag is not the object's, the day only passes for incomplete. Where there
+    is nothing to mark nothing is written: a day that has a document passes for sealed.
     """
-    added = frozenset(symbols)
-    _update(store, _sealed_key(interval, day), lambda held: sorted(added | frozenset(held or ())))
+    if not sealed:
+        return
+    added = {symbol: mark.to_facts() for symbol, mark in sealed.items()}
+    _update(
+        store,
+        _sealed_key(interval, day),
+        lambda held: dict(sorted({**_marks(held or {}), **added}.items())),
+    )
+
+
+def _marks(held: Any) -> dict[str, Any]:
+    """A document of marks; the list of symbols that earlier versions kept says nothing of an object."""
+    unknown = SealedDay("").to_facts()
+    return dict.fromkeys(held, unknown) if isinstance(held, list) else held
 
 
 def sealed_days(store: ObjectStore, interval: Interval) -> list[date]:
     """The days that have been sealed for some symbol, ascending."""
-    listed = store.objects(f"state/sealed/{interval}/")
-    return [date.fromisoformat(each.key.rsplit("/", 1)[1].removesuffix(".json")) for each in listed]
+    return _documented_days(store, f"state/sealed/{interval}/")
+
+
+def _documented_days(store: ObjectStore, prefix: str) -> list[date]:
+    names = (each.key.rsplit("/", 1)[1] for each in store.objects(prefix))
+    return [date.fromisoformat(name.removesuffix(".json")) for name in names]
+
+
+def _disagreements_key(interval: Interval, day: date) -> str:
+    return f"state/archive_disagreements/{interval}/{day:%Y%m%d}.json"
+
+
+def disagreement_days(store: ObjectStore, interval: Interval) -> list[date]:
+    """The days of which disagreements with the archive are recorded, ascending."""
+    return _documented_days(store, f"state/archive_disagreements/{interval}/")
+
+
+def keep_disagreements(
+    store: ObjectStore,
+    interval: Interval,
+    day: date,
+    looked_at: Container[str],
+    found: Mapping[str, list[dict[str, Any]]],
+) -> None:
+    """Record where the archive says otherwise than the exchange about a day.
+
+    Idempotent, and safe beside other runs: what was found replaces what was known of the symbols
+    that were looked at, and of no other. A day without disagreements has no object.
+    """
+
+    def change(held: Any) -> Any:
+        others = {symbol: each for symbol, each in (held or {}).items() if symbol not in looked_at}
+        changed = dict(sorted({**others, **found}.items()))
+        return held if changed == (held or {}) else changed
+
+    _update(store, _disagreements_key(interval, day), change)
+
+
+def read_disagreements(
+    store: ObjectStore, interval: Interval, day: date
+) -> dict[str, list[dict[str, Any]]]:
+    """By symbol where the archive says otherwise than the exchange about a day.
+
+    Each is `kind`, `first` and `last` open time (ISO 8601, UTC), `count`, and for a file that was
+    refused `why`.
+    """
+    body = store.get(_disagreements_key(interval, day))
+    return dict(json.loads(body)) if body else {}
 
 
 def read_universe(store: ObjectStore) -> dict[str, Any] | None:
@@ -131,22 +277,149 @@ def write_universe(store: ObjectStore, universe: Mapping[str, Any]) -> None:
     store.put("state/universe.json", _encoded(universe))
 
 
-def _update(store: ObjectStore, key: str, change: Callable[[Any], Any]) -> None:
+@dataclass(frozen=True)
+class Identity:
+    """One listing of a symbol, as the exchange showed it over time; times are UTC.
+
+    A symbol that is delisted and listed again is two identities.
+
+    Attributes:
+        symbol: its name.
+        onboard_date: when its trading began, or is to begin.
+        delivery_date: when its trading ended, or is to end; in 2100 while no end is announced.
+        collected_by_all: whether it is, or once was, one that the setting `all` collects.
+        first_seen: the look that saw it first.
+        last_seen: the latest look that saw it, rounded down to the hour.
+        gone: the first look in which the exchange did not name it any more, or None while it does.
+    """
+
+    symbol: str
+    onboard_date: datetime
+    delivery_date: datetime
+    collected_by_all: bool
+    first_seen: datetime
+    last_seen: datetime
+    gone: datetime | None = None
+
+    def delisted_at(self, server_time: datetime) -> datetime | None:
+        """When trading ended, as known at `server_time`; None while it goes on or is to begin.
+
+        Of one that vanished without an announcement it is the last time that it was seen.
+        """
+        if self.delivery_date <= server_time:
+            return self.delivery_date
+        return self.last_seen if self.gone is not None and self.gone <= server_time else None
+
+    def noticed(self, server_time: datetime) -> datetime | None:
+        """When its end could be known first: what `delisted_at` tells was None before."""
+        if self.delisted_at(server_time) is None:
+            return None
+        return min(self.delivery_date, self.gone or self.delivery_date)
+
+
+_LISTINGS_KEY = "state/listings.json"
+
+
+def read_identities(store: ObjectStore) -> list[Identity]:
+    """Every identity that was ever noted, sorted by symbol and onboard date."""
+    body = store.get(_LISTINGS_KEY)
+    return _identities(json.loads(body)) if body else []
+
+
+def note_identities(
+    store: ObjectStore, listings: Iterable[Listing], seen_at: datetime
+) -> list[Identity]:
+    """Remember what the exchange lists, and what it lists no more; returns all that is remembered.
+
+    Idempotent, and safe beside other observers: written only upon what was read, and only if a look
+    tells something new; that everything is still there is told once an hour. One that is named
+    again, after a look in which it was not, is as if it had never gone.
+
+    Args:
+        store: the lake.
+        listings: everything that the exchange lists, at `seen_at`.
+        seen_at: the exchange's time, UTC.
+    """
+    named = {(each.symbol, each.onboard_date): each for each in listings}
+    hour = Interval.ONE_HOUR.floor(seen_at)
+
+    def seen(listing: Listing, known: Identity | None) -> Identity:
+        first = known.first_seen if known else seen_at
+        return Identity(
+            listing.symbol,
+            listing.onboard_date,
+            listing.delivery_date,
+            listing.collectable or (known is not None and known.collected_by_all),
+            first,
+            max(known.last_seen if known else first, hour),
+        )
+
+    def change(held: Any) -> Any:
+        known = {(each.symbol, each.onboard_date): each for each in _identities(held or {})}
+        missed = {
+            key: replace(each, gone=each.gone or seen_at)
+            for key, each in known.items()
+            if key not in named
+        }
+        return _listings_document(
+            {**missed, **{key: seen(each, known.get(key)) for key, each in named.items()}}.values()
+        )
+
+    return _identities(_update(store, _LISTINGS_KEY, change))
+
+
+def _identities(held: Mapping[str, Any]) -> list[Identity]:
+    moment = from_milliseconds
+    return [
+        Identity(
+            symbol,
+            moment(onboard),
+            moment(delivery),
+            by_all,
+            moment(first),
+            moment(last),
+            None if gone is None else moment(gone),
+        )
+        for symbol, listings in held.items()
+        for onboard, delivery, by_all, first, last, gone in listings
+    ]
+
+
+def _listings_document(identities: Iterable[Identity]) -> dict[str, list[list[Any]]]:
+    """By symbol its identities: onboard and delivery date, for `all`, first and last seen, gone; ms."""
+    document: dict[str, list[list[Any]]] = {}
+    for each in sorted(identities, key=lambda each: (each.symbol, each.onboard_date)):
+        document.setdefault(each.symbol, []).append(
+            [
+                to_milliseconds(each.onboard_date),
+                to_milliseconds(each.delivery_date),
+                each.collected_by_all,
+                to_milliseconds(each.first_seen),
+                to_milliseconds(each.last_seen),
+                None if each.gone is None else to_milliseconds(each.gone),
+            ]
+        )
+    return document
+
+
+def _update(store: ObjectStore, key: str, change: Callable[[Any], Any]) -> Any:
+    """Change a document upon what was read, again if another writer came between; returns it."""
+    lost: PreconditionFailedError | None = None
     for _ in range(_ATTEMPTS):
         found = store.get_with_etag(key)
         held = json.loads(found[0]) if found else None
         changed = change(held)
         if changed == held:
-            return
+            return held
         try:
             store.put_if(key, _encoded(changed), found[1] if found else None)
-        except PreconditionFailedError:
-            continue
+        except PreconditionFailedError as error:
+            lost = error
         else:
-            return
+            return changed
     raise ObjectStoreError(
         f"{store.address(key)} was changed by other writers {_ATTEMPTS} times in a row. Repeat the run."
-    )
+    ) from lost
 
 
 def _encoded(document: Any) -> bytes:

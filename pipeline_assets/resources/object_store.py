@@ -1,11 +1,11 @@
 """Bytes in and out of S3. What the bytes mean is in candle_objects.py and staging.py."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
-from threading import Lock
+from threading import Lock, current_thread
 from typing import IO, TYPE_CHECKING, Any, TypeVar
 
 if TYPE_CHECKING:
@@ -13,7 +13,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 R = TypeVar("R")
+_THREADS = "object store"
 _DELETE_BATCH = 1000  # DeleteObjects takes at most 1,000 keys a call (S3 API reference).
+_LIST_PAGE = 1000  # ListObjectsV2 lists at most 1,000 keys a call (S3 API reference).
 _CREDENTIALS = {
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
@@ -86,6 +88,13 @@ class ObjectStore:
         with self._client_lock:
             return self._made_client
 
+    @cached_property
+    def _parts(self) -> Any:
+        """How large objects are moved: by default ten parts of 8 MB are held at once."""
+        from boto3.s3.transfer import TransferConfig
+
+        return TransferConfig(max_concurrency=3)
+
     def get(self, key: str) -> bytes | None:
         """The object's bytes, or None if there is no such object."""
         found = self.get_with_etag(key)
@@ -130,13 +139,16 @@ class ObjectStore:
 
     def upload(self, key: str, file: IO[bytes]) -> None:
         """Write a file of any size (multipart when large). Visible only once whole."""
-        self._translated(lambda: self.client.upload_fileobj(file, self.bucket, key), key)
+        parts = self._parts
+        self._translated(
+            lambda: self.client.upload_fileobj(file, self.bucket, key, Config=parts), key
+        )
 
     def download(self, key: str, file: IO[bytes]) -> bool:
         """Read an object of any size into a file; False if there is no such object."""
 
         def read() -> bool:
-            self.client.download_fileobj(self.bucket, key, file)
+            self.client.download_fileobj(self.bucket, key, file, Config=self._parts)
             return True
 
         if self._unless_absent(read, key) is None:
@@ -145,23 +157,25 @@ class ObjectStore:
             return False
         return True
 
-    def objects(self, prefix: str, start_after: str | None = None) -> Iterator[StoredObject]:
-        """Objects whose key begins with `prefix`, in key order, a thousand a request."""
+    def objects(
+        self, prefix: str, start_after: str | None = None, page: int = _LIST_PAGE
+    ) -> Iterator[StoredObject]:
+        """Objects whose key begins with `prefix`, in key order, at most `page` (1,000) a request."""
         more: dict[str, str] = {"StartAfter": start_after} if start_after else {}
         while True:
-            page = self._translated(
+            reply = self._translated(
                 lambda more=more: self.client.list_objects_v2(  # type: ignore[misc]
-                    Bucket=self.bucket, Prefix=prefix, **more
+                    Bucket=self.bucket, Prefix=prefix, MaxKeys=min(page, _LIST_PAGE), **more
                 ),
                 prefix,
             )
-            for entry in page.get("Contents", ()):
+            for entry in reply.get("Contents", ()):
                 yield StoredObject(
                     entry["Key"], entry["ETag"], entry["Size"], entry["LastModified"]
                 )
-            if not page.get("IsTruncated"):
+            if not reply.get("IsTruncated"):
                 return
-            more = {"ContinuationToken": page["NextContinuationToken"]}
+            more = {"ContinuationToken": reply["NextContinuationToken"]}
 
     def polars_options(self) -> dict[str, str]:
         """How Polars' own S3 reader reaches the bucket. Holds the secret: never print it."""
@@ -199,9 +213,22 @@ class ObjectStore:
         All items are tried; afterwards the first error, if there was one, is raised.
         """
         self.client  # noqa: B018  made before the threads start, or each would wait for the first
-        with ThreadPoolExecutor(self._settings.concurrency) as pool:
-            futures = [pool.submit(function, item) for item in items]
+        if current_thread().name.startswith(_THREADS):
+            # A thread that waited for others of the same pool could wait for ever.
+            return [function(item) for item in items]
+        futures = [self._pool.submit(function, item) for item in items]
+        try:
+            wait(futures)
+        finally:
+            for future in futures:
+                future.cancel()
+            wait(futures)
         return [future.result() for future in futures]
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        # Kept: to start sixteen threads takes 60 ms while others are at work, for each of many calls.
+        return ThreadPoolExecutor(self._settings.concurrency, thread_name_prefix=_THREADS)
 
     def _unless_absent(self, call: Callable[[], R], key: str) -> R | None:
         try:

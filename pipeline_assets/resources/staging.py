@@ -2,10 +2,12 @@
 pieces, so that memory does not grow with the range. Stored candles are in candle_objects.py.
 """
 
+import errno
 import json
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from tempfile import SpooledTemporaryFile
+from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
@@ -15,10 +17,11 @@ if TYPE_CHECKING:
     from pipeline_assets.resources.object_store import ObjectStore
 
 _IN_MEMORY = 32 * 1024 * 1024
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
 class StagingError(Exception):
-    """The input of a step is not there. The message says which and how to make it again."""
+    """The input of a step is not there, or its output has no room. The message says what to do."""
 
 
 def raw_key(interval: "Interval", root_run: str) -> str:
@@ -66,17 +69,40 @@ def write_frames(
     import pyarrow.parquet as pq
 
     rows = 0
-    with SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
+    with _temporary_file() as file:
         schema = empty.to_arrow().schema
-        with pq.ParquetWriter(file, schema, compression="lz4", use_dictionary=["symbol"]) as writer:
+        # Nobody looks for single rows here; the least and greatest of decimal strings take time.
+        with pq.ParquetWriter(
+            file, schema, compression="lz4", use_dictionary=["symbol"], write_statistics=False
+        ) as writer:
             for frame in frames:
                 rows += frame.height
                 writer.write_table(
                     frame.to_arrow().cast(schema), row_group_size=max(frame.height, 1)
                 )
         file.seek(0)
-        store.upload(key, cast("IO[bytes]", file))
+        store.upload(key, file)
     return rows
+
+
+@contextmanager
+def _temporary_file() -> Iterator[IO[bytes]]:
+    """A file in memory, or on disk once it is large.
+
+    Raises:
+        StagingError: the disk does not take it.
+    """
+    try:
+        with SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
+            yield cast("IO[bytes]", file)
+    except OSError as error:
+        # The frames are made within: an error of the network is one of these too.
+        if error.errno not in _NO_ROOM:
+            raise
+        raise StagingError(
+            f"The rows on their way do not fit into {gettempdir()} ({error.strerror or error}). Make "
+            "room there, or set TMPDIR to a larger disk, then repeat the run: what is stored stays."
+        ) from error
 
 
 @contextmanager
@@ -89,16 +115,24 @@ def read_frames(store: "ObjectStore", key: str) -> Iterator[Iterator["pl.DataFra
     import polars as pl
     import pyarrow.parquet as pq
 
-    with SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
-        if not store.download(key, cast("IO[bytes]", file)):
+    with _temporary_file() as file:
+        if not store.download(key, file):
             raise _absent(store, key)
         file.seek(0)
         parquet = pq.ParquetFile(file)
 
+        def read(group: int) -> pl.DataFrame:
+            return cast("pl.DataFrame", pl.from_arrow(parquet.read_row_group(group)))
+
         def frames() -> Iterator[pl.DataFrame]:
-            for group in range(parquet.num_row_groups):
-                frame = pl.from_arrow(parquet.read_row_group(group))
-                yield cast("pl.DataFrame", frame)
+            # The next one is read while the caller works on this one.
+            with ThreadPoolExecutor(1) as reader:
+                coming = [reader.submit(read, 0)] if parquet.num_row_groups else []
+                for following in range(1, parquet.num_row_groups + 1):
+                    frame = coming.pop().result()
+                    if following < parquet.num_row_groups:
+                        coming.append(reader.submit(read, following))
+                    yield frame
 
         yield frames()
 

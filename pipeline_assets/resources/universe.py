@@ -11,6 +11,10 @@ from typing import Any
 
 from pipeline_assets.market.interval import from_milliseconds
 
+# The second is what Binance calls a perpetual that is being settled ("Contract type" in its
+# documentation's common definitions).
+_PERPETUAL = ("PERPETUAL", "PERPETUAL_DELIVERING")
+
 
 @dataclass(frozen=True)
 class Listing:
@@ -30,9 +34,13 @@ class Listing:
     @property
     def trading(self) -> bool:
         """Whether it belongs to the universe: a USDT perpetual on a coin that trades now."""
+        return self.contract_type == "PERPETUAL" and self.status == "TRADING" and self.collectable
+
+    @property
+    def collectable(self) -> bool:
+        """Whether it belongs to the universe while it trades: also one that is to trade, or did."""
         return (
-            self.contract_type == "PERPETUAL"
-            and self.status == "TRADING"
+            self.contract_type in _PERPETUAL
             and self.quote_asset == "USDT"
             and self.underlying_type == "COIN"
         )

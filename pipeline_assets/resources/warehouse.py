@@ -1,4 +1,5 @@
-"""The warehouse: loads candle objects into Snowflake's tables, and says what they hold.
+"""The warehouse: loads candle objects and the gap ledger into Snowflake's tables, and says what the
+tables hold.
 
 The statements themselves stand in warehouse_sql/, one a file. Which objects to load, and when, is
 the assets' business; DDL that only a real account needs is in warehouse_sql/production.sql.
@@ -17,6 +18,8 @@ from string import Template
 from typing import TYPE_CHECKING, Any, NewType, TypeVar
 
 from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources.gap_objects import PREFIX as GAPS_PREFIX
+from pipeline_assets.resources.gap_objects import gaps_key
 from pipeline_assets.settings import S3Settings, SnowflakeSettings
 
 if TYPE_CHECKING:
@@ -32,7 +35,8 @@ TABLES = {
     for interval in Interval
     if interval is not Interval.ONE_MINUTE
 }
-STAGE_PREFIX = "ohlcv/"
+# By stage the prefix of the lake that it shows.
+STAGES = {"CANDLE_OBJECTS": "ohlcv/", "GAP_OBJECTS": GAPS_PREFIX}
 # https://docs.snowflake.com/en/sql-reference/sql/copy-into-table: FILES takes up to 1,000 names.
 MAX_FILES = 1000
 LOGIN_TIMEOUT_SECONDS = 10
@@ -74,6 +78,18 @@ class LoadStatements:
     landing: Sql
     copies: tuple[Sql, ...]
     merge: Sql
+    drop: Sql
+
+
+@dataclass(frozen=True)
+class GapStatements:
+    """The statements that replace the gaps of some days, in the order they run: a COPY where any day
+    has gaps, and `replace` as one transaction.
+    """
+
+    landing: Sql
+    copies: tuple[Sql, ...]
+    replace: tuple[Sql, ...]
     drop: Sql
 
 
@@ -122,18 +138,19 @@ def table_name(interval: Interval) -> Sql:
     return identifier(TABLES[interval])
 
 
-def landing_name(interval: Interval, load_id: str, day: date) -> Sql:
-    """The landing table of one load: the same for a repeat on the same UTC day.
+def landing_name(rows: str, load_id: str, day: date) -> Sql:
+    """The landing table of one load of `rows` (an interval, or gaps): the same for a repeat on the
+    same UTC day.
 
     The day is in the name because the embedded server keeps no creation times; the load id is in
     it as a digest, so that any id makes a valid name and no two ids share one.
     """
     digest = hashlib.sha256(load_id.encode()).hexdigest()[:16].upper()
-    return identifier(f"LANDING_{interval.upper()}_{day:%Y%m%d}_{digest}")
+    return identifier(f"LANDING_{rows.upper()}_{day:%Y%m%d}_{digest}")
 
 
 class Warehouse:
-    """The candle tables of one Snowflake schema."""
+    """The tables of candles and gaps of one Snowflake schema."""
 
     def __init__(self, snowflake: SnowflakeSettings, s3: S3Settings) -> None:
         """Keep the settings; nothing is imported, read or connected before a method is called."""
@@ -147,7 +164,7 @@ class Warehouse:
         role need not have the right to, even to find that they exist.
         """
         with self._connection("create the tables") as connection:
-            self._ensure_tables(connection, interval)
+            self._make(connection, self._candle_tables(interval))
 
     def load(self, interval: Interval, object_keys: Sequence[str], load_id: str) -> LoadResult:
         """Make the table hold the candles of `object_keys`; other rows stay as they are.
@@ -179,7 +196,9 @@ class Warehouse:
             f"load {len(keys)} objects into {table_name(interval)}"
         ) as connection:
             return self._with_tables(
-                connection, interval, lambda: self._run_load(connection, statements, len(keys))
+                connection,
+                self._candle_tables(interval),
+                lambda: self._run_load(connection, statements, len(keys)),
             )
 
     def statements(
@@ -198,12 +217,58 @@ class Warehouse:
         lists = (object_keys[start : start + MAX_FILES] for start in starts)
         return LoadStatements(
             landing=self._statement("landing", **names),
-            copies=tuple(
-                self._statement("copy", **names, FILES=Sql(", ".join(map(literal, part))))
-                for part in lists
-            ),
+            copies=tuple(self._copy("CANDLE_OBJECTS", names["LANDING"], part) for part in lists),
             merge=self._statement("merge", **names),
             drop=self._statement("drop", **names),
+        )
+
+    def replace_gaps(self, days: Sequence[date], with_gaps: Sequence[date], load_id: str) -> int:
+        """Make the table CANDLE_GAPS hold, of these days, what the ledger's objects say of them.
+
+        All rows of the days are replaced in one transaction: a reader sees what was known before or
+        what is known now, and a repeat leaves the same rows. It may be repeated after a crash between
+        any two statements, as a load may. One loader at a time: two would each delete what they see
+        and insert all.
+
+        Args:
+            days: UTC days, 1,000 at most.
+            with_gaps: those of them whose objects `gaps/{yyyyMMdd}.parquet` have rows. Only these are
+                loaded: of a file without rows no COPY needs to say that it was.
+            load_id: the Dagster root run's id.
+
+        Returns:
+            How many gaps the days' objects hold.
+
+        Raises:
+            WarehouseError: unreachable, refused, an object absent or unreadable; see its message.
+        """
+        if not days:
+            return 0
+        statements = self.gap_statements(days, with_gaps, load_id)
+        with self._connection(f"load the gaps of {len(days)} days") as connection:
+            return self._with_tables(
+                connection,
+                [self._stage("GAP_OBJECTS"), self._statement("gaps")],
+                lambda: self._run_replacement(connection, statements, len(with_gaps)),
+            )
+
+    def gap_statements(
+        self, days: Sequence[date], with_gaps: Sequence[date], load_id: str
+    ) -> GapStatements:
+        """What `replace_gaps` runs, in order."""
+        landing = landing_name("gaps", load_id, datetime.now(UTC).date())
+        listed = Sql(", ".join(literal(day.isoformat()) for day in days))
+        objects = [gaps_key(day).removeprefix(GAPS_PREFIX) for day in with_gaps]
+        return GapStatements(
+            landing=self._statement("gap_landing", LANDING=landing),
+            copies=(self._copy("GAP_OBJECTS", landing, objects),) if objects else (),
+            replace=(
+                Sql("BEGIN"),
+                self._statement("gap_delete", DAYS=listed),
+                self._statement("gap_insert", DAYS=listed, LANDING=landing),
+                Sql("COMMIT"),
+            ),
+            drop=self._statement("drop", LANDING=landing),
         )
 
     def landing_tables(self, older_than: datetime) -> list[str]:
@@ -262,27 +327,41 @@ class Warehouse:
         schema = identifier(self._settings.schema_name)
         return statement(name, DATABASE=database, SCHEMA=schema, **values)
 
-    def _ensure_tables(self, connection: "SnowflakeConnection", interval: Interval) -> None:
-        from snowflake.connector.errors import ProgrammingError
+    def _copy(self, stage: str, landing: Sql, objects: Sequence[str]) -> Sql:
+        return self._statement(
+            "copy",
+            STAGE=identifier(stage),
+            LANDING=landing,
+            FILES=Sql(", ".join(map(literal, objects))),
+        )
 
+    def _stage(self, name: str) -> Sql:
         integration = self._settings.storage_integration
         clause = f"STORAGE_INTEGRATION = {identifier(integration)}" if integration else ""
-        url = literal(f"s3://{self._bucket}/{STAGE_PREFIX}")
-        inner = [
-            self._statement("stage", URL=url, STORAGE_CLAUSE=Sql(clause)),
-            self._statement("candles", TABLE=table_name(interval)),
-        ]
+        url = literal(f"s3://{self._bucket}/{STAGES[name]}")
+        return self._statement("stage", STAGE=identifier(name), URL=url, STORAGE_CLAUSE=Sql(clause))
+
+    def _candle_tables(self, interval: Interval) -> list[Sql]:
+        table = self._statement("candles", TABLE=table_name(interval))
+        return [self._stage("CANDLE_OBJECTS"), table]
+
+    def _make(self, connection: "SnowflakeConnection", absent: Sequence[Sql]) -> None:
+        from snowflake.connector.errors import ProgrammingError
+
         try:
-            _execute(connection, inner)
+            _execute(connection, absent)
         except ProgrammingError as error:
             if error.errno not in _ABSENT:
                 raise
-            _execute(connection, [self._statement("database"), self._statement("schema"), *inner])
+            _execute(connection, [self._statement("database"), self._statement("schema"), *absent])
 
     def _with_tables(
-        self, connection: "SnowflakeConnection", interval: Interval, action: Callable[[], Answer]
+        self,
+        connection: "SnowflakeConnection",
+        made: Sequence[Sql],
+        action: Callable[[], Answer],
     ) -> Answer:
-        """Run a repeatable action, again after making what it found absent.
+        """Run a repeatable action, again after making what it found absent by the statements `made`.
 
         Asking first would cost each load two statements, for a case of the first load alone (and
         of the first after the embedded server started, which forgets its stages).
@@ -294,7 +373,7 @@ class Warehouse:
         except ProgrammingError as error:
             if error.errno not in _ABSENT:
                 raise
-            self._ensure_tables(connection, interval)
+            self._make(connection, made)
         return action()
 
     def _run_load(
@@ -303,17 +382,7 @@ class Warehouse:
         cursor = connection.cursor()
         cursor.execute(statements.landing)
         started = time.perf_counter()
-        rows = loaded = 0
-        for text in statements.copies:
-            cursor.execute(text)
-            for row in _rows_by_name(cursor):
-                loaded += row.get("status") == "LOADED"
-                rows += int(row.get("rows_loaded") or 0)
-        if loaded != expected:
-            raise WarehouseError(
-                f"{self._where()} loaded {loaded} of {expected} objects and reported no error. "
-                "The table was not changed. Repeat the load."
-            )
+        rows = self._copied(cursor, statements.copies, expected)
         copied = time.perf_counter()
         cursor.execute(statements.merge)
         (counts,) = _rows_by_name(cursor)
@@ -323,10 +392,45 @@ class Warehouse:
             rows_loaded=rows,
             rows_inserted=int(counts["number of rows inserted"]),
             rows_updated=int(counts["number of rows updated"]),
-            files=loaded,
+            files=expected,
             copy_seconds=copied - started,
             merge_seconds=merged - copied,
         )
+
+    def _run_replacement(
+        self, connection: "SnowflakeConnection", statements: GapStatements, expected: int
+    ) -> int:
+        from snowflake.connector.errors import Error
+
+        cursor = connection.cursor()
+        cursor.execute(statements.landing)
+        rows = self._copied(cursor, statements.copies, expected)
+        try:
+            _execute(connection, statements.replace)
+        except BaseException as cause:
+            try:
+                cursor.execute("ROLLBACK")
+            except Error as refused:
+                # The end of the session rolls back too; why the statements failed is what to tell.
+                cause.add_note(f"ROLLBACK failed too: {refused.msg}")
+            raise
+        cursor.execute(statements.drop)
+        return rows
+
+    def _copied(self, cursor: "SnowflakeCursor", copies: Sequence[Sql], expected: int) -> int:
+        """Run the COPY statements of so many objects; how many rows they loaded."""
+        rows = loaded = 0
+        for text in copies:
+            cursor.execute(text)
+            for row in _rows_by_name(cursor):
+                loaded += row.get("status") == "LOADED"
+                rows += int(row.get("rows_loaded") or 0)
+        if loaded != expected:
+            raise WarehouseError(
+                f"{self._where()} loaded {loaded} of {expected} objects and reported no error. "
+                "The table was not changed. Repeat the load."
+            )
+        return rows
 
     @contextmanager
     def _connection(self, purpose: str) -> "Iterator[SnowflakeConnection]":

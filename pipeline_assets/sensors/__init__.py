@@ -1,1 +1,1 @@
-"""What looks at the data and tells, without launching runs for its own work."""
+"""What looks at the data by itself, and tells, or asks for the runs that are wanted."""

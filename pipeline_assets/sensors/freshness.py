@@ -21,8 +21,9 @@ from dagster import (
 
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.check_results import Finding
+from pipeline_assets.assets.collected import collected_now
 from pipeline_assets.assets.presentation import moment, table
-from pipeline_assets.market.interval import EPOCH, Interval, from_milliseconds
+from pipeline_assets.market.interval import EPOCH, Interval
 from pipeline_assets.market.windows import newest_closed
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.lake_state import TickState, read_tick_state, read_universe
@@ -70,20 +71,14 @@ def collected(
     state = read_tick_state(store, interval, (), server_time.date())
     if not state.newest:
         return state
-    universe = (read_universe(store) or {"symbols": {}})["symbols"]
-    every = settings.symbols == "all"
-    wanted = {
-        symbol: from_milliseconds(since)
-        for symbol, (since, _, status, collected) in universe.items()
-        if (collected if every else status == "TRADING" and symbol in settings.symbols)
-    }
+    wanted = collected_now(read_universe(store), settings.symbols)
     due = newest_closed(interval, server_time, _GRACE)
     return TickState(
         {
             # A symbol of which nothing was ever stored is stale too, once it has a candle that is due.
             symbol: state.newest.get(symbol, EPOCH)
-            for symbol, since in wanted.items()
-            if symbol in state.newest or since <= due
+            for symbol, times in wanted.items()
+            if symbol in state.newest or times.listed_at <= due
         }
     )
 

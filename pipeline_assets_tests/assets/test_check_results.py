@@ -64,7 +64,7 @@ def test_a_day_materialized_alone_has_a_current_result(minutes: Platform) -> Non
     minutes.exchange.outages("2026-11-18T22:00:00Z/2026-11-18T23:00:00Z")
     minutes.backfill("1m", DAYS[0], DAYS[-1], symbols=["BTCUSDT"])
     minutes.exchange.outages()
-    minutes.backfill("1m", DAYS[1], symbols=["BTCUSDT"])
+    minutes.backfill("1m", DAYS[1], symbols=["BTCUSDT"], refresh=True)
     for name in CHECKS:
         assert shown(minutes, name) == dict.fromkeys(DAYS, (PASSED, True)), name
 

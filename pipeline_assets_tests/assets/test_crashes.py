@@ -20,6 +20,7 @@ from typing import Any
 import polars as pl
 import pytest
 
+from pipeline_assets.market.interval import Interval
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, die_with_parent
 from pipeline_assets_tests.fixtures.platform import Platform, running_platform
 from pipeline_assets_tests.fixtures.s3 import S3Server, make_bucket
@@ -252,7 +253,7 @@ def contents(platform: Platform) -> dict[str, Any]:
     held: dict[str, Any] = dict(platform.objects("ohlcv/"))
     held |= platform.objects("state/sealed/")
     for key, body in platform.objects("state/").items():
-        if key.count("/") == 1 and "universe" not in key:
+        if key.removeprefix("state/").removesuffix(".json") in set(Interval):
             # A tick repeated over its own objects may know fewer ETags, which only costs a read.
             held[key] = json.loads(body)["newest"]
     return held | {symbol: platform.slots(symbol) for symbol in SYMBOLS}

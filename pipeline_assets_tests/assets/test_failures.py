@@ -222,6 +222,7 @@ def command_line(minutes: Platform, monkeypatch, tmp_path):
         "DATA_DIR": held.data_dir,
         "SYMBOLS": ",".join(held.symbols),
         "BINANCE__REST_URL": held.binance.rest_url,
+        "BINANCE__ARCHIVE": held.binance.archive,
         "S3__ENDPOINT_URL": held.s3.endpoint_url,
         "S3__BUCKET": held.s3.bucket,
         "REDIS__URL": held.redis.url,
@@ -419,7 +420,9 @@ def test_a_warehouse_that_is_down_costs_the_table_only_until_its_step_is_repeate
     assert sealed_symbols(store, Interval.ONE_HOUR, day) == frozenset(SYMBOLS)
     asked_again = klines_asked(minutes.exchange) - asked
     assert asked_again == 0
+    # What is sealed is in the table, so a backfill may leave the finished day out.
     assert minutes.backfill("1h", "2026-11-19", "2026-11-20").success
+    assert klines_asked(minutes.exchange) - asked == len(SYMBOLS)
     assert minutes.table("1h") == expected.rows()
 
 
@@ -539,7 +542,7 @@ def assert_faults_leave_no_trace(platform: Platform, share: float, seed: int) ->
     assert_stored(platform, start=YESTERDAY)
 
 
-@pytest.mark.parametrize("seed", [1, 2])
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.matrix)])
 def test_faults_of_every_kind_leave_no_trace(minutes: Platform, seed) -> None:
     assert_faults_leave_no_trace(minutes, 0.05, seed)
 

@@ -143,6 +143,29 @@ def test_a_run_over_days_asks_for_every_closed_candle_of_them(interval, listed, 
         assert open_times(interval, windows.get(symbol)) == wanted
 
 
+@given(intervals, st.dictionaries(symbols, listings(), min_size=1), st.data())
+def test_what_is_stored_complete_is_left_out_and_nothing_else(interval, listed, data):
+    newest = data.draw(opened(interval))
+    days = [date(2026, 11, 15) + timedelta(days=i) for i in range(data.draw(st.integers(1, 9)))]
+    windows = day_windows(interval, newest, listed, days)
+    finished = [day for day in days if day < newest.date()]
+    complete = data.draw(
+        st.dictionaries(
+            st.sampled_from(sorted(listed)), st.lists(st.sampled_from(finished or days))
+        )
+    )
+    plan = FetchPlan(interval, RunKind.BACKFILL, days, newest, timedelta(0), listed, dict(windows))
+    plan.leave_out(complete)
+    for symbol, window in windows.items():
+        wanted = [
+            at for at in open_times(interval, window) if at.date() not in complete.get(symbol, ())
+        ]
+        spans = plan.spans(symbol) if symbol in plan.windows else []
+        assert [at for span in spans for at in open_times(interval, span)] == wanted
+        if wanted:
+            assert plan.windows[symbol] == Window(wanted[0], wanted[-1] + interval.span)
+
+
 @st.composite
 def plans(draw) -> FetchPlan:
     interval = draw(intervals)
@@ -160,6 +183,10 @@ def plans(draw) -> FetchPlan:
         failures=draw(st.dictionaries(symbols, st.text())),
         weight=draw(st.integers(0, 10_000)),
         asked=draw(st.booleans()),
+        complete=draw(st.dictionaries(symbols, st.lists(st.just(newest.date()), max_size=1))),
+        confirmed=draw(
+            st.dictionaries(symbols, st.lists(st.just(Window(newest, newest + DAY)), max_size=2))
+        ),
     )
 
 

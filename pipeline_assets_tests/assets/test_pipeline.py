@@ -12,7 +12,8 @@ from dagster import ExecuteInProcessResult
 from polars.testing import assert_frame_equal
 
 from pipeline_assets.market.interval import Interval
-from pipeline_assets.resources.lake_state import sealed_symbols
+from pipeline_assets.market.windows import Window
+from pipeline_assets.resources.lake_state import Absence, read_sealed
 from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
 from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
@@ -163,8 +164,12 @@ def test_sealing_keeps_a_symbol_of_which_the_exchange_has_nothing_any_more(
     minutes.run("backfill_1m", "2026-11-19")
     assert_frame_equal(minutes.stored("1m", "ETHUSDT"), before)
     assert list(minutes.objects("ohlcv/1m/ETHUSDT/")) == ["ohlcv/1m/ETHUSDT/20261119_0000.parquet"]
-    sealed = sealed_symbols(ObjectStore(minutes.settings.s3), Interval("1m"), date(2026, 11, 19))
-    assert sealed == set(SYMBOLS) - {"ETHUSDT"}
+    sealed = read_sealed(ObjectStore(minutes.settings.s3), Interval("1m"), date(2026, 11, 19))
+    assert sealed.keys() == set(SYMBOLS)
+    # The exchange confirmed that it has none of these; the four hours are there.
+    since = MIDNIGHT - timedelta(hours=20)
+    assert sealed["ETHUSDT"].missing == ((Window(since, MIDNIGHT), Absence.CONFIRMED),)
+    assert sealed["BTCUSDT"].missing == ()
 
 
 def test_one_tick_heals_all_that_were_missed(minutes: Platform) -> None:
@@ -265,7 +270,7 @@ def test_a_backfill_repeated_changes_nothing(platform: Platform) -> None:
     rows = 2 * 24 * len(SYMBOLS)
     assert metadata_of(first, "candle_table_1h")["rows inserted"] == rows
     before, objects = etags(platform), platform.objects("ohlcv/")
-    again = platform.backfill("1h", *days)
+    again = platform.backfill("1h", *days, refresh=True)
     assert metadata_of(again, "candle_objects_1h")["objects changed"] == 0
     loaded = metadata_of(again, "candle_table_1h")
     assert (loaded["rows read"], loaded["rows inserted"], loaded["rows updated"]) == (rows, 0, 0)

@@ -14,7 +14,12 @@ from pipeline_assets.market.windows import Window
 from pipeline_assets.partitions import PartitionError
 from pipeline_assets.resources.exchange import ExchangeClient
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.lake_state import TickState, mark_sealed, write_tick_state
+from pipeline_assets.resources.lake_state import (
+    SealedDay,
+    TickState,
+    mark_sealed,
+    write_tick_state,
+)
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, start_exchange
@@ -116,7 +121,7 @@ def test_the_clock_offset_carries_the_exchange_time_to_later_steps(minutes: Plat
 
 def test_a_tick_of_a_finished_day_seals_it_if_a_symbol_is_not_sealed(minutes: Platform) -> None:
     store = ObjectStore(minutes.settings.s3)
-    mark_sealed(store, MINUTE, date(2026, 11, 19), SYMBOLS[:2])
+    mark_sealed(store, MINUTE, date(2026, 11, 19), dict.fromkeys(SYMBOLS[:2], SealedDay(None)))
     plan = plan_of(minutes, YESTERDAY)
     whole = Window(MIDNIGHT - timedelta(days=1), MIDNIGHT)
     assert plan.kind is RunKind.SEAL
@@ -125,7 +130,7 @@ def test_a_tick_of_a_finished_day_seals_it_if_a_symbol_is_not_sealed(minutes: Pl
 
 def test_a_tick_of_a_sealed_day_does_what_is_due_now(minutes: Platform) -> None:
     store = ObjectStore(minutes.settings.s3)
-    mark_sealed(store, MINUTE, date(2026, 11, 19), SYMBOLS)
+    mark_sealed(store, MINUTE, date(2026, 11, 19), dict.fromkeys(SYMBOLS, SealedDay(None)))
     newest = datetime(2026, 11, 20, 11, 59, tzinfo=UTC)
     write_tick_state(store, MINUTE, TickState(dict.fromkeys(SYMBOLS, newest)))
     plan = plan_of(minutes, YESTERDAY)
@@ -225,6 +230,45 @@ def test_a_delisted_symbol_is_no_tick_but_has_its_history(minutes: Platform) -> 
     assert history.failures == {}
     start = datetime(2024, 1, 10, tzinfo=UTC)
     assert history.windows == {"AGIXUSDT": Window(start, start + timedelta(days=1))}
+
+
+def test_all_takes_into_history_what_has_been_delisted_since(minutes: Platform) -> None:
+    everything = minutes.with_settings(symbols="all")
+    # AGIXUSDT was delivered on 2024-07-08 at 09:00; 雪球USDT was listed in 2026.
+    assert plan_of(everything, ["2024-07-07"], RunKind.BACKFILL).windows.keys() == {
+        *("1000PEPEUSDT", "AGIXUSDT", "BTCUSDT", "ETHUSDT")
+    }
+    last = plan_of(everything, ["2024-07-08"], RunKind.BACKFILL).windows["AGIXUSDT"]
+    assert last.end == datetime(2024, 7, 8, 9, tzinfo=UTC)
+    after = plan_of(everything, ["2024-07-09"], RunKind.BACKFILL)
+    assert "AGIXUSDT" not in after.windows
+    assert after.failures == {}
+
+
+def test_a_late_tick_that_seals_takes_what_traded_on_its_day(minutes: Platform) -> None:
+    everything = minutes.with_settings(symbols="all")
+    plan = plan_of(everything, "2024-07-08")
+    assert plan.kind is RunKind.SEAL
+    assert "AGIXUSDT" in plan.windows
+
+
+def test_a_symbol_asked_for_that_the_exchange_has_forgotten_fails_only_if_it_is_alone(
+    minutes: Platform,
+) -> None:
+    plan_of(minutes, kind=RunKind.BACKFILL)
+    with start_exchange(symbols="BTCUSDT", clock="stepped:2026-11-20T12:10:30Z") as other:
+        url = other.url.removesuffix("/fapi")
+        forgetful = minutes.with_settings(binance={"rest_url": url})
+        days, asked = ["2024-01-10"], ["BTCUSDT", "AGIXUSDT"]
+        plan = plan_of(forgetful, days, RunKind.BACKFILL, asked=asked)
+        assert (plan.windows.keys(), plan.failures) == ({"BTCUSDT"}, {})
+        assert "AGIXUSDT traded until 2024-07-08 09:00 UTC" in plan.gone["AGIXUSDT"]
+        with pytest.raises(SymbolError, match="does not name it any more"):
+            plan_of(forgetful, days, RunKind.BACKFILL, asked=["AGIXUSDT"])
+        # Of the settings, it is told; a day on which it did not trade is none of its business.
+        old = forgetful.with_settings(symbols=("AGIXUSDT",))
+        assert plan_of(old, days, RunKind.BACKFILL).gone.keys() == {"AGIXUSDT"}
+        assert plan_of(old, ["2024-08-01"], RunKind.BACKFILL).gone == {}
 
 
 def test_a_backfill_of_today_stops_at_the_newest_closed_candle(minutes: Platform) -> None:

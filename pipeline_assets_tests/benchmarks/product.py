@@ -278,7 +278,7 @@ def running_product(
         settings = Settings(
             data_dir=Path(directory),
             symbols="all",
-            binance={"rest_url": address},
+            binance={"rest_url": address, "archive_url": address},
             s3={"endpoint_url": f"http://127.0.0.1:{free_port()}"},
             redis={"url": f"redis://127.0.0.1:{free_port()}/0"},
             snowflake={"port": free_port()},

@@ -12,7 +12,7 @@ from pipeline_assets.assets import planning
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.lake_state import mark_sealed
+from pipeline_assets.resources.lake_state import SealedDay, mark_sealed
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 
@@ -78,8 +78,8 @@ def test_a_day_whose_sealing_failed_is_asked_for_again(scheduled: Platform) -> N
     scheduled.exchange.set_clock(MIDNIGHT + timedelta(minutes=5))
     store = ObjectStore(scheduled.settings.s3)
     for interval in Interval:
-        mark_sealed(store, interval, date(2026, 11, 16), ["BTCUSDT"])
-        mark_sealed(store, interval, date(2026, 11, 18), ["BTCUSDT"])
+        mark_sealed(store, interval, date(2026, 11, 16), {"BTCUSDT": SealedDay(None)})
+        mark_sealed(store, interval, date(2026, 11, 18), {"BTCUSDT": SealedDay(None)})
     keys = [request.partition_key for request in evaluate(scheduled, "seal").run_requests]
     assert keys == ["2026-11-19", "2026-11-17"]
 

@@ -65,6 +65,7 @@ class Machine:
     def __init__(self, directory: Path) -> None:
         self.s3 = f"http://127.0.0.1:{free_port()}"
         self.web = free_port()
+        exchange = f"http://127.0.0.1:{free_port()}"
         self.directory = directory
         kept = {k: v for k, v in os.environ.items() if not k.startswith(("PIPELINE_", "DAGSTER_"))}
         self.environment = kept | {
@@ -72,7 +73,8 @@ class Machine:
             "COLUMNS": "140",
             "PIPELINE_DATA_DIR": str(directory / "data"),
             "PIPELINE_SYMBOLS": ",".join(SYMBOLS),
-            "PIPELINE_BINANCE__REST_URL": f"http://127.0.0.1:{free_port()}",
+            "PIPELINE_BINANCE__REST_URL": exchange,
+            "PIPELINE_BINANCE__ARCHIVE_URL": exchange,
             "PIPELINE_S3__ENDPOINT_URL": self.s3,
             "PIPELINE_S3__SECRET_ACCESS_KEY": SECRET,
             "PIPELINE_REDIS__URL": f"redis://127.0.0.1:{free_port()}/0",

@@ -10,6 +10,7 @@ from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import (
     Window,
     day_window,
+    days_of,
     newest_closed,
     object_window,
     tick_window,
@@ -52,6 +53,15 @@ def test_a_day_holds_as_many_open_times_as_can_be_counted(interval, moment):
     while at < window.end:
         counted, at = counted + 1, at + interval.span
     assert window.candles(interval) == counted
+
+
+@given(moments, st.integers(1, 5 * 24 * 3600))
+def test_the_days_of_a_window_are_those_of_its_moments(start, seconds):
+    end = start + timedelta(seconds=seconds)
+    inside = [start + timedelta(hours=n) for n in range(5 * 24 + 1)]
+    touched = {at.date() for at in [*inside, end - timedelta(microseconds=1)] if at < end}
+    days = list(days_of(Window(start, end)))
+    assert days == sorted(touched)
 
 
 @given(intervals, moments, settles)

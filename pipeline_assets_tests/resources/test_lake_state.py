@@ -1,15 +1,20 @@
 """What a tick remembers and which days are sealed, on a real S3 server."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.candle_objects import WrittenObject, object_key
 from pipeline_assets.resources.lake_state import (
+    Absence,
+    SealedDay,
     TickState,
     mark_sealed,
+    read_sealed,
     read_tick_state,
     read_universe,
     sealed_days,
@@ -23,6 +28,8 @@ TODAY = date(2026, 11, 20)
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 ONE = Interval.ONE_MINUTE
 SYMBOLS = ["BTCUSDT", "币安人生USDT", "NEWUSDT"]
+WHOLE = SealedDay('"1"')
+HOLED = SealedDay(None, ((Window(NOON, NOON + timedelta(hours=2)), Absence.CONFIRMED),))
 
 
 @pytest.fixture
@@ -91,27 +98,77 @@ def test_a_lost_state_is_rebuilt_from_the_open_days_objects(store):
 
 def test_sealed_symbols_add_up_and_a_repeat_writes_nothing(store, s3_bucket):
     assert sealed_symbols(store, ONE, TODAY) == frozenset()
-    mark_sealed(store, ONE, TODAY, ["BTCUSDT"])
-    mark_sealed(store, ONE, TODAY, ["币安人生USDT"])
+    mark_sealed(store, ONE, TODAY, {"BTCUSDT": WHOLE})
+    mark_sealed(store, ONE, TODAY, {"币安人生USDT": HOLED})
     (before,) = store.objects("state/sealed/")
-    mark_sealed(store, ONE, TODAY, ["BTCUSDT"])
+    mark_sealed(store, ONE, TODAY, {"BTCUSDT": WHOLE})
     (after,) = store.objects("state/sealed/")
     assert after == before
     assert sealed_symbols(store, ONE, TODAY) == {"BTCUSDT", "币安人生USDT"}
+    assert read_sealed(store, ONE, TODAY) == {"BTCUSDT": WHOLE, "币安人生USDT": HOLED}
     assert sealed_symbols(store, Interval.ONE_HOUR, TODAY) == frozenset()
+
+
+def test_a_later_mark_of_a_symbol_takes_the_place_of_the_earlier_one(store):
+    mark_sealed(store, ONE, TODAY, {"BTCUSDT": HOLED, "NEWUSDT": HOLED})
+    mark_sealed(store, ONE, TODAY, {"BTCUSDT": WHOLE})
+    assert read_sealed(store, ONE, TODAY) == {"BTCUSDT": WHOLE, "NEWUSDT": HOLED}
+
+
+@pytest.mark.parametrize("other", [Absence.SET_ASIDE, Absence.UNCONFIRMED])
+def test_a_day_is_complete_if_each_of_its_holes_is_the_exchanges_own(other):
+    hours = [Window(NOON.replace(hour=hour), NOON.replace(hour=hour + 1)) for hour in (3, 9)]
+    own = (hours[0], Absence.CONFIRMED)
+    assert SealedDay("e").complete
+    assert SealedDay("e", (own, (hours[1], Absence.CONFIRMED))).complete
+    assert not SealedDay("e", (own, (hours[1], other))).complete
+
+
+def test_marks_that_only_told_whether_a_hole_was_confirmed_are_still_read(store):
+    times = [NOON.replace(hour=hour).isoformat() for hour in (3, 4, 9, 10)]
+    missing = [[*times[:2], True], [*times[2:], False]]
+    held = {"BTCUSDT": {"etag": "e", "missing": missing}}
+    store.put(f"state/sealed/1m/{TODAY:%Y%m%d}.json", json.dumps(held).encode())
+    mark = read_sealed(store, ONE, TODAY)["BTCUSDT"]
+    assert [absence for _, absence in mark.missing] == [Absence.CONFIRMED, Absence.UNCONFIRMED]
+    mark_sealed(store, ONE, TODAY, {"BTCUSDT": mark})
+    assert read_sealed(store, ONE, TODAY)["BTCUSDT"] == mark
+
+
+def test_a_mark_says_of_which_part_of_its_day_it_is(store):
+    part = Window(NOON, NOON + timedelta(hours=12))
+    mark_sealed(store, ONE, TODAY, {"NEWUSDT": SealedDay("e", judged=part), "BTCUSDT": WHOLE})
+    held = read_sealed(store, ONE, TODAY)
+    assert held == {"NEWUSDT": SealedDay("e", judged=part), "BTCUSDT": WHOLE}
+    minute = timedelta(minutes=1)
+    assert held["NEWUSDT"].covers(part)
+    assert not held["NEWUSDT"].covers(Window(part.start - minute, part.end))
+    assert not held["NEWUSDT"].covers(Window(part.start, part.end + minute))
+    assert held["BTCUSDT"].covers(Window(NOON - timedelta(hours=12), part.end))
+
+
+def test_marks_of_earlier_versions_name_symbols_and_no_complete_day(store):
+    """They were a list of symbols; no object has the ETag that stands in for the unknown one."""
+    store.put(f"state/sealed/1m/{TODAY:%Y%m%d}.json", b'["BTCUSDT","NEWUSDT"]')
+    assert sealed_symbols(store, ONE, TODAY) == {"BTCUSDT", "NEWUSDT"}
+    written_now = store.put(object_key(ONE, "BTCUSDT", NOON.replace(hour=0)), b"x")
+    assert read_sealed(store, ONE, TODAY)["BTCUSDT"].etags != [written_now]
+    assert read_sealed(store, ONE, TODAY)["BTCUSDT"].etags != []
+    mark_sealed(store, ONE, TODAY, {"BTCUSDT": WHOLE})
+    assert sealed_symbols(store, ONE, TODAY) == {"BTCUSDT", "NEWUSDT"}
 
 
 def test_runs_that_seal_at_the_same_time_lose_no_symbol(store):
     symbols = [f"COIN{number}USDT" for number in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda symbol: mark_sealed(store, ONE, TODAY, [symbol]), symbols))
+        list(pool.map(lambda symbol: mark_sealed(store, ONE, TODAY, {symbol: WHOLE}), symbols))
     assert sealed_symbols(store, ONE, TODAY) == set(symbols)
 
 
 def test_sealed_days_are_listed_by_interval_in_order(store):
     days = [date(2026, 11, 19), date(2026, 9, 30), date(2026, 11, 2)]
     for day in days:
-        mark_sealed(store, Interval.FIFTEEN_MINUTES, day, ["BTCUSDT"])
+        mark_sealed(store, Interval.FIFTEEN_MINUTES, day, {"BTCUSDT": WHOLE})
     assert sealed_days(store, Interval.FIFTEEN_MINUTES) == sorted(days)
     assert sealed_days(store, ONE) == []
 

@@ -1,5 +1,6 @@
 """The warehouse against the embedded Snowflake server and a real S3 server."""
 
+import io
 import logging
 import math
 import re
@@ -11,6 +12,8 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow
+import pyarrow.parquet
 import pytest
 import sqlglot
 from cryptography.hazmat.primitives.asymmetric import rsa
@@ -18,8 +21,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from hypothesis import given
 from hypothesis import strategies as st
 from pydantic import SecretStr
+from snowflake.connector.errors import OperationalError
 
 from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources import warehouse as module
 from pipeline_assets.resources.warehouse import (
     Warehouse,
     WarehouseError,
@@ -42,6 +47,21 @@ SQL_FILES = sorted(
     for item in files("pipeline_assets.resources").joinpath("warehouse_sql").iterdir()
     if item.name.endswith(".sql")
 )
+
+
+class Noon(datetime):
+    """A clock that does not come to midnight between two loads of a test."""
+
+    @classmethod
+    def now(cls, tz: Any = None) -> datetime:
+        return datetime(2026, 11, 20, 12, tzinfo=tz)
+
+
+@pytest.fixture
+def one_day(monkeypatch: pytest.MonkeyPatch) -> datetime:
+    """Landing tables of one UTC day, which is in their names; returns a time after that day."""
+    monkeypatch.setattr(module, "datetime", Noon)
+    return Noon.now(UTC) + timedelta(days=2)
 
 
 @pytest.fixture
@@ -154,6 +174,7 @@ def test_load_after_a_crash_between_any_two_statements(
     snowflake_server: SnowflakeServer,
     lake: Lake,
     stored: Any,
+    one_day: datetime,
     done: int,
 ) -> None:
     key, candles = put_day(lake, "BTCUSDT", count=10)
@@ -167,7 +188,7 @@ def test_load_after_a_crash_between_any_two_statements(
 
     assert result.rows_loaded == 10
     assert stored() == candles
-    assert warehouse.landing_tables(datetime.now(UTC) + timedelta(days=2)) == []
+    assert warehouse.landing_tables(one_day) == []
 
 
 def test_a_failed_copy_changes_nothing_and_names_the_file(
@@ -289,6 +310,168 @@ def test_housekeeping_drops_landing_tables_of_days_past_and_no_other(
     assert warehouse.landing_tables(DAY) == [new]
 
 
+Gap = tuple[date, str, str, datetime, datetime, int, str]
+FIRST, SECOND, THIRD = (date(2026, 10, day) for day in (1, 2, 3))
+
+
+def gap(day: date, symbol: str, hour: int, count: int = 1, cause: str = "not_fetched") -> Gap:
+    first = datetime(day.year, day.month, day.day, hour, tzinfo=UTC)
+    return day, symbol, "1m", first, first + timedelta(minutes=count - 1), count, cause
+
+
+def put_gaps(lake: Lake, day: date, *gaps: Gap) -> None:
+    """The ledger's object of a day, as the asset candle_gaps stores it."""
+    stamp = pyarrow.timestamp("us", "UTC")
+    schema = pyarrow.schema(
+        [
+            ("day", pyarrow.date32()),
+            ("symbol", pyarrow.string()),
+            ("interval", pyarrow.string()),
+            ("first", stamp),
+            ("last", stamp),
+            ("count", pyarrow.int64()),
+            ("cause", pyarrow.string()),
+        ]
+    )
+    rows = [dict(zip(schema.names, each, strict=True)) for each in gaps]
+    buffer = io.BytesIO()
+    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows, schema=schema), buffer)
+    lake.client.put_object(
+        Bucket=lake.bucket, Key=f"gaps/{day:%Y%m%d}.parquet", Body=buffer.getvalue()
+    )
+
+
+@pytest.fixture
+def stored_gaps(snowflake_server: SnowflakeServer, warehouse_settings: SimpleNamespace) -> Any:
+    """Reads the table of gaps with a plain connector session, by day, symbol and time."""
+
+    def read() -> list[Gap]:
+        with snowflake_server.connect(warehouse_settings.snowflake) as connection:
+            cursor = connection.cursor().execute(
+                'SELECT DAY, SYMBOL, "INTERVAL", FIRST_OPEN_TIME, LAST_OPEN_TIME, CANDLES, CAUSE '
+                "FROM CANDLE_GAPS ORDER BY DAY, SYMBOL, FIRST_OPEN_TIME"
+            )
+            return [
+                tuple(v.replace(tzinfo=UTC) if isinstance(v, datetime) else v for v in row)
+                for row in cursor.fetchall()
+            ]
+
+    return read
+
+
+def test_gaps_of_days_are_replaced_whole_and_those_of_others_stay(
+    warehouse: Warehouse, lake: Lake, stored_gaps: Any
+) -> None:
+    before = [
+        gap(FIRST, "BTCUSDT", 0, 30, "exchange_outage"),
+        gap(FIRST, "币安人生USDT", 5),
+        gap(SECOND, "BTCUSDT", 7),
+        gap(THIRD, "ETHUSDT", 23, 60, "not_listed"),
+    ]
+    for day in (FIRST, SECOND, THIRD):
+        put_gaps(lake, day, *(each for each in before if each[0] == day))
+    days = [FIRST, SECOND, THIRD]
+    assert warehouse.replace_gaps(days, days, "run-1") == 4
+    assert stored_gaps() == before
+
+    # One is filled, one is new, and a day has none any more.
+    after = [before[1], gap(FIRST, "币安人生USDT", 9, 2, "archive_hole")]
+    put_gaps(lake, FIRST, *after)
+    put_gaps(lake, SECOND)
+    for load_id in ("run-2", "run-2", "run-3"):
+        assert warehouse.replace_gaps([FIRST, SECOND], [FIRST], load_id) == 2
+        assert stored_gaps() == [*after, before[3]]
+
+
+def test_no_days_have_no_gaps_and_ask_nothing(warehouse_settings: SimpleNamespace) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as closed:
+        port = closed.getsockname()[1]
+    down = warehouse_settings.snowflake.model_copy(update={"port": port})
+    assert Warehouse(down, warehouse_settings.s3).replace_gaps([], [], "run") == 0
+
+
+@pytest.mark.parametrize(
+    "done", range(8), ids=["none", "landing", "copy", "begin", "delete", "insert", "commit", "drop"]
+)
+def test_a_reader_sees_the_old_gaps_or_the_new_ones_whenever_the_loader_dies(
+    warehouse: Warehouse,
+    warehouse_settings: SimpleNamespace,
+    snowflake_server: SnowflakeServer,
+    lake: Lake,
+    stored_gaps: Any,
+    one_day: datetime,
+    done: int,
+) -> None:
+    before = [gap(FIRST, "BTCUSDT", 0), gap(SECOND, "BTCUSDT", 0)]
+    after = [gap(FIRST, "ETHUSDT", hour) for hour in range(4)]
+    put_gaps(lake, FIRST, before[0])
+    put_gaps(lake, SECOND, before[1])
+    warehouse.replace_gaps([FIRST, SECOND], [FIRST, SECOND], "run-1")
+    put_gaps(lake, FIRST, *after)
+    put_gaps(lake, SECOND)
+    parts = warehouse.gap_statements([FIRST, SECOND], [FIRST], "run-2")
+    with snowflake_server.connect(warehouse_settings.snowflake) as connection:
+        for text in [parts.landing, *parts.copies, *parts.replace, parts.drop][:done]:
+            connection.cursor().execute(text)
+        committed = done > 5
+        assert stored_gaps() == (after if committed else before)
+        if not committed:
+            # As Snowflake does with the session of a client that is gone.
+            connection.cursor().execute("ROLLBACK")
+
+    assert warehouse.replace_gaps([FIRST, SECOND], [FIRST], "run-2") == 4
+    assert stored_gaps() == after
+    assert warehouse.landing_tables(one_day) == []
+
+
+def test_gaps_of_a_day_without_an_object_change_nothing(
+    warehouse: Warehouse, lake: Lake, stored_gaps: Any
+) -> None:
+    put_gaps(lake, FIRST, gap(FIRST, "BTCUSDT", 0))
+    warehouse.replace_gaps([FIRST], [FIRST], "run")
+    with pytest.raises(WarehouseError, match=r"20261002\.parquet.*materialize its day"):
+        warehouse.replace_gaps([FIRST, SECOND], [SECOND], "run")
+    assert stored_gaps() == [gap(FIRST, "BTCUSDT", 0)]
+
+
+def test_days_without_gaps_are_emptied_and_no_object_of_them_is_loaded(
+    warehouse: Warehouse, lake: Lake, stored_gaps: Any
+) -> None:
+    put_gaps(lake, FIRST, gap(FIRST, "BTCUSDT", 0))
+    put_gaps(lake, SECOND, gap(SECOND, "BTCUSDT", 0))
+    warehouse.replace_gaps([FIRST, SECOND], [FIRST, SECOND], "run-1")
+    # Neither object is there: a COPY that named one would fail.
+    for day in (FIRST, SECOND):
+        lake.client.delete_object(Bucket=lake.bucket, Key=f"gaps/{day:%Y%m%d}.parquet")
+    assert warehouse.replace_gaps([FIRST], [], "run-2") == 0
+    assert stored_gaps() == [gap(SECOND, "BTCUSDT", 0)]
+
+
+def test_why_a_replacement_failed_is_told_though_its_rollback_fails_too(
+    warehouse: Warehouse, lake: Lake, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put_gaps(lake, FIRST, gap(FIRST, "BTCUSDT", 0))
+    warehouse.replace_gaps([FIRST], [FIRST], "run-1")
+
+    def lost(connection: Any, _: Any) -> None:
+        # A real session does not end at the wished statement.
+        connection.close()
+        raise OperationalError("the network went away between two statements")
+
+    monkeypatch.setattr(module, "_execute", lost)
+    with pytest.raises(WarehouseError, match="the network went away between two statements"):
+        warehouse.replace_gaps([FIRST], [FIRST], "run-2")
+
+
+def test_candles_and_gaps_share_a_schema(
+    warehouse: Warehouse, lake: Lake, stored_gaps: Any
+) -> None:
+    put_gaps(lake, FIRST, gap(FIRST, "BTCUSDT", 0))
+    warehouse.replace_gaps([FIRST], [FIRST], "run")
+    assert warehouse.load(QUARTER, [put_day(lake, "BTCUSDT")[0]], "run").rows_inserted == 96
+    assert len(stored_gaps()) == 1
+
+
 def test_two_thousand_and_one_objects_are_three_copies() -> None:
     keys = [f"15m/S{number}USDT/20261001_0000.parquet" for number in range(2001)]
     copies = Warehouse(SnowflakeSettings(), S3Settings()).statements(QUARTER, keys, "run").copies
@@ -321,7 +504,7 @@ def test_landing_tables_of_two_loads_differ(first: str, second: str) -> None:
 @pytest.mark.parametrize("name", SQL_FILES)
 def test_sql_parses_in_snowflakes_dialect(name: str, caplog: pytest.LogCaptureFixture) -> None:
     text = files("pipeline_assets.resources").joinpath(f"warehouse_sql/{name}").read_text("utf-8")
-    text = re.sub(r"\$\{(URL|FILES|SCHEMA_NAME)\}", "'x'", text)
+    text = re.sub(r"\$\{(URL|FILES|SCHEMA_NAME|DAYS)\}", "'x'", text)
     text = re.sub(r"\$\{STORAGE_CLAUSE\}", "STORAGE_INTEGRATION = S3_CANDLES", text)
     text = re.sub(r"\$\{(\w+)\}", r"\1_NAME", text)
 

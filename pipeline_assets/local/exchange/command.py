@@ -55,6 +55,15 @@ if TYPE_CHECKING:
     metavar="JSON",
     help='Faults from the start, e.g. \'{"http_500": 0.05, "seed": 7}\'; see faults.py.',
 )
+@click.option(
+    "--archive-header",
+    default="later",
+    show_default=True,
+    help="Column names in the archive's files: later (from June 2022 on), always, never.",
+)
+@click.option(
+    "--archive-times", default="ms", show_default=True, help="Times in the archive's files: ms, us."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print where it listens as one JSON line.")
 def exchange(  # noqa: PLR0913, PLR0917 - one parameter an option is click's way
     port: int,
@@ -68,16 +77,20 @@ def exchange(  # noqa: PLR0913, PLR0917 - one parameter an option is click's way
     listed: tuple[str, ...],
     outage: tuple[str, ...],
     faults: str,
+    archive_header: str,
+    archive_times: str,
     as_json: bool,
 ) -> None:
     """Serve the Binance USD-M futures REST interface with candles of your own or made-up ones.
 
-    Point python-binance at it by setting FUTURES_URL to the address that is printed. What it
-    stands at is at /control/state.
+    Point python-binance at it by setting FUTURES_URL to the address that is printed. Closed days
+    and months are below /data/futures/um/ as on data.binance.vision. What it stands at is at
+    /control/state.
     """
     import asyncio
     import json
 
+    from pipeline_assets.local.exchange.archive import ArchiveForm
     from pipeline_assets.local.exchange.clock import ExchangeClock
     from pipeline_assets.local.exchange.faults import FaultPlan, Faults
     from pipeline_assets.local.exchange.market import Market, Outage
@@ -93,6 +106,7 @@ def exchange(  # noqa: PLR0913, PLR0917 - one parameter an option is click's way
             ExchangeClock.parse(clock),
             WeightBudget(weight_limit, ban_after, ban_seconds),
             FaultPlan(Faults.parse(json.loads(faults))),
+            ArchiveForm(archive_header, archive_times),
         )
     except ValueError as error:
         raise click.ClickException(str(error)) from error

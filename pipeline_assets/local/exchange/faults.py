@@ -29,6 +29,22 @@ SHARES = (
 """The faults that strike a share of the requests, from 0 (never) to 1 (always)."""
 
 ROW_FAULTS = SHARES[8:]
+
+ARCHIVE_FILE_FAULTS = (
+    "archive_missing",
+    "archive_holes",
+    "archive_zero_volume",
+    "archive_partial",
+)
+"""The faults that a share of the archive's files has, the same at each request."""
+
+ARCHIVE_FAULTS = ("archive_corrupt", "archive_checksum")
+"""The faults that strike a share of the requests for the archive's zips, or for their checksums."""
+
+ANYWHERE = SHARES[:7]
+"""The faults that strike requests for the archive's files as well as calls."""
+
+EVERY_SHARE = (*SHARES, *ARCHIVE_FILE_FAULTS, *ARCHIVE_FAULTS)
 DOWN = (None, "reset", "http_503")
 
 
@@ -50,6 +66,12 @@ class Faults:
         missing_rows: share without their middle row.
         malformed_rows: share whose middle row has its high below its low, or opens 7 s late.
         disguised_open_row: share whose still-open candle claims a close time in the past.
+        archive_missing: share of the archive's files that are not there.
+        archive_holes: share of its files that lack a run of rows, under a right checksum.
+        archive_zero_volume: share of its files with a false run without volume.
+        archive_partial: share of its files with one candle as it stood half-way.
+        archive_corrupt: share of the requests for a zip that get damaged bytes.
+        archive_checksum: share of the requests for a checksum that get another file's.
         hang_seconds: see `hang`; real seconds.
         latency_ms: added to every reply; real milliseconds.
         settling_ms: for how long after its close a candle is still served short.
@@ -73,6 +95,12 @@ class Faults:
     missing_rows: float = 0
     malformed_rows: float = 0
     disguised_open_row: float = 0
+    archive_missing: float = 0
+    archive_holes: float = 0
+    archive_zero_volume: float = 0
+    archive_partial: float = 0
+    archive_corrupt: float = 0
+    archive_checksum: float = 0
     hang_seconds: float = 60
     latency_ms: float = 0
     settling_ms: int = 0
@@ -95,10 +123,10 @@ class Faults:
             check(name, value)
         return cls(**document)
 
-    def shares(self, symbol: str | None) -> dict[str, float]:
-        """The shares above 0 that hold for requests for `symbol`."""
+    def shares(self, symbol: str | None, names: tuple[str, ...] = SHARES) -> dict[str, float]:
+        """The shares above 0, of the faults named, that hold for requests for `symbol`."""
         own = self.symbols.get(symbol or "", {})
-        every = {name: own.get(name, getattr(self, name)) for name in SHARES}
+        every = {name: own.get(name, getattr(self, name)) for name in names}
         return {name: share for name, share in every.items() if share > 0}
 
     def document(self) -> dict[str, Any]:
@@ -122,7 +150,7 @@ def check(name: str, value: Any) -> None:
         ):
             raise ValueError('symbols must map symbols to shares: {"ETHUSDT": {"http_500": 1}}')
         for shares in value.values():
-            refuse_unknown(shares, set(SHARES))
+            refuse_unknown(shares, set(EVERY_SHARE))
             for fault, share in shares.items():
                 check(fault, share)
     elif name == "down":
@@ -130,7 +158,7 @@ def check(name: str, value: Any) -> None:
             raise ValueError(f"down must be null, 'reset' or 'http_503', not {value!r}")
     elif isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         raise ValueError(f"{name} must be a number from 0 on, not {value!r}")
-    elif name in SHARES and value > 1:
+    elif name in EVERY_SHARE and value > 1:
         raise ValueError(f"{name} is a share of the requests, from 0 to 1, not {value!r}")
 
 
@@ -153,14 +181,24 @@ class FaultPlan:
         self.made: Counter[str] = Counter()
         self.struck: Counter[str] = Counter()
 
-    def draw(self, request: str, symbol: str | None) -> frozenset[str]:
-        """The faults that strike this request, `request` being its path and query."""
-        shares = self.faults.shares(symbol)
+    def draw(
+        self, request: str, symbol: str | None, names: tuple[str, ...] = SHARES
+    ) -> frozenset[str]:
+        """The faults, of those named, that strike this request, `request` being path and query."""
+        shares = self.faults.shares(symbol, names)
         if not shares:
             return frozenset()
         self.made[request] += 1
         text = f"{self.faults.seed}:{self.made[request]}:{request}"
         struck = frozenset(name for name, share in shares.items() if uniform(name, text) < share)
+        self.struck.update(struck)
+        return struck
+
+    def of_file(self, name: str, symbol: str) -> frozenset[str]:
+        """The faults that a file of the archive has, whenever it is asked for."""
+        shares = self.faults.shares(symbol, ARCHIVE_FILE_FAULTS)
+        text = f"{self.faults.seed}:{name}"
+        struck = frozenset(fault for fault, share in shares.items() if uniform(fault, text) < share)
         self.struck.update(struck)
         return struck
 

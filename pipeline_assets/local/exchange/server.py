@@ -8,7 +8,7 @@ import json
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
 from typing import Any
@@ -17,9 +17,19 @@ from typing import Any
 from aiohttp import web  # noqa: TID253
 
 from pipeline_assets.local.exchange import errors
+from pipeline_assets.local.exchange.archive import (
+    NO_SUCH_KEY,
+    Archive,
+    ArchiveFile,
+    ArchiveForm,
+    checksum,
+    corrupted,
+)
 from pipeline_assets.local.exchange.clock import ExchangeClock
 from pipeline_assets.local.exchange.contracts import exchange_info
 from pipeline_assets.local.exchange.faults import (
+    ANYWHERE,
+    ARCHIVE_FAULTS,
     ROW_FAULTS,
     FaultPlan,
     Faults,
@@ -37,6 +47,7 @@ from pipeline_assets.local.exchange.weights import (
 DEFAULT_LIMIT = 500
 LARGEST_LIMIT = 1500
 LARGEST_TIME = 10**17
+ARCHIVE_PATH = "/data/futures/um"
 
 Body = Callable[[web.Request, int], bytes]
 
@@ -50,22 +61,26 @@ class Exchange:
         clock: what every answer follows.
         budget: the weight of the one address that all clients on this machine share.
         plan: the faults in force.
-        answers: replies so far, by path and HTTP status ("none" where no whole reply was sent).
+        form: what the archive's files look like.
+        answers: replies so far, by path and HTTP status ("none" where no whole reply was sent);
+            all of the archive's files count as one path.
     """
 
     market: Market
     clock: ExchangeClock = field(default_factory=ExchangeClock)
     budget: WeightBudget = field(default_factory=WeightBudget)
     plan: FaultPlan = field(default_factory=FaultPlan)
+    form: ArchiveForm = field(default_factory=ArchiveForm)
     answers: Counter[tuple[str, str]] = field(default_factory=Counter)
     _dates: tuple[int, str] = (0, "")
 
     def __post_init__(self) -> None:
         """Keep what the exchange started with, for /control/reset."""
         self._start = (self.clock.stepped_ms, self.plan.faults, self.market.outages)
+        self._archive = Archive(self.market, self.form)
 
     def application(self) -> web.Application:
-        """The routes: the public interface and /control/."""
+        """The routes: the public interface, the archive and /control/."""
         application = web.Application()
         routes: dict[str, tuple[Callable[[Mapping[str, str]], int], Body]] = {
             "/fapi/v1/ping": (lambda _query: 1, self.ping),
@@ -75,6 +90,11 @@ class Exchange:
         }
         for path, (weight, body) in routes.items():
             application.router.add_get(path, self._public(weight, body), allow_head=False)
+        application.router.add_get(
+            ARCHIVE_PATH + "/{period}/klines/{symbol}/{interval}/{name}",
+            self._counted(lambda _request: ARCHIVE_PATH, self.archived),
+            allow_head=False,
+        )
         application.router.add_get("/control/state", self.show_state)
         application.router.add_post("/control/clock", self.move_clock)
         application.router.add_post("/control/faults", self.replace_faults)
@@ -90,14 +110,26 @@ class Exchange:
     ) -> Callable[[web.Request], Any]:
         """A handler of the public interface: everything that holds for each of its calls."""
 
+        async def answer(request: web.Request) -> web.StreamResponse:
+            return await self._answer(request, weight(request.query), body)
+
+        return self._counted(lambda request: request.path, answer)
+
+    def _counted(
+        self,
+        name: Callable[[web.Request], str],
+        answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
+    ) -> Callable[[web.Request], Any]:
+        """A handler whose replies are counted under a name."""
+
         async def handle(request: web.Request) -> web.StreamResponse:
             try:
-                response = await self._answer(request, weight(request.query), body)
+                response = await answer(request)
             except asyncio.CancelledError:
-                self.answers[request.path, "none"] += 1
+                self.answers[name(request), "none"] += 1
                 raise
             status = "none" if request.transport is None else str(response.status)
-            self.answers[request.path, status] += 1
+            self.answers[name(request), status] += 1
             return response
 
         return handle
@@ -107,11 +139,7 @@ class Exchange:
         plan = self.plan
         symbol = request.query.get("symbol")
         struck = plan.draw(request.path_qs, symbol)
-        if plan.faults.latency_ms:
-            await asyncio.sleep(plan.faults.latency_ms / 1000)
-        if "hang" in struck:
-            await asyncio.sleep(plan.faults.hang_seconds)
-        if "hang" in struck or "reset" in struck or plan.faults.down == "reset":
+        if await self._cut_off(request, struck):
             return reset(request)
 
         now_ms = self.clock.now_ms()
@@ -132,6 +160,15 @@ class Exchange:
         if "truncated" in struck:
             return await truncated(request, answer, headers)
         return reply(answer, 200, headers)
+
+    async def _cut_off(self, request: web.Request, struck: frozenset[str]) -> bool:
+        """Wait as the faults ask; whether the request then gets no reply at all."""
+        faults = self.plan.faults
+        if faults.latency_ms:
+            await asyncio.sleep(faults.latency_ms / 1000)
+        if "hang" in struck:
+            await asyncio.sleep(faults.hang_seconds)
+        return "hang" in struck or "reset" in struck or faults.down == "reset"
 
     def _refuse(self, now_ms: int, address: str) -> None:
         """Raise what the call just counted is refused with, if it is."""
@@ -188,6 +225,42 @@ class Exchange:
         settling_ms = self.plan.faults.settling_ms
         page = self.market.page(symbol, interval, start, end, limit, now_ms, settling_ms)
         return b"[" + b",".join(page) + b"]"
+
+    # The archive, which nobody weighs
+
+    async def archived(self, request: web.Request) -> web.StreamResponse:
+        """GET of a zip of the archive or of its .CHECKSUM."""
+        period, symbol, interval, name = (
+            request.match_info[part] for part in ("period", "symbol", "interval", "name")
+        )
+        zip_name = name.removesuffix(".CHECKSUM")
+        own = ARCHIVE_FAULTS[name != zip_name]
+        struck = self.plan.draw(request.path, symbol, (*ANYWHERE, own))
+        if await self._cut_off(request, struck):
+            return reset(request)
+        try:
+            self._fail(struck)
+        except errors.ApiError as error:
+            return reply(error.body(), error.status, error.headers(), error.content_type)
+        wanted = ArchiveFile.parse(period, symbol, interval, zip_name)
+        body = self._archived_zip(wanted) if wanted else None
+        if body is None:
+            return reply(NO_SUCH_KEY, 404, {}, "application/xml")
+        if name != zip_name:
+            told = checksum(body, zip_name, wrong="archive_checksum" in struck)
+            return reply(told, 200, {}, "binary/octet-stream")
+        if "archive_corrupt" in struck:
+            body = corrupted(body)
+        if "truncated" in struck:
+            return await truncated(request, body, {})
+        return reply(body, 200, {}, "application/zip")
+
+    def _archived_zip(self, wanted: ArchiveFile) -> bytes | None:
+        """The file with the faults that it has, or None."""
+        struck = self.plan.of_file(wanted.name, wanted.symbol)
+        if "archive_missing" in struck:
+            return None
+        return self._archive.zip_bytes(wanted, self.clock.now_ms(), struck)
 
     async def unknown_path(self, request: web.Request) -> web.Response:
         """Any other path or method."""

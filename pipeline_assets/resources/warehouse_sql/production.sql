@@ -24,7 +24,11 @@ TYPE = EXTERNAL_STAGE
 STORAGE_PROVIDER = 'S3'
 ENABLED = TRUE
 STORAGE_AWS_ROLE_ARN = 'arn:aws:iam::123456789012:role/snowflake-reads-candles'
-STORAGE_ALLOWED_LOCATIONS = ('s3://candles/ohlcv/');
+STORAGE_ALLOWED_LOCATIONS = ('s3://candles/ohlcv/', 's3://candles/gaps/');
+
+-- An integration that was made before there was a ledger of gaps may not read gaps/ yet:
+-- ALTER STORAGE INTEGRATION S3_CANDLES
+-- SET STORAGE_ALLOWED_LOCATIONS = ('s3://candles/ohlcv/', 's3://candles/gaps/');
 
 CREATE ROLE IF NOT EXISTS CANDLE_LOADER;
 CREATE ROLE IF NOT EXISTS CANDLE_READER;

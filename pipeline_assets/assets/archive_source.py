@@ -1,0 +1,375 @@
+"""The archive as a source of a backfill's fetch: which symbol-days it gives, and what comes from the
+exchange instead. Downloading is in resources/archive.py, judging a day in market/archive.py.
+
+A day is taken from the archive where its file is there, verified, complete, and adds up to the
+exchange's own hours, which cost a fiftieth of the weight of its minutes. Any other day is fetched
+from the exchange, and what the archive said otherwise is recorded.
+"""
+
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from pipeline_assets.assets.fetch_plan import FetchPlan, RunKind
+from pipeline_assets.assets.presentation import table
+from pipeline_assets.assets.progress import Progress
+from pipeline_assets.market.archive import archive_files, disagreements, distrusted_days
+from pipeline_assets.market.candles import empty_raw
+from pipeline_assets.market.cleaning import clean
+from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.replies import raw_candles as rows_of
+from pipeline_assets.market.windows import Window, day_window, days_of, joined, without
+from pipeline_assets.resources.archive import Downloaded, downloads
+from pipeline_assets.resources.exchange import ExchangeClient
+from pipeline_assets.resources.lake_state import keep_disagreements
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.settings import BinanceSettings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+REFUSED = "file refused"
+UNFILLED_HOLE = "hole that the exchange was not asked about"
+_HOUR = Interval.ONE_HOUR
+_SYMBOL = itemgetter(0)
+
+
+@dataclass
+class ArchiveReport:
+    """What a fetch took from the archive, and what it could not take.
+
+    Attributes:
+        rows: rows taken from it.
+        absent: symbol-days that it does not have.
+        refused: by file name why a file was not taken.
+        distrusted: symbol, day and reason of what was there and not taken.
+        looked_at: the symbols whose days were compared, by day.
+        records: by day and symbol what the archive says otherwise than the exchange.
+        unfilled: by day and symbol what the archive lacks of symbols that the exchange then failed
+            to give.
+    """
+
+    rows: int = 0
+    absent: int = 0
+    refused: dict[str, str] = field(default_factory=dict)
+    distrusted: list[tuple[str, date, str]] = field(default_factory=list)
+    looked_at: dict[date, set[str]] = field(default_factory=dict)
+    records: dict[date, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
+    unfilled: dict[date, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
+
+    def note(self, day: date, symbol: str, record: dict[str, Any]) -> None:
+        """Add a record."""
+        self.records.setdefault(day, {}).setdefault(symbol, []).append(record)
+
+    def metadata(self) -> dict[str, Any]:
+        """What a person wants to see of it in the materialization."""
+        found: dict[str, Any] = {
+            "rows from the archive": self.rows,
+            "symbol-days not in the archive": self.absent,
+        }
+        if self.refused:
+            columns = {"file": "string", "why": "string"}
+            found["archive files refused"] = table(columns, sorted(self.refused.items()))
+        if self.distrusted:
+            columns = {"symbol": "string", "day": "string", "why": "string"}
+            rows = [(symbol, str(day), why) for symbol, day, why in sorted(self.distrusted)]
+            found["archive days not taken"] = table(columns, rows)
+        records = [
+            (symbol, each["kind"], each["first"], each["last"], each["count"])
+            for noted in (self.records, self.unfilled)
+            for _, by_symbol in sorted(noted.items())
+            for symbol, held in sorted(by_symbol.items())
+            for each in held
+        ]
+        if records:
+            columns = dict.fromkeys(("symbol", "kind", "first", "last"), "string")
+            found["archive disagreements"] = table(columns | {"candles": "int"}, records)
+        return found
+
+    def keep(self, store: ObjectStore, plan: FetchPlan) -> None:
+        """Record the disagreements on the lake; a repeat replaces those of the same symbol-days."""
+
+        def keep_day(day: date) -> None:
+            compared = self.looked_at[day] - plan.failures.keys()
+            found = self.records.get(day, {})
+            known = {symbol: held for symbol, held in found.items() if symbol in compared}
+            unfilled = self.unfilled.get(day, {})
+            keep_disagreements(
+                store, plan.interval, day, compared | unfilled.keys(), known | unfilled
+            )
+
+        store.each(keep_day, sorted(self.looked_at))
+
+
+@dataclass
+class _Batch:
+    """Symbols whose files have all come: their finished windows, and the archive's rows."""
+
+    windows: dict[str, Window] = field(default_factory=dict)
+    frames: "list[pl.DataFrame]" = field(default_factory=list)
+
+    def archived(self) -> "pl.DataFrame":
+        """The archive's rows, by symbol and file."""
+        import polars as pl
+
+        # Files came as they were done. In order, their rows need no sorting by who cleans them.
+        ordered = sorted(self.frames, key=lambda rows: (rows["symbol"][0], rows["open_time"][0]))
+        return pl.concat([empty_raw(), *ordered])
+
+
+def uses_archive(plan: FetchPlan, settings: BinanceSettings) -> bool:
+    """Whether the archive is asked for this plan's finished days.
+
+    Not by sealing, which comes before the day's file does. Nor for 1h: to check its rows against
+    the exchange's hours would be to fetch them.
+    """
+    return (
+        settings.archive
+        and plan.kind is RunKind.BACKFILL
+        and plan.interval is not _HOUR
+        and plan.finished(plan.days[0])
+    )
+
+
+def archived_frames(
+    client: ExchangeClient,
+    plan: FetchPlan,
+    settings: BinanceSettings,
+    progress: Progress,
+    report: ArchiveReport,
+    rows_per_frame: int,
+) -> Generator["pl.DataFrame", None, None]:
+    """The plan's rows as raw frames, whole symbols each, from the archive as far as it is borne out.
+
+    A symbol that fails is noted in the plan and has no rows at all.
+
+    Args:
+        client: of the exchange.
+        plan: what to fetch.
+        settings: of the archive.
+        progress: is told the rows of each symbol that is done.
+        report: is filled in.
+        rows_per_frame: how many rows a frame has at least, except the last.
+    """
+    progress.start(f"{plan.interval} candles", sum(map(plan.due, plan.windows)))
+    with closing(_batches(plan, settings, report, rows_per_frame)) as batches:
+        for batch in batches:
+            frame = _checked(client, plan, batch, report)
+            progress.weight(client.weight_now.used, client.weight_now.allowed)
+            progress.advance(sum(map(plan.due, batch.windows)))
+            if frame.height:
+                yield frame
+    fresh = {
+        symbol: [window] for symbol, window in plan.windows.items() if not _finished(plan, window)
+    }
+    frame = _served(client, plan, fresh)
+    progress.advance(sum(map(plan.due, fresh)))
+    if frame.height:
+        yield frame.sort("symbol", maintain_order=True)
+    progress.finish()
+
+
+def _finished(plan: FetchPlan, window: Window) -> Window | None:
+    """The part of a window that lies in finished days: the archive has no others."""
+    end = min(window.end, day_window(plan.newest.date()).start)
+    return Window(window.start, end) if window.start < end else None
+
+
+def _batches(
+    plan: FetchPlan, settings: BinanceSettings, report: ArchiveReport, rows_per_batch: int
+) -> Generator[_Batch, None, None]:
+    finished = {symbol: _finished(plan, window) for symbol, window in sorted(plan.windows.items())}
+    windows = {symbol: window for symbol, window in finished.items() if window is not None}
+    days = {
+        symbol: [day for day in days_of(window) if day not in plan.complete.get(symbol, ())]
+        for symbol, window in windows.items()
+    }
+    files = [each for symbol in days for each in archive_files(symbol, plan.interval, days[symbol])]
+    left = {symbol: len(held) for symbol, held in days.items()}
+    frames: dict[str, list[pl.DataFrame]] = {symbol: [] for symbol in days}
+    batch, rows = _Batch(), 0
+    with closing(downloads(settings, files)) as results:
+        for found in results:
+            symbol = found.file.symbol
+            _take(found, windows[symbol], report)
+            if found.split:
+                continue
+            if found.rows is not None:
+                frames[symbol].append(found.rows)
+            left[symbol] -= len(found.file.days)
+            if left[symbol] == 0:
+                batch.windows[symbol] = windows[symbol]
+                batch.frames += frames.pop(symbol)
+                rows += plan.due(symbol)
+            if rows >= rows_per_batch:
+                yield batch
+                batch, rows = _Batch(), 0
+    if batch.windows:
+        yield batch
+
+
+def _take(found: Downloaded, window: Window, report: ArchiveReport) -> None:
+    """Note what came of a file."""
+    file = found.file
+    if found.problem is not None:
+        report.refused[f"{file.name}.zip"] = found.problem
+    if found.split or (found.problem is not None and not found.damaged):
+        return
+    for day in file.days:
+        report.looked_at.setdefault(day, set()).add(file.symbol)
+        if found.problem is not None:
+            part = _part(window, day)
+            count = part.candles(file.interval)
+            first, last = part.start, part.end - file.interval.span
+            report.note(day, file.symbol, _record(REFUSED, first, last, count, found.problem))
+        elif found.rows is None:
+            report.absent += 1
+
+
+def _checked(
+    client: ExchangeClient, plan: FetchPlan, batch: _Batch, report: ArchiveReport
+) -> "pl.DataFrame":
+    """The rows of a batch: the archive's days that the exchange bears out, the others its own."""
+    import polars as pl
+
+    hours = _hours(client, plan, batch.windows)
+    everything = batch.archived()
+    windows = {s: window for s, window in batch.windows.items() if s not in plan.failures}
+    day = pl.from_epoch("open_time", "ms").dt.date().alias("day")
+    archived = everything.filter(pl.col("symbol").is_in(list(windows)))
+    cleaned = clean(archived, plan.interval, windows).candles
+    distrusted = distrusted_days(cleaned, hours, plan.interval, windows)
+    # Of the days that the lake holds complete no file was asked for.
+    stored = [(symbol, day) for symbol, days in plan.complete.items() for day in days]
+    kept = pl.DataFrame(stored, schema={"symbol": pl.String, "day": pl.Date}, orient="row")
+    distrusted = distrusted.join(kept, on=("symbol", "day"), how="anti")
+    archived = archived.with_columns(day)
+    doubted = archived.join(distrusted, on=("symbol", "day"), how="semi").drop("day")
+    taken = archived.join(distrusted, on=("symbol", "day"), how="anti").drop("day")
+    served = _served(client, plan, _missing(plan, windows, distrusted))
+    # What came of a symbol that then failed would look like all that there is of its days.
+    whole = ~pl.col("symbol").is_in(list(plan.failures))
+    taken, served = taken.filter(whole), served.filter(whole)
+    report.rows += taken.height
+    _compare(plan.interval, distrusted, doubted, served, report)
+    _note_unfilled(plan, batch.windows, everything, report)
+    if served.is_empty():
+        return taken
+    return pl.concat([taken, served]).sort("symbol", "open_time", maintain_order=True)
+
+
+def _note_unfilled(
+    plan: FetchPlan, windows: Mapping[str, Window], archived: "pl.DataFrame", report: ArchiveReport
+) -> None:
+    """Note the holes in the archive's days of symbols that failed: nothing of them is stored."""
+    import polars as pl
+
+    failed = {s: window for s, window in windows.items() if s in plan.failures}
+    if not failed:
+        return
+    rows = archived.filter(pl.col("symbol").is_in(list(failed)))
+    candles = clean(rows, plan.interval, failed).candles
+    days = candles.select("symbol", pl.col("open_time").dt.date().alias("day")).unique(
+        maintain_order=True
+    )
+    # Of a day that the archive does not have at all nobody knows that it is a hole.
+    for symbol, day in days.rows():
+        part = _part(failed[symbol], day)
+        own = candles.filter(symbol=symbol)
+        expected = expected_open_times(plan.interval, part, None, None, None)
+        for _, start, end, count in gaps(
+            own, plan.interval, expected_frame({symbol: expected})
+        ).rows():
+            record = _record(UNFILLED_HOLE, start, end - plan.interval.span, count)
+            report.unfilled.setdefault(day, {}).setdefault(symbol, []).append(record)
+
+
+def _compare(
+    interval: Interval,
+    distrusted: "pl.DataFrame",
+    doubted: "pl.DataFrame",
+    served: "pl.DataFrame",
+    report: ArchiveReport,
+) -> None:
+    """Note what the archive says otherwise than the exchange, of the days that it has."""
+    import polars as pl
+
+    day = pl.from_epoch("open_time", "ms").dt.date().alias("day")
+    there = doubted.select("symbol", day).unique()
+    known = there.join(served.select("symbol").unique(), on="symbol", how="semi")
+    report.distrusted += distrusted.join(there, on=("symbol", "day"), how="semi").rows()
+    own = served.with_columns(day).join(known, on=("symbol", "day"), how="semi").drop("day")
+    theirs = doubted.with_columns(day).join(known, on=("symbol", "day"), how="semi").drop("day")
+    for symbol, kind, first, last, count in disagreements(theirs, own, interval).rows():
+        report.note(first.date(), symbol, _record(kind, first, last, count))
+
+
+def _record(
+    kind: str, first: datetime, last: datetime, count: int, why: str | None = None
+) -> dict[str, Any]:
+    record: dict[str, Any] = {"kind": kind, "count": count}
+    record |= {"first": first.isoformat(), "last": last.isoformat()}
+    return record | ({"why": why} if why else {})
+
+
+def _hours(
+    client: ExchangeClient, plan: FetchPlan, windows: Mapping[str, Window]
+) -> "pl.DataFrame":
+    """The exchange's own hours over these windows; a symbol that fails is noted in the plan."""
+    last = timedelta(microseconds=1)
+    asked = {
+        symbol: Window(_HOUR.floor(window.start), _HOUR.floor(window.end - last) + _HOUR.span)
+        for symbol, window in windows.items()
+    }
+    listed = {symbol: [window] for symbol, window in asked.items()}
+    return clean(_fetched(client, plan, _HOUR, listed), _HOUR, asked).candles
+
+
+def _missing(
+    plan: FetchPlan, windows: Mapping[str, Window], distrusted: "pl.DataFrame"
+) -> dict[str, list[Window]]:
+    """What has to be fetched from the exchange, by symbol in order of time."""
+    bad: dict[str, list[date]] = {symbol: [] for symbol in windows}
+    for symbol, day, _ in distrusted.rows():
+        bad[symbol].append(day)
+    missing = {
+        symbol: joined(
+            [
+                *(_part(window, day) for day in bad[symbol]),
+                *without(plan.windows[symbol], [window]),
+            ]
+        )
+        for symbol, window in windows.items()
+    }
+    return {symbol: held for symbol, held in missing.items() if held}
+
+
+def _served(
+    client: ExchangeClient, plan: FetchPlan, windows: Mapping[str, Sequence[Window]]
+) -> "pl.DataFrame":
+    """The exchange's own rows, of the symbols that have not failed."""
+    asked = {symbol: held for symbol, held in windows.items() if symbol not in plan.failures}
+    return _fetched(client, plan, plan.interval, asked)
+
+
+def _fetched(
+    client: ExchangeClient,
+    plan: FetchPlan,
+    interval: Interval,
+    windows: Mapping[str, Sequence[Window]],
+) -> "pl.DataFrame":
+    replies: list[tuple[str, bytes]] = []
+    # A hole in the hours only sends its day to the exchange's own candles, which are confirmed.
+    for fetched in client.klines(interval, windows, confirm=interval is plan.interval):
+        plan.note(fetched)
+        replies += [(fetched.symbol, body) for body in fetched.replies]
+    return rows_of(sorted(replies, key=_SYMBOL))
+
+
+def _part(window: Window, day: date) -> Window:
+    whole = day_window(day)
+    return Window(max(whole.start, window.start), min(whole.end, window.end))

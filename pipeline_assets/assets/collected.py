@@ -1,0 +1,158 @@
+"""What the exchange lists, which of it is collected, now and at other times, and when each symbol trades.
+What a run fetches of it is decided in planning.py.
+"""
+
+from collections.abc import Container, Iterable, Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, Literal
+
+from pipeline_assets.assets.fetch_plan import Listed
+from pipeline_assets.market.interval import from_milliseconds, to_milliseconds
+from pipeline_assets.market.windows import Window
+from pipeline_assets.resources.lake_state import (
+    Identity,
+    note_identities,
+    read_identities,
+    write_universe,
+)
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.universe import trading_symbols
+from pipeline_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from pipeline_assets.resources.exchange import ExchangeClient
+
+TRADING = "TRADING"
+
+
+class NothingListedError(Exception):
+    """Nobody has looked yet at what the exchange lists. The message says how to look."""
+
+
+def look(
+    client: "ExchangeClient", store: ObjectStore, server_time: datetime
+) -> tuple[dict[str, Any], list[Identity]]:
+    """Ask the exchange what it lists, and keep it: as last seen, and in the memory of all listings.
+
+    May be repeated, and beside other observers.
+
+    Returns:
+        The document that `read_universe` reads, and every identity that is remembered now.
+
+    Raises:
+        ExchangeUnreachableError: no answer within the patience.
+        ObjectStoreError: the lake does not answer.
+    """
+    listings = client.universe()
+    collected = set(trading_symbols(listings))
+    universe = {
+        "seen_ms": to_milliseconds(server_time),
+        "symbols": {
+            each.symbol: [
+                to_milliseconds(each.onboard_date),
+                to_milliseconds(each.delivery_date),
+                each.status,
+                each.symbol in collected,
+            ]
+            for each in listings
+        },
+    }
+    # The memory first: what the last look shows is in it, whenever a run is killed.
+    identities = note_identities(store, listings, server_time)
+    write_universe(store, universe)
+    return universe, identities
+
+
+def listed_symbols(
+    universe: Mapping[str, Any], server_time: datetime
+) -> dict[str, tuple[Listed, str, bool]]:
+    """By symbol: when it trades, its status, whether `all` collects it now.
+
+    Args:
+        universe: the document that `write_universe` stored.
+        server_time: the exchange's time, UTC; a delivery date beyond it has not come.
+    """
+    found: dict[str, tuple[Listed, str, bool]] = {}
+    for symbol, (since, until, status, collected_by_all) in universe["symbols"].items():
+        ended = from_milliseconds(until) if until is not None else None
+        # A perpetual's delivery date is a day in 2100 until its delisting is announced.
+        delisted = ended if ended and ended <= server_time else None
+        found[symbol] = (Listed(from_milliseconds(since), delisted), status, collected_by_all)
+    return found
+
+
+def collected_now(
+    universe: Mapping[str, Any] | None, symbols: Container[str] | Literal["all"]
+) -> dict[str, Listed]:
+    """The symbols that ticks collect, and when they trade, by the universe as last seen.
+
+    Args:
+        universe: the document that `write_universe` stored; None where nothing was seen yet.
+        symbols: those of the settings.
+    """
+    if universe is None:
+        return {}
+    listed = listed_symbols(universe, from_milliseconds(universe["seen_ms"]))
+    return {
+        symbol: times
+        for symbol, (times, status, by_all) in listed.items()
+        if (by_all if symbols == "all" else status == TRADING and symbol in symbols)
+    }
+
+
+def collected_lifetimes(
+    store: ObjectStore, settings: Settings, window: Window, server_time: datetime
+) -> dict[str, tuple[datetime, datetime | None]]:
+    """Every symbol of the settings that trades, or traded, within a window: since and until when.
+
+    With `all`, every symbol that it collects or would have collected then, also those that have
+    been delisted. What was never seen on the exchange is not among them.
+
+    Args:
+        store: the lake, which remembers what was listed.
+        settings: of which `symbols` counts.
+        window: UTC.
+        server_time: the exchange's time, UTC; an end of trading beyond it has not come.
+
+    Returns:
+        By symbol, sorted, when its trading began and when it ended (UTC; None while it goes on). Of
+        a symbol that was listed anew within the window, from the first beginning to the last end.
+
+    Raises:
+        NothingListedError: nobody has looked yet; that no symbol is due would be wrong.
+        ObjectStoreError: the lake does not answer.
+    """
+    identities = read_identities(store)
+    if not identities:
+        raise NothingListedError(
+            f"What the exchange lists is not known yet: {store.address('state/listings.json')} is not "
+            "there. Materialize `universe` (of any day), which asks the exchange, then repeat the run."
+        )
+    return lifetimes(collected_identities(identities, settings.symbols), window, server_time)
+
+
+def collected_identities(
+    identities: Iterable[Identity], symbols: Container[str] | Literal["all"]
+) -> list[Identity]:
+    """Those that the symbols of the settings mean."""
+    return [
+        each
+        for each in identities
+        if (each.collected_by_all if symbols == "all" else each.symbol in symbols)
+    ]
+
+
+def lifetimes(
+    identities: Iterable[Identity], window: Window, server_time: datetime
+) -> dict[str, tuple[datetime, datetime | None]]:
+    """By symbol, from when until when these trade, if that touches the window; sorted."""
+    found: dict[str, tuple[datetime, datetime | None]] = {}
+    for each in sorted(identities, key=lambda each: (each.symbol, each.onboard_date)):
+        since, until = each.onboard_date, each.delisted_at(server_time)
+        # One that vanished before it began never traded.
+        begins = since < window.end and (until is None or since < until)
+        if begins and (until is None or window.start < until):
+            first, last = found.get(each.symbol, (since, until))
+            # An exchange that moves an onboard date leaves an identity that vanished and did not end.
+            found[each.symbol] = (first, max(last, until) if last and until else None)
+    return found

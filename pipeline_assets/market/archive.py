@@ -1,0 +1,368 @@
+"""Files of Binance's archive of closed days: their names, their bytes as raw frames, and which of
+their days the exchange's own candles bear out. Downloading them is in resources/archive.py.
+"""
+
+import hashlib
+import io
+import struct
+import zipfile
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, timedelta
+from typing import TYPE_CHECKING
+
+from pipeline_assets.market.aggregation import differences
+from pipeline_assets.market.candles import (
+    KEY_COLUMNS,
+    PRICE_COLUMNS,
+    RAW_COLUMNS,
+    RAW_INTEGER_COLUMNS,
+    VOLUME_COLUMNS,
+    raw_schema,
+)
+from pipeline_assets.market.interval import DAY, Interval, to_milliseconds
+from pipeline_assets.market.windows import Window, day_window
+
+if TYPE_CHECKING:
+    import polars as pl
+
+_FIELDS = RAW_COLUMNS[1:]
+# The archive's own names of the twelve columns, in later files only.
+_HEADER = (
+    b"open_time,open,high,low,close,volume,close_time,quote_volume,count,"
+    b"taker_buy_volume,taker_buy_quote_volume,ignore"
+)
+# A month of 1m is 5 MB; what unpacks to much more is no such file.
+_LARGEST_MEMBER = 100_000_000
+# Between 2001-09-09 in microseconds and 33658-09-27 in milliseconds there is nothing to confuse.
+_LEAST_MICROSECONDS = 10**15
+_SHOWN = 80
+# What zipfile raises for one bit or another that is wrong.
+_UNPACKING = (
+    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError),
+    *(NotImplementedError, OverflowError, RuntimeError),
+)
+
+HOLE = "hole"
+FALSE_ZERO_VOLUME = "false zero volume"
+DIFFERENT = "different"
+NOT_SERVED = "not served by the exchange"
+
+
+class MalformedArchiveError(ValueError):
+    """Bytes are not the archive's file that they should be. The message says which and why."""
+
+
+@dataclass(frozen=True, order=True)
+class ArchiveFile:
+    """One zip of the archive: a symbol's candles of a day or of a month, from `first` on."""
+
+    symbol: str
+    interval: Interval
+    first: date
+    monthly: bool = False
+
+    @property
+    def name(self) -> str:
+        """The file's name without .zip."""
+        label = f"{self.first:%Y-%m}" if self.monthly else f"{self.first:%Y-%m-%d}"
+        return f"{self.symbol}-{self.interval}-{label}"
+
+    @property
+    def path(self) -> str:
+        """Where the zip lies on data.binance.vision, not percent-encoded."""
+        period = "monthly" if self.monthly else "daily"
+        return f"data/futures/um/{period}/klines/{self.symbol}/{self.interval}/{self.name}.zip"
+
+    @property
+    def days(self) -> list[date]:
+        """The UTC days that the file covers."""
+        following = (self.first + timedelta(days=31)).replace(day=1)
+        count = (following - self.first).days if self.monthly else 1
+        return [self.first + timedelta(days=number) for number in range(count)]
+
+
+def archive_files(symbol: str, interval: Interval, days: Sequence[date]) -> list[ArchiveFile]:
+    """The files that hold these days: a month's where all its days are asked for, else a day's.
+
+    Args:
+        symbol: whose.
+        interval: of the candles.
+        days: UTC days, ascending.
+    """
+    wanted = set(days)
+    found = []
+    for day in days:
+        month = ArchiveFile(symbol, interval, day.replace(day=1), monthly=True)
+        if wanted.issuperset(month.days):
+            if day.day == 1:
+                found.append(month)
+        else:
+            found.append(ArchiveFile(symbol, interval, day))
+    return found
+
+
+def verify_checksum(file: ArchiveFile, body: bytes, told: bytes) -> None:
+    """Compare a zip with its .CHECKSUM file, as sha256sum wrote it: hex digits, then the name.
+
+    The name is not compared: the digest says all, and how names in Chinese are written is unknown.
+
+    Raises:
+        MalformedArchiveError: the digest is another's, or there is none.
+    """
+    digest = hashlib.sha256(body).hexdigest()
+    words = told.split(maxsplit=1)
+    said = words[0].decode("ascii", "replace").lower() if words else ""
+    if len(said) != len(digest):
+        raise MalformedArchiveError(
+            f"{file.name}.zip.CHECKSUM holds no SHA-256. It begins: {told[:_SHOWN]!r}."
+        )
+    if said != digest:
+        raise MalformedArchiveError(
+            f"{file.name}.zip has the SHA-256 {digest}, and its checksum file says {said}."
+        )
+
+
+def read_archive(file: ArchiveFile, body: bytes) -> "pl.DataFrame":
+    """The rows of a zip, with or without a header row, times in ms or us.
+
+    Returns:
+        A frame of `raw_schema()`, in the order of the file; decimal strings keep every character,
+        times are in ms. Nothing is checked that `cleaning.clean` checks.
+
+    Raises:
+        MalformedArchiveError: no zip of one CSV, other columns, no number where one belongs, or
+            rows of another day.
+    """
+    import polars as pl
+
+    csv = _unzipped(file, body)
+    first_line = csv[: csv.find(b"\n") + 1 or len(csv)].strip()
+    header = not first_line[:1].isdigit()
+    if header and first_line != _HEADER:
+        raise _malformed(file, f"has other columns: {first_line[:_SHOWN]!r}")
+    if first_line.count(b",") != len(_FIELDS) - 1:
+        count = first_line.count(b",") + 1
+        raise _malformed(file, f"has {count} columns, not {len(_FIELDS)}: {first_line[:_SHOWN]!r}")
+    try:
+        rows = pl.read_csv(
+            csv,
+            has_header=False,
+            skip_rows=int(header),
+            schema={name: raw_schema()[name] for name in _FIELDS},
+            quote_char=None,
+            empty_string_is_null=False,
+        )
+    except pl.exceptions.ComputeError as error:
+        raise _malformed(file, f"has a line that cannot be read: {str(error)[:_SHOWN]}") from None
+    if rows.is_empty():
+        raise _malformed(file, "has no rows")
+    if any(rows[name].null_count() for name in RAW_INTEGER_COLUMNS):
+        raise _malformed(file, "has a time or count that is no whole number")
+    if int(rows["open_time"][0]) >= _LEAST_MICROSECONDS:
+        rows = rows.with_columns(pl.col("open_time", "close_time") // 1000)
+    start, end = day_window(file.days[0]).start, day_window(file.days[-1]).end
+    if (
+        not rows["open_time"]
+        .is_between(to_milliseconds(start), to_milliseconds(end), closed="left")
+        .all()
+    ):
+        raise _malformed(file, f"has rows that do not open from {start} to before {end}")
+    return rows.insert_column(0, pl.repeat(file.symbol, rows.height, eager=True).alias("symbol"))
+
+
+def distrusted_days(
+    archived: "pl.DataFrame",
+    hours: "pl.DataFrame",
+    interval: Interval,
+    windows: Mapping[str, Window],
+) -> "pl.DataFrame":
+    """The symbol-days of the archive that must not be taken for the exchange's own.
+
+    A day is borne out when every candle of its window is there, and they add up to the exchange's
+    own candle of every hour: prices and trades exactly, volumes to 1e-9. A hole, a false run
+    without volume and a partial candle all change an hour. What would pass is a change within an
+    hour that leaves its prices and all its sums as they were.
+
+    Args:
+        archived: a candle frame, what `cleaning.clean` left of the archive's rows.
+        hours: a candle frame of 1h, from the exchange, that covers the windows.
+        interval: of the archived rows; 1h at most.
+        windows: by symbol the part of whole days that was looked for in the archive.
+
+    Returns:
+        `symbol` String, `day` Date, `reason` String; sorted, one row for each such symbol-day.
+    """
+    import polars as pl
+
+    expected = _expected_days(interval, windows)
+    day = pl.col("open_time").dt.date().alias("day")
+    counted = archived.group_by("symbol", day).agg(rows=pl.len().cast(pl.Int64))
+    held = pl.col("rows").fill_null(0)
+    incomplete = (
+        expected.join(counted, on=("symbol", "day"), how="left")
+        .filter(held != pl.col("expected"))
+        .select("symbol", "day", reason=pl.format("{} of {} candles", held, "expected"))
+    )
+    summed = _hourly(archived)
+    own = hours.join(expected.select("symbol").unique(), on="symbol", how="semi")
+    wrong = pl.concat(
+        [
+            differences(own, summed).select(*KEY_COLUMNS),
+            own.join(summed, on=KEY_COLUMNS, how="anti").select(*KEY_COLUMNS),
+            summed.join(own, on=KEY_COLUMNS, how="anti").select(*KEY_COLUMNS),
+        ]
+    ).unique()
+    contradicted = (
+        wrong.group_by("symbol", day)
+        .agg(first=pl.col("open_time").min())
+        .join(expected, on=("symbol", "day"), how="semi")
+        .select(
+            "symbol",
+            "day",
+            reason=pl.format(
+                "its candles do not add up to the exchange's of {}",
+                pl.col("first").dt.strftime("%H:%M"),
+            ),
+        )
+    )
+    return (
+        pl.concat([incomplete, contradicted])
+        .unique(("symbol", "day"), keep="first", maintain_order=True)
+        .sort("symbol", "day")
+    )
+
+
+def disagreements(
+    archived: "pl.DataFrame", served: "pl.DataFrame", interval: Interval
+) -> "pl.DataFrame":
+    """Where the archive says otherwise than the exchange, as runs of neighbouring candles.
+
+    Args:
+        archived: raw rows of the archive.
+        served: raw rows of the exchange, of the same symbols and days.
+        interval: of both.
+
+    Returns:
+        One row a run, sorted: `symbol` String, `kind` String (HOLE, FALSE_ZERO_VOLUME, DIFFERENT
+        or NOT_SERVED), `first` and `last` open time Datetime(us, UTC), `count` Int64.
+    """
+    import polars as pl
+
+    theirs, own = _typed(archived), _typed(served)
+    differing = differences(own.unique(KEY_COLUMNS), theirs.unique(KEY_COLUMNS, keep="last"))
+    frozen = differing.filter(pl.col("column") == "volume", pl.col("aggregated") == 0)
+
+    def kind(frame: "pl.DataFrame", name: str) -> "pl.DataFrame":
+        return frame.select(*KEY_COLUMNS).unique().with_columns(kind=pl.lit(name))
+
+    found = pl.concat(
+        [
+            kind(own.join(theirs, on=KEY_COLUMNS, how="anti"), HOLE),
+            kind(theirs.join(own, on=KEY_COLUMNS, how="anti"), NOT_SERVED),
+            kind(frozen, FALSE_ZERO_VOLUME),
+            kind(differing.join(frozen, on=KEY_COLUMNS, how="anti"), DIFFERENT),
+        ]
+    ).sort("symbol", "kind", "open_time")
+    new_run = (pl.col("open_time").diff() != interval.span).fill_null(True)
+    return (
+        found.with_columns(run=new_run.over("symbol", "kind").cum_sum())
+        .group_by("symbol", "kind", "run")
+        .agg(
+            first=pl.col("open_time").min(),
+            last=pl.col("open_time").max(),
+            count=pl.len().cast(pl.Int64),
+        )
+        .drop("run")
+        .sort("symbol", "first", "kind")
+    )
+
+
+def _unzipped(file: ArchiveFile, body: bytes) -> bytes:
+    member = f"{file.name}.csv"
+    try:
+        with zipfile.ZipFile(io.BytesIO(body)) as archive:
+            held = archive.infolist()
+            names = [each.filename for each in held]
+            if names != [member]:
+                raise _malformed(file, f"holds {names[:3]}, not {member} alone")
+            if held[0].file_size > _LARGEST_MEMBER:
+                raise _malformed(file, f"unpacks to more than {_LARGEST_MEMBER} bytes")
+            if held[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+                raise _malformed(file, f"is packed by method {held[0].compress_type}")
+            if held[0].compress_type == zipfile.ZIP_STORED:
+                return archive.read(member)
+        csv = _inflated(body, held[0])
+    except MalformedArchiveError:
+        raise
+    except _UNPACKING as error:
+        raise _malformed(file, f"cannot be unpacked ({error})") from None
+    return csv
+
+
+def _inflated(body: bytes, member: zipfile.ZipInfo) -> bytes:
+    """A deflated member's bytes. zipfile's own zlib took a quarter of the time from zip to objects.
+
+    Raises:
+        zipfile.BadZipFile: it cannot be inflated, or to another length or CRC than the zip says.
+        struct.error: it is not there.
+    """
+    from isal import igzip_lib, isal_zlib
+
+    # https://pkware.cachefly.net/webdocs/casestudies/APPNOTE.TXT, 4.3.7: the local header's lengths.
+    lengths = struct.unpack_from("<HH", body, member.header_offset + 26)
+    start = member.header_offset + 30 + sum(lengths)
+    packed = body[start : start + member.compress_size]
+    try:
+        unpacked: bytes = isal_zlib.decompressobj(-15).decompress(packed, member.file_size + 1)
+    except igzip_lib.IsalError as error:  # type: ignore[misc]  # its stub has an instance
+        raise zipfile.BadZipFile(str(error)) from None
+    if len(unpacked) != member.file_size or isal_zlib.crc32(unpacked) != member.CRC:
+        raise zipfile.BadZipFile(f"{member.filename} is not what its checksum says")
+    return unpacked
+
+
+def _malformed(file: ArchiveFile, fault: str) -> MalformedArchiveError:
+    return MalformedArchiveError(f"{file.name}.zip {fault}.")
+
+
+def _expected_days(interval: Interval, windows: Mapping[str, Window]) -> "pl.DataFrame":
+    import polars as pl
+
+    rows = []
+    for symbol, window in windows.items():
+        day = window.start.date()
+        while (whole := day_window(day)).start < window.end:
+            part = Window(max(whole.start, window.start), min(whole.end, window.end))
+            rows.append((symbol, day, part.candles(interval)))
+            day += DAY
+    schema = {"symbol": pl.String, "day": pl.Date, "expected": pl.Int64}
+    return pl.DataFrame(rows, schema=schema, orient="row")
+
+
+def _typed(raw: "pl.DataFrame") -> "pl.DataFrame":
+    """Raw rows with the dtypes of candles; null where a string is no number."""
+    import polars as pl
+
+    return raw.select(
+        "symbol",
+        pl.col("open_time").mul(1000).cast(pl.Datetime("us", "UTC")),
+        pl.col(*PRICE_COLUMNS, *VOLUME_COLUMNS).cast(pl.Float64, strict=False),
+        "trades",
+    )
+
+
+def _hourly(candles: "pl.DataFrame") -> "pl.DataFrame":
+    """The candle that those of each hour make up, whether the hour is whole or not."""
+    import polars as pl
+
+    return candles.group_by(
+        "symbol", pl.col("open_time").dt.truncate("1h"), maintain_order=True
+    ).agg(
+        pl.col("open").first(),
+        pl.col("high").max(),
+        pl.col("low").min(),
+        pl.col("close").last(),
+        pl.col(*VOLUME_COLUMNS, "trades").sum(),
+    )

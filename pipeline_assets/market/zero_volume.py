@@ -1,0 +1,141 @@
+"""Runs of candles without volume that look false, because another interval says that something was
+traded in the same span. What a day of zero volume means for a symbol is not decided here.
+"""
+
+from collections.abc import Iterator, Mapping
+from datetime import timedelta
+from itertools import permutations
+from typing import TYPE_CHECKING
+
+from pipeline_assets.market.aggregation import VOLUME_TOLERANCE
+from pipeline_assets.market.candles import KEY_COLUMNS
+from pipeline_assets.market.interval import Interval
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# Fifteen minutes of 1m, or one candle of 15m or 1h. A quiet symbol has shorter runs all the time; the
+# false ones seen in Binance's archive were an hour and more (74 minutes of BTCUSDT).
+LEAST_RUN = timedelta(minutes=15)
+
+
+def false_zero_volume(
+    minutes: "pl.DataFrame", quarters: "pl.DataFrame", hours: "pl.DataFrame"
+) -> "pl.DataFrame":
+    """The runs of candles without volume, of 15 minutes at least, that another interval contradicts.
+
+    A finer candle is contradicted by the coarser one that holds it, where that has more volume than
+    all its finer ones together and none of these is missing (a missing one may be where the rest
+    was traded). A coarser one is contradicted by any volume in the finer ones that it holds. Of a run
+    only the candles that are contradicted are told, though it may be longer.
+
+    Where all intervals agree on zero nothing is told: that is what a symbol looks like in which
+    nothing was traded, and its other days do not prove otherwise.
+
+    Args:
+        minutes: `symbol`, `open_time` and `volume` of 1m candles, one row per open time, in any
+            order; more columns do no harm. Of the spans looked at, or wider ones.
+        quarters: the same of 15m.
+        hours: the same of 1h.
+
+    Returns:
+        `symbol` String, `interval` String, `first` and `last` open time Datetime(us, UTC), `count`
+        Int64, `why` String (what contradicts its first candle); by symbol, first, and interval.
+    """
+    import polars as pl
+
+    held = {
+        Interval.ONE_MINUTE: minutes,
+        Interval.FIFTEEN_MINUTES: quarters,
+        Interval.ONE_HOUR: hours,
+    }
+    columns = [*KEY_COLUMNS, "volume"]
+    frames = {interval: candles.select(columns) for interval, candles in held.items()}
+    found = [
+        _runs(_zeros(frames[interval], interval), interval, contradicted)
+        for interval, contradicted in _contradictions(frames)
+    ]
+    order = pl.col("interval").cast(pl.Enum([each.value for each in Interval]))
+    return pl.concat(found).sort("symbol", "first", order)
+
+
+def _contradictions(
+    frames: "Mapping[Interval, pl.DataFrame]",
+) -> "Iterator[tuple[Interval, pl.DataFrame]]":
+    """By interval the open times at which a volume of zero would be false: key columns and `why`."""
+    import polars as pl
+
+    found: dict[Interval, list[pl.DataFrame]] = {interval: [] for interval in Interval}
+    for coarse, fine in permutations(Interval, 2):
+        if coarse.span < fine.span:
+            continue
+        bucket = pl.col("open_time").dt.truncate(coarse.value).alias("open_time")
+        summed = (
+            frames[fine]
+            .group_by("symbol", bucket)
+            .agg(pl.col("volume").sum().alias("sum"), pl.len().alias("candles"))
+        )
+        both = frames[coarse].join(summed, on=KEY_COLUMNS).with_columns(why=_why(coarse, fine))
+        whole = pl.col("candles") == coarse.span // fine.span
+        more = pl.col("volume") - pl.col("sum") > VOLUME_TOLERANCE * pl.col("volume")
+        buckets = both.filter(whole & more).rename({"open_time": "bucket"})
+        found[fine].append(
+            frames[fine]
+            .with_columns(bucket=bucket)
+            .join(buckets, on=("symbol", "bucket"))
+            .select(*KEY_COLUMNS, "why")
+        )
+        zero = (pl.col("volume") == 0) & (pl.col("sum") > 0)
+        found[coarse].append(both.filter(zero).select(*KEY_COLUMNS, "why"))
+    for interval, held in found.items():
+        yield interval, pl.concat(held).unique(KEY_COLUMNS, keep="first", maintain_order=True)
+
+
+def _why(coarse: Interval, fine: Interval) -> "pl.Expr":
+    import polars as pl
+
+    return pl.format(
+        f"the {coarse} candle of {{}} has volume {{}}, the {fine} candles in it {{}} together",
+        pl.col("open_time").dt.strftime("%Y-%m-%d %H:%M"),
+        *(pl.col(name).round_sig_figs(6) for name in ("volume", "sum")),
+    )
+
+
+def _zeros(candles: "pl.DataFrame", interval: Interval) -> "pl.DataFrame":
+    """The key columns of the candles without volume that stand in a run long enough."""
+    import polars as pl
+
+    zeros = candles.filter(pl.col("volume") == 0).sort(*KEY_COLUMNS)
+    return (
+        zeros.with_columns(run=_run_number(interval))
+        .filter(pl.len().over("symbol", "run") * interval.span >= LEAST_RUN)
+        .select(*KEY_COLUMNS)
+    )
+
+
+def _run_number(interval: Interval) -> "pl.Expr":
+    """Numbers the runs of neighbouring candles in a frame sorted by the key columns."""
+    import polars as pl
+
+    begins = (pl.col("open_time").diff() != interval.span).fill_null(True)
+    return begins.over("symbol").cum_sum()
+
+
+def _runs(
+    zeros: "pl.DataFrame", interval: Interval, contradicted: "pl.DataFrame"
+) -> "pl.DataFrame":
+    import polars as pl
+
+    return (
+        zeros.join(contradicted, on=KEY_COLUMNS)
+        .sort(*KEY_COLUMNS)
+        .with_columns(run=_run_number(interval))
+        .group_by("symbol", "run")
+        .agg(
+            first=pl.col("open_time").first(),
+            last=pl.col("open_time").last(),
+            count=pl.len().cast(pl.Int64),
+            why=pl.col("why").first(),
+        )
+        .select("symbol", pl.lit(interval.value).alias("interval"), "first", "last", "count", "why")
+    )

@@ -1,0 +1,225 @@
+"""Downloads from Binance's archive of closed days: each file with its checksum, many at once.
+
+What the files are called and what is in them is in market/archive.py; what the archive is used for
+is decided in assets/archive_source.py.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable, Generator, Sequence
+from concurrent.futures import Future
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http import HTTPStatus
+from queue import SimpleQueue
+from threading import Thread
+from typing import TYPE_CHECKING
+from urllib.parse import quote
+
+from pipeline_assets.market.archive import (
+    ArchiveFile,
+    MalformedArchiveError,
+    read_archive,
+    verify_checksum,
+)
+
+if TYPE_CHECKING:
+    import aiohttp
+    import polars as pl
+
+    from pipeline_assets.settings import BinanceSettings
+
+# A month of 1m is 9 MB of rows, so that this many, read and not yet taken, are 150 MB at most.
+_AT_ONCE = 16
+# Soon given up, as the exchange itself is there to be asked for what the archive does not give.
+_BACKOFF = (0.5, 1.0)
+# So many files in a row without an answer, and nobody asks for the others.
+_FAILURES_BORNE = 3
+# A damaged transfer heals when it is repeated, a damaged file does not.
+_DOWNLOADS = 2
+_TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+
+
+class _NoAnswerError(Exception):
+    """The archive did not give a file, and did not say either that there is none."""
+
+
+@dataclass(frozen=True)
+class Downloaded:
+    """What came of one file.
+
+    Attributes:
+        file: which.
+        rows: a raw frame; None where there are none to be trusted.
+        problem: why not; None where the archive says that there is no such file.
+        damaged: whether the archive gave the file, and it is not what it should be.
+    """
+
+    file: ArchiveFile
+    rows: "pl.DataFrame | None"
+    problem: str | None = None
+    damaged: bool = False
+
+    @property
+    def split(self) -> bool:
+        """Whether the days of this month come one by one instead, each with a result of its own."""
+        return self.file.monthly and self.rows is None
+
+
+@dataclass
+class _Work:
+    """What one call of `downloads` is at: shared by the workers, all in one event loop."""
+
+    settings: "BinanceSettings"
+    sleep: Callable[[float], Awaitable[None]]
+    pending: deque[ArchiveFile]
+    room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
+    results: "SimpleQueue[Downloaded | BaseException]" = field(default_factory=SimpleQueue)
+    unanswered: int = 0
+
+
+def downloads(
+    settings: "BinanceSettings",
+    files: Sequence[ArchiveFile],
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+) -> Generator[Downloaded, None, None]:
+    """Download files and read them, verified by their SHA-256, each as it completes.
+
+    A month that the archive does not give is followed by its days. Reading changes nothing, so it
+    may be repeated at will; closing the iterator ends what is under way.
+
+    Args:
+        settings: the archive's address and the time-out of a request.
+        files: which, in the order in which they are wanted.
+        sleep: how to wait, in seconds.
+
+    Yields:
+        One `Downloaded` a file. A file that is not there, cannot be had or is damaged is a result
+        too, and no error.
+    """
+    left = {day for file in files for day in _symbol_days(file)}
+    if not left:
+        return
+    work = _Work(settings, sleep, deque(files))
+    started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = Future()
+
+    async def run() -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            started.set_result((asyncio.get_running_loop(), task))
+        try:
+            await _download_all(work)
+        except Exception as error:  # noqa: BLE001 - raised again in the caller's thread
+            work.results.put(error)
+        # The taker still speaks to this loop, and cancels this when it is done.
+        await asyncio.Event().wait()
+
+    def in_thread() -> None:
+        with suppress(asyncio.CancelledError):
+            asyncio.run(run())
+
+    thread = Thread(target=in_thread, name="archive", daemon=True)
+    thread.start()
+    loop, task = started.result()
+    try:
+        while left:
+            found = work.results.get()
+            if isinstance(found, BaseException):
+                raise found
+            loop.call_soon_threadsafe(work.room.release)
+            if not found.split:
+                left.difference_update(_symbol_days(found.file))
+            yield found
+    finally:
+        loop.call_soon_threadsafe(task.cancel)
+        thread.join()
+
+
+def _symbol_days(file: ArchiveFile) -> list[tuple[str, object]]:
+    return [(file.symbol, day) for day in file.days]
+
+
+async def _download_all(work: _Work) -> None:
+    from aiohttp import ClientSession, ClientTimeout, DummyCookieJar
+
+    seconds = work.settings.timeout_seconds
+    # No bound to the whole: a month on a slow line takes longer than any reply of the exchange.
+    timeout = ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
+    async with (
+        ClientSession(timeout=timeout, cookie_jar=DummyCookieJar()) as session,
+        asyncio.TaskGroup() as group,
+    ):
+        for _ in range(_AT_ONCE):
+            group.create_task(_take_turns(work, session))
+
+
+async def _take_turns(work: _Work, session: "aiohttp.ClientSession") -> None:
+    while work.pending:
+        await work.room.acquire()
+        if not work.pending:
+            work.room.release()
+            return
+        file = work.pending.popleft()
+        found = await _download(work, session, file)
+        if found.split:
+            days = [ArchiveFile(file.symbol, file.interval, day) for day in file.days]
+            work.pending.extendleft(reversed(days))
+        work.results.put(found)
+
+
+async def _download(work: _Work, session: "aiohttp.ClientSession", file: ArchiveFile) -> Downloaded:
+    problem: str | None = None
+    for _ in range(_DOWNLOADS):
+        try:
+            body = await _get(work, session, file.path)
+            if body is None:
+                return Downloaded(file, None)
+            told = await _get(work, session, f"{file.path}.CHECKSUM")
+            rows = await asyncio.to_thread(_read, file, body, told)
+        except _NoAnswerError as error:
+            return Downloaded(file, None, f"{file.name}.zip could not be had: {error}.")
+        except MalformedArchiveError as error:
+            problem = str(error)
+        else:
+            return Downloaded(file, rows)
+    return Downloaded(file, None, problem, damaged=True)
+
+
+def _read(file: ArchiveFile, body: bytes, told: bytes | None) -> "pl.DataFrame":
+    if told is None:
+        raise MalformedArchiveError(f"{file.name}.zip has no checksum file beside it.")
+    verify_checksum(file, body, told)
+    return read_archive(file, body)
+
+
+async def _get(work: _Work, session: "aiohttp.ClientSession", path: str) -> bytes | None:
+    """The body at a path of the archive, or None where it says that there is nothing.
+
+    Raises:
+        _NoAnswerError: it refuses, or says nothing usable after some repetitions.
+    """
+    from aiohttp import ClientError
+    from yarl import URL
+
+    url = URL(f"{work.settings.archive_url}/{quote(path)}", encoded=True)
+    cause = ""
+    for wait in (*_BACKOFF, None):
+        if work.unanswered >= _FAILURES_BORNE:
+            raise _NoAnswerError(f"{work.settings.archive_url} does not answer")
+        try:
+            async with session.get(url) as reply:
+                status = reply.status
+                body = await reply.read()
+        except (ClientError, TimeoutError) as error:
+            cause = str(error) or type(error).__name__
+        else:
+            if status in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
+                work.unanswered = 0
+                return body if status == HTTPStatus.OK else None
+            cause = f"HTTP {status}"
+            if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _TRANSIENT:
+                break
+        if wait is not None:
+            await work.sleep(wait)
+    work.unanswered += 1
+    raise _NoAnswerError(cause)

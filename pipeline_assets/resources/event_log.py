@@ -1,0 +1,115 @@
+"""Dagster's event log in SQLite, with connections that stay open. What is logged is Dagster's business;
+what is removed from it is in jobs/event_storage.py. dagster.yaml names the class below.
+
+Dagster's own class makes an engine and a connection for every event, three of them for one of an
+asset, and the last connection to close writes SQLite's log back into its file each time: 10 ms of
+CPU an event, a fifth of a backfill's time. With connections kept it is 3.5 ms.
+"""
+
+import os
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from dagster import Field, StringSource
+from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
+from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+from dagster._serdes import ConfigurableClassData
+from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy.event import listen
+from sqlalchemy.pool import QueuePool
+
+# A run's events are in a file of its own; who looks at many runs must not keep them all open.
+_KEPT = 8
+
+
+class PooledSqliteEventLogStorage(SqliteEventLogStorage):
+    """The same files as Dagster's own class writes, so either may be used on them at any time.
+
+    One thread at a time is at the files, as there. A commit survives the end of the process, and is
+    on the disk with SQLite's next checkpoint (`synchronous=NORMAL`, which in write-ahead mode never
+    leaves a torn file): a power cut may take the last events of the runs that it ended anyway.
+    """
+
+    def __init__(self, base_dir: str, inst_data: ConfigurableClassData | None = None) -> None:
+        """See `from_config_value`."""
+        self._engines: OrderedDict[str, Engine] = OrderedDict()
+        self._there: set[str] = set()
+        super().__init__(base_dir, inst_data)
+
+    @classmethod
+    def config_type(cls) -> Any:
+        """`base_dir`: where the files are; by default where Dagster's own class has them."""
+        return {"base_dir": Field(StringSource, is_required=False)}
+
+    @classmethod
+    def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
+        """Made by Dagster from dagster.yaml.
+
+        Raises:
+            ValueError: neither `base_dir` nor DAGSTER_HOME is set.
+        """
+        directory = config_value.get("base_dir")
+        if directory is None:
+            home = os.environ.get("DAGSTER_HOME")
+            if not home:
+                raise ValueError(
+                    "Where Dagster's event log is cannot be told: set DAGSTER_HOME, or `base_dir` in the "
+                    "`config` of `event_log_storage` in dagster.yaml."
+                )
+            directory = str(Path(home) / "history" / "runs")
+        return cls(directory, inst_data)
+
+    def has_table(self, table_name: str) -> bool:
+        """Whether the table is there: one that was there is not looked for again."""
+        own = super().has_table
+        return self._once(table_name, lambda: own(table_name))
+
+    def _has_asset_key_col_on_connection(self, conn: Connection, column_name: str) -> bool:
+        # Asked for every event of an asset, by reading the whole table's description.
+        own = super()._has_asset_key_col_on_connection
+        return self._once(f"column {column_name}", lambda: own(conn, column_name))
+
+    def _once(self, name: str, look: Callable[[], bool]) -> bool:
+        if name not in self._there and look():
+            self._there.add(name)
+        return name in self._there
+
+    @contextmanager
+    def _connect(self, shard: str) -> Iterator[Connection]:
+        with self._db_lock:
+            engine = self._engine(shard)
+            if shard not in self._initialized_dbs:
+                self._initdb(engine)
+                self._initialized_dbs.add(shard)
+            with engine.begin() as connection:
+                yield connection
+
+    def _engine(self, shard: str) -> Engine:
+        engine = self._engines.pop(shard, None)
+        if engine is None:
+            engine = create_engine(
+                self.conn_string_for_shard(shard),
+                poolclass=QueuePool,
+                pool_size=1,
+                connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
+            )
+            listen(engine, "connect", _without_waiting_for_the_disk)
+        self._engines[shard] = engine
+        while len(self._engines) > _KEPT:
+            # A connection in use outlives its engine, and is closed when it is given back.
+            self._engines.popitem(last=False)[1].dispose()
+        return engine
+
+    def dispose(self) -> None:
+        """Close the files."""
+        with self._db_lock:
+            while self._engines:
+                self._engines.popitem()[1].dispose()
+        super().dispose()
+
+
+def _without_waiting_for_the_disk(connection: Any, _record: object) -> None:
+    connection.execute("PRAGMA synchronous=NORMAL")

@@ -1,0 +1,82 @@
+"""The gap ledger on the lake: Parquet by UTC day. What is written there is judged in assets/gap_ledger.py;
+how it comes into the warehouse is in warehouse.py.
+"""
+
+import io
+from datetime import date
+from typing import TYPE_CHECKING
+
+from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+
+if TYPE_CHECKING:
+    import polars as pl
+
+PREFIX = "gaps/"
+
+
+def gaps_key(day: date) -> str:
+    """The key of the object that holds a day's gaps."""
+    return f"{PREFIX}{day:%Y%m%d}.parquet"
+
+
+def gap_schema() -> "pl.Schema":
+    """The columns: `first` and `last` open time and the `count` of candles from one to the other."""
+    import polars as pl
+
+    time = pl.Datetime("us", "UTC")
+    return pl.Schema(
+        {
+            "day": pl.Date(),
+            "symbol": pl.String(),
+            "interval": pl.String(),
+            "first": time,
+            "last": time,
+            "count": pl.Int64(),
+            "cause": pl.String(),
+        }
+    )
+
+
+def write_gaps(store: ObjectStore, day: date, gaps: "pl.DataFrame") -> str:
+    """Store all gaps of a day in place of what was known of it; returns the object's key.
+
+    Idempotent: a repeat replaces the object whole, and the same rows, in whatever order, give the same
+    bytes. A day without a gap has an object without rows, which says that it was looked at.
+
+    Args:
+        store: the bucket.
+        day: the UTC day.
+        gaps: a frame of `gap_schema()`, of this day alone.
+    """
+    body = io.BytesIO()
+    ordered = gaps.select(gap_schema().names()).sort("symbol", "interval", "first")
+    ordered.rechunk().write_parquet(body, compression="zstd", compression_level=3, statistics=False)
+    key = gaps_key(day)
+    store.put(key, body.getvalue())
+    return key
+
+
+def read_gaps(store: ObjectStore, day: date) -> "pl.DataFrame | None":
+    """What `write_gaps` stored of a day; None if it was never looked at.
+
+    Raises:
+        ObjectStoreError: S3 refuses, or the object is damaged.
+    """
+    import polars as pl
+
+    key = gaps_key(day)
+    body = store.get(key)
+    if body is None:
+        return None
+    remedy = "Remove it and materialize candle_gaps of its day: the ledger is computed anew."
+    try:
+        found = pl.read_parquet(io.BytesIO(body))
+    except (pl.exceptions.PolarsError, OSError) as error:
+        raise ObjectStoreError(
+            f"{store.address(key)} is damaged ({type(error).__name__}: {error}). {remedy}"
+        ) from error
+    if found.schema != gap_schema():
+        raise ObjectStoreError(
+            f"{store.address(key)} has the columns {found.schema}, not {gap_schema()}. {remedy}"
+        )
+    return found

@@ -1,0 +1,223 @@
+"""A backfill with the archive: what is stored is the exchange's truth, whatever the archive holds."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+import pytest
+from polars.testing import assert_frame_equal
+
+from pipeline_assets.assets.archive_source import uses_archive
+from pipeline_assets.assets.fetch_plan import FetchPlan, RunKind
+from pipeline_assets.assets.raw import NothingFetchedError
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources.lake_state import read_disagreements, sealed_symbols
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.settings import BinanceSettings
+from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
+from pipeline_assets_tests.fixtures.redis import free_port
+
+TODAY = datetime(2026, 11, 20, tzinfo=UTC)
+FIRST, LAST = "2026-11-17", "2026-11-19"
+DAYS = [date(2026, 11, day) for day in (17, 18, 19)]
+START = datetime(2026, 11, 17, tzinfo=UTC)
+MINUTE = Interval.ONE_MINUTE
+
+
+@pytest.fixture
+def with_archive(minutes: Platform) -> Platform:
+    return minutes.with_settings(binance={"archive": True})
+
+
+def truth(platform, start=START, end=TODAY, symbols=SYMBOLS, interval="1m"):
+    platform.exchange.faults()
+    return pl.concat(platform.truth(interval, symbol, start, end) for symbol in sorted(symbols))
+
+
+def fetched(result, interval="1m"):
+    """The metadata of the fetch."""
+    event = result.asset_materializations_for_node(f"raw_candles_{interval}")[0]
+    return {name: held.value for name, held in event.metadata.items()}
+
+
+def records(platform, interval=MINUTE):
+    store = ObjectStore(platform.settings.s3)
+    found = {day: read_disagreements(store, interval, day) for day in DAYS}
+    return {day: held for day, held in found.items() if held}
+
+
+def recorded(platform, symbol):
+    """A symbol's records: day, kind, candles."""
+    return [
+        (day, each["kind"], each["count"])
+        for day, held in records(platform).items()
+        for each in held.get(symbol, [])
+    ]
+
+
+def archive_asked(platform):
+    return sum(platform.exchange.state()["requests"].get("/data/futures/um", {}).values())
+
+
+def test_finished_days_come_from_the_archive_and_cost_a_check_by_the_hour(with_archive) -> None:
+    result = with_archive.backfill("1m", FIRST, LAST)
+    told = fetched(result)
+    assert told["rows from the archive"] == told["rows"] == 3 * 3 * 1440
+    # Three days of hours are 72 rows: one request of weight 1 a symbol, beside time and universe.
+    assert told["weight spent"] == len(SYMBOLS) + 2
+    assert archive_asked(with_archive) == 2 * 9
+    assert_frame_equal(with_archive.stored("1m"), truth(with_archive))
+    assert records(with_archive) == {}
+
+
+def test_the_exchange_is_right_where_the_archive_says_otherwise(with_archive) -> None:
+    faults = dict(
+        zip(SYMBOLS, ("archive_holes", "archive_zero_volume", "archive_partial"), strict=True)
+    )
+    with_archive.exchange.faults(symbols={symbol: {each: 1} for symbol, each in faults.items()})
+    told = fetched(with_archive.backfill("1m", FIRST, LAST))
+    assert (told["rows from the archive"], told["rows"]) == (0, 3 * 3 * 1440)
+    assert_frame_equal(with_archive.stored("1m"), truth(with_archive))
+    for symbol, kind, count in zip(
+        SYMBOLS, ("hole", "false zero volume", "different"), (30, 74, 1), strict=True
+    ):
+        assert recorded(with_archive, symbol) == [(day, kind, count) for day in DAYS]
+    assert sealed_symbols(ObjectStore(with_archive.settings.s3), MINUTE, DAYS[0]) == set(SYMBOLS)
+
+
+def test_files_that_are_damaged_or_not_there_come_from_the_exchange(with_archive) -> None:
+    faults = dict(
+        zip(SYMBOLS, ("archive_corrupt", "archive_checksum", "archive_missing"), strict=True)
+    )
+    with_archive.exchange.faults(symbols={symbol: {each: 1} for symbol, each in faults.items()})
+    told = fetched(with_archive.backfill("1m", FIRST, LAST))
+    assert (told["rows from the archive"], told["symbol-days not in the archive"]) == (0, 3)
+    assert_frame_equal(with_archive.stored("1m"), truth(with_archive))
+    for symbol in SYMBOLS[:2]:
+        assert recorded(with_archive, symbol) == [(day, "file refused", 1440) for day in DAYS]
+    assert recorded(with_archive, SYMBOLS[2]) == []
+
+
+@pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.matrix)])
+def test_all_faults_together_change_nothing_but_where_rows_come_from(with_archive, seed) -> None:
+    shares = ("missing", "holes", "zero_volume", "partial", "corrupt", "checksum")
+    with_archive.exchange.faults(
+        **{f"archive_{name}": 0.2 for name in shares},
+        **dict.fromkeys(("http_500", "reset", "truncated", "duplicate_rows"), 0.02),
+        seed=seed,
+    )
+    told = fetched(with_archive.backfill("1m", FIRST, LAST))
+    assert 0 < told["rows from the archive"] < told["rows"]
+    assert_frame_equal(with_archive.stored("1m"), truth(with_archive))
+
+
+def test_a_disagreement_is_forgotten_when_the_archive_was_revised(with_archive) -> None:
+    with_archive.exchange.faults(symbols={"BTCUSDT": {"archive_holes": 1}})
+    with_archive.backfill("1m", FIRST, LAST)
+    assert {symbol for held in records(with_archive).values() for symbol in held} == {"BTCUSDT"}
+    with_archive.exchange.faults(symbols={"ETHUSDT": {"archive_partial": 1}})
+    with_archive.backfill("1m", LAST, symbols=["BTCUSDT", "ETHUSDT"], refresh=True)
+    assert [list(held) for held in records(with_archive).values()] == [
+        ["BTCUSDT"],
+        ["BTCUSDT"],
+        ["ETHUSDT"],
+    ]
+
+
+def test_what_never_happened_on_the_exchange_is_no_disagreement(with_archive) -> None:
+    with_archive.exchange.outages("2026-11-18T10:10/2026-11-18T12:40")
+    told = fetched(with_archive.backfill("1m", FIRST, LAST))
+    # The archive cannot say whether a candle is missing or was never there: the exchange is asked.
+    assert told["rows from the archive"] == 2 * 3 * 1440
+    assert_frame_equal(with_archive.stored("1m"), truth(with_archive))
+    assert records(with_archive) == {}
+
+
+def test_the_open_day_and_a_day_of_listing_come_from_where_they_are(with_archive) -> None:
+    symbols = ["BTCUSDT", "雪球USDT"]
+    with_archive.exchange.set_clock(datetime(2026, 9, 17, 7, 30, 10, tzinfo=UTC))
+    told = fetched(with_archive.backfill("1m", "2026-09-15", "2026-09-17", symbols=symbols))
+    assert told["rows from the archive"] == 2 * 1440 + 13 * 60 + 30
+    start = datetime(2026, 9, 15, tzinfo=UTC)
+    expected = truth(with_archive, start, TODAY, symbols)
+    assert expected["open_time"].max() == datetime(2026, 9, 17, 7, 29, tzinfo=UTC)
+    assert_frame_equal(with_archive.stored("1m"), expected)
+
+
+@pytest.mark.matrix
+def test_a_delivered_symbol_comes_until_its_delivery(with_archive) -> None:
+    told = fetched(with_archive.backfill("1m", "2024-07-07", "2024-07-09", symbols=["AGIXUSDT"]))
+    assert told["rows from the archive"] == 1440 + 9 * 60
+    start = datetime(2024, 7, 7, tzinfo=UTC)
+    assert_frame_equal(with_archive.stored("1m"), truth(with_archive, start, TODAY, ["AGIXUSDT"]))
+
+
+def test_whole_months_come_as_one_file(with_archive) -> None:
+    symbols = ["ETHUSDT"]
+    told = fetched(with_archive.backfill("1m", "2026-09-30", "2026-10-31", symbols=symbols))
+    assert told["rows from the archive"] == 32 * 1440
+    assert archive_asked(with_archive) == 4
+    start, end = datetime(2026, 9, 30, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
+    assert_frame_equal(with_archive.stored("1m"), truth(with_archive, start, end, symbols))
+
+
+def test_a_symbol_that_the_exchange_does_not_give_is_not_stored_by_half(with_archive) -> None:
+    with_archive.exchange.faults(symbols={"ETHUSDT": {"cut_json": 1}})
+    result = with_archive.backfill("1m", FIRST, LAST)
+    assert fetched(result)["failed symbols"] == 1
+    others = [symbol for symbol in SYMBOLS if symbol != "ETHUSDT"]
+    assert_frame_equal(with_archive.stored("1m"), truth(with_archive, symbols=others))
+    assert sealed_symbols(ObjectStore(with_archive.settings.s3), MINUTE, DAYS[0]) == set(others)
+
+
+def test_an_exchange_that_gives_nothing_leaves_nothing_and_the_repetition_heals(
+    with_archive,
+) -> None:
+    with_archive.exchange.faults(cut_json=1, symbols={"": {"cut_json": 0}})
+    with pytest.raises(NothingFetchedError):
+        with_archive.backfill("1m", FIRST, LAST)
+    assert with_archive.objects("ohlcv/") == {}
+    assert records(with_archive) == {}
+    with_archive.exchange.faults()
+    with_archive.backfill("1m", FIRST, LAST)
+    assert_frame_equal(with_archive.stored("1m"), truth(with_archive))
+
+
+def test_without_an_archive_the_exchange_gives_everything(with_archive) -> None:
+    nowhere = with_archive.with_settings(binance={"archive_url": f"http://127.0.0.1:{free_port()}"})
+    told = fetched(nowhere.backfill("1m", FIRST, LAST))
+    assert told["rows from the archive"] == 0
+    assert_frame_equal(nowhere.stored("1m"), truth(nowhere))
+
+
+@pytest.mark.parametrize(
+    ("interval", "kind", "day", "asked"),
+    [
+        ("1m", RunKind.BACKFILL, DAYS[-1], True),
+        ("15m", RunKind.BACKFILL, DAYS[-1], True),
+        ("1h", RunKind.BACKFILL, DAYS[-1], False),
+        ("1m", RunKind.BACKFILL, TODAY.date(), False),
+        ("1m", RunKind.SEAL, DAYS[-1], False),
+        ("1m", RunKind.TICK, TODAY.date(), False),
+    ],
+)
+def test_only_finished_days_of_backfills_are_looked_for_in_the_archive(
+    interval, kind, day, asked
+) -> None:
+    newest = TODAY + timedelta(hours=11)
+    plan = FetchPlan(Interval(interval), kind, [day], newest, timedelta(0), {}, {})
+    assert uses_archive(plan, BinanceSettings(archive=True)) is asked
+    assert not uses_archive(plan, BinanceSettings(archive=False))
+
+
+@pytest.mark.matrix
+def test_quarters_of_an_hour_come_from_the_archive_too(platform: Platform) -> None:
+    made = platform.with_settings(binance={"archive": True})
+    made.exchange.faults(symbols={"BTCUSDT": {"archive_zero_volume": 1}})
+    told = fetched(made.backfill("15m", FIRST, LAST), "15m")
+    assert (told["rows from the archive"], told["rows"]) == (2 * 3 * 96, 3 * 3 * 96)
+    assert_frame_equal(made.stored("15m"), truth(made, interval="15m"))
+    found = records(made, Interval.FIFTEEN_MINUTES)
+    assert [list(held) for held in found.values()] == [["BTCUSDT"]] * 3
+    assert len(made.table("15m")) == 3 * 3 * 96

@@ -1,0 +1,380 @@
+"""The ledger of what is missing: every cause from a range in which each was made to happen."""
+
+from __future__ import annotations
+
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline_assets.assets.collected import collected_lifetimes
+from pipeline_assets.assets.gap_ledger import gap_ledger
+from pipeline_assets.market.candles import candle_schema
+from pipeline_assets.market.encoding import encode_candles
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.windows import Window, day_window
+from pipeline_assets.resources.candle_objects import object_key
+from pipeline_assets.resources.lake_state import (
+    Absence,
+    SealedDay,
+    TickState,
+    mark_sealed,
+    write_tick_state,
+)
+from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+from pipeline_assets.settings import Settings
+from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
+
+MINUTE = Interval.ONE_MINUTE
+BTC, ETH, LIFE = SYMBOLS
+
+
+def at(text: str) -> datetime:
+    """MM-DD HH:MM of 2026, UTC."""
+    return datetime.strptime(f"2026-{text}", "%Y-%m-%d %H:%M").replace(tzinfo=UTC)
+
+
+RANGE = Window(at("11-17 00:00"), at("11-20 00:00"))
+
+
+def ledger(platform: Platform, window: Window = RANGE, interval: Interval = MINUTE, **settings):
+    """Symbol, first, last, count and cause of every gap."""
+    store, now = ObjectStore(platform.settings.s3), platform.now()
+    configured = platform.settings.model_copy(update=settings)
+    lifetimes = collected_lifetimes(store, configured, window, now)
+    found = gap_ledger(store, configured, interval, window, lifetimes, now)
+    assert set(found["interval"]) <= {interval.value}
+    return [
+        (symbol, f"{first:%m-%d %H:%M}", f"{last:%m-%d %H:%M}", count, cause)
+        for symbol, _, first, last, count, cause in found.rows()
+    ]
+
+
+def causes(platform: Platform, *args, **options) -> dict[str, int]:
+    counted: dict[str, int] = {}
+    for *_, count, cause in ledger(platform, *args, **options):
+        counted[cause] = counted.get(cause, 0) + count
+    return counted
+
+
+def bodies_read(store: ObjectStore, monkeypatch) -> list[str]:
+    """The candle objects that are read from now on."""
+    read: list[str] = []
+    original = ObjectStore.get_with_etag
+
+    def noted(self, key):
+        if key.startswith("ohlcv/"):
+            read.append(key)
+        return original(self, key)
+
+    monkeypatch.setattr(ObjectStore, "get_with_etag", noted)
+    return read
+
+
+def test_what_is_stored_complete_has_no_gap_and_is_not_read(minutes, monkeypatch) -> None:
+    minutes.backfill("1m", "2026-11-17", "2026-11-19")
+    read = bodies_read(ObjectStore(minutes.settings.s3), monkeypatch)
+    assert ledger(minutes) == []
+    assert read == []
+
+
+def test_days_that_nobody_fetched_are_one_gap_a_symbol_with_the_listing_before_it(minutes) -> None:
+    minutes.backfill("1m", "2026-11-18")
+    assert ledger(minutes, symbols=(BTC, ETH)) == [
+        (symbol, *span)
+        for symbol in (BTC, ETH)
+        for span in (
+            ("11-17 00:00", "11-17 23:59", 1440, "not_fetched"),
+            ("11-19 00:00", "11-19 23:59", 1440, "not_fetched"),
+        )
+    ]
+
+
+def test_outages_of_all_and_of_one_are_the_exchanges_own(minutes) -> None:
+    minutes.exchange.outages(
+        "2026-11-17T10:00:00Z/2026-11-17T11:00:00Z",
+        f"2026-11-18T07:10:00Z/2026-11-18T09:40:00Z/{ETH}",
+    )
+    minutes.backfill("1m", "2026-11-17", "2026-11-19")
+    everybodys = ("11-17 10:00", "11-17 10:59", 60, "exchange_outage")
+    assert ledger(minutes) == [
+        (BTC, *everybodys),
+        (ETH, *everybodys),
+        (ETH, "11-18 07:10", "11-18 09:39", 150, "exchange_outage"),
+        (LIFE, *everybodys),
+    ]
+
+
+def test_a_row_that_came_malformed_is_set_aside_until_it_comes_whole(minutes) -> None:
+    minutes.exchange.faults(symbols={ETH: {"malformed_rows": 1}})
+    minutes.backfill("1m", "2026-11-17", "2026-11-19")
+    found = ledger(minutes)
+    assert {symbol for symbol, *_ in found} == {ETH}
+    assert {cause for *_, cause in found} == {"set_aside"}
+    # One row of each page came malformed, and nothing else is missing.
+    held = minutes.stored("1m", ETH).height
+    assert sum(count for *_, count, _ in found) == 3 * 1440 - held > 0
+    minutes.exchange.faults()
+    minutes.backfill("1m", "2026-11-17", "2026-11-19")
+    assert ledger(minutes) == []
+
+
+def test_a_hole_of_the_archive_is_told_of_a_symbol_that_the_exchange_then_failed_to_give(
+    minutes,
+) -> None:
+    with_archive = minutes.with_settings(binance={"archive": True})
+    faults = {"archive_holes": 1, "cut_json": 1}
+    with_archive.exchange.faults(symbols={ETH: faults})
+    with_archive.backfill("1m", "2026-11-18")
+    window = day_window(date(2026, 11, 18))
+    found = ledger(with_archive, window)
+    assert {symbol for symbol, *_ in found} == {ETH}
+    assert causes(with_archive, window) == {"archive_hole": 30, "not_fetched": 1440 - 30}
+    with_archive.exchange.faults()
+    with_archive.backfill("1m", "2026-11-18")
+    assert ledger(with_archive, window) == []
+
+
+def test_a_hole_of_the_archive_that_the_exchange_filled_is_none(minutes) -> None:
+    with_archive = minutes.with_settings(binance={"archive": True})
+    with_archive.exchange.faults(symbols={ETH: {"archive_holes": 1}})
+    with_archive.backfill("1m", "2026-11-18")
+    assert ledger(with_archive, day_window(date(2026, 11, 18))) == []
+
+
+def test_before_its_listing_and_after_its_delisting_a_symbol_is_not_listed(minutes) -> None:
+    """The exchange lists one on 16 September at 10:30, and delivered another in July 2024 at 9:00."""
+    minutes.exchange.set_clock(at("09-17 07:30"))
+    new = minutes.with_settings(symbols=(BTC, "雪球USDT"))
+    new.backfill("1m", "2026-09-16")
+    assert ledger(new, Window(at("09-16 00:00"), at("09-17 00:00"))) == [
+        ("雪球USDT", "09-16 00:00", "09-16 10:29", 630, "not_listed")
+    ]
+    old = minutes.with_settings(symbols=(BTC, "AGIXUSDT"))
+    old.backfill("1m", "2024-07-08")
+    assert ledger(old, day_window(date(2024, 7, 8))) == [
+        ("AGIXUSDT", "07-08 09:00", "07-08 23:59", 900, "not_listed")
+    ]
+
+
+def test_the_open_day_is_looked_at_as_far_as_candles_have_closed(minutes) -> None:
+    minutes.exchange.outages("2026-11-20T06:00:00Z/2026-11-20T06:10:00Z")
+    minutes.tick("1m")
+    window = day_window(date(2026, 11, 20))
+    # Ticks do not ask again for what a reply lacks; that everybody lacks it shows all the same.
+    told = [
+        ("11-20 06:00", "11-20 06:09", 10, "exchange_outage"),
+        ("11-20 12:00", "11-20 23:59", 720, "still_open"),
+    ]
+    assert ledger(minutes, window) == [(symbol, *span) for symbol in SYMBOLS for span in told]
+    minutes.exchange.advance(180)
+    missed = ("11-20 12:00", "11-20 12:02", 3, "not_fetched")
+    later = ("11-20 12:03", "11-20 23:59", 717, "still_open")
+    assert ledger(minutes, window) == [
+        (symbol, *span) for symbol in SYMBOLS for span in (told[0], missed, later)
+    ]
+
+
+def test_the_open_day_of_the_other_intervals_is_read_from_its_one_object(minutes) -> None:
+    store, today = ObjectStore(minutes.settings.s3), at("11-20 00:00")
+    put_hours(store, BTC, today, [today + timedelta(hours=n) for n in range(12) if n != 5])
+    life = {BTC: (at("01-01 00:00"), None)}
+    window, now = day_window(today.date()), minutes.now()
+    found = gap_ledger(store, minutes.settings, Interval.ONE_HOUR, window, life, now)
+    assert found.select("first", "count", "cause").rows() == [
+        (at("11-20 05:00"), 1, "not_fetched"),
+        (at("11-20 12:00"), 12, "still_open"),
+    ]
+
+
+def test_an_object_that_is_not_the_one_that_was_sealed_is_believed_by_its_rows(
+    minutes, monkeypatch
+) -> None:
+    minutes.backfill("1m", "2026-11-17", "2026-11-19")
+    store, day = ObjectStore(minutes.settings.s3), date(2026, 11, 18)
+    key = object_key(MINUTE, ETH, day_window(day).start)
+    part = minutes.stored("1m", ETH).filter(pl.col("open_time").dt.date() == day)
+    kept = pl.concat([part[:100], part[110:]])
+    store.put(key, encode_candles(kept, MINUTE, ETH, day_window(day)))
+    removed = object_key(MINUTE, BTC, day_window(day).start)
+    store.delete([removed])
+    read = bodies_read(store, monkeypatch)
+    assert ledger(minutes) == [
+        (BTC, "11-18 00:00", "11-18 23:59", 1440, "not_fetched"),
+        (ETH, "11-18 01:40", "11-18 01:49", 10, "not_fetched"),
+    ]
+    assert set(read) == {key}
+
+
+def test_objects_of_a_day_that_all_symbols_lost_are_no_outage(minutes) -> None:
+    minutes.backfill("1m", "2026-11-17", "2026-11-19")
+    store = ObjectStore(minutes.settings.s3)
+    start = day_window(date(2026, 11, 18)).start
+    store.delete([object_key(MINUTE, symbol, start) for symbol in SYMBOLS])
+    assert causes(minutes) == {"not_fetched": 3 * 1440}
+
+
+@pytest.mark.parametrize("hours", [(12, 24), (0, 12), (6, 18)])
+def test_what_a_mark_did_not_judge_is_missing_once_the_symbol_traded_then(minutes, hours) -> None:
+    """An onboard date that moved to an earlier time, a delivery that was postponed, both."""
+    store, day = ObjectStore(minutes.settings.s3), day_window(date(2026, 11, 19))
+    times = [day.start + timedelta(hours=n) for n in range(24)]
+    etag = put_hours(store, BTC, day.start, times[slice(*hours)])
+    judged = Window(*(day.start + timedelta(hours=n) for n in hours))
+    mark_sealed(store, Interval.ONE_HOUR, day.start.date(), {BTC: SealedDay(etag, judged=judged)})
+
+    def told(life):
+        found = gap_ledger(
+            store, minutes.settings, Interval.ONE_HOUR, day, {BTC: life}, minutes.now()
+        )
+        return {
+            time: cause
+            for first, last, cause in found.select("first", "last", "cause").rows()
+            for time in times
+            if first <= time <= last
+        }
+
+    outside = set(times) - set(times[slice(*hours)])
+    assert told((judged.start, judged.end)) == dict.fromkeys(outside, "not_listed")
+    assert told((at("01-01 00:00"), None)) == dict.fromkeys(outside, "not_fetched")
+
+
+NOON = at("11-19 12:00")
+SIX = Window(at("11-19 06:00"), at("11-19 07:00"))
+
+
+@pytest.mark.parametrize("life", [(NOON, None), (at("01-01 00:00"), at("11-19 05:00"))])
+def test_a_symbol_that_did_not_trade_then_is_no_witness_of_an_outage(minutes, life) -> None:
+    """Nobody had the hour at six, but of two symbols only one traded: the other tells nothing."""
+    store, day = ObjectStore(minutes.settings.s3), day_window(date(2026, 11, 19))
+    times = [day.start + timedelta(hours=n) for n in range(24)]
+    traded = [time for time in times if life[0] <= time < (life[1] or day.end)]
+    held = {BTC: [time for time in times if time != SIX.start], ETH: traded}
+    absent = {BTC: ((SIX, Absence.UNCONFIRMED),), ETH: ()}
+    for symbol, own in held.items():
+        etag = put_hours(store, symbol, day.start, own)
+        mark = SealedDay(etag, absent[symbol])
+        mark_sealed(store, Interval.ONE_HOUR, NOON.date(), {symbol: mark})
+    lifetimes = {BTC: (at("01-01 00:00"), None), ETH: life}
+    found = gap_ledger(store, minutes.settings, Interval.ONE_HOUR, day, lifetimes, minutes.now())
+    assert found.filter(symbol=BTC).select("first", "count", "cause").rows() == [
+        (SIX.start, 1, "not_fetched")
+    ]
+    assert set(found.filter(symbol=ETH)["cause"]) == {"not_listed"}
+
+
+def test_ticks_of_a_symbol_are_no_witness_of_the_time_before_its_listing(minutes) -> None:
+    store, today = ObjectStore(minutes.settings.s3), day_window(date(2026, 11, 20))
+    times = [today.start + timedelta(hours=n) for n in range(12)]
+    put_hours(store, BTC, today.start, [time for time in times if time.hour != 6])
+    put_hours(store, ETH, today.start, times[9:])
+    write_tick_state(store, Interval.ONE_HOUR, TickState(dict.fromkeys((BTC, ETH), times[-1])))
+    lifetimes = {BTC: (at("01-01 00:00"), None), ETH: (times[9], None)}
+    found = gap_ledger(store, minutes.settings, Interval.ONE_HOUR, today, lifetimes, minutes.now())
+    assert (BTC, times[6], "not_fetched") in found.select("symbol", "first", "cause").rows()
+
+
+def test_an_object_removed_between_listing_and_reading_is_looked_for_anew(
+    minutes, monkeypatch
+) -> None:
+    """Sealing does so: it writes the day, and removes the hours that it absorbed."""
+    minutes.backfill("1m", "2026-11-18")
+    store, day = ObjectStore(minutes.settings.s3), date(2026, 11, 18)
+    part = minutes.stored("1m", ETH).filter(pl.col("open_time").dt.date() == day)
+    hour = object_key(MINUTE, ETH, at("11-18 05:00"))
+    window = Window(at("11-18 05:00"), at("11-18 06:00"))
+    inside = pl.col("open_time").is_between(window.start, window.end, closed="left")
+    store.put(hour, encode_candles(part.filter(inside), MINUTE, ETH, window))
+    original = ObjectStore.get_with_etag
+
+    def sealed_meanwhile(self, key):
+        if key == hour:
+            self.delete([hour])
+        return original(self, key)
+
+    monkeypatch.setattr(ObjectStore, "get_with_etag", sealed_meanwhile)
+    assert ledger(minutes, day_window(day)) == []
+
+
+def test_a_damaged_object_is_named(minutes) -> None:
+    minutes.backfill("1m", "2026-11-18")
+    key = object_key(MINUTE, ETH, at("11-18 00:00"))
+    ObjectStore(minutes.settings.s3).put(key, b"no Parquet")
+    with pytest.raises(ObjectStoreError, match=f"{key} is damaged.*Remove the object"):
+        ledger(minutes)
+
+
+def test_nothing_was_ever_collected(minutes) -> None:
+    now, store = at("11-20 12:00"), ObjectStore(minutes.settings.s3)
+    found = gap_ledger(store, minutes.settings, MINUTE, RANGE, {}, now)
+    assert found.is_empty()
+    life = {BTC: (at("01-01 00:00"), None)}
+    found = gap_ledger(store, minutes.settings, MINUTE, RANGE, life, now)
+    assert found.select("count", "cause").rows() == [(3 * 1440, "not_fetched")]
+
+
+hours = st.sets(st.integers(0, 71))
+
+
+@settings(
+    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(data=st.data())
+def test_the_ledger_and_the_stored_rows_together_are_every_candle_once(s3_bucket, data) -> None:
+    """Whatever is stored, under marks that fit, marks that do not, and none."""
+    store = ObjectStore(s3_bucket.settings())
+    interval, first = Interval.ONE_HOUR, RANGE.start
+    store.delete([each.key for each in store.objects("")])
+    stored: dict[str, set[int]] = {}
+    for symbol in (BTC, ETH):
+        stored[symbol] = data.draw(hours)
+        for day in range(3):
+            own = sorted(n for n in stored[symbol] if n // 24 == day)
+            kept = data.draw(st.sampled_from(["marked", "another's mark", "unmarked"]))
+            start = first + timedelta(days=day)
+            etag = put_hours(store, symbol, start, [first + timedelta(hours=n) for n in own])
+            absent = tuple(
+                (Window(begin, begin + timedelta(hours=1)), Absence.UNCONFIRMED)
+                for n in range(24 * day, 24 * day + 24)
+                if n not in own
+                for begin in [first + timedelta(hours=n)]
+            )
+            if kept == "marked":
+                mark_sealed(store, interval, start.date(), {symbol: SealedDay(etag, absent)})
+            elif kept == "another's mark":
+                mark_sealed(store, interval, start.date(), {symbol: SealedDay('"else"')})
+    life = (at("01-01 00:00"), None)
+    configured = settings_of(s3_bucket)
+    now = at("11-20 12:00")
+    found = gap_ledger(store, configured, interval, RANGE, {BTC: life, ETH: life}, now)
+    missing: dict[str, list[int]] = {BTC: [], ETH: []}
+    for symbol, _, begin, last, count, _ in found.rows():
+        numbers = range((begin - first) // interval.span, (last - first) // interval.span + 1)
+        assert count == len(numbers)
+        missing[symbol] += numbers
+    for symbol, held in stored.items():
+        assert sorted([*missing[symbol], *held]) == list(range(72))
+
+
+def settings_of(bucket):
+    return Settings(s3=bucket.settings().model_dump(), symbols=f"{BTC},{ETH}")
+
+
+def put_hours(store: ObjectStore, symbol: str, start: datetime, times: list[datetime]):
+    """A day's object of these open times; its ETag, or None where there are none."""
+    if not times:
+        return None
+    numbers = {name: [1.0] * len(times) for name in candle_schema().names()}
+    rows = {
+        **numbers,
+        "symbol": [symbol] * len(times),
+        "open_time": times,
+        "close_time": [each + timedelta(minutes=59, seconds=59.999) for each in times],
+        "trades": [1] * len(times),
+    }
+    frame = pl.DataFrame(rows, schema=candle_schema())
+    window = Window(start, start + timedelta(days=1))
+    body = encode_candles(frame, Interval.ONE_HOUR, symbol, window)
+    return store.put(object_key(Interval.ONE_HOUR, symbol, start), body)

@@ -1,0 +1,177 @@
+"""The gap ledger as an asset: its objects, what it tells, and its checks."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+import pytest
+from dagster import AssetCheckKey, AssetKey
+
+from pipeline_assets.assets.collected import NothingListedError
+from pipeline_assets.definitions import build_definitions
+from pipeline_assets.market.encoding import encode_candles
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.windows import day_window
+from pipeline_assets.resources.candle_objects import object_key
+from pipeline_assets.resources.gap_objects import read_gaps
+from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
+
+DAYS = [date(2026, 11, day) for day in (17, 18, 19)]
+RANGE = ("2026-11-17", "2026-11-19")
+BTC, ETH, LIFE = SYMBOLS
+COLUMNS = ["day", "symbol", "interval", "first", "last", "count", "cause"]
+
+
+def repaired(platform: Platform, days: str | tuple[str, str], **options):
+    """A run of the job but for its table: there is no Snowflake, and nothing of the ledger needs it."""
+    return platform.run("repair_1m", days, without="candle_gap_table", **options)
+
+
+def kept(platform: Platform, day: date) -> pl.DataFrame:
+    found = read_gaps(ObjectStore(platform.settings.s3), day)
+    assert found is not None
+    return found
+
+
+def minutes_kept(platform: Platform, day: date) -> list[tuple]:
+    """Symbol, time of the first, candles and cause of each gap in the minutes."""
+    own = kept(platform, day).filter(interval="1m")
+    assert set(own["day"]) <= {day}
+    return [
+        (symbol, f"{first:%H:%M}", count, cause)
+        for _, symbol, _, first, _, count, cause in own.rows()
+    ]
+
+
+def told(result) -> dict:
+    held = result.asset_materializations_for_node("candle_gaps")[0].metadata
+    return {name: value.value for name, value in held.items()}
+
+
+def verdicts(result) -> dict[str, bool]:
+    """By check on the ledger whether it passed in all days."""
+    found: dict[str, bool] = {}
+    for each in result.get_asset_check_evaluations():
+        if each.asset_key.path == ["candle_gaps"]:
+            found[each.check_name] = found.get(each.check_name, True) and each.passed
+    return found
+
+
+def zero_volume_checked(platform: Platform, day: str, **options):
+    """A run of the check alone."""
+    job = build_definitions(platform.settings).resolve_job_def("seal")
+    check = AssetCheckKey(AssetKey("candle_gaps"), "zero_volume")
+    alone = job.get_subset(asset_selection=set(), asset_check_selection={check})
+    return alone.execute_in_process(instance=platform.instance, partition_key=day, **options)
+
+
+def test_nothing_is_judged_before_anybody_has_looked_at_what_is_listed(minutes) -> None:
+    """Empty ledgers and green checks would say that nothing is missing."""
+    job = build_definitions(minutes.settings).resolve_job_def("seal")
+    ledger = job.get_subset(asset_selection={AssetKey("candle_gaps")})
+    with pytest.raises(NothingListedError, match=r"state/listings\.json.*Materialize `universe`"):
+        ledger.execute_in_process(instance=minutes.instance, partition_key="2026-11-18")
+    assert minutes.objects("gaps/") == {}
+    with pytest.raises(NothingListedError, match=r"Materialize `universe`"):
+        zero_volume_checked(minutes, "2026-11-18")
+
+
+def test_a_day_without_gaps_has_an_object_without_rows_of_its_minutes(minutes) -> None:
+    result = repaired(minutes, RANGE)
+    for day in DAYS:
+        found = kept(minutes, day)
+        assert found.columns == COLUMNS
+        # Of the other intervals nobody has fetched anything.
+        assert found.select("interval", "cause").unique().sort("interval").rows() == [
+            ("15m", "not_fetched"),
+            ("1h", "not_fetched"),
+        ]
+    assert told(result)["candles missing"] == 3 * 3 * (96 + 24)
+    assert verdicts(result)["nothing_to_fetch"] is False
+    assert verdicts(result)["outages"] is True
+
+
+def test_each_gap_is_kept_in_its_days_and_cut_at_midnight(minutes) -> None:
+    minutes.exchange.outages(f"2026-11-17T23:00:00Z/2026-11-18T02:00:00Z/{ETH}")
+    result = repaired(minutes, RANGE)
+    assert minutes_kept(minutes, DAYS[0]) == [(ETH, "23:00", 60, "exchange_outage")]
+    assert minutes_kept(minutes, DAYS[1]) == [(ETH, "00:00", 120, "exchange_outage")]
+    assert minutes_kept(minutes, DAYS[2]) == []
+    assert verdicts(result)["outages"] is False
+    largest = told(result)["largest gaps"].records[0].data
+    assert (largest["interval"], largest["candles"]) == ("15m", 96)
+    assert told(result)["completeness of 1m"].startswith("![")
+
+
+def test_a_days_object_is_the_same_whichever_days_the_run_has(minutes) -> None:
+    """The symbol is listed on 16 September: before that day it is no gap of the lake's at all."""
+    minutes.exchange.set_clock(datetime(2026, 9, 18, 7, 30, tzinfo=UTC))
+    new = minutes.with_settings(symbols=(BTC, "雪球USDT"))
+    repaired(new, ("2026-09-15", "2026-09-16"))
+    together = new.objects("gaps/")
+    assert len(together) == 2
+    listed = date(2026, 9, 16)
+    assert minutes_kept(new, listed - timedelta(days=1)) == []
+    assert minutes_kept(new, listed) == [("雪球USDT", "00:00", 630, "not_listed")]
+    repaired(new, "2026-09-15")
+    assert new.objects("gaps/") == together
+
+
+def test_a_repair_replaces_what_was_known_of_its_day(minutes) -> None:
+    minutes.exchange.faults(symbols={ETH: {"malformed_rows": 1}})
+    first = repaired(minutes, "2026-11-18")
+    rows = minutes_kept(minutes, DAYS[1])
+    assert {(symbol, cause) for symbol, _, _, cause in rows} == {(ETH, "set_aside")}
+    assert told(first)["candles to fetch"] == 3 * (96 + 24) + sum(row[2] for row in rows)
+    minutes.exchange.faults()
+    repaired(minutes, "2026-11-18", symbols=[ETH])
+    assert minutes_kept(minutes, DAYS[1]) == []
+
+
+def test_sealing_judges_all_intervals_once_they_are_stored(platform) -> None:
+    platform.exchange.outages("2026-11-19T10:00:00Z/2026-11-19T12:00:00Z")
+    result = platform.run("seal", "2026-11-19")
+    counted = kept(platform, DAYS[2]).group_by("interval", "cause").agg(pl.col("count").sum())
+    assert sorted(counted.rows()) == [
+        ("15m", "exchange_outage", 3 * 8),
+        ("1h", "exchange_outage", 3 * 2),
+        ("1m", "exchange_outage", 3 * 120),
+    ]
+    assert verdicts(result) == {"nothing_to_fetch": True, "outages": False, "zero_volume": True}
+
+
+def test_stored_minutes_without_volume_that_the_hours_contradict_are_shown(minutes) -> None:
+    repaired(minutes, "2026-11-18")
+    store, window = ObjectStore(minutes.settings.s3), day_window(DAYS[1])
+    times = pl.col("open_time")
+    mine = minutes.stored("1m", BTC)
+    frozen = times.is_between(window.start, window.start + timedelta(minutes=73))
+    zero = pl.when(frozen).then(0.0).otherwise("volume").alias("volume")
+    key = object_key(Interval.ONE_MINUTE, BTC, window.start)
+    store.put(key, encode_candles(mine.with_columns(zero), Interval.ONE_MINUTE, BTC, window))
+    hours = minutes.truth("1h", BTC, window.start, window.end)
+    key = object_key(Interval.ONE_HOUR, BTC, window.start)
+    store.put(key, encode_candles(hours, Interval.ONE_HOUR, BTC, window))
+    result = zero_volume_checked(minutes, "2026-11-18")
+    assert verdicts(result) == {"zero_volume": False}
+    [said] = [
+        each.description
+        for each in result.get_asset_check_evaluations()
+        if (each.asset_key.path, each.check_name) == (["candle_gaps"], "zero_volume")
+    ]
+    assert "74 candles without volume look false, the first 1m of BTCUSDT" in said
+
+
+@pytest.mark.parametrize("harm", ["no Parquet", "of other columns"])
+def test_a_day_of_the_ledger_that_cannot_be_read_is_named_with_the_remedy(minutes, harm) -> None:
+    store = ObjectStore(minutes.settings.s3)
+    assert read_gaps(store, DAYS[0]) is None
+    body = io.BytesIO(b"no Parquet")
+    if harm == "of other columns":
+        pl.DataFrame({"symbol": [BTC]}).write_parquet(body)
+    store.put("gaps/20261117.parquet", body.getvalue())
+    with pytest.raises(ObjectStoreError, match=r"gaps/20261117.parquet .*materialize candle_gaps"):
+        read_gaps(store, DAYS[0])

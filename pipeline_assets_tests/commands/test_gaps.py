@@ -1,0 +1,298 @@
+"""`pipeline-assets gaps` over a range in which every cause was made to happen, and what repairs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+from click.testing import CliRunner, Result
+from polars.testing import assert_frame_equal
+
+from pipeline_assets.assets.fetch_plan import SymbolError
+from pipeline_assets.cli import cli
+from pipeline_assets.commands.backfill import BackfillError
+from pipeline_assets.commands.gaps import repairs
+from pipeline_assets.local.stack import dagster_environment
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources.exchange import ExchangeError
+from pipeline_assets.resources.object_store import ObjectStoreError
+from pipeline_assets_tests.fixtures.platform import Platform
+from pipeline_assets_tests.fixtures.s3 import free_port
+from pipeline_assets_tests.test_cli import Shell
+
+BTC, ETH, LIFE, SNOW = SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT", "雪球USDT")
+NOW = datetime(2026, 9, 18, 12, 0, 30, tzinfo=UTC)
+TODAY = datetime(2026, 9, 18, tzinfo=UTC)
+Gaps = Callable[..., Result]
+Row = tuple[str, str, str, int, str]  # symbol, first, last, candles, cause
+
+
+@pytest.fixture
+def collecting(platform: Platform) -> Platform:
+    """Four symbols, one of them listed on 16 September at 10:30; it is noon of the 18th."""
+    platform.exchange.set_clock(NOW)
+    return platform.with_settings(symbols=SYMBOLS)
+
+
+@pytest.fixture
+def shell(collecting: Platform, tmp_path: Path) -> Shell:
+    made = Shell(collecting, tmp_path)
+    made.environment["PIPELINE_SYMBOLS"] = ",".join(SYMBOLS)
+    return made
+
+
+@pytest.fixture
+def gaps(shell: Shell) -> Gaps:
+    """The command in this process, which it takes seconds less to start."""
+
+    def run(*arguments: str, **environment: str) -> Result:
+        return CliRunner().invoke(cli, ["gaps", *arguments], env=shell.environment | environment)
+
+    return run
+
+
+def told(done: Any) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads(done.stdout)
+    return document
+
+
+def rows(document: dict[str, Any]) -> list[Row]:
+    return [
+        (
+            gap["symbol"],
+            *(f"{datetime.fromisoformat(gap[name]):%m-%d %H:%M}" for name in ("first", "last")),
+            gap["count"],
+            gap["cause"],
+        )
+        for gap in document["gaps"]
+    ]
+
+
+def with_every_cause(platform: Platform) -> None:
+    """Three days and a half of 1m in which candles are missing for every reason there is."""
+    exchange = platform.exchange
+    exchange.outages(
+        "2026-09-16T20:00:00Z/2026-09-16T21:00:00Z",
+        f"2026-09-15T07:10:00Z/2026-09-15T09:40:00Z/{ETH}",
+    )
+    platform.backfill("1m", "2026-09-15", symbols=[ETH, LIFE])
+    exchange.faults(symbols={BTC: {"malformed_rows": 1}})
+    platform.backfill("1m", "2026-09-16")
+    exchange.faults(symbols={LIFE: {"archive_holes": 1, "cut_json": 1}})
+    platform.with_settings(binance={"archive": True}).backfill("1m", "2026-09-17")
+    exchange.faults()
+    platform.tick("1m")
+
+
+def gap_table(platform: Platform) -> set[tuple[Any, ...]]:
+    """The rows of 1m of the warehouse's table of gaps."""
+    query = (
+        "SELECT SYMBOL, TO_VARCHAR(FIRST_OPEN_TIME), CANDLES, CAUSE FROM CANDLE_GAPS "
+        """WHERE "INTERVAL" = '1m'"""
+    )
+    with platform.snowflake.connect(platform.settings.snowflake) as connection:
+        return set(connection.cursor().execute(query).fetchall())
+
+
+EVERYBODYS = ("09-16 20:00", "09-16 20:59", 60, "exchange_outage")
+ETHS_OWN = (ETH, "09-15 07:10", "09-15 09:39", 150, "exchange_outage")
+OPEN = ("09-18 12:00", "09-18 23:59", 720, "still_open")
+
+
+def test_every_cause_is_named_rightly_and_what_can_be_filled_is(
+    collecting: Platform, shell: Shell, gaps: Gaps
+) -> None:
+    with_every_cause(collecting)
+    stored = collecting.stored("1m")
+
+    done = gaps("--interval", "1m", "--all", "--json")
+    assert done.exit_code == 1
+    document = told(done)
+    by_symbol: dict[str, list[Row]] = {symbol: [] for symbol in SYMBOLS}
+    for row in rows(document):
+        by_symbol[row[0]].append(row)
+
+    not_fetched = (BTC, "09-15 00:00", "09-15 23:59", 1440, "not_fetched")
+    assert by_symbol[BTC][0] == not_fetched
+    assert by_symbol[BTC][-1] == (BTC, *OPEN)
+    assert (BTC, *EVERYBODYS) in by_symbol[BTC]
+    set_aside = [row for row in by_symbol[BTC] if row[4] == "set_aside"]
+    # One row of each page was malformed: where exactly, what is stored of that day says.
+    held = stored.filter(pl.col("symbol") == BTC, pl.col("open_time").dt.day() == 16).height
+    assert sum(row[3] for row in set_aside) == 1440 - 60 - held >= 3
+    assert set(by_symbol[BTC]) == {not_fetched, (BTC, *OPEN), (BTC, *EVERYBODYS), *set_aside}
+
+    assert by_symbol[ETH] == [ETHS_OWN, (ETH, *EVERYBODYS), (ETH, *OPEN)]
+
+    [hole] = [row for row in by_symbol[LIFE] if row[4] == "archive_hole"]
+    assert hole[3] == 30
+    around = [row for row in by_symbol[LIFE] if row[4] == "not_fetched"]
+    assert sum(row[3] for row in around) == 1440 - 30
+    assert {row[1][:5] for row in [hole, *around]} == {"09-17"}
+    assert set(by_symbol[LIFE]) == {(LIFE, *EVERYBODYS), hole, *around, (LIFE, *OPEN)}
+
+    assert by_symbol[SNOW] == [
+        (SNOW, "09-15 00:00", "09-16 10:29", 1440 + 630, "not_listed"),
+        (SNOW, *EVERYBODYS),
+        (SNOW, *OPEN),
+    ]
+    assert document["fillable"] == 1440 + 1440 + sum(row[3] for row in set_aside)
+
+    # The exchange is well again. What it has comes; what it has not stays told.
+    picture = shell.directory / "completeness.png"
+    arguments = ("--repair", "--picture", str(picture), "--json")
+    repaired = shell.run("gaps", "--interval", "1m", *arguments)
+    assert repaired.returncode == 0, repaired.stderr
+    document = told(repaired)
+    assert rows(document) == [
+        (BTC, *EVERYBODYS), ETHS_OWN, (ETH, *EVERYBODYS), (LIFE, *EVERYBODYS), (SNOW, *EVERYBODYS),
+    ]  # fmt: skip
+    assert (document["fillable"], document["repair"]["problems"]) == (0, [])
+    assert document["causes"] == {"exchange_outage": 4 * 60 + 150}
+    for symbol in SYMBOLS:
+        truth = collecting.truth("1m", symbol, TODAY - timedelta(days=3), NOW)
+        held = collecting.stored("1m", symbol)
+        assert_frame_equal(held, truth)
+    assert picture.read_bytes().startswith(b"\x89PNG")
+    # What was repaired was judged anew, on the lake and in the warehouse.
+    assert gap_table(collecting) == {
+        (ETH, "2026-09-15 07:10:00", 150, "exchange_outage"),
+        (SNOW, "2026-09-16 00:00:00", 630, "not_listed"),
+        *((symbol, "2026-09-16 20:00:00", 60, "exchange_outage") for symbol in SYMBOLS),
+    }
+
+    for_people = gaps("--interval", "1m")
+    assert for_people.exit_code == 0
+    lines = [" ".join(line.split()) for line in for_people.stdout.splitlines()]
+    assert f"{ETH} 1m 2026-09-15 07:10 2026-09-15 09:39 150 exchange_outage" in lines
+    assert "exchange_outage 5 4 390 nothing: the exchange has none" in lines
+
+
+def test_what_was_never_fetched_is_told_for_people_with_what_to_do(
+    collecting: Platform, gaps: Gaps
+) -> None:
+    collecting.backfill("1h", "2026-09-16")
+    done = gaps("--end", "2026-09-18", "--symbols", f"{BTC},{SNOW}")
+    assert done.exit_code == 1
+    lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+    # Hours are stored since the 16th; of minutes and quarters nothing is, and yesterday is looked at.
+    day = "2026-09-17"
+    for symbol in (BTC, SNOW):
+        for interval, last, count in (
+            ("1m", "23:59", "1,440"),
+            ("15m", "23:45", "96"),
+            ("1h", "23:00", "24"),
+        ):
+            assert f"{symbol} {interval} {day} 00:00 {day} {last} {count} not_fetched" in lines
+    assert "not_fetched 6 2 3,120 --repair fetches them" in lines
+    assert not any(symbol in done.stdout for symbol in (ETH, LIFE))
+
+    outages = gaps("--end", "2026-09-18", "--cause", "exchange_outage")
+    assert outages.exit_code == 0
+    assert outages.stdout.startswith("Nothing is missing: 4 symbols, 15m from 2026-09-17")
+
+
+def test_what_the_archive_says_otherwise_is_told(collecting: Platform, gaps: Gaps) -> None:
+    collecting.exchange.faults(symbols={ETH: {"archive_zero_volume": 1}})
+    collecting.with_settings(binance={"archive": True}).backfill("1m", "2026-09-17")
+    arguments = ("--interval", "1m", "--end", "2026-09-18")
+    done = gaps(*arguments)
+    assert done.exit_code == 0
+    assert "Nothing is missing" in done.stdout
+    [line] = [line for line in done.stdout.splitlines() if ETH in line]
+    assert line.split()[-4:] == ["74", "false", "zero", "volume"]
+    [record] = told(gaps(*arguments, "--json"))["disagreements"]
+    found = [record[name] for name in ("symbol", "interval", "kind", "count")]
+    assert found == [ETH, "1m", "false zero volume", 74]
+    assert told(gaps(*arguments, "--symbols", BTC, "--json"))["disagreements"] == []
+
+
+def test_a_candle_that_closed_just_now_is_not_called_missing(
+    collecting: Platform, gaps: Gaps
+) -> None:
+    collecting.tick("1m")
+    collecting.exchange.advance(100)
+    running = gaps("--interval", "1m", "--json")
+    assert running.exit_code == 0
+    assert told(running)["fillable"] == 0
+    assert told(running)["causes"] == {"not_fetched": 4 * 2}
+    collecting.exchange.advance(120)
+    late = gaps("--interval", "1m", "--json")
+    assert late.exit_code == 1
+    assert told(late)["fillable"] == 4 * 4
+
+
+def test_a_repair_tells_what_it_could_not_fetch(collecting: Platform, gaps: Gaps) -> None:
+    collecting.backfill("1h", "2026-09-17", symbols=[ETH, LIFE, SNOW])
+    collecting.exchange.faults(symbols={BTC: {"cut_json": 1}})
+    home = dagster_environment(collecting.settings)["DAGSTER_HOME"]
+    done = gaps("--interval", "1h", "--end", "2026-09-18", "--repair", DAGSTER_HOME=home)
+    assert done.exit_code == 1
+    assert "1h from 2026-09-17 until 2026-09-18: raw_candles_1h failed: " in done.stderr
+    assert "not_fetched 1 1 24 --repair fetches them" in [
+        " ".join(line.split()) for line in done.stdout.splitlines()
+    ]
+
+
+def test_bad_input_is_one_message_that_says_what_to_do(gaps: Gaps) -> None:
+    nobody = f"http://127.0.0.1:{free_port()}"
+    days = ("--start", "2026-09-17", "--end", "2026-09-16")
+    usage: list[tuple[Sequence[str], str]] = [
+        (("--symbols", " ,"), "it names no symbol"),
+        (("--cause", "gremlins"), "'gremlins' is not one of"),
+        (("--interval", "5m"), "'5m' is not one of"),
+    ]
+    for arguments, message in usage:
+        done = gaps(*arguments)
+        assert (done.exit_code, done.stdout) == (2, ""), arguments
+        assert message in done.stderr
+    refused: list[tuple[Sequence[str], dict[str, str], type[Exception], str]] = [
+        (("--symbols", "BTCUSD"), {}, SymbolError, "never on the exchange; did you mean BTCUSDT?"),
+        (days, {}, BackfillError, "--end is excluded and must come after --start"),
+        (("--start", "2026-12-01"), {}, BackfillError, "holds no day"),
+        (("--end", "2027-01-01"), {}, BackfillError, "lies in the future"),
+        ((), {"PIPELINE_BINANCE__REST_URL": nobody}, ExchangeError, nobody),
+        ((), {"PIPELINE_S3__ENDPOINT_URL": nobody}, ObjectStoreError, nobody),
+    ]
+    for arguments, changes, kind, message in refused:
+        done = gaps(*arguments, **changes)
+        assert done.stdout == ""
+        # What `main` prints as one message.
+        assert isinstance(done.exception, kind), done.exception
+        assert message in str(done.exception)
+    nowhere = gaps("--interval", "1h", "--picture", "absent/here.png")
+    assert nowhere.exit_code == 1
+    assert "Could not open file 'absent/here.png'" in nowhere.stderr
+
+
+def test_repairs_are_neighbouring_days_of_the_symbols_that_lack_something() -> None:
+    utc = pl.Datetime("us", "UTC")
+
+    def gap(symbol: str, interval: str, first: str, last: str) -> tuple[Any, ...]:
+        begin, end = (
+            datetime.strptime(text, "%m-%d %H:%M").replace(year=2026, tzinfo=UTC)
+            for text in (first, last)
+        )
+        return symbol, interval, begin, end, 1, "not_fetched"
+
+    found = [
+        gap(BTC, "1m", "09-01 05:00", "09-02 05:00"),
+        gap(ETH, "1m", "09-03 05:00", "09-03 06:00"),
+        gap(BTC, "1m", "09-06 00:00", "09-06 23:59"),
+        gap(SNOW, "1h", "09-02 00:00", "09-02 23:00"),
+    ]
+    schema = {"symbol": pl.String, "interval": pl.String, "first": utc, "last": utc}
+    frame = pl.DataFrame(
+        found, schema=schema | {"count": pl.Int64, "cause": pl.String}, orient="row"
+    )
+    assert list(repairs(frame)) == [
+        (Interval.ONE_MINUTE, [BTC, ETH], date(2026, 9, 1), date(2026, 9, 4)),
+        (Interval.ONE_MINUTE, [BTC], date(2026, 9, 6), date(2026, 9, 7)),
+        (Interval.ONE_HOUR, [SNOW], date(2026, 9, 2), date(2026, 9, 3)),
+    ]
+    assert list(repairs(frame.clear())) == []

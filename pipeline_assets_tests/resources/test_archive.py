@@ -1,0 +1,198 @@
+"""Downloads from the archive of a real replay exchange: exact, verified, and never an error."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from datetime import UTC, date, datetime, timedelta
+
+import polars as pl
+import pytest
+
+from pipeline_assets.market.archive import ArchiveFile, archive_files
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources.archive import downloads
+from pipeline_assets.settings import BinanceSettings
+from pipeline_assets_tests.fixtures.exchange import START, SYMBOLS, start_exchange
+from pipeline_assets_tests.fixtures.redis import free_port
+from pipeline_assets_tests.local.exchange.helpers import klines
+
+DAY = date(2026, 11, 19)
+TRADING = ["BTCUSDT", "ETHUSDT", "币安人生USDT", "1000PEPEUSDT", "雪球USDT"]
+
+
+def settings(exchange, **changes):
+    address = exchange.url.removesuffix("/fapi")
+    return BinanceSettings.model_validate({"archive_url": address} | changes)
+
+
+class Waits:
+    """Waiting that takes no time and is written down."""
+
+    def __init__(self):
+        self.seconds = []
+
+    async def __call__(self, seconds):
+        self.seconds.append(seconds)
+        await asyncio.sleep(0)
+
+
+def fetch(exchange, files, waits=None, **changes):
+    found = list(downloads(settings(exchange, **changes), files, waits or Waits()))
+    assert len({each.file for each in found}) == len(found)
+    return {each.file: each for each in found}
+
+
+def days(count, symbols=("BTCUSDT",), interval=Interval.ONE_HOUR):
+    return [
+        ArchiveFile(symbol, interval, DAY - timedelta(days=number))
+        for symbol in symbols
+        for number in range(count)
+    ]
+
+
+def served(exchange, file):
+    """What the exchange itself serves of a day, as the fields of a raw frame."""
+    midnight = datetime.combine(file.first, datetime.min.time(), tzinfo=UTC)
+    start = int(midnight.timestamp() * 1000)
+    rows = klines(
+        exchange.url,
+        symbol=file.symbol,
+        interval=file.interval.value,
+        startTime=start,
+        endTime=start + 86_399_999,
+        limit=1500,
+    )
+    return [(file.symbol, *row) for row in rows]
+
+
+def assert_true(exchange, found):
+    assert found
+    for file, each in found.items():
+        assert each.problem is None
+        assert each.rows.rows() == served(exchange, file)
+
+
+def asked(exchange):
+    return sum(exchange.state()["requests"].get("/data/futures/um", {}).values())
+
+
+def test_every_file_is_what_the_exchange_serves(exchange):
+    found = fetch(exchange, days(1, TRADING, Interval.ONE_MINUTE))
+    assert_true(exchange, found)
+    assert asked(exchange) == 2 * len(TRADING)
+
+
+def test_files_without_header_and_in_microseconds_are_the_same_rows():
+    options = {"archive-header": "never", "archive-times": "us"}
+    with start_exchange(symbols=SYMBOLS, clock=f"stepped:{START}", **options) as own:
+        assert_true(own, fetch(own, days(2, ["币安人生USDT"])))
+
+
+def test_a_day_that_is_not_there_is_an_answer(exchange):
+    listed_later = ArchiveFile("雪球USDT", Interval.ONE_HOUR, date(2026, 9, 1))
+    still_open = ArchiveFile("BTCUSDT", Interval.ONE_HOUR, date(2026, 11, 20))
+    waits = Waits()
+    found = fetch(exchange, [listed_later, still_open, *days(1)], waits)
+    for file in (listed_later, still_open):
+        assert (found[file].rows, found[file].problem) == (None, None)
+    assert found[days(1)[0]].rows.height == 24
+    assert waits.seconds == []
+
+
+def test_a_month_is_one_file_and_what_it_lacks_comes_by_the_day(exchange):
+    month = [date(2026, 10, 1) + timedelta(days=number) for number in range(31)]
+    [file] = archive_files("BTCUSDT", Interval.ONE_HOUR, month)
+    found = fetch(exchange, [file])
+    assert found[file].rows.height == 31 * 24
+    assert asked(exchange) == 2
+
+    # With this seed the month is missing, and some of its days.
+    exchange.faults(archive_missing=0.5, seed=2)
+    by_day = fetch(exchange, [file])
+    assert by_day.pop(file).split
+    there = {each for each, result in by_day.items() if result.rows is not None}
+    assert sorted(each.first for each in by_day) == month
+    assert 0 < len(there) < 31
+    rows = pl.concat(by_day[each].rows for each in sorted(there))
+    whole = found[file].rows
+    kept = pl.from_epoch("open_time", "ms").dt.date().is_in([each.first for each in there])
+    assert rows.rows() == whole.filter(kept).rows()
+
+
+@pytest.mark.parametrize("fault", ["archive_corrupt", "archive_checksum"])
+def test_a_damaged_file_is_repeated_once_and_then_told(exchange, fault):
+    exchange.faults(**{fault: 1})
+    [file] = days(1)
+    each = fetch(exchange, [file])[file]
+    assert each.rows is None
+    assert each.problem.startswith("BTCUSDT-1h-2026-11-19.zip has the SHA-256 ")
+    assert asked(exchange) == 4
+
+
+@pytest.mark.parametrize("fault", ["archive_corrupt", "archive_checksum"])
+def test_a_damaged_transfer_heals_when_it_is_repeated(exchange, fault):
+    exchange.faults(**{fault: 0.5, "seed": 3})
+    found = fetch(exchange, days(20))
+    exchange_struck = exchange.state()["faults_struck"][fault]
+    healed = {file: each for file, each in found.items() if each.rows is not None}
+    assert exchange_struck > 20 - len(healed)
+    exchange.faults()
+    assert_true(exchange, healed)
+
+
+@pytest.mark.parametrize("fault", ["http_500", "http_503", "html_502", "reset", "truncated"])
+def test_passing_trouble_is_repeated(exchange, fault):
+    exchange.faults(**{fault: 0.2, "seed": 5})
+    waits = Waits()
+    found = fetch(exchange, days(12), waits)
+    assert exchange.state()["faults_struck"][fault] > 0
+    assert waits.seconds
+    exchange.faults()
+    assert_true(exchange, {file: each for file, each in found.items() if each.rows is not None})
+    assert len([each for each in found.values() if each.rows is None]) <= 2
+
+
+def test_a_file_that_hangs_is_given_up_after_the_timeout(exchange):
+    exchange.faults(symbols={"ETHUSDT": {"hang": 1}}, hang_seconds=600)
+    found = fetch(exchange, days(1, ["BTCUSDT", "ETHUSDT"]), timeout_seconds=0.2)
+    told = {file.symbol: each.problem for file, each in found.items()}
+    assert told["BTCUSDT"] is None
+    assert told["ETHUSDT"].startswith("ETHUSDT-1h-2026-11-19.zip could not be had: ")
+
+
+def test_an_archive_that_is_not_there_is_not_asked_for_every_file():
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    waits = Waits()
+    found = list(downloads(BinanceSettings(archive_url=nowhere), days(60, TRADING), waits))
+    assert len(found) == 300
+    assert all(each.rows is None and "could not be had" in each.problem for each in found)
+    assert any(f"{nowhere} does not answer" in each.problem for each in found)
+    assert len(waits.seconds) < 60
+
+
+def test_an_archive_that_dies_meanwhile_ends_nothing():
+    with start_exchange(symbols=SYMBOLS, clock=f"stepped:{START}") as own:
+        results = downloads(settings(own), days(60, TRADING), Waits())
+        first = next(results)
+        own.process.kill()
+        own.process.wait()
+        rest = list(results)
+    assert first.rows.height == 24
+    assert len(rest) == 299
+    assert rest[-1].rows is None
+
+
+def test_who_stops_taking_leaves_nothing_behind(exchange):
+    before = set(threading.enumerate())
+    results = downloads(settings(exchange), days(60, TRADING), Waits())
+    next(results)
+    results.close()
+    assert set(threading.enumerate()) <= before
+    # So many at most were under way or waited to be taken.
+    assert asked(exchange) <= 2 * 2 * 16
+
+
+def test_nothing_to_download_yields_nothing(exchange):
+    assert list(downloads(settings(exchange), [])) == []
+    assert asked(exchange) == 0

@@ -1,0 +1,152 @@
+"""The memory of every listing, on a real S3 server: what looks at the exchange leave of each identity."""
+
+from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from pipeline_assets.resources.lake_state import Identity, note_identities, read_identities
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.universe import Listing
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+LISTED = datetime(2024, 1, 1, 8, tzinfo=UTC)
+NEVER = datetime(2100, 12, 25, 8, tzinfo=UTC)
+
+
+@pytest.fixture
+def store(s3_bucket: Any) -> ObjectStore:
+    return ObjectStore(s3_bucket.settings())
+
+
+def listing(symbol: str = "BTCUSDT", **changes: Any) -> Listing:
+    values: dict[str, Any] = {
+        "symbol": symbol,
+        "onboard_date": LISTED,
+        "delivery_date": NEVER,
+        "status": "TRADING",
+        "contract_type": "PERPETUAL",
+        "quote_asset": "USDT",
+        "underlying_type": "COIN",
+    }
+    return Listing(**(values | changes))
+
+
+def test_a_lake_remembers_nothing_before_the_first_look(store: ObjectStore) -> None:
+    assert read_identities(store) == []
+
+
+def test_what_is_listed_is_remembered_as_it_was_seen(store: ObjectStore) -> None:
+    noted = note_identities(
+        store, [listing("币安人生USDT"), listing("ETHUSDC", quote_asset="USDC")], NOON
+    )
+    assert noted == [
+        Identity("ETHUSDC", LISTED, NEVER, False, NOON, NOON),
+        Identity("币安人生USDT", LISTED, NEVER, True, NOON, NOON),
+    ]
+    assert read_identities(store) == noted
+
+
+def test_an_end_counts_once_it_has_come(store: ObjectStore) -> None:
+    end = NOON + 3 * HOUR
+    note_identities(store, [listing()], NOON - HOUR)
+    [announced] = note_identities(store, [listing(delivery_date=end)], NOON)
+    assert announced.delisted_at(end - timedelta(seconds=1)) is None
+    assert announced.delisted_at(end) == end
+    settling = listing(delivery_date=end, status="SETTLING")
+    [ended] = note_identities(store, [settling], end + HOUR)
+    assert (ended.delisted_at(end + HOUR), ended.noticed(end + HOUR)) == (end, end)
+    assert ended.collected_by_all
+
+
+def test_an_announced_end_holds_for_one_that_is_named_no_more(store: ObjectStore) -> None:
+    end = NOON + 3 * HOUR
+    note_identities(store, [listing(delivery_date=end), listing("ETHUSDT")], NOON)
+    gone, _ = note_identities(store, [listing("ETHUSDT")], end + HOUR)
+    assert (gone.symbol, gone.gone) == ("BTCUSDT", end + HOUR)
+    assert gone.delisted_at(end + DAY) == end
+
+
+def test_one_that_vanishes_unannounced_ended_when_it_was_seen_last(store: ObjectStore) -> None:
+    note_identities(store, [listing(), listing("ETHUSDT")], NOON - DAY)
+    note_identities(store, [listing(), listing("ETHUSDT")], NOON)
+    later = NOON + timedelta(minutes=90)
+    gone, there = note_identities(store, [listing("ETHUSDT")], later)
+    assert (gone.delisted_at(later), gone.noticed(later)) == (NOON, later)
+    assert (there.delisted_at(later), there.last_seen) == (None, NOON + HOUR)
+    # Later looks do not move its end.
+    assert note_identities(store, [listing("ETHUSDT")], later + DAY)[0] == gone
+
+
+def test_one_that_was_missing_from_a_single_look_has_not_ended(store: ObjectStore) -> None:
+    note_identities(store, [listing(), listing("ETHUSDT")], NOON)
+    note_identities(store, [listing("ETHUSDT")], NOON + HOUR)
+    back, _ = note_identities(store, [listing(), listing("ETHUSDT")], NOON + 2 * HOUR)
+    assert back == Identity("BTCUSDT", LISTED, NEVER, True, NOON, NOON + 2 * HOUR)
+
+
+def test_a_symbol_that_is_listed_anew_is_another_identity(store: ObjectStore) -> None:
+    end, again = NOON - DAY, NOON + DAY
+    note_identities(store, [listing(delivery_date=end, status="SETTLING")], NOON)
+    first, second = note_identities(store, [listing(onboard_date=again)], again + HOUR)
+    assert (first.onboard_date, first.delisted_at(again + HOUR)) == (LISTED, end)
+    assert (second.onboard_date, second.delisted_at(again + HOUR)) == (again, None)
+    assert second.first_seen == again + HOUR
+
+
+def test_what_all_collected_once_stays_so(store: ObjectStore) -> None:
+    """Binance has shown suspended perpetuals with an empty contract type."""
+    note_identities(store, [listing()], NOON)
+    [suspended] = note_identities(store, [listing(contract_type="")], NOON + HOUR)
+    assert suspended.collected_by_all
+
+
+def test_a_look_that_tells_nothing_new_within_the_hour_writes_nothing(store: ObjectStore) -> None:
+    note_identities(store, [listing()], NOON)
+    [before] = store.objects("state/listings.json")
+    note_identities(store, [listing()], NOON + timedelta(minutes=59))
+    assert list(store.objects("state/listings.json")) == [before]
+    note_identities(store, [listing()], NOON + timedelta(minutes=60))
+    assert list(store.objects("state/listings.json")) != [before]
+
+
+def test_observers_at_the_same_time_lose_nothing(store: ObjectStore) -> None:
+    """An hour between their clocks: each has something to write."""
+    note_identities(store, [listing()], NOON)
+    looks = [NOON + place * HOUR for place in range(1, 5)]
+    with ThreadPoolExecutor(4) as pool:
+        list(
+            pool.map(lambda at: note_identities(store, [listing(), listing("ETHUSDT")], at), looks)
+        )
+    bitcoin, ether = read_identities(store)
+    assert (bitcoin.first_seen, bitcoin.last_seen) == (NOON, looks[-1])
+    assert ether.first_seen in looks
+    assert ether.last_seen == looks[-1]
+
+
+NAMES = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
+
+
+@settings(
+    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(looks=st.lists(st.sets(st.sampled_from(NAMES)), min_size=1, max_size=6))
+def test_whatever_is_seen_is_remembered_and_gone_is_what_the_last_look_lacks(
+    store: ObjectStore, looks: list[set[str]]
+) -> None:
+    store.delete(["state/listings.json"])
+    times = [NOON + place * DAY for place in range(len(looks))]
+    for names, at in zip(looks, times, strict=True):
+        once = note_identities(store, map(listing, names), at)
+        assert note_identities(store, map(listing, names), at) == once
+    found = {each.symbol: each for each in read_identities(store)}
+    assert found.keys() == set().union(*looks)
+    for symbol, each in found.items():
+        seen = [at for names, at in zip(looks, times, strict=True) if symbol in names]
+        assert (each.first_seen, each.last_seen) == (seen[0], seen[-1])
+        assert (each.gone is None) == (symbol in looks[-1])
+        assert each.delisted_at(times[-1]) == (None if symbol in looks[-1] else seen[-1])

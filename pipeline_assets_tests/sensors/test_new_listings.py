@@ -1,0 +1,377 @@
+"""Whose history is asked for, which days of it, how much of it at once, and that it is asked for once."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+from typing import Any
+
+import pytest
+from dagster import (
+    DagsterInstance,
+    DagsterRun,
+    DagsterRunStatus,
+    RunRequest,
+    SensorResult,
+    build_sensor_context,
+)
+from dagster._core.test_utils import create_run_for_test
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline_assets.definitions import build_definitions
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources.lake_state import (
+    Identity,
+    SealedDay,
+    mark_sealed,
+    note_identities,
+)
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.universe import Listing
+from pipeline_assets.sensors.new_listings import (
+    REQUESTS_A_TICK,
+    TIMES,
+    Asked,
+    Cursor,
+    History,
+    histories,
+    new_identities,
+    next_runs,
+)
+from pipeline_assets.settings import RepairSettings
+from pipeline_assets_tests.fixtures.platform import Platform
+
+MINUTE, QUARTER, HOUR = Interval
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+DAY = timedelta(days=1)
+LISTED = datetime(2026, 11, 1, 8, tzinfo=UTC)
+NEVER = datetime(2100, 12, 25, 8, tzinfo=UTC)
+YESTERDAY = date(2026, 11, 19)
+
+
+def identity(symbol: str = "NEWUSDT", **changes: Any) -> Identity:
+    values: dict[str, Any] = {
+        "symbol": symbol,
+        "onboard_date": LISTED,
+        "delivery_date": NEVER,
+        "collected_by_all": True,
+        "first_seen": NOON - DAY,
+        "last_seen": NOON,
+    }
+    return Identity(**(values | changes))
+
+
+def test_at_first_only_what_the_first_look_did_not_see_is_new() -> None:
+    first = [identity("BTCUSDT"), identity("ETHUSDT")]
+    assert new_identities(first, "all", None) == []
+    later = identity("NEWUSDT", first_seen=NOON)
+    assert new_identities([*first, later], "all", None) == [later]
+    assert new_identities([*first, later], ("BTCUSDT", "ETHUSDT"), None) == []
+
+
+def test_then_whatever_is_collected_and_not_known_is_new() -> None:
+    bitcoin, ether = identity("BTCUSDT"), identity("ETHUSDT", collected_by_all=False)
+    known = frozenset({"BTCUSDT 2026-11-01T08:00"})
+    assert new_identities([bitcoin, ether], ("BTCUSDT",), known) == []
+    assert new_identities([bitcoin, ether], ("BTCUSDT", "ETHUSDT"), known) == [ether]
+    assert new_identities([bitcoin, ether], "all", known) == []
+    again = identity("BTCUSDT", onboard_date=NOON - DAY)
+    assert new_identities([bitcoin, again], "all", known) == [again]
+
+
+@pytest.mark.parametrize(
+    ("changes", "since", "days"),
+    [
+        ({}, date(2026, 1, 1), (date(2026, 11, 1), YESTERDAY)),
+        ({}, date(2026, 11, 5), (date(2026, 11, 5), YESTERDAY)),
+        ({}, date(2026, 11, 20), None),
+        ({"onboard_date": NOON - timedelta(hours=1)}, date(2026, 1, 1), None),
+        (
+            {"delivery_date": NOON - 3 * DAY},
+            date(2026, 1, 1),
+            (date(2026, 11, 1), date(2026, 11, 17)),
+        ),
+        # Nothing opened on the day at whose very beginning it ended.
+        (
+            {"delivery_date": datetime(2026, 11, 18, tzinfo=UTC)},
+            date(2026, 1, 1),
+            (date(2026, 11, 1), date(2026, 11, 17)),
+        ),
+        ({"delivery_date": NOON - 3 * DAY}, date(2026, 11, 18), None),
+        # Of what the exchange does not name any more there is nothing to fetch.
+        ({"gone": NOON}, date(2026, 1, 1), None),
+    ],
+)
+def test_history_goes_from_listing_to_yesterday_or_delisting_but_not_before_since(
+    changes: dict[str, Any], since: date, days: tuple[date, date] | None
+) -> None:
+    found = histories([identity(**changes)], {HOUR: since}, NOON)
+    assert found == ([History(HOUR, *days, ("NEWUSDT",))] if days else [])
+
+
+def test_an_interval_without_a_first_day_has_no_history_and_minutes_come_first() -> None:
+    found = histories([identity()], {HOUR: YESTERDAY, MINUTE: YESTERDAY}, NOON)
+    assert [each.interval for each in found] == [MINUTE, HOUR]
+
+
+symbols = st.lists(st.integers(0, 99).map("S{}USDT".format), unique=True, min_size=1, max_size=60)
+
+
+@given(
+    symbols=symbols,
+    ages=st.lists(st.integers(1, 400), min_size=1, max_size=4),
+    intervals=st.sets(st.sampled_from(list(Interval)), min_size=1),
+)
+def test_runs_ask_for_every_day_of_every_symbol_exactly_once(
+    symbols: list[str], ages: list[int], intervals: set[Interval]
+) -> None:
+    onboard = {symbol: NOON - ages[place % len(ages)] * DAY for place, symbol in enumerate(symbols)}
+    new = [identity(symbol, onboard_date=onboard[symbol]) for symbol in symbols]
+    left: Any = histories(new, dict.fromkeys(intervals, date(2026, 1, 1)), NOON)
+    asked: list[tuple[Interval, str, date]] = []
+    while left:
+        runs, left = next_runs(left)
+        assert 0 < len(runs) <= REQUESTS_A_TICK
+        for run in runs:
+            days = [run.first + place * DAY for place in range((run.last - run.first).days + 1)]
+            assert 0 < len(days) <= 31
+            assert 0 < len(run.symbols) <= 20
+            asked += [(run.interval, symbol, day) for symbol in run.symbols for day in days]
+    first_days = {symbol: max(at.date(), date(2026, 1, 1)) for symbol, at in onboard.items()}
+    expected = {
+        (interval, symbol, first + place * DAY)
+        for interval in intervals
+        for symbol, first in first_days.items()
+        for place in range((YESTERDAY - first).days + 1)
+    }
+    assert len(asked) == len(expected)
+    assert {*asked} == expected
+
+
+def test_a_cursor_is_read_as_it_was_written() -> None:
+    left = (History(QUARTER, date(2026, 1, 2), YESTERDAY, ("BTCUSDT", "币安人生USDT")),)
+    asked = (Asked.at(left[0], NOON), Asked.at(left[0], NOON, 3))
+    whole = Cursor(frozenset({"BTCUSDT x"}), left, asked, {HOUR: frozenset({"ETHUSDT y"})})
+    for cursor in (Cursor(), Cursor(frozenset()), whole):
+        assert Cursor.from_text(cursor.to_text()) == cursor
+    assert Cursor.from_text(None) == Cursor()
+
+
+def listing(symbol: str, onboard: datetime = LISTED) -> Listing:
+    return Listing(symbol, onboard, NEVER, "TRADING", "PERPETUAL", "USDT", "COIN")
+
+
+class Sensor:
+    """The sensor between its ticks: an instance and the cursor that it left."""
+
+    def __init__(self, platform: Platform, instance: DagsterInstance) -> None:
+        self.instance = instance
+        self.platform = platform
+        self.store = ObjectStore(platform.settings.s3)
+        self.cursor: str | None = None
+
+    def evaluate(self) -> SensorResult:
+        definitions = build_definitions(self.platform.settings)
+        sensor = definitions.resolve_sensor_def("new_listings")
+        wanted = {name: definitions.resources[name] for name in sensor.required_resource_keys}
+        context = build_sensor_context(
+            instance=self.instance,
+            cursor=self.cursor,
+            resources=wanted,
+            repository_def=definitions.get_repository_def(),
+        )
+        found = sensor.evaluate_tick(context)
+        self.cursor = found.cursor
+        return found
+
+    def asked(self) -> list[tuple[Any, ...]]:
+        return [
+            (
+                request.job_name,
+                request.tags.get("dagster/asset_partition_range_start") or request.partition_key,
+                request.tags.get("dagster/asset_partition_range_end") or request.partition_key,
+                *(each["config"]["symbols"] for each in request.run_config["ops"].values()),
+            )
+            for request in self.evaluate().run_requests
+        ]
+
+
+@pytest.fixture(scope="module")
+def instance(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DagsterInstance]:
+    with DagsterInstance.local_temp(str(tmp_path_factory.mktemp("dagster"))) as made:
+        yield made
+
+
+@pytest.fixture
+def sensor(minutes: Platform, instance: DagsterInstance) -> Sensor:
+    instance.wipe()
+    return Sensor(minutes.with_settings(symbols="all"), instance)
+
+
+def test_a_first_start_with_five_hundred_symbols_asks_for_nothing(sensor: Sensor) -> None:
+    assert sensor.asked() == []
+    assert sensor.cursor is None
+    many = [listing(f"S{number}USDT") for number in range(500)]
+    note_identities(sensor.store, many, NOON - DAY)
+    mark_sealed(sensor.store, MINUTE, date(2026, 11, 1), {"S1USDT": SealedDay(None)})
+    assert sensor.asked() == []
+    assert sensor.asked() == []
+
+
+def test_a_new_listing_has_its_history_asked_for_once_from_the_first_sealed_day(
+    sensor: Sensor,
+) -> None:
+    note_identities(sensor.store, [listing("BTCUSDT")], NOON - DAY)
+    assert sensor.asked() == []
+    mark_sealed(sensor.store, MINUTE, date(2026, 11, 15), {"BTCUSDT": SealedDay(None)})
+    mark_sealed(sensor.store, HOUR, YESTERDAY, {"BTCUSDT": SealedDay(None)})
+    note_identities(sensor.store, [listing("BTCUSDT"), listing("币安人生USDT")], NOON)
+    # 15m has never been sealed.
+    assert sensor.asked() == [
+        ("repair_1m", "2026-11-15", "2026-11-19", ["币安人生USDT"]),
+        ("repair_1h", "2026-11-19", "2026-11-19", ["币安人生USDT"]),
+    ]
+    assert sensor.asked() == []
+
+
+def test_an_interval_that_is_sealed_later_has_the_history_asked_for_then(sensor: Sensor) -> None:
+    note_identities(sensor.store, [listing("BTCUSDT")], NOON - DAY)
+    assert sensor.asked() == []
+    note_identities(sensor.store, [listing("BTCUSDT"), listing("NEWUSDT")], NOON)
+    assert sensor.asked() == []
+    mark_sealed(sensor.store, QUARTER, date(2026, 11, 18), {"BTCUSDT": SealedDay(None)})
+    assert sensor.asked() == [("repair_15m", "2026-11-18", "2026-11-19", ["NEWUSDT"])]
+    mark_sealed(sensor.store, HOUR, YESTERDAY, {"BTCUSDT": SealedDay(None)})
+    assert sensor.asked() == [("repair_1h", "2026-11-19", "2026-11-19", ["NEWUSDT"])]
+    assert sensor.asked() == []
+
+
+@pytest.fixture
+def one_new(sensor: Sensor) -> Sensor:
+    """The sensor where the minutes of two days of one symbol are to be asked for."""
+    note_identities(sensor.store, [listing("BTCUSDT")], NOON - DAY)
+    mark_sealed(sensor.store, MINUTE, date(2026, 11, 18), {"BTCUSDT": SealedDay(None)})
+    assert sensor.asked() == []
+    note_identities(sensor.store, [listing("BTCUSDT"), listing("NEWUSDT")], NOON)
+    return sensor
+
+
+def ran(sensor: Sensor, request: RunRequest, status: DagsterRunStatus) -> DagsterRun:
+    """The run of a request, as Dagster's daemon makes it, in a status."""
+    tags = {"dagster/sensor_name": "new_listings", "dagster/run_key": str(request.run_key)}
+    return create_run_for_test(sensor.instance, status=status, tags=tags)
+
+
+def test_a_history_is_asked_for_until_its_run_has_succeeded(one_new: Sensor) -> None:
+    sensor, keys = one_new, set()
+    for status in (DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED):
+        [request] = sensor.evaluate().run_requests
+        assert request.tags["dagster/asset_partition_range_start"] == "2026-11-18"
+        keys.add(request.run_key)
+        ran(sensor, request, status)
+        told = sensor.evaluate()
+        assert told.run_requests == []
+        assert "1 runs failed and are asked for again, the next at" in str(told.skip_message)
+        sensor.platform.exchange.advance(3600)
+    [request] = sensor.evaluate().run_requests
+    assert request.run_key not in keys
+    run = ran(sensor, request, DagsterRunStatus.STARTED)
+    sensor.platform.exchange.advance(24 * 3600)
+    told = sensor.evaluate()
+    assert told.run_requests == []
+    assert told.skip_message == "1 runs that were asked for are under way."
+    sensor.instance.report_run_canceled(run)
+    # Started again by Dagster or a person, it keeps its key.
+    again = ran(sensor, request, DagsterRunStatus.SUCCESS)
+    assert again.run_id != run.run_id
+    assert sensor.evaluate().skip_message == "No symbol is new."
+
+
+def test_a_history_whose_run_is_gone_is_asked_for_again(one_new: Sensor) -> None:
+    assert len(one_new.evaluate().run_requests) == 1
+    assert one_new.evaluate().run_requests == []
+    one_new.platform.exchange.advance(3600)
+    assert len(one_new.evaluate().run_requests) == 1
+
+
+def test_a_history_that_fails_again_and_again_is_given_up_and_told(one_new: Sensor) -> None:
+    sensor, asked, waited = one_new, 0, []
+    while "Given up" not in str((found := sensor.evaluate()).skip_message):
+        for request in found.run_requests:
+            ran(sensor, request, DagsterRunStatus.FAILURE)
+            asked += 1
+            waited.append(0)
+        waited[-1] += 1
+        sensor.platform.exchange.advance(900)
+    assert asked == TIMES
+    assert waited[:4] == sorted(waited[:4])
+    assert waited[3] > waited[0]
+    assert "Given up: 1 runs failed 5 times." in str(found.skip_message)
+    remedy = "--interval 1m --symbols NEWUSDT --start 2026-11-18 --end 2026-11-20"
+    assert remedy in str(found.skip_message)
+    sensor.platform.exchange.advance(48 * 3600)
+    assert sensor.evaluate().run_requests == []
+    for day in (date(2026, 11, 18), YESTERDAY):
+        mark_sealed(sensor.store, MINUTE, day, {"NEWUSDT": SealedDay(None)})
+    assert sensor.evaluate().skip_message == "No symbol is new."
+
+
+def test_a_symbol_new_in_the_settings_has_history_since_the_setting(sensor: Sensor) -> None:
+    note_identities(sensor.store, [listing("BTCUSDT"), listing("ETHUSDT")], NOON)
+    sensor.platform = sensor.platform.with_settings(
+        symbols=("BTCUSDT",), repair=RepairSettings(since=date(2026, 11, 18))
+    )
+    assert sensor.asked() == []
+    sensor.platform = sensor.platform.with_settings(symbols=("BTCUSDT", "ETHUSDT"))
+    assert sensor.asked() == [
+        (f"repair_{interval}", "2026-11-18", "2026-11-19", ["ETHUSDT"]) for interval in Interval
+    ]
+
+
+def test_hundreds_that_become_new_at_once_are_asked_for_in_turn(sensor: Sensor) -> None:
+    many = [listing(f"S{number}USDT") for number in range(500)]
+    note_identities(sensor.store, [listing("BTCUSDT"), *many], NOON)
+    since = RepairSettings(since=date(2026, 11, 1))
+    sensor.platform = sensor.platform.with_settings(symbols=("BTCUSDT",), repair=since)
+    assert sensor.asked() == []
+    sensor.platform = sensor.platform.with_settings(symbols="all")
+    first = sensor.evaluate()
+    assert len(first.run_requests) == REQUESTS_A_TICK
+    waiting = create_run_for_test(
+        sensor.instance,
+        status=DagsterRunStatus.NOT_STARTED,
+        tags={"dagster/sensor_name": "new_listings"},
+    )
+    none = sensor.evaluate()
+    assert none.run_requests == []
+    assert "1 earlier runs wait; the history of 500 symbols" in str(none.skip_message)
+    sensor.instance.delete_run(waiting.run_id)
+    keys = [request.run_key for request in first.run_requests]
+    while found := sensor.evaluate().run_requests:
+        assert len(found) <= REQUESTS_A_TICK
+        keys += [request.run_key for request in found]
+    # 500 symbols by twenty, three intervals; each run has a key of its own.
+    assert len({*keys}) == len(keys) == 75
+
+
+def test_the_runs_that_are_asked_for_fetch_the_history(minutes: Platform, sensor: Sensor) -> None:
+    since = RepairSettings(since=date(2026, 11, 18))
+    young = minutes.with_settings(symbols=("BTCUSDT",), repair=since)
+    young.run("backfill_1m", "2026-11-19")
+    sensor.platform = young
+    assert sensor.asked() == []
+    sensor.platform = young.with_settings(symbols=("BTCUSDT", "币安人生USDT"))
+    definitions = build_definitions(sensor.platform.settings)
+    # 15m, 1h and the table of gaps go on to the warehouse, which this platform has not started.
+    request = next(r for r in sensor.evaluate().run_requests if r.job_name == "repair_1m")
+    job = definitions.resolve_job_def("repair_1m")
+    result = job.execute_in_process(
+        instance=minutes.instance,
+        run_config=request.run_config,
+        tags=request.tags,
+        raise_on_error=False,
+    )
+    failed = [event.step_key for event in result.all_events if event.is_step_failure]
+    assert failed == ["candle_gap_table"]
+    start = datetime(2026, 11, 18, tzinfo=UTC)
+    stored = young.stored("1m", "币安人生USDT")
+    assert stored.equals(young.truth("1m", "币安人生USDT", start, start + 2 * DAY))
