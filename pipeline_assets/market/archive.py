@@ -6,7 +6,6 @@ import hashlib
 import io
 import struct
 import zipfile
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -40,8 +39,7 @@ _LEAST_MICROSECONDS = 10**15
 _SHOWN = 80
 # What zipfile raises for one bit or another that is wrong.
 _UNPACKING = (
-    *(zipfile.BadZipFile, zlib.error, struct.error, EOFError, OSError, ValueError),
-    *(NotImplementedError, OverflowError, RuntimeError),
+    *(zipfile.BadZipFile, struct.error, EOFError, OSError, ValueError, OverflowError, RuntimeError),
 )
 
 HOLE = "hole"

@@ -3,7 +3,8 @@ what is removed from it is in jobs/event_storage.py. dagster.yaml names the clas
 
 Dagster's own class makes an engine and a connection for every event, three of them for one of an
 asset, and the last connection to close writes SQLite's log back into its file each time: 10 ms of
-CPU an event, a fifth of a backfill's time. With connections kept it is 3.5 ms.
+CPU an event, a fifth of a backfill's time. With connections kept, and what the tables have looked
+up once, it is 2 ms.
 """
 
 import os
