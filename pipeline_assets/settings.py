@@ -106,8 +106,7 @@ class S3Settings(Section):
     # The embedded server is started with these; null means boto3's own chain (roles, profiles).
     access_key_id: str | None = Field("embedded", examples=["AKIA…"])
     secret_access_key: SecretStr | None = Field(SecretStr("embedded"), examples=["…"])
-    # botocore keeps ten connections a client, and dagster-aws gives no way to ask for more.
-    concurrency: int = Field(10, ge=1, le=10, examples=[10])
+    concurrency: int = Field(10, ge=1, le=64, examples=[10])
 
     @field_validator("endpoint_url")
     @classmethod

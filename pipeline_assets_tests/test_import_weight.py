@@ -14,6 +14,7 @@ HEAVY = {
     "dagster_snowflake",
     "matplotlib",
     "numpy",
+    "obstore",
     "pandas",
     "polars",
     "pyarrow",

@@ -279,7 +279,7 @@ def _set_aside(store: ObjectStore, plan: FetchPlan, root_run: str) -> dict[str, 
     import polars as pl
 
     key = set_aside_key(plan.interval, root_run)
-    if not plan.windows or not any(store.objects(key)):
+    if not plan.windows or not store.holds(key):
         return {}
     asked = hull(list(plan.windows.values()))
     # A row may be there because its time is nonsense, which no timestamp could hold.

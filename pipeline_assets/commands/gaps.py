@@ -367,7 +367,7 @@ def _first_stored(
     symbols = asked.symbols or list(collected_lifetimes(store, settings, ever, latest + DAY))
 
     def first(symbol: str) -> datetime | None:
-        oldest = next(iter(store.objects(prefix(interval, symbol), page=1)), None)
+        oldest = next(iter(store.objects(prefix(interval, symbol))), None)
         return window_start(oldest.key) if oldest else None
 
     starts = [day_window(start.date()).start for start in store.each(first, symbols) if start]

@@ -6,6 +6,7 @@ import hashlib
 import io
 from dataclasses import dataclass
 from datetime import date
+from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from pipeline_assets.market.candidates import CANDIDATE_COLUMNS, candidate_schema
@@ -111,16 +112,17 @@ def _read(store: ObjectStore, day: date) -> "tuple[pl.DataFrame, dict[str, str]]
     """A day's rows, and the ETag of each object that they were read from, by key."""
     import polars as pl
 
-    prefix = f"{PREFIX}{day:%Y%m%d}"
+    first = f"{PREFIX}{day:%Y%m%d}"
     for _ in range(_ATTEMPTS):
-        keys = [stored.key for stored in store.objects(prefix)]
+        following = (stored.key for stored in store.objects(PREFIX, start_after=first))
+        keys = list(takewhile(lambda key: key.startswith(first), following))
         found = dict(zip(keys, store.each(store.get_with_etag, keys), strict=True))
         # A part that is gone was sealed since the listing, which may lack the day's object.
         if None not in found.values():
             break
     else:
         raise ObjectStoreError(
-            f"Objects of {store.address(prefix)} went away {_ATTEMPTS} times while they were read. "
+            f"Objects of {store.address(first)} went away {_ATTEMPTS} times while they were read. "
             "Find out what removes them, then repeat."
         )
     present = {key: each for key, each in found.items() if each is not None}

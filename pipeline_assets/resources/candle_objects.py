@@ -27,7 +27,6 @@ _ATTEMPTS = 10
 # Many threads wait for S3 at once; if they also encode at once, each object takes twice the CPU, in
 # waiting for one another's locks.
 _ENCODING = Lock()
-_HOURS = 26  # an open day's objects, and one to see that there is no more
 
 
 def prefix(interval: Interval, symbol: str | None = None) -> str:
@@ -72,10 +71,8 @@ def list_objects(
     base = prefix(interval, symbol)
     # No stamp of the day before sorts after its hour 24.
     after = f"{base}{(start.date() - timedelta(days=1)).strftime('%Y%m%d')}_2400"
-    # A page of a thousand, of which a day needs one, cost 40 ms of CPU a symbol with years of history.
-    due = (end.date() - start.date()).days + _HOURS
     found = []
-    for stored in store.objects(base, start_after=after, page=due):
+    for stored in store.objects(base, start_after=after):
         begins = window_start(stored.key)
         if begins is None:
             continue

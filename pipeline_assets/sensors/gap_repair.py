@@ -185,7 +185,7 @@ def asked_for(store: ObjectStore, gaps: "pl.DataFrame") -> "pl.DataFrame":
     symbols = gaps.filter(never).select("interval", "symbol").unique().rows()
 
     def oldest(key: tuple[str, str]) -> date | None:
-        objects = store.objects(prefix(Interval(key[0]), key[1]), page=1)
+        objects = store.objects(prefix(Interval(key[0]), key[1]))
         start = window_start(first.key) if (first := next(iter(objects), None)) else None
         return start.date() if start else None
 

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import polars as pl
@@ -27,13 +28,6 @@ from pipeline_assets_tests.fixtures.s3 import S3Server, make_bucket
 from pipeline_assets_tests.fixtures.snowflake import PASSWORD, SnowflakeServer
 
 SYMBOLS = ("BTCUSDT", "币安人生USDT")
-S3_WRITES = {
-    "PutObject",
-    "DeleteObjects",
-    "CreateMultipartUpload",
-    "UploadPart",
-    "CompleteMultipartUpload",
-}
 
 
 # The process that is killed
@@ -44,6 +38,7 @@ class Writes:
 
     def __init__(self, kill_at: int | None, when: str | None) -> None:
         self.count, self._kill_at, self._when = 0, kill_at, when
+        self._counting = Lock()
 
     def around(self, write: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*args: Any, **kwargs: Any) -> Any:
@@ -55,10 +50,12 @@ class Writes:
         return counted
 
     def before(self) -> int:
-        self.count += 1
-        if (self.count, "before") == (self._kill_at, self._when):
+        with self._counting:
+            self.count += 1
+            number = self.count
+        if (number, "before") == (self._kill_at, self._when):
             os.kill(os.getpid(), signal.SIGKILL)
-        return self.count
+        return number
 
     def after(self, number: int) -> None:
         if (number, "after") == (self._kill_at, self._when):
@@ -67,7 +64,9 @@ class Writes:
 
 def obey(order: dict[str, Any]) -> int:
     """Run what the order says; the number of writes it took."""
+    import obstore
     import redis
+    from botocore.client import BaseClient
     from dagster import DagsterInstance
     from snowflake.connector.cursor import SnowflakeCursor
 
@@ -79,16 +78,8 @@ def obey(order: dict[str, Any]) -> int:
     settings = Settings(_env_file=None, **order["settings"])
     store = ObjectStore(settings.s3)
 
-    def before(model: Any, params: Any, **_: Any) -> None:
-        if model.name in S3_WRITES:
-            params["context"]["write"] = writes.before()
-
-    def after(model: Any, context: Any, **_: Any) -> None:
-        if model.name in S3_WRITES:
-            writes.after(context["write"])
-
-    store.client.meta.events.register("before-call.s3", before)
-    store.client.meta.events.register("after-call.s3", after)
+    obstore.put = writes.around(obstore.put)
+    BaseClient._make_api_call = writes.around(BaseClient._make_api_call)  # DeleteObjects
     redis.Redis.evalsha = writes.around(redis.Redis.evalsha)
     redis.client.Pipeline.execute = writes.around(redis.client.Pipeline.execute)
     SnowflakeCursor.execute = writes.around(SnowflakeCursor.execute)

@@ -135,16 +135,24 @@ class Crash(BaseException):
 
 def crashing(bucket: S3Bucket, number: int, event: str) -> ObjectStore:
     """A store whose process ends before or after its write of this number."""
-    store, writes = ObjectStore(bucket.settings()), 0
+    writes = 0
 
-    def end(model, **_: object) -> None:
-        nonlocal writes
-        if model.name in ("PutObject", "DeleteObjects"):
+    def counted(write):
+        def ending(*args: object) -> object:
+            nonlocal writes
             writes += 1
-            if writes == number:
+            if (writes, "before") == (number, event):
                 raise Crash
+            result = write(*args)
+            if (writes, "after") == (number, event):
+                raise Crash
+            return result
 
-    store.client.meta.events.register(f"{event}-call.s3", end)
+        return ending
+
+    store = ObjectStore(bucket.settings())
+    for operation in ("put", "put_if", "delete"):
+        setattr(store, operation, counted(getattr(store, operation)))
     return store
 
 

@@ -134,7 +134,14 @@ def test_a_listing_has_what_begins_with_the_prefix_in_key_order(store):
         "state/c",
     ]
     store.delete(["state/a", "state/absent"])
-    assert [each.key for each in store.objects("sta")] == ["staging/a", "state/b", "state/c"]
+    assert [each.key for each in store.objects("state")] == ["state/b", "state/c"]
+
+
+def test_an_object_is_there_or_not_whatever_else_begins_so(store):
+    store.put("state/a.json", b"x")
+    assert store.holds("state/a.json")
+    assert not store.holds("state/a")
+    assert not store.holds("state")
 
 
 def test_a_file_larger_than_one_part_goes_through_whole(store):
@@ -175,6 +182,7 @@ def test_each_tries_every_item_before_it_raises_the_first_error(store):
 
 OPERATIONS = {
     "get": lambda store: store.get(KEY),
+    "holds": lambda store: store.holds(KEY),
     "put": lambda store: store.put(KEY, b"x"),
     "put_if": lambda store: store.put_if(KEY, b"x", None),
     "put_if with an ETag": lambda store: store.put_if(KEY, b"x", '"0123"'),
@@ -222,6 +230,32 @@ def test_the_right_credentials_are_accepted_where_they_are_checked(checking_s3_b
     assert [each.key for each in store.objects("ohlcv/")] == [KEY]
 
 
+def test_without_credentials_in_the_settings_the_environment_is_asked(
+    checking_s3_bucket, monkeypatch
+):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
+    none = checking_s3_bucket.settings(access_key_id=None, secret_access_key=None)
+    store = ObjectStore(none)
+    store.put(KEY, b"x")
+    assert store.get(KEY) == b"x"
+    store.delete([KEY])
+    assert store.get(KEY) is None
+
+
+def test_credentials_that_are_nowhere_are_told_with_the_settings_to_set(
+    checking_s3_bucket, monkeypatch, tmp_path
+):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    none = checking_s3_bucket.settings(access_key_id=None, secret_access_key=None)
+    for name, error in refusals(ObjectStore(none)).items():
+        assert "credentials" in str(error), name
+        assert "PIPELINE_S3__ACCESS_KEY_ID" in str(error), name
+
+
 def test_a_server_that_does_not_run_is_named_with_the_setting_to_check(s3_bucket):
     endpoint = f"http://127.0.0.1:{free_port()}"
     store = ObjectStore(s3_bucket.settings(endpoint_url=endpoint))
@@ -230,6 +264,7 @@ def test_a_server_that_does_not_run_is_named_with_the_setting_to_check(s3_bucket
     assert f"S3 at {endpoint} could not be reached for s3://{s3_bucket.name}/{KEY}" in str(
         caught.value
     )
+    assert "Connection refused" in str(caught.value)
     assert "PIPELINE_S3__ENDPOINT_URL" in str(caught.value)
 
 
