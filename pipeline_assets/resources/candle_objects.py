@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
-from threading import Lock
+from threading import BoundedSemaphore
 from typing import TYPE_CHECKING
 
 from pipeline_assets.market.interval import Interval
@@ -25,8 +25,8 @@ STAMP = "%Y%m%d_%H%M"
 _KEY = re.compile(r"^ohlcv/(?P<interval>[^/]+)/(?P<symbol>[^/]+)/(?P<stamp>\d{8}_\d{4})\.parquet$")
 _ATTEMPTS = 10
 # Many threads wait for S3 at once; if they also encode at once, each object takes twice the CPU, in
-# waiting for one another's locks.
-_ENCODING = Lock()
+# waiting for one another's locks. Two do not.
+_ENCODING = BoundedSemaphore(2)
 
 
 def prefix(interval: Interval, symbol: str | None = None) -> str:

@@ -1,13 +1,15 @@
 """Bytes in and out of S3. What the bytes mean is in candle_objects.py and staging.py."""
 
+import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
 from threading import Lock, current_thread
-from typing import IO, TYPE_CHECKING, Any, TypeVar
+from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config, S3Store
@@ -194,14 +196,31 @@ class ObjectStore:
         except _AbsentError as error:
             raise PreconditionFailedError(f"{self.address(key)} was removed meanwhile.") from error
 
-    def upload(self, key: str, file: IO[bytes]) -> None:
-        """Write a file of any size (multipart when large). Visible only once whole."""
-        import obstore
+    @contextmanager
+    def writing(self, key: str) -> Iterator[IO[bytes]]:
+        """A file whose bytes go up while it is written, in parts of 8 MB.
 
-        self._translated(
-            lambda: obstore.put(self._objects, key, file, chunk_size=_PART, max_concurrency=_PARTS),
-            key,
-        )
+        Idempotent: S3 shows the object once the block has ended well, in place of the one before.
+        After an error within the block, or a death of the process, there is what was there before;
+        the parts of a dead process lie hidden until the bucket's lifecycle removes them.
+        """
+        import obstore
+        from obstore.exceptions import BaseError
+
+        upload = obstore.open_writer(self._objects, key, buffer_size=_PART, max_concurrency=_PARTS)
+        try:
+            yield cast(
+                "IO[bytes]", _Rising(lambda data: self._translated(lambda: upload.write(data), key))
+            )
+        except BaseException as error:
+            try:
+                upload.__exit__(type(error), error, error.__traceback__)
+            except (BaseError, OSError) as refused:
+                error.add_note(
+                    f"S3 keeps hidden parts of {self.address(key)}: {_summary(str(refused))}"
+                )
+            raise
+        self._translated(upload.close, key)
 
     def download(self, key: str, file: IO[bytes]) -> bool:
         """Read an object of any size into a file; False if there is no such object."""
@@ -311,13 +330,18 @@ class ObjectStore:
     def _translated(self, call: Callable[[], R], key: str) -> R:
         """What the call gives.
 
-        obstore's own errors hold some forty lines, so none is kept as a cause.
+        obstore's own errors hold some forty lines, so none is kept as a cause. Some are built-in
+        ones, which unlike the operating system's have no number.
         """
         from obstore.exceptions import BaseError
 
         try:
             return call()
-        except (BaseError, FileNotFoundError) as error:
+        except BaseError as error:
+            raise self._told(str(error), key) from None
+        except OSError as error:
+            if error.errno is not None:
+                raise
             raise self._told(str(error), key) from None
 
     def _told(self, text: str, key: str) -> ObjectStoreError:
@@ -330,7 +354,7 @@ class ObjectStore:
                 f"{self.address(key)} was changed by another writer meanwhile ({code})."
             )
         if code is None:
-            summary = text.split("\n\n", 1)[0].splitlines()[0]
+            summary = _summary(text)
             cause = _found(_SYSTEM_ERROR, text)
             return ObjectStoreError(
                 self._unreachable(f"{summary} ({cause})" if cause else summary, key)
@@ -367,3 +391,23 @@ class ObjectStore:
 def _found(pattern: re.Pattern[str], text: str) -> str | None:
     match = pattern.search(text)
     return match[1] if match else None
+
+
+def _summary(text: str) -> str:
+    """The first line of an error of obstore."""
+    return text.split("\n", 1)[0]
+
+
+class _Rising(io.RawIOBase):
+    """A file that can only be written, in order."""
+
+    def __init__(self, write: Callable[[Any], int]) -> None:
+        self._write = write
+
+    def writable(self) -> bool:
+        """Yes."""
+        return True
+
+    def write(self, data: Any) -> int:
+        """Hand over bytes; returns how many."""
+        return self._write(data)

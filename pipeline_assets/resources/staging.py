@@ -69,19 +69,17 @@ def write_frames(
     import pyarrow.parquet as pq
 
     rows = 0
-    with _temporary_file() as file:
-        schema = empty.to_arrow().schema
-        # Nobody looks for single rows here; the least and greatest of decimal strings take time.
-        with pq.ParquetWriter(
+    schema = empty.to_arrow().schema
+    # Nobody looks for single rows here; the least and greatest of decimal strings take time.
+    with (
+        store.writing(key) as file,
+        pq.ParquetWriter(
             file, schema, compression="lz4", use_dictionary=["symbol"], write_statistics=False
-        ) as writer:
-            for frame in frames:
-                rows += frame.height
-                writer.write_table(
-                    frame.to_arrow().cast(schema), row_group_size=max(frame.height, 1)
-                )
-        file.seek(0)
-        store.upload(key, file)
+        ) as writer,
+    ):
+        for frame in frames:
+            rows += frame.height
+            writer.write_table(frame.to_arrow().cast(schema), row_group_size=max(frame.height, 1))
     return rows
 
 
@@ -96,7 +94,7 @@ def _temporary_file() -> Iterator[IO[bytes]]:
         with SpooledTemporaryFile(max_size=_IN_MEMORY) as file:
             yield cast("IO[bytes]", file)
     except OSError as error:
-        # The frames are made within: an error of the network is one of these too.
+        # The frames are used within: an error of the network is one of these too.
         if error.errno not in _NO_ROOM:
             raise
         raise StagingError(

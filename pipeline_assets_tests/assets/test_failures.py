@@ -96,9 +96,9 @@ class Observed(ObjectStore):
         super().__init__(platform.settings.s3)
         self._before = before
 
-    def upload(self, key, file):
+    def writing(self, key):
         self._before(key)
-        super().upload(key, file)
+        return super().writing(key)
 
     def put_if(self, key, body, expected_etag):
         self._before(key)

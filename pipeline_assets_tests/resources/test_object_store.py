@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import boto3
 import polars as pl
@@ -146,7 +147,9 @@ def test_an_object_is_there_or_not_whatever_else_begins_so(store):
 
 def test_a_file_larger_than_one_part_goes_through_whole(store):
     body = bytes(range(256)) * 40_000
-    store.upload("raw/1m/run.parquet", io.BytesIO(body))
+    with store.writing("raw/1m/run.parquet") as file:
+        for first in range(0, len(body), 1_000_000):
+            file.write(body[first : first + 1_000_000])
     assert store.get("raw/1m/run.parquet") == body
     read = io.BytesIO()
     assert store.download("raw/1m/run.parquet", read)
@@ -180,14 +183,32 @@ def test_each_tries_every_item_before_it_raises_the_first_error(store):
     assert store.each(attempt, range(0, 30, 2)) == list(range(0, 30, 2))
 
 
+@pytest.mark.parametrize("size", [10, 30_000_000])
+def test_a_file_that_was_not_written_to_its_end_leaves_what_was_there(bucket, size):
+    store = ObjectStore(bucket.settings())
+    store.put(KEY, b"before")
+    with pytest.raises(TypeError, match="are not bytes"):
+        write(store, bytes(size), "text")
+    assert store.get(KEY) == b"before"
+    assert "Uploads" not in bucket.client.list_multipart_uploads(Bucket=bucket.name)
+
+
+def write(store: ObjectStore, *parts: Any) -> None:
+    with store.writing(KEY) as file:
+        for part in parts:
+            if not isinstance(part, bytes):
+                raise TypeError(f"{part!r} are not bytes")
+            file.write(part)
+
+
 OPERATIONS = {
     "get": lambda store: store.get(KEY),
     "holds": lambda store: store.holds(KEY),
     "put": lambda store: store.put(KEY, b"x"),
     "put_if": lambda store: store.put_if(KEY, b"x", None),
     "put_if with an ETag": lambda store: store.put_if(KEY, b"x", '"0123"'),
-    "upload": lambda store: store.upload(KEY, io.BytesIO(b"x")),
-    "upload of parts": lambda store: store.upload(KEY, io.BytesIO(b"x" * 10_000_000)),
+    "writing": lambda store: write(store, b"x"),
+    "writing of parts": lambda store: write(store, b"x" * 20_000_000),
     "download": lambda store: store.download(KEY, io.BytesIO()),
     "objects": lambda store: list(store.objects("ohlcv/")),
     "delete": lambda store: store.delete([KEY]),
