@@ -77,10 +77,19 @@ def write_frames(
             file, schema, compression="lz4", use_dictionary=["symbol"], write_statistics=False
         ) as writer,
     ):
-        for frame in frames:
+        for frame in _ahead(iter(frames)):
             rows += frame.height
             writer.write_table(frame.to_arrow().cast(schema), row_group_size=max(frame.height, 1))
     return rows
+
+
+def _ahead(frames: "Iterator[pl.DataFrame]") -> "Iterator[pl.DataFrame]":
+    """The same frames; the next one is made while the caller works on this one."""
+    with ThreadPoolExecutor(1) as maker:
+        coming = maker.submit(next, frames, None)
+        while (frame := coming.result()) is not None:
+            coming = maker.submit(next, frames, None)
+            yield frame
 
 
 @contextmanager
