@@ -145,6 +145,8 @@ def refusal(scope: Message, credentials: Credentials) -> tuple[str, str] | None:
             "InvalidAccessKeyId",
             "The AWS Access Key Id you provided does not exist in our records.",
         )
+    if "x-amz-security-token" in headers:
+        return "InvalidToken", "The provided token is malformed or otherwise invalid."
     signed = {name: headers.get(name, "") for name in parts.get("SignedHeaders", "").split(";")}
     if signature(scope, signed, headers, credential[2], credentials) != parts.get("Signature"):
         return (

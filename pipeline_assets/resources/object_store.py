@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cached_property
-from threading import Lock, current_thread
+from threading import current_thread
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig, S3Config, S3Store
+    from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential, S3Store
 
     from pipeline_assets.settings import S3Settings
 
@@ -30,6 +30,7 @@ _CREDENTIALS = {
     "401",
     "403",
     "ExpiredToken",
+    "InvalidToken",
 }
 _LOST_RACE = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 _ABSENT = {"NoSuchKey", "404", "NotFound"}
@@ -74,7 +75,6 @@ class ObjectStore:
 
     def __init__(self, settings: "S3Settings") -> None:
         self._settings = settings
-        self._made_once = Lock()
 
     @property
     def bucket(self) -> str:
@@ -86,21 +86,28 @@ class ObjectStore:
         return f"s3://{self.bucket}/{key}"
 
     @cached_property
-    def _made_objects(self) -> "S3Store":
+    def _objects(self) -> "S3Store":
+        """The store of obstore; safe to use from many threads."""
         from obstore.store import S3Store
 
         settings = self._settings
-        config: S3Config = {"region": settings.region}
+        # Said although they are the defaults: obstore would take another's from the environment.
+        config: S3Config = {
+            "region": settings.region,
+            "skip_signature": False,
+            "virtual_hosted_style_request": False,
+        }
         if settings.endpoint_url:
-            config["endpoint"] = settings.endpoint_url
-        if settings.access_key_id and settings.secret_access_key:
-            config["access_key_id"] = settings.access_key_id
-            config["secret_access_key"] = settings.secret_access_key.get_secret_value()
+            config |= {
+                "endpoint": settings.endpoint_url,
+                "aws_endpoint_url_s3": settings.endpoint_url,
+            }
         client: ClientConfig = {
             "allow_http": (settings.endpoint_url or "").startswith("http:"),
             "connect_timeout": timedelta(seconds=10),
-            # Of the whole request, so long enough for a part on a slow line.
-            "timeout": timedelta(minutes=5),
+            "read_timeout": timedelta(minutes=1),
+            # Of a whole request: the rows of a run, on a slow line.
+            "timeout": timedelta(minutes=30),
         }
         retries: RetryConfig = {
             "max_retries": _ATTEMPTS - 1,
@@ -111,15 +118,24 @@ class ObjectStore:
             config=config,
             client_options=client,
             retry_config=retries,
-            credential_provider=None if "access_key_id" in config else self._found_credentials(),
+            credential_provider=self._credentials(),
         )
 
-    def _found_credentials(self) -> Any:
-        """What boto3's own chain finds: the environment, profiles, roles.
+    def _credentials(self) -> Any:
+        """The settings' key, or what boto3's own chain finds: the environment, profiles, roles.
 
         Raises:
-            ObjectStoreError: it finds nothing.
+            ObjectStoreError: there are none.
         """
+        key, secret = self._settings.access_key_id, self._settings.secret_access_key
+        if key and secret:
+            known: S3Credential = {
+                "access_key_id": key,
+                "secret_access_key": secret.get_secret_value(),
+                "expires_at": None,
+            }
+            # Not by the configuration, to which obstore adds the environment's session token.
+            return lambda: known
         import boto3
         from obstore.auth.boto3 import Boto3CredentialProvider
 
@@ -134,12 +150,6 @@ class ObjectStore:
             "PIPELINE_S3__SECRET_ACCESS_KEY, or one of the ways that boto3 looks for them "
             "(AWS_PROFILE, a role of the machine), then repeat the run."
         )
-
-    @property
-    def _objects(self) -> "S3Store":
-        """The store of obstore; safe to use from many threads."""
-        with self._made_once:
-            return self._made_objects
 
     @cached_property
     def _client(self) -> Any:
@@ -287,7 +297,6 @@ class ObjectStore:
 
         All items are tried; afterwards the first error, if there was one, is raised.
         """
-        self._objects  # noqa: B018  made before the threads start, or each would wait for the first
         if current_thread().name.startswith(_THREADS):
             # A thread that waited for others of the same pool could wait for ever.
             return [function(item) for item in items]
@@ -399,7 +408,7 @@ def _summary(text: str) -> str:
 
 
 class _Rising(io.RawIOBase):
-    """A file that can only be written, in order."""
+    """A file that can only be written, in order: for pyarrow, which asks more of one than obstore's."""
 
     def __init__(self, write: Callable[[Any], int]) -> None:
         self._write = write

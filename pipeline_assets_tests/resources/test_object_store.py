@@ -245,6 +245,35 @@ def test_wrong_credentials_are_told_with_the_settings_to_check(checking_s3_bucke
         assert SECRET_ACCESS_KEY not in everything, name
 
 
+def test_the_settings_count_whatever_the_environment_says(checking_s3_bucket, monkeypatch):
+    strange = {
+        "AWS_ACCESS_KEY_ID": "AKIASTRANGER",
+        "AWS_SECRET_ACCESS_KEY": "a stranger's",
+        "AWS_SESSION_TOKEN": "a stranger's",
+        "AWS_ENDPOINT_URL": f"http://127.0.0.1:{free_port()}",
+        "AWS_ENDPOINT_URL_S3": f"http://127.0.0.1:{free_port()}",
+        "AWS_SKIP_SIGNATURE": "true",
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "true",
+    }
+    for name, value in strange.items():
+        monkeypatch.setenv(name, value)
+    store = ObjectStore(checking_s3_bucket.settings())
+    store.put(KEY, b"x")
+    assert [each.key for each in store.objects("ohlcv/")] == [KEY]
+    store.delete([KEY])
+    assert store.get(KEY) is None
+
+
+def test_a_session_token_of_the_environment_is_used_with_its_key(checking_s3_bucket, monkeypatch):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "ran out")
+    none = checking_s3_bucket.settings(access_key_id=None, secret_access_key=None)
+    for name, error in refusals(ObjectStore(none)).items():
+        assert "refuses the credentials" in str(error), name
+        assert "InvalidToken" in str(error), name
+
+
 def test_the_right_credentials_are_accepted_where_they_are_checked(checking_s3_bucket):
     store = ObjectStore(checking_s3_bucket.settings())
     store.put(KEY, b"x")
