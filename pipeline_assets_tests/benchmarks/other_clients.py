@@ -3,21 +3,22 @@ bench_backfill.py, which runs this file as a program; it needs nothing but the c
 client may live in an environment of its own.
 
 `python other_clients.py NAME ADDRESS DAYS END SYMBOL…` prints one JSON line: rows and seconds, without
-imports; `error` where the client gave up.
+imports; `error`, and no rows, where the client gave up or did not fetch exactly the rows of the range.
 """
 
 import asyncio
 import json
-import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from contextlib import redirect_stdout
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 MINUTE_MS = 60_000
+LOGGED = "run other_clients.py by itself to read the client's log on standard error"
 
 
 def milliseconds(day: date) -> int:
@@ -72,20 +73,31 @@ def ccxt(address: str, symbols: Sequence[str], first: date, end: date) -> Callab
 
 
 def freqtrade(address: str, symbols: Sequence[str], first: date, end: date) -> Callable[[], int]:
-    """`freqtrade download-data` into its own files, from the exchange and not its archive."""
-    home = Path(tempfile.mkdtemp())
-    base = {
-        name: f"{address}/fapi/{name[-2:].lower()}" for name in ("fapiPublicV2", "fapiPublicV3")
-    }
-    urls = {"api": {"fapiPublic": f"{address}/fapi/v1", **base}}
-    named = {"urls": urls, "options": {"fetchCurrencies": False}}
+    """`freqtrade download-data` of the candles alone, into its own files.
+
+    Included are its configuration, the list of markets, a page for each pair that asks since when
+    it is listed, its throttle and the writing of Feather files. Left out, by options of its own,
+    are the archive, mark candles, funding rates, and the markets other than USD-M, for which it
+    asks other hosts than the one that stands in here.
+    """
+    import pandas as pd
+
+    # The command imports the first and the last only when it downloads.
+    from freqtrade.data import history  # type: ignore[import-not-found]  # noqa: F401
+    from freqtrade.main import main as command  # type: ignore[import-not-found]
+    from freqtrade.resolvers import exchange_resolver  # type: ignore[import-not-found]  # noqa: F401
+
+    home = tempfile.TemporaryDirectory()
+    (Path(home.name) / "user_data").mkdir()
     pairs = [f"{symbol.removesuffix('USDT')}/USDT:USDT" for symbol in symbols]
     config = {
         "exchange": {
             "name": "binance",
             "only_from_ccxt": True,
-            "ccxt_config": named,
-            "ccxt_async_config": named,
+            "ccxt_config": {
+                "urls": {"api": {"fapiPublic": f"{address}/fapi/v1"}},
+                "options": {"fetchCurrencies": False, "fetchMarkets": {"types": ["linear"]}},
+            },
             "pair_whitelist": pairs,
         },
         "stake_currency": "USDT",
@@ -93,24 +105,40 @@ def freqtrade(address: str, symbols: Sequence[str], first: date, end: date) -> C
         "margin_mode": "isolated",
         "dataformat_ohlcv": "feather",
     }
-    (home / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    (home / "user_data").mkdir()
-    command = [
-        *(sys.executable, "-m", "freqtrade", "download-data", "--config", "config.json"),
-        *("--userdir", "user_data", "--timeframes", "1m", "--candle-types", "futures"),
+    (Path(home.name) / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    arguments = [
+        *("download-data", "--config", f"{home.name}/config.json"),
+        *("--userdir", f"{home.name}/user_data"),
+        *("--timeframes", "1m", "--candle-types", "futures"),
         *("--timerange", f"{first:%Y%m%d}-{end:%Y%m%d}", "--pairs", *pairs),
     ]
 
     def fetch() -> int:
-        done = subprocess.run(command, cwd=home, capture_output=True, text=True, check=False)
-        if done.returncode:
-            raise RuntimeError(done.stderr[-300:])
-        import pandas as pd
-
-        files = (home / "user_data").rglob("*-1m-futures.feather")
-        return sum(len(pd.read_feather(path)) for path in files)
+        try:
+            # Its progress bars would stand where the result belongs.
+            with redirect_stdout(sys.stderr):
+                command(arguments)
+        except SystemExit as ended:
+            if ended.code:
+                raise RuntimeError(f"It ended with status {ended.code}; {LOGGED}") from ended
+        opened = [
+            pd.read_feather(path)["date"] for path in Path(home.name).rglob("*-1m-futures.feather")
+        ]
+        # Its last page runs on beyond the range.
+        return sum(int((times < pd.Timestamp(end, tz="UTC")).sum()) for times in opened)
 
     return fetch
+
+
+def complete(rows: int, wanted: int) -> int:
+    """The rows, if they are all: freqtrade, for one, ends with status 0 where pages failed.
+
+    Raises:
+        RuntimeError: there are fewer, or more.
+    """
+    if rows != wanted:
+        raise RuntimeError(f"It fetched {rows} rows of {wanted}; {LOGGED}")
+    return rows
 
 
 def main(name: str, address: str, days: str, end: str, *symbols: str) -> None:
@@ -120,7 +148,7 @@ def main(name: str, address: str, days: str, end: str, *symbols: str) -> None:
     began = time.perf_counter()
     found: dict[str, Any] = {"rows": 0}
     try:
-        found["rows"] = prepared()
+        found["rows"] = complete(prepared(), len(symbols) * int(days) * 1440)
     except Exception as error:  # noqa: BLE001 - whatever a client gives up with is its result
         found["error"] = f"{type(error).__name__}: {error}"[:200]
     print(json.dumps({**found, "seconds": time.perf_counter() - began}))
