@@ -92,7 +92,7 @@ def test_symbols_are_a_list_or_all(monkeypatch, text, symbols):
         ("S3__ENDPOINT_URL", "127.0.0.1:9000", "must be an address that starts with http://"),
         ("S3__BUCKET", "ab", "at least 3 characters"),
         ("S3__BUCKET", "", "valid string"),
-        ("S3__CONCURRENCY", "11", "less than or equal to 10"),
+        ("S3__CONCURRENCY", "65", "less than or equal to 64"),
         ("REDIS__URL", "localhost:6379", "starts with redis://"),
         ("REDIS__SLOT_TTL_SECONDS", "60", "greater than or equal to 900"),
         ("REDIS__TIMEOUT_SECONDS", "0", "greater than 0"),

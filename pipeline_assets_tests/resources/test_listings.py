@@ -107,11 +107,11 @@ def test_what_all_collected_once_stays_so(store: ObjectStore) -> None:
 
 def test_a_look_that_tells_nothing_new_within_the_hour_writes_nothing(store: ObjectStore) -> None:
     note_identities(store, [listing()], NOON)
-    [before] = store.objects("state/listings.json")
+    [before] = store.objects("state/")
     note_identities(store, [listing()], NOON + timedelta(minutes=59))
-    assert list(store.objects("state/listings.json")) == [before]
+    assert list(store.objects("state/")) == [before]
     note_identities(store, [listing()], NOON + timedelta(minutes=60))
-    assert list(store.objects("state/listings.json")) != [before]
+    assert list(store.objects("state/")) != [before]
 
 
 def test_observers_at_the_same_time_lose_nothing(store: ObjectStore) -> None:
