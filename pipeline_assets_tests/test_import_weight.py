@@ -1,7 +1,10 @@
-"""What a run loads before its first step stays light: a heavy library would delay every minute."""
+"""What a run loads before its first step stays light: a heavy library would delay every minute, and
+Dagster every command that does without."""
 
 import subprocess
 import sys
+
+import pytest
 
 HEAVY = {
     "PIL",
@@ -25,9 +28,30 @@ HEAVY = {
 }
 PROGRAM = "import sys, pipeline_assets.definitions; print(*sys.modules, sep='\\n')"
 
+COMMAND = """
+import sys
+from pipeline_assets.cli import main
+try:
+    main()
+finally:
+    print(*sys.modules, sep="\\n")
+"""
+
 
 def test_the_definitions_load_no_heavy_library() -> None:
     shown = subprocess.run([sys.executable, "-c", PROGRAM], check=True, stdout=subprocess.PIPE)
     loaded = set(shown.stdout.decode().split())
     assert "dagster" in loaded
     assert loaded & HEAVY == set()
+
+
+@pytest.mark.parametrize("arguments", [("--help",), ("candidates", "--schema")])
+def test_a_command_that_asks_nothing_of_dagster_does_not_load_it(
+    arguments: tuple[str, ...],
+) -> None:
+    shown = subprocess.run(
+        [sys.executable, "-c", COMMAND, *arguments], check=True, stdout=subprocess.PIPE
+    )
+    loaded = set(shown.stdout.decode().splitlines())
+    assert "pipeline_assets.commands.backfill" in loaded
+    assert loaded & (HEAVY | {"dagster"}) == set()

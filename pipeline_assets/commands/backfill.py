@@ -10,7 +10,6 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.market.interval import Interval
-from pipeline_assets.partitions import DAYS_PER_RUN, FIRST_DAY
 from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -84,6 +83,9 @@ def check_range(start: date, end: date, today: date | None) -> None:
             f"The range {start} to {end} holds no day: --end is excluded and must come after --start. "
             f"For one day: --start {start} --end {start + timedelta(days=1)}."
         )
+    # Here, and so in each function below: Dagster, which every command would wait a second for.
+    from pipeline_assets.partitions import FIRST_DAY
+
     if start < FIRST_DAY:
         raise BackfillError(
             f"{start} is before the exchange opened: the first day is {FIRST_DAY}. Use --start {FIRST_DAY}."
@@ -95,7 +97,7 @@ def check_range(start: date, end: date, today: date | None) -> None:
         )
 
 
-def chunks(start: date, end: date, days: int = DAYS_PER_RUN) -> Iterator[tuple[date, date]]:
+def chunks(start: date, end: date, days: int) -> Iterator[tuple[date, date]]:
     """The range as runs of at most so many days: first and last day of each, both included."""
     while start < end:
         last = min(start + timedelta(days=days), end) - timedelta(days=1)
@@ -136,6 +138,7 @@ def backfill(
     """
     from pipeline_assets.definitions import build_definitions
     from pipeline_assets.jobs.materializations import backfill_job_name, repair_jobs
+    from pipeline_assets.partitions import DAYS_PER_RUN
     from pipeline_assets.resources.object_store import ObjectStore
 
     definitions = build_definitions(settings, progress=progress)
