@@ -29,6 +29,8 @@ PARTITION_TAG = "dagster/partition"
 _SMALLEST = timedelta(microseconds=1)
 # Dagster starts a run again whose process died; its daemon looks every half minute.
 _RETRY_BY_DAGSTER = timedelta(minutes=2)
+# Dagster refuses to end a run while its process starts, which takes seconds.
+_STARTING = timedelta(seconds=30)
 
 
 class DagsterStoppedError(AirflowException):
@@ -134,8 +136,7 @@ class DagsterOperator(BaseOperator):
         try:
             self.follow(dagster_api(), context, patience)
         except DagsterStoppedError:
-            # A launch that was under way when the signal came has made its run since.
-            self.stop(dagster_api())
+            self._stop_for_good()
             raise
         except DagsterUnavailableError as error:
             self._fail(context, str(error))
@@ -161,6 +162,19 @@ class DagsterOperator(BaseOperator):
         except DagsterError:
             # Airflow ends this task all the same; Dagster's run goes on, and does no harm.
             self.log.exception("Dagster could not be told to end %s", self.dagster_url)
+
+    def _stop_for_good(self) -> None:
+        """End also what the signal came too early for: a launch that was under way has made its run
+        since, and a run whose process was starting could not be ended then.
+        """
+        patience = Patience(_STARTING, lambda: None)
+        while True:
+            try:
+                self.stop(dagster_api())
+            except DagsterUnavailableError as error:
+                patience.bear(error)
+            else:
+                return
 
     def _raise_if_stopped(self) -> None:
         if self._stopped:
@@ -248,7 +262,7 @@ class DagsterStepOperator(DagsterOperator):
     def stop(self, api: DagsterApi) -> None:
         """Terminate the runs of these tags that have not ended."""
         for run in api.runs(self._tags):
-            if not run.ended:
+            if not run.ended and run.status != "CANCELING":
                 api.terminate(run.run_id)
 
     def _runs(self, api: DagsterApi, patience: Patience) -> list[Run]:

@@ -1,12 +1,17 @@
 """DAG runs over a real Airflow and a real Dagster: what they launch, join, repeat and end."""
 
 import json
+import os
 import signal
+import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 import pytest
 import redis
@@ -14,69 +19,102 @@ import requests
 
 from pipeline_assets.local.airflow import DAGS
 from pipeline_assets_tests.fixtures.airflow import Airflow
+from pipeline_assets_tests.fixtures.exchange import die_with_parent
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port
 from pipeline_assets_tests.fixtures.webhook import Webhook
 
 pytestmark = pytest.mark.xdist_group("airflow")
 
-# One task as a worker runs it, with a context of this test's: a DAG run, its clear, and its try.
-WORKER = """
-import datetime, json, sys
+# Tasks as workers run them, with a context of this test's: a DAG run, its clear, and its try. As Airflow's
+# own executor does, it imports Airflow once, which takes two seconds, and forks for each.
+WORKERS = """
+import datetime, json, os, signal, socket, socketserver, sys
+from types import SimpleNamespace
 sys.path.insert(0, sys.argv[1])
 import candle_dags
-from types import SimpleNamespace
-given = json.loads(sys.argv[2])
-dag = {"tick": lambda: candle_dags.tick_dag("1m"), "backfill": candle_dags.backfill_dag}[given["dag"]]()
-now = datetime.datetime.now(datetime.UTC)
-pushed = {}
-context = {
-    "dag_run": SimpleNamespace(
-        dag_id=dag.dag_id, run_id=given["run"], clear_number=given["clear"], run_after=now,
-        data_interval_start=None),
-    "ti": SimpleNamespace(try_number=given["try"], xcom_push=lambda key, value: pushed.update({key: value})),
-    "params": given.get("params", {}),
-}
-task = dag.get_task(given["task"])
-task.patience = datetime.timedelta(seconds=given.get("patience", 60))
-import signal
-signal.signal(signal.SIGTERM, lambda *_: task.on_kill())
-try:
-    task.execute(context)
-    print("RESULT" + json.dumps({"raised": None, **pushed}))
-except Exception as error:
-    print("RESULT" + json.dumps({"raised": type(error).__name__, "message": str(error), **pushed}))
+
+def work(given):
+    dag = {"tick": lambda: candle_dags.tick_dag("1m"), "backfill": candle_dags.backfill_dag}[given["dag"]]()
+    now = datetime.datetime.now(datetime.UTC)
+    pushed = {}
+    context = {
+        "dag_run": SimpleNamespace(
+            dag_id=dag.dag_id, run_id=given["run"], clear_number=given["clear"], run_after=now,
+            data_interval_start=None),
+        "ti": SimpleNamespace(
+            try_number=given["try"], xcom_push=lambda key, value: pushed.update({key: value})),
+        "params": given["params"],
+    }
+    task = dag.get_task(given["task"])
+    task.patience = datetime.timedelta(seconds=given["patience"])
+    signal.signal(signal.SIGTERM, lambda *_: task.on_kill())
+    try:
+        task.execute(context)
+    except Exception as error:
+        return {"raised": type(error).__name__, "message": str(error), **pushed}
+    return {"raised": None, **pushed}
+
+class Worker(socketserver.StreamRequestHandler):
+    def handle(self):
+        given = json.loads(self.rfile.readline())
+        self.wfile.write(b"%d\\n" % os.getpid())
+        os.environ.update(given["environment"])
+        self.wfile.write(json.dumps(work(given)).encode())
+
+with socketserver.ForkingTCPServer(("127.0.0.1", 0), Worker, bind_and_activate=False) as workers:
+    workers.socket = socket.socket(fileno=int(sys.argv[2]))
+    workers.serve_forever()
 """
 
 
-def begin_task(airflow: Airflow, run: str, task: str = "fetch", **given) -> subprocess.Popen:
-    environment = airflow.environment | given.pop("environment", {})
-    facts = {
-        "dag": "tick",
-        "run": run,
-        "task": task,
-        "clear": 0,
-        "try": 1,
-        "params": {},
-        "patience": 60,
-    } | given
-    return subprocess.Popen(
-        [sys.executable, "-c", WORKER, str(DAGS), json.dumps(facts)],
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+class Task:
+    """A task in a process of its own."""
+
+    def __init__(self, workers: tuple[str, int], order: dict[str, Any]) -> None:
+        self._connection = socket.create_connection(workers, timeout=200)
+        self._answer = self._connection.makefile("rw", encoding="utf-8")
+        self._answer.write(json.dumps(order) + "\n")
+        self._answer.flush()
+        self._pid = int(self._answer.readline())
+
+    def send_signal(self, number: signal.Signals) -> None:
+        os.kill(self._pid, number)
+
+    def end(self) -> str:
+        """What it answered, once it has ended; nothing if it was killed."""
+        with self._connection, self._answer:
+            return self._answer.read()
 
 
-def end_task(process: subprocess.Popen) -> dict:
-    output, errors = process.communicate(timeout=200)
-    lines = [line for line in output.splitlines() if line.startswith("RESULT")]
-    assert lines, (output + errors)[-4000:]
-    return json.loads(lines[0].removeprefix("RESULT"))
+@dataclass(frozen=True)
+class Workers:
+    """Begins tasks."""
+
+    address: tuple[str, int]
+
+    def begin(self, run: str, task: str = "fetch", **given: Any) -> Task:
+        usual = {"dag": "tick", "clear": 0, "try": 1, "params": {}, "patience": 60}
+        order = usual | {"environment": {}, "run": run, "task": task} | given
+        return Task(self.address, order)
+
+    def run(self, run: str, task: str = "fetch", **given: Any) -> dict[str, Any]:
+        """A task from its beginning to its end."""
+        return json.loads(self.begin(run, task, **given).end())
 
 
-def run_task(airflow: Airflow, run: str, task: str = "fetch", **given) -> dict:
-    return end_task(begin_task(airflow, run, task, **given))
+@pytest.fixture(scope="module")
+def workers(airflow: Airflow) -> Iterator[Workers]:
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address, number = listening.getsockname(), listening.fileno()
+        process = subprocess.Popen(
+            [sys.executable, "-c", WORKERS, str(DAGS), str(number)],
+            env=airflow.environment,
+            pass_fds=[number],
+            preexec_fn=die_with_parent,  # noqa: PLW1509 - it takes no lock that a thread may hold
+        )
+    with process:
+        yield Workers(address)
+        process.kill()
 
 
 def test_a_tick_is_one_dagster_run_that_four_tasks_watch(airflow: Airflow) -> None:
@@ -103,20 +141,21 @@ def test_a_tick_is_one_dagster_run_that_four_tasks_watch(airflow: Airflow) -> No
 
 def test_a_step_that_fails_twice_and_then_works_is_executed_again_and_no_other(
     airflow: Airflow,
+    workers: Workers,
 ) -> None:
     """A key of another type makes the slots fail; uploads need no slots and are done once."""
     client = redis.Redis.from_url(airflow.settings.redis.url)
     key = "ohlcv:1m:{ETHUSDT}"
     client.delete(key)
     client.set(key, "not a hash")
-    first = run_task(airflow, "failing", "insert")
+    first = workers.run("failing", "insert")
     assert first["raised"] == "AirflowException"
     assert "candle_slots_1m" in first["message"]
     assert first["dagster_url"] in first["message"]
-    second = run_task(airflow, "failing", "insert", **{"try": 2})
+    second = workers.run("failing", "insert", **{"try": 2})
     assert second["raised"] == "AirflowException"
     client.delete(key)
-    third = run_task(airflow, "failing", "insert", **{"try": 3})
+    third = workers.run("failing", "insert", **{"try": 3})
     assert third["raised"] is None
     runs = airflow.runs(airflow__run_id="failing")
     assert [run["status"] for run in runs] == ["SUCCESS", "FAILURE", "FAILURE"]
@@ -124,38 +163,53 @@ def test_a_step_that_fails_twice_and_then_works_is_executed_again_and_no_other(
     assert [run["rootRunId"] for run in runs[:-1]] == [root, root]
     assert [run["stepKeysToExecute"] for run in runs[:-1]] == [["candle_slots_1m"]] * 2
     # What the re-executions left out counts as done, for whoever watches it now.
-    assert run_task(airflow, "failing", "upload")["raised"] is None
+    assert workers.run("failing", "upload")["raised"] is None
     # Just after midnight the open day has fewer minutes, and the day before was never stored here.
     held = airflow.platform.stored("1m", "ETHUSDT").height
     assert len(airflow.platform.slots("ETHUSDT")) == min(15, held)
 
 
-def test_a_retry_after_a_killed_worker_joins_the_same_run(airflow: Airflow) -> None:
-    worker = begin_task(airflow, "killed")
+def test_a_retry_after_a_killed_worker_joins_the_same_run(
+    airflow: Airflow, workers: Workers
+) -> None:
+    worker = workers.begin("killed")
     eventually(lambda: airflow.runs(airflow__run_id="killed"), "it was launched", seconds=60)
-    worker.kill()
-    worker.communicate()
-    joined = run_task(airflow, "killed", **{"try": 2})
+    worker.send_signal(signal.SIGKILL)
+    assert worker.end() == ""
+    joined = workers.run("killed", **{"try": 2})
     (run,) = airflow.runs(airflow__run_id="killed")
     assert joined["raised"] is None
     assert joined["dagster_url"].endswith(run["runId"])
 
 
-def test_a_clear_makes_a_new_run(airflow: Airflow) -> None:
-    first = run_task(airflow, "cleared")
-    second = run_task(airflow, "cleared", clear=1, **{"try": 2})
+def test_a_clear_makes_a_new_run(airflow: Airflow, workers: Workers) -> None:
+    first = workers.run("cleared")
+    second = workers.run("cleared", clear=1, **{"try": 2})
     assert (first["raised"], second["raised"]) == (None, None)
     runs = airflow.runs(airflow__run_id="cleared")
     assert [run["tags"]["airflow/clear_number"] for run in runs] == ["1", "0"]
     assert first["dagster_url"] != second["dagster_url"]
 
 
-def test_a_task_that_is_ended_ends_its_run(airflow: Airflow) -> None:
-    worker = begin_task(airflow, "ended", "insert")
-    eventually(lambda: airflow.runs(airflow__run_id="ended"), "it was launched", seconds=60)
+@pytest.mark.parametrize(
+    "begun",
+    [{"QUEUED", "STARTING", "STARTED"}, {"STARTING", "STARTED"}],
+    ids=["as soon as it is launched", "while its process starts"],
+)
+def test_a_task_that_is_ended_ends_its_run(
+    airflow: Airflow, workers: Workers, begun: set[str]
+) -> None:
+    name = f"ended with {len(begun)}"
+    worker = workers.begin(name, "insert")
+    eventually(
+        lambda: {run["status"] for run in airflow.runs(airflow__run_id=name)} & begun,
+        "it was launched",
+        seconds=60,
+    )
     worker.send_signal(signal.SIGTERM)
-    assert end_task(worker)["raised"] == "DagsterStoppedError"
-    airflow.wait_for("CANCELED", airflow__run_id="ended")
+    answer = json.loads(worker.end())
+    assert answer["raised"] == "DagsterStoppedError", answer
+    airflow.wait_for("CANCELED", airflow__run_id=name)
 
 
 class LosesTheAnswer(BaseHTTPRequestHandler):
@@ -180,13 +234,13 @@ class LosesTheAnswer(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_launch_whose_answer_is_lost_is_joined(airflow: Airflow) -> None:
+def test_a_launch_whose_answer_is_lost_is_joined(airflow: Airflow, workers: Workers) -> None:
     with ThreadingHTTPServer(("127.0.0.1", 0), LosesTheAnswer) as proxy:
         proxy.dagster, proxy.lost = airflow.dagster_url, []
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
         connection = {"conn_type": "http", "host": "127.0.0.1", "port": proxy.server_port}
         environment = {"AIRFLOW_CONN_DAGSTER": json.dumps(connection)}
-        result = run_task(airflow, "lost answer", environment=environment)
+        result = workers.run("lost answer", environment=environment)
         proxy.shutdown()
     assert len(proxy.lost) == 1
     (run,) = airflow.runs(airflow__run_id="lost answer")
@@ -197,12 +251,12 @@ def test_a_launch_whose_answer_is_lost_is_joined(airflow: Airflow) -> None:
 
 
 def test_dagster_that_does_not_come_back_is_an_error_that_names_address_and_connection(
-    airflow: Airflow,
+    workers: Workers,
 ) -> None:
     port = free_port()
     connection = {"conn_type": "http", "host": "127.0.0.1", "port": port}
     environment = {"AIRFLOW_CONN_DAGSTER": json.dumps(connection)}
-    result = run_task(airflow, "nobody there", environment=environment, patience=3)
+    result = workers.run("nobody there", environment=environment, patience=3)
     assert result["raised"] in ("AirflowException", "AirflowFailException")
     assert f"127.0.0.1:{port}" in result["message"]
     assert "connection `dagster`" in result["message"]
@@ -246,10 +300,10 @@ def test_a_backfill_fills_the_days_that_were_asked_for(airflow: Airflow) -> None
     ],
 )
 def test_a_range_that_is_none_is_refused_before_anything_is_launched(
-    airflow: Airflow, first: str, last: str, said: str
+    workers: Workers, first: str, last: str, said: str
 ) -> None:
     params = backfill_params(first_day=first, last_day=last)
-    result = run_task(airflow, "no range", "backfill_15m", dag="backfill", params=params)
+    result = workers.run("no range", "backfill_15m", dag="backfill", params=params)
     assert result["raised"] == "AirflowFailException"
     assert said in result["message"]
 
@@ -290,11 +344,11 @@ report_failure({"dag": dag, "run_id": sys.argv[3], "reason": "task_failure"})
 
 
 def test_an_unknown_symbol_is_named_in_the_task_and_to_the_webhook(
-    airflow: Airflow, webhook: Webhook
+    airflow: Airflow, workers: Workers, webhook: Webhook
 ) -> None:
     params = backfill_params(symbols=["ETHUSD"])
     given = {"dag": "backfill", "params": params}
-    failed = run_task(airflow, "alerted", "backfill_15m", **given)
+    failed = workers.run("alerted", "backfill_15m", **given)
     assert failed["raised"] == "AirflowException"
     assert "ETHUSD is not on the exchange; did you mean ETHUSDT?" in failed["message"]
     connection = json.dumps({"conn_type": "http", "password": webhook.url})
