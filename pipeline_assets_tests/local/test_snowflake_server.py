@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from snowflake.connector.errors import DatabaseError, ProgrammingError
@@ -65,7 +66,7 @@ def test_a_second_server_on_the_same_data_is_refused(server: SnowflakeServer, la
         second.start()
 
 
-def test_a_wrong_password_is_answered_as_snowflake_does(server: SnowflakeServer) -> None:
+def test_a_wrong_password_is_answered_as_snowflake_does(snowflake_server: SnowflakeServer) -> None:
     import snowflake.connector
 
     with pytest.raises(
@@ -73,13 +74,12 @@ def test_a_wrong_password_is_answered_as_snowflake_does(server: SnowflakeServer)
     ) as caught:
         snowflake.connector.connect(
             account="embedded", user="pipeline", password="other", host="127.0.0.1",
-            port=server.port, protocol="http", login_timeout=5,
+            port=snowflake_server.port, protocol="http", login_timeout=5,
         )  # fmt: skip
     assert caught.value.errno == 390100
 
 
-def test_a_copy_sees_an_object_as_it_is_now(server: SnowflakeServer, lake: Lake) -> None:
-    warehouse = Warehouse(server.settings(), S3Settings(bucket=lake.bucket))
+def test_a_copy_sees_an_object_as_it_is_now(warehouse: Warehouse, lake: Lake) -> None:
     key = "15m/BTCUSDT/20261001_0000.parquet"
     for count in (1, 2, 3):
         lake.put(day_of_candles("BTCUSDT", DAY, count=count), key)
@@ -88,17 +88,19 @@ def test_a_copy_sees_an_object_as_it_is_now(server: SnowflakeServer, lake: Lake)
 
 
 def test_a_copy_that_fails_at_its_second_file_leaves_no_row(
-    server: SnowflakeServer, lake: Lake
+    snowflake_server: SnowflakeServer,
+    warehouse: Warehouse,
+    warehouse_settings: SimpleNamespace,
+    lake: Lake,
 ) -> None:
-    settings = server.settings()
-    Warehouse(settings, S3Settings(bucket=lake.bucket)).ensure_tables(Interval.FIFTEEN_MINUTES)
+    warehouse.ensure_tables(Interval.FIFTEEN_MINUTES)
     lake.put(day_of_candles("BTCUSDT", DAY), "whole.parquet")
     # Its footer is sound and its pages are not, so it fails when its rows are read.
     lake.put(day_of_candles("ETHUSDT", DAY), "broken.parquet")
     stored = {"Bucket": lake.bucket, "Key": "ohlcv/broken.parquet"}
     body = lake.client.get_object(**stored)["Body"].read()
     lake.client.put_object(**stored, Body=body[:4] + bytes(400) + body[404:])
-    with server.connect(settings) as connection:
+    with snowflake_server.connect(warehouse_settings.snowflake) as connection:
         cursor = connection.cursor()
         with pytest.raises(ProgrammingError, match=r"broken\.parquet"):
             cursor.execute(
