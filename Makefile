@@ -5,6 +5,8 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 # One more than two cores: the tests of Airflow and of the demo wait more than they compute.
 WORKERS ?= 3
+# Images of containers often set it: each test worker would rewrite every module of tests anew.
+export PYTHONDONTWRITEBYTECODE :=
 
 .PHONY: demo test test-all lint bench clean help
 
