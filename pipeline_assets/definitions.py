@@ -4,9 +4,18 @@ import ctypes
 import gc
 import os
 import warnings
+from functools import cache
 from typing import Any
 
-from dagster import BetaWarning, Definitions, PreviewWarning, in_process_executor
+from dagster import (
+    AssetChecksDefinition,
+    AssetsDefinition,
+    AssetSpec,
+    BetaWarning,
+    Definitions,
+    PreviewWarning,
+    in_process_executor,
+)
 
 from pipeline_assets.assets.candidates import candidate_objects, candidates
 from pipeline_assets.assets.candles import candles
@@ -48,7 +57,6 @@ def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
     # pins the version that they were tried with, and every run would print the warning.
     warnings.simplefilter("ignore", BetaWarning)
     warnings.simplefilter("ignore", PreviewWarning)
-    loads = {Interval.ONE_MINUTE: candle_slots}
     resources: dict[str, Any] = {
         "settings": configured,
         "exchange": Exchange(configured),
@@ -61,26 +69,8 @@ def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
         "progress": None,
     }
     return Definitions(
-        assets=[
-            *(
-                made(interval)
-                for interval in Interval
-                for made in (
-                    *(raw_candles, candles, candle_objects),
-                    loads.get(interval, candle_table),
-                )
-            ),
-            candle_gap_table(),
-            candidates(),
-            candidate_objects(),
-            universe(),
-            candle_gaps(),
-        ],
-        asset_checks=[
-            *(made(interval) for interval in Interval for made in (day_checks, freshness_check)),
-            parity_check(),
-            zero_volume_check(),
-        ],
+        assets=_assets(),
+        asset_checks=_checks(),
         jobs=[*jobs, housekeeping],
         schedules=schedules(running=configured.dagster.schedules),
         sensors=[
@@ -94,6 +84,36 @@ def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
         # Steps share one process: a process a step took 11 to 37 s for a run of four.
         executor=in_process_executor,
     )
+
+
+# None of these depends on the settings, and a command that runs a job makes definitions of its own.
+@cache
+def _assets() -> list[AssetsDefinition | AssetSpec]:
+    loads = {Interval.ONE_MINUTE: candle_slots}
+    return [
+        *(
+            made(interval)
+            for interval in Interval
+            for made in (
+                *(raw_candles, candles, candle_objects),
+                loads.get(interval, candle_table),
+            )
+        ),
+        candle_gap_table(),
+        candidates(),
+        candidate_objects(),
+        universe(),
+        candle_gaps(),
+    ]
+
+
+@cache
+def _checks() -> list[AssetChecksDefinition]:
+    return [
+        *(made(interval) for interval in Interval for made in (day_checks, freshness_check)),
+        parity_check(),
+        zero_volume_check(),
+    ]
 
 
 # Arrow is loaded where it is used. Its own allocator keeps what it has freed: 70 of 600 MB of a backfill.
