@@ -157,6 +157,10 @@ def test_a_step_that_fails_twice_and_then_works_is_executed_again_and_no_other(
     client.delete(key)
     third = workers.run("failing", "insert", **{"try": 3})
     assert third["raised"] is None
+    # The task ends with its step, the run a moment later.
+    eventually(
+        lambda: airflow.runs(airflow__run_id="failing")[0]["status"] == "SUCCESS", "it ended"
+    )
     runs = airflow.runs(airflow__run_id="failing")
     assert [run["status"] for run in runs] == ["SUCCESS", "FAILURE", "FAILURE"]
     root = runs[-1]["runId"]
