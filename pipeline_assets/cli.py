@@ -17,6 +17,7 @@ import click
 from pipeline_assets.local.exchange.command import exchange
 from pipeline_assets.market.gap_causes import Cause
 from pipeline_assets.market.interval import DAY, Interval
+from pipeline_assets.process_memory import return_freed_memory
 from pipeline_assets.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ cli.add_command(exchange)
 
 def main() -> None:
     """Run the command; an expected error is one message on standard error, not a traceback."""
+    return_freed_memory()
     from pipeline_assets.assets.fetch_plan import SymbolError
     from pipeline_assets.commands.backfill import BackfillError
     from pipeline_assets.local.supervisor import StackError

@@ -1,8 +1,6 @@
 """What Dagster loads: assembles everything below, and nothing else."""
 
-import ctypes
 import gc
-import os
 import warnings
 from functools import cache
 from typing import Any
@@ -31,6 +29,7 @@ from pipeline_assets.jobs.housekeeping import housekeeping
 from pipeline_assets.jobs.materializations import jobs, repair_jobs
 from pipeline_assets.jobs.schedules import schedules
 from pipeline_assets.market.interval import Interval
+from pipeline_assets.process_memory import return_freed_memory
 from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.exchange_access import Exchange
@@ -116,15 +115,7 @@ def _checks() -> list[AssetChecksDefinition]:
     ]
 
 
-# Arrow is loaded where it is used. Its own allocator keeps what it has freed: 70 of 600 MB of a backfill.
-os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
-
-# glibc gives each of some thirty threads a heap of its own, which keeps what is freed in it: another
-# 60 MB. As MALLOC_ARENA_MAX=1 in the environment, which is read too early for us (mallopt(3)).
-_M_ARENA_MAX = -8
-if "MALLOC_ARENA_MAX" not in os.environ and hasattr(libc := ctypes.CDLL(None), "mallopt"):
-    libc.mallopt(_M_ARENA_MAX, 1)
-
+return_freed_memory()
 definitions = build_definitions(settings())
 
 # A run's process has loaded half a million objects of Dagster by now, and goes on to load clients and

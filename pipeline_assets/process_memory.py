@@ -1,0 +1,20 @@
+"""How a process of ours holds memory: settings of its allocators. What is held does not belong here."""
+
+import ctypes
+import os
+
+_M_ARENA_MAX = -8  # glibc's malloc.h
+
+
+def return_freed_memory() -> None:
+    """Let a process give back what its threads have freed: 130 of 650 MB of a backfill of a year.
+
+    To be called before any thread starts and before Arrow is loaded. Who sets the allocators in
+    the environment is not overruled, and where there is no glibc nothing is changed.
+    """
+    # Arrow's own allocator keeps what it has freed.
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    # So does each heap of glibc, of which some thirty threads get one each: see mallopt(3). It reads
+    # MALLOC_ARENA_MAX itself, but before any line of ours.
+    if "MALLOC_ARENA_MAX" not in os.environ and hasattr(libc := ctypes.CDLL(None), "mallopt"):
+        libc.mallopt(_M_ARENA_MAX, 1)
