@@ -377,9 +377,16 @@ class ObjectStore:
         return self._settings.endpoint_url or f"AWS ({self._settings.region})"
 
     def _unreachable(self, detail: str, key: str) -> str:
+        # obstore does not say that it is the certificate, and reads another variable than boto3.
+        own_authority = (
+            " If its certificate is from an authority of your own, set SSL_CERT_FILE and AWS_CA_BUNDLE "
+            "to that authority's file."
+            if self._where.startswith("https:")
+            else ""
+        )
         return (
             f"S3 at {self._where} could not be reached for {self.address(key)}: {detail}. Check that it "
-            "runs and that PIPELINE_S3__ENDPOINT_URL is right, then repeat the run."
+            f"runs and that PIPELINE_S3__ENDPOINT_URL is right, then repeat the run.{own_authority}"
         )
 
     def _explain(self, code: str, detail: str, key: str) -> str:

@@ -318,6 +318,16 @@ def test_a_server_that_does_not_run_is_named_with_the_setting_to_check(s3_bucket
     assert "PIPELINE_S3__ENDPOINT_URL" in str(caught.value)
 
 
+def test_a_server_without_a_certificate_to_trust_is_told_with_where_to_name_its_authority(
+    s3_bucket,
+):
+    endpoint = s3_bucket.endpoint.replace("http:", "https:")
+    store = ObjectStore(s3_bucket.settings(endpoint_url=endpoint))
+    for name, error in refusals(store).items():
+        assert "SSL_CERT_FILE" in str(error), name
+        assert "AWS_CA_BUNDLE" in str(error), name
+
+
 def test_nothing_is_lost_when_the_server_is_killed_and_comes_back(own_s3_server: S3Server):
     own_s3_server.client().create_bucket(Bucket="candles")
     settings = S3Bucket(own_s3_server.endpoint, "candles", None).settings()
