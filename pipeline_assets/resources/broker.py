@@ -165,7 +165,7 @@ class CandidateTopic:
 
     def _attempt(self, candidates: Sequence[Candidate], deadline: float) -> "_Failure | None":
         """Send all with this process's producer; one that failed is not used again."""
-        from confluent_kafka import KafkaException
+        from confluent_kafka import KafkaError, KafkaException
 
         outcome = _Failure()
         try:
@@ -187,10 +187,14 @@ class CandidateTopic:
             outcome.error = error.args[0]
         except SystemError as error:
             # confluent-kafka 2.16 goes on calling back for other messages after it has raised for a
-            # fatal error, and Python then reports that instead of the error itself.
-            if not isinstance(error.__cause__, KafkaException):
-                raise
-            outcome.error = error.__cause__.args[0]
+            # fatal error. Python then reports that instead: with the error as its cause, or, where
+            # a call back cleared it, with none.
+            cause = error.__cause__
+            outcome.error = (
+                cause.args[0]
+                if isinstance(cause, KafkaException)
+                else KafkaError(KafkaError._FATAL, "the producer failed for good", fatal=True)
+            )
         if outcome.acknowledged == len(candidates):
             return None
         self._discard()
