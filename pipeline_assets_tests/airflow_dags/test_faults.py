@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from datetime import UTC, datetime, time, timedelta
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Any
 
 import polars as pl
@@ -177,9 +177,11 @@ def test_a_server_is_killed_while_a_tick_runs(scheduler: Scheduler, service: str
 
 
 def test_airflows_own_backfill_seals_missing_days(scheduler: Scheduler) -> None:
-    """Both days lie before the first that catching up seals; the last date is excluded."""
-    first = (datetime.now(UTC) - timedelta(days=5)).date()
-    days = [first + timedelta(days=n) for n in range(3)]
+    """Both days lie just before the first that catching up seals; the last date is excluded."""
+    first = date.fromisoformat(
+        airflow_environment(scheduler.settings)["AIRFLOW_VAR_CANDLES_FIRST_DAY"]
+    )
+    days = [first - timedelta(days=n) for n in (2, 1, 0)]
     command = [sys.executable, "-m", "airflow", "backfill", "create", "--dag-id", "candles_seal"]
     command += ["--from-date", str(days[0]), "--to-date", str(days[2])]
     environment = airflow_environment(scheduler.settings)

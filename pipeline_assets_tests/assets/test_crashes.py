@@ -43,9 +43,11 @@ class Writes:
     def around(self, write: Callable[..., Any]) -> Callable[..., Any]:
         def counted(*args: Any, **kwargs: Any) -> Any:
             number = self.before()
-            result = write(*args, **kwargs)
-            self.after(number)
-            return result
+            try:
+                return write(*args, **kwargs)
+            finally:
+                # After a write that was refused, too.
+                self.after(number)
 
         return counted
 
