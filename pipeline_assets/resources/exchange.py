@@ -359,9 +359,11 @@ class ExchangeClient:
             hole, said_empty = open_questions.pop(0)
             [(_, limit)] = pages(batch.interval, hole)
             again, rows = await self._requests.klines(page.job.symbol, batch.interval, hole, limit)
-            if rows:
+            left = holes(again, batch.interval, hole)
+            if rows and left != [hole]:
                 found.append(again)
-                open_questions += [(left, 0) for left in holes(again, batch.interval, hole)]
+                open_questions += [(each, 0) for each in left]
+            # A row off the grid, as after an outage, is no candle of the hole.
             elif said_empty + 1 == _SAID_EMPTY:
                 page.job.confirmed.append(hole)
             else:

@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 from pipeline_assets.assets import layer
 from pipeline_assets.commands import backfill as command
 from pipeline_assets.market.interval import Interval
-from pipeline_assets.market.windows import Window
+from pipeline_assets.market.windows import Window, joined
 from pipeline_assets.resources.lake_state import (
     Absence,
     SealedDay,
@@ -135,6 +135,24 @@ def test_a_hole_that_is_the_exchanges_own_is_recorded_and_not_asked_for_for_ever
     minutes.backfill("1m", "2026-11-18", refresh=True)
     assert seal_mark(minutes, "2026-11-18", "ETHUSDT").missing == ()
     assert_stored(minutes)
+
+
+def test_a_hole_that_ends_in_a_row_off_the_grid_is_recorded_as_any_other(minutes: Platform) -> None:
+    """As trading came back within a minute: the row is no candle, and asking again brings no other."""
+    minutes.exchange.outages("2026-11-18T07:10:00Z/2026-11-18T09:40:27Z/ETHUSDT")
+    before = asked(minutes.exchange)
+    first = minutes.backfill("1m", "2026-11-18")
+    # Of each symbol three pages; and twice for the hole, which begins in one page and ends in another.
+    assert asked(minutes.exchange) - before == len(SYMBOLS) * 3 + 2 * 2
+    assert metadata(first, "candles_1m")["rows set aside"] == 1
+    missing = seal_mark(minutes, "2026-11-18", "ETHUSDT").missing
+    assert {absence for _, absence in missing} == {Absence.CONFIRMED}
+    assert joined(span for span, _ in missing) == [
+        Window(datetime(2026, 11, 18, 7, 10, tzinfo=UTC), datetime(2026, 11, 18, 9, 41, tzinfo=UTC))
+    ]
+    before = asked(minutes.exchange)
+    minutes.backfill("1m", "2026-11-18")
+    assert asked(minutes.exchange) == before
 
 
 def test_what_stored_rows_fill_of_a_reply_is_not_told_as_missing(minutes: Platform) -> None:

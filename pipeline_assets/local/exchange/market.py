@@ -106,11 +106,18 @@ class Outage:
         return "/".join((span, ",".join(self.symbols))) if self.symbols else span
 
     def remaining(self, symbol: str, block: Block) -> Block:
-        """The candles that opened outside the outage."""
+        """The candles that opened outside the outage.
+
+        Where it ends within a minute, that minute's candle opens then, off the grid.
+        """
         if self.symbols and symbol not in self.symbols:
             return block
-        kept = (block.open_times < self.start_ms) | (block.open_times >= self.end_ms)
-        return Block(block.open_times[kept], block.values[:, kept])
+        opens = block.open_times.copy()
+        minute = self.end_ms - self.end_ms % MINUTE
+        if minute >= self.start_ms:
+            opens[opens == minute] = self.end_ms
+        kept = (opens < self.start_ms) | (opens >= self.end_ms)
+        return Block(opens[kept], block.values[:, kept])
 
 
 @dataclass(frozen=True, slots=True)
