@@ -255,7 +255,7 @@ def _checked(
     whole = ~pl.col("symbol").is_in(list(plan.failures))
     taken, served = taken.filter(whole), served.filter(whole)
     report.rows += taken.height
-    _compare(plan.interval, distrusted, doubted, served, report)
+    _compare(plan.interval, distrusted, doubted.filter(whole), served, report)
     _note_unfilled(plan, batch.windows, everything, report)
     if served.is_empty():
         return taken
@@ -302,11 +302,9 @@ def _compare(
     if doubted.is_empty():
         return  # as in most months; what follows costs a tenth of the fetch, without rows too
     there = doubted.select("symbol", day).unique()
-    known = there.join(served.select("symbol").unique(), on="symbol", how="semi")
     report.distrusted += distrusted.join(there, on=("symbol", "day"), how="semi").rows()
-    own = served.with_columns(day).join(known, on=("symbol", "day"), how="semi").drop("day")
-    theirs = doubted.with_columns(day).join(known, on=("symbol", "day"), how="semi").drop("day")
-    for symbol, kind, first, last, count in disagreements(theirs, own, interval).rows():
+    own = served.with_columns(day).join(there, on=("symbol", "day"), how="semi").drop("day")
+    for symbol, kind, first, last, count in disagreements(doubted, own, interval).rows():
         report.note(first.date(), symbol, _record(kind, first, last, count))
 
 

@@ -263,7 +263,9 @@ def disagreements(
             kind(differing.join(frozen, on=KEY_COLUMNS, how="anti"), DIFFERENT),
         ]
     ).sort("symbol", "kind", "open_time")
-    new_run = (pl.col("open_time").diff() != interval.span).fill_null(True)
+    # A run ends with its day: records are kept by the day.
+    times = pl.col("open_time")
+    new_run = ((times.diff() != interval.span) | (times == times.dt.truncate("1d"))).fill_null(True)
     return (
         found.with_columns(run=new_run.over("symbol", "kind").cum_sum())
         .group_by("symbol", "kind", "run")
@@ -282,7 +284,7 @@ def _unzipped(file: ArchiveFile, body: bytes) -> bytes:
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             held = archive.infolist()
-            names = [each.filename for each in held]
+            names = [_name(each) for each in held]
             if names != [member]:
                 raise _malformed(file, f"holds {names[:3]}, not {member} alone")
             if held[0].file_size > _LARGEST_MEMBER:
@@ -290,13 +292,20 @@ def _unzipped(file: ArchiveFile, body: bytes) -> bytes:
             if held[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise _malformed(file, f"is packed by method {held[0].compress_type}")
             if held[0].compress_type == zipfile.ZIP_STORED:
-                return archive.read(member)
+                return archive.read(held[0])
         csv = _inflated(body, held[0])
     except MalformedArchiveError:
         raise
     except _UNPACKING as error:
         raise _malformed(file, f"cannot be unpacked ({error})") from None
     return csv
+
+
+def _name(member: zipfile.ZipInfo) -> str:
+    """A member's name; zip(1) writes UTF-8 without saying so, which zipfile reads as cp437."""
+    if member.flag_bits & 0x800:
+        return member.filename
+    return member.filename.encode("cp437").decode("utf-8", "replace")
 
 
 def _inflated(body: bytes, member: zipfile.ZipInfo) -> bytes:

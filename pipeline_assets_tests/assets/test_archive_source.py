@@ -11,10 +11,12 @@ from polars.testing import assert_frame_equal
 from pipeline_assets.assets.archive_source import uses_archive
 from pipeline_assets.assets.fetch_plan import FetchPlan, RunKind
 from pipeline_assets.assets.raw import NothingFetchedError
+from pipeline_assets.market.archive import NOT_SERVED
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.lake_state import read_disagreements, sealed_symbols
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import BinanceSettings
+from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 from pipeline_assets_tests.fixtures.redis import free_port
 
@@ -132,6 +134,18 @@ def test_what_never_happened_on_the_exchange_is_no_disagreement(with_archive) ->
     assert told["rows from the archive"] == 2 * 3 * 1440
     assert_frame_equal(with_archive.stored("1m"), truth(with_archive))
     assert records(with_archive) == {}
+
+
+def test_what_the_exchange_has_not_at_all_is_not_stored_and_recorded(with_archive) -> None:
+    """A whole day of a symbol that only the archive has, served by an exchange that had no outage."""
+    with start_exchange(symbols=",".join(SYMBOLS), clock="stepped:2026-11-20T12:00:00Z") as other:
+        with_archive.exchange.outages("2026-11-18T00:00/2026-11-19T00:00/ETHUSDT")
+        archive_url = other.url.removesuffix("/fapi")
+        reading = with_archive.with_settings(binance={"archive": True, "archive_url": archive_url})
+        reading.backfill("1m", FIRST, LAST)
+    assert_frame_equal(reading.stored("1m"), truth(reading))
+    assert recorded(reading, "ETHUSDT") == [(DAYS[1], NOT_SERVED, 1440)]
+    assert recorded(reading, "BTCUSDT") == []
 
 
 def test_the_open_day_and_a_day_of_listing_come_from_where_they_are(with_archive) -> None:

@@ -119,6 +119,21 @@ def test_rows_are_exact_in_every_form(header, unit):
     assert_frame_equal(found, raw_frame(rows))
 
 
+@pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
+def test_a_name_in_utf8_that_does_not_say_so_is_read_as_zip_writes_it(packing):
+    file = ArchiveFile("币安人生USDT", Interval.ONE_MINUTE, date(2026, 10, 25))
+    target = io.BytesIO()
+    with zipfile.ZipFile(target, "w", packing) as archive:
+        archive.writestr(f"{file.name}.csv", text_of(minutes(7)))
+    body = bytearray(target.getvalue())
+    # The flag for UTF-8, in the member's own header and in the directory: Info-ZIP sets neither.
+    for flags in (6, body.rfind(b"PK\x01\x02") + 8):
+        body[flags + 1] &= ~0x08
+    with zipfile.ZipFile(io.BytesIO(body)) as archive:
+        assert archive.namelist() != [f"{file.name}.csv"]
+    assert read_archive(file, bytes(body)).height == 7
+
+
 @pytest.mark.parametrize(
     ("body", "problem"),
     [
@@ -301,6 +316,17 @@ def test_disagreements_are_runs_of_one_kind_each():
         run(DIFFERENT, 40, 40),
         run(HOLE, 50, 52),
         run(NOT_SERVED, 200, 200),
+    ]
+
+
+def test_a_disagreement_across_midnight_is_one_of_each_day():
+    opens = [START + number * MINUTE for number in range(23 * 60, 25 * 60)]
+    rows = [raw_row(at) for at in opens]
+    found = disagreements(raw_frame(rows[:50] + rows[-10:]), raw_frame(rows), Interval.ONE_MINUTE)
+    midnight = day_window(START.date()).end
+    assert found.rows() == [
+        ("BTCUSDT", HOLE, opens[50], midnight - MINUTE, (midnight - opens[50]) // MINUTE),
+        ("BTCUSDT", HOLE, midnight, opens[-11], (opens[-11] - midnight) // MINUTE + 1),
     ]
 
 
