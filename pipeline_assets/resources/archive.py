@@ -150,10 +150,12 @@ async def _download_all(work: _Work) -> None:
         asyncio.TaskGroup() as group,
     ):
         for _ in range(_AT_ONCE):
-            group.create_task(_take_turns(work, session))
+            group.create_task(_take_turns(work, session, group))
 
 
-async def _take_turns(work: _Work, session: "aiohttp.ClientSession") -> None:
+async def _take_turns(
+    work: _Work, session: "aiohttp.ClientSession", group: asyncio.TaskGroup
+) -> None:
     while work.pending:
         await work.room.acquire()
         if not work.pending:
@@ -164,6 +166,9 @@ async def _take_turns(work: _Work, session: "aiohttp.ClientSession") -> None:
         if found.split:
             days = [ArchiveFile(file.symbol, file.interval, day) for day in file.days]
             work.pending.extendleft(reversed(days))
+            # Others may have ended, as there was nothing more to do; `room` bounds them all.
+            for _ in days[1:]:
+                group.create_task(_take_turns(work, session, group))
         work.results.put(found)
 
 
