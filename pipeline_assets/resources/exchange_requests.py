@@ -30,6 +30,9 @@ _LONGEST_WAIT_MS = 300_000
 _REFUSALS = 10  # each waits as told, so this is minutes; one more means that the limit is not ours
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 15.0
 _WEIGHT_BATCH = 250  # reserved at once: few Redis calls, and little is lost when the minute turns
+# How old the knowledge may be that no other process was refused: shorter than a request takes, so that
+# a refusal elsewhere stops this process before one of its own would; long enough to cost nothing.
+_LOOK_SECONDS = 0.05
 # Said with HTTP 400, and yet the exchange's own trouble: disconnected, time-out, overloaded.
 _TRANSIENT_CODES = {-1000, -1001, -1006, -1007, -1008}
 # 403 is the web application firewall, 451 a country that may not trade: no symbol will be served.
@@ -145,16 +148,20 @@ class ExchangeClock:
     Before the first measurement it is this machine's wall clock. Between measurements it runs with
     the monotonic clock, so that a correction of the local clock does not move weight into another
     minute.
+
+    Attributes:
+        monotonic: that clock, in seconds.
+        measured: whether the exchange's time was ever taken.
     """
 
     def __init__(self, monotonic: Callable[[], float]) -> None:
-        self._monotonic = monotonic
+        self.monotonic = monotonic
         self._offset_ms = 1000 * (time.time() - monotonic())
         self.measured = False
 
     def now_ms(self) -> int:
         """The exchange's time now, in milliseconds since the epoch."""
-        return int(1000 * self._monotonic() + self._offset_ms)
+        return int(1000 * self.monotonic() + self._offset_ms)
 
     def measure(self, server_ms: int, sent: float, received: float) -> None:
         """Take the exchange's time as that of the middle between two monotonic moments."""
@@ -165,8 +172,10 @@ class ExchangeClock:
 class WeightAllowance:
     """The weight that this client may still spend in the exchange's current minute.
 
-    Invariant: nothing is sent that was not reserved, in the shared budget, in the minute in which
-    it is sent. Weight is reserved in batches, so 500 symbols cost a handful of Redis calls.
+    Invariants: nothing is sent that was not reserved, in the shared budget, in the minute in which
+    it is sent; and nothing that was reserved before a refusal is sent after it was heard of: of a
+    refusal here at once, of one in another process within `_LOOK_SECONDS`. Weight is reserved in
+    batches, so 500 symbols cost a handful of Redis calls.
 
     Attributes:
         expected: weight that the caller still means to spend; the size of the next batch.
@@ -190,6 +199,8 @@ class WeightAllowance:
         self._carried = 0
         self._used_by_all = 0
         self._told = 0
+        self._blocked_until_ms = 0
+        self._look_again = 0.0
 
     async def take(self, weight: int) -> int:
         """Wait until `weight` may be spent, and spend it; returns the minute it is spent in.
@@ -199,7 +210,9 @@ class WeightAllowance:
             WeightBudgetError: Redis failed, so nothing may be sent.
         """
         async with self._turn:
-            while self._left < weight or self._minute != self._this_minute():
+            while (
+                await self._blocked() or self._left < weight or self._minute != self._this_minute()
+            ):
                 await self._reserve(weight)
             self._left -= weight
         self._in_flight += weight
@@ -240,13 +253,27 @@ class WeightAllowance:
 
     async def block(self, wait_ms: int) -> None:
         """Stop every process at this address for `wait_ms`, as the exchange asked."""
-        self._left = 0
-        await asyncio.to_thread(self._budget.block_until, self._clock.now_ms() + wait_ms)
+        until_ms = self._clock.now_ms() + wait_ms
+        self._blocked_until_ms = max(self._blocked_until_ms, until_ms)
+        await asyncio.to_thread(self._budget.block_until, until_ms)
 
     def _this_minute(self) -> int:
         return self._clock.now_ms() // 60_000
 
+    async def _blocked(self) -> bool:
+        """Whether any process at this address was refused and has to wait, as far as is known."""
+        if self._clock.monotonic() >= self._look_again:
+            told = await asyncio.to_thread(self._budget.blocked_until)
+            self._blocked_until_ms = max(self._blocked_until_ms, told)
+            self._look_again = self._clock.monotonic() + _LOOK_SECONDS
+        return self._clock.now_ms() < self._blocked_until_ms
+
     async def _reserve(self, weight: int) -> None:
+        """Give up what is left and reserve anew, or wait until that may succeed.
+
+        Asks while blocked too: that is how lower priorities learn what to leave alone afterwards.
+        """
+        self._left = 0
         await self.correct()
         now_ms = self._clock.now_ms()
         minute = now_ms // 60_000
@@ -263,14 +290,17 @@ class WeightAllowance:
             weight + carried,
             later=max(self.expected - wanted, 0),
         )
-        if grant.weight:
+        # Granted before this process' own block was written: the exchange will not honour it.
+        blocked_ms = self._blocked_until_ms - now_ms
+        if grant.weight and blocked_ms <= 0:
             if minute != self._minute:
                 self._told = 0
             self._minute, self._left, self._carried = minute, grant.weight - carried, 0
             return
-        if grant.wait_ms > _LONGEST_WAIT_MS:
-            raise _banned(now_ms + grant.wait_ms)
-        await self._sleep(grant.wait_ms / 1000)
+        wait_ms = max(grant.wait_ms, blocked_ms)
+        if wait_ms > _LONGEST_WAIT_MS:
+            raise _banned(now_ms + wait_ms)
+        await self._sleep(wait_ms / 1000)
 
 
 def _banned(until_ms: int) -> ExchangeBannedError:

@@ -218,6 +218,15 @@ class WeightBudget:
         """
         self._run("block_weight", keys=[self._block], args=[until_ms, _LONGEST_BAN_SECONDS])
 
+    def blocked_until(self) -> int:
+        """The latest moment told to `block_until`, perhaps past; 0 when there was none of late.
+
+        Raises:
+            WeightBudgetError: Redis failed.
+        """
+        with explained(self._settings, WeightBudgetError):
+            return int(self._client.get(self._block) or 0)
+
     def use(self, now_ms: int) -> WeightUse:
         """How the minute of `now_ms` stands, for a person to see.
 
@@ -226,8 +235,8 @@ class WeightBudget:
         """
         with explained(self._settings, WeightBudgetError):
             used = self._client.hget(self._minute_key(now_ms // _MINUTE_MS), "used")
-            until = self._client.get(self._block)
-        return WeightUse(int(used or 0), self.capacity, max(int(until or 0) - now_ms, 0))
+        blocked_ms = max(self.blocked_until() - now_ms, 0)
+        return WeightUse(int(used or 0), self.capacity, blocked_ms)
 
     @property
     def _demand(self) -> str:

@@ -7,8 +7,10 @@ import asyncio
 import json
 import subprocess
 import sys
+import threading
 import urllib.parse
 import urllib.request
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -74,13 +76,20 @@ def clock(exchange):
 def client(exchange, budget, clock):
     """How to make a client of the exchange that waits by `clock`."""
 
-    def make(*, patience=BACKFILL_PATIENCE, budget=budget, priority=Priority.TICK_1M, **changes):
+    def make(
+        *,
+        patience=BACKFILL_PATIENCE,
+        budget=budget,
+        priority=Priority.TICK_1M,
+        sleep=clock.sleep,
+        **changes,
+    ):
         return ExchangeClient(
             BinanceSettings.model_validate({"rest_url": address(exchange)} | changes),
             budget,
             priority,
             patience,
-            sleep=clock.sleep,
+            sleep=sleep,
             monotonic=clock.monotonic,
         )
 
@@ -461,6 +470,80 @@ def test_after_429_everybody_waits_as_told_and_then_all_is_fetched(exchange, cli
     assert found[0] > 29_000
     assert klines_answers(exchange) == {"429": 1, "200": len(TRADING)}
     assert_all_true(exchange, {result.symbol: result for result in results}, HOUR)
+
+
+@pytest.mark.parametrize(
+    ("refusal", "count"), [({"refuse_next": 1000}, "sent_429"), ({"ban_seconds": 120}, "sent_418")]
+)
+def test_a_refusal_stops_another_process_in_the_middle_of_what_it_has_reserved(
+    exchange, client, clock, redis_server, refusal, count
+):
+    refused, others_done = threading.Event(), threading.Event()
+
+    async def wait_for_the_other(seconds):
+        refused.set()
+        await asyncio.to_thread(others_done.wait)
+        await clock.sleep(seconds)
+
+    def while_the_other_is_between_two_requests(_rows):
+        if not refused.is_set():
+            exchange.faults(**refusal)
+            fetching.append(pool.submit(fetch_all, first))
+            assert refused.wait(30)
+            clock.now += 1
+            exchange.advance(1)
+
+    def fetch_all(reader, *progress):
+        results = reader.klines(ONE_MINUTE, dict.fromkeys(TRADING, HOUR), *progress)
+        return {result.symbol: result for result in results}
+
+    fetching = []
+    clock.then = exchange.faults  # once the wait is over; until then every request is refused
+    own = WeightBudget(redis_server.settings(), "test", limit=2400, margin=60)
+    with (
+        ThreadPoolExecutor(1) as pool,
+        client(concurrency=1, sleep=wait_for_the_other) as first,
+        client(concurrency=1, budget=own, priority=Priority.BACKFILL) as second,
+    ):
+        first.server_time()
+        try:
+            found_second = fetch_all(second, while_the_other_is_between_two_requests)
+        finally:
+            others_done.set()
+        [found_first] = [future.result() for future in fetching]
+    assert exchange.state()[count] == 1
+    assert klines_answers(exchange)["200"] == 2 * len(TRADING)
+    for found in (found_first, found_second):
+        assert_all_true(exchange, found, HOUR)
+
+
+def test_after_a_refusal_nothing_is_sent_although_the_others_are_not_told_yet(redis_server, clock):
+    may_tell = threading.Event()
+
+    class SlowToTell(WeightBudget):
+        def block_until(self, until_ms):
+            may_tell.wait()
+            super().block_until(until_ms)
+
+    budget = SlowToTell(redis_server.settings(), "slow", limit=2400, margin=60)
+    allowance = WeightAllowance(
+        budget, Priority.BACKFILL, ExchangeClock(clock.monotonic), clock.sleep
+    )
+    clock.then = may_tell.set
+
+    async def refused_between_two_requests():
+        allowance.expected = 20
+        await allowance.take(2)
+        telling = asyncio.create_task(allowance.block(30_000))
+        await asyncio.sleep(0)
+        try:
+            await allowance.take(2)
+        finally:
+            may_tell.set()
+        await telling
+
+    asyncio.run(refused_between_two_requests())
+    assert sum(clock.waits) == pytest.approx(30, abs=1)
 
 
 def test_requests_under_way_that_are_refused_together_are_all_repeated(exchange, client):
