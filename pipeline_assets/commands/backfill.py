@@ -290,7 +290,7 @@ def _ran(executed: "ExecuteInProcessResult", store: "ObjectStore", interval: Int
 
     failed: list[str] = []
     if value(layer.RAW, FAILED):
-        # The metadata name the first few only.
+        # The metadata name the first few only, and those too that no repetition brings: misspelt ones.
         plan = FetchPlan.from_facts(read_document(store, plan_key(interval, executed.run_id)))
         failed = sorted(plan.failures.keys() & plan.windows.keys())
     return _Ran(
@@ -299,6 +299,6 @@ def _ran(executed: "ExecuteInProcessResult", store: "ObjectStore", interval: Int
         value(layer.OBJECTS, "objects"),
         value(layer.RAW, "weight spent"),
         value(layer.RAW, "symbol-days stored before"),
-        value(layer.OBJECTS, INCOMPLETE) + value(layer.RAW, FAILED),
+        value(layer.OBJECTS, INCOMPLETE) + len(failed),
         failed,
     )
