@@ -20,7 +20,7 @@ from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import KafkaSettings
 from pipeline_assets_tests.fixtures.kafka import candidates
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
-from pipeline_assets_tests.fixtures.s3 import SECRET_ACCESS_KEY, free_port
+from pipeline_assets_tests.fixtures.s3 import SECRET_ACCESS_KEY, eventually, free_port
 from pipeline_assets_tests.fixtures.snowflake import PASSWORD, USER
 
 REPOSITORY = Path(__file__).parents[1]
@@ -143,6 +143,44 @@ def test_backfill_stores_a_range_and_tells_a_program_what_it_did(
     nothing = symbols["BTCUSDT", "1m"]
     assert (nothing["rows"], nothing["slots"], nothing["table_rows"]) == (0, 0, None)
     assert nothing["missing"] == 2 * 1440 + 720
+
+
+def test_a_backfill_killed_while_it_loads_a_table_is_done_by_the_same_command(
+    platform: Platform, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Only one run at a time may load a table: the killed one's place has to become free."""
+    quarters = ("backfill", "--interval", "15m", "--start", "2026-11-18", "--end", "2026-11-20")
+    server = platform.snowflake.process
+    assert server is not None
+    server.send_signal(signal.SIGSTOP)
+    try:
+        killed = shell.start(*quarters)
+        monkeypatch.setenv("DAGSTER_HOME", str(shell.data_dir / "dagster"))
+        home = shell.data_dir / "dagster" / "dagster.yaml"
+        eventually(home.exists, "the command runs", 60)
+        with DagsterInstance.get() as instance:
+            pool = "snowflake_candles_15m"
+
+            def loading() -> bool:
+                assert killed.poll() is None
+                info = instance.event_log_storage.get_concurrency_info(pool)
+                return bool(info.claimed_slots)
+
+            eventually(loading, "it loads the table", 60)
+            killed.kill()
+            killed.communicate()
+            server.send_signal(signal.SIGCONT)
+            again = shell.run(*quarters)
+            assert again.returncode == 0, again.stderr
+            statuses = sorted(run.status.value for run in instance.get_runs())
+            assert statuses == ["FAILURE", "SUCCESS"]
+    finally:
+        server.send_signal(signal.SIGCONT)
+    stored = platform.stored("15m")
+    for symbol in SYMBOLS:
+        truth = platform.truth("15m", symbol, DAY, DAY + timedelta(days=2))
+        assert_frame_equal(stored.filter(stored["symbol"] == symbol), truth)
+    assert platform.table("15m") == stored.rows()
 
 
 def test_status_for_a_person(platform: Platform, shell: Shell) -> None:

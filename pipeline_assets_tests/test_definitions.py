@@ -197,6 +197,16 @@ def test_ticks_write_one_open_day_one_at_a_time_and_minutes_go_first(
     assert len(set(priorities)) == 3
 
 
+def test_a_run_that_hangs_is_ended_before_it_holds_up_later_ones_for_long(
+    definitions: Definitions,
+) -> None:
+    expected = {"tick_1m": 15, "tick_15m": 45, "tick_1h": 45, "seal": 3 * 60}
+    days = {f"{name}_{i}": 24 * 60 for name in ("backfill", "repair") for i in INTERVALS}
+    for job, minutes in (expected | days).items():
+        seconds = definitions.resolve_job_def(job).run_tags["dagster/max_runtime"]
+        assert int(seconds) == minutes * 60, job
+
+
 def test_sealing_stores_the_minutes_before_they_are_compared_with(
     definitions: Definitions,
 ) -> None:

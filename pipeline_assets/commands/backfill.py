@@ -140,6 +140,7 @@ def backfill(
     from pipeline_assets.jobs.materializations import backfill_job_name, repair_jobs
     from pipeline_assets.partitions import DAYS_PER_RUN
     from pipeline_assets.resources.object_store import ObjectStore
+    from pipeline_assets.resources.run_processes import end_dead_runs
 
     definitions = build_definitions(settings, progress=progress)
     name = repair_jobs[interval].name if judge else backfill_job_name(interval)
@@ -149,6 +150,8 @@ def backfill(
     length = min(max(_ROWS_PER_RUN // per_day, 1), DAYS_PER_RUN)
     store = ObjectStore(settings.s3)
     with dagster_instance(settings) as instance:
+        # This very command may have been killed while it loaded a table: nobody else may load it then.
+        end_dead_runs(instance)
         for first, last in chunks(start, end, length):
             if progress is not None:
                 progress.later = per_day * ((end - last).days - 1)
@@ -226,19 +229,19 @@ def _run(
     from dagster import AssetCheckSeverity
 
     from pipeline_assets.assets import layer
+    from pipeline_assets.resources.run_processes import own_process_tags
 
     first, last = (day.isoformat() for day in days)
     one_day = first == last
+    of_days = {
+        "dagster/asset_partition_range_start": first,
+        "dagster/asset_partition_range_end": last,
+    }
     executed = job.execute_in_process(
         instance=instance,
         raise_on_error=False,
         partition_key=first if one_day else None,
-        tags={}
-        if one_day
-        else {
-            "dagster/asset_partition_range_start": first,
-            "dagster/asset_partition_range_end": last,
-        },
+        tags=own_process_tags() | ({} if one_day else of_days),
         run_config={
             "ops": {layer.key(layer.RAW, interval).path[0]: {"config": dict(config)}},
             "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
@@ -287,7 +290,7 @@ def _ran(executed: "ExecuteInProcessResult", store: "ObjectStore", interval: Int
 
     failed: list[str] = []
     if value(layer.RAW, FAILED):
-        # The metadata name the first few only.
+        # The metadata name the first few only, and those too that no repetition brings: misspelt ones.
         plan = FetchPlan.from_facts(read_document(store, plan_key(interval, executed.run_id)))
         failed = sorted(plan.failures.keys() & plan.windows.keys())
     return _Ran(
@@ -296,6 +299,6 @@ def _ran(executed: "ExecuteInProcessResult", store: "ObjectStore", interval: Int
         value(layer.OBJECTS, "objects"),
         value(layer.RAW, "weight spent"),
         value(layer.RAW, "symbol-days stored before"),
-        value(layer.OBJECTS, INCOMPLETE) + value(layer.RAW, FAILED),
+        value(layer.OBJECTS, INCOMPLETE) + len(failed),
         failed,
     )

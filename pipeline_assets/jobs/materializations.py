@@ -14,6 +14,10 @@ from pipeline_assets.market.interval import Interval
 
 # What is missing of the days, after all that a job stores of them.
 _LEDGER = AssetSelection.assets(layer.GAPS, layer.GAP_TABLE)
+# After so many seconds Dagster ends a run: what it waits for hangs, and later runs wait for it.
+_MOST_SECONDS = "dagster/max_runtime"
+_SECONDS_OF_MINUTES, _SECONDS_OF_LONGER = "900", "2700"
+_SECONDS_OF_DAYS = {RunKind.SEAL: str(3 * 3600), RunKind.BACKFILL: str(24 * 3600)}
 # The minute goes first: who trades waits for it.
 _PRIORITY = {interval: str(-place) for place, interval in enumerate(Interval, -len(Interval))}
 
@@ -31,6 +35,9 @@ def tick_job(interval: Interval) -> UnresolvedAssetJobDefinition:
             KIND_TAG: RunKind.TICK.value,
             OPEN_DAY_TAG: interval.value,
             "dagster/priority": _PRIORITY[interval],
+            _MOST_SECONDS: _SECONDS_OF_MINUTES
+            if interval is Interval.ONE_MINUTE
+            else _SECONDS_OF_LONGER,
         },
         description=f"What is due now of {interval}: fetch, format, upload, insert.",
     )
@@ -47,7 +54,7 @@ def day_job(
     return define_asset_job(
         name,
         selection=selection - AssetSelection.checks(*fresh),
-        tags={KIND_TAG: kind.value},
+        tags={KIND_TAG: kind.value, _MOST_SECONDS: _SECONDS_OF_DAYS[kind]},
         description=(
             "Fetch whole days, of which backfills and repairs leave out what is stored complete (unless "
             "`refresh`), and store each finished one as one object."

@@ -27,10 +27,10 @@ from pipeline_assets.local.supervisor import (
     StackError,
     Supervisor,
     http_answers,
-    is_alive,
     read_state,
     tcp_answers,
 )
+from pipeline_assets.process_identity import is_alive
 from pipeline_assets.settings import PREFIX, Settings
 
 REPOSITORY = Path(__file__).resolve().parents[2]

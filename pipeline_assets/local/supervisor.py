@@ -23,6 +23,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from pipeline_assets.process_identity import is_alive
+
 STATE_FILE = "stack.json"
 LOCK_FILE = "stack.lock"
 TICK_SECONDS = 0.1
@@ -136,18 +138,6 @@ def http_answers(url: str, *, below: int = 400) -> bool:
     except urllib.error.HTTPError as error:
         return error.code < below
     except OSError:
-        return False
-
-
-def is_alive(pid: int, created: float) -> bool:
-    """Whether the process of that pid and creation time still runs; a zombie does not."""
-    import psutil
-
-    try:
-        process = psutil.Process(pid)
-        same = abs(process.create_time() - created) < 1.0
-        return bool(same and process.status() != psutil.STATUS_ZOMBIE)
-    except psutil.Error:
         return False
 
 

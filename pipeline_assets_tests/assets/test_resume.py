@@ -374,6 +374,25 @@ def test_a_refresh_is_repeated_for_the_symbols_that_failed_and_else_says_that_it
         assert stored.height == 2 * 1440 + 1000
 
 
+@pytest.mark.parametrize("cut", [0, 1])
+def test_a_symbol_that_failed_is_fetched_again_and_one_that_is_misspelt_is_not(
+    minutes: Platform, monkeypatch, cut: int
+) -> None:
+    monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
+    misspelt = minutes.with_settings(symbols=("BTCUSDT", "ETHUSDT", "XRPUSD"))
+
+    class Changing(Told):
+        def finish(self) -> None:
+            minutes.exchange.faults()
+
+    minutes.exchange.faults(symbols={"ETHUSDT": {"cut_json": cut}})
+    days = (date(2026, 11, 19), date(2026, 11, 20))
+    result = command.backfill(misspelt.settings, Interval.ONE_MINUTE, None, *days, Changing())
+    assert len(result.runs) == 1 + cut
+    assert any("XRPUSD is not on the exchange" in each for each in result.problems)
+    assert minutes.stored("1m").height == 2 * 1440
+
+
 class Told:
     """What a backfill told its progress."""
 

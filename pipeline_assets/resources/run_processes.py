@@ -1,0 +1,111 @@
+"""Which process executes a Dagster run, and the end of runs whose process is dead. Dagster itself does not
+look whether they live; dagster.yaml names the launcher below, so that its daemon does. When runs begin is
+not said here.
+
+A dead run that is taken for running holds its place among the runs at once, and its step's pool, for ever.
+"""
+
+import json
+import os
+from socket import gethostname
+
+from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
+from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
+from dagster._core.storage.tags import GRPC_INFO_TAG
+
+from pipeline_assets.process_identity import is_alive
+
+# The host of a run's process; of a run that a command executes itself also pid and creation time.
+PROCESS_TAG = "pipeline/process"
+_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
+_UNFINISHED = [
+    DagsterRunStatus.NOT_STARTED,
+    DagsterRunStatus.STARTING,
+    DagsterRunStatus.STARTED,
+    DagsterRunStatus.CANCELING,
+]
+
+
+def own_process_tags() -> dict[str, str]:
+    """The tags of a run that this process executes itself.
+
+    Dagster does not start such a run again when it fails, as it does with those that it launched: the
+    command that is repeated goes on where it was.
+    """
+    import psutil
+
+    created = psutil.Process().create_time()
+    return {PROCESS_TAG: f"{gethostname()} {os.getpid()} {created}", "dagster/max_retries": "0"}
+
+
+def dead_process(instance: DagsterInstance, run: DagsterRun) -> int | None:
+    """The pid of the process that executed a run, if it is known to be dead.
+
+    None of a process that lives, of one of another host, and of a run that has not begun.
+    """
+    host, *named = run.tags.get(PROCESS_TAG, "").split() or ("",)
+    if host != gethostname():
+        return None
+    # A run that a person started again from another one has that one's tags until it is launched.
+    launched = run.remote_job_origin is not None
+    if launched:
+        found = _logged_process(instance, run)
+    else:
+        found = (int(named[0]), float(named[1])) if named else None
+    return found[0] if found and not is_alive(*found) else None
+
+
+def _logged_process(instance: DagsterInstance, run: DagsterRun) -> tuple[int, float] | None:
+    """The pid that the process of a launched run has logged, and when it did, in UNIX seconds."""
+    if json.loads(run.tags.get(GRPC_INFO_TAG, "{}")).get("host") not in _THIS_MACHINE:
+        return None
+    for entry in instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT):
+        event = entry.dagster_event
+        pid = event.engine_event_data.metadata.get("pid") if event is not None else None
+        if pid is not None:
+            return int(str(pid.value)), entry.timestamp
+    return None
+
+
+def end_dead_runs(instance: DagsterInstance) -> list[str]:
+    """Report runs of dead processes of this host as failed and free what they held; returns their ids.
+
+    May be repeated at any point, and beside others that do the same: the pools go first, so that who
+    is killed in between leaves a run that is found again.
+    """
+    ended = []
+    for listed in instance.get_runs(RunsFilter(statuses=_UNFINISHED)):
+        pid = dead_process(instance, listed)
+        # Looked at again once its process is dead: it may have ended well since it was listed.
+        run = instance.get_run_by_id(listed.run_id) if pid is not None else None
+        if run is not None and not run.is_finished:
+            instance.event_log_storage.free_concurrency_slots_for_run(run.run_id)
+            instance.report_run_failed(run, f"Process {pid}, which executed this run, was killed.")
+            ended.append(run.run_id)
+    return ended
+
+
+class WatchedRunLauncher(DefaultRunLauncher):
+    """Dagster's own launcher, whose runs, and those of commands, are looked after by run monitoring.
+
+    The code server tells of a run's process that dies, but not once it has died itself, as when
+    memory runs out or the power is cut.
+    """
+
+    def launch_run(self, context: LaunchRunContext) -> None:
+        """Launch a run, whose tag then says from which host."""
+        self._instance.add_run_tags(context.dagster_run.run_id, {PROCESS_TAG: gethostname()})
+        super().launch_run(context)
+
+    @property
+    def supports_check_run_worker_health(self) -> bool:
+        """That `check_run_worker_health` may be asked."""
+        return True
+
+    def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:
+        """Whether a started run's process is dead; one of which nothing is known passes for running."""
+        pid = dead_process(self._instance, run)
+        if pid is None:
+            return CheckRunHealthResult(WorkerStatus.RUNNING)
+        return CheckRunHealthResult(WorkerStatus.FAILED, f"process {pid} is gone")

@@ -1,0 +1,168 @@
+"""A run whose process is dead ends, and frees what it held; one that lives is left alone."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from logging import getLogger
+from pathlib import Path
+
+import psutil
+import pytest
+from dagster import DagsterInstance, DagsterRunStatus, RunsFilter, job, op
+from dagster._core.execution.retries import auto_reexecution_should_retry_run
+from dagster._daemon.monitoring.run_monitoring import monitor_started_run
+
+from pipeline_assets.local.stack import dagster_environment
+from pipeline_assets.resources.run_processes import (
+    PROCESS_TAG,
+    end_dead_runs,
+    own_process_tags,
+)
+from pipeline_assets.settings import Settings
+from pipeline_assets_tests.fixtures.exchange import die_with_parent
+
+POOL = "a_table"
+COMMAND = f"""
+import sys
+from dagster import DagsterInstance, job, op
+from pipeline_assets.resources.run_processes import own_process_tags
+
+@op(pool={POOL!r})
+def load():
+    print("holds the pool", flush=True)
+    sys.stdin.read()
+
+@job
+def loading():
+    load()
+
+with DagsterInstance.get() as instance:
+    loading.execute_in_process(instance=instance, tags=own_process_tags())
+"""
+
+
+@op
+def nothing() -> None:
+    pass
+
+
+@job
+def waiting() -> None:
+    nothing()
+
+
+@pytest.fixture
+def instance(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[DagsterInstance]:
+    """Dagster as dagster.yaml has it."""
+    environment = dagster_environment(Settings(data_dir=tmp_path))
+    monkeypatch.setenv("DAGSTER_HOME", environment["DAGSTER_HOME"])
+    with DagsterInstance.get() as made:
+        yield made
+
+
+@contextmanager
+def loading_command() -> Iterator["subprocess.Popen[bytes]"]:
+    """A command that executes a run itself and does not come out of its pool."""
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMAND],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - it takes no lock that a thread may hold
+    ) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"holds the pool\n"
+            yield process
+        finally:
+            process.kill()
+
+
+def held(instance: DagsterInstance) -> set[str]:
+    """The runs that hold the pool."""
+    slots = instance.event_log_storage.get_concurrency_info(POOL).claimed_slots
+    return {slot.run_id for slot in slots}
+
+
+def look_as_the_daemon(instance: DagsterInstance) -> None:
+    statuses = [DagsterRunStatus.STARTED]
+    for record in instance.get_run_records(RunsFilter(statuses=statuses)):
+        monitor_started_run(instance, None, record, getLogger())
+
+
+def test_a_killed_commands_run_ends_and_frees_its_pool_and_a_live_ones_does_not(
+    instance: DagsterInstance,
+) -> None:
+    with loading_command() as command:
+        [run] = instance.get_runs()
+        assert end_dead_runs(instance) == []
+        look_as_the_daemon(instance)
+        assert instance.get_run_by_id(run.run_id).status is DagsterRunStatus.STARTED
+        assert held(instance) == {run.run_id}
+        command.kill()
+    assert end_dead_runs(instance) == [run.run_id]
+    assert held(instance) == set()
+    ended = instance.get_run_by_id(run.run_id)
+    assert ended.status is DagsterRunStatus.FAILURE
+    assert not auto_reexecution_should_retry_run(instance, ended, None)
+    assert end_dead_runs(instance) == []
+
+
+@pytest.fixture
+def dead_process_tags(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """The tags of a process that has been and is no more."""
+    with subprocess.Popen(["sleep", "60"]) as process, monkeypatch.context() as patch:
+        dead = psutil.Process(process.pid)
+        patch.setattr(psutil, "Process", lambda: dead)
+        patch.setattr("os.getpid", lambda: dead.pid)
+        tags = own_process_tags()
+        process.kill()
+    return tags
+
+
+@pytest.mark.parametrize("status", ["NOT_STARTED", "STARTING", "STARTED", "CANCELING"])
+def test_however_far_a_run_came_it_ends_with_its_process(
+    instance: DagsterInstance, dead_process_tags: dict[str, str], status: str
+) -> None:
+    run = instance.create_run_for_job(
+        waiting, tags=dead_process_tags, status=DagsterRunStatus(status)
+    )
+    assert end_dead_runs(instance) == [run.run_id]
+    assert instance.get_run_by_id(run.run_id).status is DagsterRunStatus.FAILURE
+
+
+def test_the_daemon_ends_a_killed_commands_run_that_nobody_repeats(
+    instance: DagsterInstance, dead_process_tags: dict[str, str]
+) -> None:
+    started = DagsterRunStatus.STARTED
+    run = instance.create_run_for_job(waiting, tags=dead_process_tags, status=started)
+    look_as_the_daemon(instance)
+    ended = instance.get_run_by_id(run.run_id)
+    assert ended.status is DagsterRunStatus.FAILURE
+    assert not auto_reexecution_should_retry_run(instance, ended, None)
+
+
+def test_what_is_not_known_to_be_dead_is_left_alone(
+    instance: DagsterInstance, dead_process_tags: dict[str, str]
+) -> None:
+    _, pid, created = dead_process_tags[PROCESS_TAG].split()
+    for tags in (
+        {},
+        own_process_tags(),
+        {PROCESS_TAG: f"another-host {pid} {created}"},
+    ):
+        started = DagsterRunStatus.STARTED
+        instance.create_run_for_job(waiting, tags=tags, status=started)
+    ended = DagsterRunStatus.SUCCESS
+    instance.create_run_for_job(waiting, tags=dead_process_tags, status=ended)
+    assert end_dead_runs(instance) == []
+
+
+def test_another_process_that_got_the_number_since_is_not_the_one_that_was_killed(
+    instance: DagsterInstance,
+) -> None:
+    host, pid, created = own_process_tags()[PROCESS_TAG].split()
+    earlier = {PROCESS_TAG: f"{host} {pid} {float(created) - 3600}"}
+    run = instance.create_run_for_job(waiting, tags=earlier, status=DagsterRunStatus.STARTED)
+    assert end_dead_runs(instance) == [run.run_id]
