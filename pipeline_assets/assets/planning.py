@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline_assets.assets.collected import (
     TRADING,
+    between_listings,
     collected_identities,
     collected_now,
     lifetimes,
@@ -26,7 +27,7 @@ from pipeline_assets.assets.fetch_plan import (
     tick_windows,
 )
 from pipeline_assets.market.interval import Interval, from_milliseconds
-from pipeline_assets.market.windows import Window, common, day_window, newest_closed
+from pipeline_assets.market.windows import Window, common, day_window, hull, newest_closed
 from pipeline_assets.partitions import partition_days
 from pipeline_assets.resources.candle_objects import (
     by_day,
@@ -101,6 +102,7 @@ def make_plan(
         failures=chosen.failures,
         gone=chosen.gone,
         asked=request.asked is not None,
+        pauses=chosen.pauses,
     )
     if kind is RunKind.TICK and _unsealed(store, plan):
         return make_plan(client, store, replace(request, kind=RunKind.SEAL), settle)
@@ -140,14 +142,14 @@ def complete_days(store: "ObjectStore", plan: FetchPlan) -> dict[str, list[date]
         for day in days:
             mark, stored = sealed[day].get(symbol), listing.get(day, [])
             judged = mark is not None and [each.etag for each in stored] == mark.etags
-            due = common(day_window(day), [plan.windows[symbol]])
+            due = common(day_window(day), plan.spans(symbol))
             if mark is not None and judged:
                 if mark.complete and all(map(mark.covers, due)):
                     found.append(day)
             elif plan.interval is Interval.ONE_MINUTE and _is_whole(
                 store, plan, symbol, day, stored
             ):
-                part = None if due == [day_window(day)] else due[0]
+                part = None if due == [day_window(day)] else hull(due)
                 whole[day][symbol] = SealedDay(stored[0].etag, judged=part)
                 found.append(day)
         return found
@@ -170,7 +172,7 @@ def _is_whole(
 ) -> bool:
     """Whether a day's one object holds every candle that the plan would fetch of the day."""
     window = day_window(day)
-    due = common(window, [plan.windows[symbol]])
+    due = common(window, plan.spans(symbol))
     if [each.key for each in stored] != [
         object_key(plan.interval, symbol, window.start)
     ] or not due:
@@ -180,10 +182,10 @@ def _is_whole(
         return False
     candles, etag = found
     times = candles["open_time"]
-    # Rows are one for each open time and on the grid: so many within the span are all of them.
-    return etag == stored[0].etag and bool(
-        times.is_between(due[0].start, due[0].end, closed="left").sum()
-        == due[0].candles(plan.interval)
+    # Rows are one for each open time and on the grid: so many within a span are all of them.
+    return etag == stored[0].etag and all(
+        times.is_between(part.start, part.end, closed="left").sum() == part.candles(plan.interval)
+        for part in due
     )
 
 
@@ -213,11 +215,14 @@ def _unsealed(store: "ObjectStore", plan: FetchPlan) -> bool:
 
 @dataclass
 class _Chosen:
-    """The symbols that a run is for: when they trade; and those of which nothing can be had, why."""
+    """The symbols that a run is for: when they trade, and when not in between; and those of which
+    nothing can be had, why.
+    """
 
     listed: dict[str, Listed] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     gone: dict[str, str] = field(default_factory=dict)
+    pauses: dict[str, list[Window]] = field(default_factory=dict)
 
 
 def _chosen(
@@ -274,7 +279,7 @@ def _for_days(
     else:
         wanted = request.configured
     ever, named = {each.symbol for each in identities}, universe["symbols"]
-    chosen = _Chosen()
+    chosen = _Chosen(pauses=between_listings(identities, request.interval, window, server_time))
     for symbol in wanted:
         if symbol not in ever:
             chosen.failures[symbol] = _unknown(symbol, named)
