@@ -70,7 +70,9 @@ class FetchPlan:
     within a symbol's window that the lake holds already, which are not fetched (`spans` is the
     rest); a symbol of which nothing has to be fetched has no window. `confirmed` are spans of which
     the exchange said repeatedly that it has no candle. `pauses` are the spans between two listings
-    of a symbol: no candle is due there, though `listed` and `windows` reach over them.
+    of a symbol: no candle is due there, though `listed` and `windows` reach over them. `witnessed`
+    are, of a run that brought no row at all, the days of which the exchange still serves what the
+    lake holds of another symbol: of these it is believed that it has nothing.
     """
 
     interval: Interval
@@ -88,6 +90,7 @@ class FetchPlan:
     complete: dict[str, list[date]] = field(default_factory=dict)
     confirmed: dict[str, list[Window]] = field(default_factory=dict)
     pauses: dict[str, list[Window]] = field(default_factory=dict)
+    witnessed: list[date] = field(default_factory=list)
 
     def spans(self, symbol: str) -> list[Window]:
         """What of a symbol has to be fetched, in order of time."""
@@ -166,6 +169,7 @@ class FetchPlan:
                 symbol: [[window.start.isoformat(), window.end.isoformat()] for window in windows]
                 for symbol, windows in self.pauses.items()
             },
+            "witnessed": [day.isoformat() for day in self.witnessed],
         }
 
     @classmethod
@@ -198,11 +202,12 @@ class FetchPlan:
                 symbol: [Window(moment(start), moment(end)) for start, end in windows]
                 for symbol, windows in facts["confirmed"].items()
             },
-            # A step may be executed again after an upgrade; earlier versions knew of no pauses.
+            # A step may be executed again after an upgrade; earlier versions knew of neither.
             pauses={
                 symbol: [Window(moment(start), moment(end)) for start, end in windows]
                 for symbol, windows in facts.get("pauses", {}).items()
             },
+            witnessed=[date.fromisoformat(day) for day in facts.get("witnessed", ())],
         )
 
 

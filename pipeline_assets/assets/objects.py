@@ -303,13 +303,13 @@ def _sealed(
     """The marks of the finished days that this run fetched, by day and symbol."""
     days = [day for day in plan.days if plan.finished(day)]
     marks: dict[date, dict[str, SealedDay]] = {day: {} for day in days}
-    # An exchange that has nothing of any symbol is not believed to have nothing.
-    if not stored.seen:
-        return marks
+    # An exchange that has nothing of any symbol is not believed to have nothing, unless it still
+    # serves what the lake holds of another one.
+    believed = days if stored.seen else plan.witnessed
     objects = {each.key: each for each in stored.written}
     for symbol in plan.windows.keys() - plan.failures.keys():
         fetched, confirmed = plan.spans(symbol), plan.confirmed.get(symbol, ())
-        for day in days:
+        for day in believed:
             window = day_window(day)
             written = objects.get(object_key(plan.interval, symbol, window.start))
             absent = (window,) if written is None else written.missing

@@ -27,7 +27,16 @@ from pipeline_assets.assets.fetch_plan import (
     tick_windows,
 )
 from pipeline_assets.market.interval import Interval, from_milliseconds
-from pipeline_assets.market.windows import Window, common, day_window, hull, newest_closed
+from pipeline_assets.market.replies import raw_candles as rows_of
+from pipeline_assets.market.windows import (
+    Window,
+    common,
+    day_window,
+    days_of,
+    hull,
+    newest_closed,
+    without,
+)
 from pipeline_assets.partitions import partition_days
 from pipeline_assets.resources.candle_objects import (
     by_day,
@@ -161,6 +170,40 @@ def complete_days(store: "ObjectStore", plan: FetchPlan) -> dict[str, list[date]
         [(day, found) for day, found in whole.items() if found],
     )
     return complete
+
+
+def witnessed_days(client: "ExchangeClient", store: "ObjectStore", plan: FetchPlan) -> list[date]:
+    """The finished days of which the exchange serves, asked now, a candle that the lake holds.
+
+    For a run that brought no row at all, though the exchange confirmed that it has none: if it lost
+    these days, of all symbols, it would say so too. One candle a day is asked for, of a symbol that
+    the run did not fetch: a request of weight 1 a day that was confirmed to be empty, at most.
+
+    Raises:
+        ExchangeUnreachableError, ExchangeBannedError: as `ExchangeClient.klines`.
+        ObjectStoreError: the lake does not answer.
+    """
+    empty = {day for held in plan.confirmed.values() for each in held for day in days_of(each)}
+    days = sorted(day for day in empty.intersection(plan.days) if plan.finished(day))
+    named = (read_universe(store) or {"symbols": {}})["symbols"].keys() - plan.windows.keys()
+    asked: dict[str, list[Window]] = {}
+    for day in days:
+        for symbol, mark in read_sealed(store, plan.interval, day).items():
+            absent = [span for span, _ in mark.missing]
+            stored = without(mark.judged or day_window(day), absent) if mark.etag else []
+            if symbol in named and stored:
+                first = Window(stored[0].start, stored[0].start + plan.interval.span)
+                asked.setdefault(symbol, []).append(first)
+                break
+    if not asked:
+        return []
+    replies = [
+        (fetched.symbol, body)
+        for fetched in client.klines(plan.interval, asked)
+        for body in fetched.replies
+    ]
+    served = {from_milliseconds(each).date() for each in rows_of(replies)["open_time"]}
+    return [day for day in days if day in served]
 
 
 def _is_whole(
