@@ -50,7 +50,6 @@ from pipeline_assets.resources.lake_state import (
     read_sealed,
     read_tick_state,
     read_universe,
-    sealed_symbols,
 )
 
 if TYPE_CHECKING:
@@ -253,7 +252,9 @@ def _unsealed(store: "ObjectStore", plan: FetchPlan) -> bool:
     if plan.newest < day_window(day).end + _LATE:
         return False
     whole = day_windows(plan.interval, plan.newest, plan.listed, plan.days)
-    return not sealed_symbols(store, plan.interval, day).issuperset(whole)
+    marks = read_sealed(store, plan.interval, day)
+    # A mark of a part of the day is from before an onboard date moved to an earlier time.
+    return not all(symbol in marks and marks[symbol].covers(due) for symbol, due in whole.items())
 
 
 @dataclass
