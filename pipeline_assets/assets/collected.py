@@ -172,3 +172,11 @@ def between_listings(
             traded.setdefault(each.symbol, []).append(life)
     pauses = {symbol: without(hull(lives), lives) for symbol, lives in traded.items()}
     return {symbol: pause for symbol, pause in pauses.items() if pause}
+
+
+def forgotten(identities: Iterable[Identity]) -> set[str]:
+    """The symbols that the exchange did not name any more when somebody looked last: it serves no
+    candle of them.
+    """
+    known = list(identities)
+    return {each.symbol for each in known} - {each.symbol for each in known if each.gone is None}

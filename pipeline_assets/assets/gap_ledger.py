@@ -40,7 +40,8 @@ from pipeline_assets.settings import Settings
 if TYPE_CHECKING:
     import polars as pl
 
-# What a backfill may bring. An outage has no candles, and the open candle is the next tick's.
+# What a backfill may bring, of symbols that the exchange still names. An outage has no candles, and
+# the open candle is the next tick's.
 FILLABLE = (Cause.NOT_FETCHED, Cause.SET_ASIDE, Cause.ARCHIVE_HOLE)
 _ATTEMPTS = 3
 

@@ -21,6 +21,7 @@ from pipeline_assets.local.stack import dagster_environment
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.exchange import ExchangeError
 from pipeline_assets.resources.object_store import ObjectStoreError
+from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.fixtures.platform import Platform
 from pipeline_assets_tests.fixtures.s3 import free_port
 from pipeline_assets_tests.test_cli import Shell
@@ -237,6 +238,29 @@ def test_a_repair_tells_what_it_could_not_fetch(collecting: Platform, gaps: Gaps
     assert "not_fetched 1 1 24 --repair fetches them" in [
         " ".join(line.split()) for line in done.stdout.splitlines()
     ]
+
+
+def test_candles_of_a_symbol_that_the_exchange_forgot_are_not_said_to_be_fetchable(
+    collecting: Platform, gaps: Gaps
+) -> None:
+    collecting.backfill("1h", "2026-09-17", symbols=[ETH, LIFE, SNOW])
+    with start_exchange(
+        symbols=f"{ETH},{LIFE},{SNOW}", clock="stepped:2026-09-18T12:00:30Z"
+    ) as other:
+        url = other.url.removesuffix("/fapi")
+        arguments = ("--interval", "1h", "--start", "2026-09-17", "--end", "2026-09-18")
+        elsewhere = {"PIPELINE_BINANCE__REST_URL": url}
+        # Nobody has noticed yet. The repair does, and the next look knows it.
+        first = gaps(*arguments, "--repair", **elsewhere)
+        assert first.exit_code == 1
+        assert f"does not list {BTC} any more" in first.stderr
+        done = gaps(*arguments, "--repair", **elsewhere)
+        assert done.exit_code == 0
+        lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+        advice = f"nothing: the exchange does not name {BTC} any more"
+        assert f"not_fetched 1 1 24 {advice}" in lines
+        document = told(gaps(*arguments, "--json", **elsewhere))
+        assert (document["fillable"], document["causes"]) == (0, {"not_fetched": 24})
 
 
 def test_bad_input_is_one_message_that_says_what_to_do(gaps: Gaps) -> None:
