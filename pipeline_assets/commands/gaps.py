@@ -105,6 +105,18 @@ class Report:
             ~pl.col("symbol").is_in(list(self.gone)),
         )
 
+    def left(self, repaired: "Repaired | None") -> "pl.DataFrame":
+        """The gaps that another repair may fill, after this one if there was one.
+
+        What a repair asked for of the open day and did not get is not among them: nobody can say why
+        before the day is sealed, when the exchange is asked again for what it lacks.
+        """
+        import polars as pl
+
+        if repaired is None or repaired.problems:
+            return self.fillable()
+        return self.fillable().filter(pl.col("first") < day_window(self.at.date()).start)
+
 
 @dataclass
 class Repaired:
@@ -310,7 +322,10 @@ def _to_do(report: Report, cause: str) -> str:
     advice = _TO_DO[Cause(cause)]
     if cause not in FILLABLE:
         return advice
-    symbols = set(report.gaps.filter(cause=cause)["symbol"])
+    found = report.gaps.filter(cause=cause)
+    symbols = set(found["symbol"])
+    if any(found["last"] >= day_window(report.at.date()).start):
+        advice += "; what it does not bring of today is judged when the day is sealed"
     gone = sorted(symbols.intersection(report.gone))
     if not gone:
         return advice

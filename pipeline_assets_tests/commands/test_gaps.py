@@ -240,6 +240,28 @@ def test_a_repair_tells_what_it_could_not_fetch(collecting: Platform, gaps: Gaps
     ]
 
 
+def test_a_hole_of_today_is_asked_for_once_and_judged_when_the_day_is_sealed(
+    collecting: Platform, gaps: Gaps
+) -> None:
+    collecting.exchange.outages(f"2026-09-18T06:00:00Z/2026-09-18T08:00:00Z/{ETH}")
+    collecting.tick("1h")
+    arguments = ("--interval", "1h", "--start", "2026-09-18")
+    done = gaps(*arguments)
+    assert done.exit_code == 1
+    advice = (
+        "--repair fetches them; what it does not bring of today is judged when the day is sealed"
+    )
+    assert f"not_fetched 1 1 2 {advice}" in " ".join(done.stdout.split())
+    repaired = gaps(*arguments, "--repair")
+    assert repaired.exit_code == 0
+    assert f"not_fetched 1 1 2 {advice}" in " ".join(repaired.stdout.split())
+    # Once it has closed the exchange confirms it.
+    collecting.exchange.set_clock(NOW + timedelta(days=1))
+    repaired = gaps(*arguments, "--end", "2026-09-19", "--repair", "--json")
+    assert repaired.exit_code == 0
+    assert rows(told(repaired)) == [(ETH, "09-18 06:00", "09-18 07:00", 2, "exchange_outage")]
+
+
 def test_candles_of_a_symbol_that_the_exchange_forgot_are_not_said_to_be_fetchable(
     collecting: Platform, gaps: Gaps
 ) -> None:
