@@ -240,6 +240,20 @@ def test_a_repair_tells_what_it_could_not_fetch(collecting: Platform, gaps: Gaps
     ]
 
 
+def test_a_day_that_the_exchange_does_not_have_of_one_symbol_is_repaired_once(
+    collecting: Platform, gaps: Gaps
+) -> None:
+    collecting.exchange.outages(f"2026-09-17T00:00:00Z/2026-09-18T00:00:00Z/{ETH}")
+    collecting.backfill("15m", "2026-09-17", symbols=[BTC, LIFE, SNOW])
+    arguments = ("--interval", "15m", "--start", "2026-09-17", "--end", "2026-09-18", "--json")
+    assert told(gaps(*arguments))["causes"] == {"not_fetched": 96}
+    repaired = gaps(*arguments, "--repair")
+    assert repaired.exit_code == 0
+    outage = (ETH, "09-17 00:00", "09-17 23:45", 96, "exchange_outage")
+    assert rows(told(repaired)) == [outage]
+    assert "repair" not in told(gaps(*arguments, "--repair")), "there is nothing left to ask for"
+
+
 def test_a_hole_of_today_is_asked_for_once_and_judged_when_the_day_is_sealed(
     collecting: Platform, gaps: Gaps
 ) -> None:
