@@ -289,7 +289,7 @@ def gaps(  # noqa: PLR0913 - its options
         if repaired is not None:
             click.echo(f"{repaired.rows:,} rows fetched in {len(repaired.runs)} Dagster runs.")
         command.print_report(_console(), report)
-    left = report.fillable().height > 0
+    left = report.left(repaired).height > 0
     problems = repaired.problems if repaired is not None else []
     for problem in [*problems, *(repaired.remarks if repaired is not None and left else [])]:
         click.secho(problem, fg="red", err=True)

@@ -185,7 +185,7 @@ def _batches(
     finished = {symbol: _finished(plan, window) for symbol, window in sorted(plan.windows.items())}
     windows = {symbol: window for symbol, window in finished.items() if window is not None}
     days = {
-        symbol: [day for day in days_of(window) if day not in plan.complete.get(symbol, ())]
+        symbol: sorted(plan.due_days(symbol).intersection(days_of(window)))
         for symbol, window in windows.items()
     }
     files = [each for symbol in days for each in archive_files(symbol, plan.interval, days[symbol])]
@@ -243,10 +243,11 @@ def _checked(
     archived = everything.filter(pl.col("symbol").is_in(list(windows)))
     cleaned = clean(archived, plan.interval, windows).candles
     distrusted = distrusted_days(cleaned, hours, plan.interval, windows)
-    # Of the days that the lake holds complete no file was asked for.
-    stored = [(symbol, day) for symbol, days in plan.complete.items() for day in days]
-    kept = pl.DataFrame(stored, schema={"symbol": pl.String, "day": pl.Date}, orient="row")
-    distrusted = distrusted.join(kept, on=("symbol", "day"), how="anti")
+    # Of the days that the lake holds complete, or that the symbol did not trade on, no file was
+    # asked for.
+    due = [(symbol, day) for symbol in windows for day in plan.due_days(symbol)]
+    wanted = pl.DataFrame(due, schema={"symbol": pl.String, "day": pl.Date}, orient="row")
+    distrusted = distrusted.join(wanted, on=("symbol", "day"), how="semi")
     archived = archived.with_columns(day)
     doubted = archived.join(distrusted, on=("symbol", "day"), how="semi").drop("day")
     taken = archived.join(distrusted, on=("symbol", "day"), how="anti").drop("day")

@@ -26,7 +26,7 @@ from pipeline_assets.market.aggregation import aggregate, differences
 from pipeline_assets.market.candles import KEY_COLUMNS, PRICE_COLUMNS
 from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
 from pipeline_assets.market.interval import Interval
-from pipeline_assets.market.windows import day_window
+from pipeline_assets.market.windows import common, day_window, without
 from pipeline_assets.partitions import daily_partitions
 from pipeline_assets.resources.candle_objects import by_day, list_objects
 from pipeline_assets.resources.object_store import ObjectStore, StoredObject
@@ -113,7 +113,11 @@ def _objects(plan: FetchPlan, store: ObjectStore) -> dict[str, dict[date, list[S
 def _symbols(plan: FetchPlan, day: date) -> list[str]:
     window = day_window(day)
     clipped = {s: each.clip(plan.interval, window) for s, each in plan.listed.items()}
-    return sorted(symbol for symbol, part in clipped.items() if part is not None)
+    return sorted(
+        symbol
+        for symbol, part in clipped.items()
+        if part is not None and without(part, plan.pauses.get(symbol, ()))
+    )
 
 
 def _completeness(
@@ -130,8 +134,12 @@ def _completeness(
         for symbol in symbols
     }
     missing = gaps(stored, plan.interval, expected_frame(expected))
-    records = gap_records(plan.interval, missing, day)
-    count = sum(each.count for each in expected.values() if each is not None)
+    records = gap_records(plan, missing, day)
+    count = sum(each.count for each in expected.values() if each is not None) - sum(
+        part.candles(plan.interval)
+        for symbol in symbols
+        for part in common(day_window(day), plan.pauses.get(symbol, ()))
+    )
     if not records:
         return Finding(
             passed=True, description=f"All {count} candles of {len(expected)} symbols are there."

@@ -7,8 +7,8 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline_assets.assets.fetch_plan import Listed
-from pipeline_assets.market.interval import from_milliseconds, to_milliseconds
-from pipeline_assets.market.windows import Window
+from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
+from pipeline_assets.market.windows import Window, hull, without
 from pipeline_assets.resources.lake_state import (
     Identity,
     note_identities,
@@ -156,3 +156,27 @@ def lifetimes(
             # An exchange that moves an onboard date leaves an identity that vanished and did not end.
             found[each.symbol] = (first, max(last, until) if last and until else None)
     return found
+
+
+def between_listings(
+    identities: Iterable[Identity], interval: Interval, window: Window, server_time: datetime
+) -> dict[str, list[Window]]:
+    """By symbol that was listed anew where in a window it had ended and not yet begun again.
+
+    `lifetimes` has one span a symbol: this is what of that span no identity traded in.
+    """
+    traded: dict[str, list[Window]] = {}
+    for each in identities:
+        life = Listed(each.onboard_date, each.delisted_at(server_time)).clip(interval, window)
+        if life is not None:
+            traded.setdefault(each.symbol, []).append(life)
+    pauses = {symbol: without(hull(lives), lives) for symbol, lives in traded.items()}
+    return {symbol: pause for symbol, pause in pauses.items() if pause}
+
+
+def forgotten(identities: Iterable[Identity]) -> set[str]:
+    """The symbols that the exchange did not name any more when somebody looked last: it serves no
+    candle of them.
+    """
+    known = list(identities)
+    return {each.symbol for each in known} - {each.symbol for each in known if each.gone is None}

@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.market.interval import Interval
-from pipeline_assets.market.windows import Window, day_window, hull, tick_window, without
+from pipeline_assets.market.windows import Window, day_window, days_of, hull, tick_window, without
 
 if TYPE_CHECKING:
     from dagster import DagsterRun
@@ -69,7 +69,10 @@ class FetchPlan:
     name any more, which is no failure: it will be so for ever. `complete` are the finished days
     within a symbol's window that the lake holds already, which are not fetched (`spans` is the
     rest); a symbol of which nothing has to be fetched has no window. `confirmed` are spans of which
-    the exchange said repeatedly that it has no candle.
+    the exchange said repeatedly that it has no candle. `pauses` are the spans between two listings
+    of a symbol: no candle is due there, though `listed` and `windows` reach over them. `witnessed`
+    are, of a run that brought no row at all, the days of which the exchange still serves what the
+    lake holds of another symbol: of these it is believed that it has nothing.
     """
 
     interval: Interval
@@ -86,10 +89,17 @@ class FetchPlan:
     asked: bool = False
     complete: dict[str, list[date]] = field(default_factory=dict)
     confirmed: dict[str, list[Window]] = field(default_factory=dict)
+    pauses: dict[str, list[Window]] = field(default_factory=dict)
+    witnessed: list[date] = field(default_factory=list)
 
     def spans(self, symbol: str) -> list[Window]:
         """What of a symbol has to be fetched, in order of time."""
-        return without(self.windows[symbol], map(day_window, self.complete.get(symbol, ())))
+        complete = map(day_window, self.complete.get(symbol, ()))
+        return without(self.windows[symbol], [*complete, *self.pauses.get(symbol, ())])
+
+    def due_days(self, symbol: str) -> set[date]:
+        """The days of which something of a symbol has to be fetched."""
+        return {day for span in self.spans(symbol) for day in days_of(span)}
 
     def due(self, symbol: str) -> int:
         """How many candles of a symbol have to be fetched."""
@@ -155,6 +165,11 @@ class FetchPlan:
                 symbol: [[window.start.isoformat(), window.end.isoformat()] for window in windows]
                 for symbol, windows in self.confirmed.items()
             },
+            "pauses": {
+                symbol: [[window.start.isoformat(), window.end.isoformat()] for window in windows]
+                for symbol, windows in self.pauses.items()
+            },
+            "witnessed": [day.isoformat() for day in self.witnessed],
         }
 
     @classmethod
@@ -187,6 +202,12 @@ class FetchPlan:
                 symbol: [Window(moment(start), moment(end)) for start, end in windows]
                 for symbol, windows in facts["confirmed"].items()
             },
+            # A step may be executed again after an upgrade; earlier versions knew of neither.
+            pauses={
+                symbol: [Window(moment(start), moment(end)) for start, end in windows]
+                for symbol, windows in facts.get("pauses", {}).items()
+            },
+            witnessed=[date.fromisoformat(day) for day in facts.get("witnessed", ())],
         )
 
 

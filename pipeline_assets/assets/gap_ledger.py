@@ -9,6 +9,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from pipeline_assets.assets.archive_source import UNFILLED_HOLE
+from pipeline_assets.assets.collected import between_listings
 from pipeline_assets.assets.fetch_plan import Listed
 from pipeline_assets.market.gap_causes import Cause, Evidence, gap_causes, span_frame
 from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
@@ -28,6 +29,7 @@ from pipeline_assets.resources.lake_state import (
     SealedDay,
     disagreement_days,
     read_disagreements,
+    read_identities,
     read_sealed,
     read_tick_state,
     sealed_days,
@@ -38,7 +40,8 @@ from pipeline_assets.settings import Settings
 if TYPE_CHECKING:
     import polars as pl
 
-# What a backfill may bring. An outage has no candles, and the open candle is the next tick's.
+# What a backfill may bring, of symbols that the exchange still names. An outage has no candles, and
+# the open candle is the next tick's.
 FILLABLE = (Cause.NOT_FETCHED, Cause.SET_ASIDE, Cause.ARCHIVE_HOLE)
 _ATTEMPTS = 3
 
@@ -60,10 +63,12 @@ class _Known:
     Attributes:
         sealed: the marks of finished days, by day and symbol.
         ticked: by symbol the part of the open day that ticks have fetched.
+        pauses: by symbol that was listed anew where it did not trade in between.
     """
 
     sealed: Mapping[date, Mapping[str, SealedDay]]
     ticked: Mapping[str, Window]
+    pauses: Mapping[str, Sequence[Window]]
 
 
 class _ChangedMeanwhileError(Exception):
@@ -101,7 +106,8 @@ def gap_ledger(
         ObjectStoreError: the lake does not answer, or an object is damaged.
     """
     newest = newest_closed(interval, server_time, settings.binance.settle)
-    known = _known(store, interval, window, newest)
+    pauses = between_listings(read_identities(store), interval, window, server_time)
+    known = _known(store, interval, window, newest, pauses)
     symbols = sorted(lifetimes)
     looks = store.each(
         lambda symbol: _look(store, interval, symbol, window, lifetimes[symbol], newest, known),
@@ -119,11 +125,18 @@ def gap_ledger(
             confirmed_empty=span_frame({s: each.confirmed for s, each in looked.items()}),
             archive_holes=span_frame(_unfilled_holes(store, interval, window)),
             set_aside=span_frame({s: each.set_aside for s, each in looked.items()}),
+            between_listings=span_frame(pauses),
         ),
     )
 
 
-def _known(store: ObjectStore, interval: Interval, window: Window, newest: datetime) -> _Known:
+def _known(
+    store: ObjectStore,
+    interval: Interval,
+    window: Window,
+    newest: datetime,
+    pauses: Mapping[str, Sequence[Window]],
+) -> _Known:
     today = day_window(newest.date())
     kept = set(sealed_days(store, interval))
     # What is sealed of the open day, if anything, was sealed by a clock that ran ahead.
@@ -136,7 +149,7 @@ def _known(store: ObjectStore, interval: Interval, window: Window, newest: datet
         for symbol, at in stored.items()
         if today.start <= at < today.end
     }
-    return _Known(dict(zip(days, sealed, strict=True)), ticked)
+    return _Known(dict(zip(days, sealed, strict=True)), ticked, pauses)
 
 
 def _look(
@@ -152,7 +165,7 @@ def _look(
     end = newest + interval.span
     if traded is None or traded.start >= end:
         return _Looked([window])
-    closed = Window(traded.start, min(traded.end, end))
+    closed = without(Window(traded.start, min(traded.end, end)), known.pauses.get(symbol, ()))
     changed: _ChangedMeanwhileError | None = None
     for _ in range(_ATTEMPTS):
         try:
@@ -160,7 +173,7 @@ def _look(
         except _ChangedMeanwhileError as error:
             changed = error
         else:
-            looked.missing += without(window, [closed])
+            looked.missing += without(window, closed)
             looked.missing = joined(looked.missing)
             return looked
     raise ObjectStoreError(
@@ -170,26 +183,28 @@ def _look(
 
 
 def _look_closed(
-    store: ObjectStore, interval: Interval, symbol: str, closed: Window, known: _Known
+    store: ObjectStore, interval: Interval, symbol: str, closed: Sequence[Window], known: _Known
 ) -> _Looked:
-    """What is missing of closed candles within the symbol's life."""
-    listing = by_day(list_objects(store, interval, symbol, closed.start, closed.end))
+    """What is missing of closed candles within the symbol's lives."""
     looked = _Looked()
-    # A symbol is no witness of what the exchange had before or after it traded: it lacks that anyway.
-    if symbol in known.ticked:
-        looked.fetched += common(closed, [known.ticked[symbol]])
-    for day in days_of(closed):
-        stored, mark = listing.get(day, []), known.sealed.get(day, {}).get(symbol)
-        [due] = common(day_window(day), [closed])
-        unchanged = mark is not None and [each.etag for each in stored] == mark.etags
-        if mark is not None and unchanged:
-            looked.fetched += common(due, [mark.judged]) if mark.judged else [due]
-        if mark is not None and mark.missing:
-            _note(looked, mark)
-        if mark is not None and unchanged and mark.covers(due):
-            looked.missing += common(due, [span for span, _ in mark.missing])
-        else:
-            looked.missing += _absent(store, interval, symbol, due, stored)
+    for life in closed:
+        listing = by_day(list_objects(store, interval, symbol, life.start, life.end))
+        # A symbol is no witness of what the exchange had before or after it traded: it lacks that
+        # anyway.
+        if symbol in known.ticked:
+            looked.fetched += common(life, [known.ticked[symbol]])
+        for day in days_of(life):
+            stored, mark = listing.get(day, []), known.sealed.get(day, {}).get(symbol)
+            [due] = common(day_window(day), [life])
+            unchanged = mark is not None and [each.etag for each in stored] == mark.etags
+            if mark is not None and unchanged:
+                looked.fetched += common(due, [mark.judged]) if mark.judged else [due]
+            if mark is not None and mark.missing:
+                _note(looked, mark)
+            if mark is not None and unchanged and mark.covers(due):
+                looked.missing += common(due, [span for span, _ in mark.missing])
+            else:
+                looked.missing += _absent(store, interval, symbol, due, stored)
     looked.fetched = joined(looked.fetched)
     return looked
 

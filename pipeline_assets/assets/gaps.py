@@ -2,7 +2,7 @@
 gap_ledger.py, where it is kept in resources/gap_objects.py.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from dagster import (
 from pipeline_assets import lake
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.check_results import Finding, report
-from pipeline_assets.assets.collected import collected_lifetimes
+from pipeline_assets.assets.collected import collected_lifetimes, forgotten
 from pipeline_assets.assets.completeness_picture import completeness_picture, picture_metadata
 from pipeline_assets.assets.gap_ledger import FILLABLE, gap_ledger
 from pipeline_assets.assets.presentation import moment, table
@@ -37,7 +37,7 @@ from pipeline_assets.market.zero_volume import false_zero_volume
 from pipeline_assets.partitions import backfill_policy, daily_partitions, partition_days
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.gap_objects import PREFIX, write_gaps
-from pipeline_assets.resources.lake_state import sealed_days
+from pipeline_assets.resources.lake_state import read_identities, sealed_days
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 
@@ -105,8 +105,9 @@ def candle_gaps() -> AssetsDefinition:
         found = _ledger(store, settings, days, server_time)
         by_day = {day: found.gaps.filter(day=day) for day in days}
         store.each(lambda day: write_gaps(store, day, by_day[day]), days)
-        yield MaterializeResult(metadata=_metadata(store, found))
-        findings = {day: _nothing_to_fetch(gaps) for day, gaps in by_day.items()}
+        gone = forgotten(read_identities(store))
+        yield MaterializeResult(metadata=_metadata(store, found, gone))
+        findings = {day: _nothing_to_fetch(gaps, gone) for day, gaps in by_day.items()}
         yield report(context, CANDLE_GAPS, "nothing_to_fetch", findings)
         findings = {day: _outages(gaps) for day, gaps in by_day.items()}
         yield report(context, CANDLE_GAPS, "outages", findings, severity=AssetCheckSeverity.WARN)
@@ -189,7 +190,7 @@ def _ledger(
     )
 
 
-def _metadata(store: ObjectStore, found: _Found) -> dict[str, Any]:
+def _metadata(store: ObjectStore, found: _Found, gone: Collection[str]) -> dict[str, Any]:
     import polars as pl
 
     counted = (
@@ -199,7 +200,7 @@ def _metadata(store: ObjectStore, found: _Found) -> dict[str, Any]:
     )
     causes = {"interval": "string", "cause": "string", "symbols": "int", "gaps": "int"}
     due = found.gaps.filter(~pl.col("cause").is_in(NOT_DUE))
-    fillable = due.filter(pl.col("cause").is_in(FILLABLE))
+    fillable = due.filter(pl.col("cause").is_in(FILLABLE), ~pl.col("symbol").is_in(list(gone)))
     metadata: dict[str, Any] = {
         "candles missing": due["count"].sum(),
         "candles to fetch": fillable["count"].sum(),
@@ -226,14 +227,22 @@ def _records(gaps: "pl.DataFrame") -> list[tuple[str, str, str, str, int, str]]:
     ]
 
 
-def _nothing_to_fetch(gaps: "pl.DataFrame") -> Finding:
+def _nothing_to_fetch(gaps: "pl.DataFrame", gone: Collection[str]) -> Finding:
     import polars as pl
 
+    fillable = gaps.filter(pl.col("cause").is_in(FILLABLE))
+    lost = fillable.filter(pl.col("symbol").is_in(list(gone)))
+    beside = (
+        f" {lost['count'].sum()} candles cannot be fetched, {_of_symbols(lost)}, which the exchange does "
+        "not name any more."
+        if lost.height
+        else ""
+    )
     return _finding(
-        gaps.filter(pl.col("cause").is_in(FILLABLE)),
-        "Nothing is missing that could be fetched.",
+        fillable.filter(~pl.col("symbol").is_in(list(gone))),
+        f"Nothing is missing that could be fetched.{beside}",
         " can be fetched, {symbols}. The sensor gap_repair asks for it, `pipeline-assets gaps "
-        "--repair` does it now.",
+        f"--repair` does it now.{beside}",
     )
 
 
@@ -250,11 +259,14 @@ def _outages(gaps: "pl.DataFrame") -> Finding:
 def _finding(gaps: "pl.DataFrame", none: str, told: str) -> Finding:
     if gaps.is_empty():
         return Finding(passed=True, description=none)
-    symbols = gaps["symbol"].n_unique()
-    which = f"of {gaps['symbol'][0]}" if symbols == 1 else f"of {symbols} symbols"
-    description = f"{gaps['count'].sum()} candles" + told.format(symbols=which)
+    description = f"{gaps['count'].sum()} candles" + told.format(symbols=_of_symbols(gaps))
     metadata = {"gaps": table(_COLUMNS, _records(gaps))}
     return Finding(passed=False, description=description, metadata=metadata)
+
+
+def _of_symbols(gaps: "pl.DataFrame") -> str:
+    symbols = gaps["symbol"].n_unique()
+    return f"of {gaps['symbol'][0]}" if symbols == 1 else f"of {symbols} symbols"
 
 
 def _false_volume(

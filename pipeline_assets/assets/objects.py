@@ -303,13 +303,13 @@ def _sealed(
     """The marks of the finished days that this run fetched, by day and symbol."""
     days = [day for day in plan.days if plan.finished(day)]
     marks: dict[date, dict[str, SealedDay]] = {day: {} for day in days}
-    # An exchange that has nothing of any symbol is not believed to have nothing.
-    if not stored.seen:
-        return marks
+    # An exchange that has nothing of any symbol is not believed to have nothing, unless it still
+    # serves what the lake holds of another one.
+    believed = days if stored.seen else plan.witnessed
     objects = {each.key: each for each in stored.written}
     for symbol in plan.windows.keys() - plan.failures.keys():
         fetched, confirmed = plan.spans(symbol), plan.confirmed.get(symbol, ())
-        for day in days:
+        for day in believed:
             window = day_window(day)
             written = objects.get(object_key(plan.interval, symbol, window.start))
             absent = (window,) if written is None else written.missing
@@ -401,9 +401,12 @@ def _checks(
 
 
 def gap_records(
-    interval: Interval, missing: "pl.DataFrame | None", day: date
+    plan: FetchPlan, missing: "pl.DataFrame | None", day: date
 ) -> list[tuple[str, str, str, int]]:
-    """The part of each gap that lies in a day: symbol, from, until (excluded), candles missing."""
+    """The parts of each gap that lie in a day: symbol, from, until (excluded), candles missing.
+
+    Of a symbol that was listed anew nothing is missing between its listings.
+    """
     import polars as pl
 
     if missing is None:
@@ -414,8 +417,9 @@ def gap_records(
         "symbol", pl.col("start").clip(window.start), pl.col("end").clip(upper_bound=window.end)
     )
     return [
-        (symbol, moment(start), moment(end), (end - start) // interval.span)
+        (symbol, moment(part.start), moment(part.end), part.candles(plan.interval))
         for symbol, start, end in parts.rows()
+        for part in without(Window(start, end), plan.pauses.get(symbol, ()))
     ]
 
 
@@ -433,7 +437,7 @@ def _window_finding(
     ]
     unmarked = [
         record
-        for record in gap_records(plan.interval, missing, day)
+        for record in gap_records(plan, missing, day)
         if record[0] not in sealed and day not in plan.complete.get(record[0], ())
     ]
     records = sorted(marked + unmarked)

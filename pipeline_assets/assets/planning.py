@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline_assets.assets.collected import (
     TRADING,
+    between_listings,
     collected_identities,
     collected_now,
     lifetimes,
@@ -26,7 +27,16 @@ from pipeline_assets.assets.fetch_plan import (
     tick_windows,
 )
 from pipeline_assets.market.interval import Interval, from_milliseconds
-from pipeline_assets.market.windows import Window, common, day_window, newest_closed
+from pipeline_assets.market.replies import raw_candles as rows_of
+from pipeline_assets.market.windows import (
+    Window,
+    common,
+    day_window,
+    days_of,
+    hull,
+    newest_closed,
+    without,
+)
 from pipeline_assets.partitions import partition_days
 from pipeline_assets.resources.candle_objects import (
     by_day,
@@ -40,7 +50,6 @@ from pipeline_assets.resources.lake_state import (
     read_sealed,
     read_tick_state,
     read_universe,
-    sealed_symbols,
 )
 
 if TYPE_CHECKING:
@@ -101,6 +110,7 @@ def make_plan(
         failures=chosen.failures,
         gone=chosen.gone,
         asked=request.asked is not None,
+        pauses=chosen.pauses,
     )
     if kind is RunKind.TICK and _unsealed(store, plan):
         return make_plan(client, store, replace(request, kind=RunKind.SEAL), settle)
@@ -140,14 +150,14 @@ def complete_days(store: "ObjectStore", plan: FetchPlan) -> dict[str, list[date]
         for day in days:
             mark, stored = sealed[day].get(symbol), listing.get(day, [])
             judged = mark is not None and [each.etag for each in stored] == mark.etags
-            due = common(day_window(day), [plan.windows[symbol]])
+            due = common(day_window(day), plan.spans(symbol))
             if mark is not None and judged:
                 if mark.complete and all(map(mark.covers, due)):
                     found.append(day)
             elif plan.interval is Interval.ONE_MINUTE and _is_whole(
                 store, plan, symbol, day, stored
             ):
-                part = None if due == [day_window(day)] else due[0]
+                part = None if due == [day_window(day)] else hull(due)
                 whole[day][symbol] = SealedDay(stored[0].etag, judged=part)
                 found.append(day)
         return found
@@ -161,6 +171,40 @@ def complete_days(store: "ObjectStore", plan: FetchPlan) -> dict[str, list[date]
     return complete
 
 
+def witnessed_days(client: "ExchangeClient", store: "ObjectStore", plan: FetchPlan) -> list[date]:
+    """The finished days of which the exchange serves, asked now, a candle that the lake holds.
+
+    For a run that brought no row at all, though the exchange confirmed that it has none: if it lost
+    these days, of all symbols, it would say so too. One candle a day is asked for, of a symbol that
+    the run did not fetch: a request of weight 1 a day that was confirmed to be empty, at most.
+
+    Raises:
+        ExchangeUnreachableError, ExchangeBannedError: as `ExchangeClient.klines`.
+        ObjectStoreError: the lake does not answer.
+    """
+    empty = {day for held in plan.confirmed.values() for each in held for day in days_of(each)}
+    days = sorted(day for day in empty.intersection(plan.days) if plan.finished(day))
+    named = (read_universe(store) or {"symbols": {}})["symbols"].keys() - plan.windows.keys()
+    asked: dict[str, list[Window]] = {}
+    for day in days:
+        for symbol, mark in read_sealed(store, plan.interval, day).items():
+            absent = [span for span, _ in mark.missing]
+            stored = without(mark.judged or day_window(day), absent) if mark.etag else []
+            if symbol in named and stored:
+                first = Window(stored[0].start, stored[0].start + plan.interval.span)
+                asked.setdefault(symbol, []).append(first)
+                break
+    if not asked:
+        return []
+    replies = [
+        (fetched.symbol, body)
+        for fetched in client.klines(plan.interval, asked)
+        for body in fetched.replies
+    ]
+    served = {from_milliseconds(each).date() for each in rows_of(replies)["open_time"]}
+    return [day for day in days if day in served]
+
+
 def _is_whole(
     store: "ObjectStore",
     plan: FetchPlan,
@@ -170,7 +214,7 @@ def _is_whole(
 ) -> bool:
     """Whether a day's one object holds every candle that the plan would fetch of the day."""
     window = day_window(day)
-    due = common(window, [plan.windows[symbol]])
+    due = common(window, plan.spans(symbol))
     if [each.key for each in stored] != [
         object_key(plan.interval, symbol, window.start)
     ] or not due:
@@ -180,10 +224,10 @@ def _is_whole(
         return False
     candles, etag = found
     times = candles["open_time"]
-    # Rows are one for each open time and on the grid: so many within the span are all of them.
-    return etag == stored[0].etag and bool(
-        times.is_between(due[0].start, due[0].end, closed="left").sum()
-        == due[0].candles(plan.interval)
+    # Rows are one for each open time and on the grid: so many within a span are all of them.
+    return etag == stored[0].etag and all(
+        times.is_between(part.start, part.end, closed="left").sum() == part.candles(plan.interval)
+        for part in due
     )
 
 
@@ -208,16 +252,21 @@ def _unsealed(store: "ObjectStore", plan: FetchPlan) -> bool:
     if plan.newest < day_window(day).end + _LATE:
         return False
     whole = day_windows(plan.interval, plan.newest, plan.listed, plan.days)
-    return not sealed_symbols(store, plan.interval, day).issuperset(whole)
+    marks = read_sealed(store, plan.interval, day)
+    # A mark of a part of the day is from before an onboard date moved to an earlier time.
+    return not all(symbol in marks and marks[symbol].covers(due) for symbol, due in whole.items())
 
 
 @dataclass
 class _Chosen:
-    """The symbols that a run is for: when they trade; and those of which nothing can be had, why."""
+    """The symbols that a run is for: when they trade, and when not in between; and those of which
+    nothing can be had, why.
+    """
 
     listed: dict[str, Listed] = field(default_factory=dict)
     failures: dict[str, str] = field(default_factory=dict)
     gone: dict[str, str] = field(default_factory=dict)
+    pauses: dict[str, list[Window]] = field(default_factory=dict)
 
 
 def _chosen(
@@ -274,7 +323,7 @@ def _for_days(
     else:
         wanted = request.configured
     ever, named = {each.symbol for each in identities}, universe["symbols"]
-    chosen = _Chosen()
+    chosen = _Chosen(pauses=between_listings(identities, request.interval, window, server_time))
     for symbol in wanted:
         if symbol not in ever:
             chosen.failures[symbol] = _unknown(symbol, named)

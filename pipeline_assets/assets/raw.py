@@ -21,7 +21,7 @@ from pydantic import Field
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.archive_source import ArchiveReport, archived_frames, uses_archive
 from pipeline_assets.assets.fetch_plan import FetchPlan, RunKind
-from pipeline_assets.assets.planning import Request, make_plan
+from pipeline_assets.assets.planning import Request, make_plan, witnessed_days
 from pipeline_assets.assets.presentation import failures, moment
 from pipeline_assets.assets.progress import LogProgress, Progress
 from pipeline_assets.market.candles import empty_raw
@@ -122,6 +122,8 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
             )
             rows = write_frames(store, key, empty_raw(), frames)
             seconds = time.monotonic() - began
+            if not rows and plan.confirmed:
+                plan.witnessed = witnessed_days(client, store, plan)
             plan.weight = client.weight_spent
             if archive is not None:
                 archive.keep(store, plan)

@@ -9,7 +9,7 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_assets.assets.collected import collected_lifetimes, look
+from pipeline_assets.assets.collected import collected_lifetimes, forgotten, look
 from pipeline_assets.assets.completeness_picture import completeness_picture
 from pipeline_assets.assets.fetch_plan import SymbolError
 from pipeline_assets.assets.gap_ledger import FILLABLE, gap_ledger
@@ -47,6 +47,7 @@ _TO_DO = {
 # A candle that closed just now is the running tick's: nothing is wrong if it is not there yet.
 _TICKS_OWN = timedelta(minutes=2)
 _ROWS = 50
+_NAMED = 3
 Life = tuple[datetime, datetime | None]
 
 
@@ -77,6 +78,7 @@ class Report:
         at: the exchange's time that it was judged by, UTC.
         windows: by interval the days that were looked at.
         lifetimes: by symbol when it traded.
+        gone: the symbols that the exchange does not name any more: it serves no candle of them.
         ledger: every gap of these symbols and windows, as `gap_ledger` gives them.
         gaps: those of them that were asked for.
         disagreements: where the archive says otherwise than the exchange, one entry a run of candles.
@@ -85,6 +87,7 @@ class Report:
     at: datetime
     windows: dict[Interval, Window]
     lifetimes: dict[str, Life]
+    gone: Collection[str]
     ledger: "pl.DataFrame"
     gaps: "pl.DataFrame"
     disagreements: list[dict[str, Any]]
@@ -99,7 +102,20 @@ class Report:
         return self.gaps.filter(
             pl.col("cause").is_in([str(cause) for cause in FILLABLE]),
             pl.col("first") + span <= self.at - _TICKS_OWN,
+            ~pl.col("symbol").is_in(list(self.gone)),
         )
+
+    def left(self, repaired: "Repaired | None") -> "pl.DataFrame":
+        """The gaps that another repair may fill, after this one if there was one.
+
+        What a repair asked for of the open day and did not get is not among them: nobody can say why
+        before the day is sealed, when the exchange is asked again for what it lacks.
+        """
+        import polars as pl
+
+        if repaired is None or repaired.problems:
+            return self.fillable()
+        return self.fillable().filter(pl.col("first") < day_window(self.at.date()).start)
 
 
 @dataclass
@@ -153,6 +169,7 @@ def find_gaps(settings: Settings, asked: Asked) -> Report:
         at,
         windows,
         lifetimes,
+        forgotten(read_identities(store)),
         ledger,
         ledger.filter(pl.col("cause").is_in([str(cause) for cause in causes])),
         [
@@ -297,8 +314,24 @@ def _print_gaps(console: "Console", report: Report, looked: str) -> None:
 def _print_causes(console: "Console", report: Report) -> None:
     table = _table("By cause", "cause", "gaps", "symbols", "candles", "to do")
     for cause, gaps, symbols, candles in _by_cause(report):
-        table.add_row(cause, f"{gaps:,}", f"{symbols:,}", f"{candles:,}", _TO_DO[Cause(cause)])
+        table.add_row(cause, f"{gaps:,}", f"{symbols:,}", f"{candles:,}", _to_do(report, cause))
     console.print(table)
+
+
+def _to_do(report: Report, cause: str) -> str:
+    advice = _TO_DO[Cause(cause)]
+    if cause not in FILLABLE:
+        return advice
+    found = report.gaps.filter(cause=cause)
+    symbols = set(found["symbol"])
+    if any(found["last"] >= day_window(report.at.date()).start):
+        advice += "; what it does not bring of today is judged when the day is sealed"
+    gone = sorted(symbols.intersection(report.gone))
+    if not gone:
+        return advice
+    names = ", ".join(gone[:_NAMED]) + (f" and {len(gone) - _NAMED} more" if gone[_NAMED:] else "")
+    why = f"the exchange does not name {names} any more"
+    return f"nothing: {why}" if len(gone) == len(symbols) else f"{advice}, but {why}"
 
 
 def _print_disagreements(console: "Console", report: Report) -> None:

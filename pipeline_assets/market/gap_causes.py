@@ -22,7 +22,8 @@ _WITNESSES = 2
 class Cause(StrEnum):
     """Why a candle is not stored, in the order of judgement: the first that holds.
 
-    NOT_LISTED: it would open before the listing or after the end of trading.
+    NOT_LISTED: it would open before the listing, after the end of trading, or between that and a
+        listing anew.
     STILL_OPEN: it has not closed yet.
     SET_ASIDE: a row came for it that cannot be a candle.
     EXCHANGE_OUTAGE: the exchange said that it has none; or all symbols lack it, of which at least
@@ -53,12 +54,14 @@ class Evidence:
         confirmed_empty: where the exchange itself was asked and said that there is nothing.
         archive_holes: where the archive lacked candles while the exchange could not be asked.
         set_aside: the candles in whose place came a row that is none.
+        between_listings: where a symbol that was listed anew had ended and not yet begun again.
     """
 
     fetched: "pl.DataFrame"
     confirmed_empty: "pl.DataFrame"
     archive_holes: "pl.DataFrame"
     set_aside: "pl.DataFrame"
+    between_listings: "pl.DataFrame"
 
 
 def span_frame(windows: Mapping[str, Iterable[Window]]) -> "pl.DataFrame":
@@ -107,8 +110,9 @@ def gap_causes(
             `lifetimes` is expected to have all of the window.
         interval: of the candles.
         window: on the interval's grid.
-        lifetimes: when each symbol's trading began and, if it has, ended; UTC. All symbols that are
-            collected: what they all lack is an outage.
+        lifetimes: when each symbol's trading began and, if it has, ended; UTC. Of one that was
+            listed anew its first beginning and last end. All symbols that are collected: what they
+            all lack is an outage.
         newest: the open time of the newest closed candle.
         evidence: see there. Spans outside the window and other symbols do no harm.
 
@@ -132,6 +136,7 @@ def gap_causes(
         {
             "missing": missing.select("symbol", "start", "end"),
             "traded": traded,
+            "between_listings": evidence.between_listings,
             "unclosed": span_frame(dict.fromkeys(lifetimes, unclosed)),
             "set_aside": evidence.set_aside,
             "confirmed_empty": evidence.confirmed_empty,
@@ -144,7 +149,7 @@ def gap_causes(
         return pl.col(layer) > 0
 
     cause = (
-        pl.when(~holds("traded"))
+        pl.when(~holds("traded") | holds("between_listings"))
         .then(pl.lit(Cause.NOT_LISTED))
         .when(holds("unclosed"))
         .then(pl.lit(Cause.STILL_OPEN))

@@ -7,12 +7,13 @@ import pytest
 
 from pipeline_assets.assets.collected import (
     NothingListedError,
+    between_listings,
     collected_lifetimes,
     collected_now,
     lifetimes,
 )
 from pipeline_assets.assets.fetch_plan import Listed
-from pipeline_assets.market.interval import to_milliseconds
+from pipeline_assets.market.interval import Interval, to_milliseconds
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.lake_state import Identity, note_identities
 from pipeline_assets.resources.object_store import ObjectStore
@@ -73,6 +74,26 @@ def test_a_symbol_whose_listing_was_moved_to_an_earlier_date_lives_on() -> None:
     moved = identity(onboard_date=LISTED - DAY, first_seen=NOON - HOUR)
     vanished = identity(gone=NOON - HOUR, last_seen=NOON - 2 * HOUR)
     assert lifetimes([vanished, moved], TODAY, NOON) == {"BTCUSDT": (LISTED - DAY, None)}
+    month = Window(LISTED - 2 * DAY, TODAY.end)
+    assert between_listings([vanished, moved], Interval.ONE_HOUR, month, NOON) == {}
+
+
+def test_between_two_listings_no_candle_is_due_from_the_last_to_the_first_of_the_grid() -> None:
+    """Trading ended and began within an hour, whose candles there are."""
+    before = identity(delivery_date=NOON - 10 * DAY + HOUR / 2)
+    again = identity(onboard_date=NOON - DAY - HOUR / 2)
+    third = identity("ETHUSDT", onboard_date=NOON - 3 * DAY)
+    month = Window(TODAY.start - 30 * DAY, TODAY.end)
+    all_three = [again, before, third]
+    hours, minutes = (
+        between_listings(all_three, interval, month, NOON)
+        for interval in (Interval.ONE_HOUR, Interval.ONE_MINUTE)
+    )
+    assert hours == {"BTCUSDT": [Window(NOON - 10 * DAY + HOUR, NOON - DAY - HOUR)]}
+    assert minutes == {"BTCUSDT": [Window(NOON - 10 * DAY + HOUR / 2, NOON - DAY - HOUR / 2)]}
+    # Where only one of them traded there is no between.
+    for days in (TODAY, Window(TODAY.start - 5 * DAY, TODAY.end)):
+        assert between_listings(all_three, Interval.ONE_HOUR, days, NOON) == {}
 
 
 def listing(symbol: str, **changes: Any) -> Listing:

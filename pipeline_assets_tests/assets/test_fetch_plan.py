@@ -187,9 +187,27 @@ def plans(draw) -> FetchPlan:
         confirmed=draw(
             st.dictionaries(symbols, st.lists(st.just(Window(newest, newest + DAY)), max_size=2))
         ),
+        pauses=draw(st.dictionaries(symbols, st.just([Window(newest - DAY, newest)]))),
+        witnessed=draw(st.lists(st.just(newest.date()), max_size=1)),
     )
 
 
 @given(plans())
 def test_a_plan_read_back_from_json_is_the_plan_that_was_written(plan):
     assert FetchPlan.from_facts(json.loads(json.dumps(plan.to_facts()))) == plan
+
+
+def test_a_plan_of_an_earlier_version_is_read_by_the_steps_that_are_executed_again():
+    plan = FetchPlan(
+        Interval.ONE_HOUR,
+        RunKind.SEAL,
+        [MIDNIGHT.date()],
+        MIDNIGHT,
+        DAY,
+        {"BTCUSDT": SINCE_EVER},
+        {},
+    )
+    written = plan.to_facts()
+    for later in ("pauses", "witnessed"):
+        del written[later]
+    assert FetchPlan.from_facts(written) == plan

@@ -144,6 +144,53 @@ def test_a_hole_of_the_archive_that_the_exchange_filled_is_none(minutes) -> None
     assert ledger(with_archive, day_window(date(2026, 11, 18))) == []
 
 
+def kline_requests(platform: Platform) -> int:
+    return sum(platform.exchange.state()["requests"].get("/fapi/v1/klines", {}).values())
+
+
+ETHS_DAY = f"2026-11-18T00:00:00Z/2026-11-19T00:00:00Z/{ETH}"
+
+
+def test_a_symbol_of_which_a_run_found_nothing_is_believed_while_others_are_served(minutes) -> None:
+    store, day = ObjectStore(minutes.settings.s3), date(2026, 11, 18)
+    minutes.exchange.outages(ETHS_DAY)
+    minutes.backfill("1m", "2026-11-17", "2026-11-19", symbols=[BTC, LIFE])
+    # A symbol that the exchange does not name any more cannot tell.
+    mark_sealed(store, MINUTE, day, {"AAAUSDT": SealedDay('"gone"')})
+    before = kline_requests(minutes)
+    minutes.backfill("1m", "2026-11-18", symbols=[ETH])
+    # Three pages, each said to be empty twice more, and one candle of another symbol.
+    assert kline_requests(minutes) - before == 3 * 3 + 1
+    hole = (ETH, "11-18 00:00", "11-18 23:59", 1440, "exchange_outage")
+    assert ledger(minutes, day_window(day)) == [hole]
+    minutes.backfill("1m", "2026-11-18", symbols=[ETH])
+    assert kline_requests(minutes) - before == 3 * 3 + 1, "what is known is not asked for again"
+
+
+def test_an_exchange_that_has_nothing_of_anybody_is_not_believed(minutes) -> None:
+    minutes.backfill("1m", "2026-11-18", symbols=[BTC, LIFE])
+    minutes.exchange.outages(ETHS_DAY.removesuffix(f"/{ETH}"))
+    minutes.backfill("1m", "2026-11-18", symbols=[ETH])
+    window = day_window(date(2026, 11, 18))
+    assert ledger(minutes, window) == [(ETH, "11-18 00:00", "11-18 23:59", 1440, "not_fetched")]
+    # It has them again, and it turns out that it had this symbol's too.
+    minutes.exchange.outages()
+    minutes.backfill("1m", "2026-11-18", symbols=[ETH])
+    assert ledger(minutes, window) == []
+
+
+def test_of_an_empty_run_those_days_are_believed_of_which_another_symbol_is_there(minutes) -> None:
+    minutes.exchange.outages(f"2026-11-17T00:00:00Z/2026-11-20T00:00:00Z/{ETH}")
+    minutes.backfill("1m", "2026-11-18", symbols=[BTC])
+    minutes.backfill("1m", "2026-11-17", "2026-11-19", symbols=[ETH])
+    told = [gap for gap in ledger(minutes, symbols=(BTC, ETH)) if gap[0] == ETH]
+    assert told == [
+        (ETH, "11-17 00:00", "11-17 23:59", 1440, "not_fetched"),
+        (ETH, "11-18 00:00", "11-18 23:59", 1440, "exchange_outage"),
+        (ETH, "11-19 00:00", "11-19 23:59", 1440, "not_fetched"),
+    ]
+
+
 def test_before_its_listing_and_after_its_delisting_a_symbol_is_not_listed(minutes) -> None:
     """The exchange lists one on 16 September at 10:30, and delivered another in July 2024 at 9:00."""
     minutes.exchange.set_clock(at("09-17 07:30"))

@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 import polars as pl
 import pytest
 from dagster import AssetCheckKey, AssetKey
+from polars.testing import assert_frame_equal
 
 from pipeline_assets.assets.collected import NothingListedError
 from pipeline_assets.definitions import build_definitions
@@ -17,6 +18,7 @@ from pipeline_assets.market.windows import day_window
 from pipeline_assets.resources.candle_objects import object_key
 from pipeline_assets.resources.gap_objects import read_gaps
 from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 
 DAYS = [date(2026, 11, day) for day in (17, 18, 19)]
@@ -58,6 +60,16 @@ def verdicts(result) -> dict[str, bool]:
         if each.asset_key.path == ["candle_gaps"]:
             found[each.check_name] = found.get(each.check_name, True) and each.passed
     return found
+
+
+def said(result, check: str) -> str:
+    """The description of a check on the ledger, of a run of one day."""
+    [found] = [
+        each.description
+        for each in result.get_asset_check_evaluations()
+        if (each.asset_key.path, each.check_name) == (["candle_gaps"], check)
+    ]
+    return str(found)
 
 
 def zero_volume_checked(platform: Platform, day: str, **options):
@@ -131,6 +143,33 @@ def test_a_repair_replaces_what_was_known_of_its_day(minutes) -> None:
     assert minutes_kept(minutes, DAYS[1]) == []
 
 
+def test_what_a_symbol_lacks_that_the_exchange_does_not_name_any_more_is_nothing_to_fetch(
+    minutes,
+) -> None:
+    repaired(minutes, "2026-11-18", symbols=[BTC])
+    lacking = kept(minutes, DAYS[1]).filter(symbol=ETH)
+    assert set(lacking["cause"]) == {"not_fetched"}
+    with start_exchange(symbols=BTC, clock="stepped:2026-11-20T13:00:30Z") as other:
+        url = other.url.removesuffix("/fapi")
+        forgetful = minutes.with_settings(symbols=(BTC, ETH), binance={"rest_url": url})
+        result = repaired(forgetful, "2026-11-18", symbols=[BTC])
+        # The cause stays; what could be fetched are the other symbol's quarters and hours.
+        assert_frame_equal(kept(forgetful, DAYS[1]).filter(symbol=ETH), lacking)
+        assert told(result)["candles to fetch"] == 96 + 24
+        assert said(result, "nothing_to_fetch") == (
+            "120 candles can be fetched, of BTCUSDT. The sensor gap_repair asks for it, "
+            "`pipeline-assets gaps --repair` does it now. 1560 candles cannot be fetched, of ETHUSDT, "
+            "which the exchange does not name any more."
+        )
+        job = build_definitions(forgetful.with_settings(symbols=(ETH,)).settings)
+        ledger = job.resolve_job_def("seal").get_subset(asset_selection={AssetKey("candle_gaps")})
+        result = ledger.execute_in_process(instance=minutes.instance, partition_key="2026-11-18")
+        assert verdicts(result)["nothing_to_fetch"] is True
+        assert "Nothing is missing that could be fetched. 1560 candles cannot be fetched" in said(
+            result, "nothing_to_fetch"
+        )
+
+
 def test_sealing_judges_all_intervals_once_they_are_stored(platform) -> None:
     platform.exchange.outages("2026-11-19T10:00:00Z/2026-11-19T12:00:00Z")
     result = platform.run("seal", "2026-11-19")
@@ -157,12 +196,8 @@ def test_stored_minutes_without_volume_that_the_hours_contradict_are_shown(minut
     store.put(key, encode_candles(hours, Interval.ONE_HOUR, BTC, window))
     result = zero_volume_checked(minutes, "2026-11-18")
     assert verdicts(result) == {"zero_volume": False}
-    [said] = [
-        each.description
-        for each in result.get_asset_check_evaluations()
-        if (each.asset_key.path, each.check_name) == (["candle_gaps"], "zero_volume")
-    ]
-    assert "74 candles without volume look false, the first 1m of BTCUSDT" in said
+    found = said(result, "zero_volume")
+    assert "74 candles without volume look false, the first 1m of BTCUSDT" in found
 
 
 @pytest.mark.parametrize("harm", ["no Parquet", "of other columns"])

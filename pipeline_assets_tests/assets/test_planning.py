@@ -128,6 +128,28 @@ def test_a_tick_of_a_finished_day_seals_it_if_a_symbol_is_not_sealed(minutes: Pl
     assert plan.windows == dict.fromkeys(SYMBOLS, whole)
 
 
+@pytest.mark.parametrize(("judged_until", "kind"), [(23, RunKind.SEAL), (24, RunKind.TICK)])
+def test_a_day_that_was_judged_in_part_is_sealed_once_a_symbol_traded_longer(
+    minutes: Platform, judged_until: int, kind: RunKind
+) -> None:
+    store, start = ObjectStore(minutes.settings.s3), MIDNIGHT - timedelta(days=1)
+    judged = Window(start, start + timedelta(hours=judged_until))
+    marks = dict.fromkeys(SYMBOLS[:2], SealedDay(None))
+    marks[SYMBOLS[2]] = SealedDay(None, judged=judged)
+    mark_sealed(store, MINUTE, start.date(), marks)
+    assert plan_of(minutes, YESTERDAY).kind is kind
+
+
+def test_a_symbol_that_ended_or_began_within_a_sealed_day_is_not_sealed_again(
+    minutes: Platform,
+) -> None:
+    minutes.exchange.set_clock(datetime(2026, 9, 18, 12, 0, 30, tzinfo=UTC))
+    # It is listed on 16 September at 10:30.
+    young = minutes.with_settings(symbols=("BTCUSDT", "雪球USDT"))
+    young.backfill("1m", "2026-09-16")
+    assert plan_of(young, "2026-09-16").kind is RunKind.TICK
+
+
 def test_a_tick_of_a_sealed_day_does_what_is_due_now(minutes: Platform) -> None:
     store = ObjectStore(minutes.settings.s3)
     mark_sealed(store, MINUTE, date(2026, 11, 19), dict.fromkeys(SYMBOLS, SealedDay(None)))

@@ -21,6 +21,7 @@ from pipeline_assets.local.stack import dagster_environment
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.exchange import ExchangeError
 from pipeline_assets.resources.object_store import ObjectStoreError
+from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.fixtures.platform import Platform
 from pipeline_assets_tests.fixtures.s3 import free_port
 from pipeline_assets_tests.test_cli import Shell
@@ -237,6 +238,65 @@ def test_a_repair_tells_what_it_could_not_fetch(collecting: Platform, gaps: Gaps
     assert "not_fetched 1 1 24 --repair fetches them" in [
         " ".join(line.split()) for line in done.stdout.splitlines()
     ]
+
+
+def test_a_day_that_the_exchange_does_not_have_of_one_symbol_is_repaired_once(
+    collecting: Platform, gaps: Gaps
+) -> None:
+    collecting.exchange.outages(f"2026-09-17T00:00:00Z/2026-09-18T00:00:00Z/{ETH}")
+    collecting.backfill("15m", "2026-09-17", symbols=[BTC, LIFE, SNOW])
+    arguments = ("--interval", "15m", "--start", "2026-09-17", "--end", "2026-09-18", "--json")
+    assert told(gaps(*arguments))["causes"] == {"not_fetched": 96}
+    repaired = gaps(*arguments, "--repair")
+    assert repaired.exit_code == 0
+    outage = (ETH, "09-17 00:00", "09-17 23:45", 96, "exchange_outage")
+    assert rows(told(repaired)) == [outage]
+    assert "repair" not in told(gaps(*arguments, "--repair")), "there is nothing left to ask for"
+
+
+def test_a_hole_of_today_is_asked_for_once_and_judged_when_the_day_is_sealed(
+    collecting: Platform, gaps: Gaps
+) -> None:
+    collecting.exchange.outages(f"2026-09-18T06:00:00Z/2026-09-18T08:00:00Z/{ETH}")
+    collecting.tick("1h")
+    arguments = ("--interval", "1h", "--start", "2026-09-18")
+    done = gaps(*arguments)
+    assert done.exit_code == 1
+    advice = (
+        "--repair fetches them; what it does not bring of today is judged when the day is sealed"
+    )
+    assert f"not_fetched 1 1 2 {advice}" in " ".join(done.stdout.split())
+    repaired = gaps(*arguments, "--repair")
+    assert repaired.exit_code == 0
+    assert f"not_fetched 1 1 2 {advice}" in " ".join(repaired.stdout.split())
+    # Once it has closed the exchange confirms it.
+    collecting.exchange.set_clock(NOW + timedelta(days=1))
+    repaired = gaps(*arguments, "--end", "2026-09-19", "--repair", "--json")
+    assert repaired.exit_code == 0
+    assert rows(told(repaired)) == [(ETH, "09-18 06:00", "09-18 07:00", 2, "exchange_outage")]
+
+
+def test_candles_of_a_symbol_that_the_exchange_forgot_are_not_said_to_be_fetchable(
+    collecting: Platform, gaps: Gaps
+) -> None:
+    collecting.backfill("1h", "2026-09-17", symbols=[ETH, LIFE, SNOW])
+    with start_exchange(
+        symbols=f"{ETH},{LIFE},{SNOW}", clock="stepped:2026-09-18T12:00:30Z"
+    ) as other:
+        url = other.url.removesuffix("/fapi")
+        arguments = ("--interval", "1h", "--start", "2026-09-17", "--end", "2026-09-18")
+        elsewhere = {"PIPELINE_BINANCE__REST_URL": url}
+        # Nobody has noticed yet. The repair does, and the next look knows it.
+        first = gaps(*arguments, "--repair", **elsewhere)
+        assert first.exit_code == 1
+        assert f"does not list {BTC} any more" in first.stderr
+        done = gaps(*arguments, "--repair", **elsewhere)
+        assert done.exit_code == 0
+        lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
+        advice = f"nothing: the exchange does not name {BTC} any more"
+        assert f"not_fetched 1 1 24 {advice}" in lines
+        document = told(gaps(*arguments, "--json", **elsewhere))
+        assert (document["fillable"], document["causes"]) == (0, {"not_fetched": 24})
 
 
 def test_bad_input_is_one_message_that_says_what_to_do(gaps: Gaps) -> None:

@@ -20,6 +20,7 @@ TIME = pl.Datetime("us", "UTC")
 SPANS = {Interval.ONE_MINUTE: 60, Interval.FIFTEEN_MINUTES: 900, Interval.ONE_HOUR: 3600}
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 NOTHING = span_frame({})
+EVIDENCE = ("fetched", "confirmed_empty", "archive_holes", "set_aside", "between_listings")
 numbers = st.sets(st.integers(0, SLOTS - 1))
 
 
@@ -43,10 +44,7 @@ def found_causes(
     window = Window(START, START + SLOTS * step)
     whole = Expected(START, window.end - step, SLOTS)
     missing = gaps(points(interval, stored), interval, expected_frame(dict.fromkeys(stored, whole)))
-    known = {
-        name: spans(points(interval, evidence.get(name, {})), interval)
-        for name in ("fetched", "confirmed_empty", "archive_holes", "set_aside")
-    }
+    known = {name: spans(points(interval, evidence.get(name, {})), interval) for name in EVIDENCE}
     lifetimes = {
         symbol: (
             START + (listed or {}).get(symbol, -9) * step,
@@ -84,8 +82,7 @@ def test_each_missing_candle_has_the_first_cause_that_holds(data) -> None:
     listed = data.draw(st.dictionaries(st.sampled_from(symbols), st.integers(-3, SLOTS + 3)))
     delisted = data.draw(st.dictionaries(st.sampled_from(symbols), st.integers(-3, SLOTS + 3)))
     newest = data.draw(st.integers(-2, SLOTS + 2))
-    names = ("fetched", "confirmed_empty", "archive_holes", "set_aside")
-    evidence = {name: data.draw(by_symbol) for name in names}
+    evidence = {name: data.draw(by_symbol) for name in EVIDENCE}
 
     told = found_causes(
         stored,
@@ -101,6 +98,7 @@ def test_each_missing_candle_has_the_first_cause_that_holds(data) -> None:
         witnesses = [each for each in symbols if slot in evidence["fetched"][each]]
         for cause, is_so in [
             ("not_listed", slot < listed.get(symbol, -9) or slot >= delisted.get(symbol, 99)),
+            ("not_listed", slot in evidence["between_listings"][symbol]),
             ("still_open", slot > newest),
             ("set_aside", slot in evidence["set_aside"][symbol]),
             ("exchange_outage", slot in evidence["confirmed_empty"][symbol]),
@@ -120,7 +118,7 @@ def test_each_missing_candle_has_the_first_cause_that_holds(data) -> None:
 def test_what_is_all_there_has_no_gaps_and_the_same_shape() -> None:
     lifetimes = {"AAAUSDT": (LONG_AGO, None)}
     window = Window(START, START + timedelta(hours=1))
-    nothing = Evidence(NOTHING, NOTHING, NOTHING, NOTHING)
+    nothing = Evidence(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
     found = gap_causes(NOTHING, Interval.ONE_MINUTE, window, lifetimes, window.end, nothing)
     assert found.is_empty()
     assert found.schema == pl.Schema(
@@ -165,7 +163,7 @@ def test_a_symbol_fetched_twice_is_one_witness() -> None:
         window,
         dict.fromkeys(("AAAUSDT", "BBBUSDT"), (LONG_AGO, None)),
         window.end,
-        Evidence(twice, NOTHING, NOTHING, NOTHING),
+        Evidence(twice, NOTHING, NOTHING, NOTHING, NOTHING),
     )
     assert found["cause"].to_list() == [Cause.NOT_FETCHED] * 2
 
@@ -179,7 +177,7 @@ def test_a_listing_within_a_candle_begins_with_that_candle() -> None:
         window,
         {"AAAUSDT": (listed_at, None)},
         window.end,
-        Evidence(NOTHING, NOTHING, NOTHING, NOTHING),
+        Evidence(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING),
     )
     hour = timedelta(hours=1)
     assert found.select("first", "last", "count", "cause").rows() == [
@@ -227,7 +225,7 @@ def test_a_month_of_500_symbols_has_its_causes_named() -> None:
         month,
         dict.fromkeys(symbols, (LONG_AGO, None)),
         month.end,
-        Evidence(span_frame(dict.fromkeys(symbols, (month,))), NOTHING, NOTHING, NOTHING),
+        Evidence(span_frame(dict.fromkeys(symbols, (month,))), NOTHING, NOTHING, NOTHING, NOTHING),
     )
     counted = found.group_by("cause").agg(pl.len(), pl.col("count").sum()).sort("cause").rows()
     assert counted == [
