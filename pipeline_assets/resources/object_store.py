@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from threading import current_thread
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential, S3Store
+    from pydantic import SecretStr
 
     from pipeline_assets.settings import S3Settings
 
@@ -267,19 +268,23 @@ class ObjectStore:
                     entry["path"], str(entry["e_tag"]), entry["size"], entry["last_modified"]
                 )
 
-    def polars_options(self) -> dict[str, str]:
-        """How Polars' own S3 reader reaches the bucket. Holds the secret: never print it."""
-        secret = self._settings.secret_access_key
+    def polars_options(self) -> dict[str, Any]:
+        """How Polars' own S3 reader reaches the bucket: arguments of its `scan_parquet`."""
+        key, secret = self._settings.access_key_id, self._settings.secret_access_key
+        # Said although they are the defaults: Polars would take another's from the environment.
         options = {
             "aws_region": self._settings.region,
-            "aws_endpoint_url": self._settings.endpoint_url,
-            "aws_access_key_id": self._settings.access_key_id,
-            "aws_secret_access_key": secret.get_secret_value() if secret else None,
-            "aws_allow_http": "true"
-            if (self._settings.endpoint_url or "").startswith("http:")
-            else None,
+            "aws_skip_signature": "false",
+            "aws_virtual_hosted_style_request": "false",
         }
-        return {name: value for name, value in options.items() if value is not None}
+        if self._settings.endpoint_url:
+            options["aws_endpoint_url"] = self._settings.endpoint_url
+            options["aws_endpoint_url_s3"] = self._settings.endpoint_url
+            if self._settings.endpoint_url.startswith("http:"):
+                options["aws_allow_http"] = "true"
+        # Not by these options, to which Polars adds the environment's session token.
+        known = partial(_known_to_polars, key, secret) if key and secret else "auto"
+        return {"storage_options": options, "credential_provider": known}
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; one that is not there counts as removed, so this may be repeated."""
@@ -402,6 +407,15 @@ class ObjectStore:
                 "PIPELINE_S3__ACCESS_KEY_ID and PIPELINE_S3__SECRET_ACCESS_KEY and the bucket's policy."
             )
         return f"S3 at {where} failed on {self.address(key)}: {detail}. The run may be repeated."
+
+
+def _known_to_polars(key: str, secret: "SecretStr") -> tuple[dict[str, str], None]:
+    """The settings' key, as Polars asks for it; it has no end.
+
+    A function of the module, by whose pickle Polars knows that two scans may share connections, and
+    of the secret wrapped, for Polars prints it where POLARS_VERBOSE is set.
+    """
+    return {"aws_access_key_id": key, "aws_secret_access_key": secret.get_secret_value()}, None
 
 
 def _found(pattern: re.Pattern[str], text: str) -> str | None:
