@@ -42,6 +42,7 @@ _ABSENT = {"NoSuchKey", "404", "NotFound"}
 _CODE = re.compile(r"<Code>([^<]+)</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
+_NO_CREDENTIALS = re.compile(r"for path External AWS credential provider: (.*)")
 _SYSTEM_ERROR = re.compile(r'code: \d+,\s+kind: \w+,\s+message: "([^"]+)"')
 
 
@@ -140,18 +141,24 @@ class ObjectStore:
             # Not by the configuration, to which obstore adds the environment's session token.
             return lambda: known
         import boto3
+        from botocore.exceptions import BotoCoreError
         from obstore.auth.boto3 import Boto3CredentialProvider
 
         try:
-            return Boto3CredentialProvider(boto3.Session(region_name=self._settings.region))
+            session = boto3.Session(region_name=self._settings.region)
+            # When a key ends obstore is not told, and asks for another when 5 minutes of this are
+            # left: after 10. boto3 gives out keys that have no more than that to live.
+            return Boto3CredentialProvider(session, ttl=timedelta(minutes=15))
+        except BotoCoreError as error:
+            raise self._without_credentials(str(error)) from error
         except ValueError as error:
             raise self._without_credentials() from error
 
-    def _without_credentials(self) -> ObjectStoreError:
+    def _without_credentials(self, why: str = "") -> ObjectStoreError:
         return ObjectStoreError(
-            f"There are no credentials for {self.address()}: set PIPELINE_S3__ACCESS_KEY_ID and "
-            "PIPELINE_S3__SECRET_ACCESS_KEY, or one of the ways that boto3 looks for them "
-            "(AWS_PROFILE, a role of the machine), then repeat the run."
+            f"There are no credentials for {self.address()}{f' ({why})' if why else ''}: set "
+            "PIPELINE_S3__ACCESS_KEY_ID and PIPELINE_S3__SECRET_ACCESS_KEY, or one of the ways that "
+            "boto3 looks for them (AWS_PROFILE, a role of the machine), then repeat the run."
         )
 
     @cached_property
@@ -323,7 +330,17 @@ class ObjectStore:
 
     def _deleted(self, batch: list[dict[str, str]]) -> Any:
         from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+        from botocore.exceptions import (
+            BotoCoreError,
+            ClientError,
+            CredentialRetrievalError,
+            InvalidConfigError,
+            NoCredentialsError,
+            PartialCredentialsError,
+            ProfileNotFound,
+            SSOError,
+            TokenRetrievalError,
+        )
 
         try:
             return self._client.delete_objects(
@@ -332,8 +349,16 @@ class ObjectStore:
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
             raise ObjectStoreError(self._explain(code, str(error), batch[0]["Key"])) from error
-        except NoCredentialsError as error:
-            raise self._without_credentials() from error
+        except (
+            CredentialRetrievalError,
+            InvalidConfigError,
+            NoCredentialsError,
+            PartialCredentialsError,
+            ProfileNotFound,
+            SSOError,
+            TokenRetrievalError,
+        ) as error:
+            raise self._without_credentials(str(error)) from error
         except (BotoCoreError, Boto3Error) as error:
             raise ObjectStoreError(self._unreachable(str(error), batch[0]["Key"])) from error
 
@@ -371,6 +396,8 @@ class ObjectStore:
             )
         if code is None:
             summary = _summary(text)
+            if (why := _found(_NO_CREDENTIALS, summary)) is not None:
+                return self._without_credentials(why)
             cause = _found(_SYSTEM_ERROR, text)
             return ObjectStoreError(
                 self._unreachable(f"{summary} ({cause})" if cause else summary, key)
