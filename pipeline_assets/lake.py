@@ -77,7 +77,7 @@ def scan_objects(
         return empty_candles().lazy()
     addresses = [store.address(each.key) for each in objects]
     return (
-        pl.scan_parquet(addresses, storage_options=store.polars_options(), glob=False)
+        pl.scan_parquet(addresses, glob=False, **store.polars_options())
         .filter(pl.col("open_time").is_between(window.start, window.end, closed="left"))
         # An hour object may overlap the sealed day that absorbs it. Of two rows the one with more
         # trades is the whole candle, as in the warehouse's MERGE.

@@ -211,6 +211,38 @@ def test_candles_that_are_missing_are_told_and_change_the_exit_status(
     assert "2026-11-19" not in done.stderr
 
 
+@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
+def test_a_backfill_that_waits_for_the_exchange_ends_at_a_signal_and_goes_on_when_repeated(
+    minutes: Platform, lonely: Shell, end: signal.Signals
+) -> None:
+    minutes.backfill("1m", "2026-11-18")
+    minutes.exchange.faults(symbols={"ETHUSDT": {"http_500": 1}})
+    arguments = ("backfill", "--interval", "1m", "--start", "2026-11-18", "--end", "2026-11-20")
+    # It would go on asking for four minutes, which is longer than `ended` waits.
+    waiting = lonely.start(*arguments, PIPELINE_BINANCE__RETRIES="20")
+    try:
+        eventually(lambda: answers(minutes).get("500", 0) > 3, "asked repeatedly", 60)
+        waiting.send_signal(end)
+        interrupted = ended(waiting)
+    finally:
+        waiting.kill()
+    assert interrupted.returncode == 1
+    assert "raw_candles_1m was interrupted: what is stored stays" in interrupted.stderr
+    minutes.exchange.faults()
+    before = answers(minutes)["200"]
+    minutes.backfill("1m", "2026-11-18", "2026-11-19")
+    assert answers(minutes)["200"] - before == 3 * len(SYMBOLS)
+    for symbol in SYMBOLS:
+        truth = minutes.truth("1m", symbol, DAY, DAY + timedelta(days=2))
+        assert_frame_equal(minutes.stored("1m", symbol), truth)
+
+
+def answers(platform: Platform) -> dict[str, int]:
+    """How often the exchange answered a request for candles, by status."""
+    counted: dict[str, int] = platform.exchange.state()["requests"]["/fapi/v1/klines"]
+    return counted
+
+
 RANGE = ("--start", "2026-11-18", "--end", "2026-11-19")
 HOURS = ("backfill", "--interval", "1h")
 

@@ -264,6 +264,11 @@ def _failure(executed: "ExecuteInProcessResult") -> str:
     for event in executed.all_events:
         if event.is_step_failure:
             error = event.step_failure_data.error
+            if error is not None and error.cls_name == "DagsterExecutionInterruptedError":
+                return (
+                    f"{event.step_key} was interrupted: what is stored stays, and the same command "
+                    f"goes on from there.\nDagster run: {executed.run_id}"
+                )
             # Dagster wraps what the asset raised. What caused that in turn, such as a client's own
             # error, says less than our message does.
             if error is not None and error.cause is not None:

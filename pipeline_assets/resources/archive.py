@@ -22,6 +22,7 @@ from pipeline_assets.market.archive import (
     read_archive,
     verify_checksum,
 )
+from pipeline_assets.resources.waiting import taken_from
 
 if TYPE_CHECKING:
     import aiohttp
@@ -123,7 +124,7 @@ def downloads(
     loop, task = started.result()
     try:
         while left:
-            found = work.results.get()
+            found = taken_from(work.results)
             if isinstance(found, BaseException):
                 raise found
             loop.call_soon_threadsafe(work.room.release)

@@ -24,6 +24,7 @@ from pipeline_assets.resources.exchange_requests import (
     weight_of,
 )
 from pipeline_assets.resources.universe import Listing, read_listings
+from pipeline_assets.resources.waiting import result_of, taken_from
 
 if TYPE_CHECKING:
     from pipeline_assets.resources.weight_budget import Priority, WeightBudget
@@ -296,7 +297,7 @@ class ExchangeClient:
         task = self._call(self._begin(batch, weight))
         try:
             for _ in jobs:
-                result = batch.results.get()
+                result = taken_from(batch.results)
                 if isinstance(result, BaseException):
                     raise result
                 self._loop.call_soon_threadsafe(batch.give_room, sizes[result.symbol])
@@ -374,7 +375,7 @@ class ExchangeClient:
         """Run a coroutine in the loop's thread and wait for it."""
         future = asyncio.run_coroutine_threadsafe(coroutine, self._loop)
         try:
-            return future.result()
+            return result_of(future)
         except BaseException:
             future.cancel()  # Dagster interrupts a step by raising in this thread
             raise

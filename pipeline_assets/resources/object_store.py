@@ -7,12 +7,13 @@ from concurrent.futures import ThreadPoolExecutor, wait
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
+from functools import cached_property, partial
 from threading import current_thread
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential, S3Store
+    from pydantic import SecretStr
 
     from pipeline_assets.settings import S3Settings
 
@@ -21,8 +22,10 @@ R = TypeVar("R")
 _THREADS = "object store"
 _ATTEMPTS = 5
 _DELETE_BATCH = 1000  # DeleteObjects takes at most 1,000 keys a call (S3 API reference).
-# Of a file on its way up three parts are held at once.
-_PART, _PARTS = 8 * 1024 * 1024, 3
+# Of a file on its way up one part is sent while the next one fills. S3 takes none smaller, and the time
+# for a reply (_READ) runs while a part goes up: three of 8 MB took a line of 3.4 Mbit/s, this 0.7.
+_PART, _PARTS = 5 * 1024 * 1024, 1
+_READ = timedelta(minutes=1)
 _CREDENTIALS = {
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
@@ -39,6 +42,7 @@ _ABSENT = {"NoSuchKey", "404", "NotFound"}
 _CODE = re.compile(r"<Code>([^<]+)</Code>")
 _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
+_NO_CREDENTIALS = re.compile(r"for path External AWS credential provider: (.*)")
 _SYSTEM_ERROR = re.compile(r'code: \d+,\s+kind: \w+,\s+message: "([^"]+)"')
 
 
@@ -105,7 +109,7 @@ class ObjectStore:
         client: ClientConfig = {
             "allow_http": (settings.endpoint_url or "").startswith("http:"),
             "connect_timeout": timedelta(seconds=10),
-            "read_timeout": timedelta(minutes=1),
+            "read_timeout": _READ,
             # Of a whole request: the rows of a run, on a slow line.
             "timeout": timedelta(minutes=30),
         }
@@ -137,18 +141,24 @@ class ObjectStore:
             # Not by the configuration, to which obstore adds the environment's session token.
             return lambda: known
         import boto3
+        from botocore.exceptions import BotoCoreError
         from obstore.auth.boto3 import Boto3CredentialProvider
 
         try:
-            return Boto3CredentialProvider(boto3.Session(region_name=self._settings.region))
+            session = boto3.Session(region_name=self._settings.region)
+            # When a key ends obstore is not told, and asks for another when 5 minutes of this are
+            # left: after 10. boto3 gives out keys that have no more than that to live.
+            return Boto3CredentialProvider(session, ttl=timedelta(minutes=15))
+        except BotoCoreError as error:
+            raise self._without_credentials(str(error)) from error
         except ValueError as error:
             raise self._without_credentials() from error
 
-    def _without_credentials(self) -> ObjectStoreError:
+    def _without_credentials(self, why: str = "") -> ObjectStoreError:
         return ObjectStoreError(
-            f"There are no credentials for {self.address()}: set PIPELINE_S3__ACCESS_KEY_ID and "
-            "PIPELINE_S3__SECRET_ACCESS_KEY, or one of the ways that boto3 looks for them "
-            "(AWS_PROFILE, a role of the machine), then repeat the run."
+            f"There are no credentials for {self.address()}{f' ({why})' if why else ''}: set "
+            "PIPELINE_S3__ACCESS_KEY_ID and PIPELINE_S3__SECRET_ACCESS_KEY, or one of the ways that "
+            "boto3 looks for them (AWS_PROFILE, a role of the machine), then repeat the run."
         )
 
     @cached_property
@@ -208,7 +218,7 @@ class ObjectStore:
 
     @contextmanager
     def writing(self, key: str) -> Iterator[IO[bytes]]:
-        """A file whose bytes go up while it is written, in parts of 8 MB.
+        """A file whose bytes go up while it is written, in parts of 5 MB.
 
         Idempotent: S3 shows the object once the block has ended well, in place of the one before.
         After an error within the block, or a death of the process, there is what was there before;
@@ -267,19 +277,23 @@ class ObjectStore:
                     entry["path"], str(entry["e_tag"]), entry["size"], entry["last_modified"]
                 )
 
-    def polars_options(self) -> dict[str, str]:
-        """How Polars' own S3 reader reaches the bucket. Holds the secret: never print it."""
-        secret = self._settings.secret_access_key
+    def polars_options(self) -> dict[str, Any]:
+        """How Polars' own S3 reader reaches the bucket: arguments of its `scan_parquet`."""
+        key, secret = self._settings.access_key_id, self._settings.secret_access_key
+        # Said although they are the defaults: Polars would take another's from the environment.
         options = {
             "aws_region": self._settings.region,
-            "aws_endpoint_url": self._settings.endpoint_url,
-            "aws_access_key_id": self._settings.access_key_id,
-            "aws_secret_access_key": secret.get_secret_value() if secret else None,
-            "aws_allow_http": "true"
-            if (self._settings.endpoint_url or "").startswith("http:")
-            else None,
+            "aws_skip_signature": "false",
+            "aws_virtual_hosted_style_request": "false",
         }
-        return {name: value for name, value in options.items() if value is not None}
+        if self._settings.endpoint_url:
+            options["aws_endpoint_url"] = self._settings.endpoint_url
+            options["aws_endpoint_url_s3"] = self._settings.endpoint_url
+            if self._settings.endpoint_url.startswith("http:"):
+                options["aws_allow_http"] = "true"
+        # Not by these options, to which Polars adds the environment's session token.
+        known = partial(_known_to_polars, key, secret) if key and secret else "auto"
+        return {"storage_options": options, "credential_provider": known}
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; one that is not there counts as removed, so this may be repeated."""
@@ -316,7 +330,17 @@ class ObjectStore:
 
     def _deleted(self, batch: list[dict[str, str]]) -> Any:
         from boto3.exceptions import Boto3Error
-        from botocore.exceptions import BotoCoreError, ClientError, NoCredentialsError
+        from botocore.exceptions import (
+            BotoCoreError,
+            ClientError,
+            CredentialRetrievalError,
+            InvalidConfigError,
+            NoCredentialsError,
+            PartialCredentialsError,
+            ProfileNotFound,
+            SSOError,
+            TokenRetrievalError,
+        )
 
         try:
             return self._client.delete_objects(
@@ -325,8 +349,16 @@ class ObjectStore:
         except ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
             raise ObjectStoreError(self._explain(code, str(error), batch[0]["Key"])) from error
-        except NoCredentialsError as error:
-            raise self._without_credentials() from error
+        except (
+            CredentialRetrievalError,
+            InvalidConfigError,
+            NoCredentialsError,
+            PartialCredentialsError,
+            ProfileNotFound,
+            SSOError,
+            TokenRetrievalError,
+        ) as error:
+            raise self._without_credentials(str(error)) from error
         except (BotoCoreError, Boto3Error) as error:
             raise ObjectStoreError(self._unreachable(str(error), batch[0]["Key"])) from error
 
@@ -364,6 +396,8 @@ class ObjectStore:
             )
         if code is None:
             summary = _summary(text)
+            if (why := _found(_NO_CREDENTIALS, summary)) is not None:
+                return self._without_credentials(why)
             cause = _found(_SYSTEM_ERROR, text)
             return ObjectStoreError(
                 self._unreachable(f"{summary} ({cause})" if cause else summary, key)
@@ -402,6 +436,15 @@ class ObjectStore:
                 "PIPELINE_S3__ACCESS_KEY_ID and PIPELINE_S3__SECRET_ACCESS_KEY and the bucket's policy."
             )
         return f"S3 at {where} failed on {self.address(key)}: {detail}. The run may be repeated."
+
+
+def _known_to_polars(key: str, secret: "SecretStr") -> tuple[dict[str, str], None]:
+    """The settings' key, as Polars asks for it; it has no end.
+
+    A function of the module, by whose pickle Polars knows that two scans may share connections, and
+    of the secret wrapped, for Polars prints it where POLARS_VERBOSE is set.
+    """
+    return {"aws_access_key_id": key, "aws_secret_access_key": secret.get_secret_value()}, None
 
 
 def _found(pattern: re.Pattern[str], text: str) -> str | None:

@@ -5,10 +5,12 @@ pieces, so that memory does not grow with the range. Stored candles are in candl
 import errno
 import json
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, TYPE_CHECKING, Any, cast
+
+from pipeline_assets.resources.waiting import result_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -76,20 +78,23 @@ def write_frames(
         pq.ParquetWriter(
             file, schema, compression="lz4", use_dictionary=["symbol"], write_statistics=False
         ) as writer,
+        ThreadPoolExecutor(1) as thread,
     ):
-        for frame in _ahead(iter(frames)):
-            rows += frame.height
+
+        def write(frame: "pl.DataFrame") -> None:
             writer.write_table(frame.to_arrow().cast(schema), row_group_size=max(frame.height, 1))
+
+        # While one is written the next is made: in this thread, which alone sees a signal, for to make
+        # one may take minutes of waiting for the exchange, and to write one does not.
+        written: Future[None] | None = None
+        for frame in frames:
+            if written is not None:
+                result_of(written)
+            written = thread.submit(write, frame)
+            rows += frame.height
+        if written is not None:
+            result_of(written)
     return rows
-
-
-def _ahead(frames: "Iterator[pl.DataFrame]") -> "Iterator[pl.DataFrame]":
-    """The same frames; the next one is made while the caller works on this one."""
-    with ThreadPoolExecutor(1) as maker:
-        coming = maker.submit(next, frames, None)
-        while (frame := coming.result()) is not None:
-            coming = maker.submit(next, frames, None)
-            yield frame
 
 
 @contextmanager

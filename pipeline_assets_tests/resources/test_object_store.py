@@ -3,6 +3,7 @@
 import io
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
@@ -162,10 +163,29 @@ def test_polars_reads_what_the_store_wrote_chinese_characters_included(store):
     buffer = io.BytesIO()
     frame.write_parquet(buffer)
     store.put(KEY, buffer.getvalue())
-    scanned = pl.scan_parquet(
-        [store.address(KEY)], storage_options=store.polars_options(), glob=False
-    )
+    scanned = pl.scan_parquet([store.address(KEY)], glob=False, **store.polars_options())
     assert scanned.collect().equals(frame)
+
+
+def test_polars_reads_with_what_the_environment_has_where_the_settings_name_no_key(
+    checking_s3_bucket, monkeypatch
+):
+    frame = pl.DataFrame({"close": [1.5]})
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    ObjectStore(checking_s3_bucket.settings()).put(KEY, buffer.getvalue())
+    none = checking_s3_bucket.settings(access_key_id=None, secret_access_key=None)
+    store = ObjectStore(none)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
+    scanned = pl.scan_parquet([store.address(KEY)], glob=False, **store.polars_options())
+    assert scanned.collect().equals(frame)
+
+
+def test_what_polars_is_given_shows_no_secret(s3_bucket):
+    options = ObjectStore(s3_bucket.settings()).polars_options()
+    assert ACCESS_KEY_ID in repr(options)
+    assert SECRET_ACCESS_KEY not in repr(options)
 
 
 def test_each_tries_every_item_before_it_raises_the_first_error(store):
@@ -258,8 +278,13 @@ def test_the_settings_count_whatever_the_environment_says(checking_s3_bucket, mo
     for name, value in strange.items():
         monkeypatch.setenv(name, value)
     store = ObjectStore(checking_s3_bucket.settings())
-    store.put(KEY, b"x")
+    frame = pl.DataFrame({"close": [1.5]})
+    buffer = io.BytesIO()
+    frame.write_parquet(buffer)
+    store.put(KEY, buffer.getvalue())
     assert [each.key for each in store.objects("ohlcv/")] == [KEY]
+    scanned = pl.scan_parquet([store.address(KEY)], glob=False, **store.polars_options())
+    assert scanned.collect().equals(frame)
     store.delete([KEY])
     assert store.get(KEY) is None
 
@@ -304,6 +329,49 @@ def test_credentials_that_are_nowhere_are_told_with_the_settings_to_set(
     for name, error in refusals(ObjectStore(none)).items():
         assert "credentials" in str(error), name
         assert "PIPELINE_S3__ACCESS_KEY_ID" in str(error), name
+
+
+@pytest.mark.parametrize(
+    ("profile", "why"),
+    [
+        ("absent", "profile (absent) could not be found"),
+        ("refused", "not logged in"),
+        ("expired", "Error loading SSO Token"),
+    ],
+)
+def test_a_profile_that_gives_no_credentials_is_told_as_that_and_not_as_a_server_that_is_away(
+    checking_s3_bucket, monkeypatch, tmp_path, profile, why
+):
+    (tmp_path / "config").write_text(
+        "[profile refused]\n"
+        "credential_process = sh -c 'echo not logged in >&2; false'\n"
+        # Boto3 looks for this one's token only once it needs the key.
+        "[profile expired]\n"
+        "sso_start_url = https://example.invalid\nsso_region = us-east-1\n"
+        "sso_account_id = 1\nsso_role_name = reader\n"
+    )
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setenv("AWS_PROFILE", profile)
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "config"))
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    none = checking_s3_bucket.settings(access_key_id=None, secret_access_key=None)
+    for name, error in refusals(ObjectStore(none)).items():
+        assert f"There are no credentials for s3://{checking_s3_bucket.name}/" in str(error), name
+        assert why in str(error), name
+        assert "PIPELINE_S3__ENDPOINT_URL" not in str(error), name
+
+
+def test_a_key_of_boto3s_is_asked_for_again_while_it_has_the_least_time_that_boto3_leaves_it(
+    checking_s3_bucket, monkeypatch
+):
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
+    none = checking_s3_bucket.settings(access_key_id=None, secret_access_key=None)
+    known = ObjectStore(none)._credentials()()
+    # botocore's RefreshableCredentials hand a key out until 10 minutes before its end, and obstore
+    # asks again once 5 minutes are left of what it is told here.
+    least, asked_before_the_end = timedelta(minutes=10), timedelta(minutes=5)
+    assert known["expires_at"] - asked_before_the_end <= datetime.now(UTC) + least
 
 
 def test_a_server_that_does_not_run_is_named_with_the_setting_to_check(s3_bucket):
