@@ -254,7 +254,7 @@ def test_nothing_is_scheduled_unless_the_settings_say_so(
             "tick_1m": "* * * * *",
             "tick_15m": "*/15 * * * *",
             "tick_1h": "0 * * * *",
-            "seal": "5 0 * * *",
+            "seal": "5 1 * * *",
             "housekeeping": "30 0 * * *",
         }
         assert {each.default_status for each in held} == {schedule}

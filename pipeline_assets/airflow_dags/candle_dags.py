@@ -136,8 +136,8 @@ def seal_dag() -> DAG:
         "candles_seal",
         description="Note what is listed, and seal yesterday in all intervals.",
         doc_md=_SEAL_DOC,
-        # After the last ticks of the day have gone through.
-        schedule=CronDataIntervalTimetable("5 0 * * *", timezone="UTC"),
+        # A day has ended once the first candle of the next one is closed, of 1h too.
+        schedule=CronDataIntervalTimetable("5 1 * * *", timezone="UTC"),
         start_date=datetime.fromisoformat(FIRST_DAY).replace(tzinfo=UTC),
         catchup=True,
         max_active_runs=1,

@@ -80,12 +80,14 @@ def _newest_day(exchange: Exchange, interval: Interval) -> str:
 
 
 def seal_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
-    """The daily sealing of yesterday, after the last ticks of the day have gone through."""
+    """The daily sealing of yesterday, once it has ended in every interval: a day is open until the first
+    candle of the next one is closed, which of 1h is at one o'clock.
+    """
 
     @schedule(
         name="seal",
         job_name="seal",
-        cron_schedule="5 0 * * *",
+        cron_schedule="5 1 * * *",
         execution_timezone="UTC",
         default_status=status,
         description=(

@@ -16,6 +16,7 @@ from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import day_window
 from pipeline_assets.resources.candle_objects import object_key
 from pipeline_assets.resources.gap_objects import read_gaps
+from pipeline_assets.resources.lake_state import sealed_symbols
 from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 
@@ -145,7 +146,10 @@ def test_sealing_judges_all_intervals_once_they_are_stored(platform) -> None:
 
 
 def test_a_hole_of_one_symbol_is_judged_with_what_sealing_learned_of_it(platform) -> None:
-    """Of 15m and 1h that is known once the day is in the table."""
+    """Of 15m and 1h that is known once the day is in the table; at the time at which sealing is scheduled."""
+    schedule = build_definitions(platform.settings).resolve_schedule_def("seal")
+    minute, hour, *_ = str(schedule.cron_schedule).split()
+    platform.exchange.set_clock(datetime(2026, 11, 20, int(hour), int(minute), tzinfo=UTC))
     platform.exchange.outages(f"2026-11-19T10:00:00Z/2026-11-19T12:00:00Z/{ETH}")
     result = platform.run("seal", "2026-11-19")
     found = kept(platform, DAYS[2]).select("interval", "symbol", "count", "cause")
@@ -154,6 +158,9 @@ def test_a_hole_of_one_symbol_is_judged_with_what_sealing_learned_of_it(platform
         ("1h", ETH, 2, "exchange_outage"),
         ("1m", ETH, 120, "exchange_outage"),
     ]
+    for interval in Interval:
+        marks = sealed_symbols(ObjectStore(platform.settings.s3), interval, DAYS[2])
+        assert marks == {*SYMBOLS}, interval
     ended = [event.step_key for event in result.all_events if event.is_step_success]
     assert ended.index("candle_gaps") > max(map(ended.index, TABLES))
 

@@ -66,7 +66,7 @@ def partition(found: Any) -> str:
         ("tick_15m", timedelta(minutes=15, milliseconds=300), "2026-11-20"),
         ("tick_1h", timedelta(milliseconds=300), "2026-11-19"),
         ("tick_1h", timedelta(hours=1, milliseconds=300), "2026-11-20"),
-        ("seal", timedelta(minutes=5), "2026-11-19"),
+        ("seal", timedelta(hours=1, minutes=5), "2026-11-19"),
     ],
 )
 def test_the_partition_is_of_the_exchange_clock(
@@ -81,7 +81,7 @@ def test_the_partition_is_of_the_exchange_clock(
 def nightly(scheduled: Platform) -> Platform:
     """At the time of sealing, without earlier runs."""
     scheduled.instance.wipe()
-    scheduled.exchange.set_clock(MIDNIGHT + timedelta(minutes=5))
+    scheduled.exchange.set_clock(MIDNIGHT + timedelta(hours=1, minutes=5))
     return scheduled
 
 
