@@ -102,8 +102,8 @@ def test_the_lineage_goes_from_fetch_to_format_to_upload_and_insert(
         assert parents[loaded] == {formatted if interval == "1m" else objects}
     assert parents["candidates"] == {"candle_slots_1m"}
     assert parents["candidate_objects"] == {"candidates"}
-    # Of 15m and 1h a day is sealed once it is in the table.
-    assert parents["candle_gaps"] == {"candle_objects_1m", "candle_table_15m", "candle_table_1h"}
+    # Not on the tables: what is missing is told also where the warehouse is down.
+    assert parents["candle_gaps"] == {f"candle_objects_{interval}" for interval in INTERVALS}
     assert parents["candle_gap_table"] == {"candle_gaps"}
 
 
@@ -264,7 +264,7 @@ def test_nothing_is_scheduled_unless_the_settings_say_so(
             "tick_1m": "* * * * *",
             "tick_15m": "*/15 * * * *",
             "tick_1h": "0 * * * *",
-            "seal": "5 0 * * *",
+            "seal": "5 1 * * *",
             "housekeeping": "30 0 * * *",
         }
         assert {each.default_status for each in held} == {schedule}

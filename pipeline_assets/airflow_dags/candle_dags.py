@@ -45,7 +45,8 @@ _SEAL_DOC = """
 Once a day, the job `seal` looks at what the exchange lists (asset `universe`: what was listed and delisted
 since the last look), fetches the day that ended again, in all intervals, checks it against itself, and
 stores it as one object a symbol. It catches up: days in which Airflow was down are sealed when it is
-back. `airflow backfill create --dag-id candles_seal --from-date 2026-11-01 --to-date 2026-11-03` seals 1 and
+back. A day whose retries have all failed stays red: clear its run once the cause is gone.
+`airflow backfill create --dag-id candles_seal --from-date 2026-11-01 --to-date 2026-11-03` seals 1 and
 2 November (the last date is excluded). Variable `candles_first_day` says from which day on (its default:
 2026-11-01).
 """
@@ -135,8 +136,8 @@ def seal_dag() -> DAG:
         "candles_seal",
         description="Note what is listed, and seal yesterday in all intervals.",
         doc_md=_SEAL_DOC,
-        # After the last ticks of the day have gone through.
-        schedule=CronDataIntervalTimetable("5 0 * * *", timezone="UTC"),
+        # A day has ended once the first candle of the next one is closed, of 1h too.
+        schedule=CronDataIntervalTimetable("5 1 * * *", timezone="UTC"),
         start_date=datetime.fromisoformat(FIRST_DAY).replace(tzinfo=UTC),
         catchup=True,
         max_active_runs=1,

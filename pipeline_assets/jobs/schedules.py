@@ -16,14 +16,19 @@ from dagster import (
     SkipReason,
     schedule,
 )
+from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
+from pipeline_assets.assets.fetch_plan import KIND_TAG, RunKind
 from pipeline_assets.jobs.housekeeping import housekeeping
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import newest_closed
 from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.gap_objects import judged_days
 from pipeline_assets.resources.lake_state import sealed_days
 from pipeline_assets.resources.object_store import ObjectStore
 
+# A platform that was down for longer is a person's, who says by a backfill how far back it is to go.
+_LOOK_BACK = timedelta(days=31)
 _CRON = {
     Interval.ONE_MINUTE: "* * * * *",
     Interval.FIFTEEN_MINUTES: "*/15 * * * *",
@@ -75,43 +80,69 @@ def _newest_day(exchange: Exchange, interval: Interval) -> str:
 
 
 def seal_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
-    """The daily sealing of yesterday, after the last ticks of the day have gone through."""
+    """The daily sealing of yesterday, once it has ended in every interval: a day is open until the first
+    candle of the next one is closed, which of 1h is at one o'clock.
+    """
 
     @schedule(
         name="seal",
         job_name="seal",
-        cron_schedule="5 0 * * *",
+        cron_schedule="5 1 * * *",
         execution_timezone="UTC",
         default_status=status,
-        description="Seals yesterday in all intervals, and days whose sealing failed before.",
+        description=(
+            "Seals yesterday in all intervals, and of the month before it the days whose sealing failed, "
+            "or that ended while nothing ran."
+        ),
     )
     def seal(
         context: ScheduleEvaluationContext,
         exchange: ResourceParam[Exchange],
         store: ResourceParam[ObjectStore],
-    ) -> Iterator[RunRequest]:
-        today = exchange.server_time().date()
-        for day in _days_to_seal(store, today):
+    ) -> Iterator[RunRequest | SkipReason]:
+        yesterday = exchange.server_time().date() - timedelta(days=1)
+        # After days off Dagster fires for several days that it missed, and each asks for the same. An
+        # older run may have died unnoticed, and must not hold its day up for ever.
+        recent = RunsFilter(
+            job_name="seal",
+            statuses=NOT_FINISHED_STATUSES,
+            created_after=context.scheduled_execution_time - timedelta(hours=12),
+        )
+        under_way = {run.tags.get("dagster/partition") for run in context.instance.get_runs(recent)}
+        asked = [
+            day
+            for day in (yesterday, *_days_left(store, yesterday))
+            if day.isoformat() not in under_way
+        ]
+        for day in asked:
             yield RunRequest(
                 run_key=f"{context.scheduled_execution_time.isoformat()} {day}",
                 partition_key=day.isoformat(),
+                # With the tag of backfills, of which two run at a time: what is complete is left out,
+                # and a month of days holds up neither ticks nor yesterday's sealing.
+                tags={} if day == yesterday else {KIND_TAG: RunKind.BACKFILL.value},
             )
+        if not asked:
+            yield SkipReason(f"The sealing of {yesterday}, and of days left before, is under way.")
 
     return seal
 
 
-def _days_to_seal(store: ObjectStore, today: date) -> list[date]:
-    """Yesterday, and of the two days before it those that an earlier sealing failed to seal.
+def _days_left(store: ObjectStore, yesterday: date) -> list[date]:
+    """The days of the month before that were never sealed, or not in every interval; ascending.
 
-    Days before the first sealed one were never collected, and are a backfill's.
+    That a day is marked as sealed says it of some symbol only, such as of a person's backfill; what a
+    sealing makes of all symbols is the ledger. So days before the first that has one were never
+    collected by the clock: these are a backfill's, also where one symbol's history goes back further.
     """
-    days = [today - timedelta(days=1)]
-    for ago in (2, 3):
-        day = today - timedelta(days=ago)
-        sealed = [sealed_days(store, interval) for interval in Interval]
-        if any(held and held[0] < day and day not in held for held in sealed):
-            days.append(day)
-    return days
+    judged = set(judged_days(store))
+    sealed = [set(sealed_days(store, interval)) for interval in Interval]
+    return [
+        day
+        for ago in range(_LOOK_BACK.days, 0, -1)
+        if (day := yesterday - timedelta(days=ago)) > min(judged, default=yesterday)
+        and (day not in judged or any(held and min(held) < day not in held for held in sealed))
+    ]
 
 
 def schedules(*, running: bool) -> list[ScheduleDefinition]:

@@ -56,6 +56,12 @@ def write_gaps(store: ObjectStore, day: date, gaps: "pl.DataFrame") -> str:
     return key
 
 
+def judged_days(store: ObjectStore) -> list[date]:
+    """The days of which `write_gaps` stored an object, ascending."""
+    names = (each.key.removeprefix(PREFIX) for each in store.objects(PREFIX))
+    return [date.fromisoformat(name.removesuffix(".parquet")) for name in names]
+
+
 def read_gaps(store: ObjectStore, day: date) -> "pl.DataFrame | None":
     """What `write_gaps` stored of a day; None if it was never looked at.
 

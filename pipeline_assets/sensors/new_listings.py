@@ -1,5 +1,5 @@
 """The history of symbols that are new: listed since, or new in the settings. Asks for runs over their days
-until they have succeeded once. Days that lack candles for another reason are not this sensor's.
+until these are sealed. Days that lack candles for another reason are not this sensor's.
 """
 
 import json
@@ -43,10 +43,10 @@ REQUESTS_A_TICK = 6
 # A month of minutes of so many symbols is a million rows: two minutes at the exchange's limit.
 _SYMBOLS_A_RUN = 20
 _RUN_KEY = "dagster/run_key"
-_FAILED = {DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED}
+_ENDED = {DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED, DagsterRunStatus.SUCCESS}
 _SMALLEST = timedelta(microseconds=1)
-# A run that fails is asked for so often in all, each time after the next of these waits: what failed over
-# most of a day needs a person.
+# A run that fails, or does not bring all, is asked for so often in all, each time after the next of these
+# waits: what failed over most of a day needs a person.
 TIMES = 5
 WAITS = (timedelta(minutes=15), timedelta(hours=1), timedelta(hours=4), timedelta(hours=12))
 
@@ -63,7 +63,7 @@ class History:
 
 @dataclass(frozen=True)
 class Asked:
-    """A run that was asked for and has not succeeded yet.
+    """A run that was asked for and has not brought all of its days yet.
 
     Attributes:
         run: over which days, of which symbols.
@@ -95,7 +95,7 @@ class Cursor:
     Attributes:
         known: whose history is no news; None at first.
         left: what is still to be asked for.
-        asked: what was asked for and has not succeeded yet.
+        asked: what was asked for and is not sealed yet.
         unsealed: by interval of which no day was ever sealed, who waits for how far back it goes.
     """
 
@@ -238,8 +238,8 @@ def new_listing_sensor(jobs: Mapping[Interval, UnresolvedAssetJobDefinition]) ->
         description=(
             "Asks for the history of symbols that were listed since, or are new in the settings: from "
             "listing, but not before PIPELINE_REPAIR__SINCE (none: the first sealed day), at most "
-            f"{REQUESTS_A_TICK} runs at once, each again if it fails, {TIMES} times in all. What was there "
-            "at the first start is a backfill's."
+            f"{REQUESTS_A_TICK} runs at once, each again until all its days are sealed, {TIMES} times in "
+            "all. What was there at the first start is a backfill's."
         ),
     )
     def new_listings(
@@ -253,9 +253,13 @@ def new_listing_sensor(jobs: Mapping[Interval, UnresolvedAssetJobDefinition]) ->
         if not identities:
             return SensorResult(skip_reason="Nobody has looked yet at what the exchange lists.")
         now = exchange.server_time()
-        found, unsealed = _found(store, settings, identities, cursor, now)
+        # One that is announced is new once it trades: there is nothing of it to ask for before, and if
+        # nobody collects it then, its first days are history like any other's.
+        trading = [each for each in identities if each.onboard_date <= now]
+        found, unsealed = _found(store, settings, trading, cursor, now)
         left = [*cursor.left, *found]
-        asked, failed = _unsuccessful(context.instance, store, cursor.asked)
+        named = frozenset(each.symbol for each in identities if each.gone is None)
+        asked, failed = _unsuccessful(context.instance, store, cursor.asked, named)
         waiting = context.instance.get_runs_count(
             RunsFilter(
                 tags={"dagster/sensor_name": NAME},
@@ -270,7 +274,7 @@ def new_listing_sensor(jobs: Mapping[Interval, UnresolvedAssetJobDefinition]) ->
             *(Asked.at(run, now) for run in runs),
         ]
         failed = [each for each in failed if each not in due]
-        known = map(name_of, collected_identities(identities, settings.symbols))
+        known = map(name_of, collected_identities(trading, settings.symbols))
         return SensorResult(
             run_requests=[
                 run_request(each.run, jobs[each.run.interval].name, each.run_key)
@@ -309,9 +313,12 @@ def _found(
 
 
 def _unsuccessful(
-    instance: DagsterInstance, store: ObjectStore, asked: Sequence[Asked]
+    instance: DagsterInstance, store: ObjectStore, asked: Sequence[Asked], named: frozenset[str]
 ) -> tuple[list[Asked], list[Asked]]:
-    """Of what was asked for, the runs that are under way, and those that have failed or are gone."""
+    """Of what was asked for, the runs that are under way, and those that have failed or are gone.
+
+    `named` are the symbols that the exchange names still: it gives candles of no other.
+    """
     if not asked:
         return [], []
     keys = [each.run_key for each in asked]
@@ -324,17 +331,19 @@ def _unsuccessful(
     failed: list[Asked] = []
     for each in asked:
         own = statuses.get(each.run_key, set())
-        if DagsterRunStatus.SUCCESS in own or (each.times >= TIMES and _sealed(store, each.run)):
+        # A run succeeds also where one symbol of several could not be fetched.
+        done = DagsterRunStatus.SUCCESS in own or each.times >= TIMES
+        if done and _sealed(store, each.run, named):
             continue
-        (under_way if own - _FAILED else failed).append(each)
+        (under_way if own - _ENDED else failed).append(each)
     return under_way, failed
 
 
-def _sealed(store: ObjectStore, run: History) -> bool:
-    """Whether its days are sealed all the same, such as by a person's backfill."""
+def _sealed(store: ObjectStore, run: History, named: frozenset[str]) -> bool:
+    """Whether its days are sealed, by itself or by another run, such as a person's backfill."""
     days = [run.first + number * DAY for number in range((run.last - run.first).days + 1)]
     held = store.each(lambda day: sealed_symbols(store, run.interval, day), days)
-    return all(symbols.issuperset(run.symbols) for symbols in held)
+    return all(symbols.issuperset(named.intersection(run.symbols)) for symbols in held)
 
 
 def history_since(store: ObjectStore, settings: Settings) -> dict[Interval, date]:
@@ -359,14 +368,15 @@ def _nothing_asked(
     again = [each.due for each in failed if each.times < TIMES]
     if again:
         said.append(
-            f"{len(again)} runs failed and are asked for again, the next at {min(again):%H:%M} UTC."
+            f"{len(again)} runs did not bring all and are asked for again, the next at "
+            f"{min(again):%H:%M} UTC."
         )
     given_up = [each.run for each in failed if each.times >= TIMES]
     if given_up:
         run = given_up[0]
         said.append(
-            f"Given up: {len(given_up)} runs failed {TIMES} times. See why on Dagster's Runs page (tag "
-            f"dagster/sensor_name={NAME}), and once that is put right: `pipeline-assets backfill "
+            f"Given up: {len(given_up)} runs did not bring all in {TIMES} times. See why on Dagster's Runs "
+            f"page (tag dagster/sensor_name={NAME}), and once that is put right: `pipeline-assets backfill "
             f"--interval {run.interval} --symbols {','.join(run.symbols)} --start {run.first} --end "
             f"{run.last + DAY}`"
         )

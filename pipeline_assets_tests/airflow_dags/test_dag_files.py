@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_assets.definitions import definitions
 from pipeline_assets.local.stack import REPOSITORY
 
 FOLDER = REPOSITORY / "pipeline_assets" / "airflow_dags"
@@ -71,6 +72,7 @@ for dag_id, dag in bag.dags.items():
             for task in dag.tasks
         },
         "catchup": dag.catchup,
+        "schedule": getattr(dag.timetable, "expression", None),
         "doc": bool(dag.doc_md),
         "tags": sorted(dag.tags),
         "alerts": dag.has_on_failure_callback,
@@ -140,6 +142,11 @@ def test_every_dag_is_documented_owned_limited_and_alerts(parsed: dict) -> None:
 
 def test_only_sealing_catches_up(parsed: dict) -> None:
     assert [name for name, dag in parsed["dags"].items() if dag["catchup"]] == ["candles_seal"]
+
+
+def test_sealing_is_at_the_time_of_dagsters_own_schedule(parsed: dict) -> None:
+    own = definitions.resolve_schedule_def("seal").cron_schedule
+    assert parsed["dags"]["candles_seal"]["schedule"] == own
 
 
 def test_airflow_looks_for_dags_in_the_dag_file_only() -> None:

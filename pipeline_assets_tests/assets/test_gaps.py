@@ -17,6 +17,7 @@ from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import day_window
 from pipeline_assets.resources.candle_objects import object_key
 from pipeline_assets.resources.gap_objects import read_gaps
+from pipeline_assets.resources.lake_state import sealed_symbols
 from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
 from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
@@ -24,6 +25,7 @@ from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 DAYS = [date(2026, 11, day) for day in (17, 18, 19)]
 RANGE = ("2026-11-17", "2026-11-19")
 BTC, ETH, LIFE = SYMBOLS
+TABLES = ("candle_table_15m", "candle_table_1h")
 COLUMNS = ["day", "symbol", "interval", "first", "last", "count", "cause"]
 
 
@@ -180,6 +182,40 @@ def test_sealing_judges_all_intervals_once_they_are_stored(platform) -> None:
         ("1m", "exchange_outage", 3 * 120),
     ]
     assert verdicts(result) == {"nothing_to_fetch": True, "outages": False, "zero_volume": True}
+
+
+def test_a_hole_of_one_symbol_is_judged_with_what_sealing_learned_of_it(platform) -> None:
+    """Of 15m and 1h that is known once the day is in the table; at the time at which sealing is scheduled."""
+    schedule = build_definitions(platform.settings).resolve_schedule_def("seal")
+    minute, hour, *_ = str(schedule.cron_schedule).split()
+    platform.exchange.set_clock(datetime(2026, 11, 20, int(hour), int(minute), tzinfo=UTC))
+    platform.exchange.outages(f"2026-11-19T10:00:00Z/2026-11-19T12:00:00Z/{ETH}")
+    result = platform.run("seal", "2026-11-19")
+    found = kept(platform, DAYS[2]).select("interval", "symbol", "count", "cause")
+    assert found.sort("interval").rows() == [
+        ("15m", ETH, 8, "exchange_outage"),
+        ("1h", ETH, 2, "exchange_outage"),
+        ("1m", ETH, 120, "exchange_outage"),
+    ]
+    for interval in Interval:
+        marks = sealed_symbols(ObjectStore(platform.settings.s3), interval, DAYS[2])
+        assert marks == {*SYMBOLS}, interval
+    ended = [event.step_key for event in result.all_events if event.is_step_success]
+    assert ended.index("candle_gaps") > max(map(ended.index, TABLES))
+
+
+def test_what_is_missing_is_told_where_the_warehouse_is_down(minutes) -> None:
+    minutes.exchange.outages(f"2026-11-19T10:00:00Z/2026-11-19T12:00:00Z/{ETH}")
+    result = minutes.run("seal", "2026-11-19", raise_on_error=False)
+    failed = {event.step_key for event in result.all_events if event.is_step_failure}
+    assert failed == {*TABLES, "candle_gap_table"}
+    assert minutes_kept(minutes, DAYS[2]) == [(ETH, "10:00", 120, "exchange_outage")]
+    found = kept(minutes, DAYS[2]).filter(pl.col("interval") != "1m")
+    assert sorted(found.select("interval", "symbol", "count").rows()) == [
+        ("15m", ETH, 8),
+        ("1h", ETH, 2),
+    ]
+    assert verdicts(result).keys() == {"nothing_to_fetch", "outages", "zero_volume"}
 
 
 def test_stored_minutes_without_volume_that_the_hours_contradict_are_shown(minutes) -> None:

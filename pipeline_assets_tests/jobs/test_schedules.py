@@ -1,17 +1,20 @@
 """Which partition Dagster's own schedules ask for, and when they ask for none."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
+import polars as pl
 import pytest
-from dagster import DagsterInstance, DagsterRunStatus, build_schedule_context
+from dagster import AssetKey, DagsterInstance, DagsterRunStatus, build_schedule_context
+from dagster._core.test_utils import create_run_for_test
 
 from pipeline_assets.assets import planning
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.gap_objects import gap_schema, read_gaps, write_gaps
 from pipeline_assets.resources.lake_state import SealedDay, mark_sealed
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
@@ -63,7 +66,7 @@ def partition(found: Any) -> str:
         ("tick_15m", timedelta(minutes=15, milliseconds=300), "2026-11-20"),
         ("tick_1h", timedelta(milliseconds=300), "2026-11-19"),
         ("tick_1h", timedelta(hours=1, milliseconds=300), "2026-11-20"),
-        ("seal", timedelta(minutes=5), "2026-11-19"),
+        ("seal", timedelta(hours=1, minutes=5), "2026-11-19"),
     ],
 )
 def test_the_partition_is_of_the_exchange_clock(
@@ -74,14 +77,141 @@ def test_the_partition_is_of_the_exchange_clock(
     assert partition(evaluate(scheduled, name, another_day)) == day
 
 
-def test_a_day_whose_sealing_failed_is_asked_for_again(scheduled: Platform) -> None:
-    scheduled.exchange.set_clock(MIDNIGHT + timedelta(minutes=5))
-    store = ObjectStore(scheduled.settings.s3)
-    for interval in Interval:
-        mark_sealed(store, interval, date(2026, 11, 16), {"BTCUSDT": SealedDay(None)})
-        mark_sealed(store, interval, date(2026, 11, 18), {"BTCUSDT": SealedDay(None)})
-    keys = [request.partition_key for request in evaluate(scheduled, "seal").run_requests]
-    assert keys == ["2026-11-19", "2026-11-17"]
+@pytest.fixture
+def nightly(scheduled: Platform) -> Platform:
+    """At the time of sealing, without earlier runs."""
+    scheduled.instance.wipe()
+    scheduled.exchange.set_clock(MIDNIGHT + timedelta(hours=1, minutes=5))
+    return scheduled
+
+
+def marked(platform: Platform, *days: date, intervals: Iterable[Interval] = Interval) -> None:
+    """As sealing, or a backfill of one symbol, leaves these days."""
+    store = ObjectStore(platform.settings.s3)
+    for day in days:
+        for interval in intervals:
+            mark_sealed(store, interval, day, {"BTCUSDT": SealedDay(None)})
+
+
+def judged(platform: Platform, *days: date) -> None:
+    """As sealing leaves these days last, with a ledger that tells of no gap."""
+    for day in days:
+        write_gaps(ObjectStore(platform.settings.s3), day, pl.DataFrame(schema=gap_schema()))
+
+
+def asked(platform: Platform) -> list[str | None]:
+    return [request.partition_key for request in evaluate(platform, "seal").run_requests]
+
+
+def november(*days: int) -> list[date]:
+    return [date(2026, 11, day) for day in days]
+
+
+def test_a_day_whose_sealing_failed_is_asked_for_again(nightly: Platform) -> None:
+    marked(nightly, *november(16, 18))
+    judged(nightly, *november(16, 18))
+    assert asked(nightly) == ["2026-11-19", "2026-11-17"]
+
+
+def test_a_day_that_one_interval_lacks_is_asked_for_again(nightly: Platform) -> None:
+    """Such as of a night on which the warehouse was down: all is stored and judged but two tables."""
+    marked(nightly, *november(16, 18))
+    marked(nightly, *november(17), intervals=[Interval.ONE_MINUTE])
+    judged(nightly, *november(16, 17, 18))
+    assert asked(nightly) == ["2026-11-19", "2026-11-17"]
+
+
+def test_a_day_of_which_a_person_filled_one_symbol_is_still_to_be_sealed(nightly: Platform) -> None:
+    marked(nightly, *november(16, 17, 18))
+    judged(nightly, *november(16, 18))
+    assert asked(nightly) == ["2026-11-19", "2026-11-17"]
+
+
+def test_history_that_a_person_filled_before_the_first_sealing_is_not_asked_for(
+    nightly: Platform,
+) -> None:
+    marked(nightly, *november(1, 2, 3, 5))
+    assert asked(nightly) == ["2026-11-19"]
+    marked(nightly, *november(18))
+    judged(nightly, *november(18))
+    assert asked(nightly) == ["2026-11-19"]
+
+
+def test_days_on_which_nothing_ran_are_asked_for_in_order_and_beside_backfills(
+    nightly: Platform,
+) -> None:
+    marked(nightly, *november(12, 13))
+    judged(nightly, *november(12, 13))
+    [yesterday, *left] = evaluate(nightly, "seal").run_requests
+    assert yesterday.partition_key == "2026-11-19"
+    assert "pipeline/kind" not in yesterday.tags
+    assert [each.partition_key for each in left] == [f"2026-11-{day}" for day in range(14, 19)]
+    # Of these two at a time leave the queue, as dagster.yaml says.
+    assert {each.tags["pipeline/kind"] for each in left} == {"backfill"}
+    assert len({each.run_key for each in (yesterday, *left)}) == 6
+
+
+def test_no_more_than_a_month_is_asked_for(nightly: Platform) -> None:
+    marked(nightly, date(2026, 6, 1))
+    judged(nightly, date(2026, 6, 1))
+    keys = asked(nightly)
+    assert keys[:2] == ["2026-11-19", "2026-10-19"]
+    assert len(keys) == 32
+
+
+def test_what_is_asked_for_already_is_asked_for_again_only_if_it_fails(nightly: Platform) -> None:
+    """After days off Dagster fires several times at once."""
+    now = datetime.now(UTC)
+    marked(nightly, *november(17))
+    judged(nightly, *november(17))
+    runs = {
+        day: create_run_for_test(
+            nightly.instance,
+            job_name="seal",
+            status=status,
+            tags={"dagster/partition": day},
+        )
+        for day, status in {
+            "2026-11-18": DagsterRunStatus.NOT_STARTED,
+            "2026-11-19": DagsterRunStatus.STARTED,
+        }.items()
+    }
+    none = evaluate(nightly, "seal", now)
+    assert not none.run_requests
+    assert "The sealing of 2026-11-19" in none.skip_message
+    nightly.instance.report_run_failed(runs["2026-11-18"])
+    again = evaluate(nightly, "seal", now).run_requests
+    assert [each.partition_key for each in again] == ["2026-11-18"]
+    # A day later one that is still there has died.
+    later = evaluate(nightly, "seal", now + timedelta(days=1)).run_requests
+    assert [each.partition_key for each in later] == ["2026-11-19", "2026-11-18"]
+
+
+def test_a_day_that_was_left_is_sealed_for_all_who_lack_it(
+    nightly: Platform, minutes: Platform
+) -> None:
+    minutes.backfill("1m", "2026-11-18", symbols=["BTCUSDT"])
+    marked(nightly, *november(17))
+    judged(nightly, *november(17))
+    request = evaluate(nightly, "seal").run_requests[1]
+    job = build_definitions(minutes.settings).resolve_job_def("seal")
+    # The other intervals go on to the warehouse, which this platform has not started.
+    names = ("raw_candles_1m", "candles_1m", "candle_objects_1m", "candle_gaps")
+    result = job.execute_in_process(
+        instance=minutes.instance,
+        partition_key=request.partition_key,
+        tags=request.tags,
+        asset_selection=list(map(AssetKey, names)),
+    )
+    [fetched] = result.asset_materializations_for_node("raw_candles_1m")
+    assert fetched.metadata["symbol-days stored before"].value == 1
+    start = MIDNIGHT - timedelta(days=2)
+    for symbol in SYMBOLS:
+        truth = minutes.truth("1m", symbol, start, start + timedelta(days=1))
+        assert minutes.stored("1m", symbol).equals(truth)
+    found = read_gaps(ObjectStore(minutes.settings.s3), date(2026, 11, 18))
+    assert found is not None
+    assert found.filter(interval="1m").is_empty()
 
 
 def test_the_first_tick_of_a_day_stores_its_first_minute_and_does_not_seal_yesterday(

@@ -270,7 +270,8 @@ def test_a_history_is_asked_for_until_its_run_has_succeeded(one_new: Sensor) -> 
         ran(sensor, request, status)
         told = sensor.evaluate()
         assert told.run_requests == []
-        assert "1 runs failed and are asked for again, the next at" in str(told.skip_message)
+        again = "1 runs did not bring all and are asked for again, the next at"
+        assert again in str(told.skip_message)
         sensor.platform.exchange.advance(3600)
     [request] = sensor.evaluate().run_requests
     assert request.run_key not in keys
@@ -283,7 +284,58 @@ def test_a_history_is_asked_for_until_its_run_has_succeeded(one_new: Sensor) -> 
     # Started again by Dagster or a person, it keeps its key.
     again = ran(sensor, request, DagsterRunStatus.SUCCESS)
     assert again.run_id != run.run_id
+    for day in (date(2026, 11, 18), YESTERDAY):
+        mark_sealed(sensor.store, MINUTE, day, {"NEWUSDT": SealedDay(None)})
     assert sensor.evaluate().skip_message == "No symbol is new."
+
+
+def test_a_run_that_did_not_bring_every_symbol_is_asked_for_again(sensor: Sensor) -> None:
+    """Dagster says that it succeeded: of twenty symbols nineteen are stored."""
+    note_identities(sensor.store, [listing("BTCUSDT")], NOON - DAY)
+    mark_sealed(sensor.store, MINUTE, YESTERDAY, {"BTCUSDT": SealedDay(None)})
+    assert sensor.asked() == []
+    two = [listing("NEWUSDT"), listing("OTHERUSDT")]
+    note_identities(sensor.store, [listing("BTCUSDT"), *two], NOON)
+    keys = []
+    for _ in range(TIMES):
+        [request] = sensor.evaluate().run_requests
+        keys.append(request.run_key)
+        ran(sensor, request, DagsterRunStatus.SUCCESS)
+        mark_sealed(sensor.store, MINUTE, YESTERDAY, {"NEWUSDT": SealedDay(None)})
+        assert sensor.evaluate().run_requests == []
+        sensor.platform.exchange.advance(12 * 3600)
+    assert len({*keys}) == TIMES
+    told = sensor.evaluate()
+    assert told.run_requests == []
+    assert "Given up: 1 runs did not bring all in 5 times." in str(told.skip_message)
+    # What the exchange does not name any more cannot be brought.
+    note_identities(sensor.store, [listing("BTCUSDT"), listing("NEWUSDT")], NOON + 4 * DAY)
+    assert sensor.evaluate().skip_message == "No symbol is new."
+
+
+def test_a_symbol_that_lists_while_nothing_runs_has_its_first_days_asked_for(
+    sensor: Sensor,
+) -> None:
+    announced = [listing("BTCUSDT"), listing("NEWUSDT", NOON + timedelta(hours=6))]
+    note_identities(sensor.store, [listing("BTCUSDT")], NOON - DAY)
+    mark_sealed(sensor.store, MINUTE, date(2026, 11, 15), {"BTCUSDT": SealedDay(None)})
+    assert sensor.asked() == []
+    note_identities(sensor.store, announced, NOON)
+    assert sensor.asked() == []
+    sensor.platform.exchange.advance(5 * 24 * 3600)
+    assert sensor.asked() == [("repair_1m", "2026-11-20", "2026-11-24", ["NEWUSDT"])]
+    assert sensor.asked() == []
+
+
+def test_a_symbol_that_lists_while_ticks_run_has_no_history_to_ask_for(sensor: Sensor) -> None:
+    announced = [listing("BTCUSDT"), listing("NEWUSDT", NOON + timedelta(hours=6))]
+    note_identities(sensor.store, announced, NOON - DAY)
+    mark_sealed(sensor.store, MINUTE, date(2026, 11, 15), {"BTCUSDT": SealedDay(None)})
+    assert sensor.asked() == []
+    # Then its day goes on, is collected by ticks, and is sealed with the others.
+    for _ in range(3):
+        sensor.platform.exchange.advance(7 * 3600)
+        assert sensor.asked() == []
 
 
 def test_a_history_whose_run_is_gone_is_asked_for_again(one_new: Sensor) -> None:
@@ -305,7 +357,7 @@ def test_a_history_that_fails_again_and_again_is_given_up_and_told(one_new: Sens
     assert asked == TIMES
     assert waited[:4] == sorted(waited[:4])
     assert waited[3] > waited[0]
-    assert "Given up: 1 runs failed 5 times." in str(found.skip_message)
+    assert "Given up: 1 runs did not bring all in 5 times." in str(found.skip_message)
     remedy = "--interval 1m --symbols NEWUSDT --start 2026-11-18 --end 2026-11-20"
     assert remedy in str(found.skip_message)
     sensor.platform.exchange.advance(48 * 3600)
