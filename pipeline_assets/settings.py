@@ -43,6 +43,8 @@ LISTS = ("symbols", "strategies")
 _SYMBOL = re.compile(r"^[^\s/{},a-z]+$")
 _SERVER = re.compile(r"^(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})$")
 
+_DATABASE = re.compile(r"^(/[0-9]*)?$")
+
 
 class SettingsError(Exception):
     """A setting is wrong. The message names the key, what is wrong with it, and an example."""
@@ -129,6 +131,9 @@ class RedisSettings(Section):
         parts = urlsplit(value)
         if parts.password or "password=" in parts.query:
             raise ValueError("must not carry a password: set PIPELINE_REDIS__PASSWORD instead")
+        # The client takes database 0 for what is no number, and says nothing.
+        if not _DATABASE.match(parts.path):
+            raise ValueError("must end with the number of a database, like /0, or with none")
         return value
 
 
@@ -353,8 +358,14 @@ class Settings(BaseSettings):
 
 
 def _url(value: str, schemes: tuple[str, ...]) -> str:
-    if not value.startswith(schemes) or not urlsplit(value).netloc:
+    if not value.startswith(schemes) or not urlsplit(value).hostname:
         raise ValueError(f"must be an address that starts with {' or '.join(schemes)}")
+    try:
+        given = urlsplit(value).port
+    except ValueError:
+        given = 0
+    if given == 0:
+        raise ValueError("must have a port from 1 to 65535, or none")
     if "@" in urlsplit(value).netloc and not value.startswith("redis"):
         raise ValueError("must not carry credentials")
     return value
