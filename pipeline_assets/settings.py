@@ -387,7 +387,7 @@ def _example(location: tuple[str | int, ...]) -> str | None:
 def _explain(error: ValidationError) -> str:
     """One line a wrong setting. The value itself is not repeated: it may be a secret."""
     lines = []
-    for problem in error.errors(include_input=False, include_url=False, include_context=False):
+    for problem in error.errors(include_url=False, include_context=False):
         location = problem["loc"]
         # A whole name stands there where .env has a key that is no setting.
         names = [str(part).lower().removeprefix(PREFIX.lower()) for part in location]
@@ -407,6 +407,8 @@ def _explain(error: ValidationError) -> str:
                 "".join(f"{part}: " for part in location[1:]) if names[0] == "strategies" else ""
             )
             told = problem["msg"].removeprefix("Value error, ")
+            if problem["input"] is None and problem["type"] != "value_error":
+                told = "must not be empty"
             lines.append(f"{key}: {place}{told}.{hint}")
     return "Wrong settings (config.yaml, .env or environment):\n  " + "\n  ".join(lines)
 
