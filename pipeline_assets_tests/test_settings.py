@@ -9,7 +9,13 @@ import pytest
 import yaml
 from pydantic import BaseModel, SecretStr
 
-from pipeline_assets.settings import SECRETS, Settings, SettingsError, load_settings
+from pipeline_assets.settings import (
+    SECRETS,
+    Settings,
+    SettingsError,
+    SnowflakeSettings,
+    load_settings,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 HIDDEN = "correct-horse-battery"
@@ -283,15 +289,33 @@ def test_config_yaml_lists_every_setting_but_secrets_with_its_default():
     assert listed == defaults
 
 
-def test_env_example_names_only_existing_keys_and_each_secret(monkeypatch):
+def test_env_example_names_every_setting(monkeypatch):
     text = (ROOT / ".env.example").read_text("utf-8")
     named = re.findall(r"^# (PIPELINE_\w+)=(\S*)", text, re.MULTILINE)
     existing = {
         "PIPELINE_" + "__".join(key).upper()
         for key in flat(Settings(_env_file=None).model_dump(mode="json"))
     }
-    assert {name for name, _ in named} <= existing
-    assert {f"PIPELINE_{s}__{k}".upper() for s, k in SECRETS} <= {name for name, _ in named}
+    assert {name for name, _ in named} == existing
     for name, value in named:
         monkeypatch.setenv(name, value)
     load_settings()
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("user", "USER"),
+        ("role", "ROLE"),
+        ("warehouse", "WAREHOUSE"),
+        ("database", "DATABASE"),
+        ("storage_integration", "STORAGE INTEGRATION"),
+    ],
+)
+def test_the_examples_for_snowflake_are_what_the_sql_for_an_account_makes(key, kind):
+    (file,) = (ROOT / "pipeline_assets").rglob("production.sql")
+    (field,) = SnowflakeSettings.model_fields[key].examples
+    made = f"CREATE {kind} IF NOT EXISTS {field}"
+    assert re.search(rf"^{made}\b", file.read_text("utf-8"), re.MULTILINE)
+    text = (ROOT / ".env.example").read_text("utf-8")
+    assert re.search(rf"^# PIPELINE_SNOWFLAKE__{key.upper()}={field}$", text, re.MULTILINE)
