@@ -254,7 +254,8 @@ def gaps(  # noqa: PLR0913 - its options
 ) -> None:
     """Which candles are missing and why, as it stands now, and what to do about it.
 
-    The exit status is 1 while something is missing that can be filled.
+    The exit status is 1 while something is missing that can be filled, or a symbol of the settings
+    was never on the exchange.
     """
     from pipeline_assets.commands import gaps as command
     from pipeline_assets.commands.backfill import check_range
@@ -290,7 +291,9 @@ def gaps(  # noqa: PLR0913 - its options
             click.echo(f"{repaired.rows:,} rows fetched in {len(repaired.runs)} Dagster runs.")
         command.print_report(_console(), report)
     left = report.left(repaired).height > 0
-    problems = repaired.problems if repaired is not None else []
+    problems = list(repaired.problems) if repaired is not None else []
+    if report.unknown:
+        problems.append(command.never_listed(report.unknown, "PIPELINE_SYMBOLS"))
     for problem in [*problems, *(repaired.remarks if repaired is not None and left else [])]:
         click.secho(problem, fg="red", err=True)
     if problems or left:

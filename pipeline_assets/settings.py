@@ -43,6 +43,8 @@ LISTS = ("symbols", "strategies")
 _SYMBOL = re.compile(r"^[^\s/{},a-z]+$")
 _SERVER = re.compile(r"^(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})$")
 
+_DATABASE = re.compile(r"^(/[0-9]*)?$")
+
 
 class SettingsError(Exception):
     """A setting is wrong. The message names the key, what is wrong with it, and an example."""
@@ -129,6 +131,9 @@ class RedisSettings(Section):
         parts = urlsplit(value)
         if parts.password or "password=" in parts.query:
             raise ValueError("must not carry a password: set PIPELINE_REDIS__PASSWORD instead")
+        # The client takes database 0 for what is no number, and says nothing.
+        if not _DATABASE.match(parts.path):
+            raise ValueError("must end with the number of a database, like /0, or with none")
         return value
 
 
@@ -139,8 +144,8 @@ class SnowflakeSettings(Section):
     user: str = Field("pipeline", min_length=1, examples=["PIPELINE"])
     password: SecretStr | None = Field(SecretStr("embedded"), examples=["…"])
     private_key_path: Path | None = Field(None, examples=["/run/secrets/snowflake.p8"])
-    role: str | None = Field(None, examples=["PIPELINE_LOADER"])
-    warehouse: str | None = Field(None, examples=["LOADING"])
+    role: str | None = Field(None, examples=["CANDLE_LOADER"])
+    warehouse: str | None = Field(None, examples=["CANDLE_LOADING"])
     database: str = Field("MARKET_DATA", pattern=r"^[A-Z][A-Z0-9_]*$", examples=["MARKET_DATA"])
     schema_name: str = Field("FUTURES", pattern=r"^[A-Z][A-Z0-9_]*$", examples=["FUTURES"])
     host: str | None = Field("127.0.0.1", examples=["127.0.0.1"])
@@ -353,8 +358,14 @@ class Settings(BaseSettings):
 
 
 def _url(value: str, schemes: tuple[str, ...]) -> str:
-    if not value.startswith(schemes) or not urlsplit(value).netloc:
+    if not value.startswith(schemes) or not urlsplit(value).hostname:
         raise ValueError(f"must be an address that starts with {' or '.join(schemes)}")
+    try:
+        given = urlsplit(value).port
+    except ValueError:
+        given = 0
+    if given == 0:
+        raise ValueError("must have a port from 1 to 65535, or none")
     if "@" in urlsplit(value).netloc and not value.startswith("redis"):
         raise ValueError("must not carry credentials")
     return value
@@ -376,7 +387,7 @@ def _example(location: tuple[str | int, ...]) -> str | None:
 def _explain(error: ValidationError) -> str:
     """One line a wrong setting. The value itself is not repeated: it may be a secret."""
     lines = []
-    for problem in error.errors(include_input=False, include_url=False, include_context=False):
+    for problem in error.errors(include_url=False, include_context=False):
         location = problem["loc"]
         # A whole name stands there where .env has a key that is no setting.
         names = [str(part).lower().removeprefix(PREFIX.lower()) for part in location]
@@ -396,6 +407,8 @@ def _explain(error: ValidationError) -> str:
                 "".join(f"{part}: " for part in location[1:]) if names[0] == "strategies" else ""
             )
             told = problem["msg"].removeprefix("Value error, ")
+            if problem["input"] is None and problem["type"] != "value_error":
+                told = "must not be empty"
             lines.append(f"{key}: {place}{told}.{hint}")
     return "Wrong settings (config.yaml, .env or environment):\n  " + "\n  ".join(lines)
 

@@ -9,7 +9,13 @@ import pytest
 import yaml
 from pydantic import BaseModel, SecretStr
 
-from pipeline_assets.settings import SECRETS, Settings, SettingsError, load_settings
+from pipeline_assets.settings import (
+    SECRETS,
+    Settings,
+    SettingsError,
+    SnowflakeSettings,
+    load_settings,
+)
 
 ROOT = Path(__file__).resolve().parents[1]
 HIDDEN = "correct-horse-battery"
@@ -77,7 +83,12 @@ def test_symbols_are_a_list_or_all(monkeypatch, text, symbols):
         ("SYMBOLS", "BTC/USDT", "'BTC/USDT' is not a symbol"),
         ("DATA_DIR", "", "must name a directory"),
         ("BINANCE__REST_URL", "fapi.binance.com", "must be an address that starts with http://"),
+        ("BINANCE__REST_URL", "", "must not be empty"),
         ("BINANCE__REST_URL", "http://", "must be an address"),
+        ("BINANCE__REST_URL", "http://:8080", "must be an address"),
+        ("BINANCE__REST_URL", "http://h:70000", "must have a port from 1 to 65535, or none"),
+        ("S3__ENDPOINT_URL", "http://127.0.0.1:abc", "must have a port from 1 to 65535, or none"),
+        ("S3__ENDPOINT_URL", "http://127.0.0.1:0", "must have a port from 1 to 65535, or none"),
         ("REPAIR__SINCE", "last year", "valid date"),
         ("BINANCE__ARCHIVE_URL", "ftp://archive", "must be an address that starts with http://"),
         ("BINANCE__ARCHIVE", "sometimes", "valid boolean"),
@@ -88,15 +99,19 @@ def test_symbols_are_a_list_or_all(monkeypatch, text, symbols):
         ("BINANCE__WEIGHT_MARGIN", "2400", "must be less than the weight limit 2400"),
         ("BINANCE__CONCURRENCY", "0", "greater than or equal to 1"),
         ("BINANCE__TIMEOUT_SECONDS", "0", "greater than 0"),
+        ("BINANCE__RETRIES", "", "must not be empty"),
         ("BINANCE__RETRIES", "21", "less than or equal to 20"),
         ("S3__ENDPOINT_URL", "127.0.0.1:9000", "must be an address that starts with http://"),
         ("S3__BUCKET", "ab", "at least 3 characters"),
-        ("S3__BUCKET", "", "valid string"),
+        ("S3__BUCKET", "", "must not be empty"),
         ("S3__CONCURRENCY", "65", "less than or equal to 64"),
         ("REDIS__URL", "localhost:6379", "starts with redis://"),
+        ("REDIS__URL", "redis://h:notaport/0", "must have a port from 1 to 65535, or none"),
+        ("REDIS__URL", "redis://h:99999/0", "must have a port from 1 to 65535, or none"),
+        ("REDIS__URL", "redis://h/slots", "must end with the number of a database, like /0"),
         ("REDIS__SLOT_TTL_SECONDS", "60", "greater than or equal to 900"),
         ("REDIS__TIMEOUT_SECONDS", "0", "greater than 0"),
-        ("SNOWFLAKE__ACCOUNT", "", "valid string"),
+        ("SNOWFLAKE__ACCOUNT", "", "must not be empty"),
         ("SNOWFLAKE__DATABASE", "market data", "match pattern"),
         ("SNOWFLAKE__SCHEMA_NAME", 'A"; DROP', "match pattern"),
         ("SNOWFLAKE__PORT", "70000", "less than or equal to 65535"),
@@ -108,6 +123,7 @@ def test_symbols_are_a_list_or_all(monkeypatch, text, symbols):
         ("KAFKA__SECURITY_PROTOCOL", "TLS", "'SASL_SSL'"),
         ("KAFKA__SASL_MECHANISM", "GSSAPI", "'SCRAM-SHA-512'"),
         ("KAFKA__DELIVERY_TIMEOUT_MS", "10", "greater than or equal to 1000"),
+        ("DAGSTER__HOST", "", "must not be empty"),
         ("DAGSTER__WEBSERVER_PORT", "0", "greater than or equal to 1"),
         ("DAGSTER__CODE_SERVER_PORT", "x", "valid integer"),
         ("DAGSTER__SCHEDULES", "perhaps", "valid boolean"),
@@ -273,15 +289,33 @@ def test_config_yaml_lists_every_setting_but_secrets_with_its_default():
     assert listed == defaults
 
 
-def test_env_example_names_only_existing_keys_and_each_secret(monkeypatch):
+def test_env_example_names_every_setting(monkeypatch):
     text = (ROOT / ".env.example").read_text("utf-8")
     named = re.findall(r"^# (PIPELINE_\w+)=(\S*)", text, re.MULTILINE)
     existing = {
         "PIPELINE_" + "__".join(key).upper()
         for key in flat(Settings(_env_file=None).model_dump(mode="json"))
     }
-    assert {name for name, _ in named} <= existing
-    assert {f"PIPELINE_{s}__{k}".upper() for s, k in SECRETS} <= {name for name, _ in named}
+    assert {name for name, _ in named} == existing
     for name, value in named:
         monkeypatch.setenv(name, value)
     load_settings()
+
+
+@pytest.mark.parametrize(
+    ("key", "kind"),
+    [
+        ("user", "USER"),
+        ("role", "ROLE"),
+        ("warehouse", "WAREHOUSE"),
+        ("database", "DATABASE"),
+        ("storage_integration", "STORAGE INTEGRATION"),
+    ],
+)
+def test_the_examples_for_snowflake_are_what_the_sql_for_an_account_makes(key, kind):
+    (file,) = (ROOT / "pipeline_assets").rglob("production.sql")
+    (field,) = SnowflakeSettings.model_fields[key].examples
+    made = f"CREATE {kind} IF NOT EXISTS {field}"
+    assert re.search(rf"^{made}\b", file.read_text("utf-8"), re.MULTILINE)
+    text = (ROOT / ".env.example").read_text("utf-8")
+    assert re.search(rf"^# PIPELINE_SNOWFLAKE__{key.upper()}={field}$", text, re.MULTILINE)

@@ -3,7 +3,7 @@ gap is judged is in assets/gap_ledger.py; the command's options are in cli.py.
 """
 
 import difflib
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
@@ -82,6 +82,8 @@ class Report:
         ledger: every gap of these symbols and windows, as `gap_ledger` gives them.
         gaps: those of them that were asked for.
         disagreements: where the archive says otherwise than the exchange, one entry a run of candles.
+        unknown: symbols of the settings that were never on the exchange, and so are not judged, with
+            what may have been meant.
     """
 
     at: datetime
@@ -91,6 +93,7 @@ class Report:
     ledger: "pl.DataFrame"
     gaps: "pl.DataFrame"
     disagreements: list[dict[str, Any]]
+    unknown: dict[str, str | None]
 
     def fillable(self) -> "pl.DataFrame":
         """The gaps that a repair may fill and no tick is about to."""
@@ -147,7 +150,7 @@ def find_gaps(settings: Settings, asked: Asked) -> Report:
 
     store = ObjectStore(settings.s3)
     at = Exchange(settings).server_time()
-    _known(settings, store, asked.symbols)
+    unknown = _unknown(settings, store, asked.symbols)
     windows = _windows(settings, store, asked, at)
     lifetimes: dict[str, Life] = {}
     ledgers = []
@@ -177,6 +180,7 @@ def find_gaps(settings: Settings, asked: Asked) -> Report:
             for interval, window in windows.items()
             for record in _disagreements(store, interval, window, lifetimes)
         ],
+        unknown,
     )
 
 
@@ -264,6 +268,7 @@ def as_document(report: Report, repaired: Repaired | None) -> dict[str, Any]:
         "causes": {cause: candles for cause, _, _, candles in _by_cause(report)},
         "fillable": int(report.fillable()["count"].sum()),
         "disagreements": report.disagreements,
+        "unknown_symbols": report.unknown,
         **(
             {
                 "repair": {
@@ -285,7 +290,9 @@ def print_report(console: "Console", report: Report) -> None:
         for interval, window in report.windows.items()
     }
     looked = f"{len(report.lifetimes)} symbols, {', '.join(sorted(spans))}"
-    if report.gaps.is_empty():
+    if report.unknown and not report.lifetimes:
+        console.print("Nothing was looked at.", style="red")
+    elif report.gaps.is_empty():
         console.print(f"Nothing is missing: {looked}.", style="green")
     else:
         _print_gaps(console, report, looked)
@@ -407,22 +414,34 @@ def _first_stored(
     return min([latest, *starts])
 
 
-def _known(settings: Settings, store: ObjectStore, symbols: Sequence[str] | None) -> None:
-    """Refuse symbols that the exchange never listed; ask it, where nobody has looked yet."""
+def _unknown(
+    settings: Settings, store: ObjectStore, symbols: Sequence[str] | None
+) -> dict[str, str | None]:
+    """Symbols of the settings that the exchange never listed; those that were asked for are refused.
+
+    It is asked where nobody has looked yet, or not since they were listed.
+    """
     known = {each.symbol for each in read_identities(store)}
-    asked = set(symbols or ())
+    configured = () if settings.symbols == "all" else settings.symbols
+    asked = set(configured if symbols is None else symbols)
     if not known or not asked <= known:
         known |= _listed_now(settings)
-    unknown = sorted(asked - known)
-    if unknown:
-        told = []
-        for symbol in unknown:
-            near = difflib.get_close_matches(symbol.upper(), known, n=1)
-            told.append(
-                f"{symbol} was never on the exchange"
-                + (f"; did you mean {near[0]}?" if near else ".")
-            )
-        raise SymbolError(f"{' '.join(told)} Correct --symbols.")
+    unknown = {
+        symbol: next(iter(difflib.get_close_matches(symbol.upper(), known, n=1)), None)
+        for symbol in sorted(asked - known)
+    }
+    if unknown and symbols is not None:
+        raise SymbolError(never_listed(unknown, "--symbols"))
+    return unknown
+
+
+def never_listed(unknown: Mapping[str, str | None], where: str) -> str:
+    """What to tell of symbols that were never on the exchange, by what may have been meant."""
+    told = [
+        f"{symbol} was never on the exchange" + (f"; did you mean {near}?" if near else ".")
+        for symbol, near in unknown.items()
+    ]
+    return f"{' '.join(told)} Correct {where}."
 
 
 def _listed_now(settings: Settings) -> set[str]:

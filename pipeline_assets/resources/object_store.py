@@ -36,7 +36,7 @@ _CREDENTIALS = {
     "InvalidToken",
 }
 _LOST_RACE = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
-_ABSENT = {"NoSuchKey", "404", "NotFound"}
+_ABSENT = {"404", "NotFound"}
 # In the text of obstore's errors, which has no other place for them: S3's answer, and what the
 # operating system said.
 _CODE = re.compile(r"<Code>([^<]+)</Code>")
@@ -55,7 +55,7 @@ class PreconditionFailedError(ObjectStoreError):
 
 
 class _AbsentError(ObjectStoreError):
-    """There is no such object. Callers of this module get None instead."""
+    """There is no such object. Callers of this module get None instead, where S3 may say so."""
 
 
 @dataclass(frozen=True)
@@ -214,6 +214,8 @@ class ObjectStore:
         try:
             return self._translated(write, key)
         except _AbsentError as error:
+            if expected_etag is None:
+                raise
             raise PreconditionFailedError(f"{self.address(key)} was removed meanwhile.") from error
 
     @contextmanager
@@ -388,8 +390,14 @@ class ObjectStore:
     def _told(self, text: str, key: str) -> ObjectStoreError:
         """The error for what obstore says, which is told apart by S3's own code in it."""
         code = _found(_CODE, text) or _found(_STATUS, text)
-        if code in _ABSENT:
+        if code == "NoSuchKey":
             return _AbsentError(f"{self.address(key)} is not there ({code}).")
+        if code in _ABSENT:
+            # Read where an object is asked for that may be absent; S3 says it of nothing else.
+            return _AbsentError(
+                f"{self._where} answers 404 for {self.address(key)} where S3 would not: check that "
+                "PIPELINE_S3__ENDPOINT_URL is the address of an S3 server."
+            )
         if code in _LOST_RACE:
             return PreconditionFailedError(
                 f"{self.address(key)} was changed by another writer meanwhile ({code})."

@@ -99,9 +99,10 @@ def explained(settings: "RedisSettings", error_type: type[Exception]) -> Iterato
             "user in PIPELINE_REDIS__URL, then repeat the run."
         ) from error
     except redis.TimeoutError as error:
+        tls = " and that it speaks TLS" if where.startswith("Redis at rediss:") else ""
         raise error_type(
             f"{where} did not answer within {settings.timeout_seconds:g} s. Check that it is not "
-            "overloaded, or raise PIPELINE_REDIS__TIMEOUT_SECONDS, then repeat the run."
+            f"overloaded{tls}, or raise PIPELINE_REDIS__TIMEOUT_SECONDS, then repeat the run."
         ) from error
     except redis.ConnectionError as error:
         raise error_type(

@@ -228,6 +228,24 @@ def test_a_candle_that_closed_just_now_is_not_called_missing(
     assert told(late)["fillable"] == 4 * 4
 
 
+def test_a_mistyped_symbol_of_the_settings_is_told_and_the_others_are_judged(gaps: Gaps) -> None:
+    arguments = ("--interval", "1h", "--end", "2026-09-18")
+    outages = (*arguments, "--cause", "exchange_outage")
+    alone = gaps(*outages, PIPELINE_SYMBOLS="BTCUSDX")
+    assert (alone.exit_code, alone.stdout) == (1, "Nothing was looked at.\n")
+    correct = "BTCUSDX was never on the exchange; did you mean BTCUSDT? Correct PIPELINE_SYMBOLS."
+    assert alone.stderr == f"{correct}\n"
+    beside = gaps(*outages, PIPELINE_SYMBOLS=f"{ETH},BTCUSDX")
+    assert (beside.exit_code, beside.stderr) == (1, alone.stderr)
+    assert "Nothing is missing: 1 symbols, 1h" in beside.stdout
+    document = told(gaps(*arguments, "--json", PIPELINE_SYMBOLS=f"{SNOW},BTCUSDX"))
+    assert document["unknown_symbols"] == {"BTCUSDX": BTC}
+    assert {row[0] for row in rows(document)} == {SNOW}
+    # It is nothing to those who ask for others.
+    asked = gaps(*outages, "--symbols", ETH, PIPELINE_SYMBOLS=f"{ETH},BTCUSDX")
+    assert (asked.exit_code, asked.stderr) == (0, "")
+
+
 def test_a_repair_tells_what_it_could_not_fetch(collecting: Platform, gaps: Gaps) -> None:
     collecting.backfill("1h", "2026-09-17", symbols=[ETH, LIFE, SNOW])
     collecting.exchange.faults(symbols={BTC: {"cut_json": 1}})

@@ -374,6 +374,17 @@ def test_a_key_of_boto3s_is_asked_for_again_while_it_has_the_least_time_that_bot
     assert known["expires_at"] - asked_before_the_end <= datetime.now(UTC) + least
 
 
+def test_another_server_than_s3_is_told_with_the_setting_to_check(s3_bucket, exchange):
+    endpoint = exchange.url.removesuffix("/fapi")
+    store = ObjectStore(s3_bucket.settings(endpoint_url=endpoint))
+    for name in ("put", "put_if", "writing", "objects"):
+        with pytest.raises(ObjectStoreError) as caught:
+            OPERATIONS[name](store)
+        assert type(caught.value) is not PreconditionFailedError, name
+        assert f"{endpoint} answers 404 for s3://{s3_bucket.name}/ohlcv/" in str(caught.value), name
+        assert "PIPELINE_S3__ENDPOINT_URL is the address of an S3 server" in str(caught.value), name
+
+
 def test_a_server_that_does_not_run_is_named_with_the_setting_to_check(s3_bucket):
     endpoint = f"http://127.0.0.1:{free_port()}"
     store = ObjectStore(s3_bucket.settings(endpoint_url=endpoint))

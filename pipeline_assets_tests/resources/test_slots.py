@@ -251,6 +251,13 @@ def test_a_server_that_hangs_is_reported_after_the_time_out(own_redis_server):
     assert slots.read(["BTCUSDT"]).height == 1
 
 
+def test_tls_at_a_server_without_it_is_told_where_it_is_only_silent(own_redis_server):
+    plain = own_redis_server.settings(timeout_seconds=0.2)
+    slots = CandleSlots(plain.model_copy(update={"url": plain.url.replace("redis:", "rediss:")}))
+    with pytest.raises(SlotsError, match=r"not overloaded and that it speaks TLS, or raise"):
+        slots.read(["BTCUSDT"])
+
+
 @pytest.mark.parametrize("password", [None, SecretStr("guessed-secret")])
 def test_refused_credentials_name_the_setting_and_no_secret(tmp_path, password):
     with RedisServer(tmp_path, SecretStr("the-real-secret")) as server:

@@ -11,7 +11,13 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--port", default=28080, show_default=True, help="Port on 127.0.0.1; 0: a free one.")
+@click.option(
+    "--port",
+    type=click.IntRange(0, 65535),
+    default=28080,
+    show_default=True,
+    help="Port on 127.0.0.1; 0: a free one.",
+)
 @click.option(
     "--symbols",
     default="30",
@@ -108,6 +114,8 @@ def exchange(  # noqa: PLR0913, PLR0917 - one parameter an option is click's way
             FaultPlan(Faults.parse(json.loads(faults))),
             ArchiveForm(archive_header, archive_times),
         )
+    except json.JSONDecodeError as error:
+        raise click.ClickException(f"--faults {faults!r} is no JSON: {error}") from error
     except ValueError as error:
         raise click.ClickException(str(error)) from error
 

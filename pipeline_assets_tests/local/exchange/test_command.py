@@ -19,13 +19,19 @@ from pipeline_assets.local.exchange.command import exchange
         (["--outage", "2026-11-20/2026-11-19"], "must end after it starts"),
         (["--listed", "NOPEUSDT=2026-11-20"], "names no symbol"),
         (["--faults", '{"http_999": 1}'], "no fault 'http_999'"),
-        (["--faults", "http_500"], "Expecting value"),
+        (["--faults", "http_500"], "--faults 'http_500' is no JSON: Expecting value"),
     ],
 )
 def test_a_wrong_option_is_named(arguments, message):
     result = CliRunner().invoke(exchange, ["--port", "0", *arguments])
     assert result.exit_code == 1
     assert message in result.output
+
+
+def test_a_port_that_there_cannot_be_is_refused():
+    result = CliRunner().invoke(exchange, ["--port", "99999"])
+    assert result.exit_code == 2
+    assert "Invalid value for '--port': 99999 is not in the range 0<=x<=65535" in result.output
 
 
 def test_a_port_that_is_taken_is_named():
