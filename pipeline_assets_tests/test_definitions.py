@@ -265,7 +265,7 @@ def test_nothing_is_scheduled_unless_the_settings_say_so(
             "tick_15m": "*/15 * * * *",
             "tick_1h": "0 * * * *",
             "seal": "5 1 * * *",
-            "housekeeping": "30 0 * * *",
+            "housekeeping": "30 1 * * *",
         }
         assert {each.default_status for each in held} == {schedule}
         assert {each.execution_timezone for each in held} == {"UTC"}

@@ -154,7 +154,7 @@ def schedules(*, running: bool) -> list[ScheduleDefinition]:
         ScheduleDefinition(
             name="housekeeping",
             job=housekeeping,
-            cron_schedule="30 0 * * *",
+            cron_schedule="30 1 * * *",
             execution_timezone="UTC",
             default_status=status,
         ),
