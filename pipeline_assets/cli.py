@@ -49,7 +49,7 @@ def main() -> None:
     """Run the command; an expected error is one message on standard error, not a traceback."""
     return_freed_memory()
     from pipeline_assets.assets.fetch_plan import SymbolError
-    from pipeline_assets.commands.backfill import BackfillError
+    from pipeline_assets.commands.backfill import BackfillError, StoppedError
     from pipeline_assets.local.supervisor import StackError
     from pipeline_assets.market.strategy import StrategyError
     from pipeline_assets.resources.broker import BrokerError
@@ -69,6 +69,7 @@ def main() -> None:
         SettingsError,
         SlotsError,
         StackError,
+        StoppedError,
         StrategyError,
         SymbolError,
         WarehouseError,

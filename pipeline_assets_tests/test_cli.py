@@ -211,13 +211,19 @@ def test_candles_that_are_missing_are_told_and_change_the_exit_status(
     assert "2026-11-19" not in done.stderr
 
 
-@pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
-def test_a_backfill_that_waits_for_the_exchange_ends_at_a_signal_and_goes_on_when_repeated(
-    minutes: Platform, lonely: Shell, end: signal.Signals
+@pytest.mark.parametrize(
+    ("command", "end"),
+    [
+        (("backfill", "--interval", "1m"), signal.SIGINT),
+        (("gaps", "--repair"), signal.SIGTERM),
+    ],
+)
+def test_what_waits_for_the_exchange_ends_at_a_signal_and_goes_on_when_repeated(
+    minutes: Platform, lonely: Shell, command: tuple[str, ...], end: signal.Signals
 ) -> None:
     minutes.backfill("1m", "2026-11-18")
     minutes.exchange.faults(symbols={"ETHUSDT": {"http_500": 1}})
-    arguments = ("backfill", "--interval", "1m", "--start", "2026-11-18", "--end", "2026-11-20")
+    arguments = (*command, "--start", "2026-11-18", "--end", "2026-11-20")
     # It would go on asking for four minutes, which is longer than `ended` waits.
     waiting = lonely.start(*arguments, PIPELINE_BINANCE__RETRIES="20")
     try:
@@ -227,7 +233,7 @@ def test_a_backfill_that_waits_for_the_exchange_ends_at_a_signal_and_goes_on_whe
     finally:
         waiting.kill()
     assert interrupted.returncode == 1
-    assert "raw_candles_1m was interrupted: what is stored stays" in interrupted.stderr
+    assert "raw_candles_1m was interrupted. What is stored stays" in interrupted.stderr
     minutes.exchange.faults()
     before = answers(minutes)["200"]
     minutes.backfill("1m", "2026-11-18", "2026-11-19")

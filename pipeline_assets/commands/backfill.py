@@ -23,10 +23,15 @@ if TYPE_CHECKING:
 _ROWS_PER_RUN = 1_000_000
 _ALL_SYMBOLS = 500  # about as many as trade, where the universe was never read
 _ATTEMPTS = 3
+_GOES_ON = "What is stored stays, and the same command goes on from there."
 
 
 class BackfillError(Exception):
     """The range or the symbols cannot be backfilled. The message says why and what to do."""
+
+
+class StoppedError(Exception):
+    """Somebody stopped the command. No `BackfillError`: whoever goes on after one must not after this."""
 
 
 @dataclass
@@ -135,6 +140,7 @@ def backfill(
     Raises:
         BackfillError: the range is not one that can be filled, or the first run of some days failed.
             A repetition that fails is a problem of the result: what came before it is stored.
+        StoppedError: a signal came.
     """
     from pipeline_assets.definitions import build_definitions
     from pipeline_assets.jobs.materializations import backfill_job_name, repair_jobs
@@ -226,7 +232,7 @@ def _run(
     days: tuple[date, date],
     config: Mapping[str, Any],
 ) -> _Ran:
-    from dagster import AssetCheckSeverity
+    from dagster import AssetCheckSeverity, DagsterExecutionInterruptedError
 
     from pipeline_assets.assets import layer
     from pipeline_assets.resources.run_processes import own_process_tags
@@ -237,18 +243,21 @@ def _run(
         "dagster/asset_partition_range_start": first,
         "dagster/asset_partition_range_end": last,
     }
-    executed = job.execute_in_process(
-        instance=instance,
-        raise_on_error=False,
-        partition_key=first if one_day else None,
-        tags=own_process_tags() | ({} if one_day else of_days),
-        run_config={
-            "ops": {layer.key(layer.RAW, interval).path[0]: {"config": dict(config)}},
-            "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-        },
-    )
+    try:
+        executed = job.execute_in_process(
+            instance=instance,
+            raise_on_error=False,
+            partition_key=first if one_day else None,
+            tags=own_process_tags() | ({} if one_day else of_days),
+            run_config={
+                "ops": {layer.key(layer.RAW, interval).path[0]: {"config": dict(config)}},
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            },
+        )
+    except DagsterExecutionInterruptedError:
+        raise StoppedError(f"Stopped between two steps. {_GOES_ON}") from None
     if not executed.success:
-        raise BackfillError(_failure(executed))
+        raise _failure(executed)
     ran = _ran(executed, store, interval)
     for evaluation in executed.get_asset_check_evaluations():
         # A range's summary repeats what its days said.
@@ -259,16 +268,13 @@ def _run(
     return ran
 
 
-def _failure(executed: "ExecuteInProcessResult") -> str:
+def _failure(executed: "ExecuteInProcessResult") -> BackfillError | StoppedError:
     """What the asset of the first failed step raised, as the person who ran it needs it."""
     for event in executed.all_events:
         if event.is_step_failure:
             error = event.step_failure_data.error
             if error is not None and error.cls_name == "DagsterExecutionInterruptedError":
-                return (
-                    f"{event.step_key} was interrupted: what is stored stays, and the same command "
-                    f"goes on from there.\nDagster run: {executed.run_id}"
-                )
+                return StoppedError(f"{event.step_key} was interrupted. {_GOES_ON}")
             # Dagster wraps what the asset raised. What caused that in turn, such as a client's own
             # error, says less than our message does.
             if error is not None and error.cause is not None:
@@ -277,8 +283,10 @@ def _failure(executed: "ExecuteInProcessResult") -> str:
             if error is not None and error.cls_name:
                 # Dagster puts the class before what it says, with all its modules.
                 message = message.partition(f"{error.cls_name}: ")[2] or message
-            return f"{event.step_key} failed: {message}\nDagster run: {executed.run_id}"
-    return f"Dagster run {executed.run_id} failed; open it in Dagster's UI."
+            return BackfillError(
+                f"{event.step_key} failed: {message}\nDagster run: {executed.run_id}"
+            )
+    return BackfillError(f"Dagster run {executed.run_id} failed; open it in Dagster's UI.")
 
 
 def _ran(executed: "ExecuteInProcessResult", store: "ObjectStore", interval: Interval) -> _Ran:
