@@ -292,8 +292,7 @@ def gaps(  # noqa: PLR0913 - its options
         command.print_report(_console(), report)
     left = report.fillable().height > 0
     problems = list(repaired.problems) if repaired is not None else []
-    if report.unknown:
-        problems.append(command.never_listed(report.unknown, "PIPELINE_SYMBOLS"))
+    problems += command.never_listed(report.unknown, "PIPELINE_SYMBOLS")
     for problem in [*problems, *(repaired.remarks if repaired is not None and left else [])]:
         click.secho(problem, fg="red", err=True)
     if problems or left:
