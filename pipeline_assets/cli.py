@@ -100,6 +100,17 @@ def _check_strategies(settings: Settings) -> None:
     configured_strategies(settings.strategies)
 
 
+def _check_dagster_home() -> None:
+    """Refuse a DAGSTER_HOME that Dagster would refuse once the exchange was asked."""
+    named = os.environ.get("DAGSTER_HOME")
+    home = Path(named or "").expanduser()
+    if named is not None and not (home.is_absolute() and home.is_dir()):
+        raise SettingsError(
+            f"DAGSTER_HOME: {named!r} is not the absolute path of a directory. Make it, or unset "
+            "DAGSTER_HOME for the one under PIPELINE_DATA_DIR."
+        )
+
+
 _airflow_option = click.option(
     "--airflow", is_flag=True, help="Let Airflow schedule, beside the rest; Dagster's stay off."
 )
@@ -188,6 +199,7 @@ def backfill(
 
     wanted = _symbols(symbols)
     settings = load_settings()
+    _check_dagster_home()
     check_range(start.date(), end.date(), None)
     check_range(start.date(), end.date(), exchange_time(settings).date())
     with TerminalProgress(_console(stderr=True)) as progress:
@@ -264,6 +276,8 @@ def gaps(  # noqa: PLR0913 - its options
     from pipeline_assets.partitions import FIRST_DAY
 
     settings = load_settings()
+    if fill:
+        _check_dagster_home()
     asked = command.Asked(
         intervals=[Interval(interval)] if interval else list(Interval),
         symbols=_symbols(symbols),
@@ -423,6 +437,7 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
     _choose_scheduler(schedules=not once, airflow=airflow)
     settings = load_settings()
     _check_strategies(settings)
+    _check_dagster_home()
     console = _console()
     with _stack(console, settings) as stack:
         now = exchange_time(settings)
