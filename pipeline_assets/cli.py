@@ -355,15 +355,37 @@ def status(days: int, as_json: bool) -> None:
         _print_addresses(console, stack)
         if now:
             _print_overview(console, found, now)
+            if any(each.missing for each in found):
+                first = (now - timedelta(days=days - 1)).date()
+                console.print(
+                    "`pipeline-assets gaps` tells why, and --repair fills them. Days before the first "
+                    "stored one are a backfill's: `pipeline-assets backfill`, or "
+                    f"`gaps --repair --start {first}`."
+                )
     if now is None:
-        silent = ", ".join(e.name for e in stack.services if e.name in _STORES and not e.alive)
-        click.secho(
-            f"Not answering: {silent}. Start them with `pipeline-assets up`.", fg="red", err=True
-        )
+        for line in _silent(settings, stack):
+            click.secho(line, fg="red", err=True)
         sys.exit(1)
 
 
 _STORES = ("exchange", "s3", "redis", "snowflake")
+
+
+def _silent(settings: Settings, stack: "StackStatus") -> Iterator[str]:
+    """What to do about the stores that do not answer: `up` starts this machine's only."""
+    from pipeline_assets.local.stack import systems
+
+    down = [each for each in stack.services if each.name in _STORES and not each.alive]
+    embedded = ", ".join(each.name for each in down if each.embedded)
+    if embedded:
+        yield f"Not answering: {embedded}. Start them with `pipeline-assets up`."
+    named = {each.name: each.setting for each in systems(settings)}
+    for each in down:
+        if not each.embedded:
+            yield (
+                f"{each.name} at {each.address} is not answering: check that it runs and "
+                f"{named[each.name]}."
+            )
 
 
 @cli.command()
@@ -518,7 +540,8 @@ def _print_addresses(console: "Console", stack: "StackStatus") -> None:
 
     table = Table(box=SIMPLE, padding=(0, 1, 0, 0), title="Systems")
     for name in ("system", "address", "", "pid", "restarts"):
-        table.add_column(name, no_wrap=True)
+        # An address may be longer than the terminal is wide; that must not hide the state.
+        table.add_column(name, no_wrap=name != "address", overflow="fold")
     for each in stack.services:
         state = "[green]up[/]" if each.alive else "[red]down[/]"
         where = each.address + ("" if each.embedded else " (external)")

@@ -155,6 +155,8 @@ def test_status_for_a_person(platform: Platform, shell: Shell) -> None:
         assert [symbol, "1h", "0", "0", "none", "0", "12"] in rows
     assert any(row[:1] == ["exchange"] and "up" in row for row in rows)
     assert "2026-11-20 12:00:30 UTC" in found.stdout
+    told = " ".join(found.stdout.split())
+    assert "a backfill's: `pipeline-assets backfill`, or `gaps --repair --start 2026-11-20`" in told
 
 
 def test_candles_that_are_missing_are_told_and_change_the_exit_status(
@@ -196,7 +198,7 @@ def test_wrong_arguments_are_one_message_that_says_what_to_do(lonely: Shell) -> 
 
 
 def test_a_system_that_does_not_answer_is_named_with_what_to_do(lonely: Shell) -> None:
-    nobody = f"127.0.0.1:{free_port()}"
+    nobody, elsewhere = (f"127.0.0.{host}:{free_port()}" for host in (1, 2))
     cases: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         "Redis at redis://": (
             (*HOURS, *RANGE),
@@ -210,6 +212,19 @@ def test_a_system_that_does_not_answer_is_named_with_what_to_do(lonely: Shell) -
             {"PIPELINE_S3__BUCKET": "no-such-bucket"},
         ),
         "Not answering: snowflake. Start them with `pipeline-assets up`": (("status",), {}),
+        f"exchange at http://{elsewhere} is not answering: check that it runs and "
+        "PIPELINE_BINANCE__REST_URL.": (
+            ("status",),
+            {"PIPELINE_BINANCE__REST_URL": f"http://{elsewhere}"},
+        ),
+        "DAGSTER_HOME: '/nonexistent' is not the absolute path of a directory.": (
+            (*HOURS, *RANGE),
+            {"DAGSTER_HOME": "/nonexistent"},
+        ),
+        "cannot be made (Not a directory). Set PIPELINE_DATA_DIR": (
+            (*HOURS, *RANGE),
+            {"PIPELINE_DATA_DIR": __file__},
+        ),
         "PIPELINE_S3_BUCKET: there is no such setting": (
             ("status",),
             {"PIPELINE_S3_BUCKET": "candles"},
@@ -221,6 +236,17 @@ def test_a_system_that_does_not_answer_is_named_with_what_to_do(lonely: Shell) -
         assert done.returncode == 1, message
         assert message in done.stderr
         assert done.stderr.count("Error: ") <= 1
+
+
+def test_a_long_address_does_not_hide_whether_it_answers(lonely: Shell) -> None:
+    brokers = ",".join(f"{name}.kafka.eu-central-1.example.invalid:9092" for name in "abc")
+    done = lonely.run("status", COLUMNS="80", PIPELINE_KAFKA__BOOTSTRAP_SERVERS=brokers)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    [first] = [number for number, row in enumerate(rows) if row[:1] == ["kafka"]]
+    _, begun, state = rows[first]
+    assert state == "down"
+    assert "".join([begun, *(row[0] for row in rows[first + 1 :] if row)]).startswith(brokers)
 
 
 def test_status_as_json_tells_a_program_what_is_down(lonely: Shell) -> None:

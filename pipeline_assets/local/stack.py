@@ -94,7 +94,11 @@ def systems(settings: Settings) -> list[System]:
         _system("exchange", settings.binance.rest_url, "PIPELINE_BINANCE__REST_URL"),
         _system("s3", _s3_address(settings), "PIPELINE_S3__ENDPOINT_URL"),
         _system("redis", settings.redis.url, "PIPELINE_REDIS__URL"),
-        _system("snowflake", _snowflake_address(settings), "PIPELINE_SNOWFLAKE__PORT"),
+        _system(
+            "snowflake",
+            _snowflake_address(settings),
+            f"PIPELINE_SNOWFLAKE__{'PORT' if settings.snowflake.host else 'ACCOUNT'}",
+        ),
         _kafka_system(settings),
         System("code-server", code_address, code_setting, local, code, embedded=True),
         System("webserver", web_address, web_setting, dagster.host, web, embedded=True),
