@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -201,7 +201,9 @@ def backfill(
     settings = load_settings()
     _check_dagster_home()
     check_range(start.date(), end.date(), None)
-    check_range(start.date(), end.date(), exchange_time(settings).date())
+    today = exchange_time(settings).date()
+    _refuse_future(start.date(), today)
+    check_range(start.date(), end.date(), today)
     with TerminalProgress(_console(stderr=True)) as progress:
         result = run(
             settings,
@@ -287,6 +289,7 @@ def gaps(  # noqa: PLR0913 - its options
     )
     if asked.start or asked.end:
         today = exchange_time(settings).date()
+        _refuse_future(asked.start, today)
         check_range(asked.start or FIRST_DAY, asked.end or today + DAY, today)
     report, repaired = command.find_gaps(settings, asked), None
     if fill and report.fillable().height:
@@ -311,6 +314,14 @@ def gaps(  # noqa: PLR0913 - its options
         click.secho(problem, fg="red", err=True)
     if problems or left:
         sys.exit(1)
+
+
+def _refuse_future(day: date | None, today: date) -> None:
+    """Refuse a day that the exchange's clock has not come to."""
+    if day is not None and day > today:
+        raise click.ClickException(
+            f"{day} lies in the future: by the exchange's clock today is {today}."
+        )
 
 
 def _symbols(text: str | None) -> list[str] | None:
@@ -432,6 +443,9 @@ def candidates(
         return
     wanted = day.date() if day else exchange_time(settings).date()
     found, total = published(settings, wanted, last)
+    if not total:
+        # Only then, so that what is stored can be read while the exchange does not answer.
+        _refuse_future(wanted, exchange_time(settings).date())
     if as_json:
         for candidate in found:
             click.echo(as_line(candidate))

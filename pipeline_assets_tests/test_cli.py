@@ -177,6 +177,7 @@ def test_candles_that_are_missing_are_told_and_change_the_exit_status(
 
 RANGE = ("--start", "2026-11-18", "--end", "2026-11-19")
 HOURS = ("backfill", "--interval", "1h")
+FUTURE = "Error: 2026-11-21 lies in the future: by the exchange's clock today is 2026-11-20.\n"
 
 
 def test_wrong_arguments_are_one_message_that_says_what_to_do(lonely: Shell) -> None:
@@ -187,6 +188,8 @@ def test_wrong_arguments_are_one_message_that_says_what_to_do(lonely: Shell) -> 
         (*HOURS, *RANGE, "--symbols", " , "): (usage, "it names no symbol"),
         (*HOURS, "--start", "2026-11-19", "--end", "2026-11-19"): (refused, "--end is excluded"),
         (*HOURS, *RANGE, "--symbols", "BTCUSD"): (refused, "did you mean BTCUSDT?"),
+        (*HOURS, "--start", "2026-11-21", "--end", "2026-11-22"): (refused, FUTURE),
+        ("candidates", "--day", "2026-11-21"): (refused, FUTURE),
     }
     started = {arguments: lonely.start(*arguments) for arguments in cases}
     for arguments, (status, message) in cases.items():
@@ -273,6 +276,9 @@ def test_a_days_candidates_are_printed_for_people_and_for_programs(
     assert [row[:4] for row in rows if row[1:2] == ["COIN0USDT"]] == [
         [f"00:{minute}", "COIN0USDT", "long", "rsi_reversal"] for minute in (27, 28, 29)
     ]
+    none = lonely.run("candidates", "--day", "2026-11-19")
+    assert none.returncode == 0
+    assert "None were published: symbols may be warming up, or nothing ticked" in none.stdout
     for_programs = lonely.run("candidates", "--day", "2026-11-20", "--last", "99", "--json")
     lines = for_programs.stdout.splitlines()
     assert [Candidate.model_validate_json(line) for line in lines] == found
