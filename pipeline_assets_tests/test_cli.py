@@ -224,10 +224,6 @@ def test_a_system_that_does_not_answer_is_named_with_what_to_do(lonely: Shell) -
             (*HOURS, *RANGE),
             {"DAGSTER_HOME": "/nonexistent"},
         ),
-        "cannot be made (Not a directory). Set PIPELINE_DATA_DIR": (
-            (*HOURS, *RANGE),
-            {"PIPELINE_DATA_DIR": __file__},
-        ),
         "PIPELINE_S3_BUCKET: there is no such setting": (
             ("status",),
             {"PIPELINE_S3_BUCKET": "candles"},
