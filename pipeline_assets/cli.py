@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -101,6 +101,17 @@ def _check_strategies(settings: Settings) -> None:
     configured_strategies(settings.strategies)
 
 
+def _check_dagster_home() -> None:
+    """Refuse a DAGSTER_HOME that Dagster would refuse once the exchange was asked."""
+    named = os.environ.get("DAGSTER_HOME")
+    home = Path(named or "").expanduser()
+    if named is not None and not (home.is_absolute() and home.is_dir()):
+        raise SettingsError(
+            f"DAGSTER_HOME: {named!r} is not the absolute path of a directory. Make it, or unset "
+            "DAGSTER_HOME for the one under PIPELINE_DATA_DIR."
+        )
+
+
 _airflow_option = click.option(
     "--airflow", is_flag=True, help="Let Airflow schedule, beside the rest; Dagster's stay off."
 )
@@ -189,8 +200,11 @@ def backfill(
 
     wanted = _symbols(symbols)
     settings = load_settings()
+    _check_dagster_home()
     check_range(start.date(), end.date(), None)
-    check_range(start.date(), end.date(), exchange_time(settings).date())
+    today = exchange_time(settings).date()
+    _refuse_future(start.date(), today)
+    check_range(start.date(), end.date(), today)
     with TerminalProgress(_console(stderr=True)) as progress:
         result = run(
             settings,
@@ -265,6 +279,8 @@ def gaps(  # noqa: PLR0913 - its options
     from pipeline_assets.partitions import FIRST_DAY
 
     settings = load_settings()
+    if fill:
+        _check_dagster_home()
     asked = command.Asked(
         intervals=[Interval(interval)] if interval else list(Interval),
         symbols=_symbols(symbols),
@@ -274,6 +290,7 @@ def gaps(  # noqa: PLR0913 - its options
     )
     if asked.start or asked.end:
         today = exchange_time(settings).date()
+        _refuse_future(asked.start, today)
         check_range(asked.start or FIRST_DAY, asked.end or today + DAY, today)
     report, repaired = command.find_gaps(settings, asked), None
     if fill and report.fillable().height:
@@ -293,12 +310,19 @@ def gaps(  # noqa: PLR0913 - its options
         command.print_report(_console(), report)
     left = report.left(repaired).height > 0
     problems = list(repaired.problems) if repaired is not None else []
-    if report.unknown:
-        problems.append(command.never_listed(report.unknown, "PIPELINE_SYMBOLS"))
+    problems += command.never_listed(report.unknown, "PIPELINE_SYMBOLS")
     for problem in [*problems, *(repaired.remarks if repaired is not None and left else [])]:
         click.secho(problem, fg="red", err=True)
     if problems or left:
         sys.exit(1)
+
+
+def _refuse_future(day: date | None, today: date) -> None:
+    """Refuse a day that the exchange's clock has not come to."""
+    if day is not None and day > today:
+        raise click.ClickException(
+            f"{day} lies in the future: by the exchange's clock today is {today}."
+        )
 
 
 def _symbols(text: str | None) -> list[str] | None:
@@ -343,15 +367,37 @@ def status(days: int, as_json: bool) -> None:
         _print_addresses(console, stack)
         if now:
             _print_overview(console, found, now)
+            if any(each.missing for each in found):
+                first = (now - timedelta(days=days - 1)).date()
+                console.print(
+                    "`pipeline-assets gaps` tells why, and --repair fills them. Days before the first "
+                    "stored one are a backfill's: `pipeline-assets backfill`, or "
+                    f"`gaps --repair --start {first}`."
+                )
     if now is None:
-        silent = ", ".join(e.name for e in stack.services if e.name in _STORES and not e.alive)
-        click.secho(
-            f"Not answering: {silent}. Start them with `pipeline-assets up`.", fg="red", err=True
-        )
+        for line in _silent(settings, stack):
+            click.secho(line, fg="red", err=True)
         sys.exit(1)
 
 
 _STORES = ("exchange", "s3", "redis", "snowflake")
+
+
+def _silent(settings: Settings, stack: "StackStatus") -> Iterator[str]:
+    """What to do about the stores that do not answer: `up` starts this machine's only."""
+    from pipeline_assets.local.stack import systems
+
+    down = [each for each in stack.services if each.name in _STORES and not each.alive]
+    embedded = ", ".join(each.name for each in down if each.embedded)
+    if embedded:
+        yield f"Not answering: {embedded}. Start them with `pipeline-assets up`."
+    named = {each.name: each.setting for each in systems(settings)}
+    for each in down:
+        if not each.embedded:
+            yield (
+                f"{each.name} at {each.address} is not answering: check that it runs and "
+                f"{named[each.name]}."
+            )
 
 
 @cli.command()
@@ -398,6 +444,9 @@ def candidates(
         return
     wanted = day.date() if day else exchange_time(settings).date()
     found, total = published(settings, wanted, last)
+    if not total:
+        # Only then, so that what is stored can be read while the exchange does not answer.
+        _refuse_future(wanted, exchange_time(settings).date())
     if as_json:
         for candidate in found:
             click.echo(as_line(candidate))
@@ -425,6 +474,7 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
     _choose_scheduler(schedules=not once, airflow=airflow)
     settings = load_settings()
     _check_strategies(settings)
+    _check_dagster_home()
     console = _console()
     with _stack(console, settings) as stack:
         now = exchange_time(settings)
@@ -505,7 +555,8 @@ def _print_addresses(console: "Console", stack: "StackStatus") -> None:
 
     table = Table(box=SIMPLE, padding=(0, 1, 0, 0), title="Systems")
     for name in ("system", "address", "", "pid", "restarts"):
-        table.add_column(name, no_wrap=True)
+        # An address may be longer than the terminal is wide; that must not hide the state.
+        table.add_column(name, no_wrap=name != "address", overflow="fold")
     for each in stack.services:
         state = "[green]up[/]" if each.alive else "[red]down[/]"
         where = each.address + ("" if each.embedded else " (external)")

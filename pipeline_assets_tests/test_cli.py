@@ -193,6 +193,8 @@ def test_status_for_a_person(platform: Platform, shell: Shell) -> None:
         assert [symbol, "1h", "0", "0", "none", "0", "12"] in rows
     assert any(row[:1] == ["exchange"] and "up" in row for row in rows)
     assert "2026-11-20 12:00:30 UTC" in found.stdout
+    told = " ".join(found.stdout.split())
+    assert "a backfill's: `pipeline-assets backfill`, or `gaps --repair --start 2026-11-20`" in told
 
 
 def test_candles_that_are_missing_are_told_and_change_the_exit_status(
@@ -251,6 +253,7 @@ def answers(platform: Platform) -> dict[str, int]:
 
 RANGE = ("--start", "2026-11-18", "--end", "2026-11-19")
 HOURS = ("backfill", "--interval", "1h")
+FUTURE = "Error: 2026-11-21 lies in the future: by the exchange's clock today is 2026-11-20.\n"
 
 
 def test_wrong_arguments_are_one_message_that_says_what_to_do(lonely: Shell) -> None:
@@ -261,6 +264,8 @@ def test_wrong_arguments_are_one_message_that_says_what_to_do(lonely: Shell) -> 
         (*HOURS, *RANGE, "--symbols", " , "): (usage, "it names no symbol"),
         (*HOURS, "--start", "2026-11-19", "--end", "2026-11-19"): (refused, "--end is excluded"),
         (*HOURS, *RANGE, "--symbols", "BTCUSD"): (refused, "did you mean BTCUSDT?"),
+        (*HOURS, "--start", "2026-11-21", "--end", "2026-11-22"): (refused, FUTURE),
+        ("candidates", "--day", "2026-11-21"): (refused, FUTURE),
     }
     started = {arguments: lonely.start(*arguments) for arguments in cases}
     for arguments, (status, message) in cases.items():
@@ -272,7 +277,7 @@ def test_wrong_arguments_are_one_message_that_says_what_to_do(lonely: Shell) -> 
 
 
 def test_a_system_that_does_not_answer_is_named_with_what_to_do(lonely: Shell) -> None:
-    nobody = f"127.0.0.1:{free_port()}"
+    nobody, elsewhere = (f"127.0.0.{host}:{free_port()}" for host in (1, 2))
     cases: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         "Redis at redis://": (
             (*HOURS, *RANGE),
@@ -286,6 +291,15 @@ def test_a_system_that_does_not_answer_is_named_with_what_to_do(lonely: Shell) -
             {"PIPELINE_S3__BUCKET": "no-such-bucket"},
         ),
         "Not answering: snowflake. Start them with `pipeline-assets up`": (("status",), {}),
+        f"exchange at http://{elsewhere} is not answering: check that it runs and "
+        "PIPELINE_BINANCE__REST_URL.": (
+            ("status",),
+            {"PIPELINE_BINANCE__REST_URL": f"http://{elsewhere}"},
+        ),
+        "DAGSTER_HOME: '/nonexistent' is not the absolute path of a directory.": (
+            (*HOURS, *RANGE),
+            {"DAGSTER_HOME": "/nonexistent"},
+        ),
         "PIPELINE_S3_BUCKET: there is no such setting": (
             ("status",),
             {"PIPELINE_S3_BUCKET": "candles"},
@@ -297,6 +311,17 @@ def test_a_system_that_does_not_answer_is_named_with_what_to_do(lonely: Shell) -
         assert done.returncode == 1, message
         assert message in done.stderr
         assert done.stderr.count("Error: ") <= 1
+
+
+def test_a_long_address_does_not_hide_whether_it_answers(lonely: Shell) -> None:
+    brokers = ",".join(f"{name}.kafka.eu-central-1.example.invalid:9092" for name in "abc")
+    done = lonely.run("status", COLUMNS="80", PIPELINE_KAFKA__BOOTSTRAP_SERVERS=brokers)
+    rows = [line.split() for line in done.stdout.splitlines()]
+    assert all(len(line) <= 80 for line in done.stdout.splitlines())
+    [first] = [number for number, row in enumerate(rows) if row[:1] == ["kafka"]]
+    _, begun, state = rows[first]
+    assert state == "down"
+    assert "".join([begun, *(row[0] for row in rows[first + 1 :] if row)]).startswith(brokers)
 
 
 def test_status_as_json_tells_a_program_what_is_down(lonely: Shell) -> None:
@@ -323,6 +348,9 @@ def test_a_days_candidates_are_printed_for_people_and_for_programs(
     assert [row[:4] for row in rows if row[1:2] == ["COIN0USDT"]] == [
         [f"00:{minute}", "COIN0USDT", "long", "rsi_reversal"] for minute in (27, 28, 29)
     ]
+    none = lonely.run("candidates", "--day", "2026-11-19")
+    assert none.returncode == 0
+    assert "None were published: symbols may be warming up, or nothing ticked" in none.stdout
     for_programs = lonely.run("candidates", "--day", "2026-11-20", "--last", "99", "--json")
     lines = for_programs.stdout.splitlines()
     assert [Candidate.model_validate_json(line) for line in lines] == found

@@ -102,6 +102,11 @@ def print_table(console: "Console", candidates: Iterable[Candidate], day: date, 
             _values(candidate.indicators),
         )
     console.print(table)
+    if not total:
+        console.print(
+            "None were published: symbols may be warming up, or nothing ticked "
+            "(`pipeline-assets status`)."
+        )
 
 
 def _values(indicators: dict[str, float]) -> str:

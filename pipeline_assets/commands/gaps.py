@@ -431,17 +431,18 @@ def _unknown(
         for symbol in sorted(asked - known)
     }
     if unknown and symbols is not None:
-        raise SymbolError(never_listed(unknown, "--symbols"))
+        raise SymbolError(" ".join(never_listed(unknown, "--symbols")))
     return unknown
 
 
-def never_listed(unknown: Mapping[str, str | None], where: str) -> str:
+def never_listed(unknown: Mapping[str, str | None], where: str) -> list[str]:
     """What to tell of symbols that were never on the exchange, by what may have been meant."""
-    told = [
-        f"{symbol} was never on the exchange" + (f"; did you mean {near}?" if near else ".")
+    return [
+        f"{symbol} was never on the exchange"
+        + (f"; did you mean {near}?" if near else ".")
+        + f" Correct {where}."
         for symbol, near in unknown.items()
     ]
-    return f"{' '.join(told)} Correct {where}."
 
 
 def _listed_now(settings: Settings) -> set[str]:

@@ -27,6 +27,7 @@ from pipeline_assets.local.supervisor import (
     StackError,
     Supervisor,
     http_answers,
+    making,
     read_state,
     tcp_answers,
 )
@@ -93,7 +94,11 @@ def systems(settings: Settings) -> list[System]:
         _system("exchange", settings.binance.rest_url, "PIPELINE_BINANCE__REST_URL"),
         _system("s3", _s3_address(settings), "PIPELINE_S3__ENDPOINT_URL"),
         _system("redis", settings.redis.url, "PIPELINE_REDIS__URL"),
-        _system("snowflake", _snowflake_address(settings), "PIPELINE_SNOWFLAKE__PORT"),
+        _system(
+            "snowflake",
+            _snowflake_address(settings),
+            f"PIPELINE_SNOWFLAKE__{'PORT' if settings.snowflake.host else 'ACCOUNT'}",
+        ),
         _kafka_system(settings),
         System("code-server", code_address, code_setting, local, code, embedded=True),
         System("webserver", web_address, web_setting, dagster.host, web, embedded=True),
@@ -137,10 +142,11 @@ def dagster_environment(settings: Settings) -> dict[str, str]:
     Safe to repeat. A dagster.yaml that a person put there as a file of their own is left alone.
 
     Raises:
-        StackError: the repository's dagster.yaml is missing.
+        StackError: the repository's dagster.yaml is missing, or the directory cannot be made.
     """
     home = settings.data_dir / "dagster"
-    home.mkdir(parents=True, exist_ok=True)
+    with making(home):
+        home.mkdir(parents=True, exist_ok=True)
     source, link = REPOSITORY / "dagster.yaml", home / "dagster.yaml"
     if not source.exists():
         raise StackError(f"{source} is missing: start the stack from a clone of the repository.")
@@ -154,7 +160,11 @@ def dagster_environment(settings: Settings) -> dict[str, str]:
 def stack_services(
     settings: Settings, *, exchange_options: Sequence[str] = (), with_dagster: bool = True
 ) -> list[Service]:
-    """What the embedded stack starts, in order; servers that are elsewhere are left out."""
+    """What the embedded stack starts, in order; servers that are elsewhere are left out.
+
+    Raises:
+        StackError: a directory for their data cannot be made.
+    """
     makers: dict[str, Callable[[Settings, System], Service]] = {
         "exchange": partial(_exchange, options=exchange_options),
         "s3": _s3,
@@ -165,9 +175,11 @@ def stack_services(
     if with_dagster:
         makers |= {"code-server": _code_server, "webserver": _webserver, "daemon": _daemon}
     chosen = [found for found in systems(settings) if found.embedded and found.name in makers]
-    services = [makers[system.name](settings, system) for system in chosen]
-    if with_dagster and settings.airflow.enabled:
-        services += airflow.airflow_services(settings)
+    with making(settings.data_dir):
+        settings.data_dir.mkdir(parents=True, exist_ok=True)
+        services = [makers[system.name](settings, system) for system in chosen]
+        if with_dagster and settings.airflow.enabled:
+            services += airflow.airflow_services(settings)
     return services
 
 

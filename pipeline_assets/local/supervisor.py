@@ -188,6 +188,18 @@ def port_is_free(host: str, port: int) -> bool:
 
 
 @contextlib.contextmanager
+def making(data_dir: Path) -> Iterator[None]:
+    """Turn the operating system's refusal to make what stands under `data_dir` into a StackError."""
+    try:
+        yield
+    except OSError as error:
+        raise StackError(
+            f"{error.filename or data_dir} cannot be made ({error.strerror}). Set PIPELINE_DATA_DIR "
+            "to a directory that you may write to."
+        ) from error
+
+
+@contextlib.contextmanager
 def directory_lock(data_dir: Path) -> Iterator[None]:
     """Hold `data_dir` for one supervisor. The kernel lets go of it when the process dies.
 

@@ -500,7 +500,8 @@ class ExchangeRequests:
         if error.status in _SHUT_OUT:
             return ExchangeUnreachableError(
                 f"{self._settings.rest_url} shuts this address out ({error}): its firewall or the "
-                "country of this machine. No candle can be fetched from here."
+                "country of this machine, or PIPELINE_BINANCE__REST_URL is not the exchange's address. No "
+                "candle can be fetched from here."
             )
         advice = _ADVICE.get(
             error.code or 0, "The exchange will not answer this however often asked."

@@ -332,7 +332,6 @@ def test_bad_input_is_one_message_that_says_what_to_do(gaps: Gaps) -> None:
     refused: list[tuple[Sequence[str], dict[str, str], type[Exception], str]] = [
         (("--symbols", "BTCUSD"), {}, SymbolError, "never on the exchange; did you mean BTCUSDT?"),
         (days, {}, BackfillError, "--end is excluded and must come after --start"),
-        (("--start", "2026-12-01"), {}, BackfillError, "holds no day"),
         (("--end", "2027-01-01"), {}, BackfillError, "lies in the future"),
         ((), {"PIPELINE_BINANCE__REST_URL": nobody}, ExchangeError, nobody),
         ((), {"PIPELINE_S3__ENDPOINT_URL": nobody}, ObjectStoreError, nobody),
@@ -343,6 +342,9 @@ def test_bad_input_is_one_message_that_says_what_to_do(gaps: Gaps) -> None:
         # What `main` prints as one message.
         assert isinstance(done.exception, kind), done.exception
         assert message in str(done.exception)
+    future = gaps("--start", "2026-12-01")
+    come = "Error: 2026-12-01 lies in the future: by the exchange's clock today is 2026-09-18.\n"
+    assert (future.exit_code, future.stdout, future.stderr) == (1, "", come)
     nowhere = gaps("--interval", "1h", "--picture", "absent/here.png")
     assert nowhere.exit_code == 1
     assert "Could not open file 'absent/here.png'" in nowhere.stderr

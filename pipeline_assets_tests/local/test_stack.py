@@ -189,6 +189,16 @@ def test_a_taken_port_names_the_setting_and_the_former_handlers_come_back(tmp_pa
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+@pytest.mark.parametrize("wrong", ["/proc/pipeline", "/etc/passwd", "/etc/passwd/pipeline"])
+def test_a_data_directory_that_cannot_be_made_names_the_setting(tmp_path: Path, wrong: str) -> None:
+    settings = stores_only(tmp_path, data_dir=Path(wrong))
+    told = rf"{wrong}.* cannot be made \(.+\)\. Set PIPELINE_DATA_DIR to a directory that you may"
+    with pytest.raises(StackError, match=told):
+        run_stack(settings, on_ready=lambda _: pytest.fail("started"))
+    with pytest.raises(StackError, match=told):
+        dagster_environment(settings)
+
+
 def test_a_bucket_name_that_s3_refuses_stops_the_start_and_names_the_setting(
     tmp_path: Path,
 ) -> None:
