@@ -332,36 +332,27 @@ class ObjectStore:
 
     def _deleted(self, batch: list[dict[str, str]]) -> Any:
         from boto3.exceptions import Boto3Error
-        from botocore.exceptions import (
-            BotoCoreError,
-            ClientError,
-            CredentialRetrievalError,
-            InvalidConfigError,
-            NoCredentialsError,
-            PartialCredentialsError,
-            ProfileNotFound,
-            SSOError,
-            TokenRetrievalError,
-        )
+        from botocore import exceptions
 
+        credentials_lacking = (
+            exceptions.CredentialRetrievalError,
+            exceptions.InvalidConfigError,
+            exceptions.NoCredentialsError,
+            exceptions.PartialCredentialsError,
+            exceptions.ProfileNotFound,
+            exceptions.SSOError,
+            exceptions.TokenRetrievalError,
+        )
         try:
             return self._client.delete_objects(
                 Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True}
             )
-        except ClientError as error:
+        except exceptions.ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
             raise ObjectStoreError(self._explain(code, str(error), batch[0]["Key"])) from error
-        except (
-            CredentialRetrievalError,
-            InvalidConfigError,
-            NoCredentialsError,
-            PartialCredentialsError,
-            ProfileNotFound,
-            SSOError,
-            TokenRetrievalError,
-        ) as error:
+        except credentials_lacking as error:
             raise self._without_credentials(str(error)) from error
-        except (BotoCoreError, Boto3Error) as error:
+        except (exceptions.BotoCoreError, Boto3Error) as error:
             raise ObjectStoreError(self._unreachable(str(error), batch[0]["Key"])) from error
 
     def _unless_absent(self, call: Callable[[], R], key: str) -> R | None:
