@@ -62,7 +62,7 @@ def main() -> int:
             "gaps.sealed_days",
             seconds,
             f"s to judge {DAYS} sealed days of {len(SYMBOLS)} symbols",
-            15,
+            5,
             ratio=scaled / seconds,
             against=f"reading the open times of every object, {READ_DAYS} days, scaled",
             symbol_days_per_s=len(SYMBOLS) * DAYS / seconds,
