@@ -293,7 +293,8 @@ def assert_crashes_leave_no_trace(
         if trace := differences(found, expected):
             traces[number, when] = trace
     assert traces == {}
-    assert servers.kills >= len(kills) * 9 // 10
+    # Some numbers are not reached: how often weight is asked for depends on timing.
+    assert servers.kills >= len(kills) * 4 // 5
     return servers.kills
 
 
