@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from pipeline_assets.local.exchange.command import exchange
+from pipeline_assets.local.private_files import UMASK
 from pipeline_assets.market.gap_causes import Cause
 from pipeline_assets.market.interval import DAY, Interval
 from pipeline_assets.process_memory import return_freed_memory
@@ -102,7 +103,11 @@ def _check_strategies(settings: Settings) -> None:
 
 
 def _check_dagster_home() -> None:
-    """Refuse a DAGSTER_HOME that Dagster would refuse once the exchange was asked."""
+    """Refuse a DAGSTER_HOME that Dagster would refuse once the exchange was asked.
+
+    For commands that record runs there: files that they make are their owner's only.
+    """
+    os.umask(UMASK)
     named = os.environ.get("DAGSTER_HOME")
     home = Path(named or "").expanduser()
     if named is not None and not (home.is_absolute() and home.is_dir()):
@@ -151,12 +156,12 @@ def up(
 
     Only systems whose address in the settings is this machine's are started.
     """
-    from pipeline_assets.local.stack import run_stack
+    from pipeline_assets.local.stack import prepared, run_stack
 
     _choose_exchange(exchange_name)
     _choose_scheduler(schedules=schedules, airflow=airflow)
     options = [*(["--candles", candles] if candles else []), *(["--clock", clock] if clock else [])]
-    console, settings = _console(), load_settings()
+    console, settings = _console(), prepared(load_settings())
     _check_strategies(settings)
 
     def tell(status: "StackStatus") -> None:
@@ -468,11 +473,12 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
     from pipeline_assets.commands.demo import DAYS, exchange_time, fill
     from pipeline_assets.commands.overview import collected_symbols
     from pipeline_assets.commands.progress import TerminalProgress
+    from pipeline_assets.local.stack import prepared
     from pipeline_assets.resources.object_store import ObjectStore
 
     _choose_exchange(exchange_name)
     _choose_scheduler(schedules=not once, airflow=airflow)
-    settings = load_settings()
+    settings = prepared(load_settings())
     _check_strategies(settings)
     _check_dagster_home()
     console = _console()
@@ -517,6 +523,7 @@ def airflow_command(arguments: tuple[str, ...]) -> None:
     from pipeline_assets.local.airflow import airflow_environment, require_airflow
 
     require_airflow()
+    os.umask(UMASK)
     environment = airflow_environment(load_settings())
     command = [sys.executable, "-m", "airflow", *arguments]
     os.execve(sys.executable, command, environment)  # noqa: S606 - what the person typed

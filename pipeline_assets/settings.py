@@ -1,11 +1,14 @@
 """Every setting, where it comes from and what it may be. What reads a setting does not belong here.
 
-Order: config.yaml < .env < environment (prefix PIPELINE_, nested by __). Secrets are SecretStr and
-come from .env or the environment only.
+Order: config.yaml < .env < environment (prefix PIPELINE_, nested by __). Secrets are SecretStr,
+have no default, and come from .env or the environment only. Where neither has one, a system of the
+embedded stack (plain text, on this machine) gets the credential that `pipeline-assets up` made in
+`{data_dir}/credentials.env`; a system elsewhere never does.
 """
 
 import os
 import re
+from collections.abc import Mapping
 from datetime import date, timedelta
 from functools import cache
 from pathlib import Path
@@ -30,6 +33,12 @@ from pydantic_settings import (
 )
 from pydantic_settings import SettingsError as UnreadableSettingError
 
+from pipeline_assets.credentials_file import (
+    CredentialsFileError,
+    make_credentials,
+    read_credentials,
+)
+
 PREFIX = "PIPELINE_"
 CONFIG_FILE = f"{PREFIX}CONFIG_FILE"
 SECRETS = (
@@ -39,6 +48,7 @@ SECRETS = (
     ("kafka", "sasl_password"),
     ("alerts", "webhook_url"),
 )
+LOCAL_HOSTS = ("127.0.0.1", "localhost")
 LISTS = ("symbols", "strategies")
 _SYMBOL = re.compile(r"^[^\s/{},a-z]+$")
 _SERVER = re.compile(r"^(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})$")
@@ -105,15 +115,32 @@ class S3Settings(Section):
     endpoint_url: str | None = Field("http://127.0.0.1:28081", examples=["http://127.0.0.1:28081"])
     bucket: str = Field("candles", min_length=3, max_length=63, examples=["my-candles"])
     region: str = Field("us-east-1", examples=["eu-central-1"])
-    # The embedded server is started with these; null means boto3's own chain (roles, profiles).
-    access_key_id: str | None = Field("embedded", examples=["AKIA…"])
-    secret_access_key: SecretStr | None = Field(SecretStr("embedded"), examples=["…"])
+    # Neither of the two: boto3's own chain (roles, profiles), or the embedded server's own key.
+    access_key_id: str | None = Field(None, examples=["AKIA…"])
+    secret_access_key: SecretStr | None = Field(None, validate_default=True, examples=["…"])
     concurrency: int = Field(10, ge=1, le=64, examples=[10])
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the embedded stack serves this address."""
+        return self.endpoint_url is not None and is_embedded(self.endpoint_url)
 
     @field_validator("endpoint_url")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
         return _url(value, ("http://", "https://")).rstrip("/") if value else None
+
+    @field_validator("secret_access_key")
+    @classmethod
+    def _both_or_neither(cls, value: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
+        if (value is None) != (others.data.get("access_key_id") is None):
+            state = "missing" if value is None else "set"
+            other = "set" if value is None else "missing"
+            raise ValueError(
+                f"is {state}, and PIPELINE_S3__ACCESS_KEY_ID is {other}: set both, or neither for "
+                "roles, profiles and the embedded server"
+            )
+        return value
 
 
 class RedisSettings(Section):
@@ -123,6 +150,11 @@ class RedisSettings(Section):
     password: SecretStr | None = Field(None, examples=["…"])
     slot_ttl_seconds: int = Field(1800, ge=900, examples=[1800])
     timeout_seconds: float = Field(5.0, gt=0, examples=[5])
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the embedded stack serves this address."""
+        return is_embedded(self.url)
 
     @field_validator("url")
     @classmethod
@@ -142,7 +174,7 @@ class SnowflakeSettings(Section):
 
     account: str = Field("embedded", min_length=1, examples=["xy12345.eu-central-1"])
     user: str = Field("pipeline", min_length=1, examples=["PIPELINE"])
-    password: SecretStr | None = Field(SecretStr("embedded"), examples=["…"])
+    password: SecretStr | None = Field(None, examples=["…"])
     private_key_path: Path | None = Field(None, examples=["/run/secrets/snowflake.p8"])
     role: str | None = Field(None, examples=["CANDLE_LOADER"])
     warehouse: str | None = Field(None, examples=["CANDLE_LOADING"])
@@ -155,6 +187,11 @@ class SnowflakeSettings(Section):
     storage_integration: str | None = Field(
         None, pattern=r"^[A-Z][A-Z0-9_]*$", examples=["S3_CANDLES"]
     )
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the embedded stack serves this address."""
+        return self.host is not None and is_embedded(f"{self.protocol}://{self.host}")
 
 
 class KafkaSettings(Section):
@@ -357,6 +394,66 @@ class Settings(BaseSettings):
         )
 
 
+def is_embedded(address: str) -> bool:
+    """Whether an address is one that the embedded stack serves: this machine's, in plain text."""
+    parts = urlsplit(address)
+    return parts.hostname in LOCAL_HOSTS and parts.scheme not in ("https", "rediss")
+
+
+def with_embedded_credentials(settings: Settings) -> Settings:
+    """Return the settings with the embedded stack's credentials where a system has none of its own.
+
+    Raises:
+        SettingsError: the file of the credentials is damaged or cannot be read.
+    """
+    try:
+        return _with_credentials(settings, read_credentials(settings.data_dir))
+    except CredentialsFileError as error:
+        raise SettingsError(str(error)) from error
+
+
+def making_embedded_credentials(settings: Settings) -> Settings:
+    """Like `with_embedded_credentials`, and make the credentials first if there are none.
+
+    For whoever starts the embedded stack. Safe to repeat: credentials that exist are kept.
+
+    Raises:
+        SettingsError: the file of the credentials is damaged, or cannot be read or written.
+    """
+    try:
+        return _with_credentials(settings, make_credentials(settings.data_dir))
+    except CredentialsFileError as error:
+        raise SettingsError(str(error)) from error
+    except OSError as error:
+        raise SettingsError(
+            f"{PREFIX}DATA_DIR: credentials cannot be written to {settings.data_dir} "
+            f"({error.strerror}). Name a directory that this user may write to."
+        ) from error
+
+
+def _with_credentials(settings: Settings, known: Mapping[str, str]) -> Settings:
+    s3, redis, snowflake = settings.s3, settings.redis, settings.snowflake
+    changes: dict[str, Section] = {}
+    if s3.embedded and s3.access_key_id is None:
+        changes["s3"] = _filled("s3", s3, known, "access_key_id", "secret_access_key")
+    if redis.embedded and redis.password is None:
+        changes["redis"] = _filled("redis", redis, known, "password")
+    if snowflake.embedded and snowflake.password is None and snowflake.private_key_path is None:
+        changes["snowflake"] = _filled("snowflake", snowflake, known, "password")
+    return settings.model_copy(update=changes)
+
+
+def _filled(name: str, section: Section, known: Mapping[str, str], *keys: str) -> Section:
+    """Return the section with all of the keys, or as it is: half a credential would be refused."""
+    variables = {key: f"{PREFIX}{name}__{key}".upper() for key in keys}
+    if not all(variable in known for variable in variables.values()):
+        return section
+    held = {field: getattr(section, field) for field in type(section).model_fields}
+    return section.model_validate(
+        held | {key: known[variable] for key, variable in variables.items()}
+    )
+
+
 def _url(value: str, schemes: tuple[str, ...]) -> str:
     if not value.startswith(schemes) or not urlsplit(value).hostname:
         raise ValueError(f"must be an address that starts with {' or '.join(schemes)}")
@@ -427,7 +524,7 @@ def load_settings() -> Settings:
     _refuse_unknown_variables()
     _refuse_secrets_in(file)
     try:
-        return Settings()
+        return with_embedded_credentials(Settings())
     except ValidationError as error:
         raise SettingsError(_explain(error)) from None
     except UnreadableSettingError as error:

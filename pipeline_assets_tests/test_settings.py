@@ -9,6 +9,7 @@ import pytest
 import yaml
 from pydantic import BaseModel, SecretStr
 
+from pipeline_assets.credentials_file import make_credentials
 from pipeline_assets.settings import (
     SECRETS,
     Settings,
@@ -230,6 +231,8 @@ def test_every_secret_setting_is_refused_in_config_yaml():
 @pytest.mark.parametrize(("section", "key"), SECRETS)
 def test_secrets_come_from_the_environment_and_are_never_shown(monkeypatch, section, key):
     value = f"https://hooks/{HIDDEN}" if key.endswith("url") else HIDDEN
+    monkeypatch.setenv("PIPELINE_S3__ACCESS_KEY_ID", "AKIATESTS")
+    monkeypatch.setenv("PIPELINE_S3__SECRET_ACCESS_KEY", "another")
     monkeypatch.setenv(f"PIPELINE_{section}__{key}".upper(), value)
     settings = load_settings()
     held = getattr(getattr(settings, section), key)
@@ -266,6 +269,100 @@ def test_a_line_that_is_no_yaml_is_not_repeated_for_it_may_hold_a_secret(empty_d
     (empty_directory / "config.yaml").write_text(f"redis:\n  password: '{HIDDEN}\n  a: b\n")
     message = refusal()
     assert "config.yaml is not valid YAML" in message
+    assert HIDDEN not in message
+
+
+def test_no_secret_and_no_key_has_a_default():
+    settings = Settings(_env_file=None)
+    assert settings.s3.access_key_id is None
+    for section, key in SECRETS:
+        assert getattr(getattr(settings, section), key) is None, f"{section}.{key}"
+
+
+@pytest.mark.parametrize(
+    ("name", "state"),
+    [("ACCESS_KEY_ID", "is missing, and"), ("SECRET_ACCESS_KEY", "is set, and")],
+)
+def test_half_a_credential_of_s3_is_refused(monkeypatch, name, state):
+    monkeypatch.setenv(f"PIPELINE_S3__{name}", HIDDEN)
+    message = refusal()
+    assert f"PIPELINE_S3__SECRET_ACCESS_KEY: {state} PIPELINE_S3__ACCESS_KEY_ID is" in message
+    assert "set both, or neither" in message
+    assert HIDDEN not in message
+
+
+# The credentials of the embedded stack
+
+
+@pytest.fixture
+def made(empty_directory, monkeypatch) -> dict[str, str]:
+    """The credentials of a stack that was started over this data directory."""
+    monkeypatch.setenv("PIPELINE_DATA_DIR", str(empty_directory / "data"))
+    return make_credentials(empty_directory / "data")
+
+
+def credentials_of(settings: Settings) -> dict[str, str | None]:
+    held = {
+        "PIPELINE_S3__ACCESS_KEY_ID": settings.s3.access_key_id,
+        "PIPELINE_S3__SECRET_ACCESS_KEY": settings.s3.secret_access_key,
+        "PIPELINE_REDIS__PASSWORD": settings.redis.password,
+        "PIPELINE_SNOWFLAKE__PASSWORD": settings.snowflake.password,
+    }
+    return {
+        name: value.get_secret_value() if isinstance(value, SecretStr) else value
+        for name, value in held.items()
+    }
+
+
+def test_embedded_systems_get_the_credentials_that_the_stack_made(made):
+    assert credentials_of(load_settings()) == made
+
+
+def test_without_a_stack_there_are_no_credentials(empty_directory):
+    assert set(credentials_of(load_settings()).values()) == {None}
+    assert not (empty_directory / ".pipeline").exists(), "reading settings makes nothing"
+
+
+@pytest.mark.parametrize("where", ["environment", ".env"])
+def test_credentials_of_a_persons_own_go_before_the_embedded_ones(
+    made, empty_directory, monkeypatch, where
+):
+    if where == ".env":
+        lines = [f"{name}=own-{number}\n" for number, name in enumerate(made)]
+        (empty_directory / ".env").write_text("".join(lines))
+    else:
+        for number, name in enumerate(made):
+            monkeypatch.setenv(name, f"own-{number}")
+    own = {name: f"own-{number}" for number, name in enumerate(made)}
+    assert credentials_of(load_settings()) == own
+
+
+@pytest.mark.parametrize(
+    ("section", "address"),
+    [
+        ("S3", {"S3__ENDPOINT_URL": ""}),
+        ("S3", {"S3__ENDPOINT_URL": "http://s3.example.com:9000"}),
+        ("S3", {"S3__ENDPOINT_URL": "https://127.0.0.1:9000"}),
+        ("REDIS", {"REDIS__URL": "redis://cache.example.com:6379/0"}),
+        ("REDIS", {"REDIS__URL": "rediss://127.0.0.1:6379/0"}),
+        ("SNOWFLAKE", {"SNOWFLAKE__HOST": ""}),
+        ("SNOWFLAKE", {"SNOWFLAKE__PROTOCOL": "https"}),
+        ("SNOWFLAKE", {"SNOWFLAKE__PRIVATE_KEY_PATH": "/run/secrets/snowflake.p8"}),
+    ],
+)
+def test_embedded_credentials_never_reach_a_system_elsewhere(made, monkeypatch, section, address):
+    for name, value in address.items():
+        monkeypatch.setenv(f"PIPELINE_{name}", value)
+    held = credentials_of(load_settings())
+    for name, value in made.items():
+        assert held[name] == (None if name.startswith(f"PIPELINE_{section}") else value), name
+
+
+def test_a_damaged_file_of_credentials_is_named_with_what_to_do(made, empty_directory):
+    file = empty_directory / "data" / "credentials.env"
+    file.write_text(f"# made\nPIPELINE_REDIS__PASSWORD {HIDDEN}\n")
+    message = refusal()
+    assert f"{file}: line 2 is not NAME=value. Stop the stack, remove the file" in message
     assert HIDDEN not in message
 
 

@@ -13,6 +13,7 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from pipeline_assets.local.private_files import make_private
 from pipeline_assets.local.supervisor import Service, StackError, http_answers
 from pipeline_assets.settings import PREFIX, Settings
 
@@ -171,7 +172,8 @@ def _kept_secrets(home: Path) -> dict[str, str]:
     """What is made at the first start and must stay: keys, the password, the first day to seal."""
     path = home / _SECRETS
     if not path.exists():
-        home.mkdir(parents=True, exist_ok=True)
+        make_private(home.parent)
+        home.mkdir(mode=0o700, exist_ok=True)
         made = {name: secrets.token_urlsafe(32) for name in ("api", "jwt")}
         made["password"] = secrets.token_urlsafe(9)
         # Yesterday: what came before this Airflow is for backfills.

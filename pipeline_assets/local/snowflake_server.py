@@ -287,7 +287,7 @@ def open_databases(data_dir: Path, objects: StagedObjects) -> None:
 
 
 def s3_client(endpoint: str, environment: Mapping[str, str]) -> Any:
-    """A boto3 client for the embedded S3 server, credentials from the environment."""
+    """A boto3 client; without a key in the product's settings, boto3 looks for one itself."""
     import boto3
     from botocore.config import Config
 
@@ -295,8 +295,8 @@ def s3_client(endpoint: str, environment: Mapping[str, str]) -> Any:
         "s3",
         endpoint_url=endpoint,
         region_name=environment.get("PIPELINE_S3__REGION") or "us-east-1",
-        aws_access_key_id=environment.get("PIPELINE_S3__ACCESS_KEY_ID") or "embedded",
-        aws_secret_access_key=environment.get("PIPELINE_S3__SECRET_ACCESS_KEY") or "embedded",
+        aws_access_key_id=environment.get("PIPELINE_S3__ACCESS_KEY_ID") or None,
+        aws_secret_access_key=environment.get("PIPELINE_S3__SECRET_ACCESS_KEY") or None,
         config=Config(
             max_pool_connections=PREFETCH_THREADS,
             connect_timeout=3,

@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, SecretStr
 
 from pipeline_assets.local import airflow
+from pipeline_assets.local.private_files import make_private, private_umask
 from pipeline_assets.local.s3_server import HEALTH_PATH
 from pipeline_assets.local.supervisor import (
     ProcessRecord,
@@ -32,10 +33,15 @@ from pipeline_assets.local.supervisor import (
     tcp_answers,
 )
 from pipeline_assets.process_identity import is_alive
-from pipeline_assets.settings import PREFIX, Settings
+from pipeline_assets.settings import (
+    LOCAL_HOSTS,
+    PREFIX,
+    Settings,
+    is_embedded,
+    making_embedded_credentials,
+)
 
 REPOSITORY = Path(__file__).resolve().parents[2]
-LOCAL_HOSTS = ("127.0.0.1", "localhost")
 DAEMON_STARTED = "Instance is configured with the following daemons"
 _DEFAULT_PORTS = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
 
@@ -146,7 +152,8 @@ def dagster_environment(settings: Settings) -> dict[str, str]:
     """
     home = settings.data_dir / "dagster"
     with making(home):
-        home.mkdir(parents=True, exist_ok=True)
+        make_private(settings.data_dir)
+        home.mkdir(mode=0o700, exist_ok=True)
     source, link = REPOSITORY / "dagster.yaml", home / "dagster.yaml"
     if not source.exists():
         raise StackError(f"{source} is missing: start the stack from a clone of the repository.")
@@ -155,6 +162,21 @@ def dagster_environment(settings: Settings) -> dict[str, str]:
     if not link.exists():
         link.symlink_to(source)
     return {**settings_environment(settings), "DAGSTER_HOME": str(home)}
+
+
+def prepared(settings: Settings) -> Settings:
+    """Return the settings with the embedded servers' credentials; make the data directory private.
+
+    Whoever starts a stack and then talks to it takes these settings. Safe to repeat: credentials
+    that exist are kept.
+
+    Raises:
+        StackError: the data directory cannot be made or closed to other users.
+        SettingsError: the file of the credentials is damaged.
+    """
+    with making(settings.data_dir):
+        make_private(settings.data_dir)
+    return making_embedded_credentials(settings)
 
 
 def stack_services(
@@ -175,8 +197,8 @@ def stack_services(
     if with_dagster:
         makers |= {"code-server": _code_server, "webserver": _webserver, "daemon": _daemon}
     chosen = [found for found in systems(settings) if found.embedded and found.name in makers]
-    with making(settings.data_dir):
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
+    settings = prepared(settings)
+    with making(settings.data_dir), private_umask():
         services = [makers[system.name](settings, system) for system in chosen]
         if with_dagster and settings.airflow.enabled:
             services += airflow.airflow_services(settings)
@@ -204,7 +226,10 @@ def run_stack(
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     previous = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:
-        Supervisor(services, settings.data_dir).run(stop, lambda: on_ready(stack_status(settings)))
+        with private_umask():
+            Supervisor(services, settings.data_dir).run(
+                stop, lambda: on_ready(stack_status(settings))
+            )
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
@@ -215,6 +240,8 @@ def running_stack(
     settings: Settings, *, exchange_options: Sequence[str] = (), with_dagster: bool = True
 ) -> Iterator[StackStatus]:
     """The stack for the length of a `with` block, entered when all is ready.
+
+    Files that this process makes within the block are private, too.
 
     Raises:
         StackError: as `run_stack`; at the block's end if the stack failed in between.
@@ -235,14 +262,15 @@ def running_stack(
 
     # The children die with the thread that started them, so it must be the one that stops them.
     thread = threading.Thread(target=supervise, name="supervisor")
-    thread.start()
-    try:
-        settled.wait()
-        if not failures:
-            yield stack_status(settings)
-    finally:
-        stop.set()
-        thread.join()
+    with private_umask():
+        thread.start()
+        try:
+            settled.wait()
+            if not failures:
+                yield stack_status(settings)
+        finally:
+            stop.set()
+            thread.join()
     if failures:
         raise failures[0]
 
@@ -305,8 +333,8 @@ def create_bucket(settings: Settings) -> None:
         "s3",
         endpoint_url=s3.endpoint_url,
         region_name=s3.region,
-        aws_access_key_id=s3.access_key_id or "embedded",
-        aws_secret_access_key=secret.get_secret_value() if secret else "embedded",
+        aws_access_key_id=s3.access_key_id,
+        aws_secret_access_key=secret.get_secret_value() if secret else None,
         config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2}),
     )
     # S3 refuses the default region as a constraint, and any other one without it.
@@ -326,7 +354,7 @@ def _system(name: str, address: str, setting: str) -> System:
     parts = urlsplit(address)
     host = parts.hostname or ""
     port = parts.port or _DEFAULT_PORTS.get(parts.scheme)
-    embedded = host in LOCAL_HOSTS and parts.scheme not in ("https", "rediss")
+    embedded = is_embedded(address)
     # `localhost` may resolve to ::1 first, where none of our servers listens.
     return System(
         name=name,
@@ -436,18 +464,23 @@ def _redis(settings: Settings, system: System) -> Service:
 
     directory, password = settings.data_dir / "redis", settings.redis.password
     argv = tuple(redis_command(directory, system.port or 0, password))
-    ready = partial(_redis_answers, system.host, system.port or 0)
+    ready = partial(_redis_answers, system.host, system.port or 0, password)
     return _service(system, argv, ready, dict(os.environ))
 
 
-def _redis_answers(host: str, port: int) -> bool:
+def _redis_answers(host: str, port: int, password: SecretStr | None) -> bool:
     """Whether the server serves commands; while it still loads its data it says -LOADING."""
+    # Without the password the answer would be -NOAUTH, loading or not.
+    given = password.get_secret_value().encode() if password else None
+    login = b"" if given is None else b"*2\r\n$4\r\nAUTH\r\n$%d\r\n%b\r\n" % (len(given), given)
     try:
         with socket.create_connection((host, port), timeout=1.0) as connection:
-            connection.sendall(b"PING\r\n")
-            return connection.recv(64).startswith((b"+PONG", b"-NOAUTH"))
+            connection.sendall(login + b"PING\r\n")
+            with connection.makefile("rb") as replies:
+                answers = [replies.readline(128) for _ in range(1 if given is None else 2)]
     except OSError:
         return False
+    return answers[-1].startswith(b"+PONG")
 
 
 def _snowflake(settings: Settings, system: System) -> Service:
@@ -472,9 +505,12 @@ def _kafka(settings: Settings, system: System) -> Service:
     if any(found.name == "s3" and found.embedded for found in systems(settings)):
         argv += _option("--s3-endpoint", _s3_address(settings))
         argv += _option("--region", store.region)
+        # A person's own token or profile would be taken beside this key, and be refused.
+        for name in ("AWS_SESSION_TOKEN", "AWS_SECURITY_TOKEN", "AWS_PROFILE"):
+            environment.pop(name, None)
         environment |= {
-            "AWS_ACCESS_KEY_ID": store.access_key_id or "embedded",
-            "AWS_SECRET_ACCESS_KEY": secret.get_secret_value() if secret else "embedded",
+            "AWS_ACCESS_KEY_ID": store.access_key_id or "",
+            "AWS_SECRET_ACCESS_KEY": secret.get_secret_value() if secret else "",
         }
         after = ("s3",)
     ready = partial(tcp_answers, system.host, system.port or 0)

@@ -23,6 +23,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, Any
 
+from pipeline_assets.local.private_files import UMASK
 from pipeline_assets.process_identity import is_alive
 
 STATE_FILE = "stack.json"
@@ -341,6 +342,7 @@ class Child:
                 stderr=subprocess.STDOUT,
                 env=environment,
                 start_new_session=True,
+                umask=UMASK,
             )
         self.pid = self.process.pid
         self.ready = False

@@ -158,7 +158,8 @@ class ObjectStore:
         return ObjectStoreError(
             f"There are no credentials for {self.address()}{f' ({why})' if why else ''}: set "
             "PIPELINE_S3__ACCESS_KEY_ID and PIPELINE_S3__SECRET_ACCESS_KEY, or one of the ways that "
-            "boto3 looks for them (AWS_PROFILE, a role of the machine), then repeat the run."
+            "boto3 looks for them (AWS_PROFILE, a role of the machine), or start the embedded stack "
+            "(`pipeline-assets up` makes a key); then repeat the run."
         )
 
     @cached_property

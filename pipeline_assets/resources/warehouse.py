@@ -446,7 +446,8 @@ class Warehouse:
         if key is None and settings.password is None:
             raise WarehouseError(
                 f"{self._where()} needs PIPELINE_SNOWFLAKE__PASSWORD or "
-                "PIPELINE_SNOWFLAKE__PRIVATE_KEY_PATH, and neither is set."
+                "PIPELINE_SNOWFLAKE__PRIVATE_KEY_PATH, and neither is set. (`pipeline-assets up` "
+                "makes a password for the embedded server.)"
             )
         address = {"host": settings.host, "port": settings.port, "protocol": settings.protocol}
         resource = SnowflakeResource(

@@ -144,7 +144,8 @@ def test_a_step_that_fails_twice_and_then_works_is_executed_again_and_no_other(
     workers: Workers,
 ) -> None:
     """A key of another type makes the slots fail; uploads need no slots and are done once."""
-    client = redis.Redis.from_url(airflow.settings.redis.url)
+    held = airflow.settings.redis
+    client = redis.Redis.from_url(held.url, password=held.password.get_secret_value())
     key = "ohlcv:1m:{ETHUSDT}"
     client.delete(key)
     client.set(key, "not a hash")

@@ -35,7 +35,13 @@ from pipeline_assets_tests.fixtures.platform import (
     Platform,
     platform_without_snowflake,
 )
-from pipeline_assets_tests.fixtures.s3 import S3Server, eventually, make_bucket
+from pipeline_assets_tests.fixtures.s3 import (
+    ACCESS_KEY_ID,
+    SECRET_ACCESS_KEY,
+    S3Server,
+    eventually,
+    make_bucket,
+)
 
 TODAY = datetime(2026, 11, 20, tzinfo=UTC)
 MINUTE = Interval.ONE_MINUTE
@@ -69,6 +75,8 @@ def start_command(platform: Platform, data: Path, days: int) -> "subprocess.Pope
         "BINANCE__ARCHIVE": "false",
         "S3__ENDPOINT_URL": held.s3.endpoint_url,
         "S3__BUCKET": held.s3.bucket,
+        "S3__ACCESS_KEY_ID": ACCESS_KEY_ID,
+        "S3__SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
         "REDIS__URL": held.redis.url,
     }
     return subprocess.Popen(

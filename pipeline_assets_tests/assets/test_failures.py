@@ -51,7 +51,7 @@ from pipeline_assets_tests.fixtures.platform import (
     platform_without_snowflake,
 )
 from pipeline_assets_tests.fixtures.redis import RedisServer
-from pipeline_assets_tests.fixtures.s3 import S3Bucket
+from pipeline_assets_tests.fixtures.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Bucket
 from pipeline_assets_tests.market.frames import candle_frame, raw_row
 
 TODAY = datetime(2026, 11, 20, tzinfo=UTC)
@@ -225,6 +225,8 @@ def command_line(minutes: Platform, monkeypatch, tmp_path):
         "BINANCE__ARCHIVE": held.binance.archive,
         "S3__ENDPOINT_URL": held.s3.endpoint_url,
         "S3__BUCKET": held.s3.bucket,
+        "S3__ACCESS_KEY_ID": ACCESS_KEY_ID,
+        "S3__SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
         "REDIS__URL": held.redis.url,
     }.items():
         monkeypatch.setenv(f"PIPELINE_{name}", str(value))

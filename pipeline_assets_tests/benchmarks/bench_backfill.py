@@ -29,7 +29,13 @@ from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.benchmarks.harness import report
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, start_exchange
 from pipeline_assets_tests.fixtures.redis import RedisServer
-from pipeline_assets_tests.fixtures.s3 import S3Bucket, S3Server, make_bucket
+from pipeline_assets_tests.fixtures.s3 import (
+    ACCESS_KEY_ID,
+    SECRET_ACCESS_KEY,
+    S3Bucket,
+    S3Server,
+    make_bucket,
+)
 
 SYMBOLS, DAYS = 20, 30
 END = date(2026, 11, 20)
@@ -79,6 +85,8 @@ class Servers:
             "PIPELINE_BINANCE__ARCHIVE": "false",
             "PIPELINE_S3__ENDPOINT_URL": self.bucket.endpoint,
             "PIPELINE_S3__BUCKET": self.bucket.name,
+            "PIPELINE_S3__ACCESS_KEY_ID": ACCESS_KEY_ID,
+            "PIPELINE_S3__SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
             "PIPELINE_REDIS__URL": self.redis.url,
         }
         return {**os.environ, **named, **changes}

@@ -18,7 +18,7 @@ from typing import Any
 
 import psutil
 
-from pipeline_assets.local.stack import StackStatus, running_stack
+from pipeline_assets.local.stack import StackStatus, prepared, running_stack
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 from pipeline_assets_tests.fixtures.s3 import free_port
@@ -275,7 +275,7 @@ def running_product(
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     address = f"http://127.0.0.1:{free_port()}"
     with tempfile.TemporaryDirectory() as directory:
-        settings = Settings(
+        configured = Settings(
             data_dir=Path(directory),
             symbols="all",
             binance={"rest_url": address, "archive_url": address},
@@ -286,6 +286,7 @@ def running_product(
             dagster={"webserver_port": free_port(), "code_server_port": free_port()},
             airflow={"enabled": airflow, "port": free_port()},
         )
+        settings = prepared(configured)
         options = ["--symbols", str(symbols)]
         if clock is not None:
             options += ["--clock", clock.astimezone(UTC).strftime("start:%Y-%m-%dT%H:%M:%SZ")]

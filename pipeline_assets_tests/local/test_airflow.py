@@ -19,7 +19,7 @@ def settings(directory: Path, **changes: object) -> Settings:
         **{
             "data_dir": directory,
             "airflow": {"enabled": True, "port": 26123},
-            "s3": {"secret_access_key": "the lake's secret"},
+            "s3": {"access_key_id": "AKIALAKE", "secret_access_key": "the lake's secret"},
             "snowflake": {"password": "the warehouse's secret"},
             "alerts": {"webhook_url": "http://127.0.0.1:9/the-webhook's-secret"},
         }

@@ -10,10 +10,16 @@ from types import SimpleNamespace
 import pytest
 from snowflake.connector.errors import DatabaseError, ProgrammingError
 
+from pipeline_assets.local.snowflake_server import StagedObjects, s3_client
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.settings import S3Settings
-from pipeline_assets_tests.fixtures.s3 import S3Server
+from pipeline_assets_tests.fixtures.s3 import (
+    ACCESS_KEY_ID,
+    SECRET_ACCESS_KEY,
+    S3Bucket,
+    S3Server,
+)
 from pipeline_assets_tests.fixtures.snowflake import (
     Lake,
     SnowflakeServer,
@@ -43,6 +49,18 @@ def test_rows_outlive_kill_and_loading_goes_on(server: SnowflakeServer, lake: La
     other = lake.put(day_of_candles("ETHUSDT", DAY), "15m/ETHUSDT/20261001_0000.parquet")
     again = warehouse.load(Interval.FIFTEEN_MINUTES, [key, other], "run-2")
     assert (again.rows_inserted, again.rows_updated) == (96, 0)
+
+
+def test_without_a_key_in_the_settings_objects_are_read_by_boto3s_chain(
+    checking_s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As with a role. Half a credential, such as a default secret, would be an error of boto3's."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
+    checking_s3_bucket.client.put_object(Bucket=checking_s3_bucket.name, Key="a", Body=b"rows")
+    unset = {"PIPELINE_S3__ACCESS_KEY_ID": "", "PIPELINE_S3__SECRET_ACCESS_KEY": ""}
+    client = s3_client(checking_s3_bucket.endpoint, unset)
+    assert StagedObjects(client).open(f"s3://{checking_s3_bucket.name}/a").read() == b"rows"
 
 
 def test_rows_outlive_a_stop(server: SnowflakeServer, lake: Lake) -> None:

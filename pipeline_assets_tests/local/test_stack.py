@@ -8,13 +8,17 @@ import sys
 from pathlib import Path
 
 import boto3
+import psutil
 import pytest
 import redis
 from botocore.exceptions import ClientError
+from pydantic import SecretStr
 
+from pipeline_assets.credentials_file import make_credentials
 from pipeline_assets.local.stack import (
     REPOSITORY,
     dagster_environment,
+    prepared,
     run_stack,
     running_stack,
     settings_environment,
@@ -23,9 +27,12 @@ from pipeline_assets.local.stack import (
     systems,
 )
 from pipeline_assets.local.supervisor import StackError, is_alive, read_state
+from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.broker import CandidateTopic
-from pipeline_assets.settings import Settings, load_settings
+from pipeline_assets.resources.warehouse import Warehouse
+from pipeline_assets.settings import Settings, load_settings, with_embedded_credentials
 from pipeline_assets_tests.fixtures.kafka import candidates
+from pipeline_assets_tests.fixtures.redis import RedisServer
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port
 
 # A loopback address at which the stack starts nothing: whatever is there counts as elsewhere.
@@ -100,6 +107,115 @@ def test_the_embedded_servers_refuse_wrong_credentials(tmp_path: Path) -> None:
             s3_client(settings, "guessed").list_objects_v2(Bucket="lake")
         with pytest.raises(redis.AuthenticationError):
             redis.Redis.from_url(settings.redis.url).ping()
+
+
+def stores_with_made_credentials(tmp_path: Path, **changes: object) -> Settings:
+    """S3, Redis, Snowflake and Kafka here, none of them with a credential in the settings."""
+    own = {
+        "s3": {"endpoint_url": f"http://127.0.0.1:{free_port()}", "bucket": "lake"},
+        "redis": {"url": f"redis://localhost:{free_port()}/0"},
+        "snowflake": {"port": free_port()},
+        "kafka": {"bootstrap_servers": f"127.0.0.1:{free_port()}", "topic": "found"},
+    }
+    return stores_only(tmp_path, **(own | changes))
+
+
+def logged_in(settings: Settings, password: str) -> bool:
+    """Whether the Snowflake server lets the user in."""
+    from snowflake.connector import DatabaseError, connect
+
+    held = settings.snowflake
+    try:
+        connect(
+            account=held.account, user=held.user, password=password, host=held.host,
+            port=held.port, protocol="http", login_timeout=10,
+        ).close()  # fmt: skip
+    except DatabaseError as error:
+        # The connector's number of a refused login.
+        if error.errno != 250001:
+            raise
+        return False
+    return True
+
+
+def files_open_to_others(directory: Path) -> list[str]:
+    found = [path for path in (directory, *directory.rglob("*")) if not path.is_symlink()]
+    return [f"{path} {path.stat().st_mode:o}" for path in found if path.stat().st_mode & 0o077]
+
+
+def test_the_stack_makes_credentials_that_its_servers_ask_for_and_nobody_sees(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A person's own AWS variables do not reach the embedded S3 server."""
+    monkeypatch.setenv("AWS_SESSION_TOKEN", "of-an-account")
+    bare = stores_with_made_credentials(tmp_path)
+    before = os.umask(0o022)
+    try:
+        with running_stack(bare, with_dagster=False) as status:
+            settings = with_embedded_credentials(bare)
+            made = make_credentials(bare.data_dir)
+            s3_client(settings).put_object(Bucket="lake", Key="a", Body=b"candles")
+            with pytest.raises(ClientError, match="SignatureDoesNotMatch"):
+                s3_client(settings, "embedded").list_objects_v2(Bucket="lake")
+            assert redis_client(settings).ping()
+            with pytest.raises(redis.AuthenticationError):
+                redis.Redis.from_url(settings.redis.url).ping()
+            assert logged_in(settings, made["PIPELINE_SNOWFLAKE__PASSWORD"])
+            assert not logged_in(settings, "embedded")
+            CandidateTopic(settings.kafka).publish(candidates())
+
+            assert files_open_to_others(settings.data_dir) == []
+            commands = "".join(
+                " ".join(process.cmdline())
+                for each in status.services
+                if each.pid
+                for process in (
+                    psutil.Process(each.pid),
+                    *psutil.Process(each.pid).children(recursive=True),
+                )
+            )
+            written = commands + "".join(
+                path.read_text(errors="replace")
+                for path in settings.data_dir.rglob("*")
+                if path.is_file() and path.name != "credentials.env"
+            )
+            secrets = {name: value for name, value in made.items() if "KEY_ID" not in name}
+            assert [name for name, value in secrets.items() if value in written] == []
+    finally:
+        os.umask(before)
+
+
+def test_data_of_a_stack_without_made_credentials_are_kept(tmp_path: Path) -> None:
+    """The former version used the word `embedded` for S3 and Snowflake, and no Redis password."""
+    bare = stores_with_made_credentials(tmp_path)
+    with RedisServer(bare.data_dir / "redis") as former:
+        former.client().hset("ohlcv:1m:{BTCUSDT}", "0", "a candle")
+    word = {"access_key_id": "embedded", "secret_access_key": SecretStr("embedded")}
+    old = bare.model_copy(
+        update={
+            "s3": bare.s3.model_copy(update=word),
+            "snowflake": bare.snowflake.model_copy(update={"password": SecretStr("embedded")}),
+        }
+    )
+    found = candidates(minutes=2)
+    for directory in (old.data_dir, old.data_dir / "redis"):
+        directory.chmod(0o755)
+    with running_stack(old, with_dagster=False):
+        s3_client(old).put_object(Bucket="lake", Key="a", Body=b"candles")
+        Warehouse(old.snowflake, old.s3).ensure_tables(Interval.ONE_HOUR)
+        CandidateTopic(old.kafka).publish(found)
+    (old.data_dir / "credentials.env").unlink()
+    for path in (old.data_dir, *old.data_dir.rglob("*")):
+        path.chmod(0o755 if path.is_dir() else 0o644)
+
+    new = prepared(bare)
+    assert files_open_to_others(new.data_dir) == []
+    with running_stack(new, with_dagster=False):
+        assert s3_client(new).get_object(Bucket="lake", Key="a")["Body"].read() == b"candles"
+        assert redis_client(new).hget("ohlcv:1m:{BTCUSDT}", "0") == b"a candle"
+        assert Warehouse(new.snowflake, new.s3).table_summary(Interval.ONE_HOUR) == {}
+        kept = list(CandidateTopic(new.kafka).read(from_beginning=True, follow=False))
+    assert [each.id for each in kept] == [each.id for each in found]
 
 
 def test_status_tells_what_runs_and_what_is_elsewhere(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Bytes in and out of S3: on the embedded server and on moto's, which was written by other people."""
 
 import io
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
@@ -16,6 +17,7 @@ from pipeline_assets.resources.object_store import (
     ObjectStoreError,
     PreconditionFailedError,
 )
+from pipeline_assets.settings import load_settings
 from pipeline_assets_tests.fixtures.s3 import (
     ACCESS_KEY_ID,
     SECRET_ACCESS_KEY,
@@ -305,13 +307,29 @@ def test_the_right_credentials_are_accepted_where_they_are_checked(checking_s3_b
     assert [each.key for each in store.objects("ohlcv/")] == [KEY]
 
 
-def test_without_credentials_in_the_settings_the_environment_is_asked(
-    checking_s3_bucket, monkeypatch
+@pytest.mark.parametrize("source", ["environment", "profile"])
+def test_without_credentials_in_the_settings_boto3s_chain_is_asked(
+    checking_s3_bucket, monkeypatch, tmp_path, source
 ):
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
-    none = checking_s3_bucket.settings(access_key_id=None, secret_access_key=None)
-    store = ObjectStore(none)
+    """As with a role: reads, writes and deletions alike, with the settings as they are loaded."""
+    for name in [name for name in os.environ if name.startswith(("AWS_", "PIPELINE_"))]:
+        monkeypatch.delenv(name)
+    if source == "environment":
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
+    else:
+        (tmp_path / "credentials").write_text(
+            f"[role]\naws_access_key_id = {ACCESS_KEY_ID}\n"
+            f"aws_secret_access_key = {SECRET_ACCESS_KEY}\n"
+        )
+        monkeypatch.setenv("AWS_PROFILE", "role")
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "credentials"))
+        monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "config.yaml").write_text("s3: {access_key_id: null}")
+    monkeypatch.setenv("PIPELINE_S3__ENDPOINT_URL", checking_s3_bucket.endpoint)
+    monkeypatch.setenv("PIPELINE_S3__BUCKET", checking_s3_bucket.name)
+    store = ObjectStore(load_settings().s3)
     store.put(KEY, b"x")
     assert store.get(KEY) == b"x"
     store.delete([KEY])
