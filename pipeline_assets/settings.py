@@ -6,6 +6,8 @@ embedded stack (plain text, on this machine) gets the credential that `pipeline-
 `{data_dir}/credentials.env`; a system elsewhere never does.
 """
 
+import codecs
+import io
 import os
 import re
 from collections.abc import Mapping
@@ -26,6 +28,7 @@ from pydantic import (
 )
 from pydantic_settings import (
     BaseSettings,
+    DotEnvSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
@@ -49,10 +52,14 @@ SECRETS = (
     ("alerts", "webhook_url"),
 )
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
+ENV_FILE = ".env"
+# Editors on Windows begin a file with a byte order mark, which would become part of the first name.
+ENCODING = "utf-8-sig"
 LISTS = ("symbols", "strategies")
 _SYMBOL = re.compile(r"^[^\s/{},a-z]+$")
 _SERVER = re.compile(r"^(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})$")
 
+_AS_UTF8 = "Save the file as UTF-8, for example by `iconv -f UTF-16 -t UTF-8`."
 _DATABASE = re.compile(r"^(/[0-9]*)?$")
 
 
@@ -305,8 +312,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
         env_nested_delimiter="__",
-        env_file=".env",
-        env_file_encoding="utf-8",
+        env_file=ENV_FILE,
+        env_file_encoding=ENCODING,
         extra="forbid",
         frozen=True,
     )
@@ -371,6 +378,14 @@ class Settings(BaseSettings):
 
     @field_validator("data_dir")
     @classmethod
+    def _usable(cls, value: Path) -> Path:
+        # Airflow replaces $HOME and its like in paths, and a database's address ends at ?.
+        if "$" in str(value) or "?" in str(value):
+            raise ValueError("must not contain $ or ?: variables are not replaced in settings")
+        return value
+
+    @field_validator("data_dir")
+    @classmethod
     def _absolute(cls, value: Path) -> Path:
         return value.expanduser().resolve()
 
@@ -383,14 +398,17 @@ class Settings(BaseSettings):
         dotenv_settings: PydanticBaseSettingsSource,
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Put config.yaml below .env and the environment."""
+        """Put config.yaml below .env and the environment, and take the values of .env literally."""
         del file_secret_settings
+        if isinstance(dotenv_settings, DotEnvSettingsSource) and dotenv_settings.env_file:
+            # python-dotenv would replace ${…}, in quotes too: a password with it would be changed.
+            dotenv_settings.env_vars = _literal_values(Path(ENV_FILE))
         file = os.environ.get(CONFIG_FILE, "config.yaml")
         return (
             init_settings,
             env_settings,
             dotenv_settings,
-            YamlConfigSettingsSource(settings_cls, yaml_file=file),
+            YamlConfigSettingsSource(settings_cls, yaml_file=file, yaml_file_encoding=ENCODING),
         )
 
 
@@ -523,6 +541,8 @@ def load_settings() -> Settings:
         )
     _refuse_unknown_variables()
     _refuse_secrets_in(file)
+    # Before pydantic reads it, whose errors would not name the file.
+    _literal_values(Path(ENV_FILE))
     try:
         return with_embedded_credentials(Settings())
     except ValidationError as error:
@@ -548,13 +568,64 @@ def _refuse_unknown_variables() -> None:
             )
 
 
+def _literal_values(file: Path) -> dict[str, str | None]:
+    """Return the values of an .env file by name in lower case, `${…}` in them as it stands.
+
+    Raises:
+        SettingsError: the file is not UTF-8, or a line is not NAME=value.
+    """
+    from dotenv.parser import parse_stream
+
+    if not file.is_file():
+        return {}
+    values: dict[str, str | None] = {}
+    for statement in parse_stream(io.StringIO(_text(file))):
+        if statement.error:
+            # python-dotenv would log a warning and go on without the setting.
+            raise SettingsError(
+                f"{file}: line {statement.original.line} is not NAME=value, or a quotation mark is "
+                f"not closed. Example: {PREFIX}S3__BUCKET=my-candles"
+            )
+        if statement.key is not None:
+            values[statement.key.lower()] = statement.value
+    return values
+
+
+def _text(file: Path) -> str:
+    """Return the text of a file of settings. An error does not repeat it: it may hold secrets.
+
+    Raises:
+        SettingsError: the file cannot be read or is not UTF-8.
+    """
+    try:
+        content = file.read_bytes()
+        text = content.decode(ENCODING)
+    except OSError as error:
+        raise SettingsError(f"{file} cannot be read: {error.strerror}.") from error
+    except UnicodeDecodeError as error:
+        if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+            raise SettingsError(f"{file}: line 1: the file is UTF-16. {_AS_UTF8}") from None
+        line = content.count(b"\n", 0, error.start) + 1
+        raise SettingsError(f"{file}: line {line} is not UTF-8. {_AS_UTF8}") from None
+    if "\0" in text:
+        line = text.count("\n", 0, text.index("\0")) + 1
+        raise SettingsError(f"{file}: line {line} has a zero byte: UTF-16? {_AS_UTF8}")
+    return text
+
+
 def _refuse_secrets_in(file: Path) -> None:
     import yaml
 
     if not file.exists():
         return
+    text = _text(file)
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8")) or {}
+        content = yaml.safe_load(text) or {}
+    except yaml.reader.ReaderError as error:
+        line = text.count("\n", 0, error.position) + 1
+        raise SettingsError(
+            f"{file} is not valid YAML: a control character in line {line}. Example: `symbols: all`"
+        ) from None
     except yaml.MarkedYAMLError as error:
         # Its own text quotes the line, which may hold a secret.
         line = error.problem_mark.line + 1 if error.problem_mark else 1

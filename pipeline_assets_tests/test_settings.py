@@ -189,6 +189,7 @@ def test_a_misspelt_key_does_not_pass_unseen(empty_directory, monkeypatch, name,
         ("symbols: [BTCUSDT, 1]", "PIPELINE_SYMBOLS: 1 is not a symbol"),
         ("s3: [1]", "PIPELINE_S3: "),
         ("- symbols", "config.yaml must hold a mapping of settings, like `symbols: all`"),
+        ("s3:\n  bucket: \a", "config.yaml is not valid YAML: a control character in line 2"),
         ("a: b: c", "config.yaml is not valid YAML: mapping values are not allowed here in line 1"),
     ],
 )
@@ -289,6 +290,63 @@ def test_half_a_credential_of_s3_is_refused(monkeypatch, name, state):
     assert f"PIPELINE_S3__SECRET_ACCESS_KEY: {state} PIPELINE_S3__ACCESS_KEY_ID is" in message
     assert "set both, or neither" in message
     assert HIDDEN not in message
+
+
+# Files as editors and other systems write them
+
+
+@pytest.mark.parametrize(
+    "line", ["X=pa${HOME}ss", "X='pa${HOME}ss'", 'X="pa${HOME}ss"', "export X=pa${HOME}ss"]
+)
+def test_values_of_the_env_file_are_literal(empty_directory, line):
+    """python-dotenv would replace ${HOME}, in quotes too."""
+    (empty_directory / ".env").write_text(line.replace("X=", "PIPELINE_REDIS__PASSWORD="))
+    assert load_settings().redis.password.get_secret_value() == "pa${HOME}ss"
+
+
+@pytest.mark.parametrize("value", ["${HOME}/pipeline", "/data/$USER", "/data/why?"])
+def test_a_data_directory_with_a_variable_in_it_is_refused(empty_directory, value):
+    (empty_directory / ".env").write_text(f"PIPELINE_DATA_DIR={value}")
+    assert "PIPELINE_DATA_DIR: must not contain $ or ?" in refusal()
+
+
+def test_a_line_of_the_env_file_that_cannot_be_parsed_is_named(empty_directory):
+    """python-dotenv would go on without that setting."""
+    text = f"PIPELINE_S3__BUCKET=lake\nPIPELINE_REDIS__PASSWORD='{HIDDEN}\n"
+    (empty_directory / ".env").write_text(text)
+    message = refusal()
+    assert ".env: line 2 is not NAME=value, or a quotation mark is not closed" in message
+    assert HIDDEN not in message
+
+
+CONTENT = {
+    "config.yaml": "# für alle\ns3: {bucket: lake}\n",
+    ".env": "# für alle\nPIPELINE_S3__BUCKET=lake\n",
+}
+
+
+@pytest.mark.parametrize("name", CONTENT)
+def test_a_byte_order_mark_is_passed_over(empty_directory, name):
+    text = CONTENT[name].partition("\n")[2]
+    (empty_directory / name).write_text(text, encoding="utf-8-sig")
+    assert load_settings().s3.bucket == "lake"
+
+
+@pytest.mark.parametrize(
+    ("encoding", "told"),
+    [
+        ("utf-16", "line 1: the file is UTF-16"),
+        ("utf-16-le", "line "),
+        ("latin-1", "line 2 is not UTF-8"),
+    ],
+)
+@pytest.mark.parametrize("name", CONTENT)
+def test_another_encoding_than_utf8_is_told_with_file_and_line(
+    empty_directory, name, encoding, told
+):
+    (empty_directory / name).write_text(f"# first\n{CONTENT[name]}", encoding=encoding)
+    assert f"{name}: {told}" in (message := refusal())
+    assert "Save the file as UTF-8" in message
 
 
 # The credentials of the embedded stack

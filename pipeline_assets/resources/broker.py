@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Event, Lock
 from typing import TYPE_CHECKING, Any
 
@@ -107,10 +108,14 @@ class CandidateTopic:
 
         topic = self._settings.topic
         self._reasons.clear()
-        consumer = Consumer(
-            self._client_options()
-            | {"group.id": _GROUP, "enable.auto.commit": False, "enable.partition.eof": True}
-        )
+        try:
+            consumer = Consumer(
+                self._client_options()
+                | {"group.id": _GROUP, "enable.auto.commit": False, "enable.partition.eof": True}
+            )
+        except KafkaException as error:
+            # For example a CA file that is no certificate.
+            raise BrokerError(self._explain(error.args[0], _UNREAD)) from error
         timeout = self._settings.delivery_timeout_ms / 1000
         try:
             partitions = [
@@ -277,6 +282,11 @@ class CandidateTopic:
         return sorted(found.partitions)
 
     def _client_options(self) -> dict[str, Any]:
+        """The options of every client.
+
+        Raises:
+            BrokerError: the CA file cannot be read.
+        """
         settings, password = self._settings, self._settings.sasl_password
         options: dict[str, Any] = {
             "bootstrap.servers": settings.bootstrap_servers,
@@ -296,6 +306,7 @@ class CandidateTopic:
                 "sasl.password": password.get_secret_value() if password else "",
             }
         if settings.ssl_ca_location is not None:
+            _check_readable(settings.ssl_ca_location)
             options["ssl.ca.location"] = str(settings.ssl_ca_location)
         return options
 
@@ -342,6 +353,20 @@ class CandidateTopic:
             f"{settings.delivery_timeout_ms / 1000:g} s ({told}). {remedy}, then repeat; what is "
             "published again carries the same ids."
         )
+
+
+def _check_readable(path: Path) -> None:
+    """Refuse a CA file that is missing: librdkafka's own error names neither setting nor reason."""
+    try:
+        if not path.is_dir():
+            with path.open("rb"):
+                return
+    except OSError as error:
+        raise BrokerError(
+            f"PIPELINE_KAFKA__SSL_CA_LOCATION: {path} cannot be read ({error.strerror}). Name a PEM "
+            "file with the broker's certificate authority, or leave it empty for the certificates "
+            "that the system trusts."
+        ) from error
 
 
 class _Failure:

@@ -407,12 +407,26 @@ def test_a_certificate_that_is_not_trusted_points_at_the_setting(tls_port: int) 
         CandidateTopic(settings).publish(candidates())
 
 
-def test_a_file_of_certificates_that_is_not_there_points_at_the_setting(
-    kafka_server: KafkaServer, tmp_path: Path
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (None, r"PIPELINE_KAFKA__SSL_CA_LOCATION: \S+ca\.pem cannot be read \(No such file"),
+        (b"", "PIPELINE_KAFKA__SSL_CA_LOCATION"),
+        (b"no certificate", "PIPELINE_KAFKA__SSL_CA_LOCATION"),
+    ],
+)
+def test_a_ca_file_that_is_missing_or_damaged_names_the_setting(
+    kafka_server: KafkaServer, tmp_path: Path, content: bytes | None, told: str
 ) -> None:
-    settings = kafka_server.settings(security_protocol="SSL", ssl_ca_location=tmp_path / "no.pem")
-    with pytest.raises(BrokerError, match="PIPELINE_KAFKA__SSL_CA_LOCATION"):
+    """For readers, such as `candidates --follow`, as for the publisher."""
+    file = tmp_path / "ca.pem"
+    if content is not None:
+        file.write_bytes(content)
+    settings = kafka_server.settings(security_protocol="SSL", ssl_ca_location=file)
+    with pytest.raises(BrokerError, match=told):
         CandidateTopic(settings).publish(candidates())
+    with pytest.raises(BrokerError, match=told):
+        CandidateTopic(settings).read()
 
 
 def test_a_terminated_reader_lets_go_of_the_broker(kafka_settings: KafkaSettings) -> None:
