@@ -2,6 +2,7 @@
 log in. The DAGs are in airflow_dags/; an Airflow of one's own needs nothing from here.
 """
 
+import http.client
 import importlib.util
 import json
 import os
@@ -51,7 +52,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
     None of the product's own settings is in it: the DAGs know Dagster's address, and no more.
     """
     home = _home(settings)
-    kept = _kept_secrets(home)
+    kept, logs = _kept_secrets(home), home / "logs"
     passwords = home / _PASSWORDS
     _write_private(passwords, json.dumps({USER: kept["password"]}))
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
@@ -77,6 +78,14 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "8",
+        # Named one by one: with an apostrophe or a % in AIRFLOW_HOME, Airflow 3.3 does not replace
+        # {AIRFLOW_HOME} in its defaults, and wrote logs to a directory of that name.
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(home / "plugins"),
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(logs),
+        "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(logs / "dag_processor"),
+        # It sets these modes whatever the umask is.
+        "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FILE_PERMISSIONS": "0o600",
+        "AIRFLOW__LOGGING__FILE_TASK_HANDLER_NEW_FOLDER_PERMISSIONS": "0o700",
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
@@ -157,7 +166,7 @@ def _is_healthy(url: str, component: str) -> Callable[[], bool]:
             health = f"{url}/api/v2/monitor/health"
             with urllib.request.urlopen(health, timeout=1.0) as reply:  # noqa: S310 - ours
                 found = json.load(reply)[component]["status"]
-        except (OSError, ValueError):
+        except (OSError, ValueError, KeyError, http.client.HTTPException):
             found = None
         return bool(found == "healthy")
 

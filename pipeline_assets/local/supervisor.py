@@ -5,6 +5,7 @@ Which processes those are is not known here: the list of servers stands in stack
 
 import contextlib
 import fcntl
+import http.client
 import json
 import os
 import shutil
@@ -138,7 +139,9 @@ def http_answers(url: str, *, below: int = 400) -> bool:
             return int(reply.status) < below
     except urllib.error.HTTPError as error:
         return error.code < below
-    except OSError:
+    except (OSError, http.client.HTTPException):
+        # Of a port within the kernel's range for clients, the connection may reach itself while no
+        # server listens yet, and reads its own request. Seen on a busy machine.
         return False
 
 

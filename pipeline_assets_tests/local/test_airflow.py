@@ -1,6 +1,8 @@
 """What the embedded Airflow is started with, and what it is not told."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +12,7 @@ from pipeline_assets.cli import cli
 from pipeline_assets.local.airflow import airflow_environment, airflow_services, login
 from pipeline_assets.local.stack import stack_services, systems
 from pipeline_assets.settings import Settings
+from pipeline_assets_tests.fixtures.airflow import HARD_NAME
 
 NAMES = ["airflow", "airflow-scheduler", "airflow-dag-processor"]
 
@@ -67,6 +70,35 @@ def test_the_login_and_the_keys_stay_from_one_start_to_the_next(tmp_path: Path) 
         airflow_environment(settings(other))["AIRFLOW__API_AUTH__JWT_SECRET"]
         != first["AIRFLOW__API_AUTH__JWT_SECRET"]
     )
+
+
+PATHS = """
+import sys
+from airflow.configuration import conf as core
+from airflow.sdk.configuration import conf as tasks
+for conf in (core, tasks):
+    print(conf.get("logging", "base_log_folder"))
+    print(conf.get("logging", "dag_processor_child_process_log_directory"))
+    print(conf.get("core", "plugins_folder"))
+    print(conf.get("database", "sql_alchemy_conn").removeprefix("sqlite:///"))
+"""
+
+
+def test_airflow_keeps_its_files_in_a_directory_whatever_its_name(tmp_path: Path) -> None:
+    """Airflow's own defaults name a directory `{AIRFLOW_HOME}` where the path has a quote or a %."""
+    directory = tmp_path / HARD_NAME
+    printed = subprocess.run(
+        [sys.executable, "-c", PATHS],
+        env=airflow_environment(settings(directory)),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()[-8:]
+    home = directory / "airflow"
+    expected = ["logs", "logs/dag_processor", "plugins", "airflow.db"]
+    assert printed == [str(home / name) for name in expected] * 2
+    assert [path.name for path in tmp_path.iterdir()] == [HARD_NAME]
 
 
 @pytest.mark.parametrize(

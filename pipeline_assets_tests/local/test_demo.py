@@ -19,6 +19,7 @@ import boto3
 import polars as pl
 import pytest
 
+from pipeline_assets_tests.fixtures.airflow import HARD_NAME
 from pipeline_assets_tests.fixtures.exchange import die_with_parent
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port
 
@@ -70,7 +71,7 @@ class Machine:
         self.environment = kept | {
             "PYTHONPATH": str(REPOSITORY),
             "COLUMNS": "140",
-            "PIPELINE_DATA_DIR": str(directory / "data"),
+            "PIPELINE_DATA_DIR": str(directory / HARD_NAME),
             "PIPELINE_SYMBOLS": ",".join(SYMBOLS),
             "PIPELINE_BINANCE__REST_URL": exchange,
             "PIPELINE_BINANCE__ARCHIVE_URL": exchange,
@@ -157,7 +158,7 @@ class Machine:
 
     def credentials(self) -> dict[str, str]:
         """What the stack made for its servers."""
-        text = (self.directory / "data" / "credentials.env").read_text()
+        text = (self.directory / HARD_NAME / "credentials.env").read_text()
         return dict(line.split("=") for line in text.splitlines() if line.startswith("PIPELINE_"))
 
     def stored(self, key: str) -> pl.DataFrame:

@@ -19,6 +19,7 @@ from pipeline_assets.local.supervisor import (
     Service,
     StackError,
     Supervisor,
+    http_answers,
     is_alive,
     read_state,
     tcp_answers,
@@ -367,3 +368,18 @@ def test_a_log_does_not_grow_without_bound(tmp_path: Path) -> None:
     with supervised([talker], tmp_path, log_limit=50_000):
         eventually(done.exists, "the log was emptied while it was written to")
         assert b"\0" not in log.read_bytes()
+
+
+def test_a_reply_that_is_no_http_counts_as_no_answer() -> None:
+    """A client's connection may reach itself while no server listens, and read its own request."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def echo() -> None:
+            connection, _ = server.accept()
+            with connection:
+                connection.sendall(connection.recv(1000))
+
+        thread = threading.Thread(target=echo)
+        thread.start()
+        assert not http_answers(f"http://127.0.0.1:{server.getsockname()[1]}/")
+        thread.join()
