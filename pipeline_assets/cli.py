@@ -350,7 +350,10 @@ def _symbols(text: str | None) -> list[str] | None:
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def status(days: int, as_json: bool) -> None:
-    """What runs, at which addresses, and how fresh each symbol is."""
+    """What runs, at which addresses, and how fresh each symbol is.
+
+    The exit status is 1 while a system is not up.
+    """
     from pipeline_assets.commands.demo import exchange_time
     from pipeline_assets.local.stack import stack_status
 
@@ -382,6 +385,7 @@ def status(days: int, as_json: bool) -> None:
     if now is None:
         for line in _silent(settings, stack):
             click.secho(line, fg="red", err=True)
+    if now is None or not stack.is_up:
         sys.exit(1)
 
 
@@ -559,16 +563,20 @@ def _overview(settings: Settings, days: int, now: datetime) -> "list[Overview]":
 def _print_addresses(console: "Console", stack: "StackStatus") -> None:
     from rich.box import SIMPLE
     from rich.table import Table
+    from rich.text import Text
 
     table = Table(box=SIMPLE, padding=(0, 1, 0, 0), title="Systems")
     for name in ("system", "address", "", "pid", "restarts"):
-        # An address may be longer than the terminal is wide; that must not hide the state.
-        table.add_column(name, no_wrap=name != "address", overflow="fold")
+        # An address or a reason may be longer than the terminal is wide; the rest must stay seen.
+        table.add_column(name, no_wrap=name not in ("address", ""), overflow="fold")
     for each in stack.services:
-        state = "[green]up[/]" if each.alive else "[red]down[/]"
+        told = f"{each.state}: {each.problem}" if each.problem else each.state
+        state = Text(told, style="green" if each.alive else "red")
         where = each.address + ("" if each.embedded else " (external)")
         table.add_row(each.name, where, state, str(each.pid or ""), str(each.restarts or ""))
     console.print(table)
+    if stack.problem:
+        console.print(Text(f"The stack is not well: {stack.problem}", style="red"))
 
 
 def _print_login(console: "Console", settings: Settings) -> None:

@@ -15,6 +15,8 @@ from functools import partial
 from pathlib import Path
 
 from pipeline_assets.local.private_files import make_private
+from pipeline_assets.local import probes
+from pipeline_assets.local.health import HealthCheck
 from pipeline_assets.local.supervisor import Service, StackError, http_answers
 from pipeline_assets.settings import PREFIX, Settings
 
@@ -25,6 +27,8 @@ PORT_SETTING = f"{PREFIX}AIRFLOW__PORT"
 USER = "admin"
 _SECRETS = "secrets.json"
 _PASSWORDS = "passwords.json"
+# Of one health check: the API server serves a person and eight tasks with one process.
+_TIMEOUT = 15.0
 
 # Migrations come first, and in the same process: the other two start once this one is ready.
 _MIGRATE_AND_SERVE = """
@@ -135,24 +139,44 @@ def airflow_services(settings: Settings) -> list[Service]:
         listens=(HOST, port),
         setting=PORT_SETTING,
         environment=environment,
+        health=HealthCheck(probes.airflow_api(address(settings), _TIMEOUT), timeout=_TIMEOUT),
         ready_timeout=300.0,
     )
     return [
         api,
         # Its log server would take a port, and the API server reads the same files itself.
-        _component(settings, SCHEDULER, environment, "scheduler", "--skip-serve-logs"),
-        _component(settings, PROCESSOR, environment, "dag-processor"),
+        _component(
+            settings,
+            SCHEDULER,
+            environment,
+            probes.airflow_scheduler(address(settings), partial(login, settings), _TIMEOUT),
+            "scheduler",
+            "--skip-serve-logs",
+        ),
+        _component(
+            settings,
+            PROCESSOR,
+            environment,
+            probes.airflow_component(address(settings), "dag_processor", _TIMEOUT),
+            "dag-processor",
+        ),
     ]
 
 
 def _component(
-    settings: Settings, name: str, environment: dict[str, str], *arguments: str
+    settings: Settings,
+    name: str,
+    environment: dict[str, str],
+    ask: Callable[[], None],
+    *arguments: str,
 ) -> Service:
     return Service(
         name=name,
         argv=(sys.executable, "-m", "airflow", *arguments),
         ready=_is_healthy(address(settings), arguments[0].replace("-", "_")),
         environment=environment,
+        # Airflow itself calls a component unhealthy 30 s after its last heartbeat.
+        health=HealthCheck(ask, timeout=_TIMEOUT, through=(API,)),
         # The first ticks are due at once, and need Dagster.
         after=(API, "webserver", "daemon"),
         # It lets running tasks end.

@@ -12,6 +12,7 @@ import sys
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,20 +20,20 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr
 
-from pipeline_assets.local import airflow
+from pipeline_assets.local import airflow, probes
+from pipeline_assets.local.health import HealthCheck
 from pipeline_assets.local.private_files import make_private, private_umask
 from pipeline_assets.local.s3_server import HEALTH_PATH
 from pipeline_assets.local.supervisor import (
-    ProcessRecord,
     Service,
     StackError,
     Supervisor,
+    disk_problem,
     http_answers,
     making,
     read_state,
     tcp_answers,
 )
-from pipeline_assets.process_identity import is_alive
 from pipeline_assets.settings import (
     LOCAL_HOSTS,
     PREFIX,
@@ -40,9 +41,12 @@ from pipeline_assets.settings import (
     is_embedded,
     making_embedded_credentials,
 )
+from pipeline_assets.stack_state import RESTARTING, UP, ProcessRecord
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 DAEMON_STARTED = "Instance is configured with the following daemons"
+# Of one health check of most services.
+_TIMEOUT = 10.0
 _DEFAULT_PORTS = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
 
 
@@ -62,8 +66,14 @@ class System:
 class ServiceStatus:
     """A system as found.
 
-    With a `pid`, `alive` means that this stack's process runs and was ready; without, that
-    something answers at the address, which may be another stack's.
+    With a `pid`, `alive` means that this stack's process runs and answers its health checks;
+    without, that something answers at the address, which may be another stack's.
+
+    Attributes:
+        state: `up`, `starting`, `restarting`, `unhealthy` or `down`.
+        problem: why it is not up, where that is known.
+        since: when the state began (UTC, ISO 8601), where that is known.
+        last_restart: why it was restarted last.
     """
 
     name: str
@@ -75,17 +85,31 @@ class ServiceStatus:
     seconds_to_ready: float | None = None
     restarts: int = 0
     log: str | None = None
+    state: str = UP
+    problem: str | None = None
+    since: str | None = None
+    last_restart: str | None = None
 
 
 @dataclass(frozen=True)
 class StackStatus:
-    """The stack over one data directory; `pid` and `started_at` are its supervisor's."""
+    """The stack over one data directory; `pid` and `started_at` are its supervisor's.
+
+    `problem` is what keeps the whole stack from working: a full disk, a supervisor that is stopped.
+    """
 
     data_dir: str
     running: bool
     pid: int | None
     started_at: str | None
     services: tuple[ServiceStatus, ...]
+    problem: str | None = None
+
+    @property
+    def is_up(self) -> bool:
+        """Whether all that this stack started is up, and all systems that are elsewhere answer."""
+        counted = (each for each in self.services if each.pid or not each.embedded)
+        return self.problem is None and all(each.alive for each in counted)
 
 
 def systems(settings: Settings) -> list[System]:
@@ -282,38 +306,58 @@ def stack_status(settings: Settings) -> StackStatus:
         StackError: stack.json is damaged.
     """
     record = read_state(settings.data_dir)
-    running = record is not None and is_alive(record.pid, record.created)
+    running = record is not None and record.runs()
+    silence = record.silence(datetime.now(UTC)) if record else None
     processes = {process.name: process for process in record.processes} if record else {}
     services = []
     for system in systems(settings):
         process = processes.pop(system.name, None) if system.embedded else None
         if process is None:
             alive = system.port is not None and tcp_answers(system.host, system.port)
-            services.append(ServiceStatus(system.name, system.address, system.embedded, alive))
+            state = UP if alive else "down"
+            services.append(
+                ServiceStatus(system.name, system.address, system.embedded, alive, state=state)
+            )
         else:
-            services.append(_process_status(process))
+            services.append(_process_status(process, silence))
     # What `up --airflow` started, though the settings of who asks do not name it.
-    services += [_process_status(process) for process in processes.values()]
+    services += [_process_status(process, silence) for process in processes.values()]
+    problem = (silence or record.problem) if record else None
     return StackStatus(
         data_dir=str(settings.data_dir),
         running=running,
         pid=record.pid if record and running else None,
         started_at=record.started_at if record and running else None,
         services=tuple(services),
+        # A supervisor that cannot write has reported what it knew before the disk was full.
+        problem=(disk_problem(settings.data_dir) or problem) if running else None,
     )
 
 
-def _process_status(process: ProcessRecord) -> ServiceStatus:
+def _process_status(process: ProcessRecord, silence: str | None) -> ServiceStatus:
+    alive = silence is None and process.is_up()
+    state, problem = process.state or UP, process.problem
+    if silence is not None:
+        # What it last said may be long over; that nobody watches over the service is certain.
+        state, problem = "unhealthy", silence
+    elif not process.runs() and state != RESTARTING:
+        state, problem = "down", problem or "its process has ended"
+    elif not process.ready and state == UP:
+        state = "starting"
     return ServiceStatus(
         name=process.name,
         address=process.address or "",
         embedded=True,
-        alive=process.ready and is_alive(process.pid, process.created),
+        alive=alive,
         pid=process.pid,
         started_at=process.started_at,
         seconds_to_ready=process.seconds_to_ready,
         restarts=process.restarts,
         log=process.log,
+        state=state,
+        problem=problem,
+        since=process.since,
+        last_restart=process.last_restart,
     )
 
 
@@ -420,6 +464,7 @@ def _service(
     ready: Callable[[], bool],
     environment: dict[str, str],
     *,
+    health: HealthCheck,
     after: tuple[str, ...] = (),
 ) -> Service:
     return Service(
@@ -430,6 +475,7 @@ def _service(
         listens=None if system.port is None else (system.host, system.port),
         setting=system.setting,
         environment=environment,
+        health=health,
         after=after,
     )
 
@@ -437,7 +483,8 @@ def _service(
 def _exchange(settings: Settings, system: System, options: Sequence[str]) -> Service:
     argv = _module("pipeline_assets.local.exchange", *_option("--port", system.port), *options)
     ready = partial(http_answers, f"http://{system.host}:{system.port}/fapi/v1/ping")
-    return _service(system, argv, ready, settings_environment(settings))
+    health = HealthCheck(probes.exchange(system.host, system.port or 0, _TIMEOUT))
+    return _service(system, argv, ready, settings_environment(settings), health=health)
 
 
 def _s3(settings: Settings, system: System) -> Service:
@@ -456,7 +503,8 @@ def _s3(settings: Settings, system: System) -> Service:
         create_bucket(settings)
         return True
 
-    return _service(system, argv, ready, settings_environment(settings))
+    health = HealthCheck(probes.s3(settings.s3, _TIMEOUT))
+    return _service(system, argv, ready, settings_environment(settings), health=health)
 
 
 def _redis(settings: Settings, system: System) -> Service:
@@ -464,8 +512,10 @@ def _redis(settings: Settings, system: System) -> Service:
 
     directory, password = settings.data_dir / "redis", settings.redis.password
     argv = tuple(redis_command(directory, system.port or 0, password))
-    ready = partial(_redis_answers, system.host, system.port or 0, password)
-    return _service(system, argv, ready, dict(os.environ))
+    port = system.port or 0
+    ready = partial(_redis_answers, system.host, port, password)
+    ask = probes.redis(settings.redis.url, system.host, port, password, _TIMEOUT)
+    return _service(system, argv, ready, dict(os.environ), health=HealthCheck(ask))
 
 
 def _redis_answers(host: str, port: int, password: SecretStr | None) -> bool:
@@ -492,7 +542,10 @@ def _snowflake(settings: Settings, system: System) -> Service:
     )
     # It has no page at /, and a 404 is the answer of a server that is there.
     ready = partial(http_answers, f"http://{system.host}:{system.port}/", below=500)
-    return _service(system, argv, ready, settings_environment(settings))
+    # A statement over 500 objects keeps the server busy for ten seconds on a slow machine.
+    ask = probes.snowflake(settings.snowflake, system.host, system.port or 0, 20.0)
+    health = HealthCheck(ask, period=15.0, timeout=20.0)
+    return _service(system, argv, ready, settings_environment(settings), health=health)
 
 
 def _kafka(settings: Settings, system: System) -> Service:
@@ -514,7 +567,8 @@ def _kafka(settings: Settings, system: System) -> Service:
         }
         after = ("s3",)
     ready = partial(tcp_answers, system.host, system.port or 0)
-    return _service(system, argv, ready, environment, after=after)
+    health = HealthCheck(probes.kafka(system.host, system.port or 0, _TIMEOUT))
+    return _service(system, argv, ready, environment, health=health, after=after)
 
 
 def _code_server(settings: Settings, system: System) -> Service:
@@ -526,7 +580,14 @@ def _code_server(settings: Settings, system: System) -> Service:
     )
     # Its port opens once the definitions are loaded.
     ready = partial(tcp_answers, system.host, system.port or 0)
-    return _service(system, argv, ready, dagster_environment(settings))
+    environment = dagster_environment(settings)
+    # The process that holds the definitions ends itself when the one before it is silent for this
+    # long. At the default of 30 s, a laptop's sleep or a busy machine ended it; here, the supervisor
+    # ends both together.
+    environment["DAGSTER_GRPC_PROXY_HEARTBEAT_TTL_SECONDS"] = "86400"
+    ask = probes.code_server(system.host, system.port or 0, _TIMEOUT)
+    health = HealthCheck(ask, period=5.0)
+    return _service(system, argv, ready, environment, health=health)
 
 
 def _webserver(settings: Settings, system: System) -> Service:
@@ -539,7 +600,10 @@ def _webserver(settings: Settings, system: System) -> Service:
     host = "127.0.0.1" if system.host == "0.0.0.0" else system.host  # noqa: S104 - compared only
     ready = partial(http_answers, f"http://{host}:{system.port}/server_info")
     environment = dagster_environment(settings)
-    return _service(system, argv, ready, environment, after=("code-server",))
+    health = HealthCheck(
+        probes.webserver(f"http://{host}:{system.port}", _TIMEOUT), through=("code-server",)
+    )
+    return _service(system, argv, ready, environment, health=health, after=("code-server",))
 
 
 def _daemon(settings: Settings, system: System) -> Service:
@@ -547,11 +611,14 @@ def _daemon(settings: Settings, system: System) -> Service:
     log = settings.data_dir / "logs" / f"{system.name}.log"
     stores = ("exchange", "s3", "redis", "snowflake", "kafka")
     embedded = [found.name for found in systems(settings) if found.embedded]
+    web = next(found.address for found in systems(settings) if found.name == "webserver")
+    web = web.replace("//0.0.0.0:", "//127.0.0.1:")
     return _service(
         system,
         argv,
         lambda: DAEMON_STARTED in log.read_text(encoding="utf-8", errors="replace"),
         dagster_environment(settings),
+        health=HealthCheck(probes.daemon(web, _TIMEOUT), through=("webserver",)),
         # After the web server: both create Dagster's databases, and fail when at it together.
         # After the stores: a schedule that is on fires at once.
         after=("webserver", *(name for name in stores if name in embedded)),

@@ -7,6 +7,7 @@ A dead run that is taken for running holds its place among the runs at once, and
 
 import json
 import os
+import time
 from socket import gethostname
 
 from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
@@ -14,10 +15,12 @@ from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, Worke
 from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
 from dagster._core.storage.tags import GRPC_INFO_TAG
 
-from pipeline_assets.process_identity import is_alive
+from pipeline_assets.process_identity import is_alive, mark_at, mark_now, mark_of
 
-# The host of a run's process; of a run that a command executes itself also pid and creation time.
+# Host of a run's process. A command's own run adds pid, creation time and mark (process_identity.py); a
+# launched run adds LAUNCHED, time and mark of its launch. Older versions wrote less.
 PROCESS_TAG = "pipeline/process"
+LAUNCHED = "launched"
 _THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 _UNFINISHED = [
     DagsterRunStatus.NOT_STARTED,
@@ -35,8 +38,9 @@ def own_process_tags() -> dict[str, str]:
     """
     import psutil
 
-    created = psutil.Process().create_time()
-    return {PROCESS_TAG: f"{gethostname()} {os.getpid()} {created}", "dagster/max_retries": "0"}
+    pid = os.getpid()
+    process = f"{gethostname()} {pid} {psutil.Process().create_time()} {mark_of(pid)}"
+    return {PROCESS_TAG: process, "dagster/max_retries": "0"}
 
 
 def dead_process(instance: DagsterInstance, run: DagsterRun) -> int | None:
@@ -50,21 +54,32 @@ def dead_process(instance: DagsterInstance, run: DagsterRun) -> int | None:
     # A run that a person started again from another one has that one's tags until it is launched.
     launched = run.remote_job_origin is not None
     if launched:
-        found = _logged_process(instance, run)
+        found = _logged_process(instance, run, named)
+    elif named and named[0] != LAUNCHED:
+        found = (int(named[0]), float(named[1]), named[2] if len(named) > 2 else "")
     else:
-        found = (int(named[0]), float(named[1])) if named else None
+        found = None
     return found[0] if found and not is_alive(*found) else None
 
 
-def _logged_process(instance: DagsterInstance, run: DagsterRun) -> tuple[int, float] | None:
-    """The pid that the process of a launched run has logged, and when it did, in UNIX seconds."""
+def _logged_process(
+    instance: DagsterInstance, run: DagsterRun, named: list[str]
+) -> tuple[int, float, str] | None:
+    """The pid that the process of a launched run has logged, and when: in UNIX seconds and as a mark.
+
+    The log has the wall clock's time only. What that clock showed at the launch turns it into a mark,
+    so that a later step of the clock does not matter.
+    """
     if json.loads(run.tags.get(GRPC_INFO_TAG, "{}")).get("host") not in _THIS_MACHINE:
         return None
     for entry in instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT):
         event = entry.dagster_event
         pid = event.engine_event_data.metadata.get("pid") if event is not None else None
         if pid is not None:
-            return int(str(pid.value)), entry.timestamp
+            mark = ""
+            if len(named) == 3 and named[0] == LAUNCHED:
+                mark = mark_at(named[2], float(named[1]), entry.timestamp)
+            return int(str(pid.value)), entry.timestamp, mark
     return None
 
 
@@ -94,8 +109,9 @@ class WatchedRunLauncher(DefaultRunLauncher):
     """
 
     def launch_run(self, context: LaunchRunContext) -> None:
-        """Launch a run, whose tag then says from which host."""
-        self._instance.add_run_tags(context.dagster_run.run_id, {PROCESS_TAG: gethostname()})
+        """Launch a run, whose tag then says from which host and when."""
+        process = f"{gethostname()} {LAUNCHED} {time.time()} {mark_now()}"
+        self._instance.add_run_tags(context.dagster_run.run_id, {PROCESS_TAG: process})
         super().launch_run(context)
 
     @property

@@ -1,6 +1,7 @@
 """The supervisor keeps real processes: in order, alive, and none beyond its own end."""
 
 import contextlib
+import errno
 import json
 import os
 import signal
@@ -8,12 +9,17 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import psutil
 import pytest
 
+from pipeline_assets.local import supervisor
+from pipeline_assets.local.health import HealthCheck, UnhealthyError
 from pipeline_assets.local.supervisor import (
     Restarts,
     Service,
@@ -24,6 +30,7 @@ from pipeline_assets.local.supervisor import (
     read_state,
     tcp_answers,
 )
+from pipeline_assets.stack_state import StackRecord
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port
 
 # Listens on argv[1]; notes in argv[2] its name (argv[3]) at start and end, and at the start which
@@ -87,14 +94,13 @@ def script(name: str, text: str, **changes: object) -> Service:
 
 
 @contextlib.contextmanager
-def supervised(services: list[Service], data_dir: Path, **options: object) -> Iterator[None]:
-    """Run them in a thread; entered when all are ready. What the supervisor raises is raised."""
+def keeping(made: Supervisor) -> Iterator[None]:
     stop, settled = threading.Event(), threading.Event()
     failures: list[BaseException] = []
 
     def run() -> None:
         try:
-            Supervisor(services, data_dir, **options).run(stop, settled.set)
+            made.run(stop, settled.set)
         except StackError as error:
             failures.append(error)
         finally:
@@ -112,6 +118,11 @@ def supervised(services: list[Service], data_dir: Path, **options: object) -> It
     assert not thread.is_alive()
     if failures:
         raise failures[0]
+
+
+def supervised(services: list[Service], data_dir: Path, **options: object):
+    """Run them in a thread; entered when all are ready. What the supervisor raises is raised."""
+    return keeping(Supervisor(services, data_dir, **options))
 
 
 def expect_failure(services: list[Service], data_dir: Path, **options: object) -> str:
@@ -173,18 +184,42 @@ def test_what_a_dead_child_left_running_ends_before_its_restart(tmp_path: Path) 
     with supervised([service], tmp_path, restarts=Restarts(delay=0.01)):
         first, grandchild = running(tmp_path, "parent").pid, int(pid_file.read_text())
         os.kill(first, signal.SIGKILL)
-        eventually(lambda: running(tmp_path, "parent").restarts == 1, "the restart")
+        eventually(lambda: running(tmp_path, "parent").pid != first, "the restart")
         assert gone(grandchild)
     assert gone(int(pid_file.read_text()))
 
 
-def test_a_child_that_keeps_dying_stops_the_stack_with_its_last_words(tmp_path: Path) -> None:
-    journal = tmp_path / "journal"
+def test_deaths_never_end_a_stack_that_was_ready(tmp_path: Path) -> None:
+    """Six deaths are more than the limit, which holds only while the stack comes up."""
+    journal, calm = tmp_path / "journal", tmp_path / "calm"
+    text = (
+        f"import pathlib, signal; calm = pathlib.Path({str(calm)!r})\n"
+        "print('here')\n"
+        "signal.pause() if calm.exists() else exit(3)"
+    )
+    calm.touch()
+    service = script("failing", text, ready=calm.exists)
+    options = {"restarts": Restarts(limit=2, within=60, delay=0.01, longest=0.02)}
+    with supervised([server("store", journal), service], tmp_path, **options):
+        first = running(tmp_path, "failing").pid
+        calm.unlink()
+        os.kill(first, signal.SIGKILL)
+        eventually(lambda: running(tmp_path, "failing").restarts > 5, "it died again and again")
+        entry = running(tmp_path, "failing")
+        assert (entry.state, entry.healthy) == ("restarting", False)
+        assert "ended with status 3" in entry.last_restart
+        assert running(tmp_path, "store").is_up()
+        calm.touch()
+        eventually(lambda: running(tmp_path, "failing").is_up(), "it is up at last")
+    assert lines(journal) == ["start store 0", "end store"]
+
+
+def test_a_child_that_keeps_dying_while_the_stack_starts_ends_it(tmp_path: Path) -> None:
     asked = tmp_path / "asked"
     text = (
         f"import pathlib, time; asked = pathlib.Path({str(asked)!r})\n"
         "while not asked.exists(): time.sleep(0.01)\n"
-        "print('no such lake'); raise SystemExit(3)"
+        "time.sleep(0.5); print('no such lake'); raise SystemExit(3)"
     )
 
     def ready() -> bool:
@@ -192,15 +227,193 @@ def test_a_child_that_keeps_dying_stops_the_stack_with_its_last_words(tmp_path: 
         return True
 
     failing = script("failing", text, ready=ready)
+    never = script("never", "import signal; signal.pause()", ready=lambda: False)
     message = expect_failure(
-        [server("store", journal), failing],
-        tmp_path,
-        restarts=Restarts(limit=2, within=60, delay=0.01),
+        [never, failing], tmp_path, restarts=Restarts(limit=2, within=60, delay=0.01)
     )
     assert "failing ended with status 3, and died 3 times within 60 s" in message
     assert "no such lake" in message
-    assert lines(journal) in ([], ["start store 0", "end store"])
     assert read_state(tmp_path) is None
+
+
+def test_service_that_hangs_is_restarted(tmp_path: Path) -> None:
+    """It lives and its port is open; what it is asked, it does not answer. SIGSTOP is one way."""
+    service = server("store", tmp_path / "journal")
+    port = service.listens[1]
+
+    def ask() -> None:
+        with socket.create_connection(("127.0.0.1", port), timeout=0.3) as connection:
+            if connection.recv(1) != b"":
+                raise UnhealthyError("it says something")
+
+    watched = replace(service, health=HealthCheck(ask, period=0.05, timeout=0.3, failures=2))
+    with supervised([watched], tmp_path, restarts=Restarts(delay=0.01)):
+        first = running(tmp_path, "store")
+        os.kill(first.pid, signal.SIGSTOP)
+        eventually(lambda: running(tmp_path, "store").pid != first.pid, "it was killed")
+        eventually(lambda: running(tmp_path, "store").is_up(), "it is up again")
+        assert gone(first.pid)
+        assert "does not work: TimeoutError" in running(tmp_path, "store").last_restart
+
+
+def test_a_health_check_that_never_returns_delays_nobody(tmp_path: Path) -> None:
+    """The other service's death is noticed meanwhile, and the silence counts as a failure."""
+    forever = threading.Event()
+    check = HealthCheck(forever.wait, period=0.05, timeout=0.1, failures=2)
+    hanging = replace(server("hanging", tmp_path / "one"), health=check)
+    other = server("other", tmp_path / "two")
+    try:
+        with supervised([hanging, other], tmp_path, restarts=Restarts(delay=0.01)):
+            first = running(tmp_path, "other").pid
+            os.kill(first, signal.SIGKILL)
+            eventually(lambda: running(tmp_path, "other").pid != first, "the other is restarted")
+            eventually(lambda: running(tmp_path, "hanging").restarts > 0, "so is the silent one")
+            told = running(tmp_path, "hanging").last_restart
+            assert told == "does not work: did not answer its health check within 0.1 s"
+    finally:
+        forever.set()
+
+
+def test_an_unhealthy_service_is_shown_before_it_is_restarted(tmp_path: Path) -> None:
+    ill = threading.Event()
+
+    def ask() -> None:
+        if ill.is_set():
+            raise UnhealthyError("no repository is listed")
+
+    check = HealthCheck(ask, period=0.05, failures=1_000_000)
+    service = replace(server("code", tmp_path / "journal"), health=check)
+    with supervised([service], tmp_path):
+        ill.set()
+        eventually(lambda: running(tmp_path, "code").state == "unhealthy", "it is told")
+        entry = running(tmp_path, "code")
+        assert (entry.healthy, entry.problem) == (False, "no repository is listed")
+        assert not entry.is_up()
+        ill.clear()
+        eventually(lambda: running(tmp_path, "code").is_up(), "it is well again")
+        assert running(tmp_path, "code").restarts == 0
+
+
+def test_who_is_asked_through_a_service_that_fails_is_not_restarted(tmp_path: Path) -> None:
+    def fail() -> None:
+        raise UnhealthyError("no answer")
+
+    through = HealthCheck(fail, period=0.02, failures=1, through=("web",))
+    web = replace(
+        server("web", tmp_path / "one"), health=HealthCheck(fail, period=0.02, failures=3)
+    )
+    daemon = replace(server("daemon", tmp_path / "two"), health=through)
+    with supervised([web, daemon], tmp_path, restarts=Restarts(delay=0.01)):
+        eventually(lambda: running(tmp_path, "web").restarts > 1, "the web server is restarted")
+        assert running(tmp_path, "daemon").restarts == 0
+
+
+def test_after_a_pause_of_the_machine_nobody_is_restarted_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock that counts from boot is 40 s ahead of the last round, as after SIGSTOP of all."""
+    ahead, ill = [0.0], threading.Event()
+
+    def ask() -> None:
+        if ill.is_set():
+            raise UnhealthyError("its heartbeat is old")
+
+    monkeypatch.setattr(supervisor, "boot_clock", lambda: time.monotonic() + ahead[0])
+    service = replace(
+        server("daemon", tmp_path / "journal"), health=HealthCheck(ask, period=0.02, failures=2)
+    )
+    with supervised([service], tmp_path, restarts=Restarts(delay=0.01)):
+        ahead[0] += 40
+        ill.set()
+        eventually(lambda: running(tmp_path, "daemon").state == "unhealthy", "it is noticed")
+        assert running(tmp_path, "daemon").restarts == 0
+        ill.clear()
+        eventually(lambda: running(tmp_path, "daemon").is_up(), "it is well again")
+        assert running(tmp_path, "daemon").restarts == 0
+
+
+def test_a_full_disk_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While nothing can be written a service dies. With room again it starts, and all goes on."""
+    full = threading.Event()
+    write = supervisor.write_state
+
+    def refuse(data_dir: Path, record: StackRecord) -> None:
+        if full.is_set():
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(data_dir / "stack.json"))
+        write(data_dir, record)
+
+    monkeypatch.setattr(supervisor, "write_state", refuse)
+    monkeypatch.setattr(supervisor, "REPORT_SECONDS", 0.05)
+    journal = tmp_path / "journal"
+    made = Supervisor([server("store", journal)], tmp_path, restarts=Restarts(delay=0.01))
+    with keeping(made):
+        first = running(tmp_path, "store")
+        full.set()
+        eventually(lambda: "disk full" in (made.problem or ""), "the full disk is noticed")
+        os.kill(first.pid, signal.SIGKILL)
+        eventually(lambda: gone(first.pid), "it died")
+        full.clear()
+        eventually(lambda: running(tmp_path, "store").pid != first.pid, "it was restarted")
+        eventually(lambda: running(tmp_path, "store").is_up(), "it is up again")
+        assert made.problem is None
+        assert read_state(tmp_path).problem is None
+
+
+def test_little_room_is_told_and_holds_restarts_of_what_suffers(tmp_path: Path) -> None:
+    """Whatever the disk here has left is less than this."""
+
+    def fail() -> None:
+        raise UnhealthyError("HTTP 500")
+
+    service = replace(
+        server("web", tmp_path / "journal"), health=HealthCheck(fail, period=0.02, failures=2)
+    )
+    with supervised([service], tmp_path, free_bytes=10**18):
+        eventually(lambda: running(tmp_path, "web").state == "unhealthy", "it is noticed")
+        eventually(lambda: read_state(tmp_path).problem is not None, "it is told")
+        assert read_state(tmp_path).problem.startswith("disk full: ")
+        assert running(tmp_path, "web").restarts == 0
+
+
+def test_a_killed_guard_is_replaced(tmp_path: Path) -> None:
+    with supervisor_process(tmp_path, free_port()) as process:
+        service = running(tmp_path, "parent").pid
+        [guard] = {child.pid for child in psutil.Process(process.pid).children()} - {service}
+        os.kill(guard, signal.SIGKILL)
+
+        def another() -> bool:
+            children = {child.pid for child in psutil.Process(process.pid).children()}
+            return bool(children - {service, guard})
+
+        eventually(another, "another guard")
+        grandchild = int((tmp_path / "pid").read_text())
+        process.kill()
+        eventually(lambda: gone(service) and gone(grandchild), "all has ended")
+
+
+def test_a_state_file_of_an_older_version_is_read(tmp_path: Path) -> None:
+    old = {
+        "pid": os.getpid(),
+        "created": psutil.Process().create_time(),
+        "started_at": "2026-11-20T00:00:00+00:00",
+        "processes": [
+            {
+                "name": "s3",
+                "pid": os.getpid(),
+                "created": psutil.Process().create_time(),
+                "address": None,
+                "log": "s3.log",
+                "started_at": "2026-11-20T00:00:00+00:00",
+                "ready": True,
+                "seconds_to_ready": 1.0,
+                "restarts": 0,
+            }
+        ],
+    }
+    (tmp_path / "stack.json").write_text(json.dumps(old))
+    record = read_state(tmp_path)
+    assert record.processes[0].is_up()
+    assert record.silence(datetime.now(UTC)) is None
 
 
 def test_a_child_that_ends_at_its_start_is_not_tried_again(tmp_path: Path) -> None:

@@ -1,0 +1,152 @@
+"""The file stack.json, in which the embedded stack's supervisor says what runs and what is wrong. Who writes
+it is local/supervisor.py; who reads it is `status` and the watchdog. It tells nothing that is secret.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from pipeline_assets.process_identity import is_alive
+
+STATE_FILE = "stack.json"
+# The supervisor writes the file at every change, and at least this often.
+REPORT_SECONDS = 5.0
+# A report older than this means that the supervisor is stopped or dead, or that it cannot write.
+SILENT_AFTER = timedelta(seconds=30)
+
+UP = "up"
+STARTING = "starting"
+RESTARTING = "restarting"
+UNHEALTHY = "unhealthy"
+
+
+class StackStateError(Exception):
+    """stack.json is not what a supervisor writes. The message names the file and a remedy."""
+
+
+@dataclass(frozen=True)
+class ProcessRecord:
+    """What stack.json says of one process.
+
+    Attributes:
+        created: with `mark`, tells the process from a later one of the same pid.
+        mark: see process_identity.py; empty in files of older versions.
+        state: UP, STARTING, RESTARTING or UNHEALTHY; empty in files of older versions.
+        healthy: whether the last health checks were answered.
+        problem: why the state is not UP, for people.
+        since: when the state began (UTC, ISO 8601).
+        last_restart: why it was restarted last.
+    """
+
+    name: str
+    pid: int
+    created: float
+    address: str | None
+    log: str
+    started_at: str
+    ready: bool
+    seconds_to_ready: float | None
+    restarts: int
+    mark: str = ""
+    state: str = ""
+    healthy: bool = True
+    problem: str | None = None
+    since: str | None = None
+    last_restart: str | None = None
+
+    def runs(self) -> bool:
+        """Return whether the process itself is there, well or not."""
+        return is_alive(self.pid, self.created, self.mark)
+
+    def is_up(self) -> bool:
+        """Return whether the process is there, was ready and answers its health checks."""
+        return self.ready and self.state in ("", UP) and self.runs()
+
+
+@dataclass(frozen=True)
+class StackRecord:
+    """What stack.json says: who supervises, since when (UTC, ISO 8601), and which processes.
+
+    Attributes:
+        checked_at: when the supervisor wrote this (UTC, ISO 8601); None in files of older versions.
+        problem: what keeps the whole stack from working, such as a full disk.
+    """
+
+    pid: int
+    created: float
+    started_at: str
+    processes: tuple[ProcessRecord, ...]
+    mark: str = ""
+    checked_at: str | None = None
+    problem: str | None = None
+
+    def runs(self) -> bool:
+        """Return whether the supervisor's process is there, stopped or not."""
+        return is_alive(self.pid, self.created, self.mark)
+
+    def silence(self, now: datetime) -> str | None:
+        """Return why the supervisor's report cannot be relied on at `now` (UTC); None if it can."""
+        if not self.runs():
+            return "the supervisor was killed"
+        if self.checked_at is None:
+            return None
+        age = now - datetime.fromisoformat(self.checked_at)
+        if age < SILENT_AFTER:
+            return None
+        return f"the supervisor has not reported for {age.total_seconds():.0f} s"
+
+
+def read_state(data_dir: Path) -> StackRecord | None:
+    """Return what stack.json under `data_dir` says; None without one. Its processes may be dead.
+
+    Files of older and newer versions are read: an absent key has its default, an unknown key is
+    passed over.
+
+    Raises:
+        StackStateError: the file is not what a supervisor writes.
+    """
+    path = data_dir / STATE_FILE
+    try:
+        text = path.read_text(encoding="utf-8")
+    except FileNotFoundError:
+        return None
+    try:
+        content = json.loads(text)
+        entries = [_known(ProcessRecord, entry) for entry in content["processes"]]
+        held = _known(StackRecord, content) | {
+            "processes": tuple(ProcessRecord(**entry) for entry in entries)
+        }
+        return StackRecord(**held)
+    except (ValueError, TypeError, KeyError, AttributeError) as error:
+        raise StackStateError(
+            f"{path} cannot be read ({error}). Delete it if no stack runs over this directory."
+        ) from error
+
+
+def write_state(data_dir: Path, record: StackRecord) -> None:
+    """Replace stack.json.
+
+    Raises:
+        OSError: it cannot be written, as on a full disk; the former one stays.
+    """
+    write_atomically(data_dir / STATE_FILE, asdict(record))
+
+
+def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
+    """Replace a JSON file whole, so that a reader never sees half of it."""
+    temporary = path.with_name(path.name + ".new")
+    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
+    temporary.replace(path)
+
+
+def utc_now() -> str:
+    """Return the time as stack.json has it."""
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+def _known(kind: type, entry: Mapping[str, Any]) -> dict[str, Any]:
+    names = {each.name for each in fields(kind)}
+    return {name: value for name, value in entry.items() if name in names}
