@@ -513,11 +513,6 @@ class Warehouse:
                 "Is it running (`pipeline-assets status`)? Check PIPELINE_SNOWFLAKE__ACCOUNT, "
                 "PIPELINE_SNOWFLAKE__HOST and PIPELINE_SNOWFLAKE__PORT."
             )
-        if number in _LOCKED:
-            return (
-                "Other loads held the table's lock all the time. Find out which runs load it (Dagster's "
-                "Runs page), then repeat the load."
-            )
         if number == 91016:
             return "Upload the object again (materialize its day), then repeat the load."
         if number == 91003:
@@ -530,7 +525,8 @@ class Warehouse:
                 "Grant the role what pipeline_assets/resources/warehouse_sql/production.sql lists, "
                 "and check PIPELINE_SNOWFLAKE__DATABASE, __SCHEMA_NAME and __ROLE."
             )
-        return "The table was not changed by this statement; the load may be repeated."
+        busy = "Other loads held the table's lock all the time. " if number in _LOCKED else ""
+        return f"{busy}The table was not changed by this statement; the load may be repeated."
 
 
 def _check_private_key(path: Path) -> None:
