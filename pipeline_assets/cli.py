@@ -24,6 +24,7 @@ from pipeline_assets.settings import Settings, SettingsError, load_settings
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipeline_assets.commands.filling import Filling
     from pipeline_assets.commands.overview import Overview
     from pipeline_assets.local.stack import StackStatus
 
@@ -355,6 +356,7 @@ def status(days: int, as_json: bool) -> None:
     The exit status is 1 while a system is not up.
     """
     from pipeline_assets.commands.demo import exchange_time
+    from pipeline_assets.commands.filling import filling
     from pipeline_assets.local.stack import stack_status
 
     settings = load_settings()
@@ -362,10 +364,15 @@ def status(days: int, as_json: bool) -> None:
     stores_answer = all(each.alive for each in stack.services if each.name in _STORES)
     now = exchange_time(settings) if stores_answer else None
     found = _overview(settings, days, now) if now else []
+    being_filled = filling(settings.dagster)
     if as_json:
         click.echo(
             json.dumps(
-                {"stack": asdict(stack), "symbols": [asdict(each) for each in found]},
+                {
+                    "stack": asdict(stack),
+                    "symbols": [asdict(each) for each in found],
+                    "filling": asdict(being_filled) if being_filled else None,
+                },
                 default=str,
                 ensure_ascii=False,
             )
@@ -375,6 +382,8 @@ def status(days: int, as_json: bool) -> None:
         _print_addresses(console, stack)
         if now:
             _print_overview(console, found, now)
+            for line in _filling_lines(being_filled, missing=any(each.missing for each in found)):
+                console.print(line, highlight=False)
             if any(each.missing for each in found):
                 first = (now - timedelta(days=days - 1)).date()
                 console.print(
@@ -614,6 +623,24 @@ def _print_overview(console: "Console", found: "Sequence[Overview]", now: dateti
         ]
         table.add_row(each.symbol, each.interval, *texts, gaps)
     console.print(table)
+
+
+def _filling_lines(being_filled: "Filling | None", *, missing: bool) -> Iterator[str]:
+    """What is being filled, and what becomes of the rest."""
+    if being_filled is None:
+        yield "Dagster's web server does not answer: what is being filled is not known."
+        return
+    for run in being_filled.runs:
+        days = run.first if run.first == run.last else f"{run.first} to {run.last}"
+        yield f"{'Running' if run.running else 'Queued'}: {run.job} of {days}."
+    if missing and being_filled.next_request is None:
+        yield "Nothing more is requested: the sensor gap_repair is off."
+    elif missing:
+        said = f" At its last look: {being_filled.said}" if being_filled.said else ""
+        yield (
+            f"The sensor gap_repair looks at {being_filled.next_request:%H:%M:%S} UTC for what to request "
+            f"next, newest days first. The open day's gaps are the ingest runs'.{said}"
+        )
 
 
 def _short(moment: datetime | None) -> str:

@@ -26,7 +26,7 @@ from pipeline_assets.assets.slots import candle_slots
 from pipeline_assets.assets.tables import candle_gap_table, candle_table
 from pipeline_assets.assets.universe import universe
 from pipeline_assets.jobs.housekeeping import housekeeping
-from pipeline_assets.jobs.materializations import jobs, repair_jobs
+from pipeline_assets.jobs.materializations import gap_ledger_job, jobs, repair_jobs, tick_jobs
 from pipeline_assets.jobs.schedules import schedules
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.process_memory import return_freed_memory
@@ -41,6 +41,7 @@ from pipeline_assets.sensors.candidates import candidate_sensor
 from pipeline_assets.sensors.freshness import freshness_check, freshness_sensor
 from pipeline_assets.sensors.gap_repair import gap_repair_sensor
 from pipeline_assets.sensors.new_listings import new_listing_sensor
+from pipeline_assets.sensors.overdue_ingest import overdue_ingest_sensor
 from pipeline_assets.sensors.stale_alerts import stale_alert_sensor
 from pipeline_assets.settings import Settings, settings
 
@@ -76,7 +77,8 @@ def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
             freshness_sensor(),
             candidate_sensor(),
             new_listing_sensor(repair_jobs),
-            gap_repair_sensor(repair_jobs),
+            gap_repair_sensor(repair_jobs, gap_ledger_job),
+            overdue_ingest_sensor(tick_jobs),
             stale_alert_sensor(on=configured.alerts.webhook_url is not None),
         ],
         resources=resources | overrides,

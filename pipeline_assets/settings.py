@@ -291,6 +291,8 @@ class CandidatesSettings(Section):
 
     # A day of 500 symbols, minute by minute, is what one tick can hold in memory.
     catch_up_minutes: int = Field(360, ge=15, le=1440, examples=[360])
+    # Older ones are stored as evaluated late and not published: nobody may trade on them.
+    publish_minutes: int = Field(15, ge=1, le=1440, examples=[15])
 
 
 class StrategySettings(BaseModel):

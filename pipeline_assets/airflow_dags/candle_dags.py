@@ -45,7 +45,8 @@ _SEAL_DOC = """
 Once a day, the job `seal` looks at what the exchange lists (asset `universe`: what was listed and delisted
 since the last look), fetches the day that ended again, in all intervals, checks it against itself, and
 stores it as one object a symbol. It catches up: days in which Airflow was down are sealed when it is
-back. A day whose retries have all failed stays red: clear its run once the cause is gone.
+back; what the sensor gap_repair has filled by then is left out. A day whose retries have all failed stays
+red: clear its run once the cause is gone.
 `airflow backfill create --dag-id candles_seal --from-date 2026-11-01 --to-date 2026-11-03` seals 1 and
 2 November (the last date is excluded). Variable `candles_first_day` says from which day on (its default:
 2026-11-01).
@@ -109,8 +110,9 @@ def tick_dag(interval: str) -> DAG:
         start_date=datetime(2026, 11, 1, tzinfo=UTC),
         # A tick does what is due now, so those that were missed have nothing left to do.
         catchup=False,
+        # No dagrun_timeout: it counts the time in which Airflow was off, so that DAG runs in flight at a
+        # stop failed at the restart. Dagster ends a run that hangs, after 15 and 45 minutes.
         max_active_runs=1,
-        dagrun_timeout=timedelta(minutes=15 if minute else 45),
         default_args=defaults,
         on_failure_callback=report_failure,
         tags=[*TAGS, interval],
@@ -140,8 +142,8 @@ def seal_dag() -> DAG:
         schedule=CronDataIntervalTimetable("5 1 * * *", timezone="UTC"),
         start_date=datetime.fromisoformat(FIRST_DAY).replace(tzinfo=UTC),
         catchup=True,
+        # No dagrun_timeout, as above; Dagster ends a run that hangs after three hours.
         max_active_runs=1,
-        dagrun_timeout=timedelta(hours=3),
         default_args=_defaults(
             retries=4,
             retry_delay=timedelta(minutes=1),

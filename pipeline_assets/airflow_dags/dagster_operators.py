@@ -26,6 +26,9 @@ if TYPE_CHECKING:
 CONNECTION = "dagster"
 DAG_TAG, RUN_TAG, CLEAR_TAG = "airflow/dag_id", "airflow/run_id", "airflow/clear_number"
 PARTITION_TAG = "dagster/partition"
+# With this kind a run leaves out days that are stored complete, and no more than two run at once.
+LATE_TAGS = {"pipeline/kind": "backfill"}
+_DAY = timedelta(days=1)
 _SMALLEST = timedelta(microseconds=1)
 # Dagster starts a run again whose process died; its daemon looks every half minute.
 _RETRY_BY_DAGSTER = timedelta(minutes=2)
@@ -58,20 +61,33 @@ def dagster_api() -> DagsterApi:
     )
 
 
-def partition_day(context: "Context", span: timedelta) -> str:
-    """The UTC day of the newest candle that a tick finds: just after midnight that is yesterday.
+def newest_day(run_after: datetime, span: timedelta, now: datetime) -> date:
+    """Return the UTC day of the newest candle that an ingest run finds: just after midnight, yesterday.
+
+    An ingest run stores what is due now. After days off, Airflow first runs an interval of that time,
+    though it does not catch up; the day of that interval is the finalize run's.
 
     Args:
-        context: the task's.
-        span: the candles' span. The tick's data interval begins where its candle does; a run
-            without one, triggered by hand, gets the candle that ended last before it.
+        run_after: when the DAG run was to begin. A clock may be a little behind the scheduler's.
+        span: the candles' span.
+        now: the time, UTC.
     """
+    return _last_day(max(run_after.astimezone(UTC), now), span)
+
+
+def interval_day(context: "Context") -> date:
+    """Return the UTC day that a daily DAG run is for; triggered by hand, the day before."""
     run = context["dag_run"]
     if run.data_interval_start is not None:
-        return str(run.data_interval_start.astimezone(UTC).date())
-    after = run.run_after.astimezone(UTC)
-    begun = after - (after - datetime.min.replace(tzinfo=UTC)) % span
-    return str((begun - _SMALLEST).date())
+        begun: datetime = run.data_interval_start
+        return begun.astimezone(UTC).date()
+    return _last_day(run.run_after.astimezone(UTC), _DAY)
+
+
+def _last_day(moment: datetime, span: timedelta) -> date:
+    """Return the UTC day of the candle that ended last before a time."""
+    begun = moment - (moment - datetime.min.replace(tzinfo=UTC)) % span
+    return (begun - _SMALLEST).date()
 
 
 class DagsterLink(BaseOperatorLink):
@@ -203,12 +219,14 @@ class DagsterStepOperator(DagsterOperator):
     """Watches one step of the one Dagster run that a DAG run has; launches it if there is none.
 
     A retry, a killed worker, or a launch whose answer was lost joins the run, by its tags. A retry
-    after a failed step re-executes the run from its failure. Clearing makes a new run.
+    after a failed step re-executes the run from its failure; once the next DAG run does the same work
+    (`fresh_again`), such as after days off, it begins anew. Clearing makes a new run.
 
     Args:
         job: the Dagster job.
         step: the step to watch; None: the whole run.
-        span: the candles' span, by which the partition's day is found.
+        span: the candles' span, of an ingest run: its partition is the day of the newest candle. None:
+            the day of the DAG run's data interval.
         partitioned: whether the job has partitions.
         arguments: of DagsterOperator and BaseOperator.
     """
@@ -218,7 +236,7 @@ class DagsterStepOperator(DagsterOperator):
         *,
         job: str,
         step: str | None = None,
-        span: timedelta = timedelta(days=1),
+        span: timedelta | None = None,
         partitioned: bool = True,
         **arguments: Any,
     ) -> None:
@@ -231,16 +249,19 @@ class DagsterStepOperator(DagsterOperator):
     def follow(self, api: DagsterApi, context: "Context", patience: Patience) -> None:
         """Find or launch the run, re-execute it on a retry after a failure, watch the step."""
         retried = context["ti"].try_number > 1
-        partition = {PARTITION_TAG: partition_day(context, self.span)} if self.partitioned else {}
 
         def launch() -> str:
-            return api.launch(self.job, self._tags | partition, {})
+            tags = self._tags | self._partition_tags(context, datetime.now(UTC))
+            return api.launch(self.job, tags, {})
 
         seen = find_or_launch(lambda: api.runs(self._tags), launch, patience)
         if retried and seen.ended and not seen.awaits_retry:
             runs = self._runs(api, patience)
             if not self._succeeded(runs):
-                self._again(api, runs, launch, patience)
+                late = self.fresh_again is not None and datetime.now(UTC) >= (
+                    context["dag_run"].run_after + self.fresh_again
+                )
+                self._again(api, runs, launch, patience, anew=late)
         told = None
         grace = datetime.now(UTC) + _RETRY_BY_DAGSTER
         while True:
@@ -258,6 +279,17 @@ class DagsterStepOperator(DagsterOperator):
             elif not newest.awaits_retry or datetime.now(UTC) > grace:
                 self._fail(context, self._reason(api, newest, patience))
             patience.pause(self.poll_seconds)
+
+    def _partition_tags(self, context: "Context", now: datetime) -> dict[str, str]:
+        """The tags that name a run's partition, and of a day long past that it is late."""
+        if not self.partitioned:
+            return {}
+        if self.span is not None:
+            run_after = context["dag_run"].run_after
+            return {PARTITION_TAG: str(newest_day(run_after, self.span, now))}
+        day = interval_day(context)
+        # The sensor gap_repair may have filled it meanwhile.
+        return {PARTITION_TAG: str(day)} | (LATE_TAGS if day < now.date() - _DAY else {})
 
     def stop(self, api: DagsterApi) -> None:
         """Terminate the runs of these tags that have not ended."""
@@ -289,14 +321,28 @@ class DagsterStepOperator(DagsterOperator):
         return run.steps.get(self.step, "waits") if self.step else run.status
 
     def _again(
-        self, api: DagsterApi, runs: Sequence[Run], launch: Callable[[], str], patience: Patience
+        self,
+        api: DagsterApi,
+        runs: Sequence[Run],
+        launch: Callable[[], str],
+        patience: Patience,
+        *,
+        anew: bool,
     ) -> None:
-        """Make the run that comes after the newest, which ended without success, once."""
+        """Make the run that comes after the newest, which ended without success, once.
+
+        Args:
+            api: Dagster.
+            runs: the runs of these tags, newest first.
+            launch: makes a run that begins anew.
+            patience: how long Dagster may be away.
+            anew: whether nothing of the earlier runs is worth keeping.
+        """
         ended = runs[0]
         # From the failure, if anything is worth keeping: a run that was lost before its first step,
         # or ended by a person, begins anew. A re-execution has none of the steps done before it.
         done = any("SUCCESS" in run.steps.values() for run in runs if run.root == ended.root)
-        keeps = ended.status == "FAILURE" and done
+        keeps = ended.status == "FAILURE" and done and not anew
 
         def newer() -> list[Run]:
             runs = api.runs(self._tags)

@@ -50,7 +50,9 @@ def candidates() -> AssetSpec:
         description=(
             "Trade candidates: signals of the configured strategies on closed 1m candles, published to "
             "Kafka and kept under `candidates/1m/` on S3. The sensor `candidates` evaluates each "
-            "minute and reports here what it found; there is nothing to materialize by hand."
+            "minute and reports here what it found; there is nothing to materialize by hand. Those of "
+            "minutes older than PIPELINE_CANDIDATES__PUBLISH_MINUTES are kept with `evaluated_late` true "
+            "and are not published."
         ),
         group_name=_GROUP,
         partitions_def=daily_partitions,
@@ -102,9 +104,13 @@ def events(
     import polars as pl
 
     found: list[AssetMaterialization | AssetObservation] = []
-    if report.candidates:
-        published = pl.concat(report.candidates).unique("id", keep="last", maintain_order=True)
-        days = published.with_columns(day=pl.col("open_time").dt.date()).partition_by(
+    if report.candidates or report.late:
+        both = [
+            *(each.with_columns(late=pl.lit(value=False)) for each in report.candidates),
+            *(each.with_columns(late=pl.lit(value=True)) for each in report.late),
+        ]
+        evaluated = pl.concat(both).unique("id", keep="last", maintain_order=True)
+        days = evaluated.with_columns(day=pl.col("open_time").dt.date()).partition_by(
             "day", as_dict=True, include_key=False, maintain_order=True
         )
         found += [_materialization(day, frame, report) for (day,), frame in days.items()]
@@ -130,14 +136,18 @@ def events(
     return found, told | standing.keys()
 
 
-def _materialization(day: Any, frame: "pl.DataFrame", report: TickReport) -> AssetMaterialization:
+def _materialization(
+    day: Any, evaluated: "pl.DataFrame", report: TickReport
+) -> AssetMaterialization:
     import polars as pl
 
+    frame = evaluated.filter(~pl.col("late"))
     counted = frame.group_by("strategy", "side").len().sort("strategy", "side")
     newest = frame.sort("open_time", "symbol", descending=[True, False])
     rows = newest.select("open_time", "symbol", "strategy", "side", pl.col("price"))
     metadata: dict[str, Any] = {
         "candidates": frame.height,
+        "evaluated late": evaluated.height - frame.height,
         "symbols": frame["symbol"].n_unique(),
         "newest candidates": table(
             _COLUMNS, ((moment(opened), *others) for opened, *others in rows.iter_rows())
@@ -190,6 +200,9 @@ def message(report: TickReport) -> str:
     if report.candles:
         minute = _minute(report.newest)
         said = [f"Evaluated {report.candles} candles up to {minute}: {published} candidates."]
+        late = sum(frame.height for frame in report.late)
+        if late:
+            said.append(f"{late} more are stored as evaluated late and were not published.")
     elif report.empty:
         said = ["There are no candles in the slots. Do the ticks of 1m run?"]
     else:

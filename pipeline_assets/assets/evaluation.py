@@ -4,7 +4,8 @@ it in candidates.py.
 
 The order is what keeps candidates: Kafka's acknowledgement, the copy on S3, the state. A state tells
 that its minute is done, so a tick that dies anywhere before repeats the minute, and its candidates
-carry the same ids.
+carry the same ids. A candidate of a minute that is too old by then is not published again, only stored
+as evaluated late: beside the copy of what was published, which counts.
 """
 
 import time
@@ -18,7 +19,7 @@ from pipeline_assets.assets.collected import collected_now
 from pipeline_assets.assets.due_minutes import MINUTE, Cursor, Due, due_minutes, rounds
 from pipeline_assets.assets.history import joined, read_history
 from pipeline_assets.assets.warm_up import WarmUp, build_states
-from pipeline_assets.market.candidates import candidates_of
+from pipeline_assets.market.candidates import candidates_of, split_by_age
 from pipeline_assets.market.evaluation import evaluate
 from pipeline_assets.market.indicators import IndicatorSet, IndicatorStates
 from pipeline_assets.market.strategies import configured_strategies, indicators_of
@@ -64,6 +65,7 @@ class TickReport:
         candles: how many candles were evaluated.
         newest: the newest minute that any symbol has evaluated.
         candidates: what was published, repeats of this tick included; a frame for each publication.
+        late: what was found on minutes too old to be published, likewise.
         lag: from the newest evaluated candle's close to Kafka's acknowledgement, by the exchange's
             clock; None if nothing was evaluated.
         waiting: symbols whose next minute may still come, and which one it is.
@@ -80,6 +82,7 @@ class TickReport:
     candles: int = 0
     newest: datetime | None = None
     candidates: "list[pl.DataFrame]" = field(default_factory=list)
+    late: "list[pl.DataFrame]" = field(default_factory=list)
     lag: timedelta | None = None
     waiting: dict[str, datetime] = field(default_factory=dict)
     warming: dict[str, str] = field(default_factory=dict)
@@ -142,6 +145,7 @@ class _Tick:
         self._listed = collected_now(universe, services.settings.symbols)
         self._report = TickReport(cursor, symbols=len(self._listed))
         self._limit = services.settings.candidates.catch_up_minutes * MINUTE
+        self._max_age = services.settings.candidates.publish_minutes * MINUTE
         self._positions: dict[str, datetime] = {}
         self._settled: dict[str, datetime] = {}
         # Each is tried once a tick: what failed is not tried again and again until the time is over.
@@ -237,10 +241,14 @@ class _Tick:
             evaluated.append(frame)
         self._note_strategies(due.candles)
         result = evaluate(self._strategies, pl.concat(evaluated), created_at)
-        if result.candidates.height:
-            services.topic.publish(candidates_of(result.candidates))
-            store_candidates(services.store, result.candidates)
-            report.candidates.append(result.candidates)
+        in_time, late = split_by_age(result.candidates, created_at, self._max_age)
+        if in_time.height:
+            services.topic.publish(candidates_of(in_time))
+            store_candidates(services.store, in_time)
+            report.candidates.append(in_time)
+        if late.height:
+            store_candidates(services.store, late, late=True)
+            report.late.append(late)
         opened = due.candles["open_time"].max()
         newest = due.candles.group_by("symbol").agg(pl.col("open_time").max())
         encoded = states.encode()

@@ -5,7 +5,7 @@ the plan. The plan's own logic is in fetch_plan.py.
 import difflib
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -59,7 +59,6 @@ if TYPE_CHECKING:
 # exchangeInfo is a megabyte; a listing seen five minutes late heals by itself, since a symbol that
 # has nothing stored is read from the start of the open day.
 _UNIVERSE_AGE = timedelta(minutes=5)
-_LATE = timedelta(minutes=15)
 
 
 @dataclass(frozen=True)
@@ -112,9 +111,9 @@ def make_plan(
         asked=request.asked is not None,
         pauses=chosen.pauses,
     )
-    if kind is RunKind.TICK and _unsealed(store, plan):
-        return make_plan(client, store, replace(request, kind=RunKind.SEAL), settle)
     if plan.ticks:
+        # Also where the partition is a day that has ended, because the run was late: whole days are the
+        # finalize run's and the repairs', and the live minute must not wait for one.
         state = read_tick_state(store, interval, plan.listed, newest.date())
         plan.windows = tick_windows(interval, newest, plan.listed, state.newest)
     else:
@@ -243,18 +242,6 @@ def _settled_time(client: "ExchangeClient", interval: Interval, settle: timedelt
         time.sleep((settled - server_time).total_seconds())
         server_time = client.server_time()
     return server_time
-
-
-def _unsealed(store: "ObjectStore", plan: FetchPlan) -> bool:
-    """Whether a tick's partition is a finished day that still has to be sealed."""
-    day = plan.days[-1]
-    # Just after midnight it is a late tick of the day that ended, and the daily sealing is to come.
-    if plan.newest < day_window(day).end + _LATE:
-        return False
-    whole = day_windows(plan.interval, plan.newest, plan.listed, plan.days)
-    marks = read_sealed(store, plan.interval, day)
-    # A mark of a part of the day is from before an onboard date moved to an earlier time.
-    return not all(symbol in marks and marks[symbol].covers(due) for symbol, due in whole.items())
 
 
 @dataclass

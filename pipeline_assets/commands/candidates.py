@@ -13,7 +13,7 @@ import click
 
 from pipeline_assets.market.candidates import Candidate, candidates_of
 from pipeline_assets.resources.broker import CandidateTopic
-from pipeline_assets.resources.candidate_objects import read_candidates
+from pipeline_assets.resources.candidate_objects import LATE, read_stored
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 
@@ -31,8 +31,9 @@ def schema_text() -> str:
 
 
 def published(settings: Settings, day: date, last: int) -> tuple[list[Candidate], int]:
-    """The newest `last` candidates of a UTC day by the lake, oldest first, and how many it has."""
-    found = read_candidates(ObjectStore(settings.s3), day)
+    """The newest `last` candidates published of a UTC day, oldest first, and how many there are."""
+    stored = read_stored(ObjectStore(settings.s3), day)
+    found = stored.filter(~stored[LATE])
     return candidates_of(found.tail(last)), found.height
 
 

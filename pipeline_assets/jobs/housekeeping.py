@@ -71,8 +71,8 @@ def _delete_runs(
 ) -> int:
     """Delete an interval's tick runs of sealed days that ended with a status, with their logs.
 
-    A run that materialized a partition last is kept, or the partition would turn grey: that is the
-    late tick of a day that no other run sealed.
+    A run that materialized a partition last is kept, or the partition would turn grey: such as
+    a late tick that had the day as its partition.
     """
     chosen = RunsFilter(
         job_name=f"tick_{interval}",

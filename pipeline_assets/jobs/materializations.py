@@ -70,6 +70,19 @@ def seal_job() -> UnresolvedAssetJobDefinition:
     return day_job("seal", RunKind.SEAL, *Interval, more=more)
 
 
+def ledger_job() -> UnresolvedAssetJobDefinition:
+    """The job that judges days that nobody judged, since nothing ran when they were finished.
+
+    It fetches nothing, so it waits for no backfill. Without `zero_volume`, as `repair_job`.
+    """
+    return define_asset_job(
+        "gap_ledger",
+        selection=_LEDGER - AssetSelection.checks(AssetCheckKey(CANDLE_GAPS, "zero_volume")),
+        tags={_MOST_SECONDS: _SECONDS_OF_LONGER},
+        description="What is missing of whole days, and why: candle_gaps and its table.",
+    )
+
+
 def repair_job(interval: Interval) -> UnresolvedAssetJobDefinition:
     """The job that fetches what is missing of an interval's days, and tells what is missing then.
 
@@ -89,14 +102,17 @@ def backfill_job_name(interval: Interval) -> str:
     return f"backfill_{interval}"
 
 
+tick_jobs = {interval: tick_job(interval) for interval in Interval}
+gap_ledger_job = ledger_job()
 backfill_jobs = {
     interval: day_job(backfill_job_name(interval), RunKind.BACKFILL, interval)
     for interval in Interval
 }
 repair_jobs = {interval: repair_job(interval) for interval in Interval}
 jobs = [
-    *(tick_job(interval) for interval in Interval),
+    *tick_jobs.values(),
     seal_job(),
+    gap_ledger_job,
     *backfill_jobs.values(),
     *repair_jobs.values(),
 ]

@@ -91,8 +91,8 @@ def seal_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
         execution_timezone="UTC",
         default_status=status,
         description=(
-            "Seals yesterday in all intervals, and of the month before it the days whose sealing failed, "
-            "or that ended while nothing ran."
+            "Seals yesterday in all intervals, and of the month before it the days whose sealing failed "
+            "after they were judged. Days that ended while nothing ran are the sensor gap_repair's."
         ),
     )
     def seal(
@@ -129,19 +129,18 @@ def seal_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
 
 
 def _days_left(store: ObjectStore, yesterday: date) -> list[date]:
-    """The days of the month before that were never sealed, or not in every interval; ascending.
+    """The judged days of the month before that are not sealed in every interval; ascending.
 
-    That a day is marked as sealed says it of some symbol only, such as of a person's backfill; what a
-    sealing makes of all symbols is the ledger. So days before the first that has one were never
-    collected by the clock: these are a backfill's, also where one symbol's history goes back further.
+    Of a day without a ledger, such as one on which nothing ran, the sensor gap_repair requests what is
+    missing, newest first. Requested here too, each such day would be fetched twice.
     """
     judged = set(judged_days(store))
     sealed = [set(sealed_days(store, interval)) for interval in Interval]
     return [
         day
         for ago in range(_LOOK_BACK.days, 0, -1)
-        if (day := yesterday - timedelta(days=ago)) > min(judged, default=yesterday)
-        and (day not in judged or any(held and min(held) < day not in held for held in sealed))
+        if (day := yesterday - timedelta(days=ago)) in judged
+        and any(held and min(held) < day not in held for held in sealed)
     ]
 
 

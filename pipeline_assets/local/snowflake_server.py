@@ -17,7 +17,7 @@ import threading
 import time
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -31,6 +31,9 @@ if TYPE_CHECKING:
 
 PREFETCH_THREADS = 8
 READ_FILE = re.compile(r"read_parquet\('((?:[^']|'')*)'", re.IGNORECASE)
+ALONE = re.compile(r"\s*(MERGE|CREATE|ALTER|DROP)\b", re.IGNORECASE)
+# Snowflake's number for a statement that was aborted for the lock of another, and its SQL state.
+LOCKED, ABORTED = 625, "57014"
 REFUSED_LOGIN = "Incorrect username or password was specified."
 
 logger = logging.getLogger("pipeline_assets.local.snowflake_server")
@@ -153,14 +156,15 @@ class NamingConnection:
 
         Raises:
             snowflake.connector.errors.ProgrammingError: 100144, the file could not be loaded.
-            duckdb.Error: a table or column is absent, which fakesnow words as Snowflake does.
+            duckdb.Error: a table or column is absent, which fakesnow words as Snowflake does; or
+                another transaction changed the same rows, for which see `lock_tables`.
         """
         import duckdb
         from snowflake.connector.errors import ProgrammingError
 
         try:
             return self._connection.execute(sql, *parameters)
-        except (duckdb.CatalogException, duckdb.BinderException):
+        except (duckdb.CatalogException, duckdb.BinderException, duckdb.TransactionException):
             raise
         except duckdb.Error as error:
             file = READ_FILE.search(sql)
@@ -204,6 +208,41 @@ def load_whole_statements(objects: StagedObjects) -> None:
 
     fakesnow.copy_into._source_urls = prefetched_urls
     fakesnow.cursor.copy_into = copy_whole
+
+
+def lock_tables() -> None:
+    """Run MERGE and DDL statements one after the other, and word DuckDB's conflicts as Snowflake does.
+
+    fakesnow runs these as several statements, each committed for itself. Of two at once one failed with
+    "Duplicate key": the row was inserted by the other MERGE, or is fakesnow's own note of a table's
+    columns (such as of MERGE_CANDIDATES, which every MERGE makes). Snowflake's MERGE locks its table.
+    DuckDB aborts a transaction that changes what another has changed, where Snowflake's waits.
+    """
+    import duckdb
+    import fakesnow.cursor
+    from snowflake.connector.errors import ProgrammingError
+
+    execute = fakesnow.cursor.FakeSnowflakeCursor.execute
+    # Held by one statement of one thread, which may execute statements of its own meanwhile.
+    alone = threading.RLock()
+
+    def execute_alone(cursor: Any, command: str, *arguments: Any, **options: Any) -> Any:
+        with alone if ALONE.match(command) else nullcontext():
+            try:
+                return execute(cursor, command, *arguments, **options)
+            except (duckdb.TransactionException, duckdb.ConstraintException) as error:
+                if (
+                    "conflict" not in str(error).lower()
+                    and "duplicate key" not in str(error).lower()
+                ):
+                    raise
+                raise ProgrammingError(
+                    msg=f"The statement was aborted: another changed the same rows. {error}",
+                    errno=LOCKED,
+                    sqlstate=ABORTED,
+                ) from None
+
+    fakesnow.cursor.FakeSnowflakeCursor.execute = execute_alone
 
 
 async def _json_body(request: "Request") -> dict[str, Any]:
@@ -321,6 +360,7 @@ def main() -> None:
     logger.setLevel(logging.INFO)
     objects = StagedObjects(s3_client(arguments.s3_endpoint, os.environ))
     load_whole_statements(objects)
+    lock_tables()
     try:
         open_databases(arguments.data_dir, objects)
     except OSError as error:

@@ -4,7 +4,7 @@ what carries them is in resources/.
 
 import json
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Literal
 from uuid import UUID, uuid5
@@ -109,6 +109,23 @@ def candidates_frame(candidates: Sequence[Candidate]) -> "pl.DataFrame":
     for row in rows:
         row["interval"] = row["interval"].value
     return pl.DataFrame(rows, schema=candidate_schema(), orient="row")
+
+
+def split_by_age(
+    candidates: "pl.DataFrame", evaluated_at: datetime, max_age: timedelta
+) -> "tuple[pl.DataFrame, pl.DataFrame]":
+    """Return the candidates to publish and those evaluated too late for it, each in the order given.
+
+    Args:
+        candidates: a candidates frame of 1m candles.
+        evaluated_at: when they were evaluated, by the exchange's clock, UTC.
+        max_age: the greatest time from a candle's close to `evaluated_at` at which its candidate is
+            still published.
+    """
+    import polars as pl
+
+    in_time = pl.col("open_time") >= evaluated_at - max_age - Interval.ONE_MINUTE.span
+    return candidates.filter(in_time), candidates.filter(~in_time)
 
 
 def candidates_of(frame: "pl.DataFrame") -> list[Candidate]:

@@ -1,5 +1,5 @@
-"""Published candidates on the lake: Parquet by UTC day of their open time. What publishes them is in
-broker.py.
+"""Candidates on the lake: Parquet by UTC day of their open time, published ones and those that were
+evaluated too late to be published. What publishes them is in broker.py.
 """
 
 import hashlib
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 PREFIX = "candidates/1m/"
+# Of a stored row: whether it was too old to be published when it was evaluated. Objects that were written
+# before this column existed hold published candidates only.
+LATE = "evaluated_late"
 _ATTEMPTS = 10
 
 
@@ -37,14 +40,27 @@ def day_key(day: date) -> str:
     return f"{PREFIX}{day:%Y%m%d}.parquet"
 
 
-def part_key(candidates: "pl.DataFrame") -> str:
-    """The key of an object of these candidates, which are of one day: the same ids, the same key."""
+def stored_schema() -> "pl.Schema":
+    """The columns of an object: those of a candidate, and whether it was evaluated late."""
+    import polars as pl
+
+    return pl.Schema({**candidate_schema(), LATE: pl.Boolean()})
+
+
+def part_key(candidates: "pl.DataFrame", *, late: bool = False) -> str:
+    """The key of an object of these candidates, which are of one day: the same ids, the same key.
+
+    Late ones have a key of their own. A minute that was published is evaluated again after a crash,
+    when it may be too old by then: that must not replace the object of what was published.
+    """
     first = min(candidates["open_time"])
     digest = hashlib.sha256("\n".join(sorted(candidates["id"])).encode()).hexdigest()[:16]
-    return f"{PREFIX}{first:%Y%m%d/%H%M}-{digest}.parquet"
+    return f"{PREFIX}{first:%Y%m%d/%H%M}-{digest}{'-late' if late else ''}.parquet"
 
 
-def store_candidates(store: ObjectStore, candidates: "pl.DataFrame") -> list[str]:
+def store_candidates(
+    store: ObjectStore, candidates: "pl.DataFrame", *, late: bool = False
+) -> list[str]:
     """Write candidates, one object for each UTC day of open times among them; returns the keys.
 
     Idempotent: the key is made of the ids, so that a repeat of the same set replaces its object, and
@@ -54,6 +70,7 @@ def store_candidates(store: ObjectStore, candidates: "pl.DataFrame") -> list[str
     Args:
         store: the bucket.
         candidates: a candidates frame; without rows nothing is written.
+        late: whether they were evaluated too late to be published.
     """
     import polars as pl
 
@@ -61,20 +78,29 @@ def store_candidates(store: ObjectStore, candidates: "pl.DataFrame") -> list[str
     days = candidates.group_by(pl.col("open_time").dt.date()).agg().to_series().sort()
     for day in days:
         of_day = candidates.filter(pl.col("open_time").dt.date() == day)
-        key = part_key(of_day)
-        store.put(key, _encoded(of_day))
+        key = part_key(of_day, late=late)
+        store.put(key, _encoded(of_day.with_columns(pl.lit(late).alias(LATE))))
         keys.append(key)
     return keys
 
 
 def read_candidates(store: ObjectStore, day: date) -> "pl.DataFrame":
-    """What was published of one UTC day of open times: one row an id, by open time, strategy, symbol.
+    """What was found on one UTC day of open times, published or evaluated late: one row an id, by open
+    time, strategy, symbol.
 
     Of several rows of one id, the one created first counts: it is what a consumer saw first. An
-    empty candidates frame if nothing was published.
+    empty candidates frame if nothing was found.
 
     Raises:
         ObjectStoreError: S3 refuses, or an object is damaged.
+    """
+    return read_stored(store, day).select(CANDIDATE_COLUMNS)
+
+
+def read_stored(store: ObjectStore, day: date) -> "pl.DataFrame":
+    """As `read_candidates`, with the column `evaluated_late`.
+
+    An id of which one row is not late was published, and counts as published.
     """
     return _read(store, day)[0]
 
@@ -127,15 +153,15 @@ def _read(store: ObjectStore, day: date) -> "tuple[pl.DataFrame, dict[str, str]]
         )
     present = {key: each for key, each in found.items() if each is not None}
     frames = [_decoded(store, key, body) for key, (body, _) in present.items()]
-    rows = pl.concat([candidate_schema().to_frame(), *frames])
+    rows = pl.concat([stored_schema().to_frame(), *frames])
     return _ordered(rows), {key: etag for key, (_, etag) in present.items()}
 
 
 def _ordered(rows: "pl.DataFrame") -> "pl.DataFrame":
-    """One row an id, the first created, in the order of the object."""
+    """One row an id, the first created of those that were published, in the order of the object."""
     return (
         # All columns, so that two rows of one id that differ are kept alike by every reader.
-        rows.sort("created_at", *(c for c in CANDIDATE_COLUMNS if c != "created_at"))
+        rows.sort(LATE, "created_at", *(c for c in CANDIDATE_COLUMNS if c != "created_at"))
         .unique("id", keep="first", maintain_order=True)
         .sort("open_time", "strategy", "symbol", "id")
     )
@@ -143,7 +169,7 @@ def _ordered(rows: "pl.DataFrame") -> "pl.DataFrame":
 
 def _encoded(candidates: "pl.DataFrame") -> bytes:
     body = io.BytesIO()
-    ordered = _ordered(candidates.select(CANDIDATE_COLUMNS))
+    ordered = _ordered(candidates.select(*CANDIDATE_COLUMNS, LATE))
     ordered.rechunk().write_parquet(body, compression="zstd", compression_level=3, statistics=False)
     return body.getvalue()
 
@@ -152,15 +178,18 @@ def _decoded(store: ObjectStore, key: str, body: bytes) -> "pl.DataFrame":
     import polars as pl
 
     try:
-        candidates = pl.read_parquet(io.BytesIO(body), columns=list(CANDIDATE_COLUMNS))
+        candidates = pl.read_parquet(io.BytesIO(body))
+        if LATE not in candidates.columns:
+            candidates = candidates.with_columns(pl.lit(value=False).alias(LATE))
+        candidates = candidates.select(*CANDIDATE_COLUMNS, LATE)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise ObjectStoreError(
             f"{store.address(key)} is damaged ({type(error).__name__}: {error}). Remove it; the "
             "candidates of its minutes can be computed again from the lake."
         ) from error
-    if candidates.schema != candidate_schema():
+    if candidates.schema != stored_schema():
         raise ObjectStoreError(
-            f"{store.address(key)} has the columns {candidates.schema}, not {candidate_schema()}. "
+            f"{store.address(key)} has the columns {candidates.schema}, not {stored_schema()}. "
             "Remove it; the candidates of its minutes can be computed again from the lake."
         )
     return candidates

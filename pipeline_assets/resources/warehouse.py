@@ -6,6 +6,7 @@ the assets' business; DDL that only a real account needs is in warehouse_sql/pro
 """
 
 import hashlib
+import random
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -45,6 +46,11 @@ _IDENTIFIER = re.compile(r"^[A-Z][A-Z0-9_]*$")
 _LANDING = re.compile(r"^LANDING_\w+_(\d{8})_[0-9A-F]{16}$")
 # Snowflake's numbers: an object does not exist (2003, 2043).
 _ABSENT = (2003, 2043)
+# Another statement holds the table's lock (625), or the transaction was chosen to end a deadlock (606).
+# The embedded server answers the first also where two transactions changed the same rows.
+_LOCKED = (625, 606)
+# Before each repeat of what was aborted for another loader's lock.
+_WAITS_FOR_LOCK = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0)
 
 
 class WarehouseError(Exception):
@@ -183,7 +189,8 @@ class Warehouse:
         - A landing table that was not dropped is replaced by a repeat of the load on the same day,
           and otherwise found by `landing_tables`.
 
-        One loader at a time per table: two MERGEs would each insert the rows that neither saw.
+        One loader at a time per table, whoever asks: a MERGE locks its table, in Snowflake and in the
+        embedded server, and a load that is aborted for another's lock is repeated.
 
         Raises:
             WarehouseError: unreachable, refused, an object absent or unreadable; see its message.
@@ -198,7 +205,7 @@ class Warehouse:
             return self._with_tables(
                 connection,
                 self._candle_tables(interval),
-                lambda: self._run_load(connection, statements, len(keys)),
+                lambda: _repeated(lambda: self._run_load(connection, statements, len(keys))),
             )
 
     def statements(
@@ -227,8 +234,8 @@ class Warehouse:
 
         All rows of the days are replaced in one transaction: a reader sees what was known before or
         what is known now, and a repeat leaves the same rows. It may be repeated after a crash between
-        any two statements, as a load may. One loader at a time: two would each delete what they see
-        and insert all.
+        any two statements, as a load may. One loader at a time: the DELETE locks the table until the
+        transaction ends, and a replacement that is aborted for another's lock is repeated.
 
         Args:
             days: UTC days, 1,000 at most.
@@ -249,7 +256,9 @@ class Warehouse:
             return self._with_tables(
                 connection,
                 [self._stage("GAP_OBJECTS"), self._statement("gaps")],
-                lambda: self._run_replacement(connection, statements, len(with_gaps)),
+                lambda: _repeated(
+                    lambda: self._run_replacement(connection, statements, len(with_gaps))
+                ),
             )
 
     def gap_statements(
@@ -517,7 +526,8 @@ class Warehouse:
                 "Grant the role what pipeline_assets/resources/warehouse_sql/production.sql lists, "
                 "and check PIPELINE_SNOWFLAKE__DATABASE, __SCHEMA_NAME and __ROLE."
             )
-        return "The table was not changed by this statement; the load may be repeated."
+        busy = "Other loads held the table's lock all the time. " if number in _LOCKED else ""
+        return f"{busy}The table was not changed by this statement; the load may be repeated."
 
 
 def _check_private_key(path: Path) -> None:
@@ -532,6 +542,21 @@ def _check_private_key(path: Path) -> None:
             "PIPELINE_SNOWFLAKE__PRIVATE_KEY_PATH to an unencrypted PKCS#8 file in PEM form, or "
             "leave it empty and set PIPELINE_SNOWFLAKE__PASSWORD."
         ) from None
+
+
+def _repeated(action: Callable[[], Answer]) -> Answer:
+    """Run a repeatable action, again while another loader holds the lock of its table."""
+    from snowflake.connector.errors import ProgrammingError
+
+    for wait in _WAITS_FOR_LOCK:
+        try:
+            return action()
+        except ProgrammingError as error:
+            if error.errno not in _LOCKED:
+                raise
+        # Unequal waits, or two that collided once would collide again.
+        time.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
+    return action()
 
 
 def _execute(connection: "SnowflakeConnection", statements: Sequence[Sql]) -> None:

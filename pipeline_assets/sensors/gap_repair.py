@@ -1,5 +1,6 @@
-"""The repair of gaps: asks for runs over the days of which the ledger (asset `candle_gaps`) shows candles
-that can be fetched. What is missing and why is judged there; the history of new symbols is new_listings.py's.
+"""The repair of gaps: requests runs over the days of which the ledger (asset `candle_gaps`) shows candles
+that can be fetched, newest first, and a ledger of finished days that have none. What is missing and why is
+judged there; the history of new symbols is new_listings.py's.
 """
 
 import hashlib
@@ -23,18 +24,25 @@ from dagster import (
     sensor,
 )
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
+from dagster._core.storage.tags import PARTITION_NAME_TAG
 
+from pipeline_assets.assets.collected import collected_now
 from pipeline_assets.assets.gap_ledger import FILLABLE
 from pipeline_assets.assets.gaps import CANDLE_GAPS
+from pipeline_assets.collection.missed_days import (
+    newest_finished_day,
+    newest_first,
+    unjudged_days,
+)
 from pipeline_assets.market.gap_causes import Cause
 from pipeline_assets.market.interval import DAY, Interval
-from pipeline_assets.partitions import DAYS_PER_RUN
+from pipeline_assets.partitions import DAYS_PER_RUN, FIRST_DAY
 from pipeline_assets.resources.candle_objects import prefix, window_start
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.gap_objects import read_gaps
+from pipeline_assets.resources.gap_objects import judged_days, read_gaps
 from pipeline_assets.resources.lake_state import read_universe, sealed_symbols
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.sensors.new_listings import History, history_since, run_request
+from pipeline_assets.sensors.new_listings import History, run_request
 from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -51,6 +59,8 @@ REQUESTS_A_TICK = 4
 _ROWS_A_RUN = 1_000_000
 # Dagster ends a tick after 60 s: it reads the ledger of so many new days, and of what is asked for.
 _DAYS_A_TICK = 400
+# A run that makes ledgers covers at most this many days; it tells of all of them in one tick.
+_LEDGER_DAYS = 366
 _UNFINISHED = [
     DagsterRunStatus.QUEUED,
     DagsterRunStatus.NOT_STARTED,
@@ -117,11 +127,60 @@ class Repair:
 
 
 @dataclass(frozen=True)
+class LedgerRequest:
+    """The request of a ledger over days that had none.
+
+    Attributes:
+        first: the first of the days.
+        last: the last of the days, included.
+        due: when the same days may be requested again, UTC.
+        requests: how often the same days were requested.
+    """
+
+    first: date
+    last: date
+    due: datetime
+    requests: int = 1
+
+    @classmethod
+    def of(
+        cls, days: tuple[date, date], known: "LedgerRequest | None", now: datetime
+    ) -> "LedgerRequest | None":
+        """Return the request of these days that is to be made now, or None while it has to wait."""
+        made = known.requests if known and (known.first, known.last) == days else 0
+        if made and known and known.due > now:
+            return None
+        return cls(*days, now + WAITS[min(made, len(WAITS) - 1)], made + 1)
+
+    def to_facts(self) -> list[Any]:
+        """The request as JSON-serialisable values."""
+        return [
+            *(self.first.isoformat(), self.last.isoformat(), self.due.isoformat()),
+            self.requests,
+        ]
+
+    @classmethod
+    def from_facts(cls, first: str, last: str, due: str, requests: int) -> "LedgerRequest":
+        """The request that `to_facts` described."""
+        days = date.fromisoformat(first), date.fromisoformat(last)
+        return cls(*days, datetime.fromisoformat(due), requests)
+
+
+@dataclass(frozen=True)
 class Cursor:
-    """What the sensor remembers: the newest event of the ledger that it has read, and its repairs."""
+    """What the sensor remembers.
+
+    Attributes:
+        read: the newest event of the ledger that it has read.
+        repairs: what became of the gaps of each interval and day.
+        first_stored: the first day that is stored of any symbol, while there is no ledger.
+        ledger: the ledger that was requested last.
+    """
 
     read: int | None = None
     repairs: Mapping[tuple[Interval, date], Repair] = field(default_factory=dict)
+    first_stored: date | None = None
+    ledger: LedgerRequest | None = None
 
     def to_text(self) -> str:
         """The cursor as Dagster keeps it."""
@@ -129,7 +188,14 @@ class Cursor:
             [interval, day.isoformat(), *each.to_facts()]
             for (interval, day), each in sorted(self.repairs.items())
         ]
-        return json.dumps({"read": self.read, "repairs": repairs})
+        return json.dumps(
+            {
+                "read": self.read,
+                "repairs": repairs,
+                "first_stored": self.first_stored.isoformat() if self.first_stored else None,
+                "ledger": self.ledger.to_facts() if self.ledger else None,
+            }
+        )
 
     @classmethod
     def from_text(cls, text: str | None) -> "Cursor":
@@ -143,6 +209,9 @@ class Cursor:
                 (Interval(interval), date.fromisoformat(day)): Repair.from_facts(*facts)
                 for interval, day, *facts in held["repairs"]
             },
+            # Earlier versions wrote neither.
+            date.fromisoformat(held["first_stored"]) if held.get("first_stored") else None,
+            LedgerRequest.from_facts(*held["ledger"]) if held.get("ledger") else None,
         )
 
 
@@ -259,37 +328,41 @@ def updated(
 def next_due(
     due: Iterable[tuple[Interval, date]], most: int = REQUESTS_A_TICK
 ) -> list[tuple[Interval, date]]:
-    """Of what is due, in order of interval and day, no more than `most` runs can take."""
+    """Of what is due, newest days first, no more than `most` runs can take."""
     taken: list[tuple[Interval, date]] = []
-    runs = days = 0
-    for key in sorted(due, key=lambda key: (list(Interval).index(key[0]), key[1])):
-        joins = bool(taken) and taken[-1] == (key[0], key[1] - DAY) and days < DAYS_PER_RUN
-        runs, days = (runs, days + 1) if joins else (runs + 1, 1)
-        if runs > most:
-            break
-        taken.append(key)
+    # By interval the first day of the run that earlier days may join, and how many days it has.
+    newest: dict[Interval, tuple[date, int]] = {}
+    runs = 0
+    for interval, day in newest_first(due):
+        first, days = newest.get(interval, (day, 0))
+        joins = 0 < days < DAYS_PER_RUN and first == day + DAY
+        if not joins and runs == most:
+            continue
+        runs += not joins
+        newest[interval] = (day, days + 1 if joins else 1)
+        taken.append((interval, day))
     return taken
 
 
 def runs_of(
     due: Mapping[tuple[Interval, date], Gaps], most: int = REQUESTS_A_TICK
 ) -> list[History]:
-    """Runs over what is due, neighbouring days as one of at most a month and a million rows.
-
-    Minutes come first, since 15m and 1h are compared with them.
+    """Runs over what is due, neighbouring days as one of at most a month and a million rows; newest days
+    first, and of one day minutes first, since 15m and 1h are compared with them.
     """
     runs: list[History] = []
-    for interval in Interval:
-        for day in sorted(day for each, day in due if each is interval):
-            symbols = due[interval, day].symbols
-            last = runs[-1] if runs else None
-            if last and last.interval is interval and last.last + DAY == day:
-                joined = replace(last, last=day, symbols=_united(last.symbols, symbols))
-                if _fits(joined):
-                    runs[-1] = joined
-                    continue
-            if len(runs) == most:
-                return runs
+    # By interval the place of the run that earlier days may join.
+    newest: dict[Interval, int] = {}
+    for interval, day in newest_first(due):
+        symbols = due[interval, day].symbols
+        place = newest.get(interval)
+        if place is not None and runs[place].first == day + DAY:
+            joined = replace(runs[place], first=day, symbols=_united(runs[place].symbols, symbols))
+            if _fits(joined):
+                runs[place] = joined
+                continue
+        if len(runs) < most:
+            newest[interval] = len(runs)
             runs.append(History(interval, day, day, symbols))
     return runs
 
@@ -303,24 +376,29 @@ def _fits(run: History) -> bool:
     return days <= DAYS_PER_RUN and (days * len(run.symbols) * run.interval.per_day <= _ROWS_A_RUN)
 
 
-def gap_repair_sensor(jobs: Mapping[Interval, UnresolvedAssetJobDefinition]) -> SensorDefinition:
-    """The sensor that asks for the repair of gaps.
+def gap_repair_sensor(
+    jobs: Mapping[Interval, UnresolvedAssetJobDefinition], ledger_job: UnresolvedAssetJobDefinition
+) -> SensorDefinition:
+    """The sensor that requests the repair of gaps.
 
     Args:
         jobs: by interval, the job over days that fetches what is missing and judges it anew.
+        ledger_job: the job that judges days.
     """
 
     @sensor(
         name=NAME,
-        jobs=list(jobs.values()),
-        minimum_interval_seconds=60,
+        jobs=[*jobs.values(), ledger_job],
+        # After days off the first tick requests the ledger and the next one the repairs.
+        minimum_interval_seconds=30,
         # Whoever schedules: a gap that can be filled is to be filled without a person.
         default_status=DefaultSensorStatus.RUNNING,
         description=(
-            "Asks for the candles that the ledger `candle_gaps` shows as missing and to be had, of "
+            "Requests the candles that the ledger `candle_gaps` shows as missing and to be had, of "
             "finished days from PIPELINE_REPAIR__SINCE on (none: where each symbol's history begins): the "
-            f"same gaps are fetched {TIMES} times at most, {REQUESTS_A_TICK} runs at once. Gaps of the "
-            "open day are the ticks'."
+            f"same gaps are fetched {TIMES} times at most, {REQUESTS_A_TICK} runs at once, newest days "
+            "first. Of finished days without a ledger, such as after days off, it requests that first. "
+            "Gaps of the open day are the ingest runs'."
         ),
     )
     def gap_repair(
@@ -332,11 +410,17 @@ def gap_repair_sensor(jobs: Mapping[Interval, UnresolvedAssetJobDefinition]) -> 
         cursor = Cursor.from_text(context.cursor)
         days, read, more = _told(context.instance, cursor.read)
         now = exchange.server_time()
-        if not days and not cursor.repairs:
-            return SensorResult(skip_reason="The ledger shows nothing to fetch.")
-        since = history_since(store, settings)
+        first_stored, missed = _missed(context.instance, store, settings, cursor, now)
+        cursor = replace(cursor, read=read, first_stored=first_stored)
+        if not days and not cursor.repairs and not missed:
+            return SensorResult(
+                cursor=cursor.to_text(), skip_reason="The ledger shows nothing to fetch."
+            )
+        # Without the setting, a symbol's history begins with its oldest object: see `asked_for`.
+        since = dict.fromkeys(Interval, settings.repair.since or FIRST_DAY)
         listed = (read_universe(store) or {"symbols": {}})["symbols"]
         repairs = dict(cursor.repairs)
+        ledger = cursor.ledger
         everything = settings.repair.since is not None
         # The open day's candles come by themselves, or with its sealing.
         finished = [day for day in days if day < now.date()]
@@ -344,8 +428,14 @@ def gap_repair_sensor(jobs: Mapping[Interval, UnresolvedAssetJobDefinition]) -> 
             repairs = updated(repairs, day, gaps, days[day], now)
         unfinished = _unfinished(context.instance)
         asked: list[RunRequest] = []
+        if missed and not unfinished:
+            # Repairs wait for it: the days without a ledger are the newer ones.
+            request = LedgerRequest.of(missed, ledger, now)
+            if request is not None:
+                asked.append(_ledger_request(request, ledger, ledger_job))
+                ledger = request
         # With more to read, the ledger may have told already what became of the last request.
-        if not unfinished and not more:
+        if not unfinished and not more and not asked:
             due = next_due(
                 key for key, each in repairs.items() if not each.given_up and each.due <= now
             )
@@ -360,11 +450,69 @@ def gap_repair_sensor(jobs: Mapping[Interval, UnresolvedAssetJobDefinition]) -> 
                 repairs |= {key: each.asked(now) for key, each in own.items()}
         return SensorResult(
             run_requests=asked,
-            cursor=Cursor(read, repairs).to_text(),
+            cursor=replace(cursor, repairs=repairs, ledger=ledger).to_text(),
             skip_reason=None if asked else _nothing_asked(repairs, unfinished, more=more),
         )
 
     return gap_repair
+
+
+def _missed(
+    instance: DagsterInstance,
+    store: ObjectStore,
+    settings: Settings,
+    cursor: Cursor,
+    now: datetime,
+) -> tuple[date | None, tuple[date, date] | None]:
+    """The first day that is stored, and the newest stretch of finished days that nobody judges.
+
+    Days before the first ledger are a backfill's. While there is none, as where nothing has ever run at
+    night, the oldest object of any symbol says where history begins; it is looked up once.
+    """
+    judged = set(judged_days(store))
+    first = min(judged) if judged else cursor.first_stored or _first_stored(store, settings)
+    if first is None:
+        return None, None
+    finalizing = {
+        date.fromisoformat(day)
+        for run in instance.get_runs(RunsFilter(job_name="seal", statuses=_UNFINISHED))
+        if (day := run.tags.get(PARTITION_NAME_TAG))
+    }
+    begin = max(first, settings.repair.since or first)
+    last = newest_finished_day(now)
+    return first, unjudged_days(begin, last, judged | finalizing, _LEDGER_DAYS)
+
+
+def _first_stored(store: ObjectStore, settings: Settings) -> date | None:
+    def oldest(symbol: str) -> date | None:
+        objects = store.objects(prefix(Interval.ONE_MINUTE, symbol))
+        start = window_start(found.key) if (found := next(iter(objects), None)) else None
+        return start.date() if start else None
+
+    universe = read_universe(store)
+    if universe is None:
+        return None
+    symbols = list(collected_now(universe, settings.symbols))
+    return min((day for day in store.each(oldest, symbols) if day), default=None)
+
+
+def _ledger_request(
+    request: LedgerRequest, before: LedgerRequest | None, job: UnresolvedAssetJobDefinition
+) -> RunRequest:
+    """The run of a ledger; a tick that is repeated after a crash requests it by the same key."""
+    first, last = request.first.isoformat(), request.last.isoformat()
+    after = before.due.isoformat() if before else "none"
+    return RunRequest(
+        run_key=f"ledger {first} {last} after {after}",
+        job_name=job.name,
+        partition_key=first if first == last else None,
+        tags={}
+        if first == last
+        else {
+            "dagster/asset_partition_range_start": first,
+            "dagster/asset_partition_range_end": last,
+        },
+    )
 
 
 def _told(instance: DagsterInstance, after: int | None) -> tuple[dict[date, int], int | None, bool]:

@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -72,6 +73,7 @@ for dag_id, dag in bag.dags.items():
             for task in dag.tasks
         },
         "catchup": dag.catchup,
+        "dagrun_timeout": str(dag.dagrun_timeout) if dag.dagrun_timeout else None,
         "schedule": getattr(dag.timetable, "expression", None),
         "doc": bool(dag.doc_md),
         "tags": sorted(dag.tags),
@@ -155,36 +157,65 @@ def test_airflow_looks_for_dags_in_the_dag_file_only() -> None:
     assert modules - set(ignored) == {"candle_dags.py"}
 
 
-MIDNIGHT = """
+PARTITIONS = """
 import sys; sys.path.insert(0, sys.argv[1])
 from datetime import datetime, timedelta
 from types import SimpleNamespace
-from dagster_operators import partition_day
-for after, minutes in (each.split(",") for each in sys.argv[2:]):
-    run = SimpleNamespace(data_interval_start=None, run_after=datetime.fromisoformat(after))
-    print("DAY", partition_day({"dag_run": run}, timedelta(minutes=int(minutes))))
+from dagster_operators import DagsterStepOperator
+for start, after, now, minutes in (each.split(",") for each in sys.argv[2:]):
+    run = SimpleNamespace(
+        data_interval_start=datetime.fromisoformat(start) if start else None,
+        run_after=datetime.fromisoformat(after),
+    )
+    span = timedelta(minutes=int(minutes)) if minutes else None
+    step = DagsterStepOperator(task_id="step", job="job", span=span)
+    tags = step._partition_tags({"dag_run": run}, datetime.fromisoformat(now))
+    print("DAY", tags["dagster/partition"], tags.get("pipeline/kind", "-"))
 """
 
 
-def test_just_after_midnight_the_last_candle_belongs_to_yesterday(tmp_path: Path) -> None:
-    moments = {
-        "2026-11-22T00:00:00+00:00,1": "2026-11-21",
-        "2026-11-22T00:00:59+00:00,1": "2026-11-21",
-        "2026-11-22T00:01:00+00:00,1": "2026-11-22",
-        "2026-11-22T00:14:59+00:00,15": "2026-11-21",
-        "2026-11-22T00:15:00+00:00,15": "2026-11-22",
-        "2026-11-22T02:59:00+03:00,60": "2026-11-21",
-        "2026-11-22T04:00:00+03:00,60": "2026-11-22",
-    }
+def partitions(tmp_path: Path, moments: Iterable[str]) -> list[str]:
+    """The partition and kind of DAG runs: start of the data interval, run after, now, minutes."""
     done = subprocess.run(
-        [sys.executable, "-c", MIDNIGHT, str(FOLDER), *moments],
+        [sys.executable, "-c", PARTITIONS, str(FOLDER), *moments],
         env={"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(tmp_path)},
         capture_output=True,
         text=True,
         check=True,
     )
-    days = [line.split()[1] for line in done.stdout.splitlines() if line.startswith("DAY")]
-    assert days == list(moments.values())
+    lines = [line for line in done.stdout.splitlines() if line.startswith("DAY")]
+    return [line.removeprefix("DAY ") for line in lines]
+
+
+def test_the_partition_is_the_day_of_the_newest_candle_or_of_the_interval(tmp_path: Path) -> None:
+    off = "2026-11-20T14:58:00+00:00,2026-11-20T14:59:00+00:00"
+    moments = {
+        # Just after midnight the last candle belongs to yesterday.
+        ",2026-11-22T00:00:00+00:00,2026-11-22T00:00:00+00:00,1": "2026-11-21 -",
+        ",2026-11-22T00:00:59+00:00,2026-11-22T00:00:59+00:00,1": "2026-11-21 -",
+        ",2026-11-22T00:01:00+00:00,2026-11-22T00:01:00+00:00,1": "2026-11-22 -",
+        ",2026-11-22T00:14:59+00:00,2026-11-22T00:14:59+00:00,15": "2026-11-21 -",
+        ",2026-11-22T00:15:00+00:00,2026-11-22T00:15:00+00:00,15": "2026-11-22 -",
+        ",2026-11-22T02:59:00+03:00,2026-11-21T23:59:00+00:00,60": "2026-11-21 -",
+        ",2026-11-22T04:00:00+03:00,2026-11-22T01:00:00+00:00,60": "2026-11-22 -",
+        # A worker's clock may be behind the scheduler's.
+        ",2026-11-22T00:01:00+00:00,2026-11-22T00:00:58+00:00,1": "2026-11-22 -",
+        # After two days off Airflow first runs an interval of that time: what is due now is ingested.
+        f"{off},2026-11-22T15:00:20+00:00,1": "2026-11-22 -",
+        f"{off},2026-11-22T15:00:20+00:00,60": "2026-11-22 -",
+        # A day is finalized for its own interval, and one long past leaves out what is complete.
+        "2026-11-21T01:05:00+00:00,2026-11-22T01:05:00+00:00,2026-11-22T01:05:09+00:00,": "2026-11-21 -",
+        "2026-11-20T01:05:00+00:00,2026-11-21T01:05:00+00:00,2026-11-22T15:00:20+00:00,": (
+            "2026-11-20 backfill"
+        ),
+    }
+    assert partitions(tmp_path, moments) == list(moments.values())
+
+
+def test_no_dag_run_times_out_for_the_time_that_airflow_was_off(parsed: dict) -> None:
+    """Airflow counts from the DAG run's start: one in flight at a stop would fail at the restart."""
+    timeouts = {name: dag["dagrun_timeout"] for name, dag in parsed["dags"].items()}
+    assert set(timeouts.values()) == {None}
 
 
 CLEANING = """

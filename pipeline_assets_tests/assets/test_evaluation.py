@@ -12,6 +12,7 @@ from dagster import AssetKey, AssetMaterialization
 from pipeline_assets.assets import evaluation
 from pipeline_assets.market.strategy import Condition, Declaration
 from pipeline_assets.resources.broker import BrokerError
+from pipeline_assets.resources.candidate_objects import LATE, read_stored
 from pipeline_assets.resources.lake_state import read_evaluation
 from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
 from pipeline_assets.settings import StrategySettings
@@ -107,6 +108,54 @@ def test_missed_minutes_are_evaluated_from_slots_and_lake_in_order(candidate_sen
     published = candidate_sensor.published()
     by_symbol = [each.open_time for each in published if each.symbol == BTC]
     assert by_symbol == sorted(by_symbol)
+
+
+def test_late_candidates_are_stored_and_not_published(candidate_sensor) -> None:
+    candidate_sensor.tick()
+    before = candidate_sensor.published_ids()
+    late = candidate_sensor.with_settings(candidates={"publish_minutes": 15})
+    late.minutes(40, slots=False)
+    late.minutes(1)
+    result = late.tick()
+    newest = late.newest()
+    first_published = newest - 14 * MINUTE
+    found = late.expected(NOON, newest)
+    in_time = late.expected(first_published, newest)
+    assert 0 < in_time.height < found.height
+    assert late.published_ids() == sorted([*before, *in_time["id"]])
+    stored = read_stored(ObjectStore(late.settings.s3), NOON.date()).filter(
+        pl.col("open_time") >= NOON
+    )
+    assert set(stored["id"]) == set(found["id"])
+    assert set(stored.filter(LATE)["id"]) == set(found["id"]) - set(in_time["id"])
+    [event] = result.asset_events
+    assert event.metadata["candidates"].value == in_time.height
+    assert event.metadata["evaluated late"].value == found.height - in_time.height
+    assert f"{found.height - in_time.height} more are stored as evaluated late" in (
+        result.skip_message
+    )
+
+
+def test_a_minute_repeated_when_it_is_too_old_is_not_published_twice(candidate_sensor) -> None:
+    """The tick dies between Kafka's acknowledgement and the state, and is repeated hours later."""
+    candidate_sensor.tick()
+    prompt = candidate_sensor.with_settings(candidates={"publish_minutes": 15})
+    prompt.minutes(5)
+    states = prompt.resources["indicator_states"]
+    with pytest.MonkeyPatch.context() as dying:
+
+        def die(*_: object) -> None:
+            raise ConnectionError
+
+        dying.setattr(states, "write", die)
+        with pytest.raises(ConnectionError):
+            prompt.tick()
+    published = prompt.published_ids()
+    prompt.platform.exchange.advance(3600)
+    prompt.tick()
+    assert prompt.published_ids() == published
+    stored = read_stored(ObjectStore(prompt.settings.s3), NOON.date())
+    assert not stored.filter(pl.col("id").is_in(published))[LATE].any()
 
 
 def test_minutes_older_than_the_limit_are_skipped_and_recorded(candidate_sensor) -> None:

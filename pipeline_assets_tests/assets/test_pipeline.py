@@ -132,24 +132,17 @@ def test_sealing_makes_one_object_of_a_day_and_absorbs_its_hours(platform: Platf
             assert platform.table(interval) == truth.rows()
 
 
-def test_a_tick_of_yesterday_seals_it_if_nothing_else_did(minutes: Platform) -> None:
+def test_a_late_tick_ingests_what_is_due_now_and_seals_nothing(minutes: Platform) -> None:
     minutes.exchange.set_clock(MIDNIGHT - timedelta(hours=3, seconds=-5))
     minutes.tick("1m")
-    # Until the daily sealing is over, a tick of yesterday is a late one and does what is due.
-    minutes.exchange.set_clock(MIDNIGHT + timedelta(minutes=7, seconds=5))
+    minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=9, seconds=5))
     late = minutes.tick("1m", "2026-11-19")
     assert metadata_of(late, "raw_candles_1m")["kind of run"] == "tick"
-    minutes.exchange.set_clock(MIDNIGHT + timedelta(minutes=20, seconds=5))
-    late = minutes.tick("1m", "2026-11-19")
-    assert metadata_of(late, "raw_candles_1m")["kind of run"] == "seal"
-    assert {key.split("/")[3] for key in minutes.objects("ohlcv/1m/")} == {
-        "20261119_0000.parquet",
-        "20261120_0000.parquet",
-    }
-    again = minutes.tick("1m", "2026-11-19")
-    assert metadata_of(again, "raw_candles_1m")["kind of run"] == "tick"
-    truth = everything(minutes, "1m", MIDNIGHT - timedelta(days=1), MIDNIGHT + timedelta(days=1))
-    assert_frame_equal(minutes.stored("1m"), truth)
+    stored = minutes.stored("1m").filter(pl.col("open_time") >= MIDNIGHT)
+    assert_frame_equal(stored, everything(minutes, "1m", MIDNIGHT, MIDNIGHT + timedelta(days=1)))
+    assert (
+        read_sealed(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE, date(2026, 11, 19)) == {}
+    )
 
 
 def test_sealing_keeps_a_symbol_of_which_the_exchange_has_nothing_any_more(
@@ -291,10 +284,8 @@ def test_a_backfill_of_old_days_leaves_the_slots_alone(minutes: Platform) -> Non
 def test_a_backfill_of_some_symbols_stores_only_those(minutes: Platform) -> None:
     minutes.backfill("1m", "2026-11-19", symbols=["1000PEPEUSDT"])
     assert minutes.stored("1m")["symbol"].unique().to_list() == ["1000PEPEUSDT"]
-    # The others are not sealed by it.
-    tick = minutes.tick("1m", "2026-11-19")
-    assert metadata_of(tick, "raw_candles_1m")["kind of run"] == "seal"
-    assert minutes.stored("1m").height == 4 * 1440
+    sealed = read_sealed(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE, date(2026, 11, 19))
+    assert list(sealed) == ["1000PEPEUSDT"]
 
 
 def test_a_tick_during_a_backfill_of_today_loses_nothing(minutes: Platform) -> None:

@@ -119,35 +119,15 @@ def test_the_clock_offset_carries_the_exchange_time_to_later_steps(minutes: Plat
     assert abs(plan.now() - minutes.now()) <= datetime.now(UTC) - before
 
 
-def test_a_tick_of_a_finished_day_seals_it_if_a_symbol_is_not_sealed(minutes: Platform) -> None:
-    store = ObjectStore(minutes.settings.s3)
-    mark_sealed(store, MINUTE, date(2026, 11, 19), dict.fromkeys(SYMBOLS[:2], SealedDay(None)))
-    plan = plan_of(minutes, YESTERDAY)
-    whole = Window(MIDNIGHT - timedelta(days=1), MIDNIGHT)
-    assert plan.kind is RunKind.SEAL
-    assert plan.windows == dict.fromkeys(SYMBOLS, whole)
-
-
-@pytest.mark.parametrize(("judged_until", "kind"), [(23, RunKind.SEAL), (24, RunKind.TICK)])
-def test_a_day_that_was_judged_in_part_is_sealed_once_a_symbol_traded_longer(
-    minutes: Platform, judged_until: int, kind: RunKind
-) -> None:
-    store, start = ObjectStore(minutes.settings.s3), MIDNIGHT - timedelta(days=1)
-    judged = Window(start, start + timedelta(hours=judged_until))
-    marks = dict.fromkeys(SYMBOLS[:2], SealedDay(None))
-    marks[SYMBOLS[2]] = SealedDay(None, judged=judged)
-    mark_sealed(store, MINUTE, start.date(), marks)
-    assert plan_of(minutes, YESTERDAY).kind is kind
-
-
-def test_a_symbol_that_ended_or_began_within_a_sealed_day_is_not_sealed_again(
-    minutes: Platform,
-) -> None:
-    minutes.exchange.set_clock(datetime(2026, 9, 18, 12, 0, 30, tzinfo=UTC))
-    # It is listed on 16 September at 10:30.
-    young = minutes.with_settings(symbols=("BTCUSDT", "雪球USDT"))
-    young.backfill("1m", "2026-09-16")
-    assert plan_of(young, "2026-09-16").kind is RunKind.TICK
+def test_a_late_tick_fetches_what_is_due_now(minutes: Platform) -> None:
+    """Its day ended while it waited, or it was the first of a scheduler that was off for two days."""
+    minutes.tick("1m")
+    minutes.exchange.advance(2 * 86400)
+    now = minutes.now().replace(hour=0, minute=0, second=0, microsecond=0)
+    for partition in (YESTERDAY, "2026-11-20"):
+        plan = plan_of(minutes, partition)
+        assert plan.kind is RunKind.TICK
+        assert {window.start for window in plan.windows.values()} == {now}
 
 
 def test_a_tick_of_a_sealed_day_does_what_is_due_now(minutes: Platform) -> None:
@@ -265,13 +245,6 @@ def test_all_takes_into_history_what_has_been_delisted_since(minutes: Platform) 
     after = plan_of(everything, ["2024-07-09"], RunKind.BACKFILL)
     assert "AGIXUSDT" not in after.windows
     assert after.failures == {}
-
-
-def test_a_late_tick_that_seals_takes_what_traded_on_its_day(minutes: Platform) -> None:
-    everything = minutes.with_settings(symbols="all")
-    plan = plan_of(everything, "2024-07-08")
-    assert plan.kind is RunKind.SEAL
-    assert "AGIXUSDT" in plan.windows
 
 
 def test_a_symbol_asked_for_that_the_exchange_has_forgotten_fails_only_if_it_is_alone(

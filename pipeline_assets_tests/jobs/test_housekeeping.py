@@ -124,13 +124,13 @@ def test_young_tick_runs_stay_and_failed_ones_stay_longer(
     assert runs_of(ticked, YESTERDAY) == []
 
 
-def test_a_day_that_only_a_late_tick_sealed_stays_green(
+def test_a_late_tick_that_materialized_a_day_last_stays(
     ticked: Platform, later: type[Later]
 ) -> None:
-    sealing = tick_at(ticked, MIDNIGHT + timedelta(minutes=20, seconds=5), YESTERDAY)
+    late = tick_at(ticked, MIDNIGHT + timedelta(minutes=20, seconds=5), YESTERDAY)
     later.days = 2.1
     assert housekeep(ticked)["delete_tick_runs"] == 2
-    assert runs_of(ticked, YESTERDAY) == [sealing]
+    assert runs_of(ticked, YESTERDAY) == [late]
     assert materialized(ticked.instance) == {name: [YESTERDAY] for name in ASSETS}
     assert housekeep(ticked)["delete_tick_runs"] == 0
 

@@ -108,8 +108,9 @@ def november(*days: int) -> list[date]:
 
 
 def test_a_day_whose_sealing_failed_is_asked_for_again(nightly: Platform) -> None:
+    """After the ledger: it is judged, and not sealed in any interval."""
     marked(nightly, *november(16, 18))
-    judged(nightly, *november(16, 18))
+    judged(nightly, *november(16, 17, 18))
     assert asked(nightly) == ["2026-11-19", "2026-11-17"]
 
 
@@ -118,12 +119,6 @@ def test_a_day_that_one_interval_lacks_is_asked_for_again(nightly: Platform) -> 
     marked(nightly, *november(16, 18))
     marked(nightly, *november(17), intervals=[Interval.ONE_MINUTE])
     judged(nightly, *november(16, 17, 18))
-    assert asked(nightly) == ["2026-11-19", "2026-11-17"]
-
-
-def test_a_day_of_which_a_person_filled_one_symbol_is_still_to_be_sealed(nightly: Platform) -> None:
-    marked(nightly, *november(16, 17, 18))
-    judged(nightly, *november(16, 18))
     assert asked(nightly) == ["2026-11-19", "2026-11-17"]
 
 
@@ -137,11 +132,15 @@ def test_history_that_a_person_filled_before_the_first_sealing_is_not_asked_for(
     assert asked(nightly) == ["2026-11-19"]
 
 
-def test_days_on_which_nothing_ran_are_asked_for_in_order_and_beside_backfills(
-    nightly: Platform,
-) -> None:
+def test_days_on_which_nothing_ran_are_left_to_the_repair_of_gaps(nightly: Platform) -> None:
     marked(nightly, *november(12, 13))
     judged(nightly, *november(12, 13))
+    assert asked(nightly) == ["2026-11-19"]
+
+
+def test_days_left_are_asked_for_in_order_and_beside_backfills(nightly: Platform) -> None:
+    marked(nightly, *november(12, 13))
+    judged(nightly, *november(*range(12, 19)))
     [yesterday, *left] = evaluate(nightly, "seal").run_requests
     assert yesterday.partition_key == "2026-11-19"
     assert "pipeline/kind" not in yesterday.tags
@@ -152,8 +151,9 @@ def test_days_on_which_nothing_ran_are_asked_for_in_order_and_beside_backfills(
 
 
 def test_no_more_than_a_month_is_asked_for(nightly: Platform) -> None:
-    marked(nightly, date(2026, 6, 1))
-    judged(nightly, date(2026, 6, 1))
+    first = date(2026, 6, 1)
+    marked(nightly, first)
+    judged(nightly, *(first + timedelta(days=n) for n in range(171)))
     keys = asked(nightly)
     assert keys[:2] == ["2026-11-19", "2026-10-19"]
     assert len(keys) == 32
@@ -163,7 +163,7 @@ def test_what_is_asked_for_already_is_asked_for_again_only_if_it_fails(nightly: 
     """After days off Dagster fires several times at once."""
     now = datetime.now(UTC)
     marked(nightly, *november(17))
-    judged(nightly, *november(17))
+    judged(nightly, *november(17, 18))
     runs = {
         day: create_run_for_test(
             nightly.instance,
@@ -192,7 +192,7 @@ def test_a_day_that_was_left_is_sealed_for_all_who_lack_it(
 ) -> None:
     minutes.backfill("1m", "2026-11-18", symbols=["BTCUSDT"])
     marked(nightly, *november(17))
-    judged(nightly, *november(17))
+    judged(nightly, *november(17, 18))
     request = evaluate(nightly, "seal").run_requests[1]
     job = build_definitions(minutes.settings).resolve_job_def("seal")
     # The other intervals go on to the warehouse, which this platform has not started.

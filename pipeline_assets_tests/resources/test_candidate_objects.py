@@ -1,6 +1,7 @@
 """Candidates on a real S3 server: repeats change nothing, and no sealing, wherever it stops, loses one."""
 
 import datetime as dt
+import io
 from concurrent.futures import ThreadPoolExecutor
 
 import polars as pl
@@ -11,8 +12,10 @@ from polars.testing import assert_frame_equal
 
 from pipeline_assets.market.candidates import candidate_schema, candidates_frame
 from pipeline_assets.resources.candidate_objects import (
+    LATE,
     day_key,
     read_candidates,
+    read_stored,
     seal_candidates,
     store_candidates,
 )
@@ -200,3 +203,34 @@ def test_a_damaged_object_is_named(store: ObjectStore) -> None:
     with pytest.raises(ObjectStoreError, match=f"{key} is damaged"):
         seal_candidates(store, DAY)
     assert store.get(key) == b"PAR1 no more"
+
+
+def test_keeps_what_was_published_when_evaluated_again_late(store: ObjectStore) -> None:
+    """As after a crash: the same minute is too old at the repeat, and Kafka has it all the same."""
+    published, repeated = frame(minutes=2), frame(minutes=2, found=dt.timedelta(hours=2))
+    store_candidates(store, published)
+    store_candidates(store, repeated, late=True)
+    late = frame(minutes=1, start=MIDNIGHT + dt.timedelta(minutes=5))
+    store_candidates(store, late, late=True)
+    for _ in range(2):
+        stored = read_stored(store, DAY)
+        assert stored[LATE].to_list() == [False, False, True]
+        assert_frame_equal(read_candidates(store, DAY), pl.concat([published, late]))
+        seal_candidates(store, DAY)
+
+
+def test_published_later_counts_as_published(store: ObjectStore) -> None:
+    """A minute is evaluated again, now to be published, after the limit was raised."""
+    store_candidates(store, frame(minutes=1), late=True)
+    store_candidates(store, frame(minutes=1, found=dt.timedelta(hours=1)))
+    assert read_stored(store, DAY)[LATE].to_list() == [False]
+
+
+def test_objects_without_the_late_column_hold_published_candidates(store: ObjectStore) -> None:
+    """As earlier versions wrote them."""
+    body = io.BytesIO()
+    frame(minutes=3).write_parquet(body)
+    store.put(f"candidates/1m/{DAY:%Y%m%d}.parquet", body.getvalue())
+    stored = read_stored(store, DAY)
+    assert stored[LATE].to_list() == [False] * 3
+    assert_frame_equal(read_candidates(store, DAY), frame(minutes=3))

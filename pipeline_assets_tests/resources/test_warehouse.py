@@ -6,6 +6,7 @@ import math
 import re
 import socket
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, date, datetime, timedelta
 from importlib.resources import files
 from pathlib import Path
@@ -516,3 +517,40 @@ def test_sql_parses_in_snowflakes_dialect(name: str, caplog: pytest.LogCaptureFi
         assert len(parsed) == 1
         assert not isinstance(parsed[0], sqlglot.exp.Command)
         assert "unsupported syntax" not in caplog.text
+
+
+@pytest.mark.parametrize("other", [Interval.FIFTEEN_MINUTES, Interval.ONE_HOUR])
+def test_loads_at_once_store_every_row_once(
+    warehouse: Warehouse, lake: Lake, stored: Any, other: Interval
+) -> None:
+    """Whoever asks, such as a command beside a run: a MERGE of each would insert what neither saw."""
+    days = [put_day(lake, f"COIN{number}USDT") for number in range(4)]
+    keys = [key for key, _ in days]
+    expected = by_key([candle for _, candles in days for candle in candles])
+    with ThreadPoolExecutor(8) as pool:
+        loads = [
+            pool.submit(warehouse.load, interval, keys, f"run-{number}-{interval}-{place}")
+            for number in range(4)
+            for place, interval in enumerate((Interval.FIFTEEN_MINUTES, other))
+        ]
+        results = [load.result() for load in loads]
+    tables = 1 if other is Interval.FIFTEEN_MINUTES else 2
+    assert stored() == expected
+    assert sum(each.rows_inserted for each in results) == tables * len(expected)
+    assert sum(each.rows_updated for each in results) == 0
+
+
+def test_replacements_of_gaps_at_once_leave_each_gap_once(
+    warehouse: Warehouse, lake: Lake, stored_gaps: Any
+) -> None:
+    gaps = [gap(FIRST, "BTCUSDT", 0, 30), gap(FIRST, "ETHUSDT", 5), gap(SECOND, "BTCUSDT", 7)]
+    for day in (FIRST, SECOND):
+        put_gaps(lake, day, *(each for each in gaps if each[0] == day))
+    days = [FIRST, SECOND]
+    warehouse.replace_gaps(days, days, "run")
+    with ThreadPoolExecutor(6) as pool:
+        asked = [
+            pool.submit(warehouse.replace_gaps, days, days, f"run-{number}") for number in range(6)
+        ]
+        assert [each.result() for each in asked] == [3] * 6
+    assert stored_gaps() == gaps

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.gap_objects import gap_schema, read_gaps
+from pipeline_assets.resources.gap_objects import gap_schema, judged_days, read_gaps, write_gaps
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.sensors import gap_repair as module
 from pipeline_assets.sensors.gap_repair import (
     Cursor,
     Gaps,
+    LedgerRequest,
     Repair,
     by_interval,
     fillable,
@@ -146,10 +147,23 @@ def test_neighbouring_days_are_one_run_of_at_most_a_month() -> None:
     due |= {(MINUTE, days[0]): one, (MINUTE, days[1]): Gaps((BTC,), 1, "b"), (MINUTE, days[9]): one}
     found = [(each.interval, each.first, each.last, each.symbols) for each in runs_of(due, 9)]
     assert found == [
-        (MINUTE, days[0], days[1], (BTC, ETH)),
+        (HOUR, days[9], days[39], (ETH,)),
         (MINUTE, days[9], days[9], (ETH,)),
-        (HOUR, days[0], days[30], (ETH,)),
-        (HOUR, days[31], days[39], (ETH,)),
+        (HOUR, days[0], days[8], (ETH,)),
+        (MINUTE, days[0], days[1], (BTC, ETH)),
+    ]
+
+
+def test_yesterday_is_repaired_in_every_interval_before_the_days_before() -> None:
+    """Of five hundred symbols a day of minutes is a run of its own."""
+    every = Gaps(tuple(f"S{n:03}USDT" for n in range(500)), 1, "a")
+    days = [date(2026, 11, 1) + timedelta(days=n) for n in range(10)]
+    runs = runs_of({(interval, day): every for interval in Interval for day in days}, 4)
+    assert [(each.interval, each.first, each.last) for each in runs] == [
+        (MINUTE, days[9], days[9]),
+        (QUARTER, days[0], days[9]),
+        (HOUR, days[0], days[9]),
+        (MINUTE, days[8], days[8]),
     ]
 
 
@@ -183,14 +197,27 @@ def test_a_tick_asks_for_few_runs_that_each_fit(symbols, most) -> None:
 
 def test_the_cursor_keeps_everything() -> None:
     asked = Repair("a", 7, NOON).asked(NOON)
-    cursor = Cursor(41, {(MINUTE, DAY): asked, (HOUR, DAY): Repair("b", 8, NOON, 2, 1)})
+    repairs = {(MINUTE, DAY): asked, (HOUR, DAY): Repair("b", 8, NOON, 2, 1)}
+    cursor = Cursor(41, repairs, DAY, LedgerRequest(DAY, DAY, NOON, 2))
     assert Cursor.from_text(cursor.to_text()) == cursor
+    assert Cursor.from_text('{"read": 41, "repairs": []}') == Cursor(41), "of an earlier version"
     assert Cursor.from_text(None) == Cursor()
 
 
 def repaired(platform: Platform, day: str, **options: Any) -> None:
     """A run of the job but for its table: there is no Snowflake, and nothing of the ledger needs it."""
     platform.run("repair_1m", day, without="candle_gap_table", **options)
+    judge_the_rest(platform)
+
+
+def judge_the_rest(platform: Platform) -> None:
+    """As the nightly runs leave the other days: a ledger of each, without a gap."""
+    store = ObjectStore(platform.settings.s3)
+    held = judged_days(store)
+    day = min(held)
+    while (day := day + timedelta(days=1)) < platform.now().date():
+        if day not in held:
+            write_gaps(store, day, pl.DataFrame(schema=gap_schema()))
 
 
 def look(platform: Platform, cursor: str | None = None) -> Any:
@@ -250,6 +277,7 @@ def test_the_same_gaps_are_fetched_three_times_and_then_given_up(minutes) -> Non
     assert len(keys) == 6
     repaired(platform, "2026-11-18", symbols=[ETH])
     platform.exchange.advance(24 * 3600)
+    judge_the_rest(platform)
     found = look(platform, found.cursor)
     assert asked(found) == []
     assert "Given up: 3 fetches did not bring what is missing of 1 days" in found.skip_message

@@ -1,0 +1,92 @@
+"""When an ingest run is to be requested after a time in which nothing ran. Which runs there are, and the
+request itself, belong to sensors/overdue_ingest.py.
+"""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.windows import newest_closed
+
+# A regular ingest run stores a candle within two minutes of its close.
+GRACE = timedelta(minutes=2)
+# The platform was off, or slept, if nobody looked for this long.
+AWAY = timedelta(minutes=2)
+_FIRST_WAIT, _LONGEST_WAIT = timedelta(minutes=2), timedelta(minutes=15)
+
+
+def overdue_candle(
+    interval: Interval, newest_stored: datetime | None, server_time: datetime
+) -> datetime | None:
+    """Return the open time of the newest candle that should be stored by now, or None if it is.
+
+    Args:
+        interval: of the candles.
+        newest_stored: the open time of the newest candle of any symbol, or None without one.
+        server_time: the exchange's time, UTC.
+    """
+    due = newest_closed(interval, server_time, GRACE)
+    return None if newest_stored is not None and newest_stored >= due else due
+
+
+@dataclass(frozen=True)
+class Request:
+    """How often an interval was requested since the platform came back, and when it may be again, UTC."""
+
+    count: int = 0
+    next_at: datetime | None = None
+
+    def due(self, now: datetime) -> bool:
+        """Whether the interval may be requested now."""
+        return self.next_at is None or self.next_at <= now
+
+    def repeated(self, now: datetime) -> "Request":
+        """Return the request with one more counted; waits double up to a quarter of an hour."""
+        wait = min(_FIRST_WAIT * 2**self.count, _LONGEST_WAIT)
+        return Request(self.count + 1, now + wait)
+
+
+@dataclass(frozen=True)
+class Return:
+    """What is left to ingest since the platform came back.
+
+    Regular ingest runs are the scheduler's. Only what is overdue at the return is requested, so that a
+    schedule or DAG that somebody paused later stays paused.
+
+    Attributes:
+        looked_at: when the sensor looked last, UTC.
+        pending: the intervals that were not seen up to date since the return.
+    """
+
+    looked_at: datetime | None = None
+    pending: Mapping[Interval, Request] = field(default_factory=dict)
+
+    def seen(self, now: datetime) -> "Return":
+        """Return the state at a look: every interval is pending if nobody looked for some time."""
+        away = self.looked_at is None or now - self.looked_at > AWAY
+        return Return(now, dict.fromkeys(Interval, Request()) if away else self.pending)
+
+    def to_text(self) -> str:
+        """The state as JSON."""
+        pending = {
+            interval.value: [each.count, each.next_at.isoformat() if each.next_at else None]
+            for interval, each in self.pending.items()
+        }
+        looked_at = self.looked_at.isoformat() if self.looked_at else None
+        return json.dumps({"looked_at": looked_at, "pending": pending})
+
+    @classmethod
+    def from_text(cls, text: str | None) -> "Return":
+        """The state that `to_text` wrote; without one, that of a first start."""
+        if not text:
+            return cls()
+        held = json.loads(text)
+        return cls(
+            datetime.fromisoformat(held["looked_at"]) if held["looked_at"] else None,
+            {
+                Interval(name): Request(count, datetime.fromisoformat(at) if at else None)
+                for name, (count, at) in held["pending"].items()
+            },
+        )

@@ -1,0 +1,106 @@
+"""What is being filled: the runs over days that are queued or running, and when the sensor gap_repair looks for
+more. Dagster's web server is asked, so that no Dagster has to be imported; printing it is in cli.py.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from pipeline_assets.settings import DagsterSettings
+
+LOCATION, REPOSITORY, SENSOR = "pipeline_assets", "__repository__", "gap_repair"
+_SECONDS = (2, 5)
+_MOST_RUNS = 100
+_QUERY = """
+query Filling($runs: RunsFilter!, $limit: Int!, $sensor: SensorSelector!) {
+  runsOrError(filter: $runs, limit: $limit) {
+    __typename
+    ... on Runs { results { jobName status tags { key value } } }
+  }
+  sensorOrError(sensorSelector: $sensor) {
+    __typename
+    ... on Sensor {
+      nextTick { timestamp }
+      sensorState { status ticks(limit: 1) { status skipReason } }
+    }
+  }
+}
+"""
+_UNFINISHED = ["QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"]
+_RUNNING = {"STARTING", "STARTED", "CANCELING"}
+
+
+@dataclass(frozen=True)
+class FillingRun:
+    """A run over days that has not ended. `last` is included."""
+
+    job: str
+    running: bool
+    first: str
+    last: str
+
+
+@dataclass(frozen=True)
+class Filling:
+    """What is being filled.
+
+    Attributes:
+        runs: running ones first.
+        next_request: when the sensor looks again for what to request, UTC; None if it is off.
+        said: what the sensor said at its last look, if it requested nothing then.
+    """
+
+    runs: tuple[FillingRun, ...] = ()
+    next_request: datetime | None = None
+    said: str | None = None
+
+
+def filling(settings: DagsterSettings) -> Filling | None:
+    """Return what is being filled, or None where Dagster's web server does not answer within seconds."""
+    import requests
+
+    variables = {
+        "runs": {"statuses": _UNFINISHED},
+        "limit": _MOST_RUNS,
+        "sensor": {
+            "repositoryLocationName": LOCATION,
+            "repositoryName": REPOSITORY,
+            "sensorName": SENSOR,
+        },
+    }
+    try:
+        reply = requests.post(
+            f"http://{settings.host}:{settings.webserver_port}/graphql",
+            json={"query": _QUERY, "variables": variables},
+            timeout=_SECONDS,
+        )
+        reply.raise_for_status()
+        data = reply.json().get("data")
+    except (requests.RequestException, ValueError):
+        return None
+    return _filling(data) if data else None
+
+
+def _filling(data: Mapping[str, Any]) -> Filling:
+    found = [_run(each) for each in data["runsOrError"].get("results", ())]
+    runs = sorted((run for run in found if run), key=lambda run: not run.running)
+    sensor = data["sensorOrError"]
+    tick, on = sensor.get("nextTick"), sensor.get("sensorState")
+    last = next(iter(on["ticks"]), None) if on else None
+    return Filling(
+        tuple(runs),
+        datetime.fromtimestamp(tick["timestamp"], UTC) if tick else None,
+        last["skipReason"] if last else None,
+    )
+
+
+def _run(told: Mapping[str, Any]) -> FillingRun | None:
+    """A run over days; None if it is an ingest run, or has no days."""
+    tags = {each["key"]: each["value"] for each in told["tags"]}
+    day = tags.get("dagster/partition")
+    first = tags.get("dagster/asset_partition_range_start", day)
+    last = tags.get("dagster/asset_partition_range_end", day)
+    if tags.get("pipeline/kind") == "tick" or first is None or last is None:
+        return None
+    return FillingRun(told["jobName"], told["status"] in _RUNNING, first, last)

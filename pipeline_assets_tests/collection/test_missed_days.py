@@ -1,0 +1,46 @@
+"""Which days have no ledger though they are finished, and in which order days are repaired."""
+
+from datetime import UTC, date, datetime, timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pipeline_assets.collection.missed_days import (
+    days_between,
+    newest_finished_day,
+    newest_first,
+    unjudged_days,
+)
+from pipeline_assets.market.interval import Interval
+
+FIRST = date(2026, 10, 1)
+MINUTE, QUARTER, HOUR = Interval
+
+
+def test_yesterday_is_the_nightly_runs_until_half_past_one() -> None:
+    midnight = datetime(2026, 11, 20, tzinfo=UTC)
+    assert newest_finished_day(midnight + timedelta(minutes=89)) == date(2026, 11, 18)
+    assert newest_finished_day(midnight + timedelta(minutes=90)) == date(2026, 11, 19)
+
+
+@given(st.sets(st.integers(-5, 50)), st.integers(0, 45), st.integers(1, 60))
+def test_asking_until_nothing_is_left_covers_every_day_once(judged, last, most) -> None:
+    held = {FIRST + timedelta(days=n) for n in judged}
+    newest = FIRST + timedelta(days=last)
+    before = set(held)
+    ends = []
+    while found := unjudged_days(FIRST, newest, held, most):
+        days = set(days_between(*found))
+        assert FIRST <= found[0] <= found[1] <= newest
+        assert len(days) <= most
+        assert not days & held
+        held |= days
+        ends.append(found[1])
+    assert ends == sorted(ends, reverse=True)
+    assert held == before | set(days_between(FIRST, newest))
+
+
+def test_newest_days_come_first_and_minutes_of_one_day() -> None:
+    days = [FIRST, FIRST + timedelta(days=1)]
+    due = [(interval, day) for day in days for interval in (HOUR, MINUTE, QUARTER)]
+    assert newest_first(due) == [(interval, day) for day in days[::-1] for interval in Interval]

@@ -1,0 +1,55 @@
+"""When an ingest run is requested after a time in which nothing ran."""
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pipeline_assets.collection.overdue_ingest import Request, Return, overdue_candle
+from pipeline_assets.market.interval import Interval
+
+NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
+MINUTE, QUARTER, HOUR = Interval
+
+
+@pytest.mark.parametrize(
+    ("interval", "after_noon", "newest"),
+    [
+        (MINUTE, timedelta(minutes=1, seconds=59), timedelta(minutes=-2)),
+        (MINUTE, timedelta(minutes=2), timedelta(minutes=-1)),
+        (QUARTER, timedelta(minutes=1), timedelta(minutes=-30)),
+        (QUARTER, timedelta(minutes=2), timedelta(minutes=-15)),
+        (HOUR, timedelta(minutes=50), timedelta(hours=-1)),
+    ],
+)
+def test_a_candle_is_overdue_two_minutes_after_its_close(interval, after_noon, newest) -> None:
+    due = NOON + newest
+    now = NOON + after_noon
+    assert overdue_candle(interval, due - interval.span, now) == due
+    assert overdue_candle(interval, None, now) == due
+    assert overdue_candle(interval, due, now) is None
+
+
+def test_every_interval_is_pending_after_a_start_or_a_pause_and_not_between() -> None:
+    first = Return().seen(NOON)
+    assert set(first.pending) == set(Interval)
+    settled = Return(NOON)
+    assert settled.seen(NOON + timedelta(seconds=90)).pending == {}
+    assert set(settled.seen(NOON + timedelta(hours=8)).pending) == set(Interval)
+
+
+def test_requests_are_repeated_with_growing_waits() -> None:
+    request, now, waits = Request(), NOON, []
+    for _ in range(6):
+        assert request.due(now)
+        request = request.repeated(now)
+        assert request.next_at is not None
+        waits.append((request.next_at - now) // timedelta(minutes=1))
+        assert not request.due(request.next_at - timedelta(seconds=1))
+        now = request.next_at
+    assert waits == [2, 4, 8, 15, 15, 15]
+
+
+def test_the_state_is_read_as_it_was_written() -> None:
+    for state in (Return(), Return(NOON, {MINUTE: Request().repeated(NOON), HOUR: Request()})):
+        assert Return.from_text(state.to_text()) == state
+    assert Return.from_text(None) == Return()
