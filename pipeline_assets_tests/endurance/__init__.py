@@ -1,0 +1,1 @@
+"""Long runs over real servers with faults: what the platform does for hours, not in one step."""
