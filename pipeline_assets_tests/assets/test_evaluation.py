@@ -132,7 +132,7 @@ def test_after_a_flush_of_redis_no_minute_is_lost(candidate_sensor) -> None:
     candidate_sensor.tick()
     candidate_sensor.minutes(2)
     candidate_sensor.tick()
-    client = candidate_sensor.resources["indicator_states"]._client
+    client = candidate_sensor.redis_client()
     candidate_sensor.minutes(3)
     client.flushall()
     assert "no candles in the slots" in candidate_sensor.tick().skip_message
@@ -156,7 +156,7 @@ def test_a_state_of_other_parameters_is_built_again_and_none_is_lost(candidate_s
 def test_a_damaged_state_is_built_again(candidate_sensor) -> None:
     candidate_sensor.tick()
     candidate_sensor.minutes(3)
-    client = candidate_sensor.resources["indicator_states"]._client
+    client = candidate_sensor.redis_client()
     client.hset("indicators:1m:{BTCUSDT}", "state", b"damaged")
     candidate_sensor.tick()
     assert_published(candidate_sensor, NOON - MINUTE)
