@@ -157,6 +157,7 @@ class RedisSettings(Section):
     password: SecretStr | None = Field(None, examples=["…"])
     slot_ttl_seconds: int = Field(1800, ge=900, examples=[1800])
     timeout_seconds: float = Field(5.0, gt=0, examples=[5])
+    retry_seconds: float = Field(10.0, ge=0, le=120, examples=[10])
 
     @property
     def embedded(self) -> bool:

@@ -9,6 +9,7 @@ import pytest
 pytest_plugins = [
     "pipeline_assets_tests.fixtures.exchange",
     "pipeline_assets_tests.fixtures.s3",
+    "pipeline_assets_tests.fixtures.proxy",
     "pipeline_assets_tests.fixtures.redis",
     "pipeline_assets_tests.fixtures.snowflake",
     "pipeline_assets_tests.fixtures.kafka",

@@ -174,8 +174,9 @@ class _Tick:
 
     def _place(self, held: Mapping[str, HeldState], newest: Mapping[str, datetime]) -> None:
         """Note where every symbol stands: by Redis, else by the cursor, else before the newest minute."""
+        possible = self._possible_positions(held, newest)
         for symbol, each in held.items():
-            position = each.open_time or self._cursor.of(symbol)
+            position = each.open_time or possible.get(symbol)
             if each.stale and each.changed is not None:
                 # The changed minute is evaluated again: it may be one that was passed over.
                 position = each.changed - MINUTE
@@ -183,6 +184,25 @@ class _Tick:
                 position = max(newest.values()) - MINUTE
             if position is not None:
                 self._positions[symbol] = position
+
+    def _possible_positions(
+        self, held: Mapping[str, HeldState], newest: Mapping[str, datetime]
+    ) -> dict[str, datetime]:
+        """The cursor's positions of symbols without a state, but none that is still to come.
+
+        While a clock was wrong, minutes far in the future may have been evaluated. Redis forgets
+        them with the next candle (write_slots.lua), and a cursor that did not would have the symbols
+        wait for that future. The exchange is asked for its time only where the slots are behind.
+        """
+        positions = {
+            symbol: position
+            for symbol, each in held.items()
+            if each.open_time is None and (position := self._cursor.of(symbol)) is not None
+        }
+        if any(position > newest.get(symbol, position) for symbol, position in positions.items()):
+            now = self._services.exchange.server_time()
+            positions = {symbol: at for symbol, at in positions.items() if at <= now}
+        return positions
 
     def _usable(
         self, held: Mapping[str, HeldState], newest: Mapping[str, datetime]

@@ -34,8 +34,8 @@ def candle_slots(interval: Interval) -> AssetsDefinition:
         description=(
             "The newest fifteen 1m candles of every symbol: hash `ohlcv:1m:{SYMBOL}`, one slot per "
             "minute of open time modulo 15. A slot is overwritten by the same or a newer open time "
-            "only; runs of finished days leave the slots alone. Slots that Redis lost are filled "
-            "again from the lake."
+            "only, and one of a minute that has not ended by the exchange's clock is removed; runs of "
+            "finished days leave the slots alone. Slots that Redis lost are filled again from the lake."
         ),
     )
     def fill_slots(
@@ -46,7 +46,7 @@ def candle_slots(interval: Interval) -> AssetsDefinition:
         import polars as pl
 
         root_run = context.run.root_run_id or context.run_id
-        written = kept = 0
+        written = kept = removed = 0
         plan = FetchPlan.from_facts(read_document(store, plan_key(interval, root_run)))
         oldest = plan.newest - (SLOTS - 1) * interval.span
         # Of runs over days long past, which may have read a million rows, none can be a slot's.
@@ -55,14 +55,16 @@ def candle_slots(interval: Interval) -> AssetsDefinition:
                 for frame in frames:
                     fresh = frame.filter(pl.col("open_time") >= oldest)
                     if fresh.height:
-                        result = slots.write(fresh)
+                        result = slots.write(fresh, plan.now())
                         written += result.written
                         kept += result.kept_newer
+                        removed += result.removed
         return MaterializeResult(
             metadata={
                 "slots written": written,
                 "slots filled from the lake": _fill_from_lake(plan, store, slots),
                 "slots that held a newer candle": kept,
+                "slots removed, later than the exchange's clock": removed,
                 "symbols": len(plan.windows),
                 "newest open time": moment(plan.newest),
                 "lag (s)": round(
@@ -92,4 +94,4 @@ def _fill_from_lake(plan: FetchPlan, store: ObjectStore, slots: CandleSlots) -> 
     # than the others is that of a symbol listed since, which has no earlier candles.
     until = min(begins[symbol] for symbol in lacking)
     stored = lake.scan(plan.interval, lacking, oldest, until, store=store).collect()
-    return slots.write(stored).written
+    return slots.write(stored, plan.now()).written

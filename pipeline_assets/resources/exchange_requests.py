@@ -255,7 +255,7 @@ class WeightAllowance:
         """Stop every process at this address for `wait_ms`, as the exchange asked."""
         until_ms = self._clock.now_ms() + wait_ms
         self._blocked_until_ms = max(self._blocked_until_ms, until_ms)
-        await asyncio.to_thread(self._budget.block_until, until_ms)
+        await asyncio.to_thread(self._budget.block_until, until_ms, wait_ms)
 
     def _this_minute(self) -> int:
         return self._clock.now_ms() // 60_000

@@ -11,12 +11,11 @@ written, `changes` counts how often that happened.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pipeline_assets.market.candles import empty_candles
 from pipeline_assets.market.interval import from_milliseconds, to_milliseconds
-from pipeline_assets.resources.redis_client import ScriptPipeline, connect, explained
+from pipeline_assets.resources.redis_client import RedisConnection
 from pipeline_assets.resources.slots import (
     STATE_TTL_SECONDS,
     decoded_slots,
@@ -71,12 +70,7 @@ class IndicatorStateStore:
         self, settings: "RedisSettings", client: "redis.Redis | redis.RedisCluster | None" = None
     ) -> None:
         """`client` is for a connection of one's own, such as a cluster's."""
-        self._settings = settings
-        self._given_client = client
-
-    @cached_property
-    def _client(self) -> Any:
-        return connect(self._settings) if self._given_client is None else self._given_client
+        self._redis = RedisConnection(settings, IndicatorStateError, client)
 
     def read_due(self, symbols: Sequence[str]) -> "tuple[dict[str, HeldState], pl.DataFrame]":
         """Each symbol's state, and a candle frame of the slots that are newer than it.
@@ -92,8 +86,7 @@ class IndicatorStateStore:
         if not symbols:
             return {}, empty_candles()
         calls = [(2, state_key(symbol), slot_key(symbol)) for symbol in symbols]
-        with explained(self._settings, IndicatorStateError):
-            replies = self._read_script.run(calls)
+        replies = self._redis.run_script("read_due", calls)
         held = {
             symbol: HeldState(
                 _moment(reply[0]), _moment(reply[2]), reply[3], (reply[0] or b"", reply[1] or b"")
@@ -128,19 +121,10 @@ class IndicatorStateStore:
             )
             for symbol, (open_time, state) in states.items()
         ]
-        with explained(self._settings, IndicatorStateError):
-            outcomes = self._write_script.run(calls)
+        outcomes = self._redis.run_script("write_state", calls)
         return frozenset(
             symbol for symbol, written in zip(states, outcomes, strict=True) if written
         )
-
-    @cached_property
-    def _read_script(self) -> ScriptPipeline:
-        return ScriptPipeline(self._client, "read_due")
-
-    @cached_property
-    def _write_script(self) -> ScriptPipeline:
-        return ScriptPipeline(self._client, "write_state")
 
 
 def _moment(milliseconds: bytes | None) -> datetime | None:

@@ -1,13 +1,19 @@
-"""The connection to Redis and the wording of its errors. What is stored there is not here.
+"""The connection to Redis: how it is made, when an operation is repeated on a new one, and the wording
+of its errors. What is stored there is not here.
 
 The slots are in slots.py, the indicators' state in indicator_state.py, the request weight in
 weight_budget.py.
 """
 
-from collections.abc import Iterator, Sequence
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from threading import Lock
+from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 if TYPE_CHECKING:
@@ -15,27 +21,210 @@ if TYPE_CHECKING:
 
     from pipeline_assets.settings import RedisSettings
 
+T = TypeVar("T")
 _SCRIPTS = Path(__file__).parent / "redis_scripts"
+_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.025, 0.5
+# An idle connection is tried by a PING before it is used, so that an operation is not what finds out
+# that a firewall forgot the connection while the machine slept.
+_IDLE_SECONDS = 30
+# Answers that the connector has no class of its own for, or not where a server before Redis 7 wraps the
+# error that stopped a script in a text of its own, with a dash before the code.
+_PASSING = re.compile(r"(^|: |-)(NOREPLICAS|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN|LOADING) ")
 
 
-def connect(settings: "RedisSettings") -> "redis.Redis":
-    """A client that is safe to share between threads; it connects on first use.
+def connect(settings: "RedisSettings", *, cluster: bool = False) -> Any:
+    """A client that is safe to share between threads and repeats nothing: `RedisConnection` does.
 
-    A connection that broke (a restarted server) is made anew, twice at most and within half a
-    second, so that a server that is down is noticed at once. A timed-out command is not repeated:
-    a server that hangs would otherwise hold the caller for several time-outs.
+    The client for a cluster asks the cluster for its nodes at once; the other one connects on first
+    use.
+
+    Args:
+        settings: where Redis is.
+        cluster: whether the address is that of a node of a cluster.
     """
     import redis
-    from redis.backoff import ExponentialBackoff
+    from redis.backoff import NoBackoff
     from redis.retry import Retry
 
-    return redis.Redis.from_url(
-        settings.url,
-        password=settings.password.get_secret_value() if settings.password else None,
-        socket_timeout=settings.timeout_seconds,
-        socket_connect_timeout=settings.timeout_seconds,
-        retry=Retry(ExponentialBackoff(cap=0.2, base=0.05), 2, (redis.ConnectionError,)),
+    options: dict[str, Any] = {
+        "password": settings.password.get_secret_value() if settings.password else None,
+        "socket_timeout": settings.timeout_seconds,
+        "socket_connect_timeout": settings.timeout_seconds,
+        "socket_keepalive": True,
+        "socket_keepalive_options": _keepalive(settings.timeout_seconds),
+        "health_check_interval": _IDLE_SECONDS,
+    }
+    if cluster:
+        # A cluster has one database, and its client takes no number for it.
+        url = urlsplit(settings.url)._replace(path="").geturl()
+        return redis.RedisCluster.from_url(url, **options)
+    return redis.Redis.from_url(settings.url, retry=Retry(NoBackoff(), 0), **options)
+
+
+def _keepalive(timeout_seconds: float) -> dict[int, int]:
+    """Socket options by which the kernel notices that the other side is gone, as far as it has them."""
+    wanted = {
+        "TCP_KEEPIDLE": _IDLE_SECONDS,
+        "TCP_KEEPINTVL": 5,
+        "TCP_KEEPCNT": 3,
+        # Milliseconds that sent data may stay without an acknowledgement.
+        "TCP_USER_TIMEOUT": int(1000 * timeout_seconds),
+    }
+    return {getattr(socket, name): value for name, value in wanted.items() if hasattr(socket, name)}
+
+
+class RedisConnection:
+    """A connection to Redis that outlives a failover, a restart and a pause of either machine.
+
+    An operation that fails for a reason that may pass is repeated on a new connection: the server
+    cannot be reached, does not answer in time, is loading its data, is a read-only replica (the
+    connection stayed at the old primary), or its cluster is being rearranged. A new connection asks
+    the name service again, so that an address which moved to the new primary is followed. A server
+    that redirects (MOVED) is a node of a cluster, and from then on it is talked to as one.
+
+    An operation is repeated for `retry_seconds` and at least once, since a process that was paused
+    finds its time over. So whoever waits longest waits for `retry_seconds` and one more attempt,
+    which takes `timeout_seconds` each to connect, to log in and to be answered.
+
+    Every operation must bear a repeat after a lost answer: the first attempt may have taken effect.
+
+    Safe to share between threads.
+    """
+
+    def __init__(
+        self,
+        settings: "RedisSettings",
+        error_type: type[Exception],
+        client: "redis.Redis | redis.RedisCluster | None" = None,
+    ) -> None:
+        """A connection, which is opened by its first operation.
+
+        Args:
+            settings: where Redis is, and how long an operation may take.
+            error_type: what a failed operation raises.
+            client: a client of one's own to use instead.
+        """
+        self._settings, self._error_type = settings, error_type
+        self._given = client is not None
+        self._client: Any = client
+        self._cluster = False
+        self._lock = Lock()
+
+    def run(self, operation: Callable[[Any], T]) -> T:
+        """Give the operation a client until it succeeds; returns what it returns.
+
+        Raises:
+            Exception: of the error type, naming the address and what to do: it failed for a reason
+                that does not pass, or for longer than `retry_seconds`.
+        """
+        from redis.backoff import ExponentialBackoff
+        from redis.exceptions import RedisClusterException, RedisError
+        from redis.retry import Retry
+
+        deadline = time.monotonic() + self._settings.retry_seconds
+        used: list[Any] = [None]
+
+        def attempt() -> T:
+            used[0] = None
+            used[0] = self._connected()
+            return operation(used[0])
+
+        def failed(error: Exception, failures: int) -> None:
+            self._drop(used[0], error)
+            if failures > 1 and time.monotonic() >= deadline:
+                raise error
+
+        retry = Retry(
+            ExponentialBackoff(cap=_LONGEST_BACKOFF, base=_FIRST_BACKOFF),
+            -1,
+            (RedisError, RedisClusterException),
+        )
+        with explained(self._settings, self._error_type):
+            return retry.call_with_retry(attempt, failed, _may_pass, with_failure_count=True)
+
+    def run_script(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Run a Lua script of `redis_scripts/` for many keys in one round trip.
+
+        A server that does not know the script (it was restarted, or is the new primary) is given it,
+        and all calls are repeated, of which some may have run: every script bears a repeat.
+
+        Args:
+            name: of the script's file.
+            calls: number of keys, keys and arguments of each call.
+
+        Returns:
+            Their replies, in order.
+        """
+        text = script(name)
+        return self.run(lambda client: _execute(client, text, calls))
+
+    def _connected(self) -> Any:
+        with self._lock:
+            if self._client is None:
+                self._client = connect(self._settings, cluster=self._cluster)
+            return self._client
+
+    def _drop(self, client: Any, error: Exception) -> None:
+        """Have the next attempt connect anew; connections that other threads are using stay open."""
+        from redis import RedisCluster
+        from redis.exceptions import MovedError
+
+        if client is None:
+            return
+        with self._lock:
+            self._cluster = self._cluster or isinstance(error, MovedError)
+            if not self._given and self._client is client:
+                self._client = None
+        if isinstance(client, RedisCluster):
+            untyped: Any = client
+            untyped.disconnect_connection_pools()
+        else:
+            client.connection_pool.disconnect(inuse_connections=False)
+
+
+def _execute(client: Any, text: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
+    from redis.exceptions import NoScriptError
+
+    digest = client.register_script(text).sha
+
+    def execute() -> list[Any]:
+        # A cluster's pipeline refuses .evalsha(), but routes the same command by its key.
+        pipeline = client.pipeline(transaction=False)
+        for call in calls:
+            pipeline.execute_command("EVALSHA", digest, *call)
+        replies: list[Any] = pipeline.execute()
+        return replies
+
+    try:
+        return execute()
+    except NoScriptError:
+        client.script_load(text)
+        return execute()
+
+
+def _may_pass(error: Exception) -> bool:
+    """Whether the same operation may succeed on a new connection, a little later."""
+    import redis
+    from redis import exceptions
+
+    lasting = (
+        redis.AuthenticationError,
+        exceptions.AuthorizationError,
+        exceptions.ExternalAuthProviderError,
+        exceptions.NoPermissionError,
     )
+    passing = (
+        redis.ConnectionError,  # LOADING too
+        redis.TimeoutError,
+        redis.ReadOnlyError,
+        exceptions.ClusterDownError,  # MASTERDOWN too
+        exceptions.TryAgainError,
+        exceptions.AskError,  # MOVED too
+        exceptions.RedisClusterException,
+    )
+    if isinstance(error, lasting):
+        return False
+    return isinstance(error, passing) or _PASSING.search(str(error)) is not None
 
 
 def address(settings: "RedisSettings") -> str:
@@ -45,55 +234,23 @@ def address(settings: "RedisSettings") -> str:
     return f"{parts.scheme}://{host}{parts.path}"
 
 
+@cache
 def script(name: str) -> str:
     """The text of a Lua script of `redis_scripts/`, which the server runs as one step."""
     return (_SCRIPTS / f"{name}.lua").read_text(encoding="utf-8")
-
-
-class ScriptPipeline:
-    """A Lua script of `redis_scripts/` that is run for many symbols in one round trip."""
-
-    def __init__(self, client: Any, name: str) -> None:
-        self._client, self._name = client, name
-        self._digest: str | None = None
-
-    def run(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Run the script once a call: number of keys, keys, arguments; their replies in order.
-
-        A server that was restarted since the script was loaded is given it again, and all calls are
-        repeated, of which some may have run (other nodes of a cluster): the scripts bear that.
-        """
-        from redis.exceptions import NoScriptError
-
-        if self._digest is None:
-            self._digest = str(self._load())
-        try:
-            return self._execute(calls)
-        except NoScriptError:
-            self._load()
-            return self._execute(calls)
-
-    def _load(self) -> Any:
-        return self._client.script_load(script(self._name))
-
-    def _execute(self, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
-        # A cluster's pipeline refuses .evalsha(), but routes the same command by its key.
-        pipeline = self._client.pipeline(transaction=False)
-        for call in calls:
-            pipeline.execute_command("EVALSHA", self._digest, *call)
-        replies: list[Any] = pipeline.execute()
-        return replies
 
 
 @contextmanager
 def explained(settings: "RedisSettings", error_type: type[Exception]) -> Iterator[None]:
     """Turn the client's errors into `error_type`, naming the address and what to do next."""
     import redis
+    from redis import exceptions
 
     where = f"Redis at {address(settings)}"
+    for_so_long = f"for {settings.retry_seconds:g} s"
     try:
         yield
-    except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
+    except (redis.AuthenticationError, exceptions.NoPermissionError) as error:
         raise error_type(
             f"{where} refuses the credentials ({error}). Check PIPELINE_REDIS__PASSWORD and the "
             "user in PIPELINE_REDIS__URL, then repeat the run."
@@ -104,10 +261,30 @@ def explained(settings: "RedisSettings", error_type: type[Exception]) -> Iterato
             f"{where} did not answer within {settings.timeout_seconds:g} s. Check that it is not "
             f"overloaded{tls}, or raise PIPELINE_REDIS__TIMEOUT_SECONDS, then repeat the run."
         ) from error
+    except redis.BusyLoadingError as error:
+        raise error_type(
+            f"{where} is still loading its data, {for_so_long} ({error}). Repeat the run when it has, "
+            "or raise PIPELINE_REDIS__RETRY_SECONDS."
+        ) from error
     except redis.ConnectionError as error:
         raise error_type(
             f"{where} cannot be reached ({error}). Start it (`pipeline-assets up` starts the "
             "embedded one) or set PIPELINE_REDIS__URL, then repeat the run."
+        ) from error
+    except redis.ReadOnlyError as error:
+        raise error_type(
+            f"{where} is a read-only replica, {for_so_long} ({error}). Either a failover has not ended, "
+            "or PIPELINE_REDIS__URL is not the address of the primary. Then repeat the run."
+        ) from error
+    except (
+        exceptions.ClusterDownError,
+        exceptions.AskError,
+        exceptions.TryAgainError,
+        exceptions.RedisClusterException,
+    ) as error:
+        raise error_type(
+            f"{where} is part of a cluster or a replication that serves nobody, {for_so_long} "
+            f"({error}). Check its nodes' state, then repeat the run."
         ) from error
     except redis.RedisError as error:
         raise error_type(

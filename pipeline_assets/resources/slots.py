@@ -11,7 +11,6 @@ A candle that comes after the candidate sensor may have passed it marks the symb
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.market.candles import (
@@ -20,7 +19,8 @@ from pipeline_assets.market.candles import (
     candle_schema,
     empty_candles,
 )
-from pipeline_assets.resources.redis_client import ScriptPipeline, connect, explained
+from pipeline_assets.market.interval import to_milliseconds
+from pipeline_assets.resources.redis_client import RedisConnection
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,13 +46,15 @@ class SlotsWritten:
     """What one write did to the slots of `symbols` symbols.
 
     Of the candles offered, `written` are new or differ from what was stored, `unchanged` were there
-    already, and `kept_newer` met a newer candle in their slot, which stayed.
+    already, and `kept_newer` met a newer candle in their slot, which stayed. `removed` slots held a
+    candle of a minute that has not ended yet, which a wrong clock had put there.
     """
 
     symbols: int
     written: int
     unchanged: int
     kept_newer: int
+    removed: int = 0
 
 
 def slot_key(symbol: str) -> str:
@@ -68,7 +70,8 @@ def state_key(symbol: str) -> str:
 class CandleSlots:
     """The slots of all symbols. Connects on first use; safe to share between threads.
 
-    Invariant: a slot's open time never decreases, whoever writes and in whatever order.
+    Invariant: a slot's open time never decreases, whoever writes and in whatever order, unless it is
+    of a minute that has not ended yet.
     """
 
     def __init__(
@@ -76,13 +79,9 @@ class CandleSlots:
     ) -> None:
         """`client` is for a connection of one's own, such as a cluster's."""
         self._settings = settings
-        self._given_client = client
+        self._redis = RedisConnection(settings, SlotsError, client)
 
-    @cached_property
-    def _client(self) -> Any:
-        return connect(self._settings) if self._given_client is None else self._given_client
-
-    def write(self, candles: "pl.DataFrame") -> SlotsWritten:
+    def write(self, candles: "pl.DataFrame", now: datetime | None = None) -> SlotsWritten:
         """Put the newest fifteen minutes of each symbol of a 1m candle frame into its slots.
 
         Takes any number of rows in any order: what is more than fifteen minutes older than the
@@ -92,24 +91,38 @@ class CandleSlots:
         Safe to repeat and to run beside other writers: a slot takes the same or a newer open time
         only, so any order of any writes ends with the newest candle in each slot. A candle that
         replaces one of the same open time, or comes after a newer one, marks the indicator state.
+        `unchanged` includes candles of an attempt whose answer was lost.
+
+        Args:
+            candles: a 1m candle frame.
+            now: the exchange's time, whose clock alone decides which minutes have ended. What the
+                written symbols' slots hold of later minutes is removed, and an indicator state that
+                has evaluated a later minute too. Without it both stay.
 
         Raises:
             SlotsError: Redis failed. Some symbols may have been written; repeat the whole write.
         """
         offered = _encoded(candles)
+        # The minute that is under way is let be, because `now` is an estimate.
+        latest = "" if now is None else to_milliseconds(now)
         calls = [
             (
                 *(2, slot_key(symbol), state_key(symbol)),
-                *(self._settings.slot_ttl_seconds, STATE_TTL_SECONDS, *values),
+                *(self._settings.slot_ttl_seconds, STATE_TTL_SECONDS, latest, *values),
             )
             for symbol, values in offered.items()
         ]
-        with explained(self._settings, SlotsError):
-            outcomes = self._write_script.run(calls) if calls else []
+        outcomes = self._redis.run_script("write_slots", calls) if calls else []
         written = sum(outcome[0] for outcome in outcomes)
         kept_newer = sum(outcome[1] for outcome in outcomes)
         offered_count = sum(len(values) for values in offered.values())
-        return SlotsWritten(len(offered), written, offered_count - written - kept_newer, kept_newer)
+        return SlotsWritten(
+            len(offered),
+            written,
+            offered_count - written - kept_newer,
+            kept_newer,
+            sum(outcome[2] for outcome in outcomes),
+        )
 
     def read(self, symbols: Sequence[str], newest: datetime | None = None) -> "pl.DataFrame":
         """The stored candles of `symbols`, as a candle frame sorted by symbol and open time.
@@ -126,12 +139,15 @@ class CandleSlots:
         symbols = list(dict.fromkeys(symbols))
         if not symbols:
             return empty_candles()
-        with explained(self._settings, SlotsError):
-            pipeline = self._client.pipeline(transaction=False)
+
+        def values(client: Any) -> list[list[bytes]]:
+            pipeline = client.pipeline(transaction=False)
             for symbol in symbols:
                 pipeline.execute_command("HVALS", slot_key(symbol))
             replies: list[list[bytes]] = pipeline.execute()
-        candles = decoded_slots(symbols, replies)
+            return replies
+
+        candles = decoded_slots(symbols, self._redis.run(values))
         if newest is not None:
             candles = candles.filter(
                 pl.col("open_time") > newest - SPAN, pl.col("open_time") <= newest
@@ -162,10 +178,6 @@ class CandleSlots:
         return asked.join(held, on="symbol", how="left", maintain_order="left").with_columns(
             pl.col("slots").fill_null(0)
         )
-
-    @cached_property
-    def _write_script(self) -> ScriptPipeline:
-        return ScriptPipeline(self._client, "write_slots")
 
 
 def _encoded(candles: "pl.DataFrame") -> dict[str, list[str]]:

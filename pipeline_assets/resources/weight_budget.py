@@ -5,10 +5,10 @@ What a request weighs, and what to do while none is left, is the exchange client
 
 from dataclasses import dataclass
 from enum import IntEnum
-from functools import cached_property
 from typing import TYPE_CHECKING, Any
+from uuid import uuid4
 
-from pipeline_assets.resources.redis_client import connect, explained, script
+from pipeline_assets.resources.redis_client import RedisConnection, script
 
 if TYPE_CHECKING:
     import redis
@@ -109,9 +109,7 @@ class WeightBudget:
         if not egress or "{" in egress or "}" in egress:
             raise ValueError(f"The egress address {egress!r} must be a name without braces")
         self.capacity = limit - margin
-        self._settings = settings
-        self._given_client = client
-        self._scripts: dict[str, Any] = {}
+        self._redis = RedisConnection(settings, WeightBudgetError, client)
         # The braces are part of the key: a cluster then keeps all of a budget on one node.
         self._prefix = f"weight:{{{egress}}}:"
 
@@ -120,8 +118,10 @@ class WeightBudget:
     ) -> Grant:
         """Reserve as much of `wanted` weight as there is for `priority` in the minute of `now_ms`.
 
-        One atomic step. Not idempotent: repeated after a lost answer it reserves again, which
-        errs on the safe side.
+        One atomic step. Two calls reserve twice, but one call reserves once even where the
+        connection repeats it after a lost answer: the server remembers what it granted to the call.
+        A failover may lose the newest reservations, because a replica follows a moment behind; the
+        exchange's header (`correct`) brings them back.
 
         Args:
             priority: whose weight it is.
@@ -162,6 +162,7 @@ class WeightBudget:
                 self.capacity,
                 int(max(Priority)),
                 _SECONDS_MINUTE_KEPT,
+                uuid4().hex,
             ],
         )
         if granted == wanted:
@@ -208,15 +209,21 @@ class WeightBudget:
             args=[used_weight, _SECONDS_MINUTE_KEPT],
         )
 
-    def block_until(self, until_ms: int) -> None:
+    def block_until(self, until_ms: int, wait_ms: int = 1000 * _LONGEST_BAN_SECONDS) -> None:
         """Keep every process from reserving until then, after 429 or 418, as Retry-After says.
 
         Safe to repeat, in any order: the latest moment stays.
 
+        Args:
+            until_ms: the moment, by the exchange's clock as this process knows it.
+            wait_ms: how long that is from now. Redis forgets the block a minute after it: a process
+                whose clock was days ahead then holds up the others for no longer than it was told.
+
         Raises:
             WeightBudgetError: Redis failed.
         """
-        self._run("block_weight", keys=[self._block], args=[until_ms, _LONGEST_BAN_SECONDS])
+        kept_ms = min(wait_ms + _MINUTE_MS, 1000 * _LONGEST_BAN_SECONDS)
+        self._run("block_weight", keys=[self._block], args=[until_ms, kept_ms])
 
     def blocked_until(self) -> int:
         """The latest moment told to `block_until`, perhaps past; 0 when there was none of late.
@@ -224,8 +231,7 @@ class WeightBudget:
         Raises:
             WeightBudgetError: Redis failed.
         """
-        with explained(self._settings, WeightBudgetError):
-            return int(self._client.get(self._block) or 0)
+        return int(self._redis.run(lambda client: client.get(self._block)) or 0)
 
     def use(self, now_ms: int) -> WeightUse:
         """How the minute of `now_ms` stands, for a person to see.
@@ -233,8 +239,8 @@ class WeightBudget:
         Raises:
             WeightBudgetError: Redis failed.
         """
-        with explained(self._settings, WeightBudgetError):
-            used = self._client.hget(self._minute_key(now_ms // _MINUTE_MS), "used")
+        minute = self._minute_key(now_ms // _MINUTE_MS)
+        used = self._redis.run(lambda client: client.hget(minute, "used"))
         blocked_ms = max(self.blocked_until() - now_ms, 0)
         return WeightUse(int(used or 0), self.capacity, blocked_ms)
 
@@ -249,12 +255,6 @@ class WeightBudget:
     def _minute_key(self, minute: int) -> str:
         return f"{self._prefix}minute:{minute}"
 
-    @cached_property
-    def _client(self) -> Any:
-        return connect(self._settings) if self._given_client is None else self._given_client
-
     def _run(self, name: str, keys: list[str], args: list[str | int]) -> Any:
-        with explained(self._settings, WeightBudgetError):
-            if name not in self._scripts:
-                self._scripts[name] = self._client.register_script(script(name))
-            return self._scripts[name](keys=keys, args=args)
+        text = script(name)
+        return self._redis.run(lambda client: client.register_script(text)(keys=keys, args=args))

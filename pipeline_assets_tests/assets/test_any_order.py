@@ -101,7 +101,7 @@ def true_whatever_happens(begun: Any, steps: list[tuple[str, Any]]) -> None:
         platform.tick("1m")
         sensor = CandidateSensor(platform)
         sensor.tick()
-        redis = sensor.resources["indicator_states"]._client
+        redis = sensor.redis_client()
         for step, what in steps:
             if step == "pass":
                 sensor.minutes(what, slots=False)

@@ -10,6 +10,7 @@ import pytest
 from dagster import AssetKey, AssetMaterialization
 
 from pipeline_assets.assets import evaluation
+from pipeline_assets.assets.due_minutes import Cursor
 from pipeline_assets.market.strategy import Condition, Declaration
 from pipeline_assets.resources.broker import BrokerError
 from pipeline_assets.resources.candidate_objects import LATE, read_stored
@@ -181,12 +182,34 @@ def test_after_a_flush_of_redis_no_minute_is_lost(candidate_sensor) -> None:
     candidate_sensor.tick()
     candidate_sensor.minutes(2)
     candidate_sensor.tick()
-    client = candidate_sensor.resources["indicator_states"]._client
+    client = candidate_sensor.redis_client()
     candidate_sensor.minutes(3)
     client.flushall()
     assert "no candles in the slots" in candidate_sensor.tick().skip_message
     candidate_sensor.minutes(3)
     candidate_sensor.tick()
+    assert_published(candidate_sensor, NOON - MINUTE)
+
+
+def test_after_a_clock_ran_ahead_the_minutes_of_now_are_evaluated(candidate_sensor) -> None:
+    """For a while the exchange's clock was two days ahead; slots, states and the cursor are so too."""
+    candidate_sensor.tick()
+    ahead = timedelta(days=2)
+    newest = candidate_sensor.newest()
+    times = pl.col("open_time", "close_time")
+    future = candidate_sensor.candles(newest, newest).with_columns(times + ahead)
+    candidate_sensor.slots.write(future)
+    states = candidate_sensor.resources["indicator_states"]
+    held, _ = states.read_due(future["symbol"].to_list())
+    assert states.write(dict.fromkeys(held, (newest + ahead, b"of the future")), held) == {*held}
+    candidate_sensor.cursor = replace(
+        Cursor.from_text(candidate_sensor.cursor), evaluated=newest + ahead
+    ).to_text()
+    candidate_sensor.minutes(1)
+    candidate_sensor.tick()
+    candidate_sensor.minutes(2)
+    result = candidate_sensor.tick()
+    assert "up to 2026-11-20 12:02" in result.skip_message
     assert_published(candidate_sensor, NOON - MINUTE)
 
 
@@ -205,7 +228,7 @@ def test_a_state_of_other_parameters_is_built_again_and_none_is_lost(candidate_s
 def test_a_damaged_state_is_built_again(candidate_sensor) -> None:
     candidate_sensor.tick()
     candidate_sensor.minutes(3)
-    client = candidate_sensor.resources["indicator_states"]._client
+    client = candidate_sensor.redis_client()
     client.hset("indicators:1m:{BTCUSDT}", "state", b"damaged")
     candidate_sensor.tick()
     assert_published(candidate_sensor, NOON - MINUTE)

@@ -290,7 +290,7 @@ def test_what_is_under_way_when_the_minute_turns_counts_in_the_new_one_too(budge
 
 
 def test_without_redis_nothing_is_sent(exchange, client):
-    nowhere = RedisSettings(url=f"redis://127.0.0.1:{free_port()}/0")
+    nowhere = RedisSettings(url=f"redis://127.0.0.1:{free_port()}/0", retry_seconds=0.3)
     lost = WeightBudget(nowhere, "test", limit=2400, margin=60)
     with pytest.raises(WeightBudgetError, match="cannot be reached"):
         fetch(client(budget=lost), {"BTCUSDT": HOUR})
@@ -521,9 +521,9 @@ def test_after_a_refusal_nothing_is_sent_although_the_others_are_not_told_yet(re
     may_tell = threading.Event()
 
     class SlowToTell(WeightBudget):
-        def block_until(self, until_ms):
+        def block_until(self, until_ms, wait_ms):
             may_tell.wait()
-            super().block_until(until_ms)
+            super().block_until(until_ms, wait_ms)
 
     budget = SlowToTell(redis_server.settings(), "slow", limit=2400, margin=60)
     allowance = WeightAllowance(

@@ -235,3 +235,26 @@ def test_states_work_through_the_client_of_a_cluster(redis_cluster):
     held, newer = store.read_due([BTC, "币USDT"])
     assert all(each.stale for each in held.values())
     assert newer.height == 6
+
+
+# A clock that was wrong
+
+
+def test_a_state_that_evaluated_the_future_goes_with_the_next_candle(store, slots):
+    """It would take no candle of before that future, and its minutes would be skipped without a word."""
+    slots.write(candles(BTC, range(2880, 2895)))
+    assert write(store, 2894)
+    slots.write(candles(BTC, [3]), now=NOON + 4 * MINUTE)
+    held, due = store.read_due([BTC])
+    assert held[BTC].open_time is None
+    assert_frame_equal(due, candles(BTC, [3]))
+
+
+def test_a_state_of_the_past_stays_where_only_the_slots_are_ahead(store, slots):
+    slots.write(candles(BTC, [2]))
+    assert write(store, 2)
+    slots.write(candles(BTC, [2880]))
+    slots.write(candles(BTC, [3]), now=NOON + 4 * MINUTE)
+    held, due = store.read_due([BTC])
+    assert (held[BTC].open_time, held[BTC].stale) == (NOON + 2 * MINUTE, False)
+    assert_frame_equal(due, candles(BTC, [3]))

@@ -301,3 +301,36 @@ def test_slots_work_through_the_client_of_a_cluster(redis_cluster):
     client.script_flush()
     assert slots.write(frame) == SlotsWritten(3, 0, 45, 0)
     assert_frame_equal(slots.read(["ADAUSDT", "BTCUSDT", "币USDT"]), frame)
+
+
+# A clock that was wrong
+
+HOUR = 60
+
+
+def test_a_candle_that_a_wrong_clock_put_far_ahead_is_replaced(server, slots):
+    slots.write(candles("BTCUSDT", range(48 * HOUR, 48 * HOUR + 15), price=9.0))
+    written = slots.write(candles("BTCUSDT", range(15)), now=NOON + 15 * MINUTE)
+    assert written == SlotsWritten(1, 15, 0, 0, removed=15)
+    assert_frame_equal(slots.read(["BTCUSDT"]), candles("BTCUSDT", range(15)))
+
+
+def test_every_slot_of_the_future_goes_with_the_first_candle_of_now(slots):
+    """Not only the slot of the candle: the newest one held tells the sensor and `status` what is new."""
+    slots.write(candles("BTCUSDT", range(48 * HOUR, 48 * HOUR + 15)))
+    slots.write(candles("BTCUSDT", [3]), now=NOON + 4 * MINUTE)
+    assert slots.summary(["BTCUSDT"]).rows() == [("BTCUSDT", 1, NOON + 3 * MINUTE)]
+
+
+def test_the_minutes_that_another_run_has_just_written_stay(slots):
+    """A slow run measured the exchange's time before a faster one wrote the minute after."""
+    slots.write(candles("BTCUSDT", range(16)), now=NOON + 16 * MINUTE)
+    assert slots.write(candles("BTCUSDT", range(15)), now=NOON + 15 * MINUTE) == SlotsWritten(
+        1, 0, 14, 1
+    )
+
+
+def test_what_the_exchange_gave_is_kept_whatever_the_clock_says(slots):
+    """The wall clock of this machine was set back between the fetch and the write."""
+    slots.write(candles("BTCUSDT", range(15)), now=NOON - 600 * MINUTE)
+    assert slots.write(candles("BTCUSDT", range(15)), now=NOON - 600 * MINUTE).unchanged == 15

@@ -22,6 +22,7 @@ from pipeline_assets.resources.weight_budget import (
 )
 from pipeline_assets.settings import RedisSettings
 from pipeline_assets_tests.fixtures.redis import RedisServer
+from pipeline_assets_tests.fixtures.s3 import eventually
 
 MINUTE = 60_000
 NOON = int(datetime(2026, 10, 25, 12, tzinfo=UTC).timestamp() * 1000)
@@ -396,6 +397,35 @@ def test_a_budget_works_through_the_client_of_a_cluster(redis_cluster):
     assert budget.reserve(Priority.BACKFILL, 5000, ORDINARY).weight == CAPACITY - 900 - 1000
     budget.block_until(ORDINARY + 5)
     assert budget.use(ORDINARY) == WeightUse(CAPACITY - 900, CAPACITY, 5)
+
+
+# A clock that was wrong
+
+
+def test_a_block_of_a_wrong_clock_ends_when_its_wait_is_over(server, budget):
+    """It was told two days ahead, and to wait for half a minute: Redis forgets it a minute later."""
+    budget.block_until(ORDINARY + 2880 * MINUTE, 30_000)
+    [key] = server.client().keys("*blocked_until")
+    assert 80_000 < server.client().pttl(key) <= 90_000
+    server.client().pexpire(key, 1)
+    eventually(lambda: budget.reserve(Priority.TICK_1M, 1, ORDINARY).weight == 1, "it is granted")
+
+
+@pytest.mark.parametrize("ahead", [0, 2880])
+def test_a_block_lasts_for_the_longest_wait_told(server, budget, ahead):
+    budget.block_until(ORDINARY + ahead * MINUTE + 30_000, 30_000)
+    budget.block_until(ORDINARY + 600_000, 600_000)
+    budget.block_until(ORDINARY + 10_000, 10_000)
+    [key] = server.client().keys("*blocked_until")
+    assert 650_000 < server.client().pttl(key) <= 660_000
+    assert budget.blocked_until() == max(ORDINARY + 600_000, ORDINARY + ahead * MINUTE + 30_000)
+
+
+def test_a_demand_of_a_wrong_clock_is_no_demand_and_is_replaced(budget):
+    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 2000, ORDINARY + 2880 * MINUTE)
+    assert budget.reserve(Priority.BACKFILL, CAPACITY, ORDINARY).weight == CAPACITY
+    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 100, ORDINARY + MINUTE)
+    assert budget.reserve(Priority.BACKFILL, CAPACITY, ORDINARY + MINUTE).weight == CAPACITY - 100
 
 
 # Redis in trouble

@@ -201,7 +201,7 @@ def test_killed_at_random_for_hours_nothing_is_lost_or_invented(
     chance = random.Random(seed)
     first = candidate_sensor.newest()
     assert runner.tick()["status"] == 0
-    redis = candidate_sensor.resources["indicator_states"]._client
+    redis = candidate_sensor.redis_client()
     minutes = flushes = pauses = 0
     while minutes < 220:
         still = chance.random() < 0.1

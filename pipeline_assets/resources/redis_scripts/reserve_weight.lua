@@ -1,11 +1,15 @@
 -- Grant as much request weight as priorities and limit allow, as one step of the server.
 -- KEYS: 1 this minute, 2 the minute before, 3 expected demand, 4 blocked until.
 -- ARGV: 1 now (ms), 2 priority (the greatest goes first), 3 wanted, 4 minimum, 5 later,
---       6 capacity of a minute, 7 greatest priority, 8 seconds to keep a minute.
+--       6 capacity of a minute, 7 greatest priority, 8 seconds to keep a minute,
+--       9 a name of this call's own.
 -- Returns the weight granted, and the moment (ms) at which a block ends or 0.
 --
+-- A call whose answer was lost is repeated under the same name, and granted the same again: the first
+-- one may have taken effect. A call that was granted nothing may be decided anew.
+--
 -- A minute is a hash: `used`, `taken:P` (granted to priority P), `waiting:P` (what P still wanted
--- after it last asked). What P is owed in this minute, and lower priorities leave alone, is the
+-- after it last asked), `call:N` (granted to the call of the name N). What P is owed in this minute, and lower priorities leave alone, is the
 -- greater of
 --   what it waits for: said in this minute, or in the one before and not taken since;
 --   what its ticks are expected to use and have not taken yet: due in the minute that begins their
@@ -15,6 +19,12 @@ local now, priority, wanted = tonumber(ARGV[1]), tonumber(ARGV[2]), tonumber(ARG
 local minimum, later, capacity = tonumber(ARGV[4]), tonumber(ARGV[5]), tonumber(ARGV[6])
 local greatest, seconds_kept = tonumber(ARGV[7]), ARGV[8]
 local minute = math.floor(now / 60000)
+local call = 'call:' .. ARGV[9]
+
+local granted_before = redis.call('HGET', KEYS[1], call)
+if granted_before then
+  return {tonumber(granted_before), 0}
+end
 
 local function held(key, field)
   return tonumber(redis.call('HGET', key, field) or '0')
@@ -68,6 +78,7 @@ redis.call('HSET', KEYS[1], 'waiting:' .. priority, still_wanted)
 if granted > 0 then
   redis.call('HINCRBY', KEYS[1], 'used', granted)
   redis.call('HINCRBY', KEYS[1], 'taken:' .. priority, granted)
+  redis.call('HSET', KEYS[1], call, granted)
 end
 redis.call('EXPIRE', KEYS[1], seconds_kept)
 return {granted, blocked_until > now and blocked_until or 0}

@@ -1,0 +1,364 @@
+"""A process that lives on while its Redis fails over, restarts, hangs or is cut off: real servers, and a
+proxy for an address that moves. The answers themselves are tested beside each store."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pytest
+import redis
+from pydantic import SecretStr
+from redis.backoff import NoBackoff
+from redis.retry import Retry
+
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources.indicator_state import IndicatorStateStore
+from pipeline_assets.resources.slots import CandleSlots, SlotsError
+from pipeline_assets.resources.weight_budget import Priority, WeightBudget
+from pipeline_assets.settings import RedisSettings
+from pipeline_assets_tests.fixtures.proxy import TcpProxy
+from pipeline_assets_tests.fixtures.redis import RedisServer, free_port
+from pipeline_assets_tests.fixtures.s3 import eventually
+from pipeline_assets_tests.resources.test_slots import candles
+
+NOON = datetime(2026, 10, 25, 12, tzinfo=UTC)
+NOW = int(NOON.timestamp() * 1000)
+LONG = 60  # seconds: as long as a busy machine may take; a test ends when the operation does
+BTC = "BTCUSDT"
+
+
+class Stores:
+    """Everything that the platform keeps in Redis, as a long-lived process holds it."""
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self.slots = CandleSlots(settings)
+        self.states = IndicatorStateStore(settings)
+        self.budget = WeightBudget(settings, "203.0.113.7", limit=2400, margin=60)
+
+    def write_slot(self, minute: int) -> None:
+        self.slots.write(candles(BTC, [minute]), NOON)
+
+    def write_state(self, minute: int) -> None:
+        held, _ = self.states.read_due([BTC])
+        moment = candles(BTC, [minute])["open_time"][0]
+        assert self.states.write({BTC: (moment, b"state")}, held)
+
+    def reserve(self, weight: int) -> None:
+        assert self.budget.reserve(Priority.TICK_1M, weight, NOW).weight == weight
+
+    def operations(self) -> dict[str, Callable[[], Any]]:
+        return {
+            "write slots": lambda: self.write_slot(1),
+            "read slots": lambda: self.slots.read([BTC]),
+            "read states": lambda: self.states.read_due([BTC]),
+            "write states": lambda: self.write_state(1),
+            "reserve weight": lambda: self.reserve(10),
+            "expect weight": lambda: self.budget.expect(
+                Priority.TICK_1M, Interval.ONE_MINUTE, 5, NOW
+            ),
+            "correct weight": lambda: self.budget.correct(NOW, 20),
+            "block": lambda: self.budget.block_until(NOW - 1, 0),
+            "read the block": self.budget.blocked_until,
+            "read the use": lambda: self.budget.use(NOW),
+        }
+
+
+@pytest.fixture
+def worker() -> Iterator[Callable[[Callable[[], Any]], "Future[Any]"]]:
+    """Runs an operation beside the test."""
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit
+
+
+@pytest.fixture
+def replicated(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer]]:
+    """A primary and a replica that follows it."""
+    with (
+        RedisServer(tmp_path / "primary") as primary,
+        RedisServer(tmp_path / "replica", options=("--repl-diskless-sync-delay", "0")) as replica,
+    ):
+        primary.client().config_set("repl-diskless-sync-delay", 0)
+        follow(replica, primary)
+        yield primary, replica
+
+
+def follow(replica: RedisServer, primary: RedisServer) -> None:
+    replica.client().replicaof("127.0.0.1", primary.port)
+    eventually(
+        lambda: replica.client().info("replication")["master_link_status"] == "up",
+        "the replica follows",
+    )
+
+
+def fail_over(primary: RedisServer, replica: RedisServer) -> None:
+    """As an operator or a manager of replicas does: the old primary stays, and follows the new one."""
+    eventually(lambda: primary.client().wait(1, 1000) == 1, "the replica has what the primary has")
+    replica.client().replicaof("NO", "ONE")
+    primary.client().replicaof("127.0.0.1", replica.port)
+
+
+def proxied(proxies: list[TcpProxy], server: RedisServer, **changes: Any) -> tuple[TcpProxy, Any]:
+    """A proxy before a server, and settings that lead through it."""
+    proxy = TcpProxy(server.port)
+    proxies.append(proxy)
+    return proxy, server.settings(url=f"redis://127.0.0.1:{proxy.port}/0", **changes)
+
+
+def refusals(server: RedisServer, code: str) -> int:
+    """How often a server has given this answer since it was last asked to forget."""
+    told = server.client().info("errorstats").get(f"errorstat_{code}", {"count": 0})
+    return int(told["count"])
+
+
+# The address moves
+
+
+def test_after_a_failover_every_operation_goes_on_at_the_new_primary(replicated, tcp_proxies):
+    """The connections to the old primary stay open, as they do behind a name or a virtual address."""
+    primary, replica = replicated
+    proxy, settings = proxied(tcp_proxies, primary)
+    before = Stores(settings)
+    for operation in before.operations().values():
+        operation()
+    fail_over(primary, replica)
+    proxy.target = replica.port
+    before.write_slot(2)
+    before.write_state(2)
+    before.reserve(30)
+    after = Stores(replica.settings())
+    assert after.slots.read([BTC])["open_time"].to_list() == [
+        *candles(BTC, [1, 2])["open_time"],
+    ]
+    held, _ = after.states.read_due([BTC])
+    assert held[BTC].open_time == candles(BTC, [2])["open_time"][0]
+    assert after.budget.use(NOW).used == 50
+
+
+def test_each_operation_survives_a_failover_alone(replicated, tcp_proxies):
+    """Each by a process of its own, whose first operation after the failover it is."""
+    primary, replica = replicated
+    proxy, settings = proxied(tcp_proxies, primary)
+    names = Stores(settings).operations().keys()
+    processes = {name: Stores(settings) for name in names}
+    for each in processes.values():
+        each.slots.read([BTC])
+        each.states.read_due([BTC])
+        each.budget.blocked_until()
+    fail_over(primary, replica)
+    proxy.target = replica.port
+    for name, each in processes.items():
+        each.operations()[name]()
+
+
+def test_an_operation_waits_for_the_address_to_move(replicated, tcp_proxies, worker):
+    primary, replica = replicated
+    proxy, settings = proxied(tcp_proxies, primary, retry_seconds=LONG)
+    stores = Stores(settings)
+    stores.write_slot(1)
+    fail_over(primary, replica)
+    writing = worker(lambda: stores.write_slot(2))
+    eventually(lambda: refusals(primary, "READONLY") >= 2, "the write was refused twice")
+    proxy.target = replica.port
+    writing.result(LONG)
+    assert CandleSlots(replica.settings()).read([BTC]).height == 2
+
+
+def test_a_cluster_is_recognized_by_its_redirections(tmp_path):
+    """Two nodes, each with half of the keys; the address is that of one of them."""
+    with ExitStack() as stack:
+        nodes = [
+            stack.enter_context(
+                RedisServer(
+                    tmp_path / name,
+                    options=("--cluster-enabled", "yes", "--cluster-port", str(free_port())),
+                )
+            )
+            for name in ("first", "second")
+        ]
+        first, second = (node.client() for node in nodes)
+        first.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 8191)
+        second.execute_command("CLUSTER", "ADDSLOTSRANGE", 8192, 16383)
+        second.execute_command("CLUSTER", "SET-CONFIG-EPOCH", 2)
+        bus = nodes[0].options[-1]
+        second.execute_command("CLUSTER", "MEET", "127.0.0.1", nodes[0].port, bus)
+        for node in (first, second):
+            eventually(
+                lambda node=node: node.execute_command("CLUSTER INFO")["cluster_state"] == "ok",
+                "the cluster serves",
+            )
+        symbols = [f"S{number}USDT" for number in range(10)]
+        frame = pl.concat([candles(symbol, [1]) for symbol in symbols])
+        stores = Stores(nodes[0].settings(retry_seconds=LONG))
+        stores.slots.write(frame, NOON)
+        assert stores.slots.read(symbols).height == 10
+        stores.reserve(10)
+        assert first.dbsize() + second.dbsize() == 11
+        assert min(first.dbsize(), second.dbsize()) > 0
+
+
+# The server is there and serves nobody for a while
+
+
+@pytest.mark.parametrize(
+    ("code", "begin", "end"),
+    [
+        (
+            "READONLY",
+            lambda client: client.replicaof("127.0.0.1", 1),
+            lambda client: client.replicaof("NO", "ONE"),
+        ),
+        (
+            "MASTERDOWN",
+            lambda client: (
+                client.config_set("replica-serve-stale-data", "no"),
+                client.replicaof("127.0.0.1", 1),
+            ),
+            lambda client: client.replicaof("NO", "ONE"),
+        ),
+        (
+            "NOREPLICAS",
+            lambda client: client.config_set("min-replicas-to-write", 1),
+            lambda client: client.config_set("min-replicas-to-write", 0),
+        ),
+    ],
+)
+def test_an_operation_waits_until_the_server_takes_writes(
+    own_redis_server, worker, code, begin, end
+):
+    stores = Stores(own_redis_server.settings(retry_seconds=LONG))
+    hurried = Stores(own_redis_server.settings(retry_seconds=0))
+    stores.write_slot(1)
+    begin(own_redis_server.client())
+    with pytest.raises(SlotsError, match=own_redis_server.url):
+        hurried.write_slot(2)
+    told = refusals(own_redis_server, code)
+    assert told >= 2
+    writing = worker(lambda: stores.write_slot(2))
+    eventually(lambda: refusals(own_redis_server, code) >= told + 2, f"{code} was said twice")
+    end(own_redis_server.client())
+    writing.result(LONG)
+    hurried.write_slot(3)
+    assert stores.slots.read([BTC]).height == 3
+
+
+def test_a_replica_is_named_as_such(own_redis_server):
+    own_redis_server.client().replicaof("127.0.0.1", 1)
+    with pytest.raises(SlotsError, match=r"is a read-only replica.*PIPELINE_REDIS__URL"):
+        Stores(own_redis_server.settings()).write_slot(1)
+
+
+def test_a_cluster_that_is_down_is_waited_for(tmp_path, worker):
+    options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
+    with RedisServer(tmp_path, options=options) as server:
+        stores = Stores(server.settings(retry_seconds=LONG))
+        writing = worker(lambda: stores.write_slot(1))
+        eventually(lambda: refusals(server, "CLUSTERDOWN") >= 2, "CLUSTERDOWN was said twice")
+        server.client().execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
+        writing.result(LONG)
+
+
+def test_a_server_that_loads_its_data_is_waited_for(tmp_path):
+    """Three hundred keys, each of which takes it some milliseconds to load."""
+    server = RedisServer(tmp_path)
+    with server:
+        stores = Stores(server.settings(retry_seconds=LONG))
+        hurried = Stores(server.settings(retry_seconds=0))
+        stores.write_slot(1)
+        server.client().mset({f"key:{number}": "x" * 100 for number in range(300)})
+        server.client().bgrewriteaof()
+        eventually(
+            lambda: server.client().info("persistence")["aof_rewrite_in_progress"] == 0,
+            "the file is rewritten",
+        )
+        server.kill()
+        server.options = (
+            *("--key-load-delay", "6000"),
+            *("--loading-process-events-interval-bytes", "1024"),
+        )
+        server.launch()
+        with redis.Redis(port=server.port, retry=Retry(NoBackoff(), 0)) as raw:
+            eventually(lambda: said(raw) == "BusyLoadingError", "the server is loading")
+        with pytest.raises(SlotsError, match=r"is still loading its data"):
+            hurried.write_slot(2)
+        stores.write_slot(2)
+        assert stores.slots.read([BTC]).height == 2
+
+
+def said(client: redis.Redis) -> str:
+    try:
+        client.ping()
+    except redis.ConnectionError as error:
+        return type(error).__name__
+    return "PONG"
+
+
+# The server is away, or nobody says that it is
+
+
+def test_an_operation_waits_for_a_restart_on_the_same_port(own_redis_server, tcp_proxies, worker):
+    proxy, settings = proxied(tcp_proxies, own_redis_server, retry_seconds=LONG)
+    stores = Stores(settings)
+    stores.write_slot(1)
+    own_redis_server.kill()
+    before = proxy.accepted
+    writing = worker(lambda: stores.write_slot(2))
+    eventually(lambda: proxy.accepted >= before + 2, "the write was tried twice")
+    own_redis_server.start()
+    writing.result(LONG)
+    assert stores.slots.read([BTC]).height == 2
+
+
+def test_a_server_paused_beyond_the_time_out_is_waited_for_and_reserves_once(
+    own_redis_server, tcp_proxies, worker
+):
+    """Once it goes on, it serves the attempts that nobody waits for any more as well."""
+    changes = {"retry_seconds": LONG, "timeout_seconds": 0.3}
+    proxy, settings = proxied(tcp_proxies, own_redis_server, **changes)
+    stores = Stores(settings)
+    stores.reserve(100)
+    own_redis_server.pause()
+    before = proxy.accepted
+    reserving = worker(lambda: stores.reserve(70))
+    eventually(lambda: proxy.accepted >= before + 3, "the reservation was tried often")
+    own_redis_server.resume()
+    reserving.result(LONG)
+    own = own_redis_server.client()
+    assert stores.budget.use(NOW).used == 170
+    assert len([name for name in own.hkeys(own.keys("*minute*")[0]) if "call:" in name]) == 2
+
+
+@pytest.mark.parametrize("name", ["write slots", "write states", "reserve weight"])
+def test_a_connection_that_went_silent_is_replaced_by_another(own_redis_server, tcp_proxies, name):
+    """Even if the time to repeat is over, as it is for a process that was paused itself."""
+    changes = {"retry_seconds": 0, "timeout_seconds": 0.5}
+    proxy, settings = proxied(tcp_proxies, own_redis_server, **changes)
+    stores = Stores(settings)
+    stores.write_slot(0)
+    stores.states.read_due([BTC])
+    stores.budget.blocked_until()
+    proxy.silence()
+    stores.operations()[name]()
+
+
+def test_a_server_that_stays_away_is_an_error_after_the_time_to_repeat(own_redis_server, worker):
+    changes = {"retry_seconds": 0.2, "timeout_seconds": 0.1}
+    stores = Stores(own_redis_server.settings(**changes))
+    stores.write_slot(1)
+    own_redis_server.pause()
+    with pytest.raises(SlotsError, match=r"did not answer within 0\.1 s"):
+        worker(lambda: stores.write_slot(2)).result(LONG)
+
+
+def test_refused_credentials_are_not_tried_again(tmp_path, tcp_proxies):
+    """A server may lock out who guesses on."""
+    with RedisServer(tmp_path, SecretStr("the-real-secret")) as server:
+        proxy, settings = proxied(
+            tcp_proxies, server, password=SecretStr("another"), retry_seconds=LONG
+        )
+        with pytest.raises(SlotsError, match="PIPELINE_REDIS__PASSWORD"):
+            Stores(settings).write_slot(1)
+        assert proxy.accepted == 1
