@@ -3,6 +3,7 @@ disk is full. It depends on none of what it watches, and loads no Dagster. What 
 collection/freshness.py, what has been told in incidents.py.
 """
 
+import contextlib
 import json
 import logging
 import signal
@@ -123,6 +124,9 @@ class Watchdog:
 
     def __init__(self, settings: "Settings") -> None:
         self._data_dir = settings.data_dir
+        with contextlib.suppress(OSError):
+            # A disk that refuses this is told at the first round.
+            self._data_dir.mkdir(parents=True, exist_ok=True)
         self._file = settings.data_dir / WATCHDOG_FILE
         self._alerts = Alerts(settings.alerts)
         self._freshness = FreshnessJudge(settings)
@@ -267,7 +271,6 @@ class Watchdog:
             "stack": memory.stack,
         }
         try:
-            self._data_dir.mkdir(parents=True, exist_ok=True)
             write_atomically(self._file, content)
         except OSError as error:
             logger.warning("%s cannot be written (%s); it is kept in memory", self._file, error)
