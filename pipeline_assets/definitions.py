@@ -79,7 +79,7 @@ def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
             new_listing_sensor(repair_jobs),
             gap_repair_sensor(repair_jobs, gap_ledger_job),
             overdue_ingest_sensor(tick_jobs),
-            stale_alert_sensor(on=configured.alerts.webhook_url is not None),
+            stale_alert_sensor(),
         ],
         resources=resources | overrides,
         # Steps share one process: a process a step took 11 to 37 s for a run of four.

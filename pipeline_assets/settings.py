@@ -261,7 +261,7 @@ class AirflowSettings(Section):
 
 
 class AlertsSettings(Section):
-    """Who is told of stale candles and failed DAG runs: an address that takes JSON by POST."""
+    """Who is told of stale candles, failed services and DAG runs: an address that takes JSON by POST."""
 
     webhook_url: SecretStr | None = Field(None, examples=["https://hooks.slack.com/services/…"])
 

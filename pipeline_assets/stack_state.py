@@ -3,6 +3,7 @@ it is local/supervisor.py; who reads it is `status` and the watchdog. It tells n
 """
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -12,6 +13,11 @@ from typing import Any
 from pipeline_assets.process_identity import is_alive
 
 STATE_FILE = "stack.json"
+# What the watchdog has seen and told, and when it looked last (`checked_at`).
+WATCHDOG_FILE = "watchdog.json"
+WATCHDOG = "watchdog"
+# Less room than this under the data directory counts as a full disk; twice as much ends it.
+FREE_BYTES = 20_000_000
 # The supervisor writes the file at every change, and at least this often.
 REPORT_SECONDS = 5.0
 # A report older than this means that the supervisor is stopped or dead, or that it cannot write.
@@ -150,3 +156,18 @@ def utc_now() -> str:
 def _known(kind: type, entry: Mapping[str, Any]) -> dict[str, Any]:
     names = {each.name for each in fields(kind)}
     return {name: value for name, value in entry.items() if name in names}
+
+
+def disk_problem(data_dir: Path, free_bytes: int = FREE_BYTES) -> str | None:
+    """What is wrong with the disk under `data_dir`: less room than `free_bytes`; None if it is well."""
+    try:
+        found = os.statvfs(data_dir)
+    except OSError as error:
+        return f"{data_dir} cannot be read ({error.strerror})"
+    free = found.f_bavail * found.f_frsize
+    if free >= free_bytes:
+        return None
+    return (
+        f"disk full: {free / 1e6:.1f} MB left under {data_dir}. Make room: the stack then goes on "
+        "by itself"
+    )

@@ -7,12 +7,16 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline_assets.assets.fetch_plan import Listed
+from pipeline_assets.collection.freshness import of_collected
 from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.windows import Window, hull, without
 from pipeline_assets.resources.lake_state import (
     Identity,
+    TickState,
     note_identities,
     read_identities,
+    read_tick_state,
+    read_universe,
     write_universe,
 )
 from pipeline_assets.resources.object_store import ObjectStore
@@ -98,6 +102,20 @@ def collected_now(
         for symbol, (times, status, by_all) in listed.items()
         if (by_all if symbols == "all" else status == TRADING and symbol in symbols)
     }
+
+
+def newest_of_collected(
+    store: ObjectStore, settings: Settings, interval: Interval, server_time: datetime
+) -> TickState:
+    """Return what ingest runs have stored of the symbols that they collect now.
+
+    Raises:
+        ObjectStoreError: the lake does not answer.
+    """
+    state = read_tick_state(store, interval, (), server_time.date())
+    wanted = collected_now(read_universe(store), settings.symbols) if state.newest else {}
+    listed_at = {symbol: times.listed_at for symbol, times in wanted.items()}
+    return of_collected(interval, state, listed_at, server_time)
 
 
 def collected_lifetimes(

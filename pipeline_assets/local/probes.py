@@ -14,6 +14,7 @@ import struct
 import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
@@ -32,6 +33,9 @@ NEWEST_HEARTBEAT_SECONDS = 75.0
 OLDEST_HEARTBEAT_SECONDS = 300.0
 # Airflow hands a task to its executor only when a worker is free.
 QUEUED_SECONDS = 120.0
+
+# A slow webhook delays the watchdog's next round by fifteen seconds.
+REPORT_SECONDS = 45.0
 
 _REDIS_KEY = "pipeline:health"
 _LOCATION_QUERY = """{ workspaceOrError { __typename ... on Workspace { locationEntries { name
@@ -353,6 +357,22 @@ def airflow_scheduler(url: str, login: Callable[[], tuple[str, str]], timeout: f
                 )
 
     return ask
+
+
+def watchdog(file: Path) -> Ask:
+    """The watchdog has looked lately, by what it writes at each round."""
+
+    def ask() -> None:
+        age = report_age(file)
+        if age > REPORT_SECONDS:
+            raise UnhealthyError(f"it has not looked for {age:.0f} s")
+
+    return ask
+
+
+def report_age(file: Path) -> float:
+    """Seconds since the watchdog wrote its report."""
+    return time.time() - file.stat().st_mtime
 
 
 def _ends_soon(token: str) -> bool:

@@ -5,11 +5,13 @@ A system whose address is not this machine's is never started: production differ
 
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -28,12 +30,12 @@ from pipeline_assets.local.supervisor import (
     Service,
     StackError,
     Supervisor,
-    disk_problem,
     http_answers,
     making,
     read_state,
     tcp_answers,
 )
+from pipeline_assets.resources.alerts import AlertError, Alerts
 from pipeline_assets.settings import (
     LOCAL_HOSTS,
     PREFIX,
@@ -41,8 +43,16 @@ from pipeline_assets.settings import (
     is_embedded,
     making_embedded_credentials,
 )
-from pipeline_assets.stack_state import RESTARTING, UP, ProcessRecord
+from pipeline_assets.stack_state import (
+    RESTARTING,
+    UP,
+    WATCHDOG,
+    WATCHDOG_FILE,
+    ProcessRecord,
+    disk_problem,
+)
 
+logger = logging.getLogger(__name__)
 REPOSITORY = Path(__file__).resolve().parents[2]
 DAEMON_STARTED = "Instance is configured with the following daemons"
 # Of one health check of most services.
@@ -226,6 +236,8 @@ def stack_services(
         services = [makers[system.name](settings, system) for system in chosen]
         if with_dagster and settings.airflow.enabled:
             services += airflow.airflow_services(settings)
+        if settings.alerts.webhook_url is not None:
+            services.append(_watchdog(settings))
     return services
 
 
@@ -250,13 +262,45 @@ def run_stack(
     numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     previous = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:
+        made = Supervisor(services, settings.data_dir, on_restart=WatchdogAlarm(settings))
         with private_umask():
-            Supervisor(services, settings.data_dir).run(
-                stop, lambda: on_ready(stack_status(settings))
-            )
+            made.run(stop, lambda: on_ready(stack_status(settings)))
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+class WatchdogAlarm:
+    """Alerts that the watchdog was restarted, which it cannot do itself; once in ten minutes."""
+
+    def __init__(self, settings: Settings) -> None:
+        self._alerts = Alerts(settings.alerts)
+        self._data_dir = settings.data_dir
+        self._told_at: float | None = None
+
+    def __call__(self, name: str, reason: str) -> None:
+        """Alert in a thread of its own, if this is the watchdog."""
+        now = time.monotonic()
+        if name != WATCHDOG or (self._told_at is not None and now - self._told_at < 600.0):
+            return
+        self._told_at = now
+        alert = {
+            "text": f"The watchdog of the stack over {self._data_dir} was restarted: {reason}.",
+            "alert": "service_failed",
+            "service": name,
+            "error": reason,
+        }
+        threading.Thread(target=self._send, args=(alert,), daemon=True).start()
+
+    def _send(self, alert: dict[str, str]) -> None:
+        for pause in (0.0, 5.0, 30.0, 120.0):
+            time.sleep(pause)
+            try:
+                self._alerts.send(alert)
+            except AlertError as error:
+                logger.warning("%s", error)
+            else:
+                return
 
 
 @contextlib.contextmanager
@@ -278,7 +322,8 @@ def running_stack(
 
     def supervise() -> None:
         try:
-            Supervisor(services, settings.data_dir).run(stop, settled.set)
+            alarm = WatchdogAlarm(settings)
+            Supervisor(services, settings.data_dir, on_restart=alarm).run(stop, settled.set)
         except BaseException as error:  # noqa: BLE001 - raised again in the caller's thread
             failures.append(error)
         finally:
@@ -606,9 +651,33 @@ def _webserver(settings: Settings, system: System) -> Service:
     return _service(system, argv, ready, environment, health=health, after=("code-server",))
 
 
+def _watchdog(settings: Settings) -> Service:
+    file = settings.data_dir / WATCHDOG_FILE
+
+    def ready() -> bool:
+        # What the last one left is as old as the stack's last run.
+        return file.exists() and probes.report_age(file) < 15.0
+
+    return Service(
+        name=WATCHDOG,
+        argv=_module("pipeline_assets.services.watchdog"),
+        ready=ready,
+        environment=settings_environment(settings),
+        health=HealthCheck(probes.watchdog(file)),
+        # It may be about to alert that the supervisor is dead.
+        stop_timeout=15.0,
+    )
+
+
 def _daemon(settings: Settings, system: System) -> Service:
     argv = _module("dagster._daemon", "run", *_option("-w", REPOSITORY / "workspace.yaml"))
     log = settings.data_dir / "logs" / f"{system.name}.log"
+
+    def ready() -> bool:
+        text = log.read_text(encoding="utf-8", errors="replace")
+        # After the supervisor's last note: what stands before it is a former daemon's.
+        return DAEMON_STARTED in text.rpartition(f"--- {system.name} ")[2]
+
     stores = ("exchange", "s3", "redis", "snowflake", "kafka")
     embedded = [found.name for found in systems(settings) if found.embedded]
     web = next(found.address for found in systems(settings) if found.name == "webserver")
@@ -616,7 +685,7 @@ def _daemon(settings: Settings, system: System) -> Service:
     return _service(
         system,
         argv,
-        lambda: DAEMON_STARTED in log.read_text(encoding="utf-8", errors="replace"),
+        ready,
         dagster_environment(settings),
         health=HealthCheck(probes.daemon(web, _TIMEOUT), through=("webserver",)),
         # After the web server: both create Dagster's databases, and fail when at it together.

@@ -30,6 +30,7 @@ from pipeline_assets.local.private_files import UMASK
 from pipeline_assets.local.process_groups import Ending, Guard, dying_with_this_process
 from pipeline_assets.process_identity import is_alive, mark_of
 from pipeline_assets.stack_state import (
+    FREE_BYTES,
     REPORT_SECONDS,
     RESTARTING,
     STARTING,
@@ -39,6 +40,7 @@ from pipeline_assets.stack_state import (
     ProcessRecord,
     StackRecord,
     StackStateError,
+    disk_problem,
     utc_now,
     write_state,
 )
@@ -55,8 +57,6 @@ PAUSE_SECONDS = 5.0
 GRACE_SECONDS = 20.0
 # A service through which another one is asked has to work for this long before its word counts.
 SETTLED_SECONDS = 20.0
-# Less room than this under the data directory counts as a full disk; twice as much ends it.
-FREE_BYTES = 20_000_000
 # A process that hangs gets this long to end before SIGKILL.
 HUNG_STOP_SECONDS = 5.0
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
@@ -725,18 +725,3 @@ def boot_clock() -> float:
     """Seconds on a clock that nobody sets and that goes on while the machine sleeps (Linux)."""
     clock = time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
     return time.clock_gettime(clock)
-
-
-def disk_problem(data_dir: Path, free_bytes: int = FREE_BYTES) -> str | None:
-    """What is wrong with the disk under `data_dir`: less room than `free_bytes`; None if it is well."""
-    try:
-        found = os.statvfs(data_dir)
-    except OSError as error:
-        return f"{data_dir} cannot be read ({error.strerror})"
-    free = found.f_bavail * found.f_frsize
-    if free >= free_bytes:
-        return None
-    return (
-        f"disk full: {free / 1e6:.1f} MB left under {data_dir}. Make room: the stack then goes on "
-        "by itself"
-    )

@@ -4,7 +4,6 @@
 
 import json
 from collections.abc import Iterable, Mapping
-from datetime import datetime, timedelta
 
 from dagster import (
     AssetCheckEvaluation,
@@ -21,65 +20,28 @@ from dagster import (
 
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.check_results import Finding
-from pipeline_assets.assets.collected import collected_now
+from pipeline_assets.assets.collected import newest_of_collected
 from pipeline_assets.assets.presentation import moment, table
+from pipeline_assets.collection.freshness import Verdict, judge
 from pipeline_assets.market.interval import EPOCH, Interval
-from pipeline_assets.market.windows import newest_closed
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.lake_state import TickState, read_tick_state, read_universe
+from pipeline_assets.resources.lake_state import TickState
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 
-# A tick has two minutes from a candle's close; a missed minute heals in the next.
-_GRACE = timedelta(minutes=2)
 CHECK = "fresh"
 
 
-def judge(interval: Interval, state: TickState, server_time: datetime) -> Finding:
-    """Which symbols' newest stored candle is older than it should be at `server_time` (UTC)."""
-    due = newest_closed(interval, server_time, _GRACE)
-    late = sorted((at, symbol) for symbol, at in state.newest.items() if at < due)
-    if not state.newest:
-        return Finding(
-            passed=False,
-            description=f"No tick of {interval} has stored anything yet. Is the schedule on?",
-        )
-    if not late:
-        return Finding(
-            passed=True, description=f"All {len(state.newest)} symbols reach {moment(due)}."
-        )
-    oldest, symbol = late[0]
-    records = [(name, moment(at)) for at, name in late]
+def finding_of(verdict: Verdict) -> Finding:
+    """Return a verdict as Dagster shows it."""
+    if not verdict.late:
+        return Finding(passed=verdict.fresh, description=verdict.description)
+    records = [(name, moment(at)) for name, at in verdict.late]
+    columns = {"symbol": "string", "newest open time": "string"}
     return Finding(
-        passed=False,
-        description=(
-            f"{len(late)} of {len(state.newest)} symbols are stale; the oldest, {symbol}, ends at "
-            f"{moment(oldest)}, {moment(due)} is due. Look at the latest runs of tick_{interval}."
-        ),
-        metadata={"stale": table({"symbol": "string", "newest open time": "string"}, records)},
-    )
-
-
-def collected(
-    store: ObjectStore, settings: Settings, interval: Interval, server_time: datetime
-) -> TickState:
-    """What ticks have stored of the symbols that they collect now.
-
-    The state remembers symbols that were delisted since, or taken out of the settings; judged with
-    the others, they would be stale for ever.
-    """
-    state = read_tick_state(store, interval, (), server_time.date())
-    if not state.newest:
-        return state
-    wanted = collected_now(read_universe(store), settings.symbols)
-    due = newest_closed(interval, server_time, _GRACE)
-    return TickState(
-        {
-            # A symbol of which nothing was ever stored is stale too, once it has a candle that is due.
-            symbol: state.newest.get(symbol, EPOCH)
-            for symbol, times in wanted.items()
-            if symbol in state.newest or times.listed_at <= due
-        }
+        passed=verdict.fresh,
+        description=verdict.description,
+        metadata={"stale": table(columns, records)},
     )
 
 
@@ -94,7 +56,8 @@ def freshness_check(interval: Interval) -> AssetChecksDefinition:
     ) -> AssetCheckResult:
         """Every symbol's newest stored candle is the newest that the exchange has closed."""
         now = exchange.server_time()
-        finding = judge(interval, collected(store, settings, interval, now), now)
+        state = newest_of_collected(store, settings, interval, now)
+        finding = finding_of(judge(interval, state, now))
         return AssetCheckResult(
             passed=finding.passed, description=finding.description, metadata=finding.metadata
         )
@@ -149,8 +112,10 @@ def freshness_sensor() -> SensorDefinition:
         settings: ResourceParam[Settings],
     ) -> SensorResult:
         now = exchange.server_time()
-        states = {each: collected(store, settings, each, now) for each in Interval}
-        judged = [(each, state, judge(each, state, now)) for each, state in states.items()]
+        states = {each: newest_of_collected(store, settings, each, now) for each in Interval}
+        judged = [
+            (each, state, finding_of(judge(each, state, now))) for each, state in states.items()
+        ]
         told = json.loads(context.cursor) if context.cursor else {}
         events, remembered = _due_reports(judged, told)
         return SensorResult(

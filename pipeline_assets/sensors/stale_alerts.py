@@ -14,30 +14,32 @@ from dagster import (
 )
 
 from pipeline_assets.assets import layer
+from pipeline_assets.assets.collected import newest_of_collected
+from pipeline_assets.collection.freshness import judge
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.sensors.freshness import collected, judge
 from pipeline_assets.settings import Settings
 
 
-def stale_alert_sensor(*, on: bool) -> SensorDefinition:
+def stale_alert_sensor() -> SensorDefinition:
     """The sensor that tells the webhook once when an interval becomes stale.
 
     Its tick fails when the webhook does not take an alert, and the next one sends it again: what was
     told of each interval is remembered only once all that was due is told.
 
-    Args:
-        on: whether it runs without being switched on, as it should where there is a webhook.
+    It is off by default: the watchdog (`pipeline-assets watch`) tells the same and goes on while
+    Dagster does not work. Whoever does without the watchdog switches this on.
     """
 
     @sensor(
         name="stale_alerts",
         minimum_interval_seconds=30,
-        default_status=DefaultSensorStatus.RUNNING if on else DefaultSensorStatus.STOPPED,
+        default_status=DefaultSensorStatus.STOPPED,
         description=(
-            "Tells the webhook of PIPELINE_ALERTS__WEBHOOK_URL once when an interval becomes stale."
+            "Tells the webhook of PIPELINE_ALERTS__WEBHOOK_URL once when an interval becomes stale; "
+            "for who does without `pipeline-assets watch`, which tells it too."
         ),
     )
     def stale_alerts(
@@ -51,10 +53,10 @@ def stale_alert_sensor(*, on: bool) -> SensorDefinition:
         was_fresh: dict[str, bool] = json.loads(context.cursor) if context.cursor else {}
         is_fresh, told = {}, 0
         for interval in Interval:
-            found = judge(interval, collected(store, settings, interval, now), now)
-            is_fresh[interval.value] = found.passed
+            found = judge(interval, newest_of_collected(store, settings, interval, now), now)
+            is_fresh[interval.value] = found.fresh
             # One that was never fresh has just been set up: its first tick is still to come.
-            if not found.passed and was_fresh.get(interval):
+            if not found.fresh and was_fresh.get(interval):
                 alerts.send(_alert(interval, found.description))
                 told += 1
         return SensorResult(

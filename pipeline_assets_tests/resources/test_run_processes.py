@@ -146,11 +146,11 @@ def test_the_daemon_ends_a_killed_commands_run_that_nobody_repeats(
 def test_what_is_not_known_to_be_dead_is_left_alone(
     instance: DagsterInstance, dead_process_tags: dict[str, str]
 ) -> None:
-    _, pid, created = dead_process_tags[PROCESS_TAG].split()
+    _, pid, created, mark = dead_process_tags[PROCESS_TAG].split()
     for tags in (
         {},
         own_process_tags(),
-        {PROCESS_TAG: f"another-host {pid} {created}"},
+        {PROCESS_TAG: f"another-host {pid} {created} {mark}"},
     ):
         started = DagsterRunStatus.STARTED
         instance.create_run_for_job(waiting, tags=tags, status=started)
@@ -162,7 +162,23 @@ def test_what_is_not_known_to_be_dead_is_left_alone(
 def test_another_process_that_got_the_number_since_is_not_the_one_that_was_killed(
     instance: DagsterInstance,
 ) -> None:
-    host, pid, created = own_process_tags()[PROCESS_TAG].split()
-    earlier = {PROCESS_TAG: f"{host} {pid} {float(created) - 3600}"}
-    run = instance.create_run_for_job(waiting, tags=earlier, status=DagsterRunStatus.STARTED)
-    assert end_dead_runs(instance) == [run.run_id]
+    """With a tag as older versions wrote it, and with one of now."""
+    host, pid, created, mark = own_process_tags()[PROCESS_TAG].split()
+    boot, _, seconds = mark.rpartition("/")
+    old = f"{host} {pid} {float(created) - 3600}"
+    new = f"{host} {pid} {created} {boot}/{float(seconds) - 3600}"
+    runs = {
+        instance.create_run_for_job(
+            waiting, tags={PROCESS_TAG: tag}, status=DagsterRunStatus.STARTED
+        ).run_id
+        for tag in (old, new)
+    }
+    assert set(end_dead_runs(instance)) == runs
+
+
+def test_a_step_of_the_wall_clock_makes_no_run_look_dead(instance: DagsterInstance) -> None:
+    """The clock was an hour behind when the command began: its creation time is of an hour ago."""
+    host, pid, created, mark = own_process_tags()[PROCESS_TAG].split()
+    stepped = {PROCESS_TAG: f"{host} {pid} {float(created) - 3600} {mark}"}
+    instance.create_run_for_job(waiting, tags=stepped, status=DagsterRunStatus.STARTED)
+    assert end_dead_runs(instance) == []

@@ -11,12 +11,13 @@ from dagster import (
     build_sensor_context,
 )
 
+from pipeline_assets.collection.freshness import judge
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.lake_state import TickState, read_tick_state, write_tick_state
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.sensors.freshness import _due_reports, freshness_check, judge
+from pipeline_assets.sensors.freshness import _due_reports, finding_of, freshness_check
 from pipeline_assets_tests.fixtures.platform import Platform
 
 MINUTE, QUARTER, HOUR = Interval
@@ -46,7 +47,7 @@ def test_a_candle_has_two_minutes_from_its_close_to_be_stored(
     interval: Interval, newest: datetime, seconds: float, passed: bool
 ) -> None:
     finding = judge(interval, stored_until(newest), NOON + timedelta(seconds=seconds))
-    assert finding.passed is passed
+    assert finding.fresh is passed
 
 
 def test_the_oldest_of_the_stale_symbols_is_named_first() -> None:
@@ -56,7 +57,7 @@ def test_the_oldest_of_the_stale_symbols_is_named_first() -> None:
         ("SOLUSDT", NOON - timedelta(hours=3)),
         ("币安人生USDT", NOON - timedelta(hours=5)),
     )
-    finding = judge(MINUTE, state, NOON + timedelta(minutes=2))
+    finding = finding_of(judge(MINUTE, state, NOON + timedelta(minutes=2)))
     assert not finding.passed
     assert (
         "2 of 4 symbols are stale; the oldest, 币安人生USDT, ends at 2026-11-20 07:00:00 UTC"
@@ -69,12 +70,12 @@ def test_the_oldest_of_the_stale_symbols_is_named_first() -> None:
 
 def test_nothing_stored_is_not_fresh() -> None:
     finding = judge(MINUTE, TickState(), NOON)
-    assert not finding.passed
+    assert not finding.fresh
     assert "Is the schedule on?" in finding.description
 
 
 def told_at(state: TickState, now: datetime, told: dict[str, list[str]]):
-    return _due_reports([(MINUTE, state, judge(MINUTE, state, now))], told)
+    return _due_reports([(MINUTE, state, finding_of(judge(MINUTE, state, now)))], told)
 
 
 def test_staleness_is_told_once_while_nothing_is_stored() -> None:

@@ -1,0 +1,1 @@
+"""Programs that run beside Dagster for as long as the platform does."""

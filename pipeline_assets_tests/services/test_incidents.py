@@ -1,0 +1,70 @@
+"""Each incident is alerted once, and its end once."""
+
+from datetime import UTC, datetime, timedelta
+
+from pipeline_assets.services.incidents import Incidents, Problem
+
+NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+DEAD = Problem("service_failed", "Service s3 fails.", settle=60.0, details={"service": "s3"})
+
+
+def sent(incidents: Incidents) -> list[tuple[str, str]]:
+    """Send what is due; returns kind and text."""
+    found = []
+    for key, alert in incidents.due():
+        incidents.sent(key)
+        found.append((alert["alert"], alert["text"]))
+    return found
+
+
+def after(seconds: float) -> datetime:
+    return NOON + timedelta(seconds=seconds)
+
+
+def test_problem_and_its_end_are_told_once() -> None:
+    incidents = Incidents()
+    incidents.observe({"s3": DEAD}, NOON)
+    assert sent(incidents) == [("service_failed", "Service s3 fails.")]
+    incidents.observe({"s3": DEAD}, after(5))
+    assert sent(incidents) == []
+    incidents.observe({}, after(10))
+    incidents.observe({}, after(69))
+    assert sent(incidents) == []
+    incidents.observe({}, after(70))
+    assert sent(incidents) == [("recovered", "Recovered: Service s3 fails.")]
+    assert (sent(incidents), incidents.to_list()) == ([], [])
+
+
+def test_what_fails_again_before_it_settled_is_the_same_incident() -> None:
+    incidents = Incidents()
+    for second in (0, 30, 60, 90):
+        incidents.observe({"s3": DEAD}, after(second))
+        incidents.observe({}, after(second + 5))
+    assert len(sent(incidents)) == 1
+    incidents.observe({}, after(200))
+    assert [kind for kind, _ in sent(incidents)] == ["recovered"]
+    incidents.observe({"s3": DEAD}, after(300))
+    assert [kind for kind, _ in sent(incidents)] == ["service_failed"]
+
+
+def test_an_alert_that_was_not_taken_stays_due() -> None:
+    """Also when the problem is over meanwhile: then its end follows."""
+    incidents = Incidents()
+    incidents.observe({"s3": DEAD}, NOON)
+    assert len(incidents.due()) == 1
+    incidents.observe({}, after(5))
+    incidents.observe({}, after(100))
+    assert [kind for kind, _ in sent(incidents)] == ["service_failed"]
+    assert [kind for kind, _ in sent(incidents)] == ["recovered"]
+
+
+def test_nothing_is_told_twice_after_a_restart() -> None:
+    before = Incidents()
+    before.observe({"s3": DEAD}, NOON)
+    sent(before)
+    incidents = Incidents(before.to_list())
+    incidents.observe({"s3": DEAD}, after(5))
+    assert sent(incidents) == []
+    incidents.observe({}, after(10))
+    incidents.observe({}, after(80))
+    assert [kind for kind, _ in sent(incidents)] == ["recovered"]

@@ -1,0 +1,235 @@
+"""The watchdog alerts once of each incident, of whatever it watches, and tells its end."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from pipeline_assets.local.stack import settings_environment
+from pipeline_assets.process_identity import mark_of
+from pipeline_assets.services.watchdog import START_SECONDS, Watchdog
+from pipeline_assets.settings import AlertsSettings, Settings
+from pipeline_assets.stack_state import (
+    WATCHDOG,
+    ProcessRecord,
+    StackRecord,
+    disk_problem,
+    write_state,
+)
+from pipeline_assets_tests.fixtures.platform import Platform
+from pipeline_assets_tests.fixtures.s3 import eventually, free_port
+from pipeline_assets_tests.fixtures.webhook import Webhook
+
+NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
+HEAVY = {"dagster", "polars", "pyarrow", "pandas", "boto3", "binance", "snowflake.connector"}
+
+
+def process(name: str, **changes: object) -> ProcessRecord:
+    made = ProcessRecord(
+        name=name,
+        pid=os.getpid(),
+        created=0.0,
+        address=None,
+        log="a.log",
+        started_at=NOON.isoformat(),
+        ready=True,
+        seconds_to_ready=1.0,
+        restarts=0,
+        mark=mark_of(os.getpid()),
+        state="up",
+        since=NOON.isoformat(),
+    )
+    return replace(made, **changes)
+
+
+class Stack:
+    """A stack.json as a supervisor would write it, and a watchdog that looks at it by this clock."""
+
+    def __init__(self, directory: Path, webhook: Webhook, settings: Settings | None = None) -> None:
+        base = settings or Settings(
+            data_dir=directory, binance={"rest_url": f"http://127.0.0.1:{free_port()}"}
+        )
+        alerts = AlertsSettings(webhook_url=SecretStr(webhook.url))
+        self.settings = base.model_copy(update={"alerts": alerts, "data_dir": directory})
+        self.directory, self.webhook = directory, webhook
+        self.seconds = 0.0
+        self.watchdog = Watchdog(self.settings)
+
+    def write(self, *processes: ProcessRecord, **changes: object) -> None:
+        record = StackRecord(
+            pid=os.getpid(),
+            created=0.0,
+            started_at=NOON.isoformat(),
+            processes=processes,
+            mark=mark_of(os.getpid()),
+            checked_at=self.now.isoformat(),
+        )
+        write_state(self.directory, replace(record, **changes))
+
+    @property
+    def now(self) -> datetime:
+        return NOON + timedelta(seconds=self.seconds)
+
+    def look(self, seconds: float = 5.0) -> list[str]:
+        """Look `seconds` later; returns the kinds of alerts that were received by then."""
+        self.seconds += seconds
+        self.watchdog.turn(self.watchdog._begun_at + self.seconds, self.now)
+        return [alert["alert"] for alert in self.webhook.received]
+
+
+@pytest.fixture
+def stack(tmp_path: Path, webhook: Webhook, monkeypatch: pytest.MonkeyPatch) -> Stack:
+    # How fresh candles are needs stores; here it is asked of none.
+    monkeypatch.setattr("pipeline_assets.services.watchdog.FreshnessJudge.turn", lambda *_: None)
+    return Stack(tmp_path, webhook)
+
+
+def test_restarted_service_is_alerted_once_with_its_end(stack: Stack) -> None:
+    for _ in range(3):
+        stack.write(process("s3"), process("redis"))
+        assert stack.look() == []
+    stack.write(process("s3", restarts=1, last_restart="ended with signal 9"), process("redis"))
+    assert stack.look() == ["service_failed"]
+    alert = stack.webhook.received[0]
+    assert alert["service"] == "s3"
+    assert "ended with signal 9" in alert["text"]
+    for _ in range(14):
+        stack.write(process("s3", restarts=1), process("redis"))
+        stack.look()
+    assert stack.look() == ["service_failed", "recovered"]
+
+
+def test_a_restarted_watchdog_alerts_nothing_twice(stack: Stack) -> None:
+    failing = process("s3", restarts=1, state="restarting", last_restart="ended with status 1")
+    stack.write(failing)
+    assert stack.look() == ["service_failed"]
+    stack.watchdog = Watchdog(stack.settings)
+    stack.write(failing)
+    assert stack.look() == ["service_failed"]
+
+
+def test_an_alert_that_was_not_taken_is_sent_again(stack: Stack) -> None:
+    stack.webhook.status = 503
+    stack.write(process("s3", restarts=1, state="restarting", last_restart="ended with status 1"))
+    assert stack.look() == []
+    stack.webhook.status = 200
+    stack.write(process("s3", restarts=1))
+    assert stack.look() == ["service_failed"]
+
+
+def test_one_missed_health_check_is_no_incident_and_a_minute_of_them_is(stack: Stack) -> None:
+    ill = {"state": "unhealthy", "problem": "HTTP 500"}
+    stack.write(process("s3", since=stack.now.isoformat(), **ill))
+    assert stack.look() == []
+    stack.write(process("s3"))
+    assert stack.look() == []
+    stack.write(process("s3", **ill))
+    for _ in range(12):
+        stack.write(process("s3", **ill))
+        found = stack.look()
+    assert found == ["service_failed"]
+
+
+def test_its_own_restart_is_not_the_watchdogs_to_tell(stack: Stack) -> None:
+    stack.write(process(WATCHDOG, restarts=1, last_restart="ended with signal 9"))
+    assert stack.look() == []
+
+
+def test_silent_supervisor_is_alerted(stack: Stack) -> None:
+    stack.write(process("s3"))
+    for _ in range(8):
+        found = stack.look()
+    assert found == ["supervisor_silent"]
+    assert "has not reported for" in stack.webhook.received[0]["text"]
+    stack.write(process("s3"))
+    assert stack.look() == ["supervisor_silent", "recovered"]
+
+
+def test_full_disk_is_one_incident_with_all_that_fails_by_it(stack: Stack) -> None:
+    full = "disk full: 0.0 MB left under /data"
+    stack.write(process("s3"), problem=full)
+    assert stack.look() == ["disk_full"]
+    stack.write(process("s3", restarts=1, state="restarting"), problem=full)
+    assert stack.look() == ["disk_full"]
+    stack.write(process("s3", restarts=1))
+    for _ in range(13):
+        stack.write(process("s3", restarts=1))
+        found = stack.look()
+    assert found == ["disk_full", "recovered"]
+
+
+def test_a_pause_of_the_machine_is_one_alert_and_no_silent_supervisor(stack: Stack) -> None:
+    stack.write(process("s3"))
+    assert stack.look() == []
+    assert stack.look(300) == ["paused"]
+    stack.write(process("s3"))
+    assert stack.look() == ["paused"]
+
+
+def test_killed_supervisor_is_alerted_by_its_last_words(stack: Stack) -> None:
+    """The watchdog ends together with the stack, and has a few seconds for that."""
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
+        mark = mark_of(dead.pid)
+    stack.write(process("s3"), pid=dead.pid, mark=mark)
+    stack.watchdog.last_words(stack.now)
+    assert [alert["alert"] for alert in stack.webhook.received] == ["supervisor_silent"]
+    stack.write(process("s3"))
+    assert stack.look() == ["supervisor_silent", "recovered"]
+    stack.watchdog.last_words(stack.now)
+    assert len(stack.webhook.received) == 2
+
+
+def test_stale_interval_is_alerted_once(
+    minutes: Platform, webhook: Webhook, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stack = Stack(tmp_path / "watched", webhook, minutes.settings)
+    judge = stack.watchdog._freshness
+    judged: Callable[..., None] = lambda *_: judge.judge_all()  # noqa: E731
+    monkeypatch.setattr(judge, "turn", judged)
+    monkeypatch.setattr(judge, "judged_at", 10.0**12)
+    minutes.tick("1m")
+    # 15m and 1h were never fresh: they have just been set up.
+    assert stack.look(START_SECONDS) in ([], ["paused"])
+    webhook.received.clear()
+    stack.look()
+    minutes.exchange.advance(600)
+    stack.look()
+    stack.look()
+    [alert] = webhook.received
+    assert (alert["alert"], alert["interval"]) == ("asset_stale", "1m")
+    assert "3 of 3 symbols are stale" in alert["text"]
+    minutes.tick("1m")
+    stack.look()
+    assert [each["alert"] for each in webhook.received] == ["asset_stale", "recovered"]
+
+
+def test_disk_with_little_room_is_told(tmp_path: Path) -> None:
+    assert disk_problem(tmp_path, 1) is None
+    assert disk_problem(tmp_path, 10**18).startswith("disk full: ")
+
+
+def test_the_program_is_light_and_ends_on_sigterm(tmp_path: Path, webhook: Webhook) -> None:
+    code = (
+        "import sys\nfrom pipeline_assets.services.watchdog import watch\n"
+        "from pipeline_assets.settings import load_settings\n"
+        "watch(load_settings())\nprint(*sys.modules, sep='\\n')"
+    )
+    stack = Stack(tmp_path / "data", webhook)
+    with subprocess.Popen(
+        [sys.executable, "-c", code],
+        env=settings_environment(stack.settings),
+        stdout=subprocess.PIPE,
+        text=True,
+    ) as process:
+        eventually((tmp_path / "data" / "watchdog.json").exists, "it has looked", 60)
+        process.terminate()
+        output, _ = process.communicate(timeout=60)
+    assert process.returncode == 0
+    assert set(output.splitlines()) & HEAVY == set()
+    assert webhook.received == []

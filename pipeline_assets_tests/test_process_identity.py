@@ -1,0 +1,46 @@
+"""A process is recognised whatever the wall clock shows."""
+
+import os
+import subprocess
+import sys
+import time
+
+import psutil
+
+from pipeline_assets.process_identity import is_alive, mark_at, mark_now, mark_of
+
+
+def test_a_forward_step_of_the_wall_clock_changes_nothing() -> None:
+    """The record was written while the clock was an hour behind."""
+    created = psutil.Process().create_time() - 3600
+    assert is_alive(os.getpid(), created, mark_of(os.getpid()))
+    assert is_alive(os.getpid(), created, mark_now())
+
+
+def test_another_process_or_boot_is_not_the_one_that_was_meant() -> None:
+    boot, _, seconds = mark_of(os.getpid()).rpartition("/")
+    created = psutil.Process().create_time()
+    assert not is_alive(os.getpid(), created, f"{boot}/{float(seconds) - 60}")
+    assert not is_alive(os.getpid(), created, f"another-boot/{seconds}")
+
+
+def test_a_dead_process_is_dead() -> None:
+    with subprocess.Popen([sys.executable, "-c", "pass"]) as process:
+        created, mark = psutil.Process(process.pid).create_time(), mark_of(process.pid)
+    assert not is_alive(process.pid, created, mark)
+    assert not is_alive(process.pid, created)
+    assert mark_of(process.pid) == ""
+
+
+def test_a_record_of_an_older_version_is_judged_by_the_wall_clock() -> None:
+    created = psutil.Process().create_time()
+    assert is_alive(os.getpid(), created)
+    assert not is_alive(os.getpid(), created - 3600)
+
+
+def test_a_logged_time_becomes_a_mark() -> None:
+    """A launched run logs its process by the wall clock; the launch was marked on both clocks."""
+    launched, mark = time.time(), mark_now()
+    later = mark_at(mark, launched, launched + 30)
+    assert float(later.rpartition("/")[2]) - float(mark.rpartition("/")[2]) == 30.0
+    assert is_alive(os.getpid(), 0.0, later)
