@@ -303,7 +303,9 @@ def open_databases(data_dir: Path, objects: StagedObjects) -> None:
     """Serve the databases of `data_dir`, each a DuckDB file; a new one is made at first login.
 
     They are opened now, so that a write-ahead log left by a kill is replayed and a directory
-    that another server holds is refused before the port opens.
+    that another server holds is refused before the port opens. The directory becomes this
+    process's working directory: fakesnow puts its path into SQL as it is, where an apostrophe
+    would end the text.
 
     Raises:
         OSError: another process holds a database of `data_dir`.
@@ -312,8 +314,10 @@ def open_databases(data_dir: Path, objects: StagedObjects) -> None:
     import fakesnow.server
     from fakesnow.instance import FakeSnow
 
+    data_dir = data_dir.resolve()
     data_dir.mkdir(parents=True, exist_ok=True)
-    server = FakeSnow(db_path=data_dir)
+    os.chdir(data_dir)
+    server = FakeSnow(db_path=Path())
     server.duck_conn.register_filesystem(objects)
     for file in sorted(data_dir.glob("*.db")):
         try:

@@ -12,7 +12,7 @@ from pipeline_assets.cli import cli
 from pipeline_assets.local.airflow import airflow_environment, airflow_services, login
 from pipeline_assets.local.stack import stack_services, systems
 from pipeline_assets.settings import Settings
-from pipeline_assets_tests.fixtures.airflow import HARD_NAME
+from pipeline_assets_tests.fixtures.s3 import HARD_NAME
 
 NAMES = ["airflow", "airflow-scheduler", "airflow-dag-processor"]
 

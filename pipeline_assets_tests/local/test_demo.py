@@ -19,9 +19,8 @@ import boto3
 import polars as pl
 import pytest
 
-from pipeline_assets_tests.fixtures.airflow import HARD_NAME
 from pipeline_assets_tests.fixtures.exchange import die_with_parent
-from pipeline_assets_tests.fixtures.s3 import eventually, free_port
+from pipeline_assets_tests.fixtures.s3 import HARD_NAME, eventually, free_port
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 REPOSITORY = Path(__file__).parents[2]

@@ -16,6 +16,7 @@ from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.settings import S3Settings
 from pipeline_assets_tests.fixtures.s3 import (
     ACCESS_KEY_ID,
+    HARD_NAME,
     SECRET_ACCESS_KEY,
     S3Bucket,
     S3Server,
@@ -32,8 +33,10 @@ DAY = datetime(2026, 10, 1, tzinfo=UTC)
 
 @pytest.fixture
 def server(s3_server: S3Server, tmp_path: Path) -> Iterator[SnowflakeServer]:
-    """A server of the test's own, which it may kill."""
-    with running_snowflake_server(tmp_path, s3_server.endpoint) as running:
+    """A server of the test's own, which it may kill. DuckDB gets the path within SQL."""
+    directory = tmp_path / HARD_NAME
+    directory.mkdir()
+    with running_snowflake_server(directory, s3_server.endpoint) as running:
         yield running
 
 
