@@ -297,6 +297,8 @@ class CandidateTopic:
             "log_level": 0,
             # A broker that comes back is found at once, not after the default of up to ten seconds.
             "reconnect.backoff.max.ms": 500,
+            # A connection that a firewall forgot is noticed between two publishes, not by the next one.
+            "socket.keepalive.enable": True,
             "socket.connection.setup.timeout.ms": settings.delivery_timeout_ms,
         }
         if settings.security_protocol.startswith("SASL_"):

@@ -26,6 +26,9 @@ _DELETE_BATCH = 1000  # DeleteObjects takes at most 1,000 keys a call (S3 API re
 # for a reply (_READ) runs while a part goes up: three of 8 MB took a line of 3.4 Mbit/s, this 0.7.
 _PART, _PARTS = 5 * 1024 * 1024, 1
 _READ = timedelta(minutes=1)
+# A connection that was idle for longer is not used again: a firewall may have forgotten it, and the next
+# request would wait _READ for a reply. Ticks come once a minute; S3 itself closes idle connections too.
+_IDLE = timedelta(seconds=15)
 _CREDENTIALS = {
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
@@ -110,6 +113,7 @@ class ObjectStore:
             "allow_http": (settings.endpoint_url or "").startswith("http:"),
             "connect_timeout": timedelta(seconds=10),
             "read_timeout": _READ,
+            "pool_idle_timeout": _IDLE,
             # Of a whole request: the rows of a run, on a slow line.
             "timeout": timedelta(minutes=30),
         }
@@ -350,6 +354,7 @@ class ObjectStore:
             )
         except exceptions.ClientError as error:
             code = str(error.response.get("Error", {}).get("Code", ""))
+            self._forget_refused(code)
             raise ObjectStoreError(self._explain(code, str(error), batch[0]["Key"])) from error
         except credentials_lacking as error:
             raise self._without_credentials(str(error)) from error
@@ -402,9 +407,19 @@ class ObjectStore:
             return ObjectStoreError(
                 self._unreachable(f"{summary} ({cause})" if cause else summary, key)
             )
+        self._forget_refused(code)
         return ObjectStoreError(
             self._explain(code, f"{code} {_found(_MESSAGE, text) or ''}".rstrip(), key)
         )
+
+    def _forget_refused(self, code: str) -> None:
+        """After a refusal of the credentials, have the next operation look for them again.
+
+        A key in a profile's file may have been rotated, and boto3 reads the file once.
+        """
+        if code in _CREDENTIALS:
+            for client in ("_objects", "_client"):
+                self.__dict__.pop(client, None)
 
     @property
     def _where(self) -> str:

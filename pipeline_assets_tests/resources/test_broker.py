@@ -25,6 +25,7 @@ from cryptography.x509.oid import NameOID
 from pipeline_assets.resources.broker import BrokerError, CandidateTopic
 from pipeline_assets.settings import KafkaSettings
 from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, KafkaServer, candidates
+from pipeline_assets_tests.fixtures.proxy import TcpProxy
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port
 
 SECRET = "a password that nobody sees"
@@ -241,6 +242,24 @@ def test_a_broker_that_hangs_is_an_error_and_a_repeat_loses_nothing(
             topic.publish(second)
     own_kafka_server.resume()
     topic = eventually_publishes(settings, second)
+    assert set(ids(settings)) == {each.id for each in first + second}
+
+
+def test_after_a_connection_went_silent_the_next_publish_goes_through(
+    own_kafka_server: KafkaServer, tcp_proxies: list[TcpProxy]
+) -> None:
+    """Nobody tells the producer, as when a firewall forgot its connection."""
+    proxy = TcpProxy(own_kafka_server.port)
+    tcp_proxies.append(proxy)
+    own_kafka_server.stop()
+    own_kafka_server.start_behind(proxy.port)
+    settings = own_kafka_server.settings(bootstrap_servers=f"127.0.0.1:{proxy.port}")
+    first, second = candidates(symbols=9), candidates(symbols=9, start=MIDNIGHT.replace(hour=1))
+    topic = eventually_publishes(settings, first)
+    proxy.silence()
+    with pytest.raises(BrokerError, match="0 of 9 candidates were acknowledged"):
+        topic.publish(second)
+    topic.publish(second)
     assert set(ids(settings)) == {each.id for each in first + second}
 
 

@@ -2,7 +2,8 @@
 
 import io
 import os
-from collections.abc import Iterator
+import signal
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -12,18 +13,22 @@ import polars as pl
 import pytest
 from moto.server import ThreadedMotoServer
 
+from pipeline_assets.resources import object_store
 from pipeline_assets.resources.object_store import (
     ObjectStore,
     ObjectStoreError,
     PreconditionFailedError,
 )
 from pipeline_assets.settings import load_settings
+from pipeline_assets_tests.fixtures.proxy import TcpProxy
 from pipeline_assets_tests.fixtures.s3 import (
     ACCESS_KEY_ID,
     SECRET_ACCESS_KEY,
     S3Bucket,
     S3Server,
+    eventually,
     free_port,
+    make_bucket,
 )
 
 KEY = "ohlcv/1m/币安人生USDT/20261120_0000.parquet"
@@ -336,6 +341,28 @@ def test_without_credentials_in_the_settings_boto3s_chain_is_asked(
     assert store.get(KEY) is None
 
 
+def test_credentials_that_were_rotated_are_found_without_a_restart(
+    checking_s3_bucket, monkeypatch, tmp_path
+):
+    """In the file of a profile, which boto3 reads once."""
+    file = tmp_path / "credentials"
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(file))
+
+    def rotate(key: str, secret: str) -> None:
+        file.write_text(f"[default]\naws_access_key_id={key}\naws_secret_access_key={secret}\n")
+
+    store = ObjectStore(checking_s3_bucket.settings(access_key_id=None, secret_access_key=None))
+    rotate("AKIAOLD", "ended")
+    for name, error in refusals(store).items():
+        assert "refuses the credentials" in str(error), name
+    rotate(ACCESS_KEY_ID, SECRET_ACCESS_KEY)
+    store.put(KEY, b"x")
+    store.delete([KEY])
+    assert store.get(KEY) is None
+
+
 def test_credentials_that_are_nowhere_are_told_with_the_settings_to_set(
     checking_s3_bucket, monkeypatch, tmp_path
 ):
@@ -434,3 +461,60 @@ def test_nothing_is_lost_when_the_server_is_killed_and_comes_back(own_s3_server:
     own_s3_server.start()
     store.put_if(KEY, b"after", etag)
     assert ObjectStore(settings).get(KEY) == b"after"
+
+
+# A server that nobody says is away
+
+OPERATIONS: dict[str, Callable[[ObjectStore], Any]] = {
+    "put": lambda store: store.put(KEY, b"after"),
+    "get": lambda store: store.get(KEY),
+    "list": lambda store: list(store.objects("ohlcv/")),
+}
+
+
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_a_connection_that_went_silent_is_replaced_by_another(
+    s3_bucket, tcp_proxies, monkeypatch, name
+):
+    """By the same operation, once it has waited for a reply for as long as it may."""
+    monkeypatch.setattr(object_store, "_READ", timedelta(seconds=0.5))
+    proxy, store = behind_a_proxy(s3_bucket, tcp_proxies)
+    store.put(KEY, b"before")
+    proxy.silence()
+    OPERATIONS[name](store)
+    assert proxy.accepted > 1
+
+
+def test_a_conditional_write_without_a_reply_is_an_error_and_the_next_one_goes_through(
+    s3_bucket, tcp_proxies, monkeypatch
+):
+    """It is not repeated by itself: it may have taken effect, and would then find itself in the way."""
+    monkeypatch.setattr(object_store, "_READ", timedelta(seconds=0.5))
+    proxy, store = behind_a_proxy(s3_bucket, tcp_proxies)
+    etag = store.put(KEY, b"before")
+    proxy.silence()
+    with pytest.raises(ObjectStoreError, match="could not be reached"):
+        store.put_if(KEY, b"after", etag)
+    store.put_if(KEY, b"after", etag)
+    assert store.get(KEY) == b"after"
+
+
+def behind_a_proxy(bucket: S3Bucket, proxies: list[TcpProxy]) -> tuple[TcpProxy, ObjectStore]:
+    proxy = TcpProxy(int(bucket.endpoint.rpartition(":")[2]))
+    proxies.append(proxy)
+    return proxy, ObjectStore(bucket.settings(endpoint_url=f"http://127.0.0.1:{proxy.port}"))
+
+
+def test_a_server_paused_beyond_the_time_for_a_reply_is_waited_for(
+    own_s3_server, tcp_proxies, monkeypatch
+):
+    monkeypatch.setattr(object_store, "_READ", timedelta(seconds=0.5))
+    proxy, store = behind_a_proxy(make_bucket(own_s3_server), tcp_proxies)
+    store.put(KEY, b"before")
+    own_s3_server.process.send_signal(signal.SIGSTOP)
+    with ThreadPoolExecutor(1) as pool:
+        writing = pool.submit(store.put, KEY, b"after")
+        eventually(lambda: proxy.accepted >= 2, "the write is repeated on a new connection")
+        own_s3_server.process.send_signal(signal.SIGCONT)
+        writing.result(60)
+    assert store.get(KEY) == b"after"
