@@ -60,7 +60,7 @@ def filling(settings: DagsterSettings) -> Filling | None:
     """Return what is being filled, or None where Dagster's web server does not answer within seconds."""
     import requests
 
-    variables = {
+    variables: dict[str, Any] = {
         "runs": {"statuses": _UNFINISHED},
         "limit": _MOST_RUNS,
         "sensor": {
