@@ -1,4 +1,4 @@
-"""What is being filled: the runs over days that are queued or running, and when the sensor gap_repair looks for
+"""What is being filled: the runs over days that have not ended, and when the sensor gap_repair looks for
 more. Dagster's web server is asked, so that no Dagster has to be imported; printing it is in cli.py.
 """
 
@@ -60,7 +60,7 @@ def filling(settings: DagsterSettings) -> Filling | None:
     """Return what is being filled, or None where Dagster's web server does not answer within seconds."""
     import requests
 
-    variables = {
+    variables: dict[str, Any] = {
         "runs": {"statuses": _UNFINISHED},
         "limit": _MOST_RUNS,
         "sensor": {

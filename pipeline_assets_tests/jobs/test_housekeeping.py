@@ -127,6 +127,8 @@ def test_young_tick_runs_stay_and_failed_ones_stay_longer(
 def test_a_late_tick_that_materialized_a_day_last_stays(
     ticked: Platform, later: type[Later]
 ) -> None:
+    ticked.exchange.set_clock(MIDNIGHT + timedelta(minutes=10, seconds=5))
+    ticked.run("backfill_1m", YESTERDAY)
     late = tick_at(ticked, MIDNIGHT + timedelta(minutes=20, seconds=5), YESTERDAY)
     later.days = 2.1
     assert housekeep(ticked)["delete_tick_runs"] == 2

@@ -1,0 +1,105 @@
+"""What `status` says is being filled: Dagster's own schema takes the question, and answers are read."""
+
+import json
+import threading
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+from dagster_graphql.schema import create_schema
+from graphql import parse, validate
+
+from pipeline_assets.cli import _filling_lines
+from pipeline_assets.commands import filling as module
+from pipeline_assets.commands.filling import Filling, FillingRun, filling
+from pipeline_assets.settings import DagsterSettings
+from pipeline_assets_tests.fixtures.s3 import free_port
+
+
+def run(job: str, status: str, **tags: str) -> dict[str, Any]:
+    told = [{"key": key.replace("__", "/"), "value": value} for key, value in tags.items()]
+    return {"jobName": job, "status": status, "tags": told}
+
+
+RANGE = {
+    "dagster__asset_partition_range_start": "2026-11-01",
+    "dagster__asset_partition_range_end": "2026-11-20",
+}
+ANSWER = {
+    "runsOrError": {
+        "__typename": "Runs",
+        "results": [
+            run("repair_15m", "QUEUED", **RANGE),
+            run("tick_1m", "STARTED", dagster__partition="2026-11-22", pipeline__kind="tick"),
+            run("repair_1m", "STARTED", dagster__partition="2026-11-21"),
+            run("housekeeping", "STARTED"),
+        ],
+    },
+    "sensorOrError": {
+        "__typename": "Sensor",
+        "nextTick": {"timestamp": datetime(2026, 11, 22, 10, 20, 30, tzinfo=UTC).timestamp()},
+        "sensorState": {
+            "status": "RUNNING",
+            "ticks": [{"status": "SKIPPED", "skipReason": "2 earlier repairs are under way."}],
+        },
+    },
+}
+
+
+@pytest.fixture
+def answering() -> Iterator[DagsterSettings]:
+    """A web server that answers as Dagster's does while two days are filled."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(json.dumps({"data": ANSWER}).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    server = HTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield DagsterSettings(webserver_port=server.server_port)
+    server.shutdown()
+    server.server_close()
+
+
+def test_dagsters_schema_takes_the_question() -> None:
+    assert validate(create_schema().graphql_schema, parse(module._QUERY)) == []
+
+
+def test_runs_over_days_are_named_with_their_days_and_running_ones_first(
+    answering: DagsterSettings,
+) -> None:
+    found = filling(answering)
+    assert found == Filling(
+        (
+            FillingRun("repair_1m", True, "2026-11-21", "2026-11-21"),
+            FillingRun("repair_15m", False, "2026-11-01", "2026-11-20"),
+        ),
+        datetime(2026, 11, 22, 10, 20, 30, tzinfo=UTC),
+        "2 earlier repairs are under way.",
+    )
+    lines = list(_filling_lines(found, missing=True))
+    assert lines[:2] == [
+        "Running: repair_1m of 2026-11-21.",
+        "Queued: repair_15m of 2026-11-01 to 2026-11-20.",
+    ]
+    assert "looks at 10:20:30 UTC" in lines[2]
+    assert len(list(_filling_lines(found, missing=False))) == 2
+
+
+def test_a_sensor_that_is_off_and_a_server_that_is_down_are_told() -> None:
+    assert list(_filling_lines(Filling(), missing=True)) == [
+        "Nothing more is requested: the sensor gap_repair is off."
+    ]
+    down = filling(DagsterSettings(webserver_port=free_port()))
+    assert down is None
+    [told] = _filling_lines(down, missing=True)
+    assert "does not answer" in told
