@@ -5,12 +5,12 @@ local/ and the assets.
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, date, datetime, timedelta
+from datetime import date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -23,7 +23,6 @@ from pipeline_assets.settings import Settings, SettingsError, load_settings
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipeline_assets.commands.overview import Overview
     from pipeline_assets.local.stack import StackStatus
 
 _BINANCE = {
@@ -346,58 +345,18 @@ def _symbols(text: str | None) -> list[str] | None:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def status(days: int, as_json: bool) -> None:
     """What runs, at which addresses, and how fresh each symbol is."""
-    from pipeline_assets.commands.demo import exchange_time
-    from pipeline_assets.local.stack import stack_status
+    from pipeline_assets.commands.status import show_status
 
-    settings = load_settings()
-    stack = stack_status(settings)
-    stores_answer = all(each.alive for each in stack.services if each.name in _STORES)
-    now = exchange_time(settings) if stores_answer else None
-    found = _overview(settings, days, now) if now else []
-    if as_json:
-        click.echo(
-            json.dumps(
-                {"stack": asdict(stack), "symbols": [asdict(each) for each in found]},
-                default=str,
-                ensure_ascii=False,
-            )
+    console = _console()
+    sys.exit(
+        show_status(
+            load_settings(),
+            console,
+            days=days,
+            as_json=as_json,
+            print_systems=lambda stack: _print_addresses(console, stack),
         )
-    else:
-        console = _console()
-        _print_addresses(console, stack)
-        if now:
-            _print_overview(console, found, now)
-            if any(each.missing for each in found):
-                first = (now - timedelta(days=days - 1)).date()
-                console.print(
-                    "`pipeline-assets gaps` tells why, and --repair fills them. Days before the first "
-                    "stored one are a backfill's: `pipeline-assets backfill`, or "
-                    f"`gaps --repair --start {first}`."
-                )
-    if now is None:
-        for line in _silent(settings, stack):
-            click.secho(line, fg="red", err=True)
-        sys.exit(1)
-
-
-_STORES = ("exchange", "s3", "redis", "snowflake")
-
-
-def _silent(settings: Settings, stack: "StackStatus") -> Iterator[str]:
-    """What to do about the stores that do not answer: `up` starts this machine's only."""
-    from pipeline_assets.local.stack import systems
-
-    down = [each for each in stack.services if each.name in _STORES and not each.alive]
-    embedded = ", ".join(each.name for each in down if each.embedded)
-    if embedded:
-        yield f"Not answering: {embedded}. Start them with `pipeline-assets up`."
-    named = {each.name: each.setting for each in systems(settings)}
-    for each in down:
-        if not each.embedded:
-            yield (
-                f"{each.name} at {each.address} is not answering: check that it runs and "
-                f"{named[each.name]}."
-            )
+    )
 
 
 @cli.command()
@@ -466,8 +425,9 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
     """The first look: start everything, fill three days, show what is stored, go on live."""
     from pipeline_assets.commands.candidates import follow
     from pipeline_assets.commands.demo import DAYS, exchange_time, fill
-    from pipeline_assets.commands.overview import collected_symbols
+    from pipeline_assets.commands.overview import collected_symbols, days_overview
     from pipeline_assets.commands.progress import TerminalProgress
+    from pipeline_assets.commands.status import print_overview
     from pipeline_assets.resources.object_store import ObjectStore
 
     _choose_exchange(exchange_name)
@@ -489,8 +449,8 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
                 symbols = collected_symbols(settings, ObjectStore(settings.s3))
                 problems += fill(settings, interval, symbols, now.date(), progress).problems
         # Minutes that closed since then are the ticks' to store, not this pass's.
-        found = _overview(settings, DAYS, now)
-        _print_overview(console, found, now)
+        found = days_overview(settings, DAYS, now)
+        print_overview(console, found, now)
         for problem in problems:
             console.print(problem, style="red")
         _print_addresses(console, stack)
@@ -540,15 +500,6 @@ def _stack(console: "Console", settings: Settings) -> Iterator["StackStatus"]:
         yield status
 
 
-def _overview(settings: Settings, days: int, now: datetime) -> "list[Overview]":
-    from pipeline_assets.commands.overview import collected_symbols, overview
-    from pipeline_assets.resources.object_store import ObjectStore
-
-    symbols = collected_symbols(settings, ObjectStore(settings.s3))
-    first = (now - timedelta(days=days - 1)).date()
-    return overview(settings, symbols, first, now)
-
-
 def _print_addresses(console: "Console", stack: "StackStatus") -> None:
     from rich.box import SIMPLE
     from rich.table import Table
@@ -570,36 +521,3 @@ def _print_login(console: "Console", settings: Settings) -> None:
 
         user, password = login(settings)
         console.print(f"Airflow: {address(settings)}, user {user}, password {password}")
-
-
-def _print_overview(console: "Console", found: "Sequence[Overview]", now: datetime) -> None:
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table(
-        box=SIMPLE,
-        padding=(0, 1, 0, 0),
-        title=f"Stored, by the exchange's clock at {now.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
-    )
-    for name in ("symbol", "interval"):
-        table.add_column(name, no_wrap=True)
-    for name in ("objects", "rows", "newest open", "slots", "table rows", "gaps"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for each in found:
-        cells: list[Any] = [
-            each.objects,
-            each.rows,
-            _short(each.newest),
-            each.slots,
-            each.table_rows,
-        ]
-        gaps = f"[red]{each.missing}[/]" if each.missing else "[green]0[/]"
-        texts = [
-            "" if cell is None else f"{cell:,}" if isinstance(cell, int) else cell for cell in cells
-        ]
-        table.add_row(each.symbol, each.interval, *texts, gaps)
-    console.print(table)
-
-
-def _short(moment: datetime | None) -> str:
-    return moment.strftime("%m-%d %H:%M") if moment else "none"

@@ -1,10 +1,10 @@
 """What is stored, symbol by symbol: objects, rows, freshness, slots, table rows, gaps. Printing it is
-in cli.py.
+in status.py.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pipeline_assets import lake
@@ -43,6 +43,12 @@ def collected_symbols(settings: Settings, store: ObjectStore) -> list[str]:
     if settings.symbols != "all":
         return list(settings.symbols)
     return sorted(collected_now(read_universe(store), settings.symbols))
+
+
+def days_overview(settings: Settings, days: int, now: datetime) -> list[Overview]:
+    """What is stored of the last `days` UTC days, the day of `now` included, of every symbol."""
+    symbols = collected_symbols(settings, ObjectStore(settings.s3))
+    return overview(settings, symbols, (now - timedelta(days=days - 1)).date(), now)
 
 
 def overview(
