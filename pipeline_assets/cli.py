@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import date, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -342,9 +342,21 @@ def _symbols(text: str | None) -> list[str] | None:
     show_default=True,
     help="Look at this many days, today included.",
 )
+@click.option(
+    "--timeout",
+    "seconds",
+    type=click.FloatRange(min=0.1),
+    default=3,
+    show_default=True,
+    help="Wait so many seconds for each part; one that does not answer is left out.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def status(days: int, as_json: bool) -> None:
-    """What runs, at which addresses, and how fresh each symbol is."""
+def status(days: int, seconds: float, as_json: bool) -> None:
+    """What runs, at which addresses, and how fresh each symbol is.
+
+    A part that does not answer in time is named, and the others are shown. The exit status is 0 if
+    every system is up and every part answered, 1 otherwise.
+    """
     from pipeline_assets.commands.status import show_status
 
     console = _console()
@@ -353,7 +365,9 @@ def status(days: int, as_json: bool) -> None:
             load_settings(),
             console,
             days=days,
+            seconds=seconds,
             as_json=as_json,
+            machine_time=datetime.now(UTC),
             print_systems=lambda stack: _print_addresses(console, stack),
         )
     )
@@ -425,7 +439,7 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
     """The first look: start everything, fill three days, show what is stored, go on live."""
     from pipeline_assets.commands.candidates import follow
     from pipeline_assets.commands.demo import DAYS, exchange_time, fill
-    from pipeline_assets.commands.overview import collected_symbols, days_overview
+    from pipeline_assets.commands.overview import collected_symbols, days_overview, first_day
     from pipeline_assets.commands.progress import TerminalProgress
     from pipeline_assets.commands.status import print_overview
     from pipeline_assets.resources.object_store import ObjectStore
@@ -450,13 +464,13 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
                 problems += fill(settings, interval, symbols, now.date(), progress).problems
         # Minutes that closed since then are the ticks' to store, not this pass's.
         found = days_overview(settings, DAYS, now)
-        print_overview(console, found, now)
+        print_overview(console, found, first_day(DAYS, now), now)
         for problem in problems:
             console.print(problem, style="red")
         _print_addresses(console, stack)
         _print_login(console, settings)
         if once:
-            missing = sum(each.missing for each in found)
+            missing = sum(each.missing or 0 for each in found)
             console.print(f"{missing} candles missing.", style="red" if missing else "green")
             sys.exit(1 if missing or problems else 0)
         console.print(
