@@ -14,7 +14,7 @@ import click
 from pipeline_assets.market.candidates import Candidate, candidates_of
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_objects import read_candidates
-from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.object_store import PERSON_PATIENCE, ObjectStore
 from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def schema_text() -> str:
 
 def published(settings: Settings, day: date, last: int) -> tuple[list[Candidate], int]:
     """The newest `last` candidates of a UTC day by the lake, oldest first, and how many it has."""
-    found = read_candidates(ObjectStore(settings.s3), day)
+    found = read_candidates(ObjectStore(settings.s3, PERSON_PATIENCE), day)
     return candidates_of(found.tail(last)), found.height
 
 

@@ -26,7 +26,11 @@ from pipeline_assets.local.stack import StackStatus, stack_status, systems
 from pipeline_assets.local.supervisor import StackError
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.exchange import ExchangeError
-from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+from pipeline_assets.resources.object_store import (
+    PERSON_PATIENCE,
+    ObjectStore,
+    ObjectStoreError,
+)
 from pipeline_assets.resources.slots import SlotsError
 from pipeline_assets.resources.warehouse import WarehouseError
 from pipeline_assets.resources.weight_budget import WeightBudgetError
@@ -162,7 +166,7 @@ class _Look:
         down = _down(stack)
         for library in _LIBRARIES:
             import_module(library)
-        store = ObjectStore(settings.s3)
+        store = ObjectStore(settings.s3, PERSON_PATIENCE)
         clock = self._unless_down("exchange", down, lambda _: exchange_time(settings))
         # A warehouse that is suspended needs some seconds to resume.
         tables = self._unless_down("snowflake", down, lambda _: table_rows(settings), 2)

@@ -4,7 +4,7 @@ import hashlib
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from copy import copy
 from dataclasses import dataclass
@@ -23,12 +23,10 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 _THREADS = "object store"
-_ATTEMPTS = 5
 _DELETE_BATCH = 1000  # DeleteObjects takes at most 1,000 keys a call (S3 API reference).
 # Of a file on its way up one part is sent while the next one fills. S3 takes none smaller, and the time
-# for a reply (_READ) runs while a part goes up: three of 8 MB took a line of 3.4 Mbit/s, this 0.7.
+# for a reply runs while a part goes up: three of 8 MB took a line of 3.4 Mbit/s, this 0.7.
 _PART, _PARTS = 5 * 1024 * 1024, 1
-_READ = timedelta(minutes=1)
 _CREDENTIALS = {
     "InvalidAccessKeyId",
     "SignatureDoesNotMatch",
@@ -58,12 +56,37 @@ class PreconditionFailedError(ObjectStoreError):
     """The object is not the one that a conditional write expected: somebody else wrote it."""
 
 
+class StoreUnreachableError(ObjectStoreError):
+    """S3 did not answer at all, after every repetition."""
+
+
 class UnsupportedError(ObjectStoreError):
     """The store says that it does not implement what was asked of it."""
 
 
 class _AbsentError(ObjectStoreError):
     """There is no such object. Callers of this module get None instead, where S3 may say so."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a store that does not answer is waited for.
+
+    Attributes:
+        read: the longest time without a byte of a reply.
+        attempts: how often a request is sent at most.
+        retry: no request is repeated this long after its first attempt.
+    """
+
+    read: timedelta
+    attempts: int
+    retry: timedelta
+
+
+# A run outlasts a restart of the store: nobody repeats a backfill. A hanging store takes 3 minutes.
+RUN_PATIENCE = Patience(timedelta(minutes=1), 5, timedelta(minutes=3))
+# A person waits before a terminal. A hanging store takes 20 seconds.
+PERSON_PATIENCE = Patience(timedelta(seconds=10), 2, timedelta(seconds=15))
 
 
 @dataclass(frozen=True)
@@ -88,8 +111,9 @@ class ObjectStore:
     see store_check.py.
     """
 
-    def __init__(self, settings: "S3Settings") -> None:
+    def __init__(self, settings: "S3Settings", patience: Patience = RUN_PATIENCE) -> None:
         self._settings = settings
+        self._patience = patience
         self._checks = True
         self._etag_is_md5 = True
 
@@ -122,13 +146,13 @@ class ObjectStore:
         client: ClientConfig = {
             "allow_http": (settings.endpoint_url or "").startswith("http:"),
             "connect_timeout": timedelta(seconds=10),
-            "read_timeout": _READ,
+            "read_timeout": self._patience.read,
             # Of a whole request: the rows of a run, on a slow line.
             "timeout": timedelta(minutes=30),
         }
         retries: RetryConfig = {
-            "max_retries": _ATTEMPTS - 1,
-            "retry_timeout": timedelta(minutes=3),
+            "max_retries": self._patience.attempts - 1,
+            "retry_timeout": self._patience.retry,
         }
         return S3Store(
             settings.bucket,
@@ -185,7 +209,7 @@ class ObjectStore:
             region_name=self._settings.region,
             aws_access_key_id=self._settings.access_key_id,
             aws_secret_access_key=secret.get_secret_value() if secret else None,
-            max_attempts=_ATTEMPTS,
+            max_attempts=self._patience.attempts,
         ).get_client()
 
     def get(self, key: str) -> bytes | None:
@@ -395,18 +419,24 @@ class ObjectStore:
     def each(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """Apply `function` to every item with as many connections as the settings allow.
 
-        All items are tried; afterwards the first error, if there was one, is raised.
+        All items are tried; afterwards the first error, if there was one, is raised. Once the store
+        does not answer at all, what has not begun is left out: 900 symbols would wait for hours.
         """
         if current_thread().name.startswith(_THREADS):
             # A thread that waited for others of the same pool could wait for ever.
             return [function(item) for item in items]
         futures = [self._pool.submit(function, item) for item in items]
         try:
-            wait(futures)
+            for future in as_completed(futures):
+                if isinstance(future.exception(), StoreUnreachableError):
+                    break
         finally:
             for future in futures:
                 future.cancel()
             wait(futures)
+        for future in futures:
+            if not future.cancelled() and (error := future.exception()) is not None:
+                raise error
         return [future.result() for future in futures]
 
     @cached_property
@@ -493,7 +523,7 @@ class ObjectStore:
         if (why := _found(_NO_CREDENTIALS, summary)) is not None:
             return self._without_credentials(why)
         cause = _found(_SYSTEM_ERROR, text)
-        return ObjectStoreError(
+        return StoreUnreachableError(
             self._unreachable(f"{summary} ({cause})" if cause else summary, key)
         )
 

@@ -14,7 +14,9 @@ from moto.server import ThreadedMotoServer
 from pipeline_assets.resources.object_store import (
     ObjectStore,
     ObjectStoreError,
+    Patience,
     PreconditionFailedError,
+    StoreUnreachableError,
 )
 from pipeline_assets_tests.fixtures.s3 import (
     ACCESS_KEY_ID,
@@ -24,6 +26,7 @@ from pipeline_assets_tests.fixtures.s3 import (
     free_port,
     passed_check,
 )
+from pipeline_assets_tests.fixtures.silence import silent_server
 
 KEY = "ohlcv/1m/币安人生USDT/20261120_0000.parquet"
 
@@ -416,3 +419,45 @@ def test_nothing_is_lost_when_the_server_is_killed_and_comes_back(own_s3_server:
     own_s3_server.start()
     store.put_if(KEY, b"after", etag)
     assert ObjectStore(settings).get(KEY) == b"after"
+
+
+def test_each_stops_once_the_store_does_not_answer(s3_bucket: S3Bucket):
+    """With 900 symbols, ten at a time, each time-out after the other would take hours."""
+    nobody = ObjectStore(
+        s3_bucket.settings(endpoint_url=f"http://127.0.0.1:{free_port()}", concurrency=1),
+        Patience(timedelta(seconds=10), 1, timedelta(0)),
+    )
+    tried: list[int] = []
+
+    def read(number: int) -> None:
+        tried.append(number)
+        nobody.get(f"state/{number}")
+
+    with pytest.raises(StoreUnreachableError):
+        nobody.each(read, range(1000))
+    assert len(tried) < 1000
+
+
+def test_each_tries_all_items_when_some_are_refused(store: ObjectStore):
+    tried: list[int] = []
+
+    def work(number: int) -> int:
+        tried.append(number)
+        if number % 2:
+            raise ObjectStoreError(f"refused {number}")
+        return number
+
+    with pytest.raises(ObjectStoreError, match=r"refused 1$"):
+        store.each(work, range(20))
+    assert sorted(tried) == list(range(20))
+
+
+def test_hanging_store_is_given_up_when_patience_ends(s3_bucket: S3Bucket):
+    with silent_server() as address:
+        hanging = ObjectStore(
+            s3_bucket.settings(endpoint_url=f"http://{address}"),
+            Patience(timedelta(seconds=0.2), 2, timedelta(seconds=1)),
+        )
+        with pytest.raises(StoreUnreachableError, match="could not be reached") as caught:
+            hanging.get(KEY)
+    assert address in str(caught.value)
