@@ -100,6 +100,26 @@ def _check_strategies(settings: Settings) -> None:
     configured_strategies(settings.strategies)
 
 
+def _check_external_store(settings: Settings) -> None:
+    """Refuse an S3 store that would lose candles, before anything is started.
+
+    A store that does not answer may answer later: runs check it before their first write.
+    """
+    from pipeline_assets.local.stack import systems
+    from pipeline_assets.resources.object_store import (
+        PERSON_PATIENCE,
+        ObjectStore,
+        StoreUnreachableError,
+    )
+
+    if any(each.name == "s3" and each.embedded for each in systems(settings)):
+        return
+    try:
+        ObjectStore(settings.s3, PERSON_PATIENCE).check()
+    except StoreUnreachableError as error:
+        click.secho(f"The store could not be checked: {error}", fg="yellow", err=True)
+
+
 def _check_dagster_home() -> None:
     """Refuse a DAGSTER_HOME that Dagster would refuse once the exchange was asked."""
     named = os.environ.get("DAGSTER_HOME")
@@ -157,6 +177,7 @@ def up(
     options = [*(["--candles", candles] if candles else []), *(["--clock", clock] if clock else [])]
     console, settings = _console(), load_settings()
     _check_strategies(settings)
+    _check_external_store(settings)
 
     def tell(status: "StackStatus") -> None:
         _print_addresses(console, status)

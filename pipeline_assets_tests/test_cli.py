@@ -18,6 +18,7 @@ from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_objects import store_candidates
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import KafkaSettings
+from pipeline_assets_tests.fixtures.faulty_s3 import IgnoresBoth, faulty_s3
 from pipeline_assets_tests.fixtures.kafka import candidates
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 from pipeline_assets_tests.fixtures.s3 import SECRET_ACCESS_KEY, eventually, free_port
@@ -318,6 +319,17 @@ def test_a_system_that_does_not_answer_is_named_with_what_to_do(lonely: Shell) -
         assert done.returncode == 1, message
         assert message in done.stderr
         assert done.stderr.count("Error: ") <= 1
+
+
+def test_up_refuses_an_unsuitable_store_elsewhere_before_it_starts(
+    minutes: Platform, lonely: Shell
+) -> None:
+    with faulty_s3(minutes.bucket.endpoint, IgnoresBoth(), host="127.0.0.2") as proxy:
+        done = lonely.run("up", PIPELINE_S3__ENDPOINT_URL=proxy.endpoint)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"S3 at {proxy.endpoint} cannot hold the lake in the bucket" in done.stderr
+    assert not lonely.data_dir.exists()
+    assert minutes.objects() == {}
 
 
 def test_a_long_address_does_not_hide_whether_it_answers(lonely: Shell) -> None:
