@@ -5,12 +5,12 @@ local/ and the assets.
 import json
 import os
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, date, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -24,8 +24,6 @@ from pipeline_assets.settings import Settings, SettingsError, load_settings
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipeline_assets.commands.filling import Filling
-    from pipeline_assets.commands.overview import Overview
     from pipeline_assets.local.stack import StackStatus
 
 _BINANCE = {
@@ -103,6 +101,26 @@ def _check_strategies(settings: Settings) -> None:
     configured_strategies(settings.strategies)
 
 
+def _check_external_store(settings: Settings) -> None:
+    """Refuse an S3 store that would lose candles, before anything is started.
+
+    A store that does not answer may answer later: runs check it before their first write.
+    """
+    from pipeline_assets.local.stack import systems
+    from pipeline_assets.resources.object_store import (
+        PERSON_PATIENCE,
+        ObjectStore,
+        StoreUnreachableError,
+    )
+
+    if any(each.name == "s3" and each.embedded for each in systems(settings)):
+        return
+    try:
+        ObjectStore(settings.s3, PERSON_PATIENCE).check()
+    except StoreUnreachableError as error:
+        click.secho(f"The store could not be checked: {error}", fg="yellow", err=True)
+
+
 def _check_dagster_home() -> None:
     """Refuse a DAGSTER_HOME that Dagster would refuse once the exchange was asked.
 
@@ -164,6 +182,7 @@ def up(
     options = [*(["--candles", candles] if candles else []), *(["--clock", clock] if clock else [])]
     console, settings = _console(), prepared(load_settings())
     _check_strategies(settings)
+    _check_external_store(settings)
 
     def tell(status: "StackStatus") -> None:
         _print_addresses(console, status)
@@ -349,53 +368,35 @@ def _symbols(text: str | None) -> list[str] | None:
     show_default=True,
     help="Look at this many days, today included.",
 )
+@click.option(
+    "--timeout",
+    "seconds",
+    type=click.FloatRange(min=0.1),
+    default=3,
+    show_default=True,
+    help="Wait so many seconds for each part; one that does not answer is left out.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-def status(days: int, as_json: bool) -> None:
+def status(days: int, seconds: float, as_json: bool) -> None:
     """What runs, at which addresses, and how fresh each symbol is.
 
-    The exit status is 1 while a system is not up.
+    A part that does not answer in time is named, and the others are shown. The exit status is 0 if
+    every system is up and every part answered, 1 otherwise.
     """
-    from pipeline_assets.commands.demo import exchange_time
-    from pipeline_assets.commands.filling import filling
-    from pipeline_assets.local.stack import stack_status
+    from pipeline_assets.commands.status import show_status
 
-    settings = load_settings()
-    stack = stack_status(settings)
-    stores_answer = all(each.alive for each in stack.services if each.name in _STORES)
-    now = exchange_time(settings) if stores_answer else None
-    found = _overview(settings, days, now) if now else []
-    being_filled = filling(settings.dagster)
-    if as_json:
-        click.echo(
-            json.dumps(
-                {
-                    "stack": asdict(stack),
-                    "symbols": [asdict(each) for each in found],
-                    "filling": asdict(being_filled) if being_filled else None,
-                },
-                default=str,
-                ensure_ascii=False,
-            )
+    console = _console()
+    sys.exit(
+        show_status(
+            load_settings(),
+            console,
+            days=days,
+            seconds=seconds,
+            as_json=as_json,
+            machine_time=datetime.now(UTC),
+            print_systems=lambda stack: _print_addresses(console, stack),
         )
-    else:
-        console = _console()
-        _print_addresses(console, stack)
-        if now:
-            _print_overview(console, found, now)
-            for line in _filling_lines(being_filled, missing=any(each.missing for each in found)):
-                console.print(line, highlight=False)
-            if any(each.missing for each in found):
-                first = (now - timedelta(days=days - 1)).date()
-                console.print(
-                    "`pipeline-assets gaps` tells why, and --repair fills them. Days before the first "
-                    "stored one are a backfill's: `pipeline-assets backfill`, or "
-                    f"`gaps --repair --start {first}`."
-                )
-    if now is None:
-        for line in _silent(settings, stack):
-            click.secho(line, fg="red", err=True)
-    if now is None or not stack.is_up:
-        sys.exit(1)
+    )
 
 
 @cli.command()
@@ -413,26 +414,6 @@ def watch() -> None:
             "PIPELINE_ALERTS__WEBHOOK_URL=https://hooks.slack.com/services/…"
         )
     run(settings)
-
-
-_STORES = ("exchange", "s3", "redis", "snowflake")
-
-
-def _silent(settings: Settings, stack: "StackStatus") -> Iterator[str]:
-    """What to do about the stores that do not answer: `up` starts this machine's only."""
-    from pipeline_assets.local.stack import systems
-
-    down = [each for each in stack.services if each.name in _STORES and not each.alive]
-    embedded = ", ".join(each.name for each in down if each.embedded)
-    if embedded:
-        yield f"Not answering: {embedded}. Start them with `pipeline-assets up`."
-    named = {each.name: each.setting for each in systems(settings)}
-    for each in down:
-        if not each.embedded:
-            yield (
-                f"{each.name} at {each.address} is not answering: check that it runs and "
-                f"{named[each.name]}."
-            )
 
 
 @cli.command()
@@ -501,8 +482,9 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
     """The first look: start everything, fill three days, show what is stored, go on live."""
     from pipeline_assets.commands.candidates import follow
     from pipeline_assets.commands.demo import DAYS, exchange_time, fill
-    from pipeline_assets.commands.overview import collected_symbols
+    from pipeline_assets.commands.overview import collected_symbols, days_overview, first_day
     from pipeline_assets.commands.progress import TerminalProgress
+    from pipeline_assets.commands.status import print_overview
     from pipeline_assets.local.stack import prepared
     from pipeline_assets.resources.object_store import ObjectStore
 
@@ -525,14 +507,14 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
                 symbols = collected_symbols(settings, ObjectStore(settings.s3))
                 problems += fill(settings, interval, symbols, now.date(), progress).problems
         # Minutes that closed since then are the ticks' to store, not this pass's.
-        found = _overview(settings, DAYS, now)
-        _print_overview(console, found, now)
+        found = days_overview(settings, DAYS, now)
+        print_overview(console, found, first_day(DAYS, now), now)
         for problem in problems:
             console.print(problem, style="red")
         _print_addresses(console, stack)
         _print_login(console, settings)
         if once:
-            missing = sum(each.missing for each in found)
+            missing = sum(each.missing or 0 for each in found)
             console.print(f"{missing} candles missing.", style="red" if missing else "green")
             sys.exit(1 if missing or problems else 0)
         console.print(
@@ -577,15 +559,6 @@ def _stack(console: "Console", settings: Settings) -> Iterator["StackStatus"]:
         yield status
 
 
-def _overview(settings: Settings, days: int, now: datetime) -> "list[Overview]":
-    from pipeline_assets.commands.overview import collected_symbols, overview
-    from pipeline_assets.resources.object_store import ObjectStore
-
-    symbols = collected_symbols(settings, ObjectStore(settings.s3))
-    first = (now - timedelta(days=days - 1)).date()
-    return overview(settings, symbols, first, now)
-
-
 def _print_addresses(console: "Console", stack: "StackStatus") -> None:
     from rich.box import SIMPLE
     from rich.table import Table
@@ -611,54 +584,3 @@ def _print_login(console: "Console", settings: Settings) -> None:
 
         user, password = login(settings)
         console.print(f"Airflow: {address(settings)}, user {user}, password {password}")
-
-
-def _print_overview(console: "Console", found: "Sequence[Overview]", now: datetime) -> None:
-    from rich.box import SIMPLE
-    from rich.table import Table
-
-    table = Table(
-        box=SIMPLE,
-        padding=(0, 1, 0, 0),
-        title=f"Stored, by the exchange's clock at {now.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC",
-    )
-    for name in ("symbol", "interval"):
-        table.add_column(name, no_wrap=True)
-    for name in ("objects", "rows", "newest open", "slots", "table rows", "gaps"):
-        table.add_column(name, justify="right", no_wrap=True)
-    for each in found:
-        cells: list[Any] = [
-            each.objects,
-            each.rows,
-            _short(each.newest),
-            each.slots,
-            each.table_rows,
-        ]
-        gaps = f"[red]{each.missing}[/]" if each.missing else "[green]0[/]"
-        texts = [
-            "" if cell is None else f"{cell:,}" if isinstance(cell, int) else cell for cell in cells
-        ]
-        table.add_row(each.symbol, each.interval, *texts, gaps)
-    console.print(table)
-
-
-def _filling_lines(being_filled: "Filling | None", *, missing: bool) -> Iterator[str]:
-    """What is being filled, and what becomes of the rest."""
-    if being_filled is None:
-        yield "Dagster's web server does not answer: what is being filled is not known."
-        return
-    for run in being_filled.runs:
-        days = run.first if run.first == run.last else f"{run.first} to {run.last}"
-        yield f"{'Running' if run.running else 'Queued'}: {run.job} of {days}."
-    if missing and being_filled.next_request is None:
-        yield "Nothing more is requested: the sensor gap_repair is off."
-    elif missing:
-        said = f" At its last look: {being_filled.said}" if being_filled.said else ""
-        yield (
-            f"The sensor gap_repair looks at {being_filled.next_request:%H:%M:%S} UTC for what to request "
-            f"next, newest days first. The open day's gaps are the ingest runs'.{said}"
-        )
-
-
-def _short(moment: datetime | None) -> str:
-    return moment.strftime("%m-%d %H:%M") if moment else "none"

@@ -18,6 +18,7 @@ from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_objects import store_candidates
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import KafkaSettings
+from pipeline_assets_tests.fixtures.faulty_s3 import IgnoresBoth, faulty_s3
 from pipeline_assets_tests.fixtures.kafka import candidates
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 from pipeline_assets_tests.fixtures.s3 import SECRET_ACCESS_KEY, eventually, free_port
@@ -126,15 +127,19 @@ def test_backfill_stores_a_range_and_tells_a_program_what_it_did(
     assert refreshed.stdout.startswith("96 rows of 1h in 4 objects, weight ")
     assert refreshed.stdout.endswith("1 Dagster runs; 0 symbol-days were stored before.\n")
 
-    found = shell.run("status", "--days", "3", "--json")
-    assert found.returncode == 0, found.stderr
+    found = shell.run("status", "--days", "3", "--timeout", "60", "--json")
+    # Dagster does not run here.
+    assert found.returncode == 1
     status = json.loads(found.stdout)
+    assert all(part["answered"] for part in status["parts"].values()), status["parts"]
     services = {each["name"]: each for each in status["stack"]["services"]}
     for name in ("exchange", "s3", "redis", "snowflake"):
         assert services[name]["alive"], name
     assert not services["webserver"]["alive"]
     symbols = {(each["symbol"], each["interval"]): each for each in status["symbols"]}
     assert len(symbols) == 9
+    assert status["days"] == {"first": "2026-11-18", "last": "2026-11-20"}
+    assert (status["at"], status["clock"]) == ("2026-11-20 12:00:30+00:00", "exchange")
     hours = symbols["币安人生USDT", "1h"]
     # Today's twelve closed hours were not asked for.
     assert (hours["objects"], hours["rows"], hours["table_rows"]) == (2, 48, 48)
@@ -185,8 +190,10 @@ def test_a_backfill_killed_while_it_loads_a_table_is_done_by_the_same_command(
 
 def test_status_for_a_person(platform: Platform, shell: Shell) -> None:
     platform.tick("1m")
-    found = shell.run("status", "--days", "1")
-    assert found.returncode == 0, found.stderr
+    found = shell.run("status", "--days", "1", "--timeout", "60")
+    assert found.returncode == 1
+    [down] = found.stderr.splitlines()
+    assert down.startswith("Not answering: kafka, code-server, webserver, daemon. Start them")
     rows = [line.split() for line in found.stdout.splitlines()]
     for symbol in SYMBOLS:
         assert [symbol, "1m", "12", "720", "11-20", "11:59", "15", "0"] in rows
@@ -290,7 +297,8 @@ def test_a_system_that_does_not_answer_is_named_with_what_to_do(lonely: Shell) -
             (*HOURS, *RANGE),
             {"PIPELINE_S3__BUCKET": "no-such-bucket"},
         ),
-        "Not answering: snowflake. Start them with `pipeline-assets up`": (("status",), {}),
+        "Not answering: snowflake, kafka, code-server, webserver, daemon. Start them with "
+        "`pipeline-assets up`": (("status",), {}),
         f"exchange at http://{elsewhere} is not answering: check that it runs and "
         "PIPELINE_BINANCE__REST_URL.": (
             ("status",),
@@ -313,6 +321,17 @@ def test_a_system_that_does_not_answer_is_named_with_what_to_do(lonely: Shell) -
         assert done.stderr.count("Error: ") <= 1
 
 
+def test_up_refuses_an_unsuitable_store_elsewhere_before_it_starts(
+    minutes: Platform, lonely: Shell
+) -> None:
+    with faulty_s3(minutes.bucket.endpoint, IgnoresBoth(), host="127.0.0.2") as proxy:
+        done = lonely.run("up", PIPELINE_S3__ENDPOINT_URL=proxy.endpoint)
+    assert (done.returncode, done.stdout) == (1, "")
+    assert f"S3 at {proxy.endpoint} cannot hold the lake in the bucket" in done.stderr
+    assert not lonely.data_dir.exists()
+    assert minutes.objects() == {}
+
+
 def test_a_long_address_does_not_hide_whether_it_answers(lonely: Shell) -> None:
     brokers = ",".join(f"{name}.kafka.eu-central-1.example.invalid:9092" for name in "abc")
     done = lonely.run("status", COLUMNS="80", PIPELINE_KAFKA__BOOTSTRAP_SERVERS=brokers)
@@ -325,12 +344,16 @@ def test_a_long_address_does_not_hide_whether_it_answers(lonely: Shell) -> None:
 
 
 def test_status_as_json_tells_a_program_what_is_down(lonely: Shell) -> None:
-    done = lonely.run("status", "--json")
+    done = lonely.run("status", "--timeout", "60", "--json")
     assert done.returncode == 1
     told: dict[str, Any] = json.loads(done.stdout)
     alive = {each["name"]: each["alive"] for each in told["stack"]["services"]}
     assert (alive["s3"], alive["snowflake"]) == (True, False)
-    assert told["symbols"] == []
+    errors = {name: part["error"] for name, part in told["parts"].items() if not part["answered"]}
+    assert list(errors) == ["snowflake"]
+    assert errors["snowflake"].startswith("not answering at http://127.0.0.1:")
+    assert {each["table_rows"] for each in told["symbols"]} == {None}
+    assert {each["objects"] for each in told["symbols"]} == {0}
 
 
 # Candidates

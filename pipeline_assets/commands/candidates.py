@@ -14,7 +14,7 @@ import click
 from pipeline_assets.market.candidates import Candidate, candidates_of
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_objects import LATE, read_stored
-from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.object_store import PERSON_PATIENCE, ObjectStore
 from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ def schema_text() -> str:
 
 def published(settings: Settings, day: date, last: int) -> tuple[list[Candidate], int]:
     """The newest `last` candidates published of a UTC day, oldest first, and how many there are."""
-    stored = read_stored(ObjectStore(settings.s3), day)
+    stored = read_stored(ObjectStore(settings.s3, PERSON_PATIENCE), day)
     found = stored.filter(~stored[LATE])
     return candidates_of(found.tail(last)), found.height
 

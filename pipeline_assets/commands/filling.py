@@ -1,5 +1,5 @@
 """What is being filled: the runs over days that have not ended, and when the sensor gap_repair looks for
-more. Dagster's web server is asked, so that no Dagster has to be imported; printing it is in cli.py.
+more. Dagster's web server is asked, so that no Dagster has to be imported; printing it is in status.py.
 """
 
 from collections.abc import Mapping

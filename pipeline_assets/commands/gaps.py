@@ -26,7 +26,7 @@ from pipeline_assets.resources.lake_state import (
     read_disagreements,
     read_identities,
 )
-from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.object_store import PERSON_PATIENCE, ObjectStore
 from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets.settings import Settings
 
@@ -148,7 +148,7 @@ def find_gaps(settings: Settings, asked: Asked) -> Report:
     """
     import polars as pl
 
-    store = ObjectStore(settings.s3)
+    store = ObjectStore(settings.s3, PERSON_PATIENCE)
     at = Exchange(settings).server_time()
     unknown = _unknown(settings, store, asked.symbols)
     windows = _windows(settings, store, asked, at)
@@ -447,7 +447,7 @@ def never_listed(unknown: Mapping[str, str | None], where: str) -> list[str]:
 
 def _listed_now(settings: Settings) -> set[str]:
     with Exchange(settings).client(Priority.BACKFILL, patient=False) as client:
-        universe, _ = look(client, ObjectStore(settings.s3), client.server_time())
+        universe, _ = look(client, ObjectStore(settings.s3, PERSON_PATIENCE), client.server_time())
     return set(universe["symbols"])
 
 

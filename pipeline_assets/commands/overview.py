@@ -1,10 +1,10 @@
 """What is stored, symbol by symbol: objects, rows, freshness, slots, table rows, gaps. Printing it is
-in cli.py.
+in status.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pipeline_assets import lake
@@ -15,27 +15,47 @@ from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window, day_window, newest_closed
 from pipeline_assets.resources.candle_objects import list_objects
 from pipeline_assets.resources.lake_state import read_universe
-from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError, StoredObject
 from pipeline_assets.resources.slots import CandleSlots
-from pipeline_assets.resources.warehouse import Warehouse
+from pipeline_assets.resources.warehouse import TABLES, Warehouse
 from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:
     import polars as pl
 
 
+_OBJECTS_AT_ONCE = 200
+
+
 @dataclass(frozen=True)
 class Overview:
-    """One symbol and interval. `slots` is for 1m only, `table_rows` for the others only."""
+    """One symbol and interval; None where it is unknown.
+
+    `slots` is for 1m only, `table_rows` for the others only.
+    """
 
     symbol: str
     interval: Interval
-    objects: int
-    rows: int
+    objects: int | None
+    rows: int | None
     newest: datetime | None
     slots: int | None
     table_rows: int | None
+    missing: int | None
+
+
+@dataclass(frozen=True)
+class Stored:
+    """What the lake holds of one symbol and interval, against what should be there."""
+
+    objects: int
+    rows: int
+    newest: datetime | None
     missing: int
+
+
+LakeOverview = dict[tuple[str, Interval], Stored]
+TableRows = dict[Interval, dict[str, int]]
 
 
 def collected_symbols(settings: Settings, store: ObjectStore) -> list[str]:
@@ -45,60 +65,144 @@ def collected_symbols(settings: Settings, store: ObjectStore) -> list[str]:
     return sorted(collected_now(read_universe(store), settings.symbols))
 
 
-def overview(
-    settings: Settings, symbols: Sequence[str], first: date, server_time: datetime
-) -> list[Overview]:
-    """What is stored of `symbols` from the day `first` on, against what should be.
+def first_day(days: int, now: datetime) -> date:
+    """The first of the last `days` UTC days, the day of `now` included."""
+    return (now - timedelta(days=days - 1)).date()
 
-    Args:
-        settings: the settings.
-        symbols: the symbols to look at.
-        first: the first UTC day.
-        server_time: the exchange's time, UTC; it says which candles are closed.
+
+def days_overview(settings: Settings, days: int, now: datetime) -> list[Overview]:
+    """What is stored of the last `days` UTC days, the day of `now` included, of every symbol.
 
     Raises:
         ObjectStoreError, SlotsError, WarehouseError: a system does not answer.
     """
     store = ObjectStore(settings.s3)
-    slots = CandleSlots(settings.redis).summary(symbols)
-    held_slots = dict(zip(slots["symbol"], slots["slots"], strict=True))
-    warehouse = Warehouse(settings.snowflake, settings.s3)
-    listed = _listed(store, symbols, server_time)
-    found: list[Overview] = []
-    for interval in Interval:
+    symbols = collected_symbols(settings, store)
+    return combined(
+        symbols,
+        lake_overview(settings, store, symbols, first_day(days, now), now),
+        held_slots(settings, symbols),
+        table_rows(settings),
+    )
+
+
+def combined(
+    symbols: Sequence[str],
+    stored: LakeOverview | None,
+    slots: Mapping[str, int] | None,
+    tables: TableRows | None,
+    *,
+    gaps_known: bool = True,
+) -> list[Overview]:
+    """One entry a symbol and interval, sorted; None for a part that is unknown.
+
+    Without the exchange's clock, what should be stored is not known: then `gaps_known` is False.
+    """
+
+    def entry(symbol: str, interval: Interval) -> Overview:
+        found = stored.get((symbol, interval)) if stored is not None else None
         minutes = interval is Interval.ONE_MINUTE
-        in_table = {} if minutes else warehouse.table_summary(interval)
+        return Overview(
+            symbol,
+            interval,
+            found.objects if found else None,
+            found.rows if found else None,
+            found.newest if found else None,
+            slots.get(symbol, 0) if slots is not None and minutes else None,
+            tables[interval].get(symbol, 0) if tables is not None and not minutes else None,
+            found.missing if found and gaps_known else None,
+        )
+
+    return [entry(symbol, interval) for symbol in sorted(symbols) for interval in Interval]
+
+
+def held_slots(settings: Settings, symbols: Sequence[str]) -> dict[str, int]:
+    """How many slots of each symbol are filled; raises SlotsError if Redis does not answer."""
+    summary = CandleSlots(settings.redis).summary(symbols)
+    return dict(zip(summary["symbol"], summary["slots"], strict=True))
+
+
+def table_rows(settings: Settings) -> TableRows:
+    """By interval and symbol the rows in the warehouse, all days.
+
+    Raises:
+        WarehouseError: Snowflake does not answer.
+    """
+    warehouse = Warehouse(settings.snowflake, settings.s3)
+    return {
+        interval: {symbol: each.rows for symbol, each in warehouse.table_summary(interval).items()}
+        for interval in TABLES
+    }
+
+
+def lake_overview(
+    settings: Settings,
+    store: ObjectStore,
+    symbols: Sequence[str],
+    first: date,
+    server_time: datetime,
+    progress: Callable[[], None] = lambda: None,
+) -> LakeOverview:
+    """What the lake holds of `symbols` from the day `first` on, against what should be there.
+
+    Args:
+        settings: the settings.
+        store: the lake.
+        symbols: the symbols to count.
+        first: the first UTC day.
+        server_time: the exchange's time, UTC; it says which candles are closed.
+        progress: called after each listing and each batch of objects.
+
+    Raises:
+        ObjectStoreError: the lake does not answer, or an object is damaged.
+    """
+    listed = _listed(store, symbols, server_time)
+    found: LakeOverview = {}
+    for interval in Interval:
         newest = newest_closed(interval, server_time, settings.binance.settle)
         window = Window(day_window(min(first, newest.date())).start, newest + interval.span)
-        objects = store.each(
-            lambda symbol, interval=interval, window=window: list_objects(  # type: ignore[misc]
-                store, interval, symbol, window.start, window.end
-            ),
-            symbols,
-        )
-        stored = (
-            lake.scan(interval, symbols, window.start, window.end, store=store)
-            .select("symbol", "open_time")
-            .collect()
-        )
+
+        def look(
+            symbol: str, interval: Interval = interval, window: Window = window
+        ) -> list[StoredObject]:
+            listing = list_objects(store, interval, symbol, window.start, window.end)
+            progress()
+            return listing
+
+        objects = store.each(look, symbols)
+        stored = _open_times(store, [each for some in objects for each in some], window, progress)
         missing = _missing(stored, interval, {s: listed[s].clip(interval, window) for s in listed})
         counts = {symbol: (rows, last) for symbol, rows, last in _counts(stored).rows()}
         for symbol, listing in zip(symbols, objects, strict=True):
             rows, last = counts.get(symbol, (0, None))
-            summary = in_table.get(symbol)
-            found.append(
-                Overview(
-                    symbol,
-                    interval,
-                    len(listing),
-                    rows,
-                    last,
-                    held_slots.get(symbol, 0) if minutes else None,
-                    None if minutes else (summary.rows if summary else 0),
-                    missing.get(symbol, window.candles(interval)),
-                )
+            found[symbol, interval] = Stored(
+                len(listing), rows, last, missing.get(symbol, window.candles(interval))
             )
-    return sorted(found, key=lambda each: (each.symbol, list(Interval).index(each.interval)))
+    return found
+
+
+def _open_times(
+    store: ObjectStore,
+    objects: Sequence[StoredObject],
+    window: Window,
+    progress: Callable[[], None],
+) -> "pl.DataFrame":
+    """The symbol and open time of every row of these objects within the window."""
+    import polars as pl
+
+    frames = [lake.scan_objects(store, [], window).select("symbol", "open_time").collect()]
+    for start in range(0, len(objects), _OBJECTS_AT_ONCE):
+        batch = objects[start : start + _OBJECTS_AT_ONCE]
+        rows = lake.scan_objects(store, batch, window).select("symbol", "open_time")
+        try:
+            frames.append(rows.collect())
+        except (pl.exceptions.PolarsError, OSError) as error:
+            raise ObjectStoreError(
+                f"Objects from {store.address(batch[0].key)} on could not be read: {error}"
+            ) from error
+        progress()
+    # A symbol's objects may be in two batches, and a finalize may be between them.
+    return pl.concat(frames).unique()
 
 
 def _counts(stored: "pl.DataFrame") -> "pl.DataFrame":

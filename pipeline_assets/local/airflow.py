@@ -14,9 +14,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from pipeline_assets.local.private_files import make_private
 from pipeline_assets.local import probes
 from pipeline_assets.local.health import HealthCheck
+from pipeline_assets.local.private_files import make_private
 from pipeline_assets.local.supervisor import Service, StackError, http_answers
 from pipeline_assets.settings import PREFIX, Settings
 

@@ -1,12 +1,14 @@
 """Bytes in and out of S3. What the bytes mean is in candle_objects.py and staging.py."""
 
+import hashlib
 import io
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, wait
+from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
+from copy import copy
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from functools import cached_property, partial
 from threading import current_thread
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
@@ -15,19 +17,18 @@ if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential, S3Store
     from pydantic import SecretStr
 
+    from pipeline_assets.resources.store_check import StoreIdentity
     from pipeline_assets.settings import S3Settings
 
 T = TypeVar("T")
 R = TypeVar("R")
 _THREADS = "object store"
-_ATTEMPTS = 5
 _DELETE_BATCH = 1000  # DeleteObjects takes at most 1,000 keys a call (S3 API reference).
 # Of a file on its way up one part is sent while the next one fills. S3 takes none smaller, and the time
-# for a reply (_READ) runs while a part goes up: three of 8 MB took a line of 3.4 Mbit/s, this 0.7.
+# for a reply runs while a part goes up: three of 8 MB took a line of 3.4 Mbit/s, this 0.7.
 _PART, _PARTS = 5 * 1024 * 1024, 1
-_READ = timedelta(minutes=1)
 # A connection that was idle for longer is not used again: a firewall may have forgotten it, and the next
-# request would wait _READ for a reply. Ticks come once a minute; S3 itself closes idle connections too.
+# request would wait in vain for a reply. Ticks come once a minute; S3 itself closes idle connections too.
 _IDLE = timedelta(seconds=15)
 _CREDENTIALS = {
     "InvalidAccessKeyId",
@@ -40,6 +41,7 @@ _CREDENTIALS = {
 }
 _LOST_RACE = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 _ABSENT = {"404", "NotFound"}
+_UNSUPPORTED = {"NotImplemented", "501"}
 # In the text of obstore's errors, which has no other place for them: S3's answer, and what the
 # operating system said.
 _CODE = re.compile(r"<Code>([^<]+)</Code>")
@@ -57,8 +59,37 @@ class PreconditionFailedError(ObjectStoreError):
     """The object is not the one that a conditional write expected: somebody else wrote it."""
 
 
+class StoreUnreachableError(ObjectStoreError):
+    """S3 did not answer at all, after every repetition."""
+
+
+class UnsupportedError(ObjectStoreError):
+    """The store says that it does not implement what was asked of it."""
+
+
 class _AbsentError(ObjectStoreError):
     """There is no such object. Callers of this module get None instead, where S3 may say so."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a store that does not answer is waited for.
+
+    Attributes:
+        read: the longest time without a byte of a reply.
+        attempts: how often a request is sent at most.
+        retry: no request is repeated this long after its first attempt.
+    """
+
+    read: timedelta
+    attempts: int
+    retry: timedelta
+
+
+# A run outlasts a restart of the store: nobody repeats a backfill. A hanging store takes 3 minutes.
+RUN_PATIENCE = Patience(timedelta(minutes=1), 5, timedelta(minutes=3))
+# A person waits before a terminal. A hanging store takes 20 seconds.
+PERSON_PATIENCE = Patience(timedelta(seconds=10), 2, timedelta(seconds=15))
 
 
 @dataclass(frozen=True)
@@ -78,10 +109,16 @@ class ObjectStore:
     twentieth of its time to import; both are imported on first use. Deletions, which no tick
     makes, go through boto3 as dagster-aws' S3Resource makes it, and so does the search for
     credentials where the settings name none (roles, profiles, the environment).
+
+    Every method that writes or deletes first makes sure that the store keeps what it is told:
+    see store_check.py.
     """
 
-    def __init__(self, settings: "S3Settings") -> None:
+    def __init__(self, settings: "S3Settings", patience: Patience = RUN_PATIENCE) -> None:
         self._settings = settings
+        self._patience = patience
+        self._checks = True
+        self._etag_is_md5 = True
 
     @property
     def bucket(self) -> str:
@@ -112,14 +149,14 @@ class ObjectStore:
         client: ClientConfig = {
             "allow_http": (settings.endpoint_url or "").startswith("http:"),
             "connect_timeout": timedelta(seconds=10),
-            "read_timeout": _READ,
+            "read_timeout": self._patience.read,
             "pool_idle_timeout": _IDLE,
             # Of a whole request: the rows of a run, on a slow line.
             "timeout": timedelta(minutes=30),
         }
         retries: RetryConfig = {
-            "max_retries": _ATTEMPTS - 1,
-            "retry_timeout": timedelta(minutes=3),
+            "max_retries": self._patience.attempts - 1,
+            "retry_timeout": self._patience.retry,
         }
         return S3Store(
             settings.bucket,
@@ -177,7 +214,7 @@ class ObjectStore:
             region_name=self._settings.region,
             aws_access_key_id=self._settings.access_key_id,
             aws_secret_access_key=secret.get_secret_value() if secret else None,
-            max_attempts=_ATTEMPTS,
+            max_attempts=self._patience.attempts,
         ).get_client()
 
     def get(self, key: str) -> bytes | None:
@@ -199,7 +236,10 @@ class ObjectStore:
         """Write an object whatever is there; returns its ETag. Safe to repeat: same key, same bytes."""
         import obstore
 
-        return self._translated(lambda: str(obstore.put(self._objects, key, body)["e_tag"]), key)
+        self._require_suitable()
+        etag = self._translated(lambda: str(obstore.put(self._objects, key, body)["e_tag"]), key)
+        self._verify(key, body, etag)
+        return etag
 
     def put_if(self, key: str, body: bytes, expected_etag: str | None) -> str:
         """Write an object only if the stored one is still the expected one; returns the new ETag.
@@ -216,12 +256,38 @@ class ObjectStore:
             mode: Any = "create" if expected_etag is None else {"e_tag": expected_etag}
             return str(obstore.put(self._objects, key, body, mode=mode)["e_tag"])
 
+        self._require_suitable()
         try:
-            return self._translated(write, key)
+            etag = self._translated(write, key)
         except _AbsentError as error:
             if expected_etag is None:
                 raise
             raise PreconditionFailedError(f"{self.address(key)} was removed meanwhile.") from error
+        self._verify(key, body, etag)
+        return etag
+
+    def _verify(self, key: str, body: bytes, etag: str) -> None:
+        """Compare the ETag of a write with the body's MD5, which it is unless the store encrypts.
+
+        A store whose ETags are something else is asked for one object, and for none after that.
+
+        Raises:
+            ObjectStoreError: other bytes are stored than were sent.
+        """
+        if not self._etag_is_md5:
+            return
+        if etag.strip('"') == hashlib.md5(body, usedforsecurity=False).hexdigest():
+            return
+        found = self.get_with_etag(key)
+        if found is None or found[1] != etag:
+            # Another writer replaced the object meanwhile, which says nothing about this write.
+            return
+        if found[0] != body:
+            raise ObjectStoreError(
+                f"{self._where} acknowledged {self.address(key)} and stored other bytes than were sent. "
+                "Check the store and any proxy in front of it, remove the object, then repeat the run."
+            )
+        self._etag_is_md5 = False
 
     @contextmanager
     def writing(self, key: str) -> Iterator[IO[bytes]]:
@@ -234,6 +300,7 @@ class ObjectStore:
         import obstore
         from obstore.exceptions import BaseError
 
+        self._require_suitable()
         upload = obstore.open_writer(self._objects, key, buffer_size=_PART, max_concurrency=_PARTS)
         try:
             yield cast(
@@ -304,6 +371,8 @@ class ObjectStore:
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; one that is not there counts as removed, so this may be repeated."""
+        if keys:
+            self._require_suitable()
         for first in range(0, len(keys), _DELETE_BATCH):
             batch = [{"Key": key} for key in keys[first : first + _DELETE_BATCH]]
             reply = self._deleted(batch)
@@ -313,21 +382,66 @@ class ObjectStore:
                     f"{refused.get('Message', '')}. It may be repeated."
                 )
 
+    def discard(self, key: str) -> None:
+        """Remove one object without boto3, whose import costs a second; may be repeated."""
+        import obstore
+
+        self._require_suitable()
+        self._translated(lambda: obstore.delete(self._objects, key), key)
+
+    def check(self) -> None:
+        """Check now that the store can hold the lake, whatever is remembered of it.
+
+        Raises:
+            UnsuitableStoreError: the store would lose candles.
+            ObjectStoreError: the store does not answer, or refuses the credentials.
+        """
+        from pipeline_assets.resources import store_check
+
+        store_check.check(self._unchecked, self._identity)
+
+    def _require_suitable(self) -> None:
+        if not self._checks:
+            return
+        from pipeline_assets.resources import store_check
+
+        store_check.require_suitable(self._unchecked, self._identity, datetime.now(UTC))
+
+    @cached_property
+    def _identity(self) -> "StoreIdentity":
+        from pipeline_assets.resources.store_check import StoreIdentity
+
+        return StoreIdentity(self._where, self.bucket)
+
+    @cached_property
+    def _unchecked(self) -> "ObjectStore":
+        """This store for the check itself, over the same connections."""
+        _ = self._objects
+        other = copy(self)
+        other._checks = False
+        return other
+
     def each(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
         """Apply `function` to every item with as many connections as the settings allow.
 
-        All items are tried; afterwards the first error, if there was one, is raised.
+        All items are tried; afterwards the first error, if there was one, is raised. Once the store
+        does not answer at all, what has not begun is left out: 900 symbols would wait for hours.
         """
         if current_thread().name.startswith(_THREADS):
             # A thread that waited for others of the same pool could wait for ever.
             return [function(item) for item in items]
         futures = [self._pool.submit(function, item) for item in items]
         try:
-            wait(futures)
+            for future in as_completed(futures):
+                if isinstance(future.exception(), StoreUnreachableError):
+                    break
         finally:
             for future in futures:
                 future.cancel()
             wait(futures)
+        for future in futures:
+            if not future.cancelled() and (error := future.exception()) is not None:
+                raise error
         return [future.result() for future in futures]
 
     @cached_property
@@ -395,18 +509,16 @@ class ObjectStore:
                 f"{self._where} answers 404 for {self.address(key)} where S3 would not: check that "
                 "PIPELINE_S3__ENDPOINT_URL is the address of an S3 server."
             )
+        if code in _UNSUPPORTED:
+            return UnsupportedError(
+                f"{self._where} does not implement what {self.address(key)} was asked for ({code})."
+            )
         if code in _LOST_RACE:
             return PreconditionFailedError(
                 f"{self.address(key)} was changed by another writer meanwhile ({code})."
             )
         if code is None:
-            summary = _summary(text)
-            if (why := _found(_NO_CREDENTIALS, summary)) is not None:
-                return self._without_credentials(why)
-            cause = _found(_SYSTEM_ERROR, text)
-            return ObjectStoreError(
-                self._unreachable(f"{summary} ({cause})" if cause else summary, key)
-            )
+            return self._without_answer(text, key)
         self._forget_refused(code)
         return ObjectStoreError(
             self._explain(code, f"{code} {_found(_MESSAGE, text) or ''}".rstrip(), key)
@@ -420,6 +532,16 @@ class ObjectStore:
         if code in _CREDENTIALS:
             for client in ("_objects", "_client"):
                 self.__dict__.pop(client, None)
+
+    def _without_answer(self, text: str, key: str) -> ObjectStoreError:
+        """The error where S3 gave no answer that names a code."""
+        summary = _summary(text)
+        if (why := _found(_NO_CREDENTIALS, summary)) is not None:
+            return self._without_credentials(why)
+        cause = _found(_SYSTEM_ERROR, text)
+        return StoreUnreachableError(
+            self._unreachable(f"{summary} ({cause})" if cause else summary, key)
+        )
 
     @property
     def _where(self) -> str:

@@ -1,0 +1,184 @@
+"""`status` while systems hang: each part has a deadline of its own, and none hides another."""
+
+import json
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from pipeline_assets.commands import status as command
+from pipeline_assets.commands.questions import Question
+from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
+from pipeline_assets_tests.fixtures.silence import black_hole, silent_server
+from pipeline_assets_tests.test_cli import Shell, ended
+
+MACHINE_TIME = datetime(2026, 11, 21, tzinfo=UTC)
+
+
+@dataclass(frozen=True)
+class Shown:
+    """What `status` printed, and its exit status."""
+
+    status: int
+    output: str
+    errors: str
+
+
+@pytest.fixture
+def show(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Shown]:
+    """`status` in this process, which has imported the clients already."""
+    monkeypatch.setattr(command, "leave", lambda _: None)
+
+    def run(platform: Platform, *, seconds: float, as_json: bool = False) -> Shown:
+        status = command.show_status(
+            platform.settings,
+            Console(width=140, highlight=False),
+            days=1,
+            seconds=seconds,
+            as_json=as_json,
+            machine_time=MACHINE_TIME,
+            print_systems=lambda stack: print(*(each.name for each in stack.services)),
+        )
+        return Shown(status, *capsys.readouterr())
+
+    return run
+
+
+@pytest.fixture
+def silent() -> Iterator[str]:
+    with silent_server() as address:
+        yield address
+
+
+def rows_of(output: str) -> list[list[str]]:
+    return [line.split() for line in output.splitlines()]
+
+
+def test_warehouse_that_hangs_hides_nothing_else(
+    minutes: Platform, show: Callable[..., Shown], silent: str
+) -> None:
+    minutes.tick("1m")
+    hanging = minutes.with_settings(snowflake={"port": int(silent.rpartition(":")[2])})
+    shown = show(hanging, seconds=5)
+    assert shown.status == 1
+    assert shown.output.startswith("exchange s3 redis snowflake ")
+    assert "snowflake: no answer within 10 s (table rows are unknown)" in shown.errors
+    assert "Stored, days 2026-11-20 to 2026-11-20" in shown.output
+    assert "By the exchange's clock at 2026-11-20 12:00:30 UTC" in shown.output
+    rows = rows_of(shown.output)
+    for symbol in SYMBOLS:
+        assert [symbol, "1m", "12", "720", "11-20", "11:59", "15", "0"] in rows
+        assert [symbol, "1h", "0", "0", "none", "?", "12"] in rows
+
+
+def test_parts_of_a_document_tell_their_errors(
+    minutes: Platform, show: Callable[..., Shown], silent: str
+) -> None:
+    minutes.tick("1m")
+    hanging = minutes.with_settings(redis={"url": f"redis://{silent}/0"})
+    told = json.loads(show(hanging, seconds=5, as_json=True).output)
+    errors = {name: part["error"] for name, part in told["parts"].items() if not part["answered"]}
+    assert errors["redis"].startswith(f"Redis at redis://{silent}/0 did not answer within 4 s")
+    # The exchange is not asked without the weight that Redis counts.
+    assert errors["exchange"].startswith(f"Redis at redis://{silent}/0 did not answer within 4 s")
+    assert errors["snowflake"].startswith("not answering at http://127.0.0.1:")
+    assert list(errors) == ["exchange", "redis", "snowflake"]
+    assert (told["clock"], told["at"]) == ("this machine", "2026-11-21 00:00:00+00:00")
+    minute = next(each for each in told["symbols"] if each["interval"] == "1m")
+    assert (minute["slots"], minute["missing"]) == (None, None)
+
+
+def test_everything_that_hangs_is_named_beside_the_systems(
+    minutes: Platform, tmp_path: Path
+) -> None:
+    """A process of its own, which threads that hang must not keep: S3's waited for 188 s."""
+    with ExitStack() as servers:
+        exchange, snowflake = (servers.enter_context(silent_server()) for _ in range(2))
+        redis = servers.enter_context(silent_server())
+        s3 = servers.enter_context(silent_server())
+        process = Shell(minutes, tmp_path).start(
+            *("status", "--timeout", "0.5"),
+            PIPELINE_BINANCE__REST_URL=f"http://{exchange}",
+            PIPELINE_S3__ENDPOINT_URL=f"http://{s3}",
+            PIPELINE_REDIS__URL=f"redis://{redis}/0",
+            PIPELINE_SNOWFLAKE__PORT=snowflake.rpartition(":")[2],
+        )
+        done = ended(process)
+    assert done.returncode == 1
+    rows = rows_of(done.stdout)
+    for name, address in {"exchange": exchange, "s3": s3, "redis": redis}.items():
+        assert any(row[:1] == [name] and address in row[1] and "up" in row for row in rows)
+    for part in ("s3", "redis", "snowflake", "exchange"):
+        [line] = [line for line in done.stderr.splitlines() if line.startswith(f"{part}: ")]
+        assert "no answer within" in line or "did not answer within" in line
+    assert "Stored" not in done.stdout
+
+
+def test_symbols_that_only_a_hanging_lake_knows_are_said_to_be_unknown(
+    minutes: Platform, show: Callable[..., Shown]
+) -> None:
+    with black_hole() as s3:
+        hanging = minutes.with_settings(symbols="all", s3={"endpoint_url": f"http://{s3}"})
+        told = json.loads(show(hanging, seconds=0.5, as_json=True).output)
+    assert not told["parts"]["s3"]["answered"]
+    assert "the symbols of `all` are on S3" in told["parts"]["redis"]["error"]
+
+
+def test_gaps_are_unknown_without_the_exchanges_clock(
+    minutes: Platform, show: Callable[..., Shown]
+) -> None:
+    minutes.tick("1m")
+    minutes.exchange.process.send_signal(signal.SIGSTOP)
+    try:
+        shown = show(minutes, seconds=5)
+    finally:
+        minutes.exchange.process.send_signal(signal.SIGCONT)
+    assert shown.status == 1
+    assert "exchange: no answer within 5 s (gaps are unknown" in shown.errors
+    assert "By this machine's clock at 2026-11-21 00:00:00 UTC" in shown.output
+    minute = next(row for row in rows_of(shown.output) if row[:2] == ["BTCUSDT", "1m"])
+    assert minute[-2:] == ["15", "?"]
+
+
+def test_progress_moves_the_deadline() -> None:
+    """A lake with much to list is heard out; the time since the last step counts."""
+    asked, moved, end = Event(), Event(), Event()
+
+    def work(progress: Any) -> None:
+        asked.wait()
+        progress()
+        moved.set()
+        end.wait()
+
+    question = Question(work, 3600, ())
+    before = question.deadline
+    asked.set()
+    assert moved.wait(60)
+    assert question.deadline > before
+    end.set()
+
+
+def test_error_of_a_part_is_its_answer_and_a_fault_of_ours_is_raised() -> None:
+    def fail(_: Any) -> None:
+        raise ValueError("the server refused")
+
+    assert Question(fail, 60, (ValueError,)).answer().error == "the server refused"
+    with pytest.raises(ValueError, match="refused"):
+        Question(fail, 60, (KeyError,)).answer()
+
+
+def test_what_hangs_is_left_at_the_deadline() -> None:
+    forever = Event()
+    question = Question(lambda _: forever.wait(), 0.05, ())
+    assert question.answer().error == "no answer within 0.05 s"
+    assert not question.over
+    forever.set()
