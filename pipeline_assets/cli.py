@@ -18,6 +18,7 @@ from pipeline_assets.local.exchange.command import exchange
 from pipeline_assets.market.gap_causes import Cause
 from pipeline_assets.market.interval import DAY, Interval
 from pipeline_assets.process_memory import return_freed_memory
+from pipeline_assets.proxies import ProxyError, complete_environment
 from pipeline_assets.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ cli.add_command(exchange)
 def main() -> None:
     """Run the command; an expected error is one message on standard error, not a traceback."""
     return_freed_memory()
+    complete_environment()
     from pipeline_assets.assets.fetch_plan import SymbolError
     from pipeline_assets.commands.backfill import BackfillError, StoppedError
     from pipeline_assets.local.supervisor import StackError
@@ -66,6 +68,7 @@ def main() -> None:
         BrokerError,
         ExchangeError,
         ObjectStoreError,
+        ProxyError,
         SettingsError,
         SlotsError,
         StackError,
@@ -346,18 +349,26 @@ def _symbols(text: str | None) -> list[str] | None:
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def status(days: int, as_json: bool) -> None:
     """What runs, at which addresses, and how fresh each symbol is."""
+    from pipeline_assets.commands.block import as_document, current_block, describe
     from pipeline_assets.commands.demo import exchange_time
     from pipeline_assets.local.stack import stack_status
 
     settings = load_settings()
     stack = stack_status(settings)
     stores_answer = all(each.alive for each in stack.services if each.name in _STORES)
-    now = exchange_time(settings) if stores_answer else None
+    redis_answers = any(each.alive for each in stack.services if each.name == "redis")
+    block = current_block(settings) if redis_answers else None
+    # While the address is blocked, the exchange's time cannot be asked for.
+    now = exchange_time(settings) if stores_answer and not block else None
     found = _overview(settings, days, now) if now else []
     if as_json:
         click.echo(
             json.dumps(
-                {"stack": asdict(stack), "symbols": [asdict(each) for each in found]},
+                {
+                    "stack": asdict(stack),
+                    "block": as_document(block),
+                    "symbols": [asdict(each) for each in found],
+                },
                 default=str,
                 ensure_ascii=False,
             )
@@ -374,9 +385,38 @@ def status(days: int, as_json: bool) -> None:
                     "stored one are a backfill's: `pipeline-assets backfill`, or "
                     f"`gaps --repair --start {first}`."
                 )
+    if block:
+        click.secho(
+            f"The exchange: {describe(block)}. Nothing is sent until then. If the exchange did not "
+            "mean this address, `pipeline-assets unblock` lifts the block.",
+            fg="red",
+            err=True,
+        )
     if now is None:
         for line in _silent(settings, stack):
             click.secho(line, fg="red", err=True)
+        sys.exit(1)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def unblock(as_json: bool) -> None:
+    """Lift the block that a refusal of the exchange (429 or 418) put on this address.
+
+    `pipeline-assets status` names the block and the reply that asked for it. Every process of this
+    address goes on within ten seconds. If the exchange did ban the address, its next reply blocks it
+    again. The exit status is 1 if there was no block.
+    """
+    from pipeline_assets.commands.block import as_document, describe, lift_block
+
+    lifted = lift_block(load_settings())
+    if as_json:
+        click.echo(json.dumps({"lifted": as_document(lifted)}, ensure_ascii=False))
+    elif lifted:
+        click.echo(f"Lifted: {describe(lifted)}.")
+    else:
+        click.echo("Nothing was blocked.")
+    if not lifted:
         sys.exit(1)
 
 

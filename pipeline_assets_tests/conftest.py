@@ -15,6 +15,7 @@ pytest_plugins = [
     "pipeline_assets_tests.fixtures.platform",
     "pipeline_assets_tests.fixtures.airflow",
     "pipeline_assets_tests.fixtures.webhook",
+    "pipeline_assets_tests.fixtures.proxy",
     "pipeline_assets_tests.fixtures.candidates",
 ]
 

@@ -29,6 +29,8 @@ STATE_FILE = "stack.json"
 LOCK_FILE = "stack.lock"
 TICK_SECONDS = 0.1
 TAIL_LINES = 20
+# Asks this machine's own servers: a proxy of the environment cannot reach them.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 # PR_SET_PDEATHSIG is set by the child itself before it becomes the server: Popen's preexec_fn may
 # deadlock in a process with threads. The parent is compared because it may have died before that.
@@ -133,7 +135,7 @@ def tcp_answers(host: str, port: int) -> bool:
 def http_answers(url: str, *, below: int = 400) -> bool:
     """Whether `url` answers with a status lower than `below`."""
     try:
-        with urllib.request.urlopen(url, timeout=1.0) as reply:  # noqa: S310 - addresses of ours
+        with DIRECT.open(url, timeout=1.0) as reply:
             return int(reply.status) < below
     except urllib.error.HTTPError as error:
         return error.code < below

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pipeline_assets.outside_text import printable
+
 if TYPE_CHECKING:
     import redis
 
@@ -95,7 +97,7 @@ def explained(settings: "RedisSettings", error_type: type[Exception]) -> Iterato
         yield
     except (redis.AuthenticationError, redis.exceptions.NoPermissionError) as error:
         raise error_type(
-            f"{where} refuses the credentials ({error}). Check PIPELINE_REDIS__PASSWORD and the "
+            f"{where} refuses the credentials ({printable(error)}). Check PIPELINE_REDIS__PASSWORD and the "
             "user in PIPELINE_REDIS__URL, then repeat the run."
         ) from error
     except redis.TimeoutError as error:
@@ -106,10 +108,10 @@ def explained(settings: "RedisSettings", error_type: type[Exception]) -> Iterato
         ) from error
     except redis.ConnectionError as error:
         raise error_type(
-            f"{where} cannot be reached ({error}). Start it (`pipeline-assets up` starts the "
+            f"{where} cannot be reached ({printable(error)}). Start it (`pipeline-assets up` starts the "
             "embedded one) or set PIPELINE_REDIS__URL, then repeat the run."
         ) from error
     except redis.RedisError as error:
         raise error_type(
-            f"{where} refused a command: {error}. See the server's log; the run may be repeated."
+            f"{where} refused a command: {printable(error)}. See the server's log; the run may be repeated."
         ) from error
