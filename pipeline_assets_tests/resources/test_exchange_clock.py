@@ -50,7 +50,7 @@ class Simulation:
         self.now = until
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(samples=SAMPLES, drift=st.floats(-9e-5, 9e-5), later=st.floats(0, 600))
 def test_the_true_time_is_within_the_error(samples, drift, later):
     simulation = Simulation(drift=drift)
@@ -63,7 +63,7 @@ def test_the_true_time_is_within_the_error(samples, drift, later):
     assert abs(simulation.true_ms() - clock.now_ms()) <= clock.error_ms() + 2
 
 
-@settings(deadline=None)
+@settings(deadline=None, max_examples=50)
 @given(samples=SAMPLES, drift=st.floats(-9e-5, 9e-5), start=st.floats(0, 60_000))
 def test_a_minute_that_is_certain_is_the_exchanges(samples, drift, start):
     simulation = Simulation(NOON_MS + start, drift)
