@@ -565,6 +565,21 @@ def test_a_short_ban_is_waited_for(exchange, client, clock):
     assert_all_true(exchange, {result.symbol: result for result in results}, HOUR)
 
 
+def test_a_client_that_waits_goes_on_when_the_block_is_lifted(exchange, client, clock, budget):
+    with client(concurrency=1) as reader:
+        reader.server_time()
+        exchange.faults(ban_seconds=250)
+
+        def lift():
+            exchange.reset()
+            budget.unblock()
+
+        clock.then = lift
+        results = list(reader.klines(ONE_MINUTE, dict.fromkeys(TRADING, HOUR)))
+    assert all(result.error is None for result in results)
+    assert sum(clock.waits) <= 20
+
+
 def test_a_long_ban_ends_the_call_and_keeps_every_other_process_from_asking(budget):
     clock = Time()
 
