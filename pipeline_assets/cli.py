@@ -19,6 +19,7 @@ from pipeline_assets.local.private_files import UMASK
 from pipeline_assets.market.gap_causes import Cause
 from pipeline_assets.market.interval import DAY, Interval
 from pipeline_assets.process_memory import return_freed_memory
+from pipeline_assets.proxies import ProxyError, complete_environment
 from pipeline_assets.settings import Settings, SettingsError, load_settings
 
 if TYPE_CHECKING:
@@ -48,6 +49,7 @@ cli.add_command(exchange)
 def main() -> None:
     """Run the command; an expected error is one message on standard error, not a traceback."""
     return_freed_memory()
+    complete_environment()
     from pipeline_assets.assets.fetch_plan import SymbolError
     from pipeline_assets.commands.backfill import BackfillError, StoppedError
     from pipeline_assets.local.supervisor import StackError
@@ -66,6 +68,7 @@ def main() -> None:
         BrokerError,
         ExchangeError,
         ObjectStoreError,
+        ProxyError,
         SettingsError,
         SlotsError,
         StackError,
@@ -414,6 +417,28 @@ def watch() -> None:
             "PIPELINE_ALERTS__WEBHOOK_URL=https://hooks.slack.com/services/…"
         )
     run(settings)
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def unblock(as_json: bool) -> None:
+    """Lift the block that a refusal of the exchange (429 or 418) put on this address.
+
+    `pipeline-assets status` names the block and the reply that asked for it. Every process of this
+    address goes on within ten seconds. If the exchange did ban the address, its next reply blocks it
+    again. The exit status is 1 if there was no block.
+    """
+    from pipeline_assets.commands.block import as_document, describe, lift_block
+
+    lifted = lift_block(load_settings())
+    if as_json:
+        click.echo(json.dumps({"lifted": as_document(lifted)}, ensure_ascii=False))
+    elif lifted:
+        click.echo(f"Lifted: {describe(lifted)}.")
+    else:
+        click.echo("Nothing was blocked.")
+    if not lifted:
+        sys.exit(1)
 
 
 @cli.command()

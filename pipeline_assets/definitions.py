@@ -30,6 +30,7 @@ from pipeline_assets.jobs.materializations import gap_ledger_job, jobs, repair_j
 from pipeline_assets.jobs.schedules import schedules
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.process_memory import return_freed_memory
+from pipeline_assets.proxies import complete_environment
 from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.exchange_access import Exchange
@@ -118,6 +119,7 @@ def _checks() -> list[AssetChecksDefinition]:
 
 
 return_freed_memory()
+complete_environment()
 definitions = build_definitions(settings())
 
 # A run's process has loaded half a million objects of Dagster by now, and goes on to load clients and

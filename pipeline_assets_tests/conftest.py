@@ -16,6 +16,7 @@ pytest_plugins = [
     "pipeline_assets_tests.fixtures.platform",
     "pipeline_assets_tests.fixtures.airflow",
     "pipeline_assets_tests.fixtures.webhook",
+    "pipeline_assets_tests.fixtures.tcp_proxy",
     "pipeline_assets_tests.fixtures.candidates",
 ]
 

@@ -16,6 +16,7 @@ from polars.testing import assert_frame_equal
 from pipeline_assets.market.candidates import CANDIDATE_COLUMNS, Candidate, candidates_frame
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_objects import store_candidates
+from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import KafkaSettings
 from pipeline_assets_tests.fixtures.faulty_s3 import IgnoresBoth, faulty_s3
@@ -416,6 +417,26 @@ def test_candidates_are_followed_until_a_signal(
         process.send_signal(end)
         done = ended(process)
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_status_names_a_block_and_unblock_lifts_it(minutes: Platform, lonely: Shell) -> None:
+    budget = Exchange(minutes.settings).budget
+    budget.block_until(
+        4_000_000_000_000, 3_600_000, "HTTP 418, -1003 Banned. in the reply to a test"
+    )
+    seen = lonely.run("status", "--json")
+    assert seen.returncode == 1
+    block = json.loads(seen.stdout)["block"]
+    assert block["cause"] == "HTTP 418, -1003 Banned. in the reply to a test"
+    assert 3000 < block["seconds_left"] <= 3600
+    assert "`pipeline-assets unblock` lifts the block" in seen.stderr
+
+    lifted = lonely.run("unblock")
+    assert lifted.returncode == 0
+    assert "Lifted: blocked until 2096-10-02T07:06:40Z" in lifted.stdout
+    assert "HTTP 418, -1003 Banned." in lifted.stdout
+    again = lonely.run("unblock")
+    assert (again.returncode, again.stdout) == (1, "Nothing was blocked.\n")
 
 
 def test_a_broker_that_is_down_is_told_and_changes_the_exit_status(lonely: Shell) -> None:

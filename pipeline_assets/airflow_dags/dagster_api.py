@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, TypeVar
+from urllib.parse import urlsplit
 
 import requests
 
@@ -23,6 +24,7 @@ _SECONDS_BETWEEN_ATTEMPTS = 2.0
 # A launch without an answer may still make its run; until then a second one would be a second run.
 _SECONDS_OF_DOUBT = 10.0
 _TIME_OUT = (5, 30)
+_LOOPBACK = ("localhost", "::1")
 _RUNS = 20
 _BACKFILLS = 100
 _EVENTS = 1000
@@ -316,7 +318,14 @@ class DagsterApi:
         address = f"{self.url}/graphql"
         body: dict[str, Any] = {"query": query, "variables": dict(variables)}
         try:
-            reply = requests.post(address, json=body, auth=self.auth, timeout=_TIME_OUT)
+            reply = requests.post(
+                address,
+                json=body,
+                auth=self.auth,
+                timeout=_TIME_OUT,
+                allow_redirects=False,
+                proxies=loopback_proxies(address),
+            )
         except requests.RequestException as error:
             raise DagsterSilentError(
                 f"Dagster at {self.url} cannot be reached ({type(error).__name__}). Is its web "
@@ -330,6 +339,17 @@ class DagsterApi:
         message = answer.get("message") or "; ".join(reasons) or "no reason given"
         refusal = f"Dagster at {self.url} answered {kind}: {message}"
         raise (DagsterError if kind in _FINAL else DagsterUnavailableError)(refusal)
+
+
+def loopback_proxies(url: str) -> dict[str, Any] | None:
+    """Return what keeps requests from a proxy if `url` is this machine's; None leaves the choice to it.
+
+    Without NO_PROXY in the environment, requests sends even what is for loopback through a proxy.
+    """
+    host = urlsplit(url).hostname or ""
+    if host in _LOOPBACK or host.startswith("127."):
+        return {"http": None, "https": None, "all": None}
+    return None
 
 
 def _decoded(reply: requests.Response, url: str) -> dict[str, Any]:

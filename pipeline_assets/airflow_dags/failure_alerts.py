@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import requests
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
-from dagster_api import DagsterError
+from dagster_api import DagsterError, loopback_proxies
 from dagster_operators import DAG_TAG, RUN_TAG, dagster_api
 
 if TYPE_CHECKING:
@@ -36,11 +36,21 @@ def report_failure(context: "Context") -> None:
         _log.info("No Airflow connection `%s`: nobody else is told.", CONNECTION)
         return
     try:
-        reply = requests.post(webhook, json=facts, timeout=_TIME_OUT)
-        reply.raise_for_status()
+        # The body is not read, whatever its size; a redirect would hand the alert to another host.
+        with requests.post(
+            webhook,
+            json=facts,
+            timeout=_TIME_OUT,
+            allow_redirects=False,
+            stream=True,
+            proxies=loopback_proxies(webhook),
+        ) as reply:
+            status = reply.status_code
     except requests.RequestException as error:
         # The address is a secret, and stands in the text of requests' own error.
         raise AlertError(f"The webhook did not take the alert ({type(error).__name__}).") from None
+    if status // 100 != 2:
+        raise AlertError(f"The webhook did not take the alert (HTTP {status}).")
 
 
 def describe(context: "Context") -> dict[str, Any]:

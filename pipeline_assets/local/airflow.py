@@ -8,16 +8,16 @@ import json
 import os
 import secrets
 import sys
-import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
+from pipeline_assets import proxies
 from pipeline_assets.local import probes
 from pipeline_assets.local.health import HealthCheck
 from pipeline_assets.local.private_files import make_private
-from pipeline_assets.local.supervisor import Service, StackError, http_answers
+from pipeline_assets.local.supervisor import DIRECT, Service, StackError, http_answers
 from pipeline_assets.settings import PREFIX, Settings
 
 DAGS = Path(__file__).resolve().parents[1] / "airflow_dags"
@@ -60,6 +60,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
     passwords = home / _PASSWORDS
     _write_private(passwords, json.dumps({USER: kept["password"]}))
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
+    proxies.complete(environment)
     dagster_host = HOST if settings.dagster.host == "0.0.0.0" else settings.dagster.host  # noqa: S104
     dagster = {"conn_type": "http", "host": dagster_host, "port": settings.dagster.webserver_port}
     database = f"sqlite:///{home / 'airflow.db'}"
@@ -188,7 +189,7 @@ def _is_healthy(url: str, component: str) -> Callable[[], bool]:
     def healthy() -> bool:
         try:
             health = f"{url}/api/v2/monitor/health"
-            with urllib.request.urlopen(health, timeout=1.0) as reply:  # noqa: S310 - ours
+            with DIRECT.open(health, timeout=1.0) as reply:
                 found = json.load(reply)[component]["status"]
         except (OSError, ValueError, KeyError, http.client.HTTPException):
             found = None

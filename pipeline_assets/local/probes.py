@@ -119,8 +119,8 @@ def _s3_client(settings: "S3Settings", timeout: float) -> Any:
         "s3",
         endpoint_url=settings.endpoint_url,
         region_name=settings.region,
-        aws_access_key_id=settings.access_key_id or "embedded",
-        aws_secret_access_key=secret.get_secret_value() if secret else "embedded",
+        aws_access_key_id=settings.access_key_id,
+        aws_secret_access_key=secret.get_secret_value() if secret else None,
         config=Config(
             connect_timeout=timeout,
             read_timeout=timeout,

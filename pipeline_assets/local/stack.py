@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 
 from pydantic import BaseModel, SecretStr
 
+from pipeline_assets import proxies
 from pipeline_assets.local import airflow, probes
 from pipeline_assets.local.health import HealthCheck
 from pipeline_assets.local.private_files import make_private, private_umask
@@ -161,6 +162,7 @@ def settings_environment(settings: Settings) -> dict[str, str]:
     argument each came from, and find this package wherever they are started.
     """
     environment = dict(os.environ)
+    proxies.complete(environment)
     # A run's process starts each minute: without bytecode its imports cost a second and a half more.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     for name in type(settings).model_fields:
@@ -358,7 +360,8 @@ def stack_status(settings: Settings) -> StackStatus:
     for system in systems(settings):
         process = processes.pop(system.name, None) if system.embedded else None
         if process is None:
-            alive = system.port is not None and tcp_answers(system.host, system.port)
+            host, port = proxies.first_hop(system.address, system.host, system.port)
+            alive = port is not None and tcp_answers(host, port)
             state = UP if alive else "down"
             services.append(
                 ServiceStatus(system.name, system.address, system.embedded, alive, state=state)
@@ -424,7 +427,9 @@ def create_bucket(settings: Settings) -> None:
         region_name=s3.region,
         aws_access_key_id=s3.access_key_id,
         aws_secret_access_key=secret.get_secret_value() if secret else None,
-        config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2}),
+        config=Config(
+            connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2}, proxies={}
+        ),
     )
     # S3 refuses the default region as a constraint, and any other one without it.
     region: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": s3.region}}

@@ -22,6 +22,7 @@ from pipeline_assets.market.candles import (
 )
 from pipeline_assets.market.interval import DAY, Interval, to_milliseconds
 from pipeline_assets.market.windows import Window, day_window
+from pipeline_assets.outside_text import printable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -32,8 +33,8 @@ _HEADER = (
     b"open_time,open,high,low,close,volume,close_time,quote_volume,count,"
     b"taker_buy_volume,taker_buy_quote_volume,ignore"
 )
-# A month of 1m is 5 MB; what unpacks to much more is no such file.
-_LARGEST_MEMBER = 100_000_000
+# A row has 100 to 150 characters, and a third of that in the zip; a larger file is no such file.
+_LARGEST_ROW, _LARGEST_PACKED_ROW, _LARGEST_HEADER = 512, 256, 65_536
 # Between 2001-09-09 in microseconds and 33658-09-27 in milliseconds there is nothing to confuse.
 _LEAST_MICROSECONDS = 10**15
 _SHOWN = 80
@@ -80,6 +81,20 @@ class ArchiveFile:
         count = (following - self.first).days if self.monthly else 1
         return [self.first + timedelta(days=number) for number in range(count)]
 
+    @property
+    def largest_zip(self) -> int:
+        """The most bytes that the zip may have."""
+        return _LARGEST_HEADER + _LARGEST_PACKED_ROW * self._candles
+
+    @property
+    def largest_csv(self) -> int:
+        """The most bytes that the zip may unpack to."""
+        return _LARGEST_HEADER + _LARGEST_ROW * self._candles
+
+    @property
+    def _candles(self) -> int:
+        return len(self.days) * self.interval.per_day
+
 
 def archive_files(symbol: str, interval: Interval, days: Sequence[date]) -> list[ArchiveFile]:
     """The files that hold these days: a month's where all its days are asked for, else a day's.
@@ -111,7 +126,7 @@ def verify_checksum(file: ArchiveFile, body: bytes, told: bytes) -> None:
     """
     digest = hashlib.sha256(body).hexdigest()
     words = told.split(maxsplit=1)
-    said = words[0].decode("ascii", "replace").lower() if words else ""
+    said = printable(words[0].decode("ascii", "replace").lower()) if words else ""
     if len(said) != len(digest):
         raise MalformedArchiveError(
             f"{file.name}.zip.CHECKSUM holds no SHA-256. It begins: {told[:_SHOWN]!r}."
@@ -153,7 +168,9 @@ def read_archive(file: ArchiveFile, body: bytes) -> "pl.DataFrame":
             empty_string_is_null=False,
         )
     except pl.exceptions.ComputeError as error:
-        raise _malformed(file, f"has a line that cannot be read: {str(error)[:_SHOWN]}") from None
+        raise _malformed(
+            file, f"has a line that cannot be read: {printable(str(error)[:_SHOWN])}"
+        ) from None
     if rows.is_empty():
         raise _malformed(file, "has no rows")
     if any(rows[name].null_count() for name in RAW_INTEGER_COLUMNS):
@@ -287,8 +304,8 @@ def _unzipped(file: ArchiveFile, body: bytes) -> bytes:
             names = [_name(each) for each in held]
             if names != [member]:
                 raise _malformed(file, f"holds {names[:3]}, not {member} alone")
-            if held[0].file_size > _LARGEST_MEMBER:
-                raise _malformed(file, f"unpacks to more than {_LARGEST_MEMBER} bytes")
+            if held[0].file_size > file.largest_csv:
+                raise _malformed(file, f"unpacks to more than {file.largest_csv} bytes")
             if held[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
                 raise _malformed(file, f"is packed by method {held[0].compress_type}")
             if held[0].compress_type == zipfile.ZIP_STORED:
@@ -297,7 +314,7 @@ def _unzipped(file: ArchiveFile, body: bytes) -> bytes:
     except MalformedArchiveError:
         raise
     except _UNPACKING as error:
-        raise _malformed(file, f"cannot be unpacked ({error})") from None
+        raise _malformed(file, f"cannot be unpacked ({printable(error)})") from None
     return csv
 
 

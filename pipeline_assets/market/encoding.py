@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 from pipeline_assets.market.candles import KEY_COLUMNS, candle_schema
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window
+from pipeline_assets.outside_text import printable
 
 if TYPE_CHECKING:
     import polars as pl
@@ -148,7 +149,7 @@ def merge_candles(older: "pl.DataFrame", newer: "pl.DataFrame") -> "pl.DataFrame
 
 def _malformed(body: bytes, error: Exception) -> MalformedObjectError:
     return MalformedObjectError(
-        f"{len(body)} bytes are not a candle object ({type(error).__name__}: {error}). {_REMEDY}"
+        f"{len(body)} bytes are not a candle object ({type(error).__name__}: {printable(error)}). {_REMEDY}"
     )
 
 

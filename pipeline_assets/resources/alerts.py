@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline_assets.proxies import proxy_for
 from pipeline_assets.settings import AlertsSettings
 
 _SECONDS = (5, 10)
@@ -28,11 +29,22 @@ class Alerts:
             return
         import requests
 
+        address = self._webhook.get_secret_value()
+        proxy = proxy_for(address)
         try:
-            reply = requests.post(
-                self._webhook.get_secret_value(), json=dict(alert), timeout=_SECONDS
-            )
-            reply.raise_for_status()
+            # The body is not read, whatever its size; a redirect would hand the alert to another host.
+            with requests.post(
+                address,
+                json=dict(alert),
+                timeout=_SECONDS,
+                allow_redirects=False,
+                stream=True,
+                # None by name, or requests would take one from the environment for loopback too.
+                proxies={"http": proxy, "https": proxy},  # type: ignore[dict-item]
+            ) as reply:
+                reply.raise_for_status()
+                if reply.status_code // 100 != 2:
+                    raise requests.HTTPError(response=reply)
         except requests.RequestException as error:
             # The address is a secret, and stands in the text of requests' own error.
             reason = type(error).__name__

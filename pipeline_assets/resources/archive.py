@@ -22,6 +22,13 @@ from pipeline_assets.market.archive import (
     read_archive,
     verify_checksum,
 )
+from pipeline_assets.outside_text import printable
+from pipeline_assets.proxies import proxy_for
+from pipeline_assets.resources.bounded_replies import (
+    ReplyLimitError,
+    read_within,
+    redirect_target,
+)
 from pipeline_assets.resources.waiting import taken_from
 
 if TYPE_CHECKING:
@@ -39,6 +46,8 @@ _FAILURES_BORNE = 3
 # A damaged transfer heals when it is repeated, a damaged file does not.
 _DOWNLOADS = 2
 _TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
+# A checksum file is one line; S3's own error documents have a few hundred bytes.
+_LARGEST_TEXT = 64 * 1024
 
 
 class _NoAnswerError(Exception):
@@ -73,6 +82,7 @@ class _Work:
 
     settings: "BinanceSettings"
     sleep: Callable[[float], Awaitable[None]]
+    proxy: str | None
     pending: deque[ArchiveFile]
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
     results: "SimpleQueue[Downloaded | BaseException]" = field(default_factory=SimpleQueue)
@@ -101,7 +111,7 @@ def downloads(
     left = {day for file in files for day in _symbol_days(file)}
     if not left:
         return
-    work = _Work(settings, sleep, deque(files))
+    work = _Work(settings, sleep, proxy_for(settings.archive_url), deque(files))
     started: Future[tuple[asyncio.AbstractEventLoop, asyncio.Task[None]]] = Future()
 
     async def run() -> None:
@@ -144,7 +154,7 @@ async def _download_all(work: _Work) -> None:
     from aiohttp import ClientSession, ClientTimeout, DummyCookieJar
 
     seconds = work.settings.timeout_seconds
-    # No bound to the whole: a month on a slow line takes longer than any reply of the exchange.
+    # `_get` bounds the whole: a month on a slow line takes longer than any reply of the exchange.
     timeout = ClientTimeout(total=None, sock_connect=seconds, sock_read=seconds)
     async with (
         ClientSession(timeout=timeout, cookie_jar=DummyCookieJar()) as session,
@@ -177,10 +187,10 @@ async def _download(work: _Work, session: "aiohttp.ClientSession", file: Archive
     problem: str | None = None
     for _ in range(_DOWNLOADS):
         try:
-            body = await _get(work, session, file.path)
+            body = await _get(work, session, file.path, file.largest_zip)
             if body is None:
                 return Downloaded(file, None)
-            told = await _get(work, session, f"{file.path}.CHECKSUM")
+            told = await _get(work, session, f"{file.path}.CHECKSUM", _LARGEST_TEXT)
             rows = await asyncio.to_thread(_read, file, body, told)
         except _NoAnswerError as error:
             return Downloaded(file, None, f"{file.name}.zip could not be had: {error}.")
@@ -198,8 +208,18 @@ def _read(file: ArchiveFile, body: bytes, told: bytes | None) -> "pl.DataFrame":
     return read_archive(file, body)
 
 
-async def _get(work: _Work, session: "aiohttp.ClientSession", path: str) -> bytes | None:
+async def _get(
+    work: _Work, session: "aiohttp.ClientSession", path: str, limit: int
+) -> bytes | None:
     """The body at a path of the archive, or None where it says that there is nothing.
+
+    A redirect is not followed: the checksum would come from the same wrong place as the file.
+
+    Args:
+        work: the settings, and how many requests failed in a row.
+        session: of aiohttp.
+        path: not percent-encoded.
+        limit: most bytes of the body.
 
     Raises:
         _NoAnswerError: it refuses, or says nothing usable after some repetitions.
@@ -213,16 +233,26 @@ async def _get(work: _Work, session: "aiohttp.ClientSession", path: str) -> byte
         if work.unanswered >= _FAILURES_BORNE:
             raise _NoAnswerError(f"{work.settings.archive_url} does not answer")
         try:
-            async with session.get(url) as reply:
+            # Connecting and the headers have a deadline of their own: headers may drip in, too.
+            async with asyncio.timeout(2 * work.settings.timeout_seconds):
+                reply = await session.get(url, allow_redirects=False, proxy=work.proxy)
+            async with reply:
                 status = reply.status
-                body = await reply.read()
+                held = limit if status == HTTPStatus.OK else _LARGEST_TEXT
+                body = await read_within(reply, held, work.settings.timeout_seconds)
+        except ReplyLimitError as error:
+            cause = str(error)
+            break
         except (ClientError, TimeoutError) as error:
-            cause = str(error) or type(error).__name__
+            cause = printable(error) or type(error).__name__
         else:
             if status in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
                 work.unanswered = 0
                 return body if status == HTTPStatus.OK else None
             cause = f"HTTP {status}"
+            if status // 100 == 3:
+                target = redirect_target(url, reply.headers.get("Location"))
+                cause += f", a redirect to {target}, which is not followed"
             if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _TRANSIENT:
                 break
         if wait is not None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import ValidationError
 
 from pipeline_assets.market.candidates import Candidate
+from pipeline_assets.outside_text import printable
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message, Producer
@@ -352,7 +353,7 @@ class CandidateTopic:
             )
         return (
             f"Kafka at {settings.bootstrap_servers}, topic {settings.topic!r}: {what} within "
-            f"{settings.delivery_timeout_ms / 1000:g} s ({told}). {remedy}, then repeat; what is "
+            f"{settings.delivery_timeout_ms / 1000:g} s ({printable(told)}). {remedy}, then repeat; what is "
             "published again carries the same ids."
         )
 

@@ -10,6 +10,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from pipeline_assets.market.candidates import CANDIDATE_COLUMNS, candidate_schema
+from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.object_store import (
     ObjectStore,
     ObjectStoreError,
@@ -184,7 +185,7 @@ def _decoded(store: ObjectStore, key: str, body: bytes) -> "pl.DataFrame":
         candidates = candidates.select(*CANDIDATE_COLUMNS, LATE)
     except (pl.exceptions.PolarsError, OSError) as error:
         raise ObjectStoreError(
-            f"{store.address(key)} is damaged ({type(error).__name__}: {error}). Remove it; the "
+            f"{store.address(key)} is damaged ({type(error).__name__}: {printable(error)}). Remove it; the "
             "candidates of its minutes can be computed again from the lake."
         ) from error
     if candidates.schema != stored_schema():

@@ -1,11 +1,12 @@
 """One request to the exchange: its weight, its retries, its errors. Asynchronous throughout.
 
 Which requests a window needs, and what callers see, does not belong here (exchange.py); nor does
-the budget that all processes share (weight_budget.py) or what a reply means (market/replies.py).
+the budget that all processes share (weight_budget.py), the exchange's clock (exchange_clock.py) or
+what a reply means (market/replies.py).
 """
 
 import asyncio
-import time
+import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -17,6 +18,14 @@ from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.replies import MalformedReplyError, check_reply
 from pipeline_assets.market.windows import Window
+from pipeline_assets.outside_text import printable
+from pipeline_assets.proxies import proxy_for
+from pipeline_assets.resources.bounded_replies import (
+    ReplyLimitError,
+    read_within,
+    redirect_target,
+)
+from pipeline_assets.resources.exchange_clock import MINUTE_MS, ExchangeClock
 
 if TYPE_CHECKING:
     from pipeline_assets.resources.weight_budget import Priority, WeightBudget
@@ -27,6 +36,21 @@ T = TypeVar("T")
 # The longest that a reply may make us wait. A ban lasts from 2 minutes to 3 days (Binance, LIMITS);
 # a run that slept for hours would hold its place in the queue and tell nobody why.
 _LONGEST_WAIT_MS = 300_000
+# How long Retry-After may block: a 429 ends with the minute that it counts, a ban after three days at
+# most (Binance, LIMITS). More is a fault of what stands in between, and would stop all collection.
+_LONGEST_BLOCK_MS: dict[int, int] = {
+    HTTPStatus.TOO_MANY_REQUESTS: 120_000,
+    HTTPStatus.IM_A_TEAPOT: 3 * 86_400_000,
+}
+# Where Retry-After is missing or unusable: the weight counters turn with the minute.
+_USUAL_BLOCK_MS = 60_000
+# Slept at once while blocked or out of weight, so that a lifted block is soon noticed.
+_LONGEST_NAP_MS = 10_000
+_DIGITS = re.compile(r"[0-9]{1,6}")  # ten days of seconds; 400 times the weight of a minute
+# Most bytes of a reply, by the last part of its path: 499 candles have 100 kB, 900 symbols 2 MB.
+_LARGEST_REPLY = {"klines": 2_000_000, "exchangeInfo": 64_000_000}
+_LARGEST_OTHER = 1_000_000
+_LATEST_MS = 10**14  # the year 5138; a time beyond it is no time
 _REFUSALS = 10  # each waits as told, so this is minutes; one more means that the limit is not ours
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 15.0
 _WEIGHT_BATCH = 250  # reserved at once: few Redis calls, and little is lost when the minute turns
@@ -73,22 +97,27 @@ class _Reply(NamedTuple):
     used_weight: int
     retry_after: str | None
     date: str | None
+    location: str | None
 
 
 class _RefusedError(Exception):
     """An answer other than 2xx."""
 
-    def __init__(self, reply: _Reply) -> None:
+    def __init__(self, reply: _Reply, sent: float, received: float) -> None:
         self.status = reply.status
         self.code, self.text = _code_and_text(reply.body)
-        retry_after = reply.retry_after
-        # 60 s where the header is missing: the weight counters turn with the minute.
-        seconds = int(retry_after) if retry_after and retry_after.isdigit() else 60
-        self.retry_after_ms = 1000 * seconds
-        self.date_ms = to_milliseconds(parsedate_to_datetime(reply.date)) if reply.date else None
+        self.retry_after_ms = _block_ms(reply.status, reply.retry_after)
+        self.date_ms = _date_ms(reply.date)
+        self.location = reply.location
+        self.sent, self.received = sent, received
         super().__init__(
             f"HTTP {self.status}" + (f", {self.code} {self.text}" if self.code else "")
         )
+
+    @property
+    def refused_for_weight(self) -> bool:
+        """Whether the exchange asks this address to be silent for a while."""
+        return self.status in _LONGEST_BLOCK_MS
 
     @property
     def transient(self) -> bool:
@@ -104,11 +133,33 @@ def _code_and_text(body: bytes) -> tuple[int | None, str]:
     """The code and message of an error body; (None, "") for anything else, such as HTML."""
     try:
         decoded = loads(body)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None, ""
     if not isinstance(decoded, dict) or not isinstance(decoded.get("code"), int):
         return None, ""
-    return decoded["code"], str(decoded.get("msg", ""))
+    return decoded["code"], printable(decoded.get("msg", ""))
+
+
+def _number(header: str | None) -> int | None:
+    """The number in a header; None for anything but one to six digits."""
+    return int(header) if header and _DIGITS.fullmatch(header) else None
+
+
+def _block_ms(status: int, retry_after: str | None) -> int:
+    """How long a refusal blocks this address, by Retry-After in seconds and within reason."""
+    seconds = _number(retry_after)
+    if seconds is None:
+        return _USUAL_BLOCK_MS
+    # Not 0: the request would be repeated as fast as the exchange refuses.
+    return min(1000 * max(seconds, 1), _LONGEST_BLOCK_MS.get(status, _USUAL_BLOCK_MS))
+
+
+def _date_ms(header: str | None) -> int | None:
+    """The Date header in ms since the epoch, or None where it is not one."""
+    try:
+        return to_milliseconds(parsedate_to_datetime(header or ""))
+    except (ValueError, TypeError, OverflowError):
+        return None
 
 
 @cache
@@ -127,46 +178,21 @@ def _client_class() -> type:
         Candles are parsed for all symbols at once by market.replies; AsyncClient would decode each
         reply twice into lists that nobody reads. It also raises AttributeError on an error body
         that is JSON but no object, and calls an HTML error page code 0. The used weight is taken
-        here, because all tasks share `client.response`.
+        here, because all tasks share `client.response`. A reply is read up to a limit of its size.
         """
 
         async def _handle_response(self, response: ClientResponse) -> _Reply:
+            limit = _LARGEST_REPLY.get(response.url.name, _LARGEST_OTHER)
             return _Reply(
                 response.status,
-                await response.read(),
-                int(response.headers.get("X-MBX-USED-WEIGHT-1M", 0)),
+                await read_within(response, limit, self.REQUEST_TIMEOUT),
+                _number(response.headers.get("X-MBX-USED-WEIGHT-1M")) or 0,
                 response.headers.get("Retry-After"),
                 response.headers.get("Date"),
+                response.headers.get("Location"),
             )
 
     return Client
-
-
-class ExchangeClock:
-    """The exchange's clock, estimated from the middle of a request for its time.
-
-    Before the first measurement it is this machine's wall clock. Between measurements it runs with
-    the monotonic clock, so that a correction of the local clock does not move weight into another
-    minute.
-
-    Attributes:
-        monotonic: that clock, in seconds.
-        measured: whether the exchange's time was ever taken.
-    """
-
-    def __init__(self, monotonic: Callable[[], float]) -> None:
-        self.monotonic = monotonic
-        self._offset_ms = 1000 * (time.time() - monotonic())
-        self.measured = False
-
-    def now_ms(self) -> int:
-        """The exchange's time now, in milliseconds since the epoch."""
-        return int(1000 * self.monotonic() + self._offset_ms)
-
-    def measure(self, server_ms: int, sent: float, received: float) -> None:
-        """Take the exchange's time as that of the middle between two monotonic moments."""
-        self._offset_ms = server_ms - 1000 * (sent + received) / 2
-        self.measured = True
 
 
 class WeightAllowance:
@@ -174,8 +200,9 @@ class WeightAllowance:
 
     Invariants: nothing is sent that was not reserved, in the shared budget, in the minute in which
     it is sent; and nothing that was reserved before a refusal is sent after it was heard of: of a
-    refusal here at once, of one in another process within `_LOOK_SECONDS`. Weight is reserved in
-    batches, so 500 symbols cost a handful of Redis calls.
+    refusal here at once, of one in another process within `_LOOK_SECONDS`. Nothing is sent while the
+    error of the exchange's clock leaves open which minute it is. Weight is reserved in batches, so
+    500 symbols cost a handful of Redis calls.
 
     Attributes:
         expected: weight that the caller still means to spend; the size of the next batch.
@@ -200,6 +227,8 @@ class WeightAllowance:
         self._used_by_all = 0
         self._told = 0
         self._blocked_until_ms = 0
+        self._telling = 0
+        self._told_blocks = 0
         self._look_again = 0.0
 
     async def take(self, weight: int) -> int:
@@ -210,10 +239,15 @@ class WeightAllowance:
             WeightBudgetError: Redis failed, so nothing may be sent.
         """
         async with self._turn:
-            while (
-                await self._blocked() or self._left < weight or self._minute != self._this_minute()
-            ):
-                await self._reserve(weight)
+            while True:
+                if await self._blocked():
+                    await self._reserve(weight)
+                elif uncertain_ms := self._clock.until_certain_ms():
+                    await self._sleep((uncertain_ms + 1) / 1000)
+                elif self._left < weight or self._minute != self._clock.minute():
+                    await self._reserve(weight)
+                else:
+                    break
             self._left -= weight
         self._in_flight += weight
         self.spent += weight
@@ -223,15 +257,17 @@ class WeightAllowance:
     def settle(self, minute: int, weight: int) -> None:
         """The request for which `weight` was taken in `minute` is over."""
         self._in_flight -= weight
-        if minute == self._minute != self._this_minute():
+        if minute == self._minute != self._clock.latest_minute():
             self._carried += weight
 
     def observe(self, minute: int, used: int) -> None:
         """Note the used weight in the reply to a request that was sent in `minute`.
 
-        A reply that came in another minute is passed over: nobody can tell which one it counts.
+        A reply that came in another minute, or close to its turn, is passed over: nobody can tell
+        which minute it counts.
         """
-        if minute == self._minute == self._this_minute():
+        certain = not self._clock.until_certain_ms()
+        if certain and minute == self._minute == self._clock.minute():
             self._used_by_all = max(self._used_by_all, used)
             self._told = max(self._told, used)
 
@@ -249,22 +285,33 @@ class WeightAllowance:
         """Tell the shared budget what the exchange says was used, if it said anything."""
         used, self._used_by_all = self._used_by_all, 0
         if used:
-            await asyncio.to_thread(self._budget.correct, 60_000 * self._minute, used)
+            await asyncio.to_thread(self._budget.correct, MINUTE_MS * self._minute, used)
 
-    async def block(self, wait_ms: int) -> None:
-        """Stop every process at this address for `wait_ms`, as the exchange asked."""
+    async def block(self, wait_ms: int, cause: str) -> None:
+        """Stop every process at this address for `wait_ms`, as the exchange asked.
+
+        Args:
+            wait_ms: for how long.
+            cause: which reply asked for it, for people.
+        """
         until_ms = self._clock.now_ms() + wait_ms
         self._blocked_until_ms = max(self._blocked_until_ms, until_ms)
-        await asyncio.to_thread(self._budget.block_until, until_ms, wait_ms)
-
-    def _this_minute(self) -> int:
-        return self._clock.now_ms() // 60_000
+        self._telling += 1
+        try:
+            await asyncio.to_thread(self._budget.block_until, until_ms, wait_ms, cause)
+        finally:
+            self._telling -= 1
+            self._told_blocks += 1
 
     async def _blocked(self) -> bool:
         """Whether any process at this address was refused and has to wait, as far as is known."""
         if self._clock.monotonic() >= self._look_again:
+            before = self._told_blocks
             told = await asyncio.to_thread(self._budget.blocked_until)
-            self._blocked_until_ms = max(self._blocked_until_ms, told)
+            # Redis decides, so that a block can be lifted; but not before it knows this process' own.
+            if self._telling or before != self._told_blocks:
+                told = max(self._blocked_until_ms, told)
+            self._blocked_until_ms = told
             self._look_again = self._clock.monotonic() + _LOOK_SECONDS
         return self._clock.now_ms() < self._blocked_until_ms
 
@@ -276,7 +323,7 @@ class WeightAllowance:
         self._left = 0
         await self.correct()
         now_ms = self._clock.now_ms()
-        minute = now_ms // 60_000
+        minute = now_ms // MINUTE_MS
         # What was sent before the minute turned (or before the exchange's clock was known) and
         # ended after that, or is still under way, may have been counted in this minute.
         carried = self._carried + self._in_flight if minute != self._minute else 0
@@ -300,14 +347,16 @@ class WeightAllowance:
         wait_ms = max(grant.wait_ms, blocked_ms)
         if wait_ms > _LONGEST_WAIT_MS:
             raise _banned(now_ms + wait_ms)
-        await self._sleep(wait_ms / 1000)
+        await self._sleep(min(wait_ms, _LONGEST_NAP_MS) / 1000)
 
 
 def _banned(until_ms: int) -> ExchangeBannedError:
     until = from_milliseconds(until_ms).isoformat(timespec="seconds")
     return ExchangeBannedError(
         f"The exchange has banned this address until {until}, as told by Retry-After. Send nothing "
-        "until then, find out what else at this address calls it, then repeat the run."
+        "until then, find out what else at this address calls it, then repeat the run. "
+        "`pipeline-assets status` names the reply; `pipeline-assets unblock` lifts the block if it "
+        "was not the exchange's."
     )
 
 
@@ -337,12 +386,14 @@ class ExchangeRequests:
     """An open connection pool to the exchange, and the three requests that are made of it.
 
     Every request waits for weight, waits as told after 429 and 418, and is repeated after 5xx, a
-    time-out, a broken connection, a truncated body or one that is not what was asked for: with
+    time-out, a broken connection, a body that is truncated, too large or not what was asked for: with
     exponential backoff from 0.5 s to 15 s, without jitter, because no more than `concurrency`
     requests come back at once, which is what the exchange bore before.
 
     When a request is given up, one question for the exchange's time decides whose trouble it is: if
     it is answered, the error is that request's; if not, `ExchangeUnreachableError` ends everything.
+
+    Redirects are not followed: candles of another host would be stored as the exchange's.
     """
 
     def __init__(
@@ -362,16 +413,21 @@ class ExchangeRequests:
         self._good = 0
         self._probing = asyncio.Lock()
         self._probes = 0
+        self._proxied = False
         self._client: Any = None
 
     async def __aenter__(self) -> Self:
         """Open the pool; nothing is sent (AsyncClient.create would ping the spot exchange)."""
         from aiohttp import DummyCookieJar, TCPConnector
 
+        proxy = proxy_for(self._settings.rest_url)
         connector = TCPConnector(limit=self._settings.concurrency, ttl_dns_cache=300)
         client = _client_class()(
-            session_params={"connector": connector, "cookie_jar": DummyCookieJar()}
+            session_params={"connector": connector, "cookie_jar": DummyCookieJar()},
+            requests_params={"allow_redirects": False},
+            https_proxy=proxy,
         )
+        self._proxied = proxy is not None
         client.FUTURES_URL = self._settings.rest_url + "/fapi"
         client.REQUEST_TIMEOUT = self._settings.timeout_seconds
         self._client = client
@@ -385,7 +441,11 @@ class ExchangeRequests:
             await self._client.close_connection()
 
     async def server_time(self) -> int:
-        """The exchange's time in ms since the epoch; sets the clock."""
+        """The exchange's time in ms since the epoch, as it said; a sample for the clock, too.
+
+        The exchange's clock stands later than that by now, never earlier, however slow the reply
+        was: a candle that is closed by it is closed.
+        """
         return await self._ask(self._time_question())
 
     async def exchange_info(self) -> dict[str, Any]:
@@ -425,6 +485,7 @@ class ExchangeRequests:
         def read(reply: _Reply) -> tuple[bytes, int]:
             return reply.body, check_reply(symbol, reply.body)
 
+        await self._measure_again()
         what = f"{symbol} {interval.value} candles"
         return await self._ask(_Question(what, weight_of(limit), send, read, one_of_many=True))
 
@@ -439,10 +500,26 @@ class ExchangeRequests:
 
         def read(reply: _Reply) -> int:
             server_ms = _member(_object(reply.body), "serverTime", int)
+            if not 0 < server_ms < _LATEST_MS:
+                raise MalformedReplyError("The reply's serverTime is not a time.")
             self.clock.measure(server_ms, sent, self._monotonic())
             return server_ms
 
         return _Question("the server time", 1, send, read)
+
+    async def _measure_again(self) -> None:
+        """Take the exchange's time again where that is due; without an answer the old samples stay."""
+        if not self.clock.due:
+            return
+        self.clock.postpone()
+        question = self._time_question()
+        try:
+            await self._attempt(question)
+        except _RefusedError as error:
+            if error.refused_for_weight:
+                await self._obey(question.what, error, 1)
+        except _lost():
+            return
 
     async def _ask(self, question: _Question[T]) -> T:
         """Send until there is a good answer or reason to give up.
@@ -456,7 +533,7 @@ class ExchangeRequests:
             try:
                 return await self._attempt(question)
             except _RefusedError as error:
-                if error.status in (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.IM_A_TEAPOT):
+                if error.refused_for_weight:
                     trouble.refusals += 1
                     await self._obey(question.what, error, trouble.refusals)
                     continue
@@ -464,16 +541,17 @@ class ExchangeRequests:
                     raise self._final(question.what, error) from error
                 trouble.cause = str(error)
             except _lost() as error:
-                trouble.cause = f"{type(error).__name__}: {error}".removesuffix(": ")
+                trouble.cause = printable(f"{type(error).__name__}: {error}").removesuffix(":")
             await self._back_off(question, trouble)
 
     async def _attempt(self, question: _Question[T]) -> T:
         minute = await self.weight.take(question.weight)
+        sent = self._monotonic()
         try:
             reply = await question.send()
             self.weight.observe(minute, reply.used_weight)
             if reply.status // 100 != 2:
-                raise _RefusedError(reply)
+                raise _RefusedError(reply, sent, self._monotonic())
             answer = question.read(reply)
         finally:
             self.weight.settle(minute, question.weight)
@@ -484,8 +562,9 @@ class ExchangeRequests:
         """Wait as told, and make every other process at this address wait too."""
         if error.date_ms is not None and not self.clock.measured:
             # A block that other processes read must not depend on this machine's clock.
-            self.clock.measure(error.date_ms, self._monotonic(), self._monotonic())
-        await self.weight.block(error.retry_after_ms)
+            # The header has whole seconds.
+            self.clock.measure(error.date_ms, error.sent, error.received, resolution_ms=1000)
+        await self.weight.block(error.retry_after_ms, f"{error} in the reply to {what}")
         if error.retry_after_ms > _LONGEST_WAIT_MS:
             raise _banned(self.clock.now_ms() + error.retry_after_ms) from error
         if refusals > _REFUSALS:
@@ -497,6 +576,13 @@ class ExchangeRequests:
             ) from error
 
     def _final(self, what: str, error: _RefusedError) -> ExchangeError:
+        if error.status // 100 == 3:
+            target = redirect_target(self._settings.rest_url, error.location)
+            return ExchangeUnreachableError(
+                f"{self._settings.rest_url} redirects {what} to {target} (HTTP {error.status}), "
+                "which is not followed. Set PIPELINE_BINANCE__REST_URL to the exchange's own address, "
+                "or look at what stands between here and the exchange."
+            )
         if error.status in _SHUT_OUT:
             return ExchangeUnreachableError(
                 f"{self._settings.rest_url} shuts this address out ({error}): its firewall or the "
@@ -527,7 +613,8 @@ class ExchangeRequests:
             raise ExchangeUnreachableError(
                 f"The exchange at {self._settings.rest_url} gave no usable answer for {waited:.0f} "
                 f"s ({question.what}, {trouble.failures} attempts, the last: {trouble.cause}). "
-                "Check the network and PIPELINE_BINANCE__REST_URL, then repeat the run."
+                f"Check the network{', the proxy' if self._proxied else ''} and "
+                "PIPELINE_BINANCE__REST_URL, then repeat the run."
             )
         await self._sleep(delay)
 
@@ -558,14 +645,15 @@ def weight_of(limit: int) -> int:
 def _member(body: dict[str, Any], name: str, kind: type[T]) -> T:
     value = body.get(name)
     if not isinstance(value, kind):
-        raise MalformedReplyError(f"The reply has no {name}, but {', '.join(body)[:60]}.")
+        found = printable(", ".join(body)[:60])
+        raise MalformedReplyError(f"The reply has no {name}, but {found}.")
     return value
 
 
 def _object(body: bytes) -> dict[str, Any]:
     try:
         decoded = loads(body)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise MalformedReplyError(f"The reply is not JSON: {body[:60]!r}.") from error
     if not isinstance(decoded, dict):
         raise MalformedReplyError(f"The reply is not an object: {body[:60]!r}.")
@@ -577,7 +665,7 @@ def _lost() -> tuple[type[Exception], ...]:
     """What is raised when a request got no usable answer and may get one when sent again."""
     from aiohttp import ClientError
 
-    return (ClientError, TimeoutError, OSError, MalformedReplyError)
+    return (ClientError, TimeoutError, OSError, MalformedReplyError, ReplyLimitError)
 
 
 @cache

@@ -6,6 +6,7 @@ import io
 from datetime import date
 from typing import TYPE_CHECKING
 
+from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
 
 if TYPE_CHECKING:
@@ -79,7 +80,7 @@ def read_gaps(store: ObjectStore, day: date) -> "pl.DataFrame | None":
         found = pl.read_parquet(io.BytesIO(body))
     except (pl.exceptions.PolarsError, OSError) as error:
         raise ObjectStoreError(
-            f"{store.address(key)} is damaged ({type(error).__name__}: {error}). {remedy}"
+            f"{store.address(key)} is damaged ({type(error).__name__}: {printable(error)}). {remedy}"
         ) from error
     if found.schema != gap_schema():
         raise ObjectStoreError(

@@ -13,6 +13,8 @@ from functools import cached_property, partial
 from threading import current_thread
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
+from pipeline_assets.outside_text import printable
+
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential, S3Store
     from pydantic import SecretStr
@@ -197,7 +199,7 @@ class ObjectStore:
 
     def _without_credentials(self, why: str = "") -> ObjectStoreError:
         return ObjectStoreError(
-            f"There are no credentials for {self.address()}{f' ({why})' if why else ''}: set "
+            f"There are no credentials for {self.address()}{f' ({printable(why)})' if why else ''}: set "
             "PIPELINE_S3__ACCESS_KEY_ID and PIPELINE_S3__SECRET_ACCESS_KEY, or one of the ways that "
             "boto3 looks for them (AWS_PROFILE, a role of the machine), or start the embedded stack "
             "(`pipeline-assets up` makes a key); then repeat the run."
@@ -501,6 +503,7 @@ class ObjectStore:
     def _told(self, text: str, key: str) -> ObjectStoreError:
         """The error for what obstore says, which is told apart by S3's own code in it."""
         code = _found(_CODE, text) or _found(_STATUS, text)
+        code = printable(code) if code else None
         if code == "NoSuchKey":
             return _AbsentError(f"{self.address(key)} is not there ({code}).")
         if code in _ABSENT:
@@ -556,8 +559,9 @@ class ObjectStore:
             else ""
         )
         return (
-            f"S3 at {self._where} could not be reached for {self.address(key)}: {detail}. Check that it "
-            f"runs and that PIPELINE_S3__ENDPOINT_URL is right, then repeat the run.{own_authority}"
+            f"S3 at {self._where} could not be reached for {self.address(key)}: {printable(detail)}. "
+            "Check that it runs and that PIPELINE_S3__ENDPOINT_URL is right, then repeat the run."
+            f"{own_authority}"
         )
 
     def _explain(self, code: str, detail: str, key: str) -> str:
@@ -572,7 +576,7 @@ class ObjectStore:
                 f"S3 at {where} refuses the credentials for {self.address(key)} ({code}). Check "
                 "PIPELINE_S3__ACCESS_KEY_ID and PIPELINE_S3__SECRET_ACCESS_KEY and the bucket's policy."
             )
-        return f"S3 at {where} failed on {self.address(key)}: {detail}. The run may be repeated."
+        return f"S3 at {where} failed on {self.address(key)}: {printable(detail)}. The run may be repeated."
 
 
 def _known_to_polars(key: str, secret: "SecretStr") -> tuple[dict[str, str], None]:

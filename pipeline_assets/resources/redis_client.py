@@ -16,6 +16,8 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
+from pipeline_assets.outside_text import printable
+
 if TYPE_CHECKING:
     import redis
 
@@ -252,7 +254,7 @@ def explained(settings: "RedisSettings", error_type: type[Exception]) -> Iterato
         yield
     except (redis.AuthenticationError, exceptions.NoPermissionError) as error:
         raise error_type(
-            f"{where} refuses the credentials ({error}). Check PIPELINE_REDIS__PASSWORD and the "
+            f"{where} refuses the credentials ({printable(error)}). Check PIPELINE_REDIS__PASSWORD and the "
             "user in PIPELINE_REDIS__URL, then repeat the run."
         ) from error
     except redis.TimeoutError as error:
@@ -268,7 +270,7 @@ def explained(settings: "RedisSettings", error_type: type[Exception]) -> Iterato
         ) from error
     except redis.ConnectionError as error:
         raise error_type(
-            f"{where} cannot be reached ({error}). Start it (`pipeline-assets up` starts the "
+            f"{where} cannot be reached ({printable(error)}). Start it (`pipeline-assets up` starts the "
             "embedded one) or set PIPELINE_REDIS__URL, then repeat the run."
         ) from error
     except redis.ReadOnlyError as error:
@@ -288,5 +290,5 @@ def explained(settings: "RedisSettings", error_type: type[Exception]) -> Iterato
         ) from error
     except redis.RedisError as error:
         raise error_type(
-            f"{where} refused a command: {error}. See the server's log; the run may be repeated."
+            f"{where} refused a command: {printable(error)}. See the server's log; the run may be repeated."
         ) from error

@@ -19,6 +19,7 @@ from string import Template
 from typing import TYPE_CHECKING, Any, NewType, TypeVar
 
 from pipeline_assets.market.interval import Interval
+from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.gap_objects import PREFIX as GAPS_PREFIX
 from pipeline_assets.resources.gap_objects import gaps_key
 from pipeline_assets.settings import S3Settings, SnowflakeSettings
@@ -421,7 +422,7 @@ class Warehouse:
                 cursor.execute("ROLLBACK")
             except Error as refused:
                 # The end of the session rolls back too; why the statements failed is what to tell.
-                cause.add_note(f"ROLLBACK failed too: {refused.msg}")
+                cause.add_note(f"ROLLBACK failed too: {printable(refused.msg)}")
             raise
         cursor.execute(statements.drop)
         return rows
@@ -493,7 +494,7 @@ class Warehouse:
                     connection.close()
         except Error as error:
             raise WarehouseError(
-                f"{self._where()} could not {purpose}: {(error.msg or str(error)).strip()} "
+                f"{self._where()} could not {purpose}: {printable(error.msg or error)} "
                 f"{self._advice(error)}"
             ) from None
 

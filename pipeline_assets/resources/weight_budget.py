@@ -23,7 +23,10 @@ _AFTER_THE_TURN_MS = 250
 _SECONDS_MINUTE_KEPT = 600
 _PERIODS_EXPECTED = 3  # how many missed ticks it takes until nobody leaves room for them any more
 _SECONDS_DEMAND_KEPT = 86_400
-_LONGEST_BAN_SECONDS = 3 * 86_400  # Binance: an IP ban lasts from two minutes to three days
+_LONGEST_BAN_MS = 3 * 86_400_000  # Binance: an IP ban lasts from two minutes to three days
+# A block is kept for its length by Redis' own clock and a little longer: a moment far in the future,
+# by an exchange's clock that was wrong, must not block for days.
+_MARGIN_MS = 5_000
 
 
 class WeightBudgetError(Exception):
@@ -49,6 +52,21 @@ class Grant:
 
     weight: int
     wait_ms: int
+
+
+@dataclass(frozen=True)
+class Block:
+    """Why nothing may be sent to the exchange now.
+
+    Attributes:
+        until_ms: when the block ends, by the exchange's clock, in milliseconds since the epoch.
+        left_ms: how much longer it lasts, by Redis' clock.
+        cause: the exchange's reply that asked for it.
+    """
+
+    until_ms: int
+    left_ms: int
+    cause: str
 
 
 @dataclass(frozen=True)
@@ -209,21 +227,53 @@ class WeightBudget:
             args=[used_weight, _SECONDS_MINUTE_KEPT],
         )
 
-    def block_until(self, until_ms: int, wait_ms: int = 1000 * _LONGEST_BAN_SECONDS) -> None:
+    def block_until(self, until_ms: int, wait_ms: int = _LONGEST_BAN_MS, cause: str = "") -> None:
         """Keep every process from reserving until then, after 429 or 418, as Retry-After says.
 
         Safe to repeat, in any order: the latest moment stays.
 
         Args:
-            until_ms: the moment, by the exchange's clock as this process knows it.
-            wait_ms: how long that is from now. Redis forgets the block a minute after it: a process
-                whose clock was days ahead then holds up the others for no longer than it was told.
+            until_ms: the end of the block, by the exchange's clock.
+            wait_ms: the length of the block; it ends by then even if the exchange's clock was wrong.
+            cause: which reply asked for it, for people.
 
         Raises:
             WeightBudgetError: Redis failed.
         """
-        kept_ms = min(wait_ms + _MINUTE_MS, 1000 * _LONGEST_BAN_SECONDS)
-        self._run("block_weight", keys=[self._block], args=[until_ms, kept_ms])
+        self._run(
+            "block_weight",
+            keys=[self._block, self._block_cause],
+            args=[until_ms, wait_ms + _MARGIN_MS, cause],
+        )
+
+    def block(self) -> Block | None:
+        """What keeps every process from sending, or None.
+
+        Raises:
+            WeightBudgetError: Redis failed.
+        """
+        return self._read_block(lift=False)
+
+    def unblock(self) -> Block | None:
+        """Lift the block; return what was lifted, or None if there was none. Safe to repeat.
+
+        A process that waits goes on within ten seconds. If the exchange does ban this address, the
+        next request is refused, and the block is there again.
+
+        Raises:
+            WeightBudgetError: Redis failed.
+        """
+        return self._read_block(lift=True)
+
+    def _read_block(self, *, lift: bool) -> Block | None:
+        until_ms, kept_ms, cause = self._run(
+            "read_block", keys=[self._block, self._block_cause], args=[int(lift)]
+        )
+        left_ms = kept_ms - _MARGIN_MS
+        if left_ms <= 0:
+            return None
+        text = cause if isinstance(cause, str) else cause.decode("utf-8", "replace")
+        return Block(until_ms, left_ms, text)
 
     def blocked_until(self) -> int:
         """The latest moment told to `block_until`, perhaps past; 0 when there was none of late.
@@ -251,6 +301,10 @@ class WeightBudget:
     @property
     def _block(self) -> str:
         return self._prefix + "blocked_until"
+
+    @property
+    def _block_cause(self) -> str:
+        return self._prefix + "block_cause"
 
     def _minute_key(self, minute: int) -> str:
         return f"{self._prefix}minute:{minute}"

@@ -25,8 +25,8 @@ from cryptography.x509.oid import NameOID
 from pipeline_assets.resources.broker import BrokerError, CandidateTopic
 from pipeline_assets.settings import KafkaSettings
 from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, KafkaServer, candidates
-from pipeline_assets_tests.fixtures.proxy import TcpProxy
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port
+from pipeline_assets_tests.fixtures.tcp_proxy import TcpProxy
 
 SECRET = "a password that nobody sees"
 READER = """

@@ -28,7 +28,8 @@ from pipeline_assets.resources.exchange import (
     ExchangeUnreachableError,
     pages,
 )
-from pipeline_assets.resources.exchange_requests import ExchangeClock, WeightAllowance
+from pipeline_assets.resources.exchange_clock import ExchangeClock
+from pipeline_assets.resources.exchange_requests import WeightAllowance
 from pipeline_assets.resources.universe import trading_symbols
 from pipeline_assets.resources.weight_budget import Priority, WeightBudget, WeightBudgetError
 from pipeline_assets.settings import BinanceSettings, RedisSettings
@@ -521,9 +522,9 @@ def test_after_a_refusal_nothing_is_sent_although_the_others_are_not_told_yet(re
     may_tell = threading.Event()
 
     class SlowToTell(WeightBudget):
-        def block_until(self, until_ms, wait_ms):
+        def block_until(self, *told):
             may_tell.wait()
-            super().block_until(until_ms, wait_ms)
+            super().block_until(*told)
 
     budget = SlowToTell(redis_server.settings(), "slow", limit=2400, margin=60)
     allowance = WeightAllowance(
@@ -534,7 +535,7 @@ def test_after_a_refusal_nothing_is_sent_although_the_others_are_not_told_yet(re
     async def refused_between_two_requests():
         allowance.expected = 20
         await allowance.take(2)
-        telling = asyncio.create_task(allowance.block(30_000))
+        telling = asyncio.create_task(allowance.block(30_000, "a test"))
         await asyncio.sleep(0)
         try:
             await allowance.take(2)
@@ -562,6 +563,21 @@ def test_a_short_ban_is_waited_for(exchange, client, clock):
     assert sum(clock.waits) >= 120
     assert klines_answers(exchange) == {"418": 1, "200": len(TRADING)}
     assert_all_true(exchange, {result.symbol: result for result in results}, HOUR)
+
+
+def test_a_client_that_waits_goes_on_when_the_block_is_lifted(exchange, client, clock, budget):
+    with client(concurrency=1) as reader:
+        reader.server_time()
+        exchange.faults(ban_seconds=250)
+
+        def lift():
+            exchange.reset()
+            budget.unblock()
+
+        clock.then = lift
+        results = list(reader.klines(ONE_MINUTE, dict.fromkeys(TRADING, HOUR)))
+    assert all(result.error is None for result in results)
+    assert sum(clock.waits) <= 20
 
 
 def test_a_long_ban_ends_the_call_and_keeps_every_other_process_from_asking(budget):

@@ -21,7 +21,6 @@ from pipeline_assets.resources.object_store import (
     StoreUnreachableError,
 )
 from pipeline_assets.settings import load_settings
-from pipeline_assets_tests.fixtures.proxy import TcpProxy
 from pipeline_assets_tests.fixtures.s3 import (
     ACCESS_KEY_ID,
     SECRET_ACCESS_KEY,
@@ -33,6 +32,7 @@ from pipeline_assets_tests.fixtures.s3 import (
     passed_check,
 )
 from pipeline_assets_tests.fixtures.silence import silent_server
+from pipeline_assets_tests.fixtures.tcp_proxy import TcpProxy
 
 KEY = "ohlcv/1m/币安人生USDT/20261120_0000.parquet"
 

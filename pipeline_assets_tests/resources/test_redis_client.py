@@ -20,9 +20,9 @@ from pipeline_assets.resources.indicator_state import IndicatorStateStore
 from pipeline_assets.resources.slots import CandleSlots, SlotsError
 from pipeline_assets.resources.weight_budget import Priority, WeightBudget
 from pipeline_assets.settings import RedisSettings
-from pipeline_assets_tests.fixtures.proxy import TcpProxy
 from pipeline_assets_tests.fixtures.redis import RedisServer, free_port
 from pipeline_assets_tests.fixtures.s3 import eventually
+from pipeline_assets_tests.fixtures.tcp_proxy import TcpProxy
 from pipeline_assets_tests.resources.test_slots import candles
 
 NOON = datetime(2026, 10, 25, 12, tzinfo=UTC)

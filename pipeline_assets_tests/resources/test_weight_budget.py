@@ -83,7 +83,7 @@ def test_every_key_of_a_budget_carries_its_address_in_braces_and_expires(server,
     budget.block_until(ORDINARY)
     client = server.client()
     keys = client.keys()
-    assert len(keys) == 4
+    assert len(keys) == 5
     assert all(key.startswith("weight:{203.0.113.7}:") for key in keys)
     assert all(client.ttl(key) > 0 for key in keys)
 
@@ -455,3 +455,19 @@ def test_refused_credentials_name_the_setting_and_no_secret(tmp_path):
         with pytest.raises(WeightBudgetError, match="PIPELINE_REDIS__PASSWORD") as caught:
             budget.reserve(Priority.TICK_1M, 1, ORDINARY)
     assert "secret" not in str(caught.value)
+
+
+def test_a_block_names_its_cause_until_it_is_lifted(budget):
+    assert budget.block() is None
+    budget.block_until(ORDINARY + 60_000, 60_000, "HTTP 429 in the reply to the server time")
+    budget.block_until(ORDINARY + 30_000, 30_000, "an earlier one")
+    block = budget.block()
+    assert block.until_ms == ORDINARY + 60_000
+    assert 0 < block.left_ms <= 60_000
+    assert block.cause == "HTTP 429 in the reply to the server time"
+    assert budget.reserve(Priority.TICK_1M, 1, ORDINARY).weight == 0
+
+    assert budget.unblock().cause == block.cause
+    assert budget.unblock() is None
+    assert budget.block() is None
+    assert budget.reserve(Priority.TICK_1M, 1, ORDINARY).weight == 1
