@@ -27,8 +27,9 @@ PORT_SETTING = f"{PREFIX}AIRFLOW__PORT"
 USER = "admin"
 _SECRETS = "secrets.json"
 _PASSWORDS = "passwords.json"
-# Of one health check: the API server serves a person and eight tasks with one process.
-_TIMEOUT = 15.0
+# Of one health check. One process serves a person and eight tasks; on a machine with more work than
+# processors, three time-outs of 15 s in a row were seen, and a restart there takes two minutes.
+_TIMEOUT = 30.0
 
 # Migrations come first, and in the same process: the other two start once this one is ready.
 _MIGRATE_AND_SERVE = """
@@ -140,7 +141,7 @@ def airflow_services(settings: Settings) -> list[Service]:
         listens=(HOST, port),
         setting=PORT_SETTING,
         environment=environment,
-        health=HealthCheck(probes.airflow_api(address(settings), _TIMEOUT), timeout=_TIMEOUT),
+        health=_health(probes.airflow_api(address(settings), _TIMEOUT)),
         ready_timeout=300.0,
     )
     return [
@@ -177,12 +178,16 @@ def _component(
         ready=_is_healthy(address(settings), arguments[0].replace("-", "_")),
         environment=environment,
         # Airflow itself calls a component unhealthy 30 s after its last heartbeat.
-        health=HealthCheck(ask, timeout=_TIMEOUT, through=(API,)),
+        health=_health(ask, API),
         # The first ticks are due at once, and need Dagster.
         after=(API, "webserver", "daemon"),
         # It lets running tasks end.
         stop_timeout=20.0,
     )
+
+
+def _health(ask: Callable[[], None], *through: str) -> HealthCheck:
+    return HealthCheck(ask, period=15.0, timeout=_TIMEOUT, failures=4, through=through)
 
 
 def _is_healthy(url: str, component: str) -> Callable[[], bool]:

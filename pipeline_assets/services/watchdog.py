@@ -80,21 +80,24 @@ class FreshnessJudge:
         if now < self._next or (self._thread is not None and self._thread.is_alive()):
             return
         self._next = now + FRESHNESS_SECONDS
-        self._thread = threading.Thread(target=self.judge_all, name="freshness", daemon=True)
+        self._thread = threading.Thread(
+            target=self.judge_all, args=(now,), name="freshness", daemon=True
+        )
         self._thread.start()
 
-    def judge_all(self) -> None:
-        """Judge every interval by the exchange's clock."""
+    def judge_all(self, now: float) -> None:
+        """Judge every interval by the exchange's clock; `now` is the watchdog's."""
+        store, settings = self._store, self._settings
         try:
-            now = self._server_time()
+            at = self._server_time()
             self.verdicts = {
-                each: judge(each, newest_of_collected(self._store, self._settings, each, now), now)
+                each: judge(each, newest_of_collected(store, settings, each, at), at)
                 for each in Interval
             }
         except (OSError, ValueError, KeyError, ObjectStoreError) as error:
             self.failure = f"{type(error).__name__}: {error}"[:300]
             return
-        self.failure, self.judged_at = None, time.monotonic()
+        self.failure, self.judged_at = None, now
 
     def _server_time(self) -> datetime:
         """The exchange's time; while it does not answer, this machine's, corrected by the last answer.
