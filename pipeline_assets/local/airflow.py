@@ -7,6 +7,7 @@ import json
 import os
 import secrets
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -15,8 +16,10 @@ from pathlib import Path
 
 from pipeline_assets.local.supervisor import Service, StackError, http_answers
 from pipeline_assets.settings import PREFIX, Settings
+from pipeline_assets.web_guard import ALLOWED_HOSTS
 
 DAGS = Path(__file__).resolve().parents[1] / "airflow_dags"
+PLUGINS = Path(__file__).resolve().parent / "airflow_plugins"
 HOST = "127.0.0.1"
 API, SCHEDULER, PROCESSOR = "airflow", "airflow-scheduler", "airflow-dag-processor"
 PORT_SETTING = f"{PREFIX}AIRFLOW__PORT"
@@ -47,7 +50,7 @@ def login(settings: Settings) -> tuple[str, str]:
 def airflow_environment(settings: Settings) -> dict[str, str]:
     """The environment of Airflow's processes; makes AIRFLOW_HOME. Safe to repeat.
 
-    None of the product's own settings is in it: the DAGs know Dagster's address, and no more.
+    The only product setting in it is the list of allowed hosts: the DAGs know Dagster's address, and no more.
     """
     home = _home(settings)
     kept = _kept_secrets(home)
@@ -56,6 +59,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
     dagster_host = HOST if settings.dagster.host == "0.0.0.0" else settings.dagster.host  # noqa: S104
     dagster = {"conn_type": "http", "host": dagster_host, "port": settings.dagster.webserver_port}
+    python_path = [os.environ.get("PYTHONPATH")]
     database = f"sqlite:///{home / 'airflow.db'}"
     environment |= {
         "AIRFLOW_HOME": str(home),
@@ -76,6 +80,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__CORE__EXECUTOR": "LocalExecutor",
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
         "AIRFLOW__CORE__PARALLELISM": "8",
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(PLUGINS),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_PASSWORDS_FILE": str(passwords),
         "AIRFLOW__CORE__SIMPLE_AUTH_MANAGER_USERS": f"{USER}:admin",
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
@@ -86,6 +91,9 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        ALLOWED_HOSTS: ",".join(settings.allowed_hosts or ()),
+        # Its plugin imports this package, wherever Airflow is started.
+        "PYTHONPATH": os.pathsep.join([str(DAGS.parents[1]), *filter(None, python_path)]),
     }
     if settings.alerts.webhook_url is not None:
         webhook = {"conn_type": "http", "password": settings.alerts.webhook_url.get_secret_value()}
@@ -120,7 +128,7 @@ def airflow_services(settings: Settings) -> list[Service]:
     api = Service(
         name=API,
         argv=(sys.executable, "-c", _MIGRATE_AND_SERVE, *arguments),
-        ready=partial(http_answers, f"{address(settings)}/api/v2/version"),
+        ready=partial(_is_ready_and_guarded, f"{address(settings)}/api/v2/version"),
         address=address(settings),
         listens=(HOST, port),
         setting=PORT_SETTING,
@@ -147,6 +155,28 @@ def _component(
         after=(API, "webserver", "daemon"),
         # It lets running tasks end.
         stop_timeout=20.0,
+    )
+
+
+def _is_ready_and_guarded(url: str) -> bool:
+    """Whether the API server answers, and refuses a foreign Host.
+
+    Raises:
+        StackError: it serves any Host. Airflow only logs that its plugin cannot be imported.
+    """
+    if not http_answers(url):
+        return False
+    foreign = urllib.request.Request(url, headers={"Host": "guard.invalid"})  # noqa: S310 - ours
+    try:
+        with urllib.request.urlopen(foreign, timeout=1.0):  # noqa: S310 - ours
+            pass
+    except urllib.error.HTTPError as error:
+        return error.code == 403
+    except OSError:
+        return False
+    raise StackError(
+        f"Airflow's API server takes commands of any web page: it did not load {PLUGINS}. Its log "
+        "says why, above; go on without Airflow until it does."
     )
 
 
