@@ -171,8 +171,16 @@ def _choose_scheduler(*, schedules: bool, airflow: bool) -> None:
     "--schedules/--no-schedules", default=True, help="Let Dagster tick by its own schedules."
 )
 @_airflow_option
+@click.option(
+    "--read-only", is_flag=True, help="Let Dagster's UI show everything and change nothing."
+)
 def up(
-    exchange_name: str, candles: str | None, clock: str | None, schedules: bool, airflow: bool
+    exchange_name: str,
+    candles: str | None,
+    clock: str | None,
+    schedules: bool,
+    airflow: bool,
+    read_only: bool,
 ) -> None:
     """Start the embedded stack with Dagster's UI, until Ctrl-C.
 
@@ -182,6 +190,8 @@ def up(
 
     _choose_exchange(exchange_name)
     _choose_scheduler(schedules=schedules, airflow=airflow)
+    if read_only:
+        os.environ["PIPELINE_DAGSTER__READ_ONLY"] = "true"
     options = [*(["--candles", candles] if candles else []), *(["--clock", clock] if clock else [])]
     console, settings = _console(), prepared(load_settings())
     _check_strategies(settings)

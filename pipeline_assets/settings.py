@@ -41,6 +41,7 @@ from pipeline_assets.credentials_file import (
     make_credentials,
     read_credentials,
 )
+from pipeline_assets.web_guard import host_names
 
 PREFIX = "PIPELINE_"
 CONFIG_FILE = f"{PREFIX}CONFIG_FILE"
@@ -55,7 +56,7 @@ LOCAL_HOSTS = ("127.0.0.1", "localhost")
 ENV_FILE = ".env"
 # Editors on Windows begin a file with a byte order mark, which would become part of the first name.
 ENCODING = "utf-8-sig"
-LISTS = ("symbols", "strategies")
+LISTS = ("symbols", "strategies", "allowed_hosts")
 _SYMBOL = re.compile(r"^[^\s/{},a-z]+$")
 _SERVER = re.compile(r"^(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})$")
 
@@ -251,6 +252,7 @@ class DagsterSettings(Section):
     webserver_port: int = Field(23000, ge=1, le=65535, examples=[3000])
     code_server_port: int = Field(24000, ge=1, le=65535, examples=[4000])
     schedules: bool = Field(False, examples=[True])
+    read_only: bool = Field(False, examples=[True])
 
 
 class AirflowSettings(Section):
@@ -337,6 +339,9 @@ class Settings(BaseSettings):
         examples=["BTCUSDT,ETHUSDT"],
     )
     data_dir: Path = Field(Path(".pipeline"), examples=["/var/lib/pipeline"])
+    allowed_hosts: Annotated[tuple[str, ...] | None, NoDecode] = Field(
+        None, examples=["dagster.example.com,localhost:3000"]
+    )
     binance: BinanceSettings = BinanceSettings()
     s3: S3Settings = S3Settings()
     redis: RedisSettings = RedisSettings()
@@ -371,6 +376,12 @@ class Settings(BaseSettings):
                     f"{symbol!r} is not a symbol: symbols are upper case, without / or blanks"
                 )
         return tuple(dict.fromkeys(value))
+
+    @field_validator("allowed_hosts", mode="before")
+    @classmethod
+    def _host_names(cls, value: Any) -> Any:
+        names = value.split(",") if isinstance(value, str) else value
+        return host_names(names) or None if isinstance(names, (list, tuple)) else names
 
     @field_validator("data_dir", mode="before")
     @classmethod

@@ -8,6 +8,8 @@ import json
 import os
 import secrets
 import sys
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -19,8 +21,10 @@ from pipeline_assets.local.health import HealthCheck
 from pipeline_assets.local.private_files import make_private
 from pipeline_assets.local.supervisor import DIRECT, Service, StackError, http_answers
 from pipeline_assets.settings import PREFIX, Settings
+from pipeline_assets.web_guard import ALLOWED_HOSTS
 
 DAGS = Path(__file__).resolve().parents[1] / "airflow_dags"
+PLUGINS = Path(__file__).resolve().parent / "airflow_plugins"
 HOST = "127.0.0.1"
 API, SCHEDULER, PROCESSOR = "airflow", "airflow-scheduler", "airflow-dag-processor"
 PORT_SETTING = f"{PREFIX}AIRFLOW__PORT"
@@ -54,7 +58,7 @@ def login(settings: Settings) -> tuple[str, str]:
 def airflow_environment(settings: Settings) -> dict[str, str]:
     """The environment of Airflow's processes; makes AIRFLOW_HOME. Safe to repeat.
 
-    None of the product's own settings is in it: the DAGs know Dagster's address, and no more.
+    The only product setting in it is the list of allowed hosts: the DAGs know Dagster's address, and no more.
     """
     home = _home(settings)
     kept, logs = _kept_secrets(home), home / "logs"
@@ -64,6 +68,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
     proxies.complete(environment)
     dagster_host = HOST if settings.dagster.host == "0.0.0.0" else settings.dagster.host  # noqa: S104
     dagster = {"conn_type": "http", "host": dagster_host, "port": settings.dagster.webserver_port}
+    python_path = [os.environ.get("PYTHONPATH")]
     database = f"sqlite:///{home / 'airflow.db'}"
     environment |= {
         "AIRFLOW_HOME": str(home),
@@ -86,7 +91,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__CORE__PARALLELISM": "8",
         # Named one by one: with an apostrophe or a % in AIRFLOW_HOME, Airflow 3.3 does not replace
         # {AIRFLOW_HOME} in its defaults, and wrote logs to a directory of that name.
-        "AIRFLOW__CORE__PLUGINS_FOLDER": str(home / "plugins"),
+        "AIRFLOW__CORE__PLUGINS_FOLDER": str(PLUGINS),
         "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(logs),
         "AIRFLOW__LOGGING__DAG_PROCESSOR_CHILD_PROCESS_LOG_DIRECTORY": str(logs / "dag_processor"),
         # It sets these modes whatever the umask is.
@@ -102,6 +107,9 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+        ALLOWED_HOSTS: ",".join(settings.allowed_hosts or ()),
+        # Its plugin imports this package, wherever Airflow is started.
+        "PYTHONPATH": os.pathsep.join([str(DAGS.parents[1]), *filter(None, python_path)]),
     }
     if settings.alerts.webhook_url is not None:
         webhook = {"conn_type": "http", "password": settings.alerts.webhook_url.get_secret_value()}
@@ -136,7 +144,7 @@ def airflow_services(settings: Settings) -> list[Service]:
     api = Service(
         name=API,
         argv=(sys.executable, "-c", _MIGRATE_AND_SERVE, *arguments),
-        ready=partial(http_answers, f"{address(settings)}/api/v2/version"),
+        ready=partial(_is_ready_and_guarded, f"{address(settings)}/api/v2/version"),
         address=address(settings),
         listens=(HOST, port),
         setting=PORT_SETTING,
@@ -188,6 +196,28 @@ def _component(
 
 def _health(ask: Callable[[], None], *through: str) -> HealthCheck:
     return HealthCheck(ask, period=15.0, timeout=_TIMEOUT, failures=4, through=through)
+
+
+def _is_ready_and_guarded(url: str) -> bool:
+    """Whether the API server answers, and refuses a foreign Host.
+
+    Raises:
+        StackError: it serves any Host. Airflow only logs that its plugin cannot be imported.
+    """
+    if not http_answers(url):
+        return False
+    foreign = urllib.request.Request(url, headers={"Host": "guard.invalid"})  # noqa: S310 - ours
+    try:
+        with DIRECT.open(foreign, timeout=1.0):
+            pass
+    except urllib.error.HTTPError as error:
+        return error.code == 403
+    except OSError:
+        return False
+    raise StackError(
+        f"Airflow's API server takes commands of any web page: it did not load {PLUGINS}. Its log "
+        "says why, above; go on without Airflow until it does."
+    )
 
 
 def _is_healthy(url: str, component: str) -> Callable[[], bool]:

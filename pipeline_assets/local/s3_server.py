@@ -8,15 +8,19 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Awaitable, Callable, MutableMapping
 from pathlib import Path
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-Application = Callable[[Message, Receive, Send], Awaitable[None]]
+from pipeline_assets.web_guard import (
+    Application,
+    Message,
+    Receive,
+    Send,
+    WebGuard,
+    allowed_hosts,
+    scope_refusal,
+)
 
 HEALTH_PATH = "/_ministack/health"
 # What ministack reads of an object when it starts.
@@ -178,18 +182,23 @@ def signature(
     return str(signer.signature(text, request))
 
 
-def guarded(application: Application, credentials: Credentials | None) -> Application:
-    """`application` without ministack's own paths, and with credentials checked where given.
+def guarded(
+    application: Application, credentials: Credentials | None, guard: WebGuard
+) -> Application:
+    """`application` behind the web guard, without ministack's own paths, credentials checked if given.
 
-    Those paths are refused because any web page could send `POST /_ministack/reset`, which wipes
-    the lake; no bucket's name begins with an underscore.
+    ministack's own paths are refused because `POST /_ministack/reset` wipes the lake; no bucket's
+    name begins with an underscore. Refusals are S3's error documents, which S3 clients can read.
     """
 
     async def serve(scope: Message, receive: Receive, send: Send) -> None:
         error: tuple[str, str] | None = None
         if scope["type"] != "http":
             return
-        if scope["path"].startswith("/_"):
+        foreign = scope_refusal(guard, scope)
+        if foreign is not None:
+            error = ("AccessDenied", f"Access Denied: {foreign.message}")
+        elif scope["path"].startswith("/_"):
             if scope["path"] != HEALTH_PATH or scope["method"] != "GET":
                 error = ("AccessDenied", "Access Denied: there is only S3 here.")
         elif credentials is not None:
@@ -248,8 +257,9 @@ def main() -> None:
     logging.basicConfig(stream=sys.stderr, level=logging.INFO)
     files = ObjectFiles(arguments.data_dir.resolve())
     files.recover()
+    guard = WebGuard(names=allowed_hosts(os.environ), bucket_names=True)
     uvicorn.run(
-        guarded(serve_objects_from(files), credentials),
+        guarded(serve_objects_from(files), credentials, guard),
         host="127.0.0.1",
         port=arguments.port,
         log_level="warning",

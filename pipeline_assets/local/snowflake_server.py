@@ -24,6 +24,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from fsspec import AbstractFileSystem
 
+from pipeline_assets.web_guard import GuardedApplication, WebGuard, allowed_hosts
+
 if TYPE_CHECKING:
     from starlette.applications import Starlette
     from starlette.requests import Request
@@ -373,8 +375,9 @@ def main() -> None:
         os.environ.get("PIPELINE_SNOWFLAKE__USER") or None,
         os.environ.get("PIPELINE_SNOWFLAKE__PASSWORD") or None,
     )
+    guard = WebGuard(names=allowed_hosts(os.environ), json_paths=("/",))
     uvicorn.run(
-        app,
+        GuardedApplication(app, guard),
         host="127.0.0.1",
         port=arguments.port,
         log_level="warning",

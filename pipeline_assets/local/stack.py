@@ -642,11 +642,18 @@ def _code_server(settings: Settings, system: System) -> Service:
 
 def _webserver(settings: Settings, system: System) -> Service:
     argv = _module(
-        "dagster_webserver",
+        "pipeline_assets.dagster_instance.webserver",
         *_option("-w", REPOSITORY / "workspace.yaml"),
         *_option("-h", system.host),
         *_option("-p", system.port),
     )
+    if settings.dagster.read_only:
+        if settings.airflow.enabled:
+            raise StackError(
+                "Airflow launches its runs through Dagster's web server, which refuses them when it "
+                "is read-only: leave out Airflow or PIPELINE_DAGSTER__READ_ONLY."
+            )
+        argv += ("--read-only",)
     host = "127.0.0.1" if system.host == "0.0.0.0" else system.host  # noqa: S104 - compared only
     ready = partial(http_answers, f"http://{host}:{system.port}/server_info")
     environment = dagster_environment(settings)

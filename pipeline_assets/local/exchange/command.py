@@ -1,5 +1,6 @@
 """The command line of the replay exchange: options in, a running server out."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -91,7 +92,8 @@ def exchange(  # noqa: PLR0913, PLR0917 - one parameter an option is click's way
 
     Point python-binance at it by setting FUTURES_URL to the address that is printed. Closed days
     and months are below /data/futures/um/ as on data.binance.vision. What it stands at is at
-    /control/state.
+    /control/state; changes there are POSTs with Content-Type: application/json. Names of this server
+    beside 127.0.0.1 and localhost are set by PIPELINE_ALLOWED_HOSTS.
     """
     import asyncio
     import json
@@ -102,6 +104,7 @@ def exchange(  # noqa: PLR0913, PLR0917 - one parameter an option is click's way
     from pipeline_assets.local.exchange.market import Market, Outage
     from pipeline_assets.local.exchange.server import Exchange, serve
     from pipeline_assets.local.exchange.weights import WeightBudget
+    from pipeline_assets.web_guard import allowed_hosts
 
     try:
         source: CandleSource = (
@@ -113,6 +116,7 @@ def exchange(  # noqa: PLR0913, PLR0917 - one parameter an option is click's way
             WeightBudget(weight_limit, ban_after, ban_seconds),
             FaultPlan(Faults.parse(json.loads(faults))),
             ArchiveForm(archive_header, archive_times),
+            allowed_hosts(os.environ),
         )
     except json.JSONDecodeError as error:
         raise click.ClickException(f"--faults {faults!r} is no JSON: {error}") from error

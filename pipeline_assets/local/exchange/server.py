@@ -15,6 +15,7 @@ from typing import Any
 
 # This module is imported by the server process only, which is nothing without aiohttp.
 from aiohttp import web  # noqa: TID253
+from aiohttp.typedefs import Middleware  # noqa: TID253
 
 from pipeline_assets.local.exchange import errors
 from pipeline_assets.local.exchange.archive import (
@@ -43,6 +44,7 @@ from pipeline_assets.local.exchange.weights import (
     klines_weight,
     seconds_to_next_minute,
 )
+from pipeline_assets.web_guard import WebGuard
 
 DEFAULT_LIMIT = 500
 LARGEST_LIMIT = 1500
@@ -62,6 +64,7 @@ class Exchange:
         budget: the weight of the one address that all clients on this machine share.
         plan: the faults in force.
         form: what the archive's files look like.
+        names: host names of this server beside the loopback ones.
         answers: replies so far, by path and HTTP status ("none" where no whole reply was sent);
             all of the archive's files count as one path.
     """
@@ -71,6 +74,7 @@ class Exchange:
     budget: WeightBudget = field(default_factory=WeightBudget)
     plan: FaultPlan = field(default_factory=FaultPlan)
     form: ArchiveForm = field(default_factory=ArchiveForm)
+    names: tuple[str, ...] = ()
     answers: Counter[tuple[str, str]] = field(default_factory=Counter)
     _dates: tuple[int, str] = (0, "")
 
@@ -81,7 +85,8 @@ class Exchange:
 
     def application(self) -> web.Application:
         """The routes: the public interface, the archive and /control/."""
-        application = web.Application()
+        guard = WebGuard(names=self.names, json_paths=("/control/",))
+        application = web.Application(middlewares=[guarded_by(guard)])
         routes: dict[str, tuple[Callable[[Mapping[str, str]], int], Body]] = {
             "/fapi/v1/ping": (lambda _query: 1, self.ping),
             "/fapi/v1/time": (lambda _query: 1, self.time),
@@ -356,6 +361,24 @@ class Exchange:
             return {"now_ms": self.clock.now_ms()}
 
         return await controlled(request, restart)
+
+
+def guarded_by(guard: WebGuard) -> Middleware:
+    """Return the middleware that refuses what other sites' pages send, before a fault strikes it."""
+
+    @web.middleware
+    async def check(
+        request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+    ) -> web.StreamResponse:
+        port = None
+        if request.transport is not None:
+            port = request.transport.get_extra_info("sockname")[1]
+        refusal = guard.refusal(request.method, request.path, request.raw_headers, port)
+        if refusal is None:
+            return await handler(request)
+        return reply(compact({"error": refusal.message}), refusal.status, {})
+
+    return check
 
 
 def compact(document: object) -> bytes:

@@ -1,0 +1,1 @@
+"""What adapts Dagster itself to the product."""
