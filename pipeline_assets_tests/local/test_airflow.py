@@ -32,7 +32,7 @@ def settings(directory: Path, **changes: object) -> Settings:
 
 def test_airflow_is_started_only_when_asked_for(tmp_path: Path) -> None:
     asked = [service.name for service in stack_services(settings(tmp_path))]
-    assert asked[-3:] == NAMES
+    assert asked[-4:] == [*NAMES, "watchdog"]
     assert [system.name for system in systems(settings(tmp_path))][-3:] == NAMES
     left_out = settings(tmp_path, airflow={"enabled": False})
     assert not {service.name for service in stack_services(left_out)} & set(NAMES)
