@@ -206,7 +206,8 @@ def test_after_a_clock_ran_ahead_the_minutes_of_now_are_evaluated(candidate_sens
         Cursor.from_text(candidate_sensor.cursor), evaluated=newest + ahead
     ).to_text()
     candidate_sensor.minutes(1)
-    candidate_sensor.tick()
+    result = candidate_sensor.tick()
+    assert "Evaluated 3 candles up to 2026-11-20 12:00" in result.skip_message
     candidate_sensor.minutes(2)
     result = candidate_sensor.tick()
     assert "up to 2026-11-20 12:02" in result.skip_message
