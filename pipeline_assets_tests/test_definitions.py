@@ -275,6 +275,7 @@ def test_nothing_is_scheduled_unless_the_settings_say_so(
             "candidates": DefaultSensorStatus.RUNNING,
             "new_listings": DefaultSensorStatus.RUNNING,
             "gap_repair": DefaultSensorStatus.RUNNING,
+            "overdue_ingest": DefaultSensorStatus.RUNNING,
             "stale_alerts": DefaultSensorStatus.STOPPED,
         }
 
