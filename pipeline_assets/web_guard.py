@@ -19,7 +19,6 @@ Application = Callable[[Message, Receive, Send], Awaitable[None]]
 ALLOWED_HOSTS = "PIPELINE_ALLOWED_HOSTS"
 LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
 HOST_NAME = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
-HTTP_PORT = 80
 _PORT = re.compile(r"[^:]:[0-9]+$")
 _POLICY_VIOLATION = 1008
 
@@ -62,36 +61,57 @@ class WebGuard:
         received: dict[str, list[str]] = {}
         for name, value in headers:
             received.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-        own = self._own_names(port)
+        hosts = received.get("host", [])
         return (
-            self._foreign_host(received.get("host", []), own, port)
-            or _foreign_origin(received.get("origin", []), own)
+            self._foreign_host(hosts, port)
+            or self._foreign_origin(received.get("origin", []), hosts[0].lower(), port)
             or _foreign_page(method, received)
             or self._not_json(method, path, received.get("content-type", []))
         )
 
-    def _own_names(self, port: int | None) -> frozenset[str]:
-        """Every value of Host, and of Origin after the scheme, that means this server."""
-        own: set[str] = set()
-        for name in LOOPBACK:
-            own |= {f"{name}:{port}"} | ({name} if port == HTTP_PORT else set())
+    def _named(self, port: int | None) -> frozenset[str]:
+        """Every value of Host, and of Origin after the scheme, that the settings allow beside loopback."""
+        named: set[str] = set()
         for name in self.names:
-            own |= {name} if _PORT.search(name) else {name, f"{name}:{port}"}
-        return frozenset(own)
+            named |= {name} if _PORT.search(name) else {name, f"{name}:{port}"}
+        return frozenset(named)
 
-    def _foreign_host(
-        self, hosts: list[str], own: frozenset[str], port: int | None
-    ) -> Refusal | None:
+    def _foreign_host(self, hosts: list[str], port: int | None) -> Refusal | None:
+        """Refuse a name that is not this server's.
+
+        A loopback name counts with any port: no page can make it mean another machine, and through an
+        SSH tunnel (`ssh -L 9000:127.0.0.1:23000`) a person's browser names the tunnel's port.
+        """
         host = hosts[0].lower() if len(hosts) == 1 else ""
-        if host in own:
+        valid = HOST_NAME.fullmatch(host)
+        name = host[: -len(valid[3])] if valid and valid[3] else host
+        if valid and (name in LOOPBACK or host in self._named(port)):
             return None
-        if self.bucket_names and HOST_NAME.fullmatch(host) and host.endswith(f".localhost:{port}"):
+        if valid and self.bucket_names and name.endswith(".localhost"):
             return None
         told = f"The Host header {hosts[0][:100]!a}" if len(hosts) == 1 else "The Host header"
         return Refusal(
             403,
             f"{told} does not name this server. Use http://127.0.0.1:{port}, or add the name to "
             f"{ALLOWED_HOSTS} and start the server again.",
+        )
+
+    def _foreign_origin(self, origins: list[str], host: str, port: int | None) -> Refusal | None:
+        """Refuse every origin but the server's own; programs that are not browsers send none.
+
+        The own origin is the one that Host names, its port included: a page of another port of this
+        machine is somebody else's.
+        """
+        if not origins:
+            return None
+        scheme, _, name = origins[0].lower().partition("://")
+        own = {host} | self._named(port)
+        if len(origins) == 1 and scheme in ("http", "https") and name in own:
+            return None
+        return Refusal(
+            403,
+            f"A page of {origins[0][:100]!a} may not send requests to this server. If this is the "
+            f"server's own page, add its host name to {ALLOWED_HOSTS}.",
         )
 
     def _not_json(self, method: str, path: str, content_types: list[str]) -> Refusal | None:
@@ -173,20 +193,6 @@ async def refuse(refusal: Refusal, receive: Receive, send: Send) -> None:
     ]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
-
-
-def _foreign_origin(origins: list[str], own: frozenset[str]) -> Refusal | None:
-    """Refuse every origin but the server's own; programs that are not browsers send none."""
-    if not origins:
-        return None
-    scheme, _, name = origins[0].lower().partition("://")
-    if len(origins) == 1 and scheme in ("http", "https") and name in own:
-        return None
-    return Refusal(
-        403,
-        f"A page of {origins[0][:100]!a} may not send requests to this server. If this is the "
-        f"server's own page, add its host name to {ALLOWED_HOSTS}.",
-    )
 
 
 def _foreign_page(method: str, received: Mapping[str, list[str]]) -> Refusal | None:

@@ -467,20 +467,20 @@ def test_nothing_is_lost_when_the_server_is_killed_and_comes_back(own_s3_server:
 
 # A server that nobody says is away
 
-OPERATIONS: dict[str, Callable[[ObjectStore], Any]] = {
+REPEATED: dict[str, Callable[[ObjectStore], Any]] = {
     "put": lambda store: store.put(KEY, b"after"),
     "get": lambda store: store.get(KEY),
     "list": lambda store: list(store.objects("ohlcv/")),
 }
 
 
-@pytest.mark.parametrize("name", OPERATIONS)
+@pytest.mark.parametrize("name", REPEATED)
 def test_a_connection_that_went_silent_is_replaced_by_another(s3_bucket, tcp_proxies, name):
     """By the same operation, once it has waited for a reply for as long as it may."""
     proxy, store = behind_a_proxy(s3_bucket, tcp_proxies)
     store.put(KEY, b"before")
     proxy.silence()
-    OPERATIONS[name](store)
+    REPEATED[name](store)
     assert proxy.accepted > 1
 
 

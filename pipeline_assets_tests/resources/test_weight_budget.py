@@ -403,10 +403,10 @@ def test_a_budget_works_through_the_client_of_a_cluster(redis_cluster):
 
 
 def test_a_block_of_a_wrong_clock_ends_when_its_wait_is_over(server, budget):
-    """It was told two days ahead, and to wait for half a minute: Redis forgets it a minute later."""
+    """The block of two days with a wait of half a minute: Redis forgets it seconds after the wait."""
     budget.block_until(ORDINARY + 2880 * MINUTE, 30_000)
     [key] = server.client().keys("*blocked_until")
-    assert 80_000 < server.client().pttl(key) <= 90_000
+    assert 25_000 < server.client().pttl(key) <= 35_000
     server.client().pexpire(key, 1)
     eventually(lambda: budget.reserve(Priority.TICK_1M, 1, ORDINARY).weight == 1, "it is granted")
 
@@ -417,7 +417,7 @@ def test_a_block_lasts_for_the_longest_wait_told(server, budget, ahead):
     budget.block_until(ORDINARY + 600_000, 600_000)
     budget.block_until(ORDINARY + 10_000, 10_000)
     [key] = server.client().keys("*blocked_until")
-    assert 650_000 < server.client().pttl(key) <= 660_000
+    assert 590_000 < server.client().pttl(key) <= 605_000
     assert budget.blocked_until() == max(ORDINARY + 600_000, ORDINARY + ahead * MINUTE + 30_000)
 
 
