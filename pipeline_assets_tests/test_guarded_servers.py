@@ -22,7 +22,6 @@ from pipeline_assets_tests.fixtures.s3 import S3Server, eventually, free_port
 from pipeline_assets_tests.fixtures.snowflake import PASSWORD, USER, SnowflakeServer
 
 JSON = {"Content-Type": "application/json"}
-DEFINITIONS = "import dagster\ndefs = dagster.Definitions()\n"
 CHANGE = 'mutation { setConcurrencyLimit(concurrencyKey: "attacked", limit: 1) }'
 LIMITS = "{ instance { concurrencyLimits { concurrencyKey } } }"
 LOGIN = json.dumps({"data": {"LOGIN_NAME": USER, "PASSWORD": PASSWORD}})
@@ -56,13 +55,12 @@ def foreign(port: int) -> list[dict[str, str]]:
 
 @pytest.fixture(scope="module")
 def dagster_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
-    """Dagster's web server over empty definitions, as the stack starts it."""
+    """Dagster's web server over no definitions, as the stack starts it."""
     home, port = tmp_path_factory.mktemp("dagster"), free_port()
-    (home / "empty.py").write_text(DEFINITIONS)
     (home / "dagster.yaml").write_text("telemetry: {enabled: false}\n")
     command = [
         *(sys.executable, "-m", "pipeline_assets.dagster_instance.webserver"),
-        *("-f", str(home / "empty.py"), "-h", "127.0.0.1", "-p", str(port)),
+        *("--empty-workspace", "-h", "127.0.0.1", "-p", str(port)),
     ]
     environment = {"DAGSTER_HOME": str(home), "PYTHONPATH": str(Path(__file__).parents[1])}
     with (home / "log").open("wb") as log:
@@ -75,7 +73,7 @@ def dagster_port(tmp_path_factory: pytest.TempPathFactory) -> Iterator[int]:
         assert process.poll() is None, (home / "log").read_text()
         yield port
     finally:
-        process.terminate()
+        process.kill()
         process.wait(60)
 
 
