@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pipeline_assets.commands.block import as_document, current_block, describe
 from pipeline_assets.commands.demo import exchange_time
 from pipeline_assets.commands.filling import Filling, filling
 from pipeline_assets.commands.overview import (
@@ -40,10 +41,14 @@ from pipeline_assets.settings import Settings
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipeline_assets.resources.weight_budget import Block
+
 T = TypeVar("T")
 _ERRORS = (
     ExchangeError,
     ObjectStoreError,
+    # Polars names an object that a finalize removed between listing and reading so.
+    OSError,
     SlotsError,
     StackError,
     WarehouseError,
@@ -74,6 +79,7 @@ class Status:
         first: the first UTC day of the counts.
         found: what is stored, by symbol and interval.
         filling: what is being filled; None where Dagster does not answer.
+        block: what keeps this address from asking the exchange, if anything does.
         errors: by part why it is unknown, None for a part that answered.
         hung: whether a part is still waiting.
     """
@@ -84,6 +90,7 @@ class Status:
     first: date
     found: list[Overview]
     filling: Filling | None
+    block: "Block | None"
     errors: dict[str, str | None]
     hung: bool
 
@@ -105,6 +112,7 @@ class Status:
             },
             "symbols": [asdict(each) for each in self.found],
             "filling": asdict(self.filling) if self.filling else None,
+            "block": as_document(self.block),
         }
 
 
@@ -170,10 +178,12 @@ class _Look:
         for library in _LIBRARIES:
             import_module(library)
         store = ObjectStore(settings.s3, PERSON_PATIENCE)
-        clock = self._unless_down("exchange", down, lambda _: exchange_time(settings))
+        blocked = self._unless_down("redis", down, lambda _: current_block(settings))
         # A warehouse that is suspended needs some seconds to resume.
         tables = self._unless_down("snowflake", down, lambda _: table_rows(settings), 2)
         being_filled = self._ask(lambda _: filling(settings.dagster), self.seconds)
+        block = blocked.answer() if isinstance(blocked, Question) else blocked
+        clock = self._clock(settings, down, block)
         symbols = self._symbols(store, down)
         slots = (
             self._unless_down("redis", down, lambda _: held_slots(settings, symbols))
@@ -223,6 +233,7 @@ class _Look:
             if some
             else [],
             being_filled.answer().value,
+            block.value,
             {name: self.errors[name] for name in ("systems", *_SHOWS)},
             any(not each.over for each in self.asked),
         )
@@ -249,6 +260,17 @@ class _Look:
         if part in down:
             return Answer(None, f"not answering at {down[part]}")
         return self._ask(ask, times * self.seconds)
+
+    def _clock(
+        self, settings: Settings, down: dict[str, str], block: "Answer[Block | None]"
+    ) -> Question[datetime] | Answer[datetime]:
+        """Ask the exchange's time, unless this address may not ask or cannot know whether it may."""
+        if block.error is not None:
+            why = "not asked: what may be asked is kept in Redis, which does not answer"
+            return Answer(None, why)
+        if block.value is not None:
+            return Answer(None, f"not asked: {describe(block.value)}")
+        return self._unless_down("exchange", down, lambda _: exchange_time(settings))
 
     def _symbols(self, store: ObjectStore, down: dict[str, str]) -> list[str] | None:
         """The symbols to show; those of `all` are on S3, and None if S3 does not tell them."""
@@ -280,6 +302,11 @@ def _complaints(settings: Settings, status: Status) -> Iterator[str]:
     """What does not answer, what is unknown thereby, and what to do."""
     if status.stack is not None:
         yield from _silent(settings, status.stack)
+    if status.block is not None:
+        yield (
+            f"The exchange: {describe(status.block)}. Nothing is sent until then. If the exchange did not "
+            "mean this address, `pipeline-assets unblock` lifts the block."
+        )
     down = _down(status.stack)
     for part, error in status.errors.items():
         # Of a system that is down it is said above.
