@@ -29,7 +29,7 @@ from pipeline_assets_tests.fixtures.s3 import free_port
 from pipeline_assets_tests.fixtures.webhook import receiving
 
 # A fault may take that long to heal, and its last alert that long to come.
-HEALS_WITHIN, SETTLES = 420, 75
+HEALS_WITHIN, SETTLES = 420, 40
 FROZEN = (40, 60, 150)
 
 
