@@ -5,6 +5,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
+
+# A deadline, or a limit on how long examples take to make, fails on a busy machine and says nothing of the
+# code. Loaded here, before any test module: a decorator takes what holds when it is applied.
+settings.register_profile(
+    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.load_profile("any machine")
 
 pytest_plugins = [
     "pipeline_assets_tests.fixtures.exchange",

@@ -76,7 +76,7 @@ def aggregated_by_hand(rows, interval):
             } | {name: str(sum(Decimal(row[name]) for row in held)) for name in VOLUME_COLUMNS}
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(minutes(), to_intervals)
 def test_whole_buckets_equal_a_loop_over_decimals_and_others_are_left_out(rows, to):
     by_hand = candle_frame(list(aggregated_by_hand(rows, to)))

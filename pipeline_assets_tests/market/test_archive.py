@@ -344,7 +344,7 @@ def test_a_day_that_adds_up_to_the_exchanges_hours_is_trusted():
     assert distrusted(TRUTH) == []
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_no_hole_false_zero_volume_or_partial_candle_is_trusted(data):
     rows = list(TRUTH)

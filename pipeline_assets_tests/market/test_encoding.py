@@ -7,7 +7,7 @@ import duckdb
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_assets.market.candles import candle_schema, empty_candles
@@ -43,7 +43,6 @@ def encode(candles, window=HOUR):
     return encode_candles(candles, Interval.ONE_MINUTE, SYMBOL, window)
 
 
-@settings(deadline=None)
 @given(candle_frames())
 def test_what_is_encoded_comes_back_sorted_bit_for_bit_with_its_window(candles):
     decoded, window = decode_candles(encode(candles))
@@ -54,7 +53,6 @@ def test_what_is_encoded_comes_back_sorted_bit_for_bit_with_its_window(candles):
     assert window == HOUR
 
 
-@settings(deadline=None)
 @given(candle_frames(), st.integers(1, 5), st.randoms())
 def test_the_same_rows_give_the_same_bytes_in_any_order_and_any_chunks(candles, size, order):
     places = list(range(len(candles)))
@@ -172,7 +170,6 @@ def test_candles_without_a_window_are_refused():
         decode_candles(sink.getvalue())
 
 
-@settings(deadline=None)
 @given(
     candle_frames(symbols=(SYMBOL, "BTCUSDT"), max_minutes=8),
     candle_frames(symbols=(SYMBOL, "BTCUSDT"), max_minutes=8),

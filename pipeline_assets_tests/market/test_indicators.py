@@ -77,7 +77,7 @@ def test_states_over_real_candles_with_restarts_equal_talib():
         assert_equal_values(folded.filter(symbol=symbol), without_first)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(markets(), st.integers(0, 2**32))
 def test_both_forms_over_random_candles_equal_talib(frame, seed):
     expected = by_talib(SHORT, frame)
@@ -99,7 +99,7 @@ def test_both_forms_over_random_candles_equal_talib(frame, seed):
             np.testing.assert_allclose(numbers(found, name), values, err_msg=name, **size)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(moves, min_size=1, max_size=4), st.data())
 def test_both_forms_agree_for_symbols_of_different_ages_and_gaps(series, data):
     frames = []

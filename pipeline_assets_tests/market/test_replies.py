@@ -3,7 +3,7 @@ from __future__ import annotations
 import orjson
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_assets.market.candles import RAW_COLUMNS, empty_raw, raw_schema
@@ -31,7 +31,6 @@ def recorded_replies():
             yield call["queryString"], call["data"]
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

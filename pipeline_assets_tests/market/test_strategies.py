@@ -268,7 +268,7 @@ def test_conditions_compare_columns_numbers_and_expressions():
     assert met(crosses_below("a", 2), frame) == [True, False, False]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(1e-6, 1e9), st.floats(-3e-9, 3e-9), st.booleans())
 def test_what_another_rounding_might_turn_is_near_and_nothing_else(size, apart, holds):
     frame = pl.DataFrame({"left": [size * (1 + apart)], "right": [size]})

@@ -122,7 +122,7 @@ def test_real_minutes_look_true_until_some_are_frozen() -> None:
     assert told.drop("why").rows() == [("NEARUSDT", "1m", first, last, 74)]
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(
     st.lists(
         st.tuples(st.integers(1, 40), st.sampled_from([0.0, 0.0, 1.5, 0.1])),
@@ -138,7 +138,7 @@ def test_what_agrees_is_never_told(runs, order) -> None:
     assert found(shuffled, summed(minutes, 15), summed(minutes, 60)) == []
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.integers(0, MINUTES - 15), st.integers(15, MINUTES), st.sets(st.integers(0, MINUTES - 1)))
 def test_a_frozen_run_is_told_but_where_its_bucket_is_not_whole(start, length, missing) -> None:
     frozen = range(start, min(start + length, MINUTES))
