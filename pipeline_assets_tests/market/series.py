@@ -1,4 +1,4 @@
-"""Candles for the tests of indicators and strategies, real and made up. No tests here."""
+"""Candles for the tests of indicators and strategies, of files and made up. No tests here."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from pipeline_assets.market.indicators import (
     Rsi,
     VolumeAverage,
 )
-from pipeline_assets_tests.market.frames import market_data
+from pipeline_assets_tests.market_data import market_data
 
 FIRST = datetime(2026, 11, 1, tzinfo=UTC)
 FILES = {
@@ -42,9 +42,9 @@ OF_THE_PRICE = ("macd", "bollinger")
 
 
 @cache
-def real(symbol: str) -> pl.DataFrame:
-    """The recorded minutes of a symbol."""
-    return pl.read_parquet(market_data(f"klines/{FILES[symbol]}.parquet")).select(
+def market_minutes(symbol: str) -> pl.DataFrame:
+    """The minutes of a symbol's file of market data."""
+    return pl.read_parquet(market_data() / f"klines/{FILES[symbol]}.parquet").select(
         pl.lit(symbol).alias("symbol"),
         pl.from_epoch("open_time", "ms").dt.cast_time_unit("us").dt.replace_time_zone("UTC"),
         *("open", "high", "low", "close", "volume"),
@@ -57,7 +57,7 @@ def together(symbols: Sequence[str], minutes: int) -> pl.DataFrame:
         FIRST, FIRST + timedelta(minutes=minutes - 1), "1m", time_unit="us", eager=True
     )
     return pl.concat(
-        real(symbol)[:minutes].with_columns(open_time=clock) for symbol in sorted(symbols)
+        market_minutes(symbol)[:minutes].with_columns(open_time=clock) for symbol in sorted(symbols)
     )
 
 

@@ -18,11 +18,11 @@ from pipeline_assets.market.windows import Window
 from pipeline_assets_tests.market.frames import (
     DAY_START,
     candle_frame,
-    market_data,
     raw_frame,
     raw_of,
     raw_row,
 )
+from pipeline_assets_tests.market_data import market_data
 
 MINUTE = timedelta(minutes=1)
 SYMBOLS = ("BTCUSDT", "币安人生USDT", "ETHUSDT")
@@ -219,8 +219,8 @@ def test_a_frame_without_rows_is_clean():
 @pytest.mark.parametrize(
     "name", ["AVAXUSDT-1m-usdm-20260601_20260731", "NEARUSDT-1m-usdm-20230501_20230531"]
 )
-def test_two_months_of_real_minutes_are_clean(name):
-    real = pl.read_parquet(market_data(f"klines/twelve_columns/{name}.parquet"))
+def test_months_of_minutes_are_clean(name):
+    real = pl.read_parquet(market_data() / f"klines/twelve_columns/{name}.parquet")
     symbol = name.split("-")[0]
     whole = ("open_time", "close_time", "trades")
     body = orjson.dumps(

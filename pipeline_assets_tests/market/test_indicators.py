@@ -1,4 +1,4 @@
-"""Indicators: both forms equal TA-Lib on real and random candles, and each other."""
+"""Indicators: both forms equal TA-Lib on a market's and random candles, and each other."""
 
 from datetime import timedelta
 
@@ -29,7 +29,7 @@ from pipeline_assets_tests.market.series import (
     by_talib,
     candles,
     fold,
-    real,
+    market_minutes,
     together,
 )
 
@@ -63,12 +63,12 @@ def numbers(frame, name):
 
 
 @pytest.mark.parametrize("symbol", FILES)
-def test_a_history_of_real_candles_equals_talib(symbol):
-    frame = real(symbol)
+def test_a_history_equals_talib(symbol):
+    frame = market_minutes(symbol)
     assert_equal_values(EVERY.history(frame), by_talib(EVERY, frame))
 
 
-def test_states_over_real_candles_with_restarts_equal_talib():
+def test_states_with_restarts_equal_talib():
     frame = together(list(FILES), 1500)
     _, folded = fold(EVERY, frame, 1, np.random.default_rng(7))
     for symbol in FILES:
@@ -163,7 +163,7 @@ def test_without_volume_the_average_is_exactly_zero_whatever_came_before():
 
 
 def test_a_gap_is_passed_over_as_talib_does_without_the_missing_candles():
-    frame = real("NEARUSDT")[:2000].filter(~pl.int_range(pl.len()).is_between(700, 1100))
+    frame = market_minutes("NEARUSDT")[:2000].filter(~pl.int_range(pl.len()).is_between(700, 1100))
     assert_equal_values(EVERY.history(frame), by_talib(EVERY, frame))
     _, folded = fold(EVERY, frame, 690, np.random.default_rng(3))
     expected = {name: values[690:] for name, values in by_talib(EVERY, frame).items()}
@@ -175,7 +175,7 @@ def test_a_gap_is_passed_over_as_talib_does_without_the_missing_candles():
 
 @pytest.mark.parametrize("symbol", FILES)
 def test_a_state_rebuilt_from_the_candles_needed_equals_the_whole_history(symbol):
-    frame = real(symbol)[:30_000]
+    frame = market_minutes(symbol)[:30_000]
     states = IndicatorStates.from_history(EVERY, frame[-EVERY.candles_needed - 1 : -1])
     _, newest = states.advance(frame[-1:])
     expected = EVERY.history(frame)[-1:]
