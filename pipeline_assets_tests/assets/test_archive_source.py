@@ -193,6 +193,10 @@ def test_a_symbol_that_the_exchange_does_not_give_is_not_stored_by_half(with_arc
     with_archive.exchange.faults(symbols={"ETHUSDT": {"cut_json": 1}})
     result = with_archive.backfill("1m", FIRST, LAST)
     assert fetched(result)["failed symbols"] == 1
+    [row] = fetched(result)["failures"].records
+    assert str(row.data["reason"]).startswith(
+        "ETHUSDT 1m candles: the archive's cannot be checked without the exchange's 1h candles. "
+    )
     others = [symbol for symbol in SYMBOLS if symbol != "ETHUSDT"]
     assert_frame_equal(with_archive.stored("1m"), truth(with_archive, symbols=others))
     assert sealed_symbols(ObjectStore(with_archive.settings.s3), MINUTE, DAYS[0]) == set(others)
