@@ -61,3 +61,20 @@ def test_a_skipped_test_fails(pytester: pytest.Pytester, monkeypatch: pytest.Mon
     result.stdout.fnmatch_lines(
         ["*A skipped test proves nothing, so it fails: *its data is absent*"]
     )
+
+
+def test_a_group_of_tests_stays_on_one_worker(pytester: pytest.Pytester) -> None:
+    """Otherwise each worker starts the stack that the group shares. It depends on the pinned versions."""
+    pytester.makepyfile(
+        """
+        import pytest
+
+        @pytest.mark.xdist_group("one")
+        @pytest.mark.parametrize("number", range(6))
+        def test_in_a_group(number, worker_id):
+            print(f"\\nran on {worker_id}")
+        """
+    )
+    result = pytester.runpytest_subprocess("-n2", "--dist=loadgroup", "-rP")
+    result.assert_outcomes(passed=6)
+    assert len({line for line in result.outlines if line.startswith("ran on gw")}) == 1
