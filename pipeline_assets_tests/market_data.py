@@ -71,10 +71,10 @@ _MAY, _MARCH = (
 )
 _HOURS = datetime(2025, 3, 6, 11, tzinfo=UTC)
 FILES = (
-    CandleFile("BTCUSDT", "1m", _MAY, 43_199, 95_505.4, (1, 3), 60),
-    CandleFile("ETHUSDT", "1m", _MAY, 60_191, 1827.29, (2, 3), 2500),
-    CandleFile("SOLUSDT", "1m", _MAY, 43_200, 146.78, (2, 2), 9000),
-    CandleFile("XRPUSDT", "1m", _MAY.replace(minute=36), 43_199, 2.1924, (4, 1), 250_000),
+    CandleFile("BTCUSDT", "1m", _MAY, 24_500, 95_505.4, (1, 3), 60),
+    CandleFile("ETHUSDT", "1m", _MAY, 24_500, 1827.29, (2, 3), 2500),
+    CandleFile("SOLUSDT", "1m", _MAY, 24_500, 146.78, (2, 2), 9000),
+    CandleFile("XRPUSDT", "1m", _MAY.replace(minute=36), 24_500, 2.1924, (4, 1), 250_000),
     CandleFile("BTCUSDT", "15m", _MARCH, 3635, 91_616.5, (1, 3), 1500),
     CandleFile("ETHUSDT", "15m", _MARCH, 3635, 2302.74, (2, 3), 40_000),
     CandleFile("SOLUSDT", "15m", _MARCH, 3093, 151.44, (2, 0), 180_000),
@@ -82,7 +82,7 @@ FILES = (
     CandleFile("ETHUSDT", "1h", _HOURS, 719, 2293.05, (2, 3), 130_000),
     CandleFile("SOLUSDT", "1h", _HOURS, 719, 152.29, (2, 0), 650_000),
     CandleFile(
-        "AVAXUSDT", "1m", datetime(2026, 6, 1, tzinfo=UTC), 87_840, 8.981, (3, 0), 5000, whole=True
+        "AVAXUSDT", "1m", datetime(2026, 6, 25, tzinfo=UTC), 14_400, 8.981, (3, 0), 5000, whole=True
     ),
     CandleFile(
         *("NEARUSDT", "1m", datetime(2023, 5, 1, tzinfo=UTC), 44_640, 1.928, (3, 0), 15_000),
@@ -109,6 +109,12 @@ def market_data() -> Path:
     (rest / "fapi_v1_exchangeInfo_mainnet_20210721.json").write_text(json.dumps(INFO_OF_2021))
     (rest / "gct_binance_http_recorded.json").write_text(json.dumps({"routes": _routes()}))
     return made
+
+
+def candle_file(symbol: str, interval: str) -> Path:
+    """The one file of a symbol's candles of an interval, whichever days it covers."""
+    [path] = (market_data() / "klines").rglob(f"{symbol}-{interval}-*.parquet")
+    return path
 
 
 def made_up(file: CandleFile) -> pl.DataFrame:

@@ -256,7 +256,7 @@ def frozen_minutes(platform, first: datetime, last: datetime) -> None:
         store.put(object_key(Interval.ONE_HOUR, BTC, window.start), body)
 
 
-@pytest.mark.parametrize("minutes_before", [10, 40])
+@pytest.mark.parametrize("minutes_before", [10, pytest.param(40, marks=pytest.mark.matrix)])
 def test_a_false_run_across_midnight_is_reported_whole_on_both_days(minutes, minutes_before):
     """Ten minutes on each side are less than a quarter of an hour in either day."""
     repaired(minutes, RANGE)

@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, start_exchange
 from pipeline_assets_tests.fixtures.platform import MINUTES, Platform
-from pipeline_assets_tests.market_data import market_data
+from pipeline_assets_tests.market_data import candle_file, market_data
 
 VOLUMES = ("volume", "quote_volume", "taker_buy_volume", "taker_buy_quote_volume")
 COLUMNS = (
@@ -39,8 +39,7 @@ def own(platform: Platform, files_exchange: ExchangeHandle) -> Platform:
 
 def from_file(symbol: str, interval: str, start: datetime, end: datetime) -> pl.DataFrame:
     """A file's candles with start <= open time < end; columns that it does not have are 0."""
-    [path] = (market_data() / "klines").rglob(f"{symbol}-{interval}-*.parquet")
-    frame = pl.read_parquet(path).rename(RENAMED, strict=False)
+    frame = pl.read_parquet(candle_file(symbol, interval)).rename(RENAMED, strict=False)
     absent = [name for name in (*VOLUMES[1:], "trades") if name not in frame.columns]
     span = timedelta(minutes=MINUTES[interval])
     return (

@@ -32,7 +32,7 @@ from pipeline_assets_tests.fixtures.candidates import (
 )
 from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.fixtures.platform import platform_without_snowflake
-from pipeline_assets_tests.market_data import market_data
+from pipeline_assets_tests.market_data import candle_file, market_data
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
 VERSION = "1-abc"
@@ -197,9 +197,8 @@ REAL_DAY = date(2025, 5, 20)
 
 def real_candles(symbol: str, window: Window) -> pl.DataFrame:
     """A file's candles in a window; columns that it does not have are 0."""
-    [path] = (market_data() / "klines").rglob(f"{symbol}-1m-usdm-*.parquet")
     utc = pl.Datetime("us", "UTC")
-    frame = pl.read_parquet(path).with_columns(
+    frame = pl.read_parquet(candle_file(symbol, "1m")).with_columns(
         pl.lit(symbol).alias("symbol"), pl.from_epoch("open_time", "ms").cast(utc)
     )
     missing = [name for name in candle_schema() if name not in frame.columns]

@@ -20,17 +20,10 @@ from pipeline_assets.market.indicators import (
     Rsi,
     VolumeAverage,
 )
-from pipeline_assets_tests.market_data import market_data
+from pipeline_assets_tests.market_data import candle_file
 
 FIRST = datetime(2026, 11, 1, tzinfo=UTC)
-FILES = {
-    "BTCUSDT": "BTCUSDT-1m-usdm-20250504_20250603",
-    "ETHUSDT": "ETHUSDT-1m-usdm-20250504_20250615",
-    "SOLUSDT": "SOLUSDT-1m-usdm-20250504_20250603",
-    "XRPUSDT": "XRPUSDT-1m-usdm-20250504_20250603",
-    "AVAXUSDT": "twelve_columns/AVAXUSDT-1m-usdm-20260601_20260731",
-    "NEARUSDT": "twelve_columns/NEARUSDT-1m-usdm-20230501_20230531",
-}
+FILED = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "AVAXUSDT", "NEARUSDT")
 EVERY = IndicatorSet(
     [Rsi(14), Ema(200), Macd(12, 26, 9), Atr(14), BollingerBands(20), VolumeAverage(20)]
 )
@@ -44,7 +37,7 @@ OF_THE_PRICE = ("macd", "bollinger")
 @cache
 def market_minutes(symbol: str) -> pl.DataFrame:
     """The minutes of a symbol's file of market data."""
-    return pl.read_parquet(market_data() / f"klines/{FILES[symbol]}.parquet").select(
+    return pl.read_parquet(candle_file(symbol, "1m")).select(
         pl.lit(symbol).alias("symbol"),
         pl.from_epoch("open_time", "ms").dt.cast_time_unit("us").dt.replace_time_zone("UTC"),
         *("open", "high", "low", "close", "volume"),

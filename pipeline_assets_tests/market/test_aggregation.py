@@ -18,7 +18,7 @@ from pipeline_assets.market.aggregation import (
 from pipeline_assets.market.candles import VOLUME_COLUMNS, candle_schema
 from pipeline_assets.market.interval import Interval
 from pipeline_assets_tests.market.frames import DAY_START, candle_frame, raw_row
-from pipeline_assets_tests.market_data import market_data
+from pipeline_assets_tests.market_data import candle_file
 
 MINUTE = timedelta(minutes=1)
 MINUTES = {Interval.FIFTEEN_MINUTES: 15, Interval.ONE_HOUR: 60}
@@ -152,7 +152,6 @@ def test_the_share_without_trade_is_counted_by_symbol():
 
 
 def test_a_month_with_quiet_minutes_is_counted():
-    name = "klines/twelve_columns/NEARUSDT-1m-usdm-20230501_20230531.parquet"
-    real = pl.read_parquet(market_data() / name).with_columns(symbol=pl.lit("NEARUSDT"))
+    real = pl.read_parquet(candle_file("NEARUSDT", "1m")).with_columns(symbol=pl.lit("NEARUSDT"))
     assert zero_volume_share(real).rows() == [("NEARUSDT", 44640, 14, 14 / 44640)]
     assert len(without_zero_volume(real)) == 44626

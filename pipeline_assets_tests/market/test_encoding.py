@@ -20,7 +20,7 @@ from pipeline_assets.market.encoding import (
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets_tests.market.frames import DAY_START, candle_frame, raw_row
-from pipeline_assets_tests.market_data import market_data
+from pipeline_assets_tests.market_data import candle_file
 
 MINUTE = timedelta(minutes=1)
 HOUR = Window(DAY_START, DAY_START + timedelta(hours=1))
@@ -185,8 +185,7 @@ def test_merging_keeps_one_row_per_open_time_and_the_newer_wins(older, newer):
 
 
 def test_a_day_of_minutes_takes_no_more_than_sixty_bytes_a_row():
-    name = "klines/twelve_columns/AVAXUSDT-1m-usdm-20260601_20260731.parquet"
-    real = pl.read_parquet(market_data() / name)[:1440]
+    real = pl.read_parquet(candle_file("AVAXUSDT", "1m"))[:1440]
     microseconds = {
         column: (pl.col(column) * 1000).cast(pl.Datetime("us", "UTC"))
         for column in ("open_time", "close_time")

@@ -21,7 +21,7 @@ from pipeline_assets.market.indicators import (
 )
 from pipeline_assets_tests.market.series import (
     EVERY,
-    FILES,
+    FILED,
     FIRST,
     OF_THE_PRICE,
     SHORT,
@@ -62,16 +62,16 @@ def numbers(frame, name):
 # Equal to TA-Lib
 
 
-@pytest.mark.parametrize("symbol", FILES)
+@pytest.mark.parametrize("symbol", FILED)
 def test_a_history_equals_talib(symbol):
     frame = market_minutes(symbol)
     assert_equal_values(EVERY.history(frame), by_talib(EVERY, frame))
 
 
 def test_states_with_restarts_equal_talib():
-    frame = together(list(FILES), 1500)
+    frame = together(list(FILED), 1500)
     _, folded = fold(EVERY, frame, 1, np.random.default_rng(7))
-    for symbol in FILES:
+    for symbol in FILED:
         expected = by_talib(EVERY, frame.filter(symbol=symbol))
         without_first = {name: values[1:] for name, values in expected.items()}
         assert_equal_values(folded.filter(symbol=symbol), without_first)
@@ -173,7 +173,7 @@ def test_a_gap_is_passed_over_as_talib_does_without_the_missing_candles():
 # How many candles are enough
 
 
-@pytest.mark.parametrize("symbol", FILES)
+@pytest.mark.parametrize("symbol", FILED)
 def test_a_state_rebuilt_from_the_candles_needed_equals_the_whole_history(symbol):
     frame = market_minutes(symbol)[:30_000]
     states = IndicatorStates.from_history(EVERY, frame[-EVERY.candles_needed - 1 : -1])

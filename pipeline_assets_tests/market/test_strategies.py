@@ -32,7 +32,7 @@ from pipeline_assets.market.strategy import (
 )
 from pipeline_assets.settings import Settings, StrategySettings
 from pipeline_assets_tests.market.series import (
-    FILES,
+    FILED,
     FIRST,
     candles,
     fold,
@@ -152,7 +152,7 @@ def same_candidates(live, history):
 
 
 def test_minute_by_minute_with_restarts_finds_what_history_finds():
-    frame = together(list(FILES), 500)
+    frame = together(list(FILED), 500)
     # Two symbols are listed late, and one has a gap.
     frame = frame.remove(
         (pl.col("symbol") == "XRPUSDT") & (pl.col("open_time") < FIRST + timedelta(minutes=150))
@@ -183,7 +183,7 @@ def test_a_state_rebuilt_from_the_candles_needed_finds_what_history_finds():
     same_candidates(live, evaluate(DEFAULTS, same, NOW).candidates)
 
 
-@pytest.mark.parametrize("symbol", FILES)
+@pytest.mark.parametrize("symbol", FILED)
 def test_no_candidate_depends_on_what_came_after_it(symbol):
     frame = market_minutes(symbol)[:9000]
     wanted = indicators_of(DEFAULTS)

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.zero_volume import false_zero_volume
-from pipeline_assets_tests.market_data import market_data
+from pipeline_assets_tests.market_data import candle_file
 
 START = datetime(2026, 10, 25, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -128,8 +128,7 @@ def test_symbols_do_not_speak_for_each_other() -> None:
 
 def test_a_month_looks_true_until_some_minutes_are_frozen() -> None:
     """1m candles of a month, 14 of them quiet, with their own sums as 15m and 1h."""
-    name = "klines/twelve_columns/NEARUSDT-1m-usdm-20230501_20230531.parquet"
-    minutes = pl.read_parquet(market_data() / name).select(
+    minutes = pl.read_parquet(candle_file("NEARUSDT", "1m")).select(
         pl.lit("NEARUSDT").alias("symbol"),
         pl.from_epoch("open_time", "ms").cast(pl.Datetime("us", "UTC")),
         "volume",

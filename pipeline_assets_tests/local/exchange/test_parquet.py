@@ -10,7 +10,7 @@ from pipeline_assets.local.exchange.market import Market
 from pipeline_assets.local.exchange.parquet import ParquetCandles
 from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.local.exchange.helpers import get, klines
-from pipeline_assets_tests.market_data import market_data
+from pipeline_assets_tests.market_data import candle_file, market_data
 
 MINUTE = 60_000
 DAY = 1440 * MINUTE
@@ -60,7 +60,7 @@ def test_files_come_back_exactly():
 
 
 def test_absent_intervals_of_files_are_aggregated_exactly():
-    frame = pl.read_parquet(next((market_data() / "klines").rglob("AVAXUSDT-1m-*.parquet")))
+    frame = pl.read_parquet(candle_file("AVAXUSDT", "1m"))
     start = frame["open_time"][0]
     market = Market(ParquetCandles(market_data() / "klines" / "twelve_columns"))
     rows = market.rows("AVAXUSDT", "15m", start, start + 7 * DAY)
@@ -79,7 +79,7 @@ def test_absent_intervals_of_files_are_aggregated_exactly():
 def test_absent_columns_are_named():
     with start_exchange(candles=market_data() / "klines", clock="stepped:2026-10-01") as exchange:
         told = exchange.state()["candles"]
-    absent = told["columns_served_as_0"]["BTCUSDT-1m-usdm-20250504_20250603.parquet"]
+    absent = told["columns_served_as_0"][candle_file("BTCUSDT", "1m").name]
     assert absent == ["quote_volume", "trades", "taker_buy_volume", "taker_buy_quote_volume"]
     assert not any(name.startswith("AVAX") for name in told["columns_served_as_0"])
     assert "1h" in told["aggregated_from_1m"]["AVAXUSDT"]
