@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from confluent_kafka import Producer
 from dagster import DagsterInstance
 from polars.testing import assert_frame_equal
 
@@ -437,6 +439,32 @@ def test_status_names_a_block_and_unblock_lifts_it(minutes: Platform, lonely: Sh
     assert "HTTP 418, -1003 Banned." in lifted.stdout
     again = lonely.run("unblock")
     assert (again.returncode, again.stdout) == (1, "Nothing was blocked.\n")
+
+
+def test_foreign_messages_are_skipped_and_counted_by_who_follows(
+    lonely: Shell, kafka_settings: KafkaSettings
+) -> None:
+    producer = Producer({"bootstrap.servers": kafka_settings.bootstrap_servers})
+    for value in (b"{}", b"plain text", None):
+        producer.produce(kafka_settings.topic, value, key="COIN0USDT")
+    producer.flush()
+    found = candidates()
+    CandidateTopic(kafka_settings).publish(found)
+    where = {
+        "PIPELINE_KAFKA__BOOTSTRAP_SERVERS": kafka_settings.bootstrap_servers,
+        "PIPELINE_KAFKA__TOPIC": kafka_settings.topic,
+    }
+    process = lonely.start("candidates", "--follow", "--from-beginning", "--json", **where)
+    assert process.stdout is not None
+    assert [Candidate.model_validate_json(process.stdout.readline())] == found
+    process.send_signal(signal.SIGINT)
+    done = ended(process)
+    assert (done.returncode, done.stdout) == (0, "")
+    first, last = done.stderr.splitlines()
+    assert re.match(
+        r"Message \d+ of partition \d .* is no candidate .*PIPELINE_KAFKA__TOPIC", first
+    )
+    assert last == "3 messages were skipped: no candidate."
 
 
 def test_a_broker_that_is_down_is_told_and_changes_the_exit_status(lonely: Shell) -> None:

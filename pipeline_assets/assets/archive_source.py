@@ -160,14 +160,14 @@ def archived_frames(
         for batch in batches:
             frame = _checked(client, plan, batch, report)
             progress.weight(client.weight_now.used, client.weight_now.allowed)
-            progress.advance(sum(map(plan.due, batch.windows)))
+            progress.advance(frame.height, sum(map(plan.due, batch.windows)))
             if frame.height:
                 yield frame
     fresh = {
         symbol: [window] for symbol, window in plan.windows.items() if not _finished(plan, window)
     }
     frame = _served(client, plan, fresh)
-    progress.advance(sum(map(plan.due, fresh)))
+    progress.advance(frame.height, sum(map(plan.due, fresh)))
     if frame.height:
         yield frame.sort("symbol", maintain_order=True)
     progress.finish()
@@ -367,6 +367,12 @@ def _fetched(
     # A hole in the hours only sends its day to the exchange's own candles, which are confirmed.
     for fetched in client.klines(interval, windows, confirm=interval is plan.interval):
         plan.note(fetched)
+        if fetched.error is not None and interval is not plan.interval:
+            # Who backfills 15m does not expect an error of 1h.
+            plan.failures[fetched.symbol] = (
+                f"{fetched.symbol} {plan.interval} candles: the archive's cannot be checked without the "
+                f"exchange's {interval} candles. {fetched.error}"
+            )
         replies += [(fetched.symbol, body) for body in fetched.replies]
     return rows_of(sorted(replies, key=_SYMBOL))
 

@@ -22,22 +22,25 @@ from dagster import (
     asset_check,
 )
 
-from pipeline_assets import lake
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.check_results import Finding, report
 from pipeline_assets.assets.collected import collected_lifetimes, forgotten
 from pipeline_assets.assets.completeness_picture import completeness_picture, picture_metadata
 from pipeline_assets.assets.gap_ledger import FILLABLE, gap_ledger
 from pipeline_assets.assets.presentation import moment, table
+from pipeline_assets.assets.zero_volume_runs import false_runs
 from pipeline_assets.market.completeness import split_by_day
 from pipeline_assets.market.gap_causes import NOT_DUE, Cause
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window, day_window, hull
-from pipeline_assets.market.zero_volume import false_zero_volume
 from pipeline_assets.partitions import backfill_policy, daily_partitions, partition_days
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.gap_objects import PREFIX, write_gaps
-from pipeline_assets.resources.lake_state import read_identities, sealed_days
+from pipeline_assets.resources.lake_state import (
+    keep_zero_volume,
+    read_identities,
+    sealed_days,
+)
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 
@@ -272,28 +275,23 @@ def _of_symbols(gaps: "pl.DataFrame") -> str:
 def _false_volume(
     store: ObjectStore, settings: Settings, day: date, server_time: datetime
 ) -> Finding:
-    window = day_window(day)
-    symbols = list(collected_lifetimes(store, settings, window, server_time))
-    minutes, quarters, hours = (
-        lake.scan(interval, symbols, window.start, window.end, store=store)
-        .select("symbol", "open_time", "volume")
-        .collect()
-        for interval in Interval
-    )
-    found = false_zero_volume(minutes, quarters, hours)
+    symbols = collected_lifetimes(store, settings, day_window(day), server_time)
+    found = false_runs(store, symbols, day)
+    keep_zero_volume(store, day, set(found["symbol"]))
     if found.is_empty():
         return Finding(passed=True, description="No run without volume looks false.")
     columns = dict.fromkeys(("symbol", "interval", "from", "to"), "string")
+    counts = dict.fromkeys(("candles", "contradicted"), "int")
     records = [
-        (symbol, interval, moment(first), moment(last), count, why)
-        for symbol, interval, first, last, count, why in found.rows()
+        (symbol, interval, moment(first), moment(last), count, contradicted, why)
+        for symbol, interval, first, last, count, contradicted, why in found.rows()
     ]
-    symbol, interval, first, last, _, why = records[0]
+    symbol, interval, first, last, *_, why = records[0]
     return Finding(
         passed=False,
         description=(
             f"{found['count'].sum()} candles without volume look false, the first {interval} of "
             f"{symbol} from {first} to {last}: {why}."
         ),
-        metadata={"runs": table(columns | {"candles": "int", "why": "string"}, records)},
+        metadata={"runs": table(columns | counts | {"why": "string"}, records)},
     )

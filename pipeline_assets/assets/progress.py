@@ -19,8 +19,11 @@ class Progress(Protocol):
     def start(self, label: str, rows: int) -> None:
         """A fetch begins that expects this many rows at most."""
 
-    def advance(self, rows: int) -> None:
-        """This many more rows have come."""
+    def advance(self, rows: int, planned: int) -> None:
+        """This many more rows have come, and so many planned candles need no more work.
+
+        The two differ where the exchange has a hole, a symbol failed, or it is listed since recently.
+        """
 
     def weight(self, used: int, allowed: int) -> None:
         """How the exchange's current minute stands: weight used by this address, and allowed."""
@@ -41,21 +44,25 @@ class LogProgress:
 
     def start(self, label: str, rows: int) -> None:
         """See Progress."""
-        self._label, self._expected, self._rows = label, rows, 0
+        self._label, self._expected, self._rows, self._done = label, rows, 0, 0
         self._started = self._told = self._clock()
         self._weight = ""
 
-    def advance(self, rows: int) -> None:
+    def advance(self, rows: int, planned: int) -> None:
         """See Progress."""
         self._rows += rows
+        self._done += planned
         now = self._clock()
         if now - self._told >= _EVERY_SECONDS:
             self._told = now
-            rate = self._rows / (now - self._started)
-            left = max(self._expected + self.later - self._rows, 0) / rate
+            seconds = now - self._started
+            rate = self._rows / seconds
+            # A step may settle nothing: then nobody can say how long the rest takes.
+            left = max(self._expected + self.later - self._done, 0) * seconds
+            until_end = f"{left / self._done:,.0f} s left" if self._done else "time left unknown"
             self._log(
-                f"{self._label}: {self._rows:,} of {self._expected:,} rows, {rate:,.0f} rows/s, "
-                f"{self._weight}{left:,.0f} s left"
+                f"{self._label}: {self._done:,} of {self._expected:,} planned, {self._rows:,} rows "
+                f"fetched, {rate:,.0f} rows/s, {self._weight}{until_end}"
             )
 
     def weight(self, used: int, allowed: int) -> None:

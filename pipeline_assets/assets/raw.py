@@ -174,7 +174,7 @@ def _frames(
     for fetched in client.klines(plan.interval, spans, confirm=not plan.ticks):
         plan.note(fetched)
         progress.weight(client.weight_now.used, client.weight_now.allowed)
-        progress.advance(due[fetched.symbol])
+        progress.advance(fetched.rows, due[fetched.symbol])
         replies += [(fetched.symbol, body) for body in fetched.replies]
         rows += due[fetched.symbol]
         if rows >= _ROWS_PER_GROUP:

@@ -40,20 +40,40 @@ def published(settings: Settings, day: date, last: int) -> tuple[list[Candidate]
 def follow(settings: Settings, console: "Console", *, from_beginning: bool, as_json: bool) -> None:
     """Print candidates as they come from Kafka, one a line, until SIGINT or SIGTERM.
 
+    A message that is no candidate is skipped. The first of them is named on standard error at once,
+    and how many were skipped at the end: a topic of another program would fill the terminal.
+
     Raises:
         BrokerError: Kafka cannot be reached or refuses.
     """
     stop = Event()
+    skipped = 0
+
+    def on_skipped(problem: str) -> None:
+        nonlocal skipped
+        skipped += 1
+        if skipped == 1:
+            click.echo(
+                f"{problem}: another program writes there, or another version of this one. It is "
+                "skipped, as are all further ones. Set PIPELINE_KAFKA__TOPIC to a topic of its own.",
+                err=True,
+            )
+
     numbers = (signal.SIGINT, signal.SIGTERM)
     previous = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:
         topic = CandidateTopic(settings.kafka)
-        for candidate in topic.read(from_beginning=from_beginning, stop=stop):
+        for candidate in topic.read(
+            from_beginning=from_beginning, stop=stop, on_skipped=on_skipped
+        ):
             if as_json:
                 click.echo(as_line(candidate))
             else:
                 console.print(for_people(candidate), soft_wrap=True)
     finally:
+        if skipped:
+            messages = "message was" if skipped == 1 else "messages were"
+            click.echo(f"{skipped:,} {messages} skipped: no candidate.", err=True)
         for number, handler in previous.items():
             signal.signal(number, handler)
 

@@ -13,11 +13,12 @@ from pipeline_assets.assets.collected import collected_lifetimes, forgotten, loo
 from pipeline_assets.assets.completeness_picture import completeness_picture
 from pipeline_assets.assets.fetch_plan import SymbolError
 from pipeline_assets.assets.gap_ledger import FILLABLE, gap_ledger
+from pipeline_assets.assets.zero_volume_runs import false_runs
 from pipeline_assets.commands.backfill import BackfillError, backfill
 from pipeline_assets.market.completeness import split_by_day
 from pipeline_assets.market.gap_causes import NOT_DUE, Cause
 from pipeline_assets.market.interval import DAY, Interval
-from pipeline_assets.market.windows import Window, day_window
+from pipeline_assets.market.windows import Window, day_window, days_of, joined
 from pipeline_assets.partitions import FIRST_DAY
 from pipeline_assets.resources.candle_objects import prefix, window_start
 from pipeline_assets.resources.exchange_access import Exchange
@@ -25,6 +26,8 @@ from pipeline_assets.resources.lake_state import (
     disagreement_days,
     read_disagreements,
     read_identities,
+    read_zero_volume,
+    zero_volume_days,
 )
 from pipeline_assets.resources.object_store import PERSON_PATIENCE, ObjectStore
 from pipeline_assets.resources.weight_budget import Priority
@@ -71,6 +74,21 @@ class Asked:
 
 
 @dataclass(frozen=True)
+class ZeroVolume:
+    """Runs of stored candles without volume that another interval contradicts.
+
+    Attributes:
+        runs: one entry a run, by symbol, first open time and interval.
+        checked: how many finished days of the windows the asset check `zero_volume` has judged.
+        unchecked: how many it has not judged: nothing is known of these.
+    """
+
+    runs: list[dict[str, Any]]
+    checked: int
+    unchecked: int
+
+
+@dataclass(frozen=True)
 class Report:
     """What was found.
 
@@ -82,6 +100,7 @@ class Report:
         ledger: every gap of these symbols and windows, as `gap_ledger` gives them.
         gaps: those of them that were asked for.
         disagreements: where the archive says otherwise than the exchange, one entry a run of candles.
+        zero_volume: the stored candles without volume that look false.
         unknown: symbols of the settings that were never on the exchange, and so are not judged, with
             what may have been meant.
     """
@@ -93,6 +112,7 @@ class Report:
     ledger: "pl.DataFrame"
     gaps: "pl.DataFrame"
     disagreements: list[dict[str, Any]]
+    zero_volume: "ZeroVolume"
     unknown: dict[str, str | None]
 
     def fillable(self) -> "pl.DataFrame":
@@ -180,6 +200,7 @@ def find_gaps(settings: Settings, asked: Asked) -> Report:
             for interval, window in windows.items()
             for record in _disagreements(store, interval, window, lifetimes)
         ],
+        _zero_volume(store, windows, lifetimes, at),
         unknown,
     )
 
@@ -268,6 +289,14 @@ def as_document(report: Report, repaired: Repaired | None) -> dict[str, Any]:
         "causes": {cause: candles for cause, _, _, candles in _by_cause(report)},
         "fillable": int(report.fillable()["count"].sum()),
         "disagreements": report.disagreements,
+        "zero_volume": {
+            "runs": [
+                run | {"first": run["first"].isoformat(), "last": run["last"].isoformat()}
+                for run in report.zero_volume.runs
+            ],
+            "days_checked": report.zero_volume.checked,
+            "days_unchecked": report.zero_volume.unchecked,
+        },
         "unknown_symbols": report.unknown,
         **(
             {
@@ -298,6 +327,7 @@ def print_report(console: "Console", report: Report) -> None:
         _print_gaps(console, report, looked)
         _print_causes(console, report)
     _print_disagreements(console, report)
+    _print_zero_volume(console, report)
 
 
 def _print_gaps(console: "Console", report: Report, looked: str) -> None:
@@ -356,6 +386,23 @@ def _print_disagreements(console: "Console", report: Report) -> None:
     console.print(table)
     if len(report.disagreements) > _ROWS:
         console.print(f"The first {_ROWS} of {len(report.disagreements):,}; --json prints all.")
+
+
+def _print_zero_volume(console: "Console", report: Report) -> None:
+    runs = report.zero_volume.runs
+    if not runs:
+        return
+    title = "Stored without volume, which another interval contradicts (backfill --refresh fetches the days)"
+    table = _table(title, "symbol", "interval", "first", "last", "", "why")
+    for run in runs[:_ROWS]:
+        table.add_row(
+            *(run["symbol"], run["interval"], _short(run["first"]), _short(run["last"])),
+            f"{run['count']:,}",
+            run["why"],
+        )
+    console.print(table)
+    if len(runs) > _ROWS:
+        console.print(f"The first {_ROWS} of {len(runs):,}; --json prints all.")
 
 
 def _table(title: str, *columns: str) -> Any:
@@ -449,6 +496,32 @@ def _listed_now(settings: Settings) -> set[str]:
     with Exchange(settings).client(Priority.BACKFILL, patient=False) as client:
         universe, _ = look(client, ObjectStore(settings.s3, PERSON_PATIENCE), client.server_time())
     return set(universe["symbols"])
+
+
+def _zero_volume(
+    store: ObjectStore,
+    windows: Mapping[Interval, Window],
+    symbols: Collection[str],
+    at: datetime,
+) -> ZeroVolume:
+    """Judge again what the check found: a day may have been fetched again since."""
+    spans = joined([window for window in windows.values() if window.start < window.end])
+    finished = {day for span in spans for day in days_of(span) if day < at.date()}
+    checked = finished.intersection(zero_volume_days(store))
+
+    def judge(day: date) -> list[dict[str, Any]]:
+        found = set(symbols).intersection(read_zero_volume(store, day))
+        return list(false_runs(store, found, day).iter_rows(named=True)) if found else []
+
+    # A run across midnight is found on both days.
+    runs = {
+        (run["symbol"], run["first"], run["interval"]): run
+        for held in map(judge, sorted(checked))
+        for run in held
+        if run["interval"] in windows
+    }
+    ordered = [run for _, run in sorted(runs.items())]
+    return ZeroVolume(ordered, len(checked), len(finished) - len(checked))
 
 
 def _disagreements(

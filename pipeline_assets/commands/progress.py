@@ -25,12 +25,19 @@ _MINUTES_OF_RATE = 180.0  # seconds
 class _Rate(ProgressColumn):
     def render(self, task: "object") -> Text:
         speed = getattr(task, "finished_speed", None) or getattr(task, "speed", None)
-        return Text(f"{speed:,.0f} rows/s" if speed else "", style="cyan")
+        # The bar counts planned candles; of some of them no row came.
+        completed = getattr(task, "completed", 0)
+        if not speed or not completed:
+            return Text("")
+        rows = getattr(task, "fields", {})["fetched"]
+        return Text(f"{rows:,} rows, {speed * rows / completed:,.0f} rows/s", style="cyan")
 
 
 class TerminalProgress:
-    """A bar for each interval with rows, rate, weight and time left on a terminal; plain lines
-    elsewhere.
+    """A bar for each interval on a terminal, plain lines elsewhere.
+
+    The bar moves by planned candles, and says how many rows came of them, the rate, the weight and the
+    time left.
     """
 
     def __init__(self, console: Console) -> None:
@@ -51,6 +58,7 @@ class TerminalProgress:
         )
         self._tasks: dict[str, TaskID] = {}
         self._done: dict[str, int] = {}
+        self._fetched: dict[str, int] = {}
         self.later = 0
 
     def __enter__(self) -> Self:
@@ -75,19 +83,21 @@ class TerminalProgress:
         else:
             # A long range is many fetches: one bar an interval, not one bar a fetch.
             if label not in self._tasks:
-                self._tasks[label] = self._bars.add_task(label, total=None, weight="")
-                self._done[label] = 0
+                self._tasks[label] = self._bars.add_task(label, total=None, weight="", fetched=0)
+                self._done[label] = self._fetched[label] = 0
             total = self._done[label] + rows + self.later
             self._bars.update(self._tasks[label], total=total)
 
-    def advance(self, rows: int) -> None:
+    def advance(self, rows: int, planned: int) -> None:
         """See assets.progress.Progress."""
         self._rows += rows
         if self._plain is not None:
-            self._plain.advance(rows)
+            self._plain.advance(rows, planned)
         else:
-            self._done[self._label] += rows
-            self._bars.advance(self._tasks[self._label], rows)
+            self._done[self._label] += planned
+            self._fetched[self._label] += rows
+            task = self._tasks[self._label]
+            self._bars.update(task, advance=planned, fetched=self._fetched[self._label])
 
     def weight(self, used: int, allowed: int) -> None:
         """See assets.progress.Progress."""

@@ -167,14 +167,18 @@ def read_archive(file: ArchiveFile, body: bytes) -> "pl.DataFrame":
             quote_char=None,
             empty_string_is_null=False,
         )
-    except pl.exceptions.ComputeError as error:
-        raise _malformed(
-            file, f"has a line that cannot be read: {printable(str(error)[:_SHOWN])}"
-        ) from None
+    # The kind of error depends on the line: a short or blank first line of data is a SchemaError, a
+    # later one is not. Polars panics instead on some bytes, and a panic is no Exception.
+    except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
+        reason = printable(str(error))[:_SHOWN]
+        raise _malformed(file, f"has a line that cannot be read: {reason}") from None
     if rows.is_empty():
         raise _malformed(file, "has no rows")
     if any(rows[name].null_count() for name in RAW_INTEGER_COLUMNS):
         raise _malformed(file, "has a time or count that is no whole number")
+    # A short line is filled up with empty strings.
+    if (rows[_FIELDS[-1]].fill_null("") == "").any():
+        raise _malformed(file, "has a line with fewer columns than the first")
     if int(rows["open_time"][0]) >= _LEAST_MICROSECONDS:
         rows = rows.with_columns(pl.col("open_time", "close_time") // 1000)
     start, end = day_window(file.days[0]).start, day_window(file.days[-1]).end

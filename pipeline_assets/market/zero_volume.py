@@ -19,38 +19,34 @@ if TYPE_CHECKING:
 LEAST_RUN = timedelta(minutes=15)
 
 
-def false_zero_volume(
-    minutes: "pl.DataFrame", quarters: "pl.DataFrame", hours: "pl.DataFrame"
-) -> "pl.DataFrame":
-    """The runs of candles without volume, of 15 minutes at least, that another interval contradicts.
+def false_zero_volume(candles: "Mapping[Interval, pl.DataFrame]") -> "pl.DataFrame":
+    """Return the runs of candles without volume, of 15 minutes at least, that another interval contradicts.
 
     A finer candle is contradicted by the coarser one that holds it, where that has more volume than
     all its finer ones together and none of these is missing (a missing one may be where the rest
-    was traded). A coarser one is contradicted by any volume in the finer ones that it holds. Of a run
-    only the candles that are contradicted are told, though it may be longer.
+    was traded). A coarser one is contradicted by any volume in the finer ones that it holds.
+
+    A run is reported whole where any of its candles is contradicted. What froze a feed does not end
+    with the hour that proves it: a run from 00:30 to 01:29 was reported up to 00:59, because in the
+    next hour the coarser candle was false too, or was missing, or a minute was. How many candles of
+    the run are contradicted themselves is in `contradicted`: a symbol may have been quiet before.
 
     Where all intervals agree on zero nothing is told: that is what a symbol looks like in which
     nothing was traded, and its other days do not prove otherwise.
 
     Args:
-        minutes: `symbol`, `open_time` and `volume` of 1m candles, one row per open time, in any
-            order; more columns do no harm. Of the spans looked at, or wider ones.
-        quarters: the same of 15m.
-        hours: the same of 1h.
+        candles: by interval `symbol`, `open_time` and `volume`, one row per open time, in any
+            order; more columns do no harm. Of the spans in question, or wider ones.
 
     Returns:
         `symbol` String, `interval` String, `first` and `last` open time Datetime(us, UTC), `count`
-        Int64, `why` String (what contradicts its first candle); by symbol, first, and interval.
+        and `contradicted` Int64, `why` String (what contradicts the first candle that is
+        contradicted); by symbol, first, and interval.
     """
     import polars as pl
 
-    held = {
-        Interval.ONE_MINUTE: minutes,
-        Interval.FIFTEEN_MINUTES: quarters,
-        Interval.ONE_HOUR: hours,
-    }
     columns = [*KEY_COLUMNS, "volume"]
-    frames = {interval: candles.select(columns) for interval, candles in held.items()}
+    frames = {interval: held.select(columns) for interval, held in candles.items()}
     found = [
         _runs(_zeros(frames[interval], interval), interval, contradicted)
         for interval, contradicted in _contradictions(frames)
@@ -65,8 +61,8 @@ def _contradictions(
     """By interval the open times at which a volume of zero would be false: key columns and `why`."""
     import polars as pl
 
-    found: dict[Interval, list[pl.DataFrame]] = {interval: [] for interval in Interval}
-    for coarse, fine in permutations(Interval, 2):
+    found: dict[Interval, list[pl.DataFrame]] = {interval: [] for interval in frames}
+    for coarse, fine in permutations(frames, 2):
         if coarse.span < fine.span:
             continue
         bucket = pl.col("open_time").dt.truncate(coarse.value).alias("open_time")
@@ -102,14 +98,14 @@ def _why(coarse: Interval, fine: Interval) -> "pl.Expr":
 
 
 def _zeros(candles: "pl.DataFrame", interval: Interval) -> "pl.DataFrame":
-    """The key columns of the candles without volume that stand in a run long enough."""
+    """The key columns, and the number of the run, of candles without volume in a run long enough."""
     import polars as pl
 
     zeros = candles.filter(pl.col("volume") == 0).sort(*KEY_COLUMNS)
     return (
         zeros.with_columns(run=_run_number(interval))
         .filter(pl.len().over("symbol", "run") * interval.span >= LEAST_RUN)
-        .select(*KEY_COLUMNS)
+        .select(*KEY_COLUMNS, "run")
     )
 
 
@@ -127,15 +123,19 @@ def _runs(
     import polars as pl
 
     return (
-        zeros.join(contradicted, on=KEY_COLUMNS)
+        zeros.join(contradicted, on=KEY_COLUMNS, how="left")
         .sort(*KEY_COLUMNS)
-        .with_columns(run=_run_number(interval))
         .group_by("symbol", "run")
         .agg(
             first=pl.col("open_time").first(),
             last=pl.col("open_time").last(),
             count=pl.len().cast(pl.Int64),
-            why=pl.col("why").first(),
+            contradicted=pl.col("why").count().cast(pl.Int64),
+            why=pl.col("why").drop_nulls().first(),
         )
-        .select("symbol", pl.lit(interval.value).alias("interval"), "first", "last", "count", "why")
+        .filter(pl.col("contradicted") > 0)
+        .select(
+            *("symbol", pl.lit(interval.value).alias("interval"), "first", "last"),
+            *("count", "contradicted", "why"),
+        )
     )

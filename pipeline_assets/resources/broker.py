@@ -1,9 +1,10 @@
 """Kafka: publishing candidates and reading them. What a candidate is stands in market/candidates.py."""
 
+import logging
 import os
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Event, Lock
@@ -25,6 +26,7 @@ SCHEMA = "candidate.schema.json"
 _GROUP = "pipeline-assets"
 _WAIT = 0.2
 _UNREAD = "it could not be read"
+_logger = logging.getLogger(__name__)
 
 
 class BrokerError(Exception):
@@ -89,6 +91,7 @@ class CandidateTopic:
         from_beginning: bool = False,
         follow: bool = True,
         stop: Event | None = None,
+        on_skipped: Callable[[str], object] = _logger.warning,
     ) -> Iterator[Candidate]:
         """The topic's candidates as they come; connected when this returns, read by iterating.
 
@@ -100,10 +103,12 @@ class CandidateTopic:
                 (The embedded broker counts the last batch published as still to come.)
             follow: wait for more at the end; otherwise end there.
             stop: ends the iteration once set, within a fifth of a second.
+            on_skipped: is called with where a message is and why, for each that is no candidate.
+                Another program's message, or one of another version, must not end the reading of
+                those that follow.
 
         Raises:
-            BrokerError: Kafka cannot be reached or refuses; while iterating, if a message is no
-                candidate.
+            BrokerError: Kafka cannot be reached or refuses.
         """
         from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
@@ -135,10 +140,18 @@ class CandidateTopic:
         except BrokerError:
             consumer.close()
             raise
-        return self._messages(consumer, len(partitions), follow=follow, stop=stop or Event())
+        return self._messages(
+            consumer, len(partitions), follow=follow, stop=stop or Event(), on_skipped=on_skipped
+        )
 
     def _messages(
-        self, consumer: "Consumer", partitions: int, *, follow: bool, stop: Event
+        self,
+        consumer: "Consumer",
+        partitions: int,
+        *,
+        follow: bool,
+        stop: Event,
+        on_skipped: Callable[[str], object],
     ) -> Iterator[Candidate]:
         from confluent_kafka import KafkaError
 
@@ -150,7 +163,9 @@ class CandidateTopic:
                     continue
                 error = message.error()
                 if error is None:
-                    yield self._decoded(message)
+                    candidate = self._decoded(message, on_skipped)
+                    if candidate is not None:
+                        yield candidate
                 elif error.code() == KafkaError._PARTITION_EOF:
                     ended.add(message.partition())
                 elif not error.retriable():
@@ -158,16 +173,18 @@ class CandidateTopic:
         finally:
             consumer.close()
 
-    def _decoded(self, message: "Message") -> Candidate:
+    def _decoded(self, message: "Message", on_skipped: Callable[[str], object]) -> Candidate | None:
         try:
             return Candidate.model_validate_json(message.value() or b"")
-        except ValidationError as error:
-            raise BrokerError(
+        # A time of the year 1 or 9999 with a zone overflows where it is converted to UTC.
+        except (ValidationError, OverflowError) as error:
+            faults = error.error_count() if isinstance(error, ValidationError) else 1
+            on_skipped(
                 f"Message {message.offset()} of partition {message.partition()} of the topic "
                 f"{self._settings.topic!r} at {self._settings.bootstrap_servers} is no candidate "
-                f"({error.error_count()} faults): another program writes there, or another version "
-                "of this one. Set PIPELINE_KAFKA__TOPIC to a topic of its own."
-            ) from None
+                f"({faults} faults)"
+            )
+            return None
 
     def _attempt(self, candidates: Sequence[Candidate], deadline: float) -> "_Failure | None":
         """Send all with this process's producer; one that failed is not used again."""

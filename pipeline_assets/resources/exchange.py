@@ -71,6 +71,7 @@ class Fetched:
         error: why this symbol could not be fetched. The others are unharmed.
         confirmed: the spans of which the exchange said, asked for them alone and repeatedly, that it
             has nothing; only where `klines` was told to confirm.
+        rows: how many rows the replies hold.
     """
 
     symbol: str
@@ -78,6 +79,7 @@ class Fetched:
     replies: list[bytes]
     error: ExchangeError | None = None
     confirmed: tuple[Window, ...] = ()
+    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -98,12 +100,14 @@ class _Job:
     missing: int
     error: ExchangeError | None = None
     confirmed: list[Window] = field(default_factory=list)
+    rows: int = 0
 
     def result(self) -> Fetched:
         if self.error is not None:
             return Fetched(self.symbol, self.window, [], self.error)
         bodies = [body for page in self.replies for body in page]
-        return Fetched(self.symbol, self.window, bodies, confirmed=tuple(sorted(self.confirmed)))
+        confirmed = tuple(sorted(self.confirmed))
+        return Fetched(self.symbol, self.window, bodies, confirmed=confirmed, rows=self.rows)
 
 
 @dataclass(frozen=True)
@@ -347,6 +351,7 @@ class ExchangeClient:
             job.error = error
         else:
             job.replies[page.number] = bodies
+            job.rows += rows
             if batch.on_progress is not None:
                 batch.on_progress(rows)
 
@@ -363,6 +368,7 @@ class ExchangeClient:
             left = holes(again, batch.interval, hole)
             if rows and left != [hole]:
                 found.append(again)
+                page.job.rows += rows
                 open_questions += [(each, 0) for each in left]
             # A row off the grid, as after an outage, is no candle of the hole.
             elif said_empty + 1 == _SAID_EMPTY:

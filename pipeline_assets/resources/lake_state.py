@@ -266,6 +266,29 @@ def read_disagreements(
     return dict(json.loads(body)) if body else {}
 
 
+def _zero_volume_key(day: date) -> str:
+    return f"state/zero_volume/{day:%Y%m%d}.json"
+
+
+def zero_volume_days(store: ObjectStore) -> list[date]:
+    """The days that were checked for false zero volume, ascending."""
+    return _documented_days(store, "state/zero_volume/")
+
+
+def keep_zero_volume(store: ObjectStore, day: date, symbols: Iterable[str]) -> None:
+    """Record the symbols with a false run without volume on a day; a repeat replaces the record.
+
+    A day without such runs has a record too, which says that the day was checked.
+    """
+    store.put(_zero_volume_key(day), _encoded(sorted(symbols)))
+
+
+def read_zero_volume(store: ObjectStore, day: date) -> list[str]:
+    """The symbols that had a false run without volume when the day was checked."""
+    body = store.get(_zero_volume_key(day))
+    return list(json.loads(body)) if body else []
+
+
 def read_universe(store: ObjectStore) -> dict[str, Any] | None:
     """The universe as last seen on the exchange, or None."""
     body = store.get("state/universe.json")

@@ -129,7 +129,7 @@ def true_whatever_happens(begun: Any, steps: list[tuple[str, Any]]) -> None:
 
 
 _UNHURRIED = settings(
-    deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
 )
 
 

@@ -101,11 +101,24 @@ def test_files_that_are_damaged_or_not_there_come_from_the_exchange(with_archive
     assert recorded(with_archive, SYMBOLS[2]) == []
 
 
+def test_malformed_files_come_from_the_exchange_and_are_named(with_archive) -> None:
+    """The first row of each file is blank, short or too long, and the checksum is that of the file."""
+    with_archive.exchange.faults(archive_malformed=1)
+    told = fetched(with_archive.backfill("1m", FIRST, LAST))
+    assert (told["rows from the archive"], told["rows"]) == (0, 3 * 3 * 1440)
+    files = {row.data["file"]: row.data["why"] for row in told["archive files refused"].records}
+    assert sorted(files) == [f"{symbol}-1m-{day}.zip" for symbol in sorted(SYMBOLS) for day in DAYS]
+    assert all(why.startswith(f"{file} ") for file, why in files.items())
+    assert_frame_equal(with_archive.stored("1m"), truth(with_archive))
+    for symbol in SYMBOLS:
+        assert recorded(with_archive, symbol) == [(day, "file refused", 1440) for day in DAYS]
+
+
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.matrix)])
 def test_all_faults_together_change_nothing_but_where_rows_come_from(with_archive, seed) -> None:
-    shares = ("missing", "holes", "zero_volume", "partial", "corrupt", "checksum")
+    shares = ("missing", "holes", "zero_volume", "partial", "malformed", "corrupt", "checksum")
     with_archive.exchange.faults(
-        **{f"archive_{name}": 0.2 for name in shares},
+        **{f"archive_{name}": 0.15 for name in shares},
         **dict.fromkeys(("http_500", "reset", "truncated", "duplicate_rows"), 0.02),
         seed=seed,
     )
@@ -180,6 +193,10 @@ def test_a_symbol_that_the_exchange_does_not_give_is_not_stored_by_half(with_arc
     with_archive.exchange.faults(symbols={"ETHUSDT": {"cut_json": 1}})
     result = with_archive.backfill("1m", FIRST, LAST)
     assert fetched(result)["failed symbols"] == 1
+    [row] = fetched(result)["failures"].records
+    assert str(row.data["reason"]).startswith(
+        "ETHUSDT 1m candles: the archive's cannot be checked without the exchange's 1h candles. "
+    )
     others = [symbol for symbol in SYMBOLS if symbol != "ETHUSDT"]
     assert_frame_equal(with_archive.stored("1m"), truth(with_archive, symbols=others))
     assert sealed_symbols(ObjectStore(with_archive.settings.s3), MINUTE, DAYS[0]) == set(others)

@@ -619,9 +619,7 @@ def test_an_upload_repeated_after_newer_ticks_takes_no_candle_away(minutes: Plat
         max_size=8,
     )
 )
-@settings(
-    max_examples=10, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
 def test_ticks_and_backfills_of_the_open_day_lose_nothing_in_any_order_of_uploads(
     s3_bucket, runs
 ) -> None:

@@ -365,9 +365,7 @@ def test_nothing_was_ever_collected(minutes) -> None:
 hours = st.sets(st.integers(0, 71))
 
 
-@settings(
-    max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_the_ledger_and_the_stored_rows_together_are_every_candle_once(s3_bucket, data) -> None:
     """Whatever is stored, under marks that fit, marks that do not, and none."""

@@ -17,7 +17,11 @@ from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import day_window
 from pipeline_assets.resources.candle_objects import object_key
 from pipeline_assets.resources.gap_objects import read_gaps
-from pipeline_assets.resources.lake_state import sealed_symbols
+from pipeline_assets.resources.lake_state import (
+    read_zero_volume,
+    sealed_symbols,
+    zero_volume_days,
+)
 from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
 from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
@@ -234,6 +238,41 @@ def test_stored_minutes_without_volume_that_the_hours_contradict_are_shown(minut
     assert verdicts(result) == {"zero_volume": False}
     found = said(result, "zero_volume")
     assert "74 candles without volume look false, the first 1m of BTCUSDT" in found
+    assert read_zero_volume(store, DAYS[1]) == [BTC]
+
+
+def frozen_minutes(platform, first: datetime, last: datetime) -> None:
+    """Store the minutes of BTCUSDT from first to last without volume, and its true hours."""
+    store = ObjectStore(platform.settings.s3)
+    for day in DAYS:
+        window = day_window(day)
+        within = pl.col("open_time").is_between(window.start, window.end, closed="left")
+        mine = platform.stored("1m", BTC).filter(within)
+        zero = pl.when(pl.col("open_time").is_between(first, last)).then(0.0).otherwise("volume")
+        body = encode_candles(mine.with_columns(volume=zero), Interval.ONE_MINUTE, BTC, window)
+        store.put(object_key(Interval.ONE_MINUTE, BTC, window.start), body)
+        hours = platform.truth("1h", BTC, window.start, window.end)
+        body = encode_candles(hours, Interval.ONE_HOUR, BTC, window)
+        store.put(object_key(Interval.ONE_HOUR, BTC, window.start), body)
+
+
+@pytest.mark.parametrize("minutes_before", [10, pytest.param(40, marks=pytest.mark.matrix)])
+def test_a_false_run_across_midnight_is_reported_whole_on_both_days(minutes, minutes_before):
+    """Ten minutes on each side are less than a quarter of an hour in either day."""
+    repaired(minutes, RANGE)
+    midnight = day_window(DAYS[1]).start
+    first, last = midnight - timedelta(minutes=minutes_before), midnight + timedelta(minutes=9)
+    frozen_minutes(minutes, first, last)
+    for day in DAYS[:2]:
+        result = zero_volume_checked(minutes, str(day))
+        assert verdicts(result) == {"zero_volume": False}
+        assert f"from {first:%Y-%m-%d %H:%M:%S} UTC to {last:%Y-%m-%d %H:%M:%S} UTC" in said(
+            result, "zero_volume"
+        )
+    assert verdicts(zero_volume_checked(minutes, str(DAYS[2]))) == {"zero_volume": True}
+    store = ObjectStore(minutes.settings.s3)
+    assert zero_volume_days(store) == DAYS
+    assert [read_zero_volume(store, day) for day in DAYS] == [[BTC], [BTC], []]
 
 
 @pytest.mark.parametrize("harm", ["no Parquet", "of other columns"])

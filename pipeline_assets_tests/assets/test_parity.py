@@ -24,7 +24,6 @@ from pipeline_assets.resources.lake_state import Evaluation, write_universe
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
 from pipeline_assets.settings import Settings
-from pipeline_assets_tests.conftest import SHARED
 from pipeline_assets_tests.fixtures.candidates import (
     MINUTE,
     CandidateSensor,
@@ -33,6 +32,7 @@ from pipeline_assets_tests.fixtures.candidates import (
 )
 from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.fixtures.platform import platform_without_snowflake
+from pipeline_assets_tests.market_data import candle_file, market_data
 
 DAY = datetime(2026, 11, 20, tzinfo=UTC)
 VERSION = "1-abc"
@@ -197,9 +197,8 @@ REAL_DAY = date(2025, 5, 20)
 
 def real_candles(symbol: str, window: Window) -> pl.DataFrame:
     """A file's candles in a window; columns that it does not have are 0."""
-    [path] = (SHARED / "klines").rglob(f"{symbol}-1m-usdm-*.parquet")
     utc = pl.Datetime("us", "UTC")
-    frame = pl.read_parquet(path).with_columns(
+    frame = pl.read_parquet(candle_file(symbol, "1m")).with_columns(
         pl.lit(symbol).alias("symbol"), pl.from_epoch("open_time", "ms").cast(utc)
     )
     missing = [name for name in candle_schema() if name not in frame.columns]
@@ -216,13 +215,15 @@ def real_candles(symbol: str, window: Window) -> pl.DataFrame:
 
 @pytest.mark.matrix
 @pytest.mark.timeout(1200)
-def test_a_whole_replayed_day_of_real_candles_is_in_parity(
-    tmp_path: Path, market_data: Path, s3_bucket, redis_url, kafka_server
+def test_a_whole_replayed_day_is_in_parity(
+    tmp_path: Path, s3_bucket, redis_url, kafka_server
 ) -> None:
     """1,440 minutes of four symbols, each a tick of the sensor; the default strategies."""
     day = day_window(REAL_DAY)
     with (
-        start_exchange(candles=market_data / "klines", clock=f"stepped:{REAL_DAY}T00:00:05Z") as ex,
+        start_exchange(
+            candles=market_data() / "klines", clock=f"stepped:{REAL_DAY}T00:00:05Z"
+        ) as ex,
         platform_without_snowflake(
             tmp_path,
             ex,

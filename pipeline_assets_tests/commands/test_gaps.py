@@ -18,9 +18,13 @@ from pipeline_assets.cli import cli
 from pipeline_assets.commands.backfill import BackfillError
 from pipeline_assets.commands.gaps import repairs
 from pipeline_assets.local.stack import dagster_environment
+from pipeline_assets.market.encoding import encode_candles
 from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.windows import day_window
+from pipeline_assets.resources.candle_objects import object_key
 from pipeline_assets.resources.exchange import ExchangeError
-from pipeline_assets.resources.object_store import ObjectStoreError
+from pipeline_assets.resources.lake_state import keep_zero_volume
+from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
 from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.fixtures.platform import Platform
 from pipeline_assets_tests.fixtures.s3 import free_port
@@ -211,6 +215,51 @@ def test_what_the_archive_says_otherwise_is_told(collecting: Platform, gaps: Gap
     found = [record[name] for name in ("symbol", "interval", "kind", "count")]
     assert found == [ETH, "1m", "false zero volume", 74]
     assert told(gaps(*arguments, "--symbols", BTC, "--json"))["disagreements"] == []
+
+
+def test_false_zero_volume_is_shown_until_the_day_is_fetched_again(
+    collecting: Platform, gaps: Gaps
+) -> None:
+    """Two hours froze into one run of minutes; the check has found them."""
+    store, window = ObjectStore(collecting.settings.s3), day_window(date(2026, 9, 17))
+    for interval in Interval:
+        collecting.backfill(interval.value, "2026-09-17", symbols=[ETH])
+    arguments = ("--end", "2026-09-18", "--symbols", ETH)
+    assert told(gaps(*arguments, "--json"))["zero_volume"] == {
+        "runs": [],
+        "days_checked": 0,
+        "days_unchecked": 1,
+    }
+    key = object_key(Interval.ONE_MINUTE, ETH, window.start)
+    true = collecting.stored("1m", ETH)
+    first = window.start + timedelta(hours=10, minutes=30)
+    frozen = pl.col("open_time").is_between(first, first + timedelta(minutes=59))
+    false = true.with_columns(volume=pl.when(frozen).then(0.0).otherwise("volume"))
+    store.put(key, encode_candles(false, Interval.ONE_MINUTE, ETH, window))
+    keep_zero_volume(store, window.start.date(), [ETH])
+
+    found = told(gaps(*arguments, "--json"))["zero_volume"]
+    assert (found["days_checked"], found["days_unchecked"]) == (1, 0)
+    [run] = found["runs"]
+    why = run.pop("why")
+    assert run == {
+        "symbol": ETH,
+        "interval": "1m",
+        "first": "2026-09-17T10:30:00+00:00",
+        "last": "2026-09-17T11:29:00+00:00",
+        "count": 60,
+        "contradicted": 60,
+    }
+    assert why.startswith("the 15m candle of 2026-09-17 10:30 has volume ")
+    assert "Stored without volume" in gaps(*arguments).stdout
+    assert told(gaps("--interval", "1h", *arguments, "--json"))["zero_volume"]["runs"] == []
+    assert (
+        told(gaps("--end", "2026-09-18", "--symbols", BTC, "--json"))["zero_volume"]["runs"] == []
+    )
+
+    store.put(key, encode_candles(true, Interval.ONE_MINUTE, ETH, window))
+    assert told(gaps(*arguments, "--json"))["zero_volume"]["runs"] == []
+    assert "Stored without volume" not in gaps(*arguments).stdout
 
 
 def test_a_candle_that_closed_just_now_is_not_called_missing(

@@ -237,7 +237,7 @@ class DyingPath:
         self.path.replace(target)
 
 
-@settings(max_examples=80, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
 @given(
     kills=st.lists(st.integers(0, 4), min_size=1, max_size=6),
     data=st.lists(st.binary(min_size=2, max_size=40), min_size=6, max_size=6),

@@ -3,25 +3,15 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import orjson
 import polars as pl
-import pytest
 
 from pipeline_assets.market.candles import CANDLE_COLUMNS, RAW_COLUMNS, candle_schema, raw_schema
 from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
 
-MARKET_DATA = Path(__file__).resolve().parents[2].parent / "shared" / "market_data"
 DAY_START = datetime(2026, 10, 25, tzinfo=UTC)
-
-
-def market_data(name: str) -> Path:
-    path = MARKET_DATA / name
-    if not path.exists():
-        pytest.skip(f"the recorded market data are not here: {path.name}")
-    return path
 
 
 def raw_row(

@@ -1,4 +1,4 @@
-"""Candles for the tests of indicators and strategies, real and made up. No tests here."""
+"""Candles for the tests of indicators and strategies, of files and made up. No tests here."""
 
 from __future__ import annotations
 
@@ -20,17 +20,10 @@ from pipeline_assets.market.indicators import (
     Rsi,
     VolumeAverage,
 )
-from pipeline_assets_tests.market.frames import market_data
+from pipeline_assets_tests.market_data import candle_file
 
 FIRST = datetime(2026, 11, 1, tzinfo=UTC)
-FILES = {
-    "BTCUSDT": "BTCUSDT-1m-usdm-20250504_20250603",
-    "ETHUSDT": "ETHUSDT-1m-usdm-20250504_20250615",
-    "SOLUSDT": "SOLUSDT-1m-usdm-20250504_20250603",
-    "XRPUSDT": "XRPUSDT-1m-usdm-20250504_20250603",
-    "AVAXUSDT": "twelve_columns/AVAXUSDT-1m-usdm-20260601_20260731",
-    "NEARUSDT": "twelve_columns/NEARUSDT-1m-usdm-20230501_20230531",
-}
+FILED = ("BTCUSDT", "ETHUSDT", "SOLUSDT", "XRPUSDT", "AVAXUSDT", "NEARUSDT")
 EVERY = IndicatorSet(
     [Rsi(14), Ema(200), Macd(12, 26, 9), Atr(14), BollingerBands(20), VolumeAverage(20)]
 )
@@ -42,9 +35,9 @@ OF_THE_PRICE = ("macd", "bollinger")
 
 
 @cache
-def real(symbol: str) -> pl.DataFrame:
-    """The recorded minutes of a symbol."""
-    return pl.read_parquet(market_data(f"klines/{FILES[symbol]}.parquet")).select(
+def market_minutes(symbol: str) -> pl.DataFrame:
+    """The minutes of a symbol's file of market data."""
+    return pl.read_parquet(candle_file(symbol, "1m")).select(
         pl.lit(symbol).alias("symbol"),
         pl.from_epoch("open_time", "ms").dt.cast_time_unit("us").dt.replace_time_zone("UTC"),
         *("open", "high", "low", "close", "volume"),
@@ -57,7 +50,7 @@ def together(symbols: Sequence[str], minutes: int) -> pl.DataFrame:
         FIRST, FIRST + timedelta(minutes=minutes - 1), "1m", time_unit="us", eager=True
     )
     return pl.concat(
-        real(symbol)[:minutes].with_columns(open_time=clock) for symbol in sorted(symbols)
+        market_minutes(symbol)[:minutes].with_columns(open_time=clock) for symbol in sorted(symbols)
     )
 
 

@@ -17,7 +17,8 @@ from pipeline_assets.market.aggregation import (
 )
 from pipeline_assets.market.candles import VOLUME_COLUMNS, candle_schema
 from pipeline_assets.market.interval import Interval
-from pipeline_assets_tests.market.frames import DAY_START, candle_frame, market_data, raw_row
+from pipeline_assets_tests.market.frames import DAY_START, candle_frame, raw_row
+from pipeline_assets_tests.market_data import candle_file
 
 MINUTE = timedelta(minutes=1)
 MINUTES = {Interval.FIFTEEN_MINUTES: 15, Interval.ONE_HOUR: 60}
@@ -76,7 +77,7 @@ def aggregated_by_hand(rows, interval):
             } | {name: str(sum(Decimal(row[name]) for row in held)) for name in VOLUME_COLUMNS}
 
 
-@settings(deadline=None, max_examples=25)
+@settings(max_examples=25)
 @given(minutes(), to_intervals)
 def test_whole_buckets_equal_a_loop_over_decimals_and_others_are_left_out(rows, to):
     by_hand = candle_frame(list(aggregated_by_hand(rows, to)))
@@ -150,8 +151,7 @@ def test_the_share_without_trade_is_counted_by_symbol():
     ]
 
 
-def test_real_minutes_hold_the_zero_volume_that_their_description_states():
-    name = "klines/twelve_columns/NEARUSDT-1m-usdm-20230501_20230531.parquet"
-    real = pl.read_parquet(market_data(name)).with_columns(symbol=pl.lit("NEARUSDT"))
+def test_a_month_with_quiet_minutes_is_counted():
+    real = pl.read_parquet(candle_file("NEARUSDT", "1m")).with_columns(symbol=pl.lit("NEARUSDT"))
     assert zero_volume_share(real).rows() == [("NEARUSDT", 44640, 14, 14 / 44640)]
     assert len(without_zero_volume(real)) == 44626

@@ -51,7 +51,7 @@ slots = st.dictionaries(st.integers(0, DAYS * 24 - 1), st.sampled_from(list(Caus
 symbols = st.dictionaries(st.sampled_from(["AUSDT", "BUSDT", "币安人生USDT"]), slots)
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(symbols)
 def test_a_gap_cut_by_days_is_the_same_candles(held) -> None:
     cut = split_by_day(gaps_of(held), Interval.ONE_HOUR)
@@ -65,7 +65,7 @@ def test_a_gap_cut_by_days_is_the_same_candles(held) -> None:
     assert cut.columns == ["day", *SCHEMA]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(symbols, st.sets(st.sampled_from(days())))
 def test_each_day_tells_what_should_exist_and_what_of_it_is_missing(held, looked_at) -> None:
     frame = completeness(gaps_of(held), list(held), Interval.ONE_HOUR, WINDOW, looked_at)

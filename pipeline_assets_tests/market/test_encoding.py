@@ -7,7 +7,7 @@ import duckdb
 import polars as pl
 import pyarrow.parquet as pq
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_assets.market.candles import candle_schema, empty_candles
@@ -19,7 +19,8 @@ from pipeline_assets.market.encoding import (
 )
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window
-from pipeline_assets_tests.market.frames import DAY_START, candle_frame, market_data, raw_row
+from pipeline_assets_tests.market.frames import DAY_START, candle_frame, raw_row
+from pipeline_assets_tests.market_data import candle_file
 
 MINUTE = timedelta(minutes=1)
 HOUR = Window(DAY_START, DAY_START + timedelta(hours=1))
@@ -43,7 +44,6 @@ def encode(candles, window=HOUR):
     return encode_candles(candles, Interval.ONE_MINUTE, SYMBOL, window)
 
 
-@settings(deadline=None)
 @given(candle_frames())
 def test_what_is_encoded_comes_back_sorted_bit_for_bit_with_its_window(candles):
     decoded, window = decode_candles(encode(candles))
@@ -54,7 +54,6 @@ def test_what_is_encoded_comes_back_sorted_bit_for_bit_with_its_window(candles):
     assert window == HOUR
 
 
-@settings(deadline=None)
 @given(candle_frames(), st.integers(1, 5), st.randoms())
 def test_the_same_rows_give_the_same_bytes_in_any_order_and_any_chunks(candles, size, order):
     places = list(range(len(candles)))
@@ -172,7 +171,6 @@ def test_candles_without_a_window_are_refused():
         decode_candles(sink.getvalue())
 
 
-@settings(deadline=None)
 @given(
     candle_frames(symbols=(SYMBOL, "BTCUSDT"), max_minutes=8),
     candle_frames(symbols=(SYMBOL, "BTCUSDT"), max_minutes=8),
@@ -186,9 +184,8 @@ def test_merging_keeps_one_row_per_open_time_and_the_newer_wins(older, newer):
     assert merge_candles(merged, newer).equals(merged)
 
 
-def test_a_real_day_of_minutes_takes_no_more_than_sixty_bytes_a_row():
-    name = "klines/twelve_columns/AVAXUSDT-1m-usdm-20260601_20260731.parquet"
-    real = pl.read_parquet(market_data(name))[:1440]
+def test_a_day_of_minutes_takes_no_more_than_sixty_bytes_a_row():
+    real = pl.read_parquet(candle_file("AVAXUSDT", "1m"))[:1440]
     microseconds = {
         column: (pl.col(column) * 1000).cast(pl.Datetime("us", "UTC"))
         for column in ("open_time", "close_time")

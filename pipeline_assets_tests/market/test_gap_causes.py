@@ -73,7 +73,7 @@ def found_causes(
 everything = set(range(SLOTS))
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(st.data())
 def test_each_missing_candle_has_the_first_cause_that_holds(data) -> None:
     symbols = data.draw(st.lists(st.sampled_from(SYMBOLS), min_size=1, unique=True))
@@ -186,7 +186,6 @@ def test_a_listing_within_a_candle_begins_with_that_candle() -> None:
     ]
 
 
-@settings(deadline=None)
 @given(st.sampled_from(Interval), numbers, st.integers(0, 59), st.randoms())
 def test_spans_hold_the_candles_that_the_times_fall_into(interval, slots, late, order) -> None:
     frame = points(interval, {"AAAUSDT": slots})

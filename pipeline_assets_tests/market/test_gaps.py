@@ -28,7 +28,7 @@ def whole_grid(interval: Interval) -> list[datetime]:
     return [DAY.start + timedelta(seconds=second) for second in around]
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     st.sampled_from(Interval),
     seconds,
@@ -65,7 +65,7 @@ def test_a_listing_within_a_candle_begins_with_that_candle():
     assert expected.first == DAY.start + timedelta(hours=3)
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(
     st.sampled_from(Interval),
     st.dictionaries(

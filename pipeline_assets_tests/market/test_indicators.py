@@ -1,4 +1,4 @@
-"""Indicators: both forms equal TA-Lib on real and random candles, and each other."""
+"""Indicators: both forms equal TA-Lib on a market's and random candles, and each other."""
 
 from datetime import timedelta
 
@@ -21,7 +21,7 @@ from pipeline_assets.market.indicators import (
 )
 from pipeline_assets_tests.market.series import (
     EVERY,
-    FILES,
+    FILED,
     FIRST,
     OF_THE_PRICE,
     SHORT,
@@ -29,7 +29,7 @@ from pipeline_assets_tests.market.series import (
     by_talib,
     candles,
     fold,
-    real,
+    market_minutes,
     together,
 )
 
@@ -62,22 +62,22 @@ def numbers(frame, name):
 # Equal to TA-Lib
 
 
-@pytest.mark.parametrize("symbol", FILES)
-def test_a_history_of_real_candles_equals_talib(symbol):
-    frame = real(symbol)
+@pytest.mark.parametrize("symbol", FILED)
+def test_a_history_equals_talib(symbol):
+    frame = market_minutes(symbol)
     assert_equal_values(EVERY.history(frame), by_talib(EVERY, frame))
 
 
-def test_states_over_real_candles_with_restarts_equal_talib():
-    frame = together(list(FILES), 1500)
+def test_states_with_restarts_equal_talib():
+    frame = together(list(FILED), 1500)
     _, folded = fold(EVERY, frame, 1, np.random.default_rng(7))
-    for symbol in FILES:
+    for symbol in FILED:
         expected = by_talib(EVERY, frame.filter(symbol=symbol))
         without_first = {name: values[1:] for name, values in expected.items()}
         assert_equal_values(folded.filter(symbol=symbol), without_first)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(markets(), st.integers(0, 2**32))
 def test_both_forms_over_random_candles_equal_talib(frame, seed):
     expected = by_talib(SHORT, frame)
@@ -99,7 +99,7 @@ def test_both_forms_over_random_candles_equal_talib(frame, seed):
             np.testing.assert_allclose(numbers(found, name), values, err_msg=name, **size)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(st.lists(moves, min_size=1, max_size=4), st.data())
 def test_both_forms_agree_for_symbols_of_different_ages_and_gaps(series, data):
     frames = []
@@ -163,7 +163,7 @@ def test_without_volume_the_average_is_exactly_zero_whatever_came_before():
 
 
 def test_a_gap_is_passed_over_as_talib_does_without_the_missing_candles():
-    frame = real("NEARUSDT")[:2000].filter(~pl.int_range(pl.len()).is_between(700, 1100))
+    frame = market_minutes("NEARUSDT")[:2000].filter(~pl.int_range(pl.len()).is_between(700, 1100))
     assert_equal_values(EVERY.history(frame), by_talib(EVERY, frame))
     _, folded = fold(EVERY, frame, 690, np.random.default_rng(3))
     expected = {name: values[690:] for name, values in by_talib(EVERY, frame).items()}
@@ -173,9 +173,9 @@ def test_a_gap_is_passed_over_as_talib_does_without_the_missing_candles():
 # How many candles are enough
 
 
-@pytest.mark.parametrize("symbol", FILES)
+@pytest.mark.parametrize("symbol", FILED)
 def test_a_state_rebuilt_from_the_candles_needed_equals_the_whole_history(symbol):
-    frame = real(symbol)[:30_000]
+    frame = market_minutes(symbol)[:30_000]
     states = IndicatorStates.from_history(EVERY, frame[-EVERY.candles_needed - 1 : -1])
     _, newest = states.advance(frame[-1:])
     expected = EVERY.history(frame)[-1:]

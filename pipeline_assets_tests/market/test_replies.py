@@ -3,12 +3,13 @@ from __future__ import annotations
 import orjson
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_assets.market.candles import RAW_COLUMNS, empty_raw, raw_schema
 from pipeline_assets.market.replies import MalformedReplyError, check_reply, raw_candles
-from pipeline_assets_tests.market.frames import market_data, raw_row, reply_body
+from pipeline_assets_tests.market.frames import raw_row, reply_body
+from pipeline_assets_tests.market_data import market_data
 
 BODY = reply_body([raw_row(), raw_row(open="100.1000000000000000000001")])
 
@@ -24,14 +25,13 @@ def rows_of(text):
 
 def recorded_replies():
     recorded = orjson.loads(
-        market_data("rest_recorded/gct_binance_http_recorded.json").read_bytes()
+        (market_data() / "rest_recorded/gct_binance_http_recorded.json").read_bytes()
     )
     for route in ("/fapi/v1/klines", "/api/v3/klines", "/dapi/v1/klines"):
         for call in recorded["routes"][route]["GET"]:
             yield call["queryString"], call["data"]
 
 
-@settings(deadline=None)
 @given(
     st.lists(
         st.tuples(

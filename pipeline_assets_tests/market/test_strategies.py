@@ -31,7 +31,14 @@ from pipeline_assets.market.strategy import (
     crosses_below,
 )
 from pipeline_assets.settings import Settings, StrategySettings
-from pipeline_assets_tests.market.series import FILES, FIRST, candles, fold, real, together
+from pipeline_assets_tests.market.series import (
+    FILED,
+    FIRST,
+    candles,
+    fold,
+    market_minutes,
+    together,
+)
 
 NOW = datetime(2026, 11, 22, tzinfo=UTC)
 DEFAULTS = configured_strategies(StrategySettings(name=name) for name in strategy_names())
@@ -145,7 +152,7 @@ def same_candidates(live, history):
 
 
 def test_minute_by_minute_with_restarts_finds_what_history_finds():
-    frame = together(list(FILES), 500)
+    frame = together(list(FILED), 500)
     # Two symbols are listed late, and one has a gap.
     frame = frame.remove(
         (pl.col("symbol") == "XRPUSDT") & (pl.col("open_time") < FIRST + timedelta(minutes=150))
@@ -176,9 +183,9 @@ def test_a_state_rebuilt_from_the_candles_needed_finds_what_history_finds():
     same_candidates(live, evaluate(DEFAULTS, same, NOW).candidates)
 
 
-@pytest.mark.parametrize("symbol", FILES)
+@pytest.mark.parametrize("symbol", FILED)
 def test_no_candidate_depends_on_what_came_after_it(symbol):
-    frame = real(symbol)[:9000]
+    frame = market_minutes(symbol)[:9000]
     wanted = indicators_of(DEFAULTS)
     whole = evaluate(DEFAULTS, wanted.history(frame), NOW).candidates
     early = evaluate(DEFAULTS, wanted.history(frame[:7000]), NOW).candidates
@@ -188,14 +195,14 @@ def test_no_candidate_depends_on_what_came_after_it(symbol):
 
 @pytest.mark.parametrize("strategy", DEFAULTS, ids=lambda strategy: strategy.name)
 def test_no_candidate_comes_before_the_warm_up(strategy):
-    frame = indicators_of([strategy]).history(real("BTCUSDT")[:6000])
+    frame = indicators_of([strategy]).history(market_minutes("BTCUSDT")[:6000])
     candidates = evaluate([strategy], frame, NOW).candidates
     seen = frame.join(candidates, on="open_time", how="semi")["candles_seen"]
     assert seen.min() >= strategy.warm_up > max(each.candles_needed for each in strategy.indicators)
 
 
 def test_what_else_is_configured_changes_nothing():
-    frame = real("ETHUSDT")[:6000]
+    frame = market_minutes("ETHUSDT")[:6000]
     every = evaluate(DEFAULTS, indicators_of(DEFAULTS).history(frame), NOW).candidates
     for strategy in DEFAULTS:
         alone = evaluate([strategy], indicators_of([strategy]).history(frame), NOW).candidates
@@ -206,7 +213,7 @@ def test_what_else_is_configured_changes_nothing():
 
 
 def test_a_candidate_says_all_about_itself():
-    frame = indicators_of(DEFAULTS).history(real("BTCUSDT")[:4000])
+    frame = indicators_of(DEFAULTS).history(market_minutes("BTCUSDT")[:4000])
     (macd,) = [each for each in DEFAULTS if each.name == "macd_cross"]
     candidates = evaluate([macd], frame, NOW).candidates
     assert candidates.schema == candidate_schema()
@@ -268,7 +275,7 @@ def test_conditions_compare_columns_numbers_and_expressions():
     assert met(crosses_below("a", 2), frame) == [True, False, False]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(st.floats(1e-6, 1e9), st.floats(-3e-9, 3e-9), st.booleans())
 def test_what_another_rounding_might_turn_is_near_and_nothing_else(size, apart, holds):
     frame = pl.DataFrame({"left": [size * (1 + apart)], "right": [size]})
@@ -355,7 +362,7 @@ def test_a_wrong_configuration_is_told_with_an_example(entries, told):
 
 
 def test_other_parameters_are_another_version_with_other_ids():
-    frame = real("BTCUSDT")[:3000]
+    frame = market_minutes("BTCUSDT")[:3000]
     two = chosen("bollinger_breakout") + chosen("bollinger_breakout", deviations=2.5)
     assert two[0].version != two[1].version
     candidates = evaluate(two, indicators_of(two).history(frame), NOW).candidates

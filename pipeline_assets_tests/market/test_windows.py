@@ -3,7 +3,7 @@ from __future__ import annotations
 from datetime import UTC, date, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_assets.market.interval import Interval
@@ -45,7 +45,6 @@ def test_a_window_without_zone_or_length_is_refused(start, end):
         Window(start, end)
 
 
-@settings(deadline=None)
 @given(intervals, moments)
 def test_a_day_holds_as_many_open_times_as_can_be_counted(interval, moment):
     window = day_window(moment.date())

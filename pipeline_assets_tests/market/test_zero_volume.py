@@ -3,11 +3,13 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 import polars as pl
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.zero_volume import false_zero_volume
-from pipeline_assets_tests.market.frames import market_data
+from pipeline_assets_tests.market_data import candle_file
 
 START = datetime(2026, 10, 25, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -29,13 +31,17 @@ def summed(minutes: Volumes, size: int) -> Volumes:
     }
 
 
+def judged(minutes: pl.DataFrame, quarters: pl.DataFrame, hours: pl.DataFrame) -> pl.DataFrame:
+    return false_zero_volume(dict(zip(Interval, (minutes, quarters, hours), strict=True)))
+
+
 def found(minutes: Volumes, quarters: Volumes, hours: Volumes) -> list[tuple[str, int, int, int]]:
     """The runs told of one symbol: interval, minute of the first and last open time, count."""
-    frame = false_zero_volume(candles(minutes), candles(quarters), candles(hours))
+    frame = judged(candles(minutes), candles(quarters), candles(hours))
     assert frame.filter(pl.col("symbol") != "BTCUSDT").is_empty()
     return [
         (interval, (first - START) // MINUTE, (last - START) // MINUTE, count)
-        for _, interval, first, last, count, _ in frame.rows()
+        for _, interval, first, last, count, *_ in frame.rows()
     ]
 
 
@@ -46,10 +52,10 @@ IN_AN_HOUR = dict.fromkeys(range(0, MINUTES, 60), 120.0)
 
 def test_frozen_minutes_are_told_with_what_contradicts_them() -> None:
     frozen = TRADED | dict.fromkeys(range(37, 111), 0.0)
-    frame = false_zero_volume(candles(frozen), candles(QUARTERS), candles(IN_AN_HOUR))
+    frame = judged(candles(frozen), candles(QUARTERS), candles(IN_AN_HOUR))
     assert frame.rows() == [
         (
-            *("BTCUSDT", "1m", START + 37 * MINUTE, START + 110 * MINUTE, 74),
+            *("BTCUSDT", "1m", START + 37 * MINUTE, START + 110 * MINUTE, 74, 74),
             "the 15m candle of 2026-10-25 00:30 has volume 30.0, the 1m candles in it 14.0 together",
         )
     ]
@@ -59,6 +65,7 @@ def test_frozen_minutes_are_told_with_what_contradicts_them() -> None:
         "first": pl.Datetime("us", "UTC"),
         "last": pl.Datetime("us", "UTC"),
         "count": pl.Int64,
+        "contradicted": pl.Int64,
         "why": pl.String,
     }
 
@@ -76,7 +83,7 @@ def test_what_a_missing_minute_may_have_traded_contradicts_nothing() -> None:
     del minutes[20]
     hours = {0: 9.0, 60: 0.0, 120: 0.0}
     assert found(minutes, {15: 9.0}, hours) == []
-    assert found(minutes | {20: 0.0}, {15: 9.0}, hours) == [("1m", 0, 59, 60)]
+    assert found(minutes | {20: 0.0}, {15: 9.0}, hours) == [("1m", 0, 179, 180)]
 
 
 def test_a_frozen_quarter_and_hour_are_contradicted_by_their_minutes() -> None:
@@ -84,22 +91,44 @@ def test_a_frozen_quarter_and_hour_are_contradicted_by_their_minutes() -> None:
     assert told == [("15m", 30, 45, 2), ("1h", 120, 120, 1)]
 
 
-def test_of_a_long_run_only_the_contradicted_part_is_told() -> None:
+def test_a_run_is_reported_whole_with_the_count_that_is_contradicted() -> None:
     quiet = dict.fromkeys(range(MINUTES), 0.0)
     quarters = dict.fromkeys(QUARTERS, 0.0) | {75: 4.0}
-    told = found(quiet, quarters, {})
-    assert told == [("1m", 75, 89, 15)]
+    [run] = judged(candles(quiet), candles(quarters), candles({})).rows(named=True)
+    assert (run["first"], run["last"]) == (START, START + 179 * MINUTE)
+    assert (run["count"], run["contradicted"]) == (180, 15)
+    assert run["why"].startswith("the 15m candle of 2026-10-25 01:15 has volume 4.0")
+
+
+@pytest.mark.parametrize("proved", ["first hour", "second hour"])
+@pytest.mark.parametrize("other", ["false too", "missing", "short of a minute"])
+def test_a_run_over_two_hours_is_reported_whole_where_one_hour_proves_it(proved, other) -> None:
+    """Minutes froze from 00:30 to 01:29, and the candles of one of the hours prove nothing."""
+    frozen = range(30, 90)
+    minutes = TRADED | dict.fromkeys(frozen, 0.0)
+    quarters, hours = dict(QUARTERS), dict(IN_AN_HOUR)
+    proves_nothing = 60 if proved == "first hour" else 0
+    if other == "missing":
+        del hours[proves_nothing]
+        quarters = {}
+    elif other == "false too":
+        quarters = summed(minutes, 15)
+        hours[proves_nothing] = 60.0
+    else:
+        del minutes[proves_nothing + (59 if proved == "first hour" else 0)]
+        quarters = {}
+    told = found(minutes, quarters, hours)
+    assert [run for run in told if run[0] == "1m"] == [("1m", 30, 89, 60)]
 
 
 def test_symbols_do_not_speak_for_each_other() -> None:
     quiet, active = dict.fromkeys(range(MINUTES), 0.0), candles(QUARTERS, "ETHUSDT")
-    assert false_zero_volume(candles(quiet), active, candles({})).is_empty()
+    assert judged(candles(quiet), active, candles({})).is_empty()
 
 
-def test_real_minutes_look_true_until_some_are_frozen() -> None:
-    """Real 1m candles, 14 of them quiet, with their own sums as 15m and 1h."""
-    name = "klines/twelve_columns/NEARUSDT-1m-usdm-20230501_20230531.parquet"
-    minutes = pl.read_parquet(market_data(name)).select(
+def test_a_month_looks_true_until_some_minutes_are_frozen() -> None:
+    """1m candles of a month, 14 of them quiet, with their own sums as 15m and 1h."""
+    minutes = pl.read_parquet(candle_file("NEARUSDT", "1m")).select(
         pl.lit("NEARUSDT").alias("symbol"),
         pl.from_epoch("open_time", "ms").cast(pl.Datetime("us", "UTC")),
         "volume",
@@ -110,7 +139,7 @@ def test_real_minutes_look_true_until_some_are_frozen() -> None:
         )
         for size in ("15m", "1h")
     )
-    assert false_zero_volume(minutes, quarters, hours).is_empty()
+    assert judged(minutes, quarters, hours).is_empty()
 
     first, last = (
         datetime(2023, 5, 17, 9, 41, tzinfo=UTC),
@@ -118,11 +147,11 @@ def test_real_minutes_look_true_until_some_are_frozen() -> None:
     )
     frozen = pl.col("open_time").is_between(first, last)
     altered = minutes.with_columns(volume=pl.when(frozen).then(0.0).otherwise("volume"))
-    told = false_zero_volume(altered, quarters, hours)
-    assert told.drop("why").rows() == [("NEARUSDT", "1m", first, last, 74)]
+    told = judged(altered, quarters, hours)
+    assert told.drop("why", "contradicted").rows() == [("NEARUSDT", "1m", first, last, 74)]
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(
     st.lists(
         st.tuples(st.integers(1, 40), st.sampled_from([0.0, 0.0, 1.5, 0.1])),
@@ -138,27 +167,31 @@ def test_what_agrees_is_never_told(runs, order) -> None:
     assert found(shuffled, summed(minutes, 15), summed(minutes, 60)) == []
 
 
-@settings(deadline=None, max_examples=80)
+@settings(max_examples=80)
 @given(st.integers(0, MINUTES - 15), st.integers(15, MINUTES), st.sets(st.integers(0, MINUTES - 1)))
-def test_a_frozen_run_is_told_but_where_its_bucket_is_not_whole(start, length, missing) -> None:
+def test_a_frozen_run_is_told_where_one_of_its_buckets_is_whole(start, length, missing) -> None:
     frozen = range(start, min(start + length, MINUTES))
     minutes = TRADED | dict.fromkeys(frozen, 0.0)
     held = {minute: volume for minute, volume in minutes.items() if minute not in missing}
     told = found(held, QUARTERS, IN_AN_HOUR)
 
-    # Each frozen minute by itself: its run of stored neighbours, and whether its quarter is whole.
-    def run_of(minute: int) -> int:
+    # Each frozen minute by itself: its run of stored neighbours, and whether a quarter of it is whole.
+    def run_of(minute: int) -> range:
         low = high = minute
         while low - 1 in frozen and low - 1 in held:
             low -= 1
         while high + 1 in frozen and high + 1 in held:
             high += 1
-        return high - low + 1
+        return range(low, high + 1)
 
     def whole(minute: int) -> bool:
         return not missing & set(range(minute - minute % 15, minute - minute % 15 + 15))
 
-    expected = {m for m in frozen if m in held and run_of(m) >= 15 and whole(m)}
+    expected = {
+        minute
+        for minute in frozen
+        if minute in held and len(run_of(minute)) >= 15 and any(map(whole, run_of(minute)))
+    }
     assert {m for _, first, last, _ in told for m in range(first, last + 1)} == expected
     assert all(interval == "1m" for interval, *_ in told)
     assert sum(count for *_, count in told) == len(expected)

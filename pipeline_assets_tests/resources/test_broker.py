@@ -5,6 +5,7 @@ import ipaddress
 import json
 import multiprocessing
 import random
+import re
 import socket
 import ssl
 import subprocess
@@ -172,13 +173,36 @@ def test_a_follower_sees_what_comes_after_it_connected(kafka_settings: KafkaSett
     assert list(follower) == []
 
 
-def test_a_message_that_is_no_candidate_is_named(kafka_settings: KafkaSettings) -> None:
+def test_messages_that_are_no_candidates_are_skipped_and_named(
+    kafka_settings: KafkaSettings,
+) -> None:
+    """All to one partition, in which the candidates are before, between and after them."""
     topic = CandidateTopic(kafka_settings)
+    given = candidates(minutes=3)
     producer = Producer({"bootstrap.servers": kafka_settings.bootstrap_servers})
-    producer.produce(kafka_settings.topic, b"{}")
-    producer.flush()
-    with pytest.raises(BrokerError, match=r"Message 0 of partition \d.*PIPELINE_KAFKA__TOPIC"):
-        list(topic.read(from_beginning=True, follow=False))
+
+    def foreign(*values: bytes | None) -> None:
+        for value in values:
+            producer.produce(kafka_settings.topic, value, key=given[0].symbol)
+        producer.flush()
+
+    text = given[0].model_dump_json()
+    foreign(b"{}", None, b"")
+    topic.publish(given[:1])
+    foreign(b"\xff\xfe\x00", b"null", b"[" * 10_000, text[:-1].encode(), b"plain text")
+    topic.publish(given[1:2])
+    other_version = text.replace('"version":', '"revision":')
+    impossible_time = text.replace("2026-11-19T00:00:00Z", "0001-01-01T00:00:00+14:00")
+    foreign(other_version.encode(), impossible_time.encode())
+    assert impossible_time != text
+    topic.publish(given[2:])
+
+    problems: list[str] = []
+    read = list(topic.read(from_beginning=True, follow=False, on_skipped=problems.append))
+    assert read == given
+    assert len(problems) == 10
+    for problem in problems:
+        assert re.match(r"Message \d+ of partition \d of the topic '\S+' at \S+ is no", problem)
 
 
 def test_threads_share_one_topic(kafka_settings: KafkaSettings) -> None:

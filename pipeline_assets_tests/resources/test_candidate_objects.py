@@ -25,9 +25,7 @@ from pipeline_assets_tests.fixtures.s3 import S3Bucket
 
 DAY = MIDNIGHT.date()
 NEXT = DAY + dt.timedelta(days=1)
-real_server = settings(
-    max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+real_server = settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

@@ -29,9 +29,7 @@ MIDNIGHT = datetime(2026, 11, 20, tzinfo=UTC)
 HOUR = Window(MIDNIGHT.replace(hour=12), MIDNIGHT.replace(hour=13))
 ONE = Interval.ONE_MINUTE
 SYMBOL = "币安人生USDT"
-real_server = settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+real_server = settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_assets.market.interval import EPOCH, Interval, to_milliseconds
@@ -188,7 +188,6 @@ def least_weight(candles):
     return least[candles]
 
 
-@settings(deadline=None)
 @given(
     interval=st.sampled_from(Interval),
     first=st.integers(20_000_000, 29_000_000),

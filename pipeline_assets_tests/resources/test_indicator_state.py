@@ -162,7 +162,6 @@ def test_a_state_outlives_its_slots_and_not_much_more(store, server, slots):
 
 @settings(
     max_examples=40,
-    deadline=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(

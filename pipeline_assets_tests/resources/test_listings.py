@@ -131,9 +131,7 @@ def test_observers_at_the_same_time_lose_nothing(store: ObjectStore) -> None:
 NAMES = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
 
 
-@settings(
-    max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+@settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(looks=st.lists(st.sets(st.sampled_from(NAMES)), min_size=1, max_size=6))
 def test_whatever_is_seen_is_remembered_and_gone_is_what_the_last_look_lacks(
     store: ObjectStore, looks: list[set[str]]

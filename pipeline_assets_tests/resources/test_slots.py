@@ -19,9 +19,7 @@ from pipeline_assets_tests.fixtures.redis import RedisServer, free_port
 
 NOON = datetime(2026, 10, 25, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-with_server = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+with_server = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def candles(symbol: str, minutes, price: float = 1.5) -> pl.DataFrame:

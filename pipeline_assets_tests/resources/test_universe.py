@@ -2,14 +2,11 @@
 
 import json
 from datetime import UTC, datetime
-from pathlib import Path
 
 import pytest
 
 from pipeline_assets.resources.universe import Listing, read_listings, trading_symbols
-
-RECORDED = Path(__file__).parents[3] / "shared" / "market_data" / "rest_recorded"
-MAINNET = RECORDED / "fapi_v1_exchangeInfo_mainnet_20210721.json"
+from pipeline_assets_tests.market_data import market_data
 
 
 def perpetual(**changes: object) -> Listing:
@@ -50,9 +47,9 @@ def test_the_universe_is_sorted_and_keeps_every_character():
     ]
 
 
-@pytest.mark.skipif(not MAINNET.exists(), reason="needs ../shared/market_data")
 def test_a_recorded_mainnet_exchange_info_is_read():
-    listings = read_listings(json.loads(MAINNET.read_text(encoding="utf-8")))
+    recorded = market_data() / "rest_recorded" / "fapi_v1_exchangeInfo_mainnet_20210721.json"
+    listings = read_listings(json.loads(recorded.read_text(encoding="utf-8")))
     bitcoin = next(listing for listing in listings if listing.symbol == "BTCUSDT")
     assert bitcoin.onboard_date == datetime(2019, 9, 25, 8, tzinfo=UTC)
     assert bitcoin.delivery_date == datetime(2100, 12, 25, 8, tzinfo=UTC)

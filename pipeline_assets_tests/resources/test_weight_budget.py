@@ -33,9 +33,7 @@ TICKS = (
     (Priority.TICK_OTHER, Interval.FIFTEEN_MINUTES),
     (Priority.TICK_OTHER, Interval.ONE_HOUR),
 )
-with_server = settings(
-    max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+with_server = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 @pytest.fixture

@@ -144,6 +144,8 @@ class Archive:
         lines = [row.translate(None, b'["]') for row in rows]
         if self.form.times == "us":
             lines = [in_microseconds(line) for line in lines]
+        if "archive_malformed" in struck:
+            lines[0] = malformed_line(lines[0], wanted.name)
         header = self.form.header == "always" or (
             self.form.header == "later" and wanted.start_ms >= HEADER_SINCE_MS
         )
@@ -206,6 +208,12 @@ def damaged(rows: list[bytes], struck: frozenset[str], name: str) -> list[bytes]
         first = place_of("archive_holes", name, rows, count)
         del rows[first : first + count]
     return rows
+
+
+def malformed_line(line: bytes, name: str) -> bytes:
+    """A line that is blank, cut short or one column too long; which depends on the file's name alone."""
+    forms = (b"", line[: len(line) // 2], line + b",0")
+    return forms[int(uniform("archive_malformed", name) * len(forms))]
 
 
 def place_of(fault: str, name: str, rows: list[bytes], count: int) -> int:

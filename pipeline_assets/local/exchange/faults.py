@@ -35,6 +35,7 @@ ARCHIVE_FILE_FAULTS = (
     "archive_holes",
     "archive_zero_volume",
     "archive_partial",
+    "archive_malformed",
 )
 """The faults that a share of the archive's files has, the same at each request."""
 
@@ -70,6 +71,8 @@ class Faults:
         archive_holes: share of its files that lack a run of rows, under a right checksum.
         archive_zero_volume: share of its files with a false run without volume.
         archive_partial: share of its files with one candle as it stood half-way.
+        archive_malformed: share of its files whose first row is blank, cut short or has a column too
+            many, under a right checksum.
         archive_corrupt: share of the requests for a zip that get damaged bytes.
         archive_checksum: share of the requests for a checksum that get another file's.
         hang_seconds: see `hang`; real seconds.
@@ -99,6 +102,7 @@ class Faults:
     archive_holes: float = 0
     archive_zero_volume: float = 0
     archive_partial: float = 0
+    archive_malformed: float = 0
     archive_corrupt: float = 0
     archive_checksum: float = 0
     hang_seconds: float = 60

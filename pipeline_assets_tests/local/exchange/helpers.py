@@ -4,19 +4,12 @@ import asyncio
 import json
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, TypeVar
 
 import aiohttp
-import pytest
 from binance import AsyncClient
 
-MARKET_DATA = Path(__file__).parents[4] / "shared" / "market_data"
 Result = TypeVar("Result")
-
-needs_market_data = pytest.mark.skipif(
-    not MARKET_DATA.is_dir(), reason="needs the recorded market data in ../shared/market_data"
-)
 
 
 @dataclass

@@ -212,6 +212,23 @@ def test_faults_of_the_content_are_in_the_file_and_under_its_checksum(exchange):
     assert rows(exchange, *YESTERDAY) == truth
 
 
+def test_malformed_files_differ_from_the_truth_in_their_first_row_alone(exchange):
+    found = set()
+    for day in range(1, 15):
+        what = "daily", "BTCUSDT", "1h", f"2026-11-{day:02}"
+        exchange.faults()
+        truth = rows(exchange, *what)
+        exchange.faults(archive_malformed=1)
+        body = fetch(exchange, *what)
+        digest = hashlib.sha256(body).hexdigest()
+        assert fetch(exchange, *what, ".zip.CHECKSUM").decode().startswith(digest)
+        _, first, *others = lines(body, f"BTCUSDT-1h-2026-11-{day:02}")
+        assert others == truth[1:]
+        found.add("blank" if not first else "long" if len(first) == 13 else "short")
+        assert len(first) != 12 or first != truth[0]
+    assert found == {"blank", "short", "long"}
+
+
 def test_the_faults_of_any_request_strike_the_archive_and_its_own_strike_no_call(exchange):
     exchange.faults(http_503=1)
     assert status(exchange, *YESTERDAY) == 503

@@ -42,7 +42,7 @@ def merged(minutes):
     }
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(symbols, days, coarser)
 def test_every_interval_is_exactly_what_its_minutes_add_up_to(symbol, day, interval):
     span = INTERVALS[interval]
@@ -58,7 +58,7 @@ def test_every_interval_is_exactly_what_its_minutes_add_up_to(symbol, day, inter
             assert str(row[place]) == str(value)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(symbols, days)
 def test_minutes_are_possible_candles_on_the_contracts_grid(symbol, day):
     contract = MARKET.contracts[symbol]
@@ -79,7 +79,7 @@ def test_minutes_are_possible_candles_on_the_contracts_grid(symbol, day):
     assert all(after[1] == before[4] for before, after in pairwise(rows))
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(symbols, days)
 def test_the_price_goes_on_over_midnight(symbol, day):
     rows = MARKET.rows(symbol, "1m", day - 2 * MINUTE, day + 2 * MINUTE)
@@ -130,7 +130,7 @@ def test_the_universe_does_not_change_a_symbols_candles():
     assert alone == MARKET.rows("BABAUSDT", "1h", MIDNIGHT, NOON)
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     symbols,
     st.sampled_from(sorted(INTERVALS)),
@@ -145,7 +145,7 @@ def test_a_page_is_the_first_rows_of_the_truth(symbol, interval, before, length,
     assert [json.loads(row) for row in page] == truth[:limit]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=60)
 @given(
     st.sampled_from(sorted(INTERVALS)),
     st.integers(min_value=0, max_value=3 * DAY),

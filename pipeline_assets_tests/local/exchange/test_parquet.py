@@ -9,12 +9,8 @@ import pytest
 from pipeline_assets.local.exchange.market import Market
 from pipeline_assets.local.exchange.parquet import ParquetCandles
 from pipeline_assets_tests.fixtures.exchange import start_exchange
-from pipeline_assets_tests.local.exchange.helpers import (
-    MARKET_DATA,
-    get,
-    klines,
-    needs_market_data,
-)
+from pipeline_assets_tests.local.exchange.helpers import get, klines
+from pipeline_assets_tests.market_data import candle_file, market_data
 
 MINUTE = 60_000
 DAY = 1440 * MINUTE
@@ -41,11 +37,10 @@ def all_rows(url, symbol, interval, start):
     return rows
 
 
-@needs_market_data
-def test_the_real_files_come_back_exactly():
-    files = sorted((MARKET_DATA / "klines").rglob("*.parquet"))
+def test_files_come_back_exactly():
+    files = sorted((market_data() / "klines").rglob("*.parquet"))
     with start_exchange(
-        candles=MARKET_DATA / "klines", clock="stepped:2026-10-01", weight_limit=0
+        candles=market_data() / "klines", clock="stepped:2026-10-01", weight_limit=0
     ) as exchange:
         for file in files:
             symbol, interval = file.name.split("-")[:2]
@@ -64,11 +59,10 @@ def test_the_real_files_come_back_exactly():
                 assert {(float(row[7]), row[8], float(row[9])) for row in rows} == {(0.0, 0, 0.0)}
 
 
-@needs_market_data
-def test_absent_intervals_of_real_files_are_aggregated_exactly():
-    frame = pl.read_parquet(next((MARKET_DATA / "klines").rglob("AVAXUSDT-1m-*.parquet")))
+def test_absent_intervals_of_files_are_aggregated_exactly():
+    frame = pl.read_parquet(candle_file("AVAXUSDT", "1m"))
     start = frame["open_time"][0]
-    market = Market(ParquetCandles(MARKET_DATA / "klines" / "twelve_columns"))
+    market = Market(ParquetCandles(market_data() / "klines" / "twelve_columns"))
     rows = market.rows("AVAXUSDT", "15m", start, start + 7 * DAY)
     assert len(rows) == 7 * 96
     for number, row in enumerate(rows):
@@ -82,11 +76,10 @@ def test_absent_intervals_of_real_files_are_aggregated_exactly():
         assert row[8] == part["trades"].sum()
 
 
-@needs_market_data
 def test_absent_columns_are_named():
-    with start_exchange(candles=MARKET_DATA / "klines", clock="stepped:2026-10-01") as exchange:
+    with start_exchange(candles=market_data() / "klines", clock="stepped:2026-10-01") as exchange:
         told = exchange.state()["candles"]
-    absent = told["columns_served_as_0"]["BTCUSDT-1m-usdm-20250504_20250603.parquet"]
+    absent = told["columns_served_as_0"][candle_file("BTCUSDT", "1m").name]
     assert absent == ["quote_volume", "trades", "taker_buy_volume", "taker_buy_quote_volume"]
     assert not any(name.startswith("AVAX") for name in told["columns_served_as_0"])
     assert "1h" in told["aggregated_from_1m"]["AVAXUSDT"]

@@ -5,14 +5,13 @@ import re
 
 import pytest
 
-from pipeline_assets_tests.local.exchange.helpers import MARKET_DATA, get, needs_market_data
-
-pytestmark = needs_market_data
+from pipeline_assets_tests.local.exchange.helpers import get
+from pipeline_assets_tests.market_data import market_data
 
 
 def recorded(path):
     """The bodies recorded for a path, newest recorder first."""
-    file = MARKET_DATA / "rest_recorded" / "gct_binance_http_recorded.json"
+    file = market_data() / "rest_recorded" / "gct_binance_http_recorded.json"
     return [entry["data"] for entry in json.loads(file.read_text())["routes"][path]["GET"]]
 
 
@@ -47,7 +46,7 @@ def test_exchange_info_has_the_fields_of_2025(info):
 
 
 def test_exchange_info_keeps_the_order_of_2021(info):
-    file = MARKET_DATA / "rest_recorded" / "fapi_v1_exchangeInfo_mainnet_20210721.json"
+    file = market_data() / "rest_recorded" / "fapi_v1_exchangeInfo_mainnet_20210721.json"
     theirs = json.loads(file.read_text())
     assert list(info) == list(theirs)
 

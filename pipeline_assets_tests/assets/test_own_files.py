@@ -1,17 +1,16 @@
-"""Real candles from a person's own Parquet files, through the exchange and the product to the lake,
+"""Candles from a person's own Parquet files, through the exchange and the product to the lake,
 the slots and the tables, compared with the files as Polars reads them."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from pipeline_assets_tests.conftest import SHARED
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, start_exchange
 from pipeline_assets_tests.fixtures.platform import MINUTES, Platform
+from pipeline_assets_tests.market_data import candle_file, market_data
 
 VOLUMES = ("volume", "quote_volume", "taker_buy_volume", "taker_buy_quote_volume")
 COLUMNS = (
@@ -23,27 +22,24 @@ RENAMED = {"taker_buy_base": "taker_buy_volume", "taker_buy_quote": "taker_buy_q
 
 @pytest.fixture(scope="module")
 def files_exchange() -> Iterator[ExchangeHandle]:
-    """An exchange over the shared files."""
-    if not SHARED.exists():
-        pytest.skip(f"the shared market data is not at {SHARED}")
-    with start_exchange(candles=SHARED / "klines", clock="stepped:2025-05-20T14:37:05Z") as handle:
+    """An exchange over the files of candles."""
+    with start_exchange(
+        candles=market_data() / "klines", clock="stepped:2025-05-20T14:37:05Z"
+    ) as handle:
         yield handle
 
 
 @pytest.fixture
-def real(platform: Platform, files_exchange: ExchangeHandle) -> Platform:
+def own(platform: Platform, files_exchange: ExchangeHandle) -> Platform:
     address = files_exchange.url.removesuffix("/fapi")
     made = platform.with_settings(binance={"rest_url": address})
     made.exchange = files_exchange
     return made
 
 
-def from_file(
-    market_data: Path, symbol: str, interval: str, start: datetime, end: datetime
-) -> pl.DataFrame:
+def from_file(symbol: str, interval: str, start: datetime, end: datetime) -> pl.DataFrame:
     """A file's candles with start <= open time < end; columns that it does not have are 0."""
-    [path] = (market_data / "klines").rglob(f"{symbol}-{interval}-*.parquet")
-    frame = pl.read_parquet(path).rename(RENAMED, strict=False)
+    frame = pl.read_parquet(candle_file(symbol, interval)).rename(RENAMED, strict=False)
     absent = [name for name in (*VOLUMES[1:], "trades") if name not in frame.columns]
     span = timedelta(minutes=MINUTES[interval])
     return (
@@ -125,19 +121,18 @@ def assert_stored_and_loaded(
     ],
 )
 def test_minutes_and_their_aggregates_arrive_as_they_are_in_the_files(
-    real: Platform,
-    market_data: Path,
+    own: Platform,
     symbols: list[str],
     days: tuple[str, str],
     clock: datetime,
 ) -> None:
-    real.exchange.set_clock(clock)
+    own.exchange.set_clock(clock)
     start = datetime.fromisoformat(f"{days[0]}T00:00:00+00:00")
     until = clock.replace(second=0)
-    minutes = pl.concat(from_file(market_data, symbol, "1m", start, until) for symbol in symbols)
+    minutes = pl.concat(from_file(symbol, "1m", start, until) for symbol in symbols)
     assert minutes.height == len(symbols) * ((until - start) // timedelta(minutes=1))
     for interval in MINUTES:
-        result = real.backfill(interval, *days, symbols=symbols)
+        result = own.backfill(interval, *days, symbols=symbols)
         failed = [
             check.check_name
             for check in result.get_asset_check_evaluations()
@@ -145,40 +140,38 @@ def test_minutes_and_their_aggregates_arrive_as_they_are_in_the_files(
         ]
         assert failed == []
         if interval == "1m":
-            assert_stored_and_loaded(real, "1m", minutes, exact=True)
+            assert_stored_and_loaded(own, "1m", minutes, exact=True)
         else:
             expected = aggregated(minutes, interval, until)
-            assert_stored_and_loaded(real, interval, expected, exact=False)
+            assert_stored_and_loaded(own, interval, expected, exact=False)
     for symbol in symbols:
         newest = minutes.filter(pl.col("symbol") == symbol).tail(15).drop("symbol")
         times = newest.with_columns(pl.col("open_time", "close_time").dt.epoch("ms"))
         slots = {row["open_time"] // 60_000 % 15: row for row in times.rows(named=True)}
-        assert real.slots(symbol) == slots
+        assert own.slots(symbol) == slots
 
 
-def test_15m_and_1h_arrive_as_they_are_in_files_of_their_own(
-    real: Platform, market_data: Path
-) -> None:
+def test_15m_and_1h_arrive_as_they_are_in_files_of_their_own(own: Platform) -> None:
     symbols = ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
-    real.exchange.set_clock(datetime(2025, 4, 2, 9, 40, 5, tzinfo=UTC))
+    own.exchange.set_clock(datetime(2025, 4, 2, 9, 40, 5, tzinfo=UTC))
     start = datetime(2025, 3, 31, tzinfo=UTC)
     ends = {"15m": start + timedelta(days=2, hours=9.5), "1h": start + timedelta(days=2, hours=9)}
     for interval, end in ends.items():
-        real.backfill(interval, "2025-03-31", "2025-04-02", symbols=symbols)
-        expected = pl.concat(from_file(market_data, s, interval, start, end) for s in symbols)
+        own.backfill(interval, "2025-03-31", "2025-04-02", symbols=symbols)
+        expected = pl.concat(from_file(s, interval, start, end) for s in symbols)
         assert expected.height == 3 * ((end - start) // timedelta(minutes=MINUTES[interval]))
-        assert_stored_and_loaded(real, interval, expected, exact=True)
+        assert_stored_and_loaded(own, interval, expected, exact=True)
 
 
-def test_ticks_over_real_minutes(real: Platform, market_data: Path) -> None:
+def test_ticks_over_minutes_of_a_file(own: Platform) -> None:
     """From the last minutes of an hour into the next, one tick a minute."""
     begin = datetime(2026, 7, 3, 10, 57, 5, tzinfo=UTC)
     for minute in range(6):
-        real.exchange.set_clock(begin + timedelta(minutes=minute))
-        real.tick("1m", symbols=["AVAXUSDT"])
+        own.exchange.set_clock(begin + timedelta(minutes=minute))
+        own.tick("1m", symbols=["AVAXUSDT"])
     until = begin.replace(second=0) + timedelta(minutes=5)
     day = datetime(2026, 7, 3, tzinfo=UTC)
-    expected = from_file(market_data, "AVAXUSDT", "1m", day, until)
+    expected = from_file("AVAXUSDT", "1m", day, until)
     assert expected.height == 11 * 60 + 2
-    assert_stored_and_loaded(real, "1m", expected, exact=True)
-    assert len(real.slots("AVAXUSDT")) == 15
+    assert_stored_and_loaded(own, "1m", expected, exact=True)
+    assert len(own.slots("AVAXUSDT")) == 15

@@ -1,0 +1,73 @@
+"""What conftest.py promises for every test, seen from a run of pytest of its own."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+from pipeline_assets_tests.market_data import FILES, made_up, market_data
+
+
+def test_no_property_test_has_a_deadline() -> None:
+    assert settings().deadline is None
+
+
+@pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.symbol}-{file.interval}")
+def test_made_up_candles_are_the_same_in_every_run_and_can_be(file) -> None:
+    made = made_up(file)
+    assert made.equals(made_up(file))
+    assert made.height == file.rows
+    assert (made["low"] > 0).all()
+    assert (made["low"] <= made.select("open", "close").min_horizontal()).all()
+    assert (made["high"] >= made.select("open", "close").max_horizontal()).all()
+    assert (made["volume"] == 0).sum() == file.quiet
+
+
+def test_every_file_of_market_data_is_there() -> None:
+    for file in FILES:
+        assert (market_data() / file.name).is_file()
+
+
+def test_a_skipped_test_fails(pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[1]))
+    pytester.makeconftest(
+        "from pipeline_assets_tests.conftest import pytest_make_collect_report as pytest_make_collect_report"
+        "\n"
+        "from pipeline_assets_tests.conftest import pytest_runtest_makereport as pytest_runtest_makereport"
+    )
+    pytester.makepyfile(
+        """
+        import pytest
+
+        def test_skipped():
+            pytest.skip("its data is absent")
+
+        @pytest.mark.skipif(True, reason="its server is absent")
+        def test_skipped_by_a_mark():
+            pass
+
+        @pytest.mark.xfail(strict=True)
+        def test_expected_to_fail():
+            assert False
+
+        def test_passes():
+            pass
+        """
+    )
+    pytester.makepyfile(test_whole_file="import pytest\npytest.importorskip('no_such_module')")
+    result = pytester.runpytest_subprocess("-p", "no:xdist", "--continue-on-collection-errors")
+    # A mark skips before the test's setup, and a file while it is collected: both are errors then.
+    assert result.parseoutcomes() == {"failed": 1, "errors": 2, "xfailed": 1, "passed": 1}
+    result.stdout.fnmatch_lines(
+        ["*A skipped test proves nothing, so it fails: *its data is absent*"]
+    )
+
+
+def test_an_item_takes_the_name_that_keeps_its_group_on_one_worker(
+    request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """pytest-xdist 3.8 groups by an internal attribute. Where pytest no longer reads it (9.2), each worker
+    starts the stack that a group shares."""
+    named = f"{request.node.nodeid}@group"
+    monkeypatch.setattr(request.node, "_nodeid", named)
+    assert request.node.nodeid == named
