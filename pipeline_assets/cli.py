@@ -193,9 +193,10 @@ def up(
     if read_only:
         os.environ["PIPELINE_DAGSTER__READ_ONLY"] = "true"
     options = [*(["--candles", candles] if candles else []), *(["--clock", clock] if clock else [])]
-    console, settings = _console(), prepared(load_settings())
+    console, settings = _console(), load_settings()
     _check_strategies(settings)
     _check_external_store(settings)
+    settings = prepared(settings)
 
     def tell(status: "StackStatus") -> None:
         _print_addresses(console, status)
@@ -525,8 +526,9 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
 
     _choose_exchange(exchange_name)
     _choose_scheduler(schedules=not once, airflow=airflow)
-    settings = prepared(load_settings())
+    settings = load_settings()
     _check_strategies(settings)
+    settings = prepared(settings)
     _check_dagster_home()
     console = _console()
     with _stack(console, settings) as stack:

@@ -17,7 +17,7 @@ Send = Callable[[Message], Awaitable[None]]
 Application = Callable[[Message, Receive, Send], Awaitable[None]]
 
 ALLOWED_HOSTS = "PIPELINE_ALLOWED_HOSTS"
-LOOPBACK = ("127.0.0.1", "localhost", "[::1]")
+_LOOPBACK = re.compile(r"localhost|127(\.[0-9]{1,3}){3}|\[::1\]")
 HOST_NAME = re.compile(r"([a-z0-9_-]+(\.[a-z0-9_-]+)*|\[[0-9a-f:.]+\])(:[0-9]{1,5})?")
 _PORT = re.compile(r"[^:]:[0-9]+$")
 _POLICY_VIOLATION = 1008
@@ -85,7 +85,7 @@ class WebGuard:
         host = hosts[0].lower() if len(hosts) == 1 else ""
         valid = HOST_NAME.fullmatch(host)
         name = host[: -len(valid[3])] if valid and valid[3] else host
-        if valid and (name in LOOPBACK or host in self._named(port)):
+        if valid and (_LOOPBACK.fullmatch(name) or host in self._named(port)):
             return None
         if valid and self.bucket_names and name.endswith(".localhost"):
             return None

@@ -96,7 +96,7 @@ def test_foreign_pages_change_nothing_in_dagster(dagster_port: int) -> None:
     for headers in foreign(dagster_port):
         assert graphql(dagster_port, CHANGE, **headers)[0] == 403
     assert "attacked" not in graphql(dagster_port, LIMITS)[1]
-    own = {"Origin": f"http://localhost:{dagster_port}", "Sec_Fetch_Site": "same-origin"}
+    own = {"Origin": f"http://127.0.0.1:{dagster_port}", "Sec_Fetch_Site": "same-origin"}
     assert graphql(dagster_port, CHANGE.replace("attacked", "own"), **own)[0] == 200
     assert "own" in graphql(dagster_port, LIMITS)[1]
 

@@ -240,8 +240,10 @@ class _Look:
 
     def _hurried(self) -> Settings:
         """Let Redis answer with its own words before the deadline: the exchange's budget is there."""
-        limit = min(self.settings.redis.timeout_seconds, 0.8 * self.seconds)
-        redis = self.settings.redis.model_copy(update={"timeout_seconds": limit})
+        # Its client repeats a time-out once, however little time it has.
+        limit = min(self.settings.redis.timeout_seconds, 0.4 * self.seconds)
+        limits = {"timeout_seconds": limit, "retry_seconds": 0}
+        redis = self.settings.redis.model_copy(update=limits)
         return self.settings.model_copy(update={"redis": redis})
 
     def _ask(self, ask: Callable[[Callable[[], None]], T], seconds: float) -> Question[T]:
@@ -317,7 +319,7 @@ def _complaints(settings: Settings, status: Status) -> Iterator[str]:
 
 def _silent(settings: Settings, stack: StackStatus) -> Iterator[str]:
     """What to do about the systems that are down: `up` starts this machine's only."""
-    down = [each for each in stack.services if not each.alive]
+    down = [each for each in stack.counted if not each.alive]
     embedded = ", ".join(each.name for each in down if each.embedded)
     if embedded:
         yield f"Not answering: {embedded}. Start them with `pipeline-assets up`."
@@ -335,7 +337,7 @@ def _print_found(console: "Console", status: Status) -> None:
         return
     print_overview(console, status.found, status.first, status.now, by_exchange=status.by_exchange)
     missing = any(each.missing for each in status.found)
-    for line in _filling_lines(status.filling, missing=missing):
+    for line in filling_lines(status.filling, missing=missing):
         console.print(line, highlight=False)
     if missing:
         console.print(
@@ -345,7 +347,7 @@ def _print_found(console: "Console", status: Status) -> None:
         )
 
 
-def _filling_lines(being_filled: "Filling | None", *, missing: bool) -> Iterator[str]:
+def filling_lines(being_filled: "Filling | None", *, missing: bool) -> Iterator[str]:
     """What is being filled, and what becomes of the rest."""
     if being_filled is None:
         yield "Dagster's web server does not answer: what is being filled is not known."

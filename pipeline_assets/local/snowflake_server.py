@@ -229,14 +229,15 @@ def lock_tables() -> None:
     alone = threading.RLock()
 
     def execute_alone(cursor: Any, command: str, *arguments: Any, **options: Any) -> Any:
-        with alone if ALONE.match(command) else nullcontext():
+        is_alone = ALONE.match(command) is not None
+        with alone if is_alone else nullcontext():
             try:
                 return execute(cursor, command, *arguments, **options)
             except (duckdb.TransactionException, duckdb.ConstraintException) as error:
-                if (
-                    "conflict" not in str(error).lower()
-                    and "duplicate key" not in str(error).lower()
-                ):
+                told = str(error).lower()
+                # A MERGE matches by the key, so a duplicate is another's row. A plain INSERT of one is
+                # the statement's own fault, and to repeat it would not help.
+                if "conflict" not in told and not (is_alone and "duplicate key" in told):
                     raise
                 raise ProgrammingError(
                     msg=f"The statement was aborted: another changed the same rows. {error}",

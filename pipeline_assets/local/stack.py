@@ -58,6 +58,10 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 DAEMON_STARTED = "Instance is configured with the following daemons"
 # Of one health check of most services.
 _TIMEOUT = 10.0
+_SCHEDULING = {
+    *("code-server", "webserver", "daemon"),
+    *(airflow.API, airflow.SCHEDULER, airflow.PROCESSOR),
+}
 _DEFAULT_PORTS = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
 
 
@@ -117,10 +121,17 @@ class StackStatus:
     problem: str | None = None
 
     @property
+    def counted(self) -> list[ServiceStatus]:
+        """The services that have to be up: Dagster's and Airflow's only where this stack started them.
+
+        A deployment may run them on other machines, of which the settings say nothing.
+        """
+        return [each for each in self.services if each.pid or each.name not in _SCHEDULING]
+
+    @property
     def is_up(self) -> bool:
-        """Whether all that this stack started is up, and all systems that are elsewhere answer."""
-        counted = (each for each in self.services if each.pid or not each.embedded)
-        return self.problem is None and all(each.alive for each in counted)
+        """Whether everything that has to be up is up."""
+        return self.problem is None and all(each.alive for each in self.counted)
 
 
 def systems(settings: Settings) -> list[System]:

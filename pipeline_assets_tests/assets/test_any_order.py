@@ -90,6 +90,8 @@ def begun(tmp_path, exchange, s3_server, redis_server, kafka_server):
             symbols=BTC,
             strategies=STRATEGIES,
             kafka=topic_of_its_own(kafka_server),
+            # However late a minute is evaluated, its candidates are published and can be compared.
+            candidates={"publish_minutes": 1440},
         )
 
     return begin

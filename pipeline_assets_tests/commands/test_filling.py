@@ -11,9 +11,9 @@ import pytest
 from dagster_graphql.schema import create_schema
 from graphql import parse, validate
 
-from pipeline_assets.cli import _filling_lines
 from pipeline_assets.commands import filling as module
 from pipeline_assets.commands.filling import Filling, FillingRun, filling
+from pipeline_assets.commands.status import filling_lines
 from pipeline_assets.settings import DagsterSettings
 from pipeline_assets_tests.fixtures.s3 import free_port
 
@@ -86,20 +86,20 @@ def test_runs_over_days_are_named_with_their_days_and_running_ones_first(
         datetime(2026, 11, 22, 10, 20, 30, tzinfo=UTC),
         "2 earlier repairs are under way.",
     )
-    lines = list(_filling_lines(found, missing=True))
+    lines = list(filling_lines(found, missing=True))
     assert lines[:2] == [
         "Running: repair_1m of 2026-11-21.",
         "Queued: repair_15m of 2026-11-01 to 2026-11-20.",
     ]
     assert "looks at 10:20:30 UTC" in lines[2]
-    assert len(list(_filling_lines(found, missing=False))) == 2
+    assert len(list(filling_lines(found, missing=False))) == 2
 
 
 def test_a_sensor_that_is_off_and_a_server_that_is_down_are_told() -> None:
-    assert list(_filling_lines(Filling(), missing=True)) == [
+    assert list(filling_lines(Filling(), missing=True)) == [
         "Nothing more is requested: the sensor gap_repair is off."
     ]
     down = filling(DagsterSettings(webserver_port=free_port()))
     assert down is None
-    [told] = _filling_lines(down, missing=True)
+    [told] = filling_lines(down, missing=True)
     assert "does not answer" in told

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from pipeline_assets.cli import cli
-from pipeline_assets.local.airflow import airflow_environment, airflow_services, login
+from pipeline_assets.local.airflow import PLUGINS, airflow_environment, airflow_services, login
 from pipeline_assets.local.stack import stack_services, systems
 from pipeline_assets.settings import Settings
 from pipeline_assets_tests.fixtures.s3 import HARD_NAME
@@ -96,8 +96,8 @@ def test_airflow_keeps_its_files_in_a_directory_whatever_its_name(tmp_path: Path
         check=True,
     ).stdout.splitlines()[-8:]
     home = directory / "airflow"
-    expected = ["logs", "logs/dag_processor", "plugins", "airflow.db"]
-    assert printed == [str(home / name) for name in expected] * 2
+    logs, database = home / "logs", home / "airflow.db"
+    assert printed == [*map(str, (logs, logs / "dag_processor", PLUGINS, database))] * 2
     assert [path.name for path in tmp_path.iterdir()] == [HARD_NAME]
 
 

@@ -134,8 +134,8 @@ def logged_in(settings: Settings, password: str) -> bool:
             port=held.port, protocol="http", login_timeout=10,
         ).close()  # fmt: skip
     except DatabaseError as error:
-        # The connector's number of a refused login.
-        if error.errno != 250001:
+        # A refused login: the connector's number, and the server's own behind it.
+        if error.errno not in (250001, 390100):
             raise
         return False
     return True

@@ -24,7 +24,13 @@ from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.resources.weight_budget import Priority, WeightBudget
-from pipeline_assets.settings import AlertsSettings, BinanceSettings, S3Settings, Settings
+from pipeline_assets.settings import (
+    AlertsSettings,
+    BinanceSettings,
+    S3Settings,
+    Settings,
+    with_embedded_credentials,
+)
 from pipeline_assets_tests.fixtures.exchange import SYMBOLS, start_exchange
 from pipeline_assets_tests.fixtures.proxy import PASSWORD
 from pipeline_assets_tests.fixtures.redis import free_port
@@ -172,6 +178,7 @@ def test_the_embedded_stack_starts_where_a_proxy_is_set(dead_proxy, monkeypatch,
         kafka={"bootstrap_servers": f"127.0.0.1:{ports['kafka']}"},
     )
     with running_stack(settings, with_dagster=False) as status:
+        settings = with_embedded_credentials(settings)
         stores = [each for each in status.services if each.name in ports]
         assert [each.name for each in stores if not each.alive] == []
         assert abs(Exchange(settings).server_time() - datetime.now(UTC)) < timedelta(minutes=1)
