@@ -201,7 +201,11 @@ def up(
     def tell(status: "StackStatus") -> None:
         _print_addresses(console, status)
         _print_login(console, settings)
+        console.print(
+            "Ctrl-C stops everything. In another terminal, `pipeline-assets status` shows how it is."
+        )
 
+    console.print("Starting the embedded stack …")
     run_stack(settings, exchange_options=options, on_ready=tell)
 
 
@@ -526,6 +530,9 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
 
     _choose_exchange(exchange_name)
     _choose_scheduler(schedules=not once, airflow=airflow)
+    if once:
+        # Nothing goes on after the filling, so nothing may begin beside it, or find it stale.
+        os.environ |= {"PIPELINE_DAGSTER__SENSORS": "false", "PIPELINE_ALERTS__WEBHOOK_URL": ""}
     settings = load_settings()
     _check_strategies(settings)
     settings = prepared(settings)

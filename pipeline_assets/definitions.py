@@ -12,6 +12,7 @@ from dagster import (
     BetaWarning,
     Definitions,
     PreviewWarning,
+    SensorDefinition,
     in_process_executor,
 )
 
@@ -77,15 +78,22 @@ def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
         sensors=[
             freshness_sensor(),
             candidate_sensor(),
-            new_listing_sensor(repair_jobs),
-            gap_repair_sensor(repair_jobs, gap_ledger_job),
-            overdue_ingest_sensor(tick_jobs),
             stale_alert_sensor(),
+            *(_requesting_sensors() if configured.dagster.sensors else ()),
         ],
         resources=resources | overrides,
         # Steps share one process: a process a step took 11 to 37 s for a run of four.
         executor=in_process_executor,
     )
+
+
+def _requesting_sensors() -> list[SensorDefinition]:
+    """The sensors that request runs by themselves, whoever schedules."""
+    return [
+        new_listing_sensor(repair_jobs),
+        gap_repair_sensor(repair_jobs, gap_ledger_job),
+        overdue_ingest_sensor(tick_jobs),
+    ]
 
 
 # None of these depends on the settings, and a command that runs a job makes definitions of its own.

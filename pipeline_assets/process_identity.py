@@ -15,6 +15,12 @@ _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 _TOLERANCE_SECONDS = 1.0
 
 
+def boot_clock() -> float:
+    """Seconds on a clock that nobody sets and that goes on while the machine sleeps (Linux)."""
+    clock = time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
+    return time.clock_gettime(clock)
+
+
 def mark_now() -> str:
     """Return this moment as a mark: the boot's id and the seconds since the boot."""
     return f"{_boot_id()}/{_seconds_since_boot():.2f}"

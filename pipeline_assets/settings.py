@@ -252,6 +252,7 @@ class DagsterSettings(Section):
     webserver_port: int = Field(23000, ge=1, le=65535, examples=[3000])
     code_server_port: int = Field(24000, ge=1, le=65535, examples=[4000])
     schedules: bool = Field(False, examples=[True])
+    sensors: bool = Field(True, examples=[False])
     read_only: bool = Field(False, examples=[True])
 
 

@@ -2,8 +2,10 @@
 it is local/supervisor.py; who reads it is `status` and the watchdog. It tells nothing that is secret.
 """
 
+import errno
 import json
 import os
+import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
@@ -22,6 +24,9 @@ FREE_BYTES = 20_000_000
 REPORT_SECONDS = 5.0
 # A report older than this means that the supervisor is stopped or dead, or that it cannot write.
 SILENT_AFTER = timedelta(seconds=30)
+# The sizes of the files are multiples of this.
+_ROOM = 16_384
+_READS = 3
 
 UP = "up"
 STARTING = "starting"
@@ -116,20 +121,37 @@ def read_state(data_dir: Path) -> StackRecord | None:
     """
     path = data_dir / STATE_FILE
     try:
-        text = path.read_text(encoding="utf-8")
+        content = _read_json(path)
     except FileNotFoundError:
         return None
+    except ValueError as error:
+        raise _damaged(path, error) from error
     try:
-        content = json.loads(text)
         entries = [_known(ProcessRecord, entry) for entry in content["processes"]]
         held = _known(StackRecord, content) | {
             "processes": tuple(ProcessRecord(**entry) for entry in entries)
         }
         return StackRecord(**held)
     except (ValueError, TypeError, KeyError, AttributeError) as error:
-        raise StackStateError(
-            f"{path} cannot be read ({error}). Delete it if no stack runs over this directory."
-        ) from error
+        raise _damaged(path, error) from error
+
+
+def _damaged(path: Path, error: Exception) -> StackStateError:
+    return StackStateError(
+        f"{path} cannot be read ({error}). Delete it if no stack runs over this directory."
+    )
+
+
+def _read_json(path: Path) -> Any:
+    """Read a file that may just be written over on a full disk, when a first look may see half of it."""
+    for attempt in range(_READS):
+        try:
+            return json.loads(path.read_bytes())
+        except ValueError:
+            if attempt == _READS - 1:
+                raise
+            time.sleep(0.05)
+    return None
 
 
 def write_state(data_dir: Path, record: StackRecord) -> None:
@@ -142,10 +164,29 @@ def write_state(data_dir: Path, record: StackRecord) -> None:
 
 
 def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
-    """Replace a JSON file whole, so that a reader never sees half of it."""
+    """Replace a JSON file whole, so that a reader never sees half of it.
+
+    On a full disk the content is written over the old one, in the room that the file has already: what
+    the supervisor and the watchdog know must not go stale just then. The file is padded for it.
+
+    Raises:
+        OSError: it cannot be written, and the file is too small to be written over.
+    """
+    text = json.dumps(content, indent=1).encode()
+    text += b" " * (-len(text) % _ROOM)
     temporary = path.with_name(path.name + ".new")
-    temporary.write_text(json.dumps(content, indent=1), encoding="utf-8")
-    temporary.replace(path)
+    try:
+        temporary.write_bytes(text)
+        temporary.replace(path)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        temporary.unlink(missing_ok=True)
+        with path.open("r+b") as file:
+            room = os.fstat(file.fileno()).st_size
+            if room < len(text):
+                raise
+            file.write(text.ljust(room))
 
 
 def utc_now() -> str:

@@ -73,7 +73,11 @@ class WebGuard:
         """Every value of Host, and of Origin after the scheme, that the settings allow beside loopback."""
         named: set[str] = set()
         for name in self.names:
-            named |= {name} if _PORT.search(name) else {name, f"{name}:{port}"}
+            if _PORT.search(name):
+                named.add(name)
+            elif not _LOOPBACK.fullmatch(name):
+                # A loopback name without a port would stand for the page of another port of this machine.
+                named |= {name, f"{name}:{port}"}
         return frozenset(named)
 
     def _foreign_host(self, hosts: list[str], port: int | None) -> Refusal | None:

@@ -103,10 +103,15 @@ def test_foreign_or_repeated_host_is_refused(kind, host):
     assert answer(GUARD, kind, headers=headers) == 403
 
 
-@pytest.mark.parametrize("origin", [f"http://localhost:{PORT}", "http://127.0.0.1:8000", "null"])
+OTHER_PAGES = (f"http://localhost:{PORT}", "http://127.0.0.1:8000", "http://127.0.0.1", "null")
+
+
+@pytest.mark.parametrize("origin", OTHER_PAGES)
 def test_page_of_another_port_or_name_is_refused(origin):
+    """Also where the server's own address is among the allowed names, as for Dagster's web server."""
     headers = {"host": OWN[0], "origin": origin, "content-type": JSON}
     assert answer(GUARD, headers=headers) == 403
+    assert answer(WebGuard(names=("127.0.0.1", "localhost")), headers=headers) == 403
 
 
 @pytest.mark.parametrize(

@@ -321,7 +321,9 @@ def _silent(settings: Settings, stack: StackStatus) -> Iterator[str]:
     """What to do about the systems that are down: `up` starts this machine's only."""
     down = [each for each in stack.counted if not each.alive]
     embedded = ", ".join(each.name for each in down if each.embedded)
-    if embedded:
+    if embedded and stack.running:
+        yield f"Not up: {embedded}. The running stack restarts what fails; its log is in the data directory."
+    elif embedded:
         yield f"Not answering: {embedded}. Start them with `pipeline-assets up`."
     named = {each.name: each.setting for each in systems(settings)}
     for each in down:

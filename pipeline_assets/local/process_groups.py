@@ -60,12 +60,19 @@ class Guard:
         for group in self._groups:
             self._tell(f"+{group}")
 
-    def close(self) -> None:
-        """Let it go; it ends whatever group is still on its list."""
+    def close(self, patience: float = 15.0) -> None:
+        """Let it go; it ends whatever group is still on its list.
+
+        A guard that is stopped (SIGSTOP) does not end by itself, and `up` hung at Ctrl-C.
+        """
         assert self._process.stdin is not None  # noqa: S101 - Popen with stdin=PIPE
         with contextlib.suppress(BrokenPipeError):
             self._process.stdin.close()
-        self._process.wait()
+        try:
+            self._process.wait(patience)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
 
     def _start(self) -> "subprocess.Popen[bytes]":
         return subprocess.Popen(  # noqa: S603 - this file

@@ -15,7 +15,6 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 import urllib.error
@@ -28,7 +27,7 @@ from pathlib import Path
 from pipeline_assets.local.health import Answer, HealthCheck, Prober
 from pipeline_assets.local.private_files import UMASK
 from pipeline_assets.local.process_groups import Ending, Guard, dying_with_this_process
-from pipeline_assets.process_identity import is_alive, mark_of
+from pipeline_assets.process_identity import boot_clock, is_alive, mark_of
 from pipeline_assets.stack_state import (
     FREE_BYTES,
     REPORT_SECONDS,
@@ -83,7 +82,8 @@ class Service:
         after: names of the services that must be ready before its first start.
         stop_signal: sent to the process itself; its children get SIGTERM once it has ended.
         health: asked from then on; None only watches that the process is there.
-        ready_timeout: seconds from its start to ready.
+        ready_timeout: seconds from its start to ready; doubled at each further try, eight times as long
+            at most: on a busy machine a fixed limit ended a slow start again and again.
         stop_timeout: seconds from the signal to SIGKILL.
     """
 
@@ -97,7 +97,7 @@ class Service:
     after: tuple[str, ...] = ()
     stop_signal: signal.Signals = signal.SIGTERM
     health: HealthCheck | None = None
-    ready_timeout: float = 120.0
+    ready_timeout: float = 180.0
     stop_timeout: float = 10.0
 
 
@@ -232,6 +232,7 @@ class Child:
         self.restarts = 0
         self.deaths: deque[float] = deque()
         self.failures = 0
+        self.slow_starts = 0
         self.problem: str | None = None
         self.last_restart: str | None = None
         self.started = 0.0
@@ -489,14 +490,15 @@ class Supervisor:
             raise prober.fatal
         waited = now - child.started
         if prober.ready:
-            child.ready, child.ready_at = True, now
+            child.ready, child.ready_at, child.slow_starts = True, now, 0
             child.seconds_to_ready = round(waited, 2)
             child.show(UP)
             return True
-        if waited > child.service.ready_timeout or prober.fatal is not None:
+        limit = child.service.ready_timeout * 2 ** min(child.slow_starts, 3)
+        if waited > limit or prober.fatal is not None:
             told = prober.fatal or prober.not_ready
             why = f" ({told})" if told else ""
-            limit = child.service.ready_timeout
+            child.slow_starts += 1
             self._bury(child, f"was not ready within {limit:g} s{why}", hung=True)
             return True
         return False
@@ -721,9 +723,3 @@ class Supervisor:
                 problem=self._problem,
             ),
         )
-
-
-def boot_clock() -> float:
-    """Seconds on a clock that nobody sets and that goes on while the machine sleeps (Linux)."""
-    clock = time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
-    return time.clock_gettime(clock)

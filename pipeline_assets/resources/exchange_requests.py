@@ -50,6 +50,8 @@ _DIGITS = re.compile(r"[0-9]{1,6}")  # ten days of seconds; 400 times the weight
 # Most bytes of a reply, by the last part of its path: 499 candles have 100 kB, 900 symbols 2 MB.
 _LARGEST_REPLY = {"klines": 2_000_000, "exchangeInfo": 64_000_000}
 _LARGEST_OTHER = 1_000_000
+# No candle of USD-M Futures is older than September 2019.
+_EARLIEST_MS = 1_567_296_000_000
 _LATEST_MS = 10**14  # the year 5138; a time beyond it is no time
 _REFUSALS = 10  # each waits as told, so this is minutes; one more means that the limit is not ours
 _FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 15.0
@@ -500,7 +502,8 @@ class ExchangeRequests:
 
         def read(reply: _Reply) -> int:
             server_ms = _member(_object(reply.body), "serverTime", int)
-            if not 0 < server_ms < _LATEST_MS:
+            # `true` is an int to Python.
+            if isinstance(server_ms, bool) or not _EARLIEST_MS <= server_ms < _LATEST_MS:
                 raise MalformedReplyError("The reply's serverTime is not a time.")
             self.clock.measure(server_ms, sent, self._monotonic())
             return server_ms

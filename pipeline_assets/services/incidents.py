@@ -56,7 +56,7 @@ class Incidents:
         """Take in what is wrong at `now`; whatever is not among the problems is well."""
         for key, problem in problems.items():
             held = self._held.get(key)
-            if held is None or held.over:
+            if held is None:
                 self._held[key] = Incident(
                     key,
                     problem.kind,
@@ -66,7 +66,9 @@ class Incidents:
                     now.isoformat(),
                 )
             else:
-                held.cleared_at = None
+                # One that ended while the webhook was down, and comes again before its end was told,
+                # is the same incident: the receiver sees one begin and one end.
+                held.cleared_at, held.over = None, False
         for key, each in self._held.items():
             if key in problems or each.over:
                 continue
@@ -95,8 +97,14 @@ class Incidents:
         return {"text": each.text, "alert": each.kind, "since": each.opened_at, **each.details}
 
     def _recovered(self, each: Incident) -> dict[str, str]:
+        lasted = ""
+        if each.cleared_at:
+            seconds = datetime.fromisoformat(each.cleared_at) - datetime.fromisoformat(
+                each.opened_at
+            )
+            lasted = f" after {seconds.total_seconds():.0f} s"
         return {
-            "text": f"Recovered: {each.text}",
+            "text": f"Recovered{lasted}. The problem was: {each.text}",
             "alert": "recovered",
             "incident": each.kind,
             "since": each.opened_at,

@@ -6,10 +6,10 @@ collection/freshness.py, what has been told in incidents.py.
 import contextlib
 import json
 import logging
+import os
 import signal
 import sys
 import threading
-import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -19,6 +19,7 @@ from urllib.parse import urlsplit
 from pipeline_assets.assets.collected import newest_of_collected
 from pipeline_assets.collection.freshness import Verdict, judge
 from pipeline_assets.market.interval import Interval
+from pipeline_assets.process_identity import boot_clock
 from pipeline_assets.resources.alerts import AlertError, Alerts
 from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
 from pipeline_assets.services.incidents import Incidents, Problem
@@ -46,6 +47,8 @@ PAUSE_SECONDS = 30.0
 # A service that misses one health check is shown as unhealthy, and mostly well at the next.
 UNHEALTHY_SECONDS = 60.0
 SETTLE_SECONDS = 60.0
+# The supervisor reports every five seconds.
+SILENCE_SECONDS = 15.0
 
 logger = logging.getLogger("pipeline_assets.watchdog")
 
@@ -73,7 +76,7 @@ class FreshnessJudge:
         self._next = 0.0
         self.verdicts: dict[Interval, Verdict] = {}
         self.failure: str | None = None
-        self.judged_at = time.monotonic()
+        self.judged_at = boot_clock()
 
     def turn(self, now: float) -> None:
         """Begin to judge if it is time and nothing is under way."""
@@ -129,25 +132,28 @@ class Watchdog:
         self._data_dir = settings.data_dir
         with contextlib.suppress(OSError):
             # A disk that refuses this is told at the first round.
-            self._data_dir.mkdir(parents=True, exist_ok=True)
+            self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._file = settings.data_dir / WATCHDOG_FILE
         self._alerts = Alerts(settings.alerts)
         self._freshness = FreshnessJudge(settings)
         self._memory = read_memory(self._file)
-        self._begun = self._begun_at = time.monotonic()
+        self._begun = self._begun_at = boot_clock()
         self._last_round: float | None = None
+        self._silent_since: float | None = None
 
     def run(self, stop: threading.Event) -> None:
         """Watch until told to stop."""
         while not stop.is_set():
-            self.turn(time.monotonic(), datetime.now(UTC))
+            self.turn(boot_clock(), datetime.now(UTC))
+            # A slow webhook makes a round long, which is no pause of the machine.
+            self._last_round = boot_clock()
             stop.wait(ROUND_SECONDS)
 
     def turn(self, now: float, utc: datetime) -> None:
         """Look once, and send what is due.
 
         Args:
-            now: seconds of a clock that nobody sets.
+            now: seconds of a clock that nobody sets, and that goes on while the machine sleeps.
             utc: the time.
         """
         paused = now - self._last_round if self._last_round is not None else 0.0
@@ -157,11 +163,11 @@ class Watchdog:
             self._begun = now
             text = f"The machine or its watchdog was stopped for {paused:.0f} s."
             problems["paused"] = Problem("paused", text, SETTLE_SECONDS)
-        problems |= self._stack_problems(utc, settled=now - self._begun > PAUSE_SECONDS)
+        problems |= self._stack_problems(now, utc)
         self._freshness.turn(now)
         problems |= self._freshness_problems(now)
         self._memory.incidents.observe(problems, utc)
-        self.send()
+        self.send(utc)
         self._keep(utc)
 
     def last_words(self, utc: datetime) -> None:
@@ -170,11 +176,15 @@ class Watchdog:
         if record is None or record.runs():
             return
         self._memory.incidents.observe(self._supervisor_problem("the supervisor was killed"), utc)
-        self.send()
+        self.send(utc)
         self._keep(utc)
 
-    def send(self) -> None:
-        """Send the alerts that are due; what is not taken is due again at the next round."""
+    def send(self, utc: datetime) -> None:
+        """Send the alerts that are due; what is not taken is due again at the next round.
+
+        Each is noted at once: a slow webhook must not make the watchdog look stopped, and a watchdog
+        that is killed in between must not send it again.
+        """
         for key, alert in self._memory.incidents.due():
             try:
                 self._alerts.send(alert)
@@ -183,6 +193,7 @@ class Watchdog:
                 return
             logger.info("Alerted: %s", alert["text"])
             self._memory.incidents.sent(key)
+            self._keep(utc)
 
     def _record(self) -> StackRecord | None:
         try:
@@ -195,16 +206,29 @@ class Watchdog:
         text = f"The stack over {self._data_dir} is not watched: {silence}."
         return {"supervisor": Problem("supervisor_silent", text)}
 
-    def _stack_problems(self, utc: datetime, *, settled: bool) -> dict[str, Problem]:
+    def _is_silent_for_long(self, now: float, silence: str | None) -> bool:
+        """Whether the supervisor's silence has lasted for long enough to be no step of the wall clock.
+
+        After such a step, or a pause of the machine, its next report comes within seconds.
+        """
+        if silence is None:
+            self._silent_since = None
+            return False
+        self._silent_since = now if self._silent_since is None else self._silent_since
+        return now - self._silent_since >= SILENCE_SECONDS
+
+    def _stack_problems(self, now: float, utc: datetime) -> dict[str, Problem]:
         record = self._record()
         disk = disk_problem(self._data_dir) or (record.problem if record else None)
         problems = {"disk": Problem("disk_full", f"{disk}.", SETTLE_SECONDS)} if disk else {}
         if record is None:
             return problems
         silence = record.silence(utc)
+        lasting = self._is_silent_for_long(now, silence)
         if silence is not None:
-            # On a full disk the report is old because it cannot be written.
-            if settled and not disk:
+            settled = now - self._begun > PAUSE_SECONDS
+            # On a full disk the report may be old because it cannot be written.
+            if settled and lasting and not disk:
                 problems |= self._supervisor_problem(silence)
             return problems
         failed = self._service_problems(record, utc)
@@ -301,7 +325,15 @@ def watch(settings: "Settings") -> None:
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, lambda *_: stop.set())
+    # The data directory holds credentials and is its owner's only.
+    os.umask(0o077)
     watchdog = Watchdog(settings)
+    host = (
+        urlsplit(settings.alerts.webhook_url.get_secret_value()).hostname
+        if (settings.alerts.webhook_url)
+        else "nobody"
+    )
+    logger.info("Watching; alerts go to %s.", host)
     watchdog.run(stop)
     watchdog.last_words(datetime.now(UTC))
 

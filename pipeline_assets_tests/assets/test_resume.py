@@ -405,7 +405,7 @@ class Told:
         assert label == "1m candles"
         self.totals.append((rows, self.later))
 
-    def advance(self, rows: int) -> None:
+    def advance(self, rows: int, planned: int) -> None:
         self.rows += rows
 
     def weight(self, used: int, allowed: int) -> None:

@@ -20,6 +20,7 @@ import pytest
 
 from pipeline_assets.local import supervisor
 from pipeline_assets.local.health import HealthCheck, UnhealthyError
+from pipeline_assets.local.process_groups import Guard
 from pipeline_assets.local.supervisor import (
     Restarts,
     Service,
@@ -30,7 +31,7 @@ from pipeline_assets.local.supervisor import (
     read_state,
     tcp_answers,
 )
-from pipeline_assets.stack_state import StackRecord
+from pipeline_assets.stack_state import StackRecord, write_atomically
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port
 
 # Listens on argv[1]; notes in argv[2] its name (argv[3]) at start and end, and at the start which
@@ -389,6 +390,57 @@ def test_a_killed_guard_is_replaced(tmp_path: Path) -> None:
         grandchild = int((tmp_path / "pid").read_text())
         process.kill()
         eventually(lambda: gone(service) and gone(grandchild), "all has ended")
+
+
+def test_stopped_guard_does_not_keep_the_stack_from_ending() -> None:
+    """It was waited for without an end: Ctrl-C ended the services, and `up` stayed."""
+    guard = Guard()
+    os.kill(guard._process.pid, signal.SIGSTOP)
+    guard.close(patience=0.1)
+    assert guard._process.returncode == -signal.SIGKILL
+
+
+def test_state_is_written_over_the_old_one_on_a_full_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The supervisor's report went stale on a full disk, and `status` called every service down."""
+    path = tmp_path / "stack.json"
+    write_atomically(path, {"problem": None})
+
+    def refuse(self: Path, data: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(self))
+
+    monkeypatch.setattr(Path, "write_bytes", refuse)
+    write_atomically(path, {"problem": "disk full"})
+    assert json.loads(path.read_bytes()) == {"problem": "disk full"}
+    with pytest.raises(OSError, match="No space left"):
+        write_atomically(path, {"problem": "x" * path.stat().st_size})
+    assert json.loads(path.read_bytes()) == {"problem": "disk full"}
+
+
+def test_slow_start_gets_more_time_at_each_try(tmp_path: Path) -> None:
+    """A fixed limit ended a slow start on a busy machine again and again."""
+    tries = tmp_path / "tries"
+    text = f"""
+import pathlib, time
+tries = pathlib.Path({str(tries)!r})
+number = len(tries.read_text()) if tries.exists() else 0
+tries.write_text("x" * (number + 1))
+time.sleep(0 if number == 0 else 1.2)
+pathlib.Path({str(tmp_path)!r}, f"ready{{number}}").touch()
+time.sleep(600)
+"""
+
+    def ready() -> bool:
+        number = len(tries.read_text()) - 1 if tries.exists() else 0
+        return (tmp_path / f"ready{number}").exists()
+
+    slow = script("slow", text, ready=ready, ready_timeout=1.0)
+    with supervised([slow], tmp_path, restarts=Restarts(delay=0.01)):
+        eventually(lambda: running(tmp_path, "slow").is_up(), "it is up")
+        os.kill(running(tmp_path, "slow").pid, signal.SIGKILL)
+        eventually(lambda: running(tmp_path, "slow").restarts > 0, "it is restarted")
+        eventually(lambda: running(tmp_path, "slow").is_up(), "it had the time to start")
 
 
 def test_a_state_file_of_an_older_version_is_read(tmp_path: Path) -> None:

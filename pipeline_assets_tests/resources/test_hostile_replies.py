@@ -308,7 +308,13 @@ def test_a_used_weight_that_is_no_number_is_ignored(budget, used):
         assert client.weight_now.used == 0
 
 
-@pytest.mark.parametrize("body", [b"[" * 100_000, b'{"serverTime":' + b"9" * 30 + b"}", b"{}"])
+NO_TIMES = (
+    *(b"[" * 100_000, b'{"serverTime":' + b"9" * 30 + b"}", b"{}"),
+    *(b'{"serverTime":true}', b'{"serverTime":1}'),
+)
+
+
+@pytest.mark.parametrize("body", NO_TIMES)
 def test_a_time_that_is_none_is_no_traceback(budget, body):
     with (
         hostile_server(lambda handler: handler.whole(body)) as server,

@@ -31,7 +31,8 @@ def test_problem_and_its_end_are_told_once() -> None:
     incidents.observe({}, after(69))
     assert sent(incidents) == []
     incidents.observe({}, after(70))
-    assert sent(incidents) == [("recovered", "Recovered: Service s3 fails.")]
+    told = "Recovered after 10 s. The problem was: Service s3 fails."
+    assert sent(incidents) == [("recovered", told)]
     assert (sent(incidents), incidents.to_list()) == ([], [])
 
 
@@ -45,6 +46,22 @@ def test_what_fails_again_before_it_settled_is_the_same_incident() -> None:
     assert [kind for kind, _ in sent(incidents)] == ["recovered"]
     incidents.observe({"s3": DEAD}, after(300))
     assert [kind for kind, _ in sent(incidents)] == ["service_failed"]
+
+
+def test_incident_that_returns_while_the_webhook_is_down_is_one() -> None:
+    """Whether its begin or its end was not taken: the receiver sees one begin and one end."""
+    for taken_at_once in (False, True):
+        incidents = Incidents()
+        incidents.observe({"s3": DEAD}, NOON)
+        told = sent(incidents) if taken_at_once else []
+        incidents.observe({}, after(5))
+        incidents.observe({}, after(100))
+        incidents.observe({"s3": DEAD}, after(1800))
+        told += sent(incidents)
+        incidents.observe({}, after(1805))
+        incidents.observe({}, after(2000))
+        told += sent(incidents)
+        assert [kind for kind, _ in told] == ["service_failed", "recovered"]
 
 
 def test_an_alert_that_was_not_taken_stays_due() -> None:

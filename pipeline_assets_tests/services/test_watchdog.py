@@ -1,6 +1,7 @@
 """The watchdog alerts once of each incident, of whatever it watches, and tells its end."""
 
 import os
+import stat
 import subprocess
 import sys
 from dataclasses import replace
@@ -57,7 +58,7 @@ class Stack:
         alerts = AlertsSettings(webhook_url=SecretStr(webhook.url))
         self.settings = base.model_copy(update={"alerts": alerts, "data_dir": directory})
         self.directory, self.webhook = directory, webhook
-        self.seconds = 0.0
+        self.seconds = self.step = 0.0
         self.watchdog = Watchdog(self.settings)
 
     def write(self, *processes: ProcessRecord, **changes: object) -> None:
@@ -73,7 +74,7 @@ class Stack:
 
     @property
     def now(self) -> datetime:
-        return NOON + timedelta(seconds=self.seconds)
+        return NOON + timedelta(seconds=self.seconds + self.step)
 
     def look(self, seconds: float = 5.0) -> list[str]:
         """Look `seconds` later; returns the kinds of alerts that were received by then."""
@@ -142,12 +143,23 @@ def test_its_own_restart_is_not_the_watchdogs_to_tell(stack: Stack) -> None:
 
 def test_silent_supervisor_is_alerted(stack: Stack) -> None:
     stack.write(process("s3"))
-    for _ in range(8):
+    for _ in range(12):
         found = stack.look()
     assert found == ["supervisor_silent"]
     assert "has not reported for" in stack.webhook.received[0]["text"]
     stack.write(process("s3"))
     assert stack.look() == ["supervisor_silent", "recovered"]
+
+
+def test_step_of_the_wall_clock_is_no_silent_supervisor(stack: Stack) -> None:
+    """By the wall clock the last report is eight hours old; the next one comes within seconds."""
+    for _ in range(8):
+        stack.write(process("s3"))
+        assert stack.look() == []
+    stack.step = 8 * 3600.0
+    assert stack.look() == []
+    stack.write(process("s3"))
+    assert stack.look() == []
 
 
 def test_full_disk_is_one_incident_with_all_that_fails_by_it(stack: Stack) -> None:
@@ -209,7 +221,10 @@ def test_disk_with_little_room_is_told(tmp_path: Path) -> None:
     assert disk_problem(tmp_path, 10**18).startswith("disk full: ")
 
 
-def test_the_program_is_light_and_ends_on_sigterm(tmp_path: Path, webhook: Webhook) -> None:
+def test_the_program_is_light_and_private_and_ends_on_sigterm(
+    tmp_path: Path, webhook: Webhook
+) -> None:
+    """Run alone, as in production, it makes the data directory: nobody else may read it."""
     code = (
         "import sys\nfrom pipeline_assets.services.watchdog import watch\n"
         "from pipeline_assets.settings import load_settings\n"
@@ -226,5 +241,7 @@ def test_the_program_is_light_and_ends_on_sigterm(tmp_path: Path, webhook: Webho
         process.terminate()
         output, _ = process.communicate(timeout=60)
     assert process.returncode == 0
+    made = (tmp_path / "data" / "watchdog.json", tmp_path / "data")
+    assert [stat.S_IMODE(each.stat().st_mode) & 0o077 for each in made] == [0, 0]
     assert set(output.splitlines()) & HEAVY == set()
     assert webhook.received == []
