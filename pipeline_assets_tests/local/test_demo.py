@@ -52,6 +52,11 @@ RUNS = """
 query ($ids: [String!]) { runsOrError(filter: {runIds: $ids}) {
   ... on Runs { results { runId status startTime endTime tags { key value } } } } }
 """
+CHECK = """
+query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+  assetChecksOrError { ... on AssetChecks { checks {
+    name executionForLatestMaterialization { evaluation { success description } } } } } } } }
+"""
 PARTITIONS = """
 query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
   assetPartitionStatuses { ... on TimePartitionStatuses { ranges { status startKey endKey } } } } } }
@@ -155,6 +160,14 @@ class Machine:
         ranges = node["assetPartitionStatuses"]["ranges"]
         return [(r["startKey"], r["endKey"]) for r in ranges if r["status"] == "MATERIALIZED"]
 
+    def check(self, asset: str, name: str) -> dict[str, Any]:
+        """What the UI shows of a check on an asset."""
+        node = self.graphql(CHECK, key={"path": [asset]})
+        [found] = [each for each in node["assetChecksOrError"]["checks"] if each["name"] == name]
+        execution = found["executionForLatestMaterialization"]
+        assert execution is not None, f"{name} of {asset} was not judged"
+        return dict(execution["evaluation"])
+
     def credentials(self) -> dict[str, str]:
         """What the stack made for its servers."""
         text = (self.directory / HARD_NAME / "credentials.env").read_text()
@@ -197,6 +210,9 @@ def test_demo_once_then_the_ui_over_the_same_data(tmp_path: Path) -> None:
         yesterday = (began - timedelta(days=1)).date()
         sealed = machine.stored(f"ohlcv/1m/BTCUSDT/{yesterday:%Y%m%d}_0000.parquet")
         assert sealed.height == 1440, "the data of the first start are there"
+        for interval in ("1m", "15m", "1h"):
+            fresh = machine.check(f"candle_objects_{interval}", "fresh")
+            assert fresh["success"], fresh
 
         today = datetime.now(UTC).date().isoformat()
         ticks = machine.ended([machine.launch("tick_1m", today) for _ in range(2)])
