@@ -521,7 +521,7 @@ def candidates(
 def demo(once: bool, exchange_name: str, airflow: bool) -> None:
     """The first look: start everything, fill three days, show what is stored, go on live."""
     from pipeline_assets.commands.candidates import follow
-    from pipeline_assets.commands.demo import DAYS, exchange_time, fill
+    from pipeline_assets.commands.demo import DAYS, exchange_time, fill, report_freshness
     from pipeline_assets.commands.overview import collected_symbols, days_overview, first_day
     from pipeline_assets.commands.progress import TerminalProgress
     from pipeline_assets.commands.status import print_overview
@@ -552,6 +552,7 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
                 problems += fill(settings, interval, symbols, now.date(), progress).problems
         # Minutes that closed since then are the ticks' to store, not this pass's.
         found = days_overview(settings, DAYS, now)
+        report_freshness(settings, found, now)
         print_overview(console, found, first_day(DAYS, now), now)
         for problem in problems:
             console.print(problem, style="red")

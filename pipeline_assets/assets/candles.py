@@ -9,21 +9,13 @@ from typing import TYPE_CHECKING, Any
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, ResourceParam, asset
 
 from pipeline_assets.assets import layer
-from pipeline_assets.assets.fetch_plan import FetchPlan
+from pipeline_assets.assets.inputs import Step
 from pipeline_assets.assets.presentation import failures, table
 from pipeline_assets.market.candles import empty_candles
 from pipeline_assets.market.cleaning import clean
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.staging import (
-    formatted_key,
-    plan_key,
-    raw_key,
-    read_document,
-    read_frames,
-    set_aside_key,
-    write_frames,
-)
+from pipeline_assets.resources.staging import Output, write_frames
 
 if TYPE_CHECKING:
     import polars as pl
@@ -45,24 +37,27 @@ def candles(interval: Interval) -> AssetsDefinition:
     def format_candles(
         context: AssetExecutionContext, store: ResourceParam[ObjectStore]
     ) -> MaterializeResult[Any]:
-        root_run = context.run.root_run_id or context.run_id
-        key = formatted_key(interval, root_run)
+        step = Step.of(context, store, interval, layer.name(layer.FORMATTED, interval))
+        own, key = step.own, step.own.key(Output.FORMATTED)
         set_aside: list[pl.DataFrame] = []
+        reasons: Counter[str] = Counter()
         repeated = 0
-        plan = FetchPlan.from_facts(read_document(store, plan_key(interval, root_run)))
-        with read_frames(store, raw_key(interval, root_run)) as raw:
+        with step.rows(Output.RAW) as raw:
 
             def cleaned() -> Iterator["pl.DataFrame"]:
-                nonlocal repeated
-                for frame in raw:
-                    result = clean(frame, interval, plan.windows)
+                nonlocal repeated, reasons
+                for frame in raw.frames:
+                    result = clean(frame, interval, raw.plan.windows)
                     repeated += result.repeated
                     if result.set_aside.height:
                         set_aside.append(result.set_aside)
                     yield result.candles
+                # Before the candles are seen: who reads them reads these too.
+                reasons = _keep_set_aside(store, own.set_aside, set_aside)
+                step.keep_plan(raw.plan, raw.source)
 
             rows = write_frames(store, key, empty_candles(), cleaned())
-        reasons = _keep_set_aside(store, set_aside_key(interval, root_run), set_aside)
+        plan = raw.plan
         return MaterializeResult(
             metadata={
                 "rows": rows,
@@ -70,7 +65,7 @@ def candles(interval: Interval) -> AssetsDefinition:
                 "rows set aside": sum(reasons.values()),
                 "identical rows": repeated,
                 "candles": store.address(key),
-                **_set_aside_metadata(store, set_aside_key(interval, root_run), reasons),
+                **_set_aside_metadata(store, own.set_aside, reasons),
                 **failures(plan),
             }
         )

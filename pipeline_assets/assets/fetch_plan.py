@@ -3,13 +3,21 @@ the plan with the rows. Fetching itself is in raw.py.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.market.interval import Interval
-from pipeline_assets.market.windows import Window, day_window, days_of, hull, tick_window, without
+from pipeline_assets.market.windows import (
+    Window,
+    common,
+    day_window,
+    days_of,
+    hull,
+    tick_window,
+    without,
+)
 
 if TYPE_CHECKING:
     from dagster import DagsterRun
@@ -114,6 +122,28 @@ class FetchPlan:
                 self.windows[symbol] = hull(left)
             else:
                 del self.windows[symbol]
+
+    def of_days(self, days: Sequence[date]) -> "FetchPlan":
+        """The part of the plan that lies in these of its days; a tick's plan has no parts."""
+        if self.ticks or list(days) == self.days:
+            return self
+        span = Window(day_window(days[0]).start, day_window(days[-1]).end)
+        parts = {symbol: common(window, [span]) for symbol, window in self.windows.items()}
+        confirmed = {
+            symbol: [part for window in windows for part in common(window, [span])]
+            for symbol, windows in self.confirmed.items()
+        }
+        part = replace(
+            self,
+            days=list(days),
+            windows={symbol: found[0] for symbol, found in parts.items() if found},
+            confirmed={symbol: found for symbol, found in confirmed.items() if found},
+            witnessed=[day for day in self.witnessed if day in days],
+        )
+        part.leave_out(
+            {s: [day for day in held if day in days] for s, held in self.complete.items()}
+        )
+        return part
 
     def note(self, fetched: "Fetched") -> None:
         """Take down what came of a symbol beside its rows."""

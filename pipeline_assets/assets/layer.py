@@ -29,15 +29,20 @@ class LayerOptions(TypedDict):
     owners: list[str]
 
 
+def name(layer: str, interval: Interval) -> str:
+    """The name of a layer's asset: it ends in the interval."""
+    return f"{layer}_{interval}"
+
+
 def key(layer: str, interval: Interval) -> AssetKey:
-    """The asset key of a layer: it ends in the interval."""
-    return AssetKey(f"{layer}_{interval}")
+    """The asset key of a layer."""
+    return AssetKey(name(layer, interval))
 
 
 def options(layer: str, interval: Interval) -> LayerOptions:
     """What every asset of an interval has in common."""
     return {
-        "name": f"{layer}_{interval}",
+        "name": name(layer, interval),
         "group_name": f"interval_{interval}",
         "partitions_def": daily_partitions,
         "backfill_policy": backfill_policy,

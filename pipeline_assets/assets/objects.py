@@ -21,6 +21,7 @@ from dagster import (
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.check_results import Finding, report
 from pipeline_assets.assets.fetch_plan import FetchPlan
+from pipeline_assets.assets.inputs import Step
 from pipeline_assets.assets.presentation import failures, moment, table
 from pipeline_assets.market.aggregation import zero_volume_share
 from pipeline_assets.market.candles import empty_candles
@@ -55,15 +56,7 @@ from pipeline_assets.resources.lake_state import (
     write_tick_state,
 )
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.staging import (
-    formatted_key,
-    plan_key,
-    read_document,
-    read_frames,
-    set_aside_key,
-    stored_objects_key,
-    write_document,
-)
+from pipeline_assets.resources.staging import Output, Staged, read_frames, write_document
 
 if TYPE_CHECKING:
     import polars as pl
@@ -118,16 +111,16 @@ def candle_objects(interval: Interval) -> AssetsDefinition:
     def upload(
         context: AssetExecutionContext, store: ResourceParam[ObjectStore]
     ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
-        root_run = context.run.root_run_id or context.run_id
-        plan = FetchPlan.from_facts(read_document(store, plan_key(interval, root_run)))
-        state = (
-            read_tick_state(store, interval, plan.listed, plan.newest.date())
-            if plan.ticks
-            else TickState()
-        )
+        step = Step.of(context, store, interval, layer.name(layer.OBJECTS, interval))
         stored = Stored()
-        with read_frames(store, formatted_key(interval, root_run)) as frames:
-            for frame in frames:
+        with step.rows(Output.FORMATTED) as formatted:
+            plan = formatted.plan
+            state = (
+                read_tick_state(store, interval, plan.listed, plan.newest.date())
+                if plan.ticks
+                else TickState()
+            )
+            for frame in formatted.frames:
                 _observe(plan, frame, stored)
                 symbols = frame["symbol"].unique(maintain_order=True).to_list()
                 stored.written += _store(store, plan, state, frame, symbols)
@@ -136,7 +129,9 @@ def candle_objects(interval: Interval) -> AssetsDefinition:
         stored.written += _store(store, plan, state, empty_candles(), absent)
         _observe_absent(plan, stored)
         keys = [each.key for each in stored.written]
-        sealed = {} if plan.ticks else _sealed(plan, stored, _set_aside(store, plan, root_run))
+        sealed = (
+            {} if plan.ticks else _sealed(plan, stored, _set_aside(store, plan, formatted.source))
+        )
         document = {
             "objects": keys,
             "sealed": {
@@ -144,7 +139,8 @@ def candle_objects(interval: Interval) -> AssetsDefinition:
                 for day, marks in sealed.items()
             },
         }
-        write_document(store, stored_objects_key(interval, root_run), document)
+        step.keep_plan(plan, formatted.source)
+        write_document(store, step.own.key(Output.OBJECTS), document)
         # A day that goes on into a table is sealed once it is there (tables.py): what is sealed and
         # complete is not fetched again, and so not loaded again either.
         if interval is Interval.ONE_MINUTE:
@@ -274,11 +270,11 @@ def _all_of(plan: FetchPlan, window: Window) -> Expected | None:
     return expected_open_times(plan.interval, window, None, None, None)
 
 
-def _set_aside(store: ObjectStore, plan: FetchPlan, root_run: str) -> dict[str, list[Window]]:
+def _set_aside(store: ObjectStore, plan: FetchPlan, source: Staged) -> dict[str, list[Window]]:
     """By symbol the candles in whose place came a row that is none, as far as it says when."""
     import polars as pl
 
-    key = set_aside_key(plan.interval, root_run)
+    key = source.set_aside
     if not plan.windows or not store.holds(key):
         return {}
     asked = hull(list(plan.windows.values()))

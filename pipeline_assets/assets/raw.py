@@ -30,7 +30,7 @@ from pipeline_assets.market.replies import raw_candles as rows_of
 from pipeline_assets.resources.exchange import ExchangeClient
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.staging import plan_key, raw_key, write_document, write_frames
+from pipeline_assets.resources.staging import Output, Staged, write_document, write_frames
 from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets.settings import Settings
 
@@ -83,8 +83,6 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
         progress: ResourceParam[Progress | None],
     ) -> MaterializeResult[Any]:
         kind = RunKind.of(context.run)
-        root_run = context.run.root_run_id or context.run_id
-        key = raw_key(interval, root_run)
         with ExitStack() as clients:
             client = clients.enter_context(
                 exchange.client(priority(kind, interval), patient=kind is not RunKind.TICK)
@@ -102,6 +100,11 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
                 ),
                 exchange.settle,
             )
+            root_run = context.run.root_run_id or context.run_id
+            own = Staged(interval, plan.days[0], plan.days[-1], root_run)
+            if context.run.root_run_id:
+                # Re-executed: the plan of the first time must not stand beside the rows of this one.
+                store.discard(own.plan)
             if plan.kind is not kind:
                 # A tick that found a day to seal must not spend the weight of live minutes on it.
                 client = clients.enter_context(
@@ -120,21 +123,22 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
                     else _frames(client, plan, told)
                 )
             )
-            rows = write_frames(store, key, empty_raw(), frames)
+            rows = write_frames(store, own.key(Output.RAW), empty_raw(), frames)
             seconds = time.monotonic() - began
             if not rows and plan.confirmed:
                 plan.witnessed = witnessed_days(client, store, plan)
             plan.weight = client.weight_spent
             if archive is not None:
                 archive.keep(store, plan)
-        # After the rows: the steps that follow ask for the plan first.
-        write_document(store, plan_key(interval, root_run), plan.to_facts())
         # Where the others are stored already, those that fail again fail alone, as they did beside them.
         if plan.windows and plan.failures.keys() >= plan.windows.keys() and not plan.complete:
             raise NothingFetchedError(
                 f"None of {len(plan.windows)} symbols could be fetched. The first: "
                 f"{next(iter(plan.failures.values()))}"
             )
+        # After the rows: the steps that follow read the plan first. Of a fetch that failed there is none, so
+        # that no later run of a single step takes it for the newest.
+        write_document(store, own.plan, plan.to_facts())
         return MaterializeResult(
             metadata={
                 "rows": rows,
@@ -145,7 +149,7 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
                 "weight allowed a minute": client.weight_now.allowed,
                 "symbol-days stored before": sum(map(len, plan.complete.values())),
                 "kind of run": plan.kind.value,
-                "replies": store.address(key),
+                "replies": store.address(own.key(Output.RAW)),
                 **(archive.metadata() if archive else {}),
                 **failures(plan),
             }

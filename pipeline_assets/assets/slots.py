@@ -2,7 +2,7 @@
 resources/slots.py.
 """
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, ResourceParam, asset
@@ -10,16 +10,12 @@ from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, 
 from pipeline_assets import lake
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.fetch_plan import FetchPlan
+from pipeline_assets.assets.inputs import Step
 from pipeline_assets.assets.presentation import moment
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import SLOTS, CandleSlots
-from pipeline_assets.resources.staging import (
-    formatted_key,
-    plan_key,
-    read_document,
-    read_frames,
-)
+from pipeline_assets.resources.staging import Output
 
 
 def candle_slots(interval: Interval) -> AssetsDefinition:
@@ -45,20 +41,18 @@ def candle_slots(interval: Interval) -> AssetsDefinition:
     ) -> MaterializeResult[Any]:
         import polars as pl
 
-        root_run = context.run.root_run_id or context.run_id
+        step = Step.of(context, store, interval, layer.name(layer.SLOTS, interval))
         written = kept = removed = 0
-        plan = FetchPlan.from_facts(read_document(store, plan_key(interval, root_run)))
-        oldest = plan.newest - (SLOTS - 1) * interval.span
         # Of runs over days long past, which may have read a million rows, none can be a slot's.
-        if any(window.end > oldest for window in plan.windows.values()):
-            with read_frames(store, formatted_key(interval, root_run)) as frames:
-                for frame in frames:
-                    fresh = frame.filter(pl.col("open_time") >= oldest)
-                    if fresh.height:
-                        result = slots.write(fresh, plan.now())
-                        written += result.written
-                        kept += result.kept_newer
-                        removed += result.removed
+        with step.rows(Output.FORMATTED, _has_slots) as formatted:
+            plan = formatted.plan
+            for frame in formatted.frames:
+                fresh = frame.filter(pl.col("open_time") >= _oldest(plan))
+                if fresh.height:
+                    result = slots.write(fresh, plan.now())
+                    written += result.written
+                    kept += result.kept_newer
+                    removed += result.removed
         return MaterializeResult(
             metadata={
                 "slots written": written,
@@ -76,6 +70,15 @@ def candle_slots(interval: Interval) -> AssetsDefinition:
     return fill_slots
 
 
+def _oldest(plan: FetchPlan) -> datetime:
+    """The open time of the oldest slot at the plan's newest candle."""
+    return plan.newest - (SLOTS - 1) * plan.interval.span
+
+
+def _has_slots(plan: FetchPlan) -> bool:
+    return any(window.end > _oldest(plan) for window in plan.windows.values())
+
+
 def _fill_from_lake(plan: FetchPlan, store: ObjectStore, slots: CandleSlots) -> int:
     """Fill the slots of minutes before those that the run fetched; returns how many.
 
@@ -84,7 +87,7 @@ def _fill_from_lake(plan: FetchPlan, store: ObjectStore, slots: CandleSlots) -> 
     """
     import polars as pl
 
-    oldest = plan.newest - (SLOTS - 1) * plan.interval.span
+    oldest = _oldest(plan)
     begins = {symbol: w.start for symbol, w in plan.windows.items() if w.start > oldest}
     held = slots.summary(list(begins))
     lacking = held.filter(pl.col("slots") < SLOTS)["symbol"].to_list()

@@ -8,12 +8,12 @@ from typing import Any
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, ResourceParam, asset
 
 from pipeline_assets.assets import layer
+from pipeline_assets.assets.inputs import Step
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.partitions import backfill_policy, daily_partitions
 from pipeline_assets.resources.gap_objects import read_gaps
 from pipeline_assets.resources.lake_state import SealedDay, mark_sealed
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.staging import read_document, stored_objects_key
 from pipeline_assets.resources.warehouse import Warehouse
 
 
@@ -37,10 +37,10 @@ def candle_table(interval: Interval) -> AssetsDefinition:
         store: ResourceParam[ObjectStore],
         warehouse: ResourceParam[Warehouse],
     ) -> MaterializeResult[Any]:
-        root_run = context.run.root_run_id or context.run_id
-        stored = read_document(store, stored_objects_key(interval, root_run))
+        step = Step.of(context, store, interval, layer.name(layer.TABLE, interval))
+        stored = step.stored()
         keys = [key.removeprefix("ohlcv/") for key in stored["objects"]]
-        loaded = warehouse.load(interval, keys, root_run)
+        loaded = warehouse.load(interval, keys, step.own.run)
         for day, marks in stored["sealed"].items():
             sealed = {symbol: SealedDay.from_facts(facts) for symbol, facts in marks.items()}
             mark_sealed(store, interval, date.fromisoformat(day), sealed)

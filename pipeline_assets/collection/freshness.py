@@ -16,11 +16,15 @@ GRACE = timedelta(minutes=2)
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an interval is fresh, in words, and each late symbol with its newest open time."""
+    """Whether an interval is fresh, in words, and each late symbol with its newest open time.
+
+    An interval of which nothing was ever stored (`stored` is False) is neither fresh nor stale.
+    """
 
     fresh: bool
     description: str
     late: tuple[tuple[str, datetime], ...] = ()
+    stored: bool = True
 
 
 def judge(interval: Interval, state: TickState, server_time: datetime) -> Verdict:
@@ -34,8 +38,8 @@ def judge(interval: Interval, state: TickState, server_time: datetime) -> Verdic
     due = newest_closed(interval, server_time, GRACE)
     late = sorted((at, symbol) for symbol, at in state.newest.items() if at < due)
     if not state.newest:
-        told = f"No tick of {interval} has stored anything yet. Is the schedule on?"
-        return Verdict(fresh=False, description=told)
+        told = f"No ingest run of {interval} has stored anything yet. Is the schedule on?"
+        return Verdict(fresh=False, description=told, stored=False)
     if not late:
         told = f"All {len(state.newest)} symbols reach {_text(due)}."
         return Verdict(fresh=True, description=told)

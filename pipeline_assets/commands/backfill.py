@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from pipeline_assets.assets.progress import Progress
     from pipeline_assets.resources.object_store import ObjectStore
+    from pipeline_assets.resources.staging import Staged
 
 
 # What is lost when a run is killed while it fetches: less than two minutes of the exchange's limit.
@@ -236,6 +237,7 @@ def _run(
 
     from pipeline_assets.assets import layer
     from pipeline_assets.resources.run_processes import own_process_tags
+    from pipeline_assets.resources.staging import Staged
 
     first, last = (day.isoformat() for day in days)
     one_day = first == last
@@ -258,7 +260,7 @@ def _run(
         raise StoppedError(f"Stopped between two steps. {_GOES_ON}") from None
     if not executed.success:
         raise _failure(executed)
-    ran = _ran(executed, store, interval)
+    ran = _ran(executed, store, Staged(interval, *days, executed.run_id))
     for evaluation in executed.get_asset_check_evaluations():
         # A range's summary repeats what its days said.
         failed = not evaluation.passed and evaluation.severity is AssetCheckSeverity.ERROR
@@ -289,22 +291,22 @@ def _failure(executed: "ExecuteInProcessResult") -> BackfillError | StoppedError
     return BackfillError(f"Dagster run {executed.run_id} failed; open it in Dagster's UI.")
 
 
-def _ran(executed: "ExecuteInProcessResult", store: "ObjectStore", interval: Interval) -> _Ran:
+def _ran(executed: "ExecuteInProcessResult", store: "ObjectStore", staged: "Staged") -> _Ran:
     from pipeline_assets.assets import layer
     from pipeline_assets.assets.fetch_plan import FetchPlan
     from pipeline_assets.assets.objects import INCOMPLETE
     from pipeline_assets.assets.presentation import FAILED
-    from pipeline_assets.resources.staging import plan_key, read_document
+    from pipeline_assets.resources.staging import read_document
 
     def value(name: str, key: str) -> int:
-        node = layer.key(name, interval).path[0]
+        node = layer.key(name, staged.interval).path[0]
         found = executed.asset_materializations_for_node(node)[0].metadata.get(key)
         return int(str(found.value)) if found is not None else 0
 
     failed: list[str] = []
     if value(layer.RAW, FAILED):
         # The metadata name the first few only, and those too that no repetition brings: misspelt ones.
-        plan = FetchPlan.from_facts(read_document(store, plan_key(interval, executed.run_id)))
+        plan = FetchPlan.from_facts(read_document(store, staged.plan))
         failed = sorted(plan.failures.keys() & plan.windows.keys())
     return _Ran(
         executed.run_id,

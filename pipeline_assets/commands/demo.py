@@ -2,13 +2,14 @@
 cli.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 
 from pipeline_assets.assets.progress import Progress
-from pipeline_assets.commands.backfill import BackfillResult, backfill
-from pipeline_assets.market.interval import Interval
-from pipeline_assets.resources.lake_state import sealed_symbols
+from pipeline_assets.commands.backfill import BackfillResult, backfill, dagster_instance
+from pipeline_assets.commands.overview import Overview
+from pipeline_assets.market.interval import EPOCH, Interval
+from pipeline_assets.resources.lake_state import TickState, sealed_symbols
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 
@@ -45,3 +46,25 @@ def fill(
     store = ObjectStore(settings.s3)
     first = first_missing_day(store, interval, symbols, today)
     return backfill(settings, interval, None, first, today + timedelta(days=1), progress)
+
+
+def report_freshness(settings: Settings, stored: Iterable[Overview], now: datetime) -> None:
+    """Report the check `fresh` of each interval, judged by what the demo has filled up to `now`.
+
+    The sensor judges what ingest runs store. With `--once` none runs, so nobody else would say it.
+
+    Args:
+        settings: the settings.
+        stored: what is stored, by symbol and interval.
+        now: the exchange's time up to which the demo filled, UTC.
+    """
+    from pipeline_assets.collection.freshness import judge
+    from pipeline_assets.sensors.freshness import evaluation_of
+
+    newest: dict[Interval, dict[str, datetime]] = {}
+    for each in stored:
+        newest.setdefault(each.interval, {})[each.symbol] = each.newest or EPOCH
+    with dagster_instance(settings) as instance:
+        for interval, held in newest.items():
+            verdict = judge(interval, TickState(held), now)
+            instance.report_runless_asset_event(evaluation_of(interval, verdict))

@@ -1,12 +1,18 @@
-"""What passes from one asset to the next: one Parquet per step of a root run, read and written in
-pieces, so that memory does not grow with the range. Stored candles are in candle_objects.py.
+"""What passes from one asset to the next: where it lies, and its Parquet, read and written in pieces, so
+that memory does not grow with the range. Which output a step takes is decided in assets/inputs.py;
+stored candles are in candle_objects.py.
 """
 
 import errno
 import json
+import re
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import date
+from enum import StrEnum
+from operator import itemgetter
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, TYPE_CHECKING, Any, cast
 
@@ -18,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline_assets.market.interval import Interval
     from pipeline_assets.resources.object_store import ObjectStore
 
+_MODIFIED = itemgetter(0)
 _IN_MEMORY = 32 * 1024 * 1024
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
@@ -26,29 +33,82 @@ class StagingError(Exception):
     """The input of a step is not there, or its output has no room. The message says what to do."""
 
 
-def raw_key(interval: "Interval", root_run: str) -> str:
-    """Where the replies of a root run lie, as received."""
-    return f"raw/{interval}/{root_run}.parquet"
+class AbsentError(StagingError):
+    """An output is not there: it was never made, or passed its retention."""
 
 
-def formatted_key(interval: "Interval", root_run: str) -> str:
-    """Where the formatted candles of a root run lie."""
-    return f"staging/{interval}/{root_run}.parquet"
+class Output(StrEnum):
+    """What a step leaves for the next one, by how its key ends; it is written last, after the plan."""
+
+    RAW = ".parquet"
+    FORMATTED = ".candles.parquet"
+    OBJECTS = ".objects.json"
 
 
-def set_aside_key(interval: "Interval", root_run: str) -> str:
-    """Where the rows that cleaning set aside lie, with their reasons."""
-    return f"set_aside/{interval}/{root_run}.parquet"
+@dataclass(frozen=True)
+class Staged:
+    """Where the outputs of one run over some days of an interval lie.
+
+    Addressed by interval, days and run: two runs on one day at once never share an object, and a later
+    run of a single step finds what the newest run left for its days (`newest_first`). A re-execution
+    has the address of the run that it repeats.
+
+    Attributes:
+        interval: the candles' interval.
+        first: the first UTC day of the run's partitions.
+        last: the last one, included.
+        run: the root run's id.
+    """
+
+    interval: "Interval"
+    first: date
+    last: date
+    run: str
+
+    def _address(self, folder: str, ending: str) -> str:
+        days = f"{self.first}" if self.first == self.last else f"{self.first}..{self.last}"
+        return f"{folder}/{self.interval}/{days}/{self.run}{ending}"
+
+    def key(self, output: Output) -> str:
+        """Where an output lies: replies as received, formatted candles, the list of stored objects."""
+        return self._address(_folder(output), output.value)
+
+    @property
+    def plan(self) -> str:
+        """Where the plan of the run's fetch lies."""
+        return self._address("staging", ".plan.json")
+
+    @property
+    def set_aside(self) -> str:
+        """Where the rows that cleaning set aside lie, with their reasons."""
+        return f"set_aside/{self.interval}/{self.run}.parquet"
 
 
-def plan_key(interval: "Interval", root_run: str) -> str:
-    """Where the plan of a root run's fetch lies."""
-    return f"staging/{interval}/{root_run}.plan.json"
+_ADDRESS = re.compile(
+    r"^[^/]+/[^/]+/(?P<first>\d{4}-\d\d-\d\d)(\.\.(?P<last>\d{4}-\d\d-\d\d))?/"
+    r"(?P<run>[^/.]+)(?P<ending>\.[^/]+)$"
+)
 
 
-def stored_objects_key(interval: "Interval", root_run: str) -> str:
-    """Where the list of the objects that a root run stored lies."""
-    return f"staging/{interval}/{root_run}.objects.json"
+def _folder(output: Output) -> str:
+    return "raw" if output is Output.RAW else "staging"
+
+
+def newest_first(store: "ObjectStore", interval: "Interval", output: Output) -> list[Staged]:
+    """The retained outputs of one kind, the last written first.
+
+    A step writes its output last, so an output that is listed is whole. Keys of another form, such as
+    those of earlier versions, are left out.
+    """
+    found = []
+    for each in store.objects(f"{_folder(output)}/{interval}"):
+        match = _ADDRESS.match(each.key)
+        if match is None or match["ending"] != output.value:
+            continue
+        first = date.fromisoformat(match["first"])
+        last = date.fromisoformat(match["last"]) if match["last"] else first
+        found.append((each.modified, Staged(interval, first, last, match["run"])))
+    return [staged for _, staged in sorted(found, key=_MODIFIED, reverse=True)]
 
 
 def write_frames(
@@ -122,7 +182,7 @@ def read_frames(store: "ObjectStore", key: str) -> Iterator[Iterator["pl.DataFra
     """The frames that `write_frames` stored, one row group at a time.
 
     Raises:
-        StagingError: the object is not there.
+        AbsentError: the object is not there.
     """
     import polars as pl
     import pyarrow.parquet as pq
@@ -158,7 +218,7 @@ def read_document(store: "ObjectStore", key: str) -> Any:
     """The JSON document at a key.
 
     Raises:
-        StagingError: the object is not there.
+        AbsentError: the object is not there.
     """
     body = store.get(key)
     if body is None:
@@ -166,8 +226,7 @@ def read_document(store: "ObjectStore", key: str) -> Any:
     return json.loads(body)
 
 
-def _absent(store: "ObjectStore", key: str) -> StagingError:
-    return StagingError(
-        f"{store.address(key)} is not there: the step before did not run in this run, or its output "
-        "passed its retention. Materialize the asset together with the ones before it."
+def _absent(store: "ObjectStore", key: str) -> AbsentError:
+    return AbsentError(
+        f"{store.address(key)} is not there: it was never written, or is not retained."
     )

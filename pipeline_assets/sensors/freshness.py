@@ -45,6 +45,18 @@ def finding_of(verdict: Verdict) -> Finding:
     )
 
 
+def evaluation_of(interval: Interval, verdict: Verdict) -> AssetCheckEvaluation:
+    """Return a verdict as an evaluation of the check `fresh`, which needs no run."""
+    finding = finding_of(verdict)
+    return AssetCheckEvaluation(
+        asset_key=layer.key(layer.OBJECTS, interval),
+        check_name=CHECK,
+        passed=finding.passed,
+        description=finding.description,
+        metadata=finding.metadata,
+    )
+
+
 def freshness_check(interval: Interval) -> AssetChecksDefinition:
     """The check `fresh`, for a person who wants to know at once; the sensor reports it by itself."""
 
@@ -57,41 +69,40 @@ def freshness_check(interval: Interval) -> AssetChecksDefinition:
         """Every symbol's newest stored candle is the newest that the exchange has closed."""
         now = exchange.server_time()
         state = newest_of_collected(store, settings, interval, now)
-        finding = finding_of(judge(interval, state, now))
+        verdict = judge(interval, state, now)
+        finding = finding_of(verdict)
         return AssetCheckResult(
-            passed=finding.passed, description=finding.description, metadata=finding.metadata
+            # Nothing that was never stored is stale.
+            passed=finding.passed or not verdict.stored,
+            description=finding.description,
+            metadata=finding.metadata,
         )
 
     return fresh
 
 
 def _due_reports(
-    judged: Iterable[tuple[Interval, TickState, Finding]], told: Mapping[str, list[str]]
+    judged: Iterable[tuple[Interval, TickState, Verdict]], told: Mapping[str, list[str]]
 ) -> tuple[list[AssetCheckEvaluation], dict[str, list[str]]]:
     """What has to be reported, given what was told last of each interval, and what is told then.
 
     Dagster shows an evaluation until the next materialization, so a verdict is told again once
-    newer candles are stored. While nothing is stored, staleness is told once.
+    newer candles are stored. While nothing is stored, staleness is told once. An interval that was
+    never stored is not told at all: a new installation would begin with an alarm.
     """
     events: list[AssetCheckEvaluation] = []
     remembered = dict(told)
-    for interval, state, finding in judged:
-        verdict = [
-            "fresh" if finding.passed else "stale",
+    for interval, state, verdict in judged:
+        if not verdict.stored and interval not in told:
+            continue
+        said = [
+            "fresh" if verdict.fresh else "stale",
             max(state.newest.values(), default=EPOCH).isoformat(),
         ]
-        if told.get(interval) == verdict:
+        if told.get(interval) == said:
             continue
-        remembered[interval] = verdict
-        events.append(
-            AssetCheckEvaluation(
-                asset_key=layer.key(layer.OBJECTS, interval),
-                check_name=CHECK,
-                passed=finding.passed,
-                description=finding.description,
-                metadata=finding.metadata,
-            )
-        )
+        remembered[interval] = said
+        events.append(evaluation_of(interval, verdict))
     return events, remembered
 
 
@@ -113,9 +124,7 @@ def freshness_sensor() -> SensorDefinition:
     ) -> SensorResult:
         now = exchange.server_time()
         states = {each: newest_of_collected(store, settings, each, now) for each in Interval}
-        judged = [
-            (each, state, finding_of(judge(each, state, now))) for each, state in states.items()
-        ]
+        judged = [(each, state, judge(each, state, now)) for each, state in states.items()]
         told = json.loads(context.cursor) if context.cursor else {}
         events, remembered = _due_reports(judged, told)
         return SensorResult(

@@ -15,9 +15,7 @@ from dagster._core.storage.dagster_run import DagsterRunStatus
 
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.jobs import housekeeping as module
-from pipeline_assets.market.interval import Interval
-from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.staging import StagingError, plan_key, read_document
+from pipeline_assets.resources.staging import StagingError
 from pipeline_assets_tests.fixtures.platform import Platform
 
 MIDNIGHT = datetime(2026, 11, 20, tzinfo=UTC)
@@ -161,14 +159,14 @@ def test_what_passed_between_steps_goes_after_its_retention_and_candles_never(
 def test_a_step_whose_input_has_gone_says_how_to_make_it_again(
     ticked: Platform, later: type[Later]
 ) -> None:
-    run = runs_of(ticked, YESTERDAY)[0]
     later.days = 3.1
     housekeep(ticked)
-    store = ObjectStore(ticked.settings.s3)
-    with pytest.raises(
-        StagingError, match="Materialize the asset together with the ones before it"
-    ):
-        read_document(store, plan_key(Interval.ONE_MINUTE, run))
+    with pytest.raises(StagingError) as caught:
+        ticked.materialize("candle_objects_1m", YESTERDAY)
+    assert (
+        "Select raw_candles_1m and candles_1m together with candle_objects_1m, and materialize again."
+        in str(caught.value)
+    )
 
 
 def test_landing_tables_of_dead_runs_are_dropped_after_the_retention_of_runs(

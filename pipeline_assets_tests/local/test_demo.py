@@ -52,6 +52,11 @@ RUNS = """
 query ($ids: [String!]) { runsOrError(filter: {runIds: $ids}) {
   ... on Runs { results { runId status startTime endTime tags { key value } } } } }
 """
+CHECK = """
+query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
+  assetChecksOrError { ... on AssetChecks { checks {
+    name executionForLatestMaterialization { evaluation { success description } } } } } } } }
+"""
 PARTITIONS = """
 query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
   assetPartitionStatuses { ... on TimePartitionStatuses { ranges { status startKey endKey } } } } } }
@@ -121,8 +126,20 @@ class Machine:
         assert "errors" not in answer, answer
         return next(iter(answer["data"].values()))
 
-    def launch(self, job: str, partition: str) -> str:
-        """What the launchpad sends for one partition; returns the run's id."""
+    def launch(
+        self, job: str, partition: str, asset: str | None = None, check: str | None = None
+    ) -> str:
+        """What the launchpad sends for one partition; returns the run's id.
+
+        With an asset, what the asset's page sends for it alone, or for a check on it.
+        """
+        path = {"path": [asset]}
+        chosen: dict[str, Any] = {}
+        if asset is not None:
+            chosen = {
+                "assetSelection": [] if check else [path],
+                "assetCheckSelection": [{"assetKey": path, "name": check}] if check else [],
+            }
         launched = self.graphql(
             LAUNCH_RUN,
             params={
@@ -130,6 +147,7 @@ class Machine:
                     "repositoryLocationName": "pipeline_assets",
                     "repositoryName": "__repository__",
                     "jobName": job,
+                    **chosen,
                 },
                 "runConfigData": {},
                 "executionMetadata": {"tags": [{"key": "dagster/partition", "value": partition}]},
@@ -154,6 +172,14 @@ class Machine:
         node = self.graphql(PARTITIONS, key={"path": [asset]})
         ranges = node["assetPartitionStatuses"]["ranges"]
         return [(r["startKey"], r["endKey"]) for r in ranges if r["status"] == "MATERIALIZED"]
+
+    def check(self, asset: str, name: str) -> dict[str, Any]:
+        """What the UI shows of a check on an asset."""
+        node = self.graphql(CHECK, key={"path": [asset]})
+        [found] = [each for each in node["assetChecksOrError"]["checks"] if each["name"] == name]
+        execution = found["executionForLatestMaterialization"]
+        assert execution is not None, f"{name} of {asset} was not judged"
+        return dict(execution["evaluation"])
 
     def credentials(self) -> dict[str, str]:
         """What the stack made for its servers."""
@@ -197,6 +223,9 @@ def test_demo_once_then_the_ui_over_the_same_data(tmp_path: Path) -> None:
         yesterday = (began - timedelta(days=1)).date()
         sealed = machine.stored(f"ohlcv/1m/BTCUSDT/{yesterday:%Y%m%d}_0000.parquet")
         assert sealed.height == 1440, "the data of the first start are there"
+        for interval in ("1m", "15m", "1h"):
+            fresh = machine.check(f"candle_objects_{interval}", "fresh")
+            assert fresh["success"], fresh
 
         today = datetime.now(UTC).date().isoformat()
         ticks = machine.ended([machine.launch("tick_1m", today) for _ in range(2)])
@@ -234,3 +263,9 @@ def test_demo_once_then_the_ui_over_the_same_data(tmp_path: Path) -> None:
         for asset in LAYERS_1H:
             assert (old, old) in machine.materialized(asset)
         assert machine.stored(f"ohlcv/1h/ETHUSDT/{old.replace('-', '')}_0000.parquet").height == 24
+
+        alone = [
+            machine.launch("__ASSET_JOB", old, "candle_objects_1h"),
+            machine.launch("__ASSET_JOB", old, "candle_objects_1h", "complete"),
+        ]
+        assert [run["status"] for run in machine.ended(alone)] == ["SUCCESS"] * 2

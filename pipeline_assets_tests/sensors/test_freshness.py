@@ -69,13 +69,25 @@ def test_the_oldest_of_the_stale_symbols_is_named_first() -> None:
 
 
 def test_nothing_stored_is_not_fresh() -> None:
-    finding = judge(MINUTE, TickState(), NOON)
-    assert not finding.fresh
-    assert "Is the schedule on?" in finding.description
+    verdict = judge(MINUTE, TickState(), NOON)
+    assert (verdict.fresh, verdict.stored) == (False, False)
+    assert "Is the schedule on?" in verdict.description
 
 
 def told_at(state: TickState, now: datetime, told: dict[str, list[str]]):
-    return _due_reports([(MINUTE, state, finding_of(judge(MINUTE, state, now)))], told)
+    return _due_reports([(MINUTE, state, judge(MINUTE, state, now))], told)
+
+
+def test_an_interval_that_was_never_stored_is_not_reported() -> None:
+    """Before the first candle is stored, a new installation shows no alarm."""
+    assert told_at(TickState(), NOON, {}) == ([], {})
+
+
+def test_lost_state_is_reported_as_stale() -> None:
+    """An interval that was reported before, and of which nothing is known any more, is stale."""
+    _, told = told_at(stored_until(NOON), NOON + timedelta(minutes=1), {})
+    [event], _ = told_at(TickState(), NOON + timedelta(minutes=2), told)
+    assert not event.passed
 
 
 def test_staleness_is_told_once_while_nothing_is_stored() -> None:
@@ -129,7 +141,7 @@ def verdicts(found: Any) -> dict[str, bool]:
 
 def test_the_sensor_judges_what_the_ticks_left_on_the_lake(minutes: Platform) -> None:
     first = look(minutes)
-    assert verdicts(first) == {"1m": False, "15m": False, "1h": False}
+    assert (verdicts(first), first.skip_message) == ({}, "Nothing changed.")
 
     minutes.tick("1m")
     second = look(minutes, first.cursor)
@@ -162,12 +174,13 @@ def test_symbols_that_are_not_collected_any_more_are_not_stale(minutes: Platform
 
 
 def test_a_person_may_ask_for_the_verdict_at_once(minutes: Platform) -> None:
-    minutes.tick("1m")
     resources = {
         "store": ObjectStore(minutes.settings.s3),
         "exchange": Exchange(minutes.settings),
         "settings": minutes.settings,
     }
+    assert freshness_check(MINUTE)(**resources).passed, "nothing that was never stored is stale"
+    minutes.tick("1m")
     assert freshness_check(MINUTE)(**resources).passed
     minutes.exchange.advance(240)
     assert not freshness_check(MINUTE)(**resources).passed
