@@ -136,10 +136,10 @@ class Machine:
         path = {"path": [asset]}
         chosen: dict[str, Any] = {}
         if asset is not None:
-            chosen = {
-                "assetSelection": [] if check else [path],
-                "assetCheckSelection": [{"assetKey": path, "name": check}] if check else [],
-            }
+            # Without a selection of checks Dagster takes those of the asset, as the asset's page has it.
+            chosen = {"assetSelection": [] if check else [path]}
+            if check is not None:
+                chosen["assetCheckSelection"] = [{"assetKey": path, "name": check}]
         launched = self.graphql(
             LAUNCH_RUN,
             params={
