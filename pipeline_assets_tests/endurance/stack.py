@@ -6,8 +6,6 @@ faults are tried is not decided here.
 """
 
 import contextlib
-import errno
-import os
 import signal
 import subprocess
 import sys
@@ -234,26 +232,6 @@ class Outcome:
         )
 
 
-def fill_disk(directory: Path) -> None:
-    """Fill the file system of `directory` to its last byte."""
-    with (directory / "filler").open("wb") as file:
-        try:
-            while True:
-                file.write(b"\0" * 65536)
-                file.flush()
-        except OSError as error:
-            if error.errno != errno.ENOSPC:
-                raise
-
-
 def texts(alerts: Sequence[dict[str, Any]]) -> tuple[str, ...]:
     """What alerts say to a person."""
     return tuple(str(each.get("text", each))[:110] for each in alerts)
-
-
-def remaining(pid: int) -> bool:
-    """Whether a process is still there."""
-    with contextlib.suppress(OSError):
-        os.kill(pid, 0)
-        return True
-    return False
