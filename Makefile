@@ -8,7 +8,7 @@ WORKERS ?= 3
 # Images of containers often set it: each test worker would rewrite every module of tests anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all lint bench clean help
+.PHONY: demo test test-all lint generate bench clean help
 
 help:
 	@echo "make demo       start everything, fill three days, go on live (ONCE=1: stop after the first pass;"
@@ -16,6 +16,7 @@ help:
 	@echo "make test       lint, then the tests        make test-all   and the long fault matrices"
 	@echo "make lint       ruff, mypy, import-linter   make bench      the benchmarks, one JSON line a figure"
 	@echo "                                                                (ONLY=\"slots tick\": these; all take two hours)"
+	@echo "make generate   write what is generated from the code: Airflow's intervals, the candidates' schema"
 	@echo "make clean      remove the environment and the demo's data"
 
 # uv installs four times as fast as pip; where it cannot reach the index in its own way, pip does it.
@@ -41,6 +42,9 @@ test: lint
 
 test-all: lint
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
+
+generate: $(INSTALLED)
+	$(BIN)/python -m pipeline_assets.commands.generated_files
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pipeline_assets_tests.benchmarks $(ONLY)

@@ -23,8 +23,8 @@ from pipeline_assets.assets.gaps import candle_gaps, zero_volume_check
 from pipeline_assets.assets.objects import candle_objects
 from pipeline_assets.assets.parity import parity_check
 from pipeline_assets.assets.raw import raw_candles
-from pipeline_assets.assets.slots import candle_slots
-from pipeline_assets.assets.tables import candle_gap_table, candle_table
+from pipeline_assets.assets.sinks import sink_assets
+from pipeline_assets.assets.tables import candle_gap_table
 from pipeline_assets.assets.universe import universe
 from pipeline_assets.jobs.housekeeping import housekeeping
 from pipeline_assets.jobs.materializations import gap_ledger_job, jobs, repair_jobs, tick_jobs
@@ -99,16 +99,13 @@ def _requesting_sensors() -> list[SensorDefinition]:
 # None of these depends on the settings, and a command that runs a job makes definitions of its own.
 @cache
 def _assets() -> list[AssetsDefinition | AssetSpec]:
-    loads = {Interval.ONE_MINUTE: candle_slots}
     return [
         *(
             made(interval)
             for interval in Interval
-            for made in (
-                *(raw_candles, candles, candle_objects),
-                loads.get(interval, candle_table),
-            )
+            for made in (raw_candles, candles, candle_objects)
         ),
+        *(asset for interval in Interval for asset in sink_assets(interval)),
         candle_gap_table(),
         candidates(),
         candidate_objects(),

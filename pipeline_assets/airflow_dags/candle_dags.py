@@ -6,17 +6,11 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, Variable, chain
+from candle_intervals import CRONS, SINKS, SPANS
 from dagster_operators import DagsterBackfillOperator, DagsterStepOperator
 from database_cleaning import AirflowCleaningOperator
 from failure_alerts import report_failure
 
-SPANS = {
-    "1m": timedelta(minutes=1),
-    "15m": timedelta(minutes=15),
-    "1h": timedelta(hours=1),
-}
-CRONS = {"1m": "* * * * *", "15m": "*/15 * * * *", "1h": "0 * * * *"}
-TABLES = {"1m": "candle_slots_1m", "15m": "candle_table_15m", "1h": "candle_table_1h"}
 OWNER = "market-data"
 TAGS = ["candles", "dagster"]
 
@@ -33,7 +27,7 @@ One Dagster run of the job `tick_{interval}` does the work; each task watches on
 | fetch | `raw_candles_{interval}` |
 | format | `candles_{interval}` |
 | upload | `candle_objects_{interval}` |
-| insert | `{table}` |
+{sinks}
 
 A tick does what is due **now** by the exchange's clock: a late, cleared or missed tick ends in the same
 data, so a failed one needs nobody, as long as the next is green. Retries re-execute from the failed step
@@ -81,7 +75,7 @@ def assets(interval: str) -> dict[str, str]:
         "fetch": f"raw_candles_{interval}",
         "format": f"candles_{interval}",
         "upload": f"candle_objects_{interval}",
-        "insert": TABLES[interval],
+        **SINKS[interval],
     }
 
 
@@ -92,6 +86,7 @@ def _defaults(**more: Any) -> dict[str, Any]:
 def tick_dag(interval: str) -> DAG:
     """The DAG of an interval's ticks."""
     minute = interval == "1m"
+    sinks = "\n".join(f"| {task} | `{asset}` |" for task, asset in SINKS[interval].items())
     defaults = _defaults(
         retries=3,
         retry_delay=timedelta(seconds=3 if minute else 20),
@@ -105,7 +100,7 @@ def tick_dag(interval: str) -> DAG:
     with DAG(
         f"candles_{interval}",
         description=f"Fetch, format, upload and insert the {interval} candles that are due.",
-        doc_md=_TICK_DOC.format(interval=interval, table=TABLES[interval]),
+        doc_md=_TICK_DOC.format(interval=interval, sinks=sinks),
         schedule=CronDataIntervalTimetable(CRONS[interval], timezone="UTC"),
         start_date=datetime(2026, 11, 1, tzinfo=UTC),
         # A tick does what is due now, so those that were missed have nothing left to do.

@@ -124,13 +124,13 @@ class _Batch:
 def uses_archive(plan: FetchPlan, settings: BinanceSettings) -> bool:
     """Whether the archive is asked for this plan's finished days.
 
-    Not by sealing, which comes before the day's file does. Nor for 1h: to check its rows against
-    the exchange's hours would be to fetch them.
+    Not by sealing, which comes before the day's file does. Nor for what the registry excludes, such as
+    1h: to check its rows against the exchange's hours would be to fetch them.
     """
     return (
         settings.archive
         and plan.kind is RunKind.BACKFILL
-        and plan.interval is not _HOUR
+        and plan.interval.definition.archive
         and plan.finished(plan.days[0])
     )
 

@@ -39,6 +39,11 @@ def key(layer: str, interval: Interval) -> AssetKey:
     return AssetKey(name(layer, interval))
 
 
+def sink(name: str) -> str:
+    """The layer of a sink, by its name in the registry of intervals."""
+    return f"candle_{name}"
+
+
 def options(layer: str, interval: Interval) -> LayerOptions:
     """What every asset of an interval has in common."""
     return {
@@ -52,4 +57,4 @@ def options(layer: str, interval: Interval) -> LayerOptions:
 
 def layers(interval: Interval) -> list[str]:
     """The layers of an interval, in the order of the data."""
-    return [RAW, FORMATTED, OBJECTS, SLOTS if interval is Interval.ONE_MINUTE else TABLE]
+    return [RAW, FORMATTED, OBJECTS, *map(sink, interval.definition.sinks)]

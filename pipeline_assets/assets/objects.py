@@ -27,7 +27,7 @@ from pipeline_assets.market.aggregation import zero_volume_share
 from pipeline_assets.market.candles import empty_candles
 from pipeline_assets.market.gap_causes import spans
 from pipeline_assets.market.gaps import Expected, expected_frame, expected_open_times, gaps
-from pipeline_assets.market.interval import Interval, to_milliseconds
+from pipeline_assets.market.interval import DAY, Interval, to_milliseconds
 from pipeline_assets.market.windows import (
     Window,
     common,
@@ -143,7 +143,7 @@ def candle_objects(interval: Interval) -> AssetsDefinition:
         write_document(store, step.own.key(Output.OBJECTS), document)
         # A day that goes on into a table is sealed once it is there (tables.py): what is sealed and
         # complete is not fetched again, and so not loaded again either.
-        if interval is Interval.ONE_MINUTE:
+        if not interval.has_table:
             store.each(lambda each: mark_sealed(store, interval, *each), sealed.items())
         if plan.ticks:
             # A tick of a few symbols that a person asked for says nothing about the others.
@@ -227,12 +227,12 @@ def _pieces(
     """The rows of a candle frame by symbol and object window, as slices: partition_by copies each."""
     import polars as pl
 
-    hourly = plan.interval is Interval.ONE_MINUTE
+    piece = plan.interval.definition.open_object
     open_day = day_window(plan.newest.date()).start
     opens = pl.col("open_time")
     start = opens.dt.truncate("1d")
-    if hourly:
-        start = pl.when(opens < open_day).then(start).otherwise(opens.dt.truncate("1h"))
+    if piece < DAY:
+        start = pl.when(opens < open_day).then(start).otherwise(opens.dt.truncate(piece))
     # Rows are sorted, so a piece is a run of them.
     runs = frame.select(pl.struct("symbol", start.alias("start")).rle().alias("run")).unnest("run")
     first = 0

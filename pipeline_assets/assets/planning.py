@@ -132,8 +132,9 @@ def complete_days(store: "ObjectStore", plan: FetchPlan) -> dict[str, list[date]
     was judged. So neither an object that somebody removed nor one that was written over passes for
     complete, nor a day of which the symbol turned out to have traded longer.
 
-    A run that was killed while it uploaded left whole days without a mark. Those of 1m are judged by
-    their rows, and marked. Those of 15m and 1h are fetched again: they may not be in the table.
+    A run that was killed while it uploaded left whole days without a mark. Those of an interval without
+    a table, such as 1m, are judged by their rows, and marked. The others are fetched again: they may not
+    be in the table.
     """
     days = [day for day in plan.days if plan.finished(day)]
     if not days:
@@ -153,9 +154,7 @@ def complete_days(store: "ObjectStore", plan: FetchPlan) -> dict[str, list[date]
             if mark is not None and judged:
                 if mark.complete and all(map(mark.covers, due)):
                     found.append(day)
-            elif plan.interval is Interval.ONE_MINUTE and _is_whole(
-                store, plan, symbol, day, stored
-            ):
+            elif not plan.interval.has_table and _is_whole(store, plan, symbol, day, stored):
                 part = None if due == [day_window(day)] else hull(due)
                 whole[day][symbol] = SealedDay(stored[0].etag, judged=part)
                 found.append(day)

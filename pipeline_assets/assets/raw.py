@@ -27,7 +27,7 @@ from pipeline_assets.assets.progress import LogProgress, Progress
 from pipeline_assets.market.candles import empty_raw
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.replies import raw_candles as rows_of
-from pipeline_assets.resources.exchange import ExchangeClient
+from pipeline_assets.resources.exchange import ExchangeClient, weight_of_a_tick
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.staging import Output, Staged, write_document, write_frames
@@ -111,7 +111,7 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
                     exchange.client(priority(plan.kind, interval), patient=True)
                 )
             if plan.ticks:
-                weight = len(plan.windows) + _OTHER_WEIGHT
+                weight = len(plan.windows) * weight_of_a_tick(interval) + _OTHER_WEIGHT
                 exchange.expect_tick(priority(kind, interval), interval, weight, plan.now())
             told = progress or LogProgress(context.log.info)
             began = time.monotonic()

@@ -19,7 +19,9 @@ from pipeline_assets.resources.staging import Output
 
 
 def candle_slots(interval: Interval) -> AssetsDefinition:
-    """The asset of the Redis slots."""
+    """The asset of the Redis slots; raises ValueError for any interval but 1m, which they hold."""
+    if interval is not Interval.ONE_MINUTE:
+        raise ValueError(f"The Redis slots hold 1m candles only: take the sink from {interval}.")
 
     @asset(
         **layer.options(layer.SLOTS, interval),

@@ -31,7 +31,7 @@ _OBJECTS_AT_ONCE = 200
 class Overview:
     """One symbol and interval; None where it is unknown.
 
-    `slots` is for 1m only, `table_rows` for the others only.
+    `slots` is for 1m only, `table_rows` for the intervals that have a table.
     """
 
     symbol: str
@@ -101,15 +101,14 @@ def combined(
 
     def entry(symbol: str, interval: Interval) -> Overview:
         found = stored.get((symbol, interval)) if stored is not None else None
-        minutes = interval is Interval.ONE_MINUTE
         return Overview(
             symbol,
             interval,
             found.objects if found else None,
             found.rows if found else None,
             found.newest if found else None,
-            slots.get(symbol, 0) if slots is not None and minutes else None,
-            tables[interval].get(symbol, 0) if tables is not None and not minutes else None,
+            slots.get(symbol, 0) if slots is not None and interval.has_slots else None,
+            tables[interval].get(symbol, 0) if tables is not None and interval.has_table else None,
             found.missing if found and gaps_known else None,
         )
 

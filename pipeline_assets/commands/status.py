@@ -26,7 +26,6 @@ from pipeline_assets.commands.overview import (
 from pipeline_assets.commands.questions import Answer, Question, leave
 from pipeline_assets.local.stack import StackStatus, stack_status, systems
 from pipeline_assets.local.supervisor import StackError
-from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.exchange import ExchangeError
 from pipeline_assets.resources.object_store import (
     PERSON_PATIENCE,
@@ -397,14 +396,13 @@ def print_overview(
 
 def _cells(each: Overview) -> list[str]:
     """The numbers of one row; a question mark for what a part that did not answer would show."""
-    minutes = each.interval is Interval.ONE_MINUTE
     colour = "red" if each.missing else "green"
     return [
         _count(each.objects),
         _count(each.rows),
         _UNKNOWN if each.objects is None else _short(each.newest),
-        _count(each.slots) if minutes else "",
-        "" if minutes else _count(each.table_rows),
+        _count(each.slots) if each.interval.has_slots else "",
+        _count(each.table_rows) if each.interval.has_table else "",
         _UNKNOWN if each.missing is None else f"[{colour}]{each.missing}[/]",
     ]
 

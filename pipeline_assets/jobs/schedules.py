@@ -29,11 +29,6 @@ from pipeline_assets.resources.object_store import ObjectStore
 
 # A platform that was down for longer is a person's, who says by a backfill how far back it is to go.
 _LOOK_BACK = timedelta(days=31)
-_CRON = {
-    Interval.ONE_MINUTE: "* * * * *",
-    Interval.FIFTEEN_MINUTES: "*/15 * * * *",
-    Interval.ONE_HOUR: "0 * * * *",
-}
 
 
 def tick_schedule(interval: Interval, status: DefaultScheduleStatus) -> ScheduleDefinition:
@@ -43,7 +38,7 @@ def tick_schedule(interval: Interval, status: DefaultScheduleStatus) -> Schedule
     @schedule(
         name=job,
         job_name=job,
-        cron_schedule=_CRON[interval],
+        cron_schedule=interval.definition.cron,
         execution_timezone="UTC",
         default_status=status,
         description=f"A tick of {interval}. Skipped while an earlier one waits: each does all that is due.",

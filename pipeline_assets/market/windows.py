@@ -7,9 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-from pipeline_assets.market.interval import DAY, Interval
-
-HOUR = timedelta(hours=1)
+from pipeline_assets.market.interval import DAY, EPOCH, Interval
 
 
 @dataclass(frozen=True, order=True)
@@ -90,13 +88,12 @@ def newest_closed(interval: Interval, server_time: datetime, settle: timedelta) 
 def object_window(interval: Interval, moment: datetime, *, finished: bool) -> Window:
     """The window of the object that holds the candle with open time `moment`.
 
-    15m and 1h have one object a day. 1m has one a day once the day is finished (sealed), and one
-    an hour while it is open, so that a tick rewrites an hour and not a day.
+    A finished (sealed) day has one object. An open one has objects of the span that the registry says:
+    1m one an hour, so that a tick rewrites an hour and not a day, and the others one a day.
     """
-    if finished or interval is not Interval.ONE_MINUTE:
-        return day_window(moment.date())
-    start = moment.replace(minute=0, second=0, microsecond=0)
-    return Window(start, start + HOUR)
+    span = DAY if finished else interval.definition.open_object
+    start = moment - (moment - EPOCH) % span
+    return Window(start, start + span)
 
 
 def tick_window(interval: Interval, newest: datetime, newest_stored: datetime | None) -> Window:

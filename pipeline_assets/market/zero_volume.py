@@ -63,7 +63,8 @@ def _contradictions(
 
     found: dict[Interval, list[pl.DataFrame]] = {interval: [] for interval in frames}
     for coarse, fine in permutations(frames, 2):
-        if coarse.span < fine.span:
+        # A coarse candle says something of finer ones only where it holds whole ones.
+        if coarse.span < fine.span or coarse.span % fine.span:
             continue
         bucket = pl.col("open_time").dt.truncate(coarse.value).alias("open_time")
         summed = (
@@ -84,6 +85,8 @@ def _contradictions(
         zero = (pl.col("volume") == 0) & (pl.col("sum") > 0)
         found[coarse].append(both.filter(zero).select(*KEY_COLUMNS, "why"))
     for interval, held in found.items():
+        if not held:
+            continue
         yield interval, pl.concat(held).unique(KEY_COLUMNS, keep="first", maintain_order=True)
 
 

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from pipeline_assets.market.interval import Interval, from_milliseconds
+from pipeline_assets.market.interval import EPOCH, Interval, from_milliseconds
 from pipeline_assets.market.replies import holes
 from pipeline_assets.market.windows import Window, hull
 from pipeline_assets.resources.exchange_requests import (
@@ -176,6 +176,12 @@ def pages(interval: Interval, window: Window) -> list[tuple[Window, int]]:
         found.append((page, _SMALL_PAGE if small else _LARGE_PAGE))
         start = page.end
     return found
+
+
+def weight_of_a_tick(interval: Interval) -> int:
+    """What an ingest run's requests for one symbol weigh at most: it reads one open object's span."""
+    window = Window(EPOCH, EPOCH + interval.definition.open_object)
+    return sum(weight_of(limit) for _, limit in pages(interval, window))
 
 
 class ExchangeClient:

@@ -32,11 +32,7 @@ if TYPE_CHECKING:
 Sql = NewType("Sql", str)
 Answer = TypeVar("Answer")
 
-TABLES = {
-    interval: f"CANDLES_{interval.upper()}"
-    for interval in Interval
-    if interval is not Interval.ONE_MINUTE
-}
+TABLES = {interval: f"CANDLES_{interval.upper()}" for interval in Interval if interval.has_table}
 # By stage the prefix of the lake that it shows.
 STAGES = {"CANDLE_OBJECTS": "ohlcv/", "GAP_OBJECTS": GAPS_PREFIX}
 # https://docs.snowflake.com/en/sql-reference/sql/copy-into-table: FILES takes up to 1,000 names.
@@ -135,12 +131,12 @@ def table_name(interval: Interval) -> Sql:
     """The table of an interval.
 
     Raises:
-        WarehouseError: 1m has none.
+        WarehouseError: the interval has none, such as 1m.
     """
     if interval not in TABLES:
         raise WarehouseError(
-            f"{interval} candles have no table: the warehouse holds {' and '.join(TABLES)}, "
-            "and 1m candles are in the Redis slots and on S3."
+            f"{interval} candles have no table: the warehouse holds {' and '.join(TABLES)}. "
+            f"{interval} candles are on S3."
         )
     return identifier(TABLES[interval])
 
@@ -177,7 +173,7 @@ class Warehouse:
         """Make the table hold the candles of `object_keys`; other rows stay as they are.
 
         Args:
-            interval: 15m or 1h.
+            interval: one that has a table.
             object_keys: relative to the lake's `ohlcv/`, like `15m/BTCUSDT/20261101_0000.parquet`.
             load_id: the Dagster root run's id: repeats of one load share it, two loads do not.
 

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.zero_volume import false_zero_volume
 from pipeline_assets_tests.market_data import candle_file
 
@@ -24,6 +24,13 @@ def candles(volumes: Volumes, symbol: str = "BTCUSDT") -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
+def runs_in(minutes: pl.DataFrame, quarters: pl.DataFrame, hours: pl.DataFrame) -> pl.DataFrame:
+    """The runs found in candles of 1m, 15m and 1h."""
+    frames = (minutes, quarters, hours)
+    intervals = (Interval.ONE_MINUTE, Interval.FIFTEEN_MINUTES, Interval.ONE_HOUR)
+    return false_zero_volume(dict(zip(intervals, frames, strict=True)))
+
+
 def summed(minutes: Volumes, size: int) -> Volumes:
     return {
         start: sum(minutes[start + offset] for offset in range(size))
@@ -31,13 +38,9 @@ def summed(minutes: Volumes, size: int) -> Volumes:
     }
 
 
-def judged(minutes: pl.DataFrame, quarters: pl.DataFrame, hours: pl.DataFrame) -> pl.DataFrame:
-    return false_zero_volume(dict(zip(Interval, (minutes, quarters, hours), strict=True)))
-
-
 def found(minutes: Volumes, quarters: Volumes, hours: Volumes) -> list[tuple[str, int, int, int]]:
     """The runs told of one symbol: interval, minute of the first and last open time, count."""
-    frame = judged(candles(minutes), candles(quarters), candles(hours))
+    frame = runs_in(candles(minutes), candles(quarters), candles(hours))
     assert frame.filter(pl.col("symbol") != "BTCUSDT").is_empty()
     return [
         (interval, (first - START) // MINUTE, (last - START) // MINUTE, count)
@@ -52,7 +55,7 @@ IN_AN_HOUR = dict.fromkeys(range(0, MINUTES, 60), 120.0)
 
 def test_frozen_minutes_are_told_with_what_contradicts_them() -> None:
     frozen = TRADED | dict.fromkeys(range(37, 111), 0.0)
-    frame = judged(candles(frozen), candles(QUARTERS), candles(IN_AN_HOUR))
+    frame = runs_in(candles(frozen), candles(QUARTERS), candles(IN_AN_HOUR))
     assert frame.rows() == [
         (
             *("BTCUSDT", "1m", START + 37 * MINUTE, START + 110 * MINUTE, 74, 74),
@@ -94,7 +97,7 @@ def test_a_frozen_quarter_and_hour_are_contradicted_by_their_minutes() -> None:
 def test_a_run_is_reported_whole_with_the_count_that_is_contradicted() -> None:
     quiet = dict.fromkeys(range(MINUTES), 0.0)
     quarters = dict.fromkeys(QUARTERS, 0.0) | {75: 4.0}
-    [run] = judged(candles(quiet), candles(quarters), candles({})).rows(named=True)
+    [run] = runs_in(candles(quiet), candles(quarters), candles({})).rows(named=True)
     assert (run["first"], run["last"]) == (START, START + 179 * MINUTE)
     assert (run["count"], run["contradicted"]) == (180, 15)
     assert run["why"].startswith("the 15m candle of 2026-10-25 01:15 has volume 4.0")
@@ -123,7 +126,7 @@ def test_a_run_over_two_hours_is_reported_whole_where_one_hour_proves_it(proved,
 
 def test_symbols_do_not_speak_for_each_other() -> None:
     quiet, active = dict.fromkeys(range(MINUTES), 0.0), candles(QUARTERS, "ETHUSDT")
-    assert judged(candles(quiet), active, candles({})).is_empty()
+    assert runs_in(candles(quiet), active, candles({})).is_empty()
 
 
 def test_a_month_looks_true_until_some_minutes_are_frozen() -> None:
@@ -139,7 +142,7 @@ def test_a_month_looks_true_until_some_minutes_are_frozen() -> None:
         )
         for size in ("15m", "1h")
     )
-    assert judged(minutes, quarters, hours).is_empty()
+    assert runs_in(minutes, quarters, hours).is_empty()
 
     first, last = (
         datetime(2023, 5, 17, 9, 41, tzinfo=UTC),
@@ -147,7 +150,7 @@ def test_a_month_looks_true_until_some_minutes_are_frozen() -> None:
     )
     frozen = pl.col("open_time").is_between(first, last)
     altered = minutes.with_columns(volume=pl.when(frozen).then(0.0).otherwise("volume"))
-    told = judged(altered, quarters, hours)
+    told = runs_in(altered, quarters, hours)
     assert told.drop("why", "contradicted").rows() == [("NEARUSDT", "1m", first, last, 74)]
 
 

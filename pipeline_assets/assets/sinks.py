@@ -1,0 +1,33 @@
+"""The sinks of candles besides the lake, by the names that the registry of intervals uses.
+
+A sink is a function that makes the asset of one interval; the asset is called `candle_{name}_{interval}`,
+and reads its input as inputs.py says. What a sink does is in its own module.
+"""
+
+from collections.abc import Callable
+
+from dagster import AssetsDefinition
+
+from pipeline_assets.assets.slots import candle_slots
+from pipeline_assets.assets.tables import candle_table
+from pipeline_assets.market.interval import Interval
+
+SINKS: dict[str, Callable[[Interval], AssetsDefinition]] = {
+    "slots": candle_slots,
+    "table": candle_table,
+}
+
+
+def sink_assets(interval: Interval) -> list[AssetsDefinition]:
+    """The assets of an interval's sinks.
+
+    Raises:
+        ValueError: the registry names a sink that there is none of.
+    """
+    unknown = [name for name in interval.definition.sinks if name not in SINKS]
+    if unknown:
+        raise ValueError(
+            f"The registry of intervals stores {interval} in {', '.join(unknown)}, but the sinks are "
+            f"{', '.join(SINKS)}: correct market/intervals.py, or add the sink to assets/sinks.py."
+        )
+    return [SINKS[name](interval) for name in interval.definition.sinks]
