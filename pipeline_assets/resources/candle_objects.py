@@ -83,7 +83,7 @@ def list_objects(
 
 
 def read_object(store: ObjectStore, key: str) -> "tuple[pl.DataFrame, str] | None":
-    """The candles of an object and its ETag, or None; raises ObjectStoreError if it is damaged."""
+    """The candles of an object and its ETag, or None; raises DamagedObjectError if it is damaged."""
     found = store.get_with_etag(key)
     return (_decoded(store, key, found[0])[0], found[1]) if found else None
 
@@ -218,7 +218,7 @@ def _decoded(store: ObjectStore, key: str, body: bytes) -> "tuple[pl.DataFrame, 
     try:
         return decode_candles(body)
     except MalformedObjectError as error:
-        raise ObjectStoreError(f"{store.address(key)} is damaged: {error}") from error
+        raise store.damaged(key, str(error)) from error
 
 
 def _symbol_of(candles: "pl.DataFrame", stored: Sequence[StoredObject]) -> str:

@@ -252,13 +252,13 @@ class _Trial:
             raise
 
     def _expect(self, body: bytes, etag: str, what: str) -> None:
-        found = self._store.get_with_etag(self._key)
+        found = self._store.find(self._key)
         if found is None:
             self._refuse(f"it did not find {what}")
-        elif found[0] != body:
+        elif found.body != body:
             self._refuse(f"it returned other bytes for {what}")
-        elif found[1] != etag:
-            self._refuse(f"it returned the ETag {found[1]} instead of {etag} for {what}")
+        elif found.etag != etag:
+            self._refuse(f"it returned the ETag {found.etag} instead of {etag} for {what}")
 
     def _refuse(self, observed: str) -> None:
         raise _unsuitable(self._identity, observed)
