@@ -278,16 +278,3 @@ def test_nothing_stored_gives_a_frame_without_rows_of_the_same_columns(store):
     read = lake.scan("1m", ["ABSENTUSDT"], HOUR.start, HOUR.end, store=store).collect()
     assert read.is_empty()
     assert read.schema == stored_rows(store).schema
-
-
-@pytest.mark.parametrize(
-    ("interval", "start", "end", "problem"),
-    [
-        ("2m", HOUR.start, HOUR.end, "2m"),
-        ("1m", HOUR.end, HOUR.start, "must end after it starts"),
-        ("1m", HOUR.start.replace(tzinfo=None), HOUR.end, "aware"),
-    ],
-)
-def test_a_span_or_interval_that_makes_no_sense_is_refused(store, interval, start, end, problem):
-    with pytest.raises(ValueError, match=problem):
-        lake.scan(interval, [SYMBOL], start, end, store=store)
