@@ -114,14 +114,14 @@ def _fresh(checked_at: datetime | None, now: datetime) -> bool:
 
 def _read_mark(store: "ObjectStore", identity: StoreIdentity) -> datetime | None:
     """Return when the store passed by its mark; None without a mark of this store and version."""
-    body = store.get(identity.mark_key)
-    if body is None:
+    found = store.find(identity.mark_key)
+    if found is None or not found.intact:
         return None
     try:
-        mark = json.loads(body)
+        mark = json.loads(found.body)
         named = (mark["endpoint"], mark["bucket"], mark["version"])
         checked_at = datetime.fromisoformat(mark["checked_at"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         # Not a mark of ours: the check writes a new one.
         return None
     known = named == (identity.endpoint, identity.bucket, _VERSION) and checked_at.tzinfo
