@@ -278,11 +278,17 @@ class ObjectStore:
             DamagedObjectError: the bytes do not match their digest.
         """
         found = self.find(key)
-        if found is None:
-            return None
+        return None if found is None else (self.verified(key, found), found.etag)
+
+    def verified(self, key: str, found: FoundObject) -> bytes:
+        """The bytes of an object that `find` found.
+
+        Raises:
+            DamagedObjectError: they do not match their digest.
+        """
         if not found.intact:
             raise self.damaged(key, _OTHER_BYTES)
-        return found.body, found.etag
+        return found.body
 
     def find(self, key: str) -> FoundObject | None:
         """The object without a comparison with its digest, or None if there is no such object.
