@@ -58,6 +58,7 @@ def main() -> None:
     from pipeline_assets.resources.exchange import ExchangeError
     from pipeline_assets.resources.object_store import ObjectStoreError
     from pipeline_assets.resources.slots import SlotsError
+    from pipeline_assets.resources.staging import StagingError
     from pipeline_assets.resources.warehouse import WarehouseError
     from pipeline_assets.resources.weight_budget import WeightBudgetError
 
@@ -72,6 +73,7 @@ def main() -> None:
         SettingsError,
         SlotsError,
         StackError,
+        StagingError,
         StoppedError,
         StrategyError,
         SymbolError,
@@ -357,6 +359,56 @@ def gaps(  # noqa: PLR0913 - its options
     for problem in [*problems, *(repaired.remarks if repaired is not None and left else [])]:
         click.secho(problem, fg="red", err=True)
     if problems or left:
+        sys.exit(1)
+
+
+@cli.command()
+@click.option(
+    "--interval",
+    type=click.Choice([each.value for each in Interval]),
+    help="Candles of this interval; by default of all.",
+)
+@click.option("--symbols", help="Candles of these only, separated by commas; by default of all.")
+@click.option("--start", type=_DAY, help="First UTC day; by default the first that is stored.")
+@click.option(
+    "--end", type=_DAY, help="UTC day before which to stop (excluded); by default up to now."
+)
+@click.option(
+    "--set-aside", is_flag=True, help="Move damaged objects below damaged/: they are made again."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def verify(
+    *,
+    interval: str | None,
+    symbols: str | None,
+    start: datetime | None,
+    end: datetime | None,
+    set_aside: bool,
+    as_json: bool,
+) -> None:
+    """Read what is stored on the lake, compare it with its digests, and name what is damaged.
+
+    Without options: candles, candidates, gaps, set-aside rows and documents. The exit status is 1
+    if an object is damaged.
+    """
+    from pipeline_assets.collection.lake_sweep import Selection
+    from pipeline_assets.commands import verify as command
+
+    if start and end and end <= start:
+        raise click.BadParameter("it must be after --start.", param_hint="'--end'")
+    selection = Selection(
+        intervals=(Interval(interval),) if interval else tuple(Interval),
+        symbols=_symbols(symbols),
+        start=start.date() if start else None,
+        end=end.date() if end else None,
+    )
+    report = command.verify(load_settings(), selection, set_aside=set_aside)
+    if as_json:
+        click.echo(json.dumps(report.to_dict(), ensure_ascii=False))
+    else:
+        for line in command.as_lines(report):
+            click.echo(line)
+    if report.damaged:
         sys.exit(1)
 
 

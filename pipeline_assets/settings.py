@@ -64,6 +64,11 @@ _AS_UTF8 = "Save the file as UTF-8, for example by `iconv -f UTF-16 -t UTF-8`."
 _DATABASE = re.compile(r"^(/[0-9]*)?$")
 
 
+def is_symbol(name: str) -> bool:
+    """Whether the exchange can have a symbol of this name."""
+    return _SYMBOL.fullmatch(name) is not None
+
+
 class SettingsError(Exception):
     """A setting is wrong. The message names the key, what is wrong with it, and an example."""
 
@@ -372,7 +377,7 @@ class Settings(BaseSettings):
         if not isinstance(value, (list, tuple)) or not value:
             raise ValueError("must be `all` or a list of symbols separated by commas")
         for symbol in value:
-            if not isinstance(symbol, str) or not _SYMBOL.match(symbol):
+            if not isinstance(symbol, str) or not is_symbol(symbol):
                 raise ValueError(
                     f"{symbol!r} is not a symbol: symbols are upper case, without / or blanks"
                 )

@@ -1,17 +1,33 @@
 """The reader: the rows asked for and no others, from just the objects that can hold them."""
 
 import io
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta, timezone
+from typing import Any
 
 import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
 from pipeline_assets import lake
-from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.windows import Window
+from pipeline_assets.resources.candle_objects import list_objects, seal_day, write_candles
+from pipeline_assets.resources.object_store import (
+    DamagedObjectError,
+    ObjectStore,
+    ObjectStoreError,
+)
+from pipeline_assets_tests.fixtures.damage import (
+    day_of_candles,
+    encoded_day,
+    flip_bit,
+    store_damaged,
+)
 from pipeline_assets_tests.fixtures.s3 import S3Bucket
 
 DAY = datetime(2026, 11, 19, tzinfo=UTC)
+NEXT = DAY + timedelta(days=1)
 MINUTES = {"1m": 1, "15m": 15, "1h": 60}
 CHINESE = "币安人生USDT"
 
@@ -61,7 +77,12 @@ class Bucket:
         for (start,), part in frame.group_by(pl.col("open_time").dt.truncate("1h")):
             self.put(f"ohlcv/1m/{symbol}/{start:%Y%m%d_%H%M}.parquet", part)
 
-    def scan(self, interval: str, symbols: list[str], start: datetime, end: datetime, **options):
+    def put_encoded_hours(self, symbol: str, frame: pl.DataFrame) -> None:
+        for (start,), part in frame.group_by(pl.col("open_time").dt.truncate("1h")):
+            window = Window(start, start + timedelta(hours=1))
+            write_candles(self.store, Interval.ONE_MINUTE, window, part, None)
+
+    def scan(self, interval: Any, symbols: Any, start: Any, end: Any, **options: Any):
         return lake.scan(interval, symbols, start, end, store=self.store, **options).collect()
 
 
@@ -168,20 +189,123 @@ def test_times_of_other_zones_mean_the_same_moments(bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize(
-    ("interval", "start", "end", "message"),
+    ("change", "error", "message"),
     [
-        ("5m", DAY, DAY + timedelta(days=1), "5m"),
-        ("1m", DAY.replace(tzinfo=None), DAY + timedelta(days=1), "aware"),
-        ("1m", DAY, (DAY + timedelta(days=1)).replace(tzinfo=None), "aware"),
-        ("1m", DAY, DAY, "end after it starts"),
-        ("1m", DAY, DAY - timedelta(days=1), "end after it starts"),
+        ({"interval": "5m"}, ValueError, "'5m' is not an interval: use one of 1m, 15m, 1h"),
+        ({"interval": None}, ValueError, "None is not an interval"),
+        ({"symbols": "BTCUSDT"}, TypeError, r"symbols must be a list such as \['BTCUSDT'\]"),
+        ({"symbols": None}, TypeError, "symbols must be a list"),
+        ({"symbols": [b"BTCUSDT"]}, TypeError, "symbols must be a list of texts"),
+        ({"symbols": ["btcusdt"]}, ValueError, "'btcusdt' is not a symbol: symbols are upper case"),
+        ({"symbols": ["BTCUSDT\n"]}, ValueError, "is not a symbol"),
+        ({"symbols": [""]}, ValueError, "'' is not a symbol"),
+        ({"start": DAY.date()}, TypeError, "start must be a datetime"),
+        ({"end": "2026-11-20"}, TypeError, "end must be a datetime"),
+        ({"start": DAY.replace(tzinfo=None)}, ValueError, "start must be an aware datetime"),
+        ({"end": NEXT.replace(tzinfo=None)}, ValueError, "end must be an aware datetime"),
+        ({"end": DAY}, ValueError, "end must be after start"),
+        ({"end": DAY - timedelta(days=1)}, ValueError, "end must be after start"),
     ],
+    ids=str,
 )
-def test_a_range_that_cannot_be_read_is_refused(
-    bucket: Bucket, interval: str, start: datetime, end: datetime, message: str
+def test_arguments_that_cannot_be_meant_are_refused(
+    bucket: Bucket, change: dict[str, Any], error: type[Exception], message: str
 ) -> None:
-    with pytest.raises(ValueError, match=message):
-        bucket.scan(interval, ["BTCUSDT"], start, end)
+    arguments = {"interval": "1m", "symbols": ["BTCUSDT"], "start": DAY, "end": NEXT} | change
+    with pytest.raises(error, match=message):
+        bucket.scan(**arguments)
+
+
+@pytest.mark.parametrize("symbols", [("BTCUSDT",), {"BTCUSDT"}, pl.Series(["BTCUSDT"])], ids=str)
+def test_symbols_may_come_in_any_collection(bucket: Bucket, symbols: Any) -> None:
+    bucket.put("ohlcv/1m/BTCUSDT/20261119_0000.parquet", candles("BTCUSDT", DAY, 1440))
+    assert bucket.scan("1m", symbols, DAY, NEXT).height == 1440
+
+
+def finalize(bucket: Bucket, day: pl.DataFrame) -> None:
+    """Finalize the day, which removes its hour objects."""
+    stored = list_objects(bucket.store, Interval.ONE_MINUTE, "BTCUSDT", DAY, NEXT)
+    seal_day(bucket.store, Interval.ONE_MINUTE, DAY.date(), day, stored)
+    assert len(list(bucket.store.objects("ohlcv/1m/BTCUSDT/"))) == 1
+
+
+def test_a_lazy_frame_survives_that_its_day_is_finalized(bucket: Bucket) -> None:
+    day = candles("BTCUSDT", DAY, 1440)
+    bucket.put_encoded_hours("BTCUSDT", day)
+    lazy = lake.scan("1m", ["BTCUSDT"], DAY, NEXT, store=bucket.store)
+    before = lazy.collect()
+    finalize(bucket, day)
+    assert_frame_equal(before, day)
+    assert_frame_equal(lazy.collect(), day)
+
+
+class FinalizedWhileRead(ObjectStore):
+    """A store whose day is finalized by another process once its first object has been read."""
+
+    def __init__(self, bucket: Bucket, day: pl.DataFrame) -> None:
+        super().__init__(bucket.bucket.settings(concurrency=1))
+        self.finalize: Callable[[], None] | None = lambda: finalize(bucket, day)
+
+    def get(self, key: str) -> bytes | None:
+        body = super().get(key)
+        if self.finalize is not None:
+            finalize, self.finalize = self.finalize, None
+            finalize()
+        return body
+
+
+def test_a_day_that_is_finalized_while_it_is_read_comes_whole(bucket: Bucket) -> None:
+    day = candles("BTCUSDT", DAY, 1440)
+    bucket.put_encoded_hours("BTCUSDT", day)
+    store = FinalizedWhileRead(bucket, day)
+    found = lake.scan("1m", ["BTCUSDT"], DAY, NEXT, store=store).collect()
+    assert store.finalize is None
+    assert_frame_equal(found, day)
+
+
+@pytest.mark.parametrize("engine", ["in-memory", "streaming"])
+def test_a_damaged_object_is_named_when_the_frame_is_collected(bucket: Bucket, engine: Any) -> None:
+    body = encoded_day()
+    for day in ("20261118", "20261119"):
+        bucket.store.put(f"ohlcv/1m/BTCUSDT/{day}_0000.parquet", body)
+    store_damaged(
+        bucket.bucket, "ohlcv/1m/BTCUSDT/20261119_0000.parquet", body, flip_bit(body, 40_000)
+    )
+    lazy = lake.scan("1m", ["BTCUSDT"], DAY, NEXT, store=bucket.store)
+    with pytest.raises(DamagedObjectError, match=r"BTCUSDT/20261119_0000\.parquet is damaged"):
+        lazy.collect(engine=engine)
+
+
+def test_verify_false_reads_without_the_digest(bucket: Bucket) -> None:
+    day = day_of_candles()
+    store_damaged(bucket.bucket, "ohlcv/1m/BTCUSDT/20261119_0000.parquet", b"others", encoded_day())
+    assert_frame_equal(bucket.scan("1m", ["BTCUSDT"], DAY, NEXT, verify=False), day)
+    with pytest.raises(DamagedObjectError):
+        bucket.scan("1m", ["BTCUSDT"], DAY, NEXT)
+
+
+@pytest.mark.parametrize("body", [b"", b"PAR1", b"<html>"], ids=str)
+def test_an_object_of_no_candles_is_named(bucket: Bucket, body: bytes) -> None:
+    """Without a digest, as earlier versions wrote, decoding has to notice it."""
+    bucket.put("ohlcv/1m/BTCUSDT/20261119_0000.parquet", candles("BTCUSDT", DAY, 1440))
+    bucket.put_bytes("ohlcv/1m/ETHUSDT/20261119_0000.parquet", body)
+    with pytest.raises(DamagedObjectError, match=r"ETHUSDT/20261119_0000\.parquet is damaged"):
+        bucket.scan("1m", ["BTCUSDT", "ETHUSDT"], DAY, NEXT)
+
+
+def test_counts_and_first_rows_are_those_of_the_whole_frame(bucket: Bucket) -> None:
+    symbols = ["BTCUSDT", "ETHUSDT"]
+    for symbol in symbols:
+        bucket.put(f"ohlcv/1m/{symbol}/20261119_0000.parquet", candles(symbol, DAY, 1440))
+    lazy = lake.scan("1m", symbols, DAY, NEXT, store=bucket.store)
+    whole = lazy.collect()
+    assert lazy.select(pl.len()).collect().item() == 2880
+    assert_frame_equal(lazy.head(1500).collect(), whole.head(1500))
+    assert_frame_equal(lazy.tail(3).collect(), whole.tail(3))
+    busy = pl.col("trades") > 700
+    assert_frame_equal(lazy.filter(busy).head(3).collect(), whole.filter(busy).head(3))
+    both = pl.collect_all([lazy.select("close"), lazy.select("open")])
+    assert_frame_equal(both[0], whole.select("close"))
 
 
 def test_an_absent_bucket_is_named(s3_bucket: S3Bucket) -> None:

@@ -3,6 +3,7 @@ of each gap gathered from where it is kept. The judgement is market/gap_causes.p
 day by day is in gaps.py.
 """
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
@@ -34,7 +35,12 @@ from pipeline_assets.resources.lake_state import (
     read_tick_state,
     sealed_days,
 )
-from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError, StoredObject
+from pipeline_assets.resources.object_store import (
+    DamagedObjectError,
+    ObjectStore,
+    ObjectStoreError,
+    StoredObject,
+)
 from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -44,6 +50,7 @@ if TYPE_CHECKING:
 # the open candle is the next tick's.
 FILLABLE = (Cause.NOT_FETCHED, Cause.SET_ASIDE, Cause.ARCHIVE_HOLE)
 _ATTEMPTS = 3
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass
@@ -241,15 +248,19 @@ def _absent(
 
 
 def _open_times(store: ObjectStore, key: str) -> "pl.Series":
+    import polars as pl
+
     from pipeline_assets.market.encoding import MalformedObjectError, decode_open_times
 
-    body = store.get(key)
-    if body is None:
-        raise _ChangedMeanwhileError
     try:
+        body = store.get(key)
+        if body is None:
+            raise _ChangedMeanwhileError
         return decode_open_times(body)
-    except MalformedObjectError as error:
-        raise ObjectStoreError(f"{store.address(key)} is damaged: {error}") from error
+    except (MalformedObjectError, DamagedObjectError) as error:
+        # What cannot be read is not stored: the ledger names it, and a repair fetches it again.
+        _LOG.warning("The candles of %s count as not stored: %s", store.address(key), error)
+        return pl.Series("open_time", [], dtype=pl.Datetime("us", "UTC"))
 
 
 def _unfilled_holes(

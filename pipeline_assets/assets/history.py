@@ -100,18 +100,9 @@ def read_history(
 
 
 def _stored(store: ObjectStore, windows: Mapping[str, Window]) -> "pl.DataFrame":
-    import polars as pl
-
     start = min(window.start for window in windows.values())
     end = max(window.end for window in windows.values())
-    try:
-        return lake.scan(_INTERVAL, list(windows), start, end, store=store).collect()
-    except (pl.exceptions.PolarsError, OSError) as error:
-        # Sealing removes hour objects between the listing and the reading.
-        raise ObjectStoreError(
-            f"Objects at {store.address(f'ohlcv/{_INTERVAL}/')} could not be read ({error}). They "
-            "are read again by the next tick."
-        ) from error
+    return lake.scan(_INTERVAL, list(windows), start, end, store=store).collect()
 
 
 def joined(frames: "list[pl.DataFrame]") -> "pl.DataFrame":

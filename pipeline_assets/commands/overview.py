@@ -15,7 +15,7 @@ from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window, day_window, newest_closed
 from pipeline_assets.resources.candle_objects import list_objects
 from pipeline_assets.resources.lake_state import read_universe
-from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError, StoredObject
+from pipeline_assets.resources.object_store import ObjectStore, StoredObject
 from pipeline_assets.resources.slots import CandleSlots
 from pipeline_assets.resources.warehouse import TABLES, Warehouse
 from pipeline_assets.settings import Settings
@@ -193,12 +193,7 @@ def _open_times(
     for start in range(0, len(objects), _OBJECTS_AT_ONCE):
         batch = objects[start : start + _OBJECTS_AT_ONCE]
         rows = lake.scan_objects(store, batch, window).select("symbol", "open_time")
-        try:
-            frames.append(rows.collect())
-        except (pl.exceptions.PolarsError, OSError) as error:
-            raise ObjectStoreError(
-                f"Objects from {store.address(batch[0].key)} on could not be read: {error}"
-            ) from error
+        frames.append(rows.collect())
         progress()
     # A symbol's objects may be in two batches, and a finalize may be between them.
     return pl.concat(frames).unique()

@@ -1,5 +1,5 @@
 """The daily removal of what may be made again: tick runs of sealed days, their logs, staged files,
-landing tables of dead runs. Stored candles are never touched here.
+landing tables of dead runs. Stored candles are never removed here; damaged ones are moved aside.
 """
 
 from collections.abc import Container, Iterator
@@ -9,7 +9,9 @@ from dagster import (
     AssetRecordsFilter,
     DagsterInstance,
     DagsterRunStatus,
+    Failure,
     In,
+    MetadataValue,
     Nothing,
     OpExecutionContext,
     Out,
@@ -22,6 +24,7 @@ from dagster import (
 
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.fetch_plan import KIND_TAG, RunKind
+from pipeline_assets.collection.lake_sweep import Selection, sweep
 from pipeline_assets.jobs.event_storage import (
     delete_files_of_deleted_runs,
     delete_superseded_check_evaluations,
@@ -152,9 +155,36 @@ def drop_landing_tables(
     yield Output(len(dropped), metadata={"tables dropped": len(dropped)})
 
 
-@job(description="Removes daily what may be made again. Stored candles are never touched.")
+@op(out=Out(int), description="Read the lake, and move damaged objects below damaged/.")
+def verify_lake(
+    context: OpExecutionContext, store: ResourceParam[ObjectStore]
+) -> Iterator[Output[int]]:
+    """Compare every object with its digest; may be repeated at any point.
+
+    Raises:
+        Failure: objects are damaged. Their days are fetched again, and the failed run alerts.
+    """
+    report = sweep(store, Selection(), set_aside=True)
+    metadata = {
+        "objects read": report.objects,
+        "objects without a digest": report.without_digest,
+        "objects damaged": len(report.damaged),
+    }
+    if report.damaged:
+        named = [f"{each.key}: {each.why} (kept as {each.kept})" for each in report.damaged]
+        raise Failure(
+            f"{len(named)} objects of the lake were damaged and moved below damaged/, the first: "
+            f"{named[0]}",
+            metadata=metadata | {"damaged": MetadataValue.md("\n".join(named[:1000]))},
+            allow_retries=False,
+        )
+    yield Output(report.objects, metadata=metadata)
+
+
+@job(description="Removes daily what may be made again, and verifies what is stored.")
 def housekeeping() -> None:
     """The job of all removals; each is independent of the others but the one of leftovers."""
     delete_event_leftovers(delete_tick_runs())
     delete_staged_objects()
+    verify_lake()
     drop_landing_tables()

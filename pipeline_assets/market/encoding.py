@@ -12,9 +12,11 @@ depends on which of its scanners reads them, and this was never tried on an acco
 """
 
 import io
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from datetime import datetime
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, cast
 
 from pipeline_assets.market.candles import KEY_COLUMNS, candle_schema
 from pipeline_assets.market.interval import Interval
@@ -101,15 +103,13 @@ def decode_candles(body: bytes) -> "tuple[pl.DataFrame, Window]":
     """
     import polars as pl
 
-    try:
+    with _naming_damage(len(body)):
         found = pl.read_parquet_metadata(io.BytesIO(body))
         window = Window(
             datetime.fromisoformat(found["window_start"]),
             datetime.fromisoformat(found["window_end"]),
         )
         candles = pl.read_parquet(body, columns=candle_schema().names())
-    except (pl.exceptions.PolarsError, OSError, KeyError, ValueError) as error:
-        raise _malformed(body, error) from None
     if candles.schema != candle_schema():
         raise MalformedObjectError(
             f"A candle object has the columns {candles.schema}, not {candle_schema()}. {_REMEDY}"
@@ -123,17 +123,62 @@ def decode_open_times(body: bytes) -> "pl.Series":
     Raises:
         MalformedObjectError: the bytes are cut or no Parquet, or lack the column.
     """
-    import polars as pl
-
-    try:
-        times = pl.read_parquet(body, columns=["open_time"])["open_time"]
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise _malformed(body, error) from None
+    times = decode_parquet(body, ["open_time"])["open_time"]
     if times.dtype != candle_schema()["open_time"]:
         raise MalformedObjectError(
             f"A candle object has open times of type {times.dtype}. {_REMEDY}"
         )
     return times
+
+
+def decode_columns(bodies: Sequence[bytes], columns: Sequence[str]) -> "pl.DataFrame":
+    """Some columns of candle objects: the rows of all objects, in the order given.
+
+    Raises:
+        MalformedObjectError: the bytes of an object are cut or no Parquet, or lack a column.
+    """
+    import polars as pl
+
+    schema = pl.Schema({name: candle_schema()[name] for name in columns})
+    if not bodies:
+        return schema.to_frame()
+    with _naming_damage(sum(map(len, bodies))):
+        # The type of this argument does not name lists of bytes, which the function's text does.
+        found = pl.read_parquet(cast("Any", list(bodies)), columns=list(columns))
+    if found.schema != schema:
+        raise MalformedObjectError(
+            f"A candle object has the columns {found.schema}, not {schema}. {_REMEDY}"
+        )
+    return found
+
+
+def decode_parquet(body: bytes, columns: Sequence[str] | None = None) -> "pl.DataFrame":
+    """The rows of any Parquet object.
+
+    Raises:
+        MalformedObjectError: the bytes are cut or no Parquet, or lack a column.
+    """
+    import polars as pl
+
+    with _naming_damage(len(body)):
+        return pl.read_parquet(body, columns=list(columns) if columns is not None else None)
+
+
+@contextmanager
+def _naming_damage(size: int) -> Iterator[None]:
+    """Raise MalformedObjectError for whatever a decoder raises.
+
+    Damaged bytes make Polars panic, which is no Exception, and overflow or recurse in the decoders
+    below it: no list of exceptions is complete.
+    """
+    import polars as pl
+
+    try:
+        yield
+    except (Exception, pl.exceptions.PanicException) as error:
+        raise MalformedObjectError(
+            f"{size} bytes are not a candle object ({type(error).__name__}: {printable(error)}). {_REMEDY}"
+        ) from error
 
 
 def merge_candles(older: "pl.DataFrame", newer: "pl.DataFrame") -> "pl.DataFrame":
@@ -144,12 +189,6 @@ def merge_candles(older: "pl.DataFrame", newer: "pl.DataFrame") -> "pl.DataFrame
         pl.concat([older, newer])
         .unique(KEY_COLUMNS, keep="last", maintain_order=True)
         .sort(KEY_COLUMNS)
-    )
-
-
-def _malformed(body: bytes, error: Exception) -> MalformedObjectError:
-    return MalformedObjectError(
-        f"{len(body)} bytes are not a candle object ({type(error).__name__}: {printable(error)}). {_REMEDY}"
     )
 
 

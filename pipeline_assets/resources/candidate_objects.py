@@ -10,7 +10,6 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from pipeline_assets.market.candidates import CANDIDATE_COLUMNS, candidate_schema
-from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.object_store import (
     ObjectStore,
     ObjectStoreError,
@@ -25,6 +24,7 @@ PREFIX = "candidates/1m/"
 # before this column existed hold published candidates only.
 LATE = "evaluated_late"
 _ATTEMPTS = 10
+_REMEDY = "Remove it; the candidates of its minutes can be computed again from the lake."
 
 
 @dataclass(frozen=True)
@@ -178,19 +178,17 @@ def _encoded(candidates: "pl.DataFrame") -> bytes:
 def _decoded(store: ObjectStore, key: str, body: bytes) -> "pl.DataFrame":
     import polars as pl
 
+    from pipeline_assets.market.encoding import MalformedObjectError, decode_parquet
+
     try:
-        candidates = pl.read_parquet(io.BytesIO(body))
+        candidates = decode_parquet(body)
         if LATE not in candidates.columns:
             candidates = candidates.with_columns(pl.lit(value=False).alias(LATE))
         candidates = candidates.select(*CANDIDATE_COLUMNS, LATE)
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ObjectStoreError(
-            f"{store.address(key)} is damaged ({type(error).__name__}: {printable(error)}). Remove it; the "
-            "candidates of its minutes can be computed again from the lake."
-        ) from error
+    except (MalformedObjectError, pl.exceptions.PolarsError) as error:
+        raise store.damaged(key, f"{error} {_REMEDY}") from error
     if candidates.schema != stored_schema():
-        raise ObjectStoreError(
-            f"{store.address(key)} has the columns {candidates.schema}, not {stored_schema()}. "
-            "Remove it; the candidates of its minutes can be computed again from the lake."
+        raise store.damaged(
+            key, f"it has the columns {candidates.schema}, not {stored_schema()}. {_REMEDY}"
         )
     return candidates

@@ -2,6 +2,7 @@
 what a tick remembers is in lake_state.py.
 """
 
+import logging
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -11,7 +12,10 @@ from typing import TYPE_CHECKING
 
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window, day_window
+from pipeline_assets.resources.lake_documents import keep_damaged
 from pipeline_assets.resources.object_store import (
+    DamagedObjectError,
+    FoundObject,
     ObjectStore,
     ObjectStoreError,
     PreconditionFailedError,
@@ -24,6 +28,7 @@ if TYPE_CHECKING:
 STAMP = "%Y%m%d_%H%M"
 _KEY = re.compile(r"^ohlcv/(?P<interval>[^/]+)/(?P<symbol>[^/]+)/(?P<stamp>\d{8}_\d{4})\.parquet$")
 _ATTEMPTS = 10
+_LOG = logging.getLogger(__name__)
 # Many threads wait for S3 at once; if they also encode at once, each object takes twice the CPU, in
 # waiting for one another's locks. Two do not.
 _ENCODING = BoundedSemaphore(2)
@@ -83,7 +88,7 @@ def list_objects(
 
 
 def read_object(store: ObjectStore, key: str) -> "tuple[pl.DataFrame, str] | None":
-    """The candles of an object and its ETag, or None; raises ObjectStoreError if it is damaged."""
+    """The candles of an object and its ETag, or None; raises DamagedObjectError if it is damaged."""
     found = store.get_with_etag(key)
     return (_decoded(store, key, found[0])[0], found[1]) if found else None
 
@@ -100,7 +105,8 @@ def write_candles(
     Idempotent and safe beside other writers: the object is replaced only while it is the one that
     was expected (S3 compares the ETag). Otherwise the stored rows are read and joined with ours,
     ours winning where both have an open time, and the write is tried again upon what was read.
-    The same rows give the same bytes, so a repeat writes what is there.
+    The same rows give the same bytes, so a repeat writes what is there. A damaged object counts as
+    not stored; a copy of its bytes is kept below `damaged/`.
 
     Args:
         store: the bucket.
@@ -129,17 +135,16 @@ def _write(
         try:
             etag = store.put_if(key, body, expected_etag)
         except PreconditionFailedError:
-            found = store.get_with_etag(key)
-            if found is None:
-                expected_etag = None
+            found = store.find(key)
+            expected_etag = found.etag if found else None
+            if found is None or (held := _rows_of(store, key, found)) is None:
                 continue
-            stored, stored_window = _decoded(store, key, found[0])
+            stored, stored_window = held
             candles = merge_candles(stored, candles)
             window = max(window, stored_window, key=lambda each: each.end)
             body = _encoded(candles, interval, symbol, window)
-            expected_etag = found[1]
-            if body == found[0]:
-                return _written(key, found[1], candles, changed=False), candles
+            if body == found.body:
+                return _written(key, found.etag, candles, changed=False), candles
         else:
             return _written(key, etag, candles, changed=etag != expected_etag), candles
     raise ObjectStoreError(
@@ -187,13 +192,19 @@ def seal_day(
     window = day_window(day)
     whole_key = object_key(interval, _symbol_of(candles, stored), window.start)
     whole_etag = None
+    damaged = ""
     for each in stored:
-        found = store.get_with_etag(each.key)
+        found = store.find(each.key)
         if found is None:
             continue
-        candles = merge_candles(_decoded(store, each.key, found[0])[0], candles)
         if each.key == whole_key:
-            whole_etag = found[1]
+            whole_etag = found.etag
+        if (held := _rows_of(store, each.key, found)) is None:
+            damaged = each.key
+        else:
+            candles = merge_candles(held[0], candles)
+    if damaged and candles.is_empty():
+        raise store.damaged(damaged, "nothing of its day was fetched that could replace it")
     written, candles = _write(store, interval, window, candles, whole_etag)
     absorbed = [each.key for each in stored if each.key != whole_key]
     if absorbed:
@@ -212,13 +223,29 @@ def _missing(interval: Interval, window: Window, candles: "pl.DataFrame") -> tup
     return tuple(Window(start, end) for _, start, end, _ in found.rows())
 
 
+def _rows_of(
+    store: ObjectStore, key: str, found: FoundObject
+) -> "tuple[pl.DataFrame, Window] | None":
+    """The candles of an object that is about to be replaced, and its window; None if it is damaged.
+
+    A damaged object counts as not stored, or no run could write its symbol any more. Its bytes are
+    kept.
+    """
+    try:
+        return _decoded(store, key, store.verified(key, found))
+    except DamagedObjectError as error:
+        kept = keep_damaged(store, key, found.body)
+        _LOG.warning("%s It is replaced, and its bytes are kept as %s.", error, kept)
+        return None
+
+
 def _decoded(store: ObjectStore, key: str, body: bytes) -> "tuple[pl.DataFrame, Window]":
     from pipeline_assets.market.encoding import MalformedObjectError, decode_candles
 
     try:
         return decode_candles(body)
     except MalformedObjectError as error:
-        raise ObjectStoreError(f"{store.address(key)} is damaged: {error}") from error
+        raise store.damaged(key, str(error)) from error
 
 
 def _symbol_of(candles: "pl.DataFrame", stored: Sequence[StoredObject]) -> str:

@@ -6,8 +6,8 @@ import io
 from datetime import date
 from typing import TYPE_CHECKING
 
-from pipeline_assets.outside_text import printable
-from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+from pipeline_assets.resources.lake_documents import day_of_key
+from pipeline_assets.resources.object_store import ObjectStore
 
 if TYPE_CHECKING:
     import polars as pl
@@ -59,8 +59,9 @@ def write_gaps(store: ObjectStore, day: date, gaps: "pl.DataFrame") -> str:
 
 def judged_days(store: ObjectStore) -> list[date]:
     """The days of which `write_gaps` stored an object, ascending."""
-    names = (each.key.removeprefix(PREFIX) for each in store.objects(PREFIX))
-    return [date.fromisoformat(name.removesuffix(".parquet")) for name in names]
+    return [
+        day for each in store.objects(PREFIX) if (day := day_of_key(each.key, PREFIX, ".parquet"))
+    ]
 
 
 def read_gaps(store: ObjectStore, day: date) -> "pl.DataFrame | None":
@@ -69,7 +70,7 @@ def read_gaps(store: ObjectStore, day: date) -> "pl.DataFrame | None":
     Raises:
         ObjectStoreError: S3 refuses, or the object is damaged.
     """
-    import polars as pl
+    from pipeline_assets.market.encoding import MalformedObjectError, decode_parquet
 
     key = gaps_key(day)
     body = store.get(key)
@@ -77,13 +78,9 @@ def read_gaps(store: ObjectStore, day: date) -> "pl.DataFrame | None":
         return None
     remedy = "Remove it and materialize candle_gaps of its day: the ledger is computed anew."
     try:
-        found = pl.read_parquet(io.BytesIO(body))
-    except (pl.exceptions.PolarsError, OSError) as error:
-        raise ObjectStoreError(
-            f"{store.address(key)} is damaged ({type(error).__name__}: {printable(error)}). {remedy}"
-        ) from error
+        found = decode_parquet(body)
+    except MalformedObjectError as error:
+        raise store.damaged(key, f"{error} {remedy}") from error
     if found.schema != gap_schema():
-        raise ObjectStoreError(
-            f"{store.address(key)} has the columns {found.schema}, not {gap_schema()}. {remedy}"
-        )
+        raise store.damaged(key, f"it has the columns {found.schema}, not {gap_schema()}. {remedy}")
     return found

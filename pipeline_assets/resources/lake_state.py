@@ -1,26 +1,31 @@
 """Small JSON documents on the lake: what the last tick stored, which days are sealed, the universe
 as last seen and all that was ever listed, which minutes were never evaluated. Candles are in
-candle_objects.py.
+candle_objects.py; how a document is read, checked and changed is in lake_documents.py.
 """
 
-import json
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from enum import StrEnum
+from functools import partial
 from typing import Any
 
 from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.windows import Window, without
 from pipeline_assets.resources.candle_objects import WrittenObject, list_objects, window_start
-from pipeline_assets.resources.object_store import (
-    ObjectStore,
-    ObjectStoreError,
-    PreconditionFailedError,
+from pipeline_assets.resources.lake_documents import (
+    day_of_key,
+    encoded,
+    good_entries,
+    read_json,
+    require,
+    update_json,
+    utc_time,
 )
+from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.universe import Listing
 
-_ATTEMPTS = 10
+Note = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -55,15 +60,44 @@ def _state_key(interval: Interval) -> str:
 def read_tick_state(
     store: ObjectStore, interval: Interval, symbols: Iterable[str], today: date
 ) -> TickState:
-    """The state that the last tick left; rebuilt by listing the open day where it is missing."""
-    body = store.get(_state_key(interval))
-    if body is None:
+    """The state that the last tick left; rebuilt by listing the open day where it is missing or wrong.
+
+    Of a state that is right but for some symbols, these alone are rebuilt.
+    """
+    held = read_json(store, _state_key(interval), partial(_clean_state, interval, today))
+    if held is None:
         return _rebuilt(store, interval, symbols, today)
-    held = json.loads(body)
-    return TickState(
-        {symbol: datetime.fromisoformat(moment) for symbol, moment in held["newest"].items()},
-        held["etags"],
-    )
+    newest = {symbol: utc_time(moment) for symbol, moment in held["newest"].items()}
+    lost = [symbol for symbol in symbols if symbol in held["left out"]]
+    if lost:
+        newest |= _rebuilt(store, interval, lost, today).newest
+    return TickState(newest, held["etags"])
+
+
+def _clean_state(interval: Interval, today: date, held: Any, note: Note) -> dict[str, Any]:
+    """The state with the symbols whose newest open time can be right; `left out` names the others."""
+
+    def check_time(symbol: str, text: Any) -> None:
+        moment = utc_time(text)
+        if interval.floor(moment) != moment:
+            raise ValueError(f"{text} is no open time of {interval}")
+        # The clock of the caller may be of the last minute of the day before.
+        if moment.date() > today + timedelta(days=1):
+            raise ValueError(f"{text} is to come")
+
+    def check_etag(key: str, etag: Any) -> None:
+        require(etag, str)
+        if window_start(key) is None:
+            raise ValueError("it is not the key of a candle object")
+
+    newest = good_entries(held["newest"], check_time, note, "newest of")
+    etags = good_entries(held["etags"], check_etag, note, "ETag of")
+    return {
+        "newest": newest,
+        # An object may be replaced unread only if it is known how far it is stored.
+        "etags": {key: etag for key, etag in etags.items() if key.split("/")[2] in newest},
+        "left out": held["newest"].keys() - newest.keys(),
+    }
 
 
 def write_tick_state(store: ObjectStore, interval: Interval, state: TickState) -> None:
@@ -72,7 +106,7 @@ def write_tick_state(store: ObjectStore, interval: Interval, state: TickState) -
         "newest": {symbol: moment.isoformat() for symbol, moment in sorted(state.newest.items())},
         "etags": dict(sorted(state.etags.items())),
     }
-    store.put(_state_key(interval), _encoded(held))
+    store.put(_state_key(interval), encoded(held))
 
 
 def _rebuilt(
@@ -177,9 +211,11 @@ def _absence(told: str | bool) -> Absence:
 
 
 def read_sealed(store: ObjectStore, interval: Interval, day: date) -> dict[str, SealedDay]:
-    """The finished day's marks by symbol; empty if nothing of it is sealed."""
-    body = store.get(_sealed_key(interval, day))
-    held = _marks(json.loads(body)) if body else {}
+    """The finished day's marks by symbol; empty if nothing of it is sealed, or the document is damaged.
+
+    A day without a mark is judged by its objects' rows, and a backfill fetches and marks it again.
+    """
+    held = read_json(store, _sealed_key(interval, day), _clean_marks) or {}
     return {symbol: SealedDay.from_facts(facts) for symbol, facts in held.items()}
 
 
@@ -201,17 +237,26 @@ def mark_sealed(
     if not sealed:
         return
     added = {symbol: mark.to_facts() for symbol, mark in sealed.items()}
-    _update(
+    update_json(
         store,
         _sealed_key(interval, day),
-        lambda held: dict(sorted({**_marks(held or {}), **added}.items())),
+        _clean_marks,
+        lambda held: dict(sorted({**(held or {}), **added}.items())),
     )
 
 
-def _marks(held: Any) -> dict[str, Any]:
-    """A document of marks; the list of symbols that earlier versions kept says nothing of an object."""
-    unknown = SealedDay("").to_facts()
-    return dict.fromkeys(held, unknown) if isinstance(held, list) else held
+def _clean_marks(held: Any, note: Note) -> dict[str, Any]:
+    """The marks that can be read; the list of symbols of earlier versions says nothing of an object."""
+    if isinstance(held, list):
+        for symbol in held:
+            require(symbol, str)
+        held = dict.fromkeys(held, SealedDay("").to_facts())
+
+    def check(_: str, facts: Any) -> None:
+        if SealedDay.from_facts(facts).etag is not None:
+            require(facts["etag"], str)
+
+    return good_entries(held, check, note)
 
 
 def sealed_days(store: ObjectStore, interval: Interval) -> list[date]:
@@ -220,8 +265,7 @@ def sealed_days(store: ObjectStore, interval: Interval) -> list[date]:
 
 
 def _documented_days(store: ObjectStore, prefix: str) -> list[date]:
-    names = (each.key.rsplit("/", 1)[1] for each in store.objects(prefix))
-    return [date.fromisoformat(name.removesuffix(".json")) for name in names]
+    return [day for each in store.objects(prefix) if (day := day_of_key(each.key, prefix, ".json"))]
 
 
 def _disagreements_key(interval: Interval, day: date) -> str:
@@ -251,7 +295,19 @@ def keep_disagreements(
         changed = dict(sorted({**others, **found}.items()))
         return held if changed == (held or {}) else changed
 
-    _update(store, _disagreements_key(interval, day), change)
+    update_json(store, _disagreements_key(interval, day), _clean_disagreements, change)
+
+
+def _clean_disagreements(held: Any, note: Note) -> dict[str, Any]:
+    def check(_: str, records: Any) -> None:
+        require(records, list)
+        for record in records:
+            require(record["kind"], str)
+            require(record["count"], int)
+            utc_time(record["first"])
+            utc_time(record["last"])
+
+    return good_entries(held, check, note)
 
 
 def read_disagreements(
@@ -262,8 +318,10 @@ def read_disagreements(
     Each is `kind`, `first` and `last` open time (ISO 8601, UTC), `count`, and for a file that was
     refused `why`.
     """
-    body = store.get(_disagreements_key(interval, day))
-    return dict(json.loads(body)) if body else {}
+    return read_json(store, _disagreements_key(interval, day), _clean_disagreements) or {}
+
+
+_UNIVERSE_KEY = "state/universe.json"
 
 
 def _zero_volume_key(day: date) -> str:
@@ -290,14 +348,31 @@ def read_zero_volume(store: ObjectStore, day: date) -> list[str]:
 
 
 def read_universe(store: ObjectStore) -> dict[str, Any] | None:
-    """The universe as last seen on the exchange, or None."""
-    body = store.get("state/universe.json")
-    return dict(json.loads(body)) if body else None
+    """The universe as last seen on the exchange; None if nobody looked, or the document is damaged.
+
+    A symbol whose entry is wrong is left out until the next look, which ingest runs make after minutes.
+    """
+    return read_json(store, _UNIVERSE_KEY, _clean_universe)
+
+
+def _clean_universe(held: Any, note: Note) -> dict[str, Any]:
+    require(held["seen_ms"], int)
+    from_milliseconds(held["seen_ms"])
+
+    def check(_: str, entry: Any) -> None:
+        since, until, status, by_all = entry
+        for each in (since, until) if until is not None else (since,):
+            require(each, int)
+            from_milliseconds(each)
+        require(status, str)
+        require(by_all, bool)
+
+    return {**held, "symbols": good_entries(held["symbols"], check, note)}
 
 
 def write_universe(store: ObjectStore, universe: Mapping[str, Any]) -> None:
     """Keep the universe as seen; a repeat replaces it whole."""
-    store.put("state/universe.json", _encoded(universe))
+    store.put(_UNIVERSE_KEY, encoded(universe))
 
 
 @dataclass(frozen=True)
@@ -344,9 +419,12 @@ _LISTINGS_KEY = "state/listings.json"
 
 
 def read_identities(store: ObjectStore) -> list[Identity]:
-    """Every identity that was ever noted, sorted by symbol and onboard date."""
-    body = store.get(_LISTINGS_KEY)
-    return _identities(json.loads(body)) if body else []
+    """Every identity that was ever noted, sorted by symbol and onboard date.
+
+    Of a damaged document none: the next look at the exchange notes again what is listed then, and what
+    was delisted before is in the copy under `damaged/` only.
+    """
+    return _identities(read_json(store, _LISTINGS_KEY, _clean_listings) or {})
 
 
 def note_identities(
@@ -388,7 +466,20 @@ def note_identities(
             {**missed, **{key: seen(each, known.get(key)) for key, each in named.items()}}.values()
         )
 
-    return _identities(_update(store, _LISTINGS_KEY, change))
+    return _identities(update_json(store, _LISTINGS_KEY, _clean_listings, change))
+
+
+def _clean_listings(held: Any, note: Note) -> dict[str, Any]:
+    def check(symbol: str, listings: Any) -> None:
+        require(listings, list)
+        for each in listings:
+            onboard, delivery, by_all, first, last, gone = each
+            require(by_all, bool)
+            for moment in (onboard, delivery, first, last, *([] if gone is None else [gone])):
+                require(moment, int)
+        _identities({symbol: listings})
+
+    return good_entries(held, check, note)
 
 
 def _identities(held: Mapping[str, Any]) -> list[Identity]:
@@ -425,30 +516,6 @@ def _listings_document(identities: Iterable[Identity]) -> dict[str, list[list[An
     return document
 
 
-def _update(store: ObjectStore, key: str, change: Callable[[Any], Any]) -> Any:
-    """Change a document upon what was read, again if another writer came between; returns it."""
-    lost: PreconditionFailedError | None = None
-    for _ in range(_ATTEMPTS):
-        found = store.get_with_etag(key)
-        held = json.loads(found[0]) if found else None
-        changed = change(held)
-        if changed == held:
-            return held
-        try:
-            store.put_if(key, _encoded(changed), found[1] if found else None)
-        except PreconditionFailedError as error:
-            lost = error
-        else:
-            return changed
-    raise ObjectStoreError(
-        f"{store.address(key)} was changed by other writers {_ATTEMPTS} times in a row. Repeat the run."
-    ) from lost
-
-
-def _encoded(document: Any) -> bytes:
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
-
-
 @dataclass(frozen=True)
 class Evaluation:
     """Which minutes the candidate sensor has evaluated, as far as it is not all of them.
@@ -466,12 +533,12 @@ class Evaluation:
 
 
 _EVALUATION_KEY = "state/candidates.json"
+_NOTHING_EVALUATED: dict[str, Any] = {"since": {}, "strategies": {}, "skipped": {}}
 
 
 def read_evaluation(store: ObjectStore) -> Evaluation:
     """What `note_evaluation` has noted."""
-    body = store.get(_EVALUATION_KEY)
-    held = json.loads(body) if body else {"since": {}, "strategies": {}, "skipped": {}}
+    held = read_json(store, _EVALUATION_KEY, _clean_evaluation) or _NOTHING_EVALUATED
     moment = datetime.fromisoformat
     return Evaluation(
         {symbol: moment(since) for symbol, since in held["since"].items()},
@@ -499,7 +566,7 @@ def note_evaluation(
         return {name: moment.isoformat() for name, moment in (added or {}).items()} | dict(held)
 
     def change(held: Any) -> Any:
-        held = held or {"since": {}, "strategies": {}, "skipped": {}}
+        held = held or _NOTHING_EVALUATED
         spans = {symbol: list(each) for symbol, each in held["skipped"].items()}
         for symbol, window in (skipped or {}).items():
             span = [window.start.isoformat(), window.end.isoformat()]
@@ -512,4 +579,20 @@ def note_evaluation(
             "skipped": spans,
         }
 
-    _update(store, _EVALUATION_KEY, change)
+    update_json(store, _EVALUATION_KEY, _clean_evaluation, change)
+
+
+def _clean_evaluation(held: Any, note: Note) -> dict[str, Any]:
+    def check_time(_: str, text: Any) -> None:
+        utc_time(text)
+
+    def check_spans(_: str, spans: Any) -> None:
+        require(spans, list)
+        for start, end in spans:
+            Window(utc_time(start), utc_time(end))
+
+    return {
+        "since": good_entries(held["since"], check_time, note, "since of"),
+        "strategies": good_entries(held["strategies"], check_time, note, "strategy"),
+        "skipped": good_entries(held["skipped"], check_spans, note, "skipped of"),
+    }

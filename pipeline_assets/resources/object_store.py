@@ -1,4 +1,6 @@
-"""Bytes in and out of S3. What the bytes mean is in candle_objects.py and staging.py."""
+"""Bytes in and out of S3, each object with a digest that every reader verifies. What the bytes mean is
+in candle_objects.py and staging.py.
+"""
 
 import hashlib
 import io
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 R = TypeVar("R")
 _THREADS = "object store"
+# The name of the digest in an object's user metadata (the header x-amz-meta-sha256). SHA-256 hashes 1 GB/s
+# of one core; MD5 and BLAKE2b, the standard library's others, less than half of that.
+DIGEST = "sha256"
 _DELETE_BATCH = 1000  # DeleteObjects takes at most 1,000 keys a call (S3 API reference).
 # Of a file on its way up one part is sent while the next one fills. S3 takes none smaller, and the time
 # for a reply runs while a part goes up: three of 8 MB took a line of 3.4 Mbit/s, this 0.7.
@@ -41,6 +46,7 @@ _CREDENTIALS = {
     "ExpiredToken",
     "InvalidToken",
 }
+_OTHER_BYTES = "its bytes do not match the SHA-256 in its metadata"
 _LOST_RACE = {"PreconditionFailed", "412", "ConditionalRequestConflict", "409"}
 _ABSENT = {"404", "NotFound"}
 _UNSUPPORTED = {"NotImplemented", "501"}
@@ -59,6 +65,18 @@ class ObjectStoreError(Exception):
 
 class PreconditionFailedError(ObjectStoreError):
     """The object is not the one that a conditional write expected: somebody else wrote it."""
+
+
+class DamagedObjectError(ObjectStoreError):
+    """The bytes of an object are not the ones that were written, or nothing can be decoded from them.
+
+    Attributes:
+        key: the object's key.
+    """
+
+    def __init__(self, message: str, key: str) -> None:
+        super().__init__(message)
+        self.key = key
 
 
 class StoreUnreachableError(ObjectStoreError):
@@ -104,8 +122,37 @@ class StoredObject:
     modified: datetime
 
 
+@dataclass(frozen=True)
+class FoundObject:
+    """The bytes of an object as the store returned them, which may be damaged.
+
+    Attributes:
+        body: the bytes.
+        etag: the object's ETag.
+        digest: the SHA-256 that the writer put into the metadata; None for an object of an earlier
+            version or of another program.
+    """
+
+    body: bytes
+    etag: str
+    digest: str | None
+
+    @property
+    def intact(self) -> bool:
+        """Whether the bytes match the digest, or have none to match."""
+        return self.digest is None or self.digest == digest_of(self.body)
+
+
+def digest_of(body: bytes) -> str:
+    """The digest of an object's bytes, as it stands in the metadata."""
+    return hashlib.sha256(body).hexdigest()
+
+
 class ObjectStore:
     """The bucket that holds the lake.
+
+    Every write puts the SHA-256 of the bytes into the object's metadata, and every read compares
+    them. An object without a digest is read as it is.
 
     Bytes and listings go through obstore, which takes a ninth of boto3's CPU an object and a
     twentieth of its time to import; both are imported on first use. Deletions, which no tick
@@ -225,21 +272,55 @@ class ObjectStore:
         return found[0] if found else None
 
     def get_with_etag(self, key: str) -> tuple[bytes, str] | None:
-        """The object's bytes and ETag, or None if there is no such object."""
+        """The object's bytes and ETag, or None if there is no such object.
+
+        Raises:
+            DamagedObjectError: the bytes do not match their digest.
+        """
+        found = self.find(key)
+        return None if found is None else (self.verified(key, found), found.etag)
+
+    def verified(self, key: str, found: FoundObject) -> bytes:
+        """The bytes of an object that `find` found.
+
+        Raises:
+            DamagedObjectError: they do not match their digest.
+        """
+        if not found.intact:
+            raise self.damaged(key, _OTHER_BYTES)
+        return found.body
+
+    def find(self, key: str) -> FoundObject | None:
+        """The object without a comparison with its digest, or None if there is no such object.
+
+        For a caller that handles damaged bytes itself; any other calls `get`.
+        """
         import obstore
 
-        def read() -> tuple[bytes, str]:
+        def read() -> FoundObject:
             reply = obstore.get(self._objects, key)
-            return bytes(reply.bytes()), str(reply.meta["e_tag"])
+            digest = reply.attributes.get(DIGEST)
+            return FoundObject(bytes(reply.bytes()), str(reply.meta["e_tag"]), digest)
 
         return self._unless_absent(read, key)
+
+    def damaged(self, key: str, why: str) -> DamagedObjectError:
+        """Return the error for a damaged object. `why` completes "it is damaged:"."""
+        return DamagedObjectError(
+            f"{self.address(key)} is damaged: {why.rstrip('.')}. `pipeline-assets verify` lists every "
+            "damaged object; docs/operations.md (Damaged objects) says how each kind is made again.",
+            key,
+        )
 
     def put(self, key: str, body: bytes) -> str:
         """Write an object whatever is there; returns its ETag. Safe to repeat: same key, same bytes."""
         import obstore
 
         self._require_suitable()
-        etag = self._translated(lambda: str(obstore.put(self._objects, key, body)["e_tag"]), key)
+        attributes: Any = {DIGEST: digest_of(body)}
+        etag = self._translated(
+            lambda: str(obstore.put(self._objects, key, body, attributes=attributes)["e_tag"]), key
+        )
         self._verify(key, body, etag)
         return etag
 
@@ -254,9 +335,12 @@ class ObjectStore:
         """
         import obstore
 
+        attributes: Any = {DIGEST: digest_of(body)}
+
         def write() -> str:
             mode: Any = "create" if expected_etag is None else {"e_tag": expected_etag}
-            return str(obstore.put(self._objects, key, body, mode=mode)["e_tag"])
+            reply = obstore.put(self._objects, key, body, attributes=attributes, mode=mode)
+            return str(reply["e_tag"])
 
         self._require_suitable()
         try:
@@ -280,11 +364,11 @@ class ObjectStore:
             return
         if etag.strip('"') == hashlib.md5(body, usedforsecurity=False).hexdigest():
             return
-        found = self.get_with_etag(key)
-        if found is None or found[1] != etag:
+        found = self.find(key)
+        if found is None or found.etag != etag:
             # Another writer replaced the object meanwhile, which says nothing about this write.
             return
-        if found[0] != body:
+        if found.body != body:
             raise ObjectStoreError(
                 f"{self._where} acknowledged {self.address(key)} and stored other bytes than were sent. "
                 "Check the store and any proxy in front of it, remove the object, then repeat the run."
@@ -295,6 +379,9 @@ class ObjectStore:
     def writing(self, key: str) -> Iterator[IO[bytes]]:
         """A file whose bytes go up while it is written, in parts of 5 MB.
 
+        A file of less than 5 MB is one write with a digest. A larger one has none, because S3 takes the
+        metadata before the first byte: its format has to detect damage, as staging.py has it do.
+
         Idempotent: S3 shows the object once the block has ended well, in place of the one before.
         After an error within the block, or a death of the process, there is what was there before;
         the parts of a dead process lie hidden until the bucket's lifecycle removes them.
@@ -303,31 +390,45 @@ class ObjectStore:
         from obstore.exceptions import BaseError
 
         self._require_suitable()
-        upload = obstore.open_writer(self._objects, key, buffer_size=_PART, max_concurrency=_PARTS)
+        file = _Rising(
+            lambda: obstore.open_writer(
+                self._objects, key, buffer_size=_PART, max_concurrency=_PARTS
+            ),
+            lambda call: self._translated(call, key),
+        )
         try:
-            yield cast(
-                "IO[bytes]", _Rising(lambda data: self._translated(lambda: upload.write(data), key))
-            )
+            yield cast("IO[bytes]", file)
         except BaseException as error:
             try:
-                upload.__exit__(type(error), error, error.__traceback__)
+                file.abandon(error)
             except (BaseError, OSError) as refused:
                 error.add_note(
                     f"S3 keeps hidden parts of {self.address(key)}: {_summary(str(refused))}"
                 )
             raise
-        self._translated(upload.close, key)
+        if (body := file.small) is not None:
+            self.put(key, body)
+        else:
+            file.finish()
 
     def download(self, key: str, file: IO[bytes]) -> bool:
-        """Read an object of any size into a file; False if there is no such object."""
+        """Read an object of any size into a file; False if there is no such object.
+
+        Raises:
+            DamagedObjectError: the bytes do not match their digest; the file has them all the same.
+        """
         import obstore
 
         reply = self._unless_absent(lambda: obstore.get(self._objects, key), key)
         if reply is None:
             return False
+        digest, expected = hashlib.sha256(), reply.attributes.get(DIGEST)
         parts = iter(reply.stream(min_chunk_size=_PART))
         while (part := self._translated(lambda: next(parts, None), key)) is not None:
+            digest.update(part)
             file.write(part)
+        if expected is not None and expected != digest.hexdigest():
+            raise self.damaged(key, _OTHER_BYTES)
         return True
 
     def holds(self, key: str) -> bool:
@@ -599,15 +700,43 @@ def _summary(text: str) -> str:
 
 
 class _Rising(io.RawIOBase):
-    """A file that can only be written, in order: for pyarrow, which asks more of one than obstore's."""
+    """A file that can only be written, in order: for pyarrow, which asks more of one than obstore's.
 
-    def __init__(self, write: Callable[[Any], int]) -> None:
-        self._write = write
+    The upload in parts is opened with the first byte beyond one part.
+    """
+
+    def __init__(
+        self, open_upload: Callable[[], Any], translated: Callable[[Callable[[], Any]], Any]
+    ) -> None:
+        self._open_upload, self._translated = open_upload, translated
+        self._upload: Any = None
+        self._held = bytearray()
 
     def writable(self) -> bool:
-        """Yes."""
+        """Return True."""
         return True
 
     def write(self, data: Any) -> int:
-        """Hand over bytes; returns how many."""
-        return self._write(data)
+        """Take bytes, and hand them over once there are more than one part; returns how many."""
+        if self._upload is not None:
+            return int(self._translated(lambda: self._upload.write(data)))
+        self._held += data
+        if len(self._held) >= _PART:
+            self._upload = self._translated(self._open_upload)
+            held, self._held = bytes(self._held), bytearray()
+            self._translated(lambda: self._upload.write(held))
+        return len(memoryview(data).cast("B"))
+
+    @property
+    def small(self) -> bytes | None:
+        """All bytes, if they are less than one part; None if an upload in parts is under way."""
+        return bytes(self._held) if self._upload is None else None
+
+    def finish(self) -> None:
+        """Complete the upload in parts."""
+        self._translated(self._upload.close)
+
+    def abandon(self, error: BaseException) -> None:
+        """Abort the upload in parts, if one is under way."""
+        if self._upload is not None:
+            self._upload.__exit__(type(error), error, error.__traceback__)

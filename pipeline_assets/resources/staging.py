@@ -16,6 +16,8 @@ from operator import itemgetter
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from pipeline_assets.outside_text import printable
+from pipeline_assets.resources.object_store import DamagedObjectError
 from pipeline_assets.resources.waiting import result_of
 
 if TYPE_CHECKING:
@@ -26,6 +28,7 @@ if TYPE_CHECKING:
 
 _MODIFIED = itemgetter(0)
 _IN_MEMORY = 32 * 1024 * 1024
+_AGAIN = "Materialize the first asset of the run again, with the ones after it."
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
@@ -136,7 +139,13 @@ def write_frames(
     with (
         store.writing(key) as file,
         pq.ParquetWriter(
-            file, schema, compression="lz4", use_dictionary=["symbol"], write_statistics=False
+            file,
+            schema,
+            compression="lz4",
+            use_dictionary=["symbol"],
+            write_statistics=False,
+            # An object in parts has no digest (object_store.py).
+            write_page_checksum=True,
         ) as writer,
         ThreadPoolExecutor(1) as thread,
     ):
@@ -183,18 +192,24 @@ def read_frames(store: "ObjectStore", key: str) -> Iterator[Iterator["pl.DataFra
 
     Raises:
         AbsentError: the object is not there.
+        StagingError: the object is damaged.
     """
     import polars as pl
     import pyarrow.parquet as pq
 
     with _temporary_file() as file:
-        if not store.download(key, file):
-            raise _absent(store, key)
+        try:
+            if not store.download(key, file):
+                raise _absent(store, key)
+        except DamagedObjectError as error:
+            raise StagingError(f"{error} {_AGAIN}") from error
         file.seek(0)
-        parquet = pq.ParquetFile(file)
+        with _naming_damage(store, key):
+            parquet = pq.ParquetFile(file, page_checksum_verification=True)
 
         def read(group: int) -> pl.DataFrame:
-            return cast("pl.DataFrame", pl.from_arrow(parquet.read_row_group(group)))
+            with _naming_damage(store, key):
+                return cast("pl.DataFrame", pl.from_arrow(parquet.read_row_group(group)))
 
         def frames() -> Iterator[pl.DataFrame]:
             # The next one is read while the caller works on this one.
@@ -219,11 +234,31 @@ def read_document(store: "ObjectStore", key: str) -> Any:
 
     Raises:
         AbsentError: the object is not there.
+        StagingError: the object is damaged.
     """
-    body = store.get(key)
+    try:
+        body = store.get(key)
+    except DamagedObjectError as error:
+        raise StagingError(f"{error} {_AGAIN}") from error
     if body is None:
         raise _absent(store, key)
-    return json.loads(body)
+    try:
+        return json.loads(body)
+    except (ValueError, RecursionError) as error:
+        # A cut document of an earlier version has no digest that would tell.
+        raise StagingError(f"{store.damaged(key, f'it is no JSON ({error})')} {_AGAIN}") from error
+
+
+@contextmanager
+def _naming_damage(store: "ObjectStore", key: str) -> Iterator[None]:
+    """Raise StagingError for whatever a decoder raises, which depends on where the bytes are damaged."""
+    import polars as pl
+
+    try:
+        yield
+    except (Exception, pl.exceptions.PanicException) as error:
+        why = f"it cannot be decoded ({type(error).__name__}: {printable(error)})"
+        raise StagingError(f"{store.damaged(key, why)} {_AGAIN}") from error
 
 
 def _absent(store: "ObjectStore", key: str) -> AbsentError:

@@ -114,14 +114,14 @@ def _fresh(checked_at: datetime | None, now: datetime) -> bool:
 
 def _read_mark(store: "ObjectStore", identity: StoreIdentity) -> datetime | None:
     """Return when the store passed by its mark; None without a mark of this store and version."""
-    body = store.get(identity.mark_key)
-    if body is None:
+    found = store.find(identity.mark_key)
+    if found is None or not found.intact:
         return None
     try:
-        mark = json.loads(body)
+        mark = json.loads(found.body)
         named = (mark["endpoint"], mark["bucket"], mark["version"])
         checked_at = datetime.fromisoformat(mark["checked_at"])
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         # Not a mark of ours: the check writes a new one.
         return None
     known = named == (identity.endpoint, identity.bucket, _VERSION) and checked_at.tzinfo
@@ -252,13 +252,13 @@ class _Trial:
             raise
 
     def _expect(self, body: bytes, etag: str, what: str) -> None:
-        found = self._store.get_with_etag(self._key)
+        found = self._store.find(self._key)
         if found is None:
             self._refuse(f"it did not find {what}")
-        elif found[0] != body:
+        elif found.body != body:
             self._refuse(f"it returned other bytes for {what}")
-        elif found[1] != etag:
-            self._refuse(f"it returned the ETag {found[1]} instead of {etag} for {what}")
+        elif found.etag != etag:
+            self._refuse(f"it returned the ETag {found.etag} instead of {etag} for {what}")
 
     def _refuse(self, observed: str) -> None:
         raise _unsuitable(self._identity, observed)

@@ -5,6 +5,7 @@ judged there; the history of new symbols is new_listings.py's.
 
 import hashlib
 import json
+import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime, timedelta
@@ -41,7 +42,7 @@ from pipeline_assets.resources.candle_objects import prefix, window_start
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.gap_objects import judged_days, read_gaps
 from pipeline_assets.resources.lake_state import read_universe, sealed_symbols
-from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.object_store import DamagedObjectError, ObjectStore
 from pipeline_assets.sensors.new_listings import History, run_request
 from pipeline_assets.settings import Settings
 
@@ -530,6 +531,9 @@ def _told(instance: DagsterInstance, after: int | None) -> tuple[dict[date, int]
     return days, records[-1].storage_id if records else after, found.has_more
 
 
+_LOG = logging.getLogger(__name__)
+
+
 def _shown(
     store: ObjectStore,
     days: Sequence[date],
@@ -547,7 +551,12 @@ def _shown(
     symbols = list(listed)
 
     def read(day: date) -> "pl.DataFrame | None":
-        ledger = read_gaps(store, day)
+        try:
+            ledger = read_gaps(store, day)
+        except DamagedObjectError as error:
+            # One damaged ledger must not keep the other days from being repaired.
+            _LOG.warning("The ledger of %s is passed over: %s", day, error)
+            return None
         return None if ledger is None else fillable(ledger, since, symbols)
 
     read_days = zip(days, store.each(read, days), strict=True)

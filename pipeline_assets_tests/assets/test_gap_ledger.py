@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline_assets.assets.collected import collected_lifetimes
 from pipeline_assets.assets.gap_ledger import gap_ledger
+from pipeline_assets.collection.lake_sweep import Selection, sweep
 from pipeline_assets.market.candles import candle_schema
 from pipeline_assets.market.encoding import encode_candles
 from pipeline_assets.market.interval import Interval
@@ -25,6 +26,7 @@ from pipeline_assets.resources.lake_state import (
 )
 from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
 from pipeline_assets.settings import Settings
+from pipeline_assets_tests.fixtures.damage import flip_bit, store_damaged
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 
 MINUTE = Interval.ONE_MINUTE
@@ -253,6 +255,22 @@ def test_an_object_that_is_not_the_one_that_was_sealed_is_believed_by_its_rows(
         (ETH, "11-18 01:40", "11-18 01:49", 10, "not_fetched"),
     ]
     assert set(read) == {key}
+
+
+def test_a_damaged_object_counts_as_not_stored_and_is_fetched_again(minutes) -> None:
+    minutes.backfill("1m", "2026-11-17", "2026-11-19")
+    store, day = ObjectStore(minutes.settings.s3), date(2026, 11, 18)
+    key = object_key(MINUTE, ETH, day_window(day).start)
+    whole = store.get(key) or b""
+    store_damaged(minutes.bucket, key, whole, flip_bit(whole, 4000))
+    lost = [(ETH, "11-18 00:00", "11-18 23:59", 1440, "not_fetched")]
+    assert ledger(minutes) == lost
+    report = sweep(store, Selection(), set_aside=True)
+    assert [each.key for each in report.damaged] == [key]
+    assert ledger(minutes) == lost
+    minutes.backfill("1m", "2026-11-17", "2026-11-19")
+    assert ledger(minutes) == []
+    assert store.get(key) == whole
 
 
 def test_objects_of_a_day_that_all_symbols_lost_are_no_outage(minutes) -> None:

@@ -16,6 +16,7 @@ from dagster._core.storage.dagster_run import DagsterRunStatus
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.jobs import housekeeping as module
 from pipeline_assets.resources.staging import StagingError
+from pipeline_assets_tests.fixtures.damage import encoded_day, flip_bit, store_damaged
 from pipeline_assets_tests.fixtures.platform import Platform
 
 MIDNIGHT = datetime(2026, 11, 20, tzinfo=UTC)
@@ -269,3 +270,17 @@ def test_after_two_days_of_ticks_dagsters_storage_is_back_at_what_one_day_leaves
     assert left.check_evaluations - after_one_day.check_evaluations <= 2 * len(checks)
     # Pages of the index that are half full count as used: seven parts in a thousand of a whole day.
     assert left.bytes_used <= after_one_day.bytes_used * 1.02 + 3 * 250_000
+
+
+def test_a_damaged_object_fails_the_step_that_verifies_and_no_other(minutes: Platform) -> None:
+    key = "ohlcv/1m/BTCUSDT/20261119_0000.parquet"
+    store_damaged(minutes.bucket, key, encoded_day(), flip_bit(encoded_day(), 900))
+    job = build_definitions(minutes.settings, warehouse=NoWarehouse()).resolve_job_def(
+        "housekeeping"
+    )
+    result = job.execute_in_process(instance=minutes.instance, raise_on_error=False)
+    [failed] = result.filter_events(lambda event: event.is_step_failure)
+    assert failed.step_key == "verify_lake"
+    assert key in str(failed.event_specific_data)
+    assert key not in minutes.objects()
+    assert job.execute_in_process(instance=minutes.instance).success

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import io
+import random
+from contextlib import suppress
 from datetime import datetime, timedelta
 
 import duckdb
@@ -14,6 +16,8 @@ from pipeline_assets.market.candles import candle_schema, empty_candles
 from pipeline_assets.market.encoding import (
     MalformedObjectError,
     decode_candles,
+    decode_open_times,
+    decode_parquet,
     encode_candles,
     merge_candles,
 )
@@ -162,6 +166,27 @@ def foreign(**columns):
 def test_bytes_that_are_no_candle_object_are_refused(body):
     with pytest.raises(MalformedObjectError, match="candle object"):
         decode_candles(body)
+
+
+def test_whatever_a_decoder_raises_is_a_malformed_object():
+    """Polars panics on some damaged bytes, and a panic is no Exception."""
+    numbers = random.Random(13)
+    for decode in (decode_candles, decode_open_times, decode_parquet):
+        for _ in range(150):
+            body = bytearray(BODY)
+            for _ in range(numbers.randrange(1, 9)):
+                body[numbers.randrange(len(body))] = numbers.randrange(256)
+            with suppress(MalformedObjectError):
+                decode(bytes(body))
+
+
+def test_a_panic_of_the_decoder_is_a_malformed_object(monkeypatch):
+    def panic(*_: object, **__: object) -> None:
+        raise pl.exceptions.PanicException("index out of bounds")
+
+    monkeypatch.setattr(pl, "read_parquet", panic)
+    with pytest.raises(MalformedObjectError, match="index out of bounds"):
+        decode_candles(BODY)
 
 
 def test_candles_without_a_window_are_refused():

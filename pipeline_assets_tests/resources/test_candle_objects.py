@@ -21,7 +21,8 @@ from pipeline_assets.resources.candle_objects import (
     window_start,
     write_candles,
 )
-from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.object_store import DamagedObjectError, ObjectStore
+from pipeline_assets_tests.fixtures.damage import flip_bit, store_damaged
 from pipeline_assets_tests.market.frames import candle_frame, raw_row
 
 DAY = date(2026, 11, 20)
@@ -95,6 +96,39 @@ def test_where_both_hold_a_candle_the_one_written_later_stays(store):
     write_candles(store, ONE, HOUR, corrected, None)
     rows = stored_rows(store)
     assert rows["volume"].to_list() == [12.5] * 5 + [99.0] + [12.5] * 4
+
+
+@pytest.mark.parametrize("with_digest", [True, False])
+def test_a_damaged_object_counts_as_not_stored_and_its_bytes_are_kept(
+    store, s3_bucket, with_digest
+):
+    key = object_key(ONE, SYMBOL, HOUR.start)
+    write(store, range(10), None)
+    whole = store.get(key)
+    damaged = flip_bit(whole, 99) if with_digest else whole[:-20]
+    if with_digest:
+        store_damaged(s3_bucket, key, whole, damaged)
+    else:
+        s3_bucket.client.put_object(Bucket=s3_bucket.name, Key=key, Body=damaged)
+    assert write(store, range(5, 12), None).rows == 7
+    assert_frame_equal(stored_rows(store), minutes(range(5, 12)))
+    [kept] = store.objects("damaged/")
+    assert kept.key.startswith(f"damaged/{key}.")
+    assert store.get(kept.key) == damaged
+
+
+def test_a_finalize_replaces_a_damaged_object_by_what_it_fetched(store, s3_bucket):
+    key, window = object_key(ONE, SYMBOL, MIDNIGHT), day_window(DAY)
+    write_candles(store, ONE, window, minutes(range(1440), MIDNIGHT), None)
+    whole = store.get(key)
+    store_damaged(s3_bucket, key, whole, flip_bit(whole, 5000))
+    stored = list_objects(store, ONE, SYMBOL, window.start, window.end)
+    nothing = minutes(range(1), MIDNIGHT).clear()
+    with pytest.raises(DamagedObjectError, match="nothing of its day was fetched"):
+        seal_day(store, ONE, DAY, nothing, stored)
+    sealed = seal_day(store, ONE, DAY, minutes(range(1440), MIDNIGHT), stored)
+    assert sealed.rows == 1440
+    assert store.get(key) == whole
 
 
 def test_an_object_removed_meanwhile_is_written_anew(store):
@@ -276,16 +310,3 @@ def test_nothing_stored_gives_a_frame_without_rows_of_the_same_columns(store):
     read = lake.scan("1m", ["ABSENTUSDT"], HOUR.start, HOUR.end, store=store).collect()
     assert read.is_empty()
     assert read.schema == stored_rows(store).schema
-
-
-@pytest.mark.parametrize(
-    ("interval", "start", "end", "problem"),
-    [
-        ("2m", HOUR.start, HOUR.end, "2m"),
-        ("1m", HOUR.end, HOUR.start, "must end after it starts"),
-        ("1m", HOUR.start.replace(tzinfo=None), HOUR.end, "aware"),
-    ],
-)
-def test_a_span_or_interval_that_makes_no_sense_is_refused(store, interval, start, end, problem):
-    with pytest.raises(ValueError, match=problem):
-        lake.scan(interval, [SYMBOL], start, end, store=store)

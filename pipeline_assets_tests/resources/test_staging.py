@@ -1,9 +1,12 @@
 """What passes between steps, on a real S3 server."""
 
 import errno
+import random
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
 
+import numpy as np
+import polars as pl
 import pytest
 
 from pipeline_assets.market.candles import empty_raw
@@ -14,9 +17,12 @@ from pipeline_assets.resources.staging import (
     Staged,
     StagingError,
     newest_first,
+    read_document,
     read_frames,
+    write_document,
     write_frames,
 )
+from pipeline_assets_tests.fixtures.damage import encoded_day, flip_bit, store_damaged
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 
@@ -88,3 +94,72 @@ def test_frames_that_end_in_an_error_leave_what_was_stored_before(s3_bucket) -> 
     with pytest.raises(ValueError, match="no more"):
         write_frames(store, "raw/1m/a.parquet", empty_raw(), frames())
     assert store.get("raw/1m/a.parquet") == before
+
+
+RAW = "raw/1m/a.parquet"
+PLAN = "staging/1m/a.plan.json"
+
+
+def test_a_damaged_page_of_an_object_in_parts_is_detected(s3_bucket) -> None:
+    """Such an object has no digest; each of its pages has a checksum."""
+    store, numbers = ObjectStore(s3_bucket.settings()), random.Random(5)
+    values = np.random.default_rng(5).random(900_000)
+    frame = pl.DataFrame({"symbol": pl.repeat("BTCUSDT", 900_000, eager=True), "close": values})
+    write_frames(store, RAW, frame.clear(), [frame])
+    found = store.find(RAW)
+    assert found is not None
+    assert found.digest is None
+    with read_frames(store, RAW) as frames:
+        assert pl.concat(frames).equals(frame)
+    for bit in numbers.sample(range(8000, len(found.body) * 8 - 20_000), 5):
+        s3_bucket.client.put_object(Bucket=s3_bucket.name, Key=RAW, Body=flip_bit(found.body, bit))
+        with (
+            pytest.raises(StagingError, match=r"raw/1m/a\.parquet is damaged"),
+            read_frames(store, RAW) as frames,
+        ):
+            list(frames)
+
+
+@pytest.mark.parametrize("what", ["empty", "magic number only", "HTML", "cut end", "cut start"])
+def test_staged_rows_without_a_digest_that_cannot_be_decoded_are_named(s3_bucket, what) -> None:
+    store, whole = ObjectStore(s3_bucket.settings()), encoded_day()
+    body = {
+        "empty": b"",
+        "magic number only": b"PAR1",
+        "HTML": b"<html>",
+        "cut end": whole[:-9],
+        "cut start": whole[90:],
+    }[what]
+    s3_bucket.client.put_object(Bucket=s3_bucket.name, Key=RAW, Body=body)
+    with (
+        pytest.raises(StagingError, match=r"raw/1m/a\.parquet is damaged"),
+        read_frames(store, RAW) as frames,
+    ):
+        list(frames)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"", b'{"days": [', b"\xff\x00", b"[" * 100_000],
+    ids=["empty", "cut", "no UTF-8", "nested too deeply"],
+)
+def test_a_staged_document_that_is_no_json_is_named(s3_bucket, body) -> None:
+    store = ObjectStore(s3_bucket.settings())
+    s3_bucket.client.put_object(Bucket=s3_bucket.name, Key=PLAN, Body=body)
+    with pytest.raises(StagingError, match=r"a\.plan\.json is damaged.*Materialize"):
+        read_document(store, PLAN)
+
+
+def test_staged_bytes_that_do_not_match_their_digest_are_named(s3_bucket) -> None:
+    store = ObjectStore(s3_bucket.settings())
+    write_document(store, PLAN, {"days": ["2026-11-19"]})
+    assert read_document(store, PLAN) == {"days": ["2026-11-19"]}
+    store_damaged(s3_bucket, PLAN, b'{"days":["2026-11-19"]}', b'{"days":["2026-11-18"]}')
+    with pytest.raises(StagingError, match=r"a\.plan\.json is damaged.*Materialize"):
+        read_document(store, PLAN)
+    store_damaged(s3_bucket, RAW, encoded_day(), flip_bit(encoded_day(), 9000))
+    with (
+        pytest.raises(StagingError, match=r"raw/1m/a\.parquet is damaged"),
+        read_frames(store, RAW),
+    ):
+        pass

@@ -1,0 +1,195 @@
+"""The sweep of the lake: read every object, compare it with its digest, and name what is damaged. Setting
+a damaged object aside makes its day count as not stored, so that it is fetched again. Who shows the report
+is in commands/verify.py and jobs/housekeeping.py.
+"""
+
+import json
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from datetime import date, timedelta
+from itertools import islice
+from typing import Any
+
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.outside_text import printable
+from pipeline_assets.resources.candle_objects import prefix, window_start
+from pipeline_assets.resources.lake_documents import keep_damaged
+from pipeline_assets.resources.object_store import FoundObject, ObjectStore, StoredObject
+
+# What runs leave for each other (raw/, staging/) is verified when it is read, and kept for days only.
+_OTHERS = ("candidates/", "gaps/", "set_aside/", "state/")
+_AT_ONCE = 256
+_LOG = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Which objects are swept; by default all of the lake.
+
+    Attributes:
+        intervals: candles of these intervals.
+        symbols: candles of these symbols; None: of every symbol.
+        start: candles from this UTC day on; None: from the first.
+        end: candles before this UTC day; None: all.
+    """
+
+    intervals: Sequence[Interval] = tuple(Interval)
+    symbols: Sequence[str] | None = None
+    start: date | None = None
+    end: date | None = None
+
+    @property
+    def everything(self) -> bool:
+        """Whether candidates, gaps, set-aside rows and documents are swept, too."""
+        return self == Selection()
+
+
+@dataclass(frozen=True)
+class Damage:
+    """One damaged object.
+
+    Attributes:
+        key: the object's key.
+        why: what is wrong with its bytes.
+        kept: the key of a copy, if the object was set aside.
+    """
+
+    key: str
+    why: str
+    kept: str | None = None
+
+
+@dataclass
+class SweepReport:
+    """What a sweep found.
+
+    Attributes:
+        objects: how many objects were read.
+        size: their bytes.
+        without_digest: how many of them have no digest, because an earlier version wrote them.
+        damaged: the damaged ones, by key.
+    """
+
+    objects: int = 0
+    size: int = 0
+    without_digest: int = 0
+    damaged: list[Damage] = field(default_factory=list)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The report as JSON-serialisable values."""
+        return asdict(self)
+
+
+def sweep(
+    store: ObjectStore,
+    selection: Selection,
+    *,
+    set_aside: bool = False,
+    progress: Callable[[SweepReport], None] = lambda report: None,
+) -> SweepReport:
+    """Read the selected objects and compare each with its digest, or decode it if it has none.
+
+    Reads only, unless `set_aside` is given; may be repeated and runs beside writers.
+
+    Args:
+        store: the bucket.
+        selection: which objects.
+        set_aside: move each damaged object below `damaged/`. A finished day then counts as not
+            stored, and a document as not written: both are made again.
+        progress: called after every few hundred objects.
+
+    Raises:
+        ObjectStoreError: the store does not answer.
+    """
+    report = SweepReport()
+    objects = _selected(store, selection)
+    while batch := list(islice(objects, _AT_ONCE)):
+        for found in store.each(lambda each: _look(store, each, set_aside=set_aside), batch):
+            if found is None:
+                continue
+            size, digested, damage = found
+            report.objects += 1
+            report.size += size
+            report.without_digest += not digested
+            if damage is not None:
+                report.damaged.append(damage)
+        progress(report)
+    report.damaged.sort(key=lambda each: each.key)
+    return report
+
+
+def _selected(store: ObjectStore, selection: Selection) -> Iterator[StoredObject]:
+    first = selection.start or date.min
+    last = (selection.end - timedelta(days=1)) if selection.end else date.max
+    for interval in selection.intervals:
+        for each in _candle_objects(store, interval, selection):
+            starts = window_start(each.key)
+            if starts is not None and first <= starts.date() <= last:
+                yield each
+    if selection.everything:
+        for other in _OTHERS:
+            yield from store.objects(other)
+
+
+def _candle_objects(
+    store: ObjectStore, interval: Interval, selection: Selection
+) -> Iterator[StoredObject]:
+    if selection.symbols is None:
+        yield from store.objects(prefix(interval))
+        return
+    for symbol in selection.symbols:
+        yield from store.objects(prefix(interval, symbol))
+
+
+def _look(
+    store: ObjectStore, listed: StoredObject, *, set_aside: bool
+) -> tuple[int, bool, Damage | None] | None:
+    """An object's size, whether it has a digest, and its damage; None if it was removed meanwhile."""
+    found = store.find(listed.key)
+    if found is None:
+        return None
+    why = _damage(listed.key, found)
+    if why is not None:
+        # Once more: the reply may have been damaged on its way, or the object is replaced by now.
+        found = store.find(listed.key)
+        if found is None:
+            return None
+        why = _damage(listed.key, found)
+    damage = None
+    if why is not None:
+        kept = _set_aside(store, listed.key, found) if set_aside else None
+        damage = Damage(listed.key, why, kept)
+    return len(found.body), found.digest is not None, damage
+
+
+def _damage(key: str, found: FoundObject) -> str | None:
+    """What is wrong with the bytes, or None."""
+    from pipeline_assets.market.encoding import (
+        MalformedObjectError,
+        decode_candles,
+        decode_parquet,
+    )
+
+    if found.digest is not None:
+        return None if found.intact else "its bytes do not match the SHA-256 in its metadata"
+    try:
+        if window_start(key) is not None:
+            decode_candles(found.body)
+        elif key.endswith(".parquet"):
+            decode_parquet(found.body)
+        elif key.endswith(".json"):
+            json.loads(found.body)
+    except (MalformedObjectError, ValueError, RecursionError) as error:
+        return printable(error)
+    return None
+
+
+def _set_aside(store: ObjectStore, key: str, found: FoundObject) -> str:
+    """Move a damaged object below `damaged/`; one that was written anew meanwhile stays."""
+    kept = keep_damaged(store, key, found.body)
+    now = store.find(key)
+    if now is not None and now.etag == found.etag and now.body == found.body:
+        store.discard(key)
+        _LOG.warning("%s is damaged and was moved to %s.", store.address(key), kept)
+    return kept

@@ -1,0 +1,142 @@
+"""The sweep of the lake and the command that shows it, on a real S3 server."""
+
+import json
+from datetime import date
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pipeline_assets.cli import cli
+from pipeline_assets.collection.lake_sweep import Damage, Selection, sweep
+from pipeline_assets.market.interval import Interval
+from pipeline_assets.resources.object_store import FoundObject, ObjectStore
+from pipeline_assets_tests.fixtures.damage import encoded_day, flip_bit, store_damaged
+from pipeline_assets_tests.fixtures.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Bucket
+
+CHINESE = "币安人生USDT"
+KEYS = [
+    f"ohlcv/1m/{symbol}/{day}_0000.parquet"
+    for symbol in ("BTCUSDT", CHINESE)
+    for day in ("20261118", "20261119")
+]
+OTHERS = ["candidates/1m/20261119.parquet", "gaps/20261119.parquet", "state/listings.json"]
+DIFFERS = "its bytes do not match the SHA-256 in its metadata"
+
+
+@pytest.fixture
+def store(s3_bucket: S3Bucket) -> ObjectStore:
+    """A lake of seven sound objects."""
+    store = ObjectStore(s3_bucket.settings())
+    for key in KEYS:
+        store.put(key, encoded_day())
+    for key in OTHERS:
+        store.put(key, b"{}" if key.endswith(".json") else encoded_day())
+    return store
+
+
+def damage(bucket: S3Bucket, key: str) -> bytes:
+    damaged = flip_bit(encoded_day(), 12_345)
+    store_damaged(bucket, key, encoded_day(), damaged)
+    return damaged
+
+
+def test_a_sound_lake_has_no_damage(store):
+    report = sweep(store, Selection())
+    assert (report.objects, report.damaged, report.without_digest) == (7, [], 0)
+    assert report.size == 6 * len(encoded_day()) + 2
+
+
+@pytest.mark.parametrize("key", [*KEYS, *OTHERS])
+def test_every_damaged_object_is_named(store, s3_bucket, key):
+    damaged = damage(s3_bucket, key)
+    assert sweep(store, Selection()).damaged == [Damage(key, DIFFERS)]
+    found = store.find(key)
+    assert found is not None
+    assert found.body == damaged
+
+
+@pytest.mark.parametrize("key", [KEYS[0], OTHERS[0], OTHERS[2]])
+def test_an_object_without_a_digest_is_decoded(store, s3_bucket, key):
+    s3_bucket.client.put_object(Bucket=s3_bucket.name, Key=key, Body=b"PAR1")
+    report = sweep(store, Selection())
+    assert report.without_digest == 1
+    assert [each.key for each in report.damaged] == [key]
+
+
+def test_setting_aside_moves_damaged_objects_alone(store, s3_bucket):
+    damaged = {damage(s3_bucket, key) for key in (KEYS[1], OTHERS[1])}
+    report = sweep(store, Selection(), set_aside=True)
+    assert [each.key for each in report.damaged] == [OTHERS[1], KEYS[1]]
+    assert {store.get(each.kept or "") for each in report.damaged} == damaged
+    assert not store.holds(KEYS[1])
+    after = sweep(store, Selection(), set_aside=True)
+    assert (after.objects, after.damaged) == (5, [])
+
+
+class DamagedOnItsWay(ObjectStore):
+    """A store whose first reply for each key is damaged, and the second is not."""
+
+    def __init__(self, bucket: S3Bucket) -> None:
+        super().__init__(bucket.settings())
+        self.seen: set[str] = set()
+
+    def find(self, key: str) -> FoundObject | None:
+        found = super().find(key)
+        if found is None or key in self.seen:
+            return found
+        self.seen.add(key)
+        return FoundObject(flip_bit(found.body, 3), found.etag, found.digest)
+
+
+def test_a_reply_that_is_damaged_on_its_way_is_no_damage(store, s3_bucket):
+    report = sweep(DamagedOnItsWay(s3_bucket), Selection(), set_aside=True)
+    assert (report.objects, report.damaged) == (7, [])
+    assert not list(store.objects("damaged/"))
+
+
+@pytest.mark.parametrize(
+    ("selection", "found"),
+    [
+        (Selection(symbols=[CHINESE]), KEYS[2:]),
+        (Selection(start=date(2026, 11, 19)), [KEYS[1], KEYS[3]]),
+        (Selection(end=date(2026, 11, 19)), [KEYS[0], KEYS[2]]),
+        (Selection(intervals=[Interval.ONE_HOUR]), []),
+    ],
+)
+def test_a_selection_reads_these_candles_alone(store, s3_bucket, selection, found):
+    for key in [*KEYS, *OTHERS]:
+        damage(s3_bucket, key)
+    assert [each.key for each in sweep(store, selection).damaged] == found
+
+
+def verify(bucket: S3Bucket, *arguments: str) -> Result:
+    environment = {
+        "PIPELINE_S3__ENDPOINT_URL": bucket.endpoint,
+        "PIPELINE_S3__BUCKET": bucket.name,
+        "PIPELINE_S3__ACCESS_KEY_ID": ACCESS_KEY_ID,
+        "PIPELINE_S3__SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+    }
+    return CliRunner().invoke(cli, ["verify", *arguments], env=environment)
+
+
+def test_the_command_names_damaged_keys_and_says_what_to_do(store, s3_bucket):
+    assert verify(s3_bucket).exit_code == 0
+    damage(s3_bucket, KEYS[3])
+    shown = verify(s3_bucket)
+    assert shown.exit_code == 1
+    assert f"{KEYS[3]}: {DIFFERS}" in shown.output
+    assert "7 objects" in shown.output
+    assert "verify --set-aside" in shown.output
+    assert verify(s3_bucket, "--symbols", "BTCUSDT").exit_code == 0
+    moved = verify(s3_bucket, "--set-aside", "--json", "--interval", "1m", "--start", "2026-11-19")
+    assert moved.exit_code == 1
+    document = json.loads(moved.output)
+    assert (document["objects"], document["damaged"][0]["key"]) == (2, KEYS[3])
+    assert store.holds(document["damaged"][0]["kept"])
+    assert verify(s3_bucket).exit_code == 0
+
+
+def test_the_command_refuses_an_end_before_its_start(s3_bucket):
+    refused = verify(s3_bucket, "--start", "2026-11-19", "--end", "2026-11-19")
+    assert refused.exit_code == 2
+    assert "must be after --start" in refused.output
