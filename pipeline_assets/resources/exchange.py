@@ -339,8 +339,9 @@ class ExchangeClient:
                 job.symbol, batch.interval, page.window, page.limit
             )
             bodies = [body]
-            if batch.confirm and rows < page.window.candles(batch.interval):
-                bodies += await self._look_at_holes(batch, page, body)
+            # Rows are not counted: a doubled one would hide a missing one, and has.
+            if batch.confirm and (missing := holes(body, batch.interval, page.window)):
+                bodies += await self._look_at_holes(batch, page, missing)
         except (ExchangeUnreachableError, ExchangeBannedError):
             raise
         except ExchangeError as error:
@@ -350,10 +351,12 @@ class ExchangeClient:
             if batch.on_progress is not None:
                 batch.on_progress(rows)
 
-    async def _look_at_holes(self, batch: _Batch, page: _Page, body: bytes) -> list[bytes]:
+    async def _look_at_holes(
+        self, batch: _Batch, page: _Page, missing: Sequence[Window]
+    ) -> list[bytes]:
         """Ask for what a reply lacks; returns what came, and notes what the exchange has not."""
         found = []
-        open_questions = [(hole, 0) for hole in holes(body, batch.interval, page.window)]
+        open_questions = [(hole, 0) for hole in missing]
         for _ in range(_LOOKS_AT_HOLES):
             if not open_questions:
                 break

@@ -238,6 +238,22 @@ def test_a_symbol_has_no_candles_before_its_listing_and_after_its_delivery(clien
     assert rows_of(result["雪球USDT"]) == []
 
 
+def test_a_doubled_row_does_not_hide_a_missing_one(exchange, client):
+    """A reply with one row twice and another not at all has as many rows as a whole one."""
+    window = day_window(datetime.fromisoformat(START).date() - timedelta(days=2))
+    exchange.faults(duplicate_rows=0.4, missing_rows=0.4, seed=5)
+    fetched = fetch(client(), {"BTCUSDT": window, "ETHUSDT": window}, confirm=True)
+    struck = exchange.state()["faults_struck"]
+    assert struck["duplicate_rows"]
+    assert struck["missing_rows"]
+    exchange.faults()
+    for symbol, result in fetched.items():
+        assert result.confirmed == ()
+        assert {row[0] for row in rows_of(result)} == {
+            row[0] for row in truth(exchange, symbol, ONE_MINUTE, window)
+        }
+
+
 def test_nothing_to_fetch_yields_nothing(client):
     assert fetch(client(), {}) == {}
 
