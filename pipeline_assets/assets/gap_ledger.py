@@ -9,8 +9,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from pipeline_assets.assets.archive_source import UNFILLED_HOLE
-from pipeline_assets.assets.collected import between_listings
-from pipeline_assets.assets.fetch_plan import Listed
+from pipeline_assets.collection.listings import Listed, between_listings
 from pipeline_assets.market.gap_causes import Cause, Evidence, gap_causes, span_frame
 from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
 from pipeline_assets.market.interval import Interval

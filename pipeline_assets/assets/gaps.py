@@ -25,10 +25,10 @@ from dagster import (
 from pipeline_assets import lake
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.check_results import Finding, report
-from pipeline_assets.assets.collected import collected_lifetimes, forgotten
 from pipeline_assets.assets.completeness_picture import completeness_picture, picture_metadata
 from pipeline_assets.assets.gap_ledger import FILLABLE, gap_ledger
 from pipeline_assets.assets.presentation import moment, table
+from pipeline_assets.collection.listings import collected_lifetimes, forgotten
 from pipeline_assets.market.completeness import split_by_day
 from pipeline_assets.market.gap_causes import NOT_DUE, Cause
 from pipeline_assets.market.interval import Interval

@@ -9,22 +9,22 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline_assets.assets.collected import (
+from pipeline_assets.assets.fetch_plan import (
+    FetchPlan,
+    RunKind,
+    SymbolError,
+    day_windows,
+    tick_windows,
+)
+from pipeline_assets.collection.listings import (
     TRADING,
+    Listed,
     between_listings,
     collected_identities,
     collected_now,
     lifetimes,
     listed_symbols,
     look,
-)
-from pipeline_assets.assets.fetch_plan import (
-    FetchPlan,
-    Listed,
-    RunKind,
-    SymbolError,
-    day_windows,
-    tick_windows,
 )
 from pipeline_assets.market.interval import Interval, from_milliseconds
 from pipeline_assets.market.replies import raw_candles as rows_of

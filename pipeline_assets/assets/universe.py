@@ -1,5 +1,5 @@
 """The asset `universe`: a daily look at what the exchange lists, and what came and went since the last.
-Which of it is collected, and when, is in collected.py.
+Which of it is collected, and when, is in collection/listings.py.
 """
 
 from collections.abc import Iterable
@@ -19,8 +19,8 @@ from dagster import (
 )
 
 from pipeline_assets.assets import layer
-from pipeline_assets.assets.collected import collected_identities, collected_now, look
 from pipeline_assets.assets.presentation import moment, table
+from pipeline_assets.collection.listings import collected_identities, collected_now, look
 from pipeline_assets.market.interval import from_milliseconds
 from pipeline_assets.partitions import backfill_policy, daily_partitions
 from pipeline_assets.resources.exchange_access import Exchange

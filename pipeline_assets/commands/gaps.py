@@ -9,10 +9,10 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_assets.assets.collected import collected_lifetimes, forgotten, look
 from pipeline_assets.assets.completeness_picture import completeness_picture
 from pipeline_assets.assets.fetch_plan import SymbolError
 from pipeline_assets.assets.gap_ledger import FILLABLE, gap_ledger
+from pipeline_assets.collection.listings import collected_lifetimes, forgotten, look
 from pipeline_assets.commands.backfill import BackfillError, backfill
 from pipeline_assets.market.completeness import split_by_day
 from pipeline_assets.market.gap_causes import NOT_DUE, Cause

@@ -8,8 +8,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pipeline_assets import lake
-from pipeline_assets.assets.collected import collected_now, listed_symbols
-from pipeline_assets.assets.fetch_plan import Listed
+from pipeline_assets.collection.listings import Listed, collected_now, listed_symbols
 from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window, day_window, newest_closed

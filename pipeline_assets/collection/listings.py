@@ -3,10 +3,10 @@ What a run fetches of it is decided in planning.py.
 """
 
 from collections.abc import Container, Iterable, Mapping
-from datetime import datetime
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline_assets.assets.fetch_plan import Listed
 from pipeline_assets.collection.freshness import of_collected
 from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.windows import Window, hull, without
@@ -27,10 +27,28 @@ if TYPE_CHECKING:
     from pipeline_assets.resources.exchange import ExchangeClient
 
 TRADING = "TRADING"
+_SMALLEST = timedelta(microseconds=1)
 
 
 class NothingListedError(Exception):
     """Nobody has looked yet at what the exchange lists. The message says how to look."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """When a symbol trades: from `listed_at`, until `delisted_at` if that has come; UTC."""
+
+    listed_at: datetime
+    delisted_at: datetime | None = None
+
+    def clip(self, interval: Interval, window: Window) -> Window | None:
+        """The part of a window in which the symbol can have candles, or None."""
+        start = max(window.start, interval.floor(self.listed_at))
+        end = window.end
+        if self.delisted_at is not None:
+            # The last candle is the one that trading ended in, so the part ends after it.
+            end = min(end, interval.floor(self.delisted_at - _SMALLEST) + interval.span)
+        return Window(start, end) if start < end else None
 
 
 def look(

@@ -5,14 +5,14 @@ from typing import Any
 
 import pytest
 
-from pipeline_assets.assets.collected import (
+from pipeline_assets.collection.listings import (
+    Listed,
     NothingListedError,
     between_listings,
     collected_lifetimes,
     collected_now,
     lifetimes,
 )
-from pipeline_assets.assets.fetch_plan import Listed
 from pipeline_assets.market.interval import Interval, to_milliseconds
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.lake_state import Identity, note_identities
