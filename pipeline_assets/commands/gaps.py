@@ -1,5 +1,5 @@
 """What is missing and why, as a person or a program asks for it, and filling what can be filled. How a
-gap is judged is in assets/gap_ledger.py; the command's options are in cli.py.
+gap is judged is in collection/coverage.py; the command's options are in cli.py.
 """
 
 import difflib
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.assets.completeness_picture import completeness_picture
 from pipeline_assets.assets.fetch_plan import SymbolError
-from pipeline_assets.assets.gap_ledger import FILLABLE, gap_ledger
+from pipeline_assets.collection.coverage import FILLABLE, gap_ledger
 from pipeline_assets.collection.listings import collected_lifetimes, forgotten, look
 from pipeline_assets.commands.backfill import BackfillError, backfill
 from pipeline_assets.market.completeness import split_by_day

@@ -21,6 +21,8 @@ from pipeline_assets.resources.object_store import (
 from pipeline_assets.resources.universe import Listing
 
 _ATTEMPTS = 10
+# A kind of disagreement with the archive: what a file lacked while the exchange could not be asked for it.
+UNFILLED_HOLE = "hole that the exchange was not asked about"
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from pipeline_assets.assets.fetch_plan import FetchPlan, RunKind
-from pipeline_assets.assets.gap_ledger import gap_ledger
+from pipeline_assets.collection.coverage import gap_ledger
 from pipeline_assets.collection.listings import collected_lifetimes
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window

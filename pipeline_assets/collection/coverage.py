@@ -1,6 +1,6 @@
 """The ledger of what is missing, and why: what is stored set against what should be, and the evidence
 of each gap gathered from where it is kept. The judgement is market/gap_causes.py's; keeping the ledger
-day by day is in gaps.py.
+day by day is in assets/gaps.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
-from pipeline_assets.assets.archive_source import UNFILLED_HOLE
 from pipeline_assets.collection.listings import Listed, between_listings
 from pipeline_assets.market.gap_causes import Cause, Evidence, gap_causes, span_frame
 from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
@@ -24,6 +23,7 @@ from pipeline_assets.market.windows import (
 )
 from pipeline_assets.resources.candle_objects import by_day, list_objects
 from pipeline_assets.resources.lake_state import (
+    UNFILLED_HOLE,
     Absence,
     SealedDay,
     disagreement_days,
