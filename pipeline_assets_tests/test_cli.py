@@ -104,8 +104,9 @@ def test_backfill_stores_a_range_and_tells_a_program_what_it_did(
     rows = 2 * 24 * len(SYMBOLS)
     assert (told["interval"], told["start"], told["end"]) == ("1h", "2026-11-18", "2026-11-20")
     assert (told["rows"], told["objects"], told["problems"]) == (rows, 2 * len(SYMBOLS), [])
-    # Two days of 1h are 48 rows: one request of weight 1 a symbol, beside time and exchangeInfo.
-    assert len(SYMBOLS) < told["weight"] <= len(SYMBOLS) + 3
+    # Two days of 1h are 48 rows: one request of weight 1 a symbol, beside time, exchangeInfo, and the
+    # first candle of each.
+    assert 2 * len(SYMBOLS) < told["weight"] <= 2 * len(SYMBOLS) + 3
     [run_id] = told["runs"]
     monkeypatch.setenv("DAGSTER_HOME", str(shell.data_dir / "dagster"))
     with DagsterInstance.get() as instance:

@@ -4,7 +4,7 @@ the plan. The plan's own logic is in fetch_plan.py.
 
 import difflib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -22,6 +22,8 @@ from pipeline_assets.collection.listings import (
     between_listings,
     collected_identities,
     collected_now,
+    learn_first_candles,
+    left_out,
     lifetimes,
     listed_symbols,
     look,
@@ -279,12 +281,12 @@ def _for_tick(universe: Mapping[str, Any], request: Request) -> _Chosen:
     """The symbols of a tick: those that trade now."""
     asked, configured = request.asked, request.configured
     if asked is None and configured == "all":
-        return _Chosen(collected_now(universe, configured))
+        return _Chosen(_all_collected(universe))
     listed = listed_symbols(universe, from_milliseconds(universe["seen_ms"]))
     chosen = _Chosen()
     for symbol in asked if asked is not None else configured:
         if symbol not in listed:
-            chosen.failures[symbol] = _unknown(symbol, listed)
+            chosen.failures[symbol] = _unknown(symbol, listed, left_out(universe))
         elif (status := listed[symbol][1]) != TRADING:
             chosen.failures[symbol] = (
                 f"{symbol} does not trade now (status {status}): take it out of "
@@ -302,19 +304,26 @@ def _for_days(
     days = partition_days(request.keys, server_time.date())
     window = Window(day_window(days[0]).start, day_window(days[-1]).end)
     universe, identities = look(client, store, server_time)
-    lives = lifetimes(identities, window, server_time)
-    wanted: Iterable[str]
+    wanted: Collection[str]
     if request.asked is not None:
         wanted = request.asked
     elif request.configured == "all":
-        wanted = lifetimes(collected_identities(identities, "all"), window, server_time)
+        _all_collected(universe)
+        wanted = {each.symbol for each in collected_identities(identities, "all")}
     else:
         wanted = request.configured
+    # Before it is judged who traded then: the onboard date is a hint, too early or too late by years.
+    identities = learn_first_candles(
+        client, store, identities, set(wanted), server_time, again=request.refresh
+    )
+    lives = lifetimes(identities, window, server_time)
+    if request.asked is None and request.configured == "all":
+        wanted = lifetimes(collected_identities(identities, "all"), window, server_time)
     ever, named = {each.symbol for each in identities}, universe["symbols"]
     chosen = _Chosen(pauses=between_listings(identities, request.interval, window, server_time))
     for symbol in wanted:
         if symbol not in ever:
-            chosen.failures[symbol] = _unknown(symbol, named)
+            chosen.failures[symbol] = _unknown(symbol, named, left_out(universe))
         elif symbol in lives and symbol in named:
             chosen.listed[symbol] = Listed(*lives[symbol])
         elif symbol in lives:
@@ -326,7 +335,26 @@ def _for_days(
     return chosen
 
 
-def _unknown(symbol: str, known: Iterable[str]) -> str:
+def _all_collected(universe: Mapping[str, Any]) -> dict[str, Listed]:
+    """The symbols that `all` means now.
+
+    Raises:
+        SymbolError: there are none. That there is nothing to do would be wrong: what the exchange lists
+            may be incomplete for a time.
+    """
+    found = collected_now(universe, "all")
+    if not found:
+        raise SymbolError(
+            f"PIPELINE_SYMBOLS is `all`, and of the {len(universe['symbols'])} symbols that the exchange "
+            f"lists none is a USDT perpetual on a coin that trades ({len(left_out(universe))} entries "
+            "could not be read). Nothing was fetched. Repeat the run once the exchange lists them again."
+        )
+    return found
+
+
+def _unknown(symbol: str, known: Iterable[str], odd: Mapping[str, str]) -> str:
+    if symbol in odd:
+        return f"The exchange's entry of {symbol} cannot be read: {odd[symbol]}."
     near = difflib.get_close_matches(symbol.upper(), list(known), n=1)
     return f"{symbol} is not on the exchange" + (f"; did you mean {near[0]}?" if near else ".")
 

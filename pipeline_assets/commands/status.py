@@ -3,7 +3,7 @@ systems, which `up` and `demo` print too, is in cli.py; what is counted is in ov
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from importlib import import_module
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pipeline_assets.collection.listings import left_out
 from pipeline_assets.commands.demo import exchange_time
 from pipeline_assets.commands.filling import Filling, filling
 from pipeline_assets.commands.overview import (
@@ -27,6 +28,7 @@ from pipeline_assets.local.stack import StackStatus, stack_status, systems
 from pipeline_assets.local.supervisor import StackError
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.resources.exchange import ExchangeError
+from pipeline_assets.resources.lake_state import read_universe
 from pipeline_assets.resources.object_store import (
     PERSON_PATIENCE,
     ObjectStore,
@@ -54,6 +56,7 @@ _LIBRARIES = ("binance", "dagster_snowflake", "obstore", "polars", "redis", "sno
 # The systems are printed at once; one that needs longer is waited for beside the other parts.
 _AT_ONCE = 1.0
 _UNKNOWN = "?"
+_ODD_SHOWN = 5
 # By part the columns that are unknown without it.
 _SHOWS = {
     "exchange": "gaps are unknown, and days are by this machine's clock",
@@ -76,6 +79,7 @@ class Status:
         filling: what is being filled; None where Dagster does not answer.
         errors: by part why it is unknown, None for a part that answered.
         hung: whether a part is still waiting.
+        left_out: the entries of exchangeInfo that cannot be read, each with its fault, by the last look.
     """
 
     stack: StackStatus | None
@@ -86,6 +90,7 @@ class Status:
     filling: Filling | None
     errors: dict[str, str | None]
     hung: bool
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def well(self) -> bool:
@@ -105,6 +110,7 @@ class Status:
             },
             "symbols": [asdict(each) for each in self.found],
             "filling": asdict(self.filling) if self.filling else None,
+            "left_out": dict(self.left_out),
         }
 
 
@@ -173,6 +179,7 @@ class _Look:
         clock = self._unless_down("exchange", down, lambda _: exchange_time(settings))
         # A warehouse that is suspended needs some seconds to resume.
         tables = self._unless_down("snowflake", down, lambda _: table_rows(settings), 2)
+        odd = self._unless_down("s3", down, lambda _: left_out(read_universe(store)))
         being_filled = self._ask(lambda _: filling(settings.dagster), self.seconds)
         symbols = self._symbols(store, down)
         slots = (
@@ -225,6 +232,7 @@ class _Look:
             being_filled.answer().value,
             {name: self.errors[name] for name in ("systems", *_SHOWS)},
             any(not each.over for each in self.asked),
+            (odd.answer().value if isinstance(odd, Question) else None) or {},
         )
 
     def _hurried(self) -> Settings:
@@ -286,6 +294,10 @@ def _complaints(settings: Settings, status: Status) -> Iterator[str]:
         if error is not None and part not in down:
             unknown = f" ({_SHOWS[part]})" if part in _SHOWS else ""
             yield f"{part}: {error}{unknown}"
+    for name, why in list(status.left_out.items())[:_ODD_SHOWN]:
+        yield f"The exchange's entry of {name} cannot be read, and is left out: {why}."
+    if len(status.left_out) > _ODD_SHOWN:
+        yield f"So are {len(status.left_out) - _ODD_SHOWN} more; --json names all of them."
 
 
 def _silent(settings: Settings, stack: StackStatus) -> Iterator[str]:

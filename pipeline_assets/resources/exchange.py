@@ -23,7 +23,7 @@ from pipeline_assets.resources.exchange_requests import (
     ExchangeUnreachableError,
     weight_of,
 )
-from pipeline_assets.resources.universe import Listing, read_listings
+from pipeline_assets.resources.universe import Listings, read_listings
 from pipeline_assets.resources.waiting import result_of, taken_from
 
 if TYPE_CHECKING:
@@ -249,13 +249,61 @@ class ExchangeClient:
         """
         return from_milliseconds(self._call(self._requests.server_time()))
 
-    def universe(self) -> list[Listing]:
+    def universe(self) -> Listings:
         """Everything that the exchange lists (`universe.trading_symbols` picks the universe).
 
         Raises:
+            ExchangeError: no entry of exchangeInfo can be read. That nothing is listed would be wrong.
             ExchangeUnreachableError: no answer within the patience.
         """
-        return read_listings(self._call(self._requests.exchange_info()))
+        found = read_listings(self._call(self._requests.exchange_info()))
+        if not found.valid:
+            odd = next((f", the first: {name}: {why}" for name, why in found.left_out.items()), "")
+            raise ExchangeError(
+                f"exchangeInfo names no symbol that can be read: {len(found.left_out)} entries are "
+                f"malformed{odd}. Repeat the run; if it stays so, look at what stands between here "
+                "and the exchange."
+            )
+        return found
+
+    def first_candles(self, starts: Sequence[tuple[str, datetime]]) -> list[datetime | None]:
+        """Ask when the first candle of each symbol opens, from its start on; weight 1 a symbol.
+
+        Args:
+            starts: symbols, each with the time to ask from (UTC).
+
+        Returns:
+            By place the open time of the first candle, on the grid of 1m; None where there is none, or
+            the symbol could not be asked for.
+
+        Raises:
+            ExchangeUnreachableError, ExchangeBannedError: as `klines`.
+        """
+        return self._call(self._first_candles(starts))
+
+    async def _first_candles(self, starts: Sequence[tuple[str, datetime]]) -> list[datetime | None]:
+        turns = asyncio.Semaphore(self._concurrency)
+
+        async def ask(symbol: str, start: datetime) -> datetime | None:
+            async with turns:
+                try:
+                    return await self._requests.first_candle(symbol, start)
+                except (ExchangeUnreachableError, ExchangeBannedError):
+                    raise
+                except ExchangeError:
+                    return None
+
+        if not self._requests.clock.measured:
+            await self._requests.server_time()
+        self._requests.weight.expected = len(starts)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(ask(symbol, start)) for symbol, start in starts]
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        finally:
+            self._requests.weight.expected = 0
+        return [task.result() for task in tasks]
 
     def klines(
         self,

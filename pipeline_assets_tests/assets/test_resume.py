@@ -142,8 +142,9 @@ def test_a_hole_that_ends_in_a_row_off_the_grid_is_recorded_as_any_other(minutes
     minutes.exchange.outages("2026-11-18T07:10:00Z/2026-11-18T09:40:27Z/ETHUSDT")
     before = asked(minutes.exchange)
     first = minutes.backfill("1m", "2026-11-18")
-    # Of each symbol three pages; and twice for the hole, which begins in one page and ends in another.
-    assert asked(minutes.exchange) - before == len(SYMBOLS) * 3 + 2 * 2
+    # Of each symbol its first candle and three pages; and twice for the hole, which begins in one page
+    # and ends in another.
+    assert asked(minutes.exchange) - before == len(SYMBOLS) * (1 + 3) + 2 * 2
     assert metadata(first, "candles_1m")["rows set aside"] == 1
     missing = seal_mark(minutes, "2026-11-18", "ETHUSDT").missing
     assert {absence for _, absence in missing} == {Absence.CONFIRMED}
