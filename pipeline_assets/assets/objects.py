@@ -429,11 +429,12 @@ GAP_COLUMNS = {"symbol": "string", "from": "string", "until": "string", "missing
 def _window_finding(
     plan: FetchPlan, day: date, missing: "pl.DataFrame | None", sealed: Mapping[str, SealedDay]
 ) -> Finding:
-    # What was stored before may be what a reply lacks: a mark says what the object itself does.
+    # What was stored before may be what a reply lacks: a mark says what the object itself does, and
+    # what is confirmed not to exist is not missing.
     marked = [
         (symbol, moment(span.start), moment(span.end), span.candles(plan.interval))
         for symbol, mark in sealed.items()
-        for span in joined(span for span, _ in mark.missing)
+        for span in joined(mark.to_fetch)
     ]
     unmarked = [
         record

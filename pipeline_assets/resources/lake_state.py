@@ -135,7 +135,12 @@ class SealedDay:
     @property
     def complete(self) -> bool:
         """Whether nothing can be missing that the exchange has."""
-        return all(absence is Absence.CONFIRMED for _, absence in self.missing)
+        return not self.to_fetch
+
+    @property
+    def to_fetch(self) -> list[Window]:
+        """The spans that a fetch may bring: what is confirmed not to exist is not missing."""
+        return [span for span, absence in self.missing if absence is not Absence.CONFIRMED]
 
     def covers(self, due: Window) -> bool:
         """Whether all of this part of the day was judged."""
