@@ -41,8 +41,8 @@ from pipeline_assets.settings import Settings
 if TYPE_CHECKING:
     import polars as pl
 
-# What a backfill may bring, of symbols that the exchange still names. An outage has no candles, and
-# the open candle is the next tick's.
+# What a backfill may bring, of symbols that the exchange still names. An outage has no candles, nor has a
+# row that the exchange gives the same each time, and the open candle is the next tick's.
 FILLABLE = (Cause.NOT_FETCHED, Cause.SET_ASIDE, Cause.ARCHIVE_HOLE)
 _ATTEMPTS = 3
 
@@ -55,6 +55,7 @@ class _Looked:
     fetched: list[Window] = field(default_factory=list)
     confirmed: list[Window] = field(default_factory=list)
     set_aside: list[Window] = field(default_factory=list)
+    invalid: list[Window] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -234,6 +235,7 @@ def _judged(
             archive_holes=span_frame(archive_holes),
             set_aside=span_frame({s: each.set_aside for s, each in looked.items()}),
             between_listings=span_frame(known.pauses),
+            invalid=span_frame({s: each.invalid for s, each in looked.items()}),
         ),
     )
 
@@ -331,6 +333,8 @@ def _note(looked: _Looked, mark: SealedDay, judged: Window | None) -> None:
     for span, absence in mark.missing:
         if absence is Absence.CONFIRMED:
             looked.confirmed.append(span)
+        elif absence is Absence.INVALID:
+            looked.invalid.append(span)
         elif absence is Absence.SET_ASIDE:
             looked.set_aside.append(span)
 

@@ -40,6 +40,7 @@ _TO_DO = {
     Cause.NOT_FETCHED: "--repair fetches them",
     Cause.SET_ASIDE: "--repair fetches them again; the rows that came are under set_aside/",
     Cause.ARCHIVE_HOLE: "--repair asks the exchange for them",
+    Cause.INVALID: "nothing: the exchange gives the same row each time; see set_aside/",
     Cause.EXCHANGE_OUTAGE: "nothing: the exchange has none",
     Cause.NOT_LISTED: "nothing: the symbol did not trade",
     Cause.STILL_OPEN: "nothing: they are not closed yet",

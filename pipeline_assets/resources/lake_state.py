@@ -108,12 +108,49 @@ class Absence(StrEnum):
 
     CONFIRMED: the exchange said, asked for them alone, that it has none.
     SET_ASIDE: a row came for each that cannot be a candle.
+    INVALID: the exchange gave the same such row again when another run asked: it has no better one.
     UNCONFIRMED: they did not come, and nothing more is known.
     """
 
     CONFIRMED = "confirmed"
     SET_ASIDE = "set_aside"
+    INVALID = "invalid"
     UNCONFIRMED = "unconfirmed"
+
+
+# What no fetch can bring.
+_SETTLED = (Absence.CONFIRMED, Absence.INVALID)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Rows that came in the place of candles and cannot be any.
+
+    Attributes:
+        window: the candles.
+        reason: why the first of the rows was rejected.
+        digest: of the rows as received: the same rows have the same one.
+        run: the run that received the rows first.
+        at: when that was, by the exchange's time, UTC.
+    """
+
+    window: Window
+    reason: str
+    digest: str
+    run: str
+    at: datetime
+
+    def to_facts(self) -> list[str]:
+        """The rows as JSON-serialisable values."""
+        start, end = self.window.start.isoformat(), self.window.end.isoformat()
+        return [start, end, self.reason, self.digest, self.run, self.at.isoformat()]
+
+    @classmethod
+    def from_facts(cls, facts: Sequence[str]) -> "Rejected":
+        """The rows that `to_facts` described."""
+        start, end, reason, digest, run, at = facts
+        moment = datetime.fromisoformat
+        return cls(Window(moment(start), moment(end)), reason, digest, run, moment(at))
 
 
 @dataclass(frozen=True)
@@ -126,11 +163,13 @@ class SealedDay:
             known of each.
         judged: the part of the day in which the symbol traded, as was known then; None: all of it.
             An onboard date may move to an earlier time, and a delivery be postponed.
+        rejected: the rows that came in the place of candles that are missing.
     """
 
     etag: str | None
     missing: tuple[tuple[Window, Absence], ...] = ()
     judged: Window | None = None
+    rejected: tuple[Rejected, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -140,7 +179,7 @@ class SealedDay:
     @property
     def to_fetch(self) -> list[Window]:
         """The spans that a fetch may bring: what is confirmed not to exist is not missing."""
-        return [span for span, absence in self.missing if absence is not Absence.CONFIRMED]
+        return [span for span, absence in self.missing if absence not in _SETTLED]
 
     def covers(self, due: Window) -> bool:
         """Whether all of this part of the day was judged."""
@@ -160,6 +199,8 @@ class SealedDay:
         facts: dict[str, Any] = {"etag": self.etag, "missing": missing}
         if self.judged is not None:
             facts["judged"] = [self.judged.start.isoformat(), self.judged.end.isoformat()]
+        if self.rejected:
+            facts["rejected"] = [each.to_facts() for each in self.rejected]
         return facts
 
     @classmethod
@@ -173,7 +214,9 @@ class SealedDay:
         # Earlier versions kept no span: their marks are of the whole day.
         judged = facts.get("judged")
         span = Window(moment(judged[0]), moment(judged[1])) if judged else None
-        return cls(facts["etag"], tuple(missing), span)
+        # Nor what the rejected rows were.
+        rejected = tuple(map(Rejected.from_facts, facts.get("rejected", ())))
+        return cls(facts["etag"], tuple(missing), span, rejected)
 
 
 def _absence(told: str | bool) -> Absence:

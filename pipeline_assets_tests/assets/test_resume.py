@@ -2,7 +2,9 @@
 
 from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
+import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
@@ -201,6 +203,69 @@ def test_an_exchange_that_has_nothing_of_anybody_is_not_believed(minutes: Platfo
     minutes.exchange.outages()
     minutes.backfill("1m", *RANGE)
     assert_stored(minutes)
+
+
+def test_a_row_that_stays_malformed_for_hours_is_settled_with_its_cause(minutes: Platform) -> None:
+    """It is what the exchange stores: it is not asked for permanently, and not an error permanently."""
+    minutes.exchange.faults(symbols={"ETHUSDT": {"malformed_rows": 1}})
+    assert ("complete", False) in checks(minutes.backfill("1m", "2026-11-18"))
+    assert ("complete", False) in checks(minutes.backfill("1m", "2026-11-18"))
+    minutes.exchange.set_clock(TODAY + timedelta(hours=15))
+    assert {("complete", True), ("window", True)} < checks(minutes.backfill("1m", "2026-11-18"))
+    missing = seal_mark(minutes, "2026-11-18", "ETHUSDT").missing
+    assert {absence for _, absence in missing} == {Absence.INVALID}
+    before = asked(minutes.exchange)
+    minutes.backfill("1m", "2026-11-18")
+    assert asked(minutes.exchange) == before
+    # A refresh asks again, and takes what is better.
+    minutes.exchange.faults()
+    minutes.backfill("1m", "2026-11-18", refresh=True)
+    assert seal_mark(minutes, "2026-11-18", "ETHUSDT").missing == ()
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_an_empty_day_is_believed_once_the_exchange_serves_a_later_candle(
+    minutes: Platform, served: bool
+) -> None:
+    """Nobody collects another symbol, and no other interval is stored: the next candle is the witness."""
+    until = "2026-11-19T00:00:00Z" if served else "2026-11-21T00:00:00Z"
+    minutes.exchange.outages(f"2026-11-18T00:00:00Z/{until}")
+    first = minutes.backfill("1m", "2026-11-18")
+    assert ("complete", served) in checks(first)
+    store = ObjectStore(minutes.settings.s3)
+    marks = read_sealed(store, Interval.ONE_MINUTE, date(2026, 11, 18))
+    assert {mark.complete for mark in marks.values()} == ({True} if served else set())
+    before = asked(minutes.exchange)
+    minutes.backfill("1m", "2026-11-18")
+    assert (asked(minutes.exchange) == before) is served
+
+
+def test_an_empty_day_is_believed_where_another_interval_is_stored_and_served(
+    minutes: Platform, tmp_path: Path
+) -> None:
+    """No later candle is served: the stored hours of the day are the witness."""
+    klines_file(tmp_path, "1m", TODAY - timedelta(days=3))
+    klines_file(tmp_path, "1h", TODAY - timedelta(days=2))
+    with start_exchange(candles=tmp_path, clock="stepped:2026-11-19T00:05:00Z") as own:
+        url = own.url.removesuffix("/fapi")
+        files = minutes.with_settings(symbols=("ODDUSDT",), binance={"rest_url": url})
+        files.exchange = own
+        assert ("complete", False) in checks(files.backfill("1m", "2026-11-18"))
+        store = ObjectStore(minutes.settings.s3)
+        stored = {"ODDUSDT": SealedDay("etag")}
+        mark_sealed(store, Interval.ONE_HOUR, date(2026, 11, 18), stored)
+        assert ("complete", True) in checks(files.backfill("1m", "2026-11-18"))
+
+
+def klines_file(directory: Path, interval: str, day: datetime) -> None:
+    """A person's own file of one day of an interval."""
+    step = {"1m": 60_000, "1h": 3_600_000}[interval]
+    count = 86_400_000 // step
+    start = int(day.timestamp() * 1000)
+    columns = dict.fromkeys(("open", "high", "low", "close", "volume"), [100.5] * count)
+    times = [start + step * place for place in range(count)]
+    rows = pl.DataFrame({"open_time": times, **columns, "trades": [1] * count})
+    rows.write_parquet(directory / f"ODDUSDT-{interval}-day.parquet")
 
 
 def test_days_before_and_after_the_stored_ones_are_fetched_beside_today(

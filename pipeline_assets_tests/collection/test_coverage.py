@@ -168,6 +168,7 @@ def test_a_symbol_of_which_a_run_found_nothing_is_believed_while_others_are_serv
 
 
 def test_an_exchange_that_has_nothing_of_anybody_is_not_believed(minutes) -> None:
+    """It does not serve what the lake holds of the day: that it serves a later candle says nothing."""
     minutes.backfill("1m", "2026-11-18", symbols=[BTC, LIFE])
     minutes.exchange.outages(ETHS_DAY.removesuffix(f"/{ETH}"))
     minutes.backfill("1m", "2026-11-18", symbols=[ETH])
@@ -179,15 +180,15 @@ def test_an_exchange_that_has_nothing_of_anybody_is_not_believed(minutes) -> Non
     assert ledger(minutes, window) == []
 
 
-def test_of_an_empty_run_those_days_are_believed_of_which_another_symbol_is_there(minutes) -> None:
+def test_the_days_of_an_empty_run_are_believed_by_another_symbol_or_the_next_candle(
+    minutes,
+) -> None:
     minutes.exchange.outages(f"2026-11-17T00:00:00Z/2026-11-20T00:00:00Z/{ETH}")
     minutes.backfill("1m", "2026-11-18", symbols=[BTC])
     minutes.backfill("1m", "2026-11-17", "2026-11-19", symbols=[ETH])
     told = [gap for gap in ledger(minutes, symbols=(BTC, ETH)) if gap[0] == ETH]
     assert told == [
-        (ETH, "11-17 00:00", "11-17 23:59", 1440, "not_fetched"),
-        (ETH, "11-18 00:00", "11-18 23:59", 1440, "exchange_outage"),
-        (ETH, "11-19 00:00", "11-19 23:59", 1440, "not_fetched"),
+        (ETH, "11-17 00:00", "11-19 23:59", 3 * 1440, "exchange_outage"),
     ]
 
 
