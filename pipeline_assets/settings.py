@@ -57,7 +57,13 @@ ENV_FILE = ".env"
 # Editors on Windows begin a file with a byte order mark, which would become part of the first name.
 ENCODING = "utf-8-sig"
 LISTS = ("symbols", "strategies", "allowed_hosts")
-_SYMBOL = re.compile(r"^[^\s/{},a-z]+$")
+# What a symbol may be, in settings and on the exchange. Each becomes a part of S3 and Redis keys, of file
+# names and of addresses: of ASCII only capital letters, digits and the underscore, beside letters of
+# other scripts ("币安人生USDT"), but no blank, control or formatting character of any script.
+_SYMBOL = re.compile(
+    r"(?:[0-9A-Z_]|(?![\s\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\uffff])"
+    r"[\u00a1-\ud7ff\uf900-\uffff\U00010000-\U000dffff]){1,40}"
+)
 _SERVER = re.compile(r"^(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})$")
 
 _AS_UTF8 = "Save the file as UTF-8, for example by `iconv -f UTF-16 -t UTF-8`."
@@ -379,7 +385,7 @@ class Settings(BaseSettings):
         for symbol in value:
             if not isinstance(symbol, str) or not is_symbol(symbol):
                 raise ValueError(
-                    f"{symbol!r} is not a symbol: symbols are upper case, without / or blanks"
+                    f"{symbol!r} is not a symbol: symbols are capital letters, digits and _"
                 )
         return tuple(dict.fromkeys(value))
 

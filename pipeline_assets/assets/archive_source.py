@@ -25,7 +25,7 @@ from pipeline_assets.market.replies import raw_candles as rows_of
 from pipeline_assets.market.windows import Window, day_window, days_of, joined, without
 from pipeline_assets.resources.archive import Downloaded, downloads
 from pipeline_assets.resources.exchange import ExchangeClient
-from pipeline_assets.resources.lake_state import keep_disagreements
+from pipeline_assets.resources.lake_state import UNFILLED_HOLE, keep_disagreements
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import BinanceSettings
 
@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import polars as pl
 
 REFUSED = "file refused"
-UNFILLED_HOLE = "hole that the exchange was not asked about"
 _HOUR = Interval.ONE_HOUR
 _SYMBOL = itemgetter(0)
 

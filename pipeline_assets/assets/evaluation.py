@@ -15,10 +15,10 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from pipeline_assets.assets.collected import collected_now
 from pipeline_assets.assets.due_minutes import MINUTE, Cursor, Due, due_minutes, rounds
 from pipeline_assets.assets.history import joined, read_history
 from pipeline_assets.assets.warm_up import WarmUp, build_states
+from pipeline_assets.collection.listings import collected_now
 from pipeline_assets.market.candidates import candidates_of, split_by_age
 from pipeline_assets.market.evaluation import evaluate
 from pipeline_assets.market.indicators import IndicatorSet, IndicatorStates

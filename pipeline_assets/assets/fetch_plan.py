@@ -8,6 +8,7 @@ from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
+from pipeline_assets.collection.listings import Listed
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import (
     Window,
@@ -30,9 +31,6 @@ KIND_TAG = "pipeline/kind"
 OPEN_DAY_TAG = "pipeline/open_day"
 
 
-_SMALLEST = timedelta(microseconds=1)
-
-
 class RunKind(StrEnum):
     """Why a run was launched."""
 
@@ -48,23 +46,6 @@ class RunKind(StrEnum):
 
 class SymbolError(Exception):
     """Symbols cannot be collected. The message names them and what to do."""
-
-
-@dataclass(frozen=True)
-class Listed:
-    """When a symbol trades: from `listed_at`, until `delisted_at` if that has come; UTC."""
-
-    listed_at: datetime
-    delisted_at: datetime | None = None
-
-    def clip(self, interval: Interval, window: Window) -> Window | None:
-        """The part of a window in which the symbol can have candles, or None."""
-        start = max(window.start, interval.floor(self.listed_at))
-        end = window.end
-        if self.delisted_at is not None:
-            # The last candle is the one that trading ended in, so the part ends after it.
-            end = min(end, interval.floor(self.delisted_at - _SMALLEST) + interval.span)
-        return Window(start, end) if start < end else None
 
 
 @dataclass

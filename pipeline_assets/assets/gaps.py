@@ -1,5 +1,5 @@
 """The gap ledger as an asset, a UTC day a partition, and the checks on it. How it is judged is in
-gap_ledger.py, where it is kept in resources/gap_objects.py.
+collection/coverage.py, where it is kept in resources/gap_objects.py.
 """
 
 from collections.abc import Collection, Iterator, Sequence
@@ -24,11 +24,11 @@ from dagster import (
 
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.check_results import Finding, report
-from pipeline_assets.assets.collected import collected_lifetimes, forgotten
 from pipeline_assets.assets.completeness_picture import completeness_picture, picture_metadata
-from pipeline_assets.assets.gap_ledger import FILLABLE, gap_ledger
 from pipeline_assets.assets.presentation import moment, table
 from pipeline_assets.assets.zero_volume_runs import false_runs
+from pipeline_assets.collection.coverage import FILLABLE, gap_ledger
+from pipeline_assets.collection.listings import collected_lifetimes, forgotten
 from pipeline_assets.market.completeness import split_by_day
 from pipeline_assets.market.gap_causes import NOT_DUE, Cause
 from pipeline_assets.market.interval import Interval

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline_assets import lake
-from pipeline_assets.assets.fetch_plan import Listed
+from pipeline_assets.collection.listings import Listed
 from pipeline_assets.market.candles import KEY_COLUMNS, candle_schema, empty_candles
 from pipeline_assets.market.cleaning import clean
 from pipeline_assets.market.gaps import Expected, expected_frame, expected_open_times, gaps

@@ -2,6 +2,7 @@
 object is written is in resources/candle_objects.py; checks of whole finished days are in checks.py.
 """
 
+import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
@@ -25,6 +26,7 @@ from pipeline_assets.assets.inputs import Step
 from pipeline_assets.assets.presentation import failures, moment, table
 from pipeline_assets.market.aggregation import zero_volume_share
 from pipeline_assets.market.candles import empty_candles
+from pipeline_assets.market.cleaning import CUT_SHORT
 from pipeline_assets.market.gap_causes import spans
 from pipeline_assets.market.gaps import Expected, expected_frame, expected_open_times, gaps
 from pipeline_assets.market.interval import DAY, Interval, to_milliseconds
@@ -32,6 +34,7 @@ from pipeline_assets.market.windows import (
     Window,
     common,
     day_window,
+    days_of,
     hull,
     joined,
     object_window,
@@ -49,9 +52,11 @@ from pipeline_assets.resources.candle_objects import (
 )
 from pipeline_assets.resources.lake_state import (
     Absence,
+    Rejected,
     SealedDay,
     TickState,
     mark_sealed,
+    read_sealed,
     read_tick_state,
     write_tick_state,
 )
@@ -65,6 +70,8 @@ if TYPE_CHECKING:
 # were, in the exchange's archive, a fault (FACTS). Below this many rows a share says nothing.
 _ZERO_VOLUME_SHARE = 0.5
 _ZERO_VOLUME_ROWS = 30
+# The same rejected row, hours later, is what the exchange stores; the third repair comes after two hours.
+_STABLE_AFTER = timedelta(hours=2)
 
 
 # In the metadata: how many symbol-days may lack candles that the exchange has.
@@ -130,7 +137,9 @@ def candle_objects(interval: Interval) -> AssetsDefinition:
         _observe_absent(plan, stored)
         keys = [each.key for each in stored.written]
         sealed = (
-            {} if plan.ticks else _sealed(plan, stored, _set_aside(store, plan, formatted.source))
+            {}
+            if plan.ticks
+            else _sealed(store, plan, stored, _set_aside(store, plan, formatted.source))
         )
         document = {
             "objects": keys,
@@ -270,7 +279,7 @@ def _all_of(plan: FetchPlan, window: Window) -> Expected | None:
     return expected_open_times(plan.interval, window, None, None, None)
 
 
-def _set_aside(store: ObjectStore, plan: FetchPlan, source: Staged) -> dict[str, list[Window]]:
+def _set_aside(store: ObjectStore, plan: FetchPlan, source: Staged) -> dict[str, list[Rejected]]:
     """By symbol the candles in whose place came a row that is none, as far as it says when."""
     import polars as pl
 
@@ -282,27 +291,41 @@ def _set_aside(store: ObjectStore, plan: FetchPlan, source: Staged) -> dict[str,
     within = pl.col("open_time").is_between(
         to_milliseconds(asked.start), to_milliseconds(asked.end), closed="left"
     )
-    found: dict[str, list[Window]] = {}
+    time = pl.col("open_time").mul(1000).cast(pl.Datetime("us", "UTC"))
+    found: dict[str, list[Rejected]] = {}
     with read_frames(store, key) as frames:
         for frame in frames:
-            times = frame.filter(within).select(
-                "symbol", pl.col("open_time").mul(1000).cast(pl.Datetime("us", "UTC"))
-            )
+            rows = frame.filter(within).with_columns(opens=time)
+            times = rows.select("symbol", open_time="opens")
             for symbol, start, end in spans(times, plan.interval).rows():
-                found.setdefault(symbol, []).append(Window(start, end))
+                own = rows.filter(
+                    pl.col("symbol") == symbol, pl.col("opens") >= start, pl.col("opens") < end
+                ).drop("opens")
+                digest = hashlib.sha256("\n".join(sorted(map(repr, own.rows()))).encode())
+                found.setdefault(symbol, []).append(
+                    Rejected(
+                        Window(start, end),
+                        str(own["reason"][0]),
+                        digest.hexdigest()[:16],
+                        source.run,
+                        plan.now(),
+                    )
+                )
     return found
 
 
 def _sealed(
-    plan: FetchPlan, stored: Stored, set_aside: Mapping[str, Sequence[Window]]
+    store: ObjectStore, plan: FetchPlan, stored: Stored, set_aside: Mapping[str, Sequence[Rejected]]
 ) -> dict[date, dict[str, SealedDay]]:
     """The marks of the finished days that this run fetched, by day and symbol."""
     days = [day for day in plan.days if plan.finished(day)]
     marks: dict[date, dict[str, SealedDay]] = {day: {} for day in days}
-    # An exchange that has nothing of any symbol is not believed to have nothing, unless it still
-    # serves what the lake holds of another one.
+    # An exchange that has nothing of any symbol is not believed to have nothing, unless something
+    # shows that it serves the day.
     believed = days if stored.seen else plan.witnessed
     objects = {each.key: each for each in stored.written}
+    odd_days = {day for rows in set_aside.values() for each in rows for day in days_of(each.window)}
+    before = {day: read_sealed(store, plan.interval, day) for day in sorted(odd_days & set(days))}
     for symbol in plan.windows.keys() - plan.failures.keys():
         fetched, confirmed = plan.spans(symbol), plan.confirmed.get(symbol, ())
         for day in believed:
@@ -312,28 +335,69 @@ def _sealed(
             due = common(window, fetched)
             missing = [part for gap in absent for part in common(gap, due)]
             if due:
+                # Of a candle that is stored all the same, such as one that came twice, nothing is noted.
+                rows = [
+                    each
+                    for each in set_aside.get(symbol, ())
+                    if any(common(gap, [each.window]) for gap in missing)
+                ]
+                odd = _since(rows, before.get(day, {}).get(symbol))
                 marks[day][symbol] = SealedDay(
                     written.etag if written else None,
-                    _judged(missing, confirmed, set_aside.get(symbol, ())),
+                    _judged(missing, confirmed, odd),
                     None if due == [window] else hull(due),
+                    tuple(each.rows for each in odd),
                 )
     return marks
 
 
+@dataclass(frozen=True)
+class _Odd:
+    """Rejected rows as they came first, and whether another run received the same ones since."""
+
+    rows: Rejected
+    stable: bool
+
+
+def _since(rows: Sequence[Rejected], before: SealedDay | None) -> list[_Odd]:
+    """Set rejected rows against those of the day's earlier mark.
+
+    A fault on the way damages other rows, or otherwise, the next time. A candle that the exchange cut
+    short is stable once another run receives it again; any other row only hours later, since what the
+    exchange stores may still be put right.
+    """
+    known = {(each.window, each.digest): each for each in (before.rejected if before else ())}
+    found = []
+    for each in rows:
+        first = known.get((each.window, each.digest), each)
+        again = first.run != each.run
+        waited = each.at - first.at >= _STABLE_AFTER or each.reason == CUT_SHORT
+        found.append(_Odd(first, again and waited))
+    return found
+
+
 def _judged(
-    missing: Sequence[Window], confirmed: Sequence[Window], set_aside: Sequence[Window]
+    missing: Sequence[Window], confirmed: Sequence[Window], rejected: Sequence[_Odd]
 ) -> tuple[tuple[Window, Absence], ...]:
     """What is missing, and what is known of each part."""
-    known = [*confirmed, *set_aside]
+    windows = [each.rows.window for each in rejected]
     # What the exchange confirmed it will not serve better, whatever row came before.
-    odd = [part for each in joined(set_aside) for part in without(each, confirmed)]
+    odd = {
+        stable: [
+            part
+            for each in joined(each.rows.window for each in rejected if each.stable is stable)
+            for part in without(each, confirmed)
+        ]
+        for stable in (True, False)
+    }
     parts = [
         (part, absence)
         for gap in missing
         for absence, found in (
             (Absence.CONFIRMED, common(gap, confirmed)),
-            (Absence.SET_ASIDE, common(gap, odd)),
-            (Absence.UNCONFIRMED, without(gap, known)),
+            (Absence.INVALID, common(gap, odd[True])),
+            (Absence.SET_ASIDE, common(gap, odd[False])),
+            (Absence.UNCONFIRMED, without(gap, [*confirmed, *windows])),
         )
         for part in found
     ]
@@ -425,11 +489,12 @@ GAP_COLUMNS = {"symbol": "string", "from": "string", "until": "string", "missing
 def _window_finding(
     plan: FetchPlan, day: date, missing: "pl.DataFrame | None", sealed: Mapping[str, SealedDay]
 ) -> Finding:
-    # What was stored before may be what a reply lacks: a mark says what the object itself does.
+    # What was stored before may be what a reply lacks: a mark says what the object itself does, and
+    # what is confirmed not to exist is not missing.
     marked = [
         (symbol, moment(span.start), moment(span.end), span.candles(plan.interval))
         for symbol, mark in sealed.items()
-        for span in joined(span for span, _ in mark.missing)
+        for span in joined(mark.to_fetch)
     ]
     unmarked = [
         record

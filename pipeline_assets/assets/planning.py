@@ -4,27 +4,29 @@ the plan. The plan's own logic is in fetch_plan.py.
 
 import difflib
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline_assets.assets.collected import (
-    TRADING,
-    between_listings,
-    collected_identities,
-    collected_now,
-    lifetimes,
-    listed_symbols,
-    look,
-)
 from pipeline_assets.assets.fetch_plan import (
     FetchPlan,
-    Listed,
     RunKind,
     SymbolError,
     day_windows,
     tick_windows,
+)
+from pipeline_assets.collection.listings import (
+    TRADING,
+    Listed,
+    between_listings,
+    collected_identities,
+    collected_now,
+    learn_first_candles,
+    left_out,
+    lifetimes,
+    listed_symbols,
+    look,
 )
 from pipeline_assets.market.interval import Interval, from_milliseconds
 from pipeline_assets.market.replies import raw_candles as rows_of
@@ -170,11 +172,12 @@ def complete_days(store: "ObjectStore", plan: FetchPlan) -> dict[str, list[date]
 
 
 def witnessed_days(client: "ExchangeClient", store: "ObjectStore", plan: FetchPlan) -> list[date]:
-    """The finished days of which the exchange serves, asked now, a candle that the lake holds.
+    """The finished days of which something shows that the exchange serves them, asked now.
 
     For a run that brought no row at all, though the exchange confirmed that it has none: if it lost
-    these days, of all symbols, it would say so too. One candle a day is asked for, of a symbol that
-    the run did not fetch: a request of weight 1 a day that was confirmed to be empty, at most.
+    these days, of all symbols, it would say so too. A witness is a candle that the lake holds of the
+    day, of another symbol or interval, and that the exchange still serves; where the lake holds none, the
+    exchange's own next candle after the day. A request of weight 1 a day, at most.
 
     Raises:
         ExchangeUnreachableError, ExchangeBannedError: as `ExchangeClient.klines`.
@@ -182,25 +185,76 @@ def witnessed_days(client: "ExchangeClient", store: "ObjectStore", plan: FetchPl
     """
     empty = {day for held in plan.confirmed.values() for each in held for day in days_of(each)}
     days = sorted(day for day in empty.intersection(plan.days) if plan.finished(day))
-    named = (read_universe(store) or {"symbols": {}})["symbols"].keys() - plan.windows.keys()
-    asked: dict[str, list[Window]] = {}
+    served: set[date] = set()
+    held = _held_candles(store, plan, days)
+    for interval, asked in held.items():
+        replies = [
+            (fetched.symbol, body)
+            for fetched in client.klines(interval, asked)
+            for body in fetched.replies
+        ]
+        times = rows_of(replies)["open_time"]
+        served |= {from_milliseconds(each).date() for each in times}
+    # An exchange that does not serve what the lake holds of a day has lost the day: then its next candle
+    # says nothing.
+    known = {each.start.date() for asked in held.values() for own in asked.values() for each in own}
+    left = [day for day in days if day not in known]
+    return sorted(served.intersection(days).union(_days_before_a_candle(client, plan, left)))
+
+
+def _held_candles(
+    store: "ObjectStore", plan: FetchPlan, days: Sequence[date]
+) -> dict[Interval, dict[str, list[Window]]]:
+    """By interval and symbol one stored candle of each day, of what the run did not fetch."""
+    listed = (read_universe(store) or {"symbols": {}})["symbols"].keys()
+    found: dict[Interval, dict[str, list[Window]]] = {}
     for day in days:
-        for symbol, mark in read_sealed(store, plan.interval, day).items():
-            absent = [span for span, _ in mark.missing]
-            stored = without(mark.judged or day_window(day), absent) if mark.etag else []
-            if symbol in named and stored:
-                first = Window(stored[0].start, stored[0].start + plan.interval.span)
-                asked.setdefault(symbol, []).append(first)
+        for interval in Interval:
+            held = _held_candle(
+                read_sealed(store, interval, day),
+                interval,
+                day,
+                listed if interval is not plan.interval else listed - plan.windows.keys(),
+            )
+            if held is not None:
+                found.setdefault(interval, {}).setdefault(held[0], []).append(held[1])
                 break
-    if not asked:
-        return []
-    replies = [
-        (fetched.symbol, body)
-        for fetched in client.klines(plan.interval, asked)
-        for body in fetched.replies
+    return found
+
+
+def _held_candle(
+    marks: Mapping[str, SealedDay], interval: Interval, day: date, symbols: Container[str]
+) -> tuple[str, Window] | None:
+    """A candle of the day that the lake holds, as its marks say: symbol and window."""
+    for symbol, mark in marks.items():
+        absent = [span for span, _ in mark.missing]
+        stored = without(mark.judged or day_window(day), absent) if mark.etag else []
+        if symbol in symbols and stored:
+            return symbol, Window(stored[0].start, stored[0].start + interval.span)
+    return None
+
+
+def _days_before_a_candle(
+    client: "ExchangeClient", plan: FetchPlan, days: Sequence[date]
+) -> list[date]:
+    """The days of which the exchange, asked for the next candle of a symbol, serves a later one.
+
+    So it knows the symbol and has candles after the day, and none in it.
+    """
+    asked: dict[date, tuple[str, Window]] = {}
+    for day in days:
+        window = day_window(day)
+        for symbol, spans in sorted(plan.confirmed.items()):
+            confirmed = common(window, spans)
+            if confirmed and symbol not in plan.failures:
+                asked[day] = symbol, confirmed[-1]
+                break
+    answers = client.first_candles([(symbol, span.start) for symbol, span in asked.values()])
+    return [
+        day
+        for (day, (_, span)), first in zip(asked.items(), answers, strict=True)
+        if first is not None and first >= span.end
     ]
-    served = {from_milliseconds(each).date() for each in rows_of(replies)["open_time"]}
-    return [day for day in days if day in served]
 
 
 def _is_whole(
@@ -222,9 +276,10 @@ def _is_whole(
         return False
     candles, etag = found
     times = candles["open_time"]
-    # Rows are one for each open time and on the grid: so many within a span are all of them.
+    # An object that another program wrote may repeat an open time: distinct ones are counted.
     return etag == stored[0].etag and all(
-        times.is_between(part.start, part.end, closed="left").sum() == part.candles(plan.interval)
+        times.filter(times.is_between(part.start, part.end, closed="left")).n_unique()
+        == part.candles(plan.interval)
         for part in due
     )
 
@@ -277,12 +332,12 @@ def _for_tick(universe: Mapping[str, Any], request: Request) -> _Chosen:
     """The symbols of a tick: those that trade now."""
     asked, configured = request.asked, request.configured
     if asked is None and configured == "all":
-        return _Chosen(collected_now(universe, configured))
+        return _Chosen(_all_collected(universe))
     listed = listed_symbols(universe, from_milliseconds(universe["seen_ms"]))
     chosen = _Chosen()
     for symbol in asked if asked is not None else configured:
         if symbol not in listed:
-            chosen.failures[symbol] = _unknown(symbol, listed)
+            chosen.failures[symbol] = _unknown(symbol, listed, left_out(universe))
         elif (status := listed[symbol][1]) != TRADING:
             chosen.failures[symbol] = (
                 f"{symbol} does not trade now (status {status}): take it out of "
@@ -300,19 +355,26 @@ def _for_days(
     days = partition_days(request.keys, server_time.date())
     window = Window(day_window(days[0]).start, day_window(days[-1]).end)
     universe, identities = look(client, store, server_time)
-    lives = lifetimes(identities, window, server_time)
-    wanted: Iterable[str]
+    wanted: Collection[str]
     if request.asked is not None:
         wanted = request.asked
     elif request.configured == "all":
-        wanted = lifetimes(collected_identities(identities, "all"), window, server_time)
+        _all_collected(universe)
+        wanted = {each.symbol for each in collected_identities(identities, "all")}
     else:
         wanted = request.configured
+    # Before it is judged who traded then: the onboard date is a hint, too early or too late by years.
+    identities = learn_first_candles(
+        client, store, identities, set(wanted), server_time, again=request.refresh
+    )
+    lives = lifetimes(identities, window, server_time)
+    if request.asked is None and request.configured == "all":
+        wanted = lifetimes(collected_identities(identities, "all"), window, server_time)
     ever, named = {each.symbol for each in identities}, universe["symbols"]
     chosen = _Chosen(pauses=between_listings(identities, request.interval, window, server_time))
     for symbol in wanted:
         if symbol not in ever:
-            chosen.failures[symbol] = _unknown(symbol, named)
+            chosen.failures[symbol] = _unknown(symbol, named, left_out(universe))
         elif symbol in lives and symbol in named:
             chosen.listed[symbol] = Listed(*lives[symbol])
         elif symbol in lives:
@@ -324,7 +386,26 @@ def _for_days(
     return chosen
 
 
-def _unknown(symbol: str, known: Iterable[str]) -> str:
+def _all_collected(universe: Mapping[str, Any]) -> dict[str, Listed]:
+    """The symbols that `all` means now.
+
+    Raises:
+        SymbolError: there are none. That there is nothing to do would be wrong: what the exchange lists
+            may be incomplete for a time.
+    """
+    found = collected_now(universe, "all")
+    if not found:
+        raise SymbolError(
+            f"PIPELINE_SYMBOLS is `all`, and of the {len(universe['symbols'])} symbols that the exchange "
+            f"lists none is a USDT perpetual on a coin that trades ({len(left_out(universe))} entries "
+            "could not be read). Nothing was fetched. Repeat the run once the exchange lists them again."
+        )
+    return found
+
+
+def _unknown(symbol: str, known: Iterable[str], odd: Mapping[str, str]) -> str:
+    if symbol in odd:
+        return f"The exchange's entry of {symbol} cannot be read: {odd[symbol]}."
     near = difflib.get_close_matches(symbol.upper(), list(known), n=1)
     return f"{symbol} is not on the exchange" + (f"; did you mean {near[0]}?" if near else ".")
 

@@ -1,12 +1,15 @@
 """The asset `universe`: a daily look at what the exchange lists, and what came and went since the last.
-Which of it is collected, and when, is in collected.py.
+Which of it is collected, and when, is in collection/listings.py.
 """
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable, Iterator, Mapping
 from datetime import datetime
 from typing import Any
 
 from dagster import (
+    AssetCheckResult,
+    AssetCheckSeverity,
+    AssetCheckSpec,
     AssetExecutionContext,
     AssetKey,
     AssetsDefinition,
@@ -19,10 +22,11 @@ from dagster import (
 )
 
 from pipeline_assets.assets import layer
-from pipeline_assets.assets.collected import collected_identities, collected_now, look
+from pipeline_assets.assets.check_results import Finding, report
 from pipeline_assets.assets.presentation import moment, table
+from pipeline_assets.collection.listings import collected_identities, collected_now, left_out, look
 from pipeline_assets.market.interval import from_milliseconds
-from pipeline_assets.partitions import backfill_policy, daily_partitions
+from pipeline_assets.partitions import backfill_policy, daily_partitions, partition_days
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.lake_state import Identity
 from pipeline_assets.resources.object_store import ObjectStore
@@ -31,6 +35,8 @@ from pipeline_assets.settings import Settings
 
 UNIVERSE = AssetKey("universe")
 _LOOKED_AT = "looked at"
+ENTRIES = "entries"
+_ODD_COLUMNS = {"entry": "string", "fault": "string"}
 _COLUMNS = {"symbol": "string", "what": "string", "when": "string", "collected": "string"}
 
 
@@ -49,6 +55,17 @@ def universe() -> AssetsDefinition:
         backfill_policy=backfill_policy,
         owners=layer.OWNERS,
         kinds={"binance", "s3"},
+        check_specs=[
+            AssetCheckSpec(
+                ENTRIES,
+                asset=UNIVERSE,
+                partitions_def=daily_partitions,
+                description=(
+                    "Every entry of exchangeInfo can be read. One that cannot is left out; a symbol that "
+                    "is known from before goes on as it was."
+                ),
+            )
+        ],
         # Nothing waits for it by data, and days are planned by what it has seen.
         op_tags={"dagster/priority": "1"},
     )
@@ -57,7 +74,7 @@ def universe() -> AssetsDefinition:
         exchange: ResourceParam[Exchange],
         store: ResourceParam[ObjectStore],
         settings: ResourceParam[Settings],
-    ) -> MaterializeResult[Any]:
+    ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
         last = last_look(context.instance)
         with exchange.client(Priority.SEALING, patient=True) as client:
             now = client.server_time()
@@ -95,9 +112,36 @@ def universe() -> AssetsDefinition:
                         for other, symbol, what, when in changes
                     ),
                 )
-        return MaterializeResult(metadata=metadata)
+        odd = left_out(seen)
+        if odd:
+            metadata["entries left out"] = table(_ODD_COLUMNS, sorted(odd.items()))
+        yield MaterializeResult(metadata=metadata)
+        known = {each.symbol for each in collected_identities(identities, settings.symbols)}
+        wanted = known if settings.symbols == "all" else {*known, *settings.symbols}
+        finding = entries_finding(odd, wanted)
+        severity = AssetCheckSeverity.ERROR if wanted & odd.keys() else AssetCheckSeverity.WARN
+        findings = dict.fromkeys(partition_days(context.partition_keys, now.date()), finding)
+        yield report(context, UNIVERSE, ENTRIES, findings, severity=severity)
 
     return note
+
+
+def entries_finding(odd: Mapping[str, str], collected: Container[str]) -> Finding:
+    """Return whether every entry of exchangeInfo could be read; those of collected symbols come first.
+
+    Args:
+        odd: the entries that were left out, each with its fault.
+        collected: the symbols that are collected.
+    """
+    if not odd:
+        return Finding(passed=True, description="Every entry of exchangeInfo can be read.")
+    records = sorted(odd.items(), key=lambda entry: (entry[0] not in collected, entry))
+    name, why = records[0]
+    return Finding(
+        passed=False,
+        description=f"{len(odd)} entries of exchangeInfo cannot be read, the first: {name}: {why}.",
+        metadata={"entries left out": table(_ODD_COLUMNS, records)},
+    )
 
 
 def last_look(instance: DagsterInstance) -> datetime | None:

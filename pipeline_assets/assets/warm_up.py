@@ -8,8 +8,8 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pipeline_assets.assets.due_minutes import MINUTE, earliest
-from pipeline_assets.assets.fetch_plan import Listed
 from pipeline_assets.assets.history import read_history
+from pipeline_assets.collection.listings import Listed
 from pipeline_assets.market.indicators import IndicatorSet, IndicatorStates
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window

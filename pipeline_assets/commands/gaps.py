@@ -1,5 +1,5 @@
 """What is missing and why, as a person or a program asks for it, and filling what can be filled. How a
-gap is judged is in assets/gap_ledger.py; the command's options are in cli.py.
+gap is judged is in collection/coverage.py; the command's options are in cli.py.
 """
 
 import difflib
@@ -9,11 +9,11 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_assets.assets.collected import collected_lifetimes, forgotten, look
 from pipeline_assets.assets.completeness_picture import completeness_picture
 from pipeline_assets.assets.fetch_plan import SymbolError
-from pipeline_assets.assets.gap_ledger import FILLABLE, gap_ledger
 from pipeline_assets.assets.zero_volume_runs import false_runs
+from pipeline_assets.collection.coverage import FILLABLE, gap_ledger
+from pipeline_assets.collection.listings import collected_lifetimes, forgotten, look
 from pipeline_assets.commands.backfill import BackfillError, backfill
 from pipeline_assets.market.completeness import split_by_day
 from pipeline_assets.market.gap_causes import NOT_DUE, Cause
@@ -43,6 +43,7 @@ _TO_DO = {
     Cause.NOT_FETCHED: "--repair fetches them",
     Cause.SET_ASIDE: "--repair fetches them again; the rows that came are under set_aside/",
     Cause.ARCHIVE_HOLE: "--repair asks the exchange for them",
+    Cause.INVALID: "nothing: the exchange gives the same row each time; see set_aside/",
     Cause.EXCHANGE_OUTAGE: "nothing: the exchange has none",
     Cause.NOT_LISTED: "nothing: the symbol did not trade",
     Cause.STILL_OPEN: "nothing: they are not closed yet",

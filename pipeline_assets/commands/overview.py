@@ -8,9 +8,8 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pipeline_assets import lake
-from pipeline_assets.assets.collected import collected_now, listed_symbols
-from pipeline_assets.assets.fetch_plan import Listed
-from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
+from pipeline_assets.collection.coverage import coverage_of, fetchable, read_known
+from pipeline_assets.collection.listings import Listed, collected_now, listed_symbols
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window, day_window, newest_closed
 from pipeline_assets.resources.candle_objects import list_objects
@@ -155,6 +154,8 @@ def lake_overview(
     Raises:
         ObjectStoreError: the lake does not answer, or an object is damaged.
     """
+    import polars as pl
+
     listed = _listed(store, symbols, server_time)
     found: LakeOverview = {}
     for interval in Interval:
@@ -170,7 +171,12 @@ def lake_overview(
 
         objects = store.each(look, symbols)
         stored = _open_times(store, [each for some in objects for each in some], window, progress)
-        missing = _missing(stored, interval, {s: listed[s].clip(interval, window) for s in listed})
+        lifetimes = {s: (each.listed_at, each.delisted_at) for s, each in listed.items()}
+        known = read_known(store, interval, window, newest, server_time)
+        ledger = coverage_of(stored, interval, window, lifetimes, newest, known)
+        missing = dict.fromkeys(listed, 0) | dict(
+            fetchable(ledger).group_by("symbol").agg(pl.col("count").sum()).rows()
+        )
         counts = {symbol: (rows, last) for symbol, rows, last in _counts(stored).rows()}
         for symbol, listing in zip(symbols, objects, strict=True):
             rows, last = counts.get(symbol, (0, None))
@@ -208,17 +214,3 @@ def _counts(stored: "pl.DataFrame") -> "pl.DataFrame":
 def _listed(store: ObjectStore, symbols: Sequence[str], server_time: datetime) -> dict[str, Listed]:
     universe = listed_symbols(read_universe(store) or {"symbols": {}}, server_time)
     return {symbol: universe[symbol][0] for symbol in symbols if symbol in universe}
-
-
-def _missing(
-    stored: "pl.DataFrame", interval: Interval, windows: dict[str, Window | None]
-) -> dict[str, int]:
-    import polars as pl
-
-    expected = {
-        symbol: expected_open_times(interval, window, None, None, None) if window else None
-        for symbol, window in windows.items()
-    }
-    found = gaps(stored, interval, expected_frame(expected))
-    found = found.group_by("symbol").agg(pl.col("missing").sum())
-    return dict.fromkeys(windows, 0) | dict(found.rows())

@@ -3,7 +3,7 @@ systems, which `up` and `demo` print too, is in cli.py; what is counted is in ov
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, date, datetime
 from importlib import import_module
@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pipeline_assets.collection.listings import left_out
 from pipeline_assets.commands.block import as_document, current_block, describe
 from pipeline_assets.commands.demo import exchange_time
 from pipeline_assets.commands.filling import Filling, filling
@@ -27,6 +28,7 @@ from pipeline_assets.commands.questions import Answer, Question, leave
 from pipeline_assets.local.stack import StackStatus, stack_status, systems
 from pipeline_assets.local.supervisor import StackError
 from pipeline_assets.resources.exchange import ExchangeError
+from pipeline_assets.resources.lake_state import read_universe
 from pipeline_assets.resources.object_store import (
     PERSON_PATIENCE,
     ObjectStore,
@@ -58,6 +60,7 @@ _LIBRARIES = ("binance", "dagster_snowflake", "obstore", "polars", "redis", "sno
 # The systems are printed at once; one that needs longer is waited for beside the other parts.
 _AT_ONCE = 1.0
 _UNKNOWN = "?"
+_ODD_SHOWN = 5
 # By part the columns that are unknown without it.
 _SHOWS = {
     "exchange": "gaps are unknown, and days are by this machine's clock",
@@ -81,6 +84,7 @@ class Status:
         block: what keeps this address from asking the exchange, if anything does.
         errors: by part why it is unknown, None for a part that answered.
         hung: whether a part is still waiting.
+        left_out: the entries of exchangeInfo that cannot be read, each with its fault, by the last look.
     """
 
     stack: StackStatus | None
@@ -92,6 +96,7 @@ class Status:
     block: "Block | None"
     errors: dict[str, str | None]
     hung: bool
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def well(self) -> bool:
@@ -112,6 +117,7 @@ class Status:
             "symbols": [asdict(each) for each in self.found],
             "filling": asdict(self.filling) if self.filling else None,
             "block": as_document(self.block),
+            "left_out": dict(self.left_out),
         }
 
 
@@ -180,6 +186,7 @@ class _Look:
         blocked = self._unless_down("redis", down, lambda _: current_block(settings))
         # A warehouse that is suspended needs some seconds to resume.
         tables = self._unless_down("snowflake", down, lambda _: table_rows(settings), 2)
+        odd = self._unless_down("s3", down, lambda _: left_out(read_universe(store)))
         being_filled = self._ask(lambda _: filling(settings.dagster), self.seconds)
         block = blocked.answer() if isinstance(blocked, Question) else blocked
         clock = self._clock(settings, down, block)
@@ -235,6 +242,7 @@ class _Look:
             block.value,
             {name: self.errors[name] for name in ("systems", *_SHOWS)},
             any(not each.over for each in self.asked),
+            (odd.answer().value if isinstance(odd, Question) else None) or {},
         )
 
     def _hurried(self) -> Settings:
@@ -314,6 +322,10 @@ def _complaints(settings: Settings, status: Status) -> Iterator[str]:
         if error is not None and part not in down:
             unknown = f" ({_SHOWS[part]})" if part in _SHOWS else ""
             yield f"{part}: {error}{unknown}"
+    for name, why in list(status.left_out.items())[:_ODD_SHOWN]:
+        yield f"The exchange's entry of {name} cannot be read, and is left out: {why}."
+    if len(status.left_out) > _ODD_SHOWN:
+        yield f"So are {len(status.left_out) - _ODD_SHOWN} more; --json names all of them."
 
 
 def _silent(settings: Settings, stack: StackStatus) -> Iterator[str]:

@@ -21,6 +21,8 @@ from pipeline_assets.market.windows import Window
 if TYPE_CHECKING:
     import polars as pl
 
+# As the exchange stores a candle in whose time it stopped trading.
+CUT_SHORT = "close time is not the last millisecond before the next open time"
 SUPERSEDED = "superseded by a later row with the same open time"
 # The exchange rounds the taker's share and the whole separately, so that a share of all of it may
 # come out a last digit above.
@@ -123,8 +125,7 @@ def _checks(interval: Interval) -> "dict[str, pl.Expr]":
         f"open time is not on the grid of {interval}": open_time % interval.milliseconds == 0,
         "open time is outside the window": (open_time >= pl.col("window_start"))
         & (open_time < pl.col("window_end")),
-        "close time is not the last millisecond before the next open time": pl.col("close_time")
-        == open_time + (interval.milliseconds - 1),
+        CUT_SHORT: pl.col("close_time") == open_time + (interval.milliseconds - 1),
         **finite,
         "a price is not positive": (first > 0) & (high > 0) & (low > 0) & (last > 0),
         "high is below another price": (high >= first) & (high >= last) & (high >= low),

@@ -25,6 +25,7 @@ class Cause(StrEnum):
     NOT_LISTED: it would open before the listing, after the end of trading, or between that and a
         listing anew.
     STILL_OPEN: it has not closed yet.
+    INVALID: the exchange gives the same row for it whenever it is asked, which cannot be a candle.
     SET_ASIDE: a row came for it that cannot be a candle.
     EXCHANGE_OUTAGE: the exchange said that it has none; or all symbols lack it, of which at least
         two were fetched.
@@ -35,6 +36,7 @@ class Cause(StrEnum):
 
     NOT_LISTED = "not_listed"
     STILL_OPEN = "still_open"
+    INVALID = "invalid"
     SET_ASIDE = "set_aside"
     EXCHANGE_OUTAGE = "exchange_outage"
     ARCHIVE_HOLE = "archive_hole"
@@ -55,6 +57,7 @@ class Evidence:
         archive_holes: where the archive lacked candles while the exchange could not be asked.
         set_aside: the candles in whose place came a row that is none.
         between_listings: where a symbol that was listed anew had ended and not yet begun again.
+        invalid: the candles in whose place the same row that is none came repeatedly.
     """
 
     fetched: "pl.DataFrame"
@@ -62,6 +65,7 @@ class Evidence:
     archive_holes: "pl.DataFrame"
     set_aside: "pl.DataFrame"
     between_listings: "pl.DataFrame"
+    invalid: "pl.DataFrame | None" = None
 
 
 def span_frame(windows: Mapping[str, Iterable[Window]]) -> "pl.DataFrame":
@@ -138,6 +142,7 @@ def gap_causes(
             "traded": traded,
             "between_listings": evidence.between_listings,
             "unclosed": span_frame(dict.fromkeys(lifetimes, unclosed)),
+            "invalid": span_frame({}) if evidence.invalid is None else evidence.invalid,
             "set_aside": evidence.set_aside,
             "confirmed_empty": evidence.confirmed_empty,
             "archive_hole": evidence.archive_holes,
@@ -153,6 +158,8 @@ def gap_causes(
         .then(pl.lit(Cause.NOT_LISTED))
         .when(holds("unclosed"))
         .then(pl.lit(Cause.STILL_OPEN))
+        .when(holds("invalid"))
+        .then(pl.lit(Cause.INVALID))
         .when(holds("set_aside"))
         .then(pl.lit(Cause.SET_ASIDE))
         .when(holds("confirmed_empty"))

@@ -23,7 +23,7 @@ from pipeline_assets.resources.exchange_requests import (
     ExchangeUnreachableError,
     weight_of,
 )
-from pipeline_assets.resources.universe import Listing, read_listings
+from pipeline_assets.resources.universe import Listings, read_listings
 from pipeline_assets.resources.waiting import result_of, taken_from
 
 if TYPE_CHECKING:
@@ -259,13 +259,61 @@ class ExchangeClient:
         """
         return from_milliseconds(self._call(self._requests.server_time()))
 
-    def universe(self) -> list[Listing]:
+    def universe(self) -> Listings:
         """Everything that the exchange lists (`universe.trading_symbols` picks the universe).
 
         Raises:
+            ExchangeError: no entry of exchangeInfo can be read. That nothing is listed would be wrong.
             ExchangeUnreachableError: no answer within the patience.
         """
-        return read_listings(self._call(self._requests.exchange_info()))
+        found = read_listings(self._call(self._requests.exchange_info()))
+        if not found.valid:
+            odd = next((f", the first: {name}: {why}" for name, why in found.left_out.items()), "")
+            raise ExchangeError(
+                f"exchangeInfo names no symbol that can be read: {len(found.left_out)} entries are "
+                f"malformed{odd}. Repeat the run; if it stays so, look at what stands between here "
+                "and the exchange."
+            )
+        return found
+
+    def first_candles(self, starts: Sequence[tuple[str, datetime]]) -> list[datetime | None]:
+        """Ask when the first candle of each symbol opens, from its start on; weight 1 a symbol.
+
+        Args:
+            starts: symbols, each with the time to ask from (UTC).
+
+        Returns:
+            By place the open time of the first candle, on the grid of 1m; None where there is none, or
+            the symbol could not be asked for.
+
+        Raises:
+            ExchangeUnreachableError, ExchangeBannedError: as `klines`.
+        """
+        return self._call(self._first_candles(starts))
+
+    async def _first_candles(self, starts: Sequence[tuple[str, datetime]]) -> list[datetime | None]:
+        turns = asyncio.Semaphore(self._concurrency)
+
+        async def ask(symbol: str, start: datetime) -> datetime | None:
+            async with turns:
+                try:
+                    return await self._requests.first_candle(symbol, start)
+                except (ExchangeUnreachableError, ExchangeBannedError):
+                    raise
+                except ExchangeError:
+                    return None
+
+        if not self._requests.clock.measured:
+            await self._requests.server_time()
+        self._requests.weight.expected = len(starts)
+        try:
+            async with asyncio.TaskGroup() as group:
+                tasks = [group.create_task(ask(symbol, start)) for symbol, start in starts]
+        except BaseExceptionGroup as failures:
+            raise failures.exceptions[0] from None
+        finally:
+            self._requests.weight.expected = 0
+        return [task.result() for task in tasks]
 
     def klines(
         self,
@@ -349,8 +397,9 @@ class ExchangeClient:
                 job.symbol, batch.interval, page.window, page.limit
             )
             bodies = [body]
-            if batch.confirm and rows < page.window.candles(batch.interval):
-                bodies += await self._look_at_holes(batch, page, body)
+            # Rows are not counted: a doubled one would hide a missing one, and has.
+            if batch.confirm and (missing := holes(body, batch.interval, page.window)):
+                bodies += await self._look_at_holes(batch, page, missing)
         except (ExchangeUnreachableError, ExchangeBannedError):
             raise
         except ExchangeError as error:
@@ -361,10 +410,12 @@ class ExchangeClient:
             if batch.on_progress is not None:
                 batch.on_progress(rows)
 
-    async def _look_at_holes(self, batch: _Batch, page: _Page, body: bytes) -> list[bytes]:
+    async def _look_at_holes(
+        self, batch: _Batch, page: _Page, missing: Sequence[Window]
+    ) -> list[bytes]:
         """Ask for what a reply lacks; returns what came, and notes what the exchange has not."""
         found = []
-        open_questions = [(hole, 0) for hole in holes(body, batch.interval, page.window)]
+        open_questions = [(hole, 0) for hole in missing]
         for _ in range(_LOOKS_AT_HOLES):
             if not open_questions:
                 break

@@ -9,6 +9,7 @@ import asyncio
 import re
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+from datetime import datetime
 from email.utils import parsedate_to_datetime
 from functools import cache
 from http import HTTPStatus
@@ -385,7 +386,7 @@ class _Trouble:
 
 
 class ExchangeRequests:
-    """An open connection pool to the exchange, and the three requests that are made of it.
+    """An open connection pool to the exchange, and the requests that are made of it.
 
     Every request waits for weight, waits as told after 429 and 418, and is repeated after 5xx, a
     time-out, a broken connection, a body that is truncated, too large or not what was asked for: with
@@ -490,6 +491,36 @@ class ExchangeRequests:
         await self._measure_again()
         what = f"{symbol} {interval.value} candles"
         return await self._ask(_Question(what, weight_of(limit), send, read, one_of_many=True))
+
+    async def first_candle(self, symbol: str, start: datetime) -> datetime | None:
+        """The open time of the first 1m candle that opens at `start` or later, or None without one.
+
+        Args:
+            symbol: as the exchange writes it; may hold any character.
+            start: UTC.
+        """
+
+        def send() -> Awaitable[_Reply]:
+            reply: Awaitable[_Reply] = self._client.futures_klines(
+                symbol=symbol,
+                interval=Interval.ONE_MINUTE.value,
+                startTime=to_milliseconds(start),
+                limit=1,
+            )
+            return reply
+
+        def read(reply: _Reply) -> datetime | None:
+            if not check_reply(symbol, reply.body):
+                return None
+            first_ms = loads(reply.body)[0][0]
+            if not 0 <= first_ms < _LATEST_MS:
+                raise MalformedReplyError(f"The reply's open time {first_ms} is not a time.")
+            return Interval.ONE_MINUTE.floor(from_milliseconds(first_ms))
+
+        await self._measure_again()
+        return await self._ask(
+            _Question(f"the first candle of {symbol}", weight_of(1), send, read, one_of_many=True)
+        )
 
     def _time_question(self) -> _Question[int]:
         sent = 0.0

@@ -1,4 +1,4 @@
-"""The gap ledger on the lake: Parquet by UTC day. What is written there is judged in assets/gap_ledger.py;
+"""The gap ledger on the lake: Parquet by UTC day. What is written there is judged in collection/coverage.py;
 how it comes into the warehouse is in warehouse.py.
 """
 

@@ -25,6 +25,8 @@ from pipeline_assets.resources.lake_documents import (
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.universe import Listing
 
+# A kind of disagreement with the archive: what a file lacked while the exchange could not be asked for it.
+UNFILLED_HOLE = "hole that the exchange was not asked about"
 Note = Callable[[str], None]
 
 
@@ -140,12 +142,49 @@ class Absence(StrEnum):
 
     CONFIRMED: the exchange said, asked for them alone, that it has none.
     SET_ASIDE: a row came for each that cannot be a candle.
+    INVALID: the exchange gave the same such row again when another run asked: it has no better one.
     UNCONFIRMED: they did not come, and nothing more is known.
     """
 
     CONFIRMED = "confirmed"
     SET_ASIDE = "set_aside"
+    INVALID = "invalid"
     UNCONFIRMED = "unconfirmed"
+
+
+# What no fetch can bring.
+_SETTLED = (Absence.CONFIRMED, Absence.INVALID)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Rows that came in the place of candles and cannot be any.
+
+    Attributes:
+        window: the candles.
+        reason: why the first of the rows was rejected.
+        digest: of the rows as received: the same rows have the same one.
+        run: the run that received the rows first.
+        at: when that was, by the exchange's time, UTC.
+    """
+
+    window: Window
+    reason: str
+    digest: str
+    run: str
+    at: datetime
+
+    def to_facts(self) -> list[str]:
+        """The rows as JSON-serialisable values."""
+        start, end = self.window.start.isoformat(), self.window.end.isoformat()
+        return [start, end, self.reason, self.digest, self.run, self.at.isoformat()]
+
+    @classmethod
+    def from_facts(cls, facts: Sequence[str]) -> "Rejected":
+        """The rows that `to_facts` described."""
+        start, end, reason, digest, run, at = facts
+        moment = datetime.fromisoformat
+        return cls(Window(moment(start), moment(end)), reason, digest, run, moment(at))
 
 
 @dataclass(frozen=True)
@@ -158,16 +197,23 @@ class SealedDay:
             known of each.
         judged: the part of the day in which the symbol traded, as was known then; None: all of it.
             An onboard date may move to an earlier time, and a delivery be postponed.
+        rejected: the rows that came in the place of candles that are missing.
     """
 
     etag: str | None
     missing: tuple[tuple[Window, Absence], ...] = ()
     judged: Window | None = None
+    rejected: tuple[Rejected, ...] = ()
 
     @property
     def complete(self) -> bool:
         """Whether nothing can be missing that the exchange has."""
-        return all(absence is Absence.CONFIRMED for _, absence in self.missing)
+        return not self.to_fetch
+
+    @property
+    def to_fetch(self) -> list[Window]:
+        """The spans that a fetch may bring: what is confirmed not to exist is not missing."""
+        return [span for span, absence in self.missing if absence not in _SETTLED]
 
     def covers(self, due: Window) -> bool:
         """Whether all of this part of the day was judged."""
@@ -187,6 +233,8 @@ class SealedDay:
         facts: dict[str, Any] = {"etag": self.etag, "missing": missing}
         if self.judged is not None:
             facts["judged"] = [self.judged.start.isoformat(), self.judged.end.isoformat()]
+        if self.rejected:
+            facts["rejected"] = [each.to_facts() for each in self.rejected]
         return facts
 
     @classmethod
@@ -200,7 +248,9 @@ class SealedDay:
         # Earlier versions kept no span: their marks are of the whole day.
         judged = facts.get("judged")
         span = Window(moment(judged[0]), moment(judged[1])) if judged else None
-        return cls(facts["etag"], tuple(missing), span)
+        # Nor what the rejected rows were.
+        rejected = tuple(map(Rejected.from_facts, facts.get("rejected", ())))
+        return cls(facts["etag"], tuple(missing), span, rejected)
 
 
 def _absence(told: str | bool) -> Absence:
@@ -338,13 +388,19 @@ def keep_zero_volume(store: ObjectStore, day: date, symbols: Iterable[str]) -> N
 
     A day without such runs has a record too, which says that the day was checked.
     """
-    store.put(_zero_volume_key(day), _encoded(sorted(symbols)))
+    store.put(_zero_volume_key(day), encoded(sorted(symbols)))
 
 
 def read_zero_volume(store: ObjectStore, day: date) -> list[str]:
     """The symbols that had a false run without volume when the day was checked."""
-    body = store.get(_zero_volume_key(day))
-    return list(json.loads(body)) if body else []
+    return read_json(store, _zero_volume_key(day), _clean_symbols) or []
+
+
+def _clean_symbols(held: Any, _: Note) -> list[str]:
+    require(held, list)
+    for symbol in held:
+        require(symbol, str)
+    return list(held)
 
 
 def read_universe(store: ObjectStore) -> dict[str, Any] | None:
@@ -367,7 +423,15 @@ def _clean_universe(held: Any, note: Note) -> dict[str, Any]:
         require(status, str)
         require(by_all, bool)
 
-    return {**held, "symbols": good_entries(held["symbols"], check, note)}
+    def check_fault(_: str, fault: Any) -> None:
+        require(fault, str)
+
+    return {
+        **held,
+        "symbols": good_entries(held["symbols"], check, note),
+        # Earlier versions kept none.
+        "left_out": good_entries(held.get("left_out", {}), check_fault, note, "left out"),
+    }
 
 
 def write_universe(store: ObjectStore, universe: Mapping[str, Any]) -> None:
@@ -379,16 +443,21 @@ def write_universe(store: ObjectStore, universe: Mapping[str, Any]) -> None:
 class Identity:
     """One listing of a symbol, as the exchange showed it over time; times are UTC.
 
-    A symbol that is delisted and listed again is two identities.
+    A symbol that is delisted and listed again is two identities. A date that the exchange corrects
+    makes no second one.
 
     Attributes:
         symbol: its name.
-        onboard_date: when its trading began, or is to begin.
+        onboard_date: when its trading began, or is to begin, as the exchange said first; a hint.
         delivery_date: when its trading ended, or is to end; in 2100 while no end is announced.
         collected_by_all: whether it is, or once was, one that the setting `all` collects.
         first_seen: the look that saw it first.
         last_seen: the latest look that saw it, rounded down to the hour.
         gone: the first look in which the exchange did not name it any more, or None while it does.
+        first_candle: the open time of the first candle that the exchange served when asked from the end
+            of the earlier listing on, or from time 0; None while nobody asked.
+        corrected: the onboard date that the exchange says now, if it is another.
+        asked_at: the onboard date that the exchange said when it was asked for the first candle.
     """
 
     symbol: str
@@ -398,6 +467,35 @@ class Identity:
     first_seen: datetime
     last_seen: datetime
     gone: datetime | None = None
+    first_candle: datetime | None = None
+    corrected: datetime | None = None
+    asked_at: datetime | None = None
+
+    @property
+    def hint(self) -> datetime:
+        """The onboard date that the exchange says now."""
+        return self.corrected or self.onboard_date
+
+    @property
+    def to_ask(self) -> bool:
+        """Whether the first candle is to be asked for: not known, or the exchange moved the date since."""
+        return self.first_candle is None or self.asked_at != self.hint
+
+    @property
+    def listed_at(self) -> datetime:
+        """When its trading began: the first candle decides where it is known.
+
+        A first candle after the listing's end is a later listing's: the exchange has none of this one.
+        """
+        known = self.first_candle
+        return known if known is not None and known < self._end else self.onboard_date
+
+    @property
+    def _end(self) -> datetime:
+        """When its trading ended at the latest, as far as is known."""
+        if self.gone is None:
+            return self.delivery_date
+        return min(self.delivery_date, self.last_seen)
 
     def delisted_at(self, server_time: datetime) -> datetime | None:
         """When trading ended, as known at `server_time`; None while it goes on or is to begin.
@@ -414,6 +512,27 @@ class Identity:
             return None
         return min(self.delivery_date, self.gone or self.delivery_date)
 
+    def is_listed_by(self, listing: Listing, seen_at: datetime) -> bool:
+        """Whether an entry of exchangeInfo, seen at `seen_at`, is of this listing and not of a new one.
+
+        A new one begins after the end of this one. Any other onboard date is a correction.
+        """
+        ended = self.delivery_date if self.delivery_date <= seen_at else self.last_seen
+        traded = self.listed_at < ended
+        return listing.onboard_date in (self.onboard_date, self.corrected) or not (
+            traded and listing.onboard_date >= ended
+        )
+
+    def united(self, other: "Identity") -> "Identity":
+        """Return the one listing that two identities of a corrected onboard date are."""
+        kept, dropped = (other, self) if self.gone is not None else (self, other)
+        return replace(
+            kept,
+            collected_by_all=kept.collected_by_all or dropped.collected_by_all,
+            first_seen=min(kept.first_seen, dropped.first_seen),
+            last_seen=max(kept.last_seen, dropped.last_seen),
+        )
+
 
 _LISTINGS_KEY = "state/listings.json"
 
@@ -428,7 +547,10 @@ def read_identities(store: ObjectStore) -> list[Identity]:
 
 
 def note_identities(
-    store: ObjectStore, listings: Iterable[Listing], seen_at: datetime
+    store: ObjectStore,
+    listings: Iterable[Listing],
+    seen_at: datetime,
+    unreadable: Container[str] = (),
 ) -> list[Identity]:
     """Remember what the exchange lists, and what it lists no more; returns all that is remembered.
 
@@ -438,32 +560,85 @@ def note_identities(
 
     Args:
         store: the lake.
-        listings: everything that the exchange lists, at `seen_at`.
+        listings: everything that the exchange lists, at `seen_at`; no symbol twice.
         seen_at: the exchange's time, UTC.
+        unreadable: symbols whose entries could not be read: nothing new is known of these.
     """
-    named = {(each.symbol, each.onboard_date): each for each in listings}
-    hour = Interval.ONE_HOUR.floor(seen_at)
+    named = {each.symbol: each for each in listings}
 
-    def seen(listing: Listing, known: Identity | None) -> Identity:
-        first = known.first_seen if known else seen_at
-        return Identity(
+    def change(held: Any) -> Any:
+        known: dict[str, list[Identity]] = {}
+        for each in _identities(held or {}):
+            known.setdefault(each.symbol, []).append(each)
+        noted: list[Identity] = []
+        for symbol in known.keys() | named.keys():
+            lives, listing = known.get(symbol, []), named.get(symbol)
+            if listing is not None:
+                noted += _seen(_without_corrections(lives, seen_at), listing, seen_at)
+            elif symbol in unreadable:
+                noted += lives
+            else:
+                noted += [replace(each, gone=each.gone or seen_at) for each in lives]
+        return _listings_document(noted)
+
+    return _identities(update_json(store, _LISTINGS_KEY, _clean_listings, change))
+
+
+def _without_corrections(lives: Sequence[Identity], seen_at: datetime) -> list[Identity]:
+    """Unite identities that overlap: earlier versions made two of a corrected onboard date."""
+    found: list[Identity] = []
+    for each in lives:
+        ended = found[-1].delisted_at(seen_at) if found else None
+        if found and (ended is None or each.onboard_date < ended):
+            found[-1] = found[-1].united(each)
+        else:
+            found.append(each)
+    return found
+
+
+def _seen(lives: Sequence[Identity], listing: Listing, seen_at: datetime) -> list[Identity]:
+    """Return a symbol's identities once the exchange named it."""
+    ended = [replace(each, gone=each.gone or seen_at) for each in lives]
+    last = lives[-1] if lives else None
+    if last is None or not last.is_listed_by(listing, seen_at):
+        new = Identity(
             listing.symbol,
             listing.onboard_date,
             listing.delivery_date,
-            listing.collectable or (known is not None and known.collected_by_all),
-            first,
-            max(known.last_seen if known else first, hour),
+            listing.collectable,
+            seen_at,
+            seen_at,
         )
+        return [*ended, new]
+    # One that has not begun yet may be postponed, or brought forward.
+    begun = last.onboard_date <= last.last_seen
+    onboard = last.onboard_date if begun else listing.onboard_date
+    named = replace(
+        last,
+        onboard_date=onboard,
+        corrected=listing.onboard_date if listing.onboard_date != onboard else None,
+        delivery_date=listing.delivery_date,
+        collected_by_all=listing.collectable or last.collected_by_all,
+        last_seen=max(last.last_seen, Interval.ONE_HOUR.floor(seen_at)),
+        gone=None,
+    )
+    return [*ended[:-1], named]
+
+
+def note_first_candles(
+    store: ObjectStore, found: Mapping[tuple[str, datetime], datetime]
+) -> list[Identity]:
+    """Remember the first candles of identities, by symbol and onboard date; returns all identities.
+
+    Idempotent, and safe beside other observers. An identity that is not there any more is passed over.
+    """
 
     def change(held: Any) -> Any:
-        known = {(each.symbol, each.onboard_date): each for each in _identities(held or {})}
-        missed = {
-            key: replace(each, gone=each.gone or seen_at)
-            for key, each in known.items()
-            if key not in named
-        }
         return _listings_document(
-            {**missed, **{key: seen(each, known.get(key)) for key, each in named.items()}}.values()
+            replace(each, first_candle=first, asked_at=each.hint)
+            if (first := found.get((each.symbol, each.onboard_date)))
+            else each
+            for each in _identities(held or {})
         )
 
     return _identities(update_json(store, _LISTINGS_KEY, _clean_listings, change))
@@ -473,9 +648,13 @@ def _clean_listings(held: Any, note: Note) -> dict[str, Any]:
     def check(symbol: str, listings: Any) -> None:
         require(listings, list)
         for each in listings:
-            onboard, delivery, by_all, first, last, gone = each
+            onboard, delivery, by_all, first, last, *optional = each
             require(by_all, bool)
-            for moment in (onboard, delivery, first, last, *([] if gone is None else [gone])):
+            # Earlier versions knew of no first candle.
+            if len(optional) not in (1, 4):
+                raise ValueError(f"it has {len(each)} values")
+            known = [moment for moment in optional if moment is not None]
+            for moment in (onboard, delivery, first, last, *known):
                 require(moment, int)
         _identities({symbol: listings})
 
@@ -484,6 +663,10 @@ def _clean_listings(held: Any, note: Note) -> dict[str, Any]:
 
 def _identities(held: Mapping[str, Any]) -> list[Identity]:
     moment = from_milliseconds
+
+    def optional(value: int | None) -> datetime | None:
+        return None if value is None else moment(value)
+
     return [
         Identity(
             symbol,
@@ -492,15 +675,21 @@ def _identities(held: Mapping[str, Any]) -> list[Identity]:
             by_all,
             moment(first),
             moment(last),
-            None if gone is None else moment(gone),
+            optional(gone),
+            # Earlier versions knew of no first candle.
+            *map(optional, rest),
         )
         for symbol, listings in held.items()
-        for onboard, delivery, by_all, first, last, gone in listings
+        for onboard, delivery, by_all, first, last, gone, *rest in listings
     ]
 
 
 def _listings_document(identities: Iterable[Identity]) -> dict[str, list[list[Any]]]:
-    """By symbol its identities: onboard and delivery date, for `all`, first and last seen, gone; ms."""
+    """By symbol its identities, as the attributes of `Identity` after the symbol; times in ms."""
+
+    def optional(value: datetime | None) -> int | None:
+        return None if value is None else to_milliseconds(value)
+
     document: dict[str, list[list[Any]]] = {}
     for each in sorted(identities, key=lambda each: (each.symbol, each.onboard_date)):
         document.setdefault(each.symbol, []).append(
@@ -510,7 +699,10 @@ def _listings_document(identities: Iterable[Identity]) -> dict[str, list[list[An
                 each.collected_by_all,
                 to_milliseconds(each.first_seen),
                 to_milliseconds(each.last_seen),
-                None if each.gone is None else to_milliseconds(each.gone),
+                optional(each.gone),
+                optional(each.first_candle),
+                optional(each.corrected),
+                optional(each.asked_at),
             ]
         )
     return document

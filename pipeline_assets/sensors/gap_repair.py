@@ -27,9 +27,9 @@ from dagster import (
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 from dagster._core.storage.tags import PARTITION_NAME_TAG
 
-from pipeline_assets.assets.collected import collected_now
-from pipeline_assets.assets.gap_ledger import FILLABLE
 from pipeline_assets.assets.gaps import CANDLE_GAPS
+from pipeline_assets.collection.coverage import FILLABLE
+from pipeline_assets.collection.listings import collected_now
 from pipeline_assets.collection.missed_days import (
     newest_finished_day,
     newest_first,

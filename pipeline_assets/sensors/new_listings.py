@@ -23,7 +23,7 @@ from dagster import (
 from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from pipeline_assets.assets import layer
-from pipeline_assets.assets.collected import collected_identities
+from pipeline_assets.collection.listings import collected_identities
 from pipeline_assets.market.interval import DAY, Interval
 from pipeline_assets.partitions import DAYS_PER_RUN, FIRST_DAY
 from pipeline_assets.resources.exchange_access import Exchange
@@ -176,7 +176,7 @@ def histories(
     there = sorted((each for each in new if each.gone is None), key=lambda each: each.symbol)
     for interval in (each for each in Interval if each in since):
         for identity in there:
-            first = max(identity.onboard_date.date(), since[interval], FIRST_DAY)
+            first = max(identity.listed_at.date(), since[interval], FIRST_DAY)
             ended = identity.delisted_at(server_time)
             last = min(yesterday, (ended - _SMALLEST).date()) if ended else yesterday
             if first <= last:
@@ -255,7 +255,7 @@ def new_listing_sensor(jobs: Mapping[Interval, UnresolvedAssetJobDefinition]) ->
         now = exchange.server_time()
         # One that is announced is new once it trades: there is nothing of it to ask for before, and if
         # nobody collects it then, its first days are history like any other's.
-        trading = [each for each in identities if each.onboard_date <= now]
+        trading = [each for each in identities if each.listed_at <= now]
         found, unsealed = _found(store, settings, trading, cursor, now)
         left = [*cursor.left, *found]
         named = frozenset(each.symbol for each in identities if each.gone is None)

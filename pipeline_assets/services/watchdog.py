@@ -16,8 +16,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pipeline_assets.assets.collected import newest_of_collected
 from pipeline_assets.collection.freshness import Verdict, judge
+from pipeline_assets.collection.listings import newest_of_collected
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.process_identity import boot_clock
 from pipeline_assets.resources.alerts import AlertError, Alerts

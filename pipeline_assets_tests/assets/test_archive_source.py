@@ -66,8 +66,9 @@ def test_finished_days_come_from_the_archive_and_cost_a_check_by_the_hour(with_a
     result = with_archive.backfill("1m", FIRST, LAST)
     told = fetched(result)
     assert told["rows from the archive"] == told["rows"] == 3 * 3 * 1440
-    # Three days of hours are 72 rows: one request of weight 1 a symbol, beside time and universe.
-    assert told["weight spent"] == len(SYMBOLS) + 2
+    # Three days of hours are 72 rows: one request of weight 1 a symbol, beside time, universe, and the
+    # first candle of each.
+    assert told["weight spent"] == 2 * len(SYMBOLS) + 2
     assert archive_asked(with_archive) == 2 * 9
     assert_frame_equal(with_archive.stored("1m"), truth(with_archive))
     assert records(with_archive) == {}

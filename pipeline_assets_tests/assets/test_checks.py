@@ -123,20 +123,36 @@ def test_complete_names_the_candles_that_somebody_removed(minutes: Platform) -> 
     assert only(minutes, healed.run_id, "complete").passed
 
 
-def test_an_outage_of_the_exchange_fails_only_the_days_that_it_touches(minutes: Platform) -> None:
+def test_a_confirmed_outage_is_not_missing_and_what_was_removed_beside_it_is(
+    minutes: Platform,
+) -> None:
     minutes.exchange.outages("2026-11-18T22:00:00Z/2026-11-18T23:00:00Z/BTCUSDT")
     result = minutes.backfill("1m", "2026-11-17", "2026-11-19")
     for name in ("complete", "window"):
         found = evaluations(minutes, result.run_id, name)
-        passed = {day: found[day].passed for day in ("2026-11-17", "2026-11-18", "2026-11-19")}
-        assert passed == {"2026-11-17": True, "2026-11-18": False, "2026-11-19": True}, name
-        [gap] = records(found["2026-11-18"], "missing")
-        assert gap == {
-            "symbol": "BTCUSDT",
-            "from": "2026-11-18 22:00:00 UTC",
-            "until": "2026-11-18 23:00:00 UTC",
-            "missing": 60,
-        }
+        assert [found[f"2026-11-{day}"].passed for day in (17, 18, 19)] == [True] * 3, name
+    told = evaluations(minutes, result.run_id, "complete")["2026-11-18"].description
+    assert told.startswith("All 4260 candles of 3 symbols are there. 60 more do not exist")
+
+    rewrite(
+        minutes,
+        "ohlcv/1m/BTCUSDT/20261118_0000.parquet",
+        lambda rows: rows.filter(pl.col("open_time") != DAY - timedelta(hours=3)),
+    )
+    again = check_again(minutes, "1m", result.run_id)
+    found = evaluations(minutes, again.run_id, "complete")["2026-11-18"]
+    assert "1 of 4320 candles are missing, the first of BTCUSDT" in found.description
+    assert [row["from"] for row in records(found, "missing")] == ["2026-11-18 21:00:00 UTC"]
+
+
+def test_a_day_whose_objects_were_all_removed_is_missing_and_no_outage(minutes: Platform) -> None:
+    result = minutes.backfill("1m", "2026-11-19")
+    for symbol in SYMBOLS:
+        key = f"ohlcv/1m/{symbol}/20261119_0000.parquet"
+        minutes.bucket.client.delete_object(Bucket=minutes.bucket.name, Key=key)
+    again = check_again(minutes, "1m", result.run_id)
+    found = only(minutes, again.run_id, "complete")
+    assert "4320 of 4320 candles are missing" in found.description
 
 
 def test_the_window_of_a_tick_names_its_gaps_and_its_failed_symbols(minutes: Platform) -> None:

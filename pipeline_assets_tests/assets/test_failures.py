@@ -17,7 +17,6 @@ from pydantic import SecretStr
 
 from pipeline_assets.assets.fetch_plan import (
     FetchPlan,
-    Listed,
     RunKind,
     SymbolError,
     day_windows,
@@ -25,6 +24,7 @@ from pipeline_assets.assets.fetch_plan import (
 )
 from pipeline_assets.assets.objects import _store
 from pipeline_assets.cli import cli
+from pipeline_assets.collection.listings import Listed
 from pipeline_assets.commands.backfill import BackfillError, backfill, check_range
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.partitions import PartitionError, partition_day

@@ -8,11 +8,11 @@ from hypothesis import strategies as st
 
 from pipeline_assets.assets.fetch_plan import (
     FetchPlan,
-    Listed,
     RunKind,
     day_windows,
     tick_windows,
 )
+from pipeline_assets.collection.listings import Listed
 from pipeline_assets.market.interval import Interval
 from pipeline_assets.market.windows import Window
 

@@ -10,7 +10,7 @@ import pytest
 from dagster import AssetCheckKey, AssetKey
 from polars.testing import assert_frame_equal
 
-from pipeline_assets.assets.collected import NothingListedError
+from pipeline_assets.collection.listings import NothingListedError
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.encoding import encode_candles
 from pipeline_assets.market.interval import Interval

@@ -18,12 +18,14 @@ from pipeline_assets.resources.lake_state import (
     SealedDay,
     TickState,
     mark_sealed,
+    note_identities,
     write_tick_state,
 )
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.universe import Listing
 from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, start_exchange
-from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
+from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform, platform_without_snowflake
 
 MINUTE = Interval.ONE_MINUTE
 MIDNIGHT = datetime(2026, 11, 20, tzinfo=UTC)
@@ -62,6 +64,41 @@ def plan_of(
 
 def exchange_info_requests(exchange: ExchangeHandle) -> int:
     return sum(exchange.state()["requests"].get("/fapi/v1/exchangeInfo", {}).values())
+
+
+def test_a_backfill_goes_by_the_first_candle_and_not_by_the_onboard_date(
+    minutes: Platform,
+) -> None:
+    """Dates years too early cost weight for ever, dates too late hid history that is served."""
+    young, ether = "币安人生USDT", "ETHUSDT"
+    told = {young: datetime(2019, 9, 25, tzinfo=UTC), ether: MIDNIGHT - timedelta(days=1)}
+    kind = ("TRADING", "PERPETUAL", "USDT", "COIN")
+    never = datetime(2100, 12, 25, 8, tzinfo=UTC)
+    listings = [Listing(symbol, at, never, *kind) for symbol, at in told.items()]
+    note_identities(ObjectStore(minutes.settings.s3), listings, MIDNIGHT)
+    days = [f"2025-10-0{day}" for day in (5, 6, 7)]
+    plan = plan_of(minutes, days, RunKind.BACKFILL)
+    assert plan.windows[young].start == datetime(2025, 10, 7, 9, 15, tzinfo=UTC)
+    assert plan.windows[ether].start == datetime(2025, 10, 5, tzinfo=UTC)
+    requests = minutes.exchange.state()["requests"]["/fapi/v1/klines"]["200"]
+    assert requests == len(minutes.settings.symbols)
+    assert young not in plan_of(minutes, days[:2], RunKind.BACKFILL).windows
+    # Known now: neither another backfill nor a tick asks for it.
+    plan_of(minutes)
+    assert minutes.exchange.state()["requests"]["/fapi/v1/klines"]["200"] == requests
+
+
+def test_all_is_an_error_while_nothing_is_listed_that_it_means(tmp_path, s3_bucket, redis_url):
+    """That there is nothing to do would be wrong: exchangeInfo may be incomplete for a time."""
+    with (
+        start_exchange(symbols="AGIXUSDT,ETHUSDC", clock="stepped:2026-11-20T12:00:30Z") as odd,
+        platform_without_snowflake(
+            tmp_path, odd, s3_bucket, redis_url, symbols="all"
+        ) as everything,
+    ):
+        for kind in (RunKind.TICK, RunKind.SEAL, RunKind.BACKFILL):
+            with pytest.raises(SymbolError, match="none is a USDT perpetual on a coin that trades"):
+                plan_of(everything, YESTERDAY, kind)
 
 
 def test_ticks_ask_for_the_universe_once_in_five_minutes(minutes: Platform) -> None:

@@ -2,7 +2,9 @@
 
 from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
+from pathlib import Path
 
+import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
@@ -123,14 +125,13 @@ def test_a_hole_that_is_the_exchanges_own_is_recorded_and_not_asked_for_for_ever
     )
     minutes.exchange.outages("2026-11-18T07:10:00Z/2026-11-18T09:40:00Z/ETHUSDT")
     first = minutes.backfill("1m", *RANGE)
-    assert ("complete", False) in checks(first)
+    assert {("complete", True), ("window", True)} < checks(first)
     assert seal_mark(minutes, "2026-11-18", "ETHUSDT").missing == ((hole, Absence.CONFIRMED),)
     assert seal_mark(minutes, "2026-11-18", "BTCUSDT").missing == ()
     before = asked(minutes.exchange)
     again = minutes.backfill("1m", *RANGE)
     assert asked(minutes.exchange) == before
-    # It is missing all the same, whoever asks.
-    assert ("complete", False) in checks(again)
+    assert {("complete", True), ("window", True)} < checks(again)
     minutes.exchange.outages()
     minutes.backfill("1m", "2026-11-18", refresh=True)
     assert seal_mark(minutes, "2026-11-18", "ETHUSDT").missing == ()
@@ -142,8 +143,9 @@ def test_a_hole_that_ends_in_a_row_off_the_grid_is_recorded_as_any_other(minutes
     minutes.exchange.outages("2026-11-18T07:10:00Z/2026-11-18T09:40:27Z/ETHUSDT")
     before = asked(minutes.exchange)
     first = minutes.backfill("1m", "2026-11-18")
-    # Of each symbol three pages; and twice for the hole, which begins in one page and ends in another.
-    assert asked(minutes.exchange) - before == len(SYMBOLS) * 3 + 2 * 2
+    # Of each symbol its first candle and three pages; and twice for the hole, which begins in one page
+    # and ends in another.
+    assert asked(minutes.exchange) - before == len(SYMBOLS) * (1 + 3) + 2 * 2
     assert metadata(first, "candles_1m")["rows set aside"] == 1
     missing = seal_mark(minutes, "2026-11-18", "ETHUSDT").missing
     assert {absence for _, absence in missing} == {Absence.CONFIRMED}
@@ -161,12 +163,13 @@ def test_what_stored_rows_fill_of_a_reply_is_not_told_as_missing(minutes: Platfo
     minutes.backfill("1m", "2026-11-18")
     minutes.exchange.outages(hole, "2026-11-18T03:00:00Z/2026-11-18T05:00:00Z/ETHUSDT")
     again = minutes.backfill("1m", "2026-11-18", refresh=True)
-    [window] = [each for each in again.get_asset_check_evaluations() if each.check_name == "window"]
-    assert "10 candles are missing, the first of ETHUSDT from 2026-11-18 07:10" in (
-        window.description or ""
+    assert {("complete", True), ("window", True)} < checks(again)
+    minutes_of_the_first = Window(
+        datetime(2026, 11, 18, 7, 10, tzinfo=UTC), datetime(2026, 11, 18, 7, 20, tzinfo=UTC)
     )
-    told = [record.data for record in window.metadata["missing"].records]
-    assert [(each["symbol"], each["missing"]) for each in told] == [("ETHUSDT", 10)]
+    assert seal_mark(minutes, "2026-11-18", "ETHUSDT").missing == (
+        (minutes_of_the_first, Absence.CONFIRMED),
+    )
 
 
 def test_a_row_that_a_reply_lacked_is_asked_for_by_itself(minutes: Platform) -> None:
@@ -193,12 +196,76 @@ def test_a_row_that_came_malformed_leaves_its_day_to_be_fetched_again(minutes: P
 
 
 def test_an_exchange_that_has_nothing_of_anybody_is_not_believed(minutes: Platform) -> None:
-    minutes.exchange.outages("2026-11-17T00:00:00Z/2026-11-20T00:00:00Z")
+    """Not even a later candle: it may have lost everything for a time."""
+    minutes.exchange.outages("2026-11-17T00:00:00Z/2026-11-21T00:00:00Z")
     minutes.backfill("1m", *RANGE)
     assert sealed_days(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE) == []
     minutes.exchange.outages()
     minutes.backfill("1m", *RANGE)
     assert_stored(minutes)
+
+
+def test_a_row_that_stays_malformed_for_hours_is_settled_with_its_cause(minutes: Platform) -> None:
+    """It is what the exchange stores: it is not asked for permanently, and not an error permanently."""
+    minutes.exchange.faults(symbols={"ETHUSDT": {"malformed_rows": 1}})
+    assert ("complete", False) in checks(minutes.backfill("1m", "2026-11-18"))
+    assert ("complete", False) in checks(minutes.backfill("1m", "2026-11-18"))
+    minutes.exchange.set_clock(TODAY + timedelta(hours=15))
+    assert {("complete", True), ("window", True)} < checks(minutes.backfill("1m", "2026-11-18"))
+    missing = seal_mark(minutes, "2026-11-18", "ETHUSDT").missing
+    assert {absence for _, absence in missing} == {Absence.INVALID}
+    before = asked(minutes.exchange)
+    minutes.backfill("1m", "2026-11-18")
+    assert asked(minutes.exchange) == before
+    # A refresh asks again, and takes what is better.
+    minutes.exchange.faults()
+    minutes.backfill("1m", "2026-11-18", refresh=True)
+    assert seal_mark(minutes, "2026-11-18", "ETHUSDT").missing == ()
+
+
+@pytest.mark.parametrize("served", [True, False])
+def test_an_empty_day_is_believed_once_the_exchange_serves_a_later_candle(
+    minutes: Platform, served: bool
+) -> None:
+    """Nobody collects another symbol, and no other interval is stored: the next candle is the witness."""
+    until = "2026-11-19T00:00:00Z" if served else "2026-11-21T00:00:00Z"
+    minutes.exchange.outages(f"2026-11-18T00:00:00Z/{until}")
+    first = minutes.backfill("1m", "2026-11-18")
+    assert ("complete", served) in checks(first)
+    store = ObjectStore(minutes.settings.s3)
+    marks = read_sealed(store, Interval.ONE_MINUTE, date(2026, 11, 18))
+    assert {mark.complete for mark in marks.values()} == ({True} if served else set())
+    before = asked(minutes.exchange)
+    minutes.backfill("1m", "2026-11-18")
+    assert (asked(minutes.exchange) == before) is served
+
+
+def test_an_empty_day_is_believed_where_another_interval_is_stored_and_served(
+    minutes: Platform, tmp_path: Path
+) -> None:
+    """No later candle is served: the stored hours of the day are the witness."""
+    klines_file(tmp_path, "1m", TODAY - timedelta(days=3))
+    klines_file(tmp_path, "1h", TODAY - timedelta(days=2))
+    with start_exchange(candles=tmp_path, clock="stepped:2026-11-19T00:05:00Z") as own:
+        url = own.url.removesuffix("/fapi")
+        files = minutes.with_settings(symbols=("ODDUSDT",), binance={"rest_url": url})
+        files.exchange = own
+        assert ("complete", False) in checks(files.backfill("1m", "2026-11-18"))
+        store = ObjectStore(minutes.settings.s3)
+        stored = {"ODDUSDT": SealedDay("etag")}
+        mark_sealed(store, Interval.ONE_HOUR, date(2026, 11, 18), stored)
+        assert ("complete", True) in checks(files.backfill("1m", "2026-11-18"))
+
+
+def klines_file(directory: Path, interval: str, day: datetime) -> None:
+    """A person's own file of one day of an interval."""
+    step = {"1m": 60_000, "1h": 3_600_000}[interval]
+    count = 86_400_000 // step
+    start = int(day.timestamp() * 1000)
+    columns = dict.fromkeys(("open", "high", "low", "close", "volume"), [100.5] * count)
+    times = [start + step * place for place in range(count)]
+    rows = pl.DataFrame({"open_time": times, **columns, "trades": [1] * count})
+    rows.write_parquet(directory / f"ODDUSDT-{interval}-day.parquet")
 
 
 def test_days_before_and_after_the_stored_ones_are_fetched_beside_today(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from dataclasses import fields
 from datetime import UTC, datetime, timedelta
 from itertools import pairwise
 
@@ -20,7 +21,7 @@ TIME = pl.Datetime("us", "UTC")
 SPANS = {Interval.ONE_MINUTE: 60, Interval.FIFTEEN_MINUTES: 900, Interval.ONE_HOUR: 3600}
 LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 NOTHING = span_frame({})
-EVIDENCE = ("fetched", "confirmed_empty", "archive_holes", "set_aside", "between_listings")
+EVIDENCE = tuple(field.name for field in fields(Evidence))
 numbers = st.sets(st.integers(0, SLOTS - 1))
 
 
@@ -100,6 +101,7 @@ def test_each_missing_candle_has_the_first_cause_that_holds(data) -> None:
             ("not_listed", slot < listed.get(symbol, -9) or slot >= delisted.get(symbol, 99)),
             ("not_listed", slot in evidence["between_listings"][symbol]),
             ("still_open", slot > newest),
+            ("invalid", slot in evidence["invalid"][symbol]),
             ("set_aside", slot in evidence["set_aside"][symbol]),
             ("exchange_outage", slot in evidence["confirmed_empty"][symbol]),
             ("archive_hole", slot in evidence["archive_holes"][symbol]),

@@ -237,6 +237,22 @@ def test_a_symbol_has_no_candles_before_its_listing_and_after_its_delivery(clien
     assert rows_of(result["雪球USDT"]) == []
 
 
+def test_a_doubled_row_does_not_hide_a_missing_one(exchange, client):
+    """A reply with one row twice and another not at all has as many rows as a whole one."""
+    window = day_window(datetime.fromisoformat(START).date() - timedelta(days=2))
+    exchange.faults(duplicate_rows=0.4, missing_rows=0.4, seed=5)
+    fetched = fetch(client(), {"BTCUSDT": window, "ETHUSDT": window}, confirm=True)
+    struck = exchange.state()["faults_struck"]
+    assert struck["duplicate_rows"]
+    assert struck["missing_rows"]
+    exchange.faults()
+    for symbol, result in fetched.items():
+        assert result.confirmed == ()
+        assert {row[0] for row in rows_of(result)} == {
+            row[0] for row in truth(exchange, symbol, ONE_MINUTE, window)
+        }
+
+
 def test_nothing_to_fetch_yields_nothing(client):
     assert fetch(client(), {}) == {}
 
@@ -307,9 +323,26 @@ def test_server_time_is_the_exchanges_own(client):
 
 def test_the_universe_is_what_the_exchange_trades_now(client):
     with client() as reader:
-        listings = reader.universe()
+        listings = reader.universe().valid
     assert {listing.symbol for listing in listings} == set(SYMBOLS.split(","))
     assert trading_symbols(listings) == sorted(TRADING)
+
+
+def test_the_first_candle_is_asked_for_once_a_symbol_for_weight_1(exchange, client):
+    """By the candles themselves, from time 0 or from any later time; an unknown symbol harms nobody."""
+    with client() as reader:
+        reader.server_time()
+        before = used(exchange)
+        names = ["BTCUSDT", "雪球USDT", "NEVERUSDT", "BTCUSDT"]
+        later = datetime(2026, 11, 1, 0, 0, 30, tzinfo=UTC)
+        found = reader.first_candles([*((name, EPOCH) for name in names[:3]), ("BTCUSDT", later)])
+        assert used(exchange) - before == len(names)
+    assert found == [
+        datetime(2019, 9, 8, 17, 57, tzinfo=UTC),
+        datetime(2026, 9, 16, 10, 30, tzinfo=UTC),
+        None,
+        datetime(2026, 11, 1, 0, 1, tzinfo=UTC),
+    ]
 
 
 # Trouble that passes

@@ -1,5 +1,6 @@
 """The memory of every listing, on a real S3 server: what looks at the exchange leave of each identity."""
 
+import json
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -8,7 +9,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline_assets.resources.lake_state import Identity, note_identities, read_identities
+from pipeline_assets.resources.lake_state import (
+    Identity,
+    note_first_candles,
+    note_identities,
+    read_identities,
+)
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.universe import Listing
 
@@ -96,6 +102,69 @@ def test_a_symbol_that_is_listed_anew_is_another_identity(store: ObjectStore) ->
     assert (first.onboard_date, first.delisted_at(again + HOUR)) == (LISTED, end)
     assert (second.onboard_date, second.delisted_at(again + HOUR)) == (again, None)
     assert second.first_seen == again + HOUR
+
+
+@pytest.mark.parametrize("corrected", [LISTED - 100 * DAY, LISTED + 100 * DAY])
+def test_a_corrected_onboard_date_makes_no_second_identity(
+    store: ObjectStore, corrected: datetime
+) -> None:
+    note_identities(store, [listing()], NOON - DAY)
+    note_first_candles(store, {("BTCUSDT", LISTED): LISTED + HOUR})
+    [found] = note_identities(store, [listing(onboard_date=corrected)], NOON)
+    assert (found.onboard_date, found.hint, found.first_seen) == (LISTED, corrected, NOON - DAY)
+    # The candle decides still; but the exchange is asked again, once.
+    assert (found.listed_at, found.to_ask) == (LISTED + HOUR, True)
+    [found] = note_first_candles(store, {("BTCUSDT", LISTED): LISTED + HOUR})
+    assert not found.to_ask
+    assert note_identities(store, [listing(onboard_date=corrected)], NOON) == [found]
+
+
+def test_a_listing_that_is_postponed_before_it_begins_is_the_same(store: ObjectStore) -> None:
+    note_identities(store, [listing(onboard_date=NOON + DAY)], NOON)
+    [found] = note_identities(store, [listing(onboard_date=NOON + 2 * DAY)], NOON + HOUR)
+    assert (found.onboard_date, found.first_seen) == (NOON + 2 * DAY, NOON)
+
+
+def test_two_identities_of_a_corrected_date_that_an_earlier_version_kept_become_one(
+    store: ObjectStore,
+) -> None:
+    """Its documents have six values a listing."""
+    moved, never = (round(at.timestamp() * 1000) for at in (LISTED + 30 * DAY, NEVER))
+    listed, noon = (round(at.timestamp() * 1000) for at in (LISTED, NOON))
+    lives = [
+        [listed, never, True, noon - 1, noon, noon + 1],
+        [moved, never, True, noon, noon, None],
+    ]
+    store.put("state/listings.json", json.dumps({"BTCUSDT": lives}).encode())
+    assert [each.gone is None for each in read_identities(store)] == [False, True]
+    [found] = note_identities(store, [listing(onboard_date=LISTED + 30 * DAY)], NOON + HOUR)
+    assert (found.gone, found.first_candle) == (None, None)
+    assert found.first_seen == NOON - timedelta(milliseconds=1)
+
+
+def test_an_entry_that_cannot_be_read_does_not_end_its_symbol(store: ObjectStore) -> None:
+    note_identities(store, [listing(), listing("ETHUSDT")], NOON)
+    found = note_identities(store, [listing("ETHUSDT")], NOON + HOUR, unreadable={"BTCUSDT"})
+    assert [each.gone for each in found] == [None, None]
+    assert found[0].last_seen == NOON
+
+
+def test_a_first_candle_is_remembered_and_decides_when_trading_began(store: ObjectStore) -> None:
+    first = LISTED + 3 * DAY
+    note_identities(store, [listing(), listing("ETHUSDT")], NOON)
+    noted = {("BTCUSDT", LISTED): first, ("NEVERUSDT", LISTED): first}
+    assert note_first_candles(store, noted) == note_first_candles(store, noted)
+    bitcoin, ether = note_identities(store, [listing(), listing("ETHUSDT")], NOON + DAY)
+    assert (bitcoin.first_candle, bitcoin.listed_at) == (first, first)
+    assert (ether.first_candle, ether.listed_at) == (None, LISTED)
+
+
+def test_a_first_candle_after_the_end_is_a_later_listings(store: ObjectStore) -> None:
+    """The exchange may have forgotten the candles of a listing that ended."""
+    end = NOON - DAY
+    note_identities(store, [listing(delivery_date=end)], NOON - 2 * DAY)
+    [found] = note_first_candles(store, {("BTCUSDT", LISTED): end + HOUR})
+    assert found.listed_at == LISTED
 
 
 def test_what_all_collected_once_stays_so(store: ObjectStore) -> None:

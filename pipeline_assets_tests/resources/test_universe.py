@@ -1,7 +1,10 @@
 """The universe, by exchangeInfo bodies recorded on mainnet. Fetching it: test_exchange.py."""
 
+import copy
 import json
+import random
 from datetime import UTC, datetime
+from typing import Any
 
 import pytest
 
@@ -49,7 +52,9 @@ def test_the_universe_is_sorted_and_keeps_every_character():
 
 def test_a_recorded_mainnet_exchange_info_is_read():
     recorded = market_data() / "rest_recorded" / "fapi_v1_exchangeInfo_mainnet_20210721.json"
-    listings = read_listings(json.loads(recorded.read_text(encoding="utf-8")))
+    read = read_listings(json.loads(recorded.read_text(encoding="utf-8")))
+    listings = read.valid
+    assert read.left_out == {}
     bitcoin = next(listing for listing in listings if listing.symbol == "BTCUSDT")
     assert bitcoin.onboard_date == datetime(2019, 9, 25, 8, tzinfo=UTC)
     assert bitcoin.delivery_date == datetime(2100, 12, 25, 8, tzinfo=UTC)
@@ -58,3 +63,114 @@ def test_a_recorded_mainnet_exchange_info_is_read():
     # As recorded: a quarterly contract, a stablecoin quote, an index.
     assert not {"BTCUSDT_210924", "BTCBUSD", "DEFIUSDT"} & set(universe)
     assert {"BTCUSDT_210924", "BTCBUSD", "DEFIUSDT"} <= {listing.symbol for listing in listings}
+
+
+# Entries as recorded, with the fields that the product relies on among others.
+
+
+def entry(symbol: str = "BTCUSDT", **changes: Any) -> dict[str, Any]:
+    base = symbol.removesuffix("USDT")
+    return {
+        "symbol": symbol,
+        "pair": symbol,
+        "contractType": "PERPETUAL",
+        "deliveryDate": 4133404800000,
+        "onboardDate": 1569398400000,
+        "status": "TRADING",
+        "baseAsset": base,
+        "quoteAsset": "USDT",
+        "marginAsset": "USDT",
+        "pricePrecision": 2,
+        "underlyingType": "COIN",
+        "underlyingSubType": [],
+        "filters": [{"filterType": "PRICE_FILTER", "tickSize": "0.01"}],
+    } | changes
+
+
+def without_field(name: str) -> dict[str, Any]:
+    return {key: value for key, value in entry("ODDUSDT").items() if key != name}
+
+
+@pytest.mark.parametrize(
+    ("odd", "name", "why"),
+    [
+        (without_field("underlyingType"), "ODDUSDT", "underlyingType is missing"),
+        (without_field("symbol"), "entry 1", "symbol is missing"),
+        (entry("ODDUSDT", onboardDate=None), "ODDUSDT", "onboardDate: "),
+        (entry("ODDUSDT", deliveryDate=10**19), "ODDUSDT", "deliveryDate: "),
+        (entry("ODDUSDT", deliveryDate=-1), "ODDUSDT", "deliveryDate: "),
+        (entry("ODDUSDT", onboardDate="1569398400000"), "ODDUSDT", "onboardDate: "),
+        (entry("ODDUSDT", onboardDate=True), "ODDUSDT", "onboardDate: "),
+        (entry("ODDUSDT", status=None), "ODDUSDT", "status: "),
+        (entry("ODDUSDT", pair="BTCUSDT"), "ODDUSDT", "its pair is 'BTCUSDT'"),
+        (entry("BTCUSDT"), "BTCUSDT (entry 1)", "an earlier entry is BTCUSDT too"),
+        (None, "entry 1", "entry: "),
+        ([], "entry 1", "entry: "),
+    ],
+)
+def test_an_odd_entry_is_left_out_and_named_and_the_others_are_read(
+    odd: Any, name: str, why: str
+) -> None:
+    read = read_listings({"symbols": [entry(), odd, entry("ETHUSDT")]})
+    assert [each.symbol for each in read.valid] == ["BTCUSDT", "ETHUSDT"]
+    assert list(read.left_out) == [name]
+    assert read.left_out[name].startswith(why)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *(
+            "",
+            " ",
+            ".",
+            "..",
+            "../BTCUSDT",
+            "BTC USDT",
+            "BTCUSDT\n",
+            "BTC\x00USDT",
+            "BTC\u200bUSDT",
+            "BTC\u00adUSDT",
+        ),
+        *(f"BTC{mark}USDT" for mark in "*?[];{},/\\\"'%#&=+<>|:~$"),
+        *("btcusdt", "\ud800USDT", "A" * 41, "BTC\u202eUSDT", 7, ["BTCUSDT"]),
+    ],
+)
+def test_a_name_that_is_no_symbol_of_the_settings_is_none_of_the_exchange_either(name: Any) -> None:
+    read = read_listings({"symbols": [entry() | {"symbol": name}, entry("币安人生USDT")]})
+    assert [each.symbol for each in read.valid] == ["币安人生USDT"]
+    [(told, why)] = read.left_out.items()
+    assert f"{told}: {why}".isprintable()
+    assert len(told) + len(why) < 200
+
+
+ODD_VALUES: tuple[Any, ...] = (
+    *(None, True, 0, -1, 10**19, 10**30, 1.5, "", " ", "..", "\n", "*?[;", "BTCUSDT", "x" * 5000),
+    *([], {}, [None], {"symbol": "BTCUSDT"}),
+)
+
+
+def test_of_1000_mutated_documents_each_harms_the_mutated_symbol_only() -> None:
+    """A field goes, or becomes something else, or the whole entry does; wherever in the document."""
+    chance = random.Random(13)
+    names = [f"S{number}USDT" for number in range(60)]
+    whole = {"symbols": [entry(name) for name in names]}
+    for _ in range(1000):
+        document = copy.deepcopy(whole)
+        place = chance.randrange(len(names))
+        mutated = document["symbols"][place]
+        match chance.randrange(4):
+            case 0:
+                del mutated[chance.choice(list(mutated))]
+            case 1:
+                mutated[chance.choice(list(mutated))] = chance.choice(ODD_VALUES)
+            case 2:
+                mutated["symbol"] = chance.choice([*ODD_VALUES, *names])
+            case 3:
+                document["symbols"][place] = chance.choice(ODD_VALUES)
+        read = read_listings(document)
+        others = [name for name in names if name != names[place]]
+        found = [each.symbol for each in read.valid if each.symbol != names[place]]
+        assert found == others, document["symbols"][place]
+        assert len(read.valid) + len(read.left_out) == len(names)
+        assert json.dumps(read.left_out).isprintable()

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline_assets.assets.collected import collected_lifetimes
-from pipeline_assets.assets.gap_ledger import gap_ledger
+from pipeline_assets.collection.coverage import gap_ledger
 from pipeline_assets.collection.lake_sweep import Selection, sweep
+from pipeline_assets.collection.listings import collected_lifetimes
 from pipeline_assets.market.candles import candle_schema
 from pipeline_assets.market.encoding import encode_candles
 from pipeline_assets.market.interval import Interval
@@ -161,15 +161,16 @@ def test_a_symbol_of_which_a_run_found_nothing_is_believed_while_others_are_serv
     mark_sealed(store, MINUTE, day, {"AAAUSDT": SealedDay('"gone"')})
     before = kline_requests(minutes)
     minutes.backfill("1m", "2026-11-18", symbols=[ETH])
-    # Three pages, each said to be empty twice more, and one candle of another symbol.
-    assert kline_requests(minutes) - before == 3 * 3 + 1
+    # Its first candle; three pages, each said to be empty twice more; and a candle of another symbol.
+    assert kline_requests(minutes) - before == 1 + 3 * 3 + 1
     hole = (ETH, "11-18 00:00", "11-18 23:59", 1440, "exchange_outage")
     assert ledger(minutes, day_window(day)) == [hole]
     minutes.backfill("1m", "2026-11-18", symbols=[ETH])
-    assert kline_requests(minutes) - before == 3 * 3 + 1, "what is known is not asked for again"
+    assert kline_requests(minutes) - before == 1 + 3 * 3 + 1, "what is known is not asked for again"
 
 
 def test_an_exchange_that_has_nothing_of_anybody_is_not_believed(minutes) -> None:
+    """It does not serve what the lake holds of the day: that it serves a later candle says nothing."""
     minutes.backfill("1m", "2026-11-18", symbols=[BTC, LIFE])
     minutes.exchange.outages(ETHS_DAY.removesuffix(f"/{ETH}"))
     minutes.backfill("1m", "2026-11-18", symbols=[ETH])
@@ -181,15 +182,15 @@ def test_an_exchange_that_has_nothing_of_anybody_is_not_believed(minutes) -> Non
     assert ledger(minutes, window) == []
 
 
-def test_of_an_empty_run_those_days_are_believed_of_which_another_symbol_is_there(minutes) -> None:
+def test_the_days_of_an_empty_run_are_believed_by_another_symbol_or_the_next_candle(
+    minutes,
+) -> None:
     minutes.exchange.outages(f"2026-11-17T00:00:00Z/2026-11-20T00:00:00Z/{ETH}")
     minutes.backfill("1m", "2026-11-18", symbols=[BTC])
     minutes.backfill("1m", "2026-11-17", "2026-11-19", symbols=[ETH])
     told = [gap for gap in ledger(minutes, symbols=(BTC, ETH)) if gap[0] == ETH]
     assert told == [
-        (ETH, "11-17 00:00", "11-17 23:59", 1440, "not_fetched"),
-        (ETH, "11-18 00:00", "11-18 23:59", 1440, "exchange_outage"),
-        (ETH, "11-19 00:00", "11-19 23:59", 1440, "not_fetched"),
+        (ETH, "11-17 00:00", "11-19 23:59", 3 * 1440, "exchange_outage"),
     ]
 
 

@@ -1,17 +1,17 @@
-"""The ledger of what is missing, and why: what is stored set against what should be, and the evidence
-of each gap gathered from where it is kept. The judgement is market/gap_causes.py's; keeping the ledger
-day by day is in gaps.py.
+"""Coverage: for symbols, an interval and a span, which candles are missing, why, and which of them a fetch
+may bring. Checks, commands, the ledger, repair and `status` all ask here, so that no two disagree.
+
+What is stored is set against what should be, and the evidence of each gap is gathered from where it is
+kept. The judgement itself is market/gap_causes.py's; keeping the ledger day by day is assets/gaps.py's.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
-from pipeline_assets.assets.archive_source import UNFILLED_HOLE
-from pipeline_assets.assets.collected import between_listings
-from pipeline_assets.assets.fetch_plan import Listed
+from pipeline_assets.collection.listings import Listed, between_listings
 from pipeline_assets.market.gap_causes import Cause, Evidence, gap_causes, span_frame
 from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
 from pipeline_assets.market.interval import Interval
@@ -26,6 +26,7 @@ from pipeline_assets.market.windows import (
 )
 from pipeline_assets.resources.candle_objects import by_day, list_objects
 from pipeline_assets.resources.lake_state import (
+    UNFILLED_HOLE,
     Absence,
     SealedDay,
     disagreement_days,
@@ -46,8 +47,8 @@ from pipeline_assets.settings import Settings
 if TYPE_CHECKING:
     import polars as pl
 
-# What a backfill may bring, of symbols that the exchange still names. An outage has no candles, and
-# the open candle is the next tick's.
+# What a backfill may bring, of symbols that the exchange still names. An outage has no candles, nor has a
+# row that the exchange gives the same each time, and the open candle is the next tick's.
 FILLABLE = (Cause.NOT_FETCHED, Cause.SET_ASIDE, Cause.ARCHIVE_HOLE)
 _ATTEMPTS = 3
 _LOG = logging.getLogger(__name__)
@@ -61,10 +62,11 @@ class _Looked:
     fetched: list[Window] = field(default_factory=list)
     confirmed: list[Window] = field(default_factory=list)
     set_aside: list[Window] = field(default_factory=list)
+    invalid: list[Window] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class _Known:
+class Known:
     """What the lake's documents say of all symbols of an interval.
 
     Attributes:
@@ -73,9 +75,9 @@ class _Known:
         pauses: by symbol that was listed anew where it did not trade in between.
     """
 
-    sealed: Mapping[date, Mapping[str, SealedDay]]
-    ticked: Mapping[str, Window]
-    pauses: Mapping[str, Sequence[Window]]
+    sealed: Mapping[date, Mapping[str, SealedDay]] = field(default_factory=dict)
+    ticked: Mapping[str, Window] = field(default_factory=dict)
+    pauses: Mapping[str, Sequence[Window]] = field(default_factory=dict)
 
 
 class _ChangedMeanwhileError(Exception):
@@ -113,14 +115,121 @@ def gap_ledger(
         ObjectStoreError: the lake does not answer, or an object is damaged.
     """
     newest = newest_closed(interval, server_time, settings.binance.settle)
-    pauses = between_listings(read_identities(store), interval, window, server_time)
-    known = _known(store, interval, window, newest, pauses)
+    known = read_known(store, interval, window, newest, server_time)
     symbols = sorted(lifetimes)
     looks = store.each(
         lambda symbol: _look(store, interval, symbol, window, lifetimes[symbol], newest, known),
         symbols,
     )
-    looked = dict(zip(symbols, looks, strict=True))
+    return _judged(
+        dict(zip(symbols, looks, strict=True)),
+        interval,
+        window,
+        lifetimes,
+        newest,
+        known,
+        _unfilled_holes(store, interval, window),
+    )
+
+
+def coverage_of(
+    stored: "pl.DataFrame",
+    interval: Interval,
+    window: Window,
+    lifetimes: Mapping[str, tuple[datetime, datetime | None]],
+    newest: datetime,
+    known: Known,
+    *,
+    witnesses: bool = True,
+) -> "pl.DataFrame":
+    """Judge as `gap_ledger` does, for a caller who has read the open times of the window already.
+
+    Args:
+        stored: `symbol` and `open_time` of all that is stored in the window, in any order.
+        interval: of the candles.
+        window: on the interval's grid.
+        lifetimes: as of `gap_ledger`.
+        newest: the open time of the newest closed candle.
+        known: what the lake's documents say of the window.
+        witnesses: whether `lifetimes` has all symbols that are collected: of fewer it cannot be told
+            that what they all lack is an outage.
+
+    Returns:
+        A frame as of `gap_ledger`.
+    """
+    looked = {}
+    absent = _absent_of(stored, interval, window, lifetimes)
+    for symbol, lifetime in lifetimes.items():
+        closed = _closed(interval, window, lifetime, newest, known.pauses.get(symbol, ()))
+        found = _Looked()
+        for life in closed:
+            found.missing += common(life, absent.get(symbol, ()))
+            for day in days_of(life):
+                mark = known.sealed.get(day, {}).get(symbol)
+                if mark is not None:
+                    [due] = common(day_window(day), [life])
+                    named = [span for span, _ in mark.missing]
+                    # What the mark does not name was removed, or is of a longer life than it judged.
+                    lost = [
+                        part
+                        for gap in common(due, absent.get(symbol, ()))
+                        for part in without(gap, named)
+                    ]
+                    _note(found, mark, None if lost else due)
+            if symbol in known.ticked:
+                found.fetched += common(life, [known.ticked[symbol]])
+        if not witnesses:
+            found.fetched = []
+        found.fetched = joined(found.fetched)
+        found.missing = joined([*found.missing, *without(window, closed)])
+        looked[symbol] = found
+    return _judged(looked, interval, window, lifetimes, newest, known, {})
+
+
+def fetchable(ledger: "pl.DataFrame") -> "pl.DataFrame":
+    """The gaps of a ledger that a fetch may fill, of symbols that the exchange still names."""
+    import polars as pl
+
+    return ledger.filter(pl.col("cause").is_in([str(cause) for cause in FILLABLE]))
+
+
+def _absent_of(
+    stored: "pl.DataFrame", interval: Interval, window: Window, symbols: Iterable[str]
+) -> dict[str, list[Window]]:
+    """By symbol the spans of a window of which nothing is stored."""
+    expected = expected_open_times(interval, window, None, None, None)
+    found: dict[str, list[Window]] = {}
+    wanted = expected_frame(dict.fromkeys(symbols, expected))
+    for symbol, start, end, _ in gaps(stored, interval, wanted).rows():
+        found.setdefault(symbol, []).append(Window(start, end))
+    return found
+
+
+def _closed(
+    interval: Interval,
+    window: Window,
+    lifetime: tuple[datetime, datetime | None],
+    newest: datetime,
+    pauses: Sequence[Window],
+) -> list[Window]:
+    """The parts of a window in which a symbol traded, as far as candles have closed."""
+    traded = Listed(*lifetime).clip(interval, window)
+    end = newest + interval.span
+    if traded is None or traded.start >= end:
+        return []
+    return without(Window(traded.start, min(traded.end, end)), pauses)
+
+
+def _judged(
+    looked: Mapping[str, _Looked],
+    interval: Interval,
+    window: Window,
+    lifetimes: Mapping[str, tuple[datetime, datetime | None]],
+    newest: datetime,
+    known: Known,
+    archive_holes: Mapping[str, Sequence[Window]],
+) -> "pl.DataFrame":
+    """The ledger of what was found."""
     return gap_causes(
         span_frame({symbol: each.missing for symbol, each in looked.items()}),
         interval,
@@ -130,20 +239,31 @@ def gap_ledger(
         Evidence(
             fetched=span_frame({symbol: each.fetched for symbol, each in looked.items()}),
             confirmed_empty=span_frame({s: each.confirmed for s, each in looked.items()}),
-            archive_holes=span_frame(_unfilled_holes(store, interval, window)),
+            archive_holes=span_frame(archive_holes),
             set_aside=span_frame({s: each.set_aside for s, each in looked.items()}),
-            between_listings=span_frame(pauses),
+            between_listings=span_frame(known.pauses),
+            invalid=span_frame({s: each.invalid for s, each in looked.items()}),
         ),
     )
 
 
-def _known(
+def read_known(
     store: ObjectStore,
     interval: Interval,
     window: Window,
     newest: datetime,
-    pauses: Mapping[str, Sequence[Window]],
-) -> _Known:
+    server_time: datetime,
+) -> Known:
+    """Read what the lake's documents say of a window.
+
+    Args:
+        store: the lake.
+        interval: of the candles.
+        window: UTC.
+        newest: the open time of the newest closed candle.
+        server_time: the exchange's time, UTC.
+    """
+    pauses = between_listings(read_identities(store), interval, window, server_time)
     today = day_window(newest.date())
     kept = set(sealed_days(store, interval))
     # What is sealed of the open day, if anything, was sealed by a clock that ran ahead.
@@ -156,7 +276,7 @@ def _known(
         for symbol, at in stored.items()
         if today.start <= at < today.end
     }
-    return _Known(dict(zip(days, sealed, strict=True)), ticked, pauses)
+    return Known(dict(zip(days, sealed, strict=True)), ticked, pauses)
 
 
 def _look(
@@ -166,13 +286,11 @@ def _look(
     window: Window,
     lifetime: tuple[datetime, datetime | None],
     newest: datetime,
-    known: _Known,
+    known: Known,
 ) -> _Looked:
-    traded = Listed(*lifetime).clip(interval, window)
-    end = newest + interval.span
-    if traded is None or traded.start >= end:
+    closed = _closed(interval, window, lifetime, newest, known.pauses.get(symbol, ()))
+    if not closed:
         return _Looked([window])
-    closed = without(Window(traded.start, min(traded.end, end)), known.pauses.get(symbol, ()))
     changed: _ChangedMeanwhileError | None = None
     for _ in range(_ATTEMPTS):
         try:
@@ -190,7 +308,7 @@ def _look(
 
 
 def _look_closed(
-    store: ObjectStore, interval: Interval, symbol: str, closed: Sequence[Window], known: _Known
+    store: ObjectStore, interval: Interval, symbol: str, closed: Sequence[Window], known: Known
 ) -> _Looked:
     """What is missing of closed candles within the symbol's lives."""
     looked = _Looked()
@@ -204,10 +322,8 @@ def _look_closed(
             stored, mark = listing.get(day, []), known.sealed.get(day, {}).get(symbol)
             [due] = common(day_window(day), [life])
             unchanged = mark is not None and [each.etag for each in stored] == mark.etags
-            if mark is not None and unchanged:
-                looked.fetched += common(due, [mark.judged]) if mark.judged else [due]
-            if mark is not None and mark.missing:
-                _note(looked, mark)
+            if mark is not None:
+                _note(looked, mark, due if unchanged else None)
             if mark is not None and unchanged and mark.covers(due):
                 looked.missing += common(due, [span for span, _ in mark.missing])
             else:
@@ -216,11 +332,16 @@ def _look_closed(
     return looked
 
 
-def _note(looked: _Looked, mark: SealedDay) -> None:
+def _note(looked: _Looked, mark: SealedDay, judged: Window | None) -> None:
+    """Take down what a mark says; `judged` is the part of the day that it still speaks for."""
+    if judged is not None:
+        looked.fetched += common(judged, [mark.judged]) if mark.judged else [judged]
     # What the exchange confirmed stays so, also where the day's object was removed since.
     for span, absence in mark.missing:
         if absence is Absence.CONFIRMED:
             looked.confirmed.append(span)
+        elif absence is Absence.INVALID:
+            looked.invalid.append(span)
         elif absence is Absence.SET_ASIDE:
             looked.set_aside.append(span)
 
@@ -238,13 +359,8 @@ def _absent(
     if not stored:
         return [due]
     times = pl.concat([_open_times(store, each.key) for each in stored])
-    within = times.filter(times.is_between(due.start, due.end, closed="left"))
-    if within.n_unique() == due.candles(interval):
-        return []
-    expected = expected_open_times(interval, due, None, None, None)
-    rows = pl.DataFrame({"open_time": within}).with_columns(symbol=pl.lit(symbol))
-    found = gaps(rows, interval, expected_frame({symbol: expected}))
-    return [Window(start, end) for _, start, end, _ in found.rows()]
+    rows = pl.DataFrame({"open_time": times}).with_columns(symbol=pl.lit(symbol))
+    return _absent_of(rows, interval, due, [symbol]).get(symbol, [])
 
 
 def _open_times(store: ObjectStore, key: str) -> "pl.Series":

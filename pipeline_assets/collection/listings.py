@@ -1,18 +1,21 @@
 """What the exchange lists, which of it is collected, now and at other times, and when each symbol trades.
-What a run fetches of it is decided in planning.py.
+
+The exchange's onboard date is a hint; the first candle decides, once it is known (`learn_first_candles`).
+What a run fetches of a symbol is decided in assets/planning.py, what is missing of it in coverage.py.
 """
 
-from collections.abc import Container, Iterable, Mapping
-from datetime import datetime
+from collections.abc import Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline_assets.assets.fetch_plan import Listed
 from pipeline_assets.collection.freshness import of_collected
-from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
+from pipeline_assets.market.interval import EPOCH, Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.windows import Window, hull, without
 from pipeline_assets.resources.lake_state import (
     Identity,
     TickState,
+    note_first_candles,
     note_identities,
     read_identities,
     read_tick_state,
@@ -25,12 +28,32 @@ from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:
     from pipeline_assets.resources.exchange import ExchangeClient
+    from pipeline_assets.resources.universe import Listings
 
 TRADING = "TRADING"
+_MINUTE = Interval.ONE_MINUTE.span
+_SMALLEST = timedelta(microseconds=1)
 
 
 class NothingListedError(Exception):
     """Nobody has looked yet at what the exchange lists. The message says how to look."""
+
+
+@dataclass(frozen=True)
+class Listed:
+    """When a symbol trades: from `listed_at`, until `delisted_at` if that has come; UTC."""
+
+    listed_at: datetime
+    delisted_at: datetime | None = None
+
+    def clip(self, interval: Interval, window: Window) -> Window | None:
+        """The part of a window in which the symbol can have candles, or None."""
+        start = max(window.start, interval.floor(self.listed_at))
+        end = window.end
+        if self.delisted_at is not None:
+            # The last candle is the one that trading ended in, so the part ends after it.
+            end = min(end, interval.floor(self.delisted_at - _SMALLEST) + interval.span)
+        return Window(start, end) if start < end else None
 
 
 def look(
@@ -38,33 +61,115 @@ def look(
 ) -> tuple[dict[str, Any], list[Identity]]:
     """Ask the exchange what it lists, and keep it: as last seen, and in the memory of all listings.
 
-    May be repeated, and beside other observers.
+    May be repeated, and beside other observers. An entry that cannot be read is left out and named; a
+    symbol that is known from before goes on as it was.
 
     Returns:
         The document that `read_universe` reads, and every identity that is remembered now.
 
     Raises:
+        ExchangeError: the exchange lists nothing that can be read.
         ExchangeUnreachableError: no answer within the patience.
         ObjectStoreError: the lake does not answer.
     """
     listings = client.universe()
-    collected = set(trading_symbols(listings))
-    universe = {
-        "seen_ms": to_milliseconds(server_time),
-        "symbols": {
-            each.symbol: [
-                to_milliseconds(each.onboard_date),
-                to_milliseconds(each.delivery_date),
-                each.status,
-                each.symbol in collected,
-            ]
-            for each in listings
-        },
-    }
     # The memory first: what the last look shows is in it, whenever a run is killed.
-    identities = note_identities(store, listings, server_time)
+    identities = note_identities(store, listings.valid, server_time, listings.left_out)
+    universe = _universe(listings, identities, server_time)
     write_universe(store, universe)
     return universe, identities
+
+
+def _universe(
+    listings: "Listings", identities: Iterable[Identity], server_time: datetime
+) -> dict[str, Any]:
+    """The document of what the exchange lists now."""
+    collected = set(trading_symbols(listings.valid))
+    # In the order of time: of a symbol that was listed anew the last one counts.
+    lives = {each.symbol: each for each in identities}
+    now_ms = to_milliseconds(server_time)
+    symbols = {
+        each.symbol: [
+            # What trades now has begun, whatever date the exchange gives.
+            min(to_milliseconds(lives[each.symbol].listed_at), now_ms)
+            if each.status == TRADING
+            else to_milliseconds(lives[each.symbol].listed_at),
+            to_milliseconds(each.delivery_date),
+            each.status,
+            each.symbol in collected,
+        ]
+        for each in listings.valid
+    }
+    for symbol in lives.keys() & listings.left_out.keys() - symbols.keys():
+        each = lives[symbol]
+        if each.delisted_at(server_time) is None:
+            ends = to_milliseconds(each.delivery_date)
+            held = [to_milliseconds(each.listed_at), ends, TRADING, each.collected_by_all]
+            symbols[symbol] = held
+    return {
+        "seen_ms": now_ms,
+        "symbols": symbols,
+        "left_out": listings.left_out,
+    }
+
+
+def learn_first_candles(
+    client: "ExchangeClient",
+    store: ObjectStore,
+    identities: Sequence[Identity],
+    symbols: Container[str],
+    server_time: datetime,
+    *,
+    again: bool = False,
+) -> list[Identity]:
+    """Ask for the first candle of each listing of which it is not known, and remember it.
+
+    One request of weight 1 a listing, once, and again if the exchange moves the onboard date: from time
+    0, or from the end of the symbol's earlier listing on. A symbol that fails, or has no candle yet,
+    keeps the onboard date and is asked for by the next run.
+
+    Args:
+        client: of the exchange.
+        store: the lake.
+        identities: all that are remembered.
+        symbols: of these only, as far as the exchange names them still.
+        server_time: the exchange's time, UTC.
+        again: ask for those too that are known.
+
+    Returns:
+        All identities as they are remembered then.
+
+    Raises:
+        ExchangeUnreachableError, ExchangeBannedError: as `ExchangeClient.klines`.
+        ObjectStoreError: the lake does not answer.
+    """
+    lives: dict[str, list[Identity]] = {}
+    for each in identities:
+        lives.setdefault(each.symbol, []).append(each)
+    asked: dict[tuple[str, datetime], datetime] = {}
+    for symbol, own in lives.items():
+        if symbol not in symbols or own[-1].gone is not None:
+            continue
+        start = EPOCH
+        for each in own:
+            if again or each.to_ask:
+                asked[symbol, each.onboard_date] = start
+            start = each.delisted_at(server_time) or server_time
+    if not asked:
+        return list(identities)
+    answers = client.first_candles([(symbol, start) for (symbol, _), start in asked.items()])
+    found = {
+        key: first
+        for (key, start), first in zip(asked.items(), answers, strict=True)
+        if first is not None and start - _MINUTE <= first <= server_time
+    }
+    return note_first_candles(store, found) if found else list(identities)
+
+
+def left_out(universe: Mapping[str, Any] | None) -> dict[str, str]:
+    """The entries of exchangeInfo that could not be read when somebody looked last, each with its fault."""
+    # Earlier versions kept none.
+    return dict((universe or {}).get("left_out", {}))
 
 
 def listed_symbols(
@@ -165,8 +270,8 @@ def lifetimes(
 ) -> dict[str, tuple[datetime, datetime | None]]:
     """By symbol, from when until when these trade, if that touches the window; sorted."""
     found: dict[str, tuple[datetime, datetime | None]] = {}
-    for each in sorted(identities, key=lambda each: (each.symbol, each.onboard_date)):
-        since, until = each.onboard_date, each.delisted_at(server_time)
+    for each in sorted(identities, key=lambda each: (each.symbol, each.listed_at)):
+        since, until = each.listed_at, each.delisted_at(server_time)
         # One that vanished before it began never traded.
         begins = since < window.end and (until is None or since < until)
         if begins and (until is None or window.start < until):
@@ -185,7 +290,7 @@ def between_listings(
     """
     traded: dict[str, list[Window]] = {}
     for each in identities:
-        life = Listed(each.onboard_date, each.delisted_at(server_time)).clip(interval, window)
+        life = Listed(each.listed_at, each.delisted_at(server_time)).clip(interval, window)
         if life is not None:
             traded.setdefault(each.symbol, []).append(life)
     pauses = {symbol: without(hull(lives), lives) for symbol, lives in traded.items()}

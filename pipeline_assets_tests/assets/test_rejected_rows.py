@@ -1,0 +1,53 @@
+"""When a row that cannot be a candle is what the exchange stores, and when it may come whole yet."""
+
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from pipeline_assets.assets.objects import _judged, _since
+from pipeline_assets.market.cleaning import CUT_SHORT
+from pipeline_assets.market.windows import Window
+from pipeline_assets.resources.lake_state import Absence, Rejected, SealedDay
+
+NINE = datetime(2026, 11, 18, 9, tzinfo=UTC)
+MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+GAP = Window(NINE, NINE + MINUTE)
+ROW = Rejected(GAP, "high is below another price", "d1", "first run", NINE + 20 * HOUR)
+SHORT = replace(ROW, reason=CUT_SHORT)
+
+
+def later(row: Rejected, hours: float = 0, **changes: object) -> Rejected:
+    return replace(row, run="second run", at=row.at + hours * HOUR, **changes)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("before", "now", "absence"),
+    [
+        (None, ROW, Absence.SET_ASIDE),
+        (ROW, ROW, Absence.SET_ASIDE),
+        (ROW, later(ROW, 1), Absence.SET_ASIDE),
+        (ROW, later(ROW, 2), Absence.INVALID),
+        (ROW, later(ROW, 9, digest="d2"), Absence.SET_ASIDE),
+        (SHORT, SHORT, Absence.SET_ASIDE),
+        (SHORT, later(SHORT), Absence.INVALID),
+        (SHORT, later(SHORT, digest="d2"), Absence.SET_ASIDE),
+    ],
+)
+def test_a_row_is_settled_once_another_run_receives_it_again(
+    before: Rejected | None, now: Rejected, absence: Absence
+) -> None:
+    mark = SealedDay("etag", ((GAP, Absence.SET_ASIDE),), rejected=(before,) if before else ())
+    mark = SealedDay.from_facts(mark.to_facts())
+    [odd] = _since([now], mark)
+    # When it came first is kept.
+    assert odd.rows == (before if before and before.digest == now.digest else now)
+    assert _judged([GAP], [], [odd]) == ((GAP, absence),)
+    # What the exchange confirmed to be empty is an outage, whatever row came.
+    assert _judged([GAP], [GAP], [odd]) == ((GAP, Absence.CONFIRMED),)
+
+
+def test_a_mark_of_an_earlier_version_knows_of_no_rejected_rows() -> None:
+    assert SealedDay.from_facts({"etag": "e", "missing": []}) == SealedDay("e")
+    assert _since([ROW], SealedDay("e"))[0].stable is False
+    assert _since([ROW], None)[0].stable is False
