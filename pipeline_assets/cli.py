@@ -17,7 +17,7 @@ import click
 from pipeline_assets.local.exchange.command import exchange
 from pipeline_assets.local.private_files import UMASK
 from pipeline_assets.market.gap_causes import Cause
-from pipeline_assets.market.interval import DAY, Interval
+from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.process_memory import return_freed_memory
 from pipeline_assets.proxies import ProxyError, complete_environment
 from pipeline_assets.settings import Settings, SettingsError, load_settings

@@ -29,7 +29,7 @@ from pipeline_assets.assets.universe import universe
 from pipeline_assets.jobs.housekeeping import housekeeping
 from pipeline_assets.jobs.materializations import gap_ledger_job, jobs, repair_jobs, tick_jobs
 from pipeline_assets.jobs.schedules import schedules
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.process_memory import return_freed_memory
 from pipeline_assets.proxies import complete_environment
 from pipeline_assets.resources.alerts import Alerts

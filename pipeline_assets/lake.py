@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.market.aggregation import without_zero_volume
 from pipeline_assets.market.candles import KEY_COLUMNS, candle_schema, empty_candles
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.candle_objects import list_objects, window_start
 from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError, StoredObject

@@ -20,7 +20,7 @@ from pipeline_assets.market.archive import archive_files, disagreements, distrus
 from pipeline_assets.market.candles import empty_raw
 from pipeline_assets.market.cleaning import clean
 from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.replies import raw_candles as rows_of
 from pipeline_assets.market.windows import Window, day_window, days_of, joined, without
 from pipeline_assets.resources.archive import Downloaded, downloads

@@ -13,7 +13,7 @@ from pipeline_assets.assets.inputs import Step
 from pipeline_assets.assets.presentation import failures, table
 from pipeline_assets.market.candles import empty_candles
 from pipeline_assets.market.cleaning import clean
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.staging import Output, write_frames
 

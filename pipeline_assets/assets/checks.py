@@ -27,7 +27,7 @@ from pipeline_assets.collection.coverage import Known, coverage_of, fetchable
 from pipeline_assets.market.aggregation import aggregate, differences
 from pipeline_assets.market.candles import KEY_COLUMNS, PRICE_COLUMNS
 from pipeline_assets.market.gap_causes import NOT_DUE
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import day_window, without
 from pipeline_assets.partitions import daily_partitions
 from pipeline_assets.resources.candle_objects import by_day, list_objects

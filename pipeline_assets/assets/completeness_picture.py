@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from dagster import MarkdownMetadataValue, MetadataValue
 
 from pipeline_assets.market.completeness import completeness
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 
 if TYPE_CHECKING:

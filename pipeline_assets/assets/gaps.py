@@ -31,7 +31,7 @@ from pipeline_assets.collection.coverage import FILLABLE, gap_ledger
 from pipeline_assets.collection.listings import collected_lifetimes, forgotten
 from pipeline_assets.market.completeness import split_by_day
 from pipeline_assets.market.gap_causes import NOT_DUE, Cause
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window, hull
 from pipeline_assets.partitions import backfill_policy, daily_partitions, partition_days
 from pipeline_assets.resources.exchange_access import Exchange

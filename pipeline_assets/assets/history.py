@@ -13,7 +13,7 @@ from pipeline_assets.collection.listings import Listed
 from pipeline_assets.market.candles import KEY_COLUMNS, candle_schema, empty_candles
 from pipeline_assets.market.cleaning import clean
 from pipeline_assets.market.gaps import Expected, expected_frame, expected_open_times, gaps
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.replies import MalformedReplyError, raw_candles
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.exchange import ExchangeError

@@ -12,7 +12,7 @@ from dagster import AssetCheckExecutionContext, AssetExecutionContext
 
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.fetch_plan import FetchPlan
-from pipeline_assets.market.interval import Interval, to_milliseconds
+from pipeline_assets.market.intervals import Interval, to_milliseconds
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.partitions import partition_days
 from pipeline_assets.resources.candle_objects import window_start

@@ -4,7 +4,7 @@ from typing import Any, TypedDict
 
 from dagster import AssetKey, BackfillPolicy, PartitionsDefinition
 
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.partitions import backfill_policy, daily_partitions
 
 OWNERS = ["team:market-data"]

@@ -29,7 +29,7 @@ from pipeline_assets.market.candles import empty_candles
 from pipeline_assets.market.cleaning import CUT_SHORT
 from pipeline_assets.market.gap_causes import spans
 from pipeline_assets.market.gaps import Expected, expected_frame, expected_open_times, gaps
-from pipeline_assets.market.interval import DAY, Interval, to_milliseconds
+from pipeline_assets.market.intervals import DAY, Interval, to_milliseconds
 from pipeline_assets.market.windows import (
     Window,
     common,

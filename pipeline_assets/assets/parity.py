@@ -24,7 +24,7 @@ from pipeline_assets.assets.warm_up import history_window
 from pipeline_assets.market.candidates import candidate_schema
 from pipeline_assets.market.evaluation import evaluate, tied_ids
 from pipeline_assets.market.indicators import IndicatorSet
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.strategies import configured_strategies, indicators_of
 from pipeline_assets.market.strategy import Strategy
 from pipeline_assets.market.windows import Window, day_window

@@ -28,7 +28,7 @@ from pipeline_assets.collection.listings import (
     listed_symbols,
     look,
 )
-from pipeline_assets.market.interval import Interval, from_milliseconds
+from pipeline_assets.market.intervals import Interval, from_milliseconds
 from pipeline_assets.market.replies import raw_candles as rows_of
 from pipeline_assets.market.windows import (
     Window,

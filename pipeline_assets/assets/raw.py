@@ -25,7 +25,7 @@ from pipeline_assets.assets.planning import Request, make_plan, witnessed_days
 from pipeline_assets.assets.presentation import failures, moment
 from pipeline_assets.assets.progress import LogProgress, Progress
 from pipeline_assets.market.candles import empty_raw
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.replies import raw_candles as rows_of
 from pipeline_assets.resources.exchange import ExchangeClient, weight_of_a_tick
 from pipeline_assets.resources.exchange_access import Exchange

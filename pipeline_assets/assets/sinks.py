@@ -10,7 +10,7 @@ from dagster import AssetsDefinition
 
 from pipeline_assets.assets.slots import candle_slots
 from pipeline_assets.assets.tables import candle_table
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 
 SINKS: dict[str, Callable[[Interval], AssetsDefinition]] = {
     "slots": candle_slots,

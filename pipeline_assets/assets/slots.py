@@ -12,7 +12,7 @@ from pipeline_assets.assets import layer
 from pipeline_assets.assets.fetch_plan import FetchPlan
 from pipeline_assets.assets.inputs import Step
 from pipeline_assets.assets.presentation import moment
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import SLOTS, CandleSlots
 from pipeline_assets.resources.staging import Output

@@ -11,7 +11,7 @@ from pipeline_assets.assets.due_minutes import MINUTE, earliest
 from pipeline_assets.assets.history import read_history
 from pipeline_assets.collection.listings import Listed
 from pipeline_assets.market.indicators import IndicatorSet, IndicatorStates
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.lake_state import note_evaluation

@@ -7,7 +7,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from pipeline_assets import lake
-from pipeline_assets.market.interval import DAY, Interval
+from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.market.zero_volume import false_zero_volume
 from pipeline_assets.resources.object_store import ObjectStore

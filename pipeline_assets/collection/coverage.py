@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from pipeline_assets.collection.listings import Listed, between_listings
 from pipeline_assets.market.gap_causes import Cause, Evidence, gap_causes, span_frame
 from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import (
     Window,
     common,
@@ -112,7 +112,7 @@ def gap_ledger(
         Int64, `cause` String (of `market.gap_causes.Cause`); sorted by symbol and first.
 
     Raises:
-        ObjectStoreError: the lake does not answer, or an object is damaged.
+        ObjectStoreError: the lake does not answer. A damaged object counts as not stored, with a warning.
     """
     newest = newest_closed(interval, server_time, settings.binance.settle)
     known = read_known(store, interval, window, newest, server_time)

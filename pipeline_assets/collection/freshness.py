@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pipeline_assets.market.interval import EPOCH, Interval
+from pipeline_assets.market.intervals import EPOCH, Interval
 from pipeline_assets.market.windows import newest_closed
 from pipeline_assets.resources.lake_state import TickState
 

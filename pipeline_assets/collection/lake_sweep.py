@@ -11,7 +11,7 @@ from datetime import date, timedelta
 from itertools import islice
 from typing import Any
 
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.candle_objects import prefix, window_start
 from pipeline_assets.resources.lake_documents import keep_damaged

@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline_assets.collection.freshness import of_collected
-from pipeline_assets.market.interval import EPOCH, Interval, from_milliseconds, to_milliseconds
+from pipeline_assets.market.intervals import EPOCH, Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.windows import Window, hull, without
 from pipeline_assets.resources.lake_state import (
     Identity,

@@ -5,7 +5,7 @@ in which order days are repaired. Pure: what is stored is told by the caller.
 from collections.abc import Collection, Iterable
 from datetime import date, datetime, time, timedelta
 
-from pipeline_assets.market.interval import DAY, Interval
+from pipeline_assets.market.intervals import DAY, Interval
 
 # Yesterday is finalized, and judged, from 01:05 UTC on. If there is no ledger by then, there will be none.
 _FINALIZED_BY = time(1, 30)

@@ -5,7 +5,7 @@ cli.py.
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
-from pipeline_assets.market.interval import from_milliseconds
+from pipeline_assets.market.intervals import from_milliseconds
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.settings import Settings
 

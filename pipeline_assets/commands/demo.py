@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from pipeline_assets.assets.progress import Progress
 from pipeline_assets.commands.backfill import BackfillResult, backfill, dagster_instance
 from pipeline_assets.commands.overview import Overview
-from pipeline_assets.market.interval import EPOCH, Interval
+from pipeline_assets.market.intervals import EPOCH, Interval
 from pipeline_assets.resources.lake_state import TickState, sealed_symbols
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings

@@ -17,7 +17,7 @@ from pipeline_assets.collection.listings import collected_lifetimes, forgotten, 
 from pipeline_assets.commands.backfill import BackfillError, backfill
 from pipeline_assets.market.completeness import split_by_day
 from pipeline_assets.market.gap_causes import NOT_DUE, Cause
-from pipeline_assets.market.interval import DAY, Interval
+from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.market.windows import Window, day_window, days_of, joined
 from pipeline_assets.partitions import FIRST_DAY
 from pipeline_assets.resources.candle_objects import prefix, window_start

@@ -9,7 +9,7 @@ from importlib.resources import files
 
 from pipeline_assets.assets import layer
 from pipeline_assets.market.candidates import Candidate
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 
 _DAG_INTERVALS = '''"""The intervals of the DAGs: generated from the registry by `make generate`."""
 

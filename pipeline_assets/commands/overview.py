@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from pipeline_assets import lake
 from pipeline_assets.collection.coverage import coverage_of, fetchable, read_known
 from pipeline_assets.collection.listings import Listed, collected_now, listed_symbols
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window, newest_closed
 from pipeline_assets.resources.candle_objects import list_objects
 from pipeline_assets.resources.lake_state import read_universe

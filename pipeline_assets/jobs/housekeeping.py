@@ -30,7 +30,7 @@ from pipeline_assets.jobs.event_storage import (
     delete_superseded_check_evaluations,
     delete_superseded_reports,
 )
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.lake_state import sealed_days
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.warehouse import Warehouse

@@ -10,7 +10,7 @@ from pipeline_assets.assets.candidates import CANDIDATE_OBJECTS
 from pipeline_assets.assets.fetch_plan import KIND_TAG, OPEN_DAY_TAG, RunKind
 from pipeline_assets.assets.gaps import CANDLE_GAPS
 from pipeline_assets.assets.universe import UNIVERSE
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 
 # What is missing of the days, after all that a job stores of them.
 _LEDGER = AssetSelection.assets(layer.GAPS, layer.GAP_TABLE)

@@ -20,7 +20,7 @@ from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from pipeline_assets.assets.fetch_plan import KIND_TAG, RunKind
 from pipeline_assets.jobs.housekeeping import housekeeping
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import newest_closed
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.gap_objects import judged_days

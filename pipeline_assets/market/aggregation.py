@@ -11,7 +11,7 @@ from pipeline_assets.market.candles import (
     PRICE_COLUMNS,
     VOLUME_COLUMNS,
 )
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 
 if TYPE_CHECKING:
     import polars as pl

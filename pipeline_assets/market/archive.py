@@ -20,7 +20,7 @@ from pipeline_assets.market.candles import (
     VOLUME_COLUMNS,
     raw_schema,
 )
-from pipeline_assets.market.interval import DAY, Interval, to_milliseconds
+from pipeline_assets.market.intervals import DAY, Interval, to_milliseconds
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.outside_text import printable
 

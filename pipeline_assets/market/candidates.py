@@ -11,7 +11,7 @@ from uuid import UUID, uuid5
 
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field, FiniteFloat
 
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 
 if TYPE_CHECKING:
     import polars as pl

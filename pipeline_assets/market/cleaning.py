@@ -15,7 +15,7 @@ from pipeline_assets.market.candles import (
     VOLUME_COLUMNS,
     candle_schema,
 )
-from pipeline_assets.market.interval import Interval, to_milliseconds
+from pipeline_assets.market.intervals import Interval, to_milliseconds
 from pipeline_assets.market.windows import Window
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from datetime import date
 from typing import TYPE_CHECKING
 
 from pipeline_assets.market.gap_causes import NOT_DUE, Cause
-from pipeline_assets.market.interval import DAY, Interval
+from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.market.windows import Window
 
 if TYPE_CHECKING:

@@ -19,7 +19,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
 from pipeline_assets.market.candles import KEY_COLUMNS, candle_schema
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.outside_text import printable
 

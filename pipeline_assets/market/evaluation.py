@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 from pipeline_assets.market.candidates import candidate_id, candidate_schema, indicators_text
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.strategy import Strategy
 
 if TYPE_CHECKING:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import orjson
 
 from pipeline_assets.market.candles import RAW_COLUMNS, RAW_INTEGER_COLUMNS, empty_raw, raw_schema
-from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
+from pipeline_assets.market.intervals import Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.windows import Window, joined
 
 if TYPE_CHECKING:

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 
-from pipeline_assets.market.interval import DAY, EPOCH, Interval
+from pipeline_assets.market.intervals import DAY, EPOCH, Interval
 
 
 @dataclass(frozen=True, order=True)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_assets.market.aggregation import VOLUME_TOLERANCE
 from pipeline_assets.market.candles import KEY_COLUMNS
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 
 if TYPE_CHECKING:
     import polars as pl

@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 from threading import BoundedSemaphore
 from typing import TYPE_CHECKING
 
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.lake_documents import keep_damaged
 from pipeline_assets.resources.object_store import (

@@ -13,7 +13,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from pipeline_assets.market.interval import EPOCH, Interval, from_milliseconds
+from pipeline_assets.market.intervals import EPOCH, Interval, from_milliseconds
 from pipeline_assets.market.replies import holes
 from pipeline_assets.market.windows import Window, hull
 from pipeline_assets.resources.exchange_requests import (

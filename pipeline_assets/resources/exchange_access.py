@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 from functools import cached_property
 from urllib.parse import urlsplit
 
-from pipeline_assets.market.interval import Interval, to_milliseconds
+from pipeline_assets.market.intervals import Interval, to_milliseconds
 from pipeline_assets.resources.exchange import BACKFILL_PATIENCE, TICK_PATIENCE, ExchangeClient
 from pipeline_assets.resources.weight_budget import Priority, WeightBudget
 from pipeline_assets.settings import Settings

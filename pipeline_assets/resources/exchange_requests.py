@@ -16,7 +16,7 @@ from http import HTTPStatus
 from json import loads
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 
-from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
+from pipeline_assets.market.intervals import Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.replies import MalformedReplyError, check_reply
 from pipeline_assets.market.windows import Window
 from pipeline_assets.outside_text import printable

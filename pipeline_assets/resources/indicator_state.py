@@ -14,7 +14,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pipeline_assets.market.candles import empty_candles
-from pipeline_assets.market.interval import from_milliseconds, to_milliseconds
+from pipeline_assets.market.intervals import from_milliseconds, to_milliseconds
 from pipeline_assets.resources.redis_client import RedisConnection
 from pipeline_assets.resources.slots import (
     STATE_TTL_SECONDS,

@@ -10,7 +10,7 @@ from enum import StrEnum
 from functools import partial
 from typing import Any
 
-from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
+from pipeline_assets.market.intervals import Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.windows import Window, without
 from pipeline_assets.resources.candle_objects import WrittenObject, list_objects, window_start
 from pipeline_assets.resources.lake_documents import (

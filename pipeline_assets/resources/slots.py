@@ -19,7 +19,7 @@ from pipeline_assets.market.candles import (
     candle_schema,
     empty_candles,
 )
-from pipeline_assets.market.interval import to_milliseconds
+from pipeline_assets.market.intervals import to_milliseconds
 from pipeline_assets.resources.redis_client import RedisConnection
 
 if TYPE_CHECKING:

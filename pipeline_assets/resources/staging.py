@@ -23,7 +23,7 @@ from pipeline_assets.resources.waiting import result_of
 if TYPE_CHECKING:
     import polars as pl
 
-    from pipeline_assets.market.interval import Interval
+    from pipeline_assets.market.intervals import Interval
     from pipeline_assets.resources.object_store import ObjectStore
 
 _MODIFIED = itemgetter(0)

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline_assets.market.interval import from_milliseconds
+from pipeline_assets.market.intervals import from_milliseconds
 from pipeline_assets.outside_text import printable
 from pipeline_assets.settings import is_symbol
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any, NewType, TypeVar
 
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.gap_objects import PREFIX as GAPS_PREFIX
 from pipeline_assets.resources.gap_objects import gaps_key

@@ -13,7 +13,7 @@ from pipeline_assets.resources.redis_client import RedisConnection, script
 if TYPE_CHECKING:
     import redis
 
-    from pipeline_assets.market.interval import Interval
+    from pipeline_assets.market.intervals import Interval
     from pipeline_assets.settings import RedisSettings
 
 _MINUTE_MS = 60_000

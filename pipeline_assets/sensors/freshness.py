@@ -23,7 +23,7 @@ from pipeline_assets.assets.check_results import Finding
 from pipeline_assets.assets.presentation import moment, table
 from pipeline_assets.collection.freshness import Verdict, judge
 from pipeline_assets.collection.listings import newest_of_collected
-from pipeline_assets.market.interval import EPOCH, Interval
+from pipeline_assets.market.intervals import EPOCH, Interval
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.lake_state import TickState
 from pipeline_assets.resources.object_store import ObjectStore

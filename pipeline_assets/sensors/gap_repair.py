@@ -36,7 +36,7 @@ from pipeline_assets.collection.missed_days import (
     unjudged_days,
 )
 from pipeline_assets.market.gap_causes import Cause
-from pipeline_assets.market.interval import DAY, Interval
+from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.partitions import DAYS_PER_RUN, FIRST_DAY
 from pipeline_assets.resources.candle_objects import prefix, window_start
 from pipeline_assets.resources.exchange_access import Exchange

@@ -16,7 +16,7 @@ from dagster import (
 from pipeline_assets.assets import layer
 from pipeline_assets.collection.freshness import judge
 from pipeline_assets.collection.listings import newest_of_collected
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore

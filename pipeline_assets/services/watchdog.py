@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 from pipeline_assets.collection.freshness import Verdict, judge
 from pipeline_assets.collection.listings import newest_of_collected
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.process_identity import boot_clock
 from pipeline_assets.resources.alerts import AlertError, Alerts
 from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError

@@ -12,7 +12,7 @@ from pipeline_assets.assets.archive_source import uses_archive
 from pipeline_assets.assets.fetch_plan import FetchPlan, RunKind
 from pipeline_assets.assets.raw import NothingFetchedError
 from pipeline_assets.market.archive import NOT_SERVED
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.lake_state import read_disagreements, sealed_symbols
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import BinanceSettings

@@ -13,7 +13,7 @@ from dagster import DagsterInstance, MarkdownMetadataValue, MaterializeResult, a
 from PIL import Image
 
 from pipeline_assets.assets.completeness_picture import completeness_picture, picture_metadata
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 
 END = datetime(2026, 11, 21, tzinfo=UTC)

@@ -21,7 +21,7 @@ from typing import Any
 import polars as pl
 import pytest
 
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, die_with_parent
 from pipeline_assets_tests.fixtures.platform import Platform, running_platform
 from pipeline_assets_tests.fixtures.s3 import S3Server, make_bucket

@@ -26,7 +26,7 @@ from pipeline_assets.assets.objects import _store
 from pipeline_assets.cli import cli
 from pipeline_assets.collection.listings import Listed
 from pipeline_assets.commands.backfill import BackfillError, backfill, check_range
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.partitions import PartitionError, partition_day
 from pipeline_assets.resources.exchange import (
     BACKFILL_PATIENCE,

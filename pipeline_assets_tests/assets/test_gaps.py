@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 from pipeline_assets.collection.listings import NothingListedError
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.encoding import encode_candles
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import day_window
 from pipeline_assets.resources.candle_objects import object_key
 from pipeline_assets.resources.gap_objects import read_gaps

@@ -9,7 +9,7 @@ from polars.testing import assert_frame_equal
 from pipeline_assets.assets.fetch_plan import FetchPlan, RunKind
 from pipeline_assets.collection.coverage import gap_ledger
 from pipeline_assets.collection.listings import collected_lifetimes
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.lake_state import note_identities
 from pipeline_assets.resources.object_store import ObjectStore

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import redis
 from dagster import AssetKey, DagsterInstance
 
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.lake_state import read_sealed, sealed_days
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform

@@ -30,7 +30,7 @@ from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, 
 
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.inputs import Step
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.object_store import ObjectStore
 
 

@@ -15,7 +15,7 @@ from pipeline_assets.assets.evaluation import Services, run_tick
 from pipeline_assets.assets.parity import Recomputed, compare, judge_day, parity_check
 from pipeline_assets.market.candidates import candidate_id, candidate_schema
 from pipeline_assets.market.candles import candle_schema
-from pipeline_assets.market.interval import Interval, to_milliseconds
+from pipeline_assets.market.intervals import Interval, to_milliseconds
 from pipeline_assets.market.strategies import configured_strategies
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.candidate_objects import read_candidates, store_candidates

@@ -11,7 +11,7 @@ import redis
 from dagster import ExecuteInProcessResult
 from polars.testing import assert_frame_equal
 
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.lake_state import Absence, read_sealed
 from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError

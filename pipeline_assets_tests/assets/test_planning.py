@@ -9,7 +9,7 @@ import pytest
 from pipeline_assets.assets import planning
 from pipeline_assets.assets.fetch_plan import FetchPlan, RunKind, SymbolError
 from pipeline_assets.assets.planning import Request, make_plan
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.partitions import PartitionError
 from pipeline_assets.resources.exchange import ExchangeClient

@@ -10,7 +10,7 @@ from polars.testing import assert_frame_equal
 
 from pipeline_assets.assets import layer
 from pipeline_assets.commands import backfill as command
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, joined
 from pipeline_assets.resources.lake_state import (
     Absence,

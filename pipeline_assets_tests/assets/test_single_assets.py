@@ -6,7 +6,7 @@ import pytest
 from dagster import DagsterRunStatus
 from polars.testing import assert_frame_equal
 
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.staging import Output, Staged, StagingError
 from pipeline_assets_tests.fixtures.platform import Platform, day

@@ -14,7 +14,7 @@ from polars.testing import assert_frame_equal
 
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.candidates import candidates_frame
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources import store_check
 from pipeline_assets.resources.candidate_objects import seal_candidates, store_candidates

@@ -25,7 +25,7 @@ from pipeline_assets.market.archive import ArchiveFile, read_archive, verify_che
 from pipeline_assets.market.candles import CANDLE_COLUMNS, RAW_COLUMNS
 from pipeline_assets.market.cleaning import clean
 from pipeline_assets.market.encoding import encode_candles
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets_tests.benchmarks.harness import report
 

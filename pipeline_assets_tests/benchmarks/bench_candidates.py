@@ -83,7 +83,7 @@ def measure(directory: Path, servers: ExitStack) -> int:
     from pipeline_assets.assets.evaluation import Services, run_tick
     from pipeline_assets.market.candidates import Candidate
     from pipeline_assets.market.indicators import IndicatorStates
-    from pipeline_assets.market.interval import to_milliseconds
+    from pipeline_assets.market.intervals import to_milliseconds
     from pipeline_assets.market.strategies import configured_strategies, indicators_of
     from pipeline_assets.resources.broker import CandidateTopic
     from pipeline_assets.resources.lake_state import write_universe

@@ -15,7 +15,7 @@ from datetime import UTC, datetime, timedelta
 from importlib import import_module
 from pathlib import Path
 
-from pipeline_assets.market.interval import Interval, to_milliseconds
+from pipeline_assets.market.intervals import Interval, to_milliseconds
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.exchange import pages
 from pipeline_assets_tests.benchmarks.harness import report

@@ -25,7 +25,7 @@ import polars as pl
 from pipeline_assets.market.candles import candle_schema, raw_schema
 from pipeline_assets.market.cleaning import clean
 from pipeline_assets.market.encoding import encode_candles
-from pipeline_assets.market.interval import Interval, from_milliseconds
+from pipeline_assets.market.intervals import Interval, from_milliseconds
 from pipeline_assets.market.replies import raw_candles
 from pipeline_assets.market.windows import Window
 from pipeline_assets_tests.benchmarks.harness import report

@@ -18,7 +18,7 @@ from pipeline_assets.collection.coverage import gap_ledger
 from pipeline_assets.market.candles import candle_schema
 from pipeline_assets.market.encoding import encode_candles
 from pipeline_assets.market.gap_causes import Cause
-from pipeline_assets.market.interval import DAY, Interval
+from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.candle_objects import object_key
 from pipeline_assets.resources.lake_state import Absence, SealedDay, mark_sealed

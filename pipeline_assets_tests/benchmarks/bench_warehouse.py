@@ -10,7 +10,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.settings import S3Settings
 from pipeline_assets_tests.benchmarks.harness import report

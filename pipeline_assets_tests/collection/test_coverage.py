@@ -14,7 +14,7 @@ from pipeline_assets.collection.lake_sweep import Selection, sweep
 from pipeline_assets.collection.listings import collected_lifetimes
 from pipeline_assets.market.candles import candle_schema
 from pipeline_assets.market.encoding import encode_candles
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.candle_objects import object_key
 from pipeline_assets.resources.lake_state import (
@@ -24,7 +24,7 @@ from pipeline_assets.resources.lake_state import (
     mark_sealed,
     write_tick_state,
 )
-from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 from pipeline_assets_tests.fixtures.damage import flip_bit, store_damaged
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
@@ -364,12 +364,12 @@ def test_an_object_removed_between_listing_and_reading_is_looked_for_anew(
     assert ledger(minutes, day_window(day)) == []
 
 
-def test_a_damaged_object_is_named(minutes) -> None:
-    minutes.backfill("1m", "2026-11-18")
+def test_an_object_that_is_no_parquet_counts_as_not_stored_and_is_named(minutes, caplog) -> None:
+    minutes.backfill("1m", "2026-11-17", "2026-11-19")
     key = object_key(MINUTE, ETH, at("11-18 00:00"))
     ObjectStore(minutes.settings.s3).put(key, b"no Parquet")
-    with pytest.raises(ObjectStoreError, match=f"{key} is damaged.*Remove the object"):
-        ledger(minutes)
+    assert ledger(minutes) == [(ETH, "11-18 00:00", "11-18 23:59", 1440, "not_fetched")]
+    assert f"{key} count as not stored" in caplog.text
 
 
 def test_nothing_was_ever_collected(minutes) -> None:

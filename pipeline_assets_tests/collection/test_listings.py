@@ -17,7 +17,7 @@ from pipeline_assets.collection.listings import (
     lifetimes,
     look,
 )
-from pipeline_assets.market.interval import EPOCH, Interval, to_milliseconds
+from pipeline_assets.market.intervals import EPOCH, Interval, to_milliseconds
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.lake_state import (
     Identity,

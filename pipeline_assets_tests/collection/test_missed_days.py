@@ -11,7 +11,7 @@ from pipeline_assets.collection.missed_days import (
     newest_first,
     unjudged_days,
 )
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 
 FIRST = date(2026, 10, 1)
 MINUTE, QUARTER, HOUR = Interval

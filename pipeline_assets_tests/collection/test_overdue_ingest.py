@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from pipeline_assets.collection.overdue_ingest import Request, Return, overdue_candle
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 MINUTE, QUARTER, HOUR = Interval

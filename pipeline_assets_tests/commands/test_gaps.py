@@ -19,7 +19,7 @@ from pipeline_assets.commands.backfill import BackfillError
 from pipeline_assets.commands.gaps import repairs
 from pipeline_assets.local.stack import dagster_environment
 from pipeline_assets.market.encoding import encode_candles
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import day_window
 from pipeline_assets.resources.candle_objects import object_key
 from pipeline_assets.resources.exchange import ExchangeError

@@ -12,7 +12,7 @@ from dagster._core.test_utils import create_run_for_test
 
 from pipeline_assets.assets import planning
 from pipeline_assets.definitions import build_definitions
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.gap_objects import gap_schema, read_gaps, write_gaps
 from pipeline_assets.resources.lake_state import SealedDay, mark_sealed

@@ -11,7 +11,7 @@ import pytest
 from snowflake.connector.errors import DatabaseError, ProgrammingError
 
 from pipeline_assets.local.snowflake_server import StagedObjects, s3_client
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.settings import S3Settings
 from pipeline_assets_tests.fixtures.s3 import (

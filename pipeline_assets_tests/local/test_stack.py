@@ -29,7 +29,7 @@ from pipeline_assets.local.stack import (
     systems,
 )
 from pipeline_assets.local.supervisor import StackError, is_alive, read_state
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.settings import Settings, load_settings, with_embedded_credentials

@@ -9,7 +9,7 @@ import orjson
 import polars as pl
 
 from pipeline_assets.market.candles import CANDLE_COLUMNS, RAW_COLUMNS, candle_schema, raw_schema
-from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
+from pipeline_assets.market.intervals import Interval, from_milliseconds, to_milliseconds
 
 DAY_START = datetime(2026, 10, 25, tzinfo=UTC)
 

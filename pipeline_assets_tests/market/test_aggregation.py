@@ -16,7 +16,7 @@ from pipeline_assets.market.aggregation import (
     zero_volume_share,
 )
 from pipeline_assets.market.candles import VOLUME_COLUMNS, candle_schema
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets_tests.market.frames import DAY_START, candle_frame, raw_row
 from pipeline_assets_tests.market_data import candle_file
 

@@ -28,7 +28,7 @@ from pipeline_assets.market.archive import (
 )
 from pipeline_assets.market.candles import RAW_COLUMNS
 from pipeline_assets.market.cleaning import clean
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets_tests.market.frames import candle_frame, raw_frame, raw_row
 

@@ -17,7 +17,7 @@ from pipeline_assets.market.candidates import (
     candidates_of,
     indicators_text,
 )
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 KEY = ("rsi_reversal", "1", "BTCUSDT", Interval.ONE_MINUTE, NOON)

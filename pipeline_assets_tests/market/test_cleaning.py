@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pipeline_assets.market.candles import CANDLE_COLUMNS, RAW_COLUMNS, candle_schema, empty_raw
 from pipeline_assets.market.cleaning import SUPERSEDED, clean
-from pipeline_assets.market.interval import Interval, from_milliseconds
+from pipeline_assets.market.intervals import Interval, from_milliseconds
 from pipeline_assets.market.replies import raw_candles
 from pipeline_assets.market.windows import Window
 from pipeline_assets_tests.market.frames import (

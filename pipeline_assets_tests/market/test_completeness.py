@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from pipeline_assets.market.completeness import completeness, split_by_day
 from pipeline_assets.market.gap_causes import Cause
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 
 START = datetime(2026, 10, 25, tzinfo=UTC)

@@ -21,7 +21,7 @@ from pipeline_assets.market.encoding import (
     encode_candles,
     merge_candles,
 )
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets_tests.market.frames import DAY_START, candle_frame, raw_row
 from pipeline_assets_tests.market_data import candle_file

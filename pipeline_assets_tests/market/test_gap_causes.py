@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline_assets.market.gap_causes import Cause, Evidence, gap_causes, span_frame, spans
 from pipeline_assets.market.gaps import Expected, expected_frame, gaps
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 
 START = datetime(2026, 10, 25, tzinfo=UTC)

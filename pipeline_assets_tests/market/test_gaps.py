@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline_assets.market.gaps import Expected, expected_frame, expected_open_times, gaps
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window
 
 DAY = day_window(datetime(2026, 10, 25, tzinfo=UTC).date())

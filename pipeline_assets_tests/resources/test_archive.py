@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from pipeline_assets.market.archive import ArchiveFile, archive_files
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.archive import downloads
 from pipeline_assets.settings import BinanceSettings
 from pipeline_assets_tests.fixtures.exchange import START, SYMBOLS, start_exchange

@@ -12,7 +12,7 @@ from polars.testing import assert_frame_equal
 
 from pipeline_assets import lake
 from pipeline_assets.market.encoding import encode_candles
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.candle_objects import (
     list_objects,

@@ -17,7 +17,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_assets.market.interval import EPOCH, Interval, to_milliseconds
+from pipeline_assets.market.intervals import EPOCH, Interval, to_milliseconds
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.exchange import (
     BACKFILL_PATIENCE,

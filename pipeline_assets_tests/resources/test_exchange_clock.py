@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline_assets.market.interval import to_milliseconds
+from pipeline_assets.market.intervals import to_milliseconds
 from pipeline_assets.resources.exchange_clock import ExchangeClock
 from pipeline_assets.resources.exchange_requests import WeightAllowance
 from pipeline_assets.resources.weight_budget import Priority, WeightBudget

@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline_assets.market.archive import ArchiveFile
-from pipeline_assets.market.interval import Interval, to_milliseconds
+from pipeline_assets.market.intervals import Interval, to_milliseconds
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.alerts import AlertError, Alerts
 from pipeline_assets.resources.archive import downloads

@@ -12,7 +12,7 @@ from typing import Any
 import obstore
 import pytest
 
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.candle_objects import WrittenObject, object_key
 from pipeline_assets.resources.gap_objects import judged_days

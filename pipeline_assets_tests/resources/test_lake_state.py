@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.candle_objects import WrittenObject, object_key
 from pipeline_assets.resources.lake_state import (
@@ -176,5 +176,6 @@ def test_sealed_days_are_listed_by_interval_in_order(store):
 def test_the_universe_is_kept_whole(store):
     assert read_universe(store) is None
     write_universe(store, {"seen_ms": 1, "symbols": {"币安人生USDT": [1, None, "TRADING", True]}})
-    write_universe(store, {"seen_ms": 2, "symbols": {}})
-    assert read_universe(store) == {"seen_ms": 2, "symbols": {}}
+    last = {"seen_ms": 2, "symbols": {}, "left_out": {"ODDUSDT": "onboardDate: is no number"}}
+    write_universe(store, last)
+    assert read_universe(store) == last

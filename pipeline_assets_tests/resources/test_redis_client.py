@@ -15,7 +15,7 @@ from pydantic import SecretStr
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.indicator_state import IndicatorStateStore
 from pipeline_assets.resources.slots import CandleSlots, SlotsError
 from pipeline_assets.resources.weight_budget import Priority, WeightBudget

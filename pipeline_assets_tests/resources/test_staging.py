@@ -10,7 +10,7 @@ import polars as pl
 import pytest
 
 from pipeline_assets.market.candles import empty_raw
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.object_store import ObjectStore, StoredObject
 from pipeline_assets.resources.staging import (
     Output,

@@ -24,7 +24,7 @@ from hypothesis import strategies as st
 from pydantic import SecretStr
 from snowflake.connector.errors import OperationalError
 
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources import warehouse as module
 from pipeline_assets.resources.warehouse import (
     Warehouse,

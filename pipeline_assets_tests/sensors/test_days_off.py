@@ -8,7 +8,7 @@ import pytest
 from dagster import DagsterRunStatus, RunRequest, build_sensor_context
 
 from pipeline_assets.definitions import build_definitions
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import newest_closed
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.lake_state import TickState, write_tick_state

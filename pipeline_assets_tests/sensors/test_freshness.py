@@ -13,7 +13,7 @@ from dagster import (
 
 from pipeline_assets.collection.freshness import judge
 from pipeline_assets.definitions import build_definitions
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.lake_state import TickState, read_tick_state, write_tick_state
 from pipeline_assets.resources.object_store import ObjectStore

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_assets.definitions import build_definitions
-from pipeline_assets.market.interval import Interval
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.gap_objects import gap_schema, judged_days, read_gaps, write_gaps
 from pipeline_assets.resources.object_store import ObjectStore

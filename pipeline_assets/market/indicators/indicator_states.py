@@ -15,7 +15,7 @@ from pipeline_assets.market.indicators.indicator_set import (
     series,
     symbol_starts,
 )
-from pipeline_assets.market.interval import EPOCH
+from pipeline_assets.market.intervals import EPOCH
 
 if TYPE_CHECKING:
     import numpy as np

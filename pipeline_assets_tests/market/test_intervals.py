@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_assets.market.interval import Interval, from_milliseconds, to_milliseconds
+from pipeline_assets.market.intervals import Interval, from_milliseconds, to_milliseconds
 
 YEARS = timedelta(days=365) // timedelta(microseconds=1)
 moments = st.integers(0, 200 * YEARS).map(
