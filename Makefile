@@ -44,7 +44,7 @@ test-all: lint
 	$(BIN)/pytest -n $(WORKERS) --dist loadgroup
 
 generate: $(INSTALLED)
-	$(BIN)/python -m pipeline_assets.commands.generated_files
+	$(BIN)/python -m pipeline_assets.cli.generated_files
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pipeline_assets_tests.benchmarks $(ONLY)

@@ -1,5 +1,5 @@
 """`python -m pipeline_assets`: the command pipeline-assets."""
 
-from pipeline_assets.cli import main
+from pipeline_assets.cli.main import main
 
 main()

@@ -30,7 +30,7 @@ PROGRAM = "import sys, pipeline_assets.definitions; print(*sys.modules, sep='\\n
 
 COMMAND = """
 import sys
-from pipeline_assets.cli import main
+from pipeline_assets.cli.main import main
 try:
     main()
 finally:
@@ -53,5 +53,5 @@ def test_a_command_that_asks_nothing_of_dagster_does_not_load_it(
         [sys.executable, "-c", COMMAND, *arguments], check=True, stdout=subprocess.PIPE
     )
     loaded = set(shown.stdout.decode().splitlines())
-    assert "pipeline_assets.commands.backfill" in loaded
+    assert "pipeline_assets.cli.backfill" in loaded
     assert loaded & (HEAVY | {"dagster"}) == set()

@@ -19,13 +19,13 @@ from dagster import (
 )
 
 from pipeline_assets.assets import layer
-from pipeline_assets.assets.evaluation import TickReport
+from pipeline_assets.assets.partitions import backfill_policy, daily_partitions
 from pipeline_assets.assets.presentation import moment, table
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
-from pipeline_assets.partitions import backfill_policy, daily_partitions
 from pipeline_assets.resources.candidate_objects import read_candidates, seal_candidates
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.signals.evaluation import TickReport
 
 if TYPE_CHECKING:
     import polars as pl

@@ -19,17 +19,17 @@ from dagster import (
 from pipeline_assets import lake
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.check_results import Finding, report
-from pipeline_assets.assets.fetch_plan import FetchPlan
 from pipeline_assets.assets.inputs import Step
 from pipeline_assets.assets.objects import GAP_COLUMNS
+from pipeline_assets.assets.partitions import daily_partitions
 from pipeline_assets.assets.presentation import moment, table
 from pipeline_assets.collection.coverage import Known, coverage_of, fetchable
+from pipeline_assets.collection.fetch_plan import FetchPlan
 from pipeline_assets.market.aggregation import aggregate, differences
 from pipeline_assets.market.candles import KEY_COLUMNS, PRICE_COLUMNS
 from pipeline_assets.market.gap_causes import NOT_DUE
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import day_window, without
-from pipeline_assets.partitions import daily_partitions
 from pipeline_assets.resources.candle_objects import by_day, list_objects
 from pipeline_assets.resources.lake_state import SealedDay, read_sealed
 from pipeline_assets.resources.object_store import ObjectStore, StoredObject

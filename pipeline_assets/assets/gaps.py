@@ -24,16 +24,17 @@ from dagster import (
 
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.check_results import Finding, report
-from pipeline_assets.assets.completeness_picture import completeness_picture, picture_metadata
-from pipeline_assets.assets.presentation import moment, table
-from pipeline_assets.assets.zero_volume_runs import false_runs
+from pipeline_assets.assets.partitions import backfill_policy, daily_partitions
+from pipeline_assets.assets.presentation import moment, picture_metadata, table
+from pipeline_assets.collection.completeness_picture import completeness_picture
 from pipeline_assets.collection.coverage import FILLABLE, gap_ledger
 from pipeline_assets.collection.listings import collected_lifetimes, forgotten
+from pipeline_assets.collection.zero_volume_runs import false_runs
 from pipeline_assets.market.completeness import split_by_day
 from pipeline_assets.market.gap_causes import NOT_DUE, Cause
 from pipeline_assets.market.intervals import Interval
+from pipeline_assets.market.partition_keys import partition_days
 from pipeline_assets.market.windows import Window, day_window, hull
-from pipeline_assets.partitions import backfill_policy, daily_partitions, partition_days
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.gap_objects import PREFIX, write_gaps
 from pipeline_assets.resources.lake_state import (

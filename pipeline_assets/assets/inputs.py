@@ -11,10 +11,10 @@ from typing import TYPE_CHECKING, Any
 from dagster import AssetCheckExecutionContext, AssetExecutionContext
 
 from pipeline_assets.assets import layer
-from pipeline_assets.assets.fetch_plan import FetchPlan
+from pipeline_assets.collection.fetch_plan import FetchPlan
 from pipeline_assets.market.intervals import Interval, to_milliseconds
+from pipeline_assets.market.partition_keys import partition_days
 from pipeline_assets.market.windows import Window, day_window
-from pipeline_assets.partitions import partition_days
 from pipeline_assets.resources.candle_objects import window_start
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.staging import (

@@ -4,8 +4,8 @@ from typing import Any, TypedDict
 
 from dagster import AssetKey, BackfillPolicy, PartitionsDefinition
 
+from pipeline_assets.assets.partitions import backfill_policy, daily_partitions
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.partitions import backfill_policy, daily_partitions
 
 OWNERS = ["team:market-data"]
 RAW, FORMATTED, OBJECTS, SLOTS, TABLE = (

@@ -21,9 +21,10 @@ from dagster import (
 
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.check_results import Finding, report
-from pipeline_assets.assets.fetch_plan import FetchPlan
 from pipeline_assets.assets.inputs import Step
+from pipeline_assets.assets.partitions import daily_partitions
 from pipeline_assets.assets.presentation import failures, moment, table
+from pipeline_assets.collection.fetch_plan import FetchPlan
 from pipeline_assets.market.aggregation import zero_volume_share
 from pipeline_assets.market.candles import empty_candles
 from pipeline_assets.market.cleaning import CUT_SHORT
@@ -40,7 +41,6 @@ from pipeline_assets.market.windows import (
     object_window,
     without,
 )
-from pipeline_assets.partitions import daily_partitions
 from pipeline_assets.resources.candle_objects import (
     WrittenObject,
     by_day,

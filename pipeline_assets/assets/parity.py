@@ -19,8 +19,8 @@ from pipeline_assets import lake
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.candidates import CANDIDATE_OBJECTS
 from pipeline_assets.assets.check_results import Finding, report
+from pipeline_assets.assets.partitions import daily_partitions
 from pipeline_assets.assets.presentation import moment, table
-from pipeline_assets.assets.warm_up import history_window
 from pipeline_assets.market.candidates import candidate_schema
 from pipeline_assets.market.evaluation import evaluate, tied_ids
 from pipeline_assets.market.indicators import IndicatorSet
@@ -28,12 +28,12 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.strategies import configured_strategies, indicators_of
 from pipeline_assets.market.strategy import Strategy
 from pipeline_assets.market.windows import Window, day_window
-from pipeline_assets.partitions import daily_partitions
 from pipeline_assets.resources.candidate_objects import read_candidates
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.lake_state import Evaluation, read_evaluation
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
+from pipeline_assets.signals.warm_up import history_window
 
 if TYPE_CHECKING:
     import polars as pl

@@ -19,11 +19,11 @@ from dagster import (
 from pydantic import Field
 
 from pipeline_assets.assets import layer
-from pipeline_assets.assets.archive_source import ArchiveReport, archived_frames, uses_archive
-from pipeline_assets.assets.fetch_plan import FetchPlan, RunKind
-from pipeline_assets.assets.planning import Request, make_plan, witnessed_days
-from pipeline_assets.assets.presentation import failures, moment
-from pipeline_assets.assets.progress import LogProgress, Progress
+from pipeline_assets.assets.presentation import archive_metadata, failures, moment
+from pipeline_assets.collection.archive_source import ArchiveReport, archived_frames, uses_archive
+from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind
+from pipeline_assets.collection.planning import Request, make_plan, witnessed_days
+from pipeline_assets.collection.progress import LogProgress, Progress
 from pipeline_assets.market.candles import empty_raw
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.replies import raw_candles as rows_of
@@ -82,7 +82,7 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
         settings: ResourceParam[Settings],
         progress: ResourceParam[Progress | None],
     ) -> MaterializeResult[Any]:
-        kind = RunKind.of(context.run)
+        kind = RunKind.of(context.run.tags)
         with ExitStack() as clients:
             client = clients.enter_context(
                 exchange.client(priority(kind, interval), patient=kind is not RunKind.TICK)
@@ -150,7 +150,7 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
                 "symbol-days stored before": sum(map(len, plan.complete.values())),
                 "kind of run": plan.kind.value,
                 "replies": store.address(own.key(Output.RAW)),
-                **(archive.metadata() if archive else {}),
+                **(archive_metadata(archive) if archive else {}),
                 **failures(plan),
             }
         )

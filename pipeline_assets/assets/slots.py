@@ -9,9 +9,9 @@ from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, 
 
 from pipeline_assets import lake
 from pipeline_assets.assets import layer
-from pipeline_assets.assets.fetch_plan import FetchPlan
 from pipeline_assets.assets.inputs import Step
 from pipeline_assets.assets.presentation import moment
+from pipeline_assets.collection.fetch_plan import FetchPlan
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import SLOTS, CandleSlots

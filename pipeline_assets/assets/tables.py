@@ -9,8 +9,8 @@ from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, 
 
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.inputs import Step
+from pipeline_assets.assets.partitions import backfill_policy, daily_partitions
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.partitions import backfill_policy, daily_partitions
 from pipeline_assets.resources.gap_objects import read_gaps
 from pipeline_assets.resources.lake_state import SealedDay, mark_sealed
 from pipeline_assets.resources.object_store import ObjectStore

@@ -23,10 +23,11 @@ from dagster import (
 
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.check_results import Finding, report
+from pipeline_assets.assets.partitions import backfill_policy, daily_partitions
 from pipeline_assets.assets.presentation import moment, table
 from pipeline_assets.collection.listings import collected_identities, collected_now, left_out, look
 from pipeline_assets.market.intervals import from_milliseconds
-from pipeline_assets.partitions import backfill_policy, daily_partitions, partition_days
+from pipeline_assets.market.partition_keys import partition_days
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.lake_state import Identity
 from pipeline_assets.resources.object_store import ObjectStore

@@ -1,6 +1,6 @@
 """The sweep of the lake: read every object, compare it with its digest, and name what is damaged. Setting
 a damaged object aside makes its day count as not stored, so that it is fetched again. Who shows the report
-is in commands/verify.py and jobs/housekeeping.py.
+is in cli/verify.py and jobs/housekeeping.py.
 """
 
 import json

@@ -1,7 +1,7 @@
 """What the exchange lists, which of it is collected, now and at other times, and when each symbol trades.
 
 The exchange's onboard date is a hint; the first candle decides, once it is known (`learn_first_candles`).
-What a run fetches of a symbol is decided in assets/planning.py, what is missing of it in coverage.py.
+What a run fetches of a symbol is decided in collection/planning.py, what is missing of it in coverage.py.
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence

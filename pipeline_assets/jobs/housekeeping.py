@@ -23,9 +23,9 @@ from dagster import (
 )
 
 from pipeline_assets.assets import layer
-from pipeline_assets.assets.fetch_plan import KIND_TAG, RunKind
+from pipeline_assets.collection.fetch_plan import KIND_TAG, RunKind
 from pipeline_assets.collection.lake_sweep import Selection, sweep
-from pipeline_assets.jobs.event_storage import (
+from pipeline_assets.dagster_instance.event_storage import (
     delete_files_of_deleted_runs,
     delete_superseded_check_evaluations,
     delete_superseded_reports,

@@ -18,7 +18,7 @@ from dagster import (
 )
 from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
-from pipeline_assets.assets.fetch_plan import KIND_TAG, RunKind
+from pipeline_assets.collection.fetch_plan import KIND_TAG, RunKind
 from pipeline_assets.jobs.housekeeping import housekeeping
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import newest_closed

@@ -1,7 +1,7 @@
 """Downloads from Binance's archive of closed days: each file with its checksum, many at once.
 
 What the files are called and what is in them is in market/archive.py; what the archive is used for
-is decided in assets/archive_source.py.
+is decided in collection/archive_source.py.
 """
 
 import asyncio

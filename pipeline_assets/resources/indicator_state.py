@@ -1,5 +1,5 @@
 """Each symbol's indicator state in Redis, and the candles it has not folded yet. What a state holds is
-in market/indicators; who may fold it is in assets/evaluation.py.
+in market/indicators; who may fold it is in signals/evaluation.py.
 
 A symbol's state is one hash, `indicators:1m:{SYMBOL}` with literal braces, beside its slots:
 `open_time` (ms since the epoch, UTC) is that of the newest minute that is folded, evaluated and

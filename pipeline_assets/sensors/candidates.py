@@ -1,5 +1,5 @@
 """The sensor that finds candidates: Dagster's side of a tick. What is evaluated, and in which order
-things are written, is in assets/evaluation.py.
+things are written, is in signals/evaluation.py.
 """
 
 from dataclasses import replace
@@ -14,13 +14,13 @@ from dagster import (
 )
 
 from pipeline_assets.assets.candidates import events, message
-from pipeline_assets.assets.due_minutes import Cursor
-from pipeline_assets.assets.evaluation import Services, run_tick
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.indicator_state import IndicatorStateStore
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
+from pipeline_assets.signals.due_minutes import Cursor
+from pipeline_assets.signals.evaluation import Services, run_tick
 
 # Dagster looks at its sensors every five seconds at best. A look at 500 symbols without a new minute
 # takes some hundredths of a second.

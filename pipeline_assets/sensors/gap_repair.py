@@ -37,7 +37,7 @@ from pipeline_assets.collection.missed_days import (
 )
 from pipeline_assets.market.gap_causes import Cause
 from pipeline_assets.market.intervals import DAY, Interval
-from pipeline_assets.partitions import DAYS_PER_RUN, FIRST_DAY
+from pipeline_assets.market.partition_keys import DAYS_PER_RUN, FIRST_DAY
 from pipeline_assets.resources.candle_objects import prefix, window_start
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.gap_objects import judged_days, read_gaps

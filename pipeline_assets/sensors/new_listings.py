@@ -25,7 +25,7 @@ from dagster._core.definitions.unresolved_asset_job_definition import Unresolved
 from pipeline_assets.assets import layer
 from pipeline_assets.collection.listings import collected_identities
 from pipeline_assets.market.intervals import DAY, Interval
-from pipeline_assets.partitions import DAYS_PER_RUN, FIRST_DAY
+from pipeline_assets.market.partition_keys import DAYS_PER_RUN, FIRST_DAY
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.lake_state import (
     Identity,

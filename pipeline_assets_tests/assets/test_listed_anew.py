@@ -6,15 +6,15 @@ from datetime import UTC, datetime
 import pytest
 from polars.testing import assert_frame_equal
 
-from pipeline_assets.assets.fetch_plan import FetchPlan, RunKind
 from pipeline_assets.collection.coverage import gap_ledger
+from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind
 from pipeline_assets.collection.listings import collected_lifetimes
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.lake_state import note_identities
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.universe import Listing
-from pipeline_assets_tests.assets.test_planning import plan_of
+from pipeline_assets_tests.collection.test_planning import plan_of
 from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.fixtures.platform import Platform
 

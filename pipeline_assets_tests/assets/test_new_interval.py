@@ -14,7 +14,7 @@ import pytest
 from polars.testing import assert_frame_equal
 from pydantic import SecretStr
 
-from pipeline_assets.commands.generated_files import generated
+from pipeline_assets.cli.generated_files import generated
 from pipeline_assets.market.intervals import Definition
 from pipeline_assets_tests.fixtures.platform import Platform
 
@@ -103,7 +103,7 @@ def settings_of(platform: Platform) -> str:
 
 def test_one_more_interval_runs_end_to_end(platform: Platform, changed_package: Path) -> None:
     """Ingest, format, upload, table, a sink of one's own, checks, gaps, zero volume and backfill of 5m."""
-    run("-m", "pipeline_assets.commands.generated_files", directory=changed_package)
+    run("-m", "pipeline_assets.cli.generated_files", directory=changed_package)
     dags = runpy.run_path(
         str(changed_package / "pipeline_assets" / "airflow_dags" / "candle_intervals.py")
     )

@@ -10,8 +10,6 @@ import pytest
 from dagster import AssetKey, materialize
 
 from pipeline_assets.assets.candidates import candidate_objects
-from pipeline_assets.assets.due_minutes import Cursor
-from pipeline_assets.assets.evaluation import Services, run_tick
 from pipeline_assets.assets.parity import Recomputed, compare, judge_day, parity_check
 from pipeline_assets.market.candidates import candidate_id, candidate_schema
 from pipeline_assets.market.candles import candle_schema
@@ -24,6 +22,8 @@ from pipeline_assets.resources.lake_state import Evaluation, write_universe
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
 from pipeline_assets.settings import Settings
+from pipeline_assets.signals.due_minutes import Cursor
+from pipeline_assets.signals.evaluation import Services, run_tick
 from pipeline_assets_tests.fixtures.candidates import (
     MINUTE,
     CandidateSensor,

@@ -79,8 +79,6 @@ def main() -> int:
 def measure(directory: Path, servers: ExitStack) -> int:
     import polars as pl
 
-    from pipeline_assets.assets.due_minutes import Cursor, due_minutes
-    from pipeline_assets.assets.evaluation import Services, run_tick
     from pipeline_assets.market.candidates import Candidate
     from pipeline_assets.market.indicators import IndicatorStates
     from pipeline_assets.market.intervals import to_milliseconds
@@ -89,6 +87,8 @@ def measure(directory: Path, servers: ExitStack) -> int:
     from pipeline_assets.resources.lake_state import write_universe
     from pipeline_assets.resources.slots import CandleSlots
     from pipeline_assets.settings import Settings
+    from pipeline_assets.signals.due_minutes import Cursor, due_minutes
+    from pipeline_assets.signals.evaluation import Services, run_tick
     from pipeline_assets_tests.fixtures.candidates import sensor_resources
     from pipeline_assets_tests.fixtures.exchange import start_exchange
     from pipeline_assets_tests.fixtures.kafka import KafkaServer

@@ -6,7 +6,7 @@ from datetime import date
 import pytest
 from click.testing import CliRunner, Result
 
-from pipeline_assets.cli import cli
+from pipeline_assets.cli.main import cli
 from pipeline_assets.collection.lake_sweep import Damage, Selection, sweep
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.object_store import FoundObject, ObjectStore

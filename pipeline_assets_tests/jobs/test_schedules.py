@@ -10,7 +10,7 @@ import pytest
 from dagster import AssetKey, DagsterInstance, DagsterRunStatus, build_schedule_context
 from dagster._core.test_utils import create_run_for_test
 
-from pipeline_assets.assets import planning
+from pipeline_assets.collection import planning
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.exchange_access import Exchange

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from pipeline_assets.cli import cli
+from pipeline_assets.cli.main import cli
 from pipeline_assets.local.airflow import PLUGINS, airflow_environment, airflow_services, login
 from pipeline_assets.local.stack import stack_services, systems
 from pipeline_assets.settings import Settings

@@ -1,20 +1,12 @@
-"""The partitions of every asset: UTC days. What a day's objects are is in market/windows.py."""
+"""Partition keys: UTC days as text. The partitions themselves are Dagster's (assets/partitions.py)."""
 
 from collections.abc import Sequence
 from datetime import date
 
-from dagster import BackfillPolicy, DailyPartitionsDefinition
-
 # Binance opened USD-M futures on 2019-09-08 (BTCUSDT); nothing can exist before.
 FIRST_DAY = date(2019, 9, 8)
-
-daily_partitions = DailyPartitionsDefinition(
-    start_date=FIRST_DAY.isoformat(), end_offset=1, timezone="UTC"
-)
-
 # A run covers at most this many days, so that a failure costs little and runs can go side by side.
 DAYS_PER_RUN = 31
-backfill_policy = BackfillPolicy.multi_run(DAYS_PER_RUN)
 
 
 class PartitionError(ValueError):

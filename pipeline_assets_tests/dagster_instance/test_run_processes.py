@@ -13,12 +13,12 @@ from dagster import DagsterInstance, DagsterRunStatus, RunsFilter, job, op
 from dagster._core.execution.retries import auto_reexecution_should_retry_run
 from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 
-from pipeline_assets.local.stack import dagster_environment
-from pipeline_assets.resources.run_processes import (
+from pipeline_assets.dagster_instance.run_processes import (
     PROCESS_TAG,
     end_dead_runs,
     own_process_tags,
 )
+from pipeline_assets.local.stack import dagster_environment
 from pipeline_assets.settings import Settings
 from pipeline_assets_tests.fixtures.exchange import die_with_parent
 
@@ -26,7 +26,7 @@ POOL = "a_table"
 COMMAND = f"""
 import sys
 from dagster import DagsterInstance, job, op
-from pipeline_assets.resources.run_processes import own_process_tags
+from pipeline_assets.dagster_instance.run_processes import own_process_tags
 
 @op(pool={POOL!r})
 def load():

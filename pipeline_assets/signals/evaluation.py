@@ -15,9 +15,6 @@ from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from pipeline_assets.assets.due_minutes import MINUTE, Cursor, Due, due_minutes, rounds
-from pipeline_assets.assets.history import joined, read_history
-from pipeline_assets.assets.warm_up import WarmUp, build_states
 from pipeline_assets.collection.listings import collected_now
 from pipeline_assets.market.candidates import candidates_of, split_by_age
 from pipeline_assets.market.evaluation import evaluate
@@ -32,6 +29,9 @@ from pipeline_assets.resources.indicator_state import HeldState, IndicatorStateS
 from pipeline_assets.resources.lake_state import note_evaluation, read_universe
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
+from pipeline_assets.signals.due_minutes import MINUTE, Cursor, Due, due_minutes, rounds
+from pipeline_assets.signals.history import joined, read_history
+from pipeline_assets.signals.warm_up import WarmUp, build_states
 
 if TYPE_CHECKING:
     import polars as pl

@@ -21,8 +21,6 @@ from pipeline_assets.market.windows import (
 )
 
 if TYPE_CHECKING:
-    from dagster import DagsterRun
-
     from pipeline_assets.resources.exchange import Fetched
 
 # Runs carry their kind in this tag; a run without it is a backfill or a person's own.
@@ -39,9 +37,9 @@ class RunKind(StrEnum):
     BACKFILL = "backfill"
 
     @classmethod
-    def of(cls, run: "DagsterRun") -> "RunKind":
-        """The kind of a run, by its tag."""
-        return cls(run.tags.get(KIND_TAG, cls.BACKFILL))
+    def of(cls, tags: Mapping[str, str]) -> "RunKind":
+        """Return the kind of a run by its tags."""
+        return cls(tags.get(KIND_TAG, cls.BACKFILL))
 
 
 class SymbolError(Exception):

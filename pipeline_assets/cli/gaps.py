@@ -9,17 +9,17 @@ from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipeline_assets.assets.completeness_picture import completeness_picture
-from pipeline_assets.assets.fetch_plan import SymbolError
-from pipeline_assets.assets.zero_volume_runs import false_runs
+from pipeline_assets.cli.backfill import BackfillError, backfill
+from pipeline_assets.collection.completeness_picture import completeness_picture
 from pipeline_assets.collection.coverage import FILLABLE, gap_ledger
+from pipeline_assets.collection.fetch_plan import SymbolError
 from pipeline_assets.collection.listings import collected_lifetimes, forgotten, look
-from pipeline_assets.commands.backfill import BackfillError, backfill
+from pipeline_assets.collection.zero_volume_runs import false_runs
 from pipeline_assets.market.completeness import split_by_day
 from pipeline_assets.market.gap_causes import NOT_DUE, Cause
 from pipeline_assets.market.intervals import DAY, Interval
+from pipeline_assets.market.partition_keys import FIRST_DAY
 from pipeline_assets.market.windows import Window, day_window, days_of, joined
-from pipeline_assets.partitions import FIRST_DAY
 from pipeline_assets.resources.candle_objects import prefix, window_start
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.lake_state import (
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import polars as pl
     from rich.console import Console
 
-    from pipeline_assets.assets.progress import Progress
+    from pipeline_assets.collection.progress import Progress
 
 _TO_DO = {
     Cause.NOT_FETCHED: "--repair fetches them",

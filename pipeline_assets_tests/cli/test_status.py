@@ -13,11 +13,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from pipeline_assets.commands import status as command
-from pipeline_assets.commands.questions import Question
+from pipeline_assets.cli import status as command
+from pipeline_assets.cli.questions import Question
+from pipeline_assets_tests.cli.test_main import Shell, ended
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 from pipeline_assets_tests.fixtures.silence import black_hole, silent_server
-from pipeline_assets_tests.test_cli import Shell, ended
 
 MACHINE_TIME = datetime(2026, 11, 21, tzinfo=UTC)
 

@@ -7,8 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING
 
-from pipeline_assets.assets.due_minutes import MINUTE, earliest
-from pipeline_assets.assets.history import read_history
 from pipeline_assets.collection.listings import Listed
 from pipeline_assets.market.indicators import IndicatorSet, IndicatorStates
 from pipeline_assets.market.intervals import Interval
@@ -16,6 +14,8 @@ from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.lake_state import note_evaluation
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.signals.due_minutes import MINUTE, earliest
+from pipeline_assets.signals.history import read_history
 
 if TYPE_CHECKING:
     import polars as pl

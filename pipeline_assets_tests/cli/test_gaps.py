@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 from polars.testing import assert_frame_equal
 
-from pipeline_assets.assets.fetch_plan import SymbolError
-from pipeline_assets.cli import cli
-from pipeline_assets.commands.backfill import BackfillError
-from pipeline_assets.commands.gaps import repairs
+from pipeline_assets.cli.backfill import BackfillError
+from pipeline_assets.cli.gaps import repairs
+from pipeline_assets.cli.main import cli
+from pipeline_assets.collection.fetch_plan import SymbolError
 from pipeline_assets.local.stack import dagster_environment
 from pipeline_assets.market.encoding import encode_candles
 from pipeline_assets.market.intervals import Interval
@@ -25,10 +25,10 @@ from pipeline_assets.resources.candle_objects import object_key
 from pipeline_assets.resources.exchange import ExchangeError
 from pipeline_assets.resources.lake_state import keep_zero_volume
 from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+from pipeline_assets_tests.cli.test_main import Shell
 from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.fixtures.platform import Platform
 from pipeline_assets_tests.fixtures.s3 import free_port
-from pipeline_assets_tests.test_cli import Shell
 
 BTC, ETH, LIFE, SNOW = SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT", "雪球USDT")
 NOW = datetime(2026, 9, 18, 12, 0, 30, tzinfo=UTC)

@@ -9,14 +9,14 @@ import polars as pl
 import pytest
 from dagster import AssetKey, AssetMaterialization
 
-from pipeline_assets.assets import evaluation
-from pipeline_assets.assets.due_minutes import Cursor
 from pipeline_assets.market.strategy import Condition, Declaration
 from pipeline_assets.resources.broker import BrokerError
 from pipeline_assets.resources.candidate_objects import LATE, read_stored
 from pipeline_assets.resources.lake_state import read_evaluation
 from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
 from pipeline_assets.settings import StrategySettings
+from pipeline_assets.signals import evaluation
+from pipeline_assets.signals.due_minutes import Cursor
 from pipeline_assets_tests.fixtures.candidates import (
     MINUTE,
     STRATEGIES,

@@ -5,8 +5,8 @@ from io import StringIO
 import pytest
 from rich.console import Console
 
-from pipeline_assets.assets.progress import LogProgress
-from pipeline_assets.commands.progress import TerminalProgress
+from pipeline_assets.cli.progress import TerminalProgress
+from pipeline_assets.collection.progress import LogProgress
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline_assets.assets.fetch_plan import (
+from pipeline_assets.collection.fetch_plan import (
     FetchPlan,
     RunKind,
     SymbolError,
@@ -29,6 +29,7 @@ from pipeline_assets.collection.listings import (
     look,
 )
 from pipeline_assets.market.intervals import Interval, from_milliseconds
+from pipeline_assets.market.partition_keys import partition_days
 from pipeline_assets.market.replies import raw_candles as rows_of
 from pipeline_assets.market.windows import (
     Window,
@@ -39,7 +40,6 @@ from pipeline_assets.market.windows import (
     newest_closed,
     without,
 )
-from pipeline_assets.partitions import partition_days
 from pipeline_assets.resources.candle_objects import (
     by_day,
     list_objects,

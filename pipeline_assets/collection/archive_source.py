@@ -13,9 +13,8 @@ from datetime import date, datetime, timedelta
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
-from pipeline_assets.assets.fetch_plan import FetchPlan, RunKind
-from pipeline_assets.assets.presentation import table
-from pipeline_assets.assets.progress import Progress
+from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind
+from pipeline_assets.collection.progress import Progress
 from pipeline_assets.market.archive import archive_files, disagreements, distrusted_days
 from pipeline_assets.market.candles import empty_raw
 from pipeline_assets.market.cleaning import clean
@@ -63,31 +62,6 @@ class ArchiveReport:
     def note(self, day: date, symbol: str, record: dict[str, Any]) -> None:
         """Add a record."""
         self.records.setdefault(day, {}).setdefault(symbol, []).append(record)
-
-    def metadata(self) -> dict[str, Any]:
-        """What a person wants to see of it in the materialization."""
-        found: dict[str, Any] = {
-            "rows from the archive": self.rows,
-            "symbol-days not in the archive": self.absent,
-        }
-        if self.refused:
-            columns = {"file": "string", "why": "string"}
-            found["archive files refused"] = table(columns, sorted(self.refused.items()))
-        if self.distrusted:
-            columns = {"symbol": "string", "day": "string", "why": "string"}
-            rows = [(symbol, str(day), why) for symbol, day, why in sorted(self.distrusted)]
-            found["archive days not taken"] = table(columns, rows)
-        records = [
-            (symbol, each["kind"], each["first"], each["last"], each["count"])
-            for noted in (self.records, self.unfilled)
-            for _, by_symbol in sorted(noted.items())
-            for symbol, held in sorted(by_symbol.items())
-            for each in held
-        ]
-        if records:
-            columns = dict.fromkeys(("symbol", "kind", "first", "last"), "string")
-            found["archive disagreements"] = table(columns | {"candles": "int"}, records)
-        return found
 
     def keep(self, store: ObjectStore, plan: FetchPlan) -> None:
         """Record the disagreements on the lake; a repeat replaces those of the same symbol-days."""

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
+from pipeline_assets.cli.block import as_document, current_block, describe
+from pipeline_assets.cli.demo import exchange_time
+from pipeline_assets.cli.filling import Filling, filling
+from pipeline_assets.cli.questions import Answer, Question, leave
 from pipeline_assets.collection.listings import left_out
-from pipeline_assets.commands.block import as_document, current_block, describe
-from pipeline_assets.commands.demo import exchange_time
-from pipeline_assets.commands.filling import Filling, filling
-from pipeline_assets.commands.overview import (
+from pipeline_assets.collection.overview import (
     Overview,
     collected_symbols,
     combined,
@@ -24,7 +25,6 @@ from pipeline_assets.commands.overview import (
     lake_overview,
     table_rows,
 )
-from pipeline_assets.commands.questions import Answer, Question, leave
 from pipeline_assets.local.stack import StackStatus, stack_status, systems
 from pipeline_assets.local.supervisor import StackError
 from pipeline_assets.resources.exchange import ExchangeError

@@ -12,7 +12,7 @@ import pytest
 from dagster import DagsterInstance, MarkdownMetadataValue, MaterializeResult, asset, materialize
 from PIL import Image
 
-from pipeline_assets.assets.completeness_picture import completeness_picture, picture_metadata
+from pipeline_assets.collection.completeness_picture import completeness_picture, picture_metadata
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 

@@ -5,9 +5,9 @@ cli.py.
 from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 
-from pipeline_assets.assets.progress import Progress
-from pipeline_assets.commands.backfill import BackfillResult, backfill, dagster_instance
-from pipeline_assets.commands.overview import Overview
+from pipeline_assets.cli.backfill import BackfillResult, backfill, dagster_instance
+from pipeline_assets.collection.overview import Overview
+from pipeline_assets.collection.progress import Progress
 from pipeline_assets.market.intervals import EPOCH, Interval
 from pipeline_assets.resources.lake_state import TickState, sealed_symbols
 from pipeline_assets.resources.object_store import ObjectStore

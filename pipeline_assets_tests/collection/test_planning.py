@@ -6,12 +6,12 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from pipeline_assets.assets import planning
-from pipeline_assets.assets.fetch_plan import FetchPlan, RunKind, SymbolError
-from pipeline_assets.assets.planning import Request, make_plan
+from pipeline_assets.collection import planning
+from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind, SymbolError
+from pipeline_assets.collection.planning import Request, make_plan
 from pipeline_assets.market.intervals import Interval
+from pipeline_assets.market.partition_keys import PartitionError
 from pipeline_assets.market.windows import Window
-from pipeline_assets.partitions import PartitionError
 from pipeline_assets.resources.exchange import ExchangeClient
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.lake_state import (

@@ -1,4 +1,4 @@
-"""Progress of a fetch on a terminal, by rich. Plain lines are in assets/progress.py."""
+"""Progress of a fetch on a terminal, by rich. Plain lines are in collection/progress.py."""
 
 import time
 from types import TracebackType
@@ -17,7 +17,7 @@ from rich.progress import (  # noqa: TID253
 )
 from rich.text import Text  # noqa: TID253
 
-from pipeline_assets.assets.progress import LogProgress
+from pipeline_assets.collection.progress import LogProgress
 
 _MINUTES_OF_RATE = 180.0  # seconds
 

@@ -6,7 +6,7 @@ from datetime import UTC, date, datetime, timedelta
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_assets.assets.fetch_plan import (
+from pipeline_assets.collection.fetch_plan import (
     FetchPlan,
     RunKind,
     day_windows,

@@ -11,9 +11,9 @@ import pytest
 from dagster_graphql.schema import create_schema
 from graphql import parse, validate
 
-from pipeline_assets.commands import filling as module
-from pipeline_assets.commands.filling import Filling, FillingRun, filling
-from pipeline_assets.commands.status import filling_lines
+from pipeline_assets.cli import filling as module
+from pipeline_assets.cli.filling import Filling, FillingRun, filling
+from pipeline_assets.cli.status import filling_lines
 from pipeline_assets.settings import DagsterSettings
 from pipeline_assets_tests.fixtures.s3 import free_port
 

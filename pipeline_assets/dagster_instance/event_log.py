@@ -1,5 +1,5 @@
 """Dagster's event log in SQLite, with connections that stay open. What is logged is Dagster's business;
-what is removed from it is in jobs/event_storage.py. dagster.yaml names the class below.
+what is removed from it is in dagster_instance/event_storage.py. dagster.yaml names the class below.
 
 Dagster's own class makes an engine and a connection for every event, three of them for one of an
 asset, and the last connection to close writes SQLite's log back into its file each time: 10 ms of

@@ -50,8 +50,8 @@ def main() -> None:
     """Run the command; an expected error is one message on standard error, not a traceback."""
     return_freed_memory()
     complete_environment()
-    from pipeline_assets.assets.fetch_plan import SymbolError
-    from pipeline_assets.commands.backfill import BackfillError, StoppedError
+    from pipeline_assets.cli.backfill import BackfillError, StoppedError
+    from pipeline_assets.collection.fetch_plan import SymbolError
     from pipeline_assets.local.supervisor import StackError
     from pipeline_assets.market.strategy import StrategyError
     from pipeline_assets.resources.broker import BrokerError
@@ -238,10 +238,10 @@ def backfill(
     May be repeated: nothing is duplicated or lost. One that was stopped goes on where it was: days
     that are stored and complete are left out. The runs are seen in Dagster's UI.
     """
-    from pipeline_assets.commands.backfill import backfill as run
-    from pipeline_assets.commands.backfill import check_range
-    from pipeline_assets.commands.demo import exchange_time
-    from pipeline_assets.commands.progress import TerminalProgress
+    from pipeline_assets.cli.backfill import backfill as run
+    from pipeline_assets.cli.backfill import check_range
+    from pipeline_assets.cli.demo import exchange_time
+    from pipeline_assets.cli.progress import TerminalProgress
 
     wanted = _symbols(symbols)
     settings = load_settings()
@@ -317,11 +317,11 @@ def gaps(  # noqa: PLR0913 - its options
     The exit status is 1 while something is missing that can be filled, or a symbol of the settings
     was never on the exchange.
     """
-    from pipeline_assets.commands import gaps as command
-    from pipeline_assets.commands.backfill import check_range
-    from pipeline_assets.commands.demo import exchange_time
-    from pipeline_assets.commands.progress import TerminalProgress
-    from pipeline_assets.partitions import FIRST_DAY
+    from pipeline_assets.cli import gaps as command
+    from pipeline_assets.cli.backfill import check_range
+    from pipeline_assets.cli.demo import exchange_time
+    from pipeline_assets.cli.progress import TerminalProgress
+    from pipeline_assets.market.partition_keys import FIRST_DAY
 
     settings = load_settings()
     if fill:
@@ -391,8 +391,8 @@ def verify(
     Without options: candles, candidates, gaps, set-aside rows and documents. The exit status is 1
     if an object is damaged.
     """
+    from pipeline_assets.cli import verify as command
     from pipeline_assets.collection.lake_sweep import Selection
-    from pipeline_assets.commands import verify as command
 
     if start and end and end <= start:
         raise click.BadParameter("it must be after --start.", param_hint="'--end'")
@@ -453,7 +453,7 @@ def status(days: int, seconds: float, as_json: bool) -> None:
     A part that does not answer in time is named, and the others are shown. The exit status is 0 if
     every system is up and every part answered, 1 otherwise.
     """
-    from pipeline_assets.commands.status import show_status
+    from pipeline_assets.cli.status import show_status
 
     console = _console()
     sys.exit(
@@ -495,7 +495,7 @@ def unblock(as_json: bool) -> None:
     address goes on within ten seconds. If the exchange did ban the address, its next reply blocks it
     again. The exit status is 1 if there was no block.
     """
-    from pipeline_assets.commands.block import as_document, describe, lift_block
+    from pipeline_assets.cli.block import as_document, describe, lift_block
 
     lifted = lift_block(load_settings())
     if as_json:
@@ -532,14 +532,14 @@ def candidates(
     schema: bool,
 ) -> None:
     """The trade candidates: what a day published, or what arrives now."""
-    from pipeline_assets.commands.candidates import (
+    from pipeline_assets.cli.candidates import (
         as_line,
         follow,
         print_table,
         published,
         schema_text,
     )
-    from pipeline_assets.commands.demo import exchange_time
+    from pipeline_assets.cli.demo import exchange_time
 
     if from_beginning and not follow_topic:
         raise click.UsageError("--from-beginning reads Kafka: give --follow, too.")
@@ -572,11 +572,11 @@ def candidates(
 @_airflow_option
 def demo(once: bool, exchange_name: str, airflow: bool) -> None:
     """The first look: start everything, fill three days, show what is stored, go on live."""
-    from pipeline_assets.commands.candidates import follow
-    from pipeline_assets.commands.demo import DAYS, exchange_time, fill, report_freshness
-    from pipeline_assets.commands.overview import collected_symbols, days_overview, first_day
-    from pipeline_assets.commands.progress import TerminalProgress
-    from pipeline_assets.commands.status import print_overview
+    from pipeline_assets.cli.candidates import follow
+    from pipeline_assets.cli.demo import DAYS, exchange_time, fill, report_freshness
+    from pipeline_assets.cli.progress import TerminalProgress
+    from pipeline_assets.cli.status import print_overview
+    from pipeline_assets.collection.overview import collected_symbols, days_overview, first_day
     from pipeline_assets.local.stack import prepared
     from pipeline_assets.resources.object_store import ObjectStore
 

@@ -8,14 +8,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from pipeline_assets.assets.due_minutes import (
+from pipeline_assets.market.windows import Window
+from pipeline_assets.signals.due_minutes import (
     MINUTE,
     Cursor,
     due_minutes,
     earliest,
     rounds,
 )
-from pipeline_assets.market.windows import Window
 from pipeline_assets_tests.resources.test_slots import NOON, candles
 
 BTC, ETH = "BTCUSDT", "ETHUSDT"

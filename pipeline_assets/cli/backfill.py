@@ -15,7 +15,7 @@ from pipeline_assets.settings import Settings
 if TYPE_CHECKING:
     from dagster import DagsterInstance, ExecuteInProcessResult, JobDefinition
 
-    from pipeline_assets.assets.progress import Progress
+    from pipeline_assets.collection.progress import Progress
     from pipeline_assets.resources.object_store import ObjectStore
     from pipeline_assets.resources.staging import Staged
 
@@ -90,7 +90,7 @@ def check_range(start: date, end: date, today: date | None) -> None:
             f"For one day: --start {start} --end {start + timedelta(days=1)}."
         )
     # Here, and so in each function below: Dagster, which every command would wait a second for.
-    from pipeline_assets.partitions import FIRST_DAY
+    from pipeline_assets.market.partition_keys import FIRST_DAY
 
     if start < FIRST_DAY:
         raise BackfillError(
@@ -143,11 +143,11 @@ def backfill(
             A repetition that fails is a problem of the result: what came before it is stored.
         StoppedError: a signal came.
     """
+    from pipeline_assets.dagster_instance.run_processes import end_dead_runs
     from pipeline_assets.definitions import build_definitions
     from pipeline_assets.jobs.materializations import backfill_job_name, repair_jobs
-    from pipeline_assets.partitions import DAYS_PER_RUN
+    from pipeline_assets.market.partition_keys import DAYS_PER_RUN
     from pipeline_assets.resources.object_store import ObjectStore
-    from pipeline_assets.resources.run_processes import end_dead_runs
 
     definitions = build_definitions(settings, progress=progress)
     name = repair_jobs[interval].name if judge else backfill_job_name(interval)
@@ -204,7 +204,7 @@ def _repeated(
 
 def _count(settings: Settings, symbols: Sequence[str] | None) -> int:
     """How many symbols a backfill has, as far as it is known before it asks the exchange."""
-    from pipeline_assets.commands.overview import collected_symbols
+    from pipeline_assets.collection.overview import collected_symbols
     from pipeline_assets.resources.object_store import ObjectStore
 
     if symbols:
@@ -237,7 +237,7 @@ def _run(
 
     from pipeline_assets.assets import layer
     from pipeline_assets.assets.presentation import FAILED
-    from pipeline_assets.resources.run_processes import own_process_tags
+    from pipeline_assets.dagster_instance.run_processes import own_process_tags
     from pipeline_assets.resources.staging import Staged
 
     first, last = (day.isoformat() for day in days)
@@ -297,9 +297,9 @@ def _failure(executed: "ExecuteInProcessResult") -> BackfillError | StoppedError
 
 def _ran(executed: "ExecuteInProcessResult", store: "ObjectStore", staged: "Staged") -> _Ran:
     from pipeline_assets.assets import layer
-    from pipeline_assets.assets.fetch_plan import FetchPlan
     from pipeline_assets.assets.objects import INCOMPLETE
     from pipeline_assets.assets.presentation import FAILED
+    from pipeline_assets.collection.fetch_plan import FetchPlan
     from pipeline_assets.resources.staging import read_document
 
     def value(name: str, key: str) -> int:

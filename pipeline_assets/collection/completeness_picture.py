@@ -2,14 +2,11 @@
 market/completeness.py.
 """
 
-import base64
 import io
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
-
-from dagster import MarkdownMetadataValue, MetadataValue
 
 from pipeline_assets.market.completeness import completeness
 from pipeline_assets.market.intervals import Interval
@@ -111,13 +108,6 @@ def completeness_picture(
         ),
     )
     return _drawn(grid)
-
-
-def picture_metadata(picture: bytes) -> MarkdownMetadataValue:
-    """A PNG as metadata that Dagster's UI shows as a picture."""
-    return MetadataValue.md(
-        f"![completeness](data:image/png;base64,{base64.b64encode(picture).decode()})"
-    )
 
 
 def _listed(counted: "pl.DataFrame", column: "pl.Expr") -> "pl.DataFrame":

@@ -10,7 +10,7 @@ import yaml
 from dagster import AssetMaterialization, DagsterInstance, asset, materialize
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
-from pipeline_assets.resources.event_log import PooledSqliteEventLogStorage
+from pipeline_assets.dagster_instance.event_log import PooledSqliteEventLogStorage
 
 OURS = Path(__file__).parents[2] / "dagster.yaml"
 

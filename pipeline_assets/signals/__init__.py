@@ -1,0 +1,1 @@
+"""From fresh minutes to candidates: use cases that know no Dagster."""
