@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, start_exchange
 from pipeline_assets_tests.fixtures.platform import MINUTES, Platform
 from pipeline_assets_tests.market_data import candle_file, market_data
@@ -131,7 +132,7 @@ def test_minutes_and_their_aggregates_arrive_as_they_are_in_the_files(
     until = clock.replace(second=0)
     minutes = pl.concat(from_file(symbol, "1m", start, until) for symbol in symbols)
     assert minutes.height == len(symbols) * ((until - start) // timedelta(minutes=1))
-    for interval in MINUTES:
+    for interval in Interval:
         result = own.backfill(interval, *days, symbols=symbols)
         failed = [
             check.check_name

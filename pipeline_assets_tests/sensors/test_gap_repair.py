@@ -275,6 +275,8 @@ def test_the_same_gaps_are_fetched_three_times_and_then_given_up(minutes) -> Non
     assert asked(found) == expected
     keys.add(found.run_requests[0].run_key)
     assert len(keys) == 6
+    # Other rows than before: the same ones again would be settled.
+    platform.exchange.faults(symbols={ETH: {"malformed_rows": 1, "duplicate_rows": 1}})
     repaired(platform, "2026-11-18", symbols=[ETH])
     platform.exchange.advance(24 * 3600)
     judge_the_rest(platform)
