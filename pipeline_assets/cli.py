@@ -51,6 +51,7 @@ def main() -> None:
     return_freed_memory()
     complete_environment()
     from pipeline_assets.assets.fetch_plan import SymbolError
+    from pipeline_assets.collection.listings import NothingListedError
     from pipeline_assets.commands.backfill import BackfillError, StoppedError
     from pipeline_assets.local.supervisor import StackError
     from pipeline_assets.market.strategy import StrategyError
@@ -68,6 +69,7 @@ def main() -> None:
         BackfillError,
         BrokerError,
         ExchangeError,
+        NothingListedError,
         ObjectStoreError,
         ProxyError,
         SettingsError,
