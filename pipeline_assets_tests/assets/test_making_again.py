@@ -123,3 +123,26 @@ def test_warnings_of_damage_stand_in_the_event_log_of_the_run(
     told = "".join(str(each) for each in logged)
     assert len(secrets(minutes.settings)) >= 2
     assert not [secret for secret in secrets(minutes.settings) if secret in told]
+
+
+def rows_of_gaps(platform: Platform) -> list[tuple]:
+    """The rows of the table CANDLE_GAPS."""
+    with platform.snowflake.connect(platform.settings.snowflake) as connection:
+        cursor = connection.cursor().execute("select * from CANDLE_GAPS order by 1, 2, 3, 4")
+        return cursor.fetchall()
+
+
+def test_lost_tables_are_loaded_again_by_a_refresh(platform: Platform) -> None:
+    day = DAYS[1]
+    platform.backfill("1h", day)
+    platform.run("gap_ledger", day)
+    before, gaps = platform.table("1h"), rows_of_gaps(platform)
+    assert len(before) == 3 * 24
+    assert gaps
+    with platform.snowflake.connect(platform.settings.snowflake) as connection:
+        for table in ("CANDLES_1H", "CANDLE_GAPS"):
+            connection.cursor().execute(f"drop table {table}")
+    platform.backfill("1h", day, refresh=True)
+    assert platform.table("1h") == before
+    platform.materialize("candle_gap_table", day)
+    assert rows_of_gaps(platform) == gaps
