@@ -420,6 +420,8 @@ def read_universe(store: ObjectStore) -> dict[str, Any] | None:
 
 
 def _clean_universe(held: Any, note: Note) -> dict[str, Any]:
+    if unknown := held.keys() - {"seen_ms", "symbols", "left_out"}:
+        raise ValueError(f"it has unknown names: {sorted(unknown)}")
     require(held["seen_ms"], int)
     from_milliseconds(held["seen_ms"])
 

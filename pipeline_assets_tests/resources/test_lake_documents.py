@@ -196,6 +196,16 @@ def test_a_symbol_whose_state_is_wrong_is_rebuilt_alone(store):
     assert len(state.etags) == 2
 
 
+def test_a_universe_with_an_unknown_name_is_not_believed(store, caplog):
+    """A flipped bit in the name of its optional part would lose all that was left out."""
+    write_documents(store)
+    body = (store.get(UNIVERSE) or b"").replace(b"left_out", b"left_owt")
+    put_without_digest(store, UNIVERSE, body)
+    with caplog.at_level(logging.WARNING):
+        assert read_universe(store) is None
+    assert "left_owt" in caplog.text
+
+
 def test_objects_of_others_among_day_documents_are_passed_over(store):
     write_documents(store)
     for key in ("state/sealed/1m/README", "state/sealed/1m/20261399.json", "gaps/notes.txt"):
