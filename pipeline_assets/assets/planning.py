@@ -274,14 +274,16 @@ def _for_days(
         wanted = {each.symbol for each in collected_identities(identities, "all")}
     else:
         wanted = request.configured
-    # Before it is judged who traded then: the onboard date is a hint, too early or too late by years.
-    identities = learn_first_candles(
-        client, store, identities, set(wanted), server_time, again=request.refresh
-    )
+    ever, named = {each.symbol for each in identities}, universe["symbols"]
+    # A run that was asked for a symbol that does not exist fails and must not spend any weight.
+    if request.asked is None or ever.issuperset(wanted):
+        # Before it is judged who traded then: the onboard date is a hint, wrong by years.
+        identities = learn_first_candles(
+            client, store, identities, set(wanted), server_time, again=request.refresh
+        )
     lives = lifetimes(identities, window, server_time)
     if request.asked is None and request.configured == "all":
         wanted = lifetimes(collected_identities(identities, "all"), window, server_time)
-    ever, named = {each.symbol for each in identities}, universe["symbols"]
     chosen = _Chosen(pauses=between_listings(identities, request.interval, window, server_time))
     for symbol in wanted:
         if symbol not in ever:

@@ -24,6 +24,7 @@ from pipeline_assets.resources.lake_documents import (
 )
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.universe import Listing
+from pipeline_assets.settings import is_symbol
 
 # A kind of disagreement with the archive: what a file lacked while the exchange could not be asked for it.
 UNFILLED_HOLE = "hole that the exchange was not asked about"
@@ -467,15 +468,22 @@ def keep_zero_volume(store: ObjectStore, day: date, symbols: Iterable[str]) -> N
     store.put(_zero_volume_key(day), encoded(sorted(symbols)))
 
 
-def read_zero_volume(store: ObjectStore, day: date) -> list[str]:
-    """The symbols that had a false run without volume when the day was checked."""
-    return read_json(store, _zero_volume_key(day), _clean_symbols) or []
+def read_zero_volume(store: ObjectStore, day: date) -> list[str] | None:
+    """Return the symbols that had a false run without volume when the day was checked.
+
+    None if the day was not checked, or its record is damaged: nothing is known of it then. A record with
+    one wrong entry is damaged as a whole, since that entry may be any symbol.
+    """
+    found: list[str] | None = read_json(store, _zero_volume_key(day), _clean_symbols)
+    return found
 
 
 def _clean_symbols(held: Any, _: Note) -> list[str]:
     require(held, list)
     for symbol in held:
         require(symbol, str)
+        if not is_symbol(symbol):
+            raise ValueError(f"{symbol!r} is not a symbol")
     return list(held)
 
 
@@ -488,6 +496,8 @@ def read_universe(store: ObjectStore) -> dict[str, Any] | None:
 
 
 def _clean_universe(held: Any, note: Note) -> dict[str, Any]:
+    if unknown := held.keys() - {"seen_ms", "symbols", "left_out"}:
+        raise ValueError(f"it has unknown names: {sorted(unknown)}")
     require(held["seen_ms"], int)
     from_milliseconds(held["seen_ms"])
 
