@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 # Symbol-days that are read, verified and decoded at once: some 10 MB of bytes, 50 MB of rows.
 _DAYS_AT_ONCE = 128
 _ATTEMPTS = 5
+# Keys have years of four digits, and a day is added to and taken from times.
+_EARLIEST, _LATEST = datetime(1000, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def scan(
@@ -258,4 +260,6 @@ def _window(start: Any, end: Any) -> Window:
             )
     if end <= start:
         raise ValueError(f"end must be after start, got {start.isoformat()} and {end.isoformat()}")
-    return Window(start.astimezone(UTC), end.astimezone(UTC))
+    # datetime.min and datetime.max mean "everything".
+    first, last = (min(max(each, _EARLIEST), _LATEST).astimezone(UTC) for each in (start, end))
+    return Window(first, last)

@@ -222,6 +222,15 @@ def test_symbols_may_come_in_any_collection(bucket: Bucket, symbols: Any) -> Non
     assert bucket.scan("1m", symbols, DAY, NEXT).height == 1440
 
 
+@pytest.mark.parametrize("hours", [-12, 0, 12])
+def test_the_earliest_and_the_latest_datetime_mean_everything(bucket: Bucket, hours: int) -> None:
+    frame = candles("BTCUSDT", DAY, 1440)
+    bucket.put("ohlcv/1m/BTCUSDT/20261119_0000.parquet", frame)
+    zone = timezone(timedelta(hours=hours))
+    first, last = datetime.min.replace(tzinfo=zone), datetime.max.replace(tzinfo=zone)
+    assert_frame_equal(bucket.scan("1m", ["BTCUSDT"], first, last), frame)
+
+
 def finalize(bucket: Bucket, day: pl.DataFrame) -> None:
     """Finalize the day, which removes its hour objects."""
     stored = list_objects(bucket.store, Interval.ONE_MINUTE, "BTCUSDT", DAY, NEXT)

@@ -51,6 +51,7 @@ from pipeline_assets.resources.candle_objects import (
     write_candles,
 )
 from pipeline_assets.resources.lake_state import (
+    STABLE_AFTER,
     Absence,
     Rejected,
     SealedDay,
@@ -70,8 +71,6 @@ if TYPE_CHECKING:
 # were, in the exchange's archive, a fault (FACTS). Below this many rows a share says nothing.
 _ZERO_VOLUME_SHARE = 0.5
 _ZERO_VOLUME_ROWS = 30
-# The same rejected row, hours later, is what the exchange stores; the third repair comes after two hours.
-_STABLE_AFTER = timedelta(hours=2)
 
 
 # In the metadata: how many symbol-days may lack candles that the exchange has.
@@ -86,6 +85,7 @@ class Stored:
     gaps: "list[pl.DataFrame]" = field(default_factory=list)
     zero_volume: "list[pl.DataFrame]" = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
+    newest: date | None = None
 
 
 def candle_objects(interval: Interval) -> AssetsDefinition:
@@ -256,6 +256,9 @@ def _observe(plan: FetchPlan, frame: "pl.DataFrame", stored: Stored) -> None:
     runs = frame["symbol"].rle().struct.unnest()
     counts = dict(zip(runs["value"], runs["len"], strict=True))
     stored.seen.update(counts)
+    newest = frame["open_time"].max()
+    if isinstance(newest, datetime):
+        stored.newest = max(newest.date(), stored.newest or newest.date())
     # Rows are one for each open time of the grid within the window: so many are all of them.
     short = [s for s, count in counts.items() if count < plan.windows[s].candles(plan.interval)]
     if short or not stored.gaps:
@@ -320,9 +323,13 @@ def _sealed(
     """The marks of the finished days that this run fetched, by day and symbol."""
     days = [day for day in plan.days if plan.finished(day)]
     marks: dict[date, dict[str, SealedDay]] = {day: {} for day in days}
-    # An exchange that has nothing of any symbol is not believed to have nothing, unless something
-    # shows that it serves the day.
-    believed = days if stored.seen else plan.witnessed
+    # An exchange that has nothing of any symbol is not believed to have nothing, unless a later candle or
+    # something else shows that it has not lost the day.
+    believed = [
+        day
+        for day in days
+        if day in plan.witnessed or (stored.newest is not None and day <= stored.newest)
+    ]
     objects = {each.key: each for each in stored.written}
     odd_days = {day for rows in set_aside.values() for each in rows for day in days_of(each.window)}
     before = {day: read_sealed(store, plan.interval, day) for day in sorted(odd_days & set(days))}
@@ -371,7 +378,7 @@ def _since(rows: Sequence[Rejected], before: SealedDay | None) -> list[_Odd]:
     for each in rows:
         first = known.get((each.window, each.digest), each)
         again = first.run != each.run
-        waited = each.at - first.at >= _STABLE_AFTER or each.reason == CUT_SHORT
+        waited = each.at - first.at >= STABLE_AFTER or each.reason == CUT_SHORT
         found.append(_Odd(first, again and waited))
     return found
 

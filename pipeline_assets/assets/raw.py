@@ -3,8 +3,10 @@ in candles.py.
 """
 
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from datetime import datetime
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
@@ -21,12 +23,14 @@ from pydantic import Field
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.presentation import archive_metadata, failures, moment
 from pipeline_assets.collection.archive_source import ArchiveReport, archived_frames, uses_archive
+from pipeline_assets.collection.empty_days import believed_empty_days
 from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind
-from pipeline_assets.collection.planning import Request, make_plan, witnessed_days
+from pipeline_assets.collection.planning import Request, make_plan
 from pipeline_assets.collection.progress import LogProgress, Progress
 from pipeline_assets.market.candles import empty_raw
-from pipeline_assets.market.intervals import Interval
+from pipeline_assets.market.intervals import Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.replies import raw_candles as rows_of
+from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.exchange import ExchangeClient, weight_of_a_tick
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore
@@ -123,10 +127,13 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
                     else _frames(client, plan, told)
                 )
             )
-            rows = write_frames(store, own.key(Output.RAW), empty_raw(), frames)
+            received = _Received()
+            rows = write_frames(
+                store, own.key(Output.RAW), empty_raw(), received.watch(frames, plan)
+            )
             seconds = time.monotonic() - began
-            if not rows and plan.confirmed:
-                plan.witnessed = witnessed_days(client, store, plan)
+            if not plan.ticks:
+                plan.witnessed = believed_empty_days(client, store, plan, received.newest, root_run)
             plan.weight = client.weight_spent
             if archive is not None:
                 archive.keep(store, plan)
@@ -156,6 +163,31 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
         )
 
     return fetch
+
+
+@dataclass
+class _Received:
+    """The newest open time that the run received of its days; None while there is no row."""
+
+    newest: datetime | None = None
+
+    def watch(
+        self, frames: Iterable["pl.DataFrame"], plan: FetchPlan
+    ) -> Generator["pl.DataFrame", None, None]:
+        """Pass raw frames through, and keep the newest open time of the plan's days."""
+        import polars as pl
+
+        window = Window(day_window(plan.days[0]).start, day_window(plan.days[-1]).end)
+        # A row may have any time: the exchange's oddest rows are staged as they came.
+        within = pl.col("open_time").is_between(
+            to_milliseconds(window.start), to_milliseconds(window.end), closed="left"
+        )
+        for frame in frames:
+            newest = frame.select(pl.col("open_time").filter(within).max()).item()
+            if newest is not None:
+                opened = from_milliseconds(newest)
+                self.newest = max(opened, self.newest or opened)
+            yield frame
 
 
 def priority(kind: RunKind, interval: Interval) -> Priority:

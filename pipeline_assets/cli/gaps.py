@@ -508,16 +508,21 @@ def _zero_volume(
     """Judge again what the check found: a day may have been fetched again since."""
     spans = joined([window for window in windows.values() if window.start < window.end])
     finished = {day for span in spans for day in days_of(span) if day < at.date()}
-    checked = finished.intersection(zero_volume_days(store))
+    recorded = sorted(finished.intersection(zero_volume_days(store)))
+    records = store.each(lambda day: read_zero_volume(store, day), recorded)
+    # A day whose record is damaged counts as not checked: it may have had false runs.
+    checked = {
+        day: found for day, found in zip(recorded, records, strict=True) if found is not None
+    }
 
     def judge(day: date) -> list[dict[str, Any]]:
-        found = set(symbols).intersection(read_zero_volume(store, day))
+        found = set(symbols).intersection(checked[day])
         return list(false_runs(store, found, day).iter_rows(named=True)) if found else []
 
     # A run across midnight is found on both days.
     runs = {
         (run["symbol"], run["first"], run["interval"]): run
-        for held in map(judge, sorted(checked))
+        for held in map(judge, checked)
         for run in held
         if run["interval"] in windows
     }

@@ -52,6 +52,7 @@ def main() -> None:
     complete_environment()
     from pipeline_assets.cli.backfill import BackfillError, StoppedError
     from pipeline_assets.collection.fetch_plan import SymbolError
+    from pipeline_assets.collection.listings import NothingListedError
     from pipeline_assets.local.supervisor import StackError
     from pipeline_assets.market.strategy import StrategyError
     from pipeline_assets.resources.broker import BrokerError
@@ -68,6 +69,7 @@ def main() -> None:
         BackfillError,
         BrokerError,
         ExchangeError,
+        NothingListedError,
         ObjectStoreError,
         ProxyError,
         SettingsError,

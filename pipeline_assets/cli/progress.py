@@ -75,7 +75,7 @@ class TerminalProgress:
         self._bars.stop()
 
     def start(self, label: str, rows: int) -> None:
-        """See assets.progress.Progress."""
+        """See collection.progress.Progress."""
         self._label, self._rows, self._started = label, 0, time.monotonic()
         if self._plain is not None:
             self._plain.later = self.later
@@ -89,7 +89,7 @@ class TerminalProgress:
             self._bars.update(self._tasks[label], total=total)
 
     def advance(self, rows: int, planned: int) -> None:
-        """See assets.progress.Progress."""
+        """See collection.progress.Progress."""
         self._rows += rows
         if self._plain is not None:
             self._plain.advance(rows, planned)
@@ -100,7 +100,7 @@ class TerminalProgress:
             self._bars.update(task, advance=planned, fetched=self._fetched[self._label])
 
     def weight(self, used: int, allowed: int) -> None:
-        """See assets.progress.Progress."""
+        """See collection.progress.Progress."""
         if self._plain is not None:
             self._plain.weight(used, allowed)
         else:
@@ -108,7 +108,7 @@ class TerminalProgress:
             self._bars.update(self._tasks[self._label], weight=told)
 
     def finish(self) -> None:
-        """See assets.progress.Progress."""
+        """See collection.progress.Progress."""
         if self._plain is not None:
             self._plain.finish()
             seconds = time.monotonic() - self._started

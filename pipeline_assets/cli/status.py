@@ -347,6 +347,12 @@ def _silent(settings: Settings, stack: StackStatus) -> Iterator[str]:
 
 def _print_found(console: "Console", status: Status) -> None:
     if not status.found:
+        if status.errors["s3"] is None:
+            # With a list of symbols there is a row for each of them.
+            console.print(
+                "No symbol is known yet that PIPELINE_SYMBOLS=all means. The next ingest run or "
+                "`pipeline-assets backfill` asks the exchange what it lists."
+            )
         return
     print_overview(console, status.found, status.first, status.now, by_exchange=status.by_exchange)
     missing = any(each.missing for each in status.found)

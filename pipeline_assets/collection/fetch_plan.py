@@ -58,8 +58,8 @@ class FetchPlan:
     rest); a symbol of which nothing has to be fetched has no window. `confirmed` are spans of which
     the exchange said repeatedly that it has no candle. `pauses` are the spans between two listings
     of a symbol: no candle is due there, though `listed` and `windows` reach over them. `witnessed`
-    are, of a run that brought no row at all, the days of which the exchange still serves what the
-    lake holds of another symbol: of these it is believed that it has nothing.
+    are the finished days of which the exchange is believed to have no more than what came (see
+    empty_days.py).
     """
 
     interval: Interval

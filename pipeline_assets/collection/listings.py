@@ -5,8 +5,8 @@ What a run fetches of a symbol is decided in collection/planning.py, what is mis
 """
 
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from datetime import datetime, timedelta
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline_assets.collection.freshness import of_collected
@@ -28,10 +28,14 @@ from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:
     from pipeline_assets.resources.exchange import ExchangeClient
-    from pipeline_assets.resources.universe import Listings
+    from pipeline_assets.resources.universe import Listing, Listings
 
 TRADING = "TRADING"
 _MINUTE = Interval.ONE_MINUTE.span
+# A delivered contract may be shown as trading for some minutes.
+_STATUS_LAG = timedelta(hours=1)
+# What the exchange says of a perpetual whose end is not announced.
+_NO_END = datetime(2100, 12, 25, 8, tzinfo=UTC)
 _SMALLEST = timedelta(microseconds=1)
 
 
@@ -73,11 +77,20 @@ def look(
         ObjectStoreError: the lake does not answer.
     """
     listings = client.universe()
+    listings = replace(
+        listings, valid=[_without_wrong_end(each, server_time) for each in listings.valid]
+    )
     # The memory first: what the last look shows is in it, whenever a run is killed.
     identities = note_identities(store, listings.valid, server_time, listings.left_out)
     universe = _universe(listings, identities, server_time)
     write_universe(store, universe)
     return universe, identities
+
+
+def _without_wrong_end(listing: "Listing", server_time: datetime) -> "Listing":
+    """Return the listing without a delivery date that its status contradicts: what trades has not ended."""
+    wrong = listing.status == TRADING and listing.delivery_date < server_time - _STATUS_LAG
+    return replace(listing, delivery_date=_NO_END) if wrong else listing
 
 
 def _universe(

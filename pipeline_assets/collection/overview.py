@@ -2,6 +2,7 @@
 in status.py.
 """
 
+import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -14,7 +15,11 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window, newest_closed
 from pipeline_assets.resources.candle_objects import list_objects
 from pipeline_assets.resources.lake_state import read_universe
-from pipeline_assets.resources.object_store import ObjectStore, StoredObject
+from pipeline_assets.resources.object_store import (
+    DamagedObjectError,
+    ObjectStore,
+    StoredObject,
+)
 from pipeline_assets.resources.slots import CandleSlots
 from pipeline_assets.resources.warehouse import TABLES, Warehouse
 from pipeline_assets.settings import Settings
@@ -23,6 +28,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 
+_LOG = logging.getLogger(__name__)
 _OBJECTS_AT_ONCE = 200
 
 
@@ -152,7 +158,7 @@ def lake_overview(
         progress: called after each listing and each batch of objects.
 
     Raises:
-        ObjectStoreError: the lake does not answer, or an object is damaged.
+        ObjectStoreError: the lake does not answer.
     """
     import polars as pl
 
@@ -197,12 +203,30 @@ def _open_times(
 
     frames = [lake.scan_objects(store, [], window).select("symbol", "open_time").collect()]
     for start in range(0, len(objects), _OBJECTS_AT_ONCE):
-        batch = objects[start : start + _OBJECTS_AT_ONCE]
-        rows = lake.scan_objects(store, batch, window).select("symbol", "open_time")
-        frames.append(rows.collect())
+        frames += _readable(store, objects[start : start + _OBJECTS_AT_ONCE], window)
         progress()
     # A symbol's objects may be in two batches, and a finalize may be between them.
     return pl.concat(frames).unique()
+
+
+def _readable(
+    store: ObjectStore, objects: Sequence[StoredObject], window: Window
+) -> "list[pl.DataFrame]":
+    """The rows of these objects, at most one frame; a damaged object counts as not stored, as in `gaps`."""
+    left = list(objects)
+    while left:
+        rows = lake.scan_objects(store, left, window).select("symbol", "open_time")
+        try:
+            return [rows.collect()]
+        except DamagedObjectError as error:
+            damaged = error
+        whole = [each for each in left if each.key != damaged.key]
+        if len(whole) == len(left):
+            # An object that a finalize wrote meanwhile.
+            raise damaged
+        left = whole
+        _LOG.warning("Its candles count as not stored: %s", damaged)
+    return []
 
 
 def _counts(stored: "pl.DataFrame") -> "pl.DataFrame":

@@ -24,6 +24,7 @@ from pipeline_assets.resources.lake_documents import (
 )
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.universe import Listing
+from pipeline_assets.settings import is_symbol
 
 # A kind of disagreement with the archive: what a file lacked while the exchange could not be asked for it.
 UNFILLED_HOLE = "hole that the exchange was not asked about"
@@ -152,6 +153,9 @@ class Absence(StrEnum):
     UNCONFIRMED = "unconfirmed"
 
 
+# The same answer to another run, so much later, is what the exchange has; the third repair comes after two
+# hours.
+STABLE_AFTER = timedelta(hours=2)
 # What no fetch can bring.
 _SETTLED = (Absence.CONFIRMED, Absence.INVALID)
 
@@ -314,6 +318,79 @@ def sealed_days(store: ObjectStore, interval: Interval) -> list[date]:
     return _documented_days(store, f"state/sealed/{interval}/")
 
 
+@dataclass(frozen=True)
+class EmptyAnswer:
+    """The exchange's first answer that it has no candle of a symbol in a finished day.
+
+    Attributes:
+        asked: the part of the day in which the symbol traded, as was known then.
+        run: the run that got the answer.
+        at: when that was, by the exchange's time, UTC.
+    """
+
+    asked: Window
+    run: str
+    at: datetime
+
+    def repeated_by(self, other: "EmptyAnswer") -> bool:
+        """Whether another run got the same answer, long enough after this one."""
+        covered = not without(other.asked, [self.asked])
+        return covered and other.run != self.run and other.at - self.at >= STABLE_AFTER
+
+    def to_facts(self) -> list[str]:
+        """The answer as JSON-serialisable values."""
+        start, end = self.asked.start.isoformat(), self.asked.end.isoformat()
+        return [start, end, self.run, self.at.isoformat()]
+
+    @classmethod
+    def from_facts(cls, facts: Sequence[str]) -> "EmptyAnswer":
+        """The answer that `to_facts` described."""
+        start, end, run, at = facts
+        require(run, str)
+        return cls(Window(utc_time(start), utc_time(end)), run, utc_time(at))
+
+
+_EMPTY_ANSWERS = "state/empty_answers/"
+
+
+def _empty_answers_key(interval: Interval, day: date) -> str:
+    return f"{_EMPTY_ANSWERS}{interval}/{day:%Y%m%d}.json"
+
+
+def note_empty_answers(
+    store: ObjectStore, interval: Interval, day: date, answers: Mapping[str, EmptyAnswer]
+) -> dict[str, EmptyAnswer]:
+    """Remember the first empty answers of a day by symbol; returns the first ones of these symbols.
+
+    Idempotent, and safe beside other runs. A first answer stays, unless it was of a shorter part of the
+    day. A document that is lost or damaged is begun again, so that the day is believed later only.
+    """
+
+    def change(held: Any) -> Any:
+        known = {symbol: EmptyAnswer.from_facts(facts) for symbol, facts in (held or {}).items()}
+        for symbol, answer in answers.items():
+            first = known.get(symbol)
+            if first is None or without(answer.asked, [first.asked]):
+                known[symbol] = answer
+        return {symbol: each.to_facts() for symbol, each in sorted(known.items())}
+
+    key = _empty_answers_key(interval, day)
+    held = update_json(store, key, _clean_empty_answers, change)
+    return {symbol: EmptyAnswer.from_facts(held[symbol]) for symbol in answers}
+
+
+def forget_empty_answers(store: ObjectStore, interval: Interval, days: Container[date]) -> None:
+    """Forget the empty answers of days of which candles came after all. May be repeated."""
+    prefix = f"{_EMPTY_ANSWERS}{interval}/"
+    held = [day for day in _documented_days(store, prefix) if day in days]
+    if held:
+        store.delete([_empty_answers_key(interval, day) for day in held])
+
+
+def _clean_empty_answers(held: Any, note: Note) -> dict[str, Any]:
+    return good_entries(held, lambda _, facts: EmptyAnswer.from_facts(facts), note)
+
+
 def _documented_days(store: ObjectStore, prefix: str) -> list[date]:
     return [day for each in store.objects(prefix) if (day := day_of_key(each.key, prefix, ".json"))]
 
@@ -391,15 +468,22 @@ def keep_zero_volume(store: ObjectStore, day: date, symbols: Iterable[str]) -> N
     store.put(_zero_volume_key(day), encoded(sorted(symbols)))
 
 
-def read_zero_volume(store: ObjectStore, day: date) -> list[str]:
-    """The symbols that had a false run without volume when the day was checked."""
-    return read_json(store, _zero_volume_key(day), _clean_symbols) or []
+def read_zero_volume(store: ObjectStore, day: date) -> list[str] | None:
+    """Return the symbols that had a false run without volume when the day was checked.
+
+    None if the day was not checked, or its record is damaged: nothing is known of it then. A record with
+    one wrong entry is damaged as a whole, since that entry may be any symbol.
+    """
+    found: list[str] | None = read_json(store, _zero_volume_key(day), _clean_symbols)
+    return found
 
 
 def _clean_symbols(held: Any, _: Note) -> list[str]:
     require(held, list)
     for symbol in held:
         require(symbol, str)
+        if not is_symbol(symbol):
+            raise ValueError(f"{symbol!r} is not a symbol")
     return list(held)
 
 
@@ -412,6 +496,8 @@ def read_universe(store: ObjectStore) -> dict[str, Any] | None:
 
 
 def _clean_universe(held: Any, note: Note) -> dict[str, Any]:
+    if unknown := held.keys() - {"seen_ms", "symbols", "left_out"}:
+        raise ValueError(f"it has unknown names: {sorted(unknown)}")
     require(held["seen_ms"], int)
     from_milliseconds(held["seen_ms"])
 

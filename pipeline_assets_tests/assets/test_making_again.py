@@ -1,13 +1,19 @@
 """The recipes of docs/operations.md, "Making things again": what is lost is made again."""
 
 import json
+import logging
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
+import pytest
 import redis
-from dagster import AssetKey, DagsterInstance
+from dagster import AssetExecutionContext, AssetKey, DagsterInstance, asset, materialize
+from pydantic import BaseModel, SecretStr
 
+from pipeline_assets.local.stack import dagster_environment
 from pipeline_assets.market.intervals import Interval
+from pipeline_assets.resources.candle_objects import object_key
 from pipeline_assets.resources.lake_state import read_sealed, sealed_days
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
@@ -74,3 +80,69 @@ def test_an_empty_dagster_storage_turns_green_without_fetching(minutes: Platform
         for name in ("raw_candles_1m", "candles_1m", "candle_objects_1m"):
             assert empty.get_materialized_partitions(AssetKey(name)) == set(DAYS)
     assert asked(minutes) == before
+
+
+def secrets(held: BaseModel) -> set[str]:
+    """Every secret of the settings, at any depth."""
+    found: set[str] = set()
+    for value in (getattr(held, name) for name in type(held).model_fields):
+        if isinstance(value, SecretStr):
+            found.add(value.get_secret_value())
+        elif isinstance(value, BaseModel):
+            found |= secrets(value)
+    return found - {""}
+
+
+@asset
+def reporting(context: AssetExecutionContext) -> None:
+    """An asset that reports its progress."""
+    context.log.info("half of it is fetched")
+
+
+def test_warnings_of_damage_stand_in_the_event_log_of_the_run(
+    minutes: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With Dagster's storage as dagster.yaml has it."""
+    hour = object_key(Interval.ONE_MINUTE, SYMBOLS[0], MIDNIGHT + timedelta(hours=2))
+    damaged = ("state/1m.json", "state/universe.json", hour)
+    for key in damaged:
+        minutes.bucket.client.put_object(Bucket=minutes.bucket.name, Key=key, Body=b"")
+    environment = dagster_environment(minutes.settings.model_copy(update={"data_dir": tmp_path}))
+    monkeypatch.setenv("DAGSTER_HOME", environment["DAGSTER_HOME"])
+    minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=2, minutes=1, seconds=10))
+    with DagsterInstance.get() as kept:
+        ended = replace(minutes, instance=kept).tick("1m")
+        logged = kept.all_logs(ended.run_id)
+        # Dagster's level of these loggers, if there were one, would hide the progress of runs.
+        reported = materialize([reporting], instance=kept)
+        shown = [each.user_message for each in kept.all_logs(reported.run_id)]
+    assert "half of it is fetched" in shown
+    warnings = [each.user_message for each in logged if each.level == logging.WARNING]
+    for key in damaged:
+        assert any(key in text for text in warnings), (key, warnings)
+    told = "".join(str(each) for each in logged)
+    assert len(secrets(minutes.settings)) >= 2
+    assert not [secret for secret in secrets(minutes.settings) if secret in told]
+
+
+def rows_of_gaps(platform: Platform) -> list[tuple]:
+    """The rows of the table CANDLE_GAPS."""
+    with platform.snowflake.connect(platform.settings.snowflake) as connection:
+        cursor = connection.cursor().execute("select * from CANDLE_GAPS order by 1, 2, 3, 4")
+        return cursor.fetchall()
+
+
+def test_lost_tables_are_loaded_again_by_a_refresh(platform: Platform) -> None:
+    day = DAYS[1]
+    platform.backfill("1h", day)
+    platform.run("gap_ledger", day)
+    before, gaps = platform.table("1h"), rows_of_gaps(platform)
+    assert len(before) == 3 * 24
+    assert gaps
+    with platform.snowflake.connect(platform.settings.snowflake) as connection:
+        for table in ("CANDLES_1H", "CANDLE_GAPS"):
+            connection.cursor().execute(f"drop table {table}")
+    platform.backfill("1h", day, refresh=True)
+    assert platform.table("1h") == before
+    platform.materialize("candle_gap_table", day)
+    assert rows_of_gaps(platform) == gaps

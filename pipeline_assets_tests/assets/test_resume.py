@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 from pipeline_assets.assets import layer
 from pipeline_assets.cli import backfill as command
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.market.windows import Window, joined
+from pipeline_assets.market.windows import Window, day_window, joined
 from pipeline_assets.resources.lake_state import (
     Absence,
     SealedDay,
@@ -255,6 +255,63 @@ def test_an_empty_day_is_believed_where_another_interval_is_stored_and_served(
         stored = {"ODDUSDT": SealedDay("etag")}
         mark_sealed(store, Interval.ONE_HOUR, date(2026, 11, 18), stored)
         assert ("complete", True) in checks(files.backfill("1m", "2026-11-18"))
+
+
+def test_a_day_that_is_empty_again_hours_later_is_settled_without_another_witness(
+    minutes: Platform,
+) -> None:
+    """The exchange serves no later candle, and nothing of the day is stored."""
+    minutes.exchange.outages("2026-11-18T00:00:00Z/2026-11-21T00:00:00Z")
+    store = ObjectStore(minutes.settings.s3)
+    for hour in (12, 13):
+        minutes.exchange.set_clock(TODAY + timedelta(hours=hour))
+        result = minutes.backfill("1m", "2026-11-18")
+        assert ("complete", False) in checks(result)
+        assert sealed_days(store, Interval.ONE_MINUTE) == []
+    minutes.exchange.set_clock(TODAY + timedelta(hours=15))
+    assert {("complete", True), ("window", True)} < checks(minutes.backfill("1m", "2026-11-18"))
+    missing = seal_mark(minutes, "2026-11-18", "ETHUSDT").missing
+    assert missing == ((day_window(date(2026, 11, 18)), Absence.CONFIRMED),)
+    before = asked(minutes.exchange)
+    minutes.backfill("1m", "2026-11-18")
+    assert asked(minutes.exchange) == before
+    # A refresh asks again, and takes what came.
+    minutes.exchange.outages()
+    minutes.backfill("1m", "2026-11-18", refresh=True, symbols=["ETHUSDT"])
+    assert seal_mark(minutes, "2026-11-18", "ETHUSDT").missing == ()
+    assert minutes.objects("state/empty_answers/") == {}
+
+
+def test_an_empty_answer_is_not_believed_again_while_a_symbol_fails(minutes: Platform) -> None:
+    """What failed may be the witness."""
+    minutes.exchange.outages("2026-11-18T00:00:00Z/2026-11-21T00:00:00Z")
+    minutes.backfill("1m", "2026-11-18")
+    minutes.exchange.set_clock(TODAY + timedelta(hours=18))
+    minutes.exchange.faults(symbols={"ETHUSDT": {"http_500": 1}})
+    minutes.backfill("1m", "2026-11-18")
+    assert sealed_days(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE) == []
+
+
+def test_a_day_that_the_exchange_has_lost_stays_to_be_fetched(minutes: Platform) -> None:
+    """An hour of it is stored: so there were candles, however often the answer is empty."""
+    minutes.exchange.set_clock(datetime(2026, 11, 19, 1, 0, 30, tzinfo=UTC))
+    minutes.tick("1m")
+    minutes.exchange.outages("2026-11-19T00:00:00Z/2026-11-21T00:00:00Z")
+    for hour in (12, 18):
+        minutes.exchange.set_clock(TODAY + timedelta(hours=hour))
+        assert ("complete", False) in checks(minutes.backfill("1m", "2026-11-19"))
+    assert sealed_days(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE) == []
+
+
+def test_the_last_days_of_a_range_are_not_believed_to_be_empty_by_earlier_candles(
+    minutes: Platform,
+) -> None:
+    """Candles of the 17th do not show that the exchange has not lost the 18th and 19th."""
+    minutes.exchange.outages("2026-11-18T00:00:00Z/2026-11-21T00:00:00Z")
+    minutes.backfill("1m", *RANGE, symbols=["ETHUSDT"])
+    assert sealed_days(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE) == [
+        date(2026, 11, 17)
+    ]
 
 
 def klines_file(directory: Path, interval: str, day: datetime) -> None:

@@ -259,6 +259,10 @@ def test_false_zero_volume_is_shown_until_the_day_is_fetched_again(
 
     store.put(key, encode_candles(true, Interval.ONE_MINUTE, ETH, window))
     assert told(gaps(*arguments, "--json"))["zero_volume"]["runs"] == []
+
+    store.put("state/zero_volume/20260917.json", b'["ETHUS')
+    found = told(gaps(*arguments, "--json"))["zero_volume"]
+    assert (found["days_checked"], found["days_unchecked"]) == (0, 1)
     assert "Stored without volume" not in gaps(*arguments).stdout
 
 

@@ -11,10 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from confluent_kafka import Producer
 from dagster import DagsterInstance
 from polars.testing import assert_frame_equal
 
+from pipeline_assets.cli import cli, main
+from pipeline_assets.collection.listings import NothingListedError
 from pipeline_assets.market.candidates import CANDIDATE_COLUMNS, Candidate, candidates_frame
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_objects import store_candidates
@@ -206,6 +209,41 @@ def test_status_for_a_person(platform: Platform, shell: Shell) -> None:
     assert "2026-11-20 12:00:30 UTC" in found.stdout
     told = " ".join(found.stdout.split())
     assert "a backfill's: `pipeline-assets backfill`, or `gaps --repair --start 2026-11-20`" in told
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "sentence"),
+    [
+        (("gaps", "--interval", "1h"), 1, "--repair fetches them"),
+        (("status", "--days", "1", "--timeout", "60"), 1, "pipeline-assets backfill"),
+        (("verify",), 0, "0 objects"),
+        (("candidates",), 0, "None were published"),
+    ],
+)
+@pytest.mark.parametrize("symbols", ["BTCUSDT", "all"])
+def test_a_fresh_lake_is_answered_with_what_to_do(
+    lonely: Shell, arguments: tuple[str, ...], status: int, sentence: str, symbols: str
+) -> None:
+    """Nothing was stored, and nobody has looked at what the exchange lists."""
+    environment = lonely.environment | {"PIPELINE_SYMBOLS": symbols}
+    done = CliRunner().invoke(cli, arguments, env=environment)
+    assert isinstance(done.exception, SystemExit | None)
+    assert done.exit_code == status
+    assert sentence in " ".join(done.output.split())
+
+
+def test_what_is_not_known_of_the_listings_is_one_message(monkeypatch, capsys) -> None:
+    """As where `state/listings.json` is damaged while a command judges."""
+    message = "What the exchange lists is not known yet. Materialize `universe`."
+
+    def judge() -> None:
+        raise NothingListedError(message)
+
+    monkeypatch.setattr("pipeline_assets.cli.cli", judge)
+    with pytest.raises(SystemExit) as ended_with:
+        main()
+    assert ended_with.value.code == 1
+    assert capsys.readouterr().err == f"Error: {message}\n"
 
 
 def test_a_confirmed_outage_does_not_change_the_exit_status(

@@ -15,6 +15,9 @@ from rich.console import Console
 
 from pipeline_assets.cli import status as command
 from pipeline_assets.cli.questions import Question
+from pipeline_assets.collection.overview import lake_overview
+from pipeline_assets.market.intervals import Interval
+from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.cli.test_main import Shell, ended
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 from pipeline_assets_tests.fixtures.silence import black_hole, silent_server
@@ -183,3 +186,17 @@ def test_what_hangs_is_left_at_the_deadline() -> None:
     assert question.answer().error == "no answer within 0.05 s"
     assert not question.over
     forever.set()
+
+
+def test_a_damaged_object_hides_only_its_own_candles(
+    minutes: Platform, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = datetime(2026, 11, 20, 2, 30, 5, tzinfo=UTC)
+    minutes.exchange.set_clock(now)
+    minutes.tick("1m")
+    store, key = ObjectStore(minutes.settings.s3), f"ohlcv/1m/{SYMBOLS[1]}/20261120_0100.parquet"
+    minutes.bucket.client.put_object(Bucket=minutes.bucket.name, Key=key, Body=b"garbage")
+    found = lake_overview(minutes.settings, store, SYMBOLS, now.date(), now)
+    assert [found[symbol, Interval.ONE_MINUTE].rows for symbol in SYMBOLS] == [150, 90, 150]
+    assert [found[symbol, Interval.ONE_MINUTE].missing for symbol in SYMBOLS] == [0, 60, 0]
+    assert key in caplog.text

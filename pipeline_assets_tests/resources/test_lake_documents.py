@@ -6,6 +6,7 @@ import json
 import logging
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
@@ -22,8 +23,10 @@ from pipeline_assets.resources.lake_state import (
     TickState,
     disagreement_days,
     keep_disagreements,
+    keep_zero_volume,
     mark_sealed,
     note_evaluation,
+    note_first_candles,
     note_identities,
     read_disagreements,
     read_evaluation,
@@ -31,6 +34,7 @@ from pipeline_assets.resources.lake_state import (
     read_sealed,
     read_tick_state,
     read_universe,
+    read_zero_volume,
     sealed_days,
     write_tick_state,
     write_universe,
@@ -42,6 +46,7 @@ from pipeline_assets_tests.fixtures.damage import flip_bit, store_damaged
 DAY = date(2026, 11, 19)
 START = datetime(2026, 11, 19, tzinfo=UTC)
 NOON = START + timedelta(hours=12)
+DAYS_10 = timedelta(days=10)
 ONE = Interval.ONE_MINUTE
 SYMBOLS = ["BTCUSDT", "ETHUSDT", "币安人生USDT"]
 STATE, UNIVERSE = "state/1m.json", "state/universe.json"
@@ -50,6 +55,7 @@ MARKS, DISAGREEMENTS = (
     "state/archive_disagreements/1m/20261119.json",
 )
 LISTINGS, EVALUATION = "state/listings.json", "state/candidates.json"
+ZERO_VOLUME = "state/zero_volume/20261119.json"
 
 
 @pytest.fixture
@@ -69,12 +75,17 @@ def write_documents(store: ObjectStore) -> None:
     ]
     write_tick_state(store, ONE, TickState().after(written, SYMBOLS))
     universe = {each: [1_700_000_000_000, None, "TRADING", True] for each in SYMBOLS}
-    write_universe(store, {"seen_ms": 1_763_553_600_000, "symbols": universe})
+    left_out = dict.fromkeys(SYMBOLS, "status is missing")
+    write_universe(store, {"seen_ms": 1_763_553_600_000, "symbols": universe, "left_out": left_out})
     missing = ((Window(NOON, NOON + timedelta(hours=1)), Absence.CONFIRMED),)
     mark_sealed(store, ONE, DAY, {each: SealedDay(f'"{each}"', missing) for each in SYMBOLS})
     record = {"kind": "hole", "first": NOON.isoformat(), "last": NOON.isoformat(), "count": 1}
     keep_disagreements(store, ONE, DAY, SYMBOLS, {each: [record] for each in SYMBOLS})
+    corrected = [replace(listing(each), onboard_date=START - DAYS_10) for each in SYMBOLS]
     note_identities(store, map(listing, SYMBOLS), NOON)
+    note_identities(store, corrected, NOON + timedelta(hours=1))
+    note_first_candles(store, {(each, START): START - timedelta(days=1) for each in SYMBOLS})
+    keep_zero_volume(store, DAY, SYMBOLS)
     note_evaluation(store, since=dict.fromkeys(SYMBOLS, START), strategies={"rsi 1": START})
     skipped = Window(NOON, NOON + timedelta(hours=1))
     note_evaluation(store, skipped=dict.fromkeys(SYMBOLS, skipped))
@@ -85,6 +96,14 @@ def of_state(store: ObjectStore) -> dict[str, Any]:
     return {
         each: (at, state.etags.get(object_key(ONE, each, NOON)))
         for each, at in state.newest.items()
+    }
+
+
+def of_universe(store: ObjectStore) -> dict[str, Any]:
+    held = read_universe(store) or {"symbols": {}, "left_out": {}}
+    return {
+        each: (held["symbols"].get(each), held["left_out"].get(each))
+        for each in {*held["symbols"], *held["left_out"]}
     }
 
 
@@ -100,11 +119,12 @@ def of_evaluation(store: ObjectStore) -> dict[str, Any]:
 # By key, what the product reads of each symbol.
 READERS: dict[str, Callable[[ObjectStore], Mapping[str, Any]]] = {
     STATE: of_state,
-    UNIVERSE: lambda store: (read_universe(store) or {"symbols": {}})["symbols"],
+    UNIVERSE: of_universe,
     MARKS: lambda store: read_sealed(store, ONE, DAY),
     DISAGREEMENTS: lambda store: read_disagreements(store, ONE, DAY),
     LISTINGS: of_identities,
     EVALUATION: of_evaluation,
+    ZERO_VOLUME: lambda store: dict.fromkeys(read_zero_volume(store, DAY) or (), True),
 }
 GARBAGE = {
     "empty": b"",
@@ -176,6 +196,16 @@ def test_a_symbol_whose_state_is_wrong_is_rebuilt_alone(store):
     assert len(state.etags) == 2
 
 
+def test_a_universe_with_an_unknown_name_is_not_believed(store, caplog):
+    """A flipped bit in the name of its optional part would lose all that was left out."""
+    write_documents(store)
+    body = (store.get(UNIVERSE) or b"").replace(b"left_out", b"left_owt")
+    put_without_digest(store, UNIVERSE, body)
+    with caplog.at_level(logging.WARNING):
+        assert read_universe(store) is None
+    assert "left_owt" in caplog.text
+
+
 def test_objects_of_others_among_day_documents_are_passed_over(store):
     write_documents(store)
     for key in ("state/sealed/1m/README", "state/sealed/1m/20261399.json", "gaps/notes.txt"):
@@ -223,7 +253,8 @@ def _places(value: Any, *, below: bool = False) -> Any:
     """Every place within a symbol's entry, or the entry itself."""
     pairs = list(value.items() if isinstance(value, dict) else enumerate(value))
     for name, inner in pairs:
-        of_symbol = below or any(symbol in str(name) for symbol in SYMBOLS)
+        # The entry of a list of symbols is the symbol itself.
+        of_symbol = below or any(symbol in str(name) or symbol == inner for symbol in SYMBOLS)
         if of_symbol:
             yield value, name
         if isinstance(inner, (dict, list)):

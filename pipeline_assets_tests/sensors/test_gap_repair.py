@@ -10,6 +10,7 @@ from dagster import DagsterRunStatus, build_sensor_context
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pipeline_assets.assets import objects
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.exchange_access import Exchange
@@ -249,7 +250,9 @@ def asked(found: Any) -> list[tuple[Any, ...]]:
     ]
 
 
-def test_the_same_gaps_are_fetched_three_times_and_then_given_up(minutes) -> None:
+def test_the_same_gaps_are_fetched_three_times_and_then_given_up(minutes, monkeypatch) -> None:
+    """The row is the same each time, which would settle it in the third repair."""
+    monkeypatch.setattr(objects, "STABLE_AFTER", timedelta(days=9))
     platform = minutes
     platform.exchange.faults(symbols={ETH: {"malformed_rows": 1}})
     repaired(platform, "2026-11-18")

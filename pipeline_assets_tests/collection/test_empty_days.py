@@ -1,0 +1,95 @@
+"""When a day of which nothing came is believed to be empty, and what is remembered until then."""
+
+from collections.abc import Iterator
+from datetime import UTC, date, datetime, timedelta
+
+import pytest
+
+from pipeline_assets.collection.empty_days import believed_empty_days
+from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind
+from pipeline_assets.collection.listings import Listed
+from pipeline_assets.market.intervals import Interval
+from pipeline_assets.market.windows import Window, day_window
+from pipeline_assets.resources.exchange import ExchangeClient
+from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.lake_state import STABLE_AFTER
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.weight_budget import Priority
+from pipeline_assets_tests.fixtures.platform import Platform
+
+DAY = date(2026, 11, 18)
+NEWEST = datetime(2026, 11, 20, 11, 59, tzinfo=UTC)
+LISTED = datetime(2026, 11, 18, 6, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+def client(minutes: Platform) -> Iterator[ExchangeClient]:
+    """Of an exchange that serves no candle of the day or later."""
+    minutes.exchange.outages("2026-11-18T00:00:00Z/2026-11-21T00:00:00Z")
+    with Exchange(minutes.settings).client(Priority.BACKFILL, patient=False) as made:
+        yield made
+
+
+@pytest.fixture
+def store(minutes: Platform) -> ObjectStore:
+    return ObjectStore(minutes.settings.s3)
+
+
+def empty_plan(
+    passed: timedelta, *, listed: datetime = LISTED, confirmed: tuple[str, ...] = ("AUSDT", "BUSDT")
+) -> FetchPlan:
+    """A run of two symbols, so long after noon, to which the exchange confirmed that it has nothing."""
+    due = Window(listed, day_window(DAY).end)
+    return FetchPlan(
+        interval=Interval.ONE_MINUTE,
+        kind=RunKind.BACKFILL,
+        days=[DAY],
+        newest=NEWEST,
+        # The run's clock is this machine's and the offset.
+        clock_offset=NEWEST + passed - datetime.now(UTC),
+        listed=dict.fromkeys(("AUSDT", "BUSDT"), Listed(listed)),
+        windows=dict.fromkeys(("AUSDT", "BUSDT"), due),
+        confirmed={symbol: [due] for symbol in confirmed},
+    )
+
+
+def test_the_same_answer_to_another_run_hours_later_is_believed(
+    client: ExchangeClient, store: ObjectStore
+) -> None:
+    assert believed_empty_days(client, store, empty_plan(0 * HOUR), None, "first") == []
+    # Soon after, and by the first run itself however late it is executed again.
+    assert believed_empty_days(client, store, empty_plan(STABLE_AFTER / 2), None, "second") == []
+    assert believed_empty_days(client, store, empty_plan(9 * HOUR), None, "first") == []
+    for _ in range(2):
+        found = believed_empty_days(client, store, empty_plan(STABLE_AFTER + HOUR), None, "second")
+        assert found == [DAY]
+
+
+def test_only_the_same_answer_is_a_second_one(client: ExchangeClient, store: ObjectStore) -> None:
+    """Not one of some symbols, nor one of a symbol that turned out to have traded longer."""
+    believed_empty_days(client, store, empty_plan(0 * HOUR), None, "first")
+    of_one = empty_plan(9 * HOUR, confirmed=("AUSDT",))
+    assert believed_empty_days(client, store, of_one, None, "second") == []
+    longer = empty_plan(9 * HOUR, listed=LISTED - HOUR)
+    assert believed_empty_days(client, store, longer, None, "third") == []
+    longer = empty_plan(18 * HOUR, listed=LISTED - HOUR)
+    assert believed_empty_days(client, store, longer, None, "fourth") == [DAY]
+
+
+def test_an_empty_answer_is_forgotten_once_a_candle_of_the_day_came(
+    client: ExchangeClient, store: ObjectStore
+) -> None:
+    believed_empty_days(client, store, empty_plan(0 * HOUR), None, "first")
+    assert believed_empty_days(client, store, empty_plan(HOUR), LISTED, "second") == [DAY]
+    assert list(store.objects("state/empty_answers/")) == []
+    assert believed_empty_days(client, store, empty_plan(9 * HOUR), None, "third") == []
+
+
+def test_a_lost_or_damaged_memory_only_delays_the_belief(
+    client: ExchangeClient, store: ObjectStore
+) -> None:
+    believed_empty_days(client, store, empty_plan(0 * HOUR), None, "first")
+    store.put("state/empty_answers/1m/20261118.json", b'{"AUSDT": ["2026-11-18", 7]}')
+    assert believed_empty_days(client, store, empty_plan(9 * HOUR), None, "second") == []
+    assert believed_empty_days(client, store, empty_plan(18 * HOUR), None, "third") == [DAY]
