@@ -16,7 +16,7 @@ from confluent_kafka import Producer
 from dagster import DagsterInstance
 from polars.testing import assert_frame_equal
 
-from pipeline_assets.cli import cli, main
+from pipeline_assets.cli.main import cli, main
 from pipeline_assets.collection.listings import NothingListedError
 from pipeline_assets.market.candidates import CANDIDATE_COLUMNS, Candidate, candidates_frame
 from pipeline_assets.resources.broker import CandidateTopic
