@@ -11,7 +11,7 @@ from pipeline_assets.market.aggregation import without_zero_volume
 from pipeline_assets.market.candles import KEY_COLUMNS, candle_schema, empty_candles
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window
-from pipeline_assets.resources.candle_objects import list_objects, window_start
+from pipeline_assets.resources.candle_objects import foreign_contents, list_objects, window_start
 from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError, StoredObject
 from pipeline_assets.settings import is_symbol, settings
 
@@ -190,9 +190,20 @@ class _Reader:
 
     def _body(self, key: str) -> bytes | None:
         if self.verify:
-            return self.store.get(key)
+            body = self.store.get(key)
+            if body is not None and (foreign := self._foreign(key, body)):
+                raise self.store.damaged(key, foreign)
+            return body
         found = self.store.find(key)
         return found.body if found else None
+
+    def _foreign(self, key: str, body: bytes) -> str | None:
+        from pipeline_assets.market.encoding import MalformedObjectError
+
+        try:
+            return foreign_contents(key, body)
+        except MalformedObjectError as error:
+            return str(error)
 
     def _decoded(self, bodies: dict[str, bytes], columns: Iterable[str]) -> "pl.DataFrame":
         from pipeline_assets.market.encoding import MalformedObjectError, decode_columns

@@ -22,6 +22,7 @@ from pipeline_assets_tests.fixtures.damage import (
     day_of_candles,
     encoded_day,
     flip_bit,
+    object_at,
     store_damaged,
 )
 from pipeline_assets_tests.fixtures.s3 import S3Bucket
@@ -276,13 +277,21 @@ def test_a_day_that_is_finalized_while_it_is_read_comes_whole(bucket: Bucket) ->
 def test_a_damaged_object_is_named_when_the_frame_is_collected(bucket: Bucket, engine: Any) -> None:
     body = encoded_day()
     for day in ("20261118", "20261119"):
-        bucket.store.put(f"ohlcv/1m/BTCUSDT/{day}_0000.parquet", body)
+        key = f"ohlcv/1m/BTCUSDT/{day}_0000.parquet"
+        bucket.store.put(key, object_at(key))
     store_damaged(
         bucket.bucket, "ohlcv/1m/BTCUSDT/20261119_0000.parquet", body, flip_bit(body, 40_000)
     )
     lazy = lake.scan("1m", ["BTCUSDT"], DAY, NEXT, store=bucket.store)
     with pytest.raises(DamagedObjectError, match=r"BTCUSDT/20261119_0000\.parquet is damaged"):
         lazy.collect(engine=engine)
+
+
+def test_an_object_copied_over_another_symbols_is_named(bucket: Bucket) -> None:
+    key = "ohlcv/1m/ETHUSDT/20261119_0000.parquet"
+    bucket.store.put(key, encoded_day())
+    with pytest.raises(DamagedObjectError, match=f"{key} is damaged.*candles of BTCUSDT"):
+        bucket.scan("1m", ["ETHUSDT"], DAY, NEXT)
 
 
 def test_verify_false_reads_without_the_digest(bucket: Bucket) -> None:

@@ -18,9 +18,10 @@ from pipeline_assets.local.exchange.command import exchange
 from pipeline_assets.local.private_files import UMASK
 from pipeline_assets.market.gap_causes import Cause
 from pipeline_assets.market.intervals import DAY, Interval
+from pipeline_assets.outside_text import printable
 from pipeline_assets.process_memory import return_freed_memory
 from pipeline_assets.proxies import ProxyError, complete_environment
-from pipeline_assets.settings import Settings, SettingsError, load_settings
+from pipeline_assets.settings import Settings, SettingsError, is_symbol, load_settings
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -391,16 +392,22 @@ def verify(
     """Read what is stored on the lake, compare it with its digests, and name what is damaged.
 
     Without options: candles, candidates, gaps, set-aside rows and documents. The exit status is 1
-    if an object is damaged.
+    if an object is damaged, or if nothing is stored of the symbols that were named.
     """
     from pipeline_assets.cli import verify as command
     from pipeline_assets.collection.lake_sweep import Selection
 
     if start and end and end <= start:
         raise click.BadParameter("it must be after --start.", param_hint="'--end'")
+    named = _symbols(symbols)
+    for symbol in named or ():
+        if not is_symbol(symbol):
+            raise click.BadParameter(
+                f"{printable(symbol)!r} is not a symbol.", param_hint="'--symbols'"
+            )
     selection = Selection(
         intervals=(Interval(interval),) if interval else tuple(Interval),
-        symbols=_symbols(symbols),
+        symbols=named,
         start=start.date() if start else None,
         end=end.date() if end else None,
     )
@@ -410,7 +417,9 @@ def verify(
     else:
         for line in command.as_lines(report):
             click.echo(line)
-    if report.damaged:
+    if symbols and not report.objects:
+        click.echo("Nothing is stored of what was selected.", err=True)
+    if report.damaged or (symbols and not report.objects):
         sys.exit(1)
 
 

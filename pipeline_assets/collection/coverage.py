@@ -24,7 +24,7 @@ from pipeline_assets.market.windows import (
     newest_closed,
     without,
 )
-from pipeline_assets.resources.candle_objects import by_day, list_objects
+from pipeline_assets.resources.candle_objects import by_day, foreign_contents, list_objects
 from pipeline_assets.resources.lake_state import (
     UNFILLED_HOLE,
     Absence,
@@ -372,6 +372,9 @@ def _open_times(store: ObjectStore, key: str) -> "pl.Series":
         body = store.get(key)
         if body is None:
             raise _ChangedMeanwhileError
+        foreign = foreign_contents(key, body)
+        if foreign:
+            raise store.damaged(key, foreign)
         return decode_open_times(body)
     except (MalformedObjectError, DamagedObjectError) as error:
         # What cannot be read is not stored: the ledger names it, and a repair fetches it again.

@@ -13,7 +13,7 @@ from typing import Any
 
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.outside_text import printable
-from pipeline_assets.resources.candle_objects import prefix, window_start
+from pipeline_assets.resources.candle_objects import foreign_contents, prefix, window_start
 from pipeline_assets.resources.lake_documents import keep_damaged
 from pipeline_assets.resources.object_store import FoundObject, ObjectStore, StoredObject
 
@@ -171,11 +171,16 @@ def _damage(key: str, found: FoundObject) -> str | None:
         decode_parquet,
     )
 
-    if found.digest is not None:
-        return None if found.intact else "its bytes do not match the SHA-256 in its metadata"
+    if found.digest is not None and not found.intact:
+        return "its bytes do not match the SHA-256 in its metadata"
     try:
         if window_start(key) is not None:
-            decode_candles(found.body)
+            if foreign := foreign_contents(key, found.body):
+                return foreign
+            if found.digest is None:
+                decode_candles(found.body)
+        elif found.digest is not None:
+            return None
         elif key.endswith(".parquet"):
             decode_parquet(found.body)
         elif key.endswith(".json"):

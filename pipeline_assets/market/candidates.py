@@ -39,6 +39,16 @@ def _in_utc(moment: datetime) -> datetime:
 UtcTime = Annotated[AwareDatetime, AfterValidator(_in_utc)]
 
 
+def _plain(text: str) -> str:
+    """Refuse text that a terminal would obey: another program may write to the topic."""
+    if not text.isprintable():
+        raise ValueError("must be printable")
+    return text
+
+
+_Plain = Annotated[str, AfterValidator(_plain)]
+
+
 class Candidate(BaseModel):
     """A strategy's signal on one closed candle of one symbol.
 
@@ -50,14 +60,14 @@ class Candidate(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, title="Candidate")
 
     id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
-    strategy: str = Field(min_length=1)
-    version: str = Field(min_length=1)
-    symbol: str = Field(min_length=1)
+    strategy: _Plain = Field(min_length=1)
+    version: _Plain = Field(min_length=1)
+    symbol: _Plain = Field(min_length=1)
     interval: Interval
     side: Literal["long", "short"]
     open_time: UtcTime
     price: FiniteFloat = Field(gt=0)
-    indicators: dict[str, FiniteFloat]
+    indicators: dict[_Plain, FiniteFloat]
     created_at: UtcTime
 
 

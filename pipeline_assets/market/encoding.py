@@ -14,7 +14,7 @@ depends on which of its scanners reads them, and this was never tried on an acco
 import io
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
@@ -93,6 +93,24 @@ def encode_candles(
         )
         writer.write_table(table.combine_chunks())
     return bytes(sink.getvalue().to_pybytes())
+
+
+def described(body: bytes) -> tuple[str, str, datetime] | None:
+    """Return the interval, the symbol and the start of the window (UTC) that an object says it holds.
+
+    An object that another program wrote may say nothing: then None.
+
+    Raises:
+        MalformedObjectError: the bytes are cut or no Parquet.
+    """
+    import polars as pl
+
+    with _naming_damage(len(body)):
+        found = pl.read_parquet_metadata(io.BytesIO(body))
+        if "window_start" not in found:
+            return None
+        start = datetime.fromisoformat(found["window_start"])
+        return found["interval"], found["symbol"], start.astimezone(UTC)
 
 
 def decode_candles(body: bytes) -> "tuple[pl.DataFrame, Window]":

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window
+from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.lake_documents import keep_damaged
 from pipeline_assets.resources.object_store import (
     DamagedObjectError,
@@ -26,7 +27,9 @@ if TYPE_CHECKING:
     import polars as pl
 
 STAMP = "%Y%m%d_%H%M"
-_KEY = re.compile(r"^ohlcv/(?P<interval>[^/]+)/(?P<symbol>[^/]+)/(?P<stamp>\d{8}_\d{4})\.parquet$")
+_KEY = re.compile(
+    r"ohlcv/(?P<interval>[^/]+)/(?P<symbol>[^/]+)/(?P<stamp>[0-9]{8}_[0-9]{4})\.parquet"
+)
 _ATTEMPTS = 10
 _LOG = logging.getLogger(__name__)
 # Many threads wait for S3 at once; if they also encode at once, each object takes twice the CPU, in
@@ -45,9 +48,33 @@ def object_key(interval: Interval, symbol: str, start: datetime) -> str:
 
 
 def window_start(key: str) -> datetime | None:
-    """When the window of the object with this key begins, UTC; None if the key is no candle object."""
-    match = _KEY.match(key)
-    return datetime.strptime(match["stamp"], STAMP).replace(tzinfo=UTC) if match else None
+    """When the window of the object with this key begins, UTC; None if the key is no candle object's.
+
+    Another program may store `20261332_2500.parquet`, which is no time.
+    """
+    match = _KEY.fullmatch(key)
+    try:
+        return datetime.strptime(match["stamp"], STAMP).replace(tzinfo=UTC) if match else None
+    except ValueError:
+        return None
+
+
+def foreign_contents(key: str, body: bytes) -> str | None:
+    """Return what else an object holds than its key says, or None where both agree.
+
+    An object that was copied over another one is whole, and its digest is right.
+
+    Raises:
+        MalformedObjectError: the bytes are no candle object.
+    """
+    from pipeline_assets.market.encoding import described
+
+    _, interval, symbol, _ = key.split("/")
+    found = described(body)
+    if found is None or found == (interval, symbol, window_start(key)):
+        return None
+    held, of, start = found
+    return f"it holds {held} candles of {printable(of)} from {start:%Y-%m-%d %H:%M} UTC"
 
 
 @dataclass(frozen=True)
@@ -243,9 +270,13 @@ def _decoded(store: ObjectStore, key: str, body: bytes) -> "tuple[pl.DataFrame, 
     from pipeline_assets.market.encoding import MalformedObjectError, decode_candles
 
     try:
-        return decode_candles(body)
+        decoded = decode_candles(body)
+        foreign = foreign_contents(key, body)
     except MalformedObjectError as error:
         raise store.damaged(key, str(error)) from error
+    if foreign:
+        raise store.damaged(key, foreign)
+    return decoded
 
 
 def _symbol_of(candles: "pl.DataFrame", stored: Sequence[StoredObject]) -> str:

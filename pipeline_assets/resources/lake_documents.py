@@ -107,6 +107,8 @@ def good_entries(
     found = {}
     for name, value in held.items():
         try:
+            # Half of a surrogate pair is JSON, and cannot be written again.
+            encoded([name, value])
             check(name, value)
         except MALFORMED as error:
             note(f"{what}{' ' if what else ''}{name} ({type(error).__name__}: {error})")

@@ -10,7 +10,7 @@ from pipeline_assets.cli.main import cli
 from pipeline_assets.collection.lake_sweep import Damage, Selection, sweep
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.object_store import FoundObject, ObjectStore
-from pipeline_assets_tests.fixtures.damage import encoded_day, flip_bit, store_damaged
+from pipeline_assets_tests.fixtures.damage import encoded_day, flip_bit, object_at, store_damaged
 from pipeline_assets_tests.fixtures.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Bucket
 
 CHINESE = "币安人生USDT"
@@ -28,22 +28,23 @@ def store(s3_bucket: S3Bucket) -> ObjectStore:
     """A lake of seven sound objects."""
     store = ObjectStore(s3_bucket.settings())
     for key in KEYS:
-        store.put(key, encoded_day())
+        store.put(key, object_at(key))
     for key in OTHERS:
         store.put(key, b"{}" if key.endswith(".json") else encoded_day())
     return store
 
 
 def damage(bucket: S3Bucket, key: str) -> bytes:
-    damaged = flip_bit(encoded_day(), 12_345)
-    store_damaged(bucket, key, encoded_day(), damaged)
+    whole = object_at(key) if key in KEYS else encoded_day()
+    damaged = flip_bit(whole, 12_345)
+    store_damaged(bucket, key, whole, damaged)
     return damaged
 
 
 def test_a_sound_lake_has_no_damage(store):
     report = sweep(store, Selection())
     assert (report.objects, report.damaged, report.without_digest) == (7, [], 0)
-    assert report.size == 6 * len(encoded_day()) + 2
+    assert report.size == sum(map(len, map(object_at, KEYS))) + 2 * len(encoded_day()) + 2
 
 
 @pytest.mark.parametrize("key", [*KEYS, *OTHERS])
@@ -53,6 +54,16 @@ def test_every_damaged_object_is_named(store, s3_bucket, key):
     found = store.find(key)
     assert found is not None
     assert found.body == damaged
+
+
+@pytest.mark.parametrize("copied", [KEYS[0], KEYS[3]], ids=["other day", "other symbol"])
+def test_an_object_copied_over_another_is_named(store, copied):
+    """Its bytes match their digest, and are not what its key says."""
+    store.put(KEYS[1], object_at(copied))
+    [found] = sweep(store, Selection()).damaged
+    _, _, symbol, name = copied.split("/")
+    assert found.key == KEYS[1]
+    assert f"1m candles of {symbol} from {name[:4]}-{name[4:6]}-{name[6:8]} 00:00" in found.why
 
 
 @pytest.mark.parametrize("key", [KEYS[0], OTHERS[0], OTHERS[2]])

@@ -20,6 +20,7 @@ from pipeline_assets.market.candidates import (
 from pipeline_assets.market.intervals import Interval
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
+PLAIN = st.text().filter(str.isprintable)
 KEY = ("rsi_reversal", "1", "BTCUSDT", Interval.ONE_MINUTE, NOON)
 
 
@@ -39,6 +40,22 @@ def candidate(**changes):
         }
         | changes
     )
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"symbol": "\x1b[2JBTCUSDT"},
+        {"strategy": "a\nb"},
+        {"version": "\u202e1"},
+        {"indicators": {"\x07": 1}},
+    ],
+    ids=["symbol", "strategy", "version", "indicator"],
+)
+def test_text_that_a_terminal_obeys_is_refused(change):
+    """Another program may write to the topic."""
+    with pytest.raises(ValidationError, match="must be printable"):
+        candidate(**change)
 
 
 def test_an_id_never_changes():
@@ -77,13 +94,13 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 times = st.timedeltas(timedelta(days=-9000), timedelta(days=27_000)).map(lambda apart: NOON + apart)
 candidates = st.builds(
     candidate,
-    symbol=st.text(min_size=1),
+    symbol=PLAIN.filter(bool),
     side=st.sampled_from(["long", "short"]),
     interval=st.sampled_from(Interval),
     open_time=times,
     created_at=times,
     price=st.floats(min_value=0, exclude_min=True, allow_infinity=False),
-    indicators=st.dictionaries(st.text(), finite),
+    indicators=st.dictionaries(PLAIN, finite),
 )
 
 

@@ -98,6 +98,18 @@ def test_a_count_that_is_no_integer_is_refused_when_it_is_read(count):
         raw_candles([("BTCUSDT", BODY), ("ETHUSDT", body), ("XRPUSDT", BODY)])
 
 
+@pytest.mark.parametrize(
+    "time", [b"017", b"179565120000000000000000", b"1.5", b"9223372036854775808"]
+)
+def test_a_time_that_cannot_be_read_is_refused_where_the_reply_is_received(time):
+    """By its punctuation such a reply is one: refused later, it would cost other symbols' replies too."""
+    first = BODY[2 : BODY.index(b",")]
+    body = BODY.replace(first, time, 1)
+    assert body != BODY
+    with pytest.raises(MalformedReplyError, match="BTCUSDT"):
+        check_reply("BTCUSDT", body)
+
+
 def test_a_message_shows_the_start_of_the_body_and_no_more():
     body = b"<html>" + b"x" * 5000
     with pytest.raises(MalformedReplyError) as caught:

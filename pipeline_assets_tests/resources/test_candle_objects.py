@@ -65,7 +65,17 @@ def test_an_objects_key_tells_interval_symbol_and_where_its_window_begins():
     key = object_key(ONE, SYMBOL, HOUR.start)
     assert key == "ohlcv/1m/币安人生USDT/20261120_1200.parquet"
     assert window_start(key) == HOUR.start
-    assert window_start("ohlcv/1m/BTCUSDT/readme.txt") is None
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("readme.txt", "20261332_2500.parquet", "20261120_2400.parquet", "00000101_0000.parquet"),
+        *("٢٠٢٦١١٢٠_٠٠٠٠.parquet", "20261120_0000.parquet\n"),
+    ],
+)
+def test_what_another_program_stores_is_no_candle_object(name):
+    assert window_start(f"ohlcv/1m/BTCUSDT/{name}") is None
 
 
 def test_a_repeated_write_changes_nothing(store):
