@@ -3,13 +3,13 @@ they run is in schedules.py and the sensors, and for backfills in the commands.
 """
 
 from dagster import AssetCheckKey, AssetSelection, define_asset_job
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.candidates import CANDIDATE_OBJECTS
 from pipeline_assets.assets.gaps import CANDLE_GAPS
 from pipeline_assets.assets.universe import UNIVERSE
 from pipeline_assets.collection.fetch_plan import KIND_TAG, OPEN_DAY_TAG, RunKind
+from pipeline_assets.dagster_instance.private import UnresolvedAssetJobDefinition
 from pipeline_assets.market.intervals import Interval
 
 # What is missing of the days, after all that a job stores of them.
