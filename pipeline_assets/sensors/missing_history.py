@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from datetime import date
 
 from dagster import (
-    AssetKey,
     AssetRecordsFilter,
     DagsterInstance,
     DagsterRunStatus,
@@ -126,7 +125,7 @@ def _with_former(cursor: Cursor, instance: DagsterInstance, store: ObjectStore) 
 
 def _runs(instance: DagsterInstance, cursor: Cursor) -> Runs:
     """Return what Dagster knows of ledgers made since, and of the runs that were requested."""
-    chosen = AssetRecordsFilter(asset_key=AssetKey(layer.GAPS), after_storage_id=cursor.read)
+    chosen = AssetRecordsFilter(asset_key=layer.CANDLE_GAPS, after_storage_id=cursor.read)
     found = instance.fetch_materializations(chosen, limit=_DAYS_A_LOOK, ascending=True)
     statuses: dict[str, set[DagsterRunStatus]] = {}
     if cursor.asked:
