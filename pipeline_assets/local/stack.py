@@ -25,6 +25,7 @@ from pydantic import BaseModel, SecretStr
 from pipeline_assets import proxies
 from pipeline_assets.local import airflow, probes
 from pipeline_assets.local.health import HealthCheck
+from pipeline_assets.local.packages import require_packages
 from pipeline_assets.local.private_files import make_private, private_umask
 from pipeline_assets.local.s3_server import HEALTH_PATH
 from pipeline_assets.local.supervisor import (
@@ -232,7 +233,7 @@ def stack_services(
     """What the embedded stack starts, in order; servers that are elsewhere are left out.
 
     Raises:
-        StackError: a directory for their data cannot be made.
+        StackError: a directory for their data cannot be made, or a server's package is not installed.
     """
     makers: dict[str, Callable[[Settings, System], Service]] = {
         "exchange": partial(_exchange, options=exchange_options),
@@ -244,6 +245,7 @@ def stack_services(
     if with_dagster:
         makers |= {"code-server": _code_server, "webserver": _webserver, "daemon": _daemon}
     chosen = [found for found in systems(settings) if found.embedded and found.name in makers]
+    require_packages(found.name for found in chosen)
     settings = prepared(settings)
     with making(settings.data_dir), private_umask():
         services = [makers[system.name](settings, system) for system in chosen]
