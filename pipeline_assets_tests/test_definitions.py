@@ -274,7 +274,6 @@ def test_nothing_is_scheduled_unless_the_settings_say_so(
         assert {each.name: each.default_status for each in made.sensors or ()} == {
             "freshness": DefaultSensorStatus.RUNNING,
             "candidates": DefaultSensorStatus.RUNNING,
-            "new_listings": DefaultSensorStatus.RUNNING,
             "gap_repair": DefaultSensorStatus.RUNNING,
             "overdue_ingest": DefaultSensorStatus.RUNNING,
             "stale_alerts": DefaultSensorStatus.STOPPED,

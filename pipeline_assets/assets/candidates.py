@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from dagster import (
     AssetExecutionContext,
-    AssetKey,
     AssetMaterialization,
     AssetObservation,
     AssetsDefinition,
@@ -30,8 +29,7 @@ from pipeline_assets.signals.evaluation import TickReport
 if TYPE_CHECKING:
     import polars as pl
 
-CANDIDATES = AssetKey("candidates")
-CANDIDATE_OBJECTS = AssetKey("candidate_objects")
+CANDIDATES, CANDIDATE_OBJECTS = layer.CANDIDATES, layer.CANDIDATE_OBJECTS
 _GROUP = "candidates"
 _COLUMNS = {
     "minute": "string",

@@ -14,7 +14,6 @@ from dagster import (
     AssetCheckSeverity,
     AssetCheckSpec,
     AssetExecutionContext,
-    AssetKey,
     AssetsDefinition,
     MaterializeResult,
     ResourceParam,
@@ -48,7 +47,7 @@ from pipeline_assets.settings import Settings
 if TYPE_CHECKING:
     import polars as pl
 
-CANDLE_GAPS = AssetKey(layer.GAPS)
+CANDLE_GAPS = layer.CANDLE_GAPS
 _PICTURED = timedelta(days=30)
 _COLUMNS = {
     "symbol": "string",

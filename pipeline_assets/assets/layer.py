@@ -17,6 +17,9 @@ RAW, FORMATTED, OBJECTS, SLOTS, TABLE = (
 )
 # Of all intervals together: the ledger of what is missing, and its table.
 GAPS, GAP_TABLE, GAPS_GROUP = "candle_gaps", "candle_gap_table", "gaps"
+# The keys that jobs and sensors need; the assets are declared in the modules of these names.
+CANDLE_GAPS, UNIVERSE = AssetKey(GAPS), AssetKey("universe")
+CANDIDATES, CANDIDATE_OBJECTS = AssetKey("candidates"), AssetKey("candidate_objects")
 
 
 class LayerOptions(TypedDict):

@@ -11,7 +11,6 @@ from dagster import (
     AssetCheckSeverity,
     AssetCheckSpec,
     AssetExecutionContext,
-    AssetKey,
     AssetsDefinition,
     DagsterInstance,
     MaterializeResult,
@@ -34,7 +33,7 @@ from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets.settings import Settings
 
-UNIVERSE = AssetKey("universe")
+UNIVERSE = layer.UNIVERSE
 _LOOKED_AT = "looked at"
 ENTRIES = "entries"
 _ODD_COLUMNS = {"entry": "string", "fault": "string"}

@@ -5,6 +5,11 @@ Dagster's own class makes an engine and a connection for every event, three of t
 asset, and the last connection to close writes SQLite's log back into its file each time: 10 ms of
 CPU an event, a fifth of a backfill's time. With connections kept, and what the tables have looked
 up once, it is 2 ms.
+
+Necessary because of Dagster 1.13's `SqliteEventLogStorage._connect`, which makes an engine without a pool
+at each call, and of `supports_asset_checks`, which looks for its table at each event (dagster-io/dagster
+pull request 34154 mentions that caching it is left open). It can go with the version whose SQLite storage
+keeps its engines, or where Dagster's storage is PostgreSQL.
 """
 
 import os
@@ -15,12 +20,16 @@ from pathlib import Path
 from typing import Any, Self
 
 from dagster import Field, StringSource
-from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
-from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
-from dagster._serdes import ConfigurableClassData
 from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.event import listen
 from sqlalchemy.pool import QueuePool
+
+from pipeline_assets.dagster_instance.private import private_names, require
+from pipeline_assets.dagster_instance.private_storage import (
+    SQLITE_BUSY_TIMEOUT_SECONDS,
+    ConfigurableClassData,
+    SqliteEventLogStorage,
+)
 
 # A run's events are in a file of its own; who looks at many runs must not keep them all open.
 _KEPT = 8
@@ -39,6 +48,8 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
         self._engines: OrderedDict[str, Engine] = OrderedDict()
         self._there: set[str] = set()
         super().__init__(base_dir, inst_data)
+        with private_names():
+            require(self, "_db_lock", "_initialized_dbs")
 
     @classmethod
     def config_type(cls) -> Any:

@@ -1,5 +1,10 @@
 """What Dagster keeps of ended runs beside the runs themselves: log files, check evaluations, events that
 no run wrote. Removed here by Dagster's own tables, where its interface has no way; runs are housekeeping's.
+
+Necessary because Dagster 1.13 has no retention for events: `retention` in dagster.yaml is for ticks only
+(dagster-io/dagster issue 33785, open; pull request 33863 would add one for events that belong to no
+asset), and `delete_run` leaves check evaluations and, in SQLite, the run's file. It can go with the
+version that prunes all three.
 """
 
 from datetime import datetime
@@ -18,7 +23,8 @@ def delete_superseded_check_evaluations(instance: DagsterInstance, before: datet
     May be repeated; a second time finds nothing. On a storage that is no SQL database, nothing.
     """
     import sqlalchemy as db
-    from dagster._core.storage.event_log.schema import AssetCheckExecutionsTable
+
+    from pipeline_assets.dagster_instance.private_storage import AssetCheckExecutionsTable
 
     storage = _sql_storage(instance)
     if storage is None:
@@ -42,11 +48,12 @@ def delete_superseded_reports(instance: DagsterInstance, before: datetime) -> in
     `delete_superseded_check_evaluations`. May be repeated; a second time finds nothing.
     """
     import sqlalchemy as db
-    from dagster._core.storage.event_log import SqliteEventLogStorage
-    from dagster._core.storage.event_log.schema import (
+
+    from pipeline_assets.dagster_instance.private_storage import (
         AssetCheckExecutionsTable,
         AssetEventTagsTable,
         SqlEventLogStorageTable,
+        SqliteEventLogStorage,
     )
 
     storage = _sql_storage(instance)
@@ -87,7 +94,7 @@ def delete_files_of_deleted_runs(instance: DagsterInstance) -> int:
     be repeated, and finds what a crash between a deletion and this left. Files are listed before
     runs, so that one of a run that begins meanwhile is not taken for a left one.
     """
-    from dagster._core.storage.event_log import SqliteEventLogStorage
+    from pipeline_assets.dagster_instance.private_storage import SqliteEventLogStorage
 
     storage = _sql_storage(instance)
     if not isinstance(storage, SqliteEventLogStorage):
@@ -104,8 +111,10 @@ def delete_files_of_deleted_runs(instance: DagsterInstance) -> int:
 
 def _sql_storage(instance: DagsterInstance) -> Any:
     """The instance's event storage if it is one over SQL (SQLite, PostgreSQL, MySQL), else None."""
-    from dagster._core.storage.event_log import SqlEventLogStorage
-    from dagster._core.storage.legacy_storage import LegacyEventLogStorage
+    from pipeline_assets.dagster_instance.private_storage import (
+        LegacyEventLogStorage,
+        SqlEventLogStorage,
+    )
 
     storage: Any = instance.event_log_storage
     if isinstance(storage, LegacyEventLogStorage):

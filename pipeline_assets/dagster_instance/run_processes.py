@@ -3,6 +3,10 @@ look whether they live; dagster.yaml names the launcher below, so that its daemo
 not said here.
 
 A dead run that is taken for running holds its place among the runs at once, and its step's pool, for ever.
+
+Necessary because Dagster 1.13's `DefaultRunLauncher` does not support `check_run_worker_health`, which
+run monitoring (dagster-io/dagster pull request 5197) asks. It can go once runs are launched by a launcher
+that does, such as one for containers or Celery workers.
 """
 
 import json

@@ -2,6 +2,10 @@
 
 Run as `python -m pipeline_assets.dagster_instance.webserver` with dagster-webserver's own options.
 The rules themselves are in web_guard.py; here is only what is special about Dagster's server.
+
+Necessary because Dagster 1.13's open-source web server has no login and no hook for middleware
+(dagster-io/dagster issue 2219, open), and executes a mutation that comes by GET. It can go
+with the version that has such a hook.
 """
 
 from typing import Any

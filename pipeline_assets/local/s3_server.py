@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
+from pipeline_assets.local.packages import require_names
 from pipeline_assets.web_guard import (
     Application,
     Message,
@@ -122,8 +123,7 @@ def serve_objects_from(files: ObjectFiles) -> Application:
     from ministack.core.responses import get_account_id
     from ministack.services import s3
 
-    if not hasattr(s3, "_persist_object"):
-        raise ImportError("this ministack keeps objects another way: install ministack==1.4.21")
+    require_names("ministack", s3, "_persist_object")
 
     def persist(bucket: str, key: str, stored: dict[str, Any]) -> None:
         files.store(get_account_id(), bucket, key, stored)

@@ -7,23 +7,21 @@ real account.
 import argparse
 import gzip
 import hmac
-import io
 import json
 import logging
 import os
-import re
 import sys
-import threading
 import time
-from collections.abc import Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, nullcontext
-from datetime import datetime
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from fsspec import AbstractFileSystem
-
+from pipeline_assets.local.fakesnow_patches import (
+    check_fakesnow,
+    load_whole_statements,
+    lock_tables,
+)
+from pipeline_assets.local.staged_objects import PREFETCH_THREADS, StagedObjects
 from pipeline_assets.web_guard import GuardedApplication, WebGuard, allowed_hosts
 
 if TYPE_CHECKING:
@@ -31,221 +29,9 @@ if TYPE_CHECKING:
     from starlette.requests import Request
     from starlette.responses import Response
 
-PREFETCH_THREADS = 8
-READ_FILE = re.compile(r"read_parquet\('((?:[^']|'')*)'", re.IGNORECASE)
-ALONE = re.compile(r"\s*(MERGE|CREATE|ALTER|DROP)\b", re.IGNORECASE)
-# Snowflake's number for a statement that was aborted for the lock of another, and its SQL state.
-LOCKED, ABORTED = 625, "57014"
 REFUSED_LOGIN = "Incorrect username or password was specified."
 
 logger = logging.getLogger("pipeline_assets.local.snowflake_server")
-
-
-class StagedObject(NamedTuple):
-    """An object's bytes, and when it was written (UTC)."""
-
-    body: bytes
-    modified: datetime
-
-
-class StagedObjects(AbstractFileSystem):  # type: ignore[misc]
-    """The objects of an S3 server as DuckDB's files, each fetched whole by one GET.
-
-    DuckDB opens a Parquet file twice during COPY (for its columns, then for its rows), each time
-    with several requests one after the other: 500 small files took 30 s. `held` fetches the files
-    of one COPY side by side and keeps their bodies until it ends. No longer: an object is
-    rewritten as its window goes on, and a body kept would be an old one.
-    """
-
-    protocol = "s3"
-    cachable = False
-
-    def __init__(self, client: Any) -> None:
-        """Read through `client`, a boto3 S3 client; boto3 clients may be shared by threads."""
-        super().__init__()
-        self._client = client
-        self._objects: dict[str, StagedObject] = {}
-        self._held = threading.local()
-
-    @contextmanager
-    def held(self) -> Iterator[None]:
-        """Drop, at the end, the bodies that `prefetch` fetched in this thread meanwhile."""
-        self._held.urls = []
-        try:
-            yield
-        finally:
-            for url in self._held.urls:
-                self._objects.pop(url, None)
-            self._held.urls = []
-
-    def prefetch(self, urls: Iterable[str]) -> None:
-        """Fetch the bodies of `urls`; all of them are newer than the call."""
-        wanted = list(dict.fromkeys(urls))
-        self._held.urls.extend(wanted)
-        with ThreadPoolExecutor(PREFETCH_THREADS) as pool:
-            self._objects.update(zip(wanted, pool.map(self._fetch, wanted), strict=True))
-
-    def _fetch(self, url: str) -> StagedObject:
-        """One object, whole.
-
-        Raises:
-            snowflake.connector.errors.ProgrammingError: as Snowflake answers: 91016 where there is
-                no such object, 91003 where the bucket cannot be read.
-        """
-        from botocore.exceptions import BotoCoreError, ClientError
-        from snowflake.connector.errors import ProgrammingError
-
-        bucket, _, key = url.removeprefix("s3://").partition("/")
-        try:
-            reply = self._client.get_object(Bucket=bucket, Key=key)
-            return StagedObject(reply["Body"].read(), reply["LastModified"])
-        except (ClientError, BotoCoreError) as error:
-            code = error.response["Error"]["Code"] if isinstance(error, ClientError) else ""
-            if code in ("NoSuchKey", "404"):
-                raise ProgrammingError(
-                    msg=f"Remote file '{url}' was not found.", errno=91016, sqlstate="22000"
-                ) from None
-            raise ProgrammingError(
-                msg=f"Failure using stage area. Cause: [{error}]", errno=91003, sqlstate="55000"
-            ) from None
-
-    def _object(self, path: str) -> StagedObject:
-        url = f"s3://{path.removeprefix('s3://')}"
-        return self._objects.get(url) or self._fetch(url)
-
-    def open(self, path: str, mode: str = "rb", **options: Any) -> io.BytesIO:
-        """The object's bytes; reading is all that a stage is for here."""
-        del options
-        if mode != "rb":
-            raise ValueError(f"{path} can be opened for reading only, not {mode!r}")
-        return io.BytesIO(self._object(path).body)
-
-    def glob(self, path: str, **options: Any) -> list[str]:
-        """`path` itself: COPY names its files, and a search by pattern would cost a listing."""
-        del options
-        return [path]
-
-    def exists(self, path: str, **options: Any) -> bool:
-        """True: an object that is absent is reported when it is opened, by name."""
-        del path, options
-        return True
-
-    def info(self, path: str, **options: Any) -> dict[str, Any]:
-        """Name, size in bytes and type, as fsspec asks."""
-        del options
-        return {"name": path, "size": len(self._object(path).body), "type": "file"}
-
-    def modified(self, path: str) -> datetime:
-        """When the object was written, UTC."""
-        return self._object(path).modified
-
-
-class NamingConnection:
-    """A DuckDB connection whose errors name the file that was being read.
-
-    DuckDB names it where the file is no Parquet, and not where a page or a value is bad.
-    """
-
-    def __init__(self, connection: Any) -> None:
-        """Pass everything on to `connection`."""
-        self._connection = connection
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._connection, name)
-
-    def execute(self, sql: str, *parameters: Any) -> Any:
-        """Execute as DuckDB does.
-
-        Raises:
-            snowflake.connector.errors.ProgrammingError: 100144, the file could not be loaded.
-            duckdb.Error: a table or column is absent, which fakesnow words as Snowflake does; or
-                another transaction changed the same rows, for which see `lock_tables`.
-        """
-        import duckdb
-        from snowflake.connector.errors import ProgrammingError
-
-        try:
-            return self._connection.execute(sql, *parameters)
-        except (duckdb.CatalogException, duckdb.BinderException, duckdb.TransactionException):
-            raise
-        except duckdb.Error as error:
-            file = READ_FILE.search(sql)
-            raise ProgrammingError(
-                msg=f"Error parsing the file {file[1] if file else ''}: {error}",
-                errno=100144,
-                sqlstate="22000",
-            ) from None
-
-
-def load_whole_statements(objects: StagedObjects) -> None:
-    """Make fakesnow's COPY fetch its files side by side, and load all of them or none.
-
-    fakesnow commits each file for itself, so a COPY that fails at its third file leaves the rows
-    of two behind, and each commit waits for the disk. Snowflake's (ON_ERROR = ABORT_STATEMENT)
-    leaves nothing, which one transaction gives here.
-    """
-    import fakesnow.copy_into
-    import fakesnow.cursor
-
-    source_urls = fakesnow.copy_into._source_urls
-    copy_into = fakesnow.copy_into.copy_into
-
-    def prefetched_urls(source: str, files: list[str]) -> list[str]:
-        urls: list[str] = source_urls(source, files)
-        objects.prefetch(url for url in urls if url.startswith("s3://"))
-        return urls
-
-    def copy_whole(connection: Any, *arguments: Any) -> str:
-        with objects.held():
-            connection.begin()
-            try:
-                result: str = copy_into(NamingConnection(connection), *arguments)
-                connection.commit()
-            except BaseException:
-                connection.rollback()
-                raise
-            # The commit closed the result that fakesnow reads next.
-            connection.execute(result)
-            return result
-
-    fakesnow.copy_into._source_urls = prefetched_urls
-    fakesnow.cursor.copy_into = copy_whole
-
-
-def lock_tables() -> None:
-    """Run MERGE and DDL statements one after the other, and word DuckDB's conflicts as Snowflake does.
-
-    fakesnow runs these as several statements, each committed for itself. Of two at once one failed with
-    "Duplicate key": the row was inserted by the other MERGE, or is fakesnow's own note of a table's
-    columns (such as of MERGE_CANDIDATES, which every MERGE makes). Snowflake's MERGE locks its table.
-    DuckDB aborts a transaction that changes what another has changed, where Snowflake's waits.
-    """
-    import duckdb
-    import fakesnow.cursor
-    from snowflake.connector.errors import ProgrammingError
-
-    execute = fakesnow.cursor.FakeSnowflakeCursor.execute
-    # Held by one statement of one thread, which may execute statements of its own meanwhile.
-    alone = threading.RLock()
-
-    def execute_alone(cursor: Any, command: str, *arguments: Any, **options: Any) -> Any:
-        is_alone = ALONE.match(command) is not None
-        with alone if is_alone else nullcontext():
-            try:
-                return execute(cursor, command, *arguments, **options)
-            except (duckdb.TransactionException, duckdb.ConstraintException) as error:
-                told = str(error).lower()
-                # A MERGE matches by the key, so a duplicate is another's row. A plain INSERT of one is
-                # the statement's own fault, and to repeat it would not help.
-                if "conflict" not in told and not (is_alone and "duplicate key" in told):
-                    raise
-                raise ProgrammingError(
-                    msg=f"The statement was aborted: another changed the same rows. {error}",
-                    errno=LOCKED,
-                    sqlstate=ABORTED,
-                ) from None
-
-    fakesnow.cursor.FakeSnowflakeCursor.execute = execute_alone
 
 
 async def _json_body(request: "Request") -> dict[str, Any]:
@@ -365,6 +151,7 @@ def main() -> None:
     arguments = parser.parse_args()
     logging.basicConfig(format="%(asctime)s %(name)s %(message)s", stream=sys.stderr)
     logger.setLevel(logging.INFO)
+    check_fakesnow()
     objects = StagedObjects(s3_client(arguments.s3_endpoint, os.environ))
     load_whole_statements(objects)
     lock_tables()

@@ -15,10 +15,12 @@ from dagster import (
     SensorResult,
     sensor,
 )
-from dagster._core.definitions.unresolved_asset_job_definition import UnresolvedAssetJobDefinition
-from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
 from pipeline_assets.collection.overdue_ingest import Return, overdue_candle
+from pipeline_assets.dagster_instance.private import (
+    NOT_FINISHED_STATUSES,
+    UnresolvedAssetJobDefinition,
+)
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import newest_closed
 from pipeline_assets.resources.exchange_access import Exchange

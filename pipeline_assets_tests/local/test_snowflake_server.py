@@ -10,7 +10,8 @@ from types import SimpleNamespace
 import pytest
 from snowflake.connector.errors import DatabaseError, ProgrammingError
 
-from pipeline_assets.local.snowflake_server import StagedObjects, s3_client
+from pipeline_assets.local.snowflake_server import s3_client
+from pipeline_assets.local.staged_objects import StagedObjects
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.settings import S3Settings

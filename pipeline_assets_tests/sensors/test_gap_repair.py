@@ -10,17 +10,11 @@ from dagster import DagsterRunStatus, build_sensor_context
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pipeline_assets.assets import objects
-from pipeline_assets.definitions import build_definitions
-from pipeline_assets.market.intervals import Interval
-from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.gap_objects import gap_schema, judged_days, read_gaps, write_gaps
-from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.sensors import gap_repair as module
-from pipeline_assets.sensors.gap_repair import (
-    Cursor,
+from pipeline_assets.collection.history_requests import LedgerRequest
+from pipeline_assets.collection.reconcile import NOTHING
+from pipeline_assets.collection.reconcile_cursor import Cursor
+from pipeline_assets.collection.repairs import (
     Gaps,
-    LedgerRequest,
     Repair,
     by_interval,
     fillable,
@@ -28,6 +22,12 @@ from pipeline_assets.sensors.gap_repair import (
     runs_of,
     updated,
 )
+from pipeline_assets.definitions import build_definitions
+from pipeline_assets.market.intervals import Interval
+from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.gap_objects import gap_schema, judged_days, read_gaps, write_gaps
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.sensors import missing_history as module
 from pipeline_assets.settings import RepairSettings
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 
@@ -252,7 +252,6 @@ def asked(found: Any) -> list[tuple[Any, ...]]:
 
 def test_the_same_gaps_are_fetched_three_times_and_then_given_up(minutes, monkeypatch) -> None:
     """The row is the same each time, which would settle it in the third repair."""
-    monkeypatch.setattr(objects, "STABLE_AFTER", timedelta(days=9))
     platform = minutes
     platform.exchange.faults(symbols={ETH: {"malformed_rows": 1}})
     repaired(platform, "2026-11-18")
@@ -264,7 +263,7 @@ def test_the_same_gaps_are_fetched_three_times_and_then_given_up(minutes, monkey
         repaired(platform, "2026-11-18", symbols=[ETH])
         found = look(platform, found.cursor)
         assert asked(found) == []
-        assert "1 are asked for again" in found.skip_message
+        assert "1 are requested again" in found.skip_message
         platform.exchange.advance(wait * 60)
         found = look(platform, found.cursor)
     # The runs of these requests fetch nothing: the ledger says no more than before.
@@ -290,7 +289,7 @@ def test_the_same_gaps_are_fetched_three_times_and_then_given_up(minutes, monkey
     platform.exchange.faults()
     repaired(platform, "2026-11-18", symbols=[ETH])
     found = look(platform, found.cursor)
-    assert found.skip_message == "The ledger shows nothing to fetch."
+    assert found.skip_message == NOTHING
 
 
 def test_a_tick_that_is_repeated_asks_by_the_same_key(minutes) -> None:
@@ -311,7 +310,7 @@ def test_nothing_is_asked_for_while_an_earlier_repair_is_under_way(minutes) -> N
         job, status=DagsterRunStatus.STARTED, tags={"dagster/sensor_name": "gap_repair"}
     )
     found = look(platform)
-    assert (asked(found), found.skip_message) == ([], "1 earlier repairs are under way.")
+    assert (asked(found), found.skip_message) == ([], "1 earlier runs are under way.")
     platform.instance.report_run_canceled(run)
     assert len(asked(look(platform, found.cursor))) == 1
 
@@ -320,7 +319,7 @@ def test_history_of_a_symbol_that_nobody_asked_for_is_not_fetched(minutes) -> No
     platform = minutes.with_settings(symbols=(BTC, ETH))
     repaired(platform, ("2026-11-17", "2026-11-18"), symbols=[BTC])
     assert ("not_fetched", ETH) in ledger_of(platform, DAY).select("cause", "symbol").rows()
-    assert look(platform).skip_message == "The ledger shows nothing to fetch."
+    assert look(platform).skip_message == NOTHING
     # Whoever says since when history is wanted wants it of all.
     since = platform.with_settings(repair=RepairSettings(since=DAY))
     assert asked(look(since)) == [
@@ -350,7 +349,7 @@ def ledger_of(platform: Platform, day: date) -> pl.DataFrame:
 
 
 def test_the_whole_ledger_is_read_before_anything_is_asked_for(minutes, monkeypatch) -> None:
-    monkeypatch.setattr(module, "_DAYS_A_TICK", 2)
+    monkeypatch.setattr(module, "_DAYS_A_LOOK", 2)
     minutes.exchange.faults(symbols={ETH: {"malformed_rows": 1}})
     repaired(minutes, ("2026-11-16", "2026-11-18"))
     found = look(minutes)
@@ -373,4 +372,4 @@ def test_the_open_day_is_the_ticks_own(minutes) -> None:
 
 def test_a_ledger_that_was_never_made_asks_for_nothing(minutes) -> None:
     found = look(minutes)
-    assert found.skip_message == "The ledger shows nothing to fetch."
+    assert found.skip_message == NOTHING

@@ -1,0 +1,103 @@
+"""How Dagster's processes and the watchdog are started, and when each is ready."""
+
+from functools import partial
+
+from pipeline_assets.local import probes
+from pipeline_assets.local.commands import TIMEOUT, module, option, service
+from pipeline_assets.local.environment import REPOSITORY, dagster_environment, settings_environment
+from pipeline_assets.local.health import HealthCheck
+from pipeline_assets.local.supervisor import Service, StackError, http_answers, tcp_answers
+from pipeline_assets.local.systems import System, systems
+from pipeline_assets.settings import Settings
+from pipeline_assets.stack_state import WATCHDOG, WATCHDOG_FILE
+
+DAEMON_STARTED = "Instance is configured with the following daemons"
+
+
+def code_server_service(settings: Settings, system: System) -> Service:
+    """Return Dagster's code server."""
+    argv = module(
+        *("dagster", "code-server", "start"),
+        *option("-h", system.host),
+        *option("-p", system.port),
+        *option("-m", "pipeline_assets.definitions"),
+    )
+    # Its port opens once the definitions are loaded.
+    ready = partial(tcp_answers, system.host, system.port or 0)
+    environment = dagster_environment(settings)
+    # The process that holds the definitions ends itself when the one before it is silent for this
+    # long. At the default of 30 s, a laptop's sleep or a busy machine ended it; here, the supervisor
+    # ends both together.
+    environment["DAGSTER_GRPC_PROXY_HEARTBEAT_TTL_SECONDS"] = "86400"
+    ask = probes.code_server(system.host, system.port or 0, TIMEOUT)
+    health = HealthCheck(ask, period=5.0)
+    return service(system, argv, ready, environment, health=health)
+
+
+def webserver_service(settings: Settings, system: System) -> Service:
+    """Return Dagster's web server behind its guard."""
+    argv = module(
+        "pipeline_assets.dagster_instance.webserver",
+        *option("-w", REPOSITORY / "workspace.yaml"),
+        *option("-h", system.host),
+        *option("-p", system.port),
+    )
+    if settings.dagster.read_only:
+        if settings.airflow.enabled:
+            raise StackError(
+                "Airflow launches its runs through Dagster's web server, which refuses them when it "
+                "is read-only: leave out Airflow or PIPELINE_DAGSTER__READ_ONLY."
+            )
+        argv += ("--read-only",)
+    host = "127.0.0.1" if system.host == "0.0.0.0" else system.host  # noqa: S104 - compared only
+    ready = partial(http_answers, f"http://{host}:{system.port}/server_info")
+    environment = dagster_environment(settings)
+    health = HealthCheck(
+        probes.webserver(f"http://{host}:{system.port}", TIMEOUT), through=("code-server",)
+    )
+    return service(system, argv, ready, environment, health=health, after=("code-server",))
+
+
+def watchdog_service(settings: Settings) -> Service:
+    """Return the watchdog, ready once its report is new."""
+    file = settings.data_dir / WATCHDOG_FILE
+
+    def ready() -> bool:
+        # What the last one left is as old as the stack's last run.
+        return file.exists() and probes.report_age(file) < 15.0
+
+    return Service(
+        name=WATCHDOG,
+        argv=module("pipeline_assets.services.watchdog"),
+        ready=ready,
+        environment=settings_environment(settings),
+        health=HealthCheck(probes.watchdog(file)),
+        # It may be about to alert that the supervisor is dead.
+        stop_timeout=15.0,
+    )
+
+
+def daemon_service(settings: Settings, system: System) -> Service:
+    """Return Dagster's daemon."""
+    argv = module("dagster._daemon", "run", *option("-w", REPOSITORY / "workspace.yaml"))
+    log = settings.data_dir / "logs" / f"{system.name}.log"
+
+    def ready() -> bool:
+        text = log.read_text(encoding="utf-8", errors="replace")
+        # After the supervisor's last note: what stands before it is a former daemon's.
+        return DAEMON_STARTED in text.rpartition(f"--- {system.name} ")[2]
+
+    stores = ("exchange", "s3", "redis", "snowflake", "kafka")
+    embedded = [found.name for found in systems(settings) if found.embedded]
+    web = next(found.address for found in systems(settings) if found.name == "webserver")
+    web = web.replace("//0.0.0.0:", "//127.0.0.1:")
+    return service(
+        system,
+        argv,
+        ready,
+        dagster_environment(settings),
+        health=HealthCheck(probes.daemon(web, TIMEOUT), through=("webserver",)),
+        # After the web server: both create Dagster's databases, and fail when at it together.
+        # After the stores: a schedule that is on fires at once.
+        after=("webserver", *(name for name in stores if name in embedded)),
+    )

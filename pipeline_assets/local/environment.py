@@ -1,0 +1,87 @@
+"""The environment in which the stack's processes run: settings, credentials, directories."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, SecretStr
+
+from pipeline_assets import proxies
+from pipeline_assets.local.private_files import make_private
+from pipeline_assets.local.supervisor import StackError, making
+from pipeline_assets.settings import PREFIX, Settings, making_embedded_credentials
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+
+def settings_environment(settings: Settings) -> dict[str, str]:
+    """This process's environment with every setting in it, secrets included.
+
+    Children thereby have the same settings, whichever of config.yaml, .env, the environment or an
+    argument each came from, and find this package wherever they are started.
+    """
+    environment = dict(os.environ)
+    proxies.complete(environment)
+    # A run's process starts each minute: without bytecode its imports cost a second and a half more.
+    environment.pop("PYTHONDONTWRITEBYTECODE", None)
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, BaseModel):
+            for key in type(value).model_fields:
+                variable = f"{PREFIX}{name}__{key}".upper()
+                environment[variable] = _as_text(getattr(value, key))
+        else:
+            environment[f"{PREFIX}{name}".upper()] = _as_text(value)
+    paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
+    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    return environment
+
+
+def dagster_environment(settings: Settings) -> dict[str, str]:
+    """The environment for Dagster's processes, with DAGSTER_HOME made and its dagster.yaml linked.
+
+    Safe to repeat. A dagster.yaml that a person put there as a file of their own is left alone.
+
+    Raises:
+        StackError: the repository's dagster.yaml is missing, or the directory cannot be made.
+    """
+    home = settings.data_dir / "dagster"
+    with making(home):
+        make_private(settings.data_dir)
+        home.mkdir(mode=0o700, exist_ok=True)
+    source, link = REPOSITORY / "dagster.yaml", home / "dagster.yaml"
+    if not source.exists():
+        raise StackError(f"{source} is missing: start the stack from a clone of the repository.")
+    if link.is_symlink() and link.readlink() != source:
+        link.unlink()
+    if not link.exists():
+        link.symlink_to(source)
+    return {**settings_environment(settings), "DAGSTER_HOME": str(home)}
+
+
+def prepared(settings: Settings) -> Settings:
+    """Return the settings with the embedded servers' credentials; make the data directory private.
+
+    Whoever starts a stack and then talks to it takes these settings. Safe to repeat: credentials
+    that exist are kept.
+
+    Raises:
+        StackError: the data directory cannot be made or closed to other users.
+        SettingsError: the file of the credentials is damaged.
+    """
+    with making(settings.data_dir):
+        make_private(settings.data_dir)
+    return making_embedded_credentials(settings)
+
+
+def _as_text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    if not isinstance(value, tuple):
+        return str(value)
+    if value and isinstance(value[0], str):
+        return ",".join(value)
+    return json.dumps([each.model_dump(mode="json") for each in value], ensure_ascii=False)
