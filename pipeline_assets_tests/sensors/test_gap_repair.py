@@ -250,8 +250,7 @@ def asked(found: Any) -> list[tuple[Any, ...]]:
     ]
 
 
-def test_the_same_gaps_are_fetched_three_times_and_then_given_up(minutes, monkeypatch) -> None:
-    """The row is the same each time, which would settle it in the third repair."""
+def test_the_same_gaps_are_fetched_three_times_and_then_given_up(minutes) -> None:
     platform = minutes
     platform.exchange.faults(symbols={ETH: {"malformed_rows": 1}})
     repaired(platform, "2026-11-18")
