@@ -36,7 +36,7 @@ from pipeline_assets.local.supervisor import (
     read_state,
     tcp_answers,
 )
-from pipeline_assets.resources.alerts import AlertError, Alerts
+from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.settings import (
     LOCAL_HOSTS,
     PREFIX,
@@ -303,17 +303,8 @@ class WatchdogAlarm:
             "service": name,
             "error": reason,
         }
-        threading.Thread(target=self._send, args=(alert,), daemon=True).start()
-
-    def _send(self, alert: dict[str, str]) -> None:
-        for pause in (0.0, 5.0, 30.0, 120.0):
-            time.sleep(pause)
-            try:
-                self._alerts.send(alert)
-            except AlertError as error:
-                logger.warning("%s", error)
-            else:
-                return
+        send = self._alerts.send_repeatedly
+        threading.Thread(target=send, args=(alert,), daemon=True).start()
 
 
 @contextlib.contextmanager

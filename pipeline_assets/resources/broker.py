@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.outside_text import printable
+from pipeline_assets.resources.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message, Producer
@@ -73,16 +74,21 @@ class CandidateTopic:
         begun = time.monotonic()
         if not candidates:
             return Published(0, 0.0)
-        deadline = begun + self._settings.delivery_timeout_ms / 1000
+        seconds = self._settings.delivery_timeout_ms / 1000
+        # librdkafka repeats a message itself until delivery.timeout.ms. A producer whose state the
+        # broker lost (it was killed) is finished, not the broker: a new one makes a second attempt.
+        policy = RetryPolicy(attempts=2, deadline=seconds)
         with self._lock:
             self._forget_if_cut_off()
             self._reasons.clear()
-            failure = self._attempt(candidates, deadline)
-            # A producer whose state the broker lost (it was killed) is finished, not the broker.
-            if failure is not None and failure.lost_state and time.monotonic() < deadline:
-                failure = self._attempt(candidates, deadline)
-        if failure is not None:
-            raise BrokerError(self._explain(failure.error, failure.told(len(candidates))))
+            try:
+                policy.run(
+                    lambda: self._attempt(candidates, begun + seconds),
+                    lambda error: isinstance(error, _UndeliveredError) and error.lost_state,
+                )
+            except _UndeliveredError as failure:
+                told = f"{failure.acknowledged} of {len(candidates)} candidates were acknowledged"
+                raise BrokerError(self._explain(failure.error, told)) from None
         return Published(len(candidates), time.monotonic() - begun)
 
     def read(
@@ -186,11 +192,15 @@ class CandidateTopic:
             )
             return None
 
-    def _attempt(self, candidates: Sequence[Candidate], deadline: float) -> "_Failure | None":
-        """Send all with this process's producer; one that failed is not used again."""
+    def _attempt(self, candidates: Sequence[Candidate], deadline: float) -> None:
+        """Send all with this process's producer; one that failed is not used again.
+
+        Raises:
+            _UndeliveredError: not all were acknowledged.
+        """
         from confluent_kafka import KafkaError, KafkaException
 
-        outcome = _Failure()
+        outcome = _UndeliveredError()
         try:
             producer = self._producer(deadline)
             for candidate in candidates:
@@ -218,10 +228,9 @@ class CandidateTopic:
                 if isinstance(cause, KafkaException)
                 else KafkaError(KafkaError._FATAL, "the producer failed for good", fatal=True)
             )
-        if outcome.acknowledged == len(candidates):
-            return None
-        self._discard()
-        return outcome
+        if outcome.acknowledged < len(candidates):
+            self._discard()
+            raise outcome
 
     def _producer(self, deadline: float) -> "Producer":
         from confluent_kafka import Producer
@@ -389,10 +398,11 @@ def _check_readable(path: Path) -> None:
         ) from error
 
 
-class _Failure:
+class _UndeliveredError(Exception):
     """What became of the messages of one attempt."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.acknowledged = 0
         self.error: KafkaError | None = None
 
@@ -418,9 +428,6 @@ class _Failure:
                 KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
             }
         )
-
-    def told(self, count: int) -> str:
-        return f"{self.acknowledged} of {count} candidates were acknowledged"
 
 
 def _text(errors: "Sequence[KafkaError]", *codes: int) -> str:

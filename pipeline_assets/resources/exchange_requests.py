@@ -27,6 +27,7 @@ from pipeline_assets.resources.bounded_replies import (
     redirect_target,
 )
 from pipeline_assets.resources.exchange_clock import MINUTE_MS, ExchangeClock
+from pipeline_assets.resources.retry import Failure, RetryPolicy
 
 if TYPE_CHECKING:
     from pipeline_assets.resources.weight_budget import Priority, WeightBudget
@@ -55,7 +56,6 @@ _LARGEST_OTHER = 1_000_000
 _EARLIEST_MS = 1_567_296_000_000
 _LATEST_MS = 10**14  # the year 5138; a time beyond it is no time
 _REFUSALS = 10  # each waits as told, so this is minutes; one more means that the limit is not ours
-_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.5, 15.0
 _WEIGHT_BATCH = 250  # reserved at once: few Redis calls, and little is lost when the minute turns
 # How old the knowledge may be that no other process was refused: shorter than a request takes, so that
 # a refusal elsewhere stops this process before one of its own would; long enough to cost nothing.
@@ -374,24 +374,11 @@ class _Question(Generic[T]):
     one_of_many: bool = False  # its failure is no reason to think that the others fail
 
 
-@dataclass
-class _Trouble:
-    """What has gone wrong with one question so far."""
-
-    good: int  # good answers to anything, when it was first asked or last failed
-    failures: int = 0
-    refusals: int = 0
-    since: float = 0.0  # monotonic, of the first failure
-    cause: str = ""
-
-
 class ExchangeRequests:
     """An open connection pool to the exchange, and the requests that are made of it.
 
     Every request waits for weight, waits as told after 429 and 418, and is repeated after 5xx, a
-    time-out, a broken connection, a body that is truncated, too large or not what was asked for: with
-    exponential backoff from 0.5 s to 15 s, without jitter, because no more than `concurrency`
-    requests come back at once, which is what the exchange bore before.
+    time-out, a broken connection, a body that is truncated, too large or not what was asked for.
 
     When a request is given up, one question for the exchange's time decides whose trouble it is: if
     it is answered, the error is that request's; if not, `ExchangeUnreachableError` ends everything.
@@ -411,7 +398,13 @@ class ExchangeRequests:
     ) -> None:
         self.clock = ExchangeClock(monotonic)
         self.weight = WeightAllowance(budget, priority, self.clock, sleep)
-        self._settings, self._patience = settings, patience
+        self._settings = settings
+        # From the first failure: before that a request may have waited for weight. Without jitter,
+        # because no more than `concurrency` requests come back at once, which the exchange bore before.
+        # aiohttp itself repeats a GET once, where the server had closed an idle connection.
+        self._policy = RetryPolicy(
+            deadline=patience, first_wait=0.5, longest_wait=15.0, from_failure=True
+        )
         self._sleep, self._monotonic = sleep, monotonic
         self._good = 0
         self._probing = asyncio.Lock()
@@ -562,21 +555,34 @@ class ExchangeRequests:
             ExchangeError: this question cannot be answered.
             ExchangeUnreachableError, ExchangeBannedError: no question can.
         """
-        trouble = _Trouble(self._good)
-        while True:
-            try:
-                return await self._attempt(question)
-            except _RefusedError as error:
-                if error.refused_for_weight:
-                    trouble.refusals += 1
-                    await self._obey(question.what, error, trouble.refusals)
-                    continue
-                if not error.transient:
-                    raise self._final(question.what, error) from error
-                trouble.cause = str(error)
-            except _lost() as error:
-                trouble.cause = printable(f"{type(error).__name__}: {error}").removesuffix(":")
-            await self._back_off(question, trouble)
+        good, refusals = self._good, 0
+
+        async def answer() -> T:
+            nonlocal refusals
+            while True:
+                try:
+                    return await self._attempt(question)
+                except _RefusedError as error:
+                    if error.refused_for_weight:
+                        refusals += 1
+                        await self._obey(question.what, error, refusals)
+                    elif error.transient:
+                        raise
+                    else:
+                        raise self._final(question.what, error) from error
+
+        async def judge(failure: Failure) -> None:
+            nonlocal good
+            good_before, good = good, self._good
+            await self._judge(question, failure, good_before)
+
+        return await self._policy.run_async(
+            answer,
+            lambda error: isinstance(error, _unanswered()),
+            on_failure=judge,
+            sleep=self._sleep,
+            monotonic=self._monotonic,
+        )
 
     async def _attempt(self, question: _Question[T]) -> T:
         minute = await self.weight.take(question.weight)
@@ -628,29 +634,24 @@ class ExchangeRequests:
         )
         return ExchangeError(f"{what}: the exchange refused, {error}. {advice}", error.code)
 
-    async def _back_off(self, question: _Question[T], trouble: _Trouble) -> None:
-        """Wait before the next attempt, or give up."""
-        delay = min(_FIRST_BACKOFF * 2**trouble.failures, _LONGEST_BACKOFF)
-        trouble.failures += 1
-        good_before, trouble.good = trouble.good, self._good
-        if trouble.failures == 1:
-            trouble.since = self._monotonic()
-        waited = self._monotonic() - trouble.since
-        impatient = waited + delay > self._patience
-        exhausted = impatient or trouble.failures > self._settings.retries
+    async def _judge(self, question: _Question[T], failure: Failure, good_before: int) -> None:
+        """Raise if the question is to be given up after this failure."""
+        cause = str(failure.error)
+        if not isinstance(failure.error, _RefusedError):
+            cause = printable(f"{type(failure.error).__name__}: {cause}").removesuffix(":")
+        exhausted = failure.last or failure.attempts > self._settings.retries
         if question.one_of_many and exhausted and await self._exchange_answers(good_before):
             raise ExchangeError(
-                f"{question.what}: no usable answer in {trouble.failures} attempts, the last: "
-                f"{trouble.cause}. The exchange answers other requests: repeat the run later."
+                f"{question.what}: no usable answer in {failure.attempts} attempts, the last: "
+                f"{cause}. The exchange answers other requests: repeat the run later."
             )
-        if impatient:
+        if failure.last:
             raise ExchangeUnreachableError(
-                f"The exchange at {self._settings.rest_url} gave no usable answer for {waited:.0f} "
-                f"s ({question.what}, {trouble.failures} attempts, the last: {trouble.cause}). "
-                f"Check the network{', the proxy' if self._proxied else ''} and "
+                f"The exchange at {self._settings.rest_url} gave no usable answer for "
+                f"{failure.seconds:.0f} s ({question.what}, {failure.attempts} attempts, the last: "
+                f"{cause}). Check the network{', the proxy' if self._proxied else ''} and "
                 "PIPELINE_BINANCE__REST_URL, then repeat the run."
             )
-        await self._sleep(delay)
 
     async def _exchange_answers(self, good_before: int) -> bool:
         """Whether anything has been answered well since then, or is when asked now.

@@ -6,7 +6,6 @@ the assets' business; DDL that only a real account needs is in warehouse_sql/pro
 """
 
 import hashlib
-import random
 import re
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -22,6 +21,7 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.gap_objects import PREFIX as GAPS_PREFIX
 from pipeline_assets.resources.gap_objects import gaps_key
+from pipeline_assets.resources.retry import RetryPolicy
 from pipeline_assets.settings import S3Settings, SnowflakeSettings
 
 if TYPE_CHECKING:
@@ -46,8 +46,9 @@ _ABSENT = (2003, 2043)
 # Another statement holds the table's lock (625), or the transaction was chosen to end a deadlock (606).
 # The embedded server answers the first also where two transactions changed the same rows.
 _LOCKED = (625, 606)
-# Before each repeat of what was aborted for another loader's lock.
-_WAITS_FOR_LOCK = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0)
+# Of what was aborted for another loader's lock. The waits differ, or two that collided once would collide
+# again. A request that is not answered is repeated by the connector itself until its network_timeout.
+_LOCK_RETRIES = RetryPolicy(attempts=7, first_wait=0.25, longest_wait=8.0, jitter=0.5)
 
 
 class WarehouseError(Exception):
@@ -545,15 +546,9 @@ def _repeated(action: Callable[[], Answer]) -> Answer:
     """Run a repeatable action, again while another loader holds the lock of its table."""
     from snowflake.connector.errors import ProgrammingError
 
-    for wait in _WAITS_FOR_LOCK:
-        try:
-            return action()
-        except ProgrammingError as error:
-            if error.errno not in _LOCKED:
-                raise
-        # Unequal waits, or two that collided once would collide again.
-        time.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-    return action()
+    return _LOCK_RETRIES.run(
+        action, lambda error: isinstance(error, ProgrammingError) and error.errno in _LOCKED
+    )
 
 
 def _execute(connection: "SnowflakeConnection", statements: Sequence[Sql]) -> None:
