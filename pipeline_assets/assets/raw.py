@@ -27,8 +27,9 @@ from pipeline_assets.collection.progress import LogProgress, Progress
 from pipeline_assets.market.candles import empty_raw
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.replies import raw_candles as rows_of
-from pipeline_assets.resources.exchange import ExchangeClient, weight_of_a_tick
+from pipeline_assets.resources.exchange import ExchangeClient
 from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.exchange_pages import weight_of_a_tick
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.staging import Output, Staged, write_document, write_frames
 from pipeline_assets.resources.weight_budget import Priority

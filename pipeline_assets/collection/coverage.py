@@ -25,23 +25,16 @@ from pipeline_assets.market.windows import (
     without,
 )
 from pipeline_assets.resources.candle_objects import by_day, list_objects
-from pipeline_assets.resources.lake_state import (
+from pipeline_assets.resources.day_findings import (
     UNFILLED_HOLE,
-    Absence,
-    SealedDay,
     disagreement_days,
     read_disagreements,
-    read_identities,
-    read_sealed,
-    read_tick_state,
-    sealed_days,
 )
-from pipeline_assets.resources.object_store import (
-    DamagedObjectError,
-    ObjectStore,
-    ObjectStoreError,
-    StoredObject,
-)
+from pipeline_assets.resources.finalized_days import Absence, SealedDay, read_sealed, sealed_days
+from pipeline_assets.resources.listing_history import read_identities
+from pipeline_assets.resources.object_store import ObjectStore, StoredObject
+from pipeline_assets.resources.s3_errors import DamagedObjectError, ObjectStoreError
+from pipeline_assets.resources.tick_state import read_tick_state
 from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:

@@ -46,13 +46,9 @@ from pipeline_assets.resources.candle_objects import (
     object_key,
     read_object,
 )
-from pipeline_assets.resources.lake_state import (
-    SealedDay,
-    mark_sealed,
-    read_sealed,
-    read_tick_state,
-    read_universe,
-)
+from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed, read_sealed
+from pipeline_assets.resources.listing_history import read_universe
+from pipeline_assets.resources.tick_state import read_tick_state
 
 if TYPE_CHECKING:
     from pipeline_assets.resources.exchange import ExchangeClient

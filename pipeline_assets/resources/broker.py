@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
     from pipeline_assets.settings import KafkaSettings
 
-__all__ = ["CONTENT_TYPE", "SCHEMA", "BrokerError", "CandidateTopic", "Published"]
-
 CONTENT_TYPE = "application/json"
 # The name of the JSON Schema of a message's value: market/candidate.schema.json.
 SCHEMA = "candidate.schema.json"

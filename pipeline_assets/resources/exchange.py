@@ -27,7 +27,6 @@ from pipeline_assets.resources.exchange_pages import (
     pages,
     plan,
     weight_of,
-    weight_of_a_tick,
 )
 from pipeline_assets.resources.exchange_requests import ExchangeRequests
 from pipeline_assets.resources.universe import Listings, read_listings
@@ -36,20 +35,6 @@ from pipeline_assets.resources.waiting import result_of, taken_from
 if TYPE_CHECKING:
     from pipeline_assets.resources.weight_budget import Priority, WeightBudget
     from pipeline_assets.settings import BinanceSettings
-
-__all__ = [
-    "BACKFILL_PATIENCE",
-    "TICK_PATIENCE",
-    "ExchangeBannedError",
-    "ExchangeClient",
-    "ExchangeError",
-    "ExchangeUnreachableError",
-    "Fetched",
-    "WeightNow",
-    "pages",
-    "weight_of",
-    "weight_of_a_tick",
-]
 
 T = TypeVar("T")
 

@@ -135,15 +135,15 @@ class SealedDay:
         """Of all objects that the day may have, if it is as it was."""
         return [] if self.etag is None else [self.etag]
 
-    def to_facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """Return the mark as JSON-serialisable values."""
         held: dict[str, Any] = _MARK.dump_python(self)
         return held
 
     @classmethod
-    def from_facts(cls, facts: Mapping[str, Any]) -> "SealedDay":
-        """Return the mark of which `to_facts` made these."""
-        return _MARK.validate_python(facts)
+    def from_dict(cls, held: Mapping[str, Any]) -> "SealedDay":
+        """Return the mark of which `to_dict` made these."""
+        return _MARK.validate_python(held)
 
 
 def _by_symbol(held: Any) -> Any:

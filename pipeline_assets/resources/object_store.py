@@ -16,7 +16,6 @@ from threading import current_thread
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 from pipeline_assets.resources.s3_clients import (
-    PERSON_PATIENCE,
     RUN_PATIENCE,
     Patience,
     boto3_client,
@@ -31,7 +30,6 @@ from pipeline_assets.resources.s3_errors import (
     PreconditionFailedError,
     S3Errors,
     StoreUnreachableError,
-    UnsupportedError,
     summary,
 )
 from pipeline_assets.resources.s3_uploads import PART, PARTS, RisingFile
@@ -41,22 +39,6 @@ if TYPE_CHECKING:
 
     from pipeline_assets.resources.store_check import StoreIdentity
     from pipeline_assets.settings import S3Settings
-
-__all__ = [
-    "DIGEST",
-    "PERSON_PATIENCE",
-    "RUN_PATIENCE",
-    "DamagedObjectError",
-    "FoundObject",
-    "ObjectStore",
-    "ObjectStoreError",
-    "Patience",
-    "PreconditionFailedError",
-    "StoreUnreachableError",
-    "StoredObject",
-    "UnsupportedError",
-    "digest_of",
-]
 
 T = TypeVar("T")
 R = TypeVar("R")

@@ -14,7 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from pipeline_assets.resources.object_store import (
+from pipeline_assets.resources.s3_errors import (
     ObjectStoreError,
     PreconditionFailedError,
     UnsupportedError,

@@ -20,7 +20,6 @@ from pipeline_assets.resources.retry import RetryPolicy
 from pipeline_assets.resources.warehouse_connection import (
     ABSENT,
     LOCKED,
-    LOGIN_TIMEOUT_SECONDS,
     WarehouseError,
     WarehouseSessions,
 )
@@ -28,7 +27,6 @@ from pipeline_assets.resources.warehouse_statements import (
     LANDING,
     MAX_FILES,
     STAGES,
-    TABLES,
     GapStatements,
     LoadStatements,
     Sql,
@@ -46,25 +44,6 @@ if TYPE_CHECKING:
 
 
 Answer = TypeVar("Answer")
-
-__all__ = [
-    "LOGIN_TIMEOUT_SECONDS",
-    "MAX_FILES",
-    "STAGES",
-    "TABLES",
-    "GapStatements",
-    "LoadResult",
-    "LoadStatements",
-    "Sql",
-    "SymbolSummary",
-    "Warehouse",
-    "WarehouseError",
-    "identifier",
-    "landing_name",
-    "literal",
-    "statement",
-    "table_name",
-]
 
 # Of what was aborted for another loader's lock. The waits differ, or two that collided once would collide
 # again. A request that is not answered is repeated by the connector itself until its network_timeout.

@@ -40,9 +40,11 @@ from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.market.partition_keys import DAYS_PER_RUN, FIRST_DAY
 from pipeline_assets.resources.candle_objects import prefix, window_start
 from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.finalized_days import sealed_symbols
 from pipeline_assets.resources.gap_objects import judged_days, read_gaps
-from pipeline_assets.resources.lake_state import read_universe, sealed_symbols
-from pipeline_assets.resources.object_store import DamagedObjectError, ObjectStore
+from pipeline_assets.resources.listing_history import read_universe
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_errors import DamagedObjectError
 from pipeline_assets.sensors.new_listings import History, run_request
 from pipeline_assets.settings import Settings
 

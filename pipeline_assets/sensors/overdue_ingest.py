@@ -22,8 +22,8 @@ from pipeline_assets.collection.overdue_ingest import Return, overdue_candle
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import newest_closed
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.lake_state import read_tick_state
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.tick_state import read_tick_state
 
 NAME = "overdue_ingest"
 

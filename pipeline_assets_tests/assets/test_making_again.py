@@ -8,7 +8,7 @@ import redis
 from dagster import AssetKey, DagsterInstance
 
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.resources.lake_state import read_sealed, sealed_days
+from pipeline_assets.resources.finalized_days import read_sealed, sealed_days
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 

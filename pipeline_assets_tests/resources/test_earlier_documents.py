@@ -10,30 +10,30 @@ import pytest
 
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
-from pipeline_assets.resources.lake_state import (
-    Absence,
-    Evaluation,
-    Identity,
-    Rejected,
-    SealedDay,
-    TickState,
+from pipeline_assets.resources.day_findings import (
     keep_disagreements,
     keep_zero_volume,
+    read_disagreements,
+    read_zero_volume,
+)
+from pipeline_assets.resources.evaluation_record import Evaluation, note_evaluation, read_evaluation
+from pipeline_assets.resources.finalized_days import (
+    Absence,
+    Rejected,
+    SealedDay,
     mark_sealed,
-    note_evaluation,
+    read_sealed,
+)
+from pipeline_assets.resources.listing_history import (
+    Identity,
     note_first_candles,
     note_identities,
-    read_disagreements,
-    read_evaluation,
     read_identities,
-    read_sealed,
-    read_tick_state,
     read_universe,
-    read_zero_volume,
-    write_tick_state,
     write_universe,
 )
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.tick_state import TickState, read_tick_state, write_tick_state
 from pipeline_assets.resources.universe import Listing
 
 ONE = Interval.ONE_MINUTE

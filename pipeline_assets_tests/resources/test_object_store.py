@@ -13,15 +13,14 @@ import polars as pl
 import pytest
 from moto.server import ThreadedMotoServer
 
-from pipeline_assets.resources.object_store import (
-    ObjectStore,
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.retry import RetryPolicy
+from pipeline_assets.resources.s3_clients import Patience, obstore_credentials
+from pipeline_assets.resources.s3_errors import (
     ObjectStoreError,
-    Patience,
     PreconditionFailedError,
     StoreUnreachableError,
 )
-from pipeline_assets.resources.retry import RetryPolicy
-from pipeline_assets.resources.s3_clients import obstore_credentials
 from pipeline_assets.settings import load_settings
 from pipeline_assets_tests.fixtures.s3 import (
     ACCESS_KEY_ID,

@@ -10,7 +10,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from pipeline_assets.resources import store_check
-from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_errors import ObjectStoreError
 from pipeline_assets.resources.store_check import (
     StoreIdentity,
     UnsuitableStoreError,
