@@ -105,7 +105,7 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
             own = Staged(interval, plan.days[0], plan.days[-1], root_run)
             if context.run.root_run_id:
                 # Re-executed: the plan of the first time must not stand beside the rows of this one.
-                store.discard(own.plan)
+                store.delete([own.plan])
             if plan.kind is not kind:
                 # A tick that found a day to seal must not spend the weight of live minutes on it.
                 client = clients.enter_context(

@@ -13,7 +13,6 @@ import json
 import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any, TypeVar
 
@@ -23,7 +22,6 @@ from pydantic import (
     PlainValidator,
     TypeAdapter,
     ValidationError,
-    ValidationInfo,
     ValidatorFunctionWrapHandler,
     WrapValidator,
 )
@@ -45,14 +43,6 @@ _LOG = logging.getLogger(__name__)
 MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 
-@dataclass(frozen=True)
-class Reading:
-    """What the validators of one reading share: a note taker, and what the reader knows beforehand."""
-
-    note: Callable[[str, str], None]
-    about: Any
-
-
 def read_document(
     store: ObjectStore,
     key: str,
@@ -66,7 +56,7 @@ def read_document(
         store: the bucket.
         key: the document's key.
         kind: what the document is.
-        about: what validators find as `reading(info).about`.
+        about: what validators find as `info.context["about"]`.
         left_out: takes the names of the entries that are left out.
 
     Raises:
@@ -126,13 +116,6 @@ def keep_damaged(store: ObjectStore, key: str, body: bytes) -> str:
     return copy
 
 
-def reading(info: ValidationInfo) -> Reading:
-    """Return the reading that a validator is part of."""
-    if not isinstance(info.context, Reading):
-        raise TypeError("This document is read by `read_document` and `update_document` only.")
-    return info.context
-
-
 def left_out_alone(what: str = "") -> WrapValidator:
     """Return the annotation of a mapping whose wrong entries are left out, each noted by its name.
 
@@ -140,9 +123,7 @@ def left_out_alone(what: str = "") -> WrapValidator:
         what: stands before the name in a warning.
     """
 
-    def validate(
-        held: Any, whole: ValidatorFunctionWrapHandler, info: ValidationInfo
-    ) -> dict[str, Any]:
+    def validate(held: Any, whole: ValidatorFunctionWrapHandler, info: Any) -> dict[str, Any]:
         if not isinstance(held, Mapping):
             raise TypeError(f"{what or 'it'} is no mapping")
         found: dict[str, Any] = {}
@@ -150,7 +131,7 @@ def left_out_alone(what: str = "") -> WrapValidator:
             try:
                 found |= whole({name: value})
             except MALFORMED as error:
-                reading(info).note(name, f"{what} {name} ({_reason(error)})".lstrip())
+                info.context["note"](name, f"{what} {name} ({_reason(error)})".lstrip())
         return found
 
     return WrapValidator(validate)
@@ -241,7 +222,9 @@ def _decoded(
         why = "its bytes do not match the SHA-256 in its metadata"
     else:
         try:
-            held = kind.validate_python(json.loads(found.body), context=Reading(note, about))
+            held = kind.validate_python(
+                json.loads(found.body), context={"note": note, "about": about}
+            )
         except MALFORMED as error:
             why = _short([_reason(error)])
     if why:

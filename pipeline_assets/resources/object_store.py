@@ -18,7 +18,6 @@ from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 from pipeline_assets.resources.s3_clients import (
     RUN_PATIENCE,
     Patience,
-    boto3_client,
     obstore_store,
     polars_options,
 )
@@ -46,7 +45,6 @@ _THREADS = "object store"
 # The name of the digest in an object's user metadata (the header x-amz-meta-sha256). SHA-256 hashes 1 GB/s
 # of one core; MD5 and BLAKE2b, the standard library's others, less than half of that.
 DIGEST = "sha256"
-_DELETE_BATCH = 1000  # DeleteObjects takes at most 1,000 keys a call (S3 API reference).
 _OTHER_BYTES = "its bytes do not match the SHA-256 in its metadata"
 
 
@@ -92,10 +90,9 @@ class ObjectStore:
     Every write puts the SHA-256 of the bytes into the object's metadata, and every read compares
     them. An object without a digest is read as it is.
 
-    Bytes and listings go through obstore, which takes a ninth of boto3's CPU an object and a
-    twentieth of its time to import; both are imported on first use. Deletions, which no tick
-    makes, go through boto3, and so does the search for
-    credentials where the settings name none (roles, profiles, the environment).
+    All goes through obstore, which takes a ninth of boto3's CPU an object and a twentieth of its time
+    to import. boto3 only searches for credentials where the settings name none (roles, profiles,
+    the environment). Both are imported on first use.
 
     Every method that writes or deletes first makes sure that the store keeps what it is told:
     see store_check.py.
@@ -121,11 +118,6 @@ class ObjectStore:
     def _objects(self) -> "S3Store":
         """The store of obstore; safe to use from many threads."""
         return obstore_store(self._settings, self._patience)
-
-    @cached_property
-    def _client(self) -> Any:
-        """The boto3 client that deletes."""
-        return boto3_client(self._settings, attempts=self._patience.retries.attempts or 1)
 
     def get(self, key: str) -> bytes | None:
         """The object's bytes, or None if there is no such object."""
@@ -322,23 +314,11 @@ class ObjectStore:
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; one that is not there counts as removed, so this may be repeated."""
-        if keys:
-            self._require_suitable()
-        for first in range(0, len(keys), _DELETE_BATCH):
-            batch = [{"Key": key} for key in keys[first : first + _DELETE_BATCH]]
-            reply = self._deleted(batch)
-            for refused in reply.get("Errors", ()):
-                raise ObjectStoreError(
-                    f"S3 did not delete {self.address(refused['Key'])}: {refused.get('Code')} "
-                    f"{refused.get('Message', '')}. It may be repeated."
-                )
-
-    def discard(self, key: str) -> None:
-        """Remove one object without boto3, whose import costs a second; may be repeated."""
         import obstore
 
-        self._require_suitable()
-        self._translated(lambda: obstore.delete(self._objects, key), key)
+        if keys:
+            self._require_suitable()
+            self._translated(lambda: obstore.delete(self._objects, list(keys)), keys[0])
 
     def check(self) -> None:
         """Check now that the store can hold the lake, whatever is remembered of it.
@@ -400,32 +380,6 @@ class ObjectStore:
         # Kept: to start sixteen threads takes 60 ms while others are at work, for each of many calls.
         return ThreadPoolExecutor(self._settings.concurrency, thread_name_prefix=_THREADS)
 
-    def _deleted(self, batch: list[dict[str, str]]) -> Any:
-        from boto3.exceptions import Boto3Error
-        from botocore import exceptions
-
-        credentials_lacking = (
-            exceptions.CredentialRetrievalError,
-            exceptions.InvalidConfigError,
-            exceptions.NoCredentialsError,
-            exceptions.PartialCredentialsError,
-            exceptions.ProfileNotFound,
-            exceptions.SSOError,
-            exceptions.TokenRetrievalError,
-        )
-        try:
-            return self._client.delete_objects(
-                Bucket=self.bucket, Delete={"Objects": batch, "Quiet": True}
-            )
-        except exceptions.ClientError as error:
-            code = str(error.response.get("Error", {}).get("Code", ""))
-            told = self._errors.of_code(code, str(error), batch[0]["Key"])
-            raise self._noted(told) from error
-        except credentials_lacking as error:
-            raise self._errors.without_credentials(str(error)) from error
-        except (exceptions.BotoCoreError, Boto3Error) as error:
-            raise self._errors.unreachable(str(error), batch[0]["Key"]) from error
-
     def _unless_absent(self, call: Callable[[], R], key: str) -> R | None:
         try:
             return self._translated(call, key)
@@ -455,6 +409,5 @@ class ObjectStore:
         A key in a profile's file may have been rotated, and boto3 reads the file once.
         """
         if isinstance(error, CredentialsRefusedError):
-            for client in ("_objects", "_client"):
-                self.__dict__.pop(client, None)
+            self.__dict__.pop("_objects", None)
         return error

@@ -33,7 +33,7 @@ class Patience:
 
     Attributes:
         read: the longest time without a byte of a reply.
-        retries: how a request is repeated, which obstore and boto3 do themselves.
+        retries: how a request is repeated, which obstore does itself.
     """
 
     read: timedelta
@@ -149,8 +149,7 @@ def boto3_client(
     from botocore.config import Config
 
     key, secret = settings.access_key_id, settings.secret_access_key
-    # A session of its own, which reads a profile's file anew: a key in it may have been rotated.
-    return boto3.Session().client(
+    return boto3.client(
         "s3",
         endpoint_url=settings.endpoint_url,
         region_name=settings.region,

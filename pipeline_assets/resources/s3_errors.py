@@ -27,6 +27,7 @@ _UNSUPPORTED = {"NotImplemented", "501"}
 # In the text of obstore's errors, which has no other place for them: S3's answer, and what the
 # operating system said.
 _CODE = re.compile(r"<Code>([^<]+)</Code>")
+_DELETE_CODE = re.compile(r"\(code: (\w+)\)$", re.MULTILINE)
 _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _NO_CREDENTIALS = re.compile(r"for path External AWS credential provider: (.*)")
@@ -86,7 +87,7 @@ class S3Errors:
 
     def of_text(self, text: str, key: str) -> ObjectStoreError:
         """The error for what obstore says, which is told apart by S3's own code in it."""
-        code = _found(_CODE, text) or _found(_STATUS, text)
+        code = _found(_CODE, text) or _found(_DELETE_CODE, text) or _found(_STATUS, text)
         code = printable(code) if code else None
         if code == "NoSuchKey":
             return AbsentError(f"{self.address(key)} is not there ({code}).")

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BeforeValidator, TypeAdapter, ValidationInfo
+from pydantic import AfterValidator, BeforeValidator, TypeAdapter
 
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import day_window
@@ -18,15 +18,14 @@ from pipeline_assets.resources.lake_documents import (
     UtcTime,
     left_out_alone,
     read_document,
-    reading,
     write_document,
 )
 from pipeline_assets.resources.object_store import ObjectStore
 
 
-def _possible(moment: datetime, info: ValidationInfo) -> datetime:
+def _possible(moment: datetime, info: Any) -> datetime:
     """Return an open time that the interval's state can hold on the day of the reader."""
-    interval, today = reading(info).about
+    interval, today = info.context["about"]
     if interval.floor(moment) != moment:
         raise ValueError(f"{moment} is no open time of {interval}")
     # The clock of the caller may be of the last minute of the day before.

@@ -134,7 +134,7 @@ def test_disagreements_with_the_archive(store):
     found = read_disagreements(store, ONE, DAY)
     assert [each["kind"] for each in found["BTCUSDT"]] == ["hole", "file refused"]
     assert found["BTCUSDT"][1]["why"] == "no checksum"
-    store.discard(key)
+    store.delete([key])
     keep_disagreements(store, ONE, DAY, found.keys(), found)
     assert held(store, key) == DISAGREEMENTS
 
@@ -183,7 +183,7 @@ def test_evaluated_minutes(store):
     skipped = {"BTCUSDT": [Window(NOON, NOON + HOUR)]}
     expected = Evaluation({"BTCUSDT": START, "ETHUSDT": NOON}, {"rsi 1": START}, skipped)
     assert read_evaluation(store) == expected
-    store.discard(key)
+    store.delete([key])
     note_evaluation(store, since=expected.since, strategies=expected.strategies)
     note_evaluation(store, skipped={"BTCUSDT": Window(NOON, NOON + HOUR)})
     assert held(store, key) == EVALUATION

@@ -62,7 +62,6 @@ WRITES: dict[str, Callable[[ObjectStore], object]] = {
     "replace": lambda store: store.put_if(KEY, b"xy", '"etag"'),
     "stream": write_stream,
     "delete": lambda store: store.delete([KEY]),
-    "discard": lambda store: store.discard(KEY),
 }
 
 UNSUITABLE: dict[str, tuple[faults.Fault, str]] = {
