@@ -15,6 +15,7 @@ from functools import cached_property
 from threading import current_thread
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
+from pipeline_assets.resources.retry import RetryPolicy
 from pipeline_assets.resources.s3_clients import (
     RUN_PATIENCE,
     Patience,
@@ -45,6 +46,8 @@ _THREADS = "object store"
 # The name of the digest in an object's user metadata (the header x-amz-meta-sha256). SHA-256 hashes 1 GB/s
 # of one core; MD5 and BLAKE2b, the standard library's others, less than half of that.
 DIGEST = "sha256"
+# Deletions are a POST, which obstore does not send again by itself where the reply was lost.
+_DELETIONS = RetryPolicy(attempts=3)
 _OTHER_BYTES = "its bytes do not match the SHA-256 in its metadata"
 
 
@@ -318,7 +321,12 @@ class ObjectStore:
 
         if keys:
             self._require_suitable()
-            self._translated(lambda: obstore.delete(self._objects, list(keys)), keys[0])
+            _DELETIONS.run(
+                lambda: self._translated(
+                    lambda: obstore.delete(self._objects, list(keys)), keys[0]
+                ),
+                lambda error: isinstance(error, StoreUnreachableError),
+            )
 
     def check(self) -> None:
         """Check now that the store can hold the lake, whatever is remembered of it.

@@ -472,6 +472,7 @@ REPEATED: dict[str, Callable[[ObjectStore], Any]] = {
     "put": lambda store: store.put(KEY, b"after"),
     "get": lambda store: store.get(KEY),
     "list": lambda store: list(store.objects("ohlcv/")),
+    "delete": lambda store: store.delete([KEY]),
 }
 
 
