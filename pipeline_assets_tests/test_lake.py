@@ -13,11 +13,8 @@ from pipeline_assets import lake
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.candle_objects import list_objects, seal_day, write_candles
-from pipeline_assets.resources.object_store import (
-    DamagedObjectError,
-    ObjectStore,
-    ObjectStoreError,
-)
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_errors import DamagedObjectError, ObjectStoreError
 from pipeline_assets_tests.fixtures.damage import (
     day_of_candles,
     encoded_day,

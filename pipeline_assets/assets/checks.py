@@ -31,7 +31,7 @@ from pipeline_assets.market.gap_causes import NOT_DUE
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import day_window, without
 from pipeline_assets.resources.candle_objects import by_day, list_objects
-from pipeline_assets.resources.lake_state import SealedDay, read_sealed
+from pipeline_assets.resources.finalized_days import SealedDay, read_sealed
 from pipeline_assets.resources.object_store import ObjectStore, StoredObject
 
 if TYPE_CHECKING:
@@ -81,7 +81,7 @@ def day_checks(interval: Interval) -> AssetChecksDefinition:
 
         def known(day: date) -> Known:
             marks = read_sealed(store, interval, day) if plan.finished(day) else {}
-            new = {s: SealedDay.from_facts(f) for s, f in own.get(day.isoformat(), {}).items()}
+            new = {s: SealedDay.from_dict(f) for s, f in own.get(day.isoformat(), {}).items()}
             return Known({day: {**marks, **new}}, pauses=plan.pauses)
 
         def judge(day: date) -> tuple[Finding, Finding]:

@@ -34,13 +34,11 @@ from pipeline_assets.market.gap_causes import NOT_DUE, Cause
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.partition_keys import partition_days
 from pipeline_assets.market.windows import Window, day_window, hull
+from pipeline_assets.resources.day_findings import keep_zero_volume
 from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.finalized_days import sealed_days
 from pipeline_assets.resources.gap_objects import PREFIX, write_gaps
-from pipeline_assets.resources.lake_state import (
-    keep_zero_volume,
-    read_identities,
-    sealed_days,
-)
+from pipeline_assets.resources.listing_history import read_identities
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 

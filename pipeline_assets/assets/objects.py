@@ -50,19 +50,17 @@ from pipeline_assets.resources.candle_objects import (
     seal_day,
     write_candles,
 )
-from pipeline_assets.resources.lake_state import (
+from pipeline_assets.resources.finalized_days import (
     STABLE_AFTER,
     Absence,
     Rejected,
     SealedDay,
-    TickState,
     mark_sealed,
     read_sealed,
-    read_tick_state,
-    write_tick_state,
 )
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.staging import Output, Staged, read_frames, write_document
+from pipeline_assets.resources.tick_state import TickState, read_tick_state, write_tick_state
 
 if TYPE_CHECKING:
     import polars as pl
@@ -123,7 +121,7 @@ def candle_objects(interval: Interval) -> AssetsDefinition:
         with step.rows(Output.FORMATTED) as formatted:
             plan = formatted.plan
             state = (
-                read_tick_state(store, interval, plan.listed, plan.newest.date())
+                read_tick_state(store, interval, plan.listed, plan.newest)
                 if plan.ticks
                 else TickState()
             )
@@ -144,7 +142,7 @@ def candle_objects(interval: Interval) -> AssetsDefinition:
         document = {
             "objects": keys,
             "sealed": {
-                day.isoformat(): {symbol: mark.to_facts() for symbol, mark in marks.items()}
+                day.isoformat(): {symbol: mark.to_dict() for symbol, mark in marks.items()}
                 for day, marks in sealed.items()
             },
         }
@@ -205,7 +203,7 @@ def _store(
         return write_candles(store, plan.interval, window, candles, etag)
 
     # A symbol's objects of the open day are written in order of time: when a run dies in between,
-    # the newest object still says how far the day is stored (lake_state rebuilds its state by it).
+    # the newest object still says how far the day is stored (tick_state rebuilds its state by it).
     rows: dict[tuple[str, date], list[tuple[str, Window]]] = {}
     for symbol, window in wanted:
         rows.setdefault((symbol, window.start.date()), []).append((symbol, window))

@@ -29,8 +29,8 @@ from pipeline_assets.market.strategies import configured_strategies, indicators_
 from pipeline_assets.market.strategy import Strategy
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.candidate_objects import read_candidates
+from pipeline_assets.resources.evaluation_record import Evaluation, read_evaluation
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.lake_state import Evaluation, read_evaluation
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 from pipeline_assets.signals.warm_up import history_window

@@ -31,8 +31,9 @@ from pipeline_assets.market.candles import empty_raw
 from pipeline_assets.market.intervals import Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.replies import raw_candles as rows_of
 from pipeline_assets.market.windows import Window, day_window
-from pipeline_assets.resources.exchange import ExchangeClient, weight_of_a_tick
+from pipeline_assets.resources.exchange import ExchangeClient
 from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.exchange_pages import weight_of_a_tick
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.staging import Output, Staged, write_document, write_frames
 from pipeline_assets.resources.weight_budget import Priority
@@ -108,7 +109,7 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
             own = Staged(interval, plan.days[0], plan.days[-1], root_run)
             if context.run.root_run_id:
                 # Re-executed: the plan of the first time must not stand beside the rows of this one.
-                store.discard(own.plan)
+                store.delete([own.plan])
             if plan.kind is not kind:
                 # A tick that found a day to seal must not spend the weight of live minutes on it.
                 client = clients.enter_context(

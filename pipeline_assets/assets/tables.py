@@ -11,8 +11,8 @@ from pipeline_assets.assets import layer
 from pipeline_assets.assets.inputs import Step
 from pipeline_assets.assets.partitions import backfill_policy, daily_partitions
 from pipeline_assets.market.intervals import Interval
+from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed
 from pipeline_assets.resources.gap_objects import read_gaps
-from pipeline_assets.resources.lake_state import SealedDay, mark_sealed
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.warehouse import Warehouse
 
@@ -42,7 +42,7 @@ def candle_table(interval: Interval) -> AssetsDefinition:
         keys = [key.removeprefix("ohlcv/") for key in stored["objects"]]
         loaded = warehouse.load(interval, keys, step.own.run)
         for day, marks in stored["sealed"].items():
-            sealed = {symbol: SealedDay.from_facts(facts) for symbol, facts in marks.items()}
+            sealed = {symbol: SealedDay.from_dict(facts) for symbol, facts in marks.items()}
             mark_sealed(store, interval, date.fromisoformat(day), sealed)
         return MaterializeResult(
             metadata={

@@ -28,7 +28,7 @@ from pipeline_assets.collection.listings import collected_identities, collected_
 from pipeline_assets.market.intervals import from_milliseconds
 from pipeline_assets.market.partition_keys import partition_days
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.lake_state import Identity
+from pipeline_assets.resources.listing_history import Identity
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets.settings import Settings

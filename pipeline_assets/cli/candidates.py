@@ -14,7 +14,8 @@ import click
 from pipeline_assets.market.candidates import Candidate, candidates_of
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_objects import LATE, read_stored
-from pipeline_assets.resources.object_store import PERSON_PATIENCE, ObjectStore
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
 from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:

@@ -9,8 +9,9 @@ from pipeline_assets.cli.backfill import BackfillResult, backfill, dagster_insta
 from pipeline_assets.collection.overview import Overview
 from pipeline_assets.collection.progress import Progress
 from pipeline_assets.market.intervals import EPOCH, Interval
-from pipeline_assets.resources.lake_state import TickState, sealed_symbols
+from pipeline_assets.resources.finalized_days import sealed_symbols
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.tick_state import TickState
 from pipeline_assets.settings import Settings
 
 # Today and the two days before it.

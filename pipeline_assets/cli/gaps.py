@@ -21,15 +21,16 @@ from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.market.partition_keys import FIRST_DAY
 from pipeline_assets.market.windows import Window, day_window, days_of, joined
 from pipeline_assets.resources.candle_objects import prefix, window_start
-from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.lake_state import (
+from pipeline_assets.resources.day_findings import (
     disagreement_days,
     read_disagreements,
-    read_identities,
     read_zero_volume,
     zero_volume_days,
 )
-from pipeline_assets.resources.object_store import PERSON_PATIENCE, ObjectStore
+from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.listing_history import read_identities
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
 from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets.settings import Settings
 

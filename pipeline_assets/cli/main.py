@@ -56,12 +56,12 @@ def main() -> None:
     from pipeline_assets.collection.listings import NothingListedError
     from pipeline_assets.local.supervisor import StackError
     from pipeline_assets.market.strategy import StrategyError
-    from pipeline_assets.resources.broker import BrokerError
-    from pipeline_assets.resources.exchange import ExchangeError
-    from pipeline_assets.resources.object_store import ObjectStoreError
+    from pipeline_assets.resources.exchange_errors import ExchangeError
+    from pipeline_assets.resources.kafka_clients import BrokerError
+    from pipeline_assets.resources.s3_errors import ObjectStoreError
     from pipeline_assets.resources.slots import SlotsError
     from pipeline_assets.resources.staging import StagingError
-    from pipeline_assets.resources.warehouse import WarehouseError
+    from pipeline_assets.resources.warehouse_connection import WarehouseError
     from pipeline_assets.resources.weight_budget import WeightBudgetError
 
     try:
@@ -115,11 +115,9 @@ def _check_external_store(settings: Settings) -> None:
     A store that does not answer may answer later: runs check it before their first write.
     """
     from pipeline_assets.local.stack import systems
-    from pipeline_assets.resources.object_store import (
-        PERSON_PATIENCE,
-        ObjectStore,
-        StoreUnreachableError,
-    )
+    from pipeline_assets.resources.object_store import ObjectStore
+    from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
+    from pipeline_assets.resources.s3_errors import StoreUnreachableError
 
     if any(each.name == "s3" and each.embedded for each in systems(settings)):
         return

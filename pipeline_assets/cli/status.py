@@ -27,15 +27,13 @@ from pipeline_assets.collection.overview import (
 )
 from pipeline_assets.local.stack import StackStatus, stack_status, systems
 from pipeline_assets.local.supervisor import StackError
-from pipeline_assets.resources.exchange import ExchangeError
-from pipeline_assets.resources.lake_state import read_universe
-from pipeline_assets.resources.object_store import (
-    PERSON_PATIENCE,
-    ObjectStore,
-    ObjectStoreError,
-)
+from pipeline_assets.resources.exchange_errors import ExchangeError
+from pipeline_assets.resources.listing_history import read_universe
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
+from pipeline_assets.resources.s3_errors import ObjectStoreError
 from pipeline_assets.resources.slots import SlotsError
-from pipeline_assets.resources.warehouse import WarehouseError
+from pipeline_assets.resources.warehouse_connection import WarehouseError
 from pipeline_assets.resources.weight_budget import WeightBudgetError
 from pipeline_assets.settings import Settings
 

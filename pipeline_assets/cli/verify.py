@@ -5,7 +5,8 @@ collection/lake_sweep.py; the command's options are in cli.py.
 from collections.abc import Iterator
 
 from pipeline_assets.collection.lake_sweep import Selection, SweepReport, sweep
-from pipeline_assets.resources.object_store import PERSON_PATIENCE, ObjectStore
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
 from pipeline_assets.settings import Settings
 
 

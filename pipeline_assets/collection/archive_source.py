@@ -23,8 +23,8 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.replies import raw_candles as rows_of
 from pipeline_assets.market.windows import Window, day_window, days_of, joined, without
 from pipeline_assets.resources.archive import Downloaded, downloads
+from pipeline_assets.resources.day_findings import UNFILLED_HOLE, keep_disagreements
 from pipeline_assets.resources.exchange import ExchangeClient
-from pipeline_assets.resources.lake_state import UNFILLED_HOLE, keep_disagreements
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import BinanceSettings
 

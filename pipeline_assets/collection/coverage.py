@@ -25,23 +25,16 @@ from pipeline_assets.market.windows import (
     without,
 )
 from pipeline_assets.resources.candle_objects import by_day, foreign_contents, list_objects
-from pipeline_assets.resources.lake_state import (
+from pipeline_assets.resources.day_findings import (
     UNFILLED_HOLE,
-    Absence,
-    SealedDay,
     disagreement_days,
     read_disagreements,
-    read_identities,
-    read_sealed,
-    read_tick_state,
-    sealed_days,
 )
-from pipeline_assets.resources.object_store import (
-    DamagedObjectError,
-    ObjectStore,
-    ObjectStoreError,
-    StoredObject,
-)
+from pipeline_assets.resources.finalized_days import Absence, SealedDay, read_sealed, sealed_days
+from pipeline_assets.resources.listing_history import read_identities
+from pipeline_assets.resources.object_store import ObjectStore, StoredObject
+from pipeline_assets.resources.s3_errors import DamagedObjectError, ObjectStoreError
+from pipeline_assets.resources.tick_state import read_tick_state
 from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -269,7 +262,7 @@ def read_known(
     # What is sealed of the open day, if anything, was sealed by a clock that ran ahead.
     days = [day for day in days_of(window) if day in kept and day < newest.date()]
     sealed = store.each(lambda day: read_sealed(store, interval, day), days)
-    stored = read_tick_state(store, interval, (), newest.date()).newest
+    stored = read_tick_state(store, interval, (), newest).newest
     # A tick reads the open day from its newest stored candle on, the first one from midnight.
     ticked = {
         symbol: Window(today.start, at + interval.span)

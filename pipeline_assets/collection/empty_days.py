@@ -11,14 +11,13 @@ from pipeline_assets.market.intervals import Interval, from_milliseconds
 from pipeline_assets.market.replies import raw_candles as rows_of
 from pipeline_assets.market.windows import Window, common, day_window, days_of, hull, without
 from pipeline_assets.resources.candle_objects import list_objects
-from pipeline_assets.resources.lake_state import (
+from pipeline_assets.resources.empty_answers import (
     EmptyAnswer,
-    SealedDay,
     forget_empty_answers,
     note_empty_answers,
-    read_sealed,
-    read_universe,
 )
+from pipeline_assets.resources.finalized_days import SealedDay, read_sealed
+from pipeline_assets.resources.listing_history import read_universe
 
 if TYPE_CHECKING:
     from pipeline_assets.resources.exchange import ExchangeClient

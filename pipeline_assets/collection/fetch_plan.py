@@ -21,7 +21,7 @@ from pipeline_assets.market.windows import (
 )
 
 if TYPE_CHECKING:
-    from pipeline_assets.resources.exchange import Fetched
+    from pipeline_assets.resources.exchange_pages import Fetched
 
 # Runs carry their kind in this tag; a run without it is a backfill or a person's own.
 KIND_TAG = "pipeline/kind"

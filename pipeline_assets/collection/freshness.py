@@ -8,7 +8,7 @@ from datetime import datetime, timedelta
 
 from pipeline_assets.market.intervals import EPOCH, Interval
 from pipeline_assets.market.windows import newest_closed
-from pipeline_assets.resources.lake_state import TickState
+from pipeline_assets.resources.tick_state import TickState
 
 # An ingest run has two minutes from a candle's close; a missed minute heals in the next.
 GRACE = timedelta(minutes=2)

@@ -195,6 +195,6 @@ def _set_aside(store: ObjectStore, key: str, found: FoundObject) -> str:
     kept = keep_damaged(store, key, found.body)
     now = store.find(key)
     if now is not None and now.etag == found.etag and now.body == found.body:
-        store.discard(key)
+        store.delete([key])
         _LOG.warning("%s is damaged and was moved to %s.", store.address(key), kept)
     return kept

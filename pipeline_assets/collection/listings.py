@@ -12,17 +12,16 @@ from typing import TYPE_CHECKING, Any, Literal
 from pipeline_assets.collection.freshness import of_collected
 from pipeline_assets.market.intervals import EPOCH, Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.windows import Window, hull, without
-from pipeline_assets.resources.lake_state import (
+from pipeline_assets.resources.listing_history import (
     Identity,
-    TickState,
     note_first_candles,
     note_identities,
     read_identities,
-    read_tick_state,
     read_universe,
     write_universe,
 )
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.tick_state import TickState, read_tick_state
 from pipeline_assets.resources.universe import trading_symbols
 from pipeline_assets.settings import Settings
 
@@ -230,7 +229,7 @@ def newest_of_collected(
     Raises:
         ObjectStoreError: the lake does not answer.
     """
-    state = read_tick_state(store, interval, (), server_time.date())
+    state = read_tick_state(store, interval, (), server_time)
     wanted = collected_now(read_universe(store), settings.symbols) if state.newest else {}
     listed_at = {symbol: times.listed_at for symbol, times in wanted.items()}
     return of_collected(interval, state, listed_at, server_time)

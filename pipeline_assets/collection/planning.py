@@ -43,13 +43,9 @@ from pipeline_assets.resources.candle_objects import (
     object_key,
     read_object,
 )
-from pipeline_assets.resources.lake_state import (
-    SealedDay,
-    mark_sealed,
-    read_sealed,
-    read_tick_state,
-    read_universe,
-)
+from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed, read_sealed
+from pipeline_assets.resources.listing_history import read_universe
+from pipeline_assets.resources.tick_state import read_tick_state
 
 if TYPE_CHECKING:
     from pipeline_assets.resources.exchange import ExchangeClient
@@ -113,7 +109,7 @@ def make_plan(
     if plan.ticks:
         # Also where the partition is a day that has ended, because the run was late: whole days are the
         # finalize run's and the repairs', and the live minute must not wait for one.
-        state = read_tick_state(store, interval, plan.listed, newest.date())
+        state = read_tick_state(store, interval, plan.listed, newest)
         plan.windows = tick_windows(interval, newest, plan.listed, state.newest)
     else:
         plan.windows = day_windows(interval, newest, plan.listed, days)

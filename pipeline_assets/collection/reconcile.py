@@ -36,7 +36,7 @@ from pipeline_assets.collection.repairs import (
 from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.market.partition_keys import FIRST_DAY
 from pipeline_assets.resources.gap_objects import judged_days
-from pipeline_assets.resources.lake_state import read_identities, read_universe
+from pipeline_assets.resources.listing_history import read_identities, read_universe
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 

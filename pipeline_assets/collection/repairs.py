@@ -14,9 +14,10 @@ from pipeline_assets.market.gap_causes import Cause
 from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.market.partition_keys import DAYS_PER_RUN
 from pipeline_assets.resources.candle_objects import prefix, window_start
+from pipeline_assets.resources.finalized_days import sealed_symbols
 from pipeline_assets.resources.gap_objects import read_gaps
-from pipeline_assets.resources.lake_state import sealed_symbols
-from pipeline_assets.resources.object_store import DamagedObjectError, ObjectStore
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_errors import DamagedObjectError
 
 if TYPE_CHECKING:
     import polars as pl

@@ -31,7 +31,7 @@ from pipeline_assets.dagster_instance.event_storage import (
     delete_superseded_reports,
 )
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.resources.lake_state import sealed_days
+from pipeline_assets.resources.finalized_days import sealed_days
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.settings import Settings

@@ -23,8 +23,8 @@ from pipeline_assets.jobs.housekeeping import housekeeping
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import newest_closed
 from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.finalized_days import sealed_days
 from pipeline_assets.resources.gap_objects import judged_days
-from pipeline_assets.resources.lake_state import sealed_days
 from pipeline_assets.resources.object_store import ObjectStore
 
 # A platform that was down for longer is a person's, who says by a backfill how far back it is to go.

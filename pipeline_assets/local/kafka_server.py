@@ -15,6 +15,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from pipeline_assets.resources.s3_clients import boto3_client
+from pipeline_assets.settings import S3Settings
+
 CLUSTER = "tansu_cluster"
 _META = f"clusters/{CLUSTER}/meta.json"
 
@@ -84,16 +87,10 @@ def prepare(endpoint: str, bucket: str, region: str) -> None:
     under eighteen kills 81 were acknowledged and lost. A producer that it does not know is refused
     instead, and then repeats under a new name.
     """
-    import boto3
-    from botocore.config import Config
     from botocore.exceptions import ClientError
 
-    client = boto3.client(
-        "s3",
-        endpoint_url=endpoint,
-        region_name=region,
-        config=Config(connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2}),
-    )
+    settings = S3Settings(endpoint_url=endpoint, bucket=bucket, region=region)
+    client = boto3_client(settings, attempts=2, connect_timeout=2, read_timeout=5)
     constraint: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": region}}
     try:
         client.create_bucket(Bucket=bucket, **({} if region == "us-east-1" else constraint))

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from pipeline_assets.local.health import UnhealthyError, UnknownHealthError
+from pipeline_assets.resources.s3_clients import boto3_client
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -98,7 +99,8 @@ def s3(settings: "S3Settings", timeout: float) -> Ask:
         from botocore.exceptions import BotoCoreError, ClientError
 
         if not clients:
-            clients.append(_s3_client(settings, timeout))
+            times = {"connect_timeout": timeout, "read_timeout": timeout}
+            clients.append(boto3_client(settings, attempts=1, proxies={}, **times))
         try:
             clients[0].head_bucket(Bucket=settings.bucket)
         except ClientError as error:
@@ -108,26 +110,6 @@ def s3(settings: "S3Settings", timeout: float) -> Ask:
             raise UnhealthyError(f"S3 does not answer ({type(error).__name__})") from error
 
     return ask
-
-
-def _s3_client(settings: "S3Settings", timeout: float) -> Any:
-    import boto3
-    from botocore.config import Config
-
-    secret = settings.secret_access_key
-    return boto3.client(
-        "s3",
-        endpoint_url=settings.endpoint_url,
-        region_name=settings.region,
-        aws_access_key_id=settings.access_key_id,
-        aws_secret_access_key=secret.get_secret_value() if secret else None,
-        config=Config(
-            connect_timeout=timeout,
-            read_timeout=timeout,
-            retries={"total_max_attempts": 1},
-            proxies={},
-        ),
-    )
 
 
 def redis(url: str, host: str, port: int, password: "SecretStr | None", timeout: float) -> Ask:

@@ -16,12 +16,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pydantic import SecretStr
+
 from pipeline_assets.local.fakesnow_patches import (
     check_fakesnow,
     load_whole_statements,
     lock_tables,
 )
 from pipeline_assets.local.staged_objects import PREFETCH_THREADS, StagedObjects
+from pipeline_assets.resources.s3_clients import boto3_client
+from pipeline_assets.settings import S3Settings
 from pipeline_assets.web_guard import GuardedApplication, WebGuard, allowed_hosts
 
 if TYPE_CHECKING:
@@ -120,21 +124,15 @@ def open_databases(data_dir: Path, objects: StagedObjects) -> None:
 
 def s3_client(endpoint: str, environment: Mapping[str, str]) -> Any:
     """A boto3 client; without a key in the product's settings, boto3 looks for one itself."""
-    import boto3
-    from botocore.config import Config
-
-    return boto3.client(
-        "s3",
+    secret = environment.get("PIPELINE_S3__SECRET_ACCESS_KEY")
+    settings = S3Settings(
         endpoint_url=endpoint,
-        region_name=environment.get("PIPELINE_S3__REGION") or "us-east-1",
-        aws_access_key_id=environment.get("PIPELINE_S3__ACCESS_KEY_ID") or None,
-        aws_secret_access_key=environment.get("PIPELINE_S3__SECRET_ACCESS_KEY") or None,
-        config=Config(
-            max_pool_connections=PREFETCH_THREADS,
-            connect_timeout=3,
-            retries={"max_attempts": 3, "mode": "standard"},
-            s3={"addressing_style": "path"},
-        ),
+        region=environment.get("PIPELINE_S3__REGION") or "us-east-1",
+        access_key_id=environment.get("PIPELINE_S3__ACCESS_KEY_ID") or None,
+        secret_access_key=SecretStr(secret) if secret else None,
+    )
+    return boto3_client(
+        settings, attempts=4, connect_timeout=3, max_pool_connections=PREFETCH_THREADS
     )
 
 

@@ -24,7 +24,7 @@ from pipeline_assets.local.private_files import private_umask
 from pipeline_assets.local.status import ServiceStatus, StackStatus, stack_status
 from pipeline_assets.local.supervisor import Service, Supervisor, making
 from pipeline_assets.local.systems import System, systems
-from pipeline_assets.resources.alerts import AlertError, Alerts
+from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.settings import Settings
 from pipeline_assets.stack_state import WATCHDOG
 
@@ -126,17 +126,8 @@ class WatchdogAlarm:
             "service": name,
             "error": reason,
         }
-        threading.Thread(target=self._send, args=(alert,), daemon=True).start()
-
-    def _send(self, alert: dict[str, str]) -> None:
-        for pause in (0.0, 5.0, 30.0, 120.0):
-            time.sleep(pause)
-            try:
-                self._alerts.send(alert)
-            except AlertError as error:
-                logger.warning("%s", error)
-            else:
-                return
+        send = self._alerts.send_repeatedly
+        threading.Thread(target=send, args=(alert,), daemon=True).start()
 
 
 @contextlib.contextmanager

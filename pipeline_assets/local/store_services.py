@@ -17,6 +17,7 @@ from pipeline_assets.local.health import HealthCheck
 from pipeline_assets.local.s3_server import HEALTH_PATH
 from pipeline_assets.local.supervisor import Service, StackError, http_answers, tcp_answers
 from pipeline_assets.local.systems import System, s3_address, systems
+from pipeline_assets.resources.s3_clients import boto3_client
 from pipeline_assets.settings import PREFIX, Settings
 
 
@@ -122,22 +123,10 @@ def create_bucket(settings: Settings) -> None:
     Raises:
         StackError: the server refuses.
     """
-    import boto3
-    from botocore.config import Config
     from botocore.exceptions import ClientError
 
     s3 = settings.s3
-    secret = s3.secret_access_key
-    client = boto3.client(
-        "s3",
-        endpoint_url=s3.endpoint_url,
-        region_name=s3.region,
-        aws_access_key_id=s3.access_key_id,
-        aws_secret_access_key=secret.get_secret_value() if secret else None,
-        config=Config(
-            connect_timeout=2, read_timeout=5, retries={"total_max_attempts": 2}, proxies={}
-        ),
-    )
+    client = boto3_client(s3, attempts=2, connect_timeout=2, read_timeout=5, proxies={})
     # S3 refuses the default region as a constraint, and any other one without it.
     region: dict[str, Any] = {"CreateBucketConfiguration": {"LocationConstraint": s3.region}}
     try:

@@ -1,12 +1,16 @@
 """The webhook by which people are told. What is worth telling is not decided here."""
 
+import logging
 from collections.abc import Mapping
 from typing import Any
 
 from pipeline_assets.proxies import proxy_for
+from pipeline_assets.resources.retry import RetryPolicy
 from pipeline_assets.settings import AlertsSettings
 
 _SECONDS = (5, 10)
+_RETRIES = RetryPolicy(attempts=6, first_wait=5.0, longest_wait=80.0)
+_logger = logging.getLogger(__name__)
 
 
 class AlertError(Exception):
@@ -18,6 +22,20 @@ class Alerts:
 
     def __init__(self, settings: AlertsSettings) -> None:
         self._webhook = settings.webhook_url
+
+    def send_repeatedly(self, alert: Mapping[str, Any]) -> None:
+        """Send one alert, again while it is not taken, for two and a half minutes; log each failure.
+
+        For who has no next round in which to send the alert again.
+        """
+        try:
+            _RETRIES.run(
+                lambda: self.send(alert),
+                lambda error: isinstance(error, AlertError),
+                on_failure=lambda failure: _logger.warning("%s", failure.error),
+            )
+        except AlertError:
+            _logger.warning("An alert was given up: %s", alert.get("text"))
 
     def send(self, alert: Mapping[str, Any]) -> None:
         """Send one alert. `text` is what Slack and its like show; other keys are for programs.

@@ -29,6 +29,7 @@ from pipeline_assets.resources.bounded_replies import (
     read_within,
     redirect_target,
 )
+from pipeline_assets.resources.retry import RetryPolicy
 from pipeline_assets.resources.waiting import taken_from
 
 if TYPE_CHECKING:
@@ -40,7 +41,7 @@ if TYPE_CHECKING:
 # A month of 1m is 9 MB of rows, so that this many, read and not yet taken, are 150 MB at most.
 _AT_ONCE = 16
 # Soon given up, as the exchange itself is there to be asked for what the archive does not give.
-_BACKOFF = (0.5, 1.0)
+_RETRIES = RetryPolicy(attempts=3, first_wait=0.5, longest_wait=1.0)
 # So many files in a row without an answer, and nobody asks for the others.
 _FAILURES_BORNE = 3
 # A damaged transfer heals when it is repeated, a damaged file does not.
@@ -52,6 +53,10 @@ _LARGEST_TEXT = 64 * 1024
 
 class _NoAnswerError(Exception):
     """The archive did not give a file, and did not say either that there is none."""
+
+    def __init__(self, message: str, *, may_pass: bool = False) -> None:
+        super().__init__(message)
+        self.may_pass = may_pass
 
 
 @dataclass(frozen=True)
@@ -224,38 +229,47 @@ async def _get(
     Raises:
         _NoAnswerError: it refuses, or says nothing usable after some repetitions.
     """
+    try:
+        body = await _RETRIES.run_async(
+            lambda: _attempt(work, session, path, limit),
+            lambda error: isinstance(error, _NoAnswerError) and error.may_pass,
+            sleep=work.sleep,
+        )
+    except _NoAnswerError:
+        work.unanswered += 1
+        raise
+    work.unanswered = 0
+    return body
+
+
+async def _attempt(
+    work: _Work, session: "aiohttp.ClientSession", path: str, limit: int
+) -> bytes | None:
+    """Request a path once; as `_get`."""
     from aiohttp import ClientError
     from yarl import URL
 
+    if work.unanswered >= _FAILURES_BORNE:
+        raise _NoAnswerError(f"{work.settings.archive_url} does not answer")
     url = URL(f"{work.settings.archive_url}/{quote(path)}", encoded=True)
-    cause = ""
-    for wait in (*_BACKOFF, None):
-        if work.unanswered >= _FAILURES_BORNE:
-            raise _NoAnswerError(f"{work.settings.archive_url} does not answer")
-        try:
-            # Connecting and the headers have a deadline of their own: headers may drip in, too.
-            async with asyncio.timeout(2 * work.settings.timeout_seconds):
-                reply = await session.get(url, allow_redirects=False, proxy=work.proxy)
-            async with reply:
-                status = reply.status
-                held = limit if status == HTTPStatus.OK else _LARGEST_TEXT
-                body = await read_within(reply, held, work.settings.timeout_seconds)
-        except ReplyLimitError as error:
-            cause = str(error)
-            break
-        except (ClientError, TimeoutError) as error:
-            cause = printable(error) or type(error).__name__
-        else:
-            if status in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
-                work.unanswered = 0
-                return body if status == HTTPStatus.OK else None
-            cause = f"HTTP {status}"
-            if status // 100 == 3:
-                target = redirect_target(url, reply.headers.get("Location"))
-                cause += f", a redirect to {target}, which is not followed"
-            if status < HTTPStatus.INTERNAL_SERVER_ERROR and status not in _TRANSIENT:
-                break
-        if wait is not None:
-            await work.sleep(wait)
-    work.unanswered += 1
-    raise _NoAnswerError(cause)
+    try:
+        # Connecting and the headers have a deadline of their own: headers may drip in, too.
+        async with asyncio.timeout(2 * work.settings.timeout_seconds):
+            reply = await session.get(url, allow_redirects=False, proxy=work.proxy)
+        async with reply:
+            status = reply.status
+            held = limit if status == HTTPStatus.OK else _LARGEST_TEXT
+            body = await read_within(reply, held, work.settings.timeout_seconds)
+    except ReplyLimitError as error:
+        raise _NoAnswerError(str(error)) from error
+    except (ClientError, TimeoutError) as error:
+        cause = printable(error) or type(error).__name__
+        raise _NoAnswerError(cause, may_pass=True) from error
+    if status in (HTTPStatus.OK, HTTPStatus.NOT_FOUND):
+        return body if status == HTTPStatus.OK else None
+    cause = f"HTTP {status}"
+    if status // 100 == 3:
+        target = redirect_target(url, reply.headers.get("Location"))
+        cause += f", a redirect to {target}, which is not followed"
+    passing = status >= HTTPStatus.INTERNAL_SERVER_ERROR or status in _TRANSIENT
+    raise _NoAnswerError(cause, may_pass=passing)

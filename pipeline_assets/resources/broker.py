@@ -1,19 +1,21 @@
-"""Kafka: publishing candidates and reading them. What a candidate is stands in market/candidates.py."""
+"""Kafka: publishing candidates and reading them.
+
+What a candidate is stands in market/candidates.py; options and errors of the clients are in kafka_clients.py.
+"""
 
 import logging
 import os
 import time
-from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from threading import Event, Lock
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
 from pipeline_assets.market.candidates import Candidate
-from pipeline_assets.outside_text import printable
+from pipeline_assets.resources.kafka_clients import BrokerError, KafkaClients
+from pipeline_assets.resources.retry import RetryPolicy
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message, Producer
@@ -27,10 +29,6 @@ _GROUP = "pipeline-assets"
 _WAIT = 0.2
 _UNREAD = "it could not be read"
 _logger = logging.getLogger(__name__)
-
-
-class BrokerError(Exception):
-    """Kafka refused, or did not acknowledge in time. Names servers, topic and what to do."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class CandidateTopic:
         # By process: librdkafka's threads do not survive a fork, and to take down in the child what
         # the parent made waits for them for ever.
         self._producers: dict[int, Producer] = {}
-        self._reasons: deque[KafkaError] = deque(maxlen=20)
+        self._clients = KafkaClients(settings)
 
     def publish(self, candidates: Sequence[Candidate]) -> Published:
         """Send candidates and return once the brokers acknowledged every one (acks=all).
@@ -73,16 +71,21 @@ class CandidateTopic:
         begun = time.monotonic()
         if not candidates:
             return Published(0, 0.0)
-        deadline = begun + self._settings.delivery_timeout_ms / 1000
+        seconds = self._settings.delivery_timeout_ms / 1000
+        # librdkafka repeats a message itself until delivery.timeout.ms. A producer whose state the
+        # broker lost (it was killed) is finished, not the broker: a new one makes a second attempt.
+        policy = RetryPolicy(attempts=2, deadline=seconds)
         with self._lock:
             self._forget_if_cut_off()
-            self._reasons.clear()
-            failure = self._attempt(candidates, deadline)
-            # A producer whose state the broker lost (it was killed) is finished, not the broker.
-            if failure is not None and failure.lost_state and time.monotonic() < deadline:
-                failure = self._attempt(candidates, deadline)
-        if failure is not None:
-            raise BrokerError(self._explain(failure.error, failure.told(len(candidates))))
+            self._clients.reasons.clear()
+            try:
+                policy.run(
+                    lambda: self._attempt(candidates, begun + seconds),
+                    lambda error: isinstance(error, _UndeliveredError) and error.lost_state,
+                )
+            except _UndeliveredError as failure:
+                told = f"{failure.acknowledged} of {len(candidates)} candidates were acknowledged"
+                raise BrokerError(self._clients.explain(failure.error, told)) from None
         return Published(len(candidates), time.monotonic() - begun)
 
     def read(
@@ -113,20 +116,20 @@ class CandidateTopic:
         from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 
         topic = self._settings.topic
-        self._reasons.clear()
+        self._clients.reasons.clear()
         try:
             consumer = Consumer(
-                self._client_options()
+                self._clients.options()
                 | {"group.id": _GROUP, "enable.auto.commit": False, "enable.partition.eof": True}
             )
         except KafkaException as error:
             # For example a CA file that is no certificate.
-            raise BrokerError(self._explain(error.args[0], _UNREAD)) from error
+            raise BrokerError(self._clients.explain(error.args[0], _UNREAD)) from error
         timeout = self._settings.delivery_timeout_ms / 1000
         try:
             partitions = [
                 TopicPartition(topic, number, OFFSET_BEGINNING)
-                for number in self._partitions(consumer, timeout)
+                for number in self._clients.partitions(consumer, timeout)
             ]
             if not from_beginning:
                 for partition in partitions:
@@ -136,7 +139,7 @@ class CandidateTopic:
             consumer.assign(partitions)
         except KafkaException as error:
             consumer.close()
-            raise BrokerError(self._explain(error.args[0], _UNREAD)) from error
+            raise BrokerError(self._clients.explain(error.args[0], _UNREAD)) from error
         except BrokerError:
             consumer.close()
             raise
@@ -169,7 +172,7 @@ class CandidateTopic:
                 elif error.code() == KafkaError._PARTITION_EOF:
                     ended.add(message.partition())
                 elif not error.retriable():
-                    raise BrokerError(self._explain(error, _UNREAD))
+                    raise BrokerError(self._clients.explain(error, _UNREAD))
         finally:
             consumer.close()
 
@@ -186,11 +189,15 @@ class CandidateTopic:
             )
             return None
 
-    def _attempt(self, candidates: Sequence[Candidate], deadline: float) -> "_Failure | None":
-        """Send all with this process's producer; one that failed is not used again."""
+    def _attempt(self, candidates: Sequence[Candidate], deadline: float) -> None:
+        """Send all with this process's producer; one that failed is not used again.
+
+        Raises:
+            _UndeliveredError: not all were acknowledged.
+        """
         from confluent_kafka import KafkaError, KafkaException
 
-        outcome = _Failure()
+        outcome = _UndeliveredError()
         try:
             producer = self._producer(deadline)
             for candidate in candidates:
@@ -218,10 +225,9 @@ class CandidateTopic:
                 if isinstance(cause, KafkaException)
                 else KafkaError(KafkaError._FATAL, "the producer failed for good", fatal=True)
             )
-        if outcome.acknowledged == len(candidates):
-            return None
-        self._discard()
-        return outcome
+        if outcome.acknowledged < len(candidates):
+            self._discard()
+            raise outcome
 
     def _producer(self, deadline: float) -> "Producer":
         from confluent_kafka import Producer
@@ -230,7 +236,7 @@ class CandidateTopic:
         if process not in self._producers:
             timeout = self._settings.delivery_timeout_ms
             producer = Producer(
-                self._client_options()
+                self._clients.options()
                 | {
                     "enable.idempotence": True,
                     "acks": "all",
@@ -244,7 +250,7 @@ class CandidateTopic:
                 }
             )
             self._producers[process] = producer
-            self._partitions(producer, max(0.001, deadline - time.monotonic()))
+            self._clients.partitions(producer, max(0.001, deadline - time.monotonic()))
         return self._producers[process]
 
     def _forget_if_cut_off(self) -> None:
@@ -255,9 +261,9 @@ class CandidateTopic:
         """
         producer = self._producers.get(os.getpid())
         if producer is not None:
-            self._reasons.clear()
+            self._clients.reasons.clear()
             producer.poll(0)
-            if self._reasons:
+            if self._clients.reasons:
                 self._discard()
 
     def _discard(self) -> None:
@@ -266,133 +272,12 @@ class CandidateTopic:
             # Unsent messages are dropped, and what is under way is no longer waited for.
             producer.purge()
 
-    def _partitions(self, client: "Producer | Consumer", timeout: float) -> list[int]:
-        """The topic's partitions; the topic is made, with the broker's defaults, if absent."""
-        from confluent_kafka import KafkaError, KafkaException
-        from confluent_kafka.admin import AdminClient
-        from confluent_kafka.cimpl import NewTopic
 
-        topic = self._settings.topic
-        deadline = time.monotonic() + timeout
-        # A topic that is being made has no leader yet.
-        absent = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.LEADER_NOT_AVAILABLE)
-        try:
-            found = client.list_topics(topic, timeout).topics[topic]
-        except KafkaException:
-            # Only a poll hands over the reasons, and this error is but "transport failure".
-            client.poll(0)
-            raise
-        while found.error is not None:
-            left = deadline - time.monotonic()
-            if found.error.code() not in absent or left <= 0:
-                raise KafkaException(found.error)
-            # Kept by a name: it takes its requests with it when it goes.
-            admin = AdminClient(self._client_options())
-            made = admin.create_topics(
-                [NewTopic(topic, num_partitions=-1, replication_factor=-1)], request_timeout=left
-            )
-            try:
-                made[topic].result()
-            except KafkaException as error:
-                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
-                    raise
-            found = client.list_topics(topic, left).topics[topic]
-        return sorted(found.partitions)
-
-    def _client_options(self) -> dict[str, Any]:
-        """The options of every client.
-
-        Raises:
-            BrokerError: the CA file cannot be read.
-        """
-        settings, password = self._settings, self._settings.sasl_password
-        options: dict[str, Any] = {
-            "bootstrap.servers": settings.bootstrap_servers,
-            "client.id": "pipeline-assets",
-            "security.protocol": settings.security_protocol,
-            "error_cb": self._reasons.append,
-            # Its own log would go to standard error, beside the errors that are raised here.
-            "log_level": 0,
-            # A broker that comes back is found at once, not after the default of up to ten seconds.
-            "reconnect.backoff.max.ms": 500,
-            # A connection that a firewall forgot is noticed between two publishes, not by the next one.
-            "socket.keepalive.enable": True,
-            "socket.connection.setup.timeout.ms": settings.delivery_timeout_ms,
-        }
-        if settings.security_protocol.startswith("SASL_"):
-            options |= {
-                "sasl.mechanism": settings.sasl_mechanism,
-                "sasl.username": settings.sasl_username,
-                "sasl.password": password.get_secret_value() if password else "",
-            }
-        if settings.ssl_ca_location is not None:
-            _check_readable(settings.ssl_ca_location)
-            options["ssl.ca.location"] = str(settings.ssl_ca_location)
-        return options
-
-    def _explain(self, error: "KafkaError | None", what: str) -> str:
-        from confluent_kafka import KafkaError
-
-        settings = self._settings
-        known = [*self._reasons, *([error] if error is not None else [])]
-        codes = {each.code() for each in known}
-        # That all brokers are down is said first, and is never the reason.
-        reasons = [each for each in known if each.code() != KafkaError._ALL_BROKERS_DOWN]
-        told = reasons[0].str() if reasons else "no answer"
-        if codes & {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:
-            told = _text(known, KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED)
-            remedy = (
-                "Check PIPELINE_KAFKA__SASL_USERNAME, PIPELINE_KAFKA__SASL_PASSWORD, "
-                "PIPELINE_KAFKA__SASL_MECHANISM and PIPELINE_KAFKA__SECURITY_PROTOCOL"
-            )
-        elif KafkaError._INVALID_ARG in codes:
-            remedy = "Check the settings PIPELINE_KAFKA__…, PIPELINE_KAFKA__SSL_CA_LOCATION first"
-        elif KafkaError._SSL in codes:
-            told = _text(known, KafkaError._SSL)
-            remedy = (
-                "Check PIPELINE_KAFKA__SECURITY_PROTOCOL (does this port speak TLS?) and "
-                "PIPELINE_KAFKA__SSL_CA_LOCATION"
-            )
-        elif codes & {
-            KafkaError.TOPIC_AUTHORIZATION_FAILED,
-            KafkaError.CLUSTER_AUTHORIZATION_FAILED,
-        }:
-            remedy = (
-                f"Let the user {settings.sasl_username!r} describe, write and read the topic, or "
-                "have it made where it is missing"
-            )
-        elif KafkaError.UNKNOWN_TOPIC_OR_PART in codes:
-            remedy = "Have the topic made, or set PIPELINE_KAFKA__TOPIC"
-        else:
-            remedy = (
-                "Check that it runs (`pipeline-assets up` starts the embedded one) and that "
-                "PIPELINE_KAFKA__BOOTSTRAP_SERVERS and PIPELINE_KAFKA__SECURITY_PROTOCOL are right"
-            )
-        return (
-            f"Kafka at {settings.bootstrap_servers}, topic {settings.topic!r}: {what} within "
-            f"{settings.delivery_timeout_ms / 1000:g} s ({printable(told)}). {remedy}, then repeat; what is "
-            "published again carries the same ids."
-        )
-
-
-def _check_readable(path: Path) -> None:
-    """Refuse a CA file that is missing: librdkafka's own error names neither setting nor reason."""
-    try:
-        if not path.is_dir():
-            with path.open("rb"):
-                return
-    except OSError as error:
-        raise BrokerError(
-            f"PIPELINE_KAFKA__SSL_CA_LOCATION: {path} cannot be read ({error.strerror}). Name a PEM "
-            "file with the broker's certificate authority, or leave it empty for the certificates "
-            "that the system trusts."
-        ) from error
-
-
-class _Failure:
+class _UndeliveredError(Exception):
     """What became of the messages of one attempt."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.acknowledged = 0
         self.error: KafkaError | None = None
 
@@ -418,10 +303,3 @@ class _Failure:
                 KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
             }
         )
-
-    def told(self, count: int) -> str:
-        return f"{self.acknowledged} of {count} candidates were acknowledged"
-
-
-def _text(errors: "Sequence[KafkaError]", *codes: int) -> str:
-    return next(error.str() for error in errors if error.code() in codes)

@@ -10,11 +10,8 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from pipeline_assets.market.candidates import CANDIDATE_COLUMNS, candidate_schema
-from pipeline_assets.resources.object_store import (
-    ObjectStore,
-    ObjectStoreError,
-    PreconditionFailedError,
-)
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_errors import ObjectStoreError, PreconditionFailedError
 
 if TYPE_CHECKING:
     import polars as pl

@@ -1,5 +1,5 @@
 """Candle objects on the lake: their keys, and writes that lose nothing. Reading ranges is in lake.py;
-what a tick remembers is in lake_state.py.
+what a tick remembers is in tick_state.py.
 """
 
 import logging
@@ -14,13 +14,11 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.lake_documents import keep_damaged
-from pipeline_assets.resources.object_store import (
+from pipeline_assets.resources.object_store import FoundObject, ObjectStore, StoredObject
+from pipeline_assets.resources.s3_errors import (
     DamagedObjectError,
-    FoundObject,
-    ObjectStore,
     ObjectStoreError,
     PreconditionFailedError,
-    StoredObject,
 )
 
 if TYPE_CHECKING:

@@ -7,40 +7,34 @@ the replies mean (market/replies.py) or which windows are due (market/windows.py
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Coroutine, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import datetime, timedelta
-from queue import SimpleQueue
 from threading import Thread
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 
-from pipeline_assets.market.intervals import EPOCH, Interval, from_milliseconds
+from pipeline_assets.market.intervals import Interval, from_milliseconds
 from pipeline_assets.market.replies import holes
-from pipeline_assets.market.windows import Window, hull
-from pipeline_assets.resources.exchange_requests import (
+from pipeline_assets.market.windows import Window
+from pipeline_assets.resources.exchange_errors import (
     ExchangeBannedError,
     ExchangeError,
-    ExchangeRequests,
     ExchangeUnreachableError,
+)
+from pipeline_assets.resources.exchange_pages import (
+    Batch,
+    Fetched,
+    Page,
+    pages,
+    plan,
     weight_of,
 )
+from pipeline_assets.resources.exchange_requests import ExchangeRequests
 from pipeline_assets.resources.universe import Listings, read_listings
 from pipeline_assets.resources.waiting import result_of, taken_from
 
 if TYPE_CHECKING:
     from pipeline_assets.resources.weight_budget import Priority, WeightBudget
     from pipeline_assets.settings import BinanceSettings
-
-__all__ = [
-    "BACKFILL_PATIENCE",
-    "TICK_PATIENCE",
-    "ExchangeBannedError",
-    "ExchangeClient",
-    "ExchangeError",
-    "ExchangeUnreachableError",
-    "Fetched",
-    "WeightNow",
-    "pages",
-]
 
 T = TypeVar("T")
 
@@ -49,37 +43,10 @@ T = TypeVar("T")
 TICK_PATIENCE = timedelta(seconds=15)
 BACKFILL_PATIENCE = timedelta(minutes=5)
 
-_SMALL_PAGE, _LARGE_PAGE = 99, 499  # most rows for weight 1 and for weight 2; 499 is the best a row
-# Pages fetched and not yet taken, some 15 MB of replies: with room for symbols instead, eighty of them
-# with a month of minutes each waited for a caller that was slower than the exchange, 600 MB.
-_PAGES_AHEAD = 180
 # A hole is asked for by itself until the exchange has said so often that it has nothing there. With
 # 2 % of the replies short, one page in a hundred thousand is believed wrongly, after one ask 40 times.
 _SAID_EMPTY = 2
 _LOOKS_AT_HOLES = 30  # a page with more holes than that is left for the next backfill
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """What came of one symbol.
-
-    Attributes:
-        symbol: as it was asked for.
-        window: from the first to the last moment that was asked for.
-        replies: the bodies as received, in the order of time, or nothing if there is an error. The
-            replies of a window in which the symbol did not exist are empty lists (`[]`).
-        error: why this symbol could not be fetched. The others are unharmed.
-        confirmed: the spans of which the exchange said, asked for them alone and repeatedly, that it
-            has nothing; only where `klines` was told to confirm.
-        rows: how many rows the replies hold.
-    """
-
-    symbol: str
-    window: Window
-    replies: list[bytes]
-    error: ExchangeError | None = None
-    confirmed: tuple[Window, ...] = ()
-    rows: int = 0
 
 
 @dataclass(frozen=True)
@@ -88,100 +55,6 @@ class WeightNow:
 
     used: int
     allowed: int
-
-
-@dataclass
-class _Job:
-    """A symbol that is being fetched."""
-
-    symbol: str
-    window: Window
-    replies: list[list[bytes]]
-    missing: int
-    error: ExchangeError | None = None
-    confirmed: list[Window] = field(default_factory=list)
-    rows: int = 0
-
-    def result(self) -> Fetched:
-        if self.error is not None:
-            return Fetched(self.symbol, self.window, [], self.error)
-        bodies = [body for page in self.replies for body in page]
-        confirmed = tuple(sorted(self.confirmed))
-        return Fetched(self.symbol, self.window, bodies, confirmed=confirmed, rows=self.rows)
-
-
-@dataclass(frozen=True)
-class _Page:
-    job: _Job
-    number: int
-    window: Window
-    limit: int
-
-
-@dataclass
-class _Batch:
-    """All that one call of `klines` fetches; the workers share it.
-
-    A symbol's pages count as `ahead` from its first one until the caller takes the result, so a slow
-    caller holds up the fetching instead of filling the memory.
-    """
-
-    interval: Interval
-    pages: Iterator[_Page]
-    on_progress: Callable[[int], None] | None
-    confirm: bool
-    ahead: int = 0
-    turn: asyncio.Lock = field(default_factory=asyncio.Lock)
-    taken: asyncio.Event = field(default_factory=asyncio.Event)
-    results: "SimpleQueue[Fetched | BaseException]" = field(default_factory=SimpleQueue)
-
-    async def next_page(self) -> _Page | None:
-        """The next page to fetch, once there is room for all of its symbol; None after the last."""
-        # One at a time: past a worker that waits for room, others would fetch the symbol's other pages.
-        async with self.turn:
-            page = next(self.pages, None)
-            if page is not None and page.number == 0:
-                count = len(page.job.replies)
-                while self.ahead and self.ahead + count > _PAGES_AHEAD:
-                    self.taken.clear()
-                    await self.taken.wait()
-                self.ahead += count
-            return page
-
-    def give_room(self, count: int) -> None:
-        """The caller has taken so many pages."""
-        self.ahead -= count
-        self.taken.set()
-
-
-def pages(interval: Interval, window: Window) -> list[tuple[Window, int]]:
-    """The requests that read `window` for the least weight: (window, limit) in the order of time.
-
-    499 rows cost weight 2 and 99 cost 1, so a window of at most 99 candles is one request of
-    weight 1, and a longer one is pages of 499 with what is left over as the last. Asking for all
-    the rows of a weight costs nothing and leaves room for candles off the grid (seen after
-    outages).
-
-    Raises:
-        ValueError: the window does not begin and end on the interval's grid.
-    """
-    if interval.floor(window.start) != window.start or interval.floor(window.end) != window.end:
-        raise ValueError(f"{window.start} to {window.end} is not on the grid of {interval.value}")
-    step = _LARGE_PAGE * interval.span
-    found = []
-    start = window.start
-    while start < window.end:
-        page = Window(start, min(start + step, window.end))
-        small = page.candles(interval) <= _SMALL_PAGE
-        found.append((page, _SMALL_PAGE if small else _LARGE_PAGE))
-        start = page.end
-    return found
-
-
-def weight_of_a_tick(interval: Interval) -> int:
-    """What an ingest run's requests for one symbol weigh at most: it reads one open object's span."""
-    window = Window(EPOCH, EPOCH + interval.definition.open_object)
-    return sum(weight_of(limit) for _, limit in pages(interval, window))
 
 
 class ExchangeClient:
@@ -346,10 +219,10 @@ class ExchangeClient:
             ExchangeBannedError: this address may send nothing for more than five minutes.
         """
         jobs = [
-            _plan(interval, symbol, [held] if isinstance(held, Window) else held)
+            plan(interval, symbol, [held] if isinstance(held, Window) else held)
             for symbol, held in windows.items()
         ]
-        batch = _Batch(interval, (page for job in jobs for page in job), on_progress, confirm)
+        batch = Batch(interval, (page for job in jobs for page in job), on_progress, confirm)
         sizes = {job[0].job.symbol: len(job) for job in jobs}
         weight = sum(weight_of(page.limit) for job in jobs for page in job)
         task = self._call(self._begin(batch, weight))
@@ -364,13 +237,13 @@ class ExchangeClient:
             if self._loop.is_running():
                 self._call(_cancel(task))
 
-    async def _begin(self, batch: _Batch, weight: int) -> "asyncio.Task[None]":
+    async def _begin(self, batch: Batch, weight: int) -> "asyncio.Task[None]":
         if not self._requests.clock.measured:
             await self._requests.server_time()
         self._requests.weight.expected = weight
         return asyncio.create_task(self._fetch(batch))
 
-    async def _fetch(self, batch: _Batch) -> None:
+    async def _fetch(self, batch: Batch) -> None:
         """Run the workers; hand the first failure that is not one symbol's own to the caller."""
         try:
             async with asyncio.TaskGroup() as group:
@@ -381,7 +254,7 @@ class ExchangeClient:
         finally:
             self._requests.weight.expected = 0
 
-    async def _work(self, batch: _Batch) -> None:
+    async def _work(self, batch: Batch) -> None:
         while (page := await batch.next_page()) is not None:
             job = page.job
             if job.error is None:
@@ -390,7 +263,7 @@ class ExchangeClient:
             if job.missing == 0:
                 batch.results.put(job.result())
 
-    async def _read(self, batch: _Batch, page: _Page) -> None:
+    async def _read(self, batch: Batch, page: Page) -> None:
         job = page.job
         try:
             body, rows = await self._requests.klines(
@@ -411,7 +284,7 @@ class ExchangeClient:
                 batch.on_progress(rows)
 
     async def _look_at_holes(
-        self, batch: _Batch, page: _Page, missing: Sequence[Window]
+        self, batch: Batch, page: Page, missing: Sequence[Window]
     ) -> list[bytes]:
         """Ask for what a reply lacks; returns what came, and notes what the exchange has not."""
         found = []
@@ -447,12 +320,6 @@ class ExchangeClient:
         self._loop.call_soon_threadsafe(self._loop.stop)
         self._thread.join()
         self._loop.close()
-
-
-def _plan(interval: Interval, symbol: str, windows: Sequence[Window]) -> list[_Page]:
-    parts = [part for window in windows for part in pages(interval, window)]
-    job = _Job(symbol, hull(windows), [[] for _ in parts], len(parts))
-    return [_Page(job, number, part, limit) for number, (part, limit) in enumerate(parts)]
 
 
 async def _cancel(task: "asyncio.Task[None]") -> None:

@@ -6,7 +6,7 @@ import io
 from datetime import date
 from typing import TYPE_CHECKING
 
-from pipeline_assets.resources.lake_documents import day_of_key
+from pipeline_assets.resources.lake_documents import documented_days
 from pipeline_assets.resources.object_store import ObjectStore
 
 if TYPE_CHECKING:
@@ -59,9 +59,7 @@ def write_gaps(store: ObjectStore, day: date, gaps: "pl.DataFrame") -> str:
 
 def judged_days(store: ObjectStore) -> list[date]:
     """The days of which `write_gaps` stored an object, ascending."""
-    return [
-        day for each in store.objects(PREFIX) if (day := day_of_key(each.key, PREFIX, ".parquet"))
-    ]
+    return documented_days(store, PREFIX, ".parquet")
 
 
 def read_gaps(store: ObjectStore, day: date) -> "pl.DataFrame | None":

@@ -1,9 +1,12 @@
 """Small JSON documents on the lake: reading them checked, and changing them upon what was read. What each
-document means is in lake_state.py.
+document means stands in the module that names its key.
 
 A damaged document is never believed and never ends a run: a warning names its key, a copy of it goes under
 `damaged/` before it is replaced, and the caller makes its contents again. An entry that is wrong is left
 out alone, so that one symbol's entry harms no other symbol.
+
+A document's type is a pydantic TypeAdapter. The JSON keeps its shape, so that versions may share a lake; what
+earlier versions wrote otherwise is accepted by a validator that says so.
 """
 
 import json
@@ -11,42 +14,72 @@ import logging
 import re
 from collections.abc import Callable, Iterable, Mapping
 from datetime import date, datetime, timedelta
-from typing import Any
+from typing import Annotated, Any, TypeVar
 
-from pipeline_assets.outside_text import printable
-from pipeline_assets.resources.object_store import (
-    FoundObject,
-    ObjectStore,
-    ObjectStoreError,
-    PreconditionFailedError,
-    digest_of,
+from pydantic import (
+    AfterValidator,
+    ConfigDict,
+    PlainSerializer,
+    PlainValidator,
+    TypeAdapter,
+    ValidationError,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
 )
 
+from pipeline_assets.market.intervals import from_milliseconds, to_milliseconds
+from pipeline_assets.market.windows import Window
+from pipeline_assets.outside_text import printable
+from pipeline_assets.resources.object_store import FoundObject, ObjectStore, digest_of
+from pipeline_assets.resources.s3_errors import ObjectStoreError, PreconditionFailedError
+from pipeline_assets.settings import is_symbol
+
+T = TypeVar("T")
 DAMAGED = "damaged/"
+# For a TypeAdapter that many processes load and do not use: to build one takes some milliseconds.
+DEFERRED = ConfigDict(defer_build=True)
 _ATTEMPTS = 10
 _LOG = logging.getLogger(__name__)
 # What Python raises for a value of another type or shape than expected, also for a number too large for
 # a date, and for JSON nested too deeply.
 MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
-# Takes a decoded document and returns it with the entries that are right; raises one of MALFORMED where
-# the document as a whole is wrong. The second argument takes a note of each entry left out.
-Clean = Callable[[Any, Callable[[str], None]], Any]
 
+def read_document(
+    store: ObjectStore,
+    key: str,
+    kind: TypeAdapter[T],
+    about: Any = None,
+    left_out: list[str] | None = None,
+) -> T | None:
+    """Return the document at a key; None if it is not there or damaged.
 
-def read_json(store: ObjectStore, key: str, clean: Clean) -> Any | None:
-    """The document at a key as `clean` returns it; None if it is not there or damaged.
+    Args:
+        store: the bucket.
+        key: the document's key.
+        kind: what the document is.
+        about: what validators find as `info.context["about"]`.
+        left_out: takes the names of the entries that are left out.
 
     Raises:
         ObjectStoreError: the store does not answer.
     """
     found = store.find(key)
-    return None if found is None else _cleaned(store, key, found, clean)
+    return None if found is None else _decoded(store, key, found, kind, about, left_out)
 
 
-def update_json(
-    store: ObjectStore, key: str, clean: Clean, change: Callable[[Any | None], Any]
-) -> Any:
+def write_document(store: ObjectStore, key: str, kind: TypeAdapter[T], document: T) -> None:
+    """Write a document whatever is there; may be repeated."""
+    store.put(key, _encoded(kind, document))
+
+
+def update_document(
+    store: ObjectStore,
+    key: str,
+    kind: TypeAdapter[T],
+    change: Callable[[T | None], T | None],
+    about: Any = None,
+) -> T | None:
     """Change a document upon what was read, again if another writer came between; returns it.
 
     Nothing is written where `change` changes nothing. A damaged document is replaced by what `change`
@@ -55,8 +88,9 @@ def update_json(
     Args:
         store: the bucket.
         key: the document's key.
-        clean: as for `read_json`.
-        change: gets the document as `clean` returns it, or None, and returns the new one.
+        kind: what the document is.
+        change: gets the document, or None, and returns the new one.
+        about: as for `read_document`.
 
     Raises:
         ObjectStoreError: the store does not answer, or other writers came between each time.
@@ -64,15 +98,15 @@ def update_json(
     lost: PreconditionFailedError | None = None
     for _ in range(_ATTEMPTS):
         found = store.find(key)
-        notes: list[str] = []
-        held = None if found is None else _cleaned(store, key, found, clean, notes)
+        left_out: list[str] = []
+        held = None if found is None else _decoded(store, key, found, kind, about, left_out)
         changed = change(held)
-        if changed == held and not notes:
+        if changed == held and not left_out:
             return held
-        if found is not None and notes:
+        if found is not None and left_out:
             keep_damaged(store, key, found.body)
         try:
-            store.put_if(key, encoded(changed), found.etag if found else None)
+            store.put_if(key, _encoded(kind, changed), found.etag if found else None)
         except PreconditionFailedError as error:
             lost = error
         else:
@@ -89,32 +123,32 @@ def keep_damaged(store: ObjectStore, key: str, body: bytes) -> str:
     return copy
 
 
-def encoded(document: Any) -> bytes:
-    """The bytes of a document."""
-    return json.dumps(document, ensure_ascii=False, separators=(",", ":")).encode()
+def left_out_alone(what: str = "") -> WrapValidator:
+    """Return the annotation of a mapping whose wrong entries are left out, each noted by its name.
 
-
-def good_entries(
-    held: Any, check: Callable[[str, Any], object], note: Callable[[str], None], what: str = ""
-) -> dict[str, Any]:
-    """The entries of a mapping that `check` accepts; the others are noted by their names.
-
-    Raises:
-        TypeError: it is no mapping.
+    Args:
+        what: stands before the name in a warning.
     """
-    if not isinstance(held, Mapping):
-        raise TypeError(f"{what or 'it'} is no mapping")
-    found = {}
-    for name, value in held.items():
-        try:
-            # Half of a surrogate pair is JSON, and cannot be written again.
-            encoded([name, value])
-            check(name, value)
-        except MALFORMED as error:
-            note(f"{what}{' ' if what else ''}{name} ({type(error).__name__}: {error})")
-        else:
-            found[name] = value
-    return found
+
+    def validate(held: Any, whole: ValidatorFunctionWrapHandler, info: Any) -> dict[str, Any]:
+        if not isinstance(held, Mapping):
+            raise TypeError(f"{what or 'it'} is no mapping")
+        found: dict[str, Any] = {}
+        for name, value in held.items():
+            try:
+                # Half of a surrogate pair is JSON, and cannot be written again.
+                json.dumps([name, value], ensure_ascii=False).encode()
+                found |= whole({name: value})
+            except MALFORMED as error:
+                info.context["note"](name, f"{what} {name} ({_reason(error)})".lstrip())
+        return found
+
+    return WrapValidator(validate)
+
+
+def documented_days(store: ObjectStore, prefix: str, suffix: str = ".json") -> list[date]:
+    """The days that have an object below a prefix, ascending."""
+    return [day for each in store.objects(prefix) if (day := day_of_key(each.key, prefix, suffix))]
 
 
 def day_of_key(key: str, prefix: str, suffix: str) -> date | None:
@@ -140,49 +174,97 @@ def utc_time(text: Any) -> datetime:
     return moment
 
 
-def require(value: Any, kind: type) -> None:
-    """Check the type of a value exactly: True is no int.
+def require(value: Any, kind: type[T]) -> T:
+    """Return a value of exactly this type: True is no int.
 
     Raises:
         TypeError: it has another type.
     """
     if type(value) is not kind:
         raise TypeError(f"{value!r} is no {kind.__name__}")
+    return value
 
 
-def _cleaned(
+def _symbol(name: str) -> str:
+    if not is_symbol(name):
+        raise ValueError("it is no symbol")
+    return name
+
+
+def _span(ends: Any) -> Window:
+    start, end = ends
+    return Window(utc_time(start), utc_time(end))
+
+
+# Values as documents hold them: ISO 8601 in UTC, milliseconds since the epoch, start and end.
+Symbol = Annotated[str, AfterValidator(_symbol)]
+UtcTime = Annotated[datetime, PlainValidator(utc_time), PlainSerializer(datetime.isoformat)]
+MillisecondTime = Annotated[
+    datetime,
+    PlainValidator(lambda value: from_milliseconds(require(value, int))),
+    PlainSerializer(to_milliseconds),
+]
+Span = Annotated[
+    Window,
+    PlainValidator(_span),
+    PlainSerializer(lambda window: [window.start.isoformat(), window.end.isoformat()]),
+]
+
+
+def _encoded(kind: TypeAdapter[Any], document: Any) -> bytes:
+    held = kind.dump_python(document)
+    return json.dumps(held, ensure_ascii=False, separators=(",", ":")).encode()
+
+
+def _decoded(
     store: ObjectStore,
     key: str,
     found: FoundObject,
-    clean: Clean,
-    notes: list[str] | None = None,
-) -> Any | None:
-    """The document without what is wrong, or None; warnings and `notes` name what was left out."""
-    left_out: list[str] = []
+    kind: TypeAdapter[T],
+    about: Any,
+    left_out: list[str] | None,
+) -> T | None:
+    """The document without what is wrong, or None; a warning names what was left out."""
+    notes: list[str] = []
+    names: list[str] = [] if left_out is None else left_out
     why = ""
     held = None
+
+    def note(name: str, what: str) -> None:
+        names.append(name)
+        notes.append(what)
+
     if not found.intact:
         why = "its bytes do not match the SHA-256 in its metadata"
     else:
         try:
-            held = clean(json.loads(found.body), left_out.append)
+            held = kind.validate_python(
+                json.loads(found.body), context={"note": note, "about": about}
+            )
         except MALFORMED as error:
-            why = f"{type(error).__name__}: {_short([str(error)])}"
+            why = _short([_reason(error)])
     if why:
         _LOG.warning(
             "%s is damaged (%s). It is taken as not there and made again.", store.address(key), why
         )
-        left_out = [why]
-    elif left_out:
+        names.append(why)
+        return None
+    if notes:
         _LOG.warning(
             "%s has %d entries that are wrong, which are left out: %s",
             store.address(key),
-            len(left_out),
-            _short(left_out),
+            len(notes),
+            _short(notes),
         )
-    if notes is not None:
-        notes += left_out
-    return None if why else held
+    return held
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        return "; ".join(
+            each["msg"] for each in error.errors(include_url=False, include_input=False)
+        )
+    return f"{type(error).__name__}: {error}"
 
 
 def _short(texts: Iterable[str]) -> str:

@@ -7,7 +7,6 @@ weight_budget.py.
 
 import re
 import socket
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -17,15 +16,16 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pipeline_assets.outside_text import printable
+from pipeline_assets.resources.retry import RetryPolicy
 
 if TYPE_CHECKING:
     import redis
 
+    from pipeline_assets.resources.retry import Failure
     from pipeline_assets.settings import RedisSettings
 
 T = TypeVar("T")
 _SCRIPTS = Path(__file__).parent / "redis_scripts"
-_FIRST_BACKOFF, _LONGEST_BACKOFF = 0.025, 0.5
 # An idle connection is tried by a PING before it is used, so that an operation is not what finds out
 # that a firewall forgot the connection while the machine slept.
 _IDLE_SECONDS = 30
@@ -35,10 +35,11 @@ _PASSING = re.compile(r"(^|: |-)(NOREPLICAS|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN
 
 
 def connect(settings: "RedisSettings", *, cluster: bool = False) -> Any:
-    """A client that is safe to share between threads and repeats nothing: `RedisConnection` does.
+    """A client that is safe to share between threads.
 
-    The client for a cluster asks the cluster for its nodes at once; the other one connects on first
-    use.
+    It repeats nothing, which `RedisConnection` does. A cluster's client follows MOVED by itself, and
+    repeats a command as often as redis-py does by default while it learns which node serves what; it
+    asks the cluster for its nodes at once. The other client connects on first use.
 
     Args:
         settings: where Redis is.
@@ -119,11 +120,6 @@ class RedisConnection:
             Exception: of the error type, naming the address and what to do: it failed for a reason
                 that does not pass, or for longer than `retry_seconds`.
         """
-        from redis.backoff import ExponentialBackoff
-        from redis.exceptions import RedisClusterException, RedisError
-        from redis.retry import Retry
-
-        deadline = time.monotonic() + self._settings.retry_seconds
         used: list[Any] = [None]
 
         def attempt() -> T:
@@ -131,18 +127,14 @@ class RedisConnection:
             used[0] = self._connected()
             return operation(used[0])
 
-        def failed(error: Exception, failures: int) -> None:
-            self._drop(used[0], error)
-            if failures > 1 and time.monotonic() >= deadline:
-                raise error
+        def failed(failure: "Failure") -> None:
+            self._drop(used[0], failure.error)
 
-        retry = Retry(
-            ExponentialBackoff(cap=_LONGEST_BACKOFF, base=_FIRST_BACKOFF),
-            -1,
-            (RedisError, RedisClusterException),
+        policy = RetryPolicy(
+            deadline=self._settings.retry_seconds, first_wait=0.05, longest_wait=0.5, least=2
         )
         with explained(self._settings, self._error_type):
-            return retry.call_with_retry(attempt, failed, _may_pass, with_failure_count=True)
+            return policy.run(attempt, _may_pass, on_failure=failed)
 
     def run_script(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run a Lua script of `redis_scripts/` for many keys in one round trip.
@@ -166,7 +158,7 @@ class RedisConnection:
                 self._client = connect(self._settings, cluster=self._cluster)
             return self._client
 
-    def _drop(self, client: Any, error: Exception) -> None:
+    def _drop(self, client: Any, error: BaseException) -> None:
         """Have the next attempt connect anew; connections that other threads are using stay open."""
         from redis import RedisCluster
         from redis.exceptions import MovedError
@@ -204,7 +196,7 @@ def _execute(client: Any, text: str, calls: Sequence[tuple[Any, ...]]) -> list[A
         return execute()
 
 
-def _may_pass(error: Exception) -> bool:
+def _may_pass(error: BaseException) -> bool:
     """Whether the same operation may succeed on a new connection, a little later."""
     import redis
     from redis import exceptions
@@ -224,9 +216,9 @@ def _may_pass(error: Exception) -> bool:
         exceptions.AskError,  # MOVED too
         exceptions.RedisClusterException,
     )
-    if isinstance(error, lasting):
-        return False
-    return isinstance(error, passing) or _PASSING.search(str(error)) is not None
+    if isinstance(error, passing):
+        return not isinstance(error, lasting)
+    return isinstance(error, redis.RedisError) and _PASSING.search(str(error)) is not None
 
 
 def address(settings: "RedisSettings") -> str:

@@ -17,7 +17,7 @@ from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from pipeline_assets.outside_text import printable
-from pipeline_assets.resources.object_store import DamagedObjectError
+from pipeline_assets.resources.s3_errors import DamagedObjectError
 from pipeline_assets.resources.waiting import result_of
 
 if TYPE_CHECKING:

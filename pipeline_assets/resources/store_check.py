@@ -14,7 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
-from pipeline_assets.resources.object_store import (
+from pipeline_assets.resources.s3_errors import (
     ObjectStoreError,
     PreconditionFailedError,
     UnsupportedError,
@@ -173,11 +173,11 @@ class _Trial:
             second = self._replace(first)
             self._replace_stale(first, second)
             self._list(second)
-            self._store.discard(self._key)
+            self._store.delete([self._key])
             self._replace_removed(second)
         except BaseException as error:
             try:
-                self._store.discard(self._key)
+                self._store.delete([self._key])
             except ObjectStoreError as left:
                 error.add_note(f"{self._store.address(self._key)} was left there: {left}")
             raise
@@ -235,7 +235,7 @@ class _Trial:
             for each in listed.values():
                 # Both times are the store's own.
                 if own.modified - each.modified > _ABANDONED:
-                    self._store.discard(each.key)
+                    self._store.delete([each.key])
 
     def _accepted(self, body: bytes, etag: str | None) -> bool:
         try:

@@ -1,57 +1,53 @@
 """The warehouse: loads candle objects and the gap ledger into Snowflake's tables, and says what the
 tables hold.
 
-The statements themselves stand in warehouse_sql/, one a file. Which objects to load, and when, is
+The statements themselves stand in warehouse_sql/, one a file, and are filled in warehouse_statements.py;
+sessions are opened in warehouse_connection.py. Which objects to load, and when, is
 the assets' business; DDL that only a real account needs is in warehouse_sql/production.sql.
 """
 
-import hashlib
-import random
-import re
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from importlib.resources import files
-from pathlib import Path
-from string import Template
-from typing import TYPE_CHECKING, Any, NewType, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.gap_objects import PREFIX as GAPS_PREFIX
 from pipeline_assets.resources.gap_objects import gaps_key
+from pipeline_assets.resources.retry import RetryPolicy
+from pipeline_assets.resources.warehouse_connection import (
+    ABSENT,
+    LOCKED,
+    WarehouseError,
+    WarehouseSessions,
+)
+from pipeline_assets.resources.warehouse_statements import (
+    LANDING,
+    MAX_FILES,
+    STAGES,
+    GapStatements,
+    LoadStatements,
+    Sql,
+    identifier,
+    landing_name,
+    literal,
+    statement,
+    table_name,
+)
 from pipeline_assets.settings import S3Settings, SnowflakeSettings
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
     from snowflake.connector.cursor import SnowflakeCursor
-    from snowflake.connector.errors import Error
 
-Sql = NewType("Sql", str)
+
 Answer = TypeVar("Answer")
 
-TABLES = {interval: f"CANDLES_{interval.upper()}" for interval in Interval if interval.has_table}
-# By stage the prefix of the lake that it shows.
-STAGES = {"CANDLE_OBJECTS": "ohlcv/", "GAP_OBJECTS": GAPS_PREFIX}
-# https://docs.snowflake.com/en/sql-reference/sql/copy-into-table: FILES takes up to 1,000 names.
-MAX_FILES = 1000
-LOGIN_TIMEOUT_SECONDS = 10
-
-_IDENTIFIER = re.compile(r"^[A-Z][A-Z0-9_]*$")
-_LANDING = re.compile(r"^LANDING_\w+_(\d{8})_[0-9A-F]{16}$")
-# Snowflake's numbers: an object does not exist (2003, 2043).
-_ABSENT = (2003, 2043)
-# Another statement holds the table's lock (625), or the transaction was chosen to end a deadlock (606).
-# The embedded server answers the first also where two transactions changed the same rows.
-_LOCKED = (625, 606)
-# Before each repeat of what was aborted for another loader's lock.
-_WAITS_FOR_LOCK = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0)
-
-
-class WarehouseError(Exception):
-    """Snowflake refused or could not be reached. The message names where, what, and what to do."""
+# Of what was aborted for another loader's lock. The waits differ, or two that collided once would collide
+# again. A request that is not answered is repeated by the connector itself until its network_timeout.
+_LOCK_RETRIES = RetryPolicy(attempts=7, first_wait=0.25, longest_wait=8.0, jitter=0.5)
 
 
 @dataclass(frozen=True)
@@ -74,84 +70,6 @@ class SymbolSummary:
     newest_open_time: datetime
 
 
-@dataclass(frozen=True)
-class LoadStatements:
-    """The statements of one load, in the order they run; `copies` share the objects out."""
-
-    landing: Sql
-    copies: tuple[Sql, ...]
-    merge: Sql
-    drop: Sql
-
-
-@dataclass(frozen=True)
-class GapStatements:
-    """The statements that replace the gaps of some days, in the order they run: a COPY where any day
-    has gaps, and `replace` as one transaction.
-    """
-
-    landing: Sql
-    copies: tuple[Sql, ...]
-    replace: tuple[Sql, ...]
-    drop: Sql
-
-
-def identifier(name: str) -> Sql:
-    """`name` as an unquoted identifier.
-
-    Raises:
-        ValueError: it holds anything but upper-case letters, digits and underscores.
-    """
-    if not _IDENTIFIER.fullmatch(name):
-        raise ValueError(
-            f"{name!r} cannot name a Snowflake object: use A-Z, 0-9 and _, a letter first"
-        )
-    return Sql(name)
-
-
-def literal(text: str) -> Sql:
-    r"""`text` as a string literal; `\` is an escape in Snowflake's, so it is doubled too."""
-    return Sql("'" + text.replace("\\", "\\\\").replace("'", "''") + "'")
-
-
-def statement(name: str, **values: Sql) -> Sql:
-    """The statement of warehouse_sql/`name`.sql, without comments, its placeholders filled.
-
-    Raises:
-        KeyError: the file has a placeholder that `values` lacks.
-    """
-    text = (
-        files("pipeline_assets.resources").joinpath(f"warehouse_sql/{name}.sql").read_text("utf-8")
-    )
-    lines = [line for line in text.splitlines() if not line.startswith("--")]
-    return Sql(Template("\n".join(lines)).substitute(values))
-
-
-def table_name(interval: Interval) -> Sql:
-    """The table of an interval.
-
-    Raises:
-        WarehouseError: the interval has none, such as 1m.
-    """
-    if interval not in TABLES:
-        raise WarehouseError(
-            f"{interval} candles have no table: the warehouse holds {' and '.join(TABLES)}. "
-            f"{interval} candles are on S3."
-        )
-    return identifier(TABLES[interval])
-
-
-def landing_name(rows: str, load_id: str, day: date) -> Sql:
-    """The landing table of one load of `rows` (an interval, or gaps): the same for a repeat on the
-    same UTC day.
-
-    The day is in the name because the embedded server keeps no creation times; the load id is in
-    it as a digest, so that any id makes a valid name and no two ids share one.
-    """
-    digest = hashlib.sha256(load_id.encode()).hexdigest()[:16].upper()
-    return identifier(f"LANDING_{rows.upper()}_{day:%Y%m%d}_{digest}")
-
-
 class Warehouse:
     """The tables of candles and gaps of one Snowflake schema."""
 
@@ -159,6 +77,7 @@ class Warehouse:
         """Keep the settings; nothing is imported, read or connected before a method is called."""
         self._settings = snowflake
         self._bucket = s3.bucket
+        self._sessions = WarehouseSessions(snowflake, s3.bucket)
 
     def ensure_tables(self, interval: Interval) -> None:
         """Create the stage and the interval's table where they are absent; may be repeated.
@@ -166,7 +85,7 @@ class Warehouse:
         Database and schema are created only where these two fail for want of them: a production
         role need not have the right to, even to find that they exist.
         """
-        with self._connection("create the tables") as connection:
+        with self._sessions.open("create the tables") as connection:
             self._make(connection, self._candle_tables(interval))
 
     def load(self, interval: Interval, object_keys: Sequence[str], load_id: str) -> LoadResult:
@@ -196,7 +115,7 @@ class Warehouse:
         statements = self.statements(interval, keys, load_id)
         if not keys:
             return LoadResult(0, 0, 0, 0, 0.0, 0.0)
-        with self._connection(
+        with self._sessions.open(
             f"load {len(keys)} objects into {table_name(interval)}"
         ) as connection:
             return self._with_tables(
@@ -249,7 +168,7 @@ class Warehouse:
         if not days:
             return 0
         statements = self.gap_statements(days, with_gaps, load_id)
-        with self._connection(f"load the gaps of {len(days)} days") as connection:
+        with self._sessions.open(f"load the gaps of {len(days)} days") as connection:
             return self._with_tables(
                 connection,
                 [self._stage("GAP_OBJECTS"), self._statement("gaps")],
@@ -285,7 +204,7 @@ class Warehouse:
         return [
             name
             for name in self._landing_names()
-            if (match := _LANDING.fullmatch(name))
+            if (match := LANDING.fullmatch(name))
             and _day_after(match[1]) <= older_than.astimezone(UTC)
         ]
 
@@ -293,7 +212,7 @@ class Warehouse:
         """Drop what `landing_tables` finds and return the names; may be repeated."""
         names = self.landing_tables(older_than)
         if names:
-            with self._connection("drop landing tables") as connection:
+            with self._sessions.open("drop landing tables") as connection:
                 for name in names:
                     connection.cursor().execute(self._statement("drop", LANDING=identifier(name)))
         return names
@@ -302,13 +221,13 @@ class Warehouse:
         """Per symbol, in order: rows and newest open time. Empty where there is no table yet."""
         from snowflake.connector.errors import ProgrammingError
 
-        with self._connection(f"read {table_name(interval)}") as connection:
+        with self._sessions.open(f"read {table_name(interval)}") as connection:
             try:
                 cursor = connection.cursor().execute(
                     self._statement("summary", TABLE=table_name(interval))
                 )
             except ProgrammingError as error:
-                if error.errno not in _ABSENT:
+                if error.errno not in ABSENT:
                     raise
                 return {}
             return {
@@ -320,11 +239,11 @@ class Warehouse:
         from snowflake.connector.errors import ProgrammingError
 
         text = self._statement("landing_tables", SCHEMA_NAME=literal(self._settings.schema_name))
-        with self._connection("list landing tables") as connection:
+        with self._sessions.open("list landing tables") as connection:
             try:
                 return [name for (name,) in connection.cursor().execute(text).fetchall()]
             except ProgrammingError as error:
-                if error.errno not in _ABSENT:
+                if error.errno not in ABSENT:
                     raise
                 return []
 
@@ -357,7 +276,7 @@ class Warehouse:
         try:
             _execute(connection, absent)
         except ProgrammingError as error:
-            if error.errno not in _ABSENT:
+            if error.errno not in ABSENT:
                 raise
             _execute(connection, [self._statement("database"), self._statement("schema"), *absent])
 
@@ -377,7 +296,7 @@ class Warehouse:
         try:
             return action()
         except ProgrammingError as error:
-            if error.errno not in _ABSENT:
+            if error.errno not in ABSENT:
                 raise
             self._make(connection, made)
         return action()
@@ -433,127 +352,19 @@ class Warehouse:
                 rows += int(row.get("rows_loaded") or 0)
         if loaded != expected:
             raise WarehouseError(
-                f"{self._where()} loaded {loaded} of {expected} objects and reported no error. "
+                f"{self._sessions.where()} loaded {loaded} of {expected} objects and reported no error. "
                 "The table was not changed. Repeat the load."
             )
         return rows
-
-    @contextmanager
-    def _connection(self, purpose: str) -> "Iterator[SnowflakeConnection]":
-        """A session of its own, closed at the end; the connector's errors as WarehouseError."""
-        # dagster_snowflake takes seconds to import: every Dagster run would pay at module level.
-        from dagster_snowflake import SnowflakeResource
-        from snowflake.connector.errors import Error
-
-        settings = self._settings
-        key = settings.private_key_path
-        if key is not None:
-            _check_private_key(key)
-        if key is None and settings.password is None:
-            raise WarehouseError(
-                f"{self._where()} needs PIPELINE_SNOWFLAKE__PASSWORD or "
-                "PIPELINE_SNOWFLAKE__PRIVATE_KEY_PATH, and neither is set. (`pipeline-assets up` "
-                "makes a password for the embedded server.)"
-            )
-        address = {"host": settings.host, "port": settings.port, "protocol": settings.protocol}
-        resource = SnowflakeResource(
-            account=settings.account,
-            user=settings.user,
-            password=settings.password.get_secret_value()
-            if settings.password and not key
-            else None,
-            private_key_path=str(key) if key else None,
-            role=settings.role,
-            warehouse=settings.warehouse,
-            database=settings.database,
-            schema=settings.schema_name,
-            autocommit=True,
-            login_timeout=LOGIN_TIMEOUT_SECONDS,
-            network_timeout=settings.timeout_seconds,
-            additional_snowflake_connection_args={
-                **(address if settings.host else {}),
-                "session_parameters": {
-                    # COPY casts instants to the tables' zoneless UTC by this: see candles.sql.
-                    "TIMEZONE": "UTC",
-                    "STATEMENT_TIMEOUT_IN_SECONDS": settings.timeout_seconds,
-                    "QUERY_TAG": "pipeline-assets",
-                    "CLIENT_TELEMETRY_ENABLED": False,
-                },
-            },
-        )
-        try:
-            with resource.get_connection() as connection:
-                try:
-                    yield connection
-                finally:
-                    # The resource closes it only where nothing was raised.
-                    connection.close()
-        except Error as error:
-            raise WarehouseError(
-                f"{self._where()} could not {purpose}: {printable(error.msg or error)} "
-                f"{self._advice(error)}"
-            ) from None
-
-    def _where(self) -> str:
-        settings = self._settings
-        at = f" at {settings.host}:{settings.port}" if settings.host else ""
-        return f"Snowflake account {settings.account}{at}"
-
-    def _advice(self, error: "Error") -> str:
-        number, text = error.errno, error.msg or ""
-        if number in (390100, 390144, 390422) or "Incorrect username or password" in text:
-            return (
-                f"Check PIPELINE_SNOWFLAKE__USER ({self._settings.user}) and "
-                "PIPELINE_SNOWFLAKE__PASSWORD or PIPELINE_SNOWFLAKE__PRIVATE_KEY_PATH."
-            )
-        if 250000 <= (number or 0) < 252000:
-            return (
-                "Is it running (`pipeline-assets status`)? Check PIPELINE_SNOWFLAKE__ACCOUNT, "
-                "PIPELINE_SNOWFLAKE__HOST and PIPELINE_SNOWFLAKE__PORT."
-            )
-        if number == 91016:
-            return "Upload the object again (materialize its day), then repeat the load."
-        if number == 91003:
-            return (
-                f"Check that the bucket {self._bucket} (PIPELINE_S3__BUCKET) exists and that the "
-                "stage's storage integration may read it."
-            )
-        if number in (*_ABSENT, 3001):
-            return (
-                "Grant the role what pipeline_assets/resources/warehouse_sql/production.sql lists, "
-                "and check PIPELINE_SNOWFLAKE__DATABASE, __SCHEMA_NAME and __ROLE."
-            )
-        busy = "Other loads held the table's lock all the time. " if number in _LOCKED else ""
-        return f"{busy}The table was not changed by this statement; the load may be repeated."
-
-
-def _check_private_key(path: Path) -> None:
-    """Refuse, before connecting, a key that could only fail inside the connector."""
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    try:
-        load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:
-        raise WarehouseError(
-            f"{path} cannot be used as private key ({type(error).__name__}): set "
-            "PIPELINE_SNOWFLAKE__PRIVATE_KEY_PATH to an unencrypted PKCS#8 file in PEM form, or "
-            "leave it empty and set PIPELINE_SNOWFLAKE__PASSWORD."
-        ) from None
 
 
 def _repeated(action: Callable[[], Answer]) -> Answer:
     """Run a repeatable action, again while another loader holds the lock of its table."""
     from snowflake.connector.errors import ProgrammingError
 
-    for wait in _WAITS_FOR_LOCK:
-        try:
-            return action()
-        except ProgrammingError as error:
-            if error.errno not in _LOCKED:
-                raise
-        # Unequal waits, or two that collided once would collide again.
-        time.sleep(wait * random.uniform(0.5, 1.5))  # noqa: S311 - no secret
-    return action()
+    return _LOCK_RETRIES.run(
+        action, lambda error: isinstance(error, ProgrammingError) and error.errno in LOCKED
+    )
 
 
 def _execute(connection: "SnowflakeConnection", statements: Sequence[Sql]) -> None:

@@ -25,8 +25,8 @@ from pipeline_assets.collection.freshness import Verdict, judge
 from pipeline_assets.collection.listings import newest_of_collected
 from pipeline_assets.market.intervals import EPOCH, Interval
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.lake_state import TickState
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.tick_state import TickState
 from pipeline_assets.settings import Settings
 
 CHECK = "fresh"

@@ -31,7 +31,7 @@ from pipeline_assets.dagster_instance.private import (
 )
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.lake_state import read_identities
+from pipeline_assets.resources.listing_history import read_identities
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 

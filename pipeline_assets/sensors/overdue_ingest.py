@@ -24,8 +24,8 @@ from pipeline_assets.dagster_instance.private import (
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import newest_closed
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.lake_state import read_tick_state
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.tick_state import read_tick_state
 
 NAME = "overdue_ingest"
 
@@ -61,7 +61,7 @@ def overdue_ingest_sensor(
         pending = dict(state.pending)
         requests: list[RunRequest] = []
         for interval, request in state.pending.items():
-            stored = read_tick_state(store, interval, (), now.date()).newest
+            stored = read_tick_state(store, interval, (), now).newest
             if overdue_candle(interval, max(stored.values(), default=None), now) is None:
                 del pending[interval]
                 continue

@@ -21,7 +21,8 @@ from pipeline_assets.collection.listings import newest_of_collected
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.process_identity import boot_clock
 from pipeline_assets.resources.alerts import AlertError, Alerts
-from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_errors import ObjectStoreError
 from pipeline_assets.services.incidents import Incidents, Problem
 from pipeline_assets.stack_state import (
     RESTARTING,

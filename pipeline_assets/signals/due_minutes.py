@@ -28,7 +28,7 @@ class Cursor:
 
     Redis says the same, and newer, until it is flushed: then this is what tells which minutes are
     done, so that none between is lost. `evaluated` holds for every symbol that is not in `others`.
-    `strategies` are those that are known to the lake (lake_state.Evaluation), by name and version;
+    `strategies` are those that are known to the lake (evaluation_record.Evaluation), by name and version;
     `told` are the standing troubles that a person was told of already.
     """
 

@@ -24,9 +24,10 @@ from pipeline_assets.market.strategy import Strategy
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_objects import store_candidates
+from pipeline_assets.resources.evaluation_record import note_evaluation
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.indicator_state import HeldState, IndicatorStateStore
-from pipeline_assets.resources.lake_state import note_evaluation, read_universe
+from pipeline_assets.resources.listing_history import read_universe
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 from pipeline_assets.signals.due_minutes import MINUTE, Cursor, Due, due_minutes, rounds

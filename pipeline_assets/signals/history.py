@@ -16,9 +16,10 @@ from pipeline_assets.market.gaps import Expected, expected_frame, expected_open_
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.replies import MalformedReplyError, raw_candles
 from pipeline_assets.market.windows import Window
-from pipeline_assets.resources.exchange import ExchangeError
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+from pipeline_assets.resources.exchange_errors import ExchangeError
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_errors import ObjectStoreError
 from pipeline_assets.resources.weight_budget import Priority
 
 if TYPE_CHECKING:

@@ -11,8 +11,8 @@ from pipeline_assets.collection.listings import Listed
 from pipeline_assets.market.indicators import IndicatorSet, IndicatorStates
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
+from pipeline_assets.resources.evaluation_record import note_evaluation
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.lake_state import note_evaluation
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.signals.due_minutes import MINUTE, earliest
 from pipeline_assets.signals.history import read_history

@@ -21,7 +21,7 @@ from pipeline_assets import definitions
 from pipeline_assets.cli import backfill as command
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources import staging
-from pipeline_assets.resources.lake_state import read_sealed
+from pipeline_assets.resources.finalized_days import read_sealed
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.assets.test_failures import Observed, PassingTime, klines_asked
 from pipeline_assets_tests.fixtures.exchange import (

@@ -28,21 +28,15 @@ from pipeline_assets.collection.fetch_plan import (
 from pipeline_assets.collection.listings import Listed
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.partition_keys import PartitionError, partition_day
-from pipeline_assets.resources.exchange import (
-    BACKFILL_PATIENCE,
-    TICK_PATIENCE,
-    ExchangeClient,
-    ExchangeUnreachableError,
-)
+from pipeline_assets.resources.exchange import BACKFILL_PATIENCE, TICK_PATIENCE, ExchangeClient
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.lake_state import (
-    read_tick_state,
-    sealed_symbols,
-    write_tick_state,
-)
-from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+from pipeline_assets.resources.exchange_errors import ExchangeUnreachableError
+from pipeline_assets.resources.finalized_days import sealed_symbols
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_errors import ObjectStoreError
 from pipeline_assets.resources.slots import SlotsError
-from pipeline_assets.resources.warehouse import WarehouseError
+from pipeline_assets.resources.tick_state import read_tick_state, write_tick_state
+from pipeline_assets.resources.warehouse_connection import WarehouseError
 from pipeline_assets.resources.weight_budget import WeightBudgetError
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, start_exchange
 from pipeline_assets_tests.fixtures.platform import (

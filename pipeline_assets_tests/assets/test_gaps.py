@@ -16,13 +16,11 @@ from pipeline_assets.market.encoding import encode_candles
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import day_window
 from pipeline_assets.resources.candle_objects import object_key
+from pipeline_assets.resources.day_findings import read_zero_volume, zero_volume_days
+from pipeline_assets.resources.finalized_days import sealed_symbols
 from pipeline_assets.resources.gap_objects import read_gaps
-from pipeline_assets.resources.lake_state import (
-    read_zero_volume,
-    sealed_symbols,
-    zero_volume_days,
-)
-from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_errors import ObjectStoreError
 from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 

@@ -11,7 +11,7 @@ from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind
 from pipeline_assets.collection.listings import collected_lifetimes
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
-from pipeline_assets.resources.lake_state import note_identities
+from pipeline_assets.resources.listing_history import note_identities
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.universe import Listing
 from pipeline_assets_tests.collection.test_planning import plan_of

@@ -14,7 +14,7 @@ from pydantic import BaseModel, SecretStr
 from pipeline_assets.local.stack import dagster_environment
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.candle_objects import object_key
-from pipeline_assets.resources.lake_state import read_sealed, sealed_days
+from pipeline_assets.resources.finalized_days import read_sealed, sealed_days
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 

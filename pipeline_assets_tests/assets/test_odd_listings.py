@@ -12,7 +12,7 @@ from pipeline_assets.collection.coverage import fetchable, gap_ledger
 from pipeline_assets.collection.listings import collected_lifetimes
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
-from pipeline_assets.resources.lake_state import read_identities, read_universe
+from pipeline_assets.resources.listing_history import read_identities, read_universe
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.fixtures.odd_listings import Change, ListingsHandle, odd_listings
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform

@@ -18,7 +18,8 @@ from pipeline_assets.market.strategies import configured_strategies
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.candidate_objects import read_candidates, store_candidates
 from pipeline_assets.resources.candle_objects import write_candles
-from pipeline_assets.resources.lake_state import Evaluation, write_universe
+from pipeline_assets.resources.evaluation_record import Evaluation
+from pipeline_assets.resources.listing_history import write_universe
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
 from pipeline_assets.settings import Settings

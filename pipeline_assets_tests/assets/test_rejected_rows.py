@@ -8,7 +8,7 @@ import pytest
 from pipeline_assets.assets.objects import _judged, _since
 from pipeline_assets.market.cleaning import CUT_SHORT
 from pipeline_assets.market.windows import Window
-from pipeline_assets.resources.lake_state import Absence, Rejected, SealedDay
+from pipeline_assets.resources.finalized_days import Absence, Rejected, SealedDay
 
 NINE = datetime(2026, 11, 18, 9, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -38,7 +38,7 @@ def test_a_row_is_settled_once_another_run_receives_it_again(
     before: Rejected | None, now: Rejected, absence: Absence
 ) -> None:
     mark = SealedDay("etag", ((GAP, Absence.SET_ASIDE),), rejected=(before,) if before else ())
-    mark = SealedDay.from_facts(mark.to_facts())
+    mark = SealedDay.from_dict(mark.to_dict())
     [odd] = _since([now], mark)
     # When it came first is kept.
     assert odd.rows == (before if before and before.digest == now.digest else now)
@@ -48,6 +48,6 @@ def test_a_row_is_settled_once_another_run_receives_it_again(
 
 
 def test_a_mark_of_an_earlier_version_knows_of_no_rejected_rows() -> None:
-    assert SealedDay.from_facts({"etag": "e", "missing": []}) == SealedDay("e")
+    assert SealedDay.from_dict({"etag": "e", "missing": []}) == SealedDay("e")
     assert _since([ROW], SealedDay("e"))[0].stable is False
     assert _since([ROW], None)[0].stable is False

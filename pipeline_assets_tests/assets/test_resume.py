@@ -12,7 +12,7 @@ from pipeline_assets.assets import layer
 from pipeline_assets.cli import backfill as command
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window, joined
-from pipeline_assets.resources.lake_state import (
+from pipeline_assets.resources.finalized_days import (
     Absence,
     SealedDay,
     mark_sealed,

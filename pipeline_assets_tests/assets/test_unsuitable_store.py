@@ -19,7 +19,7 @@ from pipeline_assets.market.windows import Window
 from pipeline_assets.resources import store_check
 from pipeline_assets.resources.candidate_objects import seal_candidates, store_candidates
 from pipeline_assets.resources.candle_objects import read_object, write_candles
-from pipeline_assets.resources.lake_state import SealedDay, mark_sealed
+from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.store_check import StoreIdentity, UnsuitableStoreError
 from pipeline_assets_tests.fixtures.faulty_s3 import Fault, FaultyS3, IgnoresBoth, faulty_s3

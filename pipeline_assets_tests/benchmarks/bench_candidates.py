@@ -84,7 +84,7 @@ def measure(directory: Path, servers: ExitStack) -> int:
     from pipeline_assets.market.intervals import to_milliseconds
     from pipeline_assets.market.strategies import configured_strategies, indicators_of
     from pipeline_assets.resources.broker import CandidateTopic
-    from pipeline_assets.resources.lake_state import write_universe
+    from pipeline_assets.resources.listing_history import write_universe
     from pipeline_assets.resources.slots import CandleSlots
     from pipeline_assets.settings import Settings
     from pipeline_assets.signals.due_minutes import Cursor, due_minutes

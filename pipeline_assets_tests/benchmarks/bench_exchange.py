@@ -17,7 +17,7 @@ from pathlib import Path
 
 from pipeline_assets.market.intervals import Interval, to_milliseconds
 from pipeline_assets.market.windows import Window
-from pipeline_assets.resources.exchange import pages
+from pipeline_assets.resources.exchange_pages import pages
 from pipeline_assets_tests.benchmarks.harness import report
 
 END = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -13,9 +13,9 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.resources.lake_state import read_tick_state
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
+from pipeline_assets.resources.tick_state import read_tick_state
 from pipeline_assets_tests.benchmarks.harness import ImportCost, import_dagster, report
 from pipeline_assets_tests.benchmarks.product import Product, running_product
 

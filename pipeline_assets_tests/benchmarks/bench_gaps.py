@@ -21,7 +21,7 @@ from pipeline_assets.market.gap_causes import Cause
 from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.candle_objects import object_key
-from pipeline_assets.resources.lake_state import Absence, SealedDay, mark_sealed
+from pipeline_assets.resources.finalized_days import Absence, SealedDay, mark_sealed
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 from pipeline_assets_tests.benchmarks.harness import report

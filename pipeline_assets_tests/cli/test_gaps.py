@@ -22,9 +22,10 @@ from pipeline_assets.market.encoding import encode_candles
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import day_window
 from pipeline_assets.resources.candle_objects import object_key
-from pipeline_assets.resources.exchange import ExchangeError
-from pipeline_assets.resources.lake_state import keep_zero_volume
-from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+from pipeline_assets.resources.day_findings import keep_zero_volume
+from pipeline_assets.resources.exchange_errors import ExchangeError
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_errors import ObjectStoreError
 from pipeline_assets_tests.cli.test_main import Shell
 from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.fixtures.platform import Platform

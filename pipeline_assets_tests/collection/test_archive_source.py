@@ -13,7 +13,8 @@ from pipeline_assets.collection.archive_source import uses_archive
 from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind
 from pipeline_assets.market.archive import NOT_SERVED
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.resources.lake_state import read_disagreements, sealed_symbols
+from pipeline_assets.resources.day_findings import read_disagreements
+from pipeline_assets.resources.finalized_days import sealed_symbols
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import BinanceSettings
 from pipeline_assets_tests.fixtures.exchange import start_exchange

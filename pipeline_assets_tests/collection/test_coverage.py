@@ -17,14 +17,9 @@ from pipeline_assets.market.encoding import encode_candles
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.candle_objects import object_key
-from pipeline_assets.resources.lake_state import (
-    Absence,
-    SealedDay,
-    TickState,
-    mark_sealed,
-    write_tick_state,
-)
+from pipeline_assets.resources.finalized_days import Absence, SealedDay, mark_sealed
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.tick_state import TickState, write_tick_state
 from pipeline_assets.settings import Settings
 from pipeline_assets_tests.fixtures.damage import flip_bit, store_damaged
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform

@@ -12,7 +12,7 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.exchange import ExchangeClient
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.lake_state import STABLE_AFTER
+from pipeline_assets.resources.finalized_days import STABLE_AFTER
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets_tests.fixtures.platform import Platform

@@ -19,7 +19,7 @@ from pipeline_assets.collection.listings import (
 )
 from pipeline_assets.market.intervals import EPOCH, Interval, to_milliseconds
 from pipeline_assets.market.windows import Window, day_window
-from pipeline_assets.resources.lake_state import (
+from pipeline_assets.resources.listing_history import (
     Identity,
     note_identities,
     read_identities,

@@ -14,14 +14,10 @@ from pipeline_assets.market.partition_keys import PartitionError
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.exchange import ExchangeClient
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.lake_state import (
-    SealedDay,
-    TickState,
-    mark_sealed,
-    note_identities,
-    write_tick_state,
-)
+from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed
+from pipeline_assets.resources.listing_history import note_identities
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.tick_state import TickState, write_tick_state
 from pipeline_assets.resources.universe import Listing
 from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, start_exchange

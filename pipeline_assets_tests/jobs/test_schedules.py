@@ -14,8 +14,8 @@ from pipeline_assets.collection import planning
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed
 from pipeline_assets.resources.gap_objects import gap_schema, read_gaps, write_gaps
-from pipeline_assets.resources.lake_state import SealedDay, mark_sealed
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 

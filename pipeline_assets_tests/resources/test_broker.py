@@ -23,7 +23,8 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from pipeline_assets.resources.broker import BrokerError, CandidateTopic
+from pipeline_assets.resources.broker import CandidateTopic
+from pipeline_assets.resources.kafka_clients import BrokerError
 from pipeline_assets.settings import KafkaSettings
 from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, KafkaServer, candidates
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port

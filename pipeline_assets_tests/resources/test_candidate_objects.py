@@ -19,7 +19,8 @@ from pipeline_assets.resources.candidate_objects import (
     seal_candidates,
     store_candidates,
 )
-from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_errors import ObjectStoreError
 from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, candidates
 from pipeline_assets_tests.fixtures.s3 import S3Bucket
 

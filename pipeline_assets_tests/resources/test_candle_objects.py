@@ -21,7 +21,8 @@ from pipeline_assets.resources.candle_objects import (
     window_start,
     write_candles,
 )
-from pipeline_assets.resources.object_store import DamagedObjectError, ObjectStore
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_errors import DamagedObjectError
 from pipeline_assets_tests.fixtures.damage import flip_bit, store_damaged
 from pipeline_assets_tests.market.frames import candle_frame, raw_row
 

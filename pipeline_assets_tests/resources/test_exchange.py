@@ -19,18 +19,16 @@ from hypothesis import strategies as st
 
 from pipeline_assets.market.intervals import EPOCH, Interval, to_milliseconds
 from pipeline_assets.market.windows import Window, day_window
-from pipeline_assets.resources.exchange import (
-    BACKFILL_PATIENCE,
-    TICK_PATIENCE,
+from pipeline_assets.resources.exchange import BACKFILL_PATIENCE, TICK_PATIENCE, ExchangeClient
+from pipeline_assets.resources.exchange_clock import ExchangeClock
+from pipeline_assets.resources.exchange_errors import (
     ExchangeBannedError,
-    ExchangeClient,
     ExchangeError,
     ExchangeUnreachableError,
-    pages,
 )
-from pipeline_assets.resources.exchange_clock import ExchangeClock
-from pipeline_assets.resources.exchange_requests import WeightAllowance
+from pipeline_assets.resources.exchange_pages import pages
 from pipeline_assets.resources.universe import trading_symbols
+from pipeline_assets.resources.weight_allowance import WeightAllowance
 from pipeline_assets.resources.weight_budget import Priority, WeightBudget, WeightBudgetError
 from pipeline_assets.settings import BinanceSettings, RedisSettings
 from pipeline_assets_tests.fixtures.exchange import START, SYMBOLS, start_exchange

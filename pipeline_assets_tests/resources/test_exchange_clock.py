@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline_assets.market.intervals import to_milliseconds
 from pipeline_assets.resources.exchange_clock import ExchangeClock
-from pipeline_assets.resources.exchange_requests import WeightAllowance
+from pipeline_assets.resources.weight_allowance import WeightAllowance
 from pipeline_assets.resources.weight_budget import Priority, WeightBudget
 
 NOON_MS = to_milliseconds(datetime(2026, 11, 20, 12, tzinfo=UTC))

@@ -16,9 +16,9 @@ from pipeline_assets.market.intervals import Interval, to_milliseconds
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.alerts import AlertError, Alerts
 from pipeline_assets.resources.archive import downloads
-from pipeline_assets.resources.exchange import (
+from pipeline_assets.resources.exchange import ExchangeClient
+from pipeline_assets.resources.exchange_errors import (
     ExchangeBannedError,
-    ExchangeClient,
     ExchangeError,
     ExchangeUnreachableError,
 )

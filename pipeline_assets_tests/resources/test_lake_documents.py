@@ -16,30 +16,31 @@ import pytest
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.candle_objects import WrittenObject, object_key
-from pipeline_assets.resources.gap_objects import judged_days
-from pipeline_assets.resources.lake_state import (
-    Absence,
-    SealedDay,
-    TickState,
+from pipeline_assets.resources.day_findings import (
     disagreement_days,
     keep_disagreements,
     keep_zero_volume,
-    mark_sealed,
-    note_evaluation,
-    note_first_candles,
-    note_identities,
     read_disagreements,
-    read_evaluation,
-    read_identities,
+)
+from pipeline_assets.resources.evaluation_record import note_evaluation, read_evaluation
+from pipeline_assets.resources.finalized_days import (
+    Absence,
+    SealedDay,
+    mark_sealed,
     read_sealed,
-    read_tick_state,
-    read_universe,
     read_zero_volume,
     sealed_days,
-    write_tick_state,
+)
+from pipeline_assets.resources.gap_objects import judged_days
+from pipeline_assets.resources.listing_history import (
+    note_first_candles,
+    note_identities,
+    read_identities,
+    read_universe,
     write_universe,
 )
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.tick_state import TickState, read_tick_state, write_tick_state
 from pipeline_assets.resources.universe import Listing
 from pipeline_assets_tests.fixtures.damage import flip_bit, store_damaged
 

@@ -9,20 +9,17 @@ import pytest
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.candle_objects import WrittenObject, object_key
-from pipeline_assets.resources.lake_state import (
+from pipeline_assets.resources.finalized_days import (
     Absence,
     SealedDay,
-    TickState,
     mark_sealed,
     read_sealed,
-    read_tick_state,
-    read_universe,
     sealed_days,
     sealed_symbols,
-    write_tick_state,
-    write_universe,
 )
+from pipeline_assets.resources.listing_history import read_universe, write_universe
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.tick_state import TickState, read_tick_state, write_tick_state
 
 TODAY = date(2026, 11, 20)
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline_assets.resources.lake_state import (
+from pipeline_assets.resources.listing_history import (
     Identity,
     note_first_candles,
     note_identities,

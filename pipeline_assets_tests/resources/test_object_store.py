@@ -13,10 +13,11 @@ import polars as pl
 import pytest
 from moto.server import ThreadedMotoServer
 
-from pipeline_assets.resources.object_store import (
-    ObjectStore,
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.retry import RetryPolicy
+from pipeline_assets.resources.s3_clients import Patience, obstore_credentials
+from pipeline_assets.resources.s3_errors import (
     ObjectStoreError,
-    Patience,
     PreconditionFailedError,
     StoreUnreachableError,
 )
@@ -416,7 +417,7 @@ def test_a_key_of_boto3s_is_asked_for_again_while_it_has_the_least_time_that_bot
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
     none = checking_s3_bucket.settings(access_key_id=None, secret_access_key=None)
-    known = ObjectStore(none)._credentials()()
+    known = obstore_credentials(none)()
     # botocore's RefreshableCredentials hand a key out until 10 minutes before its end, and obstore
     # asks again once 5 minutes are left of what it is told here.
     least, asked_before_the_end = timedelta(minutes=10), timedelta(minutes=5)
@@ -471,6 +472,7 @@ REPEATED: dict[str, Callable[[ObjectStore], Any]] = {
     "put": lambda store: store.put(KEY, b"after"),
     "get": lambda store: store.get(KEY),
     "list": lambda store: list(store.objects("ohlcv/")),
+    "delete": lambda store: store.delete([KEY]),
 }
 
 
@@ -501,7 +503,9 @@ def behind_a_proxy(bucket: S3Bucket, proxies: list[TcpProxy]) -> tuple[TcpProxy,
     proxy = TcpProxy(int(bucket.endpoint.rpartition(":")[2]))
     proxies.append(proxy)
     settings = bucket.settings(endpoint_url=f"http://127.0.0.1:{proxy.port}")
-    return proxy, ObjectStore(settings, Patience(timedelta(seconds=0.5), 5, timedelta(minutes=3)))
+    return proxy, ObjectStore(
+        settings, Patience(timedelta(seconds=0.5), RetryPolicy(attempts=5, deadline=180))
+    )
 
 
 def test_a_server_paused_beyond_the_time_for_a_reply_is_waited_for(own_s3_server, tcp_proxies):
@@ -520,7 +524,7 @@ def test_each_stops_once_the_store_does_not_answer(s3_bucket: S3Bucket):
     """With 900 symbols, ten at a time, each time-out after the other would take hours."""
     nobody = ObjectStore(
         s3_bucket.settings(endpoint_url=f"http://127.0.0.1:{free_port()}", concurrency=1),
-        Patience(timedelta(seconds=10), 1, timedelta(0)),
+        Patience(timedelta(seconds=10), RetryPolicy(attempts=1)),
     )
     tried: list[int] = []
 
@@ -551,7 +555,7 @@ def test_hanging_store_is_given_up_when_patience_ends(s3_bucket: S3Bucket):
     with silent_server() as address:
         hanging = ObjectStore(
             s3_bucket.settings(endpoint_url=f"http://{address}"),
-            Patience(timedelta(seconds=0.2), 2, timedelta(seconds=1)),
+            Patience(timedelta(seconds=0.2), RetryPolicy(attempts=2, deadline=1)),
         )
         with pytest.raises(StoreUnreachableError, match="could not be reached") as caught:
             hanging.get(KEY)

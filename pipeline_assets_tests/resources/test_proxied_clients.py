@@ -19,8 +19,9 @@ from pipeline_assets.market.windows import Window
 from pipeline_assets.proxies import complete_environment
 from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.archive import downloads
-from pipeline_assets.resources.exchange import ExchangeClient, ExchangeUnreachableError
+from pipeline_assets.resources.exchange import ExchangeClient
 from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.exchange_errors import ExchangeUnreachableError
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.resources.weight_budget import Priority, WeightBudget

@@ -10,7 +10,8 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from pipeline_assets.resources import store_check
-from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_errors import ObjectStoreError
 from pipeline_assets.resources.store_check import (
     StoreIdentity,
     UnsuitableStoreError,
@@ -61,7 +62,6 @@ WRITES: dict[str, Callable[[ObjectStore], object]] = {
     "replace": lambda store: store.put_if(KEY, b"xy", '"etag"'),
     "stream": write_stream,
     "delete": lambda store: store.delete([KEY]),
-    "discard": lambda store: store.discard(KEY),
 }
 
 UNSUITABLE: dict[str, tuple[faults.Fault, str]] = {

@@ -26,13 +26,9 @@ from snowflake.connector.errors import OperationalError
 
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources import warehouse as module
-from pipeline_assets.resources.warehouse import (
-    Warehouse,
-    WarehouseError,
-    identifier,
-    landing_name,
-    literal,
-)
+from pipeline_assets.resources.warehouse import Warehouse
+from pipeline_assets.resources.warehouse_connection import WarehouseError
+from pipeline_assets.resources.warehouse_statements import identifier, landing_name, literal
 from pipeline_assets.settings import S3Settings, SnowflakeSettings
 from pipeline_assets_tests.fixtures.snowflake import (
     PASSWORD,

@@ -11,8 +11,8 @@ from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import newest_closed
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.lake_state import TickState, write_tick_state
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.tick_state import TickState, write_tick_state
 from pipeline_assets_tests.fixtures.platform import Platform
 
 # A look of each sensor comes at least this often.

@@ -15,8 +15,8 @@ from pipeline_assets.collection.freshness import judge
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.lake_state import TickState, read_tick_state, write_tick_state
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.tick_state import TickState, read_tick_state, write_tick_state
 from pipeline_assets.sensors.freshness import _due_reports, finding_of, freshness_check
 from pipeline_assets_tests.fixtures.platform import Platform
 

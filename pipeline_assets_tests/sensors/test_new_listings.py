@@ -39,12 +39,8 @@ from pipeline_assets.collection.reconcile import NOTHING
 from pipeline_assets.collection.reconcile_cursor import Cursor
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.resources.lake_state import (
-    Identity,
-    SealedDay,
-    mark_sealed,
-    note_identities,
-)
+from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed
+from pipeline_assets.resources.listing_history import Identity, note_identities
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.universe import Listing
 from pipeline_assets.settings import RepairSettings

@@ -10,10 +10,11 @@ import pytest
 from dagster import AssetKey, AssetMaterialization
 
 from pipeline_assets.market.strategy import Condition, Declaration
-from pipeline_assets.resources.broker import BrokerError
 from pipeline_assets.resources.candidate_objects import LATE, read_stored
-from pipeline_assets.resources.lake_state import read_evaluation
-from pipeline_assets.resources.object_store import ObjectStore, ObjectStoreError
+from pipeline_assets.resources.evaluation_record import read_evaluation
+from pipeline_assets.resources.kafka_clients import BrokerError
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_errors import ObjectStoreError
 from pipeline_assets.settings import StrategySettings
 from pipeline_assets.signals import evaluation
 from pipeline_assets.signals.due_minutes import Cursor

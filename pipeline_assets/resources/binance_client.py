@@ -1,0 +1,101 @@
+"""python-binance's client, as this program uses it: the one module that reaches into its insides.
+
+What is sent is decided in exchange_requests.py, and what a reply means in market/replies.py.
+"""
+
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from pipeline_assets.resources.bounded_replies import read_within
+from pipeline_assets.resources.private_apis import require_names
+
+if TYPE_CHECKING:
+    from pipeline_assets.settings import BinanceSettings
+
+# Most bytes of a reply, by the last part of its path: 499 candles have 100 kB, 900 symbols 2 MB.
+_LARGEST_REPLY = {"klines": 2_000_000, "exchangeInfo": 64_000_000}
+_LARGEST_OTHER = 1_000_000
+_DIGITS = re.compile(r"[0-9]{1,6}")  # ten days of seconds; 400 times the weight of a minute
+# Of AsyncClient: what is overridden or set here, and what exchange_requests.py calls.
+_USED = (
+    "_handle_response",
+    "_request",
+    "FUTURES_URL",
+    "REQUEST_TIMEOUT",
+    "close_connection",
+    "futures_exchange_info",
+    "futures_klines",
+    "futures_time",
+)
+
+
+class Reply(NamedTuple):
+    """An answer as received, and X-MBX-USED-WEIGHT-1M: what this address used in the minute."""
+
+    status: int
+    body: bytes
+    used_weight: int
+    retry_after: str | None
+    date: str | None
+    location: str | None
+
+
+def open_client(settings: "BinanceSettings", proxy: str | None) -> Any:
+    """Return a client with an open connection pool; nothing is sent (AsyncClient.create would ping the
+    spot exchange).
+
+    Raises:
+        DependencyChangedError: another python-binance is installed than this module is made for.
+    """
+    from aiohttp import DummyCookieJar, TCPConnector
+
+    connector = TCPConnector(limit=settings.concurrency, ttl_dns_cache=300)
+    client = _client_class()(
+        session_params={"connector": connector, "cookie_jar": DummyCookieJar()},
+        requests_params={"allow_redirects": False},
+        https_proxy=proxy,
+    )
+    client.FUTURES_URL = settings.rest_url + "/fapi"
+    client.REQUEST_TIMEOUT = settings.timeout_seconds
+    return client
+
+
+def number_of(header: str | None) -> int | None:
+    """Return the number in a header; None for anything but one to six digits."""
+    return int(header) if header and _DIGITS.fullmatch(header) else None
+
+
+@cache
+def _client_class() -> type:
+    """python-binance's AsyncClient, changed in what it does with a reply.
+
+    Built on first use, because importing binance takes half a second that only a run which fetches
+    should pay.
+    """
+    from aiohttp import ClientResponse
+    from binance.async_client import AsyncClient
+
+    require_names("python-binance", AsyncClient, _USED, __name__)
+
+    class Client(AsyncClient):  # type: ignore[misc]
+        """Every method returns a `Reply` with the body's BYTES, whatever its status.
+
+        Candles are parsed for all symbols at once by market.replies; AsyncClient would decode each
+        reply twice into lists that nobody reads. It also raises AttributeError on an error body
+        that is JSON but no object, and calls an HTML error page code 0. The used weight is taken
+        here, because all tasks share `client.response`. A reply is read up to a limit of its size.
+        """
+
+        async def _handle_response(self, response: ClientResponse) -> Reply:
+            limit = _LARGEST_REPLY.get(response.url.name, _LARGEST_OTHER)
+            return Reply(
+                response.status,
+                await read_within(response, limit, self.REQUEST_TIMEOUT),
+                number_of(response.headers.get("X-MBX-USED-WEIGHT-1M")) or 0,
+                response.headers.get("Retry-After"),
+                response.headers.get("Date"),
+                response.headers.get("Location"),
+            )
+
+    return Client

@@ -1,0 +1,231 @@
+"""The marks of finalized days: by symbol the day's object as it was finalized, and what it is missing.
+
+What was found about a finished day beside that is in day_findings.py; how a document is read and checked
+is in lake_documents.py.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import date, datetime, timedelta
+from enum import StrEnum
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    TypeAdapter,
+)
+
+from pipeline_assets.market.intervals import Interval
+from pipeline_assets.market.windows import Window, day_window, without
+from pipeline_assets.resources.lake_documents import (
+    DEFERRED,
+    Span,
+    Symbol,
+    documented_days,
+    left_out_alone,
+    read_document,
+    require,
+    update_document,
+    utc_time,
+)
+from pipeline_assets.resources.object_store import ObjectStore
+
+
+class Absence(StrEnum):
+    """What is known of candles that a sealed day lacks.
+
+    CONFIRMED: the exchange said, asked for them alone, that it has none.
+    SET_ASIDE: a row came for each that cannot be a candle.
+    INVALID: the exchange gave the same such row again when another run asked: it has no better one.
+    UNCONFIRMED: they did not come, and nothing more is known.
+    """
+
+    CONFIRMED = "confirmed"
+    SET_ASIDE = "set_aside"
+    INVALID = "invalid"
+    UNCONFIRMED = "unconfirmed"
+
+
+# What no fetch can bring.
+_SETTLED = (Absence.CONFIRMED, Absence.INVALID)
+# The same answer to another run, so much later, is what the exchange has; the third repair comes after two
+# hours.
+STABLE_AFTER = timedelta(hours=2)
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """Rows that came in the place of candles and cannot be any.
+
+    Attributes:
+        window: the candles.
+        reason: why the first of the rows was rejected.
+        digest: of the rows as received: the same rows have the same one.
+        run: the run that received the rows first.
+        at: when that was, by the exchange's time, UTC.
+    """
+
+    window: Window
+    reason: str
+    digest: str
+    run: str
+    at: datetime
+
+
+def _missing_of(row: Sequence[Any]) -> tuple[Window, Absence]:
+    start, end, told = row
+    if isinstance(told, bool):
+        # Earlier versions only kept whether the exchange confirmed that there is nothing.
+        told = Absence.CONFIRMED if told else Absence.UNCONFIRMED
+    return Window(utc_time(start), utc_time(end)), Absence(told)
+
+
+def _missing_row(missing: tuple[Window, Absence]) -> list[str]:
+    window, absence = missing
+    return [window.start.isoformat(), window.end.isoformat(), absence.value]
+
+
+def _rejected_of(row: Sequence[Any]) -> Rejected:
+    start, end, *texts, at = row
+    reason, digest, run = (require(text, str) for text in texts)
+    return Rejected(Window(utc_time(start), utc_time(end)), reason, digest, run, utc_time(at))
+
+
+def _rejected_row(each: Rejected) -> list[str]:
+    start, end = each.window.start.isoformat(), each.window.end.isoformat()
+    return [start, end, each.reason, each.digest, each.run, each.at.isoformat()]
+
+
+# Each is a list in a document, without names: a day may have hundreds for each of hundreds of symbols.
+_MissingSpan = Annotated[
+    tuple[Window, Absence], PlainValidator(_missing_of), PlainSerializer(_missing_row)
+]
+_RejectedRows = Annotated[Rejected, PlainValidator(_rejected_of), PlainSerializer(_rejected_row)]
+# Earlier versions kept neither: their marks are of the whole day.
+_LEFT_OUT_IF_EMPTY = Field(exclude_if=lambda value: not value)
+
+
+@dataclass(frozen=True)
+class SealedDay:
+    """A finished day of one symbol as it was when it was sealed.
+
+    Attributes:
+        etag: of the day's object; None where there is no candle to store.
+        missing: the spans of candles that should exist and do not, in order of time, with what is
+            known of each.
+        judged: the part of the day in which the symbol traded, as was known then; None: all of it.
+            An onboard date may move to an earlier time, and a delivery be postponed.
+        rejected: the rows that came in the place of candles that are missing.
+    """
+
+    etag: str | None
+    missing: tuple[_MissingSpan, ...] = ()
+    judged: Annotated[Span | None, _LEFT_OUT_IF_EMPTY] = None
+    rejected: Annotated[tuple[_RejectedRows, ...], _LEFT_OUT_IF_EMPTY] = ()
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing can be missing that the exchange has."""
+        return not self.to_fetch
+
+    @property
+    def to_fetch(self) -> list[Window]:
+        """The spans that a fetch may bring: what is confirmed not to exist is not missing."""
+        return [span for span, absence in self.missing if absence not in _SETTLED]
+
+    def covers(self, due: Window) -> bool:
+        """Whether all of this part of the day was judged."""
+        return self.judged is None or not without(due, [self.judged])
+
+    @property
+    def etags(self) -> list[str]:
+        """Of all objects that the day may have, if it is as it was."""
+        return [] if self.etag is None else [self.etag]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the mark as JSON-serialisable values."""
+        held: dict[str, Any] = _MARK.dump_python(self)
+        return held
+
+    @classmethod
+    def from_dict(cls, held: Mapping[str, Any]) -> "SealedDay":
+        """Return the mark of which `to_dict` made these."""
+        return _MARK.validate_python(held)
+
+
+def _by_symbol(held: Any) -> Any:
+    """Return marks by symbol; a list of symbols, of the first version, says nothing of an object."""
+    if isinstance(held, list):
+        return {require(symbol, str): {"etag": "", "missing": []} for symbol in held}
+    return held
+
+
+def _of_its_day(mark: SealedDay, info: Any) -> SealedDay:
+    """Refuse a mark that speaks for other days: a span over all time would settle what nobody fetched."""
+    interval, day = info.context["about"]
+    window = day_window(day)
+    spans = [span for span, _ in mark.missing] + [each.window for each in mark.rejected]
+    for span in [*spans, *([mark.judged] if mark.judged else [])]:
+        if span.start < window.start or window.end < span.end:
+            raise ValueError(f"{span.start} to {span.end} is not within {day}")
+        if interval.floor(span.start) != span.start or interval.floor(span.end) != span.end:
+            raise ValueError(f"{span.start} to {span.end} is not on the grid of {interval}")
+    return mark
+
+
+_MARK = TypeAdapter(SealedDay)
+_Marks = dict[Symbol, Annotated[SealedDay, AfterValidator(_of_its_day)]]
+_MARKS: TypeAdapter[dict[str, SealedDay]] = TypeAdapter(
+    Annotated[_Marks, left_out_alone(), BeforeValidator(_by_symbol)], config=DEFERRED
+)
+
+
+def _sealed_prefix(interval: Interval) -> str:
+    return f"state/sealed/{interval}/"
+
+
+def _sealed_key(interval: Interval, day: date) -> str:
+    return f"{_sealed_prefix(interval)}{day:%Y%m%d}.json"
+
+
+def read_sealed(store: ObjectStore, interval: Interval, day: date) -> dict[str, SealedDay]:
+    """The finished day's marks by symbol; empty if nothing of it is sealed, or the document is damaged.
+
+    A day without a mark is judged by its objects' rows, and a backfill fetches and marks it again.
+    """
+    return read_document(store, _sealed_key(interval, day), _MARKS, (interval, day)) or {}
+
+
+def sealed_symbols(store: ObjectStore, interval: Interval, day: date) -> frozenset[str]:
+    """The symbols whose finished day is sealed."""
+    return frozenset(read_sealed(store, interval, day))
+
+
+def mark_sealed(
+    store: ObjectStore, interval: Interval, day: date, sealed: Mapping[str, SealedDay]
+) -> None:
+    """Mark a finished day of some symbols as sealed; written after the day's objects.
+
+    Idempotent, and safe beside other runs that seal other symbols of the day: marks replace those
+    of the same symbols, upon the document that was read. Of two runs that seal the same symbol the
+    later mark stays; if its ETag is not the object's, the day only passes for incomplete. Where there
+    is nothing to mark nothing is written: a day that has a document passes for sealed.
+    """
+    if not sealed:
+        return
+    update_document(
+        store,
+        _sealed_key(interval, day),
+        _MARKS,
+        lambda held: dict(sorted({**(held or {}), **sealed}.items())),
+        (interval, day),
+    )
+
+
+def sealed_days(store: ObjectStore, interval: Interval) -> list[date]:
+    """The days that have been sealed for some symbol, ascending."""
+    return documented_days(store, _sealed_prefix(interval))

@@ -1,0 +1,163 @@
+"""Kafka's clients: their options, the topic they need, and what librdkafka's errors mean for people.
+
+What is published and read is in broker.py.
+"""
+
+import time
+from collections import deque
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipeline_assets.outside_text import printable
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from confluent_kafka import Consumer, KafkaError, Producer
+
+    from pipeline_assets.settings import KafkaSettings
+
+
+class BrokerError(Exception):
+    """Kafka refused, or did not acknowledge in time. Names servers, topic and what to do."""
+
+
+@dataclass(frozen=True)
+class KafkaClients:
+    """What all clients of one topic share.
+
+    Attributes:
+        settings: the brokers and the topic.
+        reasons: the latest errors that clients reported beside what they raise.
+    """
+
+    settings: "KafkaSettings"
+    reasons: "deque[KafkaError]" = field(default_factory=lambda: deque(maxlen=20))
+
+    def partitions(self, client: "Producer | Consumer", timeout: float) -> list[int]:
+        """The topic's partitions; the topic is made, with the broker's defaults, if absent."""
+        from confluent_kafka import KafkaError, KafkaException
+        from confluent_kafka.admin import AdminClient
+        from confluent_kafka.cimpl import NewTopic
+
+        topic = self.settings.topic
+        deadline = time.monotonic() + timeout
+        # A topic that is being made has no leader yet.
+        absent = (KafkaError.UNKNOWN_TOPIC_OR_PART, KafkaError.LEADER_NOT_AVAILABLE)
+        try:
+            found = client.list_topics(topic, timeout).topics[topic]
+        except KafkaException:
+            # Only a poll hands over the reasons, and this error is but "transport failure".
+            client.poll(0)
+            raise
+        while found.error is not None:
+            left = deadline - time.monotonic()
+            if found.error.code() not in absent or left <= 0:
+                raise KafkaException(found.error)
+            # Kept by a name: it takes its requests with it when it goes.
+            admin = AdminClient(self.options())
+            made = admin.create_topics(
+                [NewTopic(topic, num_partitions=-1, replication_factor=-1)], request_timeout=left
+            )
+            try:
+                made[topic].result()
+            except KafkaException as error:
+                if error.args[0].code() != KafkaError.TOPIC_ALREADY_EXISTS:
+                    raise
+            found = client.list_topics(topic, left).topics[topic]
+        return sorted(found.partitions)
+
+    def options(self) -> dict[str, Any]:
+        """The options of every client.
+
+        Raises:
+            BrokerError: the CA file cannot be read.
+        """
+        settings, password = self.settings, self.settings.sasl_password
+        options: dict[str, Any] = {
+            "bootstrap.servers": settings.bootstrap_servers,
+            "client.id": "pipeline-assets",
+            "security.protocol": settings.security_protocol,
+            "error_cb": self.reasons.append,
+            # Its own log would go to standard error, beside the errors that are raised here.
+            "log_level": 0,
+            # A broker that comes back is found at once, not after the default of up to ten seconds.
+            "reconnect.backoff.max.ms": 500,
+            # A connection that a firewall forgot is noticed between two publishes, not by the next one.
+            "socket.keepalive.enable": True,
+            "socket.connection.setup.timeout.ms": settings.delivery_timeout_ms,
+        }
+        if settings.security_protocol.startswith("SASL_"):
+            options |= {
+                "sasl.mechanism": settings.sasl_mechanism,
+                "sasl.username": settings.sasl_username,
+                "sasl.password": password.get_secret_value() if password else "",
+            }
+        if settings.ssl_ca_location is not None:
+            _check_readable(settings.ssl_ca_location)
+            options["ssl.ca.location"] = str(settings.ssl_ca_location)
+        return options
+
+    def explain(self, error: "KafkaError | None", what: str) -> str:
+        """Return the message for an error, or for none where there was no answer: what, why, what to do."""
+        from confluent_kafka import KafkaError
+
+        settings = self.settings
+        known = [*self.reasons, *([error] if error is not None else [])]
+        codes = {each.code() for each in known}
+        # That all brokers are down is said first, and is never the reason.
+        reasons = [each for each in known if each.code() != KafkaError._ALL_BROKERS_DOWN]
+        told = reasons[0].str() if reasons else "no answer"
+        if codes & {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:
+            told = _text(known, KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED)
+            remedy = (
+                "Check PIPELINE_KAFKA__SASL_USERNAME, PIPELINE_KAFKA__SASL_PASSWORD, "
+                "PIPELINE_KAFKA__SASL_MECHANISM and PIPELINE_KAFKA__SECURITY_PROTOCOL"
+            )
+        elif KafkaError._INVALID_ARG in codes:
+            remedy = "Check the settings PIPELINE_KAFKA__…, PIPELINE_KAFKA__SSL_CA_LOCATION first"
+        elif KafkaError._SSL in codes:
+            told = _text(known, KafkaError._SSL)
+            remedy = (
+                "Check PIPELINE_KAFKA__SECURITY_PROTOCOL (does this port speak TLS?) and "
+                "PIPELINE_KAFKA__SSL_CA_LOCATION"
+            )
+        elif codes & {
+            KafkaError.TOPIC_AUTHORIZATION_FAILED,
+            KafkaError.CLUSTER_AUTHORIZATION_FAILED,
+        }:
+            remedy = (
+                f"Let the user {settings.sasl_username!r} describe, write and read the topic, or "
+                "have it made where it is missing"
+            )
+        elif KafkaError.UNKNOWN_TOPIC_OR_PART in codes:
+            remedy = "Have the topic made, or set PIPELINE_KAFKA__TOPIC"
+        else:
+            remedy = (
+                "Check that it runs (`pipeline-assets up` starts the embedded one) and that "
+                "PIPELINE_KAFKA__BOOTSTRAP_SERVERS and PIPELINE_KAFKA__SECURITY_PROTOCOL are right"
+            )
+        return (
+            f"Kafka at {settings.bootstrap_servers}, topic {settings.topic!r}: {what} within "
+            f"{settings.delivery_timeout_ms / 1000:g} s ({printable(told)}). {remedy}, then repeat; what is "
+            "published again carries the same ids."
+        )
+
+
+def _check_readable(path: Path) -> None:
+    """Refuse a CA file that is missing: librdkafka's own error names neither setting nor reason."""
+    try:
+        if not path.is_dir():
+            with path.open("rb"):
+                return
+    except OSError as error:
+        raise BrokerError(
+            f"PIPELINE_KAFKA__SSL_CA_LOCATION: {path} cannot be read ({error.strerror}). Name a PEM "
+            "file with the broker's certificate authority, or leave it empty for the certificates "
+            "that the system trusts."
+        ) from error
+
+
+def _text(errors: "Sequence[KafkaError]", *codes: int) -> str:
+    return next(error.str() for error in errors if error.code() in codes)

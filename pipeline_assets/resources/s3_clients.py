@@ -1,0 +1,195 @@
+"""The clients of S3, all by the same settings: obstore's store, boto3's client and Polars' reader. Each has
+the credentials, the endpoint, the addressing and the proxy from here; what is asked of them does not belong
+here.
+
+All keep to path-style addresses, which every server understands. Proxies come from the environment, in which
+proxies.py excepts loopback. The lake's own checksum is the SHA-256 in an object's metadata (object_store.py);
+those that boto3 sends by itself are left at its defaults.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+from pipeline_assets.resources.retry import RetryPolicy
+from pipeline_assets.resources.s3_errors import S3Errors
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential, S3Store
+    from pydantic import SecretStr
+
+    from pipeline_assets.settings import S3Settings
+
+# A connection that was idle for longer is not used again: a firewall may have forgotten it, and the next
+# request would wait in vain for a reply. Ticks come once a minute; S3 itself closes idle connections too.
+_IDLE = timedelta(seconds=15)
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a store that does not answer is waited for.
+
+    Attributes:
+        read: the longest time without a byte of a reply.
+        retries: how a request is repeated, which obstore does itself.
+    """
+
+    read: timedelta
+    retries: RetryPolicy
+
+
+def _retries(attempts: int, deadline: float) -> RetryPolicy:
+    return RetryPolicy(attempts=attempts, deadline=deadline, first_wait=0.1, longest_wait=15.0)
+
+
+# A run outlasts a restart of the store: nobody repeats a backfill. A hanging store takes 3 minutes.
+RUN_PATIENCE = Patience(timedelta(minutes=1), _retries(5, 180.0))
+# A person waits before a terminal. A hanging store takes 20 seconds.
+PERSON_PATIENCE = Patience(timedelta(seconds=10), _retries(2, 15.0))
+
+
+def obstore_store(settings: "S3Settings", patience: Patience) -> "S3Store":
+    """Return the store of obstore; safe to use from many threads.
+
+    Raises:
+        ObjectStoreError: there are no credentials.
+    """
+    from obstore.store import S3Store
+
+    # Said although they are the defaults: obstore would take another's from the environment.
+    config: S3Config = {
+        "region": settings.region,
+        "skip_signature": False,
+        "virtual_hosted_style_request": False,
+    }
+    if settings.endpoint_url:
+        config |= {
+            "endpoint": settings.endpoint_url,
+            "aws_endpoint_url_s3": settings.endpoint_url,
+        }
+    client: ClientConfig = {
+        "allow_http": (settings.endpoint_url or "").startswith("http:"),
+        "connect_timeout": timedelta(seconds=10),
+        "read_timeout": patience.read,
+        "pool_idle_timeout": _IDLE,
+        # Of a whole request: the rows of a run, on a slow line.
+        "timeout": timedelta(minutes=30),
+    }
+    policy = patience.retries
+    retries: RetryConfig = {
+        "max_retries": (policy.attempts or 1) - 1,
+        "retry_timeout": timedelta(seconds=policy.deadline or 0.0),
+    }
+    # obstore panics where there is nothing between the two.
+    if policy.first_wait < policy.longest_wait:
+        retries["backoff"] = {
+            "init_backoff": timedelta(seconds=policy.first_wait),
+            "max_backoff": timedelta(seconds=policy.longest_wait),
+            "base": 2,
+        }
+    return S3Store(
+        settings.bucket,
+        config=config,
+        client_options=client,
+        retry_config=retries,
+        credential_provider=obstore_credentials(settings),
+    )
+
+
+def obstore_credentials(settings: "S3Settings") -> Any:
+    """Return the settings' key for obstore, or what boto3's own chain finds.
+
+    Raises:
+        ObjectStoreError: there are none.
+    """
+    key, secret = settings.access_key_id, settings.secret_access_key
+    if key and secret:
+        known: S3Credential = {
+            "access_key_id": key,
+            "secret_access_key": secret.get_secret_value(),
+            "expires_at": None,
+        }
+        # Not by the configuration, to which obstore adds the environment's session token.
+        return lambda: known
+    import boto3
+    from botocore.exceptions import BotoCoreError
+    from obstore.auth.boto3 import Boto3CredentialProvider
+
+    try:
+        session = boto3.Session(region_name=settings.region)
+        # When a key ends obstore is not told, and asks for another when 5 minutes of this are
+        # left: after 10. boto3 gives out keys that have no more than that to live.
+        return Boto3CredentialProvider(session, ttl=timedelta(minutes=15))
+    except BotoCoreError as error:
+        raise S3Errors(settings).without_credentials(str(error)) from error
+    except ValueError as error:
+        raise S3Errors(settings).without_credentials() from error
+
+
+def boto3_client(
+    settings: "S3Settings",
+    *,
+    attempts: int,
+    connect_timeout: float = 60.0,
+    read_timeout: float = 60.0,
+    **more: Any,
+) -> Any:
+    """Return a boto3 client of S3; without a key in the settings boto3 looks for one itself.
+
+    Args:
+        settings: where S3 is.
+        attempts: how often boto3 sends a request at most.
+        connect_timeout: seconds.
+        read_timeout: seconds without a byte of a reply.
+        **more: further settings of botocore's Config.
+    """
+    import boto3
+    from botocore.config import Config
+
+    key, secret = settings.access_key_id, settings.secret_access_key
+    return boto3.client(
+        "s3",
+        endpoint_url=settings.endpoint_url,
+        region_name=settings.region,
+        aws_access_key_id=key,
+        aws_secret_access_key=secret.get_secret_value() if secret else None,
+        config=Config(
+            connect_timeout=connect_timeout,
+            read_timeout=read_timeout,
+            retries={"total_max_attempts": attempts, "mode": "standard"},
+            s3={"addressing_style": "path"},
+            **more,
+        ),
+    )
+
+
+def polars_options(settings: "S3Settings") -> dict[str, Any]:
+    """Return how Polars' own S3 reader reaches the bucket: arguments of its `scan_parquet`."""
+    key, secret = settings.access_key_id, settings.secret_access_key
+    # Said although they are the defaults: Polars would take another's from the environment.
+    options = {
+        "aws_region": settings.region,
+        "aws_skip_signature": "false",
+        "aws_virtual_hosted_style_request": "false",
+    }
+    if settings.endpoint_url:
+        options["aws_endpoint_url"] = settings.endpoint_url
+        options["aws_endpoint_url_s3"] = settings.endpoint_url
+        if settings.endpoint_url.startswith("http:"):
+            options["aws_allow_http"] = "true"
+    # Not by these options, to which Polars adds the environment's session token.
+    known: Callable[[], Any] | str = (
+        partial(_known_to_polars, key, secret) if key and secret else "auto"
+    )
+    return {"storage_options": options, "credential_provider": known}
+
+
+def _known_to_polars(key: str, secret: "SecretStr") -> tuple[dict[str, str], None]:
+    """The settings' key, as Polars asks for it; it has no end.
+
+    A function of the module, by whose pickle Polars knows that two scans may share connections, and
+    of the secret wrapped, for Polars prints it where POLARS_VERBOSE is set.
+    """
+    return {"aws_access_key_id": key, "aws_secret_access_key": secret.get_secret_value()}, None

@@ -1,0 +1,139 @@
+"""Sessions of Snowflake: how one is opened, and what its connector's errors mean for people.
+
+What runs in a session is in warehouse.py.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline_assets.outside_text import printable
+from pipeline_assets.settings import SnowflakeSettings
+
+if TYPE_CHECKING:
+    from snowflake.connector import SnowflakeConnection
+    from snowflake.connector.errors import Error
+
+LOGIN_TIMEOUT_SECONDS = 10
+# Snowflake's numbers: an object does not exist (2003, 2043).
+ABSENT = (2003, 2043)
+# Another statement holds the table's lock (625), or the transaction was chosen to end a deadlock (606).
+# The embedded server answers the first also where two transactions changed the same rows.
+LOCKED = (625, 606)
+
+
+class WarehouseError(Exception):
+    """Snowflake refused or could not be reached. The message names where, what, and what to do."""
+
+
+@dataclass(frozen=True)
+class WarehouseSessions:
+    """Opens sessions of one account. `bucket` is that of the stages, for people."""
+
+    settings: SnowflakeSettings
+    bucket: str
+
+    @contextmanager
+    def open(self, purpose: str) -> "Iterator[SnowflakeConnection]":
+        """A session of its own, closed at the end; the connector's errors as WarehouseError."""
+        # dagster_snowflake takes seconds to import: every Dagster run would pay at module level.
+        from dagster_snowflake import SnowflakeResource
+        from snowflake.connector.errors import Error
+
+        settings = self.settings
+        key = settings.private_key_path
+        if key is not None:
+            _check_private_key(key)
+        if key is None and settings.password is None:
+            raise WarehouseError(
+                f"{self.where()} needs PIPELINE_SNOWFLAKE__PASSWORD or "
+                "PIPELINE_SNOWFLAKE__PRIVATE_KEY_PATH, and neither is set. (`pipeline-assets up` "
+                "makes a password for the embedded server.)"
+            )
+        address = {"host": settings.host, "port": settings.port, "protocol": settings.protocol}
+        resource = SnowflakeResource(
+            account=settings.account,
+            user=settings.user,
+            password=settings.password.get_secret_value()
+            if settings.password and not key
+            else None,
+            private_key_path=str(key) if key else None,
+            role=settings.role,
+            warehouse=settings.warehouse,
+            database=settings.database,
+            schema=settings.schema_name,
+            autocommit=True,
+            login_timeout=LOGIN_TIMEOUT_SECONDS,
+            network_timeout=settings.timeout_seconds,
+            additional_snowflake_connection_args={
+                **(address if settings.host else {}),
+                "session_parameters": {
+                    # COPY casts instants to the tables' zoneless UTC by this: see candles.sql.
+                    "TIMEZONE": "UTC",
+                    "STATEMENT_TIMEOUT_IN_SECONDS": settings.timeout_seconds,
+                    "QUERY_TAG": "pipeline-assets",
+                    "CLIENT_TELEMETRY_ENABLED": False,
+                },
+            },
+        )
+        try:
+            with resource.get_connection() as connection:
+                try:
+                    yield connection
+                finally:
+                    # The resource closes it only where nothing was raised.
+                    connection.close()
+        except Error as error:
+            raise WarehouseError(
+                f"{self.where()} could not {purpose}: {printable(error.msg or error)} "
+                f"{self._advice(error)}"
+            ) from None
+
+    def where(self) -> str:
+        """The account, for people."""
+        settings = self.settings
+        at = f" at {settings.host}:{settings.port}" if settings.host else ""
+        return f"Snowflake account {settings.account}{at}"
+
+    def _advice(self, error: "Error") -> str:
+        number, text = error.errno, error.msg or ""
+        if number in (390100, 390144, 390422) or "Incorrect username or password" in text:
+            return (
+                f"Check PIPELINE_SNOWFLAKE__USER ({self.settings.user}) and "
+                "PIPELINE_SNOWFLAKE__PASSWORD or PIPELINE_SNOWFLAKE__PRIVATE_KEY_PATH."
+            )
+        if 250000 <= (number or 0) < 252000:
+            return (
+                "Is it running (`pipeline-assets status`)? Check PIPELINE_SNOWFLAKE__ACCOUNT, "
+                "PIPELINE_SNOWFLAKE__HOST and PIPELINE_SNOWFLAKE__PORT."
+            )
+        if number == 91016:
+            return "Upload the object again (materialize its day), then repeat the load."
+        if number == 91003:
+            return (
+                f"Check that the bucket {self.bucket} (PIPELINE_S3__BUCKET) exists and that the "
+                "stage's storage integration may read it."
+            )
+        if number in (*ABSENT, 3001):
+            return (
+                "Grant the role what pipeline_assets/resources/warehouse_sql/production.sql lists, "
+                "and check PIPELINE_SNOWFLAKE__DATABASE, __SCHEMA_NAME and __ROLE."
+            )
+        busy = "Other loads held the table's lock all the time. " if number in LOCKED else ""
+        return f"{busy}The table was not changed by this statement; the load may be repeated."
+
+
+def _check_private_key(path: Path) -> None:
+    """Refuse, before connecting, a key that could only fail inside the connector."""
+    from cryptography.hazmat.primitives.serialization import load_pem_private_key
+
+    try:
+        load_pem_private_key(path.read_bytes(), password=None)
+    except (OSError, ValueError, TypeError) as error:
+        raise WarehouseError(
+            f"{path} cannot be used as private key ({type(error).__name__}): set "
+            "PIPELINE_SNOWFLAKE__PRIVATE_KEY_PATH to an unencrypted PKCS#8 file in PEM form, or "
+            "leave it empty and set PIPELINE_SNOWFLAKE__PASSWORD."
+        ) from None
