@@ -622,7 +622,7 @@ def test_ticks_and_backfills_of_the_open_day_lose_nothing_in_any_order_of_upload
     expected: set[datetime] = set()
     for number, (kind, later, holes, delay) in enumerate(runs):
         newest += timedelta(minutes=later)
-        state = read_tick_state(store, Interval.ONE_MINUTE, listed, TODAY.date())
+        state = read_tick_state(store, Interval.ONE_MINUTE, listed, newest)
         plan = FetchPlan(
             Interval.ONE_MINUTE, RunKind(kind), [TODAY.date()], newest, timedelta(0), listed, {}
         )
@@ -650,7 +650,7 @@ def served(plan: FetchPlan, holes: set[int]) -> pl.DataFrame:
 
 
 def upload(store: ObjectStore, plan: FetchPlan, frame: pl.DataFrame) -> set[datetime]:
-    state = read_tick_state(store, plan.interval, plan.listed, TODAY.date())
+    state = read_tick_state(store, plan.interval, plan.listed, plan.newest)
     written = _store(store, plan, state, frame, frame["symbol"].unique().to_list())
     if plan.ticks:
         write_tick_state(store, plan.interval, state.after(written, plan.listed))

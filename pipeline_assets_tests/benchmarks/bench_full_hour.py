@@ -48,7 +48,7 @@ def refuse_wrong_results(product: Product, hour: datetime) -> None:
     if held.filter(held["newest_open_time"] < hour - MINUTE).height:
         raise RuntimeError(f"Slots lack the minute before {hour}: {held}")
     for interval in Interval:
-        newest = read_tick_state(store, interval, (), hour.date()).newest
+        newest = read_tick_state(store, interval, (), hour + timedelta(hours=1)).newest
         late = [symbol for symbol in symbols if newest[symbol] < hour - interval.span]
         if late:
             raise RuntimeError(f"{len(late)} symbols lack the {interval} candle before {hour}")

@@ -98,7 +98,7 @@ def held(store: ObjectStore, key: str) -> str:
 def test_tick_state(store):
     key = "state/1m.json"
     store.put(key, STATE.encode())
-    state = read_tick_state(store, ONE, [], DAY)
+    state = read_tick_state(store, ONE, [], NOON)
     etags = {"ohlcv/1m/BTCUSDT/20261119_1200.parquet": '"a"'}
     assert state == TickState({"BTCUSDT": NOON, "币安人生USDT": NOON}, etags)
     write_tick_state(store, ONE, state)

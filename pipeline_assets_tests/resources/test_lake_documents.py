@@ -93,7 +93,7 @@ def write_documents(store: ObjectStore) -> None:
 
 
 def of_state(store: ObjectStore) -> dict[str, Any]:
-    state = read_tick_state(store, ONE, SYMBOLS, DAY)
+    state = read_tick_state(store, ONE, SYMBOLS, NOON)
     return {
         each: (at, state.etags.get(object_key(ONE, each, NOON)))
         for each, at in state.newest.items()
@@ -187,7 +187,7 @@ def test_a_symbol_whose_state_is_wrong_is_rebuilt_alone(store):
     held = json.loads(store.get(STATE) or b"")
     held["newest"]["ETHUSDT"] = "2226-11-19T12:00:00+00:00"
     put_without_digest(store, STATE, json.dumps(held).encode())
-    state = read_tick_state(store, ONE, SYMBOLS, DAY)
+    state = read_tick_state(store, ONE, SYMBOLS, NOON)
     assert state.newest == {
         "BTCUSDT": NOON,
         "ETHUSDT": stored - timedelta(minutes=1),

@@ -43,7 +43,7 @@ def test_a_state_is_read_as_it_was_written(store):
         [written("BTCUSDT", NOON, NOON, '"a"'), written("币安人生USDT", NOON, NOON, '"b"')], SYMBOLS
     )
     write_tick_state(store, ONE, state)
-    read = read_tick_state(store, ONE, SYMBOLS, TODAY)
+    read = read_tick_state(store, ONE, SYMBOLS, NOON)
     assert dict(read.newest) == {"BTCUSDT": NOON, "币安人生USDT": NOON}
     assert dict(read.etags) == {
         "ohlcv/1m/BTCUSDT/20261120_1200.parquet": '"a"',
@@ -53,7 +53,7 @@ def test_a_state_is_read_as_it_was_written(store):
 
 def test_intervals_have_states_of_their_own(store):
     write_tick_state(store, ONE, TickState({"BTCUSDT": NOON}))
-    assert read_tick_state(store, Interval.ONE_HOUR, SYMBOLS, TODAY).newest == {}
+    assert read_tick_state(store, Interval.ONE_HOUR, SYMBOLS, NOON).newest == {}
 
 
 def test_a_tick_keeps_the_newest_time_and_forgets_etags_of_earlier_objects():
@@ -83,7 +83,7 @@ def test_a_lost_state_is_rebuilt_from_the_open_days_objects(store):
     yesterday = NOON - timedelta(days=1)
     store.put(object_key(ONE, "NEWUSDT", yesterday), b"x")
     store.put(object_key(ONE, "币安人生USDT", NOON.replace(hour=0)), b"x")
-    state = read_tick_state(store, ONE, SYMBOLS, TODAY)
+    state = read_tick_state(store, ONE, SYMBOLS, NOON)
     # How full the newest object is nobody knows: the hour is read again, from its start.
     assert state.newest == {
         "BTCUSDT": NOON - timedelta(minutes=1),

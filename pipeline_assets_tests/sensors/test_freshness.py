@@ -162,7 +162,7 @@ def test_symbols_that_are_not_collected_any_more_are_not_stale(minutes: Platform
     again, and so are two symbols of which nothing was ever stored."""
     minutes.tick("1m")
     store = ObjectStore(minutes.settings.s3)
-    state = read_tick_state(store, MINUTE, (), NOON.date())
+    state = read_tick_state(store, MINUTE, (), NOON)
     long_ago = dict.fromkeys(("AGIXUSDT", "ETHUSDT"), NOON - timedelta(days=300))
     write_tick_state(store, MINUTE, TickState({**state.newest, **long_ago}, state.etags))
     fewer = minutes.with_settings(symbols=("BTCUSDT", "AGIXUSDT"))
