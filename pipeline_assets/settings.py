@@ -41,6 +41,7 @@ from pipeline_assets.credentials_file import (
     make_credentials,
     read_credentials,
 )
+from pipeline_assets.errors import InputError
 from pipeline_assets.web_guard import host_names
 
 PREFIX = "PIPELINE_"
@@ -75,7 +76,7 @@ def is_symbol(name: str) -> bool:
     return _SYMBOL.fullmatch(name) is not None
 
 
-class SettingsError(Exception):
+class SettingsError(InputError):
     """A setting is wrong. The message names the key, what is wrong with it, and an example."""
 
 

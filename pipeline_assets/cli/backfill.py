@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pipeline_assets.errors import InputError, OutsideSystemError
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.settings import Settings
 
@@ -27,11 +28,11 @@ _ATTEMPTS = 3
 _GOES_ON = "What is stored stays, and the same command goes on from there."
 
 
-class BackfillError(Exception):
+class BackfillError(OutsideSystemError):
     """The range or the symbols cannot be backfilled. The message says why and what to do."""
 
 
-class StoppedError(Exception):
+class StoppedError(InputError):
     """Somebody stopped the command. No `BackfillError`: whoever goes on after one must not after this."""
 
 

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline_assets.collection.freshness import of_collected
+from pipeline_assets.errors import DataError
 from pipeline_assets.market.intervals import EPOCH, Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.windows import Window, hull, without
 from pipeline_assets.resources.lake_state import (
@@ -35,7 +36,7 @@ _MINUTE = Interval.ONE_MINUTE.span
 _SMALLEST = timedelta(microseconds=1)
 
 
-class NothingListedError(Exception):
+class NothingListedError(DataError):
     """Nobody has looked yet at what the exchange lists. The message says how to look."""
 
 

@@ -3,13 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.proxies import proxy_for
 from pipeline_assets.settings import AlertsSettings
 
 _SECONDS = (5, 10)
 
 
-class AlertError(Exception):
+class AlertError(OutsideSystemError):
     """The webhook did not take an alert. The message says why, without its address: it is a secret."""
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.outside_text import printable
 
@@ -29,7 +30,7 @@ _UNREAD = "it could not be read"
 _logger = logging.getLogger(__name__)
 
 
-class BrokerError(Exception):
+class BrokerError(OutsideSystemError):
     """Kafka refused, or did not acknowledge in time. Names servers, topic and what to do."""
 
 

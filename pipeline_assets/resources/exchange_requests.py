@@ -16,6 +16,7 @@ from http import HTTPStatus
 from json import loads
 from typing import TYPE_CHECKING, Any, Generic, NamedTuple, Self, TypeVar
 
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.intervals import Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.replies import MalformedReplyError, check_reply
 from pipeline_assets.market.windows import Window
@@ -72,7 +73,7 @@ _ADVICE = {
 }
 
 
-class ExchangeError(Exception):
+class ExchangeError(OutsideSystemError):
     """The exchange did not give what was asked. The message says what, why, and what to do.
 
     Attributes:
@@ -103,7 +104,7 @@ class _Reply(NamedTuple):
     location: str | None
 
 
-class _RefusedError(Exception):
+class _RefusedError(OutsideSystemError):
     """An answer other than 2xx."""
 
     def __init__(self, reply: _Reply, sent: float, received: float) -> None:

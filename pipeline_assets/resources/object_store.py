@@ -15,6 +15,7 @@ from functools import cached_property, partial
 from threading import current_thread
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.outside_text import printable
 
 if TYPE_CHECKING:
@@ -59,7 +60,7 @@ _NO_CREDENTIALS = re.compile(r"for path External AWS credential provider: (.*)")
 _SYSTEM_ERROR = re.compile(r'code: \d+,\s+kind: \w+,\s+message: "([^"]+)"')
 
 
-class ObjectStoreError(Exception):
+class ObjectStoreError(OutsideSystemError):
     """S3 refused or did not answer. The message names the bucket, the key and what to do."""
 
 

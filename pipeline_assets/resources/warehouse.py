@@ -18,6 +18,7 @@ from pathlib import Path
 from string import Template
 from typing import TYPE_CHECKING, Any, NewType, TypeVar
 
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.gap_objects import PREFIX as GAPS_PREFIX
@@ -50,7 +51,7 @@ _LOCKED = (625, 606)
 _WAITS_FOR_LOCK = (0.1, 0.3, 1.0, 2.0, 4.0, 8.0)
 
 
-class WarehouseError(Exception):
+class WarehouseError(OutsideSystemError):
     """Snowflake refused or could not be reached. The message names where, what, and what to do."""
 
 
