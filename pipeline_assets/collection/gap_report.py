@@ -11,20 +11,18 @@ from typing import TYPE_CHECKING, Any
 from pipeline_assets.collection.coverage import FILLABLE, gap_ledger
 from pipeline_assets.collection.fetch_plan import SymbolError
 from pipeline_assets.collection.listings import collected_lifetimes, forgotten, look
-from pipeline_assets.collection.zero_volume_runs import false_runs
+from pipeline_assets.collection.zero_volume_runs import ZeroVolume, zero_volume_of
 from pipeline_assets.market.completeness import split_by_day
 from pipeline_assets.market.gap_causes import NOT_DUE, Cause
 from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.market.partition_keys import FIRST_DAY
-from pipeline_assets.market.windows import Window, day_window, days_of, joined
+from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.candle_objects import prefix, window_start
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.lake_state import (
     disagreement_days,
     read_disagreements,
     read_identities,
-    read_zero_volume,
-    zero_volume_days,
 )
 from pipeline_assets.resources.object_store import PERSON_PATIENCE, ObjectStore
 from pipeline_assets.resources.weight_budget import Priority
@@ -58,21 +56,6 @@ class Asked:
 
 
 @dataclass(frozen=True)
-class ZeroVolume:
-    """Runs of stored candles without volume that another interval contradicts.
-
-    Attributes:
-        runs: one entry a run, by symbol, first open time and interval.
-        checked: how many finished days of the windows the asset check `zero_volume` has judged.
-        unchecked: how many it has not judged: nothing is known of these.
-    """
-
-    runs: list[dict[str, Any]]
-    checked: int
-    unchecked: int
-
-
-@dataclass(frozen=True)
 class Report:
     """What was found.
 
@@ -96,7 +79,7 @@ class Report:
     ledger: "pl.DataFrame"
     gaps: "pl.DataFrame"
     disagreements: list[dict[str, Any]]
-    zero_volume: "ZeroVolume"
+    zero_volume: ZeroVolume
     unknown: dict[str, str | None]
 
     def fillable(self) -> "pl.DataFrame":
@@ -184,7 +167,7 @@ def find_gaps(settings: Settings, asked: Asked) -> Report:
             for interval, window in windows.items()
             for record in _disagreements(store, interval, window, lifetimes)
         ],
-        _zero_volume(store, windows, lifetimes, at),
+        zero_volume_of(store, windows, lifetimes, at),
         unknown,
     )
 
@@ -282,32 +265,6 @@ def listed_now(settings: Settings) -> set[str]:
     with Exchange(settings).client(Priority.BACKFILL, patient=False) as client:
         universe, _ = look(client, ObjectStore(settings.s3, PERSON_PATIENCE), client.server_time())
     return set(universe["symbols"])
-
-
-def _zero_volume(
-    store: ObjectStore,
-    windows: Mapping[Interval, Window],
-    symbols: Collection[str],
-    at: datetime,
-) -> ZeroVolume:
-    """Judge again what the check found: a day may have been fetched again since."""
-    spans = joined([window for window in windows.values() if window.start < window.end])
-    finished = {day for span in spans for day in days_of(span) if day < at.date()}
-    checked = finished.intersection(zero_volume_days(store))
-
-    def judge(day: date) -> list[dict[str, Any]]:
-        found = set(symbols).intersection(read_zero_volume(store, day))
-        return list(false_runs(store, found, day).iter_rows(named=True)) if found else []
-
-    # A run across midnight is found on both days.
-    runs = {
-        (run["symbol"], run["first"], run["interval"]): run
-        for held in map(judge, sorted(checked))
-        for run in held
-        if run["interval"] in windows
-    }
-    ordered = [run for _, run in sorted(runs.items())]
-    return ZeroVolume(ordered, len(checked), len(finished) - len(checked))
 
 
 def _disagreements(
