@@ -10,6 +10,8 @@ import secrets
 from collections.abc import Callable
 from pathlib import Path
 
+from pipeline_assets.errors import InputError
+
 NAME = "credentials.env"
 # A name is the environment variable of the setting. To add a credential, add a line: a file made
 # by an older version gets the missing one at the next start.
@@ -28,7 +30,7 @@ _HEADER = """\
 """
 
 
-class CredentialsFileError(Exception):
+class CredentialsFileError(InputError):
     """The file cannot be read or made. The message names the file and what to do."""
 
 

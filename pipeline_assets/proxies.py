@@ -12,13 +12,15 @@ from collections.abc import MutableMapping
 from urllib.parse import urlsplit
 from urllib.request import getproxies_environment, proxy_bypass
 
+from pipeline_assets.errors import InputError
+
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _SECURE = {"https", "wss"}
 _SCHEMES = ("http", "https")
 _PORTS = {"http": 80, "https": 443}
 
 
-class ProxyError(Exception):
+class ProxyError(InputError):
     """A proxy variable cannot be used. The message names the variable and an example."""
 
 

@@ -12,6 +12,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pipeline_assets.errors import DataError
 from pipeline_assets.process_identity import is_alive
 
 STATE_FILE = "stack.json"
@@ -34,7 +35,7 @@ RESTARTING = "restarting"
 UNHEALTHY = "unhealthy"
 
 
-class StackStateError(Exception):
+class StackStateError(DataError):
     """stack.json is not what a supervisor writes. The message names the file and a remedy."""
 
 

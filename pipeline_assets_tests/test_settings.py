@@ -4,17 +4,25 @@ import os
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 import yaml
 from pydantic import BaseModel, SecretStr
+from pydantic.fields import FieldInfo
 
 from pipeline_assets.credentials_file import make_credentials
+from pipeline_assets.local.exchange.command import exchange
+from pipeline_assets.local.exchange.weights import WeightBudget
+from pipeline_assets.market.strategies import configured_strategies
 from pipeline_assets.settings import (
+    PRODUCTION_BINANCE,
     SECRETS,
+    BinanceSettings,
     Settings,
     SettingsError,
     SnowflakeSettings,
+    StrategySettings,
     load_settings,
 )
 
@@ -457,6 +465,70 @@ def test_env_example_names_every_setting(monkeypatch):
     load_settings()
 
 
+def field_of(name: str) -> FieldInfo:
+    """The field of a setting by its name in the environment."""
+    section, _, key = name.removeprefix("PIPELINE_").lower().partition("__")
+    field = Settings.model_fields[section]
+    return type(field.default).model_fields[key] if key else field
+
+
+def defaults() -> dict[str, Any]:
+    """The default of every setting that has one, by its name in the environment."""
+    values = flat(Settings(_env_file=None).model_dump())
+    return {"PIPELINE_" + "__".join(key).upper(): value for key, value in values.items()}
+
+
+def same(text: str, default: Any) -> bool:
+    return float(text) == default if isinstance(default, float) else text == str(default)
+
+
+def test_env_example_shows_an_example_or_the_default_as_it_is() -> None:
+    text = (ROOT / ".env.example").read_text("utf-8")
+    shown = dict(re.findall(r"^# (PIPELINE_\w+)=(\S*)", text, re.MULTILINE))
+    held = defaults()
+    stale = {
+        name: value
+        for name, value in shown.items()
+        if value and not field_of(name).examples and not same(value, held[name])
+    }
+    assert stale == {}
+    repeated = {name for name, value in shown.items() if field_of(name).examples}
+    repeated &= {name for name, value in shown.items() if same(value, held[name])}
+    assert repeated == set(), "an example that is the default says nothing"
+
+
+@pytest.mark.parametrize("file", ["README.md", "docs/operations.md", "config.yaml"])
+def test_documents_repeat_defaults_and_addresses_as_they_are(file: str) -> None:
+    """A document names a default as `PIPELINE_KEY` (value), and a public address as PIPELINE_KEY=value."""
+    text, held = (ROOT / file).read_text("utf-8"), defaults()
+    told = re.findall(r"`(PIPELINE_\w+)`(?:\s+days)?\s+\(([\d.]+)\)", text)
+    assert [name for name, value in told if not same(value, held[name])] == []
+    assert len(told) == {"docs/operations.md": 7}.get(file, 0)
+    for name, value in re.findall(r"(PIPELINE_BINANCE__\w+_URL)=([^\s`]+)", text):
+        assert PRODUCTION_BINANCE[name] == value
+    ports = {str(value) for name, value in held.items() if name.endswith("PORT")}
+    ports |= set(re.findall(r":(\d+)", " ".join(map(str, held.values()))))
+    assert set(re.findall(r"127\.0\.0\.1:(\d+)", text)) <= ports
+
+
+def test_config_yaml_tells_every_strategys_parameters_as_they_are() -> None:
+    text = (ROOT / "config.yaml").read_text("utf-8")
+    told = re.findall(r"^  - \{name: (\w+)\} +# (.*)$", text, re.MULTILINE)
+    for name, parameters in told:
+        (strategy,) = configured_strategies([StrategySettings(name=name)])
+        assert yaml.safe_load(f"{{{parameters}}}") == strategy.parameters.model_dump()
+    assert len(told) == len(Settings(_env_file=None).strategies)
+
+
+def test_the_replay_exchange_has_the_same_defaults() -> None:
+    """It imports nothing of the product, and so writes them a second time."""
+    options = {option.name: option.default for option in exchange.params}
+    held = BinanceSettings()
+    addresses = {held.rest_url, held.archive_url, held.stream_url}
+    assert {urlsplit(address).port for address in addresses} == {options["port"]}
+    assert options["weight_limit"] == held.weight_limit == WeightBudget().limit
+
+
 @pytest.mark.parametrize(
     ("key", "kind"),
     [
@@ -469,8 +541,9 @@ def test_env_example_names_every_setting(monkeypatch):
 )
 def test_the_examples_for_snowflake_are_what_the_sql_for_an_account_makes(key, kind):
     (file,) = (ROOT / "pipeline_assets").rglob("production.sql")
-    (field,) = SnowflakeSettings.model_fields[key].examples
-    made = f"CREATE {kind} IF NOT EXISTS {field}"
+    field = SnowflakeSettings.model_fields[key]
+    example = field.examples[0] if field.examples else field.default
+    made = f"CREATE {kind} IF NOT EXISTS {example}"
     assert re.search(rf"^{made}\b", file.read_text("utf-8"), re.MULTILINE)
     text = (ROOT / ".env.example").read_text("utf-8")
-    assert re.search(rf"^# PIPELINE_SNOWFLAKE__{key.upper()}={field}$", text, re.MULTILINE)
+    assert re.search(rf"^# PIPELINE_SNOWFLAKE__{key.upper()}={example}$", text, re.MULTILINE)

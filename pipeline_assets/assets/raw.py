@@ -27,6 +27,7 @@ from pipeline_assets.collection.empty_days import believed_empty_days
 from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind
 from pipeline_assets.collection.planning import Request, make_plan
 from pipeline_assets.collection.progress import LogProgress, Progress
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.candles import empty_raw
 from pipeline_assets.market.intervals import Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.replies import raw_candles as rows_of
@@ -63,7 +64,7 @@ class FetchConfig(Config):
     )
 
 
-class NothingFetchedError(Exception):
+class NothingFetchedError(OutsideSystemError):
     """Every symbol failed, and nothing of the run's was there. The message carries the first reason."""
 
 

@@ -1,323 +1,69 @@
-"""Backfilling a range in this process, through the same assets that Dagster's runs use, recorded in
-the Dagster instance. How the result is printed is in cli.py.
-"""
+"""The command `backfill`. The runs that it makes are in backfill_runs.py."""
 
-import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
-from datetime import date, timedelta
-from functools import partial
-from typing import TYPE_CHECKING, Any
+import sys
+from dataclasses import asdict
+from datetime import date
 
+import click
+
+from pipeline_assets.cli.options import (
+    Values,
+    check_dagster_home,
+    check_range,
+    day_option,
+    json_option,
+    refuse_future,
+    symbols_option,
+)
+from pipeline_assets.cli.output import console, print_json, print_problems
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.settings import Settings
-
-if TYPE_CHECKING:
-    from dagster import DagsterInstance, ExecuteInProcessResult, JobDefinition
-
-    from pipeline_assets.collection.progress import Progress
-    from pipeline_assets.resources.object_store import ObjectStore
-    from pipeline_assets.resources.staging import Staged
+from pipeline_assets.settings import load_settings
 
 
-# What is lost when a run is killed while it fetches: less than two minutes of the exchange's limit.
-_ROWS_PER_RUN = 1_000_000
-_ALL_SYMBOLS = 500  # about as many as trade, where the universe was never read
-_ATTEMPTS = 3
-_GOES_ON = "What is stored stays, and the same command goes on from there."
-
-
-class BackfillError(Exception):
-    """The range or the symbols cannot be backfilled. The message says why and what to do."""
-
-
-class StoppedError(Exception):
-    """Somebody stopped the command. No `BackfillError`: whoever goes on after one must not after this."""
-
-
-@dataclass
-class BackfillResult:
-    """What a backfill did: an entry in `problems` for each thing that a person has to look at."""
-
-    interval: Interval
-    start: date
-    end: date
-    runs: list[str] = field(default_factory=list)
-    rows: int = 0
-    objects: int = 0
-    weight: int = 0
-    stored_before: int = 0
-    problems: list[str] = field(default_factory=list)
-
-    def add(self, runs: "Sequence[_Ran]", problems: Sequence[str]) -> None:
-        """Count a run and its repetitions, and what was wrong in the end."""
-        for ran in runs:
-            self.runs.append(ran.run_id)
-            self.rows += ran.rows
-            self.objects += ran.objects
-            self.weight += ran.weight
-        self.stored_before += runs[0].stored_before
-        self.problems += problems
-
-
-@dataclass
-class _Ran:
-    """One run: `incomplete` counts the symbol-days that may lack candles that the exchange has, and
-    `failed` are the symbols that could not be fetched.
-    """
-
-    run_id: str
-    rows: int
-    objects: int
-    weight: int
-    stored_before: int
-    incomplete: int
-    failed: list[str]
-    problems: list[str] = field(default_factory=list)
-
-
-def check_range(start: date, end: date, today: date | None) -> None:
-    """Refuse a range that no backfill can fill; `end` is excluded.
-
-    Without `today`, which only the exchange can tell, the future is not judged.
-
-    Raises:
-        BackfillError: the range is empty or reversed, begins before the exchange or in the future.
-    """
-    if end <= start:
-        raise BackfillError(
-            f"The range {start} to {end} holds no day: --end is excluded and must come after --start. "
-            f"For one day: --start {start} --end {start + timedelta(days=1)}."
-        )
-    # Here, and so in each function below: Dagster, which every command would wait a second for.
-    from pipeline_assets.market.partition_keys import FIRST_DAY
-
-    if start < FIRST_DAY:
-        raise BackfillError(
-            f"{start} is before the exchange opened: the first day is {FIRST_DAY}. Use --start {FIRST_DAY}."
-        )
-    if today is not None and end > today + timedelta(days=1):
-        raise BackfillError(
-            f"{end - timedelta(days=1)} lies in the future: by the exchange's clock today is {today}, so "
-            f"--end can be {today + timedelta(days=1)} at most."
-        )
-
-
-def chunks(start: date, end: date, days: int) -> Iterator[tuple[date, date]]:
-    """The range as runs of at most so many days: first and last day of each, both included."""
-    while start < end:
-        last = min(start + timedelta(days=days), end) - timedelta(days=1)
-        yield start, last
-        start = last + timedelta(days=1)
-
-
+@click.command()
+@click.option("--interval", required=True, type=Values(Interval), help="Candle interval.")
+@symbols_option("Only these, separated by commas; by default all of the settings.")
+@day_option("--start", "First UTC day.", required=True)
+@day_option("--end", "UTC day before which to stop (excluded).", required=True)
+@click.option(
+    "--refresh", is_flag=True, help="Fetch days again that are stored and complete already."
+)
+@json_option
 def backfill(
-    settings: Settings,
     interval: Interval,
-    symbols: Sequence[str] | None,
+    symbols: list[str] | None,
     start: date,
     end: date,
-    progress: "Progress | None" = None,
-    *,
-    refresh: bool = False,
-    judge: bool = False,
-) -> BackfillResult:
-    """Materialize the days from `start` to before `end`, a Dagster run for every 31 of them, or for
-    fewer where there are many symbols.
+    refresh: bool,
+    as_json: bool,
+) -> None:
+    """Fetch and store whole days of candles, through the same assets that Dagster's runs use.
 
-    May be repeated, and beside ticks: stored candles are joined, never lost. One that was killed goes
-    on where it was: days that are stored and complete are not fetched again.
-
-    Args:
-        settings: the settings.
-        interval: the candles' interval.
-        symbols: only these symbols; None for those of the settings.
-        start: first UTC day.
-        end: the UTC day before which to stop.
-        progress: where to tell how far it is; by default plain lines in the run's log.
-        refresh: fetch days too that are stored and complete.
-        judge: write down, too, what is missing of these days then, on the lake and in the warehouse.
-
-    Raises:
-        BackfillError: the range is not one that can be filled, or the first run of some days failed.
-            A repetition that fails is a problem of the result: what came before it is stored.
-        StoppedError: a signal came.
+    May be repeated: nothing is duplicated or lost. One that was stopped goes on where it was: days
+    that are stored and complete are left out. The runs are seen in Dagster's UI.
     """
-    from pipeline_assets.dagster_instance.run_processes import end_dead_runs
-    from pipeline_assets.definitions import build_definitions
-    from pipeline_assets.jobs.materializations import backfill_job_name, repair_jobs
-    from pipeline_assets.market.partition_keys import DAYS_PER_RUN
-    from pipeline_assets.resources.object_store import ObjectStore
+    from pipeline_assets.cli import backfill_runs
+    from pipeline_assets.cli.progress import TerminalProgress
+    from pipeline_assets.resources.exchange_access import Exchange
 
-    definitions = build_definitions(settings, progress=progress)
-    name = repair_jobs[interval].name if judge else backfill_job_name(interval)
-    job = definitions.resolve_job_def(name)
-    result = BackfillResult(interval, start, end)
-    per_day = interval.per_day * _count(settings, symbols)
-    length = min(max(_ROWS_PER_RUN // per_day, 1), DAYS_PER_RUN)
-    store = ObjectStore(settings.s3)
-    with dagster_instance(settings) as instance:
-        # This very command may have been killed while it loaded a table: nobody else may load it then.
-        end_dead_runs(instance)
-        for first, last in chunks(start, end, length):
-            if progress is not None:
-                progress.later = per_day * ((end - last).days - 1)
-            config = {"symbols": list(symbols) if symbols else None, "refresh": refresh}
-            days = (first, last)
-            result.add(*_repeated(partial(_run, job, instance, store, interval, days), config))
-    return result
-
-
-def _repeated(
-    run: Callable[[Mapping[str, Any]], _Ran], config: Mapping[str, Any]
-) -> tuple[list[_Ran], list[str]]:
-    """Run, then run again what is not complete: a row that came malformed, a symbol that failed.
-
-    Returns:
-        The runs, and what a person has to look at in the end.
-    """
-    ran = [run(config)]
-    of_all, told = ran[0], []
-
-    def again(**changes: Any) -> _Ran | None:
-        try:
-            ran.append(run({**config, **changes}))
-        except BackfillError as error:
-            told.append(f"A repetition failed: {error}")
-            return None
-        return ran[-1]
-
-    # What is stored of them passes for complete: unless it is refreshed once more it is left out.
-    unrefreshed = of_all if config["refresh"] and of_all.failed else None
-    for _ in range(1, _ATTEMPTS):
-        if unrefreshed is None or not unrefreshed.failed:
-            break
-        unrefreshed = again(symbols=unrefreshed.failed, refresh=True)
-    for _ in range(1, _ATTEMPTS):
-        if not of_all.incomplete or (repeated := again(refresh=False)) is None:
-            break
-        of_all = repeated
-    if unrefreshed is not None and unrefreshed.failed:
-        told += unrefreshed.problems
-    return ran, list(dict.fromkeys(of_all.problems + told))
-
-
-def _count(settings: Settings, symbols: Sequence[str] | None) -> int:
-    """How many symbols a backfill has, as far as it is known before it asks the exchange."""
-    from pipeline_assets.collection.overview import collected_symbols
-    from pipeline_assets.resources.object_store import ObjectStore
-
-    if symbols:
-        return len(symbols)
-    if settings.symbols != "all":
-        return len(settings.symbols)
-    return len(collected_symbols(settings, ObjectStore(settings.s3))) or _ALL_SYMBOLS
-
-
-def dagster_instance(settings: Settings) -> "DagsterInstance":
-    """The Dagster instance that records runs: DAGSTER_HOME's, or the one under the data directory."""
-    from dagster import DagsterInstance
-
-    from pipeline_assets.local.stack import dagster_environment
-
-    if "DAGSTER_HOME" not in os.environ:
-        os.environ["DAGSTER_HOME"] = dagster_environment(settings)["DAGSTER_HOME"]
-    return DagsterInstance.get()
-
-
-def _run(
-    job: "JobDefinition",
-    instance: "DagsterInstance",
-    store: "ObjectStore",
-    interval: Interval,
-    days: tuple[date, date],
-    config: Mapping[str, Any],
-) -> _Ran:
-    from dagster import AssetCheckSeverity, DagsterExecutionInterruptedError
-
-    from pipeline_assets.assets import layer
-    from pipeline_assets.assets.presentation import FAILED
-    from pipeline_assets.dagster_instance.run_processes import own_process_tags
-    from pipeline_assets.resources.staging import Staged
-
-    first, last = (day.isoformat() for day in days)
-    one_day = first == last
-    of_days = {
-        "dagster/asset_partition_range_start": first,
-        "dagster/asset_partition_range_end": last,
-    }
-    try:
-        executed = job.execute_in_process(
-            instance=instance,
-            raise_on_error=False,
-            partition_key=first if one_day else None,
-            tags=own_process_tags() | ({} if one_day else of_days),
-            run_config={
-                "ops": {layer.key(layer.RAW, interval).path[0]: {"config": dict(config)}},
-                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-            },
+    settings = load_settings()
+    check_dagster_home()
+    check_range(start, end, None)
+    today = Exchange(settings).server_time().date()
+    refuse_future(start, today)
+    check_range(start, end, today)
+    with TerminalProgress(console(stderr=True)) as progress:
+        result = backfill_runs.backfill(
+            settings, interval, symbols, start, end, progress, refresh=refresh
         )
-    except DagsterExecutionInterruptedError:
-        raise StoppedError(f"Stopped between two steps. {_GOES_ON}") from None
-    if not executed.success:
-        raise _failure(executed)
-    ran = _ran(executed, store, Staged(interval, *days, executed.run_id))
-    for evaluation in executed.get_asset_check_evaluations():
-        # A range's summary repeats what its days said.
-        failed = not evaluation.passed and evaluation.severity is AssetCheckSeverity.ERROR
-        # What is missing is the check `complete`'s to say; `window` says which symbols failed, too.
-        if evaluation.check_name == "window" and FAILED not in evaluation.metadata:
-            continue
-        if failed and (evaluation.partition is not None or one_day):
-            day = evaluation.partition or first
-            ran.problems.append(f"{day} {evaluation.check_name}: {evaluation.description}")
-    return ran
-
-
-def _failure(executed: "ExecuteInProcessResult") -> BackfillError | StoppedError:
-    """What the asset of the first failed step raised, as the person who ran it needs it."""
-    for event in executed.all_events:
-        if event.is_step_failure:
-            error = event.step_failure_data.error
-            if error is not None and error.cls_name == "DagsterExecutionInterruptedError":
-                return StoppedError(f"{event.step_key} was interrupted. {_GOES_ON}")
-            # Dagster wraps what the asset raised. What caused that in turn, such as a client's own
-            # error, says less than our message does.
-            if error is not None and error.cause is not None:
-                error = error.cause
-            message = error.message.strip() if error else "no reason was recorded"
-            if error is not None and error.cls_name:
-                # Dagster puts the class before what it says, with all its modules.
-                message = message.partition(f"{error.cls_name}: ")[2] or message
-            return BackfillError(
-                f"{event.step_key} failed: {message}\nDagster run: {executed.run_id}"
-            )
-    return BackfillError(f"Dagster run {executed.run_id} failed; open it in Dagster's UI.")
-
-
-def _ran(executed: "ExecuteInProcessResult", store: "ObjectStore", staged: "Staged") -> _Ran:
-    from pipeline_assets.assets import layer
-    from pipeline_assets.assets.objects import INCOMPLETE
-    from pipeline_assets.assets.presentation import FAILED
-    from pipeline_assets.collection.fetch_plan import FetchPlan
-    from pipeline_assets.resources.staging import read_document
-
-    def value(name: str, key: str) -> int:
-        node = layer.key(name, staged.interval).path[0]
-        found = executed.asset_materializations_for_node(node)[0].metadata.get(key)
-        return int(str(found.value)) if found is not None else 0
-
-    failed: list[str] = []
-    if value(layer.RAW, FAILED):
-        # The metadata name the first few only, and those too that no repetition brings: misspelt ones.
-        plan = FetchPlan.from_facts(read_document(store, staged.plan))
-        failed = sorted(plan.failures.keys() & plan.windows.keys())
-    return _Ran(
-        executed.run_id,
-        value(layer.FORMATTED, "rows"),
-        value(layer.OBJECTS, "objects"),
-        value(layer.RAW, "weight spent"),
-        value(layer.RAW, "symbol-days stored before"),
-        value(layer.OBJECTS, INCOMPLETE) + len(failed),
-        failed,
-    )
+    if as_json:
+        print_json(asdict(result))
+    else:
+        click.echo(
+            f"{result.rows:,} rows of {interval} in {result.objects:,} objects, "
+            f"weight {result.weight:,}, {len(result.runs)} Dagster runs; "
+            f"{result.stored_before:,} symbol-days were stored before."
+        )
+        print_problems(result.problems)
+    if result.problems:
+        sys.exit(1)

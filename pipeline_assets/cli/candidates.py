@@ -1,6 +1,4 @@
-"""Candidates as a person reads them: those of a day from the lake, or as they come from Kafka. The
-command's options are in cli.py.
-"""
+"""The command `candidates`: those of a day from the lake, or as they come from Kafka."""
 
 import signal
 from collections.abc import Iterable
@@ -11,28 +9,75 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline_assets.market.candidates import Candidate, candidates_of
-from pipeline_assets.resources.broker import CandidateTopic
-from pipeline_assets.resources.candidate_objects import LATE, read_stored
-from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
-from pipeline_assets.settings import Settings
+from pipeline_assets.cli.options import day_option, refuse_future
+from pipeline_assets.cli.output import console as terminal
+from pipeline_assets.cli.output import table as plain_table
+from pipeline_assets.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from rich.console import Console
+
+    from pipeline_assets.market.candidates import Candidate
 
 _MINUTE = timedelta(minutes=1)
 _COLOURS = {"long": "green", "short": "red"}
 
 
-def schema_text() -> str:
-    """The JSON Schema of a message's value, as published with the package."""
-    found = files("pipeline_assets.market") / "candidate.schema.json"
-    return found.read_text(encoding="utf-8")
+@click.command()
+@click.option(
+    "--follow",
+    "follow_topic",
+    is_flag=True,
+    help="Print them as they come from Kafka; Ctrl-C ends.",
+)
+@click.option("--from-beginning", is_flag=True, help="With --follow: first all that Kafka keeps.")
+@day_option("--day", "Those of this UTC day; by default of the exchange's today.")
+@click.option(
+    "--last", type=click.IntRange(min=1), default=20, show_default=True, help="At most that many."
+)
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON record a line.")
+@click.option("--schema", is_flag=True, help="Print the JSON Schema of these records, and end.")
+def candidates(
+    *,
+    follow_topic: bool,
+    from_beginning: bool,
+    day: date | None,
+    last: int,
+    as_json: bool,
+    schema: bool,
+) -> None:
+    """The trade candidates: what a day published, or what arrives now."""
+    from pipeline_assets.resources.exchange_access import Exchange
+
+    if from_beginning and not follow_topic:
+        raise click.UsageError("--from-beginning reads Kafka: give --follow, too.")
+    if schema:
+        found = files("pipeline_assets.market") / "candidate.schema.json"
+        click.echo(found.read_text(encoding="utf-8"), nl=False)
+        return
+    settings = load_settings()
+    if follow_topic:
+        follow(settings, terminal(), from_beginning=from_beginning, as_json=as_json)
+        return
+    wanted = day or Exchange(settings).server_time().date()
+    shown, total = _published(settings, wanted, last)
+    if not total:
+        # Only then, so that what is stored can be read while the exchange does not answer.
+        refuse_future(wanted, Exchange(settings).server_time().date())
+    if as_json:
+        for candidate in shown:
+            click.echo(candidate.model_dump_json())
+    else:
+        _print_table(terminal(), shown, wanted, total)
 
 
-def published(settings: Settings, day: date, last: int) -> tuple[list[Candidate], int]:
+def _published(settings: Settings, day: date, last: int) -> tuple[list["Candidate"], int]:
     """The newest `last` candidates published of a UTC day, oldest first, and how many there are."""
+    from pipeline_assets.market.candidates import candidates_of
+    from pipeline_assets.resources.candidate_objects import LATE, read_stored
+    from pipeline_assets.resources.object_store import ObjectStore
+    from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
+
     stored = read_stored(ObjectStore(settings.s3, PERSON_PATIENCE), day)
     found = stored.filter(~stored[LATE])
     return candidates_of(found.tail(last)), found.height
@@ -47,6 +92,8 @@ def follow(settings: Settings, console: "Console", *, from_beginning: bool, as_j
     Raises:
         BrokerError: Kafka cannot be reached or refuses.
     """
+    from pipeline_assets.resources.broker import CandidateTopic
+
     stop = Event()
     skipped = 0
 
@@ -68,9 +115,9 @@ def follow(settings: Settings, console: "Console", *, from_beginning: bool, as_j
             from_beginning=from_beginning, stop=stop, on_skipped=on_skipped
         ):
             if as_json:
-                click.echo(as_line(candidate))
+                click.echo(candidate.model_dump_json())
             else:
-                console.print(for_people(candidate), soft_wrap=True)
+                console.print(_for_people(candidate), soft_wrap=True)
     finally:
         if skipped:
             messages = "message was" if skipped == 1 else "messages were"
@@ -79,12 +126,7 @@ def follow(settings: Settings, console: "Console", *, from_beginning: bool, as_j
             signal.signal(number, handler)
 
 
-def as_line(candidate: Candidate) -> str:
-    """One JSON record, as it is on the wire."""
-    return candidate.model_dump_json()
-
-
-def for_people(candidate: Candidate) -> str:
+def _for_people(candidate: "Candidate") -> str:
     """One line, with rich's markup: time UTC, symbol, side, strategy, price, indicators, lag."""
     from rich.markup import escape
 
@@ -99,16 +141,15 @@ def for_people(candidate: Candidate) -> str:
     )
 
 
-def print_table(console: "Console", candidates: Iterable[Candidate], day: date, total: int) -> None:
+def _print_table(
+    console: "Console", candidates: Iterable["Candidate"], day: date, total: int
+) -> None:
     """The candidates as a table under the day and its total."""
-    from rich.box import SIMPLE
-    from rich.table import Table
-
     shown = list(candidates)
     title = f"Published on {day:%Y-%m-%d} UTC: {total:,}"
     if len(shown) < total:
         title += f", the newest {len(shown):,} of them"
-    table = Table(box=SIMPLE, padding=(0, 1, 0, 0), title=title)
+    table = plain_table(title)
     for name in ("open time", "symbol", "side", "strategy", "version"):
         table.add_column(name, no_wrap=True)
     table.add_column("price", justify="right", no_wrap=True)

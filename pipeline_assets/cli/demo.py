@@ -1,34 +1,128 @@
-"""The first look: the embedded stack, three days of candles, then live minutes. What is printed is in
-cli.py.
-"""
+"""The command `demo`, the first look: the embedded stack, three days of candles, then live minutes."""
 
-from collections.abc import Iterable, Sequence
+import os
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING
 
-from pipeline_assets.cli.backfill import BackfillResult, backfill, dagster_instance
-from pipeline_assets.collection.overview import Overview
-from pipeline_assets.collection.progress import Progress
-from pipeline_assets.market.intervals import EPOCH, Interval
-from pipeline_assets.resources.finalized_days import sealed_symbols
-from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.tick_state import TickState
-from pipeline_assets.settings import Settings
+import click
+
+from pipeline_assets.cli.output import console
+from pipeline_assets.cli.stack import (
+    airflow_option,
+    check_strategies,
+    choose_exchange,
+    choose_scheduler,
+    exchange_option,
+    print_addresses,
+    print_login,
+)
+from pipeline_assets.market.intervals import DAY, EPOCH, Interval
+from pipeline_assets.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipeline_assets.collection.overview import Overview
+    from pipeline_assets.local.stack import StackStatus
+    from pipeline_assets.resources.object_store import ObjectStore
 
 # Today and the two days before it.
 DAYS = 3
 
 
-def exchange_time(settings: Settings) -> datetime:
-    """The exchange's time, UTC; raises ExchangeUnreachableError if it does not answer."""
+@click.command()
+@click.option(
+    "--once", is_flag=True, help="Stop after the first pass; status 0 if nothing is missing."
+)
+@exchange_option
+@airflow_option
+def demo(once: bool, exchange_name: str, airflow: bool) -> None:
+    """The first look: start everything, fill three days, show what is stored, go on live."""
+    from pipeline_assets.cli.candidates import follow
+    from pipeline_assets.cli.options import check_dagster_home
+    from pipeline_assets.local.stack import prepared
+
+    choose_exchange(exchange_name)
+    choose_scheduler(schedules=not once, airflow=airflow)
+    if once:
+        # Nothing goes on after the filling, so nothing may begin beside it, or find it stale.
+        os.environ |= {"PIPELINE_DAGSTER__SENSORS": "false", "PIPELINE_ALERTS__WEBHOOK_URL": ""}
+    settings = load_settings()
+    check_strategies(settings)
+    settings = prepared(settings)
+    check_dagster_home()
+    terminal = console()
+    with _stack(terminal, settings) as stack:
+        missing, problems = _fill_and_show(settings, terminal)
+        for problem in problems:
+            terminal.print(problem, style="red")
+        print_addresses(terminal, stack)
+        print_login(terminal, settings)
+        if once:
+            terminal.print(f"{missing} candles missing.", style="red" if missing else "green")
+            sys.exit(1 if missing or problems else 0)
+        terminal.print(
+            "Live minutes are being materialized: see the runs page. Candidates are printed as they "
+            "come from Kafka. Ctrl-C stops; data stays."
+        )
+        follow(settings, terminal, from_beginning=False, as_json=False)
+
+
+@contextmanager
+def _stack(terminal: "Console", settings: Settings) -> Iterator["StackStatus"]:
+    """The embedded stack: the one that runs already, or one for as long as this command."""
+    from pipeline_assets.local.stack import running_stack, stack_status
+
+    status = stack_status(settings)
+    if status.running:
+        terminal.print(f"A stack runs already over {status.data_dir}; it is used as it is.")
+        yield status
+        return
+    also = ", Airflow" if settings.airflow.enabled else ""
+    terminal.print(
+        f"Starting the embedded stack (exchange, S3, Redis, Snowflake, Kafka, Dagster{also}) …"
+    )
+    with running_stack(settings) as status:
+        yield status
+
+
+def _fill_and_show(settings: Settings, terminal: "Console") -> tuple[int, list[str]]:
+    """Backfill the demo's days, print what is stored then; return what is missing and the problems."""
+    from pipeline_assets.cli.backfill_runs import backfill
+    from pipeline_assets.cli.progress import TerminalProgress
+    from pipeline_assets.cli.status import print_overview
+    from pipeline_assets.collection.overview import collected_symbols, days_overview, first_day
     from pipeline_assets.resources.exchange_access import Exchange
+    from pipeline_assets.resources.object_store import ObjectStore
 
-    return Exchange(settings).server_time()
+    now, store = Exchange(settings).server_time(), ObjectStore(settings.s3)
+    today = now.date()
+    symbols = collected_symbols(settings, store)
+    terminal.print(f"Filling {DAYS} days up to {now:%Y-%m-%d %H:%M} UTC, {len(symbols)} symbols.")
+    problems: list[str] = []
+    with TerminalProgress(terminal) as progress:
+        for interval in Interval:
+            # With `all`, the universe is known once the first interval has been fetched.
+            symbols = collected_symbols(settings, store)
+            first = _first_missing_day(store, interval, symbols, today)
+            done = backfill(settings, interval, None, first, today + DAY, progress)
+            problems += done.problems
+    # Minutes that closed since then are the ticks' to store, not this pass's.
+    found = days_overview(settings, DAYS, now)
+    _report_freshness(settings, found, now)
+    print_overview(terminal, found, first_day(DAYS, now), now)
+    return sum(each.missing or 0 for each in found), problems
 
 
-def first_missing_day(
-    store: ObjectStore, interval: Interval, symbols: Sequence[str], today: date
+def _first_missing_day(
+    store: "ObjectStore", interval: Interval, symbols: Sequence[str], today: date
 ) -> date:
     """The first of the demo's days that is not sealed for every symbol; today at the latest."""
+    from pipeline_assets.resources.finalized_days import sealed_symbols
+
     for ago in range(DAYS - 1, 0, -1):
         day = today - timedelta(days=ago)
         if not symbols or not sealed_symbols(store, interval, day).issuperset(symbols):
@@ -36,20 +130,7 @@ def first_missing_day(
     return today
 
 
-def fill(
-    settings: Settings,
-    interval: Interval,
-    symbols: Sequence[str],
-    today: date,
-    progress: Progress,
-) -> BackfillResult:
-    """Backfill what the demo's days lack of one interval; today always, for it has grown."""
-    store = ObjectStore(settings.s3)
-    first = first_missing_day(store, interval, symbols, today)
-    return backfill(settings, interval, None, first, today + timedelta(days=1), progress)
-
-
-def report_freshness(settings: Settings, stored: Iterable[Overview], now: datetime) -> None:
+def _report_freshness(settings: Settings, stored: Iterable["Overview"], now: datetime) -> None:
     """Report the check `fresh` of each interval, judged by what the demo has filled up to `now`.
 
     The sensor judges what ingest runs store. With `--once` none runs, so nobody else would say it.
@@ -59,7 +140,9 @@ def report_freshness(settings: Settings, stored: Iterable[Overview], now: dateti
         stored: what is stored, by symbol and interval.
         now: the exchange's time up to which the demo filled, UTC.
     """
+    from pipeline_assets.cli.backfill_runs import dagster_instance
     from pipeline_assets.collection.freshness import judge
+    from pipeline_assets.resources.tick_state import TickState
     from pipeline_assets.sensors.freshness import evaluation_of
 
     newest: dict[Interval, dict[str, datetime]] = {}

@@ -20,6 +20,10 @@ class Answer(Generic[T]):
     value: T | None
     error: str | None = None
 
+    def answer(self) -> "Answer[T]":
+        """Return itself: what was not asked is answered like a question."""
+        return self
+
 
 class Question(Generic[T]):
     """A question under way in a thread of its own.

@@ -1,122 +1,68 @@
-"""The command `status`: what runs, at which addresses, and how fresh each symbol is. The table of
-systems, which `up` and `demo` print too, is in cli.py; what is counted is in overview.py.
-"""
+"""The command `status`. What it asks, and how long it waits for whom, is in status_report.py."""
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, date, datetime
-from importlib import import_module
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 import click
 
-from pipeline_assets.cli.block import as_document, current_block, describe
-from pipeline_assets.cli.demo import exchange_time
-from pipeline_assets.cli.filling import Filling, filling
-from pipeline_assets.cli.questions import Answer, Question, leave
-from pipeline_assets.collection.listings import left_out
-from pipeline_assets.collection.overview import (
-    Overview,
-    collected_symbols,
-    combined,
-    first_day,
-    held_slots,
-    lake_overview,
-    table_rows,
-)
-from pipeline_assets.local.stack import StackStatus, stack_status, systems
-from pipeline_assets.local.supervisor import StackError
-from pipeline_assets.resources.exchange_errors import ExchangeError
-from pipeline_assets.resources.listing_history import read_universe
-from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
-from pipeline_assets.resources.s3_errors import ObjectStoreError
-from pipeline_assets.resources.slots import SlotsError
-from pipeline_assets.resources.warehouse_connection import WarehouseError
-from pipeline_assets.resources.weight_budget import WeightBudgetError
-from pipeline_assets.settings import Settings
+from pipeline_assets.cli.options import json_option
+from pipeline_assets.cli.output import console as terminal
+from pipeline_assets.cli.output import print_json, print_problems
+from pipeline_assets.cli.output import table as plain_table
+from pipeline_assets.cli.questions import leave
+from pipeline_assets.cli.stack import print_addresses
+from pipeline_assets.cli.unblock import describe
+from pipeline_assets.settings import Settings, load_settings
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from pipeline_assets.resources.weight_budget import Block
+    from pipeline_assets.cli.filling import Filling
+    from pipeline_assets.cli.status_report import Status
+    from pipeline_assets.collection.overview import Overview
+    from pipeline_assets.local.stack import StackStatus
 
-T = TypeVar("T")
-_ERRORS = (
-    ExchangeError,
-    ObjectStoreError,
-    # Polars names an object that a finalize removed between listing and reading so.
-    OSError,
-    SlotsError,
-    StackError,
-    WarehouseError,
-    WeightBudgetError,
-)
-# The clients' own libraries. To import them takes seconds, which are no system's.
-_LIBRARIES = ("binance", "dagster_snowflake", "obstore", "polars", "redis", "snowflake.connector")
-# The systems are printed at once; one that needs longer is waited for beside the other parts.
-_AT_ONCE = 1.0
 _UNKNOWN = "?"
 _ODD_SHOWN = 5
-# By part the columns that are unknown without it.
-_SHOWS = {
-    "exchange": "gaps are unknown, and days are by this machine's clock",
-    "s3": "objects, rows, newest and gaps are unknown",
-    "redis": "slots are unknown",
-    "snowflake": "table rows are unknown",
-}
 
 
-@dataclass
-class Status:
-    """What `status` found.
+@click.command()
+@click.option(
+    "--days",
+    type=click.IntRange(min=1),
+    default=3,
+    show_default=True,
+    help="Look at this many days, today included.",
+)
+@click.option(
+    "--timeout",
+    "seconds",
+    type=click.FloatRange(min=0.1),
+    default=3,
+    show_default=True,
+    help="Wait so many seconds for each part; one that does not answer is left out.",
+)
+@json_option
+def status(days: int, seconds: float, as_json: bool) -> None:
+    """What runs, at which addresses, and how fresh each symbol is.
 
-    Attributes:
-        stack: the systems, or None if they could not be told in time.
-        now: the time that the days are counted by, UTC.
-        by_exchange: whether that is the exchange's clock, or this machine's.
-        first: the first UTC day of the counts.
-        found: what is stored, by symbol and interval.
-        filling: what is being filled; None where Dagster does not answer.
-        block: what keeps this address from asking the exchange, if anything does.
-        errors: by part why it is unknown, None for a part that answered.
-        hung: whether a part is still waiting.
-        left_out: the entries of exchangeInfo that cannot be read, each with its fault, by the last look.
+    A part that does not answer in time is named, and the others are shown. The exit status is 0 if
+    every system is up and every part answered, 1 otherwise.
     """
-
-    stack: StackStatus | None
-    now: datetime
-    by_exchange: bool
-    first: date
-    found: list[Overview]
-    filling: Filling | None
-    block: "Block | None"
-    errors: dict[str, str | None]
-    hung: bool
-    left_out: Mapping[str, str] = field(default_factory=dict)
-
-    @property
-    def well(self) -> bool:
-        """Whether every system is up and every part answered."""
-        return self.stack is not None and self.stack.is_up and not any(self.errors.values())
-
-    def to_dict(self) -> dict[str, Any]:
-        """The status as values that JSON knows, but for times."""
-        return {
-            "stack": asdict(self.stack) if self.stack else None,
-            "at": self.now,
-            "clock": "exchange" if self.by_exchange else "this machine",
-            "days": {"first": self.first, "last": self.now.date()},
-            "parts": {
-                name: {"answered": error is None, "error": error}
-                for name, error in self.errors.items()
-            },
-            "symbols": [asdict(each) for each in self.found],
-            "filling": asdict(self.filling) if self.filling else None,
-            "block": as_document(self.block),
-            "left_out": dict(self.left_out),
-        }
+    console = terminal()
+    sys.exit(
+        show_status(
+            load_settings(),
+            console,
+            days=days,
+            seconds=seconds,
+            as_json=as_json,
+            machine_time=datetime.now(UTC),
+            print_systems=lambda stack: print_addresses(console, stack),
+        )
+    )
 
 
 def show_status(
@@ -127,7 +73,7 @@ def show_status(
     seconds: float,
     as_json: bool,
     machine_time: datetime,
-    print_systems: Callable[[StackStatus], None],
+    print_systems: Callable[["StackStatus"], None],
 ) -> int:
     """Print the status and return the command's exit status; ends the process if a part hangs.
 
@@ -140,173 +86,25 @@ def show_status(
         machine_time: this machine's time, UTC, for when the exchange does not answer.
         print_systems: prints the table of systems.
     """
+    from pipeline_assets.cli.status_report import Look
+
     shown: Callable[[StackStatus], None] = (lambda _: None) if as_json else print_systems
-    status = _Look(settings, days, seconds, machine_time, shown).take()
+    found = Look(settings, days, seconds, machine_time, shown).take()
     if as_json:
-        click.echo(json.dumps(status.to_dict(), default=str, ensure_ascii=False))
+        print_json(found.to_dict())
     else:
-        _print_found(console, status)
-    for line in _complaints(settings, status):
-        click.secho(line, fg="red", err=True)
-    code = 0 if status.well else 1
-    if status.hung:
+        _print_found(console, found)
+    print_problems(_complaints(settings, found))
+    code = 0 if found.well else 1
+    if found.hung:
         leave(code)
     return code
 
 
-@dataclass
-class _Look:
-    """One look at everything: each part is asked in a thread of its own, as soon as it can be.
-
-    The longest chain is the clock and then the lake, so all is over after twice `seconds`, and the
-    second that the systems are waited for, even if nothing answers.
-    """
-
-    settings: Settings
-    days: int
-    seconds: float
-    machine_time: datetime
-    print_systems: Callable[[StackStatus], None]
-    errors: dict[str, str | None] = field(default_factory=dict)
-    asked: list[Question[Any]] = field(default_factory=list)
-
-    def take(self) -> Status:
-        """Ask, wait, and put the answers together."""
-        settings = self._hurried()
-        # Twice as long: connections to several systems are tried one after the other.
-        about_systems = self._ask(lambda _: stack_status(settings), 2 * self.seconds)
-        early = about_systems.within(_AT_ONCE)
-        stack = self._systems(about_systems) if early else None
-        down = _down(stack)
-        for library in _LIBRARIES:
-            import_module(library)
-        store = ObjectStore(settings.s3, PERSON_PATIENCE)
-        blocked = self._unless_down("redis", down, lambda _: current_block(settings))
-        # A warehouse that is suspended needs some seconds to resume.
-        tables = self._unless_down("snowflake", down, lambda _: table_rows(settings), 2)
-        odd = self._unless_down("s3", down, lambda _: left_out(read_universe(store)))
-        being_filled = self._ask(lambda _: filling(settings.dagster), self.seconds)
-        block = blocked.answer() if isinstance(blocked, Question) else blocked
-        clock = self._clock(settings, down, block)
-        symbols = self._symbols(store, down)
-        slots = (
-            self._unless_down("redis", down, lambda _: held_slots(settings, symbols))
-            if symbols is not None
-            else Answer[dict[str, int]](
-                None, "not asked: the symbols of `all` are on S3, which does not answer"
-            )
-        )
-        exchange_now = self._note("exchange", clock)
-        now = exchange_now or self.machine_time
-        first = first_day(self.days, now)
-        counted = symbols or []
-        lake = (
-            self._unless_down(
-                "s3",
-                down,
-                lambda progress: lake_overview(settings, store, counted, first, now, progress),
-            )
-            if symbols is not None
-            else Answer[Any](None, self.errors["s3"])
-        )
-        held, stored, rows = (
-            self._note("redis", slots),
-            self._note("s3", lake),
-            self._note("snowflake", tables),
-        )
-        if not early:
-            stack = self._systems(about_systems)
-        known = (
-            counted
-            if symbols is not None
-            else sorted({s for t in (rows or {}).values() for s in t})
-        )
-        some = any(each is not None for each in (held, stored, rows))
-        return Status(
-            stack,
-            now,
-            exchange_now is not None,
-            first,
-            combined(
-                known,
-                stored,
-                held,
-                rows,
-                gaps_known=exchange_now is not None,
-            )
-            if some
-            else [],
-            being_filled.answer().value,
-            block.value,
-            {name: self.errors[name] for name in ("systems", *_SHOWS)},
-            any(not each.over for each in self.asked),
-            (odd.answer().value if isinstance(odd, Question) else None) or {},
-        )
-
-    def _hurried(self) -> Settings:
-        """Let Redis answer with its own words before the deadline: the exchange's budget is there."""
-        # Its client repeats a time-out once, however little time it has.
-        limit = min(self.settings.redis.timeout_seconds, 0.4 * self.seconds)
-        limits = {"timeout_seconds": limit, "retry_seconds": 0}
-        redis = self.settings.redis.model_copy(update=limits)
-        return self.settings.model_copy(update={"redis": redis})
-
-    def _ask(self, ask: Callable[[Callable[[], None]], T], seconds: float) -> Question[T]:
-        question = Question(ask, seconds, _ERRORS)
-        self.asked.append(question)
-        return question
-
-    def _unless_down(
-        self,
-        part: str,
-        down: dict[str, str],
-        ask: Callable[[Callable[[], None]], T],
-        times: int = 1,
-    ) -> "Question[T] | Answer[T]":
-        """Ask, unless the system is known to be down: its client would go on trying for minutes."""
-        if part in down:
-            return Answer(None, f"not answering at {down[part]}")
-        return self._ask(ask, times * self.seconds)
-
-    def _clock(
-        self, settings: Settings, down: dict[str, str], block: "Answer[Block | None]"
-    ) -> Question[datetime] | Answer[datetime]:
-        """Ask the exchange's time, unless this address may not ask or cannot know whether it may."""
-        if block.error is not None:
-            why = "not asked: what may be asked is kept in Redis, which does not answer"
-            return Answer(None, why)
-        if block.value is not None:
-            return Answer(None, f"not asked: {describe(block.value)}")
-        return self._unless_down("exchange", down, lambda _: exchange_time(settings))
-
-    def _symbols(self, store: ObjectStore, down: dict[str, str]) -> list[str] | None:
-        """The symbols to show; those of `all` are on S3, and None if S3 does not tell them."""
-        if self.settings.symbols != "all":
-            return list(self.settings.symbols)
-        asked = self._unless_down("s3", down, lambda _: collected_symbols(self.settings, store))
-        return self._note("s3", asked)
-
-    def _systems(self, question: Question[StackStatus]) -> StackStatus | None:
-        stack = self._note("systems", question)
-        if stack is not None:
-            self.print_systems(stack)
-        return stack
-
-    def _note(self, part: str, asked: "Question[T] | Answer[T]") -> T | None:
-        """The answer's value; its error is noted for the part."""
-        answer = asked.answer() if isinstance(asked, Question) else asked
-        self.errors[part] = answer.error
-        return answer.value
-
-
-def _down(stack: StackStatus | None) -> dict[str, str]:
-    """The systems that are down, with their addresses."""
-    services = stack.services if stack else ()
-    return {each.name: each.address for each in services if not each.alive}
-
-
-def _complaints(settings: Settings, status: Status) -> Iterator[str]:
+def _complaints(settings: Settings, status: "Status") -> Iterator[str]:
     """What does not answer, what is unknown thereby, and what to do."""
+    from pipeline_assets.cli.status_report import SHOWS, down_systems
+
     if status.stack is not None:
         yield from _silent(settings, status.stack)
     if status.block is not None:
@@ -314,11 +112,11 @@ def _complaints(settings: Settings, status: Status) -> Iterator[str]:
             f"The exchange: {describe(status.block)}. Nothing is sent until then. If the exchange did not "
             "mean this address, `pipeline-assets unblock` lifts the block."
         )
-    down = _down(status.stack)
+    down = down_systems(status.stack)
     for part, error in status.errors.items():
         # Of a system that is down it is said above.
         if error is not None and part not in down:
-            unknown = f" ({_SHOWS[part]})" if part in _SHOWS else ""
+            unknown = f" ({SHOWS[part]})" if part in SHOWS else ""
             yield f"{part}: {error}{unknown}"
     for name, why in list(status.left_out.items())[:_ODD_SHOWN]:
         yield f"The exchange's entry of {name} cannot be read, and is left out: {why}."
@@ -326,8 +124,10 @@ def _complaints(settings: Settings, status: Status) -> Iterator[str]:
         yield f"So are {len(status.left_out) - _ODD_SHOWN} more; --json names all of them."
 
 
-def _silent(settings: Settings, stack: StackStatus) -> Iterator[str]:
+def _silent(settings: Settings, stack: "StackStatus") -> Iterator[str]:
     """What to do about the systems that are down: `up` starts this machine's only."""
+    from pipeline_assets.local.stack import systems
+
     down = [each for each in stack.counted if not each.alive]
     embedded = ", ".join(each.name for each in down if each.embedded)
     if embedded and stack.running:
@@ -343,7 +143,7 @@ def _silent(settings: Settings, stack: StackStatus) -> Iterator[str]:
             )
 
 
-def _print_found(console: "Console", status: Status) -> None:
+def _print_found(console: "Console", status: "Status") -> None:
     if not status.found:
         if status.errors["s3"] is None:
             # With a list of symbols there is a row for each of them.
@@ -384,20 +184,15 @@ def filling_lines(being_filled: "Filling | None", *, missing: bool) -> Iterator[
 
 def print_overview(
     console: "Console",
-    found: Sequence[Overview],
+    found: Sequence["Overview"],
     first: date,
     now: datetime,
     *,
     by_exchange: bool = True,
 ) -> None:
     """Print what is stored as a table, from the UTC day `first` to that of `now`."""
-    from rich.box import SIMPLE
-    from rich.table import Table
-
     clock = "the exchange's clock" if by_exchange else "this machine's clock"
-    table = Table(
-        box=SIMPLE,
-        padding=(0, 1, 0, 0),
+    table = plain_table(
         title=f"Stored, days {first} to {now.astimezone(UTC):%Y-%m-%d}",
         caption=f"By {clock} at {now.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC. Table rows: all days.",
     )
@@ -410,7 +205,7 @@ def print_overview(
     console.print(table)
 
 
-def _cells(each: Overview) -> list[str]:
+def _cells(each: "Overview") -> list[str]:
     """The numbers of one row; a question mark for what a part that did not answer would show."""
     colour = "red" if each.missing else "green"
     return [

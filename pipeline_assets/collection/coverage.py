@@ -12,6 +12,7 @@ from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from pipeline_assets.collection.listings import Listed, between_listings
+from pipeline_assets.errors import InternalError
 from pipeline_assets.market.gap_causes import Cause, Evidence, gap_causes, span_frame
 from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
 from pipeline_assets.market.intervals import Interval
@@ -73,7 +74,7 @@ class Known:
     pauses: Mapping[str, Sequence[Window]] = field(default_factory=dict)
 
 
-class _ChangedMeanwhileError(Exception):
+class _ChangedMeanwhileError(InternalError):
     """An object was removed between the listing and the reading."""
 
 

@@ -9,6 +9,7 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.collection.listings import Listed
+from pipeline_assets.errors import InputError
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import (
     Window,
@@ -42,7 +43,7 @@ class RunKind(StrEnum):
         return cls(tags.get(KIND_TAG, cls.BACKFILL))
 
 
-class SymbolError(Exception):
+class SymbolError(InputError):
     """Symbols cannot be collected. The message names them and what to do."""
 
 

@@ -10,6 +10,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline_assets.collection.freshness import of_collected
+from pipeline_assets.errors import DataError
 from pipeline_assets.market.intervals import EPOCH, Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.windows import Window, hull, without
 from pipeline_assets.resources.listing_history import (
@@ -38,7 +39,7 @@ _NO_END = datetime(2100, 12, 25, 8, tzinfo=UTC)
 _SMALLEST = timedelta(microseconds=1)
 
 
-class NothingListedError(Exception):
+class NothingListedError(DataError):
     """Nobody has looked yet at what the exchange lists. The message says how to look."""
 
 

@@ -2,18 +2,35 @@
 market/zero_volume.py, the check that records them in gaps.py.
 """
 
-from collections.abc import Collection
-from datetime import date
-from typing import TYPE_CHECKING
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from typing import TYPE_CHECKING, Any
 
 from pipeline_assets import lake
 from pipeline_assets.market.intervals import DAY, Interval
-from pipeline_assets.market.windows import Window, day_window
+from pipeline_assets.market.windows import Window, day_window, days_of, joined
 from pipeline_assets.market.zero_volume import false_zero_volume
+from pipeline_assets.resources.day_findings import read_zero_volume, zero_volume_days
 from pipeline_assets.resources.object_store import ObjectStore
 
 if TYPE_CHECKING:
     import polars as pl
+
+
+@dataclass(frozen=True)
+class ZeroVolume:
+    """Runs of stored candles without volume that another interval contradicts.
+
+    Attributes:
+        runs: one entry a run, by symbol, first open time and interval.
+        checked: how many finished days of the windows the asset check `zero_volume` has judged.
+        unchecked: how many it has not judged: nothing is known of these.
+    """
+
+    runs: list[dict[str, Any]]
+    checked: int
+    unchecked: int
 
 
 def false_runs(store: ObjectStore, symbols: Collection[str], day: date) -> "pl.DataFrame":
@@ -69,3 +86,34 @@ def _candles(
         .collect()
         for interval in Interval
     }
+
+
+def zero_volume_of(
+    store: ObjectStore,
+    windows: Mapping[Interval, Window],
+    symbols: Collection[str],
+    at: datetime,
+) -> ZeroVolume:
+    """Judge again what the asset check found on finished days: a day may have been fetched again since."""
+    spans = joined([window for window in windows.values() if window.start < window.end])
+    finished = {day for span in spans for day in days_of(span) if day < at.date()}
+    recorded = sorted(finished.intersection(zero_volume_days(store)))
+    records = store.each(lambda day: read_zero_volume(store, day), recorded)
+    # A day whose record is damaged counts as not checked: it may have had false runs.
+    checked = {
+        day: found for day, found in zip(recorded, records, strict=True) if found is not None
+    }
+
+    def judge(day: date) -> list[dict[str, Any]]:
+        found = set(symbols).intersection(checked[day])
+        return list(false_runs(store, found, day).iter_rows(named=True)) if found else []
+
+    # A run across midnight is found on both days.
+    runs = {
+        (run["symbol"], run["first"], run["interval"]): run
+        for held in map(judge, checked)
+        for run in held
+        if run["interval"] in windows
+    }
+    ordered = [run for _, run in sorted(runs.items())]
+    return ZeroVolume(ordered, len(checked), len(finished) - len(checked))

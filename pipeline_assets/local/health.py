@@ -8,14 +8,16 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pipeline_assets.errors import OutsideSystemError
+
 READY_PERIOD = 0.1
 
 
-class UnhealthyError(Exception):
+class UnhealthyError(OutsideSystemError):
     """A service does not work. The message says what was asked and what came back."""
 
 
-class UnknownHealthError(Exception):
+class UnknownHealthError(OutsideSystemError):
     """A service's health cannot be told now, because what it is asked through does not answer."""
 
 

@@ -24,6 +24,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.local.health import Answer, HealthCheck, Prober
 from pipeline_assets.local.private_files import UMASK
 from pipeline_assets.local.process_groups import Ending, Guard, dying_with_this_process
@@ -63,7 +64,7 @@ _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))
 
 
-class StackError(Exception):
+class StackError(OutsideSystemError):
     """The stack cannot start or go on. The message names the service, the reason and a remedy."""
 
 

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING
 
+from pipeline_assets.errors import DataError
 from pipeline_assets.market.aggregation import differences
 from pipeline_assets.market.candles import (
     KEY_COLUMNS,
@@ -49,7 +50,7 @@ DIFFERENT = "different"
 NOT_SERVED = "not served by the exchange"
 
 
-class MalformedArchiveError(ValueError):
+class MalformedArchiveError(DataError, ValueError):
     """Bytes are not the archive's file that they should be. The message says which and why."""
 
 

@@ -18,6 +18,7 @@ from datetime import UTC, datetime
 from functools import cache
 from typing import TYPE_CHECKING, Any, cast
 
+from pipeline_assets.errors import DataError
 from pipeline_assets.market.candles import KEY_COLUMNS, candle_schema
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
@@ -31,7 +32,7 @@ if TYPE_CHECKING:
 _REMEDY = "Remove the object and materialize its partition again."
 
 
-class MalformedObjectError(ValueError):
+class MalformedObjectError(DataError, ValueError):
     """Bytes are not an object that `encode_candles` wrote. The message says what they lack."""
 
 

@@ -3,13 +3,15 @@
 from collections.abc import Sequence
 from datetime import date
 
+from pipeline_assets.errors import InputError
+
 # Binance opened USD-M futures on 2019-09-08 (BTCUSDT); nothing can exist before.
 FIRST_DAY = date(2019, 9, 8)
 # A run covers at most this many days, so that a failure costs little and runs can go side by side.
 DAYS_PER_RUN = 31
 
 
-class PartitionError(ValueError):
+class PartitionError(InputError, ValueError):
     """A partition key is not one of a day that exists. The message names the key and the range."""
 
 

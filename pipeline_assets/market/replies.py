@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 import orjson
 
+from pipeline_assets.errors import DataError
 from pipeline_assets.market.candles import RAW_COLUMNS, RAW_INTEGER_COLUMNS, empty_raw, raw_schema
 from pipeline_assets.market.intervals import Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.windows import Window, joined
@@ -26,7 +27,7 @@ _INTEGER_PLACES = [place for place, name in enumerate(_FIELDS) if name in RAW_IN
 _INT64 = range(-(2**63), 2**63)
 
 
-class MalformedReplyError(ValueError):
+class MalformedReplyError(DataError, ValueError):
     """A body is not a klines reply. The message has the symbol, the fault and the body's start."""
 
 

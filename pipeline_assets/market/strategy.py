@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline_assets.errors import InputError
 from pipeline_assets.market.indicators import Indicator
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 TOLERANCE = 1e-9
 
 
-class StrategyError(ValueError):
+class StrategyError(InputError, ValueError):
     """A strategy that is not there or not set up right. The message names it and gives an example."""
 
 

@@ -4,6 +4,7 @@ import logging
 from collections.abc import Mapping
 from typing import Any
 
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.proxies import proxy_for
 from pipeline_assets.resources.retry import RetryPolicy
 from pipeline_assets.settings import AlertsSettings
@@ -13,7 +14,7 @@ _RETRIES = RetryPolicy(attempts=6, first_wait=5.0, longest_wait=80.0)
 _logger = logging.getLogger(__name__)
 
 
-class AlertError(Exception):
+class AlertError(OutsideSystemError):
     """The webhook did not take an alert. The message says why, without its address: it is a secret."""
 
 

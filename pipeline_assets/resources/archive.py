@@ -16,6 +16,7 @@ from threading import Thread
 from typing import TYPE_CHECKING
 from urllib.parse import quote
 
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.archive import (
     ArchiveFile,
     MalformedArchiveError,
@@ -51,7 +52,7 @@ _TRANSIENT = {HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_MANY_REQUESTS}
 _LARGEST_TEXT = 64 * 1024
 
 
-class _NoAnswerError(Exception):
+class _NoAnswerError(OutsideSystemError):
     """The archive did not give a file, and did not say either that there is none."""
 
     def __init__(self, message: str, *, may_pass: bool = False) -> None:

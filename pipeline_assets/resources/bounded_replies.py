@@ -6,6 +6,7 @@ import asyncio
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.outside_text import printable
 
 if TYPE_CHECKING:
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
 _LEAST_BYTES_A_SECOND = 5_000
 
 
-class ReplyLimitError(Exception):
+class ReplyLimitError(OutsideSystemError):
     """A reply is larger or slower than it may be. The message names the address and the limit."""
 
 

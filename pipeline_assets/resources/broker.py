@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.resources.kafka_clients import BrokerError, KafkaClients
 from pipeline_assets.resources.retry import RetryPolicy
@@ -273,7 +274,7 @@ class CandidateTopic:
             producer.purge()
 
 
-class _UndeliveredError(Exception):
+class _UndeliveredError(OutsideSystemError):
     """What became of the messages of one attempt."""
 
     def __init__(self) -> None:

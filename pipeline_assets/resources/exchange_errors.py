@@ -2,10 +2,11 @@
 weight_allowance.py.
 """
 
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.intervals import from_milliseconds
 
 
-class ExchangeError(Exception):
+class ExchangeError(OutsideSystemError):
     """The exchange did not give what was asked. The message says what, why, and what to do.
 
     Attributes:

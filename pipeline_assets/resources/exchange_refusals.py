@@ -7,6 +7,7 @@ from email.utils import parsedate_to_datetime
 from http import HTTPStatus
 from json import loads
 
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.intervals import to_milliseconds
 from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.binance_client import Reply, number_of
@@ -33,7 +34,7 @@ _ADVICE = {
 }
 
 
-class RefusedError(Exception):
+class RefusedError(OutsideSystemError):
     """An answer other than 2xx."""
 
     def __init__(self, reply: Reply, sent: float, received: float) -> None:

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.candles import empty_candles
 from pipeline_assets.market.intervals import from_milliseconds, to_milliseconds
 from pipeline_assets.resources.redis_client import RedisConnection
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from pipeline_assets.settings import RedisSettings
 
 
-class IndicatorStateError(Exception):
+class IndicatorStateError(OutsideSystemError):
     """Redis failed. The message says where and what to do."""
 
 

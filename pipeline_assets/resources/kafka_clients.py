@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.outside_text import printable
 
 if TYPE_CHECKING:
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from pipeline_assets.settings import KafkaSettings
 
 
-class BrokerError(Exception):
+class BrokerError(OutsideSystemError):
     """Kafka refused, or did not acknowledge in time. Names servers, topic and what to do."""
 
 

@@ -6,8 +6,10 @@ Whoever reaches into a dependency does so in one module, and calls this on first
 from collections.abc import Iterable
 from importlib.metadata import version
 
+from pipeline_assets.errors import InternalError
 
-class DependencyChangedError(Exception):
+
+class DependencyChangedError(InternalError):
     """A dependency no longer has what this program uses of its insides."""
 
 

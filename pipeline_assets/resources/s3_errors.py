@@ -7,6 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.outside_text import printable
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ _NO_CREDENTIALS = re.compile(r"for path External AWS credential provider: (.*)")
 _SYSTEM_ERROR = re.compile(r'code: \d+,\s+kind: \w+,\s+message: "([^"]+)"')
 
 
-class ObjectStoreError(Exception):
+class ObjectStoreError(OutsideSystemError):
     """S3 refused or did not answer. The message names the bucket, the key and what to do."""
 
 

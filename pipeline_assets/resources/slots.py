@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.candles import (
     CANDLE_COLUMNS,
     TIME_COLUMNS,
@@ -37,7 +38,7 @@ STATE_TTL_SECONDS = 2 * 86_400
 VALUE_COLUMNS = tuple(column for column in CANDLE_COLUMNS if column != "symbol")
 
 
-class SlotsError(Exception):
+class SlotsError(OutsideSystemError):
     """Redis failed, or a slot holds no candle. The message says where and what to do."""
 
 

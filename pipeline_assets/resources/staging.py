@@ -16,6 +16,7 @@ from operator import itemgetter
 from tempfile import SpooledTemporaryFile, gettempdir
 from typing import IO, TYPE_CHECKING, Any, cast
 
+from pipeline_assets.errors import DataError
 from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.s3_errors import DamagedObjectError
 from pipeline_assets.resources.waiting import result_of
@@ -32,7 +33,7 @@ _AGAIN = "Materialize the first asset of the run again, with the ones after it."
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 
 
-class StagingError(Exception):
+class StagingError(DataError):
     """The input of a step is not there, or its output has no room. The message says what to do."""
 
 

@@ -14,6 +14,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.resources.s3_errors import (
     ObjectStoreError,
     PreconditionFailedError,
@@ -46,7 +47,7 @@ class UnsuitableStoreError(ObjectStoreError):
     """The object store would lose candles. The message names endpoint, bucket and what was observed."""
 
 
-class _RepeatError(Exception):
+class _RepeatError(OutsideSystemError):
     """A write was refused that must succeed; the message says which."""
 
 

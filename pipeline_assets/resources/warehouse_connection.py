@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.outside_text import printable
 from pipeline_assets.settings import SnowflakeSettings
 
@@ -24,7 +25,7 @@ ABSENT = (2003, 2043)
 LOCKED = (625, 606)
 
 
-class WarehouseError(Exception):
+class WarehouseError(OutsideSystemError):
     """Snowflake refused or could not be reached. The message names where, what, and what to do."""
 
 

@@ -8,6 +8,7 @@ from enum import IntEnum
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.resources.redis_client import RedisConnection, script
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ _LONGEST_BAN_MS = 3 * 86_400_000  # Binance: an IP ban lasts from two minutes to
 _MARGIN_MS = 5_000
 
 
-class WeightBudgetError(Exception):
+class WeightBudgetError(OutsideSystemError):
     """Redis failed, so no weight may be spent. The message names the address and what to do."""
 
 

@@ -18,7 +18,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from pipeline_assets import definitions
-from pipeline_assets.cli import backfill as command
+from pipeline_assets.cli import backfill_runs as command
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources import staging
 from pipeline_assets.resources.finalized_days import read_sealed

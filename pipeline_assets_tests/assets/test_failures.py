@@ -16,8 +16,9 @@ from polars.testing import assert_frame_equal
 from pydantic import SecretStr
 
 from pipeline_assets.assets.objects import _store
-from pipeline_assets.cli.backfill import BackfillError, backfill, check_range
+from pipeline_assets.cli.backfill_runs import BackfillError, backfill
 from pipeline_assets.cli.main import cli
+from pipeline_assets.cli.options import check_range
 from pipeline_assets.collection.fetch_plan import (
     FetchPlan,
     RunKind,
@@ -26,6 +27,7 @@ from pipeline_assets.collection.fetch_plan import (
     tick_windows,
 )
 from pipeline_assets.collection.listings import Listed
+from pipeline_assets.errors import InputError
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.partition_keys import PartitionError, partition_day
 from pipeline_assets.resources.exchange import BACKFILL_PATIENCE, TICK_PATIENCE, ExchangeClient
@@ -203,7 +205,7 @@ def test_a_delisted_symbol_is_backfilled_until_its_delivery(minutes: Platform) -
     ],
 )
 def test_a_range_that_cannot_be_filled_is_told_with_one_that_can(start, end, told) -> None:
-    with pytest.raises(BackfillError) as caught:
+    with pytest.raises(InputError) as caught:
         check_range(date.fromisoformat(start), date.fromisoformat(end), TODAY.date())
     assert told in str(caught.value)
 
@@ -251,7 +253,9 @@ def test_the_command_refuses_what_it_cannot_fill_before_it_asks_for_candles(
 def test_the_command_fills_the_days_it_is_given(
     minutes: Platform, command_line, monkeypatch
 ) -> None:
-    monkeypatch.setattr("pipeline_assets.cli.backfill.dagster_instance", lambda _: minutes.instance)
+    monkeypatch.setattr(
+        "pipeline_assets.cli.backfill_runs.dagster_instance", lambda _: minutes.instance
+    )
     arguments = ("--start", "2026-11-18", "--end", "2026-11-20", "--symbols", "币安人生USDT")
     result = command_line("--interval", "1m", *arguments, "--json")
     assert result.exit_code == 0, result.output
@@ -265,7 +269,9 @@ def test_the_command_fills_the_days_it_is_given(
 def test_a_failed_backfill_tells_the_products_own_reason_and_not_the_clients(
     minutes: Platform, monkeypatch
 ) -> None:
-    monkeypatch.setattr("pipeline_assets.cli.backfill.dagster_instance", lambda _: minutes.instance)
+    monkeypatch.setattr(
+        "pipeline_assets.cli.backfill_runs.dagster_instance", lambda _: minutes.instance
+    )
     bucketless = minutes.with_settings(s3={"bucket": "absent-bucket"}).settings
     with pytest.raises(BackfillError) as caught:
         backfill(bucketless, Interval.ONE_MINUTE, None, TODAY.date(), TOMORROW.date())

@@ -9,7 +9,7 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from pipeline_assets.assets import layer
-from pipeline_assets.cli import backfill as command
+from pipeline_assets.cli import backfill_runs as command
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window, joined
 from pipeline_assets.resources.finalized_days import (

@@ -331,7 +331,7 @@ def events(directory: Path) -> bool:
 def events_child(days: int, symbols: Sequence[str]) -> dict[str, Any]:
     from dagster import DagsterInstance
 
-    from pipeline_assets.cli.backfill import backfill as run_backfill
+    from pipeline_assets.cli.backfill_runs import backfill as run_backfill
     from pipeline_assets.market.intervals import Interval
     from pipeline_assets.settings import load_settings
 

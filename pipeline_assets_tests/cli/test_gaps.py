@@ -13,10 +13,10 @@ import pytest
 from click.testing import CliRunner, Result
 from polars.testing import assert_frame_equal
 
-from pipeline_assets.cli.backfill import BackfillError
-from pipeline_assets.cli.gaps import repairs
 from pipeline_assets.cli.main import cli
 from pipeline_assets.collection.fetch_plan import SymbolError
+from pipeline_assets.collection.gap_report import repairs
+from pipeline_assets.errors import InputError
 from pipeline_assets.local.stack import dagster_environment
 from pipeline_assets.market.encoding import encode_candles
 from pipeline_assets.market.intervals import Interval
@@ -385,8 +385,8 @@ def test_bad_input_is_one_message_that_says_what_to_do(gaps: Gaps) -> None:
         assert message in done.stderr
     refused: list[tuple[Sequence[str], dict[str, str], type[Exception], str]] = [
         (("--symbols", "BTCUSD"), {}, SymbolError, "never on the exchange; did you mean BTCUSDT?"),
-        (days, {}, BackfillError, "--end is excluded and must come after --start"),
-        (("--end", "2027-01-01"), {}, BackfillError, "lies in the future"),
+        (days, {}, InputError, "--end is excluded and must come after --start"),
+        (("--end", "2027-01-01"), {}, InputError, "lies in the future"),
         ((), {"PIPELINE_BINANCE__REST_URL": nobody}, ExchangeError, nobody),
         ((), {"PIPELINE_S3__ENDPOINT_URL": nobody}, ObjectStoreError, nobody),
     ]

@@ -5,6 +5,8 @@ from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
 
 from pydantic import Field
 
+from pipeline_assets.errors import InputError
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
@@ -21,7 +23,7 @@ SEED_WEIGHT = 1e-12
 DECAYING_SEED_WEIGHT = 1e-32
 
 
-class IndicatorError(ValueError):
+class IndicatorError(InputError, ValueError):
     """Candles or states that indicators cannot work on. The message says which and what to do."""
 
 

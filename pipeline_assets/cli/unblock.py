@@ -1,34 +1,40 @@
-"""What keeps this address from asking the exchange, told to people, and lifting it. Printing is in
-cli.py.
-"""
+"""The command `unblock`, and how a block is told: what keeps this address from asking the exchange."""
 
+import sys
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+import click
+
+from pipeline_assets.cli.options import json_option
+from pipeline_assets.cli.output import print_json
 from pipeline_assets.market.intervals import from_milliseconds
-from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.settings import Settings
+from pipeline_assets.settings import load_settings
 
 if TYPE_CHECKING:
     from pipeline_assets.resources.weight_budget import Block
 
 
-def current_block(settings: Settings) -> "Block | None":
-    """Return the block of the address from which the exchange is asked, or None.
+@click.command()
+@json_option
+def unblock(as_json: bool) -> None:
+    """Lift the block that a refusal of the exchange (429 or 418) put on this address.
 
-    Raises:
-        WeightBudgetError: Redis failed.
+    `pipeline-assets status` names the block and the reply that asked for it. Every process of this
+    address goes on within ten seconds. If the exchange did ban the address, its next reply blocks it
+    again. The exit status is 1 if there was no block.
     """
-    return Exchange(settings).budget.block()
+    from pipeline_assets.resources.exchange_access import Exchange
 
-
-def lift_block(settings: Settings) -> "Block | None":
-    """Lift the block and return what it was, or None if there was none.
-
-    Raises:
-        WeightBudgetError: Redis failed.
-    """
-    return Exchange(settings).budget.unblock()
+    lifted = Exchange(load_settings()).budget.unblock()
+    if as_json:
+        print_json({"lifted": as_document(lifted)})
+    elif lifted:
+        click.echo(f"Lifted: {describe(lifted)}.")
+    else:
+        click.echo("Nothing was blocked.")
+    if not lifted:
+        sys.exit(1)
 
 
 def describe(block: "Block") -> str:

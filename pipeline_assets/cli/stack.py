@@ -1,0 +1,79 @@
+"""What the commands that start or show the embedded stack share: whose candles and whose schedule, and the
+table of systems. The stack itself is local/stack.py.
+"""
+
+import os
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline_assets.cli.output import table
+from pipeline_assets.settings import PRODUCTION_BINANCE, Settings, load_settings
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from pipeline_assets.local.stack import StackStatus
+
+exchange_option = click.option(
+    "--exchange",
+    "exchange_name",
+    type=click.Choice(["replay", "binance"]),
+    default="replay",
+    show_default=True,
+    help="binance: the real public API (no key needed); all else embedded.",
+)
+airflow_option = click.option(
+    "--airflow", is_flag=True, help="Let Airflow schedule, beside the rest; Dagster's stay off."
+)
+
+
+def choose_exchange(name: str) -> None:
+    """Let the chosen exchange stand above config.yaml and .env, for this process and its children."""
+    if name == "binance":
+        os.environ.update(PRODUCTION_BINANCE)
+        # Candles of two sources in one lake could not be told apart, and sealed days would stay.
+        held = load_settings().data_dir
+        os.environ["PIPELINE_DATA_DIR"] = str(held.with_name(f"{held.name}-binance"))
+
+
+def choose_scheduler(*, schedules: bool, airflow: bool) -> None:
+    """Let one of Airflow and Dagster tick, or none: two of them would do everything twice."""
+    if airflow:
+        os.environ["PIPELINE_AIRFLOW__ENABLED"] = "true"
+    by_airflow = load_settings().airflow.enabled
+    os.environ["PIPELINE_DAGSTER__SCHEDULES"] = str(schedules and not by_airflow)
+
+
+def check_strategies(settings: Settings) -> None:
+    """Refuse strategies that there are not, before a sensor fails by them every five seconds."""
+    from pipeline_assets.market.strategies import configured_strategies
+
+    configured_strategies(settings.strategies)
+
+
+def print_addresses(console: "Console", stack: "StackStatus") -> None:
+    """Print the systems with their addresses and states."""
+    from rich.text import Text
+
+    shown = table("Systems")
+    for name in ("system", "address", "", "pid", "restarts"):
+        # An address or a reason may be longer than the terminal is wide; the rest must stay seen.
+        shown.add_column(name, no_wrap=name not in ("address", ""), overflow="fold")
+    for each in stack.services:
+        told = f"{each.state}: {each.problem}" if each.problem else each.state
+        state = Text(told, style="green" if each.alive else "red")
+        where = each.address + ("" if each.embedded else " (external)")
+        shown.add_row(each.name, where, state, str(each.pid or ""), str(each.restarts or ""))
+    console.print(shown)
+    if stack.problem:
+        console.print(Text(f"The stack is not well: {stack.problem}", style="red"))
+
+
+def print_login(console: "Console", settings: Settings) -> None:
+    """Print where Airflow is and how to log in, if it is enabled."""
+    if settings.airflow.enabled:
+        from pipeline_assets.local.airflow import address, login
+
+        user, password = login(settings)
+        console.print(f"Airflow: {address(settings)}, user {user}, password {password}")

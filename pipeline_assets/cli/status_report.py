@@ -1,0 +1,230 @@
+"""What runs, at which addresses, and how fresh each symbol is: one look at every system, each with a
+deadline of its own. Options and printing are in status.py; what is counted is in collection/overview.py.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import date, datetime
+from importlib import import_module
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from pipeline_assets.cli.filling import Filling, filling
+from pipeline_assets.cli.questions import Answer, Question
+from pipeline_assets.cli.unblock import as_document, describe
+from pipeline_assets.collection.listings import left_out
+from pipeline_assets.collection.overview import (
+    Overview,
+    collected_symbols,
+    combined,
+    first_day,
+    held_slots,
+    lake_overview,
+    table_rows,
+)
+from pipeline_assets.errors import PipelineError
+from pipeline_assets.local.stack import StackStatus, stack_status
+from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.listing_history import read_universe
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
+from pipeline_assets.settings import Settings
+
+if TYPE_CHECKING:
+    from pipeline_assets.resources.weight_budget import Block
+
+T = TypeVar("T")
+Asked = Question[T] | Answer[T]
+Progress = Callable[[], None]
+# Polars names an object that a finalize removed between listing and reading by an OSError.
+_ERRORS = (PipelineError, OSError)
+# The clients' own libraries. To import them takes seconds, which are no system's.
+_LIBRARIES = ("binance", "dagster_snowflake", "obstore", "polars", "redis", "snowflake.connector")
+# The systems are printed at once; one that needs longer is waited for beside the other parts.
+_AT_ONCE = 1.0
+# By part the columns that are unknown without it.
+SHOWS = {
+    "exchange": "gaps are unknown, and days are by this machine's clock",
+    "s3": "objects, rows, newest and gaps are unknown",
+    "redis": "slots are unknown",
+    "snowflake": "table rows are unknown",
+}
+
+
+@dataclass
+class Status:
+    """What `status` found.
+
+    Attributes:
+        stack: the systems, or None if they could not be told in time.
+        now: the time that the days are counted by, UTC.
+        by_exchange: whether that is the exchange's clock, or this machine's.
+        first: the first UTC day of the counts.
+        found: what is stored, by symbol and interval.
+        filling: what is being filled; None where Dagster does not answer.
+        block: what keeps this address from asking the exchange, if anything does.
+        errors: by part why it is unknown, None for a part that answered.
+        hung: whether a part is still waiting.
+        left_out: the entries of exchangeInfo that cannot be read, each with its fault, by the last look.
+    """
+
+    stack: StackStatus | None
+    now: datetime
+    by_exchange: bool
+    first: date
+    found: list[Overview]
+    filling: Filling | None
+    block: "Block | None"
+    errors: dict[str, str | None]
+    hung: bool
+    left_out: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def well(self) -> bool:
+        """Whether every system is up and every part answered."""
+        return self.stack is not None and self.stack.is_up and not any(self.errors.values())
+
+    def to_dict(self) -> dict[str, Any]:
+        """The status as values that JSON knows, but for times."""
+        return {
+            "stack": asdict(self.stack) if self.stack else None,
+            "at": self.now,
+            "clock": "exchange" if self.by_exchange else "this machine",
+            "days": {"first": self.first, "last": self.now.date()},
+            "parts": {
+                name: {"answered": error is None, "error": error}
+                for name, error in self.errors.items()
+            },
+            "symbols": [asdict(each) for each in self.found],
+            "filling": asdict(self.filling) if self.filling else None,
+            "block": as_document(self.block),
+            "left_out": dict(self.left_out),
+        }
+
+
+@dataclass
+class Look:
+    """One look at everything: each part is asked in a thread of its own, as soon as it can be.
+
+    The longest chain is the clock and then the lake, so all is over after twice `seconds`, and the
+    second that the systems are waited for, even if nothing answers.
+    """
+
+    settings: Settings
+    days: int
+    seconds: float
+    machine_time: datetime
+    print_systems: Callable[[StackStatus], None]
+    errors: dict[str, str | None] = field(default_factory=dict)
+    asked: list[Question[Any]] = field(default_factory=list)
+    down: dict[str, str] = field(default_factory=dict)
+
+    def take(self) -> Status:
+        """Ask, wait, and put the answers together."""
+        settings = self._hurried()
+        # Twice as long: connections to several systems are tried one after the other.
+        about_systems = self._ask(lambda _: stack_status(settings), 2 * self.seconds)
+        early = about_systems.within(_AT_ONCE)
+        stack = self._systems(about_systems) if early else None
+        self.down = down_systems(stack)
+        for library in _LIBRARIES:
+            import_module(library)
+        store = ObjectStore(settings.s3, PERSON_PATIENCE)
+        blocked = self._unless_down("redis", lambda _: Exchange(settings).budget.block())
+        # A warehouse that is suspended needs some seconds to resume.
+        tables = self._unless_down("snowflake", lambda _: table_rows(settings), 2)
+        odd = self._unless_down("s3", lambda _: left_out(read_universe(store)))
+        being_filled = self._ask(lambda _: filling(settings.dagster), self.seconds)
+        block = blocked.answer()
+        clock = self._clock(settings, block)
+        symbols = self._symbols(store)
+        slots = self._of_symbols("redis", symbols, lambda _, names: held_slots(settings, names))
+        exchange_now = self._note("exchange", clock)
+        now = exchange_now or self.machine_time
+        first = first_day(self.days, now)
+        lake = self._of_symbols(
+            "s3",
+            symbols,
+            lambda progress, names: lake_overview(settings, store, names, first, now, progress),
+        )
+        held, stored = self._note("redis", slots), self._note("s3", lake)
+        rows = self._note("snowflake", tables)
+        if not early:
+            stack = self._systems(about_systems)
+        if symbols is None:
+            symbols = sorted({symbol for table in (rows or {}).values() for symbol in table})
+        some = any(each is not None for each in (held, stored, rows))
+        found = combined(symbols, stored, held, rows, gaps_known=exchange_now is not None)
+        return Status(
+            stack,
+            now,
+            exchange_now is not None,
+            first,
+            found if some else [],
+            being_filled.answer().value,
+            block.value,
+            {name: self.errors[name] for name in ("systems", *SHOWS)},
+            any(not each.over for each in self.asked),
+            odd.answer().value or {},
+        )
+
+    def _hurried(self) -> Settings:
+        """Let Redis answer with its own words before the deadline: the exchange's budget is there."""
+        # Its client repeats a time-out once, however little time it has.
+        limit = min(self.settings.redis.timeout_seconds, 0.4 * self.seconds)
+        limits = {"timeout_seconds": limit, "retry_seconds": 0}
+        redis = self.settings.redis.model_copy(update=limits)
+        return self.settings.model_copy(update={"redis": redis})
+
+    def _ask(self, ask: Callable[[Progress], T], seconds: float) -> Question[T]:
+        question = Question(ask, seconds, _ERRORS)
+        self.asked.append(question)
+        return question
+
+    def _unless_down(self, part: str, ask: Callable[[Progress], T], times: int = 1) -> Asked[T]:
+        """Ask, unless the system is known to be down: its client would go on trying for minutes."""
+        if part in self.down:
+            return Answer(None, f"not answering at {self.down[part]}")
+        return self._ask(ask, times * self.seconds)
+
+    def _of_symbols(
+        self, part: str, symbols: list[str] | None, ask: Callable[[Progress, list[str]], T]
+    ) -> Asked[T]:
+        """Ask about the symbols, unless S3 does not tell them."""
+        if symbols is not None:
+            return self._unless_down(part, lambda progress: ask(progress, symbols))
+        unknown = "not asked: the symbols of `all` are on S3, which does not answer"
+        return Answer(None, self.errors["s3"] if part == "s3" else unknown)
+
+    def _clock(self, settings: Settings, block: "Answer[Block | None]") -> Asked[datetime]:
+        """Ask the exchange's time, unless this address may not ask or cannot know whether it may."""
+        if block.error is not None:
+            why = "not asked: what may be asked is kept in Redis, which does not answer"
+            return Answer(None, why)
+        if block.value is not None:
+            return Answer(None, f"not asked: {describe(block.value)}")
+        return self._unless_down("exchange", lambda _: Exchange(settings).server_time())
+
+    def _symbols(self, store: ObjectStore) -> list[str] | None:
+        """The symbols to show; those of `all` are on S3, and None if S3 does not tell them."""
+        if self.settings.symbols != "all":
+            return list(self.settings.symbols)
+        asked = self._unless_down("s3", lambda _: collected_symbols(self.settings, store))
+        return self._note("s3", asked)
+
+    def _systems(self, question: Question[StackStatus]) -> StackStatus | None:
+        stack = self._note("systems", question)
+        if stack is not None:
+            self.print_systems(stack)
+        return stack
+
+    def _note(self, part: str, asked: Asked[T]) -> T | None:
+        """The answer's value; its error is noted for the part."""
+        answer = asked.answer()
+        self.errors[part] = answer.error
+        return answer.value
+
+
+def down_systems(stack: StackStatus | None) -> dict[str, str]:
+    """The systems that are down, with their addresses."""
+    services = stack.services if stack else ()
+    return {each.name: each.address for each in services if not each.alive}

@@ -1,0 +1,22 @@
+"""The command `watch`. What it watches is in services/watchdog.py."""
+
+import click
+
+from pipeline_assets.settings import SettingsError, load_settings
+
+
+@click.command()
+def watch() -> None:
+    """Alert when candles become stale, a service fails or the disk is full, until Ctrl-C.
+
+    The alerts go to PIPELINE_ALERTS__WEBHOOK_URL. `up` starts this by itself where that is set.
+    """
+    from pipeline_assets.services.watchdog import watch as run
+
+    settings = load_settings()
+    if settings.alerts.webhook_url is None:
+        raise SettingsError(
+            "PIPELINE_ALERTS__WEBHOOK_URL: there is nobody to alert. Example: "
+            "PIPELINE_ALERTS__WEBHOOK_URL=https://hooks.slack.com/services/…"
+        )
+    run(settings)

@@ -1,0 +1,283 @@
+"""What is missing and why, over several intervals, as a person or a program asks for it. How a gap is
+judged is in coverage.py; printing and filling are the command line's.
+"""
+
+import difflib
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pipeline_assets.collection.coverage import FILLABLE, gap_ledger
+from pipeline_assets.collection.fetch_plan import SymbolError
+from pipeline_assets.collection.listings import collected_lifetimes, forgotten, look
+from pipeline_assets.collection.zero_volume_runs import ZeroVolume, zero_volume_of
+from pipeline_assets.market.completeness import split_by_day
+from pipeline_assets.market.gap_causes import NOT_DUE, Cause
+from pipeline_assets.market.intervals import DAY, Interval
+from pipeline_assets.market.partition_keys import FIRST_DAY
+from pipeline_assets.market.windows import Window, day_window
+from pipeline_assets.resources.candle_objects import prefix, window_start
+from pipeline_assets.resources.day_findings import disagreement_days, read_disagreements
+from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.listing_history import read_identities
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
+from pipeline_assets.resources.weight_budget import Priority
+from pipeline_assets.settings import Settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# A candle that closed just now is the running tick's: nothing is wrong if it is not there yet.
+_TICKS_OWN = timedelta(minutes=2)
+Life = tuple[datetime, datetime | None]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """What of the ledger somebody wants to see.
+
+    Attributes:
+        intervals: of these.
+        symbols: of these only; None: all of the settings.
+        start: the first UTC day; None: the first that is stored, of each interval by itself.
+        end: the UTC day before which to stop; None: after today.
+        causes: gaps of these causes only; None: of all that are of interest.
+    """
+
+    intervals: Sequence[Interval] = tuple(Interval)
+    symbols: Sequence[str] | None = None
+    start: date | None = None
+    end: date | None = None
+    causes: Collection[Cause] | None = None
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was found.
+
+    Attributes:
+        at: the exchange's time that it was judged by, UTC.
+        windows: by interval the days that were looked at.
+        lifetimes: by symbol when it traded.
+        gone: the symbols that the exchange does not name any more: it serves no candle of them.
+        ledger: every gap of these symbols and windows, as `gap_ledger` gives them.
+        gaps: those of them that were asked for.
+        disagreements: where the archive says otherwise than the exchange, one entry a run of candles.
+        zero_volume: the stored candles without volume that look false.
+        unknown: symbols of the settings that were never on the exchange, and so are not judged, with
+            what may have been meant.
+    """
+
+    at: datetime
+    windows: dict[Interval, Window]
+    lifetimes: dict[str, Life]
+    gone: Collection[str]
+    ledger: "pl.DataFrame"
+    gaps: "pl.DataFrame"
+    disagreements: list[dict[str, Any]]
+    zero_volume: ZeroVolume
+    unknown: dict[str, str | None]
+
+    def fillable(self) -> "pl.DataFrame":
+        """The gaps that a repair may fill and no tick is about to."""
+        import polars as pl
+
+        span = pl.col("interval").replace_strict(
+            {each.value: each.span for each in Interval}, return_dtype=pl.Duration("us")
+        )
+        return self.gaps.filter(
+            pl.col("cause").is_in([str(cause) for cause in FILLABLE]),
+            pl.col("first") + span <= self.at - _TICKS_OWN,
+            ~pl.col("symbol").is_in(list(self.gone)),
+        )
+
+    def left(self, repaired: "Repaired | None") -> "pl.DataFrame":
+        """The gaps that another repair may fill, after this one if there was one.
+
+        What a repair asked for of the open day and did not get is not among them: nobody can say why
+        before the day is sealed, when the exchange is asked again for what it lacks.
+        """
+        import polars as pl
+
+        if repaired is None or repaired.problems:
+            return self.fillable()
+        return self.fillable().filter(pl.col("first") < day_window(self.at.date()).start)
+
+
+@dataclass
+class Repaired:
+    """What a repair did.
+
+    Attributes:
+        runs: its Dagster runs.
+        rows: fetched.
+        problems: what could not be done, and why.
+        remarks: what the checks found. Of use where something is still missing that can be filled;
+            else they tell of outages, as the ledger does.
+    """
+
+    runs: list[str] = field(default_factory=list)
+    rows: int = 0
+    problems: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
+
+
+def find_gaps(settings: Settings, asked: Asked) -> Report:
+    """Judge what is missing, as it stands now.
+
+    Raises:
+        SymbolError: a symbol that was asked for was never on the exchange.
+        ExchangeUnreachableError, ObjectStoreError, WeightBudgetError: a system does not answer.
+    """
+    import polars as pl
+
+    store = ObjectStore(settings.s3, PERSON_PATIENCE)
+    at = Exchange(settings).server_time()
+    unknown = _unknown(settings, store, asked.symbols)
+    windows = _windows(settings, store, asked, at)
+    lifetimes: dict[str, Life] = {}
+    ledgers = []
+    for interval, window in windows.items():
+        # All that are collected, though a few were asked for: what all lack is an outage.
+        lives = collected_lifetimes(store, settings, window, at)
+        if asked.symbols is not None:
+            wanted = settings.model_copy(update={"symbols": list(asked.symbols)})
+            own = collected_lifetimes(store, wanted, window, at)
+            lives |= own
+        else:
+            own = lives
+        ledger = gap_ledger(store, settings, interval, window, lives, at)
+        ledgers.append(ledger.filter(pl.col("symbol").is_in(list(own))))
+        lifetimes |= own
+    ledger = pl.concat(ledgers)
+    causes = asked.causes or [cause for cause in Cause if cause not in NOT_DUE]
+    return Report(
+        at,
+        windows,
+        lifetimes,
+        forgotten(read_identities(store)),
+        ledger,
+        ledger.filter(pl.col("cause").is_in([str(cause) for cause in causes])),
+        [
+            record
+            for interval, window in windows.items()
+            for record in _disagreements(store, interval, window, lifetimes)
+        ],
+        zero_volume_of(store, windows, lifetimes, at),
+        unknown,
+    )
+
+
+def repairs(gaps: "pl.DataFrame") -> Iterator[tuple[Interval, list[str], date, date]]:
+    """What to backfill for gaps: neighbouring days together, of the symbols that lack something then.
+
+    Args:
+        gaps: of any intervals, as `gap_ledger` gives them.
+
+    Yields:
+        Interval, symbols, first day, and the day before which to stop; in order of interval and time.
+    """
+    import polars as pl
+
+    for interval in Interval:
+        cut = split_by_day(gaps.filter(interval=interval.value), interval)
+        days = cut.group_by("day").agg(pl.col("symbol").unique()).sort("day")
+        begins = (pl.col("day").diff() > DAY).fill_null(True)
+        ranges = (
+            days.with_columns(run=begins.cum_sum())
+            .group_by("run", maintain_order=True)
+            .agg(
+                pl.col("symbol").explode().unique().sort(),
+                pl.col("day").first().alias("start"),
+                pl.col("day").last().alias("last"),
+            )
+        )
+        for _, symbols, start, last in ranges.rows():
+            yield interval, symbols, start, last + DAY
+
+
+def _windows(
+    settings: Settings, store: ObjectStore, asked: Asked, at: datetime
+) -> dict[Interval, Window]:
+    end = day_window(at.date()).end if asked.end is None else day_window(asked.end).start
+    found = {}
+    for interval in asked.intervals:
+        if asked.start is None:
+            start = _first_stored(settings, store, interval, asked, end - DAY)
+        else:
+            start = day_window(asked.start).start
+        found[interval] = Window(start, end)
+    return found
+
+
+def _first_stored(
+    settings: Settings, store: ObjectStore, interval: Interval, asked: Asked, latest: datetime
+) -> datetime:
+    """The first day that an object is stored of, of any symbol; the latest where there is none."""
+    ever = Window(day_window(FIRST_DAY).start, latest + DAY)
+    symbols = asked.symbols or list(collected_lifetimes(store, settings, ever, latest + DAY))
+
+    def first(symbol: str) -> datetime | None:
+        oldest = next(iter(store.objects(prefix(interval, symbol))), None)
+        return window_start(oldest.key) if oldest else None
+
+    starts = [day_window(start.date()).start for start in store.each(first, symbols) if start]
+    return min([latest, *starts])
+
+
+def _unknown(
+    settings: Settings, store: ObjectStore, symbols: Sequence[str] | None
+) -> dict[str, str | None]:
+    """Symbols of the settings that the exchange never listed; those that were asked for are refused.
+
+    It is asked where nobody has looked yet, or not since they were listed.
+    """
+    known = {each.symbol for each in read_identities(store)}
+    configured = () if settings.symbols == "all" else settings.symbols
+    asked = set(configured if symbols is None else symbols)
+    if not known or not asked <= known:
+        known |= listed_now(settings)
+    unknown = {
+        symbol: next(iter(difflib.get_close_matches(symbol.upper(), known, n=1)), None)
+        for symbol in sorted(asked - known)
+    }
+    if unknown and symbols is not None:
+        raise SymbolError(" ".join(never_listed(unknown, "--symbols")))
+    return unknown
+
+
+def never_listed(unknown: Mapping[str, str | None], where: str) -> list[str]:
+    """What to tell of symbols that were never on the exchange, by what may have been meant."""
+    return [
+        f"{symbol} was never on the exchange"
+        + (f"; did you mean {near}?" if near else ".")
+        + f" Correct {where}."
+        for symbol, near in unknown.items()
+    ]
+
+
+def listed_now(settings: Settings) -> set[str]:
+    """Return the symbols that the exchange lists now."""
+    with Exchange(settings).client(Priority.BACKFILL, patient=False) as client:
+        universe, _ = look(client, ObjectStore(settings.s3, PERSON_PATIENCE), client.server_time())
+    return set(universe["symbols"])
+
+
+def _disagreements(
+    store: ObjectStore, interval: Interval, window: Window, symbols: Collection[str]
+) -> list[dict[str, Any]]:
+    days = [
+        day
+        for day in disagreement_days(store, interval)
+        if window.start <= day_window(day).start < window.end
+    ]
+    documents = store.each(lambda day: read_disagreements(store, interval, day), days)
+    return [
+        {"symbol": symbol, "interval": interval.value, **record}
+        for held in documents
+        for symbol, records in held.items()
+        if symbol in symbols
+        for record in records
+    ]

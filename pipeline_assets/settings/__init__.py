@@ -1,0 +1,34 @@
+"""Every setting, where it comes from and what it may be. What reads a setting does not belong here.
+
+A new setting is a field in sections.py (or in model.py, without a section): its default stands there and
+nowhere else. config.yaml repeats it for people, and .env.example names it; test_settings.py compares them.
+
+Order: config.yaml < .env < environment (prefix PIPELINE_, nested by __). Secrets are SecretStr,
+have no default, and come from .env or the environment only. Where neither has one, a system of the
+embedded stack (plain text, on this machine) gets the credential that `pipeline-assets up` made in
+`{data_dir}/credentials.env`; a system elsewhere never does.
+"""
+
+from pipeline_assets.settings.files import PREFIX as PREFIX
+from pipeline_assets.settings.files import SECRETS as SECRETS
+from pipeline_assets.settings.files import SettingsError as SettingsError
+from pipeline_assets.settings.loading import load_settings as load_settings
+from pipeline_assets.settings.loading import (
+    making_embedded_credentials as making_embedded_credentials,
+)
+from pipeline_assets.settings.loading import settings as settings
+from pipeline_assets.settings.loading import with_embedded_credentials as with_embedded_credentials
+from pipeline_assets.settings.model import Settings as Settings
+from pipeline_assets.settings.model import is_symbol as is_symbol
+from pipeline_assets.settings.sections import LOCAL_HOSTS as LOCAL_HOSTS
+from pipeline_assets.settings.sections import PRODUCTION_BINANCE as PRODUCTION_BINANCE
+from pipeline_assets.settings.sections import AlertsSettings as AlertsSettings
+from pipeline_assets.settings.sections import BinanceSettings as BinanceSettings
+from pipeline_assets.settings.sections import DagsterSettings as DagsterSettings
+from pipeline_assets.settings.sections import KafkaSettings as KafkaSettings
+from pipeline_assets.settings.sections import RedisSettings as RedisSettings
+from pipeline_assets.settings.sections import RepairSettings as RepairSettings
+from pipeline_assets.settings.sections import S3Settings as S3Settings
+from pipeline_assets.settings.sections import SnowflakeSettings as SnowflakeSettings
+from pipeline_assets.settings.sections import StrategySettings as StrategySettings
+from pipeline_assets.settings.sections import is_embedded as is_embedded

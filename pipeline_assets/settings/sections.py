@@ -1,0 +1,287 @@
+"""The sections of the settings: each key with its default, its bounds and an example. A key that stands in
+no section is in model.py.
+"""
+
+import re
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import urlsplit
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
+
+from pipeline_assets.settings.files import PREFIX
+
+LOCAL_HOSTS = ("127.0.0.1", "localhost")
+_SERVER = re.compile(r"^(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})$")
+_DATABASE = re.compile(r"^(/[0-9]*)?$")
+
+
+class Section(BaseModel):
+    """A group of settings; an unknown key is an error, so that a typo does not pass unseen."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    @field_validator("*", mode="before")
+    @classmethod
+    def _empty_is_unset(cls, value: Any) -> Any:
+        return None if value == "" else value
+
+
+class BinanceSettings(Section):
+    """The exchange."""
+
+    rest_url: str = Field("http://127.0.0.1:28080", examples=["https://fapi.binance.com"])
+    stream_url: str = Field("ws://127.0.0.1:28080/", examples=["wss://fstream.binance.com/"])
+    archive_url: str = Field("http://127.0.0.1:28080", examples=["https://data.binance.vision"])
+    archive: bool = Field(True, examples=[False])
+    settle_ms: int = Field(2000, ge=0, le=60_000)
+    weight_limit: int = Field(2400, ge=10)
+    weight_margin: int = Field(60, ge=0)
+    concurrency: int = Field(40, ge=1, le=500)
+    timeout_seconds: float = Field(10.0, gt=0)
+    retries: int = Field(5, ge=0, le=20)
+
+    @property
+    def settle(self) -> timedelta:
+        """How long after its close time a candle counts as closed."""
+        return timedelta(milliseconds=self.settle_ms)
+
+    @field_validator("weight_margin")
+    @classmethod
+    def _below_limit(cls, value: int, others: ValidationInfo) -> int:
+        limit = others.data.get("weight_limit")
+        if limit is not None and value >= limit:
+            raise ValueError(f"must be less than the weight limit {limit}")
+        return value
+
+    @field_validator("rest_url", "archive_url")
+    @classmethod
+    def _http(cls, value: str) -> str:
+        return _url(value, ("http://", "https://")).rstrip("/")
+
+    @field_validator("stream_url")
+    @classmethod
+    def _websocket(cls, value: str) -> str:
+        return _url(value, ("ws://", "wss://"))
+
+
+# The public exchange's addresses, for `--exchange binance`.
+PRODUCTION_BINANCE = {
+    f"{PREFIX}BINANCE__{name.upper()}": str(field.examples[0])
+    for name, field in BinanceSettings.model_fields.items()
+    if name.endswith("_url") and field.examples
+}
+
+
+class S3Settings(Section):
+    """The object store that holds the lake. Without `endpoint_url` it is AWS itself."""
+
+    endpoint_url: str | None = "http://127.0.0.1:28081"
+    bucket: str = Field("candles", min_length=3, max_length=63, examples=["my-candles"])
+    region: str = Field("us-east-1", examples=["eu-central-1"])
+    # Neither of the two: boto3's own chain (roles, profiles), or the embedded server's own key.
+    access_key_id: str | None = Field(None, examples=["AKIA…"])
+    secret_access_key: SecretStr | None = Field(None, validate_default=True, examples=["…"])
+    concurrency: int = Field(10, ge=1, le=64)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the embedded stack serves this address."""
+        return self.endpoint_url is not None and is_embedded(self.endpoint_url)
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        return _url(value, ("http://", "https://")).rstrip("/") if value else None
+
+    @field_validator("secret_access_key")
+    @classmethod
+    def _both_or_neither(cls, value: SecretStr | None, others: ValidationInfo) -> SecretStr | None:
+        if (value is None) != (others.data.get("access_key_id") is None):
+            state = "missing" if value is None else "set"
+            other = "set" if value is None else "missing"
+            raise ValueError(
+                f"is {state}, and PIPELINE_S3__ACCESS_KEY_ID is {other}: set both, or neither for "
+                "roles, profiles and the embedded server"
+            )
+        return value
+
+
+class RedisSettings(Section):
+    """The slots and the weight budget."""
+
+    url: str = Field("redis://127.0.0.1:28082/0", examples=["rediss://user@host:6379/0"])
+    password: SecretStr | None = Field(None, examples=["…"])
+    slot_ttl_seconds: int = Field(1800, ge=900)
+    timeout_seconds: float = Field(5.0, gt=0)
+    retry_seconds: float = Field(10.0, ge=0, le=120)
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the embedded stack serves this address."""
+        return is_embedded(self.url)
+
+    @field_validator("url")
+    @classmethod
+    def _redis(cls, value: str) -> str:
+        _url(value, ("redis://", "rediss://"))
+        parts = urlsplit(value)
+        if parts.password or "password=" in parts.query:
+            raise ValueError("must not carry a password: set PIPELINE_REDIS__PASSWORD instead")
+        # The client takes database 0 for what is no number, and says nothing.
+        if not _DATABASE.match(parts.path):
+            raise ValueError("must end with the number of a database, like /0, or with none")
+        return value
+
+
+class SnowflakeSettings(Section):
+    """The warehouse. `host`, `port` and `protocol` are for the embedded server only."""
+
+    account: str = Field("embedded", min_length=1, examples=["xy12345.eu-central-1"])
+    user: str = Field("pipeline", min_length=1, examples=["PIPELINE"])
+    password: SecretStr | None = Field(None, examples=["…"])
+    private_key_path: Path | None = Field(None, examples=["/run/secrets/snowflake.p8"])
+    role: str | None = Field(None, examples=["CANDLE_LOADER"])
+    warehouse: str | None = Field(None, examples=["CANDLE_LOADING"])
+    database: str = Field("MARKET_DATA", pattern=r"^[A-Z][A-Z0-9_]*$")
+    schema_name: str = Field("FUTURES", pattern=r"^[A-Z][A-Z0-9_]*$")
+    host: str | None = "127.0.0.1"
+    port: int | None = Field(28083, ge=1, le=65535)
+    protocol: Literal["http", "https"] = Field("http", examples=["https"])
+    timeout_seconds: int = Field(120, ge=1)
+    storage_integration: str | None = Field(
+        None, pattern=r"^[A-Z][A-Z0-9_]*$", examples=["S3_CANDLES"]
+    )
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the embedded stack serves this address."""
+        return self.host is not None and is_embedded(f"{self.protocol}://{self.host}")
+
+
+class KafkaSettings(Section):
+    """The broker that candidates are published to."""
+
+    bootstrap_servers: str = Field("127.0.0.1:28084", examples=["a.example.com:9092,b:9092"])
+    # Kafka's own rule for a topic's name.
+    topic: str = Field("candidates", pattern=r"^[A-Za-z0-9._-]{1,249}$")
+    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", examples=["SSL"]
+    )
+    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
+    sasl_username: str | None = Field(None, validate_default=True, examples=["pipeline"])
+    sasl_password: SecretStr | None = Field(None, validate_default=True, examples=["…"])
+    ssl_ca_location: Path | None = Field(None, examples=["/etc/ssl/certs/kafka-ca.pem"])
+    delivery_timeout_ms: int = Field(5000, ge=1000, le=300_000)
+
+    @property
+    def servers(self) -> tuple[tuple[str, int], ...]:
+        """Host and port of each bootstrap server."""
+        pairs = (server.rsplit(":", 1) for server in self.bootstrap_servers.split(","))
+        return tuple((host, int(port)) for host, port in pairs)
+
+    @field_validator("bootstrap_servers")
+    @classmethod
+    def _hosts_and_ports(cls, value: str) -> str:
+        servers = [server.strip() for server in value.split(",")]
+        for server in servers:
+            match = _SERVER.match(server)
+            if not match or not 1 <= int(match["port"]) <= 65535:
+                raise ValueError("must be host:port, several of them separated by commas")
+        return ",".join(servers)
+
+    @field_validator("sasl_username", "sasl_password")
+    @classmethod
+    def _given_with_sasl(cls, value: Any, others: ValidationInfo) -> Any:
+        protocol = others.data.get("security_protocol", "")
+        if value is None and protocol.startswith("SASL_"):
+            raise ValueError(f"must be set, because the security protocol is {protocol}")
+        return value
+
+
+class DagsterSettings(Section):
+    """Where Dagster's web server and code server listen, and who schedules."""
+
+    host: str = "127.0.0.1"
+    webserver_port: int = Field(23000, ge=1, le=65535, examples=[3000])
+    code_server_port: int = Field(24000, ge=1, le=65535, examples=[4000])
+    schedules: bool = Field(False, examples=[True])
+    sensors: bool = Field(True, examples=[False])
+    read_only: bool = Field(False, examples=[True])
+
+
+class AirflowSettings(Section):
+    """The embedded Airflow. When it schedules, Dagster's own schedules stay off."""
+
+    enabled: bool = Field(False, examples=[True])
+    port: int = Field(26000, ge=1, le=65535, examples=[8080])
+
+
+class AlertsSettings(Section):
+    """Who is told of stale candles, failed services and DAG runs: an address that takes JSON by POST."""
+
+    webhook_url: SecretStr | None = Field(None, examples=["https://hooks.slack.com/services/…"])
+
+    @field_validator("webhook_url")
+    @classmethod
+    def _http(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None:
+            _url(value.get_secret_value(), ("http://", "https://"))
+        return value
+
+
+class RepairSettings(Section):
+    """How far back history is asked for that nobody asked for by name."""
+
+    since: date | None = Field(None, examples=["2025-01-01"])
+
+
+class HousekeepingSettings(Section):
+    """How long what may be made again is kept."""
+
+    staging_days: int = Field(3, ge=1)
+    tick_run_days: int = Field(2, ge=1)
+    failed_run_days: int = Field(14, ge=1)
+
+
+class CandidatesSettings(Section):
+    """The search for candidates. Which strategies there are is in `strategies`."""
+
+    # A day of 500 symbols, minute by minute, is what one tick can hold in memory.
+    catch_up_minutes: int = Field(360, ge=15, le=1440)
+    # Older ones are stored as evaluated late and not published: nobody may trade on them.
+    publish_minutes: int = Field(15, ge=1, le=1440)
+
+
+class StrategySettings(BaseModel):
+    """One strategy to look for candidates with. What it takes besides `name` is its own business."""
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+
+    name: str = Field(min_length=1, examples=["rsi_reversal"])
+
+    @property
+    def parameters(self) -> dict[str, Any]:
+        """Those of its parameters that are not to have their defaults."""
+        return self.model_extra or {}
+
+
+def is_embedded(address: str) -> bool:
+    """Whether an address is one that the embedded stack serves: this machine's, in plain text."""
+    parts = urlsplit(address)
+    return parts.hostname in LOCAL_HOSTS and parts.scheme not in ("https", "rediss")
+
+
+def _url(value: str, schemes: tuple[str, ...]) -> str:
+    if not value.startswith(schemes) or not urlsplit(value).hostname:
+        raise ValueError(f"must be an address that starts with {' or '.join(schemes)}")
+    try:
+        given = urlsplit(value).port
+    except ValueError:
+        given = 0
+    if given == 0:
+        raise ValueError("must have a port from 1 to 65535, or none")
+    if "@" in urlsplit(value).netloc and not value.startswith("redis"):
+        raise ValueError("must not carry credentials")
+    return value
