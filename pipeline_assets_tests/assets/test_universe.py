@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 from dagster import ExecuteInProcessResult
 
-from pipeline_assets.assets.universe import UNIVERSE, entries_finding
+from pipeline_assets.assets.universe import UNIVERSE
+from pipeline_assets.collection.listing_changes import entries_finding
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, start_exchange
 from pipeline_assets_tests.fixtures.platform import Platform
@@ -141,5 +142,5 @@ def test_an_entry_that_cannot_be_read_is_named_by_the_check() -> None:
     assert (
         "2 entries of exchangeInfo cannot be read, the first: ETHUSDT: status" in found.description
     )
-    [first, _] = found.metadata["entries left out"].records
-    assert first.data == {"entry": "ETHUSDT", "fault": odd["ETHUSDT"]}
+    [first, _] = found.metadata["entries left out"].rows
+    assert first == ("ETHUSDT", odd["ETHUSDT"])
