@@ -26,7 +26,7 @@ class DailyOptions(TypedDict):
 
 
 class LayerOptions(DailyOptions):
-    """Those of an interval's assets, which have their names from it."""
+    """Arguments for an asset of an interval, which is named after it."""
 
     name: str
 
@@ -47,7 +47,7 @@ def sink(name: str) -> str:
 
 
 def daily(group: str) -> DailyOptions:
-    """What every asset of daily partitions has in common."""
+    """Return the arguments of an asset with daily partitions."""
     return {
         "group_name": group,
         "partitions_def": daily_partitions,
@@ -57,7 +57,7 @@ def daily(group: str) -> DailyOptions:
 
 
 def options(layer: str, interval: Interval) -> LayerOptions:
-    """What every asset of an interval has in common."""
+    """Return the arguments of an asset of an interval."""
     return {"name": name(layer, interval), **daily(f"interval_{interval}")}
 
 

@@ -1,4 +1,4 @@
-"""What a fetch took from the archive, and what it could not take. How a day is taken is in
+"""The report of a fetch from the archive: rows taken, files refused, disagreements. How a day is taken is in
 archive_source.py.
 """
 

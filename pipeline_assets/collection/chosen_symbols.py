@@ -1,4 +1,4 @@
-"""Which symbols a run is for, and why nothing can be had of the others. When each trades is in
+"""The choice of a run's symbols, with the reason for each that cannot be fetched. When each trades is in
 listings.py; what is fetched of it in planning.py.
 """
 

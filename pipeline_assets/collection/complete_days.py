@@ -1,4 +1,4 @@
-"""Which finished days of a plan the lake holds complete, so that they are not fetched again."""
+"""The finished days of a plan that the lake holds complete, so that they are not fetched again."""
 
 from collections.abc import Mapping, Sequence
 from datetime import date

@@ -45,7 +45,7 @@ class NothingFetchedError(Exception):
 
 @dataclass(frozen=True)
 class FetchReport:
-    """What a fetch brought.
+    """The result of a fetch.
 
     Attributes:
         plan: what was fetched, with what came of each symbol.

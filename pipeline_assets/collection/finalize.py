@@ -31,7 +31,7 @@ _STABLE_AFTER = timedelta(hours=2)
 
 @dataclass(frozen=True)
 class Evidence:
-    """What a run knows of the finished days that it fetched.
+    """Evidence about the finished days that a run fetched.
 
     Attributes:
         written: the objects that it stored, by key.

@@ -1,4 +1,4 @@
-"""What a check found in one day, with the tables that belong to it. How a finding is shown is decided by
+"""Findings: the result of a check for one day, with its tables. How a finding is shown is decided by
 the caller: assets/check_results.py shows it in Dagster.
 """
 
@@ -37,7 +37,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Finding:
-    """What a check found in one day. The values of `metadata` are tables, numbers or text."""
+    """The result of a check for one day. The values of `metadata` are tables, numbers or text."""
 
     passed: bool
     description: str

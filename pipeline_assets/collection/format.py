@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class FormatReport:
-    """What formatting made of a fetch's rows.
+    """The result of formatting a fetch's rows.
 
     Attributes:
         plan: of the fetch.

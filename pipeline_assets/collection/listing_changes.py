@@ -1,5 +1,5 @@
-"""What came and went on the exchange since somebody looked last, and what of exchangeInfo cannot be read.
-Which symbols are collected, and when each trades, is in listings.py.
+"""Listings and delistings since the last look at the exchange, and entries that cannot be read. Which
+symbols are collected, and when each trades, is in listings.py.
 """
 
 from collections.abc import Container, Iterable, Mapping
@@ -21,7 +21,7 @@ _COLUMNS = {"symbol": "string", "what": "string", "when": "string", "collected":
 
 @dataclass(frozen=True)
 class ListingReport:
-    """What the exchange lists.
+    """The result of a look at what the exchange lists.
 
     Attributes:
         at: the exchange's time, UTC.
@@ -72,7 +72,7 @@ def look_again(
 def _changes(
     identities: Iterable[Identity], collected: Iterable[Identity], last: datetime, now: datetime
 ) -> dict[str, Any]:
-    """What to report of the time since the last look; collected symbols come first."""
+    """Return the values to report of the time since the last look; collected symbols come first."""
     ours = {(each.symbol, each.onboard_date) for each in collected}
     changes = sorted(
         (

@@ -1,5 +1,5 @@
-"""What the stores of candles besides the lake have in common: the order of their steps, and when a finished
-day passes for loaded. Each sink is in a module of its own, its asset in assets/sinks.py.
+"""Sinks, the stores of candles besides the lake: the order of their steps, and when a finished day passes
+for loaded. Each sink is in a module of its own, its asset in assets/sinks.py.
 """
 
 import hashlib
@@ -66,6 +66,6 @@ def mark_loaded(step: Step, stored: Stored, name: str) -> None:
 
 
 def _digest(marks: Mapping[str, SealedDay]) -> str:
-    """What tells one upload of a day from another: a run that is executed again stores other objects."""
+    """Return a text that differs between uploads of a day: a repeated run may store other objects."""
     facts = {symbol: mark.to_facts() for symbol, mark in marks.items()}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -39,7 +39,7 @@ MAKERS = {
 
 @dataclass(frozen=True)
 class Stored:
-    """What an upload stored.
+    """The objects and marks that an upload stored.
 
     Attributes:
         source: where the upload's own outputs lie.

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class UploadReport:
-    """What a run has stored, and what it saw of it.
+    """The result of an upload.
 
     Attributes:
         plan: of the run's fetch.

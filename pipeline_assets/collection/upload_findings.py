@@ -39,7 +39,7 @@ def _missing(report: UploadReport, day: date) -> Iterator[tuple[str, Window]]:
         yield from ((symbol, part) for part in joined(mark.to_fetch))
     for symbol, gaps in report.missing.items():
         if symbol not in sealed and day not in plan.complete.get(symbol, ()):
-            # Of a symbol that was listed anew nothing is missing between its listings.
+            # A symbol that was listed anew has no candles between its listings.
             for gap in common(day_window(day), gaps):
                 yield from ((symbol, part) for part in without(gap, plan.pauses.get(symbol, ())))
 

@@ -1,4 +1,4 @@
-"""Which finished days the exchange still serves, asked where a run brought no row at all: an exchange that
+"""The finished days that the exchange still serves, asked where a run brought no row at all: an exchange that
 lost a day says, of every symbol, that it has nothing. What is believed then is decided in finalize.py.
 """
 

@@ -1,5 +1,5 @@
-"""Whether what was published of a finished day is what its stored candles say. How candidates are found
-live is in evaluation.py.
+"""Parity of a finished day: the published candidates against those recomputed from its stored candles. How
+candidates are found live is in evaluation.py.
 """
 
 import json

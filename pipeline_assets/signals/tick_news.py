@@ -1,6 +1,4 @@
-"""What a tick of the candidates has to tell: what is new in its report, and a summary in words. How it is
-shown is decided by the caller.
-"""
+"""News of a tick of the candidates, and a summary in words. The caller decides how to show both."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -22,7 +20,7 @@ _COLUMNS = {
 
 @dataclass(frozen=True)
 class News:
-    """What is new in a tick's report.
+    """The news in a tick's report.
 
     Attributes:
         days: by day of the evaluated minutes, what to report of its candidates.
