@@ -1,9 +1,7 @@
-"""Reporting a check's result by partition. What is checked is in objects.py and checks.py."""
+"""Reporting a check's result by partition. What is checked is decided in collection/ and signals/."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from datetime import date
-from typing import Any
 
 from dagster import (
     AssetCheckEvaluation,
@@ -18,14 +16,8 @@ from dagster._core.definitions.asset_checks.asset_check_evaluation import (
     AssetCheckEvaluationTargetMaterializationData,
 )
 
-
-@dataclass(frozen=True)
-class Finding:
-    """What a check found in one day."""
-
-    passed: bool
-    description: str
-    metadata: dict[str, Any] = field(default_factory=dict)
+from pipeline_assets.assets.presentation import metadata
+from pipeline_assets.collection.findings import Finding
 
 
 def report(
@@ -43,21 +35,7 @@ def report(
     the partition's latest materialization.
     """
     if len(findings) > 1:
-        latest = _latest(context, asset_key, findings)
-        for day, finding in findings.items():
-            # log_event takes evaluations too; its annotation does not say so.
-            context.op_execution_context.log_event(
-                AssetCheckEvaluation(  # type: ignore[arg-type]
-                    asset_key=asset_key,
-                    check_name=name,
-                    passed=finding.passed,
-                    description=finding.description,
-                    metadata=finding.metadata,
-                    severity=severity,
-                    partition=day.isoformat(),
-                    target_materialization_data=latest.get(day.isoformat()),
-                )
-            )
+        _log_days(context, asset_key, name, findings, severity)
     failed = [day for day, finding in findings.items() if not finding.passed]
     told = findings[failed[0]] if failed else next(iter(findings.values()))
     description = told.description
@@ -68,9 +46,33 @@ def report(
         check_name=name,
         passed=not failed,
         description=description,
-        metadata=told.metadata,
+        metadata=metadata(told.metadata),
         severity=severity,
     )
+
+
+def _log_days(
+    context: AssetExecutionContext | AssetCheckExecutionContext,
+    asset_key: AssetKey,
+    name: str,
+    findings: Mapping[date, Finding],
+    severity: AssetCheckSeverity,
+) -> None:
+    latest = _latest(context, asset_key, findings)
+    for day, finding in findings.items():
+        # log_event takes evaluations too; its annotation does not say so.
+        context.op_execution_context.log_event(
+            AssetCheckEvaluation(  # type: ignore[arg-type]
+                asset_key=asset_key,
+                check_name=name,
+                passed=finding.passed,
+                description=finding.description,
+                metadata=metadata(finding.metadata),
+                severity=severity,
+                partition=day.isoformat(),
+                target_materialization_data=latest.get(day.isoformat()),
+            )
+        )
 
 
 def _latest(

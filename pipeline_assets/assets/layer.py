@@ -1,20 +1,17 @@
 """What the assets of all layers share: their keys, group, partitions, owners. No layer's own work."""
 
+from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
-from dagster import AssetKey, BackfillPolicy, PartitionsDefinition
+from dagster import AssetCheckSpec, AssetKey, BackfillPolicy, PartitionsDefinition
 
 from pipeline_assets.assets.partitions import backfill_policy, daily_partitions
+from pipeline_assets.collection.step_inputs import MAKERS
 from pipeline_assets.market.intervals import Interval
 
 OWNERS = ["team:market-data"]
-RAW, FORMATTED, OBJECTS, SLOTS, TABLE = (
-    "raw_candles",
-    "candles",
-    "candle_objects",
-    "candle_slots",
-    "candle_table",
-)
+RAW, FORMATTED, OBJECTS = MAKERS.values()
+SLOTS, TABLE = "candle_slots", "candle_table"
 # Of all intervals together: the ledger of what is missing, and its table.
 GAPS, GAP_TABLE, GAPS_GROUP = "candle_gaps", "candle_gap_table", "gaps"
 # The keys that jobs and sensors need; the assets are declared in the modules of these names.
@@ -22,14 +19,19 @@ CANDLE_GAPS, UNIVERSE = AssetKey(GAPS), AssetKey("universe")
 CANDIDATES, CANDIDATE_OBJECTS = AssetKey("candidates"), AssetKey("candidate_objects")
 
 
-class LayerOptions(TypedDict):
-    """Arguments of the `asset` decorator that do not differ between layers."""
+class DailyOptions(TypedDict):
+    """Arguments of the `asset` decorator that do not differ between assets."""
 
-    name: str
     group_name: str
     partitions_def: PartitionsDefinition[Any]
     backfill_policy: BackfillPolicy
     owners: list[str]
+
+
+class LayerOptions(DailyOptions):
+    """Arguments for an asset of an interval, which is named after it."""
+
+    name: str
 
 
 def name(layer: str, interval: Interval) -> str:
@@ -47,17 +49,37 @@ def sink(name: str) -> str:
     return f"candle_{name}"
 
 
-def options(layer: str, interval: Interval) -> LayerOptions:
-    """What every asset of an interval has in common."""
+def daily(group: str) -> DailyOptions:
+    """Return the arguments of an asset with daily partitions."""
     return {
-        "name": name(layer, interval),
-        "group_name": f"interval_{interval}",
+        "group_name": group,
         "partitions_def": daily_partitions,
         "backfill_policy": backfill_policy,
         "owners": OWNERS,
     }
 
 
+def options(layer: str, interval: Interval) -> LayerOptions:
+    """Return the arguments of an asset of an interval."""
+    return {"name": name(layer, interval), **daily(f"interval_{interval}")}
+
+
 def layers(interval: Interval) -> list[str]:
     """The layers of an interval, in the order of the data."""
     return [RAW, FORMATTED, OBJECTS, *map(sink, interval.definition.sinks)]
+
+
+def check_specs(
+    key: AssetKey, descriptions: Mapping[str, str], after: Iterable[AssetKey] = ()
+) -> list[AssetCheckSpec]:
+    """The checks of an asset that have its partitions, by name and description."""
+    return [
+        AssetCheckSpec(
+            name,
+            asset=key,
+            additional_deps=list(after),
+            partitions_def=daily_partitions,
+            description=description,
+        )
+        for name, description in descriptions.items()
+    ]

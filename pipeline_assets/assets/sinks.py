@@ -1,7 +1,7 @@
 """The sinks of candles besides the lake, by the names that the registry of intervals uses.
 
-A sink is a function that makes the asset of one interval; the asset is called `candle_{name}_{interval}`,
-and reads its input as inputs.py says. What a sink does is in its own module.
+Each is a function that makes the asset of one interval, called `candle_{name}_{interval}`; the asset fills a
+sink as collection/sinks.py says.
 """
 
 from collections.abc import Callable

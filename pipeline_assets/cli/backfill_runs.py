@@ -210,7 +210,7 @@ def _run(
     from dagster import AssetCheckSeverity, DagsterExecutionInterruptedError
 
     from pipeline_assets.assets import layer
-    from pipeline_assets.assets.presentation import FAILED
+    from pipeline_assets.collection.findings import FAILED
     from pipeline_assets.dagster_instance.run_processes import own_process_tags
     from pipeline_assets.resources.staging import Staged
 
@@ -272,8 +272,8 @@ def _failure(executed: "ExecuteInProcessResult") -> BackfillError | StoppedError
 def _ran(executed: "ExecuteInProcessResult", store: "ObjectStore", staged: "Staged") -> _Ran:
     from pipeline_assets.assets import layer
     from pipeline_assets.assets.objects import INCOMPLETE
-    from pipeline_assets.assets.presentation import FAILED
     from pipeline_assets.collection.fetch_plan import FetchPlan
+    from pipeline_assets.collection.findings import FAILED
     from pipeline_assets.resources.staging import read_document
 
     def value(name: str, key: str) -> int:

@@ -13,19 +13,19 @@ from datetime import date, datetime, timedelta
 from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
+from pipeline_assets.collection.archive_report import ArchiveReport
+from pipeline_assets.collection.coverage import missing_candles
 from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind
 from pipeline_assets.collection.progress import Progress
 from pipeline_assets.market.archive import archive_files, disagreements, distrusted_days
 from pipeline_assets.market.candles import empty_raw
 from pipeline_assets.market.cleaning import clean
-from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.replies import raw_candles as rows_of
 from pipeline_assets.market.windows import Window, day_window, days_of, joined, without
 from pipeline_assets.resources.archive import Downloaded, downloads
-from pipeline_assets.resources.day_findings import UNFILLED_HOLE, keep_disagreements
+from pipeline_assets.resources.day_findings import UNFILLED_HOLE
 from pipeline_assets.resources.exchange import ExchangeClient
-from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import BinanceSettings
 
 if TYPE_CHECKING:
@@ -34,48 +34,6 @@ if TYPE_CHECKING:
 REFUSED = "file refused"
 _HOUR = Interval.ONE_HOUR
 _SYMBOL = itemgetter(0)
-
-
-@dataclass
-class ArchiveReport:
-    """What a fetch took from the archive, and what it could not take.
-
-    Attributes:
-        rows: rows taken from it.
-        absent: symbol-days that it does not have.
-        refused: by file name why a file was not taken.
-        distrusted: symbol, day and reason of what was there and not taken.
-        looked_at: the symbols whose days were compared, by day.
-        records: by day and symbol what the archive says otherwise than the exchange.
-        unfilled: by day and symbol what the archive lacks of symbols that the exchange then failed
-            to give.
-    """
-
-    rows: int = 0
-    absent: int = 0
-    refused: dict[str, str] = field(default_factory=dict)
-    distrusted: list[tuple[str, date, str]] = field(default_factory=list)
-    looked_at: dict[date, set[str]] = field(default_factory=dict)
-    records: dict[date, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
-    unfilled: dict[date, dict[str, list[dict[str, Any]]]] = field(default_factory=dict)
-
-    def note(self, day: date, symbol: str, record: dict[str, Any]) -> None:
-        """Add a record."""
-        self.records.setdefault(day, {}).setdefault(symbol, []).append(record)
-
-    def keep(self, store: ObjectStore, plan: FetchPlan) -> None:
-        """Record the disagreements on the lake; a repeat replaces those of the same symbol-days."""
-
-        def keep_day(day: date) -> None:
-            compared = self.looked_at[day] - plan.failures.keys()
-            found = self.records.get(day, {})
-            known = {symbol: held for symbol, held in found.items() if symbol in compared}
-            unfilled = self.unfilled.get(day, {})
-            keep_disagreements(
-                store, plan.interval, day, compared | unfilled.keys(), known | unfilled
-            )
-
-        store.each(keep_day, sorted(self.looked_at))
 
 
 @dataclass
@@ -254,11 +212,9 @@ def _note_unfilled(
     for symbol, day in days.rows():
         part = _part(failed[symbol], day)
         own = candles.filter(symbol=symbol)
-        expected = expected_open_times(plan.interval, part, None, None, None)
-        for _, start, end, count in gaps(
-            own, plan.interval, expected_frame({symbol: expected})
-        ).rows():
-            record = _record(UNFILLED_HOLE, start, end - plan.interval.span, count)
+        for hole in missing_candles(own, plan.interval, {symbol: part}).get(symbol, ()):
+            last, count = hole.end - plan.interval.span, hole.candles(plan.interval)
+            record = _record(UNFILLED_HOLE, hole.start, last, count)
             report.unfilled.setdefault(day, {}).setdefault(symbol, []).append(record)
 
 

@@ -2,11 +2,11 @@
 may bring. Checks, commands, the ledger, repair and `status` all ask here, so that no two disagree.
 
 What is stored is set against what should be, and the evidence of each gap is gathered from where it is
-kept. The judgement itself is market/gap_causes.py's; keeping the ledger day by day is assets/gaps.py's.
+kept. The judgement itself is market/gap_causes.py's; keeping the ledger day by day is gap_ledger_days.py's.
 """
 
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime
 from typing import TYPE_CHECKING
@@ -21,6 +21,7 @@ from pipeline_assets.market.windows import (
     common,
     day_window,
     days_of,
+    hull,
     joined,
     newest_closed,
     without,
@@ -72,6 +73,10 @@ class Known:
     sealed: Mapping[date, Mapping[str, SealedDay]] = field(default_factory=dict)
     ticked: Mapping[str, Window] = field(default_factory=dict)
     pauses: Mapping[str, Sequence[Window]] = field(default_factory=dict)
+
+
+# The missing spans of a day's due part, and whether the day's mark still speaks for it.
+_Day = tuple[list[Window], bool]
 
 
 class _ChangedMeanwhileError(InternalError):
@@ -152,29 +157,22 @@ def coverage_of(
         A frame as of `gap_ledger`.
     """
     looked = {}
-    absent = _absent_of(stored, interval, window, lifetimes)
+    absent = missing_candles(stored, interval, dict.fromkeys(lifetimes, window))
     for symbol, lifetime in lifetimes.items():
         closed = _closed(interval, window, lifetime, newest, known.pauses.get(symbol, ()))
-        found = _Looked()
-        for life in closed:
-            found.missing += common(life, absent.get(symbol, ()))
-            for day in days_of(life):
-                mark = known.sealed.get(day, {}).get(symbol)
-                if mark is not None:
-                    [due] = common(day_window(day), [life])
-                    named = [span for span, _ in mark.missing]
-                    # What the mark does not name was removed, or is of a longer life than it judged.
-                    lost = [
-                        part
-                        for gap in common(due, absent.get(symbol, ()))
-                        for part in without(gap, named)
-                    ]
-                    _note(found, mark, None if lost else due)
-            if symbol in known.ticked:
-                found.fetched += common(life, [known.ticked[symbol]])
+        gaps_of_symbol = absent.get(symbol, ())
+
+        def judge(
+            due: Window, mark: SealedDay | None, own: Sequence[Window] = gaps_of_symbol
+        ) -> _Day:
+            missing = common(due, own)
+            named = [span for span, _ in mark.missing] if mark else []
+            # What the mark does not name was removed, or is of a longer life than it judged.
+            return missing, not any(without(gap, named) for gap in missing)
+
+        found = _looked(symbol, closed, known, judge)
         if not witnesses:
             found.fetched = []
-        found.fetched = joined(found.fetched)
         found.missing = joined([*found.missing, *without(window, closed)])
         looked[symbol] = found
     return _judged(looked, interval, window, lifetimes, newest, known, {})
@@ -187,14 +185,25 @@ def fetchable(ledger: "pl.DataFrame") -> "pl.DataFrame":
     return ledger.filter(pl.col("cause").is_in([str(cause) for cause in FILLABLE]))
 
 
-def _absent_of(
-    stored: "pl.DataFrame", interval: Interval, window: Window, symbols: Iterable[str]
+def missing_candles(
+    stored: "pl.DataFrame", interval: Interval, windows: Mapping[str, Window]
 ) -> dict[str, list[Window]]:
-    """By symbol the spans of a window of which nothing is stored."""
-    expected = expected_open_times(interval, window, None, None, None)
+    """Return by symbol the spans of its window without a candle; a symbol that has all is left out.
+
+    All code above `resources` that needs to know which candles are missing calls this function.
+
+    Args:
+        stored: `symbol` and `open_time` of the candles, in any order. Other symbols, repetitions and open
+            times off the grid or outside the window do no harm.
+        interval: of the candles.
+        windows: by symbol the span asked about.
+    """
+    expected = {
+        symbol: expected_open_times(interval, window, None, None, None)
+        for symbol, window in windows.items()
+    }
     found: dict[str, list[Window]] = {}
-    wanted = expected_frame(dict.fromkeys(symbols, expected))
-    for symbol, start, end, _ in gaps(stored, interval, wanted).rows():
+    for symbol, start, end, _ in gaps(stored, interval, expected_frame(expected)).rows():
         found.setdefault(symbol, []).append(Window(start, end))
     return found
 
@@ -305,23 +314,46 @@ def _look_closed(
     store: ObjectStore, interval: Interval, symbol: str, closed: Sequence[Window], known: Known
 ) -> _Looked:
     """What is missing of closed candles within the symbol's lives."""
+    span = hull(closed)
+    listing = by_day(list_objects(store, interval, symbol, span.start, span.end))
+
+    def judge(due: Window, mark: SealedDay | None) -> _Day:
+        stored = listing.get(due.start.date(), [])
+        stands = mark is not None and [each.etag for each in stored] == mark.etags
+        if mark is not None and stands and mark.covers(due):
+            return common(due, [span for span, _ in mark.missing]), True
+        return _absent(store, interval, symbol, due, stored), stands
+
+    return _looked(symbol, closed, known, judge)
+
+
+def _looked(
+    symbol: str,
+    closed: Sequence[Window],
+    known: Known,
+    judge: Callable[[Window, SealedDay | None], _Day],
+) -> _Looked:
+    """Gather what is known of a symbol's lives, day by day.
+
+    Args:
+        symbol: the symbol.
+        closed: the spans in which it traded and candles have closed.
+        known: what the lake's documents say.
+        judge: given the due part of a day and the day's mark, tells what is not stored of it.
+    """
     looked = _Looked()
     for life in closed:
-        listing = by_day(list_objects(store, interval, symbol, life.start, life.end))
         # A symbol is no witness of what the exchange had before or after it traded: it lacks that
         # anyway.
         if symbol in known.ticked:
             looked.fetched += common(life, [known.ticked[symbol]])
         for day in days_of(life):
-            stored, mark = listing.get(day, []), known.sealed.get(day, {}).get(symbol)
+            mark = known.sealed.get(day, {}).get(symbol)
             [due] = common(day_window(day), [life])
-            unchanged = mark is not None and [each.etag for each in stored] == mark.etags
+            missing, stands = judge(due, mark)
+            looked.missing += missing
             if mark is not None:
-                _note(looked, mark, due if unchanged else None)
-            if mark is not None and unchanged and mark.covers(due):
-                looked.missing += common(due, [span for span, _ in mark.missing])
-            else:
-                looked.missing += _absent(store, interval, symbol, due, stored)
+                _note(looked, mark, due if stands else None)
     looked.fetched = joined(looked.fetched)
     return looked
 
@@ -354,7 +386,7 @@ def _absent(
         return [due]
     times = pl.concat([_open_times(store, each.key) for each in stored])
     rows = pl.DataFrame({"open_time": times}).with_columns(symbol=pl.lit(symbol))
-    return _absent_of(rows, interval, due, [symbol]).get(symbol, [])
+    return missing_candles(rows, interval, {symbol: due}).get(symbol, [])
 
 
 def _open_times(store: ObjectStore, key: str) -> "pl.Series":

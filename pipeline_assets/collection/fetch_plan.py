@@ -1,12 +1,15 @@
 """What a run fetches and why: its kind, its symbols, their windows. The steps after the fetch read
-the plan with the rows. Fetching itself is in raw.py.
+the plan with the rows. Fetching itself is in fetch.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, date, datetime, timedelta
 from enum import StrEnum
-from typing import TYPE_CHECKING, Any
+from functools import cache
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import BeforeValidator, PlainSerializer, TypeAdapter
 
 from pipeline_assets.collection.listings import Listed
 from pipeline_assets.errors import InputError
@@ -23,6 +26,32 @@ from pipeline_assets.market.windows import (
 
 if TYPE_CHECKING:
     from pipeline_assets.resources.exchange_pages import Fetched
+
+
+def _times(held: Any) -> Any:
+    """Times as the document of a plan has them; what is none already is left alone."""
+    if isinstance(held, list):
+        return [datetime.fromisoformat(each) if each else None for each in held]
+    return datetime.fromisoformat(held) if isinstance(held, str) else held
+
+
+def _made(kind: Callable[..., Any]) -> BeforeValidator:
+    return BeforeValidator(lambda held: kind(*_times(held)) if isinstance(held, list) else held)
+
+
+def _texts(*moments: datetime | None) -> list[str | None]:
+    return [each.isoformat() if each else None for each in moments]
+
+
+# As the document of a plan holds them: two times each.
+_Span = Annotated[Window, _made(Window), PlainSerializer(lambda each: _texts(each.start, each.end))]
+_Listed = Annotated[
+    Listed,
+    _made(Listed),
+    PlainSerializer(lambda each: _texts(each.listed_at, each.delisted_at)),
+]
+_Moment = Annotated[datetime, BeforeValidator(_times), PlainSerializer(datetime.isoformat)]
+_Seconds = Annotated[timedelta, PlainSerializer(timedelta.total_seconds)]
 
 # Runs carry their kind in this tag; a run without it is a backfill or a person's own.
 KIND_TAG = "pipeline/kind"
@@ -66,18 +95,18 @@ class FetchPlan:
     interval: Interval
     kind: RunKind
     days: list[date]
-    newest: datetime
-    clock_offset: timedelta
-    listed: dict[str, Listed]
-    windows: dict[str, Window]
+    newest: _Moment
+    clock_offset: _Seconds
+    listed: dict[str, _Listed]
+    windows: dict[str, _Span]
     failures: dict[str, str] = field(default_factory=dict)
     gone: dict[str, str] = field(default_factory=dict)
     weight: int = 0
     # Whether the run's own configuration names the symbols, and not the settings.
     asked: bool = False
     complete: dict[str, list[date]] = field(default_factory=dict)
-    confirmed: dict[str, list[Window]] = field(default_factory=dict)
-    pauses: dict[str, list[Window]] = field(default_factory=dict)
+    confirmed: dict[str, list[_Span]] = field(default_factory=dict)
+    pauses: dict[str, list[_Span]] = field(default_factory=dict)
     witnessed: list[date] = field(default_factory=list)
 
     def spans(self, symbol: str) -> list[Window]:
@@ -147,78 +176,17 @@ class FetchPlan:
 
     def to_facts(self) -> dict[str, Any]:
         """The plan as JSON-serialisable values."""
-        return {
-            "interval": self.interval,
-            "kind": self.kind,
-            "days": [day.isoformat() for day in self.days],
-            "newest": self.newest.isoformat(),
-            "clock_offset": self.clock_offset.total_seconds(),
-            "listed": {
-                symbol: [
-                    each.listed_at.isoformat(),
-                    each.delisted_at.isoformat() if each.delisted_at else None,
-                ]
-                for symbol, each in self.listed.items()
-            },
-            "windows": {
-                symbol: [window.start.isoformat(), window.end.isoformat()]
-                for symbol, window in self.windows.items()
-            },
-            "failures": self.failures,
-            "gone": self.gone,
-            "weight": self.weight,
-            "asked": self.asked,
-            "complete": {
-                symbol: [day.isoformat() for day in days] for symbol, days in self.complete.items()
-            },
-            "confirmed": {
-                symbol: [[window.start.isoformat(), window.end.isoformat()] for window in windows]
-                for symbol, windows in self.confirmed.items()
-            },
-            "pauses": {
-                symbol: [[window.start.isoformat(), window.end.isoformat()] for window in windows]
-                for symbol, windows in self.pauses.items()
-            },
-            "witnessed": [day.isoformat() for day in self.witnessed],
-        }
+        return dict(_codec().dump_python(self, mode="json"))
 
     @classmethod
     def from_facts(cls, facts: Mapping[str, Any]) -> "FetchPlan":
-        """The plan that `to_facts` described."""
-        moment = datetime.fromisoformat
-        return cls(
-            interval=Interval(facts["interval"]),
-            kind=RunKind(facts["kind"]),
-            days=[date.fromisoformat(day) for day in facts["days"]],
-            newest=moment(facts["newest"]),
-            clock_offset=timedelta(seconds=facts["clock_offset"]),
-            listed={
-                symbol: Listed(moment(since), moment(until) if until else None)
-                for symbol, (since, until) in facts["listed"].items()
-            },
-            windows={
-                symbol: Window(moment(start), moment(end))
-                for symbol, (start, end) in facts["windows"].items()
-            },
-            failures=dict(facts["failures"]),
-            gone=dict(facts["gone"]),
-            weight=facts["weight"],
-            asked=facts["asked"],
-            complete={
-                symbol: [date.fromisoformat(day) for day in days]
-                for symbol, days in facts["complete"].items()
-            },
-            confirmed={
-                symbol: [Window(moment(start), moment(end)) for start, end in windows]
-                for symbol, windows in facts["confirmed"].items()
-            },
-            # A step may be executed again after an upgrade; earlier versions knew of neither.
-            pauses={
-                symbol: [Window(moment(start), moment(end)) for start, end in windows]
-                for symbol, windows in facts.get("pauses", {}).items()
-            },
-            witnessed=[date.fromisoformat(day) for day in facts.get("witnessed", ())],
-        )
+        """The plan that `to_facts` described; earlier versions knew neither `pauses` nor `witnessed`."""
+        return _codec().validate_python(facts)
+
+
+@cache
+def _codec() -> TypeAdapter[FetchPlan]:
+    return TypeAdapter(FetchPlan)
 
 
 def tick_windows(

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pipeline_assets.collection.findings import moment
 from pipeline_assets.market.intervals import EPOCH, Interval
 from pipeline_assets.market.windows import newest_closed
 from pipeline_assets.resources.tick_state import TickState
@@ -41,14 +42,14 @@ def judge(interval: Interval, state: TickState, server_time: datetime) -> Verdic
         told = f"No ingest run of {interval} has stored anything yet. Is the schedule on?"
         return Verdict(fresh=False, description=told, stored=False)
     if not late:
-        told = f"All {len(state.newest)} symbols reach {_text(due)}."
+        told = f"All {len(state.newest)} symbols reach {moment(due)}."
         return Verdict(fresh=True, description=told)
     oldest, symbol = late[0]
     return Verdict(
         fresh=False,
         description=(
             f"{len(late)} of {len(state.newest)} symbols are stale; the oldest, {symbol}, ends at "
-            f"{_text(oldest)}, {_text(due)} is due. Look at the latest runs of tick_{interval}."
+            f"{moment(oldest)}, {moment(due)} is due. Look at the latest runs of tick_{interval}."
         ),
         late=tuple((name, at) for at, name in late),
     )
@@ -79,7 +80,3 @@ def of_collected(
             if symbol in state.newest or listed <= due
         }
     )
-
-
-def _text(at: datetime) -> str:
-    return at.strftime("%Y-%m-%d %H:%M:%S UTC")

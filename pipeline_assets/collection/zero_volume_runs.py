@@ -1,5 +1,5 @@
 """Runs without volume that look false, on a day of the lake. How a run is judged is in
-market/zero_volume.py, the check that records them in gaps.py.
+market/zero_volume.py, the check that records them in gap_ledger_days.py.
 """
 
 from collections.abc import Collection, Mapping

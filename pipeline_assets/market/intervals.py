@@ -95,6 +95,11 @@ class Interval(StrEnum):
         return "table" in self.definition.sinks
 
     @property
+    def lasting_sinks(self) -> tuple[str, ...]:
+        """The sinks that hold finished days too; the slots hold the newest candles only."""
+        return tuple(name for name in self.definition.sinks if name != "slots")
+
+    @property
     def milliseconds(self) -> int:
         """The time between two open times, in milliseconds."""
         return self.span // timedelta(milliseconds=1)

@@ -1,5 +1,5 @@
 """What passes from one asset to the next: where it lies, and its Parquet, read and written in pieces, so
-that memory does not grow with the range. Which output a step takes is decided in assets/inputs.py;
+that memory does not grow with the range. Which output a step takes is decided in collection/step_inputs.py;
 stored candles are in candle_objects.py.
 """
 
@@ -81,6 +81,10 @@ class Staged:
     def plan(self) -> str:
         """Where the plan of the run's fetch lies."""
         return self._address("staging", ".plan.json")
+
+    def load_mark(self, sink: str, day: date) -> str:
+        """Where a sink notes which of the run's objects of a finished day it has loaded."""
+        return self._address("staging", f".{sink}.{day}.loaded.json")
 
     @property
     def set_aside(self) -> str:

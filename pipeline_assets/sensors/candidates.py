@@ -13,7 +13,7 @@ from dagster import (
     sensor,
 )
 
-from pipeline_assets.assets.candidates import events, message
+from pipeline_assets.assets.candidates import events
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.indicator_state import IndicatorStateStore
@@ -21,6 +21,7 @@ from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 from pipeline_assets.signals.due_minutes import Cursor
 from pipeline_assets.signals.evaluation import Services, run_tick
+from pipeline_assets.signals.tick_news import summary
 
 # Dagster looks at its sensors every five seconds at best. A look at 500 symbols without a new minute
 # takes some hundredths of a second.
@@ -56,7 +57,7 @@ def candidate_sensor() -> SensorDefinition:
         return SensorResult(
             asset_events=told,
             cursor=replace(report.cursor, told=now_told).to_text(),
-            skip_reason=message(report),
+            skip_reason=summary(report),
         )
 
     return find_candidates

@@ -19,8 +19,8 @@ from dagster import (
 )
 
 from pipeline_assets.assets import layer
-from pipeline_assets.assets.check_results import Finding
-from pipeline_assets.assets.presentation import moment, table
+from pipeline_assets.assets.presentation import table
+from pipeline_assets.collection.findings import Finding, moment
 from pipeline_assets.collection.freshness import Verdict, judge
 from pipeline_assets.collection.listings import newest_of_collected
 from pipeline_assets.market.intervals import EPOCH, Interval

@@ -1,6 +1,6 @@
 """One tick of the candidate sensor: from unfolded minutes to acknowledged candidates and newer states.
 Which minutes are due is in due_minutes.py, how states are built again in warm_up.py, what is told of
-it in candidates.py.
+it in tick_news.py.
 
 The order is what keeps candidates: Kafka's acknowledgement, the copy on S3, the state. A state tells
 that its minute is done, so a tick that dies anywhere before repeats the minute, and its candidates

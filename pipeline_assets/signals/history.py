@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from pipeline_assets import lake
+from pipeline_assets.collection.coverage import missing_candles
 from pipeline_assets.collection.listings import Listed
 from pipeline_assets.market.candles import KEY_COLUMNS, candle_schema, empty_candles
 from pipeline_assets.market.cleaning import clean
-from pipeline_assets.market.gaps import Expected, expected_frame, expected_open_times, gaps
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.replies import MalformedReplyError, raw_candles
-from pipeline_assets.market.windows import Window
+from pipeline_assets.market.windows import Window, hull
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.exchange_errors import ExchangeError
 from pipeline_assets.resources.object_store import ObjectStore
@@ -119,20 +119,12 @@ def _lacking(
     found: "pl.DataFrame", windows: Mapping[str, Window], listed: Mapping[str, Listed]
 ) -> dict[str, Window]:
     """By symbol, the span from the first to the last minute that is not there though it could be."""
-    import polars as pl
-
-    expected: dict[str, Expected | None] = {}
-    for symbol, window in windows.items():
-        times = listed.get(symbol, Listed(window.start))
-        expected[symbol] = expected_open_times(
-            _INTERVAL, window, times.listed_at, times.delisted_at, None
-        )
-    missing = (
-        gaps(found, _INTERVAL, expected_frame(expected))
-        .group_by("symbol", maintain_order=True)
-        .agg(pl.col("start").min(), pl.col("end").max())
-    )
-    return {symbol: Window(start, end) for symbol, start, end in missing.iter_rows()}
+    traded = {
+        symbol: listed.get(symbol, Listed(window.start)).clip(_INTERVAL, window)
+        for symbol, window in windows.items()
+    }
+    due = {symbol: window for symbol, window in traded.items() if window is not None}
+    return {s: hull(missing) for s, missing in missing_candles(found, _INTERVAL, due).items()}
 
 
 def _fetched(

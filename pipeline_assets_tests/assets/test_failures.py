@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from pydantic import SecretStr
 
-from pipeline_assets.assets.objects import _store
 from pipeline_assets.cli.backfill_runs import BackfillError, backfill
 from pipeline_assets.cli.main import cli
 from pipeline_assets.cli.options import check_range
@@ -27,6 +26,7 @@ from pipeline_assets.collection.fetch_plan import (
     tick_windows,
 )
 from pipeline_assets.collection.listings import Listed
+from pipeline_assets.collection.upload import store_objects
 from pipeline_assets.errors import InputError
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.partition_keys import PartitionError, partition_day
@@ -657,7 +657,7 @@ def served(plan: FetchPlan, holes: set[int]) -> pl.DataFrame:
 
 def upload(store: ObjectStore, plan: FetchPlan, frame: pl.DataFrame) -> set[datetime]:
     state = read_tick_state(store, plan.interval, plan.listed, plan.newest)
-    written = _store(store, plan, state, frame, frame["symbol"].unique().to_list())
+    written = store_objects(store, plan, state, frame, frame["symbol"].unique().to_list())
     if plan.ticks:
         write_tick_state(store, plan.interval, state.after(written, plan.listed))
     return set(frame["open_time"])

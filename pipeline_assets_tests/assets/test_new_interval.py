@@ -29,24 +29,42 @@ from typing import Any
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, ResourceParam, asset
 
 from pipeline_assets.assets import layer
-from pipeline_assets.assets.inputs import Step
+from pipeline_assets.assets.inputs import step_of
+from pipeline_assets.collection.sinks import fill, mark_loaded
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.object_store import ObjectStore
 
 
+class FakeSink:
+    def __init__(self, step) -> None:
+        self.step, self.stored = step, step.stored()
+
+    def load(self) -> dict[str, Any]:
+        if self.step.store.get("fake is down") is not None:
+            raise OSError("The fake store is down.")
+        for key in self.stored.objects:
+            self.step.store.put(f"fake/{key}", b"")
+        return {"objects": len(self.stored.objects)}
+
+    def verify(self) -> dict[str, Any]:
+        held = {each.key for each in self.step.store.objects("fake/")}
+        return {"lost": len({f"fake/{key}" for key in self.stored.objects} - held)}
+
+    def mark(self) -> None:
+        mark_loaded(self.step, self.stored, "fake")
+
+
 def candle_fake(interval: Interval) -> AssetsDefinition:
-    @asset(
-        **layer.options(layer.sink("fake"), interval), deps=[layer.key(layer.OBJECTS, interval)]
-    )
-    def note(
+    name = layer.sink("fake")
+
+    @asset(**layer.options(name, interval), deps=[layer.key(layer.OBJECTS, interval)])
+    def fake(
         context: AssetExecutionContext, store: ResourceParam[ObjectStore]
     ) -> MaterializeResult[Any]:
-        step = Step.of(context, store, interval, layer.name(layer.sink("fake"), interval))
-        for key in step.stored()["objects"]:
-            store.put(f"fake/{key}", b"")
-        return MaterializeResult()
+        sink = FakeSink(step_of(context, store, interval, layer.name(name, interval)))
+        return MaterializeResult(metadata=fill(sink))
 
-    return note
+    return fake
 """
 
 
@@ -119,6 +137,11 @@ def test_one_more_interval_runs_end_to_end(platform: Platform, changed_package: 
     assert found["crons"]["tick_5m"] == "*/5 * * * *"
     assert found["weights"] == {"1m": 1, "15m": 1, "1h": 1, "5m": 2}
     assert found["tick"] == {"window": True, "zero_volume": True}
+    # The day passes for complete only once the table and the other sink both hold it.
+    assert found["sealed while a sink was down"] == []
+    assert found["table loaded meanwhile"] is True
+    assert found["fake"] == {"objects": 2, "lost": 0}
+    assert found["sealed once it was loaded"] == ["BTCUSDT", "ETHUSDT"]
     checks = {"window": True, "zero_volume": True, "complete": True, "consistent": True}
     assert found["backfill"] == checks
     assert found["nothing missing"] == {"nothing_to_fetch": True, "outages": True}

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from dagster import ExecuteInProcessResult
 
-from pipeline_assets.assets.universe import UNIVERSE, entries_finding
+from pipeline_assets.assets.universe import UNIVERSE
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, start_exchange
 from pipeline_assets_tests.fixtures.platform import Platform
@@ -131,15 +131,3 @@ def test_what_the_exchange_names_no_more_is_told_once_in_its_last_day_and_is_no_
     forgetful.exchange.set_clock(AFTER + timedelta(days=1))
     found = metadata(forgetful.run("backfill_1h", "2026-10-21"), "raw_candles_1h")
     assert not {"symbols gone", "failed symbols"} & found.keys()
-
-
-def test_an_entry_that_cannot_be_read_is_named_by_the_check() -> None:
-    assert entries_finding({}, ()).passed
-    odd = {"AUSDT": "underlyingType is missing", "ETHUSDT": "status: not a string (got None)"}
-    found = entries_finding(odd, {"ETHUSDT"})
-    assert not found.passed
-    assert (
-        "2 entries of exchangeInfo cannot be read, the first: ETHUSDT: status" in found.description
-    )
-    [first, _] = found.metadata["entries left out"].records
-    assert first.data == {"entry": "ETHUSDT", "fault": odd["ETHUSDT"]}

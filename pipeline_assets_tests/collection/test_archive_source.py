@@ -8,8 +8,8 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from pipeline_assets.assets.raw import NothingFetchedError
 from pipeline_assets.collection.archive_source import uses_archive
+from pipeline_assets.collection.fetch import NothingFetchedError
 from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind
 from pipeline_assets.market.archive import NOT_SERVED
 from pipeline_assets.market.intervals import Interval

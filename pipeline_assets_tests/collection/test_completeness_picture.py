@@ -12,7 +12,8 @@ import pytest
 from dagster import DagsterInstance, MarkdownMetadataValue, MaterializeResult, asset, materialize
 from PIL import Image
 
-from pipeline_assets.collection.completeness_picture import completeness_picture, picture_metadata
+from pipeline_assets.assets.presentation import picture_metadata
+from pipeline_assets.collection.completeness_picture import completeness_picture
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 

@@ -7,8 +7,9 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 
 from pipeline_assets.collection import planning
+from pipeline_assets.collection.chosen_symbols import Request
 from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind, SymbolError
-from pipeline_assets.collection.planning import Request, make_plan
+from pipeline_assets.collection.planning import make_plan
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.partition_keys import PartitionError
 from pipeline_assets.market.windows import Window

@@ -10,7 +10,7 @@ import pytest
 from dagster import AssetKey, materialize
 
 from pipeline_assets.assets.candidates import candidate_objects
-from pipeline_assets.assets.parity import Recomputed, compare, judge_day, parity_check
+from pipeline_assets.assets.parity import parity_check
 from pipeline_assets.market.candidates import candidate_id, candidate_schema
 from pipeline_assets.market.candles import candle_schema
 from pipeline_assets.market.intervals import Interval, to_milliseconds
@@ -25,6 +25,7 @@ from pipeline_assets.resources.slots import CandleSlots
 from pipeline_assets.settings import Settings
 from pipeline_assets.signals.due_minutes import Cursor
 from pipeline_assets.signals.evaluation import Services, run_tick
+from pipeline_assets.signals.parity import Recomputed, compare, judge_day
 from pipeline_assets_tests.fixtures.candidates import (
     MINUTE,
     CandidateSensor,

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from pipeline_assets.assets.objects import _judged, _since
+from pipeline_assets.collection.finalize import absences, since
 from pipeline_assets.market.cleaning import CUT_SHORT
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.finalized_days import Absence, Rejected, SealedDay
@@ -39,15 +39,15 @@ def test_a_row_is_settled_once_another_run_receives_it_again(
 ) -> None:
     mark = SealedDay("etag", ((GAP, Absence.SET_ASIDE),), rejected=(before,) if before else ())
     mark = SealedDay.from_dict(mark.to_dict())
-    [odd] = _since([now], mark)
+    [odd] = since([now], mark)
     # When it came first is kept.
     assert odd.rows == (before if before and before.digest == now.digest else now)
-    assert _judged([GAP], [], [odd]) == ((GAP, absence),)
+    assert absences([GAP], [], [odd]) == ((GAP, absence),)
     # What the exchange confirmed to be empty is an outage, whatever row came.
-    assert _judged([GAP], [GAP], [odd]) == ((GAP, Absence.CONFIRMED),)
+    assert absences([GAP], [GAP], [odd]) == ((GAP, Absence.CONFIRMED),)
 
 
 def test_a_mark_of_an_earlier_version_knows_of_no_rejected_rows() -> None:
     assert SealedDay.from_dict({"etag": "e", "missing": []}) == SealedDay("e")
-    assert _since([ROW], SealedDay("e"))[0].stable is False
-    assert _since([ROW], None)[0].stable is False
+    assert since([ROW], SealedDay("e"))[0].stable is False
+    assert since([ROW], None)[0].stable is False

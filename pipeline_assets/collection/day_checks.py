@@ -1,0 +1,170 @@
+"""Checks of what is stored of whole days: nothing missing, nothing contradictory. Checks of the rows that a
+run has in hand are in upload_findings.py.
+"""
+
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from datetime import date
+from typing import TYPE_CHECKING
+
+from pipeline_assets import lake
+from pipeline_assets.collection.coverage import Known, coverage_of, fetchable
+from pipeline_assets.collection.fetch_plan import FetchPlan
+from pipeline_assets.collection.findings import MISSING_COLUMNS, Finding, Table, moment
+from pipeline_assets.collection.step_inputs import Step
+from pipeline_assets.market.aggregation import aggregate, differences
+from pipeline_assets.market.candles import KEY_COLUMNS, PRICE_COLUMNS
+from pipeline_assets.market.gap_causes import NOT_DUE
+from pipeline_assets.market.intervals import Interval
+from pipeline_assets.market.windows import day_window, without
+from pipeline_assets.resources.candle_objects import by_day, list_objects
+from pipeline_assets.resources.finalized_days import read_sealed
+from pipeline_assets.resources.object_store import ObjectStore, StoredObject
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+def check_days(step: Step) -> dict[str, dict[date, Finding]]:
+    """Return what the checks `complete` and `consistent` find in each day of a step.
+
+    Raises:
+        StagingError: nothing says what a run has stored of these days.
+        ObjectStoreError: the lake does not answer.
+    """
+    store, interval, plan = step.store, step.own.interval, step.plan_of_stored()
+    objects = _objects(plan, store)
+    # A day's marks are written once it is in every sink, such as the table: here the run's own count.
+    own = step.stored().sealed
+
+    def judge(day: date) -> tuple[Finding, Finding]:
+        symbols = _symbols(plan, day)
+        held = [each for symbol in symbols for each in objects[symbol].get(day, ())]
+        rows = lake.scan_objects(store, held, day_window(day))
+        if interval is Interval.ONE_MINUTE:
+            # Nothing is compared with their volumes, which are half of what there is to decode.
+            rows = rows.select(*KEY_COLUMNS, *PRICE_COLUMNS)
+        stored = rows.collect()
+        marks = read_sealed(store, interval, day) if plan.finished(day) else {}
+        known = Known({day: {**marks, **own.get(day, {})}}, pauses=plan.pauses)
+        return (
+            _completeness(plan, day, symbols, stored, known),
+            _consistency(store, interval, day, symbols, stored),
+        )
+
+    # One day is judged while another's objects are waited for; more at once would hold more rows.
+    with ThreadPoolExecutor(2) as pool:
+        findings = dict(zip(plan.days, pool.map(judge, plan.days), strict=True))
+    return {
+        "complete": {day: complete for day, (complete, _) in findings.items()},
+        "consistent": {day: consistent for day, (_, consistent) in findings.items()},
+    }
+
+
+def _objects(plan: FetchPlan, store: ObjectStore) -> dict[str, dict[date, list[StoredObject]]]:
+    """The objects of the plan's days by symbol and day: a listing a symbol, not one a day too."""
+    start, end = day_window(plan.days[0]).start, day_window(plan.days[-1]).end
+    symbols = list(plan.listed)
+    listings = store.each(
+        lambda symbol: by_day(list_objects(store, plan.interval, symbol, start, end)), symbols
+    )
+    return dict(zip(symbols, listings, strict=True))
+
+
+def _symbols(plan: FetchPlan, day: date) -> list[str]:
+    window = day_window(day)
+    clipped = {s: each.clip(plan.interval, window) for s, each in plan.listed.items()}
+    return sorted(
+        symbol
+        for symbol, part in clipped.items()
+        if part is not None and without(part, plan.pauses.get(symbol, ()))
+    )
+
+
+def _completeness(
+    plan: FetchPlan, day: date, symbols: Sequence[str], stored: "pl.DataFrame", known: Known
+) -> Finding:
+    window = day_window(day)
+    lifetimes = {
+        symbol: (plan.listed[symbol].listed_at, plan.listed[symbol].delisted_at)
+        for symbol in symbols
+    }
+    ledger = coverage_of(
+        stored,
+        plan.interval,
+        window,
+        lifetimes,
+        plan.newest,
+        known,
+        # Of symbols that a person asked for it cannot be told that what all lack is an outage.
+        witnesses=not plan.asked,
+    )
+    lacking = fetchable(ledger)
+    not_due = ledger.filter(ledger["cause"].is_in([str(cause) for cause in NOT_DUE]))
+    due = window.candles(plan.interval) * len(symbols) - int(not_due["count"].sum())
+    records = [
+        (symbol, moment(first), moment(last + plan.interval.span), count)
+        for symbol, first, last, count in lacking.select("symbol", "first", "last", "count").rows()
+    ]
+    if records:
+        symbol, start, end, _ = records[0]
+        return Finding(
+            passed=False,
+            description=(
+                f"{lacking['count'].sum()} of {due} candles are missing, the first of "
+                f"{symbol} from {start} until {end}. Materialize this partition again."
+            ),
+            metadata={"missing": Table.of(MISSING_COLUMNS, records)},
+        )
+    never = int(ledger["count"].sum()) - int(not_due["count"].sum())
+    told = f"All {due - never} candles of {len(symbols)} symbols are there."
+    if never:
+        told += f" {never} more do not exist: the check `outages` of candle_gaps names them."
+    return Finding(passed=True, description=told)
+
+
+def _consistency(
+    store: ObjectStore,
+    interval: Interval,
+    day: date,
+    symbols: Sequence[str],
+    stored: "pl.DataFrame",
+) -> Finding:
+    import polars as pl
+
+    prices = [pl.col(column) for column in PRICE_COLUMNS]
+    wrong = stored.filter(
+        (pl.max_horizontal(prices) > pl.col("high")) | (pl.min_horizontal(prices) < pl.col("low"))
+    )
+    if wrong.height:
+        first = wrong.row(0, named=True)
+        return Finding(
+            passed=False,
+            description=(
+                f"{wrong.height} candles have a price outside high and low, the first "
+                f"{first['symbol']} at {moment(first['open_time'])}."
+            ),
+        )
+    if interval is Interval.ONE_MINUTE:
+        return Finding(passed=True, description=f"{stored.height} candles enclose their prices.")
+    window = day_window(day)
+    minutes = lake.scan("1m", symbols, window.start, window.end, store=store).collect()
+    aggregated = aggregate(minutes, interval)
+    found = differences(stored, aggregated)
+    compared = stored.join(aggregated, on=["symbol", "open_time"], how="semi").height
+    columns = {
+        "symbol": "string",
+        "open time": "string",
+        "column": "string",
+        "stored": "float",
+        "from 1m": "float",
+    }
+    records = [
+        (symbol, moment(opened), column, ours, theirs)
+        for symbol, opened, column, ours, theirs in found.head(20).rows()
+    ]
+    return Finding(
+        passed=found.is_empty(),
+        description=f"{compared} of {stored.height} candles compared with 1m, {found.height} differences.",
+        metadata={"differences": Table.of(columns, records)} if records else {},
+    )

@@ -1,0 +1,196 @@
+"""The fetch: candles as the exchange or its archive replied, decimal strings and all, in one object of the
+run. Typing and checking them is in format.py; deciding what to fetch is in planning.py.
+"""
+
+import time
+from collections.abc import Generator, Iterable
+from contextlib import ExitStack, closing
+from dataclasses import dataclass
+from datetime import datetime
+from operator import itemgetter
+from typing import TYPE_CHECKING
+
+from pipeline_assets.collection.archive_report import ArchiveReport
+from pipeline_assets.collection.archive_source import archived_frames, uses_archive
+from pipeline_assets.collection.chosen_symbols import Request
+from pipeline_assets.collection.empty_days import believed_empty_days
+from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind
+from pipeline_assets.collection.planning import make_plan
+from pipeline_assets.collection.progress import Progress
+from pipeline_assets.errors import OutsideSystemError
+from pipeline_assets.market.candles import empty_raw
+from pipeline_assets.market.intervals import Interval, from_milliseconds, to_milliseconds
+from pipeline_assets.market.replies import raw_candles as rows_of
+from pipeline_assets.market.windows import Window, day_window
+from pipeline_assets.resources.exchange import ExchangeClient
+from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.exchange_pages import weight_of_a_tick
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.staging import Output, Staged, write_document, write_frames
+from pipeline_assets.resources.weight_budget import Priority
+from pipeline_assets.settings import Settings
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# A row group of the staged Parquet holds at least so many rows, and whole symbols: some 30 MB while it
+# is decoded, cleaned and encoded, whatever the range. At 250,000 a run took 800 MB at its peak.
+_ROWS_PER_GROUP = 40_000
+# A tick's weight beside its candles: the universe, the clock, asked by itself and by three schedules.
+# Without it others left 900 for 900 symbols at a full hour, and the last symbol waited for a minute.
+_OTHER_WEIGHT = 10
+# Replies come as symbols complete; cleaning would have to sort rows that are not by symbol.
+_SYMBOL = itemgetter(0)
+
+
+class NothingFetchedError(OutsideSystemError):
+    """Every symbol failed, and nothing of the run's was there. The message carries the first reason."""
+
+
+@dataclass(frozen=True)
+class FetchReport:
+    """The result of a fetch.
+
+    Attributes:
+        plan: what was fetched, with what came of each symbol.
+        replies: the address of the rows.
+        rows: how many there are.
+        rows_per_second: of the fetch, without planning.
+        weight_allowed: request weight that the exchange allows a minute.
+        archive: what the archive gave; None if it was not asked.
+    """
+
+    plan: FetchPlan
+    replies: str
+    rows: int
+    rows_per_second: int
+    weight_allowed: int
+    archive: ArchiveReport | None
+
+
+def fetch(
+    exchange: Exchange,
+    store: ObjectStore,
+    settings: Settings,
+    request: Request,
+    root_run: str,
+    progress: Progress,
+    *,
+    again: bool,
+) -> FetchReport:
+    """Plan and fetch what a run was launched for; keep the rows, then the plan.
+
+    Args:
+        exchange: asked for the candles.
+        store: the lake.
+        settings: of the archive.
+        request: what the run was launched for.
+        root_run: the root run's id, which addresses the outputs.
+        progress: is told the rows as they come.
+        again: whether the run repeats an earlier one of the same address.
+
+    Raises:
+        NothingFetchedError: every symbol failed.
+        PartitionError, SymbolError: as `make_plan`.
+        ExchangeUnreachableError, ExchangeBannedError: as `ExchangeClient.klines`.
+        ObjectStoreError: the lake does not answer.
+    """
+    first, ticks = priority(request.kind, request.interval), request.kind is RunKind.TICK
+    with exchange.client(first, patient=not ticks) as client:
+        plan = make_plan(client, store, request, exchange.settle)
+        own = Staged(plan.interval, plan.days[0], plan.days[-1], root_run)
+        if again:
+            # The plan of the first time must not stand beside the rows of this one.
+            store.delete([own.plan])
+        if ticks:
+            weight = len(plan.windows) * weight_of_a_tick(plan.interval) + _OTHER_WEIGHT
+            exchange.expect_tick(first, plan.interval, weight, plan.now())
+        began = time.monotonic()
+        archive = ArchiveReport() if uses_archive(plan, settings.binance) else None
+        with ExitStack() as opened:
+            frames = opened.enter_context(
+                closing(
+                    archived_frames(
+                        client, plan, settings.binance, progress, archive, _ROWS_PER_GROUP
+                    )
+                    if archive
+                    else _frames(client, plan, progress)
+                )
+            )
+            received = _Received()
+            watched = received.watch(frames, plan)
+            rows = write_frames(store, own.key(Output.RAW), empty_raw(), watched)
+        seconds = time.monotonic() - began
+        if not plan.ticks:
+            plan.witnessed = believed_empty_days(client, store, plan, received.newest, root_run)
+        plan.weight = client.weight_spent
+        if archive is not None:
+            archive.keep(store, plan)
+        allowed = client.weight_now.allowed
+    # Where the others are stored already, those that fail again fail alone, as they did beside them.
+    if plan.windows and plan.failures.keys() >= plan.windows.keys() and not plan.complete:
+        raise NothingFetchedError(
+            f"None of {len(plan.windows)} symbols could be fetched. The first: "
+            f"{next(iter(plan.failures.values()))}"
+        )
+    # After the rows: the steps that follow read the plan first. Of a fetch that failed there is none, so
+    # that no later run of a single step takes it for the newest.
+    write_document(store, own.plan, plan.to_facts())
+    replies = store.address(own.key(Output.RAW))
+    return FetchReport(plan, replies, rows, round(rows / seconds), allowed, archive)
+
+
+@dataclass
+class _Received:
+    """The newest open time that the run received of its days; None while there is no row."""
+
+    newest: datetime | None = None
+
+    def watch(
+        self, frames: Iterable["pl.DataFrame"], plan: FetchPlan
+    ) -> Generator["pl.DataFrame", None, None]:
+        """Pass raw frames through, and keep the newest open time of the plan's days."""
+        import polars as pl
+
+        window = Window(day_window(plan.days[0]).start, day_window(plan.days[-1]).end)
+        # A row may have any time: the exchange's oddest rows are staged as they came.
+        within = pl.col("open_time").is_between(
+            to_milliseconds(window.start), to_milliseconds(window.end), closed="left"
+        )
+        for frame in frames:
+            newest = frame.select(pl.col("open_time").filter(within).max()).item()
+            if newest is not None:
+                opened = from_milliseconds(newest)
+                self.newest = max(opened, self.newest or opened)
+            yield frame
+
+
+def priority(kind: RunKind, interval: Interval) -> Priority:
+    """Whose requests go first: see DESIGN, Weight."""
+    if kind is RunKind.TICK:
+        return Priority.TICK_1M if interval is Interval.ONE_MINUTE else Priority.TICK_OTHER
+    return Priority.SEALING if kind is RunKind.SEAL else Priority.BACKFILL
+
+
+def _frames(
+    client: ExchangeClient, plan: FetchPlan, progress: Progress
+) -> Generator["pl.DataFrame", None, None]:
+    """The replies as raw frames of a row group each; a symbol that fails is noted in the plan."""
+    spans = {symbol: plan.spans(symbol) for symbol in plan.windows}
+    due = {symbol: plan.due(symbol) for symbol in plan.windows}
+    progress.start(f"{plan.interval} candles", sum(due.values()))
+    replies: list[tuple[str, bytes]] = []
+    rows = 0
+    # A tick's hole is looked at again by the next one; it must not cost more weight than planned.
+    for fetched in client.klines(plan.interval, spans, confirm=not plan.ticks):
+        plan.note(fetched)
+        progress.weight(client.weight_now.used, client.weight_now.allowed)
+        progress.advance(fetched.rows, due[fetched.symbol])
+        replies += [(fetched.symbol, body) for body in fetched.replies]
+        rows += due[fetched.symbol]
+        if rows >= _ROWS_PER_GROUP:
+            yield rows_of(sorted(replies, key=_SYMBOL))
+            replies, rows = [], 0
+    progress.finish()
+    if replies:
+        yield rows_of(sorted(replies, key=_SYMBOL))

@@ -1,0 +1,65 @@
+"""The format step: raw rows to typed, sorted, checked candles. What a valid candle is stands in
+market/cleaning.py.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from pipeline_assets.collection.fetch_plan import FetchPlan
+from pipeline_assets.collection.step_inputs import Step
+from pipeline_assets.market.candles import empty_candles
+from pipeline_assets.market.cleaning import clean
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.staging import Output, write_frames
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass
+class FormatReport:
+    """The result of formatting a fetch's rows.
+
+    Attributes:
+        plan: of the fetch.
+        rows: valid candles.
+        repeated: identical rows, of which one was kept.
+        reasons: how many rows were rejected, by reason.
+    """
+
+    plan: FetchPlan
+    rows: int = 0
+    repeated: int = 0
+    reasons: Counter[str] = field(default_factory=Counter)
+
+
+def format_rows(step: Step) -> FormatReport:
+    """Store the valid candles of a fetch, and the rejected rows beside them."""
+    rejected: list[pl.DataFrame] = []
+    with step.rows(Output.RAW) as raw:
+        report = FormatReport(raw.plan)
+
+        def cleaned() -> Iterator["pl.DataFrame"]:
+            for frame in raw.frames:
+                result = clean(frame, raw.plan.interval, raw.plan.windows)
+                report.repeated += result.repeated
+                if result.set_aside.height:
+                    rejected.append(result.set_aside)
+                yield result.candles
+            # Before the candles are seen: who reads them reads these too.
+            report.reasons = _keep_rejected(step.store, step.own.set_aside, rejected)
+            step.keep_plan(raw.plan, raw.source)
+
+        key = step.own.key(Output.FORMATTED)
+        report.rows = write_frames(step.store, key, empty_candles(), cleaned())
+    return report
+
+
+def _keep_rejected(store: ObjectStore, key: str, frames: "list[pl.DataFrame]") -> Counter[str]:
+    """Store the rows that failed a rule; return how many for each reason. A repeat replaces the rows."""
+    if not frames:
+        return Counter()
+    write_frames(store, key, frames[0].clear(), frames)
+    return Counter(reason for frame in frames for reason in frame["reason"])

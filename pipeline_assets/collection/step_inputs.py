@@ -1,0 +1,244 @@
+"""Which output of an earlier step a step takes: its own run's, or else the newest that is retained of its
+days. Where outputs lie and how they are read is in resources/staging.py.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from datetime import date
+from typing import TYPE_CHECKING, Any
+
+from pipeline_assets.collection.fetch_plan import FetchPlan
+from pipeline_assets.market.intervals import Interval, to_milliseconds
+from pipeline_assets.market.partition_keys import partition_days
+from pipeline_assets.market.windows import Window, day_window
+from pipeline_assets.resources.candle_objects import window_start
+from pipeline_assets.resources.finalized_days import SealedDay
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.staging import (
+    AbsentError,
+    Output,
+    Staged,
+    StagingError,
+    newest_first,
+    read_document,
+    read_frames,
+    write_document,
+)
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# The assets that make the outputs, without their interval, in the order of the data.
+MAKERS = {
+    Output.RAW: "raw_candles",
+    Output.FORMATTED: "candles",
+    Output.OBJECTS: "candle_objects",
+}
+
+
+@dataclass(frozen=True)
+class Stored:
+    """The objects and marks that an upload stored.
+
+    Attributes:
+        source: where the upload's own outputs lie.
+        objects: the keys of the objects.
+        sealed: the marks of finished days, by day and symbol.
+    """
+
+    source: Staged
+    objects: list[str]
+    sealed: dict[date, dict[str, SealedDay]]
+
+    def of_days(self, days: Sequence[date]) -> "Stored":
+        """Return the part that lies in these days."""
+        starts = {key: window_start(key) for key in self.objects}
+        return replace(
+            self,
+            objects=[key for key, start in starts.items() if start and start.date() in days],
+            sealed={day: marks for day, marks in self.sealed.items() if day in days},
+        )
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step over days of one interval.
+
+    Attributes:
+        store: the lake.
+        own: where the step's own run leaves its outputs.
+        days: the days of the run's partitions, ascending.
+        name: the asset or check that is made.
+    """
+
+    store: ObjectStore
+    own: Staged
+    days: list[date]
+    name: str
+
+    @classmethod
+    def of(
+        cls, store: ObjectStore, interval: Interval, keys: Sequence[str], run: str, name: str
+    ) -> "Step":
+        """The step of a root run over partitions; raises PartitionError if a partition key is no day."""
+        # Only the fetch knows the exchange's clock. Of a day to come, nothing is retained.
+        days = partition_days(keys, date.max)
+        return cls(store, Staged(interval, days[0], days[-1], run), days, name)
+
+    def _sources(self, output: Output) -> Iterator[Staged]:
+        """Where the input may lie, the preferred one first.
+
+        The own run's comes first: beside other runs on the same days, each run reads what it fetched.
+        """
+        yield self.own
+        yield from (each for each in self._covering(output) if each != self.own)
+
+    @contextmanager
+    def rows(
+        self, output: Output, wanted: Callable[[FetchPlan], bool] = lambda plan: True
+    ) -> Iterator["Rows"]:
+        """Open the rows of an earlier step, with their plan.
+
+        Args:
+            output: of which step.
+            wanted: whether the rows of a plan are read at all; they may be a million.
+
+        Raises:
+            StagingError: no output of these days is retained. The message names what to select.
+        """
+        with ExitStack() as opened:
+            for source in self._sources(output):
+                try:
+                    plan = self._plan(source)
+                    key = source.key(output)
+                    frames = (
+                        opened.enter_context(read_frames(self.store, key))
+                        if wanted(plan)
+                        else iter(())
+                    )
+                except AbsentError:
+                    continue
+                yield Rows(plan, source, _within(frames, plan, source))
+                return
+        raise self._missing(output)
+
+    def stored(self) -> Stored:
+        """The objects that the upload stored, and the marks of their days.
+
+        Raises:
+            StagingError: no list of these days is retained.
+        """
+        for source in self._sources(Output.OBJECTS):
+            try:
+                held = read_document(self.store, source.key(Output.OBJECTS))
+            except AbsentError:
+                continue
+            stored = Stored(source, held["objects"], _marks(held["sealed"]))
+            whole = (source.first, source.last) == (self.days[0], self.days[-1])
+            return stored if whole else stored.of_days(self.days)
+        raise self._missing(Output.OBJECTS)
+
+    def keep_stored(
+        self, objects: Sequence[str], sealed: Mapping[date, Mapping[str, SealedDay]]
+    ) -> None:
+        """Keep what the step itself has stored, for the steps that follow."""
+        marks = {
+            day.isoformat(): {symbol: mark.to_dict() for symbol, mark in held.items()}
+            for day, held in sealed.items()
+        }
+        document = {"objects": list(objects), "sealed": marks}
+        write_document(self.store, self.own.key(Output.OBJECTS), document)
+
+    def plan_of_stored(self) -> FetchPlan:
+        """The plan of the newest run that stored these days.
+
+        Raises:
+            StagingError: no plan of these days is retained.
+        """
+        for source in self._sources(Output.OBJECTS):
+            try:
+                return self._plan(source)
+            except AbsentError:
+                continue
+        raise self._missing(Output.OBJECTS)
+
+    def keep_plan(self, plan: FetchPlan, source: Staged) -> None:
+        """Keep another run's plan beside the outputs made from it, so that later steps find both."""
+        if source != self.own:
+            write_document(self.store, self.own.plan, plan.to_facts())
+
+    def _plan(self, source: Staged) -> FetchPlan:
+        plan = FetchPlan.from_facts(read_document(self.store, source.plan))
+        return plan.of_days(self.days)
+
+    def _missing(self, output: Output) -> StagingError:
+        interval, first, last = self.own.interval, self.days[0], self.days[-1]
+        days = f"{first}" if first == last else f"{first} to {last}"
+        outputs = list(Output)
+        select: list[str] = []
+        for each in reversed(outputs[: outputs.index(output) + 1]):
+            if select and self._covering(each):
+                break
+            select.insert(0, f"{MAKERS[each]}_{interval}")
+        told = (
+            f"No output of {select[-1]} is retained for {days} (PIPELINE_HOUSEKEEPING__STAGING_DAYS says "
+            f"how long outputs are). Select {' and '.join(select)} together with {self.name}, and "
+            "materialize again."
+        )
+        if any(
+            each.first <= last and first <= each.last
+            for each in newest_first(self.store, interval, output)
+        ):
+            told += " Several runs made parts of these days: single partitions need no more than their own."
+        return StagingError(told)
+
+    def _covering(self, output: Output) -> list[Staged]:
+        """The retained outputs of all the step's days, the newest first."""
+        return [
+            each
+            for each in newest_first(self.store, self.own.interval, output)
+            if each.first <= self.days[0] and self.days[-1] <= each.last
+        ]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """The rows that a step reads, their plan, and where both lie."""
+
+    plan: FetchPlan
+    source: Staged
+    frames: Iterator["pl.DataFrame"]
+
+
+def _within(
+    frames: Iterable["pl.DataFrame"], plan: FetchPlan, source: Staged
+) -> Iterator["pl.DataFrame"]:
+    """The rows of the plan's days, where the run that made them had more days."""
+    import polars as pl
+
+    if (source.first, source.last) == (plan.days[0], plan.days[-1]):
+        yield from frames
+        return
+    span = Window(day_window(plan.days[0]).start, day_window(plan.days[-1]).end)
+    for frame in frames:
+        opens, start, end = pl.col("open_time"), *_bounds(frame, span)
+        part = frame.filter(
+            opens.is_between(start, end, closed="left"), pl.col("symbol").is_in(list(plan.windows))
+        )
+        if part.height:
+            yield part
+
+
+def _bounds(frame: "pl.DataFrame", span: Window) -> tuple[Any, Any]:
+    """A span in the frame's own time: replies have milliseconds, candles have timestamps."""
+    if frame.schema["open_time"].is_integer():
+        return to_milliseconds(span.start), to_milliseconds(span.end)
+    return span.start, span.end
+
+
+def _marks(held: Mapping[str, Mapping[str, Any]]) -> dict[date, dict[str, SealedDay]]:
+    return {
+        date.fromisoformat(day): {s: SealedDay.from_dict(facts) for s, facts in marks.items()}
+        for day, marks in held.items()
+    }

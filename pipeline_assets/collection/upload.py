@@ -1,0 +1,221 @@
+"""The upload: formatted candles to candle objects. How an object is written is in
+resources/candle_objects.py, how a finished day is marked in finalize.py, the checks on what a run stored
+in upload_findings.py.
+"""
+
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import date, datetime
+from typing import TYPE_CHECKING
+
+from pipeline_assets.collection.coverage import missing_candles
+from pipeline_assets.collection.fetch_plan import FetchPlan
+from pipeline_assets.collection.finalize import finalized_days
+from pipeline_assets.collection.step_inputs import Step
+from pipeline_assets.market.aggregation import zero_volume_share
+from pipeline_assets.market.candles import empty_candles
+from pipeline_assets.market.intervals import DAY
+from pipeline_assets.market.windows import Window, day_window, object_window
+from pipeline_assets.resources.candle_objects import (
+    WrittenObject,
+    by_day,
+    list_objects,
+    object_key,
+    seal_day,
+    write_candles,
+)
+from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed
+from pipeline_assets.resources.object_store import ObjectStore, StoredObject
+from pipeline_assets.resources.staging import Output
+from pipeline_assets.resources.tick_state import TickState, read_tick_state, write_tick_state
+
+if TYPE_CHECKING:
+    import polars as pl
+
+
+@dataclass
+class UploadReport:
+    """The result of an upload.
+
+    Attributes:
+        plan: of the run's fetch.
+        written: the objects.
+        missing: by symbol the spans of its window of which no row came.
+        zero_volume: rows and rows without volume by symbol, a frame for each frame of rows.
+        seen: the symbols of which a row came.
+        newest_day: the day of the newest row.
+        sealed: the marks of the finished days, by day and symbol.
+    """
+
+    plan: FetchPlan
+    written: list[WrittenObject] = field(default_factory=list)
+    missing: dict[str, list[Window]] = field(default_factory=dict)
+    zero_volume: "list[pl.DataFrame]" = field(default_factory=list)
+    seen: set[str] = field(default_factory=set)
+    newest_day: date | None = None
+    sealed: dict[date, dict[str, SealedDay]] = field(default_factory=dict)
+
+    @property
+    def incomplete(self) -> int:
+        """How many symbol-days may lack candles that the exchange has."""
+        return sum(not mark.complete for marks in self.sealed.values() for mark in marks.values())
+
+    def newest(self) -> dict[str, datetime]:
+        """Return by symbol the newest open time that is stored."""
+        found: dict[str, datetime] = {}
+        for each in self.written:
+            found[each.symbol] = max(each.newest, found.get(each.symbol, each.newest))
+        return found
+
+    def rows(self) -> dict[str, int]:
+        """Return by symbol how many rows the objects hold."""
+        found: Counter[str] = Counter()
+        for each in self.written:
+            found[each.symbol] += each.rows
+        return found
+
+    def observe(self, frame: "pl.DataFrame") -> None:
+        """Note what a frame of whole symbols has and lacks."""
+        runs = frame["symbol"].rle().struct.unnest()
+        counts = dict(zip(runs["value"], runs["len"], strict=True))
+        self.seen.update(counts)
+        newest = frame["open_time"].max()
+        if isinstance(newest, datetime):
+            self.newest_day = max(newest.date(), self.newest_day or newest.date())
+        # Rows are one for each open time of the grid within the window: so many are all of them.
+        windows, interval = self.plan.windows, self.plan.interval
+        short = [s for s, count in counts.items() if count < windows[s].candles(interval)]
+        if short:
+            self.missing |= missing_candles(frame, interval, {s: windows[s] for s in short})
+        self.zero_volume.append(zero_volume_share(frame))
+
+
+def upload(step: Step) -> UploadReport:
+    """Store the formatted candles of a step, and what the steps that follow need to know.
+
+    Raises:
+        StagingError: no formatted candles of these days are retained.
+        ObjectStoreError: the lake does not answer.
+    """
+    store, interval = step.store, step.own.interval
+    with step.rows(Output.FORMATTED) as formatted:
+        plan = formatted.plan
+        report = UploadReport(plan)
+        state = (
+            read_tick_state(store, interval, plan.listed, plan.newest)
+            if plan.ticks
+            else TickState()
+        )
+        for frame in formatted.frames:
+            report.observe(frame)
+            symbols = frame["symbol"].unique(maintain_order=True).to_list()
+            report.written += store_objects(store, plan, state, frame, symbols)
+    without_rows = plan.windows.keys() - report.seen
+    report.missing |= {symbol: [plan.windows[symbol]] for symbol in without_rows}
+    # No row came of these symbols; what is stored of their days is put together all the same.
+    absent = sorted(without_rows - plan.failures.keys())
+    report.written += store_objects(store, plan, state, empty_candles(), absent)
+    if not plan.ticks:
+        report.sealed = finalized_days(
+            store, plan, formatted.source, report.written, report.newest_day
+        )
+    step.keep_plan(plan, formatted.source)
+    step.keep_stored([each.key for each in report.written], report.sealed)
+    # A day that goes on into other sinks is marked once it is there (sinks.py): a day that is marked
+    # and complete is not fetched again, and so not loaded again either.
+    if not interval.lasting_sinks:
+        store.each(lambda each: mark_sealed(store, interval, *each), report.sealed.items())
+    if plan.ticks:
+        # A tick of a few symbols that a person asked for says nothing about the others.
+        collected = {*plan.listed, *(state.newest if plan.asked else ())}
+        write_tick_state(store, interval, state.after(report.written, collected))
+    return report
+
+
+def store_objects(
+    store: ObjectStore,
+    plan: FetchPlan,
+    state: TickState,
+    frame: "pl.DataFrame",
+    symbols: Sequence[str],
+) -> list[WrittenObject]:
+    """Write the objects of whole symbols, and join what is stored of them; all are tried first."""
+    pieces, nothing = dict(_pieces(plan, frame)), frame.clear()
+    existing = _existing(store, plan, symbols)
+    wanted = sorted(pieces.keys() | {(symbol, day_window(day)) for symbol, day in existing})
+
+    def write(piece: tuple[str, Window]) -> WrittenObject:
+        symbol, window = piece
+        candles = pieces.get(piece, nothing)
+        day = window.start.date()
+        if plan.finished(day) and not plan.ticks:
+            return seal_day(store, plan.interval, day, candles, existing.get((symbol, day), ()))
+        etag = _replaceable(plan, state, window, candles)
+        return write_candles(store, plan.interval, window, candles, etag)
+
+    # A symbol's objects of the open day are written in order of time: when a run dies in between,
+    # the newest object still says how far the day is stored (lake_state rebuilds its state by it).
+    rows: dict[tuple[str, date], list[tuple[str, Window]]] = {}
+    for symbol, window in wanted:
+        rows.setdefault((symbol, window.start.date()), []).append((symbol, window))
+    written = store.each(lambda row: [write(piece) for piece in row], list(rows.values()))
+    return [each for row in written for each in row]
+
+
+def _existing(
+    store: ObjectStore, plan: FetchPlan, symbols: Sequence[str]
+) -> dict[tuple[str, date], list[StoredObject]]:
+    """The stored objects of the finished days that a run fetches whole, by symbol and day."""
+    finished = [day for day in plan.days if plan.finished(day)]
+    if not finished or plan.ticks:
+        return {}
+    span = Window(day_window(finished[0]).start, day_window(finished[-1]).end)
+    listings = store.each(
+        lambda symbol: list_objects(store, plan.interval, symbol, span.start, span.end), symbols
+    )
+    return {
+        (symbol, day): objects
+        for symbol, listing in zip(symbols, listings, strict=True)
+        for day, objects in by_day(listing).items()
+        if day not in plan.complete.get(symbol, ())
+    }
+
+
+def _replaceable(
+    plan: FetchPlan, state: TickState, window: Window, candles: "pl.DataFrame"
+) -> str | None:
+    """The ETag of the stored object that these rows may replace unread; None: join the stored rows.
+
+    They may if they hold every candle that ticks have stored in it. A reply with a hole does not,
+    nor does an older fetch whose upload is executed again after newer ticks.
+    """
+    symbol = str(candles["symbol"][0])
+    fetched = plan.windows[symbol]
+    due = Window(max(window.start, fetched.start), min(window.end, fetched.end))
+    newest = state.newest.get(symbol)
+    if candles.height < due.candles(plan.interval) or (newest and newest >= fetched.end):
+        return None
+    return state.etags.get(object_key(plan.interval, symbol, window.start))
+
+
+def _pieces(
+    plan: FetchPlan, frame: "pl.DataFrame"
+) -> Iterator[tuple[tuple[str, Window], "pl.DataFrame"]]:
+    """The rows of a candle frame by symbol and object window, as slices: partition_by copies each."""
+    import polars as pl
+
+    piece = plan.interval.definition.open_object
+    open_day = day_window(plan.newest.date()).start
+    opens = pl.col("open_time")
+    start = opens.dt.truncate("1d")
+    if piece < DAY:
+        start = pl.when(opens < open_day).then(start).otherwise(opens.dt.truncate(piece))
+    # Rows are sorted, so a piece is a run of them.
+    runs = frame.select(pl.struct("symbol", start.alias("start")).rle().alias("run")).unnest("run")
+    first = 0
+    for count, value in runs.rows():
+        symbol, begins = value["symbol"], value["start"]
+        window = object_window(plan.interval, begins, finished=plan.finished(begins.date()))
+        yield (symbol, window), frame.slice(first, count)
+        first += count

@@ -1,0 +1,90 @@
+"""The checks on what an upload stored: every candle of its window, and few minutes without a trade. Checks
+of whole days are in day_checks.py.
+"""
+
+from collections.abc import Iterator
+from datetime import date
+
+from pipeline_assets.collection.findings import (
+    MISSING_COLUMNS,
+    Finding,
+    Table,
+    failures,
+    moment,
+)
+from pipeline_assets.collection.upload import UploadReport
+from pipeline_assets.market.windows import Window, common, day_window, joined, without
+
+# A symbol whose minutes are mostly without a trade is rare; many such minutes in a liquid symbol
+# were, in the exchange's archive, a fault (FACTS). Below this many rows a share says nothing.
+_ZERO_VOLUME_SHARE = 0.5
+_ZERO_VOLUME_ROWS = 30
+
+
+def window_findings(report: UploadReport) -> dict[date, Finding]:
+    """Return by day of the run whether every candle of the window is there."""
+    plan = report.plan
+    # A tick does what is due now, whatever day its partition is.
+    return {
+        day: _window_finding(report, plan.newest.date() if plan.ticks else day) for day in plan.days
+    }
+
+
+def _missing(report: UploadReport, day: date) -> Iterator[tuple[str, Window]]:
+    """The parts of a day that a fetch may still bring, by symbol."""
+    plan, sealed = report.plan, report.sealed.get(day, {})
+    # What was stored before may be what a reply lacks: a mark says what the object itself does, and
+    # what is confirmed not to exist is not missing.
+    for symbol, mark in sealed.items():
+        yield from ((symbol, part) for part in joined(mark.to_fetch))
+    for symbol, gaps in report.missing.items():
+        if symbol not in sealed and day not in plan.complete.get(symbol, ()):
+            # A symbol that was listed anew has no candles between its listings.
+            for gap in common(day_window(day), gaps):
+                yield from ((symbol, part) for part in without(gap, plan.pauses.get(symbol, ())))
+
+
+def _window_finding(report: UploadReport, day: date) -> Finding:
+    plan = report.plan
+    records = [
+        (symbol, moment(part.start), moment(part.end), part.candles(plan.interval))
+        for symbol, part in sorted(_missing(report, day))
+    ]
+    problems = []
+    if plan.failures:
+        count = len(plan.failures)
+        first = plan.failures[min(plan.failures)].rstrip(".")
+        problems.append(f"{count} symbol{'s' if count > 1 else ''} failed, the first: {first}")
+    if records:
+        symbol, start, until, _ = records[0]
+        problems.append(
+            f"{sum(record[3] for record in records)} candles are missing, the first of {symbol} from "
+            f"{start} until {until}"
+        )
+    return Finding(
+        passed=not problems,
+        description=". ".join(problems) or "Every candle of the window is there.",
+        metadata={"missing": Table.of(MISSING_COLUMNS, records), **failures(plan)}
+        if problems
+        else {},
+    )
+
+
+def zero_volume_finding(report: UploadReport) -> Finding:
+    """Return whether any symbol has mostly minutes without a trade."""
+    import polars as pl
+
+    if not report.zero_volume:
+        return Finding(passed=True, description="No rows.")
+    shares = pl.concat(report.zero_volume)
+    worst = shares.filter(
+        (pl.col("rows") >= _ZERO_VOLUME_ROWS) & (pl.col("share") > _ZERO_VOLUME_SHARE)
+    ).sort("share", descending=True)
+    total, zero = shares["rows"].sum(), shares["zero_volume"].sum()
+    columns = {"symbol": "string", "rows": "int", "zero volume": "int", "share": "float"}
+    return Finding(
+        passed=worst.is_empty(),
+        description=f"{zero} of {total} candles have no volume"
+        + (f"; {worst.height} symbols mostly." if worst.height else "."),
+        metadata={"symbols": Table.of(columns, worst.rows())} if worst.height else {},
+    )
