@@ -11,7 +11,6 @@ from dagster import (
     AssetChecksDefinition,
     AssetCheckSeverity,
     AssetExecutionContext,
-    AssetKey,
     AssetsDefinition,
     MaterializeResult,
     ResourceParam,
@@ -36,7 +35,7 @@ from pipeline_assets.resources.gap_objects import PREFIX
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 
-CANDLE_GAPS = AssetKey(layer.GAPS)
+CANDLE_GAPS = layer.CANDLE_GAPS
 _CHECKS = {
     "nothing_to_fetch": "No closed candle is missing that a backfill might bring.",
     "outages": "The exchange had a candle of every minute, of every symbol that traded.",

@@ -10,7 +10,6 @@ from dagster import (
     AssetCheckResult,
     AssetCheckSeverity,
     AssetExecutionContext,
-    AssetKey,
     AssetsDefinition,
     DagsterInstance,
     MaterializeResult,
@@ -30,7 +29,7 @@ from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 
-UNIVERSE = AssetKey("universe")
+UNIVERSE = layer.UNIVERSE
 _LOOKED_AT = "looked at"
 ENTRIES = "entries"
 _DESCRIPTION = (

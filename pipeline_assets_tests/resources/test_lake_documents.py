@@ -21,6 +21,7 @@ from pipeline_assets.resources.day_findings import (
     keep_disagreements,
     keep_zero_volume,
     read_disagreements,
+    read_zero_volume,
 )
 from pipeline_assets.resources.evaluation_record import note_evaluation, read_evaluation
 from pipeline_assets.resources.finalized_days import (
@@ -28,7 +29,6 @@ from pipeline_assets.resources.finalized_days import (
     SealedDay,
     mark_sealed,
     read_sealed,
-    read_zero_volume,
     sealed_days,
 )
 from pipeline_assets.resources.gap_objects import judged_days
