@@ -262,7 +262,8 @@ def _decoded(
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return "; ".join(
-            each["msg"] for each in error.errors(include_url=False, include_input=False)
+            ": ".join([*map(str, each["loc"]), each["msg"]])
+            for each in error.errors(include_url=False, include_input=False)
         )
     return f"{type(error).__name__}: {error}"
 

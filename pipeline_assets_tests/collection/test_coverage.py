@@ -269,6 +269,19 @@ def test_a_damaged_object_counts_as_not_stored_and_is_fetched_again(minutes) -> 
     assert store.get(key) == whole
 
 
+def test_an_object_copied_over_another_symbols_is_fetched_again(minutes) -> None:
+    """Its digest is right: only its Parquet metadata say whose candles it holds."""
+    minutes.backfill("1m", "2026-11-17", "2026-11-19")
+    store, start = ObjectStore(minutes.settings.s3), day_window(date(2026, 11, 18)).start
+    key = object_key(MINUTE, ETH, start)
+    whole = store.get(key)
+    store.put(key, store.get(object_key(MINUTE, BTC, start)) or b"")
+    assert ledger(minutes) == [(ETH, "11-18 00:00", "11-18 23:59", 1440, "not_fetched")]
+    minutes.backfill("1m", "2026-11-17", "2026-11-19")
+    assert ledger(minutes) == []
+    assert store.get(key) == whole
+
+
 def test_objects_of_a_day_that_all_symbols_lost_are_no_outage(minutes) -> None:
     minutes.backfill("1m", "2026-11-17", "2026-11-19")
     store = ObjectStore(minutes.settings.s3)

@@ -197,6 +197,45 @@ def test_a_symbol_whose_state_is_wrong_is_rebuilt_alone(store):
     assert len(state.etags) == 2
 
 
+def test_an_open_time_that_has_not_closed_is_rebuilt(store):
+    """Believed, it would make all that lies before it an outage of the exchange."""
+    write_documents(store)
+    held = json.loads(store.get(STATE) or b"")
+    held["newest"]["ETHUSDT"] = START.replace(hour=23, minute=59).isoformat()
+    put_without_digest(store, STATE, json.dumps(held).encode())
+    assert read_tick_state(store, ONE, SYMBOLS, NOON).newest.keys() == {"BTCUSDT", "币安人生USDT"}
+
+
+@pytest.mark.parametrize("name", ["\ud800", "../x", "a b", ""], ids=ascii)
+@pytest.mark.parametrize("key", [key for key in READERS if key != ZERO_VOLUME])
+def test_a_name_that_is_no_symbol_is_left_out_alone(store, key, name):
+    write_documents(store)
+    held = json.loads(store.get(key) or b"")
+    entries = held.get({STATE: "newest", UNIVERSE: "symbols", EVALUATION: "since"}.get(key), held)
+    entries[name] = entries["BTCUSDT"]
+    put_without_digest(store, key, json.dumps(held).encode())
+    assert READERS[key](store).keys() == set(SYMBOLS)
+    write_documents(store)
+    assert READERS[key](store).keys() == set(SYMBOLS)
+
+
+@pytest.mark.parametrize(
+    "span",
+    [
+        ("1000-01-01T00:00:00+00:00", "9999-01-01T00:00:00+00:00"),
+        ("2026-11-20T00:00:00+00:00", "2026-11-20T01:00:00+00:00"),
+        ("2026-11-19T10:00:13.500000+00:00", "2026-11-19T11:00:00+00:00"),
+    ],
+    ids=["all time", "the next day", "off the grid"],
+)
+def test_a_mark_that_speaks_for_more_than_its_day_is_left_out(store, span):
+    write_documents(store)
+    held = json.loads(store.get(MARKS) or b"")
+    held["ETHUSDT"]["missing"] = [[*span, "invalid"]]
+    put_without_digest(store, MARKS, json.dumps(held).encode())
+    assert read_sealed(store, ONE, DAY).keys() == {"BTCUSDT", "币安人生USDT"}
+
+
 def test_a_universe_with_an_unknown_name_is_not_believed(store, caplog):
     """A flipped bit in the name of its optional part would lose all that was left out."""
     write_documents(store)
