@@ -23,9 +23,9 @@ from pipeline_assets.resources.s3_clients import (
     polars_options,
 )
 from pipeline_assets.resources.s3_errors import (
-    AbsentError,
     CredentialsRefusedError,
     DamagedObjectError,
+    NoSuchObjectError,
     ObjectStoreError,
     PreconditionFailedError,
     S3Errors,
@@ -201,7 +201,7 @@ class ObjectStore:
         self._require_suitable()
         try:
             etag = self._translated(write, key)
-        except AbsentError as error:
+        except NoSuchObjectError as error:
             if expected_etag is None:
                 raise
             raise PreconditionFailedError(f"{self.address(key)} was removed meanwhile.") from error
@@ -391,7 +391,7 @@ class ObjectStore:
     def _unless_absent(self, call: Callable[[], R], key: str) -> R | None:
         try:
             return self._translated(call, key)
-        except AbsentError:
+        except NoSuchObjectError:
             return None
 
     def _translated(self, call: Callable[[], R], key: str) -> R:

@@ -67,7 +67,7 @@ class UnsupportedError(ObjectStoreError):
     """The store says that it does not implement what was asked of it."""
 
 
-class AbsentError(ObjectStoreError):
+class NoSuchObjectError(ObjectStoreError):
     """There is no such object. Callers of this module get None instead, where S3 may say so."""
 
 
@@ -91,10 +91,10 @@ class S3Errors:
         code = _found(_CODE, text) or _found(_DELETE_CODE, text) or _found(_STATUS, text)
         code = printable(code) if code else None
         if code == "NoSuchKey":
-            return AbsentError(f"{self.address(key)} is not there ({code}).")
+            return NoSuchObjectError(f"{self.address(key)} is not there ({code}).")
         if code in _ABSENT:
             # Read where an object is asked for that may be absent; S3 says it of nothing else.
-            return AbsentError(
+            return NoSuchObjectError(
                 f"{self.endpoint} answers 404 for {self.address(key)} where S3 would not: check that "
                 "PIPELINE_S3__ENDPOINT_URL is the address of an S3 server."
             )

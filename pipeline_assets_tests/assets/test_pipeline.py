@@ -15,7 +15,6 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.finalized_days import Absence, read_sealed
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.s3_errors import ObjectStoreError
 from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 
@@ -300,13 +299,11 @@ def test_a_tick_during_a_backfill_of_today_loses_nothing(minutes: Platform) -> N
     assert_frame_equal(minutes.stored("1m"), truth)
 
 
-def test_a_damaged_object_is_named_and_made_again_once_it_is_removed(minutes: Platform) -> None:
+def test_a_damaged_object_is_replaced_and_its_bytes_are_kept(minutes: Platform) -> None:
     minutes.backfill("1m", "2026-11-19")
     whole, key = minutes.objects("ohlcv/"), "ohlcv/1m/ETHUSDT/20261119_0000.parquet"
     client, name = minutes.bucket.client, minutes.bucket.name
     client.put_object(Bucket=name, Key=key, Body=whole[key][:1000])
-    with pytest.raises(ObjectStoreError, match=f"{key} is damaged.*Remove the object"):
-        minutes.backfill("1m", "2026-11-19")
-    client.delete_object(Bucket=name, Key=key)
     minutes.backfill("1m", "2026-11-19")
     assert minutes.objects("ohlcv/") == whole
+    assert list(minutes.objects(f"damaged/{key}").values()) == [whole[key][:1000]]

@@ -239,7 +239,7 @@ def test_what_is_not_known_of_the_listings_is_one_message(monkeypatch, capsys) -
     def judge() -> None:
         raise NothingListedError(message)
 
-    monkeypatch.setattr("pipeline_assets.cli.cli", judge)
+    monkeypatch.setattr("pipeline_assets.cli.main.cli", judge)
     with pytest.raises(SystemExit) as ended_with:
         main()
     assert ended_with.value.code == 1
