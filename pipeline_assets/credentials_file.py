@@ -1,6 +1,6 @@
 """The file that keeps the embedded stack's own credentials: how it is made and read.
 
-Which settings take a credential from the file, and when, is in settings.py. A credential of an
+Which settings take a credential from the file, and when, is in settings/loading.py. A credential of an
 outside system does not belong here: it comes from .env or the environment.
 """
 

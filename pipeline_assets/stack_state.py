@@ -7,6 +7,7 @@ import json
 import os
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -145,14 +146,11 @@ def _damaged(path: Path, error: Exception) -> StackStateError:
 
 def _read_json(path: Path) -> Any:
     """Read a file that may just be written over on a full disk, when a first look may see half of it."""
-    for attempt in range(_READS):
-        try:
+    for _ in range(_READS - 1):
+        with suppress(ValueError):
             return json.loads(path.read_bytes())
-        except ValueError:
-            if attempt == _READS - 1:
-                raise
-            time.sleep(0.05)
-    return None
+        time.sleep(0.05)
+    return json.loads(path.read_bytes())
 
 
 def write_state(data_dir: Path, record: StackRecord) -> None:

@@ -1,1 +1,1 @@
-"""What exists, one module a layer: raw, candles, objects, slots, tables, and the checks on them."""
+"""Declarations of the assets and their checks, a module a layer; what they share is in layer.py. No logic."""

@@ -12,12 +12,10 @@ from dagster import (
     AssetKey,
     AssetRecordsFilter,
 )
-from dagster._core.definitions.asset_checks.asset_check_evaluation import (
-    AssetCheckEvaluationTargetMaterializationData,
-)
 
 from pipeline_assets.assets.presentation import metadata
 from pipeline_assets.collection.findings import Finding
+from pipeline_assets.dagster_instance.private import AssetCheckEvaluationTargetMaterializationData
 
 
 def report(

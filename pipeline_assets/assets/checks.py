@@ -18,10 +18,10 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.object_store import ObjectStore
 
 _COMPLETE = {
-    "complete": "No candle is missing on the lake, from listing to the newest closed one.",
+    layer.COMPLETE: "No candle is missing on the lake, from listing to the newest closed one.",
 }
 _CONSISTENT = {
-    "consistent": (
+    layer.CONSISTENT: (
         "High and low enclose open and close; 15m and 1h candles equal the aggregates of 1m: prices and "
         "trades exactly, volumes to 1e-9 relative."
     ),

@@ -18,6 +18,9 @@ GAPS, GAP_TABLE, GAPS_GROUP = "candle_gaps", "candle_gap_table", "gaps"
 CANDLE_GAPS, UNIVERSE = AssetKey(GAPS), AssetKey("universe")
 CANDIDATES, CANDIDATE_OBJECTS = AssetKey("candidates"), AssetKey("candidate_objects")
 
+# The checks of candle objects that are not of one run's rows: of whole days, and of the time that passed.
+COMPLETE, CONSISTENT, FRESH = "complete", "consistent", "fresh"
+
 
 class DailyOptions(TypedDict):
     """Arguments of the `asset` decorator that do not differ between assets."""

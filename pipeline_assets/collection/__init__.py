@@ -1,1 +1,1 @@
-"""What to fetch, what is stored, what is missing: plans and rules as pure functions. No Dagster here."""
+"""Use cases of collecting candles: what to fetch, what is stored, what is missing. No Dagster here."""

@@ -1,5 +1,5 @@
 """Whether the exchange is believed when it has no candle of a finished day, of any symbol: it would say so
-too if it had lost the day for a time. Which days a run marks, and how, is in objects.py.
+too if it had lost the day for a time. Which days a run marks, and how, is in finalize.py.
 """
 
 from collections.abc import Container, Mapping, Sequence

@@ -166,7 +166,7 @@ class _Received:
 
 
 def priority(kind: RunKind, interval: Interval) -> Priority:
-    """Whose requests go first: see DESIGN, Weight."""
+    """Return whose requests go first: new minutes, other new candles, finished days, then backfills."""
     if kind is RunKind.TICK:
         return Priority.TICK_1M if interval is Interval.ONE_MINUTE else Priority.TICK_OTHER
     return Priority.SEALING if kind is RunKind.SEAL else Priority.BACKFILL

@@ -1,5 +1,5 @@
 """Marks of finished days: what each stored day holds, what it lacks, and what is known of that. The day's
-object itself is written by the upload; what a mark says is in resources/lake_state.py.
+object itself is written by the upload; what a mark says is in resources/finalized_days.py.
 """
 
 import hashlib

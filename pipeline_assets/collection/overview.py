@@ -1,5 +1,5 @@
 """What is stored, symbol by symbol: objects, rows, freshness, slots, table rows, gaps. Printing it is
-in status.py.
+in cli/status.py.
 """
 
 import logging

@@ -1,6 +1,7 @@
 """The names that Dagster does not export and that jobs and sensors need, and the check of all such names.
 Those of Dagster's storage are in private_storage.py, which loads SQLAlchemy.
 
+- `AssetCheckEvaluationTargetMaterializationData`: which materialization a check was evaluated on.
 - `UnresolvedAssetJobDefinition`: the type that the public `define_asset_job` returns.
 - `NOT_FINISHED_STATUSES`: the statuses of a run that has not ended; a list of our own would miss a new one.
 """
@@ -39,9 +40,18 @@ def require(owner: object, *names: str) -> None:
 
 
 with private_names():
+    from dagster._core.definitions.asset_checks.asset_check_evaluation import (
+        AssetCheckEvaluationTargetMaterializationData,
+    )
     from dagster._core.definitions.unresolved_asset_job_definition import (
         UnresolvedAssetJobDefinition,
     )
     from dagster._core.storage.dagster_run import NOT_FINISHED_STATUSES
 
-__all__ = ["NOT_FINISHED_STATUSES", "UnresolvedAssetJobDefinition", "private_names", "require"]
+__all__ = [
+    "NOT_FINISHED_STATUSES",
+    "AssetCheckEvaluationTargetMaterializationData",
+    "UnresolvedAssetJobDefinition",
+    "private_names",
+    "require",
+]

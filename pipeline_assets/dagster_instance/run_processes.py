@@ -15,11 +15,14 @@ import time
 from socket import gethostname
 
 from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
-from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
-from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
-from dagster._core.storage.tags import GRPC_INFO_TAG
 
+from pipeline_assets.dagster_instance.private import private_names
 from pipeline_assets.process_identity import is_alive, mark_at, mark_now, mark_of
+
+with private_names():
+    from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
+    from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
+    from dagster._core.storage.tags import GRPC_INFO_TAG
 
 # Host of a run's process. A command's own run adds pid, creation time and mark (process_identity.py); a
 # launched run adds LAUNCHED, time and mark of its launch. Older versions wrote less.

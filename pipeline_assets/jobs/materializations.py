@@ -23,7 +23,7 @@ def tick_job(interval: Interval) -> UnresolvedAssetJobDefinition:
     """The job of one tick: the four assets of an interval, with the checks of their own rows only."""
     objects = layer.key(layer.OBJECTS, interval)
     of_whole_days = AssetSelection.checks(
-        *(AssetCheckKey(objects, name) for name in ("complete", "consistent", "fresh"))
+        *(AssetCheckKey(objects, name) for name in (layer.COMPLETE, layer.CONSISTENT, layer.FRESH))
     )
     return define_asset_job(
         f"tick_{interval}",
@@ -47,7 +47,9 @@ def day_job(
     selection = more or _assets(intervals[0])
     for interval in intervals:
         selection = selection | _assets(interval)
-    fresh = [AssetCheckKey(layer.key(layer.OBJECTS, interval), "fresh") for interval in intervals]
+    fresh = [
+        AssetCheckKey(layer.key(layer.OBJECTS, interval), layer.FRESH) for interval in intervals
+    ]
     return define_asset_job(
         name,
         selection=selection - AssetSelection.checks(*fresh),

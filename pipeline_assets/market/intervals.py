@@ -15,6 +15,10 @@ HOUR = timedelta(hours=1)
 DAY = timedelta(days=1)
 
 
+# The sinks that hold the newest candles only: a finished day does not wait for these.
+NEWEST_ONLY = frozenset({"slots"})
+
+
 @dataclass(frozen=True)
 class Definition:
     """What is particular to an interval.
@@ -96,8 +100,8 @@ class Interval(StrEnum):
 
     @property
     def lasting_sinks(self) -> tuple[str, ...]:
-        """The sinks that hold finished days too; the slots hold the newest candles only."""
-        return tuple(name for name in self.definition.sinks if name != "slots")
+        """The sinks that hold finished days too."""
+        return tuple(name for name in self.definition.sinks if name not in NEWEST_ONLY)
 
     @property
     def milliseconds(self) -> int:

@@ -1,1 +1,1 @@
-"""One module per outside system. What is computed from data does not belong here, but in market."""
+"""Clients of the outside systems, and the documents and objects that are kept there. Rules are in market."""

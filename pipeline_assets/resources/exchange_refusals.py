@@ -15,7 +15,8 @@ from pipeline_assets.resources.bounded_replies import redirect_target
 from pipeline_assets.resources.exchange_errors import ExchangeError, ExchangeUnreachableError
 
 # How long Retry-After may block: a 429 ends with the minute that it counts, a ban after three days at
-# most (Binance, LIMITS). More is a fault of what stands in between, and would stop all collection.
+# most (Binance's documentation, "Limits"). More is a fault of what stands in between, and would stop all
+# collection.
 _LONGEST_BLOCK_MS: dict[int, int] = {
     HTTPStatus.TOO_MANY_REQUESTS: 120_000,
     HTTPStatus.IM_A_TEAPOT: 3 * 86_400_000,

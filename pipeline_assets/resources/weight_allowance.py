@@ -13,7 +13,7 @@ from pipeline_assets.resources.exchange_errors import banned_until
 if TYPE_CHECKING:
     from pipeline_assets.resources.weight_budget import Priority, WeightBudget
 
-# The longest that a reply may make us wait. A ban lasts from 2 minutes to 3 days (Binance, LIMITS);
+# The longest that a reply may make us wait. A ban lasts from 2 minutes to 3 days ("Limits" there);
 # a run that slept for hours would hold its place in the queue and tell nobody why.
 LONGEST_WAIT_MS = 300_000
 # Slept at once while blocked or out of weight, so that a lifted block is soon noticed.

@@ -1,1 +1,1 @@
-"""What looks at the data by itself, and tells, or asks for the runs that are wanted."""
+"""Sensors: declarations that call a rule of collection/, and request runs or report what it found."""

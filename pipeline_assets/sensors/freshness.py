@@ -29,7 +29,7 @@ from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.tick_state import TickState
 from pipeline_assets.settings import Settings
 
-CHECK = "fresh"
+CHECK = layer.FRESH
 
 
 def finding_of(verdict: Verdict) -> Finding:

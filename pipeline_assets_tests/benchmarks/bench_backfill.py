@@ -41,7 +41,7 @@ SYMBOLS, DAYS = 20, 30
 END = date(2026, 11, 20)
 ROWS = SYMBOLS * DAYS * 1440
 LIMIT = 2400
-# Rows that the limit allows a minute at 499 a request of weight 2 (FACTS).
+# Rows that the limit allows a minute at 499 a request of weight 2.
 POSSIBLE = LIMIT // 2 * 499
 MONTH_DAYS, MONTH_END = 31, date(2026, 11, 1)  # all of October
 CLOCK = f"stepped:{END}T00:05:30Z"

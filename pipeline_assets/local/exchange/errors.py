@@ -1,6 +1,6 @@
 """The exchange's error replies, as Binance words them. When they are sent is decided elsewhere.
 
-Codes and texts: the recorded replies in shared/market_data, and
+Codes and texts: replies recorded on mainnet, and
 https://developers.binance.com/docs/derivatives/usds-margined-futures/error-code
 """
 

@@ -1,6 +1,6 @@
 """Request weight: what a call costs, what a minute allows, and when an address is banned.
 
-Source of the numbers: FACTS.md and Binance's "Kline/Candlestick Data" and "Limits" pages.
+Source of the numbers: Binance's "Kline/Candlestick Data" and "Limits" pages.
 """
 
 from collections import Counter
