@@ -15,9 +15,8 @@ from pipeline_assets.collection.findings import (
 from pipeline_assets.collection.upload import UploadReport
 from pipeline_assets.market.windows import Window, common, day_window, joined, without
 
-# A symbol whose minutes are mostly without a trade is rare; many such minutes in a liquid symbol were, in
-# the exchange's archive, a fault when the exchange's archive was compared with its API. Below this many
-# rows a share says nothing.
+# A symbol whose minutes are mostly without a trade is rare. In the exchange's archive many such minutes of
+# a liquid symbol were a fault. Below this many rows a share says nothing.
 _ZERO_VOLUME_SHARE = 0.5
 _ZERO_VOLUME_ROWS = 30
 
