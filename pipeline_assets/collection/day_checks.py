@@ -117,7 +117,8 @@ def _completeness(
             metadata={"missing": Table.of(MISSING_COLUMNS, records)},
         )
     never = int(ledger["count"].sum()) - int(not_due["count"].sum())
-    told = f"All {due - never} candles of {len(symbols)} symbols are there."
+    whose = symbols[0] if len(symbols) == 1 else f"{len(symbols)} symbols"
+    told = f"All {due - never} candles of {whose} are there."
     if never:
         told += f" {never} more do not exist: the check `outages` of candle_gaps names them."
     return Finding(passed=True, description=told)
