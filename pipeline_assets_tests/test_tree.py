@@ -1,7 +1,9 @@
-"""The tree as a contributor finds it: what the docstring of the package and README point at is there."""
+"""The tree as a contributor finds it: what the package's docstring and the documents point at is there."""
 
 import re
 from pathlib import Path
+
+import pytest
 
 import pipeline_assets
 
@@ -15,8 +17,28 @@ def test_every_place_to_add_something_exists() -> None:
     assert len(set(named)) >= 9
 
 
-def test_readme_names_every_folder_of_the_package() -> None:
-    readme = (PACKAGE.parent / "README.md").read_text("utf-8")
-    tree = readme.partition("```\npipeline_assets/\n")[2].partition("```")[0]
+ROOTS = (PACKAGE, PACKAGE.parent, PACKAGE.parent / "pipeline_assets_tests")
+# README has its reader write this one.
+WRITTEN_BY_THE_READER = {"pipeline_assets/market/strategies/price_cross.py"}
+DOCUMENTS = [
+    PACKAGE.parent / "README.md",
+    PACKAGE.parent / "CHANGELOG.md",
+    *sorted((PACKAGE.parent / "docs").glob("*.md")),
+]
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_links_and_places_in_the_code_exist(page: Path) -> None:
+    text = page.read_text("utf-8")
+    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
+    absent = {link for link in links if "://" not in link and not (page.parent / link).exists()}
+    places = re.findall(r"`((?:[a-z_]+/)+[a-z_]+\.py)`", text)
+    absent |= {place for place in places if not any((root / place).exists() for root in ROOTS)}
+    assert absent - WRITTEN_BY_THE_READER == set()
+
+
+def test_the_documents_name_every_folder_of_the_package() -> None:
+    page = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")
+    tree = page.partition("```\npipeline_assets/\n")[2].partition("```")[0]
     folders = {file.parent.name for file in PACKAGE.glob("*/*.py")}
     assert folders - set(re.findall(r"(\w+)/", tree)) == set()

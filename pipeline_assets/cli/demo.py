@@ -63,7 +63,9 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
         print_login(terminal, settings)
         if once:
             terminal.print(f"{missing} candles missing.", style="red" if missing else "green")
-            terminal.print("The systems stop now; `pipeline-assets up` starts them over the same data.")
+            terminal.print(
+                "The systems stop now; `pipeline-assets up` starts them over the same data."
+            )
             sys.exit(1 if missing or problems else 0)
         terminal.print(
             "Live minutes are being materialized: see the runs page. Candidates are printed as they "

@@ -1,8 +1,8 @@
 """The registry of candle intervals: one entry says all that is particular to an interval.
 
-Assets, jobs, schedules, checks, tables and Airflow's DAGs follow from an entry; README, "How to add", says
-how one is added. Windows are in windows.py. What is done with candles of one interval only, such as
-finding candidates in minutes, stands with who does it.
+Assets, jobs, schedules, checks, tables and Airflow's DAGs follow from an entry; docs/architecture.md, "Where
+to add things", says how one is added. Windows are in windows.py. What is done with candles of one
+interval only, such as finding candidates in minutes, stands with who does it.
 """
 
 from dataclasses import dataclass

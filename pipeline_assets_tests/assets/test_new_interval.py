@@ -1,4 +1,5 @@
-"""README, "How to add": an interval is one entry in the registry, a sink one function and one line."""
+"""docs/architecture.md, "Where to add things": an interval is one entry in the registry, a sink one function
+and one line."""
 
 import json
 import os
