@@ -4,6 +4,7 @@ landing tables of dead runs. Stored candles are never removed here; damaged ones
 
 from collections.abc import Container, Iterator
 from datetime import UTC, datetime, timedelta
+from functools import cache, partial
 
 from dagster import (
     AssetRecordsFilter,
@@ -25,6 +26,7 @@ from dagster import (
 from pipeline_assets.assets import layer
 from pipeline_assets.collection.fetch_plan import KIND_TAG, RunKind
 from pipeline_assets.collection.lake_sweep import Selection, sweep
+from pipeline_assets.collection.old_runs import deletable
 from pipeline_assets.dagster_instance.event_storage import (
     delete_files_of_deleted_runs,
     delete_superseded_check_evaluations,
@@ -72,28 +74,20 @@ def _delete_runs(
     statuses: list[DagsterRunStatus],
     before: datetime,
 ) -> int:
-    """Delete an interval's tick runs of sealed days that ended with a status, with their logs.
-
-    A run that materialized a partition last is kept, or the partition would turn grey: such as
-    a late tick that had the day as its partition.
-    """
+    """Delete an interval's tick runs that ended with a status and may be deleted, with their logs."""
     chosen = RunsFilter(
         job_name=f"tick_{interval}",
         statuses=statuses,
         tags={KIND_TAG: RunKind.TICK.value},
         created_before=before,
     )
-    by_partition: dict[str, list[str]] = {}
-    for run in instance.get_runs(chosen):
-        by_partition.setdefault(run.tags.get("dagster/partition", ""), []).append(run.run_id)
+    last_runs = cache(partial(_last_runs, instance, interval))
     deleted = 0
-    for partition in sorted(each for each in by_partition if each in sealed):
-        kept = _last_runs(instance, interval, partition)
-        for run_id in by_partition[partition]:
-            if run_id not in kept:
-                instance.compute_log_manager.delete_logs(prefix=[run_id])
-                instance.delete_run(run_id)
-                deleted += 1
+    for run in instance.get_runs(chosen):
+        if deletable(run.run_id, run.tags.get("dagster/partition", ""), sealed, last_runs):
+            instance.compute_log_manager.delete_logs(prefix=[run.run_id])
+            instance.delete_run(run.run_id)
+            deleted += 1
     return deleted
 
 
