@@ -82,7 +82,7 @@ def test_the_time_between_two_listings_is_neither_fetched_nor_missing(relisted: 
     assert f"All 1440 candles of 2 symbols are there. {8 * 60} more do not exist" in str(
         verdicts["complete", DAYS[1]].description
     )
-    assert "All 1440 candles of 1 symbols" in str(verdicts["complete", DAYS[2]].description)
+    assert "All 1440 candles of BTCUSDT" in str(verdicts["complete", DAYS[2]].description)
     assert f"All {1440 + 15 * 60} candles" in str(verdicts["complete", DAYS[4]].description)
     assert_frame_equal(
         relisted.stored("1m", ETH), relisted.truth("1m", ETH, AGAIN.start, AGAIN.end)

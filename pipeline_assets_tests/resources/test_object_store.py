@@ -504,7 +504,7 @@ def behind_a_proxy(bucket: S3Bucket, proxies: list[TcpProxy]) -> tuple[TcpProxy,
     proxies.append(proxy)
     settings = bucket.settings(endpoint_url=f"http://127.0.0.1:{proxy.port}")
     return proxy, ObjectStore(
-        settings, Patience(timedelta(seconds=0.5), RetryPolicy(attempts=5, deadline=180))
+        settings, Patience(timedelta(seconds=2), RetryPolicy(attempts=5, deadline=180))
     )
 
 
