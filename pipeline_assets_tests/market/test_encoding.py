@@ -169,12 +169,12 @@ def test_bytes_that_are_no_candle_object_are_refused(body):
 @pytest.mark.parametrize("decode", [decode_candles, decode_open_times, decode_parquet])
 @pytest.mark.parametrize(
     "body",
-    [b"", b"PAR1", b"<html>", BODY[:-9], BODY[9:], b"PAR1" * 90],
-    ids=["empty", "magic number", "HTML", "cut end", "cut start", "magic numbers"],
+    [b"", b"PAR1", b"<html>", BODY[:-9], b"PAR1" * 90],
+    ids=["empty", "magic number", "HTML", "cut end", "magic numbers"],
 )
 def test_bytes_without_a_footer_are_a_malformed_object(decode, body):
-    """Bytes damaged at random are no test here: on some, Polars writes past its memory, and an unrelated
-    test crashes minutes later. Readers compare the digest before they decode."""
+    """Bytes with a footer that does not fit are no test here: on some, Polars writes past its memory, and an
+    unrelated test crashes minutes later. Readers compare the digest before they decode."""
     with pytest.raises(MalformedObjectError):
         decode(body)
 
