@@ -236,7 +236,10 @@ def simulated_day(platform: Platform, start: datetime, ticks: int) -> None:
 
 @pytest.mark.parametrize(
     "ticks",
-    [4, pytest.param(1440, marks=[pytest.mark.matrix, pytest.mark.timeout(7200)])],
+    [
+        pytest.param(4, marks=pytest.mark.matrix),
+        pytest.param(1440, marks=[pytest.mark.matrix, pytest.mark.timeout(7200)]),
+    ],
 )
 def test_after_two_days_of_ticks_dagsters_storage_is_back_at_what_one_day_leaves(
     minutes: Platform, later: type[Later], tmp_path: Path, ticks: int
