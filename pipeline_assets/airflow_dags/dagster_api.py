@@ -247,7 +247,7 @@ class DagsterApi:
         self._ask(_TERMINATE, "terminateRun", "TerminateRunSuccess", {"run": run_id})
 
     def failure(self, run_id: str) -> str:
-        """What the first failed step of a run raised, or else the run's last words."""
+        """Return what the first failed step of a run raised, or else the run's last words."""
         after: str | None = None
         last_words = "no reason was recorded"
         while True:
@@ -388,7 +388,7 @@ def _backfill(facts: Mapping[str, Any]) -> Backfill:
 
 
 def _reason(error: Mapping[str, Any] | None) -> str:
-    """What the asset itself raised: Dagster wraps it in an error of its own."""
+    """Return what the asset itself raised: Dagster wraps it in an error of its own."""
     if error is None:
         return "no reason was recorded"
     cause = error.get("cause")

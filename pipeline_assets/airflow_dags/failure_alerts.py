@@ -54,7 +54,7 @@ def report_failure(context: "Context") -> None:
 
 
 def describe(context: "Context") -> dict[str, Any]:
-    """What is known of a failed DAG run, as the JSON of the alert."""
+    """Return what is known of a failed DAG run, as the JSON of the alert."""
     dag_id, run_id = context["dag"].dag_id, str(context["run_id"])
     url, error = _dagster_run(dag_id, run_id)
     reason = str(context.get("reason") or "")

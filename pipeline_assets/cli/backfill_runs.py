@@ -249,7 +249,7 @@ def _run(
 
 
 def _failure(executed: "ExecuteInProcessResult") -> BackfillError | StoppedError:
-    """What the asset of the first failed step raised, as the person who ran it needs it."""
+    """Return what the asset of the first failed step raised, as the person who ran it needs it."""
     for event in executed.all_events:
         if event.is_step_failure:
             error = event.step_failure_data.error

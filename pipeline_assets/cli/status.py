@@ -102,7 +102,7 @@ def show_status(
 
 
 def _complaints(settings: Settings, status: "Status") -> Iterator[str]:
-    """What does not answer, what is unknown thereby, and what to do."""
+    """Yield what does not answer, what is unknown thereby, and what to do."""
     from pipeline_assets.cli.status_report import SHOWS, down_systems
 
     if status.stack is not None:
@@ -125,7 +125,7 @@ def _complaints(settings: Settings, status: "Status") -> Iterator[str]:
 
 
 def _silent(settings: Settings, stack: "StackStatus") -> Iterator[str]:
-    """What to do about the systems that are down: `up` starts this machine's only."""
+    """Yield what to do about the systems that are down: `up` starts this machine's only."""
     from pipeline_assets.local.stack import systems
 
     down = [each for each in stack.counted if not each.alive]
@@ -165,7 +165,7 @@ def _print_found(console: "Console", status: "Status") -> None:
 
 
 def filling_lines(being_filled: "Filling | None", *, missing: bool) -> Iterator[str]:
-    """What is being filled, and what becomes of the rest."""
+    """Yield what is being filled, and what becomes of the rest."""
     if being_filled is None:
         yield "Dagster's web server does not answer: what is being filled is not known."
         return

@@ -262,7 +262,7 @@ def _hours(
 def _missing(
     plan: FetchPlan, windows: Mapping[str, Window], distrusted: "pl.DataFrame"
 ) -> dict[str, list[Window]]:
-    """What has to be fetched from the exchange, by symbol in order of time."""
+    """Return what has to be fetched from the exchange, by symbol in order of time."""
     bad: dict[str, list[date]] = {symbol: [] for symbol in windows}
     for symbol, day, _ in distrusted.rows():
         bad[symbol].append(day)

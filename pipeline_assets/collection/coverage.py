@@ -313,7 +313,7 @@ def _look(
 def _look_closed(
     store: ObjectStore, interval: Interval, symbol: str, closed: Sequence[Window], known: Known
 ) -> _Looked:
-    """What is missing of closed candles within the symbol's lives."""
+    """Return what is missing of closed candles within the symbol's lives."""
     span = hull(closed)
     listing = by_day(list_objects(store, interval, symbol, span.start, span.end))
 
@@ -379,7 +379,7 @@ def _absent(
     due: Window,
     stored: Sequence[StoredObject],
 ) -> list[Window]:
-    """What of a span within one day no object holds, by the objects' own rows."""
+    """Return what of a span within one day no object holds, by the objects' own rows."""
     import polars as pl
 
     if not stored:

@@ -110,7 +110,7 @@ class FetchPlan:
     witnessed: list[date] = field(default_factory=list)
 
     def spans(self, symbol: str) -> list[Window]:
-        """What of a symbol has to be fetched, in order of time."""
+        """Return what of a symbol has to be fetched, in order of time."""
         complete = map(day_window, self.complete.get(symbol, ()))
         return without(self.windows[symbol], [*complete, *self.pauses.get(symbol, ())])
 
@@ -195,7 +195,7 @@ def tick_windows(
     listed: Mapping[str, Listed],
     stored: Mapping[str, datetime],
 ) -> dict[str, Window]:
-    """What a tick fetches: per symbol the windows that are due, as market.windows.tick_window says."""
+    """Return what a tick fetches: per symbol the windows that are due, as market.windows.tick_window says."""
     windows = {
         symbol: each.clip(interval, tick_window(interval, newest, stored.get(symbol)))
         for symbol, each in listed.items()
@@ -206,7 +206,7 @@ def tick_windows(
 def day_windows(
     interval: Interval, newest: datetime, listed: Mapping[str, Listed], days: Sequence[date]
 ) -> dict[str, Window]:
-    """What a run over days fetches: per symbol from the first day to the last or the newest candle."""
+    """Return what a run over days fetches: per symbol from the first day to the last or the newest candle."""
     start = day_window(days[0]).start
     end = min(day_window(days[-1]).end, newest + interval.span)
     if end <= start:

@@ -176,7 +176,7 @@ def since(rows: Sequence[Rejected], before: SealedDay | None) -> list[Odd]:
 def absences(
     missing: Sequence[Window], confirmed: Sequence[Window], rejected: Sequence[Odd]
 ) -> tuple[tuple[Window, Absence], ...]:
-    """What is missing, and what is known of each part."""
+    """Return what is missing, and what is known of each part."""
     windows = [each.rows.window for each in rejected]
     # What the exchange confirmed it will not serve better, whatever row came before.
     odd = {

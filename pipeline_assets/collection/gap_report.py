@@ -171,7 +171,7 @@ def find_gaps(settings: Settings, asked: Asked) -> Report:
 
 
 def repairs(gaps: "pl.DataFrame") -> Iterator[tuple[Interval, list[str], date, date]]:
-    """What to backfill for gaps: neighbouring days together, of the symbols that lack something then.
+    """Yield what to backfill for gaps: neighbouring days together, of the symbols that lack something then.
 
     Args:
         gaps: of any intervals, as `gap_ledger` gives them.
@@ -249,7 +249,7 @@ def _unknown(
 
 
 def never_listed(unknown: Mapping[str, str | None], where: str) -> list[str]:
-    """What to tell of symbols that were never on the exchange, by what may have been meant."""
+    """Return what to tell of symbols that were never on the exchange, by what may have been meant."""
     return [
         f"{symbol} was never on the exchange"
         + (f"; did you mean {near}?" if near else ".")

@@ -164,7 +164,7 @@ def _look(
 
 
 def _damage(key: str, found: FoundObject) -> str | None:
-    """What is wrong with the bytes, or None."""
+    """Return what is wrong with the bytes, or None."""
     from pipeline_assets.market.encoding import (
         MalformedObjectError,
         decode_candles,

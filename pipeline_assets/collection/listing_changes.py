@@ -117,7 +117,7 @@ def entries_finding(odd: Mapping[str, str], collected: Container[str]) -> Findin
 def changed(
     identities: Iterable[Identity], last: datetime, now: datetime
 ) -> list[tuple[Identity, str, datetime]]:
-    """What came and went, as seen after `last` and until `now`, and when (UTC, by the exchange).
+    """Return what came and went, as seen after `last` and until `now`, and when (UTC, by the exchange).
 
     It is `listed` once its trading has begun, and `announced` before; `delisted` once it has ended.
     """

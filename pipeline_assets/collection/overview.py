@@ -74,7 +74,7 @@ def first_day(days: int, now: datetime) -> date:
 
 
 def days_overview(settings: Settings, days: int, now: datetime) -> list[Overview]:
-    """What is stored of the last `days` UTC days, the day of `now` included, of every symbol.
+    """Return what is stored of the last `days` UTC days, the day of `now` included, of every symbol.
 
     Raises:
         ObjectStoreError, SlotsError, WarehouseError: a system does not answer.
@@ -145,7 +145,7 @@ def lake_overview(
     server_time: datetime,
     progress: Callable[[], None] = lambda: None,
 ) -> LakeOverview:
-    """What the lake holds of `symbols` from the day `first` on, against what should be there.
+    """Return what the lake holds of `symbols` from the day `first` on, against what should be there.
 
     Args:
         settings: the settings.

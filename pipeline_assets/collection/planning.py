@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 def make_plan(
     client: "ExchangeClient", store: "ObjectStore", request: Request, settle: timedelta
 ) -> FetchPlan:
-    """What a run fetches, by the exchange's clock and what the lake holds.
+    """Return what a run fetches, by the exchange's clock and what the lake holds.
 
     Raises:
         PartitionError: a partition is no day, or lies in the future by the exchange's clock.

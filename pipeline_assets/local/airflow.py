@@ -238,7 +238,7 @@ def _home(settings: Settings) -> Path:
 
 
 def _kept_secrets(home: Path) -> dict[str, str]:
-    """What is made at the first start and must stay: keys, the password, the first day to seal."""
+    """Return what is made at the first start and must stay: keys, the password, the first day to seal."""
     path = home / _SECRETS
     if not path.exists():
         make_private(home.parent)

@@ -47,7 +47,7 @@ __all__ = [
 def stack_services(
     settings: Settings, *, exchange_options: Sequence[str] = (), with_dagster: bool = True
 ) -> list[Service]:
-    """What the embedded stack starts, in order; servers that are elsewhere are left out.
+    """Return what the embedded stack starts, in order; servers that are elsewhere are left out.
 
     Raises:
         StackError: a directory for their data cannot be made, or a server's package is not installed.

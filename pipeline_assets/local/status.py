@@ -74,7 +74,7 @@ class StackStatus:
 
 
 def stack_status(settings: Settings) -> StackStatus:
-    """What runs now, by stack.json and by asking; external systems are asked for a connection.
+    """Return what runs now, by stack.json and by asking; external systems are asked for a connection.
 
     Raises:
         StackError: stack.json is damaged.

@@ -143,7 +143,7 @@ def http_answers(url: str, *, below: int = 400) -> bool:
 
 
 def read_state(data_dir: Path) -> StackRecord | None:
-    """What stack.json under `data_dir` says; None without one. It may tell of dead processes.
+    """Return what stack.json under `data_dir` says; None without one. It may tell of dead processes.
 
     Raises:
         StackError: the file is not what a supervisor writes.
@@ -386,7 +386,7 @@ class Supervisor:
 
     @property
     def problem(self) -> str | None:
-        """What keeps the whole stack from working, such as a full disk."""
+        """Return what keeps the whole stack from working, such as a full disk."""
         return self._problem
 
     def run(self, stop: threading.Event, on_ready: Callable[[], None]) -> None:

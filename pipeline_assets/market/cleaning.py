@@ -111,7 +111,7 @@ def _typed(raw: "pl.DataFrame", windows: Mapping[str, Window]) -> "pl.DataFrame"
 
 
 def _checks(interval: Interval) -> "dict[str, pl.Expr]":
-    """What a row must be, by the reason that a row gets which is not. The order is of judgement."""
+    """Return what a row must be, by the reason that a row gets which is not. The order is of judgement."""
     import polars as pl
 
     open_time, trades = pl.col("open_time"), pl.col("trades")

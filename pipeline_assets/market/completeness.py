@@ -49,7 +49,7 @@ def completeness(
     window: Window,
     looked_at: Collection[date],
 ) -> "pl.DataFrame":
-    """What of each symbol and day should exist and is missing, as far as anybody looked.
+    """Return what of each symbol and day should exist and is missing, as far as anybody looked.
 
     Args:
         gaps: as `gap_causes` gives them; rows of other intervals, symbols and days do no harm. All

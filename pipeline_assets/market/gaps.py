@@ -54,7 +54,7 @@ def expected_open_times(
 
 
 def expected_frame(expected: Mapping[str, Expected | None]) -> "pl.DataFrame":
-    """What `gaps` takes, from the expectation by symbol. Symbols that expect nothing are left out.
+    """Return what `gaps` takes, from the expectation by symbol. Symbols that expect nothing are left out.
 
     Returns:
         `symbol` String, `first` and `last` Datetime(us, UTC).

@@ -97,7 +97,7 @@ def object_window(interval: Interval, moment: datetime, *, finished: bool) -> Wi
 
 
 def tick_window(interval: Interval, newest: datetime, newest_stored: datetime | None) -> Window:
-    """What a tick reads for one symbol: from the oldest due object window to the newest candle.
+    """Return what a tick reads for one symbol: from the oldest due object window to the newest candle.
 
     Due are the object window of the newest closed candle, that of the candle two before it if the
     same day holds it (the hour just ended is read once more, since its last candle may have been

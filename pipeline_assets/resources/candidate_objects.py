@@ -83,7 +83,7 @@ def store_candidates(
 
 
 def read_candidates(store: ObjectStore, day: date) -> "pl.DataFrame":
-    """What was found on one UTC day of open times, published or evaluated late: one row an id, by open
+    """Return what was found on one UTC day of open times, published or evaluated late: one row an id, by open
     time, strategy, symbol.
 
     Of several rows of one id, the one created first counts: it is what a consumer saw first. An

@@ -43,7 +43,7 @@ _DOCUMENT = TypeAdapter(Evaluation)
 
 
 def read_evaluation(store: ObjectStore) -> Evaluation:
-    """What `note_evaluation` has noted."""
+    """Return what `note_evaluation` has noted."""
     return read_document(store, _KEY, _DOCUMENT) or Evaluation({}, {}, {})
 
 

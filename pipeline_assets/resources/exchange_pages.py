@@ -140,7 +140,7 @@ def pages(interval: Interval, window: Window) -> list[tuple[Window, int]]:
 
 
 def weight_of_a_tick(interval: Interval) -> int:
-    """What an ingest run's requests for one symbol weigh at most: it reads one open object's span."""
+    """Return what an ingest run's requests for one symbol weigh at most: it reads one open object's span."""
     window = Window(EPOCH, EPOCH + interval.definition.open_object)
     return sum(weight_of(limit) for _, limit in pages(interval, window))
 

@@ -342,7 +342,7 @@ def _object(body: bytes) -> dict[str, Any]:
 
 @cache
 def _lost() -> tuple[type[Exception], ...]:
-    """What is raised when a request got no usable answer and may get one when sent again."""
+    """Return what is raised when a request got no usable answer and may get one when sent again."""
     from aiohttp import ClientError
 
     return (ClientError, TimeoutError, OSError, MalformedReplyError, ReplyLimitError)
@@ -350,5 +350,5 @@ def _lost() -> tuple[type[Exception], ...]:
 
 @cache
 def _unanswered() -> tuple[type[Exception], ...]:
-    """What is raised when a question was not answered, whatever the reason."""
+    """Return what is raised when a question was not answered, whatever the reason."""
     return (RefusedError, *_lost())

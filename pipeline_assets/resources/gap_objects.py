@@ -63,7 +63,7 @@ def judged_days(store: ObjectStore) -> list[date]:
 
 
 def read_gaps(store: ObjectStore, day: date) -> "pl.DataFrame | None":
-    """What `write_gaps` stored of a day; None if it was never looked at.
+    """Return what `write_gaps` stored of a day; None if it was never looked at.
 
     Raises:
         ObjectStoreError: S3 refuses, or the object is damaged.

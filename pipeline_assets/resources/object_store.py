@@ -395,7 +395,7 @@ class ObjectStore:
             return None
 
     def _translated(self, call: Callable[[], R], key: str) -> R:
-        """What the call gives.
+        """Return what the call gives.
 
         obstore's own errors hold some forty lines, so none is kept as a cause. Some are built-in
         ones, which unlike the operating system's have no number.

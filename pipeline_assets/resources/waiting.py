@@ -15,7 +15,7 @@ _SECONDS_A_SIGNAL_WAITS = 0.5
 
 
 def result_of(future: "Future[T]") -> T:
-    """What came of it, once it is done.
+    """Return what came of it, once it is done.
 
     Raises:
         BaseException: what it raised, or what a signal's handler raises meanwhile.

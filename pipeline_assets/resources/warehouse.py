@@ -127,7 +127,7 @@ class Warehouse:
     def statements(
         self, interval: Interval, object_keys: Sequence[str], load_id: str
     ) -> LoadStatements:
-        """What `load` runs, in order; each COPY names up to 1,000 objects.
+        """Return what `load` runs, in order; each COPY names up to 1,000 objects.
 
         Raises:
             WarehouseError: the interval has no table.
@@ -180,7 +180,7 @@ class Warehouse:
     def gap_statements(
         self, days: Sequence[date], with_gaps: Sequence[date], load_id: str
     ) -> GapStatements:
-        """What `replace_gaps` runs, in order."""
+        """Return what `replace_gaps` runs, in order."""
         landing = landing_name("gaps", load_id, datetime.now(UTC).date())
         listed = Sql(", ".join(literal(day.isoformat()) for day in days))
         objects = [gaps_key(day).removeprefix(GAPS_PREFIX) for day in with_gaps]

@@ -102,12 +102,12 @@ class WeightAllowance:
 
     @property
     def used(self) -> int:
-        """What the exchange last said was used in the minute that weight was last taken in."""
+        """Return what the exchange last said was used in the minute that weight was last taken in."""
         return self._told
 
     @property
     def allowed(self) -> int:
-        """What all processes at this address may use in a minute."""
+        """Return what all processes at this address may use in a minute."""
         return self._budget.capacity
 
     async def correct(self) -> None:

@@ -248,7 +248,7 @@ class WeightBudget:
         )
 
     def block(self) -> Block | None:
-        """What keeps every process from sending, or None.
+        """Return what keeps every process from sending, or None.
 
         Raises:
             WeightBudgetError: Redis failed.

@@ -84,7 +84,7 @@ def freshness_check(interval: Interval) -> AssetChecksDefinition:
 def _due_reports(
     judged: Iterable[tuple[Interval, TickState, Verdict]], told: Mapping[str, list[str]]
 ) -> tuple[list[AssetCheckEvaluation], dict[str, list[str]]]:
-    """What has to be reported, given what was told last of each interval, and what is told then.
+    """Return what has to be reported, given what was told last of each interval, and what is told then.
 
     Dagster shows an evaluation until the next materialization, so a verdict is told again once
     newer candles are stored. While nothing is stored, staleness is told once. An interval that was

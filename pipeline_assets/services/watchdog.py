@@ -282,7 +282,7 @@ class Watchdog:
         return problems
 
     def _as_before(self) -> dict[str, Problem]:
-        """What was stale stays so until it is judged again; what was fresh, too."""
+        """Keep each interval stale or fresh until it is judged again."""
         return {
             each["key"]: Problem(each["kind"], each["text"], each["settle"], each["details"])
             for each in self._memory.incidents.to_list()

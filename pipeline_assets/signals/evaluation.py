@@ -154,7 +154,7 @@ class _Tick:
         self._built: set[str] = set()
 
     def finish(self) -> TickReport:
-        """What the tick did, once it is over."""
+        """Return what the tick did, once it is over."""
         self._report.cursor = self._cursor.at(self._positions)
         return self._report
 
@@ -225,7 +225,7 @@ class _Tick:
         return states, useless | undecodable
 
     def _due(self, states: IndicatorStates, slots: "pl.DataFrame") -> Due:
-        """What may be folded now, after holes in the slots were looked for elsewhere."""
+        """Return what may be folded now, after holes in the slots were looked for elsewhere."""
         evaluated = {symbol: self._positions[symbol] for symbol in states.symbols}
         due = due_minutes(slots, evaluated, self._settled)
         wanted = sorted(due.holes.keys() - self._looked_for)[:BATCH]

@@ -196,7 +196,7 @@ def _equal(both: "pl.DataFrame") -> "pl.Series":
 def judge_day(
     store: ObjectStore, strategies: Sequence[Strategy], day: date, published: "pl.DataFrame"
 ) -> Finding:
-    """What the check says of one day."""
+    """Return what the check says of one day."""
     evaluation = read_evaluation(store)
     window = day_window(day)
     if min(evaluation.since.values(), default=window.end) >= window.end and published.is_empty():

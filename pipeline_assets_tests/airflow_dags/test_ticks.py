@@ -81,7 +81,7 @@ class Task:
         os.kill(self._pid, number)
 
     def end(self) -> str:
-        """What it answered, once it has ended; nothing if it was killed."""
+        """Return what it answered, once it has ended; nothing if it was killed."""
         with self._connection, self._answer:
             return self._answer.read()
 

@@ -218,7 +218,7 @@ class Servers:
     kills: int = 0
 
     def after(self, scenario: Scenario, **kill: Any) -> tuple[Any, int]:
-        """What is stored after a scenario, undisturbed or killed and repeated; and its writes."""
+        """Return what is stored after a scenario, undisturbed or killed and repeated; and its writes."""
         client = self.redis_server.client()
         client.flushall()
         with running_platform(

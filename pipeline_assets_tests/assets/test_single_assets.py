@@ -15,7 +15,7 @@ YESTERDAY, TODAY = "2026-11-19", "2026-11-20"
 
 
 def metadata(result: Any, asset: str) -> dict[str, Any]:
-    """What the step said; a run over several days says the same of each."""
+    """Return what the step said; a run over several days says the same of each."""
     made = result.asset_materializations_for_node(asset)[0]
     return {name: value.value for name, value in made.metadata.items()}
 

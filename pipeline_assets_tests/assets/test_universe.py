@@ -56,7 +56,7 @@ def changes(found: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 
 def look(platform: Platform, partition: str) -> dict[str, Any]:
-    """What the asset tells, materialized alone as by a person in the UI."""
+    """Return what the asset tells, materialized alone as by a person in the UI."""
     definitions = build_definitions(platform.settings)
     job = definitions.resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(

@@ -45,7 +45,7 @@ def careless(minutes: Platform, proxy: FaultyS3) -> Platform:
 
 
 def refusal(result: Any) -> str:
-    """What the first failed step of a run said."""
+    """Return what the first failed step of a run said."""
     [failure, *_] = [each.step_failure_data for each in result.all_events if each.is_step_failure]
     return str(failure.error.cause.message)
 

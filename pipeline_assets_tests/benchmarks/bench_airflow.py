@@ -47,7 +47,7 @@ class Tick:
 
 
 def cpu_seconds(product: Product) -> dict[str, float]:
-    """What each scheduling service has used with all its children, the ended ones too."""
+    """Return what each scheduling service has used with all its children, the ended ones too."""
     used = {}
     for service in product.status.services:
         if service.name in SCHEDULERS and service.pid is not None:

@@ -166,7 +166,7 @@ def backfill(
 
 
 def others(at: Servers, symbols: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """What the other clients reach over a few symbols and days: rows/s, or why they gave up."""
+    """Return what the other clients reach over a few symbols and days: rows/s, or why they gave up."""
     python = {"python_binance": sys.executable}
     if CLIENTS in os.environ:
         python |= dict.fromkeys(("ccxt", "freqtrade"), os.environ[CLIENTS])

@@ -157,7 +157,7 @@ class Product:
         return sorted({each.key.split("/")[2] for each in listed})
 
     def exchange_state(self) -> dict[str, Any]:
-        """What the replay exchange counted."""
+        """Return what the replay exchange counted."""
         return self._control("state", None)
 
     def _pid(self, name: str) -> int:

@@ -33,7 +33,7 @@ def step(store: ObjectStore, days: Sequence[date] = (FIRST, SECOND), run: str = 
 
 
 def uploaded(store: ObjectStore, etag: str = "one") -> dict[date, dict[str, SealedDay]]:
-    """What a run over both days stored."""
+    """Return what a run over both days stored."""
     sealed = {day: {"BTCUSDT": SealedDay(f"{etag} {day}")} for day in (FIRST, SECOND)}
     step(store).keep_stored([], sealed)
     return sealed

@@ -143,7 +143,7 @@ class RunningStack:
             _send(each, signal.SIGCONT)
 
     def alerts(self) -> list[dict[str, Any]]:
-        """What the webhook took so far."""
+        """Return what the webhook took so far."""
         return list(self.webhook.received)
 
     def lost(self) -> int:
@@ -233,5 +233,5 @@ class Outcome:
 
 
 def texts(alerts: Sequence[dict[str, Any]]) -> tuple[str, ...]:
-    """What alerts say to a person."""
+    """Return what alerts say to a person."""
     return tuple(str(each.get("text", each))[:110] for each in alerts)

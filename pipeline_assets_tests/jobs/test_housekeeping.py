@@ -209,7 +209,7 @@ def storage_of(platform: Platform) -> Storage:
 
 
 def checks_of(instance: DagsterInstance, partition: str) -> dict[str, str]:
-    """What Dagster shows of each check of a day."""
+    """Return what Dagster shows of each check of a day."""
     shown = {}
     for name in ("complete", "consistent"):
         records = instance.event_log_storage.get_asset_check_execution_history(

@@ -35,7 +35,7 @@ def scheduled(minutes: Platform, instance: DagsterInstance) -> Platform:
 
 
 def evaluate(platform: Platform, name: str, machine_time: datetime = MIDNIGHT) -> Any:
-    """What the daemon gets when the schedule fires."""
+    """Return what the daemon gets when the schedule fires."""
     definitions = build_definitions(platform.settings)
     with build_schedule_context(
         instance=platform.instance,

@@ -129,7 +129,7 @@ class Machine:
     def launch(
         self, job: str, partition: str, asset: str | None = None, check: str | None = None
     ) -> str:
-        """What the launchpad sends for one partition; returns the run's id.
+        """Return what the launchpad sends for one partition; returns the run's id.
 
         With an asset, what the asset's page sends for it alone, or for a check on it.
         """
@@ -174,7 +174,7 @@ class Machine:
         return [(r["startKey"], r["endKey"]) for r in ranges if r["status"] == "MATERIALIZED"]
 
     def check(self, asset: str, name: str) -> dict[str, Any]:
-        """What the UI shows of a check on an asset."""
+        """Return what the UI shows of a check on an asset."""
         node = self.graphql(CHECK, key={"path": [asset]})
         [found] = [each for each in node["assetChecksOrError"]["checks"] if each["name"] == name]
         execution = found["executionForLatestMaterialization"]
@@ -182,7 +182,7 @@ class Machine:
         return dict(execution["evaluation"])
 
     def credentials(self) -> dict[str, str]:
-        """What the stack made for its servers."""
+        """Return what the stack made for its servers."""
         text = (self.directory / HARD_NAME / "credentials.env").read_text()
         return dict(line.split("=") for line in text.splitlines() if line.startswith("PIPELINE_"))
 

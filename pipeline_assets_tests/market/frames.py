@@ -48,7 +48,7 @@ def reply_body(rows: list[dict[str, Any]]) -> bytes:
 
 
 def raw_of(candles: pl.DataFrame) -> pl.DataFrame:
-    """What the exchange would have to send for these candles."""
+    """Return what the exchange would have to send for these candles."""
     rows = [
         {name: str(value) if isinstance(value, float) else value for name, value in row.items()}
         | {

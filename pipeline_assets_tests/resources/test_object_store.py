@@ -249,7 +249,7 @@ OPERATIONS = {
 
 
 def refusals(store: ObjectStore) -> dict[str, ObjectStoreError]:
-    """What each operation raises."""
+    """Return what each operation raises."""
     found = {}
     for name, operation in OPERATIONS.items():
         with pytest.raises(ObjectStoreError) as caught:

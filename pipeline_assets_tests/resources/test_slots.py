@@ -52,7 +52,7 @@ def slots(server) -> CandleSlots:
 
 
 def stored(server: RedisServer, symbol: str) -> dict[str, dict]:
-    """What another program sees."""
+    """Return what another program sees."""
     held = server.client().hgetall(f"ohlcv:1m:{{{symbol}}}")
     return {field: json.loads(value) for field, value in held.items()}
 

@@ -156,7 +156,7 @@ def runner(candidate_sensor: CandidateSensor, tmp_path: Path) -> Iterator[Runner
 
 
 def judged(sensor: CandidateSensor, first: Any) -> dict[str, int]:
-    """What Kafka holds against the fold over the exchange's own candles."""
+    """Return what Kafka holds against the fold over the exchange's own candles."""
     ids = sensor.published_ids()
     expected = set(sensor.expected(first, sensor.newest())["id"])
     return {

@@ -59,7 +59,7 @@ class CandleSource(Protocol):
         """The first open time of the symbol, and the moment after its last minute, ms."""
 
     def description(self) -> dict[str, object]:
-        """What /control/state tells about this source."""
+        """Return what /control/state tells about this source."""
 
 
 def empty_block() -> Block:
@@ -85,7 +85,7 @@ def aggregate(minutes: Block, span: int) -> Block:
 
 
 def unfinished(block: Block, elapsed: int, span: int, tick: int) -> Block:
-    """What is seen of a block's only candle `elapsed` ms after its open.
+    """Return what is seen of a block's only candle `elapsed` ms after its open.
 
     Every sum and the range grow steadily to the finished values, and the close moves straight from
     the open, so a candle taken too early is short in volume and not just different.

@@ -134,7 +134,7 @@ class Faults:
         return {name: share for name, share in every.items() if share > 0}
 
     def document(self) -> dict[str, Any]:
-        """What `parse` reads, without the defaults."""
+        """Return what `parse` reads, without the defaults."""
         default = asdict(Faults())
         return {name: value for name, value in asdict(self).items() if value != default[name]}
 

@@ -160,7 +160,7 @@ class Market:
         return rows
 
     def rendered(self, symbol: str, interval: str, start_ms: int, end_ms: int) -> list[bytes]:
-        """What `rows` returns, each row still a JSON array."""
+        """Return what `rows` returns, each row still a JSON array."""
         span = INTERVALS[interval]
         first, end = self.source.lifetime(symbol)
         low, high = max(start_ms, first - first % span), min(end_ms, end) - 1

@@ -200,7 +200,7 @@ class ParquetCandles:
 
 
 def open_candle_file(path: Path, symbol: str, interval: str) -> CandleFile:
-    """What a file holds, from its schema and its open times.
+    """Return what a file holds, from its schema and its open times.
 
     Raises:
         ValueError: a necessary column is absent, there is no row, or open times are not in ms.

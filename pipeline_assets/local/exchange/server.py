@@ -279,7 +279,7 @@ class Exchange:
         return reply(compact(self.state()), 200, {})
 
     def state(self) -> dict[str, Any]:
-        """What the exchange stands at; times are ISO 8601 or ms, weights by UTC minute."""
+        """Return what the exchange stands at; times are ISO 8601 or ms, weights by UTC minute."""
         requests: dict[str, dict[str, int]] = {}
         for (path, status), count in self.answers.items():
             requests.setdefault(path, {})[status] = count
@@ -422,7 +422,7 @@ def requested_limit(query: Mapping[str, str]) -> int:
 
 
 def requested_weight(query: Mapping[str, str]) -> int:
-    """What a klines call costs; a malformed one as much as one without a limit."""
+    """Return what a klines call costs; a malformed one as much as one without a limit."""
     try:
         return klines_weight(requested_limit(query))
     except errors.ApiError:

@@ -14,7 +14,7 @@ MINUTES_REMEMBERED = 1440
 
 
 def klines_weight(limit: int) -> int:
-    """What a klines call with this `limit` costs."""
+    """Return what a klines call with this `limit` costs."""
     if limit < 100:
         return 1
     if limit < 500:

@@ -56,7 +56,7 @@ def configured_strategies(chosen: Iterable[StrategyChoice]) -> tuple[Strategy, .
 
 
 def indicators_of(strategies: Iterable[Strategy]) -> IndicatorSet:
-    """What these strategies look at, and nothing else."""
+    """Return what these strategies look at, and nothing else."""
     return IndicatorSet(indicator for strategy in strategies for indicator in strategy.indicators)
 
 

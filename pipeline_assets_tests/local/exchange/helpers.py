@@ -24,7 +24,7 @@ class Reply:
 
 
 def by_client(url: str, ask: Callable[[AsyncClient], Awaitable[Result]]) -> Result:
-    """What `ask` gets from the exchange through python-binance's own client."""
+    """Return what `ask` gets from the exchange through python-binance's own client."""
 
     async def run() -> Result:
         client = AsyncClient()
