@@ -38,7 +38,7 @@ Progress = Callable[[], None]
 # Polars names an object that a finalize removed between listing and reading by an OSError.
 _ERRORS = (PipelineError, OSError)
 # The clients' own libraries. To import them takes seconds, which are no system's.
-_LIBRARIES = ("binance", "dagster_snowflake", "obstore", "polars", "redis", "snowflake.connector")
+_LIBRARIES = ("binance", "obstore", "polars", "redis", "snowflake.connector")
 # The systems are printed at once; one that needs longer is waited for beside the other parts.
 _AT_ONCE = 1.0
 # By part the columns that are unknown without it.

@@ -1,13 +1,14 @@
 """Sessions of Snowflake: how one is opened, and what its connector's errors mean for people.
 
-What runs in a session is in warehouse.py.
+What runs in a session is in warehouse.py. The connector is called directly: `dagster_snowflake` builds the
+same arguments, and to import it costs five CPU seconds a process (it loads Snowpark and snowflake.core).
 """
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.outside_text import printable
@@ -39,58 +40,57 @@ class WarehouseSessions:
     @contextmanager
     def open(self, purpose: str) -> "Iterator[SnowflakeConnection]":
         """A session of its own, closed at the end; the connector's errors as WarehouseError."""
-        # dagster_snowflake takes seconds to import: every Dagster run would pay at module level.
-        from dagster_snowflake import SnowflakeResource
+        from snowflake.connector import connect
         from snowflake.connector.errors import Error
 
+        try:
+            with closing(connect(**self._arguments())) as connection:
+                yield connection
+        except Error as error:
+            raise WarehouseError(
+                f"{self.where()} could not {purpose}: {printable(error.msg or error)} "
+                f"{self._advice(error)}"
+            ) from None
+
+    def _arguments(self) -> dict[str, Any]:
+        """What the connector is given: the account, one way to log in, and the session's parameters."""
         settings = self.settings
         key = settings.private_key_path
         if key is not None:
             _check_private_key(key)
-        if key is None and settings.password is None:
+            login = {"private_key_file": str(key)}
+        elif settings.password is not None:
+            login = {"password": settings.password.get_secret_value()}
+        else:
             raise WarehouseError(
                 f"{self.where()} needs PIPELINE_SNOWFLAKE__PASSWORD or "
                 "PIPELINE_SNOWFLAKE__PRIVATE_KEY_PATH, and neither is set. (`pipeline-assets up` "
                 "makes a password for the embedded server.)"
             )
         address = {"host": settings.host, "port": settings.port, "protocol": settings.protocol}
-        resource = SnowflakeResource(
-            account=settings.account,
-            user=settings.user,
-            password=settings.password.get_secret_value()
-            if settings.password and not key
-            else None,
-            private_key_path=str(key) if key else None,
-            role=settings.role,
-            warehouse=settings.warehouse,
-            database=settings.database,
-            schema=settings.schema_name,
-            autocommit=True,
-            login_timeout=LOGIN_TIMEOUT_SECONDS,
-            network_timeout=settings.timeout_seconds,
-            additional_snowflake_connection_args={
-                **(address if settings.host else {}),
-                "session_parameters": {
-                    # COPY casts instants to the tables' zoneless UTC by this: see candles.sql.
-                    "TIMEZONE": "UTC",
-                    "STATEMENT_TIMEOUT_IN_SECONDS": settings.timeout_seconds,
-                    "QUERY_TAG": "pipeline-assets",
-                    "CLIENT_TELEMETRY_ENABLED": False,
-                },
+        named = {
+            "account": settings.account,
+            "user": settings.user,
+            "role": settings.role,
+            "warehouse": settings.warehouse,
+            "database": settings.database,
+            "schema": settings.schema_name,
+        }
+        return {
+            **{name: value for name, value in named.items() if value is not None},
+            **login,
+            **(address if settings.host else {}),
+            "autocommit": True,
+            "login_timeout": LOGIN_TIMEOUT_SECONDS,
+            "network_timeout": settings.timeout_seconds,
+            "session_parameters": {
+                # COPY casts instants to the tables' zoneless UTC by this: see candles.sql.
+                "TIMEZONE": "UTC",
+                "STATEMENT_TIMEOUT_IN_SECONDS": settings.timeout_seconds,
+                "QUERY_TAG": "pipeline-assets",
+                "CLIENT_TELEMETRY_ENABLED": False,
             },
-        )
-        try:
-            with resource.get_connection() as connection:
-                try:
-                    yield connection
-                finally:
-                    # The resource closes it only where nothing was raised.
-                    connection.close()
-        except Error as error:
-            raise WarehouseError(
-                f"{self.where()} could not {purpose}: {printable(error.msg or error)} "
-                f"{self._advice(error)}"
-            ) from None
+        }
 
     def where(self) -> str:
         """The account, for people."""

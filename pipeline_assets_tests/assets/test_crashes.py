@@ -106,12 +106,12 @@ def serve() -> None:
     """Import what takes long, then fork a child for each order; one JSON line answers each."""
     import binance.async_client
     import dagster_aws.s3
-    import dagster_snowflake
     import pyarrow.parquet
+    import snowflake.connector
 
     import pipeline_assets.definitions
 
-    imported = (binance, dagster_aws, dagster_snowflake, pyarrow, pipeline_assets)
+    imported = (binance, dagster_aws, pyarrow, snowflake, pipeline_assets)
     assert all(imported)
     for line in sys.stdin:
         readable, writable = os.pipe()
