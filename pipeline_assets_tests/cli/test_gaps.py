@@ -26,10 +26,11 @@ from pipeline_assets.resources.day_findings import keep_zero_volume
 from pipeline_assets.resources.exchange_errors import ExchangeError
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import ObjectStoreError
-from pipeline_assets_tests.cli.test_main import Shell
+from pipeline_assets_tests.fixtures.commands import Commands
 from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.fixtures.platform import Platform
 from pipeline_assets_tests.fixtures.s3 import free_port
+from pipeline_assets_tests.fixtures.shell import Shell
 
 BTC, ETH, LIFE, SNOW = SYMBOLS = ("BTCUSDT", "ETHUSDT", "币安人生USDT", "雪球USDT")
 NOW = datetime(2026, 9, 18, 12, 0, 30, tzinfo=UTC)
@@ -46,8 +47,8 @@ def collecting(platform: Platform) -> Platform:
 
 
 @pytest.fixture
-def shell(collecting: Platform, tmp_path: Path) -> Shell:
-    made = Shell(collecting, tmp_path)
+def shell(collecting: Platform, tmp_path: Path, commands: Commands) -> Shell:
+    made = Shell(collecting, tmp_path, commands)
     made.environment["PIPELINE_SYMBOLS"] = ",".join(SYMBOLS)
     return made
 

@@ -27,76 +27,11 @@ from pipeline_assets.settings import KafkaSettings
 from pipeline_assets_tests.fixtures.faulty_s3 import IgnoresBoth, faulty_s3
 from pipeline_assets_tests.fixtures.kafka import candidates
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
-from pipeline_assets_tests.fixtures.s3 import SECRET_ACCESS_KEY, eventually, free_port
-from pipeline_assets_tests.fixtures.snowflake import PASSWORD, USER
+from pipeline_assets_tests.fixtures.s3 import eventually, free_port
+from pipeline_assets_tests.fixtures.shell import REDIS_PASSWORD, Shell, ended
 
 REPOSITORY = Path(__file__).parents[1]
-REDIS_PASSWORD = "a-password-that-nobody-sees"
 DAY = datetime(2026, 11, 18, tzinfo=UTC)
-
-
-class Shell:
-    """A shell whose environment points at the servers of a platform."""
-
-    def __init__(self, platform: Platform, directory: Path) -> None:
-        self.directory, self.data_dir = directory, platform.settings.data_dir
-        settings = platform.settings
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(("PIPELINE_", "DAGSTER_"))}
-        self.environment = kept | {
-            "PYTHONPATH": str(REPOSITORY),
-            "COLUMNS": "140",
-            "PIPELINE_DATA_DIR": str(self.data_dir),
-            "PIPELINE_SYMBOLS": ",".join(SYMBOLS),
-            "PIPELINE_BINANCE__REST_URL": settings.binance.rest_url,
-            "PIPELINE_BINANCE__ARCHIVE": str(settings.binance.archive),
-            "PIPELINE_BINANCE__RETRIES": "1",
-            "PIPELINE_S3__ENDPOINT_URL": str(settings.s3.endpoint_url),
-            "PIPELINE_S3__BUCKET": settings.s3.bucket,
-            "PIPELINE_S3__ACCESS_KEY_ID": str(settings.s3.access_key_id),
-            "PIPELINE_S3__SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
-            "PIPELINE_REDIS__URL": settings.redis.url,
-            "PIPELINE_SNOWFLAKE__USER": USER,
-            "PIPELINE_SNOWFLAKE__PASSWORD": PASSWORD,
-            "PIPELINE_SNOWFLAKE__PORT": str(settings.snowflake.port),
-            "PIPELINE_SNOWFLAKE__DATABASE": settings.snowflake.database,
-            "PIPELINE_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
-            "PIPELINE_DAGSTER__WEBSERVER_PORT": str(free_port()),
-            "PIPELINE_DAGSTER__CODE_SERVER_PORT": str(free_port()),
-        }
-
-    def start(self, *arguments: str, **environment: str) -> "subprocess.Popen[str]":
-        return subprocess.Popen(
-            [sys.executable, "-m", "pipeline_assets", *arguments],
-            env=self.environment | environment,
-            cwd=self.directory,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    def run(self, *arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-        process = self.start(*arguments, **environment)
-        return ended(process)
-
-
-def ended(process: "subprocess.Popen[str]") -> "subprocess.CompletedProcess[str]":
-    """A process once it has ended; whatever it printed holds no secret and no traceback."""
-    out, err = process.communicate(timeout=120)
-    for secret in (SECRET_ACCESS_KEY, PASSWORD, REDIS_PASSWORD):
-        assert secret not in out + err
-    assert "Traceback" not in out + err
-    return subprocess.CompletedProcess(process.args, process.returncode, out, err)
-
-
-@pytest.fixture
-def shell(platform: Platform, tmp_path: Path) -> Shell:
-    return Shell(platform, tmp_path)
-
-
-@pytest.fixture
-def lonely(minutes: Platform, tmp_path: Path) -> Shell:
-    """A shell without a Snowflake server."""
-    return Shell(minutes, tmp_path)
 
 
 def test_backfill_stores_a_range_and_tells_a_program_what_it_did(

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -18,8 +17,8 @@ from pipeline_assets.cli.questions import Question
 from pipeline_assets.collection.overview import lake_overview
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets_tests.cli.test_main import Shell, ended
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
+from pipeline_assets_tests.fixtures.shell import Shell, ended
 from pipeline_assets_tests.fixtures.silence import black_hole, silent_server
 
 MACHINE_TIME = datetime(2026, 11, 21, tzinfo=UTC)
@@ -100,15 +99,13 @@ def test_parts_of_a_document_tell_their_errors(
     assert (minute["slots"], minute["missing"]) == (None, None)
 
 
-def test_everything_that_hangs_is_named_beside_the_systems(
-    minutes: Platform, tmp_path: Path
-) -> None:
+def test_everything_that_hangs_is_named_beside_the_systems(lonely: Shell) -> None:
     """A process of its own, which threads that hang must not keep: S3's waited for 188 s."""
     with ExitStack() as servers:
         exchange, snowflake = (servers.enter_context(silent_server()) for _ in range(2))
         redis = servers.enter_context(silent_server())
         s3 = servers.enter_context(silent_server())
-        process = Shell(minutes, tmp_path).start(
+        process = lonely.start(
             *("status", "--timeout", "0.5"),
             PIPELINE_BINANCE__REST_URL=f"http://{exchange}",
             PIPELINE_S3__ENDPOINT_URL=f"http://{s3}",
