@@ -32,7 +32,8 @@ from pipeline_assets.settings import load_settings
 
 EVIL = "evil.test"
 PAGE = Path(__file__).with_suffix(".html").read_text("utf-8")
-# What a page under a rebound host name may do: it is of the server's own origin, by its own wrong name.
+# Attempts of a page whose host name was rebound to 127.0.0.1: to the browser, the page and the server
+# have the same origin.
 REBOUND = """(async () => { try { const r = await fetch(PATH, {method: METHOD, body: BODY || undefined,
   headers: {"Content-Type": "application/json"}}); return r.status; } catch (e) { return String(e); } })()"""
 

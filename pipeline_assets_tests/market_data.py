@@ -1,7 +1,7 @@
 """Market data for the tests: candle files and exchange replies, made up and the same in every run.
 
 The directory has the layout of recorded data, so that the same tests run over real candles, too:
-`MARKET_DATA=/path/to/recordings pytest ...`. What a single test needs beside it is made in that test.
+`MARKET_DATA=/path/to/recordings pytest ...`. Data for a single test is made in that test.
 """
 
 import atexit

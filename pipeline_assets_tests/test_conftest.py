@@ -1,4 +1,4 @@
-"""What conftest.py promises for every test, seen from a run of pytest of its own."""
+"""The promises of conftest.py to every test, checked in a pytest run of its own."""
 
 from pathlib import Path
 

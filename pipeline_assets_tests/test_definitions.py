@@ -1,4 +1,4 @@
-"""What Dagster loads: the assets and how they are described, their checks, jobs and schedules."""
+"""The definitions that Dagster loads: assets and their descriptions, checks, jobs and schedules."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -102,7 +102,7 @@ def test_the_lineage_goes_from_fetch_to_format_to_upload_and_insert(
         assert parents[loaded] == {formatted if interval == "1m" else objects}
     assert parents["candidates"] == {"candle_slots_1m"}
     assert parents["candidate_objects"] == {"candidates"}
-    # Not on the tables: what is missing is told also where the warehouse is down.
+    # The ledger does not depend on the tables: it reports gaps also while the warehouse is down.
     assert parents["candle_gaps"] == {f"candle_objects_{interval}" for interval in INTERVALS}
     assert parents["candle_gap_table"] == {"candle_gaps"}
 

@@ -1,5 +1,5 @@
-"""What a run loads before its first step stays light: a heavy library would delay every minute, and
-Dagster every command that does without."""
+"""The imports of a run before its first step stay light: a heavy library would delay every minute.
+Commands that do not need Dagster do not import it, for the same reason."""
 
 import subprocess
 import sys

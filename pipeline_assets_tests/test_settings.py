@@ -1,4 +1,4 @@
-"""Settings: their order, and that whatever is wrong is told with its key, the problem and an example."""
+"""Settings: their order of precedence, and errors that name the key, the problem and an example."""
 
 import os
 import re

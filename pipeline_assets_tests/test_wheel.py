@@ -1,8 +1,8 @@
 """The wheel without extras: what production installs loads the definitions without the embedded servers.
 
-The fresh environment sees the installed distributions that the wheel's own requirements reach, by links to
-them. So these tests do not show that an index has these versions, that a resolver would choose them, or that
-a distribution which lacks a requirement in its metadata works alone on a clean machine.
+The fresh environment holds links to the installed distributions that the wheel requires. So these tests do
+not show that an index has these versions, that a resolver would choose them, or that a distribution whose
+metadata omits a requirement works alone on a clean machine.
 """
 
 import json

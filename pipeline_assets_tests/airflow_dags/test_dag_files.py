@@ -16,7 +16,7 @@ from pipeline_assets.local.stack import REPOSITORY
 
 FOLDER = REPOSITORY / "pipeline_assets" / "airflow_dags"
 
-# Whatever is installed here and is no requirement of Airflow or requests cannot be imported.
+# Packages that are installed here without being required by Airflow or requests cannot be imported.
 PARSE = """
 import importlib.metadata as metadata, json, re, sys
 from packaging.requirements import Requirement

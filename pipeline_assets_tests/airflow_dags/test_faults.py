@@ -145,7 +145,7 @@ def test_a_dag_run_that_fails_for_good_reaches_the_webhook(scheduler: Scheduler)
     def told() -> list[dict[str, Any]]:
         return [each for each in scheduler.webhook.received if each["alert"] == "dag_run_failed"]
 
-    (alert,) = eventually(told, "the webhook is told", seconds=900)
+    (alert,) = eventually(told, "an alert at the webhook", seconds=900)
     assert (alert["dag_id"], alert["run_id"]) == ("candles_backfill", made["dag_run_id"])
     assert "BTCUSD is not on the exchange; did you mean BTCUSDT?" in alert["error"]
     assert requests.get(alert["dagster_url"], timeout=30).ok
@@ -177,7 +177,7 @@ def test_a_server_is_killed_while_a_tick_runs(scheduler: Scheduler, service: str
 
 
 def test_airflows_own_backfill_seals_missing_days(scheduler: Scheduler) -> None:
-    """Both days lie just before the first that catching up seals; the last date is excluded."""
+    """Airflow's backfill finalizes the two days before the catch-up's first; its end is exclusive."""
     first = date.fromisoformat(
         airflow_environment(scheduler.settings)["AIRFLOW_VAR_CANDLES_FIRST_DAY"]
     )

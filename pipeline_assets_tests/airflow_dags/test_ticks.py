@@ -167,7 +167,7 @@ def test_a_step_that_fails_twice_and_then_works_is_executed_again_and_no_other(
     root = runs[-1]["runId"]
     assert [run["rootRunId"] for run in runs[:-1]] == [root, root]
     assert [run["stepKeysToExecute"] for run in runs[:-1]] == [["candle_slots_1m"]] * 2
-    # What the re-executions left out counts as done, for whoever watches it now.
+    # A step that the re-executed runs skipped counts as done for a task that watches the run now.
     assert workers.run("failing", "upload")["raised"] is None
     # Just after midnight the open day has fewer minutes, and the day before was never stored here.
     held = airflow.platform.stored("1m", "ETHUSDT").height

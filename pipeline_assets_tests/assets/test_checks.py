@@ -1,4 +1,4 @@
-"""What the checks find in what is stored, after somebody spoilt it, and how they name it."""
+"""Asset checks report stored data that a test has damaged, and name the damage."""
 
 import io
 from collections.abc import Sequence

@@ -2,7 +2,8 @@
 
 Run as a program this module is the process that gets killed: it imports everything once, and forks
 a child for each order on its standard input. The child counts its own writes to S3, Redis and
-Snowflake by hooks on their client libraries, and kills itself before or after the one it is told.
+Snowflake by hooks on their client libraries, and kills itself before or after the write whose number
+it was given.
 """
 
 import io
@@ -242,7 +243,7 @@ class Servers:
 
 
 def contents(platform: Platform) -> dict[str, Any]:
-    """Everything that a reader can see: objects' bytes, sealed days, how far ticks are, slots."""
+    """Return all that a reader can see: objects' bytes, finalized days, ingest cursors, slots."""
     held: dict[str, Any] = dict(platform.objects("ohlcv/"))
     held |= platform.objects("state/sealed/")
     for key, body in platform.objects("state/").items():

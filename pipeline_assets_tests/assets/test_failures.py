@@ -1,4 +1,4 @@
-"""What goes wrong says so, and once the cause is gone the same run stores what it would have stored."""
+"""A failing run names its cause, and stores the right data when it is repeated after the fault."""
 
 import asyncio
 import json
@@ -112,7 +112,7 @@ def truth(
 
 
 def assert_stored(platform: Platform, *, live: bool = True, **span) -> None:
-    """What is stored, lake and slots, is what the exchange serves and nothing but."""
+    """Assert that lake and slots hold exactly the candles that the exchange serves."""
     platform.exchange.faults()
     expected = truth(platform, **span)
     assert expected.height > 0
@@ -396,7 +396,7 @@ def test_a_warehouse_that_is_down_costs_the_table_only_until_its_step_is_repeate
     assert "Is it running (`pipeline-assets status`)?" in cause.message
     expected = truth(minutes, "1h", start=YESTERDAY)
     assert_frame_equal(minutes.stored("1h"), expected)
-    # Neither the demo nor a late tick may pass the day over while the table lacks it.
+    # Neither the demo nor a late ingest run may skip the day while it is missing from the table.
     store, day = ObjectStore(minutes.settings.s3), YESTERDAY.date()
     assert sealed_symbols(store, Interval.ONE_HOUR, day) == frozenset()
 
@@ -418,7 +418,7 @@ def test_a_warehouse_that_is_down_costs_the_table_only_until_its_step_is_repeate
     assert sealed_symbols(store, Interval.ONE_HOUR, day) == frozenset(SYMBOLS)
     asked_again = klines_asked(minutes.exchange) - asked
     assert asked_again == 0
-    # What is sealed is in the table, so a backfill may leave the finished day out.
+    # A finalized day is in the table, so a backfill may skip it.
     assert minutes.backfill("1h", "2026-11-19", "2026-11-20").success
     assert klines_asked(minutes.exchange) - asked == len(SYMBOLS)
     assert minutes.table("1h") == expected.rows()

@@ -100,7 +100,7 @@ def test_a_day_without_gaps_has_an_object_without_rows_of_its_minutes(minutes) -
     for day in DAYS:
         found = kept(minutes, day)
         assert found.columns == COLUMNS
-        # Of the other intervals nobody has fetched anything.
+        # Nothing was fetched for the other intervals.
         assert found.select("interval", "cause").unique().sort("interval").rows() == [
             ("15m", "not_fetched"),
             ("1h", "not_fetched"),
@@ -187,7 +187,7 @@ def test_sealing_judges_all_intervals_once_they_are_stored(platform) -> None:
 
 
 def test_a_hole_of_one_symbol_is_judged_with_what_sealing_learned_of_it(platform) -> None:
-    """Of 15m and 1h that is known once the day is in the table; at the time at which sealing is scheduled."""
+    """At the scheduled time of finalizing, the causes of 15m and 1h are known from their tables."""
     schedule = build_definitions(platform.settings).resolve_schedule_def("seal")
     minute, hour, *_ = str(schedule.cron_schedule).split()
     platform.exchange.set_clock(datetime(2026, 11, 20, int(hour), int(minute), tzinfo=UTC))

@@ -138,11 +138,11 @@ def test_one_more_interval_runs_end_to_end(platform: Platform, changed_package: 
     assert found["crons"]["tick_5m"] == "*/5 * * * *"
     assert found["weights"] == {"1m": 1, "15m": 1, "1h": 1, "5m": 2}
     assert found["tick"] == {"window": True, "zero_volume": True}
-    # The day passes for complete only once the table and the other sink both hold it.
-    assert found["sealed while a sink was down"] == []
+    # The day counts as complete only when the table and the other sink both hold it.
+    assert found["finalized while a sink was down"] == []
     assert found["table loaded meanwhile"] is True
     assert found["fake"] == {"objects": 2, "lost": 0}
-    assert found["sealed once it was loaded"] == ["BTCUSDT", "ETHUSDT"]
+    assert found["finalized once it was loaded"] == ["BTCUSDT", "ETHUSDT"]
     checks = {"window": True, "zero_volume": True, "complete": True, "consistent": True}
     assert found["backfill"] == checks
     assert found["nothing missing"] == {"nothing_to_fetch": True, "outages": True}

@@ -80,9 +80,9 @@ def aggregated(minutes: pl.DataFrame, interval: str, until: datetime) -> pl.Data
 def assert_stored_and_loaded(
     platform: Platform, interval: str, expected: pl.DataFrame, *, exact: bool
 ) -> None:
-    """What is on the lake, and in the table of the interval, is what is expected.
+    """Assert that the lake and the interval's table hold the expected candles.
 
-    Sums of floats in another order than the exchange's exact ones differ in their last bits.
+    The exchange adds exactly. A sum of floats may differ from its result in the last bits.
     """
     held = [platform.stored(interval)]
     if interval != "1m":

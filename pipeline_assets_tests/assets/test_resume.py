@@ -91,7 +91,7 @@ def test_a_day_whose_object_is_not_the_one_that_was_sealed_is_fetched_again(
     if harm == "removed":
         client.delete_object(Bucket=bucket, Key=key)
     elif harm == "another's":
-        # Good candles of that day, but not those that were judged when it was sealed.
+        # Valid candles of that day, but not all that the finalized object held.
         part = minutes.stored("1m", "ETHUSDT")
         part = part.filter(part["open_time"].dt.date() == date(2026, 11, 18)).head(100)
         client.put_object(Bucket=bucket, Key=key, Body=encoded(part))
@@ -143,8 +143,8 @@ def test_a_hole_that_ends_in_a_row_off_the_grid_is_recorded_as_any_other(minutes
     minutes.exchange.outages("2026-11-18T07:10:00Z/2026-11-18T09:40:27Z/ETHUSDT")
     before = asked(minutes.exchange)
     first = minutes.backfill("1m", "2026-11-18")
-    # Of each symbol its first candle and three pages; and twice for the hole, which begins in one page
-    # and ends in another.
+    # Each symbol takes a request for its first candle and three pages. The hole begins in one page and
+    # ends in the next, so two more requests ask about each of its parts.
     assert asked(minutes.exchange) - before == len(SYMBOLS) * (1 + 3) + 2 * 2
     assert metadata(first, "candles_1m")["rows set aside"] == 1
     missing = seal_mark(minutes, "2026-11-18", "ETHUSDT").missing
@@ -283,7 +283,7 @@ def test_a_day_that_is_empty_again_hours_later_is_settled_without_another_witnes
 
 
 def test_an_empty_answer_is_not_believed_again_while_a_symbol_fails(minutes: Platform) -> None:
-    """What failed may be the witness."""
+    """The symbol that failed might have had candles, which would show that the answer was wrong."""
     minutes.exchange.outages("2026-11-18T00:00:00Z/2026-11-21T00:00:00Z")
     minutes.backfill("1m", "2026-11-18")
     minutes.exchange.set_clock(TODAY + timedelta(hours=18))
@@ -361,7 +361,7 @@ def test_whole_days_that_a_killed_upload_left_without_a_mark_are_left_out_and_ma
 def test_a_day_is_fetched_again_once_the_symbol_traded_longer_than_its_mark_says(
     minutes: Platform, marked: bool
 ) -> None:
-    """Sealed from its listing at 9:17 on, by an upload that was killed before its marks or not."""
+    """The day was finalized from 9:17 on; its upload was or was not killed before writing marks."""
     day, symbols = "2026-11-19", ("BTCUSDT", "ETHUSDT")
 
     def listed(at: str):
@@ -468,7 +468,7 @@ def test_a_repetition_that_fails_is_told_and_the_next_days_are_stored(
 def test_a_refresh_is_repeated_for_the_symbols_that_failed_and_else_says_that_it_was_not_done(
     minutes: Platform, monkeypatch, answers_then: bool
 ) -> None:
-    """Of one a short day is stored that passes for complete: what a refresh is asked for."""
+    """A refresh is requested because one symbol's stored day is short and counts as complete."""
     monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
     day = date(2026, 11, 18)
     minutes.backfill("1m", str(day))
@@ -518,7 +518,7 @@ def test_a_symbol_that_failed_is_fetched_again_and_one_that_is_misspelt_is_not(
 
 
 class Told:
-    """What a backfill told its progress."""
+    """The progress reports of a backfill."""
 
     def __init__(self) -> None:
         self.later, self.rows = 0, 0

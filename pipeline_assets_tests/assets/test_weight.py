@@ -1,4 +1,4 @@
-"""What a tick announces of its weight, so that others leave room for the next one."""
+"""An ingest run announces the weight it needs, so that other runs leave room for the next one."""
 
 import redis
 

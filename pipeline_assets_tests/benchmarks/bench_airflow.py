@@ -1,5 +1,5 @@
-"""Thirty real minutes under Airflow, across a full hour's turn: whether a tick is missed, how soon its
-slots are written, and what Airflow and Dagster cost. What a single tick costs is bench_tick's.
+"""Thirty real minutes under Airflow, across a full hour's turn: whether an ingest run is missed, how soon
+its slots are written, and what Airflow and Dagster cost. bench_tick measures a single ingest run.
 
 `python -m pipeline_assets_tests.benchmarks.bench_airflow`, by itself: it waits for the next full hour's
 turn to lie within its thirty minutes, so it takes up to an hour and a half.

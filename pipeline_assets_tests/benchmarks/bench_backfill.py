@@ -1,11 +1,11 @@
-"""What a backfill costs: 20 symbols and 30 days of minutes, all columns, from the replay exchange into
+"""The cost of a backfill: 20 symbols and 30 days of minutes, all columns, from the replay exchange into
 objects on S3.
 
-`python -m pipeline_assets_tests.benchmarks.bench_backfill`. Each of ours is the command `pipeline-assets
-backfill` as a process of its own, so its start, Dagster, checks and repetitions count. The clients it is
-compared with fetch a few symbols as shipped, and store nothing on S3. ccxt and freqtrade are measured
-where BENCH_CLIENTS names a Python that has them: freqtrade does not share an environment with Dagster, and
-with ccxt comes a resolver that aiohttp then uses in ours.
+`python -m pipeline_assets_tests.benchmarks.bench_backfill`. Our figure is for the command `pipeline-assets
+backfill` in a process of its own, so its start, Dagster, checks and repeated requests count. The other
+clients fetch a few symbols, as shipped, and store nothing on S3. ccxt and freqtrade are measured
+if BENCH_CLIENTS names a Python that has them: freqtrade cannot be installed beside Dagster, and
+ccxt installs a DNS resolver that our aiohttp would then use.
 """
 
 import json

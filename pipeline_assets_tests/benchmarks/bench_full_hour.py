@@ -1,10 +1,10 @@
-"""What the turn of an hour costs: 900 symbols, all three intervals due at once, the exchange's weight
+"""The cost of a full hour's turn: 900 symbols, all three intervals due at once, the exchange's weight
 limit in force.
 
-`python -m pipeline_assets_tests.benchmarks.bench_full_hour`. The three ticks are launched over GraphQL
-when the exchange's clock turns to a full hour; seconds are counted from then. Its replies would be 2,700
-weight, so the 15m and 1h ticks wait for the next minute. The embedded warehouse opens files one by one:
-its time is shown apart.
+`python -m pipeline_assets_tests.benchmarks.bench_full_hour`. The three ingest runs are launched over
+GraphQL when the exchange's clock turns to a full hour; seconds are counted from then. All requests together
+cost 2,700 weight, so the 15m and 1h runs wait for the next minute. The embedded warehouse opens files one
+by one: its time is shown apart.
 """
 
 import sys

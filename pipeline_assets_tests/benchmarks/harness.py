@@ -1,4 +1,4 @@
-"""What every benchmark shares: its line of JSON, and how busy the machine was. What is measured is in
+"""Helpers of every benchmark: its line of JSON, and how busy the machine was. The measurements are in
 the bench_ modules; starting the whole product is in product.py.
 """
 
@@ -64,7 +64,7 @@ def _short(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class ImportCost:
-    """What a Python process costs that imports Dagster and ends."""
+    """The cost of a Python process that imports Dagster and ends."""
 
     wall: float
     cpu: float

@@ -1,6 +1,6 @@
-"""What others fetch candles with, as shipped: one function a client. What ours takes is in
-bench_backfill.py, which runs this file as a program; it needs nothing but the client itself, so that a
-client may live in an environment of its own.
+"""Other people's clients that fetch candles, as shipped: one function a client. bench_backfill.py measures
+our own and runs this file as a program. The file needs only the client's own library, so that each
+client may have an environment of its own.
 
 `python other_clients.py NAME ADDRESS DAYS END SYMBOL…` prints one JSON line: rows and seconds, without
 imports; `error`, and no rows, where the client gave up or did not fetch exactly the rows of the range.

@@ -1,4 +1,4 @@
-"""What `status` says is being filled: Dagster's own schema takes the question, and answers are read."""
+"""`status` lists the backfills under way: its query fits Dagster's GraphQL schema, replies are parsed."""
 
 import json
 import threading

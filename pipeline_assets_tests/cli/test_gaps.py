@@ -149,7 +149,7 @@ def test_every_cause_is_named_rightly_and_what_can_be_filled_is(
     ]
     assert document["fillable"] == 1440 + 1440 + sum(row[3] for row in set_aside)
 
-    # The exchange is well again. What it has comes; what it has not stays told.
+    # The exchange works again. Gaps that it can fill are filled; the others stay in the report.
     picture = shell.directory / "completeness.png"
     arguments = ("--repair", "--picture", str(picture), "--json")
     repaired = shell.run("gaps", "--interval", "1m", *arguments)
@@ -165,7 +165,7 @@ def test_every_cause_is_named_rightly_and_what_can_be_filled_is(
         held = collecting.stored("1m", symbol)
         assert_frame_equal(held, truth)
     assert picture.read_bytes().startswith(b"\x89PNG")
-    # What was repaired was judged anew, on the lake and in the warehouse.
+    # The ledger of the repaired days was written again, on the lake and in the warehouse.
     assert gap_table(collecting) == {
         (ETH, "2026-09-15 07:10:00", 150, "exchange_outage"),
         (SNOW, "2026-09-16 00:00:00", 630, "not_listed"),
@@ -393,7 +393,7 @@ def test_bad_input_is_one_message_that_says_what_to_do(gaps: Gaps) -> None:
     for arguments, changes, kind, message in refused:
         done = gaps(*arguments, **changes)
         assert done.stdout == ""
-        # What `main` prints as one message.
+        # `main` prints these errors as one message.
         assert isinstance(done.exception, kind), done.exception
         assert message in str(done.exception)
     future = gaps("--start", "2026-12-01")

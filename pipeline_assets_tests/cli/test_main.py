@@ -233,7 +233,7 @@ def test_a_fresh_lake_is_answered_with_what_to_do(
 
 
 def test_what_is_not_known_of_the_listings_is_one_message(monkeypatch, capsys) -> None:
-    """As where `state/listings.json` is damaged while a command judges."""
+    """`state/listings.json` may be damaged while a command reads coverage."""
     message = "What the exchange lists is not known yet. Materialize `universe`."
 
     def judge() -> None:

@@ -27,7 +27,7 @@ MACHINE_TIME = datetime(2026, 11, 21, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Shown:
-    """What `status` printed, and its exit status."""
+    """The output of `status` and its exit status."""
 
     status: int
     output: str

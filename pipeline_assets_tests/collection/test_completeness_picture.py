@@ -1,4 +1,4 @@
-"""What the picture of completeness shows, read from its pixels."""
+"""The completeness picture shows each state of a day, read from its pixels."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def colours(body: bytes) -> Counter[tuple[int, ...]]:
 
 
 def difference(body: bytes, other: bytes) -> dict[tuple[int, ...], int]:
-    """How many pixels of each of the cells' colours `body` has more than `other`.
+    """Return how many more pixels of each cell colour `body` has than `other`.
 
-    Of the greys only what is more than a letter's edges.
+    Letters have grey edges, so a small surplus of grey is ignored.
     """
     mine, theirs = colours(body), colours(other)
     shown = [COMPLETE, NEARLY, PARTLY, LITTLE, NOTHING]

@@ -208,7 +208,8 @@ def test_the_open_day_is_looked_at_as_far_as_candles_have_closed(minutes) -> Non
     minutes.exchange.outages("2026-11-20T06:00:00Z/2026-11-20T06:10:00Z")
     minutes.tick("1m")
     window = day_window(date(2026, 11, 20))
-    # Ticks do not ask again for what a reply lacks; that everybody lacks it shows all the same.
+    # Ingest runs do not fetch again a candle that was missing from a reply. The ledger still finds an
+    # outage, since every symbol misses the candle.
     told = [
         ("11-20 06:00", "11-20 06:09", 10, "exchange_outage"),
         ("11-20 12:00", "11-20 23:59", 720, "still_open"),
@@ -353,7 +354,7 @@ def test_ticks_of_a_symbol_are_no_witness_of_the_time_before_its_listing(minutes
 def test_an_object_removed_between_listing_and_reading_is_looked_for_anew(
     minutes, monkeypatch
 ) -> None:
-    """Sealing does so: it writes the day, and removes the hours that it absorbed."""
+    """Finalizing moves candles so: it writes the day's object, then removes the hours' objects."""
     minutes.backfill("1m", "2026-11-18")
     store, day = ObjectStore(minutes.settings.s3), date(2026, 11, 18)
     part = minutes.stored("1m", ETH).filter(pl.col("open_time").dt.date() == day)
@@ -395,7 +396,7 @@ hours = st.sets(st.integers(0, 71))
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
 def test_the_ledger_and_the_stored_rows_together_are_every_candle_once(s3_bucket, data) -> None:
-    """Whatever is stored, under marks that fit, marks that do not, and none."""
+    """This holds for any stored rows, with marks that match, marks that do not, and no marks."""
     store = ObjectStore(s3_bucket.settings())
     interval, first = Interval.ONE_HOUR, RANGE.start
     store.delete([each.key for each in store.objects("")])

@@ -25,7 +25,7 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def client(minutes: Platform) -> Iterator[ExchangeClient]:
-    """Of an exchange that serves no candle of the day or later."""
+    """Return a client of an exchange that serves no candle of the day or later."""
     minutes.exchange.outages("2026-11-18T00:00:00Z/2026-11-21T00:00:00Z")
     with Exchange(minutes.settings).client(Priority.BACKFILL, patient=False) as made:
         yield made

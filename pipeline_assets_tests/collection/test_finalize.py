@@ -43,7 +43,7 @@ def test_a_row_is_settled_once_another_run_receives_it_again(
     # When it came first is kept.
     assert odd.rows == (before if before and before.digest == now.digest else now)
     assert absences([GAP], [], [odd]) == ((GAP, absence),)
-    # What the exchange confirmed to be empty is an outage, whatever row came.
+    # A span that the exchange confirmed to be empty is an outage, even if a rejected row came for it.
     assert absences([GAP], [GAP], [odd]) == ((GAP, Absence.CONFIRMED),)
 
 

@@ -245,7 +245,7 @@ def test_a_symbol_listed_anew_keeps_both_lives_and_is_asked_for_from_the_first_o
 def test_a_look_leaves_out_what_cannot_be_read_and_goes_on_with_what_it_knows(
     s3_bucket: Any,
 ) -> None:
-    """Of a symbol that is collected, one odd entry must not stop the live minutes."""
+    """One odd entry of a collected symbol must not stop the live minutes."""
     store = ObjectStore(s3_bucket.settings())
     client: Any = Answers()
     client.listings = Listings([listing("BTCUSDT"), listing("ETHUSDT"), listing("SOLUSDT")])

@@ -1,4 +1,4 @@
-"""What a run decides to fetch, by the exchange's clock, its universe and what the lake holds."""
+"""A run plans its fetches by the exchange's clock, the universe and the candles on the lake."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -66,7 +66,7 @@ def exchange_info_requests(exchange: ExchangeHandle) -> int:
 def test_a_backfill_goes_by_the_first_candle_and_not_by_the_onboard_date(
     minutes: Platform,
 ) -> None:
-    """Dates years too early cost weight for ever, dates too late hid history that is served."""
+    """A date years too early costs weight in every run; a date too late hides existing history."""
     young, ether = "币安人生USDT", "ETHUSDT"
     told = {young: datetime(2019, 9, 25, tzinfo=UTC), ether: MIDNIGHT - timedelta(days=1)}
     kind = ("TRADING", "PERPETUAL", "USDT", "COIN")
@@ -86,7 +86,7 @@ def test_a_backfill_goes_by_the_first_candle_and_not_by_the_onboard_date(
 
 
 def test_all_is_an_error_while_nothing_is_listed_that_it_means(tmp_path, s3_bucket, redis_url):
-    """That there is nothing to do would be wrong: exchangeInfo may be incomplete for a time."""
+    """A report of nothing to do would be wrong: exchangeInfo may be incomplete for a time."""
     with (
         start_exchange(symbols="AGIXUSDT,ETHUSDC", clock="stepped:2026-11-20T12:00:30Z") as odd,
         platform_without_snowflake(
@@ -294,7 +294,7 @@ def test_a_symbol_asked_for_that_the_exchange_has_forgotten_fails_only_if_it_is_
         assert "AGIXUSDT traded until 2024-07-08 09:00 UTC" in plan.gone["AGIXUSDT"]
         with pytest.raises(SymbolError, match="does not name it any more"):
             plan_of(forgetful, days, RunKind.BACKFILL, asked=["AGIXUSDT"])
-        # Of the settings, it is told; a day on which it did not trade is none of its business.
+        # A symbol named in the settings is reported; a day on which it did not trade needs no fetch.
         old = forgetful.with_settings(symbols=("AGIXUSDT",))
         assert plan_of(old, days, RunKind.BACKFILL).gone.keys() == {"AGIXUSDT"}
         assert plan_of(old, ["2024-08-01"], RunKind.BACKFILL).gone == {}

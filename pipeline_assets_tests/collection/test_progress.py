@@ -1,4 +1,4 @@
-"""What a person reads while a fetch goes on, by a clock that the test moves."""
+"""Progress messages during a fetch, by a clock that the test moves."""
 
 from io import StringIO
 

@@ -1,4 +1,4 @@
-"""Dagster's events are where Dagster's own class has them, and files do not stay open for ever."""
+"""The event log stores events where Dagster's own class does, and closes the files of ended runs."""
 
 import os
 from collections.abc import Iterator

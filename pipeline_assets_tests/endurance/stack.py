@@ -213,7 +213,7 @@ def running(settings: Settings, webhook: Webhook, *options: str) -> Iterator[Run
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a fault did. Times in seconds; `healthy_after` is None if the stack stayed ill."""
+    """The effect of a fault. Times in seconds; `healthy_after` is None if the stack did not recover."""
 
     fault: str
     longest_wait: float

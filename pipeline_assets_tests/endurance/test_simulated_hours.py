@@ -41,7 +41,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Servers:
-    """What the ticks need, each of its own, and the faults of each."""
+    """The servers that ingest runs need, one of each kind, with the faults that each can have."""
 
     exchange: ExchangeHandle
     s3: S3Server
@@ -90,7 +90,7 @@ FAULTS = (
 
 @dataclass
 class Record:
-    """What came of the ticks so far, the clock as it was set, and the resources that all ticks share."""
+    """Results of the ingest runs so far, the clock as set, and the resources that all runs share."""
 
     resources: dict[str, Any]
     now: datetime = BEGIN

@@ -1,4 +1,4 @@
-"""What housekeeping removes, and what has to be there afterwards."""
+"""Housekeeping removes old runs and leftovers, and keeps all that is still needed."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -97,7 +97,7 @@ def test_tick_runs_of_sealed_days_go_and_the_days_stay_green(
     later.days = 2.1
     assert housekeep(ticked)["delete_tick_runs"] == 2
     assert runs_of(ticked, YESTERDAY) == []
-    assert len(runs_of(ticked, TODAY)) == 1, "today is not sealed"
+    assert len(runs_of(ticked, TODAY)) == 1, "today is not finalized"
     assert ticked.instance.get_run_by_id(sealing.run_id) is not None
     assert materialized(ticked.instance) == {name: [YESTERDAY, TODAY] for name in ASSETS}
     assert housekeep(ticked)["delete_tick_runs"] == 0
@@ -222,7 +222,7 @@ def checks_of(instance: DagsterInstance, partition: str) -> dict[str, str]:
 
 
 def simulated_day(platform: Platform, start: datetime, ticks: int) -> None:
-    """Minute ticks spread over a day, the last at its end, then its sealing on the day after."""
+    """Run ingest runs spread over a day, the last at its end, and finalize it on the day after."""
     for number in range(1, ticks + 1):
         moment = start + timedelta(minutes=1440 * number // ticks - 1, seconds=5)
         tick_at(platform, moment, str(start.date()))

@@ -79,14 +79,14 @@ def test_the_partition_is_of_the_exchange_clock(
 
 @pytest.fixture
 def nightly(scheduled: Platform) -> Platform:
-    """At the time of sealing, without earlier runs."""
+    """Return the platform at the time of finalizing, without earlier runs."""
     scheduled.instance.wipe()
     scheduled.exchange.set_clock(MIDNIGHT + timedelta(hours=1, minutes=5))
     return scheduled
 
 
 def marked(platform: Platform, *days: date, intervals: Iterable[Interval] = Interval) -> None:
-    """As sealing, or a backfill of one symbol, leaves these days."""
+    """Mark these days as finalizing them, or a backfill of one symbol, does."""
     store = ObjectStore(platform.settings.s3)
     for day in days:
         for interval in intervals:
@@ -94,7 +94,7 @@ def marked(platform: Platform, *days: date, intervals: Iterable[Interval] = Inte
 
 
 def judged(platform: Platform, *days: date) -> None:
-    """As sealing leaves these days last, with a ledger that tells of no gap."""
+    """Write ledgers without gaps for these days, the last step of finalizing."""
     for day in days:
         write_gaps(ObjectStore(platform.settings.s3), day, pl.DataFrame(schema=gap_schema()))
 
@@ -108,14 +108,14 @@ def november(*days: int) -> list[date]:
 
 
 def test_a_day_whose_sealing_failed_is_asked_for_again(nightly: Platform) -> None:
-    """After the ledger: it is judged, and not sealed in any interval."""
+    """The day has a ledger but is finalized in no interval."""
     marked(nightly, *november(16, 18))
     judged(nightly, *november(16, 17, 18))
     assert asked(nightly) == ["2026-11-19", "2026-11-17"]
 
 
 def test_a_day_that_one_interval_lacks_is_asked_for_again(nightly: Platform) -> None:
-    """Such as of a night on which the warehouse was down: all is stored and judged but two tables."""
+    """When the warehouse was down at night, only the two tables miss the day."""
     marked(nightly, *november(16, 18))
     marked(nightly, *november(17), intervals=[Interval.ONE_MINUTE])
     judged(nightly, *november(16, 17, 18))
@@ -145,7 +145,7 @@ def test_days_left_are_asked_for_in_order_and_beside_backfills(nightly: Platform
     assert yesterday.partition_key == "2026-11-19"
     assert "pipeline/kind" not in yesterday.tags
     assert [each.partition_key for each in left] == [f"2026-11-{day}" for day in range(14, 19)]
-    # Of these two at a time leave the queue, as dagster.yaml says.
+    # dagster.yaml lets two backfill runs at a time leave the queue.
     assert {each.tags["pipeline/kind"] for each in left} == {"backfill"}
     assert len({each.run_key for each in (yesterday, *left)}) == 6
 

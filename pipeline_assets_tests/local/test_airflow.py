@@ -1,4 +1,4 @@
-"""What the embedded Airflow is started with, and what it is not told."""
+"""The embedded Airflow's command, files and environment, which holds no secret that it does not need."""
 
 import json
 import subprocess

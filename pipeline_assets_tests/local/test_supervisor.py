@@ -122,7 +122,7 @@ def keeping(made: Supervisor) -> Iterator[None]:
 
 
 def supervised(services: list[Service], data_dir: Path, **options: object):
-    """Run them in a thread; entered when all are ready. What the supervisor raises is raised."""
+    """Run services in a thread; enter when all are ready, and raise what the supervisor raises."""
     return keeping(Supervisor(services, data_dir, **options))
 
 
@@ -286,7 +286,7 @@ def test_an_unhealthy_service_is_shown_before_it_is_restarted(tmp_path: Path) ->
     service = replace(server("code", tmp_path / "journal"), health=check)
     with supervised([service], tmp_path):
         ill.set()
-        eventually(lambda: running(tmp_path, "code").state == "unhealthy", "it is told")
+        eventually(lambda: running(tmp_path, "code").state == "unhealthy", "the state file says so")
         entry = running(tmp_path, "code")
         assert (entry.healthy, entry.problem) == (False, "no repository is listed")
         assert not entry.is_up()
@@ -361,7 +361,7 @@ def test_a_full_disk_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_little_room_is_told_and_holds_restarts_of_what_suffers(tmp_path: Path) -> None:
-    """Whatever the disk here has left is less than this."""
+    """The required free space is larger than any disk has."""
 
     def fail() -> None:
         raise UnhealthyError("HTTP 500")
@@ -371,7 +371,7 @@ def test_little_room_is_told_and_holds_restarts_of_what_suffers(tmp_path: Path) 
     )
     with supervised([service], tmp_path, free_bytes=10**18):
         eventually(lambda: running(tmp_path, "web").state == "unhealthy", "it is noticed")
-        eventually(lambda: read_state(tmp_path).problem is not None, "it is told")
+        eventually(lambda: read_state(tmp_path).problem is not None, "the state file says so")
         assert read_state(tmp_path).problem.startswith("disk full: ")
         assert running(tmp_path, "web").restarts == 0
 

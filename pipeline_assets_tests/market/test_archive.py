@@ -93,7 +93,7 @@ def test_files_cover_the_days_asked_for_once_and_months_only_where_they_are_whol
     for file in files:
         by_month.setdefault((file.first.year, file.first.month), []).append(file)
     assert all(len({file.monthly for file in held}) == 1 for held in by_month.values())
-    # Of the months that the range touches, only the first and the last may be cut.
+    # The range may cut its first and its last month only.
     for held in list(by_month.values())[1:-1]:
         assert [file.monthly for file in held] == [True]
 

@@ -28,7 +28,7 @@ MINUTE = timedelta(minutes=1)
 SYMBOLS = ("BTCUSDT", "币安人生USDT", "ETHUSDT")
 WINDOWS = {symbol: Window(DAY_START, DAY_START + 10 * MINUTE) for symbol in SYMBOLS}
 
-# What may be wrong with a row, by how it is made wrong. None is a row that is right.
+# Faults of a row, each with the change that makes it. None leaves the row valid.
 FAULTS = {
     "close": ["abc", "", "NaN", "inf", "-inf", "1e999", "0x10", "1,5", "99.0", "102", "0", "-1"],
     "high": ["100.15", "99.9"],
@@ -78,7 +78,7 @@ def test_every_row_is_a_candle_or_set_aside_or_a_repetition(rows):
     left = Counter(raw.rows())
     assert set_aside <= left
     left -= set_aside
-    # Those that are left say what the candles say, and nothing else.
+    # The rows that were not rejected are the candles, with the same values.
     assert {as_candle(row) for row in left} == set(cleaned.candles.rows())
     assert all(cleaned.set_aside["reason"])
 

@@ -77,7 +77,7 @@ def rows(**columns):
     )
 
 
-# What each signals on
+# The signals of each strategy
 
 
 def test_rsi_reversal_signals_when_the_rsi_leaves_its_extremes():

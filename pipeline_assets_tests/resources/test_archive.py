@@ -52,7 +52,7 @@ def days(count, symbols=("BTCUSDT",), interval=Interval.ONE_HOUR):
 
 
 def served(exchange, file):
-    """What the exchange itself serves of a day, as the fields of a raw frame."""
+    """Return the candles that the exchange serves of a day, as fields of a raw frame."""
     midnight = datetime.combine(file.first, datetime.min.time(), tzinfo=UTC)
     start = int(midnight.timestamp() * 1000)
     rows = klines(

@@ -74,7 +74,7 @@ def ids(settings: KafkaSettings) -> list[str]:
     return [json.loads(message.value())["id"] for message in messages(settings)]
 
 
-# What is on the wire
+# Messages on the wire
 
 
 def test_what_is_published_is_read_again(kafka_settings: KafkaSettings) -> None:
@@ -357,7 +357,7 @@ def test_a_broker_killed_during_publishes_loses_nothing_that_it_acknowledged(
     assert found - acknowledged <= set(last)
 
 
-# What is misconfigured
+# Wrong configuration
 
 
 def test_a_broker_that_is_not_there_is_named_with_the_reason() -> None:

@@ -1,4 +1,4 @@
-"""Candidates on a real S3 server: repeats change nothing, and no sealing, wherever it stops, loses one."""
+"""Candidates on a real S3 server: repeats change nothing, and finalizing, wherever it stops, loses none."""
 
 import datetime as dt
 import io

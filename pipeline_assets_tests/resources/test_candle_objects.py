@@ -180,7 +180,7 @@ def test_writers_at_the_same_time_lose_nothing(store, parts):
     assert_frame_equal(stored_rows(store), minutes(set().union(*parts)))
 
 
-# Sealing
+# Finalizing
 
 
 def hour_windows(hours):

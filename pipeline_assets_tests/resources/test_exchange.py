@@ -100,7 +100,7 @@ def address(exchange):
 
 
 def truth(exchange, symbol, interval, window):
-    """What the exchange itself says, asked past the client."""
+    """Return the exchange's own candles, fetched without the client under test."""
     rows, start = [], to_milliseconds(window.start)
     while True:
         query = urllib.parse.urlencode(

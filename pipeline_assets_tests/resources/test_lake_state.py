@@ -1,4 +1,4 @@
-"""What a tick remembers and which days are sealed, on a real S3 server."""
+"""Cursors of ingest runs and marks of finalized days, on a real S3 server."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

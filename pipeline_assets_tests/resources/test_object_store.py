@@ -419,8 +419,8 @@ def test_a_key_of_boto3s_is_asked_for_again_while_it_has_the_least_time_that_bot
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
     none = checking_s3_bucket.settings(access_key_id=None, secret_access_key=None)
     known = obstore_credentials(none)()
-    # botocore's RefreshableCredentials hand a key out until 10 minutes before its end, and obstore
-    # asks again once 5 minutes are left of what it is told here.
+    # botocore's RefreshableCredentials hand a key out until 10 minutes before its end. obstore asks
+    # again when 5 minutes are left before the expiry that it was given.
     least, asked_before_the_end = timedelta(minutes=10), timedelta(minutes=5)
     assert known["expires_at"] - asked_before_the_end <= datetime.now(UTC) + least
 

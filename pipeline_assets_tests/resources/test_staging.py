@@ -1,4 +1,4 @@
-"""What passes between steps, on a real S3 server."""
+"""Frames that pass between steps, on a real S3 server."""
 
 import errno
 import random
@@ -101,7 +101,7 @@ PLAN = "staging/1m/a.plan.json"
 
 
 def test_a_damaged_page_of_an_object_in_parts_is_detected(s3_bucket) -> None:
-    """Such an object has no digest; each of its pages has a checksum."""
+    """An object uploaded in parts has no digest; each of its pages has a checksum."""
     store, numbers = ObjectStore(s3_bucket.settings()), random.Random(5)
     values = np.random.default_rng(5).random(900_000)
     frame = pl.DataFrame({"symbol": pl.repeat("BTCUSDT", 900_000, eager=True), "close": values})

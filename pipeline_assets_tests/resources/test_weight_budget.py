@@ -101,7 +101,7 @@ def test_a_budget_that_cannot_work_is_refused_at_once(egress, margin, problem):
         WeightBudget(RedisServer(None).settings(), egress, LIMIT, margin)
 
 
-# What the exchange says
+# Corrections by the exchange's replies
 
 
 def test_what_others_spent_at_this_address_is_not_granted_again(budget):

@@ -150,7 +150,7 @@ def back(minutes: Platform) -> Sensors:
 
 
 def test_an_ingest_run_under_way_is_not_requested_a_second_time(back: Sensors) -> None:
-    """Such as the schedule's own, which may be first."""
+    """The schedule's own run may have started first."""
     job = build_definitions(back.platform.settings).resolve_job_def("tick_15m")
     regular = back.platform.instance.create_run_for_job(
         job, status=DagsterRunStatus.NOT_STARTED, tags={"dagster/partition": "2026-11-22"}

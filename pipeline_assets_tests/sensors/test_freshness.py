@@ -1,4 +1,4 @@
-"""How fresh each interval is: what is judged, what is told, and when it is told again."""
+"""Freshness of each interval: the reported state, and when a report is repeated."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""What the sensor asks for of the gaps that can be filled, how often, and when it gives up."""
+"""The runs that the sensor requests for gaps that can be filled, how often, and when it gives up."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_neighbouring_days_are_one_run_of_at_most_a_month() -> None:
 
 
 def test_yesterday_is_repaired_in_every_interval_before_the_days_before() -> None:
-    """Of five hundred symbols a day of minutes is a run of its own."""
+    """A day of minutes of five hundred symbols is a run of its own."""
     every = Gaps(tuple(f"S{n:03}USDT" for n in range(500)), 1, "a")
     days = [date(2026, 11, 1) + timedelta(days=n) for n in range(10)]
     runs = runs_of({(interval, day): every for interval in Interval for day in days}, 4)

@@ -103,7 +103,7 @@ def test_then_whatever_is_collected_and_not_known_is_new() -> None:
             (date(2026, 11, 1), date(2026, 11, 17)),
         ),
         ({"delivery_date": NOON - 3 * DAY}, date(2026, 11, 18), None),
-        # Of what the exchange does not name any more there is nothing to fetch.
+        # The exchange does not list the symbol any more, so nothing can be fetched.
         ({"gone": NOON}, date(2026, 1, 1), None),
     ],
 )
@@ -235,7 +235,7 @@ def test_a_new_listing_has_its_history_asked_for_once_from_the_first_sealed_day(
     mark_sealed(sensor.store, MINUTE, date(2026, 11, 15), {"BTCUSDT": SealedDay(None)})
     mark_sealed(sensor.store, HOUR, YESTERDAY, {"BTCUSDT": SealedDay(None)})
     note_identities(sensor.store, [listing("BTCUSDT"), listing("币安人生USDT")], NOON)
-    # 15m has never been sealed.
+    # 15m has never been finalized.
     assert sensor.asked() == [
         ("repair_1m", "2026-11-15", "2026-11-19", ["币安人生USDT"]),
         ("repair_1h", "2026-11-19", "2026-11-19", ["币安人生USDT"]),
@@ -320,7 +320,7 @@ def test_a_run_that_did_not_bring_every_symbol_is_asked_for_again(sensor: Sensor
     assert f"Given up: 1 runs of new symbols did not bring all in {ATTEMPTS} times." in str(
         told.skip_message
     )
-    # What the exchange does not name any more cannot be brought.
+    # History of a symbol that the exchange does not list any more cannot be fetched.
     note_identities(sensor.store, [listing("BTCUSDT"), listing("NEWUSDT")], NOON + 4 * DAY)
     assert sensor.evaluate().skip_message == NOTHING
 
@@ -344,7 +344,7 @@ def test_a_symbol_that_lists_while_ticks_run_has_no_history_to_ask_for(sensor: S
     note_identities(sensor.store, announced, NOON - DAY)
     mark_sealed(sensor.store, MINUTE, date(2026, 11, 15), {"BTCUSDT": SealedDay(None)})
     assert sensor.asked() == []
-    # Then its day goes on, is collected by ticks, and is sealed with the others.
+    # The symbol's day goes on, ingest runs collect it, and it is finalized with the others.
     for _ in range(3):
         sensor.platform.exchange.advance(7 * 3600)
         assert sensor.asked() == []

@@ -75,7 +75,7 @@ def test_what_is_due_follows_the_state_without_unexplained_gaps(minutes, positio
     assert opened == newer[: len(opened)]
     for before, after in zip([position, *opened], opened, strict=False):
         assert after == before + 1 or after <= end
-    # Whatever stops it is told, and is a minute that is not there.
+    # The result names the minute before which it stopped, and that minute is missing.
     if len(opened) < len(newer):
         [stop] = [*due.waiting.values(), *(hole.start for hole in due.holes.values())]
         assert (stop - NOON) // MINUTE not in minutes

@@ -298,7 +298,7 @@ def test_a_candle_that_comes_late_is_evaluated_with_all_after_it(candidate_senso
 
 
 def test_a_corrected_candle_builds_the_state_again(candidate_sensor) -> None:
-    """What was published on the earlier value stays; what follows is as if the first had never been."""
+    """Candidates published on the old value stay; later ones follow from the corrected value alone."""
     candidate_sensor.tick()
     candidate_sensor.minutes(3)
     newest = candidate_sensor.newest()

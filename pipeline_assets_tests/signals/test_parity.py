@@ -149,7 +149,7 @@ def day_over(candidate_sensor: CandidateSensor) -> CandidateSensor:
 
 
 def check(sensor: CandidateSensor, day: str) -> tuple[bool, str]:
-    """Seal the day's candidates and check them, as the job does."""
+    """Finalize the day's candidates and check them, as the job does."""
     key = AssetKey("candidate_objects")
     result = materialize(
         [candidate_objects(), parity_check()],
