@@ -34,9 +34,10 @@ def later(row: Rejected, hours: float = 0, **changes: object) -> Rejected:
         (SHORT, later(SHORT, digest="d2"), Absence.SET_ASIDE),
     ],
 )
-def test_a_row_is_settled_once_another_run_receives_it_again(
+def test_row_settles_when_received_again(
     before: Rejected | None, now: Rejected, absence: Absence
 ) -> None:
+    """A rejected row is final once another run receives it again."""
     mark = SealedDay("etag", ((GAP, Absence.SET_ASIDE),), rejected=(before,) if before else ())
     mark = SealedDay.from_dict(mark.to_dict())
     [odd] = since([now], mark)
@@ -47,7 +48,8 @@ def test_a_row_is_settled_once_another_run_receives_it_again(
     assert absences([GAP], [GAP], [odd]) == ((GAP, Absence.CONFIRMED),)
 
 
-def test_a_mark_of_an_earlier_version_knows_of_no_rejected_rows() -> None:
+def test_old_mark_has_no_rejected_rows() -> None:
+    """A mark of an earlier version has no rejected rows."""
     assert SealedDay.from_dict({"etag": "e", "missing": []}) == SealedDay("e")
     assert since([ROW], SealedDay("e"))[0].stable is False
     assert since([ROW], None)[0].stable is False
