@@ -137,7 +137,8 @@ _UNHURRIED = settings(
 
 @settings(_UNHURRIED, max_examples=3)
 @given(STEPS)
-def test_in_whatever_order_things_happen_the_candidates_are_the_true_ones(begun, steps) -> None:
+def test_any_order_finds_true_candidates(begun, steps) -> None:
+    """In whatever order things happen, the candidates are the true ones."""
     true_whatever_happens(begun, steps)
 
 

@@ -319,21 +319,24 @@ def every(writes: int) -> list[tuple[int, str]]:
         for place, (name, each) in enumerate(SCENARIOS.items())
     ],
 )
-def test_a_run_killed_at_some_writes_and_repeated_leaves_no_trace(servers, scenario) -> None:
+def test_killed_run_leaves_no_trace_fast(servers, scenario) -> None:
+    """A run killed at a few chosen writes and repeated leaves no trace."""
     assert_crashes_leave_no_trace(servers, scenario, a_few)
 
 
 @pytest.mark.matrix
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
-def test_a_run_killed_at_any_write_and_repeated_leaves_no_trace(servers, scenario) -> None:
+def test_killed_run_leaves_no_trace(servers, scenario) -> None:
+    """A run killed at any write and repeated leaves no trace."""
     count = assert_crashes_leave_no_trace(servers, scenario, every)
     print(f"{count} kills")
 
 
 @pytest.mark.matrix
 @pytest.mark.timeout(1800)
-def test_a_load_killed_at_any_write_and_repeated_leaves_no_trace(servers, snowflake_server) -> None:
+def test_killed_load_leaves_no_trace(servers, snowflake_server) -> None:
+    """A load killed at any write and repeated leaves no trace."""
     servers.snowflake = snowflake_server
     count = assert_crashes_leave_no_trace(servers, LOAD, every)
     print(f"{count} kills")

@@ -167,9 +167,10 @@ def judged(sensor: CandidateSensor, first: Any) -> dict[str, int]:
     }
 
 
-def test_killed_at_any_point_of_a_tick_nothing_is_lost_or_invented(
+def test_crash_anywhere_loses_no_candidate(
     candidate_sensor: CandidateSensor, runner: Runner
 ) -> None:
+    """Killed at any point of a tick, the sensor loses and invents no candidate."""
     first = candidate_sensor.newest()
     assert runner.tick()["status"] == 0
     candidate_sensor.minutes(4)
@@ -191,13 +192,16 @@ def test_killed_at_any_point_of_a_tick_nothing_is_lost_or_invented(
 @pytest.mark.matrix
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", [1, 2])
-def test_killed_at_random_for_hours_nothing_is_lost_or_invented(
+def test_random_crashes_lose_no_candidate(
     candidate_sensor: CandidateSensor,
     kafka_server: KafkaServer,
     runner: Runner,
     seed: int,
 ) -> None:
-    """Beside the kills: ticks of 1m that stand still, Redis flushed, Kafka hanging."""
+    """Killed at random for hours, the sensor loses and invents no candidate.
+
+    Beside the kills: ticks of 1m that stand still, Redis flushed, Kafka hanging.
+    """
     chance = random.Random(seed)
     first = candidate_sensor.newest()
     assert runner.tick()["status"] == 0
