@@ -124,7 +124,8 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scheduler]:
             yield made
 
 
-def test_each_task_has_a_button_that_opens_its_dagster_run(scheduler: Scheduler) -> None:
+def test_each_task_links_its_dagster_run(scheduler: Scheduler) -> None:
+    """Each task has a button that opens its Dagster run."""
     tick = scheduler.tick_after(datetime.min.replace(tzinfo=UTC))
     run = tick["dag_run_id"]
     for task in TASKS:
@@ -136,7 +137,8 @@ def test_each_task_has_a_button_that_opens_its_dagster_run(scheduler: Scheduler)
         assert requests.get(page, timeout=30).ok
 
 
-def test_a_dag_run_that_fails_for_good_reaches_the_webhook(scheduler: Scheduler) -> None:
+def test_finally_failed_dag_run_alerts(scheduler: Scheduler) -> None:
+    """A DAG run whose retries are used up reaches the webhook."""
     day = str((datetime.now(UTC) - timedelta(days=2)).date())
     conf = {"intervals": ["1h"], "symbols": ["BTCUSD"], "first_day": day, "last_day": day}
     body = {"logical_date": None, "conf": conf}
@@ -152,7 +154,9 @@ def test_a_dag_run_that_fails_for_good_reaches_the_webhook(scheduler: Scheduler)
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_worker_is_killed_in_a_task(scheduler: Scheduler, task: str) -> None:
+def test_worker_killed_in_a_task(scheduler: Scheduler, task: str) -> None:
+    """A worker is killed in a task, and the task is done all the same."""
+
     def kill() -> bool:
         instance = scheduler.running(task)
         if instance is None:
@@ -169,7 +173,8 @@ def test_a_worker_is_killed_in_a_task(scheduler: Scheduler, task: str) -> None:
 
 
 @pytest.mark.parametrize("service", ["airflow-scheduler", "airflow", "webserver", "code-server"])
-def test_a_server_is_killed_while_a_tick_runs(scheduler: Scheduler, service: str) -> None:
+def test_server_killed_during_ingest(scheduler: Scheduler, service: str) -> None:
+    """A server is killed during an ingest run, and the run is completed all the same."""
     eventually(lambda: scheduler.running("fetch"), "a tick fetches", seconds=600)
     os.kill(scheduler.pid(service), signal.SIGKILL)
     scheduler.tick_after(datetime.now(UTC))
@@ -210,7 +215,8 @@ def test_airflows_own_backfill_seals_missing_days(scheduler: Scheduler) -> None:
         assert stored.equals(truth)
 
 
-def test_airflow_removes_its_own_old_records_and_goes_on(scheduler: Scheduler) -> None:
+def test_airflow_prunes_its_own_records(scheduler: Scheduler) -> None:
+    """Airflow removes its own old records and continues."""
     scheduler.tick_after(datetime.now(UTC))
     done = [tick["dag_run_id"] for tick in scheduler.ticks() if tick["state"] == "success"]
     old = done[1:] or done

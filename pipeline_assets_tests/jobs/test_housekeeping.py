@@ -89,9 +89,8 @@ def ticked(minutes: Platform) -> Platform:
     return one
 
 
-def test_tick_runs_of_sealed_days_go_and_the_days_stay_green(
-    ticked: Platform, later: type[Later]
-) -> None:
+def test_old_ingest_runs_go_days_stay(ticked: Platform, later: type[Later]) -> None:
+    """Ingest runs of finalized days are removed, and the days stay green."""
     tick_at(ticked, MIDNIGHT + timedelta(minutes=1, seconds=5), TODAY)
     sealing = ticked.run("backfill_1m", YESTERDAY)
     later.days = 2.1
@@ -103,9 +102,8 @@ def test_tick_runs_of_sealed_days_go_and_the_days_stay_green(
     assert housekeep(ticked)["delete_tick_runs"] == 0
 
 
-def test_young_tick_runs_stay_and_failed_ones_stay_longer(
-    ticked: Platform, later: type[Later]
-) -> None:
+def test_young_and_failed_runs_stay(ticked: Platform, later: type[Later]) -> None:
+    """Young ingest runs stay, and failed ones stay longer."""
     failed = ticked.tick("1m", YESTERDAY, symbols=["NOSUCHUSDT"], raise_on_error=False)
     assert not failed.success
     ticked.exchange.set_clock(MIDNIGHT + timedelta(minutes=5, seconds=5))
@@ -123,9 +121,8 @@ def test_young_tick_runs_stay_and_failed_ones_stay_longer(
     assert runs_of(ticked, YESTERDAY) == []
 
 
-def test_a_late_tick_that_materialized_a_day_last_stays(
-    ticked: Platform, later: type[Later]
-) -> None:
+def test_days_last_materialization_stays(ticked: Platform, later: type[Later]) -> None:
+    """A late ingest run that materialized a day last stays."""
     ticked.exchange.set_clock(MIDNIGHT + timedelta(minutes=10, seconds=5))
     ticked.run("backfill_1m", YESTERDAY)
     late = tick_at(ticked, MIDNIGHT + timedelta(minutes=20, seconds=5), YESTERDAY)
@@ -136,15 +133,15 @@ def test_a_late_tick_that_materialized_a_day_last_stays(
     assert housekeep(ticked)["delete_tick_runs"] == 0
 
 
-def test_days_that_are_not_sealed_keep_their_runs(ticked: Platform, later: type[Later]) -> None:
+def test_unfinalized_days_keep_their_runs(ticked: Platform, later: type[Later]) -> None:
+    """Days that are not finalized keep their runs."""
     later.days = 30
     assert housekeep(ticked)["delete_tick_runs"] == 0
     assert len(runs_of(ticked, YESTERDAY)) == 2
 
 
-def test_what_passed_between_steps_goes_after_its_retention_and_candles_never(
-    ticked: Platform, later: type[Later]
-) -> None:
+def test_staged_data_expire_candles_never(ticked: Platform, later: type[Later]) -> None:
+    """Staged data are removed after their retention, candles never."""
     before = ticked.objects()
     staged = {key for key in before if key.startswith(("raw/", "staging/"))}
     assert len(staged) >= 6
@@ -157,9 +154,8 @@ def test_what_passed_between_steps_goes_after_its_retention_and_candles_never(
     assert any(key.startswith("ohlcv/") for key in after)
 
 
-def test_a_step_whose_input_has_gone_says_how_to_make_it_again(
-    ticked: Platform, later: type[Later]
-) -> None:
+def test_missing_input_says_how_to_remake(ticked: Platform, later: type[Later]) -> None:
+    """A step whose input was removed says how to make it again."""
     later.days = 3.1
     housekeep(ticked)
     with pytest.raises(StagingError) as caught:
@@ -170,9 +166,10 @@ def test_a_step_whose_input_has_gone_says_how_to_make_it_again(
     )
 
 
-def test_landing_tables_of_dead_runs_are_dropped_after_the_retention_of_runs(
+def test_dead_landing_tables_are_dropped(
     minutes: Platform,
 ) -> None:
+    """Landing tables of dead runs are dropped after the retention of runs."""
     warehouse = NoWarehouse()
     job = build_definitions(minutes.settings, warehouse=warehouse).resolve_job_def("housekeeping")
     result = job.execute_in_process(instance=minutes.instance)
@@ -241,9 +238,10 @@ def simulated_day(platform: Platform, start: datetime, ticks: int) -> None:
         pytest.param(1440, marks=[pytest.mark.matrix, pytest.mark.timeout(7200)]),
     ],
 )
-def test_after_two_days_of_ticks_dagsters_storage_is_back_at_what_one_day_leaves(
+def test_two_days_storage_shrinks_to_one(
     minutes: Platform, later: type[Later], tmp_path: Path, ticks: int
 ) -> None:
+    """After two days of ingest runs, Dagster's storage shrinks to what one day leaves."""
     first, second = MIDNIGHT - timedelta(days=2), MIDNIGHT - timedelta(days=1)
     home = tmp_path / "dagster"
     home.mkdir()
@@ -275,7 +273,8 @@ def test_after_two_days_of_ticks_dagsters_storage_is_back_at_what_one_day_leaves
     assert left.bytes_used <= after_one_day.bytes_used * 1.02 + 3 * 250_000
 
 
-def test_a_damaged_object_fails_the_step_that_verifies_and_no_other(minutes: Platform) -> None:
+def test_damaged_object_fails_verification_only(minutes: Platform) -> None:
+    """A damaged object fails the step that verifies, and no other."""
     key = "ohlcv/1m/BTCUSDT/20261119_0000.parquet"
     store_damaged(minutes.bucket, key, encoded_day(), flip_bit(encoded_day(), 900))
     job = build_definitions(minutes.settings, warehouse=NoWarehouse()).resolve_job_def(

@@ -50,9 +50,8 @@ def kill_with_children(pid: int) -> None:
 
 @pytest.mark.matrix
 @pytest.mark.timeout(600)
-def test_a_tick_that_died_with_the_code_server_does_not_hold_up_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dead_ingest_does_not_block_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ingest run that died with the code server does not block the next."""
     for name in [name for name in os.environ if name.startswith("PIPELINE_")]:
         monkeypatch.delenv(name)
     settings = stack_settings(tmp_path / "data")
