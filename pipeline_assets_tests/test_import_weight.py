@@ -46,9 +46,10 @@ def test_the_definitions_load_no_heavy_library() -> None:
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("candidates", "--schema")])
-def test_a_command_that_asks_nothing_of_dagster_does_not_load_it(
+def test_commands_without_dagster_skip_it(
     arguments: tuple[str, ...],
 ) -> None:
+    """A command that does not need Dagster does not load it."""
     shown = subprocess.run(
         [sys.executable, "-c", COMMAND, *arguments], check=True, stdout=subprocess.PIPE
     )

@@ -144,7 +144,8 @@ print(json.dumps([pipeline_assets.__file__, there, assets]))
     assert {"candle_objects_1m", "candle_table_1h", "candle_gaps"} <= set(assets)
 
 
-def test_up_without_the_servers_says_what_to_install(fresh: Fresh) -> None:
+def test_missing_servers_say_what_to_install(fresh: Fresh) -> None:
+    """Without the embedded servers, up says what to install."""
     done = fresh.run("pipeline-assets", "up", PIPELINE_DATA_DIR=str(fresh.directory / "data"))
     assert done.returncode != 0
     assert "Traceback" not in done.stderr
