@@ -1,6 +1,6 @@
-"""Coarser candles from minutes, what differs from the stored ones, and candles without trade.
+"""Longer candles computed from minutes, their differences from stored candles, and candles without trade.
 
-What to do about a difference is for the checks in assets/ to say.
+The checks in assets/ decide how serious a difference is.
 """
 
 from typing import TYPE_CHECKING, TypeVar

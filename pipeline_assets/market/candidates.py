@@ -1,5 +1,5 @@
-"""The candidate record: its id, its frame and its wire form. What finds candidates is in strategies/,
-what carries them is in resources/.
+"""The candidate record: its id, its frame and its message. Strategies, in strategies/, find candidates;
+resources/ stores and sends them.
 """
 
 import json

@@ -1,6 +1,6 @@
 """From the bodies of klines replies to raw frames, exact to the character. No typing of prices.
 
-What a row means, and whether it is right, is for cleaning.py.
+cleaning.py interprets the rows and decides whether they are valid.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _FIELDS = RAW_COLUMNS[1:]
 _IN_NUMBERS = b"0123456789.+-eE"
-# What remains of a compact row without its numbers, for instance `[,"","","","","",,"",,"","",""]`.
+# A compact row after its numbers were removed, for instance `[,"","","","","",,"",,"","",""]`.
 _ROW = b"[" + b",".join(b"" if name in RAW_INTEGER_COLUMNS else b'""' for name in _FIELDS) + b"]"
 _AS_LINES = bytes.maketrans(b"]", b"\n")
 _SHOWN = 80

@@ -86,10 +86,10 @@ def newest_closed(interval: Interval, server_time: datetime, settle: timedelta) 
 
 
 def object_window(interval: Interval, moment: datetime, *, finished: bool) -> Window:
-    """The window of the object that holds the candle with open time `moment`.
+    """Return the window of the object that holds the candle with open time `moment`.
 
-    A finished (sealed) day has one object. An open one has objects of the span that the registry says:
-    1m one an hour, so that a tick rewrites an hour and not a day, and the others one a day.
+    A finalized day has one object. An open day has objects of the span in the registry: for 1m one
+    object an hour, so that an ingest run rewrites an hour and not a day; for 15m and 1h one a day.
     """
     span = DAY if finished else interval.definition.open_object
     start = moment - (moment - EPOCH) % span

@@ -43,7 +43,7 @@ class IndicatorStates:
     ) -> None:
         self.indicator_set = indicator_set
         self.symbols = tuple(symbols)
-        # Of the newest candle: microseconds since the epoch, UTC.
+        # The open time of each symbol's newest candle: microseconds since the epoch, UTC.
         self._open_times = open_times
         self._seen = seen
         # (1 + columns + the set's height, symbols): the newest close, the newest values, the states.
@@ -283,5 +283,5 @@ def _record(indicator_set: IndicatorSet) -> "np.dtype[np.void]":
 
 
 def _checksum(symbol: str, body: bytes) -> bytes:
-    """Of the symbol too, so that no state passes for another symbol's."""
+    """Return a checksum over symbol and body, so that a state is refused under another symbol."""
     return crc32(body, crc32(symbol.encode())).to_bytes(_CHECKSUM_BYTES, "little")
