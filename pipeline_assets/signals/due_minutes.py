@@ -79,12 +79,12 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Due:
-    """What may be folded now.
+    """The minutes that can be evaluated now.
 
     Attributes:
-        candles: of the candles given, those that are next, sorted by symbol and open time.
-        holes: minutes that are to be looked for elsewhere before the symbol can go on.
-        waiting: symbols whose next minute may still come, and which one it is.
+        candles: the next candles of each symbol, sorted by symbol and open time.
+        holes: missing minutes that must be searched elsewhere before the symbol can go on.
+        waiting: symbols whose next minute may still come, with that minute.
     """
 
     candles: "pl.DataFrame"

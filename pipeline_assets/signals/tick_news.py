@@ -36,10 +36,10 @@ class News:
 
 
 def news(report: TickReport, told: frozenset[str]) -> News:
-    """Return what is new in a report, given what was told before.
+    """Return the news in a report, given the news reported before.
 
-    Runless events are never deleted, so only what is new is told: candidates, skipped minutes, a
-    strategy that began to fail, a symbol that began to warm up for want of history.
+    Runless events are never deleted, so only news is reported: candidates, skipped minutes, a
+    strategy that began to fail, a symbol that began to warm up because its history is too short.
     """
     standing = {
         **{f"strategy {name}": reason for name, reason in report.failed_strategies.items()},
