@@ -1,5 +1,5 @@
-"""Which problems have been alerted, so that each is told once and its end once. What a problem is, is decided
-in watchdog.py; this module does no I/O and asks no clock.
+"""The problems that have been alerted, so that each is reported once, and its end once. watchdog.py decides
+what a problem is; this module does no I/O and asks no clock.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong now.
+    """A problem that exists now.
 
     Attributes:
         kind: for programs, such as `asset_stale`.

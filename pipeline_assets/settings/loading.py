@@ -1,5 +1,5 @@
-"""Reading the settings, and telling what is wrong with them. What reads a single setting does not belong
-here.
+"""Reading the settings, and reporting what is wrong with them. Code that uses a single setting does not
+belong here.
 """
 
 import os

@@ -219,7 +219,7 @@ class AirflowSettings(Section):
 
 
 class AlertsSettings(Section):
-    """Who is told of stale candles, failed services and DAG runs: an address that takes JSON by POST."""
+    """Where alerts of stale candles, failed services and DAG runs go: an address that takes JSON by POST."""
 
     webhook_url: SecretStr | None = Field(None, examples=["https://hooks.slack.com/services/…"])
 
@@ -255,7 +255,7 @@ class CandidatesSettings(Section):
 
 
 class StrategySettings(BaseModel):
-    """One strategy to look for candidates with. What it takes besides `name` is its own business."""
+    """One strategy that finds candidates. Its keys besides `name` are checked by the strategy itself."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -263,7 +263,7 @@ class StrategySettings(BaseModel):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Those of its parameters that are not to have their defaults."""
+        """The parameters that the settings change from their defaults."""
         return self.model_extra or {}
 
 
