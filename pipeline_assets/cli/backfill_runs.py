@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from pipeline_assets.resources.staging import Staged
 
 
-# What is lost when a run is killed while it fetches: less than two minutes of the exchange's limit.
+# The rows lost when a run is killed while it fetches: less than two minutes of the exchange's limit.
 _ROWS_PER_RUN = 1_000_000
 _ALL_SYMBOLS = 500  # about as many as trade, where the universe was never read
 _ATTEMPTS = 3
-_GOES_ON = "What is stored stays, and the same command goes on from there."
+_GOES_ON = "Stored candles stay, and the same command continues from there."
 
 
 class BackfillError(OutsideSystemError):
@@ -38,7 +38,7 @@ class StoppedError(InputError):
 
 @dataclass
 class BackfillResult:
-    """What a backfill did: an entry in `problems` for each thing that a person has to look at."""
+    """The result of a backfill, with an entry in `problems` for each thing that needs a person."""
 
     interval: Interval
     start: date
@@ -161,7 +161,7 @@ def _repeated(
             return None
         return ran[-1]
 
-    # What is stored of them passes for complete: unless it is refreshed once more it is left out.
+    # The stored days of failed symbols count as complete: a run without refresh would skip them.
     unrefreshed = of_all if config["refresh"] and of_all.failed else None
     for _ in range(1, _ATTEMPTS):
         if unrefreshed is None or not unrefreshed.failed:
@@ -239,7 +239,7 @@ def _run(
     for evaluation in executed.get_asset_check_evaluations():
         # A range's summary repeats what its days said.
         failed = not evaluation.passed and evaluation.severity is AssetCheckSeverity.ERROR
-        # What is missing is the check `complete`'s to say; `window` says which symbols failed, too.
+        # The check `complete` reports missing candles. `window` counts only where it names failed symbols.
         if evaluation.check_name == "window" and FAILED not in evaluation.metadata:
             continue
         if failed and (evaluation.partition is not None or one_day):
@@ -255,13 +255,13 @@ def _failure(executed: "ExecuteInProcessResult") -> BackfillError | StoppedError
             error = event.step_failure_data.error
             if error is not None and error.cls_name == "DagsterExecutionInterruptedError":
                 return StoppedError(f"{event.step_key} was interrupted. {_GOES_ON}")
-            # Dagster wraps what the asset raised. What caused that in turn, such as a client's own
+            # Dagster wraps the asset's error. The cause of that error, such as a client library's own
             # error, says less than our message does.
             if error is not None and error.cause is not None:
                 error = error.cause
             message = error.message.strip() if error else "no reason was recorded"
             if error is not None and error.cls_name:
-                # Dagster puts the class before what it says, with all its modules.
+                # Dagster puts the error's class, with all its modules, before the message.
                 message = message.partition(f"{error.cls_name}: ")[2] or message
             return BackfillError(
                 f"{event.step_key} failed: {message}\nDagster run: {executed.run_id}"

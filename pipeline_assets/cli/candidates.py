@@ -31,7 +31,7 @@ _COLOURS = {"long": "green", "short": "red"}
     help="Print them as they come from Kafka; Ctrl-C ends.",
 )
 @click.option("--from-beginning", is_flag=True, help="With --follow: first all that Kafka keeps.")
-@day_option("--day", "Those of this UTC day; by default of the exchange's today.")
+@day_option("--day", "Show candidates of this UTC day; by default of the exchange's today.")
 @click.option(
     "--last", type=click.IntRange(min=1), default=20, show_default=True, help="At most that many."
 )

@@ -123,7 +123,7 @@ def _fill_and_show(settings: Settings, terminal: "Console") -> tuple[int, list[s
 def _first_missing_day(
     store: "ObjectStore", interval: Interval, symbols: Sequence[str], today: date
 ) -> date:
-    """The first of the demo's days that is not sealed for every symbol; today at the latest."""
+    """Return the first of the demo's days that is not finalized for every symbol; today at the latest."""
     from pipeline_assets.resources.finalized_days import sealed_symbols
 
     for ago in range(DAYS - 1, 0, -1):

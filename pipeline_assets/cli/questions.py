@@ -1,5 +1,5 @@
-"""Asking several systems at once, each with a deadline. What is asked, and how an answer is shown, is the
-caller's.
+"""Asking several systems at once, each with a deadline. The caller chooses the questions and shows the
+answers.
 """
 
 import os
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Answer(Generic[T]):
-    """What came of a question: a value, or an error that says why there is none."""
+    """The answer to a question: a value, or an error that says why there is none."""
 
     value: T | None
     error: str | None = None

@@ -1,5 +1,5 @@
-"""What the commands that start or show the embedded stack share: whose candles and whose schedule, and the
-table of systems. The stack itself is local/stack.py.
+"""Code shared by the commands that start or show the embedded stack: the source of candles, the scheduler,
+and the table of systems. The stack itself is local/stack.py.
 """
 
 import os
@@ -32,7 +32,7 @@ def choose_exchange(name: str) -> None:
     """Let the chosen exchange stand above config.yaml and .env, for this process and its children."""
     if name == "binance":
         os.environ.update(PRODUCTION_BINANCE)
-        # Candles of two sources in one lake could not be told apart, and sealed days would stay.
+        # Candles of two sources in one lake could not be distinguished, and finalized days would stay.
         held = load_settings().data_dir
         os.environ["PIPELINE_DATA_DIR"] = str(held.with_name(f"{held.name}-binance"))
 

@@ -1,5 +1,5 @@
-"""What runs, at which addresses, and how fresh each symbol is: one look at every system, each with a
-deadline of its own. Options and printing are in status.py; what is counted is in collection/overview.py.
+"""The running systems, their addresses, and how fresh each symbol is: every system is asked once, with a
+deadline of its own. Options and printing are in status.py; collection/overview.py counts the candles.
 """
 
 from collections.abc import Callable, Mapping
@@ -52,17 +52,17 @@ SHOWS = {
 
 @dataclass
 class Status:
-    """What `status` found.
+    """The findings of `status`.
 
     Attributes:
-        stack: the systems, or None if they could not be told in time.
-        now: the time that the days are counted by, UTC.
-        by_exchange: whether that is the exchange's clock, or this machine's.
+        stack: the systems, or None if they did not answer in time.
+        now: the time from which days are counted, UTC.
+        by_exchange: whether `now` is the exchange's clock, or else this machine's.
         first: the first UTC day of the counts.
-        found: what is stored, by symbol and interval.
-        filling: what is being filled; None where Dagster does not answer.
-        block: what keeps this address from asking the exchange, if anything does.
-        errors: by part why it is unknown, None for a part that answered.
+        found: the stored candles, counted by symbol and interval.
+        filling: the backfills and repairs under way; None if Dagster does not answer.
+        block: the block on this address's requests to the exchange, if there is one.
+        errors: by part, why the part is unknown; None for a part that answered.
         hung: whether a part is still waiting.
         left_out: the entries of exchangeInfo that cannot be read, each with its fault, by the last look.
     """

@@ -1,4 +1,4 @@
-"""The command `watch`. What it watches is in services/watchdog.py."""
+"""The command `watch`. It runs the watchdog of services/watchdog.py."""
 
 import click
 

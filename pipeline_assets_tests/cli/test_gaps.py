@@ -333,9 +333,7 @@ def test_todays_hole_is_requested_once(collecting: Platform, gaps: Gaps) -> None
     arguments = ("--interval", "1h", "--start", "2026-09-18")
     done = gaps(*arguments)
     assert done.exit_code == 1
-    advice = (
-        "--repair fetches them; what it does not bring of today is judged when the day is sealed"
-    )
+    advice = "--repair fetches them; gaps of today that stay are judged when the day is finalized"
     assert f"not_fetched 1 1 2 {advice}" in " ".join(done.stdout.split())
     repaired = gaps(*arguments, "--repair")
     assert repaired.exit_code == 0
