@@ -1,4 +1,4 @@
-"""What Dagster loads: assembles everything below, and nothing else."""
+"""The definitions that Dagster loads. This module only assembles assets, jobs, schedules and sensors."""
 
 import gc
 import warnings

@@ -138,7 +138,7 @@ def _by_symbol_day(objects: Iterable[StoredObject]) -> list[_SymbolDay]:
 
 @dataclass(frozen=True)
 class _Reader:
-    """What reads symbol-days: their bytes on threads of the store, their rows on Polars' own."""
+    """Reads symbol-days: their bytes on threads of the store, their rows on Polars' own threads."""
 
     store: ObjectStore
     window: Window
@@ -158,8 +158,8 @@ class _Reader:
         used = {*columns, *KEY_COLUMNS}
         frame = self._decoded(bodies, used)
         if not _ascends(frame):
-            # An hour object may overlap the finalized day that absorbs it. Of two rows the one with
-            # more trades is the whole candle, as in the warehouse's MERGE.
+            # An hour object may overlap the finalized day that absorbs it. The row with more trades
+            # is the complete candle, as in the warehouse's MERGE.
             frame = (
                 self._decoded(bodies, {*used, "trades"})
                 .sort(

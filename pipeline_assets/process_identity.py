@@ -1,5 +1,5 @@
-"""Whether a process that was recorded still runs, where another one may have its number by now. What to do
-about a dead process is decided by the caller.
+"""Whether a recorded process still runs; another process may have its number by now. The caller decides
+what to do about a dead process.
 
 A process is recognised by its start on the clock that counts from boot. That clock does not move when the
 wall clock is set: after a forward step of two seconds, every living process used to look dead.

@@ -1,4 +1,4 @@
-"""How a process of ours holds memory: settings of its allocators. What is held does not belong here."""
+"""Settings of the memory allocators of our processes. Code that uses memory does not belong here."""
 
 import ctypes
 import os

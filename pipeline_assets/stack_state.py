@@ -17,7 +17,7 @@ from pipeline_assets.errors import DataError
 from pipeline_assets.process_identity import is_alive
 
 STATE_FILE = "stack.json"
-# What the watchdog has seen and told, and when it looked last (`checked_at`).
+# The watchdog's incidents and alerts, and the time of its last check (`checked_at`).
 WATCHDOG_FILE = "watchdog.json"
 WATCHDOG = "watchdog"
 # Less room than this under the data directory counts as a full disk; twice as much ends it.
@@ -42,16 +42,16 @@ class StackStateError(DataError):
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """What stack.json says of one process.
+    """The entry of one process in stack.json.
 
     Attributes:
-        created: with `mark`, tells the process from a later one of the same pid.
+        created: with `mark`, distinguishes the process from a later one of the same pid.
         mark: see process_identity.py; empty in files of older versions.
         state: UP, STARTING, RESTARTING or UNHEALTHY; empty in files of older versions.
         healthy: whether the last health checks were answered.
         problem: why the state is not UP, for people.
         since: when the state began (UTC, ISO 8601).
-        last_restart: why it was restarted last.
+        last_restart: the reason of the last restart.
     """
 
     name: str
@@ -81,11 +81,11 @@ class ProcessRecord:
 
 @dataclass(frozen=True)
 class StackRecord:
-    """What stack.json says: who supervises, since when (UTC, ISO 8601), and which processes.
+    """The content of stack.json: the supervisor, its start (UTC, ISO 8601), and the processes.
 
     Attributes:
-        checked_at: when the supervisor wrote this (UTC, ISO 8601); None in files of older versions.
-        problem: what keeps the whole stack from working, such as a full disk.
+        checked_at: when the supervisor wrote the file (UTC, ISO 8601); None in files of older versions.
+        problem: the reason why the whole stack does not work, such as a full disk.
     """
 
     pid: int
@@ -199,7 +199,7 @@ def _known(kind: type, entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def disk_problem(data_dir: Path, free_bytes: int = FREE_BYTES) -> str | None:
-    """What is wrong with the disk under `data_dir`: less room than `free_bytes`; None if it is well."""
+    """Return the problem of the disk under `data_dir`: less room than `free_bytes`; None if there is none."""
     try:
         found = os.statvfs(data_dir)
     except OSError as error:
