@@ -60,11 +60,11 @@ def tied_ids(
     frame: "pl.DataFrame",
     interval: Interval = Interval.ONE_MINUTE,
 ) -> set[str]:
-    """The ids of candidates that there may or may not be, as rounding has it.
+    """Return the ids of candidates that exist or not depending on rounding.
 
-    At least one of their conditions lies within 1e-9 of its threshold, relative to the size of what
-    is compared (prices for differences of prices), and all others are met or as near. A strategy
-    that raises has none: `evaluate` tells of it.
+    At least one of their conditions lies within 1e-9 of its threshold, relative to the size of the
+    compared values (prices for differences of prices), and all others are met or as near. A strategy
+    that raises has no such ids: `evaluate` reports its error.
     """
 
     def tied(strategy: Strategy) -> list[str]:

@@ -43,7 +43,7 @@ class Cause(StrEnum):
     NOT_FETCHED = "not_fetched"
 
 
-# Nobody can have these candles yet, or ever: they are not missing.
+# These candles do not exist yet, or never will: they are not missing.
 NOT_DUE = (Cause.NOT_LISTED, Cause.STILL_OPEN)
 
 
@@ -81,12 +81,12 @@ def span_frame(windows: Mapping[str, Iterable[Window]]) -> "pl.DataFrame":
 
 
 def spans(open_times: "pl.DataFrame", interval: Interval) -> "pl.DataFrame":
-    """A span frame of candles: neighbours of a symbol are one span.
+    """Return a span frame of candles: neighbouring candles of a symbol are one span.
 
     Args:
-        open_times: `symbol` and `open_time` Datetime(us, UTC), in any order; repetitions do no harm,
-            and a time off the grid stands for the candle that it falls into.
-        interval: of the candles.
+        open_times: `symbol` and `open_time` Datetime(us, UTC), in any order; repetitions are ignored,
+            and a time off the grid means the candle around it.
+        interval: the interval of the candles.
     """
     import polars as pl
 
@@ -190,7 +190,7 @@ def gap_causes(
 def _nobody_has(
     missing: "pl.DataFrame", symbols: "pl.DataFrame", fetched: "pl.DataFrame"
 ) -> "pl.DataFrame":
-    """The spans that all symbols lack, though at least two of them were fetched: `start`, `end`."""
+    """Return the spans missing for all symbols of which at least two were fetched: `start`, `end`."""
     import polars as pl
 
     one = pl.lit("").alias("symbol")

@@ -92,7 +92,7 @@ def raw_candles(replies: "Sequence[tuple[str, bytes]]") -> "pl.DataFrame":
         A frame of `raw_schema()`; decimal strings keep every character.
 
     Raises:
-        MalformedReplyError: as `check_reply`, and for a time or count that is no 64-bit integer.
+        MalformedReplyError: as `check_reply`, and for a time or count that is not a 64-bit integer.
     """
     import polars as pl
 
@@ -153,7 +153,7 @@ def _from_compact(replies: list[tuple[str, bytes, int]]) -> "pl.DataFrame":
 
 
 def _blame(replies: list[tuple[str, bytes, int]]) -> NoReturn:
-    """Name the reply that the CSV reader stumbled over: a time or count that is no integer."""
+    """Name the reply that the CSV reader could not parse: it has a time or count that is not an integer."""
     for symbol, body, _ in replies:
         _parsed_rows(symbol, body)
     raise MalformedReplyError(f"One of {len(replies)} replies holds a number that cannot be read.")

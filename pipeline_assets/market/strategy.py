@@ -117,7 +117,7 @@ class Strategy:
 
     @property
     def indicators(self) -> tuple[Indicator, ...]:
-        """The indicators it looks at."""
+        """The indicators that the strategy reads."""
         return self.declaration.indicators
 
     @property
