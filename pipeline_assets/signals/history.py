@@ -29,7 +29,7 @@ _INTERVAL = Interval.ONE_MINUTE
 
 
 class OutOfTimeError(ExchangeError):
-    """The exchange's answer would come after the tick's time is over."""
+    """The exchange's answer would come after the time of the sensor's tick is over."""
 
 
 @dataclass(frozen=True)

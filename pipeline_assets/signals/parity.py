@@ -25,7 +25,7 @@ from pipeline_assets.signals.warm_up import history_window
 if TYPE_CHECKING:
     import polars as pl
 
-# Minutes of so many symbols, with the days before that warm the indicators up, fit into memory.
+# Batch size: a day's minutes of so many symbols, with the days needed for warm-up, fit into memory.
 _BATCH = 50
 # As far as indicators of the two forms may differ (market/indicators); those in prices, of the price.
 _TOLERANCE = 1e-9

@@ -66,14 +66,14 @@ def build_states(
     slots: "pl.DataFrame",
     deadline: float,
 ) -> Built:
-    """States of symbols as after the last minute that they have evaluated.
+    """Build the states of symbols as of their last evaluated minute.
 
-    From there on every minute is evaluated, except those too long before the newest: these are
-    noted on the lake, with the first minute that a symbol evaluates at all, before its state is
-    returned. So whoever compares later what was published knows what was never evaluated.
+    Every later minute is evaluated, except minutes too long before the newest. These are recorded on
+    the lake before the state is returned, and so is the first minute that a symbol evaluates at all.
+    From this record a later comparison knows which minutes were never evaluated.
 
     Args:
-        warm_up: what states are built from.
+        warm_up: the inputs of the states.
         positions: the newest minute that each symbol has evaluated.
         newest: each symbol's newest closed candle.
         slots: candles that may be newer than those on the lake.
