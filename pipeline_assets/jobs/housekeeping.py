@@ -74,7 +74,7 @@ def _delete_runs(
     statuses: list[DagsterRunStatus],
     before: datetime,
 ) -> int:
-    """Delete an interval's tick runs that ended with a status and may be deleted, with their logs."""
+    """Delete an interval's ingest runs with this final status that are not needed, with their logs."""
     chosen = RunsFilter(
         job_name=f"tick_{interval}",
         statuses=statuses,

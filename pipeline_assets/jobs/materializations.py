@@ -11,7 +11,8 @@ from pipeline_assets.market.intervals import Interval
 
 # The gap ledger of the days, written after everything that a job stores.
 _LEDGER = AssetSelection.assets(layer.GAPS, layer.GAP_TABLE)
-# After so many seconds Dagster ends a run: what it waits for hangs, and later runs wait for it.
+# Dagster ends a run after this many seconds: the run waits for a system that hangs, and later runs wait
+# for the run.
 _MOST_SECONDS = "dagster/max_runtime"
 _SECONDS_OF_MINUTES, _SECONDS_OF_LONGER = "900", "2700"
 _SECONDS_OF_DAYS = {RunKind.SEAL: str(3 * 3600), RunKind.BACKFILL: str(24 * 3600)}
@@ -20,7 +21,7 @@ _PRIORITY = {interval: str(-place) for place, interval in enumerate(Interval, -l
 
 
 def tick_job(interval: Interval) -> UnresolvedAssetJobDefinition:
-    """The job of one tick: the four assets of an interval, with the checks of their own rows only."""
+    """Return the job of an ingest run: the four assets of an interval, with the checks of their own rows."""
     objects = layer.key(layer.OBJECTS, interval)
     of_whole_days = AssetSelection.checks(
         *(AssetCheckKey(objects, name) for name in (layer.COMPLETE, layer.CONSISTENT, layer.FRESH))
