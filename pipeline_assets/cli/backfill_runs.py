@@ -33,7 +33,7 @@ class BackfillError(OutsideSystemError):
 
 
 class StoppedError(InputError):
-    """Somebody stopped the command. No `BackfillError`: whoever goes on after one must not after this."""
+    """Somebody stopped the command. Not a `BackfillError`: after that error callers start further runs."""
 
 
 @dataclass
@@ -63,7 +63,7 @@ class BackfillResult:
 
 @dataclass
 class _Ran:
-    """One run: `incomplete` counts the symbol-days that may lack candles that the exchange has, and
+    """One run. `incomplete` counts the symbol-days that may miss candles which the exchange has;
     `failed` are the symbols that could not be fetched.
     """
 
@@ -78,7 +78,7 @@ class _Ran:
 
 
 def chunks(start: date, end: date, days: int) -> Iterator[tuple[date, date]]:
-    """The range as runs of at most so many days: first and last day of each, both included."""
+    """Split the range into runs of limited length: the first and last day of each, both included."""
     while start < end:
         last = min(start + timedelta(days=days), end) - timedelta(days=1)
         yield start, last
@@ -96,11 +96,11 @@ def backfill(
     refresh: bool = False,
     judge: bool = False,
 ) -> BackfillResult:
-    """Materialize the days from `start` to before `end`, a Dagster run for every 31 of them, or for
-    fewer where there are many symbols.
+    """Materialize the days from `start` to before `end`. A Dagster run has 31 days, or fewer if there are
+    many symbols.
 
-    May be repeated, and beside ticks: stored candles are joined, never lost. One that was killed goes
-    on where it was: days that are stored and complete are not fetched again.
+    The call may be repeated, also beside ingest runs: stored candles are merged, never lost. After a kill,
+    the repeated call continues: complete days are not fetched again.
 
     Args:
         settings: the settings.
@@ -108,13 +108,13 @@ def backfill(
         symbols: only these symbols; None for those of the settings.
         start: first UTC day.
         end: the UTC day before which to stop.
-        progress: where to tell how far it is; by default plain lines in the run's log.
-        refresh: fetch days too that are stored and complete.
-        judge: write down, too, what is missing of these days then, on the lake and in the warehouse.
+        progress: receives the progress; by default plain lines in the run's log.
+        refresh: fetch complete days as well.
+        judge: write the gap ledger of these days afterwards, on the lake and in the warehouse.
 
     Raises:
-        BackfillError: the first run of some days failed.
-            A repetition that fails is a problem of the result: what came before it is stored.
+        BackfillError: the first run of some days failed. A repetition that fails is only a problem of
+            the result, since the rows of the first run are stored.
         StoppedError: a signal came.
     """
     from pipeline_assets.dagster_instance.run_processes import end_dead_runs
@@ -131,7 +131,7 @@ def backfill(
     length = min(max(_ROWS_PER_RUN // per_day, 1), DAYS_PER_RUN)
     store = ObjectStore(settings.s3)
     with dagster_instance(settings) as instance:
-        # This very command may have been killed while it loaded a table: nobody else may load it then.
+        # A killed call of this command may still occupy the pool in which one run at a time loads a table.
         end_dead_runs(instance)
         for first, last in chunks(start, end, length):
             if progress is not None:

@@ -38,7 +38,7 @@ def choose_exchange(name: str) -> None:
 
 
 def choose_scheduler(*, schedules: bool, airflow: bool) -> None:
-    """Let one of Airflow and Dagster tick, or none: two of them would do everything twice."""
+    """Let either Airflow or Dagster schedule runs, or neither: both together would run everything twice."""
     if airflow:
         os.environ["PIPELINE_AIRFLOW__ENABLED"] = "true"
     by_airflow = load_settings().airflow.enabled
@@ -46,7 +46,7 @@ def choose_scheduler(*, schedules: bool, airflow: bool) -> None:
 
 
 def check_strategies(settings: Settings) -> None:
-    """Refuse strategies that there are not, before a sensor fails by them every five seconds."""
+    """Refuse unknown strategies at the start: otherwise the sensor would fail on them every five seconds."""
     from pipeline_assets.market.strategies import configured_strategies
 
     configured_strategies(settings.strategies)

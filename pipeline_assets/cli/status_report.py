@@ -37,7 +37,7 @@ Asked = Question[T] | Answer[T]
 Progress = Callable[[], None]
 # Polars names an object that a finalize removed between listing and reading by an OSError.
 _ERRORS = (PipelineError, OSError)
-# The clients' own libraries. To import them takes seconds, which are no system's.
+# The client libraries. Their import takes seconds, which must not count as a system's answer time.
 _LIBRARIES = ("binance", "dagster_snowflake", "obstore", "polars", "redis", "snowflake.connector")
 # The systems are printed at once; one that needs longer is waited for beside the other parts.
 _AT_ONCE = 1.0
@@ -103,10 +103,10 @@ class Status:
 
 @dataclass
 class Look:
-    """One look at everything: each part is asked in a thread of its own, as soon as it can be.
+    """Ask every part once, each in a thread of its own, as soon as its inputs are known.
 
-    The longest chain is the clock and then the lake, so all is over after twice `seconds`, and the
-    second that the systems are waited for, even if nothing answers.
+    The longest chain is the clock and then the lake. So all is over after twice `seconds`, plus the
+    second for the systems' state, even if nothing answers.
     """
 
     settings: Settings
@@ -168,7 +168,7 @@ class Look:
         )
 
     def _hurried(self) -> Settings:
-        """Let Redis answer with its own words before the deadline: the exchange's budget is there."""
+        """Let Redis fail with its own error before the deadline: it holds the exchange's weight budget."""
         # Its client repeats a time-out once, however little time it has.
         limit = min(self.settings.redis.timeout_seconds, 0.4 * self.seconds)
         limits = {"timeout_seconds": limit, "retry_seconds": 0}
@@ -189,7 +189,7 @@ class Look:
     def _of_symbols(
         self, part: str, symbols: list[str] | None, ask: Callable[[Progress, list[str]], T]
     ) -> Asked[T]:
-        """Ask about the symbols, unless S3 does not tell them."""
+        """Ask about the symbols, unless they are unknown because S3 did not answer."""
         if symbols is not None:
             return self._unless_down(part, lambda progress: ask(progress, symbols))
         unknown = "not asked: the symbols of `all` are on S3, which does not answer"
@@ -205,7 +205,7 @@ class Look:
         return self._unless_down("exchange", lambda _: Exchange(settings).server_time())
 
     def _symbols(self, store: ObjectStore) -> list[str] | None:
-        """The symbols to show; those of `all` are on S3, and None if S3 does not tell them."""
+        """Return the symbols to show. With `all` they are on S3: None if S3 does not answer."""
         if self.settings.symbols != "all":
             return list(self.settings.symbols)
         asked = self._unless_down("s3", lambda _: collected_symbols(self.settings, store))
