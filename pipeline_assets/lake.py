@@ -36,12 +36,12 @@ def scan(
     verify: bool = True,
     store: ObjectStore | None = None,
 ) -> "pl.LazyFrame":
-    """The stored candles of `symbols` with start <= open time < end, one row per open time.
+    """Return the stored candles of `symbols` with start <= open time < end, one row per open time.
 
-    Objects are listed now and read when the frame is collected; only those that can hold such rows
-    are opened. A finalize in between is no fault: a symbol-day whose objects were replaced is listed
-    again. Filters and column selections on the result reach into the objects. `.collect()` gives a
-    frame, `.collect().to_pandas()` one for pandas.
+    Objects are listed now and read when the frame is collected; only objects that can hold such rows
+    are opened. A day may be finalized in between: a symbol-day whose objects were replaced is listed
+    again. Filters and column selections on the result are applied while reading the objects.
+    `.collect()` gives a frame, `.collect().to_pandas()` one for pandas.
 
     Example:
         >>> from datetime import datetime, UTC

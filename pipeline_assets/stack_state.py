@@ -1,5 +1,5 @@
-"""The file stack.json, in which the embedded stack's supervisor says what runs and what is wrong. Who writes
-it is local/supervisor.py; who reads it is `status` and the watchdog. It tells nothing that is secret.
+"""The file stack.json, in which the embedded stack's supervisor says what runs and what is wrong.
+local/supervisor.py writes the file; `status` and the watchdog read it. It holds no secret.
 """
 
 import errno
@@ -71,11 +71,11 @@ class ProcessRecord:
     last_restart: str | None = None
 
     def runs(self) -> bool:
-        """Return whether the process itself is there, well or not."""
+        """Return whether the process exists, healthy or not."""
         return is_alive(self.pid, self.created, self.mark)
 
     def is_up(self) -> bool:
-        """Return whether the process is there, was ready and answers its health checks."""
+        """Return whether the process exists, was ready and answers its health checks."""
         return self.ready and self.state in ("", UP) and self.runs()
 
 
@@ -97,7 +97,7 @@ class StackRecord:
     problem: str | None = None
 
     def runs(self) -> bool:
-        """Return whether the supervisor's process is there, stopped or not."""
+        """Return whether the supervisor's process exists, stopped or not."""
         return is_alive(self.pid, self.created, self.mark)
 
     def silence(self, now: datetime) -> str | None:
