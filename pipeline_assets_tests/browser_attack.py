@@ -256,7 +256,7 @@ def main() -> None:
     changed = {key: (before[key], after[key]) for key in after if before[key] != after[key]}
     print("changed:", json.dumps(changed, default=str) if changed else "nothing")
     if not arguments.unguarded:
-        # A browser of its own: a page behind the windows that the attack opened loads nothing.
+        # Each attack has its own browser: a page behind windows that an attack opened loads nothing.
         with browsing(arguments.chromium) as browser:
             use_ui(browser, stack, arguments.screenshot)
     sys.exit(1 if changed else 0)

@@ -25,9 +25,9 @@ TICKS = {interval: f"tick_{interval}" for interval in Interval}
 
 
 def warm_up(product: Product, hour: datetime) -> None:
-    """A tick of each interval before the hour, each in its own minute of weight.
+    """Execute an ingest run of each interval before the hour, each in its own minute of weight.
 
-    The minutes last: others leave room for them for three minutes after one said what it takes.
+    1m comes last: other work leaves room for it only within three minutes after its announcement.
     """
     for number, job in enumerate(reversed(TICKS.values())):
         now = hour - (8 - 3 * number) * MINUTE

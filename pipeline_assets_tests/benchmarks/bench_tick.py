@@ -20,7 +20,7 @@ SLOTS_STEP = "candle_slots_1m"
 
 
 def ticks(product: Product, first: datetime, symbols: Sequence[str] | None) -> list[Timings]:
-    """A tick that is not counted, then a tick a minute; what they stored is looked at."""
+    """Execute an ingest run that is not counted, then one a minute; check the stored candles."""
     found = []
     for number in range(REPEATS + 1):
         now = first + number * MINUTE

@@ -75,10 +75,10 @@ def ccxt(address: str, symbols: Sequence[str], first: date, end: date) -> Callab
 def freqtrade(address: str, symbols: Sequence[str], first: date, end: date) -> Callable[[], int]:
     """`freqtrade download-data` of the candles alone, into its own files.
 
-    Included are its configuration, the list of markets, a page for each pair that asks since when
-    it is listed, its throttle and the writing of Feather files. Left out, by options of its own,
-    are the archive, mark candles, funding rates, and the markets other than USD-M, for which it
-    asks other hosts than the one that stands in here.
+    Included are its configuration, the list of markets, a page for each pair to find its listing, its
+    throttle and the writing of Feather files. Left out, by its own options, are the archive, mark
+    candles, funding rates, and the markets other than USD-M, for which it asks other hosts than the
+    replay exchange.
     """
     import pandas as pd
 

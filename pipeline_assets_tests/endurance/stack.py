@@ -1,8 +1,8 @@
-"""A whole stack started as a person starts it, its faults, and what a person would have noticed.
+"""A whole stack started as a person starts it, its faults, and their visible effects.
 
 The stack is `pipeline-assets up` in a process of its own, on the real clock. An observer reads the
-slots twice a second, as a trading program would, and keeps when each minute was first seen. Which
-faults are tried is not decided here.
+slots twice a second, as a trading program would, and keeps when each minute was first seen. The choice
+of faults is not made here.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ class Minutes:
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def watch(self) -> None:
-        """Read until told to stop; a Redis that does not answer is one that shows no new minute."""
+        """Read until stopped; while Redis does not answer, no new minute counts as seen."""
         password = self.settings.redis.password
         while not self._stop.wait(0.5):
             with contextlib.suppress(redis.RedisError):
@@ -88,7 +88,7 @@ def _moment(value: Any) -> datetime:
 
 @dataclass
 class RunningStack:
-    """A stack that runs, and ways to harm it and to see what it shows."""
+    """A running stack, with methods that cause faults and that read what it shows."""
 
     settings: Settings
     webhook: Webhook

@@ -1,7 +1,7 @@
-"""Hours of minute ticks on the exchange's stepped clock, while every system fails now and then.
+"""Hours of 1m ingest runs on the exchange's stepped clock, while every system fails now and then.
 
-The resources live as long as the run, as they do in Dagster's code server. After each fault the next
-ticks must heal by themselves; in the end the finished days equal what the exchange says.
+The resources live as long as the test, as they do in Dagster's code server. After each fault the next
+ingest runs must recover without help; in the end the finished days equal the exchange's candles.
 """
 
 import random
@@ -67,7 +67,7 @@ class Servers:
             self.s3.start()
 
     def end(self) -> None:
-        """End whatever is under way."""
+        """End the faults under way."""
         self.exchange.faults()
         if self.redis.process is None:
             self.redis.start()
@@ -163,7 +163,7 @@ def test_ticks_heal_after_every_fault(
 
 
 def strike(servers: Servers, running: Platform, record: Record, chance: random.Random) -> None:
-    """One fault for one to three ticks, and the ticks until the slots are fresh again."""
+    """Cause one fault for one to three ingest runs, and run more until the slots are fresh again."""
     fault = chance.choice(FAULTS)
     record.faults[fault] += 1
     if fault == "switched off":
