@@ -36,7 +36,7 @@ while left:
         wanted = []
     for text in wanted:
         requirement = Requirement(text)
-        # With every extra: more is allowed than is there, and Dagster is in none of them.
+        # Requirements of extras do not count; all others do, also those of other platforms.
         if requirement.marker is None or "extra" not in str(requirement.marker):
             left.append(requirement.name)
 

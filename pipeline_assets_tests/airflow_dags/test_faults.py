@@ -1,6 +1,6 @@
-"""Minute ticks by Airflow's own scheduler, while processes of Airflow and Dagster are killed.
+"""Ingest runs of 1m by Airflow's own scheduler, while processes of Airflow and Dagster are killed.
 
-After each fault the ticks go on by themselves, and what is stored equals what the exchange says.
+After each fault the ingest runs continue without help, and the stored candles equal the exchange's.
 """
 
 import os
@@ -77,7 +77,7 @@ class Scheduler:
         return None
 
     def tick_after(self, moment: datetime) -> dict[str, Any]:
-        """A tick that began after a moment and has succeeded, waited for."""
+        """Wait for an ingest run that began after a moment and has succeeded."""
 
         def found() -> dict[str, Any] | None:
             for tick in self.ticks_or_none():
@@ -89,7 +89,7 @@ class Scheduler:
         return eventually(found, f"a tick after {moment} succeeds", seconds=900)
 
     def ticks_or_none(self) -> list[dict[str, Any]]:
-        """As `ticks`; none while the API server is away."""
+        """Return the same as `ticks`, or an empty list while the API server is away."""
         try:
             return self.ticks()
         except (requests.RequestException, KeyError):

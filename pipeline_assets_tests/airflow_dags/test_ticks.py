@@ -126,7 +126,7 @@ def test_ingest_is_one_watched_run(airflow: Airflow) -> None:
     assert run["jobName"] == "tick_1m"
     tags = run["tags"]
     assert (tags["airflow/dag_id"], tags["airflow/clear_number"]) == ("candles_1m", "0")
-    # The job's own tags hold the queue to one tick an interval, and mark the run as a tick.
+    # The job's own tags limit the queue to one ingest run an interval, and mark the run as ingest.
     assert (tags["pipeline/kind"], tags["pipeline/open_day"]) == ("tick", "1m")
     addresses = {address for _, _, address in tick.tasks.values()}
     assert addresses == {f"{airflow.dagster_url}/runs/{run['runId']}"}

@@ -57,7 +57,7 @@ NOON = TODAY.replace(hour=12)
 
 
 class PassingTime(Exchange):
-    """The product's exchange whose waits take no time: they move the exchange's clock on.
+    """The product's exchange client, whose waits advance the exchange's clock and take no time.
 
     `meanwhile` is called with the seconds waited so far.
     """
@@ -612,7 +612,7 @@ def test_repeated_upload_takes_no_candle(minutes: Platform) -> None:
     late = minutes.tick("1m", raise_on_error=False, store=Observed(minutes, refuse))
     assert failed_steps(late) == {"candle_objects_1m"}
     for seconds in (120, 60, 120):
-        # Within the hour, at its turn, and when no tick reads that hour any more.
+        # Within the hour, at its turn, and when no ingest run reads that hour any more.
         minutes.exchange.advance(seconds)
         assert minutes.tick("1m").success
         assert minutes.run_failed_steps_again(late).status is DagsterRunStatus.SUCCESS

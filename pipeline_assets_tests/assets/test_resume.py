@@ -143,7 +143,7 @@ def test_exchanges_own_hole_is_recorded(
 def test_off_grid_hole_end_is_recorded(minutes: Platform) -> None:
     """A hole that ends in a row off the grid is recorded as any other.
 
-    As trading came back within a minute: the row is no candle, and asking again brings no other.
+    Trading came back within a minute: the row is not a candle, and fetching again brings the same row.
     """
     minutes.exchange.outages("2026-11-18T07:10:00Z/2026-11-18T09:40:27Z/ETHUSDT")
     before = asked(minutes.exchange)
@@ -241,7 +241,7 @@ def test_persistently_malformed_row_is_settled(minutes: Platform) -> None:
 def test_later_candle_confirms_empty_day(minutes: Platform, served: bool) -> None:
     """An empty day is believed once the exchange serves a later candle.
 
-    Nobody collects another symbol, and no other interval is stored: the next candle is the witness.
+    No other symbol is collected and no other interval is stored, so only the next candle is a witness.
     """
     until = "2026-11-19T00:00:00Z" if served else "2026-11-21T00:00:00Z"
     minutes.exchange.outages(f"2026-11-18T00:00:00Z/{until}")

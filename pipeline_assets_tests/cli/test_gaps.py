@@ -184,7 +184,7 @@ def test_unfetched_gaps_say_what_to_do(collecting: Platform, gaps: Gaps) -> None
     done = gaps("--end", "2026-09-18", "--symbols", f"{BTC},{SNOW}")
     assert done.exit_code == 1
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
-    # Hours are stored since the 16th; of minutes and quarters nothing is, and yesterday is looked at.
+    # Hours are stored since the 16th, no minutes or quarters are, and yesterday is judged.
     day = "2026-09-17"
     for symbol in (BTC, SNOW):
         for interval, last, count in (
@@ -354,7 +354,7 @@ def test_forgotten_symbol_is_not_fetchable(collecting: Platform, gaps: Gaps) -> 
         url = other.url.removesuffix("/fapi")
         arguments = ("--interval", "1h", "--start", "2026-09-17", "--end", "2026-09-18")
         elsewhere = {"PIPELINE_BINANCE__REST_URL": url}
-        # Nobody has noticed yet. The repair does, and the next look knows it.
+        # The lake does not know yet that BTC is gone. The repair finds out, and the next report shows it.
         first = gaps(*arguments, "--repair", **elsewhere)
         assert first.exit_code == 1
         assert f"does not list {BTC} any more" in first.stderr

@@ -80,7 +80,7 @@ class Shell:
 
 
 def ended(process: "subprocess.Popen[str]") -> "subprocess.CompletedProcess[str]":
-    """A process once it has ended; whatever it printed holds no secret and no traceback."""
+    """Return a process after its end, and assert that its output holds no secret and no traceback."""
     out, err = process.communicate(timeout=120)
     for secret in (SECRET_ACCESS_KEY, PASSWORD, REDIS_PASSWORD):
         assert secret not in out + err
@@ -230,7 +230,7 @@ def test_fresh_lake_says_what_to_do(
 ) -> None:
     """A fresh lake is answered with what to do.
 
-    Nothing was stored, and nobody has looked at what the exchange lists.
+    Nothing is stored, and the exchange's listings were never read.
     """
     environment = lonely.environment | {"PIPELINE_SYMBOLS": symbols}
     done = CliRunner().invoke(cli, arguments, env=environment)

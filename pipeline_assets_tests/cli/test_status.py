@@ -104,7 +104,7 @@ def test_document_parts_show_their_errors(
 def test_hanging_parts_are_named(minutes: Platform, tmp_path: Path) -> None:
     """Everything that hangs is named beside the systems.
 
-    A process of its own, which threads that hang must not keep: S3's waited for 188 s.
+    The command is a process of its own, and hanging threads must not delay its end: S3's once took 188 s.
     """
     with ExitStack() as servers:
         exchange, snowflake = (servers.enter_context(silent_server()) for _ in range(2))
