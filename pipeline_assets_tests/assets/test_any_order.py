@@ -1,5 +1,5 @@
-"""Slots written in any order, ticks that die anywhere, a Redis that forgets: the candidates are those of
-a fold over the true history."""
+"""Slots are written in any order, ticks die anywhere, Redis loses its data: the candidates are those
+computed over the true history in order."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -59,7 +59,7 @@ class Mortal:
 
 
 def die(sensor: CandidateSensor, death: str) -> None:
-    """A tick that does not come to its end, unless it has nothing to do there."""
+    """A tick that dies at a point, unless it has nothing to do at that point."""
     whole, cursor = dict(sensor.resources), sensor.cursor
     method = death.split()[1]
     if method != "cursor":
@@ -77,7 +77,7 @@ def die(sensor: CandidateSensor, death: str) -> None:
 
 @pytest.fixture
 def begun(tmp_path, exchange, s3_server, redis_server, kafka_server):
-    """Makes a sensor of one symbol after its first tick, all servers as new."""
+    """Makes a sensor of one symbol after its first tick, with all servers empty before."""
 
     def begin() -> Any:
         exchange.reset()

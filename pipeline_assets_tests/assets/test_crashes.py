@@ -248,7 +248,7 @@ def contents(platform: Platform) -> dict[str, Any]:
     held |= platform.objects("state/sealed/")
     for key, body in platform.objects("state/").items():
         if key.removeprefix("state/").removesuffix(".json") in set(Interval):
-            # A tick repeated over its own objects may know fewer ETags, which only costs a read.
+            # An ingest run repeated over its own objects may know fewer ETags, which only costs a read.
             held[key] = json.loads(body)["newest"]
     return held | {symbol: platform.slots(symbol) for symbol in SYMBOLS}
 

@@ -1,4 +1,4 @@
-"""The gap ledger as an asset: its objects, what it tells, and its checks."""
+"""The gap ledger as an asset: its objects, its metadata, and its checks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COLUMNS = ["day", "symbol", "interval", "first", "last", "count", "cause"]
 
 
 def repaired(platform: Platform, days: str | tuple[str, str], **options):
-    """A run of the job but for its table: there is no Snowflake, and nothing of the ledger needs it."""
+    """Run the job without its table: no Snowflake runs here, and the ledger does not need one."""
     return platform.run("repair_1m", days, without="candle_gap_table", **options)
 
 
@@ -130,7 +130,7 @@ def test_gaps_are_cut_at_midnight(minutes) -> None:
 def test_days_object_ignores_other_days(minutes) -> None:
     """A day's object is the same whichever days the run has.
 
-    The symbol is listed on 16 September: before that day it is no gap of the lake's at all.
+    The symbol is listed on 16 September. Before that day the ledger does not mention it.
     """
     minutes.exchange.set_clock(datetime(2026, 9, 18, 7, 30, tzinfo=UTC))
     new = minutes.with_settings(symbols=(BTC, "雪球USDT"))

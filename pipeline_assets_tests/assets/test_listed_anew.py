@@ -105,7 +105,7 @@ def test_ledger_ignores_other_days(relisted: Platform) -> None:
     assert gaps_of_eth(relisted) == [never, between]
     after = Window(at("11-18 00:00"), RANGE.end)
     assert gaps_of_eth(relisted, after) == [(after.start, 9 * 60, "not_listed")]
-    # On days that neither listing touches it is no symbol of the lake's.
+    # On days that neither listing touches, the symbol is not part of the universe.
     assert gaps_of_eth(relisted, Window(at("11-16 00:00"), at("11-18 00:00"))) == []
 
 

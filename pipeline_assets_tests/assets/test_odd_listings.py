@@ -163,7 +163,7 @@ def test_empty_listings_are_an_error(odd: Odd, symbols: Any) -> None:
 def test_past_delivery_date_stops_no_trading(odd: Odd) -> None:
     """A trading symbol is collected whatever its delivery date says.
 
-    By a date in the past it had ended, and its minutes were left out without a word.
+    With a delivery date in the past the symbol counted as ended, and its minutes were silently skipped.
     """
     platform, _ = odd(changed(ETH, deliveryDate=0))
     platform.tick("1m")

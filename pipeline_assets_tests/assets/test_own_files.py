@@ -167,7 +167,7 @@ def test_own_15m_and_1h_arrive_exactly(own: Platform) -> None:
 
 
 def test_ticks_over_minutes_of_a_file(own: Platform) -> None:
-    """From the last minutes of an hour into the next, one tick a minute."""
+    """Run one ingest run a minute, from the last minutes of an hour into the next."""
     begin = datetime(2026, 7, 3, 10, 57, 5, tzinfo=UTC)
     for minute in range(6):
         own.exchange.set_clock(begin + timedelta(minutes=minute))

@@ -165,7 +165,7 @@ def test_finalizing_keeps_vanished_symbol(
     assert list(minutes.objects("ohlcv/1m/ETHUSDT/")) == ["ohlcv/1m/ETHUSDT/20261119_0000.parquet"]
     sealed = read_sealed(ObjectStore(minutes.settings.s3), Interval("1m"), date(2026, 11, 19))
     assert sealed.keys() == set(SYMBOLS)
-    # The exchange confirmed that it has none of these; the four hours are there.
+    # The exchange confirmed that it has none of these; the four hours are stored.
     since = MIDNIGHT - timedelta(hours=20)
     assert sealed["ETHUSDT"].missing == ((Window(since, MIDNIGHT), Absence.CONFIRMED),)
     assert sealed["BTCUSDT"].missing == ()
@@ -205,7 +205,7 @@ def test_old_slots_are_not_current(
 ) -> None:
     """Slots of a quarter of an hour ago do not count as current after Redis was away.
 
-    Redis keeps what it held, the lake goes on without it, and the hour turns meanwhile.
+    Redis keeps its old slots, the lake goes on, and the hour turns while Redis is away.
     """
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=12, minutes=49, seconds=5))
     minutes.tick("1m")

@@ -56,7 +56,7 @@ def changes(found: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 
 def look(platform: Platform, partition: str) -> dict[str, Any]:
-    """Return what the asset tells, materialized alone as by a person in the UI."""
+    """Return the asset's metadata after it was materialized alone, as by a person in the UI."""
     definitions = build_definitions(platform.settings)
     job = definitions.resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(
@@ -71,7 +71,7 @@ def test_changes_since_last_look_are_reported(everything: Platform, forgetful: P
     assert (first["symbols on the exchange"], first["symbols collected"]) == (4, 2)
     assert not {"listed", "delisted", "changes"} & first.keys(), "there was nothing to compare with"
 
-    # Ticks look too, and the asset tells it all the same.
+    # Ingest runs read the listings too, and the asset still reports the change.
     everything.exchange.set_clock(END + timedelta(hours=8, seconds=30))
     everything.tick("1m")
     found = look(everything, DAY_BEFORE)

@@ -8,7 +8,8 @@ from pipeline_assets_tests.fixtures.platform import Platform
 def test_ingest_announces_all_its_weight(platform: Platform) -> None:
     """An ingest run announces all the weight that it spends.
 
-    Not its candles only: a 15m tick left 900 for 900 symbols, and the last one waited a minute.
+    The candles alone are not enough: a 15m run left 900 weight for 900 symbols, and the last symbol
+    waited a minute.
     """
     for _ in range(2):
         result = platform.tick("1m")
