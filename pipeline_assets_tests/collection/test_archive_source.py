@@ -1,4 +1,4 @@
-"""A backfill with the archive: what is stored is the exchange's truth, whatever the archive holds."""
+"""A backfill with the archive: the stored candles equal the exchange's, whatever the archive holds."""
 
 from __future__ import annotations
 

@@ -159,7 +159,7 @@ def test_empty_symbol_is_believed_beside_others(minutes) -> None:
     store, day = ObjectStore(minutes.settings.s3), date(2026, 11, 18)
     minutes.exchange.outages(ETHS_DAY)
     minutes.backfill("1m", "2026-11-17", "2026-11-19", symbols=[BTC, LIFE])
-    # A symbol that the exchange does not name any more cannot tell.
+    # A symbol that the exchange does not list any more is no witness.
     mark_sealed(store, MINUTE, day, {"AAAUSDT": SealedDay('"gone"')})
     before = kline_requests(minutes)
     minutes.backfill("1m", "2026-11-18", symbols=[ETH])
@@ -347,7 +347,7 @@ SIX = Window(at("11-19 06:00"), at("11-19 07:00"))
 def test_unlisted_symbol_witnesses_no_outage(minutes, life) -> None:
     """A symbol that did not trade at the time is no witness of an outage.
 
-    Nobody had the hour at six, but of two symbols only one traded: the other tells nothing.
+    No symbol has the hour at six, but only one of the two traded then: the other proves nothing.
     """
     store, day = ObjectStore(minutes.settings.s3), day_window(date(2026, 11, 19))
     times = [day.start + timedelta(hours=n) for n in range(24)]

@@ -106,7 +106,7 @@ def test_no_candle_due_between_listings() -> None:
     )
     assert hours == {"BTCUSDT": [Window(NOON - 10 * DAY + HOUR, NOON - DAY - HOUR)]}
     assert minutes == {"BTCUSDT": [Window(NOON - 10 * DAY + HOUR / 2, NOON - DAY - HOUR / 2)]}
-    # Where only one of them traded there is no between.
+    # A window in which the symbol had one listing only has no time between listings.
     for days in (TODAY, Window(TODAY.start - 5 * DAY, TODAY.end)):
         assert between_listings(all_three, Interval.ONE_HOUR, days, NOON) == {}
 

@@ -83,7 +83,7 @@ def test_backfill_begins_with_first_candle(
     requests = minutes.exchange.state()["requests"]["/fapi/v1/klines"]["200"]
     assert requests == len(minutes.settings.symbols)
     assert young not in plan_of(minutes, days[:2], RunKind.BACKFILL).windows
-    # Known now: neither another backfill nor a tick asks for it.
+    # The first candle is known now: no other backfill or ingest run requests it.
     plan_of(minutes)
     assert minutes.exchange.state()["requests"]["/fapi/v1/klines"]["200"] == requests
 

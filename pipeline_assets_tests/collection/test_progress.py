@@ -157,7 +157,7 @@ def test_unsettled_fetch_has_unknown_time(clock: Clock) -> None:
 
 
 class Noted:
-    """Progress that keeps what it was told."""
+    """Progress that records its calls."""
 
     def __init__(self) -> None:
         self.later = 0

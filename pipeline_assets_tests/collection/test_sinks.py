@@ -1,4 +1,4 @@
-"""When a finished day passes for loaded, where an interval has several sinks."""
+"""The load marks of a finished day, for an interval with several sinks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
