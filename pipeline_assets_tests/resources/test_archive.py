@@ -198,7 +198,7 @@ def test_who_stops_taking_leaves_nothing_behind(exchange):
     next(results)
     results.close()
     assert set(threading.enumerate()) <= before
-    # So many at most were under way or waited to be taken.
+    # At most this many files were being fetched or waited for the caller.
     assert asked(exchange) <= 2 * 2 * 16
 
 

@@ -288,7 +288,7 @@ def test_publishes_after_connection_went_silent(
 ) -> None:
     """A publish succeeds after the earlier connection went silent.
 
-    Nobody tells the producer, as when a firewall forgot its connection.
+    The producer gets no error, as when a firewall has dropped its connection.
     """
     proxy = TcpProxy(own_kafka_server.port)
     tcp_proxies.append(proxy)
@@ -371,7 +371,7 @@ def test_broker_killed_during_publish_loses_nothing(
         publishing.result()
     found = set(ids(settings))
     assert acknowledged - found == set()
-    # The last publish may have failed and is there all the same; nothing else is.
+    # The last publish may have failed and may be stored all the same. No other message is stored.
     assert found - acknowledged <= set(last)
 
 
@@ -416,7 +416,7 @@ def test_refused_credentials_name_settings_without_secrets(
 
 @pytest.fixture
 def tls_port(tmp_path: Path) -> Iterator[int]:
-    """A server that speaks TLS with a certificate that nobody trusts."""
+    """A server that speaks TLS with an untrusted certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))

@@ -1,4 +1,4 @@
-"""Candle objects on a real S3 server: no writer, in whatever order, loses a stored candle."""
+"""Candle objects on a real S3 server: writers in any order lose no stored candle."""
 
 import io
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +40,7 @@ def store(s3_bucket):
 
 
 def minutes(numbers, start=HOUR.start, **changes):
-    """Candles of these minutes after `start`, each with a close that tells its minute."""
+    """Candles of these minutes after `start`, each with its minute as its close."""
     return candle_frame(
         [
             raw_row(start + timedelta(minutes=n), ONE, SYMBOL, close=f"100.{n % 100:02}", **changes)

@@ -40,7 +40,7 @@ class Simulation:
         clock.measure(server_ms, sent, self.now)
 
     async def sleep(self, seconds):
-        """Let time pass; requests that end meanwhile end at their own time."""
+        """Let time pass; a request that ends within that time ends at its own time."""
         until = self.now + seconds
         for end, settle in sorted(self.under_way, key=lambda each: each[0]):
             if end <= until:

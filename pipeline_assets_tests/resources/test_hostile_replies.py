@@ -210,7 +210,7 @@ def test_webhook_reply_body_is_unread(answer):
     assert server.paths == ["/T0KEN"]
 
 
-# Headers that are no numbers
+# Headers with invalid numbers
 
 
 def refused_once(status, **headers):
@@ -247,7 +247,7 @@ def test_retry_after_is_kept_within_reason(budget, status, retry_after, seconds)
         client_of(server, budget, waits) as client,
     ):
         assert client.server_time() == NOON
-    # At the turn of a minute it waits a second more: nobody has told which minute it is.
+    # At the turn of a minute the client waits a second longer: no reply has said which minute it is.
     assert seconds - 0.5 <= sum(waits.seconds) <= seconds + 1.5
 
 

@@ -32,7 +32,7 @@ def store(server) -> IndicatorStateStore:
 
 
 def write(store: IndicatorStateStore, minute: int, state: bytes = b"\x00state", symbol=BTC) -> bool:
-    """Write a state upon what is there now."""
+    """Write a state based on the one stored now."""
     held, _ = store.read_due([symbol])
     return store.write({symbol: (NOON + minute * MINUTE, state)}, held) == {symbol}
 

@@ -88,12 +88,12 @@ def test_lost_state_is_rebuilt_from_objects(store):
     store.put(object_key(ONE, "NEWUSDT", yesterday), b"x")
     store.put(object_key(ONE, "币安人生USDT", NOON.replace(hour=0)), b"x")
     state = read_tick_state(store, ONE, SYMBOLS, NOON)
-    # How full the newest object is nobody knows: the hour is read again, from its start.
+    # The state does not say how full the newest object is, so the hour is read again from its start.
     assert state.newest == {
         "BTCUSDT": NOON - timedelta(minutes=1),
         "币安人生USDT": NOON.replace(hour=0) - timedelta(minutes=1),
     }
-    # An ETag in the state means that a tick wrote the object and knows what is in it.
+    # An ETag in the state means that an ingest run wrote the object and knows its content.
     assert state.etags == {}
 
 
@@ -156,7 +156,7 @@ def test_mark_names_its_part_of_day(store):
 def test_old_marks_name_no_complete_day(store):
     """Marks of earlier versions name symbols and no complete day.
 
-    They were a list of symbols; no object has the ETag that stands in for the unknown one.
+    They were a list of symbols. Their placeholder ETag matches no object.
     """
     store.put(f"state/sealed/1m/{TODAY:%Y%m%d}.json", b'["BTCUSDT","NEWUSDT"]')
     assert sealed_symbols(store, ONE, TODAY) == {"BTCUSDT", "NEWUSDT"}

@@ -1,4 +1,4 @@
-"""The memory of every listing, on a real S3 server: what looks at the exchange leave of each identity."""
+"""The record of every listing, on a real S3 server: how each observation of the exchange changes it."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor

@@ -492,7 +492,7 @@ def test_killed_server_loses_nothing(own_s3_server: S3Server):
     assert ObjectStore(settings).get(KEY) == b"after"
 
 
-# A server that nobody says is away
+# A server that goes away without an error
 
 REPEATED: dict[str, Callable[[ObjectStore], Any]] = {
     "put": lambda store: store.put(KEY, b"after"),
@@ -518,7 +518,7 @@ def test_silent_connection_is_replaced(s3_bucket, tcp_proxies, name):
 def test_unanswered_conditional_write_is_an_error(s3_bucket, tcp_proxies):
     """A conditional write without a reply is an error, and a later one succeeds.
 
-    It is not repeated by itself: it may have taken effect, and would then find itself in the way.
+    The client does not repeat the write: it may have succeeded, and then its repeat would fail.
     """
     proxy, store = behind_a_proxy(s3_bucket, tcp_proxies)
     etag = store.put(KEY, b"before")

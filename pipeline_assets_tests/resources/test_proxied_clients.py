@@ -1,6 +1,6 @@
-"""Clients where only a proxy leads out, and on a machine whose proxy leads nowhere.
+"""Clients on a machine that needs a proxy, and on a machine whose proxy does not work.
 
-The host names end in .invalid: nobody but the proxy of the tests resolves them.
+The host names end in .invalid: only the proxy of the tests resolves them.
 """
 
 import asyncio
@@ -101,7 +101,7 @@ def test_archive_is_reached_through_proxy(proxy, exchange):
 def test_refused_tunnel_hides_the_password(proxy, budget, monkeypatch):
     """The error for a tunnel that the proxy refuses does not show the proxy's password.
 
-    An https address is asked for by CONNECT; the wrong password stands in no error.
+    The client asks for an https address by CONNECT.
     """
     wrong = proxy.url.replace(PASSWORD, "wr0ng-password")
     monkeypatch.setenv("https_proxy", wrong)
@@ -140,7 +140,7 @@ def test_webhook_is_reached_through_proxy(proxy, webhook):
 
 @pytest.fixture
 def dead_proxy(monkeypatch):
-    """A proxy at which nobody listens."""
+    """The address of a proxy that does not run."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
 

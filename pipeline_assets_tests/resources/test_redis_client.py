@@ -142,7 +142,7 @@ def test_operations_continue_after_failover(replicated, tcp_proxies):
 
 
 def test_each_operation_survives_a_failover_alone(replicated, tcp_proxies):
-    """Each by a process of its own, whose first operation after the failover it is."""
+    """Run each operation in its own process, as the first one after the failover."""
     primary, replica = replicated
     proxy, settings = proxied(tcp_proxies, primary)
     names = Stores(settings).operations().keys()
@@ -207,7 +207,7 @@ def test_cluster_is_recognized_by_redirections(tmp_path):
         assert min(first.dbsize(), second.dbsize()) > 0
 
 
-# The server is there and serves nobody for a while
+# The server runs and does not serve for a while
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def said(client: redis.Redis) -> str:
     return "PONG"
 
 
-# The server is away, or nobody says that it is
+# The server is away, with or without an error
 
 
 def test_operation_waits_for_restart(own_redis_server, tcp_proxies, worker):
@@ -326,7 +326,7 @@ def test_operation_waits_for_restart(own_redis_server, tcp_proxies, worker):
 def test_paused_server_reserves_once(own_redis_server, tcp_proxies, worker):
     """A server paused beyond the timeout is waited for, and reserves weight once.
 
-    Once it goes on, it serves the attempts that nobody waits for any more as well.
+    When the server resumes, it also serves the attempts that were given up before.
     """
     changes = {"retry_seconds": LONG, "timeout_seconds": 0.3}
     proxy, settings = proxied(tcp_proxies, own_redis_server, **changes)

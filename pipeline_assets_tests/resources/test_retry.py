@@ -151,7 +151,7 @@ def test_jitter_varies_each_wait(clock):
 
 
 def test_interrupt_is_not_retried(repeat, clock):
-    """Ctrl-C and Dagster's interrupts are no Exception."""
+    """Ctrl-C and Dagster's interrupts do not derive from `Exception`."""
 
     def operation() -> str:
         raise KeyboardInterrupt

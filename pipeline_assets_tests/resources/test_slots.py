@@ -23,7 +23,7 @@ with_server = settings(max_examples=60, suppress_health_check=[HealthCheck.funct
 
 
 def candles(symbol: str, minutes, price: float = 1.5) -> pl.DataFrame:
-    """Candles at `minutes` after noon; the price tells which write they came from."""
+    """Candles at `minutes` after noon; the price identifies their write."""
     opens = [NOON + minute * MINUTE for minute in minutes]
     return pl.DataFrame(
         {
@@ -339,7 +339,7 @@ def test_far_future_candle_is_replaced(server, slots):
 def test_future_slots_go_with_current_candle(slots):
     """The first current candle removes every slot of the future.
 
-    Not only the slot of the candle: the newest one held tells the sensor and `status` what is new.
+    Removing the candle's own slot would not be enough: the sensor and `status` go by the newest slot.
     """
     slots.write(candles("BTCUSDT", range(48 * HOUR, 48 * HOUR + 15)))
     slots.write(candles("BTCUSDT", [3]), now=NOON + 4 * MINUTE)

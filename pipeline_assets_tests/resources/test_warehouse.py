@@ -445,7 +445,7 @@ def test_gapless_days_are_emptied_without_load(
     put_gaps(lake, FIRST, gap(FIRST, "BTCUSDT", 0))
     put_gaps(lake, SECOND, gap(SECOND, "BTCUSDT", 0))
     warehouse.replace_gaps([FIRST, SECOND], [FIRST, SECOND], "run-1")
-    # Neither object is there: a COPY that named one would fail.
+    # Neither object exists: a COPY that named one would fail.
     for day in (FIRST, SECOND):
         lake.client.delete_object(Bucket=lake.bucket, Key=f"gaps/{day:%Y%m%d}.parquet")
     assert warehouse.replace_gaps([FIRST], [], "run-2") == 0
@@ -533,7 +533,7 @@ def test_concurrent_loads_store_rows_once(
 ) -> None:
     """Loads at the same time store every row once.
 
-    Whoever asks, such as a command beside a run: a MERGE of each would insert what neither saw.
+    A command may load beside a run. Two MERGE statements at once would both insert the same rows.
     """
     days = [put_day(lake, f"COIN{number}USDT") for number in range(4)]
     keys = [key for key, _ in days]

@@ -315,7 +315,7 @@ def test_expected_ingest_always_gets_weight(server, budget, demands, minute, ste
 
 
 class Work:
-    """Somebody who needs `left` weight, asks for a batch at a time and waits as told."""
+    """A client that needs `left` weight, asks for a batch at a time and waits as long as the budget says."""
 
     def __init__(self, name: str, priority: Priority, left: int, start: int, batch: int) -> None:
         self.name, self.priority, self.left, self.batch = name, priority, left, batch
@@ -372,7 +372,7 @@ def test_full_hour_serves_minutes_first(budget, order, lower_first, batch):
     for one in (*other_ticks, lower[1]):
         assert one.left == 0, f"{one.name} did not end"
         assert one.done_at < NOON + 2 * MINUTE, f"{one.name} took more than two minutes"
-    # Nothing is wasted: once the large ticks are over, the backfill fills every minute.
+    # No weight is wasted: after the large ingest runs the backfill uses every minute fully.
     assert [by_minute[minute] for minute in range(4)] == [CAPACITY] * 4
 
 
@@ -380,7 +380,7 @@ def test_full_hour_serves_minutes_first(budget, order, lower_first, batch):
 
 
 def _take_all(url: str, name: str, step: int) -> int:
-    """In a process of its own: once all are ready, take weight until there is none."""
+    """Take weight until none is left, in a process of its own, starting when all processes are ready."""
     budget = WeightBudget(RedisSettings(url=url), "203.0.113.7", LIMIT, MARGIN)
     gate = redis.Redis.from_url(url, socket_timeout=None)
     gate.rpush("ready", name)
