@@ -88,7 +88,7 @@ for conf in (core, tasks):
 def test_airflow_directory_may_have_any_name(tmp_path: Path) -> None:
     """Airflow keeps its files in its directory, whatever the directory's name.
 
-    Airflow's own defaults name a directory `{AIRFLOW_HOME}` where the path has a quote or a %.
+    With a quote or a % in the path, Airflow's defaults create a directory named `{AIRFLOW_HOME}`.
     """
     directory = tmp_path / HARD_NAME
     printed = subprocess.run(

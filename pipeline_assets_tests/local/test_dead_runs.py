@@ -25,7 +25,7 @@ mutation ($tags: [ExecutionTag!]!) { launchRun(executionParams: {
 
 
 def launch_tick(settings: Settings) -> str | None:
-    """Launch a tick of 1m over GraphQL: its run's id, or None while there is no code server."""
+    """Launch an ingest run of 1m over GraphQL; return its id, or None while no code server runs."""
     day = f"{datetime.now(UTC):%Y-%m-%d}"
     tags = [{"key": "dagster/partition", "value": day}]
     url = f"http://127.0.0.1:{settings.dagster.webserver_port}/graphql"
@@ -41,7 +41,7 @@ def pid_of(status: StackStatus, name: str) -> int:
 
 
 def kill_with_children(pid: int) -> None:
-    """All at once, as when memory runs out: none is left to tell of another's death."""
+    """Kill all at once, as when memory runs out: no process is left to report another's death."""
     process = psutil.Process(pid)
     process.suspend()
     for each in (process, *process.children(recursive=True)):

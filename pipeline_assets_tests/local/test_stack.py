@@ -38,7 +38,7 @@ from pipeline_assets_tests.fixtures.kafka import candidates
 from pipeline_assets_tests.fixtures.redis import RedisServer
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port
 
-# A loopback address at which the stack starts nothing: whatever is there counts as elsewhere.
+# A loopback address at which the stack starts no server: a system there counts as elsewhere.
 ELSEWHERE = "127.0.0.2"
 
 RUN = """
@@ -58,7 +58,7 @@ def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def stores_only(tmp_path: Path, **changes: object) -> Settings:
-    """S3 and Redis here; exchange, Snowflake and Kafka elsewhere, where nobody answers."""
+    """S3 and Redis here; exchange, Snowflake and Kafka elsewhere, at addresses without a server."""
     return Settings(
         **{
             "data_dir": tmp_path / "data",

@@ -267,7 +267,7 @@ def test_service_that_hangs_is_restarted(tmp_path: Path) -> None:
 def test_hanging_health_check_delays_nobody(tmp_path: Path) -> None:
     """A health check that never returns delays no other service.
 
-    The other service's death is noticed meanwhile, and the silence counts as a failure.
+    During the hanging check another service's death is noticed. The hanging check counts as failed.
     """
     forever = threading.Event()
     check = HealthCheck(forever.wait, period=0.05, timeout=0.1, failures=2)

@@ -1,4 +1,4 @@
-"""Injected faults: each is seen by a client, strikes alike from a seed, and ends when told."""
+"""Injected faults: a client sees each of them, a seed repeats them, and a call ends them."""
 
 import asyncio
 from collections import Counter
