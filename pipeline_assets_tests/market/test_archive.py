@@ -166,7 +166,7 @@ def test_unflagged_utf8_name_is_read(packing):
         (zipped(text_of([raw_row(START + 24 * HOUR)])), "rows that do not open from 2026-10-25"),
         (zipped(text_of([raw_row(START - MINUTE)])), "rows that do not open from 2026-10-25"),
     ],
-    # A zip tells when it was made: as an id it would be another one in each worker.
+    # A ZIP file holds the time when it was made, so as a test id it would differ between workers.
     ids=lambda value: value if isinstance(value, str) else "zip",
 )
 def test_foreign_file_is_refused_by_name(body, problem):
@@ -257,7 +257,7 @@ def read_or_refusal(body: bytes) -> pl.DataFrame | str:
 def test_mutated_lines_are_refused_or_judged(text):
     """A file with mutated lines is refused by name, or its rows can be judged.
 
-    No later step fails: cleaning, trust and comparison take whatever rows were read.
+    No later step fails: cleaning, trust and comparison accept any rows that were read.
     """
     rows = read_or_refusal(zipped(text))
     if isinstance(rows, str):

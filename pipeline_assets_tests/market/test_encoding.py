@@ -183,8 +183,8 @@ def test_foreign_bytes_are_refused(body):
 def test_bytes_without_footer_are_malformed(decode, body):
     """Bytes without a footer are a malformed object.
 
-    Bytes with a footer that does not fit are no test here: on some, Polars writes past its memory, and an
-    unrelated test crashes minutes later. Readers compare the digest before they decode.
+    Bytes with a footer that does not fit are not tested here: for some, Polars writes beyond its memory, and
+    an unrelated test crashes minutes later. Readers compare the digest before they decode.
     """
     with pytest.raises(MalformedObjectError):
         decode(body)

@@ -39,7 +39,7 @@ def summed(minutes: Volumes, size: int) -> Volumes:
 
 
 def found(minutes: Volumes, quarters: Volumes, hours: Volumes) -> list[tuple[str, int, int, int]]:
-    """The runs told of one symbol: interval, minute of the first and last open time, count."""
+    """Return the runs reported for one symbol: interval, minute of first and last open time, count."""
     frame = runs_in(candles(minutes), candles(quarters), candles(hours))
     assert frame.filter(pl.col("symbol") != "BTCUSDT").is_empty()
     return [
@@ -192,7 +192,7 @@ def test_frozen_run_needs_one_whole_bucket(start, length, missing) -> None:
     held = {minute: volume for minute, volume in minutes.items() if minute not in missing}
     told = found(held, QUARTERS, IN_AN_HOUR)
 
-    # Each frozen minute by itself: its run of stored neighbours, and whether a quarter of it is whole.
+    # For each frozen minute: its run of stored neighbours, and whether the run holds a complete quarter.
     def run_of(minute: int) -> range:
         low = high = minute
         while low - 1 in frozen and low - 1 in held:
