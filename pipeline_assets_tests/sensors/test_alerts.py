@@ -12,7 +12,7 @@ from pipeline_assets_tests.fixtures.webhook import Webhook
 
 
 class Sensor:
-    """A sensor of the definitions, evaluated tick by tick with the cursor that it left."""
+    """A sensor of the definitions, evaluated tick by tick with its last cursor."""
 
     def __init__(self, platform: Platform, webhook: Webhook, name: str = "stale_alerts") -> None:
         alerts = AlertsSettings(webhook_url=SecretStr(webhook.url))

@@ -31,7 +31,7 @@ def stored_until(newest: datetime, *more: tuple[str, datetime]) -> TickState:
 @pytest.mark.parametrize(
     ("interval", "newest", "seconds", "passed"),
     [
-        # The candle of 11:59 closes at 12:00; its tick has until 12:02.
+        # The candle of 11:59 closes at 12:00; its ingest run has until 12:02.
         (MINUTE, NOON - timedelta(minutes=2), 119, True),
         (MINUTE, NOON - timedelta(minutes=2), 120, False),
         (MINUTE, NOON - timedelta(minutes=1), 120, True),

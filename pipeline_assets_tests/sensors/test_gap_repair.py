@@ -219,7 +219,7 @@ def test_the_cursor_keeps_everything() -> None:
 
 
 def repaired(platform: Platform, day: str, **options: Any) -> None:
-    """A run of the job but for its table: there is no Snowflake, and nothing of the ledger needs it."""
+    """Run the job without its table: no Snowflake runs here, and the ledger does not need one."""
     platform.run("repair_1m", day, without="candle_gap_table", **options)
     judge_the_rest(platform)
 
@@ -336,7 +336,7 @@ def test_unrequested_history_is_not_fetched(minutes) -> None:
     repaired(platform, ("2026-11-17", "2026-11-18"), symbols=[BTC])
     assert ("not_fetched", ETH) in ledger_of(platform, DAY).select("cause", "symbol").rows()
     assert look(platform).skip_message == NOTHING
-    # Whoever says since when history is wanted wants it of all.
+    # The setting `since` requests the history of all symbols.
     since = platform.with_settings(repair=RepairSettings(since=DAY))
     assert asked(look(since)) == [
         ("repair_1m", "2026-11-18", [ETH]),

@@ -205,7 +205,7 @@ class Sensor:
                 *(each["config"]["symbols"] for each in request.run_config["ops"].values()),
             )
             for request in self.evaluate().run_requests
-            # The ledger of days that nobody judged is test_gap_repair.py's.
+            # test_gap_repair.py tests days without a ledger.
             if request.job_name != "gap_ledger"
         ]
 

@@ -1,5 +1,5 @@
-"""The candidate sensor's ticks over real servers: what is published is what the exchange's candles say,
-whatever fails in between."""
+"""The candidate sensor's ticks over real servers: the published candidates follow from the exchange's
+candles, whichever system fails in between."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -59,7 +59,7 @@ def test_live_candidates_match_exchanges_candles(
 ) -> None:
     """Minute by minute, the candidates are those of the exchange's candles.
 
-    With real ticks of 1m, as Dagster runs them.
+    Dagster executes real ingest runs of 1m.
     """
     candidate_sensor.tick()
     for _ in range(6):
@@ -395,7 +395,7 @@ def test_down_kafka_delays_everything(candidate_sensor, kafka_server) -> None:
 def test_refused_copy_delays_everything(candidate_sensor) -> None:
     """While the lake refuses the copy no minute counts as done.
 
-    Kafka has acknowledged, S3 fails, the next tick repeats: under the same ids.
+    Kafka has acknowledged and S3 fails. The next tick publishes again, under the same ids.
     """
     candidate_sensor.tick()
     candidate_sensor.minutes(5)
@@ -486,7 +486,7 @@ def test_empty_platform_is_reported(minutes: Platform) -> None:
 def test_tick_time_is_limited(candidate_sensor) -> None:
     """The time of a tick is limited.
 
-    With the time over after the first step, the rest is the next tick's.
+    The time is over after the first step, and the next tick does the rest.
     """
     services = evaluation.Services(
         *(
