@@ -112,7 +112,7 @@ def test_killed_commands_run_frees_its_pool(
 
 @pytest.fixture
 def dead_process_tags(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The tags of a process that has been and is no more."""
+    """The tags of a process that has ended."""
     with subprocess.Popen(["sleep", "60"]) as process, monkeypatch.context() as patch:
         dead = psutil.Process(process.pid)
         patch.setattr(psutil, "Process", lambda: dead)

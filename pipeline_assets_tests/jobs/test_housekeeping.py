@@ -82,7 +82,7 @@ def tick_at(platform: Platform, moment: datetime, partition: str) -> str:
 
 @pytest.fixture
 def ticked(minutes: Platform) -> Platform:
-    """Two ticks of yesterday and one of today, of one symbol."""
+    """Return the platform after two ingest runs of yesterday and one of today, for one symbol."""
     one = minutes.with_settings(symbols=("BTCUSDT",))
     tick_at(one, MIDNIGHT - timedelta(hours=23, seconds=-5), YESTERDAY)
     tick_at(one, MIDNIGHT - timedelta(hours=22, seconds=-5), YESTERDAY)
@@ -265,7 +265,7 @@ def test_two_days_storage_shrinks_to_one(
     assert kept_checks == checks
     assert checks == dict.fromkeys(("complete", "consistent"), "SUCCEEDED")
     assert after_two_days.bytes_used > after_one_day.bytes_used * 1.5
-    # Two sealings and housekeeping's own run are more than one day's ticks leave.
+    # Two finalizing runs and housekeeping's own run come on top of what a day of ingest runs leaves.
     assert left.runs - after_one_day.runs <= 2
     assert left.files - after_one_day.files <= 2
     assert left.check_evaluations - after_one_day.check_evaluations <= 2 * len(checks)

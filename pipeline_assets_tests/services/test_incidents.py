@@ -72,7 +72,7 @@ def test_relapse_during_webhook_outage_is_one() -> None:
 def test_refused_alert_stays_due() -> None:
     """An alert that was not taken stays due.
 
-    Also when the problem is over meanwhile: then its end follows.
+    This holds even if the problem ends before: then the alert of its end follows.
     """
     incidents = Incidents()
     incidents.observe({"s3": DEAD}, NOON)

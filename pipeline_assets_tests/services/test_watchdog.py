@@ -1,4 +1,4 @@
-"""The watchdog alerts once of each incident, of whatever it watches, and tells its end."""
+"""The watchdog sends one alert for each incident, of any kind, and one for its end."""
 
 import os
 import stat
@@ -49,7 +49,7 @@ def process(name: str, **changes: object) -> ProcessRecord:
 
 
 class Stack:
-    """A stack.json as a supervisor would write it, and a watchdog that looks at it by this clock."""
+    """A stack.json as a supervisor writes it, and a watchdog that reads it, by the test's clock."""
 
     def __init__(self, directory: Path, webhook: Webhook, settings: Settings | None = None) -> None:
         base = settings or Settings(
@@ -236,7 +236,7 @@ def test_disk_with_little_room_is_told(tmp_path: Path) -> None:
 def test_program_is_light_private_and_stoppable(tmp_path: Path, webhook: Webhook) -> None:
     """The program needs little memory, keeps its files private and ends on SIGTERM.
 
-    Run alone, as in production, it makes the data directory: nobody else may read it.
+    Run alone, as in production, the watchdog creates the data directory, readable by its owner only.
     """
     code = (
         "import sys\nfrom pipeline_assets.services.watchdog import watch\n"
