@@ -279,7 +279,7 @@ def test_schedules_are_off_by_default(definitions: Definitions, tmp_path: Path) 
         }
         assert {each.default_status for each in held} == {schedule}
         assert {each.execution_timezone for each in held} == {"UTC"}
-        # They run whoever schedules; without a webhook there is nobody to alert.
+        # These sensors run with either scheduler. Without a webhook there is no receiver of alerts.
         assert {each.name: each.default_status for each in made.sensors or ()} == {
             "freshness": DefaultSensorStatus.RUNNING,
             "candidates": DefaultSensorStatus.RUNNING,

@@ -82,7 +82,7 @@ def graphql(port: int, query: str, **headers: str) -> tuple[int, str]:
 
 
 def test_foreign_pages_change_nothing_in_dagster(dagster_port: int) -> None:
-    """GET, text/plain, form, foreign Host and Origin are refused; JSON of its own page is not."""
+    """GET, text/plain, forms, a foreign Host or Origin are refused; JSON of its own page is accepted."""
     query = "/graphql?query=" + CHANGE.replace(" ", "%20").replace('"', "%22")
     assert ask(dagster_port, "GET", query)[0] == 405
     assert ask(dagster_port, "GET", query, Accept="image/*")[0] == 405

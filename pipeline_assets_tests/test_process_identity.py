@@ -1,4 +1,4 @@
-"""A process is recognised whatever the wall clock shows."""
+"""A process is recognised independently of the wall clock."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""The tree as a contributor finds it: what the package's docstring and the documents point at is there."""
+"""The tree as a contributor finds it: every place that docstrings and documents name exists."""
 
 import re
 from pathlib import Path

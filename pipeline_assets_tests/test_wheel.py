@@ -121,7 +121,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Fresh:
         for each in installed.requires or ()
         if re.search(r"extra == .embedded", each)
     }
-    # Starlette, uvicorn and fsspec are there anyway: Dagster requires them.
+    # Starlette, uvicorn and fsspec are installed in any case: Dagster requires them.
     return Fresh(python.parent, directory, tuple(sorted(extra - base.keys())))
 
 
