@@ -155,7 +155,7 @@ def _first_failing(checks: "dict[str, pl.Expr]") -> "pl.Expr":
 
 
 def _is_ordered(candles: "pl.DataFrame") -> bool:
-    """Whether symbols ascend, and open times within them strictly: then nothing is doubled."""
+    """Return whether symbols ascend, and open times within them strictly: then nothing is doubled."""
     import polars as pl
 
     symbol, earlier = pl.col("symbol"), pl.col("symbol").shift()

@@ -56,7 +56,7 @@ def check_reply(symbol: str, body: bytes) -> int:
 
 
 def _has_integers(body: bytes) -> bool:
-    """Whether a compact reply is JSON with 64-bit integers for times and counts."""
+    """Return whether a compact reply is JSON with 64-bit integers for times and counts."""
     try:
         rows = orjson.loads(body)
     except orjson.JSONDecodeError:

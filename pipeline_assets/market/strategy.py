@@ -146,7 +146,7 @@ class Strategy:
         )
 
     def tie(self) -> "pl.Expr":
-        """Whether another rounding of the indicators might give another side: Boolean."""
+        """Return whether another rounding of the indicators might give another side: Boolean."""
         declared = (self.declaration.long, self.declaration.short)
         return self._warm() & (_within_reach(declared[0]) | _within_reach(declared[1]))
 
@@ -165,7 +165,7 @@ def _all_met(conditions: Sequence[Condition]) -> "pl.Expr":
 
 
 def _within_reach(conditions: Sequence[Condition]) -> "pl.Expr":
-    """Whether some condition is near its threshold, and no other one is clearly unmet."""
+    """Return whether some condition is near its threshold, and no other one is clearly unmet."""
     import polars as pl
 
     if not conditions:

@@ -25,7 +25,7 @@ class Window:
             raise ValueError(f"A window must end after it starts, got {self.start} to {self.end}")
 
     def candles(self, interval: Interval) -> int:
-        """How many open times of `interval` the window holds."""
+        """Return how many open times of `interval` the window holds."""
         return (self.end - self.start) // interval.span
 
 

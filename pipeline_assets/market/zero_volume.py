@@ -59,7 +59,7 @@ def false_zero_volume(candles: "Mapping[Interval, pl.DataFrame]") -> "pl.DataFra
 def _contradictions(
     frames: "Mapping[Interval, pl.DataFrame]",
 ) -> "Iterator[tuple[Interval, pl.DataFrame]]":
-    """By interval the open times at which a volume of zero would be false: key columns and `why`."""
+    """Return, by interval, the open times at which zero volume would be false: key columns and `why`."""
     import polars as pl
 
     found: dict[Interval, list[pl.DataFrame]] = {interval: [] for interval in frames}

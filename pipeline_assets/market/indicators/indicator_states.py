@@ -63,7 +63,7 @@ class IndicatorStates:
         return dict(zip(self.symbols, self._seen.tolist(), strict=True))
 
     def ready(self, symbol: str) -> bool:
-        """Whether every indicator of the symbol is independent of where its history began."""
+        """Return whether every indicator of the symbol is independent of where its history began."""
         return self.candles_seen[symbol] >= self.indicator_set.candles_needed
 
     @classmethod
