@@ -48,7 +48,7 @@ _SYMBOLS = (
 
 
 def is_symbol(name: str) -> bool:
-    """Whether the exchange can have a symbol of this name."""
+    """Return whether the exchange can have a symbol of this name."""
     return _SYMBOL.fullmatch(name) is not None
 
 

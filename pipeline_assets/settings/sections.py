@@ -268,7 +268,7 @@ class StrategySettings(BaseModel):
 
 
 def is_embedded(address: str) -> bool:
-    """Whether an address is one that the embedded stack serves: this machine's, in plain text."""
+    """Return whether an address is one that the embedded stack serves: this machine's, in plain text."""
     parts = urlsplit(address)
     return parts.hostname in LOCAL_HOSTS and parts.scheme not in ("https", "rediss")
 

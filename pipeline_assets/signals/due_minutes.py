@@ -151,7 +151,7 @@ def rounds(candles: "pl.DataFrame") -> "list[pl.DataFrame]":
 def earliest(
     position: datetime, newest: datetime, limit: timedelta
 ) -> tuple[datetime, Window | None]:
-    """Where a symbol goes on from, and the minutes that are too old to be evaluated, if there are any.
+    """Return where a symbol continues, and the minutes too old to be evaluated, if there are any.
 
     Args:
         position: the newest minute that is evaluated.

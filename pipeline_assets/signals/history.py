@@ -119,7 +119,7 @@ def joined(frames: "list[pl.DataFrame]") -> "pl.DataFrame":
 def _lacking(
     found: "pl.DataFrame", windows: Mapping[str, Window], listed: Mapping[str, Listed]
 ) -> dict[str, Window]:
-    """By symbol, the span from the first to the last minute that is not there though it could be."""
+    """Return, by symbol, the span from the first to the last minute that is missing and could exist."""
     traded = {
         symbol: listed.get(symbol, Listed(window.start)).clip(_INTERVAL, window)
         for symbol, window in windows.items()

@@ -169,7 +169,7 @@ def _evaluated(candidates: "pl.DataFrame", evaluation: Evaluation) -> "pl.DataFr
 
 
 def _equal(both: "pl.DataFrame") -> "pl.Series":
-    """Whether side, price and indicator values of joined rows agree, as nearly as they can."""
+    """Return whether side, price and indicator values of joined rows agree, as nearly as they can."""
     import polars as pl
 
     def near(row: tuple[str, str, str, str, float, float]) -> bool:
