@@ -177,7 +177,7 @@ def _repeated(
 
 
 def _count(settings: Settings, symbols: Sequence[str] | None) -> int:
-    """How many symbols a backfill has, as far as it is known before it asks the exchange."""
+    """Return how many symbols a backfill has, as far as it is known before it asks the exchange."""
     from pipeline_assets.collection.overview import collected_symbols
     from pipeline_assets.resources.object_store import ObjectStore
 

@@ -68,7 +68,7 @@ def gaps(  # noqa: PLR0913 - its options
     picture: Path | None,
     as_json: bool,
 ) -> None:
-    """Which candles are missing and why, as it stands now, and what to do about it.
+    """Show which candles are missing now, why, and what to do about them.
 
     The exit status is 1 while something is missing that can be filled, or a symbol of the settings
     was never on the exchange.
