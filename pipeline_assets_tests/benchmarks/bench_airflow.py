@@ -180,7 +180,7 @@ def reported(
 
 
 def cpu_rounded(cpu: dict[str, float]) -> dict[str, float]:
-    """For reading."""
+    """Return CPU seconds, rounded for people."""
     return {name: round(value, 2) for name, value in cpu.items()}
 
 

@@ -180,7 +180,7 @@ def others(at: Servers, symbols: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def unthrottled(directory: Path) -> list[bool]:
-    """As fast as it goes, without and with 60 ms to the exchange, and what others reach."""
+    """Measure without the exchange's limit, with 0 and 60 ms to the exchange, and the other clients."""
     with servers(directory, symbols=2 * SYMBOLS, clock=CLOCK, weight_limit=0) as at:
         symbols = at.listed()[:SYMBOLS]
         backfill(at, symbols, DAYS)  # the exchange makes its candles once
@@ -268,7 +268,7 @@ def archived(directory: Path) -> list[bool]:
 
 
 def throttled(directory: Path) -> list[bool]:
-    """With the exchange's limit in force, from the turn of a minute on.
+    """Measure with the exchange's limit in force, from the turn of a minute on.
 
     The rows of the first minute are those that the limit allows at most; what it takes to start the
     command is part of that minute.

@@ -55,7 +55,7 @@ def refuse_wrong_results(product: Product, hour: datetime) -> None:
 
 
 def refused(product: Product) -> int:
-    """How many requests the exchange refused for their weight since it started."""
+    """Return how many requests the exchange refused for their weight since it started."""
     replies = product.exchange_state()["requests"].values()
     return sum(by_status.get(status, 0) for by_status in replies for status in ("429", "418"))
 

@@ -204,7 +204,7 @@ def _post(url: str, document: object) -> dict[str, Any]:
 
 
 def _is_run(process: psutil.Process) -> bool:
-    """Whether a process below the code server is a run: Dagster spawns them by multiprocessing."""
+    """Return whether a process below the code server is a run: Dagster spawns them by multiprocessing."""
     spawned = any("spawn_main" in part for part in process.cmdline())
     # A run's own children look like it between fork and exec.
     return spawned and not _is_run(psutil.Process(process.ppid()))

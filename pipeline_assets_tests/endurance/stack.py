@@ -33,7 +33,7 @@ INNER_CODE_SERVER = "inner code server"
 
 @dataclass
 class Minutes:
-    """When each minute was first seen in the slots: monotonic seconds, by open time in UNIX seconds."""
+    """The times when minutes were first seen in the slots: monotonic seconds, by open time (UNIX seconds)."""
 
     settings: Settings
     seen: dict[int, float] = field(default_factory=dict)
@@ -100,7 +100,7 @@ class RunningStack:
         return {each.name: each for each in stack_status(self.settings).services}
 
     def all_up(self) -> bool:
-        """Whether `status` would show that everything runs."""
+        """Return whether `status` would show that everything runs."""
         services = self.status().values()
         return bool(services) and all(each.alive for each in services)
 

@@ -199,7 +199,7 @@ def tick(running: Platform, record: Record) -> bool:
 
 
 def fresh(running: Platform, at: datetime) -> bool:
-    """Whether every symbol's slots hold the newest closed minute."""
+    """Return whether every symbol's slots hold the newest closed minute."""
     now = at - timedelta(seconds=2)
     due = now.replace(second=0, microsecond=0) - timedelta(minutes=1)
     index = due.minute % 15
@@ -210,7 +210,7 @@ def fresh(running: Platform, at: datetime) -> bool:
 
 
 def not_stored(running: Platform) -> int:
-    """How many closed candles since the beginning are not stored as the exchange has them."""
+    """Return how many closed candles since the beginning are not stored as the exchange has them."""
     missing = 0
     for symbol in ("BTCUSDT", "ETHUSDT"):
         stored = running.stored("1m", symbol)
