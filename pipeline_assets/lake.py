@@ -83,7 +83,7 @@ def scan(
 def scan_objects(
     store: ObjectStore, objects: Sequence[StoredObject], window: Window, *, verify: bool = True
 ) -> "pl.LazyFrame":
-    """As `scan`, of these candle objects: for a caller that has listed them already."""
+    """Return the same as `scan`, over candle objects that the caller has listed already."""
     from polars.io.plugins import register_io_source
 
     if not objects:
@@ -229,7 +229,7 @@ class _Reader:
 
 
 def _ascends(frame: "pl.DataFrame") -> bool:
-    """Whether each row is of a later open time than the one before, or of another symbol."""
+    """Return whether each row is of a later open time than the one before, or of another symbol."""
     import polars as pl
 
     stays = pl.col("symbol") == pl.col("symbol").shift()
