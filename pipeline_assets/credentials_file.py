@@ -66,8 +66,8 @@ def read_credentials(data_dir: Path) -> dict[str, str]:
 def make_credentials(data_dir: Path) -> dict[str, str]:
     """Return the credentials, made and kept at the first call. Safe to repeat and to interrupt.
 
-    The file is replaced whole and only when a credential is missing. Two processes that start at
-    the same time get the same credentials: the directory is locked meanwhile.
+    The file is replaced as a whole, and only if a credential is missing. Two processes that start at
+    the same time get the same credentials, since the directory is locked during the call.
 
     Raises:
         CredentialsFileError: the file cannot be read, or a line is not NAME=value.

@@ -1,4 +1,4 @@
-"""What Dagster loads: assembles everything below, and nothing else."""
+"""The definitions that Dagster loads. This module only assembles assets, jobs, schedules and sensors."""
 
 import gc
 import warnings
@@ -87,7 +87,7 @@ def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
 
 
 def _requesting_sensors() -> list[SensorDefinition]:
-    """The sensors that request runs by themselves, whoever schedules."""
+    """Return the sensors that request runs, no matter whether Airflow or Dagster schedules."""
     return [
         missing_history_sensor(repair_jobs, gap_ledger_job),
         overdue_ingest_sensor(tick_jobs),

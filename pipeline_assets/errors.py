@@ -1,7 +1,7 @@
-"""The base of every exception that the product raises, and the four branches below it. The exceptions
-themselves stand in the module that raises them.
+"""The base of every exception that the product raises, and the four branches below it. Each exception is
+defined in the module that raises it.
 
-A new exception derives from the branch that says who can mend the cause. Its message says what failed,
+A new exception derives from the branch that says who can remove the cause. Its message says what failed,
 where, and what to do: the command line prints the message alone. An exception outside this tree is a bug,
 and is shown with its traceback. Airflow's DAG folder and the replay exchange import nothing of this
 package, so their exceptions are their own.

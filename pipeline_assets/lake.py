@@ -36,12 +36,12 @@ def scan(
     verify: bool = True,
     store: ObjectStore | None = None,
 ) -> "pl.LazyFrame":
-    """The stored candles of `symbols` with start <= open time < end, one row per open time.
+    """Return the stored candles of `symbols` with start <= open time < end, one row per open time.
 
-    Objects are listed now and read when the frame is collected; only those that can hold such rows
-    are opened. A finalize in between is no fault: a symbol-day whose objects were replaced is listed
-    again. Filters and column selections on the result reach into the objects. `.collect()` gives a
-    frame, `.collect().to_pandas()` one for pandas.
+    Objects are listed now and read when the frame is collected; only objects that can hold such rows
+    are opened. A day may be finalized in between: a symbol-day whose objects were replaced is listed
+    again. Filters and column selections on the result are applied while reading the objects.
+    `.collect()` gives a frame, `.collect().to_pandas()` one for pandas.
 
     Example:
         >>> from datetime import datetime, UTC
@@ -83,7 +83,7 @@ def scan(
 def scan_objects(
     store: ObjectStore, objects: Sequence[StoredObject], window: Window, *, verify: bool = True
 ) -> "pl.LazyFrame":
-    """As `scan`, of these candle objects: for a caller that has listed them already."""
+    """Return the same as `scan`, over candle objects that the caller has listed already."""
     from polars.io.plugins import register_io_source
 
     if not objects:
@@ -138,7 +138,7 @@ def _by_symbol_day(objects: Iterable[StoredObject]) -> list[_SymbolDay]:
 
 @dataclass(frozen=True)
 class _Reader:
-    """What reads symbol-days: their bytes on threads of the store, their rows on Polars' own."""
+    """Reads symbol-days: their bytes on threads of the store, their rows on Polars' own threads."""
 
     store: ObjectStore
     window: Window
@@ -158,8 +158,8 @@ class _Reader:
         used = {*columns, *KEY_COLUMNS}
         frame = self._decoded(bodies, used)
         if not _ascends(frame):
-            # An hour object may overlap the finalized day that absorbs it. Of two rows the one with
-            # more trades is the whole candle, as in the warehouse's MERGE.
+            # An hour object may overlap the finalized day that absorbs it. The row with more trades
+            # is the complete candle, as in the warehouse's MERGE.
             frame = (
                 self._decoded(bodies, {*used, "trades"})
                 .sort(
@@ -229,7 +229,7 @@ class _Reader:
 
 
 def _ascends(frame: "pl.DataFrame") -> bool:
-    """Whether each row is of a later open time than the one before, or of another symbol."""
+    """Return whether each row is of a later open time than the one before, or of another symbol."""
     import polars as pl
 
     stays = pl.col("symbol") == pl.col("symbol").shift()

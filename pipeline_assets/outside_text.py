@@ -1,5 +1,5 @@
-"""Text that comes from outside, made fit for an error message, a log or a terminal. What the text
-means does not belong here.
+"""Text from outside systems, made safe for an error message, a log or a terminal. The meaning of the
+text does not matter here.
 """
 
 import re

@@ -1,8 +1,8 @@
-"""Whether a process that was recorded still runs, where another one may have its number by now. What to do
-about a dead process is decided by the caller.
+"""Whether a recorded process still runs; another process may have its number by now. The caller decides
+what to do about a dead process.
 
-A process is recognised by its start on the clock that counts from boot. That clock does not move when the
-wall clock is set: after a forward step of two seconds, every living process used to look dead.
+A process is recognised by its start on the clock that counts from boot, which does not move when the
+wall clock is set. With the wall clock, a forward step of two seconds made every living process look dead.
 """
 
 import sys
@@ -11,12 +11,12 @@ from functools import cache
 from pathlib import Path
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-# Starts are compared across two clocks whose ticks differ by at most this.
+# Starts are compared across two clocks whose resolutions differ by at most this.
 _TOLERANCE_SECONDS = 1.0
 
 
 def boot_clock() -> float:
-    """Seconds on a clock that nobody sets and that goes on while the machine sleeps (Linux)."""
+    """Return seconds on a clock that cannot be set and that runs while the machine sleeps (Linux)."""
     clock = time.CLOCK_BOOTTIME if sys.platform == "linux" else time.CLOCK_MONOTONIC
     return time.clock_gettime(clock)
 

@@ -1,4 +1,4 @@
-"""How a process of ours holds memory: settings of its allocators. What is held does not belong here."""
+"""Settings of the memory allocators of our processes. Code that uses memory does not belong here."""
 
 import ctypes
 import os
@@ -7,10 +7,10 @@ _M_ARENA_MAX = -8  # glibc's malloc.h
 
 
 def return_freed_memory() -> None:
-    """Let a process give back what its threads have freed: 130 of 650 MB of a backfill of a year.
+    """Let a process return freed memory to the system: 130 of 650 MB in a backfill of a year.
 
-    To be called before any thread starts and before Arrow is loaded. Who sets the allocators in
-    the environment is not overruled, and where there is no glibc nothing is changed.
+    Call this before any thread starts and before Arrow is loaded. Allocator settings in the environment
+    are kept, and without glibc nothing is changed.
     """
     # Arrow's own allocator keeps what it has freed.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")

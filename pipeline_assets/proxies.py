@@ -25,7 +25,7 @@ class ProxyError(InputError):
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name or address is this machine's loopback."""
+    """Return whether a host name or address is this machine's loopback."""
     if host == "localhost" or host.endswith(".localhost"):
         return True
     try:

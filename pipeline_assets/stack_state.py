@@ -1,5 +1,5 @@
-"""The file stack.json, in which the embedded stack's supervisor says what runs and what is wrong. Who writes
-it is local/supervisor.py; who reads it is `status` and the watchdog. It tells nothing that is secret.
+"""The file stack.json, in which the embedded stack's supervisor says what runs and what is wrong.
+local/supervisor.py writes the file; `status` and the watchdog read it. It holds no secret.
 """
 
 import errno
@@ -17,7 +17,7 @@ from pipeline_assets.errors import DataError
 from pipeline_assets.process_identity import is_alive
 
 STATE_FILE = "stack.json"
-# What the watchdog has seen and told, and when it looked last (`checked_at`).
+# The watchdog's incidents and alerts, and the time of its last check (`checked_at`).
 WATCHDOG_FILE = "watchdog.json"
 WATCHDOG = "watchdog"
 # Less room than this under the data directory counts as a full disk; twice as much ends it.
@@ -42,16 +42,16 @@ class StackStateError(DataError):
 
 @dataclass(frozen=True)
 class ProcessRecord:
-    """What stack.json says of one process.
+    """The entry of one process in stack.json.
 
     Attributes:
-        created: with `mark`, tells the process from a later one of the same pid.
+        created: with `mark`, distinguishes the process from a later one of the same pid.
         mark: see process_identity.py; empty in files of older versions.
         state: UP, STARTING, RESTARTING or UNHEALTHY; empty in files of older versions.
         healthy: whether the last health checks were answered.
         problem: why the state is not UP, for people.
         since: when the state began (UTC, ISO 8601).
-        last_restart: why it was restarted last.
+        last_restart: the reason of the last restart.
     """
 
     name: str
@@ -71,21 +71,21 @@ class ProcessRecord:
     last_restart: str | None = None
 
     def runs(self) -> bool:
-        """Return whether the process itself is there, well or not."""
+        """Return whether the process exists, healthy or not."""
         return is_alive(self.pid, self.created, self.mark)
 
     def is_up(self) -> bool:
-        """Return whether the process is there, was ready and answers its health checks."""
+        """Return whether the process exists, was ready and answers its health checks."""
         return self.ready and self.state in ("", UP) and self.runs()
 
 
 @dataclass(frozen=True)
 class StackRecord:
-    """What stack.json says: who supervises, since when (UTC, ISO 8601), and which processes.
+    """The content of stack.json: the supervisor, its start (UTC, ISO 8601), and the processes.
 
     Attributes:
-        checked_at: when the supervisor wrote this (UTC, ISO 8601); None in files of older versions.
-        problem: what keeps the whole stack from working, such as a full disk.
+        checked_at: when the supervisor wrote the file (UTC, ISO 8601); None in files of older versions.
+        problem: the reason why the whole stack does not work, such as a full disk.
     """
 
     pid: int
@@ -97,7 +97,7 @@ class StackRecord:
     problem: str | None = None
 
     def runs(self) -> bool:
-        """Return whether the supervisor's process is there, stopped or not."""
+        """Return whether the supervisor's process exists, stopped or not."""
         return is_alive(self.pid, self.created, self.mark)
 
     def silence(self, now: datetime) -> str | None:
@@ -199,7 +199,7 @@ def _known(kind: type, entry: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def disk_problem(data_dir: Path, free_bytes: int = FREE_BYTES) -> str | None:
-    """What is wrong with the disk under `data_dir`: less room than `free_bytes`; None if it is well."""
+    """Return the problem of the disk under `data_dir`: less room than `free_bytes`; None if there is none."""
     try:
         found = os.statvfs(data_dir)
     except OSError as error:

@@ -1,8 +1,8 @@
 """Which requests our HTTP servers accept: the rules that keep a web page in a user's browser out.
 
-A browser sends requests to 127.0.0.1 for any page that asks it to. The rules here tell such a request
-from one of our own pages or programs by what a page cannot forge: Host, Origin, Sec-Fetch-* and, without
-a CORS preflight, the content type. Who the caller is (passwords, signatures) does not belong here.
+A browser sends requests to 127.0.0.1 for any page. The rules here distinguish such a request from one of our
+own pages or programs by headers that a page cannot forge: Host, Origin, Sec-Fetch-* and, without a CORS
+preflight, the content type. Authentication (passwords, signatures) does not belong here.
 Standard library only: the replay exchange uses this module too, and must run without the product.
 """
 
@@ -103,8 +103,8 @@ class WebGuard:
     def _foreign_origin(self, origins: list[str], host: str, port: int | None) -> Refusal | None:
         """Refuse every origin but the server's own; programs that are not browsers send none.
 
-        The own origin is the one that Host names, its port included: a page of another port of this
-        machine is somebody else's.
+        The own origin is the one that Host names, including the port: a page of another port of this
+        machine is foreign.
         """
         if not origins:
             return None
@@ -200,9 +200,9 @@ async def refuse(refusal: Refusal, receive: Receive, send: Send) -> None:
 
 
 def _foreign_page(method: str, received: Mapping[str, list[str]]) -> Refusal | None:
-    """Refuse what another site's page causes, a followed link to a page apart.
+    """Refuse requests that another site's page causes, except a followed link to a page.
 
-    An `<img>` or a frame sends no Origin. A port is no part of a site: a page of another port of
+    An `<img>` or a frame sends no Origin. The port is not part of a site: a page of another port of
     this machine is `same-site`, and is refused too.
     """
 

@@ -32,7 +32,8 @@ from pipeline_assets.settings import load_settings
 
 EVIL = "evil.test"
 PAGE = Path(__file__).with_suffix(".html").read_text("utf-8")
-# What a page under a rebound host name may do: it is of the server's own origin, by its own wrong name.
+# Attempts of a page whose host name was rebound to 127.0.0.1: to the browser, the page and the server
+# have the same origin.
 REBOUND = """(async () => { try { const r = await fetch(PATH, {method: METHOD, body: BODY || undefined,
   headers: {"Content-Type": "application/json"}}); return r.status; } catch (e) { return String(e); } })()"""
 
@@ -255,7 +256,7 @@ def main() -> None:
     changed = {key: (before[key], after[key]) for key in after if before[key] != after[key]}
     print("changed:", json.dumps(changed, default=str) if changed else "nothing")
     if not arguments.unguarded:
-        # A browser of its own: a page behind the windows that the attack opened loads nothing.
+        # Each attack has its own browser: a page behind windows that an attack opened loads nothing.
         with browsing(arguments.chromium) as browser:
             use_ui(browser, stack, arguments.screenshot)
     sys.exit(1 if changed else 0)

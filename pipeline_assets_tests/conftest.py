@@ -1,4 +1,4 @@
-"""What holds for every test: the real servers' fixtures, and that a skip counts as a failure."""
+"""Settings of every test: the real servers' fixtures, and the rule that a skip counts as a failure."""
 
 from collections.abc import Iterator
 from pathlib import Path

@@ -1,7 +1,7 @@
 """Market data for the tests: candle files and exchange replies, made up and the same in every run.
 
 The directory has the layout of recorded data, so that the same tests run over real candles, too:
-`MARKET_DATA=/path/to/recordings pytest ...`. What a single test needs beside it is made in that test.
+`MARKET_DATA=/path/to/recordings pytest ...`. Data for a single test is made in that test.
 """
 
 import atexit
@@ -27,15 +27,15 @@ class CandleFile:
     """One Parquet file of candles, named `{symbol}-{interval}-usdm-{first day}_{last day}`.
 
     Attributes:
-        symbol: whose candles.
-        interval: of the candles.
+        symbol: the symbol of the candles.
+        interval: the interval of the candles.
         first: the first open time, UTC.
-        rows: how many candles follow each other without a gap.
+        rows: the number of candles, without a gap.
         price: the first open.
         places: decimals of prices and of volumes.
         volume: the median volume of a minute.
-        quiet: how many candles have no trade.
-        whole: whether all twelve columns are there, or open time, prices and volume only.
+        quiet: the number of candles without a trade.
+        whole: whether the file has all twelve columns, or else open time, prices and volume only.
     """
 
     symbol: str
@@ -118,11 +118,11 @@ def candle_file(symbol: str, interval: str) -> Path:
 
 
 def made_up(file: CandleFile) -> pl.DataFrame:
-    """Candles that trend, calm down and jump as a market's do, rounded to its ticks."""
+    """Make candles that trend, calm down and jump as a market's do, rounded to its tick size."""
     seed = sum(map(ord, f"{file.symbol}{file.interval}"))
     chance = np.random.default_rng(seed)
     count, (places, volume_places) = file.rows, file.places
-    # How nervous the market is: hours of calm and of unrest, as its volume tells, too.
+    # The volatility: hours of calm and of unrest, which the volume follows.
     waves = np.convolve(chance.normal(size=count), np.ones(60) / np.sqrt(60), mode="same")
     nervous = np.exp(0.5 * waves)
     step = 0.0005 * np.sqrt(SPANS[file.interval] / MINUTE)

@@ -1,4 +1,4 @@
-"""What conftest.py promises for every test, seen from a run of pytest of its own."""
+"""The promises of conftest.py to every test, checked in a pytest run of its own."""
 
 from pathlib import Path
 
@@ -13,7 +13,8 @@ def test_no_property_test_has_a_deadline() -> None:
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.symbol}-{file.interval}")
-def test_made_up_candles_are_the_same_in_every_run_and_can_be(file) -> None:
+def test_made_up_candles_are_stable(file) -> None:
+    """Made-up candles are the same in every run, and possible."""
     made = made_up(file)
     assert made.equals(made_up(file))
     assert made.height == file.rows
@@ -23,7 +24,8 @@ def test_made_up_candles_are_the_same_in_every_run_and_can_be(file) -> None:
     assert (made["volume"] == 0).sum() == file.quiet
 
 
-def test_every_file_of_market_data_is_there() -> None:
+def test_market_data_files_exist() -> None:
+    """Every file of the market data exists."""
     for file in FILES:
         assert (market_data() / file.name).is_file()
 
@@ -63,11 +65,14 @@ def test_a_skipped_test_fails(pytester: pytest.Pytester, monkeypatch: pytest.Mon
     )
 
 
-def test_an_item_takes_the_name_that_keeps_its_group_on_one_worker(
+def test_grouped_item_keeps_its_worker(
     request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """pytest-xdist 3.8 groups by an internal attribute. Where pytest no longer reads it (9.2), each worker
-    starts the stack that a group shares."""
+    """A test item gets the name that keeps its group on one worker.
+
+    pytest-xdist 3.8 groups by an internal attribute. Where pytest no longer reads it (9.2), each worker
+    starts the stack that a group shares.
+    """
     named = f"{request.node.nodeid}@group"
     monkeypatch.setattr(request.node, "_nodeid", named)
     assert request.node.nodeid == named

@@ -67,7 +67,8 @@ def test_only_the_owner_reads_them(tmp_path: Path) -> None:
     assert stat.S_IMODE((tmp_path / "data" / NAME).stat().st_mode) == 0o600
 
 
-def test_a_file_of_an_older_version_gets_what_is_missing(tmp_path: Path) -> None:
+def test_old_file_gets_missing_entries(tmp_path: Path) -> None:
+    """A file of an older version gets the entries that it misses."""
     (tmp_path / NAME).write_text("PIPELINE_REDIS__PASSWORD=kept\nPIPELINE_API__TOKEN=of-a-newer\n")
     found = make_credentials(tmp_path)
     assert found["PIPELINE_REDIS__PASSWORD"] == "kept"
@@ -76,14 +77,16 @@ def test_a_file_of_an_older_version_gets_what_is_missing(tmp_path: Path) -> None
     assert read_credentials(tmp_path) == found
 
 
-def test_processes_that_start_at_once_have_the_same(tmp_path: Path) -> None:
+def test_concurrent_processes_share_credentials(tmp_path: Path) -> None:
+    """Processes that start at once have the same credentials."""
     processes = [run(MAKE, tmp_path) for _ in range(4)]
     printed = {process.communicate(timeout=60)[0] for process in processes}
     assert printed == {f"{sorted(read_credentials(tmp_path).items())}\n"}
 
 
 @pytest.mark.parametrize("calls", range(5))
-def test_a_killed_write_leaves_the_file_whole_or_absent(tmp_path: Path, calls: int) -> None:
+def test_killed_write_leaves_whole_or_none(tmp_path: Path, calls: int) -> None:
+    """A killed write leaves the file complete or absent."""
     process = run(MAKE_AND_DIE, tmp_path, calls)
     process.communicate(timeout=60)
     assert process.returncode == -signal.SIGKILL

@@ -1,4 +1,4 @@
-"""What Dagster loads: the assets and how they are described, their checks, jobs and schedules."""
+"""The definitions that Dagster loads: assets and their descriptions, checks, jobs and schedules."""
 
 from datetime import UTC, datetime
 from pathlib import Path
@@ -50,9 +50,10 @@ def layer_of(key: AssetKey) -> str:
     return key.path[0].rpartition("_")[0]
 
 
-def test_there_are_four_assets_for_each_interval_and_those_of_all_together(
+def test_each_interval_has_four_assets(
     definitions: Definitions,
 ) -> None:
+    """There are four assets for each interval, and those of all intervals together."""
     graph = definitions.resolve_asset_graph()
     expected = {AssetKey(name) for names in LAYERS.values() for name in names}
     assert len(expected) == 12
@@ -60,7 +61,8 @@ def test_there_are_four_assets_for_each_interval_and_those_of_all_together(
     assert graph.get_all_asset_keys() == expected | others
 
 
-def test_each_asset_tells_what_it_is_and_whose(definitions: Definitions) -> None:
+def test_assets_have_descriptions_and_owners(definitions: Definitions) -> None:
+    """Each asset has a description and an owner."""
     graph = definitions.resolve_asset_graph()
     for interval, names in LAYERS.items():
         for name in names:
@@ -85,9 +87,10 @@ def test_each_asset_tells_what_it_is_and_whose(definitions: Definitions) -> None
     assert node.owners == ["team:market-data"]
 
 
-def test_the_lineage_goes_from_fetch_to_format_to_upload_and_insert(
+def test_lineage_follows_the_four_steps(
     definitions: Definitions,
 ) -> None:
+    """The lineage goes from fetch to format, to upload, to insert."""
     graph = definitions.resolve_asset_graph()
     parents = {
         key.path[0]: {parent.path[0] for parent in graph.get(key).parent_keys}
@@ -102,12 +105,13 @@ def test_the_lineage_goes_from_fetch_to_format_to_upload_and_insert(
         assert parents[loaded] == {formatted if interval == "1m" else objects}
     assert parents["candidates"] == {"candle_slots_1m"}
     assert parents["candidate_objects"] == {"candidates"}
-    # Not on the tables: what is missing is told also where the warehouse is down.
+    # The ledger does not depend on the tables: it reports gaps also while the warehouse is down.
     assert parents["candle_gaps"] == {f"candle_objects_{interval}" for interval in INTERVALS}
     assert parents["candle_gap_table"] == {"candle_gaps"}
 
 
-def test_candidates_are_found_by_a_sensor_and_never_by_a_run(definitions: Definitions) -> None:
+def test_only_sensor_finds_candidates(definitions: Definitions) -> None:
+    """Candidates are found by a sensor and never by a run."""
     graph = definitions.resolve_asset_graph()
     assert not graph.get(AssetKey("candidates")).is_materializable
     assert graph.get(AssetKey("candidate_objects")).is_materializable
@@ -116,7 +120,8 @@ def test_candidates_are_found_by_a_sensor_and_never_by_a_run(definitions: Defini
     assert sensor.default_status is DefaultSensorStatus.RUNNING
 
 
-def test_partitions_are_utc_days_from_the_first_to_today(definitions: Definitions) -> None:
+def test_partitions_are_utc_days(definitions: Definitions) -> None:
+    """Partitions are UTC days from the first to today."""
     graph = definitions.resolve_asset_graph()
     for key in graph.get_all_asset_keys():
         partitions = graph.get(key).partitions_def
@@ -134,7 +139,8 @@ def test_partitions_are_utc_days_from_the_first_to_today(definitions: Definition
         assert policy.max_partitions_per_run == 31
 
 
-def test_every_check_but_freshness_is_of_a_partition(definitions: Definitions) -> None:
+def test_checks_are_partitioned_except_freshness(definitions: Definitions) -> None:
+    """Every check but freshness belongs to a partition."""
     graph = definitions.resolve_asset_graph()
     names: dict[str, set[str]] = {}
     for key in graph.asset_check_keys:
@@ -170,9 +176,8 @@ def steps(definitions: Definitions, job: str) -> list[str]:
 
 
 @pytest.mark.parametrize("interval", INTERVALS)
-def test_a_tick_runs_the_four_assets_and_no_check_of_whole_days(
-    definitions: Definitions, interval: str
-) -> None:
+def test_ingest_skips_whole_day_checks(definitions: Definitions, interval: str) -> None:
+    """An ingest run executes the four assets and no check of whole days."""
     assert set(steps(definitions, f"tick_{interval}")) == set(LAYERS[interval])
     job = definitions.resolve_job_def(f"tick_{interval}")
     objects = NodeHandle(f"candle_objects_{interval}", None)
@@ -181,14 +186,16 @@ def test_a_tick_runs_the_four_assets_and_no_check_of_whole_days(
     assert checks == {"window", "zero_volume"}
 
 
-def test_a_tick_fills_the_slots_before_it_uploads(definitions: Definitions) -> None:
+def test_ingest_fills_slots_before_upload(definitions: Definitions) -> None:
+    """An ingest run fills the slots before it uploads."""
     order = steps(definitions, "tick_1m")
     assert order.index("candle_slots_1m") < order.index("candle_objects_1m")
 
 
-def test_ticks_write_one_open_day_one_at_a_time_and_minutes_go_first(
+def test_ingest_runs_do_not_overlap(
     definitions: Definitions,
 ) -> None:
+    """Ingest runs write one open day one at a time, and minutes go first."""
     tags = {i: definitions.resolve_job_def(f"tick_{i}").run_tags for i in INTERVALS}
     for interval in INTERVALS:
         assert tags[interval]["pipeline/open_day"] == interval
@@ -198,9 +205,10 @@ def test_ticks_write_one_open_day_one_at_a_time_and_minutes_go_first(
     assert len(set(priorities)) == 3
 
 
-def test_a_run_that_hangs_is_ended_before_it_holds_up_later_ones_for_long(
+def test_hanging_run_is_ended(
     definitions: Definitions,
 ) -> None:
+    """A run that hangs is ended before it delays later ones for long."""
     expected = {"tick_1m": 15, "tick_15m": 45, "tick_1h": 45, "seal": 3 * 60}
     days = {f"{name}_{i}": 24 * 60 for name in ("backfill", "repair") for i in INTERVALS}
     for job, minutes in (expected | days).items():
@@ -208,9 +216,10 @@ def test_a_run_that_hangs_is_ended_before_it_holds_up_later_ones_for_long(
         assert int(seconds) == minutes * 60, job
 
 
-def test_sealing_stores_the_minutes_before_they_are_compared_with(
+def test_finalizing_stores_minutes_first(
     definitions: Definitions,
 ) -> None:
+    """Finalizing stores the minutes before other candles are compared with them."""
     found = steps(definitions, "seal")
     # Days are planned by what it has seen of delistings.
     assert found[0] == "universe"
@@ -229,7 +238,8 @@ def test_sealing_stores_the_minutes_before_they_are_compared_with(
         assert needed >= {"candle_objects_1m", f"candle_objects_{interval}"}
 
 
-def test_a_repair_is_an_intervals_days_and_then_the_ledger(definitions: Definitions) -> None:
+def test_repair_covers_interval_then_ledger(definitions: Definitions) -> None:
+    """A repair is the days of one interval and then the ledger."""
     for interval, names in LAYERS.items():
         found = steps(definitions, f"repair_{interval}")
         assert {*found} == {
@@ -252,9 +262,8 @@ def test_one_loader_for_each_table(definitions: Definitions) -> None:
     assert pools == {"15m": {"snowflake_candles_15m"}, "1h": {"snowflake_candles_1h"}}
 
 
-def test_nothing_is_scheduled_unless_the_settings_say_so(
-    definitions: Definitions, tmp_path: Path
-) -> None:
+def test_schedules_are_off_by_default(definitions: Definitions, tmp_path: Path) -> None:
+    """Nothing is scheduled unless the settings say so."""
     scheduled = build_definitions(Settings(data_dir=tmp_path, dagster={"schedules": True}))
     for made, schedule in (
         (definitions, DefaultScheduleStatus.STOPPED),
@@ -270,7 +279,7 @@ def test_nothing_is_scheduled_unless_the_settings_say_so(
         }
         assert {each.default_status for each in held} == {schedule}
         assert {each.execution_timezone for each in held} == {"UTC"}
-        # They run whoever schedules; without a webhook there is nobody to alert.
+        # These sensors run with either scheduler. Without a webhook there is no receiver of alerts.
         assert {each.name: each.default_status for each in made.sensors or ()} == {
             "freshness": DefaultSensorStatus.RUNNING,
             "candidates": DefaultSensorStatus.RUNNING,
@@ -280,7 +289,8 @@ def test_nothing_is_scheduled_unless_the_settings_say_so(
         }
 
 
-def test_definitions_take_resources_in_place_of_their_own(tmp_path: Path) -> None:
+def test_definitions_accept_other_resources(tmp_path: Path) -> None:
+    """Definitions take resources in place of their own."""
     mine = object()
     made = build_definitions(Settings(data_dir=tmp_path), warehouse=mine)
     assert (made.resources or {})["warehouse"] is mine

@@ -30,7 +30,8 @@ def ancestors(name: str, bases: dict[str, set[str]]) -> set[str]:
     return {name}.union(*(ancestors(base, bases) for base in bases.get(name, ())))
 
 
-def test_every_exception_is_in_one_branch_of_the_tree() -> None:
+def test_every_exception_is_in_tree() -> None:
+    """Every exception is in one branch of the tree."""
     found = list(classes())
     bases: dict[str, set[str]] = {}
     for _, node in found:

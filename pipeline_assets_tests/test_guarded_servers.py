@@ -82,7 +82,7 @@ def graphql(port: int, query: str, **headers: str) -> tuple[int, str]:
 
 
 def test_foreign_pages_change_nothing_in_dagster(dagster_port: int) -> None:
-    """GET, text/plain, form, foreign Host and Origin are refused; JSON of its own page is not."""
+    """GET, text/plain, forms, a foreign Host or Origin are refused; JSON of its own page is accepted."""
     query = "/graphql?query=" + CHANGE.replace(" ", "%20").replace('"', "%22")
     assert ask(dagster_port, "GET", query)[0] == 405
     assert ask(dagster_port, "GET", query, Accept="image/*")[0] == 405
@@ -101,7 +101,8 @@ def test_foreign_pages_change_nothing_in_dagster(dagster_port: int) -> None:
     assert "own" in graphql(dagster_port, LIMITS)[1]
 
 
-def test_dagsters_websocket_is_for_its_own_page(dagster_port: int) -> None:
+def test_websocket_serves_its_own_page(dagster_port: int) -> None:
+    """Dagster's websocket answers only its own page."""
     address: dict[str, Any] = {"uri": f"ws://127.0.0.1:{dagster_port}/graphql"}
     for origin in ("http://evil.test", "null", "http://127.0.0.1:1"):
         with (
@@ -115,13 +116,15 @@ def test_dagsters_websocket_is_for_its_own_page(dagster_port: int) -> None:
         assert json.loads(socket.recv(timeout=60)) == {"type": "connection_ack"}
 
 
-def test_a_dagster_webserver_that_cannot_be_guarded_does_not_start(monkeypatch) -> None:
+def test_unguardable_dagster_webserver_does_not_start(monkeypatch) -> None:
+    """A Dagster web server that cannot be guarded does not start."""
     monkeypatch.delattr(webserver.cli, "create_app_from_workspace_process_context")
     with pytest.raises(ImportError, match=r"cannot be guarded .* constraints.txt"):
         webserver.guard_dagster_webserver(WebGuard())
 
 
-def test_foreign_pages_do_not_reach_the_exchange(exchange: ExchangeHandle) -> None:
+def test_exchange_refuses_foreign_pages(exchange: ExchangeHandle) -> None:
+    """Foreign pages do not reach the exchange."""
     port = int(exchange.url.split(":")[2].split("/")[0])
     fault = '{"http_500": 1}'
     for headers in foreign(port):
@@ -132,7 +135,8 @@ def test_foreign_pages_do_not_reach_the_exchange(exchange: ExchangeHandle) -> No
     assert ask(port, "GET", "/fapi/v1/ping") == (200, "{}")
 
 
-def test_foreign_pages_do_not_reach_the_objects(s3_server: S3Server) -> None:
+def test_object_store_refuses_foreign_pages(s3_server: S3Server) -> None:
+    """Foreign pages do not reach the objects."""
     for headers in foreign(s3_server.port):
         status, body = ask(s3_server.port, "PUT", "/attacked", **headers)
         assert (status, "<Code>AccessDenied</Code>" in body) == (403, True)
@@ -140,8 +144,11 @@ def test_foreign_pages_do_not_reach_the_objects(s3_server: S3Server) -> None:
     assert "attacked" not in names
 
 
-def test_s3_clients_may_call_the_server_localhost(s3_server: S3Server) -> None:
-    """boto3 then puts the bucket into the host name: candles-x.localhost."""
+def test_s3_server_may_be_called_localhost(s3_server: S3Server) -> None:
+    """S3 clients may call the server localhost.
+
+    boto3 then puts the bucket into the host name: candles-x.localhost.
+    """
     client = boto3.client(
         "s3",
         endpoint_url=f"http://localhost:{s3_server.port}",
@@ -154,7 +161,8 @@ def test_s3_clients_may_call_the_server_localhost(s3_server: S3Server) -> None:
     assert client.get_object(Bucket="by-host-name", Key="a/b")["Body"].read() == b"kept"
 
 
-def test_foreign_pages_do_not_log_in_to_snowflake(snowflake_server: SnowflakeServer) -> None:
+def test_snowflake_refuses_foreign_pages(snowflake_server: SnowflakeServer) -> None:
+    """Foreign pages do not log in to Snowflake."""
     port, path = snowflake_server.port, "/session/v1/login-request?databaseName=ATTACKED"
     for headers in foreign(port):
         assert ask(port, "POST", path, LOGIN, **(JSON | headers))[0] == 403
@@ -165,8 +173,11 @@ def test_foreign_pages_do_not_log_in_to_snowflake(snowflake_server: SnowflakeSer
 
 
 @pytest.mark.parametrize("method", ["GET", "POST"])
-def test_redis_executes_nothing_that_a_browser_sends(redis_server: RedisServer, method) -> None:
-    """Redis ends a connection at `POST` or `Host:`, before it reads the commands of a body."""
+def test_redis_executes_no_browser_request(redis_server: RedisServer, method) -> None:
+    """Redis executes nothing that a browser sends.
+
+    Redis ends a connection at `POST` or `Host:`, before it reads the commands of a body.
+    """
     with pytest.raises((http.client.HTTPException, ConnectionError)):
         ask(redis_server.port, method, "/", "\r\nSET attacked 1\r\n")
     assert redis_server.client().get("attacked") is None

@@ -1,5 +1,5 @@
-"""What a run loads before its first step stays light: a heavy library would delay every minute, and
-Dagster every command that does without."""
+"""The imports of a run before its first step stay light: a heavy library would delay every minute.
+Commands that do not need Dagster do not import it, for the same reason."""
 
 import subprocess
 import sys
@@ -46,9 +46,10 @@ def test_the_definitions_load_no_heavy_library() -> None:
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("candidates", "--schema")])
-def test_a_command_that_asks_nothing_of_dagster_does_not_load_it(
+def test_commands_without_dagster_skip_it(
     arguments: tuple[str, ...],
 ) -> None:
+    """A command that does not need Dagster does not load it."""
     shown = subprocess.run(
         [sys.executable, "-c", COMMAND, *arguments], check=True, stdout=subprocess.PIPE
     )

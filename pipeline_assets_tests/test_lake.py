@@ -89,7 +89,8 @@ def bucket(s3_bucket: S3Bucket) -> Bucket:
     return Bucket(s3_bucket)
 
 
-def test_rows_of_sealed_days_and_open_hours_come_as_one_sorted_frame(bucket: Bucket) -> None:
+def test_rows_come_as_one_frame(bucket: Bucket) -> None:
+    """Rows of finalized days and open hours come as one sorted frame."""
     whole = {}
     for symbol in ("ETHUSDT", CHINESE, "BTCUSDT"):
         sealed = candles(symbol, DAY, 1440)
@@ -106,7 +107,8 @@ def test_rows_of_sealed_days_and_open_hours_come_as_one_sorted_frame(bucket: Buc
     assert_frame_equal(found, expected)
 
 
-def test_only_objects_that_can_hold_the_rows_are_opened(bucket: Bucket) -> None:
+def test_only_relevant_objects_are_opened(bucket: Bucket) -> None:
+    """Only objects that can hold the rows are opened."""
     day = timedelta(days=1)
     for interval, minutes in MINUTES.items():
         bucket.put(
@@ -123,7 +125,8 @@ def test_only_objects_that_can_hold_the_rows_are_opened(bucket: Bucket) -> None:
     assert bucket.scan("1m", ["BTCUSDT"], last, DAY + day)["open_time"].to_list() == [last]
 
 
-def test_hour_objects_left_beside_a_sealed_day_do_not_repeat_its_rows(bucket: Bucket) -> None:
+def test_leftover_hours_repeat_no_rows(bucket: Bucket) -> None:
+    """Hour objects left beside a finalized day do not repeat its rows."""
     sealed = candles("BTCUSDT", DAY, 1440)
     bucket.put("ohlcv/1m/BTCUSDT/20261119_0000.parquet", sealed)
     hour = sealed.slice(5 * 60, 60)
@@ -135,7 +138,8 @@ def test_hour_objects_left_beside_a_sealed_day_do_not_repeat_its_rows(bucket: Bu
     assert_frame_equal(bucket.scan("1m", ["BTCUSDT"], DAY, DAY + timedelta(days=1)), sealed)
 
 
-def test_candles_without_a_trade_are_left_out_on_request(bucket: Bucket) -> None:
+def test_tradeless_candles_are_optional(bucket: Bucket) -> None:
+    """Candles without a trade are left out on request."""
     bucket.put("ohlcv/1m/BTCUSDT/20261119_0000.parquet", candles("BTCUSDT", DAY, 1440))
     span = ("1m", ["BTCUSDT"], DAY, DAY + timedelta(hours=1))
     assert bucket.scan(*span).height == 60
@@ -144,9 +148,10 @@ def test_candles_without_a_trade_are_left_out_on_request(bucket: Bucket) -> None
     assert traded["volume"].min() > 0
 
 
-def test_filters_and_columns_on_the_lazy_frame_give_the_same_as_on_the_collected(
+def test_lazy_and_collected_filters_agree(
     bucket: Bucket,
 ) -> None:
+    """Filters and columns on the lazy frame give the same as on the collected one."""
     bucket.put("ohlcv/1m/BTCUSDT/20261119_0000.parquet", candles("BTCUSDT", DAY, 1440))
     bucket.put_hours("BTCUSDT", candles("BTCUSDT", DAY + timedelta(days=1), 90))
     lazy = lake.scan("1m", ["BTCUSDT"], DAY, DAY + timedelta(days=2), store=bucket.store)
@@ -165,7 +170,8 @@ def test_a_frame_for_pandas(bucket: Bucket) -> None:
     assert found["close"].tolist() == frame["close"].to_list()
 
 
-def test_nothing_stored_gives_an_empty_frame_of_the_same_columns(bucket: Bucket) -> None:
+def test_empty_lake_gives_empty_columns(bucket: Bucket) -> None:
+    """If nothing is stored, the frame has the same columns and no rows."""
     expected = candles("BTCUSDT", DAY, 1).clear()
     span = (DAY, DAY + timedelta(days=1))
     assert_frame_equal(bucket.scan("15m", ["BTCUSDT"], *span), expected)
@@ -175,7 +181,8 @@ def test_nothing_stored_gives_an_empty_frame_of_the_same_columns(bucket: Bucket)
     assert_frame_equal(bucket.scan("15m", ["BTCUSDT"], *after), expected)
 
 
-def test_times_of_other_zones_mean_the_same_moments(bucket: Bucket) -> None:
+def test_other_time_zones_are_converted(bucket: Bucket) -> None:
+    """Times of other time zones mean the same moments."""
     frame = candles("BTCUSDT", DAY, 1440)
     bucket.put("ohlcv/1m/BTCUSDT/20261119_0000.parquet", frame)
     tokyo = timezone(timedelta(hours=9))
@@ -206,9 +213,10 @@ def test_times_of_other_zones_mean_the_same_moments(bucket: Bucket) -> None:
     ],
     ids=str,
 )
-def test_arguments_that_cannot_be_meant_are_refused(
+def test_impossible_arguments_are_refused(
     bucket: Bucket, change: dict[str, Any], error: type[Exception], message: str
 ) -> None:
+    """Arguments that cannot be meant are refused."""
     arguments = {"interval": "1m", "symbols": ["BTCUSDT"], "start": DAY, "end": NEXT} | change
     with pytest.raises(error, match=message):
         bucket.scan(**arguments)
@@ -221,7 +229,8 @@ def test_symbols_may_come_in_any_collection(bucket: Bucket, symbols: Any) -> Non
 
 
 @pytest.mark.parametrize("hours", [-12, 0, 12])
-def test_the_earliest_and_the_latest_datetime_mean_everything(bucket: Bucket, hours: int) -> None:
+def test_extreme_datetimes_mean_everything(bucket: Bucket, hours: int) -> None:
+    """The earliest and the latest datetime mean everything."""
     frame = candles("BTCUSDT", DAY, 1440)
     bucket.put("ohlcv/1m/BTCUSDT/20261119_0000.parquet", frame)
     zone = timezone(timedelta(hours=hours))
@@ -236,7 +245,8 @@ def finalize(bucket: Bucket, day: pl.DataFrame) -> None:
     assert len(list(bucket.store.objects("ohlcv/1m/BTCUSDT/"))) == 1
 
 
-def test_a_lazy_frame_survives_that_its_day_is_finalized(bucket: Bucket) -> None:
+def test_lazy_frame_survives_finalizing(bucket: Bucket) -> None:
+    """A lazy frame can still be read after its day is finalized."""
     day = candles("BTCUSDT", DAY, 1440)
     bucket.put_encoded_hours("BTCUSDT", day)
     lazy = lake.scan("1m", ["BTCUSDT"], DAY, NEXT, store=bucket.store)
@@ -261,7 +271,8 @@ class FinalizedWhileRead(ObjectStore):
         return body
 
 
-def test_a_day_that_is_finalized_while_it_is_read_comes_whole(bucket: Bucket) -> None:
+def test_finalizing_during_read_loses_nothing(bucket: Bucket) -> None:
+    """A day that is finalized while it is read comes complete."""
     day = candles("BTCUSDT", DAY, 1440)
     bucket.put_encoded_hours("BTCUSDT", day)
     store = FinalizedWhileRead(bucket, day)
@@ -271,7 +282,8 @@ def test_a_day_that_is_finalized_while_it_is_read_comes_whole(bucket: Bucket) ->
 
 
 @pytest.mark.parametrize("engine", ["in-memory", "streaming"])
-def test_a_damaged_object_is_named_when_the_frame_is_collected(bucket: Bucket, engine: Any) -> None:
+def test_damaged_object_is_named_at_collect(bucket: Bucket, engine: Any) -> None:
+    """A damaged object is named when the frame is collected."""
     body = encoded_day()
     for day in ("20261118", "20261119"):
         key = f"ohlcv/1m/BTCUSDT/{day}_0000.parquet"
@@ -284,7 +296,8 @@ def test_a_damaged_object_is_named_when_the_frame_is_collected(bucket: Bucket, e
         lazy.collect(engine=engine)
 
 
-def test_an_object_copied_over_another_symbols_is_named(bucket: Bucket) -> None:
+def test_copied_object_is_named(bucket: Bucket) -> None:
+    """An object copied over another symbol's is named."""
     key = "ohlcv/1m/ETHUSDT/20261119_0000.parquet"
     bucket.store.put(key, encoded_day())
     with pytest.raises(DamagedObjectError, match=f"{key} is damaged.*candles of BTCUSDT"):
@@ -300,15 +313,19 @@ def test_verify_false_reads_without_the_digest(bucket: Bucket) -> None:
 
 
 @pytest.mark.parametrize("body", [b"", b"PAR1", b"<html>"], ids=str)
-def test_an_object_of_no_candles_is_named(bucket: Bucket, body: bytes) -> None:
-    """Without a digest, as earlier versions wrote, decoding has to notice it."""
+def test_object_without_candles_is_named(bucket: Bucket, body: bytes) -> None:
+    """An object that holds no candles is named.
+
+    Without a digest, as earlier versions wrote, decoding has to notice it.
+    """
     bucket.put("ohlcv/1m/BTCUSDT/20261119_0000.parquet", candles("BTCUSDT", DAY, 1440))
     bucket.put_bytes("ohlcv/1m/ETHUSDT/20261119_0000.parquet", body)
     with pytest.raises(DamagedObjectError, match=r"ETHUSDT/20261119_0000\.parquet is damaged"):
         bucket.scan("1m", ["BTCUSDT", "ETHUSDT"], DAY, NEXT)
 
 
-def test_counts_and_first_rows_are_those_of_the_whole_frame(bucket: Bucket) -> None:
+def test_counts_match_the_whole_frame(bucket: Bucket) -> None:
+    """Counts and first rows are those of the whole frame."""
     symbols = ["BTCUSDT", "ETHUSDT"]
     for symbol in symbols:
         bucket.put(f"ohlcv/1m/{symbol}/20261119_0000.parquet", candles(symbol, DAY, 1440))

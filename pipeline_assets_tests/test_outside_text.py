@@ -15,7 +15,8 @@ def test_words_of_any_script_stay():
     assert printable("币安人生USDT: größer, 50 %") == "币安人生USDT: größer, 50 %"
 
 
-def test_escape_sequences_are_shown_and_lines_are_joined():
+def test_escape_sequences_are_made_visible():
+    """Escape sequences are shown, and lines are joined."""
     assert (
         printable("\x1b[31mred\x1b[0m\r\nnext\x9b\u202e") == "\\x1b[31mred\\x1b[0m next\\x9b\\u202e"
     )

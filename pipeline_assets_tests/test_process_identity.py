@@ -1,4 +1,4 @@
-"""A process is recognised whatever the wall clock shows."""
+"""A process is recognised independently of the wall clock."""
 
 import os
 import subprocess
@@ -10,14 +10,18 @@ import psutil
 from pipeline_assets.process_identity import is_alive, mark_at, mark_now, mark_of
 
 
-def test_a_forward_step_of_the_wall_clock_changes_nothing() -> None:
-    """The record was written while the clock was an hour behind."""
+def test_forward_clock_step_changes_nothing() -> None:
+    """A forward step of the wall clock changes nothing.
+
+    The record was written while the clock was an hour behind.
+    """
     created = psutil.Process().create_time() - 3600
     assert is_alive(os.getpid(), created, mark_of(os.getpid()))
     assert is_alive(os.getpid(), created, mark_now())
 
 
-def test_another_process_or_boot_is_not_the_one_that_was_meant() -> None:
+def test_other_process_or_boot_differs() -> None:
+    """Another process or boot is not the one that was meant."""
     boot, _, seconds = mark_of(os.getpid()).rpartition("/")
     created = psutil.Process().create_time()
     assert not is_alive(os.getpid(), created, f"{boot}/{float(seconds) - 60}")
@@ -32,7 +36,8 @@ def test_a_dead_process_is_dead() -> None:
     assert mark_of(process.pid) == ""
 
 
-def test_a_record_of_an_older_version_is_judged_by_the_wall_clock() -> None:
+def test_old_record_uses_wall_clock() -> None:
+    """A record of an older version is judged by the wall clock."""
     created = psutil.Process().create_time()
     assert is_alive(os.getpid(), created)
     assert not is_alive(os.getpid(), created - 3600)

@@ -35,21 +35,24 @@ def test_the_proxy_of_an_address(monkeypatch, url, environment, expected):
 
 
 @pytest.mark.parametrize("wrong", ["socks5://user:s3cret@proxy:1080", "http://", "http://a:99999"])
-def test_a_proxy_that_cannot_be_used_is_named_without_its_value(monkeypatch, wrong):
+def test_unusable_proxy_hides_its_value(monkeypatch, wrong):
+    """A proxy that cannot be used is named without its value."""
     monkeypatch.setenv("HTTPS_PROXY", wrong)
     with pytest.raises(ProxyError, match=r"HTTPS_PROXY.*Example: HTTPS_PROXY=http://") as raised:
         proxy_for("https://fapi.binance.com")
     assert "s3cret" not in str(raised.value)
 
 
-def test_a_connection_goes_to_the_proxy_first(monkeypatch):
+def test_connection_tries_the_proxy_first(monkeypatch):
+    """A connection goes to the proxy first."""
     monkeypatch.setenv("HTTPS_PROXY", PROXY)
     assert first_hop("https://s3.invalid", "s3.invalid", 443) == ("proxy.example.com", 3128)
     assert first_hop("http://127.0.0.1:28081", "127.0.0.1", 28081) == ("127.0.0.1", 28081)
     assert first_hop("rediss://redis.invalid:6379/0", "redis.invalid", 6379)[1] == 6379
 
 
-def test_the_environment_tells_every_library_the_same():
+def test_libraries_agree_on_the_proxy():
+    """Every library reads the same proxy from the environment."""
     environment = {"ALL_PROXY": PROXY, "no_proxy": "intranet"}
     complete(environment)
     again = dict(environment)

@@ -1,4 +1,4 @@
-"""Settings: their order, and that whatever is wrong is told with its key, the problem and an example."""
+"""Settings: their order of precedence, and errors that name the key, the problem and an example."""
 
 import os
 import re
@@ -46,9 +46,8 @@ def refusal() -> str:
     return str(caught.value)
 
 
-def test_the_environment_goes_before_env_file_before_config_yaml_before_defaults(
-    empty_directory, monkeypatch
-):
+def test_environment_overrides_files_override_defaults(empty_directory, monkeypatch):
+    """The environment overrides .env, .env overrides config.yaml, and that overrides the defaults."""
     (empty_directory / "config.yaml").write_text(
         "binance: {settle_ms: 1, retries: 1, weight_margin: 1}"
     )
@@ -140,9 +139,8 @@ def test_symbols_are_a_list_or_all(monkeypatch, text, symbols):
         ("HOUSEKEEPING__TICK_RUN_DAYS", "1.5", "valid integer"),
     ],
 )
-def test_a_wrong_value_is_told_with_its_key_the_problem_and_an_example(
-    monkeypatch, key, value, problem
-):
+def test_wrong_value_shows_key_and_example(monkeypatch, key, value, problem):
+    """The error for a wrong value shows its key, the problem and an example."""
     monkeypatch.setenv(f"PIPELINE_{key}", value)
     message = refusal()
     (line,) = [line for line in message.splitlines() if line.strip().startswith("PIPELINE_")]
@@ -153,7 +151,8 @@ def test_a_wrong_value_is_told_with_its_key_the_problem_and_an_example(
     load_settings()
 
 
-def test_a_broker_that_asks_for_credentials_needs_both(monkeypatch):
+def test_broker_credentials_need_both_parts(monkeypatch):
+    """A broker that asks for credentials needs both user and password."""
     monkeypatch.setenv("PIPELINE_KAFKA__SECURITY_PROTOCOL", "SASL_SSL")
     told = "must be set, because the security protocol is SASL_SSL"
     message = refusal()
@@ -163,14 +162,16 @@ def test_a_broker_that_asks_for_credentials_needs_both(monkeypatch):
     assert load_settings().kafka.sasl_username == HIDDEN
 
 
-def test_several_bootstrap_servers_may_stand_with_blanks(monkeypatch):
+def test_bootstrap_servers_may_have_blanks(monkeypatch):
+    """Several bootstrap servers may have blanks between them."""
     monkeypatch.setenv("PIPELINE_KAFKA__BOOTSTRAP_SERVERS", "a.example.com:9092, [::1]:9093")
     kafka = load_settings().kafka
     assert kafka.bootstrap_servers == "a.example.com:9092,[::1]:9093"
     assert kafka.servers == (("a.example.com", 9092), ("[::1]", 9093))
 
 
-def test_all_wrong_settings_are_told_at_once(empty_directory, monkeypatch):
+def test_all_wrong_settings_are_reported(empty_directory, monkeypatch):
+    """All wrong settings are reported at once."""
     (empty_directory / "config.yaml").write_text("s3: {concurrency: 0}")
     monkeypatch.setenv("PIPELINE_BINANCE__RETRIES", "many")
     message = refusal()
@@ -182,7 +183,8 @@ def test_all_wrong_settings_are_told_at_once(empty_directory, monkeypatch):
     "name", ["PIPELINE_S3__BUKET", "PIPELINE_S3_BUCKET", "PIPELINE_SYMBOL", "PIPELINE_KAFKA__X"]
 )
 @pytest.mark.parametrize("where", ["environment", ".env"])
-def test_a_misspelt_key_does_not_pass_unseen(empty_directory, monkeypatch, name, where):
+def test_misspelt_key_is_reported(empty_directory, monkeypatch, name, where):
+    """A misspelt key is an error."""
     if where == ".env":
         (empty_directory / ".env").write_text(f"{name}=my-candles\n")
     else:
@@ -201,12 +203,14 @@ def test_a_misspelt_key_does_not_pass_unseen(empty_directory, monkeypatch, name,
         ("a: b: c", "config.yaml is not valid YAML: mapping values are not allowed here in line 1"),
     ],
 )
-def test_a_malformed_config_file_is_told_with_what_it_should_hold(empty_directory, content, told):
+def test_malformed_config_file_is_explained(empty_directory, content, told):
+    """The error for a malformed config file says what the file should hold."""
     (empty_directory / "config.yaml").write_text(content)
     assert told in refusal()
 
 
-def test_a_section_is_not_set_as_a_whole_by_a_variable(monkeypatch):
+def test_section_needs_single_variables(monkeypatch):
+    """A section is not set as a whole by a variable."""
     monkeypatch.setenv("PIPELINE_BINANCE", "fast")
     message = refusal()
     assert '"binance"' in message
@@ -218,7 +222,8 @@ def test_a_section_is_not_set_as_a_whole_by_a_variable(monkeypatch):
 
 @pytest.mark.parametrize(("section", "key"), SECRETS)
 @pytest.mark.parametrize("spelt", [str.lower, str.upper])
-def test_a_secret_in_config_yaml_is_refused_and_not_repeated(empty_directory, section, key, spelt):
+def test_secret_in_config_is_refused(empty_directory, section, key, spelt):
+    """A secret in config.yaml is refused and not repeated."""
     (empty_directory / "config.yaml").write_text(f"{spelt(section)}: {{{spelt(key)}: {HIDDEN}}}")
     message = refusal()
     assert f"{section}.{key} is a secret" in message
@@ -226,7 +231,8 @@ def test_a_secret_in_config_yaml_is_refused_and_not_repeated(empty_directory, se
     assert HIDDEN not in message
 
 
-def test_every_secret_setting_is_refused_in_config_yaml():
+def test_every_secret_in_config_is_refused():
+    """Every secret setting is refused in config.yaml."""
     secret = {
         (section, name)
         for section, held in Settings.model_fields.items()
@@ -238,7 +244,8 @@ def test_every_secret_setting_is_refused_in_config_yaml():
 
 
 @pytest.mark.parametrize(("section", "key"), SECRETS)
-def test_secrets_come_from_the_environment_and_are_never_shown(monkeypatch, section, key):
+def test_secrets_come_from_environment_only(monkeypatch, section, key):
+    """Secrets come from the environment and are never shown."""
     value = f"https://hooks/{HIDDEN}" if key.endswith("url") else HIDDEN
     monkeypatch.setenv("PIPELINE_S3__ACCESS_KEY_ID", "AKIATESTS")
     monkeypatch.setenv("PIPELINE_S3__SECRET_ACCESS_KEY", "another")
@@ -266,7 +273,8 @@ def test_secrets_come_from_the_environment_and_are_never_shown(monkeypatch, sect
         f"redis://redis:6379/0?password={HIDDEN}",
     ],
 )
-def test_a_password_in_the_redis_address_is_refused_and_not_repeated(monkeypatch, url):
+def test_redis_url_password_is_refused(monkeypatch, url):
+    """A password in the Redis address is refused and not repeated."""
     monkeypatch.setenv("PIPELINE_REDIS__URL", url)
     message = refusal()
     assert "PIPELINE_REDIS__URL: must not carry a password" in message
@@ -274,14 +282,16 @@ def test_a_password_in_the_redis_address_is_refused_and_not_repeated(monkeypatch
     assert HIDDEN not in message
 
 
-def test_a_line_that_is_no_yaml_is_not_repeated_for_it_may_hold_a_secret(empty_directory):
+def test_invalid_yaml_line_is_not_repeated(empty_directory):
+    """A line that is not YAML is not repeated, since it may hold a secret."""
     (empty_directory / "config.yaml").write_text(f"redis:\n  password: '{HIDDEN}\n  a: b\n")
     message = refusal()
     assert "config.yaml is not valid YAML" in message
     assert HIDDEN not in message
 
 
-def test_no_secret_and_no_key_has_a_default():
+def test_secrets_have_no_default():
+    """No secret and no key has a default."""
     settings = Settings(_env_file=None)
     assert settings.s3.access_key_id is None
     for section, key in SECRETS:
@@ -292,7 +302,8 @@ def test_no_secret_and_no_key_has_a_default():
     ("name", "state"),
     [("ACCESS_KEY_ID", "is missing, and"), ("SECRET_ACCESS_KEY", "is set, and")],
 )
-def test_half_a_credential_of_s3_is_refused(monkeypatch, name, state):
+def test_half_s3_credential_is_refused(monkeypatch, name, state):
+    """Half of an S3 credential is refused."""
     monkeypatch.setenv(f"PIPELINE_S3__{name}", HIDDEN)
     message = refusal()
     assert f"PIPELINE_S3__SECRET_ACCESS_KEY: {state} PIPELINE_S3__ACCESS_KEY_ID is" in message
@@ -306,20 +317,27 @@ def test_half_a_credential_of_s3_is_refused(monkeypatch, name, state):
 @pytest.mark.parametrize(
     "line", ["X=pa${HOME}ss", "X='pa${HOME}ss'", 'X="pa${HOME}ss"', "export X=pa${HOME}ss"]
 )
-def test_values_of_the_env_file_are_literal(empty_directory, line):
-    """python-dotenv would replace ${HOME}, in quotes too."""
+def test_env_file_values_are_literal(empty_directory, line):
+    """Values of the .env file are literal.
+
+    python-dotenv would replace ${HOME}, in quotes too.
+    """
     (empty_directory / ".env").write_text(line.replace("X=", "PIPELINE_REDIS__PASSWORD="))
     assert load_settings().redis.password.get_secret_value() == "pa${HOME}ss"
 
 
 @pytest.mark.parametrize("value", ["${HOME}/pipeline", "/data/$USER", "/data/why?"])
-def test_a_data_directory_with_a_variable_in_it_is_refused(empty_directory, value):
+def test_variable_in_data_directory_is_refused(empty_directory, value):
+    """A data directory with a variable in it is refused."""
     (empty_directory / ".env").write_text(f"PIPELINE_DATA_DIR={value}")
     assert "PIPELINE_DATA_DIR: must not contain $ or ?" in refusal()
 
 
-def test_a_line_of_the_env_file_that_cannot_be_parsed_is_named(empty_directory):
-    """python-dotenv would go on without that setting."""
+def test_unparsable_env_line_is_named(empty_directory):
+    """A line of the .env file that cannot be parsed is named.
+
+    python-dotenv would go on without that setting.
+    """
     text = f"PIPELINE_S3__BUCKET=lake\nPIPELINE_REDIS__PASSWORD='{HIDDEN}\n"
     (empty_directory / ".env").write_text(text)
     message = refusal()
@@ -334,7 +352,8 @@ CONTENT = {
 
 
 @pytest.mark.parametrize("name", CONTENT)
-def test_a_byte_order_mark_is_passed_over(empty_directory, name):
+def test_byte_order_mark_is_ignored(empty_directory, name):
+    """A byte order mark is ignored."""
     text = CONTENT[name].partition("\n")[2]
     (empty_directory / name).write_text(text, encoding="utf-8-sig")
     assert load_settings().s3.bucket == "lake"
@@ -349,9 +368,8 @@ def test_a_byte_order_mark_is_passed_over(empty_directory, name):
     ],
 )
 @pytest.mark.parametrize("name", CONTENT)
-def test_another_encoding_than_utf8_is_told_with_file_and_line(
-    empty_directory, name, encoding, told
-):
+def test_other_encodings_name_file_and_line(empty_directory, name, encoding, told):
+    """The error for another encoding than UTF-8 names file and line."""
     (empty_directory / name).write_text(f"# first\n{CONTENT[name]}", encoding=encoding)
     assert f"{name}: {told}" in (message := refusal())
     assert "Save the file as UTF-8" in message
@@ -380,19 +398,20 @@ def credentials_of(settings: Settings) -> dict[str, str | None]:
     }
 
 
-def test_embedded_systems_get_the_credentials_that_the_stack_made(made):
+def test_embedded_systems_get_made_credentials(made):
+    """Embedded systems get the credentials that the stack made."""
     assert credentials_of(load_settings()) == made
 
 
-def test_without_a_stack_there_are_no_credentials(empty_directory):
+def test_without_stack_no_credentials_exist(empty_directory):
+    """Without a stack there are no credentials."""
     assert set(credentials_of(load_settings()).values()) == {None}
     assert not (empty_directory / ".pipeline").exists(), "reading settings makes nothing"
 
 
 @pytest.mark.parametrize("where", ["environment", ".env"])
-def test_credentials_of_a_persons_own_go_before_the_embedded_ones(
-    made, empty_directory, monkeypatch, where
-):
+def test_own_credentials_override_embedded_ones(made, empty_directory, monkeypatch, where):
+    """A person's own credentials override the embedded ones."""
     if where == ".env":
         lines = [f"{name}=own-{number}\n" for number, name in enumerate(made)]
         (empty_directory / ".env").write_text("".join(lines))
@@ -416,7 +435,8 @@ def test_credentials_of_a_persons_own_go_before_the_embedded_ones(
         ("SNOWFLAKE", {"SNOWFLAKE__PRIVATE_KEY_PATH": "/run/secrets/snowflake.p8"}),
     ],
 )
-def test_embedded_credentials_never_reach_a_system_elsewhere(made, monkeypatch, section, address):
+def test_embedded_credentials_stay_inside(made, monkeypatch, section, address):
+    """Embedded credentials never reach a system elsewhere."""
     for name, value in address.items():
         monkeypatch.setenv(f"PIPELINE_{name}", value)
     held = credentials_of(load_settings())
@@ -424,7 +444,8 @@ def test_embedded_credentials_never_reach_a_system_elsewhere(made, monkeypatch, 
         assert held[name] == (None if name.startswith(f"PIPELINE_{section}") else value), name
 
 
-def test_a_damaged_file_of_credentials_is_named_with_what_to_do(made, empty_directory):
+def test_damaged_credentials_file_says_remedy(made, empty_directory):
+    """The error for a damaged credentials file says what to do."""
     file = empty_directory / "data" / "credentials.env"
     file.write_text(f"# made\nPIPELINE_REDIS__PASSWORD {HIDDEN}\n")
     message = refusal()
@@ -443,7 +464,8 @@ def flat(values: dict[str, Any], above: tuple[str, ...] = ()) -> dict[tuple[str,
     return found
 
 
-def test_config_yaml_lists_every_setting_but_secrets_with_its_default():
+def test_config_lists_every_public_setting():
+    """config.yaml lists every setting but secrets, with its default."""
     listed = flat(yaml.safe_load((ROOT / "config.yaml").read_text("utf-8")))
     # JSON for paths and tuples; secrets are left out of both by name.
     defaults = flat(Settings(_env_file=None).model_dump(mode="json"))
@@ -482,7 +504,8 @@ def same(text: str, default: Any) -> bool:
     return float(text) == default if isinstance(default, float) else text == str(default)
 
 
-def test_env_example_shows_an_example_or_the_default_as_it_is() -> None:
+def test_env_example_shows_real_defaults() -> None:
+    """.env.example shows an example, or the default as it is."""
     text = (ROOT / ".env.example").read_text("utf-8")
     shown = dict(re.findall(r"^# (PIPELINE_\w+)=(\S*)", text, re.MULTILINE))
     held = defaults()
@@ -505,8 +528,11 @@ DOCUMENTS = [
 
 
 @pytest.mark.parametrize("file", sorted(DOCUMENTS))
-def test_documents_repeat_defaults_and_addresses_as_they_are(file: str) -> None:
-    """A document names a default as `PIPELINE_KEY` (value), and a public address as PIPELINE_KEY=value."""
+def test_documents_repeat_defaults_correctly(file: str) -> None:
+    """Documents repeat defaults and addresses as they are.
+
+    A document names a default as `PIPELINE_KEY` (value), and a public address as PIPELINE_KEY=value.
+    """
     text, held = (ROOT / file).read_text("utf-8"), defaults()
     told = re.findall(r"`(PIPELINE_\w+)`(?:\s+days)?\s+\(([\d.]+)\)", text)
     assert [name for name, value in told if not same(value, held[name])] == []
@@ -518,7 +544,8 @@ def test_documents_repeat_defaults_and_addresses_as_they_are(file: str) -> None:
     assert set(re.findall(r"127\.0\.0\.1:(\d+)", text)) <= ports
 
 
-def test_config_yaml_tells_every_strategys_parameters_as_they_are() -> None:
+def test_config_shows_strategy_parameters() -> None:
+    """config.yaml shows every strategy's parameters as they are."""
     text = (ROOT / "config.yaml").read_text("utf-8")
     told = re.findall(r"^  - \{name: (\w+)\} +# (.*)$", text, re.MULTILINE)
     for name, parameters in told:
@@ -527,8 +554,11 @@ def test_config_yaml_tells_every_strategys_parameters_as_they_are() -> None:
     assert len(told) == len(Settings(_env_file=None).strategies)
 
 
-def test_the_replay_exchange_has_the_same_defaults() -> None:
-    """It imports nothing of the product, and so writes them a second time."""
+def test_exchange_has_the_same_defaults() -> None:
+    """The replay exchange has the same defaults.
+
+    It imports nothing of the product, and so writes them a second time.
+    """
     options = {option.name: option.default for option in exchange.params}
     held = BinanceSettings()
     addresses = {held.rest_url, held.archive_url, held.stream_url}
@@ -546,7 +576,8 @@ def test_the_replay_exchange_has_the_same_defaults() -> None:
         ("storage_integration", "STORAGE INTEGRATION"),
     ],
 )
-def test_the_examples_for_snowflake_are_what_the_sql_for_an_account_makes(key, kind):
+def test_snowflake_examples_match_account_sql(key, kind):
+    """The examples for Snowflake match what the SQL for an account creates."""
     (file,) = (ROOT / "pipeline_assets").rglob("production.sql")
     field = SnowflakeSettings.model_fields[key]
     example = field.examples[0] if field.examples else field.default

@@ -1,4 +1,4 @@
-"""The tree as a contributor finds it: what the package's docstring and the documents point at is there."""
+"""The tree as a contributor finds it: every place that docstrings and documents name exists."""
 
 import re
 from pathlib import Path
@@ -28,7 +28,8 @@ DOCUMENTS = [
 
 
 @pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
-def test_links_and_places_in_the_code_exist(page: Path) -> None:
+def test_documented_places_exist(page: Path) -> None:
+    """Links and places in the code exist."""
     text = page.read_text("utf-8")
     links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
     absent = {link for link in links if "://" not in link and not (page.parent / link).exists()}
@@ -37,7 +38,8 @@ def test_links_and_places_in_the_code_exist(page: Path) -> None:
     assert absent - WRITTEN_BY_THE_READER == set()
 
 
-def test_the_documents_name_every_folder_of_the_package() -> None:
+def test_documents_name_every_folder() -> None:
+    """The documents name every folder of the package."""
     page = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")
     tree = page.partition("```\npipeline_assets/\n")[2].partition("```")[0]
     folders = {file.parent.name for file in PACKAGE.glob("*/*.py")}

@@ -107,8 +107,11 @@ OTHER_PAGES = (f"http://localhost:{PORT}", "http://127.0.0.1:8000", "http://127.
 
 
 @pytest.mark.parametrize("origin", OTHER_PAGES)
-def test_page_of_another_port_or_name_is_refused(origin):
-    """Also where the server's own address is among the allowed names, as for Dagster's web server."""
+def test_other_port_or_name_is_refused(origin):
+    """A page of another port or name is refused.
+
+    Also where the server's own address is among the allowed names, as for Dagster's web server.
+    """
     headers = {"host": OWN[0], "origin": origin, "content-type": JSON}
     assert answer(GUARD, headers=headers) == 403
     assert answer(WebGuard(names=("127.0.0.1", "localhost")), headers=headers) == 403
@@ -122,18 +125,21 @@ def test_page_of_another_port_or_name_is_refused(origin):
         "application/jsonp", (JSON, "text/plain"),
     ],
 )  # fmt: skip
-def test_a_content_type_that_needs_no_preflight_is_refused(content_type):
+def test_preflight_free_content_is_refused(content_type):
+    """A content type that needs no preflight is refused."""
     assert answer(GUARD, headers={"content-type": content_type}) == 415
 
 
-def test_json_is_needed_only_where_the_server_says_so():
+def test_json_is_optional_per_server():
+    """JSON is required only where the server says so."""
     guard = WebGuard(json_paths=("/control/",))
     assert answer(guard, path="/control/faults") == 415
     assert answer(guard, path="/fapi/v1/order") == 200
     assert answer(WebGuard(), method="PUT") == 200
 
 
-def test_a_name_of_the_setting_is_allowed_for_host_and_origin():
+def test_allowed_name_covers_host_and_origin():
+    """A name of the setting is allowed for host and origin."""
     guard = WebGuard(names=host_names(["Dagster.example.com", " localhost:3000 "]))
     for host in ("dagster.example.com", f"dagster.example.com:{PORT}", "localhost:3000"):
         assert answer(guard, headers={"host": host, "origin": f"https://{host}"}) == 200
@@ -141,7 +147,8 @@ def test_a_name_of_the_setting_is_allowed_for_host_and_origin():
         assert answer(guard, headers={"host": host}) == 403
 
 
-def test_bucket_names_below_localhost_are_for_s3_only():
+def test_localhost_buckets_are_s3_only():
+    """Bucket names below localhost are for S3 only."""
     host = {"host": f"candles.localhost:{PORT}"}
     assert answer(WebGuard(bucket_names=True), headers=host) == 200
     assert answer(WebGuard(), headers=host) == 403
@@ -150,6 +157,7 @@ def test_bucket_names_below_localhost_are_for_s3_only():
 
 
 @pytest.mark.parametrize("wrong", ["*", "http://dagster.example.com", "*.example.com", "a b"])
-def test_a_wrong_name_is_refused_with_its_setting(wrong):
+def test_wrong_name_is_refused_with_setting(wrong):
+    """A wrong name is refused with its setting."""
     with pytest.raises(ValueError, match=r"PIPELINE_ALLOWED_HOSTS: .* is not a host name"):
         allowed_hosts({"PIPELINE_ALLOWED_HOSTS": f"fine.example.com,{wrong}"})

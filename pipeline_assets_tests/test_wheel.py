@@ -1,8 +1,8 @@
 """The wheel without extras: what production installs loads the definitions without the embedded servers.
 
-The fresh environment sees the installed distributions that the wheel's own requirements reach, by links to
-them. So these tests do not show that an index has these versions, that a resolver would choose them, or that
-a distribution which lacks a requirement in its metadata works alone on a clean machine.
+The fresh environment holds links to the installed distributions that the wheel requires. So these tests do
+not show that an index has these versions, that a resolver would choose them, or that a distribution whose
+metadata omits a requirement works alone on a clean machine.
 """
 
 import json
@@ -121,7 +121,7 @@ def fresh(tmp_path_factory: pytest.TempPathFactory) -> Fresh:
         for each in installed.requires or ()
         if re.search(r"extra == .embedded", each)
     }
-    # Starlette, uvicorn and fsspec are there anyway: Dagster requires them.
+    # Starlette, uvicorn and fsspec are installed in any case: Dagster requires them.
     return Fresh(python.parent, directory, tuple(sorted(extra - base.keys())))
 
 
@@ -144,7 +144,8 @@ print(json.dumps([pipeline_assets.__file__, there, assets]))
     assert {"candle_objects_1m", "candle_table_1h", "candle_gaps"} <= set(assets)
 
 
-def test_up_without_the_servers_says_what_to_install(fresh: Fresh) -> None:
+def test_missing_servers_say_what_to_install(fresh: Fresh) -> None:
+    """Without the embedded servers, up says what to install."""
     done = fresh.run("pipeline-assets", "up", PIPELINE_DATA_DIR=str(fresh.directory / "data"))
     assert done.returncode != 0
     assert "Traceback" not in done.stderr

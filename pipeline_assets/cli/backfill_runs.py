@@ -21,11 +21,11 @@ if TYPE_CHECKING:
     from pipeline_assets.resources.staging import Staged
 
 
-# What is lost when a run is killed while it fetches: less than two minutes of the exchange's limit.
+# The rows lost when a run is killed while it fetches: less than two minutes of the exchange's limit.
 _ROWS_PER_RUN = 1_000_000
 _ALL_SYMBOLS = 500  # about as many as trade, where the universe was never read
 _ATTEMPTS = 3
-_GOES_ON = "What is stored stays, and the same command goes on from there."
+_GOES_ON = "Stored candles stay, and the same command continues from there."
 
 
 class BackfillError(OutsideSystemError):
@@ -33,12 +33,12 @@ class BackfillError(OutsideSystemError):
 
 
 class StoppedError(InputError):
-    """Somebody stopped the command. No `BackfillError`: whoever goes on after one must not after this."""
+    """Somebody stopped the command. Not a `BackfillError`: after that error callers start further runs."""
 
 
 @dataclass
 class BackfillResult:
-    """What a backfill did: an entry in `problems` for each thing that a person has to look at."""
+    """The result of a backfill, with an entry in `problems` for each thing that needs a person."""
 
     interval: Interval
     start: date
@@ -63,7 +63,7 @@ class BackfillResult:
 
 @dataclass
 class _Ran:
-    """One run: `incomplete` counts the symbol-days that may lack candles that the exchange has, and
+    """One run. `incomplete` counts the symbol-days that may miss candles which the exchange has;
     `failed` are the symbols that could not be fetched.
     """
 
@@ -78,7 +78,7 @@ class _Ran:
 
 
 def chunks(start: date, end: date, days: int) -> Iterator[tuple[date, date]]:
-    """The range as runs of at most so many days: first and last day of each, both included."""
+    """Split the range into runs of limited length: the first and last day of each, both included."""
     while start < end:
         last = min(start + timedelta(days=days), end) - timedelta(days=1)
         yield start, last
@@ -96,11 +96,11 @@ def backfill(
     refresh: bool = False,
     judge: bool = False,
 ) -> BackfillResult:
-    """Materialize the days from `start` to before `end`, a Dagster run for every 31 of them, or for
-    fewer where there are many symbols.
+    """Materialize the days from `start` to before `end`. A Dagster run has 31 days, or fewer if there are
+    many symbols.
 
-    May be repeated, and beside ticks: stored candles are joined, never lost. One that was killed goes
-    on where it was: days that are stored and complete are not fetched again.
+    The call may be repeated, also beside ingest runs: stored candles are merged, never lost. After a kill,
+    the repeated call continues: complete days are not fetched again.
 
     Args:
         settings: the settings.
@@ -108,13 +108,13 @@ def backfill(
         symbols: only these symbols; None for those of the settings.
         start: first UTC day.
         end: the UTC day before which to stop.
-        progress: where to tell how far it is; by default plain lines in the run's log.
-        refresh: fetch days too that are stored and complete.
-        judge: write down, too, what is missing of these days then, on the lake and in the warehouse.
+        progress: receives the progress; by default plain lines in the run's log.
+        refresh: fetch complete days as well.
+        judge: write the gap ledger of these days afterwards, on the lake and in the warehouse.
 
     Raises:
-        BackfillError: the first run of some days failed.
-            A repetition that fails is a problem of the result: what came before it is stored.
+        BackfillError: the first run of some days failed. A repetition that fails is only a problem of
+            the result, since the rows of the first run are stored.
         StoppedError: a signal came.
     """
     from pipeline_assets.dagster_instance.run_processes import end_dead_runs
@@ -131,7 +131,7 @@ def backfill(
     length = min(max(_ROWS_PER_RUN // per_day, 1), DAYS_PER_RUN)
     store = ObjectStore(settings.s3)
     with dagster_instance(settings) as instance:
-        # This very command may have been killed while it loaded a table: nobody else may load it then.
+        # A killed call of this command may still occupy the pool in which one run at a time loads a table.
         end_dead_runs(instance)
         for first, last in chunks(start, end, length):
             if progress is not None:
@@ -161,7 +161,7 @@ def _repeated(
             return None
         return ran[-1]
 
-    # What is stored of them passes for complete: unless it is refreshed once more it is left out.
+    # The stored days of failed symbols count as complete: a run without refresh would skip them.
     unrefreshed = of_all if config["refresh"] and of_all.failed else None
     for _ in range(1, _ATTEMPTS):
         if unrefreshed is None or not unrefreshed.failed:
@@ -177,7 +177,7 @@ def _repeated(
 
 
 def _count(settings: Settings, symbols: Sequence[str] | None) -> int:
-    """How many symbols a backfill has, as far as it is known before it asks the exchange."""
+    """Return how many symbols a backfill has, as far as it is known before it asks the exchange."""
     from pipeline_assets.collection.overview import collected_symbols
     from pipeline_assets.resources.object_store import ObjectStore
 
@@ -239,7 +239,7 @@ def _run(
     for evaluation in executed.get_asset_check_evaluations():
         # A range's summary repeats what its days said.
         failed = not evaluation.passed and evaluation.severity is AssetCheckSeverity.ERROR
-        # What is missing is the check `complete`'s to say; `window` says which symbols failed, too.
+        # The check `complete` reports missing candles. `window` counts only where it names failed symbols.
         if evaluation.check_name == "window" and FAILED not in evaluation.metadata:
             continue
         if failed and (evaluation.partition is not None or one_day):
@@ -255,13 +255,13 @@ def _failure(executed: "ExecuteInProcessResult") -> BackfillError | StoppedError
             error = event.step_failure_data.error
             if error is not None and error.cls_name == "DagsterExecutionInterruptedError":
                 return StoppedError(f"{event.step_key} was interrupted. {_GOES_ON}")
-            # Dagster wraps what the asset raised. What caused that in turn, such as a client's own
+            # Dagster wraps the asset's error. The cause of that error, such as a client library's own
             # error, says less than our message does.
             if error is not None and error.cause is not None:
                 error = error.cause
             message = error.message.strip() if error else "no reason was recorded"
             if error is not None and error.cls_name:
-                # Dagster puts the class before what it says, with all its modules.
+                # Dagster puts the error's class, with all its modules, before the message.
                 message = message.partition(f"{error.cls_name}: ")[2] or message
             return BackfillError(
                 f"{event.step_key} failed: {message}\nDagster run: {executed.run_id}"

@@ -31,7 +31,7 @@ _COLOURS = {"long": "green", "short": "red"}
     help="Print them as they come from Kafka; Ctrl-C ends.",
 )
 @click.option("--from-beginning", is_flag=True, help="With --follow: first all that Kafka keeps.")
-@day_option("--day", "Those of this UTC day; by default of the exchange's today.")
+@day_option("--day", "Show candidates of this UTC day; by default of the exchange's today.")
 @click.option(
     "--last", type=click.IntRange(min=1), default=20, show_default=True, help="At most that many."
 )
@@ -86,8 +86,8 @@ def _published(settings: Settings, day: date, last: int) -> tuple[list["Candidat
 def follow(settings: Settings, console: "Console", *, from_beginning: bool, as_json: bool) -> None:
     """Print candidates as they come from Kafka, one a line, until SIGINT or SIGTERM.
 
-    A message that is no candidate is skipped. The first of them is named on standard error at once,
-    and how many were skipped at the end: a topic of another program would fill the terminal.
+    A message that is not a candidate is skipped. The first one is named on standard error at once, and
+    the number of skipped ones at the end, since a topic of another program would fill the terminal.
 
     Raises:
         BrokerError: Kafka cannot be reached or refuses.

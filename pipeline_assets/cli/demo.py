@@ -113,7 +113,7 @@ def _fill_and_show(settings: Settings, terminal: "Console") -> tuple[int, list[s
             first = _first_missing_day(store, interval, symbols, today)
             done = backfill(settings, interval, None, first, today + DAY, progress)
             problems += done.problems
-    # Minutes that closed since then are the ticks' to store, not this pass's.
+    # Minutes that closed since then are stored by ingest runs, not by this pass.
     found = days_overview(settings, DAYS, now)
     _report_freshness(settings, found, now)
     print_overview(terminal, found, first_day(DAYS, now), now)
@@ -123,7 +123,7 @@ def _fill_and_show(settings: Settings, terminal: "Console") -> tuple[int, list[s
 def _first_missing_day(
     store: "ObjectStore", interval: Interval, symbols: Sequence[str], today: date
 ) -> date:
-    """The first of the demo's days that is not sealed for every symbol; today at the latest."""
+    """Return the first of the demo's days that is not finalized for every symbol; today at the latest."""
     from pipeline_assets.resources.finalized_days import sealed_symbols
 
     for ago in range(DAYS - 1, 0, -1):
@@ -136,11 +136,11 @@ def _first_missing_day(
 def _report_freshness(settings: Settings, stored: Iterable["Overview"], now: datetime) -> None:
     """Report the check `fresh` of each interval, judged by what the demo has filled up to `now`.
 
-    The sensor judges what ingest runs store. With `--once` none runs, so nobody else would say it.
+    Normally the sensor reports this check after ingest runs. With `--once` no sensor runs.
 
     Args:
         settings: the settings.
-        stored: what is stored, by symbol and interval.
+        stored: the stored candles, by symbol and interval.
         now: the exchange's time up to which the demo filled, UTC.
     """
     from pipeline_assets.cli.backfill_runs import dagster_instance

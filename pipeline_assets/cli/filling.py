@@ -1,5 +1,5 @@
-"""What is being filled: the runs over days that have not ended, and when the sensor gap_repair looks for
-more. Dagster's web server is asked, so that no Dagster has to be imported; printing it is in status.py.
+"""The backfills and repairs under way: runs over days that have not ended, and when the sensor gap_repair
+looks for more. Dagster's web server answers this, so that Dagster need not be imported; status.py prints it.
 """
 
 from collections.abc import Mapping
@@ -43,12 +43,12 @@ class FillingRun:
 
 @dataclass(frozen=True)
 class Filling:
-    """What is being filled.
+    """The backfills and repairs under way.
 
     Attributes:
-        runs: running ones first.
-        next_request: when the sensor looks again for what to request, UTC; None if it is off.
-        said: what the sensor said at its last look, if it requested nothing then.
+        runs: the runs over days, running ones first.
+        next_request: when the sensor looks for gaps again, UTC; None if it is off.
+        said: the sensor's last skip message, if its last look requested nothing.
     """
 
     runs: tuple[FillingRun, ...] = ()

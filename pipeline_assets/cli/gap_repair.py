@@ -1,5 +1,5 @@
-"""Filling what a report of gaps says can be filled. What is missing is judged in collection/gap_report.py;
-printing is in gaps.py.
+"""Filling the gaps of a report that can be filled. collection/gap_report.py finds the gaps; gaps.py prints
+them.
 """
 
 from typing import TYPE_CHECKING
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
 
 
 def repair(settings: Settings, report: Report, progress: "Progress | None" = None) -> Repaired:
-    """Fetch what can be filled of a report's gaps, by the jobs that the sensor gap_repair asks for.
+    """Fetch the gaps of a report that can be filled, with the jobs that the sensor gap_repair requests.
 
-    So the ledger on the lake and the table of gaps follow. May be repeated: what is stored and complete
-    is left out. A range that fails is told, and does not keep the others from being fetched.
+    These jobs also update the ledger on the lake and the table of gaps. The call may be repeated: complete
+    days are skipped. A range that fails is reported, and the others are fetched all the same.
 
     Raises:
         ExchangeUnreachableError, WeightBudgetError: a system does not answer.

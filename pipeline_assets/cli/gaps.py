@@ -1,4 +1,4 @@
-"""The command `gaps`. What is missing is judged in collection/gap_report.py, and filled in gap_repair.py."""
+"""The command `gaps`. collection/gap_report.py finds the gaps, and gap_repair.py fills them."""
 
 import sys
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ def gaps(  # noqa: PLR0913 - its options
     picture: Path | None,
     as_json: bool,
 ) -> None:
-    """Which candles are missing and why, as it stands now, and what to do about it.
+    """Show which candles are missing now, why, and what to do about them.
 
     The exit status is 1 while something is missing that can be filled, or a symbol of the settings
     was never on the exchange.
@@ -219,7 +219,7 @@ def _to_do(report: "Report", cause: str) -> str:
     found = report.gaps.filter(cause=cause)
     symbols = set(found["symbol"])
     if any(found["last"] >= day_window(report.at.date()).start):
-        advice += "; what it does not bring of today is judged when the day is sealed"
+        advice += "; gaps of today that stay are judged when the day is finalized"
     gone = sorted(symbols.intersection(report.gone))
     if not gone:
         return advice

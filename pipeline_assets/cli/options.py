@@ -1,5 +1,5 @@
-"""Options that several commands share, and the refusal of days that no command can serve. An option of one
-command only stands in that command's module.
+"""Options that several commands share, and the refusal of days that no command can serve. An option of a
+single command is in that command's module.
 """
 
 import os
@@ -66,7 +66,7 @@ def refuse_future(day: date | None, today: date) -> None:
 def check_range(start: date, end: date, today: date | None) -> None:
     """Refuse a range that no backfill can fill; `end` is excluded.
 
-    Without `today`, which only the exchange can tell, the future is not judged.
+    `today` comes from the exchange's clock. Without it, days in the future are not refused.
 
     Raises:
         InputError: the range is empty or reversed, begins before the exchange or in the future.

@@ -1,5 +1,5 @@
-"""How commands print: the console, a table, a JSON document, lines about problems. What a single command
-prints stands in that command's module.
+"""Printing shared by all commands: the console, a table, a JSON document, lines about problems. The output
+of a single command is in that command's module.
 """
 
 import json

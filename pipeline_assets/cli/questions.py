@@ -1,5 +1,5 @@
-"""Asking several systems at once, each with a deadline. What is asked, and how an answer is shown, is the
-caller's.
+"""Asking several systems at once, each with a deadline. The caller chooses the questions and shows the
+answers.
 """
 
 import os
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Answer(Generic[T]):
-    """What came of a question: a value, or an error that says why there is none."""
+    """The answer to a question: a value, or an error that says why there is none."""
 
     value: T | None
     error: str | None = None
@@ -28,8 +28,8 @@ class Answer(Generic[T]):
 class Question(Generic[T]):
     """A question under way in a thread of its own.
 
-    The deadline is one of progress: work that goes on reports it, so that a system with much to tell
-    is heard out, and one that hangs is not waited for.
+    The deadline counts from the last progress: work that advances reports it. So a slow, long answer is
+    awaited, and a system that hangs is not.
     """
 
     def __init__(
@@ -86,7 +86,7 @@ class Question(Generic[T]):
 
 
 def leave(status: int) -> NoReturn:
-    """End the process at once, though threads hang: clients' own threads are no daemons."""
+    """End the process at once although threads hang: threads of client libraries are not daemon threads."""
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

@@ -1,5 +1,5 @@
-"""What the commands that start or show the embedded stack share: whose candles and whose schedule, and the
-table of systems. The stack itself is local/stack.py.
+"""Code shared by the commands that start or show the embedded stack: the source of candles, the scheduler,
+and the table of systems. The stack itself is local/stack.py.
 """
 
 import os
@@ -32,13 +32,13 @@ def choose_exchange(name: str) -> None:
     """Let the chosen exchange stand above config.yaml and .env, for this process and its children."""
     if name == "binance":
         os.environ.update(PRODUCTION_BINANCE)
-        # Candles of two sources in one lake could not be told apart, and sealed days would stay.
+        # Candles of two sources in one lake could not be distinguished, and finalized days would stay.
         held = load_settings().data_dir
         os.environ["PIPELINE_DATA_DIR"] = str(held.with_name(f"{held.name}-binance"))
 
 
 def choose_scheduler(*, schedules: bool, airflow: bool) -> None:
-    """Let one of Airflow and Dagster tick, or none: two of them would do everything twice."""
+    """Let either Airflow or Dagster schedule runs, or neither: both together would run everything twice."""
     if airflow:
         os.environ["PIPELINE_AIRFLOW__ENABLED"] = "true"
     by_airflow = load_settings().airflow.enabled
@@ -46,7 +46,7 @@ def choose_scheduler(*, schedules: bool, airflow: bool) -> None:
 
 
 def check_strategies(settings: Settings) -> None:
-    """Refuse strategies that there are not, before a sensor fails by them every five seconds."""
+    """Refuse unknown strategies at the start: otherwise the sensor would fail on them every five seconds."""
     from pipeline_assets.market.strategies import configured_strategies
 
     configured_strategies(settings.strategies)

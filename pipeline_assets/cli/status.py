@@ -1,4 +1,4 @@
-"""The command `status`. What it asks, and how long it waits for whom, is in status_report.py."""
+"""The command `status`. status_report.py has its questions to each system, and their deadlines."""
 
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -46,7 +46,7 @@ _ODD_SHOWN = 5
 )
 @json_option
 def status(days: int, seconds: float, as_json: bool) -> None:
-    """What runs, at which addresses, and how fresh each symbol is.
+    """Show the running systems, their addresses, and how fresh each symbol is.
 
     A part that does not answer in time is named, and the others are shown. The exit status is 0 if
     every system is up and every part answered, 1 otherwise.
@@ -114,7 +114,7 @@ def _complaints(settings: Settings, status: "Status") -> Iterator[str]:
         )
     down = down_systems(status.stack)
     for part, error in status.errors.items():
-        # Of a system that is down it is said above.
+        # A system that is down is already in the table above.
         if error is not None and part not in down:
             unknown = f" ({SHOWS[part]})" if part in SHOWS else ""
             yield f"{part}: {error}{unknown}"

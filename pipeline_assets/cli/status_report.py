@@ -1,5 +1,5 @@
-"""What runs, at which addresses, and how fresh each symbol is: one look at every system, each with a
-deadline of its own. Options and printing are in status.py; what is counted is in collection/overview.py.
+"""The running systems, their addresses, and how fresh each symbol is: every system is asked once, with a
+deadline of its own. Options and printing are in status.py; collection/overview.py counts the candles.
 """
 
 from collections.abc import Callable, Mapping
@@ -37,7 +37,7 @@ Asked = Question[T] | Answer[T]
 Progress = Callable[[], None]
 # Polars names an object that a finalize removed between listing and reading by an OSError.
 _ERRORS = (PipelineError, OSError)
-# The clients' own libraries. To import them takes seconds, which are no system's.
+# The client libraries. Their import takes seconds, which must not count as a system's answer time.
 _LIBRARIES = ("binance", "obstore", "polars", "redis", "snowflake.connector")
 # The systems are printed at once; one that needs longer is waited for beside the other parts.
 _AT_ONCE = 1.0
@@ -52,17 +52,17 @@ SHOWS = {
 
 @dataclass
 class Status:
-    """What `status` found.
+    """The findings of `status`.
 
     Attributes:
-        stack: the systems, or None if they could not be told in time.
-        now: the time that the days are counted by, UTC.
-        by_exchange: whether that is the exchange's clock, or this machine's.
+        stack: the systems, or None if they did not answer in time.
+        now: the time from which days are counted, UTC.
+        by_exchange: whether `now` is the exchange's clock, or else this machine's.
         first: the first UTC day of the counts.
-        found: what is stored, by symbol and interval.
-        filling: what is being filled; None where Dagster does not answer.
-        block: what keeps this address from asking the exchange, if anything does.
-        errors: by part why it is unknown, None for a part that answered.
+        found: the stored candles, counted by symbol and interval.
+        filling: the backfills and repairs under way; None if Dagster does not answer.
+        block: the block on this address's requests to the exchange, if there is one.
+        errors: by part, why the part is unknown; None for a part that answered.
         hung: whether a part is still waiting.
         left_out: the entries of exchangeInfo that cannot be read, each with its fault, by the last look.
     """
@@ -103,10 +103,10 @@ class Status:
 
 @dataclass
 class Look:
-    """One look at everything: each part is asked in a thread of its own, as soon as it can be.
+    """Ask every part once, each in a thread of its own, as soon as its inputs are known.
 
-    The longest chain is the clock and then the lake, so all is over after twice `seconds`, and the
-    second that the systems are waited for, even if nothing answers.
+    The longest chain is the clock and then the lake. So all is over after twice `seconds`, plus the
+    second for the systems' state, even if nothing answers.
     """
 
     settings: Settings
@@ -168,7 +168,7 @@ class Look:
         )
 
     def _hurried(self) -> Settings:
-        """Let Redis answer with its own words before the deadline: the exchange's budget is there."""
+        """Let Redis fail with its own error before the deadline: it holds the exchange's weight budget."""
         # Its client repeats a time-out once, however little time it has.
         limit = min(self.settings.redis.timeout_seconds, 0.4 * self.seconds)
         limits = {"timeout_seconds": limit, "retry_seconds": 0}
@@ -189,7 +189,7 @@ class Look:
     def _of_symbols(
         self, part: str, symbols: list[str] | None, ask: Callable[[Progress, list[str]], T]
     ) -> Asked[T]:
-        """Ask about the symbols, unless S3 does not tell them."""
+        """Ask about the symbols, unless they are unknown because S3 did not answer."""
         if symbols is not None:
             return self._unless_down(part, lambda progress: ask(progress, symbols))
         unknown = "not asked: the symbols of `all` are on S3, which does not answer"
@@ -205,7 +205,7 @@ class Look:
         return self._unless_down("exchange", lambda _: Exchange(settings).server_time())
 
     def _symbols(self, store: ObjectStore) -> list[str] | None:
-        """The symbols to show; those of `all` are on S3, and None if S3 does not tell them."""
+        """Return the symbols to show. With `all` they are on S3: None if S3 does not answer."""
         if self.settings.symbols != "all":
             return list(self.settings.symbols)
         asked = self._unless_down("s3", lambda _: collected_symbols(self.settings, store))

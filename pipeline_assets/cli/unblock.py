@@ -1,4 +1,4 @@
-"""The command `unblock`, and how a block is told: what keeps this address from asking the exchange."""
+"""The command `unblock`, and the text that shows a block: why this address may not ask the exchange."""
 
 import sys
 from datetime import UTC, datetime

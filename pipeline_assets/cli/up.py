@@ -1,4 +1,4 @@
-"""The command `up`. What it starts is in local/stack.py."""
+"""The command `up`. It starts the stack of local/stack.py."""
 
 import os
 from typing import TYPE_CHECKING

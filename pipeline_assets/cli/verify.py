@@ -1,4 +1,4 @@
-"""The command `verify`. What a sweep of the lake does is in collection/lake_sweep.py."""
+"""The command `verify`. The check of all objects is in collection/lake_sweep.py."""
 
 import sys
 from collections.abc import Iterator

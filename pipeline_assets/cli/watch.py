@@ -1,4 +1,4 @@
-"""The command `watch`. What it watches is in services/watchdog.py."""
+"""The command `watch`. It runs the watchdog of services/watchdog.py."""
 
 import click
 
@@ -9,7 +9,7 @@ from pipeline_assets.settings import SettingsError, load_settings
 def watch() -> None:
     """Alert when candles become stale, a service fails or the disk is full, until Ctrl-C.
 
-    The alerts go to PIPELINE_ALERTS__WEBHOOK_URL. `up` starts this by itself where that is set.
+    The alerts go to PIPELINE_ALERTS__WEBHOOK_URL. If that is set, `up` starts the watchdog itself.
     """
     from pipeline_assets.services.watchdog import watch as run
 

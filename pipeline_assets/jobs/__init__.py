@@ -1,1 +1,1 @@
-"""When runs are made by the clock or by hand: jobs and their schedules. What they run is in assets."""
+"""Jobs, and the schedules that start them. The assets that jobs materialize are in assets/."""

@@ -1,5 +1,5 @@
-"""The daily removal of what may be made again: tick runs of sealed days, their logs, staged files,
-landing tables of dead runs. Stored candles are never removed here; damaged ones are moved aside.
+"""The daily removal of data that can be made again: ingest runs of finalized days, their logs, staged files,
+landing tables of dead runs. Stored candles are never removed here; damaged objects are moved.
 """
 
 from collections.abc import Container, Iterator
@@ -45,7 +45,7 @@ _FAILED = [DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED]
 
 @op(
     out=Out(int),
-    description="Delete old tick runs of sealed days; their sealing keeps the days green.",
+    description="Delete old ingest runs of finalized days. The finalizing run keeps the days green.",
 )
 def delete_tick_runs(
     context: OpExecutionContext,
@@ -74,7 +74,7 @@ def _delete_runs(
     statuses: list[DagsterRunStatus],
     before: datetime,
 ) -> int:
-    """Delete an interval's tick runs that ended with a status and may be deleted, with their logs."""
+    """Delete an interval's ingest runs with this final status that are not needed, with their logs."""
     chosen = RunsFilter(
         job_name=f"tick_{interval}",
         statuses=statuses,

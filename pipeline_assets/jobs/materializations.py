@@ -1,5 +1,5 @@
-"""The jobs that materialize assets: a tick of an interval, sealing, backfills and repairs of days. When
-they run is in schedules.py and the sensors, and for backfills in the commands.
+"""The jobs that materialize assets: ingest runs of an interval, finalizing, backfills and repairs of days.
+The schedules, the sensors and, for backfills, the commands start them.
 """
 
 from dagster import AssetCheckKey, AssetSelection, define_asset_job
@@ -9,9 +9,10 @@ from pipeline_assets.collection.fetch_plan import KIND_TAG, OPEN_DAY_TAG, RunKin
 from pipeline_assets.dagster_instance.private import UnresolvedAssetJobDefinition
 from pipeline_assets.market.intervals import Interval
 
-# What is missing of the days, after all that a job stores of them.
+# The gap ledger of the days, written after everything that a job stores.
 _LEDGER = AssetSelection.assets(layer.GAPS, layer.GAP_TABLE)
-# After so many seconds Dagster ends a run: what it waits for hangs, and later runs wait for it.
+# Dagster ends a run after this many seconds: the run waits for a system that hangs, and later runs wait
+# for the run.
 _MOST_SECONDS = "dagster/max_runtime"
 _SECONDS_OF_MINUTES, _SECONDS_OF_LONGER = "900", "2700"
 _SECONDS_OF_DAYS = {RunKind.SEAL: str(3 * 3600), RunKind.BACKFILL: str(24 * 3600)}
@@ -20,7 +21,7 @@ _PRIORITY = {interval: str(-place) for place, interval in enumerate(Interval, -l
 
 
 def tick_job(interval: Interval) -> UnresolvedAssetJobDefinition:
-    """The job of one tick: the four assets of an interval, with the checks of their own rows only."""
+    """Return the job of an ingest run: the four assets of an interval, with the checks of their own rows."""
     objects = layer.key(layer.OBJECTS, interval)
     of_whole_days = AssetSelection.checks(
         *(AssetCheckKey(objects, name) for name in (layer.COMPLETE, layer.CONSISTENT, layer.FRESH))
@@ -36,7 +37,7 @@ def tick_job(interval: Interval) -> UnresolvedAssetJobDefinition:
             if interval is Interval.ONE_MINUTE
             else _SECONDS_OF_LONGER,
         },
-        description=f"What is due now of {interval}: fetch, format, upload, insert.",
+        description=f"Ingest the due candles of {interval}: fetch, format, upload, insert.",
     )
 
 
@@ -62,31 +63,32 @@ def day_job(
 
 
 def seal_job() -> UnresolvedAssetJobDefinition:
-    """The job that seals a finished day: what is listed, all intervals' candles, then the candidates
-    found on them, and what is missing.
+    """Return the job that finalizes a finished day: the listings, the candles of all intervals, the
+    candidates, and the gap ledger.
     """
     more = AssetSelection.assets(layer.UNIVERSE, layer.CANDIDATE_OBJECTS) | _LEDGER
     return day_job("seal", RunKind.SEAL, *Interval, more=more)
 
 
 def ledger_job() -> UnresolvedAssetJobDefinition:
-    """The job that judges days that nobody judged, since nothing ran when they were finished.
+    """Return the job that writes the gap ledger of days that have none, since nothing ran at their end.
 
-    It fetches nothing, so it waits for no backfill. Without `zero_volume`, as `repair_job`.
+    The job fetches nothing, so it waits for no backfill. It skips the check `zero_volume`, as
+    `repair_job` does.
     """
     return define_asset_job(
         "gap_ledger",
         selection=_LEDGER - AssetSelection.checks(AssetCheckKey(layer.CANDLE_GAPS, "zero_volume")),
         tags={_MOST_SECONDS: _SECONDS_OF_LONGER},
-        description="What is missing of whole days, and why: candle_gaps and its table.",
+        description="Write the gaps of whole days and their causes: candle_gaps and its table.",
     )
 
 
 def repair_job(interval: Interval) -> UnresolvedAssetJobDefinition:
-    """The job that fetches what is missing of an interval's days, and tells what is missing then.
+    """Return the job that fetches the missing candles of an interval's days and writes their gap ledger.
 
-    Without the ledger's check `zero_volume`: it reads all symbols' candles of the days, where a repair
-    is of a few; sealing has looked already.
+    The job skips the ledger's check `zero_volume`: that check reads all symbols' candles of the days,
+    while a repair is for a few symbols, and finalizing has checked them already.
     """
     ledger = _LEDGER - AssetSelection.checks(AssetCheckKey(layer.CANDLE_GAPS, "zero_volume"))
     return day_job(f"repair_{interval}", RunKind.BACKFILL, interval, more=ledger)

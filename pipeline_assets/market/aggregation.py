@@ -1,6 +1,6 @@
-"""Coarser candles from minutes, what differs from the stored ones, and candles without trade.
+"""Longer candles computed from minutes, their differences from stored candles, and candles without trade.
 
-What to do about a difference is for the checks in assets/ to say.
+The checks in assets/ decide how serious a difference is.
 """
 
 from typing import TYPE_CHECKING, TypeVar
@@ -56,7 +56,7 @@ def aggregate(candles_1m: "pl.DataFrame", to: Interval) -> "pl.DataFrame":
 
 
 def differences(stored: "pl.DataFrame", aggregated: "pl.DataFrame") -> "pl.DataFrame":
-    """Where stored candles and aggregated ones, of the same interval, do not agree.
+    """Return the candles for which stored and aggregated ones of the same interval do not agree.
 
     Prices and the number of trades must be equal, volumes equal to 1e-9 of the larger. A candle
     that only one side has is a gap, and not a difference.
@@ -103,7 +103,7 @@ def without_zero_volume(candles: "Frame") -> "Frame":
 
 
 def zero_volume_share(candles: "pl.DataFrame") -> "pl.DataFrame":
-    """How many candles of each symbol had no trade.
+    """Return how many candles of each symbol had no trade.
 
     Returns:
         One row a symbol, sorted: `symbol` String, `rows` and `zero_volume` Int64, `share` Float64

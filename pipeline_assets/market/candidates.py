@@ -1,5 +1,5 @@
-"""The candidate record: its id, its frame and its wire form. What finds candidates is in strategies/,
-what carries them is in resources/.
+"""The candidate record: its id, its frame and its message. Strategies, in strategies/, find candidates;
+resources/ stores and sends them.
 """
 
 import json
@@ -53,7 +53,7 @@ class Candidate(BaseModel):
     """A strategy's signal on one closed candle of one symbol.
 
     `price` is the candle's close, in the quote asset. `indicators` are the values that the strategy
-    looked at, by column. `created_at` is when it was found and may differ between repeats; the `id`
+    read, by column. `created_at` is the time of the evaluation and may differ between repeats; the `id`
     is the same in all of them.
     """
 
@@ -139,10 +139,10 @@ def split_by_age(
 
 
 def candidates_of(frame: "pl.DataFrame") -> list[Candidate]:
-    """The rows of a candidates frame as records, in the order given.
+    """Return the rows of a candidates frame as records, in the order given.
 
     Raises:
-        pydantic.ValidationError: a row is no candidate.
+        pydantic.ValidationError: a row is not a valid candidate.
     """
     return [
         Candidate(**row | {"indicators": json.loads(row["indicators"])})

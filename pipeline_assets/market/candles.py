@@ -49,7 +49,7 @@ def candle_schema() -> "pl.Schema":
 def raw_schema() -> "pl.Schema":
     """A raw frame: times Int64 (ms since the epoch, UTC), `trades` Int64, else String as received.
 
-    Rows stand in the order received; nothing about them has been checked.
+    Rows are in the order received and have not been checked.
     """
     import polars as pl
 

@@ -1,6 +1,6 @@
-"""From raw frames to candle frames: types, order, one row per open time, and what is set aside.
+"""From raw frames to candle frames: types, order, one row per open time, and the rejected rows.
 
-Nothing is repaired here and nothing filled in. What is missing is for gaps.py to say.
+No row is repaired or filled in here. Missing candles are found in gaps.py.
 """
 
 from collections.abc import Mapping
@@ -31,12 +31,12 @@ _WITH_ROUNDING = 1 + 1e-9
 
 @dataclass(frozen=True)
 class Cleaned:
-    """What became of the rows of a raw frame: each is in exactly one of the three.
+    """The rows of a raw frame, each in exactly one of three groups.
 
     Attributes:
         candles: a candle frame, sorted by symbol and open time, one row for each.
-        set_aside: the raw rows that are no candle, in the order received, with `reason` String.
-        repeated: the count of rows that only say again what a row of `candles` says.
+        set_aside: the rejected raw rows, in the order received, with `reason` String.
+        repeated: how many rows repeat a row of `candles` exactly.
     """
 
     candles: "pl.DataFrame"
@@ -45,18 +45,18 @@ class Cleaned:
 
 
 def clean(raw: "pl.DataFrame", interval: Interval, windows: Mapping[str, Window]) -> Cleaned:
-    """Type the rows of a raw frame, and set aside with a reason each that cannot be a candle.
+    """Type the rows of a raw frame, and reject each row that cannot be a candle, with the reason.
 
     Decimal strings become the Float64 that Python's `float()` gives. A row passes when its open
     time is on the grid and in its symbol's window, its close time is the last millisecond before
     the next open time, its numbers are finite, its prices positive with high and low around them,
-    and its volumes and count possible. The window's end is excluded: that is how an unclosed or
-    unsettled candle never passes. Of rows with one open time the last received is kept.
+    and its volumes and count possible. The window's end is exclusive, so an unclosed or unsettled
+    candle never passes. If several rows have the same open time, the last received is kept.
 
     Args:
         raw: a frame of `raw_schema()`, in the order received.
-        interval: the interval that was asked for.
-        windows: the window that was asked for, by symbol.
+        interval: the requested interval.
+        windows: the requested window, by symbol.
     """
     import polars as pl
 
@@ -155,7 +155,7 @@ def _first_failing(checks: "dict[str, pl.Expr]") -> "pl.Expr":
 
 
 def _is_ordered(candles: "pl.DataFrame") -> bool:
-    """Whether symbols ascend, and open times within them strictly: then nothing is doubled."""
+    """Return whether symbols ascend, and open times within them strictly: then nothing is doubled."""
     import polars as pl
 
     symbol, earlier = pl.col("symbol"), pl.col("symbol").shift()

@@ -49,20 +49,20 @@ def completeness(
     window: Window,
     looked_at: Collection[date],
 ) -> "pl.DataFrame":
-    """Return what of each symbol and day should exist and is missing, as far as anybody looked.
+    """Count the candles that should exist and those that are missing, by symbol and day.
 
     Args:
-        gaps: as `gap_causes` gives them; rows of other intervals, symbols and days do no harm. All
-            gaps of the days in `looked_at`, those not listed and still open too.
-        symbols: which rows to make.
-        interval: of the candles.
-        window: whose days to tell of; one that begins or ends within a day counts that day whole.
-        looked_at: the UTC days that the gaps are known of.
+        gaps: the result of `gap_causes`, with all gaps of the days in `looked_at`, also those with the
+            causes not listed and still open. Rows of other intervals, symbols and days are ignored.
+        symbols: the symbols to report.
+        interval: the interval of the candles.
+        window: the days to report; a day that is partly in the window counts as a whole.
+        looked_at: the UTC days whose gaps are known.
 
     Returns:
         A row for each symbol (sorted) and day: `symbol` String, `day` Date; `expected` Int64, the
-        candles that should exist, and `missing` Int64 of them, both null where nobody looked;
-        `listed` Boolean, whether the symbol traded on that day at all.
+        candles that should exist, and `missing` Int64 of them, both null if the day's gaps are not
+        known; `listed` Boolean, whether the symbol traded on that day at all.
     """
     import polars as pl
 

@@ -1,5 +1,5 @@
-"""Candidates from frames with indicator columns: the newest minute of all symbols, or years. What a
-strategy is stands in strategy.py.
+"""Candidates from frames with indicator columns: the newest minute of all symbols, or years of history.
+strategy.py defines what a strategy is.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,8 +20,8 @@ Result = TypeVar("Result")
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What the strategies found. `candidates` is a frame of `candidate_schema`, sorted by open time,
-    symbol and strategy. `failures` tells for each strategy that raised (`name version`), what.
+    """The result of all strategies. `candidates` is a frame of `candidate_schema`, sorted by open time,
+    symbol and strategy. `failures` has the error of each strategy that raised, by `name version`.
     """
 
     candidates: "pl.DataFrame"
@@ -34,13 +34,13 @@ def evaluate(
     created_at: datetime,
     interval: Interval = Interval.ONE_MINUTE,
 ) -> Evaluation:
-    """Every candidate in the frame. One strategy that raises does not stop the others.
+    """Return every candidate in the frame. One strategy that raises does not stop the others.
 
     Args:
         strategies: the strategies.
-        frame: what `IndicatorSet.history` or `IndicatorStates.advance` returned, by a set that has
+        frame: the result of `IndicatorSet.history` or `IndicatorStates.advance`, of a set that has
             the indicators of all strategies.
-        created_at: when this is evaluated, UTC.
+        created_at: the time of this evaluation, UTC.
         interval: the interval of the candles.
     """
     import polars as pl
@@ -60,11 +60,11 @@ def tied_ids(
     frame: "pl.DataFrame",
     interval: Interval = Interval.ONE_MINUTE,
 ) -> set[str]:
-    """The ids of candidates that there may or may not be, as rounding has it.
+    """Return the ids of candidates that exist or not depending on rounding.
 
-    At least one of their conditions lies within 1e-9 of its threshold, relative to the size of what
-    is compared (prices for differences of prices), and all others are met or as near. A strategy
-    that raises has none: `evaluate` tells of it.
+    At least one of their conditions lies within 1e-9 of its threshold, relative to the size of the
+    compared values (prices for differences of prices), and all others are met or as near. A strategy
+    that raises has no such ids: `evaluate` reports its error.
     """
 
     def tied(strategy: Strategy) -> list[str]:
@@ -85,7 +85,7 @@ def _each(
     for strategy in strategies:
         try:
             results.append(run(strategy))
-        # Whatever a strategy raises, the others go on; what it was is returned to be told.
+        # A strategy may raise any error: the others go on, and the error is returned to be reported.
         except (Exception, pl.exceptions.PanicException) as error:  # noqa: BLE001
             failures[f"{strategy.name} {strategy.version}"] = f"{type(error).__name__}: {error}"
     return results, failures

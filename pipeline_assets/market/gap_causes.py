@@ -20,18 +20,18 @@ _WITNESSES = 2
 
 
 class Cause(StrEnum):
-    """Why a candle is not stored, in the order of judgement: the first that holds.
+    """The reason why a candle is not stored. The first that holds, in this order, is the candle's cause.
 
-    NOT_LISTED: it would open before the listing, after the end of trading, or between that and a
-        listing anew.
-    STILL_OPEN: it has not closed yet.
-    INVALID: the exchange gives the same row for it whenever it is asked, which cannot be a candle.
-    SET_ASIDE: a row came for it that cannot be a candle.
-    EXCHANGE_OUTAGE: the exchange said that it has none; or all symbols lack it, of which at least
-        two were fetched.
-    ARCHIVE_HOLE: the archive lacks it, and the exchange could not be asked for it then.
-    NOT_FETCHED: nobody asked for it yet; or a reply lacked what other symbols have, and the exchange
-        was not asked again.
+    NOT_LISTED: the candle would open before the listing, after the end of trading, or between two
+        listings of the symbol.
+    STILL_OPEN: the candle has not closed yet.
+    INVALID: the exchange repeatedly gives the same row for the candle, and the row cannot be a candle.
+    SET_ASIDE: a row came for the candle and was rejected.
+    EXCHANGE_OUTAGE: the exchange confirmed that it has no such candle; or the candle is missing for
+        all symbols, and at least two of them were fetched.
+    ARCHIVE_HOLE: the candle is missing from the archive, and the request to the exchange failed.
+    NOT_FETCHED: no run has fetched the candle yet; or the candle was missing from a reply, other
+        symbols have theirs, and the exchange was not asked again.
     """
 
     NOT_LISTED = "not_listed"
@@ -43,21 +43,21 @@ class Cause(StrEnum):
     NOT_FETCHED = "not_fetched"
 
 
-# Nobody can have these candles yet, or ever: they are not missing.
+# These candles do not exist yet, or never will: they are not missing.
 NOT_DUE = (Cause.NOT_LISTED, Cause.STILL_OPEN)
 
 
 @dataclass(frozen=True)
 class Evidence:
-    """What is known beside what is stored: span frames, as `spans` and `span_frame` give them.
+    """The facts about candles that are not stored, as span frames made by `spans` and `span_frame`.
 
     Attributes:
-        fetched: what was asked for and answered, from whatever source.
-        confirmed_empty: where the exchange itself was asked and said that there is nothing.
-        archive_holes: where the archive lacked candles while the exchange could not be asked.
-        set_aside: the candles in whose place came a row that is none.
-        between_listings: where a symbol that was listed anew had ended and not yet begun again.
-        invalid: the candles in whose place the same row that is none came repeatedly.
+        fetched: spans that were requested and answered, from any source.
+        confirmed_empty: spans of which the exchange itself said that it has no candle.
+        archive_holes: spans missing from the archive while the exchange could not be asked.
+        set_aside: candles for which only a rejected row came.
+        between_listings: spans between the end of a symbol's trading and its next listing.
+        invalid: candles for which the same rejected row came repeatedly.
     """
 
     fetched: "pl.DataFrame"
@@ -81,12 +81,12 @@ def span_frame(windows: Mapping[str, Iterable[Window]]) -> "pl.DataFrame":
 
 
 def spans(open_times: "pl.DataFrame", interval: Interval) -> "pl.DataFrame":
-    """A span frame of candles: neighbours of a symbol are one span.
+    """Return a span frame of candles: neighbouring candles of a symbol are one span.
 
     Args:
-        open_times: `symbol` and `open_time` Datetime(us, UTC), in any order; repetitions do no harm,
-            and a time off the grid stands for the candle that it falls into.
-        interval: of the candles.
+        open_times: `symbol` and `open_time` Datetime(us, UTC), in any order; repetitions are ignored,
+            and a time off the grid means the candle around it.
+        interval: the interval of the candles.
     """
     import polars as pl
 
@@ -105,20 +105,20 @@ def gap_causes(
     newest: datetime,
     evidence: Evidence,
 ) -> "pl.DataFrame":
-    """Every candle of a window that is not stored, with its cause, as runs of one cause each.
+    """Return the candles of a window that are not stored, as runs with one cause each.
 
-    The work grows with the number of gaps and spans, not with that of candles.
+    The work grows with the number of gaps and spans, not with the number of candles.
 
     Args:
         missing: `symbol`, `start`, `end` as `gaps.gaps` gives them, where every symbol of
             `lifetimes` is expected to have all of the window.
         interval: of the candles.
         window: on the interval's grid.
-        lifetimes: when each symbol's trading began and, if it has, ended; UTC. Of one that was
-            listed anew its first beginning and last end. All symbols that are collected: what they
-            all lack is an outage.
+        lifetimes: when each symbol's trading began and, if it has, ended; UTC. A symbol that was
+            listed again has its first beginning and its last end. The mapping must hold all collected
+            symbols, since a candle that is missing for all of them is an outage.
         newest: the open time of the newest closed candle.
-        evidence: see there. Spans outside the window and other symbols do no harm.
+        evidence: the known facts. Spans outside the window and other symbols are ignored.
 
     Returns:
         `symbol` String, `interval` String, `first` and `last` open time Datetime(us, UTC), `count`
@@ -190,7 +190,7 @@ def gap_causes(
 def _nobody_has(
     missing: "pl.DataFrame", symbols: "pl.DataFrame", fetched: "pl.DataFrame"
 ) -> "pl.DataFrame":
-    """The spans that all symbols lack, though at least two of them were fetched: `start`, `end`."""
+    """Return the spans missing for all symbols of which at least two were fetched: `start`, `end`."""
     import polars as pl
 
     one = pl.lit("").alias("symbol")

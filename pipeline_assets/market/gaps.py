@@ -72,17 +72,17 @@ def expected_frame(expected: Mapping[str, Expected | None]) -> "pl.DataFrame":
 def gaps(
     candles_open_times: "pl.DataFrame", interval: Interval, expected: "pl.DataFrame"
 ) -> "pl.DataFrame":
-    """The runs of open times that should exist and do not.
+    """Return the runs of open times that should exist and do not.
 
     Args:
-        candles_open_times: `symbol` and `open_time` of what there is, in any order; more columns,
-            repetitions, other symbols and open times off the grid or outside do no harm.
-        interval: whose grid.
+        candles_open_times: `symbol` and `open_time` of the existing candles, in any order. Further
+            columns, repetitions, other symbols and open times off the grid or outside are ignored.
+        interval: the interval, which sets the grid.
         expected: `symbol`, `first`, `last` (both open times included), one row a symbol.
 
     Returns:
         One row a gap, sorted by symbol and start: `symbol` String, `start` and `end` (excluded)
-        Datetime(us, UTC), `missing` Int64 open times. A symbol that has nothing is one gap.
+        Datetime(us, UTC), `missing` Int64 open times. A symbol without any candle is one gap.
     """
     import polars as pl
 

@@ -1,8 +1,8 @@
-"""The registry of candle intervals: one entry says all that is particular to an interval.
+"""The registry of candle intervals: one entry holds everything that differs between intervals.
 
 Assets, jobs, schedules, checks, tables and Airflow's DAGs follow from an entry; docs/architecture.md, "Where
-to add things", says how one is added. Windows are in windows.py. What is done with candles of one
-interval only, such as finding candidates in minutes, stands with who does it.
+to add things", says how one is added. Windows are in windows.py. Code for one interval only, such as
+finding candidates in minutes, is not here but in the module that does the work.
 """
 
 from dataclasses import dataclass
@@ -21,14 +21,14 @@ NEWEST_ONLY = frozenset({"slots"})
 
 @dataclass(frozen=True)
 class Definition:
-    """What is particular to an interval.
+    """The properties of one interval.
 
     Attributes:
         span: the time between two open times; divides a UTC day.
         cron: when candles are ingested, UTC: once a span.
         sinks: where candles go besides the lake, by their names in assets/sinks.py.
-        open_object: what an object holds while its day is open; divides a UTC day. An ingest run reads
-            so much again of each symbol, so of more than 99 candles each request weighs double.
+        open_object: the span of an object while its day is open; divides a UTC day. An ingest run fetches
+            this span again for each symbol; with more than 99 candles, each request costs double weight.
         archive: whether a backfill takes finished days from the exchange's archive, checked against the
             exchange's 1h candles. The span has to divide an hour.
     """

@@ -16,7 +16,7 @@ class PartitionError(InputError, ValueError):
 
 
 def partition_day(key: str, newest: date) -> date:
-    """The UTC day of a partition key.
+    """Return the UTC day of a partition key.
 
     Dagster's `launchRun` does not validate partition keys: a day in 2036 would run to success.
 
@@ -25,7 +25,7 @@ def partition_day(key: str, newest: date) -> date:
         newest: today, by the exchange's clock.
 
     Raises:
-        PartitionError: the key is no day, lies before the first or after the newest day.
+        PartitionError: the key is not a day, or lies before the first or after the newest day.
     """
     malformed = PartitionError(
         f"{key!r} is not a partition: partitions are UTC days like {newest.isoformat()}."

@@ -1,6 +1,6 @@
 """From the bodies of klines replies to raw frames, exact to the character. No typing of prices.
 
-What a row means, and whether it is right, is for cleaning.py.
+cleaning.py interprets the rows and decides whether they are valid.
 """
 
 from collections.abc import Iterator, Sequence
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 _FIELDS = RAW_COLUMNS[1:]
 _IN_NUMBERS = b"0123456789.+-eE"
-# What remains of a compact row without its numbers, for instance `[,"","","","","",,"",,"","",""]`.
+# A compact row after its numbers were removed, for instance `[,"","","","","",,"",,"","",""]`.
 _ROW = b"[" + b",".join(b"" if name in RAW_INTEGER_COLUMNS else b'""' for name in _FIELDS) + b"]"
 _AS_LINES = bytes.maketrans(b"]", b"\n")
 _SHOWN = 80
@@ -56,7 +56,7 @@ def check_reply(symbol: str, body: bytes) -> int:
 
 
 def _has_integers(body: bytes) -> bool:
-    """Whether a compact reply is JSON with 64-bit integers for times and counts."""
+    """Return whether a compact reply is JSON with 64-bit integers for times and counts."""
     try:
         rows = orjson.loads(body)
     except orjson.JSONDecodeError:
@@ -92,7 +92,7 @@ def raw_candles(replies: "Sequence[tuple[str, bytes]]") -> "pl.DataFrame":
         A frame of `raw_schema()`; decimal strings keep every character.
 
     Raises:
-        MalformedReplyError: as `check_reply`, and for a time or count that is no 64-bit integer.
+        MalformedReplyError: as `check_reply`, and for a time or count that is not a 64-bit integer.
     """
     import polars as pl
 
@@ -153,7 +153,7 @@ def _from_compact(replies: list[tuple[str, bytes, int]]) -> "pl.DataFrame":
 
 
 def _blame(replies: list[tuple[str, bytes, int]]) -> NoReturn:
-    """Name the reply that the CSV reader stumbled over: a time or count that is no integer."""
+    """Name the reply that the CSV reader could not parse: it has a time or count that is not an integer."""
     for symbol, body, _ in replies:
         _parsed_rows(symbol, body)
     raise MalformedReplyError(f"One of {len(replies)} replies holds a number that cannot be read.")

@@ -1,5 +1,5 @@
-"""What a strategy is: a declaration over indicator columns. The strategies themselves are in
-strategies/, what finds candidates by them is in evaluation.py.
+"""The definition of a strategy: a declaration over indicator columns. The strategies themselves are in
+strategies/; evaluation.py finds candidates with them.
 """
 
 from collections.abc import Sequence
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
 
     Term = str | float | pl.Expr
 
-# A side is above another by more than this part of their size. Where a market stands still, means
-# run into each other and rounding alone decides which is above; without this, it would signal.
+# A term is above another if it exceeds it by more than this part of their size. In a market that stands
+# still, averages converge and rounding alone decides which is larger: without this, it would signal.
 TOLERANCE = 1e-9
 
 
@@ -33,10 +33,11 @@ class StrategyParameters(BaseModel):
 
 @dataclass(frozen=True, eq=False)
 class Condition:
-    """That `left` is above `right` (`holds` True), or that it is not.
+    """A comparison: `left` is above `right` (`holds` True), or is not above it (`holds` False).
 
-    A term is a column's name, a number or an expression. `scale` is what their difference is small
-    against; by default the larger of the two. Differences of prices need the price.
+    A term is a column's name, a number or an expression. Differences that are tiny relative to `scale`
+    count as zero. By default the scale is the larger of the two terms; if the terms are differences of
+    prices, pass the price.
     """
 
     left: "Term"
@@ -45,12 +46,12 @@ class Condition:
     holds: bool = True
 
     def met(self) -> "pl.Expr":
-        """Whether it is so: Boolean, null where a term is null."""
+        """Return whether the condition is met: Boolean, null where a term is null."""
         above = self._difference() > TOLERANCE * self._size()
         return above if self.holds else ~above
 
     def near(self) -> "pl.Expr":
-        """Whether another rounding of the terms might turn it: Boolean, null where a term is null."""
+        """Return whether rounding of the terms might change `met`: Boolean, null where a term is null."""
         tolerance = TOLERANCE * self._size()
         return (self._difference() - tolerance).abs() < tolerance
 
@@ -92,10 +93,10 @@ def crosses_below(
 
 @dataclass(frozen=True)
 class Declaration:
-    """What a strategy looks at, and the conditions that must all be met for each side.
+    """The indicators that a strategy reads, and the conditions that must all be met for each side.
 
-    Columns that conditions may name: those of the candle, those of `indicators`, `close_previous`,
-    and `{column}_previous` for every column of `indicators`. A side of no conditions never signals.
+    Conditions may name the columns of the candle, the columns of `indicators`, `close_previous`,
+    and `{column}_previous` for every column of `indicators`. A side without conditions never signals.
     """
 
     indicators: tuple[Indicator, ...]
@@ -116,7 +117,7 @@ class Strategy:
 
     @property
     def indicators(self) -> tuple[Indicator, ...]:
-        """The indicators it looks at."""
+        """The indicators that the strategy reads."""
         return self.declaration.indicators
 
     @property
@@ -145,7 +146,7 @@ class Strategy:
         )
 
     def tie(self) -> "pl.Expr":
-        """Whether another rounding of the indicators might give another side: Boolean."""
+        """Return whether another rounding of the indicators might give another side: Boolean."""
         declared = (self.declaration.long, self.declaration.short)
         return self._warm() & (_within_reach(declared[0]) | _within_reach(declared[1]))
 
@@ -164,7 +165,7 @@ def _all_met(conditions: Sequence[Condition]) -> "pl.Expr":
 
 
 def _within_reach(conditions: Sequence[Condition]) -> "pl.Expr":
-    """Whether some condition is near its threshold, and no other one is clearly unmet."""
+    """Return whether some condition is near its threshold, and no other one is clearly unmet."""
     import polars as pl
 
     if not conditions:

@@ -1,4 +1,4 @@
-"""Windows: which span an object covers, what is closed, what a tick has to read.
+"""Windows: the span of an object, the newest closed candle, the span that an ingest run has to read.
 
 No frames here (gaps.py, cleaning.py) and no object keys (resources/candle_objects.py).
 """
@@ -25,7 +25,7 @@ class Window:
             raise ValueError(f"A window must end after it starts, got {self.start} to {self.end}")
 
     def candles(self, interval: Interval) -> int:
-        """How many open times of `interval` the window holds."""
+        """Return how many open times of `interval` the window holds."""
         return (self.end - self.start) // interval.span
 
 
@@ -86,10 +86,10 @@ def newest_closed(interval: Interval, server_time: datetime, settle: timedelta) 
 
 
 def object_window(interval: Interval, moment: datetime, *, finished: bool) -> Window:
-    """The window of the object that holds the candle with open time `moment`.
+    """Return the window of the object that holds the candle with open time `moment`.
 
-    A finished (sealed) day has one object. An open one has objects of the span that the registry says:
-    1m one an hour, so that a tick rewrites an hour and not a day, and the others one a day.
+    A finalized day has one object. An open day has objects of the span in the registry: for 1m one
+    object an hour, so that an ingest run rewrites an hour and not a day; for 15m and 1h one a day.
     """
     span = DAY if finished else interval.definition.open_object
     start = moment - (moment - EPOCH) % span
@@ -97,12 +97,13 @@ def object_window(interval: Interval, moment: datetime, *, finished: bool) -> Wi
 
 
 def tick_window(interval: Interval, newest: datetime, newest_stored: datetime | None) -> Window:
-    """Return what a tick reads for one symbol: from the oldest due object window to the newest candle.
+    """Return the window that an ingest run reads for one symbol.
 
-    Due are the object window of the newest closed candle, that of the candle two before it if the
-    same day holds it (the hour just ended is read once more, since its last candle may have been
-    short), and all windows of the open day since `newest_stored`. With `newest_stored` None the
-    symbol has nothing of this day, and the whole open day is due.
+    The window goes from the oldest due object window to the newest closed candle. Due are the object
+    window of that candle; the object window of the candle two before it, if that is on the same day (the
+    hour just ended is read once more, since its last candle may have been incomplete); and all object
+    windows of the open day since `newest_stored`. With `newest_stored` None the symbol has no candle of
+    this day, and the whole open day is due.
     """
     day_start = day_window(newest.date()).start
     since = [newest, max(newest - 2 * interval.span, day_start)]

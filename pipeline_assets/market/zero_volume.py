@@ -1,5 +1,5 @@
-"""Runs of candles without volume that look false, because another interval says that something was
-traded in the same span. What a day of zero volume means for a symbol is not decided here.
+"""Runs of candles without volume that look false, because candles of another interval show trades in the
+same span. This module does not decide what a day of zero volume means for a symbol.
 """
 
 from collections.abc import Iterator, Mapping
@@ -22,26 +22,27 @@ LEAST_RUN = timedelta(minutes=15)
 def false_zero_volume(candles: "Mapping[Interval, pl.DataFrame]") -> "pl.DataFrame":
     """Return the runs of candles without volume, of 15 minutes at least, that another interval contradicts.
 
-    A finer candle is contradicted by the coarser one that holds it, where that has more volume than
-    all its finer ones together and none of these is missing (a missing one may be where the rest
-    was traded). A coarser one is contradicted by any volume in the finer ones that it holds.
+    A shorter candle is contradicted by the longer candle around it if the longer one has more volume
+    than all its shorter ones together and none of these is missing (the difference may have been traded
+    in a missing one). A longer candle is contradicted by any volume in the shorter ones inside it.
 
-    A run is reported whole where any of its candles is contradicted. What froze a feed does not end
-    with the hour that proves it: a run from 00:30 to 01:29 was reported up to 00:59, because in the
-    next hour the coarser candle was false too, or was missing, or a minute was. How many candles of
-    the run are contradicted themselves is in `contradicted`: a symbol may have been quiet before.
+    If any candle of a run is contradicted, the whole run is reported. A frozen feed does not recover at
+    the end of the hour that proves it: a run from 00:30 to 01:29 was once reported up to 00:59 only,
+    because in the next hour the longer candle was false or missing too, or a minute was missing. The
+    number of candles that are contradicted themselves is in `contradicted`: the symbol may have been
+    quiet before.
 
-    Where all intervals agree on zero nothing is told: that is what a symbol looks like in which
-    nothing was traded, and its other days do not prove otherwise.
+    If all intervals agree on zero, nothing is reported: a symbol without trades looks the same, and the
+    symbol's other days do not prove otherwise.
 
     Args:
         candles: by interval `symbol`, `open_time` and `volume`, one row per open time, in any
-            order; more columns do no harm. Of the spans in question, or wider ones.
+            order, over the spans in question or wider ones; further columns are ignored.
 
     Returns:
         `symbol` String, `interval` String, `first` and `last` open time Datetime(us, UTC), `count`
-        and `contradicted` Int64, `why` String (what contradicts the first candle that is
-        contradicted); by symbol, first, and interval.
+        and `contradicted` Int64, `why` String (the contradiction of the first contradicted candle);
+        sorted by symbol, first, and interval.
     """
     import polars as pl
 
@@ -58,7 +59,7 @@ def false_zero_volume(candles: "Mapping[Interval, pl.DataFrame]") -> "pl.DataFra
 def _contradictions(
     frames: "Mapping[Interval, pl.DataFrame]",
 ) -> "Iterator[tuple[Interval, pl.DataFrame]]":
-    """By interval the open times at which a volume of zero would be false: key columns and `why`."""
+    """Return, by interval, the open times at which zero volume would be false: key columns and `why`."""
     import polars as pl
 
     found: dict[Interval, list[pl.DataFrame]] = {interval: [] for interval in frames}

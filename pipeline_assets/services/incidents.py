@@ -1,5 +1,5 @@
-"""Which problems have been alerted, so that each is told once and its end once. What a problem is, is decided
-in watchdog.py; this module does no I/O and asks no clock.
+"""The problems that have been alerted, so that each is reported once, and its end once. watchdog.py decides
+what a problem is; this module does no I/O and asks no clock.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Problem:
-    """What is wrong now.
+    """A problem that exists now.
 
     Attributes:
         kind: for programs, such as `asset_stale`.
@@ -28,7 +28,7 @@ class Problem:
 
 @dataclass
 class Incident:
-    """A problem from its first sight until its end was told. Times are UTC, ISO 8601."""
+    """A problem from its first sight until its end was alerted. Times are UTC, ISO 8601."""
 
     key: str
     kind: str
@@ -42,7 +42,7 @@ class Incident:
 
 
 class Incidents:
-    """The incidents that are not over and told."""
+    """The incidents that last, or whose end has not been alerted yet."""
 
     def __init__(self, held: Iterable[Mapping[str, Any]] = ()) -> None:
         """Go on with what `to_list` returned before."""
@@ -53,7 +53,7 @@ class Incidents:
         return [asdict(each) for each in self._held.values()]
 
     def observe(self, problems: Mapping[str, Problem], now: datetime) -> None:
-        """Take in what is wrong at `now`; whatever is not among the problems is well."""
+        """Update the incidents with the problems at `now`; a problem that is not listed is over."""
         for key, problem in problems.items():
             held = self._held.get(key)
             if held is None:
@@ -66,8 +66,8 @@ class Incidents:
                     now.isoformat(),
                 )
             else:
-                # One that ended while the webhook was down, and comes again before its end was told,
-                # is the same incident: the receiver sees one begin and one end.
+                # A problem that ended while the webhook was down, and returns before its end was
+                # alerted, is the same incident: the receiver sees one begin and one end.
                 held.cleared_at, held.over = None, False
         for key, each in self._held.items():
             if key in problems or each.over:
@@ -77,7 +77,7 @@ class Incidents:
             each.over = calm >= timedelta(seconds=each.settle)
 
     def due(self) -> list[tuple[str, dict[str, str]]]:
-        """Return the alerts to send now, by key: the problem, or its end once that was told."""
+        """Return the alerts to send now, by key: the problem, or its end if the problem was alerted."""
         found = []
         for key, each in self._held.items():
             if not each.told:

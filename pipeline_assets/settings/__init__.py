@@ -1,11 +1,11 @@
-"""Every setting, where it comes from and what it may be. What reads a setting does not belong here.
+"""Every setting, its source and its allowed values. Code that uses a setting does not belong here.
 
 A new setting is a field in sections.py (or in model.py, without a section): its default stands there and
 nowhere else. config.yaml repeats it for people, and .env.example names it; test_settings.py compares them.
 
 Order: config.yaml < .env < environment (prefix PIPELINE_, nested by __). Secrets are SecretStr,
-have no default, and come from .env or the environment only. Where neither has one, a system of the
-embedded stack (plain text, on this machine) gets the credential that `pipeline-assets up` made in
+have no default, and come from .env or the environment only. If neither has a credential, a system of the
+embedded stack (plain text, on this machine) gets the one that `pipeline-assets up` made in
 `{data_dir}/credentials.env`; a system elsewhere never does.
 """
 

@@ -73,7 +73,7 @@ def _text(file: Path) -> str:
 
 
 def refuse_secrets_in(file: Path) -> None:
-    """Refuse a config.yaml that holds a secret, or is no mapping of settings."""
+    """Refuse a config.yaml that holds a secret, or is not a mapping of settings."""
     import yaml
 
     if not file.exists():

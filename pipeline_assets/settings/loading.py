@@ -1,5 +1,5 @@
-"""Reading the settings, and telling what is wrong with them. What reads a single setting does not belong
-here.
+"""Reading the settings, and reporting what is wrong with them. Code that uses a single setting does not
+belong here.
 """
 
 import os
@@ -30,10 +30,10 @@ _LISTS = ("symbols", "strategies", "allowed_hosts")
 
 
 def load_settings() -> Settings:
-    """Read the settings anew.
+    """Read the settings from their sources, without a cache.
 
     Raises:
-        SettingsError: a value is malformed, a key is unknown, or a secret stands in config.yaml.
+        SettingsError: a value is malformed, a key is unknown, or config.yaml holds a secret.
     """
     file = Path(os.environ.get(CONFIG_FILE, "config.yaml"))
     if CONFIG_FILE in os.environ and not file.is_file():
@@ -58,7 +58,7 @@ def load_settings() -> Settings:
 
 
 def _refuse_unknown_variables() -> None:
-    """Pydantic passes over a variable that is no setting, such as PIPELINE_S3_BUCKET."""
+    """Refuse a variable that is not a setting, such as PIPELINE_S3_BUCKET, which pydantic ignores."""
     known = {f"{PREFIX}{name}".upper() for name in Settings.model_fields} | {CONFIG_FILE}
     for name in sorted(os.environ):
         upper = name.upper()
@@ -76,7 +76,7 @@ def settings() -> Settings:
 
 
 def with_embedded_credentials(settings: Settings) -> Settings:
-    """Return the settings with the embedded stack's credentials where a system has none of its own.
+    """Return the settings, with the embedded stack's credentials for each system that has no others.
 
     Raises:
         SettingsError: the file of the credentials is damaged or cannot be read.
@@ -90,7 +90,7 @@ def with_embedded_credentials(settings: Settings) -> Settings:
 def making_embedded_credentials(settings: Settings) -> Settings:
     """Like `with_embedded_credentials`, and make the credentials first if there are none.
 
-    For whoever starts the embedded stack. Safe to repeat: credentials that exist are kept.
+    Commands that start the embedded stack call this. It is safe to repeat: existing credentials are kept.
 
     Raises:
         CredentialsFileError: the file of the credentials is damaged or cannot be read.
@@ -149,7 +149,7 @@ def _explain(error: ValidationError) -> str:
     lines = []
     for problem in error.errors(include_url=False, include_context=False):
         location = problem["loc"]
-        # A whole name stands there where .env has a key that is no setting.
+        # The location is a whole name if .env has a key that is not a setting.
         names = [str(part).lower().removeprefix(PREFIX.lower()) for part in location]
         key = (
             PREFIX

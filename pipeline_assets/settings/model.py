@@ -34,9 +34,9 @@ from pipeline_assets.settings.sections import (
 )
 from pipeline_assets.web_guard import host_names
 
-# What a symbol may be, in settings and on the exchange. Each becomes a part of S3 and Redis keys, of file
-# names and of addresses: of ASCII only capital letters, digits and the underscore, beside letters of
-# other scripts ("币安人生USDT"), but no blank, control or formatting character of any script.
+# The form of a symbol, in settings and on the exchange. A symbol becomes a part of S3 and Redis keys, of
+# file names and of addresses. So the only ASCII characters are capital letters, digits and the underscore;
+# letters of other scripts are allowed ("币安人生USDT"), blanks, control and formatting characters are not.
 _SYMBOL = re.compile(
     r"(?:[0-9A-Z_]|(?![\s\u00ad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff0-\uffff])"
     r"[\u00a1-\ud7ff\uf900-\uffff\U00010000-\U000dffff]){1,40}"
@@ -48,7 +48,7 @@ _SYMBOLS = (
 
 
 def is_symbol(name: str) -> bool:
-    """Whether the exchange can have a symbol of this name."""
+    """Return whether the exchange can have a symbol of this name."""
     return _SYMBOL.fullmatch(name) is not None
 
 

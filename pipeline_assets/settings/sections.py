@@ -1,5 +1,5 @@
-"""The sections of the settings: each key with its default, its bounds and an example. A key that stands in
-no section is in model.py.
+"""The sections of the settings: each key with its default, its bounds and an example. Keys without a section
+are in model.py.
 """
 
 import re
@@ -129,7 +129,7 @@ class RedisSettings(Section):
         parts = urlsplit(value)
         if parts.password or "password=" in parts.query:
             raise ValueError("must not carry a password: set PIPELINE_REDIS__PASSWORD instead")
-        # The client takes database 0 for what is no number, and says nothing.
+        # For a database that is not a number, the client silently takes database 0.
         if not _DATABASE.match(parts.path):
             raise ValueError("must end with the number of a database, like /0, or with none")
         return value
@@ -219,7 +219,7 @@ class AirflowSettings(Section):
 
 
 class AlertsSettings(Section):
-    """Who is told of stale candles, failed services and DAG runs: an address that takes JSON by POST."""
+    """Where alerts of stale candles, failed services and DAG runs go: an address that takes JSON by POST."""
 
     webhook_url: SecretStr | None = Field(None, examples=["https://hooks.slack.com/services/…"])
 
@@ -232,13 +232,13 @@ class AlertsSettings(Section):
 
 
 class RepairSettings(Section):
-    """How far back history is asked for that nobody asked for by name."""
+    """The first day of the history that the sensor gap_repair requests by itself."""
 
     since: date | None = Field(None, examples=["2025-01-01"])
 
 
 class HousekeepingSettings(Section):
-    """How long what may be made again is kept."""
+    """How long data are kept that can be made again."""
 
     staging_days: int = Field(3, ge=1)
     tick_run_days: int = Field(2, ge=1)
@@ -246,16 +246,16 @@ class HousekeepingSettings(Section):
 
 
 class CandidatesSettings(Section):
-    """The search for candidates. Which strategies there are is in `strategies`."""
+    """The search for candidates. The strategies themselves are configured in `strategies`."""
 
-    # A day of 500 symbols, minute by minute, is what one tick can hold in memory.
+    # One tick of the sensor can hold at most a day of minutes of 500 symbols in memory.
     catch_up_minutes: int = Field(360, ge=15, le=1440)
-    # Older ones are stored as evaluated late and not published: nobody may trade on them.
+    # Older candidates are stored as evaluated late and not published: nobody may trade on them.
     publish_minutes: int = Field(15, ge=1, le=1440)
 
 
 class StrategySettings(BaseModel):
-    """One strategy to look for candidates with. What it takes besides `name` is its own business."""
+    """One strategy that finds candidates. Its keys besides `name` are checked by the strategy itself."""
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -263,12 +263,12 @@ class StrategySettings(BaseModel):
 
     @property
     def parameters(self) -> dict[str, Any]:
-        """Those of its parameters that are not to have their defaults."""
+        """The parameters that the settings change from their defaults."""
         return self.model_extra or {}
 
 
 def is_embedded(address: str) -> bool:
-    """Whether an address is one that the embedded stack serves: this machine's, in plain text."""
+    """Return whether an address is one that the embedded stack serves: this machine's, in plain text."""
     parts = urlsplit(address)
     return parts.hostname in LOCAL_HOSTS and parts.scheme not in ("https", "rediss")
 

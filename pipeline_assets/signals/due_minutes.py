@@ -16,20 +16,20 @@ if TYPE_CHECKING:
     import polars as pl
 
 MINUTE = Interval.ONE_MINUTE.span
-# A minute that the slots lack is waited for while the next ticks may still bring it: each reads the
-# hour again. After that it is looked for on the lake and on the exchange, and if they lack it too,
-# there is none.
+# A minute that is missing in the slots is waited for while the next ingest runs may still bring it: each
+# of them reads the hour again. After that the minute is searched for on the lake and at the exchange. If
+# it is missing there as well, it does not exist.
 PATIENCE = 3 * MINUTE
 
 
 @dataclass(frozen=True)
 class Cursor:
-    """Up to which minute each symbol is evaluated, as the last tick left it.
+    """The minute up to which each symbol is evaluated, as of the sensor's last tick.
 
-    Redis says the same, and newer, until it is flushed: then this is what tells which minutes are
-    done, so that none between is lost. `evaluated` holds for every symbol that is not in `others`.
-    `strategies` are those that are known to the lake (evaluation_record.Evaluation), by name and version;
-    `told` are the standing troubles that a person was told of already.
+    The states in Redis hold the same minutes, or newer ones. After a flush of Redis this cursor says
+    which minutes are done, so that no minute in between is lost. `evaluated` holds for every symbol that
+    is not in `others`. `strategies` are the ones known to the lake (evaluation_record.Evaluation), by name
+    and version; `told` are the continuing problems that were already reported.
     """
 
     evaluated: datetime | None = None
@@ -38,7 +38,7 @@ class Cursor:
     told: frozenset[str] = frozenset()
 
     def of(self, symbol: str) -> datetime | None:
-        """The newest minute of a symbol that is evaluated; None before the very first tick."""
+        """Return the newest evaluated minute of a symbol; None before the sensor's first tick."""
         return self.others.get(symbol, self.evaluated)
 
     def at(self, positions: Mapping[str, datetime]) -> "Cursor":
@@ -79,12 +79,12 @@ class Cursor:
 
 @dataclass(frozen=True)
 class Due:
-    """What may be folded now.
+    """The minutes that can be evaluated now.
 
     Attributes:
-        candles: of the candles given, those that are next, sorted by symbol and open time.
-        holes: minutes that are to be looked for elsewhere before the symbol can go on.
-        waiting: symbols whose next minute may still come, and which one it is.
+        candles: the next candles of each symbol, sorted by symbol and open time.
+        holes: missing minutes that must be searched elsewhere before the symbol can go on.
+        waiting: symbols whose next minute may still come, with that minute.
     """
 
     candles: "pl.DataFrame"
@@ -151,7 +151,7 @@ def rounds(candles: "pl.DataFrame") -> "list[pl.DataFrame]":
 def earliest(
     position: datetime, newest: datetime, limit: timedelta
 ) -> tuple[datetime, Window | None]:
-    """Where a symbol goes on from, and the minutes that are too old to be evaluated, if there are any.
+    """Return where a symbol continues, and the minutes too old to be evaluated, if there are any.
 
     Args:
         position: the newest minute that is evaluated.

@@ -1,5 +1,5 @@
-"""The 1m candles of a span, from wherever they are: given, on the lake, or on the exchange. What is done
-with them is in evaluation.py.
+"""The 1m candles of a span from every source: passed in, on the lake, or at the exchange. They are
+evaluated in evaluation.py.
 """
 
 import asyncio
@@ -29,18 +29,18 @@ _INTERVAL = Interval.ONE_MINUTE
 
 
 class OutOfTimeError(ExchangeError):
-    """The exchange's answer would come after the tick's time is over."""
+    """The exchange's answer would come after the time of the sensor's tick is over."""
 
 
 @dataclass(frozen=True)
 class History:
-    """What was found.
+    """The candles found, and the symbols for which a source failed.
 
     Attributes:
         candles: a candle frame sorted by symbol and open time, one row for each.
-        failures: the symbols whose candles could not be read everywhere, with the reason. What was
-            found of them may lack candles that exist; of all others nothing that exists is lacking.
-        fetched: how many symbols the exchange was asked for.
+        failures: the symbols for which a source could not be read, with the reason. Candles of these
+            symbols may be missing; the candles of all other symbols are complete.
+        fetched: the number of symbols that were requested from the exchange.
     """
 
     candles: "pl.DataFrame"
@@ -56,17 +56,18 @@ def read_history(
     known: "pl.DataFrame",
     deadline: float,
 ) -> History:
-    """All candles that exist in each symbol's window, which ends with closed candles.
+    """Return all candles that exist in each symbol's window, which ends with closed candles.
 
-    `known` candles go before those on the lake, which they are newer than. The exchange is asked
-    for what both lack, once, at the priority of sealing; what it does not have does not exist.
+    A candle in `known` is newer than the one on the lake and wins. Candles that are in neither are
+    requested from the exchange once, with the priority of finalizing. A candle that the exchange does
+    not have does not exist.
 
     Args:
         store: the lake.
         exchange: where missing candles come from.
         windows: by symbol, on the grid.
-        listed: when each symbol trades; minutes before are not missed.
-        known: candles at hand, such as the slots', of any symbols and times.
+        listed: when each symbol trades; minutes before that are not missing.
+        known: candles at hand, such as those of the slots, of any symbols and times.
         deadline: by `time.monotonic`, when to give up waiting for request weight.
     """
     import polars as pl
@@ -118,7 +119,7 @@ def joined(frames: "list[pl.DataFrame]") -> "pl.DataFrame":
 def _lacking(
     found: "pl.DataFrame", windows: Mapping[str, Window], listed: Mapping[str, Listed]
 ) -> dict[str, Window]:
-    """By symbol, the span from the first to the last minute that is not there though it could be."""
+    """Return, by symbol, the span from the first to the last minute that is missing and could exist."""
     traded = {
         symbol: listed.get(symbol, Listed(window.start)).clip(_INTERVAL, window)
         for symbol, window in windows.items()
@@ -150,7 +151,7 @@ def _fetched(
                 answered.add(each.symbol)
                 replies += [(each.symbol, body) for body in each.replies]
     except ExchangeError as error:
-        # What came before it is whole, symbol by symbol.
+        # The symbols answered before the error are complete.
         failures |= dict.fromkeys(windows.keys() - answered, str(error))
     try:
         rows = raw_candles(sorted(replies))

@@ -25,7 +25,7 @@ from pipeline_assets.signals.warm_up import history_window
 if TYPE_CHECKING:
     import polars as pl
 
-# Minutes of so many symbols, with the days before that warm the indicators up, fit into memory.
+# Batch size: a day's minutes of so many symbols, with the days needed for warm-up, fit into memory.
 _BATCH = 50
 # As far as indicators of the two forms may differ (market/indicators); those in prices, of the price.
 _TOLERANCE = 1e-9
@@ -37,13 +37,13 @@ _EXPLAINED = (
 
 @dataclass(frozen=True)
 class Recomputed:
-    """What stored candles say of a day.
+    """The candidates of a day, computed again from stored candles.
 
     Attributes:
         candidates: a candidates frame.
-        tied: ids that there may or may not be, as rounding has it.
-        judged: `symbol`, `strategy`, `version` and `from_time` of whatever can be judged: the lake
-            holds enough candles before that time.
+        tied: ids of candidates that exist or not depending on rounding.
+        judged: `symbol`, `strategy`, `version` and `from_time` of the candidates that can be judged: the
+            lake holds enough candles before that time.
     """
 
     candidates: "pl.DataFrame"
@@ -53,11 +53,11 @@ class Recomputed:
 
 @dataclass(frozen=True)
 class Parity:
-    """How what was published compares with what was recomputed; candidates frames, sorted by time.
+    """The comparison of published with recomputed candidates: frames of candidates, sorted by time.
 
-    `ties` differ, or are on one side only, and lie at a threshold. `not_judged` were published
-    where nothing can be said: by a strategy that is configured no more, or where the lake lacks the
-    candles before.
+    `ties` differ, or are on one side only, and lie at a threshold. `not_judged` were published and
+    cannot be checked: their strategy is not configured any more, or earlier candles are missing on the
+    lake.
     """
 
     matched: int
@@ -169,7 +169,7 @@ def _evaluated(candidates: "pl.DataFrame", evaluation: Evaluation) -> "pl.DataFr
 
 
 def _equal(both: "pl.DataFrame") -> "pl.Series":
-    """Whether side, price and indicator values of joined rows agree, as nearly as they can."""
+    """Return whether side, price and indicator values of joined rows agree, as nearly as they can."""
     import polars as pl
 
     def near(row: tuple[str, str, str, str, float, float]) -> bool:

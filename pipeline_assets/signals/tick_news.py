@@ -24,9 +24,9 @@ class News:
 
     Attributes:
         days: by day of the evaluated minutes, what to report of its candidates.
-        skipped: the minutes that were not evaluated because they are too old; None if there are none.
-        silent: what began to give no candidates, and why; None if nothing did.
-        told: all that gives no candidates now, for the next tick.
+        skipped: the minutes that were not evaluated because they are too old; None if none were.
+        silent: symbols and strategies that began to give no candidates, and why; None if none did.
+        told: all symbols and strategies that give no candidates now, for the next tick.
     """
 
     days: dict[date, dict[str, Any]] = field(default_factory=dict)
@@ -36,10 +36,10 @@ class News:
 
 
 def news(report: TickReport, told: frozenset[str]) -> News:
-    """Return what is new in a report, given what was told before.
+    """Return the news in a report, given the news reported before.
 
-    Runless events are never deleted, so only what is new is told: candidates, skipped minutes, a
-    strategy that began to fail, a symbol that began to warm up for want of history.
+    Runless events are never deleted, so only news is reported: candidates, skipped minutes, a
+    strategy that began to fail, a symbol that began to warm up because its history is too short.
     """
     standing = {
         **{f"strategy {name}": reason for name, reason in report.failed_strategies.items()},
@@ -47,7 +47,7 @@ def news(report: TickReport, told: frozenset[str]) -> News:
     }
     new = sorted((name, why) for name, why in standing.items() if name not in told)
     if report.candles:
-        # A tick without a minute knows nothing of the strategies.
+        # A tick without a minute to evaluate runs no strategy, so their failures are still those of before.
         told = frozenset(standing)
     return News(
         _by_day(report),
@@ -109,7 +109,7 @@ def _skipped(report: TickReport) -> Table | None:
 
 
 def summary(report: TickReport) -> str:
-    """Return what a tick did, in a sentence or two for the list of ticks."""
+    """Summarize a tick in a sentence or two, for Dagster's list of the sensor's ticks."""
     if not report.symbols:
         return (
             "No symbol is collected yet: the first tick_1m run tells which the exchange lists. Is the "

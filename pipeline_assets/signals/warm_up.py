@@ -1,5 +1,5 @@
-"""Building indicator states from history, where Redis has none of use. What is evaluated after that is in
-evaluation.py.
+"""Building indicator states from history for symbols without a usable state in Redis. The evaluation that
+follows is in evaluation.py.
 """
 
 from collections.abc import Mapping
@@ -26,8 +26,8 @@ _FOR_GAPS = timedelta(hours=6)
 
 @dataclass(frozen=True)
 class WarmUp:
-    """What states are built from and for: the lake, the exchange, the indicators, when each symbol
-    trades, and the limit beyond which missed minutes are skipped.
+    """The inputs of building states: the lake, the exchange, the indicators, when each symbol trades,
+    and the limit beyond which missed minutes are skipped.
     """
 
     store: ObjectStore
@@ -39,13 +39,13 @@ class WarmUp:
 
 @dataclass(frozen=True)
 class Built:
-    """What came of some symbols.
+    """The states built for some symbols.
 
     Attributes:
-        states: by symbol, the minute up to which it counts as evaluated, and the state's bytes.
-        skipped: minutes that were not evaluated and never will be, because they are too old.
-        short: symbols whose history is shorter than the indicators need, and how long it is.
-        failures: symbols whose history could not be read, and why; they have no state.
+        states: by symbol, the minute up to which the symbol counts as evaluated, and the state's bytes.
+        skipped: minutes that will never be evaluated, because they are too old.
+        short: symbols whose history is shorter than the indicators need, with its length.
+        failures: symbols without a state, because their history could not be read, with the reason.
     """
 
     states: Mapping[str, tuple[datetime, bytes]]
@@ -66,14 +66,14 @@ def build_states(
     slots: "pl.DataFrame",
     deadline: float,
 ) -> Built:
-    """States of symbols as after the last minute that they have evaluated.
+    """Build the states of symbols as of their last evaluated minute.
 
-    From there on every minute is evaluated, except those too long before the newest: these are
-    noted on the lake, with the first minute that a symbol evaluates at all, before its state is
-    returned. So whoever compares later what was published knows what was never evaluated.
+    Every later minute is evaluated, except minutes too long before the newest. These are recorded on
+    the lake before the state is returned, and so is the first minute that a symbol evaluates at all.
+    From this record a later comparison knows which minutes were never evaluated.
 
     Args:
-        warm_up: what states are built from.
+        warm_up: the inputs of the states.
         positions: the newest minute that each symbol has evaluated.
         newest: each symbol's newest closed candle.
         slots: candles that may be newer than those on the lake.
@@ -86,7 +86,7 @@ def build_states(
         end, too_old = earliest(position, newest[symbol], warm_up.limit)
         if too_old is not None:
             skipped[symbol] = too_old
-        # Of a symbol listed since then, the first candle begins the state.
+        # A symbol that was listed after `end` has a state from its first candle on.
         listed = warm_up.listed[symbol]
         end = min(max(end, Interval.ONE_MINUTE.floor(listed.listed_at)), newest[symbol])
         window = history_window(warm_up.indicators, end + MINUTE)

@@ -16,7 +16,7 @@ from pipeline_assets.local.stack import REPOSITORY
 
 FOLDER = REPOSITORY / "pipeline_assets" / "airflow_dags"
 
-# Whatever is installed here and is no requirement of Airflow or requests cannot be imported.
+# Packages that are installed here without being required by Airflow or requests cannot be imported.
 PARSE = """
 import importlib.metadata as metadata, json, re, sys
 from packaging.requirements import Requirement
@@ -36,7 +36,7 @@ while left:
         wanted = []
     for text in wanted:
         requirement = Requirement(text)
-        # With every extra: more is allowed than is there, and Dagster is in none of them.
+        # Requirements of extras do not count; all others do, also those of other platforms.
         if requirement.marker is None or "extra" not in str(requirement.marker):
             left.append(requirement.name)
 
@@ -104,7 +104,8 @@ def parsed(tmp_path_factory: pytest.TempPathFactory) -> dict:
     return json.loads(line.removeprefix("FACTS"))
 
 
-def test_the_folder_parses_beside_airflow_and_requests_alone(parsed: dict) -> None:
+def test_folder_needs_only_airflow_and_requests(parsed: dict) -> None:
+    """The folder parses beside Airflow and requests alone."""
     assert parsed["errors"] == {}
     assert set(parsed["dags"]) == {
         "candles_1m",
@@ -118,9 +119,8 @@ def test_the_folder_parses_beside_airflow_and_requests_alone(parsed: dict) -> No
 
 
 @pytest.mark.parametrize("interval", ["1m", "15m", "1h"])
-def test_a_tick_is_four_tasks_in_a_row_each_with_a_step_of_its_own(
-    parsed: dict, interval: str
-) -> None:
+def test_ingest_is_four_step_tasks(parsed: dict, interval: str) -> None:
+    """An ingest run is four tasks in a row, each with a step of its own."""
     tasks = parsed["dags"][f"candles_{interval}"]["tasks"]
     last = "candle_slots_1m" if interval == "1m" else f"candle_table_{interval}"
     assert {name: (each["upstream"], each["steps"]) for name, each in tasks.items()} == {
@@ -131,7 +131,8 @@ def test_a_tick_is_four_tasks_in_a_row_each_with_a_step_of_its_own(
     }
 
 
-def test_every_dag_is_documented_owned_limited_and_alerts(parsed: dict) -> None:
+def test_every_dag_has_owner_and_alerts(parsed: dict) -> None:
+    """Every DAG is documented, has an owner and limits, and alerts."""
     for name, dag in parsed["dags"].items():
         assert dag["doc"], name
         assert dag["alerts"], name
@@ -146,12 +147,14 @@ def test_only_sealing_catches_up(parsed: dict) -> None:
     assert [name for name, dag in parsed["dags"].items() if dag["catchup"]] == ["candles_seal"]
 
 
-def test_sealing_is_at_the_time_of_dagsters_own_schedule(parsed: dict) -> None:
+def test_finalizing_shares_dagsters_schedule(parsed: dict) -> None:
+    """Finalizing is at the time of Dagster's own schedule."""
     own = definitions.resolve_schedule_def("seal").cron_schedule
     assert parsed["dags"]["candles_seal"]["schedule"] == own
 
 
-def test_airflow_looks_for_dags_in_the_dag_file_only() -> None:
+def test_airflow_reads_the_dag_file_only() -> None:
+    """Airflow looks for DAGs in the DAG file only."""
     ignored = (FOLDER / ".airflowignore").read_text().split("\n")
     modules = {path.name for path in FOLDER.glob("*.py")}
     assert modules - set(ignored) == {"candle_dags.py"}
@@ -187,7 +190,8 @@ def partitions(tmp_path: Path, moments: Iterable[str]) -> list[str]:
     return [line.removeprefix("DAY ") for line in lines]
 
 
-def test_the_partition_is_the_day_of_the_newest_candle_or_of_the_interval(tmp_path: Path) -> None:
+def test_partition_is_the_intervals_day(tmp_path: Path) -> None:
+    """The partition is the day of the newest candle, or of the DAG's data interval."""
     off = "2026-11-20T14:58:00+00:00,2026-11-20T14:59:00+00:00"
     moments = {
         # Just after midnight the last candle belongs to yesterday.
@@ -212,8 +216,11 @@ def test_the_partition_is_the_day_of_the_newest_candle_or_of_the_interval(tmp_pa
     assert partitions(tmp_path, moments) == list(moments.values())
 
 
-def test_no_dag_run_times_out_for_the_time_that_airflow_was_off(parsed: dict) -> None:
-    """Airflow counts from the DAG run's start: one in flight at a stop would fail at the restart."""
+def test_downtime_times_out_no_dag_run(parsed: dict) -> None:
+    """No DAG run times out because Airflow was off.
+
+    Airflow counts from the DAG run's start: one in flight at a stop would fail at the restart.
+    """
     timeouts = {name: dag["dagrun_timeout"] for name, dag in parsed["dags"].items()}
     assert set(timeouts.values()) == {None}
 
@@ -231,7 +238,8 @@ except Exception as error:
 """
 
 
-def test_logs_go_by_age_and_a_database_only_where_somebody_named_it(tmp_path: Path) -> None:
+def test_cleanup_deletes_logs_by_age(tmp_path: Path) -> None:
+    """Logs are deleted by age, and database records only if somebody named the database."""
     logs = tmp_path / "logs"
     for name, day in (("old", 19), ("young", 21)):
         file = logs / "dag_id=candles_1m" / name / "attempt=1.log"

@@ -1,6 +1,6 @@
-"""Minute ticks by Airflow's own scheduler, while processes of Airflow and Dagster are killed.
+"""Ingest runs of 1m by Airflow's own scheduler, while processes of Airflow and Dagster are killed.
 
-After each fault the ticks go on by themselves, and what is stored equals what the exchange says.
+After each fault the ingest runs continue without help, and the stored candles equal the exchange's.
 """
 
 import os
@@ -77,7 +77,7 @@ class Scheduler:
         return None
 
     def tick_after(self, moment: datetime) -> dict[str, Any]:
-        """A tick that began after a moment and has succeeded, waited for."""
+        """Wait for an ingest run that began after a moment and has succeeded."""
 
         def found() -> dict[str, Any] | None:
             for tick in self.ticks_or_none():
@@ -89,7 +89,7 @@ class Scheduler:
         return eventually(found, f"a tick after {moment} succeeds", seconds=900)
 
     def ticks_or_none(self) -> list[dict[str, Any]]:
-        """As `ticks`; none while the API server is away."""
+        """Return the same as `ticks`, or an empty list while the API server is away."""
         try:
             return self.ticks()
         except (requests.RequestException, KeyError):
@@ -124,7 +124,8 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scheduler]:
             yield made
 
 
-def test_each_task_has_a_button_that_opens_its_dagster_run(scheduler: Scheduler) -> None:
+def test_each_task_links_its_dagster_run(scheduler: Scheduler) -> None:
+    """Each task has a button that opens its Dagster run."""
     tick = scheduler.tick_after(datetime.min.replace(tzinfo=UTC))
     run = tick["dag_run_id"]
     for task in TASKS:
@@ -136,7 +137,8 @@ def test_each_task_has_a_button_that_opens_its_dagster_run(scheduler: Scheduler)
         assert requests.get(page, timeout=30).ok
 
 
-def test_a_dag_run_that_fails_for_good_reaches_the_webhook(scheduler: Scheduler) -> None:
+def test_finally_failed_dag_run_alerts(scheduler: Scheduler) -> None:
+    """A DAG run whose retries are used up reaches the webhook."""
     day = str((datetime.now(UTC) - timedelta(days=2)).date())
     conf = {"intervals": ["1h"], "symbols": ["BTCUSD"], "first_day": day, "last_day": day}
     body = {"logical_date": None, "conf": conf}
@@ -145,14 +147,16 @@ def test_a_dag_run_that_fails_for_good_reaches_the_webhook(scheduler: Scheduler)
     def told() -> list[dict[str, Any]]:
         return [each for each in scheduler.webhook.received if each["alert"] == "dag_run_failed"]
 
-    (alert,) = eventually(told, "the webhook is told", seconds=900)
+    (alert,) = eventually(told, "an alert at the webhook", seconds=900)
     assert (alert["dag_id"], alert["run_id"]) == ("candles_backfill", made["dag_run_id"])
     assert "BTCUSD is not on the exchange; did you mean BTCUSDT?" in alert["error"]
     assert requests.get(alert["dagster_url"], timeout=30).ok
 
 
 @pytest.mark.parametrize("task", TASKS)
-def test_a_worker_is_killed_in_a_task(scheduler: Scheduler, task: str) -> None:
+def test_worker_killed_in_a_task(scheduler: Scheduler, task: str) -> None:
+    """A worker is killed in a task, and the task is done all the same."""
+
     def kill() -> bool:
         instance = scheduler.running(task)
         if instance is None:
@@ -169,7 +173,8 @@ def test_a_worker_is_killed_in_a_task(scheduler: Scheduler, task: str) -> None:
 
 
 @pytest.mark.parametrize("service", ["airflow-scheduler", "airflow", "webserver", "code-server"])
-def test_a_server_is_killed_while_a_tick_runs(scheduler: Scheduler, service: str) -> None:
+def test_server_killed_during_ingest(scheduler: Scheduler, service: str) -> None:
+    """A server is killed during an ingest run, and the run is completed all the same."""
     eventually(lambda: scheduler.running("fetch"), "a tick fetches", seconds=600)
     os.kill(scheduler.pid(service), signal.SIGKILL)
     scheduler.tick_after(datetime.now(UTC))
@@ -177,7 +182,7 @@ def test_a_server_is_killed_while_a_tick_runs(scheduler: Scheduler, service: str
 
 
 def test_airflows_own_backfill_seals_missing_days(scheduler: Scheduler) -> None:
-    """Both days lie just before the first that catching up seals; the last date is excluded."""
+    """Airflow's backfill finalizes the two days before the catch-up's first; its end is exclusive."""
     first = date.fromisoformat(
         airflow_environment(scheduler.settings)["AIRFLOW_VAR_CANDLES_FIRST_DAY"]
     )
@@ -210,7 +215,8 @@ def test_airflows_own_backfill_seals_missing_days(scheduler: Scheduler) -> None:
         assert stored.equals(truth)
 
 
-def test_airflow_removes_its_own_old_records_and_goes_on(scheduler: Scheduler) -> None:
+def test_airflow_prunes_its_own_records(scheduler: Scheduler) -> None:
+    """Airflow removes its own old records and continues."""
     scheduler.tick_after(datetime.now(UTC))
     done = [tick["dag_run_id"] for tick in scheduler.ticks() if tick["state"] == "success"]
     old = done[1:] or done

@@ -117,7 +117,8 @@ def workers(airflow: Airflow) -> Iterator[Workers]:
         process.kill()
 
 
-def test_a_tick_is_one_dagster_run_that_four_tasks_watch(airflow: Airflow) -> None:
+def test_ingest_is_one_watched_run(airflow: Airflow) -> None:
+    """An ingest run is one Dagster run that four tasks watch."""
     tick = airflow.run("candles_1m")
     assert tick.state == "success"
     assert tick.states == dict.fromkeys(["fetch", "format", "upload", "insert"], "success")
@@ -125,7 +126,7 @@ def test_a_tick_is_one_dagster_run_that_four_tasks_watch(airflow: Airflow) -> No
     assert run["jobName"] == "tick_1m"
     tags = run["tags"]
     assert (tags["airflow/dag_id"], tags["airflow/clear_number"]) == ("candles_1m", "0")
-    # The job's own tags hold the queue to one tick an interval, and mark the run as a tick.
+    # The job's own tags limit the queue to one ingest run an interval, and mark the run as ingest.
     assert (tags["pipeline/kind"], tags["pipeline/open_day"]) == ("tick", "1m")
     addresses = {address for _, _, address in tick.tasks.values()}
     assert addresses == {f"{airflow.dagster_url}/runs/{run['runId']}"}
@@ -139,11 +140,14 @@ def test_a_tick_is_one_dagster_run_that_four_tasks_watch(airflow: Airflow) -> No
     assert newest >= datetime.now(UTC) - timedelta(minutes=5)
 
 
-def test_a_step_that_fails_twice_and_then_works_is_executed_again_and_no_other(
+def test_only_failing_step_is_repeated(
     airflow: Airflow,
     workers: Workers,
 ) -> None:
-    """A key of another type makes the slots fail; uploads need no slots and are done once."""
+    """A step that fails twice and then works is executed again, and no other step is.
+
+    A key of another type makes the slots fail; uploads need no slots and are done once.
+    """
     held = airflow.settings.redis
     client = redis.Redis.from_url(held.url, password=held.password.get_secret_value())
     key = "ohlcv:1m:{ETHUSDT}"
@@ -167,16 +171,15 @@ def test_a_step_that_fails_twice_and_then_works_is_executed_again_and_no_other(
     root = runs[-1]["runId"]
     assert [run["rootRunId"] for run in runs[:-1]] == [root, root]
     assert [run["stepKeysToExecute"] for run in runs[:-1]] == [["candle_slots_1m"]] * 2
-    # What the re-executions left out counts as done, for whoever watches it now.
+    # A step that the re-executed runs skipped counts as done for a task that watches the run now.
     assert workers.run("failing", "upload")["raised"] is None
     # Just after midnight the open day has fewer minutes, and the day before was never stored here.
     held = airflow.platform.stored("1m", "ETHUSDT").height
     assert len(airflow.platform.slots("ETHUSDT")) == min(15, held)
 
 
-def test_a_retry_after_a_killed_worker_joins_the_same_run(
-    airflow: Airflow, workers: Workers
-) -> None:
+def test_retry_joins_the_same_run(airflow: Airflow, workers: Workers) -> None:
+    """A retry after a killed worker joins the same run."""
     worker = workers.begin("killed")
     eventually(lambda: airflow.runs(airflow__run_id="killed"), "it was launched", seconds=60)
     worker.send_signal(signal.SIGKILL)
@@ -196,7 +199,8 @@ def test_a_clear_makes_a_new_run(airflow: Airflow, workers: Workers) -> None:
     assert first["dagster_url"] != second["dagster_url"]
 
 
-def test_a_task_that_is_ended_ends_its_run(airflow: Airflow, workers: Workers) -> None:
+def test_ended_task_ends_its_run(airflow: Airflow, workers: Workers) -> None:
+    """A task that is ended ends its run."""
     worker = workers.begin("ended", "insert")
     # Before that, Dagster may accept to end a run whose process then starts and misses it.
     airflow.wait_for("STARTED", airflow__run_id="ended")
@@ -228,7 +232,8 @@ class LosesTheAnswer(BaseHTTPRequestHandler):
         pass
 
 
-def test_a_launch_whose_answer_is_lost_is_joined(airflow: Airflow, workers: Workers) -> None:
+def test_lost_launch_reply_is_joined(airflow: Airflow, workers: Workers) -> None:
+    """A launch whose reply was lost is found and joined."""
     with ThreadingHTTPServer(("127.0.0.1", 0), LosesTheAnswer) as proxy:
         proxy.dagster, proxy.lost = airflow.dagster_url, []
         threading.Thread(target=proxy.serve_forever, daemon=True).start()
@@ -244,9 +249,10 @@ def test_a_launch_whose_answer_is_lost_is_joined(airflow: Airflow, workers: Work
     )
 
 
-def test_dagster_that_does_not_come_back_is_an_error_that_names_address_and_connection(
+def test_absent_dagster_names_the_connection(
     workers: Workers,
 ) -> None:
+    """If Dagster does not come back, the error names its address and the connection."""
     port = free_port()
     connection = {"conn_type": "http", "host": "127.0.0.1", "port": port}
     environment = {"AIRFLOW_CONN_DAGSTER": json.dumps(connection)}
@@ -267,7 +273,8 @@ def backfill_params(**changes) -> dict:
 
 
 @pytest.mark.matrix
-def test_a_backfill_fills_the_days_that_were_asked_for(airflow: Airflow) -> None:
+def test_backfill_fills_requested_days(airflow: Airflow) -> None:
+    """A backfill fills the days that were requested."""
     params = backfill_params()
     done = airflow.run("candles_backfill", params)
     assert done.states == {
@@ -293,9 +300,10 @@ def test_a_backfill_fills_the_days_that_were_asked_for(airflow: Airflow) -> None
         ("2026-11-31", "2026-12-01", "is no range of days"),
     ],
 )
-def test_a_range_that_is_none_is_refused_before_anything_is_launched(
+def test_invalid_range_is_refused_before_launch(
     workers: Workers, first: str, last: str, said: str
 ) -> None:
+    """An invalid range is refused before any run is launched."""
     params = backfill_params(first_day=first, last_day=last)
     result = workers.run("no range", "backfill_15m", dag="backfill", params=params)
     assert result["raised"] == "AirflowFailException"
@@ -315,8 +323,11 @@ def test_sealing_seals_yesterday_in_every_interval(airflow: Airflow) -> None:
         assert list(stored) == [f"ohlcv/{interval}/BTCUSDT/{day}_0000.parquet"]
 
 
-def test_a_partition_in_the_future_is_refused_by_the_asset(airflow: Airflow) -> None:
-    """Launched as the operator launches: Dagster itself does not look at the day."""
+def test_future_partition_is_refused_by_asset(airflow: Airflow) -> None:
+    """A partition in the future is refused by the asset.
+
+    Launched as the operator launches: Dagster itself does not look at the day.
+    """
     sys.path.insert(0, str(DAGS))
     try:
         from dagster_api import DagsterApi
@@ -337,9 +348,10 @@ report_failure({"dag": dag, "run_id": sys.argv[3], "reason": "task_failure"})
 """
 
 
-def test_an_unknown_symbol_is_named_in_the_task_and_to_the_webhook(
+def test_unknown_symbol_reaches_task_and_webhook(
     airflow: Airflow, workers: Workers, webhook: Webhook
 ) -> None:
+    """An unknown symbol is named in the task and in the alert."""
     params = backfill_params(symbols=["ETHUSD"])
     given = {"dag": "backfill", "params": params}
     failed = workers.run("alerted", "backfill_15m", **given)

@@ -1,5 +1,5 @@
-"""Slots written in any order, ticks that die anywhere, a Redis that forgets: the candidates are those of
-a fold over the true history."""
+"""Slots are written in any order, ticks die anywhere, Redis loses its data: the candidates are those
+computed over the true history in order."""
 
 from datetime import UTC, datetime
 from typing import Any
@@ -59,7 +59,7 @@ class Mortal:
 
 
 def die(sensor: CandidateSensor, death: str) -> None:
-    """A tick that does not come to its end, unless it has nothing to do there."""
+    """A tick that dies at a point, unless it has nothing to do at that point."""
     whole, cursor = dict(sensor.resources), sensor.cursor
     method = death.split()[1]
     if method != "cursor":
@@ -77,7 +77,7 @@ def die(sensor: CandidateSensor, death: str) -> None:
 
 @pytest.fixture
 def begun(tmp_path, exchange, s3_server, redis_server, kafka_server):
-    """Makes a sensor of one symbol after its first tick, all servers as new."""
+    """Makes a sensor of one symbol after its first tick, with all servers empty before."""
 
     def begin() -> Any:
         exchange.reset()
@@ -137,7 +137,8 @@ _UNHURRIED = settings(
 
 @settings(_UNHURRIED, max_examples=3)
 @given(STEPS)
-def test_in_whatever_order_things_happen_the_candidates_are_the_true_ones(begun, steps) -> None:
+def test_any_order_finds_true_candidates(begun, steps) -> None:
+    """In whatever order things happen, the candidates are the true ones."""
     true_whatever_happens(begun, steps)
 
 

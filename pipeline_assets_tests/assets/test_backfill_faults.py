@@ -137,9 +137,8 @@ def unlimited_exchange() -> Iterator[ExchangeHandle]:
 
 @pytest.mark.matrix
 @pytest.mark.timeout(3000)
-def test_the_command_killed_at_random_moments_goes_on_where_it_was(
-    tmp_path, unlimited_exchange, s3_server, redis_server
-) -> None:
+def test_killed_command_resumes(tmp_path, unlimited_exchange, s3_server, redis_server) -> None:
+    """The command, killed at random moments, resumes where it was."""
     exchange, chosen = unlimited_exchange, random.Random(5)
     every = [first_day(LONG).date() + timedelta(days=number) for number in range(LONG)]
     pages = pages_to_fetch({symbol: set() for symbol in SYMBOLS}, LONG)
@@ -227,16 +226,16 @@ def assert_faults_leave_the_truth(platform: Platform, monkeypatch, days: int, se
     assert_true(platform, days)
 
 
-def test_two_percent_of_everything_leave_the_truth(minutes: Platform, monkeypatch) -> None:
+def test_two_percent_faults_leave_the_truth(minutes: Platform, monkeypatch) -> None:
+    """Faults in two percent of all requests leave the true candles."""
     assert_faults_leave_the_truth(minutes, monkeypatch, 6, 1)
 
 
 @pytest.mark.matrix
 @pytest.mark.timeout(900)
 @pytest.mark.parametrize("seed", range(5))
-def test_two_percent_of_everything_over_a_month_leave_the_truth(
-    minutes: Platform, monkeypatch, seed
-) -> None:
+def test_two_percent_faults_over_a_month(minutes: Platform, monkeypatch, seed) -> None:
+    """Faults in two percent of all requests over a month leave the true candles."""
     assert_faults_leave_the_truth(minutes, monkeypatch, 30, seed)
 
 
@@ -258,9 +257,8 @@ def run_command(platform: Platform, days: int):
     return command.backfill(platform.settings, MINUTE, None, first_day(days).date(), TODAY.date())
 
 
-def test_a_disk_that_is_full_is_told_and_the_same_command_then_stores_all(
-    minutes: Platform, monkeypatch
-) -> None:
+def test_full_disk_is_reported_and_resumed(minutes: Platform, monkeypatch) -> None:
+    """A full disk is reported, and the same command then stores all."""
     monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
     monkeypatch.setattr(staging, "_IN_MEMORY", 1 << 18)
     with (
@@ -272,9 +270,10 @@ def test_a_disk_that_is_full_is_told_and_the_same_command_then_stores_all(
     assert_true(minutes, 8)
 
 
-def test_a_store_that_dies_half_way_costs_only_what_was_not_stored(
+def test_dying_store_costs_unstored_work_only(
     tmp_path, exchange, redis_url, own_s3_server: S3Server, monkeypatch
 ) -> None:
+    """A store that dies half-way costs only the work that was not stored."""
     bucket = make_bucket(own_s3_server)
     with platform_without_snowflake(tmp_path, exchange, bucket, redis_url) as platform:
         monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(platform.instance))

@@ -38,7 +38,8 @@ def backfill_with_a_hole(platform: Platform) -> ExecuteInProcessResult:
     return platform.backfill("1m", DAYS[0], DAYS[-1], symbols=["BTCUSDT"])
 
 
-def test_every_day_of_a_range_has_current_results_of_its_own(minutes: Platform) -> None:
+def test_each_day_has_its_own_results(minutes: Platform) -> None:
+    """Every day of a range has current check results of its own."""
     backfill_with_a_hole(minutes)
     for name in ("window", "complete"):
         assert shown(minutes, name) == {
@@ -50,7 +51,8 @@ def test_every_day_of_a_range_has_current_results_of_its_own(minutes: Platform) 
         assert shown(minutes, name) == dict.fromkeys(DAYS, (PASSED, True)), name
 
 
-def test_a_range_sums_its_days_up_in_the_result_of_the_run(minutes: Platform) -> None:
+def test_run_result_sums_up_the_range(minutes: Platform) -> None:
+    """The result of a run over a range sums up its days."""
     result = backfill_with_a_hole(minutes)
     sums = {
         each.check_name: each
@@ -66,7 +68,8 @@ def test_a_range_sums_its_days_up_in_the_result_of_the_run(minutes: Platform) ->
     assert sums["complete"].description.startswith("1 of 3 days failed. 2026-11-18: 3 of 1440 ")
 
 
-def test_a_day_materialized_alone_has_a_current_result(minutes: Platform) -> None:
+def test_single_day_has_current_result(minutes: Platform) -> None:
+    """A day materialized alone has a current result."""
     minutes.exchange.outages("2026-11-18T22:00:00Z/2026-11-18T23:00:00Z")
     minutes.backfill("1m", DAYS[0], DAYS[-1], symbols=["BTCUSDT"])
     minutes.exchange.outages()
@@ -75,7 +78,8 @@ def test_a_day_materialized_alone_has_a_current_result(minutes: Platform) -> Non
         assert shown(minutes, name) == dict.fromkeys(DAYS, (PASSED, True)), name
 
 
-def test_an_evaluation_names_the_materialization_that_it_judged(minutes: Platform) -> None:
+def test_evaluation_names_its_materialization(minutes: Platform) -> None:
+    """An evaluation names the materialization that it judged."""
     first = minutes.backfill("1m", DAYS[0], DAYS[1], symbols=["BTCUSDT"])
     second = minutes.backfill("1m", DAYS[1], DAYS[2], symbols=["BTCUSDT"])
     for run, day in ((first, DAYS[0]), (second, DAYS[1]), (second, DAYS[2])):
@@ -90,9 +94,10 @@ def test_an_evaluation_names_the_materialization_that_it_judged(minutes: Platfor
             assert target.run_id == run.run_id
 
 
-def test_a_tick_makes_the_results_of_whole_days_outdated_and_not_its_own(
+def test_ingest_outdates_whole_day_results(
     minutes: Platform,
 ) -> None:
+    """An ingest run makes the results of whole days outdated, and not its own."""
     today = "2026-11-20"
     minutes.backfill("1m", today, symbols=["BTCUSDT"])
     assert shown(minutes, "complete", [today]) == {today: (PASSED, True)}

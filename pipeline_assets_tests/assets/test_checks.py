@@ -1,4 +1,4 @@
-"""What the checks find in what is stored, after somebody spoilt it, and how they name it."""
+"""Asset checks report stored data that a test has damaged, and name the damage."""
 
 import io
 from collections.abc import Sequence
@@ -74,7 +74,8 @@ def at(hour: int, minute: int = 0) -> pl.Expr:
     return pl.col("open_time") == DAY + timedelta(hours=hour, minutes=minute)
 
 
-def test_complete_names_the_candles_that_somebody_removed(minutes: Platform) -> None:
+def test_complete_names_removed_candles(minutes: Platform) -> None:
+    """`complete` names the candles that somebody removed."""
     first = minutes.backfill("1m", "2026-11-19")
     assert only(minutes, first.run_id, "complete").passed
     assert "4320 candles of 3 symbols" in only(minutes, first.run_id, "complete").description
@@ -123,9 +124,10 @@ def test_complete_names_the_candles_that_somebody_removed(minutes: Platform) -> 
     assert only(minutes, healed.run_id, "complete").passed
 
 
-def test_a_confirmed_outage_is_not_missing_and_what_was_removed_beside_it_is(
+def test_outage_hides_no_removed_candles(
     minutes: Platform,
 ) -> None:
+    """A confirmed outage is not missing; candles removed beside it are."""
     minutes.exchange.outages("2026-11-18T22:00:00Z/2026-11-18T23:00:00Z/BTCUSDT")
     result = minutes.backfill("1m", "2026-11-17", "2026-11-19")
     for name in ("complete", "window"):
@@ -145,7 +147,8 @@ def test_a_confirmed_outage_is_not_missing_and_what_was_removed_beside_it_is(
     assert [row["from"] for row in records(found, "missing")] == ["2026-11-18 21:00:00 UTC"]
 
 
-def test_a_day_whose_objects_were_all_removed_is_missing_and_no_outage(minutes: Platform) -> None:
+def test_day_without_objects_is_missing(minutes: Platform) -> None:
+    """A day whose objects were all removed is missing and no outage."""
     result = minutes.backfill("1m", "2026-11-19")
     for symbol in SYMBOLS:
         key = f"ohlcv/1m/{symbol}/20261119_0000.parquet"
@@ -155,7 +158,8 @@ def test_a_day_whose_objects_were_all_removed_is_missing_and_no_outage(minutes: 
     assert "4320 of 4320 candles are missing" in found.description
 
 
-def test_the_window_of_a_tick_names_its_gaps_and_its_failed_symbols(minutes: Platform) -> None:
+def test_ingest_window_names_gaps_and_failures(minutes: Platform) -> None:
+    """The window check of an ingest run names its gaps and its failed symbols."""
     minutes.exchange.outages("2026-11-20T11:20:00Z/2026-11-20T11:25:00Z/ETHUSDT")
     misspelt = minutes.with_settings(symbols=("BTCUSDT", "ETHUSDT", "XRPUSD"))
     result = misspelt.tick("1m")
@@ -169,9 +173,10 @@ def test_the_window_of_a_tick_names_its_gaps_and_its_failed_symbols(minutes: Pla
     assert evaluations(minutes, result.run_id, "complete") == {}, "ticks check their window only"
 
 
-def test_consistent_names_an_altered_candle_in_whichever_interval_it_is(
+def test_consistent_names_altered_candle(
     platform: Platform,
 ) -> None:
+    """`consistent` names an altered candle in whichever interval it is."""
     platform.backfill("1m", "2026-11-19")
     result = platform.backfill("15m", "2026-11-19")
     clean = only(platform, result.run_id, "consistent")
@@ -217,7 +222,8 @@ def test_consistent_names_an_altered_candle_in_whichever_interval_it_is(
     assert row["from 1m"] > row["stored"] > 0
 
 
-def test_consistent_finds_a_price_outside_high_and_low(minutes: Platform) -> None:
+def test_consistent_finds_price_outside_range(minutes: Platform) -> None:
+    """`consistent` finds a price outside high and low."""
     result = minutes.backfill("1m", "2026-11-19")
     rewrite(
         minutes,
@@ -247,9 +253,8 @@ def klines_file(directory: Path, symbol: str, volumes: Sequence[float]) -> None:
     ).write_parquet(directory / f"{symbol}-1m-day.parquet")
 
 
-def test_minutes_mostly_without_a_trade_warn_and_are_stored(
-    minutes: Platform, tmp_path: Path
-) -> None:
+def test_mostly_tradeless_minutes_warn(minutes: Platform, tmp_path: Path) -> None:
+    """Minutes that mostly have no trade give a warning and are stored."""
     klines_file(tmp_path, "QUIETUSDT", [0.0] * 1000 + [1.5] * 440)
     klines_file(tmp_path, "BUSYUSDT", [0.0] * 600 + [1.5] * 840)
     with start_exchange(candles=tmp_path, clock="stepped:2026-11-20T00:05:00Z") as own:

@@ -2,7 +2,8 @@
 
 Run as a program this module is the process that gets killed: it imports everything once, and forks
 a child for each order on its standard input. The child counts its own writes to S3, Redis and
-Snowflake by hooks on their client libraries, and kills itself before or after the one it is told.
+Snowflake by hooks on their client libraries, and kills itself before or after the write whose number
+it was given.
 """
 
 import io
@@ -242,12 +243,12 @@ class Servers:
 
 
 def contents(platform: Platform) -> dict[str, Any]:
-    """Everything that a reader can see: objects' bytes, sealed days, how far ticks are, slots."""
+    """Return all that a reader can see: objects' bytes, finalized days, ingest cursors, slots."""
     held: dict[str, Any] = dict(platform.objects("ohlcv/"))
     held |= platform.objects("state/sealed/")
     for key, body in platform.objects("state/").items():
         if key.removeprefix("state/").removesuffix(".json") in set(Interval):
-            # A tick repeated over its own objects may know fewer ETags, which only costs a read.
+            # An ingest run repeated over its own objects may know fewer ETags, which only costs a read.
             held[key] = json.loads(body)["newest"]
     return held | {symbol: platform.slots(symbol) for symbol in SYMBOLS}
 
@@ -318,21 +319,24 @@ def every(writes: int) -> list[tuple[int, str]]:
         for place, (name, each) in enumerate(SCENARIOS.items())
     ],
 )
-def test_a_run_killed_at_some_writes_and_repeated_leaves_no_trace(servers, scenario) -> None:
+def test_killed_run_leaves_no_trace_fast(servers, scenario) -> None:
+    """A run killed at a few chosen writes and repeated leaves no trace."""
     assert_crashes_leave_no_trace(servers, scenario, a_few)
 
 
 @pytest.mark.matrix
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("scenario", SCENARIOS.values(), ids=SCENARIOS.keys())
-def test_a_run_killed_at_any_write_and_repeated_leaves_no_trace(servers, scenario) -> None:
+def test_killed_run_leaves_no_trace(servers, scenario) -> None:
+    """A run killed at any write and repeated leaves no trace."""
     count = assert_crashes_leave_no_trace(servers, scenario, every)
     print(f"{count} kills")
 
 
 @pytest.mark.matrix
 @pytest.mark.timeout(1800)
-def test_a_load_killed_at_any_write_and_repeated_leaves_no_trace(servers, snowflake_server) -> None:
+def test_killed_load_leaves_no_trace(servers, snowflake_server) -> None:
+    """A load killed at any write and repeated leaves no trace."""
     servers.snowflake = snowflake_server
     count = assert_crashes_leave_no_trace(servers, LOAD, every)
     print(f"{count} kills")

@@ -1,4 +1,4 @@
-"""What goes wrong says so, and once the cause is gone the same run stores what it would have stored."""
+"""A failing run names its cause, and stores the right data when it is repeated after the fault."""
 
 import asyncio
 import json
@@ -57,7 +57,7 @@ NOON = TODAY.replace(hour=12)
 
 
 class PassingTime(Exchange):
-    """The product's exchange whose waits take no time: they move the exchange's clock on.
+    """The product's exchange client, whose waits advance the exchange's clock and take no time.
 
     `meanwhile` is called with the seconds waited so far.
     """
@@ -112,7 +112,7 @@ def truth(
 
 
 def assert_stored(platform: Platform, *, live: bool = True, **span) -> None:
-    """What is stored, lake and slots, is what the exchange serves and nothing but."""
+    """Assert that lake and slots hold exactly the candles that the exchange serves."""
     platform.exchange.faults()
     expected = truth(platform, **span)
     assert expected.height > 0
@@ -146,7 +146,8 @@ def klines_asked(exchange: ExchangeHandle) -> int:
 # Symbols
 
 
-def test_an_unknown_symbol_asked_for_by_name_is_told_with_a_near_one(minutes: Platform) -> None:
+def test_unknown_symbol_suggests_a_near_one(minutes: Platform) -> None:
+    """The error for an unknown requested symbol suggests a similar one."""
     with pytest.raises(SymbolError) as caught:
         minutes.backfill("1m", "2026-11-20", symbols=["ETHUSDT", "BTCUSD"])
     assert "BTCUSD is not on the exchange; did you mean BTCUSDT?" in str(caught.value)
@@ -158,9 +159,10 @@ def test_an_unknown_symbol_asked_for_by_name_is_told_with_a_near_one(minutes: Pl
     assert_stored(minutes, symbols=asked)
 
 
-def test_symbols_in_the_settings_that_do_not_trade_are_named_and_harm_no_other(
+def test_untraded_configured_symbols_are_named(
     minutes: Platform,
 ) -> None:
+    """Symbols in the settings that do not trade are named and affect no other."""
     listed = minutes.with_settings(symbols=("BTCUSDT", "NOPEUSDT", "AGIXUSDT", "币安人生USDT"))
     result = listed.tick("1m")
     assert result.success
@@ -175,13 +177,15 @@ def test_symbols_in_the_settings_that_do_not_trade_are_named_and_harm_no_other(
     assert_stored(minutes, symbols=both)
 
 
-def test_settings_without_any_known_symbol_fetch_nothing(minutes: Platform) -> None:
+def test_unknown_settings_symbols_fetch_nothing(minutes: Platform) -> None:
+    """Settings without any known symbol fetch nothing."""
     with pytest.raises(SymbolError, match="NOPEUSDT is not on the exchange"):
         minutes.with_settings(symbols=("NOPEUSDT",)).tick("1m")
     assert klines_asked(minutes.exchange) == 0
 
 
-def test_a_delisted_symbol_is_backfilled_until_its_delivery(minutes: Platform) -> None:
+def test_delisted_symbol_is_backfilled(minutes: Platform) -> None:
+    """A delisted symbol is backfilled until its delivery."""
     result = minutes.backfill("1m", "2024-07-07", "2024-07-09", symbols=["AGIXUSDT"])
     assert all(passed for passed, _ in checks(result).values()), checks(result)
     first, delivery = datetime(2024, 7, 7, tzinfo=UTC), datetime(2024, 7, 8, 9, tzinfo=UTC)
@@ -204,7 +208,8 @@ def test_a_delisted_symbol_is_backfilled_until_its_delivery(minutes: Platform) -
         ("2036-01-01", "2036-01-02", "--end can be 2026-11-21 at most"),
     ],
 )
-def test_a_range_that_cannot_be_filled_is_told_with_one_that_can(start, end, told) -> None:
+def test_impossible_range_suggests_another(start, end, told) -> None:
+    """The error for a range that cannot be filled names one that can."""
     with pytest.raises(InputError) as caught:
         check_range(date.fromisoformat(start), date.fromisoformat(end), TODAY.date())
     assert told in str(caught.value)
@@ -234,9 +239,8 @@ def command_line(minutes: Platform, monkeypatch, tmp_path):
     return run
 
 
-def test_the_command_refuses_what_it_cannot_fill_before_it_asks_for_candles(
-    minutes: Platform, command_line
-) -> None:
+def test_command_refuses_range_before_requests(minutes: Platform, command_line) -> None:
+    """The command refuses a range that it cannot fill before it requests candles."""
     days = ("--start", "2026-11-19", "--end", "2026-11-20")
     for arguments, told in [
         (("--interval", "2m", *days), "'2m' is not one of '1m', '15m', '1h'"),
@@ -250,9 +254,8 @@ def test_the_command_refuses_what_it_cannot_fill_before_it_asks_for_candles(
     assert klines_asked(minutes.exchange) == 0
 
 
-def test_the_command_fills_the_days_it_is_given(
-    minutes: Platform, command_line, monkeypatch
-) -> None:
+def test_command_fills_its_days(minutes: Platform, command_line, monkeypatch) -> None:
+    """The command fills the days that it is given."""
     monkeypatch.setattr(
         "pipeline_assets.cli.backfill_runs.dagster_instance", lambda _: minutes.instance
     )
@@ -266,9 +269,8 @@ def test_the_command_fills_the_days_it_is_given(
     )
 
 
-def test_a_failed_backfill_tells_the_products_own_reason_and_not_the_clients(
-    minutes: Platform, monkeypatch
-) -> None:
+def test_failed_backfill_shows_products_reason(minutes: Platform, monkeypatch) -> None:
+    """A failed backfill shows the product's own reason and not the client's."""
     monkeypatch.setattr(
         "pipeline_assets.cli.backfill_runs.dagster_instance", lambda _: minutes.instance
     )
@@ -281,7 +283,8 @@ def test_a_failed_backfill_tells_the_products_own_reason_and_not_the_clients(
 
 
 @pytest.mark.parametrize("job", ["tick_1m", "backfill_1m", "backfill_1h"])
-def test_a_future_day_is_refused_though_dagster_launches_it(minutes: Platform, job) -> None:
+def test_future_day_is_refused_in_run(minutes: Platform, job) -> None:
+    """A future day is refused although Dagster launches it."""
     with pytest.raises(PartitionError) as caught:
         minutes.launch(job, "2036-01-01")
     assert "Partition 2036-01-01 lies in the future" in str(caught.value)
@@ -290,7 +293,8 @@ def test_a_future_day_is_refused_though_dagster_launches_it(minutes: Platform, j
 
 
 @pytest.mark.parametrize("key", ["2026-11-31", "20261120", "2026-W47-5", "yesterday", "2026-1-5"])
-def test_a_malformed_partition_key_is_told_with_how_one_looks(key) -> None:
+def test_malformed_partition_key_shows_example(key) -> None:
+    """The error for a malformed partition key shows what a key looks like."""
     with pytest.raises(PartitionError) as caught:
         partition_day(key, TODAY.date())
     assert f"'{key}' is not a partition: partitions are UTC days like 2026-11-20" in str(
@@ -298,14 +302,16 @@ def test_a_malformed_partition_key_is_told_with_how_one_looks(key) -> None:
     )
 
 
-def test_a_run_of_a_malformed_partition_key_stores_nothing(minutes: Platform) -> None:
+def test_malformed_partition_key_stores_nothing(minutes: Platform) -> None:
+    """A run of a malformed partition key stores nothing."""
     # Dagster itself refuses it, before any asset is asked.
     with pytest.raises(ValueError, match="'yesterday' does not match format '%Y-%m-%d"):
         minutes.launch("backfill_1m", "yesterday")
     assert minutes.objects() == {}
 
 
-def test_a_day_without_a_closed_candle_yet_may_be_asked_for(minutes: Platform) -> None:
+def test_day_without_closed_candle_is_allowed(minutes: Platform) -> None:
+    """A day without a closed candle yet may be requested."""
     minutes.exchange.set_clock(TODAY + timedelta(minutes=20, seconds=5))
     assert minutes.run("backfill_1m", ("2026-11-19", "2026-11-20")).success
     expected = truth(minutes, start=YESTERDAY)
@@ -319,7 +325,8 @@ def test_a_day_without_a_closed_candle_yet_may_be_asked_for(minutes: Platform) -
 # Systems that refuse or do not answer
 
 
-def test_no_bucket_is_told_and_the_run_is_whole_once_there_is_one(minutes: Platform) -> None:
+def test_missing_bucket_is_reported_and_healed(minutes: Platform) -> None:
+    """A missing bucket is reported, and the run is complete when the bucket exists."""
     name = f"{minutes.bucket.name}-later"
     without = minutes.with_settings(s3={"bucket": name})
     with pytest.raises(ObjectStoreError) as caught:
@@ -332,9 +339,10 @@ def test_no_bucket_is_told_and_the_run_is_whole_once_there_is_one(minutes: Platf
     assert_stored(without)
 
 
-def test_wrong_s3_credentials_are_told_and_the_run_is_whole_with_the_right_ones(
+def test_wrong_s3_credentials_heal_when_corrected(
     tmp_path, exchange, checking_s3_bucket, redis_url
 ) -> None:
+    """Wrong S3 credentials are reported, and the run is complete with the right ones."""
     with platform_without_snowflake(tmp_path, exchange, checking_s3_bucket, redis_url) as platform:
         wrong = platform.with_settings(s3={"secret_access_key": SecretStr("not the secret")})
         with pytest.raises(ObjectStoreError) as caught:
@@ -346,9 +354,10 @@ def test_wrong_s3_credentials_are_told_and_the_run_is_whole_with_the_right_ones(
         assert_stored(platform)
 
 
-def test_a_redis_that_is_down_is_told_and_the_tick_is_whole_once_it_runs(
+def test_down_redis_is_reported_and_healed(
     tmp_path, exchange, s3_bucket, own_redis_server: RedisServer
 ) -> None:
+    """A Redis that is down is reported, and the ingest run is complete when Redis runs."""
     url = own_redis_server.url
     with platform_without_snowflake(tmp_path, exchange, s3_bucket, url) as platform:
         own_redis_server.stop()
@@ -362,9 +371,10 @@ def test_a_redis_that_is_down_is_told_and_the_tick_is_whole_once_it_runs(
         assert_stored(platform)
 
 
-def test_a_redis_that_dies_after_the_fetch_costs_the_slots_only_until_they_are_repeated(
+def test_dying_redis_delays_only_slots(
     tmp_path, exchange, s3_bucket, own_redis_server: RedisServer
 ) -> None:
+    """A Redis that dies after the fetch costs only the slots, until their step is repeated."""
     url = own_redis_server.url
     with platform_without_snowflake(tmp_path, exchange, s3_bucket, url) as platform:
 
@@ -385,9 +395,10 @@ def test_a_redis_that_dies_after_the_fetch_costs_the_slots_only_until_they_are_r
         assert_stored(platform)
 
 
-def test_a_warehouse_that_is_down_costs_the_table_only_until_its_step_is_repeated(
+def test_down_warehouse_delays_only_table(
     minutes: Platform,
 ) -> None:
+    """A warehouse that is down costs only the table, until its step is repeated."""
     result = minutes.backfill("1h", "2026-11-19", "2026-11-20", raise_on_error=False)
     assert failed_steps(result) == {"candle_table_1h"}
     cause = result.failure_data_for_node("candle_table_1h").error.cause
@@ -396,7 +407,7 @@ def test_a_warehouse_that_is_down_costs_the_table_only_until_its_step_is_repeate
     assert "Is it running (`pipeline-assets status`)?" in cause.message
     expected = truth(minutes, "1h", start=YESTERDAY)
     assert_frame_equal(minutes.stored("1h"), expected)
-    # Neither the demo nor a late tick may pass the day over while the table lacks it.
+    # Neither the demo nor a late ingest run may skip the day while it is missing from the table.
     store, day = ObjectStore(minutes.settings.s3), YESTERDAY.date()
     assert sealed_symbols(store, Interval.ONE_HOUR, day) == frozenset()
 
@@ -418,7 +429,7 @@ def test_a_warehouse_that_is_down_costs_the_table_only_until_its_step_is_repeate
     assert sealed_symbols(store, Interval.ONE_HOUR, day) == frozenset(SYMBOLS)
     asked_again = klines_asked(minutes.exchange) - asked
     assert asked_again == 0
-    # What is sealed is in the table, so a backfill may leave the finished day out.
+    # A finalized day is in the table, so a backfill may skip it.
     assert minutes.backfill("1h", "2026-11-19", "2026-11-20").success
     assert klines_asked(minutes.exchange) - asked == len(SYMBOLS)
     assert minutes.table("1h") == expected.rows()
@@ -428,9 +439,8 @@ def test_a_warehouse_that_is_down_costs_the_table_only_until_its_step_is_repeate
 
 
 @pytest.mark.parametrize("down", ["reset", "http_503"])
-def test_a_tick_gives_an_exchange_up_that_is_down_and_the_next_one_heals_all(
-    minutes: Platform, down
-) -> None:
+def test_next_ingest_heals_exchange_outage(minutes: Platform, down) -> None:
+    """An ingest run gives up an exchange that is down, and the next one stores all."""
     assert minutes.tick("1m").success
     minutes.exchange.faults(down=down)
     with pytest.raises(ExchangeUnreachableError) as caught:
@@ -446,7 +456,9 @@ def test_a_tick_gives_an_exchange_up_that_is_down_and_the_next_one_heals_all(
 
 
 @pytest.mark.parametrize("down", ["reset", "http_503"])
-def test_a_backfill_outlasts_a_minute_without_the_exchange(minutes: Platform, down) -> None:
+def test_backfill_survives_a_minutes_outage(minutes: Platform, down) -> None:
+    """A backfill survives a minute without the exchange."""
+
     def end_after_a_minute(waited: float) -> None:
         if waited > 60:
             minutes.exchange.faults()
@@ -462,9 +474,8 @@ def test_a_backfill_outlasts_a_minute_without_the_exchange(minutes: Platform, do
     assert_frame_equal(stored, expected.filter(pl.col("open_time") <= newest))
 
 
-def test_one_symbol_that_fails_among_500_is_named_and_healed_by_the_next_tick(
-    tmp_path, s3_bucket, redis_url
-) -> None:
+def test_failing_symbol_among_500_is_healed(tmp_path, s3_bucket, redis_url) -> None:
+    """One failing symbol among 500 is named, and the next ingest run stores its candles."""
     clock = TODAY + timedelta(minutes=10, seconds=30)
     with (
         start_exchange(symbols=500, clock=f"stepped:{clock.isoformat()}") as exchange,
@@ -541,14 +552,16 @@ def assert_faults_leave_no_trace(platform: Platform, share: float, seed: int) ->
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.matrix)])
-def test_faults_of_every_kind_leave_no_trace(minutes: Platform, seed) -> None:
+def test_every_fault_leaves_no_trace(minutes: Platform, seed) -> None:
+    """Faults of every kind leave no trace in the stored candles."""
     assert_faults_leave_no_trace(minutes, 0.05, seed)
 
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("share", [0.02, 0.1, 0.3])
 @pytest.mark.parametrize("seed", range(100, 115))
-def test_faults_of_every_kind_and_share_leave_no_trace(minutes: Platform, share, seed) -> None:
+def test_fault_shares_leave_no_trace(minutes: Platform, share, seed) -> None:
+    """Faults of every kind and share leave no trace in the stored candles."""
     minutes.exchange.set_clock(NOON + timedelta(minutes=seed, seconds=3))
     assert_faults_leave_no_trace(minutes, share, seed)
 
@@ -556,7 +569,8 @@ def test_faults_of_every_kind_and_share_leave_no_trace(minutes: Platform, share,
 @pytest.mark.matrix
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("interval", ["1m", "15m"])
-def test_two_percent_of_everything_over_a_month(minutes: Platform, interval) -> None:
+def test_two_percent_faults_over_a_month(minutes: Platform, interval) -> None:
+    """Faults in two percent of all requests over a month leave no trace."""
     days = ("2026-10-21", "2026-11-20")
     minutes.exchange.faults(**dict.fromkeys(SHARES, 0.02), refuse_next=5, seed=7)
     minutes.backfill(interval, *days, raise_on_error=False, exchange=PassingTime(minutes))
@@ -572,7 +586,8 @@ def test_two_percent_of_everything_over_a_month(minutes: Platform, interval) -> 
 # Order of writers
 
 
-def test_a_reply_with_a_hole_does_not_take_a_stored_candle_away(minutes: Platform) -> None:
+def test_hole_takes_no_stored_candle(minutes: Platform) -> None:
+    """A reply with a hole does not take away a stored candle."""
     assert minutes.tick("1m").success
     minutes.exchange.advance(60)
     minutes.exchange.faults(missing_rows=1)
@@ -583,7 +598,8 @@ def test_a_reply_with_a_hole_does_not_take_a_stored_candle_away(minutes: Platfor
     assert_stored(minutes)
 
 
-def test_an_upload_repeated_after_newer_ticks_takes_no_candle_away(minutes: Platform) -> None:
+def test_repeated_upload_takes_no_candle(minutes: Platform) -> None:
+    """An upload repeated after newer ingest runs takes no candle away."""
     minutes = minutes.with_settings(symbols=("币安人生USDT",))
     minutes.exchange.set_clock(NOON + timedelta(minutes=56, seconds=5))
     assert minutes.tick("1m").success
@@ -596,7 +612,7 @@ def test_an_upload_repeated_after_newer_ticks_takes_no_candle_away(minutes: Plat
     late = minutes.tick("1m", raise_on_error=False, store=Observed(minutes, refuse))
     assert failed_steps(late) == {"candle_objects_1m"}
     for seconds in (120, 60, 120):
-        # Within the hour, at its turn, and when no tick reads that hour any more.
+        # Within the hour, at its turn, and when no ingest run reads that hour any more.
         minutes.exchange.advance(seconds)
         assert minutes.tick("1m").success
         assert minutes.run_failed_steps_again(late).status is DagsterRunStatus.SUCCESS
@@ -616,10 +632,11 @@ def test_an_upload_repeated_after_newer_ticks_takes_no_candle_away(minutes: Plat
     )
 )
 @settings(max_examples=10, suppress_health_check=[HealthCheck.function_scoped_fixture])
-def test_ticks_and_backfills_of_the_open_day_lose_nothing_in_any_order_of_uploads(
-    s3_bucket, runs
-) -> None:
-    """Runs fetch in the order given, minutes apart and with holes, and upload some runs later."""
+def test_upload_order_loses_nothing(s3_bucket, runs) -> None:
+    """Ingest runs and backfills of the open day lose nothing in any order of uploads.
+
+    Runs fetch in the order given, minutes apart and with holes, and upload some runs later.
+    """
     store = ObjectStore(s3_bucket.settings())
     store.delete([each.key for each in store.objects("")])
     listed = {"币安人生USDT": Listed(TODAY - timedelta(days=9))}

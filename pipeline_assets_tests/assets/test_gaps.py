@@ -1,4 +1,4 @@
-"""The gap ledger as an asset: its objects, what it tells, and its checks."""
+"""The gap ledger as an asset: its objects, its metadata, and its checks."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ COLUMNS = ["day", "symbol", "interval", "first", "last", "count", "cause"]
 
 
 def repaired(platform: Platform, days: str | tuple[str, str], **options):
-    """A run of the job but for its table: there is no Snowflake, and nothing of the ledger needs it."""
+    """Run the job without its table: no Snowflake runs here, and the ledger does not need one."""
     return platform.run("repair_1m", days, without="candle_gap_table", **options)
 
 
@@ -84,8 +84,11 @@ def zero_volume_checked(platform: Platform, day: str, **options):
     return alone.execute_in_process(instance=platform.instance, partition_key=day, **options)
 
 
-def test_nothing_is_judged_before_anybody_has_looked_at_what_is_listed(minutes) -> None:
-    """Empty ledgers and green checks would say that nothing is missing."""
+def test_unknown_listings_prevent_a_ledger(minutes) -> None:
+    """No ledger is written before the listings of the exchange were read.
+
+    Empty ledgers and green checks would say that nothing is missing.
+    """
     job = build_definitions(minutes.settings).resolve_job_def("seal")
     ledger = job.get_subset(asset_selection={AssetKey("candle_gaps")})
     with pytest.raises(NothingListedError, match=r"state/listings\.json.*Materialize `universe`"):
@@ -95,12 +98,13 @@ def test_nothing_is_judged_before_anybody_has_looked_at_what_is_listed(minutes) 
         zero_volume_checked(minutes, "2026-11-18")
 
 
-def test_a_day_without_gaps_has_an_object_without_rows_of_its_minutes(minutes) -> None:
+def test_gapless_day_has_empty_object(minutes) -> None:
+    """A day without gaps has an object without rows for its minutes."""
     result = repaired(minutes, RANGE)
     for day in DAYS:
         found = kept(minutes, day)
         assert found.columns == COLUMNS
-        # Of the other intervals nobody has fetched anything.
+        # Nothing was fetched for the other intervals.
         assert found.select("interval", "cause").unique().sort("interval").rows() == [
             ("15m", "not_fetched"),
             ("1h", "not_fetched"),
@@ -110,7 +114,8 @@ def test_a_day_without_gaps_has_an_object_without_rows_of_its_minutes(minutes) -
     assert verdicts(result)["outages"] is True
 
 
-def test_each_gap_is_kept_in_its_days_and_cut_at_midnight(minutes) -> None:
+def test_gaps_are_cut_at_midnight(minutes) -> None:
+    """Each gap is kept in its days and cut at midnight."""
     minutes.exchange.outages(f"2026-11-17T23:00:00Z/2026-11-18T02:00:00Z/{ETH}")
     result = repaired(minutes, RANGE)
     assert minutes_kept(minutes, DAYS[0]) == [(ETH, "23:00", 60, "exchange_outage")]
@@ -122,8 +127,11 @@ def test_each_gap_is_kept_in_its_days_and_cut_at_midnight(minutes) -> None:
     assert told(result)["completeness of 1m"].startswith("![")
 
 
-def test_a_days_object_is_the_same_whichever_days_the_run_has(minutes) -> None:
-    """The symbol is listed on 16 September: before that day it is no gap of the lake's at all."""
+def test_days_object_ignores_other_days(minutes) -> None:
+    """A day's object is the same whichever days the run has.
+
+    The symbol is listed on 16 September. Before that day the ledger does not mention it.
+    """
     minutes.exchange.set_clock(datetime(2026, 9, 18, 7, 30, tzinfo=UTC))
     new = minutes.with_settings(symbols=(BTC, "雪球USDT"))
     repaired(new, ("2026-09-15", "2026-09-16"))
@@ -136,7 +144,8 @@ def test_a_days_object_is_the_same_whichever_days_the_run_has(minutes) -> None:
     assert new.objects("gaps/") == together
 
 
-def test_a_repair_replaces_what_was_known_of_its_day(minutes) -> None:
+def test_repair_replaces_the_days_gaps(minutes) -> None:
+    """A repair replaces the known gaps of its day."""
     minutes.exchange.faults(symbols={ETH: {"malformed_rows": 1}})
     first = repaired(minutes, "2026-11-18")
     rows = minutes_kept(minutes, DAYS[1])
@@ -147,9 +156,10 @@ def test_a_repair_replaces_what_was_known_of_its_day(minutes) -> None:
     assert minutes_kept(minutes, DAYS[1]) == []
 
 
-def test_what_a_symbol_lacks_that_the_exchange_does_not_name_any_more_is_nothing_to_fetch(
+def test_forgotten_symbol_needs_no_fetch(
     minutes,
 ) -> None:
+    """Gaps of a symbol that the exchange does not list any more need no fetch."""
     repaired(minutes, "2026-11-18", symbols=[BTC])
     lacking = kept(minutes, DAYS[1]).filter(symbol=ETH)
     assert set(lacking["cause"]) == {"not_fetched"}
@@ -174,7 +184,8 @@ def test_what_a_symbol_lacks_that_the_exchange_does_not_name_any_more_is_nothing
         )
 
 
-def test_sealing_judges_all_intervals_once_they_are_stored(platform) -> None:
+def test_finalizing_judges_all_intervals(platform) -> None:
+    """Finalizing writes the ledger after all intervals are stored."""
     platform.exchange.outages("2026-11-19T10:00:00Z/2026-11-19T12:00:00Z")
     result = platform.run("seal", "2026-11-19")
     counted = kept(platform, DAYS[2]).group_by("interval", "cause").agg(pl.col("count").sum())
@@ -186,8 +197,11 @@ def test_sealing_judges_all_intervals_once_they_are_stored(platform) -> None:
     assert verdicts(result) == {"nothing_to_fetch": True, "outages": False, "zero_volume": True}
 
 
-def test_a_hole_of_one_symbol_is_judged_with_what_sealing_learned_of_it(platform) -> None:
-    """Of 15m and 1h that is known once the day is in the table; at the time at which sealing is scheduled."""
+def test_symbol_hole_has_finalizing_causes(platform) -> None:
+    """A hole of one symbol has the cause that finalizing found.
+
+    At the scheduled time of finalizing, the causes of 15m and 1h are known from their tables.
+    """
     schedule = build_definitions(platform.settings).resolve_schedule_def("seal")
     minute, hour, *_ = str(schedule.cron_schedule).split()
     platform.exchange.set_clock(datetime(2026, 11, 20, int(hour), int(minute), tzinfo=UTC))
@@ -206,7 +220,8 @@ def test_a_hole_of_one_symbol_is_judged_with_what_sealing_learned_of_it(platform
     assert ended.index("candle_gaps") > max(map(ended.index, TABLES))
 
 
-def test_what_is_missing_is_told_where_the_warehouse_is_down(minutes) -> None:
+def test_down_warehouse_still_reports_gaps(minutes) -> None:
+    """Gaps are reported even if the warehouse is down."""
     minutes.exchange.outages(f"2026-11-19T10:00:00Z/2026-11-19T12:00:00Z/{ETH}")
     result = minutes.run("seal", "2026-11-19", raise_on_error=False)
     failed = {event.step_key for event in result.all_events if event.is_step_failure}
@@ -220,7 +235,8 @@ def test_what_is_missing_is_told_where_the_warehouse_is_down(minutes) -> None:
     assert verdicts(result).keys() == {"nothing_to_fetch", "outages", "zero_volume"}
 
 
-def test_stored_minutes_without_volume_that_the_hours_contradict_are_shown(minutes) -> None:
+def test_contradicted_zero_volume_is_shown(minutes) -> None:
+    """Stored minutes without volume that the hours contradict are shown."""
     repaired(minutes, "2026-11-18")
     store, window = ObjectStore(minutes.settings.s3), day_window(DAYS[1])
     times = pl.col("open_time")
@@ -255,8 +271,11 @@ def frozen_minutes(platform, first: datetime, last: datetime) -> None:
 
 
 @pytest.mark.parametrize("minutes_before", [10, pytest.param(40, marks=pytest.mark.matrix)])
-def test_a_false_run_across_midnight_is_reported_whole_on_both_days(minutes, minutes_before):
-    """Ten minutes on each side are less than a quarter of an hour in either day."""
+def test_false_run_is_whole_across_midnight(minutes, minutes_before):
+    """A false run across midnight is reported as a whole on both days.
+
+    Ten minutes on each side are less than a quarter of an hour in either day.
+    """
     repaired(minutes, RANGE)
     midnight = day_window(DAYS[1]).start
     first, last = midnight - timedelta(minutes=minutes_before), midnight + timedelta(minutes=9)
@@ -274,7 +293,8 @@ def test_a_false_run_across_midnight_is_reported_whole_on_both_days(minutes, min
 
 
 @pytest.mark.parametrize("harm", ["no Parquet", "of other columns"])
-def test_a_day_of_the_ledger_that_cannot_be_read_is_named_with_the_remedy(minutes, harm) -> None:
+def test_unreadable_ledger_day_names_remedy(minutes, harm) -> None:
+    """The error for a ledger day that cannot be read names the remedy."""
     store = ObjectStore(minutes.settings.s3)
     assert read_gaps(store, DAYS[0]) is None
     body = io.BytesIO(b"no Parquet")

@@ -64,7 +64,8 @@ def gaps_of_eth(platform: Platform, window: Window = RANGE) -> list[tuple[dateti
     return found.select("first", "count", "cause").rows()
 
 
-def test_the_time_between_two_listings_is_neither_fetched_nor_missing(relisted: Platform) -> None:
+def test_time_between_listings_is_skipped(relisted: Platform) -> None:
+    """The time between two listings is neither fetched nor missing."""
     plan = plan_of(relisted, DAYS, RunKind.BACKFILL)
     assert plan.spans(ETH) == [BEFORE, AGAIN]
     assert plan.due(BTC) == 6 * 1440
@@ -95,7 +96,8 @@ def test_the_time_between_two_listings_is_neither_fetched_nor_missing(relisted: 
     assert plan_of(relisted, DAYS, RunKind.BACKFILL).windows == {}
 
 
-def test_the_ledger_is_the_same_whichever_days_are_looked_at(relisted: Platform) -> None:
+def test_ledger_ignores_other_days(relisted: Platform) -> None:
+    """The ledger is the same whichever days are judged with it."""
     relisted.backfill("1m", DAYS[0], DAYS[-1], symbols=[BTC])
     relisted.backfill("1m", DAYS[4], DAYS[5], symbols=[ETH])
     never = (BEFORE.start, 1440 + 8 * 60, "not_fetched")
@@ -103,11 +105,12 @@ def test_the_ledger_is_the_same_whichever_days_are_looked_at(relisted: Platform)
     assert gaps_of_eth(relisted) == [never, between]
     after = Window(at("11-18 00:00"), RANGE.end)
     assert gaps_of_eth(relisted, after) == [(after.start, 9 * 60, "not_listed")]
-    # On days that neither listing touches it is no symbol of the lake's.
+    # On days that neither listing touches, the symbol is not part of the universe.
     assert gaps_of_eth(relisted, Window(at("11-16 00:00"), at("11-18 00:00"))) == []
 
 
-def test_the_archive_is_not_asked_for_the_time_between(relisted: Platform) -> None:
+def test_archive_is_skipped_between_listings(relisted: Platform) -> None:
+    """The archive is not asked for the time between two listings."""
     url = relisted.exchange.url.removesuffix("/fapi")
     archived = relisted.with_settings(binance={"archive": True, "archive_url": url})
     archived.backfill("1m", DAYS[0], DAYS[-1], symbols=[ETH])

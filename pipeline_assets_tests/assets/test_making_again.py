@@ -35,7 +35,8 @@ def marks(platform: Platform) -> dict:
     }
 
 
-def test_damaged_documents_are_made_again_by_the_next_ingest_run(minutes: Platform) -> None:
+def test_next_ingest_rewrites_damaged_documents(minutes: Platform) -> None:
+    """The next ingest run writes damaged documents again."""
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=2))
     minutes.tick("1m")
     documents = minutes.objects("state/")
@@ -49,7 +50,8 @@ def test_damaged_documents_are_made_again_by_the_next_ingest_run(minutes: Platfo
     assert minutes.stored("1m").height == 3 * 121
 
 
-def test_lost_marks_are_written_again_by_a_backfill(minutes: Platform) -> None:
+def test_backfill_rewrites_lost_marks(minutes: Platform) -> None:
+    """A backfill writes lost marks again."""
     minutes.backfill("1m", *DAYS)
     before, objects = marks(minutes), minutes.objects("ohlcv/")
     ObjectStore(minutes.settings.s3).delete(list(minutes.objects("state/sealed/")))
@@ -59,7 +61,8 @@ def test_lost_marks_are_written_again_by_a_backfill(minutes: Platform) -> None:
     assert minutes.objects("ohlcv/") == objects
 
 
-def test_lost_slots_are_filled_by_the_next_ingest_run(minutes: Platform) -> None:
+def test_next_ingest_refills_lost_slots(minutes: Platform) -> None:
+    """The next ingest run fills lost slots."""
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=2))
     minutes.tick("1m")
     held = minutes.settings.redis
@@ -71,7 +74,8 @@ def test_lost_slots_are_filled_by_the_next_ingest_run(minutes: Platform) -> None
         assert len(minutes.slots(symbol)) == 15
 
 
-def test_an_empty_dagster_storage_turns_green_without_fetching(minutes: Platform) -> None:
+def test_empty_dagster_storage_needs_no_fetch(minutes: Platform) -> None:
+    """An empty Dagster storage turns green without fetching."""
     minutes.backfill("1m", *DAYS)
     before = asked(minutes)
     with DagsterInstance.ephemeral() as empty:
@@ -99,10 +103,13 @@ def reporting(context: AssetExecutionContext) -> None:
     context.log.info("half of it is fetched")
 
 
-def test_warnings_of_damage_stand_in_the_event_log_of_the_run(
+def test_damage_warnings_reach_the_event_log(
     minutes: Platform, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With Dagster's storage as dagster.yaml has it."""
+    """Warnings of damage are in the event log of the run.
+
+    With Dagster's storage as dagster.yaml has it.
+    """
     hour = object_key(Interval.ONE_MINUTE, SYMBOLS[0], MIDNIGHT + timedelta(hours=2))
     damaged = ("state/1m.json", "state/universe.json", hour)
     for key in damaged:
@@ -132,7 +139,8 @@ def rows_of_gaps(platform: Platform) -> list[tuple]:
         return cursor.fetchall()
 
 
-def test_lost_tables_are_loaded_again_by_a_refresh(platform: Platform) -> None:
+def test_refresh_reloads_lost_tables(platform: Platform) -> None:
+    """A refresh loads lost tables again."""
     day = DAYS[1]
     platform.backfill("1h", day)
     platform.run("gap_ledger", day)

@@ -120,8 +120,11 @@ def settings_of(platform: Platform) -> str:
     return json.dumps({**given, "symbols": "BTCUSDT,ETHUSDT"}, default=revealed)
 
 
-def test_one_more_interval_runs_end_to_end(platform: Platform, changed_package: Path) -> None:
-    """Ingest, format, upload, table, a sink of one's own, checks, gaps, zero volume and backfill of 5m."""
+def test_new_interval_runs_end_to_end(platform: Platform, changed_package: Path) -> None:
+    """One more interval runs end to end.
+
+    Ingest, format, upload, table, a sink of one's own, checks, gaps, zero volume and backfill of 5m.
+    """
     run("-m", "pipeline_assets.cli.generated_files", directory=changed_package)
     dags = runpy.run_path(
         str(changed_package / "pipeline_assets" / "airflow_dags" / "candle_intervals.py")
@@ -138,11 +141,11 @@ def test_one_more_interval_runs_end_to_end(platform: Platform, changed_package: 
     assert found["crons"]["tick_5m"] == "*/5 * * * *"
     assert found["weights"] == {"1m": 1, "15m": 1, "1h": 1, "5m": 2}
     assert found["tick"] == {"window": True, "zero_volume": True}
-    # The day passes for complete only once the table and the other sink both hold it.
-    assert found["sealed while a sink was down"] == []
+    # The day counts as complete only when the table and the other sink both hold it.
+    assert found["finalized while a sink was down"] == []
     assert found["table loaded meanwhile"] is True
     assert found["fake"] == {"objects": 2, "lost": 0}
-    assert found["sealed once it was loaded"] == ["BTCUSDT", "ETHUSDT"]
+    assert found["finalized once it was loaded"] == ["BTCUSDT", "ETHUSDT"]
     checks = {"window": True, "zero_volume": True, "complete": True, "consistent": True}
     assert found["backfill"] == checks
     assert found["nothing missing"] == {"nothing_to_fetch": True, "outages": True}
@@ -175,8 +178,7 @@ def test_generated_files_are_current() -> None:
         (timedelta(minutes=45), {"archive": True}, "cannot be checked against hours"),
     ],
 )
-def test_an_entry_that_cannot_work_is_refused(
-    span: timedelta, more: dict[str, Any], told: str
-) -> None:
+def test_unworkable_entry_is_refused(span: timedelta, more: dict[str, Any], told: str) -> None:
+    """A registry entry that cannot work is refused."""
     with pytest.raises(ValueError, match=told):
         Definition(span, "0 * * * *", ("table",), **more)

@@ -69,7 +69,8 @@ def with_odd_entries(symbols: list[dict[str, Any]]) -> list[Any]:
 
 
 @pytest.mark.parametrize("symbols", [SYMBOLS, "all"])
-def test_odd_entries_stop_nobody_and_are_named(odd: Odd, symbols: Any) -> None:
+def test_odd_entries_are_named_and_skipped(odd: Odd, symbols: Any) -> None:
+    """Odd entries are named, and every other symbol is collected."""
     platform, _ = odd(with_odd_entries)
     platform = platform.with_settings(symbols=symbols)
     tick = platform.tick("1m")
@@ -83,7 +84,8 @@ def test_odd_entries_stop_nobody_and_are_named(odd: Odd, symbols: Any) -> None:
     assert len(metadata["entries left out"].records) == 10
 
 
-def test_an_entry_that_becomes_unreadable_does_not_stop_its_symbol(odd: Odd) -> None:
+def test_newly_unreadable_entry_stops_nothing(odd: Odd) -> None:
+    """An entry that becomes unreadable does not stop its symbol."""
     platform, handle = odd(lambda symbols: symbols)
     platform.tick("1m")
     handle.change = changed(ETH, onboardDate=None)
@@ -94,8 +96,11 @@ def test_an_entry_that_becomes_unreadable_does_not_stop_its_symbol(odd: Odd) -> 
 
 
 @pytest.mark.parametrize("late", [-timedelta(hours=3), timedelta(days=7)])
-def test_a_late_onboard_date_hides_no_candle_that_is_served(odd: Odd, late: timedelta) -> None:
-    """Also one that is still to come, of a symbol that trades."""
+def test_late_onboard_date_hides_nothing(odd: Odd, late: timedelta) -> None:
+    """A late onboard date hides no candle that is served.
+
+    Also one that is still to come, of a symbol that trades.
+    """
     platform, _ = odd(changed(ETH, onboardDate=NOON + late))
     platform.backfill("1m", "2026-11-18", symbols=[ETH])
     start = datetime(2026, 11, 18, tzinfo=UTC)
@@ -107,7 +112,8 @@ def klines_asked(platform: Platform) -> int:
     return sum(platform.exchange.state()["requests"].get("/fapi/v1/klines", {}).values())
 
 
-def test_an_early_onboard_date_costs_one_request_once(odd: Odd) -> None:
+def test_early_onboard_date_costs_one_request(odd: Odd) -> None:
+    """An early onboard date costs one request, once."""
     platform, _ = odd(changed(LIFE, onboardDate=datetime(2019, 9, 25, tzinfo=UTC)))
     days = ("2025-10-04", "2025-10-06")
     first = platform.backfill("1m", *days, symbols=[LIFE])
@@ -127,7 +133,8 @@ def gaps_to_fetch(platform: Platform, window: Window) -> int:
     return int(fetchable(ledger)["count"].sum())
 
 
-def test_a_date_that_the_exchange_corrects_to_a_later_day_ends_no_listing(odd: Odd) -> None:
+def test_later_corrected_date_ends_no_listing(odd: Odd) -> None:
+    """An onboard date that the exchange corrects to a later day ends no listing."""
     platform, handle = odd(lambda symbols: symbols)
     platform.backfill("1m", "2026-11-18")
     handle.change = changed(ETH, onboardDate=datetime(2026, 11, 19, 6, tzinfo=UTC))
@@ -141,7 +148,8 @@ def test_a_date_that_the_exchange_corrects_to_a_later_day_ends_no_listing(odd: O
 
 
 @pytest.mark.parametrize("symbols", [SYMBOLS, "all"])
-def test_listings_without_any_symbol_are_an_error(odd: Odd, symbols: Any) -> None:
+def test_empty_listings_are_an_error(odd: Odd, symbols: Any) -> None:
+    """Listings without any symbol are an error."""
     platform, _ = odd(lambda _: [])
     platform = platform.with_settings(symbols=symbols)
     for run in (platform.tick, platform.backfill):
@@ -152,8 +160,11 @@ def test_listings_without_any_symbol_are_an_error(odd: Odd, symbols: Any) -> Non
     assert platform.objects("ohlcv/") == {}
 
 
-def test_a_symbol_that_trades_is_collected_whatever_its_delivery_date_says(odd: Odd) -> None:
-    """By a date in the past it had ended, and its minutes were left out without a word."""
+def test_past_delivery_date_stops_no_trading(odd: Odd) -> None:
+    """A trading symbol is collected whatever its delivery date says.
+
+    With a delivery date in the past the symbol counted as ended, and its minutes were silently skipped.
+    """
     platform, _ = odd(changed(ETH, deliveryDate=0))
     platform.tick("1m")
     assert platform.stored("1m", ETH).height == 720

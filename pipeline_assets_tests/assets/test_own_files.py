@@ -80,9 +80,9 @@ def aggregated(minutes: pl.DataFrame, interval: str, until: datetime) -> pl.Data
 def assert_stored_and_loaded(
     platform: Platform, interval: str, expected: pl.DataFrame, *, exact: bool
 ) -> None:
-    """What is on the lake, and in the table of the interval, is what is expected.
+    """Assert that the lake and the interval's table hold the expected candles.
 
-    Sums of floats in another order than the exchange's exact ones differ in their last bits.
+    The exchange adds exactly. A sum of floats may differ from its result in the last bits.
     """
     held = [platform.stored(interval)]
     if interval != "1m":
@@ -121,12 +121,13 @@ def assert_stored_and_loaded(
         ),
     ],
 )
-def test_minutes_and_their_aggregates_arrive_as_they_are_in_the_files(
+def test_own_minutes_and_aggregates_arrive_exactly(
     own: Platform,
     symbols: list[str],
     days: tuple[str, str],
     clock: datetime,
 ) -> None:
+    """Minutes of own files and their aggregates are stored as in the files."""
     own.exchange.set_clock(clock)
     start = datetime.fromisoformat(f"{days[0]}T00:00:00+00:00")
     until = clock.replace(second=0)
@@ -152,7 +153,8 @@ def test_minutes_and_their_aggregates_arrive_as_they_are_in_the_files(
         assert own.slots(symbol) == slots
 
 
-def test_15m_and_1h_arrive_as_they_are_in_files_of_their_own(own: Platform) -> None:
+def test_own_15m_and_1h_arrive_exactly(own: Platform) -> None:
+    """15m and 1h candles of own files are stored as in the files."""
     symbols = ["BTCUSDT", "ETHUSDT", "SOLUSDT"]
     own.exchange.set_clock(datetime(2025, 4, 2, 9, 40, 5, tzinfo=UTC))
     start = datetime(2025, 3, 31, tzinfo=UTC)
@@ -165,7 +167,7 @@ def test_15m_and_1h_arrive_as_they_are_in_files_of_their_own(own: Platform) -> N
 
 
 def test_ticks_over_minutes_of_a_file(own: Platform) -> None:
-    """From the last minutes of an hour into the next, one tick a minute."""
+    """Run one ingest run a minute, from the last minutes of an hour into the next."""
     begin = datetime(2026, 7, 3, 10, 57, 5, tzinfo=UTC)
     for minute in range(6):
         own.exchange.set_clock(begin + timedelta(minutes=minute))

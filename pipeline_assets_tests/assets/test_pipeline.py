@@ -25,7 +25,8 @@ def everything(platform: Platform, interval: str, start: datetime, end: datetime
     return pl.concat(platform.truth(interval, symbol, start, end) for symbol in sorted(SYMBOLS))
 
 
-def test_a_backfill_stores_exactly_what_the_exchange_serves(platform: Platform) -> None:
+def test_backfill_stores_the_exchanges_candles(platform: Platform) -> None:
+    """A backfill stores exactly the candles that the exchange serves."""
     for interval in ("1m", "15m", "1h"):
         assert platform.backfill(interval, "2026-11-18", "2026-11-20").success
         truth = everything(
@@ -37,7 +38,8 @@ def test_a_backfill_stores_exactly_what_the_exchange_serves(platform: Platform) 
             assert platform.table(interval) == truth.rows()
 
 
-def test_a_tick_at_every_minute_equals_the_exchange(platform: Platform) -> None:
+def test_ingest_equals_exchange_every_minute(platform: Platform) -> None:
+    """An ingest run at every minute stores the exchange's candles."""
     begins = datetime(2026, 11, 20, 12, 58, 5, tzinfo=UTC)
     for minute in range(5):
         platform.exchange.set_clock(begins + timedelta(minutes=minute))
@@ -88,9 +90,10 @@ def metadata_of(result: ExecuteInProcessResult, asset: str) -> dict[str, Any]:
     return {name: value.value for name, value in node[0].metadata.items()}
 
 
-def test_the_last_minute_of_a_day_belongs_to_it_though_it_is_stored_after_midnight(
+def test_days_last_minute_stays_in_day(
     minutes: Platform,
 ) -> None:
+    """The last minute of a day belongs to it, although it is stored after midnight."""
     last = MIDNIGHT - timedelta(minutes=1)
     minutes.exchange.set_clock(MIDNIGHT + timedelta(seconds=5))
     minutes.tick("1m", "2026-11-19")
@@ -107,7 +110,8 @@ def test_the_last_minute_of_a_day_belongs_to_it_though_it_is_stored_after_midnig
     assert_slots_are_the_newest_fifteen(minutes, MIDNIGHT)
 
 
-def test_sealing_makes_one_object_of_a_day_and_absorbs_its_hours(platform: Platform) -> None:
+def test_finalizing_absorbs_the_hours(platform: Platform) -> None:
+    """Finalizing makes one object of a day and absorbs its hours."""
     for interval in ("1m", "15m", "1h"):
         platform.exchange.set_clock(MIDNIGHT - timedelta(hours=2, seconds=-5))
         platform.tick(interval, "2026-11-19")
@@ -132,7 +136,8 @@ def test_sealing_makes_one_object_of_a_day_and_absorbs_its_hours(platform: Platf
             assert platform.table(interval) == truth.rows()
 
 
-def test_a_late_tick_ingests_what_is_due_now_and_seals_nothing(minutes: Platform) -> None:
+def test_late_ingest_finalizes_nothing(minutes: Platform) -> None:
+    """A late ingest run stores the candles that are due now and finalizes nothing."""
     minutes.exchange.set_clock(MIDNIGHT - timedelta(hours=3, seconds=-5))
     minutes.tick("1m")
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=9, seconds=5))
@@ -145,9 +150,10 @@ def test_a_late_tick_ingests_what_is_due_now_and_seals_nothing(minutes: Platform
     )
 
 
-def test_sealing_keeps_a_symbol_of_which_the_exchange_has_nothing_any_more(
+def test_finalizing_keeps_vanished_symbol(
     minutes: Platform,
 ) -> None:
+    """Finalizing keeps a symbol for which the exchange has no candles any more."""
     minutes.exchange.set_clock(MIDNIGHT - timedelta(hours=20, seconds=-5))
     minutes.tick("1m")
     before = minutes.stored("1m", "ETHUSDT")
@@ -159,13 +165,14 @@ def test_sealing_keeps_a_symbol_of_which_the_exchange_has_nothing_any_more(
     assert list(minutes.objects("ohlcv/1m/ETHUSDT/")) == ["ohlcv/1m/ETHUSDT/20261119_0000.parquet"]
     sealed = read_sealed(ObjectStore(minutes.settings.s3), Interval("1m"), date(2026, 11, 19))
     assert sealed.keys() == set(SYMBOLS)
-    # The exchange confirmed that it has none of these; the four hours are there.
+    # The exchange confirmed that it has none of these; the four hours are stored.
     since = MIDNIGHT - timedelta(hours=20)
     assert sealed["ETHUSDT"].missing == ((Window(since, MIDNIGHT), Absence.CONFIRMED),)
     assert sealed["BTCUSDT"].missing == ()
 
 
-def test_one_tick_heals_all_that_were_missed(minutes: Platform) -> None:
+def test_one_ingest_heals_missed_ones(minutes: Platform) -> None:
+    """One ingest run stores the candles of all runs that were missed."""
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=6, minutes=20, seconds=5))
     minutes.tick("1m")
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=9, minutes=41, seconds=5))
@@ -177,9 +184,8 @@ def test_one_tick_heals_all_that_were_missed(minutes: Platform) -> None:
 
 
 @pytest.mark.parametrize("minute", [2, 3, 13, 14])
-def test_slots_that_redis_lost_are_filled_again_from_the_lake(
-    minutes: Platform, minute: int
-) -> None:
+def test_lake_refills_lost_slots(minutes: Platform, minute: int) -> None:
+    """Slots that Redis lost are filled again from the lake."""
     before = MIDNIGHT + timedelta(hours=12, minutes=minute, seconds=5)
     minutes.exchange.set_clock(before)
     minutes.tick("1m")
@@ -194,10 +200,13 @@ def test_slots_that_redis_lost_are_filled_again_from_the_lake(
     assert metadata_of(minutes.tick("1m"), "candle_slots_1m")["slots filled from the lake"] == 0
 
 
-def test_slots_of_a_quarter_ago_do_not_pass_for_current_after_redis_was_away(
+def test_old_slots_are_not_current(
     minutes: Platform,
 ) -> None:
-    """Redis keeps what it held, the lake goes on without it, and the hour turns meanwhile."""
+    """Slots of a quarter of an hour ago do not count as current after Redis was away.
+
+    Redis keeps its old slots, the lake goes on, and the hour turns while Redis is away.
+    """
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=12, minutes=49, seconds=5))
     minutes.tick("1m")
     client = redis.Redis.from_url(minutes.settings.redis.url)
@@ -212,7 +221,8 @@ def test_slots_of_a_quarter_ago_do_not_pass_for_current_after_redis_was_away(
     assert_slots_are_the_newest_fifteen(minutes, MIDNIGHT + timedelta(hours=13, minutes=3))
 
 
-def test_a_symbol_listed_minutes_ago_has_as_many_slots_as_candles(minutes: Platform) -> None:
+def test_new_symbol_has_few_slots(minutes: Platform) -> None:
+    """A symbol listed minutes ago has as many slots as candles."""
     with start_exchange(
         symbols="BTCUSDT,ETHUSDT",
         clock="stepped:2026-11-20T12:05:05Z",
@@ -229,7 +239,8 @@ def test_a_symbol_listed_minutes_ago_has_as_many_slots_as_candles(minutes: Platf
         assert all(check.passed for check in checks)
 
 
-def test_ticks_of_15m_and_1h_reach_the_table(platform: Platform) -> None:
+def test_ingest_reaches_the_table(platform: Platform) -> None:
+    """Ingest runs of 15m and 1h reach the table."""
     for minute in (1, 15, 60):
         platform.exchange.set_clock(MIDNIGHT + timedelta(hours=12, minutes=minute, seconds=5))
         for interval in ("15m", "1h"):
@@ -274,21 +285,24 @@ def test_a_backfill_repeated_changes_nothing(platform: Platform) -> None:
     assert len(platform.table("1h")) == rows
 
 
-def test_a_backfill_of_old_days_leaves_the_slots_alone(minutes: Platform) -> None:
+def test_old_backfill_leaves_slots_alone(minutes: Platform) -> None:
+    """A backfill of old days leaves the slots alone."""
     minutes.tick("1m")
     slots = [minutes.slots(symbol) for symbol in SYMBOLS]
     minutes.backfill("1m", "2026-11-17", symbols=["BTCUSDT"])
     assert [minutes.slots(symbol) for symbol in SYMBOLS] == slots
 
 
-def test_a_backfill_of_some_symbols_stores_only_those(minutes: Platform) -> None:
+def test_partial_backfill_stores_only_its_symbols(minutes: Platform) -> None:
+    """A backfill of some symbols stores only those."""
     minutes.backfill("1m", "2026-11-19", symbols=["1000PEPEUSDT"])
     assert minutes.stored("1m")["symbol"].unique().to_list() == ["1000PEPEUSDT"]
     sealed = read_sealed(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE, date(2026, 11, 19))
     assert list(sealed) == ["1000PEPEUSDT"]
 
 
-def test_a_tick_during_a_backfill_of_today_loses_nothing(minutes: Platform) -> None:
+def test_ingest_during_backfill_loses_nothing(minutes: Platform) -> None:
+    """An ingest run during a backfill of today loses nothing."""
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=3, minutes=20, seconds=5))
     minutes.tick("1m")
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=4, minutes=10, seconds=5))
@@ -299,7 +313,8 @@ def test_a_tick_during_a_backfill_of_today_loses_nothing(minutes: Platform) -> N
     assert_frame_equal(minutes.stored("1m"), truth)
 
 
-def test_a_damaged_object_is_replaced_and_its_bytes_are_kept(minutes: Platform) -> None:
+def test_damaged_object_is_replaced_and_kept(minutes: Platform) -> None:
+    """A damaged object is replaced, and its bytes are kept."""
     minutes.backfill("1m", "2026-11-19")
     whole, key = minutes.objects("ohlcv/"), "ohlcv/1m/ETHUSDT/20261119_0000.parquet"
     client, name = minutes.bucket.client, minutes.bucket.name

@@ -54,9 +54,10 @@ def assert_stored(platform: Platform, symbols=SYMBOLS) -> None:
         assert_frame_equal(platform.stored("1m", symbol), truth)
 
 
-def test_what_is_stored_complete_is_not_asked_for_again_and_its_partitions_are_green(
+def test_complete_days_are_not_fetched_again(
     minutes: Platform,
 ) -> None:
+    """Complete days are not fetched again, and their partitions are green."""
     minutes.backfill("1m", *RANGE)
     before, objects = asked(minutes.exchange), minutes.objects("ohlcv/")
     again = minutes.backfill("1m", *RANGE)
@@ -71,7 +72,8 @@ def test_what_is_stored_complete_is_not_asked_for_again_and_its_partitions_are_g
         assert minutes.instance.get_materialized_partitions(key) == set(DAYS)
 
 
-def test_a_refresh_asks_for_everything_and_changes_nothing(minutes: Platform) -> None:
+def test_refresh_fetches_all_changes_nothing(minutes: Platform) -> None:
+    """A refresh fetches everything and changes nothing."""
     minutes.backfill("1m", *RANGE)
     before, objects = asked(minutes.exchange), minutes.objects("ohlcv/")
     again = minutes.backfill("1m", *RANGE, refresh=True)
@@ -81,9 +83,8 @@ def test_a_refresh_asks_for_everything_and_changes_nothing(minutes: Platform) ->
 
 
 @pytest.mark.parametrize("harm", ["removed", "another's", "an hour beside it"])
-def test_a_day_whose_object_is_not_the_one_that_was_sealed_is_fetched_again(
-    minutes: Platform, harm: str
-) -> None:
+def test_replaced_object_is_fetched_again(minutes: Platform, harm: str) -> None:
+    """A day whose object is not the finalized one is fetched again."""
     minutes.backfill("1m", *RANGE)
     whole = minutes.objects("ohlcv/")
     client, bucket = minutes.bucket.client, minutes.bucket.name
@@ -91,7 +92,7 @@ def test_a_day_whose_object_is_not_the_one_that_was_sealed_is_fetched_again(
     if harm == "removed":
         client.delete_object(Bucket=bucket, Key=key)
     elif harm == "another's":
-        # Good candles of that day, but not those that were judged when it was sealed.
+        # Valid candles of that day, but not all that the finalized object held.
         part = minutes.stored("1m", "ETHUSDT")
         part = part.filter(part["open_time"].dt.date() == date(2026, 11, 18)).head(100)
         client.put_object(Bucket=bucket, Key=key, Body=encoded(part))
@@ -117,9 +118,10 @@ def encoded(candles) -> bytes:
     return encode_candles(candles, Interval.ONE_MINUTE, candles["symbol"][0], day_window(day))
 
 
-def test_a_hole_that_is_the_exchanges_own_is_recorded_and_not_asked_for_for_ever(
+def test_exchanges_own_hole_is_recorded(
     minutes: Platform,
 ) -> None:
+    """A hole that is the exchange's own is recorded and not requested again."""
     hole = Window(
         datetime(2026, 11, 18, 7, 10, tzinfo=UTC), datetime(2026, 11, 18, 9, 40, tzinfo=UTC)
     )
@@ -138,13 +140,16 @@ def test_a_hole_that_is_the_exchanges_own_is_recorded_and_not_asked_for_for_ever
     assert_stored(minutes)
 
 
-def test_a_hole_that_ends_in_a_row_off_the_grid_is_recorded_as_any_other(minutes: Platform) -> None:
-    """As trading came back within a minute: the row is no candle, and asking again brings no other."""
+def test_off_grid_hole_end_is_recorded(minutes: Platform) -> None:
+    """A hole that ends in a row off the grid is recorded as any other.
+
+    Trading came back within a minute: the row is not a candle, and fetching again brings the same row.
+    """
     minutes.exchange.outages("2026-11-18T07:10:00Z/2026-11-18T09:40:27Z/ETHUSDT")
     before = asked(minutes.exchange)
     first = minutes.backfill("1m", "2026-11-18")
-    # Of each symbol its first candle and three pages; and twice for the hole, which begins in one page
-    # and ends in another.
+    # Each symbol takes a request for its first candle and three pages. The hole begins in one page and
+    # ends in the next, so two more requests ask about each of its parts.
     assert asked(minutes.exchange) - before == len(SYMBOLS) * (1 + 3) + 2 * 2
     assert metadata(first, "candles_1m")["rows set aside"] == 1
     missing = seal_mark(minutes, "2026-11-18", "ETHUSDT").missing
@@ -157,7 +162,8 @@ def test_a_hole_that_ends_in_a_row_off_the_grid_is_recorded_as_any_other(minutes
     assert asked(minutes.exchange) == before
 
 
-def test_what_stored_rows_fill_of_a_reply_is_not_told_as_missing(minutes: Platform) -> None:
+def test_stored_rows_fill_reply_holes(minutes: Platform) -> None:
+    """Candles missing from a reply are not reported as missing if they are stored."""
     hole = "2026-11-18T07:10:00Z/2026-11-18T07:20:00Z/ETHUSDT"
     minutes.exchange.outages(hole)
     minutes.backfill("1m", "2026-11-18")
@@ -172,7 +178,8 @@ def test_what_stored_rows_fill_of_a_reply_is_not_told_as_missing(minutes: Platfo
     )
 
 
-def test_a_row_that_a_reply_lacked_is_asked_for_by_itself(minutes: Platform) -> None:
+def test_missing_row_is_requested_alone(minutes: Platform) -> None:
+    """A row that is missing from a reply is requested by itself."""
     minutes.exchange.faults(missing_rows=0.2, seed=3)
     result = minutes.backfill("1m", *RANGE)
     assert minutes.exchange.state()["faults_struck"]["missing_rows"] > 2
@@ -181,7 +188,8 @@ def test_a_row_that_a_reply_lacked_is_asked_for_by_itself(minutes: Platform) -> 
     assert_stored(minutes)
 
 
-def test_a_row_that_came_malformed_leaves_its_day_to_be_fetched_again(minutes: Platform) -> None:
+def test_malformed_row_keeps_day_open(minutes: Platform) -> None:
+    """A row that came malformed leaves its day to be fetched again."""
     minutes.exchange.faults(symbols={"ETHUSDT": {"malformed_rows": 1}})
     first = minutes.backfill("1m", *RANGE)
     assert metadata(first, "candle_objects_1m")["symbol-days to fetch again"] == 3
@@ -195,8 +203,11 @@ def test_a_row_that_came_malformed_leaves_its_day_to_be_fetched_again(minutes: P
     assert_stored(minutes)
 
 
-def test_an_exchange_that_has_nothing_of_anybody_is_not_believed(minutes: Platform) -> None:
-    """Not even a later candle: it may have lost everything for a time."""
+def test_empty_exchange_is_not_believed(minutes: Platform) -> None:
+    """An exchange that has no candles of any symbol is not believed.
+
+    Not even a later candle: it may have lost everything for a time.
+    """
     minutes.exchange.outages("2026-11-17T00:00:00Z/2026-11-21T00:00:00Z")
     minutes.backfill("1m", *RANGE)
     assert sealed_days(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE) == []
@@ -205,8 +216,11 @@ def test_an_exchange_that_has_nothing_of_anybody_is_not_believed(minutes: Platfo
     assert_stored(minutes)
 
 
-def test_a_row_that_stays_malformed_for_hours_is_settled_with_its_cause(minutes: Platform) -> None:
-    """It is what the exchange stores: it is not asked for permanently, and not an error permanently."""
+def test_persistently_malformed_row_is_settled(minutes: Platform) -> None:
+    """A row that stays malformed for hours is settled with its cause.
+
+    It is what the exchange stores: it is not asked for permanently, and not an error permanently.
+    """
     minutes.exchange.faults(symbols={"ETHUSDT": {"malformed_rows": 1}})
     assert ("complete", False) in checks(minutes.backfill("1m", "2026-11-18"))
     assert ("complete", False) in checks(minutes.backfill("1m", "2026-11-18"))
@@ -224,10 +238,11 @@ def test_a_row_that_stays_malformed_for_hours_is_settled_with_its_cause(minutes:
 
 
 @pytest.mark.parametrize("served", [True, False])
-def test_an_empty_day_is_believed_once_the_exchange_serves_a_later_candle(
-    minutes: Platform, served: bool
-) -> None:
-    """Nobody collects another symbol, and no other interval is stored: the next candle is the witness."""
+def test_later_candle_confirms_empty_day(minutes: Platform, served: bool) -> None:
+    """An empty day is believed once the exchange serves a later candle.
+
+    No other symbol is collected and no other interval is stored, so only the next candle is a witness.
+    """
     until = "2026-11-19T00:00:00Z" if served else "2026-11-21T00:00:00Z"
     minutes.exchange.outages(f"2026-11-18T00:00:00Z/{until}")
     first = minutes.backfill("1m", "2026-11-18")
@@ -240,10 +255,11 @@ def test_an_empty_day_is_believed_once_the_exchange_serves_a_later_candle(
     assert (asked(minutes.exchange) == before) is served
 
 
-def test_an_empty_day_is_believed_where_another_interval_is_stored_and_served(
-    minutes: Platform, tmp_path: Path
-) -> None:
-    """No later candle is served: the stored hours of the day are the witness."""
+def test_other_interval_confirms_empty_day(minutes: Platform, tmp_path: Path) -> None:
+    """An empty day is believed if another interval of it is stored and served.
+
+    No later candle is served: the stored hours of the day are the witness.
+    """
     klines_file(tmp_path, "1m", TODAY - timedelta(days=3))
     klines_file(tmp_path, "1h", TODAY - timedelta(days=2))
     with start_exchange(candles=tmp_path, clock="stepped:2026-11-19T00:05:00Z") as own:
@@ -257,10 +273,13 @@ def test_an_empty_day_is_believed_where_another_interval_is_stored_and_served(
         assert ("complete", True) in checks(files.backfill("1m", "2026-11-18"))
 
 
-def test_a_day_that_is_empty_again_hours_later_is_settled_without_another_witness(
+def test_repeated_empty_day_is_settled(
     minutes: Platform,
 ) -> None:
-    """The exchange serves no later candle, and nothing of the day is stored."""
+    """A day that is empty again hours later is settled without another witness.
+
+    The exchange serves no later candle, and nothing of the day is stored.
+    """
     minutes.exchange.outages("2026-11-18T00:00:00Z/2026-11-21T00:00:00Z")
     store = ObjectStore(minutes.settings.s3)
     for hour in (12, 13):
@@ -282,8 +301,11 @@ def test_a_day_that_is_empty_again_hours_later_is_settled_without_another_witnes
     assert minutes.objects("state/empty_answers/") == {}
 
 
-def test_an_empty_answer_is_not_believed_again_while_a_symbol_fails(minutes: Platform) -> None:
-    """What failed may be the witness."""
+def test_failing_symbol_delays_empty_answer(minutes: Platform) -> None:
+    """A repeated empty answer is not believed while a symbol fails.
+
+    The symbol that failed might have had candles, which would show that the answer was wrong.
+    """
     minutes.exchange.outages("2026-11-18T00:00:00Z/2026-11-21T00:00:00Z")
     minutes.backfill("1m", "2026-11-18")
     minutes.exchange.set_clock(TODAY + timedelta(hours=18))
@@ -292,8 +314,11 @@ def test_an_empty_answer_is_not_believed_again_while_a_symbol_fails(minutes: Pla
     assert sealed_days(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE) == []
 
 
-def test_a_day_that_the_exchange_has_lost_stays_to_be_fetched(minutes: Platform) -> None:
-    """An hour of it is stored: so there were candles, however often the answer is empty."""
+def test_lost_day_stays_to_be_fetched(minutes: Platform) -> None:
+    """A day that the exchange has lost stays to be fetched.
+
+    An hour of it is stored: so there were candles, however often the answer is empty.
+    """
     minutes.exchange.set_clock(datetime(2026, 11, 19, 1, 0, 30, tzinfo=UTC))
     minutes.tick("1m")
     minutes.exchange.outages("2026-11-19T00:00:00Z/2026-11-21T00:00:00Z")
@@ -303,10 +328,13 @@ def test_a_day_that_the_exchange_has_lost_stays_to_be_fetched(minutes: Platform)
     assert sealed_days(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE) == []
 
 
-def test_the_last_days_of_a_range_are_not_believed_to_be_empty_by_earlier_candles(
+def test_earlier_candles_confirm_no_empty_days(
     minutes: Platform,
 ) -> None:
-    """Candles of the 17th do not show that the exchange has not lost the 18th and 19th."""
+    """Earlier candles do not confirm that the last days of a range are empty.
+
+    Candles of the 17th do not show that the exchange has not lost the 18th and 19th.
+    """
     minutes.exchange.outages("2026-11-18T00:00:00Z/2026-11-21T00:00:00Z")
     minutes.backfill("1m", *RANGE, symbols=["ETHUSDT"])
     assert sealed_days(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE) == [
@@ -325,9 +353,10 @@ def klines_file(directory: Path, interval: str, day: datetime) -> None:
     rows.write_parquet(directory / f"ODDUSDT-{interval}-day.parquet")
 
 
-def test_days_before_and_after_the_stored_ones_are_fetched_beside_today(
+def test_surrounding_days_are_fetched(
     minutes: Platform,
 ) -> None:
+    """Days before and after the stored ones are fetched, and today."""
     minutes.backfill("1m", "2026-11-18")
     before = asked(minutes.exchange)
     minutes.backfill("1m", "2026-11-17", "2026-11-20")
@@ -338,9 +367,10 @@ def test_days_before_and_after_the_stored_ones_are_fetched_beside_today(
         assert_frame_equal(minutes.stored("1m", symbol), truth)
 
 
-def test_whole_days_that_a_killed_upload_left_without_a_mark_are_left_out_and_marked(
+def test_whole_unmarked_days_are_marked(
     minutes: Platform,
 ) -> None:
+    """Whole days that a killed upload left without a mark are marked and not fetched."""
     minutes.backfill("1m", *RANGE)
     store = ObjectStore(minutes.settings.s3)
     marked = minutes.objects("state/sealed/")
@@ -358,10 +388,11 @@ def test_whole_days_that_a_killed_upload_left_without_a_mark_are_left_out_and_ma
 
 
 @pytest.mark.parametrize("marked", [True, False])
-def test_a_day_is_fetched_again_once_the_symbol_traded_longer_than_its_mark_says(
-    minutes: Platform, marked: bool
-) -> None:
-    """Sealed from its listing at 9:17 on, by an upload that was killed before its marks or not."""
+def test_longer_trading_time_fetches_again(minutes: Platform, marked: bool) -> None:
+    """A day is fetched again once the symbol traded longer than its mark says.
+
+    The day was finalized from 9:17 on; its upload was or was not killed before writing marks.
+    """
     day, symbols = "2026-11-19", ("BTCUSDT", "ETHUSDT")
 
     def listed(at: str):
@@ -394,7 +425,8 @@ def test_a_day_is_fetched_again_once_the_symbol_traded_longer_than_its_mark_says
         assert_frame_equal(older.stored("1m", "ETHUSDT"), truth)
 
 
-def test_a_long_range_of_many_symbols_is_runs_of_few_days(minutes: Platform, monkeypatch) -> None:
+def test_long_range_becomes_short_runs(minutes: Platform, monkeypatch) -> None:
+    """A long range of many symbols becomes runs of few days."""
     monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
     monkeypatch.setattr(command, "_ROWS_PER_RUN", 2 * 1440 * len(SYMBOLS))
     told = Told()
@@ -407,9 +439,8 @@ def test_a_long_range_of_many_symbols_is_runs_of_few_days(minutes: Platform, mon
     assert 0 < used <= allowed == 2400 - minutes.settings.binance.weight_margin
 
 
-def test_the_command_repeats_a_run_until_what_came_malformed_is_there(
-    minutes: Platform, monkeypatch
-) -> None:
+def test_command_repeats_until_rows_are_valid(minutes: Platform, monkeypatch) -> None:
+    """The command repeats a run until the rows that came malformed are stored."""
     monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
     monkeypatch.setattr(command, "_ATTEMPTS", 9)
     minutes.exchange.faults(malformed_rows=0.15, seed=5)
@@ -421,9 +452,8 @@ def test_the_command_repeats_a_run_until_what_came_malformed_is_there(
     assert_stored(minutes)
 
 
-def test_a_symbol_that_always_fails_keeps_nobody_from_the_days_that_follow(
-    minutes: Platform, monkeypatch
-) -> None:
+def test_failing_symbol_delays_no_later_days(minutes: Platform, monkeypatch) -> None:
+    """A symbol that always fails does not keep later days from being stored."""
     monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
     monkeypatch.setattr(command, "_ROWS_PER_RUN", 1440 * len(SYMBOLS))
     monkeypatch.setattr(command, "_ATTEMPTS", 2)
@@ -442,10 +472,11 @@ def test_a_symbol_that_always_fails_keeps_nobody_from_the_days_that_follow(
         assert_frame_equal(minutes.stored("1m", symbol), truth)
 
 
-def test_a_repetition_that_fails_is_told_and_the_next_days_are_stored(
-    minutes: Platform, monkeypatch
-) -> None:
-    """Rows of the only symbol come malformed at first, and then none at all until the next days."""
+def test_failing_repetition_is_reported(minutes: Platform, monkeypatch) -> None:
+    """A repetition that fails is reported, and the next days are stored.
+
+    Rows of the only symbol come malformed at first, and then none at all until the next days.
+    """
     monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
     monkeypatch.setattr(command, "_ROWS_PER_RUN", 1440)
     faults = iter(({"symbols": {"ETHUSDT": {"cut_json": 1}}}, {}, {}))
@@ -465,10 +496,11 @@ def test_a_repetition_that_fails_is_told_and_the_next_days_are_stored(
 
 
 @pytest.mark.parametrize("answers_then", [True, False])
-def test_a_refresh_is_repeated_for_the_symbols_that_failed_and_else_says_that_it_was_not_done(
-    minutes: Platform, monkeypatch, answers_then: bool
-) -> None:
-    """Of one a short day is stored that passes for complete: what a refresh is asked for."""
+def test_refresh_repeats_failed_symbols(minutes: Platform, monkeypatch, answers_then: bool) -> None:
+    """A refresh is repeated for the symbols that failed, or reported as not done.
+
+    A refresh is requested because one symbol's stored day is short and counts as complete.
+    """
     monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
     day = date(2026, 11, 18)
     minutes.backfill("1m", str(day))
@@ -499,9 +531,8 @@ def test_a_refresh_is_repeated_for_the_symbols_that_failed_and_else_says_that_it
 
 
 @pytest.mark.parametrize("cut", [0, 1])
-def test_a_symbol_that_failed_is_fetched_again_and_one_that_is_misspelt_is_not(
-    minutes: Platform, monkeypatch, cut: int
-) -> None:
+def test_failed_symbol_is_fetched_misspelt_not(minutes: Platform, monkeypatch, cut: int) -> None:
+    """A symbol that failed is fetched again, a misspelt one is not."""
     monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
     misspelt = minutes.with_settings(symbols=("BTCUSDT", "ETHUSDT", "XRPUSD"))
 
@@ -518,7 +549,7 @@ def test_a_symbol_that_failed_is_fetched_again_and_one_that_is_misspelt_is_not(
 
 
 class Told:
-    """What a backfill told its progress."""
+    """The progress reports of a backfill."""
 
     def __init__(self) -> None:
         self.later, self.rows = 0, 0

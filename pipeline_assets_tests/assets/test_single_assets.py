@@ -20,7 +20,8 @@ def metadata(result: Any, asset: str) -> dict[str, Any]:
     return {name: value.value for name, value in made.metadata.items()}
 
 
-def test_each_asset_of_the_open_day_materializes_alone(minutes: Platform) -> None:
+def test_open_day_assets_materialize_alone(minutes: Platform) -> None:
+    """Each asset of the open day materializes alone."""
     ticked = minutes.tick("1m")
     before = minutes.stored("1m")
     rows = metadata(ticked, "candles_1m")["rows"]
@@ -38,7 +39,8 @@ def test_each_asset_of_the_open_day_materializes_alone(minutes: Platform) -> Non
         assert {e.check_name: e.passed for e in made.get_asset_check_evaluations()}[check]
 
 
-def test_each_asset_of_a_table_materializes_alone(platform: Platform) -> None:
+def test_table_assets_materialize_alone(platform: Platform) -> None:
+    """Each asset of a table materializes alone."""
     platform.backfill("1h", YESTERDAY)
     before = platform.table("1h")
     for asset in ("candles_1h", "candle_objects_1h", "candle_table_1h"):
@@ -46,8 +48,11 @@ def test_each_asset_of_a_table_materializes_alone(platform: Platform) -> None:
     assert platform.table("1h") == before
 
 
-def test_one_day_of_a_range_materializes_alone(minutes: Platform) -> None:
-    """The run that fetched the day had more days, whose rows are left alone."""
+def test_one_day_materializes_alone(minutes: Platform) -> None:
+    """One day of a range materializes alone.
+
+    The run that fetched the day had more days, whose rows are left alone.
+    """
     minutes.backfill("15m", "2026-11-17", YESTERDAY, without="candle_table_15m")
     before = minutes.objects("ohlcv/")
     made = metadata(minutes.materialize("candles_15m", "2026-11-18"), "candles_15m")
@@ -59,8 +64,11 @@ def test_one_day_of_a_range_materializes_alone(minutes: Platform) -> None:
     assert metadata(minutes.materialize("candles_15m", narrower), "candles_15m")["rows"] == 6 * 96
 
 
-def test_two_runs_on_one_day_read_their_own_rows(minutes: Platform) -> None:
-    """A whole day is fetched for one symbol between the steps of an ingest run of all."""
+def test_concurrent_runs_read_own_rows(minutes: Platform) -> None:
+    """Two runs on one day read their own rows.
+
+    A whole day is fetched for one symbol between the steps of an ingest run of all.
+    """
     done: list[str] = []
 
     class Interleaved(ObjectStore):
@@ -78,7 +86,9 @@ def test_two_runs_on_one_day_read_their_own_rows(minutes: Platform) -> None:
     assert metadata(ticked, "candle_objects_1m")["symbols"] == 3
 
 
-def test_a_failed_step_that_is_executed_again_reads_its_own_run(minutes: Platform) -> None:
+def test_reexecuted_step_reads_own_run(minutes: Platform) -> None:
+    """A failed step that is executed again reads its own run."""
+
     class Broken(ObjectStore):
         def put(self, key: str, body: bytes) -> str:
             if key.endswith(Output.OBJECTS):
@@ -105,10 +115,11 @@ def test_a_failed_step_that_is_executed_again_reads_its_own_run(minutes: Platfor
         ("candle_objects_1m:complete", "raw_candles_1m and candles_1m and candle_objects_1m"),
     ],
 )
-def test_an_asset_without_input_says_what_to_select(
-    minutes: Platform, asset: str, select: str
-) -> None:
-    """Outputs of an earlier version, whose keys name the run only, are passed over."""
+def test_missing_input_names_asset_to_select(minutes: Platform, asset: str, select: str) -> None:
+    """The error of an asset without input says which asset to select.
+
+    Outputs of an earlier version, whose keys name the run only, are passed over.
+    """
     run = "5f2c5e0e-95ae-4d0e-8f8c-0c62aee4a0c1"
     for key in (f"raw/1m/{run}.parquet", f"staging/1m/{run}.plan.json"):
         minutes.bucket.client.put_object(Bucket=minutes.bucket.name, Key=key, Body=b"old")
@@ -119,7 +130,8 @@ def test_an_asset_without_input_says_what_to_select(
     assert f"is retained for {YESTERDAY}" in message
 
 
-def test_an_asset_whose_raw_rows_are_retained_asks_for_the_format_only(minutes: Platform) -> None:
+def test_retained_raw_rows_need_only_format(minutes: Platform) -> None:
+    """An asset whose raw rows are retained needs only the format step."""
     minutes.materialize("raw_candles_1m", YESTERDAY)
     with pytest.raises(
         StagingError, match="Select candles_1m together with candle_objects_1m, and materialize"
@@ -129,7 +141,8 @@ def test_an_asset_whose_raw_rows_are_retained_asks_for_the_format_only(minutes: 
     assert minutes.materialize("candle_objects_1m", YESTERDAY).success
 
 
-def test_days_of_several_runs_are_materialized_one_by_one(minutes: Platform) -> None:
+def test_days_of_runs_materialize_separately(minutes: Platform) -> None:
+    """Days of several runs are materialized one by one."""
     for each in ("2026-11-18", YESTERDAY):
         minutes.materialize("raw_candles_1m", each)
     with pytest.raises(StagingError, match="single partitions"):
@@ -137,7 +150,8 @@ def test_days_of_several_runs_are_materialized_one_by_one(minutes: Platform) -> 
     assert minutes.materialize("candles_1m", "2026-11-18").success
 
 
-def test_a_fetch_that_failed_is_no_input(minutes: Platform) -> None:
+def test_failed_fetch_is_no_input(minutes: Platform) -> None:
+    """A fetch that failed is no input."""
     minutes.tick("1m")
     with pytest.raises(Exception, match="NOSUCHUSDT"):
         minutes.tick("1m", symbols=["NOSUCHUSDT"])

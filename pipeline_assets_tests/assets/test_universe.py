@@ -56,7 +56,7 @@ def changes(found: dict[str, Any]) -> list[tuple[Any, ...]]:
 
 
 def look(platform: Platform, partition: str) -> dict[str, Any]:
-    """Return what the asset tells, materialized alone as by a person in the UI."""
+    """Return the asset's metadata after it was materialized alone, as by a person in the UI."""
     definitions = build_definitions(platform.settings)
     job = definitions.resolve_implicit_global_asset_job_def()
     result = job.execute_in_process(
@@ -65,14 +65,13 @@ def look(platform: Platform, partition: str) -> dict[str, Any]:
     return metadata(result, "universe")
 
 
-def test_a_look_tells_what_came_and_went_since_the_last_look_of_the_asset(
-    everything: Platform, forgetful: Platform
-) -> None:
+def test_changes_since_last_look_are_reported(everything: Platform, forgetful: Platform) -> None:
+    """The asset reports the symbols that came and went since its last observation."""
     first = look(everything, DAY_BEFORE)
     assert (first["symbols on the exchange"], first["symbols collected"]) == (4, 2)
     assert not {"listed", "delisted", "changes"} & first.keys(), "there was nothing to compare with"
 
-    # Ticks look too, and the asset tells it all the same.
+    # Ingest runs read the listings too, and the asset still reports the change.
     everything.exchange.set_clock(END + timedelta(hours=8, seconds=30))
     everything.tick("1m")
     found = look(everything, DAY_BEFORE)
@@ -93,14 +92,16 @@ def test_a_look_tells_what_came_and_went_since_the_last_look_of_the_asset(
     assert "changes" not in again
 
 
-def test_a_symbol_of_the_settings_that_is_not_on_the_exchange_is_told(platform: Platform) -> None:
+def test_unknown_configured_symbol_is_reported(platform: Platform) -> None:
+    """A symbol of the settings that is not on the exchange is reported."""
     found = look(platform.with_settings(symbols=("BTCUSDT", "OLDUSDT")), DAY_BEFORE)
     assert found["in the settings and not on the exchange"] == "OLDUSDT"
 
 
-def test_sealing_looks_first_and_stores_the_last_day_of_a_symbol_that_was_delisted(
+def test_finalizing_stores_delisted_last_day(
     everything: Platform,
 ) -> None:
+    """Finalizing reads the listings first and stores the last day of a delisted symbol."""
     everything.exchange.set_clock(AFTER)
     result = everything.run("seal", LAST_DAY)
     steps = [event.step_key for event in result.all_events if event.is_step_start]
@@ -115,9 +116,8 @@ def test_sealing_looks_first_and_stores_the_last_day_of_a_symbol_that_was_delist
     assert failed == []
 
 
-def test_what_the_exchange_names_no_more_is_told_once_in_its_last_day_and_is_no_failure(
-    everything: Platform, forgetful: Platform
-) -> None:
+def test_vanished_symbol_is_reported_once(everything: Platform, forgetful: Platform) -> None:
+    """A symbol that the exchange no longer lists is reported once, in its last day, and is no failure."""
     look(everything, DAY_BEFORE)
     everything.exchange.set_clock(END + timedelta(hours=1, seconds=30))
     look(everything, LAST_DAY)

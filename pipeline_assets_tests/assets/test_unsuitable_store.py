@@ -50,9 +50,10 @@ def refusal(result: Any) -> str:
     return str(failure.error.cause.message)
 
 
-def test_ingest_run_with_a_hole_in_its_reply_erases_no_candle(
+def test_holey_reply_erases_no_candle(
     minutes: Platform, careless: Platform, proxy: FaultyS3
 ) -> None:
+    """An ingest run with a hole in its reply erases no candle."""
     proxy.fault = Fault()
     assert careless.tick("1m").success
     stored = minutes.stored("1m")
@@ -70,8 +71,11 @@ def test_ingest_run_with_a_hole_in_its_reply_erases_no_candle(
     assert_frame_equal(minutes.stored("1m"), stored)
 
 
-def test_two_runs_on_one_symbol_day_keep_all_candles(minutes: Platform, proxy: FaultyS3) -> None:
-    """Each run has one half of the day; neither knows what the other stores."""
+def test_concurrent_runs_keep_all_candles(minutes: Platform, proxy: FaultyS3) -> None:
+    """Two runs on one symbol and day keep all candles.
+
+    Each run has one half of the day; neither knows what the other stores.
+    """
     day = Window(NOON.replace(hour=0), NOON.replace(hour=0) + timedelta(days=1))
     halves = [
         candle_frame(
@@ -104,9 +108,10 @@ def test_two_runs_on_one_symbol_day_keep_all_candles(minutes: Platform, proxy: F
 
 
 @pytest.mark.parametrize("job", ["tick_1m", "backfill_1m", "repair_1m", "housekeeping"])
-def test_every_job_is_refused_before_it_writes(
+def test_unsuitable_store_refuses_every_job(
     minutes: Platform, careless: Platform, job: str
 ) -> None:
+    """Every job is refused before it writes."""
     old = {"Bucket": minutes.bucket.name, "Key": "raw/old", "Body": b"x"}
     minutes.bucket.client.put_object(**old)
     if job == "housekeeping":
@@ -133,17 +138,17 @@ USE_CASES: dict[str, Callable[[ObjectStore], object]] = {
 
 
 @pytest.mark.parametrize("name", USE_CASES)
-def test_every_use_case_is_refused_before_it_writes(
+def test_unsuitable_store_refuses_every_use_case(
     minutes: Platform, careless: Platform, name: str
 ) -> None:
+    """Every use case is refused before it writes."""
     with pytest.raises(UnsuitableStoreError):
         USE_CASES[name](ObjectStore(careless.settings.s3))
     assert minutes.objects() == {}
 
 
-def test_stored_candidates_outlast_a_finalize_on_an_unsuitable_store(
-    minutes: Platform, careless: Platform
-) -> None:
+def test_candidates_outlast_unsuitable_finalize(minutes: Platform, careless: Platform) -> None:
+    """Stored candidates outlast a finalize on an unsuitable store."""
     store_candidates(ObjectStore(minutes.settings.s3), PUBLISHED)
     before = minutes.objects()
     with pytest.raises(UnsuitableStoreError):

@@ -1,12 +1,16 @@
-"""What a tick announces of its weight, so that others leave room for the next one."""
+"""An ingest run announces the weight it needs, so that other runs leave room for the next one."""
 
 import redis
 
 from pipeline_assets_tests.fixtures.platform import Platform
 
 
-def test_a_tick_announces_all_the_weight_that_it_spends(platform: Platform) -> None:
-    """Not its candles only: a 15m tick left 900 for 900 symbols, and the last one waited a minute."""
+def test_ingest_announces_all_its_weight(platform: Platform) -> None:
+    """An ingest run announces all the weight that it spends.
+
+    The candles alone are not enough: a 15m run left 900 weight for 900 symbols, and the last symbol
+    waited a minute.
+    """
     for _ in range(2):
         result = platform.tick("1m")
     [event] = result.asset_materializations_for_node("raw_candles_1m")

@@ -1,8 +1,8 @@
-"""Thirty real minutes under Airflow, across a full hour's turn: whether a tick is missed, how soon its
-slots are written, and what Airflow and Dagster cost. What a single tick costs is bench_tick's.
+"""Thirty real minutes under Airflow, across a full hour's turn: whether an ingest run is missed, how soon
+its slots are written, and what Airflow and Dagster cost. bench_tick measures a single ingest run.
 
-`python -m pipeline_assets_tests.benchmarks.bench_airflow`, by itself: it waits for the next full hour's
-turn to lie within its thirty minutes, so it takes up to an hour and a half.
+Run `python -m pipeline_assets_tests.benchmarks.bench_airflow` alone. It waits until the next full hour's
+turn lies within its thirty minutes, so it takes up to an hour and a half.
 """
 
 import json
@@ -39,7 +39,7 @@ query ($filter: RunsFilter!) { runsOrError(filter: $filter, limit: 500) { ... on
 
 @dataclass(frozen=True)
 class Tick:
-    """A minute's tick: when it was due, and how many seconds later its slots were written."""
+    """The ingest run of a minute: when it was due, and how many seconds later its slots were written."""
 
     due: datetime
     seconds: float
@@ -81,7 +81,7 @@ def graphql(product: Product, query: str, variables: dict[str, Any]) -> dict[str
 
 
 def ticks(product: Product, first: datetime) -> dict[datetime, Tick]:
-    """By the minute at which each was due, the ticks of the measured minutes, slots written."""
+    """Return the ingest runs of the measured minutes that wrote slots, by the minute when each was due."""
     filter_ = {"tags": [{"key": "airflow/dag_id", "value": "candles_1m"}]}
     runs = graphql(product, RUNS, {"filter": filter_})["runsOrError"]["results"]
     found = {}
@@ -118,7 +118,7 @@ def measure(product: Product) -> bool:
         spent.append(sum(cpu_seconds(product).values()))
         print(f"minute {minute} of {MINUTES}: {spent[-1] - spent[-2]:.1f} CPU s", file=sys.stderr)
     after, minutes = cpu_seconds(product), (time.monotonic() - began) / 60
-    # The last minute's tick is under way.
+    # The ingest run of the last minute is still running.
     sleep_until(first + MINUTES * MINUTE + timedelta(seconds=40))
     found = ticks(product, first)
     return reported(product, first, found, {n: (after[n] - before[n]) / minutes for n in after})
@@ -180,7 +180,7 @@ def reported(
 
 
 def cpu_rounded(cpu: dict[str, float]) -> dict[str, float]:
-    """For reading."""
+    """Return CPU seconds, rounded for people."""
     return {name: round(value, 2) for name, value in cpu.items()}
 
 

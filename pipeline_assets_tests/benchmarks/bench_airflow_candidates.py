@@ -1,8 +1,8 @@
 """Thirty real minutes under Airflow with 500 symbols: how soon after a candle's close its candidates are
-in Kafka, as a consumer in another process than the sensor's sees it. What a tick costs is bench_tick's.
+in Kafka, seen by a consumer outside the sensor's process. bench_tick measures a single ingest run.
 
-`python -m pipeline_assets_tests.benchmarks.bench_airflow_candidates`, by itself. Minutes are counted once
-the sensor has built the states of all symbols.
+Run `python -m pipeline_assets_tests.benchmarks.bench_airflow_candidates` alone. A minute counts only after
+the sensor has built the indicator states of all symbols.
 """
 
 import sys

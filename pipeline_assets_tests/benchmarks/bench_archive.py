@@ -48,7 +48,7 @@ Held = tuple[ArchiveFile, bytes, bytes]
 
 
 def files(*, monthly: bool) -> dict[str, list[Held]]:
-    """By symbol the files of all days, their zips and their checksums."""
+    """Return, by symbol, the files of all days, their ZIP files and their checksums."""
     archive = exchange_archive.Archive(synthetic_market(SYMBOLS), exchange_archive.ArchiveForm())
     made: dict[str, list[Held]] = {symbol: [] for symbol in SYMBOLS}
     for symbol in SYMBOLS:

@@ -1,11 +1,11 @@
-"""What a backfill costs: 20 symbols and 30 days of minutes, all columns, from the replay exchange into
+"""The cost of a backfill: 20 symbols and 30 days of minutes, all columns, from the replay exchange into
 objects on S3.
 
-`python -m pipeline_assets_tests.benchmarks.bench_backfill`. Each of ours is the command `pipeline-assets
-backfill` as a process of its own, so its start, Dagster, checks and repetitions count. The clients it is
-compared with fetch a few symbols as shipped, and store nothing on S3. ccxt and freqtrade are measured
-where BENCH_CLIENTS names a Python that has them: freqtrade does not share an environment with Dagster, and
-with ccxt comes a resolver that aiohttp then uses in ours.
+`python -m pipeline_assets_tests.benchmarks.bench_backfill`. Our figure is for the command `pipeline-assets
+backfill` in a process of its own, so its start, Dagster, checks and repeated requests count. The other
+clients fetch a few symbols, as shipped, and store nothing on S3. ccxt and freqtrade are measured
+if BENCH_CLIENTS names a Python that has them: freqtrade cannot be installed beside Dagster, and
+ccxt installs a DNS resolver that our aiohttp would then use.
 """
 
 import json
@@ -180,7 +180,7 @@ def others(at: Servers, symbols: Sequence[str]) -> dict[str, dict[str, Any]]:
 
 
 def unthrottled(directory: Path) -> list[bool]:
-    """As fast as it goes, without and with 60 ms to the exchange, and what others reach."""
+    """Measure without the exchange's limit, with 0 and 60 ms to the exchange, and the other clients."""
     with servers(directory, symbols=2 * SYMBOLS, clock=CLOCK, weight_limit=0) as at:
         symbols = at.listed()[:SYMBOLS]
         backfill(at, symbols, DAYS)  # the exchange makes its candles once
@@ -268,7 +268,7 @@ def archived(directory: Path) -> list[bool]:
 
 
 def throttled(directory: Path) -> list[bool]:
-    """With the exchange's limit in force, from the turn of a minute on.
+    """Measure with the exchange's limit in force, from the turn of a minute on.
 
     The rows of the first minute are those that the limit allows at most; what it takes to start the
     command is part of that minute.

@@ -1,5 +1,5 @@
-"""How long a minute of 500 symbols takes the candidate sensor: states moved on in Redis, and a whole tick
-until Kafka has acknowledged. Real Redis, S3, Kafka and exchange; the default strategies.
+"""The time that the candidate sensor needs for a minute of 500 symbols: for updating the states in Redis,
+and for a whole tick until Kafka has acknowledged. Real Redis, S3, Kafka and exchange; the default strategies.
 """
 
 import statistics

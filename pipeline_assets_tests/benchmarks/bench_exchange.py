@@ -1,7 +1,7 @@
-"""What fetching costs: 500 symbols' hour of minutes, and a backfill, from the replay exchange.
+"""The cost of fetching: an hour of minutes of 500 symbols, and a backfill, from the replay exchange.
 
 `python -m pipeline_assets_tests.benchmarks.bench_exchange`. Each client is a process of its own, so
-that importing its library counts; the same requests by aiohttp alone are what it is compared with.
+that importing its library counts. The baseline is the same requests sent by aiohttp alone.
 """
 
 import asyncio

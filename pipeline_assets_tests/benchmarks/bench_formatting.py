@@ -117,7 +117,9 @@ def main() -> int:
     rows = len(minutes) * COPIES
     cleaned = clean(raw_candles(replies), Interval.ONE_MINUTE, windows)
     if len(cleaned.candles) != rows or not cleaned.set_aside.is_empty():
-        raise SystemExit(f"Of {rows} rows {len(cleaned.candles)} passed: {cleaned.set_aside}")
+        raise SystemExit(
+            f"{len(cleaned.candles)} of {rows} rows passed; rejected: {cleaned.set_aside}"
+        )
     raw = raw_candles(replies)
     formatting = cpu_seconds(lambda: clean(raw_candles(replies), Interval.ONE_MINUTE, windows))
     plain = cpu_seconds(lambda: from_lists(replies))

@@ -1,10 +1,10 @@
-"""What the turn of an hour costs: 900 symbols, all three intervals due at once, the exchange's weight
+"""The cost of a full hour's turn: 900 symbols, all three intervals due at once, the exchange's weight
 limit in force.
 
-`python -m pipeline_assets_tests.benchmarks.bench_full_hour`. The three ticks are launched over GraphQL
-when the exchange's clock turns to a full hour; seconds are counted from then. Its replies would be 2,700
-weight, so the 15m and 1h ticks wait for the next minute. The embedded warehouse opens files one by one:
-its time is shown apart.
+`python -m pipeline_assets_tests.benchmarks.bench_full_hour`. The three ingest runs are launched over
+GraphQL when the exchange's clock turns to a full hour; seconds are counted from then. All requests together
+cost 2,700 weight, so the 15m and 1h runs wait for the next minute. The embedded warehouse opens files one
+by one: its time is shown apart.
 """
 
 import sys
@@ -25,9 +25,9 @@ TICKS = {interval: f"tick_{interval}" for interval in Interval}
 
 
 def warm_up(product: Product, hour: datetime) -> None:
-    """A tick of each interval before the hour, each in its own minute of weight.
+    """Execute an ingest run of each interval before the hour, each in its own minute of weight.
 
-    The minutes last: others leave room for them for three minutes after one said what it takes.
+    1m comes last: other work leaves room for it only within three minutes after its announcement.
     """
     for number, job in enumerate(reversed(TICKS.values())):
         now = hour - (8 - 3 * number) * MINUTE
@@ -55,7 +55,7 @@ def refuse_wrong_results(product: Product, hour: datetime) -> None:
 
 
 def refused(product: Product) -> int:
-    """How many requests the exchange refused for their weight since it started."""
+    """Return how many requests the exchange refused for their weight since it started."""
     replies = product.exchange_state()["requests"].values()
     return sum(by_status.get(status, 0) for by_status in replies for status in ("429", "418"))
 

@@ -1,8 +1,8 @@
-"""How long the gap ledger takes over months of sealed days of 500 symbols, and how much memory.
+"""Time and memory that the gap ledger needs for months of finalized days of 500 symbols.
 
-Against the same judgement without the marks of sealed days, which reads the open times of every
-object: a few days of it in the same run, scaled. The objects of a day have the same bytes for every
-symbol, since nobody reads them where the marks are.
+The baseline is the same ledger without the marks of finalized days: it has to read the open times of
+every object. It is measured over a few days in the same run, and scaled. A day's objects have the same
+bytes for every symbol, since objects with marks are not read.
 """
 
 import resource
@@ -61,7 +61,7 @@ def main() -> int:
         if report(
             "gaps.sealed_days",
             seconds,
-            f"s to judge {DAYS} sealed days of {len(SYMBOLS)} symbols",
+            f"s to judge {DAYS} finalized days of {len(SYMBOLS)} symbols",
             5,
             ratio=scaled / seconds,
             against=f"reading the open times of every object, {READ_DAYS} days, scaled",

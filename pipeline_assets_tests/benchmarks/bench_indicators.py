@@ -71,9 +71,9 @@ def best(run: Callable[[], object], rounds: int) -> float:
 
 
 def talib_alone(candles: pl.DataFrame) -> Callable[[], list[object]]:
-    """The same indicators by TA-Lib, on arrays that are ready for it; all results are held at once.
+    """Compute the same indicators by TA-Lib, on prepared arrays; all results are held at once.
 
-    Whoever wants them holds them, and that is half of the time: memory that is new to the process.
+    A user of the results holds them too, and new memory for the process is half of the time.
     """
     high, low, close, volume = (
         np.ascontiguousarray(candles[name].to_numpy())

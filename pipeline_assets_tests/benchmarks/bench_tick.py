@@ -1,8 +1,8 @@
-"""What a live minute costs: a 1m tick launched over GraphQL in the whole stack, 500 symbols and 100.
+"""The cost of a live minute: a 1m ingest run launched over GraphQL in the whole stack, 500 symbols and 100.
 
 `python -m pipeline_assets_tests.benchmarks.bench_tick`. Seconds are counted from sending launchRun, by
-the time stamps of Dagster's events. Each tick comes a minute of the exchange's clock after the one
-before, late in an hour, so that it fetches and stores 50 to 60 rows a symbol.
+the time stamps of Dagster's events. Each run starts one minute of the exchange's clock after the run
+before. The minutes lie late in an hour, so that a run fetches and stores 50 to 60 rows a symbol.
 """
 
 import sys
@@ -20,7 +20,7 @@ SLOTS_STEP = "candle_slots_1m"
 
 
 def ticks(product: Product, first: datetime, symbols: Sequence[str] | None) -> list[Timings]:
-    """A tick that is not counted, then a tick a minute; what they stored is looked at."""
+    """Execute an ingest run that is not counted, then one a minute; check the stored candles."""
     found = []
     for number in range(REPEATS + 1):
         now = first + number * MINUTE

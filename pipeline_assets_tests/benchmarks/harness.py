@@ -1,4 +1,4 @@
-"""What every benchmark shares: its line of JSON, and how busy the machine was. What is measured is in
+"""Helpers of every benchmark: its line of JSON, and how busy the machine was. The measurements are in
 the bench_ modules; starting the whole product is in product.py.
 """
 
@@ -26,18 +26,18 @@ def report(
     met: bool | None = None,
     **more: Any,
 ) -> bool:
-    """Print one figure as one JSON line; returns whether its target is met.
+    """Print one figure as one JSON line; return whether its target is met.
 
     Args:
-        benchmark: what was measured.
+        benchmark: the name of the measurement.
         figure: the result.
-        unit: its unit.
-        target: the most it may be, or the least if `at_least`.
-        ratio: the figure by that of `against`, to compare machines by.
-        against: what else was measured in this very run.
+        unit: the unit of the figure.
+        target: the upper limit of the figure, or the lower limit if `at_least`.
+        ratio: the figure divided by that of `against`, for comparisons between machines.
+        against: another measurement of the same run.
         at_least: whether more is better.
-        met: where the target is not one number alone.
-        more: whatever explains the figure.
+        met: whether the target is met, if the target is more than one number.
+        more: further values that explain the figure.
     """
     if met is None:
         met = figure >= target if at_least else figure <= target
@@ -64,7 +64,7 @@ def _short(value: Any) -> Any:
 
 @dataclass(frozen=True)
 class ImportCost:
-    """What a Python process costs that imports Dagster and ends."""
+    """The cost of a Python process that imports Dagster and ends."""
 
     wall: float
     cpu: float

@@ -1,6 +1,6 @@
-"""What others fetch candles with, as shipped: one function a client. What ours takes is in
-bench_backfill.py, which runs this file as a program; it needs nothing but the client itself, so that a
-client may live in an environment of its own.
+"""Other people's clients that fetch candles, as shipped: one function a client. bench_backfill.py measures
+our own and runs this file as a program. The file needs only the client's own library, so that each
+client may have an environment of its own.
 
 `python other_clients.py NAME ADDRESS DAYS END SYMBOL…` prints one JSON line: rows and seconds, without
 imports; `error`, and no rows, where the client gave up or did not fetch exactly the rows of the range.
@@ -75,10 +75,10 @@ def ccxt(address: str, symbols: Sequence[str], first: date, end: date) -> Callab
 def freqtrade(address: str, symbols: Sequence[str], first: date, end: date) -> Callable[[], int]:
     """`freqtrade download-data` of the candles alone, into its own files.
 
-    Included are its configuration, the list of markets, a page for each pair that asks since when
-    it is listed, its throttle and the writing of Feather files. Left out, by options of its own,
-    are the archive, mark candles, funding rates, and the markets other than USD-M, for which it
-    asks other hosts than the one that stands in here.
+    Included are its configuration, the list of markets, a page for each pair to find its listing, its
+    throttle and the writing of Feather files. Left out, by its own options, are the archive, mark
+    candles, funding rates, and the markets other than USD-M, for which it asks other hosts than the
+    replay exchange.
     """
     import pandas as pd
 

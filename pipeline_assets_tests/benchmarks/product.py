@@ -1,5 +1,5 @@
 """The whole product as `pipeline-assets up` starts it, and runs launched in it over GraphQL, as an
-outside scheduler does. What is measured of them is in the bench_ modules.
+outside scheduler does. The measurements are in the bench_ modules.
 """
 
 import contextlib
@@ -50,7 +50,7 @@ ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 
 @dataclass
 class Usage:
-    """What a run's process has used; the kernel's own counts, read until the process is gone."""
+    """CPU time and memory of a run's process, from the kernel's counts, read until the process ends."""
 
     cpu: float = 0.0
     peak_mb: float = 0.0
@@ -204,7 +204,7 @@ def _post(url: str, document: object) -> dict[str, Any]:
 
 
 def _is_run(process: psutil.Process) -> bool:
-    """Whether a process below the code server is a run: Dagster spawns them by multiprocessing."""
+    """Return whether a process below the code server is a run: Dagster spawns them by multiprocessing."""
     spawned = any("spawn_main" in part for part in process.cmdline())
     # A run's own children look like it between fork and exec.
     return spawned and not _is_run(psutil.Process(process.ppid()))

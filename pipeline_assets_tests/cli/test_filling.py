@@ -1,4 +1,4 @@
-"""What `status` says is being filled: Dagster's own schema takes the question, and answers are read."""
+"""`status` lists the backfills under way: its query fits Dagster's GraphQL schema, replies are parsed."""
 
 import json
 import threading
@@ -74,9 +74,10 @@ def test_dagsters_schema_takes_the_question() -> None:
     assert validate(create_schema().graphql_schema, parse(module._QUERY)) == []
 
 
-def test_runs_over_days_are_named_with_their_days_and_running_ones_first(
+def test_runs_show_days_running_first(
     answering: DagsterSettings,
 ) -> None:
+    """Runs over days are named with their days, the running ones first."""
     found = filling(answering)
     assert found == Filling(
         (
@@ -95,7 +96,8 @@ def test_runs_over_days_are_named_with_their_days_and_running_ones_first(
     assert len(list(filling_lines(found, missing=False))) == 2
 
 
-def test_a_sensor_that_is_off_and_a_server_that_is_down_are_told() -> None:
+def test_off_sensor_and_server_are_reported() -> None:
+    """A sensor that is off and a server that is down are reported."""
     assert list(filling_lines(Filling(), missing=True)) == [
         "Nothing more is requested: the sensor gap_repair is off."
     ]

@@ -111,9 +111,8 @@ ETHS_OWN = (ETH, "09-15 07:10", "09-15 09:39", 150, "exchange_outage")
 OPEN = ("09-18 12:00", "09-18 23:59", 720, "still_open")
 
 
-def test_every_cause_is_named_rightly_and_what_can_be_filled_is(
-    collecting: Platform, shell: Shell, gaps: Gaps
-) -> None:
+def test_causes_are_named_and_gaps_filled(collecting: Platform, shell: Shell, gaps: Gaps) -> None:
+    """Every cause is named rightly, and every gap that can be filled is."""
     with_every_cause(collecting)
     stored = collecting.stored("1m")
 
@@ -150,7 +149,7 @@ def test_every_cause_is_named_rightly_and_what_can_be_filled_is(
     ]
     assert document["fillable"] == 1440 + 1440 + sum(row[3] for row in set_aside)
 
-    # The exchange is well again. What it has comes; what it has not stays told.
+    # The exchange works again. Gaps that it can fill are filled; the others stay in the report.
     picture = shell.directory / "completeness.png"
     arguments = ("--repair", "--picture", str(picture), "--json")
     repaired = shell.run("gaps", "--interval", "1m", *arguments)
@@ -166,7 +165,7 @@ def test_every_cause_is_named_rightly_and_what_can_be_filled_is(
         held = collecting.stored("1m", symbol)
         assert_frame_equal(held, truth)
     assert picture.read_bytes().startswith(b"\x89PNG")
-    # What was repaired was judged anew, on the lake and in the warehouse.
+    # The ledger of the repaired days was written again, on the lake and in the warehouse.
     assert gap_table(collecting) == {
         (ETH, "2026-09-15 07:10:00", 150, "exchange_outage"),
         (SNOW, "2026-09-16 00:00:00", 630, "not_listed"),
@@ -180,14 +179,13 @@ def test_every_cause_is_named_rightly_and_what_can_be_filled_is(
     assert "exchange_outage 5 4 390 nothing: the exchange has none" in lines
 
 
-def test_what_was_never_fetched_is_told_for_people_with_what_to_do(
-    collecting: Platform, gaps: Gaps
-) -> None:
+def test_unfetched_gaps_say_what_to_do(collecting: Platform, gaps: Gaps) -> None:
+    """Gaps that were never fetched are shown to people with the next step."""
     collecting.backfill("1h", "2026-09-16")
     done = gaps("--end", "2026-09-18", "--symbols", f"{BTC},{SNOW}")
     assert done.exit_code == 1
     lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
-    # Hours are stored since the 16th; of minutes and quarters nothing is, and yesterday is looked at.
+    # Hours are stored since the 16th, no minutes or quarters are, and yesterday is judged.
     day = "2026-09-17"
     for symbol in (BTC, SNOW):
         for interval, last, count in (
@@ -204,7 +202,8 @@ def test_what_was_never_fetched_is_told_for_people_with_what_to_do(
     assert outages.stdout.startswith("Nothing is missing: 4 symbols, 15m from 2026-09-17")
 
 
-def test_what_the_archive_says_otherwise_is_told(collecting: Platform, gaps: Gaps) -> None:
+def test_archive_disagreements_are_reported(collecting: Platform, gaps: Gaps) -> None:
+    """Disagreements of the archive are reported."""
     collecting.exchange.faults(symbols={ETH: {"archive_zero_volume": 1}})
     collecting.with_settings(binance={"archive": True}).backfill("1m", "2026-09-17")
     arguments = ("--interval", "1m", "--end", "2026-09-18")
@@ -219,10 +218,11 @@ def test_what_the_archive_says_otherwise_is_told(collecting: Platform, gaps: Gap
     assert told(gaps(*arguments, "--symbols", BTC, "--json"))["disagreements"] == []
 
 
-def test_false_zero_volume_is_shown_until_the_day_is_fetched_again(
-    collecting: Platform, gaps: Gaps
-) -> None:
-    """Two hours froze into one run of minutes; the check has found them."""
+def test_false_zero_volume_shows_until_refetched(collecting: Platform, gaps: Gaps) -> None:
+    """False zero volume is shown until the day is fetched again.
+
+    Two hours froze into one run of minutes; the check has found them.
+    """
     store, window = ObjectStore(collecting.settings.s3), day_window(date(2026, 9, 17))
     for interval in Interval:
         collecting.backfill(interval.value, "2026-09-17", symbols=[ETH])
@@ -268,9 +268,8 @@ def test_false_zero_volume_is_shown_until_the_day_is_fetched_again(
     assert "Stored without volume" not in gaps(*arguments).stdout
 
 
-def test_a_candle_that_closed_just_now_is_not_called_missing(
-    collecting: Platform, gaps: Gaps
-) -> None:
+def test_just_closed_candle_is_not_missing(collecting: Platform, gaps: Gaps) -> None:
+    """A candle that closed just now is not called missing."""
     collecting.tick("1m")
     collecting.exchange.advance(100)
     running = gaps("--interval", "1m", "--json")
@@ -283,7 +282,8 @@ def test_a_candle_that_closed_just_now_is_not_called_missing(
     assert told(late)["fillable"] == 4 * 4
 
 
-def test_a_mistyped_symbol_of_the_settings_is_told_and_the_others_are_judged(gaps: Gaps) -> None:
+def test_mistyped_symbol_is_reported_alone(gaps: Gaps) -> None:
+    """A mistyped symbol of the settings is reported, and the others are judged."""
     arguments = ("--interval", "1h", "--end", "2026-09-18")
     outages = (*arguments, "--cause", "exchange_outage")
     alone = gaps(*outages, PIPELINE_SYMBOLS="BTCUSDX")
@@ -301,7 +301,8 @@ def test_a_mistyped_symbol_of_the_settings_is_told_and_the_others_are_judged(gap
     assert (asked.exit_code, asked.stderr) == (0, "")
 
 
-def test_a_repair_tells_what_it_could_not_fetch(collecting: Platform, gaps: Gaps) -> None:
+def test_repair_reports_unfetchable_gaps(collecting: Platform, gaps: Gaps) -> None:
+    """A repair reports what it could not fetch."""
     collecting.backfill("1h", "2026-09-17", symbols=[ETH, LIFE, SNOW])
     collecting.exchange.faults(symbols={BTC: {"cut_json": 1}})
     home = dagster_environment(collecting.settings)["DAGSTER_HOME"]
@@ -313,9 +314,8 @@ def test_a_repair_tells_what_it_could_not_fetch(collecting: Platform, gaps: Gaps
     ]
 
 
-def test_a_day_that_the_exchange_does_not_have_of_one_symbol_is_repaired_once(
-    collecting: Platform, gaps: Gaps
-) -> None:
+def test_empty_day_is_repaired_once(collecting: Platform, gaps: Gaps) -> None:
+    """A day of one symbol that the exchange does not have is repaired once."""
     collecting.exchange.outages(f"2026-09-17T00:00:00Z/2026-09-18T00:00:00Z/{ETH}")
     collecting.backfill("15m", "2026-09-17", symbols=[BTC, LIFE, SNOW])
     arguments = ("--interval", "15m", "--start", "2026-09-17", "--end", "2026-09-18", "--json")
@@ -327,17 +327,14 @@ def test_a_day_that_the_exchange_does_not_have_of_one_symbol_is_repaired_once(
     assert "repair" not in told(gaps(*arguments, "--repair")), "there is nothing left to ask for"
 
 
-def test_a_hole_of_today_is_asked_for_once_and_judged_when_the_day_is_sealed(
-    collecting: Platform, gaps: Gaps
-) -> None:
+def test_todays_hole_is_requested_once(collecting: Platform, gaps: Gaps) -> None:
+    """A hole of today is requested once, and judged when the day is finalized."""
     collecting.exchange.outages(f"2026-09-18T06:00:00Z/2026-09-18T08:00:00Z/{ETH}")
     collecting.tick("1h")
     arguments = ("--interval", "1h", "--start", "2026-09-18")
     done = gaps(*arguments)
     assert done.exit_code == 1
-    advice = (
-        "--repair fetches them; what it does not bring of today is judged when the day is sealed"
-    )
+    advice = "--repair fetches them; gaps of today that stay are judged when the day is finalized"
     assert f"not_fetched 1 1 2 {advice}" in " ".join(done.stdout.split())
     repaired = gaps(*arguments, "--repair")
     assert repaired.exit_code == 0
@@ -349,9 +346,8 @@ def test_a_hole_of_today_is_asked_for_once_and_judged_when_the_day_is_sealed(
     assert rows(told(repaired)) == [(ETH, "09-18 06:00", "09-18 07:00", 2, "exchange_outage")]
 
 
-def test_candles_of_a_symbol_that_the_exchange_forgot_are_not_said_to_be_fetchable(
-    collecting: Platform, gaps: Gaps
-) -> None:
+def test_forgotten_symbol_is_not_fetchable(collecting: Platform, gaps: Gaps) -> None:
+    """Candles of a symbol that the exchange forgot are not called fetchable."""
     collecting.backfill("1h", "2026-09-17", symbols=[ETH, LIFE, SNOW])
     with start_exchange(
         symbols=f"{ETH},{LIFE},{SNOW}", clock="stepped:2026-09-18T12:00:30Z"
@@ -359,7 +355,7 @@ def test_candles_of_a_symbol_that_the_exchange_forgot_are_not_said_to_be_fetchab
         url = other.url.removesuffix("/fapi")
         arguments = ("--interval", "1h", "--start", "2026-09-17", "--end", "2026-09-18")
         elsewhere = {"PIPELINE_BINANCE__REST_URL": url}
-        # Nobody has noticed yet. The repair does, and the next look knows it.
+        # The lake does not know yet that BTC is gone. The repair finds out, and the next report shows it.
         first = gaps(*arguments, "--repair", **elsewhere)
         assert first.exit_code == 1
         assert f"does not list {BTC} any more" in first.stderr
@@ -372,7 +368,8 @@ def test_candles_of_a_symbol_that_the_exchange_forgot_are_not_said_to_be_fetchab
         assert (document["fillable"], document["causes"]) == (0, {"not_fetched": 24})
 
 
-def test_bad_input_is_one_message_that_says_what_to_do(gaps: Gaps) -> None:
+def test_bad_input_is_one_message(gaps: Gaps) -> None:
+    """Bad input gives one message that says what to do."""
     nobody = f"http://127.0.0.1:{free_port()}"
     days = ("--start", "2026-09-17", "--end", "2026-09-16")
     usage: list[tuple[Sequence[str], str]] = [
@@ -394,7 +391,7 @@ def test_bad_input_is_one_message_that_says_what_to_do(gaps: Gaps) -> None:
     for arguments, changes, kind, message in refused:
         done = gaps(*arguments, **changes)
         assert done.stdout == ""
-        # What `main` prints as one message.
+        # `main` prints these errors as one message.
         assert isinstance(done.exception, kind), done.exception
         assert message in str(done.exception)
     future = gaps("--start", "2026-12-01")
@@ -405,7 +402,8 @@ def test_bad_input_is_one_message_that_says_what_to_do(gaps: Gaps) -> None:
     assert "Could not open file 'absent/here.png'" in nowhere.stderr
 
 
-def test_repairs_are_neighbouring_days_of_the_symbols_that_lack_something() -> None:
+def test_repairs_group_neighbouring_days() -> None:
+    """Repairs are neighbouring days of the symbols with gaps."""
     utc = pl.Datetime("us", "UTC")
 
     def gap(symbol: str, interval: str, first: str, last: str) -> tuple[Any, ...]:

@@ -34,9 +34,10 @@ REPOSITORY = Path(__file__).parents[1]
 DAY = datetime(2026, 11, 18, tzinfo=UTC)
 
 
-def test_backfill_stores_a_range_and_tells_a_program_what_it_did(
+def test_backfill_reports_to_a_program(
     platform: Platform, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """backfill stores a range and reports the result to a program."""
     arguments = ("backfill", "--interval", "1h", "--start", "2026-11-18", "--end", "2026-11-20")
     done = shell.run(*arguments, "--json")
     assert done.returncode == 0, done.stderr
@@ -92,10 +93,13 @@ def test_backfill_stores_a_range_and_tells_a_program_what_it_did(
     assert nothing["missing"] == 2 * 1440 + 720
 
 
-def test_a_backfill_killed_while_it_loads_a_table_is_done_by_the_same_command(
+def test_killed_backfill_is_done_by_repeat(
     platform: Platform, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Only one run at a time may load a table: the killed one's place has to become free."""
+    """A backfill killed while it loads a table is completed by the same command.
+
+    Only one run at a time may load a table: the killed one's place has to become free.
+    """
     quarters = ("backfill", "--interval", "15m", "--start", "2026-11-18", "--end", "2026-11-20")
     server = platform.snowflake.process
     assert server is not None
@@ -156,10 +160,13 @@ def test_status_for_a_person(platform: Platform, shell: Shell) -> None:
     ],
 )
 @pytest.mark.parametrize("symbols", ["BTCUSDT", "all"])
-def test_a_fresh_lake_is_answered_with_what_to_do(
+def test_fresh_lake_says_what_to_do(
     lonely: Shell, arguments: tuple[str, ...], status: int, sentence: str, symbols: str
 ) -> None:
-    """Nothing was stored, and nobody has looked at what the exchange lists."""
+    """A fresh lake is answered with what to do.
+
+    Nothing is stored, and the exchange's listings were never read.
+    """
     environment = lonely.environment | {"PIPELINE_SYMBOLS": symbols}
     done = CliRunner().invoke(cli, arguments, env=environment)
     assert isinstance(done.exception, SystemExit | None)
@@ -167,8 +174,11 @@ def test_a_fresh_lake_is_answered_with_what_to_do(
     assert sentence in " ".join(done.output.split())
 
 
-def test_what_is_not_known_of_the_listings_is_one_message(monkeypatch, capsys) -> None:
-    """As where `state/listings.json` is damaged while a command judges."""
+def test_unknown_listings_are_one_message(monkeypatch, capsys) -> None:
+    """Unknown listings give one message.
+
+    `state/listings.json` may be damaged while a command reads coverage.
+    """
     message = "What the exchange lists is not known yet. Materialize `universe`."
 
     def judge() -> None:
@@ -181,10 +191,11 @@ def test_what_is_not_known_of_the_listings_is_one_message(monkeypatch, capsys) -
     assert capsys.readouterr().err == f"Error: {message}\n"
 
 
-def test_a_confirmed_outage_does_not_change_the_exit_status(
-    minutes: Platform, lonely: Shell
-) -> None:
-    """Nothing can be fetched: the exchange has no such candles."""
+def test_outage_keeps_the_exit_status(minutes: Platform, lonely: Shell) -> None:
+    """A confirmed outage does not change the exit status.
+
+    Nothing can be fetched: the exchange has no such candles.
+    """
     minutes.exchange.outages("2026-11-18T22:00:00Z/2026-11-18T23:00:00Z/ETHUSDT")
     done = lonely.run(
         *("backfill", "--interval", "1m", "--symbols", "BTCUSDT,ETHUSDT"),
@@ -195,9 +206,8 @@ def test_a_confirmed_outage_does_not_change_the_exit_status(
     assert done.stdout.startswith("5,700 rows of 1m in 4 objects")
 
 
-def test_candles_that_can_be_fetched_are_told_and_change_the_exit_status(
-    minutes: Platform, lonely: Shell
-) -> None:
+def test_fetchable_candles_change_exit_status(minutes: Platform, lonely: Shell) -> None:
+    """Candles that can be fetched are reported and change the exit status."""
     minutes.exchange.faults(symbols={"ETHUSDT": {"malformed_rows": 1}})
     done = lonely.run(
         *("backfill", "--interval", "1m", "--symbols", "BTCUSDT,ETHUSDT"),
@@ -214,9 +224,10 @@ def test_candles_that_can_be_fetched_are_told_and_change_the_exit_status(
         (("gaps", "--repair"), signal.SIGTERM),
     ],
 )
-def test_what_waits_for_the_exchange_ends_at_a_signal_and_goes_on_when_repeated(
+def test_waiting_command_ends_at_signal(
     minutes: Platform, lonely: Shell, command: tuple[str, ...], end: signal.Signals
 ) -> None:
+    """A command that waits for the exchange ends at a signal, and continues when repeated."""
     minutes.backfill("1m", "2026-11-18")
     minutes.exchange.faults(symbols={"ETHUSDT": {"http_500": 1}})
     arguments = (*command, "--start", "2026-11-18", "--end", "2026-11-20")
@@ -229,7 +240,7 @@ def test_what_waits_for_the_exchange_ends_at_a_signal_and_goes_on_when_repeated(
     finally:
         waiting.kill()
     assert interrupted.returncode == 1
-    assert "raw_candles_1m was interrupted. What is stored stays" in interrupted.stderr
+    assert "raw_candles_1m was interrupted. Stored candles stay" in interrupted.stderr
     minutes.exchange.faults()
     before = answers(minutes)["200"]
     minutes.backfill("1m", "2026-11-18", "2026-11-19")
@@ -250,7 +261,8 @@ HOURS = ("backfill", "--interval", "1h")
 FUTURE = "Error: 2026-11-21 lies in the future: by the exchange's clock today is 2026-11-20.\n"
 
 
-def test_wrong_arguments_are_one_message_that_says_what_to_do(lonely: Shell) -> None:
+def test_wrong_arguments_are_one_message(lonely: Shell) -> None:
+    """Wrong arguments give one message that says what to do."""
     usage, refused = 2, 1
     cases: dict[tuple[str, ...], tuple[int, str]] = {
         ("backfill", "--interval", "5m", *RANGE): (usage, "'5m' is not one of '1m', '15m', '1h'"),
@@ -270,7 +282,8 @@ def test_wrong_arguments_are_one_message_that_says_what_to_do(lonely: Shell) -> 
         assert len(done.stderr) < 700, arguments
 
 
-def test_a_system_that_does_not_answer_is_named_with_what_to_do(lonely: Shell) -> None:
+def test_unreachable_system_is_named(lonely: Shell) -> None:
+    """A system that does not answer is named with what to do."""
     nobody, elsewhere = (f"127.0.0.{host}:{free_port()}" for host in (1, 2))
     cases: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
         "Redis at redis://": (
@@ -307,9 +320,8 @@ def test_a_system_that_does_not_answer_is_named_with_what_to_do(lonely: Shell) -
         assert done.stderr.count("Error: ") <= 1
 
 
-def test_up_refuses_an_unsuitable_store_elsewhere_before_it_starts(
-    minutes: Platform, lonely: Shell
-) -> None:
+def test_up_refuses_unsuitable_store(minutes: Platform, lonely: Shell) -> None:
+    """up refuses an unsuitable store elsewhere before it starts."""
     with faulty_s3(minutes.bucket.endpoint, IgnoresBoth(), host="127.0.0.2") as proxy:
         done = lonely.run("up", PIPELINE_S3__ENDPOINT_URL=proxy.endpoint)
     assert (done.returncode, done.stdout) == (1, "")
@@ -318,7 +330,8 @@ def test_up_refuses_an_unsuitable_store_elsewhere_before_it_starts(
     assert minutes.objects() == {}
 
 
-def test_a_long_address_does_not_hide_whether_it_answers(lonely: Shell) -> None:
+def test_long_address_hides_no_answer(lonely: Shell) -> None:
+    """A long address does not hide whether the system answers."""
     brokers = ",".join(f"{name}.kafka.eu-central-1.example.invalid:9092" for name in "abc")
     done = lonely.run("status", COLUMNS="80", PIPELINE_KAFKA__BOOTSTRAP_SERVERS=brokers)
     rows = [line.split() for line in done.stdout.splitlines()]
@@ -329,7 +342,8 @@ def test_a_long_address_does_not_hide_whether_it_answers(lonely: Shell) -> None:
     assert "".join([begun, *(row[0] for row in rows[first + 1 :] if row)]).startswith(brokers)
 
 
-def test_status_as_json_tells_a_program_what_is_down(lonely: Shell) -> None:
+def test_status_json_names_down_systems(lonely: Shell) -> None:
+    """status as JSON tells a program which systems are down."""
     done = lonely.run("status", "--timeout", "60", "--json")
     assert done.returncode == 1
     told: dict[str, Any] = json.loads(done.stdout)
@@ -345,9 +359,8 @@ def test_status_as_json_tells_a_program_what_is_down(lonely: Shell) -> None:
 # Candidates
 
 
-def test_a_days_candidates_are_printed_for_people_and_for_programs(
-    minutes: Platform, lonely: Shell
-) -> None:
+def test_candidates_are_printed_both_ways(minutes: Platform, lonely: Shell) -> None:
+    """A day's candidates are printed for people and for programs."""
     found = candidates(minutes=30, start=DAY + timedelta(days=2))
     store_candidates(ObjectStore(minutes.settings.s3), candidates_frame(found))
     for_people = lonely.run("candidates", "--last", "3")
@@ -404,7 +417,8 @@ def test_candidates_are_followed_until_a_signal(
         assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
-def test_status_names_a_block_and_unblock_lifts_it(minutes: Platform, lonely: Shell) -> None:
+def test_status_names_block_unblock_lifts_it(minutes: Platform, lonely: Shell) -> None:
+    """status names a block, and unblock lifts it."""
     budget = Exchange(minutes.settings).budget
     budget.block_until(
         4_000_000_000_000, 3_600_000, "HTTP 418, -1003 Banned. in the reply to a test"
@@ -424,9 +438,8 @@ def test_status_names_a_block_and_unblock_lifts_it(minutes: Platform, lonely: Sh
     assert (again.returncode, again.stdout) == (1, "Nothing was blocked.\n")
 
 
-def test_foreign_messages_are_skipped_and_counted_by_who_follows(
-    lonely: Shell, kafka_settings: KafkaSettings
-) -> None:
+def test_follower_counts_foreign_messages(lonely: Shell, kafka_settings: KafkaSettings) -> None:
+    """Foreign messages are skipped and counted by a follower."""
     producer = Producer({"bootstrap.servers": kafka_settings.bootstrap_servers})
     for value in (b"{}", b"plain text", None):
         producer.produce(kafka_settings.topic, value, key="COIN0USDT")
@@ -450,7 +463,8 @@ def test_foreign_messages_are_skipped_and_counted_by_who_follows(
     assert last == "3 messages were skipped: no candidate."
 
 
-def test_a_broker_that_is_down_is_told_and_changes_the_exit_status(lonely: Shell) -> None:
+def test_down_broker_changes_exit_status(lonely: Shell) -> None:
+    """A broker that is down is reported and changes the exit status."""
     quick = {"PIPELINE_KAFKA__DELIVERY_TIMEOUT_MS": "1000"}
     done = lonely.run("candidates", "--follow", **quick)
     assert (done.returncode, done.stdout) == (1, "")
@@ -476,9 +490,8 @@ def test_help_names_every_command(lonely: Shell) -> None:
         ('[{"name": "rsi_reversal", "period": 1}]', "greater than or equal to 2"),
     ],
 )
-def test_a_wrong_strategy_stops_before_anything_is_started(
-    tmp_path: Path, strategies: str, said: str
-) -> None:
+def test_wrong_strategy_prevents_the_start(tmp_path: Path, strategies: str, said: str) -> None:
+    """A wrong strategy stops the start before any service runs."""
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("PIPELINE_", "DAGSTER_"))}
     environment = kept | {
         "PYTHONPATH": str(REPOSITORY),

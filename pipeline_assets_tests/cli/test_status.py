@@ -26,7 +26,7 @@ MACHINE_TIME = datetime(2026, 11, 21, tzinfo=UTC)
 
 @dataclass(frozen=True)
 class Shown:
-    """What `status` printed, and its exit status."""
+    """The output of `status` and its exit status."""
 
     status: int
     output: str
@@ -82,9 +82,10 @@ def test_warehouse_that_hangs_hides_nothing_else(
         assert [symbol, "1h", "0", "0", "none", "?", "12"] in rows
 
 
-def test_parts_of_a_document_tell_their_errors(
+def test_document_parts_show_their_errors(
     minutes: Platform, show: Callable[..., Shown], silent: str
 ) -> None:
+    """Parts of a document show their own errors."""
     minutes.tick("1m")
     hanging = minutes.with_settings(redis={"url": f"redis://{silent}/0"})
     told = json.loads(show(hanging, seconds=5, as_json=True).output)
@@ -99,8 +100,11 @@ def test_parts_of_a_document_tell_their_errors(
     assert (minute["slots"], minute["missing"]) == (None, None)
 
 
-def test_everything_that_hangs_is_named_beside_the_systems(lonely: Shell) -> None:
-    """A process of its own, which threads that hang must not keep: S3's waited for 188 s."""
+def test_hanging_parts_are_named(lonely: Shell) -> None:
+    """Everything that hangs is named beside the systems.
+
+    The command is a process of its own, and hanging threads must not delay its end: S3's once took 188 s.
+    """
     with ExitStack() as servers:
         exchange, snowflake = (servers.enter_context(silent_server()) for _ in range(2))
         redis = servers.enter_context(silent_server())
@@ -124,9 +128,8 @@ def test_everything_that_hangs_is_named_beside_the_systems(lonely: Shell) -> Non
     assert "Stored" not in done.stdout
 
 
-def test_symbols_that_only_a_hanging_lake_knows_are_said_to_be_unknown(
-    minutes: Platform, show: Callable[..., Shown]
-) -> None:
+def test_symbols_of_hanging_lake_are_unknown(minutes: Platform, show: Callable[..., Shown]) -> None:
+    """Symbols that only a hanging lake knows are said to be unknown."""
     with black_hole() as s3:
         hanging = minutes.with_settings(symbols="all", s3={"endpoint_url": f"http://{s3}"})
         told = json.loads(show(hanging, seconds=0.5, as_json=True).output)
@@ -134,9 +137,8 @@ def test_symbols_that_only_a_hanging_lake_knows_are_said_to_be_unknown(
     assert "the symbols of `all` are on S3" in told["parts"]["redis"]["error"]
 
 
-def test_gaps_are_unknown_without_the_exchanges_clock(
-    minutes: Platform, show: Callable[..., Shown]
-) -> None:
+def test_gaps_need_the_exchanges_clock(minutes: Platform, show: Callable[..., Shown]) -> None:
+    """Gaps are unknown without the exchange's clock."""
     minutes.tick("1m")
     minutes.exchange.process.send_signal(signal.SIGSTOP)
     try:
@@ -168,7 +170,9 @@ def test_progress_moves_the_deadline() -> None:
     end.set()
 
 
-def test_error_of_a_part_is_its_answer_and_a_fault_of_ours_is_raised() -> None:
+def test_expected_error_is_shown_bug_raised() -> None:
+    """An expected error of a part is shown as its answer, and a bug of ours is raised."""
+
     def fail(_: Any) -> None:
         raise ValueError("the server refused")
 
@@ -177,7 +181,8 @@ def test_error_of_a_part_is_its_answer_and_a_fault_of_ours_is_raised() -> None:
         Question(fail, 60, (KeyError,)).answer()
 
 
-def test_what_hangs_is_left_at_the_deadline() -> None:
+def test_hanging_part_ends_at_deadline() -> None:
+    """A part that hangs is left at the deadline."""
     forever = Event()
     question = Question(lambda _: forever.wait(), 0.05, ())
     assert question.answer().error == "no answer within 0.05 s"
@@ -185,9 +190,10 @@ def test_what_hangs_is_left_at_the_deadline() -> None:
     forever.set()
 
 
-def test_a_damaged_object_hides_only_its_own_candles(
+def test_damaged_object_hides_own_candles(
     minutes: Platform, caplog: pytest.LogCaptureFixture
 ) -> None:
+    """A damaged object hides only its own candles."""
     now = datetime(2026, 11, 20, 2, 30, 5, tzinfo=UTC)
     minutes.exchange.set_clock(now)
     minutes.tick("1m")

@@ -1,4 +1,4 @@
-"""A backfill with the archive: what is stored is the exchange's truth, whatever the archive holds."""
+"""A backfill with the archive: the stored candles equal the exchange's, whatever the archive holds."""
 
 from __future__ import annotations
 
@@ -63,7 +63,8 @@ def archive_asked(platform):
     return sum(platform.exchange.state()["requests"].get("/data/futures/um", {}).values())
 
 
-def test_finished_days_come_from_the_archive_and_cost_a_check_by_the_hour(with_archive) -> None:
+def test_archive_serves_finished_days_cheaply(with_archive) -> None:
+    """Finished days come from the archive, and cost only the check against the hours."""
     result = with_archive.backfill("1m", FIRST, LAST)
     told = fetched(result)
     assert told["rows from the archive"] == told["rows"] == 3 * 3 * 1440
@@ -75,7 +76,8 @@ def test_finished_days_come_from_the_archive_and_cost_a_check_by_the_hour(with_a
     assert records(with_archive) == {}
 
 
-def test_the_exchange_is_right_where_the_archive_says_otherwise(with_archive) -> None:
+def test_exchange_wins_over_the_archive(with_archive) -> None:
+    """If the archive disagrees with the exchange, the exchange's candles are stored."""
     faults = dict(
         zip(SYMBOLS, ("archive_holes", "archive_zero_volume", "archive_partial"), strict=True)
     )
@@ -90,7 +92,8 @@ def test_the_exchange_is_right_where_the_archive_says_otherwise(with_archive) ->
     assert sealed_symbols(ObjectStore(with_archive.settings.s3), MINUTE, DAYS[0]) == set(SYMBOLS)
 
 
-def test_files_that_are_damaged_or_not_there_come_from_the_exchange(with_archive) -> None:
+def test_faulty_files_fall_back_to_exchange(with_archive) -> None:
+    """Instead of damaged or missing files, the exchange's candles are stored."""
     faults = dict(
         zip(SYMBOLS, ("archive_corrupt", "archive_checksum", "archive_missing"), strict=True)
     )
@@ -103,8 +106,11 @@ def test_files_that_are_damaged_or_not_there_come_from_the_exchange(with_archive
     assert recorded(with_archive, SYMBOLS[2]) == []
 
 
-def test_malformed_files_come_from_the_exchange_and_are_named(with_archive) -> None:
-    """The first row of each file is blank, short or too long, and the checksum is that of the file."""
+def test_malformed_files_are_named(with_archive) -> None:
+    """Malformed files are named, and the exchange's candles are stored instead.
+
+    The first row of each file is blank, short or too long, and the checksum is that of the file.
+    """
     with_archive.exchange.faults(archive_malformed=1)
     told = fetched(with_archive.backfill("1m", FIRST, LAST))
     assert (told["rows from the archive"], told["rows"]) == (0, 3 * 3 * 1440)
@@ -117,7 +123,8 @@ def test_malformed_files_come_from_the_exchange_and_are_named(with_archive) -> N
 
 
 @pytest.mark.parametrize("seed", [1, pytest.param(2, marks=pytest.mark.matrix)])
-def test_all_faults_together_change_nothing_but_where_rows_come_from(with_archive, seed) -> None:
+def test_faults_change_only_the_source(with_archive, seed) -> None:
+    """All faults together change only the source of the rows."""
     shares = ("missing", "holes", "zero_volume", "partial", "malformed", "corrupt", "checksum")
     with_archive.exchange.faults(
         **{f"archive_{name}": 0.15 for name in shares},
@@ -129,7 +136,8 @@ def test_all_faults_together_change_nothing_but_where_rows_come_from(with_archiv
     assert_frame_equal(with_archive.stored("1m"), truth(with_archive))
 
 
-def test_a_disagreement_is_forgotten_when_the_archive_was_revised(with_archive) -> None:
+def test_revised_archive_clears_disagreement(with_archive) -> None:
+    """A disagreement is forgotten when the archive was revised."""
     with_archive.exchange.faults(symbols={"BTCUSDT": {"archive_holes": 1}})
     with_archive.backfill("1m", FIRST, LAST)
     assert {symbol for held in records(with_archive).values() for symbol in held} == {"BTCUSDT"}
@@ -142,7 +150,8 @@ def test_a_disagreement_is_forgotten_when_the_archive_was_revised(with_archive) 
     ]
 
 
-def test_what_never_happened_on_the_exchange_is_no_disagreement(with_archive) -> None:
+def test_common_outage_is_no_disagreement(with_archive) -> None:
+    """An outage that is in the exchange and in the archive is no disagreement."""
     with_archive.exchange.outages("2026-11-18T10:10/2026-11-18T12:40")
     told = fetched(with_archive.backfill("1m", FIRST, LAST))
     # The archive cannot say whether a candle is missing or was never there: the exchange is asked.
@@ -151,8 +160,11 @@ def test_what_never_happened_on_the_exchange_is_no_disagreement(with_archive) ->
     assert records(with_archive) == {}
 
 
-def test_what_the_exchange_has_not_at_all_is_not_stored_and_recorded(with_archive) -> None:
-    """A whole day of a symbol that only the archive has, served by an exchange that had no outage."""
+def test_archive_only_day_is_not_stored(with_archive) -> None:
+    """A day that only the archive has is recorded and not stored.
+
+    The archive belongs to an exchange that had no outage.
+    """
     with start_exchange(symbols=",".join(SYMBOLS), clock="stepped:2026-11-20T12:00:00Z") as other:
         with_archive.exchange.outages("2026-11-18T00:00/2026-11-19T00:00/ETHUSDT")
         archive_url = other.url.removesuffix("/fapi")
@@ -163,7 +175,8 @@ def test_what_the_exchange_has_not_at_all_is_not_stored_and_recorded(with_archiv
     assert recorded(reading, "BTCUSDT") == []
 
 
-def test_the_open_day_and_a_day_of_listing_come_from_where_they_are(with_archive) -> None:
+def test_partial_days_come_from_their_source(with_archive) -> None:
+    """The open day comes from the exchange, the traded part of a listing day from the archive."""
     symbols = ["BTCUSDT", "雪球USDT"]
     with_archive.exchange.set_clock(datetime(2026, 9, 17, 7, 30, 10, tzinfo=UTC))
     told = fetched(with_archive.backfill("1m", "2026-09-15", "2026-09-17", symbols=symbols))
@@ -175,7 +188,8 @@ def test_the_open_day_and_a_day_of_listing_come_from_where_they_are(with_archive
 
 
 @pytest.mark.matrix
-def test_a_delivered_symbol_comes_until_its_delivery(with_archive) -> None:
+def test_delivered_symbol_comes_until_delivery(with_archive) -> None:
+    """A delivered symbol is fetched up to its delivery."""
     told = fetched(with_archive.backfill("1m", "2024-07-07", "2024-07-09", symbols=["AGIXUSDT"]))
     assert told["rows from the archive"] == 1440 + 9 * 60
     start = datetime(2024, 7, 7, tzinfo=UTC)
@@ -191,7 +205,8 @@ def test_whole_months_come_as_one_file(with_archive) -> None:
     assert_frame_equal(with_archive.stored("1m"), truth(with_archive, start, end, symbols))
 
 
-def test_a_symbol_that_the_exchange_does_not_give_is_not_stored_by_half(with_archive) -> None:
+def test_symbol_is_not_half_stored(with_archive) -> None:
+    """If the exchange fails for a symbol, no part of the symbol's day is stored."""
     with_archive.exchange.faults(symbols={"ETHUSDT": {"cut_json": 1}})
     result = with_archive.backfill("1m", FIRST, LAST)
     assert fetched(result)["failed symbols"] == 1
@@ -204,9 +219,10 @@ def test_a_symbol_that_the_exchange_does_not_give_is_not_stored_by_half(with_arc
     assert sealed_symbols(ObjectStore(with_archive.settings.s3), MINUTE, DAYS[0]) == set(others)
 
 
-def test_an_exchange_that_gives_nothing_leaves_nothing_and_the_repetition_heals(
+def test_silent_exchange_leaves_nothing(
     with_archive,
 ) -> None:
+    """If the exchange fails, nothing is stored, and a repetition stores all."""
     with_archive.exchange.faults(cut_json=1, symbols={"": {"cut_json": 0}})
     with pytest.raises(NothingFetchedError):
         with_archive.backfill("1m", FIRST, LAST)
@@ -217,7 +233,8 @@ def test_an_exchange_that_gives_nothing_leaves_nothing_and_the_repetition_heals(
     assert_frame_equal(with_archive.stored("1m"), truth(with_archive))
 
 
-def test_without_an_archive_the_exchange_gives_everything(with_archive) -> None:
+def test_exchange_serves_all_without_archive(with_archive) -> None:
+    """Without an archive all candles come from the exchange."""
     nowhere = with_archive.with_settings(binance={"archive_url": f"http://127.0.0.1:{free_port()}"})
     told = fetched(nowhere.backfill("1m", FIRST, LAST))
     assert told["rows from the archive"] == 0
@@ -235,9 +252,8 @@ def test_without_an_archive_the_exchange_gives_everything(with_archive) -> None:
         ("1m", RunKind.TICK, TODAY.date(), False),
     ],
 )
-def test_only_finished_days_of_backfills_are_looked_for_in_the_archive(
-    interval, kind, day, asked
-) -> None:
+def test_only_backfills_use_the_archive(interval, kind, day, asked) -> None:
+    """Only finished days of backfills are looked for in the archive."""
     newest = TODAY + timedelta(hours=11)
     plan = FetchPlan(Interval(interval), kind, [day], newest, timedelta(0), {}, {})
     assert uses_archive(plan, BinanceSettings(archive=True)) is asked
@@ -245,7 +261,8 @@ def test_only_finished_days_of_backfills_are_looked_for_in_the_archive(
 
 
 @pytest.mark.matrix
-def test_quarters_of_an_hour_come_from_the_archive_too(platform: Platform) -> None:
+def test_archive_serves_15m(platform: Platform) -> None:
+    """Candles of 15m come from the archive too."""
     made = platform.with_settings(binance={"archive": True})
     made.exchange.faults(symbols={"BTCUSDT": {"archive_zero_volume": 1}})
     told = fetched(made.backfill("15m", FIRST, LAST), "15m")

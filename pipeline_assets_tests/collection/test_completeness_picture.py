@@ -1,4 +1,4 @@
-"""What the picture of completeness shows, read from its pixels."""
+"""The completeness picture shows each state of a day, read from its pixels."""
 
 from __future__ import annotations
 
@@ -54,9 +54,9 @@ def colours(body: bytes) -> Counter[tuple[int, ...]]:
 
 
 def difference(body: bytes, other: bytes) -> dict[tuple[int, ...], int]:
-    """How many pixels of each of the cells' colours `body` has more than `other`.
+    """Return how many more pixels of each cell colour `body` has than `other`.
 
-    Of the greys only what is more than a letter's edges.
+    Letters have grey edges, so a small surplus of grey is ignored.
     """
     mine, theirs = colours(body), colours(other)
     shown = [COMPLETE, NEARLY, PARTLY, LITTLE, NOTHING]
@@ -74,19 +74,22 @@ def difference(body: bytes, other: bytes) -> dict[tuple[int, ...], int]:
         (("BUSDT", 24, 47, "not_listed"), NOT_LISTED),
     ],
 )
-def test_a_cell_has_the_colour_of_what_is_missing(gap: Gap, colour: tuple[int, ...]) -> None:
+def test_cell_colour_shows_missing_share(gap: Gap, colour: tuple[int, ...]) -> None:
+    """The colour of a cell shows the share that is missing."""
     changed = difference(picture(["AUSDT", "BUSDT"], 30, gap), picture(["AUSDT", "BUSDT"], 30))
     assert set(changed) == {COMPLETE, colour}
     assert changed[colour] == pytest.approx(-changed[COMPLETE], abs=20)
     assert changed[colour] > 300
 
 
-def test_what_is_not_listed_or_not_closed_does_not_lower_the_share() -> None:
+def test_unlisted_candles_keep_the_share() -> None:
+    """Candles that are not listed or not closed do not lower the share."""
     gaps = [("AUSDT", 0, 11, "not_listed"), ("AUSDT", 60, 71, "still_open")]
     assert difference(picture(["AUSDT"], 3, *gaps), picture(["AUSDT"], 3)) == {}
 
 
-def test_a_day_that_nobody_looked_at_is_blank_whatever_its_gaps() -> None:
+def test_unjudged_day_is_blank() -> None:
+    """A day without a ledger is blank, whatever its gaps."""
     seen = picture(["AUSDT"], 3, ("AUSDT", 24, 47, "not_fetched"), looked_at={0, 2})
     changed = difference(seen, picture(["AUSDT"], 3))
     assert set(changed) == {COMPLETE}
@@ -94,9 +97,10 @@ def test_a_day_that_nobody_looked_at_is_blank_whatever_its_gaps() -> None:
 
 
 @pytest.mark.parametrize("days", [30, 2600])
-def test_one_hour_of_one_of_five_hundred_symbols_is_seen_and_the_picture_is_small(
+def test_one_missing_hour_is_visible(
     days: int,
 ) -> None:
+    """One missing hour of one symbol among five hundred is visible, and the picture is small."""
     symbols = [f"S{number}USDT" for number in range(499)] + ["币安人生USDT"]
     changed = difference(
         picture(symbols, days, ("S77USDT", 100, 100, "not_fetched")),

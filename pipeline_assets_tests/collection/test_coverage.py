@@ -70,14 +70,16 @@ def bodies_read(store: ObjectStore, monkeypatch) -> list[str]:
     return read
 
 
-def test_what_is_stored_complete_has_no_gap_and_is_not_read(minutes, monkeypatch) -> None:
+def test_complete_days_need_no_reading(minutes, monkeypatch) -> None:
+    """Complete days have no gap, and their objects are not read."""
     minutes.backfill("1m", "2026-11-17", "2026-11-19")
     read = bodies_read(ObjectStore(minutes.settings.s3), monkeypatch)
     assert ledger(minutes) == []
     assert read == []
 
 
-def test_days_that_nobody_fetched_are_one_gap_a_symbol_with_the_listing_before_it(minutes) -> None:
+def test_unfetched_days_are_one_gap(minutes) -> None:
+    """Days that no run fetched are one gap a symbol, after the time before its listing."""
     minutes.backfill("1m", "2026-11-18")
     assert ledger(minutes, symbols=(BTC, ETH)) == [
         (symbol, *span)
@@ -89,7 +91,8 @@ def test_days_that_nobody_fetched_are_one_gap_a_symbol_with_the_listing_before_i
     ]
 
 
-def test_outages_of_all_and_of_one_are_the_exchanges_own(minutes) -> None:
+def test_outages_belong_to_the_exchange(minutes) -> None:
+    """Outages of all symbols and of one are the exchange's own."""
     minutes.exchange.outages(
         "2026-11-17T10:00:00Z/2026-11-17T11:00:00Z",
         f"2026-11-18T07:10:00Z/2026-11-18T09:40:00Z/{ETH}",
@@ -104,7 +107,8 @@ def test_outages_of_all_and_of_one_are_the_exchanges_own(minutes) -> None:
     ]
 
 
-def test_a_row_that_came_malformed_is_set_aside_until_it_comes_whole(minutes) -> None:
+def test_malformed_row_is_rejected_until_corrected(minutes) -> None:
+    """A candle whose row came malformed is rejected until a valid row comes."""
     minutes.exchange.faults(symbols={ETH: {"malformed_rows": 1}})
     minutes.backfill("1m", "2026-11-17", "2026-11-19")
     found = ledger(minutes)
@@ -118,9 +122,10 @@ def test_a_row_that_came_malformed_is_set_aside_until_it_comes_whole(minutes) ->
     assert ledger(minutes) == []
 
 
-def test_a_hole_of_the_archive_is_told_of_a_symbol_that_the_exchange_then_failed_to_give(
+def test_archive_hole_blames_failed_exchange(
     minutes,
 ) -> None:
+    """A hole of the archive has its own cause if the exchange then fails for the symbol."""
     with_archive = minutes.with_settings(binance={"archive": True})
     faults = {"archive_holes": 1, "cut_json": 1}
     with_archive.exchange.faults(symbols={ETH: faults})
@@ -134,7 +139,8 @@ def test_a_hole_of_the_archive_is_told_of_a_symbol_that_the_exchange_then_failed
     assert ledger(with_archive, window) == []
 
 
-def test_a_hole_of_the_archive_that_the_exchange_filled_is_none(minutes) -> None:
+def test_hole_filled_by_exchange_is_none(minutes) -> None:
+    """A hole of the archive that the exchange filled is no gap."""
     with_archive = minutes.with_settings(binance={"archive": True})
     with_archive.exchange.faults(symbols={ETH: {"archive_holes": 1}})
     with_archive.backfill("1m", "2026-11-18")
@@ -148,11 +154,12 @@ def kline_requests(platform: Platform) -> int:
 ETHS_DAY = f"2026-11-18T00:00:00Z/2026-11-19T00:00:00Z/{ETH}"
 
 
-def test_a_symbol_of_which_a_run_found_nothing_is_believed_while_others_are_served(minutes) -> None:
+def test_empty_symbol_is_believed_beside_others(minutes) -> None:
+    """An empty answer for a symbol is believed while others are served."""
     store, day = ObjectStore(minutes.settings.s3), date(2026, 11, 18)
     minutes.exchange.outages(ETHS_DAY)
     minutes.backfill("1m", "2026-11-17", "2026-11-19", symbols=[BTC, LIFE])
-    # A symbol that the exchange does not name any more cannot tell.
+    # A symbol that the exchange does not list any more is no witness.
     mark_sealed(store, MINUTE, day, {"AAAUSDT": SealedDay('"gone"')})
     before = kline_requests(minutes)
     minutes.backfill("1m", "2026-11-18", symbols=[ETH])
@@ -164,8 +171,11 @@ def test_a_symbol_of_which_a_run_found_nothing_is_believed_while_others_are_serv
     assert kline_requests(minutes) - before == 1 + 3 * 3 + 1, "what is known is not asked for again"
 
 
-def test_an_exchange_that_has_nothing_of_anybody_is_not_believed(minutes) -> None:
-    """It does not serve what the lake holds of the day: that it serves a later candle says nothing."""
+def test_empty_exchange_is_not_believed(minutes) -> None:
+    """An exchange that serves no symbol is not believed.
+
+    It does not serve what the lake holds of the day: that it serves a later candle says nothing.
+    """
     minutes.backfill("1m", "2026-11-18", symbols=[BTC, LIFE])
     minutes.exchange.outages(ETHS_DAY.removesuffix(f"/{ETH}"))
     minutes.backfill("1m", "2026-11-18", symbols=[ETH])
@@ -177,9 +187,10 @@ def test_an_exchange_that_has_nothing_of_anybody_is_not_believed(minutes) -> Non
     assert ledger(minutes, window) == []
 
 
-def test_the_days_of_an_empty_run_are_believed_by_another_symbol_or_the_next_candle(
+def test_empty_days_need_a_witness(
     minutes,
 ) -> None:
+    """An empty run's days are believed once another symbol or the next candle is served."""
     minutes.exchange.outages(f"2026-11-17T00:00:00Z/2026-11-20T00:00:00Z/{ETH}")
     minutes.backfill("1m", "2026-11-18", symbols=[BTC])
     minutes.backfill("1m", "2026-11-17", "2026-11-19", symbols=[ETH])
@@ -189,8 +200,11 @@ def test_the_days_of_an_empty_run_are_believed_by_another_symbol_or_the_next_can
     ]
 
 
-def test_before_its_listing_and_after_its_delisting_a_symbol_is_not_listed(minutes) -> None:
-    """The exchange lists one on 16 September at 10:30, and delivered another in July 2024 at 9:00."""
+def test_times_outside_listing_are_not_listed(minutes) -> None:
+    """Before its listing and after its delisting a symbol is not listed.
+
+    The exchange lists one on 16 September at 10:30, and delivered another in July 2024 at 9:00.
+    """
     minutes.exchange.set_clock(at("09-17 07:30"))
     new = minutes.with_settings(symbols=(BTC, "雪球USDT"))
     new.backfill("1m", "2026-09-16")
@@ -204,11 +218,13 @@ def test_before_its_listing_and_after_its_delisting_a_symbol_is_not_listed(minut
     ]
 
 
-def test_the_open_day_is_looked_at_as_far_as_candles_have_closed(minutes) -> None:
+def test_open_day_is_judged_while_closed(minutes) -> None:
+    """The open day is judged as far as candles have closed."""
     minutes.exchange.outages("2026-11-20T06:00:00Z/2026-11-20T06:10:00Z")
     minutes.tick("1m")
     window = day_window(date(2026, 11, 20))
-    # Ticks do not ask again for what a reply lacks; that everybody lacks it shows all the same.
+    # Ingest runs do not fetch again a candle that was missing from a reply. The ledger still finds an
+    # outage, since every symbol misses the candle.
     told = [
         ("11-20 06:00", "11-20 06:09", 10, "exchange_outage"),
         ("11-20 12:00", "11-20 23:59", 720, "still_open"),
@@ -222,7 +238,8 @@ def test_the_open_day_is_looked_at_as_far_as_candles_have_closed(minutes) -> Non
     ]
 
 
-def test_the_open_day_of_the_other_intervals_is_read_from_its_one_object(minutes) -> None:
+def test_open_day_of_longer_intervals(minutes) -> None:
+    """The open day of 15m and 1h is read from its one object."""
     store, today = ObjectStore(minutes.settings.s3), at("11-20 00:00")
     put_hours(store, BTC, today, [today + timedelta(hours=n) for n in range(12) if n != 5])
     life = {BTC: (at("01-01 00:00"), None)}
@@ -234,9 +251,8 @@ def test_the_open_day_of_the_other_intervals_is_read_from_its_one_object(minutes
     ]
 
 
-def test_an_object_that_is_not_the_one_that_was_sealed_is_believed_by_its_rows(
-    minutes, monkeypatch
-) -> None:
+def test_replaced_object_is_judged_by_rows(minutes, monkeypatch) -> None:
+    """An object that is not the finalized one is judged by its rows."""
     minutes.backfill("1m", "2026-11-17", "2026-11-19")
     store, day = ObjectStore(minutes.settings.s3), date(2026, 11, 18)
     key = object_key(MINUTE, ETH, day_window(day).start)
@@ -253,7 +269,8 @@ def test_an_object_that_is_not_the_one_that_was_sealed_is_believed_by_its_rows(
     assert set(read) == {key}
 
 
-def test_a_damaged_object_counts_as_not_stored_and_is_fetched_again(minutes) -> None:
+def test_damaged_object_is_fetched_again(minutes) -> None:
+    """A damaged object counts as not stored and is fetched again."""
     minutes.backfill("1m", "2026-11-17", "2026-11-19")
     store, day = ObjectStore(minutes.settings.s3), date(2026, 11, 18)
     key = object_key(MINUTE, ETH, day_window(day).start)
@@ -269,8 +286,11 @@ def test_a_damaged_object_counts_as_not_stored_and_is_fetched_again(minutes) -> 
     assert store.get(key) == whole
 
 
-def test_an_object_copied_over_another_symbols_is_fetched_again(minutes) -> None:
-    """Its digest is right: only its Parquet metadata say whose candles it holds."""
+def test_copied_object_is_fetched_again(minutes) -> None:
+    """An object copied over another symbol's is fetched again.
+
+    Its digest is right: only its Parquet metadata say whose candles it holds.
+    """
     minutes.backfill("1m", "2026-11-17", "2026-11-19")
     store, start = ObjectStore(minutes.settings.s3), day_window(date(2026, 11, 18)).start
     key = object_key(MINUTE, ETH, start)
@@ -282,7 +302,8 @@ def test_an_object_copied_over_another_symbols_is_fetched_again(minutes) -> None
     assert store.get(key) == whole
 
 
-def test_objects_of_a_day_that_all_symbols_lost_are_no_outage(minutes) -> None:
+def test_lost_objects_are_no_outage(minutes) -> None:
+    """A day whose objects are lost for all symbols is no outage."""
     minutes.backfill("1m", "2026-11-17", "2026-11-19")
     store = ObjectStore(minutes.settings.s3)
     start = day_window(date(2026, 11, 18)).start
@@ -291,8 +312,11 @@ def test_objects_of_a_day_that_all_symbols_lost_are_no_outage(minutes) -> None:
 
 
 @pytest.mark.parametrize("hours", [(12, 24), (0, 12), (6, 18)])
-def test_what_a_mark_did_not_judge_is_missing_once_the_symbol_traded_then(minutes, hours) -> None:
-    """An onboard date that moved to an earlier time, a delivery that was postponed, both."""
+def test_unjudged_trading_time_is_missing(minutes, hours) -> None:
+    """Trading time that a mark did not cover counts as missing.
+
+    An onboard date that moved to an earlier time, a delivery that was postponed, both.
+    """
     store, day = ObjectStore(minutes.settings.s3), day_window(date(2026, 11, 19))
     times = [day.start + timedelta(hours=n) for n in range(24)]
     etag = put_hours(store, BTC, day.start, times[slice(*hours)])
@@ -320,8 +344,11 @@ SIX = Window(at("11-19 06:00"), at("11-19 07:00"))
 
 
 @pytest.mark.parametrize("life", [(NOON, None), (at("01-01 00:00"), at("11-19 05:00"))])
-def test_a_symbol_that_did_not_trade_then_is_no_witness_of_an_outage(minutes, life) -> None:
-    """Nobody had the hour at six, but of two symbols only one traded: the other tells nothing."""
+def test_unlisted_symbol_witnesses_no_outage(minutes, life) -> None:
+    """A symbol that did not trade at the time is no witness of an outage.
+
+    No symbol has the hour at six, but only one of the two traded then: the other proves nothing.
+    """
     store, day = ObjectStore(minutes.settings.s3), day_window(date(2026, 11, 19))
     times = [day.start + timedelta(hours=n) for n in range(24)]
     traded = [time for time in times if life[0] <= time < (life[1] or day.end)]
@@ -339,7 +366,8 @@ def test_a_symbol_that_did_not_trade_then_is_no_witness_of_an_outage(minutes, li
     assert set(found.filter(symbol=ETH)["cause"]) == {"not_listed"}
 
 
-def test_ticks_of_a_symbol_are_no_witness_of_the_time_before_its_listing(minutes) -> None:
+def test_ingest_witnesses_only_after_listing(minutes) -> None:
+    """Ingest runs of a symbol are no witness of the time before its listing."""
     store, today = ObjectStore(minutes.settings.s3), day_window(date(2026, 11, 20))
     times = [today.start + timedelta(hours=n) for n in range(12)]
     put_hours(store, BTC, today.start, [time for time in times if time.hour != 6])
@@ -350,10 +378,11 @@ def test_ticks_of_a_symbol_are_no_witness_of_the_time_before_its_listing(minutes
     assert (BTC, times[6], "not_fetched") in found.select("symbol", "first", "cause").rows()
 
 
-def test_an_object_removed_between_listing_and_reading_is_looked_for_anew(
-    minutes, monkeypatch
-) -> None:
-    """Sealing does so: it writes the day, and removes the hours that it absorbed."""
+def test_object_moved_during_read_is_found(minutes, monkeypatch) -> None:
+    """An object removed between listing and reading is looked for again.
+
+    Finalizing moves candles so: it writes the day's object, then removes the hours' objects.
+    """
     minutes.backfill("1m", "2026-11-18")
     store, day = ObjectStore(minutes.settings.s3), date(2026, 11, 18)
     part = minutes.stored("1m", ETH).filter(pl.col("open_time").dt.date() == day)
@@ -372,7 +401,8 @@ def test_an_object_removed_between_listing_and_reading_is_looked_for_anew(
     assert ledger(minutes, day_window(day)) == []
 
 
-def test_an_object_that_is_no_parquet_counts_as_not_stored_and_is_named(minutes, caplog) -> None:
+def test_non_parquet_object_is_named(minutes, caplog) -> None:
+    """An object that is not Parquet counts as not stored and is named."""
     minutes.backfill("1m", "2026-11-17", "2026-11-19")
     key = object_key(MINUTE, ETH, at("11-18 00:00"))
     ObjectStore(minutes.settings.s3).put(key, b"no Parquet")
@@ -394,8 +424,11 @@ hours = st.sets(st.integers(0, 71))
 
 @settings(max_examples=12, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.data())
-def test_the_ledger_and_the_stored_rows_together_are_every_candle_once(s3_bucket, data) -> None:
-    """Whatever is stored, under marks that fit, marks that do not, and none."""
+def test_ledger_and_rows_cover_candles_once(s3_bucket, data) -> None:
+    """The ledger and the stored rows together are every candle once.
+
+    This holds for any stored rows, with marks that match, marks that do not, and no marks.
+    """
     store = ObjectStore(s3_bucket.settings())
     interval, first = Interval.ONE_HOUR, RANGE.start
     store.delete([each.key for each in store.objects("")])

@@ -25,7 +25,7 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture
 def client(minutes: Platform) -> Iterator[ExchangeClient]:
-    """Of an exchange that serves no candle of the day or later."""
+    """Return a client of an exchange that serves no candle of the day or later."""
     minutes.exchange.outages("2026-11-18T00:00:00Z/2026-11-21T00:00:00Z")
     with Exchange(minutes.settings).client(Priority.BACKFILL, patient=False) as made:
         yield made
@@ -54,9 +54,8 @@ def empty_plan(
     )
 
 
-def test_the_same_answer_to_another_run_hours_later_is_believed(
-    client: ExchangeClient, store: ObjectStore
-) -> None:
+def test_repeated_empty_answer_is_believed(client: ExchangeClient, store: ObjectStore) -> None:
+    """The same empty answer to another run hours later is believed."""
     assert believed_empty_days(client, store, empty_plan(0 * HOUR), None, "first") == []
     # Soon after, and by the first run itself however late it is executed again.
     assert believed_empty_days(client, store, empty_plan(STABLE_AFTER / 2), None, "second") == []
@@ -66,8 +65,11 @@ def test_the_same_answer_to_another_run_hours_later_is_believed(
         assert found == [DAY]
 
 
-def test_only_the_same_answer_is_a_second_one(client: ExchangeClient, store: ObjectStore) -> None:
-    """Not one of some symbols, nor one of a symbol that turned out to have traded longer."""
+def test_only_same_answer_confirms(client: ExchangeClient, store: ObjectStore) -> None:
+    """Only the same answer is a confirmation.
+
+    Not one of some symbols, nor one of a symbol that turned out to have traded longer.
+    """
     believed_empty_days(client, store, empty_plan(0 * HOUR), None, "first")
     of_one = empty_plan(9 * HOUR, confirmed=("AUSDT",))
     assert believed_empty_days(client, store, of_one, None, "second") == []
@@ -77,18 +79,16 @@ def test_only_the_same_answer_is_a_second_one(client: ExchangeClient, store: Obj
     assert believed_empty_days(client, store, longer, None, "fourth") == [DAY]
 
 
-def test_an_empty_answer_is_forgotten_once_a_candle_of_the_day_came(
-    client: ExchangeClient, store: ObjectStore
-) -> None:
+def test_candle_clears_the_empty_answer(client: ExchangeClient, store: ObjectStore) -> None:
+    """An empty answer is forgotten once a candle of the day came."""
     believed_empty_days(client, store, empty_plan(0 * HOUR), None, "first")
     assert believed_empty_days(client, store, empty_plan(HOUR), LISTED, "second") == [DAY]
     assert list(store.objects("state/empty_answers/")) == []
     assert believed_empty_days(client, store, empty_plan(9 * HOUR), None, "third") == []
 
 
-def test_a_lost_or_damaged_memory_only_delays_the_belief(
-    client: ExchangeClient, store: ObjectStore
-) -> None:
+def test_lost_memory_only_delays_belief(client: ExchangeClient, store: ObjectStore) -> None:
+    """A lost or damaged record of empty answers only delays the belief."""
     believed_empty_days(client, store, empty_plan(0 * HOUR), None, "first")
     store.put("state/empty_answers/1m/20261118.json", b'{"AUSDT": ["2026-11-18", 7]}')
     assert believed_empty_days(client, store, empty_plan(9 * HOUR), None, "second") == []

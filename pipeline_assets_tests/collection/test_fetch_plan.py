@@ -47,7 +47,8 @@ def open_times(interval: Interval, window: Window | None) -> list[datetime]:
 
 
 @given(intervals, listings(), st.data())
-def test_a_clipped_window_holds_exactly_the_candles_that_trading_overlaps(interval, listed, data):
+def test_clipped_window_holds_traded_candles(interval, listed, data):
+    """A clipped window holds exactly the candles that overlap the trading time."""
     start = data.draw(opened(interval))
     end = start + data.draw(st.integers(1, 2 * interval.per_day)) * interval.span
     clipped = listed.clip(interval, Window(start, end))
@@ -60,7 +61,8 @@ def test_a_clipped_window_holds_exactly_the_candles_that_trading_overlaps(interv
     assert open_times(interval, clipped) == overlapping
 
 
-def test_a_symbol_has_no_window_before_its_listing_and_none_after_its_end() -> None:
+def test_no_window_outside_the_listing() -> None:
+    """A symbol has no window before its listing and none after its end."""
     listed = Listed(MIDNIGHT, MIDNIGHT + DAY)
     minute = Interval.ONE_MINUTE
     assert listed.clip(minute, Window(MIDNIGHT - DAY, MIDNIGHT)) is None
@@ -71,9 +73,8 @@ def test_a_symbol_has_no_window_before_its_listing_and_none_after_its_end() -> N
 
 
 @given(intervals, st.dictionaries(symbols, listings(), min_size=1), st.data())
-def test_a_tick_never_asks_for_an_unclosed_candle_and_at_most_for_what_one_day_holds(
-    interval, listed, data
-):
+def test_ingest_never_plans_unclosed_candles(interval, listed, data):
+    """An ingest run never plans an unclosed candle, and at most the candles of one day."""
     newest = data.draw(opened(interval))
     stored = data.draw(st.dictionaries(symbols, opened(interval).filter(lambda at: at <= newest)))
     windows = tick_windows(interval, newest, listed, stored)
@@ -89,7 +90,8 @@ def test_a_tick_never_asks_for_an_unclosed_candle_and_at_most_for_what_one_day_h
 
 
 @given(intervals, st.data())
-def test_a_tick_reads_everything_since_the_last_one_of_this_day(interval, data):
+def test_ingest_reads_since_last_run(interval, data):
+    """An ingest run reads everything since the last run of its day."""
     newest = data.draw(opened(interval))
     stored = data.draw(opened(interval).filter(lambda at: at <= newest))
     window = tick_windows(interval, newest, {"BTCUSDT": SINCE_EVER}, {"BTCUSDT": stored})["BTCUSDT"]
@@ -100,7 +102,8 @@ def test_a_tick_reads_everything_since_the_last_one_of_this_day(interval, data):
         at -= interval.span
 
 
-def test_a_tick_in_the_middle_of_an_hour_reads_that_hour_in_one_cheap_request() -> None:
+def test_mid_hour_is_one_cheap_request() -> None:
+    """An ingest run in the middle of an hour reads that hour in one cheap request."""
     newest = MIDNIGHT + timedelta(hours=12, minutes=34)
     stored = {"BTCUSDT": newest - timedelta(minutes=1)}
     windows = tick_windows(Interval.ONE_MINUTE, newest, {"BTCUSDT": SINCE_EVER}, stored)
@@ -110,7 +113,8 @@ def test_a_tick_in_the_middle_of_an_hour_reads_that_hour_in_one_cheap_request() 
     assert windows["BTCUSDT"].candles(Interval.ONE_MINUTE) <= 99
 
 
-def test_the_first_two_minutes_of_an_hour_read_the_hour_before_once_more() -> None:
+def test_new_hour_rereads_the_last() -> None:
+    """In the first two minutes of an hour, the hour before is read once more."""
     for minute, begins in ((0, 11), (1, 11), (2, 12)):
         newest = MIDNIGHT + timedelta(hours=12, minutes=minute)
         stored = {"BTCUSDT": newest - timedelta(minutes=1)}
@@ -118,14 +122,16 @@ def test_the_first_two_minutes_of_an_hour_read_the_hour_before_once_more() -> No
         assert windows["BTCUSDT"].start == MIDNIGHT + timedelta(hours=begins)
 
 
-def test_a_symbol_of_which_nothing_is_stored_is_read_from_the_beginning_of_the_day() -> None:
+def test_new_symbol_reads_from_midnight() -> None:
+    """A symbol without stored candles is read from the beginning of the day."""
     newest = MIDNIGHT + timedelta(hours=12, minutes=34)
     windows = tick_windows(Interval.ONE_MINUTE, newest, {"BTCUSDT": SINCE_EVER}, {})
     assert windows["BTCUSDT"].start == MIDNIGHT
 
 
 @given(intervals, st.dictionaries(symbols, listings(), min_size=1), st.data())
-def test_a_run_over_days_asks_for_every_closed_candle_of_them(interval, listed, data):
+def test_range_plans_every_closed_candle(interval, listed, data):
+    """A run over days plans every closed candle of these days."""
     newest = data.draw(opened(interval))
     first = data.draw(st.dates(date(2026, 11, 15), date(2026, 11, 24)))
     days = [first + timedelta(days=i) for i in range(data.draw(st.integers(1, 4)))]
@@ -144,7 +150,8 @@ def test_a_run_over_days_asks_for_every_closed_candle_of_them(interval, listed, 
 
 
 @given(intervals, st.dictionaries(symbols, listings(), min_size=1), st.data())
-def test_what_is_stored_complete_is_left_out_and_nothing_else(interval, listed, data):
+def test_only_complete_days_are_left_out(interval, listed, data):
+    """Only complete days are left out."""
     newest = data.draw(opened(interval))
     days = [date(2026, 11, 15) + timedelta(days=i) for i in range(data.draw(st.integers(1, 9)))]
     windows = day_windows(interval, newest, listed, days)
@@ -193,11 +200,13 @@ def plans(draw) -> FetchPlan:
 
 
 @given(plans())
-def test_a_plan_read_back_from_json_is_the_plan_that_was_written(plan):
+def test_plan_survives_json(plan):
+    """A plan read back from JSON is the plan that was written."""
     assert FetchPlan.from_facts(json.loads(json.dumps(plan.to_facts()))) == plan
 
 
-def test_a_plan_of_an_earlier_version_is_read_by_the_steps_that_are_executed_again():
+def test_old_plan_is_read_on_reexecution():
+    """A plan of an earlier version is read by steps that are executed again."""
     plan = FetchPlan(
         Interval.ONE_HOUR,
         RunKind.SEAL,

@@ -34,20 +34,22 @@ def later(row: Rejected, hours: float = 0, **changes: object) -> Rejected:
         (SHORT, later(SHORT, digest="d2"), Absence.SET_ASIDE),
     ],
 )
-def test_a_row_is_settled_once_another_run_receives_it_again(
+def test_row_settles_when_received_again(
     before: Rejected | None, now: Rejected, absence: Absence
 ) -> None:
+    """A rejected row is final once another run receives it again."""
     mark = SealedDay("etag", ((GAP, Absence.SET_ASIDE),), rejected=(before,) if before else ())
     mark = SealedDay.from_dict(mark.to_dict())
     [odd] = since([now], mark)
     # When it came first is kept.
     assert odd.rows == (before if before and before.digest == now.digest else now)
     assert absences([GAP], [], [odd]) == ((GAP, absence),)
-    # What the exchange confirmed to be empty is an outage, whatever row came.
+    # A span that the exchange confirmed to be empty is an outage, even if a rejected row came for it.
     assert absences([GAP], [GAP], [odd]) == ((GAP, Absence.CONFIRMED),)
 
 
-def test_a_mark_of_an_earlier_version_knows_of_no_rejected_rows() -> None:
+def test_old_mark_has_no_rejected_rows() -> None:
+    """A mark of an earlier version has no rejected rows."""
     assert SealedDay.from_dict({"etag": "e", "missing": []}) == SealedDay("e")
     assert since([ROW], SealedDay("e"))[0].stable is False
     assert since([ROW], None)[0].stable is False

@@ -57,8 +57,11 @@ def test_every_damaged_object_is_named(store, s3_bucket, key):
 
 
 @pytest.mark.parametrize("copied", [KEYS[0], KEYS[3]], ids=["other day", "other symbol"])
-def test_an_object_copied_over_another_is_named(store, copied):
-    """Its bytes match their digest, and are not what its key says."""
+def test_copied_object_is_named(store, copied):
+    """An object copied over another is named.
+
+    Its bytes match their digest, and are not what its key says.
+    """
     store.put(KEYS[1], object_at(copied))
     [found] = sweep(store, Selection()).damaged
     _, _, symbol, name = copied.split("/")
@@ -67,7 +70,8 @@ def test_an_object_copied_over_another_is_named(store, copied):
 
 
 @pytest.mark.parametrize("key", [KEYS[0], OTHERS[0], OTHERS[2]])
-def test_an_object_without_a_digest_is_decoded(store, s3_bucket, key):
+def test_object_without_digest_is_decoded(store, s3_bucket, key):
+    """An object without a digest is decoded."""
     s3_bucket.client.put_object(Bucket=s3_bucket.name, Key=key, Body=b"PAR1")
     report = sweep(store, Selection())
     assert report.without_digest == 1
@@ -99,7 +103,8 @@ class DamagedOnItsWay(ObjectStore):
         return FoundObject(flip_bit(found.body, 3), found.etag, found.digest)
 
 
-def test_a_reply_that_is_damaged_on_its_way_is_no_damage(store, s3_bucket):
+def test_damaged_transfer_is_no_damage(store, s3_bucket):
+    """A reply that is damaged in transfer does not make its object damaged."""
     report = sweep(DamagedOnItsWay(s3_bucket), Selection(), set_aside=True)
     assert (report.objects, report.damaged) == (7, [])
     assert not list(store.objects("damaged/"))
@@ -130,7 +135,8 @@ def verify(bucket: S3Bucket, *arguments: str) -> Result:
     return CliRunner().invoke(cli, ["verify", *arguments], env=environment)
 
 
-def test_the_command_names_damaged_keys_and_says_what_to_do(store, s3_bucket):
+def test_command_names_damaged_keys(store, s3_bucket):
+    """The command names damaged keys and says what to do."""
     assert verify(s3_bucket).exit_code == 0
     damage(s3_bucket, KEYS[3])
     shown = verify(s3_bucket)
@@ -147,7 +153,8 @@ def test_the_command_names_damaged_keys_and_says_what_to_do(store, s3_bucket):
     assert verify(s3_bucket).exit_code == 0
 
 
-def test_the_command_refuses_an_end_before_its_start(s3_bucket):
+def test_command_refuses_reversed_range(s3_bucket):
+    """The command refuses an end before its start."""
     refused = verify(s3_bucket, "--start", "2026-11-19", "--end", "2026-11-19")
     assert refused.exit_code == 2
     assert "must be after --start" in refused.output

@@ -3,7 +3,8 @@
 from pipeline_assets.collection.listing_changes import entries_finding
 
 
-def test_an_entry_that_cannot_be_read_is_named_by_the_check() -> None:
+def test_unreadable_entry_is_named() -> None:
+    """The check names an entry that cannot be read."""
     assert entries_finding({}, ()).passed
     odd = {"AUSDT": "underlyingType is missing", "ETHUSDT": "status: not a string (got None)"}
     found = entries_finding(odd, {"ETHUSDT"})

@@ -63,14 +63,16 @@ def identity(symbol: str = "BTCUSDT", **changes: Any) -> Identity:
         ({"onboard_date": NOON + HOUR, "gone": NOON, "last_seen": NOON - HOUR}, None),
     ],
 )
-def test_a_symbol_lives_in_a_window_that_its_trading_touches(
+def test_lifetime_covers_touched_windows(
     changes: dict[str, Any], lifetime: tuple[datetime, datetime | None] | None
 ) -> None:
+    """A symbol is alive in a window that its trading touches."""
     found = lifetimes([identity(**changes)], TODAY, NOON)
     assert found == ({"BTCUSDT": lifetime} if lifetime else {})
 
 
-def test_a_symbol_listed_anew_lives_from_its_first_beginning_to_its_last_end() -> None:
+def test_relisted_symbol_spans_both_listings() -> None:
+    """A symbol listed again lives from its first beginning to its last end."""
     again = identity(onboard_date=NOON - DAY)
     before = identity(delivery_date=NOON - 10 * DAY, gone=NOON - 2 * DAY)
     month = Window(NOON - 30 * DAY, TODAY.end)
@@ -79,7 +81,8 @@ def test_a_symbol_listed_anew_lives_from_its_first_beginning_to_its_last_end() -
     assert lifetimes([again, before], TODAY, NOON) == {"BTCUSDT": (NOON - DAY, None)}
 
 
-def test_a_symbol_whose_listing_was_moved_to_an_earlier_date_lives_on() -> None:
+def test_listing_moved_earlier_lives_on() -> None:
+    """A symbol whose listing was moved to an earlier date lives on."""
     moved = identity(onboard_date=LISTED - DAY, first_seen=NOON - HOUR)
     vanished = identity(gone=NOON - HOUR, last_seen=NOON - 2 * HOUR)
     assert lifetimes([vanished, moved], TODAY, NOON) == {"BTCUSDT": (LISTED - DAY, None)}
@@ -87,8 +90,11 @@ def test_a_symbol_whose_listing_was_moved_to_an_earlier_date_lives_on() -> None:
     assert between_listings([vanished, moved], Interval.ONE_HOUR, month, NOON) == {}
 
 
-def test_between_two_listings_no_candle_is_due_from_the_last_to_the_first_of_the_grid() -> None:
-    """Trading ended and began within an hour, whose candles there are."""
+def test_no_candle_due_between_listings() -> None:
+    """Between two listings no candle is due.
+
+    The hours in which trading ended and began again have candles, so they are not part of the break.
+    """
     before = identity(delivery_date=NOON - 10 * DAY + HOUR / 2)
     again = identity(onboard_date=NOON - DAY - HOUR / 2)
     third = identity("ETHUSDT", onboard_date=NOON - 3 * DAY)
@@ -100,7 +106,7 @@ def test_between_two_listings_no_candle_is_due_from_the_last_to_the_first_of_the
     )
     assert hours == {"BTCUSDT": [Window(NOON - 10 * DAY + HOUR, NOON - DAY - HOUR)]}
     assert minutes == {"BTCUSDT": [Window(NOON - 10 * DAY + HOUR / 2, NOON - DAY - HOUR / 2)]}
-    # Where only one of them traded there is no between.
+    # A window in which the symbol had one listing only has no time between listings.
     for days in (TODAY, Window(TODAY.start - 5 * DAY, TODAY.end)):
         assert between_listings(all_three, Interval.ONE_HOUR, days, NOON) == {}
 
@@ -125,9 +131,10 @@ def listing(symbol: str, **changes: Any) -> Listing:
         (("ETHUSDC", "DEADUSDT", "NEVERUSDT"), ["DEADUSDT", "ETHUSDC"]),
     ],
 )
-def test_lifetimes_are_of_the_symbols_of_the_settings_dead_ones_too(
+def test_lifetimes_include_dead_symbols(
     s3_bucket: Any, tmp_path: Any, symbols: Any, collected: list[str]
 ) -> None:
+    """Lifetimes are given for the symbols of the settings, also for dead ones."""
     store = ObjectStore(s3_bucket.settings())
     listings = [
         listing("BTCUSDT"),
@@ -146,7 +153,8 @@ def test_lifetimes_are_of_the_symbols_of_the_settings_dead_ones_too(
     ).keys() == {*collected} - {"DEADUSDT"}
 
 
-def test_nothing_is_collected_before_the_first_look(s3_bucket: Any, tmp_path: Any) -> None:
+def test_nothing_is_collected_before_first_look(s3_bucket: Any, tmp_path: Any) -> None:
+    """Nothing is collected before the first observation of the listings."""
     store = ObjectStore(s3_bucket.settings())
     everything = Settings(data_dir=tmp_path, symbols="all")
     with pytest.raises(NothingListedError, match="Materialize `universe`"):
@@ -192,8 +200,11 @@ def learned(client: Any, store: ObjectStore, *symbols: str, **options: Any) -> d
     return {each.symbol: each.listed_at for each in found}
 
 
-def test_the_first_candle_is_asked_for_once_and_decides(s3_bucket: Any) -> None:
-    """Later than the onboard date and earlier: 77 of 122 recorded dates were days off."""
+def test_first_candle_is_requested_once(s3_bucket: Any) -> None:
+    """The first candle is requested once and decides when the listing began.
+
+    Later than the onboard date and earlier: 77 of 122 recorded dates were days off.
+    """
     store = ObjectStore(s3_bucket.settings())
     names = ("BTCUSDT", "ETHUSDT", "DEADUSDT", "OTHERUSDT")
     note_identities(store, map(listing, names), NOON - DAY)
@@ -211,10 +222,13 @@ def test_the_first_candle_is_asked_for_once_and_decides(s3_bucket: Any) -> None:
     assert len(client.asked) == 4
 
 
-def test_a_symbol_without_an_answer_keeps_its_onboard_date_and_is_asked_for_again(
+def test_unanswered_symbol_keeps_onboard_date(
     s3_bucket: Any,
 ) -> None:
-    """Nothing, a time that is still to come, and one before that was asked from."""
+    """A symbol without an answer keeps its onboard date and is requested again.
+
+    Nothing, a time that is still to come, and one before that was asked from.
+    """
     store = ObjectStore(s3_bucket.settings())
     note_identities(store, [listing("BTCUSDT"), listing("ETHUSDT")], NOON)
     for client in (Answers(), Answers(BTCUSDT=NOON + HOUR)):
@@ -222,9 +236,10 @@ def test_a_symbol_without_an_answer_keeps_its_onboard_date_and_is_asked_for_agai
         assert len(client.asked) == 2
 
 
-def test_a_symbol_listed_anew_keeps_both_lives_and_is_asked_for_from_the_first_ones_end(
+def test_relisted_symbol_keeps_both_lives(
     s3_bucket: Any,
 ) -> None:
+    """A symbol listed again keeps both lives, and its first candle is requested after the first one's end."""
     store = ObjectStore(s3_bucket.settings())
     end, again = NOON - 30 * DAY, NOON - 10 * DAY
     note_identities(store, [listing("BTCUSDT", delivery_date=end)], NOON - 25 * DAY)
@@ -242,10 +257,13 @@ def test_a_symbol_listed_anew_keeps_both_lives_and_is_asked_for_from_the_first_o
     assert lives == [(LISTED + HOUR, end), (again + HOUR, None)]
 
 
-def test_a_look_leaves_out_what_cannot_be_read_and_goes_on_with_what_it_knows(
+def test_unreadable_entries_are_left_out(
     s3_bucket: Any,
 ) -> None:
-    """Of a symbol that is collected, one odd entry must not stop the live minutes."""
+    """An observation leaves out entries that cannot be read and keeps what it knew of them.
+
+    One odd entry of a collected symbol must not stop the live minutes.
+    """
     store = ObjectStore(s3_bucket.settings())
     client: Any = Answers()
     client.listings = Listings([listing("BTCUSDT"), listing("ETHUSDT"), listing("SOLUSDT")])
@@ -261,7 +279,8 @@ def test_a_look_leaves_out_what_cannot_be_read_and_goes_on_with_what_it_knows(
     assert left_out(None) == {}
 
 
-def test_ticks_take_the_first_candle_for_the_listing_once_it_is_known(s3_bucket: Any) -> None:
+def test_ingest_uses_known_first_candle(s3_bucket: Any) -> None:
+    """Ingest runs take the first candle for the listing once it is known."""
     store = ObjectStore(s3_bucket.settings())
     client: Any = Answers(BTCUSDT=LISTED - DAY)
     client.listings = Listings([listing("BTCUSDT")])

@@ -17,14 +17,16 @@ FIRST = date(2026, 10, 1)
 MINUTE, QUARTER, HOUR = Interval
 
 
-def test_yesterday_is_the_nightly_runs_until_half_past_one() -> None:
+def test_yesterday_belongs_to_nightly_run() -> None:
+    """Until half past one, yesterday is left to the nightly run."""
     midnight = datetime(2026, 11, 20, tzinfo=UTC)
     assert newest_finished_day(midnight + timedelta(minutes=89)) == date(2026, 11, 18)
     assert newest_finished_day(midnight + timedelta(minutes=90)) == date(2026, 11, 19)
 
 
 @given(st.sets(st.integers(-5, 50)), st.integers(0, 45), st.integers(1, 60))
-def test_asking_until_nothing_is_left_covers_every_day_once(judged, last, most) -> None:
+def test_repeated_requests_cover_days_once(judged, last, most) -> None:
+    """Requests repeated until nothing is left cover every day once."""
     held = {FIRST + timedelta(days=n) for n in judged}
     newest = FIRST + timedelta(days=last)
     before = set(held)
@@ -40,7 +42,8 @@ def test_asking_until_nothing_is_left_covers_every_day_once(judged, last, most) 
     assert held == before | set(days_between(FIRST, newest))
 
 
-def test_newest_days_come_first_and_minutes_of_one_day() -> None:
+def test_newest_days_come_first() -> None:
+    """Newest days come first, and the minutes come first within a day."""
     days = [FIRST, FIRST + timedelta(days=1)]
     due = [(interval, day) for day in days for interval in (HOUR, MINUTE, QUARTER)]
     assert newest_first(due) == [(interval, day) for day in days[::-1] for interval in Interval]

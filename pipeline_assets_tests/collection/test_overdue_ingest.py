@@ -21,7 +21,8 @@ MINUTE, QUARTER, HOUR = Interval
         (HOUR, timedelta(minutes=50), timedelta(hours=-1)),
     ],
 )
-def test_a_candle_is_overdue_two_minutes_after_its_close(interval, after_noon, newest) -> None:
+def test_candle_is_overdue_after_two_minutes(interval, after_noon, newest) -> None:
+    """A candle is overdue two minutes after its close."""
     due = NOON + newest
     now = NOON + after_noon
     assert overdue_candle(interval, due - interval.span, now) == due
@@ -29,7 +30,8 @@ def test_a_candle_is_overdue_two_minutes_after_its_close(interval, after_noon, n
     assert overdue_candle(interval, due, now) is None
 
 
-def test_every_interval_is_pending_after_a_start_or_a_pause_and_not_between() -> None:
+def test_intervals_are_pending_after_a_pause() -> None:
+    """Every interval is pending after a start or a pause, and not in between."""
     first = Return().seen(NOON)
     assert set(first.pending) == set(Interval)
     settled = Return(NOON)
@@ -49,7 +51,8 @@ def test_requests_are_repeated_with_growing_waits() -> None:
     assert waits == [2, 4, 8, 15, 15, 15]
 
 
-def test_the_state_is_read_as_it_was_written() -> None:
+def test_state_is_read_as_written() -> None:
+    """The state is read as it was written."""
     for state in (Return(), Return(NOON, {MINUTE: Request().repeated(NOON), HOUR: Request()})):
         assert Return.from_text(state.to_text()) == state
     assert Return.from_text(None) == Return()

@@ -1,4 +1,4 @@
-"""What a run decides to fetch, by the exchange's clock, its universe and what the lake holds."""
+"""A run plans its fetches by the exchange's clock, the universe and the candles on the lake."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -63,10 +63,13 @@ def exchange_info_requests(exchange: ExchangeHandle) -> int:
     return sum(exchange.state()["requests"].get("/fapi/v1/exchangeInfo", {}).values())
 
 
-def test_a_backfill_goes_by_the_first_candle_and_not_by_the_onboard_date(
+def test_backfill_begins_with_first_candle(
     minutes: Platform,
 ) -> None:
-    """Dates years too early cost weight for ever, dates too late hid history that is served."""
+    """A backfill begins with the first candle, not with the onboard date.
+
+    A date years too early costs weight in every run; a date too late hides existing history.
+    """
     young, ether = "币安人生USDT", "ETHUSDT"
     told = {young: datetime(2019, 9, 25, tzinfo=UTC), ether: MIDNIGHT - timedelta(days=1)}
     kind = ("TRADING", "PERPETUAL", "USDT", "COIN")
@@ -80,13 +83,16 @@ def test_a_backfill_goes_by_the_first_candle_and_not_by_the_onboard_date(
     requests = minutes.exchange.state()["requests"]["/fapi/v1/klines"]["200"]
     assert requests == len(minutes.settings.symbols)
     assert young not in plan_of(minutes, days[:2], RunKind.BACKFILL).windows
-    # Known now: neither another backfill nor a tick asks for it.
+    # The first candle is known now: no other backfill or ingest run requests it.
     plan_of(minutes)
     assert minutes.exchange.state()["requests"]["/fapi/v1/klines"]["200"] == requests
 
 
-def test_all_is_an_error_while_nothing_is_listed_that_it_means(tmp_path, s3_bucket, redis_url):
-    """That there is nothing to do would be wrong: exchangeInfo may be incomplete for a time."""
+def test_all_without_listings_is_an_error(tmp_path, s3_bucket, redis_url):
+    """With `all`, an exchange that lists no matching symbol is an error.
+
+    A report of nothing to do would be wrong: exchangeInfo may be incomplete for a time.
+    """
     with (
         start_exchange(symbols="AGIXUSDT,ETHUSDC", clock="stepped:2026-11-20T12:00:30Z") as odd,
         platform_without_snowflake(
@@ -98,14 +104,16 @@ def test_all_is_an_error_while_nothing_is_listed_that_it_means(tmp_path, s3_buck
                 plan_of(everything, YESTERDAY, kind)
 
 
-def test_ticks_ask_for_the_universe_once_in_five_minutes(minutes: Platform) -> None:
+def test_ingest_fetches_universe_every_five_minutes(minutes: Platform) -> None:
+    """Ingest runs fetch the universe once in five minutes."""
     for minute in range(6):
         minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=12, minutes=minute, seconds=30))
         plan_of(minutes)
         assert exchange_info_requests(minutes.exchange) == (1 if minute < 5 else 2)
 
 
-def test_a_universe_seen_in_the_future_is_asked_for_again(minutes: Platform) -> None:
+def test_future_universe_is_fetched_again(minutes: Platform) -> None:
+    """A universe with a time stamp in the future is fetched again."""
     minutes.exchange.set_clock(MIDNIGHT + timedelta(days=3))
     plan_of(minutes, "2026-11-23")
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=12, seconds=30))
@@ -113,15 +121,17 @@ def test_a_universe_seen_in_the_future_is_asked_for_again(minutes: Platform) -> 
     assert exchange_info_requests(minutes.exchange) == 2
 
 
-def test_a_backfill_always_asks_for_the_universe(minutes: Platform) -> None:
+def test_backfill_always_fetches_the_universe(minutes: Platform) -> None:
+    """A backfill always asks for the universe."""
     plan_of(minutes, kind=RunKind.BACKFILL)
     plan_of(minutes, kind=RunKind.BACKFILL)
     assert exchange_info_requests(minutes.exchange) == 2
 
 
-def test_a_tick_on_the_minute_waits_for_the_candle_to_settle(
+def test_ingest_waits_until_candle_settles(
     minutes: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """An ingest run on the minute waits for the candle to settle."""
     waits: list[float] = []
 
     def wait(seconds: float) -> None:
@@ -138,23 +148,28 @@ def test_a_tick_on_the_minute_waits_for_the_candle_to_settle(
     assert waits == [1.75], "a settled candle is not waited for"
 
 
-def test_what_is_closed_is_taken_if_the_exchange_clock_stands_still(
+def test_standing_clock_takes_closed_candles(
     minutes: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """If the exchange's clock stands still, the candles that have closed are taken."""
     monkeypatch.setattr(planning.time, "sleep", lambda _: None)
     on_the_minute = MIDNIGHT + timedelta(hours=12)
     minutes.exchange.set_clock(on_the_minute + timedelta(milliseconds=250))
     assert plan_of(minutes).newest == on_the_minute - timedelta(minutes=2)
 
 
-def test_the_clock_offset_carries_the_exchange_time_to_later_steps(minutes: Platform) -> None:
+def test_clock_offset_reaches_later_steps(minutes: Platform) -> None:
+    """The clock offset carries the exchange's time to later steps."""
     before = datetime.now(UTC)
     plan = plan_of(minutes)
     assert abs(plan.now() - minutes.now()) <= datetime.now(UTC) - before
 
 
-def test_a_late_tick_fetches_what_is_due_now(minutes: Platform) -> None:
-    """Its day ended while it waited, or it was the first of a scheduler that was off for two days."""
+def test_late_ingest_fetches_newest_due(minutes: Platform) -> None:
+    """A late ingest run fetches the candles that are due now.
+
+    Its day ended while it waited, or it was the first of a scheduler that was off for two days.
+    """
     minutes.tick("1m")
     minutes.exchange.advance(2 * 86400)
     now = minutes.now().replace(hour=0, minute=0, second=0, microsecond=0)
@@ -164,7 +179,8 @@ def test_a_late_tick_fetches_what_is_due_now(minutes: Platform) -> None:
         assert {window.start for window in plan.windows.values()} == {now}
 
 
-def test_a_tick_of_a_sealed_day_does_what_is_due_now(minutes: Platform) -> None:
+def test_ingest_of_finalized_day_moves_on(minutes: Platform) -> None:
+    """An ingest run of a finalized day fetches the candles that are due now."""
     store = ObjectStore(minutes.settings.s3)
     mark_sealed(store, MINUTE, date(2026, 11, 19), dict.fromkeys(SYMBOLS, SealedDay(None)))
     newest = datetime(2026, 11, 20, 11, 59, tzinfo=UTC)
@@ -175,9 +191,10 @@ def test_a_tick_of_a_sealed_day_does_what_is_due_now(minutes: Platform) -> None:
     assert plan.windows == dict.fromkeys(SYMBOLS, hour)
 
 
-def test_a_tick_of_the_day_that_has_just_begun_reads_yesterdays_last_minutes(
+def test_new_day_reads_yesterdays_last_minutes(
     minutes: Platform,
 ) -> None:
+    """An ingest run of a day that has just begun reads the last minutes of yesterday."""
     minutes.exchange.set_clock(MIDNIGHT + timedelta(seconds=5))
     for partition in (TODAY, YESTERDAY):
         plan = plan_of(minutes, partition)
@@ -186,7 +203,8 @@ def test_a_tick_of_the_day_that_has_just_begun_reads_yesterdays_last_minutes(
         assert {window.end for window in plan.windows.values()} == {MIDNIGHT}
 
 
-def test_a_symbol_of_which_nothing_is_stored_is_read_from_midnight(minutes: Platform) -> None:
+def test_new_symbol_reads_from_midnight(minutes: Platform) -> None:
+    """A symbol without stored candles is read from midnight."""
     store = ObjectStore(minutes.settings.s3)
     newest = datetime(2026, 11, 20, 11, 59, tzinfo=UTC)
     write_tick_state(store, MINUTE, TickState(dict.fromkeys(SYMBOLS[:2], newest)))
@@ -194,7 +212,8 @@ def test_a_symbol_of_which_nothing_is_stored_is_read_from_midnight(minutes: Plat
     assert starts == {SYMBOLS[0]: 11, SYMBOLS[1]: 11, SYMBOLS[2]: 0}
 
 
-def test_a_symbol_listed_during_the_day_is_read_from_its_listing(minutes: Platform) -> None:
+def test_symbol_listed_today_reads_from_listing(minutes: Platform) -> None:
+    """A symbol listed during the day is read from its listing."""
     listed = "2026-11-20T09:17:23Z"
     with start_exchange(
         symbols="BTCUSDT,ETHUSDT",
@@ -214,7 +233,8 @@ def test_a_symbol_listed_during_the_day_is_read_from_its_listing(minutes: Platfo
         assert before.windows.keys() == {"BTCUSDT"}
 
 
-def test_a_symbol_listed_now_is_collected_within_five_minutes(minutes: Platform) -> None:
+def test_new_listing_is_collected_in_minutes(minutes: Platform) -> None:
+    """A symbol listed now is collected within five minutes."""
     with start_exchange(
         symbols="BTCUSDT,ETHUSDT",
         clock="stepped:2026-11-20T12:00:30Z",
@@ -232,20 +252,23 @@ def test_a_symbol_listed_now_is_collected_within_five_minutes(minutes: Platform)
         assert collected[6] == ["BTCUSDT", "ETHUSDT"]
 
 
-def test_all_collects_every_trading_usdt_perpetual_on_a_coin(minutes: Platform) -> None:
+def test_all_means_coin_usdt_perpetuals(minutes: Platform) -> None:
+    """`all` collects every trading USDT perpetual on a coin."""
     everything = minutes.with_settings(symbols="all")
     assert sorted(plan_of(everything).windows) == sorted([*SYMBOLS, "1000PEPEUSDT", "雪球USDT"])
 
 
-def test_symbols_asked_for_go_before_those_of_the_settings(minutes: Platform) -> None:
+def test_requested_symbols_override_the_settings(minutes: Platform) -> None:
+    """Symbols asked for in the run override those of the settings."""
     assert plan_of(minutes, asked=["1000PEPEUSDT"]).windows.keys() == {"1000PEPEUSDT"}
     everything = minutes.with_settings(symbols="all")
     assert plan_of(everything, asked=["ETHUSDC"]).windows.keys() == {"ETHUSDC"}
 
 
-def test_an_unknown_symbol_in_the_settings_fails_alone_and_one_asked_for_fails_the_run(
+def test_unknown_configured_symbol_fails_alone(
     minutes: Platform,
 ) -> None:
+    """An unknown symbol in the settings fails alone; one asked for in the run fails the run."""
     misspelt = minutes.with_settings(symbols=("BTCUSDT", "ETHUSD"))
     plan = plan_of(misspelt)
     assert plan.windows.keys() == {"BTCUSDT"}
@@ -257,7 +280,8 @@ def test_an_unknown_symbol_in_the_settings_fails_alone_and_one_asked_for_fails_t
         plan_of(minutes.with_settings(symbols=("NOSUCHUSDT",)))
 
 
-def test_a_delisted_symbol_is_no_tick_but_has_its_history(minutes: Platform) -> None:
+def test_delisted_symbol_is_backfilled_only(minutes: Platform) -> None:
+    """A delisted symbol has no ingest, but its history is fetched."""
     both = minutes.with_settings(symbols=("BTCUSDT", "AGIXUSDT"))
     plan = plan_of(both)
     assert plan.windows.keys() == {"BTCUSDT"}
@@ -268,7 +292,8 @@ def test_a_delisted_symbol_is_no_tick_but_has_its_history(minutes: Platform) -> 
     assert history.windows == {"AGIXUSDT": Window(start, start + timedelta(days=1))}
 
 
-def test_all_takes_into_history_what_has_been_delisted_since(minutes: Platform) -> None:
+def test_all_includes_delisted_in_history(minutes: Platform) -> None:
+    """In history, `all` includes symbols that have been delisted since."""
     everything = minutes.with_settings(symbols="all")
     # AGIXUSDT was delivered on 2024-07-08 at 09:00; 雪球USDT was listed in 2026.
     assert plan_of(everything, ["2024-07-07"], RunKind.BACKFILL).windows.keys() == {
@@ -281,9 +306,10 @@ def test_all_takes_into_history_what_has_been_delisted_since(minutes: Platform) 
     assert after.failures == {}
 
 
-def test_a_symbol_asked_for_that_the_exchange_has_forgotten_fails_only_if_it_is_alone(
+def test_forgotten_symbol_fails_only_alone(
     minutes: Platform,
 ) -> None:
+    """A requested symbol that the exchange has forgotten fails the run only if it is the only one."""
     plan_of(minutes, kind=RunKind.BACKFILL)
     with start_exchange(symbols="BTCUSDT", clock="stepped:2026-11-20T12:10:30Z") as other:
         url = other.url.removesuffix("/fapi")
@@ -294,13 +320,14 @@ def test_a_symbol_asked_for_that_the_exchange_has_forgotten_fails_only_if_it_is_
         assert "AGIXUSDT traded until 2024-07-08 09:00 UTC" in plan.gone["AGIXUSDT"]
         with pytest.raises(SymbolError, match="does not name it any more"):
             plan_of(forgetful, days, RunKind.BACKFILL, asked=["AGIXUSDT"])
-        # Of the settings, it is told; a day on which it did not trade is none of its business.
+        # A symbol named in the settings is reported; a day on which it did not trade needs no fetch.
         old = forgetful.with_settings(symbols=("AGIXUSDT",))
         assert plan_of(old, days, RunKind.BACKFILL).gone.keys() == {"AGIXUSDT"}
         assert plan_of(old, ["2024-08-01"], RunKind.BACKFILL).gone == {}
 
 
-def test_a_backfill_of_today_stops_at_the_newest_closed_candle(minutes: Platform) -> None:
+def test_todays_backfill_stops_at_closed_candle(minutes: Platform) -> None:
+    """A backfill of today stops at the newest closed candle."""
     plan = plan_of(minutes, [YESTERDAY, TODAY], RunKind.BACKFILL)
     until = MIDNIGHT + timedelta(hours=12)
     assert plan.windows == dict.fromkeys(SYMBOLS, Window(MIDNIGHT - timedelta(days=1), until))
@@ -308,6 +335,7 @@ def test_a_backfill_of_today_stops_at_the_newest_closed_candle(minutes: Platform
 
 
 @pytest.mark.parametrize("key", ["2026-11-21", "2036-01-01", "2019-09-07", "20261120", "today"])
-def test_a_partition_that_is_no_day_of_the_exchange_is_refused(minutes: Platform, key: str) -> None:
+def test_invalid_partition_is_refused(minutes: Platform, key: str) -> None:
+    """A partition that is not a day of the exchange's time is refused."""
     with pytest.raises(PartitionError, match=key):
         plan_of(minutes, key)

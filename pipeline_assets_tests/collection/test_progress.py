@@ -1,4 +1,4 @@
-"""What a person reads while a fetch goes on, by a clock that the test moves."""
+"""Progress messages during a fetch, by a clock that the test moves."""
 
 from io import StringIO
 
@@ -36,7 +36,8 @@ def test_short_work_stays_silent(clock: Clock) -> None:
     assert lines == []
 
 
-def test_long_work_tells_every_ten_seconds_how_far_how_fast_and_how_long(clock: Clock) -> None:
+def test_long_work_reports_every_ten_seconds(clock: Clock) -> None:
+    """Long work reports every ten seconds its share, its rate and the time left."""
     lines: list[str] = []
     progress = LogProgress(lines.append, clock)
     progress.start("1m candles", 100_000)
@@ -49,7 +50,8 @@ def test_long_work_tells_every_ten_seconds_how_far_how_fast_and_how_long(clock: 
     ]
 
 
-def test_the_weight_of_the_minute_and_what_is_to_come_later_are_told(clock: Clock) -> None:
+def test_weight_and_later_work_are_reported(clock: Clock) -> None:
+    """The weight used this minute is reported, and the time left includes later fetches."""
     lines: list[str] = []
     progress = LogProgress(lines.append, clock)
     progress.later = 40_000
@@ -68,7 +70,8 @@ def terminal() -> Console:
     return Console(file=StringIO(), force_terminal=True, width=140, color_system=None)
 
 
-def test_on_a_terminal_a_long_range_is_one_bar_an_interval(terminal: Console) -> None:
+def test_terminal_shows_bar_per_interval(terminal: Console) -> None:
+    """On a terminal a long range is one bar an interval."""
     with TerminalProgress(terminal) as progress:
         progress.later = 3000
         progress.start("1m candles", 1000)
@@ -90,7 +93,8 @@ def test_on_a_terminal_a_long_range_is_one_bar_an_interval(terminal: Console) ->
     assert "weight 7 of 2,340" in hours
 
 
-def test_elsewhere_the_end_of_each_fetch_is_a_plain_line() -> None:
+def test_plain_output_ends_each_fetch() -> None:
+    """Without a terminal the end of each fetch is a plain line."""
     console = Console(file=StringIO(), width=140)
     with TerminalProgress(console) as progress:
         progress.start("1m candles", 1000)
@@ -99,7 +103,8 @@ def test_elsewhere_the_end_of_each_fetch_is_a_plain_line() -> None:
     assert console.file.getvalue().startswith("1m candles: 1,000 rows fetched, ")
 
 
-def test_more_than_expected_leave_no_time_and_not_less(clock: Clock) -> None:
+def test_excess_rows_leave_no_time(clock: Clock) -> None:
+    """If more rows come than expected, the time left is zero and not negative."""
     lines: list[str] = []
     progress = LogProgress(lines.append, clock)
     progress.start("1h candles", 10)
@@ -120,8 +125,11 @@ def test_a_second_fetch_starts_counting_anew(clock: Clock) -> None:
     assert lines == ["15m candles: 20 of 40 planned, 20 rows fetched, 2 rows/s, 10 s left"]
 
 
-def test_rows_that_did_not_come_are_not_shown_as_fetched(clock: Clock, terminal: Console) -> None:
-    """A symbol of 600 candles failed, and of 400 planned ones the exchange had 250."""
+def test_missing_rows_are_not_counted(clock: Clock, terminal: Console) -> None:
+    """Rows that did not come are not shown as fetched.
+
+    A symbol of 600 candles failed, and of 400 planned ones the exchange had 250.
+    """
     lines: list[str] = []
     progress = LogProgress(lines.append, clock)
     progress.start("1m candles", 2000)
@@ -138,7 +146,8 @@ def test_rows_that_did_not_come_are_not_shown_as_fetched(clock: Clock, terminal:
     assert "250 rows," in last
 
 
-def test_a_fetch_that_settled_nothing_yet_says_that_the_time_is_unknown(clock: Clock) -> None:
+def test_unsettled_fetch_has_unknown_time(clock: Clock) -> None:
+    """A fetch without any result yet says that the time left is unknown."""
     lines: list[str] = []
     progress = LogProgress(lines.append, clock)
     progress.start("1m candles", 100)
@@ -148,7 +157,7 @@ def test_a_fetch_that_settled_nothing_yet_says_that_the_time_is_unknown(clock: C
 
 
 class Noted:
-    """Progress that keeps what it was told."""
+    """Progress that records its calls."""
 
     def __init__(self) -> None:
         self.later = 0
@@ -167,8 +176,11 @@ class Noted:
 
 
 @pytest.mark.parametrize("archive", [False, True])
-def test_a_backfill_counts_the_rows_that_came(minutes: Platform, archive: bool) -> None:
-    """One symbol fails, and two hours never were on the exchange."""
+def test_backfill_counts_received_rows(minutes: Platform, archive: bool) -> None:
+    """A backfill counts the rows that came.
+
+    One symbol fails, and two hours never were on the exchange.
+    """
     failing, *others = SYMBOLS
     minutes.exchange.faults(symbols={failing: {"cut_json": 1}})
     minutes.exchange.outages("2026-11-18T10:00:00Z/2026-11-18T12:00:00Z")

@@ -1,4 +1,4 @@
-"""When a finished day passes for loaded, where an interval has several sinks."""
+"""The load marks of a finished day, for an interval with several sinks."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -50,9 +50,8 @@ def marked(store: ObjectStore) -> dict[date, dict[str, SealedDay]]:
 
 @pytest.mark.usefixtures("_two_sinks")
 @pytest.mark.parametrize("names", [("table", "other"), ("other", "table")])
-def test_marks_a_day_once_every_sink_has_loaded_it(
-    store: ObjectStore, names: tuple[str, str]
-) -> None:
+def test_day_is_marked_after_every_sink(store: ObjectStore, names: tuple[str, str]) -> None:
+    """A day is marked once every sink has loaded it."""
     sealed = uploaded(store)
     load(names[0], step(store))
     load(names[0], step(store))
@@ -65,8 +64,11 @@ def test_marks_a_day_once_every_sink_has_loaded_it(
 
 
 @pytest.mark.usefixtures("_two_sinks")
-def test_ignores_the_load_mark_of_an_earlier_attempt(store: ObjectStore) -> None:
-    """A run that is executed again stores other objects at the same address."""
+def test_old_attempts_load_mark_is_ignored(store: ObjectStore) -> None:
+    """The load mark of an earlier attempt is ignored.
+
+    A run that is executed again stores other objects at the same address.
+    """
     uploaded(store, "one")
     load("table", step(store))
     sealed = uploaded(store, "two")
@@ -76,7 +78,8 @@ def test_ignores_the_load_mark_of_an_earlier_attempt(store: ObjectStore) -> None
     assert marked(store) == sealed
 
 
-def test_the_only_sink_marks_the_days_without_a_load_mark(store: ObjectStore) -> None:
+def test_only_sink_marks_days_without_mark(store: ObjectStore) -> None:
+    """The only sink marks the days without a load mark."""
     sealed = uploaded(store)
     before = {each.key for each in store.objects("staging/")}
     load("table", step(store))
@@ -84,8 +87,11 @@ def test_the_only_sink_marks_the_days_without_a_load_mark(store: ObjectStore) ->
     assert {each.key for each in store.objects("staging/")} == before
 
 
-def test_marks_nothing_before_the_sink_is_verified() -> None:
-    """A sink that is found damaged fails the run, and the day is fetched and loaded again."""
+def test_unverified_sink_marks_nothing() -> None:
+    """No day is marked before its sink is verified.
+
+    A sink that is found damaged fails the run, and the day is fetched and loaded again.
+    """
     calls = []
 
     class Damaged:

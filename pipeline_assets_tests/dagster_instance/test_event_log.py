@@ -1,4 +1,4 @@
-"""Dagster's events are where Dagster's own class has them, and files do not stay open for ever."""
+"""The event log stores events where Dagster's own class does, and closes the files of ended runs."""
 
 import os
 from collections.abc import Iterator
@@ -50,9 +50,8 @@ def _target(descriptor: Path) -> str:
         return ""  # the one that looked
 
 
-def test_dagsters_own_class_reads_what_ours_wrote_and_the_other_way_round(
-    home: Path, instance: DagsterInstance
-) -> None:
+def test_event_logs_are_interchangeable(home: Path, instance: DagsterInstance) -> None:
+    """Dagster's own class reads what ours wrote, and the other way round."""
     ours = instance.event_log_storage
     assert isinstance(ours, PooledSqliteEventLogStorage)
     run = materialize([candle], instance=instance).run_id
@@ -64,7 +63,9 @@ def test_dagsters_own_class_reads_what_ours_wrote_and_the_other_way_round(
     assert not ours.get_logs_for_run(run)
 
 
-def test_what_several_threads_report_at_once_is_all_there(instance: DagsterInstance) -> None:
+def test_concurrent_reports_are_complete(instance: DagsterInstance) -> None:
+    """Events that several threads report at once are all stored."""
+
     def tell(number: int) -> None:
         instance.report_runless_asset_event(AssetMaterialization("candle", partition=str(number)))
 
@@ -74,7 +75,8 @@ def test_what_several_threads_report_at_once_is_all_there(instance: DagsterInsta
     assert {record.partition_key for record in found} == {str(number) for number in range(40)}
 
 
-def test_files_of_many_runs_do_not_stay_open(home: Path, instance: DagsterInstance) -> None:
+def test_files_of_many_runs_close(home: Path, instance: DagsterInstance) -> None:
+    """Files of many runs do not stay open."""
     runs = [materialize([candle], instance=instance).run_id for _ in range(12)]
     shards = {Path(name).name.split(".")[0] for name in open_files(home / "history" / "runs")}
     assert runs[-1] in shards

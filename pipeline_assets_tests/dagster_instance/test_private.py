@@ -7,7 +7,8 @@ from pipeline_assets.dagster_instance.private import private_names, require
 from pipeline_assets.dagster_instance.private_storage import SqliteEventLogStorage
 
 
-def test_names_dagsters_version_and_the_missing_part() -> None:
+def test_names_missing_dagster_part() -> None:
+    """The error names Dagster's version and the missing part."""
     with pytest.raises(ImportError) as raised, private_names():
         require(SqliteEventLogStorage, "_connect", "_renamed_since")
     assert str(raised.value) == (

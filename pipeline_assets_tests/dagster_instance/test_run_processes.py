@@ -91,9 +91,10 @@ def look_as_the_daemon(instance: DagsterInstance) -> None:
         monitor_started_run(instance, None, record, getLogger())
 
 
-def test_a_killed_commands_run_ends_and_frees_its_pool_and_a_live_ones_does_not(
+def test_killed_commands_run_frees_its_pool(
     instance: DagsterInstance,
 ) -> None:
+    """A killed command's run ends and frees its pool, and a live one's does not."""
     with loading_command() as command:
         [run] = instance.get_runs()
         assert end_dead_runs(instance) == []
@@ -111,7 +112,7 @@ def test_a_killed_commands_run_ends_and_frees_its_pool_and_a_live_ones_does_not(
 
 @pytest.fixture
 def dead_process_tags(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
-    """The tags of a process that has been and is no more."""
+    """The tags of a process that has ended."""
     with subprocess.Popen(["sleep", "60"]) as process, monkeypatch.context() as patch:
         dead = psutil.Process(process.pid)
         patch.setattr(psutil, "Process", lambda: dead)
@@ -122,9 +123,10 @@ def dead_process_tags(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("status", ["NOT_STARTED", "STARTING", "STARTED", "CANCELING"])
-def test_however_far_a_run_came_it_ends_with_its_process(
+def test_run_ends_with_its_process(
     instance: DagsterInstance, dead_process_tags: dict[str, str], status: str
 ) -> None:
+    """However far a run came, it ends with its process."""
     run = instance.create_run_for_job(
         waiting, tags=dead_process_tags, status=DagsterRunStatus(status)
     )
@@ -132,9 +134,10 @@ def test_however_far_a_run_came_it_ends_with_its_process(
     assert instance.get_run_by_id(run.run_id).status is DagsterRunStatus.FAILURE
 
 
-def test_the_daemon_ends_a_killed_commands_run_that_nobody_repeats(
+def test_daemon_ends_killed_commands_run(
     instance: DagsterInstance, dead_process_tags: dict[str, str]
 ) -> None:
+    """The daemon ends the run of a killed command that is not repeated."""
     started = DagsterRunStatus.STARTED
     run = instance.create_run_for_job(waiting, tags=dead_process_tags, status=started)
     look_as_the_daemon(instance)
@@ -143,9 +146,10 @@ def test_the_daemon_ends_a_killed_commands_run_that_nobody_repeats(
     assert not auto_reexecution_should_retry_run(instance, ended, None)
 
 
-def test_what_is_not_known_to_be_dead_is_left_alone(
+def test_unknown_processes_are_left_alone(
     instance: DagsterInstance, dead_process_tags: dict[str, str]
 ) -> None:
+    """A run whose process is not known to be dead is left alone."""
     _, pid, created, mark = dead_process_tags[PROCESS_TAG].split()
     for tags in (
         {},
@@ -159,10 +163,13 @@ def test_what_is_not_known_to_be_dead_is_left_alone(
     assert end_dead_runs(instance) == []
 
 
-def test_another_process_that_got_the_number_since_is_not_the_one_that_was_killed(
+def test_reused_process_id_is_another_process(
     instance: DagsterInstance,
 ) -> None:
-    """With a tag as older versions wrote it, and with one of now."""
+    """A process that got the id later is not the one that was killed.
+
+    With a tag as older versions wrote it, and with one of now.
+    """
     host, pid, created, mark = own_process_tags()[PROCESS_TAG].split()
     boot, _, seconds = mark.rpartition("/")
     old = f"{host} {pid} {float(created) - 3600}"
@@ -176,8 +183,11 @@ def test_another_process_that_got_the_number_since_is_not_the_one_that_was_kille
     assert set(end_dead_runs(instance)) == runs
 
 
-def test_a_step_of_the_wall_clock_makes_no_run_look_dead(instance: DagsterInstance) -> None:
-    """The clock was an hour behind when the command began: its creation time is of an hour ago."""
+def test_clock_step_kills_no_run(instance: DagsterInstance) -> None:
+    """A step of the wall clock makes no run look dead.
+
+    The clock was an hour behind when the command began: its creation time is of an hour ago.
+    """
     host, pid, created, mark = own_process_tags()[PROCESS_TAG].split()
     stepped = {PROCESS_TAG: f"{host} {pid} {float(created) - 3600} {mark}"}
     instance.create_run_for_job(waiting, tags=stepped, status=DagsterRunStatus.STARTED)

@@ -44,7 +44,7 @@ def faults(stack: RunningStack) -> Iterator[tuple[str, Callable[[], None]]]:
 
 
 def try_fault(stack: RunningStack, name: str, harm: Callable[[], None]) -> Outcome:
-    """Do the harm and wait until everything is up and two new minutes have come."""
+    """Cause the fault and wait until everything is up and two new minutes have come."""
     known, begun = len(stack.alerts()), time.monotonic()
     harm()
     struck = stack.minutes.newest()

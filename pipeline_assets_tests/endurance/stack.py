@@ -1,8 +1,8 @@
-"""A whole stack started as a person starts it, its faults, and what a person would have noticed.
+"""A whole stack started as a person starts it, its faults, and their visible effects.
 
 The stack is `pipeline-assets up` in a process of its own, on the real clock. An observer reads the
-slots twice a second, as a trading program would, and keeps when each minute was first seen. Which
-faults are tried is not decided here.
+slots twice a second, as a trading program would, and keeps when each minute was first seen. The choice
+of faults is not made here.
 """
 
 import contextlib
@@ -33,14 +33,14 @@ INNER_CODE_SERVER = "inner code server"
 
 @dataclass
 class Minutes:
-    """When each minute was first seen in the slots: monotonic seconds, by open time in UNIX seconds."""
+    """The times when minutes were first seen in the slots: monotonic seconds, by open time (UNIX seconds)."""
 
     settings: Settings
     seen: dict[int, float] = field(default_factory=dict)
     _stop: threading.Event = field(default_factory=threading.Event)
 
     def watch(self) -> None:
-        """Read until told to stop; a Redis that does not answer is one that shows no new minute."""
+        """Read until stopped; while Redis does not answer, no new minute counts as seen."""
         password = self.settings.redis.password
         while not self._stop.wait(0.5):
             with contextlib.suppress(redis.RedisError):
@@ -88,7 +88,7 @@ def _moment(value: Any) -> datetime:
 
 @dataclass
 class RunningStack:
-    """A stack that runs, and ways to harm it and to see what it shows."""
+    """A running stack, with methods that cause faults and that read what it shows."""
 
     settings: Settings
     webhook: Webhook
@@ -100,7 +100,7 @@ class RunningStack:
         return {each.name: each for each in stack_status(self.settings).services}
 
     def all_up(self) -> bool:
-        """Whether `status` would show that everything runs."""
+        """Return whether `status` would show that everything runs."""
         services = self.status().values()
         return bool(services) and all(each.alive for each in services)
 
@@ -213,7 +213,7 @@ def running(settings: Settings, webhook: Webhook, *options: str) -> Iterator[Run
 
 @dataclass(frozen=True)
 class Outcome:
-    """What a fault did. Times in seconds; `healthy_after` is None if the stack stayed ill."""
+    """The effect of a fault. Times in seconds; `healthy_after` is None if the stack did not recover."""
 
     fault: str
     longest_wait: float

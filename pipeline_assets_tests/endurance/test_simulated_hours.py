@@ -1,7 +1,7 @@
-"""Hours of minute ticks on the exchange's stepped clock, while every system fails now and then.
+"""Hours of 1m ingest runs on the exchange's stepped clock, while every system fails now and then.
 
-The resources live as long as the run, as they do in Dagster's code server. After each fault the next
-ticks must heal by themselves; in the end the finished days equal what the exchange says.
+The resources live as long as the test, as they do in Dagster's code server. After each fault the next
+ingest runs must recover without help; in the end the finished days equal the exchange's candles.
 """
 
 import random
@@ -41,7 +41,7 @@ ANSWERS: dict[str, dict[str, Any]] = {
 
 @dataclass
 class Servers:
-    """What the ticks need, each of its own, and the faults of each."""
+    """The servers that ingest runs need, one of each kind, with the faults that each can have."""
 
     exchange: ExchangeHandle
     s3: S3Server
@@ -67,7 +67,7 @@ class Servers:
             self.s3.start()
 
     def end(self) -> None:
-        """End whatever is under way."""
+        """End the faults under way."""
         self.exchange.faults()
         if self.redis.process is None:
             self.redis.start()
@@ -90,7 +90,7 @@ FAULTS = (
 
 @dataclass
 class Record:
-    """What came of the ticks so far, the clock as it was set, and the resources that all ticks share."""
+    """Results of the ingest runs so far, the clock as set, and the resources that all runs share."""
 
     resources: dict[str, Any]
     now: datetime = BEGIN
@@ -163,7 +163,7 @@ def test_ticks_heal_after_every_fault(
 
 
 def strike(servers: Servers, running: Platform, record: Record, chance: random.Random) -> None:
-    """One fault for one to three ticks, and the ticks until the slots are fresh again."""
+    """Cause one fault for one to three ingest runs, and run more until the slots are fresh again."""
     fault = chance.choice(FAULTS)
     record.faults[fault] += 1
     if fault == "switched off":
@@ -199,7 +199,7 @@ def tick(running: Platform, record: Record) -> bool:
 
 
 def fresh(running: Platform, at: datetime) -> bool:
-    """Whether every symbol's slots hold the newest closed minute."""
+    """Return whether every symbol's slots hold the newest closed minute."""
     now = at - timedelta(seconds=2)
     due = now.replace(second=0, microsecond=0) - timedelta(minutes=1)
     index = due.minute % 15
@@ -210,7 +210,7 @@ def fresh(running: Platform, at: datetime) -> bool:
 
 
 def not_stored(running: Platform) -> int:
-    """How many closed candles since the beginning are not stored as the exchange has them."""
+    """Return how many closed candles since the beginning are not stored as the exchange has them."""
     missing = 0
     for symbol in ("BTCUSDT", "ETHUSDT"):
         stored = running.stored("1m", symbol)

@@ -1,4 +1,4 @@
-"""What housekeeping removes, and what has to be there afterwards."""
+"""Housekeeping removes old runs and leftovers, and keeps all that is still needed."""
 
 import sqlite3
 from collections.abc import Iterator
@@ -82,30 +82,28 @@ def tick_at(platform: Platform, moment: datetime, partition: str) -> str:
 
 @pytest.fixture
 def ticked(minutes: Platform) -> Platform:
-    """Two ticks of yesterday and one of today, of one symbol."""
+    """Return the platform after two ingest runs of yesterday and one of today, for one symbol."""
     one = minutes.with_settings(symbols=("BTCUSDT",))
     tick_at(one, MIDNIGHT - timedelta(hours=23, seconds=-5), YESTERDAY)
     tick_at(one, MIDNIGHT - timedelta(hours=22, seconds=-5), YESTERDAY)
     return one
 
 
-def test_tick_runs_of_sealed_days_go_and_the_days_stay_green(
-    ticked: Platform, later: type[Later]
-) -> None:
+def test_old_ingest_runs_go_days_stay(ticked: Platform, later: type[Later]) -> None:
+    """Ingest runs of finalized days are removed, and the days stay green."""
     tick_at(ticked, MIDNIGHT + timedelta(minutes=1, seconds=5), TODAY)
     sealing = ticked.run("backfill_1m", YESTERDAY)
     later.days = 2.1
     assert housekeep(ticked)["delete_tick_runs"] == 2
     assert runs_of(ticked, YESTERDAY) == []
-    assert len(runs_of(ticked, TODAY)) == 1, "today is not sealed"
+    assert len(runs_of(ticked, TODAY)) == 1, "today is not finalized"
     assert ticked.instance.get_run_by_id(sealing.run_id) is not None
     assert materialized(ticked.instance) == {name: [YESTERDAY, TODAY] for name in ASSETS}
     assert housekeep(ticked)["delete_tick_runs"] == 0
 
 
-def test_young_tick_runs_stay_and_failed_ones_stay_longer(
-    ticked: Platform, later: type[Later]
-) -> None:
+def test_young_and_failed_runs_stay(ticked: Platform, later: type[Later]) -> None:
+    """Young ingest runs stay, and failed ones stay longer."""
     failed = ticked.tick("1m", YESTERDAY, symbols=["NOSUCHUSDT"], raise_on_error=False)
     assert not failed.success
     ticked.exchange.set_clock(MIDNIGHT + timedelta(minutes=5, seconds=5))
@@ -123,9 +121,8 @@ def test_young_tick_runs_stay_and_failed_ones_stay_longer(
     assert runs_of(ticked, YESTERDAY) == []
 
 
-def test_a_late_tick_that_materialized_a_day_last_stays(
-    ticked: Platform, later: type[Later]
-) -> None:
+def test_days_last_materialization_stays(ticked: Platform, later: type[Later]) -> None:
+    """A late ingest run that materialized a day last stays."""
     ticked.exchange.set_clock(MIDNIGHT + timedelta(minutes=10, seconds=5))
     ticked.run("backfill_1m", YESTERDAY)
     late = tick_at(ticked, MIDNIGHT + timedelta(minutes=20, seconds=5), YESTERDAY)
@@ -136,15 +133,15 @@ def test_a_late_tick_that_materialized_a_day_last_stays(
     assert housekeep(ticked)["delete_tick_runs"] == 0
 
 
-def test_days_that_are_not_sealed_keep_their_runs(ticked: Platform, later: type[Later]) -> None:
+def test_unfinalized_days_keep_their_runs(ticked: Platform, later: type[Later]) -> None:
+    """Days that are not finalized keep their runs."""
     later.days = 30
     assert housekeep(ticked)["delete_tick_runs"] == 0
     assert len(runs_of(ticked, YESTERDAY)) == 2
 
 
-def test_what_passed_between_steps_goes_after_its_retention_and_candles_never(
-    ticked: Platform, later: type[Later]
-) -> None:
+def test_staged_data_expire_candles_never(ticked: Platform, later: type[Later]) -> None:
+    """Staged data are removed after their retention, candles never."""
     before = ticked.objects()
     staged = {key for key in before if key.startswith(("raw/", "staging/"))}
     assert len(staged) >= 6
@@ -157,9 +154,8 @@ def test_what_passed_between_steps_goes_after_its_retention_and_candles_never(
     assert any(key.startswith("ohlcv/") for key in after)
 
 
-def test_a_step_whose_input_has_gone_says_how_to_make_it_again(
-    ticked: Platform, later: type[Later]
-) -> None:
+def test_missing_input_says_how_to_remake(ticked: Platform, later: type[Later]) -> None:
+    """A step whose input was removed says how to make it again."""
     later.days = 3.1
     housekeep(ticked)
     with pytest.raises(StagingError) as caught:
@@ -170,9 +166,10 @@ def test_a_step_whose_input_has_gone_says_how_to_make_it_again(
     )
 
 
-def test_landing_tables_of_dead_runs_are_dropped_after_the_retention_of_runs(
+def test_dead_landing_tables_are_dropped(
     minutes: Platform,
 ) -> None:
+    """Landing tables of dead runs are dropped after the retention of runs."""
     warehouse = NoWarehouse()
     job = build_definitions(minutes.settings, warehouse=warehouse).resolve_job_def("housekeeping")
     result = job.execute_in_process(instance=minutes.instance)
@@ -222,7 +219,7 @@ def checks_of(instance: DagsterInstance, partition: str) -> dict[str, str]:
 
 
 def simulated_day(platform: Platform, start: datetime, ticks: int) -> None:
-    """Minute ticks spread over a day, the last at its end, then its sealing on the day after."""
+    """Run ingest runs spread over a day, the last at its end, and finalize it on the day after."""
     for number in range(1, ticks + 1):
         moment = start + timedelta(minutes=1440 * number // ticks - 1, seconds=5)
         tick_at(platform, moment, str(start.date()))
@@ -241,9 +238,10 @@ def simulated_day(platform: Platform, start: datetime, ticks: int) -> None:
         pytest.param(1440, marks=[pytest.mark.matrix, pytest.mark.timeout(7200)]),
     ],
 )
-def test_after_two_days_of_ticks_dagsters_storage_is_back_at_what_one_day_leaves(
+def test_two_days_storage_shrinks_to_one(
     minutes: Platform, later: type[Later], tmp_path: Path, ticks: int
 ) -> None:
+    """After two days of ingest runs, Dagster's storage shrinks to what one day leaves."""
     first, second = MIDNIGHT - timedelta(days=2), MIDNIGHT - timedelta(days=1)
     home = tmp_path / "dagster"
     home.mkdir()
@@ -267,7 +265,7 @@ def test_after_two_days_of_ticks_dagsters_storage_is_back_at_what_one_day_leaves
     assert kept_checks == checks
     assert checks == dict.fromkeys(("complete", "consistent"), "SUCCEEDED")
     assert after_two_days.bytes_used > after_one_day.bytes_used * 1.5
-    # Two sealings and housekeeping's own run are more than one day's ticks leave.
+    # Two finalizing runs and housekeeping's own run come on top of what a day of ingest runs leaves.
     assert left.runs - after_one_day.runs <= 2
     assert left.files - after_one_day.files <= 2
     assert left.check_evaluations - after_one_day.check_evaluations <= 2 * len(checks)
@@ -275,7 +273,8 @@ def test_after_two_days_of_ticks_dagsters_storage_is_back_at_what_one_day_leaves
     assert left.bytes_used <= after_one_day.bytes_used * 1.02 + 3 * 250_000
 
 
-def test_a_damaged_object_fails_the_step_that_verifies_and_no_other(minutes: Platform) -> None:
+def test_damaged_object_fails_verification_only(minutes: Platform) -> None:
+    """A damaged object fails the step that verifies, and no other."""
     key = "ohlcv/1m/BTCUSDT/20261119_0000.parquet"
     store_damaged(minutes.bucket, key, encoded_day(), flip_bit(encoded_day(), 900))
     job = build_definitions(minutes.settings, warehouse=NoWarehouse()).resolve_job_def(

@@ -69,9 +69,10 @@ def partition(found: Any) -> str:
         ("seal", timedelta(hours=1, minutes=5), "2026-11-19"),
     ],
 )
-def test_the_partition_is_of_the_exchange_clock(
+def test_partition_follows_the_exchange_clock(
     scheduled: Platform, name: str, after_midnight: timedelta, day: str
 ) -> None:
+    """The partition follows the exchange's clock."""
     scheduled.exchange.set_clock(MIDNIGHT + after_midnight)
     another_day = datetime(2027, 3, 1, 12, tzinfo=UTC)
     assert partition(evaluate(scheduled, name, another_day)) == day
@@ -79,14 +80,14 @@ def test_the_partition_is_of_the_exchange_clock(
 
 @pytest.fixture
 def nightly(scheduled: Platform) -> Platform:
-    """At the time of sealing, without earlier runs."""
+    """Return the platform at the time of finalizing, without earlier runs."""
     scheduled.instance.wipe()
     scheduled.exchange.set_clock(MIDNIGHT + timedelta(hours=1, minutes=5))
     return scheduled
 
 
 def marked(platform: Platform, *days: date, intervals: Iterable[Interval] = Interval) -> None:
-    """As sealing, or a backfill of one symbol, leaves these days."""
+    """Mark these days as finalizing them, or a backfill of one symbol, does."""
     store = ObjectStore(platform.settings.s3)
     for day in days:
         for interval in intervals:
@@ -94,7 +95,7 @@ def marked(platform: Platform, *days: date, intervals: Iterable[Interval] = Inte
 
 
 def judged(platform: Platform, *days: date) -> None:
-    """As sealing leaves these days last, with a ledger that tells of no gap."""
+    """Write ledgers without gaps for these days, the last step of finalizing."""
     for day in days:
         write_gaps(ObjectStore(platform.settings.s3), day, pl.DataFrame(schema=gap_schema()))
 
@@ -107,24 +108,31 @@ def november(*days: int) -> list[date]:
     return [date(2026, 11, day) for day in days]
 
 
-def test_a_day_whose_sealing_failed_is_asked_for_again(nightly: Platform) -> None:
-    """After the ledger: it is judged, and not sealed in any interval."""
+def test_failed_finalize_is_requested_again(nightly: Platform) -> None:
+    """A day whose finalizing failed is requested again.
+
+    The day has a ledger but is finalized in no interval.
+    """
     marked(nightly, *november(16, 18))
     judged(nightly, *november(16, 17, 18))
     assert asked(nightly) == ["2026-11-19", "2026-11-17"]
 
 
-def test_a_day_that_one_interval_lacks_is_asked_for_again(nightly: Platform) -> None:
-    """Such as of a night on which the warehouse was down: all is stored and judged but two tables."""
+def test_interval_missing_day_requests_it(nightly: Platform) -> None:
+    """A day that one interval misses is requested again.
+
+    When the warehouse was down at night, only the two tables miss the day.
+    """
     marked(nightly, *november(16, 18))
     marked(nightly, *november(17), intervals=[Interval.ONE_MINUTE])
     judged(nightly, *november(16, 17, 18))
     assert asked(nightly) == ["2026-11-19", "2026-11-17"]
 
 
-def test_history_that_a_person_filled_before_the_first_sealing_is_not_asked_for(
+def test_history_before_first_finalize_is_ignored(
     nightly: Platform,
 ) -> None:
+    """History that a person filled before the first finalized day is not requested."""
     marked(nightly, *november(1, 2, 3, 5))
     assert asked(nightly) == ["2026-11-19"]
     marked(nightly, *november(18))
@@ -132,25 +140,28 @@ def test_history_that_a_person_filled_before_the_first_sealing_is_not_asked_for(
     assert asked(nightly) == ["2026-11-19"]
 
 
-def test_days_on_which_nothing_ran_are_left_to_the_repair_of_gaps(nightly: Platform) -> None:
+def test_days_off_are_left_to_repair(nightly: Platform) -> None:
+    """Days on which nothing ran are left to the repair of gaps."""
     marked(nightly, *november(12, 13))
     judged(nightly, *november(12, 13))
     assert asked(nightly) == ["2026-11-19"]
 
 
-def test_days_left_are_asked_for_in_order_and_beside_backfills(nightly: Platform) -> None:
+def test_leftover_days_are_requested_in_order(nightly: Platform) -> None:
+    """Days left over are requested in order and beside backfills."""
     marked(nightly, *november(12, 13))
     judged(nightly, *november(*range(12, 19)))
     [yesterday, *left] = evaluate(nightly, "seal").run_requests
     assert yesterday.partition_key == "2026-11-19"
     assert "pipeline/kind" not in yesterday.tags
     assert [each.partition_key for each in left] == [f"2026-11-{day}" for day in range(14, 19)]
-    # Of these two at a time leave the queue, as dagster.yaml says.
+    # dagster.yaml lets two backfill runs at a time leave the queue.
     assert {each.tags["pipeline/kind"] for each in left} == {"backfill"}
     assert len({each.run_key for each in (yesterday, *left)}) == 6
 
 
-def test_no_more_than_a_month_is_asked_for(nightly: Platform) -> None:
+def test_at_most_a_month_is_requested(nightly: Platform) -> None:
+    """No more than a month is requested."""
     first = date(2026, 6, 1)
     marked(nightly, first)
     judged(nightly, *(first + timedelta(days=n) for n in range(171)))
@@ -159,8 +170,11 @@ def test_no_more_than_a_month_is_asked_for(nightly: Platform) -> None:
     assert len(keys) == 32
 
 
-def test_what_is_asked_for_already_is_asked_for_again_only_if_it_fails(nightly: Platform) -> None:
-    """After days off Dagster fires several times at once."""
+def test_requested_day_repeats_only_after_failure(nightly: Platform) -> None:
+    """A day that is requested already is requested again only if its run fails.
+
+    After days off Dagster fires several times at once.
+    """
     now = datetime.now(UTC)
     marked(nightly, *november(17))
     judged(nightly, *november(17, 18))
@@ -187,9 +201,8 @@ def test_what_is_asked_for_already_is_asked_for_again_only_if_it_fails(nightly: 
     assert [each.partition_key for each in later] == ["2026-11-19", "2026-11-18"]
 
 
-def test_a_day_that_was_left_is_sealed_for_all_who_lack_it(
-    nightly: Platform, minutes: Platform
-) -> None:
+def test_leftover_day_is_finalized_for_all(nightly: Platform, minutes: Platform) -> None:
+    """A day left over is finalized for all symbols that miss it."""
     minutes.backfill("1m", "2026-11-18", symbols=["BTCUSDT"])
     marked(nightly, *november(17))
     judged(nightly, *november(17, 18))
@@ -214,9 +227,10 @@ def test_a_day_that_was_left_is_sealed_for_all_who_lack_it(
     assert found.filter(interval="1m").is_empty()
 
 
-def test_the_first_tick_of_a_day_stores_its_first_minute_and_does_not_seal_yesterday(
+def test_first_ingest_stores_days_first_minute(
     scheduled: Platform, minutes: Platform, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The first ingest run of a day stores its first minute and does not finalize yesterday."""
     monkeypatch.setattr(planning.time, "sleep", scheduled.exchange.advance)
     for minute in (0, 1, 2):
         on_the_minute = MIDNIGHT + timedelta(minutes=minute, milliseconds=300)
@@ -229,7 +243,8 @@ def test_the_first_tick_of_a_day_stores_its_first_minute_and_does_not_seal_yeste
     assert minutes.stored("1m").height == len(SYMBOLS) * (24 * 60 + 2)
 
 
-def test_a_tick_is_skipped_while_an_earlier_one_waits(scheduled: Platform) -> None:
+def test_ingest_waits_for_earlier_one(scheduled: Platform) -> None:
+    """An ingest run is skipped while an earlier one waits."""
     job = build_definitions(scheduled.settings).resolve_job_def("tick_1m")
     waiting = scheduled.instance.create_run_for_job(
         job,
@@ -245,7 +260,8 @@ def test_a_tick_is_skipped_while_an_earlier_one_waits(scheduled: Platform) -> No
     assert partition(evaluate(scheduled, "tick_1m")) == "2026-11-20"
 
 
-def test_a_minute_that_fires_twice_is_one_run(scheduled: Platform) -> None:
+def test_double_firing_is_one_run(scheduled: Platform) -> None:
+    """A minute that fires twice is one run."""
     keys = [evaluate(scheduled, "tick_1m").run_requests[0].run_key for _ in range(2)]
     later = evaluate(scheduled, "tick_1m", MIDNIGHT + timedelta(minutes=1)).run_requests[0].run_key
     assert keys[0] == keys[1] != later

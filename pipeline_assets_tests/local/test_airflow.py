@@ -1,4 +1,4 @@
-"""What the embedded Airflow is started with, and what it is not told."""
+"""The embedded Airflow's command, files and environment, which holds no secret that it does not need."""
 
 import json
 import subprocess
@@ -30,7 +30,8 @@ def settings(directory: Path, **changes: object) -> Settings:
     )
 
 
-def test_airflow_is_started_only_when_asked_for(tmp_path: Path) -> None:
+def test_airflow_starts_only_on_request(tmp_path: Path) -> None:
+    """Airflow is started only if the settings ask for it."""
     asked = [service.name for service in stack_services(settings(tmp_path))]
     assert asked[-4:] == [*NAMES, "watchdog"]
     assert [system.name for system in systems(settings(tmp_path))][-3:] == NAMES
@@ -40,9 +41,8 @@ def test_airflow_is_started_only_when_asked_for(tmp_path: Path) -> None:
     assert not {service.name for service in without_dagster} & set(NAMES)
 
 
-def test_airflow_knows_dagsters_address_and_no_secret_of_the_stores(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_airflow_knows_no_store_secret(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Airflow's environment holds Dagster's address and no secret of the stores."""
     monkeypatch.setenv("PIPELINE_S3__SECRET_ACCESS_KEY", "the lake's secret")
     environment = airflow_environment(settings(tmp_path, dagster={"webserver_port": 23123}))
     dagster = json.loads(environment["AIRFLOW_CONN_DAGSTER"])
@@ -56,7 +56,8 @@ def test_airflow_knows_dagsters_address_and_no_secret_of_the_stores(
         assert secret not in shown
 
 
-def test_the_login_and_the_keys_stay_from_one_start_to_the_next(tmp_path: Path) -> None:
+def test_login_and_keys_survive_restarts(tmp_path: Path) -> None:
+    """The login and the keys stay the same from one start to the next."""
     first, again = (airflow_environment(settings(tmp_path)) for _ in range(2))
     assert first == again
     user, password = login(settings(tmp_path))
@@ -84,8 +85,11 @@ for conf in (core, tasks):
 """
 
 
-def test_airflow_keeps_its_files_in_a_directory_whatever_its_name(tmp_path: Path) -> None:
-    """Airflow's own defaults name a directory `{AIRFLOW_HOME}` where the path has a quote or a %."""
+def test_airflow_directory_may_have_any_name(tmp_path: Path) -> None:
+    """Airflow keeps its files in its directory, whatever the directory's name.
+
+    With a quote or a % in the path, Airflow's defaults create a directory named `{AIRFLOW_HOME}`.
+    """
     directory = tmp_path / HARD_NAME
     printed = subprocess.run(
         [sys.executable, "-c", PATHS],
@@ -110,13 +114,14 @@ def test_airflow_keeps_its_files_in_a_directory_whatever_its_name(tmp_path: Path
         (["--airflow", "--no-schedules"], True, False),
     ],
 )
-def test_one_of_airflow_and_dagster_schedules_never_both(
+def test_either_airflow_or_dagster_schedules(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
     arguments: list[str],
     airflow: bool,
     dagster: bool,
 ) -> None:
+    """Either Airflow or Dagster schedules, never both."""
     for name in ("PIPELINE_AIRFLOW__ENABLED", "PIPELINE_DAGSTER__SCHEDULES"):
         # Set first, so that what the command sets is undone after the test.
         monkeypatch.setenv(name, "false")

@@ -25,7 +25,7 @@ mutation ($tags: [ExecutionTag!]!) { launchRun(executionParams: {
 
 
 def launch_tick(settings: Settings) -> str | None:
-    """Launch a tick of 1m over GraphQL: its run's id, or None while there is no code server."""
+    """Launch an ingest run of 1m over GraphQL; return its id, or None while no code server runs."""
     day = f"{datetime.now(UTC):%Y-%m-%d}"
     tags = [{"key": "dagster/partition", "value": day}]
     url = f"http://127.0.0.1:{settings.dagster.webserver_port}/graphql"
@@ -41,7 +41,7 @@ def pid_of(status: StackStatus, name: str) -> int:
 
 
 def kill_with_children(pid: int) -> None:
-    """All at once, as when memory runs out: none is left to tell of another's death."""
+    """Kill all at once, as when memory runs out: no process is left to report another's death."""
     process = psutil.Process(pid)
     process.suspend()
     for each in (process, *process.children(recursive=True)):
@@ -50,9 +50,8 @@ def kill_with_children(pid: int) -> None:
 
 @pytest.mark.matrix
 @pytest.mark.timeout(600)
-def test_a_tick_that_died_with_the_code_server_does_not_hold_up_the_next(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_dead_ingest_does_not_block_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An ingest run that died with the code server does not block the next."""
     for name in [name for name in os.environ if name.startswith("PIPELINE_")]:
         monkeypatch.delenv(name)
     settings = stack_settings(tmp_path / "data")

@@ -201,7 +201,8 @@ class Machine:
 
 
 @pytest.mark.xdist_group("demo")
-def test_demo_once_then_the_ui_over_the_same_data(tmp_path: Path) -> None:
+def test_demo_then_ui_over_same_data(tmp_path: Path) -> None:
+    """The demo runs once, and then Dagster's UI opens over the same data."""
     machine = Machine(tmp_path)
     began = datetime.now(UTC)
     demo = machine.start("demo", "--once")

@@ -10,7 +10,8 @@ from pipeline_assets_tests.fixtures.kafka import KafkaServer
 TOPICS = {"found": {"id": "7f0c6b1e", "topic": {"name": "found", "num_partitions": 4}}}
 
 
-def test_it_listens_on_the_loopback_address_only(kafka_server: KafkaServer) -> None:
+def test_listens_on_loopback_only(kafka_server: KafkaServer) -> None:
+    """The server listens on the loopback address only."""
     assert kafka_server.process is not None
     listening = [
         connection.laddr
@@ -20,7 +21,8 @@ def test_it_listens_on_the_loopback_address_only(kafka_server: KafkaServer) -> N
     assert [tuple(one) for one in listening] == [("127.0.0.1", kafka_server.port)]
 
 
-def test_only_the_producers_are_forgotten_and_no_number_is_given_twice() -> None:
+def test_only_producers_are_forgotten() -> None:
+    """A restart forgets the idempotent producers only, and gives no producer number twice."""
     held = {"0": {"found": {"0": 75, "3": 75}}}
     meta = {"producers": {"2": {"sequences": held}, "11": {"sequences": held}}, "topics": TOPICS}
     kept = json.loads(without_producers(json.dumps(meta).encode()))
@@ -29,6 +31,7 @@ def test_only_the_producers_are_forgotten_and_no_number_is_given_twice() -> None
     assert "75" not in json.dumps(kept["producers"])
 
 
-def test_a_broker_that_nobody_wrote_to_is_left_as_it_is() -> None:
+def test_unwritten_broker_is_left_alone() -> None:
+    """A broker without any message is left as it is."""
     meta = {"producers": {}, "topics": {}}
     assert json.loads(without_producers(json.dumps(meta).encode())) == meta

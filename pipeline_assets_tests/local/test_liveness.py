@@ -1,4 +1,4 @@
-"""The whole stack heals by itself from the death and the silence of each of its processes."""
+"""The whole stack recovers without help when one of its processes dies or hangs."""
 
 import json
 import os

@@ -15,14 +15,16 @@ PASSWORD = SecretStr('p"a s\\s\nwörd')
 
 
 @pytest.mark.parametrize("end", [RedisServer.stop, RedisServer.kill])
-def test_what_was_answered_survives_the_servers_end(own_redis_server, end):
+def test_answered_writes_survive_the_end(own_redis_server, end):
+    """Writes that were answered survive the end of the server."""
     own_redis_server.client().hset("ohlcv:1m:{BTCUSDT}", "5", "kept")
     end(own_redis_server)
     own_redis_server.start()
     assert own_redis_server.client().hgetall("ohlcv:1m:{BTCUSDT}") == {"5": "kept"}
 
 
-def test_it_listens_on_the_loopback_address_only(redis_server):
+def test_listens_on_loopback_only(redis_server):
+    """The server listens on the loopback address only."""
     listening = [
         connection.laddr
         for connection in psutil.Process(redis_server.process.pid).net_connections()
@@ -31,7 +33,8 @@ def test_it_listens_on_the_loopback_address_only(redis_server):
     assert [tuple(one) for one in listening] == [("127.0.0.1", redis_server.port)]
 
 
-def test_a_full_memory_refuses_writes_and_keeps_what_is_there(own_redis_server):
+def test_full_memory_refuses_writes(own_redis_server):
+    """A full memory refuses writes and keeps what is stored."""
     client = own_redis_server.client()
     client.set("slot", "kept")
     client.config_set("maxmemory", 1)
@@ -40,7 +43,8 @@ def test_a_full_memory_refuses_writes_and_keeps_what_is_there(own_redis_server):
     assert client.get("slot") == "kept"
 
 
-def test_with_a_password_nobody_enters_without_it(tmp_path: Path):
+def test_password_is_required_if_set(tmp_path: Path):
+    """With a password set, no client gets in without it."""
     with RedisServer(tmp_path, PASSWORD) as server:
         assert server.client().ping()
         for wrong in (None, "guess"):
@@ -48,7 +52,8 @@ def test_with_a_password_nobody_enters_without_it(tmp_path: Path):
                 redis.Redis.from_url(server.url, password=wrong).get("slot")
 
 
-def test_the_password_is_neither_on_the_command_line_nor_on_disk(tmp_path: Path):
+def test_password_is_not_exposed(tmp_path: Path):
+    """The password is neither on the command line nor on disk."""
     command = redis_command(tmp_path, 1, PASSWORD)
     assert not [part for part in command if PASSWORD.get_secret_value() in part]
     (file,) = tmp_path.iterdir()
@@ -56,14 +61,16 @@ def test_the_password_is_neither_on_the_command_line_nor_on_disk(tmp_path: Path)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_password_file_that_others_could_read_is_closed_to_them(tmp_path: Path):
+def test_readable_password_file_is_closed(tmp_path: Path):
+    """A password file that others could read is made private."""
     file = tmp_path / "server.conf"
     file.touch(0o644)
     redis_command(tmp_path, 1, PASSWORD)
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
 
 
-def test_a_data_directory_with_blanks_is_made_and_used(tmp_path: Path):
+def test_directory_with_blanks_is_used(tmp_path: Path):
+    """A data directory whose name has blanks is created and used."""
     with RedisServer(tmp_path / "a b" / "ü") as server:
         server.client().set("slot", "kept")
         server.kill()

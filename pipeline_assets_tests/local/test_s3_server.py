@@ -55,7 +55,8 @@ def test_listens_on_this_machine_only(s3_server: S3Server) -> None:
     assert heard == {("127.0.0.1", s3_server.port)}
 
 
-def test_chinese_keys_come_back_as_they_were(s3_bucket: S3Bucket) -> None:
+def test_chinese_keys_come_back_unchanged(s3_bucket: S3Bucket) -> None:
+    """Chinese keys come back as they were."""
     s3_bucket.client.put_object(Bucket=s3_bucket.name, Key=CHINESE, Body=b"candles")
     assert keys(s3_bucket, Prefix="ohlcv/1m/币安") == [CHINESE]
     assert body(s3_bucket, CHINESE) == b"candles"
@@ -77,7 +78,8 @@ def test_polars_reads_and_scans_objects(s3_bucket: S3Bucket, tmp_path: Path) -> 
     assert scanned.collect().equals(frame)
 
 
-def test_listing_pages_and_starts_after_a_key(s3_bucket: S3Bucket) -> None:
+def test_listing_starts_after_a_key(s3_bucket: S3Bucket) -> None:
+    """A listing has pages and can start after a key."""
     names = [f"ohlcv/1m/BTCUSDT/{number:04}.parquet" for number in range(25)]
     for name in random.Random(1).sample(names, len(names)):
         s3_bucket.client.put_object(Bucket=s3_bucket.name, Key=name, Body=b"x")
@@ -86,7 +88,8 @@ def test_listing_pages_and_starts_after_a_key(s3_bucket: S3Bucket) -> None:
     assert after == names[12:]
 
 
-def test_a_batch_of_objects_is_deleted_for_good(own_s3_server: S3Server) -> None:
+def test_deleted_batch_stays_deleted(own_s3_server: S3Server) -> None:
+    """A batch of objects is deleted permanently."""
     bucket = make_bucket(own_s3_server)
     names = [f"staging/{number}/币.parquet" for number in range(6)]
     for name in names:
@@ -140,9 +143,10 @@ def test_multipart_objects_are_kept_and_described(own_s3_server: S3Server) -> No
     assert body(bucket, "raw/large.parquet") == b"".join(parts)
 
 
-def test_an_empty_bucket_outlives_a_kill_and_a_deleted_one_does_not(
+def test_bucket_creation_and_deletion_survive_kill(
     own_s3_server: S3Server,
 ) -> None:
+    """An empty bucket outlives a kill, and a deleted one does not come back."""
     client = own_s3_server.client()
     client.create_bucket(Bucket="empty")
     client.create_bucket(Bucket="deleted")
@@ -155,10 +159,11 @@ def test_an_empty_bucket_outlives_a_kill_and_a_deleted_one_does_not(
 
 
 @pytest.mark.parametrize("seed", range(4))
-def test_a_kill_loses_no_acknowledged_object_and_leaves_none_half_written(
-    own_s3_server: S3Server, seed: int
-) -> None:
-    """Writers overwrite a few keys with self-describing bodies until the server is killed."""
+def test_kill_loses_no_acknowledged_object(own_s3_server: S3Server, seed: int) -> None:
+    """A kill loses no acknowledged object and leaves none half-written.
+
+    Writers overwrite a few keys with self-describing bodies until the server is killed.
+    """
     bucket = make_bucket(own_s3_server)
     acknowledged: dict[str, int] = {}
     enough = threading.Event()
@@ -242,9 +247,10 @@ class DyingPath:
     kills=st.lists(st.integers(0, 4), min_size=1, max_size=6),
     data=st.lists(st.binary(min_size=2, max_size=40), min_size=6, max_size=6),
 )
-def test_an_object_is_old_or_new_wherever_its_writing_is_cut(
+def test_interrupted_write_leaves_old_or_new(
     tmp_path_factory: pytest.TempPathFactory, kills: list[int], data: list[bytes]
 ) -> None:
+    """An object is the old or the new one, wherever its writing is interrupted."""
     directory = tmp_path_factory.mktemp("cut")
     path = directory / "objects" / "000000000000" / "candles" / "1m" / "a.parquet"
     ObjectFiles(directory).recover()
@@ -268,13 +274,13 @@ def test_an_object_is_old_or_new_wherever_its_writing_is_cut(
 
 
 @pytest.mark.parametrize("key", ["a//b", "a/", "a.meta.json", "../b", "a/./b"])
-def test_a_key_that_cannot_be_kept_is_refused_and_not_acknowledged(
-    s3_bucket: S3Bucket, key: str
-) -> None:
+def test_unkeepable_key_is_refused(s3_bucket: S3Bucket, key: str) -> None:
+    """A key that cannot be stored is refused and not acknowledged."""
     assert refused(s3_bucket.client.put_object, Bucket=s3_bucket.name, Key=key, Body=b"x")[1] >= 400
 
 
-def test_a_write_that_fails_is_not_acknowledged(own_s3_server: S3Server) -> None:
+def test_failed_write_is_not_acknowledged(own_s3_server: S3Server) -> None:
+    """A write that fails is not acknowledged."""
     bucket = make_bucket(own_s3_server)
     bucket.client.put_object(Bucket=bucket.name, Key="1m", Body=b"a file, where a folder must be")
     assert (
@@ -295,9 +301,8 @@ def test_nothing_but_s3_is_served(own_s3_server: S3Server) -> None:
     assert body(bucket, "a") == b"kept"
 
 
-def test_the_right_credentials_are_accepted_for_every_kind_of_request(
-    checking_s3_bucket: S3Bucket, tmp_path: Path
-) -> None:
+def test_right_credentials_pass_every_request(checking_s3_bucket: S3Bucket, tmp_path: Path) -> None:
+    """The right credentials are accepted for every kind of request."""
     bucket, client = checking_s3_bucket, checking_s3_bucket.client
     client.put_object(Bucket=bucket.name, Key=CHINESE, Body=b"a" * 3000, IfNoneMatch="*")
     client.put_object(Bucket=bucket.name, Key="a b+c&d=e~(1)", Body=b"")
@@ -311,9 +316,10 @@ def test_the_right_credentials_are_accepted_for_every_kind_of_request(
     assert keys(bucket) == []
 
 
-def test_wrong_credentials_are_refused_as_s3_does(
+def test_wrong_credentials_are_refused_as_s3(
     checking_s3_server: S3Server, checking_s3_bucket: S3Bucket
 ) -> None:
+    """Wrong credentials are refused as S3 refuses them."""
     bucket = checking_s3_bucket.name
     stranger = checking_s3_server.client(access_key_id="AKIASTRANGER")
     forger = checking_s3_server.client(secret_access_key="guessed")
@@ -326,9 +332,10 @@ def test_wrong_credentials_are_refused_as_s3_does(
     assert keys(checking_s3_bucket) == []
 
 
-def test_an_unsigned_request_is_refused_where_credentials_are_checked(
+def test_unsigned_request_is_refused(
     checking_s3_server: S3Server, checking_s3_bucket: S3Bucket
 ) -> None:
+    """An unsigned request is refused where credentials are checked."""
     connection = http.client.HTTPConnection("127.0.0.1", checking_s3_server.port)
     connection.request("PUT", f"/{checking_s3_bucket.name}/a", body=b"x")
     reply = connection.getresponse()
@@ -337,9 +344,8 @@ def test_an_unsigned_request_is_refused_where_credentials_are_checked(
     assert keys(checking_s3_bucket) == []
 
 
-def test_polars_is_accepted_with_the_right_credentials(
-    checking_s3_bucket: S3Bucket, tmp_path: Path
-) -> None:
+def test_polars_passes_with_right_credentials(checking_s3_bucket: S3Bucket, tmp_path: Path) -> None:
+    """Polars is accepted with the right credentials."""
     frame = polars.DataFrame({"open_time": range(10)})
     frame.write_parquet(tmp_path / "candles")
     data = (tmp_path / "candles").read_bytes()
@@ -355,7 +361,8 @@ def test_polars_is_accepted_with_the_right_credentials(
     assert polars.scan_parquet(address, storage_options=options).collect().equals(frame)
 
 
-def test_a_key_without_its_secret_stops_the_start_and_names_the_option(tmp_path: Path) -> None:
+def test_key_without_secret_names_option(tmp_path: Path) -> None:
+    """A key without its secret stops the start and names the option."""
     command = [sys.executable, "-m", "pipeline_assets.local.s3_server", "--port", "1"]
     command += ["--data-dir", str(tmp_path), "--access-key-id", "AKIA"]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
@@ -363,7 +370,8 @@ def test_a_key_without_its_secret_stops_the_start_and_names_the_option(tmp_path:
     assert "--secret-access-key-env" in ended.stderr
 
 
-def test_a_taken_port_ends_the_server_with_a_reason(s3_server: S3Server, tmp_path: Path) -> None:
+def test_taken_port_ends_with_reason(s3_server: S3Server, tmp_path: Path) -> None:
+    """A port in use ends the server with a reason."""
     command = [sys.executable, "-m", "pipeline_assets.local.s3_server"]
     command += ["--port", str(s3_server.port), "--data-dir", str(tmp_path)]
     ended = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)

@@ -41,7 +41,8 @@ def server(s3_server: S3Server, tmp_path: Path) -> Iterator[SnowflakeServer]:
         yield running
 
 
-def test_rows_outlive_kill_and_loading_goes_on(server: SnowflakeServer, lake: Lake) -> None:
+def test_rows_outlive_kill(server: SnowflakeServer, lake: Lake) -> None:
+    """Rows outlive a kill, and loading continues."""
     warehouse = Warehouse(server.settings(), S3Settings(bucket=lake.bucket))
     key = lake.put(day_of_candles("BTCUSDT", DAY), "15m/BTCUSDT/20261001_0000.parquet")
     warehouse.load(Interval.FIFTEEN_MINUTES, [key], "run-1")
@@ -55,10 +56,13 @@ def test_rows_outlive_kill_and_loading_goes_on(server: SnowflakeServer, lake: La
     assert (again.rows_inserted, again.rows_updated) == (96, 0)
 
 
-def test_without_a_key_in_the_settings_objects_are_read_by_boto3s_chain(
+def test_boto3_chain_supplies_missing_credentials(
     checking_s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """As with a role. Half a credential, such as a default secret, would be an error of boto3's."""
+    """Without a key in the settings, objects are read with the credentials of boto3's chain.
+
+    As with a role. Half a credential, such as a default secret, would be an error of boto3's.
+    """
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
     checking_s3_bucket.client.put_object(Bucket=checking_s3_bucket.name, Key="a", Body=b"rows")
@@ -80,7 +84,8 @@ def test_rows_outlive_a_stop(server: SnowflakeServer, lake: Lake) -> None:
     assert warehouse.table_summary(Interval.FIFTEEN_MINUTES)["BTCUSDT"].rows == 96
 
 
-def test_a_second_server_on_the_same_data_is_refused(server: SnowflakeServer, lake: Lake) -> None:
+def test_second_server_on_data_is_refused(server: SnowflakeServer, lake: Lake) -> None:
+    """A second server on the same data is refused."""
     Warehouse(server.settings(), S3Settings(bucket=lake.bucket)).ensure_tables(Interval.ONE_HOUR)
     second = SnowflakeServer(server.data_dir, "http://127.0.0.1:9")
 
@@ -88,7 +93,8 @@ def test_a_second_server_on_the_same_data_is_refused(server: SnowflakeServer, la
         second.start()
 
 
-def test_a_wrong_password_is_answered_as_snowflake_does(snowflake_server: SnowflakeServer) -> None:
+def test_wrong_password_answers_as_snowflake(snowflake_server: SnowflakeServer) -> None:
+    """A wrong password is answered as Snowflake does."""
     import snowflake.connector
 
     with pytest.raises(
@@ -101,7 +107,8 @@ def test_a_wrong_password_is_answered_as_snowflake_does(snowflake_server: Snowfl
     assert caught.value.errno == 390100
 
 
-def test_a_copy_sees_an_object_as_it_is_now(warehouse: Warehouse, lake: Lake) -> None:
+def test_copy_sees_the_current_object(warehouse: Warehouse, lake: Lake) -> None:
+    """A COPY reads an object's current content."""
     key = "15m/BTCUSDT/20261001_0000.parquet"
     for count in (1, 2, 3):
         lake.put(day_of_candles("BTCUSDT", DAY, count=count), key)
@@ -109,12 +116,13 @@ def test_a_copy_sees_an_object_as_it_is_now(warehouse: Warehouse, lake: Lake) ->
         assert (result.rows_loaded, result.rows_inserted) == (count, 1)
 
 
-def test_a_copy_that_fails_at_its_second_file_leaves_no_row(
+def test_failed_copy_leaves_no_row(
     snowflake_server: SnowflakeServer,
     warehouse: Warehouse,
     warehouse_settings: SimpleNamespace,
     lake: Lake,
 ) -> None:
+    """A COPY that fails at its second file leaves no row."""
     warehouse.ensure_tables(Interval.FIFTEEN_MINUTES)
     lake.put(day_of_candles("BTCUSDT", DAY), "whole.parquet")
     # Its footer is sound and its pages are not, so it fails when its rows are read.
@@ -133,7 +141,8 @@ def test_a_copy_that_fails_at_its_second_file_leaves_no_row(
         assert cursor.execute("SELECT COUNT(*) FROM CANDLES_15M").fetchone() == (0,)
 
 
-def test_a_statement_that_breaks_the_server_fails_at_once(server: SnowflakeServer) -> None:
+def test_breaking_statement_fails_at_once(server: SnowflakeServer) -> None:
+    """A statement with an internal error of the server fails at once; the client does not repeat it."""
     with server.connect(server.settings()) as connection:
         cursor = connection.cursor()
         cursor.execute("CREATE TABLE ONCE (A INT PRIMARY KEY)")
@@ -143,7 +152,8 @@ def test_a_statement_that_breaks_the_server_fails_at_once(server: SnowflakeServe
     assert server.statements()["INSERT INTO"] == 2
 
 
-def test_it_listens_on_loopback_only_and_says_what_it_needs() -> None:
+def test_loopback_only_and_names_requirements() -> None:
+    """The server listens on loopback only and names what it needs."""
     asked = subprocess.run(
         [sys.executable, "-m", "pipeline_assets.local.snowflake_server"],
         capture_output=True, text=True, check=False,

@@ -38,7 +38,7 @@ from pipeline_assets_tests.fixtures.kafka import candidates
 from pipeline_assets_tests.fixtures.redis import RedisServer
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port
 
-# A loopback address at which the stack starts nothing: whatever is there counts as elsewhere.
+# A loopback address at which the stack starts no server: a system there counts as elsewhere.
 ELSEWHERE = "127.0.0.2"
 
 RUN = """
@@ -58,7 +58,7 @@ def _no_settings_of_the_developer(monkeypatch: pytest.MonkeyPatch, tmp_path: Pat
 
 
 def stores_only(tmp_path: Path, **changes: object) -> Settings:
-    """S3 and Redis here; exchange, Snowflake and Kafka elsewhere, where nobody answers."""
+    """S3 and Redis here; exchange, Snowflake and Kafka elsewhere, at addresses without a server."""
     return Settings(
         **{
             "data_dir": tmp_path / "data",
@@ -93,7 +93,8 @@ def redis_client(settings: Settings) -> redis.Redis:
     return redis.Redis.from_url(settings.redis.url, password=password)
 
 
-def test_data_are_kept_from_one_run_of_the_stack_to_the_next(tmp_path: Path) -> None:
+def test_data_survive_a_restart(tmp_path: Path) -> None:
+    """Data are kept from one run of the stack to the next."""
     settings = stores_only(tmp_path)
     with running_stack(settings, with_dagster=False):
         s3_client(settings).put_object(Bucket="lake", Key="a", Body=b"candles")
@@ -146,10 +147,13 @@ def files_open_to_others(directory: Path) -> list[str]:
     return [f"{path} {path.stat().st_mode:o}" for path in found if path.stat().st_mode & 0o077]
 
 
-def test_the_stack_makes_credentials_that_its_servers_ask_for_and_nobody_sees(
+def test_generated_credentials_stay_private(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A person's own AWS variables do not reach the embedded S3 server."""
+    """The stack makes credentials that its servers ask for and that no one else sees.
+
+    A person's own AWS variables do not reach the embedded S3 server.
+    """
     monkeypatch.setenv("AWS_SESSION_TOKEN", "of-an-account")
     bare = stores_with_made_credentials(tmp_path)
     before = os.umask(0o022)
@@ -188,8 +192,11 @@ def test_the_stack_makes_credentials_that_its_servers_ask_for_and_nobody_sees(
         os.umask(before)
 
 
-def test_data_of_a_stack_without_made_credentials_are_kept(tmp_path: Path) -> None:
-    """The former version used the word `embedded` for S3 and Snowflake, and no Redis password."""
+def test_older_data_without_credentials_are_kept(tmp_path: Path) -> None:
+    """Data of a stack without generated credentials are kept.
+
+    The former version used the word `embedded` for S3 and Snowflake, and no Redis password.
+    """
     bare = stores_with_made_credentials(tmp_path)
     with RedisServer(bare.data_dir / "redis") as former:
         former.client().hset("ohlcv:1m:{BTCUSDT}", "0", "a candle")
@@ -221,7 +228,8 @@ def test_data_of_a_stack_without_made_credentials_are_kept(tmp_path: Path) -> No
     assert [each.id for each in kept] == [each.id for each in found]
 
 
-def test_status_tells_what_runs_and_what_is_elsewhere(tmp_path: Path) -> None:
+def test_status_tells_local_and_elsewhere(tmp_path: Path) -> None:
+    """status reports which services run here and which are elsewhere."""
     settings = stores_only(tmp_path)
     with (
         socket.create_server((ELSEWHERE, settings.snowflake.port)),
@@ -244,7 +252,8 @@ def test_status_tells_what_runs_and_what_is_elsewhere(tmp_path: Path) -> None:
     assert not any(service.alive for service in after.services)
 
 
-def test_status_sees_that_a_supervisor_was_killed(tmp_path: Path) -> None:
+def test_status_sees_a_killed_supervisor(tmp_path: Path) -> None:
+    """status sees that the supervisor was killed."""
     settings = stores_only(tmp_path)
     with running(settings) as process:
         assert stack_status(settings).running
@@ -273,7 +282,8 @@ def running(settings: Settings) -> subprocess.Popen:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_a_signal_stops_the_stack_in_order(tmp_path: Path, number: signal.Signals) -> None:
+def test_signal_stops_stack_in_order(tmp_path: Path, number: signal.Signals) -> None:
+    """A signal stops the stack in order."""
     settings = stores_only(tmp_path)
     with running(settings) as process:
         record = read_state(settings.data_dir)
@@ -284,7 +294,8 @@ def test_a_signal_stops_the_stack_in_order(tmp_path: Path, number: signal.Signal
     assert "bye bye" in (settings.data_dir / "logs" / "redis.log").read_text()
 
 
-def test_a_second_stack_over_the_same_data_is_refused(tmp_path: Path) -> None:
+def test_second_stack_on_data_is_refused(tmp_path: Path) -> None:
+    """A second stack over the same data is refused."""
     settings = stores_only(tmp_path)
     others = stores_only(tmp_path)
     with running_stack(settings, with_dagster=False):
@@ -296,7 +307,8 @@ def test_a_second_stack_over_the_same_data_is_refused(tmp_path: Path) -> None:
         assert redis_client(settings).ping()
 
 
-def test_a_taken_port_names_the_setting_and_the_former_handlers_come_back(tmp_path: Path) -> None:
+def test_taken_port_names_the_setting(tmp_path: Path) -> None:
+    """The error for a port in use names the setting, and the former signal handlers are restored."""
     settings = stores_only(tmp_path)
     before = signal.getsignal(signal.SIGTERM)
     port = int(settings.redis.url.split(":")[2].split("/")[0])
@@ -309,7 +321,8 @@ def test_a_taken_port_names_the_setting_and_the_former_handlers_come_back(tmp_pa
 
 
 @pytest.mark.parametrize("wrong", ["/proc/pipeline", "/etc/passwd", "/etc/passwd/pipeline"])
-def test_a_data_directory_that_cannot_be_made_names_the_setting(tmp_path: Path, wrong: str) -> None:
+def test_impossible_data_directory_names_setting(tmp_path: Path, wrong: str) -> None:
+    """The error for a data directory that cannot be created names the setting."""
     settings = stores_only(tmp_path, data_dir=Path(wrong))
     told = rf"{wrong}.* cannot be made \(.+\)\. Set PIPELINE_DATA_DIR to a directory that you may"
     with pytest.raises(StackError, match=told):
@@ -318,16 +331,18 @@ def test_a_data_directory_that_cannot_be_made_names_the_setting(tmp_path: Path, 
         dagster_environment(settings)
 
 
-def test_a_bucket_name_that_s3_refuses_stops_the_start_and_names_the_setting(
+def test_refused_bucket_name_stops_start(
     tmp_path: Path,
 ) -> None:
+    """A bucket name that S3 refuses stops the start and names the setting."""
     settings = stores_only(tmp_path)
     wrong = settings.model_copy(update={"s3": settings.s3.model_copy(update={"bucket": "La_Ke"})})
     with pytest.raises(StackError, match="PIPELINE_S3__BUCKET"):
         run_stack(wrong, with_dagster=False, on_ready=lambda _: pytest.fail("started"))
 
 
-def test_the_bucket_is_made_in_another_region_too(tmp_path: Path) -> None:
+def test_bucket_is_made_in_other_region(tmp_path: Path) -> None:
+    """The bucket is created in another region too."""
     settings = stores_only(tmp_path)
     s3 = settings.s3.model_copy(update={"region": "eu-central-1"})
     settings = settings.model_copy(update={"s3": s3})
@@ -336,7 +351,8 @@ def test_the_bucket_is_made_in_another_region_too(tmp_path: Path) -> None:
             s3_client(settings).put_object(Bucket="lake", Key="a", Body=b"")
 
 
-def test_what_is_not_on_this_machine_is_not_started(tmp_path: Path) -> None:
+def test_outside_systems_are_not_started(tmp_path: Path) -> None:
+    """Systems whose address is not on this machine are not started."""
     production = Settings(
         data_dir=tmp_path,
         binance={"rest_url": "https://fapi.binance.com"},
@@ -353,31 +369,31 @@ def test_what_is_not_on_this_machine_is_not_started(tmp_path: Path) -> None:
     assert addresses["kafka"] == "a.example.com:9092,b.example.com:9092"
 
 
-def test_an_exchange_elsewhere_is_not_started_while_all_else_is(tmp_path: Path) -> None:
+def test_outside_exchange_is_not_started(tmp_path: Path) -> None:
+    """An exchange elsewhere is not started, while all else is."""
     settings = Settings(data_dir=tmp_path, binance={"rest_url": "https://fapi.binance.com"})
     started = [service.name for service in stack_services(settings, with_dagster=False)]
     assert started == ["s3", "redis", "snowflake", "kafka"]
 
 
-def test_no_server_of_the_stack_has_a_secret_in_its_command(tmp_path: Path) -> None:
+def test_commands_show_no_secret(tmp_path: Path) -> None:
+    """No server of the stack has a secret in its command."""
     services = stack_services(stores_only(tmp_path))
     shown = repr(services) + repr([service.argv for service in services])
     for secret in ("a secret = with, signs", "it's secret"):
         assert secret not in shown
 
 
-def test_children_get_the_very_settings_wherever_they_came_from(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_children_get_the_same_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Child processes get the same settings, whatever their source."""
     settings = stores_only(tmp_path, symbols="BTCUSDT,币安人生USDT", dagster={"schedules": False})
     for name, value in settings_environment(settings).items():
         monkeypatch.setenv(name, value)
     assert load_settings() == settings
 
 
-def test_settings_that_are_unset_stay_unset_for_children(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_unset_settings_stay_unset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Settings that are unset stay unset for child processes."""
     settings = Settings(
         data_dir=tmp_path,
         symbols="all",
@@ -389,7 +405,8 @@ def test_settings_that_are_unset_stay_unset_for_children(
     assert load_settings() == settings
 
 
-def test_dagster_home_lies_in_the_data_directory_and_links_the_repository(tmp_path: Path) -> None:
+def test_dagster_home_is_in_data_directory(tmp_path: Path) -> None:
+    """Dagster's home lies in the data directory and links the repository."""
     settings = stores_only(tmp_path)
     for _ in range(2):
         environment = dagster_environment(settings)
@@ -405,8 +422,11 @@ def test_dagster_home_lies_in_the_data_directory_and_links_the_repository(tmp_pa
     assert link.read_text() == "telemetry: {enabled: false}"
 
 
-def test_a_port_that_is_taken_for_a_while_is_waited_out(tmp_path: Path) -> None:
-    """The S3 server cannot come back while another process holds its port, and then does."""
+def test_taken_port_is_waited_for(tmp_path: Path) -> None:
+    """A port that is in use for a while is waited for.
+
+    The S3 server cannot come back while another process holds its port, and then does.
+    """
     settings = stores_only(tmp_path)
     address = ("127.0.0.1", int(settings.s3.endpoint_url.rsplit(":", 1)[1]))
 
@@ -430,7 +450,8 @@ def test_a_port_that_is_taken_for_a_while_is_waited_out(tmp_path: Path) -> None:
         assert "ended with" in s3().last_restart
 
 
-def test_status_sees_that_the_supervisor_is_stopped(tmp_path: Path) -> None:
+def test_status_sees_a_stopped_supervisor(tmp_path: Path) -> None:
+    """status sees that the supervisor is stopped."""
     settings = stores_only(tmp_path)
     with running(settings) as process:
         process.send_signal(signal.SIGSTOP)
@@ -450,9 +471,10 @@ def test_status_sees_that_the_supervisor_is_stopped(tmp_path: Path) -> None:
             process.communicate(timeout=60)
 
 
-def test_the_broker_keeps_its_messages_from_one_run_of_the_stack_to_the_next(
+def test_broker_keeps_messages_across_runs(
     tmp_path: Path,
 ) -> None:
+    """The broker keeps its messages from one run of the stack to the next."""
     settings = stores_only(
         tmp_path, kafka={"bootstrap_servers": f"localhost:{free_port()}", "topic": "found"}
     )
@@ -467,13 +489,15 @@ def test_the_broker_keeps_its_messages_from_one_run_of_the_stack_to_the_next(
     assert sorted(each.id for each in kept) == sorted(each.id for each in found)
 
 
-def test_a_broker_that_wants_credentials_is_never_this_machines(tmp_path: Path) -> None:
+def test_broker_with_credentials_is_outside(tmp_path: Path) -> None:
+    """A broker that needs credentials is never taken for this machine's."""
     guarded = {"security_protocol": "SASL_SSL", "sasl_username": "u", "sasl_password": "p"}
     settings = Settings(data_dir=tmp_path, kafka=guarded)
     assert "kafka" not in [service.name for service in stack_services(settings)]
 
 
-def test_beside_a_store_elsewhere_the_broker_fills_no_bucket_of_it(tmp_path: Path) -> None:
+def test_embedded_broker_fills_no_outside_bucket(tmp_path: Path) -> None:
+    """If the object store is elsewhere, the broker writes to none of its buckets."""
     settings = Settings(data_dir=tmp_path, s3={"endpoint_url": "https://s3.example.com"})
     (broker,) = [each for each in stack_services(settings) if each.name == "kafka"]
     assert "--s3-endpoint" not in broker.argv

@@ -122,7 +122,7 @@ def keeping(made: Supervisor) -> Iterator[None]:
 
 
 def supervised(services: list[Service], data_dir: Path, **options: object):
-    """Run them in a thread; entered when all are ready. What the supervisor raises is raised."""
+    """Run services in a thread; enter when all are ready, and raise what the supervisor raises."""
     return keeping(Supervisor(services, data_dir, **options))
 
 
@@ -146,9 +146,10 @@ def running(data_dir: Path, name: str):
     return next(entry for entry in read_state(data_dir).processes if entry.name == name)
 
 
-def test_a_service_starts_when_those_before_it_are_ready_and_ends_before_them(
+def test_services_start_and_end_in_order(
     tmp_path: Path,
 ) -> None:
+    """A service starts when those before it are ready, and ends before them."""
     journal = tmp_path / "journal"
     store = server("store", journal)
     cache = server("cache", journal)
@@ -161,7 +162,8 @@ def test_a_service_starts_when_those_before_it_are_ready_and_ends_before_them(
     assert sorted(lines(journal)[4:]) == ["end cache", "end store"]
 
 
-def test_a_child_that_died_is_started_again(tmp_path: Path) -> None:
+def test_dead_child_is_started_again(tmp_path: Path) -> None:
+    """A child process that died is started again."""
     journal = tmp_path / "journal"
     with supervised([server("store", journal)], tmp_path, restarts=Restarts(delay=0.01)):
         first = running(tmp_path, "store")
@@ -178,7 +180,8 @@ def test_a_child_that_died_is_started_again(tmp_path: Path) -> None:
     assert lines(journal).count("start store 0") == 2
 
 
-def test_what_a_dead_child_left_running_ends_before_its_restart(tmp_path: Path) -> None:
+def test_orphans_end_before_restart(tmp_path: Path) -> None:
+    """Processes that a dead child left running end before its restart."""
     port, pid_file = free_port(), tmp_path / "grandchild"
     argv = (sys.executable, "-c", PARENT, str(port), str(pid_file))
     service = Service("parent", argv, lambda: tcp_answers("127.0.0.1", port))
@@ -190,8 +193,11 @@ def test_what_a_dead_child_left_running_ends_before_its_restart(tmp_path: Path) 
     assert gone(int(pid_file.read_text()))
 
 
-def test_deaths_never_end_a_stack_that_was_ready(tmp_path: Path) -> None:
-    """Six deaths are more than the limit, which holds only while the stack comes up."""
+def test_deaths_end_no_ready_stack(tmp_path: Path) -> None:
+    """Deaths never end a stack that was ready.
+
+    Six deaths are more than the limit, which holds only while the stack comes up.
+    """
     journal, calm = tmp_path / "journal", tmp_path / "calm"
     text = (
         f"import pathlib, signal; calm = pathlib.Path({str(calm)!r})\n"
@@ -215,7 +221,8 @@ def test_deaths_never_end_a_stack_that_was_ready(tmp_path: Path) -> None:
     assert lines(journal) == ["start store 0", "end store"]
 
 
-def test_a_child_that_keeps_dying_while_the_stack_starts_ends_it(tmp_path: Path) -> None:
+def test_child_dying_at_start_ends_stack(tmp_path: Path) -> None:
+    """A child that keeps dying while the stack starts ends the stack."""
     asked = tmp_path / "asked"
     text = (
         f"import pathlib, time; asked = pathlib.Path({str(asked)!r})\n"
@@ -257,8 +264,11 @@ def test_service_that_hangs_is_restarted(tmp_path: Path) -> None:
         assert "does not work: TimeoutError" in running(tmp_path, "store").last_restart
 
 
-def test_a_health_check_that_never_returns_delays_nobody(tmp_path: Path) -> None:
-    """The other service's death is noticed meanwhile, and the silence counts as a failure."""
+def test_hanging_health_check_delays_nobody(tmp_path: Path) -> None:
+    """A health check that never returns delays no other service.
+
+    During the hanging check another service's death is noticed. The hanging check counts as failed.
+    """
     forever = threading.Event()
     check = HealthCheck(forever.wait, period=0.05, timeout=0.1, failures=2)
     hanging = replace(server("hanging", tmp_path / "one"), health=check)
@@ -275,7 +285,8 @@ def test_a_health_check_that_never_returns_delays_nobody(tmp_path: Path) -> None
         forever.set()
 
 
-def test_an_unhealthy_service_is_shown_before_it_is_restarted(tmp_path: Path) -> None:
+def test_unhealthy_service_is_shown_before_restart(tmp_path: Path) -> None:
+    """An unhealthy service is shown before it is restarted."""
     ill = threading.Event()
 
     def ask() -> None:
@@ -286,7 +297,7 @@ def test_an_unhealthy_service_is_shown_before_it_is_restarted(tmp_path: Path) ->
     service = replace(server("code", tmp_path / "journal"), health=check)
     with supervised([service], tmp_path):
         ill.set()
-        eventually(lambda: running(tmp_path, "code").state == "unhealthy", "it is told")
+        eventually(lambda: running(tmp_path, "code").state == "unhealthy", "the state file says so")
         entry = running(tmp_path, "code")
         assert (entry.healthy, entry.problem) == (False, "no repository is listed")
         assert not entry.is_up()
@@ -295,7 +306,9 @@ def test_an_unhealthy_service_is_shown_before_it_is_restarted(tmp_path: Path) ->
         assert running(tmp_path, "code").restarts == 0
 
 
-def test_who_is_asked_through_a_service_that_fails_is_not_restarted(tmp_path: Path) -> None:
+def test_dependent_of_failing_service_keeps_running(tmp_path: Path) -> None:
+    """A service that is checked through another, failing service is not restarted."""
+
     def fail() -> None:
         raise UnhealthyError("no answer")
 
@@ -309,10 +322,13 @@ def test_who_is_asked_through_a_service_that_fails_is_not_restarted(tmp_path: Pa
         assert running(tmp_path, "daemon").restarts == 0
 
 
-def test_after_a_pause_of_the_machine_nobody_is_restarted_at_once(
+def test_machine_pause_restarts_nobody_at_once(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The clock that counts from boot is 40 s ahead of the last round, as after SIGSTOP of all."""
+    """After a pause of the machine no service is restarted at once.
+
+    The clock that counts from boot is 40 s ahead of the last round, as after SIGSTOP of all.
+    """
     ahead, ill = [0.0], threading.Event()
 
     def ask() -> None:
@@ -360,8 +376,11 @@ def test_a_full_disk_is_waited_out(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         assert read_state(tmp_path).problem is None
 
 
-def test_little_room_is_told_and_holds_restarts_of_what_suffers(tmp_path: Path) -> None:
-    """Whatever the disk here has left is less than this."""
+def test_low_space_holds_affected_restarts(tmp_path: Path) -> None:
+    """Low disk space is reported, and the services that suffer from it are not restarted.
+
+    The required free space is larger than any disk has.
+    """
 
     def fail() -> None:
         raise UnhealthyError("HTTP 500")
@@ -371,7 +390,7 @@ def test_little_room_is_told_and_holds_restarts_of_what_suffers(tmp_path: Path) 
     )
     with supervised([service], tmp_path, free_bytes=10**18):
         eventually(lambda: running(tmp_path, "web").state == "unhealthy", "it is noticed")
-        eventually(lambda: read_state(tmp_path).problem is not None, "it is told")
+        eventually(lambda: read_state(tmp_path).problem is not None, "the state file says so")
         assert read_state(tmp_path).problem.startswith("disk full: ")
         assert running(tmp_path, "web").restarts == 0
 
@@ -392,18 +411,22 @@ def test_a_killed_guard_is_replaced(tmp_path: Path) -> None:
         eventually(lambda: gone(service) and gone(grandchild), "all has ended")
 
 
-def test_stopped_guard_does_not_keep_the_stack_from_ending() -> None:
-    """It was waited for without an end: Ctrl-C ended the services, and `up` stayed."""
+def test_stopped_guard_lets_stack_end() -> None:
+    """A stopped guard does not keep the stack from ending.
+
+    It was waited for without an end: Ctrl-C ended the services, and `up` stayed.
+    """
     guard = Guard()
     os.kill(guard._process.pid, signal.SIGSTOP)
     guard.close(patience=0.1)
     assert guard._process.returncode == -signal.SIGKILL
 
 
-def test_state_is_written_over_the_old_one_on_a_full_disk(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The supervisor's report went stale on a full disk, and `status` called every service down."""
+def test_state_is_overwritten_on_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The state file is written over the old one on a full disk.
+
+    The supervisor's report went stale on a full disk, and `status` called every service down.
+    """
     path = tmp_path / "stack.json"
     write_atomically(path, {"problem": None})
 
@@ -418,8 +441,11 @@ def test_state_is_written_over_the_old_one_on_a_full_disk(
     assert json.loads(path.read_bytes()) == {"problem": "disk full"}
 
 
-def test_slow_start_gets_more_time_at_each_try(tmp_path: Path) -> None:
-    """A fixed limit ended a slow start on a busy machine again and again."""
+def test_slow_start_gets_growing_time(tmp_path: Path) -> None:
+    """A slow start gets more time at each try.
+
+    A fixed limit ended a slow start on a busy machine again and again.
+    """
     tries = tmp_path / "tries"
     text = f"""
 import pathlib, time
@@ -443,7 +469,8 @@ time.sleep(600)
         eventually(lambda: running(tmp_path, "slow").is_up(), "it had the time to start")
 
 
-def test_a_state_file_of_an_older_version_is_read(tmp_path: Path) -> None:
+def test_old_state_file_is_read(tmp_path: Path) -> None:
+    """A state file of an older version is read."""
     old = {
         "pid": os.getpid(),
         "created": psutil.Process().create_time(),
@@ -468,7 +495,8 @@ def test_a_state_file_of_an_older_version_is_read(tmp_path: Path) -> None:
     assert record.silence(datetime.now(UTC)) is None
 
 
-def test_a_child_that_ends_at_its_start_is_not_tried_again(tmp_path: Path) -> None:
+def test_child_ending_at_start_is_final(tmp_path: Path) -> None:
+    """A child that ends at its start is not tried again."""
     text = "import sys; print('started'); sys.exit('the key FOO is wrong')"
     message = expect_failure([script("code", text, ready=lambda: False)], tmp_path)
     assert message.startswith("code ended with status 1.")
@@ -476,12 +504,14 @@ def test_a_child_that_ends_at_its_start_is_not_tried_again(tmp_path: Path) -> No
     assert message.count("started") == message.count("the key FOO is wrong") == 1
 
 
-def test_a_command_that_does_not_exist_is_named(tmp_path: Path) -> None:
+def test_missing_command_is_named(tmp_path: Path) -> None:
+    """A command that does not exist is named."""
     service = Service("redis", ("/no/such/program", "--port"), lambda: False)
     assert "cannot start /no/such/program: No such file" in expect_failure([service], tmp_path)
 
 
-def test_a_child_that_is_never_ready_is_ended_and_quoted(tmp_path: Path) -> None:
+def test_never_ready_child_is_quoted(tmp_path: Path) -> None:
+    """A child that is never ready is ended, and its output is quoted."""
     pid_file = tmp_path / "pid"
     text = (
         f"import os, signal; open({str(pid_file)!r}, 'w').write(str(os.getpid()))\n"
@@ -500,7 +530,8 @@ def test_a_child_that_is_never_ready_is_ended_and_quoted(tmp_path: Path) -> None
     assert gone(int(pid_file.read_text()))
 
 
-def test_a_taken_port_is_named_with_its_holder_before_anything_starts(tmp_path: Path) -> None:
+def test_taken_port_names_its_holder(tmp_path: Path) -> None:
+    """A port in use is reported with its holder before anything starts."""
     journal = tmp_path / "journal"
     taken = server("s3", journal, setting="PIPELINE_S3__ENDPOINT_URL")
     with socket.create_server(taken.listens):
@@ -511,7 +542,8 @@ def test_a_taken_port_is_named_with_its_holder_before_anything_starts(tmp_path: 
     assert lines(journal) == []
 
 
-def test_two_services_on_one_port_are_refused(tmp_path: Path) -> None:
+def test_services_on_one_port_are_refused(tmp_path: Path) -> None:
+    """Two services on one port are refused."""
     one = server("s3", tmp_path / "journal")
     other = Service(
         "redis", one.argv, one.ready, listens=one.listens, setting="PIPELINE_REDIS__URL"
@@ -521,7 +553,8 @@ def test_two_services_on_one_port_are_refused(tmp_path: Path) -> None:
     assert "PIPELINE_REDIS__URL" in message
 
 
-def test_a_second_supervisor_of_the_same_data_is_refused(tmp_path: Path) -> None:
+def test_second_supervisor_on_data_is_refused(tmp_path: Path) -> None:
+    """A second supervisor of the same data is refused."""
     journal = tmp_path / "journal"
     with supervised([server("store", journal)], tmp_path):
         before = read_state(tmp_path)
@@ -532,7 +565,8 @@ def test_a_second_supervisor_of_the_same_data_is_refused(tmp_path: Path) -> None
         assert running(tmp_path, "store").ready
 
 
-def test_a_child_deaf_to_the_signal_is_killed(tmp_path: Path) -> None:
+def test_child_ignoring_signal_is_killed(tmp_path: Path) -> None:
+    """A child that ignores the signal is killed."""
     text = (
         "import signal, pathlib, sys; signal.signal(signal.SIGTERM, signal.SIG_IGN)\n"
         f"pathlib.Path({str(tmp_path / 'deaf')!r}).touch()\n"
@@ -568,7 +602,8 @@ def test_no_process_outlives_the_supervisor(tmp_path: Path, number: signal.Signa
         eventually(lambda: all(gone(pid) for pid in started), "every process has ended")
 
 
-def test_after_a_killed_supervisor_the_next_one_starts_at_once(tmp_path: Path) -> None:
+def test_next_supervisor_starts_after_kill(tmp_path: Path) -> None:
+    """After a supervisor was killed, the next one starts at once."""
     port = free_port()
     with supervisor_process(tmp_path, port) as process:
         process.kill()
@@ -576,9 +611,10 @@ def test_after_a_killed_supervisor_the_next_one_starts_at_once(tmp_path: Path) -
         assert read_state(tmp_path).pid == process.pid
 
 
-def test_children_die_with_a_killed_supervisor_whose_guard_was_killed_before(
+def test_children_die_without_their_guard(
     tmp_path: Path,
 ) -> None:
+    """Children die with a killed supervisor even if the guard was killed before."""
     with supervisor_process(tmp_path, free_port()) as process:
         service = running(tmp_path, "parent").pid
         guards = {child.pid for child in psutil.Process(process.pid).children()} - {service}
@@ -589,7 +625,8 @@ def test_children_die_with_a_killed_supervisor_whose_guard_was_killed_before(
         os.kill(int((tmp_path / "pid").read_text()), signal.SIGKILL)
 
 
-def test_the_state_file_tells_what_runs_and_no_secret(tmp_path: Path) -> None:
+def test_state_file_holds_no_secret(tmp_path: Path) -> None:
+    """The state file reports what runs and holds no secret."""
     journal = tmp_path / "journal"
     secret = {**os.environ, "PIPELINE_S3__SECRET_ACCESS_KEY": "hunter2"}
     service = server("s3", journal, address="http://127.0.0.1:1", environment=secret)
@@ -612,7 +649,8 @@ def test_a_damaged_state_file_is_named(tmp_path: Path) -> None:
     assert f"{tmp_path / 'stack.json'} cannot be read" in message
 
 
-def test_the_log_of_the_last_run_is_kept_beside_the_new_one(tmp_path: Path) -> None:
+def test_last_log_is_kept(tmp_path: Path) -> None:
+    """The log of the last run is kept beside the new one."""
     journal, log = tmp_path / "journal", tmp_path / "logs" / "store.log"
     for _ in range(3):
         with supervised([server("store", journal)], tmp_path):
@@ -620,7 +658,8 @@ def test_the_log_of_the_last_run_is_kept_beside_the_new_one(tmp_path: Path) -> N
     assert log.with_name("store.log.1").read_text() == "listening as store\n"
 
 
-def test_a_log_does_not_grow_without_bound(tmp_path: Path) -> None:
+def test_log_size_is_limited(tmp_path: Path) -> None:
+    """A log does not grow without limit."""
     log, done = tmp_path / "logs" / "talker.log", tmp_path / "done"
     text = (
         "import pathlib, signal\n"
@@ -635,8 +674,11 @@ def test_a_log_does_not_grow_without_bound(tmp_path: Path) -> None:
         assert b"\0" not in log.read_bytes()
 
 
-def test_a_reply_that_is_no_http_counts_as_no_answer() -> None:
-    """A client's connection may reach itself while no server listens, and read its own request."""
+def test_non_http_reply_is_no_answer() -> None:
+    """A reply that is not HTTP counts as no answer.
+
+    A client's connection may reach itself while no server listens, and read its own request.
+    """
     with socket.create_server(("127.0.0.1", 0)) as server:
 
         def echo() -> None:

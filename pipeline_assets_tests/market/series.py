@@ -30,7 +30,7 @@ EVERY = IndicatorSet(
 SHORT = IndicatorSet(
     [Rsi(3), Ema(4), Macd(2, 5, 3), Atr(3), BollingerBands(6, 1.5), VolumeAverage(7)]
 )
-# What TA-Lib's values may differ from ours by, as parts of the value itself or of the price.
+# Allowed differences from TA-Lib's values, as parts of the value itself or of the price.
 OF_THE_PRICE = ("macd", "bollinger")
 
 

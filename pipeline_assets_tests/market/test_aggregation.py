@@ -79,7 +79,8 @@ def aggregated_by_hand(rows, interval):
 
 @settings(max_examples=25)
 @given(minutes(), to_intervals)
-def test_whole_buckets_equal_a_loop_over_decimals_and_others_are_left_out(rows, to):
+def test_whole_buckets_equal_a_decimal_loop(rows, to):
+    """Complete buckets equal a loop over decimals, and incomplete ones are left out."""
     by_hand = candle_frame(list(aggregated_by_hand(rows, to)))
     aggregated = aggregate(candle_frame(rows), to)
     assert aggregated.schema == candle_schema()
@@ -101,7 +102,8 @@ def test_whole_buckets_equal_a_loop_over_decimals_and_others_are_left_out(rows, 
         ("taker_buy_quote_volume", 0.5, True),
     ],
 )
-def test_prices_and_trades_must_be_equal_and_volumes_nearly(column, factor, differs):
+def test_prices_equal_exactly_volumes_nearly(column, factor, differs):
+    """Prices and numbers of trades must be equal, volumes nearly equal."""
     stored = candle_frame([raw_row(), raw_row(DAY_START + MINUTE)])
     change = pl.col(column) + 1 if factor is None else pl.col(column) * factor
     changed = pl.when(pl.col("open_time") == DAY_START).then(change).otherwise(pl.col(column))
@@ -114,13 +116,15 @@ def test_prices_and_trades_must_be_equal_and_volumes_nearly(column, factor, diff
         assert found.is_empty()
 
 
-def test_a_candle_that_one_side_lacks_is_no_difference():
+def test_one_sided_candle_is_no_difference():
+    """A candle that one side does not have is no difference."""
     stored = candle_frame([raw_row(), raw_row(DAY_START + MINUTE)])
     assert differences(stored, stored[:1]).is_empty()
     assert differences(stored[:1], stored).is_empty()
 
 
-def test_volume_that_is_zero_on_one_side_only_is_a_difference():
+def test_one_sided_zero_volume_differs():
+    """Volume that is zero on one side only is a difference."""
     stored = candle_frame([raw_row(volume="0")])
     assert differences(stored, candle_frame([raw_row()]))["column"].to_list() == ["volume"]
     assert differences(stored, stored).is_empty()
@@ -132,7 +136,8 @@ def test_no_minutes_make_no_candles():
     assert aggregated.is_empty()
 
 
-def test_a_reader_may_leave_out_candles_without_trade():
+def test_tradeless_candles_may_be_skipped():
+    """A reader may leave out candles without a trade."""
     rows = [raw_row(), raw_row(DAY_START + MINUTE, volume="0"), raw_row(DAY_START + 2 * MINUTE)]
     candles = candle_frame(rows)
     traded = candle_frame([rows[0], rows[2]])
@@ -140,7 +145,8 @@ def test_a_reader_may_leave_out_candles_without_trade():
     assert without_zero_volume(candles.lazy()).collect().equals(traded)
 
 
-def test_the_share_without_trade_is_counted_by_symbol():
+def test_tradeless_share_is_counted_by_symbol():
+    """The share of candles without a trade is counted by symbol."""
     rows = [
         raw_row(DAY_START + number * MINUTE, volume="0" if number else "1") for number in range(4)
     ]
@@ -151,7 +157,8 @@ def test_the_share_without_trade_is_counted_by_symbol():
     ]
 
 
-def test_a_month_with_quiet_minutes_is_counted():
+def test_quiet_month_is_counted():
+    """A month with quiet minutes is counted."""
     real = pl.read_parquet(candle_file("NEARUSDT", "1m")).with_columns(symbol=pl.lit("NEARUSDT"))
     assert zero_volume_share(real).rows() == [("NEARUSDT", 44640, 14, 14 / 44640)]
     assert len(without_zero_volume(real)) == 44626

@@ -85,7 +85,8 @@ def test_files_lie_where_binance_puts_them():
 
 
 @given(st.dates(date(2020, 1, 1), date(2026, 1, 1)), st.integers(1, 120))
-def test_files_cover_the_days_asked_for_once_and_months_only_where_they_are_whole(first, count):
+def test_files_cover_the_days_once(first, count):
+    """Files cover the requested days once; monthly files only where the whole month is requested."""
     days = [first + timedelta(days=number) for number in range(count)]
     files = archive_files("BTCUSDT", Interval.ONE_MINUTE, days)
     assert [day for file in files for day in file.days] == days
@@ -93,7 +94,7 @@ def test_files_cover_the_days_asked_for_once_and_months_only_where_they_are_whol
     for file in files:
         by_month.setdefault((file.first.year, file.first.month), []).append(file)
     assert all(len({file.monthly for file in held}) == 1 for held in by_month.values())
-    # Of the months that the range touches, only the first and the last may be cut.
+    # The range may cut its first and its last month only.
     for held in list(by_month.values())[1:-1]:
         assert [file.monthly for file in held] == [True]
 
@@ -101,7 +102,8 @@ def test_files_cover_the_days_asked_for_once_and_months_only_where_they_are_whol
 # Checksums
 
 
-def test_a_checksum_is_read_as_sha256sum_writes_it():
+def test_checksum_has_sha256sum_format():
+    """A checksum is read in the format of sha256sum."""
     body = zipped(text_of(minutes()))
     digest = hashlib.sha256(body).hexdigest()
     verify_checksum(FILE, body, f"{digest}  {FILE.name}.zip\n".encode())
@@ -128,7 +130,8 @@ def test_rows_are_exact_in_every_form(header, unit):
 
 
 @pytest.mark.parametrize("packing", [zipfile.ZIP_DEFLATED, zipfile.ZIP_STORED])
-def test_a_name_in_utf8_that_does_not_say_so_is_read_as_zip_writes_it(packing):
+def test_unflagged_utf8_name_is_read(packing):
+    """A file name in UTF-8 without ZIP's UTF-8 flag is read as ZIP tools write it."""
     file = ArchiveFile("币安人生USDT", Interval.ONE_MINUTE, date(2026, 10, 25))
     target = io.BytesIO()
     with zipfile.ZipFile(target, "w", packing) as archive:
@@ -163,16 +166,18 @@ def test_a_name_in_utf8_that_does_not_say_so_is_read_as_zip_writes_it(packing):
         (zipped(text_of([raw_row(START + 24 * HOUR)])), "rows that do not open from 2026-10-25"),
         (zipped(text_of([raw_row(START - MINUTE)])), "rows that do not open from 2026-10-25"),
     ],
-    # A zip tells when it was made: as an id it would be another one in each worker.
+    # A ZIP file holds the time when it was made, so as a test id it would differ between workers.
     ids=lambda value: value if isinstance(value, str) else "zip",
 )
-def test_what_is_no_such_file_is_refused_with_its_name(body, problem):
+def test_foreign_file_is_refused_by_name(body, problem):
+    """A file that is not a candle archive is refused with its name."""
     with pytest.raises(MalformedArchiveError, match=problem) as caught:
         read_archive(FILE, body)
     assert str(caught.value).startswith("BTCUSDT-1m-2026-10-25.zip ")
 
 
-def test_a_flipped_bit_anywhere_never_gives_other_rows() -> None:
+def test_flipped_bit_never_alters_rows() -> None:
+    """A flipped bit anywhere never gives other rows."""
     rows = minutes(3)
     whole = zipped(text_of(rows))
     expected = raw_frame(rows)
@@ -249,8 +254,11 @@ def read_or_refusal(body: bytes) -> pl.DataFrame | str:
 
 @settings(max_examples=150)
 @given(mutated(text_of(minutes(60))))
-def test_a_file_with_mutated_lines_is_refused_by_name_or_can_be_judged(text):
-    """No later step fails: cleaning, trust and comparison take whatever rows were read."""
+def test_mutated_lines_are_refused_or_judged(text):
+    """A file with mutated lines is refused by name, or its rows can be judged.
+
+    No later step fails: cleaning, trust and comparison accept any rows that were read.
+    """
     rows = read_or_refusal(zipped(text))
     if isinstance(rows, str):
         assert rows.startswith("BTCUSDT-1m-2026-10-25.zip ")
@@ -263,7 +271,8 @@ def test_a_file_with_mutated_lines_is_refused_by_name_or_can_be_judged(text):
 
 @settings(max_examples=150)
 @given(st.data())
-def test_a_zip_with_mutated_bytes_is_refused_by_name_or_gives_its_rows(data):
+def test_mutated_zip_is_refused_or_unchanged(data):
+    """A ZIP file with mutated bytes is refused by name or gives its rows."""
     body = bytearray(data.draw(st.sampled_from(ZIPS)))
     for _ in range(data.draw(st.integers(1, 4))):
         # The directory at the end steers the reading: it is struck as often as all before it.
@@ -340,13 +349,15 @@ def distrusted(rows, hours=HOURS, windows=WINDOWS):
     return found.rows()
 
 
-def test_a_day_that_adds_up_to_the_exchanges_hours_is_trusted():
+def test_day_matching_exchange_hours_is_trusted():
+    """A day that adds up to the exchange's hours is trusted."""
     assert distrusted(TRUTH) == []
 
 
 @settings(max_examples=60)
 @given(st.data())
-def test_no_hole_false_zero_volume_or_partial_candle_is_trusted(data):
+def test_faulty_candles_are_never_trusted(data):
+    """A day with a hole, false zero volume or a partial candle is never trusted."""
     rows = list(TRUTH)
     first = data.draw(st.integers(0, 1439))
     count = data.draw(st.integers(1, min(100, 1440 - first)))
@@ -368,7 +379,8 @@ def test_no_hole_false_zero_volume_or_partial_candle_is_trusted(data):
     assert ("of 1440 candles" in reason) is (fault == "hole")
 
 
-def test_a_day_that_is_not_there_at_all_is_distrusted_and_one_not_asked_for_is_not_judged():
+def test_missing_requested_day_is_distrusted():
+    """A day that is missing from the file is distrusted; a day that was not requested is not judged."""
     two_days = {"BTCUSDT": Window(START, START + 48 * HOUR)}
     assert distrusted(TRUTH, windows=two_days) == [
         ("BTCUSDT", date(2026, 10, 26), "0 of 1440 candles")
@@ -377,7 +389,8 @@ def test_a_day_that_is_not_there_at_all_is_distrusted_and_one_not_asked_for_is_n
     assert distrusted([], windows=before) == [("BTCUSDT", date(2026, 10, 24), "0 of 1440 candles")]
 
 
-def test_the_days_of_listing_and_delivery_are_judged_by_the_part_that_was_traded():
+def test_partial_days_are_judged_while_traded():
+    """The days of listing and delivery are judged by the part that was traded."""
     rows = TRUTH[10 * 60 + 30 : 20 * 60 + 30]
     hours = pl.concat([hours_of(rows[:30]), hours_of(rows[30:-30]), hours_of(rows[-30:])])
     part = {"BTCUSDT": Window(START + 10.5 * HOUR, START + 20.5 * HOUR)}
@@ -385,7 +398,8 @@ def test_the_days_of_listing_and_delivery_are_judged_by_the_part_that_was_traded
     assert distrusted(rows[:-1], hours, part) == [("BTCUSDT", DAY, "599 of 600 candles")]
 
 
-def test_hours_that_only_one_side_has_are_distrusted():
+def test_hours_of_one_side_are_distrusted():
+    """Hours that only one side has are distrusted."""
     assert distrusted(TRUTH, HOURS[1:]) == [
         ("BTCUSDT", DAY, "its candles do not add up to the exchange's of 00:00")
     ]
@@ -399,7 +413,8 @@ def test_one_symbols_fault_is_not_anothers():
     assert [row[:2] for row in found] == [("ETHUSDT", DAY)]
 
 
-def test_disagreements_are_runs_of_one_kind_each():
+def test_disagreements_are_runs_of_one_kind():
+    """Consecutive disagreements of one kind become one run."""
     archived = list(TRUTH[:120])
     zero = dict.fromkeys(
         ("volume", "quote_volume", "taker_buy_volume", "taker_buy_quote_volume"), "0"
@@ -423,7 +438,8 @@ def test_disagreements_are_runs_of_one_kind_each():
     ]
 
 
-def test_a_disagreement_across_midnight_is_one_of_each_day():
+def test_disagreement_is_cut_at_midnight():
+    """A disagreement across midnight becomes one of each day."""
     opens = [START + number * MINUTE for number in range(23 * 60, 25 * 60)]
     rows = [raw_row(at) for at in opens]
     found = disagreements(raw_frame(rows[:50] + rows[-10:]), raw_frame(rows), Interval.ONE_MINUTE)

@@ -52,8 +52,11 @@ def candidate(**changes):
     ],
     ids=["symbol", "strategy", "version", "indicator"],
 )
-def test_text_that_a_terminal_obeys_is_refused(change):
-    """Another program may write to the topic."""
+def test_terminal_control_text_is_refused(change):
+    """Text with control characters, which a terminal would obey, is refused.
+
+    Another program may write to the topic.
+    """
     with pytest.raises(ValidationError, match="must be printable"):
         candidate(**change)
 
@@ -73,20 +76,23 @@ def test_an_id_never_changes():
         (4, NOON + timedelta(minutes=1)),
     ],
 )
-def test_each_part_of_the_key_makes_another_id(place, other):
+def test_each_key_part_changes_the_id(place, other):
+    """Each part of the key changes the id."""
     changed = [*KEY]
     changed[place] = other
     assert candidate_id(*changed) != candidate_id(*KEY)
 
 
-def test_the_zone_of_the_open_time_makes_no_other_id():
+def test_time_zone_keeps_the_id():
+    """The time zone of the open time does not change the id."""
     there = NOON.astimezone(timezone(timedelta(hours=5, minutes=30)))
     assert candidate_id(*KEY[:4], there) == candidate_id(*KEY)
     with pytest.raises(ValueError, match="has no zone: give an aware time"):
         candidate_id(*KEY[:4], NOON.replace(tzinfo=None))
 
 
-def test_parts_of_the_key_do_not_run_into_each_other():
+def test_key_parts_stay_separate():
+    """Parts of the key do not run into each other: their lengths matter."""
     assert candidate_id("a", "b-c", *KEY[2:]) != candidate_id("a-b", "c", *KEY[2:])
 
 
@@ -105,7 +111,8 @@ candidates = st.builds(
 
 
 @given(st.lists(candidates, max_size=4))
-def test_the_wire_and_the_frame_keep_every_value(given_candidates):
+def test_wire_and_frame_keep_values(given_candidates):
+    """The message and the frame keep every value."""
     for one in given_candidates:
         assert Candidate.model_validate_json(one.model_dump_json()) == one
     frame = candidates_frame(given_candidates)
@@ -113,7 +120,8 @@ def test_the_wire_and_the_frame_keep_every_value(given_candidates):
     assert candidates_of(frame) == given_candidates
 
 
-def test_the_order_of_the_indicators_does_not_matter():
+def test_indicator_order_does_not_matter():
+    """The order of the indicators does not matter."""
     assert indicators_text({"b": 2.0, "a": 1e-7}) == '{"a":1e-07,"b":2.0}'
     assert indicators_text({"a": 1e-7, "b": 2.0}) == indicators_text({"b": 2.0, "a": 1e-7})
 

@@ -28,7 +28,7 @@ MINUTE = timedelta(minutes=1)
 SYMBOLS = ("BTCUSDT", "币安人生USDT", "ETHUSDT")
 WINDOWS = {symbol: Window(DAY_START, DAY_START + 10 * MINUTE) for symbol in SYMBOLS}
 
-# What may be wrong with a row, by how it is made wrong. None is a row that is right.
+# Faults of a row, each with the change that makes it. None leaves the row valid.
 FAULTS = {
     "close": ["abc", "", "NaN", "inf", "-inf", "1e999", "0x10", "1,5", "99.0", "102", "0", "-1"],
     "high": ["100.15", "99.9"],
@@ -70,7 +70,8 @@ def as_candle(row):
 
 @settings(max_examples=150)
 @given(many_rows)
-def test_every_row_is_a_candle_or_set_aside_or_a_repetition(rows):
+def test_each_row_is_accounted_for(rows):
+    """Every row is a candle, rejected, or a repetition."""
     raw = raw_frame(rows)
     cleaned = clean(raw, Interval.ONE_MINUTE, WINDOWS)
     assert len(cleaned.candles) + len(cleaned.set_aside) + cleaned.repeated == len(rows)
@@ -78,14 +79,15 @@ def test_every_row_is_a_candle_or_set_aside_or_a_repetition(rows):
     left = Counter(raw.rows())
     assert set_aside <= left
     left -= set_aside
-    # Those that are left say what the candles say, and nothing else.
+    # The rows that were not rejected are the candles, with the same values.
     assert {as_candle(row) for row in left} == set(cleaned.candles.rows())
     assert all(cleaned.set_aside["reason"])
 
 
 @settings(max_examples=150)
 @given(many_rows)
-def test_what_passes_is_a_sorted_candle_frame_of_possible_candles(rows):
+def test_passing_rows_are_sorted_possible_candles(rows):
+    """The rows that pass are a sorted frame of possible candles."""
     cleaned = clean(raw_frame(rows), Interval.ONE_MINUTE, WINDOWS)
     assert cleaned.candles.schema == candle_schema()
     keys = [row[:2] for row in cleaned.candles.rows()]
@@ -114,7 +116,8 @@ def test_cleaning_what_is_clean_changes_nothing(rows):
 
 @settings(max_examples=100)
 @given(many_rows, st.randoms())
-def test_the_order_received_matters_only_among_rows_of_one_open_time(rows, order):
+def test_order_matters_within_open_time_only(rows, order):
+    """The order of receipt matters only among rows of one open time."""
     lists = {}
     for row in rows:
         lists.setdefault((row["symbol"], row["open_time"]), []).append(row)
@@ -131,7 +134,8 @@ def test_the_order_received_matters_only_among_rows_of_one_open_time(rows, order
 
 
 @given(st.lists(st.floats(1e-12, 1e15) | st.decimals(1, 10**9, places=8), min_size=1, max_size=9))
-def test_decimal_strings_become_the_number_that_python_reads(values):
+def test_decimal_strings_parse_as_in_python(values):
+    """Decimal strings become the numbers that Python reads."""
     texts = [str(value) for value in values]
     rows = [
         raw_row(DAY_START + number * MINUTE, open=text, high=text, low=text, close=text)
@@ -167,7 +171,8 @@ def test_decimal_strings_become_the_number_that_python_reads(values):
         ({"trades": -1, "low": "0", "close": "abc"}, "close is not a finite number"),
     ],
 )
-def test_a_row_that_cannot_be_a_candle_is_set_aside_as_received(changes, reason):
+def test_impossible_candle_is_rejected_as_received(changes, reason):
+    """A row that cannot be a candle is rejected and kept as received."""
     wrong = raw_row(DAY_START + MINUTE) | changes
     rows = [raw_row(), wrong, raw_row(DAY_START + 2 * MINUTE)]
     cleaned = clean(raw_frame(rows), Interval.ONE_MINUTE, WINDOWS)
@@ -175,7 +180,8 @@ def test_a_row_that_cannot_be_a_candle_is_set_aside_as_received(changes, reason)
     assert cleaned.candles.equals(candle_frame([rows[0], rows[2]]))
 
 
-def test_the_windows_end_is_excluded_so_that_an_open_candle_does_not_pass():
+def test_open_candle_does_not_pass():
+    """The end of the window is exclusive, so that an open candle does not pass."""
     window = Window(DAY_START, DAY_START + 2 * MINUTE)
     rows = [raw_row(DAY_START + number * MINUTE) for number in range(3)]
     cleaned = clean(raw_frame(rows), Interval.ONE_MINUTE, {"BTCUSDT": window})
@@ -183,7 +189,8 @@ def test_the_windows_end_is_excluded_so_that_an_open_candle_does_not_pass():
     assert cleaned.set_aside["reason"].to_list() == ["open time is outside the window"]
 
 
-def test_of_contradicting_rows_the_last_received_is_kept_and_the_others_set_aside():
+def test_last_contradicting_row_is_kept():
+    """The last received of contradicting rows is kept, and the others are rejected."""
     first, second, third = (raw_row(open=price) for price in ("100.1", "100.2", "100.3"))
     rows = [third, first, second, third]
     cleaned = clean(raw_frame(rows), Interval.ONE_MINUTE, WINDOWS)
@@ -195,14 +202,16 @@ def test_of_contradicting_rows_the_last_received_is_kept_and_the_others_set_asid
     assert cleaned.repeated == 1
 
 
-def test_a_later_row_that_fails_supersedes_nothing():
+def test_failing_later_row_supersedes_nothing():
+    """A later row that fails does not replace an earlier one."""
     rows = [raw_row(), raw_row(open="-1")]
     cleaned = clean(raw_frame(rows), Interval.ONE_MINUTE, WINDOWS)
     assert cleaned.candles.equals(candle_frame(rows[:1]))
     assert cleaned.set_aside["reason"].to_list() == ["a price is not positive"]
 
 
-def test_a_takers_share_that_rounding_put_above_the_whole_passes():
+def test_rounded_taker_share_passes():
+    """A taker's share that rounding put above the whole passes."""
     row = raw_row(quote_volume="1251.25000", taker_buy_quote_volume="1251.2500000001")
     cleaned = clean(raw_frame([row]), Interval.ONE_MINUTE, WINDOWS)
     assert cleaned.candles.equals(candle_frame([row]))

@@ -53,7 +53,8 @@ symbols = st.dictionaries(st.sampled_from(["AUSDT", "BUSDT", "币安人生USDT"]
 
 @settings(max_examples=60)
 @given(symbols)
-def test_a_gap_cut_by_days_is_the_same_candles(held) -> None:
+def test_days_keep_the_cut_gaps_candles(held) -> None:
+    """A gap cut at day boundaries has the same candles."""
     cut = split_by_day(gaps_of(held), Interval.ONE_HOUR)
     told: dict[str, Slots] = {symbol: {} for symbol in held}
     for day, symbol, _, first, last, count, cause in cut.rows():
@@ -67,7 +68,8 @@ def test_a_gap_cut_by_days_is_the_same_candles(held) -> None:
 
 @settings(max_examples=60)
 @given(symbols, st.sets(st.sampled_from(days())))
-def test_each_day_tells_what_should_exist_and_what_of_it_is_missing(held, looked_at) -> None:
+def test_days_report_expected_and_missing(held, looked_at) -> None:
+    """Each day reports how many candles should exist and how many of them are missing."""
     frame = completeness(gaps_of(held), list(held), Interval.ONE_HOUR, WINDOW, looked_at)
     expected = []
     for symbol in sorted(held):
@@ -88,7 +90,8 @@ def test_each_day_tells_what_should_exist_and_what_of_it_is_missing(held, looked
     assert frame.rows() == expected
 
 
-def test_other_intervals_symbols_and_days_do_no_harm() -> None:
+def test_other_symbols_and_days_are_ignored() -> None:
+    """Other intervals, symbols and days have no effect."""
     gaps = gaps_of(
         {"AUSDT": dict.fromkeys(range(90, 130), "not_fetched"), "XUSDT": {3: "set_aside"}}
     )
@@ -100,7 +103,8 @@ def test_other_intervals_symbols_and_days_do_no_harm() -> None:
     assert frame["expected"].to_list() == [24] * 4
 
 
-def test_a_window_within_a_day_tells_of_that_day() -> None:
+def test_partial_window_reports_its_day() -> None:
+    """A window within a day reports that day."""
     noon = Window(START + 10 * HOUR, START + 26 * HOUR)
     frame = completeness(gaps_of({}), ["AUSDT"], Interval.ONE_HOUR, noon, days(2))
     assert frame["day"].to_list() == days(2)

@@ -47,7 +47,8 @@ def encode(candles, window=HOUR):
 
 
 @given(candle_frames())
-def test_what_is_encoded_comes_back_sorted_bit_for_bit_with_its_window(candles):
+def test_encoded_candles_return_bit_for_bit(candles):
+    """Encoded candles are read back sorted, bit for bit, with their window."""
     decoded, window = decode_candles(encode(candles))
     assert decoded.schema == candle_schema()
     assert [repr(row) for row in decoded.rows()] == [
@@ -57,7 +58,8 @@ def test_what_is_encoded_comes_back_sorted_bit_for_bit_with_its_window(candles):
 
 
 @given(candle_frames(), st.integers(1, 5), st.randoms())
-def test_the_same_rows_give_the_same_bytes_in_any_order_and_any_chunks(candles, size, order):
+def test_same_rows_give_same_bytes(candles, size, order):
+    """The same rows give the same bytes in any order and any chunks."""
     places = list(range(len(candles)))
     order.shuffle(places)
     shuffled = candles[places]
@@ -69,7 +71,8 @@ def test_the_same_rows_give_the_same_bytes_in_any_order_and_any_chunks(candles, 
         assert encode(other) == encode(candles)
 
 
-def test_chunks_of_a_whole_day_leave_no_trace_in_the_bytes():
+def test_chunks_leave_no_trace():
+    """Chunks of a whole day leave no trace in the bytes."""
     rows = [raw_row(DAY_START + number * MINUTE, symbol=SYMBOL) for number in range(1440)]
     day = candle_frame(rows)
     window = Window(DAY_START, DAY_START + timedelta(days=1))
@@ -78,7 +81,8 @@ def test_chunks_of_a_whole_day_leave_no_trace_in_the_bytes():
     assert encode(chunked, window) == encode(day, window)
 
 
-def test_other_rows_or_another_window_give_other_bytes():
+def test_other_content_gives_other_bytes():
+    """Other rows or another window give other bytes."""
     candles = candle_frame([raw_row(symbol=SYMBOL)])
     longer = Window(HOUR.start, HOUR.end + timedelta(hours=1))
     changed = candle_frame([raw_row(symbol=SYMBOL, close="100.3")])
@@ -95,12 +99,14 @@ def test_other_rows_or_another_window_give_other_bytes():
         [raw_row(symbol=SYMBOL), raw_row(symbol=SYMBOL, close="100.3")],
     ],
 )
-def test_rows_that_are_not_of_the_object_are_refused(rows):
+def test_foreign_rows_are_refused(rows):
+    """Rows that do not belong to the object are refused."""
     with pytest.raises(ValueError, match=SYMBOL):
         encode(candle_frame(rows))
 
 
-def test_other_readers_see_the_same_rows_types_and_description(tmp_path):
+def test_other_readers_see_the_same(tmp_path):
+    """Other Parquet readers see the same rows, types and description."""
     candles = candle_frame([raw_row(DAY_START + n * MINUTE, symbol=SYMBOL) for n in range(60)])
     file = tmp_path / "object.parquet"
     file.write_bytes(encode(candles))
@@ -133,7 +139,8 @@ def test_other_readers_see_the_same_rows_types_and_description(tmp_path):
     assert epochs == [(SYMBOL, start + n * 60_000_000, 100.1, 31) for n in range(60)]
 
 
-def test_only_encodings_of_the_first_parquet_version_are_used():
+def test_only_first_version_encodings_are_used():
+    """Only encodings of the first Parquet version are used."""
     body = encode(candle_frame([raw_row(symbol=SYMBOL)]))
     group = pq.read_metadata(io.BytesIO(body)).row_group(0)
     used = {name for place in range(group.num_columns) for name in group.column(place).encodings}
@@ -161,7 +168,8 @@ def foreign(**columns):
         foreign(**{name: [1] for name in candle_schema()}),
     ],
 )
-def test_bytes_that_are_no_candle_object_are_refused(body):
+def test_foreign_bytes_are_refused(body):
+    """Bytes that are not a candle object are refused."""
     with pytest.raises(MalformedObjectError, match="candle object"):
         decode_candles(body)
 
@@ -172,14 +180,19 @@ def test_bytes_that_are_no_candle_object_are_refused(body):
     [b"", b"PAR1", b"<html>", BODY[:-9], b"PAR1" * 90],
     ids=["empty", "magic number", "HTML", "cut end", "magic numbers"],
 )
-def test_bytes_without_a_footer_are_a_malformed_object(decode, body):
-    """Bytes with a footer that does not fit are no test here: on some, Polars writes past its memory, and an
-    unrelated test crashes minutes later. Readers compare the digest before they decode."""
+def test_bytes_without_footer_are_malformed(decode, body):
+    """Bytes without a footer are a malformed object.
+
+    Bytes with a footer that does not fit are not tested here: for some, Polars writes beyond its memory, and
+    an unrelated test crashes minutes later. Readers compare the digest before they decode.
+    """
     with pytest.raises(MalformedObjectError):
         decode(body)
 
 
-def test_a_panic_of_the_decoder_is_a_malformed_object(monkeypatch):
+def test_decoder_panic_is_malformed_object(monkeypatch):
+    """A panic of the decoder is reported as a malformed object."""
+
     def panic(*_: object, **__: object) -> None:
         raise pl.exceptions.PanicException("index out of bounds")
 
@@ -199,7 +212,8 @@ def test_candles_without_a_window_are_refused():
     candle_frames(symbols=(SYMBOL, "BTCUSDT"), max_minutes=8),
     candle_frames(symbols=(SYMBOL, "BTCUSDT"), max_minutes=8),
 )
-def test_merging_keeps_one_row_per_open_time_and_the_newer_wins(older, newer):
+def test_merge_keeps_newer_row_per_time(older, newer):
+    """A merge keeps one row per open time, and the newer wins."""
     held: dict[tuple[str, datetime], tuple] = {row[:2]: row for row in older.rows()}
     held |= {row[:2]: row for row in newer.rows()}
     merged = merge_candles(older, newer)
@@ -208,7 +222,8 @@ def test_merging_keeps_one_row_per_open_time_and_the_newer_wins(older, newer):
     assert merge_candles(merged, newer).equals(merged)
 
 
-def test_a_day_of_minutes_takes_no_more_than_sixty_bytes_a_row():
+def test_day_takes_sixty_bytes_per_row():
+    """A day of minutes takes no more than sixty bytes a row."""
     real = pl.read_parquet(candle_file("AVAXUSDT", "1m"))[:1440]
     microseconds = {
         column: (pl.col(column) * 1000).cast(pl.Datetime("us", "UTC"))

@@ -76,7 +76,8 @@ everything = set(range(SLOTS))
 
 @settings(max_examples=60)
 @given(st.data())
-def test_each_missing_candle_has_the_first_cause_that_holds(data) -> None:
+def test_first_matching_cause_is_given(data) -> None:
+    """Each missing candle has the first cause that holds."""
     symbols = data.draw(st.lists(st.sampled_from(SYMBOLS), min_size=1, unique=True))
     by_symbol = st.fixed_dictionaries(dict.fromkeys(symbols, numbers))
     stored = data.draw(by_symbol)
@@ -117,7 +118,8 @@ def test_each_missing_candle_has_the_first_cause_that_holds(data) -> None:
     }
 
 
-def test_what_is_all_there_has_no_gaps_and_the_same_shape() -> None:
+def test_complete_candles_give_empty_gaps() -> None:
+    """Complete candles have no gaps, in a frame of the same shape."""
     lifetimes = {"AAAUSDT": (LONG_AGO, None)}
     window = Window(START, START + timedelta(hours=1))
     nothing = Evidence(NOTHING, NOTHING, NOTHING, NOTHING, NOTHING)
@@ -135,7 +137,8 @@ def test_what_is_all_there_has_no_gaps_and_the_same_shape() -> None:
     )
 
 
-def test_an_outage_of_all_is_told_from_one_symbols_hole() -> None:
+def test_common_outage_differs_from_symbol_hole() -> None:
+    """An outage of all symbols is distinguished from a hole of one symbol."""
     outage, own = set(range(5, 9)), {14}
     stored = {"AAAUSDT": everything - outage - own, "BBBUSDT": everything - outage}
     told = found_causes(stored, fetched=dict.fromkeys(stored, everything))
@@ -148,14 +151,16 @@ def test_an_outage_of_all_is_told_from_one_symbols_hole() -> None:
 @pytest.mark.parametrize(
     "fetched", [{}, {"AAAUSDT": everything}, {"AAAUSDT": everything, "ZZZUSDT": everything}]
 )
-def test_what_nobody_or_one_symbol_alone_asked_for_is_no_outage(fetched) -> None:
+def test_single_witness_proves_no_outage(fetched) -> None:
+    """Candles that no run fetched, or only runs for one symbol, are no outage."""
     told = found_causes({"AAAUSDT": set(), "BBBUSDT": set()}, fetched=fetched)
     assert told == dict.fromkeys(
         ("AAAUSDT", "BBBUSDT"), dict.fromkeys(everything, Cause.NOT_FETCHED)
     )
 
 
-def test_a_symbol_fetched_twice_is_one_witness() -> None:
+def test_repeated_fetch_is_one_witness() -> None:
+    """A symbol fetched twice is one witness."""
     twice = pl.concat([span_frame({"AAAUSDT": [Window(START, START + timedelta(hours=1))]})] * 2)
     window = Window(START, START + timedelta(hours=1))
     missing = span_frame(dict.fromkeys(("AAAUSDT", "BBBUSDT"), (window,)))
@@ -170,7 +175,8 @@ def test_a_symbol_fetched_twice_is_one_witness() -> None:
     assert found["cause"].to_list() == [Cause.NOT_FETCHED] * 2
 
 
-def test_a_listing_within_a_candle_begins_with_that_candle() -> None:
+def test_listing_within_candle_includes_it() -> None:
+    """A listing within a candle begins with that candle."""
     window = Window(START, START + timedelta(hours=4))
     listed_at = START + timedelta(hours=2, minutes=20)
     found = gap_causes(
@@ -189,7 +195,8 @@ def test_a_listing_within_a_candle_begins_with_that_candle() -> None:
 
 
 @given(st.sampled_from(Interval), numbers, st.integers(0, 59), st.randoms())
-def test_spans_hold_the_candles_that_the_times_fall_into(interval, slots, late, order) -> None:
+def test_spans_hold_touched_candles(interval, slots, late, order) -> None:
+    """Spans hold the candles in which their times lie."""
     frame = points(interval, {"AAAUSDT": slots})
     moved = frame.with_columns(pl.col("open_time") + timedelta(seconds=late))
     shuffled = pl.concat([frame, moved]).rows()
@@ -205,8 +212,11 @@ def test_spans_hold_the_candles_that_the_times_fall_into(interval, slots, late, 
     assert all(start > end for (_, end), (start, _) in pairwise(ends))
 
 
-def test_a_month_of_500_symbols_has_its_causes_named() -> None:
-    """The size that the ledger has to bear; a quadratic join would not end here."""
+def test_month_of_500_symbols_gets_causes() -> None:
+    """The causes of a month of 500 symbols are named.
+
+    The size that the ledger has to bear; a quadratic join would not end here.
+    """
     month = Window(START, START + timedelta(days=31))
     symbols = [f"S{number:03}USDT" for number in range(500)]
     hour = timedelta(hours=1)

@@ -37,9 +37,10 @@ def whole_grid(interval: Interval) -> list[datetime]:
     st.none() | seconds,
     st.none() | st.integers(-50, 50),
 )
-def test_what_is_expected_is_what_a_search_of_the_grid_finds(
+def test_expected_candles_match_grid_search(
     interval, start, length, listed_at, delisted_at, newest_at
 ):
+    """The expected candles are those that a search of the grid finds."""
     window = Window(start, start + timedelta(seconds=length))
     span = timedelta(seconds=SPANS[interval])
     newest = None if newest_at is None else DAY.start + newest_at * span
@@ -58,7 +59,8 @@ def test_what_is_expected_is_what_a_search_of_the_grid_finds(
         assert expected == Expected(found[0], found[-1], len(found))
 
 
-def test_a_listing_within_a_candle_begins_with_that_candle():
+def test_listing_within_candle_includes_it():
+    """A listing within a candle begins with that candle."""
     listed_at = DAY.start + timedelta(hours=3, minutes=20, seconds=5)
     expected = expected_open_times(Interval.ONE_HOUR, DAY, listed_at, None, None)
     assert expected is not None
@@ -75,7 +77,8 @@ def test_a_listing_within_a_candle_begins_with_that_candle():
     ),
     st.randoms(),
 )
-def test_exactly_the_open_times_taken_away_are_reported(interval, removed_by_symbol, order):
+def test_removed_open_times_are_reported(interval, removed_by_symbol, order):
+    """Exactly the open times taken away are reported."""
     span = timedelta(seconds=SPANS[interval])
     grid = [DAY.start + number * span for number in range(40)]
     present = {
@@ -102,7 +105,8 @@ def test_exactly_the_open_times_taken_away_are_reported(interval, removed_by_sym
         assert (symbol, end) < (other, start), "neighbouring gaps must be one gap"
 
 
-def test_a_symbol_that_has_nothing_is_one_gap_and_one_that_expects_nothing_is_none():
+def test_empty_symbol_is_one_gap():
+    """A symbol without any candle is one gap; a symbol without expected candles has none."""
     hour = Expected(DAY.start, DAY.start + timedelta(minutes=59), 60)
     expected = expected_frame({"BBBUSDT": hour, "AAAUSDT": None})
     assert gaps(open_times(), Interval.ONE_MINUTE, expected).rows() == [
@@ -110,7 +114,8 @@ def test_a_symbol_that_has_nothing_is_one_gap_and_one_that_expects_nothing_is_no
     ]
 
 
-def test_doubled_foreign_and_off_grid_rows_neither_fill_nor_make_a_gap():
+def test_foreign_rows_change_no_gap():
+    """Doubled, foreign and off-grid rows neither fill nor make a gap."""
     first, last = DAY.start, DAY.start + timedelta(minutes=2)
     present = open_times(
         AAAUSDT=[
@@ -131,7 +136,8 @@ def test_doubled_foreign_and_off_grid_rows_neither_fill_nor_make_a_gap():
 
 
 @pytest.mark.parametrize("interval", Interval)
-def test_nothing_missing_is_an_empty_frame_of_the_same_shape(interval):
+def test_complete_data_gives_empty_gaps(interval):
+    """If nothing is missing, the result is an empty frame of the same shape."""
     expected = expected_open_times(interval, DAY, None, None, None)
     assert expected is not None
     span = timedelta(seconds=SPANS[interval])

@@ -43,7 +43,8 @@ def test_a_state_knows_where_it_stands(states):
     assert states.candles_seen == dict.fromkeys(SYMBOLS, 59)
 
 
-def test_ready_is_a_state_of_the_candles_needed():
+def test_ready_state_has_needed_candles():
+    """A state is ready when it holds the number of candles needed."""
     alone = IndicatorSet([Ema(2)])
     needed = alone.candles_needed
     for count, ready in [(needed - 1, False), (needed, True), (needed + 1, True)]:
@@ -51,7 +52,8 @@ def test_ready_is_a_state_of_the_candles_needed():
         assert states.ready("BTCUSDT") is ready
 
 
-def test_moving_on_leaves_the_old_states_as_they_were(states, minutes):
+def test_update_leaves_old_states_unchanged(states, minutes):
+    """An update leaves the earlier states as they were."""
     before = states.encode()
     moved, first = states.advance(newest_of(minutes, *SYMBOLS))
     assert states.encode() == before
@@ -60,7 +62,8 @@ def test_moving_on_leaves_the_old_states_as_they_were(states, minutes):
     assert again.encode() == moved.encode() != before
 
 
-def test_symbols_without_a_candle_stay_where_they_are(states, minutes):
+def test_symbols_without_candles_keep_their_state(states, minutes):
+    """Symbols without a new candle keep their state."""
     moved, row = states.advance(newest_of(minutes, "XRPUSDT"))
     assert row["symbol"].to_list() == ["XRPUSDT"]
     assert moved.open_times == {**states.open_times, "XRPUSDT": at(59)}
@@ -68,7 +71,8 @@ def test_symbols_without_a_candle_stay_where_they_are(states, minutes):
     assert [before[symbol] == after[symbol] for symbol in SYMBOLS] == [True, True, False]
 
 
-def test_the_order_of_the_rows_does_not_matter(states, minutes):
+def test_row_order_does_not_matter(states, minutes):
+    """The order of the rows does not matter."""
     newest = newest_of(minutes, *SYMBOLS)
     moved, rows = states.advance(newest)
     other, backwards = states.advance(newest.reverse())
@@ -102,7 +106,8 @@ def test_no_candles_move_nothing(states, minutes):
         ),
     ],
 )
-def test_a_candle_that_does_not_follow_is_refused(states, minutes, change, told):
+def test_out_of_order_candle_is_refused(states, minutes, change, told):
+    """A candle that does not follow the last one is refused."""
     with pytest.raises(IndicatorError, match=told):
         states.advance(change(newest_of(minutes, "BTCUSDT")))
 
@@ -117,7 +122,8 @@ def test_a_candle_after_a_gap_follows(states, minutes):
 # History
 
 
-def test_symbols_of_different_ages_stand_where_each_would_alone():
+def test_symbols_of_different_age_are_independent():
+    """Symbols of different ages have the states that each would have alone."""
     frame = together(SYMBOLS, 80)
     starts = {"BTCUSDT": 79, "ETHUSDT": 0, "XRPUSDT": 37}
     frame = pl.concat(
@@ -130,7 +136,8 @@ def test_symbols_of_different_ages_stand_where_each_would_alone():
         assert alone.encode()[symbol] == whole.encode()[symbol]
 
 
-def test_no_more_candles_count_than_are_needed():
+def test_candle_count_is_capped():
+    """The count of candles seen stops at the number needed."""
     alone = IndicatorSet([Rsi(2)])
     frame = candles(np.random.default_rng(1).gamma(9, 1, 900))
     states = IndicatorStates.from_history(alone, frame)
@@ -166,7 +173,8 @@ def test_bytes_make_the_same_states_again(states, minutes):
         (lambda value: value[:40] + bytes([value[40] ^ 1]) + value[41:], "damaged"),
     ],
 )
-def test_a_damaged_value_is_told_and_the_others_are_used(states, change, told):
+def test_damaged_value_is_reported_others_used(states, change, told):
+    """A damaged value is reported, and the others are used."""
     encoded = states.encode()
     encoded["ETHUSDT"] = change(encoded["ETHUSDT"])
     decoded, useless = IndicatorStates.decode(EVERY, encoded)
@@ -175,19 +183,22 @@ def test_a_damaged_value_is_told_and_the_others_are_used(states, change, told):
     assert told in useless["ETHUSDT"]
 
 
-def test_the_value_of_another_symbol_is_of_no_use(states):
+def test_value_of_other_symbol_is_refused(states):
+    """The value of another symbol is not used."""
     encoded = {"BTCUSDT": states.encode()["ETHUSDT"]}
     assert "damaged" in IndicatorStates.decode(EVERY, encoded)[1]["BTCUSDT"]
 
 
-def test_values_of_other_indicators_are_of_no_use(states):
+def test_values_of_other_indicators_are_refused(states):
+    """Values of other indicators are not used."""
     decoded, useless = IndicatorStates.decode(SHORT, states.encode())
     assert decoded.symbols == ()
     assert list(useless) == SYMBOLS
     assert all("other indicators or an older version" in why for why in useless.values())
 
 
-def test_values_of_an_older_version_of_the_code_are_of_no_use(states, monkeypatch):
+def test_values_of_old_code_are_refused(states, monkeypatch):
+    """Values of an older version of the code are not used."""
     encoded = states.encode()
     monkeypatch.setattr(of_the_set, "STATE_VERSION", of_the_set.STATE_VERSION + 1)
     newer = IndicatorSet(EVERY.indicators)
@@ -197,7 +208,8 @@ def test_values_of_an_older_version_of_the_code_are_of_no_use(states, monkeypatc
 # Parts
 
 
-def test_a_selection_stands_where_the_whole_does(states):
+def test_selection_equals_the_whole(states):
+    """The states of a selection of symbols equal those computed with all symbols."""
     part = states.select(["XRPUSDT", "BTCUSDT"])
     assert part.symbols == ("XRPUSDT", "BTCUSDT")
     assert part.encode().items() <= states.encode().items()
@@ -205,7 +217,8 @@ def test_a_selection_stands_where_the_whole_does(states):
         states.select(["ADAUSDT"])
 
 
-def test_merged_states_are_those_of_the_other_where_both_have_one(states, minutes):
+def test_merge_prefers_the_other_states(states, minutes):
+    """Merged states are those of the second operand where both have one."""
     moved, _ = states.select(["XRPUSDT"]).advance(newest_of(minutes, "XRPUSDT"))
     merged = states.merge(moved)
     assert sorted(merged.symbols) == SYMBOLS

@@ -79,7 +79,8 @@ def test_states_with_restarts_equal_talib():
 
 @settings(max_examples=60)
 @given(markets(), st.integers(0, 2**32))
-def test_both_forms_over_random_candles_equal_talib(frame, seed):
+def test_both_forms_equal_talib(frame, seed):
+    """Both forms equal TA-Lib's values over random candles."""
     expected = by_talib(SHORT, frame)
     # TA-Lib's running sums keep the rounding of what has left the window.
     largest = frame["volume"].max()
@@ -101,7 +102,8 @@ def test_both_forms_over_random_candles_equal_talib(frame, seed):
 
 @settings(max_examples=40)
 @given(st.lists(moves, min_size=1, max_size=4), st.data())
-def test_both_forms_agree_for_symbols_of_different_ages_and_gaps(series, data):
+def test_both_forms_agree_despite_gaps(series, data):
+    """Both forms agree for symbols of different ages and with gaps."""
     frames = []
     for number, each in enumerate(series):
         closes = np.cumprod([1 + step for step, times in each for _ in range(times)])
@@ -129,14 +131,16 @@ def test_both_forms_agree_for_symbols_of_different_ages_and_gaps(series, data):
 # Flat prices, zero volume, gaps
 
 
-def test_the_rsi_of_flat_prices_is_zero_as_talibs():
+def test_flat_prices_rsi_is_zero():
+    """The RSI of flat prices is zero, as TA-Lib's."""
     frame = candles([5.0] * 40)
     assert EVERY.history(frame)["rsi_14"].drop_nulls().unique().to_list() == [0.0]
     _, folded = fold(EVERY, frame, 1, np.random.default_rng(1))
     assert folded["rsi_14"].drop_nulls().unique().to_list() == [0.0]
 
 
-def test_prices_that_stand_still_keep_the_rsi_of_their_last_move_as_talibs():
+def test_still_prices_keep_their_rsi():
+    """Prices that stand still keep the RSI of their last move, as TA-Lib's."""
     frame = candles([5.0, 6.0, 5.5] * 10 + [5.5] * 600)
     expected = by_talib(EVERY, frame)["rsi_14"]
     _, newest = IndicatorStates.from_history(EVERY, frame[:-1]).advance(frame[-1:])
@@ -145,7 +149,8 @@ def test_prices_that_stand_still_keep_the_rsi_of_their_last_move_as_talibs():
 
 
 @pytest.mark.parametrize("price", [0.1, 0.000012347, 67_123.4])
-def test_on_flat_prices_the_bands_are_the_close_whatever_came_before(price):
+def test_flat_prices_collapse_the_bands(price):
+    """On flat prices the bands equal the close, whatever came before."""
     frame = candles([price * 3, price * 0.2, price * 1.7] * 9 + [price] * 20)
     for found in (
         EVERY.history(frame)[-1:],
@@ -155,14 +160,16 @@ def test_on_flat_prices_the_bands_are_the_close_whatever_came_before(price):
         assert bands == pytest.approx([price, price], rel=1e-14)
 
 
-def test_without_volume_the_average_is_exactly_zero_whatever_came_before():
+def test_zero_volume_average_is_exactly_zero():
+    """Without volume the average is exactly zero, whatever came before."""
     frame = candles([5.0] * 45, [1e9 / 3] * 25 + [0.0] * 20)
     _, folded = fold(EVERY, frame, 30, np.random.default_rng(1))
     assert EVERY.history(frame)["volume_average_20"].to_list()[-1] == 0.0
     assert folded["volume_average_20"].to_list()[-1] == 0.0
 
 
-def test_a_gap_is_passed_over_as_talib_does_without_the_missing_candles():
+def test_gap_is_skipped_as_in_talib():
+    """A gap is skipped: the values are TA-Lib's without the missing candles."""
     frame = market_minutes("NEARUSDT")[:2000].filter(~pl.int_range(pl.len()).is_between(700, 1100))
     assert_equal_values(EVERY.history(frame), by_talib(EVERY, frame))
     _, folded = fold(EVERY, frame, 690, np.random.default_rng(3))
@@ -174,7 +181,8 @@ def test_a_gap_is_passed_over_as_talib_does_without_the_missing_candles():
 
 
 @pytest.mark.parametrize("symbol", FILED)
-def test_a_state_rebuilt_from_the_candles_needed_equals_the_whole_history(symbol):
+def test_rebuilt_state_equals_whole_history(symbol):
+    """A state rebuilt from the candles needed equals that of the whole history."""
     frame = market_minutes(symbol)[:30_000]
     states = IndicatorStates.from_history(EVERY, frame[-EVERY.candles_needed - 1 : -1])
     _, newest = states.advance(frame[-1:])
@@ -183,7 +191,8 @@ def test_a_state_rebuilt_from_the_candles_needed_equals_the_whole_history(symbol
 
 
 @pytest.mark.parametrize("indicator", EVERY.indicators, ids=lambda indicator: indicator.columns[0])
-def test_what_came_before_the_candles_needed_does_not_matter(indicator):
+def test_earlier_candles_do_not_matter(indicator):
+    """Candles before the ones needed do not matter."""
     alone = IndicatorSet([indicator])
     recent = 100 + np.random.default_rng(2).normal(0, 0.3, alone.candles_needed).cumsum()
     pasts = [np.full(400, 90.0), 100 + np.random.default_rng(3).normal(0, 9, 400)]
@@ -196,7 +205,8 @@ def test_what_came_before_the_candles_needed_does_not_matter(indicator):
         assert max(values) - min(values) <= 1e-10 * size
 
 
-def test_the_slowest_indicator_says_how_many_candles_are_needed():
+def test_slowest_indicator_sets_candles_needed():
+    """The slowest indicator decides how many candles are needed."""
     assert IndicatorSet([VolumeAverage(20)]).candles_needed == 20
     assert 2900 < IndicatorSet([VolumeAverage(20), Ema(200)]).candles_needed < 3000
     assert IndicatorSet([]).candles_needed == 1
@@ -205,7 +215,8 @@ def test_the_slowest_indicator_says_how_many_candles_are_needed():
 # The frame
 
 
-def test_a_history_adds_columns_that_are_null_until_they_are_known():
+def test_history_columns_start_with_null():
+    """A history adds columns that are null until their values are known."""
     frame = SHORT.history(candles(np.arange(1.0, 12.0)))
     assert frame.columns[7:9] == ["candles_seen", "close_previous"]
     assert frame["candles_seen"].to_list() == list(range(1, 12))
@@ -250,7 +261,8 @@ def test_no_candles_make_no_values():
         ),
     ],
 )
-def test_candles_that_would_spoil_every_later_value_are_refused(make, change, told):
+def test_spoiling_candles_are_refused(make, change, told):
+    """Candles that would spoil every later value are refused."""
     with pytest.raises(IndicatorError, match=told):
         make(change(candles([1.0, 2.0, 3.0])))
 
@@ -258,14 +270,16 @@ def test_candles_that_would_spoil_every_later_value_are_refused(make, change, to
 # Parameters
 
 
-def test_the_order_and_the_number_of_the_declarations_do_not_matter():
+def test_declaration_order_does_not_matter():
+    """The order and the number of the declarations do not matter."""
     one = IndicatorSet([Rsi(14), Ema(50), Rsi(14)])
     other = IndicatorSet([Ema(50), Rsi(14)])
     assert one.columns == other.columns == ("ema_50", "rsi_14")
     assert one.fingerprint == other.fingerprint
 
 
-def test_other_parameters_make_other_columns_and_another_fingerprint():
+def test_other_parameters_change_the_fingerprint():
+    """Other parameters make other columns and another fingerprint."""
     sets = [
         IndicatorSet([each])
         for each in (
@@ -287,7 +301,8 @@ def test_impossible_parameters_are_refused(make):
         make()
 
 
-def test_the_values_of_this_state_version_are_these():
+def test_state_version_has_fixed_values():
+    """The values of this state version are recorded and must not change."""
     # If this fails although the code is right: raise STATE_VERSION, so that states kept by the older
     # code are rebuilt, and put the new values here.
     closes = 100 + np.sin(np.arange(60)) * 3 + np.arange(60) % 7

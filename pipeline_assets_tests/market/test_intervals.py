@@ -19,13 +19,15 @@ intervals = st.sampled_from(Interval)
     ("interval", "milliseconds", "per_day"),
     [("1m", 60_000, 1440), ("15m", 900_000, 96), ("1h", 3_600_000, 24)],
 )
-def test_the_three_intervals_have_the_exchanges_names_and_lengths(interval, milliseconds, per_day):
+def test_intervals_match_the_exchange(interval, milliseconds, per_day):
+    """The three intervals have the exchange's names and lengths."""
     assert Interval(interval).milliseconds == milliseconds
     assert Interval(interval).per_day == per_day
 
 
 @given(intervals, moments)
-def test_the_open_time_of_a_moment_is_on_the_grid_and_less_than_a_span_before(interval, moment):
+def test_open_time_is_last_grid_point(interval, moment):
+    """The open time of a moment is on the grid, less than a span before the moment."""
     opened = interval.floor(moment)
     assert opened.timestamp() % (interval.milliseconds / 1000) == 0
     assert timedelta(0) <= moment - opened < interval.span
@@ -38,7 +40,8 @@ def test_every_day_begins_on_the_grid(interval, moment):
 
 
 @given(st.integers(0, 7_000_000_000_000))
-def test_milliseconds_survive_the_way_to_a_datetime_and_back(value):
+def test_milliseconds_survive_a_round_trip(value):
+    """Milliseconds survive the conversion to a datetime and back."""
     assert to_milliseconds(from_milliseconds(value)) == value
 
 

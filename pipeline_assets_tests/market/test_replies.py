@@ -42,7 +42,8 @@ def recorded_replies():
         max_size=6,
     )
 )
-def test_every_row_comes_out_in_order_and_to_the_character(replies):
+def test_rows_are_kept_to_the_character(replies):
+    """Every row is read in order and to the character."""
     received, expected = [], []
     for symbol, rows, indented in replies:
         option = orjson.OPT_INDENT_2 if indented else None
@@ -54,7 +55,8 @@ def test_every_row_comes_out_in_order_and_to_the_character(replies):
     assert frame.rows() == expected
 
 
-def test_replies_without_rows_give_an_empty_raw_frame():
+def test_empty_replies_give_empty_frame():
+    """Replies without rows give an empty raw frame."""
     assert raw_candles([]).equals(empty_raw())
     assert raw_candles([("BTCUSDT", b"[]"), ("ETHUSDT", b" [ ] ")]).equals(empty_raw())
 
@@ -80,7 +82,8 @@ def test_replies_without_rows_give_an_empty_raw_frame():
         (BODY.replace(b",31,", b",true,", 1), "trades True in candle 0"),
     ],
 )
-def test_what_is_no_complete_klines_reply_is_refused_by_name(body, fault):
+def test_incomplete_reply_is_refused_by_name(body, fault):
+    """A reply that is not complete klines JSON is refused with the symbol's name."""
     for read in (
         lambda: check_reply("币安人生USDT", body),
         lambda: raw_candles([("币安人生USDT", body)]),
@@ -92,7 +95,8 @@ def test_what_is_no_complete_klines_reply_is_refused_by_name(body, fault):
 
 
 @pytest.mark.parametrize("count", [b"3.5", b"99999999999999999999", b"", b"-", b"1e3"])
-def test_a_count_that_is_no_integer_is_refused_when_it_is_read(count):
+def test_non_integer_count_is_refused(count):
+    """A count that is not an integer is refused when it is read."""
     body = BODY.replace(b",31,", b"," + count + b",", 1)
     with pytest.raises(MalformedReplyError, match="ETHUSDT"):
         raw_candles([("BTCUSDT", BODY), ("ETHUSDT", body), ("XRPUSDT", BODY)])
@@ -101,8 +105,11 @@ def test_a_count_that_is_no_integer_is_refused_when_it_is_read(count):
 @pytest.mark.parametrize(
     "time", [b"017", b"179565120000000000000000", b"1.5", b"9223372036854775808"]
 )
-def test_a_time_that_cannot_be_read_is_refused_where_the_reply_is_received(time):
-    """By its punctuation such a reply is one: refused later, it would cost other symbols' replies too."""
+def test_unreadable_time_is_refused_on_receipt(time):
+    """A time that cannot be read is refused where the reply is received.
+
+    By its punctuation such a reply is one: refused later, it would cost other symbols' replies too.
+    """
     first = BODY[2 : BODY.index(b",")]
     body = BODY.replace(first, time, 1)
     assert body != BODY
@@ -110,7 +117,8 @@ def test_a_time_that_cannot_be_read_is_refused_where_the_reply_is_received(time)
         check_reply("BTCUSDT", body)
 
 
-def test_a_message_shows_the_start_of_the_body_and_no_more():
+def test_message_shows_only_bodys_start():
+    """A message shows the start of the body and no more."""
     body = b"<html>" + b"x" * 5000
     with pytest.raises(MalformedReplyError) as caught:
         check_reply("BTCUSDT", body)
@@ -118,7 +126,8 @@ def test_a_message_shows_the_start_of_the_body_and_no_more():
     assert len(str(caught.value)) < 400
 
 
-def test_the_recorded_replies_are_read_and_the_recorded_errors_refused():
+def test_recorded_replies_are_read():
+    """The recorded replies are read, and the recorded errors are refused."""
     read = refused = 0
     for query, data in recorded_replies():
         body = orjson.dumps(data)

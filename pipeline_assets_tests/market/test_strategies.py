@@ -77,10 +77,11 @@ def rows(**columns):
     )
 
 
-# What each signals on
+# The signals of each strategy
 
 
-def test_rsi_reversal_signals_when_the_rsi_leaves_its_extremes():
+def test_rsi_reversal_signals_leaving_extremes():
+    """rsi_reversal signals when the RSI leaves its extremes."""
     frame = rows(
         rsi_14_previous=[29, 31, 30, 25, 71, 69, 70, 0, None],
         rsi_14=[31, 32, 30.1, 29, 69, 68, 69.9, 80, 31],
@@ -93,7 +94,8 @@ def test_rsi_reversal_signals_when_the_rsi_leaves_its_extremes():
     ]
 
 
-def test_macd_cross_signals_when_the_lines_cross_by_more_than_rounding():
+def test_macd_cross_ignores_rounding():
+    """macd_cross signals when the lines cross by more than rounding."""
     frame = rows(
         macd_12_26_9_previous=[1, -1, 1, 0, 0],
         macd_signal_12_26_9_previous=[2, -2, 0, 0, 0],
@@ -104,7 +106,8 @@ def test_macd_cross_signals_when_the_lines_cross_by_more_than_rounding():
     assert found(chosen("macd_cross"), frame) == [("long", 0), ("short", 1), ("long", 4)]
 
 
-def test_ema_trend_wants_the_trend_the_cross_and_the_volume():
+def test_ema_trend_needs_all_three():
+    """ema_trend needs the trend, the cross and the volume."""
     long = {"close_previous": 98, "ema_50_previous": 99, "ema_50": 99, "ema_200": 90}
     short = {"close_previous": 102, "ema_50_previous": 101, "ema_50": 101, "ema_200": 110}
     cases = [
@@ -119,7 +122,8 @@ def test_ema_trend_wants_the_trend_the_cross_and_the_volume():
     assert found(chosen("ema_trend"), frame) == [("long", 0), ("short", 4)]
 
 
-def test_bollinger_breakout_signals_the_candle_that_leaves_the_bands():
+def test_bollinger_breakout_signals_leaving_candle():
+    """bollinger_breakout signals the candle that leaves the bands."""
     frame = rows(
         close_previous=[98, 99.5, 102, 99.5, 100],
         bollinger_upper_20_2_previous=[99, 99, 110, 110, 100],
@@ -131,7 +135,8 @@ def test_bollinger_breakout_signals_the_candle_that_leaves_the_bands():
     assert found(chosen("bollinger_breakout"), frame) == [("long", 0), ("short", 2)]
 
 
-def test_a_market_that_stands_still_signals_nothing():
+def test_still_market_signals_nothing():
+    """A market that stands still signals nothing."""
     frame = candles([0.1] * 4000, [0.0] * 4000)
     assert found(DEFAULTS, indicators_of(DEFAULTS).history(frame)) == []
     # Nor does rounding once the means have run into each other.
@@ -151,7 +156,8 @@ def same_candidates(live, history):
         assert one.indicators == pytest.approx(other.indicators, rel=1e-9, abs=1e-9 * one.price)
 
 
-def test_minute_by_minute_with_restarts_finds_what_history_finds():
+def test_live_with_restarts_equals_history():
+    """Minute by minute with restarts finds the same candidates as the whole history."""
     frame = together(list(FILED), 500)
     # Two symbols are listed late, and one has a gap.
     frame = frame.remove(
@@ -172,7 +178,8 @@ def test_minute_by_minute_with_restarts_finds_what_history_finds():
     assert "SOLUSDT" in live["symbol"].to_list()
 
 
-def test_a_state_rebuilt_from_the_candles_needed_finds_what_history_finds():
+def test_rebuilt_state_finds_same_candidates():
+    """A state rebuilt from the candles needed finds the same candidates as the whole history."""
     wanted = indicators_of(DEFAULTS)
     frame = together(["BTCUSDT", "NEARUSDT"], wanted.candles_needed + 2000)
     begin = FIRST + timedelta(minutes=1700)
@@ -184,7 +191,8 @@ def test_a_state_rebuilt_from_the_candles_needed_finds_what_history_finds():
 
 
 @pytest.mark.parametrize("symbol", FILED)
-def test_no_candidate_depends_on_what_came_after_it(symbol):
+def test_candidates_do_not_look_ahead(symbol):
+    """No candidate depends on later candles."""
     frame = market_minutes(symbol)[:9000]
     wanted = indicators_of(DEFAULTS)
     whole = evaluate(DEFAULTS, wanted.history(frame), NOW).candidates
@@ -194,7 +202,8 @@ def test_no_candidate_depends_on_what_came_after_it(symbol):
 
 
 @pytest.mark.parametrize("strategy", DEFAULTS, ids=lambda strategy: strategy.name)
-def test_no_candidate_comes_before_the_warm_up(strategy):
+def test_no_candidate_precedes_warm_up(strategy):
+    """No candidate comes before the end of the warm-up."""
     frame = indicators_of([strategy]).history(market_minutes("BTCUSDT")[:6000])
     candidates = evaluate([strategy], frame, NOW).candidates
     seen = frame.join(candidates, on="open_time", how="semi")["candles_seen"]
@@ -227,7 +236,8 @@ def test_a_candidate_says_all_about_itself():
     assert list(json.loads(candidates["indicators"][-1])) == sorted(macd.columns)
 
 
-def test_nothing_found_is_an_empty_candidates_frame():
+def test_no_signal_gives_empty_frame():
+    """Without a signal the result is an empty frame of candidates."""
     frame = indicators_of(DEFAULTS).history(candles([1.0] * 3))
     assert evaluate(DEFAULTS, frame, NOW).candidates.equals(candidate_schema().to_frame())
     assert evaluate([], frame, NOW).candidates.equals(candidate_schema().to_frame())
@@ -237,13 +247,16 @@ def made(name="made", **declared):
     return Strategy(name, "1", StrategyParameters(), Declaration(**{"indicators": (), **declared}))
 
 
-def test_a_candle_that_is_both_sides_is_neither():
+def test_candle_of_both_sides_is_neither():
+    """A candle that signals both sides is no candidate."""
     both = made(long=above("close", 1), short=above("close", 2))
     assert found([both], rows(x=[1.0])) == []
     assert found([made(long=above("close", 1))], rows(x=[1.0])) == [("long", 0)]
 
 
-def test_a_strategy_that_raises_is_told_and_the_others_go_on():
+def test_raising_strategy_stops_no_other():
+    """A strategy that raises is reported, and the others go on."""
+
     def burst(_):
         raise ZeroDivisionError("no luck today")
 
@@ -277,7 +290,8 @@ def test_conditions_compare_columns_numbers_and_expressions():
 
 @settings(max_examples=60)
 @given(st.floats(1e-6, 1e9), st.floats(-3e-9, 3e-9), st.booleans())
-def test_what_another_rounding_might_turn_is_near_and_nothing_else(size, apart, holds):
+def test_near_means_within_rounding(size, apart, holds):
+    """A condition is near its threshold exactly if another rounding could change the signal."""
     frame = pl.DataFrame({"left": [size * (1 + apart)], "right": [size]})
     condition = Condition("left", "right", holds=holds)
     rounded = [
@@ -291,7 +305,8 @@ def test_what_another_rounding_might_turn_is_near_and_nothing_else(size, apart, 
         assert rounded[0] is ((apart > 0) is holds)
 
 
-def test_ties_are_the_candidates_that_rounding_makes_or_unmakes():
+def test_ties_are_candidates_rounding_changes():
+    """Ties are the candidates that rounding makes or removes."""
     level = 100.0
     clearly, barely, hardly = 101.0, level + 1.01e-7, level + 0.99e-7
     frame = rows(x=[clearly, barely, hardly, level - 1, barely], y=[1, 1, 1, 1, -1])
@@ -304,7 +319,8 @@ def test_ties_are_the_candidates_that_rounding_makes_or_unmakes():
     assert tied_ids([strategy], frame) == names
 
 
-def test_ties_wait_for_the_warm_up_too():
+def test_ties_wait_for_warm_up():
+    """Ties wait for the warm-up too."""
     strategy = made(indicators=(Ema(2),), long=above("close", 100 - 1e-7))
     frame = rows(x=[1.0, 1.0]).with_columns(candles_seen=pl.Series([1, strategy.warm_up]))
     assert len(tied_ids([strategy], frame)) == 1
@@ -318,7 +334,8 @@ def test_all_strategies_are_configured_by_default():
     assert len(configured_strategies(Settings(_env_file=None).strategies)) == len(strategy_names())
 
 
-def test_the_indicators_are_those_of_the_strategies_and_nothing_else():
+def test_indicators_are_those_of_strategies():
+    """The indicators are exactly those of the strategies."""
     assert indicators_of(chosen("rsi_reversal", period=7)).indicators == (Rsi(7),)
 
 
@@ -354,14 +371,16 @@ def test_the_indicators_are_those_of_the_strategies_and_nothing_else():
         ),
     ],
 )
-def test_a_wrong_configuration_is_told_with_an_example(entries, told):
+def test_wrong_configuration_shows_an_example(entries, told):
+    """The error for a wrong configuration shows an example."""
     with pytest.raises(StrategyError) as caught:
         configured_strategies(StrategySettings(**entry) for entry in entries)
     assert str(caught.value).startswith("strategies: ")
     assert told in str(caught.value)
 
 
-def test_other_parameters_are_another_version_with_other_ids():
+def test_other_parameters_change_version_and_ids():
+    """Other parameters are another version with other ids."""
     frame = market_minutes("BTCUSDT")[:3000]
     two = chosen("bollinger_breakout") + chosen("bollinger_breakout", deviations=2.5)
     assert two[0].version != two[1].version
@@ -370,7 +389,8 @@ def test_other_parameters_are_another_version_with_other_ids():
     assert candidates["version"].n_unique() == 2
 
 
-def test_a_version_never_changes_while_code_and_parameters_do_not():
+def test_version_is_stable():
+    """A version does not change while code and parameters stay the same."""
     # Candidates of years are known by it: these literals must stay as they are.
     assert {each.name: each.version for each in DEFAULTS} == {
         "bollinger_breakout": "1-eb398bbb",
@@ -382,7 +402,9 @@ def test_a_version_never_changes_while_code_and_parameters_do_not():
     assert named.version == chosen("rsi_reversal")[0].version
 
 
-def test_a_strategy_whose_file_is_broken_is_told_by_name(monkeypatch):
+def test_broken_strategy_file_is_named(monkeypatch):
+    """A strategy whose file is broken is reported by name."""
+
     def declare(_):
         raise KeyError("rsi")
 

@@ -40,13 +40,15 @@ def open_times(draw, interval=None):
         (datetime(2026, 1, 1, tzinfo=UTC), datetime(2026, 1, 1, tzinfo=UTC)),
     ],
 )
-def test_a_window_without_zone_or_length_is_refused(start, end):
+def test_invalid_window_is_refused(start, end):
+    """A window without a time zone or without length is refused."""
     with pytest.raises(ValueError, match="window"):
         Window(start, end)
 
 
 @given(intervals, moments)
-def test_a_day_holds_as_many_open_times_as_can_be_counted(interval, moment):
+def test_day_holds_counted_open_times(interval, moment):
+    """A day holds as many open times as can be counted."""
     window = day_window(moment.date())
     counted, at = 0, window.start
     while at < window.end:
@@ -55,7 +57,8 @@ def test_a_day_holds_as_many_open_times_as_can_be_counted(interval, moment):
 
 
 @given(moments, st.integers(1, 5 * 24 * 3600))
-def test_the_days_of_a_window_are_those_of_its_moments(start, seconds):
+def test_window_days_are_its_moments_days(start, seconds):
+    """The days of a window are those of its moments."""
     end = start + timedelta(seconds=seconds)
     inside = [start + timedelta(hours=n) for n in range(5 * 24 + 1)]
     touched = {at.date() for at in [*inside, end - timedelta(microseconds=1)] if at < end}
@@ -64,7 +67,8 @@ def test_the_days_of_a_window_are_those_of_its_moments(start, seconds):
 
 
 @given(intervals, moments, settles)
-def test_the_newest_closed_candle_is_settled_and_the_next_is_not(interval, now, settle):
+def test_newest_closed_candle_has_settled(interval, now, settle):
+    """The newest closed candle has settled, and the next has not."""
     newest = newest_closed(interval, now, settle)
     millisecond = timedelta(milliseconds=1)
     close_time = newest + interval.span - millisecond
@@ -73,7 +77,8 @@ def test_the_newest_closed_candle_is_settled_and_the_next_is_not(interval, now, 
     assert now < close_time + interval.span + settle
 
 
-def test_a_candle_is_closed_from_the_very_millisecond_of_its_settling_on():
+def test_candle_closes_when_settle_time_ends():
+    """A candle is closed from the millisecond in which its settle time ends."""
     settled = datetime(2026, 10, 25, 12, 1, 1, 999_000, tzinfo=UTC)
     settle = timedelta(seconds=2)
     newest = datetime(2026, 10, 25, 12, 0, tzinfo=UTC)
@@ -83,7 +88,8 @@ def test_a_candle_is_closed_from_the_very_millisecond_of_its_settling_on():
 
 
 @given(open_times(), st.booleans())
-def test_every_open_time_has_one_object_and_shares_it_with_its_neighbours_in_it(held, finished):
+def test_each_open_time_has_one_object(held, finished):
+    """Every open time belongs to one object, together with its neighbours there."""
     interval, moment = held
     window = object_window(interval, moment, finished=finished)
     assert window.start <= moment < window.end
@@ -94,13 +100,15 @@ def test_every_open_time_has_one_object_and_shares_it_with_its_neighbours_in_it(
 
 
 @given(open_times())
-def test_an_object_of_an_open_day_is_one_request_of_weight_one(held):
+def test_open_day_object_costs_one_weight(held):
+    """An object of an open day is one request of weight one."""
     interval, moment = held
     assert object_window(interval, moment, finished=False).candles(interval) <= 99
 
 
 @given(open_times(), st.none() | st.integers(0, 3000))
-def test_a_tick_reads_whole_objects_of_one_day_up_to_the_newest_candle(held, behind):
+def test_ingest_reads_whole_objects(held, behind):
+    """An ingest run reads whole objects of one day up to the newest candle."""
     interval, newest = held
     stored = None if behind is None else newest - behind * interval.span
     window = tick_window(interval, newest, stored)
@@ -110,7 +118,8 @@ def test_a_tick_reads_whole_objects_of_one_day_up_to_the_newest_candle(held, beh
 
 
 @given(open_times(), st.none() | st.integers(0, 3000))
-def test_a_tick_reads_all_of_the_open_day_that_is_not_stored(held, behind):
+def test_ingest_reads_unstored_open_day(held, behind):
+    """An ingest run reads all of the open day that is not stored."""
     interval, newest = held
     day_start = datetime.combine(newest.date(), datetime.min.time(), tzinfo=UTC)
     stored = None if behind is None else newest - behind * interval.span
@@ -120,7 +129,8 @@ def test_a_tick_reads_all_of_the_open_day_that_is_not_stored(held, behind):
 
 
 @given(open_times(Interval.ONE_MINUTE))
-def test_the_hour_just_ended_is_read_once_more_within_one_request(held):
+def test_last_hour_is_read_once_more(held):
+    """The hour that has just ended is read once more, in the same request."""
     _, newest = held
     window = tick_window(Interval.ONE_MINUTE, newest, newest - MINUTE)
     in_the_last_hour = newest - 2 * MINUTE
@@ -129,19 +139,22 @@ def test_the_hour_just_ended_is_read_once_more_within_one_request(held):
     assert window.candles(Interval.ONE_MINUTE) <= 99
 
 
-def test_a_minute_in_the_middle_of_an_hour_rereads_that_hour_only():
+def test_mid_hour_rereads_its_hour():
+    """A minute in the middle of an hour reads only that hour again."""
     newest = datetime(2026, 10, 25, 12, 30, tzinfo=UTC)
     window = tick_window(Interval.ONE_MINUTE, newest, newest - MINUTE)
     assert window == Window(newest.replace(minute=0), newest + MINUTE)
 
 
-def test_the_first_minute_of_a_day_does_not_reach_into_the_day_before():
+def test_first_minute_stays_in_its_day():
+    """The first minute of a day does not reach into the day before."""
     midnight = datetime(2026, 10, 25, tzinfo=UTC)
     stored = midnight - MINUTE
     assert tick_window(Interval.ONE_MINUTE, midnight, stored) == Window(midnight, midnight + MINUTE)
 
 
-def test_a_symbol_without_anything_stored_gets_its_whole_open_day():
+def test_new_symbol_reads_whole_open_day():
+    """A symbol without any stored candle reads its whole open day."""
     newest = datetime(2026, 10, 25, 17, 5, tzinfo=UTC)
     window = tick_window(Interval.ONE_MINUTE, newest, None)
     assert window.start == day_window(date(2026, 10, 25)).start

@@ -39,7 +39,7 @@ def summed(minutes: Volumes, size: int) -> Volumes:
 
 
 def found(minutes: Volumes, quarters: Volumes, hours: Volumes) -> list[tuple[str, int, int, int]]:
-    """The runs told of one symbol: interval, minute of the first and last open time, count."""
+    """Return the runs reported for one symbol: interval, minute of first and last open time, count."""
     frame = runs_in(candles(minutes), candles(quarters), candles(hours))
     assert frame.filter(pl.col("symbol") != "BTCUSDT").is_empty()
     return [
@@ -53,7 +53,8 @@ QUARTERS = dict.fromkeys(range(0, MINUTES, 15), 30.0)
 IN_AN_HOUR = dict.fromkeys(range(0, MINUTES, 60), 120.0)
 
 
-def test_frozen_minutes_are_told_with_what_contradicts_them() -> None:
+def test_frozen_minutes_come_with_contradictions() -> None:
+    """Frozen minutes are reported with the candles that contradict them."""
     frozen = TRADED | dict.fromkeys(range(37, 111), 0.0)
     frame = runs_in(candles(frozen), candles(QUARTERS), candles(IN_AN_HOUR))
     assert frame.rows() == [
@@ -73,15 +74,18 @@ def test_frozen_minutes_are_told_with_what_contradicts_them() -> None:
     }
 
 
-def test_an_hour_contradicts_minutes_where_there_are_no_quarters() -> None:
+def test_hour_contradicts_without_quarters() -> None:
+    """An hour contradicts minutes if there are no 15m candles."""
     assert found(TRADED | dict.fromkeys(range(60, 75), 0.0), {}, IN_AN_HOUR) == [("1m", 60, 74, 15)]
 
 
-def test_a_run_shorter_than_fifteen_minutes_is_not_told() -> None:
+def test_short_run_is_not_reported() -> None:
+    """A run shorter than fifteen minutes is not reported."""
     assert found(TRADED | dict.fromkeys(range(60, 74), 0.0), QUARTERS, IN_AN_HOUR) == []
 
 
-def test_what_a_missing_minute_may_have_traded_contradicts_nothing() -> None:
+def test_missing_minutes_prevent_a_contradiction() -> None:
+    """Volume that missing minutes may have had contradicts nothing."""
     minutes = dict.fromkeys(range(MINUTES), 0.0)
     del minutes[20]
     hours = {0: 9.0, 60: 0.0, 120: 0.0}
@@ -89,12 +93,14 @@ def test_what_a_missing_minute_may_have_traded_contradicts_nothing() -> None:
     assert found(minutes | {20: 0.0}, {15: 9.0}, hours) == [("1m", 0, 179, 180)]
 
 
-def test_a_frozen_quarter_and_hour_are_contradicted_by_their_minutes() -> None:
+def test_minutes_contradict_frozen_longer_candles() -> None:
+    """Frozen 15m and 1h candles are contradicted by their minutes."""
     told = found(TRADED, QUARTERS | {30: 0.0, 45: 0.0}, IN_AN_HOUR | {120: 0.0})
     assert told == [("15m", 30, 45, 2), ("1h", 120, 120, 1)]
 
 
-def test_a_run_is_reported_whole_with_the_count_that_is_contradicted() -> None:
+def test_run_is_reported_whole() -> None:
+    """A run is reported as a whole, with the number of contradicted candles."""
     quiet = dict.fromkeys(range(MINUTES), 0.0)
     quarters = dict.fromkeys(QUARTERS, 0.0) | {75: 4.0}
     [run] = runs_in(candles(quiet), candles(quarters), candles({})).rows(named=True)
@@ -105,8 +111,11 @@ def test_a_run_is_reported_whole_with_the_count_that_is_contradicted() -> None:
 
 @pytest.mark.parametrize("proved", ["first hour", "second hour"])
 @pytest.mark.parametrize("other", ["false too", "missing", "short of a minute"])
-def test_a_run_over_two_hours_is_reported_whole_where_one_hour_proves_it(proved, other) -> None:
-    """Minutes froze from 00:30 to 01:29, and the candles of one of the hours prove nothing."""
+def test_run_over_two_hours_is_whole(proved, other) -> None:
+    """A run over two hours is reported as a whole if one of the hours proves it.
+
+    Minutes froze from 00:30 to 01:29, and the candles of one of the hours prove nothing.
+    """
     frozen = range(30, 90)
     minutes = TRADED | dict.fromkeys(frozen, 0.0)
     quarters, hours = dict(QUARTERS), dict(IN_AN_HOUR)
@@ -124,13 +133,17 @@ def test_a_run_over_two_hours_is_reported_whole_where_one_hour_proves_it(proved,
     assert [run for run in told if run[0] == "1m"] == [("1m", 30, 89, 60)]
 
 
-def test_symbols_do_not_speak_for_each_other() -> None:
+def test_symbols_are_judged_separately() -> None:
+    """Volume of one symbol proves nothing about another."""
     quiet, active = dict.fromkeys(range(MINUTES), 0.0), candles(QUARTERS, "ETHUSDT")
     assert runs_in(candles(quiet), active, candles({})).is_empty()
 
 
-def test_a_month_looks_true_until_some_minutes_are_frozen() -> None:
-    """1m candles of a month, 14 of them quiet, with their own sums as 15m and 1h."""
+def test_month_is_true_until_frozen() -> None:
+    """A month is judged true until some of its minutes are frozen.
+
+    1m candles of a month, 14 of them quiet, with their own sums as 15m and 1h.
+    """
     minutes = pl.read_parquet(candle_file("NEARUSDT", "1m")).select(
         pl.lit("NEARUSDT").alias("symbol"),
         pl.from_epoch("open_time", "ms").cast(pl.Datetime("us", "UTC")),
@@ -172,13 +185,14 @@ def test_what_agrees_is_never_told(runs, order) -> None:
 
 @settings(max_examples=80)
 @given(st.integers(0, MINUTES - 15), st.integers(15, MINUTES), st.sets(st.integers(0, MINUTES - 1)))
-def test_a_frozen_run_is_told_where_one_of_its_buckets_is_whole(start, length, missing) -> None:
+def test_frozen_run_needs_one_whole_bucket(start, length, missing) -> None:
+    """A frozen run is reported if one of its buckets is complete."""
     frozen = range(start, min(start + length, MINUTES))
     minutes = TRADED | dict.fromkeys(frozen, 0.0)
     held = {minute: volume for minute, volume in minutes.items() if minute not in missing}
     told = found(held, QUARTERS, IN_AN_HOUR)
 
-    # Each frozen minute by itself: its run of stored neighbours, and whether a quarter of it is whole.
+    # For each frozen minute: its run of stored neighbours, and whether the run holds a complete quarter.
     def run_of(minute: int) -> range:
         low = high = minute
         while low - 1 in frozen and low - 1 in held:

@@ -52,7 +52,7 @@ def days(count, symbols=("BTCUSDT",), interval=Interval.ONE_HOUR):
 
 
 def served(exchange, file):
-    """What the exchange itself serves of a day, as the fields of a raw frame."""
+    """Return the candles that the exchange serves of a day, as fields of a raw frame."""
     midnight = datetime.combine(file.first, datetime.min.time(), tzinfo=UTC)
     start = int(midnight.timestamp() * 1000)
     rows = klines(
@@ -77,19 +77,22 @@ def asked(exchange):
     return sum(exchange.state()["requests"].get("/data/futures/um", {}).values())
 
 
-def test_every_file_is_what_the_exchange_serves(exchange):
+def test_files_match_the_exchange(exchange):
+    """Each archive file holds the candles that the exchange serves."""
     found = fetch(exchange, days(1, TRADING, Interval.ONE_MINUTE))
     assert_true(exchange, found)
     assert asked(exchange) == 2 * len(TRADING)
 
 
-def test_files_without_header_and_in_microseconds_are_the_same_rows():
+def test_reads_headerless_microsecond_files():
+    """Files without a header and with times in microseconds give the same rows."""
     options = {"archive-header": "never", "archive-times": "us"}
     with start_exchange(symbols=SYMBOLS, clock=f"stepped:{START}", **options) as own:
         assert_true(own, fetch(own, days(2, ["币安人生USDT"])))
 
 
-def test_a_day_that_is_not_there_is_an_answer(exchange):
+def test_missing_day_is_an_answer(exchange):
+    """A missing day is a valid answer, not an error."""
     listed_later = ArchiveFile("雪球USDT", Interval.ONE_HOUR, date(2026, 9, 1))
     still_open = ArchiveFile("BTCUSDT", Interval.ONE_HOUR, date(2026, 11, 20))
     waits = Waits()
@@ -100,7 +103,8 @@ def test_a_day_that_is_not_there_is_an_answer(exchange):
     assert waits.seconds == []
 
 
-def test_a_month_is_one_file_and_what_it_lacks_comes_by_the_day(exchange):
+def test_month_is_completed_by_days(exchange):
+    """A month is one file; days that are missing from it come from daily files."""
     month = [date(2026, 10, 1) + timedelta(days=number) for number in range(31)]
     [file] = archive_files("BTCUSDT", Interval.ONE_HOUR, month)
     found = fetch(exchange, [file])
@@ -121,7 +125,8 @@ def test_a_month_is_one_file_and_what_it_lacks_comes_by_the_day(exchange):
 
 
 @pytest.mark.parametrize("fault", ["archive_corrupt", "archive_checksum"])
-def test_a_damaged_file_is_repeated_once_and_then_told(exchange, fault):
+def test_damaged_file_is_retried_then_reported(exchange, fault):
+    """A damaged file is requested once more and then reported."""
     exchange.faults(**{fault: 1})
     [file] = days(1)
     each = fetch(exchange, [file])[file]
@@ -131,7 +136,8 @@ def test_a_damaged_file_is_repeated_once_and_then_told(exchange, fault):
 
 
 @pytest.mark.parametrize("fault", ["archive_corrupt", "archive_checksum"])
-def test_a_damaged_transfer_heals_when_it_is_repeated(exchange, fault):
+def test_retry_heals_damaged_transfer(exchange, fault):
+    """A damaged transfer is healed by a repeated request."""
     exchange.faults(**{fault: 0.5, "seed": 3})
     found = fetch(exchange, days(20))
     exchange_struck = exchange.state()["faults_struck"][fault]
@@ -153,7 +159,8 @@ def test_passing_trouble_is_repeated(exchange, fault):
     assert len([each for each in found.values() if each.rows is None]) <= 2
 
 
-def test_a_file_that_hangs_is_given_up_after_the_timeout(exchange):
+def test_hanging_file_times_out(exchange):
+    """A download that hangs is given up after the timeout."""
     exchange.faults(symbols={"ETHUSDT": {"hang": 1}}, hang_seconds=600)
     found = fetch(exchange, days(1, ["BTCUSDT", "ETHUSDT"]), timeout_seconds=0.2)
     told = {file.symbol: each.problem for file, each in found.items()}
@@ -161,7 +168,8 @@ def test_a_file_that_hangs_is_given_up_after_the_timeout(exchange):
     assert told["ETHUSDT"].startswith("ETHUSDT-1h-2026-11-19.zip could not be had: ")
 
 
-def test_an_archive_that_is_not_there_is_not_asked_for_every_file():
+def test_unreachable_archive_is_not_asked_repeatedly():
+    """An unreachable archive is not asked for every file again."""
     nowhere = f"http://127.0.0.1:{free_port()}"
     waits = Waits()
     found = list(downloads(BinanceSettings(archive_url=nowhere), days(60, TRADING), waits))
@@ -171,7 +179,8 @@ def test_an_archive_that_is_not_there_is_not_asked_for_every_file():
     assert len(waits.seconds) < 60
 
 
-def test_an_archive_that_dies_meanwhile_ends_nothing():
+def test_dying_archive_ends_nothing():
+    """An archive that dies during a fetch does not end the fetch."""
     with start_exchange(symbols=SYMBOLS, clock=f"stepped:{START}") as own:
         results = downloads(settings(own), days(60, TRADING), Waits())
         first = next(results)
@@ -189,7 +198,7 @@ def test_who_stops_taking_leaves_nothing_behind(exchange):
     next(results)
     results.close()
     assert set(threading.enumerate()) <= before
-    # So many at most were under way or waited to be taken.
+    # At most this many files were being fetched or waited for the caller.
     assert asked(exchange) <= 2 * 2 * 16
 
 

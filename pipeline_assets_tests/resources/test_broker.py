@@ -74,7 +74,7 @@ def ids(settings: KafkaSettings) -> list[str]:
     return [json.loads(message.value())["id"] for message in messages(settings)]
 
 
-# What is on the wire
+# Messages on the wire
 
 
 def test_what_is_published_is_read_again(kafka_settings: KafkaSettings) -> None:
@@ -87,9 +87,10 @@ def test_what_is_published_is_read_again(kafka_settings: KafkaSettings) -> None:
     assert sorted(read, key=lambda each: each.id) == sorted(given, key=lambda each: each.id)
 
 
-def test_a_message_is_json_under_its_symbol_with_its_id_and_schema(
+def test_message_carries_symbol_id_and_schema(
     kafka_settings: KafkaSettings,
 ) -> None:
+    """A message is JSON, keyed by its symbol, with its id and schema."""
     (given,) = candidates()
     CandidateTopic(kafka_settings).publish([given])
     (message,) = messages(kafka_settings)
@@ -138,10 +139,12 @@ def test_nothing_to_publish_asks_nobody() -> None:
     assert CandidateTopic(nobody).publish([]).count == 0
 
 
-def test_the_producer_is_idempotent_and_waits_for_all_replicas(
+def test_producer_is_idempotent_with_all_acks(
     kafka_settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seen on the options that librdkafka is given: it tells them to nobody afterwards."""
+    """The producer is idempotent and waits for all replicas. The options are read where librdkafka receives
+    them: it does not report them afterwards.
+    """
     options = []
     monkeypatch.setattr(
         "confluent_kafka.Producer", lambda given: options.append(given) or Producer(given)
@@ -153,7 +156,8 @@ def test_the_producer_is_idempotent_and_waits_for_all_replicas(
     assert given["delivery.timeout.ms"] == kafka_settings.delivery_timeout_ms
 
 
-def test_another_process_reads_as_a_consumer_group(kafka_settings: KafkaSettings) -> None:
+def test_other_process_reads_as_group(kafka_settings: KafkaSettings) -> None:
+    """Another process reads the messages as a consumer group."""
     given = candidates(minutes=2, symbols=5)
     CandidateTopic(kafka_settings).publish(given)
     arguments = [kafka_settings.bootstrap_servers, kafka_settings.topic, "10"]
@@ -164,7 +168,8 @@ def test_another_process_reads_as_a_consumer_group(kafka_settings: KafkaSettings
     assert read == {each.id for each in given}
 
 
-def test_a_follower_sees_what_comes_after_it_connected(kafka_settings: KafkaSettings) -> None:
+def test_follower_sees_only_new_messages(kafka_settings: KafkaSettings) -> None:
+    """A follower sees the messages that come after it has connected."""
     topic, stop = CandidateTopic(kafka_settings), threading.Event()
     follower = topic.read(stop=stop)
     given = candidates(symbols=3)
@@ -174,10 +179,13 @@ def test_a_follower_sees_what_comes_after_it_connected(kafka_settings: KafkaSett
     assert list(follower) == []
 
 
-def test_messages_that_are_no_candidates_are_skipped_and_named(
+def test_foreign_messages_are_skipped_and_named(
     kafka_settings: KafkaSettings,
 ) -> None:
-    """All to one partition, in which the candidates are before, between and after them."""
+    """Messages that are not candidates are skipped and named.
+
+    All to one partition, in which the candidates are before, between and after them.
+    """
     topic = CandidateTopic(kafka_settings)
     given = candidates(minutes=3)
     producer = Producer({"bootstrap.servers": kafka_settings.bootstrap_servers})
@@ -215,9 +223,10 @@ def test_threads_share_one_topic(kafka_settings: KafkaSettings) -> None:
     assert len(set(ids(kafka_settings))) == 60
 
 
-def test_a_forked_process_publishes_by_a_producer_of_its_own(
+def test_forked_process_has_its_own_producer(
     kafka_settings: KafkaSettings,
 ) -> None:
+    """A forked process publishes by a producer of its own."""
     topic = CandidateTopic(kafka_settings)
     topic.publish(candidates())
     later = candidates(start=MIDNIGHT + dt.timedelta(hours=1))
@@ -240,10 +249,13 @@ class Crashing(Producer):
         return super().flush(timeout)
 
 
-def test_a_producer_that_ends_without_saying_why_is_replaced_by_another(
+def test_silently_ended_producer_is_replaced(
     kafka_settings: KafkaSettings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Seen once, when a broker was killed under load; nothing makes it happen at will."""
+    """A producer that ends without an error is replaced by a new one.
+
+    Seen once, when a broker was killed under load; nothing makes it happen at will.
+    """
     monkeypatch.setattr("confluent_kafka.Producer", Crashing)
     given = candidates(symbols=9)
     assert CandidateTopic(kafka_settings).publish(given).count == 9
@@ -254,9 +266,10 @@ def test_a_producer_that_ends_without_saying_why_is_replaced_by_another(
 # A broker that stops
 
 
-def test_a_broker_that_hangs_is_an_error_and_a_repeat_loses_nothing(
+def test_hanging_broker_loses_nothing_on_repeat(
     own_kafka_server: KafkaServer,
 ) -> None:
+    """A broker that hangs is an error, and a repeated publish loses nothing."""
     settings = own_kafka_server.settings(delivery_timeout_ms=1000)
     topic = CandidateTopic(settings)
     first, second = candidates(symbols=9), candidates(symbols=9, start=MIDNIGHT.replace(hour=1))
@@ -270,10 +283,13 @@ def test_a_broker_that_hangs_is_an_error_and_a_repeat_loses_nothing(
     assert set(ids(settings)) == {each.id for each in first + second}
 
 
-def test_after_a_connection_went_silent_the_next_publish_goes_through(
+def test_publishes_after_connection_went_silent(
     own_kafka_server: KafkaServer, tcp_proxies: list[TcpProxy]
 ) -> None:
-    """Nobody tells the producer, as when a firewall forgot its connection."""
+    """A publish succeeds after the earlier connection went silent.
+
+    The producer gets no error, as when a firewall has dropped its connection.
+    """
     proxy = TcpProxy(own_kafka_server.port)
     tcp_proxies.append(proxy)
     own_kafka_server.stop()
@@ -301,9 +317,10 @@ def eventually_publishes(settings: KafkaSettings, given: list) -> CandidateTopic
     return topic
 
 
-def test_what_was_acknowledged_survives_kill_9_and_the_same_topic_goes_on(
+def test_acknowledged_messages_survive_kill_9(
     own_kafka_server: KafkaServer,
 ) -> None:
+    """Acknowledged messages survive kill -9, and the same topic can be written again."""
     settings = own_kafka_server.settings()
     topic = CandidateTopic(settings)
     first, second = candidates(symbols=9), candidates(symbols=9, start=MIDNIGHT.replace(hour=1))
@@ -316,9 +333,10 @@ def test_what_was_acknowledged_survives_kill_9_and_the_same_topic_goes_on(
 
 @pytest.mark.matrix
 @pytest.mark.parametrize("seed", range(3))
-def test_a_broker_killed_during_publishes_loses_nothing_that_it_acknowledged(
+def test_broker_killed_during_publish_loses_nothing(
     own_kafka_server: KafkaServer, seed: int
 ) -> None:
+    """A broker killed during publishes loses no message that it acknowledged."""
     settings = own_kafka_server.settings(topic="killed")
     topic, random_ = CandidateTopic(settings), random.Random(seed)
     begun, done = threading.Semaphore(0), threading.Event()
@@ -353,14 +371,15 @@ def test_a_broker_killed_during_publishes_loses_nothing_that_it_acknowledged(
         publishing.result()
     found = set(ids(settings))
     assert acknowledged - found == set()
-    # The last publish may have failed and is there all the same; nothing else is.
+    # The last publish may have failed and may be stored all the same. No other message is stored.
     assert found - acknowledged <= set(last)
 
 
-# What is misconfigured
+# Wrong configuration
 
 
-def test_a_broker_that_is_not_there_is_named_with_the_reason() -> None:
+def test_unreachable_broker_is_named() -> None:
+    """The error for an unreachable broker names its address and the reason."""
     nobody = KafkaSettings(
         bootstrap_servers=f"127.0.0.1:{free_port()}", topic="found", delivery_timeout_ms=1000
     )
@@ -372,9 +391,10 @@ def test_a_broker_that_is_not_there_is_named_with_the_reason() -> None:
         CandidateTopic(nobody).read()
 
 
-def test_refused_credentials_point_at_the_settings_and_are_never_shown(
+def test_refused_credentials_name_settings_without_secrets(
     own_kafka_server: KafkaServer,
 ) -> None:
+    """The error for refused credentials names the settings and never shows the values."""
     own_kafka_server.kill()
     own_kafka_server.start_asking_for_credentials()
 
@@ -396,7 +416,7 @@ def test_refused_credentials_point_at_the_settings_and_are_never_shown(
 
 @pytest.fixture
 def tls_port(tmp_path: Path) -> Iterator[int]:
-    """A server that speaks TLS with a certificate that nobody trusts."""
+    """A server that speaks TLS with an untrusted certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))
@@ -443,7 +463,8 @@ def tls_port(tmp_path: Path) -> Iterator[int]:
         thread.join()
 
 
-def test_a_certificate_that_is_not_trusted_points_at_the_setting(tls_port: int) -> None:
+def test_untrusted_certificate_names_the_setting(tls_port: int) -> None:
+    """The error for an untrusted certificate names the setting."""
     settings = KafkaSettings(
         bootstrap_servers=f"127.0.0.1:{tls_port}", security_protocol="SSL", delivery_timeout_ms=1000
     )
@@ -459,10 +480,13 @@ def test_a_certificate_that_is_not_trusted_points_at_the_setting(tls_port: int) 
         (b"no certificate", "PIPELINE_KAFKA__SSL_CA_LOCATION"),
     ],
 )
-def test_a_ca_file_that_is_missing_or_damaged_names_the_setting(
+def test_unusable_ca_file_names_setting(
     kafka_server: KafkaServer, tmp_path: Path, content: bytes | None, told: str
 ) -> None:
-    """For readers, such as `candidates --follow`, as for the publisher."""
+    """The error for a missing or damaged CA file names the setting.
+
+    For readers, such as `candidates --follow`, as for the publisher.
+    """
     file = tmp_path / "ca.pem"
     if content is not None:
         file.write_bytes(content)
@@ -473,7 +497,8 @@ def test_a_ca_file_that_is_missing_or_damaged_names_the_setting(
         CandidateTopic(settings).read()
 
 
-def test_a_terminated_reader_lets_go_of_the_broker(kafka_settings: KafkaSettings) -> None:
+def test_closed_reader_ends_its_iteration(kafka_settings: KafkaSettings) -> None:
+    """A closed reader leaves the broker, and its iteration ends."""
     follower = CandidateTopic(kafka_settings).read(from_beginning=True)
     CandidateTopic(kafka_settings).publish(candidates())
     assert next(follower).symbol == "COIN0USDT"

@@ -1,4 +1,4 @@
-"""Candidates on a real S3 server: repeats change nothing, and no sealing, wherever it stops, loses one."""
+"""Candidates on a real S3 server: repeats change nothing, and finalizing, wherever it stops, loses none."""
 
 import datetime as dt
 import io
@@ -42,14 +42,16 @@ def contents(store: ObjectStore) -> dict[str, bytes]:
     return {each.key: store.get(each.key) for each in store.objects("candidates/")}
 
 
-def test_what_was_stored_is_read_by_day_in_order(store: ObjectStore) -> None:
+def test_stored_candidates_are_read_by_day(store: ObjectStore) -> None:
+    """Stored candidates are read by day, in order."""
     given_ = frame(minutes=4, symbols=3)
     (key,) = store_candidates(store, given_.reverse())
     assert key.startswith("candidates/1m/20261119/0000-")
     assert_frame_equal(read_candidates(store, DAY), given_)
 
 
-def test_a_set_across_midnight_is_an_object_for_each_day(store: ObjectStore) -> None:
+def test_midnight_splits_candidates_by_day(store: ObjectStore) -> None:
+    """Candidates on both sides of midnight become an object for each day."""
     given_ = frame(minutes=2, start=MIDNIGHT + dt.timedelta(hours=23, minutes=59))
     first, second = store_candidates(store, given_)
     assert first.startswith("candidates/1m/20261119/2359-")
@@ -58,13 +60,15 @@ def test_a_set_across_midnight_is_an_object_for_each_day(store: ObjectStore) -> 
         assert_frame_equal(read_candidates(store, day), given_[row])
 
 
-def test_nothing_stored_is_a_frame_without_rows(store: ObjectStore) -> None:
+def test_nothing_stored_gives_empty_frame(store: ObjectStore) -> None:
+    """If nothing is stored, the reader returns a frame without rows."""
     assert store_candidates(store, frame(minutes=0)) == []
     assert_frame_equal(read_candidates(store, DAY), candidate_schema().to_frame())
     assert seal_candidates(store, DAY) is None
 
 
-def test_a_repeat_writes_the_same_object_and_another_set_another(store: ObjectStore) -> None:
+def test_repeat_writes_the_same_object(store: ObjectStore) -> None:
+    """The same candidates written again give the same object; other candidates give another."""
     store_candidates(store, frame(minutes=2))
     once = contents(store)
     store_candidates(store, frame(minutes=2))
@@ -74,7 +78,8 @@ def test_a_repeat_writes_the_same_object_and_another_set_another(store: ObjectSt
     assert_frame_equal(read_candidates(store, DAY), frame(minutes=3))
 
 
-def test_of_one_id_the_row_that_was_created_first_counts(store: ObjectStore) -> None:
+def test_first_created_row_of_id_counts(store: ObjectStore) -> None:
+    """If rows share an id, the row that was created first counts."""
     store_candidates(store, frame(minutes=2, found=dt.timedelta(minutes=20)))
     store_candidates(store, frame(minutes=1))
     read = read_candidates(store, DAY)
@@ -86,7 +91,8 @@ def test_of_one_id_the_row_that_was_created_first_counts(store: ObjectStore) -> 
 
 @real_server
 @given(data=st.data())
-def test_the_same_rows_give_the_same_bytes(store: ObjectStore, data: st.DataObject) -> None:
+def test_same_rows_give_same_bytes(store: ObjectStore, data: st.DataObject) -> None:
+    """The same rows give the same bytes."""
     rows = candidates(minutes=3, symbols=4)
     (key,) = store_candidates(store, candidates_frame(rows))
     body = store.get(key)
@@ -98,7 +104,8 @@ def test_the_same_rows_give_the_same_bytes(store: ObjectStore, data: st.DataObje
     assert store.get(key) == body
 
 
-def test_a_sealed_day_is_one_object_and_sealing_again_changes_nothing(store: ObjectStore) -> None:
+def test_finalized_day_is_one_stable_object(store: ObjectStore) -> None:
+    """A finalized day is one object, and finalizing again changes nothing."""
     for minute in range(5):
         store_candidates(store, frame(start=MIDNIGHT + dt.timedelta(minutes=minute)))
     sealed = seal_candidates(store, DAY)
@@ -113,7 +120,8 @@ def test_a_sealed_day_is_one_object_and_sealing_again_changes_nothing(store: Obj
     assert_frame_equal(read_candidates(store, DAY), frame(minutes=5))
 
 
-def test_what_comes_after_the_sealing_is_read_and_absorbed_by_the_next(store: ObjectStore) -> None:
+def test_candidates_after_finalizing_are_kept(store: ObjectStore) -> None:
+    """Candidates stored after finalizing are read, and merged when the day is finalized again."""
     store_candidates(store, frame(minutes=5))
     seal_candidates(store, DAY)
     store_candidates(store, frame(minutes=8, start=MIDNIGHT + dt.timedelta(minutes=3)))
@@ -160,9 +168,10 @@ def crashing(bucket: S3Bucket, number: int, event: str) -> ObjectStore:
 
 @pytest.mark.parametrize("event", ["before", "after"])
 @pytest.mark.parametrize("number", [1, 2])
-def test_a_sealing_that_stops_at_any_write_is_finished_by_the_next(
+def test_interrupted_finalize_is_completed_later(
     store: ObjectStore, s3_bucket: S3Bucket, number: int, event: str
 ) -> None:
+    """A finalize that stops at any write is completed by the next."""
     for minute in range(3):
         store_candidates(store, frame(symbols=2, start=MIDNIGHT + dt.timedelta(minutes=minute)))
     with pytest.raises(Crash):
@@ -173,7 +182,8 @@ def test_a_sealing_that_stops_at_any_write_is_finished_by_the_next(
     assert_frame_equal(read_candidates(store, DAY), frame(minutes=3, symbols=2))
 
 
-def test_two_sealings_a_reader_and_a_writer_at_once_lose_nothing(store: ObjectStore) -> None:
+def test_concurrent_finalizes_lose_nothing(store: ObjectStore) -> None:
+    """Two finalizing runs, a reader and a writer at the same time lose nothing."""
     early, late = frame(minutes=20), frame(minutes=20, start=MIDNIGHT + dt.timedelta(minutes=20))
     for minute in range(20):
         store_candidates(store, early[minute])
@@ -204,8 +214,11 @@ def test_a_damaged_object_is_named(store: ObjectStore) -> None:
     assert store.get(key) == b"PAR1 no more"
 
 
-def test_keeps_what_was_published_when_evaluated_again_late(store: ObjectStore) -> None:
-    """As after a crash: the same minute is too old at the repeat, and Kafka has it all the same."""
+def test_keeps_published_when_evaluated_again_late(store: ObjectStore) -> None:
+    """A candidate stays published when its minute is evaluated again too late.
+
+    As after a crash: the same minute is too old at the repeat, and Kafka has it all the same.
+    """
     published, repeated = frame(minutes=2), frame(minutes=2, found=dt.timedelta(hours=2))
     store_candidates(store, published)
     store_candidates(store, repeated, late=True)
@@ -225,8 +238,8 @@ def test_published_later_counts_as_published(store: ObjectStore) -> None:
     assert read_stored(store, DAY)[LATE].to_list() == [False]
 
 
-def test_objects_without_the_late_column_hold_published_candidates(store: ObjectStore) -> None:
-    """As earlier versions wrote them."""
+def test_objects_without_late_column_are_published(store: ObjectStore) -> None:
+    """Objects without the late column, as earlier versions wrote, hold published candidates."""
     body = io.BytesIO()
     frame(minutes=3).write_parquet(body)
     store.put(f"candidates/1m/{DAY:%Y%m%d}.parquet", body.getvalue())

@@ -1,4 +1,4 @@
-"""Candle objects on a real S3 server: no writer, in whatever order, loses a stored candle."""
+"""Candle objects on a real S3 server: writers in any order lose no stored candle."""
 
 import io
 from concurrent.futures import ThreadPoolExecutor
@@ -40,7 +40,7 @@ def store(s3_bucket):
 
 
 def minutes(numbers, start=HOUR.start, **changes):
-    """Candles of these minutes after `start`, each with a close that tells its minute."""
+    """Candles of these minutes after `start`, each with its minute as its close."""
     return candle_frame(
         [
             raw_row(start + timedelta(minutes=n), ONE, SYMBOL, close=f"100.{n % 100:02}", **changes)
@@ -62,7 +62,8 @@ def write(store, numbers, etag, window=HOUR):
     return write_candles(store, ONE, window, minutes(numbers), etag)
 
 
-def test_an_objects_key_tells_interval_symbol_and_where_its_window_begins():
+def test_key_names_interval_symbol_and_start():
+    """An object's key gives the interval, the symbol and the start of its window."""
     key = object_key(ONE, SYMBOL, HOUR.start)
     assert key == "ohlcv/1m/币安人生USDT/20261120_1200.parquet"
     assert window_start(key) == HOUR.start
@@ -75,7 +76,8 @@ def test_an_objects_key_tells_interval_symbol_and_where_its_window_begins():
         *("٢٠٢٦١١٢٠_٠٠٠٠.parquet", "20261120_0000.parquet\n"),
     ],
 )
-def test_what_another_program_stores_is_no_candle_object(name):
+def test_foreign_keys_are_no_candle_objects(name):
+    """Keys that other programs store are not taken for candle objects."""
     assert window_start(f"ohlcv/1m/BTCUSDT/{name}") is None
 
 
@@ -86,14 +88,16 @@ def test_a_repeated_write_changes_nothing(store):
     assert (first.etag, first.rows, first.newest) == (again.etag, again.rows, again.newest)
 
 
-def test_a_writer_that_knows_the_object_replaces_it(store):
+def test_writer_with_current_etag_replaces(store):
+    """A writer that knows the stored object replaces it."""
     known = write(store, range(10), None)
     after = write(store, range(12), known.etag)
     assert after.rows == 12
     assert_frame_equal(stored_rows(store), minutes(range(12)))
 
 
-def test_a_writer_that_knows_another_object_joins_the_stored_rows(store):
+def test_writer_with_old_etag_merges_rows(store):
+    """A writer that knows an earlier object merges its rows into the stored object."""
     known = write(store, range(10), None)
     write(store, range(20), known.etag)
     late = write(store, range(5, 11), known.etag)
@@ -101,7 +105,8 @@ def test_a_writer_that_knows_another_object_joins_the_stored_rows(store):
     assert_frame_equal(stored_rows(store), minutes(range(20)))
 
 
-def test_where_both_hold_a_candle_the_one_written_later_stays(store):
+def test_later_written_candle_wins(store):
+    """If both objects hold a candle, the one written later stays."""
     write(store, range(10), None)
     corrected = minutes(range(5, 6), volume="99.000")
     write_candles(store, ONE, HOUR, corrected, None)
@@ -110,9 +115,8 @@ def test_where_both_hold_a_candle_the_one_written_later_stays(store):
 
 
 @pytest.mark.parametrize("with_digest", [True, False])
-def test_a_damaged_object_counts_as_not_stored_and_its_bytes_are_kept(
-    store, s3_bucket, with_digest
-):
+def test_damaged_object_is_kept_aside(store, s3_bucket, with_digest):
+    """A damaged object counts as not stored, and its bytes are kept."""
     key = object_key(ONE, SYMBOL, HOUR.start)
     write(store, range(10), None)
     whole = store.get(key)
@@ -128,7 +132,8 @@ def test_a_damaged_object_counts_as_not_stored_and_its_bytes_are_kept(
     assert store.get(kept.key) == damaged
 
 
-def test_a_finalize_replaces_a_damaged_object_by_what_it_fetched(store, s3_bucket):
+def test_finalize_replaces_damaged_object(store, s3_bucket):
+    """A finalize replaces a damaged object by the candles that it fetched."""
     key, window = object_key(ONE, SYMBOL, MIDNIGHT), day_window(DAY)
     write_candles(store, ONE, window, minutes(range(1440), MIDNIGHT), None)
     whole = store.get(key)
@@ -142,7 +147,8 @@ def test_a_finalize_replaces_a_damaged_object_by_what_it_fetched(store, s3_bucke
     assert store.get(key) == whole
 
 
-def test_an_object_removed_meanwhile_is_written_anew(store):
+def test_removed_object_is_written_anew(store):
+    """An object removed in the meantime is written again."""
     known = write(store, range(10), None)
     clear(store)
     assert write(store, range(11), known.etag).rows == 11
@@ -156,8 +162,11 @@ def test_an_object_removed_meanwhile_is_written_anew(store):
     )
 )
 @real_server
-def test_no_writer_loses_a_candle_unless_it_replaces_what_it_knows(store, writes):
-    """Each writer has some minutes, and knows the object as it was before some earlier write."""
+def test_no_writer_loses_candles(store, writes):
+    """No writer loses a candle unless it replaces the object that it knows.
+
+    Each writer has some minutes, and knows the object as it was before some earlier write.
+    """
     clear(store)
     etags: list[str | None] = [None]
     expected: set[int] = set()
@@ -173,14 +182,15 @@ def test_no_writer_loses_a_candle_unless_it_replaces_what_it_knows(store, writes
 
 @given(st.lists(st.sets(st.integers(0, 59), min_size=1), min_size=2, max_size=5))
 @real_server
-def test_writers_at_the_same_time_lose_nothing(store, parts):
+def test_concurrent_writers_lose_nothing(store, parts):
+    """Writers at the same time lose nothing."""
     clear(store)
     with ThreadPoolExecutor(len(parts)) as pool:
         list(pool.map(lambda numbers: write(store, numbers, None), parts))
     assert_frame_equal(stored_rows(store), minutes(set().union(*parts)))
 
 
-# Sealing
+# Finalizing
 
 
 def hour_windows(hours):
@@ -201,7 +211,8 @@ def whole_day():
     return minutes(range(1440), MIDNIGHT)
 
 
-def test_sealing_leaves_one_object_with_the_day(store):
+def test_finalizing_leaves_one_day_object(store):
+    """Finalizing leaves one object with the day's candles."""
     store_hours(store, range(24))
     sealed = seal_day(store, ONE, DAY, whole_day(), listed(store))
     assert [each.key for each in listed(store)] == [sealed.key]
@@ -209,7 +220,8 @@ def test_sealing_leaves_one_object_with_the_day(store):
     assert_frame_equal(stored_rows(store, sealed.key), whole_day())
 
 
-def test_a_sealed_day_is_the_same_bytes_whatever_stood_there_before(store):
+def test_finalized_bytes_ignore_former_content(store):
+    """A finalized day has the same bytes whatever was stored before."""
     bodies = set()
     for hours in ([], [0], [3, 4], range(24)):
         clear(store)
@@ -226,7 +238,8 @@ def test_a_sealed_day_is_the_same_bytes_whatever_stood_there_before(store):
     hours=st.sets(st.integers(0, 23), max_size=4),
 )
 @real_server
-def test_sealing_keeps_what_was_stored_and_is_not_served_any_more(store, fetched, hours):
+def test_finalizing_keeps_candles_no_longer_served(store, fetched, hours):
+    """Finalizing keeps stored candles that the exchange does not serve any more."""
     clear(store)
     store_hours(store, hours)
     expected = fetched | {60 * hour + minute for hour in hours for minute in range(60)}
@@ -240,7 +253,8 @@ def test_sealing_keeps_what_was_stored_and_is_not_served_any_more(store, fetched
     ]
 
 
-def test_a_tick_later_than_the_sealing_leaves_one_row_a_minute_and_is_absorbed(store):
+def test_ingest_after_finalizing_is_absorbed(store):
+    """An ingest run after finalizing leaves one row a minute, and the next finalize absorbs its object."""
     store_hours(store, range(23))
     before = write_candles(store, ONE, hour_windows([23])[0], last_hour(range(59)), None)
     seal_day(store, ONE, DAY, whole_day(), listed(store))
@@ -259,7 +273,8 @@ def last_hour(numbers):
     )
 
 
-def test_a_tick_of_the_first_hour_later_than_the_sealing_keeps_the_day(store):
+def test_first_hour_ingest_keeps_finalized_day(store):
+    """An ingest run of the first hour after finalizing keeps the finalized day."""
     first = write_candles(store, ONE, hour_windows([0])[0], minutes(range(59), MIDNIGHT), None)
     sealed = seal_day(store, ONE, DAY, whole_day(), listed(store))
     late = write_candles(store, ONE, hour_windows([0])[0], minutes(range(60), MIDNIGHT), first.etag)
@@ -267,8 +282,11 @@ def test_a_tick_of_the_first_hour_later_than_the_sealing_keeps_the_day(store):
     assert_frame_equal(stored_rows(store, sealed.key), whole_day())
 
 
-def test_a_reader_has_one_row_an_open_time_at_every_moment_of_a_sealing(store):
-    """The day is written before the hours go: what a crash in between leaves is read as usual."""
+def test_readers_see_each_candle_once_throughout(store):
+    """A reader has one row for each open time at every moment of finalizing.
+
+    The day is written before the hours go: what a crash in between leaves is read as usual.
+    """
     store_hours(store, range(24))
     hours = {each.key: store.get(each.key) for each in listed(store)}
     seal_day(store, ONE, DAY, whole_day(), listed(store))
@@ -283,7 +301,8 @@ def test_a_reader_has_one_row_an_open_time_at_every_moment_of_a_sealing(store):
 # Reading
 
 
-def test_a_listing_holds_the_days_asked_for_and_nothing_else(store):
+def test_listing_holds_only_requested_days(store):
+    """A listing holds the requested days and nothing else."""
     for days_ago in range(4):
         start = MIDNIGHT - timedelta(days=days_ago)
         store.put(object_key(ONE, SYMBOL, start), b"x")
@@ -300,14 +319,16 @@ def test_a_listing_holds_the_days_asked_for_and_nothing_else(store):
     ]
 
 
-def test_a_span_that_begins_within_a_day_finds_the_days_object(store):
+def test_span_within_day_finds_day_object(store):
+    """A span that begins within a day finds the day's object."""
     seal_day(store, ONE, DAY, whole_day(), [])
     start, end = MIDNIGHT.replace(hour=13, minute=7), MIDNIGHT.replace(hour=13, minute=9)
     read = lake.scan("1m", [SYMBOL, "ABSENTUSDT"], start, end, store=store).collect()
     assert read["open_time"].to_list() == [start, start + timedelta(minutes=1)]
 
 
-def test_candles_without_a_trade_are_stored_and_left_out_on_demand(store):
+def test_tradeless_candles_are_optional(store):
+    """Candles without a trade are stored, and left out on demand."""
     quiet = minutes([1], volume="0", trades=0)
     write_candles(store, ONE, HOUR, pl.concat([minutes([0]), quiet]), None)
     spans = (HOUR.start, HOUR.end)
@@ -316,7 +337,8 @@ def test_candles_without_a_trade_are_stored_and_left_out_on_demand(store):
     assert traded["open_time"].to_list() == [HOUR.start]
 
 
-def test_nothing_stored_gives_a_frame_without_rows_of_the_same_columns(store):
+def test_nothing_stored_gives_empty_columns(store):
+    """If nothing is stored, the frame has the same columns and no rows."""
     write(store, [0], None)
     read = lake.scan("1m", ["ABSENTUSDT"], HOUR.start, HOUR.end, store=store).collect()
     assert read.is_empty()

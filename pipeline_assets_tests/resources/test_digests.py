@@ -65,7 +65,8 @@ def test_a_shortened_object_is_damaged(store, s3_bucket, read):
         read(store)
 
 
-def test_an_object_without_a_digest_is_read_and_gets_one_when_written(store, s3_bucket):
+def test_missing_digest_is_added_on_write(store, s3_bucket):
+    """An object without a digest is read, and gets a digest when it is written."""
     etag = s3_bucket.client.put_object(Bucket=s3_bucket.name, Key=KEY, Body=BODY)["ETag"]
     assert store.get_with_etag(KEY) == (BODY, etag)
     found = store.find(KEY)
@@ -86,7 +87,8 @@ def test_every_single_bit_flip_is_detected():
     assert not [bit for bit in bits if FoundObject(flip_bit(body, bit), '"1"', digest).intact]
 
 
-def test_a_flipped_bit_of_a_stored_object_is_detected(store, s3_bucket):
+def test_flipped_bit_is_detected(store, s3_bucket):
+    """A flipped bit of a stored object is detected."""
     body = encoded_day()
     for bit in random.Random(7).sample(range(len(body) * 8), 10):
         store_damaged(s3_bucket, KEY, body, flip_bit(body, bit))

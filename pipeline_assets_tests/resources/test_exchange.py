@@ -100,7 +100,7 @@ def address(exchange):
 
 
 def truth(exchange, symbol, interval, window):
-    """What the exchange itself says, asked past the client."""
+    """Return the exchange's own candles, fetched without the client under test."""
     rows, start = [], to_milliseconds(window.start)
     while True:
         query = urllib.parse.urlencode(
@@ -163,9 +163,8 @@ def assert_all_true(exchange, fetched, window, interval=ONE_MINUTE):
         (1440, 3, 6),
     ],
 )
-def test_a_window_is_read_whole_in_order_for_the_least_weight(
-    exchange, client, candles, requests, weight
-):
+def test_window_costs_the_least_weight(exchange, client, candles, requests, weight):
+    """A window is read completely and in order for the least possible weight."""
     window = Window(NOON - timedelta(minutes=candles), NOON)
     reader = client()
     fetched = fetch(reader, {"BTCUSDT": window})["BTCUSDT"]
@@ -191,7 +190,8 @@ def least_weight(candles):
     first=st.integers(20_000_000, 29_000_000),
     candles=st.integers(1, 3000),
 )
-def test_pages_cover_the_window_once_for_the_least_weight(interval, first, candles):
+def test_pages_cover_the_window_once(interval, first, candles):
+    """Pages cover the window once, for the least possible weight."""
     start = interval.floor(EPOCH + timedelta(minutes=first))
     window = Window(start, start + candles * interval.span)
     found = pages(interval, window)
@@ -208,7 +208,8 @@ def test_pages_cover_the_window_once_for_the_least_weight(interval, first, candl
 
 
 @pytest.mark.parametrize("field", ["start", "end"])
-def test_a_window_off_the_grid_is_refused_before_anything_is_sent(exchange, client, field):
+def test_off_grid_window_is_refused(exchange, client, field):
+    """A window off the grid is refused before a request is sent."""
     edges = {"start": HOUR.start, "end": HOUR.end}
     off_grid = Window(**(edges | {field: edges[field] + timedelta(seconds=7)}))
     with client() as reader, pytest.raises(ValueError, match="grid of 1m"):
@@ -217,7 +218,8 @@ def test_a_window_off_the_grid_is_refused_before_anything_is_sent(exchange, clie
 
 
 @pytest.mark.parametrize("interval", list(Interval))
-def test_many_symbols_of_any_interval_equal_what_the_exchange_has(exchange, client, interval):
+def test_many_symbols_equal_the_exchange(exchange, client, interval):
+    """Many symbols of any interval equal the exchange's candles."""
     window = day_window((NOON - timedelta(days=1)).date())
     progress = []
     with client() as reader:
@@ -227,7 +229,8 @@ def test_many_symbols_of_any_interval_equal_what_the_exchange_has(exchange, clie
     assert_all_true(exchange, {result.symbol: result for result in results}, window, interval)
 
 
-def test_a_symbol_has_no_candles_before_its_listing_and_after_its_delivery(client):
+def test_no_candles_outside_the_trading_time(client):
+    """A symbol has no candles before its listing and after its delivery."""
     day = day_window(datetime(2024, 7, 8, tzinfo=UTC).date())
     result = fetch(client(), {"AGIXUSDT": day, "雪球USDT": day})
     delivered = datetime(2024, 7, 8, 9, tzinfo=UTC)
@@ -235,8 +238,8 @@ def test_a_symbol_has_no_candles_before_its_listing_and_after_its_delivery(clien
     assert rows_of(result["雪球USDT"]) == []
 
 
-def test_a_doubled_row_does_not_hide_a_missing_one(exchange, client):
-    """A reply with one row twice and another not at all has as many rows as a whole one."""
+def test_doubled_row_hides_no_missing_row(exchange, client):
+    """A doubled row does not hide a missing one: such a reply has as many rows as a complete one."""
     window = day_window(datetime.fromisoformat(START).date() - timedelta(days=2))
     exchange.faults(duplicate_rows=0.4, missing_rows=0.4, seed=5)
     fetched = fetch(client(), {"BTCUSDT": window, "ETHUSDT": window}, confirm=True)
@@ -255,7 +258,8 @@ def test_nothing_to_fetch_yields_nothing(client):
     assert fetch(client(), {}) == {}
 
 
-def test_a_process_that_has_spent_its_minute_goes_on_in_the_next(redis_server, redis_url):
+def test_spent_process_continues_next_minute(redis_server, redis_url):
+    """A process that has spent its minute continues in the next one."""
     with start_exchange(clock=f"stepped:{START}", weight_limit=40) as exchange:
         clock = Time(exchange)
         reader = ExchangeClient(
@@ -277,7 +281,8 @@ def test_a_process_that_has_spent_its_minute_goes_on_in_the_next(redis_server, r
         assert lengths == dict.fromkeys(TRADING, 2 * 1440)
 
 
-def test_the_shared_budget_learns_what_others_spent(exchange, client, budget):
+def test_budget_learns_weight_of_others(exchange, client, budget):
+    """The shared budget learns the weight that other clients spent."""
     for _ in range(20):
         truth(exchange, "BTCUSDT", ONE_MINUTE, HOUR)
     fetch(client(), {"BTCUSDT": HOUR})
@@ -285,7 +290,8 @@ def test_the_shared_budget_learns_what_others_spent(exchange, client, budget):
     assert budget.use(to_milliseconds(NOON)).used >= 20 * 10 + 2
 
 
-def test_what_is_under_way_when_the_minute_turns_counts_in_the_new_one_too(budget):
+def test_requests_across_minutes_count_in_both(budget):
+    """Requests under way when the minute turns count in the new minute as well."""
     clock = Time()
     exchange_clock = ExchangeClock(clock.monotonic)
     exchange_clock.measure(to_milliseconds(NOON) + 59_900, clock.now, clock.now)
@@ -319,15 +325,18 @@ def test_server_time_is_the_exchanges_own(client):
         assert reader.server_time() == datetime.fromisoformat(START)
 
 
-def test_the_universe_is_what_the_exchange_trades_now(client):
+def test_universe_is_what_trades_now(client):
+    """The universe holds the symbols that the exchange trades now."""
     with client() as reader:
         listings = reader.universe().valid
     assert {listing.symbol for listing in listings} == set(SYMBOLS.split(","))
     assert trading_symbols(listings) == sorted(TRADING)
 
 
-def test_the_first_candle_is_asked_for_once_a_symbol_for_weight_1(exchange, client):
-    """By the candles themselves, from time 0 or from any later time; an unknown symbol harms nobody."""
+def test_first_candle_costs_one_weight(exchange, client):
+    """The first candle of a symbol is requested once, for weight 1. The request asks for candles from time 0
+    or from any later time; an unknown symbol affects no other.
+    """
     with client() as reader:
         reader.server_time()
         before = used(exchange)
@@ -349,7 +358,8 @@ def test_the_first_candle_is_asked_for_once_a_symbol_for_weight_1(exchange, clie
 @pytest.mark.parametrize(
     "fault", ["http_500", "http_503", "http_408", "html_502", "reset", "truncated", "cut_json"]
 )
-def test_passing_trouble_is_repeated_until_the_answer_is_whole(exchange, client, clock, fault):
+def test_passing_faults_are_retried(exchange, client, clock, fault):
+    """Temporary faults are retried until the reply is complete."""
     exchange.faults(**{fault: 0.5, "seed": 3})
     window = Window(NOON - timedelta(hours=30), NOON)
     fetched = fetch(client(retries=20), dict.fromkeys(TRADING, window))
@@ -358,14 +368,16 @@ def test_passing_trouble_is_repeated_until_the_answer_is_whole(exchange, client,
     assert_all_true(exchange, fetched, window)
 
 
-def test_a_request_that_hangs_is_given_up_and_repeated(exchange, client):
+def test_hanging_request_is_repeated(exchange, client):
+    """A request that hangs is given up and repeated."""
     exchange.faults(hang=0.3, hang_seconds=600, seed=5)
     fetched = fetch(client(retries=20, timeout_seconds=0.5), dict.fromkeys(TRADING, HOUR))
     assert exchange.state()["faults_struck"]["hang"] > 0
     assert_all_true(exchange, fetched, HOUR)
 
 
-def test_backoff_doubles_and_ends_after_the_retries(exchange, client, clock):
+def test_backoff_doubles_until_retries_end(exchange, client, clock):
+    """The backoff doubles, and ends after the last retry."""
     exchange.faults(symbols={"ETHUSDT": {"http_500": 1}})
     fetched = fetch(client(retries=5), dict.fromkeys(TRADING, HOUR))
 
@@ -378,7 +390,8 @@ def test_backoff_doubles_and_ends_after_the_retries(exchange, client, clock):
     assert_all_true(exchange, fetched, HOUR)
 
 
-def test_one_symbol_in_many_pages_that_fails_leaves_the_others_unharmed(exchange, client):
+def test_failing_symbol_harms_no_other(exchange, client):
+    """A symbol of many pages that fails affects no other symbol."""
     exchange.faults(symbols={"币安人生USDT": {"cut_json": 1}})
     window = Window(NOON - timedelta(hours=24), NOON)
     fetched = fetch(client(retries=1, concurrency=2), dict.fromkeys(TRADING, window))
@@ -386,7 +399,8 @@ def test_one_symbol_in_many_pages_that_fails_leaves_the_others_unharmed(exchange
     assert_all_true(exchange, fetched, window)
 
 
-def test_an_unknown_symbol_is_asked_for_once_and_named(exchange, client, clock):
+def test_unknown_symbol_is_asked_for_once(exchange, client, clock):
+    """An unknown symbol is requested once and named."""
     fetched = fetch(client(), {"NOPEUSDT": HOUR, "BTCUSDT": HOUR})
     error = fetched.pop("NOPEUSDT").error
     assert isinstance(error, ExchangeError)
@@ -410,7 +424,8 @@ def heal_after(seconds, clock, exchange):
 
 
 @pytest.mark.parametrize("down", ["reset", "http_503"])
-def test_a_backfill_outlasts_a_minute_without_exchange(exchange, client, clock, down):
+def test_backfill_survives_a_minutes_outage(exchange, client, clock, down):
+    """A backfill survives a minute without the exchange."""
     exchange.faults(down=down)
     heal_after(60, clock, exchange)
     fetched = fetch(client(concurrency=1), dict.fromkeys(TRADING, HOUR))
@@ -418,7 +433,8 @@ def test_a_backfill_outlasts_a_minute_without_exchange(exchange, client, clock, 
     assert_all_true(exchange, fetched, HOUR)
 
 
-def test_an_outage_in_the_middle_blames_no_symbol(exchange, client, clock):
+def test_outage_blames_no_symbol(exchange, client, clock):
+    """An outage during a fetch is not blamed on a symbol."""
     heal_after(60, clock, exchange)
     outages = iter(["reset"])
 
@@ -439,9 +455,8 @@ def test_an_outage_in_the_middle_blames_no_symbol(exchange, client, clock):
 @pytest.mark.parametrize(
     ("down", "cause"), [("reset", "Connection reset by peer"), ("http_503", "HTTP 503, -1001")]
 )
-def test_a_tick_gives_up_an_exchange_that_is_down_with_one_error(
-    exchange, client, clock, down, cause
-):
+def test_ingest_gives_up_with_one_error(exchange, client, clock, down, cause):
+    """An ingest run gives up an exchange that is down with one error."""
     with client(patience=TICK_PATIENCE, concurrency=2) as reader:
         reader.server_time()
         exchange.faults(down=down)
@@ -452,7 +467,8 @@ def test_a_tick_gives_up_an_exchange_that_is_down_with_one_error(
     assert sum(clock.waits) <= 2 * TICK_PATIENCE.total_seconds()
 
 
-def test_an_exchange_that_is_gone_is_named_with_the_cause(redis_server, budget):
+def test_unreachable_exchange_is_named(redis_server, budget):
+    """The error for an unreachable exchange names its address and the cause."""
     clock = Time()
     nowhere = f"http://127.0.0.1:{free_port()}"
     reader = ExchangeClient(
@@ -468,7 +484,8 @@ def test_an_exchange_that_is_gone_is_named_with_the_cause(redis_server, budget):
     assert "PIPELINE_BINANCE__REST_URL" in str(raised.value)
 
 
-def test_an_exchange_that_is_killed_while_it_serves_ends_the_call(redis_server, budget):
+def test_killed_exchange_ends_the_call(redis_server, budget):
+    """If the exchange is killed while it serves, the call ends."""
     with start_exchange(symbols=SYMBOLS, clock=f"stepped:{START}") as exchange:
         clock = Time()
         with ExchangeClient(
@@ -489,7 +506,8 @@ def test_an_exchange_that_is_killed_while_it_serves_ends_the_call(redis_server, 
 # Refusals
 
 
-def test_after_429_everybody_waits_as_told_and_then_all_is_fetched(exchange, client, clock, budget):
+def test_after_429_all_processes_wait(exchange, client, clock, budget):
+    """After a 429 every process waits as long as the reply says, and then all is fetched."""
     with client(concurrency=1) as reader:
         reader.server_time()
         exchange.faults(refuse_next=1)
@@ -506,9 +524,8 @@ def test_after_429_everybody_waits_as_told_and_then_all_is_fetched(exchange, cli
 @pytest.mark.parametrize(
     ("refusal", "count"), [({"refuse_next": 1000}, "sent_429"), ({"ban_seconds": 120}, "sent_418")]
 )
-def test_a_refusal_stops_another_process_in_the_middle_of_what_it_has_reserved(
-    exchange, client, clock, redis_server, refusal, count
-):
+def test_refusal_stops_other_process_midway(exchange, client, clock, redis_server, refusal, count):
+    """A refusal stops another process in the middle of the weight that it has reserved."""
     refused, others_done = threading.Event(), threading.Event()
 
     async def wait_for_the_other(seconds):
@@ -548,7 +565,8 @@ def test_a_refusal_stops_another_process_in_the_middle_of_what_it_has_reserved(
         assert_all_true(exchange, found, HOUR)
 
 
-def test_after_a_refusal_nothing_is_sent_although_the_others_are_not_told_yet(redis_server, clock):
+def test_refusal_stops_requests_before_others_know(redis_server, clock):
+    """After a refusal nothing is sent, even before the other processes know of it."""
     may_tell = threading.Event()
 
     class SlowToTell(WeightBudget):
@@ -577,7 +595,8 @@ def test_after_a_refusal_nothing_is_sent_although_the_others_are_not_told_yet(re
     assert sum(clock.waits) == pytest.approx(30, abs=1)
 
 
-def test_requests_under_way_that_are_refused_together_are_all_repeated(exchange, client):
+def test_refused_concurrent_requests_are_repeated(exchange, client):
+    """Requests under way that are refused together are all repeated."""
     exchange.faults(refuse_next=4)
     fetched = fetch(client(concurrency=5), dict.fromkeys(TRADING, HOUR))
     assert exchange.state()["sent_429"] == 4
@@ -595,7 +614,8 @@ def test_a_short_ban_is_waited_for(exchange, client, clock):
     assert_all_true(exchange, {result.symbol: result for result in results}, HOUR)
 
 
-def test_a_client_that_waits_goes_on_when_the_block_is_lifted(exchange, client, clock, budget):
+def test_client_resumes_when_block_is_lifted(exchange, client, clock, budget):
+    """A waiting client continues when the block is lifted."""
     with client(concurrency=1) as reader:
         reader.server_time()
         exchange.faults(ban_seconds=250)
@@ -610,7 +630,8 @@ def test_a_client_that_waits_goes_on_when_the_block_is_lifted(exchange, client, 
     assert sum(clock.waits) <= 20
 
 
-def test_a_long_ban_ends_the_call_and_keeps_every_other_process_from_asking(budget):
+def test_long_ban_stops_every_process(budget):
+    """A long ban ends the call and keeps every other process from sending requests."""
     clock = Time()
 
     def make(exchange):
@@ -635,7 +656,8 @@ def test_a_long_ban_ends_the_call_and_keeps_every_other_process_from_asking(budg
 # Leaving early
 
 
-def test_closing_early_cancels_what_is_under_way_and_the_client_goes_on(exchange, client):
+def test_closing_early_cancels_pending_requests(exchange, client):
+    """Closing early cancels the requests under way, and the client can be used again."""
     exchange.faults(
         hang_seconds=10_000, symbols={symbol: {"hang": 1} for symbol in TRADING if symbol > "C"}
     )
@@ -649,7 +671,8 @@ def test_closing_early_cancels_what_is_under_way_and_the_client_goes_on(exchange
     assert rows_of(again[0]) == truth(exchange, "ETHUSDT", ONE_MINUTE, HOUR)
 
 
-def test_leaving_with_requests_under_way_closes_all(exchange, client):
+def test_leaving_closes_pending_requests(exchange, client):
+    """Leaving the client with requests under way closes all connections."""
     exchange.faults(hang_seconds=10_000, symbols={"ETHUSDT": {"hang": 1}})
     with client(timeout_seconds=10_000) as reader:
         results = reader.klines(ONE_MINUTE, {"BTCUSDT": HOUR, "ETHUSDT": HOUR})
@@ -658,7 +681,9 @@ def test_leaving_with_requests_under_way_closes_all(exchange, client):
     assert not reader._thread.is_alive()
 
 
-def test_a_failure_in_the_callers_progress_reaches_the_caller(client):
+def test_progress_failure_reaches_the_caller(client):
+    """An error in the caller's progress callback reaches the caller."""
+
     def full(_):
         raise OSError("disk full")
 
@@ -666,7 +691,8 @@ def test_a_failure_in_the_callers_progress_reaches_the_caller(client):
         list(reader.klines(ONE_MINUTE, {"BTCUSDT": HOUR}, full))
 
 
-def test_importing_it_loads_neither_binance_nor_aiohttp():
+def test_import_loads_no_client_libraries():
+    """Importing the module loads neither binance nor aiohttp."""
     code = "import sys, pipeline_assets.resources.exchange; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     loaded = set(done.stdout.split())

@@ -40,7 +40,7 @@ class Simulation:
         clock.measure(server_ms, sent, self.now)
 
     async def sleep(self, seconds):
-        """Let time pass; requests that end meanwhile end at their own time."""
+        """Let time pass; a request that ends within that time ends at its own time."""
         until = self.now + seconds
         for end, settle in sorted(self.under_way, key=lambda each: each[0]):
             if end <= until:
@@ -52,7 +52,8 @@ class Simulation:
 
 @settings(deadline=None, max_examples=50)
 @given(samples=SAMPLES, drift=st.floats(-9e-5, 9e-5), later=st.floats(0, 600))
-def test_the_true_time_is_within_the_error(samples, drift, later):
+def test_time_is_within_the_error(samples, drift, later):
+    """The true time is within the stated error."""
     simulation = Simulation(drift=drift)
     clock = ExchangeClock(simulation.monotonic)
     for up, down, pause in samples:
@@ -65,7 +66,8 @@ def test_the_true_time_is_within_the_error(samples, drift, later):
 
 @settings(deadline=None, max_examples=50)
 @given(samples=SAMPLES, drift=st.floats(-9e-5, 9e-5), start=st.floats(0, 60_000))
-def test_a_minute_that_is_certain_is_the_exchanges(samples, drift, start):
+def test_certain_minute_is_the_exchanges(samples, drift, start):
+    """A minute that the clock calls certain is the exchange's minute."""
     simulation = Simulation(NOON_MS + start, drift)
     clock = ExchangeClock(simulation.monotonic)
     for up, down, pause in samples:
@@ -77,7 +79,8 @@ def test_a_minute_that_is_certain_is_the_exchanges(samples, drift, start):
             assert clock.minute() == int(simulation.true_ms()) // 60_000
 
 
-def test_a_slow_reply_replaces_no_quick_one():
+def test_slow_reply_replaces_no_quick_one():
+    """A slow reply does not replace the measurement of a quick one."""
     simulation = Simulation()
     clock = ExchangeClock(simulation.monotonic)
     simulation.measure(clock, 0.02, 0.02)
@@ -87,7 +90,8 @@ def test_a_slow_reply_replaces_no_quick_one():
     assert clock.error_ms() < 30
 
 
-def test_a_quick_reply_is_kept_for_minutes_only():
+def test_quick_reply_expires_after_minutes():
+    """The measurement of a quick reply is kept for minutes only."""
     simulation = Simulation()
     clock = ExchangeClock(simulation.monotonic)
     simulation.measure(clock, 0.02, 0.02)
@@ -96,7 +100,8 @@ def test_a_quick_reply_is_kept_for_minutes_only():
     assert clock.error_ms() == pytest.approx(500.5, abs=1)
 
 
-def test_an_exchange_whose_clock_was_set_is_believed():
+def test_exchange_with_reset_clock_is_believed():
+    """The measurement follows an exchange whose clock was set."""
     simulation = Simulation()
     clock = ExchangeClock(simulation.monotonic)
     simulation.measure(clock, 0.02, 0.02)
@@ -105,7 +110,8 @@ def test_an_exchange_whose_clock_was_set_is_believed():
     assert abs(simulation.true_ms() - clock.now_ms()) <= clock.error_ms()
 
 
-def test_the_time_is_due_each_minute_and_sooner_after_a_slow_reply():
+def test_time_is_measured_each_minute():
+    """The time is measured each minute, and sooner after a slow reply."""
     simulation = Simulation()
     clock = ExchangeClock(simulation.monotonic)
     assert clock.due
@@ -127,8 +133,11 @@ def test_the_time_is_due_each_minute_and_sooner_after_a_slow_reply():
     start=st.floats(0, 60_000),
     delays=st.lists(st.floats(0, 2), min_size=8, max_size=8),
 )
-def test_no_minute_of_the_exchange_gets_more_than_its_weight(redis_server, up, down, start, delays):
-    """Forty requests under way at the turn of the minute, after a first reply of any slowness."""
+def test_no_minute_exceeds_its_weight(redis_server, up, down, start, delays):
+    """No minute of the exchange gets more requests than its weight allows.
+
+    Forty requests under way at the turn of the minute, after a first reply of any slowness.
+    """
     redis_server.client().flushall()
     capacity = 100
     budget = WeightBudget(redis_server.settings(), "simulated", limit=capacity, margin=0)

@@ -115,7 +115,8 @@ def test_a_gzip_bomb_is_not_unpacked(budget):
 
 
 @pytest.mark.parametrize("answer", [huge, endless, gzip_bomb])
-def test_an_archive_file_beyond_the_limit_is_left_to_the_exchange(answer):
+def test_oversized_archive_file_comes_from_exchange(answer):
+    """Instead of an archive file beyond the limit, the exchange's candles are fetched."""
     with hostile_server(answer) as server:
         [found] = downloads(BinanceSettings(archive_url=server.url), [DAY], Waits())
     assert found.rows is None
@@ -123,7 +124,9 @@ def test_an_archive_file_beyond_the_limit_is_left_to_the_exchange(answer):
     assert len(server.paths) == 1
 
 
-def test_a_checksum_beyond_the_limit_is_left_to_the_exchange():
+def test_oversized_checksum_means_the_exchange():
+    """If a checksum file is beyond the limit, the exchange's candles are fetched."""
+
     def answer(handler):
         if handler.path.endswith(".CHECKSUM"):
             endless(handler)
@@ -139,14 +142,16 @@ def test_a_checksum_beyond_the_limit_is_left_to_the_exchange():
 
 
 @pytest.mark.parametrize("answer", [dripping_body, dripping_headers])
-def test_candles_that_drip_in_are_given_up(budget, answer):
+def test_dripping_candles_are_given_up(budget, answer):
+    """A reply of candles that arrives byte by byte is given up."""
     with hostile_server(klines_as(answer)) as server:
         told = klines_error(server, budget, timeout_seconds=0.3)
     assert "no usable answer in 2 attempts" in told
 
 
 @pytest.mark.parametrize("answer", [dripping_body, dripping_headers])
-def test_an_archive_file_that_drips_in_is_left_to_the_exchange(answer):
+def test_dripping_archive_file_comes_from_exchange(answer):
+    """If an archive file arrives byte by byte, the exchange's candles are fetched."""
     with hostile_server(answer) as server:
         settings = BinanceSettings(archive_url=server.url, timeout_seconds=0.2)
         [found] = downloads(settings, [DAY], Waits())
@@ -165,7 +170,8 @@ def redirect_to(server):
     return answer
 
 
-def test_a_redirect_of_the_exchange_is_not_followed(budget):
+def test_exchange_redirect_is_not_followed(budget):
+    """A redirect of the exchange is not followed."""
     with (
         hostile_server(told_time) as other,
         hostile_server(redirect_to(other)) as server,
@@ -177,14 +183,16 @@ def test_a_redirect_of_the_exchange_is_not_followed(budget):
     assert other.paths == []
 
 
-def test_a_redirect_of_the_archive_is_not_followed():
+def test_archive_redirect_is_not_followed():
+    """A redirect of the archive is not followed."""
     with hostile_server(huge) as other, hostile_server(redirect_to(other)) as server:
         [found] = downloads(BinanceSettings(archive_url=server.url), [DAY], Waits())
     assert f"a redirect to http://localhost:{other.port}/{DAY.path}" in found.problem
     assert other.paths == []
 
 
-def test_a_redirect_of_the_webhook_is_an_error():
+def test_webhook_redirect_is_an_error():
+    """A redirect of the webhook is an error."""
     with hostile_server(told_time) as other, hostile_server(redirect_to(other)) as server:
         settings = AlertsSettings(webhook_url=SecretStr(f"{server.url}/T0KEN"))
         with pytest.raises(AlertError, match="HTTP 302") as raised:
@@ -194,14 +202,15 @@ def test_a_redirect_of_the_webhook_is_an_error():
 
 
 @pytest.mark.parametrize("answer", [huge, endless, dripping_body, gzip_bomb])
-def test_the_body_of_the_webhooks_reply_is_not_read(answer):
+def test_webhook_reply_body_is_unread(answer):
+    """The body of the webhook's reply is not read."""
     with hostile_server(answer) as server:
         settings = AlertsSettings(webhook_url=SecretStr(f"{server.url}/T0KEN"))
         Alerts(settings).send({"text": "stale"})
     assert server.paths == ["/T0KEN"]
 
 
-# Headers that are no numbers
+# Headers with invalid numbers
 
 
 def refused_once(status, **headers):
@@ -238,11 +247,12 @@ def test_retry_after_is_kept_within_reason(budget, status, retry_after, seconds)
         client_of(server, budget, waits) as client,
     ):
         assert client.server_time() == NOON
-    # At the turn of a minute it waits a second more: nobody has told which minute it is.
+    # At the turn of a minute the client waits a second longer: no reply has said which minute it is.
     assert seconds - 0.5 <= sum(waits.seconds) <= seconds + 1.5
 
 
-def test_a_ban_is_believed_for_three_days_at_most(budget):
+def test_ban_lasts_three_days_at_most(budget):
+    """A ban is believed for three days at most."""
     with (
         hostile_server(refused_once(418, Retry_After="999999")) as server,
         client_of(server, budget, Waits()) as client,
@@ -257,7 +267,8 @@ def test_a_ban_is_believed_for_three_days_at_most(budget):
 @pytest.mark.parametrize(
     "date_header", ["tomorrow", "", "Sat, 28 Nov 2026 11:24:43 -0000", "9" * 40]
 )
-def test_a_date_header_that_is_none_is_ignored(budget, date_header):
+def test_invalid_date_header_is_ignored(budget, date_header):
+    """A date header that is none is ignored."""
     waits = Waits()
 
     def answer(handler):
@@ -273,8 +284,11 @@ def test_a_date_header_that_is_none_is_ignored(budget, date_header):
     assert sum(waits.seconds) == pytest.approx(60, abs=0.5)
 
 
-def test_a_clock_far_ahead_blocks_no_longer_than_it_was_told(budget):
-    """The moment comes from a Date header of the year 9999; the block ends after a minute."""
+def test_far_ahead_clock_blocks_briefly(budget):
+    """An exchange clock far ahead blocks requests no longer than the reply says.
+
+    The moment comes from a Date header of the year 9999; the block ends after a minute.
+    """
 
     def answer(handler):
         handler.send_response_only(429)
@@ -300,7 +314,8 @@ def test_a_clock_far_ahead_blocks_no_longer_than_it_was_told(budget):
 
 
 @pytest.mark.parametrize("used", ["", "many", "-1", "1e3", "9" * 30, "12.5", "\xb2"])
-def test_a_used_weight_that_is_no_number_is_ignored(budget, used):
+def test_invalid_used_weight_is_ignored(budget, used):
+    """A used weight that is not a number is ignored."""
     with (
         hostile_server(lambda handler: told_time(handler, X_MBX_USED_WEIGHT_1M=used)) as server,
         client_of(server, budget, Waits()) as client,
@@ -316,7 +331,8 @@ NO_TIMES = (
 
 
 @pytest.mark.parametrize("body", NO_TIMES)
-def test_a_time_that_is_none_is_no_traceback(budget, body):
+def test_invalid_time_gives_no_traceback(budget, body):
+    """A server time that is not a time gives an error message, not a traceback."""
     with (
         hostile_server(lambda handler: handler.whole(body)) as server,
         client_of(server, budget, Waits()) as client,
@@ -328,7 +344,8 @@ def test_a_time_that_is_none_is_no_traceback(budget, body):
 # Texts
 
 
-def test_the_exchanges_error_text_has_no_control_characters(budget):
+def test_error_text_has_no_control_characters(budget):
+    """The exchange's error text is shown without control characters."""
     body = json.dumps({"code": -1121, "msg": CONTROLS}).encode()
     with hostile_server(klines_as(lambda handler: handler.whole(body, 400))) as server:
         told = klines_error(server, budget)

@@ -32,12 +32,13 @@ def store(server) -> IndicatorStateStore:
 
 
 def write(store: IndicatorStateStore, minute: int, state: bytes = b"\x00state", symbol=BTC) -> bool:
-    """Write a state upon what is there now."""
+    """Write a state based on the one stored now."""
     held, _ = store.read_due([symbol])
     return store.write({symbol: (NOON + minute * MINUTE, state)}, held) == {symbol}
 
 
-def test_nothing_held_reads_as_no_state_and_all_slots(store, slots):
+def test_no_state_reads_all_slots(store, slots):
+    """If no state is stored, the reader returns no state and all slots."""
     slots.write(candles(BTC, range(3)))
     held, newer = store.read_due([BTC, ETH])
     assert (held[BTC].open_time, held[BTC].state, held[BTC].stale) == (None, None, False)
@@ -46,7 +47,8 @@ def test_nothing_held_reads_as_no_state_and_all_slots(store, slots):
     assert store.read_due([])[1].is_empty()
 
 
-def test_a_state_comes_with_the_candles_that_it_has_not_folded(store, slots):
+def test_state_comes_with_newer_candles(store, slots):
+    """A state comes with the candles that it does not include yet."""
     slots.write(pl.concat([candles(BTC, range(10, 25)), candles(ETH, range(10, 25))]))
     assert write(store, 22)
     assert write(store, 23, symbol=ETH)
@@ -56,7 +58,8 @@ def test_a_state_comes_with_the_candles_that_it_has_not_folded(store, slots):
     assert_frame_equal(newer, pl.concat([candles(BTC, [23, 24]), candles(ETH, [24])]))
 
 
-def test_without_a_newer_candle_the_bytes_stay_where_they_are(store, slots):
+def test_unchanged_state_is_not_transferred(store, slots):
+    """If there is no newer candle, the bytes of the state are not transferred."""
     slots.write(candles(BTC, range(5)))
     write(store, 4)
     held, newer = store.read_due([BTC])
@@ -76,7 +79,8 @@ def test_without_a_newer_candle_the_bytes_stay_where_they_are(store, slots):
         (candles(BTC, [9]), None, False),  # with a hole before it
     ],
 )
-def test_what_changes_behind_the_newest_slot_is_marked(store, slots, then, changed, stale):
+def test_older_slot_changes_are_marked(store, slots, then, changed, stale):
+    """A change behind the newest slot is marked."""
     slots.write(candles(BTC, [0, 1, 2, 4, 5, 6]))
     write(store, 5)
     slots.write(then)
@@ -85,7 +89,8 @@ def test_what_changes_behind_the_newest_slot_is_marked(store, slots, then, chang
     assert held.stale is stale
 
 
-def test_the_oldest_of_several_changes_is_remembered(store, slots):
+def test_oldest_change_is_remembered(store, slots):
+    """The oldest of several changes is remembered."""
     slots.write(candles(BTC, range(10)))
     write(store, 9)
     for minute in (7, 4, 8):
@@ -94,7 +99,8 @@ def test_the_oldest_of_several_changes_is_remembered(store, slots):
     assert held.changed == NOON + 4 * MINUTE
 
 
-def test_a_stale_state_comes_with_all_slots_and_without_its_bytes(store, slots):
+def test_stale_state_comes_with_all_slots(store, slots):
+    """A stale state comes with all slots and without its bytes."""
     slots.write(candles(BTC, range(6)))
     write(store, 5)
     slots.write(candles(BTC, [2], price=9.0))
@@ -103,8 +109,11 @@ def test_a_stale_state_comes_with_all_slots_and_without_its_bytes(store, slots):
     assert newer["open_time"].to_list() == [NOON + minute * MINUTE for minute in range(6)]
 
 
-def test_a_slot_that_changes_during_the_evaluation_keeps_its_mark(store, slots):
-    """Read, changed, written: the write is refused, whichever side of the state changed."""
+def test_change_during_evaluation_keeps_its_mark(store, slots):
+    """A slot that changes during the evaluation keeps its mark.
+
+    Read, changed, written: the write is refused, whichever side of the state changed.
+    """
     slots.write(candles(BTC, range(6)))
     write(store, 3)
     for minute in (2, 4):
@@ -115,7 +124,8 @@ def test_a_slot_that_changes_during_the_evaluation_keeps_its_mark(store, slots):
     assert (after.open_time, after.changed) == (NOON + 3 * MINUTE, NOON + 2 * MINUTE)
 
 
-def test_a_second_change_of_the_same_candle_is_not_taken_for_the_first(store, slots):
+def test_second_change_is_not_the_first(store, slots):
+    """A second change of the same candle is not taken for the first."""
     slots.write(candles(BTC, range(6)))
     write(store, 5)
     slots.write(candles(BTC, [2], price=8.0))
@@ -124,7 +134,8 @@ def test_a_second_change_of_the_same_candle_is_not_taken_for_the_first(store, sl
     assert store.write({BTC: (NOON + 5 * MINUTE, b"from the first")}, held) == frozenset()
 
 
-def test_a_written_state_clears_the_mark_that_it_was_made_from(store, slots):
+def test_written_state_clears_its_mark(store, slots):
+    """A written state clears the mark that it took into account."""
     slots.write(candles(BTC, range(6)))
     write(store, 5)
     slots.write(candles(BTC, [2], price=8.0))
@@ -133,7 +144,8 @@ def test_a_written_state_clears_the_mark_that_it_was_made_from(store, slots):
     assert (after.changed, after.stale) == (None, False)
 
 
-def test_of_two_sensors_that_read_the_same_state_one_writes(store, server, slots):
+def test_only_one_sensor_writes(store, server, slots):
+    """If two sensors read the same state, only one of them writes."""
     slots.write(candles(BTC, range(6)))
     write(store, 3)
     other = IndicatorStateStore(server.settings())
@@ -143,14 +155,16 @@ def test_of_two_sensors_that_read_the_same_state_one_writes(store, server, slots
     assert store.read_due([BTC])[0][BTC].open_time == NOON + 4 * MINUTE
 
 
-def test_a_state_that_was_lost_since_is_not_brought_back(store, server):
+def test_lost_state_is_not_restored(store, server):
+    """A state that was lost in the meantime is not written back."""
     write(store, 3)
     held, _ = store.read_due([BTC])
     server.client().flushall()
     assert store.write({BTC: (NOON + 4 * MINUTE, b"one")}, held) == frozenset()
 
 
-def test_a_state_outlives_its_slots_and_not_much_more(store, server, slots):
+def test_state_briefly_outlives_its_slots(store, server, slots):
+    """A state expires a little later than its slots."""
     slots.write(candles(BTC, range(6)))
     write(store, 3)
     slots.write(candles(ETH, [1, 2]))
@@ -174,9 +188,12 @@ def test_a_state_outlives_its_slots_and_not_much_more(store, server, slots):
         max_size=25,
     )
 )
-def test_no_change_that_a_state_has_not_folded_goes_unseen(store, server, slots, steps):
-    """A model: a state "folds" the slots it read. At any later moment each candle that the slots held
-    when it was read, and hold otherwise now, is newer than the state, or the state is stale."""
+def test_no_change_goes_unseen(store, server, slots, steps):
+    """Every change that a state does not include is seen.
+
+    A model: a state "folds" the slots it read. At any later moment each candle that the slots held
+    when it was read, and hold otherwise now, is newer than the state, or the state is stale.
+    """
     server.client().flushall()
     held, folded, read = store.read_due([BTC])[0], {}, {}
     for step, minute, price in steps:
@@ -209,7 +226,8 @@ def test_a_strange_slot_is_named(store, server, slots):
         store.read_due([BTC])
 
 
-def test_a_server_that_is_down_is_an_error_that_says_what_to_do(own_redis_server):
+def test_down_server_error_says_next_step(own_redis_server):
+    """The error for a server that is down says what to do."""
     store = IndicatorStateStore(own_redis_server.settings())
     assert write(store, 1)
     held, _ = store.read_due([BTC])
@@ -222,7 +240,8 @@ def test_a_server_that_is_down_is_an_error_that_says_what_to_do(own_redis_server
     store.read_due([BTC])
 
 
-def test_states_work_through_the_client_of_a_cluster(redis_cluster):
+def test_states_work_on_a_cluster(redis_cluster):
+    """States work through the client of a cluster."""
     server, client = redis_cluster
     slots = CandleSlots(server.settings(), client)
     store = IndicatorStateStore(server.settings(), client)
@@ -239,8 +258,10 @@ def test_states_work_through_the_client_of_a_cluster(redis_cluster):
 # A clock that was wrong
 
 
-def test_a_state_that_evaluated_the_future_goes_with_the_next_candle(store, slots):
-    """It would take no candle of before that future, and its minutes would be skipped without a word."""
+def test_future_state_goes_with_next_candle(store, slots):
+    """The next candle removes a state that was evaluated in the future. The state would take no candle from
+    before its time, and the minutes until then would be skipped without a message.
+    """
     slots.write(candles(BTC, range(2880, 2895)))
     assert write(store, 2894)
     slots.write(candles(BTC, [3]), now=NOON + 4 * MINUTE)
@@ -249,7 +270,8 @@ def test_a_state_that_evaluated_the_future_goes_with_the_next_candle(store, slot
     assert_frame_equal(due, candles(BTC, [3]))
 
 
-def test_a_state_of_the_past_stays_where_only_the_slots_are_ahead(store, slots):
+def test_past_state_survives_future_slots(store, slots):
+    """If only the slots are ahead, a state of the past stays."""
     slots.write(candles(BTC, [2]))
     assert write(store, 2)
     slots.write(candles(BTC, [2880]))

@@ -146,7 +146,8 @@ def put_without_digest(store: ObjectStore, key: str, body: bytes) -> None:
 
 @pytest.mark.parametrize("body", GARBAGE.values(), ids=GARBAGE)
 @pytest.mark.parametrize("key", READERS)
-def test_a_garbage_document_is_taken_as_not_there_and_named(store, caplog, key, body):
+def test_garbage_document_counts_as_missing(store, caplog, key, body):
+    """A document of garbage counts as missing and is named."""
     put_without_digest(store, key, body)
     with caplog.at_level(logging.WARNING):
         assert not READERS[key](store)
@@ -154,7 +155,8 @@ def test_a_garbage_document_is_taken_as_not_there_and_named(store, caplog, key, 
 
 
 @pytest.mark.parametrize("key", READERS)
-def test_a_document_that_does_not_match_its_digest_is_not_believed(store, s3_bucket, caplog, key):
+def test_document_with_wrong_digest_is_ignored(store, s3_bucket, caplog, key):
+    """A document that does not match its digest is not believed."""
     write_documents(store)
     body = store.get(key)
     assert body is not None
@@ -166,7 +168,8 @@ def test_a_document_that_does_not_match_its_digest_is_not_believed(store, s3_buc
     assert "SHA-256" in caplog.text
 
 
-def test_a_damaged_document_is_written_again_and_its_bytes_are_kept(store):
+def test_damaged_document_is_rewritten_and_kept(store):
+    """A damaged document is written again, and its bytes are kept."""
     write_documents(store)
     for key in (MARKS, DISAGREEMENTS, LISTINGS, EVALUATION):
         put_without_digest(store, key, b"garbage")
@@ -180,7 +183,8 @@ def test_a_damaged_document_is_written_again_and_its_bytes_are_kept(store):
     assert {store.get(key) for key in kept} == {b"garbage"}
 
 
-def test_a_symbol_whose_state_is_wrong_is_rebuilt_alone(store):
+def test_wrong_symbol_state_is_rebuilt_alone(store):
+    """If one symbol's state is wrong, only that symbol is rebuilt."""
     write_documents(store)
     stored = NOON - timedelta(hours=2)
     store.put(object_key(ONE, "ETHUSDT", stored), b"x")
@@ -197,8 +201,10 @@ def test_a_symbol_whose_state_is_wrong_is_rebuilt_alone(store):
     assert len(state.etags) == 2
 
 
-def test_an_open_time_that_has_not_closed_is_rebuilt(store):
-    """Believed, it would make all that lies before it an outage of the exchange."""
+def test_future_open_time_is_rebuilt(store):
+    """A cursor at a candle that has not closed is rebuilt. Believed, it would make an exchange outage of
+    every candle before it.
+    """
     write_documents(store)
     held = json.loads(store.get(STATE) or b"")
     held["newest"]["ETHUSDT"] = START.replace(hour=23, minute=59).isoformat()
@@ -208,7 +214,8 @@ def test_an_open_time_that_has_not_closed_is_rebuilt(store):
 
 @pytest.mark.parametrize("name", ["\ud800", "../x", "a b", ""], ids=ascii)
 @pytest.mark.parametrize("key", [key for key in READERS if key != ZERO_VOLUME])
-def test_a_name_that_is_no_symbol_is_left_out_alone(store, key, name):
+def test_invalid_symbol_is_left_out_alone(store, key, name):
+    """Only the entry whose name is not a symbol is left out."""
     write_documents(store)
     held = json.loads(store.get(key) or b"")
     entries = held.get({STATE: "newest", UNIVERSE: "symbols", EVALUATION: "since"}.get(key), held)
@@ -228,7 +235,8 @@ def test_a_name_that_is_no_symbol_is_left_out_alone(store, key, name):
     ],
     ids=["all time", "the next day", "off the grid"],
 )
-def test_a_mark_that_speaks_for_more_than_its_day_is_left_out(store, span):
+def test_mark_beyond_its_day_is_ignored(store, span):
+    """A mark that covers more than its day is left out."""
     write_documents(store)
     held = json.loads(store.get(MARKS) or b"")
     held["ETHUSDT"]["missing"] = [[*span, "invalid"]]
@@ -236,8 +244,11 @@ def test_a_mark_that_speaks_for_more_than_its_day_is_left_out(store, span):
     assert read_sealed(store, ONE, DAY).keys() == {"BTCUSDT", "币安人生USDT"}
 
 
-def test_a_universe_with_an_unknown_name_is_not_believed(store, caplog):
-    """A flipped bit in the name of its optional part would lose all that was left out."""
+def test_universe_with_unknown_field_is_ignored(store, caplog):
+    """A universe document with an unknown field name is not believed.
+
+    A flipped bit in the name of its optional part would lose all that was left out.
+    """
     write_documents(store)
     body = (store.get(UNIVERSE) or b"").replace(b"left_out", b"left_owt")
     put_without_digest(store, UNIVERSE, body)
@@ -246,7 +257,8 @@ def test_a_universe_with_an_unknown_name_is_not_believed(store, caplog):
     assert "left_owt" in caplog.text
 
 
-def test_objects_of_others_among_day_documents_are_passed_over(store):
+def test_foreign_objects_are_passed_over(store):
+    """Objects of other programs among the day documents are passed over."""
     write_documents(store)
     for key in ("state/sealed/1m/README", "state/sealed/1m/20261399.json", "gaps/notes.txt"):
         store.put(key, b"x")
@@ -320,17 +332,20 @@ def check_mutations(store: ObjectStore, count: int) -> None:
         put_without_digest(store, key, bodies[key])
 
 
-def test_mutated_documents_harm_one_symbol_at_most(store):
+def test_mutated_document_harms_one_symbol(store):
+    """A mutated document harms one symbol at most."""
     check_mutations(store, 150)
 
 
 @pytest.mark.matrix
-def test_a_thousand_mutated_documents_harm_one_symbol_at_most_each(store):
+def test_thousand_mutations_harm_one_symbol_each(store):
+    """Each of a thousand mutated documents harms one symbol at most."""
     check_mutations(store, 1000)
 
 
 @pytest.mark.parametrize("key", [MARKS, DISAGREEMENTS, LISTINGS, EVALUATION])
-def test_writers_repair_a_document_with_one_wrong_entry(store, key):
+def test_writers_repair_one_wrong_entry(store, key):
+    """Writers repair a document with one wrong entry."""
     write_documents(store)
     held = json.loads(store.get(key) or b"")
     entries = held["since"] if key == EVALUATION else held

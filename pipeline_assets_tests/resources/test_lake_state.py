@@ -1,4 +1,4 @@
-"""What a tick remembers and which days are sealed, on a real S3 server."""
+"""Cursors of ingest runs and marks of finalized days, on a real S3 server."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -38,7 +38,8 @@ def written(symbol: str, start: datetime, newest: datetime, etag: str = '"1"') -
     return WrittenObject(object_key(ONE, symbol, start), etag, symbol, 1, newest, changed=True)
 
 
-def test_a_state_is_read_as_it_was_written(store):
+def test_state_is_read_as_written(store):
+    """A state is read as it was written."""
     state = TickState().after(
         [written("BTCUSDT", NOON, NOON, '"a"'), written("币安人生USDT", NOON, NOON, '"b"')], SYMBOLS
     )
@@ -56,7 +57,8 @@ def test_intervals_have_states_of_their_own(store):
     assert read_tick_state(store, Interval.ONE_HOUR, SYMBOLS, NOON).newest == {}
 
 
-def test_a_tick_keeps_the_newest_time_and_forgets_etags_of_earlier_objects():
+def test_ingest_keeps_newest_time_forgets_etags():
+    """An ingest run keeps the newest time and forgets ETags of earlier objects."""
     both = {"BTCUSDT", "ETHUSDT"}
     state = TickState().after([written("BTCUSDT", NOON - timedelta(hours=1), NOON, '"a"')], both)
     state = state.after([written("ETHUSDT", NOON, NOON, '"b"')], both)
@@ -68,7 +70,8 @@ def test_a_tick_keeps_the_newest_time_and_forgets_etags_of_earlier_objects():
     }
 
 
-def test_a_symbol_that_is_not_collected_any_more_is_forgotten():
+def test_uncollected_symbol_is_forgotten():
+    """A symbol that is not collected any more is forgotten."""
     state = TickState().after(
         [written("BTCUSDT", NOON, NOON), written("OLDUSDT", NOON, NOON)], SYMBOLS
     )
@@ -77,23 +80,25 @@ def test_a_symbol_that_is_not_collected_any_more_is_forgotten():
     assert list(state.etags) == [object_key(ONE, "BTCUSDT", NOON)]
 
 
-def test_a_lost_state_is_rebuilt_from_the_open_days_objects(store):
+def test_lost_state_is_rebuilt_from_objects(store):
+    """A lost state is rebuilt from the objects of the open day."""
     for hour in (0, 11, 12):
         store.put(object_key(ONE, "BTCUSDT", NOON.replace(hour=hour)), b"x")
     yesterday = NOON - timedelta(days=1)
     store.put(object_key(ONE, "NEWUSDT", yesterday), b"x")
     store.put(object_key(ONE, "币安人生USDT", NOON.replace(hour=0)), b"x")
     state = read_tick_state(store, ONE, SYMBOLS, NOON)
-    # How full the newest object is nobody knows: the hour is read again, from its start.
+    # The state does not say how full the newest object is, so the hour is read again from its start.
     assert state.newest == {
         "BTCUSDT": NOON - timedelta(minutes=1),
         "币安人生USDT": NOON.replace(hour=0) - timedelta(minutes=1),
     }
-    # An ETag in the state means that a tick wrote the object and knows what is in it.
+    # An ETag in the state means that an ingest run wrote the object and knows its content.
     assert state.etags == {}
 
 
-def test_sealed_symbols_add_up_and_a_repeat_writes_nothing(store, s3_bucket):
+def test_finalized_symbols_add_up(store, s3_bucket):
+    """Finalized symbols add up, and a repeat writes nothing."""
     assert sealed_symbols(store, ONE, TODAY) == frozenset()
     mark_sealed(store, ONE, TODAY, {"BTCUSDT": WHOLE})
     mark_sealed(store, ONE, TODAY, {"币安人生USDT": HOLED})
@@ -106,14 +111,16 @@ def test_sealed_symbols_add_up_and_a_repeat_writes_nothing(store, s3_bucket):
     assert sealed_symbols(store, Interval.ONE_HOUR, TODAY) == frozenset()
 
 
-def test_a_later_mark_of_a_symbol_takes_the_place_of_the_earlier_one(store):
+def test_later_mark_replaces_the_earlier(store):
+    """A later mark of a symbol replaces the earlier one."""
     mark_sealed(store, ONE, TODAY, {"BTCUSDT": HOLED, "NEWUSDT": HOLED})
     mark_sealed(store, ONE, TODAY, {"BTCUSDT": WHOLE})
     assert read_sealed(store, ONE, TODAY) == {"BTCUSDT": WHOLE, "NEWUSDT": HOLED}
 
 
 @pytest.mark.parametrize("other", [Absence.SET_ASIDE, Absence.UNCONFIRMED])
-def test_a_day_is_complete_if_each_of_its_holes_is_the_exchanges_own(other):
+def test_exchange_holes_leave_day_complete(other):
+    """A day is complete if each of its holes is the exchange's own."""
     hours = [Window(NOON.replace(hour=hour), NOON.replace(hour=hour + 1)) for hour in (3, 9)]
     own = (hours[0], Absence.CONFIRMED)
     assert SealedDay("e").complete
@@ -121,7 +128,8 @@ def test_a_day_is_complete_if_each_of_its_holes_is_the_exchanges_own(other):
     assert not SealedDay("e", (own, (hours[1], other))).complete
 
 
-def test_marks_that_only_told_whether_a_hole_was_confirmed_are_still_read(store):
+def test_marks_with_confirmation_only_are_read(store):
+    """Marks that say only whether a hole was confirmed are still read."""
     times = [NOON.replace(hour=hour).isoformat() for hour in (3, 4, 9, 10)]
     missing = [[*times[:2], True], [*times[2:], False]]
     held = {"BTCUSDT": {"etag": "e", "missing": missing}}
@@ -132,7 +140,8 @@ def test_marks_that_only_told_whether_a_hole_was_confirmed_are_still_read(store)
     assert read_sealed(store, ONE, TODAY)["BTCUSDT"] == mark
 
 
-def test_a_mark_says_of_which_part_of_its_day_it_is(store):
+def test_mark_names_its_part_of_day(store):
+    """A mark says which part of its day it covers."""
     part = Window(NOON, NOON + timedelta(hours=12))
     mark_sealed(store, ONE, TODAY, {"NEWUSDT": SealedDay("e", judged=part), "BTCUSDT": WHOLE})
     held = read_sealed(store, ONE, TODAY)
@@ -144,8 +153,11 @@ def test_a_mark_says_of_which_part_of_its_day_it_is(store):
     assert held["BTCUSDT"].covers(Window(NOON - timedelta(hours=12), part.end))
 
 
-def test_marks_of_earlier_versions_name_symbols_and_no_complete_day(store):
-    """They were a list of symbols; no object has the ETag that stands in for the unknown one."""
+def test_old_marks_name_no_complete_day(store):
+    """Marks of earlier versions name symbols and no complete day.
+
+    They were a list of symbols. Their placeholder ETag matches no object.
+    """
     store.put(f"state/sealed/1m/{TODAY:%Y%m%d}.json", b'["BTCUSDT","NEWUSDT"]')
     assert sealed_symbols(store, ONE, TODAY) == {"BTCUSDT", "NEWUSDT"}
     written_now = store.put(object_key(ONE, "BTCUSDT", NOON.replace(hour=0)), b"x")
@@ -155,14 +167,16 @@ def test_marks_of_earlier_versions_name_symbols_and_no_complete_day(store):
     assert sealed_symbols(store, ONE, TODAY) == {"BTCUSDT", "NEWUSDT"}
 
 
-def test_runs_that_seal_at_the_same_time_lose_no_symbol(store):
+def test_concurrent_finalizes_lose_no_symbol(store):
+    """Runs that finalize at the same time lose no symbol."""
     symbols = [f"COIN{number}USDT" for number in range(4)]
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(lambda symbol: mark_sealed(store, ONE, TODAY, {symbol: WHOLE}), symbols))
     assert sealed_symbols(store, ONE, TODAY) == set(symbols)
 
 
-def test_sealed_days_are_listed_by_interval_in_order(store):
+def test_finalized_days_are_listed_in_order(store):
+    """Finalized days are listed by interval, in order."""
     days = [date(2026, 11, 19), date(2026, 9, 30), date(2026, 11, 2)]
     for day in days:
         mark_sealed(store, Interval.FIFTEEN_MINUTES, day, {"BTCUSDT": WHOLE})

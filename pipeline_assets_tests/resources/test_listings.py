@@ -1,4 +1,4 @@
-"""The memory of every listing, on a real S3 server: what looks at the exchange leave of each identity."""
+"""The record of every listing, on a real S3 server: how each observation of the exchange changes it."""
 
 import json
 from concurrent.futures import ThreadPoolExecutor
@@ -42,11 +42,13 @@ def listing(symbol: str = "BTCUSDT", **changes: Any) -> Listing:
     return Listing(**(values | changes))
 
 
-def test_a_lake_remembers_nothing_before_the_first_look(store: ObjectStore) -> None:
+def test_new_lake_has_no_listings(store: ObjectStore) -> None:
+    """A lake has no listings before the first observation."""
     assert read_identities(store) == []
 
 
-def test_what_is_listed_is_remembered_as_it_was_seen(store: ObjectStore) -> None:
+def test_listings_are_remembered_as_seen(store: ObjectStore) -> None:
+    """Listings are remembered as the exchange gave them."""
     noted = note_identities(
         store, [listing("币安人生USDT"), listing("ETHUSDC", quote_asset="USDC")], NOON
     )
@@ -57,7 +59,8 @@ def test_what_is_listed_is_remembered_as_it_was_seen(store: ObjectStore) -> None
     assert read_identities(store) == noted
 
 
-def test_an_end_counts_once_it_has_come(store: ObjectStore) -> None:
+def test_future_end_does_not_count_yet(store: ObjectStore) -> None:
+    """An end of trading counts only when its time has come."""
     end = NOON + 3 * HOUR
     note_identities(store, [listing()], NOON - HOUR)
     [announced] = note_identities(store, [listing(delivery_date=end)], NOON)
@@ -69,7 +72,8 @@ def test_an_end_counts_once_it_has_come(store: ObjectStore) -> None:
     assert ended.collected_by_all
 
 
-def test_an_announced_end_holds_for_one_that_is_named_no_more(store: ObjectStore) -> None:
+def test_announced_end_holds_after_disappearing(store: ObjectStore) -> None:
+    """An announced end holds for a symbol that is not listed any more."""
     end = NOON + 3 * HOUR
     note_identities(store, [listing(delivery_date=end), listing("ETHUSDT")], NOON)
     gone, _ = note_identities(store, [listing("ETHUSDT")], end + HOUR)
@@ -77,7 +81,8 @@ def test_an_announced_end_holds_for_one_that_is_named_no_more(store: ObjectStore
     assert gone.delisted_at(end + DAY) == end
 
 
-def test_one_that_vanishes_unannounced_ended_when_it_was_seen_last(store: ObjectStore) -> None:
+def test_vanished_symbol_ended_when_last_seen(store: ObjectStore) -> None:
+    """A symbol that vanished without an announcement ended when it was last seen."""
     note_identities(store, [listing(), listing("ETHUSDT")], NOON - DAY)
     note_identities(store, [listing(), listing("ETHUSDT")], NOON)
     later = NOON + timedelta(minutes=90)
@@ -88,14 +93,16 @@ def test_one_that_vanishes_unannounced_ended_when_it_was_seen_last(store: Object
     assert note_identities(store, [listing("ETHUSDT")], later + DAY)[0] == gone
 
 
-def test_one_that_was_missing_from_a_single_look_has_not_ended(store: ObjectStore) -> None:
+def test_symbol_missing_once_has_not_ended(store: ObjectStore) -> None:
+    """A symbol that was missing from a single observation has not ended."""
     note_identities(store, [listing(), listing("ETHUSDT")], NOON)
     note_identities(store, [listing("ETHUSDT")], NOON + HOUR)
     back, _ = note_identities(store, [listing(), listing("ETHUSDT")], NOON + 2 * HOUR)
     assert back == Identity("BTCUSDT", LISTED, NEVER, True, NOON, NOON + 2 * HOUR)
 
 
-def test_a_symbol_that_is_listed_anew_is_another_identity(store: ObjectStore) -> None:
+def test_relisted_symbol_is_another_identity(store: ObjectStore) -> None:
+    """A symbol that is listed again is another identity."""
     end, again = NOON - DAY, NOON + DAY
     note_identities(store, [listing(delivery_date=end, status="SETTLING")], NOON)
     first, second = note_identities(store, [listing(onboard_date=again)], again + HOUR)
@@ -105,9 +112,8 @@ def test_a_symbol_that_is_listed_anew_is_another_identity(store: ObjectStore) ->
 
 
 @pytest.mark.parametrize("corrected", [LISTED - 100 * DAY, LISTED + 100 * DAY])
-def test_a_corrected_onboard_date_makes_no_second_identity(
-    store: ObjectStore, corrected: datetime
-) -> None:
+def test_corrected_onboard_date_keeps_identity(store: ObjectStore, corrected: datetime) -> None:
+    """A corrected onboard date makes no second identity."""
     note_identities(store, [listing()], NOON - DAY)
     note_first_candles(store, {("BTCUSDT", LISTED): LISTED + HOUR})
     [found] = note_identities(store, [listing(onboard_date=corrected)], NOON)
@@ -119,16 +125,20 @@ def test_a_corrected_onboard_date_makes_no_second_identity(
     assert note_identities(store, [listing(onboard_date=corrected)], NOON) == [found]
 
 
-def test_a_listing_that_is_postponed_before_it_begins_is_the_same(store: ObjectStore) -> None:
+def test_postponed_listing_keeps_identity(store: ObjectStore) -> None:
+    """A listing that is postponed before it begins is the same listing."""
     note_identities(store, [listing(onboard_date=NOON + DAY)], NOON)
     [found] = note_identities(store, [listing(onboard_date=NOON + 2 * DAY)], NOON + HOUR)
     assert (found.onboard_date, found.first_seen) == (NOON + 2 * DAY, NOON)
 
 
-def test_two_identities_of_a_corrected_date_that_an_earlier_version_kept_become_one(
+def test_duplicate_identities_of_corrected_date_merge(
     store: ObjectStore,
 ) -> None:
-    """Its documents have six values a listing."""
+    """Two identities that an earlier version kept for a corrected date become one.
+
+    Its documents have six values a listing.
+    """
     moved, never = (round(at.timestamp() * 1000) for at in (LISTED + 30 * DAY, NEVER))
     listed, noon = (round(at.timestamp() * 1000) for at in (LISTED, NOON))
     lives = [
@@ -142,14 +152,16 @@ def test_two_identities_of_a_corrected_date_that_an_earlier_version_kept_become_
     assert found.first_seen == NOON - timedelta(milliseconds=1)
 
 
-def test_an_entry_that_cannot_be_read_does_not_end_its_symbol(store: ObjectStore) -> None:
+def test_unreadable_entry_ends_no_symbol(store: ObjectStore) -> None:
+    """An entry that cannot be read does not end its symbol."""
     note_identities(store, [listing(), listing("ETHUSDT")], NOON)
     found = note_identities(store, [listing("ETHUSDT")], NOON + HOUR, unreadable={"BTCUSDT"})
     assert [each.gone for each in found] == [None, None]
     assert found[0].last_seen == NOON
 
 
-def test_a_first_candle_is_remembered_and_decides_when_trading_began(store: ObjectStore) -> None:
+def test_first_candle_decides_trading_start(store: ObjectStore) -> None:
+    """A first candle is remembered and decides when trading began."""
     first = LISTED + 3 * DAY
     note_identities(store, [listing(), listing("ETHUSDT")], NOON)
     noted = {("BTCUSDT", LISTED): first, ("NEVERUSDT", LISTED): first}
@@ -159,8 +171,11 @@ def test_a_first_candle_is_remembered_and_decides_when_trading_began(store: Obje
     assert (ether.first_candle, ether.listed_at) == (None, LISTED)
 
 
-def test_a_first_candle_after_the_end_is_a_later_listings(store: ObjectStore) -> None:
-    """The exchange may have forgotten the candles of a listing that ended."""
+def test_first_candle_after_end_belongs_later(store: ObjectStore) -> None:
+    """A first candle after the end of a listing belongs to a later listing.
+
+    The exchange may have forgotten the candles of a listing that ended.
+    """
     end = NOON - DAY
     note_identities(store, [listing(delivery_date=end)], NOON - 2 * DAY)
     [found] = note_first_candles(store, {("BTCUSDT", LISTED): end + HOUR})
@@ -174,7 +189,8 @@ def test_what_all_collected_once_stays_so(store: ObjectStore) -> None:
     assert suspended.collected_by_all
 
 
-def test_a_look_that_tells_nothing_new_within_the_hour_writes_nothing(store: ObjectStore) -> None:
+def test_unchanged_observation_writes_nothing_within_hour(store: ObjectStore) -> None:
+    """Within an hour, an observation without news writes nothing."""
     note_identities(store, [listing()], NOON)
     [before] = store.objects("state/")
     note_identities(store, [listing()], NOON + timedelta(minutes=59))
@@ -183,8 +199,11 @@ def test_a_look_that_tells_nothing_new_within_the_hour_writes_nothing(store: Obj
     assert list(store.objects("state/")) != [before]
 
 
-def test_observers_at_the_same_time_lose_nothing(store: ObjectStore) -> None:
-    """An hour between their clocks: each has something to write."""
+def test_concurrent_observers_lose_nothing(store: ObjectStore) -> None:
+    """Observers at the same time lose nothing.
+
+    An hour between their clocks: each has something to write.
+    """
     note_identities(store, [listing()], NOON)
     looks = [NOON + place * HOUR for place in range(1, 5)]
     with ThreadPoolExecutor(4) as pool:
@@ -202,9 +221,8 @@ NAMES = ("BTCUSDT", "ETHUSDT", "币安人生USDT")
 
 @settings(max_examples=25, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(looks=st.lists(st.sets(st.sampled_from(NAMES)), min_size=1, max_size=6))
-def test_whatever_is_seen_is_remembered_and_gone_is_what_the_last_look_lacks(
-    store: ObjectStore, looks: list[set[str]]
-) -> None:
+def test_gone_are_missing_from_last_observation(store: ObjectStore, looks: list[set[str]]) -> None:
+    """Every listing seen is remembered; those missing from the last observation count as gone."""
     store.delete(["state/listings.json"])
     times = [NOON + place * DAY for place in range(len(looks))]
     for names, at in zip(looks, times, strict=True):

@@ -71,7 +71,8 @@ def store(bucket: S3Bucket) -> ObjectStore:
     return ObjectStore(bucket.settings())
 
 
-def test_what_is_put_is_got_under_the_etag_that_was_told(store, bucket):
+def test_put_object_is_read_by_etag(store, bucket):
+    """An object is read back as it was written, under the ETag that was returned."""
     assert store.get(KEY) is None
     etag = store.put(KEY, b"candles")
     assert store.get(KEY) == b"candles"
@@ -80,19 +81,22 @@ def test_what_is_put_is_got_under_the_etag_that_was_told(store, bucket):
     assert (held["Body"].read(), held["ETag"]) == (b"candles", etag)
 
 
-def test_the_same_bytes_have_the_same_etag(store):
+def test_same_bytes_have_same_etag(store):
+    """The same bytes have the same ETag."""
     assert store.put(KEY, b"candles") == store.put(KEY, b"candles")
     assert store.put(KEY, b"others") != store.put(KEY, b"candles")
 
 
-def test_a_new_object_is_written_only_where_there_is_none(store):
+def test_create_fails_if_object_exists(store):
+    """A new object is written only if there is none."""
     store.put_if(KEY, b"first", None)
     with pytest.raises(PreconditionFailedError, match="changed by another writer"):
         store.put_if(KEY, b"second", None)
     assert store.get(KEY) == b"first"
 
 
-def test_an_object_is_replaced_only_while_it_is_the_expected_one(store):
+def test_replace_needs_the_expected_etag(store):
+    """An object is replaced only while it is the expected one."""
     old = store.put(KEY, b"first")
     new = store.put_if(KEY, b"second", old)
     with pytest.raises(PreconditionFailedError):
@@ -100,7 +104,8 @@ def test_an_object_is_replaced_only_while_it_is_the_expected_one(store):
     assert store.get_with_etag(KEY) == (b"second", new)
 
 
-def test_an_object_that_was_removed_is_not_replaced(store):
+def test_removed_object_is_not_replaced(store):
+    """A conditional write does not replace an object that was removed."""
     etag = store.put(KEY, b"first")
     store.delete([KEY])
     with pytest.raises(PreconditionFailedError):
@@ -108,7 +113,8 @@ def test_an_object_that_was_removed_is_not_replaced(store):
     assert store.get(KEY) is None
 
 
-def test_of_writers_that_read_the_same_state_exactly_one_succeeds(s3_bucket):
+def test_only_one_conditional_writer_succeeds(s3_bucket):
+    """If writers read the same state, exactly one of them succeeds."""
     store = ObjectStore(s3_bucket.settings())
     etag = store.put(KEY, b"before")
 
@@ -125,7 +131,8 @@ def test_of_writers_that_read_the_same_state_exactly_one_succeeds(s3_bucket):
     assert store.get(KEY) == f"writer {won.index(True)}".encode()
 
 
-def test_a_listing_of_more_than_a_page_is_whole_and_in_key_order(s3_bucket):
+def test_long_listing_is_complete_and_ordered(s3_bucket):
+    """A listing of more than a page is complete and in key order."""
     store = ObjectStore(s3_bucket.settings())
     keys = [f"state/{number:04}.json" for number in range(1003)]
     store.each(lambda key: store.put(key, b"x"), keys)
@@ -140,7 +147,8 @@ def test_a_listing_of_more_than_a_page_is_whole_and_in_key_order(s3_bucket):
     assert store.get("staging/other") == b"x"
 
 
-def test_a_listing_has_what_begins_with_the_prefix_in_key_order(store):
+def test_listing_holds_the_prefix_in_order(store):
+    """A listing holds the keys with the prefix, in key order."""
     for key in ("state/b", "state/a", "state/c", "staging/a"):
         store.put(key, b"x")
     assert [each.key for each in store.objects("state/")] == ["state/a", "state/b", "state/c"]
@@ -152,14 +160,16 @@ def test_a_listing_has_what_begins_with_the_prefix_in_key_order(store):
     assert [each.key for each in store.objects("state")] == ["state/b", "state/c"]
 
 
-def test_an_object_is_there_or_not_whatever_else_begins_so(store):
+def test_exists_ignores_longer_keys(store):
+    """Whether an object exists does not depend on longer keys with the same beginning."""
     store.put("state/a.json", b"x")
     assert store.holds("state/a.json")
     assert not store.holds("state/a")
     assert not store.holds("state")
 
 
-def test_a_file_larger_than_one_part_goes_through_whole(store):
+def test_large_file_is_uploaded_whole(store):
+    """A file larger than one part is uploaded completely."""
     body = bytes(range(256)) * 40_000
     with store.writing("raw/1m/run.parquet") as file:
         for first in range(0, len(body), 1_000_000):
@@ -171,7 +181,8 @@ def test_a_file_larger_than_one_part_goes_through_whole(store):
     assert not store.download("raw/1m/absent.parquet", io.BytesIO())
 
 
-def test_polars_reads_what_the_store_wrote_chinese_characters_included(store):
+def test_polars_reads_stored_objects(store):
+    """Polars reads the stored objects, also under keys with Chinese characters."""
     frame = pl.DataFrame({"symbol": ["币安人生USDT"], "close": [1.5]})
     buffer = io.BytesIO()
     frame.write_parquet(buffer)
@@ -180,9 +191,8 @@ def test_polars_reads_what_the_store_wrote_chinese_characters_included(store):
     assert scanned.collect().equals(frame)
 
 
-def test_polars_reads_with_what_the_environment_has_where_the_settings_name_no_key(
-    checking_s3_bucket, monkeypatch
-):
+def test_polars_uses_environment_without_configured_key(checking_s3_bucket, monkeypatch):
+    """Polars uses the environment's credentials if the settings name no key."""
     frame = pl.DataFrame({"close": [1.5]})
     buffer = io.BytesIO()
     frame.write_parquet(buffer)
@@ -195,13 +205,15 @@ def test_polars_reads_with_what_the_environment_has_where_the_settings_name_no_k
     assert scanned.collect().equals(frame)
 
 
-def test_what_polars_is_given_shows_no_secret(s3_bucket):
+def test_polars_options_show_no_secret(s3_bucket):
+    """The options given to Polars show no secret."""
     options = ObjectStore(s3_bucket.settings()).polars_options()
     assert ACCESS_KEY_ID in repr(options)
     assert SECRET_ACCESS_KEY not in repr(options)
 
 
-def test_each_tries_every_item_before_it_raises_the_first_error(store):
+def test_each_tries_all_before_raising(store):
+    """`each` tries every item before it raises the first error."""
     tried = []
 
     def attempt(number: int) -> int:
@@ -217,7 +229,8 @@ def test_each_tries_every_item_before_it_raises_the_first_error(store):
 
 
 @pytest.mark.parametrize("size", [10, 30_000_000])
-def test_a_file_that_was_not_written_to_its_end_leaves_what_was_there(bucket, size):
+def test_unfinished_file_leaves_former_object(bucket, size):
+    """A file that was not written to its end leaves the former object in place."""
     store = ObjectStore(bucket.settings())
     store.put(KEY, b"before")
     with pytest.raises(TypeError, match="are not bytes"):
@@ -258,7 +271,8 @@ def refusals(store: ObjectStore) -> dict[str, ObjectStoreError]:
     return found
 
 
-def test_a_missing_bucket_is_named_with_the_setting_to_correct(bucket):
+def test_missing_bucket_names_the_setting(bucket):
+    """The error for a missing bucket names the setting to correct."""
     for name, error in refusals(ObjectStore(bucket.settings(bucket="absent-bucket"))).items():
         told = f"There is no bucket 'absent-bucket' at {bucket.endpoint}"
         assert told in str(error), name
@@ -268,7 +282,8 @@ def test_a_missing_bucket_is_named_with_the_setting_to_correct(bucket):
 @pytest.mark.parametrize(
     "wrong", [{"access_key_id": "AKIASTRANGER"}, {"secret_access_key": "not the secret"}]
 )
-def test_wrong_credentials_are_told_with_the_settings_to_check(checking_s3_bucket, wrong):
+def test_wrong_credentials_name_the_settings(checking_s3_bucket, wrong):
+    """The error for wrong credentials names the settings to check."""
     for name, error in refusals(ObjectStore(checking_s3_bucket.settings(**wrong))).items():
         told = f"S3 at {checking_s3_bucket.endpoint} refuses the credentials"
         assert told in str(error), name
@@ -278,7 +293,8 @@ def test_wrong_credentials_are_told_with_the_settings_to_check(checking_s3_bucke
         assert SECRET_ACCESS_KEY not in everything, name
 
 
-def test_the_settings_count_whatever_the_environment_says(checking_s3_bucket, monkeypatch):
+def test_settings_override_the_environment(checking_s3_bucket, monkeypatch):
+    """The settings count whatever the environment says."""
     strange = {
         "AWS_ACCESS_KEY_ID": "AKIASTRANGER",
         "AWS_SECRET_ACCESS_KEY": "a stranger's",
@@ -302,7 +318,8 @@ def test_the_settings_count_whatever_the_environment_says(checking_s3_bucket, mo
     assert store.get(KEY) is None
 
 
-def test_a_session_token_of_the_environment_is_used_with_its_key(checking_s3_bucket, monkeypatch):
+def test_environment_session_token_is_used(checking_s3_bucket, monkeypatch):
+    """A session token of the environment is used together with its key."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
     monkeypatch.setenv("AWS_SESSION_TOKEN", "ran out")
@@ -312,17 +329,21 @@ def test_a_session_token_of_the_environment_is_used_with_its_key(checking_s3_buc
         assert "InvalidToken" in str(error), name
 
 
-def test_the_right_credentials_are_accepted_where_they_are_checked(checking_s3_bucket):
+def test_right_credentials_are_accepted(checking_s3_bucket):
+    """The right credentials are accepted where they are checked."""
     store = ObjectStore(checking_s3_bucket.settings())
     store.put(KEY, b"x")
     assert [each.key for each in store.objects("ohlcv/")] == [KEY]
 
 
 @pytest.mark.parametrize("source", ["environment", "profile"])
-def test_without_credentials_in_the_settings_boto3s_chain_is_asked(
+def test_boto3_chain_supplies_missing_credentials(
     checking_s3_bucket, monkeypatch, tmp_path, source
 ):
-    """As with a role: reads, writes and deletions alike, with the settings as they are loaded."""
+    """If the settings hold no credentials, boto3's chain is asked.
+
+    As with a role: reads, writes and deletions alike, with the settings as they are loaded.
+    """
     for name in [name for name in os.environ if name.startswith(("AWS_", "PIPELINE_"))]:
         monkeypatch.delenv(name)
     if source == "environment":
@@ -347,10 +368,11 @@ def test_without_credentials_in_the_settings_boto3s_chain_is_asked(
     assert store.get(KEY) is None
 
 
-def test_credentials_that_were_rotated_are_found_without_a_restart(
-    checking_s3_bucket, monkeypatch, tmp_path
-):
-    """In the file of a profile, which boto3 reads once."""
+def test_rotated_credentials_need_no_restart(checking_s3_bucket, monkeypatch, tmp_path):
+    """Rotated credentials are found without a restart.
+
+    In the file of a profile, which boto3 reads once.
+    """
     file = tmp_path / "credentials"
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
@@ -369,9 +391,8 @@ def test_credentials_that_were_rotated_are_found_without_a_restart(
     assert store.get(KEY) is None
 
 
-def test_credentials_that_are_nowhere_are_told_with_the_settings_to_set(
-    checking_s3_bucket, monkeypatch, tmp_path
-):
+def test_missing_credentials_name_the_settings(checking_s3_bucket, monkeypatch, tmp_path):
+    """The error for missing credentials names the settings to set."""
     monkeypatch.delenv("AWS_ACCESS_KEY_ID", raising=False)
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
     monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
@@ -390,9 +411,10 @@ def test_credentials_that_are_nowhere_are_told_with_the_settings_to_set(
         ("expired", "Error loading SSO Token"),
     ],
 )
-def test_a_profile_that_gives_no_credentials_is_told_as_that_and_not_as_a_server_that_is_away(
+def test_profile_without_credentials_is_reported(
     checking_s3_bucket, monkeypatch, tmp_path, profile, why
 ):
+    """A profile that gives no credentials is reported as that, not as an unreachable server."""
     (tmp_path / "config").write_text(
         "[profile refused]\n"
         "credential_process = sh -c 'echo not logged in >&2; false'\n"
@@ -412,20 +434,20 @@ def test_a_profile_that_gives_no_credentials_is_told_as_that_and_not_as_a_server
         assert "PIPELINE_S3__ENDPOINT_URL" not in str(error), name
 
 
-def test_a_key_of_boto3s_is_asked_for_again_while_it_has_the_least_time_that_boto3_leaves_it(
-    checking_s3_bucket, monkeypatch
-):
+def test_boto3_key_is_renewed_in_time(checking_s3_bucket, monkeypatch):
+    """A key of boto3 is requested again while it has the least lifetime that boto3 leaves it."""
     monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
     monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
     none = checking_s3_bucket.settings(access_key_id=None, secret_access_key=None)
     known = obstore_credentials(none)()
-    # botocore's RefreshableCredentials hand a key out until 10 minutes before its end, and obstore
-    # asks again once 5 minutes are left of what it is told here.
+    # botocore's RefreshableCredentials hand a key out until 10 minutes before its end. obstore asks
+    # again when 5 minutes are left before the expiry that it was given.
     least, asked_before_the_end = timedelta(minutes=10), timedelta(minutes=5)
     assert known["expires_at"] - asked_before_the_end <= datetime.now(UTC) + least
 
 
-def test_another_server_than_s3_is_told_with_the_setting_to_check(s3_bucket, exchange):
+def test_other_server_names_the_setting(s3_bucket, exchange):
+    """The error for a server that is not S3 names the setting to check."""
     endpoint = exchange.url.removesuffix("/fapi")
     store = ObjectStore(s3_bucket.settings(endpoint_url=endpoint))
     for name in ("put", "put_if", "writing", "objects"):
@@ -436,7 +458,8 @@ def test_another_server_than_s3_is_told_with_the_setting_to_check(s3_bucket, exc
         assert "PIPELINE_S3__ENDPOINT_URL is the address of an S3 server" in str(caught.value), name
 
 
-def test_a_server_that_does_not_run_is_named_with_the_setting_to_check(s3_bucket):
+def test_down_server_names_the_setting(s3_bucket):
+    """The error for a server that is down names the setting to check."""
     endpoint = f"http://127.0.0.1:{free_port()}"
     store = ObjectStore(s3_bucket.settings(endpoint_url=endpoint))
     with pytest.raises(ObjectStoreError) as caught:
@@ -446,9 +469,10 @@ def test_a_server_that_does_not_run_is_named_with_the_setting_to_check(s3_bucket
     assert "PIPELINE_S3__ENDPOINT_URL" in str(caught.value)
 
 
-def test_a_server_without_a_certificate_to_trust_is_told_with_where_to_name_its_authority(
+def test_untrusted_certificate_names_ca_setting(
     s3_bucket,
 ):
+    """The error for an untrusted certificate says where to name its authority."""
     endpoint = s3_bucket.endpoint.replace("http:", "https:")
     store = ObjectStore(s3_bucket.settings(endpoint_url=endpoint))
     for name, error in refusals(store).items():
@@ -456,7 +480,8 @@ def test_a_server_without_a_certificate_to_trust_is_told_with_where_to_name_its_
         assert "AWS_CA_BUNDLE" in str(error), name
 
 
-def test_nothing_is_lost_when_the_server_is_killed_and_comes_back(own_s3_server: S3Server):
+def test_killed_server_loses_nothing(own_s3_server: S3Server):
+    """Nothing is lost when the server is killed and comes back."""
     own_s3_server.client().create_bucket(Bucket="candles")
     settings = S3Bucket(own_s3_server.endpoint, "candles", None).settings()
     store = ObjectStore(settings)
@@ -467,7 +492,7 @@ def test_nothing_is_lost_when_the_server_is_killed_and_comes_back(own_s3_server:
     assert ObjectStore(settings).get(KEY) == b"after"
 
 
-# A server that nobody says is away
+# A server that goes away without an error
 
 REPEATED: dict[str, Callable[[ObjectStore], Any]] = {
     "put": lambda store: store.put(KEY, b"after"),
@@ -478,8 +503,11 @@ REPEATED: dict[str, Callable[[ObjectStore], Any]] = {
 
 
 @pytest.mark.parametrize("name", REPEATED)
-def test_a_connection_that_went_silent_is_replaced_by_another(s3_bucket, tcp_proxies, name):
-    """By the same operation, once it has waited for a reply for as long as it may."""
+def test_silent_connection_is_replaced(s3_bucket, tcp_proxies, name):
+    """A connection that went silent is replaced by another.
+
+    By the same operation, once it has waited for a reply for as long as it may.
+    """
     proxy, store = behind_a_proxy(s3_bucket, tcp_proxies)
     store.put(KEY, b"before")
     proxy.silence()
@@ -487,10 +515,11 @@ def test_a_connection_that_went_silent_is_replaced_by_another(s3_bucket, tcp_pro
     assert proxy.accepted > 1
 
 
-def test_a_conditional_write_without_a_reply_is_an_error_and_a_later_one_goes_through(
-    s3_bucket, tcp_proxies
-):
-    """It is not repeated by itself: it may have taken effect, and would then find itself in the way."""
+def test_unanswered_conditional_write_is_an_error(s3_bucket, tcp_proxies):
+    """A conditional write without a reply is an error, and a later one succeeds.
+
+    The client does not repeat the write: it may have succeeded, and then its repeat would fail.
+    """
     proxy, store = behind_a_proxy(s3_bucket, tcp_proxies)
     etag = store.put(KEY, b"before")
     proxy.silence()
@@ -513,7 +542,8 @@ def behind_a_proxy(bucket: S3Bucket, proxies: list[TcpProxy]) -> tuple[TcpProxy,
     )
 
 
-def test_a_server_paused_beyond_the_time_for_a_reply_is_waited_for(own_s3_server, tcp_proxies):
+def test_paused_server_is_waited_for(own_s3_server, tcp_proxies):
+    """A server paused beyond the reply timeout is waited for."""
     proxy, store = behind_a_proxy(make_bucket(own_s3_server), tcp_proxies)
     store.put(KEY, b"before")
     own_s3_server.process.send_signal(signal.SIGSTOP)
@@ -525,8 +555,11 @@ def test_a_server_paused_beyond_the_time_for_a_reply_is_waited_for(own_s3_server
     assert store.get(KEY) == b"after"
 
 
-def test_each_stops_once_the_store_does_not_answer(s3_bucket: S3Bucket):
-    """With 900 symbols, ten at a time, each time-out after the other would take hours."""
+def test_each_stops_at_a_dead_store(s3_bucket: S3Bucket):
+    """`each` stops when the store does not answer.
+
+    With 900 symbols, ten at a time, each time-out after the other would take hours.
+    """
     nobody = ObjectStore(
         s3_bucket.settings(endpoint_url=f"http://127.0.0.1:{free_port()}", concurrency=1),
         Patience(timedelta(seconds=10), RetryPolicy(attempts=1)),
@@ -542,7 +575,8 @@ def test_each_stops_once_the_store_does_not_answer(s3_bucket: S3Bucket):
     assert len(tried) < 1000
 
 
-def test_each_tries_all_items_when_some_are_refused(store: ObjectStore):
+def test_each_tries_all_despite_refusals(store: ObjectStore):
+    """`each` tries all items when some are refused."""
     tried: list[int] = []
 
     def work(number: int) -> int:
@@ -556,7 +590,8 @@ def test_each_tries_all_items_when_some_are_refused(store: ObjectStore):
     assert sorted(tried) == list(range(20))
 
 
-def test_hanging_store_is_given_up_when_patience_ends(s3_bucket: S3Bucket):
+def test_hanging_store_ends_with_deadline(s3_bucket: S3Bucket):
+    """A store that hangs is given up at the deadline."""
     with silent_server() as address:
         hanging = ObjectStore(
             s3_bucket.settings(endpoint_url=f"http://{address}"),

@@ -1,6 +1,6 @@
-"""Clients where only a proxy leads out, and on a machine whose proxy leads nowhere.
+"""Clients on a machine that needs a proxy, and on a machine whose proxy does not work.
 
-The host names end in .invalid: nobody but the proxy of the tests resolves them.
+The host names end in .invalid: only the proxy of the tests resolves them.
 """
 
 import asyncio
@@ -79,7 +79,8 @@ def fetched(rest_url, budget, **changes):
     return [row for reply in found.replies for row in json.loads(reply)]
 
 
-def test_the_exchange_is_reached_through_the_proxy(proxy, exchange, budget):
+def test_exchange_is_reached_through_proxy(proxy, exchange, budget):
+    """The exchange is reached through the proxy."""
     direct = fetched(exchange.url.removesuffix("/fapi"), budget)
     assert proxy.requests == []
     proxy.hosts["exchange.invalid"] = port_of(exchange.url)
@@ -87,7 +88,8 @@ def test_the_exchange_is_reached_through_the_proxy(proxy, exchange, budget):
     assert len(proxy.asked("http://exchange.invalid/fapi/v1/klines")) == 1
 
 
-def test_the_archive_is_reached_through_the_proxy(proxy, exchange):
+def test_archive_is_reached_through_proxy(proxy, exchange):
+    """The archive is reached through the proxy."""
     proxy.hosts["archive.invalid"] = port_of(exchange.url)
     settings = BinanceSettings(archive_url="http://archive.invalid")
     [found] = downloads(settings, [DAY], no_wait)
@@ -96,8 +98,11 @@ def test_the_archive_is_reached_through_the_proxy(proxy, exchange):
     assert len(proxy.asked("archive.invalid")) == 2
 
 
-def test_a_tunnel_that_the_proxy_refuses_is_told_without_its_password(proxy, budget, monkeypatch):
-    """An https address is asked for by CONNECT; the wrong password stands in no error."""
+def test_refused_tunnel_hides_the_password(proxy, budget, monkeypatch):
+    """The error for a tunnel that the proxy refuses does not show the proxy's password.
+
+    The client asks for an https address by CONNECT.
+    """
     wrong = proxy.url.replace(PASSWORD, "wr0ng-password")
     monkeypatch.setenv("https_proxy", wrong)
     with pytest.raises(ExchangeUnreachableError, match="the proxy and PIPELINE_") as raised:
@@ -125,7 +130,8 @@ def test_snowflake_is_reached_through_the_proxy(proxy, warehouse_settings):
     assert proxy.asked("snowflake.invalid")
 
 
-def test_the_webhook_is_reached_through_the_proxy(proxy, webhook):
+def test_webhook_is_reached_through_proxy(proxy, webhook):
+    """The webhook is reached through the proxy."""
     proxy.hosts["hooks.invalid"] = port_of(webhook.url.removesuffix("/T0KEN"))
     alerts = Alerts(AlertsSettings(webhook_url=SecretStr("http://hooks.invalid/T0KEN")))
     alerts.send({"text": "stale"})
@@ -134,14 +140,15 @@ def test_the_webhook_is_reached_through_the_proxy(proxy, webhook):
 
 @pytest.fixture
 def dead_proxy(monkeypatch):
-    """A proxy at which nobody listens."""
+    """The address of a proxy that does not run."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
 
 
-def test_no_client_takes_a_proxy_to_this_machine(
+def test_loopback_takes_no_proxy(
     monkeypatch, exchange, budget, s3_bucket, warehouse, webhook, dead_proxy
 ):
+    """No client uses a proxy for this machine."""
     complete_environment_for_test(monkeypatch)
     address = exchange.url.removesuffix("/fapi")
     assert len(fetched(address, budget)) == 60
@@ -157,14 +164,16 @@ def test_no_client_takes_a_proxy_to_this_machine(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
-def test_airflows_requests_to_this_machine_take_no_proxy(host):
+def test_airflow_loopback_takes_no_proxy(host):
+    """Airflow's requests to this machine take no proxy."""
     assert loopback_proxies(f"http://{host}:23000/graphql") == dict.fromkeys(
         ("http", "https", "all")
     )
     assert loopback_proxies("https://dagster.example.com/graphql") is None
 
 
-def test_the_embedded_stack_starts_where_a_proxy_is_set(dead_proxy, monkeypatch, tmp_path):
+def test_stack_starts_with_proxy_set(dead_proxy, monkeypatch, tmp_path):
+    """The embedded stack starts in an environment with a proxy."""
     complete_environment_for_test(monkeypatch)
     ports = {name: free_port() for name in ("exchange", "s3", "redis", "snowflake", "kafka")}
     settings = Settings(
@@ -186,7 +195,8 @@ def test_the_embedded_stack_starts_where_a_proxy_is_set(dead_proxy, monkeypatch,
         assert ObjectStore(settings.s3).get("nothing") is None
 
 
-def test_status_asks_the_proxy_for_a_system_that_only_it_reaches(proxy, tmp_path):
+def test_status_checks_systems_through_proxy(proxy, tmp_path):
+    """`status` asks the proxy for a system that only the proxy reaches."""
     settings = Settings(
         data_dir=tmp_path,
         binance={"rest_url": "https://exchange.invalid"},
@@ -197,8 +207,10 @@ def test_status_asks_the_proxy_for_a_system_that_only_it_reaches(proxy, tmp_path
     assert alive["s3"]
 
 
-def test_a_slow_reply_does_not_move_the_minute(forward_proxy, redis_server, redis_url, monkeypatch):
-    """The time's reply is eight seconds late; what is spent then counts in the minute it was meant for.
+def test_slow_reply_keeps_the_minute(forward_proxy, redis_server, redis_url, monkeypatch):
+    """A slow reply does not move the minute that requests count in.
+
+    The time's reply is eight seconds late; what is spent then counts in the minute it was meant for.
 
     Half the round trip wrong, the client would take 12:00:58 for 12:01:02 and spend the next minute's
     weight in one that another client has used up already.

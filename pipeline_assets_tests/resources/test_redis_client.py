@@ -117,8 +117,11 @@ def refusals(server: RedisServer, code: str) -> int:
 # The address moves
 
 
-def test_after_a_failover_every_operation_goes_on_at_the_new_primary(replicated, tcp_proxies):
-    """The connections to the old primary stay open, as they do behind a name or a virtual address."""
+def test_operations_continue_after_failover(replicated, tcp_proxies):
+    """After a failover every operation continues at the new primary.
+
+    The connections to the old primary stay open, as they do behind a name or a virtual address.
+    """
     primary, replica = replicated
     proxy, settings = proxied(tcp_proxies, primary)
     before = Stores(settings)
@@ -139,7 +142,7 @@ def test_after_a_failover_every_operation_goes_on_at_the_new_primary(replicated,
 
 
 def test_each_operation_survives_a_failover_alone(replicated, tcp_proxies):
-    """Each by a process of its own, whose first operation after the failover it is."""
+    """Run each operation in its own process, as the first one after the failover."""
     primary, replica = replicated
     proxy, settings = proxied(tcp_proxies, primary)
     names = Stores(settings).operations().keys()
@@ -154,7 +157,8 @@ def test_each_operation_survives_a_failover_alone(replicated, tcp_proxies):
         each.operations()[name]()
 
 
-def test_an_operation_waits_for_the_address_to_move(replicated, tcp_proxies, worker):
+def test_operation_waits_for_moved_address(replicated, tcp_proxies, worker):
+    """An operation waits until the address points to the new server."""
     primary, replica = replicated
     proxy, settings = proxied(tcp_proxies, primary, retry_seconds=LONG)
     stores = Stores(settings)
@@ -167,8 +171,11 @@ def test_an_operation_waits_for_the_address_to_move(replicated, tcp_proxies, wor
     assert CandleSlots(replica.settings()).read([BTC]).height == 2
 
 
-def test_a_cluster_is_recognized_by_its_redirections(tmp_path):
-    """Two nodes, each with half of the keys; the address is that of one of them."""
+def test_cluster_is_recognized_by_redirections(tmp_path):
+    """A cluster is recognized by its redirections.
+
+    Two nodes, each with half of the keys; the address is that of one of them.
+    """
     with ExitStack() as stack:
         nodes = [
             stack.enter_context(
@@ -200,7 +207,7 @@ def test_a_cluster_is_recognized_by_its_redirections(tmp_path):
         assert min(first.dbsize(), second.dbsize()) > 0
 
 
-# The server is there and serves nobody for a while
+# The server runs and does not serve for a while
 
 
 @pytest.mark.parametrize(
@@ -226,9 +233,8 @@ def test_a_cluster_is_recognized_by_its_redirections(tmp_path):
         ),
     ],
 )
-def test_an_operation_waits_until_the_server_takes_writes(
-    own_redis_server, worker, code, begin, end
-):
+def test_operation_waits_for_writable_server(own_redis_server, worker, code, begin, end):
+    """An operation waits until the server takes writes."""
     stores = Stores(own_redis_server.settings(retry_seconds=LONG))
     hurried = Stores(own_redis_server.settings(retry_seconds=0))
     stores.write_slot(1)
@@ -251,7 +257,8 @@ def test_a_replica_is_named_as_such(own_redis_server):
         Stores(own_redis_server.settings()).write_slot(1)
 
 
-def test_a_cluster_that_is_down_is_waited_for(tmp_path, worker):
+def test_down_cluster_is_waited_for(tmp_path, worker):
+    """A cluster that is down is waited for."""
     options = ("--cluster-enabled", "yes", "--cluster-port", str(free_port()))
     with RedisServer(tmp_path, options=options) as server:
         stores = Stores(server.settings(retry_seconds=LONG))
@@ -261,8 +268,11 @@ def test_a_cluster_that_is_down_is_waited_for(tmp_path, worker):
         writing.result(LONG)
 
 
-def test_a_server_that_loads_its_data_is_waited_for(tmp_path):
-    """Three hundred keys, each of which takes it some milliseconds to load."""
+def test_loading_server_is_waited_for(tmp_path):
+    """A server that loads its data is waited for.
+
+    Three hundred keys, each of which takes it some milliseconds to load.
+    """
     server = RedisServer(tmp_path)
     with server:
         stores = Stores(server.settings(retry_seconds=LONG))
@@ -296,10 +306,11 @@ def said(client: redis.Redis) -> str:
     return "PONG"
 
 
-# The server is away, or nobody says that it is
+# The server is away, with or without an error
 
 
-def test_an_operation_waits_for_a_restart_on_the_same_port(own_redis_server, tcp_proxies, worker):
+def test_operation_waits_for_restart(own_redis_server, tcp_proxies, worker):
+    """An operation waits for a restart on the same port."""
     proxy, settings = proxied(tcp_proxies, own_redis_server, retry_seconds=LONG)
     stores = Stores(settings)
     stores.write_slot(1)
@@ -312,10 +323,11 @@ def test_an_operation_waits_for_a_restart_on_the_same_port(own_redis_server, tcp
     assert stores.slots.read([BTC]).height == 2
 
 
-def test_a_server_paused_beyond_the_time_out_is_waited_for_and_reserves_once(
-    own_redis_server, tcp_proxies, worker
-):
-    """Once it goes on, it serves the attempts that nobody waits for any more as well."""
+def test_paused_server_reserves_once(own_redis_server, tcp_proxies, worker):
+    """A server paused beyond the timeout is waited for, and reserves weight once.
+
+    When the server resumes, it also serves the attempts that were given up before.
+    """
     changes = {"retry_seconds": LONG, "timeout_seconds": 0.3}
     proxy, settings = proxied(tcp_proxies, own_redis_server, **changes)
     stores = Stores(settings)
@@ -332,8 +344,11 @@ def test_a_server_paused_beyond_the_time_out_is_waited_for_and_reserves_once(
 
 
 @pytest.mark.parametrize("name", ["write slots", "write states", "reserve weight"])
-def test_a_connection_that_went_silent_is_replaced_by_another(own_redis_server, tcp_proxies, name):
-    """Even if the time to repeat is over, as it is for a process that was paused itself."""
+def test_silent_connection_is_replaced(own_redis_server, tcp_proxies, name):
+    """A connection that went silent is replaced by another.
+
+    Even if the time to repeat is over, as it is for a process that was paused itself.
+    """
     changes = {"retry_seconds": 0, "timeout_seconds": 0.5}
     proxy, settings = proxied(tcp_proxies, own_redis_server, **changes)
     stores = Stores(settings)
@@ -344,7 +359,8 @@ def test_a_connection_that_went_silent_is_replaced_by_another(own_redis_server, 
     stores.operations()[name]()
 
 
-def test_a_server_that_stays_away_is_an_error_after_the_time_to_repeat(own_redis_server, worker):
+def test_absent_server_is_an_error(own_redis_server, worker):
+    """A server that stays away is an error when the time for retries is over."""
     changes = {"retry_seconds": 0.2, "timeout_seconds": 0.1}
     stores = Stores(own_redis_server.settings(**changes))
     stores.write_slot(1)

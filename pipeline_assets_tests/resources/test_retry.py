@@ -84,7 +84,8 @@ def test_waits_double_up_to_the_longest(repeat, clock):
     assert clock.waits == [0.5, 1.0, 2.0, 3.0, 3.0]
 
 
-def test_raises_the_last_error_after_the_last_attempt(repeat, clock):
+def test_last_error_is_raised(repeat, clock):
+    """The last error is raised after the last attempt."""
     with pytest.raises(OSError, match="0 left"):
         repeat(RetryPolicy(attempts=3, first_wait=1.0, longest_wait=1.0), failing(3))
     assert clock.waits == [1.0, 1.0]
@@ -96,20 +97,26 @@ def test_no_attempt_begins_after_the_deadline(repeat, clock):
     assert clock.waits == [4.0, 4.0]
 
 
-def test_makes_the_least_attempts_after_the_deadline(repeat, clock):
+def test_least_attempts_follow_the_deadline(repeat, clock):
+    """The minimum number of attempts is made even after the deadline."""
     policy = RetryPolicy(deadline=10.0, least=2)
     assert repeat(policy, failing(1, clock, 60.0)) == "done"
     with pytest.raises(OSError, match="left"):
         repeat(policy, failing(2, clock, 60.0))
 
 
-def test_deadline_may_count_from_the_first_failure(repeat, clock):
-    """A first attempt that waited in a queue does not use up the time."""
+def test_deadline_counts_from_first_failure(repeat, clock):
+    """The deadline may count from the first failure.
+
+    A first attempt that waited in a queue does not use up the time.
+    """
     policy = RetryPolicy(deadline=10.0, from_failure=True)
     assert repeat(policy, failing(1, clock, 60.0)) == "done"
 
 
-def test_error_that_does_not_pass_is_not_retried(repeat, clock):
+def test_permanent_error_is_not_retried(repeat, clock):
+    """A permanent error is not retried."""
+
     def operation() -> str:
         raise ValueError("wrong")
 
@@ -118,7 +125,8 @@ def test_error_that_does_not_pass_is_not_retried(repeat, clock):
     assert clock.waits == []
 
 
-def test_each_failure_is_reported_and_may_end_the_retries(repeat):
+def test_failures_are_reported_between_attempts(repeat):
+    """Each failure is reported, and the report may end the retries."""
     told: list[tuple[int, bool]] = []
 
     def judge(failure: Failure) -> None:
@@ -143,7 +151,7 @@ def test_jitter_varies_each_wait(clock):
 
 
 def test_interrupt_is_not_retried(repeat, clock):
-    """Ctrl-C and Dagster's interrupts are no Exception."""
+    """Ctrl-C and Dagster's interrupts do not derive from `Exception`."""
 
     def operation() -> str:
         raise KeyboardInterrupt

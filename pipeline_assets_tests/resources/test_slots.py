@@ -23,7 +23,7 @@ with_server = settings(max_examples=60, suppress_health_check=[HealthCheck.funct
 
 
 def candles(symbol: str, minutes, price: float = 1.5) -> pl.DataFrame:
-    """Candles at `minutes` after noon; the price tells which write they came from."""
+    """Candles at `minutes` after noon; the price identifies their write."""
     opens = [NOON + minute * MINUTE for minute in minutes]
     return pl.DataFrame(
         {
@@ -57,7 +57,8 @@ def stored(server: RedisServer, symbol: str) -> dict[str, dict]:
     return {field: json.loads(value) for field, value in held.items()}
 
 
-def test_a_slot_is_a_json_object_at_the_minute_modulo_fifteen(server, slots):
+def test_slot_is_json_by_minute(server, slots):
+    """A slot is a JSON object at the minute modulo fifteen."""
     assert slots.write(candles("BTCUSDT", [20])) == SlotsWritten(1, 1, 0, 0)
     assert server.client().keys() == ["ohlcv:1m:{BTCUSDT}"]
     (field, candle), = stored(server, "BTCUSDT").items()  # fmt: skip
@@ -77,7 +78,8 @@ def test_a_slot_is_a_json_object_at_the_minute_modulo_fifteen(server, slots):
     ]
 
 
-def test_what_was_written_is_read_back_for_many_symbols_in_order(slots):
+def test_candles_are_read_back_in_order(slots):
+    """Written candles are read back for many symbols, in order."""
     frames = [candles(symbol, range(15)) for symbol in ("币安人生USDT", "ETHUSDT", "1000PEPEUSDT")]
     assert slots.write(pl.concat(frames)) == SlotsWritten(3, 45, 0, 0)
     read = slots.read(["币安人生USDT", "NONEUSDT", "ETHUSDT", "1000PEPEUSDT", "ETHUSDT"])
@@ -89,7 +91,8 @@ numbers = st.none() | st.floats(allow_nan=False, allow_infinity=False)
 
 @with_server
 @given(st.lists(st.tuples(numbers, numbers, st.integers(0, 2**62)), min_size=1, max_size=15))
-def test_every_number_comes_back_as_it_was(slots, values):
+def test_numbers_survive_exactly(slots, values):
+    """Every number is read back exactly."""
     frame = candles("BTCUSDT", range(len(values))).with_columns(
         pl.Series("low", [low for low, _, _ in values], dtype=pl.Float64),
         pl.Series("taker_buy_volume", [volume for _, volume, _ in values], dtype=pl.Float64),
@@ -110,7 +113,8 @@ batches = st.lists(
 
 @with_server
 @given(batches)
-def test_any_sequence_of_writes_leaves_the_newest_candle_in_each_slot(server, slots, batches):
+def test_newest_candle_wins_in_any_order(server, slots, batches):
+    """Any sequence of writes leaves the newest candle in each slot."""
     server.client().flushall()
     expected: dict[int, tuple[int, float]] = {}
     for number, (first, length) in enumerate(batches):
@@ -130,7 +134,8 @@ def test_any_sequence_of_writes_leaves_the_newest_candle_in_each_slot(server, sl
     }
 
 
-def test_writers_that_interleave_leave_the_newest_candle_in_each_slot(server):
+def test_interleaved_writers_leave_newest_candles(server):
+    """Writers that interleave leave the newest candle in each slot."""
     symbols = [f"S{number}USDT" for number in range(5)]
     every = [(symbol, first) for symbol in symbols for first in range(60)]
     orders = [random.Random(seed).sample(every, len(every)) for seed in range(3)]
@@ -147,7 +152,8 @@ def test_writers_that_interleave_leave_the_newest_candle_in_each_slot(server):
     assert_frame_equal(CandleSlots(server.settings()).read(symbols), newest, check_exact=True)
 
 
-def test_of_many_rows_in_any_order_only_the_newest_fifteen_minutes_are_written(slots):
+def test_only_newest_fifteen_minutes_are_written(slots):
+    """Only the newest fifteen minutes are written, however many rows come and in any order."""
     day = pl.concat([candles("BTCUSDT", range(1440)), candles("ETHUSDT", range(0, 60, 10))])
     assert slots.write(day.sample(fraction=1, shuffle=True, seed=1)).written == 15 + 2
     assert_frame_equal(
@@ -164,13 +170,15 @@ def test_a_repeated_write_changes_nothing(server, slots):
     assert stored(server, "BTCUSDT") == before
 
 
-def test_a_corrected_candle_of_the_same_open_time_replaces_the_first(server, slots):
+def test_correction_replaces_same_open_time(server, slots):
+    """A corrected candle of the same open time replaces the first."""
     slots.write(candles("BTCUSDT", [3], price=1.0))
     assert slots.write(candles("BTCUSDT", [3], price=2.0)) == SlotsWritten(1, 1, 0, 0)
     assert stored(server, "BTCUSDT")["3"]["close"] == 2.0
 
 
-def test_a_backfill_of_old_candles_leaves_newer_slots_and_their_life_alone(server, slots):
+def test_backfill_leaves_newer_slots_alone(server, slots):
+    """A backfill of old candles changes neither newer slots nor their expiry."""
     slots.write(candles("BTCUSDT", range(15, 30)))
     server.client().expire("ohlcv:1m:{BTCUSDT}", 77)
     assert slots.write(candles("BTCUSDT", range(15))) == SlotsWritten(1, 0, 0, 15)
@@ -179,7 +187,8 @@ def test_a_backfill_of_old_candles_leaves_newer_slots_and_their_life_alone(serve
 
 
 @pytest.mark.parametrize("second", [[3], [4]])
-def test_each_write_lets_the_key_live_for_the_whole_setting_again(server, second):
+def test_each_write_renews_the_expiry(server, second):
+    """Each write renews the whole expiry time of the key."""
     slots = CandleSlots(server.settings(slot_ttl_seconds=4000))
     slots.write(candles("BTCUSDT", [3]))
     server.client().expire("ohlcv:1m:{BTCUSDT}", 5)
@@ -187,7 +196,8 @@ def test_each_write_lets_the_key_live_for_the_whole_setting_again(server, second
     assert 3900 < server.client().ttl("ohlcv:1m:{BTCUSDT}") <= 4000
 
 
-def test_slots_of_an_earlier_quarter_of_an_hour_are_not_current(slots):
+def test_slots_of_last_quarter_are_stale(slots):
+    """Slots of an earlier quarter of an hour are not current."""
     slots.write(candles("BTCUSDT", range(15)))
     slots.write(candles("BTCUSDT", range(15, 18)))
     slots.write(candles("OLDUSDT", [2]))
@@ -200,7 +210,8 @@ def test_slots_of_an_earlier_quarter_of_an_hour_are_not_current(slots):
     assert slots.read(symbols, newest=NOON + 16 * MINUTE)["open_time"].max() == NOON + 16 * MINUTE
 
 
-def test_the_summary_counts_current_slots_of_every_symbol_asked_for(slots):
+def test_summary_counts_current_slots(slots):
+    """The summary counts the current slots of every requested symbol."""
     slots.write(candles("BTCUSDT", range(15)))
     slots.write(candles("BTCUSDT", [25]))
     slots.write(candles("ETHUSDT", [1, 2]))
@@ -211,24 +222,28 @@ def test_the_summary_counts_current_slots_of_every_symbol_asked_for(slots):
     ]
 
 
-def test_nothing_asked_or_offered_is_answered_without_a_server():
+def test_empty_calls_need_no_server():
+    """A call without symbols or candles is answered without a server."""
     slots = CandleSlots(RedisServer(None).settings())
     assert slots.write(empty_candles()) == SlotsWritten(0, 0, 0, 0)
     assert_frame_equal(slots.read([]), empty_candles())
 
 
-def test_no_slots_at_all_read_as_an_empty_candle_frame(slots):
+def test_no_slots_give_empty_frame(slots):
+    """If there are no slots, the reader returns an empty candle frame."""
     assert_frame_equal(slots.read(["BTCUSDT"], NOON), empty_candles())
     assert slots.summary(["BTCUSDT"]).rows() == [("BTCUSDT", 0, None)]
 
 
-def test_a_server_that_forgot_the_script_is_given_it_again(server, slots):
+def test_forgotten_script_is_sent_again(server, slots):
+    """A server that forgot the script is given the script again."""
     slots.write(candles("BTCUSDT", [1]))
     server.client().script_flush()
     assert slots.write(candles("BTCUSDT", [2])).written == 1
 
 
-def test_after_an_outage_the_repeated_write_ends_as_if_nothing_had_happened(own_redis_server):
+def test_repeated_write_after_outage_is_clean(own_redis_server):
+    """After an outage, the repeated write ends as if there had been none."""
     slots = CandleSlots(own_redis_server.settings())
     slots.write(candles("BTCUSDT", range(10)))
     own_redis_server.kill()
@@ -239,7 +254,8 @@ def test_after_an_outage_the_repeated_write_ends_as_if_nothing_had_happened(own_
     assert_frame_equal(slots.read(["BTCUSDT"]), candles("BTCUSDT", range(5, 20)))
 
 
-def test_a_server_that_hangs_is_reported_after_the_time_out(own_redis_server):
+def test_hanging_server_is_reported(own_redis_server):
+    """A server that hangs is reported after the timeout."""
     slots = CandleSlots(own_redis_server.settings(timeout_seconds=0.2))
     slots.write(candles("BTCUSDT", [1]))
     own_redis_server.pause()
@@ -249,7 +265,8 @@ def test_a_server_that_hangs_is_reported_after_the_time_out(own_redis_server):
     assert slots.read(["BTCUSDT"]).height == 1
 
 
-def test_tls_at_a_server_without_it_is_told_where_it_is_only_silent(own_redis_server):
+def test_tls_against_plain_server_is_explained(own_redis_server):
+    """If TLS is set for a server that only stays silent, the error says that TLS may be the cause."""
     plain = own_redis_server.settings(timeout_seconds=0.2)
     slots = CandleSlots(plain.model_copy(update={"url": plain.url.replace("redis:", "rediss:")}))
     with pytest.raises(SlotsError, match=r"not overloaded and that it speaks TLS, or raise"):
@@ -257,7 +274,8 @@ def test_tls_at_a_server_without_it_is_told_where_it_is_only_silent(own_redis_se
 
 
 @pytest.mark.parametrize("password", [None, SecretStr("guessed-secret")])
-def test_refused_credentials_name_the_setting_and_no_secret(tmp_path, password):
+def test_refused_credentials_name_setting_only(tmp_path, password):
+    """The error for refused credentials names the setting and no secret."""
     with RedisServer(tmp_path, SecretStr("the-real-secret")) as server:
         slots = CandleSlots(server.settings(password=password))
         with pytest.raises(SlotsError, match="PIPELINE_REDIS__PASSWORD") as caught:
@@ -265,7 +283,8 @@ def test_refused_credentials_name_the_setting_and_no_secret(tmp_path, password):
     assert "secret" not in str(caught.value)
 
 
-def test_an_error_names_the_address_without_user():
+def test_error_address_omits_the_user():
+    """An error names the address without the user."""
     port = free_port()
     url = f"redis://someone@127.0.0.1:{port}/3"
     slots = CandleSlots(RedisServer(None).settings(url=url))
@@ -278,20 +297,23 @@ def test_an_error_names_the_address_without_user():
 @pytest.mark.parametrize(
     "value", ["nonsense", "{}", '{"open_time":"x"}', '{"open_time":60000,"open":"x"}', "[1]"]
 )
-def test_a_slot_that_holds_no_candle_is_an_error_that_names_the_key(server, slots, value):
+def test_invalid_slot_names_its_key(server, slots, value):
+    """A slot that holds no candle is an error that names the key."""
     slots.write(pl.concat([candles("ETHUSDT", [1]), candles("BTCUSDT", [1])]))
     server.client().hset("ohlcv:1m:{BTCUSDT}", "7", value)
     with pytest.raises(SlotsError, match=r"ohlcv:1m:\{BTCUSDT\}"):
         slots.read(["ETHUSDT", "BTCUSDT"])
 
 
-def test_a_slot_that_holds_no_candle_is_overwritten_by_one(server, slots):
+def test_invalid_slot_is_overwritten(server, slots):
+    """A slot that holds no candle is overwritten by a candle."""
     server.client().hset("ohlcv:1m:{BTCUSDT}", "7", "nonsense")
     slots.write(candles("BTCUSDT", [7]))
     assert_frame_equal(slots.read(["BTCUSDT"]), candles("BTCUSDT", [7]))
 
 
-def test_slots_work_through_the_client_of_a_cluster(redis_cluster):
+def test_slots_work_on_a_cluster(redis_cluster):
+    """Slots work through the client of a cluster."""
     server, client = redis_cluster
     slots = CandleSlots(server.settings(), client)
     frame = pl.concat([candles(symbol, range(15)) for symbol in ("ADAUSDT", "BTCUSDT", "币USDT")])
@@ -306,29 +328,39 @@ def test_slots_work_through_the_client_of_a_cluster(redis_cluster):
 HOUR = 60
 
 
-def test_a_candle_that_a_wrong_clock_put_far_ahead_is_replaced(server, slots):
+def test_far_future_candle_is_replaced(server, slots):
+    """A candle that a wrong clock put far ahead is replaced."""
     slots.write(candles("BTCUSDT", range(48 * HOUR, 48 * HOUR + 15), price=9.0))
     written = slots.write(candles("BTCUSDT", range(15)), now=NOON + 15 * MINUTE)
     assert written == SlotsWritten(1, 15, 0, 0, removed=15)
     assert_frame_equal(slots.read(["BTCUSDT"]), candles("BTCUSDT", range(15)))
 
 
-def test_every_slot_of_the_future_goes_with_the_first_candle_of_now(slots):
-    """Not only the slot of the candle: the newest one held tells the sensor and `status` what is new."""
+def test_future_slots_go_with_current_candle(slots):
+    """The first current candle removes every slot of the future.
+
+    Removing the candle's own slot would not be enough: the sensor and `status` go by the newest slot.
+    """
     slots.write(candles("BTCUSDT", range(48 * HOUR, 48 * HOUR + 15)))
     slots.write(candles("BTCUSDT", [3]), now=NOON + 4 * MINUTE)
     assert slots.summary(["BTCUSDT"]).rows() == [("BTCUSDT", 1, NOON + 3 * MINUTE)]
 
 
-def test_the_minutes_that_another_run_has_just_written_stay(slots):
-    """A slow run measured the exchange's time before a faster one wrote the minute after."""
+def test_minutes_of_concurrent_run_stay(slots):
+    """Minutes that another run has just written stay.
+
+    A slow run measured the exchange's time before a faster one wrote the minute after.
+    """
     slots.write(candles("BTCUSDT", range(16)), now=NOON + 16 * MINUTE)
     assert slots.write(candles("BTCUSDT", range(15)), now=NOON + 15 * MINUTE) == SlotsWritten(
         1, 0, 14, 1
     )
 
 
-def test_what_the_exchange_gave_is_kept_whatever_the_clock_says(slots):
-    """The wall clock of this machine was set back between the fetch and the write."""
+def test_exchange_candles_ignore_local_clock(slots):
+    """Candles from the exchange are kept whatever the local clock says.
+
+    The wall clock of this machine was set back between the fetch and the write.
+    """
     slots.write(candles("BTCUSDT", range(15)), now=NOON - 600 * MINUTE)
     assert slots.write(candles("BTCUSDT", range(15)), now=NOON - 600 * MINUTE).unchanged == 15

@@ -1,4 +1,4 @@
-"""What passes between steps, on a real S3 server."""
+"""Frames that pass between steps, on a real S3 server."""
 
 import errno
 import random
@@ -76,14 +76,17 @@ def test_each_run_has_its_own_addresses() -> None:
         (PermissionError(errno.EACCES, "Permission denied"), PermissionError),
     ],
 )
-def test_only_a_disk_that_is_full_is_told_as_one(s3_bucket, error, told) -> None:
+def test_only_full_disk_is_reported_so(s3_bucket, error, told) -> None:
+    """An error while frames are read is reported as a full disk only if the disk is full."""
     store = ObjectStore(s3_bucket.settings())
     write_frames(store, "raw/1m/a.parquet", empty_raw(), [])
     with pytest.raises(told), read_frames(store, "raw/1m/a.parquet"):
         raise error
 
 
-def test_frames_that_end_in_an_error_leave_what_was_stored_before(s3_bucket) -> None:
+def test_failed_frames_leave_stored_ones(s3_bucket) -> None:
+    """Frames that end in an error leave the stored ones in place."""
+
     def frames():
         yield empty_raw().clear(3)
         raise ValueError("no more")
@@ -100,8 +103,11 @@ RAW = "raw/1m/a.parquet"
 PLAN = "staging/1m/a.plan.json"
 
 
-def test_a_damaged_page_of_an_object_in_parts_is_detected(s3_bucket) -> None:
-    """Such an object has no digest; each of its pages has a checksum."""
+def test_damaged_page_is_detected(s3_bucket) -> None:
+    """A damaged page of an object uploaded in parts is detected.
+
+    An object uploaded in parts has no digest; each of its pages has a checksum.
+    """
     store, numbers = ObjectStore(s3_bucket.settings()), random.Random(5)
     values = np.random.default_rng(5).random(900_000)
     frame = pl.DataFrame({"symbol": pl.repeat("BTCUSDT", 900_000, eager=True), "close": values})
@@ -121,7 +127,8 @@ def test_a_damaged_page_of_an_object_in_parts_is_detected(s3_bucket) -> None:
 
 
 @pytest.mark.parametrize("what", ["empty", "magic number only", "HTML", "cut end"])
-def test_staged_rows_without_a_digest_that_cannot_be_decoded_are_named(s3_bucket, what) -> None:
+def test_undecodable_rows_are_named(s3_bucket, what) -> None:
+    """Staged rows without a digest that cannot be decoded are named."""
     store, whole = ObjectStore(s3_bucket.settings()), encoded_day()
     body = {
         "empty": b"",
@@ -142,14 +149,16 @@ def test_staged_rows_without_a_digest_that_cannot_be_decoded_are_named(s3_bucket
     [b"", b'{"days": [', b"\xff\x00", b"[" * 100_000],
     ids=["empty", "cut", "no UTF-8", "nested too deeply"],
 )
-def test_a_staged_document_that_is_no_json_is_named(s3_bucket, body) -> None:
+def test_invalid_staged_json_is_named(s3_bucket, body) -> None:
+    """A staged document that is not JSON is named."""
     store = ObjectStore(s3_bucket.settings())
     s3_bucket.client.put_object(Bucket=s3_bucket.name, Key=PLAN, Body=body)
     with pytest.raises(StagingError, match=r"a\.plan\.json is damaged.*Materialize"):
         read_document(store, PLAN)
 
 
-def test_staged_bytes_that_do_not_match_their_digest_are_named(s3_bucket) -> None:
+def test_staged_digest_mismatch_is_named(s3_bucket) -> None:
+    """Staged bytes that do not match their digest are named."""
     store = ObjectStore(s3_bucket.settings())
     write_document(store, PLAN, {"days": ["2026-11-19"]})
     assert read_document(store, PLAN) == {"days": ["2026-11-19"]}

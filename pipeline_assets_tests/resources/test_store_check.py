@@ -88,7 +88,8 @@ def test_unsuitable_store_is_refused_by_name(s3_bucket, proxy, store, name):
     assert keys(s3_bucket) == []
 
 
-def test_store_that_keeps_other_bytes_is_refused(s3_bucket, proxy, store):
+def test_store_altering_bytes_is_refused(s3_bucket, proxy, store):
+    """A store that keeps other bytes is refused."""
     proxy.fault = faults.ReversesBytes()
     with pytest.raises(ObjectStoreError, match="stored other bytes than were sent"):
         store.put(KEY, b"candles")
@@ -108,7 +109,8 @@ def test_every_write_is_refused(s3_bucket, proxy, store, name):
     assert store.get(KEY) == b"stored"
 
 
-def test_embedded_server_passes_and_keeps_only_the_mark(s3_bucket):
+def test_embedded_server_passes_the_check(s3_bucket):
+    """The embedded server passes, and keeps only the mark of the check."""
     store = ObjectStore(s3_bucket.settings())
     store.put(KEY, b"xy")
     identity = StoreIdentity(s3_bucket.endpoint, s3_bucket.name)
@@ -137,7 +139,8 @@ def test_server_of_other_people_passes(s3_bucket):
         server.stop()
 
 
-def test_store_with_etags_that_are_no_md5_passes(proxy, store):
+def test_etags_need_not_be_md5(proxy, store):
+    """A store whose ETags are not MD5 passes."""
     proxy.fault = faults.EncryptsETags()
     etag = store.put(KEY, b"first")
     store.put_if(KEY, b"second", etag)
@@ -147,7 +150,8 @@ def test_store_with_etags_that_are_no_md5_passes(proxy, store):
     assert store.get(KEY) == b"third"
 
 
-def test_passed_check_is_remembered_for_a_day(s3_bucket, proxy, store):
+def test_passed_check_lasts_a_day(s3_bucket, proxy, store):
+    """A passed check is remembered for a day."""
     store.put(KEY, b"xy")
     asked = len(proxy.requests)
     store.put(KEY, b"xy")
@@ -168,9 +172,8 @@ def test_passed_check_is_remembered_for_a_day(s3_bucket, proxy, store):
     ("later", "checked"),
     [(timedelta(hours=23), False), (timedelta(hours=24), True), (timedelta(hours=-1), True)],
 )
-def test_check_is_repeated_after_a_day_and_after_a_wrong_clock(
-    s3_bucket, proxy, store, later, checked
-):
+def test_check_repeats_after_day_or_reset(s3_bucket, proxy, store, later, checked):
+    """The check is repeated after a day, and after a wrong clock."""
     identity = StoreIdentity(proxy.endpoint, s3_bucket.name)
     require_suitable(store._unchecked, identity, NOW)
     proxy.fault = faults.IgnoresBoth()
@@ -184,8 +187,11 @@ def test_check_is_repeated_after_a_day_and_after_a_wrong_clock(
             require_suitable(store._unchecked, identity, NOW + later)
 
 
-def test_mark_of_another_endpoint_does_not_count(s3_bucket, proxy, store):
-    """The bucket's content was copied to, or is served by, a store that ignores conditions."""
+def test_mark_of_other_endpoint_is_ignored(s3_bucket, proxy, store):
+    """A mark of another endpoint does not count.
+
+    The bucket's content was copied to, or is served by, a store that ignores conditions.
+    """
     ObjectStore(s3_bucket.settings()).put(KEY, b"stored")
     [mark] = keys(s3_bucket, "state/store_checks/")
     forged = StoreIdentity(proxy.endpoint, s3_bucket.name).mark_key
@@ -215,7 +221,8 @@ def test_mended_store_is_used_at_once(proxy, store):
     assert store.get(KEY) == b"xy"
 
 
-def test_checks_at_the_same_time_do_not_meet(s3_bucket):
+def test_concurrent_checks_do_not_meet(s3_bucket):
+    """Checks at the same time do not affect each other."""
     stores = [ObjectStore(s3_bucket.settings()) for _ in range(8)]
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(ObjectStore.check, stores))
@@ -227,7 +234,8 @@ def test_writers_of_one_process_check_once(proxy, store):
     assert sum("state/store_checks/" in request for request in proxy.requests) == 2
 
 
-def test_abandoned_trial_is_removed_after_a_day(s3_bucket, proxy, store):
+def test_abandoned_trial_is_removed(s3_bucket, proxy, store):
+    """An abandoned trial object is removed after a day."""
     old, fresh = (f"state/store_trials/{name}" for name in ("abandoned", "under-way"))
     for key in (old, fresh):
         s3_bucket.client.put_object(Bucket=s3_bucket.name, Key=key, Body=b"xy")
@@ -236,7 +244,8 @@ def test_abandoned_trial_is_removed_after_a_day(s3_bucket, proxy, store):
     assert keys(s3_bucket) == [fresh]
 
 
-def test_store_that_is_down_is_not_called_unsuitable(s3_bucket):
+def test_down_store_is_not_unsuitable(s3_bucket):
+    """A store that is down is not called unsuitable."""
     absent = ObjectStore(s3_bucket.settings(bucket="no-such-bucket"))
     with pytest.raises(ObjectStoreError, match="There is no bucket 'no-such-bucket'") as caught:
         absent.put(KEY, b"xy")
@@ -244,7 +253,8 @@ def test_store_that_is_down_is_not_called_unsuitable(s3_bucket):
 
 
 @pytest.mark.parametrize("name", ["put", "create"])
-def test_write_that_stores_other_bytes_is_an_error(proxy, store, name):
+def test_altered_write_is_an_error(proxy, store, name):
+    """A write that stores other bytes is an error."""
     store.put("state/any", b"first")
     proxy.fault = faults.ReversesBytes()
     with pytest.raises(ObjectStoreError, match="stored other bytes than were sent"):

@@ -37,11 +37,13 @@ def perpetual(**changes: object) -> Listing:
         {"underlying_type": "INDEX"},
     ],
 )
-def test_what_is_no_trading_usdt_perpetual_on_a_coin_is_left_out(difference):
+def test_only_coin_usdt_perpetuals_are_kept(difference):
+    """All but trading USDT perpetuals on a coin are left out."""
     assert trading_symbols([perpetual(symbol="ODDUSDT", **difference), perpetual()]) == ["BTCUSDT"]
 
 
-def test_the_universe_is_sorted_and_keeps_every_character():
+def test_universe_is_sorted_and_unaltered():
+    """The universe is sorted and keeps every character."""
     names = ["ETHUSDT", "币安人生USDT", "1000PEPEUSDT"]
     assert trading_symbols([perpetual(symbol=name) for name in names]) == [
         "1000PEPEUSDT",
@@ -50,7 +52,8 @@ def test_the_universe_is_sorted_and_keeps_every_character():
     ]
 
 
-def test_a_recorded_mainnet_exchange_info_is_read():
+def test_recorded_mainnet_info_is_read():
+    """A recorded exchangeInfo of the main network is read."""
     recorded = market_data() / "rest_recorded" / "fapi_v1_exchangeInfo_mainnet_20210721.json"
     read = read_listings(json.loads(recorded.read_text(encoding="utf-8")))
     listings = read.valid
@@ -108,9 +111,8 @@ def without_field(name: str) -> dict[str, Any]:
         ([], "entry 1", "entry: "),
     ],
 )
-def test_an_odd_entry_is_left_out_and_named_and_the_others_are_read(
-    odd: Any, name: str, why: str
-) -> None:
+def test_odd_entry_is_named_alone(odd: Any, name: str, why: str) -> None:
+    """An odd entry is left out and named, and the others are read."""
     read = read_listings({"symbols": [entry(), odd, entry("ETHUSDT")]})
     assert [each.symbol for each in read.valid] == ["BTCUSDT", "ETHUSDT"]
     assert list(read.left_out) == [name]
@@ -136,7 +138,8 @@ def test_an_odd_entry_is_left_out_and_named_and_the_others_are_read(
         *("btcusdt", "\ud800USDT", "A" * 41, "BTC\u202eUSDT", 7, ["BTCUSDT"]),
     ],
 )
-def test_a_name_that_is_no_symbol_of_the_settings_is_none_of_the_exchange_either(name: Any) -> None:
+def test_invalid_symbol_names_are_left_out(name: Any) -> None:
+    """A name that is not a valid symbol is left out with a short, printable reason."""
     read = read_listings({"symbols": [entry() | {"symbol": name}, entry("币安人生USDT")]})
     assert [each.symbol for each in read.valid] == ["币安人生USDT"]
     [(told, why)] = read.left_out.items()
@@ -150,8 +153,11 @@ ODD_VALUES: tuple[Any, ...] = (
 )
 
 
-def test_of_1000_mutated_documents_each_harms_the_mutated_symbol_only() -> None:
-    """A field goes, or becomes something else, or the whole entry does; wherever in the document."""
+def test_mutated_entry_harms_itself_only() -> None:
+    """Each of 1000 mutated documents harms the mutated symbol only.
+
+    A field goes, or becomes something else, or the whole entry does; wherever in the document.
+    """
     chance = random.Random(13)
     names = [f"S{number}USDT" for number in range(60)]
     whole = {"symbols": [entry(name) for name in names]}

@@ -89,7 +89,8 @@ def by_key(candles: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return sorted(candles, key=lambda candle: (candle["symbol"], candle["open_time"]))
 
 
-def test_load_stores_every_value_bit_for_bit(warehouse: Warehouse, lake: Lake, stored: Any) -> None:
+def test_load_stores_values_bit_for_bit(warehouse: Warehouse, lake: Lake, stored: Any) -> None:
+    """Load stores every value bit for bit."""
     first_key, first = put_day(lake, "BTCUSDT")
     second_key, second = put_day(lake, "币安人生USDT")
 
@@ -125,9 +126,8 @@ def test_repeat_changes_no_row(warehouse: Warehouse, lake: Lake, stored: Any, lo
     assert stored() == candles
 
 
-def test_changed_object_updates_the_changed_row_alone(
-    warehouse: Warehouse, lake: Lake, stored: Any
-) -> None:
+def test_changed_object_updates_changed_row(warehouse: Warehouse, lake: Lake, stored: Any) -> None:
+    """A changed object updates the changed row alone."""
     key, candles = put_day(lake, "BTCUSDT", count=50)
     warehouse.load(QUARTER, [key], "run-1")
     changed = day_of_candles("BTCUSDT", DAY, count=51)
@@ -140,9 +140,8 @@ def test_changed_object_updates_the_changed_row_alone(
     assert stored() == changed
 
 
-def test_overlapping_objects_leave_the_most_complete_candle(
-    warehouse: Warehouse, lake: Lake, stored: Any
-) -> None:
+def test_overlap_keeps_most_complete_candle(warehouse: Warehouse, lake: Lake, stored: Any) -> None:
+    """Overlapping objects leave the most complete candle."""
     whole_key, whole = put_day(lake, "BTCUSDT")
     partial = day_of_candles("BTCUSDT", DAY, count=40)
     for candle in partial:
@@ -165,7 +164,7 @@ def test_nothing_to_load_asks_nothing(warehouse_settings: SimpleNamespace) -> No
 
 
 @pytest.mark.parametrize("done", range(5), ids=["none", "landing", "copy", "merge", "drop"])
-def test_load_after_a_crash_between_any_two_statements(
+def test_load_resumes_after_any_crash(
     warehouse: Warehouse,
     warehouse_settings: SimpleNamespace,
     snowflake_server: SnowflakeServer,
@@ -174,6 +173,7 @@ def test_load_after_a_crash_between_any_two_statements(
     one_day: datetime,
     done: int,
 ) -> None:
+    """A load succeeds after a crash between any two statements."""
     key, candles = put_day(lake, "BTCUSDT", count=10)
     warehouse.ensure_tables(QUARTER)
     parts = warehouse.statements(QUARTER, [key], "run-1")
@@ -188,9 +188,8 @@ def test_load_after_a_crash_between_any_two_statements(
     assert warehouse.landing_tables(one_day) == []
 
 
-def test_a_failed_copy_changes_nothing_and_names_the_file(
-    warehouse: Warehouse, lake: Lake, stored: Any
-) -> None:
+def test_failed_copy_names_the_file(warehouse: Warehouse, lake: Lake, stored: Any) -> None:
+    """A failed COPY changes nothing and names the file."""
     key, candles = put_day(lake, "BTCUSDT")
     broken = "15m/ETHUSDT/20261001_0000.parquet"
     lake.client.put_object(Bucket=lake.bucket, Key=f"ohlcv/{broken}", Body=b"PAR1 not so PAR1")
@@ -221,9 +220,10 @@ def test_an_absent_bucket_is_named(warehouse_settings: SimpleNamespace) -> None:
 
 
 @pytest.mark.parametrize("changes", [{"password": SecretStr("wr0ng")}, {"user": "nobody"}])
-def test_wrong_credentials_name_the_settings_and_no_secret(
+def test_wrong_credentials_name_settings_only(
     warehouse_settings: SimpleNamespace, caplog: pytest.LogCaptureFixture, changes: dict[str, Any]
 ) -> None:
+    """The error for wrong credentials names the settings and no secret."""
     caplog.set_level(logging.DEBUG)
     settings = warehouse_settings.snowflake.model_copy(update=changes)
 
@@ -237,7 +237,8 @@ def test_wrong_credentials_name_the_settings_and_no_secret(
         assert secret not in message + caplog.text + repr(settings)
 
 
-def test_a_server_that_is_down_is_named(warehouse_settings: SimpleNamespace) -> None:
+def test_down_server_is_named(warehouse_settings: SimpleNamespace) -> None:
+    """The error for a server that is down names the server."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     down = warehouse_settings.snowflake.model_copy(update={"port": port})
@@ -246,9 +247,10 @@ def test_a_server_that_is_down_is_named(warehouse_settings: SimpleNamespace) -> 
 
 
 @pytest.mark.parametrize("content", [None, b"not a key"])
-def test_a_private_key_that_cannot_be_used_is_named(
+def test_unusable_private_key_is_named(
     warehouse_settings: SimpleNamespace, tmp_path: Path, content: bytes | None
 ) -> None:
+    """The error for a private key that cannot be used names the key's setting."""
     key = tmp_path / "loader.p8"
     if content is not None:
         key.write_bytes(content)
@@ -257,10 +259,13 @@ def test_a_private_key_that_cannot_be_used_is_named(
         Warehouse(settings, warehouse_settings.s3).ensure_tables(QUARTER)
 
 
-def test_a_private_key_is_used_instead_of_the_password(
+def test_private_key_replaces_the_password(
     warehouse_settings: SimpleNamespace, tmp_path: Path
 ) -> None:
-    """The embedded server knows passwords only, so a login by key is the one that it refuses."""
+    """A private key is used instead of the password.
+
+    The embedded server knows passwords only, so a login by key is the one that it refuses.
+    """
     key = tmp_path / "loader.p8"
     key.write_bytes(
         rsa.generate_private_key(65537, 2048).private_bytes(
@@ -272,9 +277,8 @@ def test_a_private_key_is_used_instead_of_the_password(
         Warehouse(settings, warehouse_settings.s3).ensure_tables(QUARTER)
 
 
-def test_summary_counts_rows_and_names_the_newest_open_time(
-    warehouse: Warehouse, lake: Lake
-) -> None:
+def test_summary_counts_rows_and_newest_time(warehouse: Warehouse, lake: Lake) -> None:
+    """The summary counts rows and names the newest open time."""
     assert warehouse.table_summary(QUARTER) == {}
     keys = [put_day(lake, "BTCUSDT")[0], put_day(lake, "币安人生USDT", count=3)[0]]
     warehouse.load(QUARTER, keys, "run")
@@ -288,11 +292,12 @@ def test_summary_counts_rows_and_names_the_newest_open_time(
     assert summary["币安人生USDT"].newest_open_time == datetime(2026, 10, 1, 0, 30, tzinfo=UTC)
 
 
-def test_housekeeping_drops_landing_tables_of_days_past_and_no_other(
+def test_housekeeping_drops_old_landing_tables(
     warehouse: Warehouse,
     warehouse_settings: SimpleNamespace,
     snowflake_server: SnowflakeServer,
 ) -> None:
+    """Housekeeping drops landing tables of days past and no others."""
     assert warehouse.landing_tables(DAY) == []
     warehouse.ensure_tables(QUARTER)
     old = landing_name(QUARTER, "dead", date(2026, 9, 29))
@@ -356,9 +361,8 @@ def stored_gaps(snowflake_server: SnowflakeServer, warehouse_settings: SimpleNam
     return read
 
 
-def test_gaps_of_days_are_replaced_whole_and_those_of_others_stay(
-    warehouse: Warehouse, lake: Lake, stored_gaps: Any
-) -> None:
+def test_gaps_are_replaced_by_day(warehouse: Warehouse, lake: Lake, stored_gaps: Any) -> None:
+    """The gaps of a day are replaced together, and those of other days stay."""
     before = [
         gap(FIRST, "BTCUSDT", 0, 30, "exchange_outage"),
         gap(FIRST, "币安人生USDT", 5),
@@ -380,7 +384,8 @@ def test_gaps_of_days_are_replaced_whole_and_those_of_others_stay(
         assert stored_gaps() == [*after, before[3]]
 
 
-def test_no_days_have_no_gaps_and_ask_nothing(warehouse_settings: SimpleNamespace) -> None:
+def test_no_days_ask_nothing(warehouse_settings: SimpleNamespace) -> None:
+    """A call without days returns no gaps and sends no statement."""
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
     down = warehouse_settings.snowflake.model_copy(update={"port": port})
@@ -390,7 +395,7 @@ def test_no_days_have_no_gaps_and_ask_nothing(warehouse_settings: SimpleNamespac
 @pytest.mark.parametrize(
     "done", range(8), ids=["none", "landing", "copy", "begin", "delete", "insert", "commit", "drop"]
 )
-def test_a_reader_sees_the_old_gaps_or_the_new_ones_whenever_the_loader_dies(
+def test_reader_sees_old_or_new_gaps(
     warehouse: Warehouse,
     warehouse_settings: SimpleNamespace,
     snowflake_server: SnowflakeServer,
@@ -399,6 +404,7 @@ def test_a_reader_sees_the_old_gaps_or_the_new_ones_whenever_the_loader_dies(
     one_day: datetime,
     done: int,
 ) -> None:
+    """A reader sees the old gaps or the new ones, whenever the loader dies."""
     before = [gap(FIRST, "BTCUSDT", 0), gap(SECOND, "BTCUSDT", 0)]
     after = [gap(FIRST, "ETHUSDT", hour) for hour in range(4)]
     put_gaps(lake, FIRST, before[0])
@@ -421,9 +427,10 @@ def test_a_reader_sees_the_old_gaps_or_the_new_ones_whenever_the_loader_dies(
     assert warehouse.landing_tables(one_day) == []
 
 
-def test_gaps_of_a_day_without_an_object_change_nothing(
+def test_missing_ledger_object_changes_nothing(
     warehouse: Warehouse, lake: Lake, stored_gaps: Any
 ) -> None:
+    """A day whose ledger object is missing is an error that names the object; no gap changes."""
     put_gaps(lake, FIRST, gap(FIRST, "BTCUSDT", 0))
     warehouse.replace_gaps([FIRST], [FIRST], "run")
     with pytest.raises(WarehouseError, match=r"20261002\.parquet.*materialize its day"):
@@ -431,22 +438,24 @@ def test_gaps_of_a_day_without_an_object_change_nothing(
     assert stored_gaps() == [gap(FIRST, "BTCUSDT", 0)]
 
 
-def test_days_without_gaps_are_emptied_and_no_object_of_them_is_loaded(
+def test_gapless_days_are_emptied_without_load(
     warehouse: Warehouse, lake: Lake, stored_gaps: Any
 ) -> None:
+    """Days without gaps are emptied, and none of their objects is loaded."""
     put_gaps(lake, FIRST, gap(FIRST, "BTCUSDT", 0))
     put_gaps(lake, SECOND, gap(SECOND, "BTCUSDT", 0))
     warehouse.replace_gaps([FIRST, SECOND], [FIRST, SECOND], "run-1")
-    # Neither object is there: a COPY that named one would fail.
+    # Neither object exists: a COPY that named one would fail.
     for day in (FIRST, SECOND):
         lake.client.delete_object(Bucket=lake.bucket, Key=f"gaps/{day:%Y%m%d}.parquet")
     assert warehouse.replace_gaps([FIRST], [], "run-2") == 0
     assert stored_gaps() == [gap(SECOND, "BTCUSDT", 0)]
 
 
-def test_why_a_replacement_failed_is_told_though_its_rollback_fails_too(
+def test_failed_rollback_keeps_first_cause(
     warehouse: Warehouse, lake: Lake, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The cause of a failed replacement is reported even if its rollback fails too."""
     put_gaps(lake, FIRST, gap(FIRST, "BTCUSDT", 0))
     warehouse.replace_gaps([FIRST], [FIRST], "run-1")
 
@@ -469,7 +478,8 @@ def test_candles_and_gaps_share_a_schema(
     assert len(stored_gaps()) == 1
 
 
-def test_two_thousand_and_one_objects_are_three_copies() -> None:
+def test_2001_objects_are_three_copies() -> None:
+    """2001 objects are loaded by three COPY statements."""
     keys = [f"15m/S{number}USDT/20261001_0000.parquet" for number in range(2001)]
     copies = Warehouse(SnowflakeSettings(), S3Settings()).statements(QUARTER, keys, "run").copies
 
@@ -480,14 +490,16 @@ def test_two_thousand_and_one_objects_are_three_copies() -> None:
 
 
 @given(st.text(min_size=1))
-def test_a_literal_is_read_back_as_the_text_it_was(text: str) -> None:
+def test_literal_is_read_back_unchanged(text: str) -> None:
+    """A literal is read back as the same text."""
     parsed = sqlglot.parse_one(f"SELECT {literal(text)}", read="snowflake").expressions
     assert [expression.this for expression in parsed] == [text]
     assert all(expression.is_string for expression in parsed)
 
 
 @pytest.mark.parametrize("name", ["", "lower", "A-B", 'A"', "A;DROP TABLE B", "1A", "A\n"])
-def test_an_identifier_of_other_letters_is_refused(name: str) -> None:
+def test_odd_identifier_is_refused(name: str) -> None:
+    """An identifier with other characters is refused."""
     with pytest.raises(ValueError, match="cannot name a Snowflake object"):
         identifier(name)
 
@@ -516,10 +528,13 @@ def test_sql_parses_in_snowflakes_dialect(name: str, caplog: pytest.LogCaptureFi
 
 
 @pytest.mark.parametrize("other", [Interval.FIFTEEN_MINUTES, Interval.ONE_HOUR])
-def test_loads_at_once_store_every_row_once(
+def test_concurrent_loads_store_rows_once(
     warehouse: Warehouse, lake: Lake, stored: Any, other: Interval
 ) -> None:
-    """Whoever asks, such as a command beside a run: a MERGE of each would insert what neither saw."""
+    """Loads at the same time store every row once.
+
+    A command may load beside a run. Two MERGE statements at once would both insert the same rows.
+    """
     days = [put_day(lake, f"COIN{number}USDT") for number in range(4)]
     keys = [key for key, _ in days]
     expected = by_key([candle for _, candles in days for candle in candles])
@@ -536,9 +551,10 @@ def test_loads_at_once_store_every_row_once(
     assert sum(each.rows_updated for each in results) == 0
 
 
-def test_replacements_of_gaps_at_once_leave_each_gap_once(
+def test_concurrent_replacements_keep_gaps_once(
     warehouse: Warehouse, lake: Lake, stored_gaps: Any
 ) -> None:
+    """Replacements of gaps at the same time leave each gap once."""
     gaps = [gap(FIRST, "BTCUSDT", 0, 30), gap(FIRST, "ETHUSDT", 5), gap(SECOND, "BTCUSDT", 7)]
     for day in (FIRST, SECOND):
         put_gaps(lake, day, *(each for each in gaps if each[0] == day))

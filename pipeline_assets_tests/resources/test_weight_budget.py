@@ -50,31 +50,36 @@ def budget(server) -> WeightBudget:
     return budget_of(server)
 
 
-def test_an_empty_minute_gives_what_is_wanted(budget):
+def test_empty_minute_grants_all(budget):
+    """An empty minute grants the whole request."""
     assert budget.reserve(Priority.BACKFILL, 500, ORDINARY) == Grant(500, 0)
     assert budget.use(ORDINARY) == WeightUse(500, CAPACITY, 0)
 
 
-def test_without_ticks_a_backfill_has_the_whole_minute_and_waits_for_the_next(budget):
+def test_lone_backfill_uses_whole_minutes(budget):
+    """Without ingest runs a backfill has the whole minute, and waits for the next."""
     now = ORDINARY + 20_000
     assert budget.reserve(Priority.BACKFILL, 3000, now) == Grant(CAPACITY, 40_250)
     assert budget.reserve(Priority.BACKFILL, 660, now + 5) == Grant(0, 40_245)
     assert budget.reserve(Priority.BACKFILL, 660, now + 40_250) == Grant(660, 0)
 
 
-def test_less_than_one_request_is_not_granted(budget):
+def test_less_than_one_request_is_withheld(budget):
+    """Less weight than one request needs is not granted."""
     budget.reserve(Priority.BACKFILL, CAPACITY - 1, ORDINARY)
     assert budget.reserve(Priority.BACKFILL, 10, ORDINARY, 2).weight == 0
     assert budget.reserve(Priority.BACKFILL, 10, ORDINARY, 1).weight == 1
 
 
-def test_two_addresses_have_budgets_of_their_own(server, budget):
+def test_addresses_have_separate_budgets(server, budget):
+    """Two addresses have separate budgets."""
     budget.reserve(Priority.TICK_1M, CAPACITY, ORDINARY)
     other = budget_of(server, "203.0.113.8")
     assert other.reserve(Priority.TICK_1M, CAPACITY, ORDINARY) == Grant(CAPACITY, 0)
 
 
-def test_every_key_of_a_budget_carries_its_address_in_braces_and_expires(server, budget):
+def test_keys_carry_address_and_expire(server, budget):
+    """Every key of a budget carries its address in braces, and expires."""
     budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
     budget.reserve(Priority.TICK_1M, 900, ORDINARY)
     budget.correct(ORDINARY + MINUTE, 5)
@@ -87,7 +92,8 @@ def test_every_key_of_a_budget_carries_its_address_in_braces_and_expires(server,
 
 
 @pytest.mark.parametrize(("wanted", "minimum"), [(0, 1), (5, 6), (5, 0), (9000, CAPACITY + 1)])
-def test_a_reservation_that_could_never_be_met_is_refused_at_once(budget, wanted, minimum):
+def test_impossible_reservation_is_refused(budget, wanted, minimum):
+    """A reservation that can never be granted is refused at once."""
     with pytest.raises(ValueError, match="weight"):
         budget.reserve(Priority.BACKFILL, wanted, ORDINARY, minimum)
 
@@ -96,35 +102,40 @@ def test_a_reservation_that_could_never_be_met_is_refused_at_once(budget, wanted
     ("egress", "margin", "problem"),
     [("", 60, "egress"), ("a}b", 60, "egress"), ("a", 2400, "margin"), ("a", -1, "margin")],
 )
-def test_a_budget_that_cannot_work_is_refused_at_once(egress, margin, problem):
+def test_unworkable_budget_is_refused(egress, margin, problem):
+    """A budget that cannot work is refused at once."""
     with pytest.raises(ValueError, match=problem):
         WeightBudget(RedisServer(None).settings(), egress, LIMIT, margin)
 
 
-# What the exchange says
+# Corrections by the exchange's replies
 
 
-def test_what_others_spent_at_this_address_is_not_granted_again(budget):
+def test_spending_of_others_is_subtracted(budget):
+    """Weight that others spent at this address is not granted again."""
     budget.reserve(Priority.TICK_1M, 100, ORDINARY)
     budget.correct(ORDINARY + 30_000, 1340)
     assert budget.reserve(Priority.TICK_1M, CAPACITY, ORDINARY + 40_000).weight == 1000
 
 
-def test_a_late_and_smaller_count_gives_nothing_back(budget):
+def test_late_smaller_count_is_ignored(budget):
+    """A late and smaller count gives no weight back."""
     budget.reserve(Priority.TICK_1M, 1340, ORDINARY)
     budget.correct(ORDINARY, 2000)
     budget.correct(ORDINARY, 3)
     assert budget.reserve(Priority.TICK_1M, CAPACITY, ORDINARY).weight == 340
 
 
-def test_a_count_of_one_minute_says_nothing_of_the_next(budget):
+def test_count_ends_with_its_minute(budget):
+    """A count of one minute does not apply to the next."""
     budget.correct(ORDINARY + 59_999, 2400)
     assert budget.reserve(Priority.TICK_1M, 1, ORDINARY + 59_999).weight == 0
     assert budget.reserve(Priority.TICK_1M, CAPACITY, ORDINARY + 60_000) == Grant(CAPACITY, 0)
 
 
 @pytest.mark.parametrize("order", itertools.permutations([30_000, 200_000, 90_000]))
-def test_a_block_holds_every_process_until_the_latest_moment_told(server, budget, order):
+def test_block_lasts_until_latest_reported_moment(server, budget, order):
+    """A block holds every process until the latest moment reported."""
     for wait in order:
         budget.block_until(ORDINARY + wait)
     elsewhere = budget_of(server)
@@ -139,7 +150,8 @@ def test_a_block_holds_every_process_until_the_latest_moment_told(server, budget
 # Who goes first
 
 
-def test_room_is_left_for_an_expected_tick_until_it_has_taken_it(budget):
+def test_room_is_left_for_expected_ingest(budget):
+    """Room is left for an expected ingest run until that run has taken it."""
     budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
     assert budget.reserve(Priority.BACKFILL, 5000, ORDINARY).weight == CAPACITY - 900
     assert budget.reserve(Priority.TICK_1M, 500, ORDINARY) == Grant(500, 0)
@@ -148,13 +160,15 @@ def test_room_is_left_for_an_expected_tick_until_it_has_taken_it(budget):
     assert budget.use(ORDINARY).used == CAPACITY
 
 
-def test_what_a_tick_has_taken_is_not_kept_for_it_a_second_time(budget):
+def test_taken_room_is_not_kept_twice(budget):
+    """Weight that an ingest run has taken is not kept for it again."""
     budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
     budget.reserve(Priority.TICK_1M, 900, ORDINARY)
     assert budget.reserve(Priority.BACKFILL, 5000, ORDINARY).weight == CAPACITY - 900
 
 
-def test_a_tick_that_no_longer_runs_is_left_no_room_after_three_periods(budget):
+def test_ended_ingest_loses_its_room(budget):
+    """After three periods without a run, no room is left for an interval's ingest runs."""
     budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
     room = [
         budget.reserve(Priority.BACKFILL, 5000, ORDINARY + minute * MINUTE).weight
@@ -163,7 +177,8 @@ def test_a_tick_that_no_longer_runs_is_left_no_room_after_three_periods(budget):
     assert room == [1440, 1440, 1440, 1440, 2340]
 
 
-def test_quarter_and_hour_ticks_are_left_room_only_when_they_are_due(budget):
+def test_longer_intervals_get_room_when_due(budget):
+    """Room is left for the 15m and 1h ingest runs only when they are due."""
     before = NOON - 60 * MINUTE
     budget.expect(Priority.TICK_OTHER, Interval.FIFTEEN_MINUTES, 900, before)
     budget.expect(Priority.TICK_OTHER, Interval.ONE_HOUR, 400, before)
@@ -179,12 +194,14 @@ def test_quarter_and_hour_ticks_are_left_room_only_when_they_are_due(budget):
         assert budget.reserve(Priority.BACKFILL, 5000, NOON + minute * MINUTE).weight == free
 
 
-def test_ticks_of_equal_priority_do_not_hold_each_other_back(budget):
+def test_equal_ingests_do_not_wait(budget):
+    """Ingest runs of equal priority do not hold each other back."""
     budget.expect(Priority.TICK_OTHER, Interval.ONE_HOUR, 2000, NOON)
     assert budget.reserve(Priority.TICK_OTHER, 900, NOON) == Grant(900, 0)
 
 
-def test_a_hand_started_tick_of_two_symbols_does_not_take_the_others_room_away(budget):
+def test_small_manual_ingest_keeps_room(budget):
+    """An ingest run of two symbols started by hand does not take away the room of the others."""
     budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
     budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 2, ORDINARY)
     assert budget.reserve(Priority.BACKFILL, 5000, ORDINARY).weight == CAPACITY - 900
@@ -193,7 +210,8 @@ def test_a_hand_started_tick_of_two_symbols_does_not_take_the_others_room_away(b
     assert budget.reserve(Priority.BACKFILL, 5000, later).weight == CAPACITY - 2
 
 
-def test_what_a_sealing_was_refused_goes_before_the_backfill_in_the_next_minute(budget):
+def test_refused_finalize_precedes_backfill_next_minute(budget):
+    """Weight refused to a finalizing run goes before the backfill in the next minute."""
     budget.reserve(Priority.BACKFILL, 2000, ORDINARY)
     assert budget.reserve(Priority.SEALING, 1340, ORDINARY).weight == 340
     following = ORDINARY + MINUTE
@@ -201,7 +219,8 @@ def test_what_a_sealing_was_refused_goes_before_the_backfill_in_the_next_minute(
     assert budget.reserve(Priority.SEALING, 1000, following) == Grant(1000, 0)
 
 
-def test_what_one_is_owed_is_not_forgotten_when_another_of_its_priority_asks(budget):
+def test_owed_weight_survives_equal_requests(budget):
+    """Weight owed to one is not forgotten when another of the same priority asks."""
     budget.reserve(Priority.BACKFILL, CAPACITY, ORDINARY)
     budget.reserve(Priority.SEALING, 1000, ORDINARY)
     following = ORDINARY + MINUTE
@@ -209,13 +228,15 @@ def test_what_one_is_owed_is_not_forgotten_when_another_of_its_priority_asks(bud
     assert budget.reserve(Priority.BACKFILL, 5000, following).weight == CAPACITY - 1000
 
 
-def test_what_was_refused_is_kept_for_no_longer_than_the_next_minute(budget):
+def test_refused_weight_is_kept_one_minute(budget):
+    """Refused weight is kept for no longer than the next minute."""
     budget.reserve(Priority.SEALING, CAPACITY + 500, ORDINARY)
     after = ORDINARY + 2 * MINUTE
     assert budget.reserve(Priority.BACKFILL, 5000, after).weight == CAPACITY
 
 
-def test_work_in_small_steps_that_says_what_comes_goes_before_lower_work(budget):
+def test_announced_small_steps_precede_lower_work(budget):
+    """Work in small steps that announces its next ones goes before work of lower priority."""
     left, sealing = 3000, Counter()
     backfill: Counter[int] = Counter()
     for minute in range(3):
@@ -237,7 +258,8 @@ step = st.tuples(
 
 @with_server
 @given(st.lists(st.tuples(st.integers(0, 2), step, st.none() | st.integers(0, 2400)), max_size=30))
-def test_no_order_of_anybodys_reservations_spends_more_than_the_capacity(server, budget, steps):
+def test_no_order_exceeds_the_capacity(server, budget, steps):
+    """No order of reservations spends more than the capacity."""
     server.client().flushall()
     minute, granted, said = 0, Counter(), Counter()
     for forward, (priority, wanted, minimum, later), header in steps:
@@ -265,9 +287,8 @@ def test_no_order_of_anybodys_reservations_spends_more_than_the_capacity(server,
     steps=st.lists(step, max_size=15),
     data=st.data(),
 )
-def test_an_expected_tick_gets_its_weight_whatever_lower_ones_ask_before(
-    server, budget, demands, minute, steps, data
-):
+def test_expected_ingest_always_gets_weight(server, budget, demands, minute, steps, data):
+    """An expected ingest run gets its weight whatever lower priorities ask before."""
     server.client().flushall()
     now = NOON + minute * MINUTE
     for (priority, interval), weight in zip(TICKS, demands, strict=True):
@@ -294,7 +315,7 @@ def test_an_expected_tick_gets_its_weight_whatever_lower_ones_ask_before(
 
 
 class Work:
-    """Somebody who needs `left` weight, asks for a batch at a time and waits as told."""
+    """A client that needs `left` weight, asks for a batch at a time and waits as long as the budget says."""
 
     def __init__(self, name: str, priority: Priority, left: int, start: int, batch: int) -> None:
         self.name, self.priority, self.left, self.batch = name, priority, left, batch
@@ -323,9 +344,8 @@ def run(budget: WeightBudget, work: list[Work], until: int) -> Counter:
 @pytest.mark.parametrize("batch", [900, 250])
 @pytest.mark.parametrize("lower_first", [True, False])
 @pytest.mark.parametrize("order", itertools.permutations(range(3)))
-def test_at_a_full_hour_of_900_symbols_the_minute_tick_is_served_at_once(
-    budget, order, lower_first, batch
-):
+def test_full_hour_serves_minutes_first(budget, order, lower_first, batch):
+    """At a full hour of 900 symbols the 1m ingest run is served at once."""
     start = NOON + 2_000
     for priority, interval in TICKS:
         budget.expect(priority, interval, 900, start - interval.milliseconds)
@@ -352,7 +372,7 @@ def test_at_a_full_hour_of_900_symbols_the_minute_tick_is_served_at_once(
     for one in (*other_ticks, lower[1]):
         assert one.left == 0, f"{one.name} did not end"
         assert one.done_at < NOON + 2 * MINUTE, f"{one.name} took more than two minutes"
-    # Nothing is wasted: once the large ticks are over, the backfill fills every minute.
+    # No weight is wasted: after the large ingest runs the backfill uses every minute fully.
     assert [by_minute[minute] for minute in range(4)] == [CAPACITY] * 4
 
 
@@ -360,7 +380,7 @@ def test_at_a_full_hour_of_900_symbols_the_minute_tick_is_served_at_once(
 
 
 def _take_all(url: str, name: str, step: int) -> int:
-    """In a process of its own: once all are ready, take weight until there is none."""
+    """Take weight until none is left, in a process of its own, starting when all processes are ready."""
     budget = WeightBudget(RedisSettings(url=url), "203.0.113.7", LIMIT, MARGIN)
     gate = redis.Redis.from_url(url, socket_timeout=None)
     gate.rpush("ready", name)
@@ -371,7 +391,8 @@ def _take_all(url: str, name: str, step: int) -> int:
     return taken
 
 
-def test_processes_that_race_spend_exactly_the_capacity(server, budget):
+def test_racing_processes_spend_exact_capacity(server, budget):
+    """Processes that race spend exactly the capacity."""
     budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
     gate = server.client()
     # Forked, not spawned: four imports of pytest and hypothesis take longer than all other tests.
@@ -387,7 +408,8 @@ def test_processes_that_race_spend_exactly_the_capacity(server, budget):
     assert budget.reserve(Priority.TICK_1M, 900, ORDINARY) == Grant(900, 0)
 
 
-def test_a_budget_works_through_the_client_of_a_cluster(redis_cluster):
+def test_budget_works_on_a_cluster(redis_cluster):
+    """A budget works through the client of a cluster."""
     server, client = redis_cluster
     budget = WeightBudget(server.settings(), "203.0.113.7", LIMIT, MARGIN, client)
     budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
@@ -400,8 +422,11 @@ def test_a_budget_works_through_the_client_of_a_cluster(redis_cluster):
 # A clock that was wrong
 
 
-def test_a_block_of_a_wrong_clock_ends_when_its_wait_is_over(server, budget):
-    """The block of two days with a wait of half a minute: Redis forgets it seconds after the wait."""
+def test_wrong_clock_block_ends_with_wait(server, budget):
+    """A block from a wrong clock ends when its waiting time is over.
+
+    The block of two days with a wait of half a minute: Redis forgets it seconds after the wait.
+    """
     budget.block_until(ORDINARY + 2880 * MINUTE, 30_000)
     [key] = server.client().keys("*blocked_until")
     assert 25_000 < server.client().pttl(key) <= 35_000
@@ -410,7 +435,8 @@ def test_a_block_of_a_wrong_clock_ends_when_its_wait_is_over(server, budget):
 
 
 @pytest.mark.parametrize("ahead", [0, 2880])
-def test_a_block_lasts_for_the_longest_wait_told(server, budget, ahead):
+def test_block_lasts_for_longest_wait(server, budget, ahead):
+    """A block lasts for the longest reported waiting time."""
     budget.block_until(ORDINARY + ahead * MINUTE + 30_000, 30_000)
     budget.block_until(ORDINARY + 600_000, 600_000)
     budget.block_until(ORDINARY + 10_000, 10_000)
@@ -419,7 +445,8 @@ def test_a_block_lasts_for_the_longest_wait_told(server, budget, ahead):
     assert budget.blocked_until() == max(ORDINARY + 600_000, ORDINARY + ahead * MINUTE + 30_000)
 
 
-def test_a_demand_of_a_wrong_clock_is_no_demand_and_is_replaced(budget):
+def test_wrong_clock_demand_is_replaced(budget):
+    """A demand from a wrong clock does not count and is replaced."""
     budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 2000, ORDINARY + 2880 * MINUTE)
     assert budget.reserve(Priority.BACKFILL, CAPACITY, ORDINARY).weight == CAPACITY
     budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 100, ORDINARY + MINUTE)
@@ -429,7 +456,8 @@ def test_a_demand_of_a_wrong_clock_is_no_demand_and_is_replaced(budget):
 # Redis in trouble
 
 
-def test_while_redis_is_down_nothing_is_granted_and_afterwards_the_count_goes_on(own_redis_server):
+def test_redis_outage_grants_nothing(own_redis_server):
+    """While Redis is down nothing is granted, and afterwards the count continues."""
     budget = budget_of(own_redis_server)
     budget.reserve(Priority.TICK_1M, 900, ORDINARY)
     own_redis_server.kill()
@@ -446,7 +474,8 @@ def test_while_redis_is_down_nothing_is_granted_and_afterwards_the_count_goes_on
     assert budget.reserve(Priority.TICK_1M, CAPACITY, ORDINARY).weight == CAPACITY - 900
 
 
-def test_refused_credentials_name_the_setting_and_no_secret(tmp_path):
+def test_refused_credentials_name_setting_only(tmp_path):
+    """The error for refused credentials names the setting and no secret."""
     with RedisServer(tmp_path, SecretStr("the-real-secret")) as server:
         settings = server.settings(password=SecretStr("guessed-secret"))
         budget = WeightBudget(settings, "203.0.113.7", LIMIT, MARGIN)
@@ -455,7 +484,8 @@ def test_refused_credentials_name_the_setting_and_no_secret(tmp_path):
     assert "secret" not in str(caught.value)
 
 
-def test_a_block_names_its_cause_until_it_is_lifted(budget):
+def test_block_names_its_cause(budget):
+    """A block names its cause until it is lifted."""
     assert budget.block() is None
     budget.block_until(ORDINARY + 60_000, 60_000, "HTTP 429 in the reply to the server time")
     budget.block_until(ORDINARY + 30_000, 30_000, "an earlier one")

@@ -12,7 +12,7 @@ from pipeline_assets_tests.fixtures.webhook import Webhook
 
 
 class Sensor:
-    """A sensor of the definitions, evaluated tick by tick with the cursor that it left."""
+    """A sensor of the definitions, evaluated tick by tick with its last cursor."""
 
     def __init__(self, platform: Platform, webhook: Webhook, name: str = "stale_alerts") -> None:
         alerts = AlertsSettings(webhook_url=SecretStr(webhook.url))
@@ -33,7 +33,8 @@ class Sensor:
         return result
 
 
-def test_an_interval_that_becomes_stale_is_told_once(minutes: Platform, webhook: Webhook) -> None:
+def test_stale_interval_alerts_once(minutes: Platform, webhook: Webhook) -> None:
+    """An interval that becomes stale is alerted once."""
     sensor = Sensor(minutes, webhook)
     minutes.tick("1m")
     sensor.evaluate()
@@ -52,9 +53,8 @@ def test_an_interval_that_becomes_stale_is_told_once(minutes: Platform, webhook:
     assert len(webhook.received) == 2
 
 
-def test_an_alert_that_was_not_taken_is_sent_again_and_the_check_is_reported_meanwhile(
-    minutes: Platform, webhook: Webhook
-) -> None:
+def test_refused_alert_is_sent_again(minutes: Platform, webhook: Webhook) -> None:
+    """An alert that was not taken is sent again, and the check is reported meanwhile."""
     sensor, freshness = Sensor(minutes, webhook), Sensor(minutes, webhook, "freshness")
     minutes.tick("1m")
     for each in (sensor, freshness):
@@ -72,7 +72,8 @@ def test_an_alert_that_was_not_taken_is_sent_again_and_the_check_is_reported_mea
     assert [alert["interval"] for alert in webhook.received] == ["1m"]
 
 
-def test_the_sensor_is_off_since_the_watchdog_tells_the_same(platform: Platform) -> None:
+def test_sensor_yields_to_watchdog(platform: Platform) -> None:
+    """The sensor is off by default, since the watchdog sends the same alerts."""
     alerts = AlertsSettings(webhook_url=SecretStr("http://127.0.0.1:9/hook"))
     definitions = build_definitions(platform.settings.model_copy(update={"alerts": alerts}))
     status = definitions.resolve_sensor_def("stale_alerts").default_status

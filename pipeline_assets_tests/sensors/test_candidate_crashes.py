@@ -1,5 +1,5 @@
-"""The sensor's process killed at any point: what Kafka holds in the end is what the exchange's candles
-say, nothing lost and nothing invented.
+"""The sensor's process is killed at any point: in the end Kafka holds exactly the candidates that follow from
+the exchange's candles.
 
 Run as a program this module is the process that gets killed: it imports everything once, and forks
 a child for each order on its standard input. The child evaluates one tick of the real sensor and
@@ -49,7 +49,7 @@ class Points:
 
 
 def obey(order: dict[str, Any]) -> int:
-    """Evaluate one tick; the number of points at which it could have been killed."""
+    """Evaluate one tick; return the number of points at which it could have been killed."""
     import redis
     from dagster import build_sensor_context
 
@@ -135,7 +135,7 @@ class Runner:
         )
 
     def tick(self, **kill: Any) -> dict[str, Any]:
-        """One tick in a process of its own, killed as the order says."""
+        """Evaluate one tick in a process of its own, killed as the order says."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(self._order | kill) + "\n")
@@ -167,9 +167,10 @@ def judged(sensor: CandidateSensor, first: Any) -> dict[str, int]:
     }
 
 
-def test_killed_at_any_point_of_a_tick_nothing_is_lost_or_invented(
+def test_crash_anywhere_loses_no_candidate(
     candidate_sensor: CandidateSensor, runner: Runner
 ) -> None:
+    """Killed at any point of a tick, the sensor loses and invents no candidate."""
     first = candidate_sensor.newest()
     assert runner.tick()["status"] == 0
     candidate_sensor.minutes(4)
@@ -191,13 +192,16 @@ def test_killed_at_any_point_of_a_tick_nothing_is_lost_or_invented(
 @pytest.mark.matrix
 @pytest.mark.timeout(1800)
 @pytest.mark.parametrize("seed", [1, 2])
-def test_killed_at_random_for_hours_nothing_is_lost_or_invented(
+def test_random_crashes_lose_no_candidate(
     candidate_sensor: CandidateSensor,
     kafka_server: KafkaServer,
     runner: Runner,
     seed: int,
 ) -> None:
-    """Beside the kills: ticks of 1m that stand still, Redis flushed, Kafka hanging."""
+    """Killed at random for hours, the sensor loses and invents no candidate.
+
+    Besides, ingest of 1m stops for a while, Redis is flushed, and Kafka hangs.
+    """
     chance = random.Random(seed)
     first = candidate_sensor.newest()
     assert runner.tick()["status"] == 0

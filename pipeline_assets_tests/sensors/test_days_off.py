@@ -103,8 +103,11 @@ def missing(platform: Platform, interval: str, start: datetime) -> int:
     [pytest.param(1, marks=pytest.mark.matrix), 2, pytest.param(40, marks=pytest.mark.matrix)],
     ids=lambda days: f"{days} days",
 )
-def test_everything_missed_is_stored_after_a_return(platform: Platform, days: int) -> None:
-    """The first look requests the newest candles and the ledger, the second the missed days."""
+def test_return_stores_everything_missed(platform: Platform, days: int) -> None:
+    """After days off, everything missed is stored.
+
+    The first look requests the newest candles and the ledger, the second the missed days.
+    """
     platform = platform.with_settings(symbols=SYMBOLS)
     start = first_hours(platform)
     platform.exchange.set_clock(start + days * DAY + timedelta(hours=10, minutes=20, seconds=7))
@@ -149,8 +152,11 @@ def back(minutes: Platform) -> Sensors:
     return Sensors(platform, without="candle_gap_table")
 
 
-def test_an_ingest_run_under_way_is_not_requested_a_second_time(back: Sensors) -> None:
-    """Such as the schedule's own, which may be first."""
+def test_running_ingest_is_not_requested_again(back: Sensors) -> None:
+    """An ingest run under way is not requested a second time.
+
+    The schedule's own run may have started first.
+    """
     job = build_definitions(back.platform.settings).resolve_job_def("tick_15m")
     regular = back.platform.instance.create_run_for_job(
         job, status=DagsterRunStatus.NOT_STARTED, tags={"dagster/partition": "2026-11-22"}
@@ -161,7 +167,8 @@ def test_an_ingest_run_under_way_is_not_requested_a_second_time(back: Sensors) -
     assert back.jobs("overdue_ingest") == []
 
 
-def test_an_ingest_run_that_failed_is_requested_again(back: Sensors) -> None:
+def test_failed_ingest_is_requested_again(back: Sensors) -> None:
+    """An ingest run that failed is requested again."""
     assert len(back.jobs("overdue_ingest")) == 3
     for _ in range(4):
         back.platform.exchange.advance(30)
@@ -170,8 +177,11 @@ def test_an_ingest_run_that_failed_is_requested_again(back: Sensors) -> None:
     assert len({request.run_key for request in found.run_requests}) == 3
 
 
-def test_what_somebody_paused_after_the_return_stays_paused(back: Sensors) -> None:
-    """Regular ingest runs are the scheduler's; candles that are overdue later are its, or a person's."""
+def test_later_pause_is_respected(back: Sensors) -> None:
+    """Ingest that somebody paused after the return stays paused.
+
+    The sensor fills in once after a return. Later it leaves overdue candles to the scheduler or a person.
+    """
     assert back.jobs("overdue_ingest") == ["tick_1m", "tick_15m", "tick_1h"]
     store, now = ObjectStore(back.platform.settings.s3), back.platform.now()
     for interval in Interval:
@@ -184,13 +194,15 @@ def test_what_somebody_paused_after_the_return_stays_paused(back: Sensors) -> No
     assert len(back.jobs("overdue_ingest")) == 3, "it was away"
 
 
-def test_yesterday_is_left_to_the_nightly_run_until_it_is_over(back: Sensors) -> None:
+def test_yesterday_waits_for_nightly_run(back: Sensors) -> None:
+    """Yesterday is left to the nightly run until that is over."""
     back.platform.exchange.set_clock(datetime(2026, 11, 22, 0, 40, tzinfo=UTC))
     [ledger] = back.look("gap_repair").run_requests
     assert (ledger.job_name, ledger.partition_key) == ("gap_ledger", "2026-11-20")
 
 
-def test_a_day_that_is_being_finalized_needs_no_ledger(back: Sensors) -> None:
+def test_day_being_finalized_needs_no_ledger(back: Sensors) -> None:
+    """No ledger is requested for a day that is being finalized."""
     job = build_definitions(back.platform.settings).resolve_job_def("seal")
     back.platform.instance.create_run_for_job(
         job, status=DagsterRunStatus.STARTED, tags={"dagster/partition": "2026-11-21"}
@@ -199,7 +211,8 @@ def test_a_day_that_is_being_finalized_needs_no_ledger(back: Sensors) -> None:
     assert (ledger.job_name, ledger.partition_key) == ("gap_ledger", "2026-11-20")
 
 
-def test_a_ledger_that_failed_is_requested_again_after_a_wait(back: Sensors) -> None:
+def test_failed_ledger_is_requested_again(back: Sensors) -> None:
+    """A ledger that failed is requested again after a wait."""
     [first] = back.look("gap_repair").run_requests
     assert back.look("gap_repair").run_requests == []
     back.platform.exchange.advance(15 * 60)

@@ -1,4 +1,4 @@
-"""How fresh each interval is: what is judged, what is told, and when it is told again."""
+"""Freshness of each interval: the reported state, and when a report is repeated."""
 
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -31,7 +31,7 @@ def stored_until(newest: datetime, *more: tuple[str, datetime]) -> TickState:
 @pytest.mark.parametrize(
     ("interval", "newest", "seconds", "passed"),
     [
-        # The candle of 11:59 closes at 12:00; its tick has until 12:02.
+        # The candle of 11:59 closes at 12:00; its ingest run has until 12:02.
         (MINUTE, NOON - timedelta(minutes=2), 119, True),
         (MINUTE, NOON - timedelta(minutes=2), 120, False),
         (MINUTE, NOON - timedelta(minutes=1), 120, True),
@@ -43,14 +43,16 @@ def stored_until(newest: datetime, *more: tuple[str, datetime]) -> TickState:
         (HOUR, NOON - timedelta(hours=1), 3600, True),
     ],
 )
-def test_a_candle_has_two_minutes_from_its_close_to_be_stored(
+def test_candle_has_two_minutes(
     interval: Interval, newest: datetime, seconds: float, passed: bool
 ) -> None:
+    """A candle has two minutes from its close to be stored."""
     finding = judge(interval, stored_until(newest), NOON + timedelta(seconds=seconds))
     assert finding.fresh is passed
 
 
-def test_the_oldest_of_the_stale_symbols_is_named_first() -> None:
+def test_oldest_stale_symbol_comes_first() -> None:
+    """The oldest of the stale symbols is named first."""
     fresh = NOON - timedelta(minutes=1)
     state = stored_until(
         fresh,
@@ -78,8 +80,11 @@ def told_at(state: TickState, now: datetime, told: dict[str, list[str]]):
     return _due_reports([(MINUTE, state, judge(MINUTE, state, now))], told)
 
 
-def test_an_interval_that_was_never_stored_is_not_reported() -> None:
-    """Before the first candle is stored, a new installation shows no alarm."""
+def test_unused_interval_is_not_reported() -> None:
+    """An interval that was never stored is not reported.
+
+    Before the first candle is stored, a new installation shows no alarm.
+    """
     assert told_at(TickState(), NOON, {}) == ([], {})
 
 
@@ -90,7 +95,8 @@ def test_lost_state_is_reported_as_stale() -> None:
     assert not event.passed
 
 
-def test_staleness_is_told_once_while_nothing_is_stored() -> None:
+def test_staleness_is_reported_once() -> None:
+    """Staleness is reported once while nothing is stored."""
     state, later = stored_until(NOON), NOON + timedelta(hours=1)
     [event], told = told_at(state, later, {})
     assert (event.passed, event.check_name) == (False, "fresh")
@@ -107,7 +113,8 @@ def test_a_change_is_told_at_once() -> None:
     assert event.passed
 
 
-def test_a_verdict_is_told_again_once_newer_candles_are_stored() -> None:
+def test_new_candles_renew_the_report() -> None:
+    """A verdict is reported again once newer candles are stored."""
     _, told = told_at(stored_until(NOON), NOON + timedelta(minutes=1), {})
     newer = stored_until(NOON + timedelta(minutes=1))
     [event], _ = told_at(newer, NOON + timedelta(minutes=2), told)
@@ -139,7 +146,8 @@ def verdicts(found: Any) -> dict[str, bool]:
     }
 
 
-def test_the_sensor_judges_what_the_ticks_left_on_the_lake(minutes: Platform) -> None:
+def test_sensor_judges_the_lake(minutes: Platform) -> None:
+    """The sensor judges the candles that ingest runs left on the lake."""
     first = look(minutes)
     assert (verdicts(first), first.skip_message) == ({}, "Nothing changed.")
 
@@ -157,9 +165,12 @@ def test_the_sensor_judges_what_the_ticks_left_on_the_lake(minutes: Platform) ->
     assert verdicts(look(minutes, stale.cursor)) == {"1m": True}
 
 
-def test_symbols_that_are_not_collected_any_more_are_not_stale(minutes: Platform) -> None:
-    """AGIXUSDT was delisted; ETHUSDT was taken out of the settings. With `all`, ETHUSDT is judged
-    again, and so are two symbols of which nothing was ever stored."""
+def test_uncollected_symbols_are_not_stale(minutes: Platform) -> None:
+    """Symbols that are not collected any more are not stale.
+
+    AGIXUSDT was delisted; ETHUSDT was taken out of the settings. With `all`, ETHUSDT is judged
+    again, and so are two symbols of which nothing was ever stored.
+    """
     minutes.tick("1m")
     store = ObjectStore(minutes.settings.s3)
     state = read_tick_state(store, MINUTE, (), NOON)
@@ -173,7 +184,8 @@ def test_symbols_that_are_not_collected_any_more_are_not_stale(minutes: Platform
     assert "3 of 5 symbols are stale" in everything.asset_events[0].description
 
 
-def test_a_person_may_ask_for_the_verdict_at_once(minutes: Platform) -> None:
+def test_verdict_can_be_requested(minutes: Platform) -> None:
+    """A person may request the verdict at once."""
     resources = {
         "store": ObjectStore(minutes.settings.s3),
         "exchange": Exchange(minutes.settings),

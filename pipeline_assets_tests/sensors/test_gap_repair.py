@@ -1,4 +1,4 @@
-"""What the sensor asks for of the gaps that can be filled, how often, and when it gives up."""
+"""The runs that the sensor requests for gaps that can be filled, how often, and when it gives up."""
 
 from __future__ import annotations
 
@@ -49,7 +49,8 @@ def ledger(*rows: tuple[str, str, int, int, str], day: date = DAY) -> pl.DataFra
     return pl.DataFrame(held, schema=gap_schema(), orient="row")
 
 
-def test_only_what_a_run_can_bring_is_asked_for() -> None:
+def test_only_fetchable_gaps_are_requested() -> None:
+    """Only gaps that a run can fill are requested."""
     gaps = ledger(
         (BTC, "1m", 0, 10, "exchange_outage"),
         (BTC, "15m", 0, 1, "not_fetched"),
@@ -65,7 +66,8 @@ def test_only_what_a_run_can_bring_is_asked_for() -> None:
     }
 
 
-def test_days_before_history_begins_are_left_alone() -> None:
+def test_days_before_history_are_ignored() -> None:
+    """Days before the history begins are left alone."""
     gaps = ledger((BTC, "1m", 0, 9, "not_fetched"), (BTC, "1h", 0, 9, "not_fetched"))
     since = {MINUTE: DAY + timedelta(days=1), HOUR: DAY}
     assert set(by_interval(fillable(gaps, since, SYMBOLS))) == {HOUR}
@@ -76,7 +78,8 @@ def name(*rows: tuple[str, str, int, int, str]) -> str:
     return by_interval(fillable(ledger(*rows), EVERY, SYMBOLS))[MINUTE].name
 
 
-def test_gaps_are_the_same_whatever_the_cause_of_each_part() -> None:
+def test_causes_do_not_change_gaps() -> None:
+    """Gaps over the same candles are the same, whatever the causes of their parts."""
     whole = name((ETH, "1m", 5, 10, "not_fetched"))
     assert name((ETH, "1m", 5, 4, "set_aside"), (ETH, "1m", 9, 6, "not_fetched")) == whole
     assert name((ETH, "1m", 5, 9, "not_fetched")) != whole
@@ -84,7 +87,8 @@ def test_gaps_are_the_same_whatever_the_cause_of_each_part() -> None:
     assert name((ETH, "1m", 5, 4, "set_aside"), (ETH, "1m", 10, 6, "not_fetched")) != whole
 
 
-def test_the_same_gaps_stay_asked_for_and_changed_ones_are_new() -> None:
+def test_unchanged_gaps_stay_requested() -> None:
+    """Unchanged gaps stay requested, and changed ones are new."""
     asked = Repair("a", 7, NOON, 2, 2)
     before = {(MINUTE, DAY): asked, (HOUR, DAY): asked, (MINUTE, date(2026, 11, 1)): asked}
     later = NOON + timedelta(hours=1)
@@ -98,7 +102,8 @@ def test_the_same_gaps_stay_asked_for_and_changed_ones_are_new() -> None:
     assert updated(before, DAY, found, 9, later)[MINUTE, DAY] == Repair("fewer", 9, later)
 
 
-def test_waits_grow_until_three_fetches_brought_nothing() -> None:
+def test_waits_grow_until_three_failures() -> None:
+    """Waits grow until three fetches brought nothing."""
     repair, waits = Repair("a", 7, NOON), []
     while not repair.given_up:
         asked = repair.asked(repair.due)
@@ -108,13 +113,15 @@ def test_waits_grow_until_three_fetches_brought_nothing() -> None:
     assert len(waits) == 3
 
 
-def test_a_ledger_that_nobody_asked_to_be_made_anew_is_no_fetch() -> None:
+def test_unrequested_ledger_is_no_fetch() -> None:
+    """The first ledger after a request counts as its fetch; a further one counts as none."""
     once = Repair("a", 7, NOON).asked(NOON).shown_again()
     assert once.fetches == 1
     assert once.shown_again() == once
 
 
-def test_a_request_that_fetched_nothing_is_made_again_and_never_given_up() -> None:
+def test_fruitless_request_is_repeated() -> None:
+    """A request after which no ledger was written is repeated, with growing waits, and never given up."""
     repair, waits = Repair("a", 7, NOON), []
     for _ in range(9):
         asked = repair.asked(repair.due)
@@ -129,7 +136,8 @@ def test_a_request_that_fetched_nothing_is_made_again_and_never_given_up() -> No
     st.sets(st.tuples(st.sampled_from(Interval), st.dates(date(2026, 1, 1), date(2026, 4, 30)))),
     st.integers(1, 8),
 )
-def test_of_what_is_due_no_more_is_read_than_a_ticks_runs_can_take(due, most) -> None:
+def test_reads_only_what_runs_can_take(due, most) -> None:
+    """The sensor reads no more due days than the runs of a tick can take."""
     taken = next_due(due, most)
     assert set(taken) <= due
     assert len(taken) <= most * 31
@@ -141,7 +149,8 @@ def test_of_what_is_due_no_more_is_read_than_a_ticks_runs_can_take(due, most) ->
     assert runs == runs_of(dict.fromkeys(due, one), 1_000)[: len(runs)]
 
 
-def test_neighbouring_days_are_one_run_of_at_most_a_month() -> None:
+def test_neighbouring_days_share_a_run() -> None:
+    """Neighbouring days are one run of at most a month."""
     one = Gaps((ETH,), 3, "a")
     days = [date(2026, 9, 1) + timedelta(days=n) for n in range(40)]
     due: dict[tuple[Interval, date], Gaps] = {(HOUR, day): one for day in days}
@@ -155,8 +164,11 @@ def test_neighbouring_days_are_one_run_of_at_most_a_month() -> None:
     ]
 
 
-def test_yesterday_is_repaired_in_every_interval_before_the_days_before() -> None:
-    """Of five hundred symbols a day of minutes is a run of its own."""
+def test_yesterday_precedes_earlier_days() -> None:
+    """Yesterday is repaired in every interval before the days before.
+
+    A day of minutes of five hundred symbols is a run of its own.
+    """
     every = Gaps(tuple(f"S{n:03}USDT" for n in range(500)), 1, "a")
     days = [date(2026, 11, 1) + timedelta(days=n) for n in range(10)]
     runs = runs_of({(interval, day): every for interval in Interval for day in days}, 4)
@@ -175,7 +187,8 @@ def test_yesterday_is_repaired_in_every_interval_before_the_days_before() -> Non
     ),
     st.integers(1, 8),
 )
-def test_a_tick_asks_for_few_runs_that_each_fit(symbols, most) -> None:
+def test_tick_requests_few_fitting_runs(symbols, most) -> None:
+    """A tick requests few runs, each of which fits its limit."""
     due = {
         key: Gaps(tuple(f"S{n:03}USDT" for n in range(count)), count, "a")
         for key, count in symbols.items()
@@ -206,7 +219,7 @@ def test_the_cursor_keeps_everything() -> None:
 
 
 def repaired(platform: Platform, day: str, **options: Any) -> None:
-    """A run of the job but for its table: there is no Snowflake, and nothing of the ledger needs it."""
+    """Run the job without its table: no Snowflake runs here, and the ledger does not need one."""
     platform.run("repair_1m", day, without="candle_gap_table", **options)
     judge_the_rest(platform)
 
@@ -250,7 +263,8 @@ def asked(found: Any) -> list[tuple[Any, ...]]:
     ]
 
 
-def test_the_same_gaps_are_fetched_three_times_and_then_given_up(minutes) -> None:
+def test_same_gaps_are_fetched_three_times(minutes) -> None:
+    """The same gaps are fetched three times and then given up."""
     platform = minutes
     platform.exchange.faults(symbols={ETH: {"malformed_rows": 1}})
     repaired(platform, "2026-11-18")
@@ -291,7 +305,8 @@ def test_the_same_gaps_are_fetched_three_times_and_then_given_up(minutes) -> Non
     assert found.skip_message == NOTHING
 
 
-def test_a_tick_that_is_repeated_asks_by_the_same_key(minutes) -> None:
+def test_repeated_tick_reuses_the_key(minutes) -> None:
+    """A tick that is repeated requests runs by the same key."""
     minutes.exchange.faults(symbols={ETH: {"malformed_rows": 1}})
     repaired(minutes, "2026-11-18")
     first, again = look(minutes), look(minutes)
@@ -300,7 +315,8 @@ def test_a_tick_that_is_repeated_asks_by_the_same_key(minutes) -> None:
     ]
 
 
-def test_nothing_is_asked_for_while_an_earlier_repair_is_under_way(minutes) -> None:
+def test_running_repair_blocks_new_requests(minutes) -> None:
+    """Nothing is requested while an earlier repair is under way."""
     platform = minutes
     platform.exchange.faults(symbols={ETH: {"malformed_rows": 1}})
     repaired(platform, "2026-11-18")
@@ -314,12 +330,13 @@ def test_nothing_is_asked_for_while_an_earlier_repair_is_under_way(minutes) -> N
     assert len(asked(look(platform, found.cursor))) == 1
 
 
-def test_history_of_a_symbol_that_nobody_asked_for_is_not_fetched(minutes) -> None:
+def test_unrequested_history_is_not_fetched(minutes) -> None:
+    """Days before a symbol's first stored day are fetched only if the settings ask for them."""
     platform = minutes.with_settings(symbols=(BTC, ETH))
     repaired(platform, ("2026-11-17", "2026-11-18"), symbols=[BTC])
     assert ("not_fetched", ETH) in ledger_of(platform, DAY).select("cause", "symbol").rows()
     assert look(platform).skip_message == NOTHING
-    # Whoever says since when history is wanted wants it of all.
+    # The setting `since` requests the history of all symbols.
     since = platform.with_settings(repair=RepairSettings(since=DAY))
     assert asked(look(since)) == [
         ("repair_1m", "2026-11-18", [ETH]),
@@ -334,7 +351,8 @@ def test_history_of_a_symbol_that_nobody_asked_for_is_not_fetched(minutes) -> No
     assert asked(look(platform)) == [("repair_1m", "2026-11-18", [ETH])]
 
 
-def test_holes_after_the_first_stored_day_are_filled_without_a_mark(minutes) -> None:
+def test_later_holes_need_no_mark(minutes) -> None:
+    """Holes after the first stored day are filled without a mark."""
     platform = minutes.with_settings(symbols=(BTC, ETH))
     repaired(platform, "2026-11-17")
     repaired(platform, "2026-11-18", symbols=[BTC])
@@ -347,7 +365,8 @@ def ledger_of(platform: Platform, day: date) -> pl.DataFrame:
     return found
 
 
-def test_the_whole_ledger_is_read_before_anything_is_asked_for(minutes, monkeypatch) -> None:
+def test_whole_ledger_is_read_first(minutes, monkeypatch) -> None:
+    """The whole ledger is read before a run is requested."""
     monkeypatch.setattr(module, "_DAYS_A_LOOK", 2)
     minutes.exchange.faults(symbols={ETH: {"malformed_rows": 1}})
     repaired(minutes, ("2026-11-16", "2026-11-18"))
@@ -360,7 +379,8 @@ def test_the_whole_ledger_is_read_before_anything_is_asked_for(minutes, monkeypa
     ]
 
 
-def test_the_open_day_is_the_ticks_own(minutes) -> None:
+def test_open_day_belongs_to_ingest(minutes) -> None:
+    """The open day is left to the ingest runs."""
     repaired(minutes, "2026-11-19")
     minutes.tick("1m")
     minutes.exchange.advance(3600)
@@ -369,6 +389,7 @@ def test_the_open_day_is_the_ticks_own(minutes) -> None:
     assert asked(look(minutes)) == []
 
 
-def test_a_ledger_that_was_never_made_asks_for_nothing(minutes) -> None:
+def test_missing_ledger_requests_nothing(minutes) -> None:
+    """A ledger that was never written requests nothing."""
     found = look(minutes)
     assert found.skip_message == NOTHING

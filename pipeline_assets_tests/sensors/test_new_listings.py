@@ -66,7 +66,8 @@ def identity(symbol: str = "NEWUSDT", **changes: Any) -> Identity:
     return Identity(**(values | changes))
 
 
-def test_at_first_only_what_the_first_look_did_not_see_is_new() -> None:
+def test_first_look_defines_known_symbols() -> None:
+    """At first, only symbols that the first observation did not see are new."""
     first = [identity("BTCUSDT"), identity("ETHUSDT")]
     assert new_identities(first, "all", None) == []
     later = identity("NEWUSDT", first_seen=NOON)
@@ -74,7 +75,8 @@ def test_at_first_only_what_the_first_look_did_not_see_is_new() -> None:
     assert new_identities([*first, later], ("BTCUSDT", "ETHUSDT"), None) == []
 
 
-def test_then_whatever_is_collected_and_not_known_is_new() -> None:
+def test_later_unknown_symbols_are_new() -> None:
+    """Later, every collected symbol that is not known is new."""
     bitcoin, ether = identity("BTCUSDT"), identity("ETHUSDT", collected_by_all=False)
     known = frozenset({"BTCUSDT 2026-11-01T08:00"})
     assert new_identities([bitcoin, ether], ("BTCUSDT",), known) == []
@@ -103,18 +105,20 @@ def test_then_whatever_is_collected_and_not_known_is_new() -> None:
             (date(2026, 11, 1), date(2026, 11, 17)),
         ),
         ({"delivery_date": NOON - 3 * DAY}, date(2026, 11, 18), None),
-        # Of what the exchange does not name any more there is nothing to fetch.
+        # The exchange does not list the symbol any more, so nothing can be fetched.
         ({"gone": NOON}, date(2026, 1, 1), None),
     ],
 )
-def test_history_goes_from_listing_to_yesterday_or_delisting_but_not_before_since(
+def test_history_ends_yesterday_or_delisted(
     changes: dict[str, Any], since: date, days: tuple[date, date] | None
 ) -> None:
+    """History goes from the listing, or from the given day, to yesterday or the delisting."""
     found = histories([identity(**changes)], {HOUR: since}, NOON)
     assert found == ([History(HOUR, *days, ("NEWUSDT",))] if days else [])
 
 
-def test_an_interval_without_a_first_day_has_no_history_and_minutes_come_first() -> None:
+def test_minutes_come_first() -> None:
+    """An interval without a first day has no history, and minutes come first."""
     found = histories([identity()], {HOUR: YESTERDAY, MINUTE: YESTERDAY}, NOON)
     assert [each.interval for each in found] == [MINUTE, HOUR]
 
@@ -127,9 +131,10 @@ symbols = st.lists(st.integers(0, 99).map("S{}USDT".format), unique=True, min_si
     ages=st.lists(st.integers(1, 400), min_size=1, max_size=4),
     intervals=st.sets(st.sampled_from(list(Interval)), min_size=1),
 )
-def test_runs_ask_for_every_day_of_every_symbol_exactly_once(
+def test_runs_cover_each_day_once(
     symbols: list[str], ages: list[int], intervals: set[Interval]
 ) -> None:
+    """Runs request every day of every symbol exactly once."""
     onboard = {symbol: NOON - ages[place % len(ages)] * DAY for place, symbol in enumerate(symbols)}
     new = [identity(symbol, onboard_date=onboard[symbol]) for symbol in symbols]
     left: Any = histories(new, dict.fromkeys(intervals, date(2026, 1, 1)), NOON)
@@ -153,7 +158,8 @@ def test_runs_ask_for_every_day_of_every_symbol_exactly_once(
     assert {*asked} == expected
 
 
-def test_a_cursor_is_read_as_it_was_written() -> None:
+def test_cursor_is_read_as_written() -> None:
+    """A cursor is read as it was written."""
     left = (History(QUARTER, date(2026, 1, 2), YESTERDAY, ("BTCUSDT", "币安人生USDT")),)
     asked = (Asked.at(left[0], NOON), Asked.at(left[0], NOON, 3))
     waiting = {HOUR: frozenset({"ETHUSDT y"})}
@@ -199,7 +205,7 @@ class Sensor:
                 *(each["config"]["symbols"] for each in request.run_config["ops"].values()),
             )
             for request in self.evaluate().run_requests
-            # The ledger of days that nobody judged is test_gap_repair.py's.
+            # test_gap_repair.py tests days without a ledger.
             if request.job_name != "gap_ledger"
         ]
 
@@ -217,7 +223,8 @@ def sensor(minutes: Platform, instance: DagsterInstance) -> Sensor:
     return Sensor(minutes.with_settings(symbols="all"), instance)
 
 
-def test_a_first_start_with_five_hundred_symbols_asks_for_nothing(sensor: Sensor) -> None:
+def test_large_first_start_requests_nothing(sensor: Sensor) -> None:
+    """A first start with five hundred symbols requests nothing."""
     assert sensor.asked() == []
     assert Cursor.from_text(sensor.cursor).known is None
     many = [listing(f"S{number}USDT") for number in range(500)]
@@ -227,15 +234,16 @@ def test_a_first_start_with_five_hundred_symbols_asks_for_nothing(sensor: Sensor
     assert sensor.asked() == []
 
 
-def test_a_new_listing_has_its_history_asked_for_once_from_the_first_sealed_day(
+def test_new_listing_requests_history_once(
     sensor: Sensor,
 ) -> None:
+    """The history of a new listing is requested once, from the first finalized day."""
     note_identities(sensor.store, [listing("BTCUSDT")], NOON - DAY)
     assert sensor.asked() == []
     mark_sealed(sensor.store, MINUTE, date(2026, 11, 15), {"BTCUSDT": SealedDay(None)})
     mark_sealed(sensor.store, HOUR, YESTERDAY, {"BTCUSDT": SealedDay(None)})
     note_identities(sensor.store, [listing("BTCUSDT"), listing("币安人生USDT")], NOON)
-    # 15m has never been sealed.
+    # 15m has never been finalized.
     assert sensor.asked() == [
         ("repair_1m", "2026-11-15", "2026-11-19", ["币安人生USDT"]),
         ("repair_1h", "2026-11-19", "2026-11-19", ["币安人生USDT"]),
@@ -243,7 +251,8 @@ def test_a_new_listing_has_its_history_asked_for_once_from_the_first_sealed_day(
     assert sensor.asked() == []
 
 
-def test_an_interval_that_is_sealed_later_has_the_history_asked_for_then(sensor: Sensor) -> None:
+def test_later_finalized_interval_requests_history(sensor: Sensor) -> None:
+    """An interval that is finalized later has its history requested then."""
     note_identities(sensor.store, [listing("BTCUSDT")], NOON - DAY)
     assert sensor.asked() == []
     note_identities(sensor.store, [listing("BTCUSDT"), listing("NEWUSDT")], NOON)
@@ -271,7 +280,8 @@ def ran(sensor: Sensor, request: RunRequest, status: DagsterRunStatus) -> Dagste
     return create_run_for_test(sensor.instance, status=status, tags=tags)
 
 
-def test_a_history_is_asked_for_until_its_run_has_succeeded(one_new: Sensor) -> None:
+def test_history_is_requested_until_success(one_new: Sensor) -> None:
+    """A history is requested until its run has succeeded."""
     sensor, keys = one_new, set()
     for status in (DagsterRunStatus.FAILURE, DagsterRunStatus.CANCELED):
         [request] = sensor.evaluate().run_requests
@@ -299,8 +309,11 @@ def test_a_history_is_asked_for_until_its_run_has_succeeded(one_new: Sensor) -> 
     assert sensor.evaluate().skip_message == NOTHING
 
 
-def test_a_run_that_did_not_bring_every_symbol_is_asked_for_again(sensor: Sensor) -> None:
-    """Dagster says that it succeeded: of twenty symbols nineteen are stored."""
+def test_incomplete_run_is_requested_again(sensor: Sensor) -> None:
+    """A run that did not bring every symbol is requested again.
+
+    Dagster says that it succeeded: of twenty symbols nineteen are stored.
+    """
     note_identities(sensor.store, [listing("BTCUSDT")], NOON - DAY)
     mark_sealed(sensor.store, MINUTE, YESTERDAY, {"BTCUSDT": SealedDay(None)})
     assert sensor.asked() == []
@@ -320,14 +333,15 @@ def test_a_run_that_did_not_bring_every_symbol_is_asked_for_again(sensor: Sensor
     assert f"Given up: 1 runs of new symbols did not bring all in {ATTEMPTS} times." in str(
         told.skip_message
     )
-    # What the exchange does not name any more cannot be brought.
+    # History of a symbol that the exchange does not list any more cannot be fetched.
     note_identities(sensor.store, [listing("BTCUSDT"), listing("NEWUSDT")], NOON + 4 * DAY)
     assert sensor.evaluate().skip_message == NOTHING
 
 
-def test_a_symbol_that_lists_while_nothing_runs_has_its_first_days_asked_for(
+def test_listing_during_downtime_gets_first_days(
     sensor: Sensor,
 ) -> None:
+    """The first days of a symbol that lists while nothing runs are requested."""
     announced = [listing("BTCUSDT"), listing("NEWUSDT", NOON + timedelta(hours=6))]
     note_identities(sensor.store, [listing("BTCUSDT")], NOON - DAY)
     mark_sealed(sensor.store, MINUTE, date(2026, 11, 15), {"BTCUSDT": SealedDay(None)})
@@ -339,25 +353,28 @@ def test_a_symbol_that_lists_while_nothing_runs_has_its_first_days_asked_for(
     assert sensor.asked() == []
 
 
-def test_a_symbol_that_lists_while_ticks_run_has_no_history_to_ask_for(sensor: Sensor) -> None:
+def test_listing_during_ingest_needs_no_history(sensor: Sensor) -> None:
+    """A symbol that lists while ingest runs are on has no history to request."""
     announced = [listing("BTCUSDT"), listing("NEWUSDT", NOON + timedelta(hours=6))]
     note_identities(sensor.store, announced, NOON - DAY)
     mark_sealed(sensor.store, MINUTE, date(2026, 11, 15), {"BTCUSDT": SealedDay(None)})
     assert sensor.asked() == []
-    # Then its day goes on, is collected by ticks, and is sealed with the others.
+    # The symbol's day goes on, ingest runs collect it, and it is finalized with the others.
     for _ in range(3):
         sensor.platform.exchange.advance(7 * 3600)
         assert sensor.asked() == []
 
 
-def test_a_history_whose_run_is_gone_is_asked_for_again(one_new: Sensor) -> None:
+def test_vanished_run_is_requested_again(one_new: Sensor) -> None:
+    """A history whose run is gone is requested again."""
     assert len(one_new.evaluate().run_requests) == 1
     assert one_new.evaluate().run_requests == []
     one_new.platform.exchange.advance(3600)
     assert len(one_new.evaluate().run_requests) == 1
 
 
-def test_a_history_that_fails_again_and_again_is_given_up_and_told(one_new: Sensor) -> None:
+def test_failing_history_is_given_up(one_new: Sensor) -> None:
+    """A history that fails again and again is given up and reported."""
     sensor, asked, waited = one_new, 0, []
     while "Given up" not in str((found := sensor.evaluate()).skip_message):
         for request in found.run_requests:
@@ -381,7 +398,8 @@ def test_a_history_that_fails_again_and_again_is_given_up_and_told(one_new: Sens
     assert sensor.evaluate().skip_message == NOTHING
 
 
-def test_a_symbol_new_in_the_settings_has_history_since_the_setting(sensor: Sensor) -> None:
+def test_configured_symbol_has_history_since_setting(sensor: Sensor) -> None:
+    """A symbol new in the settings has history since the setting."""
     note_identities(sensor.store, [listing("BTCUSDT"), listing("ETHUSDT")], NOON)
     sensor.platform = sensor.platform.with_settings(
         symbols=("BTCUSDT",), repair=RepairSettings(since=date(2026, 11, 18))
@@ -393,7 +411,8 @@ def test_a_symbol_new_in_the_settings_has_history_since_the_setting(sensor: Sens
     ]
 
 
-def test_hundreds_that_become_new_at_once_are_asked_for_in_turn(sensor: Sensor) -> None:
+def test_many_new_symbols_take_turns(sensor: Sensor) -> None:
+    """Hundreds of symbols that become new at once are requested in turn."""
     many = [listing(f"S{number}USDT") for number in range(500)]
     note_identities(sensor.store, [listing("BTCUSDT"), *many], NOON)
     since = RepairSettings(since=date(2026, 11, 1))
@@ -419,7 +438,8 @@ def test_hundreds_that_become_new_at_once_are_asked_for_in_turn(sensor: Sensor) 
     assert len({*keys}) == len(keys) == 75
 
 
-def test_the_runs_that_are_asked_for_fetch_the_history(minutes: Platform, sensor: Sensor) -> None:
+def test_requested_runs_fetch_the_history(minutes: Platform, sensor: Sensor) -> None:
+    """The requested runs fetch the history."""
     since = RepairSettings(since=date(2026, 11, 18))
     young = minutes.with_settings(symbols=("BTCUSDT",), repair=since)
     young.run("backfill_1m", "2026-11-19")
@@ -488,7 +508,8 @@ def test_the_former_sensors_cursor_is_continued(one_new: Sensor) -> None:
     assert again.run_key == "1m 2026-11-18 2026-11-19 NEWUSDT attempt 2"
 
 
-def test_an_upgrade_requests_nothing_that_the_switched_off_sensor_did_not(one_new: Sensor) -> None:
+def test_upgrade_requests_nothing_new(one_new: Sensor) -> None:
+    """An upgrade requests nothing that the switched-off sensor did not."""
     former_sensor(one_new.instance, InstigatorStatus.STOPPED, FORMER_CURSOR)
     one_new.cursor = None
     assert one_new.asked() == []

@@ -21,7 +21,8 @@ def after(seconds: float) -> datetime:
     return NOON + timedelta(seconds=seconds)
 
 
-def test_problem_and_its_end_are_told_once() -> None:
+def test_problem_and_end_alert_once() -> None:
+    """A problem and its end are alerted once each."""
     incidents = Incidents()
     incidents.observe({"s3": DEAD}, NOON)
     assert sent(incidents) == [("service_failed", "Service s3 fails.")]
@@ -36,7 +37,8 @@ def test_problem_and_its_end_are_told_once() -> None:
     assert (sent(incidents), incidents.to_list()) == ([], [])
 
 
-def test_what_fails_again_before_it_settled_is_the_same_incident() -> None:
+def test_unsettled_relapse_is_same_incident() -> None:
+    """A service that fails again before it has settled is the same incident."""
     incidents = Incidents()
     for second in (0, 30, 60, 90):
         incidents.observe({"s3": DEAD}, after(second))
@@ -48,8 +50,11 @@ def test_what_fails_again_before_it_settled_is_the_same_incident() -> None:
     assert [kind for kind, _ in sent(incidents)] == ["service_failed"]
 
 
-def test_incident_that_returns_while_the_webhook_is_down_is_one() -> None:
-    """Whether its begin or its end was not taken: the receiver sees one begin and one end."""
+def test_relapse_during_webhook_outage_is_one() -> None:
+    """An incident that returns while the webhook is down stays one incident.
+
+    Whether its begin or its end was not taken: the receiver sees one begin and one end.
+    """
     for taken_at_once in (False, True):
         incidents = Incidents()
         incidents.observe({"s3": DEAD}, NOON)
@@ -64,8 +69,11 @@ def test_incident_that_returns_while_the_webhook_is_down_is_one() -> None:
         assert [kind for kind, _ in told] == ["service_failed", "recovered"]
 
 
-def test_an_alert_that_was_not_taken_stays_due() -> None:
-    """Also when the problem is over meanwhile: then its end follows."""
+def test_refused_alert_stays_due() -> None:
+    """An alert that was not taken stays due.
+
+    This holds even if the problem ends before: then the alert of its end follows.
+    """
     incidents = Incidents()
     incidents.observe({"s3": DEAD}, NOON)
     assert len(incidents.due()) == 1
@@ -75,7 +83,8 @@ def test_an_alert_that_was_not_taken_stays_due() -> None:
     assert [kind for kind, _ in sent(incidents)] == ["recovered"]
 
 
-def test_nothing_is_told_twice_after_a_restart() -> None:
+def test_restart_repeats_no_alert() -> None:
+    """No alert is sent twice after a restart."""
     before = Incidents()
     before.observe({"s3": DEAD}, NOON)
     sent(before)

@@ -1,4 +1,4 @@
-"""The watchdog alerts once of each incident, of whatever it watches, and tells its end."""
+"""The watchdog sends one alert for each incident, of any kind, and one for its end."""
 
 import os
 import stat
@@ -49,7 +49,7 @@ def process(name: str, **changes: object) -> ProcessRecord:
 
 
 class Stack:
-    """A stack.json as a supervisor would write it, and a watchdog that looks at it by this clock."""
+    """A stack.json as a supervisor writes it, and a watchdog that reads it, by the test's clock."""
 
     def __init__(self, directory: Path, webhook: Webhook, settings: Settings | None = None) -> None:
         base = settings or Settings(
@@ -90,7 +90,8 @@ def stack(tmp_path: Path, webhook: Webhook, monkeypatch: pytest.MonkeyPatch) -> 
     return Stack(tmp_path, webhook)
 
 
-def test_restarted_service_is_alerted_once_with_its_end(stack: Stack) -> None:
+def test_restarted_service_alerts_once(stack: Stack) -> None:
+    """A restarted service is alerted once, together with its end."""
     for _ in range(3):
         stack.write(process("s3"), process("redis"))
         assert stack.look() == []
@@ -114,7 +115,8 @@ def test_a_restarted_watchdog_alerts_nothing_twice(stack: Stack) -> None:
     assert stack.look() == ["service_failed"]
 
 
-def test_an_alert_that_was_not_taken_is_sent_again(stack: Stack) -> None:
+def test_refused_alert_is_sent_again(stack: Stack) -> None:
+    """An alert that was not taken is sent again."""
     stack.webhook.status = 503
     stack.write(process("s3", restarts=1, state="restarting", last_restart="ended with status 1"))
     assert stack.look() == []
@@ -123,7 +125,8 @@ def test_an_alert_that_was_not_taken_is_sent_again(stack: Stack) -> None:
     assert stack.look() == ["service_failed"]
 
 
-def test_one_missed_health_check_is_no_incident_and_a_minute_of_them_is(stack: Stack) -> None:
+def test_minute_of_missed_checks_is_incident(stack: Stack) -> None:
+    """One missed health check is no incident; a minute of them is one."""
     ill = {"state": "unhealthy", "problem": "HTTP 500"}
     stack.write(process("s3", since=stack.now.isoformat(), **ill))
     assert stack.look() == []
@@ -136,7 +139,8 @@ def test_one_missed_health_check_is_no_incident_and_a_minute_of_them_is(stack: S
     assert found == ["service_failed"]
 
 
-def test_its_own_restart_is_not_the_watchdogs_to_tell(stack: Stack) -> None:
+def test_own_restart_is_not_alerted(stack: Stack) -> None:
+    """The watchdog does not report its own restart."""
     stack.write(process(WATCHDOG, restarts=1, last_restart="ended with signal 9"))
     assert stack.look() == []
 
@@ -151,8 +155,11 @@ def test_silent_supervisor_is_alerted(stack: Stack) -> None:
     assert stack.look() == ["supervisor_silent", "recovered"]
 
 
-def test_step_of_the_wall_clock_is_no_silent_supervisor(stack: Stack) -> None:
-    """By the wall clock the last report is eight hours old; the next one comes within seconds."""
+def test_clock_step_is_no_silent_supervisor(stack: Stack) -> None:
+    """A step of the wall clock does not look like a silent supervisor.
+
+    By the wall clock the last report is eight hours old; the next one comes within seconds.
+    """
     for _ in range(8):
         stack.write(process("s3"))
         assert stack.look() == []
@@ -162,7 +169,8 @@ def test_step_of_the_wall_clock_is_no_silent_supervisor(stack: Stack) -> None:
     assert stack.look() == []
 
 
-def test_full_disk_is_one_incident_with_all_that_fails_by_it(stack: Stack) -> None:
+def test_full_disk_is_one_incident(stack: Stack) -> None:
+    """A full disk is one incident with everything that fails by it."""
     full = "disk full: 0.0 MB left under /data"
     stack.write(process("s3"), problem=full)
     assert stack.look() == ["disk_full"]
@@ -175,7 +183,8 @@ def test_full_disk_is_one_incident_with_all_that_fails_by_it(stack: Stack) -> No
     assert found == ["disk_full", "recovered"]
 
 
-def test_a_pause_of_the_machine_is_one_alert_and_no_silent_supervisor(stack: Stack) -> None:
+def test_machine_pause_is_one_alert(stack: Stack) -> None:
+    """A pause of the machine is one alert, and no silent supervisor."""
     stack.write(process("s3"))
     assert stack.look() == []
     assert stack.look(300) == ["paused"]
@@ -183,8 +192,11 @@ def test_a_pause_of_the_machine_is_one_alert_and_no_silent_supervisor(stack: Sta
     assert stack.look() == ["paused"]
 
 
-def test_killed_supervisor_is_alerted_by_its_last_words(stack: Stack) -> None:
-    """The watchdog ends together with the stack, and has a few seconds for that."""
+def test_killed_supervisor_is_alerted(stack: Stack) -> None:
+    """A killed supervisor is alerted in the last seconds of the watchdog.
+
+    The watchdog ends together with the stack, and has a few seconds for that.
+    """
     with subprocess.Popen([sys.executable, "-c", "pass"]) as dead:
         mark = mark_of(dead.pid)
     stack.write(process("s3"), pid=dead.pid, mark=mark)
@@ -221,10 +233,11 @@ def test_disk_with_little_room_is_told(tmp_path: Path) -> None:
     assert disk_problem(tmp_path, 10**18).startswith("disk full: ")
 
 
-def test_the_program_is_light_and_private_and_ends_on_sigterm(
-    tmp_path: Path, webhook: Webhook
-) -> None:
-    """Run alone, as in production, it makes the data directory: nobody else may read it."""
+def test_program_is_light_private_and_stoppable(tmp_path: Path, webhook: Webhook) -> None:
+    """The program needs little memory, keeps its files private and ends on SIGTERM.
+
+    Run alone, as in production, the watchdog creates the data directory, readable by its owner only.
+    """
     code = (
         "import sys\nfrom pipeline_assets.services.watchdog import watch\n"
         "from pipeline_assets.settings import load_settings\n"

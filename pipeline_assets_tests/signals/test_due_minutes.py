@@ -32,7 +32,8 @@ def taken(due) -> list[tuple[str, int]]:
     ]
 
 
-def test_the_next_minutes_in_order_are_due_and_no_other_symbols() -> None:
+def test_next_minutes_are_due_in_order() -> None:
+    """The next minutes of a symbol are due in order, and no other symbol's."""
     frame = pl.concat([candles(BTC, [4, 5, 6]), candles(ETH, [6]), candles("XUSDT", [6])])
     due = due_minutes(frame, {BTC: at(4), ETH: at(5)}, {})
     assert taken(due) == [(BTC, 5), (BTC, 6), (ETH, 6)]
@@ -40,7 +41,8 @@ def test_the_next_minutes_in_order_are_due_and_no_other_symbols() -> None:
 
 
 @pytest.mark.parametrize(("newest", "is_waiting"), [(6, True), (7, True), (8, False), (20, False)])
-def test_a_hole_is_waited_for_three_minutes_and_then_looked_for(newest, is_waiting) -> None:
+def test_hole_is_awaited_then_searched(newest, is_waiting) -> None:
+    """A hole is waited for three minutes and then searched for in the lake and at the exchange."""
     frame = candles(BTC, [4, 6, *range(7, newest + 1)])
     due = due_minutes(frame, {BTC: at(3)}, {})
     assert taken(due) == [(BTC, 4)]
@@ -48,25 +50,29 @@ def test_a_hole_is_waited_for_three_minutes_and_then_looked_for(newest, is_waiti
     assert due.holes == ({} if is_waiting else {BTC: Window(at(5), at(6))})
 
 
-def test_a_hole_that_nobody_has_is_passed_and_a_later_one_is_not() -> None:
+def test_permanent_hole_is_passed() -> None:
+    """A hole without candles anywhere is passed, and a later hole is not."""
     frame = candles(BTC, [5, 8, 9, 11])
     due = due_minutes(frame, {BTC: at(3)}, {BTC: at(8)})
     assert taken(due) == [(BTC, 5), (BTC, 8), (BTC, 9)]
     assert due.waiting == {BTC: at(10)}
 
 
-def test_a_hole_is_looked_for_only_where_it_was_not() -> None:
+def test_hole_is_searched_once() -> None:
+    """Only the part of a hole that was not searched before is searched."""
     due = due_minutes(candles(BTC, [12, 20]), {BTC: at(3)}, {BTC: at(8)})
     assert due.holes == {BTC: Window(at(8), at(12))}
 
 
-def test_without_a_newer_candle_nothing_is_due_or_missed() -> None:
+def test_no_newer_candle_means_nothing_due() -> None:
+    """Without a newer candle nothing is due or missed."""
     due = due_minutes(candles(BTC, [1, 2]), {BTC: at(2), ETH: at(0)}, {})
     assert (taken(due), due.holes, due.waiting) == ([], {}, {})
 
 
 @given(st.sets(st.integers(0, 40)), st.integers(-1, 40), st.none() | st.integers(0, 45))
-def test_what_is_due_follows_the_state_without_unexplained_gaps(minutes, position, settled) -> None:
+def test_due_minutes_follow_without_gaps(minutes, position, settled) -> None:
+    """Due minutes follow the state without unexplained gaps."""
     frame = candles(BTC, sorted(minutes))
     end = position + 1 if settled is None else settled
     due = due_minutes(frame, {BTC: at(position)}, {} if settled is None else {BTC: at(end)})
@@ -75,13 +81,14 @@ def test_what_is_due_follows_the_state_without_unexplained_gaps(minutes, positio
     assert opened == newer[: len(opened)]
     for before, after in zip([position, *opened], opened, strict=False):
         assert after == before + 1 or after <= end
-    # Whatever stops it is told, and is a minute that is not there.
+    # The result names the minute before which it stopped, and that minute is missing.
     if len(opened) < len(newer):
         [stop] = [*due.waiting.values(), *(hole.start for hole in due.holes.values())]
         assert (stop - NOON) // MINUTE not in minutes
 
 
-def test_rounds_hold_one_candle_of_each_symbol_at_most() -> None:
+def test_round_holds_one_candle_per_symbol() -> None:
+    """A round holds at most one candle of each symbol."""
     frame = pl.concat([candles(BTC, [1, 2, 5]), candles(ETH, [2])])
     found = rounds(frame)
     assert [each.rows() for each in found] == [
@@ -111,11 +118,13 @@ def test_a_cursor_survives_its_text() -> None:
 
 
 @pytest.mark.parametrize("text", [None, "", "nonsense", "[]", "{}", '{"evaluated": 3}', "null"])
-def test_a_cursor_that_cannot_be_read_begins_anew(text) -> None:
+def test_unreadable_cursor_begins_anew(text) -> None:
+    """A cursor that cannot be read begins anew."""
     assert Cursor.from_text(text) == Cursor()
 
 
-def test_nothing_evaluated_leaves_the_cursor_as_it_was() -> None:
+def test_no_evaluation_keeps_the_cursor() -> None:
+    """If nothing was evaluated, the cursor stays as it was."""
     cursor = Cursor(at(3))
     assert cursor.at({}) is cursor
     assert Cursor.from_text(Cursor().to_text()) == Cursor()

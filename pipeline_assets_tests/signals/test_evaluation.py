@@ -1,5 +1,5 @@
-"""The candidate sensor's ticks over real servers: what is published is what the exchange's candles say,
-whatever fails in between."""
+"""The candidate sensor's ticks over real servers: the published candidates follow from the exchange's
+candles, whichever system fails in between."""
 
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -43,7 +43,8 @@ def assert_published(sensor: CandidateSensor, first: datetime, *, repeats: bool 
     assert set(kept["id"]) == set(ids)
 
 
-def test_the_first_tick_begins_with_the_newest_minute_on_warm_indicators(candidate_sensor) -> None:
+def test_first_tick_starts_warm(candidate_sensor) -> None:
+    """The first tick begins with the newest minute on warm indicators."""
     result = candidate_sensor.tick()
     newest = candidate_sensor.newest()
     assert "Evaluated 3 candles up to 2026-11-20 11:59" in result.skip_message
@@ -53,10 +54,13 @@ def test_the_first_tick_begins_with_the_newest_minute_on_warm_indicators(candida
     assert "No new minute since 2026-11-20 11:59" in candidate_sensor.tick().skip_message
 
 
-def test_minute_by_minute_the_candidates_are_those_of_the_exchanges_candles(
+def test_live_candidates_match_exchanges_candles(
     candidate_sensor,
 ) -> None:
-    """With real ticks of 1m, as Dagster runs them."""
+    """Minute by minute, the candidates are those of the exchange's candles.
+
+    Dagster executes real ingest runs of 1m.
+    """
     candidate_sensor.tick()
     for _ in range(6):
         candidate_sensor.minutes(1, slots=False)
@@ -65,8 +69,11 @@ def test_minute_by_minute_the_candidates_are_those_of_the_exchanges_candles(
     assert_published(candidate_sensor, NOON - MINUTE)
 
 
-def test_a_candidate_is_as_the_exchange_has_it(candidate_sensor) -> None:
-    """Its clock too: the machine's is elsewhere in this test."""
+def test_candidate_follows_the_exchange(candidate_sensor) -> None:
+    """A candidate has the exchange's values.
+
+    Its clock too: the machine's is elsewhere in this test.
+    """
     candidate_sensor.minutes(4)
     candidate_sensor.tick()
     newest = candidate_sensor.newest()
@@ -79,7 +86,8 @@ def test_a_candidate_is_as_the_exchange_has_it(candidate_sensor) -> None:
         assert timedelta(0) <= each.created_at - candidate_sensor.platform.now() < MINUTE / 2
 
 
-def test_a_tick_reports_what_it_found_on_the_asset_and_launches_nothing(candidate_sensor) -> None:
+def test_tick_reports_and_launches_nothing(candidate_sensor) -> None:
+    """A tick reports its findings on the asset and launches no run."""
     candidate_sensor.tick()
     candidate_sensor.minutes(4)
     result = candidate_sensor.tick()
@@ -100,7 +108,8 @@ def test_a_tick_reports_what_it_found_on_the_asset_and_launches_nothing(candidat
     assert candidate_sensor.tick().asset_events == []
 
 
-def test_missed_minutes_are_evaluated_from_slots_and_lake_in_order(candidate_sensor) -> None:
+def test_missed_minutes_are_evaluated_in_order(candidate_sensor) -> None:
+    """Missed minutes are evaluated from slots and lake, in order."""
     candidate_sensor.tick()
     candidate_sensor.minutes(40, slots=False)
     candidate_sensor.minutes(1)
@@ -112,7 +121,8 @@ def test_missed_minutes_are_evaluated_from_slots_and_lake_in_order(candidate_sen
     assert by_symbol == sorted(by_symbol)
 
 
-def test_late_candidates_are_stored_and_not_published(candidate_sensor) -> None:
+def test_late_candidates_are_only_stored(candidate_sensor) -> None:
+    """Late candidates are stored and not published."""
     candidate_sensor.tick()
     before = candidate_sensor.published_ids()
     late = candidate_sensor.with_settings(candidates={"publish_minutes": 15})
@@ -138,8 +148,11 @@ def test_late_candidates_are_stored_and_not_published(candidate_sensor) -> None:
     )
 
 
-def test_a_minute_repeated_when_it_is_too_old_is_not_published_twice(candidate_sensor) -> None:
-    """The tick dies between Kafka's acknowledgement and the state, and is repeated hours later."""
+def test_repeated_old_minute_publishes_once(candidate_sensor) -> None:
+    """A minute repeated when it is too old is not published twice.
+
+    The tick dies between Kafka's acknowledgement and the state, and is repeated hours later.
+    """
     candidate_sensor.tick()
     prompt = candidate_sensor.with_settings(candidates={"publish_minutes": 15})
     prompt.minutes(5)
@@ -160,7 +173,8 @@ def test_a_minute_repeated_when_it_is_too_old_is_not_published_twice(candidate_s
     assert not stored.filter(pl.col("id").is_in(published))[LATE].any()
 
 
-def test_minutes_older_than_the_limit_are_skipped_and_recorded(candidate_sensor) -> None:
+def test_too_old_minutes_are_skipped(candidate_sensor) -> None:
+    """Minutes older than the limit are skipped and recorded."""
     candidate_sensor.tick()
     late = candidate_sensor.with_settings(candidates={"catch_up_minutes": 20})
     late.minutes(30, slots=False)
@@ -178,8 +192,11 @@ def test_minutes_older_than_the_limit_are_skipped_and_recorded(candidate_sensor)
     assert (skipped.start, skipped.end) == (NOON, NOON + 11 * MINUTE)
 
 
-def test_after_a_flush_of_redis_no_minute_is_lost(candidate_sensor) -> None:
-    """Flushed while the sensor stands still: slots and states are gone, and six minutes pass."""
+def test_flushed_redis_loses_no_minute(candidate_sensor) -> None:
+    """After a flush of Redis no minute is lost.
+
+    Flushed while the sensor stands still: slots and states are gone, and six minutes pass.
+    """
     candidate_sensor.tick()
     candidate_sensor.minutes(2)
     candidate_sensor.tick()
@@ -192,8 +209,11 @@ def test_after_a_flush_of_redis_no_minute_is_lost(candidate_sensor) -> None:
     assert_published(candidate_sensor, NOON - MINUTE)
 
 
-def test_after_a_clock_ran_ahead_the_minutes_of_now_are_evaluated(candidate_sensor) -> None:
-    """For a while the exchange's clock was two days ahead; slots, states and the cursor are so too."""
+def test_clock_ahead_skips_no_minute(candidate_sensor) -> None:
+    """After a clock ran ahead, the current minutes are evaluated.
+
+    For a while the exchange's clock was two days ahead; slots, states and the cursor are so too.
+    """
     candidate_sensor.tick()
     ahead = timedelta(days=2)
     newest = candidate_sensor.newest()
@@ -215,8 +235,11 @@ def test_after_a_clock_ran_ahead_the_minutes_of_now_are_evaluated(candidate_sens
     assert_published(candidate_sensor, NOON - MINUTE)
 
 
-def test_a_state_of_other_parameters_is_built_again_and_none_is_lost(candidate_sensor) -> None:
-    """As after a new version of the code: the fingerprint is another one."""
+def test_changed_parameters_rebuild_the_state(candidate_sensor) -> None:
+    """A state of other parameters is built again, and no candidate is lost.
+
+    As after a new version of the code: the fingerprint is another one.
+    """
     candidate_sensor.tick()
     candidate_sensor.minutes(3)
     other = StrategySettings.model_validate({"name": "rsi_reversal", "period": 4})
@@ -236,7 +259,8 @@ def test_a_damaged_state_is_built_again(candidate_sensor) -> None:
     assert_published(candidate_sensor, NOON - MINUTE)
 
 
-def test_what_the_lake_lacks_comes_from_the_exchange(candidate_sensor) -> None:
+def test_exchange_fills_lake_holes(candidate_sensor) -> None:
+    """Candles that are missing on the lake come from the exchange."""
     store = ObjectStore(candidate_sensor.settings.s3)
     lost = [each.key for each in store.objects("ohlcv/1m/BTCUSDT/")]
     store.delete(lost[3:9])
@@ -246,7 +270,8 @@ def test_what_the_lake_lacks_comes_from_the_exchange(candidate_sensor) -> None:
     assert_published(candidate_sensor, NOON - MINUTE)
 
 
-def test_a_symbol_whose_history_nobody_tells_waits_and_the_others_go_on(candidate_sensor) -> None:
+def test_symbol_without_history_waits_alone(candidate_sensor) -> None:
+    """A symbol without history from any source waits, and the others go on."""
     store = ObjectStore(candidate_sensor.settings.s3)
     store.delete([each.key for each in store.objects("ohlcv/1m/BTCUSDT/")])
     candidate_sensor.platform.exchange.faults(symbols={BTC: {"http_500": 1}})
@@ -267,7 +292,8 @@ def outage(sensor: CandidateSensor, *minutes: int) -> None:
     )
 
 
-def test_a_symbol_with_a_gap_waits_for_it_and_then_goes_on_without(candidate_sensor) -> None:
+def test_symbol_with_gap_waits_then_continues(candidate_sensor) -> None:
+    """A symbol with a gap waits for the candle, and then continues without it."""
     candidate_sensor.tick()
     outage(candidate_sensor, 1, 2)
     candidate_sensor.minutes(4)
@@ -279,8 +305,11 @@ def test_a_symbol_with_a_gap_waits_for_it_and_then_goes_on_without(candidate_sen
     assert_published(candidate_sensor, NOON - MINUTE)
 
 
-def test_a_candle_that_comes_late_is_evaluated_with_all_after_it(candidate_sensor) -> None:
-    """The exchange had no candle when it was asked, so the minute was passed over; then it had."""
+def test_late_candle_is_evaluated(candidate_sensor) -> None:
+    """A candle that comes late is evaluated with all after it.
+
+    The exchange had no candle when it was asked, so the minute was passed over; then it had.
+    """
     candidate_sensor.tick()
     outage(candidate_sensor, 1, 2)
     candidate_sensor.minutes(6)
@@ -297,8 +326,11 @@ def test_a_candle_that_comes_late_is_evaluated_with_all_after_it(candidate_senso
     assert late.height
 
 
-def test_a_corrected_candle_builds_the_state_again(candidate_sensor) -> None:
-    """What was published on the earlier value stays; what follows is as if the first had never been."""
+def test_corrected_candle_rebuilds_the_state(candidate_sensor) -> None:
+    """A corrected candle builds the state again.
+
+    Candidates published on the old value stay; later ones follow from the corrected value alone.
+    """
     candidate_sensor.tick()
     candidate_sensor.minutes(3)
     newest = candidate_sensor.newest()
@@ -319,9 +351,8 @@ def test_a_corrected_candle_builds_the_state_again(candidate_sensor) -> None:
     assert on_wrong - expected
 
 
-def test_a_strategy_that_raises_stops_no_other_and_is_told_once(
-    candidate_sensor, monkeypatch
-) -> None:
+def test_raising_strategy_stops_no_other(candidate_sensor, monkeypatch) -> None:
+    """A strategy that raises stops no other and is reported once."""
     strategies, indicators = evaluation._strategies(candidate_sensor.settings.strategies)
     broken = replace(
         strategies[0],
@@ -341,8 +372,11 @@ def test_a_strategy_that_raises_stops_no_other_and_is_told_once(
     assert_published(candidate_sensor, NOON - MINUTE)
 
 
-def test_while_kafka_is_down_nothing_counts_as_done(candidate_sensor, kafka_server) -> None:
-    """Ten minutes long by the exchange's clock; then all of them are published, in order."""
+def test_down_kafka_delays_everything(candidate_sensor, kafka_server) -> None:
+    """While Kafka is down no minute counts as done.
+
+    Ten minutes long by the exchange's clock; then all of them are published, in order.
+    """
     candidate_sensor.tick()
     quick = candidate_sensor.with_settings(kafka={"delivery_timeout_ms": 1000})
     kafka_server.pause()
@@ -358,8 +392,11 @@ def test_while_kafka_is_down_nothing_counts_as_done(candidate_sensor, kafka_serv
     assert_published(quick, NOON - MINUTE, repeats=True)
 
 
-def test_while_the_lake_refuses_the_copy_nothing_counts_as_done(candidate_sensor) -> None:
-    """Kafka has acknowledged, S3 fails, the next tick repeats: under the same ids."""
+def test_refused_copy_delays_everything(candidate_sensor) -> None:
+    """While the lake refuses the copy no minute counts as done.
+
+    Kafka has acknowledged and S3 fails. The next tick publishes again, under the same ids.
+    """
     candidate_sensor.tick()
     candidate_sensor.minutes(5)
     works = candidate_sensor.resources["store"]
@@ -382,8 +419,11 @@ class _ReadsOnly:
         return getattr(self._writes if name.startswith("put") else self._reads, name)
 
 
-def test_two_sensors_at_once_lose_and_invent_nothing(candidate_sensor) -> None:
-    """The other one does the same minutes between this one's reading and its publication."""
+def test_two_sensors_lose_nothing(candidate_sensor) -> None:
+    """Two sensors at once lose and invent nothing.
+
+    The other one does the same minutes between this one's reading and its publication.
+    """
     candidate_sensor.tick()
     candidate_sensor.minutes(5)
     other = CandidateSensor(candidate_sensor.platform)
@@ -402,9 +442,8 @@ def test_two_sensors_at_once_lose_and_invent_nothing(candidate_sensor) -> None:
     assert_published(candidate_sensor, NOON - MINUTE, repeats=True)
 
 
-def test_a_new_symbol_warms_up_and_is_told_once(
-    tmp_path, s3_bucket, redis_server, redis_url, kafka_server
-) -> None:
+def test_new_symbol_warms_up(tmp_path, s3_bucket, redis_server, redis_url, kafka_server) -> None:
+    """A new symbol warms up, and is reported once."""
     listed = NOON - timedelta(minutes=180)
     with (
         start_exchange(
@@ -438,13 +477,17 @@ def test_a_new_symbol_warms_up_and_is_told_once(
         assert of_new == "ETHUSDT"
 
 
-def test_before_anything_is_collected_the_tick_says_so(minutes: Platform) -> None:
+def test_empty_platform_is_reported(minutes: Platform) -> None:
+    """Before anything is collected, the tick says so."""
     sensor = CandidateSensor(minutes.with_settings(strategies=STRATEGIES))
     assert "No symbol is collected yet" in sensor.tick().skip_message
 
 
-def test_the_time_of_a_tick_is_limited(candidate_sensor) -> None:
-    """With the time over after the first step, the rest is the next tick's."""
+def test_tick_time_is_limited(candidate_sensor) -> None:
+    """The time of a tick is limited.
+
+    The time is over after the first step, and the next tick does the rest.
+    """
     services = evaluation.Services(
         *(
             candidate_sensor.resources[name]

@@ -80,13 +80,15 @@ def minutes_of(frame: pl.DataFrame) -> list[int]:
     return [(opened - DAY) // MINUTE for opened in frame["open_time"]]
 
 
-def test_the_same_on_both_sides_is_parity() -> None:
+def test_equal_sides_are_parity() -> None:
+    """The same candidates on both sides are parity."""
     found = compare(recomputed(candidates(1, 2, 3)), candidates(3, 1, 2), evaluated())
     assert (found.matched, found.passed) == (3, True)
     assert compare(recomputed(candidates()), candidates(), evaluated()).passed
 
 
-def test_missing_and_extra_ones_are_told_apart() -> None:
+def test_missing_and_extra_are_distinguished() -> None:
+    """Missing and extra candidates are distinguished."""
     found = compare(recomputed(candidates(1, 2, 5)), candidates(2, 7), evaluated())
     assert (minutes_of(found.missing), minutes_of(found.extra)) == ([1, 5], [7])
     assert (found.matched, found.passed) == (1, False)
@@ -96,7 +98,8 @@ def test_missing_and_extra_ones_are_told_apart() -> None:
     "change",
     [{"side": "short"}, {"price": 100.1}, {"indicators": '{"macd":0.501}'}, {"indicators": "{}"}],
 )
-def test_one_of_the_same_id_that_says_something_else_is_different(change: dict[str, Any]) -> None:
+def test_same_id_with_other_values_differs(change: dict[str, Any]) -> None:
+    """A candidate with the same id and other values is different."""
     published = pl.concat([candidates(1), candidates(2, **change)])
     found = compare(recomputed(candidates(1, 2)), published, evaluated())
     assert (minutes_of(found.different), found.matched, found.passed) == ([2], 1, False)
@@ -107,7 +110,8 @@ def test_values_may_differ_by_their_rounding() -> None:
     assert compare(recomputed(candidates(2)), published, evaluated()).passed
 
 
-def test_ties_at_a_threshold_are_no_errors() -> None:
+def test_threshold_ties_are_no_errors() -> None:
+    """Ties at a threshold are no errors."""
     ids = [*candidates(1)["id"], *candidates(2)["id"]]
     found = compare(recomputed(candidates(1, 3), *ids), candidates(2, 3), evaluated())
     assert (minutes_of(found.ties), found.matched, found.passed) == ([1, 2], 1, True)
@@ -123,15 +127,17 @@ def test_ties_at_a_threshold_are_no_errors() -> None:
         (Evaluation({}, {}, {}), []),
     ],
 )
-def test_what_was_never_evaluated_is_not_missing(
-    evaluation: Evaluation, missing: list[int]
-) -> None:
+def test_unevaluated_minutes_are_not_missing(evaluation: Evaluation, missing: list[int]) -> None:
+    """Candidates of minutes that were never evaluated are not missing."""
     found = compare(recomputed(candidates(1, 5, 9)), candidates(), evaluation)
     assert minutes_of(found.missing) == missing
 
 
-def test_what_the_lake_cannot_tell_is_not_extra() -> None:
-    """Before the day's history is long enough, and by strategies that are configured no more."""
+def test_uncheckable_candidates_are_not_extra() -> None:
+    """Candidates that the lake cannot confirm are not extra.
+
+    Before the day's history is long enough, and by strategies that are configured no more.
+    """
     gone = candidates(9, version="1-gone", id="x")
     published = pl.concat([candidates(1, 7), gone])
     found = compare(recomputed(candidates(), judged_from=5), published, evaluated())
@@ -149,7 +155,7 @@ def day_over(candidate_sensor: CandidateSensor) -> CandidateSensor:
 
 
 def check(sensor: CandidateSensor, day: str) -> tuple[bool, str]:
-    """Seal the day's candidates and check them, as the job does."""
+    """Finalize the day's candidates and check them, as the job does."""
     key = AssetKey("candidate_objects")
     result = materialize(
         [candidate_objects(), parity_check()],
@@ -162,10 +168,13 @@ def check(sensor: CandidateSensor, day: str) -> tuple[bool, str]:
     return evaluation.passed, str(evaluation.description)
 
 
-def test_a_finished_day_is_sealed_and_in_parity_until_something_is_changed(
+def test_finished_day_is_in_parity(
     day_over: CandidateSensor,
 ) -> None:
-    """The lake ends where the sensor stopped: what it never saw it could not evaluate."""
+    """A finished day is finalized and in parity until a candidate is changed.
+
+    The lake ends where the sensor stopped: what it never saw it could not evaluate.
+    """
     passed, told = check(day_over, "2026-11-20")
     assert (passed, told) == (True, "2026-11-20 is not over yet.")
     day_over.platform.exchange.set_clock(DAY + timedelta(hours=24, minutes=5))
@@ -185,7 +194,8 @@ def test_a_finished_day_is_sealed_and_in_parity_until_something_is_changed(
     assert "0 missing, 1 extra" in told
 
 
-def test_a_day_that_the_sensor_never_saw_is_told_as_such(day_over: CandidateSensor) -> None:
+def test_day_without_sensor_is_reported(day_over: CandidateSensor) -> None:
+    """A day that the sensor never evaluated is reported as such."""
     passed, told = check(day_over, "2026-11-18")
     assert (passed, told) == (True, "The sensor has evaluated no minute of 2026-11-18.")
 
@@ -217,10 +227,11 @@ def real_candles(symbol: str, window: Window) -> pl.DataFrame:
 
 @pytest.mark.matrix
 @pytest.mark.timeout(1200)
-def test_a_whole_replayed_day_is_in_parity(
-    tmp_path: Path, s3_bucket, redis_url, kafka_server
-) -> None:
-    """1,440 minutes of four symbols, each a tick of the sensor; the default strategies."""
+def test_replayed_day_is_in_parity(tmp_path: Path, s3_bucket, redis_url, kafka_server) -> None:
+    """A whole replayed day is in parity.
+
+    1,440 minutes of four symbols, each a tick of the sensor; the default strategies.
+    """
     day = day_window(REAL_DAY)
     with (
         start_exchange(

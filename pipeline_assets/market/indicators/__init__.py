@@ -1,8 +1,7 @@
 """Indicators by TA-Lib's conventions, each over a whole history and one candle at a time.
 
-An indicator is one module here. What many of them share is in indicator.py, what holds the
-configured ones together in indicator_set.py, their state in indicator_states.py. Signals are in
-strategies/.
+An indicator is one module here. indicator.py has the code that many indicators share, indicator_set.py
+the set of configured ones, and indicator_states.py their state. Signals are in strategies/.
 """
 
 from pipeline_assets.market.indicators.atr import Atr

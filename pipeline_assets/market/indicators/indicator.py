@@ -1,4 +1,4 @@
-"""What an indicator is, and the recursion that most of them share. No indicator is defined here."""
+"""The protocol of an indicator, and the recursion that most of them share. No indicator is defined here."""
 
 import math
 from typing import TYPE_CHECKING, Annotated, NamedTuple, Protocol
@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 Period = Annotated[int, Field(ge=2, le=5000)]
 
 SEED_WEIGHT = 1e-12
-# Of means that decay while prices stand still: an old move may be all that is left of them, and it
-# must outweigh the seed still. This leaves room for hundreds of flat candles.
+# For means that decay while prices stand still: an old move may be all that is left in such a mean, and
+# must still outweigh the seed. This weight leaves room for hundreds of flat candles.
 DECAYING_SEED_WEIGHT = 1e-32
 
 

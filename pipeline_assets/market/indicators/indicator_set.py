@@ -51,22 +51,22 @@ class IndicatorSet:
         return sha256(named.encode()).hexdigest()[:16]
 
     def history(self, candles: "pl.DataFrame") -> "pl.DataFrame":
-        """All indicators along the candles of some symbols.
+        """Return all indicators along the candles of some symbols.
 
-        A gap is passed over: what comes after it follows what came before it, as in the states.
+        A gap is skipped: the candle after the gap follows the candle before it, as in the states.
 
         Args:
             candles: a candle frame sorted by symbol and open time; needs `symbol`, `open_time`,
                 `high`, `low`, `close`, `volume`.
 
         Returns:
-            The frame with, added, `candles_seen` Int64 (how many candles of the symbol up to and
-            with this one), `close_previous`, and for every column of the set that column and
-            `{column}_previous` (of the candle before), Float64; null before the first value.
+            The frame with further columns: `candles_seen` Int64 (the number of candles of the symbol
+            up to and including this one), `close_previous`, and for every column of the set that column
+            and `{column}_previous` (of the candle before), Float64; null before the first value.
 
         Raises:
             IndicatorError: the frame is not sorted, repeats an open time, or holds a price or
-                volume that is no finite number.
+                volume that is not a finite number.
         """
         import numpy as np
         import polars as pl
@@ -134,10 +134,10 @@ _HEAD = 1024
 
 
 def candle_inputs(candles: "pl.DataFrame") -> Candles:
-    """The columns that indicators read, as arrays.
+    """Return the columns that indicators read, as arrays.
 
     Raises:
-        IndicatorError: a price or volume is no finite number. One would spoil every later value.
+        IndicatorError: a price or volume is not a finite number, which would spoil every later value.
     """
     import numpy as np
 
@@ -197,9 +197,9 @@ def symbol_starts(candles: "pl.DataFrame") -> list[int]:
 
 
 def _after_null(name: str, values: "Array") -> "pl.Series":
-    """A column of one symbol's values, in which NaN comes at the beginning only and becomes null.
+    """Return a column of one symbol's values, in which NaN is at the beginning only and becomes null.
 
-    Quicker than `series`, which looks at each value: the values stay where they are.
+    This is quicker than `series`, which checks each value: here the values are not copied.
     """
     import numpy as np
     import polars as pl

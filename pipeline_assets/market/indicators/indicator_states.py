@@ -43,7 +43,7 @@ class IndicatorStates:
     ) -> None:
         self.indicator_set = indicator_set
         self.symbols = tuple(symbols)
-        # Of the newest candle: microseconds since the epoch, UTC.
+        # The open time of each symbol's newest candle: microseconds since the epoch, UTC.
         self._open_times = open_times
         self._seen = seen
         # (1 + columns + the set's height, symbols): the newest close, the newest values, the states.
@@ -63,12 +63,12 @@ class IndicatorStates:
         return dict(zip(self.symbols, self._seen.tolist(), strict=True))
 
     def ready(self, symbol: str) -> bool:
-        """Whether every indicator of the symbol is independent of where its history began."""
+        """Return whether every indicator of the symbol is independent of where its history began."""
         return self.candles_seen[symbol] >= self.indicator_set.candles_needed
 
     @classmethod
     def from_history(cls, indicator_set: IndicatorSet, candles: "pl.DataFrame") -> Self:
-        """States after the candles of some symbols, of which the last `candles_needed` count.
+        """Return the states after the candles of some symbols; only the last `candles_needed` count.
 
         Args:
             indicator_set: the indicators.
@@ -76,7 +76,7 @@ class IndicatorStates:
                 have different numbers of candles; one without any has no state.
 
         Raises:
-            IndicatorError: the candles are not in order, or hold what is no finite number.
+            IndicatorError: the candles are not in order, or hold a value that is not a finite number.
         """
         import numpy as np
         import polars as pl
@@ -103,19 +103,19 @@ class IndicatorStates:
         return states.select(sorted(states.symbols))
 
     def advance(self, candles: "pl.DataFrame") -> tuple[Self, "pl.DataFrame"]:
-        """The states after one more candle of some of the symbols.
+        """Return the states after one more candle of some of the symbols.
 
         Args:
             candles: a candle frame of one newer candle a symbol, in any order of symbols; open times
-                may differ from symbol to symbol, and a gap before them is passed over.
+                may differ from symbol to symbol, and a gap before them is skipped.
 
         Returns:
-            All states, those of the frame's symbols moved on; and the frame as
-            `IndicatorSet.history` would give these rows.
+            All states, with those of the frame's symbols updated; and the frame as
+            `IndicatorSet.history` would return these rows.
 
         Raises:
-            IndicatorError: a symbol has no state or two rows, a candle is not newer than the state
-                of its symbol, or holds what is no finite number.
+            IndicatorError: a symbol has no state or two rows, or a candle is not newer than its
+                symbol's state or holds a value that is not a finite number.
         """
         import polars as pl
 
@@ -283,5 +283,5 @@ def _record(indicator_set: IndicatorSet) -> "np.dtype[np.void]":
 
 
 def _checksum(symbol: str, body: bytes) -> bytes:
-    """Of the symbol too, so that no state passes for another symbol's."""
+    """Return a checksum over symbol and body, so that a state is refused under another symbol."""
     return crc32(body, crc32(symbol.encode())).to_bytes(_CHECKSUM_BYTES, "little")

@@ -22,8 +22,8 @@ class Rsi:
     """TA-Lib's RSI: Wilder's smoothing of gains and losses, seeded by their first means; 0 to 100.
 
     Prices that never moved have RSI 0, not 50. Prices that stand still keep the RSI of their last
-    move for ever, since gains and losses decay alike: where all of the candles needed stood still, a
-    rebuilt state has 0 until they move again.
+    move permanently, since gains and losses decay alike. If prices stood still in all candles needed,
+    a rebuilt state has RSI 0 until the next move.
     """
 
     period: Period

@@ -35,8 +35,8 @@ class VolumeAverage:
         return self.period
 
     def history(self, candles: Candles) -> "tuple[Array, ...]":
-        """Not by TA-Lib, whose running sum keeps the rounding of every volume there ever was: after
-        large ones it is above or below zero where nothing is traded, and any volume confirms.
+        """Compute the averages without TA-Lib. Its running sum keeps the rounding of every earlier volume:
+        after large ones the average of minutes without trades is not exactly zero.
         """
         import numpy as np
 

@@ -1,7 +1,7 @@
-"""The strategies, one module each and nothing else: the file's name is the strategy's.
+"""The strategies, one module each and nothing else: the file's name is the strategy's name.
 
-A module has `VERSION`, to be raised when the rules change, `Parameters`, and `declare`. What they are
-made of is in market/strategy.py; `configured_strategies` finds them by name.
+A module has `VERSION`, to be raised when the rules change, `Parameters`, and `declare`. market/strategy.py
+has the parts that a strategy is made of; `configured_strategies` finds strategies by name.
 """
 
 import json
@@ -27,7 +27,7 @@ class StrategyChoice(Protocol):
 
     @property
     def parameters(self) -> Mapping[str, Any]:
-        """Those of its parameters that are not to have their defaults."""
+        """The parameters that the settings change from their defaults."""
 
 
 @cache

@@ -42,7 +42,7 @@ def klines(url: str, **parameters: Any) -> list[list[Any]]:
 
 
 def get(url: str, path: str, timeout: float = 20, **parameters: Any) -> Reply:
-    """One GET, whatever its status."""
+    """Send one GET; return the reply whatever its status."""
 
     async def run() -> Reply:
         limit = aiohttp.ClientTimeout(total=timeout)

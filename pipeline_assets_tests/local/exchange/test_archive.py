@@ -76,7 +76,8 @@ def served(exchange, symbol, interval, start, end):
 
 @pytest.mark.parametrize("symbol", ["BTCUSDT", "币安人生USDT"])
 @pytest.mark.parametrize("interval", ["1m", "15m", "1h"])
-def test_a_day_holds_what_the_exchange_serves_of_it(exchange, symbol, interval):
+def test_day_holds_the_exchanges_candles(exchange, symbol, interval):
+    """A day's file holds the candles that the exchange serves of it."""
     day = "2026-11-19", "2026-11-20"
     assert rows(exchange, "daily", symbol, interval, "2026-11-19") == served(
         exchange, symbol, interval, *day
@@ -90,13 +91,15 @@ def test_a_month_holds_its_days(exchange):
     assert found == served(exchange, "ETHUSDT", "15m", *month)
 
 
-def test_the_checksum_is_that_of_the_zip_as_sha256sum_writes_it(exchange):
+def test_checksum_is_sha256_of_the_zip(exchange):
+    """The checksum is that of the ZIP file, in the format of sha256sum."""
     body = fetch(exchange, *YESTERDAY)
     told = fetch(exchange, *YESTERDAY, ".zip.CHECKSUM").decode()
     assert told == f"{hashlib.sha256(body).hexdigest()}  BTCUSDT-1m-2026-11-19.zip\n"
 
 
-def test_the_same_candles_give_the_same_bytes(exchange):
+def test_same_candles_give_same_bytes(exchange):
+    """The same candles give the same bytes."""
     first = fetch(exchange, *YESTERDAY)
     exchange.outages("2026-11-19T01:00/2026-11-19T02:00")
     assert len(rows(exchange, *YESTERDAY)) == 1440 - 60
@@ -104,7 +107,8 @@ def test_the_same_candles_give_the_same_bytes(exchange):
     assert fetch(exchange, *YESTERDAY) == first
 
 
-def test_only_what_is_over_and_was_listed_is_there(exchange):
+def test_only_ended_listed_days_exist(exchange):
+    """Only days that have ended and in which the symbol was listed have a file."""
     assert status(exchange, "daily", "BTCUSDT", "1m", "2026-11-20") == 404
     assert status(exchange, "monthly", "BTCUSDT", "1m", "2026-11") == 404
     exchange.set_clock(datetime(2026, 11, 21, tzinfo=UTC))
@@ -121,13 +125,15 @@ def test_only_what_is_over_and_was_listed_is_there(exchange):
         assert status(exchange, *absent) == 404, absent
 
 
-def test_the_days_of_listing_and_delivery_hold_what_was_traded(exchange):
+def test_partial_days_hold_traded_candles(exchange):
+    """The files of the days of listing and delivery hold the traded candles."""
     assert len(rows(exchange, "daily", "AGIXUSDT", "1m", "2024-07-08")) == 9 * 60
     listed = rows(exchange, "daily", "雪球USDT", "1m", "2026-09-16")
     assert len(listed) == 13 * 60 + 30
 
 
-def test_files_before_june_2022_have_no_header_and_later_ones_do(exchange):
+def test_header_exists_since_june_2022(exchange):
+    """Files before June 2022 have no header, and later ones do."""
     for label, has_header in [("2022-05-31", False), ("2022-06-01", True)]:
         name = f"BTCUSDT-1h-{label}"
         found = lines(fetch(exchange, "daily", "BTCUSDT", "1h", label), name)
@@ -135,7 +141,8 @@ def test_files_before_june_2022_have_no_header_and_later_ones_do(exchange):
         assert len(found) == 24 + has_header
 
 
-def test_the_form_may_be_chosen_from_the_command_line():
+def test_form_is_chosen_by_option():
+    """The form of the files can be chosen on the command line."""
     options = {"archive-header": "never", "archive-times": "us"}
     with start_exchange(symbols="BTCUSDT", clock=f"stepped:{START}", **options) as own:
         found = lines(fetch(own, *YESTERDAY), "BTCUSDT-1m-2026-11-19")
@@ -147,7 +154,8 @@ def test_the_form_may_be_chosen_from_the_command_line():
 
 
 @pytest.mark.parametrize("option", ["--archive-header", "--archive-times"])
-def test_a_form_that_there_is_not_is_named(option):
+def test_unknown_form_is_named(option):
+    """The error for an unknown form names it."""
     result = CliRunner().invoke(exchange_command, ["--port", "0", option, "ns"])
     assert result.exit_code == 1
     assert "'ns'" in result.output
@@ -156,7 +164,8 @@ def test_a_form_that_there_is_not_is_named(option):
 # Faults
 
 
-def test_a_corrupted_zip_has_another_checksum_and_does_not_open(exchange):
+def test_corrupted_zip_fails_its_checksum(exchange):
+    """A corrupted ZIP file has another checksum and cannot be opened."""
     whole = fetch(exchange, *YESTERDAY)
     exchange.faults(archive_corrupt=1)
     body = fetch(exchange, *YESTERDAY)
@@ -168,7 +177,8 @@ def test_a_corrupted_zip_has_another_checksum_and_does_not_open(exchange):
         lines(body, "BTCUSDT-1m-2026-11-19")
 
 
-def test_a_wrong_checksum_is_that_of_another_file(exchange):
+def test_wrong_checksum_belongs_to_another(exchange):
+    """A wrong checksum is that of another file."""
     right = fetch(exchange, *YESTERDAY, ".zip.CHECKSUM")
     exchange.faults(archive_checksum=1)
     wrong = fetch(exchange, *YESTERDAY, ".zip.CHECKSUM")
@@ -176,7 +186,8 @@ def test_a_wrong_checksum_is_that_of_another_file(exchange):
     assert wrong[64:] == right[64:]
 
 
-def test_a_missing_file_is_missing_at_each_request_with_its_checksum(exchange):
+def test_missing_file_misses_its_checksum(exchange):
+    """A missing file is missing at each request, together with its checksum."""
     exchange.faults(archive_missing=0.5, seed=2)
     labels = [f"2026-11-{day:02}" for day in range(1, 20)]
     found = [status(exchange, "daily", "BTCUSDT", "1h", label) for label in labels]
@@ -186,7 +197,8 @@ def test_a_missing_file_is_missing_at_each_request_with_its_checksum(exchange):
     assert found == again == sums
 
 
-def test_faults_of_the_content_are_in_the_file_and_under_its_checksum(exchange):
+def test_content_faults_match_their_checksum(exchange):
+    """Faults of the content are in the file and covered by its checksum."""
     truth = rows(exchange, *YESTERDAY)
     changes = {}
     for fault in ("archive_holes", "archive_zero_volume", "archive_partial"):
@@ -212,7 +224,8 @@ def test_faults_of_the_content_are_in_the_file_and_under_its_checksum(exchange):
     assert rows(exchange, *YESTERDAY) == truth
 
 
-def test_malformed_files_differ_from_the_truth_in_their_first_row_alone(exchange):
+def test_malformed_files_differ_in_first_row(exchange):
+    """Malformed files differ from the true ones in their first row alone."""
     found = set()
     for day in range(1, 15):
         what = "daily", "BTCUSDT", "1h", f"2026-11-{day:02}"
@@ -229,7 +242,8 @@ def test_malformed_files_differ_from_the_truth_in_their_first_row_alone(exchange
     assert found == {"blank", "short", "long"}
 
 
-def test_the_faults_of_any_request_strike_the_archive_and_its_own_strike_no_call(exchange):
+def test_general_faults_strike_the_archive(exchange):
+    """Faults of any request strike the archive too; the archive's own faults strike no call."""
     exchange.faults(http_503=1)
     assert status(exchange, *YESTERDAY) == 503
     exchange.faults(archive_missing=1, archive_corrupt=1)
@@ -238,7 +252,8 @@ def test_the_faults_of_any_request_strike_the_archive_and_its_own_strike_no_call
     assert exchange.state()["faults_struck"] == {}
 
 
-def test_the_archive_costs_no_weight_and_is_counted_as_one_path(exchange):
+def test_archive_costs_no_weight(exchange):
+    """The archive costs no weight and is counted as one path."""
     fetch(exchange, *YESTERDAY)
     status(exchange, "daily", "BTCUSDT", "1m", "2036-01-01")
     state = exchange.state()

@@ -44,7 +44,8 @@ def merged(minutes):
 
 @settings(max_examples=60)
 @given(symbols, days, coarser)
-def test_every_interval_is_exactly_what_its_minutes_add_up_to(symbol, day, interval):
+def test_intervals_add_up_from_minutes(symbol, day, interval):
+    """Every interval is exactly the sum of its minutes."""
     span = INTERVALS[interval]
     minutes = MARKET.rows(symbol, "1m", day, day + DAY)
     by_bucket = {}
@@ -60,7 +61,8 @@ def test_every_interval_is_exactly_what_its_minutes_add_up_to(symbol, day, inter
 
 @settings(max_examples=60)
 @given(symbols, days)
-def test_minutes_are_possible_candles_on_the_contracts_grid(symbol, day):
+def test_minutes_are_possible_candles(symbol, day):
+    """Minutes are possible candles on the contract's price and quantity grid."""
     contract = MARKET.contracts[symbol]
     tick = Decimal(contract.price(contract.tick_units))
     rows = MARKET.rows(symbol, "1m", day, day + DAY)
@@ -88,7 +90,9 @@ def test_the_price_goes_on_over_midnight(symbol, day):
         assert after[1] == before[4]
 
 
-def test_small_contracts_have_silent_minutes_and_large_ones_have_none():
+def test_only_small_contracts_are_silent():
+    """Small contracts have minutes without trades, and large ones have none."""
+
     def silent(symbol):
         return sum(row[8] == 0 for row in MARKET.rows(symbol, "1m", MIDNIGHT, MIDNIGHT + DAY))
 
@@ -107,8 +111,11 @@ def test_another_process_makes_the_same_candles():
     assert printed.strip() == str(MARKET.rows("龙虾USDT", "15m", MIDNIGHT, MIDNIGHT + DAY))
 
 
-def test_the_candles_of_a_seed_never_change():
-    """Recorded once: lakes filled from an earlier release must stay comparable."""
+def test_seeds_candles_never_change():
+    """The candles of a seed never change.
+
+    Recorded once: lakes filled from an earlier release must stay comparable.
+    """
     (row,) = MARKET.rows("BTCUSDT", "1m", NOON, NOON + MINUTE)
     assert row == [
         *(1795176000000, "87621.60", "87689.60", "87506.30", "87530.20", "17.905"),
@@ -116,7 +123,8 @@ def test_the_candles_of_a_seed_never_change():
     ]
 
 
-def test_another_seed_and_another_symbol_make_other_candles():
+def test_seed_and_symbol_change_candles():
+    """Another seed or another symbol makes other candles."""
     candles = {
         str(synthetic_market([symbol], seed).rows(symbol, "1m", NOON, NOON + MINUTE))
         for symbol in ("BABAUSDT", "DABAUSDT")
@@ -125,7 +133,8 @@ def test_another_seed_and_another_symbol_make_other_candles():
     assert len(candles) == 4
 
 
-def test_the_universe_does_not_change_a_symbols_candles():
+def test_universe_keeps_a_symbols_candles():
+    """The choice of symbols does not change the candles of one of them."""
     alone = synthetic_market(["BABAUSDT"]).rows("BABAUSDT", "1h", MIDNIGHT, NOON)
     assert alone == MARKET.rows("BABAUSDT", "1h", MIDNIGHT, NOON)
 
@@ -138,7 +147,8 @@ def test_the_universe_does_not_change_a_symbols_candles():
     st.integers(min_value=0, max_value=3 * DAY),
     st.integers(min_value=1, max_value=1500),
 )
-def test_a_page_is_the_first_rows_of_the_truth(symbol, interval, before, length, limit):
+def test_page_holds_first_rows(symbol, interval, before, length, limit):
+    """A page holds the first rows of the window."""
     start = NOON - 7 * DAY + before
     truth = MARKET.rows(symbol, interval, start, min(start + length + 1, NOON))
     page = MARKET.page(symbol, interval, start, min(start + length, NOON - 1), limit, NOON + DAY)
@@ -151,7 +161,8 @@ def test_a_page_is_the_first_rows_of_the_truth(symbol, interval, before, length,
     st.integers(min_value=0, max_value=3 * DAY),
     st.integers(min_value=1, max_value=1500),
 )
-def test_without_a_start_a_page_is_the_last_rows_of_the_truth(interval, back, limit):
+def test_page_without_start_holds_last(interval, back, limit):
+    """Without a start, a page holds the last rows."""
     end = NOON - back
     truth = MARKET.rows("ETHUSDT", interval, end - 1600 * INTERVALS[interval], end + 1)
     page = MARKET.page("ETHUSDT", interval, None, end, limit, NOON + DAY)
@@ -170,7 +181,8 @@ def test_candles_exist_from_listing_to_delivery(symbol):
         assert [row[0] - contract.delivery_ms for row in last] == [-180_000, -120_000, -60_000]
 
 
-def test_an_outage_leaves_no_candles_and_short_aggregates():
+def test_outage_shortens_aggregates():
+    """An outage leaves no candles, and aggregates of fewer minutes."""
     start, end = NOON + 10 * MINUTE, NOON + 40 * MINUTE
     market = synthetic_market(["BTCUSDT", "ETHUSDT"], outages=[Outage(start, end, ("BTCUSDT",))])
     whole = market.rows("ETHUSDT", "1m", NOON, NOON + 60 * MINUTE)
@@ -184,7 +196,8 @@ def test_an_outage_leaves_no_candles_and_short_aggregates():
     assert str(merged(left[:10])[5]) == quarters[0][5]
 
 
-def test_nine_hundred_symbols_hold_five_with_chinese_characters_and_all_kinds_outside():
+def test_large_universe_has_special_symbols():
+    """Nine hundred symbols include five with Chinese characters, and contracts of all other kinds."""
     contracts = catalogue(900)
     universe = [
         contract
@@ -200,6 +213,7 @@ def test_nine_hundred_symbols_hold_five_with_chinese_characters_and_all_kinds_ou
     assert len({contract.onboard_ms for contract in universe}) > 500
 
 
-def test_a_symbol_that_cannot_be_made_up_is_refused_by_name():
+def test_impossible_symbol_is_refused_by_name():
+    """A symbol for which no candles can be made is refused by name."""
     with pytest.raises(ValueError, match=r"'BTCEUR'.*USDT"):
         catalogue(["BTCEUR"])

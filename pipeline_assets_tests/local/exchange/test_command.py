@@ -28,13 +28,15 @@ def test_a_wrong_option_is_named(arguments, message):
     assert message in result.output
 
 
-def test_a_port_that_there_cannot_be_is_refused():
+def test_impossible_port_is_refused():
+    """An impossible port number is refused."""
     result = CliRunner().invoke(exchange, ["--port", "99999"])
     assert result.exit_code == 2
     assert "Invalid value for '--port': 99999 is not in the range 0<=x<=65535" in result.output
 
 
-def test_a_port_that_is_taken_is_named():
+def test_taken_port_is_named():
+    """The error for a port in use names the port."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

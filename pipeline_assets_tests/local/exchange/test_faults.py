@@ -1,4 +1,4 @@
-"""Injected faults: each is seen by a client, strikes alike from a seed, and ends when told."""
+"""Injected faults: a client sees each of them, a seed repeats them, and a call ends them."""
 
 import asyncio
 from collections import Counter
@@ -25,7 +25,8 @@ def truth(exchange):
     ("fault", "status", "code"),
     [("http_500", 500, -1000), ("http_503", 503, -1001), ("http_408", 408, -1007)],
 )
-def test_failures_of_the_exchange_have_binances_bodies(exchange, fault, status, code):
+def test_failures_have_binances_bodies(exchange, fault, status, code):
+    """Failures of the exchange have Binance's error bodies."""
     exchange.faults(**{fault: 1})
     reply = get(exchange.url, "klines", **ASKED)
     assert (reply.status, reply.document["code"]) == (status, code)
@@ -35,20 +36,23 @@ def test_failures_of_the_exchange_have_binances_bodies(exchange, fault, status, 
     assert get(exchange.url, "klines", **ASKED).status == 200
 
 
-def test_an_html_502_reaches_the_client_with_code_0(exchange):
+def test_html_502_has_code_0(exchange):
+    """An HTML page with status 502 reaches the client with error code 0."""
     exchange.faults(html_502=1)
     with pytest.raises(BinanceAPIException) as caught:
         klines(exchange.url, **ASKED)
     assert (caught.value.status_code, caught.value.code) == (502, 0)
 
 
-def test_a_truncated_reply_is_short_of_its_length(exchange):
+def test_truncated_reply_is_too_short(exchange):
+    """A truncated reply is shorter than its stated length."""
     exchange.faults(truncated=1)
     with pytest.raises(aiohttp.ClientPayloadError):
         get(exchange.url, "klines", **ASKED)
 
 
-def test_cut_json_is_a_whole_reply_that_does_not_parse(exchange):
+def test_cut_json_does_not_parse(exchange):
+    """A reply of cut JSON is complete as HTTP and cannot be parsed."""
     whole = get(exchange.url, "klines", **ASKED).body
     exchange.faults(cut_json=1)
     reply = get(exchange.url, "klines", **ASKED)
@@ -62,13 +66,15 @@ def test_a_reset_connection_gives_no_reply(exchange):
         get(exchange.url, "klines", **ASKED)
 
 
-def test_a_hanging_reply_runs_into_the_clients_timeout(exchange):
+def test_hanging_reply_meets_client_timeout(exchange):
+    """A hanging reply lasts until the client's timeout."""
     exchange.faults(hang=1)
     with pytest.raises(asyncio.TimeoutError):
         get(exchange.url, "klines", timeout=0.2, **ASKED)
 
 
-def test_a_hanging_reply_ends_without_an_answer(exchange):
+def test_hanging_reply_ends_unanswered(exchange):
+    """A hanging reply ends without an answer."""
     exchange.faults(hang=1, hang_seconds=0)
     with pytest.raises(aiohttp.ClientConnectionError):
         get(exchange.url, "klines", **ASKED)
@@ -77,7 +83,8 @@ def test_a_hanging_reply_ends_without_an_answer(exchange):
 @pytest.mark.parametrize(
     ("down", "expected"), [("reset", aiohttp.ClientConnectionError), ("http_503", None)]
 )
-def test_an_exchange_that_is_down_answers_nobody(exchange, down, expected):
+def test_down_exchange_answers_nobody(exchange, down, expected):
+    """An exchange that is down answers no request."""
     exchange.faults(down=down)
     for path in ("ping", "time", "exchangeInfo"):
         if expected is None:
@@ -88,7 +95,8 @@ def test_an_exchange_that_is_down_answers_nobody(exchange, down, expected):
     assert exchange.state()["faults"] == {"down": down}
 
 
-def test_rows_come_twice_disordered_or_not_at_all(exchange, truth):
+def test_rows_are_doubled_disordered_or_missing(exchange, truth):
+    """Rows come twice, in disorder, or not at all."""
     exchange.faults(duplicate_rows=1)
     assert get(exchange.url, "klines", **ASKED).document == truth[:5] + truth[4:]
     exchange.faults(missing_rows=1)
@@ -99,7 +107,8 @@ def test_rows_come_twice_disordered_or_not_at_all(exchange, truth):
     assert sorted(shuffled) == truth
 
 
-def test_a_malformed_row_cannot_be_a_candle(exchange, truth):
+def test_malformed_row_is_no_candle(exchange, truth):
+    """A malformed row cannot be a candle."""
     exchange.faults(malformed_rows=1)
     rows = get(exchange.url, "klines", **ASKED).document
     wrong = [row for row in rows if float(row[2]) < float(row[3]) or row[0] % MINUTE]
@@ -107,7 +116,8 @@ def test_a_malformed_row_cannot_be_a_candle(exchange, truth):
     assert [row for row in rows if row not in wrong] == truth[:4] + truth[5:]
 
 
-def test_a_disguised_open_row_claims_to_have_closed(exchange, truth):
+def test_disguised_open_row_claims_closed(exchange, truth):
+    """A disguised open row claims to have closed."""
     now_ms = exchange.state()["now_ms"]
     assert truth[-1][6] > now_ms
     exchange.faults(disguised_open_row=1)
@@ -117,7 +127,8 @@ def test_a_disguised_open_row_claims_to_have_closed(exchange, truth):
     assert rows[:-1] == truth[:-1]
 
 
-def test_a_settling_candle_is_short_for_a_while_after_its_close(exchange, truth):
+def test_settling_candle_is_short(exchange, truth):
+    """A candle is incomplete for a while after its close, until it has settled."""
     settled = truth[-2]
     exchange.faults(settling_ms=30_001)
     short = get(exchange.url, "klines", **ASKED).document[-2]
@@ -135,7 +146,8 @@ def test_a_storm_of_429_passes(exchange):
     assert replies[0].document["code"] == -1003
 
 
-def test_a_ban_comes_once_and_ends_by_the_exchanges_clock(exchange):
+def test_ban_comes_once_and_ends(exchange):
+    """A ban comes once and ends by the exchange's clock."""
     exchange.faults(ban_seconds=90)
     reply = get(exchange.url, "klines", **ASKED)
     assert (reply.status, reply.headers["Retry-After"]) == (418, "90")
@@ -145,7 +157,8 @@ def test_a_ban_comes_once_and_ends_by_the_exchanges_clock(exchange):
     assert get(exchange.url, "klines", **ASKED).status == 200
 
 
-def test_one_symbol_fails_and_the_others_do_not(exchange):
+def test_one_symbol_fails_alone(exchange):
+    """One symbol fails and the others do not."""
     exchange.faults(symbols={"ETHUSDT": {"http_500": 1}})
     assert get(exchange.url, "klines", **OTHER).status == 500
     assert get(exchange.url, "klines", **ASKED).status == 200
@@ -162,7 +175,8 @@ def statuses(exchange, limits, **faults):
     ]
 
 
-def test_a_seed_replays_its_failures_whatever_the_order_of_requests(exchange):
+def test_seed_replays_failures_in_any_order(exchange):
+    """A seed replays its failures whatever the order of requests."""
     limits = [limit for limit in range(1, 31) for _ in range(2)]
     first = statuses(exchange, limits, http_500=0.4, seed=3)
     assert {200, 500} == set(first)
@@ -197,7 +211,8 @@ def test_latency_holds_replies_back(exchange):
         ({"symbols": ["ETHUSDT"]}, "must map symbols"),
     ],
 )
-def test_faults_that_make_no_sense_are_refused_by_name(exchange, faults, message):
+def test_impossible_faults_are_refused(exchange, faults, message):
+    """Faults that cannot be made are refused by name."""
     with pytest.raises(ValueError, match=message):
         Faults.parse(faults)
     with pytest.raises(HTTPError) as caught:

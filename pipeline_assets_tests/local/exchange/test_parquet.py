@@ -59,7 +59,8 @@ def test_files_come_back_exactly():
                 assert {(float(row[7]), row[8], float(row[9])) for row in rows} == {(0.0, 0, 0.0)}
 
 
-def test_absent_intervals_of_files_are_aggregated_exactly():
+def test_missing_intervals_are_aggregated_exactly():
+    """Intervals without files are aggregated exactly."""
     frame = pl.read_parquet(candle_file("AVAXUSDT", "1m"))
     start = frame["open_time"][0]
     market = Market(ParquetCandles(market_data() / "klines" / "twelve_columns"))
@@ -86,7 +87,8 @@ def test_absent_columns_are_named():
     assert "1h" not in told["aggregated_from_1m"]["BTCUSDT"]
 
 
-def test_holes_stay_holes_and_listing_is_the_first_candle(tmp_path):
+def test_holes_stay_and_listing_is_first(tmp_path):
+    """Holes stay holes, and the listing is the first candle."""
     write(tmp_path / "deep" / "er", "龙虾USDT-1m-mine.parquet", [5, 6, 7, 30, 31, 100])
     with start_exchange(candles=tmp_path, clock="stepped:2026-03-01T02:00") as exchange:
         rows = klines(exchange.url, symbol="龙虾USDT", interval="1m", startTime=0)
@@ -99,7 +101,8 @@ def test_holes_stay_holes_and_listing_is_the_first_candle(tmp_path):
     assert (contract["symbol"], contract["onboardDate"]) == ("龙虾USDT", START_MS + 5 * MINUTE)
 
 
-def test_the_open_candle_of_a_file_is_cut_at_the_clock(tmp_path):
+def test_open_candle_is_cut_at_clock(tmp_path):
+    """The open candle of a file is cut at the clock."""
     write(tmp_path, "AUSDT-1m-mine.parquet", range(60), volume=[10.0] * 60)
     with start_exchange(candles=tmp_path, clock="stepped:2026-03-01T00:20:30") as exchange:
         minute = klines(exchange.url, symbol="AUSDT", interval="1m", limit=2)
@@ -108,7 +111,8 @@ def test_the_open_candle_of_a_file_is_cut_at_the_clock(tmp_path):
     assert [float(row[5]) for row in quarter] == [150, 55]
 
 
-def test_days_outside_an_intervals_own_files_are_aggregated_from_minutes(tmp_path):
+def test_uncovered_days_are_aggregated(tmp_path):
+    """Days outside an interval's own files are aggregated from minutes."""
     write(tmp_path, "AUSDT-1m-mine.parquet", range(2 * 1440), volume=[1.0] * 2 * 1440)
     write(tmp_path, "AUSDT-1h-mine.parquet", [0, 60], volume=[7.25, 8.0])
     rows = Market(ParquetCandles(tmp_path)).rows("AUSDT", "1h", START_MS, START_MS + 2 * DAY)
@@ -116,7 +120,8 @@ def test_days_outside_an_intervals_own_files_are_aggregated_from_minutes(tmp_pat
     assert [Decimal(row[5]) for row in rows] == [Decimal("7.25"), 8, *[60] * 24]
 
 
-def test_overlapping_files_give_one_row_an_open_time_and_the_last_wins(tmp_path):
+def test_last_overlapping_file_wins(tmp_path):
+    """Overlapping files give one row for an open time, and the last file wins."""
     write(tmp_path, "AUSDT-1m-a.parquet", [0, 1, 2], volume=[1.0, 1.0, 1.0])
     write(tmp_path, "AUSDT-1m-b.parquet", [2, 1], volume=[2.0, 2.0])
     rows = Market(ParquetCandles(tmp_path)).rows("AUSDT", "1m", START_MS, START_MS + DAY)
@@ -133,7 +138,8 @@ def test_numbers_keep_their_shortest_decimals(tmp_path):
     assert Decimal(hour[5]) == sum(Decimal(str(value)) for value in values)
 
 
-def test_files_that_cannot_be_served_are_named(tmp_path):
+def test_unservable_files_are_named(tmp_path):
+    """Files that cannot be served are named."""
     write(tmp_path, "AUSDT-1m-a.parquet", [0])
     write(tmp_path, "notes.parquet", [0])
     pl.DataFrame({"open_time": [START], "open": [1.0]}).write_parquet(tmp_path / "B-1m-x.parquet")
@@ -144,7 +150,8 @@ def test_files_that_cannot_be_served_are_named(tmp_path):
 
 
 @pytest.mark.parametrize("value", [None, float("nan"), float("inf")])
-def test_a_number_that_no_reply_can_carry_is_refused_with_its_file(tmp_path, value):
+def test_unservable_number_names_its_file(tmp_path, value):
+    """A number that no reply can carry is refused with its file."""
     write(tmp_path, "AUSDT-1m-a.parquet", [0, 1], volume=[1.0, value])
     with pytest.raises(ValueError, match=r"AUSDT-1m-a\.parquet.*remove those rows"):
         ParquetCandles(tmp_path)

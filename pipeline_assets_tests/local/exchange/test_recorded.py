@@ -31,7 +31,8 @@ def info(exchange):
     return get(exchange.url, "exchangeInfo").document
 
 
-def test_exchange_info_has_the_fields_of_2025(info):
+def test_exchange_info_has_2025_fields(info):
+    """exchangeInfo has the fields of 2025."""
     (theirs,) = recorded("/fapi/v1/exchangeInfo")
     assert set(info) == set(theirs)
     assert info["rateLimits"] == theirs["rateLimits"]
@@ -45,7 +46,8 @@ def test_exchange_info_has_the_fields_of_2025(info):
         assert mine == real
 
 
-def test_exchange_info_keeps_the_order_of_2021(info):
+def test_exchange_info_keeps_2021_order(info):
+    """exchangeInfo keeps the order of 2021."""
     file = market_data() / "rest_recorded" / "fapi_v1_exchangeInfo_mainnet_20210721.json"
     theirs = json.loads(file.read_text())
     assert list(info) == list(theirs)
@@ -84,7 +86,8 @@ def test_time_has_the_recorded_form(exchange):
     assert forms(get(exchange.url, "time").document) == forms(recorded("/fapi/v1/time")[0])
 
 
-def test_the_refusal_of_an_unknown_symbol_is_the_recorded_one(exchange):
+def test_unknown_symbol_refusal_matches_recording(exchange):
+    """The refusal of an unknown symbol is the recorded one."""
     theirs = recorded("/fapi/v1/ticker/24hr")[0]
     assert theirs["code"] == -1121
     asked = get(exchange.url, "klines", symbol="BTCUSD_201225", interval="1m")

@@ -41,26 +41,30 @@ def test_the_client_reads_the_true_candles(exchange, symbol, interval):
     assert len(rows) == 40
 
 
-def test_the_end_time_is_included_on_open_time(exchange):
+def test_end_time_is_inclusive(exchange):
+    """The end time of a request includes the candle that opens then."""
     times = {"startTime": NOON - 5 * MINUTE, "endTime": NOON - 2 * MINUTE}
     rows = klines(exchange.url, symbol="ETHUSDT", interval="1m", **times)
     assert [row[0] for row in rows] == [NOON - place * MINUTE for place in (5, 4, 3, 2)]
 
 
-def test_times_off_the_grid_select_by_open_time(exchange):
+def test_off_grid_times_select_open_times(exchange):
+    """Times off the grid select candles by open time."""
     times = {"startTime": NOON - 3 * MINUTE + 1, "endTime": NOON - 1}
     rows = klines(exchange.url, symbol="ETHUSDT", interval="1m", **times)
     assert [row[0] for row in rows] == [NOON - 2 * MINUTE, NOON - MINUTE]
 
 
-def test_without_times_come_the_latest_rows_with_the_open_candle_last(exchange):
+def test_without_times_latest_rows_come(exchange):
+    """Without times the latest rows come, the open candle last."""
     rows = klines(exchange.url, symbol="BTCUSDT", interval="1m", limit=3)
     assert [row[0] for row in rows] == [NOON - 2 * MINUTE, NOON - MINUTE, NOON]
     assert len(klines(exchange.url, symbol="BTCUSDT", interval="1m")) == 500
 
 
 @pytest.mark.parametrize("interval", ["1m", "15m", "1h", "12h", "1d"])
-def test_the_open_candle_grows_until_it_closes(exchange, interval):
+def test_open_candle_grows_until_close(exchange, interval):
+    """The open candle grows until it closes."""
     span = INTERVALS[interval]
     opened = NOON - NOON % span
     finished = TRUTH.rows("BTCUSDT", interval, opened, opened + span)[0]
@@ -89,7 +93,8 @@ def test_the_future_is_empty(exchange):
     assert klines(exchange.url, symbol="BTCUSDT", interval="1m", startTime=NOON + MINUTE) == []
 
 
-def test_a_start_before_listing_gives_the_first_candles_there_are(exchange):
+def test_start_before_listing_gives_first(exchange):
+    """A start before the listing gives the first candles that exist."""
     listed = TRUTH.contracts["币安人生USDT"].onboard_ms
     rows = klines(exchange.url, symbol="币安人生USDT", interval="1m", startTime=0, limit=10)
     assert [row[0] for row in rows] == [listed + place * MINUTE for place in range(10)]
@@ -97,7 +102,8 @@ def test_a_start_before_listing_gives_the_first_candles_there_are(exchange):
     assert klines(exchange.url, symbol="币安人生USDT", interval="1m", **before) == []
 
 
-def test_a_delivered_contract_has_candles_up_to_its_delivery(exchange):
+def test_delivered_contract_ends_at_delivery(exchange):
+    """A delivered contract has candles up to its delivery."""
     delivery = TRUTH.contracts["AGIXUSDT"].delivery_ms
     rows = klines(exchange.url, symbol="AGIXUSDT", interval="1m", limit=2)
     assert [row[0] for row in rows] == [delivery - 2 * MINUTE, delivery - MINUTE]
@@ -119,12 +125,14 @@ def test_a_delivered_contract_has_candles_up_to_its_delivery(exchange):
         ({"symbol": "BTCUSDT", "interval": "1m", "startTime": 2, "endTime": 1}, 400, -1023),
     ],
 )
-def test_bad_parameters_are_refused_as_binance_does(exchange, parameters, status, code):
+def test_bad_parameters_are_refused_as_binance(exchange, parameters, status, code):
+    """Bad parameters are refused as Binance refuses them."""
     assert refusal(exchange.url, **parameters) == (status, code)
     assert exchange.state()["requests"]["/fapi/v1/klines"] == {"400": 1}
 
 
-def test_replies_are_compact_json_as_binance_sends_it(exchange):
+def test_replies_are_binances_compact_json(exchange):
+    """Replies are compact JSON as Binance sends it."""
     reply = get(exchange.url, "klines", symbol="BTCUSDT", interval="1m", startTime=NOON, limit=1)
     assert reply.headers["Content-Type"] == "application/json;charset=UTF-8"
     assert reply.body.startswith(b'[[%d,"' % NOON)
@@ -135,7 +143,8 @@ def test_replies_are_compact_json_as_binance_sends_it(exchange):
     )
 
 
-def test_a_chinese_symbol_may_come_percent_encoded(exchange):
+def test_chinese_symbol_may_be_encoded(exchange):
+    """A Chinese symbol may be percent-encoded."""
     rows = get(f"{exchange.url}/v1/klines?interval=1m&limit=2&symbol={quote('雪球USDT')}#", "")
     assert rows.document[0] == TRUTH.rows("雪球USDT", "1m", NOON - MINUTE, NOON)[0]
 
@@ -151,7 +160,9 @@ def test_a_call_weighs_by_its_limit(exchange, limit, weight):
     assert len(reply.document) == (limit or 500)
 
 
-def test_weight_is_counted_by_minute_of_the_exchanges_clock(exchange):
+def test_weight_counts_by_exchange_minute(exchange):
+    """Weight is counted by minutes of the exchange's clock."""
+
     def used():
         return int(get(exchange.url, "ping").headers["X-MBX-USED-WEIGHT-1M"])
 
@@ -168,7 +179,8 @@ def test_weight_is_counted_by_minute_of_the_exchanges_clock(exchange):
     }
 
 
-def test_beyond_the_limit_comes_429_until_the_next_minute_and_a_ban_for_going_on():
+def test_excess_weight_gives_429_then_ban():
+    """Beyond the limit a request gets 429 until the next minute, and a client that continues gets a ban."""
     with start_exchange(
         clock="stepped:2026-11-20T12:00:50.500Z", weight_limit=10, ban_after=3, ban_seconds=120
     ) as exchange:
@@ -207,7 +219,9 @@ def test_without_a_limit_nothing_is_refused():
         assert by_client(exchange.url, ask) == "3000"
 
 
-def test_the_status_of_a_contract_follows_the_clock(exchange):
+def test_contract_status_follows_the_clock(exchange):
+    """The status of a contract follows the clock."""
+
     def statuses():
         info = by_client(exchange.url, lambda client: client.futures_exchange_info())
         return {entry["symbol"]: entry["status"] for entry in info["symbols"]}
@@ -221,7 +235,8 @@ def test_the_status_of_a_contract_follows_the_clock(exchange):
     assert statuses()["币安人生USDT"] == "PENDING_TRADING"
 
 
-def test_a_restarted_exchange_serves_the_same_bytes(exchange):
+def test_restarted_exchange_serves_same_bytes(exchange):
+    """A restarted exchange serves the same bytes."""
     asked = {"symbol": "1000PEPEUSDT", "interval": "15m", "startTime": NOON - 86_400_000}
     with start_exchange(clock="stepped:2026-11-20T12:00:30Z") as other:
         assert get(other.url, "klines", **asked).body == get(exchange.url, "klines", **asked).body
@@ -238,7 +253,8 @@ def test_outages_are_the_exchanges_truth(exchange):
     assert exchange.state()["outages"] == []
 
 
-def test_a_candle_whose_first_minute_is_still_to_come_is_not_there(exchange):
+def test_future_candle_does_not_exist(exchange):
+    """A candle whose first minute is still to come does not exist."""
     exchange.outages("2026-11-20T12:00/2026-11-20T12:03")
     asked = {"symbol": "BTCUSDT", "interval": "15m", "startTime": NOON}
     exchange.set_clock(NOON + 3 * MINUTE - 1)
@@ -247,7 +263,8 @@ def test_a_candle_whose_first_minute_is_still_to_come_is_not_there(exchange):
     assert [row[0] for row in klines(exchange.url, **asked)] == [NOON]
 
 
-def test_a_listing_may_be_moved_from_the_command_line():
+def test_listing_is_moved_by_option():
+    """The time of a listing can be set on the command line."""
     with start_exchange(
         clock="stepped:2026-11-20T12:00:00Z", listed=["BTCUSDT=2026-11-20T11:07"]
     ) as exchange:
@@ -257,12 +274,14 @@ def test_a_listing_may_be_moved_from_the_command_line():
     assert minutes[0][0] == NOON - 53 * MINUTE
 
 
-def test_an_unknown_path_answers_as_binance_does(exchange):
+def test_unknown_path_answers_as_binance(exchange):
+    """An unknown path answers as Binance does."""
     reply = get(exchange.url, "nonsense")
     assert (reply.status, reply.document["code"]) == (404, -5000)
 
 
-def test_the_clock_runs_on_from_a_start():
+def test_clock_continues_from_start():
+    """The clock runs on from a given start."""
     with start_exchange(clock="start:2026-11-20T12:00:00Z") as exchange:
         first = exchange.state()["now_ms"]
         second = exchange.state()["now_ms"]
