@@ -17,9 +17,11 @@ from pathlib import Path
 
 from pipeline_assets import proxies
 from pipeline_assets.local import probes
+from pipeline_assets.local.data_directory import make_private
+from pipeline_assets.local.errors import StackError
 from pipeline_assets.local.health import HealthCheck
-from pipeline_assets.local.private_files import make_private
-from pipeline_assets.local.supervisor import DIRECT, Service, StackError, http_answers
+from pipeline_assets.local.ports import DIRECT, http_answers
+from pipeline_assets.local.service import Service
 from pipeline_assets.settings import PREFIX, Settings
 from pipeline_assets.web_guard import ALLOWED_HOSTS
 

@@ -3,10 +3,11 @@
 from functools import partial
 
 from pipeline_assets.local import probes
-from pipeline_assets.local.commands import TIMEOUT, module, option, service
 from pipeline_assets.local.environment import REPOSITORY, dagster_environment, settings_environment
+from pipeline_assets.local.errors import StackError
 from pipeline_assets.local.health import HealthCheck
-from pipeline_assets.local.supervisor import Service, StackError, http_answers, tcp_answers
+from pipeline_assets.local.ports import http_answers, tcp_answers
+from pipeline_assets.local.service import TIMEOUT, Service, module, option, service
 from pipeline_assets.local.systems import System, systems
 from pipeline_assets.settings import Settings
 from pipeline_assets.stack_state import WATCHDOG, WATCHDOG_FILE

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
-from pipeline_assets.local.health import UnhealthyError, UnknownHealthError
+from pipeline_assets.local.errors import UnhealthyError, UnknownHealthError
 from pipeline_assets.resources.s3_clients import boto3_client
 
 if TYPE_CHECKING:
