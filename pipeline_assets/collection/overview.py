@@ -9,7 +9,8 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pipeline_assets import lake
-from pipeline_assets.collection.coverage import coverage_of, fetchable, read_known
+from pipeline_assets.collection.coverage import coverage_of, fetchable
+from pipeline_assets.collection.lake_coverage import read_known
 from pipeline_assets.collection.listings import Listed, collected_now, listed_symbols
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window, newest_closed
