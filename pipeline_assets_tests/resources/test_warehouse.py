@@ -30,12 +30,7 @@ from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.resources.warehouse_connection import WarehouseError
 from pipeline_assets.resources.warehouse_statements import identifier, landing_name, literal
 from pipeline_assets.settings import S3Settings, SnowflakeSettings
-from pipeline_assets_tests.fixtures.snowflake import (
-    PASSWORD,
-    Lake,
-    SnowflakeServer,
-    day_of_candles,
-)
+from pipeline_assets_tests.fixtures.snowflake import PASSWORD, Lake, SnowflakeServer, day_of_candles
 
 DAY = datetime(2026, 10, 1, tzinfo=UTC)
 QUARTER = Interval.FIFTEEN_MINUTES
@@ -176,7 +171,7 @@ def test_load_after_a_crash_between_any_two_statements(
 ) -> None:
     key, candles = put_day(lake, "BTCUSDT", count=10)
     warehouse.ensure_tables(QUARTER)
-    parts = warehouse.statements(QUARTER, [key], "run-1")
+    parts = warehouse.sql.load(QUARTER, [key], "run-1")
     with snowflake_server.connect(warehouse_settings.snowflake) as connection:
         for text in [parts.landing, *parts.copies, parts.merge, parts.drop][:done]:
             connection.cursor().execute(text)
@@ -406,7 +401,7 @@ def test_a_reader_sees_the_old_gaps_or_the_new_ones_whenever_the_loader_dies(
     warehouse.replace_gaps([FIRST, SECOND], [FIRST, SECOND], "run-1")
     put_gaps(lake, FIRST, *after)
     put_gaps(lake, SECOND)
-    parts = warehouse.gap_statements([FIRST, SECOND], [FIRST], "run-2")
+    parts = warehouse.sql.replace_gaps([FIRST, SECOND], [FIRST], "run-2")
     with snowflake_server.connect(warehouse_settings.snowflake) as connection:
         for text in [parts.landing, *parts.copies, *parts.replace, parts.drop][:done]:
             connection.cursor().execute(text)
@@ -455,7 +450,7 @@ def test_why_a_replacement_failed_is_told_though_its_rollback_fails_too(
         connection.close()
         raise OperationalError("the network went away between two statements")
 
-    monkeypatch.setattr(module, "_execute", lost)
+    monkeypatch.setattr(module, "execute", lost)
     with pytest.raises(WarehouseError, match="the network went away between two statements"):
         warehouse.replace_gaps([FIRST], [FIRST], "run-2")
 
@@ -471,7 +466,7 @@ def test_candles_and_gaps_share_a_schema(
 
 def test_two_thousand_and_one_objects_are_three_copies() -> None:
     keys = [f"15m/S{number}USDT/20261001_0000.parquet" for number in range(2001)]
-    copies = Warehouse(SnowflakeSettings(), S3Settings()).statements(QUARTER, keys, "run").copies
+    copies = Warehouse(SnowflakeSettings(), S3Settings()).sql.load(QUARTER, keys, "run").copies
 
     named = [re.findall(r"'(15m/[^']+)'", text) for text in copies]
 
