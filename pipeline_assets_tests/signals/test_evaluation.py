@@ -18,6 +18,7 @@ from pipeline_assets.resources.s3_errors import ObjectStoreError
 from pipeline_assets.settings import StrategySettings
 from pipeline_assets.signals import evaluation
 from pipeline_assets.signals.due_minutes import Cursor
+from pipeline_assets.signals.tick import Services
 from pipeline_assets_tests.fixtures.candidates import (
     MINUTE,
     STRATEGIES,
@@ -445,7 +446,7 @@ def test_before_anything_is_collected_the_tick_says_so(minutes: Platform) -> Non
 
 def test_the_time_of_a_tick_is_limited(candidate_sensor) -> None:
     """With the time over after the first step, the rest is the next tick's."""
-    services = evaluation.Services(
+    services = Services(
         *(
             candidate_sensor.resources[name]
             for name in ("settings", "exchange", "store", "indicator_states", "candidate_topic")
