@@ -28,8 +28,9 @@ from pipeline_assets.resources.day_findings import (
 )
 from pipeline_assets.resources.finalized_days import SealedDay, read_sealed, sealed_days
 from pipeline_assets.resources.listing_history import read_identities
-from pipeline_assets.resources.object_store import ObjectStore, StoredObject
+from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import DamagedObjectError, ObjectStoreError
+from pipeline_assets.resources.stored_objects import StoredObject
 from pipeline_assets.resources.tick_state import read_tick_state
 from pipeline_assets.settings import Settings
 
