@@ -269,10 +269,7 @@ def _missing(
         bad[symbol].append(day)
     missing = {
         symbol: joined(
-            [
-                *(_part(window, day) for day in bad[symbol]),
-                *without(plan.windows[symbol], [window]),
-            ]
+            [*(_part(window, day) for day in bad[symbol]), *without(plan.windows[symbol], [window])]
         )
         for symbol, window in windows.items()
     }

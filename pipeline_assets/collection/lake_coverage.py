@@ -103,11 +103,7 @@ def gap_ledger(
 
 
 def read_known(
-    store: ObjectStore,
-    interval: Interval,
-    window: Window,
-    newest: datetime,
-    server_time: datetime,
+    store: ObjectStore, interval: Interval, window: Window, newest: datetime, server_time: datetime
 ) -> Known:
     """Read what the lake's documents say of a window.
 
@@ -180,11 +176,7 @@ def _look_closed(
 
 
 def _absent(
-    store: ObjectStore,
-    interval: Interval,
-    symbol: str,
-    due: Window,
-    stored: Sequence[StoredObject],
+    store: ObjectStore, interval: Interval, symbol: str, due: Window, stored: Sequence[StoredObject]
 ) -> list[Window]:
     """Return what of a span within one day no object holds, by the objects' own rows."""
     import polars as pl

@@ -119,11 +119,7 @@ def _universe(
             ends = to_milliseconds(each.delivery_date)
             held = [to_milliseconds(each.listed_at), ends, TRADING, each.collected_by_all]
             symbols[symbol] = held
-    return {
-        "seen_ms": now_ms,
-        "symbols": symbols,
-        "left_out": listings.left_out,
-    }
+    return {"seen_ms": now_ms, "symbols": symbols, "left_out": listings.left_out}
 
 
 def learn_first_candles(

@@ -30,11 +30,7 @@ _REDIS_KEY = "pipeline:health"
 
 
 def http_json(
-    url: str,
-    *,
-    timeout: float,
-    body: bytes | None = None,
-    headers: Mapping[str, str] | None = None,
+    url: str, *, timeout: float, body: bytes | None = None, headers: Mapping[str, str] | None = None
 ) -> Any:
     """Ask this machine's server at `url`, with POST if there is a body; returns its JSON.
 

@@ -161,9 +161,7 @@ def gap_causes(
 
 
 def _traded(
-    interval: Interval,
-    window: Window,
-    lifetimes: Mapping[str, tuple[datetime, datetime | None]],
+    interval: Interval, window: Window, lifetimes: Mapping[str, tuple[datetime, datetime | None]]
 ) -> "pl.DataFrame":
     """Return a span frame of the parts of a window in which each symbol traded."""
     import polars as pl

@@ -206,11 +206,7 @@ class CandidateTopic:
                     self._settings.topic,
                     key=candidate.symbol,
                     value=candidate.model_dump_json(),
-                    headers={
-                        "id": candidate.id,
-                        "content-type": CONTENT_TYPE,
-                        "schema": SCHEMA,
-                    },
+                    headers={"id": candidate.id, "content-type": CONTENT_TYPE, "schema": SCHEMA},
                     on_delivery=outcome.count,
                 )
             producer.flush(max(0.0, deadline - time.monotonic()))

@@ -204,10 +204,7 @@ class Warehouse:
             )
 
     def _with_tables(
-        self,
-        connection: "SnowflakeConnection",
-        made: Sequence[Sql],
-        action: Callable[[], Answer],
+        self, connection: "SnowflakeConnection", made: Sequence[Sql], action: Callable[[], Answer]
     ) -> Answer:
         """Run a repeatable action, again after making what it found absent by the statements `made`.
 

@@ -207,11 +207,7 @@ class Watchdog:
                 self._memory.was_fresh[interval.value] = True
             elif self._memory.was_fresh.get(interval.value):
                 asset = f"candle_objects_{interval}"
-                details = {
-                    "asset": asset,
-                    "interval": interval.value,
-                    "error": verdict.description,
-                }
+                details = {"asset": asset, "interval": interval.value, "error": verdict.description}
                 text = f"{asset} is stale. {verdict.description}"
                 problems[f"stale {interval}"] = Problem("asset_stale", text, 0.0, details)
         return problems
