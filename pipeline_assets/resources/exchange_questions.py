@@ -1,5 +1,5 @@
-"""A question to the exchange, the parts that its reply must have, and the failures after which it may be asked
-again. How questions are sent is in exchange_requests.py.
+"""A question to the exchange, the parts that its reply must have, and the failures after which it may be
+asked again. How questions are sent is in exchange_requests.py.
 """
 
 from collections.abc import Awaitable, Callable

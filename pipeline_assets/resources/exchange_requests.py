@@ -1,8 +1,7 @@
 """One request to the exchange: how it is sent, repeated and given up. Asynchronous throughout.
 
 Which requests a window needs is in exchange_pages.py, what callers see in exchange.py, the weight in
-weight_allowance.py, the exchange's clock in exchange_clock.py, python-binance in binance_client.py, what a
-refusal means in exchange_refusals.py and what a reply means in market/replies.py.
+weight_allowance.py, a refusal's meaning in exchange_refusals.py, a reply's in exchange_questions.py.
 """
 
 import asyncio

@@ -102,7 +102,8 @@ def exchange(  # noqa: PLR0913, PLR0917 - one parameter an option is click's way
     from pipeline_assets.local.exchange.archive import ArchiveForm
     from pipeline_assets.local.exchange.clock import ExchangeClock
     from pipeline_assets.local.exchange.faults import FaultPlan, Faults
-    from pipeline_assets.local.exchange.market import Market, Outage
+    from pipeline_assets.local.exchange.market import Market
+    from pipeline_assets.local.exchange.outages import Outage
     from pipeline_assets.local.exchange.server import Exchange, serve
     from pipeline_assets.local.exchange.weights import WeightBudget
     from pipeline_assets.web_guard import allowed_hosts

@@ -10,8 +10,8 @@ from aiohttp import web  # noqa: TID253
 
 from pipeline_assets.local.exchange.faults import Faults
 from pipeline_assets.local.exchange.intervals import MINUTE
-from pipeline_assets.local.exchange.market import Outage
 from pipeline_assets.local.exchange.moments import format_moment
+from pipeline_assets.local.exchange.outages import Outage
 from pipeline_assets.local.exchange.replies import compact, reply
 
 if TYPE_CHECKING:
