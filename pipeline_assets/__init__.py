@@ -13,7 +13,7 @@ Each folder's docstring says what belongs in it. Where to add:
 - a check: of whole days in collection/day_checks.py, with its name in assets/layer.py and its declaration in
   assets/checks.py; of the rows in hand in the module of the asset, whose use case finds what is wrong
 - a sensor: its rule in collection/, its declaration in sensors/, a line in definitions.py
-- a health check of an embedded server: local/probes.py, and the server's entry in local/store_services.py or
-  local/dagster_services.py
+- a health check of an embedded server: local/probes.py or local/scheduling_probes.py, and the server's entry
+  in local/store_services.py or local/dagster_services.py
 - an exception: beside the code that raises it, below a branch of errors.py
 """

@@ -12,8 +12,9 @@ from pipeline_assets.market.candles import KEY_COLUMNS, candle_schema, empty_can
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.candle_objects import foreign_contents, list_objects, window_start
-from pipeline_assets.resources.object_store import ObjectStore, StoredObject
+from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import ObjectStoreError
+from pipeline_assets.resources.stored_objects import StoredObject
 from pipeline_assets.settings import is_symbol, settings
 
 if TYPE_CHECKING:

@@ -14,7 +14,8 @@ from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
 from pipeline_assets.dagster_instance import webserver
-from pipeline_assets.local.supervisor import dying_with_this_process, http_answers
+from pipeline_assets.local.ports import http_answers
+from pipeline_assets.local.process_groups import dying_with_this_process
 from pipeline_assets.web_guard import WebGuard
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
 from pipeline_assets_tests.fixtures.redis import RedisServer

@@ -1,17 +1,14 @@
-"""Dagster's GraphQL over plain HTTP: finding, launching, re-executing, following and ending runs and
-backfills. Nothing of Airflow belongs here, and no candle.
+"""Dagster's GraphQL over plain HTTP: runs and backfills are found, launched, re-executed and ended. Neither
+Airflow nor candles are known here.
 """
 
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from typing import Any
 
+import dagster_queries as queries
 import requests
-
-Found = TypeVar("Found")
+from loopback_proxies import loopback_proxies
 
 RUNNING = frozenset({"QUEUED", "NOT_STARTED", "MANAGED", "STARTING", "STARTED", "CANCELING"})
 ENDED_BACKFILL = frozenset(
@@ -20,96 +17,10 @@ ENDED_BACKFILL = frozenset(
 # What a launch is answered with that no waiting changes. All else may be a code server that is
 # restarting: it shows as PipelineNotFoundError, InvalidSubsetError, a PythonError or HTTP 500.
 _FINAL = frozenset({"RunConfigValidationInvalid", "UnauthorizedError"})
-_SECONDS_BETWEEN_ATTEMPTS = 2.0
-# A launch without an answer may still make its run; until then a second one would be a second run.
-_SECONDS_OF_DOUBT = 10.0
 _TIME_OUT = (5, 30)
-_LOOPBACK = ("localhost", "::1")
 _RUNS = 20
 _BACKFILLS = 100
 _EVENTS = 1000
-
-_FIND_RUNS = """
-query FindRuns($filter: RunsFilter!, $limit: Int!) {
-  runsOrError(filter: $filter, limit: $limit) {
-    __typename
-    ... on Runs { results {
-      runId rootRunId status stepKeysToExecute tags { key value } stepStats { stepKey status }
-    } }
-    ... on Error { message }
-  }
-}"""
-_LAUNCH = """
-mutation Launch($params: ExecutionParams!) {
-  launchRun(executionParams: $params) {
-    __typename
-    ... on LaunchRunSuccess { run { runId } }
-    ... on RunConfigValidationInvalid { errors { message } }
-    ... on Error { message }
-  }
-}"""
-_REEXECUTE = """
-mutation Reexecute($params: ReexecutionParams!) {
-  launchRunReexecution(reexecutionParams: $params) {
-    __typename
-    ... on LaunchRunSuccess { run { runId } }
-    ... on Error { message }
-  }
-}"""
-_TERMINATE = """
-mutation Terminate($run: String!) {
-  terminateRun(runId: $run, terminatePolicy: SAFE_TERMINATE) {
-    __typename
-    ... on TerminateRunFailure { message }
-    ... on Error { message }
-  }
-}"""
-_EVENTS_OF = """
-query Events($run: ID!, $after: String, $limit: Int!) {
-  runOrError(runId: $run) {
-    __typename
-    ... on Run { eventConnection(afterCursor: $after, limit: $limit) {
-      cursor hasMore
-      events {
-        __typename
-        ... on MessageEvent { message }
-        ... on ExecutionStepFailureEvent { stepKey error { message cause { message } } }
-      }
-    } }
-    ... on Error { message }
-  }
-}"""
-_LAUNCH_BACKFILL = """
-mutation LaunchBackfill($params: LaunchBackfillParams!) {
-  launchPartitionBackfill(backfillParams: $params) {
-    __typename
-    ... on LaunchBackfillSuccess { backfillId }
-    ... on Error { message }
-  }
-}"""
-_REEXECUTE_BACKFILL = """
-mutation ReexecuteBackfill($params: ReexecutionParams!) {
-  reexecutePartitionBackfill(reexecutionParams: $params) {
-    __typename
-    ... on LaunchBackfillSuccess { backfillId }
-    ... on Error { message }
-  }
-}"""
-_BACKFILL_FIELDS = """
-      id status numPartitions tags { key value } error { message }
-      partitionStatusCounts { runStatus count }"""
-_FIND_BACKFILLS = f"""
-query FindBackfills($limit: Int!) {{
-  partitionBackfillsOrError(limit: $limit) {{
-    __typename
-    ... on PartitionBackfills {{ results {{ {_BACKFILL_FIELDS} }} }}
-    ... on Error {{ message }}
-  }}
-}}"""
-_CANCEL_BACKFILL = """
-mutation CancelBackfill($backfill: String!) {
-  cancelPartitionBackfill(backfillId: $backfill) { __typename ... on Error { message } }
-}"""
 
 
 class DagsterError(Exception):
@@ -117,7 +28,7 @@ class DagsterError(Exception):
 
 
 class DagsterUnavailableError(DagsterError):
-    """Dagster did not answer, or not as when its code is loaded. Worth another attempt."""
+    """Dagster did not answer, or its code is not loaded. Worth another attempt."""
 
 
 class DagsterSilentError(DagsterUnavailableError):
@@ -140,12 +51,12 @@ class Run:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more happens in it."""
+        """Return whether nothing more happens in it."""
         return self.status not in RUNNING
 
     @property
     def awaits_retry(self) -> bool:
-        """Whether Dagster itself is about to run it again, as it does after a lost process."""
+        """Return whether Dagster itself is about to run it again, as it does after a lost process."""
         announced = self.tags.get("dagster/will_retry") == "true"
         return self.ended and announced and "dagster/auto_retry_run_id" not in self.tags
 
@@ -163,12 +74,12 @@ class Backfill:
 
     @property
     def ended(self) -> bool:
-        """Whether nothing more happens in it."""
+        """Return whether nothing more happens in it."""
         return self.status in ENDED_BACKFILL
 
     @property
     def succeeded(self) -> bool:
-        """Whether every run of it did."""
+        """Return whether every run of it did."""
         return self.status in ("COMPLETED", "COMPLETED_SUCCESS")
 
 
@@ -191,17 +102,17 @@ class DagsterApi:
     auth: tuple[str, str] | None = None
 
     def run_url(self, run_id: str) -> str:
-        """The page of a run, for people."""
+        """Return the page of a run, for people."""
         return f"{self.public_url}/runs/{run_id}"
 
     def backfill_url(self, backfill_id: str) -> str:
-        """The page of a backfill, for people."""
+        """Return the page of a backfill, for people."""
         return f"{self.public_url}/runs/b/{backfill_id}"
 
     def runs(self, tags: Mapping[str, str]) -> list[Run]:
-        """The newest runs with these tags, newest first."""
+        """Return the newest runs with these tags, newest first."""
         variables = {"filter": {"tags": _pairs(tags)}, "limit": _RUNS}
-        found = self._ask(_FIND_RUNS, "runsOrError", "Runs", variables)
+        found = self._ask(queries.FIND_RUNS, "runsOrError", "Runs", variables)
         return [
             Run(
                 run_id=each["runId"],
@@ -229,7 +140,7 @@ class DagsterApi:
             "runConfigData": dict(config),
             "executionMetadata": {"tags": _pairs(tags)},
         }
-        launched = self._ask(_LAUNCH, "launchRun", "LaunchRunSuccess", {"params": params})
+        launched = self._ask(queries.LAUNCH, "launchRun", "LaunchRunSuccess", {"params": params})
         return str(launched["run"]["runId"])
 
     def reexecute(self, run_id: str) -> str:
@@ -239,12 +150,12 @@ class DagsterApi:
         """
         params = {"parentRunId": run_id, "strategy": "FROM_FAILURE"}
         field = "launchRunReexecution"
-        launched = self._ask(_REEXECUTE, field, "LaunchRunSuccess", {"params": params})
+        launched = self._ask(queries.REEXECUTE, field, "LaunchRunSuccess", {"params": params})
         return str(launched["run"]["runId"])
 
     def terminate(self, run_id: str) -> None:
         """End a run, queued or running."""
-        self._ask(_TERMINATE, "terminateRun", "TerminateRunSuccess", {"run": run_id})
+        self._ask(queries.TERMINATE, "terminateRun", "TerminateRunSuccess", {"run": run_id})
 
     def failure(self, run_id: str) -> str:
         """Return what the first failed step of a run raised, or else the run's last words."""
@@ -252,7 +163,7 @@ class DagsterApi:
         last_words = "no reason was recorded"
         while True:
             variables = {"run": run_id, "after": after, "limit": _EVENTS}
-            page = self._ask(_EVENTS_OF, "runOrError", "Run", variables)["eventConnection"]
+            page = self._ask(queries.EVENTS_OF, "runOrError", "Run", variables)["eventConnection"]
             for event in page["events"]:
                 if event["__typename"] == "ExecutionStepFailureEvent":
                     return f"{event['stepKey']}: {_reason(event['error'])}"
@@ -263,10 +174,12 @@ class DagsterApi:
             after = page["cursor"]
 
     def backfills(self, tags: Mapping[str, str]) -> list[Backfill]:
-        """Those of the newest backfills that have these tags, newest first."""
+        """Return those of the newest backfills that have these tags, newest first."""
         # Dagster filters runs by tag, but not backfills.
         field = "partitionBackfillsOrError"
-        found = self._ask(_FIND_BACKFILLS, field, "PartitionBackfills", {"limit": _BACKFILLS})
+        found = self._ask(
+            queries.FIND_BACKFILLS, field, "PartitionBackfills", {"limit": _BACKFILLS}
+        )
         made = [_backfill(each) for each in found["results"]]
         return [each for each in made if tags.items() <= each.tags.items()]
 
@@ -290,25 +203,27 @@ class DagsterApi:
             "runConfigData": dict(config),
         }
         field = "launchPartitionBackfill"
-        launched = self._ask(_LAUNCH_BACKFILL, field, "LaunchBackfillSuccess", {"params": params})
+        launched = self._ask(
+            queries.LAUNCH_BACKFILL, field, "LaunchBackfillSuccess", {"params": params}
+        )
         return str(launched["backfillId"])
 
     def reexecute_backfill(self, backfill_id: str) -> str:
         """Backfill those partitions again that failed; returns the new backfill's id."""
         params = {"parentRunId": backfill_id, "strategy": "FROM_FAILURE"}
         field, success = "reexecutePartitionBackfill", "LaunchBackfillSuccess"
-        launched = self._ask(_REEXECUTE_BACKFILL, field, success, {"params": params})
+        launched = self._ask(queries.REEXECUTE_BACKFILL, field, success, {"params": params})
         return str(launched["backfillId"])
 
     def cancel_backfill(self, backfill_id: str) -> None:
         """End a backfill and the runs it launched."""
         field, success = "cancelPartitionBackfill", "CancelBackfillSuccess"
-        self._ask(_CANCEL_BACKFILL, field, success, {"backfill": backfill_id})
+        self._ask(queries.CANCEL_BACKFILL, field, success, {"backfill": backfill_id})
 
     def _ask(
         self, query: str, field: str, success: str, variables: Mapping[str, Any]
     ) -> dict[str, Any]:
-        """The answer to a query whose `field` is of the type `success`.
+        """Return the answer to a query whose `field` is of the type `success`.
 
         Raises:
             DagsterUnavailableError: the answer is one that a restart would explain.
@@ -339,17 +254,6 @@ class DagsterApi:
         message = answer.get("message") or "; ".join(reasons) or "no reason given"
         refusal = f"Dagster at {self.url} answered {kind}: {message}"
         raise (DagsterError if kind in _FINAL else DagsterUnavailableError)(refusal)
-
-
-def loopback_proxies(url: str) -> dict[str, Any] | None:
-    """Return what keeps requests from a proxy if `url` is this machine's; None leaves the choice to it.
-
-    Without NO_PROXY in the environment, requests sends even what is for loopback through a proxy.
-    """
-    host = urlsplit(url).hostname or ""
-    if host in _LOOPBACK or host.startswith("127."):
-        return {"http": None, "https": None, "all": None}
-    return None
 
 
 def _decoded(reply: requests.Response, url: str) -> dict[str, Any]:
@@ -393,60 +297,3 @@ def _reason(error: Mapping[str, Any] | None) -> str:
         return "no reason was recorded"
     cause = error.get("cause")
     return str((cause or error)["message"]).strip()
-
-
-@dataclass
-class Patience:
-    """How long Dagster may be away before that is an error: a deploy restarts its code server.
-
-    Attributes:
-        limit: how long it may be away at a stretch.
-        interrupted: asked between attempts; whatever it raises ends the waiting.
-    """
-
-    limit: timedelta
-    interrupted: Callable[[], None]
-    _away_since: float | None = None
-
-    def bear(self, error: DagsterUnavailableError) -> None:
-        """Wait a little after an error, or raise it if Dagster has been away for too long."""
-        now = time.monotonic()
-        self._away_since = now if self._away_since is None else self._away_since
-        if now - self._away_since > self.limit.total_seconds():
-            raise error
-        self.pause(_SECONDS_BETWEEN_ATTEMPTS)
-
-    def answered(self) -> None:
-        """Dagster is there."""
-        self._away_since = None
-
-    def pause(self, seconds: float) -> None:
-        """Wait between two looks."""
-        self.interrupted()
-        time.sleep(seconds)
-        self.interrupted()
-
-
-def find_or_launch(
-    find: Callable[[], Sequence[Found]], launch: Callable[[], str], patience: Patience
-) -> Found:
-    """The newest of what `find` finds; launched if there is none.
-
-    Whoever asks after a lost answer, a killed process or a retry joins what was launched before.
-    """
-    doubtful_until = 0.0
-    while True:
-        try:
-            if found := find():
-                patience.answered()
-                return found[0]
-            if time.monotonic() >= doubtful_until:
-                launch()
-                doubtful_until = time.monotonic() + _SECONDS_OF_DOUBT
-        except DagsterSilentError as error:
-            doubtful_until = time.monotonic() + _SECONDS_OF_DOUBT
-            patience.bear(error)
-        except DagsterUnavailableError as error:
-            patience.bear(error)
-        else:
-            patience.pause(0.1)

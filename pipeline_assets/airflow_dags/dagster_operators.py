@@ -1,218 +1,25 @@
-"""The Airflow operators that watch a step of a Dagster run, and a Dagster backfill. Which jobs and
-steps there are is candle_dags.py's; how Dagster is asked is dagster_api.py's.
+"""The Airflow operators that watch a step of a Dagster run, and a Dagster backfill. Which jobs and steps
+there are is candle_dags.py's; how Dagster is asked is dagster_api.py's.
 """
 
-from abc import abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from datetime import UTC, date, datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from airflow.sdk import BaseOperator, BaseOperatorLink, Connection
-from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
-from dagster_api import (
-    Backfill,
-    DagsterApi,
-    DagsterError,
-    DagsterUnavailableError,
-    Patience,
-    Run,
-    find_or_launch,
-)
+from airflow.sdk.exceptions import AirflowSkipException
+from dagster_api import Backfill, DagsterApi, DagsterError, DagsterUnavailableError, Run
+from dagster_launching import Patience, find_or_launch
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-    from airflow.sdk.types import TaskInstanceKey
+from dagster_base_operator import DagsterOperator
+from dagster_run_days import DAY, days_between, interval_day, newest_day
 
-CONNECTION = "dagster"
-DAG_TAG, RUN_TAG, CLEAR_TAG = "airflow/dag_id", "airflow/run_id", "airflow/clear_number"
 PARTITION_TAG = "dagster/partition"
 # With this kind a run leaves out days that are stored complete, and no more than two run at once.
 LATE_TAGS = {"pipeline/kind": "backfill"}
-_DAY = timedelta(days=1)
-_SMALLEST = timedelta(microseconds=1)
 # Dagster starts a run again whose process died; its daemon looks every half minute.
 _RETRY_BY_DAGSTER = timedelta(minutes=2)
-# Dagster refuses to end a run while its process starts, which takes seconds.
-_STARTING = timedelta(seconds=30)
-
-
-class DagsterStoppedError(AirflowException):
-    """This task was told to end, and has ended what it watched in Dagster."""
-
-
-def dagster_api() -> DagsterApi:
-    """Dagster as the Airflow connection `dagster` (HTTP) says.
-
-    Host and port; login and password if a proxy asks for them; extra, all optional: `public_url`
-    (where people's browsers find Dagster), `location`, `repository`.
-    """
-    connection = Connection.get(CONNECTION)
-    host = (connection.host or "localhost").rstrip("/")
-    if "://" not in host:
-        host = f"{connection.schema or 'http'}://{host}"
-    url = f"{host}:{connection.port}" if connection.port else host
-    extra = connection.extra_dejson
-    named = {key: extra[key] for key in ("location", "repository") if extra.get(key)}
-    return DagsterApi(
-        url=url,
-        public_url=str(extra.get("public_url") or url).rstrip("/"),
-        auth=(connection.login, connection.password or "") if connection.login else None,
-        **named,
-    )
-
-
-def newest_day(run_after: datetime, span: timedelta, now: datetime) -> date:
-    """Return the UTC day of the newest candle that an ingest run finds: just after midnight, yesterday.
-
-    An ingest run stores what is due now. After days off, Airflow first runs an interval of that time,
-    though it does not catch up; the day of that interval is the finalize run's.
-
-    Args:
-        run_after: when the DAG run was to begin. A clock may be a little behind the scheduler's.
-        span: the candles' span.
-        now: the time, UTC.
-    """
-    return _last_day(max(run_after.astimezone(UTC), now), span)
-
-
-def interval_day(context: "Context") -> date:
-    """Return the UTC day that a daily DAG run is for; triggered by hand, the day before."""
-    run = context["dag_run"]
-    if run.data_interval_start is not None:
-        begun: datetime = run.data_interval_start
-        return begun.astimezone(UTC).date()
-    return _last_day(run.run_after.astimezone(UTC), _DAY)
-
-
-def _last_day(moment: datetime, span: timedelta) -> date:
-    """Return the UTC day of the candle that ended last before a time."""
-    begun = moment - (moment - datetime.min.replace(tzinfo=UTC)) % span
-    return (begun - _SMALLEST).date()
-
-
-class DagsterLink(BaseOperatorLink):
-    """The button that opens what a task watches, in Dagster's UI."""
-
-    name = "Dagster run"
-
-    @property
-    def xcom_key(self) -> str:
-        """Where the address is kept; written as soon as it is known, not only at the end."""
-        return "dagster_url"
-
-    def get_link(self, operator: BaseOperator, *, ti_key: "TaskInstanceKey") -> str:
-        """The address itself: Airflow calls this in the worker and keeps what it returns."""
-        del ti_key
-        return getattr(operator, "dagster_url", "")
-
-
-class DagsterOperator(BaseOperator):
-    """What both operators share: joining what was launched, patience, ending it when told to.
-
-    Args:
-        patience: how long Dagster may be away at a stretch before the attempt fails.
-        poll_seconds: between two looks.
-        fresh_again: after how long the next DAG run does this one's work; no retry begins then.
-        arguments: of BaseOperator.
-    """
-
-    operator_extra_links = (DagsterLink(),)
-    ui_color = "#dedede"
-
-    def __init__(
-        self,
-        *,
-        patience: timedelta = timedelta(minutes=5),
-        poll_seconds: float = 2.0,
-        fresh_again: timedelta | None = None,
-        **arguments: Any,
-    ) -> None:
-        super().__init__(**arguments)
-        self.patience = patience
-        self.poll_seconds = poll_seconds
-        self.fresh_again = fresh_again
-        self.dagster_url = ""
-        self._stopped = False
-        self._tags: dict[str, str] = {}
-
-    def execute(self, context: "Context") -> str:
-        """Find or launch, then follow until the end; returns the address in Dagster's UI.
-
-        Raises:
-            AirflowException: it failed; the message carries Dagster's error and the address.
-            AirflowFailException: it failed, and a retry cannot help or is no longer needed.
-        """
-        run = context["dag_run"]
-        self._tags = {
-            DAG_TAG: run.dag_id,
-            RUN_TAG: run.run_id,
-            CLEAR_TAG: str(run.clear_number or 0),
-        }
-        patience = Patience(self.patience, self._raise_if_stopped)
-        try:
-            self.follow(dagster_api(), context, patience)
-        except DagsterStoppedError:
-            self._stop_for_good()
-            raise
-        except DagsterUnavailableError as error:
-            self._fail(context, str(error))
-        except DagsterError as error:
-            raise AirflowFailException(str(error)) from error
-        return self.dagster_url
-
-    @abstractmethod
-    def follow(self, api: DagsterApi, context: "Context", patience: Patience) -> None:
-        """Find or launch, then follow until the end; raises if it failed."""
-
-    @abstractmethod
-    def stop(self, api: DagsterApi) -> None:
-        """End in Dagster what has this task's tags."""
-
-    def on_kill(self) -> None:
-        """End what is watched: Airflow calls this at mark-failed, a time-out, and its own stop."""
-        self._stopped = True
-        if not self._tags:
-            return
-        try:
-            self.stop(dagster_api())
-        except DagsterError:
-            # Airflow ends this task all the same; Dagster's run goes on, and does no harm.
-            self.log.exception("Dagster could not be told to end %s", self.dagster_url)
-
-    def _stop_for_good(self) -> None:
-        """End also what the signal came too early for: a launch that was under way has made its run
-        since, and a run whose process was starting could not be ended then.
-        """
-        patience = Patience(_STARTING, lambda: None)
-        while True:
-            try:
-                self.stop(dagster_api())
-            except DagsterUnavailableError as error:
-                patience.bear(error)
-            else:
-                return
-
-    def _raise_if_stopped(self) -> None:
-        if self._stopped:
-            raise DagsterStoppedError(f"Stopped, and so was {self.dagster_url or 'its launch'}.")
-
-    def _show(self, context: "Context", url: str) -> None:
-        """Keep the address for the link, at once: a task that is killed has no end of its own."""
-        if url != self.dagster_url:
-            self.log.info("Dagster: %s", url)
-            self.dagster_url = url
-            context["ti"].xcom_push(key=DagsterLink().xcom_key, value=url)
-
-    def _fail(self, context: "Context", reason: str) -> None:
-        """Raise: with retries to come while they make sense, else without."""
-        message = f"{reason} Dagster: {self.dagster_url or 'nothing was launched'}"
-        if self.fresh_again is not None:
-            next_tick = context["dag_run"].run_after + self.fresh_again
-            if datetime.now(UTC) + self.retry_delay >= next_tick:
-                raise AirflowFailException(
-                    f"{message} The tick of {next_tick:%H:%M} UTC is due and heals this one."
-                )
-        raise AirflowException(message)
 
 
 class DagsterStepOperator(DagsterOperator):
@@ -281,7 +88,7 @@ class DagsterStepOperator(DagsterOperator):
             patience.pause(self.poll_seconds)
 
     def _partition_tags(self, context: "Context", now: datetime) -> dict[str, str]:
-        """The tags that name a run's partition, and of a day long past that it is late."""
+        """Return the tags that name a run's partition, and of a day long past that it is late."""
         if not self.partitioned:
             return {}
         if self.span is not None:
@@ -289,7 +96,7 @@ class DagsterStepOperator(DagsterOperator):
             return {PARTITION_TAG: str(newest_day(run_after, self.span, now))}
         day = interval_day(context)
         # The sensor gap_repair may have filled it meanwhile.
-        return {PARTITION_TAG: str(day)} | (LATE_TAGS if day < now.date() - _DAY else {})
+        return {PARTITION_TAG: str(day)} | (LATE_TAGS if day < now.date() - DAY else {})
 
     def stop(self, api: DagsterApi) -> None:
         """Terminate the runs of these tags that have not ended."""
@@ -298,7 +105,7 @@ class DagsterStepOperator(DagsterOperator):
                 api.terminate(run.run_id)
 
     def _runs(self, api: DagsterApi, patience: Patience) -> list[Run]:
-        """The runs of these tags, newest first; at least one, for they were found before."""
+        """Return the runs of these tags, newest first; at least one, for they were found before."""
         while True:
             try:
                 runs = api.runs(self._tags)
@@ -311,7 +118,7 @@ class DagsterStepOperator(DagsterOperator):
             return runs
 
     def _succeeded(self, runs: Sequence[Run]) -> bool:
-        """Whether the newest run that has the step did it: a re-execution leaves out what is done."""
+        """Return whether the newest run that has the step did it: a re-execution leaves out what is done."""
         if self.step is None:
             return runs[0].status == "SUCCESS"
         having = next((run for run in runs if self.step in run.planned), None)
@@ -386,7 +193,7 @@ class DagsterBackfillOperator(DagsterOperator):
         if self.interval not in params["intervals"]:
             raise AirflowSkipException(f"{self.interval} was not asked for.")
         self._tags["airflow/task_id"] = self.task_id
-        days = _days(params["first_day"], params["last_day"])
+        days = days_between(params["first_day"], params["last_day"])
         symbols = list(params["symbols"] or [])
         config = {"ops": {self.assets[0]: {"config": {"symbols": symbols}}}} if symbols else {}
         title = f"{self.interval} {days[0]} to {days[-1]}, by Airflow"
@@ -438,25 +245,6 @@ class DagsterBackfillOperator(DagsterOperator):
 
 
 def _before(found: Sequence[Backfill], known: Backfill) -> list[Backfill]:
-    """Those newer than a known one; newest first."""
+    """Return the backfills newer than a known one; newest first."""
     ids = [each.backfill_id for each in found]
     return list(found[: ids.index(known.backfill_id)])
-
-
-def _days(first: str, last: str) -> list[str]:
-    """The days from first to last, both included, as partition keys.
-
-    Raises:
-        AirflowFailException: there is no such day, or the range is reversed.
-    """
-    try:
-        begin, end = date.fromisoformat(first), date.fromisoformat(last)
-    except ValueError as error:
-        raise AirflowFailException(
-            f"{first!r} to {last!r} is no range of days: give both as YYYY-MM-DD."
-        ) from error
-    if end < begin:
-        raise AirflowFailException(
-            f"The last day {last} comes before the first {first}: both are included."
-        )
-    return [str(begin + timedelta(days=n)) for n in range((end - begin).days + 1)]

@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 import requests
 from airflow.sdk import Connection
 from airflow.sdk.exceptions import AirflowNotFoundException
-from dagster_api import DagsterError, loopback_proxies
-from dagster_operators import DAG_TAG, RUN_TAG, dagster_api
+from dagster_api import DagsterError
+from dagster_base_operator import DAG_TAG, RUN_TAG, dagster_api
+from loopback_proxies import loopback_proxies
 
 if TYPE_CHECKING:
     from airflow.sdk import Context

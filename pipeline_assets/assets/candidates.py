@@ -23,7 +23,7 @@ from pipeline_assets.assets.presentation import metadata
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.candidate_objects import read_candidates, seal_candidates
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.signals.evaluation import TickReport
+from pipeline_assets.signals.tick import TickReport
 from pipeline_assets.signals.tick_news import News, news
 
 CANDIDATES, CANDIDATE_OBJECTS = layer.CANDIDATES, layer.CANDIDATE_OBJECTS

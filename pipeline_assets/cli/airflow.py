@@ -5,7 +5,7 @@ import sys
 
 import click
 
-from pipeline_assets.local.private_files import UMASK
+from pipeline_assets.local.data_directory import UMASK
 from pipeline_assets.settings import load_settings
 
 

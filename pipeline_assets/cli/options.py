@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 import click
 
 from pipeline_assets.errors import InputError
-from pipeline_assets.local.private_files import UMASK
+from pipeline_assets.local.data_directory import UMASK
 from pipeline_assets.settings import SettingsError
 
 Member = TypeVar("Member", bound=StrEnum)

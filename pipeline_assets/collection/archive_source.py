@@ -1,5 +1,5 @@
 """The archive as a source of a backfill's fetch: which symbol-days it gives, and what comes from the
-exchange instead. Downloading is in resources/archive.py, judging a day in market/archive.py.
+exchange instead. Downloading is in resources/archive.py, judging a day in market/archive_comparison.py.
 
 A day is taken from the archive where its file is there, verified, complete, and adds up to the
 exchange's own hours, which cost a fiftieth of the weight of its minutes. Any other day is fetched
@@ -17,7 +17,8 @@ from pipeline_assets.collection.archive_report import ArchiveReport
 from pipeline_assets.collection.coverage import missing_candles
 from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind
 from pipeline_assets.collection.progress import Progress
-from pipeline_assets.market.archive import archive_files, disagreements, distrusted_days
+from pipeline_assets.market.archive import archive_files
+from pipeline_assets.market.archive_comparison import disagreements, distrusted_days
 from pipeline_assets.market.candles import empty_raw
 from pipeline_assets.market.cleaning import clean
 from pipeline_assets.market.intervals import Interval
@@ -268,10 +269,7 @@ def _missing(
         bad[symbol].append(day)
     missing = {
         symbol: joined(
-            [
-                *(_part(window, day) for day in bad[symbol]),
-                *without(plan.windows[symbol], [window]),
-            ]
+            [*(_part(window, day) for day in bad[symbol]), *without(plan.windows[symbol], [window])]
         )
         for symbol, window in windows.items()
     }

@@ -9,17 +9,16 @@ from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
 from pipeline_assets.collection.fetch_plan import RunKind, SymbolError
+from pipeline_assets.collection.listing_look import learn_first_candles, look
 from pipeline_assets.collection.listings import (
     TRADING,
     Listed,
     between_listings,
     collected_identities,
     collected_now,
-    learn_first_candles,
     left_out,
     lifetimes,
     listed_symbols,
-    look,
 )
 from pipeline_assets.market.intervals import Interval, from_milliseconds
 from pipeline_assets.market.partition_keys import partition_days

@@ -13,7 +13,8 @@ from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed, rea
 from pipeline_assets.resources.s3_errors import DamagedObjectError
 
 if TYPE_CHECKING:
-    from pipeline_assets.resources.object_store import ObjectStore, StoredObject
+    from pipeline_assets.resources.object_store import ObjectStore
+    from pipeline_assets.resources.stored_objects import StoredObject
 
 _LOG = logging.getLogger(__name__)
 

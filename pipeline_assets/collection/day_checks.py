@@ -19,7 +19,8 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import day_window, without
 from pipeline_assets.resources.candle_objects import by_day, list_objects
 from pipeline_assets.resources.finalized_days import read_sealed
-from pipeline_assets.resources.object_store import ObjectStore, StoredObject
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.stored_objects import StoredObject
 
 if TYPE_CHECKING:
     import polars as pl

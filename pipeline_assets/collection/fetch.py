@@ -4,7 +4,7 @@ run. Typing and checking them is in format.py; deciding what to fetch is in plan
 
 import time
 from collections.abc import Generator, Iterable
-from contextlib import ExitStack, closing
+from contextlib import closing
 from dataclasses import dataclass
 from datetime import datetime
 from operator import itemgetter
@@ -107,17 +107,13 @@ def fetch(
             exchange.expect_tick(first, plan.interval, weight, plan.now())
         began = time.monotonic()
         archive = ArchiveReport() if uses_archive(plan, settings.binance) else None
-        with ExitStack() as opened:
-            frames = opened.enter_context(
-                closing(
-                    archived_frames(
-                        client, plan, settings.binance, progress, archive, _ROWS_PER_GROUP
-                    )
-                    if archive
-                    else _frames(client, plan, progress)
-                )
-            )
-            received = _Received()
+        received = _Received()
+        frames = (
+            archived_frames(client, plan, settings.binance, progress, archive, _ROWS_PER_GROUP)
+            if archive
+            else _frames(client, plan, progress)
+        )
+        with closing(frames):
             watched = received.watch(frames, plan)
             rows = write_frames(store, own.key(Output.RAW), empty_raw(), watched)
         seconds = time.monotonic() - began
@@ -127,17 +123,21 @@ def fetch(
         if archive is not None:
             archive.keep(store, plan)
         allowed = client.weight_now.allowed
-    # Where the others are stored already, those that fail again fail alone, as they did beside them.
+    _require_any(plan)
+    # After the rows: a plan without rows would be taken for the newest by a later run of a single step.
+    write_document(store, own.plan, plan.to_facts())
+    replies = store.address(own.key(Output.RAW))
+    return FetchReport(plan, replies, rows, round(rows / seconds), allowed, archive)
+
+
+def _require_any(plan: FetchPlan) -> None:
+    """Raise NothingFetchedError if every symbol failed and nothing of the run's is stored."""
+    # Beside others that are stored already, a symbol that fails again does not fail the run.
     if plan.windows and plan.failures.keys() >= plan.windows.keys() and not plan.complete:
         raise NothingFetchedError(
             f"None of {len(plan.windows)} symbols could be fetched. The first: "
             f"{next(iter(plan.failures.values()))}"
         )
-    # After the rows: the steps that follow read the plan first. Of a fetch that failed there is none, so
-    # that no later run of a single step takes it for the newest.
-    write_document(store, own.plan, plan.to_facts())
-    replies = store.address(own.key(Output.RAW))
-    return FetchReport(plan, replies, rows, round(rows / seconds), allowed, archive)
 
 
 @dataclass

@@ -8,8 +8,9 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.collection.completeness_picture import completeness_picture
-from pipeline_assets.collection.coverage import fetchable, gap_ledger
+from pipeline_assets.collection.coverage import fetchable
 from pipeline_assets.collection.findings import Finding, Table, moment
+from pipeline_assets.collection.lake_coverage import gap_ledger
 from pipeline_assets.collection.listings import collected_lifetimes, forgotten
 from pipeline_assets.collection.zero_volume_runs import false_runs
 from pipeline_assets.market.completeness import split_by_day

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
-from pipeline_assets.collection.coverage import FILLABLE, gap_ledger
+from pipeline_assets.collection.coverage import FILLABLE
 from pipeline_assets.collection.fetch_plan import SymbolError
-from pipeline_assets.collection.listings import collected_lifetimes, forgotten, look
+from pipeline_assets.collection.lake_coverage import gap_ledger
+from pipeline_assets.collection.listing_look import look
+from pipeline_assets.collection.listings import collected_lifetimes, forgotten
 from pipeline_assets.collection.zero_volume_runs import ZeroVolume, zero_volume_of
 from pipeline_assets.market.completeness import split_by_day
 from pipeline_assets.market.gap_causes import NOT_DUE, Cause

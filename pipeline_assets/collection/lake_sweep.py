@@ -15,7 +15,8 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.candle_objects import foreign_contents, prefix, window_start
 from pipeline_assets.resources.lake_documents import keep_damaged
-from pipeline_assets.resources.object_store import FoundObject, ObjectStore, StoredObject
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.stored_objects import FoundObject, StoredObject
 
 # What runs leave for each other (raw/, staging/) is verified when it is read, and kept for days only.
 _OTHERS = ("candidates/", "gaps/", "set_aside/", "state/")
@@ -165,11 +166,7 @@ def _look(
 
 def _damage(key: str, found: FoundObject) -> str | None:
     """Return what is wrong with the bytes, or None."""
-    from pipeline_assets.market.encoding import (
-        MalformedObjectError,
-        decode_candles,
-        decode_parquet,
-    )
+    from pipeline_assets.market.encoding import MalformedObjectError, decode_candles, decode_parquet
 
     if found.digest is not None and not found.intact:
         return "its bytes do not match the SHA-256 in its metadata"

@@ -8,9 +8,10 @@ from datetime import datetime
 from typing import Any
 
 from pipeline_assets.collection.findings import Finding, Table, moment
-from pipeline_assets.collection.listings import collected_identities, collected_now, left_out, look
+from pipeline_assets.collection.listing_look import look
+from pipeline_assets.collection.listings import collected_identities, collected_now, left_out
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.listing_history import Identity
+from pipeline_assets.resources.identity import Identity
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets.settings import Settings

@@ -1,41 +1,23 @@
-"""What the exchange lists, which of it is collected, now and at other times, and when each symbol trades.
-
-The exchange's onboard date is a hint; the first candle decides, once it is known (`learn_first_candles`).
-What a run fetches of a symbol is decided in collection/planning.py, what is missing of it in coverage.py.
+"""Listings as remembered on the lake: which symbols are collected, now or earlier, and when each trades.
+The exchange is asked in listing_look.py, a run's windows are planned in planning.py.
 """
 
-from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Literal
+from collections.abc import Container, Iterable, Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
 
 from pipeline_assets.collection.freshness import of_collected
 from pipeline_assets.errors import DataError
-from pipeline_assets.market.intervals import EPOCH, Interval, from_milliseconds, to_milliseconds
+from pipeline_assets.market.intervals import Interval, from_milliseconds
 from pipeline_assets.market.windows import Window, hull, without
-from pipeline_assets.resources.listing_history import (
-    Identity,
-    note_first_candles,
-    note_identities,
-    read_identities,
-    read_universe,
-    write_universe,
-)
+from pipeline_assets.resources.identity import Identity
+from pipeline_assets.resources.listing_history import read_identities, read_universe
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.tick_state import TickState, read_tick_state
-from pipeline_assets.resources.universe import trading_symbols
 from pipeline_assets.settings import Settings
 
-if TYPE_CHECKING:
-    from pipeline_assets.resources.exchange import ExchangeClient
-    from pipeline_assets.resources.universe import Listing, Listings
-
 TRADING = "TRADING"
-_MINUTE = Interval.ONE_MINUTE.span
-# A delivered contract may be shown as trading for some minutes.
-_STATUS_LAG = timedelta(hours=1)
-# What the exchange says of a perpetual whose end is not announced.
-_NO_END = datetime(2100, 12, 25, 8, tzinfo=UTC)
 _SMALLEST = timedelta(microseconds=1)
 
 
@@ -51,7 +33,7 @@ class Listed:
     delisted_at: datetime | None = None
 
     def clip(self, interval: Interval, window: Window) -> Window | None:
-        """The part of a window in which the symbol can have candles, or None."""
+        """Return the part of a window in which the symbol can have candles, or None."""
         start = max(window.start, interval.floor(self.listed_at))
         end = window.end
         if self.delisted_at is not None:
@@ -60,127 +42,8 @@ class Listed:
         return Window(start, end) if start < end else None
 
 
-def look(
-    client: "ExchangeClient", store: ObjectStore, server_time: datetime
-) -> tuple[dict[str, Any], list[Identity]]:
-    """Ask the exchange what it lists, and keep it: as last seen, and in the memory of all listings.
-
-    May be repeated, and beside other observers. An entry that cannot be read is left out and named; a
-    symbol that is known from before goes on as it was.
-
-    Returns:
-        The document that `read_universe` reads, and every identity that is remembered now.
-
-    Raises:
-        ExchangeError: the exchange lists nothing that can be read.
-        ExchangeUnreachableError: no answer within the patience.
-        ObjectStoreError: the lake does not answer.
-    """
-    listings = client.universe()
-    listings = replace(
-        listings, valid=[_without_wrong_end(each, server_time) for each in listings.valid]
-    )
-    # The memory first: what the last look shows is in it, whenever a run is killed.
-    identities = note_identities(store, listings.valid, server_time, listings.left_out)
-    universe = _universe(listings, identities, server_time)
-    write_universe(store, universe)
-    return universe, identities
-
-
-def _without_wrong_end(listing: "Listing", server_time: datetime) -> "Listing":
-    """Return the listing without a delivery date that its status contradicts: what trades has not ended."""
-    wrong = listing.status == TRADING and listing.delivery_date < server_time - _STATUS_LAG
-    return replace(listing, delivery_date=_NO_END) if wrong else listing
-
-
-def _universe(
-    listings: "Listings", identities: Iterable[Identity], server_time: datetime
-) -> dict[str, Any]:
-    """The document of what the exchange lists now."""
-    collected = set(trading_symbols(listings.valid))
-    # In the order of time: of a symbol that was listed anew the last one counts.
-    lives = {each.symbol: each for each in identities}
-    now_ms = to_milliseconds(server_time)
-    symbols = {
-        each.symbol: [
-            # What trades now has begun, whatever date the exchange gives.
-            min(to_milliseconds(lives[each.symbol].listed_at), now_ms)
-            if each.status == TRADING
-            else to_milliseconds(lives[each.symbol].listed_at),
-            to_milliseconds(each.delivery_date),
-            each.status,
-            each.symbol in collected,
-        ]
-        for each in listings.valid
-    }
-    for symbol in lives.keys() & listings.left_out.keys() - symbols.keys():
-        each = lives[symbol]
-        if each.delisted_at(server_time) is None:
-            ends = to_milliseconds(each.delivery_date)
-            held = [to_milliseconds(each.listed_at), ends, TRADING, each.collected_by_all]
-            symbols[symbol] = held
-    return {
-        "seen_ms": now_ms,
-        "symbols": symbols,
-        "left_out": listings.left_out,
-    }
-
-
-def learn_first_candles(
-    client: "ExchangeClient",
-    store: ObjectStore,
-    identities: Sequence[Identity],
-    symbols: Container[str],
-    server_time: datetime,
-    *,
-    again: bool = False,
-) -> list[Identity]:
-    """Ask for the first candle of each listing of which it is not known, and remember it.
-
-    One request of weight 1 a listing, once, and again if the exchange moves the onboard date: from time
-    0, or from the end of the symbol's earlier listing on. A symbol that fails, or has no candle yet,
-    keeps the onboard date and is asked for by the next run.
-
-    Args:
-        client: of the exchange.
-        store: the lake.
-        identities: all that are remembered.
-        symbols: of these only, as far as the exchange names them still.
-        server_time: the exchange's time, UTC.
-        again: ask for those too that are known.
-
-    Returns:
-        All identities as they are remembered then.
-
-    Raises:
-        ExchangeUnreachableError, ExchangeBannedError: as `ExchangeClient.klines`.
-        ObjectStoreError: the lake does not answer.
-    """
-    lives: dict[str, list[Identity]] = {}
-    for each in identities:
-        lives.setdefault(each.symbol, []).append(each)
-    asked: dict[tuple[str, datetime], datetime] = {}
-    for symbol, own in lives.items():
-        if symbol not in symbols or own[-1].gone is not None:
-            continue
-        start = EPOCH
-        for each in own:
-            if again or each.to_ask:
-                asked[symbol, each.onboard_date] = start
-            start = each.delisted_at(server_time) or server_time
-    if not asked:
-        return list(identities)
-    answers = client.first_candles([(symbol, start) for (symbol, _), start in asked.items()])
-    found = {
-        key: first
-        for (key, start), first in zip(asked.items(), answers, strict=True)
-        if first is not None and start - _MINUTE <= first <= server_time
-    }
-    return note_first_candles(store, found) if found else list(identities)
-
-
 def left_out(universe: Mapping[str, Any] | None) -> dict[str, str]:
-    """The entries of exchangeInfo that could not be read when somebody looked last, each with its fault."""
+    """Return the entries of exchangeInfo that could not be read at the last look, each with its fault."""
     # Earlier versions kept none.
     return dict((universe or {}).get("left_out", {}))
 
@@ -188,7 +51,7 @@ def left_out(universe: Mapping[str, Any] | None) -> dict[str, str]:
 def listed_symbols(
     universe: Mapping[str, Any], server_time: datetime
 ) -> dict[str, tuple[Listed, str, bool]]:
-    """By symbol: when it trades, its status, whether `all` collects it now.
+    """Return by symbol when it trades, its status, whether `all` collects it now.
 
     Args:
         universe: the document that `write_universe` stored.
@@ -206,7 +69,7 @@ def listed_symbols(
 def collected_now(
     universe: Mapping[str, Any] | None, symbols: Container[str] | Literal["all"]
 ) -> dict[str, Listed]:
-    """The symbols that ticks collect, and when they trade, by the universe as last seen.
+    """Return the symbols that ingest runs collect, and when they trade, by the universe as last seen.
 
     Args:
         universe: the document that `write_universe` stored; None where nothing was seen yet.
@@ -239,7 +102,7 @@ def newest_of_collected(
 def collected_lifetimes(
     store: ObjectStore, settings: Settings, window: Window, server_time: datetime
 ) -> dict[str, tuple[datetime, datetime | None]]:
-    """Every symbol of the settings that trades, or traded, within a window: since and until when.
+    """Return every symbol of the settings that trades, or traded, within a window: since and until when.
 
     With `all`, every symbol that it collects or would have collected then, also those that have
     been delisted. What was never seen on the exchange is not among them.
@@ -270,7 +133,7 @@ def collected_lifetimes(
 def collected_identities(
     identities: Iterable[Identity], symbols: Container[str] | Literal["all"]
 ) -> list[Identity]:
-    """Those that the symbols of the settings mean."""
+    """Return the identities that the symbols of the settings mean."""
     return [
         each
         for each in identities
@@ -281,7 +144,7 @@ def collected_identities(
 def lifetimes(
     identities: Iterable[Identity], window: Window, server_time: datetime
 ) -> dict[str, tuple[datetime, datetime | None]]:
-    """By symbol, from when until when these trade, if that touches the window; sorted."""
+    """Return by symbol from when until when these trade, if that touches the window; sorted."""
     found: dict[str, tuple[datetime, datetime | None]] = {}
     for each in sorted(identities, key=lambda each: (each.symbol, each.listed_at)):
         since, until = each.listed_at, each.delisted_at(server_time)
@@ -297,7 +160,7 @@ def lifetimes(
 def between_listings(
     identities: Iterable[Identity], interval: Interval, window: Window, server_time: datetime
 ) -> dict[str, list[Window]]:
-    """By symbol that was listed anew where in a window it had ended and not yet begun again.
+    """Return by symbol that was listed anew where in a window it had ended and not yet begun again.
 
     `lifetimes` has one span a symbol: this is what of that span no identity traded in.
     """
@@ -311,8 +174,6 @@ def between_listings(
 
 
 def forgotten(identities: Iterable[Identity]) -> set[str]:
-    """The symbols that the exchange did not name any more when somebody looked last: it serves no
-    candle of them.
-    """
+    """Return the symbols that the exchange no longer named at the last look: it serves no candle of them."""
     known = list(identities)
     return {each.symbol for each in known} - {each.symbol for each in known if each.gone is None}

@@ -11,7 +11,7 @@ from pipeline_assets.collection.listings import collected_identities
 from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.market.partition_keys import DAYS_PER_RUN, FIRST_DAY
 from pipeline_assets.resources.finalized_days import sealed_days, sealed_symbols
-from pipeline_assets.resources.listing_history import Identity
+from pipeline_assets.resources.identity import Identity
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 

@@ -9,15 +9,17 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pipeline_assets import lake
-from pipeline_assets.collection.coverage import coverage_of, fetchable, read_known
+from pipeline_assets.collection.coverage import coverage_of, fetchable
+from pipeline_assets.collection.lake_coverage import read_known
 from pipeline_assets.collection.listings import Listed, collected_now, listed_symbols
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window, newest_closed
 from pipeline_assets.resources.candle_objects import list_objects
 from pipeline_assets.resources.listing_history import read_universe
-from pipeline_assets.resources.object_store import ObjectStore, StoredObject
+from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import DamagedObjectError
 from pipeline_assets.resources.slots import CandleSlots
+from pipeline_assets.resources.stored_objects import StoredObject
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.resources.warehouse_statements import TABLES
 from pipeline_assets.settings import Settings

@@ -26,8 +26,9 @@ from pipeline_assets.resources.candle_objects import (
     write_candles,
 )
 from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed
-from pipeline_assets.resources.object_store import ObjectStore, StoredObject
+from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.staging import Output
+from pipeline_assets.resources.stored_objects import StoredObject
 from pipeline_assets.resources.tick_state import TickState, read_tick_state, write_tick_state
 
 if TYPE_CHECKING:

@@ -69,9 +69,7 @@ def delete_superseded_reports(instance: DagsterInstance, before: datetime) -> in
         AssetCheckExecutionsTable.c.evaluation_event_storage_id.is_not(None)
     )
     superseded = db.and_(
-        old,
-        db.or_(event.asset_key.is_(None), event.id.not_in(shown)),
-        event.id.not_in(evaluated),
+        old, db.or_(event.asset_key.is_(None), event.id.not_in(shown)), event.id.not_in(evaluated)
     )
     with storage.index_connection() as connection:
         chosen = db.select(event.id).where(superseded)

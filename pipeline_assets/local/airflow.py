@@ -16,10 +16,12 @@ from functools import partial
 from pathlib import Path
 
 from pipeline_assets import proxies
-from pipeline_assets.local import probes
+from pipeline_assets.local import scheduling_probes
+from pipeline_assets.local.data_directory import make_private
+from pipeline_assets.local.errors import StackError
 from pipeline_assets.local.health import HealthCheck
-from pipeline_assets.local.private_files import make_private
-from pipeline_assets.local.supervisor import DIRECT, Service, StackError, http_answers
+from pipeline_assets.local.ports import DIRECT, http_answers
+from pipeline_assets.local.service import Service
 from pipeline_assets.settings import PREFIX, Settings
 from pipeline_assets.web_guard import ALLOWED_HOSTS
 
@@ -149,7 +151,7 @@ def airflow_services(settings: Settings) -> list[Service]:
         listens=(HOST, port),
         setting=PORT_SETTING,
         environment=environment,
-        health=_health(probes.airflow_api(address(settings), _TIMEOUT)),
+        health=_health(scheduling_probes.airflow_api(address(settings), _TIMEOUT)),
         ready_timeout=300.0,
     )
     return [
@@ -159,7 +161,9 @@ def airflow_services(settings: Settings) -> list[Service]:
             settings,
             SCHEDULER,
             environment,
-            probes.airflow_scheduler(address(settings), partial(login, settings), _TIMEOUT),
+            scheduling_probes.airflow_scheduler(
+                address(settings), partial(login, settings), _TIMEOUT
+            ),
             "scheduler",
             "--skip-serve-logs",
         ),
@@ -167,7 +171,7 @@ def airflow_services(settings: Settings) -> list[Service]:
             settings,
             PROCESSOR,
             environment,
-            probes.airflow_component(address(settings), "dag_processor", _TIMEOUT),
+            scheduling_probes.airflow_component(address(settings), "dag_processor", _TIMEOUT),
             "dag-processor",
         ),
     ]

@@ -2,11 +2,12 @@
 
 from functools import partial
 
-from pipeline_assets.local import probes
-from pipeline_assets.local.commands import TIMEOUT, module, option, service
+from pipeline_assets.local import scheduling_probes
 from pipeline_assets.local.environment import REPOSITORY, dagster_environment, settings_environment
+from pipeline_assets.local.errors import StackError
 from pipeline_assets.local.health import HealthCheck
-from pipeline_assets.local.supervisor import Service, StackError, http_answers, tcp_answers
+from pipeline_assets.local.ports import http_answers, tcp_answers
+from pipeline_assets.local.service import TIMEOUT, Service, module, option, service
 from pipeline_assets.local.systems import System, systems
 from pipeline_assets.settings import Settings
 from pipeline_assets.stack_state import WATCHDOG, WATCHDOG_FILE
@@ -29,7 +30,7 @@ def code_server_service(settings: Settings, system: System) -> Service:
     # long. At the default of 30 s, a laptop's sleep or a busy machine ended it; here, the supervisor
     # ends both together.
     environment["DAGSTER_GRPC_PROXY_HEARTBEAT_TTL_SECONDS"] = "86400"
-    ask = probes.code_server(system.host, system.port or 0, TIMEOUT)
+    ask = scheduling_probes.code_server(system.host, system.port or 0, TIMEOUT)
     health = HealthCheck(ask, period=5.0)
     return service(system, argv, ready, environment, health=health)
 
@@ -53,7 +54,8 @@ def webserver_service(settings: Settings, system: System) -> Service:
     ready = partial(http_answers, f"http://{host}:{system.port}/server_info")
     environment = dagster_environment(settings)
     health = HealthCheck(
-        probes.webserver(f"http://{host}:{system.port}", TIMEOUT), through=("code-server",)
+        scheduling_probes.webserver(f"http://{host}:{system.port}", TIMEOUT),
+        through=("code-server",),
     )
     return service(system, argv, ready, environment, health=health, after=("code-server",))
 
@@ -64,14 +66,14 @@ def watchdog_service(settings: Settings) -> Service:
 
     def ready() -> bool:
         # What the last one left is as old as the stack's last run.
-        return file.exists() and probes.report_age(file) < 15.0
+        return file.exists() and scheduling_probes.report_age(file) < 15.0
 
     return Service(
         name=WATCHDOG,
         argv=module("pipeline_assets.services.watchdog"),
         ready=ready,
         environment=settings_environment(settings),
-        health=HealthCheck(probes.watchdog(file)),
+        health=HealthCheck(scheduling_probes.watchdog(file)),
         # It may be about to alert that the supervisor is dead.
         stop_timeout=15.0,
     )
@@ -96,7 +98,7 @@ def daemon_service(settings: Settings, system: System) -> Service:
         argv,
         ready,
         dagster_environment(settings),
-        health=HealthCheck(probes.daemon(web, TIMEOUT), through=("webserver",)),
+        health=HealthCheck(scheduling_probes.daemon(web, TIMEOUT), through=("webserver",)),
         # After the web server: both create Dagster's databases, and fail when at it together.
         # After the stores: a schedule that is on fires at once.
         after=("webserver", *(name for name in stores if name in embedded)),

@@ -8,8 +8,8 @@ from typing import Any
 from pydantic import BaseModel, SecretStr
 
 from pipeline_assets import proxies
-from pipeline_assets.local.private_files import make_private
-from pipeline_assets.local.supervisor import StackError, making
+from pipeline_assets.local.data_directory import make_private, making
+from pipeline_assets.local.errors import StackError
 from pipeline_assets.settings import PREFIX, Settings, making_embedded_credentials
 
 REPOSITORY = Path(__file__).resolve().parents[2]

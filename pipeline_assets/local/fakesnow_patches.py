@@ -27,24 +27,8 @@ def check_fakesnow() -> None:
     import fakesnow.instance
     import fakesnow.server
 
-    require_names(
-        "fakesnow",
-        fakesnow.copy_into,
-        (
-            "_source_urls",
-            "copy_into",
-        ),
-        __name__,
-    )
-    require_names(
-        "fakesnow",
-        fakesnow.cursor,
-        (
-            "copy_into",
-            "FakeSnowflakeCursor",
-        ),
-        __name__,
-    )
+    require_names("fakesnow", fakesnow.copy_into, ("_source_urls", "copy_into"), __name__)
+    require_names("fakesnow", fakesnow.cursor, ("copy_into", "FakeSnowflakeCursor"), __name__)
     require_names("fakesnow", fakesnow.cursor.FakeSnowflakeCursor, ("execute",), __name__)
     require_names("fakesnow", fakesnow.instance, ("FakeSnow",), __name__)
     names = ("login_request", "query_request", "routes", "shared_fs")

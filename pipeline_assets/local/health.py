@@ -8,17 +8,9 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from pipeline_assets.errors import OutsideSystemError
+from pipeline_assets.local.errors import StackError, UnhealthyError, UnknownHealthError
 
 READY_PERIOD = 0.1
-
-
-class UnhealthyError(OutsideSystemError):
-    """A service does not work. The message says what was asked and what came back."""
-
-
-class UnknownHealthError(OutsideSystemError):
-    """A service's health cannot be told now, because what it is asked through does not answer."""
 
 
 @dataclass(frozen=True)
@@ -109,8 +101,6 @@ class Prober:
             self._answers.append(answer)
 
     def _ask_ready(self) -> bool:
-        from pipeline_assets.local.supervisor import StackError
-
         try:
             return self._ready_question()
         except StackError as error:

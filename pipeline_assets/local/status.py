@@ -5,10 +5,10 @@ from datetime import UTC, datetime
 
 from pipeline_assets import proxies
 from pipeline_assets.local import airflow
-from pipeline_assets.local.supervisor import read_state, tcp_answers
+from pipeline_assets.local.ports import tcp_answers
 from pipeline_assets.local.systems import systems
 from pipeline_assets.settings import Settings
-from pipeline_assets.stack_state import RESTARTING, UP, ProcessRecord, disk_problem
+from pipeline_assets.stack_state import RESTARTING, UP, ProcessRecord, disk_problem, read_state
 
 _SCHEDULING = {
     *("code-server", "webserver", "daemon"),
@@ -77,7 +77,7 @@ def stack_status(settings: Settings) -> StackStatus:
     """Return what runs now, by stack.json and by asking; external systems are asked for a connection.
 
     Raises:
-        StackError: stack.json is damaged.
+        StackStateError: stack.json is damaged.
     """
     record = read_state(settings.data_dir)
     running = record is not None and record.runs()

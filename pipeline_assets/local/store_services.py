@@ -11,11 +11,12 @@ from typing import Any
 from pydantic import SecretStr
 
 from pipeline_assets.local import probes
-from pipeline_assets.local.commands import TIMEOUT, module, option, service
 from pipeline_assets.local.environment import settings_environment
+from pipeline_assets.local.errors import StackError
 from pipeline_assets.local.health import HealthCheck
+from pipeline_assets.local.ports import http_answers, tcp_answers
 from pipeline_assets.local.s3_server import HEALTH_PATH
-from pipeline_assets.local.supervisor import Service, StackError, http_answers, tcp_answers
+from pipeline_assets.local.service import TIMEOUT, Service, module, option, service
 from pipeline_assets.local.systems import System, s3_address, systems
 from pipeline_assets.resources.s3_clients import boto3_client
 from pipeline_assets.settings import PREFIX, Settings

@@ -126,20 +126,13 @@ def gap_causes(
     """
     import polars as pl
 
-    expected = {
-        symbol: expected_open_times(interval, window, since, until, None)
-        for symbol, (since, until) in lifetimes.items()
-    }
-    traded = expected_frame(expected).select(
-        "symbol", start="first", end=pl.col("last") + interval.span
-    )
     symbols = pl.DataFrame({"symbol": list(lifetimes)}, schema={"symbol": pl.String})
     open_from = max(window.start, newest + interval.span)
     unclosed = (Window(open_from, window.end),) if open_from < window.end else ()
     segments = _segments(
         {
             "missing": missing.select("symbol", "start", "end"),
-            "traded": traded,
+            "traded": _traded(interval, window, lifetimes),
             "between_listings": evidence.between_listings,
             "unclosed": span_frame(dict.fromkeys(lifetimes, unclosed)),
             "invalid": span_frame({}) if evidence.invalid is None else evidence.invalid,
@@ -150,10 +143,46 @@ def gap_causes(
         }
     )
 
+    pieces = segments.filter(pl.col("missing") > 0).select("symbol", "start", "end", cause=_cause())
+    return (
+        _joined(pieces.join(symbols, on="symbol", how="semi"), "cause")
+        .select(
+            "symbol",
+            pl.lit(interval.value).alias("interval"),
+            pl.col("start").alias("first"),
+            (pl.col("end") - interval.span).alias("last"),
+            (
+                (pl.col("end") - pl.col("start")).dt.total_milliseconds() // interval.milliseconds
+            ).alias("count"),
+            "cause",
+        )
+        .sort("symbol", "first")
+    )
+
+
+def _traded(
+    interval: Interval, window: Window, lifetimes: Mapping[str, tuple[datetime, datetime | None]]
+) -> "pl.DataFrame":
+    """Return a span frame of the parts of a window in which each symbol traded."""
+    import polars as pl
+
+    expected = {
+        symbol: expected_open_times(interval, window, since, until, None)
+        for symbol, (since, until) in lifetimes.items()
+    }
+    return expected_frame(expected).select(
+        "symbol", start="first", end=pl.col("last") + interval.span
+    )
+
+
+def _cause() -> "pl.Expr":
+    """Return the cause of a segment by the layers that cover it: see `Cause` for the order."""
+    import polars as pl
+
     def holds(layer: str) -> "pl.Expr":
         return pl.col(layer) > 0
 
-    cause = (
+    return (
         pl.when(~holds("traded") | holds("between_listings"))
         .then(pl.lit(Cause.NOT_LISTED))
         .when(holds("unclosed"))
@@ -169,21 +198,6 @@ def gap_causes(
         .when(holds("nobody"))
         .then(pl.lit(Cause.EXCHANGE_OUTAGE))
         .otherwise(pl.lit(Cause.NOT_FETCHED))
-    )
-    pieces = segments.filter(holds("missing")).select("symbol", "start", "end", cause=cause)
-    return (
-        _joined(pieces.join(symbols, on="symbol", how="semi"), "cause")
-        .select(
-            "symbol",
-            pl.lit(interval.value).alias("interval"),
-            pl.col("start").alias("first"),
-            (pl.col("end") - interval.span).alias("last"),
-            (
-                (pl.col("end") - pl.col("start")).dt.total_milliseconds() // interval.milliseconds
-            ).alias("count"),
-            "cause",
-        )
-        .sort("symbol", "first")
     )
 
 

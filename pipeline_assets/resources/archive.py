@@ -25,11 +25,7 @@ from pipeline_assets.market.archive import (
 )
 from pipeline_assets.outside_text import printable
 from pipeline_assets.proxies import proxy_for
-from pipeline_assets.resources.bounded_replies import (
-    ReplyLimitError,
-    read_within,
-    redirect_target,
-)
+from pipeline_assets.resources.bounded_replies import ReplyLimitError, read_within, redirect_target
 from pipeline_assets.resources.retry import RetryPolicy
 from pipeline_assets.resources.waiting import taken_from
 

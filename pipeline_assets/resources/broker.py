@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
 
-from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.resources.kafka_clients import BrokerError, KafkaClients
 from pipeline_assets.resources.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, KafkaError, Message, Producer
+    from confluent_kafka import Consumer, Message, Producer
 
     from pipeline_assets.settings import KafkaSettings
+from pipeline_assets.resources.kafka_clients import UndeliveredError
 
 CONTENT_TYPE = "application/json"
 # The name of the JSON Schema of a message's value: market/candidate.schema.json.
@@ -82,9 +82,9 @@ class CandidateTopic:
             try:
                 policy.run(
                     lambda: self._attempt(candidates, begun + seconds),
-                    lambda error: isinstance(error, _UndeliveredError) and error.lost_state,
+                    lambda error: isinstance(error, UndeliveredError) and error.lost_state,
                 )
-            except _UndeliveredError as failure:
+            except UndeliveredError as failure:
                 told = f"{failure.acknowledged} of {len(candidates)} candidates were acknowledged"
                 raise BrokerError(self._clients.explain(failure.error, told)) from None
         return Published(len(candidates), time.monotonic() - begun)
@@ -194,11 +194,11 @@ class CandidateTopic:
         """Send all with this process's producer; one that failed is not used again.
 
         Raises:
-            _UndeliveredError: not all were acknowledged.
+            UndeliveredError: not all were acknowledged.
         """
         from confluent_kafka import KafkaError, KafkaException
 
-        outcome = _UndeliveredError()
+        outcome = UndeliveredError()
         try:
             producer = self._producer(deadline)
             for candidate in candidates:
@@ -206,11 +206,7 @@ class CandidateTopic:
                     self._settings.topic,
                     key=candidate.symbol,
                     value=candidate.model_dump_json(),
-                    headers={
-                        "id": candidate.id,
-                        "content-type": CONTENT_TYPE,
-                        "schema": SCHEMA,
-                    },
+                    headers={"id": candidate.id, "content-type": CONTENT_TYPE, "schema": SCHEMA},
                     on_delivery=outcome.count,
                 )
             producer.flush(max(0.0, deadline - time.monotonic()))
@@ -272,35 +268,3 @@ class CandidateTopic:
         if producer is not None:
             # Unsent messages are dropped, and what is under way is no longer waited for.
             producer.purge()
-
-
-class _UndeliveredError(OutsideSystemError):
-    """What became of the messages of one attempt."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.acknowledged = 0
-        self.error: KafkaError | None = None
-
-    def count(self, error: "KafkaError | None", _message: "Message") -> None:
-        if error is None:
-            self.acknowledged += 1
-        elif self.error is None:
-            self.error = error
-
-    @property
-    def lost_state(self) -> bool:
-        """Whether the broker no longer knows this producer, and would know a new one."""
-        from confluent_kafka import KafkaError
-
-        return self.error is not None and (
-            self.error.fatal()
-            or self.error.code()
-            in {
-                KafkaError._FATAL,
-                KafkaError.UNKNOWN_PRODUCER_ID,
-                KafkaError.PRODUCER_FENCED,
-                KafkaError.INVALID_PRODUCER_EPOCH,
-                KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
-            }
-        )

@@ -14,12 +14,13 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.lake_documents import keep_damaged
-from pipeline_assets.resources.object_store import FoundObject, ObjectStore, StoredObject
+from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import (
     DamagedObjectError,
     ObjectStoreError,
     PreconditionFailedError,
 )
+from pipeline_assets.resources.stored_objects import FoundObject, StoredObject
 
 if TYPE_CHECKING:
     import polars as pl

@@ -20,14 +20,7 @@ from pipeline_assets.resources.exchange_errors import (
     ExchangeError,
     ExchangeUnreachableError,
 )
-from pipeline_assets.resources.exchange_pages import (
-    Batch,
-    Fetched,
-    Page,
-    pages,
-    plan,
-    weight_of,
-)
+from pipeline_assets.resources.exchange_pages import Batch, Fetched, Page, pages, plan, weight_of
 from pipeline_assets.resources.exchange_requests import ExchangeRequests
 from pipeline_assets.resources.universe import Listings, read_listings
 from pipeline_assets.resources.waiting import result_of, taken_from
@@ -85,12 +78,7 @@ class ExchangeClient:
     ) -> None:
         self._concurrency = settings.concurrency
         self._requests = ExchangeRequests(
-            settings,
-            budget,
-            priority,
-            patience.total_seconds(),
-            sleep=sleep,
-            monotonic=monotonic,
+            settings, budget, priority, patience.total_seconds(), sleep=sleep, monotonic=monotonic
         )
         self._loop = asyncio.new_event_loop()
         self._thread = Thread(target=self._loop.run_forever, name="exchange", daemon=True)

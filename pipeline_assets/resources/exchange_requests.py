@@ -1,25 +1,20 @@
 """One request to the exchange: how it is sent, repeated and given up. Asynchronous throughout.
 
 Which requests a window needs is in exchange_pages.py, what callers see in exchange.py, the weight in
-weight_allowance.py, the exchange's clock in exchange_clock.py, python-binance in binance_client.py, what a
-refusal means in exchange_refusals.py and what a reply means in market/replies.py.
+weight_allowance.py, a refusal's meaning in exchange_refusals.py, a reply's in exchange_questions.py.
 """
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from datetime import datetime
-from functools import cache
-from json import loads
-from typing import TYPE_CHECKING, Any, Generic, Self, TypeVar
+from typing import TYPE_CHECKING, Any, Self
 
-from pipeline_assets.market.intervals import Interval, from_milliseconds, to_milliseconds
-from pipeline_assets.market.replies import MalformedReplyError, check_reply
+from pipeline_assets.market.intervals import Interval, to_milliseconds
+from pipeline_assets.market.replies import check_reply
 from pipeline_assets.market.windows import Window
 from pipeline_assets.outside_text import printable
 from pipeline_assets.proxies import proxy_for
 from pipeline_assets.resources.binance_client import Reply, open_client
-from pipeline_assets.resources.bounded_replies import ReplyLimitError
 from pipeline_assets.resources.exchange_clock import ExchangeClock
 from pipeline_assets.resources.exchange_errors import (
     ExchangeBannedError,
@@ -35,24 +30,18 @@ from pipeline_assets.resources.weight_allowance import LONGEST_WAIT_MS, WeightAl
 if TYPE_CHECKING:
     from pipeline_assets.resources.weight_budget import Priority, WeightBudget
     from pipeline_assets.settings import BinanceSettings
+from pipeline_assets.resources.exchange_questions import (
+    Question,
+    T,
+    first_candle_of,
+    json_object,
+    lost,
+    member,
+    server_time_of,
+    unanswered,
+)
 
-T = TypeVar("T")
-
-# No candle of USD-M Futures is older than September 2019.
-_EARLIEST_MS = 1_567_296_000_000
-_LATEST_MS = 10**14  # the year 5138; a time beyond it is no time
 _REFUSALS = 10  # each waits as told, so this is minutes; one more means that the limit is not ours
-
-
-@dataclass(frozen=True)
-class _Question(Generic[T]):
-    """Something to ask the exchange. `read` raises MalformedReplyError on a useless reply."""
-
-    what: str
-    weight: int
-    send: Callable[[], Awaitable[Reply]]
-    read: Callable[[Reply], T]
-    one_of_many: bool = False  # its failure is no reason to think that the others fail
 
 
 class ExchangeRequests:
@@ -108,7 +97,7 @@ class ExchangeRequests:
             await self._client.close_connection()
 
     async def server_time(self) -> int:
-        """The exchange's time in ms since the epoch, as it said; a sample for the clock, too.
+        """Return the exchange's time in ms since the epoch, as it said; a sample for the clock, too.
 
         The exchange's clock stands later than that by now, never earlier, however slow the reply
         was: a candle that is closed by it is closed.
@@ -116,21 +105,21 @@ class ExchangeRequests:
         return await self._ask(self._time_question())
 
     async def exchange_info(self) -> dict[str, Any]:
-        """The decoded body of exchangeInfo."""
+        """Return the decoded body of exchangeInfo."""
 
         def read(reply: Reply) -> dict[str, Any]:
-            body = _object(reply.body)
-            _member(body, "symbols", list)
+            body = json_object(reply.body)
+            member(body, "symbols", list)
             return body
 
         return await self._ask(
-            _Question("exchangeInfo", 1, self._client.futures_exchange_info, read)
+            Question("exchangeInfo", 1, self._client.futures_exchange_info, read)
         )
 
     async def klines(
         self, symbol: str, interval: Interval, window: Window, limit: int
     ) -> tuple[bytes, int]:
-        """The reply to one klines request, checked, and its number of rows.
+        """Return the reply to one klines request, checked, and its number of rows.
 
         Args:
             symbol: as the exchange writes it; may hold any character.
@@ -154,10 +143,10 @@ class ExchangeRequests:
 
         await self._measure_again()
         what = f"{symbol} {interval.value} candles"
-        return await self._ask(_Question(what, weight_of(limit), send, read, one_of_many=True))
+        return await self._ask(Question(what, weight_of(limit), send, read, one_of_many=True))
 
     async def first_candle(self, symbol: str, start: datetime) -> datetime | None:
-        """The open time of the first 1m candle that opens at `start` or later, or None without one.
+        """Return the open time of the first 1m candle that opens at `start` or later, or None without one.
 
         Args:
             symbol: as the exchange writes it; may hold any character.
@@ -174,19 +163,14 @@ class ExchangeRequests:
             return reply
 
         def read(reply: Reply) -> datetime | None:
-            if not check_reply(symbol, reply.body):
-                return None
-            first_ms = loads(reply.body)[0][0]
-            if not 0 <= first_ms < _LATEST_MS:
-                raise MalformedReplyError(f"The reply's open time {first_ms} is not a time.")
-            return Interval.ONE_MINUTE.floor(from_milliseconds(first_ms))
+            return first_candle_of(symbol, reply.body)
 
         await self._measure_again()
         return await self._ask(
-            _Question(f"the first candle of {symbol}", weight_of(1), send, read, one_of_many=True)
+            Question(f"the first candle of {symbol}", weight_of(1), send, read, one_of_many=True)
         )
 
-    def _time_question(self) -> _Question[int]:
+    def _time_question(self) -> Question[int]:
         sent = 0.0
 
         def send() -> Awaitable[Reply]:
@@ -196,14 +180,11 @@ class ExchangeRequests:
             return reply
 
         def read(reply: Reply) -> int:
-            server_ms = _member(_object(reply.body), "serverTime", int)
-            # `true` is an int to Python.
-            if isinstance(server_ms, bool) or not _EARLIEST_MS <= server_ms < _LATEST_MS:
-                raise MalformedReplyError("The reply's serverTime is not a time.")
+            server_ms = server_time_of(reply.body)
             self.clock.measure(server_ms, sent, self._monotonic())
             return server_ms
 
-        return _Question("the server time", 1, send, read)
+        return Question("the server time", 1, send, read)
 
     async def _measure_again(self) -> None:
         """Take the exchange's time again where that is due; without an answer the old samples stay."""
@@ -216,10 +197,10 @@ class ExchangeRequests:
         except RefusedError as error:
             if error.refused_for_weight:
                 await self._obey(question.what, error, 1)
-        except _lost():
+        except lost():
             return
 
-    async def _ask(self, question: _Question[T]) -> T:
+    async def _ask(self, question: Question[T]) -> T:
         """Send until there is a good answer or reason to give up.
 
         Raises:
@@ -249,13 +230,13 @@ class ExchangeRequests:
 
         return await self._policy.run_async(
             answer,
-            lambda error: isinstance(error, _unanswered()),
+            lambda error: isinstance(error, unanswered()),
             on_failure=judge,
             sleep=self._sleep,
             monotonic=self._monotonic,
         )
 
-    async def _attempt(self, question: _Question[T]) -> T:
+    async def _attempt(self, question: Question[T]) -> T:
         minute = await self.weight.take(question.weight)
         sent = self._monotonic()
         try:
@@ -286,7 +267,7 @@ class ExchangeRequests:
                 error.code,
             ) from error
 
-    async def _judge(self, question: _Question[T], failure: Failure, good_before: int) -> None:
+    async def _judge(self, question: Question[T], failure: Failure, good_before: int) -> None:
         """Raise if the question is to be given up after this failure."""
         cause = str(failure.error)
         if not isinstance(failure.error, RefusedError):
@@ -306,7 +287,7 @@ class ExchangeRequests:
             )
 
     async def _exchange_answers(self, good_before: int) -> bool:
-        """Whether anything has been answered well since then, or is when asked now.
+        """Return whether anything has been answered well since then, or is when asked now.
 
         Forty requests that fail together ask once: while one asks the others wait for its result.
         """
@@ -315,40 +296,8 @@ class ExchangeRequests:
             if self._good == good_before and self._probes == probes:
                 try:
                     await self._attempt(self._time_question())
-                except _unanswered():
+                except unanswered():
                     return False
                 finally:
                     self._probes += 1
         return self._good > good_before
-
-
-def _member(body: dict[str, Any], name: str, kind: type[T]) -> T:
-    value = body.get(name)
-    if not isinstance(value, kind):
-        found = printable(", ".join(body)[:60])
-        raise MalformedReplyError(f"The reply has no {name}, but {found}.")
-    return value
-
-
-def _object(body: bytes) -> dict[str, Any]:
-    try:
-        decoded = loads(body)
-    except (ValueError, RecursionError) as error:
-        raise MalformedReplyError(f"The reply is not JSON: {body[:60]!r}.") from error
-    if not isinstance(decoded, dict):
-        raise MalformedReplyError(f"The reply is not an object: {body[:60]!r}.")
-    return decoded
-
-
-@cache
-def _lost() -> tuple[type[Exception], ...]:
-    """Return what is raised when a request got no usable answer and may get one when sent again."""
-    from aiohttp import ClientError
-
-    return (ClientError, TimeoutError, OSError, MalformedReplyError, ReplyLimitError)
-
-
-@cache
-def _unanswered() -> tuple[type[Exception], ...]:
-    """Return what is raised when a question was not answered, whatever the reason."""
-    return (RefusedError, *_lost())

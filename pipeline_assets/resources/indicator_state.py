@@ -17,12 +17,7 @@ from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.candles import empty_candles
 from pipeline_assets.market.intervals import from_milliseconds, to_milliseconds
 from pipeline_assets.resources.redis_client import RedisConnection
-from pipeline_assets.resources.slots import (
-    STATE_TTL_SECONDS,
-    decoded_slots,
-    slot_key,
-    state_key,
-)
+from pipeline_assets.resources.slots import STATE_TTL_SECONDS, decoded_slots, slot_key, state_key
 
 if TYPE_CHECKING:
     import polars as pl

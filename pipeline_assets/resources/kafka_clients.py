@@ -5,12 +5,18 @@ What is published and read is in broker.py.
 
 import time
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.outside_text import printable
+
+if TYPE_CHECKING:
+    from confluent_kafka import Consumer, KafkaError, Message, Producer
+
+    from pipeline_assets.settings import KafkaSettings
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -162,3 +168,36 @@ def _check_readable(path: Path) -> None:
 
 def _text(errors: "Sequence[KafkaError]", *codes: int) -> str:
     return next(error.str() for error in errors if error.code() in codes)
+
+
+class UndeliveredError(OutsideSystemError):
+    """Not all messages of one attempt to publish were acknowledged."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.acknowledged = 0
+        self.error: KafkaError | None = None
+
+    def count(self, error: "KafkaError | None", _message: "Message") -> None:
+        """Take one delivery report in: the first error is kept."""
+        if error is None:
+            self.acknowledged += 1
+        elif self.error is None:
+            self.error = error
+
+    @property
+    def lost_state(self) -> bool:
+        """Return whether the broker no longer knows this producer, and would know a new one."""
+        from confluent_kafka import KafkaError
+
+        return self.error is not None and (
+            self.error.fatal()
+            or self.error.code()
+            in {
+                KafkaError._FATAL,
+                KafkaError.UNKNOWN_PRODUCER_ID,
+                KafkaError.PRODUCER_FENCED,
+                KafkaError.INVALID_PRODUCER_EPOCH,
+                KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
+            }
+        )

@@ -30,8 +30,9 @@ from pydantic import (
 from pipeline_assets.market.intervals import from_milliseconds, to_milliseconds
 from pipeline_assets.market.windows import Window
 from pipeline_assets.outside_text import printable
-from pipeline_assets.resources.object_store import FoundObject, ObjectStore, digest_of
+from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import ObjectStoreError, PreconditionFailedError
+from pipeline_assets.resources.stored_objects import FoundObject, digest_of
 from pipeline_assets.settings import is_symbol
 
 T = TypeVar("T")

@@ -1,18 +1,13 @@
-"""Bytes in and out of S3, each object with a digest that every reader verifies.
-
-How the clients are made is in s3_clients.py, how errors are told in s3_errors.py; what the bytes mean is in
-candle_objects.py and staging.py.
+"""Bytes in and out of S3, each object with a digest that every reader verifies. Clients are made in
+s3_clients.py, errors worded in s3_errors.py; what the bytes mean is candle_objects.py's and staging.py's.
 """
 
 import hashlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed, wait
 from contextlib import contextmanager
 from copy import copy
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
-from threading import current_thread
 from typing import IO, TYPE_CHECKING, Any, TypeVar, cast
 
 from pipeline_assets.resources.retry import RetryPolicy
@@ -30,7 +25,6 @@ from pipeline_assets.resources.s3_errors import (
     PreconditionFailedError,
     S3Errors,
     StoreUnreachableError,
-    summary,
 )
 from pipeline_assets.resources.s3_uploads import PART, PARTS, RisingFile
 
@@ -39,72 +33,31 @@ if TYPE_CHECKING:
 
     from pipeline_assets.resources.store_check import StoreIdentity
     from pipeline_assets.settings import S3Settings
+from pipeline_assets.resources.store_threads import StoreThreads
+from pipeline_assets.resources.stored_objects import DIGEST, FoundObject, StoredObject, digest_of
 
 T = TypeVar("T")
 R = TypeVar("R")
-_THREADS = "object store"
-# The name of the digest in an object's user metadata (the header x-amz-meta-sha256). SHA-256 hashes 1 GB/s
-# of one core; MD5 and BLAKE2b, the standard library's others, less than half of that.
-DIGEST = "sha256"
 # Deletions are a POST, which obstore does not send again by itself where the reply was lost.
 _DELETIONS = RetryPolicy(attempts=3)
 _OTHER_BYTES = "its bytes do not match the SHA-256 in its metadata"
 
 
-@dataclass(frozen=True)
-class StoredObject:
-    """One object as a listing shows it."""
-
-    key: str
-    etag: str
-    size: int
-    modified: datetime
-
-
-@dataclass(frozen=True)
-class FoundObject:
-    """The bytes of an object as the store returned them, which may be damaged.
-
-    Attributes:
-        body: the bytes.
-        etag: the object's ETag.
-        digest: the SHA-256 that the writer put into the metadata; None for an object of an earlier
-            version or of another program.
-    """
-
-    body: bytes
-    etag: str
-    digest: str | None
-
-    @property
-    def intact(self) -> bool:
-        """Whether the bytes match the digest, or have none to match."""
-        return self.digest is None or self.digest == digest_of(self.body)
-
-
-def digest_of(body: bytes) -> str:
-    """The digest of an object's bytes, as it stands in the metadata."""
-    return hashlib.sha256(body).hexdigest()
-
-
 class ObjectStore:
     """The bucket that holds the lake.
-
-    Every write puts the SHA-256 of the bytes into the object's metadata, and every read compares
-    them. An object without a digest is read as it is.
 
     All goes through obstore, which takes a ninth of boto3's CPU an object and a twentieth of its time
     to import. boto3 only searches for credentials where the settings name none (roles, profiles,
     the environment). Both are imported on first use.
 
-    Every method that writes or deletes first makes sure that the store keeps what it is told:
-    see store_check.py.
+    Every method that writes or deletes first calls store_check.py: does the store keep what it is told?
     """
 
     def __init__(self, settings: "S3Settings", patience: Patience = RUN_PATIENCE) -> None:
         self._settings = settings
         self._errors = S3Errors(settings)
         self._patience = patience
+        self._threads = StoreThreads(settings.concurrency)
         self._checks = True
         self._etag_is_md5 = True
 
@@ -123,12 +76,12 @@ class ObjectStore:
         return obstore_store(self._settings, self._patience)
 
     def get(self, key: str) -> bytes | None:
-        """The object's bytes, or None if there is no such object."""
+        """Return the object's bytes, or None if there is no such object."""
         found = self.get_with_etag(key)
         return found[0] if found else None
 
     def get_with_etag(self, key: str) -> tuple[bytes, str] | None:
-        """The object's bytes and ETag, or None if there is no such object.
+        """Return the object's bytes and ETag, or None if there is no such object.
 
         Raises:
             DamagedObjectError: the bytes do not match their digest.
@@ -137,7 +90,7 @@ class ObjectStore:
         return None if found is None else (self.verified(key, found), found.etag)
 
     def verified(self, key: str, found: FoundObject) -> bytes:
-        """The bytes of an object that `find` found.
+        """Return the bytes of an object that `find` found.
 
         Raises:
             DamagedObjectError: they do not match their digest.
@@ -147,7 +100,7 @@ class ObjectStore:
         return found.body
 
     def find(self, key: str) -> FoundObject | None:
-        """The object without a comparison with its digest, or None if there is no such object.
+        """Return the object without a comparison with its digest, or None if there is no such object.
 
         For a caller that handles damaged bytes itself; any other calls `get`.
         """
@@ -244,7 +197,6 @@ class ObjectStore:
         the parts of a dead process lie hidden until the bucket's lifecycle removes them.
         """
         import obstore
-        from obstore.exceptions import BaseError
 
         self._require_suitable()
         file = RisingFile(
@@ -256,12 +208,7 @@ class ObjectStore:
         try:
             yield cast("IO[bytes]", file)
         except BaseException as error:
-            try:
-                file.abandon(error)
-            except (BaseError, OSError) as refused:
-                error.add_note(
-                    f"S3 keeps hidden parts of {self.address(key)}: {summary(str(refused))}"
-                )
+            file.abandon(error, self.address(key))
             raise
         if (body := file.small) is not None:
             self.put(key, body)
@@ -289,14 +236,14 @@ class ObjectStore:
         return True
 
     def holds(self, key: str) -> bool:
-        """Whether there is such an object; its bytes are not read."""
+        """Return whether there is such an object; its bytes are not read."""
         import obstore
 
         # Not HEAD, whose 404 has no body to tell a missing bucket from a missing key.
         return self._unless_absent(lambda: obstore.get(self._objects, key), key) is not None
 
     def objects(self, prefix: str, start_after: str | None = None) -> Iterator[StoredObject]:
-        """The objects under `prefix` in key order, asked for as they are taken, 1,000 a request.
+        """Return the objects under `prefix` in key order, asked for as they are taken, 1,000 a request.
 
         Args:
             prefix: whole parts of a key, as `ohlcv/1m/` or `ohlcv/1m`.
@@ -361,32 +308,8 @@ class ObjectStore:
         return other
 
     def each(self, function: Callable[[T], R], items: Iterable[T]) -> list[R]:
-        """Apply `function` to every item with as many connections as the settings allow.
-
-        All items are tried; afterwards the first error, if there was one, is raised. Once the store
-        does not answer at all, what has not begun is left out: 900 symbols would wait for hours.
-        """
-        if current_thread().name.startswith(_THREADS):
-            # A thread that waited for others of the same pool could wait for ever.
-            return [function(item) for item in items]
-        futures = [self._pool.submit(function, item) for item in items]
-        try:
-            for future in as_completed(futures):
-                if isinstance(future.exception(), StoreUnreachableError):
-                    break
-        finally:
-            for future in futures:
-                future.cancel()
-            wait(futures)
-        for future in futures:
-            if not future.cancelled() and (error := future.exception()) is not None:
-                raise error
-        return [future.result() for future in futures]
-
-    @cached_property
-    def _pool(self) -> ThreadPoolExecutor:
-        # Kept: to start sixteen threads takes 60 ms while others are at work, for each of many calls.
-        return ThreadPoolExecutor(self._settings.concurrency, thread_name_prefix=_THREADS)
+        """Apply `function` to every item with as many connections as the settings allow: see StoreThreads."""
+        return self._threads.each(function, items)
 
     def _unless_absent(self, call: Callable[[], R], key: str) -> R | None:
         try:

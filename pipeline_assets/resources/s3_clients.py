@@ -65,10 +65,7 @@ def obstore_store(settings: "S3Settings", patience: Patience) -> "S3Store":
         "virtual_hosted_style_request": False,
     }
     if settings.endpoint_url:
-        config |= {
-            "endpoint": settings.endpoint_url,
-            "aws_endpoint_url_s3": settings.endpoint_url,
-        }
+        config |= {"endpoint": settings.endpoint_url, "aws_endpoint_url_s3": settings.endpoint_url}
     client: ClientConfig = {
         "allow_http": (settings.endpoint_url or "").startswith("http:"),
         "connect_timeout": timedelta(seconds=10),

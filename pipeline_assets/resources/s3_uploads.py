@@ -4,6 +4,8 @@ import io
 from collections.abc import Callable
 from typing import Any
 
+from pipeline_assets.resources.s3_errors import summary
+
 # Of a file on its way up one part is sent while the next one fills. S3 takes none smaller, and the time
 # for a reply runs while a part goes up: three of 8 MB took a line of 3.4 Mbit/s, this 0.7.
 PART, PARTS = 5 * 1024 * 1024, 1
@@ -46,7 +48,13 @@ class RisingFile(io.RawIOBase):
         """Complete the upload in parts."""
         self._translated(self._upload.close)
 
-    def abandon(self, error: BaseException) -> None:
-        """Abort the upload in parts, if one is under way."""
-        if self._upload is not None:
+    def abandon(self, error: BaseException, address: str) -> None:
+        """Abort the upload in parts, if one is under way; a refusal becomes a note of the error."""
+        from obstore.exceptions import BaseError
+
+        if self._upload is None:
+            return
+        try:
             self._upload.__exit__(type(error), error, error.__traceback__)
+        except (BaseError, OSError) as refused:
+            error.add_note(f"S3 keeps hidden parts of {address}: {summary(str(refused))}")

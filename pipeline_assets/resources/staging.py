@@ -120,10 +120,7 @@ def newest_first(store: "ObjectStore", interval: "Interval", output: Output) -> 
 
 
 def write_frames(
-    store: "ObjectStore",
-    key: str,
-    empty: "pl.DataFrame",
-    frames: Iterable["pl.DataFrame"],
+    store: "ObjectStore", key: str, empty: "pl.DataFrame", frames: Iterable["pl.DataFrame"]
 ) -> int:
     """Store frames as the row groups of one Parquet object; returns the number of rows.
 

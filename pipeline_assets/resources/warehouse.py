@@ -1,39 +1,27 @@
 """The warehouse: loads candle objects and the gap ledger into Snowflake's tables, and says what the
 tables hold.
 
-The statements themselves stand in warehouse_sql/, one a file, and are filled in warehouse_statements.py;
-sessions are opened in warehouse_connection.py. Which objects to load, and when, is
-the assets' business; DDL that only a real account needs is in warehouse_sql/production.sql.
+The statements are filled in warehouse_statements.py, sessions are opened in warehouse_connection.py. Which
+objects to load, and when, is decided in collection/.
 """
 
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.outside_text import printable
-from pipeline_assets.resources.gap_objects import PREFIX as GAPS_PREFIX
-from pipeline_assets.resources.gap_objects import gaps_key
-from pipeline_assets.resources.retry import RetryPolicy
-from pipeline_assets.resources.warehouse_connection import (
-    ABSENT,
-    LOCKED,
-    WarehouseError,
-    WarehouseSessions,
-)
+from pipeline_assets.resources.warehouse_connection import ABSENT, WarehouseError, WarehouseSessions
 from pipeline_assets.resources.warehouse_statements import (
     LANDING,
-    MAX_FILES,
-    STAGES,
     GapStatements,
     LoadStatements,
+    SchemaStatements,
     Sql,
     identifier,
-    landing_name,
     literal,
-    statement,
     table_name,
 )
 from pipeline_assets.settings import S3Settings, SnowflakeSettings
@@ -41,13 +29,7 @@ from pipeline_assets.settings import S3Settings, SnowflakeSettings
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
     from snowflake.connector.cursor import SnowflakeCursor
-
-
-Answer = TypeVar("Answer")
-
-# Of what was aborted for another loader's lock. The waits differ, or two that collided once would collide
-# again. A request that is not answered is repeated by the connector itself until its network_timeout.
-_LOCK_RETRIES = RetryPolicy(attempts=7, first_wait=0.25, longest_wait=8.0, jitter=0.5)
+from pipeline_assets.resources.warehouse_connection import Answer, execute, repeated, rows_by_name
 
 
 @dataclass(frozen=True)
@@ -76,7 +58,7 @@ class Warehouse:
     def __init__(self, snowflake: SnowflakeSettings, s3: S3Settings) -> None:
         """Keep the settings; nothing is imported, read or connected before a method is called."""
         self._settings = snowflake
-        self._bucket = s3.bucket
+        self.sql = SchemaStatements(snowflake, s3.bucket)
         self._sessions = WarehouseSessions(snowflake, s3.bucket)
 
     def ensure_tables(self, interval: Interval) -> None:
@@ -86,7 +68,7 @@ class Warehouse:
         role need not have the right to, even to find that they exist.
         """
         with self._sessions.open("create the tables") as connection:
-            self._make(connection, self._candle_tables(interval))
+            self._make(connection, self.sql.candle_tables(interval))
 
     def load(self, interval: Interval, object_keys: Sequence[str], load_id: str) -> LoadResult:
         """Make the table hold the candles of `object_keys`; other rows stay as they are.
@@ -112,7 +94,7 @@ class Warehouse:
             WarehouseError: unreachable, refused, an object absent or unreadable; see its message.
         """
         keys = list(dict.fromkeys(object_keys))
-        statements = self.statements(interval, keys, load_id)
+        statements = self.sql.load(interval, keys, load_id)
         if not keys:
             return LoadResult(0, 0, 0, 0, 0.0, 0.0)
         with self._sessions.open(
@@ -120,30 +102,9 @@ class Warehouse:
         ) as connection:
             return self._with_tables(
                 connection,
-                self._candle_tables(interval),
-                lambda: _repeated(lambda: self._run_load(connection, statements, len(keys))),
+                self.sql.candle_tables(interval),
+                lambda: repeated(lambda: self._run_load(connection, statements, len(keys))),
             )
-
-    def statements(
-        self, interval: Interval, object_keys: Sequence[str], load_id: str
-    ) -> LoadStatements:
-        """Return what `load` runs, in order; each COPY names up to 1,000 objects.
-
-        Raises:
-            WarehouseError: the interval has no table.
-        """
-        names = {
-            "TABLE": table_name(interval),
-            "LANDING": landing_name(interval, load_id, datetime.now(UTC).date()),
-        }
-        starts = range(0, len(object_keys), MAX_FILES)
-        lists = (object_keys[start : start + MAX_FILES] for start in starts)
-        return LoadStatements(
-            landing=self._statement("landing", **names),
-            copies=tuple(self._copy("CANDLE_OBJECTS", names["LANDING"], part) for part in lists),
-            merge=self._statement("merge", **names),
-            drop=self._statement("drop", **names),
-        )
 
     def replace_gaps(self, days: Sequence[date], with_gaps: Sequence[date], load_id: str) -> int:
         """Make the table CANDLE_GAPS hold, of these days, what the ledger's objects say of them.
@@ -167,37 +128,18 @@ class Warehouse:
         """
         if not days:
             return 0
-        statements = self.gap_statements(days, with_gaps, load_id)
+        statements = self.sql.replace_gaps(days, with_gaps, load_id)
         with self._sessions.open(f"load the gaps of {len(days)} days") as connection:
             return self._with_tables(
                 connection,
-                [self._stage("GAP_OBJECTS"), self._statement("gaps")],
-                lambda: _repeated(
+                self.sql.gap_tables(),
+                lambda: repeated(
                     lambda: self._run_replacement(connection, statements, len(with_gaps))
                 ),
             )
 
-    def gap_statements(
-        self, days: Sequence[date], with_gaps: Sequence[date], load_id: str
-    ) -> GapStatements:
-        """Return what `replace_gaps` runs, in order."""
-        landing = landing_name("gaps", load_id, datetime.now(UTC).date())
-        listed = Sql(", ".join(literal(day.isoformat()) for day in days))
-        objects = [gaps_key(day).removeprefix(GAPS_PREFIX) for day in with_gaps]
-        return GapStatements(
-            landing=self._statement("gap_landing", LANDING=landing),
-            copies=(self._copy("GAP_OBJECTS", landing, objects),) if objects else (),
-            replace=(
-                Sql("BEGIN"),
-                self._statement("gap_delete", DAYS=listed),
-                self._statement("gap_insert", DAYS=listed, LANDING=landing),
-                Sql("COMMIT"),
-            ),
-            drop=self._statement("drop", LANDING=landing),
-        )
-
     def landing_tables(self, older_than: datetime) -> list[str]:
-        """The names of the landing tables whose UTC day had ended at `older_than`.
+        """Return the names of the landing tables whose UTC day had ended at `older_than`.
 
         A load takes minutes, so give a time a day or more ago: those are of dead runs.
         """
@@ -214,17 +156,19 @@ class Warehouse:
         if names:
             with self._sessions.open("drop landing tables") as connection:
                 for name in names:
-                    connection.cursor().execute(self._statement("drop", LANDING=identifier(name)))
+                    connection.cursor().execute(
+                        self.sql.statement("drop", LANDING=identifier(name))
+                    )
         return names
 
     def table_summary(self, interval: Interval) -> dict[str, SymbolSummary]:
-        """Per symbol, in order: rows and newest open time. Empty where there is no table yet."""
+        """Return per symbol, in order: rows and newest open time. Empty where there is no table yet."""
         from snowflake.connector.errors import ProgrammingError
 
         with self._sessions.open(f"read {table_name(interval)}") as connection:
             try:
                 cursor = connection.cursor().execute(
-                    self._statement("summary", TABLE=table_name(interval))
+                    self.sql.statement("summary", TABLE=table_name(interval))
                 )
             except ProgrammingError as error:
                 if error.errno not in ABSENT:
@@ -238,7 +182,7 @@ class Warehouse:
     def _landing_names(self) -> list[str]:
         from snowflake.connector.errors import ProgrammingError
 
-        text = self._statement("landing_tables", SCHEMA_NAME=literal(self._settings.schema_name))
+        text = self.sql.statement("landing_tables", SCHEMA_NAME=literal(self._settings.schema_name))
         with self._sessions.open("list landing tables") as connection:
             try:
                 return [name for (name,) in connection.cursor().execute(text).fetchall()]
@@ -247,44 +191,20 @@ class Warehouse:
                     raise
                 return []
 
-    def _statement(self, name: str, **values: Sql) -> Sql:
-        database = identifier(self._settings.database)
-        schema = identifier(self._settings.schema_name)
-        return statement(name, DATABASE=database, SCHEMA=schema, **values)
-
-    def _copy(self, stage: str, landing: Sql, objects: Sequence[str]) -> Sql:
-        return self._statement(
-            "copy",
-            STAGE=identifier(stage),
-            LANDING=landing,
-            FILES=Sql(", ".join(map(literal, objects))),
-        )
-
-    def _stage(self, name: str) -> Sql:
-        integration = self._settings.storage_integration
-        clause = f"STORAGE_INTEGRATION = {identifier(integration)}" if integration else ""
-        url = literal(f"s3://{self._bucket}/{STAGES[name]}")
-        return self._statement("stage", STAGE=identifier(name), URL=url, STORAGE_CLAUSE=Sql(clause))
-
-    def _candle_tables(self, interval: Interval) -> list[Sql]:
-        table = self._statement("candles", TABLE=table_name(interval))
-        return [self._stage("CANDLE_OBJECTS"), table]
-
     def _make(self, connection: "SnowflakeConnection", absent: Sequence[Sql]) -> None:
         from snowflake.connector.errors import ProgrammingError
 
         try:
-            _execute(connection, absent)
+            execute(connection, absent)
         except ProgrammingError as error:
             if error.errno not in ABSENT:
                 raise
-            _execute(connection, [self._statement("database"), self._statement("schema"), *absent])
+            execute(
+                connection, [self.sql.statement("database"), self.sql.statement("schema"), *absent]
+            )
 
     def _with_tables(
-        self,
-        connection: "SnowflakeConnection",
-        made: Sequence[Sql],
-        action: Callable[[], Answer],
+        self, connection: "SnowflakeConnection", made: Sequence[Sql], action: Callable[[], Answer]
     ) -> Answer:
         """Run a repeatable action, again after making what it found absent by the statements `made`.
 
@@ -310,7 +230,7 @@ class Warehouse:
         rows = self._copied(cursor, statements.copies, expected)
         copied = time.perf_counter()
         cursor.execute(statements.merge)
-        (counts,) = _rows_by_name(cursor)
+        (counts,) = rows_by_name(cursor)
         merged = time.perf_counter()
         cursor.execute(statements.drop)
         return LoadResult(
@@ -331,7 +251,7 @@ class Warehouse:
         cursor.execute(statements.landing)
         rows = self._copied(cursor, statements.copies, expected)
         try:
-            _execute(connection, statements.replace)
+            execute(connection, statements.replace)
         except BaseException as cause:
             try:
                 cursor.execute("ROLLBACK")
@@ -347,7 +267,7 @@ class Warehouse:
         rows = loaded = 0
         for text in copies:
             cursor.execute(text)
-            for row in _rows_by_name(cursor):
+            for row in rows_by_name(cursor):
                 loaded += row.get("status") == "LOADED"
                 rows += int(row.get("rows_loaded") or 0)
         if loaded != expected:
@@ -356,26 +276,6 @@ class Warehouse:
                 "The table was not changed. Repeat the load."
             )
         return rows
-
-
-def _repeated(action: Callable[[], Answer]) -> Answer:
-    """Run a repeatable action, again while another loader holds the lock of its table."""
-    from snowflake.connector.errors import ProgrammingError
-
-    return _LOCK_RETRIES.run(
-        action, lambda error: isinstance(error, ProgrammingError) and error.errno in LOCKED
-    )
-
-
-def _execute(connection: "SnowflakeConnection", statements: Sequence[Sql]) -> None:
-    cursor = connection.cursor()
-    for text in statements:
-        cursor.execute(text)
-
-
-def _rows_by_name(cursor: "SnowflakeCursor") -> list[dict[str, Any]]:
-    names = [column.name for column in cursor.description]
-    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
 
 
 def _day_after(stamp: str) -> datetime:

@@ -1,21 +1,24 @@
-"""Sessions of Snowflake: how one is opened, and what its connector's errors mean for people.
+"""Sessions of Snowflake: how one is opened, how statements run in it, and what its connector's errors mean
+for people. Which statements run is decided in warehouse.py.
 
-What runs in a session is in warehouse.py. The connector is called directly: `dagster_snowflake` builds the
-same arguments, and to import it costs five CPU seconds a process (it loads Snowpark and snowflake.core).
+The connector is called directly: `dagster_snowflake` builds the same arguments, and to import it costs five
+CPU seconds a process (it loads Snowpark and snowflake.core).
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.outside_text import printable
+from pipeline_assets.resources.retry import RetryPolicy
 from pipeline_assets.settings import SnowflakeSettings
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
+    from snowflake.connector.cursor import SnowflakeCursor
     from snowflake.connector.errors import Error
 
 LOGIN_TIMEOUT_SECONDS = 10
@@ -53,7 +56,7 @@ class WarehouseSessions:
             ) from None
 
     def _arguments(self) -> dict[str, Any]:
-        """What the connector is given: the account, one way to log in, and the session's parameters."""
+        """Return the connector's arguments: the account, one way to log in, and the session's parameters."""
         settings = self.settings
         key = settings.private_key_path
         if key is not None:
@@ -138,3 +141,31 @@ def _check_private_key(path: Path) -> None:
             "PIPELINE_SNOWFLAKE__PRIVATE_KEY_PATH to an unencrypted PKCS#8 file in PEM form, or "
             "leave it empty and set PIPELINE_SNOWFLAKE__PASSWORD."
         ) from None
+
+
+Answer = TypeVar("Answer")
+# Of what was aborted for another loader's lock. The waits differ, or two that collided once would collide
+# again. A request that is not answered is repeated by the connector itself until its network_timeout.
+_LOCK_RETRIES = RetryPolicy(attempts=7, first_wait=0.25, longest_wait=8.0, jitter=0.5)
+
+
+def repeated(action: Callable[[], Answer]) -> Answer:
+    """Run a repeatable action, again while another loader holds the lock of its table."""
+    from snowflake.connector.errors import ProgrammingError
+
+    return _LOCK_RETRIES.run(
+        action, lambda error: isinstance(error, ProgrammingError) and error.errno in LOCKED
+    )
+
+
+def execute(connection: "SnowflakeConnection", statements: Sequence[str]) -> None:
+    """Run statements in order."""
+    cursor = connection.cursor()
+    for text in statements:
+        cursor.execute(text)
+
+
+def rows_by_name(cursor: "SnowflakeCursor") -> list[dict[str, Any]]:
+    """Return the rows of a result as dictionaries, by column."""
+    names = [column.name for column in cursor.description]
+    return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]

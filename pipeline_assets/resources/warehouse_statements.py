@@ -1,19 +1,21 @@
 """The warehouse's statements: names, literals, and the files of warehouse_sql/ with their places filled.
-
-In which order they run is in warehouse.py.
+Sessions and repeats are not known here: warehouse.py runs the statements.
 """
 
 import hashlib
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import date
+from datetime import UTC, date, datetime
 from importlib.resources import files
 from string import Template
 from typing import NewType
 
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.gap_objects import PREFIX as GAPS_PREFIX
+from pipeline_assets.resources.gap_objects import gaps_key
 from pipeline_assets.resources.warehouse_connection import WarehouseError
+from pipeline_assets.settings import SnowflakeSettings
 
 Sql = NewType("Sql", str)
 
@@ -49,7 +51,7 @@ class GapStatements:
 
 
 def identifier(name: str) -> Sql:
-    """`name` as an unquoted identifier.
+    """Return `name` as an unquoted identifier.
 
     Raises:
         ValueError: it holds anything but upper-case letters, digits and underscores.
@@ -62,12 +64,12 @@ def identifier(name: str) -> Sql:
 
 
 def literal(text: str) -> Sql:
-    r"""`text` as a string literal; `\` is an escape in Snowflake's, so it is doubled too."""
+    r"""Return `text` as a string literal; `\` is an escape in Snowflake's, so it is doubled too."""
     return Sql("'" + text.replace("\\", "\\\\").replace("'", "''") + "'")
 
 
 def statement(name: str, **values: Sql) -> Sql:
-    """The statement of warehouse_sql/`name`.sql, without comments, its placeholders filled.
+    """Return the statement of warehouse_sql/`name`.sql, without comments, its placeholders filled.
 
     Raises:
         KeyError: the file has a placeholder that `values` lacks.
@@ -80,7 +82,7 @@ def statement(name: str, **values: Sql) -> Sql:
 
 
 def table_name(interval: Interval) -> Sql:
-    """The table of an interval.
+    """Return the table of an interval.
 
     Raises:
         WarehouseError: the interval has none, such as 1m.
@@ -94,11 +96,86 @@ def table_name(interval: Interval) -> Sql:
 
 
 def landing_name(rows: str, load_id: str, day: date) -> Sql:
-    """The landing table of one load of `rows` (an interval, or gaps): the same for a repeat on the
-    same UTC day.
+    """Return the landing table of one load of `rows` (an interval, or gaps), which a repeat on the same UTC
+    day has too.
 
     The day is in the name because the embedded server keeps no creation times; the load id is in
     it as a digest, so that any id makes a valid name and no two ids share one.
     """
     digest = hashlib.sha256(load_id.encode()).hexdigest()[:16].upper()
     return identifier(f"LANDING_{rows.upper()}_{day:%Y%m%d}_{digest}")
+
+
+class SchemaStatements:
+    """The statements of one schema and one lake."""
+
+    def __init__(self, snowflake: SnowflakeSettings, bucket: str) -> None:
+        self._snowflake = snowflake
+        self._bucket = bucket
+
+    def statement(self, name: str, **values: Sql) -> Sql:
+        """Return a statement of warehouse_sql/ with the names of database and schema filled in."""
+        database = identifier(self._snowflake.database)
+        schema = identifier(self._snowflake.schema_name)
+        return statement(name, DATABASE=database, SCHEMA=schema, **values)
+
+    def _copy(self, stage: str, landing: Sql, objects: Sequence[str]) -> Sql:
+        return self.statement(
+            "copy",
+            STAGE=identifier(stage),
+            LANDING=landing,
+            FILES=Sql(", ".join(map(literal, objects))),
+        )
+
+    def _stage(self, name: str) -> Sql:
+        integration = self._snowflake.storage_integration
+        clause = f"STORAGE_INTEGRATION = {identifier(integration)}" if integration else ""
+        url = literal(f"s3://{self._bucket}/{STAGES[name]}")
+        return self.statement("stage", STAGE=identifier(name), URL=url, STORAGE_CLAUSE=Sql(clause))
+
+    def gap_tables(self) -> list[Sql]:
+        """Return what makes the stage and the table of gaps."""
+        return [self._stage("GAP_OBJECTS"), self.statement("gaps")]
+
+    def candle_tables(self, interval: Interval) -> list[Sql]:
+        """Return what makes the stage and the table of an interval's candles."""
+        table = self.statement("candles", TABLE=table_name(interval))
+        return [self._stage("CANDLE_OBJECTS"), table]
+
+    def load(self, interval: Interval, object_keys: Sequence[str], load_id: str) -> LoadStatements:
+        """Return what `Warehouse.load` runs, in order; each COPY names up to 1,000 objects.
+
+        Raises:
+            WarehouseError: the interval has no table.
+        """
+        names = {
+            "TABLE": table_name(interval),
+            "LANDING": landing_name(interval, load_id, datetime.now(UTC).date()),
+        }
+        starts = range(0, len(object_keys), MAX_FILES)
+        lists = (object_keys[start : start + MAX_FILES] for start in starts)
+        return LoadStatements(
+            landing=self.statement("landing", **names),
+            copies=tuple(self._copy("CANDLE_OBJECTS", names["LANDING"], part) for part in lists),
+            merge=self.statement("merge", **names),
+            drop=self.statement("drop", **names),
+        )
+
+    def replace_gaps(
+        self, days: Sequence[date], with_gaps: Sequence[date], load_id: str
+    ) -> GapStatements:
+        """Return what `Warehouse.replace_gaps` runs, in order."""
+        landing = landing_name("gaps", load_id, datetime.now(UTC).date())
+        listed = Sql(", ".join(literal(day.isoformat()) for day in days))
+        objects = [gaps_key(day).removeprefix(GAPS_PREFIX) for day in with_gaps]
+        return GapStatements(
+            landing=self.statement("gap_landing", LANDING=landing),
+            copies=(self._copy("GAP_OBJECTS", landing, objects),) if objects else (),
+            replace=(
+                Sql("BEGIN"),
+                self.statement("gap_delete", DAYS=listed),
+                self.statement("gap_insert", DAYS=listed, LANDING=landing),
+                Sql("COMMIT"),
+            ),
+            drop=self.statement("drop", LANDING=landing),
+        )

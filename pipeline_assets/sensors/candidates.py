@@ -20,7 +20,8 @@ from pipeline_assets.resources.indicator_state import IndicatorStateStore
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 from pipeline_assets.signals.due_minutes import Cursor
-from pipeline_assets.signals.evaluation import Services, run_tick
+from pipeline_assets.signals.evaluation import run_tick
+from pipeline_assets.signals.tick import Services
 from pipeline_assets.signals.tick_news import summary
 
 # Dagster looks at its sensors every five seconds at best. A look at 500 symbols without a new minute

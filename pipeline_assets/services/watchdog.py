@@ -1,6 +1,6 @@
 """The watchdog: alerts people when candles become stale, a service fails, the supervisor is silent or the
-disk is full. It depends on none of what it watches, and loads no Dagster. What is fresh is decided in
-collection/freshness.py, what has been told in incidents.py.
+disk is full. It depends on none of what it watches, and loads no Dagster. Freshness is judged in
+freshness_judge.py, alerts that were sent are kept in incidents.py.
 """
 
 import contextlib
@@ -11,18 +11,13 @@ import signal
 import sys
 import threading
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from pipeline_assets.collection.freshness import Verdict, judge
-from pipeline_assets.collection.listings import newest_of_collected
-from pipeline_assets.market.intervals import Interval
 from pipeline_assets.process_identity import boot_clock
 from pipeline_assets.resources.alerts import AlertError, Alerts
-from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.s3_errors import ObjectStoreError
 from pipeline_assets.services.incidents import Incidents, Problem
 from pipeline_assets.stack_state import (
     RESTARTING,
@@ -38,9 +33,9 @@ from pipeline_assets.stack_state import (
 
 if TYPE_CHECKING:
     from pipeline_assets.settings import Settings
+from pipeline_assets.services.freshness_judge import FreshnessJudge
 
 ROUND_SECONDS = 5.0
-FRESHNESS_SECONDS = 30.0
 # The first ingest runs after a start, or after the machine slept, need this long.
 START_SECONDS = 180.0
 # A round that comes this much too late means that this process or the whole machine was stopped.
@@ -64,66 +59,6 @@ class Memory:
     # By service: its restarts that were seen, of the stack that began at `stack`.
     restarts: dict[str, int] = field(default_factory=dict)
     stack: str = ""
-
-
-class FreshnessJudge:
-    """Judges every interval in a thread of its own: a store that hangs must delay no other alert."""
-
-    def __init__(self, settings: "Settings") -> None:
-        self._settings = settings
-        self._store = ObjectStore(settings.s3)
-        self._offset: timedelta | None = None
-        self._thread: threading.Thread | None = None
-        self._next = 0.0
-        self.verdicts: dict[Interval, Verdict] = {}
-        self.failure: str | None = None
-        self.judged_at = boot_clock()
-
-    def turn(self, now: float) -> None:
-        """Begin to judge if it is time and nothing is under way."""
-        if now < self._next or (self._thread is not None and self._thread.is_alive()):
-            return
-        self._next = now + FRESHNESS_SECONDS
-        self._thread = threading.Thread(
-            target=self.judge_all, args=(now,), name="freshness", daemon=True
-        )
-        self._thread.start()
-
-    def judge_all(self, now: float) -> None:
-        """Judge every interval by the exchange's clock; `now` is the watchdog's."""
-        store, settings = self._store, self._settings
-        try:
-            at = self._server_time()
-            self.verdicts = {
-                each: judge(each, newest_of_collected(store, settings, each, at), at)
-                for each in Interval
-            }
-        except (OSError, ValueError, KeyError, ObjectStoreError) as error:
-            self.failure = f"{type(error).__name__}: {error}"[:300]
-            return
-        self.failure, self.judged_at = None, now
-
-    def _server_time(self) -> datetime:
-        """The exchange's time; while it does not answer, this machine's, corrected by the last answer.
-
-        Raises:
-            OSError: it does not answer and never did.
-        """
-        import requests
-
-        address = self._settings.binance.rest_url
-        try:
-            with requests.Session() as session:
-                session.trust_env = urlsplit(address).hostname not in ("127.0.0.1", "localhost")
-                reply = session.get(f"{address}/fapi/v1/time", timeout=(5, 10))
-            reply.raise_for_status()
-            told = datetime.fromtimestamp(reply.json()["serverTime"] / 1000, UTC)
-        except (requests.RequestException, ValueError, KeyError):
-            if self._offset is None:
-                raise
-            return datetime.now(UTC) + self._offset
-        self._offset = told - datetime.now(UTC)
-        return told
 
 
 class Watchdog:
@@ -272,11 +207,7 @@ class Watchdog:
                 self._memory.was_fresh[interval.value] = True
             elif self._memory.was_fresh.get(interval.value):
                 asset = f"candle_objects_{interval}"
-                details = {
-                    "asset": asset,
-                    "interval": interval.value,
-                    "error": verdict.description,
-                }
+                details = {"asset": asset, "interval": interval.value, "error": verdict.description}
                 text = f"{asset} is stale. {verdict.description}"
                 problems[f"stale {interval}"] = Problem("asset_stale", text, 0.0, details)
         return problems

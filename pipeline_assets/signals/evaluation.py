@@ -1,6 +1,6 @@
 """One tick of the candidate sensor: from unfolded minutes to acknowledged candidates and newer states.
-Which minutes are due is in due_minutes.py, how states are built again in warm_up.py, what is told of
-it in tick_news.py.
+Which minutes are due is in due_minutes.py, how states are built again in warm_up.py, the report in tick.py,
+its wording in tick_news.py.
 
 The order is what keeps candidates: Kafka's acknowledgement, the copy on S3, the state. A state tells
 that its minute is done, so a tick that dies anywhere before repeats the minute, and its candidates
@@ -10,7 +10,7 @@ as evaluated late: beside the copy of what was published, which counts.
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Any
@@ -21,76 +21,23 @@ from pipeline_assets.market.evaluation import evaluate
 from pipeline_assets.market.indicators import IndicatorSet, IndicatorStates
 from pipeline_assets.market.strategies import configured_strategies, indicators_of
 from pipeline_assets.market.strategy import Strategy
-from pipeline_assets.market.windows import Window
-from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_objects import store_candidates
 from pipeline_assets.resources.evaluation_record import note_evaluation
-from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.indicator_state import HeldState, IndicatorStateStore
+from pipeline_assets.resources.indicator_state import HeldState
 from pipeline_assets.resources.listing_history import read_universe
-from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.settings import Settings
 from pipeline_assets.signals.due_minutes import MINUTE, Cursor, Due, due_minutes, rounds
 from pipeline_assets.signals.history import joined, read_history
 from pipeline_assets.signals.warm_up import WarmUp, build_states
 
 if TYPE_CHECKING:
     import polars as pl
+from pipeline_assets.signals.tick import Services, TickReport
 
 # Dagster ends a sensor's tick after 60 s. Nothing new is begun after this time, and the longest single
 # piece of work, states of a batch of symbols from the lake, takes some seconds.
 TICK_SECONDS = 30.0
 # Of so many symbols at once minutes are looked for on the lake, or states are built again.
 BATCH = 50
-
-
-@dataclass(frozen=True)
-class Services:
-    """The outside systems that a tick works with."""
-
-    settings: Settings
-    exchange: Exchange
-    store: ObjectStore
-    states: IndicatorStateStore
-    topic: CandidateTopic
-
-
-@dataclass
-class TickReport:
-    """What one tick did and found.
-
-    Attributes:
-        cursor: where every symbol stands now.
-        symbols: how many symbols are collected.
-        empty: whether Redis holds neither a state nor a candle of any of them.
-        candles: how many candles were evaluated.
-        newest: the newest minute that any symbol has evaluated.
-        candidates: what was published, repeats of this tick included; a frame for each publication.
-        late: what was found on minutes too old to be published, likewise.
-        lag: from the newest evaluated candle's close to Kafka's acknowledgement, by the exchange's
-            clock; None if nothing was evaluated.
-        waiting: symbols whose next minute may still come, and which one it is.
-        warming: symbols whose indicators are not ready, and how far they are.
-        short: those of them whose whole history is shorter than the indicators need.
-        skipped: minutes of symbols that are too old to be evaluated.
-        failed_strategies: what a strategy raised, by its name.
-        problems: symbols that could not go on, and why.
-    """
-
-    cursor: Cursor
-    symbols: int = 0
-    empty: bool = False
-    candles: int = 0
-    newest: datetime | None = None
-    candidates: "list[pl.DataFrame]" = field(default_factory=list)
-    late: "list[pl.DataFrame]" = field(default_factory=list)
-    lag: timedelta | None = None
-    waiting: dict[str, datetime] = field(default_factory=dict)
-    warming: dict[str, str] = field(default_factory=dict)
-    short: dict[str, str] = field(default_factory=dict)
-    skipped: dict[str, Window] = field(default_factory=dict)
-    failed_strategies: dict[str, str] = field(default_factory=dict)
-    problems: dict[str, str] = field(default_factory=dict)
 
 
 def run_tick(
@@ -124,7 +71,7 @@ def run_tick(
 
 @cache
 def _strategies(configured: Any) -> tuple[tuple[Strategy, ...], IndicatorSet]:
-    """The strategies of these settings and the indicators of all of them."""
+    """Return the strategies of these settings and the indicators of all of them."""
     strategies = configured_strategies(configured)
     return strategies, indicators_of(strategies)
 
@@ -189,7 +136,7 @@ class _Tick:
     def _possible_positions(
         self, held: Mapping[str, HeldState], newest: Mapping[str, datetime]
     ) -> dict[str, datetime]:
-        """The cursor's positions of symbols without a state, but none that is still to come.
+        """Return the cursor's positions of symbols without a state, but none that is still to come.
 
         While a clock was wrong, minutes far in the future may have been evaluated. Redis forgets
         them with the next candle (write_slots.lua), and a cursor that did not would have the symbols
@@ -208,7 +155,7 @@ class _Tick:
     def _usable(
         self, held: Mapping[str, HeldState], newest: Mapping[str, datetime]
     ) -> tuple[IndicatorStates, dict[str, str]]:
-        """The states that newer candles can be folded into, and why the others' cannot be."""
+        """Return the states that newer candles can be folded into, and why the others' cannot be."""
         useless: dict[str, str] = {}
         values: dict[str, bytes] = {}
         for symbol in newest:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.collection.findings import Table, moment
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.signals.evaluation import TickReport
+from pipeline_assets.signals.tick import TickReport
 
 if TYPE_CHECKING:
     import polars as pl

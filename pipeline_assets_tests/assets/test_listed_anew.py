@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 import pytest
 from polars.testing import assert_frame_equal
 
-from pipeline_assets.collection.coverage import gap_ledger
 from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind
+from pipeline_assets.collection.lake_coverage import gap_ledger
 from pipeline_assets.collection.listings import collected_lifetimes
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window

@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from polars.testing import assert_frame_equal
 
-from pipeline_assets.collection.coverage import fetchable, gap_ledger
+from pipeline_assets.collection.coverage import fetchable
+from pipeline_assets.collection.lake_coverage import gap_ledger
 from pipeline_assets.collection.listings import collected_lifetimes
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window

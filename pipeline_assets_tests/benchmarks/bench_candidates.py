@@ -88,7 +88,8 @@ def measure(directory: Path, servers: ExitStack) -> int:
     from pipeline_assets.resources.slots import CandleSlots
     from pipeline_assets.settings import Settings
     from pipeline_assets.signals.due_minutes import Cursor, due_minutes
-    from pipeline_assets.signals.evaluation import Services, run_tick
+    from pipeline_assets.signals.evaluation import run_tick
+    from pipeline_assets.signals.tick import Services
     from pipeline_assets_tests.fixtures.candidates import sensor_resources
     from pipeline_assets_tests.fixtures.exchange import start_exchange
     from pipeline_assets_tests.fixtures.kafka import KafkaServer

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import polars as pl
 
-from pipeline_assets.collection.coverage import gap_ledger
+from pipeline_assets.collection.lake_coverage import gap_ledger
 from pipeline_assets.market.candles import candle_schema
 from pipeline_assets.market.encoding import encode_candles
 from pipeline_assets.market.gap_causes import Cause

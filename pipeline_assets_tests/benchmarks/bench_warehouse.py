@@ -30,7 +30,7 @@ INTERVAL = Interval.FIFTEEN_MINUTES
 
 def one_by_one(warehouse: Warehouse, keys: list[str], server: SnowflakeServer) -> float:
     """Seconds of a COPY for each object into one landing table, scaled from a sample to all."""
-    parts = [warehouse.statements(INTERVAL, [key], "separate") for key in keys[:SAMPLE]]
+    parts = [warehouse.sql.load(INTERVAL, [key], "separate") for key in keys[:SAMPLE]]
     with server.connect(server.settings()) as connection:
         cursor = connection.cursor()
         cursor.execute(parts[0].landing)

@@ -11,7 +11,7 @@ from polars.testing import assert_frame_equal
 from pipeline_assets.collection.archive_source import uses_archive
 from pipeline_assets.collection.fetch import NothingFetchedError
 from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind
-from pipeline_assets.market.archive import NOT_SERVED
+from pipeline_assets.market.archive_comparison import NOT_SERVED
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.day_findings import read_disagreements
 from pipeline_assets.resources.finalized_days import sealed_symbols

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pipeline_assets.collection.coverage import gap_ledger
+from pipeline_assets.collection.lake_coverage import gap_ledger
 from pipeline_assets.collection.lake_sweep import Selection, sweep
 from pipeline_assets.collection.listings import collected_lifetimes
 from pipeline_assets.market.candles import candle_schema

@@ -9,7 +9,8 @@ from click.testing import CliRunner, Result
 from pipeline_assets.cli.main import cli
 from pipeline_assets.collection.lake_sweep import Damage, Selection, sweep
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.resources.object_store import FoundObject, ObjectStore
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.stored_objects import FoundObject
 from pipeline_assets_tests.fixtures.damage import encoded_day, flip_bit, object_at, store_damaged
 from pipeline_assets_tests.fixtures.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Bucket
 

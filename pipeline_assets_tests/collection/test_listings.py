@@ -6,21 +6,20 @@ from typing import Any
 
 import pytest
 
+from pipeline_assets.collection.listing_look import learn_first_candles, look
 from pipeline_assets.collection.listings import (
     Listed,
     NothingListedError,
     between_listings,
     collected_lifetimes,
     collected_now,
-    learn_first_candles,
     left_out,
     lifetimes,
-    look,
 )
 from pipeline_assets.market.intervals import EPOCH, Interval, to_milliseconds
 from pipeline_assets.market.windows import Window, day_window
+from pipeline_assets.resources.identity import Identity
 from pipeline_assets.resources.listing_history import (
-    Identity,
     note_identities,
     read_identities,
     read_universe,

@@ -17,6 +17,7 @@ from botocore.exceptions import ClientError
 from pydantic import SecretStr
 
 from pipeline_assets.credentials_file import make_credentials
+from pipeline_assets.local.errors import StackError
 from pipeline_assets.local.stack import (
     REPOSITORY,
     dagster_environment,
@@ -28,12 +29,12 @@ from pipeline_assets.local.stack import (
     stack_status,
     systems,
 )
-from pipeline_assets.local.supervisor import StackError, is_alive, read_state
 from pipeline_assets.market.intervals import Interval
+from pipeline_assets.process_identity import is_alive
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.settings import Settings, load_settings, with_embedded_credentials
-from pipeline_assets.stack_state import write_state
+from pipeline_assets.stack_state import read_state, write_state
 from pipeline_assets_tests.fixtures.kafka import candidates
 from pipeline_assets_tests.fixtures.redis import RedisServer
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port

@@ -19,19 +19,15 @@ import psutil
 import pytest
 
 from pipeline_assets.local import supervisor
-from pipeline_assets.local.health import HealthCheck, UnhealthyError
+from pipeline_assets.local.child import Restarts
+from pipeline_assets.local.errors import StackError, UnhealthyError
+from pipeline_assets.local.health import HealthCheck
+from pipeline_assets.local.ports import http_answers, tcp_answers
 from pipeline_assets.local.process_groups import Guard
-from pipeline_assets.local.supervisor import (
-    Restarts,
-    Service,
-    StackError,
-    Supervisor,
-    http_answers,
-    is_alive,
-    read_state,
-    tcp_answers,
-)
-from pipeline_assets.stack_state import StackRecord, write_atomically
+from pipeline_assets.local.service import Service
+from pipeline_assets.local.supervisor import Supervisor
+from pipeline_assets.process_identity import is_alive
+from pipeline_assets.stack_state import StackRecord, StackStateError, read_state, write_atomically
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port
 
 # Listens on argv[1]; notes in argv[2] its name (argv[3]) at start and end, and at the start which
@@ -68,7 +64,9 @@ while True:
 SUPERVISOR = f"""
 import signal, sys, threading
 from pathlib import Path
-from pipeline_assets.local.supervisor import Service, Supervisor, tcp_answers
+from pipeline_assets.local.ports import tcp_answers
+from pipeline_assets.local.service import Service
+from pipeline_assets.local.supervisor import Supervisor
 data_dir, port, pid_file = Path(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 stop = threading.Event()
 signal.signal(signal.SIGTERM, lambda *_: stop.set())
@@ -127,7 +125,7 @@ def supervised(services: list[Service], data_dir: Path, **options: object):
 
 
 def expect_failure(services: list[Service], data_dir: Path, **options: object) -> str:
-    with pytest.raises(StackError) as caught:
+    with pytest.raises((StackError, StackStateError)) as caught:
         Supervisor(services, data_dir, **options).run(threading.Event(), lambda: None)
     return str(caught.value)
 

@@ -14,17 +14,19 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from pipeline_assets.market.archive import (
+    ArchiveFile,
+    MalformedArchiveError,
+    archive_files,
+    read_archive,
+    verify_checksum,
+)
+from pipeline_assets.market.archive_comparison import (
     DIFFERENT,
     FALSE_ZERO_VOLUME,
     HOLE,
     NOT_SERVED,
-    ArchiveFile,
-    MalformedArchiveError,
-    archive_files,
     disagreements,
     distrusted_days,
-    read_archive,
-    verify_checksum,
 )
 from pipeline_assets.market.candles import RAW_COLUMNS
 from pipeline_assets.market.cleaning import clean

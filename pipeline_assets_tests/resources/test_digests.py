@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from pipeline_assets.resources.object_store import FoundObject, ObjectStore
+from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import DamagedObjectError
+from pipeline_assets.resources.stored_objects import FoundObject
 from pipeline_assets_tests.fixtures.damage import encoded_day, flip_bit, store_damaged
 from pipeline_assets_tests.fixtures.s3 import S3Bucket
 

@@ -24,8 +24,8 @@ from pipeline_assets.resources.finalized_days import (
     mark_sealed,
     read_sealed,
 )
+from pipeline_assets.resources.identity import Identity
 from pipeline_assets.resources.listing_history import (
-    Identity,
     note_first_candles,
     note_identities,
     read_identities,

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline_assets.resources.identity import Identity
 from pipeline_assets.resources.listing_history import (
-    Identity,
     note_first_candles,
     note_identities,
     read_identities,

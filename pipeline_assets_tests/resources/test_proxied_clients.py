@@ -10,9 +10,9 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
-from pipeline_assets.airflow_dags.dagster_api import loopback_proxies
+from pipeline_assets.airflow_dags.loopback_proxies import loopback_proxies
+from pipeline_assets.local.ports import http_answers
 from pipeline_assets.local.stack import running_stack, stack_status
-from pipeline_assets.local.supervisor import http_answers
 from pipeline_assets.market.archive import ArchiveFile
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window

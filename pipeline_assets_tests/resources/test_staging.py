@@ -11,7 +11,7 @@ import pytest
 
 from pipeline_assets.market.candles import empty_raw
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.resources.object_store import ObjectStore, StoredObject
+from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.staging import (
     Output,
     Staged,
@@ -22,6 +22,7 @@ from pipeline_assets.resources.staging import (
     write_document,
     write_frames,
 )
+from pipeline_assets.resources.stored_objects import StoredObject
 from pipeline_assets_tests.fixtures.damage import encoded_day, flip_bit, store_damaged
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)

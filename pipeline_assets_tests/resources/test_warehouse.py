@@ -30,12 +30,7 @@ from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.resources.warehouse_connection import WarehouseError
 from pipeline_assets.resources.warehouse_statements import identifier, landing_name, literal
 from pipeline_assets.settings import S3Settings, SnowflakeSettings
-from pipeline_assets_tests.fixtures.snowflake import (
-    PASSWORD,
-    Lake,
-    SnowflakeServer,
-    day_of_candles,
-)
+from pipeline_assets_tests.fixtures.snowflake import PASSWORD, Lake, SnowflakeServer, day_of_candles
 
 DAY = datetime(2026, 10, 1, tzinfo=UTC)
 QUARTER = Interval.FIFTEEN_MINUTES
@@ -176,7 +171,7 @@ def test_load_resumes_after_any_crash(
     """A load succeeds after a crash between any two statements."""
     key, candles = put_day(lake, "BTCUSDT", count=10)
     warehouse.ensure_tables(QUARTER)
-    parts = warehouse.statements(QUARTER, [key], "run-1")
+    parts = warehouse.sql.load(QUARTER, [key], "run-1")
     with snowflake_server.connect(warehouse_settings.snowflake) as connection:
         for text in [parts.landing, *parts.copies, parts.merge, parts.drop][:done]:
             connection.cursor().execute(text)
@@ -412,7 +407,7 @@ def test_reader_sees_old_or_new_gaps(
     warehouse.replace_gaps([FIRST, SECOND], [FIRST, SECOND], "run-1")
     put_gaps(lake, FIRST, *after)
     put_gaps(lake, SECOND)
-    parts = warehouse.gap_statements([FIRST, SECOND], [FIRST], "run-2")
+    parts = warehouse.sql.replace_gaps([FIRST, SECOND], [FIRST], "run-2")
     with snowflake_server.connect(warehouse_settings.snowflake) as connection:
         for text in [parts.landing, *parts.copies, *parts.replace, parts.drop][:done]:
             connection.cursor().execute(text)
@@ -464,7 +459,7 @@ def test_failed_rollback_keeps_first_cause(
         connection.close()
         raise OperationalError("the network went away between two statements")
 
-    monkeypatch.setattr(module, "_execute", lost)
+    monkeypatch.setattr(module, "execute", lost)
     with pytest.raises(WarehouseError, match="the network went away between two statements"):
         warehouse.replace_gaps([FIRST], [FIRST], "run-2")
 
@@ -481,7 +476,7 @@ def test_candles_and_gaps_share_a_schema(
 def test_2001_objects_are_three_copies() -> None:
     """2001 objects are loaded by three COPY statements."""
     keys = [f"15m/S{number}USDT/20261001_0000.parquet" for number in range(2001)]
-    copies = Warehouse(SnowflakeSettings(), S3Settings()).statements(QUARTER, keys, "run").copies
+    copies = Warehouse(SnowflakeSettings(), S3Settings()).sql.load(QUARTER, keys, "run").copies
 
     named = [re.findall(r"'(15m/[^']+)'", text) for text in copies]
 

@@ -30,17 +30,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_assets.collection.history_requests import ATTEMPTS, MOST_RUNS, Asked, History
-from pipeline_assets.collection.new_symbols import (
-    histories,
-    new_identities,
-    next_runs,
-)
+from pipeline_assets.collection.new_symbols import histories, new_identities, next_runs
 from pipeline_assets.collection.reconcile import NOTHING
 from pipeline_assets.collection.reconcile_cursor import Cursor
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed
-from pipeline_assets.resources.listing_history import Identity, note_identities
+from pipeline_assets.resources.identity import Identity
+from pipeline_assets.resources.listing_history import note_identities
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.universe import Listing
 from pipeline_assets.settings import RepairSettings

@@ -86,7 +86,9 @@ class Stack:
 @pytest.fixture
 def stack(tmp_path: Path, webhook: Webhook, monkeypatch: pytest.MonkeyPatch) -> Stack:
     # How fresh candles are needs stores; here it is asked of none.
-    monkeypatch.setattr("pipeline_assets.services.watchdog.FreshnessJudge.turn", lambda *_: None)
+    monkeypatch.setattr(
+        "pipeline_assets.services.freshness_judge.FreshnessJudge.turn", lambda *_: None
+    )
     return Stack(tmp_path, webhook)
 
 

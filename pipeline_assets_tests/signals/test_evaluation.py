@@ -18,6 +18,7 @@ from pipeline_assets.resources.s3_errors import ObjectStoreError
 from pipeline_assets.settings import StrategySettings
 from pipeline_assets.signals import evaluation
 from pipeline_assets.signals.due_minutes import Cursor
+from pipeline_assets.signals.tick import Services
 from pipeline_assets_tests.fixtures.candidates import (
     MINUTE,
     STRATEGIES,
@@ -488,7 +489,7 @@ def test_tick_time_is_limited(candidate_sensor) -> None:
 
     The time is over after the first step, and the next tick does the rest.
     """
-    services = evaluation.Services(
+    services = Services(
         *(
             candidate_sensor.resources[name]
             for name in ("settings", "exchange", "store", "indicator_states", "candidate_topic")

@@ -24,8 +24,9 @@ from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
 from pipeline_assets.settings import Settings
 from pipeline_assets.signals.due_minutes import Cursor
-from pipeline_assets.signals.evaluation import Services, run_tick
+from pipeline_assets.signals.evaluation import run_tick
 from pipeline_assets.signals.parity import Recomputed, compare, judge_day
+from pipeline_assets.signals.tick import Services
 from pipeline_assets_tests.fixtures.candidates import (
     MINUTE,
     CandidateSensor,

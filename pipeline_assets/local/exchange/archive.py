@@ -15,8 +15,9 @@ from typing import Any
 
 from pipeline_assets.local.exchange.faults import uniform
 from pipeline_assets.local.exchange.intervals import DAY, INTERVALS
-from pipeline_assets.local.exchange.market import Market, Outage, RecentlyUsed
+from pipeline_assets.local.exchange.market import Market, RecentlyUsed
 from pipeline_assets.local.exchange.moments import EPOCH, parse_moment
+from pipeline_assets.local.exchange.outages import Outage
 
 HEADER = (
     b"open_time,open,high,low,close,volume,close_time,quote_volume,count,"

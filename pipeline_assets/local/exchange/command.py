@@ -1,7 +1,9 @@
 """The command line of the replay exchange: options in, a running server out."""
 
+import json
 import os
 import sys
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,12 +98,12 @@ def exchange(  # noqa: PLR0913, PLR0917 - one parameter an option is click's way
     beside 127.0.0.1 and localhost are set by PIPELINE_ALLOWED_HOSTS.
     """
     import asyncio
-    import json
 
     from pipeline_assets.local.exchange.archive import ArchiveForm
     from pipeline_assets.local.exchange.clock import ExchangeClock
     from pipeline_assets.local.exchange.faults import FaultPlan, Faults
-    from pipeline_assets.local.exchange.market import Market, Outage
+    from pipeline_assets.local.exchange.market import Market
+    from pipeline_assets.local.exchange.outages import Outage
     from pipeline_assets.local.exchange.server import Exchange, serve
     from pipeline_assets.local.exchange.weights import WeightBudget
     from pipeline_assets.web_guard import allowed_hosts
@@ -123,20 +125,23 @@ def exchange(  # noqa: PLR0913, PLR0917 - one parameter an option is click's way
     except ValueError as error:
         raise click.ClickException(str(error)) from error
 
-    def ready(bound: int) -> None:
-        url = f"http://127.0.0.1:{bound}/fapi"
-        told = {"url": url, "port": bound, "symbols": len(source.contracts), "clock": clock}
-        text = f"Replay exchange: {url} ({told['symbols']} symbols, clock {clock})"
-        click.echo(json.dumps(told) if as_json else text)
-        sys.stdout.flush()
-
     try:
+        ready = partial(announce, len(source.contracts), clock, as_json)
         asyncio.run(serve(served, port, ready))
     except OSError as error:
         raise click.ClickException(
             f"Port {port} on 127.0.0.1 cannot be had ({error.strerror}): "
             "stop what listens there, or choose another by --port"
         ) from error
+
+
+def announce(symbols: int, clock: str, as_json: bool, port: int) -> None:
+    """Print where the exchange listens."""
+    url = f"http://127.0.0.1:{port}/fapi"
+    told = {"url": url, "port": port, "symbols": symbols, "clock": clock}
+    text = f"Replay exchange: {url} ({symbols} symbols, clock {clock})"
+    click.echo(json.dumps(told) if as_json else text)
+    sys.stdout.flush()
 
 
 def synthetic_source(symbols: str, seed: int, listed: tuple[str, ...]) -> "CandleSource":

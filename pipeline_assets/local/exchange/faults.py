@@ -260,3 +260,9 @@ def disguised(row: bytes, now_ms: int) -> bytes:
         return row
     fields[6] = now_ms - 60_000
     return json.dumps(fields, separators=(",", ":")).encode()
+
+
+def damaged(answer: bytes, struck: frozenset[str], now_ms: int) -> bytes:
+    """Return a klines reply after the row faults that struck it."""
+    rows = [json.dumps(row, separators=(",", ":")).encode() for row in json.loads(answer)]
+    return b"[" + b",".join(damaged_rows(rows, struck, now_ms)) + b"]"

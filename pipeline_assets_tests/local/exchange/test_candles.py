@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 
 from pipeline_assets.local.exchange.catalogue import catalogue
 from pipeline_assets.local.exchange.intervals import DAY, INTERVALS, MINUTE
-from pipeline_assets.local.exchange.market import Outage, synthetic_market
+from pipeline_assets.local.exchange.market import synthetic_market
 from pipeline_assets.local.exchange.moments import parse_moment
+from pipeline_assets.local.exchange.outages import Outage
 
 MARKET = synthetic_market(60)
 SYMBOLS = sorted(MARKET.contracts)

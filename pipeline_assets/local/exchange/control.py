@@ -1,0 +1,135 @@
+"""The /control/ interface, by which a person or a test reads and changes the replay exchange. Nobody weighs
+its requests, and no fault strikes them.
+"""
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+# This module is imported by the server process only, which is nothing without aiohttp.
+from aiohttp import web  # noqa: TID253
+
+from pipeline_assets.local.exchange.faults import Faults
+from pipeline_assets.local.exchange.intervals import MINUTE
+from pipeline_assets.local.exchange.moments import format_moment
+from pipeline_assets.local.exchange.outages import Outage
+from pipeline_assets.local.exchange.replies import compact, reply
+
+if TYPE_CHECKING:
+    from pipeline_assets.local.exchange.server import Exchange
+
+
+class Control:
+    """The handlers of /control/ for one exchange."""
+
+    def __init__(self, exchange: "Exchange") -> None:
+        self._exchange = exchange
+
+    def add_routes(self, router: web.UrlDispatcher) -> None:
+        """Add the interface's routes."""
+        router.add_get("/control/state", self.show_state)
+        router.add_post("/control/clock", self.move_clock)
+        router.add_post("/control/faults", self.replace_faults)
+        router.add_post("/control/outages", self.replace_outages)
+        router.add_post("/control/reset", self.reset)
+
+    async def show_state(self, _request: web.Request) -> web.Response:
+        """GET /control/state."""
+        return reply(compact(self.state()), 200, {})
+
+    def state(self) -> dict[str, Any]:
+        """Return what the exchange stands at; times are ISO 8601 or ms, weights by UTC minute."""
+        requests: dict[str, dict[str, int]] = {}
+        for (path, status), count in self._exchange.answers.items():
+            requests.setdefault(path, {})[status] = count
+        now_ms = self._exchange.clock.now_ms()
+        return {
+            "now_ms": now_ms,
+            "now": format_moment(now_ms),
+            "clock": self._exchange.clock.kind,
+            "symbols": len(self._exchange.market.contracts),
+            "candles": self._exchange.market.source.description(),
+            "outages": [outage.text() for outage in self._exchange.market.outages],
+            "weight": {
+                "limit": self._exchange.budget.limit,
+                "used": {
+                    format_moment(minute * MINUTE): used
+                    for minute, used in sorted(self._exchange.budget.used.items())
+                },
+            },
+            "banned_until_ms": self._exchange.budget.banned_until_ms,
+            "requests": requests,
+            "sent_429": self._sent("429"),
+            "sent_418": self._sent("418"),
+            "faults": self._exchange.plan.faults.document(),
+            "faults_struck": dict(self._exchange.plan.struck),
+        }
+
+    def _sent(self, status: str) -> int:
+        """How many replies had this status."""
+        return sum(count for (_, sent), count in self._exchange.answers.items() if sent == status)
+
+    async def move_clock(self, request: web.Request) -> web.Response:
+        """POST /control/clock with {"set_ms": …} or {"advance_ms": …}."""
+
+        def move(document: dict[str, Any]) -> dict[str, Any]:
+            match document:
+                case {"set_ms": int(value)}:
+                    self._exchange.clock.set_ms(value)
+                case {"advance_ms": int(value)}:
+                    self._exchange.clock.set_ms(self._exchange.clock.now_ms() + value)
+                case _:
+                    raise ValueError('Send {"set_ms": 1763640000000} or {"advance_ms": 60000}')
+            return {"now_ms": self._exchange.clock.now_ms()}
+
+        return await controlled(request, move)
+
+    async def replace_faults(self, request: web.Request) -> web.Response:
+        """POST /control/faults with the fields of `Faults`; {} ends all faults."""
+
+        def replace(document: dict[str, Any]) -> dict[str, Any]:
+            self._exchange.plan.replace(Faults.parse(document))
+            return self._exchange.plan.faults.document()
+
+        return await controlled(request, replace)
+
+    async def replace_outages(self, request: web.Request) -> web.Response:
+        """POST /control/outages with {"outages": ["START/END", "START/END/SYMBOL,SYMBOL"]}."""
+
+        def replace(document: dict[str, Any]) -> dict[str, Any]:
+            match document:
+                case {"outages": [*texts]}:
+                    self._exchange.market.set_outages([Outage.parse(str(text)) for text in texts])
+                case _:
+                    raise ValueError('Send {"outages": ["START/END", "START/END/SYMBOL,SYMBOL"]}')
+            return {"outages": [outage.text() for outage in self._exchange.market.outages]}
+
+        return await controlled(request, replace)
+
+    async def reset(self, request: web.Request) -> web.Response:
+        """POST /control/reset with {}: clock, weights, counts, faults, outages as at the start."""
+
+        def restart(_document: dict[str, Any]) -> dict[str, Any]:
+            stepped_ms, faults, outages = self._exchange.start
+            self._exchange.clock.stepped_ms = stepped_ms
+            if outages != self._exchange.market.outages:
+                self._exchange.market.set_outages(outages)
+            self._exchange.plan.replace(faults)
+            self._exchange.budget.forget()
+            self._exchange.answers.clear()
+            return {"now_ms": self._exchange.clock.now_ms()}
+
+        return await controlled(request, restart)
+
+
+async def controlled(
+    request: web.Request, act: Callable[[dict[str, Any]], dict[str, Any]]
+) -> web.Response:
+    """Do what a control request asks; a request that makes no sense gets HTTP 400 and the reason."""
+    try:
+        match await request.json():
+            case dict() as document:
+                return reply(compact(act(document)), 200, {})
+            case _:
+                raise ValueError("Send a JSON object")
+    except ValueError as error:
+        return reply(compact({"error": str(error)}), 400, {})
