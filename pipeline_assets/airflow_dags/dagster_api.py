@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from urllib.parse import urlsplit
 
 import requests
+from candle_intervals import LOCATION, REPOSITORY
 
 Found = TypeVar("Found")
 
@@ -186,8 +187,8 @@ class DagsterApi:
 
     url: str
     public_url: str
-    location: str = "pipeline_assets"
-    repository: str = "__repository__"
+    location: str = LOCATION
+    repository: str = REPOSITORY
     auth: tuple[str, str] | None = None
 
     def run_url(self, run_id: str) -> str:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from airflow.sdk import BaseOperator, BaseOperatorLink, Connection
 from airflow.sdk.exceptions import AirflowException, AirflowFailException, AirflowSkipException
+from candle_intervals import LATE_TAGS, PARTITION_TAG
 from dagster_api import (
     Backfill,
     DagsterApi,
@@ -25,9 +26,6 @@ if TYPE_CHECKING:
 
 CONNECTION = "dagster"
 DAG_TAG, RUN_TAG, CLEAR_TAG = "airflow/dag_id", "airflow/run_id", "airflow/clear_number"
-PARTITION_TAG = "dagster/partition"
-# With this kind a run leaves out days that are stored complete, and no more than two run at once.
-LATE_TAGS = {"pipeline/kind": "backfill"}
 _DAY = timedelta(days=1)
 _SMALLEST = timedelta(microseconds=1)
 # Dagster starts a run again whose process died; its daemon looks every half minute.

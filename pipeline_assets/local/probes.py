@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from pipeline_assets.collection.run_names import LOCATION
 from pipeline_assets.local.health import UnhealthyError, UnknownHealthError
 from pipeline_assets.resources.s3_clients import boto3_client
 
@@ -28,7 +29,6 @@ if TYPE_CHECKING:
 
 Ask = Callable[[], None]
 
-LOCATION = "pipeline_assets"
 # Dagster's daemon reports its threads every 30 s, each at the end of what it does just then.
 NEWEST_HEARTBEAT_SECONDS = 75.0
 OLDEST_HEARTBEAT_SECONDS = 300.0

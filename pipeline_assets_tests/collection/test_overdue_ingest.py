@@ -49,6 +49,20 @@ def test_requests_are_repeated_with_growing_waits() -> None:
     assert waits == [2, 4, 8, 15, 15, 15]
 
 
+def test_only_overdue_intervals_without_a_run_are_requested() -> None:
+    """Minutes are up to date, quarters have a run, and hours were never stored."""
+    now = NOON + timedelta(minutes=20)
+    newest = {MINUTE: now - timedelta(minutes=1), QUARTER: NOON - timedelta(hours=8), HOUR: None}
+    due, state = Return().seen(now).next_requests(newest, {QUARTER}, now)
+    assert due == {HOUR: Request()}
+    assert state == Return(now, {QUARTER: Request(), HOUR: Request().repeated(now)})
+    # The quarters' run has ended without a candle, and the hours' waits.
+    due, state = state.next_requests(newest, (), now)
+    assert due == {QUARTER: Request()}
+    newest |= dict.fromkeys((QUARTER, HOUR), NOON)
+    assert state.next_requests(newest, (), now) == ({}, Return(now))
+
+
 def test_the_state_is_read_as_it_was_written() -> None:
     for state in (Return(), Return(NOON, {MINUTE: Request().repeated(NOON), HOUR: Request()})):
         assert Return.from_text(state.to_text()) == state

@@ -1,6 +1,6 @@
 """Which partition Dagster's own schedules ask for, and when they ask for none."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -85,11 +85,11 @@ def nightly(scheduled: Platform) -> Platform:
     return scheduled
 
 
-def marked(platform: Platform, *days: date, intervals: Iterable[Interval] = Interval) -> None:
+def marked(platform: Platform, *days: date) -> None:
     """As sealing, or a backfill of one symbol, leaves these days."""
     store = ObjectStore(platform.settings.s3)
     for day in days:
-        for interval in intervals:
+        for interval in Interval:
             mark_sealed(store, interval, day, {"BTCUSDT": SealedDay(None)})
 
 
@@ -114,30 +114,6 @@ def test_a_day_whose_sealing_failed_is_asked_for_again(nightly: Platform) -> Non
     assert asked(nightly) == ["2026-11-19", "2026-11-17"]
 
 
-def test_a_day_that_one_interval_lacks_is_asked_for_again(nightly: Platform) -> None:
-    """Such as of a night on which the warehouse was down: all is stored and judged but two tables."""
-    marked(nightly, *november(16, 18))
-    marked(nightly, *november(17), intervals=[Interval.ONE_MINUTE])
-    judged(nightly, *november(16, 17, 18))
-    assert asked(nightly) == ["2026-11-19", "2026-11-17"]
-
-
-def test_history_that_a_person_filled_before_the_first_sealing_is_not_asked_for(
-    nightly: Platform,
-) -> None:
-    marked(nightly, *november(1, 2, 3, 5))
-    assert asked(nightly) == ["2026-11-19"]
-    marked(nightly, *november(18))
-    judged(nightly, *november(18))
-    assert asked(nightly) == ["2026-11-19"]
-
-
-def test_days_on_which_nothing_ran_are_left_to_the_repair_of_gaps(nightly: Platform) -> None:
-    marked(nightly, *november(12, 13))
-    judged(nightly, *november(12, 13))
-    assert asked(nightly) == ["2026-11-19"]
-
-
 def test_days_left_are_asked_for_in_order_and_beside_backfills(nightly: Platform) -> None:
     marked(nightly, *november(12, 13))
     judged(nightly, *november(*range(12, 19)))
@@ -148,15 +124,6 @@ def test_days_left_are_asked_for_in_order_and_beside_backfills(nightly: Platform
     # Of these two at a time leave the queue, as dagster.yaml says.
     assert {each.tags["pipeline/kind"] for each in left} == {"backfill"}
     assert len({each.run_key for each in (yesterday, *left)}) == 6
-
-
-def test_no_more_than_a_month_is_asked_for(nightly: Platform) -> None:
-    first = date(2026, 6, 1)
-    marked(nightly, first)
-    judged(nightly, *(first + timedelta(days=n) for n in range(171)))
-    keys = asked(nightly)
-    assert keys[:2] == ["2026-11-19", "2026-10-19"]
-    assert len(keys) == 32
 
 
 def test_what_is_asked_for_already_is_asked_for_again_only_if_it_fails(nightly: Platform) -> None:
