@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
-from pipeline_assets.collection.freshness import of_collected
 from pipeline_assets.errors import DataError
 from pipeline_assets.market.intervals import EPOCH, Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.windows import Window, hull, without
@@ -18,11 +17,9 @@ from pipeline_assets.resources.listing_history import (
     note_first_candles,
     note_identities,
     read_identities,
-    read_universe,
     write_universe,
 )
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.tick_state import TickState, read_tick_state
 from pipeline_assets.resources.universe import trading_symbols
 from pipeline_assets.settings import Settings
 
@@ -220,20 +217,6 @@ def collected_now(
         for symbol, (times, status, by_all) in listed.items()
         if (by_all if symbols == "all" else status == TRADING and symbol in symbols)
     }
-
-
-def newest_of_collected(
-    store: ObjectStore, settings: Settings, interval: Interval, server_time: datetime
-) -> TickState:
-    """Return what ingest runs have stored of the symbols that they collect now.
-
-    Raises:
-        ObjectStoreError: the lake does not answer.
-    """
-    state = read_tick_state(store, interval, (), server_time)
-    wanted = collected_now(read_universe(store), settings.symbols) if state.newest else {}
-    listed_at = {symbol: times.listed_at for symbol, times in wanted.items()}
-    return of_collected(interval, state, listed_at, server_time)
 
 
 def collected_lifetimes(
