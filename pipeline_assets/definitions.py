@@ -41,8 +41,8 @@ from pipeline_assets.resources.slots import CandleSlots
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.sensors.candidates import candidate_sensor
 from pipeline_assets.sensors.freshness import freshness_sensor
-from pipeline_assets.sensors.missing_history import missing_history_sensor
 from pipeline_assets.sensors.overdue_ingest import overdue_ingest_sensor
+from pipeline_assets.sensors.reconciler import reconciler_sensor
 from pipeline_assets.sensors.stale_alerts import stale_alert_sensor
 from pipeline_assets.settings import Settings, settings
 
@@ -89,7 +89,7 @@ def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
 def _requesting_sensors() -> list[SensorDefinition]:
     """The sensors that request runs by themselves, whoever schedules."""
     return [
-        missing_history_sensor(repair_jobs, gap_ledger_job),
+        reconciler_sensor(repair_jobs, gap_ledger_job),
         overdue_ingest_sensor(tick_jobs),
     ]
 

@@ -1,4 +1,4 @@
-"""The sensor `gap_repair`, Dagster's side of the reconciler: it reads what became of earlier requests and
+"""The reconciler, in Dagster the sensor `gap_repair`: it reads what became of earlier requests and
 requests runs. Which history is missing is decided in collection/reconcile.py.
 """
 
@@ -42,7 +42,7 @@ _OWN_RUNS = {_SENSOR_TAG: [RECONCILER, FORMER_NAME]}
 _DAYS_A_LOOK = 400
 
 
-def missing_history_sensor(
+def reconciler_sensor(
     jobs: Mapping[Interval, UnresolvedAssetJobDefinition], ledger_job: UnresolvedAssetJobDefinition
 ) -> SensorDefinition:
     """Return the sensor that requests runs for missing history, of old and new symbols alike.
