@@ -8,22 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline_assets.resources.universe import Listing, read_listings, trading_symbols
+from pipeline_assets.resources.universe import read_listings, trading_symbols
+from pipeline_assets_tests.fixtures.listings import listing
 from pipeline_assets_tests.market_data import market_data
-
-
-def perpetual(**changes: object) -> Listing:
-    started = datetime(2024, 1, 1, tzinfo=UTC)
-    values: dict[str, object] = {
-        "symbol": "BTCUSDT",
-        "onboard_date": started,
-        "delivery_date": datetime(2100, 12, 25, 8, tzinfo=UTC),
-        "status": "TRADING",
-        "contract_type": "PERPETUAL",
-        "quote_asset": "USDT",
-        "underlying_type": "COIN",
-    }
-    return Listing(**(values | changes))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -38,12 +25,12 @@ def perpetual(**changes: object) -> Listing:
     ],
 )
 def test_what_is_no_trading_usdt_perpetual_on_a_coin_is_left_out(difference):
-    assert trading_symbols([perpetual(symbol="ODDUSDT", **difference), perpetual()]) == ["BTCUSDT"]
+    assert trading_symbols([listing(symbol="ODDUSDT", **difference), listing()]) == ["BTCUSDT"]
 
 
 def test_the_universe_is_sorted_and_keeps_every_character():
     names = ["ETHUSDT", "币安人生USDT", "1000PEPEUSDT"]
-    assert trading_symbols([perpetual(symbol=name) for name in names]) == [
+    assert trading_symbols([listing(symbol=name) for name in names]) == [
         "1000PEPEUSDT",
         "ETHUSDT",
         "币安人生USDT",

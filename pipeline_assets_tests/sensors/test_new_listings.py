@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -40,30 +41,19 @@ from pipeline_assets.collection.reconcile_cursor import Cursor
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed
-from pipeline_assets.resources.listing_history import Identity, note_identities
+from pipeline_assets.resources.listing_history import note_identities
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.universe import Listing
 from pipeline_assets.settings import RepairSettings
+from pipeline_assets_tests.fixtures import listings
+from pipeline_assets_tests.fixtures.listings import NOON
 from pipeline_assets_tests.fixtures.platform import Platform
 
 MINUTE, QUARTER, HOUR = Interval
-NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 LISTED = datetime(2026, 11, 1, 8, tzinfo=UTC)
-NEVER = datetime(2100, 12, 25, 8, tzinfo=UTC)
 YESTERDAY = date(2026, 11, 19)
-
-
-def identity(symbol: str = "NEWUSDT", **changes: Any) -> Identity:
-    values: dict[str, Any] = {
-        "symbol": symbol,
-        "onboard_date": LISTED,
-        "delivery_date": NEVER,
-        "collected_by_all": True,
-        "first_seen": NOON - DAY,
-        "last_seen": NOON,
-    }
-    return Identity(**(values | changes))
+identity = partial(listings.identity, onboard_date=LISTED)
+listing = partial(listings.listing, onboard_date=LISTED)
 
 
 def test_at_first_only_what_the_first_look_did_not_see_is_new() -> None:
@@ -110,7 +100,7 @@ def test_then_whatever_is_collected_and_not_known_is_new() -> None:
 def test_history_goes_from_listing_to_yesterday_or_delisting_but_not_before_since(
     changes: dict[str, Any], since: date, days: tuple[date, date] | None
 ) -> None:
-    found = histories([identity(**changes)], {HOUR: since}, NOON)
+    found = histories([identity("NEWUSDT", **changes)], {HOUR: since}, NOON)
     assert found == ([History(HOUR, *days, ("NEWUSDT",))] if days else [])
 
 
@@ -161,10 +151,6 @@ def test_a_cursor_is_read_as_it_was_written() -> None:
     for cursor in (Cursor(), Cursor(known=frozenset()), whole):
         assert Cursor.from_text(cursor.to_text()) == cursor
     assert Cursor.from_text(None) == Cursor()
-
-
-def listing(symbol: str, onboard: datetime = LISTED) -> Listing:
-    return Listing(symbol, onboard, NEVER, "TRADING", "PERPETUAL", "USDT", "COIN")
 
 
 class Sensor:
@@ -328,7 +314,7 @@ def test_a_run_that_did_not_bring_every_symbol_is_asked_for_again(sensor: Sensor
 def test_a_symbol_that_lists_while_nothing_runs_has_its_first_days_asked_for(
     sensor: Sensor,
 ) -> None:
-    announced = [listing("BTCUSDT"), listing("NEWUSDT", NOON + timedelta(hours=6))]
+    announced = [listing("BTCUSDT"), listing("NEWUSDT", onboard_date=NOON + timedelta(hours=6))]
     note_identities(sensor.store, [listing("BTCUSDT")], NOON - DAY)
     mark_sealed(sensor.store, MINUTE, date(2026, 11, 15), {"BTCUSDT": SealedDay(None)})
     assert sensor.asked() == []
@@ -340,7 +326,7 @@ def test_a_symbol_that_lists_while_nothing_runs_has_its_first_days_asked_for(
 
 
 def test_a_symbol_that_lists_while_ticks_run_has_no_history_to_ask_for(sensor: Sensor) -> None:
-    announced = [listing("BTCUSDT"), listing("NEWUSDT", NOON + timedelta(hours=6))]
+    announced = [listing("BTCUSDT"), listing("NEWUSDT", onboard_date=NOON + timedelta(hours=6))]
     note_identities(sensor.store, announced, NOON - DAY)
     mark_sealed(sensor.store, MINUTE, date(2026, 11, 15), {"BTCUSDT": SealedDay(None)})
     assert sensor.asked() == []
