@@ -77,7 +77,7 @@ def _logged_process(
     The log has the wall clock's time only. What that clock showed at the launch turns it into a mark,
     so that a later step of the clock does not matter.
     """
-    if not is_loopback(json.loads(run.tags.get(GRPC_INFO_TAG, "{}")).get("host", "")):
+    if not is_loopback(json.loads(run.tags.get(GRPC_INFO_TAG, "{}")).get("host") or ""):
         return None
     for entry in instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT):
         event = entry.dagster_event

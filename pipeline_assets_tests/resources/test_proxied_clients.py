@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
-from pipeline_assets.airflow_dags.dagster_api import loopback_proxies
+from pipeline_assets.local.airflow import DAGS
 from pipeline_assets.local.stack import running_stack, stack_status
 from pipeline_assets.local.supervisor import http_answers
 from pipeline_assets.market.archive import ArchiveFile
@@ -157,7 +157,11 @@ def test_no_client_takes_a_proxy_to_this_machine(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
-def test_airflows_requests_to_this_machine_take_no_proxy(host):
+def test_airflows_requests_to_this_machine_take_no_proxy(host, monkeypatch):
+    # As Airflow imports the modules of its DAG folder.
+    monkeypatch.syspath_prepend(DAGS)
+    from dagster_api import loopback_proxies
+
     assert loopback_proxies(f"http://{host}:23000/graphql") == dict.fromkeys(
         ("http", "https", "all")
     )
