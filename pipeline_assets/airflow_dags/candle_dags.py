@@ -6,7 +6,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, Variable, chain
-from candle_intervals import CRONS, FINALIZE_JOB, HOUSEKEEPING_JOB, INGEST_JOBS, SPANS, TASKS
+from candle_intervals import (
+    CRONS,
+    FINALIZE_CRON,
+    FINALIZE_JOB,
+    HOUSEKEEPING_CRON,
+    HOUSEKEEPING_JOB,
+    INGEST_JOBS,
+    SPANS,
+    TASKS,
+)
 from dagster_operators import DagsterBackfillOperator, DagsterStepOperator
 from database_cleaning import AirflowCleaningOperator
 from failure_alerts import report_failure
@@ -121,7 +130,7 @@ def seal_dag() -> DAG:
         description="Note what is listed, and seal yesterday in all intervals.",
         doc_md=_SEAL_DOC,
         # A day has ended once the first candle of the next one is closed, of 1h too.
-        schedule=CronDataIntervalTimetable("5 1 * * *", timezone="UTC"),
+        schedule=CronDataIntervalTimetable(FINALIZE_CRON, timezone="UTC"),
         start_date=datetime.fromisoformat(FIRST_DAY).replace(tzinfo=UTC),
         catchup=True,
         # No dagrun_timeout, as above; Dagster ends a run that hangs after three hours.
@@ -199,7 +208,7 @@ def housekeeping_dag() -> DAG:
         "candles_housekeeping",
         description="Remove what may be made again.",
         doc_md=_HOUSEKEEPING_DOC,
-        schedule=CronDataIntervalTimetable("30 1 * * *", timezone="UTC"),
+        schedule=CronDataIntervalTimetable(HOUSEKEEPING_CRON, timezone="UTC"),
         start_date=datetime(2026, 11, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,

@@ -4,6 +4,7 @@ from datetime import timedelta
 
 LOCATION, REPOSITORY = "pipeline_assets", "__repository__"
 FINALIZE_JOB, HOUSEKEEPING_JOB = "seal", "housekeeping"
+FINALIZE_CRON, HOUSEKEEPING_CRON = "5 1 * * *", "30 1 * * *"
 PARTITION_TAG = "dagster/partition"
 # With this kind a run leaves out days that are stored complete, and no more than two run at once.
 LATE_TAGS = {"pipeline/kind": "backfill"}

@@ -8,7 +8,7 @@ import json
 from importlib.resources import files
 
 from pipeline_assets.assets import layer
-from pipeline_assets.collection import run_names
+from pipeline_assets.collection import run_names, scheduled_days
 from pipeline_assets.collection.fetch_plan import KIND_TAG, RunKind
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.intervals import Interval
@@ -19,6 +19,7 @@ from datetime import timedelta
 
 LOCATION, REPOSITORY = "{LOCATION}", "{REPOSITORY}"
 FINALIZE_JOB, HOUSEKEEPING_JOB = "{FINALIZE_JOB}", "{HOUSEKEEPING_JOB}"
+FINALIZE_CRON, HOUSEKEEPING_CRON = "{FINALIZE_CRON}", "{HOUSEKEEPING_CRON}"
 PARTITION_TAG = "{PARTITION_TAG}"
 # With this kind a run leaves out days that are stored complete, and no more than two run at once.
 LATE_TAGS = {{"{KIND_TAG}": "{LATE_KIND}"}}
@@ -48,10 +49,9 @@ def dag_intervals() -> str:
         lines["jobs"].append(f'    "{interval}": "{run_names.ingest_job(interval)}",')
         tasks = [f'        "{task}": "{asset}",' for task, asset in _tasks(interval).items()]
         lines["tasks"] += [f'    "{interval}": {{', *tasks, "    },"]
+    names = {**vars(run_names), **vars(scheduled_days), "KIND_TAG": KIND_TAG}
     made = {name: "\n".join(each) for name, each in lines.items()}
-    return _DAG_INTERVALS.format(
-        **vars(run_names), **made, KIND_TAG=KIND_TAG, LATE_KIND=RunKind.BACKFILL
-    )
+    return _DAG_INTERVALS.format_map(names | made | {"LATE_KIND": RunKind.BACKFILL})
 
 
 def _tasks(interval: Interval) -> dict[str, str]:

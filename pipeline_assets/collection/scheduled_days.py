@@ -1,5 +1,5 @@
 """Which partitions a scheduler's run is for: the open day of an ingest run, the days of the finalize run.
-When a schedule fires is declared in jobs/schedules.py; days without a ledger are missed_days.py's.
+When an ingest run is due is in market/intervals.py; days without a ledger are missed_days.py's.
 """
 
 from collections.abc import Collection, Container, Iterable
@@ -8,6 +8,8 @@ from datetime import date, datetime, timedelta
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import newest_closed
 
+# UTC. A day ends with the first closed candle of the next one, which of 1h is at one o'clock.
+FINALIZE_CRON, HOUSEKEEPING_CRON = "5 1 * * *", "30 1 * * *"
 # Who comes back after a longer absence says by a backfill how far back the history is to go.
 LOOK_BACK = timedelta(days=31)
 # An older finalize run may have died unnoticed, and must not block its day permanently.

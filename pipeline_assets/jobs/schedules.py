@@ -19,7 +19,13 @@ from dagster import (
 
 from pipeline_assets.collection.fetch_plan import KIND_TAG, RunKind
 from pipeline_assets.collection.run_names import FINALIZE_JOB, PARTITION_TAG, ingest_job
-from pipeline_assets.collection.scheduled_days import LONGEST_RUN, days_to_finalize, open_day
+from pipeline_assets.collection.scheduled_days import (
+    FINALIZE_CRON,
+    HOUSEKEEPING_CRON,
+    LONGEST_RUN,
+    days_to_finalize,
+    open_day,
+)
 from pipeline_assets.dagster_instance.private import NOT_FINISHED_STATUSES
 from pipeline_assets.jobs.housekeeping import housekeeping
 from pipeline_assets.market.intervals import DAY, Interval
@@ -70,7 +76,7 @@ def seal_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
     @schedule(
         name=FINALIZE_JOB,
         job_name=FINALIZE_JOB,
-        cron_schedule="5 1 * * *",
+        cron_schedule=FINALIZE_CRON,
         execution_timezone="UTC",
         default_status=status,
         description=(
@@ -120,7 +126,7 @@ def schedules(*, running: bool) -> list[ScheduleDefinition]:
         ScheduleDefinition(
             name=housekeeping.name,
             job=housekeeping,
-            cron_schedule="30 1 * * *",
+            cron_schedule=HOUSEKEEPING_CRON,
             execution_timezone="UTC",
             default_status=status,
         ),
