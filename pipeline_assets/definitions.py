@@ -18,7 +18,7 @@ from dagster import (
 
 from pipeline_assets.assets.candidates import candidate_objects, candidates
 from pipeline_assets.assets.candles import candles
-from pipeline_assets.assets.checks import day_checks
+from pipeline_assets.assets.checks import day_checks, freshness_check
 from pipeline_assets.assets.gaps import candle_gaps, zero_volume_check
 from pipeline_assets.assets.objects import candle_objects
 from pipeline_assets.assets.parity import parity_check
@@ -40,9 +40,9 @@ from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.sensors.candidates import candidate_sensor
-from pipeline_assets.sensors.freshness import freshness_check, freshness_sensor
-from pipeline_assets.sensors.missing_history import missing_history_sensor
+from pipeline_assets.sensors.freshness import freshness_sensor
 from pipeline_assets.sensors.overdue_ingest import overdue_ingest_sensor
+from pipeline_assets.sensors.reconciler import reconciler_sensor
 from pipeline_assets.sensors.stale_alerts import stale_alert_sensor
 from pipeline_assets.settings import Settings, settings
 
@@ -89,7 +89,7 @@ def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
 def _requesting_sensors() -> list[SensorDefinition]:
     """Return the sensors that request runs, no matter whether Airflow or Dagster schedules."""
     return [
-        missing_history_sensor(repair_jobs, gap_ledger_job),
+        reconciler_sensor(repair_jobs, gap_ledger_job),
         overdue_ingest_sensor(tick_jobs),
     ]
 

@@ -6,7 +6,16 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, Variable, chain
-from candle_intervals import CRONS, SINKS, SPANS
+from candle_intervals import (
+    CRONS,
+    FINALIZE_CRON,
+    FINALIZE_JOB,
+    HOUSEKEEPING_CRON,
+    HOUSEKEEPING_JOB,
+    INGEST_JOBS,
+    SPANS,
+    TASKS,
+)
 from dagster_operators import DagsterBackfillOperator, DagsterStepOperator
 from database_cleaning import AirflowCleaningOperator
 from failure_alerts import report_failure
@@ -20,14 +29,11 @@ FIRST_DAY = Variable.get("candles_first_day", default="2026-11-01")
 _TICK_DOC = """
 ### A tick of {interval} candles
 
-One Dagster run of the job `tick_{interval}` does the work; each task watches one asset of it.
+One Dagster run of the job `{job}` does the work; each task watches one asset of it.
 
 | task | asset |
 |---|---|
-| fetch | `raw_candles_{interval}` |
-| format | `candles_{interval}` |
-| upload | `candle_objects_{interval}` |
-{sinks}
+{tasks}
 
 A tick does what is due **now** by the exchange's clock: a late, cleared or missed tick ends in the same
 data, so a failed one needs nobody, as long as the next is green. Retries re-execute from the failed step
@@ -69,16 +75,6 @@ address in its password.
 """
 
 
-def assets(interval: str) -> dict[str, str]:
-    """The asset that each task of a tick watches, in the order of the data."""
-    return {
-        "fetch": f"raw_candles_{interval}",
-        "format": f"candles_{interval}",
-        "upload": f"candle_objects_{interval}",
-        **SINKS[interval],
-    }
-
-
 def _defaults(**more: Any) -> dict[str, Any]:
     return {"owner": OWNER, "depends_on_past": False, "retry_exponential_backoff": True} | more
 
@@ -86,7 +82,7 @@ def _defaults(**more: Any) -> dict[str, Any]:
 def tick_dag(interval: str) -> DAG:
     """The DAG of an interval's ticks."""
     minute = interval == "1m"
-    sinks = "\n".join(f"| {task} | `{asset}` |" for task, asset in SINKS[interval].items())
+    tasks = "\n".join(f"| {task} | `{asset}` |" for task, asset in TASKS[interval].items())
     defaults = _defaults(
         retries=3,
         retry_delay=timedelta(seconds=3 if minute else 20),
@@ -100,7 +96,7 @@ def tick_dag(interval: str) -> DAG:
     with DAG(
         f"candles_{interval}",
         description=f"Fetch, format, upload and insert the {interval} candles that are due.",
-        doc_md=_TICK_DOC.format(interval=interval, sinks=sinks),
+        doc_md=_TICK_DOC.format(interval=interval, job=INGEST_JOBS[interval], tasks=tasks),
         schedule=CronDataIntervalTimetable(CRONS[interval], timezone="UTC"),
         start_date=datetime(2026, 11, 1, tzinfo=UTC),
         # A tick does what is due now, so those that were missed have nothing left to do.
@@ -116,12 +112,12 @@ def tick_dag(interval: str) -> DAG:
             *(
                 DagsterStepOperator(
                     task_id=task,
-                    job=f"tick_{interval}",
+                    job=INGEST_JOBS[interval],
                     step=asset,
                     span=SPANS[interval],
                     doc_md=f"Watches `{asset}` of the DAG run's Dagster run.",
                 )
-                for task, asset in assets(interval).items()
+                for task, asset in TASKS[interval].items()
             )
         )
     return dag
@@ -134,7 +130,7 @@ def seal_dag() -> DAG:
         description="Note what is listed, and seal yesterday in all intervals.",
         doc_md=_SEAL_DOC,
         # A day has ended once the first candle of the next one is closed, of 1h too.
-        schedule=CronDataIntervalTimetable("5 1 * * *", timezone="UTC"),
+        schedule=CronDataIntervalTimetable(FINALIZE_CRON, timezone="UTC"),
         start_date=datetime.fromisoformat(FIRST_DAY).replace(tzinfo=UTC),
         catchup=True,
         # No dagrun_timeout, as above; Dagster ends a run that hangs after three hours.
@@ -148,7 +144,9 @@ def seal_dag() -> DAG:
         on_failure_callback=report_failure,
         tags=[*TAGS, "seal"],
     ) as dag:
-        DagsterStepOperator(task_id="seal", job="seal", doc_md="Watches the whole Dagster run.")
+        DagsterStepOperator(
+            task_id="seal", job=FINALIZE_JOB, doc_md="Watches the whole Dagster run."
+        )
     return dag
 
 
@@ -193,7 +191,7 @@ def backfill_dag() -> DAG:
                 DagsterBackfillOperator(
                     task_id=f"backfill_{interval}",
                     interval=interval,
-                    assets=assets(interval).values(),
+                    assets=TASKS[interval].values(),
                     # An interval that was not asked for is skipped; those after it are not.
                     trigger_rule="none_failed",
                     doc_md=f"Follows the Dagster backfill of {interval}.",
@@ -210,7 +208,7 @@ def housekeeping_dag() -> DAG:
         "candles_housekeeping",
         description="Remove what may be made again.",
         doc_md=_HOUSEKEEPING_DOC,
-        schedule=CronDataIntervalTimetable("30 1 * * *", timezone="UTC"),
+        schedule=CronDataIntervalTimetable(HOUSEKEEPING_CRON, timezone="UTC"),
         start_date=datetime(2026, 11, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
@@ -220,7 +218,7 @@ def housekeeping_dag() -> DAG:
         on_failure_callback=report_failure,
         tags=[*TAGS, "housekeeping"],
     ) as dag:
-        DagsterStepOperator(task_id="housekeeping", job="housekeeping", partitioned=False)
+        DagsterStepOperator(task_id="housekeeping", job=HOUSEKEEPING_JOB, partitioned=False)
     return dag
 
 

@@ -1,12 +1,46 @@
-"""The intervals of the DAGs: generated from the registry by `make generate`."""
+"""The DAGs' intervals and Dagster's names: generated from the code by `make generate`."""
 
 from datetime import timedelta
 
-SPANS = {"1m": timedelta(minutes=1), "15m": timedelta(minutes=15), "1h": timedelta(minutes=60)}
-CRONS = {"1m": "* * * * *", "15m": "*/15 * * * *", "1h": "0 * * * *"}
-# By interval the assets that a DAG run's tasks watch after fetch, format and upload.
-SINKS = {
-    "1m": {"insert": "candle_slots_1m"},
-    "15m": {"insert": "candle_table_15m"},
-    "1h": {"insert": "candle_table_1h"},
+LOCATION, REPOSITORY = "pipeline_assets", "__repository__"
+FINALIZE_JOB, HOUSEKEEPING_JOB = "seal", "housekeeping"
+FINALIZE_CRON, HOUSEKEEPING_CRON = "5 1 * * *", "30 1 * * *"
+PARTITION_TAG = "dagster/partition"
+# With this kind a run leaves out days that are stored complete, and no more than two run at once.
+LATE_TAGS = {"pipeline/kind": "backfill"}
+SPANS = {
+    "1m": timedelta(minutes=1),
+    "15m": timedelta(minutes=15),
+    "1h": timedelta(minutes=60),
+}
+CRONS = {
+    "1m": "* * * * *",
+    "15m": "*/15 * * * *",
+    "1h": "0 * * * *",
+}
+INGEST_JOBS = {
+    "1m": "tick_1m",
+    "15m": "tick_15m",
+    "1h": "tick_1h",
+}
+# By interval the asset that each task of a DAG run watches, in the order of the data.
+TASKS = {
+    "1m": {
+        "fetch": "raw_candles_1m",
+        "format": "candles_1m",
+        "upload": "candle_objects_1m",
+        "insert": "candle_slots_1m",
+    },
+    "15m": {
+        "fetch": "raw_candles_15m",
+        "format": "candles_15m",
+        "upload": "candle_objects_15m",
+        "insert": "candle_table_15m",
+    },
+    "1h": {
+        "fetch": "raw_candles_1h",
+        "format": "candles_1h",
+        "upload": "candle_objects_1h",
+        "insert": "candle_table_1h",
+    },
 }

@@ -8,6 +8,7 @@ from typing import Any
 
 import dagster_queries as queries
 import requests
+from candle_intervals import LOCATION, REPOSITORY
 from loopback_proxies import loopback_proxies
 
 RUNNING = frozenset({"QUEUED", "NOT_STARTED", "MANAGED", "STARTING", "STARTED", "CANCELING"})
@@ -97,8 +98,8 @@ class DagsterApi:
 
     url: str
     public_url: str
-    location: str = "pipeline_assets"
-    repository: str = "__repository__"
+    location: str = LOCATION
+    repository: str = REPOSITORY
     auth: tuple[str, str] | None = None
 
     def run_url(self, run_id: str) -> str:

@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
+from candle_intervals import LATE_TAGS, PARTITION_TAG
 from dagster_api import Backfill, DagsterApi, DagsterError, DagsterUnavailableError, Run
 from dagster_launching import Patience, find_or_launch
 
@@ -15,9 +16,6 @@ if TYPE_CHECKING:
 from dagster_base_operator import DagsterOperator
 from dagster_run_days import DAY, days_between, interval_day, newest_day
 
-PARTITION_TAG = "dagster/partition"
-# With this kind a run leaves out days that are stored complete, and no more than two run at once.
-LATE_TAGS = {"pipeline/kind": "backfill"}
 # Dagster starts a run again whose process died; its daemon looks every half minute.
 _RETRY_BY_DAGSTER = timedelta(minutes=2)
 

@@ -1,4 +1,6 @@
-"""Reporting a check's result by partition. What is checked is decided in collection/ and signals/."""
+"""Reporting a check's result, by partition or without a run. What is checked is decided in collection/ and
+signals/.
+"""
 
 from collections.abc import Iterable, Mapping
 from datetime import date
@@ -13,9 +15,24 @@ from dagster import (
     AssetRecordsFilter,
 )
 
+from pipeline_assets.assets import layer
 from pipeline_assets.assets.presentation import metadata
 from pipeline_assets.collection.findings import Finding
+from pipeline_assets.collection.freshness import Verdict
 from pipeline_assets.dagster_instance.private import AssetCheckEvaluationTargetMaterializationData
+from pipeline_assets.market.intervals import Interval
+
+
+def freshness_evaluation(interval: Interval, verdict: Verdict) -> AssetCheckEvaluation:
+    """Return a verdict to report as an evaluation of the check `fresh`, which needs no run."""
+    finding = verdict.finding(seen=True)
+    return AssetCheckEvaluation(
+        asset_key=layer.key(layer.OBJECTS, interval),
+        check_name=layer.FRESH,
+        passed=finding.passed,
+        description=finding.description,
+        metadata=metadata(finding.metadata),
+    )
 
 
 def report(

@@ -1,4 +1,6 @@
-"""The checks of whole days on the candle objects. How they are judged is in collection/day_checks.py."""
+"""The checks on the candle objects that are not of one run's rows: of whole days, and of freshness. How they
+are judged is in collection/day_checks.py and freshness.py.
+"""
 
 from collections.abc import Iterator
 
@@ -7,15 +9,20 @@ from dagster import (
     AssetCheckResult,
     AssetChecksDefinition,
     ResourceParam,
+    asset_check,
     multi_asset_check,
 )
 
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.check_results import report
 from pipeline_assets.assets.inputs import step_of
+from pipeline_assets.assets.presentation import metadata
 from pipeline_assets.collection import day_checks as use_case
+from pipeline_assets.collection.freshness import judge_interval
 from pipeline_assets.market.intervals import Interval
+from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.settings import Settings
 
 _COMPLETE = {
     layer.COMPLETE: "No candle is missing on the lake, from listing to the newest closed one.",
@@ -57,3 +64,24 @@ def day_checks(interval: Interval) -> AssetChecksDefinition:
                 yield report(context, key, check, findings)
 
     return check_days
+
+
+def freshness_check(interval: Interval) -> AssetChecksDefinition:
+    """The check `fresh`, for a person who wants to know at once; the sensor reports it by itself."""
+
+    @asset_check(asset=layer.key(layer.OBJECTS, interval), name=layer.FRESH)
+    def fresh(
+        store: ResourceParam[ObjectStore],
+        exchange: ResourceParam[Exchange],
+        settings: ResourceParam[Settings],
+    ) -> AssetCheckResult:
+        """Every symbol's newest stored candle is the newest that the exchange has closed."""
+        verdict = judge_interval(store, settings, interval, exchange.server_time())
+        finding = verdict.finding(seen=verdict.stored)
+        return AssetCheckResult(
+            passed=finding.passed,
+            description=finding.description,
+            metadata=metadata(finding.metadata),
+        )
+
+    return fresh

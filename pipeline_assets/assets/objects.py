@@ -3,7 +3,6 @@ in collection/upload.py, finalize.py and upload_findings.py.
 """
 
 from collections.abc import Iterator
-from datetime import timedelta
 from typing import Any
 
 from dagster import (
@@ -80,9 +79,7 @@ def _metadata(store: ObjectStore, stored: UploadReport) -> dict[str, Any]:
     if stored.sealed:
         values[INCOMPLETE] = stored.incomplete
     if newest:
-        latest = max(newest.values())
-        values["newest open time"] = moment(latest)
-        if plan.ticks:
-            lag = plan.now() - latest - plan.interval.span
-            values["lag (s)"] = round(lag / timedelta(seconds=1), 3)
+        values["newest open time"] = moment(max(newest.values()))
+    if (lag := stored.lag()) is not None:
+        values["lag (s)"] = round(lag.total_seconds(), 3)
     return values

@@ -69,8 +69,7 @@ def _note(
     told = {_LOOKED_AT: MetadataValue.timestamp(seen.at)}
     yield MaterializeResult(metadata={**told, **metadata(seen.values)})
     finding = entries_finding(seen.odd, seen.collected)
-    urgent = bool(seen.collected & seen.odd.keys())
-    severity = AssetCheckSeverity.ERROR if urgent else AssetCheckSeverity.WARN
+    severity = AssetCheckSeverity.ERROR if seen.urgent else AssetCheckSeverity.WARN
     days = partition_days(context.partition_keys, seen.at.date())
     yield report(context, UNIVERSE, ENTRIES, dict.fromkeys(days, finding), severity=severity)
 

@@ -9,6 +9,7 @@ from datetime import date, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from pipeline_assets.collection.run_names import backfill_job, range_tags, repair_job
 from pipeline_assets.errors import InputError, OutsideSystemError
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.settings import Settings
@@ -119,13 +120,11 @@ def backfill(
     """
     from pipeline_assets.dagster_instance.run_processes import end_dead_runs
     from pipeline_assets.definitions import build_definitions
-    from pipeline_assets.jobs.materializations import backfill_job_name, repair_jobs
     from pipeline_assets.market.partition_keys import DAYS_PER_RUN
     from pipeline_assets.resources.object_store import ObjectStore
 
     definitions = build_definitions(settings, progress=progress)
-    name = repair_jobs[interval].name if judge else backfill_job_name(interval)
-    job = definitions.resolve_job_def(name)
+    job = definitions.resolve_job_def(repair_job(interval) if judge else backfill_job(interval))
     result = BackfillResult(interval, start, end)
     per_day = interval.per_day * _count(settings, symbols)
     length = min(max(_ROWS_PER_RUN // per_day, 1), DAYS_PER_RUN)
@@ -214,18 +213,13 @@ def _run(
     from pipeline_assets.dagster_instance.run_processes import own_process_tags
     from pipeline_assets.resources.staging import Staged
 
-    first, last = (day.isoformat() for day in days)
-    one_day = first == last
-    of_days = {
-        "dagster/asset_partition_range_start": first,
-        "dagster/asset_partition_range_end": last,
-    }
+    first, last = days
     try:
         executed = job.execute_in_process(
             instance=instance,
             raise_on_error=False,
-            partition_key=first if one_day else None,
-            tags=own_process_tags() | ({} if one_day else of_days),
+            partition_key=first.isoformat() if first == last else None,
+            tags=own_process_tags() | range_tags(first, last),
             run_config={
                 "ops": {layer.key(layer.RAW, interval).path[0]: {"config": dict(config)}},
                 "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
@@ -242,7 +236,7 @@ def _run(
         # The check `complete` reports missing candles. `window` counts only where it names failed symbols.
         if evaluation.check_name == "window" and FAILED not in evaluation.metadata:
             continue
-        if failed and (evaluation.partition is not None or one_day):
+        if failed and (evaluation.partition is not None or first == last):
             day = evaluation.partition or first
             ran.problems.append(f"{day} {evaluation.check_name}: {evaluation.description}")
     return ran

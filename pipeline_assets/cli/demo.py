@@ -143,10 +143,10 @@ def _report_freshness(settings: Settings, stored: Iterable["Overview"], now: dat
         stored: the stored candles, by symbol and interval.
         now: the exchange's time up to which the demo filled, UTC.
     """
+    from pipeline_assets.assets.check_results import freshness_evaluation
     from pipeline_assets.cli.backfill_runs import dagster_instance
     from pipeline_assets.collection.freshness import judge
     from pipeline_assets.resources.tick_state import TickState
-    from pipeline_assets.sensors.freshness import evaluation_of
 
     newest: dict[Interval, dict[str, datetime]] = {}
     for each in stored:
@@ -154,4 +154,4 @@ def _report_freshness(settings: Settings, stored: Iterable["Overview"], now: dat
     with dagster_instance(settings) as instance:
         for interval, held in newest.items():
             verdict = judge(interval, TickState(held), now)
-            instance.report_runless_asset_event(evaluation_of(interval, verdict))
+            instance.report_runless_asset_event(freshness_evaluation(interval, verdict))

@@ -7,9 +7,10 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pipeline_assets.collection.fetch_plan import RunKind
+from pipeline_assets.collection.run_names import LOCATION, RECONCILER, REPOSITORY, tagged_days
 from pipeline_assets.settings import DagsterSettings
 
-LOCATION, REPOSITORY, SENSOR = "pipeline_assets", "__repository__", "gap_repair"
 _SECONDS = (2, 5)
 _MOST_RUNS = 100
 _QUERY = """
@@ -66,7 +67,7 @@ def filling(settings: DagsterSettings) -> Filling | None:
         "sensor": {
             "repositoryLocationName": LOCATION,
             "repositoryName": REPOSITORY,
-            "sensorName": SENSOR,
+            "sensorName": RECONCILER,
         },
     }
     try:
@@ -98,9 +99,7 @@ def _filling(data: Mapping[str, Any]) -> Filling:
 def _run(told: Mapping[str, Any]) -> FillingRun | None:
     """A run over days; None if it is an ingest run, or has no days."""
     tags = {each["key"]: each["value"] for each in told["tags"]}
-    day = tags.get("dagster/partition")
-    first = tags.get("dagster/asset_partition_range_start", day)
-    last = tags.get("dagster/asset_partition_range_end", day)
-    if tags.get("pipeline/kind") == "tick" or first is None or last is None:
+    days = tagged_days(tags)
+    if days is None or RunKind.of(tags) is RunKind.TICK:
         return None
-    return FillingRun(told["jobName"], told["status"] in _RUNNING, first, last)
+    return FillingRun(told["jobName"], told["status"] in _RUNNING, *map(str, days))

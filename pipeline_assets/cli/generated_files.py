@@ -8,47 +8,59 @@ import json
 from importlib.resources import files
 
 from pipeline_assets.assets import layer
+from pipeline_assets.collection import run_names, scheduled_days
+from pipeline_assets.collection.fetch_plan import KIND_TAG, RunKind
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.intervals import Interval
 
-_DAG_INTERVALS = '''"""The intervals of the DAGs: generated from the registry by `make generate`."""
+_DAG_INTERVALS = '''"""The DAGs' intervals and Dagster's names: generated from the code by `make generate`."""
 
 from datetime import timedelta
 
-SPANS = {
+LOCATION, REPOSITORY = "{LOCATION}", "{REPOSITORY}"
+FINALIZE_JOB, HOUSEKEEPING_JOB = "{FINALIZE_JOB}", "{HOUSEKEEPING_JOB}"
+FINALIZE_CRON, HOUSEKEEPING_CRON = "{FINALIZE_CRON}", "{HOUSEKEEPING_CRON}"
+PARTITION_TAG = "{PARTITION_TAG}"
+# With this kind a run leaves out days that are stored complete, and no more than two run at once.
+LATE_TAGS = {{"{KIND_TAG}": "{LATE_KIND}"}}
+SPANS = {{
 {spans}
-}
-CRONS = {
+}}
+CRONS = {{
 {crons}
-}
-# By interval the assets that a DAG run's tasks watch after fetch, format and upload.
-SINKS = {
-{sinks}
-}
+}}
+INGEST_JOBS = {{
+{jobs}
+}}
+# By interval the asset that each task of a DAG run watches, in the order of the data.
+TASKS = {{
+{tasks}
+}}
 '''
 
 
 def dag_intervals() -> str:
-    """Return the registry of intervals as Airflow's DAG folder reads it."""
-    lines: dict[str, list[str]] = {"spans": [], "crons": [], "sinks": []}
+    """Return the registry of intervals and Dagster's names as Airflow's DAG folder reads them."""
+    lines: dict[str, list[str]] = {"spans": [], "crons": [], "jobs": [], "tasks": []}
     for interval in Interval:
         minutes = interval.span.total_seconds() / 60
         lines["spans"].append(f'    "{interval}": timedelta(minutes={minutes:g}),')
         lines["crons"].append(f'    "{interval}": "{interval.definition.cron}",')
-        lines["sinks"].append(f'    "{interval}": {json.dumps(_sink_tasks(interval))},')
-    text = _DAG_INTERVALS
-    for name, made in lines.items():
-        text = text.replace(f"{{{name}}}", "\n".join(made))
-    return text
+        lines["jobs"].append(f'    "{interval}": "{run_names.ingest_job(interval)}",')
+        tasks = [f'        "{task}": "{asset}",' for task, asset in _tasks(interval).items()]
+        lines["tasks"] += [f'    "{interval}": {{', *tasks, "    },"]
+    names = {**vars(run_names), **vars(scheduled_days), "KIND_TAG": KIND_TAG}
+    made = {name: "\n".join(each) for name, each in lines.items()}
+    return _DAG_INTERVALS.format_map(names | made | {"LATE_KIND": RunKind.BACKFILL})
 
 
-def _sink_tasks(interval: Interval) -> dict[str, str]:
-    """The assets of an interval's sinks by the task that watches each: `insert`, or one for each sink."""
+def _tasks(interval: Interval) -> dict[str, str]:
+    """The asset that each task watches: of the sinks, `insert`, or one for each sink."""
     sinks = interval.definition.sinks
-    return {
-        "insert" if len(sinks) == 1 else f"insert_{name}": layer.name(layer.sink(name), interval)
-        for name in sinks
-    }
+    layers = {"fetch": layer.RAW, "format": layer.FORMATTED, "upload": layer.OBJECTS}
+    for name in sinks:
+        layers["insert" if len(sinks) == 1 else f"insert_{name}"] = layer.sink(name)
+    return {task: layer.name(own, interval) for task, own in layers.items()}
 
 
 def generated() -> dict[str, str]:

@@ -1,15 +1,20 @@
-"""Whether the stored candles of an interval are as new as the exchange allows. Who is told is decided by the
-caller: Dagster's check `fresh` (sensors/freshness.py) and the watchdog (services/watchdog.py).
+"""Whether the stored candles of an interval are as new as the exchange allows, and what has to be reported of
+it. Who is told is decided by the caller: Dagster's check `fresh`, its sensors, and the watchdog.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from pipeline_assets.collection.findings import moment
+from pipeline_assets.collection.findings import Finding, Table, moment
+from pipeline_assets.collection.listings import collected_now
+from pipeline_assets.collection.run_names import ingest_job
 from pipeline_assets.market.intervals import EPOCH, Interval
 from pipeline_assets.market.windows import newest_closed
-from pipeline_assets.resources.tick_state import TickState
+from pipeline_assets.resources.listing_history import read_universe
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.tick_state import TickState, read_tick_state
+from pipeline_assets.settings import Settings
 
 # An ingest run has two minutes from a candle's close; a missed minute heals in the next.
 GRACE = timedelta(minutes=2)
@@ -17,15 +22,39 @@ GRACE = timedelta(minutes=2)
 
 @dataclass(frozen=True)
 class Verdict:
-    """Whether an interval is fresh, in words, and each late symbol with its newest open time.
+    """Whether an interval is fresh.
 
-    An interval of which nothing was ever stored (`stored` is False) is neither fresh nor stale.
+    Attributes:
+        fresh: whether every symbol is.
+        description: the verdict in words.
+        newest: the newest open time of any symbol; None if nothing was ever stored.
+        late: each stale symbol with its newest open time, the oldest first.
     """
 
     fresh: bool
     description: str
+    newest: datetime | None = None
     late: tuple[tuple[str, datetime], ...] = ()
-    stored: bool = True
+
+    @property
+    def stored(self) -> bool:
+        """Whether anything was ever stored."""
+        return self.newest is not None
+
+    def stale(self, *, seen: bool) -> bool:
+        """Return whether to report the interval as stale.
+
+        An interval that was never `seen` is neither fresh nor stale: a new installation would begin with
+        an alarm.
+        """
+        return seen and not self.fresh
+
+    def finding(self, *, seen: bool) -> Finding:
+        """Return the verdict as the result of a check."""
+        columns = {"symbol": "string", "newest open time": "string"}
+        rows = ((symbol, moment(at)) for symbol, at in self.late)
+        shown = {"stale": Table.of(columns, rows)} if self.late else {}
+        return Finding(not self.stale(seen=seen), self.description, shown)
 
 
 def judge(interval: Interval, state: TickState, server_time: datetime) -> Verdict:
@@ -33,41 +62,89 @@ def judge(interval: Interval, state: TickState, server_time: datetime) -> Verdic
 
     Args:
         interval: of the candles.
-        state: what is stored of the symbols that are collected now; see `of_collected`.
+        state: what is stored of the symbols that are collected now; see `_of_collected`.
         server_time: the exchange's time, UTC.
     """
     due = newest_closed(interval, server_time, GRACE)
     late = sorted((at, symbol) for symbol, at in state.newest.items() if at < due)
     if not state.newest:
         told = f"No ingest run of {interval} has stored anything yet. Is the schedule on?"
-        return Verdict(fresh=False, description=told, stored=False)
+        return Verdict(fresh=False, description=told)
+    newest = max(state.newest.values())
     if not late:
         told = f"All {len(state.newest)} symbols reach {moment(due)}."
-        return Verdict(fresh=True, description=told)
+        return Verdict(fresh=True, description=told, newest=newest)
     oldest, symbol = late[0]
     return Verdict(
         fresh=False,
         description=(
             f"{len(late)} of {len(state.newest)} symbols are stale; the oldest, {symbol}, ends at "
-            f"{moment(oldest)}, {moment(due)} is due. Look at the latest runs of tick_{interval}."
+            f"{moment(oldest)}, {moment(due)} is due. Look at the latest runs of {ingest_job(interval)}."
         ),
+        newest=newest,
         late=tuple((name, at) for at, name in late),
     )
 
 
-def of_collected(
+def judge_interval(
+    store: ObjectStore, settings: Settings, interval: Interval, server_time: datetime
+) -> Verdict:
+    """Return which symbols of those that are collected now are stale.
+
+    Raises:
+        ObjectStoreError: the lake does not answer.
+    """
+    state = read_tick_state(store, interval, (), server_time)
+    wanted = collected_now(read_universe(store), settings.symbols) if state.newest else {}
+    listed_at = {symbol: times.listed_at for symbol, times in wanted.items()}
+    return judge(interval, _of_collected(interval, state, listed_at, server_time), server_time)
+
+
+def judge_all(
+    store: ObjectStore, settings: Settings, server_time: datetime
+) -> dict[Interval, Verdict]:
+    """Return the verdict of every interval; see `judge_interval`."""
+    return {each: judge_interval(store, settings, each, server_time) for each in Interval}
+
+
+def due_reports(
+    verdicts: Mapping[Interval, Verdict], told: Mapping[str, list[str]]
+) -> tuple[list[Interval], dict[str, list[str]]]:
+    """Return the intervals to report to Dagster, and what is told of each after that.
+
+    Dagster shows a report until the next materialization, so a verdict is reported again once newer
+    candles are stored. While nothing is stored, staleness is reported once.
+
+    Args:
+        verdicts: of each interval.
+        told: what was told last of each interval that was ever reported.
+    """
+    now_told = {
+        interval.value: [
+            "fresh" if verdict.fresh else "stale",
+            (verdict.newest or EPOCH).isoformat(),
+        ]
+        for interval, verdict in verdicts.items()
+        if verdict.fresh or verdict.stale(seen=verdict.stored or interval in told)
+    }
+    due = [interval for interval in verdicts if now_told.get(interval) != told.get(interval)]
+    return due, {**told, **now_told}
+
+
+def stale_alert(interval: Interval, verdict: Verdict) -> tuple[str, dict[str, str]]:
+    """Return the text of an alert, and its details for a program."""
+    asset = f"candle_objects_{interval}"
+    details = {"asset": asset, "interval": interval.value, "error": verdict.description}
+    return f"{asset} is stale. {verdict.description}", details
+
+
+def _of_collected(
     interval: Interval, state: TickState, listed_at: Mapping[str, datetime], server_time: datetime
 ) -> TickState:
     """Return the state of the symbols that are collected now.
 
     The state remembers symbols that were delisted since, or taken out of the settings; judged with
-    the others, they would be stale permanently.
-
-    Args:
-        interval: of the candles.
-        state: what the ingest runs have stored.
-        listed_at: by collected symbol, when it was listed (UTC).
-        server_time: the exchange's time, UTC.
+    the others, they would be stale permanently. `listed_at` are the collected symbols.
     """
     if not state.newest:
         return state

@@ -36,6 +36,11 @@ class ListingReport:
     odd: dict[str, str]
     collected: set[str]
 
+    @property
+    def urgent(self) -> bool:
+        """Whether the entry of a symbol that is collected cannot be read."""
+        return not self.collected.isdisjoint(self.odd)
+
 
 def look_again(
     exchange: Exchange, store: ObjectStore, settings: Settings, last: datetime | None

@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-from pipeline_assets.collection.freshness import of_collected
 from pipeline_assets.errors import DataError
 from pipeline_assets.market.intervals import Interval, from_milliseconds
 from pipeline_assets.market.windows import Window, hull, without
 from pipeline_assets.resources.identity import Identity
-from pipeline_assets.resources.listing_history import read_identities, read_universe
+from pipeline_assets.resources.listing_history import read_identities
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.tick_state import TickState, read_tick_state
 from pipeline_assets.settings import Settings
 
 TRADING = "TRADING"
@@ -83,20 +81,6 @@ def collected_now(
         for symbol, (times, status, by_all) in listed.items()
         if (by_all if symbols == "all" else status == TRADING and symbol in symbols)
     }
-
-
-def newest_of_collected(
-    store: ObjectStore, settings: Settings, interval: Interval, server_time: datetime
-) -> TickState:
-    """Return what ingest runs have stored of the symbols that they collect now.
-
-    Raises:
-        ObjectStoreError: the lake does not answer.
-    """
-    state = read_tick_state(store, interval, (), server_time)
-    wanted = collected_now(read_universe(store), settings.symbols) if state.newest else {}
-    listed_at = {symbol: times.listed_at for symbol, times in wanted.items()}
-    return of_collected(interval, state, listed_at, server_time)
 
 
 def collected_lifetimes(

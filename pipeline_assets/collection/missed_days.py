@@ -3,7 +3,7 @@ in which order days are repaired. Pure: what is stored is told by the caller.
 """
 
 from collections.abc import Collection, Iterable
-from datetime import date, datetime, time, timedelta
+from datetime import date, datetime, time
 
 from pipeline_assets.market.intervals import DAY, Interval
 
@@ -46,8 +46,3 @@ def newest_first(due: Iterable[tuple[Interval, date]]) -> list[tuple[Interval, d
     """
     order = list(Interval)
     return sorted(due, key=lambda key: (-key[1].toordinal(), order.index(key[0])))
-
-
-def days_between(first: date, last: date) -> list[date]:
-    """Return the days from first to last, both included."""
-    return [first + timedelta(days=n) for n in range((last - first).days + 1)]

@@ -1,17 +1,16 @@
-"""When an ingest run is to be requested after a time in which nothing ran. Which runs there are, and the
+"""Which ingest runs are requested after a time in which nothing ran. Which runs are under way, and the
 request itself, belong to sensors/overdue_ingest.py.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from pipeline_assets.collection.freshness import GRACE
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import newest_closed
 
-# A regular ingest run stores a candle within two minutes of its close.
-GRACE = timedelta(minutes=2)
 # The platform was off, or slept, if nobody looked for this long.
 AWAY = timedelta(minutes=2)
 _FIRST_WAIT, _LONGEST_WAIT = timedelta(minutes=2), timedelta(minutes=15)
@@ -67,6 +66,32 @@ class Return:
         """Return the state at a look: every interval is pending if nobody looked for some time."""
         away = self.looked_at is None or now - self.looked_at > AWAY
         return Return(now, dict.fromkeys(Interval, Request()) if away else self.pending)
+
+    def next_requests(
+        self,
+        newest: Mapping[Interval, datetime | None],
+        under_way: Container[Interval],
+        now: datetime,
+    ) -> "tuple[dict[Interval, Request], Return]":
+        """Return the requests to make now, and the state after them; intervals up to date are left out.
+
+        Args:
+            newest: the open time of the newest stored candle of each pending interval, if any.
+            under_way: the intervals with an ingest run that is queued or running.
+            now: the exchange's time, UTC.
+        """
+        overdue = {
+            interval: each
+            for interval, each in self.pending.items()
+            if overdue_candle(interval, newest[interval], now) is not None
+        }
+        due = {
+            interval: each
+            for interval, each in overdue.items()
+            if interval not in under_way and each.due(now)
+        }
+        repeated = {interval: each.repeated(now) for interval, each in due.items()}
+        return due, Return(self.looked_at, overdue | repeated)
 
     def to_text(self) -> str:
         """The state as JSON."""

@@ -111,6 +111,23 @@ def reconcile(
     return Plan(cursor, repairs | new, ledger, _message(cursor, runs, failed))
 
 
+def continued(cursor: Cursor, former: str | None, store: ObjectStore, *, stopped: bool) -> Cursor:
+    """Return the cursor with what the former sensor `new_listings` remembered.
+
+    Where somebody had stopped the former sensor, the symbols of that time count as known: an upgrade must
+    not request what a person did not want.
+
+    Args:
+        cursor: of a first evaluation.
+        former: the former sensor's cursor.
+        store: the lake, which remembers what was listed.
+        stopped: whether the former sensor was off.
+    """
+    if stopped:
+        return replace(cursor, known=frozenset(map(name_of, read_identities(store))))
+    return cursor.with_new_symbols_of(Cursor.from_text(former))
+
+
 def _ledger(
     store: ObjectStore, settings: Settings, cursor: Cursor, runs: Runs, now: datetime
 ) -> tuple[Cursor, tuple[str, date, date] | None]:

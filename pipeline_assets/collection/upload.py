@@ -6,7 +6,7 @@ in upload_findings.py.
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pipeline_assets.collection.coverage import missing_candles
@@ -68,6 +68,13 @@ class UploadReport:
         for each in self.written:
             found[each.symbol] = max(each.newest, found.get(each.symbol, each.newest))
         return found
+
+    def lag(self) -> timedelta | None:
+        """Return the time since the newest stored candle closed, for a run of what is due now."""
+        newest = max(self.newest().values(), default=None)
+        if newest is None or not self.plan.ticks:
+            return None
+        return self.plan.now() - newest - self.plan.interval.span
 
     def rows(self) -> dict[str, int]:
         """Return by symbol how many rows the objects hold."""

@@ -24,12 +24,12 @@ from sqlalchemy import Connection, Engine, create_engine
 from sqlalchemy.event import listen
 from sqlalchemy.pool import QueuePool
 
-from pipeline_assets.dagster_instance.private import private_names, require
 from pipeline_assets.dagster_instance.private_storage import (
     SQLITE_BUSY_TIMEOUT_SECONDS,
     ConfigurableClassData,
     SqliteEventLogStorage,
 )
+from pipeline_assets.private_apis import require_names
 
 # A run's events are in a file of its own; who looks at many runs must not keep them all open.
 _KEPT = 8
@@ -48,8 +48,7 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
         self._engines: OrderedDict[str, Engine] = OrderedDict()
         self._there: set[str] = set()
         super().__init__(base_dir, inst_data)
-        with private_names():
-            require(self, "_db_lock", "_initialized_dbs")
+        require_names("dagster", self, ("_db_lock", "_initialized_dbs"), __name__)
 
     @classmethod
     def config_type(cls) -> Any:

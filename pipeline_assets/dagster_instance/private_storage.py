@@ -2,9 +2,9 @@
 they are imported. Dagster documents none of its tables.
 """
 
-from pipeline_assets.dagster_instance.private import private_names, require
+from pipeline_assets.private_apis import private_imports, require_names
 
-with private_names():
+with private_imports("dagster", __name__):
     from dagster._core.storage.event_log import SqlEventLogStorage
     from dagster._core.storage.event_log.schema import (
         AssetCheckExecutionsTable,
@@ -16,21 +16,27 @@ with private_names():
     from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
     from dagster._serdes import ConfigurableClassData
 
-    require(
-        SqliteEventLogStorage,
+require_names(
+    "dagster",
+    SqliteEventLogStorage,
+    (
         *("_connect", "_initdb", "_has_asset_key_col_on_connection", "conn_string_for_shard"),
         *("path_for_shard", "get_all_run_ids", "run_connection", "index_connection"),
-    )
-    require(
-        AssetCheckExecutionsTable.c,
+    ),
+    __name__,
+)
+require_names(
+    "dagster",
+    AssetCheckExecutionsTable.c,
+    (
         *("id", "asset_key", "check_name", "partition"),
         *("evaluation_event_timestamp", "evaluation_event_storage_id"),
-    )
-    require(
-        SqlEventLogStorageTable.c,
-        *("id", "run_id", "timestamp", "asset_key", "partition", "dagster_event_type"),
-    )
-    require(AssetEventTagsTable.c, "event_id")
+    ),
+    __name__,
+)
+_EVENT_COLUMNS = ("id", "run_id", "timestamp", "asset_key", "partition", "dagster_event_type")
+require_names("dagster", SqlEventLogStorageTable.c, _EVENT_COLUMNS, __name__)
+require_names("dagster", AssetEventTagsTable.c, ("event_id",), __name__)
 
 __all__ = [
     "SQLITE_BUSY_TIMEOUT_SECONDS",

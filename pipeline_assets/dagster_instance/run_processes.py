@@ -16,10 +16,11 @@ from socket import gethostname
 
 from dagster import DagsterEventType, DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter
 
-from pipeline_assets.dagster_instance.private import private_names
+from pipeline_assets.private_apis import private_imports
 from pipeline_assets.process_identity import is_alive, mark_at, mark_now, mark_of
+from pipeline_assets.proxies import is_loopback
 
-with private_names():
+with private_imports("dagster", __name__):
     from dagster._core.launcher import CheckRunHealthResult, LaunchRunContext, WorkerStatus
     from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
     from dagster._core.storage.tags import GRPC_INFO_TAG
@@ -28,7 +29,6 @@ with private_names():
 # launched run adds LAUNCHED, time and mark of its launch. Older versions wrote less.
 PROCESS_TAG = "pipeline/process"
 LAUNCHED = "launched"
-_THIS_MACHINE = ("127.0.0.1", "localhost", "::1")
 _UNFINISHED = [
     DagsterRunStatus.NOT_STARTED,
     DagsterRunStatus.STARTING,
@@ -77,7 +77,7 @@ def _logged_process(
     The log has the wall clock's time only. What that clock showed at the launch turns it into a mark,
     so that a later step of the clock does not matter.
     """
-    if json.loads(run.tags.get(GRPC_INFO_TAG, "{}")).get("host") not in _THIS_MACHINE:
+    if not is_loopback(json.loads(run.tags.get(GRPC_INFO_TAG, "{}")).get("host") or ""):
         return None
     for entry in instance.all_logs(run.run_id, of_type=DagsterEventType.ENGINE_EVENT):
         event = entry.dagster_event

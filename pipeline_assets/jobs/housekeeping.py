@@ -27,6 +27,7 @@ from pipeline_assets.assets import layer
 from pipeline_assets.collection.fetch_plan import KIND_TAG, RunKind
 from pipeline_assets.collection.lake_sweep import Selection, sweep
 from pipeline_assets.collection.old_runs import deletable
+from pipeline_assets.collection.run_names import HOUSEKEEPING_JOB, PARTITION_TAG, ingest_job
 from pipeline_assets.dagster_instance.event_storage import (
     delete_files_of_deleted_runs,
     delete_superseded_check_evaluations,
@@ -76,7 +77,7 @@ def _delete_runs(
 ) -> int:
     """Delete an interval's ingest runs with this final status that are not needed, with their logs."""
     chosen = RunsFilter(
-        job_name=f"tick_{interval}",
+        job_name=ingest_job(interval),
         statuses=statuses,
         tags={KIND_TAG: RunKind.TICK.value},
         created_before=before,
@@ -84,7 +85,7 @@ def _delete_runs(
     last_runs = cache(partial(_last_runs, instance, interval))
     deleted = 0
     for run in instance.get_runs(chosen):
-        if deletable(run.run_id, run.tags.get("dagster/partition", ""), sealed, last_runs):
+        if deletable(run.run_id, run.tags.get(PARTITION_TAG, ""), sealed, last_runs):
             instance.compute_log_manager.delete_logs(prefix=[run.run_id])
             instance.delete_run(run.run_id)
             deleted += 1
@@ -175,7 +176,10 @@ def verify_lake(
     yield Output(report.objects, metadata=metadata)
 
 
-@job(description="Removes daily what may be made again, and verifies what is stored.")
+@job(
+    name=HOUSEKEEPING_JOB,
+    description="Removes daily what may be made again, and verifies what is stored.",
+)
 def housekeeping() -> None:
     """The job of all removals; each is independent of the others but the one of leftovers."""
     delete_event_leftovers(delete_tick_runs())

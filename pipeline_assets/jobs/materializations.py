@@ -6,6 +6,13 @@ from dagster import AssetCheckKey, AssetSelection, define_asset_job
 
 from pipeline_assets.assets import layer
 from pipeline_assets.collection.fetch_plan import KIND_TAG, OPEN_DAY_TAG, RunKind
+from pipeline_assets.collection.run_names import (
+    FINALIZE_JOB,
+    LEDGER_JOB,
+    backfill_job,
+    ingest_job,
+    repair_job,
+)
 from pipeline_assets.dagster_instance.private import UnresolvedAssetJobDefinition
 from pipeline_assets.market.intervals import Interval
 
@@ -27,7 +34,7 @@ def tick_job(interval: Interval) -> UnresolvedAssetJobDefinition:
         *(AssetCheckKey(objects, name) for name in (layer.COMPLETE, layer.CONSISTENT, layer.FRESH))
     )
     return define_asset_job(
-        f"tick_{interval}",
+        ingest_job(interval),
         selection=_assets(interval) - of_whole_days,
         tags={
             KIND_TAG: RunKind.TICK.value,
@@ -67,49 +74,43 @@ def seal_job() -> UnresolvedAssetJobDefinition:
     candidates, and the gap ledger.
     """
     more = AssetSelection.assets(layer.UNIVERSE, layer.CANDIDATE_OBJECTS) | _LEDGER
-    return day_job("seal", RunKind.SEAL, *Interval, more=more)
+    return day_job(FINALIZE_JOB, RunKind.SEAL, *Interval, more=more)
 
 
 def ledger_job() -> UnresolvedAssetJobDefinition:
     """Return the job that writes the gap ledger of days that have none, since nothing ran at their end.
 
     The job fetches nothing, so it waits for no backfill. It skips the check `zero_volume`, as
-    `repair_job` does.
+    `_repair_job` does.
     """
     return define_asset_job(
-        "gap_ledger",
+        LEDGER_JOB,
         selection=_LEDGER - AssetSelection.checks(AssetCheckKey(layer.CANDLE_GAPS, "zero_volume")),
         tags={_MOST_SECONDS: _SECONDS_OF_LONGER},
         description="Write the gaps of whole days and their causes: candle_gaps and its table.",
     )
 
 
-def repair_job(interval: Interval) -> UnresolvedAssetJobDefinition:
+def _repair_job(interval: Interval) -> UnresolvedAssetJobDefinition:
     """Return the job that fetches the missing candles of an interval's days and writes their gap ledger.
 
     The job skips the ledger's check `zero_volume`: that check reads all symbols' candles of the days,
     while a repair is for a few symbols, and finalizing has checked them already.
     """
     ledger = _LEDGER - AssetSelection.checks(AssetCheckKey(layer.CANDLE_GAPS, "zero_volume"))
-    return day_job(f"repair_{interval}", RunKind.BACKFILL, interval, more=ledger)
+    return day_job(repair_job(interval), RunKind.BACKFILL, interval, more=ledger)
 
 
 def _assets(interval: Interval) -> AssetSelection:
     return AssetSelection.assets(*(layer.key(name, interval) for name in layer.layers(interval)))
 
 
-def backfill_job_name(interval: Interval) -> str:
-    """The name of the job by which the command line backfills an interval."""
-    return f"backfill_{interval}"
-
-
 tick_jobs = {interval: tick_job(interval) for interval in Interval}
 gap_ledger_job = ledger_job()
 backfill_jobs = {
-    interval: day_job(backfill_job_name(interval), RunKind.BACKFILL, interval)
-    for interval in Interval
+    interval: day_job(backfill_job(interval), RunKind.BACKFILL, interval) for interval in Interval
 }
-repair_jobs = {interval: repair_job(interval) for interval in Interval}
+repair_jobs = {interval: _repair_job(interval) for interval in Interval}
 jobs = [
     *tick_jobs.values(),
     seal_job(),

@@ -3,7 +3,7 @@ says otherwise; `pipeline-assets up` turns them on when Airflow does not schedul
 """
 
 from collections.abc import Iterator
-from datetime import date, timedelta
+from datetime import date
 
 from dagster import (
     DagsterRunStatus,
@@ -18,22 +18,26 @@ from dagster import (
 )
 
 from pipeline_assets.collection.fetch_plan import KIND_TAG, RunKind
+from pipeline_assets.collection.run_names import FINALIZE_JOB, PARTITION_TAG, ingest_job
+from pipeline_assets.collection.scheduled_days import (
+    FINALIZE_CRON,
+    HOUSEKEEPING_CRON,
+    LONGEST_RUN,
+    days_to_finalize,
+    open_day,
+)
 from pipeline_assets.dagster_instance.private import NOT_FINISHED_STATUSES
 from pipeline_assets.jobs.housekeeping import housekeeping
-from pipeline_assets.market.intervals import Interval
-from pipeline_assets.market.windows import newest_closed
+from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.finalized_days import sealed_days
 from pipeline_assets.resources.gap_objects import judged_days
 from pipeline_assets.resources.object_store import ObjectStore
 
-# A platform that was down for longer is a person's, who says by a backfill how far back it is to go.
-_LOOK_BACK = timedelta(days=31)
-
 
 def tick_schedule(interval: Interval, status: DefaultScheduleStatus) -> ScheduleDefinition:
     """The schedule of an interval's ticks; its partition is the day of the newest closed candle."""
-    job = f"tick_{interval}"
+    job = ingest_job(interval)
 
     @schedule(
         name=job,
@@ -58,20 +62,10 @@ def tick_schedule(interval: Interval, status: DefaultScheduleStatus) -> Schedule
             return
         yield RunRequest(
             run_key=context.scheduled_execution_time.isoformat(),
-            partition_key=_newest_day(exchange, interval),
+            partition_key=open_day(interval, exchange.server_time(), exchange.settle).isoformat(),
         )
 
     return tick
-
-
-def _newest_day(exchange: Exchange, interval: Interval) -> str:
-    """The day of the newest candle that is closed once the run fetches, as a partition key.
-
-    A tick on the minute waits until the candle has settled. By the candle before it, the first tick
-    after midnight would have yesterday as its partition, which has then ended: it would seal it.
-    """
-    settled = exchange.server_time() + exchange.settle
-    return newest_closed(interval, settled, exchange.settle).date().isoformat()
 
 
 def seal_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
@@ -80,9 +74,9 @@ def seal_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
     """
 
     @schedule(
-        name="seal",
-        job_name="seal",
-        cron_schedule="5 1 * * *",
+        name=FINALIZE_JOB,
+        job_name=FINALIZE_JOB,
+        cron_schedule=FINALIZE_CRON,
         execution_timezone="UTC",
         default_status=status,
         description=(
@@ -95,48 +89,32 @@ def seal_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
         exchange: ResourceParam[Exchange],
         store: ResourceParam[ObjectStore],
     ) -> Iterator[RunRequest | SkipReason]:
-        yesterday = exchange.server_time().date() - timedelta(days=1)
-        # After days off Dagster fires for several days that it missed, and each asks for the same. An
-        # older run may have died unnoticed, and must not hold its day up for ever.
+        yesterday = exchange.server_time().date() - DAY
+        # After days off Dagster fires for several days that it missed, and each requests the same.
         recent = RunsFilter(
-            job_name="seal",
+            job_name=FINALIZE_JOB,
             statuses=NOT_FINISHED_STATUSES,
-            created_after=context.scheduled_execution_time - timedelta(hours=12),
+            created_after=context.scheduled_execution_time - LONGEST_RUN,
         )
-        under_way = {run.tags.get("dagster/partition") for run in context.instance.get_runs(recent)}
-        asked = [
-            day
-            for day in (yesterday, *_days_left(store, yesterday))
-            if day.isoformat() not in under_way
-        ]
-        for day in asked:
+        under_way = {
+            date.fromisoformat(partition)
+            for run in context.instance.get_runs(recent)
+            if (partition := run.tags.get(PARTITION_TAG))
+        }
+        finalized = [sealed_days(store, interval) for interval in Interval]
+        requested = days_to_finalize(yesterday, judged_days(store), finalized, under_way)
+        for day in requested:
             yield RunRequest(
                 run_key=f"{context.scheduled_execution_time.isoformat()} {day}",
                 partition_key=day.isoformat(),
                 # With the tag of backfills, of which two run at a time: what is complete is left out,
-                # and a month of days holds up neither ticks nor yesterday's sealing.
+                # and a month of days holds up neither ingest runs nor yesterday's finalize run.
                 tags={} if day == yesterday else {KIND_TAG: RunKind.BACKFILL.value},
             )
-        if not asked:
+        if not requested:
             yield SkipReason(f"The sealing of {yesterday}, and of days left before, is under way.")
 
     return seal
-
-
-def _days_left(store: ObjectStore, yesterday: date) -> list[date]:
-    """The judged days of the month before that are not sealed in every interval; ascending.
-
-    Of a day without a ledger, such as one on which nothing ran, the sensor gap_repair requests what is
-    missing, newest first. Requested here too, each such day would be fetched twice.
-    """
-    judged = set(judged_days(store))
-    sealed = [set(sealed_days(store, interval)) for interval in Interval]
-    return [
-        day
-        for ago in range(_LOOK_BACK.days, 0, -1)
-        if (day := yesterday - timedelta(days=ago)) in judged
-        and any(held and min(held) < day not in held for held in sealed)
-    ]
 
 
 def schedules(*, running: bool) -> list[ScheduleDefinition]:
@@ -146,9 +124,9 @@ def schedules(*, running: bool) -> list[ScheduleDefinition]:
         *(tick_schedule(interval, status) for interval in Interval),
         seal_schedule(status),
         ScheduleDefinition(
-            name="housekeeping",
+            name=housekeeping.name,
             job=housekeeping,
-            cron_schedule="30 1 * * *",
+            cron_schedule=HOUSEKEEPING_CRON,
             execution_timezone="UTC",
             default_status=status,
         ),

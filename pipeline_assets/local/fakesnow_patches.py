@@ -8,7 +8,7 @@ from contextlib import nullcontext
 from typing import Any
 
 from pipeline_assets.local.staged_objects import StagedObjects
-from pipeline_assets.resources.private_apis import require_names
+from pipeline_assets.private_apis import require_names
 
 READ_FILE = re.compile(r"read_parquet\('((?:[^']|'')*)'", re.IGNORECASE)
 ALONE = re.compile(r"\s*(MERGE|CREATE|ALTER|DROP)\b", re.IGNORECASE)

@@ -1,5 +1,5 @@
 """The packages of the embedded servers: whether they are installed, which production leaves out. Whether they
-still have the private parts that a server builds on is checked by resources/private_apis.py.
+still have the private parts that a server builds on is checked by private_apis.py.
 """
 
 from collections.abc import Iterable

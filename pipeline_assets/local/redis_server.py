@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from pipeline_assets.resources.private_apis import require_names
+from pipeline_assets.private_apis import require_names
 
 if TYPE_CHECKING:
     from pydantic import SecretStr

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from xml.sax.saxutils import escape
 
-from pipeline_assets.resources.private_apis import require_names
+from pipeline_assets.private_apis import require_names
 from pipeline_assets.web_guard import (
     Application,
     Message,

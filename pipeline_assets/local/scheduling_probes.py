@@ -10,10 +10,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from pipeline_assets.collection.run_names import LOCATION
 from pipeline_assets.local.errors import UnhealthyError, UnknownHealthError
 from pipeline_assets.local.probes import Ask, http_json
 
-LOCATION = "pipeline_assets"
 # Dagster's daemon reports its threads every 30 s, each at the end of what it does just then.
 NEWEST_HEARTBEAT_SECONDS = 75.0
 OLDEST_HEARTBEAT_SECONDS = 300.0

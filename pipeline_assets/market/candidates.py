@@ -3,7 +3,7 @@ resources/ stores and sends them.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -106,19 +106,6 @@ def candidate_id(
 def indicators_text(values: Mapping[str, float]) -> str:
     """Indicator values as the column `indicators` holds them: the same values give the same text."""
     return json.dumps(values, sort_keys=True, separators=(",", ":"), allow_nan=False)
-
-
-def candidates_frame(candidates: Sequence[Candidate]) -> "pl.DataFrame":
-    """Candidates as a frame of `candidate_schema`, in the order given."""
-    import polars as pl
-
-    rows = [
-        candidate.model_dump() | {"indicators": indicators_text(candidate.indicators)}
-        for candidate in candidates
-    ]
-    for row in rows:
-        row["interval"] = row["interval"].value
-    return pl.DataFrame(rows, schema=candidate_schema(), orient="row")
 
 
 def split_by_age(

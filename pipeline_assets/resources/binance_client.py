@@ -7,8 +7,8 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from pipeline_assets.private_apis import require_names
 from pipeline_assets.resources.bounded_replies import read_within
-from pipeline_assets.resources.private_apis import require_names
 
 if TYPE_CHECKING:
     from pipeline_assets.settings import BinanceSettings

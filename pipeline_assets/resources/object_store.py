@@ -15,7 +15,6 @@ from pipeline_assets.resources.s3_clients import (
     RUN_PATIENCE,
     Patience,
     obstore_store,
-    polars_options,
 )
 from pipeline_assets.resources.s3_errors import (
     CredentialsRefusedError,
@@ -257,10 +256,6 @@ class ObjectStore:
                 yield StoredObject(
                     entry["path"], str(entry["e_tag"]), entry["size"], entry["last_modified"]
                 )
-
-    def polars_options(self) -> dict[str, Any]:
-        """How Polars' own S3 reader reaches the bucket: arguments of its `scan_parquet`."""
-        return polars_options(self._settings)
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; one that is not there counts as removed, so this may be repeated."""

@@ -1,16 +1,13 @@
-"""The clients of S3, all by the same settings: obstore's store, boto3's client and Polars' reader. Each has
-the credentials, the endpoint, the addressing and the proxy from here; what is asked of them does not belong
-here.
+"""The clients of S3, all by the same settings: obstore's store and boto3's client. Both have the
+credentials, the endpoint, the addressing and the proxy from here; what is asked of them does not belong here.
 
-All keep to path-style addresses, which every server understands. Proxies come from the environment, in which
+Both keep to path-style addresses, which every server understands. Proxies come from the environment, in which
 proxies.py excepts loopback. The lake's own checksum is the SHA-256 in an object's metadata (object_store.py);
 those that boto3 sends by itself are left at its defaults.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
-from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.resources.retry import RetryPolicy
@@ -18,7 +15,6 @@ from pipeline_assets.resources.s3_errors import S3Errors
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential, S3Store
-    from pydantic import SecretStr
 
     from pipeline_assets.settings import S3Settings
 
@@ -160,33 +156,3 @@ def boto3_client(
             **more,
         ),
     )
-
-
-def polars_options(settings: "S3Settings") -> dict[str, Any]:
-    """Return how Polars' own S3 reader reaches the bucket: arguments of its `scan_parquet`."""
-    key, secret = settings.access_key_id, settings.secret_access_key
-    # Said although they are the defaults: Polars would take another's from the environment.
-    options = {
-        "aws_region": settings.region,
-        "aws_skip_signature": "false",
-        "aws_virtual_hosted_style_request": "false",
-    }
-    if settings.endpoint_url:
-        options["aws_endpoint_url"] = settings.endpoint_url
-        options["aws_endpoint_url_s3"] = settings.endpoint_url
-        if settings.endpoint_url.startswith("http:"):
-            options["aws_allow_http"] = "true"
-    # Not by these options, to which Polars adds the environment's session token.
-    known: Callable[[], Any] | str = (
-        partial(_known_to_polars, key, secret) if key and secret else "auto"
-    )
-    return {"storage_options": options, "credential_provider": known}
-
-
-def _known_to_polars(key: str, secret: "SecretStr") -> tuple[dict[str, str], None]:
-    """The settings' key, as Polars asks for it; it has no end.
-
-    A function of the module, by whose pickle Polars knows that two scans may share connections, and
-    of the secret wrapped, for Polars prints it where POLARS_VERBOSE is set.
-    """
-    return {"aws_access_key_id": key, "aws_secret_access_key": secret.get_secret_value()}, None

@@ -61,15 +61,6 @@ class Warehouse:
         self.sql = SchemaStatements(snowflake, s3.bucket)
         self._sessions = WarehouseSessions(snowflake, s3.bucket)
 
-    def ensure_tables(self, interval: Interval) -> None:
-        """Create the stage and the interval's table where they are absent; may be repeated.
-
-        Database and schema are created only where these two fail for want of them: a production
-        role need not have the right to, even to find that they exist.
-        """
-        with self._sessions.open("create the tables") as connection:
-            self._make(connection, self.sql.candle_tables(interval))
-
     def load(self, interval: Interval, object_keys: Sequence[str], load_id: str) -> LoadResult:
         """Make the table hold the candles of `object_keys`; other rows stay as they are.
 

@@ -3,7 +3,6 @@ collection/overdue_ingest.py; regular ingest runs are the scheduler's.
 """
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 from dagster import (
     DefaultSensorStatus,
@@ -16,13 +15,13 @@ from dagster import (
     sensor,
 )
 
-from pipeline_assets.collection.overdue_ingest import Return, overdue_candle
+from pipeline_assets.collection.overdue_ingest import Return
+from pipeline_assets.collection.scheduled_days import open_day
 from pipeline_assets.dagster_instance.private import (
     NOT_FINISHED_STATUSES,
     UnresolvedAssetJobDefinition,
 )
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.market.windows import newest_closed
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.tick_state import read_tick_state
@@ -58,31 +57,31 @@ def overdue_ingest_sensor(
     ) -> SensorResult:
         now = exchange.server_time()
         state = Return.from_text(context.cursor).seen(now)
-        pending = dict(state.pending)
-        requests: list[RunRequest] = []
-        for interval, request in state.pending.items():
-            stored = read_tick_state(store, interval, (), now).newest
-            if overdue_candle(interval, max(stored.values(), default=None), now) is None:
-                del pending[interval]
-                continue
-            job = jobs[interval].name
-            unfinished = RunsFilter(job_name=job, statuses=NOT_FINISHED_STATUSES)
-            if context.instance.get_runs_count(unfinished) or not request.due(now):
-                continue
-            day = newest_closed(interval, now + exchange.settle, exchange.settle).date()
-            requests.append(
-                RunRequest(
-                    # The same after a crash of this look, and another at the next.
-                    run_key=f"{job} {now:%Y-%m-%dT%H:%M} {request.count}",
-                    job_name=job,
-                    partition_key=day.isoformat(),
-                )
+        newest = {
+            interval: max(read_tick_state(store, interval, (), now).newest.values(), default=None)
+            for interval in state.pending
+        }
+        under_way = {
+            interval
+            for interval in state.pending
+            if context.instance.get_runs_count(
+                RunsFilter(job_name=jobs[interval].name, statuses=NOT_FINISHED_STATUSES)
             )
-            pending[interval] = request.repeated(now)
+        }
+        due, state = state.next_requests(newest, under_way, now)
+        requests = [
+            RunRequest(
+                # The same after a crash of this evaluation, and another at the next.
+                run_key=f"{jobs[interval].name} {now:%Y-%m-%dT%H:%M} {request.count}",
+                job_name=jobs[interval].name,
+                partition_key=open_day(interval, now, exchange.settle).isoformat(),
+            )
+            for interval, request in due.items()
+        ]
         return SensorResult(
             run_requests=requests,
-            cursor=replace(state, pending=pending).to_text(),
-            skip_reason=None if requests else _waiting(pending),
+            cursor=state.to_text(),
+            skip_reason=None if requests else _waiting(state.pending),
         )
 
     return overdue_ingest

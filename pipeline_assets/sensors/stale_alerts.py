@@ -13,10 +13,7 @@ from dagster import (
     sensor,
 )
 
-from pipeline_assets.assets import layer
-from pipeline_assets.collection.freshness import judge
-from pipeline_assets.collection.listings import newest_of_collected
-from pipeline_assets.market.intervals import Interval
+from pipeline_assets.collection.freshness import judge_all, stale_alert
 from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore
@@ -49,30 +46,19 @@ def stale_alert_sensor() -> SensorDefinition:
         settings: ResourceParam[Settings],
         alerts: ResourceParam[Alerts],
     ) -> SensorResult:
-        now = exchange.server_time()
+        verdicts = judge_all(store, settings, exchange.server_time())
         was_fresh: dict[str, bool] = json.loads(context.cursor) if context.cursor else {}
-        is_fresh, told = {}, 0
-        for interval in Interval:
-            found = judge(interval, newest_of_collected(store, settings, interval, now), now)
-            is_fresh[interval.value] = found.fresh
-            # One that was never fresh has just been set up: its first tick is still to come.
-            if not found.fresh and was_fresh.get(interval):
-                alerts.send(_alert(interval, found.description))
-                told += 1
+        stale = [
+            interval
+            for interval, verdict in verdicts.items()
+            if verdict.stale(seen=was_fresh.get(interval, False))
+        ]
+        for interval in stale:
+            text, details = stale_alert(interval, verdicts[interval])
+            alerts.send({"text": text, "alert": "asset_stale", **details})
         return SensorResult(
-            cursor=json.dumps(is_fresh),
-            skip_reason=f"{told} alerts sent." if told else "No interval has become stale.",
+            cursor=json.dumps({interval: verdict.fresh for interval, verdict in verdicts.items()}),
+            skip_reason=f"{len(stale)} alerts sent." if stale else "No interval has become stale.",
         )
 
     return stale_alerts
-
-
-def _alert(interval: Interval, description: str) -> dict[str, str]:
-    asset = layer.key(layer.OBJECTS, interval).to_user_string()
-    return {
-        "text": f"{asset} is stale. {description}",
-        "alert": "asset_stale",
-        "asset": asset,
-        "interval": interval.value,
-        "error": description,
-    }

@@ -7,10 +7,10 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
-from pipeline_assets.collection.freshness import Verdict, judge
-from pipeline_assets.collection.listings import newest_of_collected
+from pipeline_assets.collection.freshness import Verdict, judge_all
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.process_identity import boot_clock
+from pipeline_assets.proxies import is_loopback
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import ObjectStoreError
 
@@ -45,13 +45,8 @@ class FreshnessJudge:
 
     def judge_all(self, now: float) -> None:
         """Judge every interval by the exchange's clock; `now` is the watchdog's."""
-        store, settings = self._store, self._settings
         try:
-            at = self._server_time()
-            self.verdicts = {
-                each: judge(each, newest_of_collected(store, settings, each, at), at)
-                for each in Interval
-            }
+            self.verdicts = judge_all(self._store, self._settings, self._server_time())
         except (OSError, ValueError, KeyError, ObjectStoreError) as error:
             self.failure = f"{type(error).__name__}: {error}"[:300]
             return
@@ -68,7 +63,7 @@ class FreshnessJudge:
         address = self._settings.binance.rest_url
         try:
             with requests.Session() as session:
-                session.trust_env = urlsplit(address).hostname not in ("127.0.0.1", "localhost")
+                session.trust_env = not is_loopback(urlsplit(address).hostname or "")
                 reply = session.get(f"{address}/fapi/v1/time", timeout=(5, 10))
             reply.raise_for_status()
             told = datetime.fromtimestamp(reply.json()["serverTime"] / 1000, UTC)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from pipeline_assets.collection.freshness import stale_alert
 from pipeline_assets.process_identity import boot_clock
 from pipeline_assets.resources.alerts import AlertError, Alerts
 from pipeline_assets.services.incidents import Incidents, Problem
@@ -205,10 +206,8 @@ class Watchdog:
         for interval, verdict in judged.verdicts.items():
             if verdict.fresh:
                 self._memory.was_fresh[interval.value] = True
-            elif self._memory.was_fresh.get(interval.value):
-                asset = f"candle_objects_{interval}"
-                details = {"asset": asset, "interval": interval.value, "error": verdict.description}
-                text = f"{asset} is stale. {verdict.description}"
+            elif verdict.stale(seen=self._memory.was_fresh.get(interval.value, False)):
+                text, details = stale_alert(interval, verdict)
                 problems[f"stale {interval}"] = Problem("asset_stale", text, 0.0, details)
         return problems
 

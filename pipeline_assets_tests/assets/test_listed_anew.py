@@ -13,9 +13,9 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.listing_history import note_identities
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.universe import Listing
 from pipeline_assets_tests.collection.test_planning import plan_of
 from pipeline_assets_tests.fixtures.exchange import start_exchange
+from pipeline_assets_tests.fixtures.listings import listing
 from pipeline_assets_tests.fixtures.platform import Platform
 
 MINUTE = Interval.ONE_MINUTE
@@ -39,10 +39,8 @@ AGAIN = Window(BETWEEN.end, RANGE.end)
 def relisted(minutes: Platform) -> Iterator[Platform]:
     """It is noon of the 20th."""
     store = ObjectStore(minutes.settings.s3)
-    never, since = datetime(2100, 12, 25, 8, tzinfo=UTC), at("01-01 00:00")
-    kind = ("TRADING", "PERPETUAL", "USDT", "COIN")
-    first = Listing(ETH, since, BETWEEN.start, *kind)
-    note_identities(store, [first, Listing(BTC, since, never, *kind)], at("11-14 12:00"))
+    first = listing(ETH, delivery_date=BETWEEN.start)
+    note_identities(store, [first, listing(BTC)], at("11-14 12:00"))
     with start_exchange(
         symbols=f"{BTC},{ETH}",
         clock="stepped:2026-11-20T12:00:30Z",

@@ -131,7 +131,10 @@ def test_new_interval_runs_end_to_end(platform: Platform, changed_package: Path)
     )
     assert dags["SPANS"]["5m"] == timedelta(minutes=5)
     assert dags["CRONS"]["5m"] == "*/5 * * * *"
-    assert dags["SINKS"]["5m"] == {
+    assert dags["TASKS"]["5m"] == {
+        "fetch": "raw_candles_5m",
+        "format": "candles_5m",
+        "upload": "candle_objects_5m",
         "insert_table": "candle_table_5m",
         "insert_fake": "candle_fake_5m",
     }

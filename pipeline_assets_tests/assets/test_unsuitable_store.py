@@ -13,7 +13,6 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from pipeline_assets.definitions import build_definitions
-from pipeline_assets.market.candidates import candidates_frame
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources import store_check
@@ -25,7 +24,7 @@ from pipeline_assets.resources.store_check import StoreIdentity, UnsuitableStore
 from pipeline_assets_tests.fixtures.faulty_s3 import Fault, FaultyS3, IgnoresBoth, faulty_s3
 from pipeline_assets_tests.fixtures.kafka import candidates
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
-from pipeline_assets_tests.market.frames import candle_frame, raw_row
+from pipeline_assets_tests.market.frames import candidates_frame, candle_frame, raw_row
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DAY = NOON.date()

@@ -19,6 +19,7 @@ from pipeline_assets_tests.fixtures.snowflake import (
     Lake,
     SnowflakeServer,
     day_of_candles,
+    make_tables,
     running_snowflake_server,
 )
 
@@ -54,7 +55,7 @@ def main() -> int:
             for symbol in (f"S{number:03d}USDT" for number in range(OBJECTS))
         ]
         warehouse = Warehouse(server.settings(), S3Settings(bucket=lake.bucket))
-        warehouse.ensure_tables(INTERVAL)
+        make_tables(warehouse, INTERVAL)
         before = server.statements()
         first = warehouse.load(INTERVAL, keys, "first")
         counted = server.statements() - before

@@ -18,7 +18,7 @@ from polars.testing import assert_frame_equal
 
 from pipeline_assets.cli.main import cli, main
 from pipeline_assets.collection.listings import NothingListedError
-from pipeline_assets.market.candidates import CANDIDATE_COLUMNS, Candidate, candidates_frame
+from pipeline_assets.market.candidates import CANDIDATE_COLUMNS, Candidate
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_objects import store_candidates
 from pipeline_assets.resources.exchange_access import Exchange
@@ -29,6 +29,7 @@ from pipeline_assets_tests.fixtures.kafka import candidates
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port
 from pipeline_assets_tests.fixtures.shell import REDIS_PASSWORD, Shell, ended
+from pipeline_assets_tests.market.frames import candidates_frame
 
 REPOSITORY = Path(__file__).parents[1]
 DAY = datetime(2026, 11, 18, tzinfo=UTC)

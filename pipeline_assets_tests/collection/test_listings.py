@@ -1,7 +1,7 @@
 """Which symbols are collected, and when each trades, now and at other times."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,33 +18,18 @@ from pipeline_assets.collection.listings import (
 )
 from pipeline_assets.market.intervals import EPOCH, Interval, to_milliseconds
 from pipeline_assets.market.windows import Window, day_window
-from pipeline_assets.resources.identity import Identity
 from pipeline_assets.resources.listing_history import (
     note_identities,
     read_identities,
     read_universe,
 )
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.universe import Listing, Listings
+from pipeline_assets.resources.universe import Listings
 from pipeline_assets.settings import Settings
+from pipeline_assets_tests.fixtures.listings import LISTED, NEVER, NOON, identity, listing
 
-NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
 TODAY = day_window(NOON.date())
-LISTED = NOON - 100 * DAY
-NEVER = datetime(2100, 12, 25, 8, tzinfo=UTC)
-
-
-def identity(symbol: str = "BTCUSDT", **changes: Any) -> Identity:
-    values: dict[str, Any] = {
-        "symbol": symbol,
-        "onboard_date": LISTED,
-        "delivery_date": NEVER,
-        "collected_by_all": True,
-        "first_seen": NOON - DAY,
-        "last_seen": NOON,
-    }
-    return Identity(**(values | changes))
 
 
 @pytest.mark.parametrize(
@@ -108,19 +93,6 @@ def test_no_candle_due_between_listings() -> None:
     # A window in which the symbol had one listing only has no time between listings.
     for days in (TODAY, Window(TODAY.start - 5 * DAY, TODAY.end)):
         assert between_listings(all_three, Interval.ONE_HOUR, days, NOON) == {}
-
-
-def listing(symbol: str, **changes: Any) -> Listing:
-    values: dict[str, Any] = {
-        "symbol": symbol,
-        "onboard_date": LISTED,
-        "delivery_date": NEVER,
-        "status": "TRADING",
-        "contract_type": "PERPETUAL",
-        "quote_asset": "USDT",
-        "underlying_type": "COIN",
-    }
-    return Listing(**(values | changes))
 
 
 @pytest.mark.parametrize(

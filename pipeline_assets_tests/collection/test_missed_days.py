@@ -6,7 +6,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pipeline_assets.collection.missed_days import (
-    days_between,
     newest_finished_day,
     newest_first,
     unjudged_days,
@@ -15,6 +14,10 @@ from pipeline_assets.market.intervals import Interval
 
 FIRST = date(2026, 10, 1)
 MINUTE, QUARTER, HOUR = Interval
+
+
+def days_between(first: date, last: date) -> set[date]:
+    return {first + timedelta(days=n) for n in range((last - first).days + 1)}
 
 
 def test_yesterday_belongs_to_nightly_run() -> None:
@@ -32,14 +35,14 @@ def test_repeated_requests_cover_days_once(judged, last, most) -> None:
     before = set(held)
     ends = []
     while found := unjudged_days(FIRST, newest, held, most):
-        days = set(days_between(*found))
+        days = days_between(*found)
         assert FIRST <= found[0] <= found[1] <= newest
         assert len(days) <= most
         assert not days & held
         held |= days
         ends.append(found[1])
     assert ends == sorted(ends, reverse=True)
-    assert held == before | set(days_between(FIRST, newest))
+    assert held == before | days_between(FIRST, newest)
 
 
 def test_newest_days_come_first() -> None:

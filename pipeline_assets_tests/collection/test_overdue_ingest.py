@@ -51,6 +51,23 @@ def test_requests_are_repeated_with_growing_waits() -> None:
     assert waits == [2, 4, 8, 15, 15, 15]
 
 
+def test_overdue_intervals_are_requested() -> None:
+    """Only overdue intervals without a run are requested.
+
+    Minutes are up to date, quarters have a run, and hours were never stored.
+    """
+    now = NOON + timedelta(minutes=20)
+    newest = {MINUTE: now - timedelta(minutes=1), QUARTER: NOON - timedelta(hours=8), HOUR: None}
+    due, state = Return().seen(now).next_requests(newest, {QUARTER}, now)
+    assert due == {HOUR: Request()}
+    assert state == Return(now, {QUARTER: Request(), HOUR: Request().repeated(now)})
+    # The quarters' run has ended without a candle, and the hours' waits.
+    due, state = state.next_requests(newest, (), now)
+    assert due == {QUARTER: Request()}
+    newest |= dict.fromkeys((QUARTER, HOUR), NOON)
+    assert state.next_requests(newest, (), now) == ({}, Return(now))
+
+
 def test_state_is_read_as_written() -> None:
     """The state is read as it was written."""
     for state in (Return(), Return(NOON, {MINUTE: Request().repeated(NOON), HOUR: Request()})):

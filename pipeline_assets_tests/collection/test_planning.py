@@ -19,9 +19,9 @@ from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed
 from pipeline_assets.resources.listing_history import note_identities
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.tick_state import TickState, write_tick_state
-from pipeline_assets.resources.universe import Listing
 from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, start_exchange
+from pipeline_assets_tests.fixtures.listings import listing
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform, platform_without_snowflake
 
 MINUTE = Interval.ONE_MINUTE
@@ -72,9 +72,7 @@ def test_backfill_begins_with_first_candle(
     """
     young, ether = "币安人生USDT", "ETHUSDT"
     told = {young: datetime(2019, 9, 25, tzinfo=UTC), ether: MIDNIGHT - timedelta(days=1)}
-    kind = ("TRADING", "PERPETUAL", "USDT", "COIN")
-    never = datetime(2100, 12, 25, 8, tzinfo=UTC)
-    listings = [Listing(symbol, at, never, *kind) for symbol, at in told.items()]
+    listings = [listing(symbol, onboard_date=at) for symbol, at in told.items()]
     note_identities(ObjectStore(minutes.settings.s3), listings, MIDNIGHT)
     days = [f"2025-10-0{day}" for day in (5, 6, 7)]
     plan = plan_of(minutes, days, RunKind.BACKFILL)

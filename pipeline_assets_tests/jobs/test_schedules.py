@@ -1,6 +1,6 @@
 """Which partition Dagster's own schedules ask for, and when they ask for none."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from typing import Any
@@ -86,11 +86,11 @@ def nightly(scheduled: Platform) -> Platform:
     return scheduled
 
 
-def marked(platform: Platform, *days: date, intervals: Iterable[Interval] = Interval) -> None:
+def marked(platform: Platform, *days: date) -> None:
     """Mark these days as finalizing them, or a backfill of one symbol, does."""
     store = ObjectStore(platform.settings.s3)
     for day in days:
-        for interval in intervals:
+        for interval in Interval:
             mark_sealed(store, interval, day, {"BTCUSDT": SealedDay(None)})
 
 
@@ -118,35 +118,6 @@ def test_failed_finalize_is_requested_again(nightly: Platform) -> None:
     assert asked(nightly) == ["2026-11-19", "2026-11-17"]
 
 
-def test_interval_missing_day_requests_it(nightly: Platform) -> None:
-    """A day that one interval misses is requested again.
-
-    When the warehouse was down at night, only the two tables miss the day.
-    """
-    marked(nightly, *november(16, 18))
-    marked(nightly, *november(17), intervals=[Interval.ONE_MINUTE])
-    judged(nightly, *november(16, 17, 18))
-    assert asked(nightly) == ["2026-11-19", "2026-11-17"]
-
-
-def test_history_before_first_finalize_is_ignored(
-    nightly: Platform,
-) -> None:
-    """History that a person filled before the first finalized day is not requested."""
-    marked(nightly, *november(1, 2, 3, 5))
-    assert asked(nightly) == ["2026-11-19"]
-    marked(nightly, *november(18))
-    judged(nightly, *november(18))
-    assert asked(nightly) == ["2026-11-19"]
-
-
-def test_days_off_are_left_to_repair(nightly: Platform) -> None:
-    """Days on which nothing ran are left to the repair of gaps."""
-    marked(nightly, *november(12, 13))
-    judged(nightly, *november(12, 13))
-    assert asked(nightly) == ["2026-11-19"]
-
-
 def test_leftover_days_are_requested_in_order(nightly: Platform) -> None:
     """Days left over are requested in order and beside backfills."""
     marked(nightly, *november(12, 13))
@@ -158,16 +129,6 @@ def test_leftover_days_are_requested_in_order(nightly: Platform) -> None:
     # dagster.yaml lets two backfill runs at a time leave the queue.
     assert {each.tags["pipeline/kind"] for each in left} == {"backfill"}
     assert len({each.run_key for each in (yesterday, *left)}) == 6
-
-
-def test_at_most_a_month_is_requested(nightly: Platform) -> None:
-    """No more than a month is requested."""
-    first = date(2026, 6, 1)
-    marked(nightly, first)
-    judged(nightly, *(first + timedelta(days=n) for n in range(171)))
-    keys = asked(nightly)
-    assert keys[:2] == ["2026-11-19", "2026-10-19"]
-    assert len(keys) == 32
 
 
 def test_requested_day_repeats_only_after_failure(nightly: Platform) -> None:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from pipeline_assets.local.roster import CODE, GUARD, RUN, SUPERVISOR, stack_processes
 from pipeline_assets.local.stack import running_stack, stack_status
 from pipeline_assets.settings import Settings
+from pipeline_assets_tests.fixtures.roster import CODE, GUARD, RUN, SUPERVISOR, stack_processes
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port
 
 QUERY = """{ repositoryOrError(repositorySelector: {repositoryName: "__repository__",

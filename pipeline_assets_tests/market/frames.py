@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import orjson
 import polars as pl
 
+from pipeline_assets.market.candidates import candidate_schema, indicators_text
 from pipeline_assets.market.candles import CANDLE_COLUMNS, RAW_COLUMNS, candle_schema, raw_schema
 from pipeline_assets.market.intervals import Interval, from_milliseconds, to_milliseconds
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pipeline_assets.market.candidates import Candidate
 
 DAY_START = datetime(2026, 10, 25, tzinfo=UTC)
 
@@ -76,3 +82,14 @@ def candle_frame(rows: list[dict[str, Any]]) -> pl.DataFrame:
     ]
     columns = [[row[name] for name in CANDLE_COLUMNS] for row in typed]
     return pl.DataFrame(columns, schema=candle_schema(), orient="row")
+
+
+def candidates_frame(candidates: Sequence[Candidate]) -> pl.DataFrame:
+    """Return candidates as the frame that an evaluation finds them in, in the order given."""
+    rows = [
+        candidate.model_dump() | {"indicators": indicators_text(candidate.indicators)}
+        for candidate in candidates
+    ]
+    for row in rows:
+        row["interval"] = row["interval"].value
+    return pl.DataFrame(rows, schema=candidate_schema(), orient="row")

@@ -13,11 +13,11 @@ from pipeline_assets.market.candidates import (
     Candidate,
     candidate_id,
     candidate_schema,
-    candidates_frame,
     candidates_of,
     indicators_text,
 )
 from pipeline_assets.market.intervals import Interval
+from pipeline_assets_tests.market.frames import candidates_frame
 
 NOON = datetime(2026, 11, 1, 12, tzinfo=UTC)
 PLAIN = st.text().filter(str.isprintable)

@@ -10,7 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
-from pipeline_assets.market.candidates import candidate_schema, candidates_frame
+from pipeline_assets.market.candidates import candidate_schema
 from pipeline_assets.resources.candidate_objects import (
     LATE,
     day_key,
@@ -23,6 +23,7 @@ from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import ObjectStoreError
 from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, candidates
 from pipeline_assets_tests.fixtures.s3 import S3Bucket
+from pipeline_assets_tests.market.frames import candidates_frame
 
 DAY = MIDNIGHT.date()
 NEXT = DAY + dt.timedelta(days=1)

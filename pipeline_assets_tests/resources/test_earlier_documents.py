@@ -34,7 +34,7 @@ from pipeline_assets.resources.listing_history import (
 )
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.tick_state import TickState, read_tick_state, write_tick_state
-from pipeline_assets.resources.universe import Listing
+from pipeline_assets_tests.fixtures.listings import listing
 
 ONE = Interval.ONE_MINUTE
 DAY = date(2026, 11, 19)
@@ -172,8 +172,7 @@ def test_listings(store):
     note_first_candles(store, {("BTCUSDT", LISTED): LISTED + 24 * HOUR})
     assert held(store, key) == LISTINGS_WITH_FIRST_CANDLES
     assert [each.listed_at for each in read_identities(store)] == [LISTED + 24 * HOUR, START]
-    listing = Listing("BTCUSDT", LISTED, NEVER, "TRADING", "PERPETUAL", "USDT", "COIN")
-    note_identities(store, [listing], NOON + 2 * HOUR)
+    note_identities(store, [listing(onboard_date=LISTED, delivery_date=NEVER)], NOON + 2 * HOUR)
     assert held(store, key) == LISTINGS_WITH_FIRST_CANDLES
 
 

@@ -6,8 +6,8 @@ import json
 import logging
 import random
 from collections.abc import Callable, Mapping
-from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import obstore
@@ -41,11 +41,12 @@ from pipeline_assets.resources.listing_history import (
 )
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.tick_state import TickState, read_tick_state, write_tick_state
-from pipeline_assets.resources.universe import Listing
+from pipeline_assets_tests.fixtures import listings
 from pipeline_assets_tests.fixtures.damage import flip_bit, store_damaged
 
 DAY = date(2026, 11, 19)
 START = datetime(2026, 11, 19, tzinfo=UTC)
+listing = partial(listings.listing, onboard_date=START)
 NOON = START + timedelta(hours=12)
 DAYS_10 = timedelta(days=10)
 ONE = Interval.ONE_MINUTE
@@ -64,11 +65,6 @@ def store(s3_bucket) -> ObjectStore:
     return ObjectStore(s3_bucket.settings())
 
 
-def listing(symbol: str) -> Listing:
-    end = datetime(2100, 12, 25, tzinfo=UTC)
-    return Listing(symbol, START, end, "TRADING", "PERPETUAL", "USDT", "COIN")
-
-
 def write_documents(store: ObjectStore) -> None:
     written = [
         WrittenObject(object_key(ONE, each, NOON), f'"{each}"', each, 1, NOON, changed=True)
@@ -82,7 +78,7 @@ def write_documents(store: ObjectStore) -> None:
     mark_sealed(store, ONE, DAY, {each: SealedDay(f'"{each}"', missing) for each in SYMBOLS})
     record = {"kind": "hole", "first": NOON.isoformat(), "last": NOON.isoformat(), "count": 1}
     keep_disagreements(store, ONE, DAY, SYMBOLS, {each: [record] for each in SYMBOLS})
-    corrected = [replace(listing(each), onboard_date=START - DAYS_10) for each in SYMBOLS]
+    corrected = [listing(each, onboard_date=START - DAYS_10) for each in SYMBOLS]
     note_identities(store, map(listing, SYMBOLS), NOON)
     note_identities(store, corrected, NOON + timedelta(hours=1))
     note_first_candles(store, {(each, START): START - timedelta(days=1) for each in SYMBOLS})

@@ -2,7 +2,7 @@
 
 import json
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -16,30 +16,14 @@ from pipeline_assets.resources.listing_history import (
     read_identities,
 )
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.universe import Listing
+from pipeline_assets_tests.fixtures.listings import LISTED, NEVER, NOON, listing
 
-NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
-LISTED = datetime(2024, 1, 1, 8, tzinfo=UTC)
-NEVER = datetime(2100, 12, 25, 8, tzinfo=UTC)
 
 
 @pytest.fixture
 def store(s3_bucket: Any) -> ObjectStore:
     return ObjectStore(s3_bucket.settings())
-
-
-def listing(symbol: str = "BTCUSDT", **changes: Any) -> Listing:
-    values: dict[str, Any] = {
-        "symbol": symbol,
-        "onboard_date": LISTED,
-        "delivery_date": NEVER,
-        "status": "TRADING",
-        "contract_type": "PERPETUAL",
-        "quote_asset": "USDT",
-        "underlying_type": "COIN",
-    }
-    return Listing(**(values | changes))
 
 
 def test_new_lake_has_no_listings(store: ObjectStore) -> None:

@@ -10,7 +10,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import boto3
-import polars as pl
 import pytest
 from moto.server import ThreadedMotoServer
 
@@ -181,37 +180,6 @@ def test_large_file_is_uploaded_whole(store):
     assert not store.download("raw/1m/absent.parquet", io.BytesIO())
 
 
-def test_polars_reads_stored_objects(store):
-    """Polars reads the stored objects, also under keys with Chinese characters."""
-    frame = pl.DataFrame({"symbol": ["币安人生USDT"], "close": [1.5]})
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer)
-    store.put(KEY, buffer.getvalue())
-    scanned = pl.scan_parquet([store.address(KEY)], glob=False, **store.polars_options())
-    assert scanned.collect().equals(frame)
-
-
-def test_polars_uses_environment_without_configured_key(checking_s3_bucket, monkeypatch):
-    """Polars uses the environment's credentials if the settings name no key."""
-    frame = pl.DataFrame({"close": [1.5]})
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer)
-    ObjectStore(checking_s3_bucket.settings()).put(KEY, buffer.getvalue())
-    none = checking_s3_bucket.settings(access_key_id=None, secret_access_key=None)
-    store = ObjectStore(none)
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", ACCESS_KEY_ID)
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", SECRET_ACCESS_KEY)
-    scanned = pl.scan_parquet([store.address(KEY)], glob=False, **store.polars_options())
-    assert scanned.collect().equals(frame)
-
-
-def test_polars_options_show_no_secret(s3_bucket):
-    """The options given to Polars show no secret."""
-    options = ObjectStore(s3_bucket.settings()).polars_options()
-    assert ACCESS_KEY_ID in repr(options)
-    assert SECRET_ACCESS_KEY not in repr(options)
-
-
 def test_each_tries_all_before_raising(store):
     """`each` tries every item before it raises the first error."""
     tried = []
@@ -307,13 +275,9 @@ def test_settings_override_the_environment(checking_s3_bucket, monkeypatch):
     for name, value in strange.items():
         monkeypatch.setenv(name, value)
     store = ObjectStore(checking_s3_bucket.settings())
-    frame = pl.DataFrame({"close": [1.5]})
-    buffer = io.BytesIO()
-    frame.write_parquet(buffer)
-    store.put(KEY, buffer.getvalue())
+    store.put(KEY, b"x")
     assert [each.key for each in store.objects("ohlcv/")] == [KEY]
-    scanned = pl.scan_parquet([store.address(KEY)], glob=False, **store.polars_options())
-    assert scanned.collect().equals(frame)
+    assert store.get(KEY) == b"x"
     store.delete([KEY])
     assert store.get(KEY) is None
 

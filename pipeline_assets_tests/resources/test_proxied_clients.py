@@ -10,7 +10,7 @@ from datetime import UTC, date, datetime, timedelta
 import pytest
 from pydantic import SecretStr
 
-from pipeline_assets.airflow_dags.loopback_proxies import loopback_proxies
+from pipeline_assets.local.airflow import DAGS
 from pipeline_assets.local.ports import http_answers
 from pipeline_assets.local.stack import running_stack, stack_status
 from pipeline_assets.market.archive import ArchiveFile
@@ -164,8 +164,12 @@ def test_loopback_takes_no_proxy(
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "[::1]"])
-def test_airflow_loopback_takes_no_proxy(host):
+def test_airflow_loopback_takes_no_proxy(host, monkeypatch):
     """Airflow's requests to this machine take no proxy."""
+    # As Airflow imports the modules of its DAG folder.
+    monkeypatch.syspath_prepend(DAGS)
+    from loopback_proxies import loopback_proxies
+
     assert loopback_proxies(f"http://{host}:23000/graphql") == dict.fromkeys(
         ("http", "https", "all")
     )

@@ -8,22 +8,9 @@ from typing import Any
 
 import pytest
 
-from pipeline_assets.resources.universe import Listing, read_listings, trading_symbols
+from pipeline_assets.resources.universe import read_listings, trading_symbols
+from pipeline_assets_tests.fixtures.listings import listing
 from pipeline_assets_tests.market_data import market_data
-
-
-def perpetual(**changes: object) -> Listing:
-    started = datetime(2024, 1, 1, tzinfo=UTC)
-    values: dict[str, object] = {
-        "symbol": "BTCUSDT",
-        "onboard_date": started,
-        "delivery_date": datetime(2100, 12, 25, 8, tzinfo=UTC),
-        "status": "TRADING",
-        "contract_type": "PERPETUAL",
-        "quote_asset": "USDT",
-        "underlying_type": "COIN",
-    }
-    return Listing(**(values | changes))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -39,13 +26,13 @@ def perpetual(**changes: object) -> Listing:
 )
 def test_only_coin_usdt_perpetuals_are_kept(difference):
     """All but trading USDT perpetuals on a coin are left out."""
-    assert trading_symbols([perpetual(symbol="ODDUSDT", **difference), perpetual()]) == ["BTCUSDT"]
+    assert trading_symbols([listing(symbol="ODDUSDT", **difference), listing()]) == ["BTCUSDT"]
 
 
 def test_universe_is_sorted_and_unaltered():
     """The universe is sorted and keeps every character."""
     names = ["ETHUSDT", "币安人生USDT", "1000PEPEUSDT"]
-    assert trading_symbols([perpetual(symbol=name) for name in names]) == [
+    assert trading_symbols([listing(symbol=name) for name in names]) == [
         "1000PEPEUSDT",
         "ETHUSDT",
         "币安人生USDT",

@@ -30,7 +30,13 @@ from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.resources.warehouse_connection import WarehouseError
 from pipeline_assets.resources.warehouse_statements import identifier, landing_name, literal
 from pipeline_assets.settings import S3Settings, SnowflakeSettings
-from pipeline_assets_tests.fixtures.snowflake import PASSWORD, Lake, SnowflakeServer, day_of_candles
+from pipeline_assets_tests.fixtures.snowflake import (
+    PASSWORD,
+    Lake,
+    SnowflakeServer,
+    day_of_candles,
+    make_tables,
+)
 
 DAY = datetime(2026, 10, 1, tzinfo=UTC)
 QUARTER = Interval.FIFTEEN_MINUTES
@@ -99,10 +105,11 @@ def test_load_stores_values_bit_for_bit(warehouse: Warehouse, lake: Lake, stored
 def test_each_interval_has_its_own_table(warehouse: Warehouse, lake: Lake, stored: Any) -> None:
     hours = day_of_candles("BTCUSDT", DAY, minutes=60)
     warehouse.load(Interval.ONE_HOUR, [lake.put(hours, "1h/BTCUSDT/20261001_0000.parquet")], "run")
-    warehouse.ensure_tables(QUARTER)
+    key, quarters = put_day(lake, "BTCUSDT")
+    warehouse.load(QUARTER, [key], "run")
 
     assert stored("CANDLES_1H") == hours
-    assert stored("CANDLES_15M") == []
+    assert stored("CANDLES_15M") == quarters
 
 
 def test_minutes_have_no_table(warehouse: Warehouse) -> None:
@@ -170,7 +177,7 @@ def test_load_resumes_after_any_crash(
 ) -> None:
     """A load succeeds after a crash between any two statements."""
     key, candles = put_day(lake, "BTCUSDT", count=10)
-    warehouse.ensure_tables(QUARTER)
+    make_tables(warehouse, QUARTER)
     parts = warehouse.sql.load(QUARTER, [key], "run-1")
     with snowflake_server.connect(warehouse_settings.snowflake) as connection:
         for text in [parts.landing, *parts.copies, parts.merge, parts.drop][:done]:
@@ -223,7 +230,7 @@ def test_wrong_credentials_name_settings_only(
     settings = warehouse_settings.snowflake.model_copy(update=changes)
 
     with pytest.raises(WarehouseError) as caught:
-        Warehouse(settings, warehouse_settings.s3).ensure_tables(QUARTER)
+        Warehouse(settings, warehouse_settings.s3).table_summary(QUARTER)
 
     message = str(caught.value)
     assert "Incorrect username or password was specified" in message
@@ -238,7 +245,7 @@ def test_down_server_is_named(warehouse_settings: SimpleNamespace) -> None:
         port = closed.getsockname()[1]
     down = warehouse_settings.snowflake.model_copy(update={"port": port})
     with pytest.raises(WarehouseError, match=f"at 127.0.0.1:{port} could not .*SNOWFLAKE__PORT"):
-        Warehouse(down, warehouse_settings.s3).ensure_tables(QUARTER)
+        Warehouse(down, warehouse_settings.s3).table_summary(QUARTER)
 
 
 @pytest.mark.parametrize("content", [None, b"not a key"])
@@ -251,7 +258,7 @@ def test_unusable_private_key_is_named(
         key.write_bytes(content)
     settings = warehouse_settings.snowflake.model_copy(update={"private_key_path": key})
     with pytest.raises(WarehouseError, match=r"loader\.p8 cannot be used as private key"):
-        Warehouse(settings, warehouse_settings.s3).ensure_tables(QUARTER)
+        Warehouse(settings, warehouse_settings.s3).table_summary(QUARTER)
 
 
 def test_private_key_replaces_the_password(
@@ -269,7 +276,7 @@ def test_private_key_replaces_the_password(
     )
     settings = warehouse_settings.snowflake.model_copy(update={"private_key_path": key})
     with pytest.raises(WarehouseError, match="PIPELINE_SNOWFLAKE__PRIVATE_KEY_PATH"):
-        Warehouse(settings, warehouse_settings.s3).ensure_tables(QUARTER)
+        Warehouse(settings, warehouse_settings.s3).table_summary(QUARTER)
 
 
 def test_summary_counts_rows_and_newest_time(warehouse: Warehouse, lake: Lake) -> None:
@@ -294,7 +301,7 @@ def test_housekeeping_drops_old_landing_tables(
 ) -> None:
     """Housekeeping drops landing tables of days past and no others."""
     assert warehouse.landing_tables(DAY) == []
-    warehouse.ensure_tables(QUARTER)
+    make_tables(warehouse, QUARTER)
     old = landing_name(QUARTER, "dead", date(2026, 9, 29))
     new = landing_name(QUARTER, "alive", date(2026, 9, 30))
     with snowflake_server.connect(warehouse_settings.snowflake) as connection:

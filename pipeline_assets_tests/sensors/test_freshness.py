@@ -11,13 +11,14 @@ from dagster import (
     build_sensor_context,
 )
 
-from pipeline_assets.collection.freshness import judge
+from pipeline_assets.assets.check_results import freshness_evaluation
+from pipeline_assets.assets.checks import freshness_check
+from pipeline_assets.collection.freshness import due_reports, judge
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.tick_state import TickState, read_tick_state, write_tick_state
-from pipeline_assets.sensors.freshness import _due_reports, finding_of, freshness_check
 from pipeline_assets_tests.fixtures.platform import Platform
 
 MINUTE, QUARTER, HOUR = Interval
@@ -59,25 +60,29 @@ def test_oldest_stale_symbol_comes_first() -> None:
         ("SOLUSDT", NOON - timedelta(hours=3)),
         ("币安人生USDT", NOON - timedelta(hours=5)),
     )
-    finding = finding_of(judge(MINUTE, state, NOON + timedelta(minutes=2)))
+    finding = judge(MINUTE, state, NOON + timedelta(minutes=2)).finding(seen=True)
     assert not finding.passed
     assert (
         "2 of 4 symbols are stale; the oldest, 币安人生USDT, ends at 2026-11-20 07:00:00 UTC"
         in (finding.description)
     )
     assert "tick_1m" in finding.description
-    rows = [record.data["symbol"] for record in finding.metadata["stale"].records]
-    assert rows == ["币安人生USDT", "SOLUSDT"]
+    symbols = [symbol for symbol, _ in finding.metadata["stale"].rows]
+    assert symbols == ["币安人生USDT", "SOLUSDT"]
 
 
 def test_nothing_stored_is_not_fresh() -> None:
     verdict = judge(MINUTE, TickState(), NOON)
     assert (verdict.fresh, verdict.stored) == (False, False)
+    assert (verdict.stale(seen=False), verdict.stale(seen=True)) == (False, True)
     assert "Is the schedule on?" in verdict.description
 
 
 def told_at(state: TickState, now: datetime, told: dict[str, list[str]]):
-    return _due_reports([(MINUTE, state, judge(MINUTE, state, now))], told)
+    """Return the events of one evaluation, and what was told after it."""
+    verdict = judge(MINUTE, state, now)
+    due, now_told = due_reports({MINUTE: verdict}, told)
+    return [freshness_evaluation(each, verdict) for each in due], now_told
 
 
 def test_unused_interval_is_not_reported() -> None:

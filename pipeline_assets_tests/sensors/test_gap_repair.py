@@ -27,7 +27,7 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.gap_objects import gap_schema, judged_days, read_gaps, write_gaps
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.sensors import missing_history as module
+from pipeline_assets.sensors import reconciler as module
 from pipeline_assets.settings import RepairSettings
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from datetime import UTC, date, datetime, timedelta
+from functools import partial
 from typing import Any
 
 import pytest
@@ -36,31 +37,19 @@ from pipeline_assets.collection.reconcile_cursor import Cursor
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed
-from pipeline_assets.resources.identity import Identity
 from pipeline_assets.resources.listing_history import note_identities
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.universe import Listing
 from pipeline_assets.settings import RepairSettings
+from pipeline_assets_tests.fixtures import listings
+from pipeline_assets_tests.fixtures.listings import NOON
 from pipeline_assets_tests.fixtures.platform import Platform
 
 MINUTE, QUARTER, HOUR = Interval
-NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DAY = timedelta(days=1)
 LISTED = datetime(2026, 11, 1, 8, tzinfo=UTC)
-NEVER = datetime(2100, 12, 25, 8, tzinfo=UTC)
 YESTERDAY = date(2026, 11, 19)
-
-
-def identity(symbol: str = "NEWUSDT", **changes: Any) -> Identity:
-    values: dict[str, Any] = {
-        "symbol": symbol,
-        "onboard_date": LISTED,
-        "delivery_date": NEVER,
-        "collected_by_all": True,
-        "first_seen": NOON - DAY,
-        "last_seen": NOON,
-    }
-    return Identity(**(values | changes))
+identity = partial(listings.identity, onboard_date=LISTED)
+listing = partial(listings.listing, onboard_date=LISTED)
 
 
 def test_first_look_defines_known_symbols() -> None:
@@ -110,7 +99,7 @@ def test_history_ends_yesterday_or_delisted(
     changes: dict[str, Any], since: date, days: tuple[date, date] | None
 ) -> None:
     """History goes from the listing, or from the given day, to yesterday or the delisting."""
-    found = histories([identity(**changes)], {HOUR: since}, NOON)
+    found = histories([identity("NEWUSDT", **changes)], {HOUR: since}, NOON)
     assert found == ([History(HOUR, *days, ("NEWUSDT",))] if days else [])
 
 
@@ -164,10 +153,6 @@ def test_cursor_is_read_as_written() -> None:
     for cursor in (Cursor(), Cursor(known=frozenset()), whole):
         assert Cursor.from_text(cursor.to_text()) == cursor
     assert Cursor.from_text(None) == Cursor()
-
-
-def listing(symbol: str, onboard: datetime = LISTED) -> Listing:
-    return Listing(symbol, onboard, NEVER, "TRADING", "PERPETUAL", "USDT", "COIN")
 
 
 class Sensor:
@@ -339,7 +324,7 @@ def test_listing_during_downtime_gets_first_days(
     sensor: Sensor,
 ) -> None:
     """The first days of a symbol that lists while nothing runs are requested."""
-    announced = [listing("BTCUSDT"), listing("NEWUSDT", NOON + timedelta(hours=6))]
+    announced = [listing("BTCUSDT"), listing("NEWUSDT", onboard_date=NOON + timedelta(hours=6))]
     note_identities(sensor.store, [listing("BTCUSDT")], NOON - DAY)
     mark_sealed(sensor.store, MINUTE, date(2026, 11, 15), {"BTCUSDT": SealedDay(None)})
     assert sensor.asked() == []
@@ -352,7 +337,7 @@ def test_listing_during_downtime_gets_first_days(
 
 def test_listing_during_ingest_needs_no_history(sensor: Sensor) -> None:
     """A symbol that lists while ingest runs are on has no history to request."""
-    announced = [listing("BTCUSDT"), listing("NEWUSDT", NOON + timedelta(hours=6))]
+    announced = [listing("BTCUSDT"), listing("NEWUSDT", onboard_date=NOON + timedelta(hours=6))]
     note_identities(sensor.store, announced, NOON - DAY)
     mark_sealed(sensor.store, MINUTE, date(2026, 11, 15), {"BTCUSDT": SealedDay(None)})
     assert sensor.asked() == []

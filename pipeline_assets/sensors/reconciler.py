@@ -1,4 +1,4 @@
-"""The sensor `gap_repair`, Dagster's side of the reconciler: it reads what became of earlier requests and
+"""The reconciler, in Dagster the sensor `gap_repair`: it reads what became of earlier requests and
 requests runs. Which history is missing is decided in collection/reconcile.py.
 """
 
@@ -21,34 +21,28 @@ from dagster import (
 
 from pipeline_assets.assets import layer
 from pipeline_assets.collection.history_requests import ATTEMPTS, MOST_RUNS, History
-from pipeline_assets.collection.new_symbols import name_of
-from pipeline_assets.collection.reconcile import Runs, reconcile
+from pipeline_assets.collection.reconcile import Runs, continued, reconcile
 from pipeline_assets.collection.reconcile_cursor import Cursor
 from pipeline_assets.collection.repairs import FETCHES
+from pipeline_assets.collection.run_names import FINALIZE_JOB, PARTITION_TAG, RECONCILER, range_tags
 from pipeline_assets.dagster_instance.private import (
     NOT_FINISHED_STATUSES,
     UnresolvedAssetJobDefinition,
 )
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.listing_history import read_identities
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 
-NAME = "gap_repair"
 # The sensor that requested the history of new symbols until `gap_repair` did.
 FORMER_NAME = "new_listings"
-_SENSOR_TAG, _RUN_KEY, _PARTITION = (
-    "dagster/sensor_name",
-    "dagster/run_key",
-    "dagster/partition",
-)
-_OWN_RUNS = {_SENSOR_TAG: [NAME, FORMER_NAME]}
+_SENSOR_TAG, _RUN_KEY = "dagster/sensor_name", "dagster/run_key"
+_OWN_RUNS = {_SENSOR_TAG: [RECONCILER, FORMER_NAME]}
 # Dagster ends a look after 60 s: the ledgers of so many new days are read in one.
 _DAYS_A_LOOK = 400
 
 
-def missing_history_sensor(
+def reconciler_sensor(
     jobs: Mapping[Interval, UnresolvedAssetJobDefinition], ledger_job: UnresolvedAssetJobDefinition
 ) -> SensorDefinition:
     """Return the sensor that requests runs for missing history, of old and new symbols alike.
@@ -59,7 +53,7 @@ def missing_history_sensor(
     """
 
     @sensor(
-        name=NAME,
+        name=RECONCILER,
         jobs=[*jobs.values(), ledger_job],
         # After days off the first look requests the ledger and the next one the repairs.
         minimum_interval_seconds=30,
@@ -102,24 +96,15 @@ def missing_history_sensor(
 
 
 def _with_former(cursor: Cursor, instance: DagsterInstance, store: ObjectStore) -> Cursor:
-    """Return the cursor, at its first look with what the former sensor remembered.
-
-    Where somebody had switched the former sensor off, the symbols of that time count as known: an
-    upgrade must not request what a person did not want.
-    """
+    """Return the cursor, at its first evaluation with what the former sensor remembered."""
     # An instance in memory keeps no sensor's state.
     if cursor.known is not None or instance.schedule_storage is None:
         return cursor
     for state in instance.all_instigator_state():
-        if state.instigator_name != FORMER_NAME:
-            continue
-        if state.status.value == "STOPPED":
-            return cursor.with_new_symbols_of(
-                Cursor(known=frozenset(map(name_of, read_identities(store))))
-            )
-        # The field of a schedule's state has no cursor.
-        former: str | None = getattr(state.instigator_data, "cursor", None)
-        return cursor.with_new_symbols_of(Cursor.from_text(former))
+        if state.instigator_name == FORMER_NAME:
+            # The field of a schedule's state has no cursor.
+            former: str | None = getattr(state.instigator_data, "cursor", None)
+            return continued(cursor, former, store, stopped=state.status.value == "STOPPED")
     return cursor
 
 
@@ -134,7 +119,7 @@ def _runs(instance: DagsterInstance, cursor: Cursor) -> Runs:
             # A run that Dagster, or a person, starts again from its failure keeps the key.
             statuses.setdefault(run.tags[_RUN_KEY], set()).add(run.status)
     unfinished = RunsFilter(tags=_OWN_RUNS, statuses=NOT_FINISHED_STATUSES)
-    finalizing = RunsFilter(job_name="seal", statuses=NOT_FINISHED_STATUSES)
+    finalizing = RunsFilter(job_name=FINALIZE_JOB, statuses=NOT_FINISHED_STATUSES)
     return Runs(
         judged={
             date.fromisoformat(record.partition_key): record.storage_id
@@ -153,7 +138,7 @@ def _runs(instance: DagsterInstance, cursor: Cursor) -> Runs:
         finalizing=frozenset(
             date.fromisoformat(day)
             for run in instance.get_runs(finalizing)
-            if (day := run.tags.get(_PARTITION))
+            if (day := run.tags.get(PARTITION_TAG))
         ),
     )
 
@@ -171,10 +156,5 @@ def _request(
         job_name=job,
         partition_key=first.isoformat() if first == last else None,
         run_config=config,
-        tags={}
-        if first == last
-        else {
-            "dagster/asset_partition_range_start": first.isoformat(),
-            "dagster/asset_partition_range_end": last.isoformat(),
-        },
+        tags=range_tags(first, last),
     )

@@ -1,0 +1,42 @@
+"""The names of Dagster's jobs and tags, and of the place where both are found. Commands, probes and messages
+use them without loading Dagster; Airflow's DAG folder gets them from cli/generated_files.py. The kind of a
+run is in fetch_plan.py.
+"""
+
+from collections.abc import Mapping
+from datetime import date
+
+from pipeline_assets.market.intervals import Interval
+
+LOCATION, REPOSITORY = "pipeline_assets", "__repository__"
+FINALIZE_JOB, LEDGER_JOB, HOUSEKEEPING_JOB = "seal", "gap_ledger", "housekeeping"
+RECONCILER = "gap_repair"
+PARTITION_TAG = "dagster/partition"
+_FIRST_TAG, _LAST_TAG = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+
+
+def ingest_job(interval: Interval) -> str:
+    """Return the name of the job of an interval's ingest run."""
+    return f"tick_{interval}"
+
+
+def backfill_job(interval: Interval) -> str:
+    """Return the name of the job by which the command line backfills an interval."""
+    return f"backfill_{interval}"
+
+
+def repair_job(interval: Interval) -> str:
+    """Return the name of the job that fetches an interval's gaps and judges the days again."""
+    return f"repair_{interval}"
+
+
+def range_tags(first: date, last: date) -> dict[str, str]:
+    """Return the tags of a run over the days from first to last; a run of one day has a partition instead."""
+    return {} if first == last else {_FIRST_TAG: first.isoformat(), _LAST_TAG: last.isoformat()}
+
+
+def tagged_days(tags: Mapping[str, str]) -> tuple[date, date] | None:
+    """Return the first and last day of a run by its tags, or None without days."""
+    day = tags.get(PARTITION_TAG)
+    first, last = tags.get(_FIRST_TAG, day), tags.get(_LAST_TAG, day)
+    return (date.fromisoformat(first), date.fromisoformat(last)) if first and last else None

@@ -1,0 +1,57 @@
+"""Which partitions a scheduler's run is for: the open day of an ingest run, the days of the finalize run.
+When an ingest run is due is in market/intervals.py; days without a ledger are missed_days.py's.
+"""
+
+from collections.abc import Collection, Container, Iterable
+from datetime import date, datetime, timedelta
+
+from pipeline_assets.market.intervals import Interval
+from pipeline_assets.market.windows import newest_closed
+
+# UTC. A day ends with the first closed candle of the next one, which of 1h is at one o'clock.
+FINALIZE_CRON, HOUSEKEEPING_CRON = "5 1 * * *", "30 1 * * *"
+# Who comes back after a longer absence says by a backfill how far back the history is to go.
+LOOK_BACK = timedelta(days=31)
+# An older finalize run may have died unnoticed, and must not block its day permanently.
+LONGEST_RUN = timedelta(hours=12)
+
+
+def open_day(interval: Interval, server_time: datetime, settle: timedelta) -> date:
+    """Return the day of the newest candle that is closed once an ingest run fetches.
+
+    A run on the minute waits until the candle has settled. By the candle before, the first run after
+    midnight would get yesterday as its partition.
+
+    Args:
+        interval: of the candles.
+        server_time: the exchange's time, UTC.
+        settle: how long after its close a candle is final.
+    """
+    return newest_closed(interval, server_time + settle, settle).date()
+
+
+def days_to_finalize(
+    yesterday: date,
+    judged: Collection[date],
+    finalized: Iterable[Collection[date]],
+    under_way: Container[date],
+) -> list[date]:
+    """Return yesterday, and of the month before the judged days that an interval has not finalized.
+
+    A day without a ledger is the reconciler's, which requests what is missing. Requested here too, each
+    such day would be fetched twice.
+
+    Args:
+        yesterday: by the exchange's clock.
+        judged: the days with a ledger.
+        finalized: the finalized days of each interval; its first one begins its history.
+        under_way: the days of finalize runs that have not ended.
+    """
+    histories = [(min(days), set(days)) for days in finalized if days]
+    month = (yesterday - timedelta(days=ago) for ago in range(LOOK_BACK.days, 0, -1))
+    left = [
+        day
+        for day in month
+        if day in judged and any(first < day not in days for first, days in histories)
+    ]
+    return [day for day in (yesterday, *left) if day not in under_way]
