@@ -64,6 +64,7 @@ def pid_of(settings: Settings, role: str) -> int:
     return next(each.pid for each in stack_processes(settings.data_dir) if each.role == role)
 
 
+@pytest.mark.matrix
 def test_dead_definitions_process_is_loaded_again(whole: Settings) -> None:
     """kill -9 of the process behind the code server's proxy, which lives on and says nothing."""
     eventually(lambda: is_loaded(whole), "the location is loaded", 120)
