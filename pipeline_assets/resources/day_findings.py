@@ -1,4 +1,4 @@
-"""What was found about finished days beside their marks: disagreements with the archive, and false runs
+"""Findings about finished days that their marks do not hold: disagreements with the archive, and false runs
 without volume. The marks are in finalized_days.py.
 """
 
