@@ -104,7 +104,7 @@ def _for_tick(universe: Mapping[str, Any], request: Request) -> Chosen:
         elif (status := listed[symbol][1]) != TRADING:
             chosen.failures[symbol] = (
                 f"{symbol} does not trade now (status {status}): take it out of "
-                "PIPELINE_SYMBOLS for as long. What is stored of it stays."
+                "PIPELINE_SYMBOLS for as long. Its stored candles stay."
             )
         else:
             chosen.listed[symbol] = listed[symbol][0]
@@ -146,7 +146,7 @@ def _for_days(
             until = lives[symbol][1]
             chosen.gone[symbol] = (
                 f"{symbol} traded until {until:%Y-%m-%d %H:%M} UTC, and the exchange does not name it "
-                "any more: nothing of it can be fetched. What is stored of it stays."
+                "any more: nothing of it can be fetched. Its stored candles stay."
             )
     return chosen
 

@@ -210,7 +210,7 @@ def _open_times(store: ObjectStore, key: str) -> "pl.Series":
 def _unfilled_holes(
     store: ObjectStore, interval: Interval, window: Window
 ) -> dict[str, list[Window]]:
-    """Return by symbol what a file of the archive lacked while the exchange could not be asked for it."""
+    """Return by symbol the holes in archive files that the exchange could not be asked about."""
     wanted = set(days_of(window))
     days = [day for day in disagreement_days(store, interval) if day in wanted]
     found: dict[str, list[Window]] = {}

@@ -22,7 +22,7 @@ from pipeline_assets.resources.lake_documents import (
 )
 from pipeline_assets.resources.object_store import ObjectStore
 
-# A kind of disagreement with the archive: what a file lacked while the exchange could not be asked for it.
+# A kind of disagreement with the archive: a hole in a file while the exchange could not be asked about it.
 UNFILLED_HOLE = "hole that the exchange was not asked about"
 
 

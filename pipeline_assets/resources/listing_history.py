@@ -118,7 +118,7 @@ def note_identities(
     """Remember the symbols that the exchange lists, and the end of those it no longer lists.
 
     Idempotent, and safe beside other observers: written only if the document is unchanged since it was
-    read, and only if something is new. That everything is still listed is written once an hour. A
+    read, and only if something is new. If all symbols are still listed, this is written once an hour. A
     symbol that reappears after it was absent from one look counts as never gone.
 
     Args:
