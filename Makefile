@@ -16,7 +16,7 @@ help:
 	@echo "make demo       start everything, fill three days, go on live (ONCE=1: stop after the first pass;"
 	@echo "                EXCHANGE=binance: the real public API; AIRFLOW=1: Airflow schedules)"
 	@echo "make test       lint, then the tests        make test-all   and the long fault matrices"
-	@echo "make lint       ruff, mypy, import-linter   make bench      the benchmarks, one JSON line a figure"
+	@echo "make lint       ruff, mypy, imports, prose  make bench      the benchmarks, one JSON line a figure"
 	@echo "                                                                (ONLY=\"slots tick\": these; all take two hours)"
 	@echo "make generate   write what is generated from the code: Airflow's intervals, the candidates' schema"
 	@echo "make clean      remove the environment and the demo's data"
@@ -38,6 +38,7 @@ lint: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python -m pipeline_assets_tests.prose
 
 test: lint
 	$(PYTEST) -m "not matrix"

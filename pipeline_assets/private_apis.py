@@ -1,6 +1,6 @@
 """The check of what this program uses of a dependency although the dependency does not promise it.
 
-Whoever reaches into a dependency does so in one module, and calls this on import or on first use.
+A module that reaches into a dependency calls this on import or on first use; one module per dependency.
 """
 
 from collections.abc import Iterable, Iterator

@@ -15,6 +15,6 @@ def return_freed_memory() -> None:
     # Arrow's own allocator keeps what it has freed.
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     # So does each heap of glibc, of which some thirty threads get one each: see mallopt(3). It reads
-    # MALLOC_ARENA_MAX itself, but before any line of ours.
+    # MALLOC_ARENA_MAX itself, but before any line of this program.
     if "MALLOC_ARENA_MAX" not in os.environ and hasattr(libc := ctypes.CDLL(None), "mallopt"):
         libc.mallopt(_M_ARENA_MAX, 1)

@@ -1,5 +1,5 @@
-"""The DAGs: when candles are fetched, formatted, uploaded and inserted, and who is told of failures.
-What is done then is Dagster's; see the operators for how it is watched.
+"""The DAGs: when candles are fetched, formatted, uploaded and inserted, and where failures are reported.
+Dagster does the work; the operators watch it.
 """
 
 from datetime import UTC, datetime, timedelta
@@ -23,11 +23,11 @@ from failure_alerts import report_failure
 OWNER = "market-data"
 TAGS = ["candles", "dagster"]
 
-# A first day of sealing from before all collecting costs a fetch of each day; set the variable.
+# A first day before all collecting costs a fetch of each day since then; set the variable.
 FIRST_DAY = Variable.get("candles_first_day", default="2026-11-01")
 
 _TICK_DOC = """
-### A tick of {interval} candles
+### An ingest run of {interval} candles
 
 One Dagster run of the job `{job}` does the work; each task watches one asset of it.
 
@@ -35,19 +35,20 @@ One Dagster run of the job `{job}` does the work; each task watches one asset of
 |---|---|
 {tasks}
 
-A tick does what is due **now** by the exchange's clock: a late, cleared or missed tick ends in the same
-data, so a failed one needs nobody, as long as the next is green. Retries re-execute from the failed step
-and stop once the next tick is due. Clear a run to make a new Dagster run. The button *Dagster run* opens it.
+An ingest run stores the candles that are due **now** by the exchange's clock. A late, cleared or missed run
+ends in the same data, so a failed one needs no attention if the next is green. Retries re-execute from the
+failed step and stop once the next run is due. Clear a run to make a new Dagster run. The button *Dagster run*
+opens it.
 """
 _SEAL_DOC = """
-### Sealing
+### Finalizing
 
-Once a day, the job `seal` looks at what the exchange lists (asset `universe`: what was listed and delisted
-since the last look), fetches the day that ended again, in all intervals, checks it against itself, and
-stores it as one object a symbol. It catches up: days in which Airflow was down are sealed when it is
-back; what the sensor gap_repair has filled by then is left out. A day whose retries have all failed stays
-red: clear its run once the cause is gone.
-`airflow backfill create --dag-id candles_seal --from-date 2026-11-01 --to-date 2026-11-03` seals 1 and
+Once a day, the job `seal` reads which symbols the exchange lists (asset `universe`: listed and delisted since
+the last time), fetches the day that ended again, in all intervals, checks it against itself, and stores it as
+one object per symbol. It catches up: days in which Airflow was down are finalized when it is back; days that
+the sensor gap_repair has filled by then are left out. A day whose retries have all failed stays red: clear
+its run once the cause is gone.
+`airflow backfill create --dag-id candles_seal --from-date 2026-11-01 --to-date 2026-11-03` finalizes 1 and
 2 November (the last date is excluded). Variable `candles_first_day` says from which day on (its default:
 2026-11-01).
 """
@@ -61,15 +62,15 @@ with it. A retry backfills what failed. May be repeated: nothing is duplicated o
 _HOUSEKEEPING_DOC = """
 ### Housekeeping
 
-Once a day, the job `housekeeping` removes from Dagster and the lake what may be made again: tick runs of
-sealed days, their logs, staged files. Stored candles are never touched.
+Once a day, the job `housekeeping` removes from Dagster and the lake what can be made again: ingest runs of
+finalized days, their logs, staged files. Stored candles are never touched.
 """
 
 _CLEANING_DOC = """
 ### Airflow's own cleaning
 
 Once a day, `airflow db clean` removes records older than `keep_days`, and log files of that age go too:
-a minute's tick leaves one DAG run, four task instances and four log files, 5,760 a day. It touches the
+a minute's ingest run leaves one DAG run, four task instances and four log files, 5,760 a day. It touches the
 records of **every** DAG, so it is skipped unless the connection `airflow_database` holds the database's
 address in its password.
 """
@@ -124,10 +125,10 @@ def tick_dag(interval: str) -> DAG:
 
 
 def seal_dag() -> DAG:
-    """The DAG of the daily sealing."""
+    """Return the DAG that finalizes the day before, once a day."""
     with DAG(
         "candles_seal",
-        description="Note what is listed, and seal yesterday in all intervals.",
+        description="Note which symbols are listed, and finalize yesterday in all intervals.",
         doc_md=_SEAL_DOC,
         # A day has ended once the first candle of the next one is closed, of 1h too.
         schedule=CronDataIntervalTimetable(FINALIZE_CRON, timezone="UTC"),

@@ -15,7 +15,7 @@ RUNNING = frozenset({"QUEUED", "NOT_STARTED", "MANAGED", "STARTING", "STARTED", 
 ENDED_BACKFILL = frozenset(
     {"COMPLETED", "COMPLETED_SUCCESS", "COMPLETED_FAILED", "FAILED", "CANCELED"}
 )
-# What a launch is answered with that no waiting changes. All else may be a code server that is
+# Refusals of a launch that waiting does not change. Any other refusal may come from a code server that is
 # restarting: it shows as PipelineNotFoundError, InvalidSubsetError, a PythonError or HTTP 500.
 _FINAL = frozenset({"RunConfigValidationInvalid", "UnauthorizedError"})
 _TIME_OUT = (5, 30)

@@ -1,5 +1,5 @@
 """The base of both operators: the connection to Dagster, the tags and the link of a task, and its end when
-Airflow stops it. What an operator launches and watches is in dagster_operators.py.
+Airflow stops it. Launching and watching runs is in dagster_operators.py.
 """
 
 from abc import abstractmethod
@@ -22,7 +22,7 @@ _STARTING = timedelta(seconds=30)
 
 
 class DagsterStoppedError(AirflowException):
-    """This task was told to end, and has ended what it watched in Dagster."""
+    """Airflow asked this task to end, and the task has ended its runs in Dagster."""
 
 
 def dagster_api() -> DagsterApi:
@@ -63,7 +63,7 @@ class DagsterLink(BaseOperatorLink):
 
 
 class DagsterOperator(BaseOperator):
-    """The part that both operators share: patience with Dagster, the link, and the end when told to.
+    """The shared part of both operators: waiting for Dagster, the link, and the end on Airflow's request.
 
     Args:
         patience: how long Dagster may be away at a stretch before the attempt fails.
@@ -133,7 +133,7 @@ class DagsterOperator(BaseOperator):
             self.stop(dagster_api())
         except DagsterError:
             # Airflow ends this task all the same; Dagster's run goes on, and does no harm.
-            self.log.exception("Dagster could not be told to end %s", self.dagster_url)
+            self.log.exception("The request to end %s did not reach Dagster", self.dagster_url)
 
     def _stop_for_good(self) -> None:
         """End also what the signal came too early for: a launch that was under way has made its run

@@ -51,7 +51,7 @@ def find_or_launch(
 ) -> Found:
     """The newest of what `find` finds; launched if there is none.
 
-    Whoever asks after a lost answer, a killed process or a retry joins what was launched before.
+    A call after a lost answer, a killed process or a retry joins the run that was launched before.
     """
     doubtful_until = 0.0
     while True:

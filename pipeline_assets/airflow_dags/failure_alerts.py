@@ -34,7 +34,7 @@ def report_failure(context: "Context") -> None:
     _log.error("%s", facts["text"])
     webhook = webhook_url()
     if webhook is None:
-        _log.info("No Airflow connection `%s`: nobody else is told.", CONNECTION)
+        _log.info("No Airflow connection `%s`: the failure is not reported elsewhere.", CONNECTION)
         return
     try:
         # The body is not read, whatever its size; a redirect would hand the alert to another host.

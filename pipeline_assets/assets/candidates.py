@@ -1,5 +1,5 @@
-"""The candidates in Dagster: what the sensor found, as runless events, and the sealed days on S3. How
-candidates are found is in signals/evaluation.py, what a tick has to tell in signals/tick_news.py.
+"""The candidates in Dagster: the sensor's results as runless events, and the finalized days on S3. Candidates
+are found in signals/evaluation.py; signals/tick_news.py chooses the results to report.
 """
 
 from collections.abc import Iterator
@@ -38,7 +38,7 @@ def candidates() -> AssetSpec:
         description=(
             "Trade candidates: signals of the configured strategies on closed 1m candles, published to "
             "Kafka and kept under `candidates/1m/` on S3. The sensor `candidates` evaluates each "
-            "minute and reports here what it found; there is nothing to materialize by hand. Those of "
+            "minute and reports here what it found; there is nothing to materialize by hand. Candidates of "
             "minutes older than PIPELINE_CANDIDATES__PUBLISH_MINUTES are kept with `evaluated_late` true "
             "and are not published."
         ),
@@ -65,7 +65,7 @@ def candidate_objects() -> AssetsDefinition:
     def seal(
         context: AssetExecutionContext, store: ResourceParam[ObjectStore]
     ) -> MaterializeResult[Any]:
-        """Seal each day of the run; a day that is not over yet loses nothing by it."""
+        """Finalize each day of the run; safe for a day that is not over yet."""
         found = 0
         for key in context.partition_keys:
             day = date.fromisoformat(key)
@@ -81,7 +81,7 @@ def candidate_objects() -> AssetsDefinition:
 def events(
     report: TickReport, told: frozenset[str]
 ) -> tuple[list[AssetMaterialization | AssetObservation], frozenset[str]]:
-    """Return what a tick has to tell, given what was told before, and what is told then."""
+    """Return the events to report after an evaluation, and the names reported until now."""
     found = news(report, told)
     days = [
         AssetMaterialization(CANDIDATES, partition=str(day), metadata=metadata(values))

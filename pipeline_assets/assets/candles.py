@@ -1,4 +1,4 @@
-"""The asset of the format step. What it does is in collection/format.py."""
+"""The asset of the format step. The step itself is in collection/format.py."""
 
 from typing import Any
 
@@ -16,7 +16,7 @@ from pipeline_assets.resources.staging import Output
 
 _DESCRIPTION = (
     "candles typed and sorted, one row per open time, on the grid and inside the window. A row that fails "
-    "a rule is set aside under `set_aside/` with the reason; none is repaired."
+    "a rule is rejected, and kept under `set_aside/` with the reason; none is repaired."
 )
 
 

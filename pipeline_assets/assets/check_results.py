@@ -1,4 +1,4 @@
-"""Reporting a check's result, by partition or without a run. What is checked is decided in collection/ and
+"""Reporting a check's result, by partition or without a run. The checks themselves are in collection/ and
 signals/.
 """
 

@@ -42,8 +42,8 @@ _CHECKS = {
 }
 _DESCRIPTION = (
     "Every candle of the day that should exist and is not stored, of all symbols and intervals, with its "
-    f"cause: `{PREFIX}{{yyyyMMdd}}.parquet`. Not fetched, set aside as invalid and holes of the archive "
-    "can be filled; outages are the exchange's own."
+    f"cause: `{PREFIX}{{yyyyMMdd}}.parquet`. Candles that were not fetched, or were rejected as invalid, can "
+    "be filled, and holes of the archive too; outages are the exchange's own."
 )
 _ZERO_VOLUME = (
     "No quarter of an hour or more without volume that another interval contradicts: such candles are "
@@ -56,16 +56,16 @@ def candle_gaps() -> AssetsDefinition:
     declared = asset(
         key=CANDLE_GAPS,
         deps=[layer.key(layer.OBJECTS, interval) for interval in Interval],
-        # Of 15m and 1h a day is sealed, with what is known of its holes, once it is in the table: so it
-        # comes after the tables, but does not depend on them, or nothing would be told on a night on
-        # which the warehouse is down. The order is of what is ready: a table that waits for another run's
-        # loader comes later, and until it has been loaded its day's confirmed holes pass for unfetched.
+        # A 15m or 1h day is finalized, with the reasons for its holes, once it is in the table. So the
+        # ledger comes after the tables. It does not depend on them: it must also come on a night on which
+        # the warehouse is down. Priority orders only steps that are ready: a table that waits for another
+        # run's loader comes later, and until it has been loaded its day's confirmed holes count as unfetched.
         op_tags={"dagster/priority": "-1"},
         kinds={"polars", "parquet", "s3"},
         check_specs=layer.check_specs(CANDLE_GAPS, _CHECKS),
         description=_DESCRIPTION,
         **layer.daily(layer.GAPS_GROUP),
-        # Of two at once the one that looked first could write last.
+        # If two ran at once, the one that read first could write last.
         pool="candle_gaps",
     )
     return declared(_judge)

@@ -1,4 +1,4 @@
-"""What the assets of all layers share: their keys, group, partitions, owners. No layer's own work."""
+"""The shared parts of all layers' assets: keys, group, partitions, owners. No layer's own work."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
@@ -12,7 +12,7 @@ from pipeline_assets.market.intervals import Interval
 OWNERS = ["team:market-data"]
 RAW, FORMATTED, OBJECTS = MAKERS.values()
 SLOTS, TABLE = "candle_slots", "candle_table"
-# Of all intervals together: the ledger of what is missing, and its table.
+# For all intervals together: the ledger of missing candles, and its table.
 GAPS, GAP_TABLE, GAPS_GROUP = "candle_gaps", "candle_gap_table", "gaps"
 # The keys that jobs and sensors need; the assets are declared in the modules of these names.
 CANDLE_GAPS, UNIVERSE = AssetKey(GAPS), AssetKey("universe")

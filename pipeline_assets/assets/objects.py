@@ -26,11 +26,11 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.candle_objects import prefix
 from pipeline_assets.resources.object_store import ObjectStore
 
-# In the metadata: how many symbol-days may lack candles that the exchange has.
+# In the metadata: how many symbol-days may be missing candles that the exchange has.
 INCOMPLETE = "symbol-days to fetch again"
 _CHECKS = {
     "window": "Every candle of the window that this run read is there, for every symbol.",
-    "zero_volume": "No symbol has mostly minutes without a trade. Such rows are kept.",
+    "zero_volume": "No symbol has mostly minutes without a trade. Rows of these minutes are kept.",
 }
 
 
@@ -45,7 +45,7 @@ def candle_objects(interval: Interval) -> AssetsDefinition:
         check_specs=layer.check_specs(key, _CHECKS),
         description=(
             f"Candle objects `ohlcv/{interval}/{{symbol}}/{{yyyyMMdd_HHmm}}.parquet`. The open day is "
-            "rewritten as it grows; a finished day is sealed into one object."
+            "rewritten as it grows; a finished day is finalized into one object."
         ),
     )
     def objects(

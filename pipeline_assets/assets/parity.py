@@ -22,8 +22,8 @@ from pipeline_assets.settings import Settings
 from pipeline_assets.signals.parity import judge_days
 
 _DESCRIPTION = (
-    "What was published of a finished day is what the lake's 1m candles say, recomputed with the days "
-    "before as warm-up. Ties at a threshold are told apart from errors."
+    "The candidates published for a finished day equal those recomputed from the lake's 1m candles, with the "
+    "days before as warm-up. Ties at a threshold are separated from errors."
 )
 
 

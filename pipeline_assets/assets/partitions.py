@@ -1,4 +1,4 @@
-"""The partitions of every asset: UTC days. What a day's objects are is in market/windows.py."""
+"""The partitions of every asset: UTC days. A day's objects are defined in market/windows.py."""
 
 from dagster import BackfillPolicy, DailyPartitionsDefinition
 

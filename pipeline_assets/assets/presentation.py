@@ -1,4 +1,4 @@
-"""Metadata as a person likes to read it in Dagster's UI. What is computed from candles is in market."""
+"""Metadata as a person likes to read it in Dagster's UI. Figures are computed from candles in market."""
 
 import base64
 from collections.abc import Iterable, Mapping, Sequence

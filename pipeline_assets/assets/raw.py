@@ -1,4 +1,4 @@
-"""The asset of the fetch. What is fetched, and from where, is in collection/fetch.py."""
+"""The asset of the fetch. The choice of candles and of their source is in collection/fetch.py."""
 
 from typing import Any
 

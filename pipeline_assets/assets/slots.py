@@ -1,4 +1,4 @@
-"""The asset of the Redis slots. What it does is in collection/slots_sink.py."""
+"""The asset of the Redis slots. Writing them is in collection/slots_sink.py."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""The assets of the Snowflake tables. What they load is in collection/table_sink.py."""
+"""The assets of the Snowflake tables. Loading them is in collection/table_sink.py."""
 
 from datetime import date
 from typing import Any
@@ -18,8 +18,8 @@ _CANDLES = (
     "and open time that changes only what differs."
 )
 _GAPS = (
-    "Table `CANDLE_GAPS`: the candles that are not stored, with the cause. Of the run's days all rows are "
-    "replaced in one transaction by what the objects `gaps/{yyyyMMdd}.parquet` say."
+    "Table `CANDLE_GAPS`: the candles that are not stored, with the cause. All rows of the run's days are "
+    "replaced in one transaction by the objects `gaps/{yyyyMMdd}.parquet`."
 )
 
 

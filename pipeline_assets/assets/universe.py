@@ -1,4 +1,4 @@
-"""The asset `universe`: a daily look at what the exchange lists. What it finds is in
+"""The asset `universe`: a daily look at what the exchange lists. The findings are in
 collection/listing_changes.py.
 """
 
@@ -33,14 +33,14 @@ UNIVERSE = layer.UNIVERSE
 _LOOKED_AT = "looked at"
 ENTRIES = "entries"
 _DESCRIPTION = (
-    "What the exchange lists: `state/universe.json` as it is now, `state/listings.json` as it ever was, by "
-    "symbol and onboard date. Tells what was listed and delisted since the last look. exchangeInfo tells "
-    "of now only, so an old partition is a look of today too."
+    "The exchange's list of symbols: `state/universe.json` as it is now, `state/listings.json` as it ever "
+    "was, by symbol and onboard date. Reports the symbols listed and delisted since the last look. "
+    "exchangeInfo describes the present only, so an old partition is a look of today too."
 )
 _CHECKS = {
     ENTRIES: (
-        "Every entry of exchangeInfo can be read. One that cannot is left out; a symbol that is known from "
-        "before goes on as it was."
+        "Every entry of exchangeInfo can be read. One that cannot is left out; a symbol that is already "
+        "known keeps its stored entry."
     )
 }
 

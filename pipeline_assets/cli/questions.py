@@ -79,7 +79,7 @@ class Question(Generic[T]):
     def _run(self) -> None:
         try:
             self._value = self._ask(self._progress)
-        except BaseException as error:  # noqa: BLE001 - raised again, or told, in the caller's thread
+        except BaseException as error:  # noqa: BLE001 - raised again, or printed, in the caller's thread
             self._failure = error
         finally:
             self._over.set()

@@ -16,7 +16,7 @@ def watch() -> None:
     settings = load_settings()
     if settings.alerts.webhook_url is None:
         raise SettingsError(
-            "PIPELINE_ALERTS__WEBHOOK_URL: there is nobody to alert. Example: "
+            "PIPELINE_ALERTS__WEBHOOK_URL is not set, so alerts cannot be sent. Example: "
             "PIPELINE_ALERTS__WEBHOOK_URL=https://hooks.slack.com/services/…"
         )
     run(settings)

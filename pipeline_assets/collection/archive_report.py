@@ -14,7 +14,7 @@ from pipeline_assets.resources.object_store import ObjectStore
 
 @dataclass
 class ArchiveReport:
-    """What a fetch took from the archive, and what it could not take.
+    """The rows that a fetch took from the archive, and the ones that it could not take.
 
     Attributes:
         rows: rows taken from it.
@@ -23,8 +23,8 @@ class ArchiveReport:
         distrusted: symbol, day and reason of what was there and not taken.
         looked_at: the symbols whose days were compared, by day.
         records: by day and symbol what the archive says otherwise than the exchange.
-        unfilled: by day and symbol what the archive lacks of symbols that the exchange then failed
-            to give.
+        unfilled: by day and symbol the candles missing from the archive, of symbols for which the
+            request to the exchange then failed.
     """
 
     rows: int = 0

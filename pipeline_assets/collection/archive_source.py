@@ -56,8 +56,8 @@ class _Batch:
 def uses_archive(plan: FetchPlan, settings: BinanceSettings) -> bool:
     """Whether the archive is asked for this plan's finished days.
 
-    Not by sealing, which comes before the day's file does. Nor for what the registry excludes, such as
-    1h: to check its rows against the exchange's hours would be to fetch them.
+    False for the daily finalize run, which comes before the day's file is published. False also for
+    intervals that the registry excludes, such as 1h: checking its rows would mean to fetch its hours.
     """
     return (
         settings.archive
@@ -83,7 +83,7 @@ def archived_frames(
         client: of the exchange.
         plan: what to fetch.
         settings: of the archive.
-        progress: is told the rows of each symbol that is done.
+        progress: receives the rows of each symbol that is done.
         report: is filled in.
         rows_per_frame: how many rows a frame has at least, except the last.
     """
@@ -175,8 +175,8 @@ def _checked(
     archived = everything.filter(pl.col("symbol").is_in(list(windows)))
     cleaned = clean(archived, plan.interval, windows).candles
     distrusted = distrusted_days(cleaned, hours, plan.interval, windows)
-    # Of the days that the lake holds complete, or that the symbol did not trade on, no file was
-    # asked for.
+    # No file was requested for a day that the lake holds complete, or on which the symbol did not
+    # trade.
     due = [(symbol, day) for symbol in windows for day in plan.due_days(symbol)]
     wanted = pl.DataFrame(due, schema={"symbol": pl.String, "day": pl.Date}, orient="row")
     distrusted = distrusted.join(wanted, on=("symbol", "day"), how="semi")
@@ -184,7 +184,7 @@ def _checked(
     doubted = archived.join(distrusted, on=("symbol", "day"), how="semi").drop("day")
     taken = archived.join(distrusted, on=("symbol", "day"), how="anti").drop("day")
     served = _served(client, plan, _missing(plan, windows, distrusted))
-    # What came of a symbol that then failed would look like all that there is of its days.
+    # Rows of a symbol that failed later would pass for all rows of its days.
     whole = ~pl.col("symbol").is_in(list(plan.failures))
     taken, served = taken.filter(whole), served.filter(whole)
     report.rows += taken.height
@@ -209,7 +209,7 @@ def _note_unfilled(
     days = candles.select("symbol", pl.col("open_time").dt.date().alias("day")).unique(
         maintain_order=True
     )
-    # Of a day that the archive does not have at all nobody knows that it is a hole.
+    # Without the archive's file of a day it is unknown whether a missing candle is a hole.
     for symbol, day in days.rows():
         part = _part(failed[symbol], day)
         own = candles.filter(symbol=symbol)

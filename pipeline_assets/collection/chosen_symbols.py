@@ -36,7 +36,7 @@ _UNIVERSE_AGE = timedelta(minutes=5)
 
 @dataclass(frozen=True)
 class Request:
-    """What a run was launched for.
+    """The request that launched a run.
 
     Attributes:
         interval: the candles' interval.
@@ -82,7 +82,7 @@ def choose(
         else _for_days(client, store, server_time, request)
     )
     asked = request.asked is not None
-    # Of the settings' symbols, one that is gone is told; a run that was asked for it has nothing else.
+    # A configured symbol that is gone is only reported; a run that was asked for it alone has nothing to do.
     hopeless = chosen.failures | (chosen.gone if asked and not chosen.listed else {})
     if hopeless and (asked or not chosen.listed):
         raise SymbolError(
@@ -104,7 +104,7 @@ def _for_tick(universe: Mapping[str, Any], request: Request) -> Chosen:
         elif (status := listed[symbol][1]) != TRADING:
             chosen.failures[symbol] = (
                 f"{symbol} does not trade now (status {status}): take it out of "
-                "PIPELINE_SYMBOLS for as long. What is stored of it stays."
+                "PIPELINE_SYMBOLS for as long. Its stored candles stay."
             )
         else:
             chosen.listed[symbol] = listed[symbol][0]
@@ -146,7 +146,7 @@ def _for_days(
             until = lives[symbol][1]
             chosen.gone[symbol] = (
                 f"{symbol} traded until {until:%Y-%m-%d %H:%M} UTC, and the exchange does not name it "
-                "any more: nothing of it can be fetched. What is stored of it stays."
+                "any more: nothing of it can be fetched. Its stored candles stay."
             )
     return chosen
 
@@ -155,8 +155,8 @@ def _all_collected(universe: Mapping[str, Any]) -> dict[str, Listed]:
     """The symbols that `all` means now.
 
     Raises:
-        SymbolError: there are none. That there is nothing to do would be wrong: what the exchange lists
-            may be incomplete for a time.
+        SymbolError: there are none. An empty list would wrongly mean that there is nothing to do: the
+            exchange's list may be incomplete for a time.
     """
     found = collected_now(universe, "all")
     if not found:

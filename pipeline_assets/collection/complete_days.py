@@ -22,10 +22,10 @@ _LOG = logging.getLogger(__name__)
 def complete_days(store: "ObjectStore", plan: FetchPlan) -> dict[str, list[date]]:
     """The finished days of a plan that the lake holds complete, by symbol.
 
-    A day is complete if all that the plan would fetch of it was sealed whole, or with holes that the
-    exchange confirmed, and the object stands there unchanged since, alone: its ETag is the one that
-    was judged. So neither an object that somebody removed nor one that was written over passes for
-    complete, nor a day of which the symbol turned out to have traded longer.
+    A day is complete if two conditions hold. All candles that the plan would fetch were stored when the
+    day was finalized, or are holes that the exchange confirmed. And the day's only object is unchanged
+    since: its ETag is the one that was judged. So a removed or overwritten object makes a day
+    incomplete, and so does a symbol that turned out to have traded longer.
 
     A run that was killed while it uploaded left whole days without a mark. Days that the lake alone
     holds, such as those of 1m, are judged by their rows, and marked. The others are fetched again: they

@@ -1,6 +1,4 @@
-"""The picture of completeness: symbols × days as colours, in a PNG. What is counted is in
-market/completeness.py.
-"""
+"""Draw completeness as a PNG: symbols × days as colours. The counts come from market/completeness.py."""
 
 import io
 from collections.abc import Collection, Mapping
@@ -18,8 +16,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# The more is missing, the darker: so they differ without colours too, and one cell that lacks
-# something is seen among thousands that do not.
+# The more is missing, the darker. So the states differ without colours too, and one incomplete cell
+# stands out among thousands of complete ones.
 _COLOURS = {
     "complete": "#b5dcc4",
     "99 % and more": "#ffd24d",
@@ -71,7 +69,7 @@ def completeness_picture(
 
     Args:
         gaps: as `gap_causes` gives them: all of the days that were looked at.
-        lifetimes: the symbols to show; when they traded is told by the gaps.
+        lifetimes: the symbols to show; the gaps say when they traded.
         interval: whose candles; gaps of others do no harm.
         window: the days to show.
         looked_at: the UTC days that the gaps are known of.
@@ -131,7 +129,7 @@ def _state() -> "pl.Expr":
         .then(state("not looked at"))
         .when(~pl.col("listed"))
         .then(state("not listed"))
-        # What should exist is still to come: nothing can be said of it.
+        # The candles that should exist are still to come: nothing can be said about them.
         .when(expected == 0)
         .then(state("not looked at"))
         .when(missing == 0)

@@ -41,7 +41,7 @@ class Known:
     """The lake's documents about all symbols of an interval, read once.
 
     Attributes:
-        sealed: the marks of finished days, by day and symbol.
+        sealed: the marks of finalized days, by day and symbol.
         ticked: by symbol the part of the open day that ticks have fetched.
         pauses: by symbol that was listed anew where it did not trade in between.
     """
@@ -74,8 +74,8 @@ def coverage_of(
         lifetimes: as of `gap_ledger`.
         newest: the open time of the newest closed candle.
         known: what the lake's documents say of the window.
-        witnesses: whether `lifetimes` has all symbols that are collected: of fewer it cannot be told
-            that what they all lack is an outage.
+        witnesses: whether `lifetimes` has all symbols that are collected: candles missing from all of
+            them are an outage, which fewer symbols cannot prove.
 
     Returns:
         A frame as of `gap_ledger`.
@@ -91,7 +91,7 @@ def coverage_of(
         ) -> DayGaps:
             missing = common(due, own)
             named = [span for span, _ in mark.missing] if mark else []
-            # What the mark does not name was removed, or is of a longer life than it judged.
+            # A gap that the mark does not name was removed later, or lies outside the life that it judged.
             return missing, not any(without(gap, named) for gap in missing)
 
         found = gather_evidence(symbol, closed, known, judge)
@@ -190,8 +190,8 @@ def gather_evidence(
     """
     looked = SymbolEvidence()
     for life in closed:
-        # A symbol is no witness of what the exchange had before or after it traded: it lacks that
-        # anyway.
+        # Before and after it traded, a symbol has no candles anyway. It proves nothing about the
+        # exchange at that time.
         if symbol in known.ticked:
             looked.fetched += common(life, [known.ticked[symbol]])
         for day in days_of(life):
@@ -206,10 +206,10 @@ def gather_evidence(
 
 
 def _note(looked: SymbolEvidence, mark: SealedDay, judged: Window | None) -> None:
-    """Take down what a mark says; `judged` is the part of the day that it still speaks for."""
+    """Record what a mark says; `judged` is the part of the day for which it is still valid."""
     if judged is not None:
         looked.fetched += common(judged, [mark.judged]) if mark.judged else [judged]
-    # What the exchange confirmed stays so, also where the day's object was removed since.
+    # A hole that the exchange confirmed stays confirmed, even if the day's object was removed since.
     for span, absence in mark.missing:
         if absence is Absence.CONFIRMED:
             looked.confirmed.append(span)

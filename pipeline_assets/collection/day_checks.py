@@ -97,7 +97,7 @@ def _completeness(
         lifetimes,
         plan.newest,
         known,
-        # Of symbols that a person asked for it cannot be told that what all lack is an outage.
+        # Symbols that a person chose cannot prove an outage: others may have candles then.
         witnesses=not plan.asked,
     )
     lacking = fetchable(ledger)

@@ -33,8 +33,9 @@ def believed_empty_days(
 ) -> list[date]:
     """Return the finished days of which it is believed that the exchange has no more than what came.
 
-    Days up to the newest candle that came need no witness: the exchange serves that candle. Of a later day
-    the witness is a stored candle, the exchange's next candle, or the same answer to an earlier run.
+    A day up to the newest candle that came needs no witness, because the exchange serves that candle.
+    For a later day the witness is a stored candle, the exchange's next candle, or the same answer to an
+    earlier run.
 
     Args:
         client: asked for the witnesses: a request of weight 1 a day, at most.
@@ -77,7 +78,7 @@ def _repeatedly_empty(
 
 
 def _empty_answers(plan: FetchPlan, day: date, run: str, now: datetime) -> dict[str, EmptyAnswer]:
-    """The run's answers by symbol; none where a symbol failed, or is not confirmed to lack all of the day."""
+    """Return the run's answers by symbol; none unless the whole day is confirmed empty for every symbol."""
     answers = {}
     for symbol in plan.windows:
         due = common(day_window(day), plan.spans(symbol))

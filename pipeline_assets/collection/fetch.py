@@ -86,7 +86,7 @@ def fetch(
         settings: of the archive.
         request: what the run was launched for.
         root_run: the root run's id, which addresses the outputs.
-        progress: is told the rows as they come.
+        progress: receives the number of rows as they come.
         again: whether the run repeats an earlier one of the same address.
 
     Raises:

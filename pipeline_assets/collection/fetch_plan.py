@@ -1,5 +1,5 @@
-"""What a run fetches and why: its kind, its symbols, their windows. The steps after the fetch read
-the plan with the rows. Fetching itself is in fetch.py.
+"""The plan of a fetch: the run's kind, its symbols, their windows, and the reasons. The steps after the fetch
+read the plan with the rows. Fetching itself is in fetch.py.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -78,12 +78,12 @@ class SymbolError(InputError):
 
 @dataclass
 class FetchPlan:
-    """What one run fetches of one interval.
+    """One run's plan to fetch one interval.
 
     `windows` end after the newest closed candle at the latest: an unclosed candle is never asked
     for. `failures` are the symbols that could not be planned or fetched, with the reason; the
-    other symbols go on. `gone` are those that traded in these days and that the exchange does not
-    name any more, which is no failure: it will be so for ever. `complete` are the finished days
+    other symbols go on. `gone` are those that traded in these days and that the exchange no longer
+    names, which is no failure, because it is permanent. `complete` are the finished days
     within a symbol's window that the lake holds already, which are not fetched (`spans` is the
     rest); a symbol of which nothing has to be fetched has no window. `confirmed` are spans of which
     the exchange said repeatedly that it has no candle. `pauses` are the spans between two listings
@@ -155,7 +155,7 @@ class FetchPlan:
         return part
 
     def note(self, fetched: "Fetched") -> None:
-        """Take down what came of a symbol beside its rows."""
+        """Record the outcome of fetching a symbol, without its rows."""
         if fetched.error is not None:
             self.failures[fetched.symbol] = str(fetched.error)
         if fetched.confirmed:

@@ -1,5 +1,5 @@
-"""Marks of finished days: what each stored day holds, what it lacks, and what is known of that. The day's
-object itself is written by the upload; what a mark says is in resources/finalized_days.py.
+"""Marks of finished days: the candles that each day holds, the ones missing from it, and the reasons. The
+upload writes the day's object itself; the content of a mark is defined in resources/finalized_days.py.
 """
 
 import hashlib
@@ -178,7 +178,7 @@ def absences(
 ) -> tuple[tuple[Window, Absence], ...]:
     """Return what is missing, and what is known of each part."""
     windows = [each.rows.window for each in rejected]
-    # What the exchange confirmed it will not serve better, whatever row came before.
+    # The exchange will not serve a confirmed hole better later, even if an invalid row came before.
     odd = {
         stable: [
             part

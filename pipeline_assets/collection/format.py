@@ -1,4 +1,4 @@
-"""The format step: raw rows to typed, sorted, checked candles. What a valid candle is stands in
+"""The format step: raw rows to typed, sorted, checked candles. The rules for a valid candle are in
 market/cleaning.py.
 """
 

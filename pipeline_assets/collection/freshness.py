@@ -1,5 +1,5 @@
 """Whether the stored candles of an interval are as new as the exchange allows, and what has to be reported of
-it. Who is told is decided by the caller: Dagster's check `fresh`, its sensors, and the watchdog.
+it. The callers report it: Dagster's check `fresh`, its sensors, and the watchdog.
 """
 
 from collections.abc import Mapping
@@ -110,14 +110,14 @@ def judge_all(
 def due_reports(
     verdicts: Mapping[Interval, Verdict], told: Mapping[str, list[str]]
 ) -> tuple[list[Interval], dict[str, list[str]]]:
-    """Return the intervals to report to Dagster, and what is told of each after that.
+    """Return the intervals to report to Dagster, and the reported state of each interval after that.
 
     Dagster shows a report until the next materialization, so a verdict is reported again once newer
     candles are stored. While nothing is stored, staleness is reported once.
 
     Args:
         verdicts: of each interval.
-        told: what was told last of each interval that was ever reported.
+        told: the state last reported of each interval that was ever reported.
     """
     now_told = {
         interval.value: [

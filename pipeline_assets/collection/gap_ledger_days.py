@@ -60,7 +60,7 @@ def keep_ledger(
     """Judge what is missing of these days, and keep the ledger of each.
 
     Raises:
-        NothingListedError: nobody has looked yet at what the exchange lists.
+        NothingListedError: the exchange's list of symbols has not been stored yet.
         ObjectStoreError: the lake does not answer.
     """
     gaps, picture = _judged(store, settings, days, server_time)
@@ -116,7 +116,7 @@ def _judged(
     first = min(kept[0], days[0]) if kept else days[0]
     looked_at = [day for day in days_of(pictured) if day >= first]
     parts = [split_by_day(ledger, interval) for interval, ledger in ledgers.items()]
-    # What did not trade on a day at all has no gap in it; whether it is in the ledger depends on the
+    # A symbol that did not trade on a day has no gap in it; whether the ledger names it depends on the
     # run's other days.
     whole = pl.col("interval").replace_strict(
         {each.value: each.per_day for each in Interval}, return_dtype=pl.Int64

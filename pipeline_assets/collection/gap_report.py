@@ -1,5 +1,5 @@
-"""What is missing and why, over several intervals, as a person or a program asks for it. How a gap is
-judged is in coverage.py; printing and filling are the command line's.
+"""The report of missing candles and their causes, over several intervals, for a person or a program. Gaps are
+judged in coverage.py; the command line prints and fills them.
 """
 
 import difflib
@@ -38,7 +38,7 @@ Life = tuple[datetime, datetime | None]
 
 @dataclass(frozen=True)
 class Asked:
-    """What of the ledger somebody wants to see.
+    """The part of the ledger to report.
 
     Attributes:
         intervals: of these.
@@ -57,7 +57,7 @@ class Asked:
 
 @dataclass(frozen=True)
 class Report:
-    """What was found.
+    """The gaps that were found.
 
     Attributes:
         at: the exchange's time that it was judged by, UTC.
@@ -96,10 +96,10 @@ class Report:
         )
 
     def left(self, repaired: "Repaired | None") -> "pl.DataFrame":
-        """The gaps that another repair may fill, after this one if there was one.
+        """Return the gaps that another repair may fill, after this one if there was one.
 
-        What a repair asked for of the open day and did not get is not among them: nobody can say why
-        before the day is sealed, when the exchange is asked again for what it lacks.
+        Excludes gaps of the open day that a repair requested and did not get. Their cause is unknown
+        until the day is finalized, when the exchange is asked for them again.
         """
         import polars as pl
 
@@ -110,14 +110,14 @@ class Report:
 
 @dataclass
 class Repaired:
-    """What a repair did.
+    """The result of a repair.
 
     Attributes:
         runs: its Dagster runs.
         rows: fetched.
         problems: what could not be done, and why.
-        remarks: what the checks found. Of use where something is still missing that can be filled;
-            else they tell of outages, as the ledger does.
+        remarks: the findings of the checks. Useful if a gap that can be filled is left; otherwise they
+            report outages, as the ledger does.
     """
 
     runs: list[str] = field(default_factory=list)
@@ -142,7 +142,7 @@ def find_gaps(settings: Settings, asked: Asked) -> Report:
     lifetimes: dict[str, Life] = {}
     ledgers = []
     for interval, window in windows.items():
-        # All that are collected, though a few were asked for: what all lack is an outage.
+        # Judge all collected symbols, even if a few were requested: candles missing from all are an outage.
         lives = collected_lifetimes(store, settings, window, at)
         if asked.symbols is not None:
             wanted = settings.model_copy(update={"symbols": list(asked.symbols)})
@@ -173,7 +173,7 @@ def find_gaps(settings: Settings, asked: Asked) -> Report:
 
 
 def repairs(gaps: "pl.DataFrame") -> Iterator[tuple[Interval, list[str], date, date]]:
-    """Yield what to backfill for gaps: neighbouring days together, of the symbols that lack something then.
+    """Yield the days to backfill for gaps: neighbouring days together, with the symbols that have gaps then.
 
     Args:
         gaps: of any intervals, as `gap_ledger` gives them.
@@ -234,7 +234,7 @@ def _unknown(
 ) -> dict[str, str | None]:
     """Symbols of the settings that the exchange never listed; those that were asked for are refused.
 
-    It is asked where nobody has looked yet, or not since they were listed.
+    Asks if the exchange's list was never stored, or does not name one of the configured symbols yet.
     """
     known = {each.symbol for each in read_identities(store)}
     configured = () if settings.symbols == "all" else settings.symbols

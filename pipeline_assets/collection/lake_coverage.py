@@ -64,17 +64,17 @@ def gap_ledger(
 ) -> "pl.DataFrame":
     """Return every candle of a window that is not stored, with its cause, as runs of one cause each.
 
-    Each symbol's objects are listed once. A day whose object is still the one that was judged when
-    it was sealed is not read: its mark says what it lacks. Of any other stored day the open times
-    are read. So years of sealed days of hundreds of symbols are judged without reading a row.
+    Each symbol's objects are listed once. A finalized day whose object is unchanged is not read: its
+    mark says which candles are missing. For any other stored day the open times are read. So years of
+    finalized days of hundreds of symbols are judged without reading a row.
 
     Args:
         store: the lake.
         settings: say how long after its end a candle counts as closed.
         interval: of the candles.
         window: the span asked about, UTC, on the interval's grid; days of it need not be whole.
-        lifetimes: by symbol when it began to trade and, if it has, ended; UTC. All that are
-            collected: what they all lack is an outage, of which a few symbols alone cannot tell.
+        lifetimes: by symbol when it began to trade and, if it has, ended; UTC. Pass all symbols that
+            are collected: candles missing from all are an outage, which a few symbols cannot prove.
         server_time: the exchange's time, UTC.
 
     Returns:
@@ -117,7 +117,7 @@ def read_known(
     pauses = between_listings(read_identities(store), interval, window, server_time)
     today = day_window(newest.date())
     kept = set(sealed_days(store, interval))
-    # What is sealed of the open day, if anything, was sealed by a clock that ran ahead.
+    # If the open day is finalized at all, a clock that ran ahead did it: its mark is ignored.
     days = [day for day in days_of(window) if day in kept and day < newest.date()]
     sealed = store.each(lambda day: read_sealed(store, interval, day), days)
     stored = read_tick_state(store, interval, (), newest).newest
@@ -202,7 +202,7 @@ def _open_times(store: ObjectStore, key: str) -> "pl.Series":
             raise store.damaged(key, foreign)
         return decode_open_times(body)
     except (MalformedObjectError, DamagedObjectError) as error:
-        # What cannot be read is not stored: the ledger names it, and a repair fetches it again.
+        # An unreadable object counts as not stored: the ledger names it, and a repair fetches it again.
         _LOG.warning("The candles of %s count as not stored: %s", store.address(key), error)
         return pl.Series("open_time", [], dtype=pl.Datetime("us", "UTC"))
 
@@ -210,7 +210,7 @@ def _open_times(store: ObjectStore, key: str) -> "pl.Series":
 def _unfilled_holes(
     store: ObjectStore, interval: Interval, window: Window
 ) -> dict[str, list[Window]]:
-    """Return by symbol what a file of the archive lacked while the exchange could not be asked for it."""
+    """Return by symbol the holes in archive files that the exchange could not be asked about."""
     wanted = set(days_of(window))
     days = [day for day in disagreement_days(store, interval) if day in wanted]
     found: dict[str, list[Window]] = {}

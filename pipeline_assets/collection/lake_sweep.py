@@ -18,7 +18,7 @@ from pipeline_assets.resources.lake_documents import keep_damaged
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.stored_objects import FoundObject, StoredObject
 
-# What runs leave for each other (raw/, staging/) is verified when it is read, and kept for days only.
+# Data that runs pass on (raw/, staging/) is verified when it is read, and kept for days only.
 _OTHERS = ("candidates/", "gaps/", "set_aside/", "state/")
 _AT_ONCE = 256
 _LOG = logging.getLogger(__name__)
@@ -53,7 +53,7 @@ class Damage:
     Attributes:
         key: the object's key.
         why: what is wrong with its bytes.
-        kept: the key of a copy, if the object was set aside.
+        kept: the key of a copy, if the object was quarantined.
     """
 
     key: str
@@ -63,7 +63,7 @@ class Damage:
 
 @dataclass
 class SweepReport:
-    """What a sweep found.
+    """The result of a sweep.
 
     Attributes:
         objects: how many objects were read.

@@ -1,5 +1,5 @@
-"""Asks the exchange what it lists, and since when a symbol has candles; keeps the answers on the lake. What
-follows from a listing is in listings.py.
+"""Ask the exchange what it lists, and since when a symbol has candles; keep the answers on the lake. The
+conclusions from a listing are in listings.py.
 """
 
 from collections.abc import Container, Iterable, Sequence
@@ -25,7 +25,7 @@ from pipeline_assets.collection.listings import TRADING
 _MINUTE = Interval.ONE_MINUTE.span
 # A delivered contract may be shown as trading for some minutes.
 _STATUS_LAG = timedelta(hours=1)
-# What the exchange says of a perpetual whose end is not announced.
+# The end date that the exchange gives for a perpetual whose end is not announced.
 _NO_END = datetime(2100, 12, 25, 8, tzinfo=UTC)
 
 
@@ -35,14 +35,14 @@ def look(
     """Ask the exchange what it lists, and keep it: as last seen, and in the memory of all listings.
 
     May be repeated, and beside other observers. An entry that cannot be read is left out and named; a
-    symbol that is known from before goes on as it was.
+    symbol that is already known keeps its stored entry.
 
     Returns:
         The document that `read_universe` reads, and every identity that is remembered now.
 
     Raises:
         ExchangeError: the exchange lists nothing that can be read.
-        ExchangeUnreachableError: no answer within the patience.
+        ExchangeUnreachableError: no answer within the deadline.
         ObjectStoreError: the lake does not answer.
     """
     listings = client.universe()
@@ -72,7 +72,7 @@ def _universe(
     now_ms = to_milliseconds(server_time)
     symbols = {
         each.symbol: [
-            # What trades now has begun, whatever date the exchange gives.
+            # A symbol that trades now has begun, whatever date the exchange gives.
             min(to_milliseconds(lives[each.symbol].listed_at), now_ms)
             if each.status == TRADING
             else to_milliseconds(lives[each.symbol].listed_at),

@@ -20,7 +20,7 @@ _SMALLEST = timedelta(microseconds=1)
 
 
 class NothingListedError(DataError):
-    """Nobody has looked yet at what the exchange lists. The message says how to look."""
+    """The exchange's list of symbols has not been stored yet. The message says how to store it."""
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def collected_lifetimes(
     """Return every symbol of the settings that trades, or traded, within a window: since and until when.
 
     With `all`, every symbol that it collects or would have collected then, also those that have
-    been delisted. What was never seen on the exchange is not among them.
+    been delisted. A symbol that was never seen on the exchange is not included.
 
     Args:
         store: the lake, which remembers what was listed.
@@ -98,17 +98,17 @@ def collected_lifetimes(
         server_time: the exchange's time, UTC; an end of trading beyond it has not come.
 
     Returns:
-        By symbol, sorted, when its trading began and when it ended (UTC; None while it goes on). Of
-        a symbol that was listed anew within the window, from the first beginning to the last end.
+        By symbol, sorted, when its trading began and when it ended (UTC; None while it goes on). For a
+        symbol that was listed anew within the window, from the first beginning to the last end.
 
     Raises:
-        NothingListedError: nobody has looked yet; that no symbol is due would be wrong.
+        NothingListedError: the list was never stored, so the symbols that are due are unknown.
         ObjectStoreError: the lake does not answer.
     """
     identities = read_identities(store)
     if not identities:
         raise NothingListedError(
-            f"What the exchange lists is not known yet: {store.address('state/listings.json')} is not "
+            f"The exchange's list of symbols is not known yet: {store.address('state/listings.json')} is not "
             "there. Materialize `universe` (of any day), which asks the exchange, then repeat the run."
         )
     return lifetimes(collected_identities(identities, settings.symbols), window, server_time)

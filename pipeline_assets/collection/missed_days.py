@@ -1,5 +1,5 @@
 """Which finished days the gap ledger does not cover, because nothing ran when they were to be judged, and
-in which order days are repaired. Pure: what is stored is told by the caller.
+in which order days are repaired. Pure: the caller reads what is stored.
 """
 
 from collections.abc import Collection, Iterable
@@ -42,7 +42,7 @@ def unjudged_days(
 def newest_first(due: Iterable[tuple[Interval, date]]) -> list[tuple[Interval, date]]:
     """Return days in the order of their repair: newest first, of one day the shortest interval first.
 
-    Whoever comes back wants yesterday whole before last month. 15m and 1h are compared with minutes.
+    Yesterday matters more than last month to a person who comes back. 15m and 1h are compared with minutes.
     """
     order = list(Interval)
     return sorted(due, key=lambda key: (-key[1].toordinal(), order.index(key[0])))

@@ -32,8 +32,8 @@ def new_identities(
 ) -> list[Identity]:
     """Return the collected identities that are not known; without `known`, those listed after the first look.
 
-    Symbols of the first look are not new: whoever starts with five hundred symbols says by a backfill
-    how far back their history goes.
+    Symbols of the first look are not new: a person who starts with five hundred symbols chooses by a
+    backfill how far back their history goes.
     """
     collected = collected_identities(identities, symbols)
     if known is None:

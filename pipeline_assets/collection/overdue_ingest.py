@@ -11,7 +11,7 @@ from pipeline_assets.collection.freshness import GRACE
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import newest_closed
 
-# The platform was off, or slept, if nobody looked for this long.
+# The platform was off, or slept, if the sensor did not run for this long.
 AWAY = timedelta(minutes=2)
 _FIRST_WAIT, _LONGEST_WAIT = timedelta(minutes=2), timedelta(minutes=15)
 
@@ -49,7 +49,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Return:
-    """What is left to ingest since the platform came back.
+    """The ingest runs that are still due since the platform came back.
 
     Regular ingest runs are the scheduler's. Only what is overdue at the return is requested, so that a
     schedule or DAG that somebody paused later stays paused.
@@ -63,7 +63,7 @@ class Return:
     pending: Mapping[Interval, Request] = field(default_factory=dict)
 
     def seen(self, now: datetime) -> "Return":
-        """Return the state at a look: every interval is pending if nobody looked for some time."""
+        """Return the state after a check: every interval is pending if the last check is long ago."""
         away = self.looked_at is None or now - self.looked_at > AWAY
         return Return(now, dict.fromkeys(Interval, Request()) if away else self.pending)
 

@@ -1,4 +1,4 @@
-"""What is stored, symbol by symbol: objects, rows, freshness, slots, table rows, gaps. Printing it is
+"""The state of storage, symbol by symbol: objects, rows, freshness, slots, table rows, gaps. Printing it is
 in cli/status.py.
 """
 
@@ -51,7 +51,7 @@ class Overview:
 
 @dataclass(frozen=True)
 class Stored:
-    """What the lake holds of one symbol and interval, against what should be there."""
+    """The lake's content for one symbol and interval, compared with what should be there."""
 
     objects: int
     rows: int

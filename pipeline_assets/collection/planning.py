@@ -55,7 +55,7 @@ def make_plan(
         plan.windows = tick_windows(interval, newest, plan.listed, state.newest)
     else:
         plan.windows = day_windows(interval, newest, plan.listed, days)
-    # The daily sealing fetches whatever is there: it is what makes a day's marks.
+    # The daily finalize run fetches stored days too: it is what makes a day's marks.
     if plan.kind is RunKind.BACKFILL and not request.refresh:
         plan.leave_out(complete_days(store, plan))
     return plan

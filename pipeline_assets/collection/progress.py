@@ -1,4 +1,4 @@
-"""How long work says how far it is. What the work is does not belong here."""
+"""Report how far long work is. The work itself does not belong here."""
 
 import time
 from collections.abc import Callable
@@ -8,10 +8,10 @@ _EVERY_SECONDS = 10.0
 
 
 class Progress(Protocol):
-    """What a fetch tells while it goes on.
+    """The receiver of a fetch's progress.
 
-    `later` are the rows at most of the fetches that follow this one: a long range is many runs, and
-    who waits for it wants to know when the last one ends.
+    `later` is the upper limit of the rows of the fetches that follow this one: a long range is many
+    runs, and a person who waits for it wants to know when the last one ends.
     """
 
     later: int
@@ -57,7 +57,7 @@ class LogProgress:
             self._told = now
             seconds = now - self._started
             rate = self._rows / seconds
-            # A step may settle nothing: then nobody can say how long the rest takes.
+            # A step may settle nothing: then the time left is unknown.
             left = max(self._expected + self.later - self._done, 0) * seconds
             until_end = f"{left / self._done:,.0f} s left" if self._done else "time left unknown"
             self._log(

@@ -1,5 +1,5 @@
 """The reconciler: which history is missing, and which runs are requested to close it. It covers gaps that the
-ledger shows, days that nobody judged, and new symbols. Launching and counting runs is the caller's.
+ledger shows, days without a ledger, and new symbols. Launching and counting runs is the caller's.
 """
 
 from collections.abc import Mapping, Sequence
@@ -131,7 +131,7 @@ def continued(cursor: Cursor, former: str | None, store: ObjectStore, *, stopped
 def _ledger(
     store: ObjectStore, settings: Settings, cursor: Cursor, runs: Runs, now: datetime
 ) -> tuple[Cursor, tuple[str, date, date] | None]:
-    """Request the ledger of the newest finished days that nobody judged.
+    """Request the ledger of the newest finished days that have none.
 
     Days before the first ledger are a backfill's. Without any ledger, as where nothing has ever run at
     night, history begins with the oldest object of any symbol, which is looked up once.
@@ -206,7 +206,7 @@ def _new_symbols(
     identities = read_identities(store)
     if not identities:
         return cursor, {}, []
-    # An announced symbol is new once it trades. Its first days are history if nobody collects it then.
+    # An announced symbol is new once it trades. Its first days are history if they are not collected then.
     trading = [each for each in identities if each.listed_at <= now]
     found, unsealed = history_to_request(
         store, settings, trading, cursor.known, cursor.unsealed, now

@@ -23,10 +23,10 @@ def _to_rows(repairs: Mapping[tuple[Interval, date], Repair]) -> list[tuple[Any,
 
 @dataclass(frozen=True)
 class Cursor:
-    """What the reconciler remembers.
+    """The reconciler's memory between its runs.
 
-    The names are those of the cursors that the former sensors `gap_repair` and `new_listings` wrote: of
-    each, the other's names are missing.
+    The names are those of the cursors that the former sensors `gap_repair` and `new_listings` wrote. A
+    cursor of either has only its own names.
 
     Attributes:
         read: the newest event of the ledger that was read.

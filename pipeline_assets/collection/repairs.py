@@ -168,7 +168,7 @@ def shown_gaps(
 ) -> dict[date, dict[Interval, Gaps]]:
     """Return the fillable gaps that the ledger shows now, for those of the days that have a ledger.
 
-    With `everything`, gaps of symbols whose history nobody requested are included.
+    With `everything`, gaps of symbols whose history was not requested are included.
     """
     import polars as pl
 

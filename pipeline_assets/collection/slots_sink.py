@@ -27,7 +27,7 @@ class SlotsSink:
         import polars as pl
 
         written = kept = removed = 0
-        # Of runs over days long past, which may have read a million rows, none can be a slot's.
+        # A run over days long past, which may have read a million rows, has no row for a slot.
         with self.step.rows(Output.FORMATTED, _has_slots) as formatted:
             self._plan = plan = formatted.plan
             for frame in formatted.frames:
@@ -71,7 +71,7 @@ class SlotsSink:
         short = held.filter(pl.col("slots") < SLOTS)["symbol"].to_list()
         if not short:
             return 0
-        # What was fetched just now is newer than what the lake holds of it. A window that begins later
+        # The rows just fetched are newer than the lake's. A window that begins later
         # than the others is that of a symbol listed since, which has no earlier candles.
         until = min(begins[symbol] for symbol in short)
         scan = lake.scan(plan.interval, short, oldest, until, store=self.step.store)

@@ -44,7 +44,7 @@ class Stored:
     Attributes:
         source: where the upload's own outputs lie.
         objects: the keys of the objects.
-        sealed: the marks of finished days, by day and symbol.
+        sealed: the marks of finalized days, by day and symbol.
     """
 
     source: Staged
@@ -82,7 +82,7 @@ class Step:
         cls, store: ObjectStore, interval: Interval, keys: Sequence[str], run: str, name: str
     ) -> "Step":
         """The step of a root run over partitions; raises PartitionError if a partition key is no day."""
-        # Only the fetch knows the exchange's clock. Of a day to come, nothing is retained.
+        # Only the fetch knows the exchange's clock. For a future day nothing is retained.
         days = partition_days(keys, date.max)
         return cls(store, Staged(interval, days[0], days[-1], run), days, name)
 

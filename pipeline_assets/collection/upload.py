@@ -46,7 +46,7 @@ class UploadReport:
         zero_volume: rows and rows without volume by symbol, a frame for each frame of rows.
         seen: the symbols of which a row came.
         newest_day: the day of the newest row.
-        sealed: the marks of the finished days, by day and symbol.
+        sealed: the marks of the finalized days, by day and symbol.
     """
 
     plan: FetchPlan
@@ -59,7 +59,7 @@ class UploadReport:
 
     @property
     def incomplete(self) -> int:
-        """How many symbol-days may lack candles that the exchange has."""
+        """Return how many symbol-days may miss candles that the exchange has."""
         return sum(not mark.complete for marks in self.sealed.values() for mark in marks.values())
 
     def newest(self) -> dict[str, datetime]:
@@ -84,7 +84,7 @@ class UploadReport:
         return found
 
     def observe(self, frame: "pl.DataFrame") -> None:
-        """Note what a frame of whole symbols has and lacks."""
+        """Note which candles a frame of whole symbols has, and which are missing from it."""
         runs = frame["symbol"].rle().struct.unnest()
         counts = dict(zip(runs["value"], runs["len"], strict=True))
         self.seen.update(counts)

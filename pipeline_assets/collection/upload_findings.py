@@ -33,8 +33,8 @@ def window_findings(report: UploadReport) -> dict[date, Finding]:
 def _missing(report: UploadReport, day: date) -> Iterator[tuple[str, Window]]:
     """The parts of a day that a fetch may still bring, by symbol."""
     plan, sealed = report.plan, report.sealed.get(day, {})
-    # What was stored before may be what a reply lacks: a mark says what the object itself does, and
-    # what is confirmed not to exist is not missing.
+    # A candle that is missing from a reply may be stored already: a mark describes the object itself.
+    # A candle that is confirmed not to exist is not missing.
     for symbol, mark in sealed.items():
         yield from ((symbol, part) for part in joined(mark.to_fetch))
     for symbol, gaps in report.missing.items():

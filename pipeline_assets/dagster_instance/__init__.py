@@ -1,1 +1,1 @@
-"""What adapts Dagster itself to the product."""
+"""Adaptations of Dagster itself to the product."""

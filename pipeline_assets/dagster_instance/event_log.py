@@ -1,5 +1,5 @@
-"""Dagster's event log in SQLite, with connections that stay open. What is logged is Dagster's business;
-what is removed from it is in dagster_instance/event_storage.py. dagster.yaml names the class below.
+"""Dagster's event log in SQLite, with connections that stay open. Dagster decides which events to log; their
+removal is in dagster_instance/event_storage.py. dagster.yaml names the class below.
 
 Dagster's own class makes an engine and a connection for every event, three of them for one of an
 asset, and the last connection to close writes SQLite's log back into its file each time: 10 ms of
@@ -67,8 +67,8 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
             home = os.environ.get("DAGSTER_HOME")
             if not home:
                 raise ValueError(
-                    "Where Dagster's event log is cannot be told: set DAGSTER_HOME, or `base_dir` in the "
-                    "`config` of `event_log_storage` in dagster.yaml."
+                    "The place of Dagster's event log is not configured: set DAGSTER_HOME, or `base_dir` in "
+                    "the `config` of `event_log_storage` in dagster.yaml."
                 )
             directory = str(Path(home) / "history" / "runs")
         return cls(directory, inst_data)

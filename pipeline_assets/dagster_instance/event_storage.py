@@ -1,5 +1,5 @@
-"""What Dagster keeps of ended runs beside the runs themselves: log files, check evaluations, events that
-no run wrote. Removed here by Dagster's own tables, where its interface has no way; runs are housekeeping's.
+"""Remove the traces of ended runs that Dagster keeps beside the runs: log files, check evaluations, events
+that no run wrote. Uses Dagster's own tables where its interface has no way; runs are housekeeping's.
 
 Necessary because Dagster 1.13 has no retention for events: `retention` in dagster.yaml is for ticks only
 (dagster-io/dagster issue 33785, open; pull request 33863 would add one for events that belong to no
@@ -43,8 +43,8 @@ def delete_superseded_check_evaluations(instance: DagsterInstance, before: datet
 def delete_superseded_reports(instance: DagsterInstance, before: datetime) -> int:
     """Delete events older than `before` (UTC) that sensors reported outside any run.
 
-    What still shows is kept: the newest materialization of each asset and partition, and the event
-    of each check evaluation that is kept. To be called after
+    Kept are events that the UI still shows: the newest materialization of each asset and partition,
+    and the event of each check evaluation that is kept. To be called after
     `delete_superseded_check_evaluations`. May be repeated; a second time finds nothing.
     """
     import sqlalchemy as db
@@ -116,6 +116,6 @@ def _sql_storage(instance: DagsterInstance) -> Any:
 
     storage: Any = instance.event_log_storage
     if isinstance(storage, LegacyEventLogStorage):
-        # What `storage:` in dagster.yaml makes: one for runs, events and schedules.
+        # The storage that `storage:` in dagster.yaml makes: one for runs, events and schedules.
         storage = storage._storage.event_log_storage
     return storage if isinstance(storage, SqlEventLogStorage) else None

@@ -1,5 +1,5 @@
-"""The names that Dagster does not export and that jobs and sensors need. Those of Dagster's storage
-are in private_storage.py, which loads SQLAlchemy.
+"""The names that Dagster does not export and that jobs and sensors need. The private names of Dagster's
+storage are in private_storage.py, which loads SQLAlchemy.
 
 - `AssetCheckEvaluationTargetMaterializationData`: which materialization a check was evaluated on.
 - `UnresolvedAssetJobDefinition`: the type that the public `define_asset_job` returns.

@@ -2,7 +2,7 @@
 look whether they live; dagster.yaml names the launcher below, so that its daemon does. When runs begin is
 not said here.
 
-A dead run that is taken for running holds its place among the runs at once, and its step's pool, for ever.
+A dead run that is taken for running permanently holds its place among concurrent runs, and its step's pool.
 
 Necessary because Dagster 1.13's `DefaultRunLauncher` does not support `check_run_worker_health`, which
 run monitoring (dagster-io/dagster pull request 5197) asks. It can go once runs are launched by a launcher
@@ -72,10 +72,10 @@ def dead_process(instance: DagsterInstance, run: DagsterRun) -> int | None:
 def _logged_process(
     instance: DagsterInstance, run: DagsterRun, named: list[str]
 ) -> tuple[int, float, str] | None:
-    """The pid that the process of a launched run has logged, and when: in UNIX seconds and as a mark.
+    """Return the pid that a launched run's process has logged, and when: in UNIX seconds and as a mark.
 
-    The log has the wall clock's time only. What that clock showed at the launch turns it into a mark,
-    so that a later step of the clock does not matter.
+    The log has the wall clock's time only. The time which that clock showed at the launch turns it into
+    a mark, so that a later step of the clock does not matter.
     """
     if not is_loopback(json.loads(run.tags.get(GRPC_INFO_TAG, "{}")).get("host") or ""):
         return None
@@ -123,7 +123,7 @@ class WatchedRunLauncher(DefaultRunLauncher):
 
     @property
     def supports_check_run_worker_health(self) -> bool:
-        """That `check_run_worker_health` may be asked."""
+        """Return True, so that Dagster calls `check_run_worker_health`."""
         return True
 
     def check_run_worker_health(self, run: DagsterRun) -> CheckRunHealthResult:

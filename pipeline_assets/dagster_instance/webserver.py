@@ -85,7 +85,7 @@ def guard_dagster_webserver(guard: WebGuard) -> None:
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until a signal ends the process."""
     guard_dagster_webserver(guard_of(load_settings()))
     cli.main()  # type: ignore[no-untyped-call]
 

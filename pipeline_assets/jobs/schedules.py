@@ -45,7 +45,9 @@ def tick_schedule(interval: Interval, status: DefaultScheduleStatus) -> Schedule
         cron_schedule=interval.definition.cron,
         execution_timezone="UTC",
         default_status=status,
-        description=f"A tick of {interval}. Skipped while an earlier one waits: each does all that is due.",
+        description=(
+            f"Ingests {interval} candles. Skipped while an earlier run waits: each ingests all that is due."
+        ),
     )
     def tick(
         context: ScheduleEvaluationContext, exchange: ResourceParam[Exchange]
@@ -69,8 +71,9 @@ def tick_schedule(interval: Interval, status: DefaultScheduleStatus) -> Schedule
 
 
 def seal_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
-    """The daily sealing of yesterday, once it has ended in every interval: a day is open until the first
-    candle of the next one is closed, which of 1h is at one o'clock.
+    """Return the schedule that finalizes yesterday once the day has ended in every interval.
+
+    A day is open until the first candle of the next day is closed: for 1h, until one o'clock.
     """
 
     @schedule(
@@ -80,8 +83,8 @@ def seal_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
         execution_timezone="UTC",
         default_status=status,
         description=(
-            "Seals yesterday in all intervals, and of the month before it the days whose sealing failed "
-            "after they were judged. Days that ended while nothing ran are the sensor gap_repair's."
+            "Finalizes yesterday in all intervals, and those days of the month before it that failed to "
+            "finalize after they were judged. Days that ended while nothing ran are the sensor gap_repair's."
         ),
     )
     def seal(
@@ -112,7 +115,7 @@ def seal_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
                 tags={} if day == yesterday else {KIND_TAG: RunKind.BACKFILL.value},
             )
         if not requested:
-            yield SkipReason(f"The sealing of {yesterday}, and of days left before, is under way.")
+            yield SkipReason(f"{yesterday}, and days left before, are already being finalized.")
 
     return seal
 

@@ -33,7 +33,7 @@ PORT_SETTING = f"{PREFIX}AIRFLOW__PORT"
 USER = "admin"
 _SECRETS = "secrets.json"
 _PASSWORDS = "passwords.json"
-# Of one health check. One process serves a person and eight tasks; on a machine with more work than
+# Seconds for one health check. One process serves a person and eight tasks; on a machine with more work than
 # processors, three time-outs of 15 s in a row were seen, and a restart there takes two minutes.
 _TIMEOUT = 30.0
 
@@ -242,7 +242,7 @@ def _home(settings: Settings) -> Path:
 
 
 def _kept_secrets(home: Path) -> dict[str, str]:
-    """Return what is made at the first start and must stay: keys, the password, the first day to seal."""
+    """Return what is made at the first start and must stay: keys, the password, the first day to finalize."""
     path = home / _SECRETS
     if not path.exists():
         make_private(home.parent)

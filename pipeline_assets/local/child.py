@@ -79,7 +79,7 @@ class Child:
 
         given = self.service.environment
         environment = dict(os.environ if given is None else given)
-        # A buffered log would lack the lines that tell why a server did not start.
+        # With a buffered log the last lines, which say why a server did not start, could be missing.
         environment["PYTHONUNBUFFERED"] = "1"
         with self.log.path.open("ab") as log:
             self.process = subprocess.Popen(  # noqa: S603 - the services' own commands

@@ -65,7 +65,7 @@ def watchdog_service(settings: Settings) -> Service:
     file = settings.data_dir / WATCHDOG_FILE
 
     def ready() -> bool:
-        # What the last one left is as old as the stack's last run.
+        # The file of an earlier start of the stack is too old.
         return file.exists() and scheduling_probes.report_age(file) < 15.0
 
     return Service(

@@ -33,7 +33,7 @@ def private_umask() -> Iterator[None]:
 def make_private(directory: Path) -> None:
     """Make the directory if it is absent, and take it and its content from other users.
 
-    A directory below it that is closed to others already is not searched: nobody else reaches its
+    A directory below it that is closed to others already is not searched: other users cannot reach its
     content, and a lake of a million objects would delay each start. A directory is closed after its
     content, so that an interrupted call is completed by the next one. Links are left alone.
 

@@ -63,7 +63,7 @@ def dagster_environment(settings: Settings) -> dict[str, str]:
 def prepared(settings: Settings) -> Settings:
     """Return the settings with the embedded servers' credentials; make the data directory private.
 
-    Whoever starts a stack and then talks to it takes these settings. Safe to repeat: credentials
+    A program that starts a stack and then talks to it takes these settings. Safe to repeat: credentials
     that exist are kept.
 
     Raises:

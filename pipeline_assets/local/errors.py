@@ -12,4 +12,4 @@ class UnhealthyError(OutsideSystemError):
 
 
 class UnknownHealthError(OutsideSystemError):
-    """A service's health cannot be told now, because what it is asked through does not answer."""
+    """A service's health is unknown now, because the server to ask does not answer."""

@@ -110,8 +110,8 @@ def load_whole_statements(objects: StagedObjects) -> None:
 def lock_tables() -> None:
     """Run MERGE and DDL statements one after the other, and word DuckDB's conflicts as Snowflake does.
 
-    fakesnow runs these as several statements, each committed for itself. Of two at once one failed with
-    "Duplicate key": the row was inserted by the other MERGE, or is fakesnow's own note of a table's
+    fakesnow runs such a statement as several, each committed for itself. When two ran at once, one failed
+    with "Duplicate key": the row was inserted by the other MERGE, or is fakesnow's own note of a table's
     columns (such as of MERGE_CANDIDATES, which every MERGE makes). Snowflake's MERGE locks its table.
     DuckDB aborts a transaction that changes what another has changed, where Snowflake's waits.
     """

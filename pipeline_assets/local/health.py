@@ -1,5 +1,5 @@
-"""How a service's health is asked: a thread per service, so that a service that hangs delays nobody. What is
-asked is in probes.py; what follows from the answers is decided in supervisor.py.
+"""Ask for the services' health: a thread per service, so that a service that hangs delays no other. The
+questions are in probes.py; the supervisor decides what to do about the answers.
 """
 
 import threading
@@ -37,7 +37,7 @@ class HealthCheck:
 
 @dataclass(frozen=True)
 class Answer:
-    """What one question came to: `problem` is None if the service works."""
+    """The answer to one health check: `problem` is None if the service works."""
 
     problem: str | None
     known: bool = True

@@ -44,7 +44,7 @@ def main() -> None:
             "AWS_REGION": arguments.region,
         }
     listener = f"tcp://127.0.0.1:{arguments.port}"
-    # Of a tuple of options each is one argument; none of them is a secret.
+    # Each element of an options tuple is one argument; none of them is a secret.
     command = [
         str(binary()),
         "broker",
@@ -109,7 +109,7 @@ def prepare(endpoint: str, bucket: str, region: str) -> None:
 
 
 def without_producers(meta: bytes) -> bytes:
-    """The broker's metadata with one producer left, whose number nobody was ever given.
+    """Return the broker's metadata with one producer left, whose number was never given out.
 
     The numbers go on from there: one given twice would let two producers be taken for one.
 

@@ -26,7 +26,7 @@ try:
 except OSError as error:
     sys.exit(f"cannot start {sys.argv[2]}: {error.strerror}")
 """
-# What is left of a group once its first process has ended gets this long to end by itself.
+# Processes of a group that are left once its first process has ended get this long to end by themselves.
 _LEFT_SECONDS = 2.0
 
 
@@ -91,7 +91,7 @@ class Guard:
 
 
 class Ending:
-    """The end of a process and all that it started, step by step, so that nobody waits for it."""
+    """The end of a process and all that it started, step by step, so that no caller waits for it."""
 
     def __init__(
         self, process: "subprocess.Popen[bytes]", number: signal.Signals, patience: float
@@ -158,7 +158,7 @@ def signal_group(group: int, number: signal.Signals) -> bool:
 
 
 def group_is_alive(group: int) -> bool:
-    """Whether a process of the group still runs; zombies, which nobody may reap, do not count."""
+    """Return whether a process of the group still runs; zombies, which may never be reaped, do not count."""
     import psutil
 
     for process in psutil.process_iter():

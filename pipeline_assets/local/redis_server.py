@@ -1,4 +1,4 @@
-"""How the embedded Redis server is started. What supervises it, and its clients, are not here."""
+"""Start the embedded Redis server. The supervisor, and Redis' clients, are not here."""
 
 import hashlib
 import os

@@ -24,7 +24,7 @@ from pipeline_assets.web_guard import (
 )
 
 HEALTH_PATH = "/_ministack/health"
-# What ministack reads of an object when it starts.
+# The attributes of an object that ministack reads when it starts.
 DESCRIBED = (
     "content_type",
     "content_encoding",
@@ -226,7 +226,7 @@ async def _refuse(scope: Message, receive: Receive, send: Send, code: str, messa
 
 
 def main() -> None:
-    """Serve until told to stop."""
+    """Serve until a signal ends the process."""
     import uvicorn
 
     parser = argparse.ArgumentParser(

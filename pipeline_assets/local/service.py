@@ -1,5 +1,5 @@
-"""What the supervisor is told of a service: command line, options, port, readiness, health check. Which
-services there are is not known here.
+"""The description of a service for the supervisor: command line, options, port, readiness, health check. The
+list of services is not known here.
 """
 
 import signal
@@ -13,7 +13,7 @@ from pipeline_assets.local.health import HealthCheck
 if TYPE_CHECKING:
     from pipeline_assets.local.systems import System
 
-# Of one health check of most services.
+# Seconds for one health check of most services.
 TIMEOUT = 10.0
 
 

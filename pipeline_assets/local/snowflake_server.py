@@ -1,6 +1,6 @@
 """The embedded Snowflake server: fakesnow's HTTP server, kept on disk, reading objects from S3.
 
-What the product asks of Snowflake stands in resources/warehouse.py; nothing here is needed with a
+The product's own use of Snowflake is in resources/warehouse.py; nothing here is needed with a
 real account.
 """
 

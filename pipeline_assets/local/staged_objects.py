@@ -1,4 +1,4 @@
-"""The objects of an S3 server as DuckDB's files, for the embedded Snowflake's COPY. What COPY does is in
+"""The objects of an S3 server as DuckDB's files, for the embedded Snowflake's COPY. COPY itself is in
 fakesnow_patches.py.
 """
 

@@ -1,4 +1,4 @@
-"""What of the stack runs now, by its record (stack.json) and by asking. Printing it is cli/status.py's."""
+"""The parts of the stack that run now, by its record (stack.json) and by asking. cli/status.py prints it."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -95,7 +95,7 @@ def stack_status(settings: Settings) -> StackStatus:
             )
         else:
             services.append(_process_status(process, silence))
-    # What `up --airflow` started, though the settings of who asks do not name it.
+    # Services that `up --airflow` started, though the settings of this process do not name them.
     services += [_process_status(process, silence) for process in processes.values()]
     problem = (silence or record.problem) if record else None
     return StackStatus(
@@ -113,7 +113,7 @@ def _process_status(process: ProcessRecord, silence: str | None) -> ServiceStatu
     alive = silence is None and process.is_up()
     state, problem = process.state or UP, process.problem
     if silence is not None:
-        # What it last said may be long over; that nobody watches over the service is certain.
+        # The last reported state may be outdated; it is certain that no supervisor watches the service.
         state, problem = "unhealthy", silence
     elif not process.runs() and state != RESTARTING:
         state, problem = "down", problem or "its process has ended"

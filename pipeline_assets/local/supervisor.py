@@ -32,15 +32,15 @@ from pipeline_assets.stack_state import (
 TICK_SECONDS = 0.1
 # A round that comes this much too late means that the machine slept or that all was stopped.
 PAUSE_SECONDS = 5.0
-# After such a pause, nobody is restarted for a health check that fails within this time.
+# After such a pause, no service is restarted for a health check that fails within this time.
 GRACE_SECONDS = 20.0
 _NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
 
 
 class Supervisor:
-    """Runs services over one data directory until told to stop; none outlives it.
+    """Runs services over one data directory until it is stopped; none outlives it.
 
-    Logs go to `{data_dir}/logs/{name}.log`; `{data_dir}/stack.json` tells what runs.
+    Logs go to `{data_dir}/logs/{name}.log`; `{data_dir}/stack.json` says what runs.
     """
 
     def __init__(
@@ -218,7 +218,7 @@ class Supervisor:
         if waiting or now < child.next_start:
             return False
         if self._is_full and self._announced:
-            # What it needs to write cannot be written; it starts once that is over.
+            # The service needs to write to a full disk; it starts once there is room again.
             return child.show(RESTARTING, self._problem)
         try:
             child.start()

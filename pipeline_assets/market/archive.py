@@ -31,7 +31,7 @@ _LARGEST_ROW, _LARGEST_PACKED_ROW, _LARGEST_HEADER = 512, 256, 65_536
 # Between 2001-09-09 in microseconds and 33658-09-27 in milliseconds there is nothing to confuse.
 _LEAST_MICROSECONDS = 10**15
 _SHOWN = 80
-# What zipfile raises for one bit or another that is wrong.
+# The errors that zipfile raises for one wrong bit or another.
 _UNPACKING = (
     *(zipfile.BadZipFile, struct.error, EOFError, OSError, ValueError, OverflowError, RuntimeError),
 )

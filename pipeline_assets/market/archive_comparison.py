@@ -29,8 +29,8 @@ def distrusted_days(
 
     A day is borne out when every candle of its window is there, and they add up to the exchange's
     own candle of every hour: prices and trades exactly, volumes to 1e-9. A hole, a false run
-    without volume and a partial candle all change an hour. What would pass is a change within an
-    hour that leaves its prices and all its sums as they were.
+    without volume and a partial candle all change an hour. A change within an hour that leaves its
+    prices and all its sums the same would pass.
 
     Args:
         archived: a candle frame, what `cleaning.clean` left of the archive's rows.

@@ -1,4 +1,4 @@
-"""The webhook by which people are told. What is worth telling is not decided here."""
+"""Send alerts to people by a webhook. Callers decide which events deserve an alert."""
 
 import logging
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ class AlertError(OutsideSystemError):
 
 
 class Alerts:
-    """Sends alerts as JSON, by POST, to PIPELINE_ALERTS__WEBHOOK_URL; to nobody without one."""
+    """Sends alerts as JSON, by POST, to PIPELINE_ALERTS__WEBHOOK_URL; sends none without that setting."""
 
     def __init__(self, settings: AlertsSettings) -> None:
         self._webhook = settings.webhook_url

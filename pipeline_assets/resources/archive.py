@@ -1,7 +1,7 @@
 """Downloads from Binance's archive of closed days: each file with its checksum, many at once.
 
-What the files are called and what is in them is in market/archive.py; what the archive is used for
-is decided in collection/archive_source.py.
+Names and content of the files are in market/archive.py; collection/archive_source.py decides which files a
+fetch uses.
 """
 
 import asyncio
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
 _AT_ONCE = 16
 # Soon given up, as the exchange itself is there to be asked for what the archive does not give.
 _RETRIES = RetryPolicy(attempts=3, first_wait=0.5, longest_wait=1.0)
-# So many files in a row without an answer, and nobody asks for the others.
+# After this many files in a row without an answer the remaining files are not requested.
 _FAILURES_BORNE = 3
 # A damaged transfer heals when it is repeated, a damaged file does not.
 _DOWNLOADS = 2
@@ -58,7 +58,7 @@ class _NoAnswerError(OutsideSystemError):
 
 @dataclass(frozen=True)
 class Downloaded:
-    """What came of one file.
+    """The result of downloading one file.
 
     Attributes:
         file: which.
@@ -80,7 +80,7 @@ class Downloaded:
 
 @dataclass
 class _Work:
-    """What one call of `downloads` is at: shared by the workers, all in one event loop."""
+    """State of one call of `downloads`, shared by its workers, which run in one event loop."""
 
     settings: "BinanceSettings"
     sleep: Callable[[float], Awaitable[None]]

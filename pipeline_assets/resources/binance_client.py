@@ -1,6 +1,6 @@
 """python-binance's client, as this program uses it: the one module that reaches into its insides.
 
-What is sent is decided in exchange_requests.py, and what a reply means in market/replies.py.
+Requests are built in exchange_requests.py; replies are read in market/replies.py.
 """
 
 import re
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _LARGEST_REPLY = {"klines": 2_000_000, "exchangeInfo": 64_000_000}
 _LARGEST_OTHER = 1_000_000
 _DIGITS = re.compile(r"[0-9]{1,6}")  # ten days of seconds; 400 times the weight of a minute
-# Of AsyncClient: what is overridden or set here, and what exchange_requests.py calls.
+# Members of AsyncClient that are overridden or set here, or called by exchange_requests.py.
 _USED = (
     "_handle_response",
     "_request",
@@ -82,7 +82,7 @@ def _client_class() -> type:
         """Every method returns a `Reply` with the body's BYTES, whatever its status.
 
         Candles are parsed for all symbols at once by market.replies; AsyncClient would decode each
-        reply twice into lists that nobody reads. It also raises AttributeError on an error body
+        reply twice into lists that no code reads. It also raises AttributeError on an error body
         that is JSON but no object, and calls an HTML error page code 0. The used weight is taken
         here, because all tasks share `client.response`. A reply is read up to a limit of its size.
         """

@@ -1,5 +1,5 @@
-"""Reading the reply to an HTTP request within limits of size and time. What is asked, how often, and
-what the reply means do not belong here.
+"""Read the reply to an HTTP request within limits of size and time. Callers decide which request to send, how
+often, and how to read the reply.
 """
 
 import asyncio

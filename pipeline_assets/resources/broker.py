@@ -1,6 +1,7 @@
 """Kafka: publishing candidates and reading them.
 
-What a candidate is stands in market/candidates.py; options and errors of the clients are in kafka_clients.py.
+The candidate itself is defined in market/candidates.py; options and errors of the clients are in
+kafka_clients.py.
 """
 
 import logging
@@ -34,7 +35,7 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class Published:
-    """What one publish came to: how many messages, and the seconds until the last acknowledgement."""
+    """The result of one publish: the number of messages, and the seconds until the last acknowledgement."""
 
     count: int
     seconds: float
@@ -54,17 +55,17 @@ class CandidateTopic:
     def __init__(self, settings: "KafkaSettings") -> None:
         self._settings = settings
         self._lock = Lock()
-        # By process: librdkafka's threads do not survive a fork, and to take down in the child what
-        # the parent made waits for them for ever.
+        # One producer per process: librdkafka's threads do not survive a fork. Destroying the parent's
+        # producer in the child would wait for those threads without end.
         self._producers: dict[int, Producer] = {}
         self._clients = KafkaClients(settings)
 
     def publish(self, candidates: Sequence[Candidate]) -> Published:
         """Send candidates and return once the brokers acknowledged every one (acks=all).
 
-        The producer is idempotent: what it repeats by itself is stored once. After an error nothing
-        is known of any of them; publish the same ones again. What of the failed attempt arrives
-        late or a second time carries the same id, so that a consumer takes it for the same.
+        The producer is idempotent: a message that it repeats by itself is stored once. An error says
+        nothing about single messages: publish all of them again. A message of the failed attempt that
+        arrives late or twice carries the same id, by which a consumer recognizes it.
 
         Raises:
             BrokerError: not all were acknowledged within the delivery time-out.

@@ -1,5 +1,5 @@
-"""Candidates on the lake: Parquet by UTC day of their open time, published ones and those that were
-evaluated too late to be published. What publishes them is in broker.py.
+"""Candidates on the lake: Parquet by UTC day of their open time. Holds published candidates and those that
+were evaluated too late to be published. Publishing is in broker.py.
 """
 
 import hashlib
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 PREFIX = "candidates/1m/"
-# Of a stored row: whether it was too old to be published when it was evaluated. Objects that were written
+# Column of a stored row: whether it was too old to be published when it was evaluated. Objects written
 # before this column existed hold published candidates only.
 LATE = "evaluated_late"
 _ATTEMPTS = 10
@@ -34,7 +34,7 @@ class SealedCandidates:
 
 
 def day_key(day: date) -> str:
-    """The key of the object that holds a sealed day."""
+    """Return the key of the object that holds a finalized day."""
     return f"{PREFIX}{day:%Y%m%d}.parquet"
 
 
@@ -86,8 +86,8 @@ def read_candidates(store: ObjectStore, day: date) -> "pl.DataFrame":
     """Return what was found on one UTC day of open times, published or evaluated late: one row an id, by open
     time, strategy, symbol.
 
-    Of several rows of one id, the one created first counts: it is what a consumer saw first. An
-    empty candidates frame if nothing was found.
+    If several rows have one id, the one created first is returned, because consumers saw it first.
+    Returns an empty candidates frame if nothing is stored.
 
     Raises:
         ObjectStoreError: S3 refuses, or an object is damaged.
@@ -107,8 +107,8 @@ def seal_candidates(store: ObjectStore, day: date) -> SealedCandidates | None:
     """Merge a day's objects into one; None if the day has none.
 
     Idempotent after a crash at any point: the day's object is written, with all rows, before the
-    parts that it took in are removed, and readers keep one row an id meanwhile. Parts written since
-    they were listed stay for the next sealing. Of two sealings at once, one begins again.
+    absorbed parts are removed, and readers keep one row per id meanwhile. A part that is written after
+    the listing stays for the next call. If two runs finalize a day at once, one of them starts over.
 
     Raises:
         ObjectStoreError: S3 refuses, or an object is damaged.
@@ -128,7 +128,7 @@ def seal_candidates(store: ObjectStore, day: date) -> SealedCandidates | None:
         return SealedCandidates(key, candidates.height, len(parts))
     raise ObjectStoreError(
         f"{store.address(key)} was changed by other writers {_ATTEMPTS} times in a row. Find out "
-        "which runs seal this day at the same time (Dagster's Runs page), then repeat this run."
+        "which runs finalize this day at the same time (Dagster's Runs page), then repeat this run."
     )
 
 
@@ -141,7 +141,7 @@ def _read(store: ObjectStore, day: date) -> "tuple[pl.DataFrame, dict[str, str]]
         following = (stored.key for stored in store.objects(PREFIX, start_after=first))
         keys = list(takewhile(lambda key: key.startswith(first), following))
         found = dict(zip(keys, store.each(store.get_with_etag, keys), strict=True))
-        # A part that is gone was sealed since the listing, which may lack the day's object.
+        # A part that is gone was absorbed since the listing, which may not have the day's object yet.
         if None not in found.values():
             break
     else:

@@ -80,7 +80,7 @@ def foreign_contents(key: str, body: bytes) -> str | None:
 class WrittenObject:
     """One object as it stands on the lake after a write.
 
-    `missing` are the spans of a sealed day's grid without a candle, before a listing too.
+    `missing` are the spans of a finalized day's grid without a candle, including those before a listing.
     """
 
     key: str
@@ -202,9 +202,9 @@ def seal_day(
 ) -> WrittenObject:
     """Store a finished day of one symbol as one object and remove what it absorbs.
 
-    Idempotent after a crash at any point: the day's object is written, with every stored row that
-    the fetched ones lack, before the objects that it absorbs are removed; readers keep one row per
-    open time meanwhile, and the next sealing absorbs what is left over.
+    Idempotent after a crash at any point: the day's object is written before the objects that it
+    absorbs are removed. It holds the fetched rows and every other stored row. Readers keep one row per
+    open time meanwhile, and the next call absorbs objects that were left over.
 
     Args:
         store: the bucket.

@@ -1,4 +1,4 @@
-"""What was found about finished days beside their marks: disagreements with the archive, and false runs
+"""Findings about finished days that their marks do not hold: disagreements with the archive, and false runs
 without volume. The marks are in finalized_days.py.
 """
 
@@ -22,7 +22,7 @@ from pipeline_assets.resources.lake_documents import (
 )
 from pipeline_assets.resources.object_store import ObjectStore
 
-# A kind of disagreement with the archive: what a file lacked while the exchange could not be asked for it.
+# A kind of disagreement with the archive: a hole in a file while the exchange could not be asked about it.
 UNFILLED_HOLE = "hole that the exchange was not asked about"
 
 

@@ -31,8 +31,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-# How long an exchange that does not answer is borne. The next tick heals what a tick missed; nobody
-# repeats a backfill, so it outlasts an outage of some minutes.
+# How long to wait for an exchange that does not answer. The next ingest run repairs a missed one. A backfill
+# is not repeated by itself, so it outlasts an outage of some minutes.
 TICK_PATIENCE = timedelta(seconds=15)
 BACKFILL_PATIENCE = timedelta(minutes=5)
 
@@ -60,7 +60,7 @@ class ExchangeClient:
         settings: address, concurrency, time-out and retries.
         budget: the weight that all processes at this address share.
         priority: whose weight this is.
-        patience: how long an exchange that does not answer is borne; TICK_PATIENCE or
+        patience: how long to wait for an exchange that does not answer; TICK_PATIENCE or
             BACKFILL_PATIENCE.
         sleep: how to wait, in seconds.
         monotonic: a clock in seconds that only goes forward.
@@ -109,14 +109,14 @@ class ExchangeClient:
 
     @property
     def weight_now(self) -> WeightNow:
-        """How the exchange's current minute stands, by its latest reply; asks nobody."""
+        """Return the weight used in the exchange's current minute, by its latest reply; sends no request."""
         return WeightNow(self._requests.weight.used, self._requests.weight.allowed)
 
     def server_time(self) -> datetime:
         """The exchange's time now, UTC. From here on weight is counted in the exchange's minutes.
 
         Raises:
-            ExchangeUnreachableError: no answer within the patience.
+            ExchangeUnreachableError: no answer within the deadline.
         """
         return from_milliseconds(self._call(self._requests.server_time()))
 
@@ -124,8 +124,9 @@ class ExchangeClient:
         """Everything that the exchange lists (`universe.trading_symbols` picks the universe).
 
         Raises:
-            ExchangeError: no entry of exchangeInfo can be read. That nothing is listed would be wrong.
-            ExchangeUnreachableError: no answer within the patience.
+            ExchangeError: no entry of exchangeInfo can be read. An empty result would wrongly mean that
+                nothing is listed.
+            ExchangeUnreachableError: no answer within the deadline.
         """
         found = read_listings(self._call(self._requests.exchange_info()))
         if not found.valid:
@@ -194,16 +195,16 @@ class ExchangeClient:
             interval: of the candles.
             windows: by symbol one or several in order of time; begin and end on the interval's grid.
             on_progress: is called with the number of candles in each page, from another thread.
-            confirm: whether what a reply lacks is asked for by itself, until it came or the
-                exchange said repeatedly that there is nothing: a hole of its own can then be told
-                from a fault on the way.
+            confirm: whether candles that are missing from a reply are requested alone, until they come
+                or the exchange says repeatedly that it has none. This separates a hole at the exchange
+                from a fault in transfer.
 
         Yields:
             One `Fetched` a symbol, in the order of completion.
 
         Raises:
             ValueError: a window is off the grid.
-            ExchangeUnreachableError: the exchange answers nobody for longer than the patience.
+            ExchangeUnreachableError: the exchange does not answer any request within the deadline.
             ExchangeBannedError: this address may send nothing for more than five minutes.
         """
         jobs = [
@@ -274,7 +275,7 @@ class ExchangeClient:
     async def _look_at_holes(
         self, batch: Batch, page: Page, missing: Sequence[Window]
     ) -> list[bytes]:
-        """Ask for what a reply lacks; returns what came, and notes what the exchange has not."""
+        """Request the spans missing from a reply; returns the bodies, and notes the confirmed holes."""
         found = []
         open_questions = [(hole, 0) for hole in missing]
         for _ in range(_LOOKS_AT_HOLES):

@@ -1,5 +1,5 @@
-"""The exchange as a Dagster resource: clients by priority, all under one weight budget. What a client
-does is in exchange.py.
+"""The exchange as a Dagster resource: clients by priority, all under one weight budget. The client itself is
+in exchange.py.
 """
 
 import asyncio
@@ -47,8 +47,8 @@ class Exchange:
 
         Args:
             priority: whose weight it spends.
-            patient: whether to outlast an outage of minutes, as nobody repeats a backfill; a tick
-                gives up soon, and the next one heals what it missed.
+            patient: whether to outlast an outage of minutes, because a backfill is not repeated by
+                itself. An ingest run gives up soon, and the next one fetches what it missed.
             sleep: how to wait for weight and between attempts, in seconds; raises to give up.
         """
         patience = BACKFILL_PATIENCE if patient else TICK_PATIENCE
@@ -61,7 +61,7 @@ class Exchange:
         weight must not hold up who only wants to know the time.
 
         Raises:
-            ExchangeUnreachableError: no answer within a tick's patience.
+            ExchangeUnreachableError: no answer within the deadline of an ingest run.
         """
         with self.client(Priority.TICK_1M, patient=False) as client:
             return client.server_time()

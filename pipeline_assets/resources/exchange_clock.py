@@ -66,7 +66,7 @@ class ExchangeClock:
         return self.monotonic() >= self._due_at
 
     def postpone(self) -> None:
-        """Note that the time is being asked for, so that nobody else asks too."""
+        """Note that the time is being requested, so that no other task requests it too."""
         self._due_at = self.monotonic() + _SOON_SECONDS
 
     def now_ms(self) -> int:

@@ -19,7 +19,7 @@ class ExchangeError(OutsideSystemError):
 
 
 class ExchangeUnreachableError(ExchangeError):
-    """The exchange answers nobody: no symbol can be fetched until it does."""
+    """The exchange answers no request: no symbol can be fetched until it does."""
 
 
 class ExchangeBannedError(ExchangeError):
@@ -30,7 +30,7 @@ def banned_until(until_ms: int) -> ExchangeBannedError:
     """Return the error for a ban that lasts until then, in ms since the epoch."""
     until = from_milliseconds(until_ms).isoformat(timespec="seconds")
     return ExchangeBannedError(
-        f"The exchange has banned this address until {until}, as told by Retry-After. Send nothing "
+        f"The exchange has banned this address until {until} (Retry-After header). Send nothing "
         "until then, find out what else at this address calls it, then repeat the run. "
         "`pipeline-assets status` names the reply; `pipeline-assets unblock` lifts the block if it "
         "was not the exchange's."

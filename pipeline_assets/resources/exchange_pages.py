@@ -20,16 +20,16 @@ _PAGES_AHEAD = 180
 
 @dataclass(frozen=True)
 class Fetched:
-    """What came of one symbol.
+    """The result of fetching one symbol.
 
     Attributes:
-        symbol: as it was asked for.
+        symbol: the symbol as requested.
         window: from the first to the last moment that was asked for.
         replies: the bodies as received, in the order of time, or nothing if there is an error. The
             replies of a window in which the symbol did not exist are empty lists (`[]`).
         error: why this symbol could not be fetched. The others are unharmed.
-        confirmed: the spans of which the exchange said, asked for them alone and repeatedly, that it
-            has nothing; only where `klines` was told to confirm.
+        confirmed: the spans without candles at the exchange: requested alone, it answered repeatedly
+            that it has none. Filled only if `klines` was called with `confirm`.
         rows: how many rows the replies hold.
     """
 

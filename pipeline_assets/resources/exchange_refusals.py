@@ -1,6 +1,6 @@
-"""What the exchange's refusals mean: for how long to be silent, whether to repeat, what to tell people.
+"""Meaning of the exchange's refusals: how long to be silent, whether to repeat, the message for people.
 
-What is done about one is in exchange_requests.py.
+The reaction to a refusal is in exchange_requests.py.
 """
 
 from email.utils import parsedate_to_datetime

@@ -41,14 +41,14 @@ from pipeline_assets.resources.exchange_questions import (
     unanswered,
 )
 
-_REFUSALS = 10  # each waits as told, so this is minutes; one more means that the limit is not ours
+_REFUSALS = 10  # each waits for Retry-After, minutes in all; one more means another user's limit
 
 
 class ExchangeRequests:
     """An open connection pool to the exchange, and the requests that are made of it.
 
-    Every request waits for weight, waits as told after 429 and 418, and is repeated after 5xx, a
-    time-out, a broken connection, a body that is truncated, too large or not what was asked for.
+    Every request waits for weight, waits for Retry-After after 429 and 418, and is repeated after 5xx,
+    a time-out, a broken connection, or a body that is truncated, too large or of another kind.
 
     When a request is given up, one question for the exchange's time decides whose trouble it is: if
     it is answered, the error is that request's; if not, `ExchangeUnreachableError` ends everything.
@@ -251,7 +251,7 @@ class ExchangeRequests:
         return answer
 
     async def _obey(self, what: str, error: RefusedError, refusals: int) -> None:
-        """Wait as told, and make every other process at this address wait too."""
+        """Wait as the refusal says, and make every other process at this address wait too."""
         if error.date_ms is not None and not self.clock.measured:
             # A block that other processes read must not depend on this machine's clock.
             # The header has whole seconds.

@@ -1,7 +1,7 @@
-"""The marks of finalized days: by symbol the day's object as it was finalized, and what it is missing.
+"""The marks of finalized days: by symbol the ETag of the day's object, and the candles missing from it.
 
-What was found about a finished day beside that is in day_findings.py; how a document is read and checked
-is in lake_documents.py.
+Other findings about a finished day are in day_findings.py; documents are read and checked in
+lake_documents.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -36,7 +36,7 @@ from pipeline_assets.resources.object_store import ObjectStore
 
 
 class Absence(StrEnum):
-    """What is known of candles that a sealed day lacks.
+    """The reason why candles are missing from a finalized day.
 
     CONFIRMED: the exchange said, asked for them alone, that it has none.
     SET_ASIDE: a row came for each that cannot be a candle.
@@ -50,7 +50,7 @@ class Absence(StrEnum):
     UNCONFIRMED = "unconfirmed"
 
 
-# What no fetch can bring.
+# Absences that no fetch can fill.
 _SETTLED = (Absence.CONFIRMED, Absence.INVALID)
 # The same answer to another run, so much later, is what the exchange has; the third repair comes after two
 # hours.
@@ -111,7 +111,7 @@ _LEFT_OUT_IF_EMPTY = Field(exclude_if=lambda value: not value)
 
 @dataclass(frozen=True)
 class SealedDay:
-    """A finished day of one symbol as it was when it was sealed.
+    """The state of one symbol's finished day when it was finalized.
 
     Attributes:
         etag: of the day's object; None where there is no candle to store.
@@ -143,7 +143,7 @@ class SealedDay:
 
     @property
     def etags(self) -> list[str]:
-        """Of all objects that the day may have, if it is as it was."""
+        """Return the ETags that the day's objects have if they are unchanged since the day was finalized."""
         return [] if self.etag is None else [self.etag]
 
     def to_dict(self) -> dict[str, Any]:
@@ -165,7 +165,7 @@ def _by_symbol(held: Any) -> Any:
 
 
 def _of_its_day(mark: SealedDay, info: Any) -> SealedDay:
-    """Refuse a mark that speaks for other days: a span over all time would settle what nobody fetched."""
+    """Refuse a mark that covers other days: a span over all time would settle days never fetched."""
     interval, day = info.context["about"]
     window = day_window(day)
     spans = [span for span, _ in mark.missing] + [each.window for each in mark.rejected]
@@ -193,7 +193,7 @@ def _sealed_key(interval: Interval, day: date) -> str:
 
 
 def read_sealed(store: ObjectStore, interval: Interval, day: date) -> dict[str, SealedDay]:
-    """The finished day's marks by symbol; empty if nothing of it is sealed, or the document is damaged.
+    """Return the finished day's marks by symbol; empty if no symbol is finalized or the document is damaged.
 
     A day without a mark is judged by its objects' rows, and a backfill fetches and marks it again.
     """
@@ -201,19 +201,19 @@ def read_sealed(store: ObjectStore, interval: Interval, day: date) -> dict[str, 
 
 
 def sealed_symbols(store: ObjectStore, interval: Interval, day: date) -> frozenset[str]:
-    """The symbols whose finished day is sealed."""
+    """Return the symbols whose finished day is finalized."""
     return frozenset(read_sealed(store, interval, day))
 
 
 def mark_sealed(
     store: ObjectStore, interval: Interval, day: date, sealed: Mapping[str, SealedDay]
 ) -> None:
-    """Mark a finished day of some symbols as sealed; written after the day's objects.
+    """Mark a finished day of some symbols as finalized; call this after writing the day's objects.
 
-    Idempotent, and safe beside other runs that seal other symbols of the day: marks replace those
-    of the same symbols, upon the document that was read. Of two runs that seal the same symbol the
-    later mark stays; if its ETag is not the object's, the day only passes for incomplete. Where there
-    is nothing to mark nothing is written: a day that has a document passes for sealed.
+    Idempotent, and safe beside other runs that finalize other symbols of the day: new marks replace
+    those of the same symbols in the document that was read. If two runs finalize the same symbol, the
+    later mark stays; if its ETag is not the object's, the day counts as incomplete. Without marks
+    nothing is written, because a day that has a document counts as finalized.
     """
     if not sealed:
         return
@@ -227,5 +227,5 @@ def mark_sealed(
 
 
 def sealed_days(store: ObjectStore, interval: Interval) -> list[date]:
-    """The days that have been sealed for some symbol, ascending."""
+    """Return the days that are finalized for some symbol, ascending."""
     return documented_days(store, _sealed_prefix(interval))

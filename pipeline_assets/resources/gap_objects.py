@@ -1,5 +1,5 @@
-"""The gap ledger on the lake: Parquet by UTC day. What is written there is judged in collection/coverage.py;
-how it comes into the warehouse is in warehouse.py.
+"""The gap ledger on the lake: Parquet by UTC day. Gaps are judged in collection/coverage.py, and loaded into
+the warehouse in warehouse.py.
 """
 
 import io

@@ -22,7 +22,7 @@ class Identity:
         last_seen: the latest look that saw it, rounded down to the hour.
         gone: the first look in which the exchange did not name it any more, or None while it does.
         first_candle: the open time of the first candle that the exchange served when asked from the end
-            of the earlier listing on, or from time 0; None while nobody asked.
+            of the earlier listing on, or from time 0; None until the exchange is asked.
         corrected: the onboard date that the exchange says now, if it is another.
         asked_at: the onboard date that the exchange said when it was asked for the first candle.
     """
@@ -67,7 +67,7 @@ class Identity:
     def delisted_at(self, server_time: datetime) -> datetime | None:
         """Return when trading ended, as known at `server_time`; None while it goes on or is to begin.
 
-        Of one that vanished without an announcement it is the last time that it was seen.
+        For a symbol that vanished without an announcement it is the last time that it was seen.
         """
         if self.delivery_date <= server_time:
             return self.delivery_date

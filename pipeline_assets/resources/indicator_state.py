@@ -1,5 +1,5 @@
-"""Each symbol's indicator state in Redis, and the candles it has not folded yet. What a state holds is
-in market/indicators; who may fold it is in signals/evaluation.py.
+"""Each symbol's indicator state in Redis, and the candles it has not folded yet. The content of a state is
+defined in market/indicators; signals/evaluation.py decides who may advance it.
 
 A symbol's state is one hash, `indicators:1m:{SYMBOL}` with literal braces, beside its slots:
 `open_time` (ms since the epoch, UTC) is that of the newest minute that is folded, evaluated and
@@ -32,7 +32,7 @@ class IndicatorStateError(OutsideSystemError):
 
 @dataclass(frozen=True)
 class HeldState:
-    """What Redis held of a symbol's state at one moment.
+    """One symbol's state as read from Redis.
 
     Attributes:
         open_time: the newest minute that is evaluated; None if there is no state.
@@ -97,8 +97,8 @@ class IndicatorStateStore:
     ) -> frozenset[str]:
         """Replace states by newer ones (open time, bytes) where they still are as they were read.
 
-        Clears the mark: the new state was made from what the mark told. Safe to repeat: whoever
-        comes second, another sensor or this one again after a lost answer, changes nothing.
+        Clears the mark, which the new state has taken into account. Safe to repeat: a second call, by
+        another sensor or by this one after a lost answer, changes nothing.
 
         Returns:
             The symbols whose state was written. The others' was written by another sensor, lost, or

@@ -1,6 +1,6 @@
 """Kafka's clients: their options, the topic they need, and what librdkafka's errors mean for people.
 
-What is published and read is in broker.py.
+Publishing and reading are in broker.py.
 """
 
 import time
@@ -32,7 +32,7 @@ class BrokerError(OutsideSystemError):
 
 @dataclass(frozen=True)
 class KafkaClients:
-    """What all clients of one topic share.
+    """Settings, options and error messages shared by all clients of one topic.
 
     Attributes:
         settings: the brokers and the topic.
@@ -113,7 +113,7 @@ class KafkaClients:
         settings = self.settings
         known = [*self.reasons, *([error] if error is not None else [])]
         codes = {each.code() for each in known}
-        # That all brokers are down is said first, and is never the reason.
+        # librdkafka reports first that all brokers are down, which is never the reason.
         reasons = [each for each in known if each.code() != KafkaError._ALL_BROKERS_DOWN]
         told = reasons[0].str() if reasons else "no answer"
         if codes & {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:

@@ -1,5 +1,5 @@
-"""Small JSON documents on the lake: reading them checked, and changing them upon what was read. What each
-document means stands in the module that names its key.
+"""Small JSON documents on the lake: read them checked, and change them only if they are unchanged since the
+read. The meaning of a document is explained in the module that names its key.
 
 A damaged document is never believed and never ends a run: a warning names its key, a copy of it goes under
 `damaged/` before it is replaced, and the caller makes its contents again. An entry that is wrong is left
@@ -41,8 +41,8 @@ DAMAGED = "damaged/"
 DEFERRED = ConfigDict(defer_build=True)
 _ATTEMPTS = 10
 _LOG = logging.getLogger(__name__)
-# What Python raises for a value of another type or shape than expected, also for a number too large for
-# a date, and for JSON nested too deeply.
+# Errors that Python raises for a value of another type or shape than expected, also for a number too large
+# for a date, and for JSON nested too deeply.
 MALFORMED = (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError)
 
 

@@ -66,7 +66,7 @@ _UNIVERSE: TypeAdapter[Any] = TypeAdapter(Annotated[_Universe, BeforeValidator(_
 
 
 def read_universe(store: ObjectStore) -> dict[str, Any] | None:
-    """Return the universe as last seen on the exchange; None if nobody looked, or the document is damaged.
+    """Return the universe as last seen on the exchange; None if none was stored or the document is damaged.
 
     A symbol whose entry is wrong is left out until the next look, which ingest runs make after minutes.
     """
@@ -103,8 +103,8 @@ _LISTINGS: TypeAdapter[_Rows] = TypeAdapter(Annotated[_Rows, left_out_alone()], 
 def read_identities(store: ObjectStore) -> list[Identity]:
     """Return every identity that was ever noted, sorted by symbol and onboard date.
 
-    Of a damaged document none: the next look at the exchange notes again what is listed then, and what
-    was delisted before is in the copy under `damaged/` only.
+    Returns none if the document is damaged: the next look at the exchange notes again what is listed
+    then. Symbols delisted before remain only in the copy under `damaged/`.
     """
     return _identities(read_document(store, _LISTINGS_KEY, _LISTINGS))
 
@@ -115,11 +115,11 @@ def note_identities(
     seen_at: datetime,
     unreadable: Container[str] = (),
 ) -> list[Identity]:
-    """Remember what the exchange lists, and what it lists no more; returns all that is remembered.
+    """Remember the symbols that the exchange lists, and the end of those it no longer lists.
 
-    Idempotent, and safe beside other observers: written only upon what was read, and only if a look
-    tells something new; that everything is still there is told once an hour. One that is named
-    again, after a look in which it was not, is as if it had never gone.
+    Idempotent, and safe beside other observers: written only if the document is unchanged since it was
+    read, and only if something is new. If all symbols are still listed, this is written once an hour. A
+    symbol that reappears after it was absent from one look counts as never gone.
 
     Args:
         store: the lake.

@@ -49,7 +49,7 @@ class ObjectStore:
     to import. boto3 only searches for credentials where the settings name none (roles, profiles,
     the environment). Both are imported on first use.
 
-    Every method that writes or deletes first calls store_check.py: does the store keep what it is told?
+    Every method that writes or deletes first calls store_check.py: does the store honour conditional writes?
     """
 
     def __init__(self, settings: "S3Settings", patience: Patience = RUN_PATIENCE) -> None:

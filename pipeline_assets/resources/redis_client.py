@@ -1,5 +1,5 @@
 """The connection to Redis: how it is made, when an operation is repeated on a new one, and the wording
-of its errors. What is stored there is not here.
+of its errors. Keys and values are defined elsewhere.
 
 The slots are in slots.py, the indicators' state in indicator_state.py, the request weight in
 weight_budget.py.
@@ -86,8 +86,8 @@ class RedisConnection:
     that redirects (MOVED) is a node of a cluster, and from then on it is talked to as one.
 
     An operation is repeated for `retry_seconds` and at least once, since a process that was paused
-    finds its time over. So whoever waits longest waits for `retry_seconds` and one more attempt,
-    which takes `timeout_seconds` each to connect, to log in and to be answered.
+    finds its time over. So the longest wait is `retry_seconds` and one more attempt, which takes
+    `timeout_seconds` each to connect, to log in and to be answered.
 
     Every operation must bear a repeat after a lost answer: the first attempt may have taken effect.
 
@@ -277,7 +277,7 @@ def explained(settings: "RedisSettings", error_type: type[Exception]) -> Iterato
         exceptions.RedisClusterException,
     ) as error:
         raise error_type(
-            f"{where} is part of a cluster or a replication that serves nobody, {for_so_long} "
+            f"{where} is part of a cluster or a replication that serves no client, {for_so_long} "
             f"({error}). Check its nodes' state, then repeat the run."
         ) from error
     except redis.RedisError as error:

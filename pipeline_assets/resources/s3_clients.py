@@ -40,7 +40,7 @@ def _retries(attempts: int, deadline: float) -> RetryPolicy:
     return RetryPolicy(attempts=attempts, deadline=deadline, first_wait=0.1, longest_wait=15.0)
 
 
-# A run outlasts a restart of the store: nobody repeats a backfill. A hanging store takes 3 minutes.
+# A run outlasts a restart of the store: no one repeats a backfill by hand. A hanging store takes 3 minutes.
 RUN_PATIENCE = Patience(timedelta(minutes=1), _retries(5, 180.0))
 # A person waits before a terminal. A hanging store takes 20 seconds.
 PERSON_PATIENCE = Patience(timedelta(seconds=10), _retries(2, 15.0))
@@ -67,7 +67,7 @@ def obstore_store(settings: "S3Settings", patience: Patience) -> "S3Store":
         "connect_timeout": timedelta(seconds=10),
         "read_timeout": patience.read,
         "pool_idle_timeout": _IDLE,
-        # Of a whole request: the rows of a run, on a slow line.
+        # Limit for a whole request, such as the rows of a run on a slow line.
         "timeout": timedelta(minutes=30),
     }
     policy = patience.retries
@@ -112,7 +112,7 @@ def obstore_credentials(settings: "S3Settings") -> Any:
 
     try:
         session = boto3.Session(region_name=settings.region)
-        # When a key ends obstore is not told, and asks for another when 5 minutes of this are
+        # obstore does not notice when a key expires. It asks for another one when 5 minutes of this are
         # left: after 10. boto3 gives out keys that have no more than that to live.
         return Boto3CredentialProvider(session, ttl=timedelta(minutes=15))
     except BotoCoreError as error:

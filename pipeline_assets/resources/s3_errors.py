@@ -1,6 +1,6 @@
-"""The errors of the object store, and how they are told from what S3 and its clients say.
+"""The errors of the object store, and how to derive them from the replies of S3 and its clients.
 
-What is done after an error, and what a caller may do without an object, is in object_store.py.
+Recovery after an error, and the cases that may go on without an object, are in object_store.py.
 """
 
 import re
@@ -87,7 +87,7 @@ class S3Errors:
         return self.settings.endpoint_url or f"AWS ({self.settings.region})"
 
     def of_text(self, text: str, key: str) -> ObjectStoreError:
-        """The error for what obstore says, which is told apart by S3's own code in it."""
+        """Return the error for obstore's message, chosen by S3's own code in it."""
         code = _found(_CODE, text) or _found(_DELETE_CODE, text) or _found(_STATUS, text)
         code = printable(code) if code else None
         if code == "NoSuchKey":

@@ -6,7 +6,7 @@ from typing import Any
 
 from pipeline_assets.resources.s3_errors import summary
 
-# Of a file on its way up one part is sent while the next one fills. S3 takes none smaller, and the time
+# While a file goes up, one part is sent while the next one fills. S3 takes none smaller, and the time
 # for a reply runs while a part goes up: three of 8 MB took a line of 3.4 Mbit/s, this 0.7.
 PART, PARTS = 5 * 1024 * 1024, 1
 

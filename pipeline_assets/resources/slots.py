@@ -1,4 +1,4 @@
-"""The newest fifteen minutes of every symbol, in Redis. What the candles mean does not belong here.
+"""The newest fifteen minutes of every symbol, in Redis. The candles' meaning does not belong here.
 
 A symbol's slots are one hash, `ohlcv:1m:{SYMBOL}` with literal braces, so that a cluster keeps all
 keys of a symbol together. Field: minute of the open time modulo fifteen. Value: the candle as a
@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 SLOTS = 15
 SPAN = timedelta(minutes=SLOTS)
-# An indicator state, and a mark on it, that nobody writes for so long is of no more use: minutes that
+# An indicator state, and a mark on it, that is not written for so long is of no more use: minutes that
 # old are not made up for (settings.candidates).
 STATE_TTL_SECONDS = 2 * 86_400
 # write_slots.lua reads the open time from a value's beginning: it has to stay the first field.
@@ -44,9 +44,9 @@ class SlotsError(OutsideSystemError):
 
 @dataclass(frozen=True)
 class SlotsWritten:
-    """What one write did to the slots of `symbols` symbols.
+    """The result of one write to the slots of `symbols` symbols.
 
-    Of the candles offered, `written` are new or differ from what was stored, `unchanged` were there
+    `written` counts offered candles that are new or differ from the stored ones, `unchanged` were there
     already, and `kept_newer` met a newer candle in their slot, which stayed. `removed` slots held a
     candle of a minute that has not ended yet, which a wrong clock had put there.
     """
@@ -71,7 +71,7 @@ def state_key(symbol: str) -> str:
 class CandleSlots:
     """The slots of all symbols. Connects on first use; safe to share between threads.
 
-    Invariant: a slot's open time never decreases, whoever writes and in whatever order, unless it is
+    Invariant: a slot's open time never decreases, for any writers in any order, unless it is
     of a minute that has not ended yet.
     """
 
@@ -96,9 +96,9 @@ class CandleSlots:
 
         Args:
             candles: a 1m candle frame.
-            now: the exchange's time, whose clock alone decides which minutes have ended. What the
-                written symbols' slots hold of later minutes is removed, and an indicator state that
-                has evaluated a later minute too. Without it both stay.
+            now: the exchange's time, whose clock alone decides which minutes have ended. Later minutes
+                are removed from the written symbols' slots, and so is an indicator state that has
+                evaluated a later minute. Without `now` both stay.
 
         Raises:
             SlotsError: Redis failed. Some symbols may have been written; repeat the whole write.

@@ -1,5 +1,5 @@
-"""What passes from one asset to the next: where it lies, and its Parquet, read and written in pieces, so
-that memory does not grow with the range. Which output a step takes is decided in collection/step_inputs.py;
+"""Data that passes from one asset to the next: its place, and its Parquet, read and written in pieces, so
+that memory does not grow with the range. collection/step_inputs.py decides which output a step reads;
 stored candles are in candle_objects.py.
 """
 
@@ -42,7 +42,7 @@ class AbsentError(StagingError):
 
 
 class Output(StrEnum):
-    """What a step leaves for the next one, by how its key ends; it is written last, after the plan."""
+    """The outputs that a step leaves for the next one, by key suffix; written last, after the plan."""
 
     RAW = ".parquet"
     FORMATTED = ".candles.parquet"
@@ -88,7 +88,7 @@ class Staged:
 
     @property
     def set_aside(self) -> str:
-        """Where the rows that cleaning set aside lie, with their reasons."""
+        """Return the key of the rows that cleaning rejected, with their reasons."""
         return f"set_aside/{self.interval}/{self.run}.parquet"
 
 
@@ -137,7 +137,7 @@ def write_frames(
 
     rows = 0
     schema = empty.to_arrow().schema
-    # Nobody looks for single rows here; the least and greatest of decimal strings take time.
+    # No reader looks for single rows here, and the minima and maxima of decimal strings take time.
     with (
         store.writing(key) as file,
         pq.ParquetWriter(

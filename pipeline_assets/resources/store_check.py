@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 VALID = timedelta(days=1)
 # Clocks of machines that share a lake differ; a mark from further ahead is of a clock that was wrong.
 _CLOCK_ERROR = timedelta(minutes=5)
-# What a killed check left. No check takes a day.
+# Age at which trial objects of a killed check are removed. No check takes a day.
 _ABANDONED = timedelta(days=1)
 _MARKS = "state/store_checks/"
 _TRIALS = "state/store_trials/"
@@ -123,7 +123,7 @@ def _read_mark(store: "ObjectStore", identity: StoreIdentity) -> datetime | None
         named = (mark["endpoint"], mark["bucket"], mark["version"])
         checked_at = datetime.fromisoformat(mark["checked_at"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        # Not a mark of ours: the check writes a new one.
+        # Another program's mark, or a damaged one: the check writes a new one.
         return None
     known = named == (identity.endpoint, identity.bucket, _VERSION) and checked_at.tzinfo
     return checked_at if known else None

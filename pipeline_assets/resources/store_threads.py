@@ -26,7 +26,7 @@ class StoreThreads:
         does not answer at all, what has not begun is left out: 900 symbols would wait for hours.
         """
         if current_thread().name.startswith(_NAME):
-            # A thread that waited for others of the same pool could wait for ever.
+            # A thread that waited for others of the same pool could wait without end.
             return [function(item) for item in items]
         futures = [self._pool.submit(function, item) for item in items]
         try:

@@ -1,7 +1,6 @@
 """The tick state: what the ingest runs of an interval have stored, kept so that the next one need not list.
 
-What is known of finished days is in finalized_days.py; how a document is read and checked is in
-lake_documents.py.
+Marks of finished days are in finalized_days.py; documents are read and checked in lake_documents.py.
 """
 
 from collections.abc import Container, Iterable, Mapping
@@ -27,7 +26,7 @@ from pipeline_assets.resources.object_store import ObjectStore
 def _possible(moment: datetime, info: Any) -> datetime:
     """Return an open time that the interval's state can hold when it is read.
 
-    A later one would pass for stored: nobody would fetch what lies before it.
+    A later one would count as stored: no run would fetch the candles before it.
     """
     interval, now = info.context["about"]
     if interval.floor(moment) != moment:
@@ -50,8 +49,8 @@ ObjectKey = Annotated[str, AfterValidator(_object_key)]
 
 @dataclass(frozen=True)
 class TickState:
-    """What the ticks of an interval have stored: per symbol the newest open time, and the ETags of
-    the objects that the next tick will write again.
+    """The progress of an interval's ingest runs: per symbol the newest open time, and the ETags of
+    the objects that the next run will write again.
     """
 
     newest: Annotated[Mapping[Symbol, OpenTime], left_out_alone("newest of")] = field(
@@ -92,9 +91,10 @@ def _state_key(interval: Interval) -> str:
 def read_tick_state(
     store: ObjectStore, interval: Interval, symbols: Iterable[str], now: datetime
 ) -> TickState:
-    """The state that the last tick left; rebuilt by listing the open day where it is missing or wrong.
+    """Return the state that the last ingest run left.
 
-    Of a state that is right but for some symbols, these alone are rebuilt.
+    If the document is missing or wrong, the state is rebuilt by listing the open day; if it is wrong
+    for some symbols, only these are rebuilt.
 
     Args:
         store: the lake.

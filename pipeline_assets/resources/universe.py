@@ -1,7 +1,7 @@
-"""What exchangeInfo says about each symbol, and which symbols make up the universe.
+"""The content of exchangeInfo for each symbol, and the symbols that make up the universe.
 
-How exchangeInfo is fetched does not belong here (exchange.py), nor which symbols a run was told to
-take (settings, run config), nor when a symbol trades (collection/listings.py).
+Fetching exchangeInfo does not belong here (exchange.py), nor the choice of a run's symbols (settings, run
+config), nor the times at which a symbol trades (collection/listings.py).
 """
 
 from collections.abc import Iterable, Mapping

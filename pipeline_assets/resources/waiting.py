@@ -1,5 +1,5 @@
-"""Waiting for what another thread does, so that a signal ends the wait. What is waited for, and what a
-signal means, does not belong here.
+"""Wait for another thread in such a way that a signal ends the wait. The callers decide which work to wait
+for and how to react to a signal.
 
 Polars installs a handler of its own for Ctrl-C, under which the kernel takes a wait for a lock up again
 as if nothing had come: a wait without an end would see the signal only once it is over.

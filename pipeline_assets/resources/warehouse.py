@@ -34,7 +34,7 @@ from pipeline_assets.resources.warehouse_connection import Answer, execute, repe
 
 @dataclass(frozen=True)
 class LoadResult:
-    """What a load did: rows and files counted, and the seconds its COPY and MERGE took."""
+    """The result of a load: rows and files counted, and the seconds its COPY and MERGE took."""
 
     rows_loaded: int
     rows_inserted: int
@@ -46,7 +46,7 @@ class LoadResult:
 
 @dataclass(frozen=True)
 class SymbolSummary:
-    """What a table holds of one symbol: rows, and the newest open time (aware, UTC)."""
+    """A summary of a table's rows of one symbol: their count, and the newest open time (aware, UTC)."""
 
     rows: int
     newest_open_time: datetime
@@ -78,7 +78,7 @@ class Warehouse:
         - A landing table that was not dropped is replaced by a repeat of the load on the same day,
           and otherwise found by `landing_tables`.
 
-        One loader at a time per table, whoever asks: a MERGE locks its table, in Snowflake and in the
+        One loader at a time per table, in any process: a MERGE locks its table, in Snowflake and in the
         embedded server, and a load that is aborted for another's lock is repeated.
 
         Raises:

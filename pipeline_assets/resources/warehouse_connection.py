@@ -144,8 +144,8 @@ def _check_private_key(path: Path) -> None:
 
 
 Answer = TypeVar("Answer")
-# Of what was aborted for another loader's lock. The waits differ, or two that collided once would collide
-# again. A request that is not answered is repeated by the connector itself until its network_timeout.
+# For a statement that was aborted for another loader's lock. The waits differ, or two that collided would
+# collide again. The connector itself repeats an unanswered request until its network_timeout.
 _LOCK_RETRIES = RetryPolicy(attempts=7, first_wait=0.25, longest_wait=8.0, jitter=0.5)
 
 

@@ -72,7 +72,7 @@ def statement(name: str, **values: Sql) -> Sql:
     """Return the statement of warehouse_sql/`name`.sql, without comments, its placeholders filled.
 
     Raises:
-        KeyError: the file has a placeholder that `values` lacks.
+        KeyError: the file has a placeholder that is missing from `values`.
     """
     text = (
         files("pipeline_assets.resources").joinpath(f"warehouse_sql/{name}.sql").read_text("utf-8")

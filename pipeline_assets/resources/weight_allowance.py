@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline_assets.resources.weight_budget import Priority, WeightBudget
 
 # The longest that a reply may make us wait. A ban lasts from 2 minutes to 3 days ("Limits" there);
-# a run that slept for hours would hold its place in the queue and tell nobody why.
+# a run that slept for hours would hold its place in the queue without a message.
 LONGEST_WAIT_MS = 300_000
 # Slept at once while blocked or out of weight, so that a lifted block is soon noticed.
 _LONGEST_NAP_MS = 10_000
@@ -92,7 +92,7 @@ class WeightAllowance:
     def observe(self, minute: int, used: int) -> None:
         """Note the used weight in the reply to a request that was sent in `minute`.
 
-        A reply that came in another minute, or close to its turn, is passed over: nobody can tell
+        A reply that came in another minute, or close to its turn, is passed over: it is unknown
         which minute it counts.
         """
         certain = not self._clock.until_certain_ms()
@@ -153,7 +153,7 @@ class WeightAllowance:
         await self.correct()
         now_ms = self._clock.now_ms()
         minute = now_ms // MINUTE_MS
-        # What was sent before the minute turned (or before the exchange's clock was known) and
+        # A request that was sent before the minute turned (or before the exchange's clock was known) and
         # ended after that, or is still under way, may have been counted in this minute.
         carried = self._carried + self._in_flight if minute != self._minute else 0
         carried = min(carried, self._budget.capacity - weight)

@@ -1,6 +1,6 @@
 """The request weight that all processes at one address may spend, in Redis, and who goes first.
 
-What a request weighs, and what to do while none is left, is the exchange client's part.
+The exchange client decides how much a request weighs, and waits while no weight is left.
 """
 
 from dataclasses import dataclass
@@ -19,10 +19,10 @@ if TYPE_CHECKING:
 
 _MINUTE_MS = 60_000
 # At the turn of the minute the exchange's clock may be a little behind the estimate of it, and its
-# counter of the old minute still full: whoever waited comes back this much later.
+# counter of the old minute still full: a waiting request comes back this much later.
 _AFTER_THE_TURN_MS = 250
 _SECONDS_MINUTE_KEPT = 600
-_PERIODS_EXPECTED = 3  # how many missed ticks it takes until nobody leaves room for them any more
+_PERIODS_EXPECTED = 3  # after this many missed ingest runs no room is kept for them any more
 _SECONDS_DEMAND_KEPT = 86_400
 _LONGEST_BAN_MS = 3 * 86_400_000  # Binance: an IP ban lasts from two minutes to three days
 # A block is kept for its length by Redis' own clock and a little longer: a moment far in the future,
@@ -92,7 +92,7 @@ class WeightBudget:
     * what the higher one still wanted when it last asked, in this minute or the one before;
     * what its ticks are expected to use (`expect`) and have not taken yet. It counts in the minute
       that begins a tick's period and in the following one, because a full hour of a large universe
-      does not fit into one; at other times a 15m or 1h tick holds nobody back.
+      does not fit into one; at other times a 15m or 1h ingest run holds no other priority back.
 
     So a backfill has the whole capacity when no tick runs, the capacity less one 1m tick in most
     minutes, and what is left, perhaps nothing, at a quarter hour.
@@ -216,8 +216,8 @@ class WeightBudget:
         """Take over the exchange's count (`X-MBX-USED-WEIGHT-1M`) where it is above this budget's.
 
         `minute_ms` is any moment of the minute in which the request was reserved. Only to be called
-        when the reply came in that same minute: at the turn of a minute nobody can tell which of
-        the two the header counts. Safe to repeat, in any order: the greatest count stays.
+        when the reply came in that same minute: at the turn of a minute it is unknown which of the two
+        the header counts. Safe to repeat, in any order: the greatest count stays.
 
         Raises:
             WeightBudgetError: Redis failed.
@@ -277,7 +277,7 @@ class WeightBudget:
         return Block(until_ms, left_ms, text)
 
     def blocked_until(self) -> int:
-        """The latest moment told to `block_until`, perhaps past; 0 when there was none of late.
+        """Return the latest moment passed to `block_until`, perhaps past; 0 if there was none recently.
 
         Raises:
             WeightBudgetError: Redis failed.

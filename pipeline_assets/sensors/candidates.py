@@ -1,5 +1,5 @@
-"""The sensor that finds candidates: Dagster's side of a tick. What is evaluated, and in which order
-things are written, is in signals/evaluation.py.
+"""The sensor that finds candidates: Dagster's side of an evaluation. The evaluation, and the order in which
+results are written, are in signals/evaluation.py.
 """
 
 from dataclasses import replace
@@ -35,7 +35,7 @@ def candidate_sensor() -> SensorDefinition:
     @sensor(
         name="candidates",
         minimum_interval_seconds=_SECONDS,
-        # Whoever schedules, Airflow or Dagster: it follows the slots and launches nothing.
+        # On under both schedulers, Airflow and Dagster: it follows the slots and launches nothing.
         default_status=DefaultSensorStatus.RUNNING,
         description=(
             "Evaluates each closed minute of all symbols, in order, also those that it missed; "

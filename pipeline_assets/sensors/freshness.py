@@ -1,5 +1,5 @@
-"""The sensor that shows how fresh each interval is, as the check `fresh` on its candle objects. What is fresh
-is decided in collection/freshness.py, and so is what to report again.
+"""The sensor that shows how fresh each interval is, as the check `fresh` on its candle objects.
+collection/freshness.py judges freshness and chooses the reports to repeat.
 """
 
 import json
@@ -26,7 +26,7 @@ def freshness_sensor() -> SensorDefinition:
     @sensor(
         name="freshness",
         minimum_interval_seconds=30,
-        # Whoever schedules, Airflow or Dagster: it launches nothing, and sees that neither does.
+        # On under both schedulers, Airflow and Dagster: it launches nothing, and sees when neither does.
         default_status=DefaultSensorStatus.RUNNING,
         description="Judges how fresh each interval is and shows it as the check `fresh`.",
     )

@@ -42,7 +42,7 @@ def overdue_ingest_sensor(
         name=NAME,
         jobs=list(jobs.values()),
         minimum_interval_seconds=30,
-        # Whoever schedules: both schedulers let 15m and 1h wait for their next quarter and hour.
+        # On under both schedulers, because both let 15m and 1h wait for their next quarter and hour.
         default_status=DefaultSensorStatus.RUNNING,
         description=(
             "After a start, or a time in which nothing ran, requests one ingest run of each interval whose "

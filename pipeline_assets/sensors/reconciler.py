@@ -57,7 +57,7 @@ def reconciler_sensor(
         jobs=[*jobs.values(), ledger_job],
         # After days off the first look requests the ledger and the next one the repairs.
         minimum_interval_seconds=30,
-        # Whoever schedules: a gap that can be filled, or a new symbol, must not wait for a person.
+        # On under both schedulers: a gap that can be filled, or a new symbol, must not wait for a person.
         default_status=DefaultSensorStatus.RUNNING,
         description=(
             f"Requests runs for missing history, {MOST_RUNS} at once and none while earlier ones are under "

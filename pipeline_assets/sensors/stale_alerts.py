@@ -1,5 +1,5 @@
-"""Who is told, by the webhook, that an interval has become stale. What shows of it in Dagster is
-freshness.py's, which goes on while the webhook is down.
+"""The sensor that sends an alert by the webhook when an interval has become stale. freshness.py shows the
+same in Dagster, and goes on while the webhook is down.
 """
 
 import json
@@ -23,11 +23,11 @@ from pipeline_assets.settings import Settings
 def stale_alert_sensor() -> SensorDefinition:
     """The sensor that tells the webhook once when an interval becomes stale.
 
-    Its tick fails when the webhook does not take an alert, and the next one sends it again: what was
-    told of each interval is remembered only once all that was due is told.
+    Its evaluation fails when the webhook does not take an alert, and the next one sends it again: the
+    alerts that were sent are remembered only once all that were due are sent.
 
-    It is off by default: the watchdog (`pipeline-assets watch`) tells the same and goes on while
-    Dagster does not work. Whoever does without the watchdog switches this on.
+    It is off by default: the watchdog (`pipeline-assets watch`) sends the same alerts and goes on while
+    Dagster does not work. Switch this on to do without the watchdog.
     """
 
     @sensor(

@@ -52,7 +52,7 @@ logger = logging.getLogger("pipeline_assets.watchdog")
 
 @dataclass
 class Memory:
-    """What must survive a restart of the watchdog: see `watchdog.json`."""
+    """State that must survive a restart of the watchdog: see `watchdog.json`."""
 
     incidents: Incidents = field(default_factory=Incidents)
     # By interval: whether it was ever fresh. One that never was has just been set up.
@@ -68,7 +68,7 @@ class Watchdog:
     def __init__(self, settings: "Settings") -> None:
         self._data_dir = settings.data_dir
         with contextlib.suppress(OSError):
-            # A disk that refuses this is told at the first round.
+            # A disk that refuses this is reported at the first round.
             self._data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._file = settings.data_dir / WATCHDOG_FILE
         self._alerts = Alerts(settings.alerts)
@@ -79,7 +79,7 @@ class Watchdog:
         self._silent_since: float | None = None
 
     def run(self, stop: threading.Event) -> None:
-        """Watch until told to stop."""
+        """Watch until `stop` is set."""
         while not stop.is_set():
             self.turn(boot_clock(), datetime.now(UTC))
             # A slow webhook makes a round long, which is no pause of the machine.
@@ -90,7 +90,7 @@ class Watchdog:
         """Look once, and send what is due.
 
         Args:
-            now: seconds of a clock that nobody sets, and that goes on while the machine sleeps.
+            now: seconds of a clock that cannot be set, and that goes on while the machine sleeps.
             utc: the time.
         """
         paused = now - self._last_round if self._last_round is not None else 0.0
@@ -200,7 +200,7 @@ class Watchdog:
         judged = self._freshness
         if now - judged.judged_at > START_SECONDS:
             why = judged.failure or "the lake does not answer"
-            text = f"Whether candles are fresh cannot be told: {why}."
+            text = f"Whether candles are fresh is unknown: {why}."
             return self._as_before() | {"freshness": Problem("freshness_unknown", text)}
         problems = {}
         for interval, verdict in judged.verdicts.items():

@@ -250,7 +250,7 @@ class CandidatesSettings(Section):
 
     # One tick of the sensor can hold at most a day of minutes of 500 symbols in memory.
     catch_up_minutes: int = Field(360, ge=15, le=1440)
-    # Older candidates are stored as evaluated late and not published: nobody may trade on them.
+    # Older candles are stored as evaluated late and not published: they are too old to trade on.
     publish_minutes: int = Field(15, ge=1, le=1440)
 
 

@@ -36,7 +36,7 @@ from pipeline_assets.signals.tick import Services, TickReport
 # Dagster ends a sensor's tick after 60 s. Nothing new is begun after this time, and the longest single
 # piece of work, states of a batch of symbols from the lake, takes some seconds.
 TICK_SECONDS = 30.0
-# Of so many symbols at once minutes are looked for on the lake, or states are built again.
+# Batch size, in symbols, for reading minutes from the lake and for building states again.
 BATCH = 50
 
 

@@ -256,7 +256,7 @@ def test_absent_dagster_names_the_connection(
     port = free_port()
     connection = {"conn_type": "http", "host": "127.0.0.1", "port": port}
     environment = {"AIRFLOW_CONN_DAGSTER": json.dumps(connection)}
-    result = workers.run("nobody there", environment=environment, patience=3)
+    result = workers.run("no server there", environment=environment, patience=3)
     assert result["raised"] in ("AirflowException", "AirflowFailException")
     assert f"127.0.0.1:{port}" in result["message"]
     assert "connection `dagster`" in result["message"]

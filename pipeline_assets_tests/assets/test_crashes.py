@@ -194,7 +194,7 @@ SCENARIOS = {
         ("2026-11-20T01:01:05", "tick_1m", "2026-11-20"),
         (("2026-11-20T00:58:05", "tick_1m", "2026-11-20"),),
     ),
-    "a sealing that absorbs the objects of hours": Scenario(
+    "a finalize run that absorbs the objects of hours": Scenario(
         ("2026-11-20T00:05:05", "backfill_1m", "2026-11-19"),
         (("2026-11-19T02:10:05", "tick_1m", "2026-11-19"),),
     ),

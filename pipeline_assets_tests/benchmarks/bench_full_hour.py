@@ -46,12 +46,14 @@ def refuse_wrong_results(product: Product, hour: datetime) -> None:
     store, symbols = ObjectStore(product.settings.s3), product.stored_symbols()
     held = CandleSlots(product.settings.redis).summary(symbols)
     if held.filter(held["newest_open_time"] < hour - MINUTE).height:
-        raise RuntimeError(f"Slots lack the minute before {hour}: {held}")
+        raise RuntimeError(f"The minute before {hour} is missing from slots: {held}")
     for interval in Interval:
         newest = read_tick_state(store, interval, (), hour + timedelta(hours=1)).newest
         late = [symbol for symbol in symbols if newest[symbol] < hour - interval.span]
         if late:
-            raise RuntimeError(f"{len(late)} symbols lack the {interval} candle before {hour}")
+            raise RuntimeError(
+                f"The {interval} candle before {hour} is missing for {len(late)} symbols"
+            )
 
 
 def refused(product: Product) -> int:

@@ -180,7 +180,7 @@ def test_unknown_listings_are_one_message(monkeypatch, capsys) -> None:
 
     `state/listings.json` may be damaged while a command reads coverage.
     """
-    message = "What the exchange lists is not known yet. Materialize `universe`."
+    message = "The exchange's list of symbols is not known yet. Materialize `universe`."
 
     def judge() -> None:
         raise NothingListedError(message)

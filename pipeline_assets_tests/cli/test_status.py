@@ -171,7 +171,7 @@ def test_progress_moves_the_deadline() -> None:
 
 
 def test_expected_error_is_shown_bug_raised() -> None:
-    """An expected error of a part is shown as its answer, and a bug of ours is raised."""
+    """An expected error of a part is shown as its answer, and a bug of this program is raised."""
 
     def fail(_: Any) -> None:
         raise ValueError("the server refused")

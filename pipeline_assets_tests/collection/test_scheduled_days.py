@@ -45,7 +45,7 @@ def test_requests_a_judged_day_that_failed() -> None:
 
 
 def test_requests_a_day_that_one_interval_is_missing() -> None:
-    """Such as of a night on which the warehouse was down: all is stored and judged but two tables."""
+    """On a night without the warehouse all is stored and judged, but two tables are missing."""
     days = november(16, 18)
     assert requested(november(16, 17, 18), november(16, 17, 18), days, days) == november(19, 17)
 

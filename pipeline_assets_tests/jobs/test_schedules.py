@@ -153,7 +153,7 @@ def test_requested_day_repeats_only_after_failure(nightly: Platform) -> None:
     }
     none = evaluate(nightly, "seal", now)
     assert not none.run_requests
-    assert "The sealing of 2026-11-19" in none.skip_message
+    assert "2026-11-19, and days left before, are already being finalized" in none.skip_message
     nightly.instance.report_run_failed(runs["2026-11-18"])
     again = evaluate(nightly, "seal", now).run_requests
     assert [each.partition_key for each in again] == ["2026-11-18"]

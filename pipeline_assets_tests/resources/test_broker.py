@@ -30,7 +30,7 @@ from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, KafkaServer, candidat
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port
 from pipeline_assets_tests.fixtures.tcp_proxy import TcpProxy
 
-SECRET = "a password that nobody sees"
+SECRET = "a password that no log shows"
 READER = """
 import sys
 from confluent_kafka import Consumer

@@ -79,7 +79,7 @@ def test_nothing_stored_is_not_fresh() -> None:
 
 
 def told_at(state: TickState, now: datetime, told: dict[str, list[str]]):
-    """Return the events of one evaluation, and what was told after it."""
+    """Return the events of one evaluation, and the reported states after it."""
     verdict = judge(MINUTE, state, now)
     due, now_told = due_reports({MINUTE: verdict}, told)
     return [freshness_evaluation(each, verdict) for each in due], now_told

@@ -38,12 +38,12 @@ FROZEN_ROWS = 74
 
 NO_SUCH_KEY = b"""<?xml version="1.0" encoding="UTF-8"?>
 <Error><Code>NoSuchKey</Code><Message>The specified key does not exist.</Message></Error>"""
-"""What the bucket behind data.binance.vision answers for a file that is not there."""
+"""The reply of the bucket behind data.binance.vision for a missing file."""
 
 
 @dataclass(frozen=True)
 class ArchiveForm:
-    """What differs between the archive's files of different years.
+    """The differences between the archive's files of different years.
 
     Attributes:
         header: `later` has the row of column names from June 2022 on, as the real archive;

@@ -1,4 +1,4 @@
-"""The exchange's clock: real, shifted, or moved by hand. What follows it is elsewhere."""
+"""The exchange's clock: real, shifted, or moved by hand. The data that depends on it is elsewhere."""
 
 import time
 from dataclasses import dataclass

@@ -93,7 +93,7 @@ def exchange(  # noqa: PLR0913, PLR0917 - one parameter an option is click's way
     """Serve the Binance USD-M futures REST interface with candles of your own or made-up ones.
 
     Point python-binance at it by setting FUTURES_URL to the address that is printed. Closed days
-    and months are below /data/futures/um/ as on data.binance.vision. What it stands at is at
+    and months are below /data/futures/um/ as on data.binance.vision. The server's state is at
     /control/state; changes there are POSTs with Content-Type: application/json. Names of this server
     beside 127.0.0.1 and localhost are set by PIPELINE_ALLOWED_HOSTS.
     """
@@ -167,7 +167,7 @@ def synthetic_source(symbols: str, seed: int, listed: tuple[str, ...]) -> "Candl
 
 
 def parquet_source(directory: Path) -> "CandleSource":
-    """A person's files; what they lack is told on standard error.
+    """Return the source of a person's files; absent columns and skipped files are reported on standard error.
 
     Raises:
         ValueError: there are no candle files.

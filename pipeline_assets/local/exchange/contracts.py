@@ -1,4 +1,4 @@
-"""What is listed: contracts, their precision and lifetime, and the exchangeInfo reply.
+"""The listed contracts: their precision and lifetime, and the exchangeInfo reply.
 
 The catalogue of synthetic contracts is in catalogue.py; candles are elsewhere.
 """

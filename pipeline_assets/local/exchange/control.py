@@ -1,5 +1,5 @@
-"""The /control/ interface, by which a person or a test reads and changes the replay exchange. Nobody weighs
-its requests, and no fault strikes them.
+"""The /control/ interface, by which a person or a test reads and changes the replay exchange. Its requests
+have no weight, and no fault strikes them.
 """
 
 from collections.abc import Callable

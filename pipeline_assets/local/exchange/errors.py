@@ -41,7 +41,7 @@ class ApiError(Exception):
 
 
 class HtmlError(ApiError):
-    """What the load balancer in front of the exchange answers when it finds nobody behind it."""
+    """The answer of the load balancer in front of the exchange when no server is behind it."""
 
     content_type = "text/html"
 
@@ -91,7 +91,7 @@ def too_many_requests(address: str, limit: int, retry_after: int) -> ApiError:
 
 
 def banned(address: str, until_ms: int, retry_after: int) -> ApiError:
-    """The address went on after being told to stop."""
+    """Return the error for an address that went on sending after it was refused."""
     text = (
         f"Way too many requests; IP({address}) banned until {until_ms}. "
         "Please use the websocket for live updates to avoid bans."

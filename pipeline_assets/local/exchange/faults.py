@@ -1,6 +1,6 @@
 """Injected faults: their configuration, and which of them strike which request.
 
-What a struck request looks like on the wire is in server.py. Outages are no faults (market.py):
+The reply to a faulty request is built in server.py. Outages are no faults (market.py):
 those candles never existed.
 """
 
@@ -68,7 +68,7 @@ class Faults:
         malformed_rows: share whose middle row has its high below its low, or opens 7 s late.
         disguised_open_row: share whose still-open candle claims a close time in the past.
         archive_missing: share of the archive's files that are not there.
-        archive_holes: share of its files that lack a run of rows, under a right checksum.
+        archive_holes: share of its files in which a run of rows is missing, under a right checksum.
         archive_zero_volume: share of its files with a false run without volume.
         archive_partial: share of its files with one candle as it stood half-way.
         archive_malformed: share of its files whose first row is blank, cut short or has a column too

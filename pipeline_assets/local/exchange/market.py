@@ -1,4 +1,4 @@
-"""What a klines request gets: pages over a candle source, up to the clock, from bounded caches.
+"""The answer to a klines request: pages over a candle source, up to the clock, from bounded caches.
 
 The protocol around it (parameters, weights, faults) is in server.py; where candles come from is in
 synthetic.py and parquet.py.

@@ -186,7 +186,7 @@ class ParquetCandles:
         }
 
     def absent_columns(self) -> dict[str, list[str]]:
-        """The columns that files lack, by file name."""
+        """Return the columns that are missing, by file name."""
         return {
             file.path.name: file.absent()
             for symbol in self.files

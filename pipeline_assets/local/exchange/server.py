@@ -221,7 +221,7 @@ class Exchange:
         page = self.market.page(symbol, interval, start, end, limit, now_ms, settling_ms)
         return b"[" + b",".join(page) + b"]"
 
-    # The archive, which nobody weighs
+    # The archive, whose requests have no weight
 
     async def archived(self, request: web.Request) -> web.StreamResponse:
         """GET of a zip of the archive or of its .CHECKSUM."""

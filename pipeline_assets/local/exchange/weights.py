@@ -68,7 +68,7 @@ class WeightBudget:
         self.banned_until_ms = now_ms + seconds * 1000
 
     def forget(self) -> None:
-        """Begin anew: nothing spent, nobody banned."""
+        """Begin anew: nothing spent, no address banned."""
         self.used.clear()
         self.refused_by_minute.clear()
         self.bans = self.banned_until_ms = 0
