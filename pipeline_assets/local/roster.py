@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline_assets.local.systems import WORKER
 from pipeline_assets.stack_state import read_state
 
 if TYPE_CHECKING:
@@ -53,6 +54,8 @@ def _role(service: str, process: "psutil.Process") -> str:
             return CODE
         if "spawn_main" in command or "execute_run" in command:
             return RUN
+    if service == WORKER:
+        return RUN
     if "LocalExecutor" in command or "airflow worker" in command:
         return f"{service}/worker"
     return f"{service}/other"

@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from pipeline_assets.settings import S3Settings
 from pipeline_assets.resources.store_threads import StoreThreads
 from pipeline_assets.resources.stored_objects import DIGEST, FoundObject, StoredObject, digest_of
+from pipeline_assets.resources.write_guard import require_lease
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -213,6 +214,7 @@ class ObjectStore:
         if (body := file.small) is not None:
             self.put(key, body)
         else:
+            require_lease()
             file.finish()
 
     def download(self, key: str, file: IO[bytes]) -> bool:
@@ -287,6 +289,7 @@ class ObjectStore:
         store_check.check(self._unchecked, self._identity)
 
     def _require_suitable(self) -> None:
+        require_lease()
         if not self._checks:
             return
         from pipeline_assets.resources import store_check
