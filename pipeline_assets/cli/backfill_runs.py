@@ -8,17 +8,15 @@ from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
-from uuid import uuid4
 
 from pipeline_assets.errors import InputError, OutsideSystemError
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance, ExecuteInProcessResult, JobDefinition
+    from dagster import DagsterInstance, ExecuteInProcessResult
 
     from pipeline_assets.collection.progress import Progress
-    from pipeline_assets.resources.leases import LeaseStore
     from pipeline_assets.resources.object_store import ObjectStore
     from pipeline_assets.resources.staging import Staged
 
@@ -119,7 +117,7 @@ def backfill(
             the result, since the rows of the first run are stored.
         StoppedError: a signal came.
     """
-    from pipeline_assets.dagster_instance.run_leases import ending_dead_runs
+    from pipeline_assets.dagster_instance.run_leases import ending_dead_runs, execute_under_lease
     from pipeline_assets.definitions import build_definitions
     from pipeline_assets.jobs.materializations import backfill_job_name, repair_jobs
     from pipeline_assets.market.partition_keys import DAYS_PER_RUN
@@ -133,16 +131,15 @@ def backfill(
     per_day = interval.per_day * _count(settings, symbols)
     length = min(max(_ROWS_PER_RUN // per_day, 1), DAYS_PER_RUN)
     store = ObjectStore(settings.s3)
-    leases = LeaseStore(settings.redis)
     with dagster_instance(settings) as instance, ending_dead_runs(instance, settings.redis):
+        leases = LeaseStore(settings.redis)
+        execute = partial(execute_under_lease, job, leases, instance=instance)
         for first, last in chunks(start, end, length):
             if progress is not None:
                 progress.later = per_day * ((end - last).days - 1)
             config = {"symbols": list(symbols) if symbols else None, "refresh": refresh}
             days = (first, last)
-            result.add(
-                *_repeated(partial(_run, job, instance, leases, store, interval, days), config)
-            )
+            result.add(*_repeated(partial(_run, execute, store, interval, days), config))
     return result
 
 
@@ -204,9 +201,7 @@ def dagster_instance(settings: Settings) -> "DagsterInstance":
 
 
 def _run(
-    job: "JobDefinition",
-    instance: "DagsterInstance",
-    leases: "LeaseStore",
+    execute: "Callable[..., ExecuteInProcessResult]",
     store: "ObjectStore",
     interval: Interval,
     days: tuple[date, date],
@@ -216,11 +211,8 @@ def _run(
 
     from pipeline_assets.assets import layer
     from pipeline_assets.collection.findings import FAILED
-    from pipeline_assets.dagster_instance.run_leases import COMMAND_TAGS
     from pipeline_assets.resources.staging import Staged
-    from pipeline_assets.resources.write_guard import holding_lease
 
-    run_id = str(uuid4())
     first, last = (day.isoformat() for day in days)
     one_day = first == last
     of_days = {
@@ -228,18 +220,15 @@ def _run(
         "dagster/asset_partition_range_end": last,
     }
     try:
-        with holding_lease(leases, run_id):
-            executed = job.execute_in_process(
-                instance=instance,
-                raise_on_error=False,
-                partition_key=first if one_day else None,
-                tags=COMMAND_TAGS | ({} if one_day else of_days),
-                run_id=run_id,
-                run_config={
-                    "ops": {layer.key(layer.RAW, interval).path[0]: {"config": dict(config)}},
-                    "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-                },
-            )
+        executed = execute(
+            raise_on_error=False,
+            partition_key=first if one_day else None,
+            tags={} if one_day else of_days,
+            run_config={
+                "ops": {layer.key(layer.RAW, interval).path[0]: {"config": dict(config)}},
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            },
+        )
     except DagsterExecutionInterruptedError:
         raise StoppedError(f"Stopped between two steps. {_GOES_ON}") from None
     if not executed.success:

@@ -3,6 +3,7 @@
 services/worker.py's, and how a dead run is recognised run_leases.py's.
 """
 
+import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -66,6 +67,8 @@ class WorkerRunLauncher(_Watched, CeleryRunLauncher):
     def __init__(self, settings: Settings, inst_data: ConfigurableClassData | None = None) -> None:
         """See `RunLauncherOfSettings`. The broker's address, with its password, stays in this process."""
         super().__init__(**app_arguments(settings), inst_data=inst_data)
+        # dagster-celery registers its task anew at each launch, which Celery 5.7 warns about.
+        warnings.filterwarnings("ignore", message="Task name 'execute_job' is already registered")
         self._watch = LeaseWatch(settings.redis)
         self._workers = WorkerRegistry(settings.redis)
 

@@ -7,7 +7,7 @@ A dead run that is taken for running holds its place among the runs at once, and
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,8 +15,10 @@ from dagster import (
     DagsterInstance,
     DagsterRun,
     DagsterRunStatus,
+    ExecuteInProcessResult,
     ExecutorDefinition,
     InitExecutorContext,
+    JobDefinition,
     RunsFilter,
     in_process_executor,
 )
@@ -28,6 +30,7 @@ from pipeline_assets.settings import RedisSettings
 
 with private_names():
     from dagster._core.executor.in_process import InProcessExecutor
+    from dagster._core.utils import make_new_run_id
 
 # A command's own run. Dagster does not retry such a run: the command that is repeated continues the work.
 COMMAND_TAGS = {"dagster/max_retries": "0"}
@@ -69,6 +72,15 @@ def leased_executor(redis: RedisSettings) -> ExecutorDefinition:
         executor_creation_fn=leased,
         description="Execute all steps in one process, which holds the run's lease.",
     )
+
+
+def execute_under_lease(
+    job: JobDefinition, leases: LeaseStore, tags: Mapping[str, str], **options: Any
+) -> ExecuteInProcessResult:
+    """Execute a command's run in this process, which holds the run's lease; see `execute_in_process`."""
+    run_id = make_new_run_id()
+    with holding_lease(leases, run_id):
+        return job.execute_in_process(run_id=run_id, tags={**COMMAND_TAGS, **tags}, **options)
 
 
 class LeaseWatch:

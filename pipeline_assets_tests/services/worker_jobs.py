@@ -1,10 +1,10 @@
-"""A job for tests of the worker: its one step leaves files that tell when it ran, where, and whether it wrote."""
+"""A job for tests of the worker: its step leaves files that say where it ran and whether it wrote."""
 
 import os
 import time
 from pathlib import Path
 
-from dagster import OpExecutionContext, job, op
+from dagster import OpExecutionContext, in_process_executor, job, op
 
 from pipeline_assets.resources.write_guard import require_lease
 
@@ -25,7 +25,7 @@ def begin_wait_write(context: OpExecutionContext) -> None:
         file.write("written\n")
 
 
-@job
+@job(executor_def=in_process_executor)
 def waiting() -> None:
     """Execute the step."""
     begin_wait_write()
