@@ -13,7 +13,6 @@ from dagster import (
     Definitions,
     PreviewWarning,
     SensorDefinition,
-    in_process_executor,
 )
 
 from pipeline_assets.assets.candidates import candidate_objects, candidates
@@ -26,6 +25,7 @@ from pipeline_assets.assets.raw import raw_candles
 from pipeline_assets.assets.sinks import sink_assets
 from pipeline_assets.assets.tables import candle_gap_table
 from pipeline_assets.assets.universe import universe
+from pipeline_assets.dagster_instance.run_leases import leased_executor
 from pipeline_assets.jobs.housekeeping import housekeeping
 from pipeline_assets.jobs.materializations import gap_ledger_job, jobs, repair_jobs, tick_jobs
 from pipeline_assets.jobs.schedules import schedules
@@ -44,6 +44,7 @@ from pipeline_assets.sensors.freshness import freshness_sensor
 from pipeline_assets.sensors.overdue_ingest import overdue_ingest_sensor
 from pipeline_assets.sensors.reconciler import reconciler_sensor
 from pipeline_assets.sensors.stale_alerts import stale_alert_sensor
+from pipeline_assets.sensors.waiting_runs import waiting_runs_sensor
 from pipeline_assets.settings import Settings, settings
 
 
@@ -78,11 +79,11 @@ def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
             freshness_sensor(),
             candidate_sensor(),
             stale_alert_sensor(),
+            waiting_runs_sensor(configured),
             *(_requesting_sensors() if configured.dagster.sensors else ()),
         ],
         resources=resources | overrides,
-        # Steps share one process: a process a step took 11 to 37 s for a run of four.
-        executor=in_process_executor,
+        executor=leased_executor(configured.redis),
     )
 
 

@@ -246,7 +246,8 @@ def test_every_secret_in_config_is_refused():
 @pytest.mark.parametrize(("section", "key"), SECRETS)
 def test_secrets_come_from_environment_only(monkeypatch, section, key):
     """Secrets come from the environment and are never shown."""
-    value = f"https://hooks/{HIDDEN}" if key.endswith("url") else HIDDEN
+    schemes = {"webhook_url": "https", "broker_url": "rediss"}
+    value = f"{schemes[key]}://hooks/{HIDDEN}" if key in schemes else HIDDEN
     monkeypatch.setenv("PIPELINE_S3__ACCESS_KEY_ID", "AKIATESTS")
     monkeypatch.setenv("PIPELINE_S3__SECRET_ACCESS_KEY", "another")
     monkeypatch.setenv(f"PIPELINE_{section}__{key}".upper(), value)

@@ -15,7 +15,7 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance, ExecuteInProcessResult, JobDefinition
+    from dagster import DagsterInstance, ExecuteInProcessResult
 
     from pipeline_assets.collection.progress import Progress
     from pipeline_assets.resources.object_store import ObjectStore
@@ -118,9 +118,10 @@ def backfill(
             the result, since the rows of the first run are stored.
         StoppedError: a signal came.
     """
-    from pipeline_assets.dagster_instance.run_processes import end_dead_runs
+    from pipeline_assets.dagster_instance.run_leases import ending_dead_runs, execute_under_lease
     from pipeline_assets.definitions import build_definitions
     from pipeline_assets.market.partition_keys import DAYS_PER_RUN
+    from pipeline_assets.resources.leases import LeaseStore
     from pipeline_assets.resources.object_store import ObjectStore
 
     definitions = build_definitions(settings, progress=progress)
@@ -129,15 +130,15 @@ def backfill(
     per_day = interval.per_day * _count(settings, symbols)
     length = min(max(_ROWS_PER_RUN // per_day, 1), DAYS_PER_RUN)
     store = ObjectStore(settings.s3)
-    with dagster_instance(settings) as instance:
-        # A killed call of this command may still occupy the pool in which one run at a time loads a table.
-        end_dead_runs(instance)
+    with dagster_instance(settings) as instance, ending_dead_runs(instance, settings.redis):
+        leases = LeaseStore(settings.redis)
+        execute = partial(execute_under_lease, job, leases, instance=instance)
         for first, last in chunks(start, end, length):
             if progress is not None:
                 progress.later = per_day * ((end - last).days - 1)
             config = {"symbols": list(symbols) if symbols else None, "refresh": refresh}
             days = (first, last)
-            result.add(*_repeated(partial(_run, job, instance, store, interval, days), config))
+            result.add(*_repeated(partial(_run, execute, store, interval, days), config))
     return result
 
 
@@ -199,8 +200,7 @@ def dagster_instance(settings: Settings) -> "DagsterInstance":
 
 
 def _run(
-    job: "JobDefinition",
-    instance: "DagsterInstance",
+    execute: "Callable[..., ExecuteInProcessResult]",
     store: "ObjectStore",
     interval: Interval,
     days: tuple[date, date],
@@ -210,16 +210,14 @@ def _run(
 
     from pipeline_assets.assets import layer
     from pipeline_assets.collection.findings import FAILED
-    from pipeline_assets.dagster_instance.run_processes import own_process_tags
     from pipeline_assets.resources.staging import Staged
 
     first, last = days
     try:
-        executed = job.execute_in_process(
-            instance=instance,
+        executed = execute(
             raise_on_error=False,
             partition_key=first.isoformat() if first == last else None,
-            tags=own_process_tags() | range_tags(first, last),
+            tags=range_tags(first, last),
             run_config={
                 "ops": {layer.key(layer.RAW, interval).path[0]: {"config": dict(config)}},
                 "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},

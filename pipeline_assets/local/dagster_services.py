@@ -1,5 +1,7 @@
 """How Dagster's processes and the watchdog are started, and when each is ready."""
 
+import secrets
+from dataclasses import replace
 from functools import partial
 
 from pipeline_assets.local import scheduling_probes
@@ -58,6 +60,30 @@ def webserver_service(settings: Settings, system: System) -> Service:
         through=("code-server",),
     )
     return service(system, argv, ready, environment, health=health, after=("code-server",))
+
+
+def worker_service(settings: Settings, system: System) -> Service:
+    """Return the worker that executes runs, ready once it has reported that it lives."""
+    name = f"embedded-{secrets.token_hex(4)}"
+    argv = module("pipeline_assets.services.worker", *option("--name", name))
+    ask = scheduling_probes.worker(settings.redis, name)
+
+    def ready() -> bool:
+        ask()
+        return True
+
+    made = service(
+        system,
+        argv,
+        ready,
+        dagster_environment(settings),
+        health=HealthCheck(ask, through=("redis",)),
+        after=tuple(
+            each.name for each in systems(settings) if each.embedded and each.name == "redis"
+        ),
+    )
+    # SIGTERM lets a run end first.
+    return replace(made, stop_timeout=20.0)
 
 
 def watchdog_service(settings: Settings) -> Service:

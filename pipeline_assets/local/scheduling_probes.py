@@ -8,11 +8,14 @@ import time
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.collection.run_names import LOCATION
 from pipeline_assets.local.errors import UnhealthyError, UnknownHealthError
 from pipeline_assets.local.probes import Ask, http_json
+
+if TYPE_CHECKING:
+    from pipeline_assets.settings import RedisSettings
 
 # Dagster's daemon reports its threads every 30 s, each at the end of what it does just then.
 NEWEST_HEARTBEAT_SECONDS = 75.0
@@ -96,6 +99,23 @@ def _graphql(url: str, query: str, timeout: float) -> Any:
         errors = reply.get("errors") or [{}]
         raise UnhealthyError(f"GraphQL answers {errors[0].get('message', 'nothing')}"[:200])
     return reply["data"]
+
+
+def worker(settings: "RedisSettings", name: str) -> Ask:
+    """The worker reports in Redis, from the loop that also takes its messages, that it lives."""
+    from pipeline_assets.resources.workers import WorkerRegistry, WorkerRegistryError
+
+    registry = WorkerRegistry(settings.model_copy(update={"retry_seconds": 0.0}))
+
+    def ask() -> None:
+        try:
+            living = registry.living()
+        except WorkerRegistryError as error:
+            raise UnknownHealthError(f"Redis does not answer ({error})") from error
+        if not any(each.name == name for each in living):
+            raise UnhealthyError("it has not reported for 20 s")
+
+    return ask
 
 
 def airflow_component(url: str, component: str, timeout: float) -> Ask:

@@ -8,6 +8,7 @@ from urllib.parse import urlsplit
 from pipeline_assets.local import airflow
 from pipeline_assets.settings import LOCAL_HOSTS, PREFIX, Settings, is_embedded
 
+WORKER = "worker"
 _DEFAULT_PORTS = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
 
 
@@ -45,6 +46,8 @@ def systems(settings: Settings) -> list[System]:
         System("webserver", web_address, web_setting, dagster.host, web, embedded=True),
         System("daemon", "", "", local, None, embedded=True),
     ]
+    if dagster.launcher == "celery":
+        found.append(System(WORKER, "", "", local, None, embedded=True))
     if settings.airflow.enabled:
         at, port = airflow.address(settings), settings.airflow.port
         found += [

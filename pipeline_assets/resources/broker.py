@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from pipeline_assets.settings import KafkaSettings
 from pipeline_assets.resources.kafka_clients import UndeliveredError
+from pipeline_assets.resources.write_guard import require_lease
 
 CONTENT_TYPE = "application/json"
 # The name of the JSON Schema of a message's value: market/candidate.schema.json.
@@ -73,6 +74,7 @@ class CandidateTopic:
         begun = time.monotonic()
         if not candidates:
             return Published(0, 0.0)
+        require_lease()
         seconds = self._settings.delivery_timeout_ms / 1000
         # librdkafka repeats a message itself until delivery.timeout.ms. A producer whose state the
         # broker lost (it was killed) is finished, not the broker: a new one makes a second attempt.

@@ -18,6 +18,7 @@ from pipeline_assets.market.candles import empty_candles
 from pipeline_assets.market.intervals import from_milliseconds, to_milliseconds
 from pipeline_assets.resources.redis_client import RedisConnection
 from pipeline_assets.resources.slots import STATE_TTL_SECONDS, decoded_slots, slot_key, state_key
+from pipeline_assets.resources.write_guard import require_lease
 
 if TYPE_CHECKING:
     import polars as pl
@@ -108,6 +109,7 @@ class IndicatorStateStore:
             IndicatorStateError: Redis failed. Some states may have been written; go on as after a
                 crash, by reading them again.
         """
+        require_lease()
         if not states:
             return frozenset()
         calls = [

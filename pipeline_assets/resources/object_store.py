@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from pipeline_assets.settings import S3Settings
 from pipeline_assets.resources.store_threads import StoreThreads
 from pipeline_assets.resources.stored_objects import DIGEST, FoundObject, StoredObject, digest_of
+from pipeline_assets.resources.write_guard import require_lease
 
 T = TypeVar("T")
 R = TypeVar("R")
@@ -212,6 +213,7 @@ class ObjectStore:
         if (body := file.small) is not None:
             self.put(key, body)
         else:
+            require_lease()
             file.finish()
 
     def download(self, key: str, file: IO[bytes]) -> bool:
@@ -282,6 +284,7 @@ class ObjectStore:
         store_check.check(self._unchecked, self._identity)
 
     def _require_suitable(self) -> None:
+        require_lease()
         if not self._checks:
             return
         from pipeline_assets.resources import store_check

@@ -22,6 +22,7 @@ from pipeline_assets.market.candles import (
 )
 from pipeline_assets.market.intervals import to_milliseconds
 from pipeline_assets.resources.redis_client import RedisConnection
+from pipeline_assets.resources.write_guard import require_lease
 
 if TYPE_CHECKING:
     import polars as pl
@@ -103,6 +104,7 @@ class CandleSlots:
         Raises:
             SlotsError: Redis failed. Some symbols may have been written; repeat the whole write.
         """
+        require_lease()
         offered = _encoded(candles)
         # The minute that is under way is let be, because `now` is an estimate.
         latest = "" if now is None else to_milliseconds(now)

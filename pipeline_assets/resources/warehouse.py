@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
     from snowflake.connector.cursor import SnowflakeCursor
 from pipeline_assets.resources.warehouse_connection import Answer, execute, repeated, rows_by_name
+from pipeline_assets.resources.write_guard import require_lease
 
 
 @dataclass(frozen=True)
@@ -215,11 +216,13 @@ class Warehouse:
     def _run_load(
         self, connection: "SnowflakeConnection", statements: LoadStatements, expected: int
     ) -> LoadResult:
+        require_lease()
         cursor = connection.cursor()
         cursor.execute(statements.landing)
         started = time.perf_counter()
         rows = self._copied(cursor, statements.copies, expected)
         copied = time.perf_counter()
+        require_lease()
         cursor.execute(statements.merge)
         (counts,) = rows_by_name(cursor)
         merged = time.perf_counter()
@@ -241,6 +244,7 @@ class Warehouse:
         cursor = connection.cursor()
         cursor.execute(statements.landing)
         rows = self._copied(cursor, statements.copies, expected)
+        require_lease()
         try:
             execute(connection, statements.replace)
         except BaseException as cause:

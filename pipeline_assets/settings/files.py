@@ -15,6 +15,7 @@ SECRETS = (
     ("redis", "password"),
     ("snowflake", "password"),
     ("kafka", "sasl_password"),
+    ("celery", "broker_url"),
     ("alerts", "webhook_url"),
 )
 ENV_FILE = ".env"

@@ -17,6 +17,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+from pipeline_assets.settings.celery_section import CelerySettings
 from pipeline_assets.settings.files import CONFIG_FILE, ENCODING, ENV_FILE, PREFIX, literal_values
 from pipeline_assets.settings.sections import (
     AirflowSettings,
@@ -78,6 +79,7 @@ class Settings(BaseSettings):
     snowflake: SnowflakeSettings = SnowflakeSettings()
     kafka: KafkaSettings = KafkaSettings()
     dagster: DagsterSettings = DagsterSettings()
+    celery: CelerySettings = CelerySettings()
     airflow: AirflowSettings = AirflowSettings()
     alerts: AlertsSettings = AlertsSettings()
     repair: RepairSettings = RepairSettings()

@@ -209,6 +209,7 @@ class DagsterSettings(Section):
     schedules: bool = Field(False, examples=[True])
     sensors: bool = Field(True, examples=[False])
     read_only: bool = Field(False, examples=[True])
+    launcher: Literal["celery", "process"] = Field("celery", examples=["process"])
 
 
 class AirflowSettings(Section):

@@ -33,7 +33,12 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.process_identity import is_alive
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.warehouse import Warehouse
-from pipeline_assets.settings import Settings, load_settings, with_embedded_credentials
+from pipeline_assets.settings import (
+    DagsterSettings,
+    Settings,
+    load_settings,
+    with_embedded_credentials,
+)
 from pipeline_assets.stack_state import read_state, write_state
 from pipeline_assets_tests.fixtures.kafka import candidates
 from pipeline_assets_tests.fixtures.redis import RedisServer
@@ -247,6 +252,7 @@ def test_status_tells_local_and_elsewhere(tmp_path: Path) -> None:
             "code-server": (True, False),
             "webserver": (True, False),
             "daemon": (True, False),
+            "worker": (True, False),
         }
         assert (status.running, status.pid) == (True, os.getpid())
     after = stack_status(settings)
@@ -364,7 +370,9 @@ def test_outside_systems_are_not_started(tmp_path: Path) -> None:
         kafka={"bootstrap_servers": "a.example.com:9092,b.example.com:9092"},
     )
     started = [service.name for service in stack_services(production)]
-    assert started == ["code-server", "webserver", "daemon"]
+    assert started == ["code-server", "webserver", "daemon", "worker"]
+    without = production.model_copy(update={"dagster": DagsterSettings(launcher="process")})
+    assert [each.name for each in stack_services(without)] == started[:3]
     addresses = {system.name: system.address for system in systems(production)}
     assert addresses["s3"] == "https://s3.eu-central-1.amazonaws.com"
     assert addresses["snowflake"] == "https://xy12345.snowflakecomputing.com"

@@ -1,0 +1,94 @@
+"""Leases in Redis: who executes a run, and whether that process still lives. When a lease is renewed and what
+its loss means is write_guard.py's.
+
+A lease is one key that ends by Redis' own clock, so the clocks and names of the hosts do not matter. Its
+value names the holder by a random token. Nobody else's lease is ever extended or removed.
+"""
+
+import secrets
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pipeline_assets.errors import OutsideSystemError
+from pipeline_assets.resources.redis_client import RedisConnection
+
+if TYPE_CHECKING:
+    from pipeline_assets.settings import RedisSettings
+
+# A lease that is not renewed ends after this time.
+LEASE_SECONDS = 60.0
+
+
+class LeaseStoreError(OutsideSystemError):
+    """Redis failed while a lease was taken, renewed or read. The message says where and what to do."""
+
+
+class LeaseStore:
+    """The leases of all runs. Connects on first use; safe to share between threads."""
+
+    def __init__(self, settings: "RedisSettings", seconds: float = LEASE_SECONDS) -> None:
+        """`seconds` is how long a lease lives without a renewal."""
+        self.seconds = seconds
+        self._milliseconds = round(seconds * 1000)
+        self._redis = RedisConnection(settings, LeaseStoreError)
+
+    def take(self, run_id: str) -> str | None:
+        """Take the lease of a run that nobody holds.
+
+        Returns:
+            The holder's token, or None if another process holds the lease.
+
+        Raises:
+            LeaseStoreError: Redis failed.
+        """
+        token = secrets.token_hex(8)
+
+        def attempt(client: Any) -> bool:
+            if client.set(lease_key(run_id), token, nx=True, px=self._milliseconds):
+                return True
+            # The first attempt may have taken the lease, and only its answer was lost.
+            return bool(client.get(lease_key(run_id)) == token.encode())
+
+        return token if self._redis.run(attempt) else None
+
+    def renew(self, run_id: str, token: str) -> bool:
+        """Extend a lease; return whether it still belonged to the holder.
+
+        Raises:
+            LeaseStoreError: Redis failed.
+        """
+        call = (1, lease_key(run_id), token, self._milliseconds)
+        return bool(self._redis.run_script("renew_lease", [call])[0])
+
+    def release(self, run_id: str, token: str) -> None:
+        """Give a lease back; one that has ended or is another's stays as it is. Safe to repeat.
+
+        Raises:
+            LeaseStoreError: Redis failed. The lease then ends by itself.
+        """
+        self._redis.run_script("release_lease", [(1, lease_key(run_id), token)])
+
+    def held(self, run_ids: Sequence[str]) -> frozenset[str]:
+        """Return the runs whose lease has not ended.
+
+        Raises:
+            LeaseStoreError: Redis failed.
+        """
+        if not run_ids:
+            return frozenset()
+
+        def read(client: Any) -> list[int]:
+            pipeline = client.pipeline(transaction=False)
+            for run_id in run_ids:
+                pipeline.exists(lease_key(run_id))
+            replies: list[int] = pipeline.execute()
+            return replies
+
+        return frozenset(
+            run_id for run_id, there in zip(run_ids, self._redis.run(read), strict=True) if there
+        )
+
+
+def lease_key(run_id: str) -> str:
+    """Return the key of a run's lease."""
+    return f"leases:{run_id}"

@@ -1,0 +1,99 @@
+"""The worker that executes runs: a Celery worker whose processes are forked with everything imported.
+Run as `python -m pipeline_assets.services.worker [--queues ingest,backfill] [--concurrency N]`.
+
+The parent process imports the definitions and the client libraries and uses none of them: librdkafka, Polars
+and gRPC do not survive a fork once in use. What a child does with a run is in worker_tasks.py, and how the
+worker is known to live in worker_beat.py.
+"""
+
+import argparse
+import gc
+import importlib
+import logging
+import secrets
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+from pipeline_assets.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from celery import Celery
+
+DEFINITIONS = "pipeline_assets.definitions"
+# What an ingest run and a backfill load on first use, the largest first: see test_worker.py.
+CLIENTS = (
+    *("polars", "obstore", "obstore.store", "redis", "redis.asyncio", "aiohttp", "orjson", "isal"),
+    *("snowflake.connector", "snowflake.connector.cursor", "confluent_kafka", "pyarrow.parquet"),
+    *("binance.async_client", "boto3", "numpy", "pandas", "tenacity"),
+)
+logger = logging.getLogger("pipeline_assets.worker")
+
+
+def import_everything() -> None:
+    """Import what runs need, so that children share its memory and begin at once."""
+    importlib.import_module(DEFINITIONS)
+    for name in CLIENTS:
+        importlib.import_module(name)
+    gc.collect()
+    # A collection in a child would copy every page that it marks.
+    gc.freeze()
+
+
+def make_worker_app(settings: Settings, name: str) -> "Celery":
+    """Return the application with the task that executes a run, and with the beat of the worker."""
+    from pipeline_assets.dagster_instance.celery_app import make_celery
+    from pipeline_assets.services.worker_beat import WorkerBeat
+    from pipeline_assets.services.worker_tasks import add_run_task
+
+    app = make_celery(settings)
+    add_run_task(app, settings)
+    WorkerBeat.settings, WorkerBeat.name_of_worker = settings, name
+    app.steps["worker"].add(WorkerBeat)
+    return app
+
+
+def run_worker(settings: Settings, queues: Sequence[str], concurrency: int, name: str) -> int:
+    """Execute runs of these queues until a signal comes; return the exit status.
+
+    SIGTERM lets runs end first.
+    """
+    import_everything()
+    app = make_worker_app(settings, name)
+    worker = app.Worker(
+        hostname=name,
+        queues=list(queues),
+        concurrency=concurrency,
+        pool="prefork",
+        optimization="fair",
+        loglevel="WARNING",
+        without_gossip=True,
+        without_mingle=True,
+        without_heartbeat=True,
+        quiet=True,
+    )
+    logger.info("Worker %s serves %s with %d processes.", name, ", ".join(queues), concurrency)
+    worker.start()
+    return int(worker.exitcode or 0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Read the command line and work."""
+    from pipeline_assets.dagster_instance.celery_app import QUEUES
+
+    settings = load_settings()
+    parser = argparse.ArgumentParser(prog="python -m pipeline_assets.services.worker")
+    parser.add_argument("--queues", default=",".join(QUEUES), help="the queues to serve")
+    parser.add_argument("--concurrency", type=int, default=settings.celery.concurrency)
+    parser.add_argument("--name", default=f"worker-{secrets.token_hex(4)}")
+    given = parser.parse_args(arguments)
+    queues = [each.strip() for each in given.queues.split(",")]
+    unknown = set(queues) - set(QUEUES)
+    if unknown:
+        parser.error(f"no queue {', '.join(sorted(unknown))}: the queues are {', '.join(QUEUES)}")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
+    return run_worker(settings, queues, given.concurrency, given.name)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

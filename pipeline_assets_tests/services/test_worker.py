@@ -1,0 +1,260 @@
+"""A real worker over a real Redis: every run is executed once, and a dead one ends by its lease."""
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from logging import getLogger
+from pathlib import Path
+
+import psutil
+import pytest
+from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter, reconstructable
+from dagster._core.launcher import LaunchRunContext
+from dagster._daemon.monitoring.run_monitoring import monitor_started_run
+
+from pipeline_assets.dagster_instance.celery_app import BACKFILL, INGEST, QUEUES, queue_of
+from pipeline_assets.dagster_instance.launchers import WorkerRunLauncher
+from pipeline_assets.local.stack import dagster_environment
+from pipeline_assets.resources.leases import lease_key
+from pipeline_assets.resources.workers import WorkerRegistry
+from pipeline_assets.settings import Settings
+from pipeline_assets_tests.fixtures.exchange import die_with_parent
+from pipeline_assets_tests.fixtures.redis import RedisServer
+from pipeline_assets_tests.fixtures.s3 import eventually
+from pipeline_assets_tests.services.worker_jobs import DIRECTORY, waiting
+
+pytestmark = pytest.mark.xdist_group("worker")
+ENDED = ("SUCCESS", "FAILURE", "CANCELED")
+
+
+@dataclass
+class Stage:
+    """Dagster, a Redis, and the files of the job."""
+
+    settings: Settings
+    instance: DagsterInstance
+    redis: RedisServer
+    directory: Path
+    environment: dict[str, str]
+    worker_pid: int = 0
+
+    @property
+    def launcher(self) -> WorkerRunLauncher:
+        launcher = self.instance.run_launcher
+        assert isinstance(launcher, WorkerRunLauncher)
+        return launcher
+
+    @contextmanager
+    def worker(self, concurrency: int = 2) -> Iterator["subprocess.Popen[bytes]"]:
+        """A worker that lives, and ends with the block."""
+        log = (self.directory / "worker.log").open("ab")
+        with (
+            log,
+            subprocess.Popen(
+                [
+                    *(sys.executable, "-m", "pipeline_assets.services.worker"),
+                    *("--concurrency", str(concurrency)),
+                ],
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - it takes no lock that a thread may hold
+            ) as process,
+        ):
+            self.worker_pid = process.pid
+            try:
+                eventually(self.registry.living, "the worker lives", 240)
+                yield process
+            finally:
+                for each in (
+                    psutil.Process(process.pid).children() if process.poll() is None else ()
+                ):
+                    each.kill()
+                process.kill()
+
+    @property
+    def registry(self) -> WorkerRegistry:
+        return WorkerRegistry(self.settings.redis)
+
+    def launch(self, kind: str = "tick") -> DagsterRun:
+        """Launch a run as Dagster's daemon does."""
+        run = self.instance.create_run_for_job(
+            waiting,
+            job_code_origin=reconstructable(waiting).get_python_origin(),
+            status=DagsterRunStatus.STARTING,
+            tags={"pipeline/kind": kind},
+        )
+        self.deliver(run)
+        return run
+
+    def deliver(self, run: DagsterRun) -> None:
+        self.launcher.launch_run(LaunchRunContext(dagster_run=run, workspace=None))
+
+    def lines(self, name: str, run: DagsterRun) -> list[str]:
+        file = self.directory / f"{name}-{run.run_id}"
+        return file.read_text().splitlines() if file.exists() else []
+
+    def go(self, run: DagsterRun) -> None:
+        (self.directory / f"go-{run.run_id}").touch()
+
+    def status(self, run: DagsterRun) -> str:
+        found = self.instance.get_run_by_id(run.run_id)
+        assert found is not None
+        return str(found.status.value)
+
+    def began(self, run: DagsterRun) -> tuple[int, int]:
+        """Wait until the step runs; return its process and that one's parent."""
+        line = eventually(lambda: self.lines("began", run), "the step runs", 120)[0]
+        child, parent = map(int, line.split())
+        return child, parent
+
+    def ended(self, run: DagsterRun) -> str:
+        eventually(lambda: self.status(run) in ENDED, "the run has ended", 120)
+        return self.status(run)
+
+    def look_as_the_daemon(self) -> None:
+        statuses = [DagsterRunStatus.STARTED]
+        for record in self.instance.get_run_records(RunsFilter(statuses=statuses)):
+            monitor_started_run(self.instance, None, record, getLogger())  # type: ignore[arg-type]
+
+    def told(self, run: DagsterRun) -> str:
+        return "\n".join(each.message for each in self.instance.all_logs(run.run_id))
+
+
+@contextmanager
+def staged(directory: Path) -> Iterator[Stage]:
+    with RedisServer(directory / "redis") as redis, pytest.MonkeyPatch.context() as patch:
+        settings = Settings(
+            data_dir=directory / "data", redis={"url": redis.url, "retry_seconds": 2}
+        )
+        environment = {**dagster_environment(settings), DIRECTORY: str(directory)}
+        for name, value in environment.items():
+            patch.setenv(name, value)
+        with DagsterInstance.get() as instance:
+            yield Stage(settings, instance, redis, directory, environment)
+
+
+@pytest.fixture(scope="module")
+def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
+    """A stage with a worker, for tests that leave both running."""
+    with staged(tmp_path_factory.mktemp("worker")) as made, made.worker():
+        yield made
+
+
+@pytest.fixture
+def own_stage(tmp_path: Path) -> Iterator[Stage]:
+    """A stage without a worker."""
+    with staged(tmp_path) as made:
+        yield made
+
+
+def test_run_executes_in_forked_child(stage: Stage) -> None:
+    """A run is executed by a child of the worker, and gives its lease back."""
+    run = stage.launch()
+    child, parent = stage.began(run)
+    assert (psutil.Process(child).ppid(), parent) == (parent, stage.worker_pid)
+    assert stage.redis.client().exists(lease_key(run.run_id))
+    stage.look_as_the_daemon()
+    stage.look_as_the_daemon()
+    stage.go(run)
+    assert stage.ended(run) == "SUCCESS"
+    eventually(lambda: not stage.redis.client().exists(lease_key(run.run_id)), "the lease is back")
+
+
+def test_run_of_kind_has_queue() -> None:
+    assert queue_of({"pipeline/kind": "tick"}) == queue_of({"pipeline/kind": "seal"}) == INGEST
+    assert queue_of({"pipeline/kind": "backfill"}) == queue_of({}) == BACKFILL
+
+
+def test_redelivered_run_executes_once(stage: Stage) -> None:
+    """A second message changes nothing, whether the run is executed just then or has ended."""
+    run = stage.launch()
+    stage.began(run)
+    stage.deliver(run)
+    other = stage.launch()
+    stage.go(other)
+    assert stage.ended(other) == "SUCCESS", "the second message has been taken by now"
+    stage.go(run)
+    assert stage.ended(run) == "SUCCESS"
+    stage.deliver(run)
+    last = stage.launch()
+    stage.go(last)
+    assert stage.ended(last) == "SUCCESS"
+    assert len(stage.lines("began", run)) == len(stage.lines("wrote", run)) == 1
+    assert stage.status(run) == "SUCCESS"
+
+
+def test_killed_child_ends_with_its_lease(stage: Stage) -> None:
+    """A run whose process was killed lives as long as its lease, and the next run executes."""
+    dead = stage.launch()
+    child, _ = stage.began(dead)
+    os.kill(child, signal.SIGKILL)
+    stage.look_as_the_daemon()
+    stage.look_as_the_daemon()
+    assert stage.status(dead) == "STARTED", "the lease has not ended"
+    stage.redis.client().pexpire(lease_key(dead.run_id), 1)
+    eventually(lambda: not stage.redis.client().exists(lease_key(dead.run_id)), "the lease ended")
+    stage.look_as_the_daemon()
+    assert stage.status(dead) == "STARTED", "one look does not tell"
+    stage.look_as_the_daemon()
+    assert stage.status(dead) == "FAILURE"
+    assert "has not renewed its lease" in stage.told(dead)
+    later = stage.launch()
+    stage.go(later)
+    assert stage.ended(later) == "SUCCESS"
+    assert not stage.lines("wrote", dead)
+
+
+def test_terminated_run_is_canceled(stage: Stage) -> None:
+    """The UI's button ends a run as Ctrl-C would, and the worker goes on."""
+    run = stage.launch()
+    stage.began(run)
+    assert stage.launcher.terminate(run.run_id)
+    assert stage.ended(run) == "CANCELED"
+    assert not stage.lines("wrote", run)
+
+
+def test_run_waits_for_worker_and_executes_once(own_stage: Stage) -> None:
+    """Without a worker a run says so and waits; a lost message is sent again; new code ends the worker."""
+    stage = own_stage
+    waiting_run, lost = stage.launch(), stage.launch("backfill")
+    for looks in (1, 2, 3):
+        stage.launcher.attend_waiting_run(waiting_run, looks)
+    assert stage.told(waiting_run).count("No worker serves the queue ingest") == 1
+    (stage.directory / "go").touch()
+    # As a broker that restarted without its data.
+    stage.redis.client().delete("celery:backfill")
+    with stage.worker() as process:
+        assert stage.ended(waiting_run) == "SUCCESS"
+        [worker] = stage.registry.living()
+        assert worker.queues == QUEUES
+        assert stage.status(lost) == "STARTING"
+        stage.launcher.attend_waiting_run(lost, 1)
+        assert "sent again" not in stage.told(lost)
+        stage.launcher.attend_waiting_run(lost, 2)
+        assert stage.ended(lost) == "SUCCESS"
+        for run in (waiting_run, lost):
+            assert len(stage.lines("wrote", run)) == 1
+        stage.registry.publish_code(worker.code)
+        # A beat of the worker, which is every five seconds, sees the code of before and then another.
+        eventually(lambda: beats(stage) > 0, "the next beat", 60)
+        eventually(lambda: beats(stage) > 0, "the beat after that", 60)
+        stage.registry.publish_code("another")
+        assert process.wait(120) == 0
+        assert stage.registry.living() == []
+
+
+_last: dict[str, bytes] = {}
+
+
+def beats(stage: Stage) -> int:
+    """How many beats came since the last call, none or one."""
+    held = stage.redis.client().hgetall("{workers}")
+    changed = bool(held != _last)
+    _last.clear()
+    _last.update(held)
+    return int(changed)
