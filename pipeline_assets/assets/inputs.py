@@ -15,5 +15,5 @@ def step_of(
 ) -> Step:
     """Return the step that is executed now; raises PartitionError if a partition key is no day."""
     keys = context.op_execution_context.partition_keys
-    run = context.run.root_run_id or context.run.run_id
-    return Step.of(store, interval, keys, run, name)
+    run = context.run.run_id
+    return Step.of(store, interval, keys, context.run.root_run_id or run, name, run)

@@ -64,6 +64,7 @@ def coverage_of(
     known: Known,
     *,
     witnesses: bool = True,
+    absences: Mapping[str, Sequence[Window]] | None = None,
 ) -> "pl.DataFrame":
     """Judge as `lake_coverage.gap_ledger`, for a caller who has read the open times of the window.
 
@@ -76,12 +77,17 @@ def coverage_of(
         known: what the lake's documents say of the window.
         witnesses: whether `lifetimes` has all symbols that are collected: candles missing from all of
             them are an outage, which fewer symbols cannot prove.
+        absences: the missing spans of symbols whose rows are not in `stored`, where they are known.
 
     Returns:
         A frame as of `gap_ledger`.
     """
     looked = {}
-    absent = missing_candles(stored, interval, dict.fromkeys(lifetimes, window))
+    told = absences or {}
+    unknown = [symbol for symbol in lifetimes if symbol not in told]
+    absent: Mapping[str, Sequence[Window]] = told
+    if unknown:
+        absent = {**told, **missing_candles(stored, interval, dict.fromkeys(unknown, window))}
     for symbol, lifetime in lifetimes.items():
         closed = closed_spans(interval, window, lifetime, newest, known.pauses.get(symbol, ()))
         gaps_of_symbol = absent.get(symbol, ())

@@ -2,13 +2,13 @@
 run has in hand are in upload_findings.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from typing import TYPE_CHECKING
 
 from pipeline_assets import lake
-from pipeline_assets.collection.coverage import Known, coverage_of, fetchable
+from pipeline_assets.collection.coverage import Known, closed_spans, coverage_of, fetchable
 from pipeline_assets.collection.fetch_plan import FetchPlan
 from pipeline_assets.collection.findings import MISSING_COLUMNS, Finding, Table, moment
 from pipeline_assets.collection.step_inputs import Step
@@ -16,9 +16,9 @@ from pipeline_assets.market.aggregation import aggregate, differences
 from pipeline_assets.market.candles import KEY_COLUMNS, PRICE_COLUMNS
 from pipeline_assets.market.gap_causes import NOT_DUE
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.market.windows import day_window, without
+from pipeline_assets.market.windows import Window, day_window, without
 from pipeline_assets.resources.candle_objects import by_day, list_objects
-from pipeline_assets.resources.finalized_days import read_sealed
+from pipeline_assets.resources.finalized_days import SealedDay, read_sealed
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.stored_objects import StoredObject
 
@@ -40,17 +40,22 @@ def check_days(step: Step) -> dict[str, dict[date, Finding]]:
 
     def judge(day: date) -> tuple[Finding, Finding]:
         symbols = _symbols(plan, day)
-        held = [each for symbol in symbols for each in objects[symbol].get(day, ())]
+        listed = {symbol: objects[symbol].get(day, []) for symbol in symbols}
+        marks = own.get(day, {})
+        if plan.finished(day) and not marks.keys() >= set(symbols):
+            marks = {**read_sealed(store, interval, day), **marks}
+        unread = _unread(step, plan, day, listed, own.get(day, {}))
+        held = [each for symbol in symbols if symbol not in unread for each in listed[symbol]]
         rows = lake.scan_objects(store, held, day_window(day))
         if interval is Interval.ONE_MINUTE:
             # Nothing is compared with their volumes, which are half of what there is to decode.
             rows = rows.select(*KEY_COLUMNS, *PRICE_COLUMNS)
         stored = rows.collect()
-        marks = read_sealed(store, interval, day) if plan.finished(day) else {}
-        known = Known({day: {**marks, **own.get(day, {})}}, pauses=plan.pauses)
+        known = Known({day: marks}, pauses=plan.pauses)
+        absences = {symbol: [span for span, _ in marks[symbol].missing] for symbol in unread}
         return (
-            _completeness(plan, day, symbols, stored, known),
-            _consistency(store, interval, day, symbols, stored),
+            _completeness(plan, day, symbols, stored, known, absences),
+            _consistency(store, interval, day, symbols, stored, sum(unread.values())),
         )
 
     # One day is judged while another's objects are waited for; more at once would hold more rows.
@@ -60,6 +65,39 @@ def check_days(step: Step) -> dict[str, dict[date, Finding]]:
         "complete": {day: complete for day, (complete, _) in findings.items()},
         "consistent": {day: consistent for day, (_, consistent) in findings.items()},
     }
+
+
+def _unread(
+    step: Step,
+    plan: FetchPlan,
+    day: date,
+    listed: Mapping[str, Sequence[StoredObject]],
+    marks: Mapping[str, SealedDay],
+) -> dict[str, int]:
+    """Return the symbols whose day need not be read back, with how many candles each has.
+
+    The run has itself written the day's object from rows that it had cleaned, S3 lists that very object
+    by its ETag, and nothing else of the day. What the object lacks is in its mark.
+    """
+    if plan.interval is not Interval.ONE_MINUTE:
+        return {}  # compared with the minutes
+    found = {}
+    for symbol, objects in listed.items():
+        mark = marks.get(symbol)
+        if mark is None or len(objects) != 1 or objects[0].etag != mark.etag:
+            continue
+        written = step.handover.written.get(objects[0].key)
+        each = plan.listed[symbol]
+        due = closed_spans(
+            plan.interval,
+            day_window(day),
+            (each.listed_at, each.delisted_at),
+            plan.newest,
+            plan.pauses.get(symbol, ()),
+        )
+        if written and written.etag == mark.etag and all(map(mark.covers, due)):
+            found[symbol] = written.rows
+    return found
 
 
 def _objects(plan: FetchPlan, store: ObjectStore) -> dict[str, dict[date, list[StoredObject]]]:
@@ -83,7 +121,12 @@ def _symbols(plan: FetchPlan, day: date) -> list[str]:
 
 
 def _completeness(
-    plan: FetchPlan, day: date, symbols: Sequence[str], stored: "pl.DataFrame", known: Known
+    plan: FetchPlan,
+    day: date,
+    symbols: Sequence[str],
+    stored: "pl.DataFrame",
+    known: Known,
+    absences: Mapping[str, Sequence[Window]],
 ) -> Finding:
     window = day_window(day)
     lifetimes = {
@@ -99,6 +142,7 @@ def _completeness(
         known,
         # Symbols that a person chose cannot prove an outage: others may have candles then.
         witnesses=not plan.asked,
+        absences=absences,
     )
     lacking = fetchable(ledger)
     not_due = ledger.filter(ledger["cause"].is_in([str(cause) for cause in NOT_DUE]))
@@ -131,6 +175,7 @@ def _consistency(
     day: date,
     symbols: Sequence[str],
     stored: "pl.DataFrame",
+    unread: int,
 ) -> Finding:
     import polars as pl
 
@@ -148,7 +193,9 @@ def _consistency(
             ),
         )
     if interval is Interval.ONE_MINUTE:
-        return Finding(passed=True, description=f"{stored.height} candles enclose their prices.")
+        return Finding(
+            passed=True, description=f"{stored.height + unread} candles enclose their prices."
+        )
     window = day_window(day)
     minutes = lake.scan("1m", symbols, window.start, window.end, store=store).collect()
     aggregated = aggregate(minutes, interval)

@@ -1,11 +1,12 @@
 """The fetch: candles as the exchange or its archive replied, decimal strings and all, in one object of the
-run. Typing and checking them is in format.py; deciding what to fetch is in planning.py.
+run. A run in one process gets them cleaned as well, by market/cleaning.py, for the format step (format.py).
+Deciding what to fetch is in planning.py.
 """
 
 import time
 from collections.abc import Generator, Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from operator import itemgetter
 from typing import TYPE_CHECKING
@@ -15,10 +16,12 @@ from pipeline_assets.collection.archive_source import archived_frames, uses_arch
 from pipeline_assets.collection.chosen_symbols import Request
 from pipeline_assets.collection.empty_days import believed_empty_days
 from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind
+from pipeline_assets.collection.handover import Gathered, Received, handover
 from pipeline_assets.collection.planning import make_plan
 from pipeline_assets.collection.progress import Progress
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.candles import empty_raw
+from pipeline_assets.market.cleaning import Cleaned, clean
 from pipeline_assets.market.intervals import Interval, from_milliseconds, to_milliseconds
 from pipeline_assets.market.replies import raw_candles as rows_of
 from pipeline_assets.market.windows import Window, day_window
@@ -73,10 +76,9 @@ def fetch(
     store: ObjectStore,
     settings: Settings,
     request: Request,
-    root_run: str,
+    run: str,
     progress: Progress,
-    *,
-    again: bool,
+    repeated: str | None = None,
 ) -> FetchReport:
     """Plan and fetch what a run was launched for; keep the rows, then the plan.
 
@@ -85,9 +87,9 @@ def fetch(
         store: the lake.
         settings: of the archive.
         request: what the run was launched for.
-        root_run: the root run's id, which addresses the outputs.
+        run: the run's id.
         progress: receives the number of rows as they come.
-        again: whether the run repeats an earlier one of the same address.
+        repeated: the id of the first run that this one repeats, which addresses the outputs.
 
     Raises:
         NothingFetchedError: every symbol failed.
@@ -98,8 +100,8 @@ def fetch(
     first, ticks = priority(request.kind, request.interval), request.kind is RunKind.TICK
     with exchange.client(first, patient=not ticks) as client:
         plan = make_plan(client, store, request, exchange.settle)
-        own = Staged(plan.interval, plan.days[0], plan.days[-1], root_run)
-        if again:
+        own = Staged(plan.interval, plan.days[0], plan.days[-1], repeated or run)
+        if repeated:
             # The plan of the first time must not stand beside the rows of this one.
             store.delete([own.plan])
         if ticks:
@@ -107,25 +109,29 @@ def fetch(
             exchange.expect_tick(first, plan.interval, weight, plan.now())
         began = time.monotonic()
         archive = ArchiveReport() if uses_archive(plan, settings.binance) else None
-        received = _Received()
+        received = _Received(plan)
         frames = (
             archived_frames(client, plan, settings.binance, progress, archive, _ROWS_PER_GROUP)
             if archive
             else _frames(client, plan, progress)
         )
         with closing(frames):
-            watched = received.watch(frames, plan)
+            watched = received.watch(frames)
             rows = write_frames(store, own.key(Output.RAW), empty_raw(), watched)
         seconds = time.monotonic() - began
         if not plan.ticks:
-            plan.witnessed = believed_empty_days(client, store, plan, received.newest, root_run)
+            plan.witnessed = believed_empty_days(client, store, plan, received.newest, own.run)
         plan.weight = client.weight_spent
         if archive is not None:
             archive.keep(store, plan)
         allowed = client.weight_now.allowed
     _require_any(plan)
     # After the rows: a plan without rows would be taken for the newest by a later run of a single step.
-    write_document(store, own.plan, plan.to_facts())
+    facts = plan.to_facts()
+    write_document(store, own.plan, facts)
+    steps = handover(store, run)
+    steps.documents[own.plan] = facts
+    steps.keep_replies(own, received.cleaned)
     replies = store.address(own.key(Output.RAW))
     return FetchReport(plan, replies, rows, round(rows / seconds), allowed, archive)
 
@@ -142,27 +148,37 @@ def _require_any(plan: FetchPlan) -> None:
 
 @dataclass
 class _Received:
-    """The newest open time that the run received of its days; None while there is no row."""
+    """What the run received of its days.
 
+    Attributes:
+        plan: of the run.
+        newest: the newest open time; None while there is no row.
+        cleaned: the rows for the format step.
+    """
+
+    plan: FetchPlan
     newest: datetime | None = None
+    cleaned: Gathered[Cleaned] = field(default_factory=Gathered)
 
-    def watch(
-        self, frames: Iterable["pl.DataFrame"], plan: FetchPlan
-    ) -> Generator["pl.DataFrame", None, None]:
-        """Pass raw frames through, and keep the newest open time of the plan's days."""
+    def watch(self, received: Iterable[Received]) -> Generator["pl.DataFrame", None, None]:
+        """Pass raw frames through; keep their rows cleaned, and the newest open time of the plan's days."""
         import polars as pl
 
+        plan = self.plan
         window = Window(day_window(plan.days[0]).start, day_window(plan.days[-1]).end)
         # A row may have any time: the exchange's oddest rows are staged as they came.
         within = pl.col("open_time").is_between(
             to_milliseconds(window.start), to_milliseconds(window.end), closed="left"
         )
-        for frame in frames:
+        for frame, cleaned in received:
             newest = frame.select(pl.col("open_time").filter(within).max()).item()
             if newest is not None:
                 opened = from_milliseconds(newest)
                 self.newest = max(opened, self.newest or opened)
             yield frame
+            # While the frame is being written.
+            found = cleaned or clean(frame, plan.interval, plan.windows)
+            self.cleaned.add(found, frame.height)
 
 
 def priority(kind: RunKind, interval: Interval) -> Priority:
@@ -174,7 +190,7 @@ def priority(kind: RunKind, interval: Interval) -> Priority:
 
 def _frames(
     client: ExchangeClient, plan: FetchPlan, progress: Progress
-) -> Generator["pl.DataFrame", None, None]:
+) -> Generator[Received, None, None]:
     """The replies as raw frames of a row group each; a symbol that fails is noted in the plan."""
     spans = {symbol: plan.spans(symbol) for symbol in plan.windows}
     due = {symbol: plan.due(symbol) for symbol in plan.windows}
@@ -189,8 +205,8 @@ def _frames(
         replies += [(fetched.symbol, body) for body in fetched.replies]
         rows += due[fetched.symbol]
         if rows >= _ROWS_PER_GROUP:
-            yield rows_of(sorted(replies, key=_SYMBOL))
+            yield Received(rows_of(sorted(replies, key=_SYMBOL)))
             replies, rows = [], 0
     progress.finish()
     if replies:
-        yield rows_of(sorted(replies, key=_SYMBOL))
+        yield Received(rows_of(sorted(replies, key=_SYMBOL)))

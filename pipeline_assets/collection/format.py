@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pipeline_assets.collection.fetch_plan import FetchPlan
+from pipeline_assets.collection.handover import Gathered
 from pipeline_assets.collection.step_inputs import Step
 from pipeline_assets.market.candles import empty_candles
-from pipeline_assets.market.cleaning import clean
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.staging import Output, write_frames
 
@@ -38,15 +38,16 @@ class FormatReport:
 def format_rows(step: Step) -> FormatReport:
     """Store the valid candles of a fetch, and the rejected rows beside them."""
     rejected: list[pl.DataFrame] = []
-    with step.rows(Output.RAW) as raw:
+    gathered: Gathered[pl.DataFrame] = Gathered()
+    with step.cleaned_replies() as raw:
         report = FormatReport(raw.plan)
 
         def cleaned() -> Iterator["pl.DataFrame"]:
-            for frame in raw.frames:
-                result = clean(frame, raw.plan.interval, raw.plan.windows)
+            for result in raw.frames:
                 report.repeated += result.repeated
                 if result.set_aside.height:
                     rejected.append(result.set_aside)
+                gathered.add(result.candles, result.candles.height)
                 yield result.candles
             # Before the candles are seen: who reads them reads these too.
             report.reasons = _keep_rejected(step.store, step.own.set_aside, rejected)
@@ -54,6 +55,7 @@ def format_rows(step: Step) -> FormatReport:
 
         key = step.own.key(Output.FORMATTED)
         report.rows = write_frames(step.store, key, empty_candles(), cleaned())
+        step.handover.keep_candles(step.own, gathered)
     return report
 
 

@@ -11,7 +11,6 @@ from pipeline_assets.collection.fetch_plan import FetchPlan
 from pipeline_assets.collection.findings import moment
 from pipeline_assets.collection.step_inputs import Step
 from pipeline_assets.resources.slots import SLOTS, CandleSlots
-from pipeline_assets.resources.staging import Output
 
 
 @dataclass
@@ -28,7 +27,7 @@ class SlotsSink:
 
         written = kept = removed = 0
         # A run over days long past, which may have read a million rows, has no row for a slot.
-        with self.step.rows(Output.FORMATTED, _has_slots) as formatted:
+        with self.step.candles(_has_slots) as formatted:
             self._plan = plan = formatted.plan
             for frame in formatted.frames:
                 fresh = frame.filter(pl.col("open_time") >= _oldest(plan))

@@ -2,16 +2,18 @@
 days. Where outputs lie and how they are read is in resources/staging.py.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.collection.fetch_plan import FetchPlan
-from pipeline_assets.market.intervals import Interval, to_milliseconds
+from pipeline_assets.collection.handover import Handover, handover
+from pipeline_assets.collection.step_rows import Candles, CleanedReplies, within
+from pipeline_assets.market.cleaning import clean
+from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.partition_keys import partition_days
-from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.candle_objects import window_start
 from pipeline_assets.resources.finalized_days import SealedDay
 from pipeline_assets.resources.object_store import ObjectStore
@@ -27,7 +29,7 @@ from pipeline_assets.resources.staging import (
 )
 
 if TYPE_CHECKING:
-    import polars as pl
+    pass
 
 # The assets that make the outputs, without their interval, in the order of the data.
 MAKERS = {
@@ -70,21 +72,31 @@ class Step:
         own: where the step's own run leaves its outputs.
         days: the days of the run's partitions, ascending.
         name: the asset or check that is made.
+        run: the run's own id, where it repeats another run.
     """
 
     store: ObjectStore
     own: Staged
     days: list[date]
     name: str
+    run: str = ""
 
     @classmethod
     def of(
-        cls, store: ObjectStore, interval: Interval, keys: Sequence[str], run: str, name: str
+        cls,
+        store: ObjectStore,
+        interval: Interval,
+        keys: Sequence[str],
+        root_run: str,
+        name: str,
+        run: str | None = None,
     ) -> "Step":
-        """The step of a root run over partitions; raises PartitionError if a partition key is no day."""
+        """The step of a run over partitions; raises PartitionError if a partition key is no day."""
         # Only the fetch knows the exchange's clock. For a future day nothing is retained.
         days = partition_days(keys, date.max)
-        return cls(store, Staged(interval, days[0], days[-1], run), days, name)
+        return cls(
+            store, Staged(interval, days[0], days[-1], root_run), days, name, run or root_run
+        )
 
     def _sources(self, output: Output) -> Iterator[Staged]:
         """Where the input may lie, the preferred one first.
@@ -94,19 +106,54 @@ class Step:
         yield self.own
         yield from (each for each in self._covering(output) if each != self.own)
 
+    @property
+    def handover(self) -> Handover:
+        """What the earlier steps of the run left in this process."""
+        return handover(self.store, self.run)
+
     @contextmanager
-    def rows(
-        self, output: Output, wanted: Callable[[FetchPlan], bool] = lambda plan: True
-    ) -> Iterator["Rows"]:
-        """Open the rows of an earlier step, with their plan.
+    def cleaned_replies(self) -> Iterator[CleanedReplies]:
+        """Open the replies of the fetch, cleaned, with their plan; cleaned already where it was here.
+
+        Raises:
+            StagingError: as `candles`.
+        """
+        held = self.handover.take_replies(self.own)
+        if held is not None:
+            yield CleanedReplies(self._plan(self.own), self.own, held)
+            return
+        with self._staged(Output.RAW) as raw:
+            plan = raw.plan
+            frames = (clean(frame, plan.interval, plan.windows) for frame in raw.frames)
+            yield CleanedReplies(plan, raw.source, frames)
+
+    @contextmanager
+    def candles(
+        self, wanted: Callable[[FetchPlan], bool] = lambda plan: True, *, last: bool = False
+    ) -> Iterator[Candles]:
+        """Open the formatted candles, with their plan.
 
         Args:
-            output: of which step.
-            wanted: whether the rows of a plan are read at all; they may be a million.
+            wanted: whether the candles of a plan are read at all; they may be a million.
+            last: whether no later step of the run reads them.
 
         Raises:
             StagingError: no output of these days is retained. The message names what to select.
         """
+        take = self.handover.take_candles if last else self.handover.candles
+        held = take(self.own)
+        if held is not None:
+            plan = self._plan(self.own)
+            yield Candles(plan, self.own, held if wanted(plan) else iter(()))
+            return
+        with self._staged(Output.FORMATTED, wanted) as found:
+            yield found
+
+    @contextmanager
+    def _staged(
+        self, output: Output, wanted: Callable[[FetchPlan], bool] = lambda plan: True
+    ) -> Iterator[Candles]:
+        """Open the rows of an earlier step as they are staged on S3."""
         with ExitStack() as opened:
             for source in self._sources(output):
                 try:
@@ -119,7 +166,7 @@ class Step:
                     )
                 except AbsentError:
                     continue
-                yield Rows(plan, source, _within(frames, plan, source))
+                yield Candles(plan, source, within(frames, plan, source))
                 return
         raise self._missing(output)
 
@@ -131,7 +178,7 @@ class Step:
         """
         for source in self._sources(Output.OBJECTS):
             try:
-                held = read_document(self.store, source.key(Output.OBJECTS))
+                held = self._document(source.key(Output.OBJECTS))
             except AbsentError:
                 continue
             stored = Stored(source, held["objects"], _marks(held["sealed"]))
@@ -148,7 +195,7 @@ class Step:
             for day, held in sealed.items()
         }
         document = {"objects": list(objects), "sealed": marks}
-        write_document(self.store, self.own.key(Output.OBJECTS), document)
+        self._keep(self.own.key(Output.OBJECTS), document)
 
     def plan_of_stored(self) -> FetchPlan:
         """The plan of the newest run that stored these days.
@@ -166,11 +213,18 @@ class Step:
     def keep_plan(self, plan: FetchPlan, source: Staged) -> None:
         """Keep another run's plan beside the outputs made from it, so that later steps find both."""
         if source != self.own:
-            write_document(self.store, self.own.plan, plan.to_facts())
+            self._keep(self.own.plan, plan.to_facts())
+
+    def _keep(self, key: str, document: Any) -> None:
+        write_document(self.store, key, document)
+        self.handover.documents[key] = document
+
+    def _document(self, key: str) -> Any:
+        held = self.handover.documents.get(key)
+        return read_document(self.store, key) if held is None else held
 
     def _plan(self, source: Staged) -> FetchPlan:
-        plan = FetchPlan.from_facts(read_document(self.store, source.plan))
-        return plan.of_days(self.days)
+        return FetchPlan.from_facts(self._document(source.plan)).of_days(self.days)
 
     def _missing(self, output: Output) -> StagingError:
         interval, first, last = self.own.interval, self.days[0], self.days[-1]
@@ -200,41 +254,6 @@ class Step:
             for each in newest_first(self.store, self.own.interval, output)
             if each.first <= self.days[0] and self.days[-1] <= each.last
         ]
-
-
-@dataclass(frozen=True)
-class Rows:
-    """The rows that a step reads, their plan, and where both lie."""
-
-    plan: FetchPlan
-    source: Staged
-    frames: Iterator["pl.DataFrame"]
-
-
-def _within(
-    frames: Iterable["pl.DataFrame"], plan: FetchPlan, source: Staged
-) -> Iterator["pl.DataFrame"]:
-    """The rows of the plan's days, where the run that made them had more days."""
-    import polars as pl
-
-    if (source.first, source.last) == (plan.days[0], plan.days[-1]):
-        yield from frames
-        return
-    span = Window(day_window(plan.days[0]).start, day_window(plan.days[-1]).end)
-    for frame in frames:
-        opens, start, end = pl.col("open_time"), *_bounds(frame, span)
-        part = frame.filter(
-            opens.is_between(start, end, closed="left"), pl.col("symbol").is_in(list(plan.windows))
-        )
-        if part.height:
-            yield part
-
-
-def _bounds(frame: "pl.DataFrame", span: Window) -> tuple[Any, Any]:
-    """A span in the frame's own time: replies have milliseconds, candles have timestamps."""
-    if frame.schema["open_time"].is_integer():
-        return to_milliseconds(span.start), to_milliseconds(span.end)
-    return span.start, span.end
 
 
 def _marks(held: Mapping[str, Mapping[str, Any]]) -> dict[date, dict[str, SealedDay]]:

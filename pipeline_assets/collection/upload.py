@@ -27,7 +27,6 @@ from pipeline_assets.resources.candle_objects import (
 )
 from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.staging import Output
 from pipeline_assets.resources.stored_objects import StoredObject
 from pipeline_assets.resources.tick_state import TickState, read_tick_state, write_tick_state
 
@@ -107,7 +106,7 @@ def upload(step: Step) -> UploadReport:
         ObjectStoreError: the lake does not answer.
     """
     store, interval = step.store, step.own.interval
-    with step.rows(Output.FORMATTED) as formatted:
+    with step.candles(last=True) as formatted:
         plan = formatted.plan
         report = UploadReport(plan)
         state = (
@@ -128,6 +127,7 @@ def upload(step: Step) -> UploadReport:
         report.sealed = finalized_days(
             store, plan, formatted.source, report.written, report.newest_day
         )
+        step.handover.written |= {each.key: each for each in report.written if not each.joined}
     step.keep_plan(plan, formatted.source)
     step.keep_stored([each.key for each in report.written], report.sealed)
     # A day that goes on into other sinks is marked once it is there (sinks.py): a day that is marked

@@ -126,6 +126,8 @@ def gap_causes(
     """
     import polars as pl
 
+    if missing.is_empty():
+        return _nothing_missing()
     symbols = pl.DataFrame({"symbol": list(lifetimes)}, schema={"symbol": pl.String})
     open_from = max(window.start, newest + interval.span)
     unclosed = (Window(open_from, window.end),) if open_from < window.end else ()
@@ -157,6 +159,23 @@ def gap_causes(
             "cause",
         )
         .sort("symbol", "first")
+    )
+
+
+def _nothing_missing() -> "pl.DataFrame":
+    """Return the frame of a window without a gap: most days have none, and it took 20 ms to find that."""
+    import polars as pl
+
+    time = pl.Datetime("us", "UTC")
+    return pl.DataFrame(
+        schema={
+            "symbol": pl.String(),
+            "interval": pl.String(),
+            "first": time,
+            "last": time,
+            "count": pl.Int64(),
+            "cause": pl.String(),
+        }
     )
 
 

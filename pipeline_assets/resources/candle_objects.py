@@ -81,6 +81,7 @@ class WrittenObject:
     """One object as it stands on the lake after a write.
 
     `missing` are the spans of a finalized day's grid without a candle, including those before a listing.
+    `joined` says whether stored rows were joined with the rows of the writer.
     """
 
     key: str
@@ -90,6 +91,7 @@ class WrittenObject:
     newest: datetime
     changed: bool
     missing: tuple[Window, ...] = ()
+    joined: bool = False
 
 
 def list_objects(
@@ -157,6 +159,7 @@ def _write(
     symbol = str(candles["symbol"][0])
     key = object_key(interval, symbol, window.start)
     body = _encoded(candles, interval, symbol, window)
+    joined = False
     for _ in range(_ATTEMPTS):
         try:
             etag = store.put_if(key, body, expected_etag)
@@ -166,13 +169,14 @@ def _write(
             if found is None or (held := _rows_of(store, key, found)) is None:
                 continue
             stored, stored_window = held
-            candles = merge_candles(stored, candles)
+            candles, joined = merge_candles(stored, candles), True
             window = max(window, stored_window, key=lambda each: each.end)
             body = _encoded(candles, interval, symbol, window)
             if body == found.body:
-                return _written(key, found.etag, candles, changed=False), candles
+                return _written(key, found.etag, candles, changed=False, joined=joined), candles
         else:
-            return _written(key, etag, candles, changed=etag != expected_etag), candles
+            changed = etag != expected_etag
+            return _written(key, etag, candles, changed=changed, joined=joined), candles
     raise ObjectStoreError(
         f"{store.address(key)} was changed by other writers {_ATTEMPTS} times in a row. Find out which "
         "runs write this symbol at the same time (Dagster's Runs page), then repeat this run."
@@ -186,11 +190,14 @@ def _encoded(candles: "pl.DataFrame", interval: Interval, symbol: str, window: W
         return encode_candles(candles, interval, symbol, window)
 
 
-def _written(key: str, etag: str, candles: "pl.DataFrame", *, changed: bool) -> WrittenObject:
+def _written(
+    key: str, etag: str, candles: "pl.DataFrame", *, changed: bool, joined: bool
+) -> WrittenObject:
     newest = candles["open_time"].max()
     if not isinstance(newest, datetime):
         raise TypeError(f"{key} would hold no candle")
-    return WrittenObject(key, etag, str(candles["symbol"][0]), candles.height, newest, changed)
+    symbol = str(candles["symbol"][0])
+    return WrittenObject(key, etag, symbol, candles.height, newest, changed, joined=joined)
 
 
 def seal_day(
@@ -218,6 +225,7 @@ def seal_day(
     window = day_window(day)
     whole_key = object_key(interval, _symbol_of(candles, stored), window.start)
     whole_etag = None
+    joined = False
     damaged = ""
     for each in stored:
         found = store.find(each.key)
@@ -228,14 +236,15 @@ def seal_day(
         if (held := _rows_of(store, each.key, found)) is None:
             damaged = each.key
         else:
-            candles = merge_candles(held[0], candles)
+            candles, joined = merge_candles(held[0], candles), True
     if damaged and candles.is_empty():
         raise store.damaged(damaged, "nothing of its day was fetched that could replace it")
     written, candles = _write(store, interval, window, candles, whole_etag)
     absorbed = [each.key for each in stored if each.key != whole_key]
     if absorbed:
         store.delete(absorbed)
-    return replace(written, missing=_missing(interval, window, candles))
+    missing = _missing(interval, window, candles)
+    return replace(written, missing=missing, joined=joined or written.joined)
 
 
 def _missing(interval: Interval, window: Window, candles: "pl.DataFrame") -> tuple[Window, ...]:

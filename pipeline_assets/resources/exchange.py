@@ -255,12 +255,12 @@ class ExchangeClient:
     async def _read(self, batch: Batch, page: Page) -> None:
         job = page.job
         try:
-            body, rows = await self._requests.klines(
+            body, opens = await self._requests.klines(
                 job.symbol, batch.interval, page.window, page.limit
             )
             bodies = [body]
             # Rows are not counted: a doubled one would hide a missing one, and has.
-            if batch.confirm and (missing := holes(body, batch.interval, page.window)):
+            if batch.confirm and (missing := holes(opens, batch.interval, page.window)):
                 bodies += await self._look_at_holes(batch, page, missing)
         except (ExchangeUnreachableError, ExchangeBannedError):
             raise
@@ -268,9 +268,9 @@ class ExchangeClient:
             job.error = error
         else:
             job.replies[page.number] = bodies
-            job.rows += rows
+            job.rows += len(opens)
             if batch.on_progress is not None:
-                batch.on_progress(rows)
+                batch.on_progress(len(opens))
 
     async def _look_at_holes(
         self, batch: Batch, page: Page, missing: Sequence[Window]
@@ -283,11 +283,11 @@ class ExchangeClient:
                 break
             hole, said_empty = open_questions.pop(0)
             [(_, limit)] = pages(batch.interval, hole)
-            again, rows = await self._requests.klines(page.job.symbol, batch.interval, hole, limit)
-            left = holes(again, batch.interval, hole)
-            if rows and left != [hole]:
+            again, opens = await self._requests.klines(page.job.symbol, batch.interval, hole, limit)
+            left = holes(opens, batch.interval, hole)
+            if opens and left != [hole]:
                 found.append(again)
-                page.job.rows += rows
+                page.job.rows += len(opens)
                 open_questions += [(each, 0) for each in left]
             # A row off the grid, as after an outage, is no candle of the hole.
             elif said_empty + 1 == _SAID_EMPTY:

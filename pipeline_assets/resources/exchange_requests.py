@@ -10,7 +10,7 @@ from datetime import datetime
 from typing import TYPE_CHECKING, Any, Self
 
 from pipeline_assets.market.intervals import Interval, to_milliseconds
-from pipeline_assets.market.replies import check_reply
+from pipeline_assets.market.replies import open_times
 from pipeline_assets.market.windows import Window
 from pipeline_assets.outside_text import printable
 from pipeline_assets.proxies import proxy_for
@@ -118,8 +118,8 @@ class ExchangeRequests:
 
     async def klines(
         self, symbol: str, interval: Interval, window: Window, limit: int
-    ) -> tuple[bytes, int]:
-        """Return the reply to one klines request, checked, and its number of rows.
+    ) -> tuple[bytes, list[int]]:
+        """Return the reply to one klines request, checked, and the open times of its rows.
 
         Args:
             symbol: as the exchange writes it; may hold any character.
@@ -138,8 +138,8 @@ class ExchangeRequests:
             )
             return reply
 
-        def read(reply: Reply) -> tuple[bytes, int]:
-            return reply.body, check_reply(symbol, reply.body)
+        def read(reply: Reply) -> tuple[bytes, list[int]]:
+            return reply.body, open_times(symbol, reply.body)
 
         await self._measure_again()
         what = f"{symbol} {interval.value} candles"

@@ -19,6 +19,7 @@ from polars.testing import assert_frame_equal
 
 from pipeline_assets import definitions
 from pipeline_assets.cli import backfill_runs as command
+from pipeline_assets.collection import handover
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources import staging
 from pipeline_assets.resources.finalized_days import read_sealed
@@ -261,6 +262,8 @@ def test_full_disk_is_reported_and_resumed(minutes: Platform, monkeypatch) -> No
     """A full disk is reported, and the same command then stores all."""
     monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
     monkeypatch.setattr(staging, "_IN_MEMORY", 1 << 18)
+    # As in a run of many rows, which go from step to step through S3 and a file.
+    monkeypatch.setattr(handover, "_MOST_ROWS", 1000)
     with (
         small_files(),
         pytest.raises(command.BackfillError, match=r"do not fit into .*set TMPDIR to a larger"),
