@@ -72,7 +72,7 @@ def coverage_of(
         interval: of the candles.
         window: on the interval's grid.
         lifetimes: as of `gap_ledger`.
-        newest: the open time of the newest closed candle.
+        newest: the open time of the newest candle that should be stored (`due_uploads.newest_due`).
         known: what the lake's documents say of the window.
         witnesses: whether `lifetimes` has all symbols that are collected: of fewer it cannot be told
             that what they all lack is an outage.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pipeline_assets.collection.due_uploads import newest_due
 from pipeline_assets.collection.findings import moment
 from pipeline_assets.market.intervals import EPOCH, Interval
 from pipeline_assets.market.windows import newest_closed
@@ -28,15 +29,18 @@ class Verdict:
     stored: bool = True
 
 
-def judge(interval: Interval, state: TickState, server_time: datetime) -> Verdict:
+def judge(
+    interval: Interval, state: TickState, server_time: datetime, upload_minutes: int = 1
+) -> Verdict:
     """Return which symbols' newest stored candle is older than it should be.
 
     Args:
         interval: of the candles.
         state: what is stored of the symbols that are collected now; see `of_collected`.
         server_time: the exchange's time, UTC.
+        upload_minutes: as in the settings. A minute that waits for its upload is not stale.
     """
-    due = newest_closed(interval, server_time, GRACE)
+    due = newest_due(interval, newest_closed(interval, server_time, GRACE), upload_minutes)
     late = sorted((at, symbol) for symbol, at in state.newest.items() if at < due)
     if not state.newest:
         told = f"No ingest run of {interval} has stored anything yet. Is the schedule on?"

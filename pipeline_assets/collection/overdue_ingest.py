@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from pipeline_assets.collection.due_uploads import newest_due
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import newest_closed
 
@@ -18,7 +19,10 @@ _FIRST_WAIT, _LONGEST_WAIT = timedelta(minutes=2), timedelta(minutes=15)
 
 
 def overdue_candle(
-    interval: Interval, newest_stored: datetime | None, server_time: datetime
+    interval: Interval,
+    newest_stored: datetime | None,
+    server_time: datetime,
+    upload_minutes: int = 1,
 ) -> datetime | None:
     """Return the open time of the newest candle that should be stored by now, or None if it is.
 
@@ -26,8 +30,9 @@ def overdue_candle(
         interval: of the candles.
         newest_stored: the open time of the newest candle of any symbol, or None without one.
         server_time: the exchange's time, UTC.
+        upload_minutes: as in the settings.
     """
-    due = newest_closed(interval, server_time, GRACE)
+    due = newest_due(interval, newest_closed(interval, server_time, GRACE), upload_minutes)
     return None if newest_stored is not None and newest_stored >= due else due
 
 

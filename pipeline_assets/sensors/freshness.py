@@ -69,7 +69,7 @@ def freshness_check(interval: Interval) -> AssetChecksDefinition:
         """Every symbol's newest stored candle is the newest that the exchange has closed."""
         now = exchange.server_time()
         state = newest_of_collected(store, settings, interval, now)
-        verdict = judge(interval, state, now)
+        verdict = judge(interval, state, now, settings.ingest.upload_minutes)
         finding = finding_of(verdict)
         return AssetCheckResult(
             # Nothing that was never stored is stale.
@@ -124,7 +124,8 @@ def freshness_sensor() -> SensorDefinition:
     ) -> SensorResult:
         now = exchange.server_time()
         states = {each: newest_of_collected(store, settings, each, now) for each in Interval}
-        judged = [(each, state, judge(each, state, now)) for each, state in states.items()]
+        every = settings.ingest.upload_minutes
+        judged = [(each, state, judge(each, state, now, every)) for each, state in states.items()]
         told = json.loads(context.cursor) if context.cursor else {}
         events, remembered = _due_reports(judged, told)
         return SensorResult(

@@ -26,6 +26,7 @@ from pipeline_assets.market.windows import newest_closed
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.tick_state import read_tick_state
+from pipeline_assets.settings import Settings
 
 NAME = "overdue_ingest"
 
@@ -55,6 +56,7 @@ def overdue_ingest_sensor(
         context: SensorEvaluationContext,
         store: ResourceParam[ObjectStore],
         exchange: ResourceParam[Exchange],
+        settings: ResourceParam[Settings],
     ) -> SensorResult:
         now = exchange.server_time()
         state = Return.from_text(context.cursor).seen(now)
@@ -62,7 +64,8 @@ def overdue_ingest_sensor(
         requests: list[RunRequest] = []
         for interval, request in state.pending.items():
             stored = read_tick_state(store, interval, (), now).newest
-            if overdue_candle(interval, max(stored.values(), default=None), now) is None:
+            newest, every = max(stored.values(), default=None), settings.ingest.upload_minutes
+            if overdue_candle(interval, newest, now, every) is None:
                 del pending[interval]
                 continue
             job = jobs[interval].name

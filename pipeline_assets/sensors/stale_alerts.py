@@ -53,7 +53,8 @@ def stale_alert_sensor() -> SensorDefinition:
         was_fresh: dict[str, bool] = json.loads(context.cursor) if context.cursor else {}
         is_fresh, told = {}, 0
         for interval in Interval:
-            found = judge(interval, newest_of_collected(store, settings, interval, now), now)
+            state = newest_of_collected(store, settings, interval, now)
+            found = judge(interval, state, now, settings.ingest.upload_minutes)
             is_fresh[interval.value] = found.fresh
             # One that was never fresh has just been set up: its first tick is still to come.
             if not found.fresh and was_fresh.get(interval):

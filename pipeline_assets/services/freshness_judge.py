@@ -47,9 +47,9 @@ class FreshnessJudge:
         """Judge every interval by the exchange's clock; `now` is the watchdog's."""
         store, settings = self._store, self._settings
         try:
-            at = self._server_time()
+            at, every = self._server_time(), settings.ingest.upload_minutes
             self.verdicts = {
-                each: judge(each, newest_of_collected(store, settings, each, at), at)
+                each: judge(each, newest_of_collected(store, settings, each, at), at, every)
                 for each in Interval
             }
         except (OSError, ValueError, KeyError, ObjectStoreError) as error:

@@ -25,6 +25,7 @@ from pipeline_assets.settings.sections import (
     CandidatesSettings,
     DagsterSettings,
     HousekeepingSettings,
+    IngestSettings,
     KafkaSettings,
     RedisSettings,
     RepairSettings,
@@ -80,6 +81,7 @@ class Settings(BaseSettings):
     dagster: DagsterSettings = DagsterSettings()
     airflow: AirflowSettings = AirflowSettings()
     alerts: AlertsSettings = AlertsSettings()
+    ingest: IngestSettings = IngestSettings()
     repair: RepairSettings = RepairSettings()
     housekeeping: HousekeepingSettings = HousekeepingSettings()
     candidates: CandidatesSettings = CandidatesSettings()
