@@ -18,7 +18,7 @@ help:
 	@echo "make test       lint, then the tests        make test-all   and the long fault matrices"
 	@echo "make lint       ruff, mypy, imports, prose  make bench      the benchmarks, one JSON line a figure"
 	@echo "                                                                (ONLY=\"slots tick\": these; all take two hours)"
-	@echo "make generate   write what is generated from the code: Airflow's intervals, the candidates' schema"
+	@echo "make generate   write what is generated from the code: Airflow's intervals, the candidates' schema, costs"
 	@echo "make clean      remove the environment and the demo's data"
 
 # uv installs four times as fast as pip; where it cannot reach the index in its own way, pip does it.
@@ -48,6 +48,7 @@ test-all: lint
 
 generate: $(INSTALLED)
 	$(BIN)/python -m pipeline_assets.cli.generated_files
+	$(BIN)/python -m pipeline_assets_tests.benchmarks.cost_table
 
 bench: $(INSTALLED)
 	$(BIN)/python -m pipeline_assets_tests.benchmarks $(ONLY)

@@ -25,6 +25,7 @@ from pipeline_assets.collection.upload_findings import window_findings, zero_vol
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.candle_objects import prefix
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.settings import Settings
 
 # In the metadata: how many symbol-days may be missing candles that the exchange has.
 INCOMPLETE = "symbol-days to fetch again"
@@ -45,14 +46,17 @@ def candle_objects(interval: Interval) -> AssetsDefinition:
         check_specs=layer.check_specs(key, _CHECKS),
         description=(
             f"Candle objects `ohlcv/{interval}/{{symbol}}/{{yyyyMMdd_HHmm}}.parquet`. The open day is "
-            "rewritten as it grows; a finished day is finalized into one object."
+            "rewritten as it grows (1m: every PIPELINE_INGEST__UPLOAD_MINUTES); a finished day is finalized "
+            "into one object."
         ),
     )
     def objects(
-        context: AssetExecutionContext, store: ResourceParam[ObjectStore]
+        context: AssetExecutionContext,
+        store: ResourceParam[ObjectStore],
+        settings: ResourceParam[Settings],
     ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
         step = step_of(context, store, interval, layer.name(layer.OBJECTS, interval))
-        stored = upload(step)
+        stored = upload(step, settings.ingest.upload_minutes)
         yield MaterializeResult(metadata=metadata(_metadata(store, stored)))
         yield report(context, key, "window", window_findings(stored))
         zero = dict.fromkeys(stored.plan.days, zero_volume_finding(stored))
@@ -78,6 +82,8 @@ def _metadata(store: ObjectStore, stored: UploadReport) -> dict[str, Any]:
     }
     if stored.sealed:
         values[INCOMPLETE] = stored.incomplete
+    if waiting := stored.waiting & plan.windows.keys():
+        values["symbols whose upload is not due"] = len(waiting)
     if newest:
         values["newest open time"] = moment(max(newest.values()))
     if (lag := stored.lag()) is not None:

@@ -12,10 +12,11 @@ from pipeline_assets.collection.table_sink import TableSink, load_ledger
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.warehouse import Warehouse
+from pipeline_assets.settings import Settings
 
 _CANDLES = (
     "one COPY INTO a landing table from exactly the objects that this run stored, and one MERGE by symbol "
-    "and open time that changes only what differs."
+    "and open time that changes only what differs. Ingest runs load every PIPELINE_INGEST__LOAD_MINUTES."
 )
 _GAPS = (
     "Table `CANDLE_GAPS`: the candles that are not stored, with the cause. All rows of the run's days are "
@@ -38,9 +39,11 @@ def candle_table(interval: Interval) -> AssetsDefinition:
         context: AssetExecutionContext,
         store: ResourceParam[ObjectStore],
         warehouse: ResourceParam[Warehouse],
+        settings: ResourceParam[Settings],
     ) -> MaterializeResult[Any]:
         step = step_of(context, store, interval, layer.name(layer.TABLE, interval))
-        return MaterializeResult(metadata=fill(TableSink(step, warehouse)))
+        sink = TableSink(step, warehouse, settings.ingest.load_minutes)
+        return MaterializeResult(metadata=fill(sink))
 
     return load_table
 

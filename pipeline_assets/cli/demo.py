@@ -153,5 +153,5 @@ def _report_freshness(settings: Settings, stored: Iterable["Overview"], now: dat
         newest.setdefault(each.interval, {})[each.symbol] = each.newest or EPOCH
     with dagster_instance(settings) as instance:
         for interval, held in newest.items():
-            verdict = judge(interval, TickState(held), now)
+            verdict = judge(interval, TickState(held), now, settings.ingest.upload_minutes)
             instance.report_runless_asset_event(freshness_evaluation(interval, verdict))

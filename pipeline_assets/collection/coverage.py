@@ -73,7 +73,7 @@ def coverage_of(
         interval: of the candles.
         window: on the interval's grid.
         lifetimes: as of `gap_ledger`.
-        newest: the open time of the newest closed candle.
+        newest: the open time of the newest candle that should be stored (`due_uploads.newest_due`).
         known: what the lake's documents say of the window.
         witnesses: whether `lifetimes` has all symbols that are collected: candles missing from all of
             them are an outage, which fewer symbols cannot prove.

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from pipeline_assets.collection.due_uploads import newest_due
 from pipeline_assets.collection.findings import Finding, Table, moment
 from pipeline_assets.collection.listings import collected_now
 from pipeline_assets.collection.run_names import ingest_job
@@ -57,15 +58,18 @@ class Verdict:
         return Finding(not self.stale(seen=seen), self.description, shown)
 
 
-def judge(interval: Interval, state: TickState, server_time: datetime) -> Verdict:
+def judge(
+    interval: Interval, state: TickState, server_time: datetime, upload_minutes: int = 1
+) -> Verdict:
     """Return which symbols' newest stored candle is older than it should be.
 
     Args:
         interval: of the candles.
         state: what is stored of the symbols that are collected now; see `_of_collected`.
         server_time: the exchange's time, UTC.
+        upload_minutes: as in the settings. A minute that waits for its upload is not stale.
     """
-    due = newest_closed(interval, server_time, GRACE)
+    due = newest_due(interval, newest_closed(interval, server_time, GRACE), upload_minutes)
     late = sorted((at, symbol) for symbol, at in state.newest.items() if at < due)
     if not state.newest:
         told = f"No ingest run of {interval} has stored anything yet. Is the schedule on?"
@@ -97,7 +101,8 @@ def judge_interval(
     state = read_tick_state(store, interval, (), server_time)
     wanted = collected_now(read_universe(store), settings.symbols) if state.newest else {}
     listed_at = {symbol: times.listed_at for symbol, times in wanted.items()}
-    return judge(interval, _of_collected(interval, state, listed_at, server_time), server_time)
+    collected = _of_collected(interval, state, listed_at, server_time)
+    return judge(interval, collected, server_time, settings.ingest.upload_minutes)
 
 
 def judge_all(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import TYPE_CHECKING
 
+from pipeline_assets.collection.due_uploads import newest_due
 from pipeline_assets.collection.listings import between_listings
 from pipeline_assets.errors import InternalError
 from pipeline_assets.market.intervals import Interval
@@ -86,6 +87,8 @@ def gap_ledger(
     """
     newest = newest_closed(interval, server_time, settings.binance.settle)
     known = read_known(store, interval, window, newest, server_time)
+    # Minutes that wait for their upload are not missing. What is stored already may reach further.
+    newest = newest_due(interval, newest, settings.ingest.upload_minutes)
     symbols = sorted(lifetimes)
     looks = store.each(
         lambda symbol: _look(store, interval, symbol, window, lifetimes[symbol], newest, known),

@@ -7,6 +7,7 @@ from collections.abc import Container, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
+from pipeline_assets.collection.due_uploads import newest_due
 from pipeline_assets.collection.freshness import GRACE
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import newest_closed
@@ -17,7 +18,10 @@ _FIRST_WAIT, _LONGEST_WAIT = timedelta(minutes=2), timedelta(minutes=15)
 
 
 def overdue_candle(
-    interval: Interval, newest_stored: datetime | None, server_time: datetime
+    interval: Interval,
+    newest_stored: datetime | None,
+    server_time: datetime,
+    upload_minutes: int = 1,
 ) -> datetime | None:
     """Return the open time of the newest candle that should be stored by now, or None if it is.
 
@@ -25,8 +29,9 @@ def overdue_candle(
         interval: of the candles.
         newest_stored: the open time of the newest candle of any symbol, or None without one.
         server_time: the exchange's time, UTC.
+        upload_minutes: as in the settings.
     """
-    due = newest_closed(interval, server_time, GRACE)
+    due = newest_due(interval, newest_closed(interval, server_time, GRACE), upload_minutes)
     return None if newest_stored is not None and newest_stored >= due else due
 
 
@@ -72,6 +77,7 @@ class Return:
         newest: Mapping[Interval, datetime | None],
         under_way: Container[Interval],
         now: datetime,
+        upload_minutes: int = 1,
     ) -> "tuple[dict[Interval, Request], Return]":
         """Return the requests to make now, and the state after them; intervals up to date are left out.
 
@@ -79,11 +85,12 @@ class Return:
             newest: the open time of the newest stored candle of each pending interval, if any.
             under_way: the intervals with an ingest run that is queued or running.
             now: the exchange's time, UTC.
+            upload_minutes: as in the settings.
         """
         overdue = {
             interval: each
             for interval, each in self.pending.items()
-            if overdue_candle(interval, newest[interval], now) is not None
+            if overdue_candle(interval, newest[interval], now, upload_minutes) is not None
         }
         due = {
             interval: each

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_assets import lake
 from pipeline_assets.collection.coverage import coverage_of, fetchable
+from pipeline_assets.collection.due_uploads import newest_due
 from pipeline_assets.collection.lake_coverage import read_known
 from pipeline_assets.collection.listings import Listed, collected_now, listed_symbols
 from pipeline_assets.market.intervals import Interval
@@ -179,7 +180,8 @@ def lake_overview(
         stored = _open_times(store, [each for some in objects for each in some], window, progress)
         lifetimes = {s: (each.listed_at, each.delisted_at) for s, each in listed.items()}
         known = read_known(store, interval, window, newest, server_time)
-        ledger = coverage_of(stored, interval, window, lifetimes, newest, known)
+        due = newest_due(interval, newest, settings.ingest.upload_minutes)
+        ledger = coverage_of(stored, interval, window, lifetimes, due, known)
         missing = dict.fromkeys(listed, 0) | dict(
             fetchable(ledger).group_by("symbol").agg(pl.col("count").sum()).rows()
         )

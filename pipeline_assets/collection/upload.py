@@ -4,12 +4,13 @@ in upload_findings.py.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING
 
 from pipeline_assets.collection.coverage import missing_candles
+from pipeline_assets.collection.due_uploads import newest_due
 from pipeline_assets.collection.fetch_plan import FetchPlan
 from pipeline_assets.collection.finalize import finalized_days
 from pipeline_assets.collection.step_inputs import Step
@@ -46,6 +47,7 @@ class UploadReport:
         seen: the symbols of which a row came.
         newest_day: the day of the newest row.
         sealed: the marks of the finalized days, by day and symbol.
+        waiting: the symbols whose open object waits for the next upload.
     """
 
     plan: FetchPlan
@@ -55,6 +57,7 @@ class UploadReport:
     seen: set[str] = field(default_factory=set)
     newest_day: date | None = None
     sealed: dict[date, dict[str, SealedDay]] = field(default_factory=dict)
+    waiting: set[str] = field(default_factory=set)
 
     @property
     def incomplete(self) -> int:
@@ -98,8 +101,15 @@ class UploadReport:
         self.zero_volume.append(zero_volume_share(frame))
 
 
-def upload(step: Step) -> UploadReport:
+def upload(step: Step, upload_minutes: int) -> UploadReport:
     """Store the formatted candles of a step, and what the steps that follow need to know.
+
+    An ingest run leaves a symbol's open object alone until its upload is due: once a candle before the
+    last due time is not stored. So a run that comes after a crash stores all since the last upload.
+
+    Args:
+        step: the upload.
+        upload_minutes: as in the settings, `ingest.upload_minutes`.
 
     Raises:
         StagingError: no formatted candles of these days are retained.
@@ -114,10 +124,14 @@ def upload(step: Step) -> UploadReport:
             if plan.ticks
             else TickState()
         )
+        due = newest_due(interval, plan.newest, upload_minutes)
+        # A run at the due time writes in any case: its rows may correct those of an earlier run.
+        if due < plan.newest:
+            report.waiting = {symbol for symbol, at in state.newest.items() if at >= due}
         for frame in formatted.frames:
             report.observe(frame)
             symbols = frame["symbol"].unique(maintain_order=True).to_list()
-            report.written += store_objects(store, plan, state, frame, symbols)
+            report.written += store_objects(store, plan, state, frame, symbols, report.waiting)
     without_rows = plan.windows.keys() - report.seen
     report.missing |= {symbol: [plan.windows[symbol]] for symbol in without_rows}
     # No row came of these symbols; what is stored of their days is put together all the same.
@@ -137,7 +151,9 @@ def upload(step: Step) -> UploadReport:
     if plan.ticks:
         # A tick of a few symbols that a person asked for says nothing about the others.
         collected = {*plan.listed, *(state.newest if plan.asked else ())}
-        write_tick_state(store, interval, state.after(report.written, collected))
+        after = state.after(report.written, collected)
+        if after != state:
+            write_tick_state(store, interval, after)
     return report
 
 
@@ -147,10 +163,20 @@ def store_objects(
     state: TickState,
     frame: "pl.DataFrame",
     symbols: Sequence[str],
+    waiting: Container[str] = (),
 ) -> list[WrittenObject]:
-    """Write the objects of whole symbols, and join what is stored of them; all are tried first."""
+    """Write the objects of whole symbols, and join what is stored of them; all are tried first.
+
+    Of `waiting` symbols only objects of hours that have ended are written.
+    """
     pieces, nothing = dict(_pieces(plan, frame)), frame.clear()
     existing = _existing(store, plan, symbols)
+    end = plan.newest + plan.interval.span
+    pieces = {
+        piece: rows
+        for piece, rows in pieces.items()
+        if not (piece[0] in waiting and piece[1].end >= end)
+    }
     wanted = sorted(pieces.keys() | {(symbol, day_window(day)) for symbol, day in existing})
 
     def write(piece: tuple[str, Window]) -> WrittenObject:
@@ -160,7 +186,9 @@ def store_objects(
         if plan.finished(day) and not plan.ticks:
             return seal_day(store, plan.interval, day, candles, existing.get((symbol, day), ()))
         etag = _replaceable(plan, state, window, candles)
-        return write_candles(store, plan.interval, window, candles, etag)
+        # The hour that has just ended is fetched twice more, and rarely differs.
+        ended = window.end < end
+        return write_candles(store, plan.interval, window, candles, etag, skip_unchanged=ended)
 
     # A symbol's objects of the open day are written in order of time: when a run dies in between,
     # the newest object still says how far the day is stored (lake_state rebuilds its state by it).

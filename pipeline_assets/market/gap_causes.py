@@ -24,7 +24,7 @@ class Cause(StrEnum):
 
     NOT_LISTED: the candle would open before the listing, after the end of trading, or between two
         listings of the symbol.
-    STILL_OPEN: the candle has not closed yet.
+    STILL_OPEN: the candle has not closed yet, or it waits for the next upload.
     INVALID: the exchange repeatedly gives the same row for the candle, and the row cannot be a candle.
     SET_ASIDE: a row came for the candle and was rejected.
     EXCHANGE_OUTAGE: the exchange confirmed that it has no such candle; or the candle is missing for
@@ -117,7 +117,7 @@ def gap_causes(
         lifetimes: when each symbol's trading began and, if it has, ended; UTC. A symbol that was
             listed again has its first beginning and its last end. The mapping must hold all collected
             symbols, since a candle that is missing for all of them is an outage.
-        newest: the open time of the newest closed candle.
+        newest: the open time of the newest candle that should be stored; those after it are STILL_OPEN.
         evidence: the known facts. Spans outside the window and other symbols are ignored.
 
     Returns:

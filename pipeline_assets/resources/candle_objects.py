@@ -20,7 +20,7 @@ from pipeline_assets.resources.s3_errors import (
     ObjectStoreError,
     PreconditionFailedError,
 )
-from pipeline_assets.resources.stored_objects import FoundObject, StoredObject
+from pipeline_assets.resources.stored_objects import FoundObject, StoredObject, etag_is_of
 
 if TYPE_CHECKING:
     import polars as pl
@@ -127,6 +127,8 @@ def write_candles(
     window: Window,
     candles: "pl.DataFrame",
     expected_etag: str | None,
+    *,
+    skip_unchanged: bool = False,
 ) -> WrittenObject:
     """Store one symbol's candles of one window so that no stored candle is lost.
 
@@ -142,8 +144,9 @@ def write_candles(
         window: what the object covers; with a stored object of a wider window, the wider one.
         candles: rows of one symbol, within the window; at least one.
         expected_etag: the ETag of the object as the caller knows it; None if it knows none.
+        skip_unchanged: whether to send nothing if the ETag says that these bytes are stored.
     """
-    return _write(store, interval, window, candles, expected_etag)[0]
+    return _write(store, interval, window, candles, expected_etag, skip_unchanged)[0]
 
 
 def _write(
@@ -152,6 +155,7 @@ def _write(
     window: Window,
     candles: "pl.DataFrame",
     expected_etag: str | None,
+    skip_unchanged: bool = False,
 ) -> "tuple[WrittenObject, pl.DataFrame]":
     """As `write_candles`; returns with the object the candles it holds."""
     from pipeline_assets.market.encoding import merge_candles
@@ -159,6 +163,8 @@ def _write(
     symbol = str(candles["symbol"][0])
     key = object_key(interval, symbol, window.start)
     body = _encoded(candles, interval, symbol, window)
+    if skip_unchanged and expected_etag and etag_is_of(expected_etag, body):
+        return _written(key, expected_etag, candles, changed=False, joined=False), candles
     joined = False
     for _ in range(_ATTEMPTS):
         try:
@@ -224,15 +230,15 @@ def seal_day(
 
     window = day_window(day)
     whole_key = object_key(interval, _symbol_of(candles, stored), window.start)
-    whole_etag = None
+    whole_etag = next((each.etag for each in stored if each.key == whole_key), None)
     joined = False
     damaged = ""
-    for each in stored:
+    # Fetched rows win. Where they are all of the day, no stored row can add to them.
+    whole = candles.height == window.candles(interval)
+    for each in () if whole else stored:
         found = store.find(each.key)
         if found is None:
             continue
-        if each.key == whole_key:
-            whole_etag = found.etag
         if (held := _rows_of(store, each.key, found)) is None:
             damaged = each.key
         else:

@@ -33,7 +33,13 @@ if TYPE_CHECKING:
     from pipeline_assets.resources.store_check import StoreIdentity
     from pipeline_assets.settings import S3Settings
 from pipeline_assets.resources.store_threads import StoreThreads
-from pipeline_assets.resources.stored_objects import DIGEST, FoundObject, StoredObject, digest_of
+from pipeline_assets.resources.stored_objects import (
+    DIGEST,
+    FoundObject,
+    StoredObject,
+    digest_of,
+    etag_is_of,
+)
 from pipeline_assets.resources.write_guard import require_lease
 
 T = TypeVar("T")
@@ -171,7 +177,7 @@ class ObjectStore:
         """
         if not self._etag_is_md5:
             return
-        if etag.strip('"') == hashlib.md5(body, usedforsecurity=False).hexdigest():
+        if etag_is_of(etag, body):
             return
         found = self.find(key)
         if found is None or found.etag != etag:

@@ -40,6 +40,11 @@ class FoundObject:
         return self.digest is None or self.digest == digest_of(self.body)
 
 
+def etag_is_of(etag: str, body: bytes) -> bool:
+    """Return whether an ETag is these bytes' MD5, as it is of one write unless the store encrypts."""
+    return etag.strip('"') == hashlib.md5(body, usedforsecurity=False).hexdigest()
+
+
 def digest_of(body: bytes) -> str:
     """The digest of an object's bytes, as it stands in the metadata."""
     return hashlib.sha256(body).hexdigest()

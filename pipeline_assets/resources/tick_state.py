@@ -66,12 +66,15 @@ class TickState:
         newest = {symbol: at for symbol, at in self.newest.items() if symbol in collected}
         for each in rewritten:
             newest[each.symbol] = max(each.newest, newest.get(each.symbol, each.newest))
-        # The next tick writes these objects again or new ones; ETags of older ones only take room.
-        symbols = {each.symbol for each in rewritten}
+        # The next tick writes these objects again or new ones; ETags of older ones only take room. A
+        # newer one than these waits for its upload.
+        latest: dict[str, str] = {}
+        for each in rewritten:
+            latest[each.symbol] = max(each.key, latest.get(each.symbol, each.key))
         kept = {
             key: etag
             for key, etag in self.etags.items()
-            if (symbol := key.split("/")[2]) in collected and symbol not in symbols
+            if (symbol := key.split("/")[2]) in collected and key > latest.get(symbol, "")
         }
         return TickState(newest, kept | {each.key: each.etag for each in rewritten})
 

@@ -25,6 +25,7 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.tick_state import read_tick_state
+from pipeline_assets.settings import Settings
 
 NAME = "overdue_ingest"
 
@@ -54,6 +55,7 @@ def overdue_ingest_sensor(
         context: SensorEvaluationContext,
         store: ResourceParam[ObjectStore],
         exchange: ResourceParam[Exchange],
+        settings: ResourceParam[Settings],
     ) -> SensorResult:
         now = exchange.server_time()
         state = Return.from_text(context.cursor).seen(now)
@@ -68,7 +70,7 @@ def overdue_ingest_sensor(
                 RunsFilter(job_name=jobs[interval].name, statuses=NOT_FINISHED_STATUSES)
             )
         }
-        due, state = state.next_requests(newest, under_way, now)
+        due, state = state.next_requests(newest, under_way, now, settings.ingest.upload_minutes)
         requests = [
             RunRequest(
                 # The same after a crash of this evaluation, and another at the next.

@@ -26,6 +26,7 @@ from pipeline_assets.settings.sections import (
     CandidatesSettings,
     DagsterSettings,
     HousekeepingSettings,
+    IngestSettings,
     KafkaSettings,
     RedisSettings,
     RepairSettings,
@@ -82,6 +83,7 @@ class Settings(BaseSettings):
     celery: CelerySettings = CelerySettings()
     airflow: AirflowSettings = AirflowSettings()
     alerts: AlertsSettings = AlertsSettings()
+    ingest: IngestSettings = IngestSettings()
     repair: RepairSettings = RepairSettings()
     housekeeping: HousekeepingSettings = HousekeepingSettings()
     candidates: CandidatesSettings = CandidatesSettings()

@@ -232,6 +232,14 @@ class AlertsSettings(Section):
         return value
 
 
+class IngestSettings(Section):
+    """How often ingest runs write to the paid stores. They fetch, and fill the slots, at every minute."""
+
+    # At 15 the slots still hold every minute that is not uploaded.
+    upload_minutes: int = Field(1, ge=1, le=15, examples=[5])
+    load_minutes: int = Field(15, ge=15, le=1440, examples=[60])
+
+
 class RepairSettings(Section):
     """The first day of the history that the sensor gap_repair requests by itself."""
 

@@ -23,7 +23,10 @@ from pipeline_assets.resources.candle_objects import (
 )
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import DamagedObjectError
+from pipeline_assets_tests.fixtures.counting_s3 import KINDS, CountsRequests
 from pipeline_assets_tests.fixtures.damage import flip_bit, store_damaged
+from pipeline_assets_tests.fixtures.faulty_s3 import faulty_s3
+from pipeline_assets_tests.fixtures.s3 import passed_check
 from pipeline_assets_tests.market.frames import candle_frame, raw_row
 
 DAY = date(2026, 11, 20)
@@ -218,6 +221,20 @@ def test_finalizing_leaves_one_day_object(store):
     assert [each.key for each in listed(store)] == [sealed.key]
     assert sealed.key == "ohlcv/1m/币安人生USDT/20261120_0000.parquet"
     assert_frame_equal(stored_rows(store, sealed.key), whole_day())
+
+
+def test_finalizing_reads_no_object_that_fetched_rows_replace(store, s3_bucket):
+    """A day that was fetched whole costs a listing, a write and a removal; a stored row fills a hole."""
+    store_hours(store, range(24))
+    with faulty_s3(s3_bucket.endpoint, CountsRequests()) as proxy:
+        passed_check(proxy.endpoint, s3_bucket.name)
+        counted = ObjectStore(s3_bucket.settings(endpoint_url=proxy.endpoint))
+        seal_day(counted, ONE, DAY, whole_day(), listed(counted))
+        counts = proxy.fault.taken()
+        store_hours(store, range(24))
+        again = seal_day(counted, ONE, DAY, minutes(range(1, 1440), MIDNIGHT), listed(counted))
+    assert {kind: counts[kind] for kind in KINDS} == {"LIST": 1, "PUT": 1, "DELETE": 1, "GET": 0}
+    assert again.rows == 1440
 
 
 def test_finalized_bytes_ignore_former_content(store):

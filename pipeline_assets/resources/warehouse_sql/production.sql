@@ -5,8 +5,10 @@
 
 USE ROLE ACCOUNTADMIN;
 
+-- Loads every 15 minutes (PIPELINE_INGEST__LOAD_MINUTES) need some 53 credits a month: each wakes the
+-- warehouse for its seconds and the 60 until it suspends itself.
 CREATE RESOURCE MONITOR IF NOT EXISTS CANDLE_LOADING_LIMIT
-WITH CREDIT_QUOTA = 20 FREQUENCY = MONTHLY START_TIMESTAMP = IMMEDIATELY
+WITH CREDIT_QUOTA = 80 FREQUENCY = MONTHLY START_TIMESTAMP = IMMEDIATELY
 TRIGGERS ON 80 PERCENT DO NOTIFY ON 100 PERCENT DO SUSPEND;
 
 -- A load takes seconds and a warehouse is billed for a minute at least, so it stops at once after.
