@@ -2,6 +2,7 @@
 launcher and for the worker alike; what a worker does with a run is in services/worker.py.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -20,7 +21,7 @@ _QUEUE_OF_KIND = {"tick": INGEST, "seal": INGEST}
 KEY_PREFIX = "celery:"
 
 
-def queue_of(tags: dict[str, str]) -> str:
+def queue_of(tags: Mapping[str, str]) -> str:
     """Return the queue of a run by its tags."""
     return _QUEUE_OF_KIND.get(tags.get(KIND_TAG, ""), BACKFILL)
 

@@ -85,7 +85,7 @@ class WorkerRunLauncher(_Watched, CeleryRunLauncher):
     def launch_run(self, context: LaunchRunContext) -> None:
         """Send a run to the queue that its tags name, or else to that of its kind."""
         run = context.dagster_run
-        queue = run.tags.get(DAGSTER_CELERY_QUEUE_TAG, queue_of(dict(run.tags)))
+        queue = _queue(run)
         tagged = run.with_tags({**run.tags, DAGSTER_CELERY_QUEUE_TAG: queue})
         super().launch_run(context._replace(dagster_run=tagged))
 
@@ -110,14 +110,14 @@ class WorkerRunLauncher(_Watched, CeleryRunLauncher):
         except WorkerRegistryError as error:
             return str(error)
         names = ", ".join(f"{each.name} ({', '.join(each.queues)})" for each in living) or "none"
-        return f"Queue of the run: {queue_of(dict(run.tags))}. Living workers: {names}."
+        return f"Queue of the run: {_queue(run)}. Living workers: {names}."
 
     def attend_waiting_run(self, run: DagsterRun, looks: int) -> None:
         """Report once that no worker serves the run's queue; send a message again that was lost.
 
         A message that was sent twice does no harm: the lease and the run's status let one through.
         """
-        queue = run.tags.get(DAGSTER_CELERY_QUEUE_TAG, queue_of(dict(run.tags)))
+        queue = _queue(run)
         if not any(queue in each.queues for each in self._workers.living()):
             if looks == 2:
                 self._instance.report_engine_event(
@@ -143,6 +143,10 @@ class WorkerRunLauncher(_Watched, CeleryRunLauncher):
     def _waiting_messages(self, queue: str) -> int:
         with self.celery.connection_for_read() as connection:
             return int(connection.default_channel._size(queue))
+
+
+def _queue(run: DagsterRun) -> str:
+    return run.tags.get(DAGSTER_CELERY_QUEUE_TAG) or queue_of(run.tags)
 
 
 class ProcessRunLauncher(_Watched, DefaultRunLauncher):

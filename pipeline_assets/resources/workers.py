@@ -7,6 +7,7 @@ A worker that has not reported for BEAT_LIFE_SECONDS by Redis' own clock counts 
 import hashlib
 import sys
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,13 +95,19 @@ def code_fingerprint(settings: "Settings") -> str:
 
     Two processes with the same fingerprint store the same rows of the same run.
     """
-    digest = hashlib.sha256(sys.version.encode())
+    digest = hashlib.sha256(_package_digest())
     digest.update(settings.model_dump_json(exclude=_OF_ONE_MACHINE).encode())
+    return digest.hexdigest()[:16]
+
+
+@cache
+def _package_digest() -> bytes:
+    digest = hashlib.sha256(sys.version.encode())
     for file in sorted(_PACKAGE.rglob("*")):
         if file.suffix in (".py", ".sql", ".lua", ".json") and file.is_file():
             digest.update(str(file.relative_to(_PACKAGE)).encode())
             digest.update(file.read_bytes())
-    return digest.hexdigest()[:16]
+    return digest.digest()
 
 
 def _text(value: Any) -> str:

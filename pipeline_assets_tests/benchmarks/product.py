@@ -50,7 +50,7 @@ ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 
 @dataclass
 class Usage:
-    """CPU time and memory of a run's process, from the kernel's counts, read until the process ends."""
+    """CPU time and memory of a run, from the kernel's counts: of its own process, or of the worker."""
 
     cpu: float = 0.0
     peak_mb: float = 0.0
@@ -133,12 +133,31 @@ class Product:
     ) -> Timings:
         """Launch one run with no other under way, wait for it, and count what its process used."""
         before = self._stack_cpu()
+        if self.settings.dagster.launcher == "celery":
+            timings = self.wait(self.launch(job, partition, symbols))
+            after = self._stack_cpu()
+            others = {name: after[name] - before[name] for name in after}
+            return replace(
+                timings,
+                usage=Usage(others.pop("worker"), self.worker_memory()[1]),
+                others_cpu=others,
+            )
         with _watched_children(self._pid("code-server")) as usages:
             timings = self.wait(self.launch(job, partition, symbols))
         after = self._stack_cpu()
         [usage] = usages.values()
         others = {name: after[name] - before[name] for name in after}
         return replace(timings, usage=usage, others_cpu=others)
+
+    def worker_memory(self) -> tuple[float, float]:
+        """Return MB of the worker with its children, shared pages once, and the peak of its largest child."""
+        parent = psutil.Process(self._pid("worker"))
+        children = parent.children(recursive=True)
+        whole = sum(each.memory_full_info().pss for each in (parent, *children)) / 1e6
+        peaks = [Usage() for _ in children]
+        for child, usage in zip(children, peaks, strict=True):
+            _read(child, usage)
+        return whole, max(usage.peak_mb for usage in peaks)
 
     def set_clock(self, moment: datetime) -> None:
         """Move the exchange's clock; it runs on from there."""
@@ -262,7 +281,7 @@ def _gone(pid: int) -> bool:
 
 @contextmanager
 def running_product(
-    symbols: int, clock: datetime | None, *, airflow: bool = False
+    symbols: int, clock: datetime | None, *, airflow: bool = False, launcher: str = "celery"
 ) -> Iterator[Product]:
     """The embedded stack with Dagster on free ports over a temporary directory.
 
@@ -270,6 +289,7 @@ def running_product(
         symbols: how many the exchange lists; all are collected.
         clock: where the exchange's clock starts; it runs on from there. None: the real time.
         airflow: whether Airflow is part of it, and schedules.
+        launcher: what executes runs, `celery` or `process`.
     """
     # Without bytecode every process compiles Dagster anew, 1.4 s; an installed package has it.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -283,7 +303,11 @@ def running_product(
             redis={"url": f"redis://127.0.0.1:{free_port()}/0"},
             snowflake={"port": free_port()},
             kafka={"bootstrap_servers": f"127.0.0.1:{free_port()}"},
-            dagster={"webserver_port": free_port(), "code_server_port": free_port()},
+            dagster={
+                "webserver_port": free_port(),
+                "code_server_port": free_port(),
+                "launcher": launcher,
+            },
             airflow={"enabled": airflow, "port": free_port()},
         )
         settings = prepared(configured)

@@ -1,6 +1,7 @@
 """A real worker over a real Redis: every run is executed once, and a dead one ends by its lease."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -246,6 +247,52 @@ def test_run_waits_for_worker_and_executes_once(own_stage: Stage) -> None:
         stage.registry.publish_code("another")
         assert process.wait(120) == 0
         assert stage.registry.living() == []
+
+
+@pytest.mark.matrix
+@pytest.mark.timeout(900)
+def test_worker_outlives_broker(own_stage: Stage) -> None:
+    """A broker that was killed, and one that comes back empty, cost the worker nothing but time."""
+    stage = own_stage
+    (stage.directory / "go").touch()
+    with stage.worker() as process:
+        for is_empty in (False, True):
+            stage.redis.kill()
+            if is_empty:
+                shutil.rmtree(stage.redis.data_dir)
+            stage.redis.start()
+            eventually(stage.registry.living, "the worker reports again", 240)
+            run = stage.launch()
+            assert stage.ended(run) == "SUCCESS"
+            assert len(stage.lines("wrote", run)) == 1
+        assert process.poll() is None
+
+
+@pytest.mark.matrix
+@pytest.mark.timeout(900)
+def test_paused_worker_writes_nothing(own_stage: Stage) -> None:
+    """A process that was paused for longer than its lease lives ends without its write."""
+    stage = own_stage
+    with stage.worker():
+        paused = stage.launch()
+        child, _ = stage.began(paused)
+        os.kill(child, signal.SIGSTOP)
+        eventually(
+            lambda: not stage.redis.client().exists(lease_key(paused.run_id)),
+            "the lease ended",
+            120,
+        )
+        stage.look_as_the_daemon()
+        stage.look_as_the_daemon()
+        assert stage.status(paused) == "FAILURE"
+        stage.go(paused)
+        later = stage.launch()
+        stage.go(later)
+        assert stage.ended(later) == "SUCCESS"
+        os.kill(child, signal.SIGCONT)
+        eventually(lambda: "may not write" in stage.told(paused), "the process has woken", 120)
+        assert not stage.lines("wrote", paused)
+        assert stage.status(paused) == "FAILURE"
 
 
 _last: dict[str, bytes] = {}
