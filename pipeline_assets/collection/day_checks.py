@@ -77,7 +77,7 @@ def _unread(
     """Return the symbols whose day need not be read back, with how many candles each has.
 
     The run has itself written the day's object from rows that it had cleaned, S3 lists that very object
-    by its ETag, and nothing else of the day. What the object lacks is in its mark.
+    by its ETag, and nothing else of the day. The object's mark says which candles are missing from it.
     """
     if plan.interval is not Interval.ONE_MINUTE:
         return {}  # compared with the minutes

@@ -148,7 +148,7 @@ def _require_any(plan: FetchPlan) -> None:
 
 @dataclass
 class _Received:
-    """What the run received of its days.
+    """The rows that the run received of its days.
 
     Attributes:
         plan: of the run.

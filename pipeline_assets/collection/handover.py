@@ -1,6 +1,6 @@
-"""What the steps of a run pass on while they share a process, so that none of them asks S3 for what another
-has just written there. What lies on S3 for a step that is executed alone is in resources/staging.py; which
-input a step takes is decided in step_inputs.py.
+"""The rows that the steps of a run pass to each other in one process, so that no step reads back from S3 what
+another has just written. The copies on S3, for a step that is executed alone, are in resources/staging.py;
+step_inputs.py decides which input a step takes.
 """
 
 from collections.abc import Iterator

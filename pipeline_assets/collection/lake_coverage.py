@@ -87,7 +87,7 @@ def gap_ledger(
     """
     newest = newest_closed(interval, server_time, settings.binance.settle)
     known = read_known(store, interval, window, newest, server_time)
-    # Minutes that wait for their upload are not missing. What is stored already may reach further.
+    # Minutes that wait for their upload are not missing. The stored candles may already reach further.
     newest = newest_due(interval, newest, settings.ingest.upload_minutes)
     symbols = sorted(lifetimes)
     looks = store.each(

@@ -108,7 +108,7 @@ class Step:
 
     @property
     def handover(self) -> Handover:
-        """What the earlier steps of the run left in this process."""
+        """Return the outputs of the run's earlier steps that this process holds."""
         return handover(self.store, self.run)
 
     @contextmanager

@@ -25,7 +25,7 @@ class TableSink:
     """An interval's table, into which a step loads the objects that its run stored; see `Sink`.
 
     An ingest run's objects hold the open day so far, so a load that is left out is made up by the next
-    one of that day. What the last one of a day did not load, finalizing loads.
+    one of that day. Finalizing loads the candles that a day's last load left out.
 
     Attributes:
         step: the load.

@@ -167,7 +167,7 @@ def store_objects(
 ) -> list[WrittenObject]:
     """Write the objects of whole symbols, and join what is stored of them; all are tried first.
 
-    Of `waiting` symbols only objects of hours that have ended are written.
+    A symbol in `waiting` gets only the objects of hours that have ended.
     """
     pieces, nothing = dict(_pieces(plan, frame)), frame.clear()
     existing = _existing(store, plan, symbols)

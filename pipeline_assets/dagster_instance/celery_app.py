@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 INGEST, BACKFILL = "ingest", "backfill"
 QUEUES = (INGEST, BACKFILL)
-# Ingest runs and finalizing go before everything that nobody waits for (RunKind of collection/fetch_plan.py).
+# Ingest runs and finalizing go before runs that can wait (RunKind of collection/fetch_plan.py).
 KIND_TAG = "pipeline/kind"
 _QUEUE_OF_KIND = {"tick": INGEST, "seal": INGEST}
 # The broker's keys in a Redis that also holds the slots. A database of its own would do, but clusters
@@ -43,7 +43,7 @@ def broker_url(settings: Settings) -> str:
 def app_arguments(settings: Settings) -> dict[str, Any]:
     """Return the arguments of dagster-celery's `make_app` and of its launcher.
 
-    No results are stored: whether a run lives is told by its lease, and how it ended by Dagster.
+    No results are stored: its lease says whether a run lives, and Dagster how it ended.
     """
     redis = settings.redis
     return {

@@ -40,7 +40,7 @@ _LOOKS_TO_START = 4
 
 
 class _Watched(RunLauncher):
-    """What both launchers share: a started run lives as long as its lease."""
+    """The base of both launchers: a started run lives as long as its lease."""
 
     _watch: LeaseWatch
 

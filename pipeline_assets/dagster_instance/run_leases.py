@@ -1,5 +1,5 @@
-"""The lease of a Dagster run: taken by the process that executes the run, and missed by whoever looks after
-runs. Where runs are launched is launchers.py's; the lease itself is in resources/write_guard.py.
+"""The lease of a Dagster run: taken by the process that executes the run, and looked for by run
+monitoring. Where runs are launched is launchers.py's; the lease itself is in resources/write_guard.py.
 
 Necessary because Dagster 1.13 does not notice that a run's process died, except where a launcher says so.
 A dead run that is taken for running holds its place among the runs at once, and its step's pool, forever.
@@ -93,7 +93,7 @@ class LeaseWatch:
     def is_dead(self, run_id: str) -> bool:
         """Look at a run that is executing; return whether its process is dead.
 
-        While Redis is away no run is called dead: nobody can write then without a lease anyway.
+        While Redis is away no run is called dead. Without a lease no process can write anyway.
         """
         try:
             held = self._leases.held([run_id])

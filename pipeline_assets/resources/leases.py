@@ -2,7 +2,7 @@
 its loss means is write_guard.py's.
 
 A lease is one key that ends by Redis' own clock, so the clocks and names of the hosts do not matter. Its
-value names the holder by a random token. Nobody else's lease is ever extended or removed.
+value names the holder by a random token. No process extends or removes the lease of another.
 """
 
 import secrets
@@ -33,7 +33,7 @@ class LeaseStore:
         self._redis = RedisConnection(settings, LeaseStoreError)
 
     def take(self, run_id: str) -> str | None:
-        """Take the lease of a run that nobody holds.
+        """Take the lease of a run if it is free.
 
         Returns:
             The holder's token, or None if another process holds the lease.

@@ -19,7 +19,7 @@ def _key(interval: Interval) -> str:
 
 
 def read_loaded_until(store: ObjectStore, interval: Interval) -> datetime | None:
-    """Return the end of the candles that the table holds; None if nobody noted it."""
+    """Return the end of the candles that the table holds; None if it was never noted."""
     held = read_document(store, _key(interval), _DOCUMENT)
     return held.get(_UNTIL) if held else None
 

@@ -109,7 +109,7 @@ def holding_lease(
     Args:
         store: the leases.
         run_id: the run that this process is about to execute.
-        clock: seconds on a clock that nobody sets and that runs while the process is paused.
+        clock: seconds on a clock that is never set and that runs while the process is paused.
 
     Raises:
         LeaseTakenError: another process holds the lease.

@@ -1,5 +1,5 @@
-"""Runs that were launched and have not begun. What is done about each is the launcher's to know:
-dagster_instance/launchers.py.
+"""Runs that were launched and have not begun. The launcher decides what to do
+about each: dagster_instance/launchers.py.
 """
 
 import json

@@ -2,8 +2,8 @@
 Run as `python -m pipeline_assets.services.worker [--queues ingest,backfill] [--concurrency N]`.
 
 The parent process imports the definitions and the client libraries and uses none of them: librdkafka, Polars
-and gRPC do not survive a fork once in use. What a child does with a run is in worker_tasks.py, and how the
-worker is known to live in worker_beat.py.
+and gRPC do not survive a fork once in use. worker_tasks.py has a child's work on a
+run, and worker_beat.py the sign of life.
 """
 
 import argparse
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from celery import Celery
 
 DEFINITIONS = "pipeline_assets.definitions"
-# What an ingest run and a backfill load on first use, the largest first: see test_worker.py.
+# The libraries that an ingest run and a backfill load on first use, the largest first: see test_worker.py.
 CLIENTS = (
     *("polars", "obstore", "obstore.store", "redis", "redis.asyncio", "aiohttp", "orjson", "isal"),
     *("snowflake.connector", "snowflake.connector.cursor", "confluent_kafka", "pyarrow.parquet"),

@@ -1,5 +1,5 @@
 """The worker's beat: it reports in Redis that it lives, and ends itself when the code server runs newer code.
-What is kept there is resources/workers.py's; whoever supervises the worker starts it again.
+resources/workers.py has the keys; the supervisor starts the worker again.
 """
 
 import logging

@@ -1,4 +1,4 @@
-"""What a run asks of S3: nothing that it has just written there."""
+"""Requests of a run to S3: it reads nothing that it has just written."""
 
 import re
 from typing import Any

@@ -99,7 +99,7 @@ def test_run_after_a_crash_uploads_all_since_the_last_upload(every_five: Platfor
     """The run of 12:05, whose upload was due, died: that of 12:06 stores its minutes too."""
     tick(every_five, 3)
     assert on_lake_after(every_five, 6) == NOON + 5 * MINUTE
-    # What is stored beyond the due time is no error of the lake's documents, and the next due time stands.
+    # Candles stored beyond the due time are no error of the lake's documents, and the next due time stands.
     assert fetchable_gaps(every_five) == 0
     assert on_lake_after(every_five, 9) == NOON + 5 * MINUTE
     assert on_lake_after(every_five, 10) == NOON + 9 * MINUTE

@@ -1,9 +1,9 @@
-"""What a day costs at 10, 100, 500 and 900 symbols: S3 requests, warehouse statements, weight.
+"""The cost of a day at 10, 100, 500 and 900 symbols: S3 requests, warehouse statements, weight.
 
 `python -m pipeline_assets_tests.benchmarks.bench_cost [--record]`. Single runs of each kind are counted on
 the stepped clock of the replay exchange, with a counting proxy in front of the S3 server, and scaled to a
 day by how often the kind comes (cost_model.py). 10 symbols: all kinds. 100: all but finalizing. 500 and 900:
-minutes only. What is not measured is scaled from fewer symbols. `--record` keeps the counts
+minutes only. The rest is scaled from fewer symbols. `--record` keeps the counts
 in cost_counts.json, from which cost_table.py makes the tables of docs/production.md.
 """
 
@@ -32,7 +32,7 @@ from pipeline_assets_tests.fixtures.counting_s3 import requests
 # Up to so many symbols other runs than minutes are measured too.
 _QUARTERS_AND_HOURS, _FINALIZING = 100, 10
 _LOAD_MINUTES = 15
-# Of S3 requests for each object written, in a minute whose upload is due.
+# S3 requests for each object written, in a minute whose upload is due.
 TARGET = 1.02
 TARGET_FROM = 500
 

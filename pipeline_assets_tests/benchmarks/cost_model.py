@@ -1,4 +1,4 @@
-"""What a day costs, from the counts of single runs: how often each kind of run comes, and what that is in
+"""The cost of a day, from the counts of single runs: how often each kind of run comes, and what that is in
 dollars. The counts are taken by bench_cost.py, and the table for people is written by cost_table.py.
 """
 
@@ -39,7 +39,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Day:
-    """What a day asks for: counts by name, and the wakes of the warehouse."""
+    """The requests of a day: counts by name, and the wakes of the warehouse."""
 
     counts: Counter[str]
     wakes: int

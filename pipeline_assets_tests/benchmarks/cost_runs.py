@@ -1,5 +1,5 @@
 """Representative runs of the product behind a counting proxy, for bench_cost.py: what each kind of run asks
-of S3, the warehouse and the exchange. What a day of such runs costs is in cost_model.py.
+of S3, the warehouse and the exchange. The cost of a day of such runs is in cost_model.py.
 """
 
 import tempfile

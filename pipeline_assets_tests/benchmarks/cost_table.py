@@ -1,4 +1,4 @@
-"""The tables of docs/production.md, What a month costs: made of the recorded counts and the prices.
+"""The tables of docs/production.md, The cost of a month: made of the recorded counts and the prices.
 
 `python -m pipeline_assets_tests.benchmarks.cost_table` writes them; a test says whether they are current.
 """

@@ -1,4 +1,4 @@
-"""What the steps of a run leave for each other in one process."""
+"""The outputs that the steps of a run leave for each other in one process."""
 
 from datetime import date
 
@@ -46,7 +46,7 @@ def test_repetition_finds_nothing(store: ObjectStore) -> None:
 
 
 def test_many_rows_are_not_held(store: ObjectStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Of an output with more rows than the limit nothing is held."""
+    """An output with more rows than the limit is not held."""
     monkeypatch.setattr(module, "_MOST_ROWS", 10)
     handover(store, "run").keep_candles(OWN, frames(3, rows=5))
     assert handover(store, "run").candles(OWN) is None

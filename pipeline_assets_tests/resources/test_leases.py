@@ -43,7 +43,7 @@ def leases(redis_url: str, redis_server: RedisServer) -> LeaseStore:
 
 
 def test_lease_has_one_holder(leases: LeaseStore) -> None:
-    """Nobody takes, extends or releases the lease of another."""
+    """No process takes, extends or releases the lease of another."""
     token = leases.take(RUN)
     assert token is not None
     assert leases.take(RUN) is None
