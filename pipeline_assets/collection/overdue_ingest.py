@@ -4,7 +4,7 @@ request itself, belong to sensors/overdue_ingest.py.
 
 import json
 from collections.abc import Container, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from pipeline_assets.collection.due_uploads import newest_due
@@ -62,15 +62,25 @@ class Return:
     Attributes:
         looked_at: when the sensor looked last, UTC.
         pending: the intervals that were not seen up to date since the return.
+        process: names the process that looked last. Another process means a start.
+        since: when the platform came back, UTC.
     """
 
     looked_at: datetime | None = None
     pending: Mapping[Interval, Request] = field(default_factory=dict)
+    process: str = ""
+    since: datetime | None = None
 
-    def seen(self, now: datetime) -> "Return":
-        """Return the state after a check: every interval is pending if the last check is long ago."""
-        away = self.looked_at is None or now - self.looked_at > AWAY
-        return Return(now, dict.fromkeys(Interval, Request()) if away else self.pending)
+    def seen(self, now: datetime, process: str = "") -> "Return":
+        """Return the state after a check by a process.
+
+        Every interval is pending after a start, however short the stop was, and if the last check is
+        long ago.
+        """
+        away = self.looked_at is None or now - self.looked_at > AWAY or process != self.process
+        if not away:
+            return replace(self, looked_at=now)
+        return Return(now, dict.fromkeys(Interval, Request()), process, now)
 
     def next_requests(
         self,
@@ -80,6 +90,9 @@ class Return:
         upload_minutes: int = 1,
     ) -> "tuple[dict[Interval, Request], Return]":
         """Return the requests to make now, and the state after them; intervals up to date are left out.
+
+        In the first minutes after the return none is left out: a candle that closed while nothing ran
+        is not overdue yet.
 
         Args:
             newest: the open time of the newest stored candle of each pending interval, if any.
@@ -98,7 +111,9 @@ class Return:
             if interval not in under_way and each.due(now)
         }
         repeated = {interval: each.repeated(now) for interval, each in due.items()}
-        return due, Return(self.looked_at, overdue | repeated)
+        early = self.since is not None and now - self.since <= GRACE
+        kept = self.pending if early else overdue
+        return due, replace(self, pending={**kept, **repeated})
 
     def to_text(self) -> str:
         """The state as JSON."""
@@ -107,7 +122,10 @@ class Return:
             for interval, each in self.pending.items()
         }
         looked_at = self.looked_at.isoformat() if self.looked_at else None
-        return json.dumps({"looked_at": looked_at, "pending": pending})
+        since = self.since.isoformat() if self.since else None
+        return json.dumps(
+            {"looked_at": looked_at, "pending": pending, "process": self.process, "since": since}
+        )
 
     @classmethod
     def from_text(cls, text: str | None) -> "Return":
@@ -115,10 +133,13 @@ class Return:
         if not text:
             return cls()
         held = json.loads(text)
+        since = held.get("since")
         return cls(
             datetime.fromisoformat(held["looked_at"]) if held["looked_at"] else None,
             {
                 Interval(name): Request(count, datetime.fromisoformat(at) if at else None)
                 for name, (count, at) in held["pending"].items()
             },
+            held.get("process", ""),
+            datetime.fromisoformat(since) if since else None,
         )

@@ -3,6 +3,7 @@ collection/overdue_ingest.py; regular ingest runs are the scheduler's.
 """
 
 from collections.abc import Mapping
+from uuid import uuid4
 
 from dagster import (
     DefaultSensorStatus,
@@ -28,6 +29,8 @@ from pipeline_assets.resources.tick_state import read_tick_state
 from pipeline_assets.settings import Settings
 
 NAME = "overdue_ingest"
+# Another code server, so the platform was started again.
+_PROCESS = uuid4().hex
 
 
 def overdue_ingest_sensor(
@@ -58,7 +61,7 @@ def overdue_ingest_sensor(
         settings: ResourceParam[Settings],
     ) -> SensorResult:
         now = exchange.server_time()
-        state = Return.from_text(context.cursor).seen(now)
+        state = Return.from_text(context.cursor).seen(now, _PROCESS)
         newest = {
             interval: max(read_tick_state(store, interval, (), now).newest.values(), default=None)
             for interval in state.pending

@@ -1,5 +1,6 @@
 """When an ingest run is requested after a time in which nothing ran."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -58,18 +59,38 @@ def test_overdue_intervals_are_requested() -> None:
     """
     now = NOON + timedelta(minutes=20)
     newest = {MINUTE: now - timedelta(minutes=1), QUARTER: NOON - timedelta(hours=8), HOUR: None}
-    due, state = Return().seen(now).next_requests(newest, {QUARTER}, now)
+    state = Return().seen(now - timedelta(minutes=3)).seen(now - timedelta(minutes=1)).seen(now)
+    due, state = state.next_requests(newest, {QUARTER}, now)
     assert due == {HOUR: Request()}
-    assert state == Return(now, {QUARTER: Request(), HOUR: Request().repeated(now)})
+    assert state.pending == {QUARTER: Request(), HOUR: Request().repeated(now)}
     # The quarters' run has ended without a candle, and the hours' waits.
     due, state = state.next_requests(newest, (), now)
     assert due == {QUARTER: Request()}
     newest |= dict.fromkeys((QUARTER, HOUR), NOON)
-    assert state.next_requests(newest, (), now) == ({}, Return(now))
+    due, state = state.next_requests(newest, (), now)
+    assert (due, state.pending) == ({}, {})
+
+
+def test_short_stop_loses_no_candle() -> None:
+    """A stop of a minute over the full quarter: its candle is requested once it is overdue."""
+    stopped, back = NOON - timedelta(seconds=20), NOON + timedelta(seconds=65)
+    newest = dict.fromkeys(Interval, NOON - timedelta(minutes=1)) | {
+        QUARTER: NOON - timedelta(minutes=30)
+    }
+    settled = Return().seen(NOON - timedelta(hours=1), "first")
+    before = replace(settled, looked_at=stopped, pending={})
+    assert before.seen(back, "first").pending == {}
+    due, state = before.seen(back, "second").next_requests(newest, (), back)
+    assert QUARTER not in due
+    newest[MINUTE] = newest[HOUR] = NOON + timedelta(minutes=1)
+    later = back + timedelta(seconds=60)
+    due, state = state.seen(later, "second").next_requests(newest, (), later)
+    assert list(due) == [QUARTER]
 
 
 def test_state_is_read_as_written() -> None:
     """The state is read as it was written."""
-    for state in (Return(), Return(NOON, {MINUTE: Request().repeated(NOON), HOUR: Request()})):
+    pending = {MINUTE: Request().repeated(NOON), HOUR: Request()}
+    for state in (Return(), Return(NOON, pending, "a process", NOON)):
         assert Return.from_text(state.to_text()) == state
     assert Return.from_text(None) == Return()
