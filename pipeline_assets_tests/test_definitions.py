@@ -286,6 +286,7 @@ def test_schedules_are_off_by_default(definitions: Definitions, tmp_path: Path) 
             "gap_repair": DefaultSensorStatus.RUNNING,
             "overdue_ingest": DefaultSensorStatus.RUNNING,
             "stale_alerts": DefaultSensorStatus.STOPPED,
+            "waiting_runs": DefaultSensorStatus.RUNNING,
         }
 
 
