@@ -89,10 +89,10 @@ class Return:
         now: datetime,
         upload_minutes: int = 1,
     ) -> "tuple[dict[Interval, Request], Return]":
-        """Return the requests to make now, and the state after them; intervals up to date are left out.
+        """Return the requests to make now, and the state after them.
 
-        In the first minutes after the return none is left out: a candle that closed while nothing ran
-        is not overdue yet.
+        An interval is pending until the candle is stored that had closed at the return. It is requested
+        once that candle, or a later one, is overdue.
 
         Args:
             newest: the open time of the newest stored candle of each pending interval, if any.
@@ -100,20 +100,24 @@ class Return:
             now: the exchange's time, UTC.
             upload_minutes: as in the settings.
         """
-        overdue = {
-            interval: each
-            for interval, each in self.pending.items()
-            if overdue_candle(interval, newest[interval], now, upload_minutes) is not None
-        }
+        since = self.since or now
+        pending = {}
+        for interval, each in self.pending.items():
+            closed = newest_due(
+                interval, newest_closed(interval, since, timedelta(0)), upload_minutes
+            )
+            stored = newest[interval]
+            if stored is None or stored < closed:
+                pending[interval] = each
         due = {
             interval: each
-            for interval, each in overdue.items()
-            if interval not in under_way and each.due(now)
+            for interval, each in pending.items()
+            if overdue_candle(interval, newest[interval], now, upload_minutes) is not None
+            and interval not in under_way
+            and each.due(now)
         }
         repeated = {interval: each.repeated(now) for interval, each in due.items()}
-        early = self.since is not None and now - self.since <= GRACE
-        kept = self.pending if early else overdue
-        return due, replace(self, pending={**kept, **repeated})
+        return due, replace(self, pending={**pending, **repeated})
 
     def to_text(self) -> str:
         """The state as JSON."""

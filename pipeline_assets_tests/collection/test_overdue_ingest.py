@@ -59,8 +59,7 @@ def test_overdue_intervals_are_requested() -> None:
     """
     now = NOON + timedelta(minutes=20)
     newest = {MINUTE: now - timedelta(minutes=1), QUARTER: NOON - timedelta(hours=8), HOUR: None}
-    state = Return().seen(now - timedelta(minutes=3)).seen(now - timedelta(minutes=1)).seen(now)
-    due, state = state.next_requests(newest, {QUARTER}, now)
+    due, state = Return().seen(now).next_requests(newest, {QUARTER}, now)
     assert due == {HOUR: Request()}
     assert state.pending == {QUARTER: Request(), HOUR: Request().repeated(now)}
     # The quarters' run has ended without a candle, and the hours' waits.
