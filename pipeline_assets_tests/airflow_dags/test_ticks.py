@@ -200,14 +200,19 @@ def test_a_clear_makes_a_new_run(airflow: Airflow, workers: Workers) -> None:
 
 
 def test_ended_task_ends_its_run(airflow: Airflow, workers: Workers) -> None:
-    """A task that is ended ends its run."""
-    worker = workers.begin("ended", "insert")
-    # Before that, Dagster may accept to end a run whose process then starts and misses it.
-    airflow.wait_for("STARTED", airflow__run_id="ended")
-    worker.send_signal(signal.SIGTERM)
-    answer = json.loads(worker.end())
-    assert answer["raised"] == "DagsterStoppedError", answer
-    airflow.wait_for("CANCELED", airflow__run_id="ended")
+    """A task that is ended ends its run, here one that waits for the exchange."""
+    exchange = airflow.platform.exchange
+    exchange.faults(http_500=1)
+    try:
+        worker = workers.begin("ended", "insert")
+        # Before that, Dagster may accept to end a run that then starts and misses it.
+        airflow.wait_for("STARTED", airflow__run_id="ended")
+        worker.send_signal(signal.SIGTERM)
+        answer = json.loads(worker.end())
+        assert answer["raised"] == "DagsterStoppedError", answer
+        airflow.wait_for("CANCELED", airflow__run_id="ended")
+    finally:
+        exchange.faults()
 
 
 class LosesTheAnswer(BaseHTTPRequestHandler):
