@@ -4,6 +4,7 @@ services/worker.py's, and how a dead run is recognised run_leases.py's.
 """
 
 import warnings
+from abc import abstractmethod
 from collections.abc import Mapping
 from typing import Any
 
@@ -56,6 +57,7 @@ class _Watched(RunLauncher):
         self._watch.forget(run.run_id)
         return CheckRunHealthResult(WorkerStatus.FAILED, no_lease(run, self._watch.seconds))
 
+    @abstractmethod
     def attend_waiting_run(self, run: DagsterRun, looks: int) -> None:
         """See to a run that was launched and has not begun; called by the sensor waiting_runs.
 
@@ -63,7 +65,6 @@ class _Watched(RunLauncher):
             run: the run, in status STARTING.
             looks: how often in a row the sensor has seen the run wait.
         """
-        raise NotImplementedError
 
 
 class WorkerRunLauncher(_Watched, CeleryRunLauncher):
