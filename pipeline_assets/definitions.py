@@ -49,7 +49,7 @@ from pipeline_assets.settings import Settings, settings
 
 
 def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
-    """The definitions over these settings.
+    """Return the definitions over these settings.
 
     Args:
         configured: the settings that every resource is made from.

@@ -146,7 +146,7 @@ class _Reader:
     verify: bool
 
     def frame(self, days: Sequence[_SymbolDay], columns: Iterable[str]) -> "pl.DataFrame":
-        """The rows of these days within the window, with at least these columns."""
+        """Return the rows of these days within the window, with at least these columns."""
         import polars as pl
 
         # Threads only fetch. Polars calls this function from one of its own threads, which would
@@ -174,7 +174,7 @@ class _Reader:
         return frame.filter(within)
 
     def _bodies(self, day: _SymbolDay) -> dict[str, bytes]:
-        """The bytes of a day's objects by key; listed again while a finalize removes some of them."""
+        """Return the bytes of a day's objects by key; listed again while a finalize removes some of them."""
         keys = day.keys
         for _ in range(_ATTEMPTS):
             found = {key: self._body(key) for key in keys}
@@ -245,7 +245,7 @@ def _interval(given: Any) -> Interval:
 
 
 def _symbols(given: Any) -> list[str]:
-    """The symbols, sorted and without repetition."""
+    """Return the symbols, sorted and without repetition."""
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         raise TypeError(f"symbols must be a list such as ['BTCUSDT'], not {given!r}")
     symbols = list(given)
@@ -260,7 +260,7 @@ def _symbols(given: Any) -> list[str]:
 
 
 def _window(start: Any, end: Any) -> Window:
-    """The span in UTC: keys are stamped in UTC, and the day of `start` in another zone may differ."""
+    """Return the span in UTC: keys are stamped in UTC, and the day of `start` in another zone may differ."""
     for name, given in (("start", start), ("end", end)):
         if not isinstance(given, datetime):
             raise TypeError(

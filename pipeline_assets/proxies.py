@@ -98,7 +98,7 @@ def complete_environment() -> None:
 
 
 def _value(environment: MutableMapping[str, str], name: str) -> str:
-    """The value of a variable; lower case goes first, as in curl and the standard library."""
+    """Return the value of a variable; lower case goes first, as in curl and the standard library."""
     return environment.get(name) or environment.get(name.upper()) or ""
 
 
@@ -108,7 +108,7 @@ def _set(environment: MutableMapping[str, str], name: str, value: str) -> None:
 
 
 def _checked(variable: str, proxy: str) -> str:
-    """The proxy's address with its scheme. The value is not repeated in an error: it may be a secret."""
+    """Return the proxy's address with its scheme; errors leave the value out, for it may be a secret."""
     address = proxy if "://" in proxy else f"http://{proxy}"
     try:
         parts = urlsplit(address)

@@ -56,5 +56,5 @@ def _fail(report: pytest.TestReport | pytest.CollectReport) -> None:
 
 @pytest.fixture(name="market_data")
 def market_data_directory() -> Path:
-    """The directory of candle files and exchange replies."""
+    """Provide the directory of candle files and exchange replies."""
     return market_data()

@@ -94,7 +94,7 @@ FILES = (
 
 @cache
 def market_data() -> Path:
-    """The directory: that of the variable MARKET_DATA, or one made for this process."""
+    """Return the directory: that of the variable MARKET_DATA, or one made for this process."""
     given = os.environ.get("MARKET_DATA")
     if given:
         return Path(given)
@@ -112,7 +112,7 @@ def market_data() -> Path:
 
 
 def candle_file(symbol: str, interval: str) -> Path:
-    """The one file of a symbol's candles of an interval, whichever days it covers."""
+    """Return the one file of a symbol's candles of an interval, whichever days it covers."""
     [path] = (market_data() / "klines").rglob(f"{symbol}-{interval}-*.parquet")
     return path
 
@@ -246,7 +246,7 @@ INFO_OF_2021: dict[str, Any] = {
 
 
 def _info_of_2025() -> dict[str, Any]:
-    """The same document with what came to it, without what went."""
+    """Return the same document with what came to it, without what went."""
     changes: dict[str, Any] = {
         "filters": [
             *_FILTERS,

@@ -53,7 +53,7 @@ def test_every_exception_is_in_tree() -> None:
 
 @pytest.fixture
 def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
-    """The program, whose command raises."""
+    """Provide the program, whose command raises."""
 
     def run(error: Exception) -> None:
         def command() -> None:

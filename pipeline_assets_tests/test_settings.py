@@ -381,7 +381,7 @@ def test_other_encodings_name_file_and_line(empty_directory, name, encoding, sai
 
 @pytest.fixture
 def made(empty_directory, monkeypatch) -> dict[str, str]:
-    """The credentials of a stack that was started over this data directory."""
+    """Provide the credentials of a stack that was started over this data directory."""
     monkeypatch.setenv("PIPELINE_DATA_DIR", str(empty_directory / "data"))
     return make_credentials(empty_directory / "data")
 
@@ -489,14 +489,14 @@ def test_env_example_names_every_setting(monkeypatch):
 
 
 def field_of(name: str) -> FieldInfo:
-    """The field of a setting by its name in the environment."""
+    """Return the field of a setting by its name in the environment."""
     section, _, key = name.removeprefix("PIPELINE_").lower().partition("__")
     field = Settings.model_fields[section]
     return type(field.default).model_fields[key] if key else field
 
 
 def defaults() -> dict[str, Any]:
-    """The default of every setting that has one, by its name in the environment."""
+    """Return the default of every setting that has one, by its name in the environment."""
     values = flat(Settings(_env_file=None).model_dump())
     return {"PIPELINE_" + "__".join(key).upper(): value for key, value in values.items()}
 

@@ -25,7 +25,7 @@ JSON = "application/json"
 
 
 def answer(guard: WebGuard, kind: str = "http", **request: Any) -> int:
-    """The status of one request over the ASGI application; 101 or 403 for a WebSocket."""
+    """Return the status of one request over the ASGI application; 101 or 403 for a WebSocket."""
     headers = {"host": OWN[0], **request.pop("headers", {})}
     raw = [
         (name.encode(), each.encode("latin-1"))

@@ -51,7 +51,7 @@ class Fresh(NamedTuple):
 
 
 def required(wheel: Distribution, extra: str = "") -> dict[str, Distribution]:
-    """The installed distributions that a distribution requires, directly or by others."""
+    """Return the installed distributions that a distribution requires, directly or by others."""
     found: dict[str, Distribution] = {}
     seen: set[tuple[str, str]] = set()
     left = [(wheel, extra)]

@@ -81,7 +81,7 @@ def _defaults(**more: Any) -> dict[str, Any]:
 
 
 def ingest_dag(interval: str) -> DAG:
-    """The DAG of an interval's ticks."""
+    """Build the DAG of an interval's ingest runs."""
     minute = interval == "1m"
     tasks = "\n".join(f"| {task} | `{asset}` |" for task, asset in TASKS[interval].items())
     defaults = _defaults(
@@ -152,7 +152,7 @@ def finalize_dag() -> DAG:
 
 
 def backfill_dag() -> DAG:
-    """The DAG by which a person backfills."""
+    """Build the DAG by which a person backfills."""
     with DAG(
         "candles_backfill",
         description="Fetch and store whole days again, as a Dagster backfill.",
@@ -204,7 +204,7 @@ def backfill_dag() -> DAG:
 
 
 def housekeeping_dag() -> DAG:
-    """The DAG of the daily removal."""
+    """Build the DAG of the daily removal."""
     with DAG(
         "candles_housekeeping",
         description="Remove what may be made again.",
@@ -224,7 +224,7 @@ def housekeeping_dag() -> DAG:
 
 
 def cleaning_dag() -> DAG:
-    """The DAG by which Airflow keeps itself small."""
+    """Build the DAG by which Airflow keeps itself small."""
     with DAG(
         "airflow_cleaning",
         description="Remove Airflow's own old records and logs.",

@@ -25,7 +25,7 @@ class AlertError(Exception):
 
 
 def report_failure(context: "Context") -> None:
-    """The failure callback of a DAG: says which run failed, Dagster's error and address.
+    """Send an alert that names the failed run, Dagster's error and its address: a DAG's failure callback.
 
     Posts JSON to the webhook of the connection `candle_alerts` (its address stands in the password,
     for it is a secret). `text` is what Slack and its like show; the other keys are for programs.
@@ -71,7 +71,7 @@ def describe(context: "Context") -> dict[str, Any]:
 
 
 def webhook_url() -> str | None:
-    """The webhook of the connection `candle_alerts`, or None where there is no such connection."""
+    """Return the webhook of the connection `candle_alerts`, or None where there is no such connection."""
     try:
         webhook: str | None = Connection.get(CONNECTION).password
     except AirflowNotFoundException:
@@ -80,7 +80,7 @@ def webhook_url() -> str | None:
 
 
 def _dagster_run(dag_id: str, run_id: str) -> tuple[str | None, str]:
-    """The address of the newest Dagster run of a DAG run, and its error."""
+    """Return the address of the newest Dagster run of a DAG run, and its error."""
     try:
         api = dagster_api()
         runs = api.runs({DAG_TAG: dag_id, RUN_TAG: run_id})

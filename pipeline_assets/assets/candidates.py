@@ -31,7 +31,7 @@ _GROUP = "candidates"
 
 
 def candidates() -> AssetSpec:
-    """The asset of what the sensor publishes; no run materializes it."""
+    """Build the asset of what the sensor publishes; no run materializes it."""
     return AssetSpec(
         CANDIDATES,
         deps=[layer.key(layer.SLOTS, Interval.ONE_MINUTE)],
@@ -50,7 +50,7 @@ def candidates() -> AssetSpec:
 
 
 def candidate_objects() -> AssetsDefinition:
-    """The asset of the finished days' candidates."""
+    """Build the asset of the finished days' candidates."""
 
     @asset(
         key=CANDIDATE_OBJECTS,

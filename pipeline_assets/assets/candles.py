@@ -21,7 +21,7 @@ _DESCRIPTION = (
 
 
 def candles(interval: Interval) -> AssetsDefinition:
-    """The asset of the formatted candles of one interval."""
+    """Build the asset of the formatted candles of one interval."""
 
     @asset(
         **layer.options(layer.FORMATTED, interval),

@@ -42,7 +42,7 @@ def report(
     findings: Mapping[date, Finding],
     severity: AssetCheckSeverity = AssetCheckSeverity.ERROR,
 ) -> AssetCheckResult:
-    """The result of a check for the run's partitions.
+    """Return the result of a check for the run's partitions.
 
     Dagster records the returned result for one partition only; of a run over several days each
     day's finding is logged as an evaluation of its own, and the result sums them up. To be called

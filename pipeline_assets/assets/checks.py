@@ -36,7 +36,7 @@ _CONSISTENT = {
 
 
 def day_checks(interval: Interval) -> AssetChecksDefinition:
-    """The checks `complete` and `consistent` on the candle objects of one interval."""
+    """Build the checks `complete` and `consistent` on the candle objects of one interval."""
     key, minutes = (
         layer.key(layer.OBJECTS, interval),
         layer.key(layer.OBJECTS, Interval.ONE_MINUTE),
@@ -67,7 +67,7 @@ def day_checks(interval: Interval) -> AssetChecksDefinition:
 
 
 def freshness_check(interval: Interval) -> AssetChecksDefinition:
-    """The check `fresh`, for a person who wants to know at once; the sensor reports it by itself."""
+    """Build the check `fresh`, for a person who wants to know at once; the sensor reports it by itself."""
 
     @asset_check(asset=layer.key(layer.OBJECTS, interval), name=layer.FRESH)
     def fresh(

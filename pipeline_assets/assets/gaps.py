@@ -52,7 +52,7 @@ _ZERO_VOLUME = (
 
 
 def candle_gaps() -> AssetsDefinition:
-    """The asset of the ledger, with the checks `nothing_to_fetch` and `outages`."""
+    """Build the asset of the ledger, with the checks `nothing_to_fetch` and `outages`."""
     declared = asset(
         key=CANDLE_GAPS,
         deps=[layer.key(layer.OBJECTS, interval) for interval in Interval],
@@ -89,7 +89,7 @@ def _judge(
 
 
 def zero_volume_check() -> AssetChecksDefinition:
-    """The check `zero_volume` on the ledger: by itself, because it reads the days' candles."""
+    """Build the check `zero_volume` on the ledger: by itself, because it reads the days' candles."""
 
     @asset_check(
         asset=CANDLE_GAPS,

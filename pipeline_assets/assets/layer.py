@@ -38,17 +38,17 @@ class LayerOptions(DailyOptions):
 
 
 def name(layer: str, interval: Interval) -> str:
-    """The name of a layer's asset: it ends in the interval."""
+    """Return the name of a layer's asset: it ends in the interval."""
     return f"{layer}_{interval}"
 
 
 def key(layer: str, interval: Interval) -> AssetKey:
-    """The asset key of a layer."""
+    """Return the asset key of a layer."""
     return AssetKey(name(layer, interval))
 
 
 def sink(name: str) -> str:
-    """The layer of a sink, by its name in the registry of intervals."""
+    """Return the layer of a sink, by its name in the registry of intervals."""
     return f"candle_{name}"
 
 
@@ -68,14 +68,14 @@ def options(layer: str, interval: Interval) -> LayerOptions:
 
 
 def layers(interval: Interval) -> list[str]:
-    """The layers of an interval, in the order of the data."""
+    """Return the layers of an interval, in the order of the data."""
     return [RAW, FORMATTED, OBJECTS, *map(sink, interval.definition.sinks)]
 
 
 def check_specs(
     key: AssetKey, descriptions: Mapping[str, str], after: Iterable[AssetKey] = ()
 ) -> list[AssetCheckSpec]:
-    """The checks of an asset that have its partitions, by name and description."""
+    """Return the checks of an asset that have its partitions, by name and description."""
     return [
         AssetCheckSpec(
             name,

@@ -36,7 +36,7 @@ _CHECKS = {
 
 
 def candle_objects(interval: Interval) -> AssetsDefinition:
-    """The asset of the candle objects of one interval, with the checks `window` and `zero_volume`."""
+    """Build the asset of the candle objects of one interval, with the checks `window` and `zero_volume`."""
     key = layer.key(layer.OBJECTS, interval)
 
     @asset(

@@ -28,7 +28,7 @@ _DESCRIPTION = (
 
 
 def parity_check() -> AssetChecksDefinition:
-    """The check `parity` on the finished days' candidates."""
+    """Build the check `parity` on the finished days' candidates."""
 
     @asset_check(
         asset=CANDIDATE_OBJECTS,

@@ -44,7 +44,7 @@ _DESCRIPTION = (
 
 
 def raw_candles(interval: Interval) -> AssetsDefinition:
-    """The asset of the fetch of one interval."""
+    """Build the asset of the fetch of one interval."""
 
     @asset(
         **layer.options(layer.RAW, interval),

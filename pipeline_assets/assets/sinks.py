@@ -19,7 +19,7 @@ SINKS: dict[str, Callable[[Interval], AssetsDefinition]] = {
 
 
 def sink_assets(interval: Interval) -> list[AssetsDefinition]:
-    """The assets of an interval's sinks.
+    """Build the assets of an interval's sinks.
 
     Raises:
         ValueError: the registry names a sink that there is none of.

@@ -21,7 +21,7 @@ _DESCRIPTION = (
 
 
 def candle_slots(interval: Interval) -> AssetsDefinition:
-    """The asset of the Redis slots; raises ValueError for any interval but 1m, which they hold."""
+    """Build the asset of the Redis slots; raises ValueError for any interval but 1m, which they hold."""
     if interval is not Interval.ONE_MINUTE:
         raise ValueError(f"The Redis slots hold 1m candles only: take the sink from {interval}.")
 

@@ -25,7 +25,7 @@ _GAPS = (
 
 
 def candle_table(interval: Interval) -> AssetsDefinition:
-    """The asset of an interval's Snowflake table."""
+    """Build the asset of an interval's Snowflake table."""
 
     @asset(
         **layer.options(layer.TABLE, interval),
@@ -49,7 +49,7 @@ def candle_table(interval: Interval) -> AssetsDefinition:
 
 
 def candle_gap_table() -> AssetsDefinition:
-    """The asset of the Snowflake table of gaps."""
+    """Build the asset of the Snowflake table of gaps."""
 
     @asset(
         name=layer.GAP_TABLE,

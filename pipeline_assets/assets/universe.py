@@ -46,7 +46,7 @@ _CHECKS = {
 
 
 def universe() -> AssetsDefinition:
-    """The asset of the listings."""
+    """Build the asset of the listings."""
     declared = asset(
         key=UNIVERSE,
         description=_DESCRIPTION,
@@ -75,7 +75,7 @@ def _note(
 
 
 def last_look(instance: DagsterInstance) -> datetime | None:
-    """The exchange's time when the asset was materialized last; None if it never was."""
+    """Return the exchange's time when the asset was materialized last; None if it never was."""
     event = instance.get_latest_materialization_event(UNIVERSE)
     held = event.asset_materialization if event else None
     reported = held.metadata.get(_LOOKED_AT) if held else None

@@ -189,7 +189,7 @@ def _count(settings: Settings, symbols: Sequence[str] | None) -> int:
 
 
 def dagster_instance(settings: Settings) -> "DagsterInstance":
-    """The Dagster instance that records runs: DAGSTER_HOME's, or the one under the data directory."""
+    """Return the Dagster instance that records runs: DAGSTER_HOME's, or the one under the data directory."""
     from dagster import DagsterInstance
 
     from pipeline_assets.local.stack import dagster_environment

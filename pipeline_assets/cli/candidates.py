@@ -46,7 +46,7 @@ def candidates(
     as_json: bool,
     schema: bool,
 ) -> None:
-    """The trade candidates: what a day published, or what arrives now."""
+    """Show trade candidates: what a day published, or what arrives now."""
     from pipeline_assets.resources.exchange_access import Exchange
 
     if from_beginning and not follow_topic:
@@ -72,7 +72,7 @@ def candidates(
 
 
 def _published(settings: Settings, day: date, last: int) -> tuple[list["Candidate"], int]:
-    """The newest `last` candidates published of a UTC day, oldest first, and how many there are."""
+    """Return the newest `last` candidates published of a UTC day, oldest first, and how many there are."""
     from pipeline_assets.market.candidates import candidates_of
     from pipeline_assets.resources.candidate_objects import LATE, read_stored
     from pipeline_assets.resources.object_store import ObjectStore
@@ -144,7 +144,7 @@ def _for_people(candidate: "Candidate") -> str:
 def _print_table(
     console: "Console", candidates: Iterable["Candidate"], day: date, total: int
 ) -> None:
-    """The candidates as a table under the day and its total."""
+    """Print the candidates as a table under the day and its total."""
     shown = list(candidates)
     title = f"Published on {day:%Y-%m-%d} UTC: {total:,}"
     if len(shown) < total:

@@ -40,7 +40,7 @@ DAYS = 3
 @exchange_option
 @airflow_option
 def demo(once: bool, exchange_name: str, airflow: bool) -> None:
-    """The first look: start everything, fill three days, show what is stored, go on live."""
+    """Start everything, fill three days, show what is stored, and go on live."""
     from pipeline_assets.cli.candidates import follow
     from pipeline_assets.cli.options import check_dagster_home
     from pipeline_assets.local.stack import prepared
@@ -76,7 +76,7 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
 
 @contextmanager
 def _stack(terminal: "Console", settings: Settings) -> Iterator["StackStatus"]:
-    """The embedded stack: the one that runs already, or one for as long as this command."""
+    """Provide the embedded stack: the one that runs already, or one for as long as this command."""
     from pipeline_assets.local.stack import running_stack, stack_status
 
     status = stack_status(settings)

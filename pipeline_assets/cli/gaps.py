@@ -127,7 +127,7 @@ def _draw(report: "Report", interval: Interval, path: Path) -> None:
 
 
 def _as_document(report: "Report", repaired: "Repaired | None") -> dict[str, Any]:
-    """The report as JSON-serialisable values, times in ISO 8601, UTC."""
+    """Return the report as JSON-serialisable values, times in ISO 8601, UTC."""
     return {
         "at": report.at.isoformat(),
         "windows": {
@@ -165,7 +165,7 @@ def _as_document(report: "Report", repaired: "Repaired | None") -> dict[str, Any
 
 
 def _print_report(console: "Console", report: "Report") -> None:
-    """The gaps as a table, a summary by cause with what to do, and what the archive says otherwise."""
+    """Print the gaps as a table, a summary by cause with what to do, and what the archive says otherwise."""
     spans = {
         f"{interval} from {window.start:%Y-%m-%d} until {window.end:%Y-%m-%d}"
         for interval, window in report.windows.items()

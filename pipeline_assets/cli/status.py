@@ -206,7 +206,7 @@ def print_overview(
 
 
 def _cells(each: "Overview") -> list[str]:
-    """The numbers of one row; a question mark for what a part that did not answer would show."""
+    """Return the numbers of one row; a question mark for what a part that did not answer would show."""
     colour = "red" if each.missing else "green"
     return [
         _count(each.objects),

@@ -84,7 +84,7 @@ class Status:
         return self.stack is not None and self.stack.is_up and not any(self.errors.values())
 
     def to_dict(self) -> dict[str, Any]:
-        """The status as values that JSON knows, but for times."""
+        """Return the status as values that JSON knows, but for times."""
         return {
             "stack": asdict(self.stack) if self.stack else None,
             "at": self.now,
@@ -218,13 +218,13 @@ class Look:
         return stack
 
     def _note(self, part: str, asked: Asked[T]) -> T | None:
-        """The answer's value; its error is noted for the part."""
+        """Return the answer's value; its error is noted for the part."""
         answer = asked.answer()
         self.errors[part] = answer.error
         return answer.value
 
 
 def down_systems(stack: StackStatus | None) -> dict[str, str]:
-    """The systems that are down, with their addresses."""
+    """Return the systems that are down, with their addresses."""
     services = stack.services if stack else ()
     return {each.name: each.address for each in services if not each.alive}

@@ -69,7 +69,7 @@ def verify(
 
 
 def _as_lines(report: "SweepReport") -> Iterator[str]:
-    """The report for a terminal: one line for each damaged object, and what to do."""
+    """Yield the report for a terminal: one line for each damaged object, and what to do."""
     for each in report.damaged:
         moved = f"; moved to {each.kept}" if each.kept else ""
         yield f"{each.key}: {each.why}{moved}"

@@ -46,7 +46,7 @@ class _Batch:
     frames: "list[pl.DataFrame]" = field(default_factory=list)
 
     def archived(self) -> "pl.DataFrame":
-        """The archive's rows, by symbol and file."""
+        """Return the archive's rows, by symbol and file."""
         import polars as pl
 
         # Files came as they were done. In order, their rows need no sorting by who cleans them.
@@ -55,7 +55,7 @@ class _Batch:
 
 
 def uses_archive(plan: FetchPlan, settings: BinanceSettings) -> bool:
-    """Whether the archive is asked for this plan's finished days.
+    """Return whether the archive is asked for this plan's finished days.
 
     False for the daily finalize run, which comes before the day's file is published. False also for
     intervals that the registry excludes, such as 1h: checking its rows would mean to fetch its hours.
@@ -76,7 +76,7 @@ def archived_frames(
     report: ArchiveReport,
     rows_per_frame: int,
 ) -> Generator[Received, None, None]:
-    """The plan's rows as raw frames, whole symbols each, from the archive as far as it is borne out.
+    """Yield the plan's rows as raw frames, whole symbols each, from the archive as far as it is borne out.
 
     A symbol that fails is noted in the plan and has no rows at all.
 
@@ -107,7 +107,7 @@ def archived_frames(
 
 
 def _finished(plan: FetchPlan, window: Window) -> Window | None:
-    """The part of a window that lies in finished days: the archive has no others."""
+    """Return the part of a window that lies in finished days: the archive has no others."""
     end = min(window.end, day_window(plan.newest.date()).start)
     return Window(window.start, end) if window.start < end else None
 
@@ -166,7 +166,7 @@ def _take(found: Downloaded, window: Window, report: ArchiveReport) -> None:
 def _checked(
     client: ExchangeClient, plan: FetchPlan, batch: _Batch, report: ArchiveReport
 ) -> Received:
-    """The rows of a batch: the archive's days that the exchange bears out, the others its own."""
+    """Return the rows of a batch: the archive's days that the exchange bears out, the others its own."""
     import polars as pl
 
     hours = _hours(client, plan, batch.windows)
@@ -259,7 +259,7 @@ def _record(
 def _hours(
     client: ExchangeClient, plan: FetchPlan, windows: Mapping[str, Window]
 ) -> "pl.DataFrame":
-    """The exchange's own hours over these windows; a symbol that fails is noted in the plan."""
+    """Return the exchange's own hours over these windows; a symbol that fails is noted in the plan."""
     last = timedelta(microseconds=1)
     asked = {
         symbol: Window(_HOUR.floor(window.start), _HOUR.floor(window.end - last) + _HOUR.span)
@@ -288,7 +288,7 @@ def _missing(
 def _served(
     client: ExchangeClient, plan: FetchPlan, windows: Mapping[str, Sequence[Window]]
 ) -> "pl.DataFrame":
-    """The exchange's own rows, of the symbols that have not failed."""
+    """Return the exchange's own rows, of the symbols that have not failed."""
     asked = {symbol: held for symbol, held in windows.items() if symbol not in plan.failures}
     return _fetched(client, plan, plan.interval, asked)
 

@@ -92,7 +92,7 @@ def choose(
 
 
 def _for_ingest_run(universe: Mapping[str, Any], request: Request) -> Chosen:
-    """The symbols of a tick: those that trade now."""
+    """Return the symbols of an ingest run: those that trade now."""
     asked, configured = request.asked, request.configured
     if asked is None and configured == "all":
         return Chosen(_all_collected(universe))
@@ -114,7 +114,7 @@ def _for_ingest_run(universe: Mapping[str, Any], request: Request) -> Chosen:
 def _for_days(
     client: "ExchangeClient", store: "ObjectStore", server_time: datetime, request: Request
 ) -> Chosen:
-    """The symbols of a run over days: those that traded then, as far as the exchange has them still."""
+    """Return the symbols that traded on a run's days, as far as the exchange still has them."""
     days = partition_days(request.keys, server_time.date())
     window = Window(day_window(days[0]).start, day_window(days[-1]).end)
     universe, identities = look(client, store, server_time)
@@ -152,7 +152,7 @@ def _for_days(
 
 
 def _all_collected(universe: Mapping[str, Any]) -> dict[str, Listed]:
-    """The symbols that `all` means now.
+    """Return the symbols that `all` means now.
 
     Raises:
         SymbolError: there are none. An empty list would wrongly mean that there is nothing to do: the
@@ -178,7 +178,7 @@ def _unknown(symbol: str, known: Iterable[str], odd: Mapping[str, str]) -> str:
 def _universe(
     client: "ExchangeClient", store: "ObjectStore", server_time: datetime
 ) -> dict[str, Any]:
-    """The universe as ticks take it: as last seen, if that is not long ago."""
+    """Return the universe for an ingest run: as last seen, if that is not long ago."""
     held = read_universe(store)
     age = server_time - from_milliseconds(held["seen_ms"]) if held else _UNIVERSE_AGE
     if held is None or not timedelta(0) <= age < _UNIVERSE_AGE:

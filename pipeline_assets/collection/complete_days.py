@@ -20,7 +20,7 @@ _LOG = logging.getLogger(__name__)
 
 
 def complete_days(store: "ObjectStore", plan: FetchPlan) -> dict[str, list[date]]:
-    """The finished days of a plan that the lake holds complete, by symbol.
+    """Return the finished days of a plan that the lake holds complete, by symbol.
 
     A day is complete if two conditions hold. All candles that the plan would fetch were stored when the
     day was finalized, or are holes that the exchange confirmed. And the day's only object is unchanged
@@ -82,7 +82,7 @@ def _judged(
 def _whole(
     store: "ObjectStore", plan: FetchPlan, symbol: str, day: date, stored: "StoredObject"
 ) -> FinalizedDay | None:
-    """The mark of a day whose one object holds every candle that the plan would fetch, or None."""
+    """Return the mark of a day whose one object holds every candle that the plan would fetch, or None."""
     window = day_window(day)
     due = common(window, plan.spans(symbol))
     try:

@@ -109,7 +109,7 @@ def completeness_picture(
 
 
 def _listed(counted: "pl.DataFrame", column: "pl.Expr") -> "pl.DataFrame":
-    """Whether a symbol was listed on any of a cell's days."""
+    """Return whether a symbol was listed on any of a cell's days."""
     import polars as pl
 
     return counted.group_by("symbol", column).agg(pl.col("listed").any())
@@ -145,7 +145,7 @@ def _state() -> "pl.Expr":
 
 
 def _share(expected: int, missing: int) -> str:
-    """The stored share in percent, rounded down: 100 % only where nothing is missing."""
+    """Return the stored share in percent, rounded down: 100 % only where nothing is missing."""
     if not expected:
         return ""
     hundredths = (expected - missing) * 10_000 // expected
@@ -193,7 +193,7 @@ def _drawn(grid: _Grid) -> bytes:
 
 
 def _fill(axes: "Axes", grid: _Grid, *, lines: bool) -> None:
-    """The cells, with lines between them where there is room."""
+    """Draw the cells, with lines between them where there is room."""
     from matplotlib.colors import ListedColormap
 
     rows, columns = grid.states.shape
@@ -240,7 +240,7 @@ def _legend(figure: "Figure", grid: _Grid, width: int) -> None:
 
 
 def _writable(symbols: list[str]) -> tuple[list[str], list[str]]:
-    """The symbols as they can be written with the fonts of this machine, and these fonts."""
+    """Return the symbols as they can be written with the fonts of this machine, and these fonts."""
     from matplotlib.font_manager import fontManager
 
     if all(map(str.isascii, symbols)):
@@ -253,7 +253,7 @@ def _writable(symbols: list[str]) -> tuple[list[str], list[str]]:
 
 
 def _png(figure: "Figure") -> bytes:
-    """The picture with a palette: half the size, and it goes into an event of Dagster's.
+    """Return the picture with a palette: half the size, and it goes into an event of Dagster's.
 
     The palette is given, and not made from the picture: that would leave out the colour of a single
     cell, for which one looks.

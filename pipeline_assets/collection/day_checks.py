@@ -101,7 +101,7 @@ def _unread(
 
 
 def _objects(plan: FetchPlan, store: ObjectStore) -> dict[str, dict[date, list[StoredObject]]]:
-    """The objects of the plan's days by symbol and day: a listing a symbol, not one a day too."""
+    """Return the objects of the plan's days by symbol and day: a listing a symbol, not one a day too."""
     start, end = day_window(plan.days[0]).start, day_window(plan.days[-1]).end
     symbols = list(plan.listed)
     listings = store.each(

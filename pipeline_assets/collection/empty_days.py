@@ -99,7 +99,7 @@ def _empty_answers(plan: FetchPlan, day: date, run: str, now: datetime) -> dict[
 
 
 def _holds_any(store: "ObjectStore", plan: FetchPlan, day: date) -> bool:
-    """Whether the lake holds a candle of the day: by the marks of each interval, or by the run's objects."""
+    """Return whether the lake holds a candle of the day, by each interval's marks or the run's objects."""
     marks = store.each(lambda interval: read_finalized(store, interval, day), list(Interval))
     if any(mark.etag is not None for held in marks for mark in held.values()):
         return True
@@ -114,7 +114,7 @@ def _holds_any(store: "ObjectStore", plan: FetchPlan, day: date) -> bool:
 def _witnessed_days(
     client: "ExchangeClient", store: "ObjectStore", plan: FetchPlan, days: Sequence[date]
 ) -> list[date]:
-    """The days of which something shows that the exchange serves them, asked now.
+    """Return the days of which something shows that the exchange serves them, asked now.
 
     A witness is a candle that the lake holds of the day, of another symbol or interval, and that the
     exchange still serves; where the lake holds none, the exchange's own next candle after the day.
@@ -171,7 +171,7 @@ def _held_candle(
 def _days_before_a_candle(
     client: "ExchangeClient", plan: FetchPlan, days: Sequence[date]
 ) -> list[date]:
-    """The days of which the exchange, asked for the next candle of a symbol, serves a later one.
+    """Return the days of which the exchange, asked for the next candle of a symbol, serves a later one.
 
     So it knows the symbol and has candles after the day, and none in it.
     """

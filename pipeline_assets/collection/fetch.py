@@ -191,7 +191,7 @@ def priority(kind: RunKind, interval: Interval) -> Priority:
 def _frames(
     client: ExchangeClient, plan: FetchPlan, progress: Progress
 ) -> Generator[Received, None, None]:
-    """The replies as raw frames of a row group each; a symbol that fails is noted in the plan."""
+    """Yield the replies as raw frames of a row group each; a symbol that fails is noted in the plan."""
     spans = {symbol: plan.spans(symbol) for symbol in plan.windows}
     due = {symbol: plan.due(symbol) for symbol in plan.windows}
     progress.start(f"{plan.interval} candles", sum(due.values()))

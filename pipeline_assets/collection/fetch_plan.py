@@ -115,11 +115,11 @@ class FetchPlan:
         return without(self.windows[symbol], [*complete, *self.pauses.get(symbol, ())])
 
     def due_days(self, symbol: str) -> set[date]:
-        """The days of which something of a symbol has to be fetched."""
+        """Return the days of which something of a symbol has to be fetched."""
         return {day for span in self.spans(symbol) for day in days_of(span)}
 
     def due(self, symbol: str) -> int:
-        """How many candles of a symbol have to be fetched."""
+        """Return how many candles of a symbol have to be fetched."""
         return sum(span.candles(self.interval) for span in self.spans(symbol))
 
     def leave_out(self, complete: Mapping[str, Sequence[date]]) -> None:
@@ -133,7 +133,7 @@ class FetchPlan:
                 del self.windows[symbol]
 
     def of_days(self, days: Sequence[date]) -> "FetchPlan":
-        """The part of the plan that lies in these of its days; a tick's plan has no parts."""
+        """Return the part of the plan that lies in these of its days; an ingest run's plan has no parts."""
         if self.is_ingest_run or list(days) == self.days:
             return self
         span = Window(day_window(days[0]).start, day_window(days[-1]).end)
@@ -167,20 +167,20 @@ class FetchPlan:
         return self.kind is RunKind.INGEST
 
     def finished(self, day: date) -> bool:
-        """Whether no candle of this day is still to come."""
+        """Return whether no candle of this day is still to come."""
         return day < self.newest.date()
 
     def now(self) -> datetime:
-        """The exchange's time, from this machine's clock and the offset measured at the fetch."""
+        """Return the exchange's time, from this machine's clock and the offset measured at the fetch."""
         return datetime.now(UTC) + self.clock_offset
 
     def to_dict(self) -> dict[str, Any]:
-        """The plan as JSON-serialisable values."""
+        """Return the plan as JSON-serialisable values."""
         return dict(_codec().dump_python(self, mode="json"))
 
     @classmethod
     def from_dict(cls, facts: Mapping[str, Any]) -> "FetchPlan":
-        """The plan that `to_dict` described; earlier versions knew neither `pauses` nor `witnessed`."""
+        """Return the plan that `to_dict` described; `pauses` and `witnessed` may be absent (older plans)."""
         return _codec().validate_python(facts)
 
 

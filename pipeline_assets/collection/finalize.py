@@ -56,7 +56,7 @@ def finalized_days(
     written: Iterable[WrittenObject],
     newest: date | None,
 ) -> dict[date, dict[str, FinalizedDay]]:
-    """The marks of the finished days that a run fetched, by day and symbol.
+    """Return the marks of the finished days that a run fetched, by day and symbol.
 
     Args:
         store: the lake.

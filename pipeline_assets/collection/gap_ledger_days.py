@@ -94,7 +94,7 @@ def _values(gaps: "pl.DataFrame", gone: Collection[str]) -> dict[str, Any]:
 def _judged(
     store: ObjectStore, settings: Settings, days: Sequence[date], server_time: datetime
 ) -> "tuple[pl.DataFrame, bytes]":
-    """The gaps of these days, cut at midnight, and the picture of the month that ends with them."""
+    """Return the gaps of these days, cut at midnight, and the picture of the month that ends with them."""
     import polars as pl
 
     asked = bounding_window([day_window(day) for day in days])

@@ -83,7 +83,7 @@ class Report:
     unknown: dict[str, str | None]
 
     def fillable(self) -> "pl.DataFrame":
-        """The gaps that a repair may fill and no tick is about to."""
+        """Return the gaps that a repair may fill and no tick is about to."""
         import polars as pl
 
         span = pl.col("interval").replace_strict(
@@ -217,7 +217,7 @@ def _windows(
 def _first_stored(
     settings: Settings, store: ObjectStore, interval: Interval, asked: Asked, latest: datetime
 ) -> datetime:
-    """The first day that an object is stored of, of any symbol; the latest where there is none."""
+    """Return the first day that an object is stored of, of any symbol; the latest where there is none."""
     ever = Window(day_window(FIRST_DAY).start, latest + DAY)
     symbols = asked.symbols or list(collected_lifetimes(store, settings, ever, latest + DAY))
 

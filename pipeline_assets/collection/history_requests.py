@@ -95,7 +95,7 @@ class LedgerRequest(NamedTuple):
     requests: int = 1
 
     def run_key(self, before: "LedgerRequest | None") -> str:
-        """The request's own key, the same if a look is repeated after a crash."""
+        """Return the request's own key, the same if a look is repeated after a crash."""
         after = before.due.isoformat() if before else "none"
         return f"ledger {self.first} {self.last} after {after}"
 

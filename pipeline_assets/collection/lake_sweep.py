@@ -78,7 +78,7 @@ class SweepReport:
     damaged: list[Damage] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON-serialisable values."""
+        """Return the report as JSON-serialisable values."""
         return asdict(self)
 
 

@@ -43,7 +43,7 @@ class Request:
     next_at: datetime | None = None
 
     def due(self, now: datetime) -> bool:
-        """Whether the interval may be requested now."""
+        """Return whether the interval may be requested now."""
         return self.next_at is None or self.next_at <= now
 
     def repeated(self, now: datetime) -> "Request":
@@ -120,7 +120,7 @@ class Return:
         return due, replace(self, pending={**pending, **repeated})
 
     def to_text(self) -> str:
-        """The state as JSON."""
+        """Return the state as JSON."""
         pending = {
             interval.value: [each.count, each.next_at.isoformat() if each.next_at else None]
             for interval, each in self.pending.items()
@@ -133,7 +133,7 @@ class Return:
 
     @classmethod
     def from_text(cls, text: str | None) -> "Return":
-        """The state that `to_text` wrote; without one, that of a first start."""
+        """Return the state that `to_text` wrote; without one, that of a first start."""
         if not text:
             return cls()
         held = json.loads(text)

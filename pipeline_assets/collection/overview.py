@@ -65,14 +65,14 @@ TableRows = dict[Interval, dict[str, int]]
 
 
 def collected_symbols(settings: Settings, store: ObjectStore) -> list[str]:
-    """The symbols of the settings; with `all`, those that the universe last held."""
+    """Return the symbols of the settings; with `all`, those that the universe last held."""
     if settings.symbols != "all":
         return list(settings.symbols)
     return sorted(collected_now(read_universe(store), settings.symbols))
 
 
 def first_day(days: int, now: datetime) -> date:
-    """The first of the last `days` UTC days, the day of `now` included."""
+    """Return the first of the last `days` UTC days, the day of `now` included."""
     return (now - timedelta(days=days - 1)).date()
 
 
@@ -122,7 +122,7 @@ def combined(
 
 
 def held_slots(settings: Settings, symbols: Sequence[str]) -> dict[str, int]:
-    """How many slots of each symbol are filled; raises SlotsError if Redis does not answer."""
+    """Return how many slots of each symbol are filled; raises SlotsError if Redis does not answer."""
     summary = CandleSlots(settings.redis).summary(symbols)
     return dict(zip(summary["symbol"], summary["slots"], strict=True))
 
@@ -200,7 +200,7 @@ def _open_times(
     window: Window,
     progress: Callable[[], None],
 ) -> "pl.DataFrame":
-    """The symbol and open time of every row of these objects within the window."""
+    """Return the symbol and open time of every row of these objects within the window."""
     import polars as pl
 
     frames = [lake.scan_objects(store, [], window).select("symbol", "open_time").collect()]
@@ -214,7 +214,7 @@ def _open_times(
 def _readable(
     store: ObjectStore, objects: Sequence[StoredObject], window: Window
 ) -> "list[pl.DataFrame]":
-    """The rows of these objects, at most one frame; a damaged object counts as not stored, as in `gaps`."""
+    """Return the rows of these objects, at most one frame, without damaged objects, as in `gaps`."""
     left = list(objects)
     while left:
         rows = lake.scan_objects(store, left, window).select("symbol", "open_time")

@@ -17,19 +17,19 @@ class Progress(Protocol):
     later: int
 
     def start(self, label: str, rows: int) -> None:
-        """A fetch begins that expects this many rows at most."""
+        """Record that a fetch begins that expects this many rows at most."""
 
     def advance(self, rows: int, planned: int) -> None:
-        """This many more rows have come, and so many planned candles need no more work.
+        """Record that this many more rows have come, and so many planned candles need no more work.
 
         The two differ where the exchange has a hole, a symbol failed, or it is listed since recently.
         """
 
     def weight(self, used: int, allowed: int) -> None:
-        """How the exchange's current minute stands: weight used by this address, and allowed."""
+        """Record how the exchange's current minute stands: weight used by this address, and allowed."""
 
     def finish(self) -> None:
-        """The fetch ended."""
+        """Record that the fetch ended."""
 
 
 class LogProgress:

@@ -78,7 +78,7 @@ class SlotsSink:
 
 
 def _oldest(plan: FetchPlan) -> datetime:
-    """The open time of the oldest slot at the plan's newest candle."""
+    """Return the open time of the oldest slot at the plan's newest candle."""
     return plan.newest - (SLOTS - 1) * plan.interval.span
 
 

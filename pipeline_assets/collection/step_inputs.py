@@ -91,7 +91,7 @@ class Step:
         name: str,
         run: str | None = None,
     ) -> "Step":
-        """The step of a run over partitions; raises PartitionError if a partition key is no day."""
+        """Return the step of a run over partitions; raises PartitionError if a partition key is no day."""
         # Only the fetch knows the exchange's clock. For a future day nothing is retained.
         days = partition_days(keys, date.max)
         return cls(
@@ -171,7 +171,7 @@ class Step:
         raise self._missing(output)
 
     def stored(self) -> Stored:
-        """The objects that the upload stored, and the marks of their days.
+        """Return the objects that the upload stored, and the marks of their days.
 
         Raises:
             StagingError: no list of these days is retained.
@@ -198,7 +198,7 @@ class Step:
         self._keep(self.own.key(Output.OBJECTS), document)
 
     def plan_of_stored(self) -> FetchPlan:
-        """The plan of the newest run that stored these days.
+        """Return the plan of the newest run that stored these days.
 
         Raises:
             StagingError: no plan of these days is retained.
@@ -248,7 +248,7 @@ class Step:
         return StagingError(text)
 
     def _covering(self, output: Output) -> list[Staged]:
-        """The retained outputs of all the step's days, the newest first."""
+        """Return the retained outputs of all the step's days, the newest first."""
         return [
             each
             for each in newest_first(self.store, self.own.interval, output)

@@ -208,7 +208,7 @@ def store_objects(
 def _existing(
     store: ObjectStore, plan: FetchPlan, symbols: Sequence[str]
 ) -> dict[tuple[str, date], list[StoredObject]]:
-    """The stored objects of the finished days that a run fetches whole, by symbol and day."""
+    """Return the stored objects of the finished days that a run fetches whole, by symbol and day."""
     finished = [day for day in plan.days if plan.finished(day)]
     if not finished or plan.is_ingest_run:
         return {}
@@ -227,7 +227,7 @@ def _existing(
 def _replaceable(
     plan: FetchPlan, state: IngestState, window: Window, candles: "pl.DataFrame"
 ) -> str | None:
-    """The ETag of the stored object that these rows may replace unread; None: join the stored rows.
+    """Return the ETag of the stored object that these rows may replace unread; None: join the stored rows.
 
     They may if they hold every candle that ticks have stored in it. A reply with a hole does not,
     nor does an older fetch whose upload is executed again after newer ticks.
@@ -244,7 +244,7 @@ def _replaceable(
 def _pieces(
     plan: FetchPlan, frame: "pl.DataFrame"
 ) -> Iterator[tuple[tuple[str, Window], "pl.DataFrame"]]:
-    """The rows of a candle frame by symbol and object window, as slices: partition_by copies each."""
+    """Yield the rows of a candle frame by symbol and object window, as slices: partition_by copies each."""
     import polars as pl
 
     piece = plan.interval.definition.open_object

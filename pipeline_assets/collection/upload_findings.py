@@ -32,7 +32,7 @@ def window_findings(report: UploadReport) -> dict[date, Finding]:
 
 
 def _missing(report: UploadReport, day: date) -> Iterator[tuple[str, Window]]:
-    """The parts of a day that a fetch may still bring, by symbol."""
+    """Yield the parts of a day that a fetch may still bring, by symbol."""
     plan, finalized = report.plan, report.finalized.get(day, {})
     # A candle that is missing from a reply may be stored already: a mark describes the object itself.
     # A candle that is confirmed not to exist is not missing.

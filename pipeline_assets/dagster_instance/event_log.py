@@ -74,7 +74,7 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
         return cls(directory, inst_data)
 
     def has_table(self, table_name: str) -> bool:
-        """Whether the table is there: one that was there is not looked for again."""
+        """Return whether the table is there: one that was there is not looked for again."""
         own = super().has_table
         return self._once(table_name, lambda: own(table_name))
 

@@ -108,7 +108,7 @@ def delete_files_of_deleted_runs(instance: DagsterInstance) -> int:
 
 
 def _sql_storage(instance: DagsterInstance) -> Any:
-    """The instance's event storage if it is one over SQL (SQLite, PostgreSQL, MySQL), else None."""
+    """Return the instance's event storage if it is one over SQL (SQLite, PostgreSQL, MySQL), else None."""
     from pipeline_assets.dagster_instance.private_storage import (
         LegacyEventLogStorage,
         SqlEventLogStorage,

@@ -93,7 +93,7 @@ def _delete_runs(
 
 
 def _last_runs(instance: DagsterInstance, interval: Interval, partition: str) -> set[str]:
-    """The runs whose materializations show the partition of each asset as it is."""
+    """Return the runs whose materializations show the partition of each asset as it is."""
     found: set[str] = set()
     for name in layer.layers(interval):
         asset = AssetRecordsFilter(
@@ -181,7 +181,7 @@ def verify_lake(
     description="Removes daily what may be made again, and verifies what is stored.",
 )
 def housekeeping() -> None:
-    """The job of all removals; each is independent of the others but the one of leftovers."""
+    """Run every removal; only the removal of event leftovers waits for another."""
     delete_event_leftovers(delete_tick_runs())
     delete_staged_objects()
     verify_lake()

@@ -36,7 +36,7 @@ from pipeline_assets.resources.object_store import ObjectStore
 
 
 def ingest_schedule(interval: Interval, status: DefaultScheduleStatus) -> ScheduleDefinition:
-    """The schedule of an interval's ticks; its partition is the day of the newest closed candle."""
+    """Build the schedule of an interval's ingest runs; its partition is the day of the newest closed candle."""
     job = ingest_job(interval)
 
     @schedule(

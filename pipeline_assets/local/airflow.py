@@ -58,7 +58,7 @@ def login(settings: Settings) -> tuple[str, str]:
 
 
 def airflow_environment(settings: Settings) -> dict[str, str]:
-    """The environment of Airflow's processes; makes AIRFLOW_HOME. Safe to repeat.
+    """Return the environment of Airflow's processes; makes AIRFLOW_HOME. Safe to repeat.
 
     The only product setting in it is the list of allowed hosts: the DAGs know Dagster's address, and no more.
     """
@@ -203,7 +203,7 @@ def _health(ask: Callable[[], None], *through: str) -> HealthCheck:
 
 
 def _is_ready_and_guarded(url: str) -> bool:
-    """Whether the API server answers, and refuses a foreign Host.
+    """Return whether the API server answers, and refuses a foreign Host.
 
     Raises:
         StackError: it serves any Host. Airflow only logs that its plugin cannot be imported.

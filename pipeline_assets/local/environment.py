@@ -39,7 +39,7 @@ def settings_environment(settings: Settings) -> dict[str, str]:
 
 
 def dagster_environment(settings: Settings) -> dict[str, str]:
-    """The environment for Dagster's processes, with DAGSTER_HOME made and its dagster.yaml linked.
+    """Return the environment for Dagster's processes, with DAGSTER_HOME made and its dagster.yaml linked.
 
     Safe to repeat. A dagster.yaml that a person put there as a file of their own is left alone.
 

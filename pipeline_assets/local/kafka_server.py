@@ -59,7 +59,7 @@ def main() -> None:
 
 
 def binary() -> Path:
-    """The broker's executable, where the package was installed.
+    """Return the broker's executable, where the package was installed.
 
     The package's own function copies it to the home directory first, outside of the data directory.
 

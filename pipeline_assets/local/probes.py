@@ -60,8 +60,10 @@ def http_json(
 
 
 def exchange(host: str, port: int, timeout: float) -> Ask:
-    """The replay exchange tells its clock. Asked beside its public interface, where faults and bans
-    that a person made on purpose do not strike.
+    """Check that the replay exchange answers with its clock.
+
+    The request goes to its control address: faults and bans that a person made on purpose strike only
+    the public interface.
     """
 
     def ask() -> None:
@@ -71,7 +73,7 @@ def exchange(host: str, port: int, timeout: float) -> Ask:
 
 
 def s3(settings: "S3Settings", timeout: float) -> Ask:
-    """The store answers a signed request about the lake's bucket."""
+    """Check that the store answers a signed request about the lake's bucket."""
     clients: list[Any] = []
 
     def ask() -> None:
@@ -122,7 +124,7 @@ def _redis_command(*words: str) -> bytes:
 
 
 def kafka(host: str, port: int, timeout: float) -> Ask:
-    """The broker names itself in a Metadata reply (Kafka's protocol, API key 3, version 1)."""
+    """Check that the broker names itself in a Metadata reply (Kafka's protocol, API key 3, version 1)."""
     client = b"pipeline-health"
     # An empty array of topics: none is described, and none is made.
     body = struct.pack(">hhih", 3, 1, 7, len(client)) + client + struct.pack(">i", 0)
@@ -142,7 +144,7 @@ def kafka(host: str, port: int, timeout: float) -> Ask:
 
 
 def snowflake(settings: "SnowflakeSettings", host: str, port: int, timeout: float) -> Ask:
-    """The warehouse logs the product's user in and computes one row."""
+    """Check that the warehouse logs the product's user in and computes one row."""
     address = f"http://{host}:{port}"
 
     def post(path: str, content: Mapping[str, Any], token: str | None = None) -> Any:

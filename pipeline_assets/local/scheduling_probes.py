@@ -51,7 +51,7 @@ def code_server(host: str, port: int, timeout: float) -> Ask:
 
 
 def webserver(url: str, timeout: float) -> Ask:
-    """The web server has the code location loaded."""
+    """Check that the web server has the code location loaded."""
 
     def ask() -> None:
         found = _graphql(url, _LOCATION_QUERY, timeout)["workspaceOrError"]
@@ -67,7 +67,7 @@ def webserver(url: str, timeout: float) -> Ask:
 
 
 def daemon(url: str, timeout: float, now: Callable[[], float] = time.time) -> Ask:
-    """The daemon's threads report to Dagster's storage, which the web server reads."""
+    """Check that the daemon's threads report to Dagster's storage, which the web server reads."""
 
     def ask() -> None:
         try:
@@ -102,7 +102,7 @@ def _graphql(url: str, query: str, timeout: float) -> Any:
 
 
 def worker(settings: "RedisSettings", name: str) -> Ask:
-    """The worker reports in Redis, from the loop that also takes its messages, that it lives."""
+    """Check that the worker reports in Redis, from the loop that also takes its messages, that it lives."""
     from pipeline_assets.resources.workers import WorkerRegistry, WorkerRegistryError
 
     registry = WorkerRegistry(settings.model_copy(update={"retry_seconds": 0.0}))
@@ -207,7 +207,7 @@ REPORT_SECONDS = 45.0
 
 
 def watchdog(file: Path) -> Ask:
-    """The watchdog has looked lately, by what it writes at each round."""
+    """Check that the watchdog has run recently, by what it writes at each round."""
 
     def ask() -> None:
         age = report_age(file)

@@ -52,7 +52,7 @@ class Service:
 
 
 def module(module: str, *arguments: str) -> tuple[str, ...]:
-    """The command of a module under this very Python, whatever PATH says."""
+    """Return the command of a module under this very Python, whatever PATH says."""
     return (sys.executable, "-m", module, *arguments)
 
 

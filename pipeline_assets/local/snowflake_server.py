@@ -47,7 +47,7 @@ async def _json_body(request: "Request") -> dict[str, Any]:
 
 
 def application(user: str | None, password: str | None) -> "Starlette":
-    """The routes of fakesnow, with logins checked where `password` is given, and statements logged.
+    """Return the routes of fakesnow, with logins checked where `password` is given, and statements logged.
 
     A login is compared with `user` (any case, as in Snowflake) and `password`; a wrong one is
     answered as Snowflake does, so that the connector raises its DatabaseError.

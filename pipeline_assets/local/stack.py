@@ -136,7 +136,7 @@ class WatchdogAlarm:
 def running_stack(
     settings: Settings, *, exchange_options: Sequence[str] = (), with_dagster: bool = True
 ) -> Iterator[StackStatus]:
-    """The stack for the length of a `with` block, entered when all is ready.
+    """Provide the stack for the length of a `with` block, entered when all is ready.
 
     Files that this process makes within the block are private, too.
 

@@ -88,7 +88,7 @@ class StagedObjects(AbstractFileSystem):  # type: ignore[misc]
         return self._objects.get(url) or self._fetch(url)
 
     def open(self, path: str, mode: str = "rb", **options: Any) -> io.BytesIO:
-        """The object's bytes; reading is all that a stage is for here."""
+        """Return the object's bytes; reading is all that a stage is for here."""
         del options
         if mode != "rb":
             raise ValueError(f"{path} can be opened for reading only, not {mode!r}")

@@ -64,7 +64,7 @@ def redis_service(settings: Settings, system: System) -> Service:
 
 
 def _redis_answers(host: str, port: int, password: SecretStr | None) -> bool:
-    """Whether the server serves commands; while it still loads its data it says -LOADING."""
+    """Return whether the server serves commands; while it still loads its data it says -LOADING."""
     # Without the password the answer would be -NOAUTH, loading or not.
     given = password.get_secret_value().encode() if password else None
     login = b"" if given is None else b"*2\r\n$4\r\nAUTH\r\n$%d\r\n%b\r\n" % (len(given), given)

@@ -92,7 +92,7 @@ def differences(stored: "pl.DataFrame", aggregated: "pl.DataFrame") -> "pl.DataF
 
 
 def without_zero_volume(candles: "Frame") -> "Frame":
-    """The candles in which something was traded.
+    """Return the candles in which something was traded.
 
     For readers who want it, never for what is stored: the archive has false runs of zero volume,
     and a real minute without a trade is a fact.

@@ -87,7 +87,7 @@ def candidate_schema() -> "pl.Schema":
 def candidate_id(
     strategy: str, version: str, symbol: str, interval: Interval | str, open_time: datetime
 ) -> str:
-    """The idempotency key of a candidate: the same for the same five, whenever and wherever found.
+    """Return the idempotency key of a candidate: the same for the same five, whenever and wherever found.
 
     A UUID of version 5, so that it fits into 36 characters of any alphabet: an exchange takes no
     longer name for an order.

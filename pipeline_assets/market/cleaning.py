@@ -80,7 +80,7 @@ def clean(raw: "pl.DataFrame", interval: Interval, windows: Mapping[str, Window]
 
 
 def _typed(raw: "pl.DataFrame", windows: Mapping[str, Window]) -> "pl.DataFrame":
-    """The raw rows with numbers for strings (null where it is none), and their window as ms."""
+    """Return the raw rows with numbers for strings (null where it is none), and their window as ms."""
     import polars as pl
 
     asked = pl.DataFrame(

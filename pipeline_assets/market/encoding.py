@@ -229,7 +229,7 @@ def _belong(candles: "pl.DataFrame", symbol: str, window: Window) -> bool:
 
 @cache
 def _arrow_schema() -> "pa.Schema":
-    """The candle schema without nulls: a column that cannot be null needs no definition levels."""
+    """Return the candle schema without nulls: a column that cannot be null needs no definition levels."""
     import polars as pl
     import pyarrow as pa
 

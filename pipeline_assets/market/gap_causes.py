@@ -241,7 +241,7 @@ def _nobody_has(
 
 
 def _segments(layers: "Mapping[str, pl.DataFrame]") -> "pl.DataFrame":
-    """The time of each symbol cut wherever a span of any layer begins or ends.
+    """Return the time of each symbol cut wherever a span of any layer begins or ends.
 
     Returns:
         `symbol`, `start`, `end`, and by layer how many of its spans cover the segment.
@@ -268,7 +268,7 @@ def _segments(layers: "Mapping[str, pl.DataFrame]") -> "pl.DataFrame":
 
 
 def _united(spans: "pl.DataFrame") -> "pl.DataFrame":
-    """The time that any of a symbol's spans covers, none twice."""
+    """Return the time that any of a symbol's spans covers, none twice."""
     import polars as pl
 
     covered = _segments({"covered": spans}).filter(pl.col("covered") > 0)

@@ -30,7 +30,7 @@ def expected_open_times(
     delisted_at: datetime | None,
     newest: datetime | None,
 ) -> Expected | None:
-    """The open times that should exist in a window, or None when there should be none.
+    """Return the open times that should exist in a window, or None when there should be none.
 
     The exchange's first candle is the one that the listing falls into, so `listed_at` is rounded
     down to the grid. Its last is the one that trading ended in: it opens before `delisted_at`.

@@ -114,7 +114,7 @@ class Interval(StrEnum):
         return DAY // self.span
 
     def floor(self, moment: datetime) -> datetime:
-        """The open time of the candle that `moment` (UTC) falls into."""
+        """Return the open time of the candle that `moment` (UTC) falls into."""
         return moment - (moment - EPOCH) % self.span
 
 
@@ -124,5 +124,5 @@ def to_milliseconds(moment: datetime) -> int:
 
 
 def from_milliseconds(value: int) -> datetime:
-    """The UTC datetime of milliseconds since the epoch, exact."""
+    """Return the UTC datetime of milliseconds since the epoch, exact."""
     return EPOCH + timedelta(milliseconds=value)

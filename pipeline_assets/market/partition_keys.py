@@ -47,5 +47,5 @@ def partition_day(key: str, newest: date) -> date:
 
 
 def partition_days(keys: Sequence[str], newest: date) -> list[date]:
-    """The UTC days of partition keys, ascending; raises PartitionError as `partition_day` does."""
+    """Return the UTC days of partition keys, ascending; raises PartitionError as `partition_day` does."""
     return sorted(partition_day(key, newest) for key in keys)

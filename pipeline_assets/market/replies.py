@@ -75,7 +75,7 @@ def _compact_open_times(body: bytes) -> list[int] | None:
 
 
 def holes(opens: Sequence[int], interval: Interval, window: Window) -> list[Window]:
-    """The spans of a window's grid of which a reply has no row, in order of time.
+    """Return the spans of a window's grid of which a reply has no row, in order of time.
 
     Args:
         opens: the open times of the reply's rows.
@@ -117,7 +117,7 @@ def raw_candles(replies: "Sequence[tuple[str, bytes]]") -> "pl.DataFrame":
 
 
 def _compact_rows(body: bytes) -> int | None:
-    """The rows of a compact reply of the usual shape, or None where a parser must judge."""
+    """Return the rows of a compact reply of the usual shape, or None where a parser must judge."""
     if body == b"[]":
         return 0
     punctuation = body.translate(None, _IN_NUMBERS)

@@ -30,7 +30,7 @@ class Window:
 
 
 def joined(windows: Iterable[Window]) -> list[Window]:
-    """The same span as few windows: in order of time, neighbours and overlapping ones as one."""
+    """Return the same span as few windows: in order of time, neighbours and overlapping ones as one."""
     found: list[Window] = []
     for window in sorted(windows):
         if found and window.start <= found[-1].end:
@@ -41,7 +41,7 @@ def joined(windows: Iterable[Window]) -> list[Window]:
 
 
 def common(window: Window, others: Iterable[Window]) -> list[Window]:
-    """The parts of `window` that others cover, in order of time."""
+    """Return the parts of `window` that others cover, in order of time."""
     return [
         Window(max(window.start, other.start), min(window.end, other.end))
         for other in joined(others)
@@ -50,7 +50,7 @@ def common(window: Window, others: Iterable[Window]) -> list[Window]:
 
 
 def without(window: Window, others: Iterable[Window]) -> list[Window]:
-    """The parts of `window` that no other covers, in order of time."""
+    """Return the parts of `window` that no other covers, in order of time."""
     covered = common(window, others)
     starts = [window.start, *(each.end for each in covered)]
     ends = [*(each.start for each in covered), window.end]
@@ -58,18 +58,18 @@ def without(window: Window, others: Iterable[Window]) -> list[Window]:
 
 
 def bounding_window(windows: Sequence[Window]) -> Window:
-    """The least window that holds all of these; there must be one at least."""
+    """Return the least window that holds all of these; there must be one at least."""
     return Window(min(each.start for each in windows), max(each.end for each in windows))
 
 
 def day_window(day: date) -> Window:
-    """The window of a whole UTC day."""
+    """Return the window of a whole UTC day."""
     start = datetime.combine(day, time(), tzinfo=UTC)
     return Window(start, start + DAY)
 
 
 def days_of(window: Window) -> Iterator[date]:
-    """The UTC days that a window touches, in order."""
+    """Yield the UTC days that a window touches, in order."""
     day = window.start.date()
     while day_window(day).start < window.end:
         yield day
@@ -77,7 +77,7 @@ def days_of(window: Window) -> Iterator[date]:
 
 
 def newest_closed(interval: Interval, server_time: datetime, settle: timedelta) -> datetime:
-    """The open time of the newest candle that counts as closed.
+    """Return the open time of the newest candle that counts as closed.
 
     A candle is closed when `server_time >= close_time + settle`, where the close time is one
     millisecond before the next open time (Binance's kline field 6).

@@ -102,7 +102,7 @@ def _why(coarse: Interval, fine: Interval) -> "pl.Expr":
 
 
 def _zeros(candles: "pl.DataFrame", interval: Interval) -> "pl.DataFrame":
-    """The key columns, and the number of the run, of candles without volume in a run long enough."""
+    """Return the key columns, and the number of the run, of candles without volume in a run long enough."""
     import polars as pl
 
     zeros = candles.filter(pl.col("volume") == 0).sort(*KEY_COLUMNS)

@@ -213,7 +213,7 @@ def _read(file: ArchiveFile, body: bytes, reported: bytes | None) -> "pl.DataFra
 async def _get(
     work: _Work, session: "aiohttp.ClientSession", path: str, limit: int
 ) -> bytes | None:
-    """The body at a path of the archive, or None where it says that there is nothing.
+    """Return the body at a path of the archive, or None where it says that there is nothing.
 
     A redirect is not followed: the checksum would come from the same wrong place as the file.
 

@@ -100,7 +100,7 @@ class CandidateTopic:
         stop: Event | None = None,
         on_skipped: Callable[[str], object] = _logger.warning,
     ) -> Iterator[Candidate]:
-        """The topic's candidates as they come; connected when this returns, read by iterating.
+        """Yield the topic's candidates as they come; connected when this returns, read by iterating.
 
         Nothing is committed and no group is joined, so that readers neither share nor disturb. A
         broker that goes away is waited for.

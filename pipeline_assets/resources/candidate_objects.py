@@ -39,14 +39,14 @@ def day_key(day: date) -> str:
 
 
 def stored_schema() -> "pl.Schema":
-    """The columns of an object: those of a candidate, and whether it was evaluated late."""
+    """Return the columns of an object: those of a candidate, and whether it was evaluated late."""
     import polars as pl
 
     return pl.Schema({**candidate_schema(), LATE: pl.Boolean()})
 
 
 def part_key(candidates: "pl.DataFrame", *, late: bool = False) -> str:
-    """The key of an object of these candidates, which are of one day: the same ids, the same key.
+    """Return the key of an object of these candidates, which are of one day: the same ids, the same key.
 
     Late ones have a key of their own. A minute that was published is evaluated again after a crash,
     when it may be too old by then: that must not replace the object of what was published.

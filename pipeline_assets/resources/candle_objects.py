@@ -37,12 +37,12 @@ _ENCODING = BoundedSemaphore(2)
 
 
 def prefix(interval: Interval, symbol: str | None = None) -> str:
-    """The prefix of an interval's objects, or of one symbol's."""
+    """Return the prefix of an interval's objects, or of one symbol's."""
     return f"ohlcv/{interval}/" + (f"{symbol}/" if symbol else "")
 
 
 def object_key(interval: Interval, symbol: str, start: datetime) -> str:
-    """The key of the object whose window begins at `start` (UTC)."""
+    """Return the key of the object whose window begins at `start` (UTC)."""
     return f"{prefix(interval, symbol)}{start.strftime(STAMP)}.parquet"
 
 
@@ -97,7 +97,7 @@ class WrittenObject:
 def list_objects(
     store: ObjectStore, interval: Interval, symbol: str, start: datetime, end: datetime
 ) -> list[StoredObject]:
-    """The objects of one symbol that can hold open times in [start, end), in window order.
+    """Return the objects of one symbol that can hold open times in [start, end), in window order.
 
     A day's object begins at midnight, so the listing starts at the day of `start`.
     """
@@ -116,7 +116,7 @@ def list_objects(
 
 
 def read_object(store: ObjectStore, key: str) -> "tuple[pl.DataFrame, str] | None":
-    """The candles of an object and its ETag, or None; raises DamagedObjectError if it is damaged."""
+    """Return the candles of an object and its ETag, or None; raises DamagedObjectError if it is damaged."""
     found = store.get_with_etag(key)
     return (_decoded(store, key, found[0])[0], found[1]) if found else None
 
@@ -254,7 +254,7 @@ def finalize_day(
 
 
 def _missing(interval: Interval, window: Window, candles: "pl.DataFrame") -> tuple[Window, ...]:
-    """The spans of a window's grid without a candle, in order of time."""
+    """Return the spans of a window's grid without a candle, in order of time."""
     if candles.height == window.candles(interval):
         return ()
     from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
@@ -267,7 +267,7 @@ def _missing(interval: Interval, window: Window, candles: "pl.DataFrame") -> tup
 def _rows_of(
     store: ObjectStore, key: str, found: FoundObject
 ) -> "tuple[pl.DataFrame, Window] | None":
-    """The candles of an object that is about to be replaced, and its window; None if it is damaged.
+    """Return the candles of an object that is about to be replaced, and its window; None if it is damaged.
 
     A damaged object counts as not stored, or no run could write its symbol any more. Its bytes are
     kept.

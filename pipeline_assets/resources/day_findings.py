@@ -60,7 +60,7 @@ def _disagreements_key(interval: Interval, day: date) -> str:
 
 
 def disagreement_days(store: ObjectStore, interval: Interval) -> list[date]:
-    """The days of which disagreements with the archive are recorded, ascending."""
+    """Return the days of which disagreements with the archive are recorded, ascending."""
     return documented_days(store, _disagreements_prefix(interval))
 
 
@@ -103,7 +103,7 @@ def _zero_volume_key(day: date) -> str:
 
 
 def zero_volume_days(store: ObjectStore) -> list[date]:
-    """The days that were checked for false zero volume, ascending."""
+    """Return the days that were checked for false zero volume, ascending."""
     return documented_days(store, _ZERO_VOLUME)
 
 

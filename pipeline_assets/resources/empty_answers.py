@@ -39,7 +39,7 @@ class EmptyAnswer:
     at: datetime
 
     def repeated_by(self, other: "EmptyAnswer") -> bool:
-        """Whether another run got the same answer, long enough after this one."""
+        """Return whether another run got the same answer, long enough after this one."""
         covered = not without(other.asked, [self.asked])
         return covered and other.run != self.run and other.at - self.at >= STABLE_AFTER
 

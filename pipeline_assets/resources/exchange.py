@@ -113,7 +113,7 @@ class ExchangeClient:
         return WeightNow(self._requests.weight.used, self._requests.weight.allowed)
 
     def server_time(self) -> datetime:
-        """The exchange's time now, UTC. From here on weight is counted in the exchange's minutes.
+        """Return the exchange's time now, UTC. From here on weight is counted in the exchange's minutes.
 
         Raises:
             ExchangeUnreachableError: no answer within the deadline.

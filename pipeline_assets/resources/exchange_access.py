@@ -55,7 +55,7 @@ class Exchange:
         return ExchangeClient(self._binance, self.budget, priority, patience, sleep=sleep)
 
     def server_time(self) -> datetime:
-        """The exchange's time, UTC.
+        """Return the exchange's time, UTC.
 
         It costs a weight of 1, asked for before all others': a backfill that spends every minute's
         weight must not hold up who only wants to know the time.

@@ -70,25 +70,25 @@ class ExchangeClock:
         self._due_at = self.monotonic() + _SOON_SECONDS
 
     def now_ms(self) -> int:
-        """The exchange's time now, in milliseconds since the epoch."""
+        """Return the exchange's time now, in milliseconds since the epoch."""
         return int(self._now_ms())
 
     def minute(self) -> int:
-        """The exchange's minute now, since the epoch."""
+        """Return the exchange's minute now, since the epoch."""
         return self.now_ms() // MINUTE_MS
 
     def error_ms(self) -> float:
-        """How far `now_ms` may be from the exchange's time; 0 before the first measurement."""
+        """Return how far `now_ms` may be from the exchange's time; 0 before the first measurement."""
         if self._best is None:
             return 0.0
         return min(self._best.error_at(self.monotonic()), _LARGEST_ERROR_MS)
 
     def latest_minute(self) -> int:
-        """The latest minute that the exchange may be in now."""
+        """Return the latest minute that the exchange may be in now."""
         return int(self._now_ms() + self.error_ms()) // MINUTE_MS
 
     def until_certain_ms(self) -> float:
-        """How long to wait until the exchange is in one minute for certain; 0 if it is now."""
+        """Return how long to wait until the exchange is in one minute for certain; 0 if it is now."""
         now, error = self._now_ms(), self.error_ms()
         turn = (now + error) // MINUTE_MS * MINUTE_MS
         return max(turn - (now - error), 0.0)

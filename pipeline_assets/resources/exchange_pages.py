@@ -90,7 +90,7 @@ class Batch:
     results: "SimpleQueue[Fetched | BaseException]" = field(default_factory=SimpleQueue)
 
     async def next_page(self) -> Page | None:
-        """The next page to fetch, once there is room for all of its symbol; None after the last."""
+        """Return the next page to fetch, once there is room for all of its symbol; None after the last."""
         # One at a time: past a worker that waits for room, others would fetch the symbol's other pages.
         async with self.turn:
             page = next(self.pages, None)
@@ -103,20 +103,20 @@ class Batch:
             return page
 
     def give_room(self, count: int) -> None:
-        """The caller has taken so many pages."""
+        """Record that the caller has taken so many pages."""
         self.ahead -= count
         self.taken.set()
 
 
 def weight_of(limit: int) -> int:
-    """The weight of a klines request (Binance USD-M Futures, Kline/Candlestick Data)."""
+    """Return the weight of a klines request (Binance USD-M Futures, Kline/Candlestick Data)."""
     if limit <= 99:
         return 1
     return 2 if limit <= 499 else 5 if limit <= 1000 else 10
 
 
 def pages(interval: Interval, window: Window) -> list[tuple[Window, int]]:
-    """The requests that read `window` for the least weight: (window, limit) in the order of time.
+    """Return the requests that read `window` for the least weight: (window, limit) in the order of time.
 
     499 rows cost weight 2 and 99 cost 1, so a window of at most 99 candles is one request of
     weight 1, and a longer one is pages of 499 with what is left over as the last. Asking for all

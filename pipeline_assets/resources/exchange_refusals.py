@@ -65,7 +65,7 @@ class RefusedError(OutsideSystemError):
 
 
 def _code_and_text(body: bytes) -> tuple[int | None, str]:
-    """The code and message of an error body; (None, "") for anything else, such as HTML."""
+    """Return the code and message of an error body; (None, "") for anything else, such as HTML."""
     try:
         decoded = loads(body)
     except (ValueError, RecursionError):
@@ -76,7 +76,7 @@ def _code_and_text(body: bytes) -> tuple[int | None, str]:
 
 
 def _block_ms(status: int, retry_after: str | None) -> int:
-    """How long a refusal blocks this address, by Retry-After in seconds and within reason."""
+    """Return how long a refusal blocks this address, by Retry-After in seconds and within reason."""
     seconds = number_of(retry_after)
     if seconds is None:
         return _USUAL_BLOCK_MS
@@ -85,7 +85,7 @@ def _block_ms(status: int, retry_after: str | None) -> int:
 
 
 def _date_ms(header: str | None) -> int | None:
-    """The Date header in ms since the epoch, or None where it is not one."""
+    """Return the Date header in ms since the epoch, or None where it is not one."""
     try:
         return to_milliseconds(parsedate_to_datetime(header or ""))
     except (ValueError, TypeError, OverflowError):

@@ -138,7 +138,7 @@ class FinalizedDay:
         return [span for span, absence in self.missing if absence not in _SETTLED]
 
     def covers(self, due: Window) -> bool:
-        """Whether all of this part of the day was judged."""
+        """Return whether all of this part of the day was judged."""
         return self.judged is None or not without(due, [self.judged])
 
     @property

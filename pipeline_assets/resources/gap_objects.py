@@ -16,12 +16,12 @@ PREFIX = "gaps/"
 
 
 def gaps_key(day: date) -> str:
-    """The key of the object that holds a day's gaps."""
+    """Return the key of the object that holds a day's gaps."""
     return f"{PREFIX}{day:%Y%m%d}.parquet"
 
 
 def gap_schema() -> "pl.Schema":
-    """The columns: `first` and `last` open time and the `count` of candles from one to the other."""
+    """Return the columns: `first` and `last` open time and the `count` of candles from one to the other."""
     import polars as pl
 
     time = pl.Datetime("us", "UTC")
@@ -58,7 +58,7 @@ def write_gaps(store: ObjectStore, day: date, gaps: "pl.DataFrame") -> str:
 
 
 def judged_days(store: ObjectStore) -> list[date]:
-    """The days of which `write_gaps` stored an object, ascending."""
+    """Return the days of which `write_gaps` stored an object, ascending."""
     return documented_days(store, PREFIX, ".parquet")
 
 

@@ -61,7 +61,7 @@ class IngestState:
     )
 
     def after(self, written: Iterable[WrittenObject], collected: Container[str]) -> "IngestState":
-        """The state once a tick has stored these objects; symbols no longer collected are forgotten."""
+        """Return the state after an ingest run stored these objects, without symbols no longer collected."""
         rewritten = list(written)
         newest = {symbol: at for symbol, at in self.newest.items() if symbol in collected}
         for each in rewritten:

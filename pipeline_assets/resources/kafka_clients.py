@@ -43,7 +43,7 @@ class KafkaClients:
     reasons: "deque[KafkaError]" = field(default_factory=lambda: deque(maxlen=20))
 
     def partitions(self, client: "Producer | Consumer", timeout: float) -> list[int]:
-        """The topic's partitions; the topic is made, with the broker's defaults, if absent."""
+        """Return the topic's partitions; the topic is made, with the broker's defaults, if absent."""
         from confluent_kafka import KafkaError, KafkaException
         from confluent_kafka.admin import AdminClient
         from confluent_kafka.cimpl import NewTopic
@@ -76,7 +76,7 @@ class KafkaClients:
         return sorted(found.partitions)
 
     def options(self) -> dict[str, Any]:
-        """The options of every client.
+        """Return the options of every client.
 
         Raises:
             BrokerError: the CA file cannot be read.

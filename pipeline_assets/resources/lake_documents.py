@@ -148,12 +148,12 @@ def left_out_alone(what: str = "") -> WrapValidator:
 
 
 def documented_days(store: ObjectStore, prefix: str, suffix: str = ".json") -> list[date]:
-    """The days that have an object below a prefix, ascending."""
+    """Return the days that have an object below a prefix, ascending."""
     return [day for each in store.objects(prefix) if (day := day_of_key(each.key, prefix, suffix))]
 
 
 def day_of_key(key: str, prefix: str, suffix: str) -> date | None:
-    """The day in the key of a day's document; None if somebody else put the object there."""
+    """Return the day in the key of a day's document; None if somebody else put the object there."""
     name = key.removeprefix(prefix).removesuffix(suffix)
     if f"{prefix}{name}{suffix}" != key or not re.fullmatch(r"[0-9]{8}", name):
         return None
@@ -164,7 +164,7 @@ def day_of_key(key: str, prefix: str, suffix: str) -> date | None:
 
 
 def utc_time(text: Any) -> datetime:
-    """The time of an ISO 8601 text.
+    """Return the time of an ISO 8601 text.
 
     Raises:
         ValueError, TypeError: it is none, or has another zone than UTC, or none.
@@ -225,7 +225,7 @@ def _decoded(
     about: Any,
     left_out: list[str] | None,
 ) -> T | None:
-    """The document without what is wrong, or None; a warning names what was left out."""
+    """Return the document without what is wrong, or None; a warning names what was left out."""
     notes: list[str] = []
     names: list[str] = [] if left_out is None else left_out
     why = ""

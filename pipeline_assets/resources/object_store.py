@@ -73,7 +73,7 @@ class ObjectStore:
         return self._settings.bucket
 
     def address(self, key: str = "") -> str:
-        """The `s3://` address of a key or prefix."""
+        """Return the `s3://` address of a key or prefix."""
         return self._errors.address(key)
 
     @cached_property

@@ -197,7 +197,7 @@ def _execute(client: Any, text: str, calls: Sequence[tuple[Any, ...]]) -> list[A
 
 
 def _may_pass(error: BaseException) -> bool:
-    """Whether the same operation may succeed on a new connection, a little later."""
+    """Return whether the same operation may succeed on a new connection, a little later."""
     import redis
     from redis import exceptions
 
@@ -230,7 +230,7 @@ def address(settings: "RedisSettings") -> str:
 
 @cache
 def script(name: str) -> str:
-    """The text of a Lua script of `redis_scripts/`, which the server runs as one step."""
+    """Return the text of a Lua script of `redis_scripts/`, which the server runs as one step."""
     return (_SCRIPTS / f"{name}.lua").read_text(encoding="utf-8")
 
 

@@ -78,7 +78,7 @@ class S3Errors:
     settings: "S3Settings"
 
     def address(self, key: str = "") -> str:
-        """The `s3://` address of a key or prefix."""
+        """Return the `s3://` address of a key or prefix."""
         return f"s3://{self.settings.bucket}/{key}"
 
     @property
@@ -111,7 +111,7 @@ class S3Errors:
         return self.of_code(code, f"{code} {_found(_MESSAGE, text) or ''}".rstrip(), key)
 
     def without_credentials(self, why: str = "") -> ObjectStoreError:
-        """The error where the settings name no credentials and boto3 finds none."""
+        """Return the error where the settings name no credentials and boto3 finds none."""
         return ObjectStoreError(
             f"There are no credentials for {self.address()}{f' ({printable(why)})' if why else ''}: set "
             "PIPELINE_S3__ACCESS_KEY_ID and PIPELINE_S3__SECRET_ACCESS_KEY, or one of the ways that "
@@ -120,7 +120,7 @@ class S3Errors:
         )
 
     def _without_answer(self, text: str, key: str) -> ObjectStoreError:
-        """The error where S3 gave no answer that names a code."""
+        """Return the error where S3 gave no answer that names a code."""
         first_line = summary(text)
         if (why := _found(_NO_CREDENTIALS, first_line)) is not None:
             return self.without_credentials(why)
@@ -128,7 +128,7 @@ class S3Errors:
         return self.unreachable(f"{first_line} ({cause})" if cause else first_line, key)
 
     def unreachable(self, detail: str, key: str) -> StoreUnreachableError:
-        """The error where S3 gave no answer."""
+        """Return the error where S3 gave no answer."""
         # obstore does not say that it is the certificate, and reads another variable than boto3.
         own_authority = (
             " If its certificate is from an authority of your own, set SSL_CERT_FILE and AWS_CA_BUNDLE "
@@ -143,7 +143,7 @@ class S3Errors:
         )
 
     def of_code(self, code: str, detail: str, key: str) -> ObjectStoreError:
-        """The error for S3's own error code."""
+        """Return the error for S3's own error code."""
         where = self.endpoint
         if code == "NoSuchBucket":
             return ObjectStoreError(
@@ -166,5 +166,5 @@ def _found(pattern: re.Pattern[str], text: str) -> str | None:
 
 
 def summary(text: str) -> str:
-    """The first line of an error of obstore."""
+    """Return the first line of an error of obstore."""
     return text.split("\n", 1)[0]

@@ -60,12 +60,12 @@ class SlotsWritten:
 
 
 def slot_key(symbol: str) -> str:
-    """The key of a symbol's slots; the braces are part of it (a cluster hashes what is in them)."""
+    """Return the key of a symbol's slots; the braces are part of it (a cluster hashes what is in them)."""
     return f"ohlcv:1m:{{{symbol}}}"
 
 
 def state_key(symbol: str) -> str:
-    """The key of a symbol's indicator state, which a cluster keeps beside its slots."""
+    """Return the key of a symbol's indicator state, which a cluster keeps beside its slots."""
     return f"indicators:1m:{{{symbol}}}"
 
 
@@ -128,7 +128,7 @@ class CandleSlots:
         )
 
     def read(self, symbols: Sequence[str], newest: datetime | None = None) -> "pl.DataFrame":
-        """The stored candles of `symbols`, as a candle frame sorted by symbol and open time.
+        """Return the stored candles of `symbols`, as a candle frame sorted by symbol and open time.
 
         With `newest` (an open time, UTC) only the fifteen open times that end with it, so that what
         a slot still holds of an earlier quarter of an hour does not pass as current. Without it,
@@ -229,7 +229,7 @@ def decoded_slots(symbols: Sequence[str], replies: Sequence[Sequence[bytes]]) ->
 
 
 def _values(values: Sequence[bytes]) -> "pl.DataFrame | None":
-    """The values as rows, times in milliseconds; None if one of them is not a candle."""
+    """Return the values as rows, times in milliseconds; None if one of them is not a candle."""
     import orjson
     import polars as pl
 

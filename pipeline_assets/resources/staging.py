@@ -103,7 +103,7 @@ def _folder(output: Output) -> str:
 
 
 def newest_first(store: "ObjectStore", interval: "Interval", output: Output) -> list[Staged]:
-    """The retained outputs of one kind, the last written first.
+    """Return the retained outputs of one kind, the last written first.
 
     A step writes its output last, so an output that is listed is whole. Keys of another form, such as
     those of earlier versions, are left out.
@@ -190,7 +190,7 @@ def _temporary_file() -> Iterator[IO[bytes]]:
 
 @contextmanager
 def read_frames(store: "ObjectStore", key: str) -> Iterator[Iterator["pl.DataFrame"]]:
-    """The frames that `write_frames` stored, one row group at a time.
+    """Provide the frames that `write_frames` stored, one row group at a time.
 
     Raises:
         AbsentError: the object is not there.
@@ -232,7 +232,7 @@ def write_document(store: "ObjectStore", key: str, document: Any) -> None:
 
 
 def read_document(store: "ObjectStore", key: str) -> Any:
-    """The JSON document at a key.
+    """Return the JSON document at a key.
 
     Raises:
         AbsentError: the object is not there.

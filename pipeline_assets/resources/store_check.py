@@ -222,7 +222,7 @@ class _Trial:
             self._refuse("it created an object by a PUT with If-Match, which may only replace one")
 
     def _list(self, etag: str) -> None:
-        """The listing shows the object as it is; what killed checks left is removed."""
+        """Check that the listing shows the object as it is, and remove what killed checks left."""
         listed = {each.key: each for each in self._store.objects(_TRIALS)}
         own = listed.get(self._key)
         if own is None:

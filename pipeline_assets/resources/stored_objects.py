@@ -46,5 +46,5 @@ def etag_is_of(etag: str, body: bytes) -> bool:
 
 
 def digest_of(body: bytes) -> str:
-    """The digest of an object's bytes, as it stands in the metadata."""
+    """Return the digest of an object's bytes, as it stands in the metadata."""
     return hashlib.sha256(body).hexdigest()

@@ -151,5 +151,5 @@ def _why(error: ValidationError) -> str:
 
 
 def trading_symbols(listings: Iterable[Listing]) -> list[str]:
-    """The universe: every symbol that trades now as a USDT perpetual on a coin, sorted."""
+    """Return the universe: every symbol that trades now as a USDT perpetual on a coin, sorted."""
     return sorted(listing.symbol for listing in listings if listing.trading)

@@ -26,7 +26,7 @@ def result_of(future: "Future[T]") -> T:
 
 
 def taken_from(queue: "SimpleQueue[T]") -> T:
-    """The queue's next item, once there is one.
+    """Return the queue's next item, once there is one.
 
     Raises:
         BaseException: what a signal's handler raises meanwhile.

@@ -96,7 +96,7 @@ class WarehouseSessions:
         }
 
     def where(self) -> str:
-        """The account, for people."""
+        """Return the account, for people."""
         settings = self.settings
         at = f" at {settings.host}:{settings.port}" if settings.host else ""
         return f"Snowflake account {settings.account}{at}"

@@ -84,7 +84,7 @@ class WeightAllowance:
         return self._minute
 
     def settle(self, minute: int, weight: int) -> None:
-        """The request for which `weight` was taken in `minute` is over."""
+        """Record that the request for which `weight` was taken in `minute` is over."""
         self._in_flight -= weight
         if minute == self._minute != self._clock.latest_minute():
             self._carried += weight
@@ -133,7 +133,7 @@ class WeightAllowance:
             self._reported_blocks += 1
 
     async def _blocked(self) -> bool:
-        """Whether any process at this address was refused and has to wait, as far as is known."""
+        """Return whether any process at this address was refused and has to wait, as far as is known."""
         if self._clock.monotonic() >= self._look_again:
             before = self._reported_blocks
             reported = await asyncio.to_thread(self._budget.blocked_until)

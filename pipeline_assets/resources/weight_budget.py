@@ -285,7 +285,7 @@ class WeightBudget:
         return int(self._redis.run(lambda client: client.get(self._block)) or 0)
 
     def use(self, now_ms: int) -> WeightUse:
-        """How the minute of `now_ms` stands, for a person to see.
+        """Return how the minute of `now_ms` stands, for a person to see.
 
         Raises:
             WeightBudgetError: Redis failed.

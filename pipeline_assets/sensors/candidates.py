@@ -30,7 +30,7 @@ _SECONDS = 5
 
 
 def candidate_sensor() -> SensorDefinition:
-    """The sensor that evaluates every closed minute and publishes what the strategies find."""
+    """Build the sensor that evaluates every closed minute and publishes what the strategies find."""
 
     @sensor(
         name="candidates",

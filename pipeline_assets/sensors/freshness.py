@@ -21,7 +21,7 @@ from pipeline_assets.settings import Settings
 
 
 def freshness_sensor() -> SensorDefinition:
-    """The sensor that judges every interval twice a minute and reports what changed."""
+    """Build the sensor that judges every interval twice a minute and reports what changed."""
 
     @sensor(
         name="freshness",

@@ -36,7 +36,7 @@ _PROCESS = uuid4().hex
 def overdue_ingest_sensor(
     jobs: Mapping[Interval, UnresolvedAssetJobDefinition],
 ) -> SensorDefinition:
-    """The sensor that ingests every interval once the platform is back.
+    """Build the sensor that ingests every interval once the platform is back.
 
     Args:
         jobs: by interval, the job of its ingest run.

@@ -21,7 +21,7 @@ from pipeline_assets.settings import Settings
 
 
 def stale_alert_sensor() -> SensorDefinition:
-    """The sensor that tells the webhook once when an interval becomes stale.
+    """Build the sensor that tells the webhook once when an interval becomes stale.
 
     Its evaluation fails when the webhook does not take an alert, and the next one sends it again: the
     alerts that were sent are remembered only once all that were due are sent.

@@ -144,7 +144,7 @@ class Watchdog:
         return {"supervisor": Problem("supervisor_silent", text)}
 
     def _is_silent_for_long(self, now: float, silence: str | None) -> bool:
-        """Whether the supervisor's silence has lasted for long enough to be no step of the wall clock.
+        """Return whether the supervisor's silence has lasted for long enough to be no step of the wall clock.
 
         After such a step, or a pause of the machine, its next report comes within seconds.
         """

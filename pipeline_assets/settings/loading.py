@@ -71,7 +71,7 @@ def _refuse_unknown_variables() -> None:
 
 @cache
 def settings() -> Settings:
-    """The settings of this process, read once."""
+    """Return the settings of this process, read once."""
     return load_settings()
 
 

@@ -42,7 +42,7 @@ class Cursor:
         return self.others.get(symbol, self.evaluated)
 
     def at(self, positions: Mapping[str, datetime]) -> "Cursor":
-        """The cursor with the symbols at these positions; most of them stand at the same minute."""
+        """Return the cursor with the symbols at these positions; most of them stand at the same minute."""
         if not positions:
             return self
         most = Counter(positions.values()).most_common(1)[0][0]
@@ -50,7 +50,7 @@ class Cursor:
         return replace(self, evaluated=most, others=others)
 
     def to_text(self) -> str:
-        """The cursor as Dagster keeps it."""
+        """Return the cursor as Dagster keeps it."""
         return json.dumps(
             {
                 "evaluated": self.evaluated and self.evaluated.isoformat(),
@@ -63,7 +63,7 @@ class Cursor:
 
     @classmethod
     def from_text(cls, text: str | None) -> "Cursor":
-        """The cursor that `to_text` wrote; an empty one where it cannot be read, or was reset."""
+        """Return the cursor that `to_text` wrote; an empty one where it cannot be read, or was reset."""
         try:
             held = json.loads(text or "{}")
             moment = datetime.fromisoformat
@@ -97,7 +97,7 @@ def due_minutes(
     evaluated: Mapping[str, datetime],
     settled: Mapping[str, datetime],
 ) -> Due:
-    """The candles that each symbol may fold now: in order, and past no minute that may still come.
+    """Return the candles that each symbol may fold now: in order, and past no minute that may still come.
 
     Args:
         candles: a candle frame sorted by symbol and open time, one row for each; only rows newer

@@ -76,7 +76,7 @@ class Parity:
 def recompute(
     store: ObjectStore, strategies: Sequence[Strategy], symbols: Sequence[str], window: Window
 ) -> Recomputed:
-    """The candidates of a span from the lake's 1m candles, with those before it as warm-up."""
+    """Return the candidates of a span from the lake's 1m candles, with those before it as warm-up."""
     import polars as pl
 
     indicators = indicators_of(strategies)
@@ -146,7 +146,7 @@ def compare(recomputed: Recomputed, published: "pl.DataFrame", evaluation: Evalu
 
 
 def _evaluated(candidates: "pl.DataFrame", evaluation: Evaluation) -> "pl.DataFrame":
-    """The candidates of minutes that the sensor has evaluated."""
+    """Return the candidates of minutes that the sensor has evaluated."""
     import polars as pl
 
     def spans(moments: Any, name: str) -> pl.DataFrame:

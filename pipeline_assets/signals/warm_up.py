@@ -55,7 +55,7 @@ class Built:
 
 
 def history_window(indicators: IndicatorSet, end: datetime) -> Window:
-    """The span before `end` that holds as many candles as the indicators need, gaps allowed for."""
+    """Return the span before `end` that holds as many candles as the indicators need, gaps allowed for."""
     return Window(end - indicators.candles_needed * MINUTE - _FOR_GAPS, end)
 
 

@@ -178,7 +178,7 @@ for start, after, now, minutes in (each.split(",") for each in sys.argv[2:]):
 
 
 def partitions(tmp_path: Path, moments: Iterable[str]) -> list[str]:
-    """The partition and kind of DAG runs: start of the data interval, run after, now, minutes."""
+    """Return the partition and kind of DAG runs: start of the data interval, run after, now, minutes."""
     done = subprocess.run(
         [sys.executable, "-c", PARTITIONS, str(FOLDER), *moments],
         env={"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(tmp_path)},

@@ -60,7 +60,7 @@ class Scheduler:
         return self.ask("GET", path, params=query)
 
     def dag_runs(self) -> list[dict[str, Any]]:
-        """The DAG runs of candles_1m, newest first."""
+        """Return the DAG runs of candles_1m, newest first."""
         query = {"order_by": "-run_after", "limit": 50}
         return self.get("dags/candles_1m/dagRuns", **query)["dag_runs"]
 
@@ -68,7 +68,7 @@ class Scheduler:
         return self.get(f"dags/candles_1m/dagRuns/{run_id}/taskInstances")["task_instances"]
 
     def running(self, task: str) -> dict[str, Any] | None:
-        """The task's instance that runs now, if one does."""
+        """Return the task's instance that runs now, if one does."""
         for dag_run in self.dag_runs():
             if dag_run["state"] == "running":
                 for each in self.tasks(dag_run["dag_run_id"]):

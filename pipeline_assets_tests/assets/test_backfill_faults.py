@@ -92,7 +92,7 @@ def start_command(platform: Platform, data: Path, days: int) -> "subprocess.Pope
 
 
 def whole_days(platform: Platform) -> dict[str, set[date]]:
-    """The symbol-days that are stored whole, by the objects themselves."""
+    """Return the symbol-days that are stored whole, by the objects themselves."""
     stored = platform.stored("1m")
     counted = stored.group_by("symbol", stored["open_time"].dt.date().alias("day")).len()
     found: dict[str, set[date]] = {symbol: set() for symbol in SYMBOLS}
@@ -103,7 +103,7 @@ def whole_days(platform: Platform) -> dict[str, set[date]]:
 
 
 def pages_to_fetch(whole: dict[str, set[date]], days: int) -> int:
-    """The requests for what is not stored, the range in runs of 31 days."""
+    """Return the requests for what is not stored, the range in runs of 31 days."""
     count = 0
     every = [first_day(days).date() + timedelta(days=number) for number in range(days)]
     for first in range(0, days, 31):

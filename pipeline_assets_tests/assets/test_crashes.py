@@ -259,7 +259,7 @@ def candles(held: dict[str, Any]) -> pl.DataFrame:
 
 
 def differences(found: Any, expected: Any) -> dict[str, Any]:
-    """How many candles are lost, doubled or different, and what else differs; empty if nothing."""
+    """Return how many candles are lost, doubled or different, and what else differs; empty if nothing."""
     ours, theirs = candles(found[0]), candles(expected[0])
     key = ["symbol", "open_time"]
     counts = {

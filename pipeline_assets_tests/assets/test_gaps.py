@@ -67,7 +67,7 @@ def verdicts(result) -> dict[str, bool]:
 
 
 def said(result, check: str) -> str:
-    """The description of a check on the ledger, of a run of one day."""
+    """Return the description of a check on the ledger, of a run of one day."""
     [found] = [
         each.description
         for each in result.get_asset_check_evaluations()

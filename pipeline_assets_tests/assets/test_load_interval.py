@@ -19,7 +19,7 @@ def ingest(platform: Platform, minutes: int) -> dict[str, object]:
 
 
 def loaded(platform: Platform) -> tuple[int, datetime]:
-    """How many candles of a symbol the table holds, and the newest open time."""
+    """Return how many candles of a symbol the table holds, and the newest open time."""
     times = [row[1] for row in platform.table("15m") if row[0] == SYMBOLS[0]]
     return len(times), max(times)
 

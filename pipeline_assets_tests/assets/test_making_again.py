@@ -23,7 +23,7 @@ MIDNIGHT = datetime(2026, 11, 20, tzinfo=UTC)
 
 
 def asked(platform: Platform) -> int:
-    """The klines requests that the exchange has had."""
+    """Return the klines requests that the exchange has had."""
     return sum(platform.exchange.state()["requests"].get("/fapi/v1/klines", {}).values())
 
 
@@ -133,7 +133,7 @@ def test_damage_warnings_reach_the_event_log(
 
 
 def rows_of_gaps(platform: Platform) -> list[tuple]:
-    """The rows of the table CANDLE_GAPS."""
+    """Return the rows of the table CANDLE_GAPS."""
     with platform.snowflake.connect(platform.settings.snowflake) as connection:
         cursor = connection.cursor().execute("select * from CANDLE_GAPS order by 1, 2, 3, 4")
         return cursor.fetchall()

@@ -76,7 +76,7 @@ def insert(file: Path, after: str, text: str) -> None:
 
 
 def run(*arguments: object, directory: Path, given: str = "") -> str:
-    """The standard output of a Python program over the package in this directory."""
+    """Return the standard output of a Python program over the package in this directory."""
     ended = subprocess.run(
         # Without the program's own directory, whose modules have the names of client libraries.
         [sys.executable, "-P", *map(str, arguments)],

@@ -27,7 +27,7 @@ Odd = Callable[[Change], tuple[Platform, ListingsHandle]]
 
 @pytest.fixture
 def odd(minutes: Platform) -> Iterator[Odd]:
-    """The platform over an exchange whose listings are changed."""
+    """Provide the platform over an exchange whose listings are changed."""
     with ExitStack() as servers:
 
         def start(change: Change) -> tuple[Platform, ListingsHandle]:
@@ -42,7 +42,7 @@ def entry_of(symbols: list[dict[str, Any]], name: str) -> dict[str, Any]:
 
 
 def changed(name: str, **fields: Any) -> Change:
-    """The listings with these fields of an entry changed; milliseconds for times."""
+    """Return the listings with these fields of an entry changed; milliseconds for times."""
 
     def change(symbols: list[dict[str, Any]]) -> list[Any]:
         reported = {

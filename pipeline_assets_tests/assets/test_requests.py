@@ -16,7 +16,7 @@ DAY_OBJECTS = 3 * 3
 
 
 def objects_asked(proxy: FaultyS3, method: str, folder: str) -> list[str]:
-    """The requests for objects of a folder; listings are left out."""
+    """Return the requests for objects of a folder; listings are left out."""
     wanted = re.compile(rf"{method} /[^/?]+/{folder}/")
     return [each for each in proxy.requests if wanted.match(each)]
 

@@ -30,7 +30,7 @@ START = TODAY - timedelta(days=3)
 
 
 def asked(exchange: ExchangeHandle) -> int:
-    """The klines requests that the exchange has had."""
+    """Return the klines requests that the exchange has had."""
     return sum(exchange.state()["requests"].get("/fapi/v1/klines", {}).values())
 
 

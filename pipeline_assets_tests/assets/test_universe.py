@@ -37,7 +37,7 @@ def everything(platform: Platform) -> Platform:
 
 @pytest.fixture
 def forgetful(everything: Platform) -> Iterator[Platform]:
-    """The same lake, beside an exchange that names ALPACAUSDT no more, and a new symbol."""
+    """Provide the same lake, beside an exchange that names ALPACAUSDT no more, and a new symbol."""
     with start_exchange(
         symbols="BTCUSDT,ETHUSDT,SOLUSDT", clock=f"stepped:{AFTER:%Y-%m-%dT%H:%M:%SZ}"
     ) as other:

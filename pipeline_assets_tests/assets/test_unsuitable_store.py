@@ -39,7 +39,7 @@ def proxy(minutes: Platform) -> Iterator[FaultyS3]:
 
 @pytest.fixture
 def careless(minutes: Platform, proxy: FaultyS3) -> Platform:
-    """The platform by way of a store that ignores If-None-Match and If-Match."""
+    """Provide the platform by way of a store that ignores If-None-Match and If-Match."""
     return minutes.with_settings(s3={"endpoint_url": proxy.endpoint})
 
 

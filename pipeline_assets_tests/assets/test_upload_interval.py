@@ -47,7 +47,7 @@ def in_slots(platform: Platform) -> set[datetime]:
 
 
 def on_lake(platform: Platform) -> datetime:
-    """The newest stored candle; every symbol has the same, and all minutes of the day before it."""
+    """Return the newest stored candle; every symbol has the same, and all minutes of the day before it."""
     stored = platform.stored("1m")
     newest = stored["open_time"].max()
     assert isinstance(newest, datetime)
@@ -59,7 +59,7 @@ def on_lake(platform: Platform) -> datetime:
 
 
 def fetchable_gaps(platform: Platform) -> int:
-    """How many candles of the open day the ledger calls missing, by the exchange's clock."""
+    """Return how many candles of the open day the ledger calls missing, by the exchange's clock."""
     now = platform.now()
     start = day_window(now.date()).start
     window = Window(start, start + timedelta(days=1))
@@ -137,7 +137,7 @@ def test_hour_is_whole_on_the_lake_when_it_ends(every_five: Platform) -> None:
 def proxied(
     tmp_path: Path, exchange: ExchangeHandle, s3_bucket: S3Bucket, redis_url: str
 ) -> Iterator[tuple[Platform, FaultyS3]]:
-    """The pipeline with every S3 request recorded."""
+    """Provide the pipeline with every S3 request recorded."""
     with faulty_s3(s3_bucket.endpoint, CountsRequests()) as proxy:
         passed_check(proxy.endpoint, s3_bucket.name)
         through = S3Bucket(proxy.endpoint, s3_bucket.name, s3_bucket.client)
@@ -146,7 +146,7 @@ def proxied(
 
 
 def requests_of(proxy: FaultyS3, part: str) -> list[str]:
-    """The methods of the requests whose path has this part, forgetting all requests so far."""
+    """Return the methods of the requests whose path has this part, forgetting all requests so far."""
     found = [each.split(" ")[0] for each in proxy.requests if part in each]
     proxy.requests.clear()
     return sorted(found)

@@ -20,7 +20,7 @@ def names() -> list[str]:
 
 
 def run(name: str) -> tuple[list[dict[str, object]], bool]:
-    """The figures of one benchmark, passed on as they come, and whether it ended well."""
+    """Return the figures of one benchmark, passed on as they come, and whether it ended well."""
     module = f"{__package__}.bench_{name}"
     print(f"-- {name}", file=sys.stderr, flush=True)
     figures: list[dict[str, object]] = []

@@ -101,7 +101,7 @@ def ingest_runs(product: Product, first: datetime) -> dict[datetime, IngestRun]:
 
 
 def begin_of_measuring(now: datetime) -> datetime:
-    """The first measured minute: soon if an hour turns within the measured ones, else before it."""
+    """Return the first measured minute: soon if an hour turns within the measured ones, else before it."""
     soonest = now.replace(second=0, microsecond=0) + MINUTE
     turn = (soonest + timedelta(hours=1)).replace(minute=0)
     return max(soonest, turn - (MINUTES - 5) * MINUTE)
@@ -127,7 +127,7 @@ def measure(product: Product) -> bool:
 def reported(
     product: Product, first: datetime, found: dict[datetime, IngestRun], cpu: dict[str, float]
 ) -> bool:
-    """The figures, and that the slots hold what they should."""
+    """Report the figures, and return whether the slots hold what they should."""
     bare = import_dagster()
     due = [first + n * MINUTE for n in range(MINUTES)]
     missed = [f"{each:%H:%M}" for each in due if each not in found]

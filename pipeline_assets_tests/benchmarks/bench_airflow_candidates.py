@@ -87,7 +87,7 @@ def measure(product: Product) -> bool:
 
 
 def reported(arrivals: Arrivals, opened: list[datetime], cpu: float) -> bool:
-    """The figures; a minute without any candidate has none to be late."""
+    """Report the figures; a minute without any candidate has none to be late."""
     bare = import_dagster()
     lags = {
         each: (arrivals.last[each] - each - MINUTE).total_seconds()

@@ -83,7 +83,7 @@ def product(held: Sequence[Held]) -> list[bytes]:
 
 
 def by_pandas(held: Sequence[Held]) -> list[bytes]:
-    """The same columns by pandas.read_csv and DataFrame.to_parquet, nothing checked."""
+    """Return the same columns by pandas.read_csv and DataFrame.to_parquet, nothing checked."""
     found = []
     for file, body, _ in held:
         with zipfile.ZipFile(io.BytesIO(body)) as archive, archive.open(f"{file.name}.csv") as csv:
@@ -104,7 +104,7 @@ def by_pandas(held: Sequence[Held]) -> list[bytes]:
 def seconds(
     work: Callable[[Sequence[Held]], list[bytes]], held: dict[str, list[Held]]
 ) -> tuple[float, float]:
-    """The least wall time of all symbols on two threads, and the CPU time of that round."""
+    """Return the least wall time of all symbols on two threads, and the CPU time of that round."""
     best = (float("inf"), 0.0)
     with ThreadPoolExecutor(CORES) as pool:
         for _ in range(ROUNDS):

@@ -92,7 +92,7 @@ class Servers:
         return {**os.environ, **named, **changes}
 
     def listed(self) -> list[str]:
-        """The trading symbols, those that were listed first before the others."""
+        """Return the trading symbols, those that were listed first before the others."""
         with urllib.request.urlopen(f"{self.exchange.url}/v1/exchangeInfo", timeout=30) as reply:
             entries = json.load(reply)["symbols"]
         trading = [entry for entry in entries if entry["status"] == "TRADING"]
@@ -357,7 +357,7 @@ def events_child(days: int, symbols: Sequence[str]) -> dict[str, Any]:
 
 
 def memory(directory: Path) -> list[bool]:
-    """The peak of a year of minutes, and of two: it does not grow with the range."""
+    """Report the peak memory of a year of minutes, and of two: it does not grow with the range."""
     peaks = []
     with servers(directory, symbols=2 * SYMBOLS, clock=CLOCK, weight_limit=0) as at:
         symbols = at.listed()[:SYMBOLS]

@@ -51,7 +51,7 @@ def ours(address, redis_url, windows):
 
 
 def bare(address, windows):
-    """The same requests by aiohttp, 40 at once, the bodies kept as they come."""
+    """Send the same requests by aiohttp, 40 at once, and keep the bodies as they come."""
     began = time.process_time()
     import aiohttp
 
@@ -95,7 +95,7 @@ def measured(began, imported):
 
 
 def client(kind, shape, address, redis_url):
-    """The median by CPU time of a few processes, after one that warms the exchange's caches."""
+    """Return the median by CPU time of a few processes, after one that warms the exchange's caches."""
     command = [sys.executable, "-m", __spec__.name, kind, json.dumps(shape), address, redis_url]
     runs = [
         json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE).stdout)

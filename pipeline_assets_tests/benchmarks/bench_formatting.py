@@ -96,7 +96,7 @@ def cpu_seconds(run: Callable[[], object], repeats: int = 1) -> float:
 
 
 def from_lists(replies: list[tuple[str, bytes]]) -> pl.DataFrame:
-    """The plain way: parse, put lists of rows into a frame, cast."""
+    """Convert in the plain way: parse, put lists of rows into a frame, cast."""
     rows = [(symbol, *row) for symbol, body in replies for row in orjson.loads(body)]
     raw = pl.DataFrame(rows, schema=raw_schema(), orient="row")
     return raw.select(

@@ -42,7 +42,7 @@ def wait_for(product: Product, hour: datetime) -> None:
 
 
 def refuse_wrong_results(product: Product, hour: datetime) -> None:
-    """The newest closed candle of every symbol is in its slot and on the lake."""
+    """Check that the newest closed candle of every symbol is in its slot and on the lake."""
     store, symbols = ObjectStore(product.settings.s3), product.stored_symbols()
     held = CandleSlots(product.settings.redis).summary(symbols)
     if held.filter(held["newest_open_time"] < hour - MINUTE).height:

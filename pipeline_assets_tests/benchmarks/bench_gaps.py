@@ -97,7 +97,7 @@ def judged(store: ObjectStore, settings: Settings, days: int) -> tuple[float, di
 
 
 def peak_mb() -> float:
-    """The most memory that this process ever held."""
+    """Return the most memory that this process ever held."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
 
 

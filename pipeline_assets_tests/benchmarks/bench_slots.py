@@ -15,7 +15,7 @@ NOON = datetime(2026, 10, 25, 12, tzinfo=UTC)
 
 
 def milliseconds(prepare: Callable[[], object], run: Callable[[], object]) -> float:
-    """The median of repeated runs, each after an untimed `prepare`."""
+    """Return the median of repeated runs, each after an untimed `prepare`."""
     taken = []
     for _ in range(REPEATS):
         prepare()

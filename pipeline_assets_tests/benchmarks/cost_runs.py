@@ -106,7 +106,7 @@ class Costed:
 
 
 def _metadata(ended: ExecuteInProcessResult, job: str) -> dict[str, int]:
-    """The weight that a run spent, and the objects that its loads read."""
+    """Return the weight that a run spent, and the objects that its loads read."""
     found: Counter[str] = Counter()
     for event in ended.get_asset_materialization_events():
         name = event.asset_key.path[-1] if event.asset_key else ""
@@ -120,7 +120,7 @@ def _metadata(ended: ExecuteInProcessResult, job: str) -> dict[str, int]:
 
 @contextmanager
 def costed_platform(symbols: int, **settings: Any) -> Iterator[Costed]:
-    """The product over real servers of its own, with S3 behind the counting proxy."""
+    """Provide the product over real servers of its own, with S3 behind the counting proxy."""
     with (
         tempfile.TemporaryDirectory() as name,
         S3Server(Path(name) / "s3") as s3,

@@ -85,5 +85,5 @@ def import_dagster() -> ImportCost:
 
 
 def median(values: Sequence[float]) -> float:
-    """The median."""
+    """Return the median."""
     return statistics.median(values)

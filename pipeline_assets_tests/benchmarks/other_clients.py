@@ -131,7 +131,7 @@ def freqtrade(address: str, symbols: Sequence[str], first: date, end: date) -> C
 
 
 def complete(rows: int, wanted: int) -> int:
-    """The rows, if they are all: freqtrade, for one, ends with status 0 where pages failed.
+    """Return the rows, if they are all: freqtrade, for one, ends with status 0 where pages failed.
 
     Raises:
         RuntimeError: there are fewer, or more.

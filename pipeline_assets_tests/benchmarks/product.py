@@ -164,14 +164,14 @@ class Product:
         self._control("clock", {"set_ms": round(moment.timestamp() * 1000)})
 
     def stored_symbols(self) -> list[str]:
-        """The symbols that the lake holds minutes of; all that are collected, or an error."""
+        """Return the symbols that the lake holds minutes of; all that are collected, or an error."""
         found = self.stored_symbols_so_far()
         if len(found) != self.symbols:
             raise RuntimeError(f"{len(found)} symbols are stored, not {self.symbols}")
         return found
 
     def stored_symbols_so_far(self) -> list[str]:
-        """The symbols that the lake holds minutes of."""
+        """Return the symbols that the lake holds minutes of."""
         listed = ObjectStore(self.settings.s3).objects("ohlcv/1m/")
         return sorted({each.key.split("/")[2] for each in listed})
 
@@ -283,7 +283,7 @@ def _gone(pid: int) -> bool:
 def running_product(
     symbols: int, clock: datetime | None, *, airflow: bool = False, launcher: str = "celery"
 ) -> Iterator[Product]:
-    """The embedded stack with Dagster on free ports over a temporary directory.
+    """Provide the embedded stack with Dagster on free ports over a temporary directory.
 
     Args:
         symbols: how many the exchange lists; all are collected.

@@ -55,7 +55,7 @@ def shell(collecting: Platform, tmp_path: Path, commands: Commands) -> Shell:
 
 @pytest.fixture
 def gaps(shell: Shell) -> Gaps:
-    """The command in this process, which it takes seconds less to start."""
+    """Provide the command in this process: a process of its own takes seconds to start."""
 
     def run(*arguments: str, **environment: str) -> Result:
         return CliRunner().invoke(cli, ["gaps", *arguments], env=shell.environment | environment)
@@ -97,7 +97,7 @@ def with_every_cause(platform: Platform) -> None:
 
 
 def gap_table(platform: Platform) -> set[tuple[Any, ...]]:
-    """The rows of 1m of the warehouse's table of gaps."""
+    """Return the rows of 1m of the warehouse's table of gaps."""
     query = (
         "SELECT SYMBOL, TO_VARCHAR(FIRST_OPEN_TIME), CANDLES, CAUSE FROM CANDLE_GAPS "
         """WHERE "INTERVAL" = '1m'"""

@@ -263,7 +263,7 @@ def test_waiting_command_ends_at_signal(
 
 
 def answers(platform: Platform) -> dict[str, int]:
-    """How often the exchange answered a request for candles, by status."""
+    """Return how often the exchange answered a request for candles, by status."""
     counted: dict[str, int] = platform.exchange.state()["requests"]["/fapi/v1/klines"]
     return counted
 

@@ -39,7 +39,7 @@ def truth(platform, start=START, end=TODAY, symbols=SYMBOLS, interval="1m"):
 
 
 def fetched(result, interval="1m"):
-    """The metadata of the fetch."""
+    """Return the metadata of the fetch."""
     event = result.asset_materializations_for_node(f"raw_candles_{interval}")[0]
     return {name: held.value for name, held in event.metadata.items()}
 

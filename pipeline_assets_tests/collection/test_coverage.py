@@ -57,7 +57,7 @@ def causes(platform: Platform, *args, **options) -> dict[str, int]:
 
 
 def bodies_read(store: ObjectStore, monkeypatch) -> list[str]:
-    """The candle objects that are read from now on."""
+    """Return the candle objects that are read from now on."""
     read: list[str] = []
     original = ObjectStore.get_with_etag
 

@@ -108,7 +108,7 @@ def loading_command() -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def held(instance: DagsterInstance) -> set[str]:
-    """The runs that hold the pool."""
+    """Return the runs that hold the pool."""
     slots = instance.event_log_storage.get_concurrency_info(POOL).claimed_slots
     return {slot.run_id for slot in slots}
 

@@ -65,7 +65,7 @@ class Minutes:
             self.seen.setdefault(minute, time.monotonic())
 
     def newest(self) -> int:
-        """The newest minute that every symbol has, UNIX seconds; 0 before the first."""
+        """Return the newest minute that every symbol has, UNIX seconds; 0 before the first."""
         return max(self.seen, default=0)
 
     def longest_wait(self, since: float, until: float) -> float:
@@ -96,7 +96,7 @@ class RunningStack:
     minutes: Minutes
 
     def status(self) -> dict[str, Any]:
-        """The services by name, as `status` shows them."""
+        """Return the services by name, as `status` shows them."""
         return {each.name: each for each in stack_status(self.settings).services}
 
     def all_up(self) -> bool:
@@ -129,7 +129,7 @@ class RunningStack:
         self.processes()[role].send_signal(number)
 
     def everything(self) -> list[psutil.Process]:
-        """The supervisor and all processes below it."""
+        """Return the supervisor and all processes below it."""
         top = psutil.Process(self.process.pid)
         return [top, *top.children(recursive=True)]
 
@@ -180,7 +180,7 @@ def wait_until(condition: Any, seconds: float, step: float = 0.5) -> float | Non
 
 @contextlib.contextmanager
 def running(settings: Settings, webhook: Webhook, *options: str) -> Iterator[RunningStack]:
-    """The stack of these settings, started by the command, until the block ends."""
+    """Provide the stack of these settings, started by the command, until the block ends."""
     settings.data_dir.mkdir(parents=True, exist_ok=True)
     log = (settings.data_dir.parent / "up.log").open("ab")
     process = subprocess.Popen(

@@ -157,7 +157,7 @@ class Machine:
         return str(launched["run"]["runId"])
 
     def ended(self, runs: list[str]) -> list[dict[str, Any]]:
-        """The runs once all have ended, in the order of their start."""
+        """Return the runs once all have ended, in the order of their start."""
 
         def look() -> list[dict[str, Any]] | None:
             found = self.graphql(RUNS, ids=runs)["results"]
@@ -168,7 +168,7 @@ class Machine:
         return sorted(found, key=lambda run: run["startTime"])
 
     def materialized(self, asset: str) -> list[tuple[str, str]]:
-        """The ranges of partitions that the UI shows green."""
+        """Return the ranges of partitions that the UI shows green."""
         node = self.graphql(PARTITIONS, key={"path": [asset]})
         ranges = node["assetPartitionStatuses"]["ranges"]
         return [(r["startKey"], r["endKey"]) for r in ranges if r["status"] == "MATERIALIZED"]

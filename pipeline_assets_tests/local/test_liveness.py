@@ -40,7 +40,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Settings]:
 
 
 def is_loaded(settings: Settings) -> bool:
-    """Whether the web server finds the repository of the code location."""
+    """Return whether the web server finds the repository of the code location."""
     request = urllib.request.Request(
         f"http://127.0.0.1:{settings.dagster.webserver_port}/graphql",
         json.dumps({"query": QUERY}).encode(),

@@ -132,7 +132,7 @@ def stores_with_made_credentials(tmp_path: Path, **changes: object) -> Settings:
 
 
 def logged_in(settings: Settings, password: str) -> bool:
-    """Whether the Snowflake server lets the user in."""
+    """Return whether the Snowflake server lets the user in."""
     from snowflake.connector import DatabaseError, connect
 
     held = settings.snowflake

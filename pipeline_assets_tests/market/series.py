@@ -36,7 +36,7 @@ OF_THE_PRICE = ("macd", "bollinger")
 
 @cache
 def market_minutes(symbol: str) -> pl.DataFrame:
-    """The minutes of a symbol's file of market data."""
+    """Return the minutes of a symbol's file of market data."""
     return pl.read_parquet(candle_file(symbol, "1m")).select(
         pl.lit(symbol).alias("symbol"),
         pl.from_epoch("open_time", "ms").dt.cast_time_unit("us").dt.replace_time_zone("UTC"),
@@ -45,7 +45,7 @@ def market_minutes(symbol: str) -> pl.DataFrame:
 
 
 def together(symbols: Sequence[str], minutes: int) -> pl.DataFrame:
-    """The first minutes of some symbols, as if they had been of one time."""
+    """Return the first minutes of some symbols, as if they had been of one time."""
     clock = pl.datetime_range(
         FIRST, FIRST + timedelta(minutes=minutes - 1), "1m", time_unit="us", eager=True
     )
@@ -80,7 +80,7 @@ def candles(
 
 
 def by_talib(indicator_set: IndicatorSet, one_symbol: pl.DataFrame) -> dict[str, np.ndarray]:
-    """The columns of the set by TA-Lib alone."""
+    """Return the columns of the set by TA-Lib alone."""
     high, low, close, volume = (
         one_symbol[n].to_numpy() for n in ("high", "low", "close", "volume")
     )

@@ -58,7 +58,7 @@ def minutes(draw, count=125):
 
 
 def aggregated_by_hand(rows, interval):
-    """The same by a loop over decimals."""
+    """Yield the aggregated candles, computed by a loop over decimals."""
     length = MINUTES[interval] * 60_000
     buckets = {}
     for row in sorted(rows, key=lambda row: (row["symbol"], row["open_time"])):

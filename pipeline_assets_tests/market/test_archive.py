@@ -222,7 +222,7 @@ CHANGES = ("insert", "cut", "delete", "repeat", "splice", "field", "extra field"
 
 @st.composite
 def mutated(draw, text):
-    """The text of a file after some changes, of its first lines as often as of all others."""
+    """Return the text of a file after some changes, of its first lines as often as of all others."""
     lines = text.split("\n")
     for _ in range(draw(st.integers(1, 3))):
         place = draw(st.one_of(st.integers(0, 2), st.integers(0, len(lines) - 1)))
@@ -317,7 +317,7 @@ def market(seed: int, hours: int = 24) -> list[dict]:
 
 
 def hours_of(rows: list[dict]) -> pl.DataFrame:
-    """The exchange's own hours over these minutes, by Python's arithmetic."""
+    """Return the exchange's own hours over these minutes, by Python's arithmetic."""
     found = []
     for first in range(0, len(rows), 60):
         held = rows[first : first + 60]

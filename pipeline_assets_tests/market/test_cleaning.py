@@ -63,7 +63,7 @@ many_rows = st.lists(raw_rows(), max_size=30)
 
 
 def as_candle(row):
-    """The values a raw row stands for, by Python's own reading."""
+    """Return the values a raw row stands for, by Python's own reading."""
     values = dict(zip(RAW_COLUMNS, row[: len(RAW_COLUMNS)], strict=True))
     return candle_frame([values]).row(0)
 

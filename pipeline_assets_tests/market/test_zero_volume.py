@@ -25,7 +25,7 @@ def candles(volumes: Volumes, symbol: str = "BTCUSDT") -> pl.DataFrame:
 
 
 def runs_in(minutes: pl.DataFrame, quarters: pl.DataFrame, hours: pl.DataFrame) -> pl.DataFrame:
-    """The runs found in candles of 1m, 15m and 1h."""
+    """Return the runs found in candles of 1m, 15m and 1h."""
     frames = (minutes, quarters, hours)
     intervals = (Interval.ONE_MINUTE, Interval.FIFTEEN_MINUTES, Interval.ONE_HOUR)
     return false_zero_volume(dict(zip(intervals, frames, strict=True)))

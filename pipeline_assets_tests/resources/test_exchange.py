@@ -73,7 +73,7 @@ def clock(exchange):
 
 @pytest.fixture
 def client(exchange, budget, clock):
-    """How to make a client of the exchange that waits by `clock`."""
+    """Provide how to make a client of the exchange that waits by `clock`."""
 
     def make(
         *,
@@ -177,7 +177,7 @@ def test_window_costs_the_least_weight(exchange, client, candles, requests, weig
 
 
 def least_weight(candles):
-    """The least weight by trying every split, with the limits and weights that Binance documents."""
+    """Return the least weight by trying every split, with the limits and weights that Binance documents."""
     least = [0]
     for count in range(1, candles + 1):
         costs = ((99, 1), (499, 2), (1000, 5), (1500, 10))

@@ -51,7 +51,7 @@ def port_of(url):
 
 @pytest.fixture
 def proxy(forward_proxy, monkeypatch):
-    """The only way out, by ALL_PROXY, with a user and a password."""
+    """Provide the only way out, by ALL_PROXY, with a user and a password."""
     forward_proxy.needs_credentials = True
     monkeypatch.setenv("ALL_PROXY", forward_proxy.url)
     complete_environment_for_test(monkeypatch)
@@ -140,7 +140,7 @@ def test_webhook_is_reached_through_proxy(proxy, webhook):
 
 @pytest.fixture
 def dead_proxy(monkeypatch):
-    """The address of a proxy that does not run."""
+    """Provide the address of a proxy that does not run."""
     for name in ("HTTP_PROXY", "HTTPS_PROXY", "ALL_PROXY"):
         monkeypatch.setenv(name, f"http://127.0.0.1:{free_port()}")
 

@@ -109,7 +109,7 @@ def proxied(proxies: list[TcpProxy], server: RedisServer, **changes: Any) -> tup
 
 
 def refusals(server: RedisServer, code: str) -> int:
-    """How often a server has given this answer since it was last asked to forget."""
+    """Return how often a server has given this answer since it was last asked to forget."""
     reported = server.client().info("errorstats").get(f"errorstat_{code}", {"count": 0})
     return int(reported["count"])
 

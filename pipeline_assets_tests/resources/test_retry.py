@@ -28,7 +28,7 @@ def clock() -> Clock:
 
 @pytest.fixture(params=["run", "run_async"])
 def repeat(request, clock) -> Callable[..., str]:
-    """The same policy for functions and for coroutines."""
+    """Provide the same policy for functions and for coroutines."""
 
     def run(policy: RetryPolicy, operation: Callable[[], str], on_failure=None) -> str:
         def may_pass(error: BaseException) -> bool:

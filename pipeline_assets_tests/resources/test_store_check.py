@@ -42,7 +42,7 @@ def proxy(s3_bucket: S3Bucket) -> Iterator[FaultyS3]:
 
 @pytest.fixture
 def store(s3_bucket: S3Bucket, proxy: FaultyS3) -> ObjectStore:
-    """The bucket by way of the proxy."""
+    """Provide the bucket by way of the proxy."""
     return ObjectStore(s3_bucket.settings(endpoint_url=proxy.endpoint))
 
 

@@ -324,7 +324,7 @@ def gap(day: date, symbol: str, hour: int, count: int = 1, cause: str = "not_fet
 
 
 def put_gaps(lake: Lake, day: date, *gaps: Gap) -> None:
-    """The ledger's object of a day, as the asset candle_gaps stores it."""
+    """Store the ledger's object of a day, as the asset candle_gaps stores it."""
     stamp = pyarrow.timestamp("us", "UTC")
     schema = pyarrow.schema(
         [

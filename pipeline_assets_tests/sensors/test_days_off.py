@@ -48,7 +48,7 @@ class Sensors:
         return found
 
     def jobs(self, name: str) -> list[str]:
-        """The jobs that a look requests; they are not run."""
+        """Return the jobs that a look requests; they are not run."""
         return [request.job_name for request in self.look(name).run_requests]
 
     def run(self, name: str) -> list[str]:
@@ -80,7 +80,7 @@ def days_of(request: RunRequest) -> tuple[str, str]:
 
 
 def first_hours(platform: Platform) -> datetime:
-    """The platform as after some hours of its first day: ingest runs only, no ledger and no mark."""
+    """Run the first hours of a platform, ingest runs only, without ledger and mark; return its start."""
     # Dagster knows no partition after the machine's own today.
     start = datetime(2026, 10, 1, tzinfo=UTC)
     platform.exchange.set_clock(start + timedelta(hours=3, seconds=5))
@@ -90,7 +90,7 @@ def first_hours(platform: Platform) -> datetime:
 
 
 def missing(platform: Platform, interval: str, start: datetime) -> int:
-    """How many closed candles since `start` are not stored."""
+    """Return how many closed candles since `start` are not stored."""
     due = sum(
         platform.truth(interval, symbol, start, platform.now() + DAY).height for symbol in SYMBOLS
     )

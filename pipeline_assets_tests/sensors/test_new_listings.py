@@ -248,7 +248,7 @@ def test_later_finalized_interval_requests_history(sensor: Sensor) -> None:
 
 @pytest.fixture
 def one_new(sensor: Sensor) -> Sensor:
-    """The sensor where the minutes of two days of one symbol are to be asked for."""
+    """Provide the sensor where the minutes of two days of one symbol are to be asked for."""
     note_identities(sensor.store, [listing("BTCUSDT")], NOON - DAY)
     mark_finalized(sensor.store, MINUTE, date(2026, 11, 18), {"BTCUSDT": FinalizedDay(None)})
     assert sensor.asked() == []
@@ -257,7 +257,7 @@ def one_new(sensor: Sensor) -> Sensor:
 
 
 def ran(sensor: Sensor, request: RunRequest, status: DagsterRunStatus) -> DagsterRun:
-    """The run of a request, as Dagster's daemon makes it, in a status."""
+    """Return the run of a request, as Dagster's daemon makes it, in a status."""
     tags = {"dagster/sensor_name": "gap_repair", "dagster/run_key": str(request.run_key)}
     return create_run_for_test(sensor.instance, status=status, tags=tags)
 
@@ -446,7 +446,7 @@ def test_requested_runs_fetch_the_history(minutes: Platform, sensor: Sensor) -> 
 
 
 def former_sensor(instance: DagsterInstance, status: InstigatorStatus, cursor: str) -> None:
-    """The state that Dagster keeps of the sensor `new_listings` of an earlier version."""
+    """Store the state that Dagster keeps of the sensor `new_listings` of an earlier version."""
     target = LoadableTargetOrigin(module_name="pipeline_assets.definitions")
     location = ManagedGrpcPythonEnvCodeLocationOrigin(target, location_name="pipeline_assets")
     origin = RemoteRepositoryOrigin(location, "__repository__").get_instigator_origin(

@@ -308,7 +308,7 @@ _last: dict[str, bytes] = {}
 
 
 def beats(stage: Stage) -> int:
-    """How many beats came since the last call, none or one."""
+    """Return how many beats came since the last call, none or one."""
     held = stage.redis.client().hgetall("{workers}")
     changed = bool(held != _last)
     _last.clear()

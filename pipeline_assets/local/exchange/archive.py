@@ -81,7 +81,7 @@ class ArchiveFile:
 
     @classmethod
     def parse(cls, period: str, symbol: str, interval: str, zip_name: str) -> "ArchiveFile | None":
-        """The file that the last four parts of a path name, or None if no file has such a name."""
+        """Return the file that the last four parts of a path name, or None if no file has such a name."""
         beginning, end = f"{symbol}-{interval}-", ".zip"
         if interval not in INTERVALS or not zip_name.startswith(beginning):
             return None
@@ -99,7 +99,7 @@ class ArchiveFile:
 
 
 def days_of(first: date, period: str) -> int:
-    """How many days the period that begins with `first` has."""
+    """Return how many days the period that begins with `first` has."""
     if period == "daily":
         return 1
     return ((first.replace(day=1) + timedelta(days=32)).replace(day=1) - first).days
@@ -118,7 +118,7 @@ class Archive:
         self._outages: Sequence[Outage] = market.outages
 
     def zip_bytes(self, wanted: ArchiveFile, now_ms: int, struck: frozenset[str]) -> bytes | None:
-        """The file as served, or None where there is none: unknown, not over yet, or empty.
+        """Return the file as served, or None where there is none: unknown, not over yet, or empty.
 
         Args:
             wanted: the file.

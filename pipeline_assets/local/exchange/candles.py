@@ -31,7 +31,7 @@ class Block(NamedTuple):
     values: Numbers
 
     def between(self, start: int, end: int) -> "Block":
-        """The candles with start <= open time < end."""
+        """Return the candles with start <= open time < end."""
         first, last = np.searchsorted(self.open_times, (start, end))
         return Block(self.open_times[first:last], self.values[:, first:last])
 
@@ -50,13 +50,13 @@ class CandleSource(Protocol):
     contracts: dict[str, Contract]
 
     def candles(self, symbol: str, interval: str, day: int) -> Block | None:
-        """The candles of the UTC day that begins at `day` ms, or None: aggregate them from 1m."""
+        """Return the candles of the UTC day that begins at `day` ms, or None: aggregate them from 1m."""
 
     def decimals(self, symbol: str, interval: str, day: int) -> Decimals:
-        """The units of that day's block (of its minutes, where they are aggregated)."""
+        """Return the units of that day's block (of its minutes, where they are aggregated)."""
 
     def lifetime(self, symbol: str) -> tuple[int, int]:
-        """The first open time of the symbol, and the moment after its last minute, ms."""
+        """Return the first open time of the symbol, and the moment after its last minute, ms."""
 
     def description(self) -> dict[str, object]:
         """Return what /control/state tells about this source."""
@@ -68,7 +68,7 @@ def empty_block() -> Block:
 
 
 def aggregate(minutes: Block, span: int) -> Block:
-    """The candles of `span` ms that these shorter candles make up; none for an empty span."""
+    """Return the candles of `span` ms that these shorter candles make up; none for an empty span."""
     if not len(minutes.open_times):
         return minutes
     buckets = minutes.open_times // span * span

@@ -61,7 +61,7 @@ VOWELS = "AEIOU"
 
 
 def catalogue(universe: int | Sequence[str]) -> dict[str, Contract]:
-    """The contracts of an exchange.
+    """Return the contracts of an exchange.
 
     Args:
         universe: how many trading USDT perpetuals of underlying type COIN, in the catalogue's
@@ -82,7 +82,7 @@ def catalogue(universe: int | Sequence[str]) -> dict[str, Contract]:
 
 
 def well_known() -> list[Contract]:
-    """The contracts of the table, USDT perpetuals all, five with Chinese characters."""
+    """Return the contracts of the table, USDT perpetuals all, five with Chinese characters."""
     return [from_row(row) for row in WELL_KNOWN.split("\n") if row]
 
 

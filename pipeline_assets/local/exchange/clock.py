@@ -22,7 +22,7 @@ class ExchangeClock:
 
     @classmethod
     def parse(cls, text: str) -> "ExchangeClock":
-        """The clock that a command line names.
+        """Return the clock that a command line names.
 
         Args:
             text: `real`, `offset:SECONDS`, `start:ISO` (runs on from there) or `stepped:ISO`
@@ -46,7 +46,7 @@ class ExchangeClock:
         raise ValueError(f"There is no clock {text!r}: use {FORMS}")
 
     def now_ms(self) -> int:
-        """The exchange's time now, ms since the epoch."""
+        """Return the exchange's time now, ms since the epoch."""
         return machine_ms() + self.offset_ms if self.stepped_ms is None else self.stepped_ms
 
     def set_ms(self, value: int) -> None:
@@ -66,5 +66,5 @@ class ExchangeClock:
 
 
 def machine_ms() -> int:
-    """The machine's time, ms since the epoch."""
+    """Return the machine's time, ms since the epoch."""
     return time.time_ns() // 1_000_000

@@ -40,7 +40,7 @@ class Contract:
     sub_types: tuple[str, ...] = ()
 
     def status(self, now_ms: int) -> str:
-        """The status at a moment of the exchange's clock."""
+        """Return the status at a moment of the exchange's clock."""
         if now_ms < self.onboard_ms:
             return "PENDING_TRADING"
         return "SETTLING" if now_ms >= self.delivery_ms else "TRADING"
@@ -50,7 +50,7 @@ class Contract:
         return decimal_string(units, self.price_precision)
 
     def filters(self) -> list[dict[str, str | int]]:
-        """The order filters, in the order and with the keys of the recorded reply."""
+        """Return the order filters, in the order and with the keys of the recorded reply."""
         step = decimal_string(1, self.quantity_precision)
         tick = self.tick_units
         lowest = max(tick, self.price_units * 6 // 1000 // tick * tick)
@@ -116,7 +116,7 @@ def decimal_string(units: int, precision: int) -> str:
 def exchange_info(
     contracts: Iterable[Contract], now_ms: int, weight_limit: int
 ) -> dict[str, object]:
-    """The exchangeInfo reply at a moment of the exchange's clock."""
+    """Return the exchangeInfo reply at a moment of the exchange's clock."""
     listed = [contract.info(now_ms) for contract in contracts]
     assets = sorted({str(entry["quoteAsset"]) for entry in listed}, reverse=True)
     return {

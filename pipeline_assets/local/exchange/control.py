@@ -65,7 +65,7 @@ class Control:
         }
 
     def _sent(self, status: str) -> int:
-        """How many replies had this status."""
+        """Return how many replies had this status."""
         return sum(count for (_, sent), count in self._exchange.answers.items() if sent == status)
 
     async def move_clock(self, request: web.Request) -> web.Response:

@@ -32,11 +32,11 @@ class ApiError(Exception):
         self.retry_after = retry_after
 
     def body(self) -> bytes:
-        """The JSON body, compact as Binance sends it."""
+        """Return the JSON body, compact as Binance sends it."""
         return json.dumps({"code": self.code, "msg": self.message}, separators=(",", ":")).encode()
 
     def headers(self) -> dict[str, str]:
-        """The headers of its own: Retry-After in seconds on 429 and 418."""
+        """Return the headers of its own: Retry-After in seconds on 429 and 418."""
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
 
@@ -82,7 +82,7 @@ def unknown_path(method: str, path: str) -> ApiError:
 
 
 def too_many_requests(address: str, limit: int, retry_after: int) -> ApiError:
-    """The minute's weight is spent."""
+    """Return the error for a minute whose weight is spent."""
     text = (
         f"Too many requests; current limit of IP({address}) is {limit} requests per minute. "
         "Please use the websocket for live updates to avoid polling the API."

@@ -116,7 +116,7 @@ class Faults:
 
     @classmethod
     def parse(cls, document: Mapping[str, Any]) -> "Faults":
-        """The faults that a JSON object names; what it leaves out does not happen.
+        """Return the faults that a JSON object names; what it leaves out does not happen.
 
         Raises:
             ValueError: a name is unknown, or a value is out of its range.
@@ -128,7 +128,7 @@ class Faults:
         return cls(**document)
 
     def shares(self, symbol: str | None, names: tuple[str, ...] = SHARES) -> dict[str, float]:
-        """The shares above 0, of the faults named, that hold for requests for `symbol`."""
+        """Return the shares above 0, of the faults named, that hold for requests for `symbol`."""
         own = self.symbols.get(symbol or "", {})
         every = {name: own.get(name, getattr(self, name)) for name in names}
         return {name: share for name, share in every.items() if share > 0}
@@ -188,7 +188,7 @@ class FaultPlan:
     def draw(
         self, request: str, symbol: str | None, names: tuple[str, ...] = SHARES
     ) -> frozenset[str]:
-        """The faults, of those named, that strike this request, `request` being path and query."""
+        """Return the faults, of those named, that strike this request, `request` being path and query."""
         shares = self.faults.shares(symbol, names)
         if not shares:
             return frozenset()
@@ -199,7 +199,7 @@ class FaultPlan:
         return struck
 
     def of_file(self, name: str, symbol: str) -> frozenset[str]:
-        """The faults that a file of the archive has, whenever it is asked for."""
+        """Return the faults that a file of the archive has, whenever it is asked for."""
         shares = self.faults.shares(symbol, ARCHIVE_FILE_FAULTS)
         text = f"{self.faults.seed}:{name}"
         struck = frozenset(fault for fault, share in shares.items() if uniform(fault, text) < share)
@@ -207,14 +207,14 @@ class FaultPlan:
         return struck
 
     def take_refusal(self) -> bool:
-        """Whether this request is one of those that `refuse_next` asked for."""
+        """Return whether this request is one of those that `refuse_next` asked for."""
         if self.refusals_left <= 0:
             return False
         self.refusals_left -= 1
         return True
 
     def take_ban(self) -> int:
-        """The seconds of a ban that is due now, or 0."""
+        """Return the seconds of a ban that is due now, or 0."""
         seconds, self.ban_pending = self.ban_pending, 0
         return seconds
 

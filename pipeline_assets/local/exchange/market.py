@@ -47,7 +47,7 @@ class RecentlyUsed(Generic[Kept]):
         self.entries: OrderedDict[tuple[str, str, int], tuple[int, Kept]] = OrderedDict()
 
     def get(self, key: tuple[str, str, int]) -> Kept | None:
-        """The entry, or None."""
+        """Return the entry, or None."""
         entry = self.entries.get(key)
         if entry is None:
             return None
@@ -76,7 +76,7 @@ class Rows:
     rows: list[bytes]
 
     def slice(self, low: int, high: int) -> list[bytes]:
-        """The rows with low <= open time <= high."""
+        """Return the rows with low <= open time <= high."""
         return self.rows[bisect_left(self.open_times, low) : bisect_right(self.open_times, high)]
 
 
@@ -98,7 +98,7 @@ class Market:
             cache.clear()
 
     def rows(self, symbol: str, interval: str, start_ms: int, end_ms: int) -> list[list[Any]]:
-        """The truth: every finished candle with start_ms <= open time < end_ms, clock left aside.
+        """Return the truth: every finished candle with start_ms <= open time < end_ms, clock left aside.
 
         Returns:
             Rows of Binance's twelve fields as a client decodes them from JSON.
@@ -124,7 +124,7 @@ class Market:
         now_ms: int,
         settling_ms: int = 0,
     ) -> list[bytes]:
-        """The rows of one reply, ascending, each a JSON array.
+        """Return the rows of one reply, ascending, each a JSON array.
 
         Args:
             symbol: one of `contracts`.
@@ -153,7 +153,7 @@ class Market:
         return (closed + partial)[-limit:]
 
     def _oldest(self, symbol: str, interval: str, low: int, high: int, most: int) -> list[bytes]:
-        """The first `most` finished candles with low <= open time <= high."""
+        """Return the first `most` finished candles with low <= open time <= high."""
         found: list[bytes] = []
         part = part_span(interval)
         for start in range(low - low % part, high + 1, part):
@@ -163,7 +163,7 @@ class Market:
         return found[:most]
 
     def _newest(self, symbol: str, interval: str, low: int, high: int, most: int) -> list[bytes]:
-        """The last `most` finished candles with low <= open time <= high."""
+        """Return the last `most` finished candles with low <= open time <= high."""
         found: list[bytes] = []
         part = part_span(interval)
         for start in range(high - high % part, low - part, -part):
@@ -175,7 +175,7 @@ class Market:
     def _forming(
         self, symbol: str, interval: str, open_times: range, now_ms: int, known_ms: int
     ) -> list[bytes]:
-        """The rows of the candles that opened at these times, as far as `known_ms` knows them."""
+        """Return the rows of the candles that opened at these times, as far as `known_ms` knows them."""
         rows: list[bytes] = []
         for start in open_times:
             day = start - start % DAY
@@ -193,7 +193,7 @@ class Market:
         return rows
 
     def minutes(self, symbol: str, start: int, end: int) -> Block:
-        """The 1m candles with start <= open time < end, both in one UTC day.
+        """Return the 1m candles with start <= open time < end, both in one UTC day.
 
         Hours are kept apart from days: a tick of many symbols needs the newest hour of each again
         every minute, and their days would not fit the cache.
@@ -203,7 +203,7 @@ class Market:
         return self._day(symbol, start - start % DAY).between(start, end)
 
     def _hour(self, symbol: str, start: int) -> Block:
-        """The 1m candles of the hour that begins at `start`."""
+        """Return the 1m candles of the hour that begins at `start`."""
         key = (symbol, "1m", start)
         kept = self._hours.get(key)
         if kept is None:
@@ -213,7 +213,7 @@ class Market:
         return kept
 
     def _day(self, symbol: str, start: int) -> Block:
-        """The 1m candles of the day that begins at `start`."""
+        """Return the 1m candles of the day that begins at `start`."""
         key = (symbol, "1m", start)
         kept = self._days.get(key)
         if kept is None:
@@ -221,7 +221,7 @@ class Market:
         return kept
 
     def _native(self, symbol: str, interval: str, day: int) -> Block | None:
-        """The day's candles where the source itself has the interval, outages taken out."""
+        """Return the day's candles where the source itself has the interval, outages taken out."""
         block = self.source.candles(symbol, interval, day)
         if block is not None:
             for outage in self.outages:
@@ -229,7 +229,7 @@ class Market:
         return block
 
     def _part(self, symbol: str, interval: str, start: int) -> Rows:
-        """The rendered candles of the part of a day that begins at `start` ms."""
+        """Return the rendered candles of the part of a day that begins at `start` ms."""
         key = (symbol, interval, start)
         kept = self._rendered.get(key)
         if kept is not None:
@@ -247,7 +247,7 @@ class Market:
 
 
 def part_span(interval: str) -> int:
-    """How long a part is that is rendered and cached as one: an hour of 1m, else a day.
+    """Return how long a part is that is rendered and cached as one: an hour of 1m, else a day.
 
     A tick of many symbols reads an hour of minutes of each, and rendering their whole day would
     cost twenty-four times that.
@@ -258,5 +258,5 @@ def part_span(interval: str) -> int:
 def synthetic_market(
     universe: int | Sequence[str] = 30, seed: int = 1, outages: Sequence[Outage] = ()
 ) -> Market:
-    """The market that `exchange --symbols … --seed …` serves, for comparison in tests."""
+    """Return the market that `exchange --symbols … --seed …` serves, for comparison in tests."""
     return Market(SyntheticCandles(catalogue(universe), seed), outages)

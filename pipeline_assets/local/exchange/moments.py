@@ -18,5 +18,5 @@ def parse_moment(text: str) -> int:
 
 
 def format_moment(milliseconds: int) -> str:
-    """The ISO 8601 text, UTC, of milliseconds since the epoch."""
+    """Return the ISO 8601 text, UTC, of milliseconds since the epoch."""
     return (EPOCH + timedelta(milliseconds=milliseconds)).isoformat().replace("+00:00", "Z")

@@ -40,12 +40,12 @@ class Outage:
         return cls(outage.start_ms, outage.end_ms, tuple(filter(None, outage.symbols)))
 
     def text(self) -> str:
-        """The form that `parse` reads."""
+        """Return the form that `parse` reads."""
         span = f"{format_moment(self.start_ms)}/{format_moment(self.end_ms)}"
         return "/".join((span, ",".join(self.symbols))) if self.symbols else span
 
     def remaining(self, symbol: str, block: Block) -> Block:
-        """The candles that opened outside the outage.
+        """Return the candles that opened outside the outage.
 
         Where it ends within a minute, that minute's candle opens then, off the grid.
         """

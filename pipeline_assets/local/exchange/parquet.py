@@ -61,7 +61,7 @@ class CandleFile:
     last_ms: int
 
     def absent(self) -> list[str]:
-        """The columns that the file does not have; they are served as 0."""
+        """Return the columns that the file does not have; they are served as 0."""
         return [name for name in COLUMNS if name not in self.columns]
 
 
@@ -104,7 +104,7 @@ class ParquetCandles:
         self.files.setdefault(file.symbol, {}).setdefault(file.interval, []).append(file)
 
     def _contract(self, symbol: str) -> Contract:
-        """The contract as far as the files tell: listing by the oldest, precision by one's head."""
+        """Return the contract as far as the files tell: listing by the oldest, precision by one's head."""
         files = self._of(symbol)
         block, decimals = read_candles(files[:1], most_rows=1440)
         quote = next((name for name in ("USDT", "USDC", "BUSD") if symbol.endswith(name)), "USDT")
@@ -125,7 +125,7 @@ class ParquetCandles:
         return [file for files in self.files[symbol].values() for file in files]
 
     def _covers(self, symbol: str, interval: str, day: int) -> bool:
-        """Whether the interval's own files have a candle in this day or on both sides of it."""
+        """Return whether the interval's own files have a candle in this day or on both sides of it."""
         files = self.files[symbol].get(interval, [])
         return any(file.first_ms < day + DAY for file in files) and any(
             file.last_ms >= day for file in files
@@ -138,12 +138,12 @@ class ParquetCandles:
         return min(file.first_ms for file in files), end
 
     def decimals(self, symbol: str, interval: str, day: int) -> Decimals:
-        """The places that the numbers of the files of that day need."""
+        """Return the places that the numbers of the files of that day need."""
         source = interval if self._covers(symbol, interval, day) else "1m"
         return self._load(symbol, source)[1]
 
     def candles(self, symbol: str, interval: str, day: int) -> Block | None:
-        """The day's candles of the interval's own files, or None: aggregate the 1m files."""
+        """Return the day's candles of the interval's own files, or None: aggregate the 1m files."""
         if interval != "1m" and not self._covers(symbol, interval, day):
             return None
         return self._load(symbol, interval)[0].between(day, day + DAY)
@@ -159,11 +159,11 @@ class ParquetCandles:
         return self._loaded[key]
 
     def _rows_loaded(self) -> int:
-        """How many candles are in memory."""
+        """Return how many candles are in memory."""
         return sum(len(block.open_times) for block, _ in self._loaded.values())
 
     def description(self) -> dict[str, object]:
-        """The directory, what is held, and what was made up or left out."""
+        """Return the directory, what is held, and what was made up or left out."""
         return {
             "source": "parquet",
             "directory": str(self.directory),
@@ -195,7 +195,7 @@ class ParquetCandles:
         }
 
     def newest_ms(self) -> int:
-        """The end of the newest candle of all files."""
+        """Return the end of the newest candle of all files."""
         return max(self.lifetime(symbol)[1] for symbol in self.files)
 
 
@@ -251,7 +251,7 @@ def plain(column: "pa.ChunkedArray", kind: "pa.DataType") -> NDArray[Any]:
 
 
 def read_candles(files: list[CandleFile], most_rows: int | None = None) -> tuple[Block, Decimals]:
-    """The candles of files of one symbol and interval, ascending, one an open time.
+    """Return the candles of files of one symbol and interval, ascending, one an open time.
 
     Where files overlap, the last by name wins.
 
@@ -303,7 +303,7 @@ def read_columns(
 
 
 def whole_units(numbers: NDArray[np.float64]) -> tuple[NDArray[np.int64], int]:
-    """The shortest decimals that read back as these numbers, as whole units of 10^-places.
+    """Return the shortest decimals that read back as these numbers, as whole units of 10^-places.
 
     Returns:
         The units, int64, or Python integers (dtype object) where a day's sum would not fit; and

@@ -78,7 +78,7 @@ class Exchange:
         self._archive = Archive(self.market, self.form)
 
     def application(self) -> web.Application:
-        """The routes: the public interface, the archive and /control/."""
+        """Return the routes: the public interface, the archive and /control/."""
         guard = WebGuard(names=self.names, json_paths=("/control/",))
         application = web.Application(middlewares=[guarded_by(guard)])
         routes: dict[str, tuple[Callable[[Mapping[str, str]], int], Body]] = {
@@ -185,7 +185,7 @@ class Exchange:
                 raise errors.SERVER_FAILURES[name]
 
     def _date(self, now_ms: int) -> str:
-        """The Date header, by the exchange's clock."""
+        """Return the Date header, by the exchange's clock."""
         second = now_ms // 1000
         if second != self._dates[0]:
             self._dates = second, formatdate(second, usegmt=True)
@@ -251,7 +251,7 @@ class Exchange:
         return reply(body, 200, {}, "application/zip")
 
     def _archived_zip(self, wanted: ArchiveFile) -> bytes | None:
-        """The file with the faults that it has, or None."""
+        """Return the file with the faults that it has, or None."""
         struck = self.plan.of_file(wanted.name, wanted.symbol)
         if "archive_missing" in struck:
             return None

@@ -56,17 +56,17 @@ class SyntheticCandles:
         return contract.onboard_ms, contract.delivery_ms
 
     def decimals(self, symbol: str, interval: str, day: int) -> Decimals:
-        """The contract's precisions; quote volume has both together, as Binance's has."""
+        """Return the contract's precisions; quote volume has both together, as Binance's has."""
         contract = self.contracts[symbol]
         price, quantity = contract.price_precision, contract.quantity_precision
         return Decimals(price, quantity, price + quantity)
 
     def description(self) -> dict[str, object]:
-        """The seed, which with the symbols says everything."""
+        """Return the seed, which with the symbols says everything."""
         return {"source": "synthetic", "seed": self.seed}
 
     def candles(self, symbol: str, interval: str, day: int) -> Block | None:
-        """The day's minutes between listing and delivery; other intervals are their aggregates."""
+        """Return the day's minutes between listing and delivery; other intervals are their aggregates."""
         if interval != "1m":
             return None
         contract = self.contracts[symbol]
@@ -75,7 +75,7 @@ class SyntheticCandles:
         return whole.between(contract.onboard_ms, contract.delivery_ms)
 
     def key(self, symbol: str) -> int:
-        """The 64 bits from which all of a symbol's randomness comes."""
+        """Return the 64 bits from which all of a symbol's randomness comes."""
         text = f"{self.seed}:{symbol}".encode()
         return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
@@ -95,7 +95,7 @@ def mix_all(values: NDArray[np.uint64]) -> NDArray[np.uint64]:
 
 
 def midnight_price(contract: Contract, key: int, day: int) -> int:
-    """The price, in units and on the tick, with which the day (since the epoch) opens.
+    """Return the price, in units and on the tick, with which the day (since the epoch) opens.
 
     Every tide is a line between random marks, so neighbouring days agree on their shared midnight.
     """
@@ -111,7 +111,7 @@ def midnight_price(contract: Contract, key: int, day: int) -> int:
 
 
 def day_values(contract: Contract, key: int, day: int) -> NDArray[np.int64]:
-    """The nine rows of all 1,440 minutes of a day, shape (9, 1440)."""
+    """Return the nine rows of all 1,440 minutes of a day, shape (9, 1440)."""
     words = mix_all(COUNTERS + np.uint64(mix(key ^ mix(day)))).view(np.uint16)
     moves, ranges, trading = words.astype(np.int64).reshape(3, MINUTES, 4)
     first, last = (midnight_price(contract, key, day + step) for step in (0, 1))
@@ -148,7 +148,7 @@ def closing_prices(
     midnights: tuple[int, int],
     silent: NDArray[np.bool_],
 ) -> NDArray[np.int64]:
-    """The price at each of the day's 1,441 minute boundaries: a bridge between two midnights."""
+    """Return the price at each of the day's 1,441 minute boundaries: a bridge between two midnights."""
     first, last = midnights
     deviation = (first << FINE) * MINUTE_MOVE // 1_000_000
     walk = np.zeros(MINUTES + 1, np.int64)

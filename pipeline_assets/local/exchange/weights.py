@@ -50,7 +50,7 @@ class WeightBudget:
         return self.used[minute]
 
     def refusal(self, now_ms: int, address: str) -> errors.ApiError | None:
-        """The error for the call just counted, or None."""
+        """Return the error for the call just counted, or None."""
         if now_ms < self.banned_until_ms:
             return errors.banned(address, self.banned_until_ms, self.ban_wait(now_ms))
         minute = now_ms // MINUTE

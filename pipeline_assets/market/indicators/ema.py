@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 def ema_weight(period: int) -> float:
-    """The weight of a new value."""
+    """Return the weight of a new value."""
     return 2 / (period + 1)
 
 

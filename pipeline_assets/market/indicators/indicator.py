@@ -92,7 +92,7 @@ def move_mean(mean: "Array", new: "Array", weight: float, period: int, seen: "Co
 
 
 def window_mean(window: "Array") -> "Array":
-    """The mean of each column, added row by row: NumPy's own order, and so the last bit, depends on
+    """Return the mean of each column, added row by row: NumPy's own order, and so the last bit, depends on
     how many symbols stand beside each other.
     """
     mean: Array = window[0].copy()
@@ -103,7 +103,7 @@ def window_mean(window: "Array") -> "Array":
 
 
 def known(values: "Array", seen: "Counts", first: int) -> "Array":
-    """The values of symbols that have seen `first` candles or more, NaN for the others."""
+    """Return the values of symbols that have seen `first` candles or more, NaN for the others."""
     import numpy as np
 
     return np.where(seen >= first, values, np.nan)

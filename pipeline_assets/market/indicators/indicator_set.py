@@ -170,7 +170,7 @@ def microseconds(times: "pl.Series") -> "Counts":
 
 
 def symbol_starts(candles: "pl.DataFrame") -> list[int]:
-    """The first row of each symbol.
+    """Return the first row of each symbol.
 
     Raises:
         IndicatorError: the frame is not sorted by symbol and open time, or repeats one.
@@ -213,7 +213,7 @@ def _after_null(name: str, values: "Array") -> "pl.Series":
 
 
 def _previous(values: "pl.Series") -> "pl.Series":
-    """The value of the row before, null in the first row; the values stay where they are."""
+    """Return the value of the row before, null in the first row; the values stay where they are."""
     import polars as pl
 
     first = pl.Series(f"{values.name}_previous", [None], values.dtype)

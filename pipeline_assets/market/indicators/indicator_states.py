@@ -140,7 +140,7 @@ class IndicatorStates:
         return states, candles.hstack(added)
 
     def select(self, symbols: Iterable[str]) -> Self:
-        """The states of these symbols, in their order.
+        """Return the states of these symbols, in their order.
 
         Raises:
             IndicatorError: a symbol has no state here, or is named twice.
@@ -198,7 +198,7 @@ class IndicatorStates:
     def decode(
         cls, indicator_set: IndicatorSet, encoded: Mapping[str, bytes]
     ) -> tuple[Self, dict[str, str]]:
-        """The states in values of `encode`, and for each symbol whose value is of no use, why.
+        """Return the states in values of `encode`, and for each symbol whose value is of no use, why.
 
         A value of no use is one of other indicators, of an older version of the code, of another
         symbol, or damaged: its symbol's state has to be rebuilt from history.
@@ -228,7 +228,7 @@ class IndicatorStates:
         return states, useless
 
     def _places(self, symbols: list[str]) -> "slice | NDArray[np.intp]":
-        """The columns of these symbols; a slice of all if it is they, for that is much quicker."""
+        """Return the columns of these symbols; a slice of all if it is they, for that is much quicker."""
         import numpy as np
 
         if tuple(symbols) == self.symbols:
@@ -268,7 +268,7 @@ def _move(indicator_set: IndicatorSet, numbers: "Array", candles: Candles, seen:
 
 
 def _record(indicator_set: IndicatorSet) -> "np.dtype[np.void]":
-    """The layout of one encoded state; little-endian wherever it is read."""
+    """Return the layout of one encoded state; little-endian wherever it is read."""
     import numpy as np
 
     numbers = 1 + len(indicator_set.columns) + indicator_set.height

@@ -59,7 +59,7 @@ class VolumeAverage:
 
 
 def _window_sums(values: "Array", length: int) -> "Array":
-    """The sum of each window of `length` values, put together from sums of 1, 2, 4, 8 … of them.
+    """Return the sum of each window of `length` values, put together from sums of 1, 2, 4, 8 … of them.
 
     A window of twenty takes five additions, not nineteen.
     """

@@ -32,12 +32,12 @@ class StrategyChoice(Protocol):
 
 @cache
 def strategy_names() -> tuple[str, ...]:
-    """The names of all strategies there are."""
+    """Return the names of all strategies there are."""
     return tuple(sorted(module.name for module in iter_modules(__path__)))
 
 
 def configured_strategies(chosen: Iterable[StrategyChoice]) -> tuple[Strategy, ...]:
-    """The strategies of the setting `strategies`, in its order.
+    """Return the strategies of the setting `strategies`, in its order.
 
     Raises:
         StrategyError: a name or a parameter is unknown, a parameter is out of range, a strategy

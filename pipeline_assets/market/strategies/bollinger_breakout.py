@@ -21,7 +21,7 @@ class Parameters(StrategyParameters):
 
 
 def declare(parameters: Parameters) -> Declaration:
-    """The strategy."""
+    """Declare the strategy."""
     bands = BollingerBands(parameters.period, parameters.deviations)
     upper, _, lower = bands.columns
     return Declaration(

@@ -37,7 +37,7 @@ class Parameters(StrategyParameters):
 
 
 def declare(parameters: Parameters) -> Declaration:
-    """The strategy."""
+    """Declare the strategy."""
     import polars as pl
 
     fast, slow = Ema(parameters.fast), Ema(parameters.slow)

@@ -30,7 +30,7 @@ class Parameters(StrategyParameters):
 
 
 def declare(parameters: Parameters) -> Declaration:
-    """The strategy."""
+    """Declare the strategy."""
     macd = Macd(parameters.fast, parameters.slow, parameters.signal)
     line, signal, _ = macd.columns
     return Declaration(

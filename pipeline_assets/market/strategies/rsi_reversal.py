@@ -33,7 +33,7 @@ class Parameters(StrategyParameters):
 
 
 def declare(parameters: Parameters) -> Declaration:
-    """The strategy."""
+    """Declare the strategy."""
     rsi = Rsi(parameters.period)
     (column,) = rsi.columns
     return Declaration(

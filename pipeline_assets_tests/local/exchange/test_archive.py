@@ -59,7 +59,7 @@ def day_ms(day):
 
 
 def served(exchange, symbol, interval, start, end):
-    """The truth by the exchange's own interface, every field as text."""
+    """Return the truth by the exchange's own interface, every field as text."""
     found = []
     begin, last = (day_ms(day) for day in (start, end))
     while begin < last:

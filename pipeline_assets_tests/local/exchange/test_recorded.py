@@ -10,7 +10,7 @@ from pipeline_assets_tests.market_data import market_data
 
 
 def recorded(path):
-    """The bodies recorded for a path, newest recorder first."""
+    """Return the bodies recorded for a path, newest recorder first."""
     file = market_data() / "rest_recorded" / "gct_binance_http_recorded.json"
     return [entry["data"] for entry in json.loads(file.read_text())["routes"][path]["GET"]]
 
