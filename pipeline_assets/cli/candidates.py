@@ -1,9 +1,10 @@
 """The command `candidates`: those of a day from the lake, or as they come from Kafka."""
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import UTC, date, timedelta
 from importlib.resources import files
+from textwrap import wrap
 from threading import Event
 from typing import TYPE_CHECKING
 
@@ -11,7 +12,6 @@ import click
 
 from pipeline_assets.cli.options import day_option, refuse_future
 from pipeline_assets.cli.output import console as terminal
-from pipeline_assets.cli.output import table as plain_table
 from pipeline_assets.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 _MINUTE = timedelta(minutes=1)
 _COLOURS = {"long": "green", "short": "red"}
+_COLUMNS = ("open time", "symbol", "side", "strategy", "version", "price")
+_INDENT = " " * 4
 
 
 @click.command()
@@ -144,32 +146,51 @@ def _for_people(candidate: "Candidate") -> str:
 def _print_table(
     console: "Console", candidates: Iterable["Candidate"], day: date, total: int
 ) -> None:
-    """Print the candidates as a table under the day and its total."""
+    """Print the candidates under the day and its total."""
     shown = list(candidates)
     title = f"Published on {day:%Y-%m-%d} UTC: {total:,}"
     if len(shown) < total:
         title += f", the newest {len(shown):,} of them"
-    table = plain_table(title)
-    for name in ("open time", "symbol", "side", "strategy", "version"):
-        table.add_column(name, no_wrap=True)
-    table.add_column("price", justify="right", no_wrap=True)
-    table.add_column("indicators")
-    for candidate in shown:
-        table.add_row(
-            f"{candidate.open_time.astimezone(UTC):%H:%M}",
-            candidate.symbol,
-            f"[{_COLOURS[candidate.side]}]{candidate.side}[/]",
-            candidate.strategy,
-            candidate.version,
-            f"{candidate.price:g}",
-            _values(candidate.indicators),
-        )
-    console.print(table)
+    console.print(title, style="italic", soft_wrap=True)
+    _print_rows(console, shown)
     if not total:
         console.print(
-            "None were published: symbols may be warming up, or nothing ticked "
+            "None were published: symbols may be warming up, or no minute was stored "
             "(`pipeline-assets status`)."
         )
+
+
+def _print_rows(console: "Console", candidates: Sequence["Candidate"]) -> None:
+    """Print two lines for each candidate: its columns, and its indicators below them.
+
+    As a column, the indicators were cut on a terminal of 80 columns.
+    """
+    from rich.cells import cell_len, set_cell_size
+    from rich.markup import escape
+
+    rows = [
+        (
+            f"{each.open_time.astimezone(UTC):%H:%M}",
+            each.symbol,
+            each.side,
+            each.strategy,
+            each.version,
+            f"{each.price:g}",
+        )
+        for each in candidates
+    ]
+    widths = [max(map(cell_len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
+
+    def line(row: Iterable[str]) -> str:
+        cells = map(set_cell_size, row, widths)
+        return "  ".join(escape(cell) for cell in cells).rstrip()
+
+    if candidates:
+        console.print(line(_COLUMNS), style="bold", soft_wrap=True)
+    for row, each in zip(rows, candidates, strict=True):
+        console.print(line(row), style=_COLOURS[each.side], soft_wrap=True)
+        for text in wrap(_values(each.indicators), console.width - len(_INDENT)):
+            console.print(_INDENT + escape(text), style="dim", soft_wrap=True)
 
 
 def _values(indicators: dict[str, float]) -> str:

@@ -73,11 +73,11 @@ def test_backfill_reports_to_a_program(
     again = shell.run(*arguments, "--symbols", "BTCUSDT, 币安人生USDT")
     assert again.returncode == 0, again.stderr
     assert again.stdout.startswith("0 rows of 1h in 0 objects, weight ")
-    assert again.stdout.endswith("1 Dagster runs; 4 symbol-days were stored before.\n")
+    assert again.stdout.endswith("1 Dagster run; 4 symbol-days were stored before.\n")
     refreshed = shell.run(*arguments, "--symbols", "BTCUSDT, 币安人生USDT", "--refresh")
     assert refreshed.returncode == 0, refreshed.stderr
     assert refreshed.stdout.startswith("96 rows of 1h in 4 objects, weight ")
-    assert refreshed.stdout.endswith("1 Dagster runs; 0 symbol-days were stored before.\n")
+    assert refreshed.stdout.endswith("1 Dagster run; 0 symbol-days were stored before.\n")
 
     found = shell.run("status", "--days", "3", "--timeout", "60", "--json")
     # Dagster does not run here.
@@ -384,9 +384,12 @@ def test_candidates_are_printed_both_ways(minutes: Platform, lonely: Shell) -> N
     assert [row[:4] for row in rows if row[1:2] == ["COIN0USDT"]] == [
         [f"00:{minute}", "COIN0USDT", "long", "rsi_reversal"] for minute in (27, 28, 29)
     ]
+    for each in found[-3:]:
+        values = " ".join(f"{name}={value:.6g}" for name, value in each.indicators.items())
+        assert f"    {values}\n" in for_people.stdout, "no indicator is cut"
     none = lonely.run("candidates", "--day", "2026-11-19")
     assert none.returncode == 0
-    assert "None were published: symbols may be warming up, or nothing ticked" in none.stdout
+    assert "None were published: symbols may be warming up, or no minute was stored" in none.stdout
     for_programs = lonely.run("candidates", "--day", "2026-11-20", "--last", "99", "--json")
     lines = for_programs.stdout.splitlines()
     assert [Candidate.model_validate_json(line) for line in lines] == found
