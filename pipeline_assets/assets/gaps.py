@@ -56,10 +56,10 @@ def candle_gaps() -> AssetsDefinition:
     declared = asset(
         key=CANDLE_GAPS,
         deps=[layer.key(layer.OBJECTS, interval) for interval in Interval],
-        # A 15m or 1h day is finalized, with the reasons for its holes, once it is in the table. So the
-        # ledger comes after the tables. It does not depend on them: it must also come on a night on which
-        # the warehouse is down. Priority orders only steps that are ready: a table that waits for another
-        # run's loader comes later, and until it has been loaded its day's confirmed holes count as unfetched.
+        # A 15m or 1h day is finalized, with the reasons for its holes, once it is in the table: the ledger
+        # runs after the tables. The tables are no dependency, because the ledger must be written on a
+        # night when the warehouse is down. The priority orders only steps that are ready. If a table step
+        # waits for another run's load, the ledger runs first and counts confirmed holes as not fetched.
         op_tags={"dagster/priority": "-1"},
         kinds={"polars", "parquet", "s3"},
         check_specs=layer.check_specs(CANDLE_GAPS, _CHECKS),
