@@ -166,6 +166,6 @@ class DagsterOperator(BaseOperator):
             next_run = context["dag_run"].run_after + self.fresh_again
             if datetime.now(UTC) + self.retry_delay >= next_run:
                 raise AirflowFailException(
-                    f"{message} The tick of {next_run:%H:%M} UTC is due and heals this one."
+                    f"{message} The ingest run of {next_run:%H:%M} UTC is due: it stores what is missing."
                 )
         raise AirflowException(message)

@@ -25,6 +25,7 @@ from pipeline_assets.resources.candidate_objects import finalize_candidates, rea
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.signals.tick import TickReport
 from pipeline_assets.signals.tick_news import News, news
+from pipeline_assets.wording import counted
 
 CANDIDATES, CANDIDATE_OBJECTS = layer.CANDIDATES, layer.CANDIDATE_OBJECTS
 _GROUP = "candidates"
@@ -96,7 +97,7 @@ def _observations(report: TickReport, found: News) -> Iterator[AssetObservation]
         yield AssetObservation(
             CANDIDATES,
             description=(
-                f"Minutes of {count} symbols were missed longer ago than "
+                f"Minutes of {counted(count, 'symbol')} were missed longer ago than "
                 "PIPELINE_CANDIDATES__CATCH_UP_MINUTES and were not evaluated: signals so old are of no "
                 "use to who trades. The check `parity` leaves them out."
             ),

@@ -18,6 +18,7 @@ from pipeline_assets.cli.options import (
 from pipeline_assets.cli.output import console, print_json, print_problems
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.settings import load_settings
+from pipeline_assets.wording import counted
 
 
 @click.command()
@@ -61,7 +62,7 @@ def backfill(
     else:
         click.echo(
             f"{result.rows:,} rows of {interval} in {result.objects:,} objects, "
-            f"weight {result.weight:,}, {len(result.runs)} Dagster runs; "
+            f"weight {result.weight:,}, {counted(len(result.runs), 'Dagster run')}; "
             f"{result.stored_before:,} symbol-days were stored before."
         )
         print_problems(result.problems)

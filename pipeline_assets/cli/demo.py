@@ -21,6 +21,7 @@ from pipeline_assets.cli.stack import (
 )
 from pipeline_assets.market.intervals import DAY, EPOCH, Interval
 from pipeline_assets.settings import Settings, load_settings
+from pipeline_assets.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -62,7 +63,9 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
         print_addresses(terminal, stack)
         print_login(terminal, settings)
         if once:
-            terminal.print(f"{missing} candles missing.", style="red" if missing else "green")
+            terminal.print(
+                f"{counted(missing, 'candle')} missing.", style="red" if missing else "green"
+            )
             terminal.print(
                 "The systems stop now; `pipeline-assets up` starts them over the same data."
             )
@@ -104,7 +107,9 @@ def _fill_and_show(settings: Settings, terminal: "Console") -> tuple[int, list[s
     now, store = Exchange(settings).server_time(), ObjectStore(settings.s3)
     today = now.date()
     symbols = collected_symbols(settings, store)
-    terminal.print(f"Filling {DAYS} days up to {now:%Y-%m-%d %H:%M} UTC, {len(symbols)} symbols.")
+    terminal.print(
+        f"Filling {DAYS} days up to {now:%Y-%m-%d %H:%M} UTC, {counted(len(symbols), 'symbol')}."
+    )
     problems: list[str] = []
     with TerminalProgress(terminal) as progress:
         for interval in Interval:

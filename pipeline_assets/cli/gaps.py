@@ -21,6 +21,7 @@ from pipeline_assets.cli.options import (
 from pipeline_assets.market.gap_causes import Cause
 from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.settings import load_settings
+from pipeline_assets.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -101,7 +102,9 @@ def gaps(  # noqa: PLR0913 - its options
         output.print_json(_as_document(report, repaired))
     else:
         if repaired is not None:
-            click.echo(f"{repaired.rows:,} rows fetched in {len(repaired.runs)} Dagster runs.")
+            click.echo(
+                f"{repaired.rows:,} rows fetched in {counted(len(repaired.runs), 'Dagster run')}."
+            )
         _print_report(output.console(), report)
     left = report.left(repaired).height > 0
     problems = list(repaired.problems) if repaired is not None else []
@@ -170,7 +173,7 @@ def _print_report(console: "Console", report: "Report") -> None:
         f"{interval} from {window.start:%Y-%m-%d} until {window.end:%Y-%m-%d}"
         for interval, window in report.windows.items()
     }
-    looked = f"{len(report.lifetimes)} symbols, {', '.join(sorted(spans))}"
+    looked = f"{counted(len(report.lifetimes), 'symbol')}, {', '.join(sorted(spans))}"
     if report.unknown and not report.lifetimes:
         console.print("Nothing was looked at.", style="red")
     elif report.gaps.is_empty():

@@ -175,10 +175,10 @@ def filling_lines(being_filled: "Filling | None", *, missing: bool) -> Iterator[
     if missing and being_filled.next_request is None:
         yield "Nothing more is requested: the sensor gap_repair is off."
     elif missing:
-        said = f" At its last look: {being_filled.said}" if being_filled.said else ""
+        said = f" Its last answer: {being_filled.said}" if being_filled.said else ""
         yield (
-            f"The sensor gap_repair looks at {being_filled.next_request:%H:%M:%S} UTC for what to request "
-            f"next, newest days first. The open day's gaps are the ingest runs'.{said}"
+            f"The sensor gap_repair requests the next runs at {being_filled.next_request:%H:%M:%S} UTC, "
+            f"newest days first. Gaps of the open day are filled by the next ingest runs.{said}"
         )
 
 

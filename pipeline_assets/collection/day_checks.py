@@ -21,6 +21,7 @@ from pipeline_assets.resources.candle_objects import by_day, list_objects
 from pipeline_assets.resources.finalized_days import FinalizedDay, read_finalized
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.stored_objects import StoredObject
+from pipeline_assets.wording import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -162,7 +163,7 @@ def _completeness(
             metadata={"missing": Table.of(MISSING_COLUMNS, records)},
         )
     never = int(ledger["count"].sum()) - int(not_due["count"].sum())
-    whose = symbols[0] if len(symbols) == 1 else f"{len(symbols)} symbols"
+    whose = symbols[0] if len(symbols) == 1 else counted(len(symbols), "symbol")
     message = f"All {due - never} candles of {whose} are there."
     if never:
         message += f" {never} more do not exist: the check `outages` of candle_gaps names them."
@@ -188,7 +189,7 @@ def _consistency(
         return Finding(
             passed=False,
             description=(
-                f"{wrong.height} candles have a price outside high and low, the first "
+                f"{counted(wrong.height, 'candle')} with a price outside high and low, the first "
                 f"{first['symbol']} at {moment(first['open_time'])}."
             ),
         )

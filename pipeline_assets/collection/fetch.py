@@ -32,6 +32,7 @@ from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.staging import Output, Staged, write_document, write_frames
 from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets.settings import Settings
+from pipeline_assets.wording import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -141,7 +142,7 @@ def _require_any(plan: FetchPlan) -> None:
     # Beside others that are stored already, a symbol that fails again does not fail the run.
     if plan.windows and plan.failures.keys() >= plan.windows.keys() and not plan.complete:
         raise NothingFetchedError(
-            f"None of {len(plan.windows)} symbols could be fetched. The first: "
+            f"Nothing could be fetched of {counted(len(plan.windows), 'symbol')}. The first: "
             f"{next(iter(plan.failures.values()))}"
         )
 

@@ -16,6 +16,7 @@ from pipeline_assets.resources.ingest_state import IngestState, read_ingest_stat
 from pipeline_assets.resources.listing_history import read_universe
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
+from pipeline_assets.wording import counted
 
 # An ingest run has two minutes from a candle's close; a missed minute heals in the next.
 GRACE = timedelta(minutes=2)
@@ -76,7 +77,7 @@ def judge(
         return Verdict(fresh=False, description=reported)
     newest = max(state.newest.values())
     if not late:
-        reported = f"All {len(state.newest)} symbols reach {moment(due)}."
+        reported = f"Stored up to {moment(due)}: {counted(len(state.newest), 'symbol')}."
         return Verdict(fresh=True, description=reported, newest=newest)
     oldest, symbol = late[0]
     return Verdict(

@@ -23,6 +23,7 @@ from pipeline_assets.resources.gap_objects import write_gaps
 from pipeline_assets.resources.listing_history import read_identities
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
+from pipeline_assets.wording import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -135,8 +136,8 @@ def nothing_to_fetch(gaps: "pl.DataFrame", gone: Collection[str]) -> Finding:
     fillable = fetchable(gaps)
     lost = fillable.filter(pl.col("symbol").is_in(list(gone)))
     beside = (
-        f" {lost['count'].sum()} candles cannot be fetched, {_of_symbols(lost)}, which the exchange does "
-        "not name any more."
+        f" {counted(int(lost['count'].sum()), 'candle')} cannot be fetched, {_of_symbols(lost)}, which "
+        "the exchange does not name any more."
         if lost.height
         else ""
     )
@@ -155,14 +156,16 @@ def outages(gaps: "pl.DataFrame") -> Finding:
     return _finding(
         gaps.filter(pl.col("cause") == Cause.EXCHANGE_OUTAGE),
         "The exchange had every candle.",
-        " do not exist on the exchange, {symbols}.",
+        " missing on the exchange, {symbols}.",
     )
 
 
 def _finding(gaps: "pl.DataFrame", none: str, reported: str) -> Finding:
     if gaps.is_empty():
         return Finding(passed=True, description=none)
-    description = f"{gaps['count'].sum()} candles" + reported.format(symbols=_of_symbols(gaps))
+    description = counted(int(gaps["count"].sum()), "candle") + reported.format(
+        symbols=_of_symbols(gaps)
+    )
     metadata = {"gaps": Table.of(_COLUMNS, _records(gaps))}
     return Finding(passed=False, description=description, metadata=metadata)
 

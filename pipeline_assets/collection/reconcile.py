@@ -39,6 +39,7 @@ from pipeline_assets.resources.gap_objects import judged_days
 from pipeline_assets.resources.listing_history import read_identities, read_universe
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
+from pipeline_assets.wording import counted
 
 # A run that makes ledgers covers at most this many days.
 _LEDGER_DAYS = 366
@@ -246,7 +247,7 @@ def _message(cursor: Cursor, runs: Runs, failed: Sequence[Asked]) -> str:
         return "The ledger tells of more days, which are read first."
     said = []
     if runs.unfinished:
-        said.append(f"{runs.unfinished} earlier runs are under way.")
+        said.append(f"{counted(runs.unfinished, 'earlier run')} under way.")
     if cursor.left:
         count = len({symbol for each in cursor.left for symbol in each.symbols})
         said.append(f"The history of {count} new symbols is requested after them.")
@@ -267,13 +268,13 @@ def _given_up(cursor: Cursor, failed: Sequence[Asked]) -> list[str]:
     if days:
         interval, day = days[0]
         said.append(
-            f"Given up: {FETCHES} fetches did not bring what is missing of {len(days)} days, the first "
-            f"{interval} of {day}. `pipeline-assets gaps --start {day} --end {day + DAY}` shows it."
+            f"Given up: {FETCHES} fetches did not bring what is missing of {counted(len(days), 'day')}, "
+            f"the first {interval} of {day}. `pipeline-assets gaps --start {day} --end {day + DAY}` shows it."
         )
     histories = [each.run for each in failed if each.given_up]
     if histories:
         said.append(
-            f"Given up: {len(histories)} runs of new symbols did not bring all in {ATTEMPTS} times. Their "
-            f"logs on Dagster's Runs page say why; once that is put right: {remedy(histories[0])}"
+            f"Given up: {counted(len(histories), 'run')} of new symbols did not bring all in {ATTEMPTS} "
+            f"times. Their logs on Dagster's Runs page say why; once that is mended: {remedy(histories[0])}"
         )
     return said

@@ -14,6 +14,7 @@ from pipeline_assets.collection.findings import (
 )
 from pipeline_assets.collection.upload import UploadReport
 from pipeline_assets.market.windows import Window, common, day_window, joined, without
+from pipeline_assets.wording import counted
 
 # A symbol whose minutes are mostly without a trade is rare. In the exchange's archive many such minutes of
 # a liquid symbol were a fault. Below this many rows a share says nothing.
@@ -55,11 +56,11 @@ def _window_finding(report: UploadReport, day: date) -> Finding:
     if plan.failures:
         count = len(plan.failures)
         first = plan.failures[min(plan.failures)].rstrip(".")
-        problems.append(f"{count} symbol{'s' if count > 1 else ''} failed, the first: {first}")
+        problems.append(f"{counted(count, 'symbol')} failed, the first: {first}")
     if records:
         symbol, start, until, _ = records[0]
         problems.append(
-            f"{sum(record[3] for record in records)} candles are missing, the first of {symbol} from "
+            f"{counted(sum(record[3] for record in records), 'candle')} missing, the first of {symbol} from "
             f"{start} until {until}"
         )
     return Finding(
@@ -86,6 +87,6 @@ def zero_volume_finding(report: UploadReport) -> Finding:
     return Finding(
         passed=worst.is_empty(),
         description=f"{zero} of {total} candles have no volume"
-        + (f"; {worst.height} symbols mostly." if worst.height else "."),
+        + (f"; {counted(worst.height, 'symbol')} mostly." if worst.height else "."),
         metadata={"symbols": Table.of(columns, worst.rows())} if worst.height else {},
     )

@@ -33,10 +33,11 @@ from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.finalized_days import finalized_days
 from pipeline_assets.resources.gap_objects import judged_days
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.wording import counted
 
 
 def ingest_schedule(interval: Interval, status: DefaultScheduleStatus) -> ScheduleDefinition:
-    """Build the schedule of an interval's ingest runs; its partition is the day of the newest closed candle."""
+    """Build an interval's ingest schedule; its partition is the day of the newest closed candle."""
     job = ingest_job(interval)
 
     @schedule(
@@ -59,7 +60,8 @@ def ingest_schedule(interval: Interval, status: DefaultScheduleStatus) -> Schedu
         )
         if waiting:
             yield SkipReason(
-                f"{waiting} earlier ticks of {interval} wait; each does all that is due."
+                f"{counted(waiting, 'earlier ingest run')} of {interval} queued; "
+                "the next one stores all that is due."
             )
             return
         yield RunRequest(

@@ -25,6 +25,7 @@ from pipeline_assets.resources.warehouse_statements import (
     table_name,
 )
 from pipeline_assets.settings import S3Settings, SnowflakeSettings
+from pipeline_assets.wording import counted
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
@@ -121,7 +122,7 @@ class Warehouse:
         if not days:
             return 0
         statements = self.sql.replace_gaps(days, with_gaps, load_id)
-        with self._sessions.open(f"load the gaps of {len(days)} days") as connection:
+        with self._sessions.open(f"load the gaps of {counted(len(days), 'day')}") as connection:
             return self._with_tables(
                 connection,
                 self.sql.gap_tables(),

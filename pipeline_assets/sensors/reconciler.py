@@ -67,7 +67,7 @@ def reconciler_sensor(
             "ledger first; (2) the history of symbols listed since the first look, or new in the "
             "settings, from listing but not before PIPELINE_REPAIR__SINCE (none: the first finalized "
             f"day), each run until its days are finalized, {ATTEMPTS} times at most. Gaps of the open day "
-            "are the ingest runs'; history from before the first look is a backfill's."
+            "are filled by the next ingest runs, history from before the first look by a backfill."
         ),
     )
     def gap_repair(

@@ -17,6 +17,7 @@ from dagster import (
 
 from pipeline_assets.resources.workers import WorkerRegistry, code_fingerprint
 from pipeline_assets.settings import Settings
+from pipeline_assets.wording import counted
 
 SECONDS = 30
 
@@ -55,7 +56,9 @@ def waiting_runs_sensor(configured: Settings) -> SensorDefinition:
                 launcher.attend_waiting_run(run, looks[run.run_id])
         return SensorResult(
             cursor=json.dumps(looks),
-            skip_reason=f"{len(waiting)} runs wait for a worker." if waiting else "No run waits.",
+            skip_reason=f"{counted(len(waiting), 'run')} waiting for a worker."
+            if waiting
+            else "No run waits.",
         )
 
     return waiting_runs

@@ -1,6 +1,6 @@
 """News of a tick of the candidates, and a summary in words. The caller decides how to show both."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pipeline_assets.collection.findings import Table, moment
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.signals.tick import TickReport
+from pipeline_assets.wording import counted
 
 if TYPE_CHECKING:
     import polars as pl
@@ -118,12 +119,15 @@ def summary(report: TickReport) -> str:
     published = sum(frame.height for frame in report.candidates)
     if report.candles:
         minute = _minute(report.newest)
-        said = [f"Evaluated {report.candles} candles up to {minute}: {published} candidates."]
+        said = [
+            f"Evaluated {counted(report.candles, 'candle')} up to {minute}: "
+            f"{counted(published, 'candidate')}."
+        ]
         late = sum(frame.height for frame in report.late)
         if late:
             said.append(f"{late} more are stored as evaluated late and were not published.")
     elif report.empty:
-        said = ["There are no candles in the slots. Do the ticks of 1m run?"]
+        said = ["There are no candles in the slots. Does the job tick_1m run?"]
     else:
         said = [f"No new minute since {_minute(report.cursor.evaluated)}."]
     said += _first(report.warming, "warming up")
@@ -131,7 +135,7 @@ def summary(report: TickReport) -> str:
         {symbol: f"waits for {_minute(at)}" for symbol, at in report.waiting.items()}, "waiting"
     )
     said += _first({s: f"from {moment(w.start)}" for s, w in report.skipped.items()}, "skipped")
-    said += _first(report.failed_strategies, "failed", of="strategies")
+    said += _first(report.failed_strategies, "failed", of=("strategy", "strategies"))
     said += _first(report.problems, "held up")
     return " ".join(said)
 
@@ -140,7 +144,7 @@ def _minute(opened: datetime | None) -> str:
     return "the beginning" if opened is None else f"{opened:%Y-%m-%d %H:%M}"
 
 
-def _first(reasons: Mapping[str, str], what: str, of: str = "symbols") -> Iterable[str]:
+def _first(reasons: Mapping[str, str], what: str, of: Sequence[str] = ("symbol",)) -> Iterable[str]:
     if reasons:
         name = min(reasons)
-        yield f"{len(reasons)} {of} {what}, the first {name}: {reasons[name].rstrip('.')}."
+        yield f"{counted(len(reasons), *of)} {what}, the first {name}: {reasons[name].rstrip('.')}."

@@ -167,7 +167,7 @@ def test_ingest_window_names_gaps_and_failures(minutes: Platform) -> None:
     assert not found.passed
     assert found.partition == "2026-11-20"
     assert "1 symbol failed, the first: XRPUSD" in found.description
-    assert "5 candles are missing, the first of ETHUSDT" in found.description
+    assert "5 candles missing, the first of ETHUSDT" in found.description
     assert [row["from"] for row in records(found, "missing")] == ["2026-11-20 11:20:00 UTC"]
     assert [row["symbol"] for row in records(found, "failures")] == ["XRPUSD"]
     assert evaluations(minutes, result.run_id, "complete") == {}, "ticks check their window only"
@@ -235,7 +235,7 @@ def test_consistent_finds_price_outside_range(minutes: Platform) -> None:
     again = check_again(minutes, "1m", result.run_id)
     found = only(minutes, again.run_id, "consistent")
     assert not found.passed
-    assert "1 candles have a price outside high and low" in found.description
+    assert "1 candle with a price outside high and low" in found.description
     assert "ETHUSDT at 2026-11-19 12:34:00 UTC" in found.description
 
 
@@ -266,7 +266,7 @@ def test_mostly_tradeless_minutes_warn(minutes: Platform, tmp_path: Path) -> Non
     found = only(files, result.run_id, "zero_volume")
     assert not found.passed
     assert found.severity is AssetCheckSeverity.WARN
-    assert found.description == "1600 of 2880 candles have no volume; 1 symbols mostly."
+    assert found.description == "1600 of 2880 candles have no volume; 1 symbol mostly."
     [row] = records(found, "symbols")
     assert (row["symbol"], row["rows"], row["zero volume"]) == ("QUIETUSDT", 1440, 1000)
     assert row["share"] == pytest.approx(0.694, abs=1e-3)

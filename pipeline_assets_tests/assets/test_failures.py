@@ -597,7 +597,7 @@ def test_hole_takes_no_stored_candle(minutes: Platform) -> None:
     result = minutes.ingest("1m")
     passed, text = checks(result)["window"]
     assert not passed
-    assert "candles are missing, the first of BTCUSDT" in text
+    assert "candles missing, the first of BTCUSDT" in text
     assert_stored(minutes)
 
 

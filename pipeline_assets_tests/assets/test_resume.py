@@ -489,7 +489,7 @@ def test_failing_repetition_is_reported(minutes: Platform, monkeypatch) -> None:
     days = (date(2026, 11, 18), date(2026, 11, 20))
     result = command.backfill(minutes.settings, Interval.ONE_MINUTE, ["ETHUSDT"], *days, Changing())
     assert len(result.runs) == 2
-    assert any("None of 1 symbols could be fetched" in each for each in result.problems)
+    assert any("Nothing could be fetched of 1 symbol" in each for each in result.problems)
     stored = minutes.stored("1m", "ETHUSDT")
     truth = minutes.truth("1m", "ETHUSDT", TODAY - timedelta(days=1), TODAY)
     assert_frame_equal(stored.filter(stored["open_time"] >= TODAY - timedelta(days=1)), truth)

@@ -92,7 +92,7 @@ def test_runs_show_days_running_first(
         "Running: repair_1m of 2026-11-21.",
         "Queued: repair_15m of 2026-11-01 to 2026-11-20.",
     ]
-    assert "looks at 10:20:30 UTC" in lines[2]
+    assert "at 10:20:30 UTC" in lines[2]
     assert len(list(filling_lines(found, missing=False))) == 2
 
 

@@ -293,7 +293,7 @@ def test_mistyped_symbol_is_reported_alone(gaps: Gaps) -> None:
     assert alone.stderr == f"{correct}\n"
     beside = gaps(*outages, PIPELINE_SYMBOLS=f"{ETH},BTCUSDX")
     assert (beside.exit_code, beside.stderr) == (1, alone.stderr)
-    assert "Nothing is missing: 1 symbols, 1h" in beside.stdout
+    assert "Nothing is missing: 1 symbol, 1h" in beside.stdout
     document = reported(gaps(*arguments, "--json", PIPELINE_SYMBOLS=f"{SNOW},BTCUSDX"))
     assert document["unknown_symbols"] == {"BTCUSDX": BTC}
     assert {row[0] for row in rows(document)} == {SNOW}

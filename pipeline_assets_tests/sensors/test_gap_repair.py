@@ -325,7 +325,7 @@ def test_running_repair_blocks_new_requests(minutes) -> None:
         job, status=DagsterRunStatus.STARTED, tags={"dagster/sensor_name": "gap_repair"}
     )
     found = look(platform)
-    assert (asked(found), found.skip_message) == ([], "1 earlier runs are under way.")
+    assert (asked(found), found.skip_message) == ([], "1 earlier run under way.")
     platform.instance.report_run_canceled(run)
     assert len(asked(look(platform, found.cursor))) == 1
 

@@ -281,7 +281,7 @@ def test_history_is_requested_until_success(one_new: Sensor) -> None:
     sensor.platform.exchange.advance(24 * 3600)
     reported = sensor.evaluate()
     assert reported.run_requests == []
-    assert reported.skip_message == "1 earlier runs are under way."
+    assert reported.skip_message == "1 earlier run under way."
     sensor.instance.report_run_canceled(run)
     # Started again by Dagster or a person, it keeps its key.
     again = ran(sensor, request, DagsterRunStatus.SUCCESS)

@@ -278,7 +278,7 @@ def test_symbol_without_history_waits_alone(candidate_sensor) -> None:
     candidate_sensor.platform.exchange.faults(symbols={BTC: {"http_500": 1}})
     result = candidate_sensor.tick()
     assert "Evaluated 2 candles" in result.skip_message
-    assert "1 symbols held up, the first BTCUSDT: " in result.skip_message
+    assert "1 symbol held up, the first BTCUSDT: " in result.skip_message
     candidate_sensor.platform.exchange.faults()
     candidate_sensor.minutes(4)
     candidate_sensor.tick()
@@ -299,7 +299,7 @@ def test_symbol_with_gap_waits_then_continues(candidate_sensor) -> None:
     outage(candidate_sensor, 1, 2)
     candidate_sensor.minutes(4)
     result = candidate_sensor.tick()
-    assert "1 symbols waiting, the first BTCUSDT: waits for 2026-11-20 12:01" in result.skip_message
+    assert "1 symbol waiting, the first BTCUSDT: waits for 2026-11-20 12:01" in result.skip_message
     candidate_sensor.minutes(1)
     result = candidate_sensor.tick()
     assert "waiting" not in result.skip_message
@@ -465,7 +465,7 @@ def test_new_symbol_warms_up(tmp_path, s3_bucket, redis_server, redis_url, kafka
         platform.ingest("1m")
         sensor = CandidateSensor(platform)
         first = sensor.tick()
-        assert "1 symbols warming up, the first ETHUSDT: 180 of 186 candles" in first.skip_message
+        assert "1 symbol warming up, the first ETHUSDT: 180 of 186 candles" in first.skip_message
         [reported] = [event for event in first.asset_events if "no candidates" in event.metadata]
         assert reported.metadata["no candidates"].records[0].data["what"] == "symbol ETHUSDT"
         for _ in range(12):

@@ -139,7 +139,7 @@ def announce(symbols: int, clock: str, as_json: bool, port: int) -> None:
     """Print where the exchange listens."""
     url = f"http://127.0.0.1:{port}/fapi"
     reported = {"url": url, "port": port, "symbols": symbols, "clock": clock}
-    text = f"Replay exchange: {url} ({symbols} symbols, clock {clock})"
+    text = f"Replay exchange: {url} ({symbols} symbol{'s' * (symbols != 1)}, clock {clock})"
     click.echo(json.dumps(reported) if as_json else text)
     sys.stdout.flush()
 
