@@ -189,7 +189,7 @@ def write_atomically(path: Path, content: Mapping[str, Any]) -> None:
 
 
 def utc_now() -> str:
-    """Return the time as stack.json has it."""
+    """Return the current time in the format of stack.json: ISO 8601, UTC, whole seconds."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 

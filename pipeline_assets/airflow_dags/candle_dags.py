@@ -88,7 +88,7 @@ def ingest_dag(interval: str) -> DAG:
         retries=3,
         retry_delay=timedelta(seconds=3 if minute else 20),
         max_retry_delay=timedelta(seconds=15 if minute else 120),
-        # After an outage the first tick fetches all that was missed, and takes its minutes for it.
+        # After an outage the first ingest run fetches all that was missed, and takes its minutes for it.
         execution_timeout=timedelta(minutes=10 if minute else 20),
         patience=timedelta(seconds=45 if minute else 180),
         poll_seconds=0.5 if minute else 1.0,
@@ -100,7 +100,7 @@ def ingest_dag(interval: str) -> DAG:
         doc_md=_INGEST_DOC.format(interval=interval, job=INGEST_JOBS[interval], tasks=tasks),
         schedule=CronDataIntervalTimetable(CRONS[interval], timezone="UTC"),
         start_date=datetime(2026, 11, 1, tzinfo=UTC),
-        # A tick does what is due now, so those that were missed have nothing left to do.
+        # An ingest run does what is due now, so those that were missed have nothing left to do.
         catchup=False,
         # No dagrun_timeout: it counts the time in which Airflow was off, so that DAG runs in flight at a
         # stop failed at the restart. Dagster ends a run that hangs, after 15 and 45 minutes.

@@ -49,7 +49,7 @@ class Patience:
 def find_or_launch(
     find: Callable[[], Sequence[Found]], launch: Callable[[], str], patience: Patience
 ) -> Found:
-    """Return the newest of what `find` finds; launched if there is none.
+    """Return the newest run that `find` returns; launch one if it returns none.
 
     A call after a lost answer, a killed process or a retry joins the run that was launched before.
     """

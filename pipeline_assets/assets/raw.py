@@ -37,9 +37,9 @@ class FetchConfig(Config):
 
 
 _DESCRIPTION = (
-    "candles as Binance replied, decimal strings, all symbols in one Parquet under `raw/`. A tick fetches "
-    "what is due by the exchange's clock; any other run fetches the whole days of its partitions. Only "
-    "closed candles are asked for."
+    "candles as Binance replied, decimal strings, all symbols in one Parquet under `raw/`. An ingest run "
+    "fetches what is due by the exchange's clock; any other run fetches the whole days of its partitions. "
+    "Only closed candles are requested."
 )
 
 

@@ -55,7 +55,7 @@ def dag_intervals() -> str:
 
 
 def _tasks(interval: Interval) -> dict[str, str]:
-    """Return the asset that each task watches: of the sinks, `insert`, or one for each sink."""
+    """Return the asset that each task watches; one sink's task is `insert`, several are `insert_{sink}`."""
     sinks = interval.definition.sinks
     layers = {"fetch": layer.RAW, "format": layer.FORMATTED, "upload": layer.OBJECTS}
     for name in sinks:

@@ -76,7 +76,7 @@ def archived_frames(
     report: ArchiveReport,
     rows_per_frame: int,
 ) -> Generator[Received, None, None]:
-    """Yield the plan's rows as raw frames, whole symbols each, from the archive as far as it is borne out.
+    """Yield the plan's rows as raw frames of whole symbols, from the archive where the exchange confirms it.
 
     A symbol that fails is noted in the plan and has no rows at all.
 
@@ -166,7 +166,7 @@ def _take(found: Downloaded, window: Window, report: ArchiveReport) -> None:
 def _checked(
     client: ExchangeClient, plan: FetchPlan, batch: _Batch, report: ArchiveReport
 ) -> Received:
-    """Return the rows of a batch: the archive's days that the exchange bears out, the others its own."""
+    """Return the rows of a batch: archived days that the exchange confirms, other days from the exchange."""
     import polars as pl
 
     hours = _hours(client, plan, batch.windows)

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 # A backfill may bring these, of symbols that the exchange still names. An outage has no candles, nor has a
-# row that the exchange gives the same each time, and the open candle is the next tick's.
+# row that the exchange gives the same each time, and the open candle is the next ingest run's.
 FILLABLE = (Cause.NOT_FETCHED, Cause.REJECTED, Cause.ARCHIVE_HOLE)
 
 
@@ -42,7 +42,7 @@ class Known:
 
     Attributes:
         finalized: the marks of finalized days, by day and symbol.
-        ingested: by symbol the part of the open day that ticks have fetched.
+        ingested: by symbol the part of the open day that ingest runs have fetched.
         pauses: by symbol that was listed anew where it did not trade in between.
     """
 

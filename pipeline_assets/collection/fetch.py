@@ -40,7 +40,7 @@ if TYPE_CHECKING:
 # A row group of the staged Parquet holds at least so many rows, and whole symbols: some 30 MB while it
 # is decoded, cleaned and encoded, whatever the range. At 250,000 a run took 800 MB at its peak.
 _ROWS_PER_GROUP = 40_000
-# A tick's weight beside its candles: the universe, the clock, asked by itself and by three schedules.
+# An ingest run's weight beside its candles: the universe, the clock, asked by itself and by three schedules.
 # Without it others left 900 for 900 symbols at a full hour, and the last symbol waited for a minute.
 _OTHER_WEIGHT = 10
 # Replies come as symbols complete; cleaning would have to sort rows that are not by symbol.
@@ -198,7 +198,7 @@ def _frames(
     progress.start(f"{plan.interval} candles", sum(due.values()))
     replies: list[tuple[str, bytes]] = []
     rows = 0
-    # A tick's hole is looked at again by the next one; it must not cost more weight than planned.
+    # The next ingest run fetches a hole again, so this one must not spend more weight than planned.
     for fetched in client.klines(plan.interval, spans, confirm=not plan.is_ingest_run):
         plan.note(fetched)
         progress.weight(client.weight_now.used, client.weight_now.allowed)

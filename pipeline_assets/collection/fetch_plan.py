@@ -195,7 +195,7 @@ def ingest_windows(
     listed: Mapping[str, Listed],
     stored: Mapping[str, datetime],
 ) -> dict[str, Window]:
-    """Return what a tick fetches: per symbol the windows that are due, as market.windows.tick_window says."""
+    """Return the windows that an ingest run fetches, by symbol; market.windows.ingest_window has the rule."""
     windows = {
         symbol: each.clip(interval, ingest_window(interval, newest, stored.get(symbol)))
         for symbol, each in listed.items()

@@ -31,7 +31,7 @@ from pipeline_assets.settings import Settings
 if TYPE_CHECKING:
     import polars as pl
 
-# A candle that closed just now is the running tick's: nothing is wrong if it is not there yet.
+# The running ingest run stores a candle that closed just now: nothing is wrong before that.
 _INGEST_OWN = timedelta(minutes=2)
 Life = tuple[datetime, datetime | None]
 
@@ -83,7 +83,7 @@ class Report:
     unknown: dict[str, str | None]
 
     def fillable(self) -> "pl.DataFrame":
-        """Return the gaps that a repair may fill and no tick is about to."""
+        """Return the gaps that a repair may fill and no ingest run is about to."""
         import polars as pl
 
         span = pl.col("interval").replace_strict(
@@ -217,7 +217,7 @@ def _windows(
 def _first_stored(
     settings: Settings, store: ObjectStore, interval: Interval, asked: Asked, latest: datetime
 ) -> datetime:
-    """Return the first day that an object is stored of, of any symbol; the latest where there is none."""
+    """Return the first day of which any symbol has a stored object, or `latest` if none has."""
     ever = Window(day_window(FIRST_DAY).start, latest + DAY)
     symbols = asked.symbols or list(collected_lifetimes(store, settings, ever, latest + DAY))
 

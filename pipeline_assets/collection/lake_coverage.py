@@ -124,7 +124,7 @@ def read_known(
     days = [day for day in days_of(window) if day in kept and day < newest.date()]
     finalized = store.each(lambda day: read_finalized(store, interval, day), days)
     stored = read_ingest_state(store, interval, (), newest).newest
-    # A tick reads the open day from its newest stored candle on, the first one from midnight.
+    # An ingest run reads the open day from its newest stored candle on, the first one from midnight.
     ingested = {
         symbol: Window(today.start, at + interval.span)
         for symbol, at in stored.items()

@@ -64,7 +64,7 @@ def make_plan(
 def _settled_time(client: "ExchangeClient", interval: Interval, settle: timedelta) -> datetime:
     """Return the exchange's time; within the settling time after a candle's end, that end plus it.
 
-    A tick launched on the minute would otherwise be a whole candle late. With a stepped clock the
+    An ingest run launched on the minute would otherwise be a whole candle late. With a stepped clock the
     wait does not help, and what is closed is taken.
     """
     server_time = client.server_time()

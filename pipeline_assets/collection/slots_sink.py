@@ -59,7 +59,7 @@ class SlotsSink:
     def _fill_from_lake(self) -> int:
         """Fill the slots of minutes before those that the run fetched; return how many.
 
-        Early in an hour a tick fetches less than fifteen minutes. In a Redis that was flushed, or was
+        Early in an hour an ingest run fetches less than fifteen minutes. In a Redis that was flushed, or was
         down while the objects were stored, the others would be missing until the hour has fifteen.
         """
         import polars as pl

@@ -155,7 +155,7 @@ def upload(step: Step, upload_minutes: int) -> UploadReport:
     if not interval.lasting_sinks:
         store.each(lambda each: mark_finalized(store, interval, *each), report.finalized.items())
     if plan.is_ingest_run:
-        # A tick of a few symbols that a person asked for says nothing about the others.
+        # An ingest run of a few symbols that a person asked for says nothing about the others.
         collected = {*plan.listed, *(state.newest if plan.asked else ())}
         after = state.after(report.written, collected)
         if after != state:
@@ -229,8 +229,8 @@ def _replaceable(
 ) -> str | None:
     """Return the ETag of the stored object that these rows may replace unread; None: join the stored rows.
 
-    They may if they hold every candle that ticks have stored in it. A reply with a hole does not,
-    nor does an older fetch whose upload is executed again after newer ticks.
+    They may if they hold every candle that ingest runs have stored in it. A reply with a hole does not,
+    nor does an older fetch whose upload is executed again after newer ingest runs.
     """
     symbol = str(candles["symbol"][0])
     fetched = plan.windows[symbol]

@@ -25,7 +25,7 @@ _ZERO_VOLUME_ROWS = 30
 def window_findings(report: UploadReport) -> dict[date, Finding]:
     """Return by day of the run whether every candle of the window is there."""
     plan = report.plan
-    # A tick does what is due now, whatever day its partition is.
+    # An ingest run does what is due now, whatever day its partition is.
     return {
         day: _window_finding(report, plan.newest.date() if plan.is_ingest_run else day)
         for day in plan.days
@@ -35,8 +35,8 @@ def window_findings(report: UploadReport) -> dict[date, Finding]:
 def _missing(report: UploadReport, day: date) -> Iterator[tuple[str, Window]]:
     """Yield the parts of a day that a fetch may still bring, by symbol."""
     plan, finalized = report.plan, report.finalized.get(day, {})
-    # A candle that is missing from a reply may be stored already: a mark describes the object itself.
-    # A candle that is confirmed not to exist is not missing.
+    # Finalized days are judged by their mark, not by this run's reply: the object may hold candles that
+    # the reply did not have. A candle that is confirmed not to exist is not missing.
     for symbol, mark in finalized.items():
         yield from ((symbol, part) for part in joined(mark.to_fetch))
     for symbol, gaps in report.missing.items():

@@ -19,7 +19,7 @@ _NO_RUN = ""
 def delete_superseded_check_evaluations(instance: DagsterInstance, before: datetime) -> int:
     """Delete evaluations older than `before` (UTC), but the newest of each check and partition.
 
-    `delete_run` leaves them: 1,440 minute ticks a day leave some 3,000 rows, each with its event.
+    `delete_run` leaves them: 1,440 ingest runs of 1m a day leave some 3,000 rows, each with its event.
     May be repeated; a second time finds nothing. On a storage that is no SQL database, nothing.
     """
     import sqlalchemy as db
@@ -88,7 +88,7 @@ def delete_superseded_reports(instance: DagsterInstance, before: datetime) -> in
 def delete_files_of_deleted_runs(instance: DagsterInstance) -> int:
     """Remove the SQLite files of runs that are no more; returns how many there were.
 
-    `delete_run` empties a run's file of events and leaves it at its size, 200 KB a minute tick. May
+    `delete_run` empties a run's file of events and leaves it at its size, 200 KB an ingest run of 1m. May
     be repeated, and finds what a crash between a deletion and this left. Files are listed before
     runs, so that one of a run that begins meanwhile is not taken for a left one.
     """

@@ -105,7 +105,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
         # By default a task of a killed worker, or of a killed scheduler, is seen after five minutes,
-        # and no tick begins until then.
+        # and no ingest run begins until then.
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
         "AIRFLOW__SCHEDULER__TASK_INSTANCE_HEARTBEAT_TIMEOUT": "60",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
@@ -133,7 +133,7 @@ def require_airflow() -> None:
 
 
 def airflow_services(settings: Settings) -> list[Service]:
-    """API server, scheduler and DAG processor; no tick is launched before Dagster is there.
+    """API server, scheduler and DAG processor; no ingest run is launched before Dagster is there.
 
     Raises:
         StackError: Airflow is not installed here.
@@ -191,7 +191,7 @@ def _component(
         environment=environment,
         # Airflow itself calls a component unhealthy 30 s after its last heartbeat.
         health=_health(ask, API),
-        # The first ticks are due at once, and need Dagster.
+        # The first ingest runs are due at once, and need Dagster.
         after=(API, "webserver", "daemon"),
         # It lets running tasks end.
         stop_timeout=20.0,

@@ -1,5 +1,5 @@
-"""One service's process as the supervisor keeps it: its start, its prober, its state and its entry of
-stack.json. When it is started, judged and ended is decided in supervisor.py.
+"""A service's process under the supervisor: how it is started and probed, its state, and its entry in
+stack.json. supervisor.py decides when a process is started, judged and ended.
 """
 
 import os

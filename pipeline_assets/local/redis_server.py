@@ -21,7 +21,7 @@ def redis_command(data_dir: Path, port: int, password: "SecretStr | None" = None
     has its answer and reaches the disk within about a second: an answered write survives the
     server's own end, kill -9 included, except while the disk is so slow that an fsync lasts longer
     than a second (then the newest two seconds may go), and a failing machine loses one second. The
-    next tick writes those slots again, and the exchange's header corrects the weight. `always`
+    next ingest run writes those slots again, and the exchange's header corrects the weight. `always`
     would put an fsync, milliseconds on a common disk, into each reservation of request weight, and
     made the write of 500 symbols two to four times slower.
 

@@ -1,5 +1,5 @@
 """Candle objects on the lake: their keys, and writes that lose nothing. Reading ranges is in lake.py;
-what a tick remembers is in ingest_state.py.
+what an ingest run remembers is in ingest_state.py.
 """
 
 import logging

@@ -69,5 +69,5 @@ class Exchange:
     def expect_ingest_run(
         self, priority: Priority, interval: Interval, weight: int, server_time: datetime
     ) -> None:
-        """Make others leave room for the next ticks of this interval, each of this weight."""
+        """Make others leave room for the next ingest runs of this interval, each of this weight."""
         self.budget.expect(priority, interval, weight, to_milliseconds(server_time))

@@ -1,4 +1,4 @@
-"""The tick state: what the ingest runs of an interval have stored, kept so that the next one need not list.
+"""The ingest state: what the ingest runs of an interval have stored, kept so that the next one need not list.
 
 Marks of finished days are in finalized_days.py; documents are read and checked in lake_documents.py.
 """
@@ -66,7 +66,7 @@ class IngestState:
         newest = {symbol: at for symbol, at in self.newest.items() if symbol in collected}
         for each in rewritten:
             newest[each.symbol] = max(each.newest, newest.get(each.symbol, each.newest))
-        # The next tick writes these objects again or new ones; ETags of older ones only take room. A
+        # The next ingest run writes these objects again or new ones; ETags of older ones only take room. A
         # newer one than these waits for its upload.
         latest: dict[str, str] = {}
         for each in rewritten:
@@ -101,7 +101,7 @@ def read_ingest_state(
 
     Args:
         store: the lake.
-        interval: of the ticks.
+        interval: of the ingest runs.
         symbols: to rebuild where the state is missing.
         now: the exchange's time, or the open time of the newest closed candle, UTC.
     """
@@ -117,7 +117,7 @@ def read_ingest_state(
 
 
 def write_ingest_state(store: ObjectStore, interval: Interval, state: IngestState) -> None:
-    """Keep the state; the last write of a tick, so a crash before it only makes the next read more."""
+    """Keep the state; the last write of an ingest run, so a crash before it only makes the next read more."""
     ordered = IngestState(dict(sorted(state.newest.items())), dict(sorted(state.etags.items())))
     write_document(store, _state_key(interval), _DOCUMENT, ordered)
 

@@ -217,7 +217,7 @@ def decoded_slots(symbols: Sequence[str], replies: Sequence[Sequence[bytes]]) ->
         )
         raise SlotsError(
             f"A slot of {strange} holds no candle: another program writes there. Stop it and "
-            "delete the key; the next tick writes the slots again."
+            "delete the key; the next ingest run writes the slots again."
         )
     return values.with_columns(
         pl.Series("symbol", owners, dtype=pl.String()),

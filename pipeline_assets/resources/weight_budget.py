@@ -85,17 +85,17 @@ class WeightBudget:
     The exchange counts weight by UTC minute, so this does. All times are the exchange's, in
     milliseconds since the epoch. Connects on first use; safe to share between threads.
 
-    Invariants: what is granted in a minute never exceeds `limit - margin`, counting what the
-    exchange said was used; and a priority never takes what a higher one is owed in that minute.
-    Owed is the greater of
+    Two invariants hold. The weight granted in a minute, with the weight that the exchange reports as
+    used, never exceeds `limit - margin`. A priority never takes weight that is reserved for a higher one
+    in that minute. The reserved weight is the greater of
 
-    * what the higher one still wanted when it last asked, in this minute or the one before;
-    * what its ticks are expected to use (`expect`) and have not taken yet. It counts in the minute
-      that begins a tick's period and in the following one, because a full hour of a large universe
-      does not fit into one; at other times a 15m or 1h ingest run holds no other priority back.
+    * the weight that the higher priority still wanted when it last asked, in this minute or the one before;
+    * the weight that its ingest runs are expected to use (`expect`) and have not taken yet. It counts in
+      the minute that begins an ingest run's period and in the following one, because a full hour of a
+      large universe does not fit into one; at other times a 15m or 1h ingest run holds no other priority back.
 
-    So a backfill has the whole capacity when no tick runs, the capacity less one 1m tick in most
-    minutes, and what is left, perhaps nothing, at a quarter hour.
+    So a backfill has the whole capacity while nothing is ingested. In most minutes it has the capacity
+    less one ingest run of 1m, and at a quarter hour the rest, perhaps nothing.
 
     A process that dies takes its grant with it until the minute ends: less is spent, never more.
     """
@@ -190,9 +190,9 @@ class WeightBudget:
         return Grant(granted, (blocked_until or next_minute) - now_ms)
 
     def expect(self, priority: Priority, interval: "Interval", weight: int, now_ms: int) -> None:
-        """Say that each tick of `interval` uses `weight`, so that lower priorities leave room.
+        """Say that each ingest run of `interval` uses `weight`, so that lower priorities leave room.
 
-        To be called by every tick, with what it takes in the ordinary course (one request a
+        To be called by every ingest run, with what it takes in the ordinary course (one request a
         symbol), not with what it takes to catch up. It holds for three periods after it was last
         said, and a smaller weight replaces a greater only then. Safe to repeat.
 

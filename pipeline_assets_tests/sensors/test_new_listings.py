@@ -156,7 +156,7 @@ def test_cursor_is_read_as_written() -> None:
 
 
 class Sensor:
-    """The sensor between its ticks: an instance and the cursor that it left."""
+    """The sensor with what Dagster keeps between two evaluations: its instance and its cursor."""
 
     def __init__(self, platform: Platform, instance: DagsterInstance) -> None:
         self.instance = instance

@@ -104,7 +104,7 @@ class ParquetCandles:
         self.files.setdefault(file.symbol, {}).setdefault(file.interval, []).append(file)
 
     def _contract(self, symbol: str) -> Contract:
-        """Return the contract as far as the files tell: listing by the oldest, precision by one's head."""
+        """Return a contract derived from the files: listed with the oldest, precision from its first rows."""
         files = self._of(symbol)
         block, decimals = read_candles(files[:1], most_rows=1440)
         quote = next((name for name in ("USDT", "USDC", "BUSD") if symbol.endswith(name)), "USDT")

@@ -228,7 +228,7 @@ class IndicatorStates:
         return states, useless
 
     def _places(self, symbols: list[str]) -> "slice | NDArray[np.intp]":
-        """Return the columns of these symbols; a slice of all if it is they, for that is much quicker."""
+        """Return the columns of these symbols; a slice, which is much quicker, if these are all."""
         import numpy as np
 
         if tuple(symbols) == self.symbols:
