@@ -70,7 +70,7 @@ class WebGuard:
         )
 
     def _named(self, port: int | None) -> frozenset[str]:
-        """Every value of Host, and of Origin after the scheme, that the settings allow beside loopback."""
+        """Return each Host, and each Origin without its scheme, that the settings allow beside loopback."""
         named: set[str] = set()
         for name in self.names:
             if _PORT.search(name):

@@ -96,7 +96,7 @@ class Browser:
 
 @contextmanager
 def browsing(program: str) -> Iterator[Browser]:
-    """A browser with an empty profile, for the length of the block."""
+    """Provide a browser with an empty profile, for the length of the block."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as profile:
         browser = Browser(program, profile)
         try:

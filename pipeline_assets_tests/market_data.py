@@ -199,7 +199,7 @@ _LIMITS = [
 
 
 def _contract(symbol: str, **changes: Any) -> dict[str, Any]:
-    """An entry of exchangeInfo with the fields of 2021, in their order."""
+    """Return an entry of exchangeInfo with the fields of 2021, in their order."""
     return {
         "symbol": symbol,
         "pair": "BTCUSDT",

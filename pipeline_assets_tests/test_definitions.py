@@ -160,7 +160,7 @@ def test_checks_are_partitioned_except_freshness(definitions: Definitions) -> No
 
 
 def steps(definitions: Definitions, job: str) -> list[str]:
-    """A job's steps in the order in which the in-process executor takes them."""
+    """Return a job's steps in the order in which the in-process executor takes them."""
     plan = create_execution_plan(
         definitions.resolve_job_def(job), tags={"dagster/partition": "2026-11-19"}
     )

@@ -17,7 +17,7 @@ BRANCHES = {"InputError", "OutsideSystemError", "DataError", "InternalError"}
 
 
 def classes() -> Iterator[tuple[str, ast.ClassDef]]:
-    """Every class of the product with the path of its module, nested ones too."""
+    """Yield every class of the product with the path of its module, nested ones too."""
     for file in sorted(PACKAGE.rglob("*.py")):
         path = file.relative_to(PACKAGE).as_posix()
         if not path.startswith(APART):

@@ -95,7 +95,7 @@ def _latest(
     asset_key: AssetKey,
     days: Iterable[date],
 ) -> dict[str, AssetCheckEvaluationTargetMaterializationData]:
-    """By partition the latest materialization, in one query: one a day took as long as its event."""
+    """Return the latest materialization by partition, in one query: one a day took as long as its event."""
     keys = [day.isoformat() for day in days]
     chosen = AssetRecordsFilter(asset_key=asset_key, asset_partitions=keys)
     # This run has materialized each of them just now, so the newest are one of each; where another

@@ -17,7 +17,7 @@ from pipeline_assets.collection.findings import Table
 
 
 def table(columns: Mapping[str, str], records: Iterable[Sequence[Any]]) -> TableMetadataValue:
-    """A small table: column names to Dagster types ("string", "int", "float"), and its rows."""
+    """Return a small table: column names to Dagster types ("string", "int", "float"), and its rows."""
     rows = Table.of(columns, records).rows
     return MetadataValue.table(
         records=[TableRecord(dict(zip(columns, row, strict=True))) for row in rows],
@@ -34,7 +34,7 @@ def metadata(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def picture_metadata(picture: bytes) -> MarkdownMetadataValue:
-    """A PNG as metadata that Dagster's UI shows as a picture."""
+    """Return a PNG as metadata that Dagster's UI shows as a picture."""
     return MetadataValue.md(
         f"![completeness](data:image/png;base64,{base64.b64encode(picture).decode()})"
     )

@@ -97,7 +97,7 @@ def _filling(data: Mapping[str, Any]) -> Filling:
 
 
 def _run(reported: Mapping[str, Any]) -> FillingRun | None:
-    """A run over days; None if it is an ingest run, or has no days."""
+    """Return a run over days; None if it is an ingest run, or has no days."""
     tags = {each["key"]: each["value"] for each in reported["tags"]}
     days = tagged_days(tags)
     if days is None or RunKind.of(tags) is RunKind.INGEST:

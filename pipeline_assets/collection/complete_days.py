@@ -64,7 +64,7 @@ def _judged(
     marks: Mapping[date, Mapping[str, FinalizedDay]],
     listings: "Mapping[str, Mapping[date, Sequence[StoredObject]]]",
 ) -> "tuple[dict[str, list[date]], list[tuple[str, date, StoredObject]]]":
-    """By symbol the days that their marks call complete; and the days of one object without a mark."""
+    """Return by symbol the days that their marks call complete; and the days of one object without a mark."""
     complete: dict[str, list[date]] = {symbol: [] for symbol in listings}
     unmarked: list[tuple[str, date, StoredObject]] = []
     for symbol, listing in listings.items():

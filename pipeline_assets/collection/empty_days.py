@@ -139,7 +139,7 @@ def _witnessed_days(
 def _held_candles(
     store: "ObjectStore", plan: FetchPlan, days: Sequence[date]
 ) -> dict[Interval, dict[str, list[Window]]]:
-    """By interval and symbol one stored candle of each day, of what the run did not fetch."""
+    """Return, by interval and symbol, one candle of each day that was stored by another run."""
     listed = (read_universe(store) or {"symbols": {}})["symbols"].keys()
     found: dict[Interval, dict[str, list[Window]]] = {}
     for day in days:
@@ -159,7 +159,7 @@ def _held_candles(
 def _held_candle(
     marks: Mapping[str, FinalizedDay], interval: Interval, day: date, symbols: Container[str]
 ) -> tuple[str, Window] | None:
-    """A candle of the day that the lake holds, as its marks say: symbol and window."""
+    """Return a candle of the day that the lake holds, as its marks say: symbol and window."""
     for symbol, mark in marks.items():
         absent = [span for span, _ in mark.missing]
         stored = without(mark.judged or day_window(day), absent) if mark.etag else []

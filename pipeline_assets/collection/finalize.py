@@ -116,7 +116,7 @@ def _mark_of(
 
 
 def _rejected(store: ObjectStore, plan: FetchPlan, source: Staged) -> dict[str, list[Rejected]]:
-    """By symbol the candles in whose place came a row that is none, as far as it says when."""
+    """Return, by symbol, the candles that came as an invalid row with a readable time."""
     import polars as pl
 
     key = source.rejected

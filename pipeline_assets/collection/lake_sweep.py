@@ -146,7 +146,7 @@ def _candle_objects(
 def _look(
     store: ObjectStore, listed: StoredObject, *, quarantine: bool
 ) -> tuple[int, bool, Damage | None] | None:
-    """An object's size, whether it has a digest, and its damage; None if it was removed meanwhile."""
+    """Return an object's size, whether it has a digest, and its damage; None if it was removed meanwhile."""
     found = store.find(listed.key)
     if found is None:
         return None

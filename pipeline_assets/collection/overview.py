@@ -128,7 +128,7 @@ def held_slots(settings: Settings, symbols: Sequence[str]) -> dict[str, int]:
 
 
 def table_rows(settings: Settings) -> TableRows:
-    """By interval and symbol the rows in the warehouse, all days.
+    """Count the rows in the warehouse by interval and symbol, all days.
 
     Raises:
         WarehouseError: Snowflake does not answer.

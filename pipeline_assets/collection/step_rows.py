@@ -54,7 +54,7 @@ def within(
 
 
 def _bounds(frame: "pl.DataFrame", span: Window) -> tuple[Any, Any]:
-    """A span in the frame's own time: replies have milliseconds, candles have timestamps."""
+    """Return a span in the frame's own time: replies have milliseconds, candles have timestamps."""
     if frame.schema["open_time"].is_integer():
         return to_milliseconds(span.start), to_milliseconds(span.end)
     return span.start, span.end

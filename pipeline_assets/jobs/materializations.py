@@ -51,7 +51,7 @@ def ingest_run_job(interval: Interval) -> UnresolvedAssetJobDefinition:
 def day_job(
     name: str, kind: RunKind, *intervals: Interval, more: AssetSelection | None = None
 ) -> UnresolvedAssetJobDefinition:
-    """A job over whole days of some intervals, with every check of the stored candles."""
+    """Build a job over whole days of some intervals, with every check of the stored candles."""
     selection = more or _assets(intervals[0])
     for interval in intervals:
         selection = selection | _assets(interval)

@@ -123,7 +123,7 @@ def finalize_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
 
 
 def schedules(*, running: bool) -> list[ScheduleDefinition]:
-    """All schedules, running or stopped until a person turns them on in the UI."""
+    """Build all schedules, running or stopped until a person turns them on in the UI."""
     status = DefaultScheduleStatus.RUNNING if running else DefaultScheduleStatus.STOPPED
     return [
         *(ingest_schedule(interval, status) for interval in Interval),

@@ -196,7 +196,7 @@ class Child:
         return self.ready and not self.failures and now - self.ready_at > SETTLED_SECONDS
 
     def record(self) -> ProcessRecord | None:
-        """Its entry of stack.json, once it was started; between two starts that of the dead one."""
+        """Return the process's entry in stack.json; between two starts, the entry of the dead process."""
         if self.pid is None:
             return None
         return ProcessRecord(

@@ -16,7 +16,7 @@ REPOSITORY = Path(__file__).resolve().parents[2]
 
 
 def settings_environment(settings: Settings) -> dict[str, str]:
-    """This process's environment with every setting in it, secrets included.
+    """Return this process's environment with every setting in it, secrets included.
 
     Children thereby have the same settings, whichever of config.yaml, .env, the environment or an
     argument each came from, and find this package wherever they are started.

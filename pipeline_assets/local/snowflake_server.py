@@ -123,7 +123,7 @@ def open_databases(data_dir: Path, objects: StagedObjects) -> None:
 
 
 def s3_client(endpoint: str, environment: Mapping[str, str]) -> Any:
-    """A boto3 client; without a key in the product's settings, boto3 looks for one itself."""
+    """Return a boto3 client; without a key in the product's settings, boto3 looks for one itself."""
     secret = environment.get("PIPELINE_S3__SECRET_ACCESS_KEY")
     settings = S3Settings(
         endpoint_url=endpoint,

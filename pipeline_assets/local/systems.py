@@ -25,7 +25,7 @@ class System:
 
 
 def systems(settings: Settings) -> list[System]:
-    """Every system of the settings, in the order in which people read them."""
+    """Return every system of the settings, in the order in which people read them."""
     dagster, local = settings.dagster, "127.0.0.1"
     code, web = dagster.code_server_port, dagster.webserver_port
     code_setting, web_setting = (

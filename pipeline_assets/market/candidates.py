@@ -73,7 +73,7 @@ class Candidate(BaseModel):
 
 @cache
 def candidate_schema() -> "pl.Schema":
-    """A candidates frame: times Datetime(us, UTC), `price` Float64 in the quote asset, else String.
+    """Return a candidates frame: times Datetime(us, UTC), `price` Float64 in the quote asset, else String.
 
     `indicators` is a JSON object of numbers by name, its keys sorted. One row an `id`.
     """

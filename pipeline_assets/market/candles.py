@@ -33,7 +33,7 @@ RAW_INTEGER_COLUMNS = ("open_time", "close_time", "trades")
 
 @cache
 def candle_schema() -> "pl.Schema":
-    """A candle frame: `open_time` and `close_time` Datetime(us, UTC), `trades` Int64, else Float64.
+    """Return a candle frame: `open_time` and `close_time` Datetime(us, UTC), `trades` Int64, else Float64.
 
     Prices are in the quote asset. `volume` and `taker_buy_volume` are in the base asset, the
     `quote` volumes in the quote asset. Rows are unique by `KEY_COLUMNS`.
@@ -47,7 +47,7 @@ def candle_schema() -> "pl.Schema":
 
 @cache
 def raw_schema() -> "pl.Schema":
-    """A raw frame: times Int64 (ms since the epoch, UTC), `trades` Int64, else String as received.
+    """Return a raw frame: times Int64 (ms since the epoch, UTC), `trades` Int64, else String as received.
 
     Rows are in the order received and have not been checked.
     """
@@ -58,10 +58,10 @@ def raw_schema() -> "pl.Schema":
 
 
 def empty_candles() -> "pl.DataFrame":
-    """A candle frame without rows."""
+    """Return a candle frame without rows."""
     return candle_schema().to_frame()
 
 
 def empty_raw() -> "pl.DataFrame":
-    """A raw frame without rows."""
+    """Return a raw frame without rows."""
     return raw_schema().to_frame()

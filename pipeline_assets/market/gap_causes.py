@@ -69,7 +69,7 @@ class Evidence:
 
 
 def span_frame(windows: Mapping[str, Iterable[Window]]) -> "pl.DataFrame":
-    """A span frame of windows: `symbol` String, `start`, `end` (excluded) Datetime(us, UTC)."""
+    """Return a span frame of windows: `symbol` String, `start`, `end` (excluded) Datetime(us, UTC)."""
     import polars as pl
 
     time = pl.Datetime("us", "UTC")

@@ -133,7 +133,7 @@ def finalize_candidates(store: ObjectStore, day: date) -> FinalizedCandidates | 
 
 
 def _read(store: ObjectStore, day: date) -> "tuple[pl.DataFrame, dict[str, str]]":
-    """A day's rows, and the ETag of each object that they were read from, by key."""
+    """Return a day's rows, and the ETag of each object that they were read from, by key."""
     import polars as pl
 
     first = f"{PREFIX}{day:%Y%m%d}"

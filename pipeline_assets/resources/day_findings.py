@@ -90,7 +90,7 @@ def keep_disagreements(
 def read_disagreements(
     store: ObjectStore, interval: Interval, day: date
 ) -> dict[str, list[dict[str, Any]]]:
-    """By symbol where the archive says otherwise than the exchange about a day.
+    """Return, by symbol, where the archive contradicts the exchange about a day.
 
     Each is `kind`, `first` and `last` open time (ISO 8601, UTC), `count`, and for a file that was
     refused `why`.

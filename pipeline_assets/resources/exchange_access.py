@@ -43,7 +43,7 @@ class Exchange:
         patient: bool,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> ExchangeClient:
-        """A client to enter as a context.
+        """Return a client to enter as a context.
 
         Args:
             priority: whose weight it spends.

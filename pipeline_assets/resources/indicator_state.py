@@ -70,7 +70,7 @@ class IndicatorStateStore:
         self._redis = RedisConnection(settings, IndicatorStateError, client)
 
     def read_due(self, symbols: Sequence[str]) -> "tuple[dict[str, HeldState], pl.DataFrame]":
-        """Each symbol's state, and a candle frame of the slots that are newer than it.
+        """Return each symbol's state, and a candle frame of the slots that are newer than it.
 
         State and slots of a symbol are read in one step of the server. A symbol without a state, or
         with a stale one, comes with all its slots. The frame is sorted by symbol and open time.

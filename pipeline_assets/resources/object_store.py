@@ -193,7 +193,7 @@ class ObjectStore:
 
     @contextmanager
     def writing(self, key: str) -> Iterator[IO[bytes]]:
-        """A file whose bytes go up while it is written, in parts of 5 MB.
+        """Provide a file whose bytes go up while it is written, in parts of 5 MB.
 
         A file of less than 5 MB is one write with a digest. A larger one has none, because S3 takes the
         metadata before the first byte: its format has to detect damage, as staging.py has it do.

@@ -35,7 +35,7 @@ _PASSING = re.compile(r"(^|: |-)(NOREPLICAS|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN
 
 
 def connect(settings: "RedisSettings", *, cluster: bool = False) -> Any:
-    """A client that is safe to share between threads.
+    """Return a client that is safe to share between threads.
 
     It repeats nothing, which `RedisConnection` does. A cluster's client follows MOVED by itself, and
     repeats a command as often as redis-py does by default while it learns which node serves what; it

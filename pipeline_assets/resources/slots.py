@@ -184,7 +184,7 @@ class CandleSlots:
 
 
 def _encoded(candles: "pl.DataFrame") -> dict[str, list[str]]:
-    """Each symbol's newest fifteen minutes as JSON values."""
+    """Return each symbol's newest fifteen minutes as JSON values."""
     import polars as pl
 
     open_time = pl.col("open_time")

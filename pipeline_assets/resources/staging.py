@@ -170,7 +170,7 @@ def write_frames(
 
 @contextmanager
 def _temporary_file() -> Iterator[IO[bytes]]:
-    """A file in memory, or on disk once it is large.
+    """Provide a file in memory, or on disk once it is large.
 
     Raises:
         StagingError: the disk does not take it.

@@ -42,7 +42,7 @@ class WarehouseSessions:
 
     @contextmanager
     def open(self, purpose: str) -> "Iterator[SnowflakeConnection]":
-        """A session of its own, closed at the end; the connector's errors as WarehouseError."""
+        """Provide a session of its own, closed at the end; the connector's errors as WarehouseError."""
         from snowflake.connector import connect
         from snowflake.connector.errors import Error
 

@@ -92,7 +92,7 @@ class WeightBudget:
     * the weight that the higher priority still wanted when it last asked, in this minute or the one before;
     * the weight that its ingest runs are expected to use (`expect`) and have not taken yet. It counts in
       the minute that begins an ingest run's period and in the following one, because a full hour of a
-      large universe does not fit into one; at other times a 15m or 1h ingest run holds no other priority back.
+      large universe does not fit into one; at other times it holds no other priority back.
 
     So a backfill has the whole capacity while nothing is ingested. In most minutes it has the capacity
     less one ingest run of 1m, and at a quarter hour the rest, perhaps nothing.

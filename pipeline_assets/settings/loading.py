@@ -130,7 +130,7 @@ def _filled(name: str, section: Section, known: Mapping[str, str], *keys: str) -
 
 
 def _example(location: tuple[str | int, ...]) -> str | None:
-    """A value of the setting: its example, or else its default, which production may keep."""
+    """Return a value of the setting: its example, or else its default, which production may keep."""
     model: type[BaseModel] = Settings
     for part in location:
         field = model.model_fields.get(str(part))

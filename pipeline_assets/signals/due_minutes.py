@@ -138,7 +138,7 @@ def due_minutes(
 
 
 def rounds(candles: "pl.DataFrame") -> "list[pl.DataFrame]":
-    """A sorted candle frame as frames of at most one candle a symbol, each newer than the one before."""
+    """Split a sorted candle frame into frames of at most one candle a symbol, each newer than the last."""
     import polars as pl
 
     place = pl.int_range(pl.len()).over("symbol")

@@ -103,7 +103,7 @@ class Scheduler:
         return next(each.pid for each in stack_status(self.settings).services if each.name == name)
 
     def stored_is_right(self) -> None:
-        """Every stored minute since the first equals the exchange's, without a gap."""
+        """Check that every stored minute since the first equals the exchange's, without a gap."""
         platform = Airflow(self.settings, {}).platform
         for symbol in ("BTCUSDT", "ETHUSDT"):
             stored = platform.stored("1m", symbol)

@@ -98,7 +98,7 @@ class Workers:
         return Task(self.address, order)
 
     def run(self, run: str, task: str = "fetch", **given: Any) -> dict[str, Any]:
-        """A task from its beginning to its end."""
+        """Run a task from its beginning to its end."""
         return json.loads(self.begin(run, task, **given).end())
 
 

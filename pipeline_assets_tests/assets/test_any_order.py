@@ -59,7 +59,7 @@ class Mortal:
 
 
 def die(sensor: CandidateSensor, death: str) -> None:
-    """A tick that dies at a point, unless it has nothing to do at that point."""
+    """Evaluate a tick that dies at a point, unless it has nothing to do at that point."""
     whole, cursor = dict(sensor.resources), sensor.cursor
     method = death.split()[1]
     if method != "cursor":

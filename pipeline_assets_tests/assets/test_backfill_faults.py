@@ -131,7 +131,7 @@ def harm(platform: Platform, days: int) -> tuple[int, int, int]:
 
 @pytest.fixture
 def unlimited_exchange() -> Iterator[ExchangeHandle]:
-    """An exchange without a limit: its minute, which a stepped clock never ends, would be spent."""
+    """Provide an exchange without a limit: its minute, which a stepped clock never ends, would be spent."""
     with start_exchange(clock=f"stepped:{START}", weight_limit=0) as own:
         yield own
 

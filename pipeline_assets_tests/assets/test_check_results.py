@@ -16,7 +16,7 @@ FAILED = AssetCheckExecutionRecordStatus.FAILED
 
 
 def shown(platform: Platform, name: str, days: Sequence[str] = DAYS) -> dict[str, tuple]:
-    """By partition: the status of a check's latest evaluation, and whether Dagster takes it for one
+    """Return by partition the status of a check's latest evaluation, and whether Dagster takes it for one
     of the partition's latest materialization."""
     infos = platform.instance.event_log_storage.get_asset_check_partition_info(
         [AssetCheckKey(OBJECTS, name)], partition_keys=days
@@ -31,7 +31,7 @@ def latest_materialization(platform: Platform, day: str) -> tuple[int, str]:
 
 
 def backfill_with_a_hole(platform: Platform) -> ExecuteInProcessResult:
-    """A run over three days, the middle one with rows that cannot be candles."""
+    """Run over three days, the middle one with rows that cannot be candles."""
     for day in (DAYS[0], DAYS[2]):
         platform.backfill("1m", day, symbols=["BTCUSDT"])
     platform.exchange.faults(malformed_rows=1)

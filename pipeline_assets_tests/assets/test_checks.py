@@ -21,7 +21,7 @@ CHINESE = SYMBOLS[2]
 
 
 def evaluations(platform: Platform, run_id: str, name: str) -> dict[str | None, Any]:
-    """A check's evaluations in a run, by partition."""
+    """Return a check's evaluations in a run, by partition."""
     logs = platform.instance.all_logs(run_id, of_type=DagsterEventType.ASSET_CHECK_EVALUATION)
     found = [entry.dagster_event.asset_check_evaluation_data for entry in logs]
     return {each.partition: each for each in found if each.check_name == name}
@@ -240,7 +240,7 @@ def test_consistent_finds_price_outside_range(minutes: Platform) -> None:
 
 
 def klines_file(directory: Path, symbol: str, volumes: Sequence[float]) -> None:
-    """A person's own file of one day of minutes with these volumes."""
+    """Write a person's own file of one day of minutes with these volumes."""
     start = int(DAY.timestamp() * 1000)
     count = len(volumes)
     pl.DataFrame(

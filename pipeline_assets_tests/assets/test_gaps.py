@@ -58,7 +58,7 @@ def reported(result) -> dict:
 
 
 def verdicts(result) -> dict[str, bool]:
-    """By check on the ledger whether it passed in all days."""
+    """Return for each check on the ledger whether it passed in all days."""
     found: dict[str, bool] = {}
     for each in result.get_asset_check_evaluations():
         if each.asset_key.path == ["candle_gaps"]:
@@ -77,7 +77,7 @@ def said(result, check: str) -> str:
 
 
 def zero_volume_checked(platform: Platform, day: str, **options):
-    """A run of the check alone."""
+    """Run the check alone."""
     job = build_definitions(platform.settings).resolve_job_def("seal")
     check = AssetCheckKey(AssetKey("candle_gaps"), "zero_volume")
     alone = job.get_subset(asset_selection=set(), asset_check_selection={check})

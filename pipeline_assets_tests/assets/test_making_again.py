@@ -87,7 +87,7 @@ def test_empty_dagster_storage_needs_no_fetch(minutes: Platform) -> None:
 
 
 def secrets(held: BaseModel) -> set[str]:
-    """Every secret of the settings, at any depth."""
+    """Return every secret of the settings, at any depth."""
     found: set[str] = set()
     for value in (getattr(held, name) for name in type(held).model_fields):
         if isinstance(value, SecretStr):
@@ -99,7 +99,7 @@ def secrets(held: BaseModel) -> set[str]:
 
 @asset
 def reporting(context: AssetExecutionContext) -> None:
-    """An asset that reports its progress."""
+    """Report progress, as an asset does."""
     context.log.info("half of it is fetched")
 
 

@@ -94,7 +94,7 @@ def run(*arguments: object, directory: Path, given: str = "") -> str:
 
 @pytest.fixture
 def changed_package(tmp_path: Path) -> Path:
-    """A directory with a copy of the package to which 5m and a sink were added."""
+    """Provide a directory with a copy of the package to which 5m and a sink were added."""
     copy = tmp_path / "copy"
     left_out = shutil.ignore_patterns("__pycache__", "pictures")
     shutil.copytree(REPOSITORY / "pipeline_assets", copy / "pipeline_assets", ignore=left_out)

@@ -23,7 +23,7 @@ RENAMED = {"taker_buy_base": "taker_buy_volume", "taker_buy_quote": "taker_buy_q
 
 @pytest.fixture(scope="module")
 def files_exchange() -> Iterator[ExchangeHandle]:
-    """An exchange over the files of candles."""
+    """Provide an exchange over the files of candles."""
     with start_exchange(
         candles=market_data() / "klines", clock="stepped:2025-05-20T14:37:05Z"
     ) as handle:
@@ -39,7 +39,7 @@ def own(platform: Platform, files_exchange: ExchangeHandle) -> Platform:
 
 
 def from_file(symbol: str, interval: str, start: datetime, end: datetime) -> pl.DataFrame:
-    """A file's candles with start <= open time < end; columns that it does not have are 0."""
+    """Return a file's candles with start <= open time < end; columns that it does not have are 0."""
     frame = pl.read_parquet(candle_file(symbol, interval)).rename(RENAMED, strict=False)
     absent = [name for name in (*VOLUMES[1:], "trades") if name not in frame.columns]
     span = timedelta(minutes=MINUTES[interval])

@@ -62,7 +62,7 @@ MIDNIGHT = datetime(2026, 11, 20, tzinfo=UTC)
 
 
 def assert_slots_are_the_newest_fifteen(platform: Platform, newest: datetime) -> None:
-    """Every symbol's fifteen slots hold what the exchange serves up to the open time `newest`."""
+    """Check that every symbol's slots hold what the exchange serves up to the open time `newest`."""
     for symbol in SYMBOLS:
         begin = newest - timedelta(minutes=14)
         truth = platform.truth("1m", symbol, begin, newest + timedelta(minutes=1))
@@ -76,7 +76,7 @@ def assert_slots_are_the_newest_fifteen(platform: Platform, newest: datetime) ->
 
 
 def etags(platform: Platform, prefix: str = "ohlcv/") -> dict[str, tuple[str, datetime]]:
-    """Every object's ETag and time of writing."""
+    """Return every object's ETag and time of writing."""
     pages = platform.bucket.client.get_paginator("list_objects_v2")
     return {
         entry["Key"]: (entry["ETag"], entry["LastModified"])

@@ -343,7 +343,7 @@ def test_earlier_candles_confirm_no_empty_days(
 
 
 def klines_file(directory: Path, interval: str, day: datetime) -> None:
-    """A person's own file of one day of an interval."""
+    """Write a person's own file of one day of an interval."""
     step = {"1m": 60_000, "1h": 3_600_000}[interval]
     count = 86_400_000 // step
     start = int(day.timestamp() * 1000)

@@ -14,7 +14,7 @@ _LONG = ("backfill", "full_hour", "tick", "launch", "airflow", "airflow_candidat
 
 
 def names() -> list[str]:
-    """Every benchmark there is; those of the whole product take longest and come last."""
+    """Return every benchmark there is; those of the whole product take longest and come last."""
     found = [path.stem.removeprefix("bench_") for path in HERE.glob("bench_*.py")]
     return sorted(found, key=lambda name: (_LONG.index(name) if name in _LONG else -1, name))
 

@@ -65,7 +65,7 @@ def files(*, monthly: bool) -> dict[str, list[Held]]:
 
 
 def product(held: Sequence[Held]) -> list[bytes]:
-    """A symbol's candle objects, as the product makes them."""
+    """Return a symbol's candle objects, as the product makes them."""
     symbol = held[0][0].symbol
     days = [day_window(FIRST + timedelta(days=number)) for number in range(DAYS)]
     frames = []

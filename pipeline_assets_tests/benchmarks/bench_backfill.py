@@ -111,7 +111,7 @@ class Servers:
 
 @contextmanager
 def servers(directory: Path, **options: Any) -> Iterator[Servers]:
-    """All servers as processes of their own."""
+    """Provide all servers as processes of their own."""
     directory.mkdir()
     with ExitStack() as stack:
         redis = stack.enter_context(RedisServer(directory))
@@ -238,7 +238,7 @@ def unthrottled(directory: Path) -> list[bool]:
 
 
 def archived(directory: Path) -> list[bool]:
-    """A whole month from the archive, checked against the exchange's hours."""
+    """Report a whole month from the archive, checked against the exchange's hours."""
     with servers(directory, symbols=2 * SYMBOLS, clock=CLOCK, weight_limit=0) as at:
         symbols = at.listed()[:SYMBOLS]
         archive = {

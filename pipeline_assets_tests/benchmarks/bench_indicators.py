@@ -39,7 +39,7 @@ EVERY = IndicatorSet(
 
 
 def walk(symbols: list[str], minutes: int) -> pl.DataFrame:
-    """A random walk of each symbol."""
+    """Return a random walk of each symbol."""
     chance = np.random.default_rng(7)
     rows = len(symbols) * minutes
     moves = chance.normal(0, 5e-4, (len(symbols), minutes)).cumsum(axis=1).ravel()

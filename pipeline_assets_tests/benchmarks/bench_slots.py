@@ -30,7 +30,7 @@ def compared(benchmark: str, figure: float, target: float, reference: float, aga
 
 
 def candles():
-    """An hour and one minute of every symbol."""
+    """Return an hour and one minute of every symbol."""
     import polars as pl
 
     from pipeline_assets.market.candles import candle_schema

@@ -50,7 +50,7 @@ ANSWER = {
 
 @pytest.fixture
 def answering() -> Iterator[DagsterSettings]:
-    """A web server that answers as Dagster's does while two days are filled."""
+    """Provide a web server that answers as Dagster's does while two days are filled."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

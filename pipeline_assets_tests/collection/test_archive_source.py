@@ -51,7 +51,7 @@ def records(platform, interval=MINUTE):
 
 
 def recorded(platform, symbol):
-    """A symbol's records: day, kind, candles."""
+    """Return a symbol's records: day, kind, candles."""
     return [
         (day, each["kind"], each["count"])
         for day, held in records(platform).items()

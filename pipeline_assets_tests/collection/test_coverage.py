@@ -470,7 +470,7 @@ def settings_of(bucket):
 
 
 def put_hours(store: ObjectStore, symbol: str, start: datetime, times: list[datetime]):
-    """A day's object of these open times; its ETag, or None where there are none."""
+    """Return a day's object of these open times; its ETag, or None where there are none."""
     if not times:
         return None
     numbers = {name: [1.0] * len(times) for name in candle_schema().names()}

@@ -39,7 +39,7 @@ def store(minutes: Platform) -> ObjectStore:
 def empty_plan(
     passed: timedelta, *, listed: datetime = LISTED, confirmed: tuple[str, ...] = ("AUSDT", "BUSDT")
 ) -> FetchPlan:
-    """A run of two symbols, so long after noon, to which the exchange confirmed that it has nothing."""
+    """Return a run of two symbols, so long after noon, whose empty answers the exchange confirmed."""
     due = Window(listed, day_window(DAY).end)
     return FetchPlan(
         interval=Interval.ONE_MINUTE,

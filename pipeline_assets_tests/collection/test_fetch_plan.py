@@ -34,13 +34,13 @@ def listings(draw) -> Listed:
 
 @st.composite
 def opened(draw, interval: Interval) -> datetime:
-    """An open time on the interval's grid."""
+    """Return an open time on the interval's grid."""
     candles = draw(st.integers(0, 10 * DAY // interval.span - 1))
     return datetime(2026, 11, 15, tzinfo=UTC) + candles * interval.span
 
 
 def open_times(interval: Interval, window: Window | None) -> list[datetime]:
-    """Every grid point of a window, one by one."""
+    """Return every grid point of a window, one by one."""
     if window is None:
         return []
     return [window.start + i * interval.span for i in range(window.candles(interval))]

@@ -26,7 +26,7 @@ DIFFERS = "its bytes do not match the SHA-256 in its metadata"
 
 @pytest.fixture
 def store(s3_bucket: S3Bucket) -> ObjectStore:
-    """A lake of seven sound objects."""
+    """Provide a lake of seven sound objects."""
     store = ObjectStore(s3_bucket.settings())
     for key in KEYS:
         store.put(key, object_at(key))

@@ -165,7 +165,7 @@ class Answers:
 
 
 def learned(client: Any, store: ObjectStore, *symbols: str, **options: Any) -> dict[str, datetime]:
-    """By symbol when trading began, once the first candles are known."""
+    """Return by symbol when trading began, once the first candles are known."""
     found = learn_first_candles(client, store, read_identities(store), symbols, NOON, **options)
     assert found == read_identities(store)
     return {each.symbol: each.listed_at for each in found}

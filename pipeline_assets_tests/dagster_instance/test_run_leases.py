@@ -91,7 +91,7 @@ def instance(
 
 @contextmanager
 def loading_command() -> Iterator["subprocess.Popen[bytes]"]:
-    """A command that executes a run itself and does not come out of its pool."""
+    """Provide a command that executes a run itself and does not come out of its pool."""
     with subprocess.Popen(
         [sys.executable, "-c", COMMAND],
         stdin=subprocess.PIPE,
@@ -188,7 +188,7 @@ SEEN: list[list[str]] = []
 
 
 def looking_job() -> JobDefinition:
-    """A job that notes which leases are held, under the executor of all jobs."""
+    """Build a job that notes which leases are held, under the executor of all jobs."""
     redis_settings = RedisSettings(url=os.environ["LOOKING_REDIS"])
 
     @op

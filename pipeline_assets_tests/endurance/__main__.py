@@ -34,7 +34,7 @@ FROZEN = (40, 60, 150)
 
 
 def faults(stack: RunningStack) -> Iterator[tuple[str, Callable[[], None]]]:
-    """Every fault by its name: each process killed and stopped in turn, then all frozen."""
+    """Yield every fault by its name: each process killed and stopped in turn, then all frozen."""
     roles = sorted(stack.processes(), key=lambda role: (role != INNER_CODE_SERVER, role))
     for role in roles:
         for number in (signal.SIGKILL, signal.SIGSTOP):

@@ -105,7 +105,7 @@ class RunningStack:
         return bool(services) and all(each.alive for each in services)
 
     def processes(self) -> dict[str, psutil.Process]:
-        """Every process of the stack by its role, grandchildren that serve for long included."""
+        """Return every process of the stack by its role, grandchildren that serve for long included."""
         found = {}
         for name, service in self.status().items():
             with contextlib.suppress(psutil.Error):

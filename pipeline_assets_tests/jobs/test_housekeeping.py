@@ -66,7 +66,7 @@ def housekeep(platform: Platform) -> dict[str, int]:
 
 
 def materialized(instance: DagsterInstance) -> dict[str, list[str]]:
-    """By asset, the partitions that Dagster shows green."""
+    """Return by asset the partitions that Dagster shows green."""
     return {name: sorted(instance.get_materialized_partitions(AssetKey(name))) for name in ASSETS}
 
 

@@ -35,7 +35,7 @@ DAY = datetime(2026, 10, 1, tzinfo=UTC)
 
 @pytest.fixture
 def server(s3_server: S3Server, tmp_path: Path) -> Iterator[SnowflakeServer]:
-    """A server of the test's own, which it may kill. DuckDB gets the path within SQL."""
+    """Provide a server of the test's own, which it may kill. DuckDB gets the path within SQL."""
     directory = tmp_path / HARD_NAME
     directory.mkdir()
     with running_snowflake_server(directory, s3_server.endpoint) as running:

@@ -27,7 +27,7 @@ Slots = dict[int, str]  # hours since START, and why the candle is not stored
 
 
 def gaps_of(held: dict[str, Slots]) -> pl.DataFrame:
-    """Each symbol's hours as runs of one cause."""
+    """Return each symbol's hours as runs of one cause."""
     rows = []
     for symbol, slots in held.items():
         for slot in sorted(slots):

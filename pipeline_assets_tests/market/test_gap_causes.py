@@ -40,7 +40,7 @@ def found_causes(
     newest: int = SLOTS - 1,
     **evidence: dict[str, set[int]],
 ) -> dict[str, dict[int, str]]:
-    """By symbol and slot the cause; checks on the way that no run could be longer."""
+    """Return the cause by symbol and slot; check on the way that no run could be longer."""
     step = timedelta(seconds=SPANS[interval])
     window = Window(START, START + SLOTS * step)
     whole = Expected(START, window.end - step, SLOTS)

@@ -69,7 +69,7 @@ def found(strategies, frame):
 
 
 def rows(**columns):
-    """A frame whose indicator columns a test sets itself; all symbols are warm."""
+    """Return a frame whose indicator columns a test sets itself; all symbols are warm."""
     count = len(next(iter(columns.values())))
     return candles([100.0] * count).with_columns(
         candles_seen=pl.lit(10_000, pl.Int64),

@@ -48,7 +48,7 @@ consumer.close()
 
 
 def messages(settings: KafkaSettings) -> list[Message]:
-    """All of a topic, read by the client library alone."""
+    """Return all of a topic, read by the client library alone."""
     consumer = Consumer(
         {
             "bootstrap.servers": settings.bootstrap_servers,
@@ -416,7 +416,7 @@ def test_refused_credentials_name_settings_without_secrets(
 
 @pytest.fixture
 def tls_port(tmp_path: Path) -> Iterator[int]:
-    """A server that speaks TLS with an untrusted certificate."""
+    """Provide a server that speaks TLS with an untrusted certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     address = x509.IPAddress(ipaddress.ip_address("127.0.0.1"))

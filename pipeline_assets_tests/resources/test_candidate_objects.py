@@ -145,7 +145,7 @@ class Crash(BaseException):
 
 
 def crashing(bucket: S3Bucket, number: int, event: str) -> ObjectStore:
-    """A store whose process ends before or after its write of this number."""
+    """Return a store whose process ends before or after its write of this number."""
     writes = 0
 
     def counted(write):

@@ -126,7 +126,7 @@ def rows_of(fetched):
 
 
 def fetch(client, windows, interval=ONE_MINUTE, **how):
-    """All results by symbol, the client opened and closed around it."""
+    """Return all results by symbol, the client opened and closed around it."""
     with client:
         return {fetched.symbol: fetched for fetched in client.klines(interval, windows, **how)}
 

@@ -46,7 +46,7 @@ def reported_time(handler, **headers):
 
 
 def klines_as(answer):
-    """An exchange whose time is right, and whose candles come as `answer` sends them."""
+    """Return an exchange whose time is right, and whose candles come as `answer` sends them."""
 
     def either(handler):
         if handler.path.startswith("/fapi/v1/time"):
@@ -214,7 +214,7 @@ def test_webhook_reply_body_is_unread(answer):
 
 
 def refused_once(status, **headers):
-    """An exchange that refuses its first request with these headers."""
+    """Return an exchange that refuses its first request with these headers."""
     refused = []
 
     def answer(handler):

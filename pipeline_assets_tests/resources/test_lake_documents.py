@@ -302,7 +302,7 @@ def mutated(numbers: random.Random, body: bytes) -> bytes:
 
 
 def _places(value: Any, *, below: bool = False) -> Any:
-    """Every place within a symbol's entry, or the entry itself."""
+    """Yield every place within a symbol's entry, or the entry itself."""
     pairs = list(value.items() if isinstance(value, dict) else enumerate(value))
     for name, inner in pairs:
         # The entry of a list of symbols is the symbol itself.

@@ -123,7 +123,7 @@ def test_silent_redis_does_not_lose_lease_at_once(tmp_path, own_redis_server) ->
 
 @pytest.fixture
 def lost(leases: LeaseStore) -> Iterator[None]:
-    """A process whose lease is lost."""
+    """Provide a process whose lease is lost."""
     clock = Clock()
     with holding_lease(leases, RUN, clock):
         clock.seconds += 100

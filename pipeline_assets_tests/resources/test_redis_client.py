@@ -76,7 +76,7 @@ def worker() -> Iterator[Callable[[Callable[[], Any]], "Future[Any]"]]:
 
 @pytest.fixture
 def replicated(tmp_path: Path) -> Iterator[tuple[RedisServer, RedisServer]]:
-    """A primary and a replica that follows it."""
+    """Provide a primary and a replica that follows it."""
     with (
         RedisServer(tmp_path / "primary") as primary,
         RedisServer(tmp_path / "replica", options=("--repl-diskless-sync-delay", "0")) as replica,
@@ -102,7 +102,7 @@ def fail_over(primary: RedisServer, replica: RedisServer) -> None:
 
 
 def proxied(proxies: list[TcpProxy], server: RedisServer, **changes: Any) -> tuple[TcpProxy, Any]:
-    """A proxy before a server, and settings that lead through it."""
+    """Return a proxy before a server, and settings that lead through it."""
     proxy = TcpProxy(server.port)
     proxies.append(proxy)
     return proxy, server.settings(url=f"redis://127.0.0.1:{proxy.port}/0", **changes)

@@ -52,7 +52,7 @@ class Sensors:
         return [request.job_name for request in self.look(name).run_requests]
 
     def run(self, name: str) -> list[str]:
-        """A look, and the runs that it requests; returns their jobs."""
+        """Evaluate the sensor, run what it requests, and return the jobs."""
         found = self.look(name).run_requests
         for request in found:
             self.requested.append(request)

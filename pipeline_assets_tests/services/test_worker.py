@@ -51,7 +51,7 @@ class Stage:
 
     @contextmanager
     def worker(self, concurrency: int = 2) -> Iterator["subprocess.Popen[bytes]"]:
-        """A worker that lives, and ends with the block."""
+        """Provide a worker that lives, and ends with the block."""
         log = (self.directory / "worker.log").open("ab")
         with (
             log,
@@ -149,14 +149,14 @@ def staged(directory: Path) -> Iterator[Stage]:
 
 @pytest.fixture(scope="module")
 def stage(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stage]:
-    """A stage with a worker, for tests that leave both running."""
+    """Provide a stage with a worker, for tests that leave both running."""
     with staged(tmp_path_factory.mktemp("worker")) as made, made.worker():
         yield made
 
 
 @pytest.fixture
 def own_stage(tmp_path: Path) -> Iterator[Stage]:
-    """A stage without a worker."""
+    """Provide a stage without a worker."""
     with staged(tmp_path) as made:
         yield made
 

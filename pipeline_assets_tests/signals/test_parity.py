@@ -147,7 +147,7 @@ def test_uncheckable_candidates_are_not_extra() -> None:
 
 @pytest.fixture
 def day_over(candidate_sensor: CandidateSensor) -> CandidateSensor:
-    """A day of which the sensor evaluated twenty minutes; it is the next day now."""
+    """Provide a day of which the sensor evaluated twenty minutes; it is the next day now."""
     candidate_sensor.tick()
     for _ in range(10):
         candidate_sensor.minutes(2)
@@ -209,7 +209,7 @@ REAL_DAY = date(2025, 5, 20)
 
 
 def real_candles(symbol: str, window: Window) -> pl.DataFrame:
-    """A file's candles in a window; columns that it does not have are 0."""
+    """Return a file's candles in a window; columns that it does not have are 0."""
     utc = pl.Datetime("us", "UTC")
     frame = pl.read_parquet(candle_file(symbol, "1m")).with_columns(
         pl.lit(symbol).alias("symbol"), pl.from_epoch("open_time", "ms").cast(utc)

@@ -155,7 +155,7 @@ class Archive:
 
 
 def zipped(name: str, content: bytes, made_ms: int) -> bytes:
-    """A zip with one member; the same content gives the same bytes.
+    """Return a zip with one member; the same content gives the same bytes.
 
     Args:
         name: the member's.
@@ -173,20 +173,20 @@ def zipped(name: str, content: bytes, made_ms: int) -> bytes:
 
 
 def checksum(body: bytes, zip_name: str, *, wrong: bool = False) -> bytes:
-    """A .CHECKSUM file, as sha256sum writes it."""
+    """Return a .CHECKSUM file, as sha256sum writes it."""
     digest = hashlib.sha256(b"another file" if wrong else body).hexdigest()
     return f"{digest}  {zip_name}\n".encode()
 
 
 def corrupted(body: bytes) -> bytes:
-    """A zip of the same length with a stretch in its middle turned around."""
+    """Return a zip of the same length with a stretch in its middle turned around."""
     middle = len(body) // 2
     stretch = bytes(byte ^ 0xFF for byte in body[middle : middle + 64])
     return body[:middle] + stretch + body[middle + len(stretch) :]
 
 
 def in_microseconds(line: bytes) -> bytes:
-    """A line with its two times in microseconds: the close time is the last one before the next."""
+    """Return a line with its two times in microseconds: the close time is the last one before the next."""
     fields = line.split(b",")
     fields[0] += b"000"
     fields[6] += b"999"
@@ -194,7 +194,7 @@ def in_microseconds(line: bytes) -> bytes:
 
 
 def damaged(rows: list[bytes], struck: frozenset[str], name: str) -> list[bytes]:
-    """A file's rows after the faults of its content; where they lie depends on its name alone."""
+    """Return a file's rows after the faults of its content; where they lie depends on its name alone."""
     rows = list(rows)
     if "archive_partial" in struck and rows:
         place = place_of("archive_partial", name, rows, 1)
@@ -212,7 +212,7 @@ def damaged(rows: list[bytes], struck: frozenset[str], name: str) -> list[bytes]
 
 
 def malformed_line(line: bytes, name: str) -> bytes:
-    """A line that is blank, cut short or one column too long; which depends on the file's name alone."""
+    """Return a line that is blank, cut short or one column too long, as the file's name decides."""
     forms = (b"", line[: len(line) // 2], line + b",0")
     return forms[int(uniform("archive_malformed", name) * len(forms))]
 
@@ -223,7 +223,7 @@ def place_of(fault: str, name: str, rows: list[bytes], count: int) -> int:
 
 
 def partial(row: bytes) -> bytes:
-    """A candle as it stood half-way: it closes where it opened, with half of everything traded."""
+    """Return a candle as it stood half-way: it closes where it opened, with half of everything traded."""
     fields = json.loads(row)
     fields[4] = fields[1]
     for place in (5, 7, 9, 10):
@@ -239,7 +239,7 @@ def halved(text: str) -> str:
 
 
 def frozen(row: bytes, close: str) -> bytes:
-    """A candle without a trade at the close before it."""
+    """Return a candle without a trade at the close before it."""
     fields = json.loads(row)
     fields[1:5] = [close] * 4
     fields[5] = fields[7] = fields[9] = fields[10] = "0"
@@ -248,5 +248,5 @@ def frozen(row: bytes, close: str) -> bytes:
 
 
 def compact(fields: list[Any]) -> bytes:
-    """A row as `candles.render` makes it."""
+    """Return a row as `candles.render` makes it."""
     return json.dumps(fields, separators=(",", ":")).encode()

@@ -105,7 +105,7 @@ def unfinished(block: Block, elapsed: int, span: int, tick: int) -> Block:
 
 
 def known(block: Block, known_ms: int, span: int, tick: int) -> Block:
-    """A block's candles that opened by `known_ms` (the first at least), the last of them cut."""
+    """Return a block's candles that opened by `known_ms` (the first at least), the last of them cut."""
     count = max(1, int(np.searchsorted(block.open_times, known_ms, side="right")))
     last = Block(block.open_times[count - 1 : count], block.values[:, count - 1 : count])
     cut = unfinished(last, known_ms - int(last.open_times[0]), span, tick)
@@ -114,7 +114,7 @@ def known(block: Block, known_ms: int, span: int, tick: int) -> Block:
 
 
 def render(block: Block, span: int, decimals: Decimals) -> list[bytes]:
-    """Each candle as Binance's twelve-field JSON array, without blanks."""
+    """Return each candle as Binance's twelve-field JSON array, without blanks."""
     count = len(block.open_times)
     if not count:
         return []

@@ -145,7 +145,7 @@ def invented_names(count: int) -> list[str]:
 
 
 def invented(symbol: str) -> Contract:
-    """A small contract made up from the symbol alone: level, precision, turnover, listing.
+    """Return a small contract made up from the symbol alone: level, precision, turnover, listing.
 
     Raises:
         ValueError: the symbol does not end in a quote asset.

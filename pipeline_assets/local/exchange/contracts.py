@@ -46,7 +46,7 @@ class Contract:
         return "SETTLING" if now_ms >= self.delivery_ms else "TRADING"
 
     def price(self, units: int) -> str:
-        """A price in units as the decimal string that filters carry."""
+        """Return a price in units as the decimal string that filters carry."""
         return decimal_string(units, self.price_precision)
 
     def filters(self) -> list[dict[str, str | int]]:
@@ -76,7 +76,7 @@ class Contract:
         ]
 
     def info(self, now_ms: int) -> dict[str, object]:
-        """This contract's entry of exchangeInfo, keys as recorded on 2025-08-07."""
+        """Return this contract's entry of exchangeInfo, keys as recorded on 2025-08-07."""
         return {
             "symbol": self.symbol,
             "pair": self.symbol.partition("_")[0],

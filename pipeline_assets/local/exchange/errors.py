@@ -46,38 +46,38 @@ class HtmlError(ApiError):
     content_type = "text/html"
 
     def body(self) -> bytes:
-        """An HTML page, whatever the client expected."""
+        """Return an HTML page, whatever the client expected."""
         return HTML_502
 
 
 def invalid_symbol() -> ApiError:
-    """A symbol that was never listed."""
+    """Return the error for a symbol that was never listed."""
     return ApiError(400, -1121, "Invalid symbol.")
 
 
 def invalid_interval() -> ApiError:
-    """An interval that does not exist."""
+    """Return the error for an interval that does not exist."""
     return ApiError(400, -1120, "Invalid interval.")
 
 
 def missing_parameter(name: str) -> ApiError:
-    """A mandatory parameter that is absent, or one that is no number."""
+    """Return the error for a mandatory parameter that is absent, or one that is no number."""
     text = f"Mandatory parameter '{name}' was not sent, was empty/null, or malformed."
     return ApiError(400, -1102, text)
 
 
 def invalid_parameter(name: str) -> ApiError:
-    """A parameter outside its range."""
+    """Return the error for a parameter outside its range."""
     return ApiError(400, -1130, f"Data sent for parameter '{name}' is not valid.")
 
 
 def reversed_times() -> ApiError:
-    """A startTime after the endTime."""
+    """Return the error for a startTime after the endTime."""
     return ApiError(400, -1023, "Start time is greater than end time.")
 
 
 def unknown_path(method: str, path: str) -> ApiError:
-    """A path that the interface does not have."""
+    """Return the error for a path that the interface does not have."""
     return ApiError(404, -5000, f"Path {path}, Method {method} is invalid")
 
 

@@ -220,13 +220,13 @@ class FaultPlan:
 
 
 def uniform(name: str, text: str) -> float:
-    """A number in [0, 1) that depends on nothing but its arguments."""
+    """Return a number in [0, 1) that depends on nothing but its arguments."""
     digest = hashlib.blake2b(f"{name}:{text}".encode(), digest_size=8).digest()
     return int.from_bytes(digest) / 2**64
 
 
 def damaged_rows(rows: list[bytes], struck: frozenset[str], now_ms: int) -> list[bytes]:
-    """A reply's rows after the row faults that struck it."""
+    """Return a reply's rows after the row faults that struck it."""
     rows = list(rows)
     middle = len(rows) // 2
     if "malformed_rows" in struck and rows:
@@ -244,7 +244,7 @@ def damaged_rows(rows: list[bytes], struck: frozenset[str], now_ms: int) -> list
 
 
 def malformed(row: bytes) -> bytes:
-    """A row that cannot be: its high below its low, or, where they are equal, off the grid."""
+    """Return a row that cannot be: its high below its low, or, where they are equal, off the grid."""
     fields = json.loads(row)
     if fields[2] == fields[3]:
         fields[0] += 7000
@@ -254,7 +254,7 @@ def malformed(row: bytes) -> bytes:
 
 
 def disguised(row: bytes, now_ms: int) -> bytes:
-    """An open candle that claims to have closed a minute ago; a closed one stays as it is."""
+    """Return an open candle that claims to have closed a minute ago; a closed one stays as it is."""
     fields = json.loads(row)
     if fields[6] < now_ms:
         return row

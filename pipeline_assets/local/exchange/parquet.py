@@ -121,7 +121,7 @@ class ParquetCandles:
         )
 
     def _of(self, symbol: str) -> list[CandleFile]:
-        """All files of a symbol."""
+        """Return all files of a symbol."""
         return [file for files in self.files[symbol].values() for file in files]
 
     def _covers(self, symbol: str, interval: str, day: int) -> bool:
@@ -149,7 +149,7 @@ class ParquetCandles:
         return self._load(symbol, interval)[0].between(day, day + DAY)
 
     def _load(self, symbol: str, interval: str) -> tuple[Block, Decimals]:
-        """All candles of one symbol and interval, from memory or from the files."""
+        """Return all candles of one symbol and interval, from memory or from the files."""
         key = (symbol, interval)
         if key not in self._loaded:
             self._loaded[key] = read_candles(self.files[symbol].get(interval, []))
@@ -228,7 +228,7 @@ def open_candle_file(path: Path, symbol: str, interval: str) -> CandleFile:
 
 
 def milliseconds(table: "pa.Table") -> NDArray[np.int64]:
-    """A table's first column, integers or timestamps, as int64 ms since the epoch."""
+    """Return a table's first column, integers or timestamps, as int64 ms since the epoch."""
     import pyarrow as pa
 
     column = table.column(0)
@@ -239,7 +239,7 @@ def milliseconds(table: "pa.Table") -> NDArray[np.int64]:
 
 
 def plain(column: "pa.ChunkedArray", kind: "pa.DataType") -> NDArray[Any]:
-    """A column as a NumPy array of `kind`, without pyarrow's to_numpy: that imports pandas.
+    """Return a column as a NumPy array of `kind`, without pyarrow's to_numpy: that imports pandas.
 
     Raises:
         ValueError: a value is missing, or is no number.
@@ -280,7 +280,7 @@ def read_candles(files: list[CandleFile], most_rows: int | None = None) -> tuple
 def read_columns(
     file: CandleFile, most_rows: int | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """A file's open times and its nine columns of numbers, shape (9, n), absent ones 0."""
+    """Return a file's open times and its nine columns of numbers, shape (9, n), absent ones 0."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -41,7 +41,7 @@ class Atr:
         return 1
 
     def history(self, candles: Candles) -> "tuple[Array, ...]":
-        """By TA-Lib."""
+        """Compute the values by TA-Lib."""
         import talib
 
         return (talib.ATR(candles.high, candles.low, candles.close, self.period),)

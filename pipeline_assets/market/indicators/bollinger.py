@@ -38,7 +38,7 @@ class BollingerBands:
         return self.period
 
     def history(self, candles: Candles) -> "tuple[Array, ...]":
-        """By TA-Lib."""
+        """Compute the values by TA-Lib."""
         import talib
 
         upper, middle, lower = talib.BBANDS(

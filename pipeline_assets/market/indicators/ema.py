@@ -43,7 +43,7 @@ class Ema:
         return 1
 
     def history(self, candles: Candles) -> "tuple[Array, ...]":
-        """By TA-Lib."""
+        """Compute the values by TA-Lib."""
         import talib
 
         return (talib.EMA(candles.close, self.period),)

@@ -52,12 +52,12 @@ class Indicator(Protocol):
         """How many numbers its state takes for each symbol. All are 0 before the first candle."""
 
     def history(self, candles: Candles) -> "tuple[Array, ...]":
-        """Its values along the candles of one symbol, one array a column; NaN before the first."""
+        """Return its values along the candles of one symbol, one array a column; NaN before the first."""
 
     def advance(
         self, state: "Array", candles: Candles, close_before: "Array", seen: "Counts"
     ) -> "tuple[Array, ...]":
-        """Its values after one more candle of each symbol, one array a column; NaN before the first.
+        """Return its values after one more candle of each symbol, one array a column; NaN before the first.
 
         Args:
             state: its numbers, (height, symbols); moved on in place.

@@ -155,7 +155,7 @@ def candle_inputs(candles: "pl.DataFrame") -> Candles:
 
 
 def series(name: str, values: "Array") -> "pl.Series":
-    """A column of values in which NaN becomes null.
+    """Return a column of values in which NaN becomes null.
 
     Polars holds NaN for greater than any number: with NaN, an unknown RSI would be overbought.
     """

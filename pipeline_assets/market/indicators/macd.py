@@ -54,7 +54,7 @@ class Macd:
         return 3
 
     def history(self, candles: Candles) -> "tuple[Array, ...]":
-        """By TA-Lib."""
+        """Compute the values by TA-Lib."""
         import talib
 
         macd, signal, histogram = talib.MACD(candles.close, self.fast, self.slow, self.signal)

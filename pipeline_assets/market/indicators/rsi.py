@@ -44,7 +44,7 @@ class Rsi:
         return 2
 
     def history(self, candles: Candles) -> "tuple[Array, ...]":
-        """By TA-Lib."""
+        """Compute the values by TA-Lib."""
         import talib
 
         return (talib.RSI(candles.close, self.period),)

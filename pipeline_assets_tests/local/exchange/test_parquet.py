@@ -21,7 +21,7 @@ START_MS = round(START.timestamp() * 1000)
 
 
 def write(directory, name, minutes, **columns):
-    """A small file of minutes with the price 1.5 and the given columns over it."""
+    """Return a small file of minutes with the price 1.5 and the given columns over it."""
     times = [START + timedelta(minutes=minute) for minute in minutes]
     constant = {name: [1.5] * len(times) for name in PRICES}
     directory.mkdir(parents=True, exist_ok=True)

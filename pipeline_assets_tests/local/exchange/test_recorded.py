@@ -16,7 +16,7 @@ def recorded(path):
 
 
 def forms(value):
-    """A value's shape: keys, types, and for numbers in strings that they are such."""
+    """Return a value's shape: keys, types, and for numbers in strings that they are such."""
     if isinstance(value, dict):
         return {key: forms(one) for key, one in value.items()}
     if isinstance(value, list):
