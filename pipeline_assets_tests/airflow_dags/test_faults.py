@@ -90,7 +90,7 @@ class Scheduler:
                     return dag_run
             return None
 
-        return eventually(found, f"a tick after {moment} succeeds", seconds=900)
+        return eventually(found, f"an ingest run after {moment} succeeds", seconds=900)
 
     def ingest_runs_or_none(self) -> list[dict[str, Any]]:
         """Return the same as `dag_runs`, or an empty list while the API server is away."""
@@ -179,7 +179,7 @@ def test_worker_killed_in_a_task(scheduler: Scheduler, task: str) -> None:
 @pytest.mark.parametrize("service", ["airflow-scheduler", "airflow", "webserver", "code-server"])
 def test_server_killed_during_ingest(scheduler: Scheduler, service: str) -> None:
     """A server is killed during an ingest run, and the run is completed all the same."""
-    eventually(lambda: scheduler.running("fetch"), "a tick fetches", seconds=600)
+    eventually(lambda: scheduler.running("fetch"), "an ingest run fetches", seconds=600)
     os.kill(scheduler.pid(service), signal.SIGKILL)
     scheduler.ingest_run_after(datetime.now(UTC))
     scheduler.stored_is_right()

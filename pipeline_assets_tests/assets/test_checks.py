@@ -170,7 +170,9 @@ def test_ingest_window_names_gaps_and_failures(minutes: Platform) -> None:
     assert "5 candles missing, the first of ETHUSDT" in found.description
     assert [row["from"] for row in records(found, "missing")] == ["2026-11-20 11:20:00 UTC"]
     assert [row["symbol"] for row in records(found, "failures")] == ["XRPUSD"]
-    assert evaluations(minutes, result.run_id, "complete") == {}, "ticks check their window only"
+    assert evaluations(minutes, result.run_id, "complete") == {}, (
+        "ingest runs check their window only"
+    )
 
 
 def test_consistent_names_altered_candle(

@@ -187,10 +187,10 @@ SCENARIOS = {
     "a backfill of a finished and the open day": Scenario(
         ("2026-11-20T02:10:30", "backfill_1m", "2026-11-19", "2026-11-20")
     ),
-    "the first tick, which catches up the day": Scenario(
+    "the first ingest run, which catches up the day": Scenario(
         ("2026-11-20T02:10:05", "tick_1m", "2026-11-20")
     ),
-    "a tick across the turn of an hour": Scenario(
+    "an ingest run across the turn of an hour": Scenario(
         ("2026-11-20T01:01:05", "tick_1m", "2026-11-20"),
         (("2026-11-20T00:58:05", "tick_1m", "2026-11-20"),),
     ),

@@ -143,7 +143,7 @@ def reported(
             f"of {MINUTES} minutes from {first:%H:%M} UTC",
             0,
             ratio=len(seconds) / MINUTES,
-            against="ticks that were due",
+            against="ingest runs that were due",
             missed=missed,
             failed=failed,
             symbols_late=late.height,

@@ -152,10 +152,10 @@ def test_ingest_runs_heal_after_every_fault(
         running.backfill("1m", str(day), without="candle_slots_1m")
     left = not_stored(running)
     print(
-        f"\nseed {seed}: {record.minutes / 60:.1f} simulated hours, {record.ingest_runs} ticks, "
+        f"\nseed {seed}: {record.minutes / 60:.1f} simulated hours, {record.ingest_runs} ingest runs, "
         f"{record.failed} failed during faults, {sum(record.faults.values())} faults in "
-        f"{time.monotonic() - begun:.0f} s; ticks until fresh after a fault: "
-        f"{max(record.late.values())} at most; candles not stored by ticks: {lost}, by the backfill "
+        f"{time.monotonic() - begun:.0f} s; ingest runs until fresh after a fault: "
+        f"{max(record.late.values())} at most; candles not stored by ingest runs: {lost}, by the backfill "
         f"after them: {left}\n{dict(record.faults)}"
     )
     assert max(record.late.values()) <= 2, record.late

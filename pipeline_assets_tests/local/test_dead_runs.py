@@ -72,5 +72,7 @@ def test_dead_ingest_does_not_block_next(tmp_path: Path, monkeypatch: pytest.Mon
         finally:
             os.kill(exchange, signal.SIGCONT)
         later = eventually(lambda: launch_ingest_run(settings), "the code server is back", 120)
-        eventually(lambda: became(later, DagsterRunStatus.SUCCESS), "the next tick is done", 240)
+        eventually(
+            lambda: became(later, DagsterRunStatus.SUCCESS), "the next ingest run is done", 240
+        )
         assert became(dead, DagsterRunStatus.FAILURE)

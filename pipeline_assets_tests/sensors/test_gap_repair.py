@@ -137,14 +137,14 @@ def test_fruitless_request_is_repeated() -> None:
     st.integers(1, 8),
 )
 def test_reads_only_what_runs_can_take(due, most) -> None:
-    """The sensor reads no more due days than the runs of a tick can take."""
+    """The sensor reads no more due days than the runs of one evaluation can take."""
     taken = next_due(due, most)
     assert set(taken) <= due
     assert len(taken) <= most * 31
     one = Gaps((ETH,), 3, "a")
     runs = runs_of(dict.fromkeys(taken, one), 1_000)
     assert len(runs) <= most
-    # The rest would have to wait for another tick's runs.
+    # Any further day would have to wait for the sensor's next evaluation.
     assert len(taken) == len(due) or len(runs) == most
     assert runs == runs_of(dict.fromkeys(due, one), 1_000)[: len(runs)]
 

@@ -1,4 +1,4 @@
-"""The plugin by which the embedded Airflow's API server refuses requests of other sites' pages.
+"""Plugin for the embedded Airflow: its API server refuses requests that other sites' pages send.
 
 Airflow reads this folder by its setting `plugins_folder`; the rules are in web_guard.py.
 """
