@@ -60,7 +60,7 @@ class ExchangeClient:
         settings: address, concurrency, time-out and retries.
         budget: the weight that all processes at this address share.
         priority: whose weight this is.
-        patience: how long to wait for an exchange that does not answer; TICK_PATIENCE or
+        patience: how long to wait for an exchange that does not answer; INGEST_PATIENCE or
             BACKFILL_PATIENCE.
         sleep: how to wait, in seconds.
         monotonic: a clock in seconds that only goes forward.
