@@ -250,13 +250,13 @@ def _message(cursor: Cursor, runs: Runs, failed: Sequence[Asked]) -> str:
         said.append(f"{counted(runs.unfinished, 'earlier run')} under way.")
     if cursor.left:
         count = len({symbol for each in cursor.left for symbol in each.symbols})
-        said.append(f"The history of {count} new symbols is requested after them.")
+        said.append(f"The history of {counted(count, 'new symbol')} is requested after them.")
     if not runs.unfinished:
         waiting = [each.due for each in cursor.repairs.values() if not each.given_up]
         waiting += [each.due for each in failed if not each.given_up]
         if waiting:
             said.append(
-                f"{len(waiting)} are requested again, the next at {min(waiting):%H:%M} UTC."
+                f"{counted(len(waiting), 'run')} to be requested again, the next at {min(waiting):%H:%M} UTC."
             )
         said += _given_up(cursor, failed)
     return " ".join(said) or NOTHING

@@ -276,7 +276,7 @@ def test_same_gaps_are_fetched_three_times(minutes) -> None:
         repaired(platform, "2026-11-18", symbols=[ETH])
         found = look(platform, found.cursor)
         assert asked(found) == []
-        assert "1 are requested again" in found.skip_message
+        assert "1 run to be requested again" in found.skip_message
         platform.exchange.advance(wait * 60)
         found = look(platform, found.cursor)
     # The runs of these requests fetch nothing: the ledger says no more than before.
@@ -297,7 +297,7 @@ def test_same_gaps_are_fetched_three_times(minutes) -> None:
     judge_the_rest(platform)
     found = look(platform, found.cursor)
     assert asked(found) == []
-    assert "Given up: 3 fetches did not bring what is missing of 1 days" in found.skip_message
+    assert "Given up: 3 fetches did not bring what is missing of 1 day, " in found.skip_message
     assert "the first 1m of 2026-11-18" in found.skip_message
     platform.exchange.faults()
     repaired(platform, "2026-11-18", symbols=[ETH])

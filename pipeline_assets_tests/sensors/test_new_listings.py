@@ -272,7 +272,7 @@ def test_history_is_requested_until_success(one_new: Sensor) -> None:
         ran(sensor, request, status)
         reported = sensor.evaluate()
         assert reported.run_requests == []
-        again = "1 are requested again, the next at"
+        again = "1 run to be requested again, the next at"
         assert again in str(reported.skip_message)
         sensor.platform.exchange.advance(2 * 3600)
     [request] = sensor.evaluate().run_requests
@@ -312,7 +312,7 @@ def test_incomplete_run_is_requested_again(sensor: Sensor) -> None:
     assert len({*keys}) == ATTEMPTS
     reported = sensor.evaluate()
     assert reported.run_requests == []
-    assert f"Given up: 1 runs of new symbols did not bring all in {ATTEMPTS} times." in str(
+    assert f"Given up: 1 run of new symbols did not bring all in {ATTEMPTS} times." in str(
         reported.skip_message
     )
     # History of a symbol that the exchange does not list any more cannot be fetched.
@@ -368,7 +368,7 @@ def test_failing_history_is_given_up(one_new: Sensor) -> None:
     assert asked == ATTEMPTS
     assert waited[:4] == sorted(waited[:4])
     assert waited[3] > waited[0]
-    assert f"Given up: 1 runs of new symbols did not bring all in {ATTEMPTS} times." in str(
+    assert f"Given up: 1 run of new symbols did not bring all in {ATTEMPTS} times." in str(
         found.skip_message
     )
     remedy = "--interval 1m --symbols NEWUSDT --start 2026-11-18 --end 2026-11-20"

@@ -362,7 +362,7 @@ def test_raising_strategy_stops_no_other(candidate_sensor, monkeypatch) -> None:
     )
     monkeypatch.setattr(evaluation, "_strategies", lambda _: ((broken, *strategies), indicators))
     first = candidate_sensor.tick()
-    assert "1 strategies failed, the first broken" in first.skip_message
+    assert "1 strategy failed, the first broken" in first.skip_message
     assert "no_such_column" in first.skip_message
     [reported] = [event for event in first.asset_events if "no candidates" in event.metadata]
     assert "broken" in reported.metadata["no candidates"].records[0].data["what"]
