@@ -385,7 +385,7 @@ def test_candidates_are_printed_both_ways(minutes: Platform, lonely: Shell) -> N
         [f"00:{minute}", "COIN0USDT", "long", "rsi_reversal"] for minute in (27, 28, 29)
     ]
     for each in found[-3:]:
-        values = " ".join(f"{name}={value:.6g}" for name, value in each.indicators.items())
+        values = " ".join(f"{name}={value:.6g}" for name, value in sorted(each.indicators.items()))
         assert f"    {values}\n" in for_people.stdout, "no indicator is cut"
     none = lonely.run("candidates", "--day", "2026-11-19")
     assert none.returncode == 0
