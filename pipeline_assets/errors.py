@@ -9,11 +9,19 @@ package, so their exceptions are their own.
 
 
 class PipelineError(Exception):
-    """A failure that the product foresees. The message says what failed, where, and what to do."""
+    """A failure that the product foresees. The message says what failed, where, and what to do.
+
+    Attributes:
+        exit_status: the status with which a command ends that raises it.
+    """
+
+    exit_status = 1
 
 
 class InputError(PipelineError):
     """A setting, an option, a variable or a file of a person's is wrong, or a person stopped the work."""
+
+    exit_status = 2
 
 
 class OutsideSystemError(PipelineError):

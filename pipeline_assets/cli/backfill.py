@@ -45,7 +45,10 @@ def backfill(
     """
     from pipeline_assets.cli import backfill_runs
     from pipeline_assets.cli.progress import TerminalProgress
+    from pipeline_assets.collection.symbol_names import unknown_symbols
     from pipeline_assets.resources.exchange_access import Exchange
+    from pipeline_assets.resources.object_store import ObjectStore
+    from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
 
     settings = load_settings()
     check_dagster_home()
@@ -53,6 +56,9 @@ def backfill(
     today = Exchange(settings).server_time().date()
     refuse_future(start, today)
     check_range(start, end, today)
+    if symbols is not None:
+        # Refused before a run, which would leave its days as failed partitions.
+        unknown_symbols(settings, ObjectStore(settings.s3, PERSON_PATIENCE), symbols)
     with TerminalProgress(console(stderr=True)) as progress:
         result = backfill_runs.backfill(
             settings, interval, symbols, start, end, progress, refresh=refresh

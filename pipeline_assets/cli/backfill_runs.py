@@ -36,6 +36,8 @@ class BackfillError(OutsideSystemError):
 class StoppedError(InputError):
     """Somebody stopped the command. Not a `BackfillError`: after that error callers start further runs."""
 
+    exit_status = 1
+
 
 @dataclass
 class BackfillResult:

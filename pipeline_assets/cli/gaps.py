@@ -76,7 +76,8 @@ def gaps(  # noqa: PLR0913 - its options
     """
     from pipeline_assets.cli.gap_repair import repair
     from pipeline_assets.cli.progress import TerminalProgress
-    from pipeline_assets.collection.gap_report import Asked, find_gaps, never_listed
+    from pipeline_assets.collection.gap_report import Asked, find_gaps
+    from pipeline_assets.collection.symbol_names import never_listed
     from pipeline_assets.market.partition_keys import FIRST_DAY
     from pipeline_assets.resources.exchange_access import Exchange
 

@@ -56,4 +56,4 @@ def main() -> None:
         cli()
     except PipelineError as error:
         click.secho(f"Error: {error}", fg="red", err=True)
-        sys.exit(1)
+        sys.exit(error.exit_status)

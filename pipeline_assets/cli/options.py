@@ -56,11 +56,13 @@ json_option = click.option("--json", "as_json", is_flag=True, help="Print the re
 
 
 def refuse_future(day: date | None, today: date) -> None:
-    """Refuse a day that the exchange's clock has not come to."""
+    """Refuse a day that the exchange's clock has not come to.
+
+    Raises:
+        InputError: the day lies in the future.
+    """
     if day is not None and day > today:
-        raise click.ClickException(
-            f"{day} lies in the future: by the exchange's clock today is {today}."
-        )
+        raise InputError(f"{day} lies in the future: by the exchange's clock today is {today}.")
 
 
 def check_range(start: date, end: date, today: date | None) -> None:

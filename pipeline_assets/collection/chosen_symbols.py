@@ -2,8 +2,7 @@
 listings.py; what is fetched of it in planning.py.
 """
 
-import difflib
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
@@ -20,6 +19,7 @@ from pipeline_assets.collection.listings import (
     lifetimes,
     listed_symbols,
 )
+from pipeline_assets.collection.symbol_names import meant_symbol
 from pipeline_assets.market.intervals import Interval, from_milliseconds
 from pipeline_assets.market.partition_keys import partition_days
 from pipeline_assets.market.windows import Window, day_window
@@ -168,11 +168,11 @@ def _all_collected(universe: Mapping[str, Any]) -> dict[str, Listed]:
     return found
 
 
-def _unknown(symbol: str, known: Iterable[str], odd: Mapping[str, str]) -> str:
+def _unknown(symbol: str, known: Collection[str], odd: Mapping[str, str]) -> str:
     if symbol in odd:
         return f"The exchange's entry of {symbol} cannot be read: {odd[symbol]}."
-    near = difflib.get_close_matches(symbol.upper(), list(known), n=1)
-    return f"{symbol} is not on the exchange" + (f"; did you mean {near[0]}?" if near else ".")
+    meant = meant_symbol(symbol, known)
+    return f"{symbol} is not on the exchange" + (f"; did you mean {meant}?" if meant else ".")
 
 
 def _universe(

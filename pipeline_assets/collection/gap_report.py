@@ -2,17 +2,15 @@
 judged in coverage.py; the command line prints and fills them.
 """
 
-import difflib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.collection.coverage import FILLABLE
-from pipeline_assets.collection.fetch_plan import SymbolError
 from pipeline_assets.collection.lake_coverage import gap_ledger
-from pipeline_assets.collection.listing_look import look
 from pipeline_assets.collection.listings import collected_lifetimes, forgotten
+from pipeline_assets.collection.symbol_names import unknown_symbols
 from pipeline_assets.collection.zero_volume_runs import ZeroVolume, zero_volume_of
 from pipeline_assets.market.completeness import split_by_day
 from pipeline_assets.market.gap_causes import NOT_DUE, Cause
@@ -25,7 +23,6 @@ from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.listing_history import read_identities
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
-from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -137,7 +134,7 @@ def find_gaps(settings: Settings, asked: Asked) -> Report:
 
     store = ObjectStore(settings.s3, PERSON_PATIENCE)
     at = Exchange(settings).server_time()
-    unknown = _unknown(settings, store, asked.symbols)
+    unknown = unknown_symbols(settings, store, asked.symbols)
     windows = _windows(settings, store, asked, at)
     lifetimes: dict[str, Life] = {}
     ledgers = []
@@ -227,44 +224,6 @@ def _first_stored(
 
     starts = [day_window(start.date()).start for start in store.each(first, symbols) if start]
     return min([latest, *starts])
-
-
-def _unknown(
-    settings: Settings, store: ObjectStore, symbols: Sequence[str] | None
-) -> dict[str, str | None]:
-    """Symbols of the settings that the exchange never listed; those that were asked for are refused.
-
-    Asks if the exchange's list was never stored, or does not name one of the configured symbols yet.
-    """
-    known = {each.symbol for each in read_identities(store)}
-    configured = () if settings.symbols == "all" else settings.symbols
-    asked = set(configured if symbols is None else symbols)
-    if not known or not asked <= known:
-        known |= listed_now(settings)
-    unknown = {
-        symbol: next(iter(difflib.get_close_matches(symbol.upper(), known, n=1)), None)
-        for symbol in sorted(asked - known)
-    }
-    if unknown and symbols is not None:
-        raise SymbolError(" ".join(never_listed(unknown, "--symbols")))
-    return unknown
-
-
-def never_listed(unknown: Mapping[str, str | None], where: str) -> list[str]:
-    """Return what to tell of symbols that were never on the exchange, by what may have been meant."""
-    return [
-        f"{symbol} was never on the exchange"
-        + (f"; did you mean {near}?" if near else ".")
-        + f" Correct {where}."
-        for symbol, near in unknown.items()
-    ]
-
-
-def listed_now(settings: Settings) -> set[str]:
-    """Return the symbols that the exchange lists now."""
-    with Exchange(settings).client(Priority.BACKFILL, patient=False) as client:
-        universe, _ = look(client, ObjectStore(settings.s3, PERSON_PATIENCE), client.server_time())
-    return set(universe["symbols"])
 
 
 def _disagreements(

@@ -105,11 +105,11 @@ def reconcile(
         ObjectStoreError: the lake does not answer.
     """
     room = 0 if runs.unfinished else MOST_RUNS
-    cursor, ledger = _ledger(store, settings, cursor, runs, now)
+    cursor, ledger, waits = _ledger(store, settings, cursor, runs, now)
     cursor, repairs = _repairs(store, settings, cursor, runs, now, 0 if ledger else room)
     room -= len(repairs) + bool(ledger)
     cursor, new, failed = _new_symbols(store, settings, cursor, runs, now, max(room, 0))
-    return Plan(cursor, repairs | new, ledger, _message(cursor, runs, failed))
+    return Plan(cursor, repairs | new, ledger, _message(cursor, runs, failed, waits))
 
 
 def continued(cursor: Cursor, former: str | None, store: ObjectStore, *, stopped: bool) -> Cursor:
@@ -131,25 +131,31 @@ def continued(cursor: Cursor, former: str | None, store: ObjectStore, *, stopped
 
 def _ledger(
     store: ObjectStore, settings: Settings, cursor: Cursor, runs: Runs, now: datetime
-) -> tuple[Cursor, tuple[str, date, date] | None]:
+) -> tuple[Cursor, tuple[str, date, date] | None, LedgerRequest | None]:
     """Request the ledger of the newest finished days that have none.
 
     Days before the first ledger are a backfill's. Without any ledger, as where nothing has ever run at
     night, history begins with the oldest object of any symbol, which is looked up once.
+
+    Returns:
+        The cursor; the run's key, first and last day, if one is requested; and the earlier request of the
+        same days that was not answered and is not due again yet.
     """
     judged = set(judged_days(store))
     first = min(judged) if judged else cursor.first_stored or _first_stored(store, settings)
     cursor = replace(cursor, first_stored=first)
     if first is None or runs.unfinished:
-        return cursor, None
+        return cursor, None, None
     begin = max(first, settings.repair.since or first)
     last = newest_finished_day(now)
     missed = unjudged_days(begin, last, judged | runs.finalizing, _LEDGER_DAYS)
-    request = LedgerRequest.of(missed, cursor.ledger, now) if missed else None
+    if not missed:
+        return cursor, None, None
+    request = LedgerRequest.of(missed, cursor.ledger, now)
     if request is None:
-        return cursor, None
+        return cursor, None, cursor.ledger
     key = request.run_key(cursor.ledger)
-    return replace(cursor, ledger=request), (key, request.first, request.last)
+    return replace(cursor, ledger=request), (key, request.first, request.last), None
 
 
 def _first_stored(store: ObjectStore, settings: Settings) -> date | None:
@@ -241,11 +247,18 @@ def _unsuccessful(
     return pending, failed
 
 
-def _message(cursor: Cursor, runs: Runs, failed: Sequence[Asked]) -> str:
+def _message(
+    cursor: Cursor, runs: Runs, failed: Sequence[Asked], ledger: LedgerRequest | None
+) -> str:
     """Say why nothing is requested, or what is left after the requests."""
     if runs.more:
         return "The ledger tells of more days, which are read first."
     said = []
+    if ledger is not None:
+        said.append(
+            f"The run that judges the gaps of {ledger.first} to {ledger.last} did not succeed, and is "
+            f"requested again at {ledger.due:%H:%M} UTC. Its log on Dagster's Runs page says why."
+        )
     if runs.unfinished:
         said.append(f"{counted(runs.unfinished, 'earlier run')} under way.")
     if cursor.left:

@@ -275,23 +275,24 @@ FUTURE = "Error: 2026-11-21 lies in the future: by the exchange's clock today is
 
 def test_wrong_arguments_are_one_message(lonely: Shell) -> None:
     """Wrong arguments give one message that says what to do."""
-    usage, refused = 2, 1
-    cases: dict[tuple[str, ...], tuple[int, str]] = {
-        ("backfill", "--interval", "5m", *RANGE): (usage, "'5m' is not one of '1m', '15m', '1h'"),
-        ("backfill", *RANGE): (usage, "Missing option '--interval'"),
-        (*HOURS, *RANGE, "--symbols", " , "): (usage, "it names no symbol"),
-        (*HOURS, "--start", "2026-11-19", "--end", "2026-11-19"): (refused, "--end is excluded"),
-        (*HOURS, *RANGE, "--symbols", "BTCUSD"): (refused, "did you mean BTCUSDT?"),
-        (*HOURS, "--start", "2026-11-21", "--end", "2026-11-22"): (refused, FUTURE),
-        ("candidates", "--day", "2026-11-21"): (refused, FUTURE),
+    cases: dict[tuple[str, ...], str] = {
+        ("backfill", "--interval", "5m", *RANGE): "'5m' is not one of '1m', '15m', '1h'",
+        ("backfill", *RANGE): "Missing option '--interval'",
+        (*HOURS, *RANGE, "--symbols", " , "): "it names no symbol",
+        (*HOURS, "--start", "2026-11-19", "--end", "2026-11-19"): "--end is excluded",
+        (*HOURS, *RANGE, "--symbols", "BTCUSD"): "did you mean BTCUSDT?",
+        (*HOURS, "--start", "2026-11-21", "--end", "2026-11-22"): FUTURE,
+        ("candidates", "--day", "2026-11-21"): FUTURE,
     }
     started = {arguments: lonely.start(*arguments) for arguments in cases}
-    for arguments, (status, message) in cases.items():
+    for arguments, message in cases.items():
         done = ended(started[arguments])
-        assert (done.returncode, done.stdout) == (status, ""), arguments
+        assert (done.returncode, done.stdout) == (2, ""), arguments
         assert message in done.stderr, arguments
         assert done.stderr.count("Error: ") == 1, arguments
         assert len(done.stderr) < 700, arguments
+    # A run would leave its days as failed partitions.
+    assert not list((lonely.data_dir / "dagster").rglob("*.db"))
 
 
 def test_unreachable_system_is_named(lonely: Shell) -> None:
@@ -315,14 +316,6 @@ def test_unreachable_system_is_named(lonely: Shell) -> None:
             ("status",),
             {"PIPELINE_BINANCE__REST_URL": f"http://{elsewhere}"},
         ),
-        "DAGSTER_HOME: '/nonexistent' is not the absolute path of a directory.": (
-            (*HOURS, *RANGE),
-            {"DAGSTER_HOME": "/nonexistent"},
-        ),
-        "PIPELINE_S3_BUCKET: there is no such setting": (
-            ("status",),
-            {"PIPELINE_S3_BUCKET": "candles"},
-        ),
     }
     started = [lonely.start(*arguments, **environment) for arguments, environment in cases.values()]
     for message, process in zip(cases, started, strict=True):
@@ -330,6 +323,19 @@ def test_unreachable_system_is_named(lonely: Shell) -> None:
         assert done.returncode == 1, message
         assert message in done.stderr
         assert done.stderr.count("Error: ") <= 1
+
+
+def test_wrong_setting_is_wrong_use(lonely: Shell) -> None:
+    """A wrong setting is named, and ends the command as wrong use does."""
+    home = lonely.start(*HOURS, *RANGE, DAGSTER_HOME="/nonexistent")
+    bucket = lonely.start("status", PIPELINE_S3_BUCKET="candles")
+    for process, message in (
+        (home, "DAGSTER_HOME: '/nonexistent' is not the absolute path of a directory."),
+        (bucket, "PIPELINE_S3_BUCKET: there is no such setting"),
+    ):
+        done = ended(process)
+        assert (done.returncode, done.stdout) == (2, "")
+        assert message in done.stderr
 
 
 def test_up_refuses_unsuitable_store(minutes: Platform, lonely: Shell) -> None:
@@ -523,7 +529,7 @@ def test_wrong_strategy_prevents_the_start(tmp_path: Path, strategies: str, said
         text=True,
         check=False,
     )
-    assert done.returncode == 1
+    assert done.returncode == 2
     assert said in done.stderr
     assert "Example: - {name: " in done.stderr
     assert "Traceback" not in done.stderr

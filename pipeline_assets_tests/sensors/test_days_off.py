@@ -214,7 +214,11 @@ def test_day_being_finalized_needs_no_ledger(back: Sensors) -> None:
 def test_failed_ledger_is_requested_again(back: Sensors) -> None:
     """A ledger that failed is requested again after a wait."""
     [first] = back.look("gap_repair").run_requests
-    assert back.look("gap_repair").run_requests == []
+    waiting = back.look("gap_repair")
+    assert waiting.run_requests == []
+    assert "2026-11-20 to 2026-11-21 did not succeed, and is requested again" in str(
+        waiting.skip_message
+    )
     back.platform.exchange.advance(15 * 60)
     [again] = back.look("gap_repair").run_requests
     assert days_of(first) == days_of(again)
