@@ -16,18 +16,25 @@ import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from dagster import Field, StringSource
-from sqlalchemy import Connection, Engine, create_engine
+from sqlalchemy import Connection, Engine, create_engine, text
 from sqlalchemy.event import listen
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.pool import QueuePool
 
 from pipeline_assets.dagster_instance.private_storage import (
     SQLITE_BUSY_TIMEOUT_SECONDS,
     ConfigurableClassData,
+    SqlEventLogStorageMetadata,
     SqliteEventLogStorage,
+    get_alembic_config,
+    sqlite_event_log,
 )
 from pipeline_assets.private_apis import require_names
 
@@ -98,6 +105,28 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
             with engine.begin() as connection:
                 yield connection
 
+    def _initdb(self, engine: Engine, for_index_shard: bool = False) -> None:
+        """Make the tables of a run's file, unless they are there.
+
+        Dagster's own reads its 89 migrations twice for a new file, and once for each process that opens the
+        file: 0.09 s and 0.03 s of CPU a run. Here a process reads the migrations once.
+        """
+        if for_index_shard:
+            super()._initdb(engine, for_index_shard=True)
+            return
+        try:
+            with engine.begin() as connection:
+                if MigrationContext.configure(connection).get_current_revision() is not None:
+                    return
+            with engine.connect() as connection:
+                connection.execute(text("PRAGMA journal_mode=WAL"))
+            SqlEventLogStorageMetadata.create_all(engine)
+            with engine.begin() as connection:
+                MigrationContext.configure(connection).stamp(_migrations(), "head")
+        except DatabaseError:
+            # Another process makes the same tables. Dagster's own waits, and completes what is missing.
+            super()._initdb(engine)
+
     def _engine(self, shard: str) -> Engine:
         engine = self._engines.pop(shard, None)
         if engine is None:
@@ -120,6 +149,11 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
             while self._engines:
                 self._engines.popitem()[1].dispose()
         super().dispose()
+
+
+@cache
+def _migrations() -> ScriptDirectory:
+    return ScriptDirectory.from_config(get_alembic_config(sqlite_event_log.__file__))
 
 
 def _without_waiting_for_the_disk(connection: Any, _record: object) -> None:

@@ -9,10 +9,13 @@ with private_imports("dagster", __name__):
     from dagster._core.storage.event_log.schema import (
         AssetCheckExecutionsTable,
         AssetEventTagsTable,
+        SqlEventLogStorageMetadata,
         SqlEventLogStorageTable,
     )
+    from dagster._core.storage.event_log.sqlite import sqlite_event_log
     from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
     from dagster._core.storage.legacy_storage import LegacyEventLogStorage
+    from dagster._core.storage.sql import get_alembic_config
     from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
     from dagster._serdes import ConfigurableClassData
 
@@ -45,6 +48,9 @@ __all__ = [
     "ConfigurableClassData",
     "LegacyEventLogStorage",
     "SqlEventLogStorage",
+    "SqlEventLogStorageMetadata",
     "SqlEventLogStorageTable",
     "SqliteEventLogStorage",
+    "get_alembic_config",
+    "sqlite_event_log",
 ]

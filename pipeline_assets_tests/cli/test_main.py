@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from click.testing import CliRunner
 from confluent_kafka import Producer
 from dagster import DagsterInstance
@@ -22,6 +23,7 @@ from pipeline_assets.market.candidates import CANDIDATE_COLUMNS, Candidate
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_objects import store_candidates
 from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.leases import lease_key
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import KafkaSettings
 from pipeline_assets_tests.fixtures.faulty_s3 import IgnoresBoth, faulty_s3
@@ -130,6 +132,7 @@ def test_killed_backfill_is_done_by_repeat(
             killed.kill()
             killed.communicate()
             server.send_signal(signal.SIGCONT)
+            _end_leases_soon(platform)
             again = shell.run(*quarters)
             assert again.returncode == 0, again.stderr
             statuses = sorted(run.status.value for run in instance.get_runs())
@@ -141,6 +144,15 @@ def test_killed_backfill_is_done_by_repeat(
         truth = platform.truth("15m", symbol, DAY, DAY + timedelta(days=2))
         assert_frame_equal(stored.filter(stored["symbol"] == symbol), truth)
     assert platform.table("15m") == stored.rows()
+
+
+def _end_leases_soon(platform: Platform) -> None:
+    """Leave a dead process's leases a second, as Redis does after a minute without a renewal."""
+    with redis.Redis.from_url(platform.settings.redis.url) as client:
+        held = list(client.scan_iter(lease_key("*")))
+        assert held, "the dead process left a lease"
+        for key in held:
+            client.pexpire(key, 1000)
 
 
 def test_status_for_a_person(platform: Platform, shell: Shell) -> None:

@@ -1,9 +1,12 @@
 """The event log stores events where Dagster's own class does, and closes the files of ended runs."""
 
 import os
+import sqlite3
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -61,6 +64,53 @@ def test_event_logs_are_interchangeable(home: Path, instance: DagsterInstance) -
     assert len(reported) > 5
     own.delete_events(run)
     assert not ours.get_logs_for_run(run)
+
+
+def description(directory: Path, run: str) -> tuple[list[Any], list[Any]]:
+    """The tables and indexes of a run's file, and the revision that they are stamped with."""
+    with closing(sqlite3.connect(directory / f"{run}.db")) as file:
+        tables = file.execute("select type, name, sql from sqlite_master order by 1, 2").fetchall()
+        return tables, file.execute("select version_num from alembic_version").fetchall()
+
+
+def test_run_file_has_dagsters_tables(tmp_path: Path) -> None:
+    """A run's file has the same tables and revision, whichever class makes the file."""
+    made = []
+    for kind in (SqliteEventLogStorage, PooledSqliteEventLogStorage):
+        storage = kind(str(tmp_path / kind.__name__))
+        assert not storage.get_logs_for_run("a-run")
+        made.append(description(tmp_path / kind.__name__, "a-run"))
+        storage.dispose()
+    assert made[0] == made[1]
+    assert len(made[0][1]) == 1
+
+
+def test_unfinished_run_file_is_completed(tmp_path: Path) -> None:
+    """A file whose maker was killed between the tables and their revision is completed."""
+    first = PooledSqliteEventLogStorage(str(tmp_path))
+    assert not first.get_logs_for_run("a-run")
+    whole = description(tmp_path, "a-run")
+    first.dispose()
+    with closing(sqlite3.connect(tmp_path / "a-run.db")) as file:
+        file.execute("delete from alembic_version")
+        file.execute("drop table asset_keys")
+        file.commit()
+    second = PooledSqliteEventLogStorage(str(tmp_path))
+    assert not second.get_logs_for_run("a-run")
+    second.dispose()
+    assert description(tmp_path, "a-run") == whole
+
+
+def test_many_may_open_a_new_run(tmp_path: Path) -> None:
+    """Storages that open a new run's file at once, as processes do, all succeed."""
+    storages = [PooledSqliteEventLogStorage(str(tmp_path)) for _ in range(4)]
+    with ThreadPoolExecutor(4) as pool:
+        for run in ("a-run", "another-run", "a-third-run"):
+            found = pool.map(lambda storage, run=run: storage.get_logs_for_run(run), storages)
+            assert list(found) == [[]] * 4
+            assert len(description(tmp_path, run)[1]) == 1
+    for storage in storages:
+        storage.dispose()
 
 
 def test_concurrent_reports_are_complete(instance: DagsterInstance) -> None:
