@@ -153,11 +153,13 @@ class Product:
         """Return MB of the worker with its children, shared pages once, and the peak of its largest child."""
         parent = psutil.Process(self._pid("worker"))
         children = parent.children(recursive=True)
-        whole = sum(each.memory_full_info().pss for each in (parent, *children)) / 1e6
-        peaks = [Usage() for _ in children]
-        for child, usage in zip(children, peaks, strict=True):
-            _read(child, usage)
-        return whole, max(usage.peak_mb for usage in peaks)
+        whole, peak = parent.memory_full_info().pss, Usage()
+        for child in children:
+            # The worker replaces children.
+            with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+                whole += child.memory_full_info().pss
+                _read(child, peak)
+        return whole / 1e6, peak.peak_mb
 
     def set_clock(self, moment: datetime) -> None:
         """Move the exchange's clock; it runs on from there."""
