@@ -84,7 +84,7 @@ def chunks(start: date, end: date, days: int) -> Iterator[tuple[date, date]]:
         start = last + timedelta(days=1)
 
 
-def backfill(  # noqa: PLR0913 - the request, and who is told
+def backfill(  # noqa: PLR0913 - the request, and where it is reported
     settings: Settings,
     interval: Interval,
     symbols: Sequence[str] | None,

@@ -1,5 +1,5 @@
-"""Dagster's web server as commands use it, over GraphQL: runs are found by tags, launched and read. What a
-command makes of its runs is in followed_runs.py.
+"""Dagster's web server as commands use it, over GraphQL: runs are found by tags, launched and read. How a
+command follows its runs is in followed_runs.py.
 """
 
 from collections.abc import Mapping, Sequence

@@ -1,5 +1,5 @@
-"""The outcome of one run of a backfill or repair, whoever executed the run: executed_runs.py or Dagster's
-workers (followed_runs.py). What a backfill makes of several outcomes is in backfill_runs.py.
+"""The outcome of one run of a backfill or repair, executed by the command (executed_runs.py) or by a worker
+(followed_runs.py). Repetitions of a run are in backfill_runs.py.
 """
 
 from collections.abc import Mapping

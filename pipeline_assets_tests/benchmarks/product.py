@@ -200,6 +200,9 @@ class Product:
                     if not _is_run(child):
                         times.append(child.cpu_times())
             used[service.name] = sum(each.user + each.system for each in times)
+            if service.name == "worker":
+                # Children that it has replaced.
+                used[service.name] += times[0].children_user + times[0].children_system
         return used
 
     def _run(self, query: str, launched: Launched) -> dict[str, Any]:
