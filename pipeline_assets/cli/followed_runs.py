@@ -102,6 +102,8 @@ def runs_in_dagster(settings: Settings, say: Say) -> DagsterWeb | None:
             reason = f"No worker serves the queue {BACKFILL}"
         elif code_fingerprint(settings) not in {each.code for each in serving}:
             reason = "The workers have other code or settings than this command"
+    if settings.dagster.read_only:
+        reason = "Dagster's web server is read-only (PIPELINE_DAGSTER__READ_ONLY)"
     if reason is None and not web.is_ready():
         reason = f"No Dagster daemon answers through {web.url}"
     if reason is None:

@@ -253,7 +253,7 @@ def test_silent_web_server_is_named(dagster: Dagster) -> None:
 
 
 def test_command_executes_without_matching_worker(tmp_path: Path, dagster: Dagster) -> None:
-    """Without a daemon, without a worker or with one of other settings the command says that it executes."""
+    """Without a worker of its own settings, or a daemon, the command says that it executes its runs."""
     said: list[str] = []
     with RedisServer(tmp_path) as redis:
         settings = Settings(redis={"url": redis.url}, dagster=settings_of(dagster))
@@ -264,11 +264,15 @@ def test_command_executes_without_matching_worker(tmp_path: Path, dagster: Dagst
         assert runs_in_dagster(settings, said.append) is None
         registry.beat(Worker("three", ("backfill",), code_fingerprint(settings)))
         assert runs_in_dagster(settings, said.append) is not None
+        shown = settings.dagster.model_copy(update={"read_only": True})
+        read_only = settings.model_copy(update={"dagster": shown})
+        assert runs_in_dagster(read_only, said.append) is None
         dagster.healthy = False
         assert runs_in_dagster(settings, said.append) is None
     ending = ": this command executes its runs itself, and they end with it."
     assert [line.removesuffix(ending) for line in said] == [
         "No worker serves the queue backfill",
         "The workers have other code or settings than this command",
+        "Dagster's web server is read-only (PIPELINE_DAGSTER__READ_ONLY)",
         f"No Dagster daemon answers through {dagster.url}",
     ]

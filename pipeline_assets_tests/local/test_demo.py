@@ -284,7 +284,9 @@ def test_demo_then_ui_over_same_data(tmp_path: Path) -> None:
 
         killed = machine.killed_backfill(old)
         assert [run["status"] for run in machine.ended([killed])] == ["SUCCESS"]
-        assert (old, old) in machine.materialized("candle_table_15m"), "the run outlived its command"
+        assert (old, old) in machine.materialized("candle_table_15m"), (
+            "the run outlived its command"
+        )
 
         alone = [
             machine.launch("__ASSET_JOB", old, "candle_objects_1h"),
