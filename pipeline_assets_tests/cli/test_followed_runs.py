@@ -4,14 +4,11 @@ Dagster's answers are scripted, since these faults cannot be produced otherwise;
 against Dagster's own schema. A command that follows real runs on a real worker is in local/test_demo.py.
 """
 
-import json
 import os
 import signal
-import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +23,7 @@ from pipeline_assets.cli.run_outcomes import BackfillError, Outcome, StoppedErro
 from pipeline_assets.resources.retry import RetryPolicy
 from pipeline_assets.resources.workers import Worker, WorkerRegistry, code_fingerprint
 from pipeline_assets.settings import DagsterSettings, Settings
+from pipeline_assets_tests.fixtures.dagster_web import answering_as
 from pipeline_assets_tests.fixtures.redis import RedisServer
 
 FIRST, LAST = date(2026, 11, 1), date(2026, 11, 20)
@@ -62,7 +60,7 @@ RAISED = {
 class Dagster:
     """A web server that answers from a script. `runs` has the statuses and tags of each run in turn."""
 
-    url: str = ""
+    settings: DagsterSettings = field(default_factory=DagsterSettings)
     runs: dict[str, list[tuple[str, dict[str, str]]]] = field(default_factory=dict)
     events: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
     unfinished: list[str] = field(default_factory=list)
@@ -72,6 +70,12 @@ class Dagster:
     # How many of the next answers are lost after the request was served.
     lost_answers: int = 0
     on_look: Any = None
+
+    def reply(self, query: str, variables: dict[str, Any]) -> dict[str, Any] | None:
+        """Answer, or lose the answer."""
+        data = self.answer(query, variables)
+        self.lost_answers -= (lost := self.lost_answers > 0)
+        return None if lost else data
 
     def answer(self, query: str, variables: dict[str, Any]) -> dict[str, Any]:
         if query == dagster_web.READY:
@@ -111,44 +115,17 @@ def shown(
 @pytest.fixture
 def dagster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Dagster]:
     """A scripted Dagster, which is asked again at once."""
-    made = Dagster()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            document = {"data": made.answer(asked["query"], asked["variables"])}
-            if made.lost_answers:
-                made.lost_answers -= 1
-                self.send_error(502)
-                return
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(json.dumps(document).encode())
-
-        def log_message(self, *_: object) -> None:
-            return
-
     monkeypatch.setattr(followed_runs, "_LOOK_SECONDS", 0.0)
     monkeypatch.setattr(followed_runs, "_POLICY", RetryPolicy(attempts=3))
-    with HTTPServer(("127.0.0.1", 0), Handler) as server:
-        thread = threading.Thread(target=server.serve_forever)
-        thread.start()
-        made.url = f"http://127.0.0.1:{server.server_port}"
+    made = Dagster()
+    with answering_as(made.reply) as made.settings:
         yield made
-        server.shutdown()
-        thread.join()
-
-
-def settings_of(dagster: Dagster) -> DagsterSettings:
-    return DagsterSettings(webserver_port=int(dagster.url.rpartition(":")[2]))
 
 
 def follow(dagster: Dagster, said: list[str] | None = None) -> Outcome:
     """Execute one run, as `backfill` does."""
     say = [].append if said is None else said.append
-    return FollowedRuns(DagsterWeb(settings_of(dagster)), "backfill_1m", say).run(
-        FIRST, LAST, CONFIG
-    )
+    return FollowedRuns(DagsterWeb(dagster.settings), "backfill_1m", say).run(FIRST, LAST, CONFIG)
 
 
 @pytest.mark.parametrize("name", ["READY", "FIND", "LAUNCH", "EVENTS"])
@@ -256,7 +233,7 @@ def test_command_executes_without_matching_worker(tmp_path: Path, dagster: Dagst
     """Without a worker of its own settings, or a daemon, the command says that it executes its runs."""
     said: list[str] = []
     with RedisServer(tmp_path) as redis:
-        settings = Settings(redis={"url": redis.url}, dagster=settings_of(dagster))
+        settings = Settings(redis={"url": redis.url}, dagster=dagster.settings)
         registry = WorkerRegistry(settings.redis)
         assert runs_in_dagster(settings, said.append) is None
         registry.beat(Worker("one", ("ingest",), code_fingerprint(settings)))
@@ -274,5 +251,5 @@ def test_command_executes_without_matching_worker(tmp_path: Path, dagster: Dagst
         "No worker serves the queue backfill",
         "The workers have other code or settings than this command",
         "Dagster's web server is read-only (PIPELINE_DAGSTER__READ_ONLY)",
-        f"No Dagster daemon answers through {dagster.url}",
+        f"No Dagster daemon answers through {DagsterWeb(dagster.settings).url}",
     ]
