@@ -117,7 +117,7 @@ class Machine:
             yield
         finally:
             process.send_signal(signal.SIGINT)
-            rest, _ = process.communicate(timeout=60)
+            rest, _ = process.communicate(timeout=180)
         assert process.returncode == 0, rest
 
     def graphql(self, query: str, **variables: Any) -> Any:
@@ -216,12 +216,13 @@ class Machine:
 
 
 @pytest.mark.xdist_group("demo")
+@pytest.mark.timeout(900)
 def test_demo_then_ui_over_same_data(tmp_path: Path) -> None:
     """The demo runs once, and then Dagster's UI opens over the same data."""
     machine = Machine(tmp_path)
     began = datetime.now(UTC)
     demo = machine.start("demo", "--once")
-    printed, _ = demo.communicate(timeout=200)
+    printed, _ = demo.communicate(timeout=400)
     assert demo.returncode == 0, printed
     assert "0 candles missing." in printed
     assert "launched" in printed
