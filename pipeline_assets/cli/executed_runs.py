@@ -11,7 +11,7 @@ from pipeline_assets.cli.run_outcomes import (
     GOES_ON,
     Check,
     Outcome,
-    StepError,
+    Raised,
     StoppedError,
     failure,
     failure_without_step,
@@ -83,9 +83,9 @@ def _failure(executed: "ExecuteInProcessResult") -> Exception:
     for event in executed.all_events:
         if event.is_step_failure:
             found = event.step_failure_data.error
-            error = StepError(found.cls_name, found.message) if found else None
+            error = Raised(found.cls_name, found.message) if found else None
             inner = found.cause if found else None
-            cause = StepError(inner.cls_name, inner.message) if inner else None
+            cause = Raised(inner.cls_name, inner.message) if inner else None
             return failure(executed.run_id, event.step_key or "A step", error, cause)
     return failure_without_step(executed.run_id)
 

@@ -18,7 +18,7 @@ from pipeline_assets.cli.run_outcomes import (
     BackfillError,
     Check,
     Outcome,
-    StepError,
+    Raised,
     StoppedError,
     failure,
     failure_without_step,
@@ -186,8 +186,8 @@ class _Follower:
                 "launches the run again."
             )
         for event in self._of_type("ExecutionStepFailureEvent"):
-            error = _step_error(event["error"])
-            cause = _step_error((event["error"] or {}).get("cause"))
+            error = _raised(event["error"])
+            cause = _raised((event["error"] or {}).get("cause"))
             return failure(run.run_id, event["stepKey"], error, cause)
         return failure_without_step(run.run_id)
 
@@ -198,8 +198,8 @@ class _Follower:
 _KEPT = {"MaterializationEvent", "AssetCheckEvaluationEvent", "ExecutionStepFailureEvent"}
 
 
-def _step_error(told: Mapping[str, Any] | None) -> StepError | None:
-    return StepError(told["className"], told["message"]) if told else None
+def _raised(told: Mapping[str, Any] | None) -> Raised | None:
+    return Raised(told["className"], told["message"]) if told else None
 
 
 def _tags(job: str, first: date, last: date, config: Mapping[str, Any]) -> dict[str, str]:

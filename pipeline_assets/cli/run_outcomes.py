@@ -20,7 +20,7 @@ class StoppedError(InputError):
 
 
 @dataclass(frozen=True)
-class StepError:
+class Raised:
     """The error of a step as Dagster recorded it: the class, and a message that may begin with the class."""
 
     class_name: str | None
@@ -58,7 +58,7 @@ class Outcome:
 
 
 def failure(
-    run_id: str, step: str, error: StepError | None, cause: StepError | None
+    run_id: str, step: str, error: Raised | None, cause: Raised | None
 ) -> BackfillError | StoppedError:
     """Return the error of a failed run, with the reason that the first failed step's asset gave.
 
