@@ -286,7 +286,12 @@ def _gone(pid: int) -> bool:
 
 @contextmanager
 def running_product(
-    symbols: int, clock: datetime | None, *, airflow: bool = False, launcher: str = "celery"
+    symbols: int,
+    clock: datetime | None,
+    *,
+    airflow: bool = False,
+    launcher: str = "celery",
+    sensors: bool = True,
 ) -> Iterator[Product]:
     """The embedded stack with Dagster on free ports over a temporary directory.
 
@@ -295,6 +300,7 @@ def running_product(
         clock: where the exchange's clock starts; it runs on from there. None: the real time.
         airflow: whether Airflow is part of it, and schedules.
         launcher: what executes runs, `celery` or `process`.
+        sensors: whether sensors start, which launch runs of their own.
     """
     # Without bytecode every process compiles Dagster anew, 1.4 s; an installed package has it.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -312,6 +318,7 @@ def running_product(
                 "webserver_port": free_port(),
                 "code_server_port": free_port(),
                 "launcher": launcher,
+                "sensors": sensors,
             },
             airflow={"enabled": airflow, "port": free_port()},
         )
