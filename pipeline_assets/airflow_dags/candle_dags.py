@@ -26,7 +26,7 @@ TAGS = ["candles", "dagster"]
 # A first day before all collecting costs a fetch of each day since then; set the variable.
 FIRST_DAY = Variable.get("candles_first_day", default="2026-11-01")
 
-_TICK_DOC = """
+_INGEST_DOC = """
 ### An ingest run of {interval} candles
 
 One Dagster run of the job `{job}` does the work; each task watches one asset of it.
@@ -40,7 +40,7 @@ ends in the same data, so a failed one needs no attention if the next is green. 
 failed step and stop once the next run is due. Clear a run to make a new Dagster run. The button *Dagster run*
 opens it.
 """
-_SEAL_DOC = """
+_FINALIZE_DOC = """
 ### Finalizing
 
 Once a day, the job `seal` reads which symbols the exchange lists (asset `universe`: listed and delisted since
@@ -80,7 +80,7 @@ def _defaults(**more: Any) -> dict[str, Any]:
     return {"owner": OWNER, "depends_on_past": False, "retry_exponential_backoff": True} | more
 
 
-def tick_dag(interval: str) -> DAG:
+def ingest_dag(interval: str) -> DAG:
     """The DAG of an interval's ticks."""
     minute = interval == "1m"
     tasks = "\n".join(f"| {task} | `{asset}` |" for task, asset in TASKS[interval].items())
@@ -97,7 +97,7 @@ def tick_dag(interval: str) -> DAG:
     with DAG(
         f"candles_{interval}",
         description=f"Fetch, format, upload and insert the {interval} candles that are due.",
-        doc_md=_TICK_DOC.format(interval=interval, job=INGEST_JOBS[interval], tasks=tasks),
+        doc_md=_INGEST_DOC.format(interval=interval, job=INGEST_JOBS[interval], tasks=tasks),
         schedule=CronDataIntervalTimetable(CRONS[interval], timezone="UTC"),
         start_date=datetime(2026, 11, 1, tzinfo=UTC),
         # A tick does what is due now, so those that were missed have nothing left to do.
@@ -124,12 +124,12 @@ def tick_dag(interval: str) -> DAG:
     return dag
 
 
-def seal_dag() -> DAG:
+def finalize_dag() -> DAG:
     """Return the DAG that finalizes the day before, once a day."""
     with DAG(
         "candles_seal",
         description="Note which symbols are listed, and finalize yesterday in all intervals.",
-        doc_md=_SEAL_DOC,
+        doc_md=_FINALIZE_DOC,
         # A day has ended once the first candle of the next one is closed, of 1h too.
         schedule=CronDataIntervalTimetable(FINALIZE_CRON, timezone="UTC"),
         start_date=datetime.fromisoformat(FIRST_DAY).replace(tzinfo=UTC),
@@ -253,8 +253,8 @@ def cleaning_dag() -> DAG:
 
 
 for _interval in SPANS:
-    tick_dag(_interval)
-seal_dag()
+    ingest_dag(_interval)
+finalize_dag()
 backfill_dag()
 housekeeping_dag()
 cleaning_dag()

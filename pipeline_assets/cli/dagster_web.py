@@ -144,11 +144,11 @@ class DagsterWeb:
         if answer["__typename"] == "LaunchRunSuccess":
             return _web_run(answer["run"])
         errors = answer.get("errors") or [answer]
-        told = "; ".join(str(each.get("message", answer["__typename"])) for each in errors)
+        reported = "; ".join(str(each.get("message", answer["__typename"])) for each in errors)
         # Other refusals come from a code server that is restarting, too.
         is_final = answer["__typename"] in ("RunConfigValidationInvalid", "UnauthorizedError")
         kind = DagsterWebError if is_final else DagsterSilentError
-        raise kind(f"Dagster at {self.url} does not launch {job}: {told}")
+        raise kind(f"Dagster at {self.url} does not launch {job}: {reported}")
 
     def events(self, run_id: str, after: str | None) -> tuple[Sequence[dict[str, Any]], str | None]:
         """Return the events of a run after a cursor, and the cursor after the last of them.
@@ -198,9 +198,11 @@ class DagsterWeb:
         return data
 
 
-def _web_run(told: Mapping[str, Any]) -> WebRun:
+def _web_run(reported: Mapping[str, Any]) -> WebRun:
     return WebRun(
-        told["runId"], told["status"], {each["key"]: each["value"] for each in told["tags"]}
+        reported["runId"],
+        reported["status"],
+        {each["key"]: each["value"] for each in reported["tags"]},
     )
 
 

@@ -198,8 +198,8 @@ class _Follower:
 _KEPT = {"MaterializationEvent", "AssetCheckEvaluationEvent", "ExecutionStepFailureEvent"}
 
 
-def _raised(told: Mapping[str, Any] | None) -> Raised | None:
-    return Raised(told["className"], told["message"]) if told else None
+def _raised(reported: Mapping[str, Any] | None) -> Raised | None:
+    return Raised(reported["className"], reported["message"]) if reported else None
 
 
 def _tags(job: str, first: date, last: date, config: Mapping[str, Any]) -> dict[str, str]:

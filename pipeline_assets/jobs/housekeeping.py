@@ -34,7 +34,7 @@ from pipeline_assets.dagster_instance.event_storage import (
     delete_superseded_reports,
 )
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.resources.finalized_days import sealed_days
+from pipeline_assets.resources.finalized_days import finalized_days
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.settings import Settings
@@ -58,20 +58,20 @@ def delete_tick_runs(
     days = settings.housekeeping
     deleted = 0
     for interval in Interval:
-        sealed = {day.isoformat() for day in sealed_days(store, interval)}
+        finalized = {day.isoformat() for day in finalized_days(store, interval)}
         for statuses, kept_days in (
             (_SUCCEEDED, days.tick_run_days),
             (_FAILED, days.failed_run_days),
         ):
             before = now - timedelta(days=kept_days)
-            deleted += _delete_runs(context.instance, interval, sealed, statuses, before)
+            deleted += _delete_runs(context.instance, interval, finalized, statuses, before)
     yield Output(deleted, metadata={"runs deleted": deleted})
 
 
 def _delete_runs(
     instance: DagsterInstance,
     interval: Interval,
-    sealed: Container[str],
+    finalized: Container[str],
     statuses: list[DagsterRunStatus],
     before: datetime,
 ) -> int:
@@ -79,13 +79,13 @@ def _delete_runs(
     chosen = RunsFilter(
         job_name=ingest_job(interval),
         statuses=statuses,
-        tags={KIND_TAG: RunKind.TICK.value},
+        tags={KIND_TAG: RunKind.INGEST.value},
         created_before=before,
     )
     last_runs = cache(partial(_last_runs, instance, interval))
     deleted = 0
     for run in instance.get_runs(chosen):
-        if deletable(run.run_id, run.tags.get(PARTITION_TAG, ""), sealed, last_runs):
+        if deletable(run.run_id, run.tags.get(PARTITION_TAG, ""), finalized, last_runs):
             instance.compute_log_manager.delete_logs(prefix=[run.run_id])
             instance.delete_run(run.run_id)
             deleted += 1
@@ -159,7 +159,7 @@ def verify_lake(
     Raises:
         Failure: objects are damaged. Their days are fetched again, and the failed run alerts.
     """
-    report = sweep(store, Selection(), set_aside=True)
+    report = sweep(store, Selection(), quarantine=True)
     metadata = {
         "objects read": report.objects,
         "objects without a digest": report.without_digest,

@@ -192,8 +192,8 @@ async def _download(work: _Work, session: "aiohttp.ClientSession", file: Archive
             body = await _get(work, session, file.path, file.largest_zip)
             if body is None:
                 return Downloaded(file, None)
-            told = await _get(work, session, f"{file.path}.CHECKSUM", _LARGEST_TEXT)
-            rows = await asyncio.to_thread(_read, file, body, told)
+            reported = await _get(work, session, f"{file.path}.CHECKSUM", _LARGEST_TEXT)
+            rows = await asyncio.to_thread(_read, file, body, reported)
         except _NoAnswerError as error:
             return Downloaded(file, None, f"{file.name}.zip could not be had: {error}.")
         except MalformedArchiveError as error:
@@ -203,10 +203,10 @@ async def _download(work: _Work, session: "aiohttp.ClientSession", file: Archive
     return Downloaded(file, None, problem, damaged=True)
 
 
-def _read(file: ArchiveFile, body: bytes, told: bytes | None) -> "pl.DataFrame":
-    if told is None:
+def _read(file: ArchiveFile, body: bytes, reported: bytes | None) -> "pl.DataFrame":
+    if reported is None:
         raise MalformedArchiveError(f"{file.name}.zip has no checksum file beside it.")
-    verify_checksum(file, body, told)
+    verify_checksum(file, body, reported)
     return read_archive(file, body)
 
 

@@ -9,7 +9,7 @@ from functools import cached_property
 from urllib.parse import urlsplit
 
 from pipeline_assets.market.intervals import Interval, to_milliseconds
-from pipeline_assets.resources.exchange import BACKFILL_PATIENCE, TICK_PATIENCE, ExchangeClient
+from pipeline_assets.resources.exchange import BACKFILL_PATIENCE, INGEST_PATIENCE, ExchangeClient
 from pipeline_assets.resources.weight_budget import Priority, WeightBudget
 from pipeline_assets.settings import Settings
 
@@ -51,7 +51,7 @@ class Exchange:
                 itself. An ingest run gives up soon, and the next one fetches what it missed.
             sleep: how to wait for weight and between attempts, in seconds; raises to give up.
         """
-        patience = BACKFILL_PATIENCE if patient else TICK_PATIENCE
+        patience = BACKFILL_PATIENCE if patient else INGEST_PATIENCE
         return ExchangeClient(self._binance, self.budget, priority, patience, sleep=sleep)
 
     def server_time(self) -> datetime:
@@ -63,10 +63,10 @@ class Exchange:
         Raises:
             ExchangeUnreachableError: no answer within the deadline of an ingest run.
         """
-        with self.client(Priority.TICK_1M, patient=False) as client:
+        with self.client(Priority.INGEST_1M, patient=False) as client:
             return client.server_time()
 
-    def expect_tick(
+    def expect_ingest_run(
         self, priority: Priority, interval: Interval, weight: int, server_time: datetime
     ) -> None:
         """Make others leave room for the next ticks of this interval, each of this weight."""
