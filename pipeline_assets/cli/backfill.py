@@ -38,10 +38,11 @@ def backfill(
     refresh: bool,
     as_json: bool,
 ) -> None:
-    """Fetch and store whole days of candles, through the same assets that Dagster's runs use.
+    """Fetch and store whole days of candles, by runs in Dagster's queue that the command follows.
 
-    May be repeated: nothing is duplicated or lost. One that was stopped goes on where it was: days
-    that are stored and complete are left out. The runs are seen in Dagster's UI.
+    Without a Dagster daemon and worker the command executes the runs itself. May be repeated: nothing
+    is duplicated or lost. One that was stopped goes on where it was: days that are stored and
+    complete are left out. The runs are seen in Dagster's UI.
     """
     from pipeline_assets.cli import backfill_runs
     from pipeline_assets.cli.progress import TerminalProgress
@@ -61,7 +62,7 @@ def backfill(
         unknown_symbols(settings, ObjectStore(settings.s3, PERSON_PATIENCE), symbols)
     with TerminalProgress(console(stderr=True)) as progress:
         result = backfill_runs.backfill(
-            settings, interval, symbols, start, end, progress, refresh=refresh
+            settings, interval, symbols, start, end, progress, refresh=refresh, say=progress.say
         )
     if as_json:
         print_json(asdict(result))

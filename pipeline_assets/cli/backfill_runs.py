@@ -1,40 +1,38 @@
-"""Backfilling a range in this process, through the same assets that Dagster's runs use, recorded in
-the Dagster instance. Options and printing are in backfill.py.
+"""Backfilling a range in runs of limited length, and repeating what did not come whole. Workers execute the
+runs (followed_runs.py), or this process does (executed_runs.py). Options and printing are in backfill.py.
 """
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline_assets.collection.run_names import backfill_job, range_tags, repair_job
-from pipeline_assets.errors import InputError, OutsideSystemError
+import click
+
+from pipeline_assets.cli.run_outcomes import BackfillError, Outcome, StoppedError
+from pipeline_assets.collection.run_names import backfill_job, repair_job
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance, ExecuteInProcessResult
+    from dagster import DagsterInstance
 
     from pipeline_assets.collection.progress import Progress
     from pipeline_assets.resources.object_store import ObjectStore
     from pipeline_assets.resources.staging import Staged
 
+__all__ = ["BackfillError", "BackfillResult", "StoppedError", "backfill", "chunks"]
 
 # The rows lost when a run is killed while it fetches: less than two minutes of the exchange's limit.
 _ROWS_PER_RUN = 1_000_000
 _ALL_SYMBOLS = 500  # about as many as trade, where the universe was never read
 _ATTEMPTS = 3
-_GOES_ON = "Stored candles stay, and the same command continues from there."
-
-
-class BackfillError(OutsideSystemError):
-    """A run of a backfill failed. The message names the step, its own reason and the run."""
-
-
-class StoppedError(InputError):
-    """Somebody stopped the command. Not a `BackfillError`: after that error callers start further runs."""
+# Executes one run over the days from first to last, with this configuration.
+Execute = Callable[[date, date, Mapping[str, Any]], Outcome]
+Say = Callable[[str], object]
 
     exit_status = 1
 
@@ -88,7 +86,7 @@ def chunks(start: date, end: date, days: int) -> Iterator[tuple[date, date]]:
         start = last + timedelta(days=1)
 
 
-def backfill(
+def backfill(  # noqa: PLR0913 - the request, and where it is reported
     settings: Settings,
     interval: Interval,
     symbols: Sequence[str] | None,
@@ -98,12 +96,14 @@ def backfill(
     *,
     refresh: bool = False,
     judge: bool = False,
+    say: Say | None = None,
 ) -> BackfillResult:
     """Materialize the days from `start` to before `end`. A Dagster run has 31 days, or fewer if there are
     many symbols.
 
     The call may be repeated, also beside ingest runs: stored candles are merged, never lost. After a kill,
-    the repeated call continues: complete days are not fetched again.
+    the repeated call continues: complete days are not fetched again, and a run that a worker still executes
+    is followed.
 
     Args:
         settings: the settings.
@@ -114,27 +114,24 @@ def backfill(
         progress: receives the progress; by default plain lines in the run's log.
         refresh: fetch complete days as well.
         judge: write the gap ledger of these days afterwards, on the lake and in the warehouse.
+        say: prints a line for a person: who executes the runs, and how far runs on workers are; by default
+            on standard error.
 
     Raises:
         BackfillError: the first run of some days failed. A repetition that fails is only a problem of
             the result, since the rows of the first run are stored.
         StoppedError: a signal came.
+        DagsterWebError: Dagster stopped answering. Runs on workers go on.
     """
-    from pipeline_assets.dagster_instance.run_leases import ending_dead_runs, execute_under_lease
-    from pipeline_assets.definitions import build_definitions
     from pipeline_assets.market.partition_keys import DAYS_PER_RUN
-    from pipeline_assets.resources.leases import LeaseStore
     from pipeline_assets.resources.object_store import ObjectStore
 
-    definitions = build_definitions(settings, progress=progress)
-    job = definitions.resolve_job_def(repair_job(interval) if judge else backfill_job(interval))
+    job = repair_job(interval) if judge else backfill_job(interval)
     result = BackfillResult(interval, start, end)
     per_day = interval.per_day * _count(settings, symbols)
     length = min(max(_ROWS_PER_RUN // per_day, 1), DAYS_PER_RUN)
     store = ObjectStore(settings.s3)
-    with dagster_instance(settings) as instance, ending_dead_runs(instance, settings.redis):
-        leases = LeaseStore(settings.redis)
-        execute = partial(execute_under_lease, job, leases, instance=instance)
+    with _executor(settings, job, progress, say or _to_stderr) as execute:
         for first, last in chunks(start, end, length):
             if progress is not None:
                 progress.later = per_day * ((end - last).days - 1)
@@ -142,6 +139,29 @@ def backfill(
             days = (first, last)
             result.add(*_repeated(partial(_run, execute, store, interval, days), config))
     return result
+
+
+def _to_stderr(line: str) -> None:
+    click.echo(line, err=True)
+
+
+@contextmanager
+def _executor(
+    settings: Settings, job: str, progress: "Progress | None", say: Say
+) -> Iterator[Execute]:
+    """Workers where they and Dagster's daemon answer, or else this process."""
+    from pipeline_assets.cli.executed_runs import executing_runs
+    from pipeline_assets.cli.followed_runs import FollowedRuns, runs_in_dagster
+
+    web = runs_in_dagster(settings, say)
+    if web is not None:
+        yield FollowedRuns(web, job, say).run
+        return
+    with (
+        dagster_instance(settings) as instance,
+        executing_runs(settings, job, instance, progress) as runs,
+    ):
+        yield runs.run
 
 
 def _repeated(
@@ -202,68 +222,32 @@ def dagster_instance(settings: Settings) -> "DagsterInstance":
 
 
 def _run(
-    execute: "Callable[..., ExecuteInProcessResult]",
+    execute: Execute,
     store: "ObjectStore",
     interval: Interval,
     days: tuple[date, date],
     config: Mapping[str, Any],
 ) -> _Ran:
-    from dagster import AssetCheckSeverity, DagsterExecutionInterruptedError
-
     from pipeline_assets.assets import layer
     from pipeline_assets.collection.findings import FAILED
     from pipeline_assets.resources.staging import Staged
 
     first, last = days
-    try:
-        executed = execute(
-            raise_on_error=False,
-            partition_key=first.isoformat() if first == last else None,
-            tags=range_tags(first, last),
-            run_config={
-                "ops": {layer.key(layer.RAW, interval).path[0]: {"config": dict(config)}},
-                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-            },
-        )
-    except DagsterExecutionInterruptedError:
-        raise StoppedError(f"Stopped between two steps. {_GOES_ON}") from None
-    if not executed.success:
-        raise _failure(executed)
-    ran = _ran(executed, store, Staged(interval, *days, executed.run_id))
-    for evaluation in executed.get_asset_check_evaluations():
-        # A range's summary repeats what its days said.
-        failed = not evaluation.passed and evaluation.severity is AssetCheckSeverity.ERROR
+    raw = layer.name(layer.RAW, interval)
+    outcome = execute(first, last, {"ops": {raw: {"config": dict(config)}}})
+    ran = _ran(outcome, store, Staged(interval, *days, outcome.run_id))
+    for check in outcome.checks:
         # The check `complete` reports missing candles. `window` counts only where it names failed symbols.
-        if evaluation.check_name == "window" and FAILED not in evaluation.metadata:
+        if check.name == "window" and FAILED not in check.labels:
             continue
-        if failed and (evaluation.partition is not None or first == last):
-            day = evaluation.partition or first
-            ran.problems.append(f"{day} {evaluation.check_name}: {evaluation.description}")
+        # A range's summary repeats what its days said.
+        if not check.passed and check.is_error and (check.partition is not None or first == last):
+            day = check.partition or first
+            ran.problems.append(f"{day} {check.name}: {check.description}")
     return ran
 
 
-def _failure(executed: "ExecuteInProcessResult") -> BackfillError | StoppedError:
-    """Return what the asset of the first failed step raised, as the person who ran it needs it."""
-    for event in executed.all_events:
-        if event.is_step_failure:
-            error = event.step_failure_data.error
-            if error is not None and error.cls_name == "DagsterExecutionInterruptedError":
-                return StoppedError(f"{event.step_key} was interrupted. {_GOES_ON}")
-            # Dagster wraps the asset's error. The cause of that error, such as a client library's own
-            # error, says less than our message does.
-            if error is not None and error.cause is not None:
-                error = error.cause
-            message = error.message.strip() if error else "no reason was recorded"
-            if error is not None and error.cls_name:
-                # Dagster puts the error's class, with all its modules, before the message.
-                message = message.partition(f"{error.cls_name}: ")[2] or message
-            return BackfillError(
-                f"{event.step_key} failed: {message}\nDagster run: {executed.run_id}"
-            )
-    return BackfillError(f"Dagster run {executed.run_id} failed; open it in Dagster's UI.")
-
-
-def _ran(executed: "ExecuteInProcessResult", store: "ObjectStore", staged: "Staged") -> _Ran:
+def _ran(outcome: Outcome, store: "ObjectStore", staged: "Staged") -> _Ran:
     from pipeline_assets.assets import layer
     from pipeline_assets.assets.objects import INCOMPLETE
     from pipeline_assets.collection.fetch_plan import FetchPlan
@@ -271,9 +255,7 @@ def _ran(executed: "ExecuteInProcessResult", store: "ObjectStore", staged: "Stag
     from pipeline_assets.resources.staging import read_document
 
     def value(name: str, key: str) -> int:
-        node = layer.key(name, staged.interval).path[0]
-        found = executed.asset_materializations_for_node(node)[0].metadata.get(key)
-        return int(str(found.value)) if found is not None else 0
+        return int(outcome.metadata[layer.name(name, staged.interval)].get(key, "0"))
 
     failed: list[str] = []
     if value(layer.RAW, FAILED):
@@ -281,7 +263,7 @@ def _ran(executed: "ExecuteInProcessResult", store: "ObjectStore", staged: "Stag
         plan = FetchPlan.from_dict(read_document(store, staged.plan))
         failed = sorted(plan.failures.keys() & plan.windows.keys())
     return _Ran(
-        executed.run_id,
+        outcome.run_id,
         value(layer.FORMATTED, "rows"),
         value(layer.OBJECTS, "objects"),
         value(layer.RAW, "weight spent"),

@@ -116,7 +116,9 @@ def _fill_and_show(settings: Settings, terminal: "Console") -> tuple[int, list[s
             # With `all`, the universe is known once the first interval has been fetched.
             symbols = collected_symbols(settings, store)
             first = _first_missing_day(store, interval, symbols, today)
-            done = backfill(settings, interval, None, first, today + DAY, progress)
+            done = backfill(
+                settings, interval, None, first, today + DAY, progress, say=progress.say
+            )
             problems += done.problems
     # Minutes that closed since then are stored by ingest runs, not by this pass.
     found = days_overview(settings, DAYS, now)

@@ -2,6 +2,7 @@
 them.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 from pipeline_assets.cli.backfill_runs import BackfillError, backfill
@@ -10,10 +11,12 @@ from pipeline_assets.collection.symbol_names import listed_now
 from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from pipeline_assets.collection.progress import Progress
+    from pipeline_assets.cli.progress import TerminalProgress
 
 
-def repair(settings: Settings, report: Report, progress: "Progress | None" = None) -> Repaired:
+def repair(
+    settings: Settings, report: Report, progress: "TerminalProgress | None" = None
+) -> Repaired:
     """Fetch the gaps of a report that can be filled, with the jobs that the sensor gap_repair requests.
 
     These jobs also update the ledger on the lake and the table of gaps. The call may be repeated: complete
@@ -32,10 +35,11 @@ def repair(settings: Settings, report: Report, progress: "Progress | None" = Non
         done.problems.append(
             f"The exchange does not list {', '.join(gone)} any more, and serves no candles of them."
         )
+    fill = backfill if progress is None else partial(backfill, say=progress.say)
     left = fillable.filter(~pl.col("symbol").is_in(gone))
     for interval, symbols, start, end in repairs(left):
         try:
-            ran = backfill(settings, interval, symbols, start, end, progress, judge=True)
+            ran = fill(settings, interval, symbols, start, end, progress, judge=True)
         except BackfillError as error:
             done.problems.append(f"{interval} from {start} until {end}: {error}")
         else:

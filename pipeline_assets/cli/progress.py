@@ -59,7 +59,14 @@ class TerminalProgress:
         self._tasks: dict[str, TaskID] = {}
         self._done: dict[str, int] = {}
         self._fetched: dict[str, int] = {}
+        self._said: set[str] = set()
         self.later = 0
+
+    def say(self, line: str) -> None:
+        """Print a line above the bars, unless it was printed before."""
+        if line not in self._said:
+            self._said.add(line)
+            self._console.print(line, markup=False, soft_wrap=True)
 
     def __enter__(self) -> Self:
         if self._plain is None:

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-_LONG = ("backfill", "full_hour", "tick", "launch", "airflow", "airflow_candidates")
+_LONG = ("backfill", "full_hour", "tick", "launch", "soak", "airflow", "airflow_candidates")
 
 
 def names() -> list[str]:

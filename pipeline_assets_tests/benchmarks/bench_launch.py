@@ -22,7 +22,7 @@ def measured(launcher: str, symbols: int, runs: int) -> tuple[list[Timings], lis
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     first = today + timedelta(minutes=20, seconds=5)
     found, memory = [], []
-    with running_product(symbols, first, launcher=launcher) as product:
+    with running_product(symbols, first, launcher=launcher, sensors=False) as product:
         for number in range(runs + 1):
             now = first + number * MINUTE
             product.set_clock(now)

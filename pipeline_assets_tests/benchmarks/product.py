@@ -153,11 +153,13 @@ class Product:
         """Return MB of the worker with its children, shared pages once, and the peak of its largest child."""
         parent = psutil.Process(self._pid("worker"))
         children = parent.children(recursive=True)
-        whole = sum(each.memory_full_info().pss for each in (parent, *children)) / 1e6
-        peaks = [Usage() for _ in children]
-        for child, usage in zip(children, peaks, strict=True):
-            _read(child, usage)
-        return whole, max(usage.peak_mb for usage in peaks)
+        whole, peak = parent.memory_full_info().pss, Usage()
+        for child in children:
+            # The worker replaces children.
+            with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
+                whole += child.memory_full_info().pss
+                _read(child, peak)
+        return whole / 1e6, peak.peak_mb
 
     def set_clock(self, moment: datetime) -> None:
         """Move the exchange's clock; it runs on from there."""
@@ -198,6 +200,9 @@ class Product:
                     if not _is_run(child):
                         times.append(child.cpu_times())
             used[service.name] = sum(each.user + each.system for each in times)
+            if service.name == "worker":
+                # Children that it has replaced.
+                used[service.name] += times[0].children_user + times[0].children_system
         return used
 
     def _run(self, query: str, launched: Launched) -> dict[str, Any]:
@@ -281,7 +286,12 @@ def _gone(pid: int) -> bool:
 
 @contextmanager
 def running_product(
-    symbols: int, clock: datetime | None, *, airflow: bool = False, launcher: str = "celery"
+    symbols: int,
+    clock: datetime | None,
+    *,
+    airflow: bool = False,
+    launcher: str = "celery",
+    sensors: bool = True,
 ) -> Iterator[Product]:
     """Provide the embedded stack with Dagster on free ports over a temporary directory.
 
@@ -290,6 +300,7 @@ def running_product(
         clock: where the exchange's clock starts; it runs on from there. None: the real time.
         airflow: whether Airflow is part of it, and schedules.
         launcher: what executes runs, `celery` or `process`.
+        sensors: whether sensors start, which launch runs of their own.
     """
     # Without bytecode every process compiles Dagster anew, 1.4 s; an installed package has it.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -307,6 +318,7 @@ def running_product(
                 "webserver_port": free_port(),
                 "code_server_port": free_port(),
                 "launcher": launcher,
+                "sensors": sensors,
             },
             airflow={"enabled": airflow, "port": free_port()},
         )

@@ -1,10 +1,7 @@
 """`status` lists the backfills under way: its query fits Dagster's GraphQL schema, replies are parsed."""
 
-import json
-import threading
 from collections.abc import Iterator
 from datetime import UTC, datetime
-from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
 import pytest
@@ -15,6 +12,7 @@ from pipeline_assets.cli import filling as module
 from pipeline_assets.cli.filling import Filling, FillingRun, filling
 from pipeline_assets.cli.status import filling_lines
 from pipeline_assets.settings import DagsterSettings
+from pipeline_assets_tests.fixtures.dagster_web import answering_as
 from pipeline_assets_tests.fixtures.s3 import free_port
 
 
@@ -51,23 +49,8 @@ ANSWER = {
 @pytest.fixture
 def answering() -> Iterator[DagsterSettings]:
     """Provide a web server that answers as Dagster's does while two days are filled."""
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            self.rfile.read(int(self.headers["Content-Length"]))
-            self.send_response(200)
-            self.end_headers()
-            self.wfile.write(json.dumps({"data": ANSWER}).encode())
-
-        def log_message(self, *_: object) -> None:
-            pass
-
-    server = HTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    yield DagsterSettings(webserver_port=server.server_port)
-    server.shutdown()
-    server.server_close()
+    with answering_as(lambda *_: ANSWER) as settings:
+        yield settings
 
 
 def test_dagsters_schema_takes_the_question() -> None:

@@ -52,6 +52,10 @@ RUNS = """
 query ($ids: [String!]) { runsOrError(filter: {runIds: $ids}) {
   ... on Runs { results { runId status startTime endTime tags { key value } } } } }
 """
+NEWEST = """
+query ($job: String!) { runsOrError(filter: {pipelineName: $job}, limit: 1) {
+  ... on Runs { results { runId } } } }
+"""
 CHECK = """
 query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNode {
   assetChecksOrError { ... on AssetChecks { checks {
@@ -113,7 +117,7 @@ class Machine:
             yield
         finally:
             process.send_signal(signal.SIGINT)
-            rest, _ = process.communicate(timeout=60)
+            rest, _ = process.communicate(timeout=180)
         assert process.returncode == 0, rest
 
     def graphql(self, query: str, **variables: Any) -> Any:
@@ -155,6 +159,17 @@ class Machine:
         )
         assert launched["__typename"] == "LaunchRunSuccess", launched
         return str(launched["run"]["runId"])
+
+    def killed_backfill(self, day: str) -> str:
+        """Kill the command `backfill` once it has launched the run of a day; return the run's id."""
+        end = (datetime.fromisoformat(day) + timedelta(days=1)).date().isoformat()
+        command = self.start("backfill", "--interval", "15m", "--start", day, "--end", end)
+        assert command.stdout is not None
+        assert any("launched" in line for line in command.stdout)
+        command.kill()
+        command.communicate()
+        [newest] = self.graphql(NEWEST, job="backfill_15m")["results"]
+        return str(newest["runId"])
 
     def ended(self, runs: list[str]) -> list[dict[str, Any]]:
         """Return the runs once all have ended, in the order of their start."""
@@ -201,14 +216,17 @@ class Machine:
 
 
 @pytest.mark.xdist_group("demo")
+@pytest.mark.timeout(900)
 def test_demo_then_ui_over_same_data(tmp_path: Path) -> None:
     """The demo runs once, and then Dagster's UI opens over the same data."""
     machine = Machine(tmp_path)
     began = datetime.now(UTC)
     demo = machine.start("demo", "--once")
-    printed, _ = demo.communicate(timeout=200)
+    printed, _ = demo.communicate(timeout=400)
     assert demo.returncode == 0, printed
     assert "0 candles missing." in printed
+    assert "launched" in printed
+    assert "executes its runs itself" not in printed, "the worker executed them"
     assert not [name for name, value in machine.credentials().items() if value in printed]
     rows = [line.split() for line in printed.splitlines()]
     for symbol in SYMBOLS:
@@ -264,6 +282,12 @@ def test_demo_then_ui_over_same_data(tmp_path: Path) -> None:
         for asset in LAYERS_1H:
             assert (old, old) in machine.materialized(asset)
         assert machine.stored(f"ohlcv/1h/ETHUSDT/{old.replace('-', '')}_0000.parquet").height == 24
+
+        killed = machine.killed_backfill(old)
+        assert [run["status"] for run in machine.ended([killed])] == ["SUCCESS"]
+        assert (old, old) in machine.materialized("candle_table_15m"), (
+            "the run outlived its command"
+        )
 
         alone = [
             machine.launch("__ASSET_JOB", old, "candle_objects_1h"),

@@ -50,7 +50,9 @@ class Stage:
         return launcher
 
     @contextmanager
-    def worker(self, concurrency: int = 2) -> Iterator["subprocess.Popen[bytes]"]:
+    def worker(
+        self, concurrency: int = 2, **environment: str
+    ) -> Iterator["subprocess.Popen[bytes]"]:
         """Provide a worker that lives, and ends with the block."""
         log = (self.directory / "worker.log").open("ab")
         with (
@@ -60,7 +62,7 @@ class Stage:
                     *(sys.executable, "-m", "pipeline_assets.services.worker"),
                     *("--concurrency", str(concurrency)),
                 ],
-                env=self.environment,
+                env=self.environment | environment,
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 preexec_fn=die_with_parent,  # noqa: PLW1509 - it takes no lock that a thread may hold
@@ -302,6 +304,53 @@ def test_paused_worker_writes_nothing(own_stage: Stage) -> None:
         assert "may not write" in stage.step_failure(paused)
         assert not stage.lines("wrote", paused)
         assert stage.status(paused) == "FAILURE"
+
+
+# A host's clock that is wrong: what every program reads, and what no lease may depend on.
+WRONG_CLOCK = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <stdlib.h>
+#include <time.h>
+int clock_gettime(clockid_t id, struct timespec *now) {
+    static int (*real)(clockid_t, struct timespec *);
+    if (!real) real = (int (*)(clockid_t, struct timespec *))dlsym(RTLD_NEXT, "clock_gettime");
+    int result = real(id, now);
+    if (id == CLOCK_REALTIME) now->tv_sec += atol(getenv("CLOCK_OFFSET"));
+    return result;
+}
+"""
+
+
+@pytest.mark.matrix
+@pytest.mark.timeout(900)
+@pytest.mark.skipif(shutil.which("cc") is None, reason="needs a C compiler")
+@pytest.mark.parametrize("seconds", [-30, 30])
+def test_wrong_clock_changes_no_lease(own_stage: Stage, seconds: int) -> None:
+    """A worker on a host whose clock is wrong executes its runs, and a dead one ends by Redis' clock."""
+    stage, library = own_stage, own_stage.directory / "clock.so"
+    source = library.with_suffix(".c")
+    source.write_text(WRONG_CLOCK)
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    with stage.worker(LD_PRELOAD=str(library), CLOCK_OFFSET=str(seconds)):
+        run, dead = stage.launch(), stage.launch()
+        stage.began(run)
+        child, _ = stage.began(dead)
+        for _ in range(3):
+            stage.look_as_the_daemon()
+        assert (stage.status(run), stage.status(dead)) == ("STARTED", "STARTED")
+        stage.go(run)
+        assert stage.ended(run) == "SUCCESS"
+        os.kill(child, signal.SIGKILL)
+        lease = lease_key(dead.run_id)
+        assert 0 < stage.redis.client().pttl(lease) <= 60_000
+        eventually(lambda: not stage.redis.client().exists(lease), "the lease ended", 120)
+        stage.look_as_the_daemon()
+        stage.look_as_the_daemon()
+        assert stage.status(dead) == "FAILURE"
+        began = (stage.directory / f"began-{run.run_id}").stat().st_mtime
+        [record] = stage.instance.get_run_records(RunsFilter(run_ids=[run.run_id]))
+        assert abs(record.start_time - began - seconds) < 20, "the worker's clock was wrong"
 
 
 _last: dict[str, bytes] = {}
