@@ -34,8 +34,6 @@ _ATTEMPTS = 3
 Execute = Callable[[date, date, Mapping[str, Any]], Outcome]
 Say = Callable[[str], object]
 
-    exit_status = 1
-
 
 @dataclass
 class BackfillResult:

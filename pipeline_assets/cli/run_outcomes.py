@@ -18,6 +18,8 @@ class BackfillError(OutsideSystemError):
 class StoppedError(InputError):
     """Somebody stopped the command. Not a `BackfillError`: after that error callers start further runs."""
 
+    exit_status = 1
+
 
 @dataclass(frozen=True)
 class Raised:
