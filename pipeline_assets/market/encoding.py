@@ -12,7 +12,7 @@ depends on which of its scanners reads them, and this was never tried on an acco
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -56,7 +56,6 @@ def encode_candles(
     """
     import polars as pl
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
     ordered = candles[candle_schema().names()]
     if not ordered["open_time"].is_sorted():
@@ -71,6 +70,20 @@ def encode_candles(
     oldest = pl.CompatLevel.oldest()
     columns = [column.to_arrow(compat_level=oldest) for column in ordered.get_columns()]
     table = pa.Table.from_arrays(columns, schema=_arrow_schema())
+    described_by = {
+        "interval": interval.value,
+        "symbol": symbol,
+        "window_start": window.start.isoformat(),
+        "window_end": window.end.isoformat(),
+    }
+    return encode_table(table, "open_time", described_by)
+
+
+def encode_table(table: "pa.Table", time_column: str, metadata: Mapping[str, str]) -> bytes:
+    """Encode a table as one object; the same table and metadata give the same bytes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
@@ -80,18 +93,11 @@ def encode_candles(
         compression="zstd",
         compression_level=1,
         use_dictionary=["symbol"],
-        write_statistics=["open_time"],
+        write_statistics=[time_column],
         store_schema=False,
     ) as writer:
         # A schema's own metadata are dropped with the Arrow schema, which costs 1 kB an object.
-        writer.add_key_value_metadata(
-            {
-                "interval": interval.value,
-                "symbol": symbol,
-                "window_start": window.start.isoformat(),
-                "window_end": window.end.isoformat(),
-            }
-        )
+        writer.add_key_value_metadata(dict(metadata))
         writer.write_table(table.combine_chunks())
     return bytes(sink.getvalue().to_pybytes())
 
@@ -106,7 +112,7 @@ def described(body: bytes) -> tuple[str, str, datetime] | None:
     """
     import polars as pl
 
-    with _naming_damage(len(body)):
+    with naming_damage(len(body)):
         found = pl.read_parquet_metadata(io.BytesIO(body))
         if "window_start" not in found:
             return None
@@ -122,7 +128,7 @@ def decode_candles(body: bytes) -> "tuple[pl.DataFrame, Window]":
     """
     import polars as pl
 
-    with _naming_damage(len(body)):
+    with naming_damage(len(body)):
         found = pl.read_parquet_metadata(io.BytesIO(body))
         window = Window(
             datetime.fromisoformat(found["window_start"]),
@@ -161,7 +167,7 @@ def decode_columns(bodies: Sequence[bytes], columns: Sequence[str]) -> "pl.DataF
     schema = pl.Schema({name: candle_schema()[name] for name in columns})
     if not bodies:
         return schema.to_frame()
-    with _naming_damage(sum(map(len, bodies))):
+    with naming_damage(sum(map(len, bodies))):
         # The type of this argument does not name lists of bytes, which the function's text does.
         found = pl.read_parquet(cast("Any", list(bodies)), columns=list(columns))
     if found.schema != schema:
@@ -179,12 +185,12 @@ def decode_parquet(body: bytes, columns: Sequence[str] | None = None) -> "pl.Dat
     """
     import polars as pl
 
-    with _naming_damage(len(body)):
+    with naming_damage(len(body)):
         return pl.read_parquet(body, columns=list(columns) if columns is not None else None)
 
 
 @contextmanager
-def _naming_damage(size: int) -> Iterator[None]:
+def naming_damage(size: int) -> Iterator[None]:
     """Raise MalformedObjectError for any error of a decoder.
 
     Damaged bytes make Polars panic, which is not an `Exception`, and cause overflows or recursion in the
