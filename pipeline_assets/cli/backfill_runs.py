@@ -4,6 +4,7 @@ the Dagster instance. Options and printing are in backfill.py.
 
 import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
@@ -118,21 +119,15 @@ def backfill(
             the result, since the rows of the first run are stored.
         StoppedError: a signal came.
     """
-    from pipeline_assets.dagster_instance.run_leases import ending_dead_runs, execute_under_lease
-    from pipeline_assets.definitions import build_definitions
     from pipeline_assets.market.partition_keys import DAYS_PER_RUN
-    from pipeline_assets.resources.leases import LeaseStore
     from pipeline_assets.resources.object_store import ObjectStore
 
-    definitions = build_definitions(settings, progress=progress)
-    job = definitions.resolve_job_def(repair_job(interval) if judge else backfill_job(interval))
+    job = repair_job(interval) if judge else backfill_job(interval)
     result = BackfillResult(interval, start, end)
     per_day = interval.per_day * _count(settings, symbols)
     length = min(max(_ROWS_PER_RUN // per_day, 1), DAYS_PER_RUN)
     store = ObjectStore(settings.s3)
-    with dagster_instance(settings) as instance, ending_dead_runs(instance, settings.redis):
-        leases = LeaseStore(settings.redis)
-        execute = partial(execute_under_lease, job, leases, instance=instance)
+    with executing(settings, job, progress) as execute:
         for first, last in chunks(start, end, length):
             if progress is not None:
                 progress.later = per_day * ((end - last).days - 1)
@@ -140,6 +135,52 @@ def backfill(
             days = (first, last)
             result.add(*_repeated(partial(_run, execute, store, interval, days), config))
     return result
+
+
+@contextmanager
+def executing(
+    settings: Settings, job_name: str, progress: "Progress | None"
+) -> "Iterator[Callable[..., ExecuteInProcessResult]]":
+    """Give what executes a job in this process, recorded in the Dagster instance and under a lease."""
+    from pipeline_assets.dagster_instance.run_leases import ending_dead_runs, execute_under_lease
+    from pipeline_assets.definitions import build_definitions
+    from pipeline_assets.resources.leases import LeaseStore
+
+    job = build_definitions(settings, progress=progress).resolve_job_def(job_name)
+    with dagster_instance(settings) as instance, ending_dead_runs(instance, settings.redis):
+        yield partial(execute_under_lease, job, LeaseStore(settings.redis), instance=instance)
+
+
+def execute_days(
+    execute: "Callable[..., ExecuteInProcessResult]",
+    days: tuple[date, date],
+    asset: str,
+    config: Mapping[str, Any],
+) -> "ExecuteInProcessResult":
+    """Execute a job over days, first and last included.
+
+    Raises:
+        BackfillError: a step failed.
+        StoppedError: a signal came.
+    """
+    from dagster import DagsterExecutionInterruptedError
+
+    first, last = days
+    try:
+        executed = execute(
+            raise_on_error=False,
+            partition_key=first.isoformat() if first == last else None,
+            tags=range_tags(first, last),
+            run_config={
+                "ops": {asset: {"config": dict(config)}},
+                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
+            },
+        )
+    except DagsterExecutionInterruptedError:
+        raise StoppedError(f"Stopped between two steps. {_GOES_ON}") from None
+    if not executed.success:
+        raise _failure(executed)
+    return executed
 
 
 def _repeated(
@@ -206,27 +247,14 @@ def _run(
     days: tuple[date, date],
     config: Mapping[str, Any],
 ) -> _Ran:
-    from dagster import AssetCheckSeverity, DagsterExecutionInterruptedError
+    from dagster import AssetCheckSeverity
 
     from pipeline_assets.assets import layer
     from pipeline_assets.collection.findings import FAILED
     from pipeline_assets.resources.staging import Staged
 
     first, last = days
-    try:
-        executed = execute(
-            raise_on_error=False,
-            partition_key=first.isoformat() if first == last else None,
-            tags=range_tags(first, last),
-            run_config={
-                "ops": {layer.key(layer.RAW, interval).path[0]: {"config": dict(config)}},
-                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-            },
-        )
-    except DagsterExecutionInterruptedError:
-        raise StoppedError(f"Stopped between two steps. {_GOES_ON}") from None
-    if not executed.success:
-        raise _failure(executed)
+    executed = execute_days(execute, days, layer.name(layer.RAW, interval), config)
     ran = _ran(executed, store, Staged(interval, *days, executed.run_id))
     for evaluation in executed.get_asset_check_evaluations():
         # A range's summary repeats what its days said.

@@ -5,6 +5,7 @@ market/funding.py, how a request is repeated in exchange_requests.py.
 import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
 
 # A month of hourly rates has 744 rows: a reply holds any month.
 _LIMIT = 1000
+_EARLY = timedelta(minutes=1)
 
 
 @dataclass(frozen=True)
@@ -129,8 +131,9 @@ class FundingClient(ExchangeClient):
         def send() -> Awaitable[Reply]:
             reply: Awaitable[Reply] = self._requests.client.futures_funding_rate(
                 symbol=symbol,
-                startTime=to_milliseconds(window.start),
-                endTime=to_milliseconds(window.end) - 1,
+                # A settlement is stamped near its hour, hardly before it.
+                startTime=to_milliseconds(window.start - _EARLY),
+                endTime=to_milliseconds(window.end - _EARLY) - 1,
                 limit=_LIMIT,
             )
             return reply

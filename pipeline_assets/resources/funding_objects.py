@@ -5,6 +5,7 @@ warehouse loaded. Which rates are fetched is decided in collection/.
 """
 
 import logging
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 PREFIX = "funding/"
+_KEY = re.compile(r"funding/[^/]+/(?P<year>[1-9][0-9]{3})(?P<month>[0-9]{2})\.parquet")
 _ATTEMPTS = 10
 _LOG = logging.getLogger(__name__)
 # By symbol the ETag of the stored object, and the one that was loaded into the warehouse.
@@ -190,11 +192,25 @@ def read_rates(store: ObjectStore, symbols: Iterable[str], window: Window) -> "p
 
     from pipeline_assets.market.funding import FUNDING_KEY, empty_funding
 
-    wanted = [(symbol, month) for symbol in symbols for month in months_of(window)]
+    listed = store.each(lambda symbol: _stored_months(store, symbol, window), symbols)
+    wanted = [each for found in listed for each in found]
     frames = store.each(lambda each: read_month(store, *each), wanted)
     rates = pl.concat([empty_funding(), *(frame for frame in frames if frame is not None)])
     within = pl.col("funding_time").is_between(window.start, window.end, closed="left")
     return rates.filter(within).sort(FUNDING_KEY)
+
+
+def _stored_months(store: ObjectStore, symbol: str, window: Window) -> list[tuple[str, date]]:
+    """The months of a symbol that have an object and touch a window, ascending."""
+    found = []
+    for each in store.objects(f"{PREFIX}{symbol}/"):
+        match = _KEY.fullmatch(each.key)
+        if match and 1 <= int(match["month"]) <= 12:
+            month = date(int(match["year"]), int(match["month"]), 1)
+            whole = month_window(month)
+            if whole.start < window.end and window.start < whole.end:
+                found.append((symbol, month))
+    return found
 
 
 def _decoded(
