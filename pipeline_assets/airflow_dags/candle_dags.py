@@ -62,8 +62,8 @@ _BACKFILL_DOC = """
 ### Backfill
 
 Trigger with parameters: intervals (`funding` for funding rates), symbols (none: all that Dagster's settings
-name), first and last UTC day, both included. Each interval becomes one Dagster backfill, 1m first, since 15m and 1h are compared
-with it. A retry backfills what failed. May be repeated: nothing is duplicated or lost.
+name), first and last UTC day, both included. Each interval becomes one Dagster backfill, 1m first, since 15m
+and 1h are compared with it. A retry backfills what failed. May be repeated: nothing is duplicated or lost.
 """
 _HOUSEKEEPING_DOC = """
 ### Housekeeping

@@ -49,7 +49,7 @@ _CHECKS = {
 
 
 class LoadConfig(Config):
-    """What a run loads into the table."""
+    """Which objects a run loads into the table."""
 
     reload: bool = Field(
         False, description="Load objects again that were loaded, as after the table was dropped."

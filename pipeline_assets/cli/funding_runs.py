@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from datetime import date
 from typing import TYPE_CHECKING
 
-from pipeline_assets.cli.backfill_runs import chunks, execute_days, executing
+from pipeline_assets.cli.backfill_runs import chunks
+from pipeline_assets.cli.day_runs import execute_days, executing
 from pipeline_assets.collection.run_names import FUNDING_BACKFILL_JOB
 from pipeline_assets.settings import Settings
 
@@ -73,7 +74,7 @@ def backfill_funding(
     the repeated call goes on where it was.
 
     Raises:
-        BackfillError: a run failed. What was stored stays.
+        BackfillError: a run failed. Stored rates stay.
         StoppedError: a signal came.
     """
     from pipeline_assets.assets import layer

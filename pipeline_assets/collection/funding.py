@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 # Requests whose rates are stored together: what a stopped run loses.
 _BATCH = 100
-# What the exchange is asked for, with the rates of the archive's file where it has a hole.
+# A request to the exchange, with the rates of the archive's file where it has a hole.
 _Left = tuple[FundingUnit, "pl.DataFrame | None"]
 
 
@@ -53,7 +53,7 @@ def collect_funding(
 
     Raises:
         SymbolError, PartitionError: the request names a symbol or day that cannot be.
-        ExchangeUnreachableError, ExchangeBannedError: the exchange answers no request. What was stored
+        ExchangeUnreachableError, ExchangeBannedError: the exchange answers no request. Rates that were stored
             before stays.
     """
     ingest = request.kind is RunKind.TICK

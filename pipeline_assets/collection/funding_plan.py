@@ -197,7 +197,7 @@ _Unit = tuple[str, date, Window]
 
 
 def _tick_units(plan: FundingPlan, symbol: str, span: Window, *, refresh: bool) -> list[_Unit]:
-    """What an ingest run requests: from the last stored rate, or the day's start, to now."""
+    """Return the requests of an ingest run: from the last stored rate, or the day's start, to now."""
     times = plan.rates(symbol)["funding_time"]
     before = times.filter(times < span.start).max()
     start = before + HOUR if isinstance(before, datetime) else span.start
@@ -218,7 +218,7 @@ def _tick_units(plan: FundingPlan, symbol: str, span: Window, *, refresh: bool) 
 
 
 def _month_units(plan: FundingPlan, symbol: str, span: Window, *, refresh: bool) -> list[_Unit]:
-    """What a run over days requests: each month in which a rate of these days is missing, whole."""
+    """Return the requests of a run over days: each month in which a rate of these days is missing, whole."""
     units = []
     for month in months_of(span):
         [asked] = common(span, [month_window(month)])

@@ -67,19 +67,20 @@ class FundingReport:
         return {day: self._finding(day) for day in self.plan.days}
 
     def _finding(self, day: date) -> Finding:
-        missing, failed = self.missing(day), sorted(self.plan.failures)
+        failed = sorted(self.plan.failures)
+        missing = [each for each in self.missing(day) if each[0] not in self.plan.failures]
         parts = []
+        if failed:
+            parts.append(
+                f"{len(failed)} symbols could not be fetched, the first: "
+                f"{self.plan.failures[failed[0]]}"
+            )
         if missing:
             symbol, time = missing[0]
             symbols = len({each for each, _ in missing})
             parts.append(
                 f"{len(missing)} funding rates of {symbols} symbols are missing, the first of {symbol} at "
                 f"{moment(time)}. The exchange has been asked for them; a backfill asks again."
-            )
-        if failed:
-            parts.append(
-                f"{len(failed)} symbols could not be fetched, the first: "
-                f"{self.plan.failures[failed[0]]}"
             )
         rows = ((symbol, moment(time)) for symbol, time in missing)
         return Finding(

@@ -129,8 +129,8 @@ def rate_of(text: Any) -> float:
 def funding_rates(symbol: str, rows: Iterable[_Row]) -> FundingRates:
     """Return typed rows on the grid of full hours.
 
-    A time is moved to the hour that it is within five minutes of. Of two rows of one hour the later
-    one counts.
+    A time is moved to the hour that it is within five minutes of. The later of two rows of one hour
+    counts.
 
     Args:
         symbol: of all rows.

@@ -8,7 +8,7 @@ it likes. Between two rates lies an interval or a gap. A distance counts as an i
 * where no neighbour contradicts: after a change from 8 hours to 4 and at once to 1, the only 4 is none.
 
 A distance that is greater than those before and after it is a gap: between 4, 8 and 4 hours one rate is
-missing.
+missing. In a gap at a change of interval as few rates are taken to be missing as explain it.
 """
 
 from collections.abc import Sequence
@@ -106,23 +106,23 @@ def _spans(rates: "pl.DataFrame", current: int | None) -> tuple[list[int], list[
     ordered = rates.sort("funding_time")
     hours = [(each - EPOCH) // HOUR for each in ordered["funding_time"].to_list()]
     stated = ordered["interval_hours"].to_list()
-    apart = [after - before for before, after in pairwise(hours)]
     return hours, [
-        _Span(hours[place], hours[place + 1], _step(place, apart, stated, current))
-        for place in range(len(apart))
+        _Span(hours[place], hours[place + 1], _step(place, hours, stated, current))
+        for place in range(len(hours) - 1)
     ]
 
 
 def _step(
-    place: int, apart: Sequence[int], stated: Sequence[int | None], current: int | None
+    place: int, hours: Sequence[int], stated: Sequence[int | None], current: int | None
 ) -> int:
     """The hours apart that rates are due between two rates."""
-    distance = apart[place]
-    known = [each for each in (stated[place + 1], stated[place]) if each is not None]
+    start, end = hours[place], hours[place + 1]
+    distance = end - start
+    known = [each for each in (stated[place], stated[place + 1]) if each is not None]
     if known:
-        return distance if distance in known else known[0]
-    before = apart[place - 1] if place else None
-    after = apart[place + 1] if place + 1 < len(apart) else None
+        return distance if distance in known else _fewest(start, end, known)
+    before = start - hours[place - 1] if place else None
+    after = hours[place + 2] - end if place + 2 < len(hours) else None
     neighbours = [each for each in (before, after) if each is not None]
     repeats = distance in neighbours and distance in _POSSIBLE
     if repeats or (after is None and distance == current):
@@ -132,4 +132,12 @@ def _step(
     if distance in _USUAL and not contradicted:
         return distance
     smaller = [each for each in neighbours if each in _POSSIBLE and each < distance]
-    return min(smaller, default=min(USUAL_HOURS, current or USUAL_HOURS))
+    return _fewest(start, end, smaller or [current or USUAL_HOURS, 1])
+
+
+def _fewest(start: int, end: int, steps: Sequence[int]) -> int:
+    """Return the longest of these intervals that has a settlement between two hours."""
+    for step in sorted(steps, reverse=True):
+        if end - 1 - (end - 1) % step > start:
+            return step
+    return min(steps)

@@ -1,4 +1,4 @@
-"""Funding rates of the exchange: requests of many symbols under their own limit. What replies mean is in
+"""Funding rates of the exchange: requests of many symbols under their own limit. Replies are read in
 market/funding.py, how a request is repeated in exchange_requests.py.
 """
 

@@ -25,7 +25,7 @@ _LATEST_MS = 10**14  # the year 5138; a time beyond it is no time
 
 
 class Allowance(Protocol):
-    """What a request takes before it is sent: request weight, or its place in another limit."""
+    """The limit that a request counts in: the request weight, or another one."""
 
     async def take(self, weight: int, /) -> int:
         """Wait until the request may be sent; returns the minute that it counts in."""

@@ -241,7 +241,7 @@ def test_waiting_command_ends_at_signal(
     finally:
         waiting.kill()
     assert interrupted.returncode == 1
-    assert "raw_candles_1m was interrupted. Stored candles stay" in interrupted.stderr
+    assert "raw_candles_1m was interrupted. Stored data stays" in interrupted.stderr
     minutes.exchange.faults()
     before = answers(minutes)["200"]
     minutes.backfill("1m", "2026-11-18", "2026-11-19")

@@ -66,6 +66,9 @@ def partition(found: Any) -> str:
         ("tick_15m", timedelta(minutes=15, milliseconds=300), "2026-11-20"),
         ("tick_1h", timedelta(milliseconds=300), "2026-11-19"),
         ("tick_1h", timedelta(hours=1, milliseconds=300), "2026-11-20"),
+        # The run after midnight is the last one of the day that ended.
+        ("funding", timedelta(minutes=5), "2026-11-19"),
+        ("funding", timedelta(hours=1, minutes=5), "2026-11-20"),
         ("seal", timedelta(hours=1, minutes=5), "2026-11-19"),
     ],
 )
