@@ -20,8 +20,8 @@ from pydantic import Field
 
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.check_results import report
+from pipeline_assets.assets.inputs import FetchConfig
 from pipeline_assets.assets.presentation import metadata
-from pipeline_assets.assets.raw import FetchConfig
 from pipeline_assets.collection.chosen_symbols import Request
 from pipeline_assets.collection.fetch_plan import RunKind
 from pipeline_assets.collection.funding import collect_funding
@@ -71,10 +71,10 @@ def funding_rates() -> AssetsDefinition:
     def rates(
         context: AssetExecutionContext,
         config: FetchConfig,
+        progress: ResourceParam[Progress | None],
         exchange: ResourceParam[Exchange],
         store: ResourceParam[ObjectStore],
         settings: ResourceParam[Settings],
-        progress: ResourceParam[Progress | None],
     ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
         kind, keys = RunKind.of(context.run.tags), context.partition_keys
         hour = Interval.ONE_HOUR
@@ -95,25 +95,26 @@ def funding_rates() -> AssetsDefinition:
 
 def funding_table() -> AssetsDefinition:
     """The asset of the Snowflake table of funding rates."""
-
-    @asset(
+    declared = asset(
         key=layer.FUNDING_TABLE,
-        **layer.daily(layer.FUNDING_GROUP),
         deps=[layer.FUNDING_RATES],
-        kinds={"snowflake", "sql"},
         # Two MERGEs of the same rows would wait for each other.
         pool="snowflake_funding_rates",
         description=_TABLE,
+        kinds={"snowflake", "sql"},
+        **layer.daily(layer.FUNDING_GROUP),
     )
-    def load_table(
-        context: AssetExecutionContext,
-        config: LoadConfig,
-        store: ResourceParam[ObjectStore],
-        warehouse: ResourceParam[Warehouse],
-    ) -> MaterializeResult[Any]:
-        days = sorted(map(date.fromisoformat, context.partition_keys))
-        root_run = context.run.root_run_id or context.run_id
-        loaded = load_funding(store, warehouse, days, root_run, all_again=config.reload)
-        return MaterializeResult(metadata=loaded)
+    return declared(_load)
 
-    return load_table
+
+def _load(
+    context: AssetExecutionContext,
+    config: LoadConfig,
+    warehouse: ResourceParam[Warehouse],
+    store: ResourceParam[ObjectStore],
+) -> MaterializeResult[Any]:
+    days = sorted(map(date.fromisoformat, context.partition_keys))
+    root_run = context.run.root_run_id or context.run_id
+    return MaterializeResult(
+        metadata=load_funding(store, warehouse, days, root_run, all_again=config.reload)
+    )

@@ -66,13 +66,14 @@ def backfill(
                 settings, interval, symbols, start, end, progress, refresh=refresh
             )
     if as_json:
-        print_json(asdict(result))
+        print_json(result.to_dict() if isinstance(result, FundingBackfill) else asdict(result))
     elif isinstance(result, FundingBackfill):
+        counts = result.counts
         click.echo(
-            f"{result.rates:,} funding rates stored, {result.objects_changed:,} objects written, "
-            f"{result.requests:,} requests, {len(result.runs)} Dagster runs; {result.stored_before:,} "
-            f"symbol-months were stored before. The exchange has no rate of {result.missing:,} "
-            "settlements."
+            f"{counts['rates']:,} funding rates stored, {counts['objects_changed']:,} objects written, "
+            f"{counts['requests']:,} requests, {len(result.runs)} Dagster runs; "
+            f"{counts['stored_before']:,} symbol-months were stored before. The exchange has no rate of "
+            f"{counts['missing']:,} settlements."
         )
         print_problems(result.problems)
     else:

@@ -2,10 +2,11 @@
 are in backfill.py, what a run does in collection/funding.py.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import date
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.cli.backfill_runs import chunks
 from pipeline_assets.cli.day_runs import execute_days, executing
@@ -18,22 +19,32 @@ if TYPE_CHECKING:
     from pipeline_assets.collection.progress import Progress
 
 
+# By its name in the result, what a run reports in its metadata.
+_COUNTED = {
+    "rates": "rates stored",
+    "objects_changed": "objects changed",
+    "requests": "funding requests",
+    "stored_before": "symbol-months stored before",
+    "missing": "missing rates",
+}
+
+
 @dataclass
 class FundingBackfill:
     """The result of a backfill of funding rates.
 
-    `missing` counts the settlements of which the exchange has no rate. `problems` has an entry for each
-    symbol that could not be fetched: the command may be repeated.
+    Attributes:
+        start: the first UTC day.
+        end: the UTC day before which it stopped.
+        counts: rates, objects and requests; `missing` are settlements of which the exchange has no rate.
+        runs: the Dagster runs.
+        problems: an entry for each run with symbols that could not be fetched: the command may be repeated.
     """
 
     start: date
     end: date
+    counts: Counter[str] = field(default_factory=Counter)
     runs: list[str] = field(default_factory=list)
-    rates: int = 0
-    objects_changed: int = 0
-    requests: int = 0
-    stored_before: int = 0
-    missing: int = 0
     problems: list[str] = field(default_factory=list)
 
     def add(self, executed: "ExecuteInProcessResult") -> None:
@@ -42,21 +53,18 @@ class FundingBackfill:
 
         from pipeline_assets.assets import layer
 
-        metadata = executed.asset_materializations_for_node(layer.FUNDING)[0].metadata
-
-        def value(key: str) -> int:
-            return int(str(metadata[key].value))
-
         self.runs.append(executed.run_id)
-        self.rates += value("rates stored")
-        self.objects_changed += value("objects changed")
-        self.requests += value("funding requests")
-        self.stored_before += value("symbol-months stored before")
-        self.missing += value("missing rates")
+        metadata = executed.asset_materializations_for_node(layer.FUNDING)[0].metadata
+        self.counts.update({name: int(str(metadata[key].value)) for name, key in _COUNTED.items()})
         # The run's own evaluation, which sums up those of its days, is the last one.
         last = executed.get_asset_check_evaluations()[-1]
         if not last.passed and last.severity is AssetCheckSeverity.ERROR:
             self.problems.append(str(last.description))
+
+    def to_dict(self) -> dict[str, Any]:
+        """The result for a program."""
+        days = {"start": self.start, "end": self.end}
+        return {**days, **self.counts, "runs": self.runs, "problems": self.problems}
 
 
 def backfill_funding(

@@ -6,21 +6,16 @@ and a run over other days of the same month has nothing left to fetch.
 """
 
 from dataclasses import dataclass, field
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from pipeline_assets.collection.chosen_symbols import Request, choose
 from pipeline_assets.collection.fetch_plan import RunKind
 from pipeline_assets.collection.listings import Listed
-from pipeline_assets.market.funding_intervals import USUAL_HOURS, missing_times
+from pipeline_assets.market.funding_intervals import PUBLISHED_WITHIN, USUAL_HOURS, missing_times
 from pipeline_assets.market.intervals import DAY, HOUR
 from pipeline_assets.market.partition_keys import partition_days
 from pipeline_assets.market.windows import Window, common, day_window
-from pipeline_assets.resources.exchange_errors import (
-    ExchangeBannedError,
-    ExchangeError,
-    ExchangeUnreachableError,
-)
 from pipeline_assets.resources.funding_objects import (
     StoredMonth,
     month_window,
@@ -33,9 +28,6 @@ if TYPE_CHECKING:
     import polars as pl
 
     from pipeline_assets.resources.exchange_funding import FundingClient
-
-# The exchange publishes a rate within seconds of its hour.
-SETTLE = timedelta(minutes=2)
 
 
 @dataclass(frozen=True)
@@ -88,7 +80,7 @@ class FundingPlan:
     @property
     def due_until(self) -> datetime:
         """The time before which the exchange has published every rate."""
-        return self.now - SETTLE
+        return self.now - PUBLISHED_WITHIN
 
     def life(self, symbol: str, window: Window) -> Window | None:
         """Return the part of a window in which a symbol traded, up to now."""
@@ -153,7 +145,7 @@ def plan_funding(
     for symbol in set(request.asked or ()).intersection(chosen.listed).difference(plan.listed):
         plan.failures[symbol] = f"{symbol} has a delivery date, and so it has no funding rates."
     if days[-1] >= now.date() - DAY:
-        plan.current = _current(client)
+        plan.current = client.funding_intervals()
     span = Window(day_window(days[0]).start, day_window(days[-1]).end)
     found = store.each(lambda symbol: _held(store, plan, symbol, span), sorted(plan.listed))
     plan.held = dict(zip(sorted(plan.listed), found, strict=True))
@@ -168,16 +160,6 @@ def plan_funding(
 
 def _past(plan: FundingPlan, month: date) -> bool:
     return plan.kind is RunKind.BACKFILL and month_window(month).end <= plan.due_until
-
-
-def _current(client: "FundingClient") -> dict[str, int]:
-    try:
-        return client.funding_intervals()
-    except (ExchangeUnreachableError, ExchangeBannedError):
-        raise
-    except ExchangeError:
-        # The rates themselves show the interval too, one settlement later.
-        return {}
 
 
 def _held(

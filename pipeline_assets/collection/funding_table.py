@@ -52,11 +52,4 @@ def load_funding(
     for month, etags in due.items():
         if etags:
             note_loaded(store, month, etags)
-    return {
-        "objects": len(keys),
-        "rows read": loaded.rows_loaded,
-        "rows inserted": loaded.rows_inserted,
-        "rows updated": loaded.rows_updated,
-        "COPY (s)": round(loaded.copy_seconds, 3),
-        "MERGE (s)": round(loaded.merge_seconds, 3),
-    }
+    return {"objects": len(keys), **loaded.values()}

@@ -54,9 +54,6 @@ def encode_candles(
     Raises:
         ValueError: a row is of another symbol, outside the window, or doubled.
     """
-    import polars as pl
-    import pyarrow as pa
-
     ordered = candles[candle_schema().names()]
     if not ordered["open_time"].is_sorted():
         ordered = ordered.sort("open_time")
@@ -65,25 +62,28 @@ def encode_candles(
             f"The {interval} object of {symbol} from {window.start} to {window.end} was given rows "
             "that are not of it, or two of one open time: clean them first."
         )
-    # Column by column: the whole frame is handed over on Polars' threads, which wait for those of
-    # others who encode at the same time.
-    oldest = pl.CompatLevel.oldest()
-    columns = [column.to_arrow(compat_level=oldest) for column in ordered.get_columns()]
-    table = pa.Table.from_arrays(columns, schema=_arrow_schema())
     described_by = {
         "interval": interval.value,
         "symbol": symbol,
         "window_start": window.start.isoformat(),
         "window_end": window.end.isoformat(),
     }
-    return encode_table(table, "open_time", described_by)
+    return encode_frame(ordered, _arrow_schema(), "open_time", described_by)
 
 
-def encode_table(table: "pa.Table", time_column: str, metadata: Mapping[str, str]) -> bytes:
-    """Encode a table as one object; the same table and metadata give the same bytes."""
+def encode_frame(
+    frame: "pl.DataFrame", schema: "pa.Schema", time_column: str, metadata: Mapping[str, str]
+) -> bytes:
+    """Encode a sorted frame as one object; the same rows and metadata give the same bytes."""
+    import polars as pl
     import pyarrow as pa
     import pyarrow.parquet as pq
 
+    # Column by column: the whole frame is handed over on Polars' threads, which wait for those of
+    # others who encode at the same time.
+    oldest = pl.CompatLevel.oldest()
+    columns = [column.to_arrow(compat_level=oldest) for column in frame.get_columns()]
+    table = pa.Table.from_arrays(columns, schema=schema)
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,

@@ -7,7 +7,7 @@ from datetime import date
 from functools import cache
 from typing import TYPE_CHECKING
 
-from pipeline_assets.market.encoding import MalformedObjectError, encode_table, naming_damage
+from pipeline_assets.market.encoding import MalformedObjectError, encode_frame, naming_damage
 from pipeline_assets.market.funding import FUNDING_KEY, funding_schema
 
 if TYPE_CHECKING:
@@ -26,9 +26,6 @@ def encode_funding(rates: "pl.DataFrame", symbol: str, month: date) -> bytes:
     Raises:
         ValueError: a row is of another symbol or month, or doubled.
     """
-    import polars as pl
-    import pyarrow as pa
-
     ordered = rates.select(funding_schema().names()).sort("funding_time").rechunk()
     times = ordered["funding_time"]
     of_month = (times.dt.year() == month.year) & (times.dt.month() == month.month)
@@ -37,10 +34,8 @@ def encode_funding(rates: "pl.DataFrame", symbol: str, month: date) -> bytes:
             f"The object of {symbol}'s funding rates of {month:%Y-%m} was given rows of another symbol or "
             "month, or two of one time."
         )
-    oldest = pl.CompatLevel.oldest()
-    columns = [column.to_arrow(compat_level=oldest) for column in ordered.get_columns()]
-    table = pa.Table.from_arrays(columns, schema=_arrow_schema())
-    return encode_table(table, "funding_time", {"symbol": symbol, "month": f"{month:%Y-%m}"})
+    metadata = {"symbol": symbol, "month": f"{month:%Y-%m}"}
+    return encode_frame(ordered, _arrow_schema(), "funding_time", metadata)
 
 
 def decode_funding(body: bytes, symbol: str, month: date) -> "pl.DataFrame":

@@ -13,7 +13,7 @@ missing. In a gap at a change of interval as few rates are taken to be missing a
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 USUAL_HOURS = 8
+# The exchange publishes a rate within seconds of its hour.
+PUBLISHED_WITHIN = timedelta(minutes=2)
 # The exchange uses 8, 4 and 1; another divisor of the usual one is believed where it repeats.
 _USUAL = (1, 4, 8)
 _POSSIBLE = (1, 2, 3, 4, 6, 8)

@@ -71,10 +71,17 @@ class FundingClient(ExchangeClient):
     def funding_intervals(self) -> dict[str, int]:
         """Return the hours between settlements of the symbols whose interval was changed.
 
+        Empty where this question has no usable answer: rates show the interval too, one settlement later.
+
         Raises:
-            ExchangeError: no usable answer.
+            ExchangeUnreachableError, ExchangeBannedError: as `funding_rates`.
         """
-        return self._call(self._intervals())
+        try:
+            return self._call(self._intervals())
+        except (ExchangeUnreachableError, ExchangeBannedError):
+            raise
+        except ExchangeError:
+            return {}
 
     def funding_rates(self, windows: Sequence[tuple[str, Window]]) -> list[FundingReply]:
         """Request the rates of these symbols and windows, many at once; a reply each, in this order.

@@ -6,6 +6,7 @@ in Redis. A ban of the address holds here too; it is kept with the weight (weigh
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 from uuid import uuid4
 
@@ -55,41 +56,37 @@ class FundingBudget:
         return int(granted), int(wait_ms)
 
 
+@dataclass
 class FundingAllowance:
     """The funding requests that one client may send now; takes the place of the weight in a `Question`.
 
     Attributes:
+        budget: shared by all processes at this address.
+        priority: whose requests these are.
+        clock: the exchange's.
+        weight: knows whether the address is banned.
+        sleep: how to wait, in seconds.
         expected: requests that the caller still means to send; the size of the next reservation.
         spent: requests sent, repeated ones included.
     """
 
-    def __init__(
-        self,
-        budget: FundingBudget,
-        priority: Priority,
-        clock: "ExchangeClock",
-        weight: WeightAllowance,
-        sleep: Callable[[float], Awaitable[None]],
-    ) -> None:
-        self.expected = 0
-        self.spent = 0
-        self._budget, self._priority, self._clock = budget, priority, clock
-        self._weight, self._sleep = weight, sleep
-        self._turn = asyncio.Lock()
-        self._left: list[int] = []
-        self._blocked_until_ms = 0
+    budget: FundingBudget
+    priority: Priority
+    clock: "ExchangeClock"
+    weight: WeightAllowance
+    sleep: Callable[[float], Awaitable[None]]
+    expected: int = 0
+    spent: int = 0
+    _turn: asyncio.Lock = field(default_factory=asyncio.Lock)
+    _left: list[int] = field(default_factory=list)
+    _blocked_until_ms: int = 0
 
     async def take(self, _weight: int) -> int:
-        """Wait until a request may be sent; returns 0, the number of no minute.
-
-        Raises:
-            ExchangeBannedError: that is further away than a run should wait.
-            WeightBudgetError: Redis failed, so nothing may be sent.
-        """
+        """Wait until a request may be sent; returns 0, the number of no minute. Raises as WeightAllowance."""
         async with self._turn:
             while True:
-                await self._weight.wait_until_unblocked()
-                now_ms = self._clock.now_ms()
+                await self.weight.wait_until_unblocked()
+                now_ms = self.clock.now_ms()
                 # A reservation counts from when it was made: sent much later, it would count twice.
                 self._left = [each for each in self._left if now_ms - each < SPAN_MS // 2]
                 wait_ms = self._blocked_until_ms - now_ms
@@ -100,7 +97,7 @@ class FundingAllowance:
                 if wait_ms > LONGEST_WAIT_MS:
                     raise banned_until(now_ms + wait_ms)
                 if wait_ms > 0:
-                    await self._sleep(min(wait_ms, _LONGEST_NAP_MS) / 1000)
+                    await self.sleep(min(wait_ms, _LONGEST_NAP_MS) / 1000)
             self._left.pop()
         self.spent += 1
         self.expected = max(self.expected - 1, 0)
@@ -114,12 +111,12 @@ class FundingAllowance:
 
     async def block(self, wait_ms: int, _cause: str) -> None:
         """Wait before the next request, as HTTP 429 asked; the weight and its requests go on."""
-        self._blocked_until_ms = max(self._blocked_until_ms, self._clock.now_ms() + wait_ms)
+        self._blocked_until_ms = max(self._blocked_until_ms, self.clock.now_ms() + wait_ms)
 
     async def _reserve(self, now_ms: int) -> int:
         wanted = max(1, min(self.expected, _BATCH))
         granted, wait_ms = await asyncio.to_thread(
-            self._budget.reserve, self._priority, wanted, now_ms
+            self.budget.reserve, self.priority, wanted, now_ms
         )
         self._left = [now_ms] * granted
         return wait_ms

@@ -45,6 +45,16 @@ class LoadResult:
     copy_seconds: float
     merge_seconds: float
 
+    def values(self) -> dict[str, int | float]:
+        """The result as a run's metadata show it."""
+        return {
+            "rows read": self.rows_loaded,
+            "rows inserted": self.rows_inserted,
+            "rows updated": self.rows_updated,
+            "COPY (s)": round(self.copy_seconds, 3),
+            "MERGE (s)": round(self.merge_seconds, 3),
+        }
+
 
 @dataclass(frozen=True)
 class SymbolSummary:

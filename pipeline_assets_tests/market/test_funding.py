@@ -205,7 +205,7 @@ def test_damaged_archive_file_is_refused(body: bytes, why: str) -> None:
     ],
 )
 def test_missing_rates_by_neighbours(hours: list, until: int, expected: list) -> None:
-    """Gaps and changes of the interval are told apart by the distances beside them."""
+    """The distances beside a gap tell it from a change of the interval."""
     assert missing(hours, until) == expected
 
 

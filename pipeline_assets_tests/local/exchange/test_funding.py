@@ -42,7 +42,7 @@ def test_settlements_lie_near_full_hours(exchange: ExchangeHandle) -> None:
 
 
 def test_interval_changes_and_gaps(exchange: ExchangeHandle) -> None:
-    """An interval changes when it is told to, fundingInfo names it, and a reset ends both."""
+    """An interval changes at the time that was set, fundingInfo names it, and a reset ends both."""
     intervals = {ETH: {"2026-11-19T08:00:00Z": 4, "2026-11-20T00:00:00Z": 1}}
     alter_funding(exchange, intervals=intervals, missing={ETH: ["2026-11-20T03:00:00Z"]})
     start = ms("2026-11-19T00:00")
