@@ -28,7 +28,7 @@ from pipeline_assets.assets.tables import candle_gap_table
 from pipeline_assets.assets.universe import universe
 from pipeline_assets.dagster_instance.run_leases import leased_executor
 from pipeline_assets.jobs.housekeeping import housekeeping
-from pipeline_assets.jobs.materializations import gap_ledger_job, jobs, repair_jobs, tick_jobs
+from pipeline_assets.jobs.materializations import gap_ledger_job, ingest_jobs, jobs, repair_jobs
 from pipeline_assets.jobs.schedules import schedules
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.process_memory import return_freed_memory
@@ -92,7 +92,7 @@ def _requesting_sensors() -> list[SensorDefinition]:
     """Return the sensors that request runs, no matter whether Airflow or Dagster schedules."""
     return [
         reconciler_sensor(repair_jobs, gap_ledger_job),
-        overdue_ingest_sensor(tick_jobs),
+        overdue_ingest_sensor(ingest_jobs),
     ]
 
 
