@@ -22,7 +22,8 @@ from pipeline_assets.wording import counted
 
 
 @click.command()
-@click.option("--interval", required=True, type=Values(Interval), help="Candle interval.")
+@click.option("--interval", type=Values(Interval), help="Backfill candles of this interval.")
+@click.option("--funding", is_flag=True, help="Backfill funding rates instead, by whole months.")
 @symbols_option("Only these, separated by commas; by default all of the settings.")
 @day_option("--start", "First UTC day.", required=True)
 @day_option("--end", "UTC day before which to stop (excluded).", required=True)
@@ -31,20 +32,24 @@ from pipeline_assets.wording import counted
 )
 @json_option
 def backfill(
-    interval: Interval,
+    interval: Interval | None,
+    funding: bool,
     symbols: list[str] | None,
     start: date,
     end: date,
     refresh: bool,
     as_json: bool,
 ) -> None:
-    """Fetch and store whole days of candles, by runs in Dagster's queue that the command follows.
+    """Fetch and store whole days of candles or of funding rates, by runs in Dagster's queue.
 
-    Without a Dagster daemon and worker the command executes the runs itself. May be repeated: nothing
-    is duplicated or lost. One that was stopped goes on where it was: days that are stored and
-    complete are left out. The runs are seen in Dagster's UI.
+    The command follows the runs. Without a Dagster daemon and worker it executes them itself. May be
+    repeated: nothing is duplicated or lost. One that was stopped goes on where it was: days that are
+    stored and complete are left out. The runs are seen in Dagster's UI.
     """
+    if funding == (interval is not None):
+        raise click.UsageError("Give either --interval, for candles, or --funding.")
     from pipeline_assets.cli import backfill_runs
+    from pipeline_assets.cli.funding_runs import FundingBackfill, backfill_funding
     from pipeline_assets.cli.progress import TerminalProgress
     from pipeline_assets.collection.symbol_names import unknown_symbols
     from pipeline_assets.resources.exchange_access import Exchange
@@ -61,11 +66,26 @@ def backfill(
         # Refused before a run, which would leave its days as failed partitions.
         unknown_symbols(settings, ObjectStore(settings.s3, PERSON_PATIENCE), symbols)
     with TerminalProgress(console(stderr=True)) as progress:
-        result = backfill_runs.backfill(
-            settings, interval, symbols, start, end, progress, refresh=refresh, say=progress.say
-        )
+        result: FundingBackfill | backfill_runs.BackfillResult
+        if interval is None:
+            result = backfill_funding(
+                settings, symbols, start, end, progress, refresh=refresh, say=progress.say
+            )
+        else:
+            result = backfill_runs.backfill(
+                settings, interval, symbols, start, end, progress, refresh=refresh, say=progress.say
+            )
     if as_json:
-        print_json(asdict(result))
+        print_json(result.to_dict() if isinstance(result, FundingBackfill) else asdict(result))
+    elif isinstance(result, FundingBackfill):
+        counts = result.counts
+        click.echo(
+            f"{counts['rates']:,} funding rates stored, {counts['objects_changed']:,} objects written, "
+            f"{counts['requests']:,} requests, {counted(len(result.runs), 'Dagster run')}; "
+            f"{counts['stored_before']:,} symbol-months were stored before. The exchange has no rate of "
+            f"{counts['missing']:,} settlements."
+        )
+        print_problems(result.problems)
     else:
         click.echo(
             f"{result.rows:,} rows of {interval} in {result.objects:,} objects, "

@@ -1,25 +1,20 @@
 """Backfilling a range in runs of limited length, and repeating what did not come whole. Workers execute the
-runs (followed_runs.py), or this process does (executed_runs.py). Options and printing are in backfill.py.
+runs, or this process does (run_executor.py). Options and printing are in backfill.py.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-import click
-
+from pipeline_assets.cli.run_executor import Execute, Say, executor
 from pipeline_assets.cli.run_outcomes import BackfillError, Outcome, StoppedError
 from pipeline_assets.collection.run_names import backfill_job, repair_job
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance
-
     from pipeline_assets.collection.progress import Progress
     from pipeline_assets.resources.object_store import ObjectStore
     from pipeline_assets.resources.staging import Staged
@@ -30,9 +25,6 @@ __all__ = ["BackfillError", "BackfillResult", "StoppedError", "backfill", "chunk
 _ROWS_PER_RUN = 1_000_000
 _ALL_SYMBOLS = 500  # about as many as trade, where the universe was never read
 _ATTEMPTS = 3
-# Executes one run over the days from first to last, with this configuration.
-Execute = Callable[[date, date, Mapping[str, Any]], Outcome]
-Say = Callable[[str], object]
 
 
 @dataclass
@@ -129,7 +121,7 @@ def backfill(  # noqa: PLR0913 - the request, and where it is reported
     per_day = interval.per_day * _count(settings, symbols)
     length = min(max(_ROWS_PER_RUN // per_day, 1), DAYS_PER_RUN)
     store = ObjectStore(settings.s3)
-    with _executor(settings, job, progress, say or _to_stderr) as execute:
+    with executor(settings, job, progress, say) as execute:
         for first, last in chunks(start, end, length):
             if progress is not None:
                 progress.later = per_day * ((end - last).days - 1)
@@ -137,29 +129,6 @@ def backfill(  # noqa: PLR0913 - the request, and where it is reported
             days = (first, last)
             result.add(*_repeated(partial(_run, execute, store, interval, days), config))
     return result
-
-
-def _to_stderr(line: str) -> None:
-    click.echo(line, err=True)
-
-
-@contextmanager
-def _executor(
-    settings: Settings, job: str, progress: "Progress | None", say: Say
-) -> Iterator[Execute]:
-    """Workers where they and Dagster's daemon answer, or else this process."""
-    from pipeline_assets.cli.executed_runs import executing_runs
-    from pipeline_assets.cli.followed_runs import FollowedRuns, runs_in_dagster
-
-    web = runs_in_dagster(settings, say)
-    if web is not None:
-        yield FollowedRuns(web, job, say).run
-        return
-    with (
-        dagster_instance(settings) as instance,
-        executing_runs(settings, job, instance, progress) as runs,
-    ):
-        yield runs.run
 
 
 def _repeated(
@@ -206,17 +175,6 @@ def _count(settings: Settings, symbols: Sequence[str] | None) -> int:
     if settings.symbols != "all":
         return len(settings.symbols)
     return len(collected_symbols(settings, ObjectStore(settings.s3))) or _ALL_SYMBOLS
-
-
-def dagster_instance(settings: Settings) -> "DagsterInstance":
-    """Return the Dagster instance that records runs: DAGSTER_HOME's, or the one under the data directory."""
-    from dagster import DagsterInstance
-
-    from pipeline_assets.local.stack import dagster_environment
-
-    if "DAGSTER_HOME" not in os.environ:
-        os.environ["DAGSTER_HOME"] = dagster_environment(settings)["DAGSTER_HOME"]
-    return DagsterInstance.get()
 
 
 def _run(

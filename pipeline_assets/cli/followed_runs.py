@@ -182,7 +182,7 @@ class _Follower:
         """Return the error of the run, which failed or was canceled."""
         if run.status == "CANCELED":
             return StoppedError(
-                f"Run {run.run_id} was canceled in Dagster. Stored candles stay; the same command "
+                f"Run {run.run_id} was canceled in Dagster. Stored data stays; the same command "
                 "launches the run again."
             )
         for event in self._of_type("ExecutionStepFailureEvent"):
@@ -229,7 +229,7 @@ def _stopping(name: str, url: str) -> Iterator[None]:
 
     def stop(_: int, __: FrameType | None) -> None:
         raise StoppedError(
-            f"Stopped following {name}. The run goes on in Dagster, which stores its candles. The same "
+            f"Stopped following {name}. The run goes on in Dagster, which stores what it fetches. The same "
             f"command follows it again. To end the run, terminate it at {url}/runs."
         )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from pipeline_assets.errors import InputError, OutsideSystemError
 
-GOES_ON = "Stored candles stay, and the same command continues from there."
+GOES_ON = "Stored data stays, and the same command continues from there."
 INTERRUPTED = "DagsterExecutionInterruptedError"
 
 

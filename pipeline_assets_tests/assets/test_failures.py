@@ -260,7 +260,7 @@ def test_command_refuses_range_before_requests(minutes: Platform, command_line) 
 def test_command_fills_its_days(minutes: Platform, command_line, monkeypatch) -> None:
     """The command fills the days that it is given."""
     monkeypatch.setattr(
-        "pipeline_assets.cli.backfill_runs.dagster_instance", lambda _: minutes.instance
+        "pipeline_assets.cli.run_executor.dagster_instance", lambda _: minutes.instance
     )
     arguments = ("--start", "2026-11-18", "--end", "2026-11-20", "--symbols", "币安人生USDT")
     result = command_line("--interval", "1m", *arguments, "--json")
@@ -275,7 +275,7 @@ def test_command_fills_its_days(minutes: Platform, command_line, monkeypatch) ->
 def test_failed_backfill_shows_products_reason(minutes: Platform, monkeypatch) -> None:
     """A failed backfill shows the product's own reason and not the client's."""
     monkeypatch.setattr(
-        "pipeline_assets.cli.backfill_runs.dagster_instance", lambda _: minutes.instance
+        "pipeline_assets.cli.run_executor.dagster_instance", lambda _: minutes.instance
     )
     bucketless = minutes.with_settings(s3={"bucket": "absent-bucket"}).settings
     with pytest.raises(BackfillError) as caught:
