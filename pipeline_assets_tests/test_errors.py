@@ -66,15 +66,19 @@ def failing(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
     return run
 
 
-@pytest.mark.parametrize("branch", [InputError, OutsideSystemError, DataError, InternalError])
+@pytest.mark.parametrize(
+    ("branch", "status"),
+    [(InputError, 2), (OutsideSystemError, 1), (DataError, 1), (InternalError, 1)],
+)
 def test_a_foreseen_error_is_one_message(
     failing: Callable[[Exception], None],
     branch: type[Exception],
+    status: int,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     with pytest.raises(SystemExit) as left:
         failing(branch("S3 at http://h: no answer. Start it."))
-    assert left.value.code == 1
+    assert left.value.code == status
     assert capsys.readouterr() == ("", "Error: S3 at http://h: no answer. Start it.\n")
 
 
