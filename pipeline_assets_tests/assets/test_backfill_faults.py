@@ -19,6 +19,7 @@ from polars.testing import assert_frame_equal
 
 from pipeline_assets import definitions
 from pipeline_assets.cli import backfill_runs as command
+from pipeline_assets.cli import run_executor
 from pipeline_assets.collection import handover
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources import staging
@@ -217,7 +218,7 @@ def assert_faults_leave_the_truth(platform: Platform, monkeypatch, days: int, se
 
     passing = PassingTime(platform, storm)
     monkeypatch.setattr(definitions, "Exchange", lambda _: passing)
-    monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(platform.instance))
+    monkeypatch.setattr(run_executor, "dagster_instance", lambda _: nullcontext(platform.instance))
     result = command.backfill(platform.settings, MINUTE, None, first_day(days).date(), TODAY.date())
     state = platform.exchange.state()
     platform.exchange.faults()
@@ -260,7 +261,7 @@ def run_command(platform: Platform, days: int):
 
 def test_full_disk_is_reported_and_resumed(minutes: Platform, monkeypatch) -> None:
     """A full disk is reported, and the same command then stores all."""
-    monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
+    monkeypatch.setattr(run_executor, "dagster_instance", lambda _: nullcontext(minutes.instance))
     monkeypatch.setattr(staging, "_IN_MEMORY", 1 << 18)
     # As in a run of many rows, which go from step to step through S3 and a file.
     monkeypatch.setattr(handover, "_MOST_ROWS", 1000)
@@ -279,7 +280,9 @@ def test_dying_store_costs_unstored_work_only(
     """A store that dies half-way costs only the work that was not stored."""
     bucket = make_bucket(own_s3_server)
     with platform_without_snowflake(tmp_path, exchange, bucket, redis_url) as platform:
-        monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(platform.instance))
+        monkeypatch.setattr(
+            run_executor, "dagster_instance", lambda _: nullcontext(platform.instance)
+        )
         puts = 0
 
         def die(key: str) -> None:

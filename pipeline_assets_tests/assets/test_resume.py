@@ -10,6 +10,7 @@ from polars.testing import assert_frame_equal
 
 from pipeline_assets.assets import layer
 from pipeline_assets.cli import backfill_runs as command
+from pipeline_assets.cli import run_executor
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window, joined
 from pipeline_assets.resources.finalized_days import (
@@ -427,7 +428,7 @@ def test_longer_trading_time_fetches_again(minutes: Platform, marked: bool) -> N
 
 def test_long_range_becomes_short_runs(minutes: Platform, monkeypatch) -> None:
     """A long range of many symbols becomes runs of few days."""
-    monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
+    monkeypatch.setattr(run_executor, "dagster_instance", lambda _: nullcontext(minutes.instance))
     monkeypatch.setattr(command, "_ROWS_PER_RUN", 2 * 1440 * len(SYMBOLS))
     reported = Reported()
     days = (date(2026, 11, 15), date(2026, 11, 20))
@@ -441,7 +442,7 @@ def test_long_range_becomes_short_runs(minutes: Platform, monkeypatch) -> None:
 
 def test_command_repeats_until_rows_are_valid(minutes: Platform, monkeypatch) -> None:
     """The command repeats a run until the rows that came malformed are stored."""
-    monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
+    monkeypatch.setattr(run_executor, "dagster_instance", lambda _: nullcontext(minutes.instance))
     monkeypatch.setattr(command, "_ATTEMPTS", 9)
     minutes.exchange.faults(malformed_rows=0.15, seed=5)
     days = (date(2026, 11, 17), date(2026, 11, 20))
@@ -454,7 +455,7 @@ def test_command_repeats_until_rows_are_valid(minutes: Platform, monkeypatch) ->
 
 def test_failing_symbol_delays_no_later_days(minutes: Platform, monkeypatch) -> None:
     """A symbol that always fails does not keep later days from being stored."""
-    monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
+    monkeypatch.setattr(run_executor, "dagster_instance", lambda _: nullcontext(minutes.instance))
     monkeypatch.setattr(command, "_ROWS_PER_RUN", 1440 * len(SYMBOLS))
     monkeypatch.setattr(command, "_ATTEMPTS", 2)
     minutes.exchange.faults(symbols={"ETHUSDT": {"cut_json": 1}})
@@ -477,7 +478,7 @@ def test_failing_repetition_is_reported(minutes: Platform, monkeypatch) -> None:
 
     Rows of the only symbol come malformed at first, and then none at all until the next days.
     """
-    monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
+    monkeypatch.setattr(run_executor, "dagster_instance", lambda _: nullcontext(minutes.instance))
     monkeypatch.setattr(command, "_ROWS_PER_RUN", 1440)
     faults = iter(({"symbols": {"ETHUSDT": {"cut_json": 1}}}, {}, {}))
 
@@ -501,7 +502,7 @@ def test_refresh_repeats_failed_symbols(minutes: Platform, monkeypatch, answers_
 
     A refresh is requested because one symbol's stored day is short and counts as complete.
     """
-    monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
+    monkeypatch.setattr(run_executor, "dagster_instance", lambda _: nullcontext(minutes.instance))
     day = date(2026, 11, 18)
     minutes.backfill("1m", str(day))
     store, whole = ObjectStore(minutes.settings.s3), minutes.stored("1m")
@@ -533,7 +534,7 @@ def test_refresh_repeats_failed_symbols(minutes: Platform, monkeypatch, answers_
 @pytest.mark.parametrize("cut", [0, 1])
 def test_failed_symbol_is_fetched_misspelt_not(minutes: Platform, monkeypatch, cut: int) -> None:
     """A symbol that failed is fetched again, a misspelt one is not."""
-    monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
+    monkeypatch.setattr(run_executor, "dagster_instance", lambda _: nullcontext(minutes.instance))
     misspelt = minutes.with_settings(symbols=("BTCUSDT", "ETHUSDT", "XRPUSD"))
 
     class Changing(Reported):
