@@ -264,11 +264,15 @@ class CandidatesSettings(Section):
 
 
 class StrategySettings(BaseModel):
-    """One strategy that finds candidates. Its keys besides `name` are checked by the strategy itself."""
+    """One strategy that finds candidates. Its keys besides `name` and `rules` are checked by the strategy
+    itself.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: str = Field(min_length=1, examples=["rsi_reversal"])
+    # When its positions end and how large they are: market/position_rules.py checks them.
+    rules: dict[str, Any] = Field(default_factory=dict, examples=["{stop: 0.01, target: 0.02}"])
 
     @property
     def parameters(self) -> dict[str, Any]:
