@@ -1,12 +1,11 @@
-"""Positions moved on minute by minute, in decimals: the door of the paper venue and of the trader to the step that
-backtests run. The tables are in step_tables.py, the step itself in position_step.py.
+"""Positions moved on minute by minute, in decimals: the door of the paper venue and of the trader to the step
+that backtests run. The tables are in step_tables.py, the step itself in position_step.py.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from decimal import Decimal
-from itertools import islice
 from typing import TYPE_CHECKING, Literal, Self
 from zlib import crc32
 
@@ -218,7 +217,10 @@ class PositionKeeper:
             if not row[step.QUANTITY]:
                 continue
             grid = self._grids[self._symbol_at[symbol]]
-            levels = (row[step.STOP_AT], row[step.TARGET_AT], row[step.LIQUIDATED_AT])
+            stop, target, liquidation = (
+                grid.price(row[field]) if row[field] else None
+                for field in (step.STOP_AT, step.TARGET_AT, step.LIQUIDATED_AT)
+            )
             found.append(
                 Position(
                     names[row[step.OWNER]],
@@ -227,7 +229,9 @@ class PositionKeeper:
                     grid.quantity(abs(row[step.QUANTITY])),
                     grid.price(row[step.ENTRY]),
                     from_minute(row[step.ENTRY_MINUTE]),
-                    *(grid.price(level) if level else None for level in levels),
+                    stop,
+                    target,
+                    liquidation,
                     decimal(row[step.POSITION_FUNDING]),
                 )
             )
@@ -252,16 +256,18 @@ class PositionKeeper:
         body = encoded[:-_CHECKSUM_BYTES]
         if crc32(body).to_bytes(_CHECKSUM_BYTES, "little") != encoded[-_CHECKSUM_BYTES:]:
             raise PositionStateError("The state of the positions is damaged: derive it from fills.")
-        numbers = iter(np.frombuffer(body, np.int64).tolist())
-        fingerprint, begun = islice(numbers, 2)
         tables = self._state.arrays()
+        fingerprint, begun = np.frombuffer(body[:16], np.int64).tolist()
         if fingerprint != self._fingerprint() or len(body) != 16 + sum(t.nbytes for t in tables):
             raise PositionStateError(
                 "The state of the positions is of other strategies, symbols or rules: close the "
                 "positions under those, or derive the state from fills."
             )
+        place = 16
         for table in tables:
-            table.flat = list(islice(numbers, table.size))
+            held = np.frombuffer(body, np.int64, table.size, place)
+            table[...] = held.reshape(table.shape)
+            place += table.nbytes
         self._begun = bool(begun)
         return self
 

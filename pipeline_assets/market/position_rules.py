@@ -1,5 +1,5 @@
-"""Position rules of a strategy: when a position is closed, how large it is, how many there may be. Declared in
-the settings, below the strategy's key `rules`. The step that applies the rules is in position_step.py.
+"""Position rules of a strategy: when a position is closed, how large it is, how many there may be. Settings
+declare the rules below a strategy's key `rules`; position_step.py applies these.
 """
 
 from decimal import Decimal

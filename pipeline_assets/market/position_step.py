@@ -1,12 +1,12 @@
 """The compiled step of position rules, fills and costs: (state, candle, signals) -> (state, fills). The backtest
-calls it for a year, the paper venue and the trader for one minute at a time; position_keeper.py is their door.
+calls it for a month; the paper venue and the trader call it for one minute at a time, by position_keeper.py.
 
 Everything is a whole number: prices in ticks, quantities in steps, money and rates in 1e-8, times in minutes
-since 1970 (UTC). All compiled code and its constants are in this one file, for Numba's cache on disk notices
-a change of this file only.
+since 1970 (UTC). All compiled code and its constants are in this one file, long as it is: Numba's cache on
+disk notices a change of this file only, and would run old code after a change elsewhere.
 
-The order of a minute: funding at its open; for each symbol its open (exits and entries that are due), then its
-range (liquidation, stop, target), then its close; then the signals of the close in the order given.
+The order of a minute: funding at its open; then for each symbol its open (exits and entries that are due), its
+range (liquidation, stop, target) and its close; then the signals of the close, in the order given.
 """
 
 from typing import TYPE_CHECKING
@@ -344,7 +344,7 @@ def _in_range(minute, symbol, candle, state, setup, events, count):
 
 @_rare
 def _pay_funding(row, price, state, setup):
-    """Book a funding rate on the position held. Without a mark price the open stands in, or the last close."""
+    """Book a funding rate on a position. The open, or the last close, stands in for a mark price."""
     positions, account = state[0], state[1]
     position = positions[row[FUNDING_SYMBOL]]
     market = setup[2][row[FUNDING_SYMBOL]]
@@ -567,7 +567,7 @@ def run(first, candles, flags, signals, funding, state, setup, equity, events):
     """
     opens, highs, lows, closes = candles
     positions, account = state[0], state[1]
-    config, every, minutes = setup[0], setup[0][EQUITY_EVERY], opens.shape[1]
+    every, minutes = setup[0][EQUITY_EVERY], opens.shape[1]
     count, samples, due, paid = 0, 0, 0, 0
     sample = every - 1 - first % every
     i = 0

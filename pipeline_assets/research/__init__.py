@@ -1,1 +1,1 @@
-"""Research on stored data: backtests and what is derived from them. Readers are passed in; no Dagster here."""
+"""Research on stored data, such as backtests. Readers are passed in; there is no Dagster and no command here."""
