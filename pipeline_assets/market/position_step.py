@@ -353,15 +353,17 @@ def _pay_funding(row, price, state, setup):
     if not row[KNOWN]:
         account[RATES_MISSING] += 1
         return
+    steps = abs(position[QUANTITY])
     if row[MARK]:
-        step_value = scaled(row[MARK], market[STEP_UNITS])
+        rest = row[MARK] % UNIT * market[STEP_UNITS] % UNIT
+        value = steps * scaled(row[MARK], market[STEP_UNITS]) + scaled(steps, rest)
     elif price:
         account[MARKS_FROM_OPEN] += 1
-        step_value = price * market[VALUE]
+        value = steps * price * market[VALUE]
     else:
         account[MARKS_FROM_CLOSE] += 1
-        step_value = position[LAST] * market[VALUE]
-    paid = scaled(abs(position[QUANTITY]) * step_value, row[FUNDING_RATE])
+        value = steps * position[LAST] * market[VALUE]
+    paid = scaled(value, row[FUNDING_RATE])
     if position[QUANTITY] > 0:
         paid = -paid
     account[CASH] += paid
