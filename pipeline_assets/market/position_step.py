@@ -1,12 +1,12 @@
-"""The compiled step of position rules, fills and costs: (state, candle, signals) -> (state, fills). The backtest
-calls it for a month; the paper venue and the trader call it for one minute at a time, by position_keeper.py.
+"""The compiled step of position rules, fills and costs: (state, candle, signals) -> (state, fills). Backtests
+call it for a month; the paper venue and the trader call it for one minute at a time, by position_keeper.py.
 
 Everything is a whole number: prices in ticks, quantities in steps, money and rates in 1e-8, times in minutes
 since 1970 (UTC). All compiled code and its constants are in this one file, long as it is: Numba's cache on
 disk notices a change of this file only, and would run old code after a change elsewhere.
 
-The order of a minute: funding at its open; then for each symbol its open (exits and entries that are due), its
-range (liquidation, stop, target) and its close; then the signals of the close, in the order given.
+The order of a minute: funding at its open; then for each symbol its open (exits and entries that are due),
+its range (liquidation, stop, target) and its close; then the signals of the close, in the order given.
 """
 
 from typing import TYPE_CHECKING

@@ -1,5 +1,5 @@
-"""The tables that the compiled step reads and writes, made of rules, signals and funding rates in decimals. The
-step itself is in position_step.py.
+"""The tables that the compiled step reads and writes, made of rules, signals and funding rates in decimals.
+The step itself is in position_step.py.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

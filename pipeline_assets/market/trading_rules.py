@@ -167,4 +167,8 @@ def rules_from_filters(entry: Mapping[str, Any]) -> TradingRules:
     )
     if rules.tick_size <= 0 or rules.step_size <= 0:
         raise ValueError("a tick or step is not above 0")
+    for value in (rules.tick_size, rules.step_size, rules.min_quantity, rules.max_quantity):
+        units(value)
+    for value in (rules.min_notional, rules.liquidation_fee, rules.brackets[0].rate):
+        units(value)
     return rules

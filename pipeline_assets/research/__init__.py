@@ -1,1 +1,1 @@
-"""Research on stored data, such as backtests. Readers are passed in; there is no Dagster and no command here."""
+"""Research on stored data, such as backtests. Readers are passed in. No Dagster and no commands here."""

@@ -26,6 +26,7 @@ from pipeline_assets.market.step_tables import (
 from pipeline_assets.market.windows import Window
 from pipeline_assets.research.backtest_request import check, described, month_windows, universe
 from pipeline_assets.research.backtest_types import (
+    BacktestInputError,
     BacktestRequest,
     BacktestResult,
     CandleReader,
@@ -228,8 +229,10 @@ class _Run:
         if not read:
             raise NoCandlesError(
                 f"No 1m candle of {', '.join(self.symbols[:5])} is stored from "
-                f"{request.start:%Y-%m-%d %H:%M} to {request.end:%Y-%m-%d %H:%M} UTC. Fetch some: pipeline-assets backfill --interval 1m."
+                f"{request.start:%Y-%m-%d %H:%M} to {request.end:%Y-%m-%d %H:%M} UTC. "
+                "Fetch some: pipeline-assets backfill --interval 1m."
             )
+        self._refuse_small_capital()
         grids = [self.rules.grids.get(symbol) for symbol in self.symbols]
         known = [grid for grid in grids if grid is not None]
         every = request.equity_minutes
@@ -260,6 +263,16 @@ class _Run:
             counts=self._counts(read),
             request=described(request, self.symbols),
         )
+
+    def _refuse_small_capital(self) -> None:
+        """Refuse a backtest whose every signal was too small, which would look like a quiet strategy."""
+        totals = dict(zip(OUTCOMES, self._state.counts.sum(axis=0).tolist(), strict=True))
+        small = totals["below_minimum"] + totals["insufficient_margin"]
+        if small and small == sum(totals.values()):
+            raise BacktestInputError(
+                f"Each of the {small} signals was below the minimum of an order: raise the capital of "
+                f"{self.request.capital}, or the sizing in the rules of the strategies."
+            )
 
     def _counts(self, read: int) -> Counts:
         from pipeline_assets.market import position_step as step

@@ -1,6 +1,6 @@
 """Figures of a backtest, drawn from its trades and its equity curve. A figure that is not defined is None.
 
-Returns are those of UTC days, and a year has 365 of them, for the market never closes. The interest rate is 0.
+Returns are those of UTC days, and a year has 365 of these: the market never closes. The interest rate is 0.
 Sources: Sharpe (1994), "The Sharpe Ratio"; Sortino and Price (1994), "Performance Measurement in a Downside
 Risk Framework"; Young (1991), "Calmar Ratio"; Bacon (2008), "Practical Portfolio Performance Measurement and
 Attribution", for drawdowns, turnover and profit factor; Tharp (1998), "Trade Your Way to Financial Freedom",

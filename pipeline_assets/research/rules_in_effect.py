@@ -102,13 +102,10 @@ class RulesInEffect:
 
     def changes(self, window: Window) -> list[datetime]:
         """Return the times within a window at which a rule or a fee changes, in order."""
-        times = {
-            each.since
-            for dated in (self._fees, *self._dated.values())
-            for each in dated
-            if window.start < each.since < window.end
-        }
-        return sorted(each.replace(second=0, microsecond=0) for each in times)
+        times = [each.since for each in self._fees]
+        times += [each.since for dated in self._dated.values() for each in dated]
+        minutes = {each.replace(second=0, microsecond=0) for each in times}
+        return sorted(each for each in minutes if window.start < each < window.end)
 
     def tables(self, symbols: Sequence[str], moment: datetime) -> "tuple[Whole, Whole]":
         """Return the step's markets and brackets in effect at a time."""

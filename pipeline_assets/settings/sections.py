@@ -271,13 +271,16 @@ class StrategySettings(BaseModel):
     model_config = ConfigDict(extra="allow", frozen=True)
 
     name: str = Field(min_length=1, examples=["rsi_reversal"])
-    # When its positions end and how large they are: market/position_rules.py checks them.
-    rules: dict[str, Any] = Field(default_factory=dict, examples=["{stop: 0.01, target: 0.02}"])
 
     @property
     def parameters(self) -> dict[str, Any]:
         """The parameters that the settings change from their defaults."""
-        return self.model_extra or {}
+        return {key: value for key, value in (self.model_extra or {}).items() if key != "rules"}
+
+    @property
+    def rules(self) -> Any:
+        """The position rules that the settings change from their defaults."""
+        return (self.model_extra or {}).get("rules", {})
 
 
 def is_embedded(address: str) -> bool:

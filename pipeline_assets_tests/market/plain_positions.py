@@ -1,5 +1,5 @@
-"""Position rules, fills and costs in plain Python over decimals: the reference of the compiled step, written from
-the rules' description and sharing no code with the step. No tests here.
+"""Position rules, fills and costs in plain Python over decimals: the reference of the compiled step, written
+from the rules' description and sharing no code with the step. No tests here.
 """
 
 from __future__ import annotations

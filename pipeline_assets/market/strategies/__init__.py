@@ -34,7 +34,7 @@ class StrategyChoice(Protocol):
         """The parameters that the settings change from their defaults."""
 
     @property
-    def rules(self) -> Mapping[str, Any]:
+    def rules(self) -> Any:
         """The position rules that the settings change from their defaults."""
 
 
@@ -56,8 +56,8 @@ def configured_strategies(chosen: Iterable[StrategyChoice]) -> tuple[Strategy, .
         strategy = _configured(choice.name, choice.parameters, choice.rules)
         if strategies.setdefault((strategy.name, strategy.version), strategy) is not strategy:
             raise StrategyError(
-                f"strategies: {strategy.name} stands there twice with the same parameters and "
-                "rules: remove one, or give it another parameter. Example: "
+                f"strategies: {strategy.name} stands there twice with the same parameters: remove "
+                "one, or give it another parameter. Example: "
                 f"{_example(strategy.name, type(strategy.parameters))}"
             )
     return tuple(strategies.values())
@@ -68,7 +68,7 @@ def indicators_of(strategies: Iterable[Strategy]) -> IndicatorSet:
     return IndicatorSet(indicator for strategy in strategies for indicator in strategy.indicators)
 
 
-def _configured(name: str, values: Mapping[str, Any], rules: Mapping[str, Any]) -> Strategy:
+def _configured(name: str, values: Mapping[str, Any], rules: Any) -> Strategy:
     if name not in strategy_names():
         raise StrategyError(
             f"strategies: there is no strategy {name!r}; there are {', '.join(strategy_names())}. "
@@ -90,6 +90,10 @@ def _configured(name: str, values: Mapping[str, Any], rules: Mapping[str, Any]) 
     # The digest lets two entries of one strategy have candidates of their own, and makes new ids
     # when a parameter changes, be it by its default.
     canonical = json.dumps(parameters.model_dump(mode="json"), sort_keys=True)
+    if not isinstance(rules, Mapping):
+        raise StrategyError(
+            f"strategies: {name}: rules must be a mapping. Example: {_RULES_EXAMPLE}"
+        )
     position_rules = _validated(f"{name}: rules", PositionRules, rules, _RULES_EXAMPLE)
     if declared := position_rules.declared():
         canonical += json.dumps(declared, sort_keys=True)
