@@ -80,7 +80,7 @@ class Dated(Generic[T]):
 
 @dataclass(frozen=True)
 class TradingDocuments:
-    """What was observed of the exchange's rules: per symbol and for fees, ascending by time."""
+    """The exchange's rules as observed: per symbol and for fees, ascending by time."""
 
     rules: Mapping[str, Sequence[Dated[TradingRules]]] = field(default_factory=dict)
     fees: Sequence[Dated[Fees]] = ()

@@ -1,4 +1,4 @@
-"""What a backtest is asked and what it answers. The work is in backtest.py, metrics are in metrics.py."""
+"""Request, readers and result of a backtest. The work is in backtest.py, the figures are in metrics.py."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -98,7 +98,7 @@ class MissingFunding:
 
 @dataclass(frozen=True)
 class Counts:
-    """What happened how often.
+    """How often each thing happened.
 
     Attributes:
         candles: candles read within the span.
@@ -140,7 +140,7 @@ class BacktestResult:
         checksum: SHA-256 of the candles, funding rates and rules that were used. The same request and
             checksum give the same trades.
         versions: of the product, Python and the libraries that calculate; and by strategy.
-        counts: what happened how often.
+        counts: how often each thing happened.
         request: the request as plain values, enough to run it again.
     """
 

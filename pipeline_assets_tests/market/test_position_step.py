@@ -375,7 +375,7 @@ def test_open_beyond_stop_fills_there() -> None:
 
 
 def test_stop_is_taken_before_target() -> None:
-    """The candle reaches both 29700 and 30300: nobody knows which came first, and the worse one counts."""
+    """The candle reaches both 29700 and 30300: the order is unknown, and the worse one counts."""
     fills = one_position(
         [FLAT, FLAT, ("30000", "30400", "29600", "30000")],
         stop=Decimal("0.01"),

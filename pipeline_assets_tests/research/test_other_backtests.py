@@ -71,6 +71,6 @@ def test_trades_equal_those_of_vectorbt(opposite: str, fee: str) -> None:
     np.testing.assert_array_equal(rows, theirs["exit_idx"].to_numpy())
     value = 1000 * 1e-9
     paid = (theirs["entry_fees"] + theirs["exit_fees"]).to_numpy()
-    np.testing.assert_allclose(ours["fees"].to_numpy(), paid, atol=value * 20, rtol=0)
+    np.testing.assert_allclose(ours["fees"].to_numpy(), paid, atol=value, rtol=0)
     net = (ours["profit"] - ours["fees"]).to_numpy()
-    np.testing.assert_allclose(net, theirs["pnl"].to_numpy(), atol=value * 20, rtol=0)
+    np.testing.assert_allclose(net, theirs["pnl"].to_numpy(), atol=value, rtol=0)
