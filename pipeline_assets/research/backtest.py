@@ -50,6 +50,8 @@ if TYPE_CHECKING:
     Whole = NDArray[np.int64]
 
 _MINUTE, _DAY = timedelta(minutes=1), timedelta(days=1)
+# A year of one symbol, or a month of twelve, read at once: some 40 MB.
+_SYMBOL_MONTHS = 12
 _LIBRARIES = ("pipeline-assets", "numba", "numpy", "polars", "ta-lib")
 
 
@@ -84,9 +86,11 @@ def run_backtest(
     )
     run.take_funding(funding, listed)
     months = month_windows(window)
-    for done, (month, frame) in enumerate(_frames(request, candles, run.builder, months), 1):
+    for month, frame in _frames(request, candles, run.builder, months):
         run.month(frame, month)
-        progress(Progress(done, len(months), month.end))
+        # Before the next one is read: two months of twenty symbols would take twice the memory.
+        del frame
+        progress(Progress(months.index(month) + 1, len(months), month.end))
     return run.result(candles.damaged)
 
 
@@ -96,16 +100,17 @@ def _frames(
     """Read candles some months at once; yields them month by month, after the warm-up."""
     import polars as pl
 
-    for first in range(0, len(months), request.chunk_months):
-        chunk = months[first : first + request.chunk_months]
-        before = builder.warm_up if first == 0 else timedelta(0)
-        symbols = builder.symbols
-        frame = candles.candles(symbols, Window(chunk[0].start - before, chunk[-1].end))
-        if first == 0:
-            builder.warm(frame.filter(pl.col("open_time") < chunk[0].start))
+    symbols = builder.symbols
+    at_once = request.chunk_months or max(_SYMBOL_MONTHS // len(symbols), 1)
+    before = Window(months[0].start - builder.warm_up, months[0].start)
+    builder.warm(candles.candles(symbols, before))
+    for first in range(0, len(months), at_once):
+        chunk = months[first : first + at_once]
+        frame = candles.candles(symbols, Window(chunk[0].start, chunk[-1].end))
         for month in chunk:
             inside = pl.col("open_time").is_between(month.start, month.end, closed="left")
-            yield month, frame.filter(inside)
+            yield month, frame if len(chunk) == 1 else frame.filter(inside)
+        del frame
 
 
 @dataclass
@@ -160,9 +165,8 @@ class _Run:
             self.rules.add(symbol, float(held["open"][0]))
         block = self.builder.block(frame, window, self.rules.grids)
         self._note_prices(block)
-        self._digest.update(block.flags.tobytes())
-        for prices in block.candles:
-            self._digest.update(prices.tobytes())
+        for table in (block.flags, *block.candles):
+            self._digest.update(np.ascontiguousarray(table))
         self._signals += np.bincount(block.signals[:, 1], minlength=len(self._signals))
         ends = [*self.rules.changes(window), window.end]
         start = window.start

@@ -38,7 +38,7 @@ def check(request: BacktestRequest) -> None:
         raise BacktestInputError(
             f"equity_minutes must divide a day, and {request.equity_minutes} does not."
         )
-    if request.chunk_months < 1 or request.workers < 1:
+    if request.workers < 1 or (request.chunk_months is not None and request.chunk_months < 1):
         raise BacktestInputError("chunk_months and workers must be at least 1.")
 
 

@@ -37,7 +37,8 @@ class BacktestRequest:
         capital: the cash in the beginning, in the quote asset.
         model: how orders are filled.
         fees: commission; None takes the documents' of each date.
-        chunk_months: calendar months that are read at once: memory against speed, never the result.
+        chunk_months: calendar months that are read at once; None chooses by the number of symbols. It is
+            a matter of memory and speed, never of the result.
         workers: threads that compute indicators: never the result.
         equity_minutes: how far apart the points of the equity curve are; divides a day.
     """
@@ -49,7 +50,7 @@ class BacktestRequest:
     capital: Decimal = Decimal(10_000)
     model: FillModel = field(default_factory=FillModel)
     fees: Fees | None = None
-    chunk_months: int = 1
+    chunk_months: int | None = None
     workers: int = 2
     equity_minutes: int = 60
 

@@ -207,11 +207,15 @@ class BlockBuilder:
 
 
 def by_symbol(frame: "pl.DataFrame") -> "dict[str, pl.DataFrame]":
-    """Return the rows of each symbol, which are sorted by symbol already."""
+    """Return the rows of each symbol of a frame sorted by symbol: slices, which copy nothing."""
     if frame.is_empty():
         return {}
-    parts = frame.partition_by("symbol", maintain_order=True)
-    return {str(part["symbol"][0]): part for part in parts}
+    symbols = frame["symbol"].rle().struct.unnest()
+    found, first = {}, 0
+    for length, symbol in symbols.iter_rows():
+        found[str(symbol)] = frame.slice(first, length)
+        first += length
+    return found
 
 
 def _minutes_of(frame: "pl.DataFrame") -> "Whole":
