@@ -92,7 +92,7 @@ class Fill:
 
 @dataclass(frozen=True)
 class Declined:
-    """A signal that led to nothing, and why: one of `step_tables.OUTCOMES`."""
+    """A signal that led to nothing, or an entry dropped in a gap: one of `step_tables.OUTCOMES` says why."""
 
     time: datetime
     strategy: str

@@ -264,12 +264,26 @@ def _close(minute, symbol, price, reason, state, setup, events, count):
 
 
 @_rare
-def _drop_entries(symbol, outcome, state):
-    """Drop entries that cannot be filled any more: the pending one, and that of a reversal."""
+def _decline(minute, symbol, owner, side, outcome, setup, events, count):
+    """Write down a signal that led to nothing, if asked for; returns the number of events."""
+    if not setup[0][SHOW_DECLINED]:
+        return count
+    event = events[count]
+    event[:] = 0
+    event[KIND], event[EVENT_MINUTE], event[EVENT_SYMBOL] = DECLINED, minute, symbol
+    event[EVENT_STRATEGY], event[EVENT_SIDE] = owner, 1 if side > 0 else -1
+    event[EVENT_REASON] = outcome
+    return count + 1
+
+
+@_rare
+def _drop_entries(minute, symbol, outcome, state, setup, events, count):
+    """Drop entries that cannot be filled any more; returns the number of events."""
     positions, account, _, opened, counts = state
     position = positions[symbol]
     owner = position[OWNER]
     if position[PENDING]:
+        count = _decline(minute, symbol, owner, position[PENDING], outcome, setup, events, count)
         counts[owner, outcome] += 1
         counts[owner, ACCEPTED] -= 1
         account[MARGIN] -= position[PENDING_MARGIN]
@@ -278,9 +292,11 @@ def _drop_entries(symbol, outcome, state):
         position[PENDING], position[PENDING_DUE], position[EXIT_DUE] = 0, NEVER, NEVER
         position[DUE] = NEVER
     if position[REVERSED]:
+        count = _decline(minute, symbol, owner, position[REVERSED], outcome, setup, events, count)
         counts[owner, outcome] += 1
         account[MARGIN] -= position[REVERSED_MARGIN]
         position[REVERSED] = 0
+    return count
 
 
 @_inlined
@@ -481,14 +497,9 @@ def _signal(minute, row, price, flag, state, setup, events, count):
     owner = row[SIGNAL_STRATEGY]
     outcome = _decide(minute, row, price, flag, state, setup)
     state[4][owner, outcome] += 1
-    if not setup[0][SHOW_DECLINED] or outcome == ACCEPTED:
+    if outcome == ACCEPTED:
         return count
-    event = events[count]
-    event[:] = 0
-    event[KIND], event[EVENT_MINUTE], event[EVENT_SYMBOL] = DECLINED, minute, row[SIGNAL_SYMBOL]
-    event[EVENT_STRATEGY], event[EVENT_SIDE] = owner, row[SIDE]
-    event[EVENT_REASON], event[EVENT_SIGNAL] = outcome, minute
-    return count + 1
+    return _decline(minute, row[SIGNAL_SYMBOL], owner, row[SIDE], outcome, setup, events, count)
 
 
 @_inlined
@@ -517,8 +528,7 @@ def _minute(i, first, symbol, candles, flags, state, setup, events, count):
     if not flags[symbol, i] & PRESENT:
         if i and flags[symbol, i - 1] & PRESENT:
             position[LAST] = candles[3][symbol, i - 1]
-        _drop_entries(symbol, GAP, state)
-        return count
+        return _drop_entries(minute, symbol, GAP, state, setup, events, count)
     price, high = candles[0][symbol, i], candles[1][symbol, i]
     low, close = candles[2][symbol, i], candles[3][symbol, i]
     if position[DUE] <= minute:
@@ -528,7 +538,7 @@ def _minute(i, first, symbol, candles, flags, state, setup, events, count):
         count = _in_range(minute, symbol, candle, state, setup, events, count)
     position[LAST] = close
     if flags[symbol, i] & SETTLED:
-        _drop_entries(symbol, NOT_LISTED, state)
+        count = _drop_entries(minute, symbol, NOT_LISTED, state, setup, events, count)
         if position[QUANTITY]:
             count = _close(minute, symbol, close, BY_DELISTING, state, setup, events, count)
     return count
