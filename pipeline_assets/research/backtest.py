@@ -166,7 +166,7 @@ class _Run:
         block = self.builder.block(frame, window, self.rules.grids)
         self._note_prices(block)
         for table in (block.flags, *block.candles):
-            self._digest.update(np.ascontiguousarray(table))
+            self._digest.update(np.ascontiguousarray(table).data)
         self._signals += np.bincount(block.signals[:, 1], minlength=len(self._signals))
         ends = [*self.rules.changes(window), window.end]
         start = window.start

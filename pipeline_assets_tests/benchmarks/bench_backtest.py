@@ -41,6 +41,7 @@ from pipeline_assets.market.trading_rules import Fees, TradingDocuments, Trading
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.research.backtest import run_backtest
 from pipeline_assets.research.backtest_types import BacktestRequest
+from pipeline_assets.research.candle_blocks import COLUMNS
 from pipeline_assets.research.readers import LakeCandles, lake_documents
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import StrategySettings
@@ -204,8 +205,12 @@ class MadeUp:
 
     def candles(self, symbols: Any, window: Window) -> pl.DataFrame:
         minutes = (window.end - window.start) // timedelta(minutes=1)
-        frame = year_of(list(symbols), minutes)
-        return frame.with_columns(open_time=pl.col("open_time") + (window.start - FIRST))
+        moved = pl.col("open_time") + (window.start - FIRST)
+        # One symbol after the other: making all at once would take more memory than the backtest.
+        return pl.concat(
+            year_of([each], minutes).with_columns(open_time=moved).select(COLUMNS)
+            for each in symbols
+        )
 
     def listed(self) -> dict[str, Any]:
         return {}
