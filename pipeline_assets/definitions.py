@@ -18,6 +18,7 @@ from dagster import (
 from pipeline_assets.assets.candidates import candidate_objects, candidates
 from pipeline_assets.assets.candles import candles
 from pipeline_assets.assets.checks import day_checks, freshness_check
+from pipeline_assets.assets.funding import funding_rates, funding_table
 from pipeline_assets.assets.gaps import candle_gaps, zero_volume_check
 from pipeline_assets.assets.objects import candle_objects
 from pipeline_assets.assets.parity import parity_check
@@ -110,6 +111,8 @@ def _assets() -> list[AssetsDefinition | AssetSpec]:
         candidate_objects(),
         universe(),
         candle_gaps(),
+        funding_rates(),
+        funding_table(),
     ]
 
 

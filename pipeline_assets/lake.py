@@ -1,21 +1,25 @@
-"""The reader of the lake: candles of many symbols and any span as one Polars frame. Writing is in
-resources/candle_objects.py.
+"""The reader of the lake: candles and funding rates of many symbols and any span as one Polars frame. Writing
+is in resources/candle_objects.py and funding_objects.py.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any
+from datetime import date, datetime
+from functools import partial
+from typing import TYPE_CHECKING
 
 from pipeline_assets.market.aggregation import without_zero_volume
 from pipeline_assets.market.candles import KEY_COLUMNS, candle_schema, empty_candles
+from pipeline_assets.market.funding import funding_schema
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.candle_objects import foreign_contents, list_objects, window_start
+from pipeline_assets.resources.funding_objects import read_rates
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import ObjectStoreError
+from pipeline_assets.resources.scan_arguments import interval_of, symbols_of, window_of
 from pipeline_assets.resources.stored_objects import StoredObject
-from pipeline_assets.settings import is_symbol, settings
+from pipeline_assets.settings import settings
 
 if TYPE_CHECKING:
     import polars as pl
@@ -23,8 +27,6 @@ if TYPE_CHECKING:
 # Symbol-days that are read, verified and decoded at once: some 10 MB of bytes, 50 MB of rows.
 _DAYS_AT_ONCE = 128
 _ATTEMPTS = 5
-# Keys have years of four digits, and a day is added to and taken from times.
-_EARLIEST, _LATEST = datetime(1000, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzinfo=UTC)
 
 
 def scan(
@@ -71,7 +73,7 @@ def scan(
             `start`.
         ObjectStoreError: the bucket cannot be listed.
     """
-    wanted, names, window = _interval(interval), _symbols(symbols), _window(start, end)
+    wanted, names, window = interval_of(interval), symbols_of(symbols), window_of(start, end)
     store = store or ObjectStore(settings().s3)
     listings = store.each(
         lambda symbol: list_objects(store, wanted, symbol, window.start, window.end), names
@@ -79,6 +81,34 @@ def scan(
     objects = [each for listing in listings for each in listing]
     frame = scan_objects(store, objects, window, verify=verify)
     return frame if zero_volume else without_zero_volume(frame)
+
+
+def funding(
+    symbols: Iterable[str], start: datetime, end: datetime, *, store: ObjectStore | None = None
+) -> "pl.LazyFrame":
+    """Return the stored funding rates of `symbols` with start <= funding time < end, one row a settlement.
+
+    Objects are listed and read when the frame is collected, each compared with its SHA-256. A missing rate is
+    no row: `market.funding_intervals.missing_times` names the settlements without one.
+
+    Args:
+        symbols: the symbols, in any order.
+        start: first funding time, an aware datetime.
+        end: the time before which to stop, an aware datetime.
+        store: the bucket; by default that of the settings.
+
+    Returns:
+        A lazy frame with the columns of `market.funding.funding_schema`, sorted by symbol and time.
+        `mark_price` is null where the archive was the source. Collecting it raises as `scan`.
+
+    Raises:
+        TypeError, ValueError: as `scan`.
+    """
+    import polars as pl
+
+    names, window = symbols_of(symbols), window_of(start, end)
+    read = partial(read_rates, store or ObjectStore(settings().s3), names, window)
+    return pl.defer(read, schema=funding_schema())
 
 
 def scan_objects(
@@ -236,43 +266,3 @@ def _ascends(frame: "pl.DataFrame") -> bool:
     stays = pl.col("symbol") == pl.col("symbol").shift()
     falls = pl.col("open_time") <= pl.col("open_time").shift()
     return not frame.select((stays & falls).any()).item()
-
-
-def _interval(given: Any) -> Interval:
-    if given not in list(Interval):
-        raise ValueError(f"{given!r} is not an interval: use one of {', '.join(Interval)}")
-    return Interval(given)
-
-
-def _symbols(given: Any) -> list[str]:
-    """The symbols, sorted and without repetition."""
-    if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
-        raise TypeError(f"symbols must be a list such as ['BTCUSDT'], not {given!r}")
-    symbols = list(given)
-    for symbol in symbols:
-        if not isinstance(symbol, str):
-            raise TypeError(f"symbols must be a list of texts, and {symbol!r} is none")
-        if not is_symbol(symbol):
-            raise ValueError(
-                f"{symbol!r} is not a symbol: symbols are upper case, without / or blanks"
-            )
-    return sorted(set(symbols))
-
-
-def _window(start: Any, end: Any) -> Window:
-    """The span in UTC: keys are stamped in UTC, and the day of `start` in another zone may differ."""
-    for name, given in (("start", start), ("end", end)):
-        if not isinstance(given, datetime):
-            raise TypeError(
-                f"{name} must be a datetime such as datetime(2026, 11, 1, tzinfo=UTC), not {given!r}"
-            )
-        if given.tzinfo is None:
-            raise ValueError(
-                f"{name} must be an aware datetime such as datetime(2026, 11, 1, tzinfo=UTC); "
-                f"{given!r} has no zone"
-            )
-    if end <= start:
-        raise ValueError(f"end must be after start, got {start.isoformat()} and {end.isoformat()}")
-    # datetime.min and datetime.max mean "everything".
-    first, last = (min(max(each, _EARLIEST), _LATEST).astimezone(UTC) for each in (start, end))
-    return Window(first, last)

@@ -39,6 +39,10 @@ GAPS = {
     "candle_gaps": {"polars", "parquet", "s3"},
     "candle_gap_table": {"snowflake", "sql"},
 }
+FUNDING = {
+    "funding_rates": {"binance", "parquet", "s3"},
+    "funding_table": {"snowflake", "sql"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +61,7 @@ def test_each_interval_has_four_assets(
     graph = definitions.resolve_asset_graph()
     expected = {AssetKey(name) for names in LAYERS.values() for name in names}
     assert len(expected) == 12
-    others = {AssetKey(name) for name in (*CANDIDATES, *GAPS, "universe")}
+    others = {AssetKey(name) for name in (*CANDIDATES, *GAPS, *FUNDING, "universe")}
     assert graph.get_all_asset_keys() == expected | others
 
 
@@ -77,11 +81,12 @@ def test_assets_have_descriptions_and_owners(definitions: Definitions) -> None:
         assert (set(node.kinds), node.group_name) == (kinds, "candidates")
         assert node.owners == ["team:market-data"]
         assert node.description
-    for name, kinds in GAPS.items():
-        node = graph.get(AssetKey(name))
-        assert (set(node.kinds), node.group_name) == (kinds, "gaps")
-        assert node.owners == ["team:market-data"]
-        assert node.description
+    for group, assets in {"gaps": GAPS, "funding": FUNDING}.items():
+        for name, kinds in assets.items():
+            node = graph.get(AssetKey(name))
+            assert (set(node.kinds), node.group_name) == (kinds, group)
+            assert node.owners == ["team:market-data"]
+            assert node.description
     node = graph.get(AssetKey("universe"))
     assert (set(node.kinds), node.group_name) == ({"binance", "s3"}, "universe")
     assert node.owners == ["team:market-data"]
@@ -108,6 +113,7 @@ def test_lineage_follows_the_four_steps(
     # The ledger does not depend on the tables: it reports gaps also while the warehouse is down.
     assert parents["candle_gaps"] == {f"candle_objects_{interval}" for interval in INTERVALS}
     assert parents["candle_gap_table"] == {"candle_gaps"}
+    assert (parents["funding_rates"], parents["funding_table"]) == (set(), {"funding_rates"})
 
 
 def test_only_sensor_finds_candidates(definitions: Definitions) -> None:
@@ -156,6 +162,7 @@ def test_checks_are_partitioned_except_freshness(definitions: Definitions) -> No
         "candidate_objects": {"parity"},
         "candle_gaps": {"nothing_to_fetch", "outages", "zero_volume"},
         "universe": {"entries"},
+        "funding_rates": {"complete"},
     }
 
 
@@ -209,8 +216,9 @@ def test_hanging_run_is_ended(
     definitions: Definitions,
 ) -> None:
     """A run that hangs is ended before it delays later ones for long."""
-    expected = {"tick_1m": 15, "tick_15m": 45, "tick_1h": 45, "seal": 3 * 60}
+    expected = {"tick_1m": 15, "tick_15m": 45, "tick_1h": 45, "seal": 3 * 60, "funding": 45}
     days = {f"{name}_{i}": 24 * 60 for name in ("backfill", "repair") for i in INTERVALS}
+    days["funding_backfill"] = 24 * 60
     for job, minutes in (expected | days).items():
         seconds = definitions.resolve_job_def(job).run_tags["dagster/max_runtime"]
         assert int(seconds) == minutes * 60, job
@@ -274,6 +282,7 @@ def test_schedules_are_off_by_default(definitions: Definitions, tmp_path: Path) 
             "tick_1m": "* * * * *",
             "tick_15m": "*/15 * * * *",
             "tick_1h": "0 * * * *",
+            "funding": "5 * * * *",
             "seal": "5 1 * * *",
             "housekeeping": "30 1 * * *",
         }

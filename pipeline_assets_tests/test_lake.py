@@ -10,9 +10,11 @@ import pytest
 from polars.testing import assert_frame_equal
 
 from pipeline_assets import lake
+from pipeline_assets.market.funding import funding_rates, funding_schema
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.candle_objects import list_objects, seal_day, write_candles
+from pipeline_assets.resources.funding_objects import funding_key, write_month
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import DamagedObjectError, ObjectStoreError
 from pipeline_assets_tests.fixtures.damage import (
@@ -344,3 +346,39 @@ def test_an_absent_bucket_is_named(s3_bucket: S3Bucket) -> None:
     store = ObjectStore(s3_bucket.settings(bucket="no-such-bucket"))
     with pytest.raises(ObjectStoreError, match="There is no bucket 'no-such-bucket'"):
         lake.scan("1m", ["BTCUSDT"], DAY, DAY + timedelta(days=1), store=store)
+
+
+def test_funding_rates_of_months_join(s3_bucket: S3Bucket) -> None:
+    """Rates come from all months that the span touches, by symbol and time; strangers' keys do not count."""
+    store = ObjectStore(s3_bucket.settings())
+    hours = [datetime(2026, 10, 31, 16, tzinfo=UTC) + timedelta(hours=8 * n) for n in range(4)]
+    for symbol in (CHINESE, "BTCUSDT"):
+        for month in (hours[0].date().replace(day=1), hours[-1].date().replace(day=1)):
+            rows = [
+                (int(each.timestamp() * 1000), 0.0001, 5.0, None)
+                for each in hours
+                if each.month == month.month
+            ]
+            write_month(store, symbol, month, funding_rates(symbol, rows).rates)
+    store.put("funding/BTCUSDT/209913.parquet", b"no month")
+    rates = lake.funding(["BTCUSDT", CHINESE], hours[0], hours[3], store=store)
+    assert rates.collect().select("symbol", "funding_time").rows() == [
+        (symbol, each) for symbol in ("BTCUSDT", CHINESE) for each in hours[:3]
+    ]
+    everything = (datetime.min.replace(tzinfo=UTC), datetime.max.replace(tzinfo=UTC))
+    assert lake.funding([CHINESE], *everything, store=store).collect().height == 4
+    assert lake.funding(["ETHUSDT"], *everything, store=store).collect().is_empty()
+    assert lake.funding(["ETHUSDT"], *everything, store=store).collect_schema() == funding_schema()
+    store.put(funding_key(CHINESE, hours[3].date().replace(day=1)), b"no Parquet")
+    with pytest.raises(Exception, match=r"funding/币安人生USDT/202611.parquet is damaged"):
+        lake.funding([CHINESE], *everything, store=store).collect()
+
+
+@pytest.mark.parametrize(
+    ("symbols", "end", "error"),
+    [("BTCUSDT", NEXT, TypeError), (["a/b"], NEXT, ValueError), (["BTCUSDT"], DAY, ValueError)],
+)
+def test_funding_arguments_are_checked(symbols: Any, end: datetime, error: type) -> None:
+    """Arguments that cannot be are refused before anything is read."""
+    with pytest.raises(error):
+        lake.funding(symbols, DAY, end)

@@ -1,7 +1,8 @@
-"""The DAGs: when candles are fetched, formatted, uploaded and inserted, and where failures are reported.
+"""The DAGs: when candles and funding rates are fetched and inserted, and where failures are reported.
 Dagster does the work; the operators watch it.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -10,6 +11,9 @@ from candle_intervals import (
     CRONS,
     FINALIZE_CRON,
     FINALIZE_JOB,
+    FUNDING_CRON,
+    FUNDING_JOB,
+    FUNDING_TASKS,
     HOUSEKEEPING_CRON,
     HOUSEKEEPING_JOB,
     INGEST_JOBS,
@@ -22,12 +26,14 @@ from failure_alerts import report_failure
 
 OWNER = "market-data"
 TAGS = ["candles", "dagster"]
+# By what a person backfills the assets, in the order of the data.
+_BACKFILLS = {**TASKS, "funding": FUNDING_TASKS}
 
 # A first day before all collecting costs a fetch of each day since then; set the variable.
 FIRST_DAY = Variable.get("candles_first_day", default="2026-11-01")
 
 _TICK_DOC = """
-### An ingest run of {interval} candles
+### An ingest run of {what}
 
 One Dagster run of the job `{job}` does the work; each task watches one asset of it.
 
@@ -35,7 +41,7 @@ One Dagster run of the job `{job}` does the work; each task watches one asset of
 |---|---|
 {tasks}
 
-An ingest run stores the candles that are due **now** by the exchange's clock. A late, cleared or missed run
+An ingest run stores what is due **now** by the exchange's clock. A late, cleared or missed run
 ends in the same data, so a failed one needs no attention if the next is green. Retries re-execute from the
 failed step and stop once the next run is due. Clear a run to make a new Dagster run. The button *Dagster run*
 opens it.
@@ -55,9 +61,9 @@ its run once the cause is gone.
 _BACKFILL_DOC = """
 ### Backfill
 
-Trigger with parameters: intervals, symbols (none: all that Dagster's settings name), first and last UTC
-day, both included. Each interval becomes one Dagster backfill, 1m first, since 15m and 1h are compared
-with it. A retry backfills what failed. May be repeated: nothing is duplicated or lost.
+Trigger with parameters: intervals (`funding` for funding rates), symbols (none: all that Dagster's settings
+name), first and last UTC day, both included. Each interval becomes one Dagster backfill, 1m first, since 15m
+and 1h are compared with it. A retry backfills what failed. May be repeated: nothing is duplicated or lost.
 """
 _HOUSEKEEPING_DOC = """
 ### Housekeeping
@@ -82,8 +88,31 @@ def _defaults(**more: Any) -> dict[str, Any]:
 
 def tick_dag(interval: str) -> DAG:
     """The DAG of an interval's ticks."""
-    minute = interval == "1m"
-    tasks = "\n".join(f"| {task} | `{asset}` |" for task, asset in TASKS[interval].items())
+    return ingest_dag(
+        *(f"candles_{interval}", f"{interval} candles", INGEST_JOBS[interval], CRONS[interval]),
+        *(SPANS[interval], TASKS[interval], [*TAGS, interval]),
+    )
+
+
+def funding_dag() -> DAG:
+    """The DAG of funding rates: hourly, since some symbols settle every hour."""
+    job, cron, tags = FUNDING_JOB, FUNDING_CRON, ["dagster", "funding"]
+    hour = timedelta(hours=1)
+    return ingest_dag("funding_rates", "funding rates", job, cron, hour, FUNDING_TASKS, tags)
+
+
+def ingest_dag(
+    dag_id: str,
+    what: str,
+    job: str,
+    cron: str,
+    span: timedelta,
+    tasks: Mapping[str, str],
+    tags: list[str],
+) -> DAG:
+    """The DAG of the ingest runs of one job: tasks that each watch an asset of the run."""
+    minute = span == timedelta(minutes=1)
+    watched = "\n".join(f"| {task} | `{asset}` |" for task, asset in tasks.items())
     defaults = _defaults(
         retries=3,
         retry_delay=timedelta(seconds=3 if minute else 20),
@@ -92,13 +121,13 @@ def tick_dag(interval: str) -> DAG:
         execution_timeout=timedelta(minutes=10 if minute else 20),
         patience=timedelta(seconds=45 if minute else 180),
         poll_seconds=0.5 if minute else 1.0,
-        fresh_again=SPANS[interval],
+        fresh_again=span,
     )
     with DAG(
-        f"candles_{interval}",
-        description=f"Fetch, format, upload and insert the {interval} candles that are due.",
-        doc_md=_TICK_DOC.format(interval=interval, job=INGEST_JOBS[interval], tasks=tasks),
-        schedule=CronDataIntervalTimetable(CRONS[interval], timezone="UTC"),
+        dag_id,
+        description=f"{', '.join(tasks).capitalize()}: the {what} that are due.",
+        doc_md=_TICK_DOC.format(what=what, job=job, tasks=watched),
+        schedule=CronDataIntervalTimetable(cron, timezone="UTC"),
         start_date=datetime(2026, 11, 1, tzinfo=UTC),
         # A tick does what is due now, so those that were missed have nothing left to do.
         catchup=False,
@@ -107,18 +136,18 @@ def tick_dag(interval: str) -> DAG:
         max_active_runs=1,
         default_args=defaults,
         on_failure_callback=report_failure,
-        tags=[*TAGS, interval],
+        tags=tags,
     ) as dag:
         chain(
             *(
                 DagsterStepOperator(
                     task_id=task,
-                    job=INGEST_JOBS[interval],
+                    job=job,
                     step=asset,
-                    span=SPANS[interval],
+                    span=span,
                     doc_md=f"Watches `{asset}` of the DAG run's Dagster run.",
                 )
-                for task, asset in TASKS[interval].items()
+                for task, asset in tasks.items()
             )
         )
     return dag
@@ -165,9 +194,9 @@ def backfill_dag() -> DAG:
                 list(SPANS),
                 type="array",
                 minItems=1,
-                items={"type": "string", "enum": list(SPANS)},
-                examples=list(SPANS),
-                description="Intervals to backfill.",
+                items={"type": "string", "enum": list(_BACKFILLS)},
+                examples=list(_BACKFILLS),
+                description="Intervals of candles to backfill, and `funding` for funding rates.",
             ),
             "symbols": Param(
                 None,
@@ -192,12 +221,12 @@ def backfill_dag() -> DAG:
                 DagsterBackfillOperator(
                     task_id=f"backfill_{interval}",
                     interval=interval,
-                    assets=TASKS[interval].values(),
+                    assets=assets.values(),
                     # An interval that was not asked for is skipped; those after it are not.
                     trigger_rule="none_failed",
                     doc_md=f"Follows the Dagster backfill of {interval}.",
                 )
-                for interval in SPANS
+                for interval, assets in _BACKFILLS.items()
             )
         )
     return dag
@@ -254,6 +283,7 @@ def cleaning_dag() -> DAG:
 
 for _interval in SPANS:
     tick_dag(_interval)
+funding_dag()
 seal_dag()
 backfill_dag()
 housekeeping_dag()

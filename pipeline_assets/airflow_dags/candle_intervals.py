@@ -4,6 +4,9 @@ from datetime import timedelta
 
 LOCATION, REPOSITORY = "pipeline_assets", "__repository__"
 FINALIZE_JOB, HOUSEKEEPING_JOB = "seal", "housekeeping"
+FUNDING_JOB, FUNDING_CRON = "funding", "5 * * * *"
+# The asset that each task of a DAG run of funding rates watches.
+FUNDING_TASKS = {"fetch": "funding_rates", "insert": "funding_table"}
 FINALIZE_CRON, HOUSEKEEPING_CRON = "5 1 * * *", "30 1 * * *"
 PARTITION_TAG = "dagster/partition"
 # With this kind a run leaves out days that are stored complete, and no more than two run at once.

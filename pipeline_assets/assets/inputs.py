@@ -1,10 +1,24 @@
-"""The step of a run in Dagster. Which outputs it reads is in collection/step_inputs.py."""
+"""The step of a run in Dagster, and the configuration of a fetch. Which outputs a step reads is in
+collection/step_inputs.py.
+"""
 
-from dagster import AssetCheckExecutionContext, AssetExecutionContext
+from dagster import AssetCheckExecutionContext, AssetExecutionContext, Config
+from pydantic import Field
 
 from pipeline_assets.collection.step_inputs import Step
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.object_store import ObjectStore
+
+
+class FetchConfig(Config):
+    """Which symbols a run fetches."""
+
+    symbols: list[str] | None = Field(
+        None, description="Fetch only these symbols; all of PIPELINE_SYMBOLS when left out."
+    )
+    refresh: bool = Field(
+        False, description="Fetch days again that are stored and complete; else they are left out."
+    )
 
 
 def step_of(

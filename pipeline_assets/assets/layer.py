@@ -16,6 +16,8 @@ SLOTS, TABLE = "candle_slots", "candle_table"
 GAPS, GAP_TABLE, GAPS_GROUP = "candle_gaps", "candle_gap_table", "gaps"
 # The keys that jobs and sensors need; the assets are declared in the modules of these names.
 CANDLE_GAPS, UNIVERSE = AssetKey(GAPS), AssetKey("universe")
+FUNDING, FUNDING_GROUP = "funding_rates", "funding"
+FUNDING_RATES, FUNDING_TABLE = AssetKey(FUNDING), AssetKey("funding_table")
 CANDIDATES, CANDIDATE_OBJECTS = AssetKey("candidates"), AssetKey("candidate_objects")
 
 # The checks of candle objects that are not of one run's rows: of whole days, and of the time that passed.

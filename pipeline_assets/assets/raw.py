@@ -5,14 +5,13 @@ from typing import Any
 from dagster import (
     AssetExecutionContext,
     AssetsDefinition,
-    Config,
     MaterializeResult,
     ResourceParam,
     asset,
 )
-from pydantic import Field
 
 from pipeline_assets.assets import layer
+from pipeline_assets.assets.inputs import FetchConfig
 from pipeline_assets.assets.presentation import metadata
 from pipeline_assets.collection.chosen_symbols import Request
 from pipeline_assets.collection.fetch import FetchReport, fetch
@@ -23,18 +22,6 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
-
-
-class FetchConfig(Config):
-    """Which symbols a run fetches."""
-
-    symbols: list[str] | None = Field(
-        None, description="Fetch only these symbols; all of PIPELINE_SYMBOLS when left out."
-    )
-    refresh: bool = Field(
-        False, description="Fetch days again that are stored and complete; else they are left out."
-    )
-
 
 _DESCRIPTION = (
     "candles as Binance replied, decimal strings, all symbols in one Parquet under `raw/`. A tick fetches "

@@ -21,7 +21,8 @@ from pipeline_assets.settings import load_settings
 
 
 @click.command()
-@click.option("--interval", required=True, type=Values(Interval), help="Candle interval.")
+@click.option("--interval", type=Values(Interval), help="Backfill candles of this interval.")
+@click.option("--funding", is_flag=True, help="Backfill funding rates instead, by whole months.")
 @symbols_option("Only these, separated by commas; by default all of the settings.")
 @day_option("--start", "First UTC day.", required=True)
 @day_option("--end", "UTC day before which to stop (excluded).", required=True)
@@ -30,19 +31,23 @@ from pipeline_assets.settings import load_settings
 )
 @json_option
 def backfill(
-    interval: Interval,
+    interval: Interval | None,
+    funding: bool,
     symbols: list[str] | None,
     start: date,
     end: date,
     refresh: bool,
     as_json: bool,
 ) -> None:
-    """Fetch and store whole days of candles, through the same assets that Dagster's runs use.
+    """Fetch and store whole days of candles or of funding rates, through the assets of Dagster's runs.
 
     May be repeated: nothing is duplicated or lost. One that was stopped goes on where it was: days
     that are stored and complete are left out. The runs are seen in Dagster's UI.
     """
+    if funding == (interval is not None):
+        raise click.UsageError("Give either --interval, for candles, or --funding.")
     from pipeline_assets.cli import backfill_runs
+    from pipeline_assets.cli.funding_runs import FundingBackfill, backfill_funding
     from pipeline_assets.cli.progress import TerminalProgress
     from pipeline_assets.collection.symbol_names import unknown_symbols
     from pipeline_assets.resources.exchange_access import Exchange
@@ -59,11 +64,24 @@ def backfill(
         # Refused before a run, which would leave its days as failed partitions.
         unknown_symbols(settings, ObjectStore(settings.s3, PERSON_PATIENCE), symbols)
     with TerminalProgress(console(stderr=True)) as progress:
-        result = backfill_runs.backfill(
-            settings, interval, symbols, start, end, progress, refresh=refresh
-        )
+        result: FundingBackfill | backfill_runs.BackfillResult
+        if interval is None:
+            result = backfill_funding(settings, symbols, start, end, progress, refresh=refresh)
+        else:
+            result = backfill_runs.backfill(
+                settings, interval, symbols, start, end, progress, refresh=refresh
+            )
     if as_json:
-        print_json(asdict(result))
+        print_json(result.to_dict() if isinstance(result, FundingBackfill) else asdict(result))
+    elif isinstance(result, FundingBackfill):
+        counts = result.counts
+        click.echo(
+            f"{counts['rates']:,} funding rates stored, {counts['objects_changed']:,} objects written, "
+            f"{counts['requests']:,} requests, {len(result.runs)} Dagster runs; "
+            f"{counts['stored_before']:,} symbol-months were stored before. The exchange has no rate of "
+            f"{counts['missing']:,} settlements."
+        )
+        print_problems(result.problems)
     else:
         click.echo(
             f"{result.rows:,} rows of {interval} in {result.objects:,} objects, "

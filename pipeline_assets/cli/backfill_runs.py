@@ -2,20 +2,19 @@
 the Dagster instance. Options and printing are in backfill.py.
 """
 
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from pipeline_assets.collection.run_names import backfill_job, range_tags, repair_job
-from pipeline_assets.errors import InputError, OutsideSystemError
+from pipeline_assets.cli.day_runs import BackfillError, execute_days, executing
+from pipeline_assets.collection.run_names import backfill_job, repair_job
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:
-    from dagster import DagsterInstance, ExecuteInProcessResult
+    from dagster import ExecuteInProcessResult
 
     from pipeline_assets.collection.progress import Progress
     from pipeline_assets.resources.object_store import ObjectStore
@@ -26,17 +25,6 @@ if TYPE_CHECKING:
 _ROWS_PER_RUN = 1_000_000
 _ALL_SYMBOLS = 500  # about as many as trade, where the universe was never read
 _ATTEMPTS = 3
-_GOES_ON = "Stored candles stay, and the same command continues from there."
-
-
-class BackfillError(OutsideSystemError):
-    """A run of a backfill failed. The message names the step, its own reason and the run."""
-
-
-class StoppedError(InputError):
-    """Somebody stopped the command. Not a `BackfillError`: after that error callers start further runs."""
-
-    exit_status = 1
 
 
 @dataclass
@@ -120,21 +108,15 @@ def backfill(
             the result, since the rows of the first run are stored.
         StoppedError: a signal came.
     """
-    from pipeline_assets.dagster_instance.run_leases import ending_dead_runs, execute_under_lease
-    from pipeline_assets.definitions import build_definitions
     from pipeline_assets.market.partition_keys import DAYS_PER_RUN
-    from pipeline_assets.resources.leases import LeaseStore
     from pipeline_assets.resources.object_store import ObjectStore
 
-    definitions = build_definitions(settings, progress=progress)
-    job = definitions.resolve_job_def(repair_job(interval) if judge else backfill_job(interval))
+    job = repair_job(interval) if judge else backfill_job(interval)
     result = BackfillResult(interval, start, end)
     per_day = interval.per_day * _count(settings, symbols)
     length = min(max(_ROWS_PER_RUN // per_day, 1), DAYS_PER_RUN)
     store = ObjectStore(settings.s3)
-    with dagster_instance(settings) as instance, ending_dead_runs(instance, settings.redis):
-        leases = LeaseStore(settings.redis)
-        execute = partial(execute_under_lease, job, leases, instance=instance)
+    with executing(settings, job, progress) as execute:
         for first, last in chunks(start, end, length):
             if progress is not None:
                 progress.later = per_day * ((end - last).days - 1)
@@ -190,17 +172,6 @@ def _count(settings: Settings, symbols: Sequence[str] | None) -> int:
     return len(collected_symbols(settings, ObjectStore(settings.s3))) or _ALL_SYMBOLS
 
 
-def dagster_instance(settings: Settings) -> "DagsterInstance":
-    """The Dagster instance that records runs: DAGSTER_HOME's, or the one under the data directory."""
-    from dagster import DagsterInstance
-
-    from pipeline_assets.local.stack import dagster_environment
-
-    if "DAGSTER_HOME" not in os.environ:
-        os.environ["DAGSTER_HOME"] = dagster_environment(settings)["DAGSTER_HOME"]
-    return DagsterInstance.get()
-
-
 def _run(
     execute: "Callable[..., ExecuteInProcessResult]",
     store: "ObjectStore",
@@ -208,27 +179,14 @@ def _run(
     days: tuple[date, date],
     config: Mapping[str, Any],
 ) -> _Ran:
-    from dagster import AssetCheckSeverity, DagsterExecutionInterruptedError
+    from dagster import AssetCheckSeverity
 
     from pipeline_assets.assets import layer
     from pipeline_assets.collection.findings import FAILED
     from pipeline_assets.resources.staging import Staged
 
     first, last = days
-    try:
-        executed = execute(
-            raise_on_error=False,
-            partition_key=first.isoformat() if first == last else None,
-            tags=range_tags(first, last),
-            run_config={
-                "ops": {layer.key(layer.RAW, interval).path[0]: {"config": dict(config)}},
-                "loggers": {"console": {"config": {"log_level": "CRITICAL"}}},
-            },
-        )
-    except DagsterExecutionInterruptedError:
-        raise StoppedError(f"Stopped between two steps. {_GOES_ON}") from None
-    if not executed.success:
-        raise _failure(executed)
+    executed = execute_days(execute, days, layer.name(layer.RAW, interval), config)
     ran = _ran(executed, store, Staged(interval, *days, executed.run_id))
     for evaluation in executed.get_asset_check_evaluations():
         # A range's summary repeats what its days said.
@@ -240,27 +198,6 @@ def _run(
             day = evaluation.partition or first
             ran.problems.append(f"{day} {evaluation.check_name}: {evaluation.description}")
     return ran
-
-
-def _failure(executed: "ExecuteInProcessResult") -> BackfillError | StoppedError:
-    """Return what the asset of the first failed step raised, as the person who ran it needs it."""
-    for event in executed.all_events:
-        if event.is_step_failure:
-            error = event.step_failure_data.error
-            if error is not None and error.cls_name == "DagsterExecutionInterruptedError":
-                return StoppedError(f"{event.step_key} was interrupted. {_GOES_ON}")
-            # Dagster wraps the asset's error. The cause of that error, such as a client library's own
-            # error, says less than our message does.
-            if error is not None and error.cause is not None:
-                error = error.cause
-            message = error.message.strip() if error else "no reason was recorded"
-            if error is not None and error.cls_name:
-                # Dagster puts the error's class, with all its modules, before the message.
-                message = message.partition(f"{error.cls_name}: ")[2] or message
-            return BackfillError(
-                f"{event.step_key} failed: {message}\nDagster run: {executed.run_id}"
-            )
-    return BackfillError(f"Dagster run {executed.run_id} failed; open it in Dagster's UI.")
 
 
 def _ran(executed: "ExecuteInProcessResult", store: "ObjectStore", staged: "Staged") -> _Ran:

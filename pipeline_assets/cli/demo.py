@@ -144,7 +144,7 @@ def _report_freshness(settings: Settings, stored: Iterable["Overview"], now: dat
         now: the exchange's time up to which the demo filled, UTC.
     """
     from pipeline_assets.assets.check_results import freshness_evaluation
-    from pipeline_assets.cli.backfill_runs import dagster_instance
+    from pipeline_assets.cli.day_runs import dagster_instance
     from pipeline_assets.collection.freshness import judge
     from pipeline_assets.resources.tick_state import TickState
 

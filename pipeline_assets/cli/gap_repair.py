@@ -4,7 +4,8 @@ them.
 
 from typing import TYPE_CHECKING
 
-from pipeline_assets.cli.backfill_runs import BackfillError, backfill
+from pipeline_assets.cli.backfill_runs import backfill
+from pipeline_assets.cli.day_runs import BackfillError
 from pipeline_assets.collection.gap_report import Repaired, Report, repairs
 from pipeline_assets.collection.symbol_names import listed_now
 from pipeline_assets.settings import Settings

@@ -19,6 +19,9 @@ from datetime import timedelta
 
 LOCATION, REPOSITORY = "{LOCATION}", "{REPOSITORY}"
 FINALIZE_JOB, HOUSEKEEPING_JOB = "{FINALIZE_JOB}", "{HOUSEKEEPING_JOB}"
+FUNDING_JOB, FUNDING_CRON = "{FUNDING_JOB}", "{FUNDING_CRON}"
+# The asset that each task of a DAG run of funding rates watches.
+FUNDING_TASKS = {{"fetch": "{FUNDING_RATES}", "insert": "{FUNDING_TABLE}"}}
 FINALIZE_CRON, HOUSEKEEPING_CRON = "{FINALIZE_CRON}", "{HOUSEKEEPING_CRON}"
 PARTITION_TAG = "{PARTITION_TAG}"
 # With this kind a run leaves out days that are stored complete, and no more than two run at once.
@@ -50,6 +53,8 @@ def dag_intervals() -> str:
         tasks = [f'        "{task}": "{asset}",' for task, asset in _tasks(interval).items()]
         lines["tasks"] += [f'    "{interval}": {{', *tasks, "    },"]
     names = {**vars(run_names), **vars(scheduled_days), "KIND_TAG": KIND_TAG}
+    for name in ("FUNDING_RATES", "FUNDING_TABLE"):
+        names[name] = vars(layer)[name].path[0]
     made = {name: "\n".join(each) for name, each in lines.items()}
     return _DAG_INTERVALS.format_map(names | made | {"LATE_KIND": RunKind.BACKFILL})
 

@@ -18,7 +18,7 @@ from pipeline_assets.collection.coverage import missing_candles
 from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind
 from pipeline_assets.collection.handover import Received
 from pipeline_assets.collection.progress import Progress
-from pipeline_assets.market.archive import archive_files
+from pipeline_assets.market.archive import ArchiveFile, archive_files
 from pipeline_assets.market.archive_comparison import disagreements, distrusted_days
 from pipeline_assets.market.candles import empty_raw
 from pipeline_assets.market.cleaning import clean
@@ -145,7 +145,7 @@ def _batches(
         yield batch
 
 
-def _take(found: Downloaded, window: Window, report: ArchiveReport) -> None:
+def _take(found: Downloaded[ArchiveFile], window: Window, report: ArchiveReport) -> None:
     """Note what came of a file."""
     file = found.file
     if found.problem is not None:

@@ -10,6 +10,8 @@ from pipeline_assets.market.windows import newest_closed
 
 # UTC. A day ends with the first closed candle of the next one, which of 1h is at one o'clock.
 FINALIZE_CRON, HOUSEKEEPING_CRON = "5 1 * * *", "30 1 * * *"
+# The exchange settles at full hours. The run after midnight is the last one of the day that ended.
+FUNDING_CRON = "5 * * * *"
 # Who comes back after a longer absence says by a backfill how far back the history is to go.
 LOOK_BACK = timedelta(days=31)
 # An older finalize run may have died unnoticed, and must not block its day permanently.

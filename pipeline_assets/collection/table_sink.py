@@ -74,14 +74,7 @@ class TableSink:
             # After the load: a run that dies before this write leaves the load to the next run.
             until = plan.newest + plan.interval.span
             write_loaded_until(self.step.store, plan.interval, until)
-        return {
-            "objects": len(keys),
-            "rows read": loaded.rows_loaded,
-            "rows inserted": loaded.rows_inserted,
-            "rows updated": loaded.rows_updated,
-            "COPY (s)": round(loaded.copy_seconds, 3),
-            "MERGE (s)": round(loaded.merge_seconds, 3),
-        }
+        return {"objects": len(keys), **loaded.values()}
 
     def verify(self) -> dict[str, Any]:
         """Check nothing more: the load has counted the files that its COPY read."""

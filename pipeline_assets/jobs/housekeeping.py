@@ -2,11 +2,12 @@
 landing tables of dead runs. Stored candles are never removed here; damaged objects are moved.
 """
 
-from collections.abc import Container, Iterator
-from datetime import UTC, datetime, timedelta
+from collections.abc import Callable, Container, Iterator, Sequence
+from datetime import UTC, date, datetime, timedelta
 from functools import cache, partial
 
 from dagster import (
+    AssetKey,
     AssetRecordsFilter,
     DagsterInstance,
     DagsterRunStatus,
@@ -27,7 +28,12 @@ from pipeline_assets.assets import layer
 from pipeline_assets.collection.fetch_plan import KIND_TAG, RunKind
 from pipeline_assets.collection.lake_sweep import Selection, sweep
 from pipeline_assets.collection.old_runs import deletable
-from pipeline_assets.collection.run_names import HOUSEKEEPING_JOB, PARTITION_TAG, ingest_job
+from pipeline_assets.collection.run_names import (
+    FUNDING_JOB,
+    HOUSEKEEPING_JOB,
+    PARTITION_TAG,
+    ingest_job,
+)
 from pipeline_assets.dagster_instance.event_storage import (
     delete_files_of_deleted_runs,
     delete_superseded_check_evaluations,
@@ -57,48 +63,57 @@ def delete_tick_runs(
     now = datetime.now(UTC)
     days = settings.housekeeping
     deleted = 0
-    for interval in Interval:
-        sealed = {day.isoformat() for day in sealed_days(store, interval)}
+    for job_name, assets, ended in _ingest_runs(store, now.date()):
         for statuses, kept_days in (
             (_SUCCEEDED, days.tick_run_days),
             (_FAILED, days.failed_run_days),
         ):
             before = now - timedelta(days=kept_days)
-            deleted += _delete_runs(context.instance, interval, sealed, statuses, before)
+            last_runs = cache(partial(_last_runs, context.instance, assets))
+            chosen = _runs(job_name, statuses, before)
+            deleted += _delete_runs(context.instance, chosen, ended, last_runs)
     yield Output(deleted, metadata={"runs deleted": deleted})
+
+
+def _ingest_runs(
+    store: ObjectStore, today: date
+) -> Iterator[tuple[str, list[AssetKey], Container[str]]]:
+    """Each job of ingest runs, its assets, and the days that need the runs no more."""
+    for interval in Interval:
+        assets = [layer.key(name, interval) for name in layer.layers(interval)]
+        finalized = {day.isoformat() for day in sealed_days(store, interval)}
+        yield ingest_job(interval), assets, finalized
+    # Funding rates are not finalized: a day that ended is complete, or a backfill completes it.
+    past = {(today - timedelta(days=ago)).isoformat() for ago in range(1, 366)}
+    yield FUNDING_JOB, [layer.FUNDING_RATES, layer.FUNDING_TABLE], past
+
+
+def _runs(job_name: str, statuses: list[DagsterRunStatus], before: datetime) -> RunsFilter:
+    tags = {KIND_TAG: RunKind.TICK.value}
+    return RunsFilter(job_name=job_name, statuses=statuses, tags=tags, created_before=before)
 
 
 def _delete_runs(
     instance: DagsterInstance,
-    interval: Interval,
-    sealed: Container[str],
-    statuses: list[DagsterRunStatus],
-    before: datetime,
+    chosen: RunsFilter,
+    ended: Container[str],
+    last_runs: Callable[[str], Container[str]],
 ) -> int:
-    """Delete an interval's ingest runs with this final status that are not needed, with their logs."""
-    chosen = RunsFilter(
-        job_name=ingest_job(interval),
-        statuses=statuses,
-        tags={KIND_TAG: RunKind.TICK.value},
-        created_before=before,
-    )
-    last_runs = cache(partial(_last_runs, instance, interval))
+    """Delete the chosen ingest runs that are not needed, with their logs."""
     deleted = 0
     for run in instance.get_runs(chosen):
-        if deletable(run.run_id, run.tags.get(PARTITION_TAG, ""), sealed, last_runs):
+        if deletable(run.run_id, run.tags.get(PARTITION_TAG, ""), ended, last_runs):
             instance.compute_log_manager.delete_logs(prefix=[run.run_id])
             instance.delete_run(run.run_id)
             deleted += 1
     return deleted
 
 
-def _last_runs(instance: DagsterInstance, interval: Interval, partition: str) -> set[str]:
+def _last_runs(instance: DagsterInstance, assets: Sequence[AssetKey], partition: str) -> set[str]:
     """The runs whose materializations show the partition of each asset as it is."""
     found: set[str] = set()
-    for name in layer.layers(interval):
-        asset = AssetRecordsFilter(
-            asset_key=layer.key(name, interval), asset_partitions=[partition]
-        )
+    for key in assets:
+        asset = AssetRecordsFilter(asset_key=key, asset_partitions=[partition])
         records = instance.fetch_materializations(asset, limit=1).records
         found.update(record.run_id for record in records)
     return found

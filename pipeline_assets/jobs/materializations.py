@@ -8,6 +8,8 @@ from pipeline_assets.assets import layer
 from pipeline_assets.collection.fetch_plan import KIND_TAG, OPEN_DAY_TAG, RunKind
 from pipeline_assets.collection.run_names import (
     FINALIZE_JOB,
+    FUNDING_BACKFILL_JOB,
+    FUNDING_JOB,
     LEDGER_JOB,
     backfill_job,
     ingest_job,
@@ -18,6 +20,7 @@ from pipeline_assets.market.intervals import Interval
 
 # The gap ledger of the days, written after everything that a job stores.
 _LEDGER = AssetSelection.assets(layer.GAPS, layer.GAP_TABLE)
+_FUNDING = AssetSelection.assets(layer.FUNDING_RATES, layer.FUNDING_TABLE)
 # Dagster ends a run after this many seconds: the run waits for a system that hangs, and later runs wait
 # for the run.
 _MOST_SECONDS = "dagster/max_runtime"
@@ -101,6 +104,32 @@ def _repair_job(interval: Interval) -> UnresolvedAssetJobDefinition:
     return day_job(repair_job(interval), RunKind.BACKFILL, interval, more=ledger)
 
 
+def funding_job() -> UnresolvedAssetJobDefinition:
+    """Return the job of an ingest run of funding rates: what settled since the last one."""
+    return define_asset_job(
+        FUNDING_JOB,
+        selection=_FUNDING,
+        tags={
+            KIND_TAG: RunKind.TICK.value,
+            OPEN_DAY_TAG: FUNDING_JOB,
+            "dagster/priority": _PRIORITY[Interval.ONE_HOUR],
+            _MOST_SECONDS: _SECONDS_OF_LONGER,
+        },
+        description="Store the funding rates that settled, and load them into the table.",
+    )
+
+
+def funding_backfill_job() -> UnresolvedAssetJobDefinition:
+    """Return the job that completes the funding rates of whole days."""
+    kind = RunKind.BACKFILL
+    return define_asset_job(
+        FUNDING_BACKFILL_JOB,
+        selection=_FUNDING,
+        tags={KIND_TAG: kind.value, _MOST_SECONDS: _SECONDS_OF_DAYS[kind]},
+        description="Fetch the funding rates that are missing in whole days, by months.",
+    )
+
+
 def _assets(interval: Interval) -> AssetSelection:
     return AssetSelection.assets(*(layer.key(name, interval) for name in layer.layers(interval)))
 
@@ -117,4 +146,6 @@ jobs = [
     gap_ledger_job,
     *backfill_jobs.values(),
     *repair_jobs.values(),
+    funding_job(),
+    funding_backfill_job(),
 ]

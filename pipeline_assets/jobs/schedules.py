@@ -18,9 +18,15 @@ from dagster import (
 )
 
 from pipeline_assets.collection.fetch_plan import KIND_TAG, RunKind
-from pipeline_assets.collection.run_names import FINALIZE_JOB, PARTITION_TAG, ingest_job
+from pipeline_assets.collection.run_names import (
+    FINALIZE_JOB,
+    FUNDING_JOB,
+    PARTITION_TAG,
+    ingest_job,
+)
 from pipeline_assets.collection.scheduled_days import (
     FINALIZE_CRON,
+    FUNDING_CRON,
     HOUSEKEEPING_CRON,
     LONGEST_RUN,
     days_to_finalize,
@@ -37,16 +43,26 @@ from pipeline_assets.resources.object_store import ObjectStore
 
 def tick_schedule(interval: Interval, status: DefaultScheduleStatus) -> ScheduleDefinition:
     """The schedule of an interval's ticks; its partition is the day of the newest closed candle."""
-    job = ingest_job(interval)
+    cron = interval.definition.cron
+    return _ingest_schedule(ingest_job(interval), f"{interval} candles", interval, cron, status)
 
+
+def funding_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
+    """The schedule of funding rates; its partition is the day of the hour that ended."""
+    return _ingest_schedule(FUNDING_JOB, "funding rates", Interval.ONE_HOUR, FUNDING_CRON, status)
+
+
+def _ingest_schedule(
+    job: str, what: str, interval: Interval, cron: str, status: DefaultScheduleStatus
+) -> ScheduleDefinition:
     @schedule(
         name=job,
         job_name=job,
-        cron_schedule=interval.definition.cron,
+        cron_schedule=cron,
         execution_timezone="UTC",
         default_status=status,
         description=(
-            f"Ingests {interval} candles. Skipped while an earlier run waits: each ingests all that is due."
+            f"Ingests {what}. Skipped while an earlier run waits: each ingests all that is due."
         ),
     )
     def tick(
@@ -58,9 +74,7 @@ def tick_schedule(interval: Interval, status: DefaultScheduleStatus) -> Schedule
             )
         )
         if waiting:
-            yield SkipReason(
-                f"{waiting} earlier ticks of {interval} wait; each does all that is due."
-            )
+            yield SkipReason(f"{waiting} earlier runs of {what} wait; each does all that is due.")
             return
         yield RunRequest(
             run_key=context.scheduled_execution_time.isoformat(),
@@ -125,6 +139,7 @@ def schedules(*, running: bool) -> list[ScheduleDefinition]:
     status = DefaultScheduleStatus.RUNNING if running else DefaultScheduleStatus.STOPPED
     return [
         *(tick_schedule(interval, status) for interval in Interval),
+        funding_schedule(status),
         seal_schedule(status),
         ScheduleDefinition(
             name=housekeeping.name,

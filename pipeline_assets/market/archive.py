@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, Self
 
 from pipeline_assets.errors import DataError
 from pipeline_assets.market.candles import RAW_COLUMNS, RAW_INTEGER_COLUMNS, raw_schema
@@ -41,6 +41,41 @@ class MalformedArchiveError(DataError, ValueError):
     """Bytes are not the archive's file that they should be. The message says which and why."""
 
 
+class ArchivedFile(Protocol):
+    """One zip of the archive, of candles or of funding rates, as a download needs it."""
+
+    @property
+    def symbol(self) -> str:
+        """Whose rows the file holds."""
+
+    @property
+    def name(self) -> str:
+        """The file's name without .zip."""
+
+    @property
+    def path(self) -> str:
+        """Where the zip lies on data.binance.vision, not percent-encoded."""
+
+    @property
+    def days(self) -> list[date]:
+        """The UTC days that the file covers."""
+
+    @property
+    def parts(self) -> "Sequence[Self]":
+        """The files to download instead where this one is not to be had."""
+
+    @property
+    def largest_zip(self) -> int:
+        """The most bytes that the zip may have."""
+
+    @property
+    def largest_csv(self) -> int:
+        """The most bytes that the zip may unpack to."""
+
+    def read(self, body: bytes) -> "pl.DataFrame":
+        """Return the rows of the zip; raises MalformedArchiveError."""
+
+
 @dataclass(frozen=True, order=True)
 class ArchiveFile:
     """One zip of the archive: a symbol's candles of a day or of a month, from `first` on."""
@@ -68,6 +103,16 @@ class ArchiveFile:
         following = (self.first + timedelta(days=31)).replace(day=1)
         count = (following - self.first).days if self.monthly else 1
         return [self.first + timedelta(days=number) for number in range(count)]
+
+    @property
+    def parts(self) -> "list[ArchiveFile]":
+        """The days of a month; none of a day."""
+        days = self.days if self.monthly else []
+        return [ArchiveFile(self.symbol, self.interval, day) for day in days]
+
+    def read(self, body: bytes) -> "pl.DataFrame":
+        """Return the rows of the zip; see `read_archive`."""
+        return read_archive(self, body)
 
     @property
     def largest_zip(self) -> int:
@@ -104,7 +149,7 @@ def archive_files(symbol: str, interval: Interval, days: Sequence[date]) -> list
     return found
 
 
-def verify_checksum(file: ArchiveFile, body: bytes, told: bytes) -> None:
+def verify_checksum(file: ArchivedFile, body: bytes, told: bytes) -> None:
     """Compare a zip with its .CHECKSUM file, as sha256sum wrote it: hex digits, then the name.
 
     The name is not compared: the digest says all, and how names in Chinese are written is unknown.
@@ -138,14 +183,14 @@ def read_archive(file: ArchiveFile, body: bytes) -> "pl.DataFrame":
     """
     import polars as pl
 
-    csv = _unzipped(file, body)
+    csv = unzipped(file, body)
     first_line = csv[: csv.find(b"\n") + 1 or len(csv)].strip()
     header = not first_line[:1].isdigit()
     if header and first_line != _HEADER:
-        raise _malformed(file, f"has other columns: {first_line[:_SHOWN]!r}")
+        raise malformed(file, f"has other columns: {first_line[:_SHOWN]!r}")
     if first_line.count(b",") != len(_FIELDS) - 1:
         count = first_line.count(b",") + 1
-        raise _malformed(file, f"has {count} columns, not {len(_FIELDS)}: {first_line[:_SHOWN]!r}")
+        raise malformed(file, f"has {count} columns, not {len(_FIELDS)}: {first_line[:_SHOWN]!r}")
     try:
         rows = pl.read_csv(
             csv,
@@ -159,14 +204,14 @@ def read_archive(file: ArchiveFile, body: bytes) -> "pl.DataFrame":
     # later one is not. Polars panics instead on some bytes, and a panic is no Exception.
     except (pl.exceptions.PolarsError, pl.exceptions.PanicException) as error:
         reason = printable(str(error))[:_SHOWN]
-        raise _malformed(file, f"has a line that cannot be read: {reason}") from None
+        raise malformed(file, f"has a line that cannot be read: {reason}") from None
     if rows.is_empty():
-        raise _malformed(file, "has no rows")
+        raise malformed(file, "has no rows")
     if any(rows[name].null_count() for name in RAW_INTEGER_COLUMNS):
-        raise _malformed(file, "has a time or count that is no whole number")
+        raise malformed(file, "has a time or count that is no whole number")
     # A short line is filled up with empty strings.
     if (rows[_FIELDS[-1]].fill_null("") == "").any():
-        raise _malformed(file, "has a line with fewer columns than the first")
+        raise malformed(file, "has a line with fewer columns than the first")
     if int(rows["open_time"][0]) >= _LEAST_MICROSECONDS:
         rows = rows.with_columns(pl.col("open_time", "close_time") // 1000)
     start, end = day_window(file.days[0]).start, day_window(file.days[-1]).end
@@ -175,29 +220,30 @@ def read_archive(file: ArchiveFile, body: bytes) -> "pl.DataFrame":
         .is_between(to_milliseconds(start), to_milliseconds(end), closed="left")
         .all()
     ):
-        raise _malformed(file, f"has rows that do not open from {start} to before {end}")
+        raise malformed(file, f"has rows that do not open from {start} to before {end}")
     return rows.insert_column(0, pl.repeat(file.symbol, rows.height, eager=True).alias("symbol"))
 
 
-def _unzipped(file: ArchiveFile, body: bytes) -> bytes:
+def unzipped(file: ArchivedFile, body: bytes) -> bytes:
+    """Return the bytes of the one CSV in a zip; raises MalformedArchiveError."""
     member = f"{file.name}.csv"
     try:
         with zipfile.ZipFile(io.BytesIO(body)) as archive:
             held = archive.infolist()
             names = [_name(each) for each in held]
             if names != [member]:
-                raise _malformed(file, f"holds {names[:3]}, not {member} alone")
+                raise malformed(file, f"holds {names[:3]}, not {member} alone")
             if held[0].file_size > file.largest_csv:
-                raise _malformed(file, f"unpacks to more than {file.largest_csv} bytes")
+                raise malformed(file, f"unpacks to more than {file.largest_csv} bytes")
             if held[0].compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
-                raise _malformed(file, f"is packed by method {held[0].compress_type}")
+                raise malformed(file, f"is packed by method {held[0].compress_type}")
             if held[0].compress_type == zipfile.ZIP_STORED:
                 return archive.read(held[0])
         csv = _inflated(body, held[0])
     except MalformedArchiveError:
         raise
     except _UNPACKING as error:
-        raise _malformed(file, f"cannot be unpacked ({printable(error)})") from None
+        raise malformed(file, f"cannot be unpacked ({printable(error)})") from None
     return csv
 
 
@@ -230,5 +276,6 @@ def _inflated(body: bytes, member: zipfile.ZipInfo) -> bytes:
     return unpacked
 
 
-def _malformed(file: ArchiveFile, fault: str) -> MalformedArchiveError:
+def malformed(file: ArchivedFile, fault: str) -> MalformedArchiveError:
+    """Return the error for a file with this fault."""
     return MalformedArchiveError(f"{file.name}.zip {fault}.")

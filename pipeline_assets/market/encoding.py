@@ -12,7 +12,7 @@ depends on which of its scanners reads them, and this was never tried on an acco
 """
 
 import io
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
@@ -54,10 +54,6 @@ def encode_candles(
     Raises:
         ValueError: a row is of another symbol, outside the window, or doubled.
     """
-    import polars as pl
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     ordered = candles[candle_schema().names()]
     if not ordered["open_time"].is_sorted():
         ordered = ordered.sort("open_time")
@@ -66,11 +62,28 @@ def encode_candles(
             f"The {interval} object of {symbol} from {window.start} to {window.end} was given rows "
             "that are not of it, or two of one open time: clean them first."
         )
+    described_by = {
+        "interval": interval.value,
+        "symbol": symbol,
+        "window_start": window.start.isoformat(),
+        "window_end": window.end.isoformat(),
+    }
+    return encode_frame(ordered, _arrow_schema(), "open_time", described_by)
+
+
+def encode_frame(
+    frame: "pl.DataFrame", schema: "pa.Schema", time_column: str, metadata: Mapping[str, str]
+) -> bytes:
+    """Encode a sorted frame as one object; the same rows and metadata give the same bytes."""
+    import polars as pl
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
     # Column by column: the whole frame is handed over on Polars' threads, which wait for those of
     # others who encode at the same time.
     oldest = pl.CompatLevel.oldest()
-    columns = [column.to_arrow(compat_level=oldest) for column in ordered.get_columns()]
-    table = pa.Table.from_arrays(columns, schema=_arrow_schema())
+    columns = [column.to_arrow(compat_level=oldest) for column in frame.get_columns()]
+    table = pa.Table.from_arrays(columns, schema=schema)
     sink = pa.BufferOutputStream()
     with pq.ParquetWriter(
         sink,
@@ -80,18 +93,11 @@ def encode_candles(
         compression="zstd",
         compression_level=1,
         use_dictionary=["symbol"],
-        write_statistics=["open_time"],
+        write_statistics=[time_column],
         store_schema=False,
     ) as writer:
         # A schema's own metadata are dropped with the Arrow schema, which costs 1 kB an object.
-        writer.add_key_value_metadata(
-            {
-                "interval": interval.value,
-                "symbol": symbol,
-                "window_start": window.start.isoformat(),
-                "window_end": window.end.isoformat(),
-            }
-        )
+        writer.add_key_value_metadata(dict(metadata))
         writer.write_table(table.combine_chunks())
     return bytes(sink.getvalue().to_pybytes())
 
@@ -106,7 +112,7 @@ def described(body: bytes) -> tuple[str, str, datetime] | None:
     """
     import polars as pl
 
-    with _naming_damage(len(body)):
+    with naming_damage(len(body)):
         found = pl.read_parquet_metadata(io.BytesIO(body))
         if "window_start" not in found:
             return None
@@ -122,7 +128,7 @@ def decode_candles(body: bytes) -> "tuple[pl.DataFrame, Window]":
     """
     import polars as pl
 
-    with _naming_damage(len(body)):
+    with naming_damage(len(body)):
         found = pl.read_parquet_metadata(io.BytesIO(body))
         window = Window(
             datetime.fromisoformat(found["window_start"]),
@@ -161,7 +167,7 @@ def decode_columns(bodies: Sequence[bytes], columns: Sequence[str]) -> "pl.DataF
     schema = pl.Schema({name: candle_schema()[name] for name in columns})
     if not bodies:
         return schema.to_frame()
-    with _naming_damage(sum(map(len, bodies))):
+    with naming_damage(sum(map(len, bodies))):
         # The type of this argument does not name lists of bytes, which the function's text does.
         found = pl.read_parquet(cast("Any", list(bodies)), columns=list(columns))
     if found.schema != schema:
@@ -179,12 +185,12 @@ def decode_parquet(body: bytes, columns: Sequence[str] | None = None) -> "pl.Dat
     """
     import polars as pl
 
-    with _naming_damage(len(body)):
+    with naming_damage(len(body)):
         return pl.read_parquet(body, columns=list(columns) if columns is not None else None)
 
 
 @contextmanager
-def _naming_damage(size: int) -> Iterator[None]:
+def naming_damage(size: int) -> Iterator[None]:
     """Raise MalformedObjectError for any error of a decoder.
 
     Damaged bytes make Polars panic, which is not an `Exception`, and cause overflows or recursion in the

@@ -13,14 +13,13 @@ from dataclasses import dataclass, field
 from http import HTTPStatus
 from queue import SimpleQueue
 from threading import Thread
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Generic, TypeVar
 from urllib.parse import quote
 
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.archive import (
-    ArchiveFile,
+    ArchivedFile,
     MalformedArchiveError,
-    read_archive,
     verify_checksum,
 )
 from pipeline_assets.outside_text import printable
@@ -34,6 +33,8 @@ if TYPE_CHECKING:
     import polars as pl
 
     from pipeline_assets.settings import BinanceSettings
+
+File = TypeVar("File", bound=ArchivedFile)
 
 # A month of 1m is 9 MB of rows, so that this many, read and not yet taken, are 150 MB at most.
 _AT_ONCE = 16
@@ -57,7 +58,7 @@ class _NoAnswerError(OutsideSystemError):
 
 
 @dataclass(frozen=True)
-class Downloaded:
+class Downloaded(Generic[File]):
     """The result of downloading one file.
 
     Attributes:
@@ -67,35 +68,35 @@ class Downloaded:
         damaged: whether the archive gave the file, and it is not what it should be.
     """
 
-    file: ArchiveFile
+    file: File
     rows: "pl.DataFrame | None"
     problem: str | None = None
     damaged: bool = False
 
     @property
     def split(self) -> bool:
-        """Whether the days of this month come one by one instead, each with a result of its own."""
-        return self.file.monthly and self.rows is None
+        """Whether the file's parts come instead, such as the days of a month, each with an own result."""
+        return self.rows is None and len(self.file.parts) > 0
 
 
 @dataclass
-class _Work:
+class _Work(Generic[File]):
     """State of one call of `downloads`, shared by its workers, which run in one event loop."""
 
     settings: "BinanceSettings"
     sleep: Callable[[float], Awaitable[None]]
     proxy: str | None
-    pending: deque[ArchiveFile]
+    pending: deque[File]
     room: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_AT_ONCE))
-    results: "SimpleQueue[Downloaded | BaseException]" = field(default_factory=SimpleQueue)
+    results: "SimpleQueue[Downloaded[File] | BaseException]" = field(default_factory=SimpleQueue)
     unanswered: int = 0
 
 
 def downloads(
     settings: "BinanceSettings",
-    files: Sequence[ArchiveFile],
+    files: Sequence[File],
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> Generator[Downloaded, None, None]:
+) -> Generator[Downloaded[File], None, None]:
     """Download files and read them, verified by their SHA-256, each as it completes.
 
     A month that the archive does not give is followed by its days. Reading changes nothing, so it
@@ -148,11 +149,11 @@ def downloads(
         thread.join()
 
 
-def _symbol_days(file: ArchiveFile) -> list[tuple[str, object]]:
+def _symbol_days(file: ArchivedFile) -> list[tuple[str, object]]:
     return [(file.symbol, day) for day in file.days]
 
 
-async def _download_all(work: _Work) -> None:
+async def _download_all(work: _Work[File]) -> None:
     from aiohttp import ClientSession, ClientTimeout, DummyCookieJar
 
     seconds = work.settings.timeout_seconds
@@ -167,7 +168,7 @@ async def _download_all(work: _Work) -> None:
 
 
 async def _take_turns(
-    work: _Work, session: "aiohttp.ClientSession", group: asyncio.TaskGroup
+    work: _Work[File], session: "aiohttp.ClientSession", group: asyncio.TaskGroup
 ) -> None:
     while work.pending:
         await work.room.acquire()
@@ -177,15 +178,16 @@ async def _take_turns(
         file = work.pending.popleft()
         found = await _download(work, session, file)
         if found.split:
-            days = [ArchiveFile(file.symbol, file.interval, day) for day in file.days]
-            work.pending.extendleft(reversed(days))
+            work.pending.extendleft(reversed(found.file.parts))
             # Others may have ended, as there was nothing more to do; `room` bounds them all.
-            for _ in days[1:]:
+            for _ in file.parts[1:]:
                 group.create_task(_take_turns(work, session, group))
         work.results.put(found)
 
 
-async def _download(work: _Work, session: "aiohttp.ClientSession", file: ArchiveFile) -> Downloaded:
+async def _download(
+    work: _Work[File], session: "aiohttp.ClientSession", file: File
+) -> Downloaded[File]:
     problem: str | None = None
     for _ in range(_DOWNLOADS):
         try:
@@ -203,15 +205,15 @@ async def _download(work: _Work, session: "aiohttp.ClientSession", file: Archive
     return Downloaded(file, None, problem, damaged=True)
 
 
-def _read(file: ArchiveFile, body: bytes, told: bytes | None) -> "pl.DataFrame":
+def _read(file: ArchivedFile, body: bytes, told: bytes | None) -> "pl.DataFrame":
     if told is None:
         raise MalformedArchiveError(f"{file.name}.zip has no checksum file beside it.")
     verify_checksum(file, body, told)
-    return read_archive(file, body)
+    return file.read(body)
 
 
 async def _get(
-    work: _Work, session: "aiohttp.ClientSession", path: str, limit: int
+    work: _Work[File], session: "aiohttp.ClientSession", path: str, limit: int
 ) -> bytes | None:
     """The body at a path of the archive, or None where it says that there is nothing.
 
@@ -240,7 +242,7 @@ async def _get(
 
 
 async def _attempt(
-    work: _Work, session: "aiohttp.ClientSession", path: str, limit: int
+    work: _Work[File], session: "aiohttp.ClientSession", path: str, limit: int
 ) -> bytes | None:
     """Request a path once; as `_get`."""
     from aiohttp import ClientError

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from pipeline_assets.settings import BinanceSettings
 
 # Most bytes of a reply, by the last part of its path: 499 candles have 100 kB, 900 symbols 2 MB.
-_LARGEST_REPLY = {"klines": 2_000_000, "exchangeInfo": 64_000_000}
+_LARGEST_REPLY = {"klines": 2_000_000, "fundingRate": 2_000_000, "exchangeInfo": 64_000_000}
 _LARGEST_OTHER = 1_000_000
 _DIGITS = re.compile(r"[0-9]{1,6}")  # ten days of seconds; 400 times the weight of a minute
 # Members of AsyncClient that are overridden or set here, or called by exchange_requests.py.
@@ -25,8 +25,10 @@ _USED = (
     "REQUEST_TIMEOUT",
     "close_connection",
     "futures_exchange_info",
+    "futures_funding_rate",
     "futures_klines",
     "futures_time",
+    "futures_v1_get_funding_info",
 )
 
 

@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 
 from pipeline_assets.market.intervals import Interval, to_milliseconds
 from pipeline_assets.resources.exchange import BACKFILL_PATIENCE, TICK_PATIENCE, ExchangeClient
+from pipeline_assets.resources.exchange_funding import FundingClient
 from pipeline_assets.resources.weight_budget import Priority, WeightBudget
 from pipeline_assets.settings import Settings
 
@@ -18,6 +19,7 @@ class Exchange:
     """Makes clients of the exchange in the settings; nothing is connected before one is used."""
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self._binance = settings.binance
         self._redis = settings.redis
 
@@ -53,6 +55,19 @@ class Exchange:
         """
         patience = BACKFILL_PATIENCE if patient else TICK_PATIENCE
         return ExchangeClient(self._binance, self.budget, priority, patience, sleep=sleep)
+
+    def funding_client(
+        self,
+        priority: Priority,
+        *,
+        patient: bool,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> FundingClient:
+        """A client that asks for funding rates too; see `client`."""
+        patience = BACKFILL_PATIENCE if patient else TICK_PATIENCE
+        return FundingClient(
+            self._settings, priority, budget=self.budget, patience=patience, sleep=sleep
+        )
 
     def server_time(self) -> datetime:
         """The exchange's time, UTC.

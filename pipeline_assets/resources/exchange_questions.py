@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from json import loads
-from typing import Any, Generic, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from pipeline_assets.market.intervals import Interval, from_milliseconds
 from pipeline_assets.market.replies import MalformedReplyError, check_reply
@@ -24,6 +24,22 @@ _EARLIEST_MS = 1_567_296_000_000
 _LATEST_MS = 10**14  # the year 5138; a time beyond it is no time
 
 
+class Allowance(Protocol):
+    """The limit that a request counts in: the request weight, or another one."""
+
+    async def take(self, weight: int, /) -> int:
+        """Wait until the request may be sent; returns the minute that it counts in."""
+
+    def settle(self, minute: int, weight: int, /) -> None:
+        """Note that the request is over."""
+
+    def observe(self, minute: int, used: int, /) -> None:
+        """Note the used weight in its reply."""
+
+    async def block(self, wait_ms: int, cause: str, /) -> None:
+        """Send nothing for so long."""
+
+
 @dataclass(frozen=True)
 class Question(Generic[T]):
     """Something to ask the exchange. `read` raises MalformedReplyError on a useless reply."""
@@ -33,6 +49,7 @@ class Question(Generic[T]):
     send: Callable[[], Awaitable[Reply]]
     read: Callable[[Reply], T]
     one_of_many: bool = False  # its failure is no reason to think that the others fail
+    allowance: Allowance | None = None  # None: the request weight
 
 
 def member(body: dict[str, Any], name: str, kind: type[T]) -> T:

@@ -7,6 +7,7 @@ weight_allowance.py, a refusal's meaning in exchange_refusals.py, a reply's in e
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime
+from http import HTTPStatus
 from typing import TYPE_CHECKING, Any, Self
 
 from pipeline_assets.market.intervals import Interval, to_milliseconds
@@ -75,18 +76,18 @@ class ExchangeRequests:
         self._policy = RetryPolicy(
             deadline=patience, first_wait=0.5, longest_wait=15.0, from_failure=True
         )
-        self._sleep, self._monotonic = sleep, monotonic
+        self.sleep, self._monotonic = sleep, monotonic
         self._good = 0
         self._probing = asyncio.Lock()
         self._probes = 0
         self._proxied = False
-        self._client: Any = None
+        self.client: Any = None
 
     async def __aenter__(self) -> Self:
         """Open the pool; nothing is sent (AsyncClient.create would ping the spot exchange)."""
         proxy = proxy_for(self._settings.rest_url)
         self._proxied = proxy is not None
-        self._client = open_client(self._settings, proxy)
+        self.client = open_client(self._settings, proxy)
         return self
 
     async def __aexit__(self, *_: object) -> None:
@@ -94,7 +95,7 @@ class ExchangeRequests:
         try:
             await self.weight.correct()
         finally:
-            await self._client.close_connection()
+            await self.client.close_connection()
 
     async def server_time(self) -> int:
         """Return the exchange's time in ms since the epoch, as it said; a sample for the clock, too.
@@ -102,7 +103,7 @@ class ExchangeRequests:
         The exchange's clock stands later than that by now, never earlier, however slow the reply
         was: a candle that is closed by it is closed.
         """
-        return await self._ask(self._time_question())
+        return await self.ask(self._time_question())
 
     async def exchange_info(self) -> dict[str, Any]:
         """Return the decoded body of exchangeInfo."""
@@ -112,9 +113,7 @@ class ExchangeRequests:
             member(body, "symbols", list)
             return body
 
-        return await self._ask(
-            Question("exchangeInfo", 1, self._client.futures_exchange_info, read)
-        )
+        return await self.ask(Question("exchangeInfo", 1, self.client.futures_exchange_info, read))
 
     async def klines(
         self, symbol: str, interval: Interval, window: Window, limit: int
@@ -129,7 +128,7 @@ class ExchangeRequests:
         """
 
         def send() -> Awaitable[Reply]:
-            reply: Awaitable[Reply] = self._client.futures_klines(
+            reply: Awaitable[Reply] = self.client.futures_klines(
                 symbol=symbol,
                 interval=interval.value,
                 startTime=to_milliseconds(window.start),
@@ -143,7 +142,7 @@ class ExchangeRequests:
 
         await self._measure_again()
         what = f"{symbol} {interval.value} candles"
-        return await self._ask(Question(what, weight_of(limit), send, read, one_of_many=True))
+        return await self.ask(Question(what, weight_of(limit), send, read, one_of_many=True))
 
     async def first_candle(self, symbol: str, start: datetime) -> datetime | None:
         """Return the open time of the first 1m candle that opens at `start` or later, or None without one.
@@ -154,7 +153,7 @@ class ExchangeRequests:
         """
 
         def send() -> Awaitable[Reply]:
-            reply: Awaitable[Reply] = self._client.futures_klines(
+            reply: Awaitable[Reply] = self.client.futures_klines(
                 symbol=symbol,
                 interval=Interval.ONE_MINUTE.value,
                 startTime=to_milliseconds(start),
@@ -166,7 +165,7 @@ class ExchangeRequests:
             return first_candle_of(symbol, reply.body)
 
         await self._measure_again()
-        return await self._ask(
+        return await self.ask(
             Question(f"the first candle of {symbol}", weight_of(1), send, read, one_of_many=True)
         )
 
@@ -176,7 +175,7 @@ class ExchangeRequests:
         def send() -> Awaitable[Reply]:
             nonlocal sent
             sent = self._monotonic()
-            reply: Awaitable[Reply] = self._client.futures_time()
+            reply: Awaitable[Reply] = self.client.futures_time()
             return reply
 
         def read(reply: Reply) -> int:
@@ -196,11 +195,11 @@ class ExchangeRequests:
             await self._attempt(question)
         except RefusedError as error:
             if error.refused_for_weight:
-                await self._obey(question.what, error, 1)
+                await self._obey(question, error, 1)
         except lost():
             return
 
-    async def _ask(self, question: Question[T]) -> T:
+    async def ask(self, question: Question[T]) -> T:
         """Send until there is a good answer or reason to give up.
 
         Raises:
@@ -217,7 +216,7 @@ class ExchangeRequests:
                 except RefusedError as error:
                     if error.refused_for_weight:
                         refusals += 1
-                        await self._obey(question.what, error, refusals)
+                        await self._obey(question, error, refusals)
                     elif error.transient:
                         raise
                     else:
@@ -232,38 +231,43 @@ class ExchangeRequests:
             answer,
             lambda error: isinstance(error, unanswered()),
             on_failure=judge,
-            sleep=self._sleep,
+            sleep=self.sleep,
             monotonic=self._monotonic,
         )
 
     async def _attempt(self, question: Question[T]) -> T:
-        minute = await self.weight.take(question.weight)
+        allowance = question.allowance or self.weight
+        minute = await allowance.take(question.weight)
         sent = self._monotonic()
         try:
             reply = await question.send()
-            self.weight.observe(minute, reply.used_weight)
+            allowance.observe(minute, reply.used_weight)
             if reply.status // 100 != 2:
                 raise RefusedError(reply, sent, self._monotonic())
             answer = question.read(reply)
         finally:
-            self.weight.settle(minute, question.weight)
+            allowance.settle(minute, question.weight)
         self._good += 1
         return answer
 
-    async def _obey(self, what: str, error: RefusedError, refusals: int) -> None:
+    async def _obey(self, question: Question[T], error: RefusedError, refusals: int) -> None:
         """Wait as the refusal says, and make every other process at this address wait too."""
         if error.date_ms is not None and not self.clock.measured:
             # A block that other processes read must not depend on this machine's clock.
             # The header has whole seconds.
             self.clock.measure(error.date_ms, error.sent, error.received, resolution_ms=1000)
-        await self.weight.block(error.retry_after_ms, f"{error} in the reply to {what}")
+        # HTTP 429 is of the limit that the request counts in; a ban (418) is of the address.
+        own = question.allowance if error.status == HTTPStatus.TOO_MANY_REQUESTS else None
+        cause = f"{error} in the reply to {question.what}"
+        await (own or self.weight).block(error.retry_after_ms, cause)
         if error.retry_after_ms > LONGEST_WAIT_MS:
             raise banned_until(self.clock.now_ms() + error.retry_after_ms) from error
         if refusals > _REFUSALS:
             raise ExchangeBannedError(
-                f"The exchange refused {what} {refusals} times although each wait was kept ({error}). "
-                "Something else at this address spends its weight: find it, or lower "
-                "PIPELINE_BINANCE__WEIGHT_LIMIT, and repeat the run.",
+                f"The exchange refused {question.what} {refusals} times although each wait was kept "
+                f"({error}). Something else at this address spends its limit: find it, or lower "
+                "PIPELINE_BINANCE__WEIGHT_LIMIT or, of funding rates, "
+                "PIPELINE_BINANCE__FUNDING_LIMIT, and repeat the run.",
                 error.code,
             ) from error
 

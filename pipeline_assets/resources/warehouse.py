@@ -15,6 +15,7 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.warehouse_connection import ABSENT, WarehouseError, WarehouseSessions
 from pipeline_assets.resources.warehouse_statements import (
+    FUNDING_TABLE,
     LANDING,
     GapStatements,
     LoadStatements,
@@ -43,6 +44,16 @@ class LoadResult:
     files: int
     copy_seconds: float
     merge_seconds: float
+
+    def values(self) -> dict[str, int | float]:
+        """The result as a run's metadata show it."""
+        return {
+            "rows read": self.rows_loaded,
+            "rows inserted": self.rows_inserted,
+            "rows updated": self.rows_updated,
+            "COPY (s)": round(self.copy_seconds, 3),
+            "MERGE (s)": round(self.merge_seconds, 3),
+        }
 
 
 @dataclass(frozen=True)
@@ -87,15 +98,33 @@ class Warehouse:
         """
         keys = list(dict.fromkeys(object_keys))
         statements = self.sql.load(interval, keys, load_id)
-        if not keys:
+        made = self.sql.candle_tables(interval) if keys else []
+        return self._load(table_name(interval), made, statements, len(keys))
+
+    def load_funding(self, object_keys: Sequence[str], load_id: str) -> LoadResult:
+        """Make the table FUNDING_RATES hold the rates of `object_keys`, as `load` does for candles.
+
+        Args:
+            object_keys: relative to the lake's `funding/`, like `BTCUSDT/202611.parquet`.
+            load_id: the Dagster root run's id.
+
+        Raises:
+            WarehouseError: unreachable, refused, an object absent or unreadable; see its message.
+        """
+        keys = list(dict.fromkeys(object_keys))
+        statements = self.sql.load_funding(keys, load_id)
+        return self._load(FUNDING_TABLE, self.sql.funding_tables(), statements, len(keys))
+
+    def _load(
+        self, table: str, made: Sequence[Sql], statements: LoadStatements, objects: int
+    ) -> LoadResult:
+        if not objects:
             return LoadResult(0, 0, 0, 0, 0.0, 0.0)
-        with self._sessions.open(
-            f"load {len(keys)} objects into {table_name(interval)}"
-        ) as connection:
+        with self._sessions.open(f"load {objects} objects into {table}") as connection:
             return self._with_tables(
                 connection,
-                self.sql.candle_tables(interval),
-                lambda: repeated(lambda: self._run_load(connection, statements, len(keys))),
+                made,
+                lambda: repeated(lambda: self._run_load(connection, statements, objects)),
             )
 
     def replace_gaps(self, days: Sequence[date], with_gaps: Sequence[date], load_id: str) -> int:

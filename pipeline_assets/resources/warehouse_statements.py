@@ -12,6 +12,7 @@ from string import Template
 from typing import NewType
 
 from pipeline_assets.market.intervals import Interval
+from pipeline_assets.resources.funding_objects import PREFIX as FUNDING_PREFIX
 from pipeline_assets.resources.gap_objects import PREFIX as GAPS_PREFIX
 from pipeline_assets.resources.gap_objects import gaps_key
 from pipeline_assets.resources.warehouse_connection import WarehouseError
@@ -21,7 +22,12 @@ Sql = NewType("Sql", str)
 
 TABLES = {interval: f"CANDLES_{interval.upper()}" for interval in Interval if interval.has_table}
 # By stage the prefix of the lake that it shows.
-STAGES = {"CANDLE_OBJECTS": "ohlcv/", "GAP_OBJECTS": GAPS_PREFIX}
+FUNDING_TABLE = "FUNDING_RATES"
+STAGES = {
+    "CANDLE_OBJECTS": "ohlcv/",
+    "GAP_OBJECTS": GAPS_PREFIX,
+    "FUNDING_OBJECTS": FUNDING_PREFIX,
+}
 # https://docs.snowflake.com/en/sql-reference/sql/copy-into-table: FILES takes up to 1,000 names.
 MAX_FILES = 1000
 _IDENTIFIER = re.compile(r"^[A-Z][A-Z0-9_]*$")
@@ -137,6 +143,10 @@ class SchemaStatements:
         """Return what makes the stage and the table of gaps."""
         return [self._stage("GAP_OBJECTS"), self.statement("gaps")]
 
+    def funding_tables(self) -> list[Sql]:
+        """Return what makes the stage and the table of funding rates."""
+        return [self._stage("FUNDING_OBJECTS"), self.statement("funding")]
+
     def candle_tables(self, interval: Interval) -> list[Sql]:
         """Return what makes the stage and the table of an interval's candles."""
         table = self.statement("candles", TABLE=table_name(interval))
@@ -148,16 +158,25 @@ class SchemaStatements:
         Raises:
             WarehouseError: the interval has no table.
         """
-        names = {
-            "TABLE": table_name(interval),
-            "LANDING": landing_name(interval, load_id, datetime.now(UTC).date()),
-        }
+        landing = landing_name(interval, load_id, datetime.now(UTC).date())
+        return self._load("merge", table_name(interval), landing, "CANDLE_OBJECTS", object_keys)
+
+    def load_funding(self, object_keys: Sequence[str], load_id: str) -> LoadStatements:
+        """Return what `Warehouse.load_funding` runs, as `load`."""
+        landing = landing_name("funding", load_id, datetime.now(UTC).date())
+        table = identifier(FUNDING_TABLE)
+        return self._load("funding_merge", table, landing, "FUNDING_OBJECTS", object_keys)
+
+    def _load(
+        self, merge: str, table: Sql, landing: Sql, stage: str, object_keys: Sequence[str]
+    ) -> LoadStatements:
+        names = {"TABLE": table, "LANDING": landing}
         starts = range(0, len(object_keys), MAX_FILES)
         lists = (object_keys[start : start + MAX_FILES] for start in starts)
         return LoadStatements(
             landing=self.statement("landing", **names),
-            copies=tuple(self._copy("CANDLE_OBJECTS", names["LANDING"], part) for part in lists),
-            merge=self.statement("merge", **names),
+            copies=tuple(self._copy(stage, landing, part) for part in lists),
+            merge=self.statement(merge, **names),
             drop=self.statement("drop", **names),
         )
 

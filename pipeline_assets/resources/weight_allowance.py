@@ -83,6 +83,18 @@ class WeightAllowance:
         self.expected = max(self.expected - weight, 0)
         return self._minute
 
+    async def wait_until_unblocked(self) -> None:
+        """Wait while this address may send nothing, for a request that counts in another limit.
+
+        Raises:
+            ExchangeBannedError: that lasts longer than a run should wait.
+        """
+        while await self._blocked():
+            wait_ms = self._blocked_until_ms - self._clock.now_ms()
+            if wait_ms > LONGEST_WAIT_MS:
+                raise banned_until(self._blocked_until_ms)
+            await self._sleep(max(1, min(wait_ms, _LONGEST_NAP_MS)) / 1000)
+
     def settle(self, minute: int, weight: int) -> None:
         """The request for which `weight` was taken in `minute` is over."""
         self._in_flight -= weight

@@ -38,6 +38,7 @@ class BinanceSettings(Section):
     settle_ms: int = Field(2000, ge=0, le=60_000)
     weight_limit: int = Field(2400, ge=10)
     weight_margin: int = Field(60, ge=0)
+    funding_limit: int = Field(500, ge=1)
     concurrency: int = Field(40, ge=1, le=500)
     timeout_seconds: float = Field(10.0, gt=0)
     retries: int = Field(5, ge=0, le=20)

@@ -115,7 +115,17 @@ def test_folder_needs_only_airflow_and_requests(parsed: dict) -> None:
         "candles_backfill",
         "candles_housekeeping",
         "airflow_cleaning",
+        "funding_rates",
     }
+
+
+def test_funding_is_two_step_tasks(parsed: dict) -> None:
+    """Funding rates are fetched hourly by one Dagster run, and a backfill of them is a choice."""
+    dag = parsed["dags"]["funding_rates"]
+    steps = {name: (each["upstream"], each["steps"]) for name, each in dag["tasks"].items()}
+    assert steps == {"fetch": ([], "funding_rates"), "insert": (["fetch"], "funding_table")}
+    assert (dag["schedule"], dag["catchup"], dag["alerts"]) == ("5 * * * *", False, True)
+    assert "backfill_funding" in parsed["dags"]["candles_backfill"]["tasks"]
 
 
 @pytest.mark.parametrize("interval", ["1m", "15m", "1h"])

@@ -15,7 +15,8 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 from pydantic import SecretStr
 
-from pipeline_assets.cli.backfill_runs import BackfillError, backfill
+from pipeline_assets.cli.backfill_runs import backfill
+from pipeline_assets.cli.day_runs import BackfillError
 from pipeline_assets.cli.main import cli
 from pipeline_assets.cli.options import check_range
 from pipeline_assets.collection.fetch_plan import (
@@ -256,9 +257,7 @@ def test_command_refuses_range_before_requests(minutes: Platform, command_line) 
 
 def test_command_fills_its_days(minutes: Platform, command_line, monkeypatch) -> None:
     """The command fills the days that it is given."""
-    monkeypatch.setattr(
-        "pipeline_assets.cli.backfill_runs.dagster_instance", lambda _: minutes.instance
-    )
+    monkeypatch.setattr("pipeline_assets.cli.day_runs.dagster_instance", lambda _: minutes.instance)
     arguments = ("--start", "2026-11-18", "--end", "2026-11-20", "--symbols", "币安人生USDT")
     result = command_line("--interval", "1m", *arguments, "--json")
     assert result.exit_code == 0, result.output
@@ -271,9 +270,7 @@ def test_command_fills_its_days(minutes: Platform, command_line, monkeypatch) ->
 
 def test_failed_backfill_shows_products_reason(minutes: Platform, monkeypatch) -> None:
     """A failed backfill shows the product's own reason and not the client's."""
-    monkeypatch.setattr(
-        "pipeline_assets.cli.backfill_runs.dagster_instance", lambda _: minutes.instance
-    )
+    monkeypatch.setattr("pipeline_assets.cli.day_runs.dagster_instance", lambda _: minutes.instance)
     bucketless = minutes.with_settings(s3={"bucket": "absent-bucket"}).settings
     with pytest.raises(BackfillError) as caught:
         backfill(bucketless, Interval.ONE_MINUTE, None, TODAY.date(), TOMORROW.date())

@@ -25,6 +25,7 @@ from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import KafkaSettings
 from pipeline_assets_tests.fixtures.faulty_s3 import IgnoresBoth, faulty_s3
+from pipeline_assets_tests.fixtures.funding import stored as stored_rates
 from pipeline_assets_tests.fixtures.kafka import candidates
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port
@@ -192,6 +193,29 @@ def test_unknown_listings_are_one_message(monkeypatch, capsys) -> None:
     assert capsys.readouterr().err == f"Error: {message}\n"
 
 
+def test_backfill_stores_funding_rates(platform: Platform, shell: Shell) -> None:
+    """backfill --funding completes whole months, and a repeat finds them stored."""
+    arguments = ("backfill", "--funding", "--start", "2026-11-18", "--end", "2026-11-20")
+    done = shell.run(*arguments, "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    rates = sum(len(stored_rates(platform, symbol)) for symbol in SYMBOLS)
+    assert (told["rates"], told["objects_changed"], told["problems"]) == (rates, len(SYMBOLS), [])
+    again = shell.run(*arguments)
+    assert again.returncode == 0, again.stderr
+    assert again.stdout.startswith("0 funding rates stored, 0 objects written")
+    assert "3 symbol-months were stored before" in again.stdout
+
+
+@pytest.mark.parametrize("options", [(), ("--funding", "--interval", "1h")])
+def test_backfill_is_of_one_kind(options: tuple[str, ...], lonely: Shell) -> None:
+    """backfill is either of candles or of funding rates."""
+    days = ("--start", "2026-11-18", "--end", "2026-11-20")
+    refused = lonely.run("backfill", *options, *days)
+    assert refused.returncode == 2
+    assert "Give either --interval, for candles, or --funding." in refused.stderr
+
+
 def test_outage_keeps_the_exit_status(minutes: Platform, lonely: Shell) -> None:
     """A confirmed outage does not change the exit status.
 
@@ -241,7 +265,7 @@ def test_waiting_command_ends_at_signal(
     finally:
         waiting.kill()
     assert interrupted.returncode == 1
-    assert "raw_candles_1m was interrupted. Stored candles stay" in interrupted.stderr
+    assert "raw_candles_1m was interrupted. Stored data stays" in interrupted.stderr
     minutes.exchange.faults()
     before = answers(minutes)["200"]
     minutes.backfill("1m", "2026-11-18", "2026-11-19")

@@ -17,6 +17,7 @@ from pipeline_assets.definitions import build_definitions
 from pipeline_assets.jobs import housekeeping as module
 from pipeline_assets.resources.staging import StagingError
 from pipeline_assets_tests.fixtures.damage import encoded_day, flip_bit, store_damaged
+from pipeline_assets_tests.fixtures.funding import run_funding
 from pipeline_assets_tests.fixtures.platform import Platform
 
 MIDNIGHT = datetime(2026, 11, 20, tzinfo=UTC)
@@ -119,6 +120,20 @@ def test_young_and_failed_runs_stay(ticked: Platform, later: type[Later]) -> Non
     later.days = 14.1
     assert housekeep(ticked)["delete_tick_runs"] == 1
     assert runs_of(ticked, YESTERDAY) == []
+
+
+def test_superseded_funding_runs_go(minutes: Platform, later: type[Later]) -> None:
+    """Old hourly runs of funding rates are removed but the day's last one."""
+    ran = []
+    for moment in (MIDNIGHT - timedelta(hours=7), MIDNIGHT + timedelta(minutes=5)):
+        minutes.exchange.set_clock(moment)
+        ran.append(run_funding(minutes, "funding", YESTERDAY, symbols=["BTCUSDT"]).run_id)
+    later.days = 2.1
+    assert housekeep(minutes)["delete_tick_runs"] == 1
+    assert minutes.instance.get_run_by_id(ran[0]) is None
+    assert minutes.instance.get_run_by_id(ran[1]) is not None
+    rates = AssetKey("funding_rates")
+    assert minutes.instance.get_materialized_partitions(rates) == {YESTERDAY}
 
 
 def test_days_last_materialization_stays(ticked: Platform, later: type[Later]) -> None:

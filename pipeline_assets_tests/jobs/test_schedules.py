@@ -66,6 +66,9 @@ def partition(found: Any) -> str:
         ("tick_15m", timedelta(minutes=15, milliseconds=300), "2026-11-20"),
         ("tick_1h", timedelta(milliseconds=300), "2026-11-19"),
         ("tick_1h", timedelta(hours=1, milliseconds=300), "2026-11-20"),
+        # The run after midnight is the last one of the day that ended.
+        ("funding", timedelta(minutes=5), "2026-11-19"),
+        ("funding", timedelta(hours=1, minutes=5), "2026-11-20"),
         ("seal", timedelta(hours=1, minutes=5), "2026-11-19"),
     ],
 )
@@ -215,7 +218,7 @@ def test_ingest_waits_for_earlier_one(scheduled: Platform) -> None:
     )
     skipped = evaluate(scheduled, "tick_1m")
     assert not skipped.run_requests
-    assert "1 earlier ticks of 1m wait" in skipped.skip_message
+    assert "1 earlier runs of 1m candles wait" in skipped.skip_message
     assert partition(evaluate(scheduled, "tick_15m")) == "2026-11-20", "another interval goes on"
     scheduled.instance.report_run_canceled(waiting)
     assert partition(evaluate(scheduled, "tick_1m")) == "2026-11-20"

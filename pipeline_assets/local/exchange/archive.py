@@ -7,7 +7,7 @@ import hashlib
 import io
 import json
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
@@ -80,10 +80,18 @@ class ArchiveFile:
         return f"{self.symbol}-{self.interval}-{self.label}"
 
     @classmethod
-    def parse(cls, period: str, symbol: str, interval: str, zip_name: str) -> "ArchiveFile | None":
+    def parse(
+        cls,
+        period: str,
+        symbol: str,
+        interval: str,
+        zip_name: str,
+        *,
+        kinds: Container[str] = INTERVALS,
+    ) -> "ArchiveFile | None":
         """The file that the last four parts of a path name, or None if no file has such a name."""
         beginning, end = f"{symbol}-{interval}-", ".zip"
-        if interval not in INTERVALS or not zip_name.startswith(beginning):
+        if interval not in kinds or not zip_name.startswith(beginning):
             return None
         label = zip_name.removeprefix(beginning).removesuffix(end)
         form = {"daily": "%Y-%m-%d", "monthly": "%Y-%m"}.get(period)

@@ -31,7 +31,8 @@ if TYPE_CHECKING:
 @click.option(
     "--candles",
     type=click.Path(exists=True, file_okay=False, path_type=Path),
-    help="Serve your own Parquet files below this directory, named SYMBOL-INTERVAL-….parquet.",
+    help="Serve your own Parquet files below this directory, named SYMBOL-INTERVAL-….parquet "
+    "and SYMBOL-fundingRate-….parquet.",
 )
 @click.option(
     "--clock",
@@ -44,6 +45,12 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--ban-after", default=100, show_default=True, help="Refused calls a minute before a ban."
+)
+@click.option(
+    "--funding-limit",
+    default=500,
+    show_default=True,
+    help="Requests for funding rates in five minutes; 0: no limit.",
 )
 @click.option("--ban-seconds", default=120, show_default=True, help="Length of the first ban.")
 @click.option(
@@ -82,6 +89,7 @@ def exchange(  # noqa: PLR0913, PLR0917 - one parameter an option is click's way
     clock: str,
     weight_limit: int,
     ban_after: int,
+    funding_limit: int,
     ban_seconds: int,
     listed: tuple[str, ...],
     outage: tuple[str, ...],
@@ -102,6 +110,8 @@ def exchange(  # noqa: PLR0913, PLR0917 - one parameter an option is click's way
     from pipeline_assets.local.exchange.archive import ArchiveForm
     from pipeline_assets.local.exchange.clock import ExchangeClock
     from pipeline_assets.local.exchange.faults import FaultPlan, Faults
+    from pipeline_assets.local.exchange.funding import FundingMarket
+    from pipeline_assets.local.exchange.funding_files import own_rates
     from pipeline_assets.local.exchange.market import Market
     from pipeline_assets.local.exchange.outages import Outage
     from pipeline_assets.local.exchange.server import Exchange, serve
@@ -112,13 +122,15 @@ def exchange(  # noqa: PLR0913, PLR0917 - one parameter an option is click's way
         source: CandleSource = (
             parquet_source(candles) if candles else synthetic_source(symbols, seed, listed)
         )
+        market = Market(source, [Outage.parse(text) for text in outage])
         served = Exchange(
-            Market(source, [Outage.parse(text) for text in outage]),
+            market,
             ExchangeClock.parse(clock),
             WeightBudget(weight_limit, ban_after, ban_seconds),
             FaultPlan(Faults.parse(json.loads(faults))),
             ArchiveForm(archive_header, archive_times),
             allowed_hosts(os.environ),
+            FundingMarket(market, seed, own_rates(candles) if candles else None, funding_limit),
         )
     except json.JSONDecodeError as error:
         raise click.ClickException(f"--faults {faults!r} is no JSON: {error}") from error

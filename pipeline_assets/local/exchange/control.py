@@ -58,6 +58,7 @@ class Control:
             },
             "banned_until_ms": self._exchange.budget.banned_until_ms,
             "requests": requests,
+            "funding": self._exchange.funding.state(),
             "sent_429": self._sent("429"),
             "sent_418": self._sent("418"),
             "faults": self._exchange.plan.faults.document(),
@@ -115,6 +116,7 @@ class Control:
                 self._exchange.market.set_outages(outages)
             self._exchange.plan.replace(faults)
             self._exchange.budget.forget()
+            self._exchange.funding.forget()
             self._exchange.answers.clear()
             return {"now_ms": self._exchange.clock.now_ms()}
 

@@ -7,7 +7,7 @@ those candles never existed.
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -262,7 +262,29 @@ def disguised(row: bytes, now_ms: int) -> bytes:
     return json.dumps(fields, separators=(",", ":")).encode()
 
 
-def damaged(answer: bytes, struck: frozenset[str], now_ms: int) -> bytes:
-    """Return a klines reply after the row faults that struck it."""
+def damaged(path: str, answer: bytes, struck: frozenset[str], now_ms: int) -> bytes:
+    """Return the reply of a path after the row faults that struck it; only rows of two paths are struck."""
+    if path.endswith("/fundingRate"):
+        return damaged_rates(answer, struck)
+    if not path.endswith("/klines"):
+        return answer
     rows = [json.dumps(row, separators=(",", ":")).encode() for row in json.loads(answer)]
     return b"[" + b",".join(damaged_rows(rows, struck, now_ms)) + b"]"
+
+
+def damaged_rates(answer: bytes, struck: frozenset[str]) -> bytes:
+    """Return a fundingRate reply after the row faults that struck it."""
+    rows = json.loads(answer)
+    if not rows:
+        return answer
+    middle = len(rows) // 2
+    changes: dict[str, Callable[[], object]] = {
+        "malformed_rows": lambda: rows[middle].update(fundingRate="x"),
+        "missing_rows": lambda: rows.pop(middle),
+        "duplicate_rows": lambda: rows.insert(0, rows[0]),
+        "shuffled_rows": rows.reverse,
+    }
+    for name, change in changes.items():
+        if name in struck:
+            change()
+    return json.dumps(rows, separators=(",", ":")).encode()

@@ -30,10 +30,12 @@ def moment(query: Mapping[str, str], name: str) -> int | None:
     return int(text)
 
 
-def requested_limit(query: Mapping[str, str]) -> int:
+def requested_limit(
+    query: Mapping[str, str], default: int = DEFAULT_LIMIT, largest: int = LARGEST_LIMIT
+) -> int:
     """Return the number of rows asked for."""
-    text = query.get("limit", str(DEFAULT_LIMIT))
-    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= LARGEST_LIMIT:
+    text = query.get("limit", str(default))
+    if not text.isascii() or not text.isdigit() or not 1 <= int(text) <= largest:
         raise errors.invalid_parameter("limit")
     return int(text)
 

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 FILE_NAME = re.compile(r"^(?P<symbol>[^-]+)-(?P<interval>\d+[a-zA-Z])-.*\.parquet$")
 
+FUNDING_FILE = re.compile(r"^(?P<symbol>[^-]+)-funding(Rate)?-.*\.parquet$")
+"""Names of the files that funding_files.py reads."""
+
 COLUMNS: dict[str, tuple[str, ...]] = {
     "open_time": ("timestamp", "date", "time"),
     "open": (),
@@ -80,7 +83,8 @@ class ParquetCandles:
         self.skipped: dict[str, str] = {}
         self.files: dict[str, dict[str, list[CandleFile]]] = {}
         for path in sorted(directory.rglob("*.parquet")):
-            self._add(path)
+            if not FUNDING_FILE.match(path.name):
+                self._add(path)
         if not self.files:
             raise ValueError(
                 f"No candle files below {directory}: expected Parquet files named like "

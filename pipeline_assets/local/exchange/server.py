@@ -7,6 +7,7 @@ from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from email.utils import formatdate
+from functools import partial
 from typing import Any
 
 # This module is imported by the server process only, which is nothing without aiohttp.
@@ -31,6 +32,8 @@ from pipeline_assets.local.exchange.faults import (
     FaultPlan,
     damaged,
 )
+from pipeline_assets.local.exchange.funding import FundingMarket
+from pipeline_assets.local.exchange.funding_routes import FundingRoutes
 from pipeline_assets.local.exchange.intervals import INTERVALS
 from pipeline_assets.local.exchange.market import Market
 from pipeline_assets.local.exchange.parameters import (
@@ -46,6 +49,7 @@ from pipeline_assets.web_guard import WebGuard
 ARCHIVE_PATH = "/data/futures/um"
 
 Body = Callable[[web.Request, int], bytes]
+ZipOf = Callable[[Mapping[str, str], str], bytes | None]
 
 
 @dataclass
@@ -59,6 +63,7 @@ class Exchange:
         plan: the faults in force.
         form: what the archive's files look like.
         names: host names of this server beside the loopback ones.
+        made_funding: the funding rates; by default made-up ones.
         answers: replies so far, by path and HTTP status ("none" where no whole reply was sent);
             all of the archive's files count as one path.
     """
@@ -69,6 +74,7 @@ class Exchange:
     plan: FaultPlan = field(default_factory=FaultPlan)
     form: ArchiveForm = field(default_factory=ArchiveForm)
     names: tuple[str, ...] = ()
+    made_funding: FundingMarket | None = None
     answers: Counter[tuple[str, str]] = field(default_factory=Counter)
     _dates: tuple[int, str] = (0, "")
 
@@ -76,6 +82,7 @@ class Exchange:
         """Keep what the exchange started with, for /control/reset."""
         self.start = (self.clock.stepped_ms, self.plan.faults, self.market.outages)
         self._archive = Archive(self.market, self.form)
+        self.funding = self.made_funding or FundingMarket(self.market)
 
     def application(self) -> web.Application:
         """The routes: the public interface, the archive and /control/."""
@@ -88,19 +95,20 @@ class Exchange:
             "/fapi/v1/klines": (requested_weight, self.klines),
         }
         for path, (weight, body) in routes.items():
-            application.router.add_get(path, self._public(weight, body), allow_head=False)
+            application.router.add_get(path, self.public(weight, body), allow_head=False)
         application.router.add_get(
             ARCHIVE_PATH + "/{period}/klines/{symbol}/{interval}/{name}",
-            self._counted(lambda _request: ARCHIVE_PATH, self.archived),
+            self.counted(lambda _request: ARCHIVE_PATH, partial(self.archived, self._candles_zip)),
             allow_head=False,
         )
+        FundingRoutes(self).add_routes(application.router, ARCHIVE_PATH)
         Control(self).add_routes(application.router)
         application.router.add_route("*", "/{unknown:.*}", self.unknown_path)
         return application
 
     # The public interface
 
-    def _public(
+    def public(
         self, weight: Callable[[Mapping[str, str]], int], body: Body
     ) -> Callable[[web.Request], Any]:
         """Return a handler of the public interface: everything that holds for each of its calls."""
@@ -108,9 +116,9 @@ class Exchange:
         async def answer(request: web.Request) -> web.StreamResponse:
             return await self._answer(request, weight(request.query), body)
 
-        return self._counted(lambda request: request.path, answer)
+        return self.counted(lambda request: request.path, answer)
 
-    def _counted(
+    def counted(
         self,
         name: Callable[[web.Request], str],
         answer: Callable[[web.Request], Awaitable[web.StreamResponse]],
@@ -148,8 +156,8 @@ class Exchange:
             answer = body(request, now_ms)
         except errors.ApiError as error:
             return reply(error.body(), error.status, headers | error.headers(), error.content_type)
-        if struck.intersection(ROW_FAULTS) and request.path.endswith("/klines"):
-            answer = damaged(answer, struck, now_ms)
+        if struck.intersection(ROW_FAULTS):
+            answer = damaged(request.path, answer, struck, now_ms)
         if "cut_json" in struck:
             answer = answer[: len(answer) // 2]
         if "truncated" in struck:
@@ -223,11 +231,9 @@ class Exchange:
 
     # The archive, whose requests have no weight
 
-    async def archived(self, request: web.Request) -> web.StreamResponse:
+    async def archived(self, zip_of: ZipOf, request: web.Request) -> web.StreamResponse:
         """GET of a zip of the archive or of its .CHECKSUM."""
-        period, symbol, interval, name = (
-            request.match_info[part] for part in ("period", "symbol", "interval", "name")
-        )
+        symbol, name = request.match_info["symbol"], request.match_info["name"]
         zip_name = name.removesuffix(".CHECKSUM")
         own = ARCHIVE_FAULTS[name != zip_name]
         struck = self.plan.draw(request.path, symbol, (*ANYWHERE, own))
@@ -237,8 +243,7 @@ class Exchange:
             self._fail(struck)
         except errors.ApiError as error:
             return reply(error.body(), error.status, error.headers(), error.content_type)
-        wanted = ArchiveFile.parse(period, symbol, interval, zip_name)
-        body = self._archived_zip(wanted) if wanted else None
+        body = zip_of(request.match_info, zip_name)
         if body is None:
             return reply(NO_SUCH_KEY, 404, {}, "application/xml")
         if name != zip_name:
@@ -250,8 +255,12 @@ class Exchange:
             return await truncated(request, body, {})
         return reply(body, 200, {}, "application/zip")
 
-    def _archived_zip(self, wanted: ArchiveFile) -> bytes | None:
+    def _candles_zip(self, parts: Mapping[str, str], zip_name: str) -> bytes | None:
         """The file with the faults that it has, or None."""
+        period, symbol, interval = (parts[part] for part in ("period", "symbol", "interval"))
+        wanted = ArchiveFile.parse(period, symbol, interval, zip_name)
+        if wanted is None:
+            return None
         struck = self.plan.of_file(wanted.name, wanted.symbol)
         if "archive_missing" in struck:
             return None

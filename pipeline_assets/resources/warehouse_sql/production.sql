@@ -26,11 +26,12 @@ TYPE = EXTERNAL_STAGE
 STORAGE_PROVIDER = 'S3'
 ENABLED = TRUE
 STORAGE_AWS_ROLE_ARN = 'arn:aws:iam::123456789012:role/snowflake-reads-candles'
-STORAGE_ALLOWED_LOCATIONS = ('s3://candles/ohlcv/', 's3://candles/gaps/');
+STORAGE_ALLOWED_LOCATIONS = ('s3://candles/ohlcv/', 's3://candles/gaps/', 's3://candles/funding/');
 
--- An integration that was made before there was a ledger of gaps may not read gaps/ yet:
+-- An integration of an earlier version may not read gaps/ or funding/ yet:
 -- ALTER STORAGE INTEGRATION S3_CANDLES
--- SET STORAGE_ALLOWED_LOCATIONS = ('s3://candles/ohlcv/', 's3://candles/gaps/');
+-- SET STORAGE_ALLOWED_LOCATIONS = (
+--     's3://candles/ohlcv/', 's3://candles/gaps/', 's3://candles/funding/');
 
 CREATE ROLE IF NOT EXISTS CANDLE_LOADER;
 CREATE ROLE IF NOT EXISTS CANDLE_READER;
