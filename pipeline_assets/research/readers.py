@@ -1,14 +1,17 @@
-"""A backtest's inputs from the lake: candles, listings, rules and fees. Other sources fulfil the protocols of
-backtest_types.py too.
+"""A backtest's inputs from the lake: candles, listings, funding rates, rules and fees. Other sources
+fulfil the protocols of backtest_types.py too.
 """
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from pipeline_assets import lake
 from pipeline_assets.market.intervals import Interval
+from pipeline_assets.market.step_tables import FundingRate
 from pipeline_assets.market.windows import Window
+from pipeline_assets.research.backtest_request import month_windows
 from pipeline_assets.research.backtest_types import DocumentsReader
 from pipeline_assets.research.candle_blocks import COLUMNS
 from pipeline_assets.resources.candle_objects import list_objects
@@ -25,7 +28,7 @@ _NO_END = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 class LakeCandles:
-    """The lake's 1m candles and listings."""
+    """The lake's 1m candles, funding rates and listings."""
 
     def __init__(self, store: ObjectStore, *, skip_damaged: bool = False) -> None:
         """Make a reader.
@@ -63,6 +66,29 @@ class LakeCandles:
                     raise
                 self._damaged.append(error.key)
 
+    def funding(self, symbol: str, window: Window) -> list[FundingRate]:
+        """Return the stored funding rates of a window; a rate that is not stored is not returned.
+
+        Raises:
+            DamagedObjectError: an object is damaged, and none is to be left out.
+            ObjectStoreError: the bucket cannot be read.
+        """
+        found: list[FundingRate] = []
+        for month in month_windows(window):
+            rates = lake.funding([symbol], month.start, month.end, store=self._store)
+            try:
+                frame = rates.select("funding_time", "funding_rate", "mark_price").collect()
+            except DamagedObjectError as error:
+                if not self._skip:
+                    raise
+                self._damaged.append(error.key)
+                continue
+            found += (
+                FundingRate(time, _exact(rate), None if mark is None else _exact(mark))
+                for time, rate, mark in frame.iter_rows()
+            )
+        return found
+
     def listed(self) -> Mapping[str, Sequence[Window]]:
         """Return when each symbol was listed, by the memory of all listings."""
         found: dict[str, list[Window]] = {}
@@ -79,3 +105,8 @@ class LakeCandles:
 def lake_documents(store: ObjectStore) -> DocumentsReader:
     """Return the reader of the rules and fees on the lake."""
     return lambda symbols: read_trading_documents(store, symbols)
+
+
+def _exact(value: float) -> Decimal:
+    """Return a stored number as the decimal it was made from; the exchange gives eight decimals."""
+    return round(Decimal(repr(value)), 8)
