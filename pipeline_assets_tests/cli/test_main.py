@@ -290,7 +290,7 @@ def test_wrong_arguments_are_one_message(lonely: Shell) -> None:
     """Wrong arguments give one message that says what to do."""
     cases: dict[tuple[str, ...], str] = {
         ("backfill", "--interval", "5m", *RANGE): "'5m' is not one of '1m', '15m', '1h'",
-        ("backfill", *RANGE): "Missing option '--interval'",
+        ("backfill", *RANGE): "Give either --interval, for candles, or --funding",
         (*HOURS, *RANGE, "--symbols", " , "): "it names no symbol",
         (*HOURS, "--start", "2026-11-19", "--end", "2026-11-19"): "--end is excluded",
         (*HOURS, *RANGE, "--symbols", "BTCUSD"): "did you mean BTCUSDT?",
