@@ -171,16 +171,15 @@ def _by(
 
 
 def _month_returns(equity: "pa.Table", capital: float) -> dict[str, float]:
-    found: dict[str, float] = {}
-    begun = capital
-    month, last = "", capital
-    for end, value in zip(equity["time"].to_pylist(), equity["equity"].to_pylist(), strict=True):
-        # A point at midnight is the end of the day before.
-        now = f"{end - timedelta(microseconds=1):%Y-%m}"
-        if now != month:
-            month, begun = now, last
-        last = value
-        found[month] = last / begun - 1 if begun > 0 else 0.0
+    import polars as pl
+
+    # A point at midnight is the end of the day before.
+    month = (pl.col("time") - timedelta(microseconds=1)).dt.strftime("%Y-%m").alias("month")
+    ends = pl.DataFrame(pl.from_arrow(equity)).group_by(month, maintain_order=True)
+    found, begun = {}, capital
+    for name, last in ends.agg(pl.col("equity").last()).iter_rows():
+        found[str(name)] = last / begun - 1 if begun > 0 else 0.0
+        begun = last
     return found
 
 

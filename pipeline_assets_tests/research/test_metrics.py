@@ -55,6 +55,8 @@ def test_trade_figures_add_up() -> None:
             assert sum(each[name] for each in parts) == pytest.approx(total[name])
     assert sum(each["trades"] for each in metrics["by_month"].values()) == total["trades"]
     assert list(metrics["by_month"]) == ["2025-05", "2025-06"]
+    growth = np.prod([1 + each["return"] for each in metrics["by_month"].values()])
+    assert growth == pytest.approx(total["final_equity"] / 10_000)
     assert total["net"] == pytest.approx(total["profit"] - total["fees"] + total["funding"])
     assert total["final_equity"] == pytest.approx(10_000 + total["net"])
     net = [each["net"] for each in result.trades.to_pylist() if not each["open"]]
