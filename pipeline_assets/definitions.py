@@ -32,9 +32,9 @@ from pipeline_assets.jobs.housekeeping import housekeeping
 from pipeline_assets.jobs.materializations import (
     backtest_job,
     gap_ledger_job,
+    ingest_jobs,
     jobs,
     repair_jobs,
-    tick_jobs,
 )
 from pipeline_assets.jobs.schedules import schedules
 from pipeline_assets.market.intervals import Interval
@@ -100,7 +100,7 @@ def _requesting_sensors() -> list[SensorDefinition]:
     """Return the sensors that request runs, no matter whether Airflow or Dagster schedules."""
     return [
         reconciler_sensor(repair_jobs, gap_ledger_job),
-        overdue_ingest_sensor(tick_jobs),
+        overdue_ingest_sensor(ingest_jobs),
         backtest_report_sensor(backtest_job),
     ]
 

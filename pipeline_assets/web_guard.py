@@ -93,10 +93,10 @@ class WebGuard:
             return None
         if valid and self.bucket_names and name.endswith(".localhost"):
             return None
-        told = f"The Host header {hosts[0][:100]!a}" if len(hosts) == 1 else "The Host header"
+        said = f"The Host header {hosts[0][:100]!a}" if len(hosts) == 1 else "The Host header"
         return Refusal(
             403,
-            f"{told} does not name this server. Use http://127.0.0.1:{port}, or add the name to "
+            f"{said} does not name this server. Use http://127.0.0.1:{port}, or add the name to "
             f"{ALLOWED_HOSTS} and start the server again.",
         )
 
@@ -206,11 +206,11 @@ def _foreign_page(method: str, received: Mapping[str, list[str]]) -> Refusal | N
     this machine is `same-site`, and is refused too.
     """
 
-    def told(name: str) -> str:
+    def said(name: str) -> str:
         return ",".join(received.get(f"sec-fetch-{name}", []))
 
-    if told("site") in ("", "none", "same-origin"):
+    if said("site") in ("", "none", "same-origin"):
         return None
-    if method in ("GET", "HEAD") and (told("mode"), told("dest")) == ("navigate", "document"):
+    if method in ("GET", "HEAD") and (said("mode"), said("dest")) == ("navigate", "document"):
         return None
     return Refusal(403, "A page of another site may only link to this server.")

@@ -13,7 +13,7 @@ from pipeline_assets import lake
 from pipeline_assets.market.funding import funding_rates, funding_schema
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
-from pipeline_assets.resources.candle_objects import list_objects, seal_day, write_candles
+from pipeline_assets.resources.candle_objects import finalize_day, list_objects, write_candles
 from pipeline_assets.resources.funding_objects import funding_key, write_month
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import DamagedObjectError, ObjectStoreError
@@ -95,11 +95,11 @@ def test_rows_come_as_one_frame(bucket: Bucket) -> None:
     """Rows of finalized days and open hours come as one sorted frame."""
     whole = {}
     for symbol in ("ETHUSDT", CHINESE, "BTCUSDT"):
-        sealed = candles(symbol, DAY, 1440)
+        finalized = candles(symbol, DAY, 1440)
         fresh = candles(symbol, DAY + timedelta(days=1), 150)
-        bucket.put(f"ohlcv/1m/{symbol}/20261119_0000.parquet", sealed)
+        bucket.put(f"ohlcv/1m/{symbol}/20261119_0000.parquet", finalized)
         bucket.put_hours(symbol, fresh)
-        whole[symbol] = pl.concat([sealed, fresh])
+        whole[symbol] = pl.concat([finalized, fresh])
     start, end = DAY + timedelta(hours=22, minutes=7), DAY + timedelta(hours=25, minutes=3)
     found = bucket.scan("1m", [CHINESE, "ETHUSDT", CHINESE, "NOSUCHUSDT"], start, end)
     expected = pl.concat([whole["ETHUSDT"], whole[CHINESE]]).filter(
@@ -129,15 +129,15 @@ def test_only_relevant_objects_are_opened(bucket: Bucket) -> None:
 
 def test_leftover_hours_repeat_no_rows(bucket: Bucket) -> None:
     """Hour objects left beside a finalized day do not repeat its rows."""
-    sealed = candles("BTCUSDT", DAY, 1440)
-    bucket.put("ohlcv/1m/BTCUSDT/20261119_0000.parquet", sealed)
-    hour = sealed.slice(5 * 60, 60)
+    finalized = candles("BTCUSDT", DAY, 1440)
+    bucket.put("ohlcv/1m/BTCUSDT/20261119_0000.parquet", finalized)
+    hour = finalized.slice(5 * 60, 60)
     # Partial candles, and candles with another open but as many trades.
     partial = hour.with_columns(pl.col("trades") // 2, pl.col("volume") / 2)
     bucket.put("ohlcv/1m/BTCUSDT/20261119_0500.parquet", partial)
-    other = sealed.slice(6 * 60, 60).with_columns(pl.lit(1.0).alias("open"))
+    other = finalized.slice(6 * 60, 60).with_columns(pl.lit(1.0).alias("open"))
     bucket.put("ohlcv/1m/BTCUSDT/20261119_0600.parquet", other)
-    assert_frame_equal(bucket.scan("1m", ["BTCUSDT"], DAY, DAY + timedelta(days=1)), sealed)
+    assert_frame_equal(bucket.scan("1m", ["BTCUSDT"], DAY, DAY + timedelta(days=1)), finalized)
 
 
 def test_tradeless_candles_are_optional(bucket: Bucket) -> None:
@@ -243,7 +243,7 @@ def test_extreme_datetimes_mean_everything(bucket: Bucket, hours: int) -> None:
 def finalize(bucket: Bucket, day: pl.DataFrame) -> None:
     """Finalize the day, which removes its hour objects."""
     stored = list_objects(bucket.store, Interval.ONE_MINUTE, "BTCUSDT", DAY, NEXT)
-    seal_day(bucket.store, Interval.ONE_MINUTE, DAY.date(), day, stored)
+    finalize_day(bucket.store, Interval.ONE_MINUTE, DAY.date(), day, stored)
     assert len(list(bucket.store.objects("ohlcv/1m/BTCUSDT/"))) == 1
 
 

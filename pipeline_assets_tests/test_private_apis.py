@@ -19,9 +19,11 @@ def test_changed_dependency_is_named(monkeypatch):
     monkeypatch.delattr(AsyncClient, "_handle_response")
     with pytest.raises(DependencyChangedError) as caught:
         binance_client._client_class.__wrapped__()
-    told = str(caught.value)
-    assert f"python-binance {version('python-binance')} has no AsyncClient._handle_response" in told
-    assert "binance_client" in told
+    message = str(caught.value)
+    assert (
+        f"python-binance {version('python-binance')} has no AsyncClient._handle_response" in message
+    )
+    assert "binance_client" in message
 
 
 def test_missing_part_of_an_object_is_named_by_its_class() -> None:

@@ -154,10 +154,10 @@ def test_wrong_value_shows_key_and_example(monkeypatch, key, value, problem):
 def test_broker_credentials_need_both_parts(monkeypatch):
     """A broker that asks for credentials needs both user and password."""
     monkeypatch.setenv("PIPELINE_KAFKA__SECURITY_PROTOCOL", "SASL_SSL")
-    told = "must be set, because the security protocol is SASL_SSL"
+    said = "must be set, because the security protocol is SASL_SSL"
     message = refusal()
     for key in ("USERNAME", "PASSWORD"):
-        assert f"PIPELINE_KAFKA__SASL_{key}: {told}" in message
+        assert f"PIPELINE_KAFKA__SASL_{key}: {said}" in message
         monkeypatch.setenv(f"PIPELINE_KAFKA__SASL_{key}", HIDDEN)
     assert load_settings().kafka.sasl_username == HIDDEN
 
@@ -193,7 +193,7 @@ def test_misspelt_key_is_reported(empty_directory, monkeypatch, name, where):
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "said"),
     [
         ("binance: {settle: 3}", "PIPELINE_BINANCE__SETTLE: there is no such setting"),
         ("symbols: [BTCUSDT, 1]", "PIPELINE_SYMBOLS: 1 is not a symbol"),
@@ -203,10 +203,10 @@ def test_misspelt_key_is_reported(empty_directory, monkeypatch, name, where):
         ("a: b: c", "config.yaml is not valid YAML: mapping values are not allowed here in line 1"),
     ],
 )
-def test_malformed_config_file_is_explained(empty_directory, content, told):
+def test_malformed_config_file_is_explained(empty_directory, content, said):
     """The error for a malformed config file says what the file should hold."""
     (empty_directory / "config.yaml").write_text(content)
-    assert told in refusal()
+    assert said in refusal()
 
 
 def test_section_needs_single_variables(monkeypatch):
@@ -361,7 +361,7 @@ def test_byte_order_mark_is_ignored(empty_directory, name):
 
 
 @pytest.mark.parametrize(
-    ("encoding", "told"),
+    ("encoding", "said"),
     [
         ("utf-16", "line 1: the file is UTF-16"),
         ("utf-16-le", "line "),
@@ -369,10 +369,10 @@ def test_byte_order_mark_is_ignored(empty_directory, name):
     ],
 )
 @pytest.mark.parametrize("name", CONTENT)
-def test_other_encodings_name_file_and_line(empty_directory, name, encoding, told):
+def test_other_encodings_name_file_and_line(empty_directory, name, encoding, said):
     """The error for another encoding than UTF-8 names file and line."""
     (empty_directory / name).write_text(f"# first\n{CONTENT[name]}", encoding=encoding)
-    assert f"{name}: {told}" in (message := refusal())
+    assert f"{name}: {said}" in (message := refusal())
     assert "Save the file as UTF-8" in message
 
 
@@ -535,9 +535,9 @@ def test_documents_repeat_defaults_correctly(file: str) -> None:
     A document names a default as `PIPELINE_KEY` (value), and a public address as PIPELINE_KEY=value.
     """
     text, held = (ROOT / file).read_text("utf-8"), defaults()
-    told = re.findall(r"`(PIPELINE_\w+)`(?:\s+days)?\s+\(([\d.]+)\)", text)
-    assert [name for name, value in told if not same(value, held[name])] == []
-    assert told or file != "docs/operations.md"
+    said = re.findall(r"`(PIPELINE_\w+)`(?:\s+days)?\s+\(([\d.]+)\)", text)
+    assert [name for name, value in said if not same(value, held[name])] == []
+    assert said or file != "docs/operations.md"
     for name, value in re.findall(r"(PIPELINE_BINANCE__\w+_URL)=([^\s`]+)", text):
         assert PRODUCTION_BINANCE[name] == value
     ports = {str(value) for name, value in held.items() if name.endswith("PORT")}
@@ -548,11 +548,11 @@ def test_documents_repeat_defaults_correctly(file: str) -> None:
 def test_config_shows_strategy_parameters() -> None:
     """config.yaml shows every strategy's parameters as they are."""
     text = (ROOT / "config.yaml").read_text("utf-8")
-    told = re.findall(r"^  - \{name: (\w+)\} +# (.*)$", text, re.MULTILINE)
-    for name, parameters in told:
+    said = re.findall(r"^  - \{name: (\w+)\} +# (.*)$", text, re.MULTILINE)
+    for name, parameters in said:
         (strategy,) = configured_strategies([StrategySettings(name=name)])
         assert yaml.safe_load(f"{{{parameters}}}") == strategy.parameters.model_dump()
-    assert len(told) == len(Settings(_env_file=None).strategies)
+    assert len(said) == len(Settings(_env_file=None).strategies)
 
 
 def test_exchange_has_the_same_defaults() -> None:

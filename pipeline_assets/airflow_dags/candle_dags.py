@@ -32,7 +32,7 @@ _BACKFILLS = {**TASKS, "funding": FUNDING_TASKS}
 # A first day before all collecting costs a fetch of each day since then; set the variable.
 FIRST_DAY = Variable.get("candles_first_day", default="2026-11-01")
 
-_TICK_DOC = """
+_INGEST_DOC = """
 ### An ingest run of {what}
 
 One Dagster run of the job `{job}` does the work; each task watches one asset of it.
@@ -46,7 +46,7 @@ ends in the same data, so a failed one needs no attention if the next is green. 
 failed step and stop once the next run is due. Clear a run to make a new Dagster run. The button *Dagster run*
 opens it.
 """
-_SEAL_DOC = """
+_FINALIZE_DOC = """
 ### Finalizing
 
 Once a day, the job `seal` reads which symbols the exchange lists (asset `universe`: listed and delisted since
@@ -86,7 +86,7 @@ def _defaults(**more: Any) -> dict[str, Any]:
     return {"owner": OWNER, "depends_on_past": False, "retry_exponential_backoff": True} | more
 
 
-def tick_dag(interval: str) -> DAG:
+def ingest_dag(interval: str) -> DAG:
     """The DAG of an interval's ticks."""
     return ingest_dag(
         *(f"candles_{interval}", f"{interval} candles", INGEST_JOBS[interval], CRONS[interval]),
@@ -126,7 +126,7 @@ def ingest_dag(
     with DAG(
         dag_id,
         description=f"{', '.join(tasks).capitalize()}: the {what} that are due.",
-        doc_md=_TICK_DOC.format(what=what, job=job, tasks=watched),
+        doc_md=_INGEST_DOC.format(what=what, job=job, tasks=watched),
         schedule=CronDataIntervalTimetable(cron, timezone="UTC"),
         start_date=datetime(2026, 11, 1, tzinfo=UTC),
         # A tick does what is due now, so those that were missed have nothing left to do.
@@ -153,12 +153,12 @@ def ingest_dag(
     return dag
 
 
-def seal_dag() -> DAG:
+def finalize_dag() -> DAG:
     """Return the DAG that finalizes the day before, once a day."""
     with DAG(
         "candles_seal",
         description="Note which symbols are listed, and finalize yesterday in all intervals.",
-        doc_md=_SEAL_DOC,
+        doc_md=_FINALIZE_DOC,
         # A day has ended once the first candle of the next one is closed, of 1h too.
         schedule=CronDataIntervalTimetable(FINALIZE_CRON, timezone="UTC"),
         start_date=datetime.fromisoformat(FIRST_DAY).replace(tzinfo=UTC),
@@ -282,9 +282,9 @@ def cleaning_dag() -> DAG:
 
 
 for _interval in SPANS:
-    tick_dag(_interval)
+    ingest_dag(_interval)
 funding_dag()
-seal_dag()
+finalize_dag()
 backfill_dag()
 housekeeping_dag()
 cleaning_dag()

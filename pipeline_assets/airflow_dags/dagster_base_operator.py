@@ -163,9 +163,9 @@ class DagsterOperator(BaseOperator):
         """Raise: with retries to come while they make sense, else without."""
         message = f"{reason} Dagster: {self.dagster_url or 'nothing was launched'}"
         if self.fresh_again is not None:
-            next_tick = context["dag_run"].run_after + self.fresh_again
-            if datetime.now(UTC) + self.retry_delay >= next_tick:
+            next_run = context["dag_run"].run_after + self.fresh_again
+            if datetime.now(UTC) + self.retry_delay >= next_run:
                 raise AirflowFailException(
-                    f"{message} The tick of {next_tick:%H:%M} UTC is due and heals this one."
+                    f"{message} The tick of {next_run:%H:%M} UTC is due and heals this one."
                 )
         raise AirflowException(message)

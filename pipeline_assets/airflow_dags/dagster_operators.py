@@ -67,7 +67,7 @@ class DagsterStepOperator(DagsterOperator):
                     context["dag_run"].run_after + self.fresh_again
                 )
                 self._again(api, runs, launch, patience, anew=late)
-        told = None
+        reported = None
         grace = datetime.now(UTC) + _RETRY_BY_DAGSTER
         while True:
             runs = self._runs(api, patience)
@@ -76,9 +76,9 @@ class DagsterStepOperator(DagsterOperator):
             if self._succeeded(runs):
                 return
             state = f"{newest.status}, {self.step or self.job} {self._state(newest)}"
-            if state != told:
+            if state != reported:
                 self.log.info("Run %s: %s", newest.run_id, state)
-                told = state
+                reported = state
             if not newest.ended:
                 grace = datetime.now(UTC) + _RETRY_BY_DAGSTER
             elif not newest.awaits_retry or datetime.now(UTC) > grace:
@@ -216,15 +216,17 @@ class DagsterBackfillOperator(DagsterOperator):
                 api.cancel_backfill(backfill.backfill_id)
 
     def _watch(self, api: DagsterApi, context: "Context", patience: Patience) -> None:
-        told: Mapping[str, int] = {}
+        reported: Mapping[str, int] = {}
         while True:
             try:
                 backfill = api.backfills(self._tags)[0]
                 patience.answered()
                 self._show(context, api.backfill_url(backfill.backfill_id))
-                if backfill.counts != told:
-                    told = backfill.counts
-                    self.log.info("%s of %d days: %s", backfill.status, backfill.partitions, told)
+                if backfill.counts != reported:
+                    reported = backfill.counts
+                    self.log.info(
+                        "%s of %d days: %s", backfill.status, backfill.partitions, reported
+                    )
                 if backfill.succeeded:
                     return
                 reason = self._reason(api, backfill) if backfill.ended else None

@@ -60,8 +60,8 @@ class AirflowCleaningOperator(BaseOperator):
             text=True,
             check=False,
         )
-        told = "\n".join(done.stdout.replace(address, "***").splitlines()[-_LINES:])
-        self.log.info("%s", told)
+        message = "\n".join(done.stdout.replace(address, "***").splitlines()[-_LINES:])
+        self.log.info("%s", message)
         if done.returncode:
             raise AirflowException(
                 f"`airflow db clean` ended with {done.returncode}; its last lines are above. Check "

@@ -21,7 +21,7 @@ from pipeline_assets.assets import layer
 from pipeline_assets.assets.partitions import daily_partitions
 from pipeline_assets.assets.presentation import metadata
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.resources.candidate_objects import read_candidates, seal_candidates
+from pipeline_assets.resources.candidate_objects import finalize_candidates, read_candidates
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.signals.tick import TickReport
 from pipeline_assets.signals.tick_news import News, news
@@ -62,32 +62,32 @@ def candidate_objects() -> AssetsDefinition:
         **layer.daily(_GROUP),
         kinds={"s3", "parquet"},
     )
-    def seal(
+    def finalize(
         context: AssetExecutionContext, store: ResourceParam[ObjectStore]
     ) -> MaterializeResult[Any]:
         """Finalize each day of the run; safe for a day that is not over yet."""
         found = 0
         for key in context.partition_keys:
             day = date.fromisoformat(key)
-            seal_candidates(store, day)
+            finalize_candidates(store, day)
             found += read_candidates(store, day).height
         return MaterializeResult(
             metadata={"candidates": found, "S3 prefix": store.address("candidates/1m/")}
         )
 
-    return seal
+    return finalize
 
 
 def events(
-    report: TickReport, told: frozenset[str]
+    report: TickReport, reported: frozenset[str]
 ) -> tuple[list[AssetMaterialization | AssetObservation], frozenset[str]]:
     """Return the events to report after an evaluation, and the names reported until now."""
-    found = news(report, told)
+    found = news(report, reported)
     days = [
         AssetMaterialization(CANDIDATES, partition=str(day), metadata=metadata(values))
         for day, values in found.days.items()
     ]
-    return [*days, *_observations(report, found)], found.told
+    return [*days, *_observations(report, found)], found.reported
 
 
 def _observations(report: TickReport, found: News) -> Iterator[AssetObservation]:

@@ -48,6 +48,6 @@ def _metadata(step: Step, report: FormatReport) -> dict[str, Any]:
     }
     if report.reasons:
         columns = {"reason": "string", "rows": "int"}
-        values["set aside"] = step.store.address(step.own.set_aside)
+        values["set aside"] = step.store.address(step.own.rejected)
         values["reasons"] = Table.of(columns, report.reasons.most_common())
     return values | failures(report.plan)

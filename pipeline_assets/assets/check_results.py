@@ -52,8 +52,8 @@ def report(
     if len(findings) > 1:
         _log_days(context, asset_key, name, findings, severity)
     failed = [day for day, finding in findings.items() if not finding.passed]
-    told = findings[failed[0]] if failed else next(iter(findings.values()))
-    description = told.description
+    reported = findings[failed[0]] if failed else next(iter(findings.values()))
+    description = reported.description
     if failed and len(findings) > 1:
         description = f"{len(failed)} of {len(findings)} days failed. {failed[0]}: {description}"
     return AssetCheckResult(
@@ -61,7 +61,7 @@ def report(
         check_name=name,
         passed=not failed,
         description=description,
-        metadata=metadata(told.metadata),
+        metadata=metadata(reported.metadata),
         severity=severity,
     )
 

@@ -80,7 +80,7 @@ def _metadata(store: ObjectStore, stored: UploadReport) -> dict[str, Any]:
         ),
         **failures(plan),
     }
-    if stored.sealed:
+    if stored.finalized:
         values[INCOMPLETE] = stored.incomplete
     if waiting := stored.waiting & plan.windows.keys():
         values["symbols whose upload is not due"] = len(waiting)

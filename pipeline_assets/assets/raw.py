@@ -48,9 +48,9 @@ def raw_candles(interval: Interval) -> AssetsDefinition:
     ) -> MaterializeResult[Any]:
         kind, keys = RunKind.of(context.run.tags), context.partition_keys
         asked = Request(interval, kind, keys, settings.symbols, config.symbols, config.refresh)
-        told = progress or LogProgress(context.log.info)
+        reported = progress or LogProgress(context.log.info)
         found = fetch(
-            exchange, store, settings, asked, context.run_id, told, context.run.root_run_id
+            exchange, store, settings, asked, context.run_id, reported, context.run.root_run_id
         )
         return MaterializeResult(metadata=metadata(_metadata(found)))
 

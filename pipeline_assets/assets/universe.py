@@ -66,8 +66,8 @@ def _note(
     settings: ResourceParam[Settings],
 ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
     seen = look_again(exchange, store, settings, last_look(context.instance))
-    told = {_LOOKED_AT: MetadataValue.timestamp(seen.at)}
-    yield MaterializeResult(metadata={**told, **metadata(seen.values)})
+    reported = {_LOOKED_AT: MetadataValue.timestamp(seen.at)}
+    yield MaterializeResult(metadata={**reported, **metadata(seen.values)})
     finding = entries_finding(seen.odd, seen.collected)
     severity = AssetCheckSeverity.ERROR if seen.urgent else AssetCheckSeverity.WARN
     days = partition_days(context.partition_keys, seen.at.date())
@@ -78,7 +78,7 @@ def last_look(instance: DagsterInstance) -> datetime | None:
     """The exchange's time when the asset was materialized last; None if it never was."""
     event = instance.get_latest_materialization_event(UNIVERSE)
     held = event.asset_materialization if event else None
-    told = held.metadata.get(_LOOKED_AT) if held else None
-    if not isinstance(told, TimestampMetadataValue):
+    reported = held.metadata.get(_LOOKED_AT) if held else None
+    if not isinstance(reported, TimestampMetadataValue):
         return None
-    return from_milliseconds(round(told.value * 1000))
+    return from_milliseconds(round(reported.value * 1000))

@@ -135,13 +135,13 @@ def _repeated(
         The runs, and what a person has to look at in the end.
     """
     ran = [run(config)]
-    of_all, told = ran[0], []
+    of_all, reported = ran[0], []
 
     def again(**changes: Any) -> _Ran | None:
         try:
             ran.append(run({**config, **changes}))
         except BackfillError as error:
-            told.append(f"A repetition failed: {error}")
+            reported.append(f"A repetition failed: {error}")
             return None
         return ran[-1]
 
@@ -156,8 +156,8 @@ def _repeated(
             break
         of_all = repeated
     if unrefreshed is not None and unrefreshed.failed:
-        told += unrefreshed.problems
-    return ran, list(dict.fromkeys(of_all.problems + told))
+        reported += unrefreshed.problems
+    return ran, list(dict.fromkeys(of_all.problems + reported))
 
 
 def _count(settings: Settings, symbols: Sequence[str] | None) -> int:
@@ -215,7 +215,7 @@ def _ran(executed: "ExecuteInProcessResult", store: "ObjectStore", staged: "Stag
     failed: list[str] = []
     if value(layer.RAW, FAILED):
         # The metadata name the first few only, and those too that no repetition brings: misspelt ones.
-        plan = FetchPlan.from_facts(read_document(store, staged.plan))
+        plan = FetchPlan.from_dict(read_document(store, staged.plan))
         failed = sorted(plan.failures.keys() & plan.windows.keys())
     return _Ran(
         executed.run_id,

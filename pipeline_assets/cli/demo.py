@@ -124,11 +124,11 @@ def _first_missing_day(
     store: "ObjectStore", interval: Interval, symbols: Sequence[str], today: date
 ) -> date:
     """Return the first of the demo's days that is not finalized for every symbol; today at the latest."""
-    from pipeline_assets.resources.finalized_days import sealed_symbols
+    from pipeline_assets.resources.finalized_days import finalized_symbols
 
     for ago in range(DAYS - 1, 0, -1):
         day = today - timedelta(days=ago)
-        if not symbols or not sealed_symbols(store, interval, day).issuperset(symbols):
+        if not symbols or not finalized_symbols(store, interval, day).issuperset(symbols):
             return day
     return today
 
@@ -146,12 +146,12 @@ def _report_freshness(settings: Settings, stored: Iterable["Overview"], now: dat
     from pipeline_assets.assets.check_results import freshness_evaluation
     from pipeline_assets.cli.day_runs import dagster_instance
     from pipeline_assets.collection.freshness import judge
-    from pipeline_assets.resources.tick_state import TickState
+    from pipeline_assets.resources.ingest_state import IngestState
 
     newest: dict[Interval, dict[str, datetime]] = {}
     for each in stored:
         newest.setdefault(each.interval, {})[each.symbol] = each.newest or EPOCH
     with dagster_instance(settings) as instance:
         for interval, held in newest.items():
-            verdict = judge(interval, TickState(held), now, settings.ingest.upload_minutes)
+            verdict = judge(interval, IngestState(held), now, settings.ingest.upload_minutes)
             instance.report_runless_asset_event(freshness_evaluation(interval, verdict))

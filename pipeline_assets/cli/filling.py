@@ -96,10 +96,10 @@ def _filling(data: Mapping[str, Any]) -> Filling:
     )
 
 
-def _run(told: Mapping[str, Any]) -> FillingRun | None:
+def _run(reported: Mapping[str, Any]) -> FillingRun | None:
     """A run over days; None if it is an ingest run, or has no days."""
-    tags = {each["key"]: each["value"] for each in told["tags"]}
+    tags = {each["key"]: each["value"] for each in reported["tags"]}
     days = tagged_days(tags)
-    if days is None or RunKind.of(tags) is RunKind.TICK:
+    if days is None or RunKind.of(tags) is RunKind.INGEST:
         return None
-    return FillingRun(told["jobName"], told["status"] in _RUNNING, *map(str, days))
+    return FillingRun(reported["jobName"], reported["status"] in _RUNNING, *map(str, days))

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 _TO_DO = {
     Cause.NOT_FETCHED: "--repair fetches them",
-    Cause.SET_ASIDE: "--repair fetches them again; the rows that came are under set_aside/",
+    Cause.REJECTED: "--repair fetches them again; the rows that came are under set_aside/",
     Cause.ARCHIVE_HOLE: "--repair asks the exchange for them",
     Cause.INVALID: "nothing: the exchange gives the same row each time; see set_aside/",
     Cause.EXCHANGE_OUTAGE: "nothing: the exchange has none",

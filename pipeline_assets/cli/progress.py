@@ -114,8 +114,8 @@ class TerminalProgress(_Bars):
         if self._plain is not None:
             self._plain.weight(used, allowed)
         else:
-            told = f"weight {used:,} of {allowed:,}"
-            self._bars.update(self._tasks[self._label], weight=told)
+            message = f"weight {used:,} of {allowed:,}"
+            self._bars.update(self._tasks[self._label], weight=message)
 
     def finish(self) -> None:
         """See collection.progress.Progress."""

@@ -61,8 +61,8 @@ def print_addresses(console: "Console", stack: "StackStatus") -> None:
         # An address or a reason may be longer than the terminal is wide; the rest must stay seen.
         shown.add_column(name, no_wrap=name not in ("address", ""), overflow="fold")
     for each in stack.services:
-        told = f"{each.state}: {each.problem}" if each.problem else each.state
-        state = Text(told, style="green" if each.alive else "red")
+        message = f"{each.state}: {each.problem}" if each.problem else each.state
+        state = Text(message, style="green" if each.alive else "red")
         where = each.address + ("" if each.embedded else " (external)")
         shown.add_row(each.name, where, state, str(each.pid or ""), str(each.restarts or ""))
     console.print(shown)

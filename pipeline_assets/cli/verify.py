@@ -55,7 +55,7 @@ def verify(
             )
     selection = Selection((interval,) if interval else tuple(Interval), symbols, start, end)
     store = ObjectStore(load_settings().s3, PERSON_PATIENCE)
-    report = sweep(store, selection, set_aside=set_aside)
+    report = sweep(store, selection, quarantine=set_aside)
     if as_json:
         print_json(report.to_dict())
     else:

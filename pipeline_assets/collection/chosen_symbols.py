@@ -77,8 +77,8 @@ def choose(
             settings is.
     """
     chosen = (
-        _for_tick(_universe(client, store, server_time), request)
-        if request.kind is RunKind.TICK
+        _for_ingest_run(_universe(client, store, server_time), request)
+        if request.kind is RunKind.INGEST
         else _for_days(client, store, server_time, request)
     )
     asked = request.asked is not None
@@ -91,7 +91,7 @@ def choose(
     return chosen
 
 
-def _for_tick(universe: Mapping[str, Any], request: Request) -> Chosen:
+def _for_ingest_run(universe: Mapping[str, Any], request: Request) -> Chosen:
     """The symbols of a tick: those that trade now."""
     asked, configured = request.asked, request.configured
     if asked is None and configured == "all":

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 from pipeline_assets.collection.coverage import missing_candles
 from pipeline_assets.collection.fetch_plan import FetchPlan
-from pipeline_assets.market.windows import Window, common, day_window, hull
+from pipeline_assets.market.windows import Window, bounding_window, common, day_window
 from pipeline_assets.resources.candle_objects import by_day, list_objects, object_key, read_object
-from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed, read_sealed
+from pipeline_assets.resources.finalized_days import FinalizedDay, mark_finalized, read_finalized
 from pipeline_assets.resources.s3_errors import DamagedObjectError
 
 if TYPE_CHECKING:
@@ -35,7 +35,11 @@ def complete_days(store: "ObjectStore", plan: FetchPlan) -> dict[str, list[date]
     if not days:
         return {}
     marks = dict(
-        zip(days, store.each(lambda day: read_sealed(store, plan.interval, day), days), strict=True)
+        zip(
+            days,
+            store.each(lambda day: read_finalized(store, plan.interval, day), days),
+            strict=True,
+        )
     )
     span = Window(day_window(days[0]).start, day_window(days[-1]).end)
     symbols = list(plan.windows)
@@ -46,26 +50,26 @@ def complete_days(store: "ObjectStore", plan: FetchPlan) -> dict[str, list[date]
     complete, unmarked = _judged(plan, marks, dict(zip(symbols, listed, strict=True)))
     if not plan.interval.lasting_sinks:
         found = store.each(lambda each: _whole(store, plan, *each), unmarked)
-        whole: dict[date, dict[str, SealedDay]] = {}
+        whole: dict[date, dict[str, FinalizedDay]] = {}
         for (symbol, day, _), mark in zip(unmarked, found, strict=True):
             if mark is not None:
                 whole.setdefault(day, {})[symbol] = mark
                 complete[symbol] = sorted([*complete[symbol], day])
-        store.each(lambda each: mark_sealed(store, plan.interval, *each), whole.items())
+        store.each(lambda each: mark_finalized(store, plan.interval, *each), whole.items())
     return complete
 
 
 def _judged(
     plan: FetchPlan,
-    marks: Mapping[date, Mapping[str, SealedDay]],
+    marks: Mapping[date, Mapping[str, FinalizedDay]],
     listings: "Mapping[str, Mapping[date, Sequence[StoredObject]]]",
 ) -> "tuple[dict[str, list[date]], list[tuple[str, date, StoredObject]]]":
     """By symbol the days that their marks call complete; and the days of one object without a mark."""
     complete: dict[str, list[date]] = {symbol: [] for symbol in listings}
     unmarked: list[tuple[str, date, StoredObject]] = []
     for symbol, listing in listings.items():
-        for day, sealed in marks.items():
-            mark, stored, window = sealed.get(symbol), listing.get(day, []), day_window(day)
+        for day, finalized in marks.items():
+            mark, stored, window = finalized.get(symbol), listing.get(day, []), day_window(day)
             if mark is not None and [each.etag for each in stored] == mark.etags:
                 due = common(window, plan.spans(symbol))
                 if mark.complete and all(map(mark.covers, due)):
@@ -77,7 +81,7 @@ def _judged(
 
 def _whole(
     store: "ObjectStore", plan: FetchPlan, symbol: str, day: date, stored: "StoredObject"
-) -> SealedDay | None:
+) -> FinalizedDay | None:
     """The mark of a day whose one object holds every candle that the plan would fetch, or None."""
     window = day_window(day)
     due = common(window, plan.spans(symbol))
@@ -91,4 +95,4 @@ def _whole(
         return None
     if any(missing_candles(found[0], plan.interval, {symbol: part}) for part in due):
         return None
-    return SealedDay(stored.etag, judged=None if due == [window] else hull(due))
+    return FinalizedDay(stored.etag, judged=None if due == [window] else bounding_window(due))

@@ -235,8 +235,8 @@ def _legend(figure: "Figure", grid: _Grid, width: int) -> None:
         columnspacing=1.1,
     )
     if grid.days_per_column > 1:
-        told = f"a cell is {grid.days_per_column} days"
-        figure.text(1 - 8 / width, 0.0, told, fontsize=8, ha="right", va="bottom")
+        message = f"a cell is {grid.days_per_column} days"
+        figure.text(1 - 8 / width, 0.0, message, fontsize=8, ha="right", va="bottom")
 
 
 def _writable(symbols: list[str]) -> tuple[list[str], list[str]]:

@@ -15,14 +15,14 @@ from pipeline_assets.market.gap_causes import Cause, Evidence, gap_causes, span_
 from pipeline_assets.market.gaps import expected_frame, expected_open_times, gaps
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, common, day_window, days_of, joined, without
-from pipeline_assets.resources.finalized_days import Absence, SealedDay
+from pipeline_assets.resources.finalized_days import Absence, FinalizedDay
 
 if TYPE_CHECKING:
     import polars as pl
 
 # A backfill may bring these, of symbols that the exchange still names. An outage has no candles, nor has a
 # row that the exchange gives the same each time, and the open candle is the next tick's.
-FILLABLE = (Cause.NOT_FETCHED, Cause.SET_ASIDE, Cause.ARCHIVE_HOLE)
+FILLABLE = (Cause.NOT_FETCHED, Cause.REJECTED, Cause.ARCHIVE_HOLE)
 
 
 @dataclass
@@ -32,7 +32,7 @@ class SymbolEvidence:
     missing: list[Window] = field(default_factory=list)
     fetched: list[Window] = field(default_factory=list)
     confirmed: list[Window] = field(default_factory=list)
-    set_aside: list[Window] = field(default_factory=list)
+    rejected: list[Window] = field(default_factory=list)
     invalid: list[Window] = field(default_factory=list)
 
 
@@ -41,13 +41,13 @@ class Known:
     """The lake's documents about all symbols of an interval, read once.
 
     Attributes:
-        sealed: the marks of finalized days, by day and symbol.
-        ticked: by symbol the part of the open day that ticks have fetched.
+        finalized: the marks of finalized days, by day and symbol.
+        ingested: by symbol the part of the open day that ticks have fetched.
         pauses: by symbol that was listed anew where it did not trade in between.
     """
 
-    sealed: Mapping[date, Mapping[str, SealedDay]] = field(default_factory=dict)
-    ticked: Mapping[str, Window] = field(default_factory=dict)
+    finalized: Mapping[date, Mapping[str, FinalizedDay]] = field(default_factory=dict)
+    ingested: Mapping[str, Window] = field(default_factory=dict)
     pauses: Mapping[str, Sequence[Window]] = field(default_factory=dict)
 
 
@@ -83,17 +83,17 @@ def coverage_of(
         A frame as of `gap_ledger`.
     """
     looked = {}
-    told = absences or {}
-    unknown = [symbol for symbol in lifetimes if symbol not in told]
-    absent: Mapping[str, Sequence[Window]] = told
+    reported = absences or {}
+    unknown = [symbol for symbol in lifetimes if symbol not in reported]
+    absent: Mapping[str, Sequence[Window]] = reported
     if unknown:
-        absent = {**told, **missing_candles(stored, interval, dict.fromkeys(unknown, window))}
+        absent = {**reported, **missing_candles(stored, interval, dict.fromkeys(unknown, window))}
     for symbol, lifetime in lifetimes.items():
         closed = closed_spans(interval, window, lifetime, newest, known.pauses.get(symbol, ()))
         gaps_of_symbol = absent.get(symbol, ())
 
         def judge(
-            due: Window, mark: SealedDay | None, own: Sequence[Window] = gaps_of_symbol
+            due: Window, mark: FinalizedDay | None, own: Sequence[Window] = gaps_of_symbol
         ) -> DayGaps:
             missing = common(due, own)
             named = [span for span, _ in mark.missing] if mark else []
@@ -173,7 +173,7 @@ def judge_gaps(
             fetched=span_frame({symbol: each.fetched for symbol, each in looked.items()}),
             confirmed_empty=span_frame({s: each.confirmed for s, each in looked.items()}),
             archive_holes=span_frame(archive_holes),
-            set_aside=span_frame({s: each.set_aside for s, each in looked.items()}),
+            rejected=span_frame({s: each.rejected for s, each in looked.items()}),
             between_listings=span_frame(known.pauses),
             invalid=span_frame({s: each.invalid for s, each in looked.items()}),
         ),
@@ -184,7 +184,7 @@ def gather_evidence(
     symbol: str,
     closed: Sequence[Window],
     known: Known,
-    judge: Callable[[Window, SealedDay | None], DayGaps],
+    judge: Callable[[Window, FinalizedDay | None], DayGaps],
 ) -> SymbolEvidence:
     """Gather what is known of a symbol's lives, day by day.
 
@@ -198,10 +198,10 @@ def gather_evidence(
     for life in closed:
         # Before and after it traded, a symbol has no candles anyway. It proves nothing about the
         # exchange at that time.
-        if symbol in known.ticked:
-            looked.fetched += common(life, [known.ticked[symbol]])
+        if symbol in known.ingested:
+            looked.fetched += common(life, [known.ingested[symbol]])
         for day in days_of(life):
-            mark = known.sealed.get(day, {}).get(symbol)
+            mark = known.finalized.get(day, {}).get(symbol)
             [due] = common(day_window(day), [life])
             missing, stands = judge(due, mark)
             looked.missing += missing
@@ -211,7 +211,7 @@ def gather_evidence(
     return looked
 
 
-def _note(looked: SymbolEvidence, mark: SealedDay, judged: Window | None) -> None:
+def _note(looked: SymbolEvidence, mark: FinalizedDay, judged: Window | None) -> None:
     """Record what a mark says; `judged` is the part of the day for which it is still valid."""
     if judged is not None:
         looked.fetched += common(judged, [mark.judged]) if mark.judged else [judged]
@@ -221,5 +221,5 @@ def _note(looked: SymbolEvidence, mark: SealedDay, judged: Window | None) -> Non
             looked.confirmed.append(span)
         elif absence is Absence.INVALID:
             looked.invalid.append(span)
-        elif absence is Absence.SET_ASIDE:
-            looked.set_aside.append(span)
+        elif absence is Absence.REJECTED:
+            looked.rejected.append(span)

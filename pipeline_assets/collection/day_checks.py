@@ -18,7 +18,7 @@ from pipeline_assets.market.gap_causes import NOT_DUE
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window, without
 from pipeline_assets.resources.candle_objects import by_day, list_objects
-from pipeline_assets.resources.finalized_days import SealedDay, read_sealed
+from pipeline_assets.resources.finalized_days import FinalizedDay, read_finalized
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.stored_objects import StoredObject
 
@@ -36,14 +36,14 @@ def check_days(step: Step) -> dict[str, dict[date, Finding]]:
     store, interval, plan = step.store, step.own.interval, step.plan_of_stored()
     objects = _objects(plan, store)
     # A day's marks are written once it is in every sink, such as the table: here the run's own count.
-    own = step.stored().sealed
+    own = step.stored().finalized
 
     def judge(day: date) -> tuple[Finding, Finding]:
         symbols = _symbols(plan, day)
         listed = {symbol: objects[symbol].get(day, []) for symbol in symbols}
         marks = own.get(day, {})
         if plan.finished(day) and not marks.keys() >= set(symbols):
-            marks = {**read_sealed(store, interval, day), **marks}
+            marks = {**read_finalized(store, interval, day), **marks}
         unread = _unread(step, plan, day, listed, own.get(day, {}))
         held = [each for symbol in symbols if symbol not in unread for each in listed[symbol]]
         rows = lake.scan_objects(store, held, day_window(day))
@@ -72,7 +72,7 @@ def _unread(
     plan: FetchPlan,
     day: date,
     listed: Mapping[str, Sequence[StoredObject]],
-    marks: Mapping[str, SealedDay],
+    marks: Mapping[str, FinalizedDay],
 ) -> dict[str, int]:
     """Return the symbols whose day need not be read back, with how many candles each has.
 
@@ -163,10 +163,10 @@ def _completeness(
         )
     never = int(ledger["count"].sum()) - int(not_due["count"].sum())
     whose = symbols[0] if len(symbols) == 1 else f"{len(symbols)} symbols"
-    told = f"All {due - never} candles of {whose} are there."
+    message = f"All {due - never} candles of {whose} are there."
     if never:
-        told += f" {never} more do not exist: the check `outages` of candle_gaps names them."
-    return Finding(passed=True, description=told)
+        message += f" {never} more do not exist: the check `outages` of candle_gaps names them."
+    return Finding(passed=True, description=message)
 
 
 def _consistency(

@@ -9,14 +9,21 @@ from typing import TYPE_CHECKING
 from pipeline_assets.collection.fetch_plan import FetchPlan
 from pipeline_assets.market.intervals import Interval, from_milliseconds
 from pipeline_assets.market.replies import raw_candles as rows_of
-from pipeline_assets.market.windows import Window, common, day_window, days_of, hull, without
+from pipeline_assets.market.windows import (
+    Window,
+    bounding_window,
+    common,
+    day_window,
+    days_of,
+    without,
+)
 from pipeline_assets.resources.candle_objects import list_objects
 from pipeline_assets.resources.empty_answers import (
     EmptyAnswer,
     forget_empty_answers,
     note_empty_answers,
 )
-from pipeline_assets.resources.finalized_days import SealedDay, read_sealed
+from pipeline_assets.resources.finalized_days import FinalizedDay, read_finalized
 from pipeline_assets.resources.listing_history import read_universe
 
 if TYPE_CHECKING:
@@ -87,13 +94,13 @@ def _empty_answers(plan: FetchPlan, day: date, run: str, now: datetime) -> dict[
         confirmed = plan.confirmed.get(symbol, ())
         if symbol in plan.failures or any(without(part, confirmed) for part in due):
             return {}
-        answers[symbol] = EmptyAnswer(hull(due), run, now)
+        answers[symbol] = EmptyAnswer(bounding_window(due), run, now)
     return answers
 
 
 def _holds_any(store: "ObjectStore", plan: FetchPlan, day: date) -> bool:
     """Whether the lake holds a candle of the day: by the marks of each interval, or by the run's objects."""
-    marks = store.each(lambda interval: read_sealed(store, interval, day), list(Interval))
+    marks = store.each(lambda interval: read_finalized(store, interval, day), list(Interval))
     if any(mark.etag is not None for held in marks for mark in held.values()):
         return True
     window = day_window(day)
@@ -138,7 +145,7 @@ def _held_candles(
     for day in days:
         for interval in Interval:
             held = _held_candle(
-                read_sealed(store, interval, day),
+                read_finalized(store, interval, day),
                 interval,
                 day,
                 listed if interval is not plan.interval else listed - plan.windows.keys(),
@@ -150,7 +157,7 @@ def _held_candles(
 
 
 def _held_candle(
-    marks: Mapping[str, SealedDay], interval: Interval, day: date, symbols: Container[str]
+    marks: Mapping[str, FinalizedDay], interval: Interval, day: date, symbols: Container[str]
 ) -> tuple[str, Window] | None:
     """A candle of the day that the lake holds, as its marks say: symbol and window."""
     for symbol, mark in marks.items():

@@ -27,7 +27,7 @@ from pipeline_assets.market.replies import raw_candles as rows_of
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.exchange import ExchangeClient
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.exchange_pages import weight_of_a_tick
+from pipeline_assets.resources.exchange_pages import weight_of_ingest_run
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.staging import Output, Staged, write_document, write_frames
 from pipeline_assets.resources.weight_budget import Priority
@@ -97,16 +97,16 @@ def fetch(
         ExchangeUnreachableError, ExchangeBannedError: as `ExchangeClient.klines`.
         ObjectStoreError: the lake does not answer.
     """
-    first, ticks = priority(request.kind, request.interval), request.kind is RunKind.TICK
-    with exchange.client(first, patient=not ticks) as client:
+    first, is_ingest_run = priority(request.kind, request.interval), request.kind is RunKind.INGEST
+    with exchange.client(first, patient=not is_ingest_run) as client:
         plan = make_plan(client, store, request, exchange.settle)
         own = Staged(plan.interval, plan.days[0], plan.days[-1], repeated or run)
         if repeated:
             # The plan of the first time must not stand beside the rows of this one.
             store.delete([own.plan])
-        if ticks:
-            weight = len(plan.windows) * weight_of_a_tick(plan.interval) + _OTHER_WEIGHT
-            exchange.expect_tick(first, plan.interval, weight, plan.now())
+        if is_ingest_run:
+            weight = len(plan.windows) * weight_of_ingest_run(plan.interval) + _OTHER_WEIGHT
+            exchange.expect_ingest_run(first, plan.interval, weight, plan.now())
         began = time.monotonic()
         archive = ArchiveReport() if uses_archive(plan, settings.binance) else None
         received = _Received(plan)
@@ -119,7 +119,7 @@ def fetch(
             watched = received.watch(frames)
             rows = write_frames(store, own.key(Output.RAW), empty_raw(), watched)
         seconds = time.monotonic() - began
-        if not plan.ticks:
+        if not plan.is_ingest_run:
             plan.witnessed = believed_empty_days(client, store, plan, received.newest, own.run)
         plan.weight = client.weight_spent
         if archive is not None:
@@ -127,7 +127,7 @@ def fetch(
         allowed = client.weight_now.allowed
     _require_any(plan)
     # After the rows: a plan without rows would be taken for the newest by a later run of a single step.
-    facts = plan.to_facts()
+    facts = plan.to_dict()
     write_document(store, own.plan, facts)
     steps = handover(store, run)
     steps.documents[own.plan] = facts
@@ -183,9 +183,9 @@ class _Received:
 
 def priority(kind: RunKind, interval: Interval) -> Priority:
     """Return whose requests go first: new minutes, other new candles, finished days, then backfills."""
-    if kind is RunKind.TICK:
-        return Priority.TICK_1M if interval is Interval.ONE_MINUTE else Priority.TICK_OTHER
-    return Priority.SEALING if kind is RunKind.SEAL else Priority.BACKFILL
+    if kind is RunKind.INGEST:
+        return Priority.INGEST_1M if interval is Interval.ONE_MINUTE else Priority.INGEST_OTHER
+    return Priority.FINALIZE if kind is RunKind.FINALIZE else Priority.BACKFILL
 
 
 def _frames(
@@ -198,7 +198,7 @@ def _frames(
     replies: list[tuple[str, bytes]] = []
     rows = 0
     # A tick's hole is looked at again by the next one; it must not cost more weight than planned.
-    for fetched in client.klines(plan.interval, spans, confirm=not plan.ticks):
+    for fetched in client.klines(plan.interval, spans, confirm=not plan.is_ingest_run):
         plan.note(fetched)
         progress.weight(client.weight_now.used, client.weight_now.allowed)
         progress.advance(fetched.rows, due[fetched.symbol])

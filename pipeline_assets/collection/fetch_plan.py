@@ -16,11 +16,11 @@ from pipeline_assets.errors import InputError
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import (
     Window,
+    bounding_window,
     common,
     day_window,
     days_of,
-    hull,
-    tick_window,
+    ingest_window,
     without,
 )
 
@@ -62,8 +62,8 @@ OPEN_DAY_TAG = "pipeline/open_day"
 class RunKind(StrEnum):
     """Why a run was launched."""
 
-    TICK = "tick"
-    SEAL = "seal"
+    INGEST = "tick"
+    FINALIZE = "seal"
     BACKFILL = "backfill"
 
     @classmethod
@@ -128,13 +128,13 @@ class FetchPlan:
         for symbol in self.complete.keys() & self.windows.keys():
             left = self.spans(symbol)
             if left:
-                self.windows[symbol] = hull(left)
+                self.windows[symbol] = bounding_window(left)
             else:
                 del self.windows[symbol]
 
     def of_days(self, days: Sequence[date]) -> "FetchPlan":
         """The part of the plan that lies in these of its days; a tick's plan has no parts."""
-        if self.ticks or list(days) == self.days:
+        if self.is_ingest_run or list(days) == self.days:
             return self
         span = Window(day_window(days[0]).start, day_window(days[-1]).end)
         parts = {symbol: common(window, [span]) for symbol, window in self.windows.items()}
@@ -162,9 +162,9 @@ class FetchPlan:
             self.confirmed.setdefault(fetched.symbol, []).extend(fetched.confirmed)
 
     @property
-    def ticks(self) -> bool:
+    def is_ingest_run(self) -> bool:
         """Whether this run does what is due now, and not whole days."""
-        return self.kind is RunKind.TICK
+        return self.kind is RunKind.INGEST
 
     def finished(self, day: date) -> bool:
         """Whether no candle of this day is still to come."""
@@ -174,13 +174,13 @@ class FetchPlan:
         """The exchange's time, from this machine's clock and the offset measured at the fetch."""
         return datetime.now(UTC) + self.clock_offset
 
-    def to_facts(self) -> dict[str, Any]:
+    def to_dict(self) -> dict[str, Any]:
         """The plan as JSON-serialisable values."""
         return dict(_codec().dump_python(self, mode="json"))
 
     @classmethod
-    def from_facts(cls, facts: Mapping[str, Any]) -> "FetchPlan":
-        """The plan that `to_facts` described; earlier versions knew neither `pauses` nor `witnessed`."""
+    def from_dict(cls, facts: Mapping[str, Any]) -> "FetchPlan":
+        """The plan that `to_dict` described; earlier versions knew neither `pauses` nor `witnessed`."""
         return _codec().validate_python(facts)
 
 
@@ -189,15 +189,15 @@ def _codec() -> TypeAdapter[FetchPlan]:
     return TypeAdapter(FetchPlan)
 
 
-def tick_windows(
+def ingest_windows(
     interval: Interval,
     newest: datetime,
     listed: Mapping[str, Listed],
     stored: Mapping[str, datetime],
 ) -> dict[str, Window]:
-    """Return what a tick fetches: per symbol the windows that are due, as market.windows.tick_window says."""
+    """Return what a tick fetches: per symbol the windows that are due, as market.windows.ingest_window says."""
     windows = {
-        symbol: each.clip(interval, tick_window(interval, newest, stored.get(symbol)))
+        symbol: each.clip(interval, ingest_window(interval, newest, stored.get(symbol)))
         for symbol, each in listed.items()
     }
     return {symbol: window for symbol, window in windows.items() if window is not None}

@@ -13,10 +13,10 @@ from pipeline_assets.market.gap_causes import spans
 from pipeline_assets.market.intervals import to_milliseconds
 from pipeline_assets.market.windows import (
     Window,
+    bounding_window,
     common,
     day_window,
     days_of,
-    hull,
     joined,
     without,
 )
@@ -24,9 +24,9 @@ from pipeline_assets.resources.candle_objects import WrittenObject, object_key
 from pipeline_assets.resources.finalized_days import (
     STABLE_AFTER,
     Absence,
+    FinalizedDay,
     Rejected,
-    SealedDay,
-    read_sealed,
+    read_finalized,
 )
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.staging import Staged, read_frames
@@ -46,7 +46,7 @@ class Evidence:
     written: Mapping[str, WrittenObject]
     newest: date | None
     rejected: Mapping[str, Sequence[Rejected]]
-    before: Mapping[date, Mapping[str, SealedDay]]
+    before: Mapping[date, Mapping[str, FinalizedDay]]
 
 
 def finalized_days(
@@ -55,7 +55,7 @@ def finalized_days(
     source: Staged,
     written: Iterable[WrittenObject],
     newest: date | None,
-) -> dict[date, dict[str, SealedDay]]:
+) -> dict[date, dict[str, FinalizedDay]]:
     """The marks of the finished days that a run fetched, by day and symbol.
 
     Args:
@@ -68,13 +68,15 @@ def finalized_days(
     rejected = _rejected(store, plan, source)
     odd_days = {day for rows in rejected.values() for each in rows for day in days_of(each.window)}
     finished = {day for day in plan.days if plan.finished(day)}
-    before = {day: read_sealed(store, plan.interval, day) for day in sorted(odd_days & finished)}
+    before = {day: read_finalized(store, plan.interval, day) for day in sorted(odd_days & finished)}
     return marks_of(plan, Evidence({each.key: each for each in written}, newest, rejected, before))
 
 
-def marks_of(plan: FetchPlan, evidence: Evidence) -> dict[date, dict[str, SealedDay]]:
+def marks_of(plan: FetchPlan, evidence: Evidence) -> dict[date, dict[str, FinalizedDay]]:
     """Judge the finished days of a plan by what is known of them."""
-    marks: dict[date, dict[str, SealedDay]] = {day: {} for day in plan.days if plan.finished(day)}
+    marks: dict[date, dict[str, FinalizedDay]] = {
+        day: {} for day in plan.days if plan.finished(day)
+    }
     # An exchange that has nothing of any symbol is not believed to have nothing, unless a later candle or
     # something else shows that it has not lost the day.
     believed = [
@@ -93,7 +95,7 @@ def marks_of(plan: FetchPlan, evidence: Evidence) -> dict[date, dict[str, Sealed
 
 def _mark_of(
     plan: FetchPlan, symbol: str, day: date, due: Sequence[Window], evidence: Evidence
-) -> SealedDay:
+) -> FinalizedDay:
     window = day_window(day)
     written = evidence.written.get(object_key(plan.interval, symbol, window.start))
     absent = (window,) if written is None else written.missing
@@ -105,10 +107,10 @@ def _mark_of(
         if any(common(gap, [each.window]) for gap in missing)
     ]
     odd = since(rows, evidence.before.get(day, {}).get(symbol))
-    return SealedDay(
+    return FinalizedDay(
         written.etag if written else None,
         absences(missing, plan.confirmed.get(symbol, ()), odd),
-        None if due == [window] else hull(due),
+        None if due == [window] else bounding_window(due),
         tuple(each.rows for each in odd),
     )
 
@@ -117,10 +119,10 @@ def _rejected(store: ObjectStore, plan: FetchPlan, source: Staged) -> dict[str, 
     """By symbol the candles in whose place came a row that is none, as far as it says when."""
     import polars as pl
 
-    key = source.set_aside
+    key = source.rejected
     if not plan.windows or not store.holds(key):
         return {}
-    asked = hull(list(plan.windows.values()))
+    asked = bounding_window(list(plan.windows.values()))
     # A row may be there because its time is nonsense, which no timestamp could hold.
     within = pl.col("open_time").is_between(
         to_milliseconds(asked.start), to_milliseconds(asked.end), closed="left"
@@ -156,7 +158,7 @@ class Odd:
     stable: bool
 
 
-def since(rows: Sequence[Rejected], before: SealedDay | None) -> list[Odd]:
+def since(rows: Sequence[Rejected], before: FinalizedDay | None) -> list[Odd]:
     """Set rejected rows against those of the day's earlier mark.
 
     A fault on the way damages other rows, or otherwise, the next time. A candle that the exchange cut
@@ -193,7 +195,7 @@ def absences(
         for absence, found in (
             (Absence.CONFIRMED, common(gap, confirmed)),
             (Absence.INVALID, common(gap, odd[True])),
-            (Absence.SET_ASIDE, common(gap, odd[False])),
+            (Absence.REJECTED, common(gap, odd[False])),
             (Absence.UNCONFIRMED, without(gap, [*confirmed, *windows])),
         )
         for part in found

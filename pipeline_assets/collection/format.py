@@ -45,12 +45,12 @@ def format_rows(step: Step) -> FormatReport:
         def cleaned() -> Iterator["pl.DataFrame"]:
             for result in raw.frames:
                 report.repeated += result.repeated
-                if result.set_aside.height:
-                    rejected.append(result.set_aside)
+                if result.rejected.height:
+                    rejected.append(result.rejected)
                 gathered.add(result.candles, result.candles.height)
                 yield result.candles
             # Before the candles are seen: who reads them reads these too.
-            report.reasons = _keep_rejected(step.store, step.own.set_aside, rejected)
+            report.reasons = _keep_rejected(step.store, step.own.rejected, rejected)
             step.keep_plan(raw.plan, raw.source)
 
         key = step.own.key(Output.FORMATTED)

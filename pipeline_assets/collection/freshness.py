@@ -12,9 +12,9 @@ from pipeline_assets.collection.listings import collected_now
 from pipeline_assets.collection.run_names import ingest_job
 from pipeline_assets.market.intervals import EPOCH, Interval
 from pipeline_assets.market.windows import newest_closed
+from pipeline_assets.resources.ingest_state import IngestState, read_ingest_state
 from pipeline_assets.resources.listing_history import read_universe
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.tick_state import TickState, read_tick_state
 from pipeline_assets.settings import Settings
 
 # An ingest run has two minutes from a candle's close; a missed minute heals in the next.
@@ -59,7 +59,7 @@ class Verdict:
 
 
 def judge(
-    interval: Interval, state: TickState, server_time: datetime, upload_minutes: int = 1
+    interval: Interval, state: IngestState, server_time: datetime, upload_minutes: int = 1
 ) -> Verdict:
     """Return which symbols' newest stored candle is older than it should be.
 
@@ -72,12 +72,12 @@ def judge(
     due = newest_due(interval, newest_closed(interval, server_time, GRACE), upload_minutes)
     late = sorted((at, symbol) for symbol, at in state.newest.items() if at < due)
     if not state.newest:
-        told = f"No ingest run of {interval} has stored anything yet. Is the schedule on?"
-        return Verdict(fresh=False, description=told)
+        reported = f"No ingest run of {interval} has stored anything yet. Is the schedule on?"
+        return Verdict(fresh=False, description=reported)
     newest = max(state.newest.values())
     if not late:
-        told = f"All {len(state.newest)} symbols reach {moment(due)}."
-        return Verdict(fresh=True, description=told, newest=newest)
+        reported = f"All {len(state.newest)} symbols reach {moment(due)}."
+        return Verdict(fresh=True, description=reported, newest=newest)
     oldest, symbol = late[0]
     return Verdict(
         fresh=False,
@@ -98,7 +98,7 @@ def judge_interval(
     Raises:
         ObjectStoreError: the lake does not answer.
     """
-    state = read_tick_state(store, interval, (), server_time)
+    state = read_ingest_state(store, interval, (), server_time)
     wanted = collected_now(read_universe(store), settings.symbols) if state.newest else {}
     listed_at = {symbol: times.listed_at for symbol, times in wanted.items()}
     collected = _of_collected(interval, state, listed_at, server_time)
@@ -113,7 +113,7 @@ def judge_all(
 
 
 def due_reports(
-    verdicts: Mapping[Interval, Verdict], told: Mapping[str, list[str]]
+    verdicts: Mapping[Interval, Verdict], reported: Mapping[str, list[str]]
 ) -> tuple[list[Interval], dict[str, list[str]]]:
     """Return the intervals to report to Dagster, and the reported state of each interval after that.
 
@@ -122,18 +122,20 @@ def due_reports(
 
     Args:
         verdicts: of each interval.
-        told: the state last reported of each interval that was ever reported.
+        reported: the state last reported of each interval that was ever reported.
     """
-    now_told = {
+    now_reported = {
         interval.value: [
             "fresh" if verdict.fresh else "stale",
             (verdict.newest or EPOCH).isoformat(),
         ]
         for interval, verdict in verdicts.items()
-        if verdict.fresh or verdict.stale(seen=verdict.stored or interval in told)
+        if verdict.fresh or verdict.stale(seen=verdict.stored or interval in reported)
     }
-    due = [interval for interval in verdicts if now_told.get(interval) != told.get(interval)]
-    return due, {**told, **now_told}
+    due = [
+        interval for interval in verdicts if now_reported.get(interval) != reported.get(interval)
+    ]
+    return due, {**reported, **now_reported}
 
 
 def stale_alert(interval: Interval, verdict: Verdict) -> tuple[str, dict[str, str]]:
@@ -144,8 +146,8 @@ def stale_alert(interval: Interval, verdict: Verdict) -> tuple[str, dict[str, st
 
 
 def _of_collected(
-    interval: Interval, state: TickState, listed_at: Mapping[str, datetime], server_time: datetime
-) -> TickState:
+    interval: Interval, state: IngestState, listed_at: Mapping[str, datetime], server_time: datetime
+) -> IngestState:
     """Return the state of the symbols that are collected now.
 
     The state remembers symbols that were delisted since, or taken out of the settings; judged with
@@ -154,7 +156,7 @@ def _of_collected(
     if not state.newest:
         return state
     due = newest_closed(interval, server_time, GRACE)
-    return TickState(
+    return IngestState(
         {
             # A symbol with nothing stored is stale too, once it has a candle that is due.
             symbol: state.newest.get(symbol, EPOCH)

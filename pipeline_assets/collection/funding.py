@@ -56,8 +56,8 @@ def collect_funding(
         ExchangeUnreachableError, ExchangeBannedError: the exchange answers no request. Rates that were stored
             before stays.
     """
-    ingest = request.kind is RunKind.TICK
-    priority = Priority.TICK_OTHER if ingest else Priority.BACKFILL
+    ingest = request.kind is RunKind.INGEST
+    priority = Priority.INGEST_OTHER if ingest else Priority.BACKFILL
     with exchange.funding_client(priority, patient=not ingest) as client:
         plan = plan_funding(client, store, request, archive=settings.binance.archive)
         report = FundingReport(plan)

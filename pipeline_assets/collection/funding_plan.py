@@ -150,7 +150,7 @@ def plan_funding(
     found = store.each(lambda symbol: _held(store, plan, symbol, span), sorted(plan.listed))
     plan.held = dict(zip(sorted(plan.listed), found, strict=True))
     for symbol in sorted(plan.listed):
-        due = _tick_units if plan.kind is RunKind.TICK else _month_units
+        due = _tick_units if plan.kind is RunKind.INGEST else _month_units
         units = due(plan, symbol, span, refresh=request.refresh)
         plan.units += [
             FundingUnit(*unit, archive=archive and _past(plan, unit[1])) for unit in units
@@ -169,7 +169,7 @@ def _held(
     around = Window(span.start - DAY, max(min(span.end + DAY, plan.now), span.start))
     held = {month: stored_month(store, symbol, month) for month in months_of(around)}
     known = any((each.rates["funding_time"] < span.start).any() for each in held.values())
-    if plan.kind is RunKind.TICK and not known:
+    if plan.kind is RunKind.INGEST and not known:
         earlier = (min(held) - DAY).replace(day=1)
         held[earlier] = stored_month(store, symbol, earlier)
     return held

@@ -16,9 +16,9 @@ from pipeline_assets.collection.zero_volume_runs import false_runs
 from pipeline_assets.market.completeness import split_by_day
 from pipeline_assets.market.gap_causes import NOT_DUE, Cause
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.market.windows import Window, day_window, days_of, hull
+from pipeline_assets.market.windows import Window, bounding_window, day_window, days_of
 from pipeline_assets.resources.day_findings import keep_zero_volume
-from pipeline_assets.resources.finalized_days import sealed_days
+from pipeline_assets.resources.finalized_days import finalized_days
 from pipeline_assets.resources.gap_objects import write_gaps
 from pipeline_assets.resources.listing_history import read_identities
 from pipeline_assets.resources.object_store import ObjectStore
@@ -97,7 +97,7 @@ def _judged(
     """The gaps of these days, cut at midnight, and the picture of the month that ends with them."""
     import polars as pl
 
-    asked = hull([day_window(day) for day in days])
+    asked = bounding_window([day_window(day) for day in days])
     pictured = Window(min(asked.start, asked.end - _PICTURED), asked.end)
     minutes = Interval.ONE_MINUTE
     lifetimes = collected_lifetimes(store, settings, pictured, server_time)
@@ -112,7 +112,7 @@ def _judged(
         )
         for interval in Interval
     }
-    kept = sealed_days(store, minutes)
+    kept = finalized_days(store, minutes)
     first = min(kept[0], days[0]) if kept else days[0]
     looked_at = [day for day in days_of(pictured) if day >= first]
     parts = [split_by_day(ledger, interval) for interval, ledger in ledgers.items()]
@@ -159,10 +159,10 @@ def outages(gaps: "pl.DataFrame") -> Finding:
     )
 
 
-def _finding(gaps: "pl.DataFrame", none: str, told: str) -> Finding:
+def _finding(gaps: "pl.DataFrame", none: str, reported: str) -> Finding:
     if gaps.is_empty():
         return Finding(passed=True, description=none)
-    description = f"{gaps['count'].sum()} candles" + told.format(symbols=_of_symbols(gaps))
+    description = f"{gaps['count'].sum()} candles" + reported.format(symbols=_of_symbols(gaps))
     metadata = {"gaps": Table.of(_COLUMNS, _records(gaps))}
     return Finding(passed=False, description=description, metadata=metadata)
 

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     import polars as pl
 
 # A candle that closed just now is the running tick's: nothing is wrong if it is not there yet.
-_TICKS_OWN = timedelta(minutes=2)
+_INGEST_OWN = timedelta(minutes=2)
 Life = tuple[datetime, datetime | None]
 
 
@@ -88,7 +88,7 @@ class Report:
         )
         return self.gaps.filter(
             pl.col("cause").is_in([str(cause) for cause in FILLABLE]),
-            pl.col("first") + span <= self.at - _TICKS_OWN,
+            pl.col("first") + span <= self.at - _INGEST_OWN,
             ~pl.col("symbol").is_in(list(self.gone)),
         )
 

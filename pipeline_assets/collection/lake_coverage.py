@@ -13,10 +13,10 @@ from pipeline_assets.errors import InternalError
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import (
     Window,
+    bounding_window,
     common,
     day_window,
     days_of,
-    hull,
     joined,
     newest_closed,
     without,
@@ -27,12 +27,12 @@ from pipeline_assets.resources.day_findings import (
     disagreement_days,
     read_disagreements,
 )
-from pipeline_assets.resources.finalized_days import SealedDay, read_sealed, sealed_days
+from pipeline_assets.resources.finalized_days import FinalizedDay, finalized_days, read_finalized
+from pipeline_assets.resources.ingest_state import read_ingest_state
 from pipeline_assets.resources.listing_history import read_identities
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import DamagedObjectError, ObjectStoreError
 from pipeline_assets.resources.stored_objects import StoredObject
-from pipeline_assets.resources.tick_state import read_tick_state
 from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -119,18 +119,18 @@ def read_known(
     """
     pauses = between_listings(read_identities(store), interval, window, server_time)
     today = day_window(newest.date())
-    kept = set(sealed_days(store, interval))
+    kept = set(finalized_days(store, interval))
     # If the open day is finalized at all, a clock that ran ahead did it: its mark is ignored.
     days = [day for day in days_of(window) if day in kept and day < newest.date()]
-    sealed = store.each(lambda day: read_sealed(store, interval, day), days)
-    stored = read_tick_state(store, interval, (), newest).newest
+    finalized = store.each(lambda day: read_finalized(store, interval, day), days)
+    stored = read_ingest_state(store, interval, (), newest).newest
     # A tick reads the open day from its newest stored candle on, the first one from midnight.
-    ticked = {
+    ingested = {
         symbol: Window(today.start, at + interval.span)
         for symbol, at in stored.items()
         if today.start <= at < today.end
     }
-    return Known(dict(zip(days, sealed, strict=True)), ticked, pauses)
+    return Known(dict(zip(days, finalized, strict=True)), ingested, pauses)
 
 
 def _look(
@@ -165,10 +165,10 @@ def _look_closed(
     store: ObjectStore, interval: Interval, symbol: str, closed: Sequence[Window], known: Known
 ) -> SymbolEvidence:
     """Return what is missing of closed candles within the symbol's lives."""
-    span = hull(closed)
+    span = bounding_window(closed)
     listing = by_day(list_objects(store, interval, symbol, span.start, span.end))
 
-    def judge(due: Window, mark: SealedDay | None) -> DayGaps:
+    def judge(due: Window, mark: FinalizedDay | None) -> DayGaps:
         stored = listing.get(due.start.date(), [])
         stands = mark is not None and [each.etag for each in stored] == mark.etags
         if mark is not None and stands and mark.covers(due):

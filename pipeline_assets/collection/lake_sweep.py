@@ -86,17 +86,17 @@ def sweep(
     store: ObjectStore,
     selection: Selection,
     *,
-    set_aside: bool = False,
+    quarantine: bool = False,
     progress: Callable[[SweepReport], None] = lambda report: None,
 ) -> SweepReport:
     """Read the selected objects and compare each with its digest, or decode it if it has none.
 
-    Reads only, unless `set_aside` is given; may be repeated and runs beside writers.
+    Reads only, unless `quarantine` is given; may be repeated and runs beside writers.
 
     Args:
         store: the bucket.
         selection: which objects.
-        set_aside: move each damaged object below `damaged/`. A finished day then counts as not
+        quarantine: move each damaged object below `damaged/`. A finished day then counts as not
             stored, and a document as not written: both are made again.
         progress: called after every few hundred objects.
 
@@ -106,7 +106,7 @@ def sweep(
     report = SweepReport()
     objects = _selected(store, selection)
     while batch := list(islice(objects, _AT_ONCE)):
-        for found in store.each(lambda each: _look(store, each, set_aside=set_aside), batch):
+        for found in store.each(lambda each: _look(store, each, quarantine=quarantine), batch):
             if found is None:
                 continue
             size, digested, damage = found
@@ -144,7 +144,7 @@ def _candle_objects(
 
 
 def _look(
-    store: ObjectStore, listed: StoredObject, *, set_aside: bool
+    store: ObjectStore, listed: StoredObject, *, quarantine: bool
 ) -> tuple[int, bool, Damage | None] | None:
     """An object's size, whether it has a digest, and its damage; None if it was removed meanwhile."""
     found = store.find(listed.key)
@@ -159,7 +159,7 @@ def _look(
         why = _damage(listed.key, found)
     damage = None
     if why is not None:
-        kept = _set_aside(store, listed.key, found) if set_aside else None
+        kept = _quarantine(store, listed.key, found) if quarantine else None
         damage = Damage(listed.key, why, kept)
     return len(found.body), found.digest is not None, damage
 
@@ -187,7 +187,7 @@ def _damage(key: str, found: FoundObject) -> str | None:
     return None
 
 
-def _set_aside(store: ObjectStore, key: str, found: FoundObject) -> str:
+def _quarantine(store: ObjectStore, key: str, found: FoundObject) -> str:
     """Move a damaged object below `damaged/`; one that was written anew meanwhile stays."""
     kept = keep_damaged(store, key, found.body)
     now = store.find(key)

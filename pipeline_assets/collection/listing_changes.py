@@ -56,7 +56,7 @@ def look_again(
     Raises:
         ExchangeError, ExchangeUnreachableError, ObjectStoreError: as `look`.
     """
-    with exchange.client(Priority.SEALING, patient=True) as client:
+    with exchange.client(Priority.FINALIZE, patient=True) as client:
         now = client.server_time()
         seen, identities = look(client, store, now)
     symbols, listed, odd = settings.symbols, seen["symbols"], left_out(seen)

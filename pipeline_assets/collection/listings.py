@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from pipeline_assets.errors import DataError
 from pipeline_assets.market.intervals import Interval, from_milliseconds
-from pipeline_assets.market.windows import Window, hull, without
+from pipeline_assets.market.windows import Window, bounding_window, without
 from pipeline_assets.resources.identity import Identity
 from pipeline_assets.resources.listing_history import read_identities
 from pipeline_assets.resources.object_store import ObjectStore
@@ -153,7 +153,7 @@ def between_listings(
         life = Listed(each.listed_at, each.delisted_at(server_time)).clip(interval, window)
         if life is not None:
             traded.setdefault(each.symbol, []).append(life)
-    pauses = {symbol: without(hull(lives), lives) for symbol, lives in traded.items()}
+    pauses = {symbol: without(bounding_window(lives), lives) for symbol, lives in traded.items()}
     return {symbol: pause for symbol, pause in pauses.items() if pause}
 
 

@@ -10,7 +10,7 @@ from pipeline_assets.collection.history_requests import MOST_RUNS, History
 from pipeline_assets.collection.listings import collected_identities
 from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.market.partition_keys import DAYS_PER_RUN, FIRST_DAY
-from pipeline_assets.resources.finalized_days import sealed_days, sealed_symbols
+from pipeline_assets.resources.finalized_days import finalized_days, finalized_symbols
 from pipeline_assets.resources.identity import Identity
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
@@ -114,7 +114,7 @@ def is_finalized(store: ObjectStore, run: History, named: frozenset[str]) -> boo
     `named` are the symbols that the exchange still names; it serves candles of no other.
     """
     days = [run.first + number * DAY for number in range(run.days)]
-    held = store.each(lambda day: sealed_symbols(store, run.interval, day), days)
+    held = store.each(lambda day: finalized_symbols(store, run.interval, day), days)
     return all(symbols.issuperset(named.intersection(run.symbols)) for symbols in held)
 
 
@@ -122,5 +122,5 @@ def history_since(store: ObjectStore, settings: Settings) -> dict[Interval, date
     """Return the first day of history by interval; an interval without a finalized day is left out."""
     if settings.repair.since is not None:
         return dict.fromkeys(Interval, settings.repair.since)
-    sealed = {interval: sealed_days(store, interval) for interval in Interval}
-    return {interval: days[0] for interval, days in sealed.items() if days}
+    finalized = {interval: finalized_days(store, interval) for interval in Interval}
+    return {interval: days[0] for interval, days in finalized.items() if days}

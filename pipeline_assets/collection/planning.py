@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING
 
 from pipeline_assets.collection.chosen_symbols import Request, choose
 from pipeline_assets.collection.complete_days import complete_days
-from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind, day_windows, tick_windows
+from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind, day_windows, ingest_windows
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.partition_keys import partition_days
 from pipeline_assets.market.windows import newest_closed
-from pipeline_assets.resources.tick_state import read_tick_state
+from pipeline_assets.resources.ingest_state import read_ingest_state
 
 if TYPE_CHECKING:
     from pipeline_assets.resources.exchange import ExchangeClient
@@ -48,11 +48,11 @@ def make_plan(
         asked=request.asked is not None,
         pauses=chosen.pauses,
     )
-    if plan.ticks:
+    if plan.is_ingest_run:
         # Also where the partition is a day that has ended, because the run was late: whole days are the
         # finalize run's and the repairs', and the live minute must not wait for one.
-        state = read_tick_state(store, interval, plan.listed, newest)
-        plan.windows = tick_windows(interval, newest, plan.listed, state.newest)
+        state = read_ingest_state(store, interval, plan.listed, newest)
+        plan.windows = ingest_windows(interval, newest, plan.listed, state.newest)
     else:
         plan.windows = day_windows(interval, newest, plan.listed, days)
     # The daily finalize run fetches stored days too: it is what makes a day's marks.

@@ -45,7 +45,7 @@ class LogProgress:
     def start(self, label: str, rows: int) -> None:
         """See Progress."""
         self._label, self._expected, self._rows, self._done = label, rows, 0, 0
-        self._started = self._told = self._clock()
+        self._started = self._reported = self._clock()
         self._weight = ""
 
     def advance(self, rows: int, planned: int) -> None:
@@ -53,8 +53,8 @@ class LogProgress:
         self._rows += rows
         self._done += planned
         now = self._clock()
-        if now - self._told >= _EVERY_SECONDS:
-            self._told = now
+        if now - self._reported >= _EVERY_SECONDS:
+            self._reported = now
             seconds = now - self._started
             rate = self._rows / seconds
             # A step may settle nothing: then the time left is unknown.

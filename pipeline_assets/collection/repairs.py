@@ -14,7 +14,7 @@ from pipeline_assets.market.gap_causes import Cause
 from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.market.partition_keys import DAYS_PER_RUN
 from pipeline_assets.resources.candle_objects import prefix, window_start
-from pipeline_assets.resources.finalized_days import sealed_symbols
+from pipeline_assets.resources.finalized_days import finalized_symbols
 from pipeline_assets.resources.gap_objects import read_gaps
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import DamagedObjectError
@@ -112,16 +112,16 @@ def asked_for(store: ObjectStore, gaps: "pl.DataFrame") -> "pl.DataFrame":
         schema={"interval": pl.String, "symbol": pl.String, "first_day": pl.Date},
         orient="row",
     )
-    told = gaps.join(begun, on=("interval", "symbol"), how="left", maintain_order="left")
+    message = gaps.join(begun, on=("interval", "symbol"), how="left", maintain_order="left")
     before = never & (pl.col("first_day").is_null() | (pl.col("day") < pl.col("first_day")))
-    days = told.filter(before).select("interval", "day").unique().rows()
-    marks = store.each(lambda key: sealed_symbols(store, Interval(key[0]), key[1]), days)
-    sealed = pl.DataFrame(
+    days = message.filter(before).select("interval", "day").unique().rows()
+    marks = store.each(lambda key: finalized_symbols(store, Interval(key[0]), key[1]), days)
+    finalized = pl.DataFrame(
         [(*key, symbol) for key, held in zip(days, marks, strict=True) for symbol in held],
         schema={"interval": pl.String, "day": pl.Date, "symbol": pl.String},
         orient="row",
     )
-    unasked = told.filter(before).join(sealed, on=sealed.columns, how="anti")
+    unasked = message.filter(before).join(finalized, on=finalized.columns, how="anti")
     keys = ["interval", "day", "symbol", "first"]
     return gaps.join(unasked, on=keys, how="anti", maintain_order="left")
 

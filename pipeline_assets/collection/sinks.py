@@ -9,7 +9,7 @@ from datetime import date
 from typing import Any, Protocol
 
 from pipeline_assets.collection.step_inputs import Step, Stored
-from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed
+from pipeline_assets.resources.finalized_days import FinalizedDay, mark_finalized
 from pipeline_assets.resources.staging import AbsentError, read_document, write_document
 
 
@@ -54,18 +54,18 @@ def mark_loaded(step: Step, stored: Stored, name: str) -> None:
         except AbsentError:
             return False
 
-    def mark(each: tuple[date, Mapping[str, SealedDay]]) -> None:
+    def mark(each: tuple[date, Mapping[str, FinalizedDay]]) -> None:
         day, marks = each
         digest = _digest(marks)
         if others:
             write_document(store, stored.source.load_mark(name, day), digest)
         if all(loaded(sink, day, digest) for sink in others):
-            mark_sealed(store, interval, day, marks)
+            mark_finalized(store, interval, day, marks)
 
-    store.each(mark, stored.sealed.items())
+    store.each(mark, stored.finalized.items())
 
 
-def _digest(marks: Mapping[str, SealedDay]) -> str:
+def _digest(marks: Mapping[str, FinalizedDay]) -> str:
     """Return a text that differs between uploads of a day: a repeated run may store other objects."""
     facts = {symbol: mark.to_dict() for symbol, mark in marks.items()}
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()

@@ -15,7 +15,7 @@ from pipeline_assets.market.cleaning import clean
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.partition_keys import partition_days
 from pipeline_assets.resources.candle_objects import window_start
-from pipeline_assets.resources.finalized_days import SealedDay
+from pipeline_assets.resources.finalized_days import FinalizedDay
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.staging import (
     AbsentError,
@@ -46,12 +46,12 @@ class Stored:
     Attributes:
         source: where the upload's own outputs lie.
         objects: the keys of the objects.
-        sealed: the marks of finalized days, by day and symbol.
+        finalized: the marks of finalized days, by day and symbol.
     """
 
     source: Staged
     objects: list[str]
-    sealed: dict[date, dict[str, SealedDay]]
+    finalized: dict[date, dict[str, FinalizedDay]]
 
     def of_days(self, days: Sequence[date]) -> "Stored":
         """Return the part that lies in these days."""
@@ -59,7 +59,7 @@ class Stored:
         return replace(
             self,
             objects=[key for key, start in starts.items() if start and start.date() in days],
-            sealed={day: marks for day, marks in self.sealed.items() if day in days},
+            finalized={day: marks for day, marks in self.finalized.items() if day in days},
         )
 
 
@@ -187,12 +187,12 @@ class Step:
         raise self._missing(Output.OBJECTS)
 
     def keep_stored(
-        self, objects: Sequence[str], sealed: Mapping[date, Mapping[str, SealedDay]]
+        self, objects: Sequence[str], finalized: Mapping[date, Mapping[str, FinalizedDay]]
     ) -> None:
         """Keep what the step itself has stored, for the steps that follow."""
         marks = {
             day.isoformat(): {symbol: mark.to_dict() for symbol, mark in held.items()}
-            for day, held in sealed.items()
+            for day, held in finalized.items()
         }
         document = {"objects": list(objects), "sealed": marks}
         self._keep(self.own.key(Output.OBJECTS), document)
@@ -213,7 +213,7 @@ class Step:
     def keep_plan(self, plan: FetchPlan, source: Staged) -> None:
         """Keep another run's plan beside the outputs made from it, so that later steps find both."""
         if source != self.own:
-            self._keep(self.own.plan, plan.to_facts())
+            self._keep(self.own.plan, plan.to_dict())
 
     def _keep(self, key: str, document: Any) -> None:
         write_document(self.store, key, document)
@@ -224,7 +224,7 @@ class Step:
         return read_document(self.store, key) if held is None else held
 
     def _plan(self, source: Staged) -> FetchPlan:
-        return FetchPlan.from_facts(self._document(source.plan)).of_days(self.days)
+        return FetchPlan.from_dict(self._document(source.plan)).of_days(self.days)
 
     def _missing(self, output: Output) -> StagingError:
         interval, first, last = self.own.interval, self.days[0], self.days[-1]
@@ -235,7 +235,7 @@ class Step:
             if select and self._covering(each):
                 break
             select.insert(0, f"{MAKERS[each]}_{interval}")
-        told = (
+        text = (
             f"No output of {select[-1]} is retained for {days} (PIPELINE_HOUSEKEEPING__STAGING_DAYS says "
             f"how long outputs are). Select {' and '.join(select)} together with {self.name}, and "
             "materialize again."
@@ -244,8 +244,8 @@ class Step:
             each.first <= last and first <= each.last
             for each in newest_first(self.store, interval, output)
         ):
-            told += " Several runs made parts of these days: single partitions need no more than their own."
-        return StagingError(told)
+            text += " Several runs made parts of these days: single partitions need no more than their own."
+        return StagingError(text)
 
     def _covering(self, output: Output) -> list[Staged]:
         """The retained outputs of all the step's days, the newest first."""
@@ -256,8 +256,8 @@ class Step:
         ]
 
 
-def _marks(held: Mapping[str, Mapping[str, Any]]) -> dict[date, dict[str, SealedDay]]:
+def _marks(held: Mapping[str, Mapping[str, Any]]) -> dict[date, dict[str, FinalizedDay]]:
     return {
-        date.fromisoformat(day): {s: SealedDay.from_dict(facts) for s, facts in marks.items()}
+        date.fromisoformat(day): {s: FinalizedDay.from_dict(facts) for s, facts in marks.items()}
         for day, marks in held.items()
     }

@@ -47,7 +47,7 @@ class TableSink:
         if timedelta(minutes=self.load_minutes) <= self.step.own.interval.span:
             return None
         plan = self.step.plan_of_stored()
-        return plan if plan.ticks else None
+        return plan if plan.is_ingest_run else None
 
     def _waits_until(self) -> datetime | None:
         """Return the time of the next load, or None if a load is due now."""

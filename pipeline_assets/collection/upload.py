@@ -21,15 +21,19 @@ from pipeline_assets.market.windows import Window, day_window, object_window
 from pipeline_assets.resources.candle_objects import (
     WrittenObject,
     by_day,
+    finalize_day,
     list_objects,
     object_key,
-    seal_day,
     write_candles,
 )
-from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed
+from pipeline_assets.resources.finalized_days import FinalizedDay, mark_finalized
+from pipeline_assets.resources.ingest_state import (
+    IngestState,
+    read_ingest_state,
+    write_ingest_state,
+)
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.stored_objects import StoredObject
-from pipeline_assets.resources.tick_state import TickState, read_tick_state, write_tick_state
 
 if TYPE_CHECKING:
     import polars as pl
@@ -46,7 +50,7 @@ class UploadReport:
         zero_volume: rows and rows without volume by symbol, a frame for each frame of rows.
         seen: the symbols of which a row came.
         newest_day: the day of the newest row.
-        sealed: the marks of the finalized days, by day and symbol.
+        finalized: the marks of the finalized days, by day and symbol.
         waiting: the symbols whose open object waits for the next upload.
     """
 
@@ -56,13 +60,15 @@ class UploadReport:
     zero_volume: "list[pl.DataFrame]" = field(default_factory=list)
     seen: set[str] = field(default_factory=set)
     newest_day: date | None = None
-    sealed: dict[date, dict[str, SealedDay]] = field(default_factory=dict)
+    finalized: dict[date, dict[str, FinalizedDay]] = field(default_factory=dict)
     waiting: set[str] = field(default_factory=set)
 
     @property
     def incomplete(self) -> int:
         """Return how many symbol-days may miss candles that the exchange has."""
-        return sum(not mark.complete for marks in self.sealed.values() for mark in marks.values())
+        return sum(
+            not mark.complete for marks in self.finalized.values() for mark in marks.values()
+        )
 
     def newest(self) -> dict[str, datetime]:
         """Return by symbol the newest open time that is stored."""
@@ -74,7 +80,7 @@ class UploadReport:
     def lag(self) -> timedelta | None:
         """Return the time since the newest stored candle closed, for a run of what is due now."""
         newest = max(self.newest().values(), default=None)
-        if newest is None or not self.plan.ticks:
+        if newest is None or not self.plan.is_ingest_run:
             return None
         return self.plan.now() - newest - self.plan.interval.span
 
@@ -120,9 +126,9 @@ def upload(step: Step, upload_minutes: int) -> UploadReport:
         plan = formatted.plan
         report = UploadReport(plan)
         state = (
-            read_tick_state(store, interval, plan.listed, plan.newest)
-            if plan.ticks
-            else TickState()
+            read_ingest_state(store, interval, plan.listed, plan.newest)
+            if plan.is_ingest_run
+            else IngestState()
         )
         due = newest_due(interval, plan.newest, upload_minutes)
         # A run at the due time writes in any case: its rows may correct those of an earlier run.
@@ -137,30 +143,30 @@ def upload(step: Step, upload_minutes: int) -> UploadReport:
     # No row came of these symbols; what is stored of their days is put together all the same.
     absent = sorted(without_rows - plan.failures.keys())
     report.written += store_objects(store, plan, state, empty_candles(), absent)
-    if not plan.ticks:
-        report.sealed = finalized_days(
+    if not plan.is_ingest_run:
+        report.finalized = finalized_days(
             store, plan, formatted.source, report.written, report.newest_day
         )
         step.handover.written |= {each.key: each for each in report.written if not each.joined}
     step.keep_plan(plan, formatted.source)
-    step.keep_stored([each.key for each in report.written], report.sealed)
+    step.keep_stored([each.key for each in report.written], report.finalized)
     # A day that goes on into other sinks is marked once it is there (sinks.py): a day that is marked
     # and complete is not fetched again, and so not loaded again either.
     if not interval.lasting_sinks:
-        store.each(lambda each: mark_sealed(store, interval, *each), report.sealed.items())
-    if plan.ticks:
+        store.each(lambda each: mark_finalized(store, interval, *each), report.finalized.items())
+    if plan.is_ingest_run:
         # A tick of a few symbols that a person asked for says nothing about the others.
         collected = {*plan.listed, *(state.newest if plan.asked else ())}
         after = state.after(report.written, collected)
         if after != state:
-            write_tick_state(store, interval, after)
+            write_ingest_state(store, interval, after)
     return report
 
 
 def store_objects(
     store: ObjectStore,
     plan: FetchPlan,
-    state: TickState,
+    state: IngestState,
     frame: "pl.DataFrame",
     symbols: Sequence[str],
     waiting: Container[str] = (),
@@ -183,8 +189,8 @@ def store_objects(
         symbol, window = piece
         candles = pieces.get(piece, nothing)
         day = window.start.date()
-        if plan.finished(day) and not plan.ticks:
-            return seal_day(store, plan.interval, day, candles, existing.get((symbol, day), ()))
+        if plan.finished(day) and not plan.is_ingest_run:
+            return finalize_day(store, plan.interval, day, candles, existing.get((symbol, day), ()))
         etag = _replaceable(plan, state, window, candles)
         # The hour that has just ended is fetched twice more, and rarely differs.
         ended = window.end < end
@@ -204,7 +210,7 @@ def _existing(
 ) -> dict[tuple[str, date], list[StoredObject]]:
     """The stored objects of the finished days that a run fetches whole, by symbol and day."""
     finished = [day for day in plan.days if plan.finished(day)]
-    if not finished or plan.ticks:
+    if not finished or plan.is_ingest_run:
         return {}
     span = Window(day_window(finished[0]).start, day_window(finished[-1]).end)
     listings = store.each(
@@ -219,7 +225,7 @@ def _existing(
 
 
 def _replaceable(
-    plan: FetchPlan, state: TickState, window: Window, candles: "pl.DataFrame"
+    plan: FetchPlan, state: IngestState, window: Window, candles: "pl.DataFrame"
 ) -> str | None:
     """The ETag of the stored object that these rows may replace unread; None: join the stored rows.
 

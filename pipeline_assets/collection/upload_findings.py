@@ -26,19 +26,20 @@ def window_findings(report: UploadReport) -> dict[date, Finding]:
     plan = report.plan
     # A tick does what is due now, whatever day its partition is.
     return {
-        day: _window_finding(report, plan.newest.date() if plan.ticks else day) for day in plan.days
+        day: _window_finding(report, plan.newest.date() if plan.is_ingest_run else day)
+        for day in plan.days
     }
 
 
 def _missing(report: UploadReport, day: date) -> Iterator[tuple[str, Window]]:
     """The parts of a day that a fetch may still bring, by symbol."""
-    plan, sealed = report.plan, report.sealed.get(day, {})
+    plan, finalized = report.plan, report.finalized.get(day, {})
     # A candle that is missing from a reply may be stored already: a mark describes the object itself.
     # A candle that is confirmed not to exist is not missing.
-    for symbol, mark in sealed.items():
+    for symbol, mark in finalized.items():
         yield from ((symbol, part) for part in joined(mark.to_fetch))
     for symbol, gaps in report.missing.items():
-        if symbol not in sealed and day not in plan.complete.get(symbol, ()):
+        if symbol not in finalized and day not in plan.complete.get(symbol, ()):
             # A symbol that was listed anew has no candles between its listings.
             for gap in common(day_window(day), gaps):
                 yield from ((symbol, part) for part in without(gap, plan.pauses.get(symbol, ())))

@@ -40,7 +40,7 @@ from pipeline_assets.dagster_instance.event_storage import (
     delete_superseded_reports,
 )
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.resources.finalized_days import sealed_days
+from pipeline_assets.resources.finalized_days import finalized_days
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.settings import Settings
@@ -81,7 +81,7 @@ def _ingest_runs(
     """Each job of ingest runs, its assets, and the days that need the runs no more."""
     for interval in Interval:
         assets = [layer.key(name, interval) for name in layer.layers(interval)]
-        finalized = {day.isoformat() for day in sealed_days(store, interval)}
+        finalized = {day.isoformat() for day in finalized_days(store, interval)}
         yield ingest_job(interval), assets, finalized
     # Funding rates are not finalized: a day that ended is complete, or a backfill completes it.
     past = {(today - timedelta(days=ago)).isoformat() for ago in range(1, 366)}
@@ -89,7 +89,7 @@ def _ingest_runs(
 
 
 def _runs(job_name: str, statuses: list[DagsterRunStatus], before: datetime) -> RunsFilter:
-    tags = {KIND_TAG: RunKind.TICK.value}
+    tags = {KIND_TAG: RunKind.INGEST.value}
     return RunsFilter(job_name=job_name, statuses=statuses, tags=tags, created_before=before)
 
 
@@ -174,7 +174,7 @@ def verify_lake(
     Raises:
         Failure: objects are damaged. Their days are fetched again, and the failed run alerts.
     """
-    report = sweep(store, Selection(), set_aside=True)
+    report = sweep(store, Selection(), quarantine=True)
     metadata = {
         "objects read": report.objects,
         "objects without a digest": report.without_digest,

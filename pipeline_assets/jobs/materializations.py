@@ -26,12 +26,12 @@ _FUNDING = AssetSelection.assets(layer.FUNDING_RATES, layer.FUNDING_TABLE)
 # for the run.
 _MOST_SECONDS = "dagster/max_runtime"
 _SECONDS_OF_MINUTES, _SECONDS_OF_LONGER = "900", "2700"
-_SECONDS_OF_DAYS = {RunKind.SEAL: str(3 * 3600), RunKind.BACKFILL: str(24 * 3600)}
+_SECONDS_OF_DAYS = {RunKind.FINALIZE: str(3 * 3600), RunKind.BACKFILL: str(24 * 3600)}
 # The minute goes first: who trades waits for it.
 _PRIORITY = {interval: str(-place) for place, interval in enumerate(Interval, -len(Interval))}
 
 
-def tick_job(interval: Interval) -> UnresolvedAssetJobDefinition:
+def ingest_run_job(interval: Interval) -> UnresolvedAssetJobDefinition:
     """Return the job of an ingest run: the four assets of an interval, with the checks of their own rows."""
     objects = layer.key(layer.OBJECTS, interval)
     of_whole_days = AssetSelection.checks(
@@ -41,7 +41,7 @@ def tick_job(interval: Interval) -> UnresolvedAssetJobDefinition:
         ingest_job(interval),
         selection=_assets(interval) - of_whole_days,
         tags={
-            KIND_TAG: RunKind.TICK.value,
+            KIND_TAG: RunKind.INGEST.value,
             OPEN_DAY_TAG: interval.value,
             "dagster/priority": _PRIORITY[interval],
             _MOST_SECONDS: _SECONDS_OF_MINUTES
@@ -73,12 +73,12 @@ def day_job(
     )
 
 
-def seal_job() -> UnresolvedAssetJobDefinition:
+def finalize_job() -> UnresolvedAssetJobDefinition:
     """Return the job that finalizes a finished day: the listings, the candles of all intervals, the
     candidates, and the gap ledger.
     """
     more = AssetSelection.assets(layer.UNIVERSE, layer.CANDIDATE_OBJECTS) | _LEDGER
-    return day_job(FINALIZE_JOB, RunKind.SEAL, *Interval, more=more)
+    return day_job(FINALIZE_JOB, RunKind.FINALIZE, *Interval, more=more)
 
 
 def ledger_job() -> UnresolvedAssetJobDefinition:
@@ -111,7 +111,7 @@ def funding_job() -> UnresolvedAssetJobDefinition:
         FUNDING_JOB,
         selection=_FUNDING,
         tags={
-            KIND_TAG: RunKind.TICK.value,
+            KIND_TAG: RunKind.INGEST.value,
             OPEN_DAY_TAG: FUNDING_JOB,
             "dagster/priority": _PRIORITY[Interval.ONE_HOUR],
             _MOST_SECONDS: _SECONDS_OF_LONGER,
@@ -145,7 +145,7 @@ def _assets(interval: Interval) -> AssetSelection:
     return AssetSelection.assets(*(layer.key(name, interval) for name in layer.layers(interval)))
 
 
-tick_jobs = {interval: tick_job(interval) for interval in Interval}
+ingest_jobs = {interval: ingest_run_job(interval) for interval in Interval}
 gap_ledger_job = ledger_job()
 backfill_jobs = {
     interval: day_job(backfill_job(interval), RunKind.BACKFILL, interval) for interval in Interval
@@ -153,8 +153,8 @@ backfill_jobs = {
 repair_jobs = {interval: _repair_job(interval) for interval in Interval}
 backtest_job = _backtest_job()
 jobs = [
-    *tick_jobs.values(),
-    seal_job(),
+    *ingest_jobs.values(),
+    finalize_job(),
     gap_ledger_job,
     *backfill_jobs.values(),
     *repair_jobs.values(),

@@ -36,12 +36,12 @@ from pipeline_assets.dagster_instance.private import NOT_FINISHED_STATUSES
 from pipeline_assets.jobs.housekeeping import housekeeping
 from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.finalized_days import sealed_days
+from pipeline_assets.resources.finalized_days import finalized_days
 from pipeline_assets.resources.gap_objects import judged_days
 from pipeline_assets.resources.object_store import ObjectStore
 
 
-def tick_schedule(interval: Interval, status: DefaultScheduleStatus) -> ScheduleDefinition:
+def ingest_schedule(interval: Interval, status: DefaultScheduleStatus) -> ScheduleDefinition:
     """The schedule of an interval's ticks; its partition is the day of the newest closed candle."""
     cron = interval.definition.cron
     return _ingest_schedule(ingest_job(interval), f"{interval} candles", interval, cron, status)
@@ -65,7 +65,7 @@ def _ingest_schedule(
             f"Ingests {what}. Skipped while an earlier run waits: each ingests all that is due."
         ),
     )
-    def tick(
+    def ingest(
         context: ScheduleEvaluationContext, exchange: ResourceParam[Exchange]
     ) -> Iterator[RunRequest | SkipReason]:
         waiting = context.instance.get_runs_count(
@@ -81,10 +81,10 @@ def _ingest_schedule(
             partition_key=open_day(interval, exchange.server_time(), exchange.settle).isoformat(),
         )
 
-    return tick
+    return ingest
 
 
-def seal_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
+def finalize_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
     """Return the schedule that finalizes yesterday once the day has ended in every interval.
 
     A day is open until the first candle of the next day is closed: for 1h, until one o'clock.
@@ -101,7 +101,7 @@ def seal_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
             "finalize after they were judged. Days that ended while nothing ran are the sensor gap_repair's."
         ),
     )
-    def seal(
+    def finalize(
         context: ScheduleEvaluationContext,
         exchange: ResourceParam[Exchange],
         store: ResourceParam[ObjectStore],
@@ -118,7 +118,7 @@ def seal_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
             for run in context.instance.get_runs(recent)
             if (partition := run.tags.get(PARTITION_TAG))
         }
-        finalized = [sealed_days(store, interval) for interval in Interval]
+        finalized = [finalized_days(store, interval) for interval in Interval]
         requested = days_to_finalize(yesterday, judged_days(store), finalized, under_way)
         for day in requested:
             yield RunRequest(
@@ -131,16 +131,16 @@ def seal_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
         if not requested:
             yield SkipReason(f"{yesterday}, and days left before, are already being finalized.")
 
-    return seal
+    return finalize
 
 
 def schedules(*, running: bool) -> list[ScheduleDefinition]:
     """All schedules, running or stopped until a person turns them on in the UI."""
     status = DefaultScheduleStatus.RUNNING if running else DefaultScheduleStatus.STOPPED
     return [
-        *(tick_schedule(interval, status) for interval in Interval),
+        *(ingest_schedule(interval, status) for interval in Interval),
         funding_schedule(status),
-        seal_schedule(status),
+        finalize_schedule(status),
         ScheduleDefinition(
             name=housekeeping.name,
             job=housekeeping,

@@ -150,12 +150,12 @@ class Child:
 
     def start_failure(self, now: float) -> str | None:
         """Return why the process will not become ready; None while it still may."""
-        told = self.prober and (self.prober.fatal or self.prober.not_ready)
+        reported = self.prober and (self.prober.fatal or self.prober.not_ready)
         limit = self.service.ready_timeout * 2 ** min(self.slow_starts, 3)
         if now - self.started <= limit and (self.prober is None or self.prober.fatal is None):
             return None
         self.slow_starts += 1
-        return f"was not ready within {limit:g} s" + (f" ({told})" if told else "")
+        return f"was not ready within {limit:g} s" + (f" ({reported})" if reported else "")
 
     def end(self, *, hung: bool = False) -> None:
         """Begin to end the process and all that it started; one that hangs gets less time to."""

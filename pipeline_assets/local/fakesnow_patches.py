@@ -129,10 +129,10 @@ def lock_tables() -> None:
             try:
                 return execute(cursor, command, *arguments, **options)
             except (duckdb.TransactionException, duckdb.ConstraintException) as error:
-                told = str(error).lower()
+                message = str(error).lower()
                 # A MERGE matches by the key, so a duplicate is another's row. A plain INSERT of one is
                 # the statement's own fault, and to repeat it would not help.
-                if "conflict" not in told and not (is_alone and "duplicate key" in told):
+                if "conflict" not in message and not (is_alone and "duplicate key" in message):
                     raise
                 raise ProgrammingError(
                     msg=f"The statement was aborted: another changed the same rows. {error}",

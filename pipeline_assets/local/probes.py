@@ -107,8 +107,8 @@ def redis(url: str, host: str, port: int, password: "SecretStr | None", timeout:
                 for words in commands:
                     line = replies.readline()
                     if not line or line.startswith(b"-"):
-                        told = line.decode(errors="replace").strip() or "nothing"
-                        raise UnhealthyError(f"{words[0]} answers {told}")
+                        said = line.decode(errors="replace").strip() or "nothing"
+                        raise UnhealthyError(f"{words[0]} answers {said}")
                 kept = replies.readline().decode(errors="replace").strip()
         if kept != value:
             raise UnhealthyError("GET answers another value than was SET")

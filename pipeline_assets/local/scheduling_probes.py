@@ -59,8 +59,8 @@ def webserver(url: str, timeout: float) -> Ask:
             held = entry["locationOrLoadError"] or {}
             if entry["name"] == LOCATION and held.get("repositories"):
                 return
-            told = " ".join(str(held.get("message", "it is not loaded")).split())
-            raise UnhealthyError(f"the code location {entry['name']} is missing: {told}"[:200])
+            text = " ".join(str(held.get("message", "it is not loaded")).split())
+            raise UnhealthyError(f"the code location {entry['name']} is missing: {text}"[:200])
         raise UnhealthyError("no code location is known")
 
     return ask

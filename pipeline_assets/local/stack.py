@@ -114,14 +114,14 @@ class WatchdogAlarm:
     def __init__(self, settings: Settings) -> None:
         self._alerts = Alerts(settings.alerts)
         self._data_dir = settings.data_dir
-        self._told_at: float | None = None
+        self._reported_at: float | None = None
 
     def __call__(self, name: str, reason: str) -> None:
         """Alert in a thread of its own, if this is the watchdog."""
         now = time.monotonic()
-        if name != WATCHDOG or (self._told_at is not None and now - self._told_at < 600.0):
+        if name != WATCHDOG or (self._reported_at is not None and now - self._reported_at < 600.0):
             return
-        self._told_at = now
+        self._reported_at = now
         alert = {
             "text": f"The watchdog of the stack over {self._data_dir} was restarted: {reason}.",
             "alert": "service_failed",

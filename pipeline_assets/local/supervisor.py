@@ -151,8 +151,8 @@ class Supervisor:
         except OSError as error:
             no_room = error.errno in _NO_ROOM
             self._is_full = self._is_full or no_room
-            told = "disk full" if no_room else error.strerror
-            self._problem = problem or f"{told}: {self._data_dir / STATE_FILE} cannot be written"
+            said = "disk full" if no_room else error.strerror
+            self._problem = problem or f"{said}: {self._data_dir / STATE_FILE} cannot be written"
         if was_full and not self._is_full:
             self._resume()
 
@@ -224,11 +224,11 @@ class Supervisor:
             child.start()
         except OSError as error:
             child.process = None
-            told = f"cannot be started: {error.filename or ''} {error.strerror}"
+            said = f"cannot be started: {error.filename or ''} {error.strerror}"
             if not self._announced:
-                raise StackError(f"{child.service.name} {told}.") from error
+                raise StackError(f"{child.service.name} {said}.") from error
             child.plan_start(now, self._restarts)
-            child.show(RESTARTING, told)
+            child.show(RESTARTING, said)
             return True
         if self._guard is not None and child.process is not None:
             self._guard.add(child.process.pid)

@@ -149,7 +149,7 @@ def archive_files(symbol: str, interval: Interval, days: Sequence[date]) -> list
     return found
 
 
-def verify_checksum(file: ArchivedFile, body: bytes, told: bytes) -> None:
+def verify_checksum(file: ArchivedFile, body: bytes, reported: bytes) -> None:
     """Compare a zip with its .CHECKSUM file, as sha256sum wrote it: hex digits, then the name.
 
     The name is not compared: the digest says all, and how names in Chinese are written is unknown.
@@ -158,11 +158,11 @@ def verify_checksum(file: ArchivedFile, body: bytes, told: bytes) -> None:
         MalformedArchiveError: the digest is another's, or there is none.
     """
     digest = hashlib.sha256(body).hexdigest()
-    words = told.split(maxsplit=1)
+    words = reported.split(maxsplit=1)
     said = printable(words[0].decode("ascii", "replace").lower()) if words else ""
     if len(said) != len(digest):
         raise MalformedArchiveError(
-            f"{file.name}.zip.CHECKSUM holds no SHA-256. It begins: {told[:_SHOWN]!r}."
+            f"{file.name}.zip.CHECKSUM holds no SHA-256. It begins: {reported[:_SHOWN]!r}."
         )
     if said != digest:
         raise MalformedArchiveError(

@@ -35,12 +35,12 @@ class Cleaned:
 
     Attributes:
         candles: a candle frame, sorted by symbol and open time, one row for each.
-        set_aside: the rejected raw rows, in the order received, with `reason` String.
+        rejected: the rejected raw rows, in the order received, with `reason` String.
         repeated: how many rows repeat a row of `candles` exactly.
     """
 
     candles: "pl.DataFrame"
-    set_aside: "pl.DataFrame"
+    rejected: "pl.DataFrame"
     repeated: int
 
 
@@ -68,7 +68,7 @@ def clean(raw: "pl.DataFrame", interval: Interval, windows: Mapping[str, Window]
         for name, dtype in candle_schema().items()
     )
     if passes.all() and _is_ordered(candles):
-        return Cleaned(candles, _set_aside(raw, [], []), 0)
+        return Cleaned(candles, _rejected(raw, [], []), 0)
 
     reasons = typed.filter(~passes).select(reason=_first_failing(checks))["reason"].to_list()
     failed = (~passes).arg_true().to_list()
@@ -76,7 +76,7 @@ def clean(raw: "pl.DataFrame", interval: Interval, windows: Mapping[str, Window]
         candles.with_columns(place=pl.row_index()).filter(passes)
     )
     reasons += [SUPERSEDED] * len(replaced)
-    return Cleaned(kept, _set_aside(raw, failed + replaced, reasons), repeated)
+    return Cleaned(kept, _rejected(raw, failed + replaced, reasons), repeated)
 
 
 def _typed(raw: "pl.DataFrame", windows: Mapping[str, Window]) -> "pl.DataFrame":
@@ -181,7 +181,7 @@ def _last_received(candles: "pl.DataFrame") -> "tuple[pl.DataFrame, list[int], i
     return kept.drop("place"), replaced, len(earlier) - len(replaced)
 
 
-def _set_aside(raw: "pl.DataFrame", places: list[int], reasons: list[str]) -> "pl.DataFrame":
+def _rejected(raw: "pl.DataFrame", places: list[int], reasons: list[str]) -> "pl.DataFrame":
     import polars as pl
 
     named = pl.DataFrame(

@@ -26,7 +26,7 @@ class Cause(StrEnum):
         listings of the symbol.
     STILL_OPEN: the candle has not closed yet, or it waits for the next upload.
     INVALID: the exchange repeatedly gives the same row for the candle, and the row cannot be a candle.
-    SET_ASIDE: a row came for the candle and was rejected.
+    REJECTED: a row came for the candle and was rejected.
     EXCHANGE_OUTAGE: the exchange confirmed that it has no such candle; or the candle is missing for
         all symbols, and at least two of them were fetched.
     ARCHIVE_HOLE: the candle is missing from the archive, and the request to the exchange failed.
@@ -37,7 +37,7 @@ class Cause(StrEnum):
     NOT_LISTED = "not_listed"
     STILL_OPEN = "still_open"
     INVALID = "invalid"
-    SET_ASIDE = "set_aside"
+    REJECTED = "set_aside"
     EXCHANGE_OUTAGE = "exchange_outage"
     ARCHIVE_HOLE = "archive_hole"
     NOT_FETCHED = "not_fetched"
@@ -55,7 +55,7 @@ class Evidence:
         fetched: spans that were requested and answered, from any source.
         confirmed_empty: spans of which the exchange itself said that it has no candle.
         archive_holes: spans missing from the archive while the exchange could not be asked.
-        set_aside: candles for which only a rejected row came.
+        rejected: candles for which only a rejected row came.
         between_listings: spans between the end of a symbol's trading and its next listing.
         invalid: candles for which the same rejected row came repeatedly.
     """
@@ -63,7 +63,7 @@ class Evidence:
     fetched: "pl.DataFrame"
     confirmed_empty: "pl.DataFrame"
     archive_holes: "pl.DataFrame"
-    set_aside: "pl.DataFrame"
+    rejected: "pl.DataFrame"
     between_listings: "pl.DataFrame"
     invalid: "pl.DataFrame | None" = None
 
@@ -138,7 +138,7 @@ def gap_causes(
             "between_listings": evidence.between_listings,
             "unclosed": span_frame(dict.fromkeys(lifetimes, unclosed)),
             "invalid": span_frame({}) if evidence.invalid is None else evidence.invalid,
-            "set_aside": evidence.set_aside,
+            "set_aside": evidence.rejected,
             "confirmed_empty": evidence.confirmed_empty,
             "archive_hole": evidence.archive_holes,
             "nobody": symbols.join(_nobody_has(missing, symbols, evidence.fetched), how="cross"),
@@ -209,7 +209,7 @@ def _cause() -> "pl.Expr":
         .when(holds("invalid"))
         .then(pl.lit(Cause.INVALID))
         .when(holds("set_aside"))
-        .then(pl.lit(Cause.SET_ASIDE))
+        .then(pl.lit(Cause.REJECTED))
         .when(holds("confirmed_empty"))
         .then(pl.lit(Cause.EXCHANGE_OUTAGE))
         .when(holds("archive_hole"))

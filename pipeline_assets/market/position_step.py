@@ -39,7 +39,7 @@ IGNORE, EXIT, REVERSE = range(3)
 BY_NOTIONAL, BY_EQUITY, BY_ATR = range(3)
 # markets: one row a symbol. TICKS and STEPS are the multiples of the grid that orders keep to.
 (
-    VALUE, STEP_UNITS, TICKS, STEPS, MIN_STEPS, MAX_STEPS, MIN_NOTIONAL, MAKER, TAKER,
+    VALUE, STEP_UNITS, INGEST_RUNS, STEPS, MIN_STEPS, MAX_STEPS, MIN_NOTIONAL, MAKER, TAKER,
     LIQUIDATION_FEE, MARKET_SIZE,
 ) = range(11)
 # brackets: symbol, bracket; unused ones begin at NEVER.
@@ -99,7 +99,7 @@ def scaled(value, rate):
 @_inlined
 def _slipped(price, side, config, market):
     """Return the price of a market order, moved against it and rounded against it to a tick."""
-    tick = market[TICKS]
+    tick = market[INGEST_RUNS]
     moved = price - side * scaled(price, -config[SLIPPAGE])
     if side > 0:
         return -(-moved // tick) * tick
@@ -191,7 +191,7 @@ def _open(minute, symbol, price, state, setup, events, count):
         position[STOP_AT] = paid - side * max(scaled(paid, rule[STOP]), 1)
     if rule[TARGET]:
         wanted = paid * side + max(scaled(paid, rule[TARGET]), 1)
-        position[TARGET_AT] = max(-(-wanted // market[TICKS]) * market[TICKS] * side, 0)
+        position[TARGET_AT] = max(-(-wanted // market[INGEST_RUNS]) * market[INGEST_RUNS] * side, 0)
     position[LIQUIDATED_AT] = _liquidation_price(
         quantity, notional, margin, market, brackets[symbol]
     )

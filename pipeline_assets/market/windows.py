@@ -57,7 +57,7 @@ def without(window: Window, others: Iterable[Window]) -> list[Window]:
     return [Window(a, b) for a, b in zip(starts, ends, strict=True) if a < b]
 
 
-def hull(windows: Sequence[Window]) -> Window:
+def bounding_window(windows: Sequence[Window]) -> Window:
     """The least window that holds all of these; there must be one at least."""
     return Window(min(each.start for each in windows), max(each.end for each in windows))
 
@@ -96,7 +96,7 @@ def object_window(interval: Interval, moment: datetime, *, finished: bool) -> Wi
     return Window(start, start + span)
 
 
-def tick_window(interval: Interval, newest: datetime, newest_stored: datetime | None) -> Window:
+def ingest_window(interval: Interval, newest: datetime, newest_stored: datetime | None) -> Window:
     """Return the window that an ingest run reads for one symbol.
 
     The window goes from the oldest due object window to the newest closed candle. Due are the object

@@ -10,7 +10,7 @@ from pipeline_assets.market.strategy import Strategy
 from pipeline_assets.market.windows import day_window
 from pipeline_assets.research.backtest_types import NoCandlesError
 from pipeline_assets.research.lookahead import candles_needed
-from pipeline_assets.resources.finalized_days import sealed_days, sealed_symbols
+from pipeline_assets.resources.finalized_days import finalized_days, finalized_symbols
 from pipeline_assets.resources.object_store import ObjectStore
 
 if TYPE_CHECKING:
@@ -40,13 +40,13 @@ def stored_history(
     Raises:
         NoCandlesError: no day is finalized, or no candle of a symbol is stored.
     """
-    finalized = sealed_days(store, Interval.ONE_MINUTE)
+    finalized = finalized_days(store, Interval.ONE_MINUTE)
     if day is None and not finalized:
         raise NoCandlesError(
             "No day of 1m candles is finalized. Fetch some: pipeline-assets backfill --interval 1m."
         )
     chosen = day or finalized[-1]
-    names = symbols or sorted(sealed_symbols(store, Interval.ONE_MINUTE, chosen))[:_SYMBOLS]
+    names = symbols or sorted(finalized_symbols(store, Interval.ONE_MINUTE, chosen))[:_SYMBOLS]
     end = day_window(chosen).end
     start = end - candles_needed(strategies, minutes) * Interval.ONE_MINUTE.span - _SPARE
     columns = ("symbol", "open_time", "high", "low", "close", "volume")

@@ -15,7 +15,7 @@ from pipeline_assets.research.readers import LakeCandles
 from pipeline_assets.research.report import report_of
 from pipeline_assets.research.stored_backtest import request_of, run_stored
 from pipeline_assets.research.strategy_choice import chosen_strategies
-from pipeline_assets.resources.finalized_days import sealed_days
+from pipeline_assets.resources.finalized_days import finalized_days
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 
@@ -51,7 +51,7 @@ def store_report(store: ObjectStore, settings: Settings, name: str) -> StoredRep
         BacktestInputError: the settings are such that no position can be opened.
     """
     strategies = chosen_strategies(settings, [name])
-    days = sealed_days(store, Interval.ONE_MINUTE)
+    days = finalized_days(store, Interval.ONE_MINUTE)
     if not days:
         raise NoCandlesError(
             "No day of 1m candles is finalized yet. Materialize a day of candle_objects_1m first, or fetch "

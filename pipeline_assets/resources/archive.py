@@ -194,8 +194,8 @@ async def _download(
             body = await _get(work, session, file.path, file.largest_zip)
             if body is None:
                 return Downloaded(file, None)
-            told = await _get(work, session, f"{file.path}.CHECKSUM", _LARGEST_TEXT)
-            rows = await asyncio.to_thread(_read, file, body, told)
+            reported = await _get(work, session, f"{file.path}.CHECKSUM", _LARGEST_TEXT)
+            rows = await asyncio.to_thread(_read, file, body, reported)
         except _NoAnswerError as error:
             return Downloaded(file, None, f"{file.name}.zip could not be had: {error}.")
         except MalformedArchiveError as error:
@@ -205,10 +205,10 @@ async def _download(
     return Downloaded(file, None, problem, damaged=True)
 
 
-def _read(file: ArchivedFile, body: bytes, told: bytes | None) -> "pl.DataFrame":
-    if told is None:
+def _read(file: ArchivedFile, body: bytes, reported: bytes | None) -> "pl.DataFrame":
+    if reported is None:
         raise MalformedArchiveError(f"{file.name}.zip has no checksum file beside it.")
-    verify_checksum(file, body, told)
+    verify_checksum(file, body, reported)
     return file.read(body)
 
 

@@ -88,8 +88,8 @@ class CandidateTopic:
                     lambda error: isinstance(error, UndeliveredError) and error.lost_state,
                 )
             except UndeliveredError as failure:
-                told = f"{failure.acknowledged} of {len(candidates)} candidates were acknowledged"
-                raise BrokerError(self._clients.explain(failure.error, told)) from None
+                text = f"{failure.acknowledged} of {len(candidates)} candidates were acknowledged"
+                raise BrokerError(self._clients.explain(failure.error, text)) from None
         return Published(len(candidates), time.monotonic() - begun)
 
     def read(

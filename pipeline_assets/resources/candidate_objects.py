@@ -25,7 +25,7 @@ _REMEDY = "Remove it; the candidates of its minutes can be computed again from t
 
 
 @dataclass(frozen=True)
-class SealedCandidates:
+class FinalizedCandidates:
     """A day's one object: its key, its rows, and how many part objects it took in."""
 
     key: str
@@ -103,7 +103,7 @@ def read_stored(store: ObjectStore, day: date) -> "pl.DataFrame":
     return _read(store, day)[0]
 
 
-def seal_candidates(store: ObjectStore, day: date) -> SealedCandidates | None:
+def finalize_candidates(store: ObjectStore, day: date) -> FinalizedCandidates | None:
     """Merge a day's objects into one; None if the day has none.
 
     Idempotent after a crash at any point: the day's object is written, with all rows, before the
@@ -125,7 +125,7 @@ def seal_candidates(store: ObjectStore, day: date) -> SealedCandidates | None:
             except PreconditionFailedError:
                 continue
             store.delete(parts)
-        return SealedCandidates(key, candidates.height, len(parts))
+        return FinalizedCandidates(key, candidates.height, len(parts))
     raise ObjectStoreError(
         f"{store.address(key)} was changed by other writers {_ATTEMPTS} times in a row. Find out "
         "which runs finalize this day at the same time (Dagster's Runs page), then repeat this run."

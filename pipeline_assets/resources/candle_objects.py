@@ -1,5 +1,5 @@
 """Candle objects on the lake: their keys, and writes that lose nothing. Reading ranges is in lake.py;
-what a tick remembers is in tick_state.py.
+what a tick remembers is in ingest_state.py.
 """
 
 import logging
@@ -206,7 +206,7 @@ def _written(
     return WrittenObject(key, etag, symbol, candles.height, newest, changed, joined=joined)
 
 
-def seal_day(
+def finalize_day(
     store: ObjectStore,
     interval: Interval,
     day: date,

@@ -33,7 +33,7 @@ T = TypeVar("T")
 
 # How long to wait for an exchange that does not answer. The next ingest run repairs a missed one. A backfill
 # is not repeated by itself, so it outlasts an outage of some minutes.
-TICK_PATIENCE = timedelta(seconds=15)
+INGEST_PATIENCE = timedelta(seconds=15)
 BACKFILL_PATIENCE = timedelta(minutes=5)
 
 # A hole is asked for by itself until the exchange has said so often that it has nothing there. With
@@ -60,7 +60,7 @@ class ExchangeClient:
         settings: address, concurrency, time-out and retries.
         budget: the weight that all processes at this address share.
         priority: whose weight this is.
-        patience: how long to wait for an exchange that does not answer; TICK_PATIENCE or
+        patience: how long to wait for an exchange that does not answer; INGEST_PATIENCE or
             BACKFILL_PATIENCE.
         sleep: how to wait, in seconds.
         monotonic: a clock in seconds that only goes forward.
@@ -71,7 +71,7 @@ class ExchangeClient:
         settings: "BinanceSettings",
         budget: "WeightBudget",
         priority: "Priority",
-        patience: timedelta = TICK_PATIENCE,
+        patience: timedelta = INGEST_PATIENCE,
         *,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
         monotonic: Callable[[], float] = time.monotonic,

@@ -9,7 +9,7 @@ from functools import cached_property
 from urllib.parse import urlsplit
 
 from pipeline_assets.market.intervals import Interval, to_milliseconds
-from pipeline_assets.resources.exchange import BACKFILL_PATIENCE, TICK_PATIENCE, ExchangeClient
+from pipeline_assets.resources.exchange import BACKFILL_PATIENCE, INGEST_PATIENCE, ExchangeClient
 from pipeline_assets.resources.exchange_funding import FundingClient
 from pipeline_assets.resources.weight_budget import Priority, WeightBudget
 from pipeline_assets.settings import Settings
@@ -53,7 +53,7 @@ class Exchange:
                 itself. An ingest run gives up soon, and the next one fetches what it missed.
             sleep: how to wait for weight and between attempts, in seconds; raises to give up.
         """
-        patience = BACKFILL_PATIENCE if patient else TICK_PATIENCE
+        patience = BACKFILL_PATIENCE if patient else INGEST_PATIENCE
         return ExchangeClient(self._binance, self.budget, priority, patience, sleep=sleep)
 
     def funding_client(
@@ -64,7 +64,7 @@ class Exchange:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> FundingClient:
         """A client that asks for funding rates too; see `client`."""
-        patience = BACKFILL_PATIENCE if patient else TICK_PATIENCE
+        patience = BACKFILL_PATIENCE if patient else INGEST_PATIENCE
         return FundingClient(
             self._settings, priority, budget=self.budget, patience=patience, sleep=sleep
         )
@@ -78,10 +78,10 @@ class Exchange:
         Raises:
             ExchangeUnreachableError: no answer within the deadline of an ingest run.
         """
-        with self.client(Priority.TICK_1M, patient=False) as client:
+        with self.client(Priority.INGEST_1M, patient=False) as client:
             return client.server_time()
 
-    def expect_tick(
+    def expect_ingest_run(
         self, priority: Priority, interval: Interval, weight: int, server_time: datetime
     ) -> None:
         """Make others leave room for the next ticks of this interval, each of this weight."""

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from queue import SimpleQueue
 
 from pipeline_assets.market.intervals import EPOCH, Interval
-from pipeline_assets.market.windows import Window, hull
+from pipeline_assets.market.windows import Window, bounding_window
 from pipeline_assets.resources.exchange_errors import ExchangeError
 
 _SMALL_PAGE, _LARGE_PAGE = 99, 499  # most rows for weight 1 and for weight 2; 499 is the best a row
@@ -139,7 +139,7 @@ def pages(interval: Interval, window: Window) -> list[tuple[Window, int]]:
     return found
 
 
-def weight_of_a_tick(interval: Interval) -> int:
+def weight_of_ingest_run(interval: Interval) -> int:
     """Return what an ingest run's requests for one symbol weigh at most: it reads one open object's span."""
     window = Window(EPOCH, EPOCH + interval.definition.open_object)
     return sum(weight_of(limit) for _, limit in pages(interval, window))
@@ -148,5 +148,5 @@ def weight_of_a_tick(interval: Interval) -> int:
 def plan(interval: Interval, symbol: str, windows: Sequence[Window]) -> list[Page]:
     """Return the pages of one symbol's windows."""
     parts = [part for window in windows for part in pages(interval, window)]
-    job = Job(symbol, hull(windows), [[] for _ in parts], len(parts))
+    job = Job(symbol, bounding_window(windows), [[] for _ in parts], len(parts))
     return [Page(job, number, part, limit) for number, (part, limit) in enumerate(parts)]

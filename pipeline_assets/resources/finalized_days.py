@@ -39,13 +39,13 @@ class Absence(StrEnum):
     """The reason why candles are missing from a finalized day.
 
     CONFIRMED: the exchange said, asked for them alone, that it has none.
-    SET_ASIDE: a row came for each that cannot be a candle.
+    REJECTED: a row came for each that cannot be a candle.
     INVALID: the exchange gave the same such row again when another run asked: it has no better one.
     UNCONFIRMED: they did not come, and nothing more is known.
     """
 
     CONFIRMED = "confirmed"
-    SET_ASIDE = "set_aside"
+    REJECTED = "set_aside"
     INVALID = "invalid"
     UNCONFIRMED = "unconfirmed"
 
@@ -77,11 +77,11 @@ class Rejected:
 
 
 def _missing_of(row: Sequence[Any]) -> tuple[Window, Absence]:
-    start, end, told = row
-    if isinstance(told, bool):
+    start, end, reported = row
+    if isinstance(reported, bool):
         # Earlier versions only kept whether the exchange confirmed that there is nothing.
-        told = Absence.CONFIRMED if told else Absence.UNCONFIRMED
-    return Window(utc_time(start), utc_time(end)), Absence(told)
+        reported = Absence.CONFIRMED if reported else Absence.UNCONFIRMED
+    return Window(utc_time(start), utc_time(end)), Absence(reported)
 
 
 def _missing_row(missing: tuple[Window, Absence]) -> list[str]:
@@ -110,7 +110,7 @@ _LEFT_OUT_IF_EMPTY = Field(exclude_if=lambda value: not value)
 
 
 @dataclass(frozen=True)
-class SealedDay:
+class FinalizedDay:
     """The state of one symbol's finished day when it was finalized.
 
     Attributes:
@@ -152,7 +152,7 @@ class SealedDay:
         return held
 
     @classmethod
-    def from_dict(cls, held: Mapping[str, Any]) -> "SealedDay":
+    def from_dict(cls, held: Mapping[str, Any]) -> "FinalizedDay":
         """Return the mark of which `to_dict` made these."""
         return _MARK.validate_python(held)
 
@@ -164,7 +164,7 @@ def _by_symbol(held: Any) -> Any:
     return held
 
 
-def _of_its_day(mark: SealedDay, info: Any) -> SealedDay:
+def _of_its_day(mark: FinalizedDay, info: Any) -> FinalizedDay:
     """Refuse a mark that covers other days: a span over all time would settle days never fetched."""
     interval, day = info.context["about"]
     window = day_window(day)
@@ -177,36 +177,36 @@ def _of_its_day(mark: SealedDay, info: Any) -> SealedDay:
     return mark
 
 
-_MARK = TypeAdapter(SealedDay)
-_Marks = dict[Symbol, Annotated[SealedDay, AfterValidator(_of_its_day)]]
-_MARKS: TypeAdapter[dict[str, SealedDay]] = TypeAdapter(
+_MARK = TypeAdapter(FinalizedDay)
+_Marks = dict[Symbol, Annotated[FinalizedDay, AfterValidator(_of_its_day)]]
+_MARKS: TypeAdapter[dict[str, FinalizedDay]] = TypeAdapter(
     Annotated[_Marks, left_out_alone(), BeforeValidator(_by_symbol)], config=DEFERRED
 )
 
 
-def _sealed_prefix(interval: Interval) -> str:
+def _finalized_prefix(interval: Interval) -> str:
     return f"state/sealed/{interval}/"
 
 
-def _sealed_key(interval: Interval, day: date) -> str:
-    return f"{_sealed_prefix(interval)}{day:%Y%m%d}.json"
+def _finalized_key(interval: Interval, day: date) -> str:
+    return f"{_finalized_prefix(interval)}{day:%Y%m%d}.json"
 
 
-def read_sealed(store: ObjectStore, interval: Interval, day: date) -> dict[str, SealedDay]:
+def read_finalized(store: ObjectStore, interval: Interval, day: date) -> dict[str, FinalizedDay]:
     """Return the finished day's marks by symbol; empty if no symbol is finalized or the document is damaged.
 
     A day without a mark is judged by its objects' rows, and a backfill fetches and marks it again.
     """
-    return read_document(store, _sealed_key(interval, day), _MARKS, (interval, day)) or {}
+    return read_document(store, _finalized_key(interval, day), _MARKS, (interval, day)) or {}
 
 
-def sealed_symbols(store: ObjectStore, interval: Interval, day: date) -> frozenset[str]:
+def finalized_symbols(store: ObjectStore, interval: Interval, day: date) -> frozenset[str]:
     """Return the symbols whose finished day is finalized."""
-    return frozenset(read_sealed(store, interval, day))
+    return frozenset(read_finalized(store, interval, day))
 
 
-def mark_sealed(
-    store: ObjectStore, interval: Interval, day: date, sealed: Mapping[str, SealedDay]
+def mark_finalized(
+    store: ObjectStore, interval: Interval, day: date, finalized: Mapping[str, FinalizedDay]
 ) -> None:
     """Mark a finished day of some symbols as finalized; call this after writing the day's objects.
 
@@ -215,17 +215,17 @@ def mark_sealed(
     later mark stays; if its ETag is not the object's, the day counts as incomplete. Without marks
     nothing is written, because a day that has a document counts as finalized.
     """
-    if not sealed:
+    if not finalized:
         return
     update_document(
         store,
-        _sealed_key(interval, day),
+        _finalized_key(interval, day),
         _MARKS,
-        lambda held: dict(sorted({**(held or {}), **sealed}.items())),
+        lambda held: dict(sorted({**(held or {}), **finalized}.items())),
         (interval, day),
     )
 
 
-def sealed_days(store: ObjectStore, interval: Interval) -> list[date]:
+def finalized_days(store: ObjectStore, interval: Interval) -> list[date]:
     """Return the days that are finalized for some symbol, ascending."""
-    return documented_days(store, _sealed_prefix(interval))
+    return documented_days(store, _finalized_prefix(interval))

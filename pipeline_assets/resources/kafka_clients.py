@@ -115,9 +115,9 @@ class KafkaClients:
         codes = {each.code() for each in known}
         # librdkafka reports first that all brokers are down, which is never the reason.
         reasons = [each for each in known if each.code() != KafkaError._ALL_BROKERS_DOWN]
-        told = reasons[0].str() if reasons else "no answer"
+        said = reasons[0].str() if reasons else "no answer"
         if codes & {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:
-            told = _text(known, KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED)
+            said = _text(known, KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED)
             remedy = (
                 "Check PIPELINE_KAFKA__SASL_USERNAME, PIPELINE_KAFKA__SASL_PASSWORD, "
                 "PIPELINE_KAFKA__SASL_MECHANISM and PIPELINE_KAFKA__SECURITY_PROTOCOL"
@@ -125,7 +125,7 @@ class KafkaClients:
         elif KafkaError._INVALID_ARG in codes:
             remedy = "Check the settings PIPELINE_KAFKA__…, PIPELINE_KAFKA__SSL_CA_LOCATION first"
         elif KafkaError._SSL in codes:
-            told = _text(known, KafkaError._SSL)
+            said = _text(known, KafkaError._SSL)
             remedy = (
                 "Check PIPELINE_KAFKA__SECURITY_PROTOCOL (does this port speak TLS?) and "
                 "PIPELINE_KAFKA__SSL_CA_LOCATION"
@@ -147,7 +147,7 @@ class KafkaClients:
             )
         return (
             f"Kafka at {settings.bootstrap_servers}, topic {settings.topic!r}: {what} within "
-            f"{settings.delivery_timeout_ms / 1000:g} s ({printable(told)}). {remedy}, then repeat; what is "
+            f"{settings.delivery_timeout_ms / 1000:g} s ({printable(said)}). {remedy}, then repeat; what is "
             "published again carries the same ids."
         )
 

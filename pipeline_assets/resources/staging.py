@@ -87,7 +87,7 @@ class Staged:
         return self._address("staging", f".{sink}.{day}.loaded.json")
 
     @property
-    def set_aside(self) -> str:
+    def rejected(self) -> str:
         """Return the key of the rows that cleaning rejected, with their reasons."""
         return f"set_aside/{self.interval}/{self.run}.parquet"
 

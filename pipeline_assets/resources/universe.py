@@ -158,10 +158,10 @@ def _why(error: ValidationError) -> str:
     """Return the first fault of an entry: field, problem, and the value where it is short."""
     first = error.errors(include_url=False, include_context=False)[0]
     field = ".".join(map(str, first["loc"])) or "entry"
-    told = first["msg"].removeprefix("Value error, ")
+    message = first["msg"].removeprefix("Value error, ")
     if first["type"] == "missing":
         return f"{field} is missing"
-    return f"{field}: {told} (got {printable(repr(first['input']))[:_NAME_SHOWN]})"
+    return f"{field}: {message} (got {printable(repr(first['input']))[:_NAME_SHOWN]})"
 
 
 def trading_symbols(listings: Iterable[Listing]) -> list[str]:

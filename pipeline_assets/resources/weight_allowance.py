@@ -54,10 +54,10 @@ class WeightAllowance:
         self._in_flight = 0
         self._carried = 0
         self._used_by_all = 0
-        self._told = 0
+        self._reported = 0
         self._blocked_until_ms = 0
         self._telling = 0
-        self._told_blocks = 0
+        self._reported_blocks = 0
         self._look_again = 0.0
 
     async def take(self, weight: int) -> int:
@@ -110,12 +110,12 @@ class WeightAllowance:
         certain = not self._clock.until_certain_ms()
         if certain and minute == self._minute == self._clock.minute():
             self._used_by_all = max(self._used_by_all, used)
-            self._told = max(self._told, used)
+            self._reported = max(self._reported, used)
 
     @property
     def used(self) -> int:
         """Return what the exchange last said was used in the minute that weight was last taken in."""
-        return self._told
+        return self._reported
 
     @property
     def allowed(self) -> int:
@@ -142,17 +142,17 @@ class WeightAllowance:
             await asyncio.to_thread(self._budget.block_until, until_ms, wait_ms, cause)
         finally:
             self._telling -= 1
-            self._told_blocks += 1
+            self._reported_blocks += 1
 
     async def _blocked(self) -> bool:
         """Whether any process at this address was refused and has to wait, as far as is known."""
         if self._clock.monotonic() >= self._look_again:
-            before = self._told_blocks
-            told = await asyncio.to_thread(self._budget.blocked_until)
+            before = self._reported_blocks
+            reported = await asyncio.to_thread(self._budget.blocked_until)
             # Redis decides, so that a block can be lifted; but not before it knows this process' own.
-            if self._telling or before != self._told_blocks:
-                told = max(self._blocked_until_ms, told)
-            self._blocked_until_ms = told
+            if self._telling or before != self._reported_blocks:
+                reported = max(self._blocked_until_ms, reported)
+            self._blocked_until_ms = reported
             self._look_again = self._clock.monotonic() + _LOOK_SECONDS
         return self._clock.now_ms() < self._blocked_until_ms
 
@@ -182,7 +182,7 @@ class WeightAllowance:
         blocked_ms = self._blocked_until_ms - now_ms
         if grant.weight and blocked_ms <= 0:
             if minute != self._minute:
-                self._told = 0
+                self._reported = 0
             self._minute, self._left, self._carried = minute, grant.weight - carried, 0
             return
         wait_ms = max(grant.wait_ms, blocked_ms)

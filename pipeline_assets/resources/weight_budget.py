@@ -38,9 +38,9 @@ class Priority(IntEnum):
     """Who goes first when weight is short: the greater goes before the smaller."""
 
     BACKFILL = 0
-    SEALING = 1
-    TICK_OTHER = 2
-    TICK_1M = 3
+    FINALIZE = 1
+    INGEST_OTHER = 2
+    INGEST_1M = 3
 
 
 @dataclass(frozen=True)

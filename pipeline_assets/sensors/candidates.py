@@ -54,10 +54,10 @@ def candidate_sensor() -> SensorDefinition:
         cursor = Cursor.from_text(context.cursor)
         services = Services(settings, exchange, store, indicator_states, candidate_topic)
         report = run_tick(services, cursor)
-        told, now_told = events(report, cursor.told)
+        reported, now_reported = events(report, cursor.reported)
         return SensorResult(
-            asset_events=told,
-            cursor=replace(report.cursor, told=now_told).to_text(),
+            asset_events=reported,
+            cursor=replace(report.cursor, reported=now_reported).to_text(),
             skip_reason=summary(report),
         )
 

@@ -37,8 +37,8 @@ def freshness_sensor() -> SensorDefinition:
         settings: ResourceParam[Settings],
     ) -> SensorResult:
         verdicts = judge_all(store, settings, exchange.server_time())
-        told = json.loads(context.cursor) if context.cursor else {}
-        due, remembered = due_reports(verdicts, told)
+        reported = json.loads(context.cursor) if context.cursor else {}
+        due, remembered = due_reports(verdicts, reported)
         return SensorResult(
             asset_events=[freshness_evaluation(each, verdicts[each]) for each in due],
             cursor=json.dumps(remembered),

@@ -21,8 +21,8 @@ from pipeline_assets.dagster_instance.private import UnresolvedAssetJobDefinitio
 from pipeline_assets.dagster_instance.unfinished_runs import unfinished_runs
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.ingest_state import read_ingest_state
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.tick_state import read_tick_state
 from pipeline_assets.settings import Settings
 
 NAME = "overdue_ingest"
@@ -60,7 +60,7 @@ def overdue_ingest_sensor(
         now = exchange.server_time()
         state = Return.from_text(context.cursor).seen(now, _PROCESS)
         newest = {
-            interval: max(read_tick_state(store, interval, (), now).newest.values(), default=None)
+            interval: max(read_ingest_state(store, interval, (), now).newest.values(), default=None)
             for interval in state.pending
         }
         under_way = {

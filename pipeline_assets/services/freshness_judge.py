@@ -66,10 +66,10 @@ class FreshnessJudge:
                 session.trust_env = not is_loopback(urlsplit(address).hostname or "")
                 reply = session.get(f"{address}/fapi/v1/time", timeout=(5, 10))
             reply.raise_for_status()
-            told = datetime.fromtimestamp(reply.json()["serverTime"] / 1000, UTC)
+            reported = datetime.fromtimestamp(reply.json()["serverTime"] / 1000, UTC)
         except (requests.RequestException, ValueError, KeyError):
             if self._offset is None:
                 raise
             return datetime.now(UTC) + self._offset
-        self._offset = told - datetime.now(UTC)
-        return told
+        self._offset = reported - datetime.now(UTC)
+        return reported

@@ -166,8 +166,8 @@ def _explain(error: ValidationError) -> str:
             place = (
                 "".join(f"{part}: " for part in location[1:]) if names[0] == "strategies" else ""
             )
-            told = problem["msg"].removeprefix("Value error, ")
+            text = problem["msg"].removeprefix("Value error, ")
             if problem["input"] is None and problem["type"] != "value_error":
-                told = "must not be empty"
-            lines.append(f"{key}: {place}{told}.{hint}")
+                text = "must not be empty"
+            lines.append(f"{key}: {place}{text}.{hint}")
     return "Wrong settings (config.yaml, .env or environment):\n  " + "\n  ".join(lines)

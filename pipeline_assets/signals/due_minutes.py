@@ -29,13 +29,13 @@ class Cursor:
     The states in Redis hold the same minutes, or newer ones. After a flush of Redis this cursor says
     which minutes are done, so that no minute in between is lost. `evaluated` holds for every symbol that
     is not in `others`. `strategies` are the ones known to the lake (evaluation_record.Evaluation), by name
-    and version; `told` are the continuing problems that were already reported.
+    and version; `reported` are the continuing problems that were already reported.
     """
 
     evaluated: datetime | None = None
     others: Mapping[str, datetime] = field(default_factory=dict)
     strategies: frozenset[str] = frozenset()
-    told: frozenset[str] = frozenset()
+    reported: frozenset[str] = frozenset()
 
     def of(self, symbol: str) -> datetime | None:
         """Return the newest evaluated minute of a symbol; None before the sensor's first tick."""
@@ -56,7 +56,7 @@ class Cursor:
                 "evaluated": self.evaluated and self.evaluated.isoformat(),
                 "others": {s: moment.isoformat() for s, moment in sorted(self.others.items())},
                 "strategies": sorted(self.strategies),
-                "told": sorted(self.told),
+                "told": sorted(self.reported),
             },
             ensure_ascii=False,
         )

@@ -272,8 +272,8 @@ class _Tick:
             self._report.warming.pop(symbol, None)
             self._report.short.pop(symbol, None)
             if seen < needed:
-                told = f"{seen} of {needed} candles"
-                self._report.warming[symbol] = self._report.short[symbol] = told
+                message = f"{seen} of {needed} candles"
+                self._report.warming[symbol] = self._report.short[symbol] = message
 
     def _note_strategies(self, candles: "pl.DataFrame") -> None:
         """Note on the lake from which minute on each strategy is evaluated, when it is a new one."""

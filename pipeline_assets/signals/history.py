@@ -15,7 +15,7 @@ from pipeline_assets.market.candles import KEY_COLUMNS, candle_schema, empty_can
 from pipeline_assets.market.cleaning import clean
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.replies import MalformedReplyError, raw_candles
-from pipeline_assets.market.windows import Window, hull
+from pipeline_assets.market.windows import Window, bounding_window
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.exchange_errors import ExchangeError
 from pipeline_assets.resources.object_store import ObjectStore
@@ -125,7 +125,9 @@ def _lacking(
         for symbol, window in windows.items()
     }
     due = {symbol: window for symbol, window in traded.items() if window is not None}
-    return {s: hull(missing) for s, missing in missing_candles(found, _INTERVAL, due).items()}
+    return {
+        s: bounding_window(missing) for s, missing in missing_candles(found, _INTERVAL, due).items()
+    }
 
 
 def _fetched(
@@ -143,7 +145,7 @@ def _fetched(
     failures: dict[str, str] = {}
     answered: set[str] = set()
     try:
-        with exchange.client(Priority.SEALING, patient=False, sleep=sleep) as client:
+        with exchange.client(Priority.FINALIZE, patient=False, sleep=sleep) as client:
             for each in client.klines(_INTERVAL, windows):
                 if each.error is not None:
                     failures[each.symbol] = str(each.error)

@@ -26,16 +26,16 @@ class News:
         days: by day of the evaluated minutes, what to report of its candidates.
         skipped: the minutes that were not evaluated because they are too old; None if none were.
         silent: symbols and strategies that began to give no candidates, and why; None if none did.
-        told: all symbols and strategies that give no candidates now, for the next tick.
+        reported: all symbols and strategies that give no candidates now, for the next tick.
     """
 
     days: dict[date, dict[str, Any]] = field(default_factory=dict)
     skipped: Table | None = None
     silent: Table | None = None
-    told: frozenset[str] = frozenset()
+    reported: frozenset[str] = frozenset()
 
 
-def news(report: TickReport, told: frozenset[str]) -> News:
+def news(report: TickReport, reported: frozenset[str]) -> News:
     """Return the news in a report, given the news reported before.
 
     Runless events are never deleted, so only news is reported: candidates, skipped minutes, a
@@ -45,15 +45,15 @@ def news(report: TickReport, told: frozenset[str]) -> News:
         **{f"strategy {name}": reason for name, reason in report.failed_strategies.items()},
         **{f"symbol {symbol}": reason for symbol, reason in report.short.items()},
     }
-    new = sorted((name, why) for name, why in standing.items() if name not in told)
+    new = sorted((name, why) for name, why in standing.items() if name not in reported)
     if report.candles:
         # A tick without a minute to evaluate runs no strategy, so their failures are still those of before.
-        told = frozenset(standing)
+        reported = frozenset(standing)
     return News(
         _by_day(report),
         _skipped(report),
         Table.of({"what": "string", "why": "string"}, new) if new else None,
-        told | standing.keys(),
+        reported | standing.keys(),
     )
 
 

@@ -153,7 +153,7 @@ def test_every_dag_has_owner_and_alerts(parsed: dict) -> None:
             assert task["timeout"]
 
 
-def test_only_sealing_catches_up(parsed: dict) -> None:
+def test_only_finalizing_catches_up(parsed: dict) -> None:
     assert [name for name, dag in parsed["dags"].items() if dag["catchup"]] == ["candles_seal"]
 
 

@@ -59,7 +59,7 @@ class Scheduler:
     def get(self, path: str, **query: Any) -> Any:
         return self.ask("GET", path, params=query)
 
-    def ticks(self) -> list[dict[str, Any]]:
+    def dag_runs(self) -> list[dict[str, Any]]:
         """The DAG runs of candles_1m, newest first."""
         query = {"order_by": "-run_after", "limit": 50}
         return self.get("dags/candles_1m/dagRuns", **query)["dag_runs"]
@@ -69,29 +69,33 @@ class Scheduler:
 
     def running(self, task: str) -> dict[str, Any] | None:
         """The task's instance that runs now, if one does."""
-        for tick in self.ticks():
-            if tick["state"] == "running":
-                for each in self.tasks(tick["dag_run_id"]):
+        for dag_run in self.dag_runs():
+            if dag_run["state"] == "running":
+                for each in self.tasks(dag_run["dag_run_id"]):
                     if each["task_id"] == task and each["state"] == "running":
                         return each
         return None
 
-    def tick_after(self, moment: datetime) -> dict[str, Any]:
+    def ingest_run_after(self, moment: datetime) -> dict[str, Any]:
         """Wait for an ingest run that began after a moment and has succeeded."""
 
         def found() -> dict[str, Any] | None:
-            for tick in self.ticks_or_none():
-                begun = tick["start_date"]
-                if begun and datetime.fromisoformat(begun) > moment and tick["state"] == "success":
-                    return tick
+            for dag_run in self.ingest_runs_or_none():
+                begun = dag_run["start_date"]
+                if (
+                    begun
+                    and datetime.fromisoformat(begun) > moment
+                    and dag_run["state"] == "success"
+                ):
+                    return dag_run
             return None
 
         return eventually(found, f"a tick after {moment} succeeds", seconds=900)
 
-    def ticks_or_none(self) -> list[dict[str, Any]]:
-        """Return the same as `ticks`, or an empty list while the API server is away."""
+    def ingest_runs_or_none(self) -> list[dict[str, Any]]:
+        """Return the same as `dag_runs`, or an empty list while the API server is away."""
         try:
-            return self.ticks()
+            return self.dag_runs()
         except (requests.RequestException, KeyError):
             return []
 
@@ -120,14 +124,14 @@ def scheduler(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Scheduler]:
         )
         with running_stack(settings):
             made = Scheduler(settings, webhook)
-            made.tick_after(datetime.min.replace(tzinfo=UTC))
+            made.ingest_run_after(datetime.min.replace(tzinfo=UTC))
             yield made
 
 
 def test_each_task_links_its_dagster_run(scheduler: Scheduler) -> None:
     """Each task has a button that opens its Dagster run."""
-    tick = scheduler.tick_after(datetime.min.replace(tzinfo=UTC))
-    run = tick["dag_run_id"]
+    dag_run = scheduler.ingest_run_after(datetime.min.replace(tzinfo=UTC))
+    run = dag_run["dag_run_id"]
     for task in TASKS:
         links = scheduler.get(f"dags/candles_1m/dagRuns/{run}/taskInstances/{task}/links")
         page = links["extra_links"]["Dagster run"]
@@ -144,10 +148,10 @@ def test_finally_failed_dag_run_alerts(scheduler: Scheduler) -> None:
     body = {"logical_date": None, "conf": conf}
     made = scheduler.ask("POST", "dags/candles_backfill/dagRuns", json=body)
 
-    def told() -> list[dict[str, Any]]:
+    def reported() -> list[dict[str, Any]]:
         return [each for each in scheduler.webhook.received if each["alert"] == "dag_run_failed"]
 
-    (alert,) = eventually(told, "an alert at the webhook", seconds=900)
+    (alert,) = eventually(reported, "an alert at the webhook", seconds=900)
     assert (alert["dag_id"], alert["run_id"]) == ("candles_backfill", made["dag_run_id"])
     assert "BTCUSD is not on the exchange; did you mean BTCUSDT?" in alert["error"]
     assert requests.get(alert["dagster_url"], timeout=30).ok
@@ -168,7 +172,7 @@ def test_worker_killed_in_a_task(scheduler: Scheduler, task: str) -> None:
         return False
 
     eventually(kill, f"a worker in {task} is killed", seconds=600)
-    scheduler.tick_after(datetime.now(UTC))
+    scheduler.ingest_run_after(datetime.now(UTC))
     scheduler.stored_is_right()
 
 
@@ -177,11 +181,11 @@ def test_server_killed_during_ingest(scheduler: Scheduler, service: str) -> None
     """A server is killed during an ingest run, and the run is completed all the same."""
     eventually(lambda: scheduler.running("fetch"), "a tick fetches", seconds=600)
     os.kill(scheduler.pid(service), signal.SIGKILL)
-    scheduler.tick_after(datetime.now(UTC))
+    scheduler.ingest_run_after(datetime.now(UTC))
     scheduler.stored_is_right()
 
 
-def test_airflows_own_backfill_seals_missing_days(scheduler: Scheduler) -> None:
+def test_airflows_backfill_finalizes_missing_days(scheduler: Scheduler) -> None:
     """Airflow's backfill finalizes the two days before the catch-up's first; its end is exclusive."""
     first = date.fromisoformat(
         airflow_environment(scheduler.settings)["AIRFLOW_VAR_CANDLES_FIRST_DAY"]
@@ -193,14 +197,14 @@ def test_airflows_own_backfill_seals_missing_days(scheduler: Scheduler) -> None:
     subprocess.run(command, env=environment, check=True, capture_output=True, timeout=120)
     platform = Airflow(scheduler.settings, {}).platform
 
-    def sealed() -> bool:
+    def finalized() -> bool:
         query = {"order_by": "-run_after", "limit": 50}
         runs = scheduler.get("dags/candles_seal/dagRuns", **query)["dag_runs"]
         states = [run["state"] for run in runs if run["run_type"] == "backfill"]
         assert "failed" not in states
         return states.count("success") >= 2
 
-    eventually(sealed, "the backfill ends", seconds=900)
+    eventually(finalized, "the backfill ends", seconds=900)
     for interval, count in (("1m", 1440), ("15m", 96), ("1h", 24)):
         for day in days[:2]:
             name = f"{day:%Y%m%d}_0000.parquet"
@@ -217,8 +221,10 @@ def test_airflows_own_backfill_seals_missing_days(scheduler: Scheduler) -> None:
 
 def test_airflow_prunes_its_own_records(scheduler: Scheduler) -> None:
     """Airflow removes its own old records and continues."""
-    scheduler.tick_after(datetime.now(UTC))
-    done = [tick["dag_run_id"] for tick in scheduler.ticks() if tick["state"] == "success"]
+    scheduler.ingest_run_after(datetime.now(UTC))
+    done = [
+        dag_run["dag_run_id"] for dag_run in scheduler.dag_runs() if dag_run["state"] == "success"
+    ]
     old = done[1:] or done
     with closing(sqlite3.connect(scheduler.settings.data_dir / "airflow" / "airflow.db", 60)) as db:
         aged = f"datetime(start_date, '-4 days') where run_id in ({','.join('?' * len(old))})"
@@ -235,7 +241,7 @@ def test_airflow_prunes_its_own_records(scheduler: Scheduler) -> None:
         return bool(state == "success")
 
     eventually(cleaned, "the cleaning ends", seconds=600)
-    left = {tick["dag_run_id"] for tick in scheduler.ticks()}
+    left = {dag_run["dag_run_id"] for dag_run in scheduler.dag_runs()}
     assert not left & set(old)
-    scheduler.tick_after(datetime.now(UTC))
+    scheduler.ingest_run_after(datetime.now(UTC))
     scheduler.stored_is_right()

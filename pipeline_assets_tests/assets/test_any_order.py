@@ -100,7 +100,7 @@ def begun(tmp_path, exchange, s3_server, redis_server, kafka_server):
 def true_whatever_happens(begun: Any, steps: list[tuple[str, Any]]) -> None:
     """Take these steps, let the sensor come to rest, and compare what it published with the truth."""
     with begun() as platform:
-        platform.tick("1m")
+        platform.ingest("1m")
         sensor = CandidateSensor(platform)
         sensor.tick()
         redis = sensor.redis_client()

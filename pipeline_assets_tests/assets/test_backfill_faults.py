@@ -22,7 +22,7 @@ from pipeline_assets.cli import backfill_runs as command
 from pipeline_assets.collection import handover
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources import staging
-from pipeline_assets.resources.finalized_days import read_sealed
+from pipeline_assets.resources.finalized_days import read_finalized
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.assets.test_failures import Observed, PassingTime, klines_asked
 from pipeline_assets_tests.fixtures.exchange import (
@@ -181,7 +181,7 @@ def test_killed_command_resumes(tmp_path, unlimited_exchange, s3_server, redis_s
             harmed = tuple(map(sum, zip(harmed, found, strict=True)))
             assert found == (0, 0, 0), f"lost, twice, different after {moment} {count.__name__}"
             for day in every:
-                assert read_sealed(store, MINUTE, day).keys() == set(SYMBOLS)
+                assert read_finalized(store, MINUTE, day).keys() == set(SYMBOLS)
     lost, twice, different = harmed
     print(f"{KILLS} kills, {saved} with something stored before: {lost=} {twice=} {different=}")
     assert saved >= KILLS // 2

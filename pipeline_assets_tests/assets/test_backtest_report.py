@@ -19,7 +19,7 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.strategies import configured_strategies
 from pipeline_assets.research.report_requests import next_report
 from pipeline_assets.resources.candle_objects import object_key
-from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed
+from pipeline_assets.resources.finalized_days import FinalizedDay, mark_finalized
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings, StrategySettings
 from pipeline_assets_tests.fixtures.damage import encoded_day, store_damaged
@@ -44,8 +44,8 @@ def researched(minutes: Platform) -> Platform:
             body = encoded_day(symbol, day.date())
             key = object_key(Interval.ONE_MINUTE, symbol, day)
             store_damaged(made.bucket, key, body, body)
-        marks = {symbol: SealedDay("etag") for symbol in ("BTCUSDT", "ETHUSDT")}
-        mark_sealed(store, Interval.ONE_MINUTE, day.date(), marks)
+        marks = {symbol: FinalizedDay("etag") for symbol in ("BTCUSDT", "ETHUSDT")}
+        mark_finalized(store, Interval.ONE_MINUTE, day.date(), marks)
     return made
 
 

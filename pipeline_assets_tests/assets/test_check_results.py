@@ -102,6 +102,6 @@ def test_ingest_outdates_whole_day_results(
     minutes.backfill("1m", today, symbols=["BTCUSDT"])
     assert shown(minutes, "complete", [today]) == {today: (PASSED, True)}
     minutes.exchange.advance(60)
-    minutes.tick("1m", symbols=["BTCUSDT"])
+    minutes.ingest("1m", symbols=["BTCUSDT"])
     assert shown(minutes, "complete", [today]) == {today: (PASSED, False)}
     assert shown(minutes, "window", [today]) == {today: (PASSED, True)}

@@ -39,11 +39,11 @@ def records(evaluation: AssetCheckEvaluation, name: str) -> list[dict[str, Any]]
 def rewrite(platform: Platform, key: str, change: Any) -> None:
     """Replace a stored object's rows by `change` of them, past the product."""
     [body] = platform.objects(key).values()
-    told = pl.read_parquet_metadata(io.BytesIO(body))
+    reported = pl.read_parquet_metadata(io.BytesIO(body))
     names = ("interval", "symbol", "window_start", "window_end")
     changed = io.BytesIO()
     rows = change(pl.read_parquet(io.BytesIO(body)))
-    rows.write_parquet(changed, metadata={name: told[name] for name in names})
+    rows.write_parquet(changed, metadata={name: reported[name] for name in names})
     platform.bucket.client.put_object(Bucket=platform.bucket.name, Key=key, Body=changed.getvalue())
 
 
@@ -133,8 +133,8 @@ def test_outage_hides_no_removed_candles(
     for name in ("complete", "window"):
         found = evaluations(minutes, result.run_id, name)
         assert [found[f"2026-11-{day}"].passed for day in (17, 18, 19)] == [True] * 3, name
-    told = evaluations(minutes, result.run_id, "complete")["2026-11-18"].description
-    assert told.startswith("All 4260 candles of 3 symbols are there. 60 more do not exist")
+    reported = evaluations(minutes, result.run_id, "complete")["2026-11-18"].description
+    assert reported.startswith("All 4260 candles of 3 symbols are there. 60 more do not exist")
 
     rewrite(
         minutes,
@@ -162,7 +162,7 @@ def test_ingest_window_names_gaps_and_failures(minutes: Platform) -> None:
     """The window check of an ingest run names its gaps and its failed symbols."""
     minutes.exchange.outages("2026-11-20T11:20:00Z/2026-11-20T11:25:00Z/ETHUSDT")
     misspelt = minutes.with_settings(symbols=("BTCUSDT", "ETHUSDT", "XRPUSD"))
-    result = misspelt.tick("1m")
+    result = misspelt.ingest("1m")
     found = only(minutes, result.run_id, "window")
     assert not found.passed
     assert found.partition == "2026-11-20"

@@ -24,21 +24,21 @@ from pipeline_assets.collection.fetch_plan import (
     RunKind,
     SymbolError,
     day_windows,
-    tick_windows,
+    ingest_windows,
 )
 from pipeline_assets.collection.listings import Listed
 from pipeline_assets.collection.upload import store_objects
 from pipeline_assets.errors import InputError
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.partition_keys import PartitionError, partition_day
-from pipeline_assets.resources.exchange import BACKFILL_PATIENCE, TICK_PATIENCE, ExchangeClient
+from pipeline_assets.resources.exchange import BACKFILL_PATIENCE, INGEST_PATIENCE, ExchangeClient
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.exchange_errors import ExchangeUnreachableError
-from pipeline_assets.resources.finalized_days import sealed_symbols
+from pipeline_assets.resources.finalized_days import finalized_symbols
+from pipeline_assets.resources.ingest_state import read_ingest_state, write_ingest_state
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import ObjectStoreError
 from pipeline_assets.resources.slots import SlotsError
-from pipeline_assets.resources.tick_state import read_tick_state, write_tick_state
 from pipeline_assets.resources.warehouse_connection import WarehouseError
 from pipeline_assets.resources.weight_budget import WeightBudgetError
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, start_exchange
@@ -80,7 +80,7 @@ class PassingTime(Exchange):
             self._binance,
             self.budget,
             priority,
-            BACKFILL_PATIENCE if patient else TICK_PATIENCE,
+            BACKFILL_PATIENCE if patient else INGEST_PATIENCE,
             sleep=sleep,
             monotonic=lambda: self.waited,
         )
@@ -165,23 +165,26 @@ def test_untraded_configured_symbols_are_named(
 ) -> None:
     """Symbols in the settings that do not trade are named and affect no other."""
     listed = minutes.with_settings(symbols=("BTCUSDT", "NOPEUSDT", "AGIXUSDT", "币安人生USDT"))
-    result = listed.tick("1m")
+    result = listed.ingest("1m")
     assert result.success
-    passed, told = checks(result)["window"]
+    passed, text = checks(result)["window"]
     assert not passed
-    assert "2 symbols failed, the first: AGIXUSDT does not trade now" in told
-    assert "take it out of PIPELINE_SYMBOLS" in told
+    assert "2 symbols failed, the first: AGIXUSDT does not trade now" in text
+    assert "take it out of PIPELINE_SYMBOLS" in text
     both = ("BTCUSDT", "币安人生USDT")
     assert_stored(minutes, symbols=both)
     corrected = minutes.with_settings(symbols=both)
-    assert checks(corrected.tick("1m"))["window"] == (True, "Every candle of the window is there.")
+    assert checks(corrected.ingest("1m"))["window"] == (
+        True,
+        "Every candle of the window is there.",
+    )
     assert_stored(minutes, symbols=both)
 
 
 def test_unknown_settings_symbols_fetch_nothing(minutes: Platform) -> None:
     """Settings without any known symbol fetch nothing."""
     with pytest.raises(SymbolError, match="NOPEUSDT is not on the exchange"):
-        minutes.with_settings(symbols=("NOPEUSDT",)).tick("1m")
+        minutes.with_settings(symbols=("NOPEUSDT",)).ingest("1m")
     assert klines_asked(minutes.exchange) == 0
 
 
@@ -200,7 +203,7 @@ def test_delisted_symbol_is_backfilled(minutes: Platform) -> None:
 
 
 @pytest.mark.parametrize(
-    ("start", "end", "told"),
+    ("start", "end", "text"),
     [
         ("2026-11-20", "2026-11-20", "--start 2026-11-20 --end 2026-11-21"),
         ("2026-11-20", "2026-11-18", "--end is excluded and must come after --start"),
@@ -209,11 +212,11 @@ def test_delisted_symbol_is_backfilled(minutes: Platform) -> None:
         ("2036-01-01", "2036-01-02", "--end can be 2026-11-21 at most"),
     ],
 )
-def test_impossible_range_suggests_another(start, end, told) -> None:
+def test_impossible_range_suggests_another(start, end, text) -> None:
     """The error for a range that cannot be filled names one that can."""
     with pytest.raises(InputError) as caught:
         check_range(date.fromisoformat(start), date.fromisoformat(end), TODAY.date())
-    assert told in str(caught.value)
+    assert text in str(caught.value)
 
 
 @pytest.fixture
@@ -243,7 +246,7 @@ def command_line(minutes: Platform, monkeypatch, tmp_path):
 def test_command_refuses_range_before_requests(minutes: Platform, command_line) -> None:
     """The command refuses a range that it cannot fill before it requests candles."""
     days = ("--start", "2026-11-19", "--end", "2026-11-20")
-    for arguments, told in [
+    for arguments, text in [
         (("--interval", "2m", *days), "'2m' is not one of '1m', '15m', '1h'"),
         (("--interval", "1m", "--start", "2026-13-01", "--end", "2026-11-20"), "'2026-13-01'"),
         (("--interval", "1m", *days[:2], "--end", "2026-11-18"), "--end is excluded"),
@@ -251,7 +254,7 @@ def test_command_refuses_range_before_requests(minutes: Platform, command_line) 
     ]:
         result = command_line(*arguments)
         assert result.exit_code != 0
-        assert told in f"{result.output} {result.exception}"
+        assert text in f"{result.output} {result.exception}"
     assert klines_asked(minutes.exchange) == 0
 
 
@@ -261,8 +264,8 @@ def test_command_fills_its_days(minutes: Platform, command_line, monkeypatch) ->
     arguments = ("--start", "2026-11-18", "--end", "2026-11-20", "--symbols", "币安人生USDT")
     result = command_line("--interval", "1m", *arguments, "--json")
     assert result.exit_code == 0, result.output
-    told = json.loads(result.stdout)
-    assert (told["rows"], told["objects"], told["problems"]) == (2880, 2, [])
+    text = json.loads(result.stdout)
+    assert (text["rows"], text["objects"], text["problems"]) == (2880, 2, [])
     assert_stored(
         minutes, start=TODAY - timedelta(days=2), end=TODAY, symbols=["币安人生USDT"], live=False
     )
@@ -327,12 +330,12 @@ def test_missing_bucket_is_reported_and_healed(minutes: Platform) -> None:
     name = f"{minutes.bucket.name}-later"
     without = minutes.with_settings(s3={"bucket": name})
     with pytest.raises(ObjectStoreError) as caught:
-        without.tick("1m")
+        without.ingest("1m")
     assert f"There is no bucket '{name}'" in str(caught.value)
     assert "set PIPELINE_S3__BUCKET to one that exists" in str(caught.value)
     minutes.bucket.client.create_bucket(Bucket=name)
     without.bucket = S3Bucket(minutes.bucket.endpoint, name, minutes.bucket.client)
-    assert without.tick("1m").success
+    assert without.ingest("1m").success
     assert_stored(without)
 
 
@@ -343,11 +346,11 @@ def test_wrong_s3_credentials_heal_when_corrected(
     with platform_without_snowflake(tmp_path, exchange, checking_s3_bucket, redis_url) as platform:
         wrong = platform.with_settings(s3={"secret_access_key": SecretStr("not the secret")})
         with pytest.raises(ObjectStoreError) as caught:
-            wrong.tick("1m")
+            wrong.ingest("1m")
         assert "refuses the credentials" in str(caught.value)
         assert "PIPELINE_S3__SECRET_ACCESS_KEY" in str(caught.value)
         assert "not the secret" not in str(caught.value)
-        assert platform.tick("1m").success
+        assert platform.ingest("1m").success
         assert_stored(platform)
 
 
@@ -359,12 +362,12 @@ def test_down_redis_is_reported_and_healed(
     with platform_without_snowflake(tmp_path, exchange, s3_bucket, url) as platform:
         own_redis_server.stop()
         with pytest.raises(WeightBudgetError) as caught:
-            platform.tick("1m")
+            platform.ingest("1m")
         assert f"Redis at {url} cannot be reached" in str(caught.value)
         assert "PIPELINE_REDIS__URL" in str(caught.value)
         assert klines_asked(exchange) == 0
         own_redis_server.start()
-        assert platform.tick("1m").success
+        assert platform.ingest("1m").success
         assert_stored(platform)
 
 
@@ -379,11 +382,11 @@ def test_dying_redis_delays_only_slots(
             if key.startswith("staging/"):
                 own_redis_server.kill()
 
-        result = platform.tick("1m", raise_on_error=False, store=Observed(platform, die))
+        result = platform.ingest("1m", raise_on_error=False, store=Observed(platform, die))
         assert failed_steps(result) == {"candle_slots_1m"}
-        told = result.failure_data_for_node("candle_slots_1m").error.cause.message
-        assert SlotsError.__name__ in told
-        assert f"Redis at {url} cannot be reached" in told
+        text = result.failure_data_for_node("candle_slots_1m").error.cause.message
+        assert SlotsError.__name__ in text
+        assert f"Redis at {url} cannot be reached" in text
         with pytest.raises(redis.ConnectionError):
             platform.slots("BTCUSDT")
         assert_frame_equal(platform.stored("1m"), truth(platform))
@@ -406,24 +409,24 @@ def test_down_warehouse_delays_only_table(
     assert_frame_equal(minutes.stored("1h"), expected)
     # Neither the demo nor a late ingest run may skip the day while it is missing from the table.
     store, day = ObjectStore(minutes.settings.s3), YESTERDAY.date()
-    assert sealed_symbols(store, Interval.ONE_HOUR, day) == frozenset()
+    assert finalized_symbols(store, Interval.ONE_HOUR, day) == frozenset()
 
     minutes.snowflake.start()
     stranger = minutes.with_settings(snowflake={"password": SecretStr("not the password")})
     asked = klines_asked(minutes.exchange)
     refused = stranger.run_failed_steps_again(result)
     assert refused.status is DagsterRunStatus.FAILURE
-    told = " ".join(
+    text = " ".join(
         str(entry.dagster_event.step_failure_data.error)
         for entry in minutes.instance.all_logs(refused.run_id)
         if entry.dagster_event and entry.dagster_event.is_step_failure
     )
-    assert "Check PIPELINE_SNOWFLAKE__USER (pipeline) and PIPELINE_SNOWFLAKE__PASSWORD" in told
-    assert "not the password" not in told
+    assert "Check PIPELINE_SNOWFLAKE__USER (pipeline) and PIPELINE_SNOWFLAKE__PASSWORD" in text
+    assert "not the password" not in text
 
     assert minutes.run_failed_steps_again(result).status is DagsterRunStatus.SUCCESS
     assert minutes.table("1h") == expected.rows()
-    assert sealed_symbols(store, Interval.ONE_HOUR, day) == frozenset(SYMBOLS)
+    assert finalized_symbols(store, Interval.ONE_HOUR, day) == frozenset(SYMBOLS)
     asked_again = klines_asked(minutes.exchange) - asked
     assert asked_again == 0
     # A finalized day is in the table, so a backfill may skip it.
@@ -438,17 +441,17 @@ def test_down_warehouse_delays_only_table(
 @pytest.mark.parametrize("down", ["reset", "http_503"])
 def test_next_ingest_heals_exchange_outage(minutes: Platform, down) -> None:
     """An ingest run gives up an exchange that is down, and the next one stores all."""
-    assert minutes.tick("1m").success
+    assert minutes.ingest("1m").success
     minutes.exchange.faults(down=down)
     with pytest.raises(ExchangeUnreachableError) as caught:
-        minutes.tick("1m", "2026-11-20", exchange=PassingTime(minutes))
+        minutes.ingest("1m", "2026-11-20", exchange=PassingTime(minutes))
     assert f"The exchange at {minutes.settings.binance.rest_url} gave no usable answer" in str(
         caught.value
     )
     assert "Check the network and PIPELINE_BINANCE__REST_URL" in str(caught.value)
     minutes.exchange.faults()
     minutes.exchange.set_clock(NOON + timedelta(hours=2, seconds=7))
-    assert minutes.tick("1m").success
+    assert minutes.ingest("1m").success
     assert_stored(minutes)
 
 
@@ -482,11 +485,11 @@ def test_failing_symbol_among_500_is_healed(tmp_path, s3_bucket, redis_url) -> N
     ):
         exchange.faults(symbols={"ETHUSDT": {"http_500": 1}})
         waiting = PassingTime(platform)
-        result = platform.tick("1m", exchange=waiting)
-        passed, told = checks(result)["window"]
+        result = platform.ingest("1m", exchange=waiting)
+        passed, text = checks(result)["window"]
         assert not passed
-        assert "1 symbol failed, the first: ETHUSDT 1m candles" in told
-        assert "The exchange answers other requests" in told
+        assert "1 symbol failed, the first: ETHUSDT 1m candles" in text
+        assert "The exchange answers other requests" in text
         healthy = [key.split("/")[2] for key in platform.objects("ohlcv/1m/")]
         assert len(healthy) == 499
         assert "ETHUSDT" not in healthy
@@ -495,7 +498,7 @@ def test_failing_symbol_among_500_is_healed(tmp_path, s3_bucket, redis_url) -> N
 
         exchange.faults()
         exchange.set_clock(clock + timedelta(minutes=1))
-        assert checks(platform.tick("1m"))["window"][0]
+        assert checks(platform.ingest("1m"))["window"][0]
         stored = platform.stored("1m")
         assert stored.group_by("symbol").len()["len"].to_list() == [11] * 500
         assert len(platform.slots("ETHUSDT")) == 11
@@ -527,11 +530,11 @@ def assert_faults_leave_no_trace(platform: Platform, share: float, seed: int) ->
     waiting = PassingTime(platform)
     held = platform.stored("1m")
     runs = [
-        lambda: platform.tick("1m", "2026-11-20", raise_on_error=False, exchange=waiting),
+        lambda: platform.ingest("1m", "2026-11-20", raise_on_error=False, exchange=waiting),
         lambda: platform.backfill(
             "1m", "2026-11-19", "2026-11-20", raise_on_error=False, exchange=waiting
         ),
-        lambda: platform.tick("1m", "2026-11-20", raise_on_error=False, exchange=waiting),
+        lambda: platform.ingest("1m", "2026-11-20", raise_on_error=False, exchange=waiting),
     ]
     for run in runs:
         run()
@@ -544,7 +547,7 @@ def assert_faults_leave_no_trace(platform: Platform, share: float, seed: int) ->
     served = truth(platform, start=YESTERDAY)
     assert held.join(served, on=served.columns, how="anti").is_empty()
     assert platform.backfill("1m", "2026-11-19", "2026-11-20").success
-    assert platform.tick("1m").success
+    assert platform.ingest("1m").success
     assert_stored(platform, start=YESTERDAY)
 
 
@@ -585,13 +588,13 @@ def test_two_percent_faults_over_a_month(minutes: Platform, interval) -> None:
 
 def test_hole_takes_no_stored_candle(minutes: Platform) -> None:
     """A reply with a hole does not take away a stored candle."""
-    assert minutes.tick("1m").success
+    assert minutes.ingest("1m").success
     minutes.exchange.advance(60)
     minutes.exchange.faults(missing_rows=1)
-    result = minutes.tick("1m")
-    passed, told = checks(result)["window"]
+    result = minutes.ingest("1m")
+    passed, text = checks(result)["window"]
     assert not passed
-    assert "candles are missing, the first of BTCUSDT" in told
+    assert "candles are missing, the first of BTCUSDT" in text
     assert_stored(minutes)
 
 
@@ -599,19 +602,19 @@ def test_repeated_upload_takes_no_candle(minutes: Platform) -> None:
     """An upload repeated after newer ingest runs takes no candle away."""
     minutes = minutes.with_settings(symbols=("币安人生USDT",))
     minutes.exchange.set_clock(NOON + timedelta(minutes=56, seconds=5))
-    assert minutes.tick("1m").success
+    assert minutes.ingest("1m").success
     minutes.exchange.advance(60)
 
     def refuse(key: str) -> None:
         if key.startswith("ohlcv/"):
             raise ObjectStoreError("S3 failed")
 
-    late = minutes.tick("1m", raise_on_error=False, store=Observed(minutes, refuse))
+    late = minutes.ingest("1m", raise_on_error=False, store=Observed(minutes, refuse))
     assert failed_steps(late) == {"candle_objects_1m"}
     for seconds in (120, 60, 120):
         # Within the hour, at its turn, and when no ingest run reads that hour any more.
         minutes.exchange.advance(seconds)
-        assert minutes.tick("1m").success
+        assert minutes.ingest("1m").success
         assert minutes.run_failed_steps_again(late).status is DagsterRunStatus.SUCCESS
         assert_stored(minutes, symbols=minutes.settings.symbols)
 
@@ -642,13 +645,13 @@ def test_upload_order_loses_nothing(s3_bucket, runs) -> None:
     expected: set[datetime] = set()
     for number, (kind, later, holes, delay) in enumerate(runs):
         newest += timedelta(minutes=later)
-        state = read_tick_state(store, Interval.ONE_MINUTE, listed, newest)
+        state = read_ingest_state(store, Interval.ONE_MINUTE, listed, newest)
         plan = FetchPlan(
             Interval.ONE_MINUTE, RunKind(kind), [TODAY.date()], newest, timedelta(0), listed, {}
         )
         plan.windows = (
-            tick_windows(plan.interval, newest, listed, state.newest)
-            if plan.ticks
+            ingest_windows(plan.interval, newest, listed, state.newest)
+            if plan.is_ingest_run
             else day_windows(plan.interval, newest, listed, plan.days)
         )
         waiting.append((number + delay, plan, served(plan, holes)))
@@ -670,10 +673,10 @@ def served(plan: FetchPlan, holes: set[int]) -> pl.DataFrame:
 
 
 def upload(store: ObjectStore, plan: FetchPlan, frame: pl.DataFrame) -> set[datetime]:
-    state = read_tick_state(store, plan.interval, plan.listed, plan.newest)
+    state = read_ingest_state(store, plan.interval, plan.listed, plan.newest)
     written = store_objects(store, plan, state, frame, frame["symbol"].unique().to_list())
-    if plan.ticks:
-        write_tick_state(store, plan.interval, state.after(written, plan.listed))
+    if plan.is_ingest_run:
+        write_ingest_state(store, plan.interval, state.after(written, plan.listed))
     return set(frame["open_time"])
 
 

@@ -33,9 +33,9 @@ def test_missing_rate_fails_its_day(minutes) -> None:
         if each.partition
     }
     assert days == {"2026-11-17": True, "2026-11-18": False, "2026-11-19": True}
-    told = reported(result)
-    assert told["missing rates"] == 1
-    assert [row.data for row in told["missing"].records] == [
+    reported = reported(result)
+    assert reported["missing rates"] == 1
+    assert [row.data for row in reported["missing"].records] == [
         {"symbol": ETH, "funding time": "2026-11-18 16:00:00 UTC"}
     ]
 

@@ -17,7 +17,7 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import day_window
 from pipeline_assets.resources.candle_objects import object_key
 from pipeline_assets.resources.day_findings import read_zero_volume, zero_volume_days
-from pipeline_assets.resources.finalized_days import sealed_symbols
+from pipeline_assets.resources.finalized_days import finalized_symbols
 from pipeline_assets.resources.gap_objects import read_gaps
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import ObjectStoreError
@@ -52,7 +52,7 @@ def minutes_kept(platform: Platform, day: date) -> list[tuple]:
     ]
 
 
-def told(result) -> dict:
+def reported(result) -> dict:
     held = result.asset_materializations_for_node("candle_gaps")[0].metadata
     return {name: value.value for name, value in held.items()}
 
@@ -109,7 +109,7 @@ def test_gapless_day_has_empty_object(minutes) -> None:
             ("15m", "not_fetched"),
             ("1h", "not_fetched"),
         ]
-    assert told(result)["candles missing"] == 3 * 3 * (96 + 24)
+    assert reported(result)["candles missing"] == 3 * 3 * (96 + 24)
     assert verdicts(result)["nothing_to_fetch"] is False
     assert verdicts(result)["outages"] is True
 
@@ -122,9 +122,9 @@ def test_gaps_are_cut_at_midnight(minutes) -> None:
     assert minutes_kept(minutes, DAYS[1]) == [(ETH, "00:00", 120, "exchange_outage")]
     assert minutes_kept(minutes, DAYS[2]) == []
     assert verdicts(result)["outages"] is False
-    largest = told(result)["largest gaps"].records[0].data
+    largest = reported(result)["largest gaps"].records[0].data
     assert (largest["interval"], largest["candles"]) == ("15m", 96)
-    assert told(result)["completeness of 1m"].startswith("![")
+    assert reported(result)["completeness of 1m"].startswith("![")
 
 
 def test_days_object_ignores_other_days(minutes) -> None:
@@ -150,7 +150,7 @@ def test_repair_replaces_the_days_gaps(minutes) -> None:
     first = repaired(minutes, "2026-11-18")
     rows = minutes_kept(minutes, DAYS[1])
     assert {(symbol, cause) for symbol, _, _, cause in rows} == {(ETH, "set_aside")}
-    assert told(first)["candles to fetch"] == 3 * (96 + 24) + sum(row[2] for row in rows)
+    assert reported(first)["candles to fetch"] == 3 * (96 + 24) + sum(row[2] for row in rows)
     minutes.exchange.faults()
     repaired(minutes, "2026-11-18", symbols=[ETH])
     assert minutes_kept(minutes, DAYS[1]) == []
@@ -169,7 +169,7 @@ def test_forgotten_symbol_needs_no_fetch(
         result = repaired(forgetful, "2026-11-18", symbols=[BTC])
         # The cause stays; what could be fetched are the other symbol's quarters and hours.
         assert_frame_equal(kept(forgetful, DAYS[1]).filter(symbol=ETH), lacking)
-        assert told(result)["candles to fetch"] == 96 + 24
+        assert reported(result)["candles to fetch"] == 96 + 24
         assert said(result, "nothing_to_fetch") == (
             "120 candles can be fetched, of BTCUSDT. The sensor gap_repair asks for it, "
             "`pipeline-assets gaps --repair` does it now. 1560 candles cannot be fetched, of ETHUSDT, "
@@ -214,7 +214,7 @@ def test_symbol_hole_has_finalizing_causes(platform) -> None:
         ("1m", ETH, 120, "exchange_outage"),
     ]
     for interval in Interval:
-        marks = sealed_symbols(ObjectStore(platform.settings.s3), interval, DAYS[2])
+        marks = finalized_symbols(ObjectStore(platform.settings.s3), interval, DAYS[2])
         assert marks == {*SYMBOLS}, interval
     ended = [event.step_key for event in result.all_events if event.is_step_success]
     assert ended.index("candle_gaps") > max(map(ended.index, TABLES))

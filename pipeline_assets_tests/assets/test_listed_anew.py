@@ -67,7 +67,7 @@ def test_time_between_listings_is_skipped(relisted: Platform) -> None:
     plan = plan_of(relisted, DAYS, RunKind.BACKFILL)
     assert plan.spans(ETH) == [BEFORE, AGAIN]
     assert plan.due(BTC) == 6 * 1440
-    assert FetchPlan.from_facts(plan.to_facts()) == plan
+    assert FetchPlan.from_dict(plan.to_dict()) == plan
 
     result = relisted.backfill("1m", DAYS[0], DAYS[-1])
     verdicts = {

@@ -14,7 +14,7 @@ from pydantic import BaseModel, SecretStr
 from pipeline_assets.local.stack import dagster_environment
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.candle_objects import object_key
-from pipeline_assets.resources.finalized_days import read_sealed, sealed_days
+from pipeline_assets.resources.finalized_days import finalized_days, read_finalized
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 
@@ -30,21 +30,21 @@ def asked(platform: Platform) -> int:
 def marks(platform: Platform) -> dict:
     store = ObjectStore(platform.settings.s3)
     return {
-        day: read_sealed(store, Interval.ONE_MINUTE, day)
-        for day in sealed_days(store, Interval.ONE_MINUTE)
+        day: read_finalized(store, Interval.ONE_MINUTE, day)
+        for day in finalized_days(store, Interval.ONE_MINUTE)
     }
 
 
 def test_next_ingest_rewrites_damaged_documents(minutes: Platform) -> None:
     """The next ingest run writes damaged documents again."""
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=2))
-    minutes.tick("1m")
+    minutes.ingest("1m")
     documents = minutes.objects("state/")
     assert {"state/1m.json", "state/universe.json", "state/listings.json"} <= documents.keys()
     for key in documents:
         minutes.bucket.client.put_object(Bucket=minutes.bucket.name, Key=key, Body=b'{"newest":{')
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=2, minutes=1, seconds=10))
-    assert minutes.tick("1m").success
+    assert minutes.ingest("1m").success
     for key in ("state/1m.json", "state/universe.json", "state/listings.json"):
         assert json.loads(minutes.objects(key)[key]).keys() == json.loads(documents[key]).keys()
     assert minutes.stored("1m").height == 3 * 121
@@ -64,12 +64,12 @@ def test_backfill_rewrites_lost_marks(minutes: Platform) -> None:
 def test_next_ingest_refills_lost_slots(minutes: Platform) -> None:
     """The next ingest run fills lost slots."""
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=2))
-    minutes.tick("1m")
+    minutes.ingest("1m")
     held = minutes.settings.redis
     password = held.password.get_secret_value() if held.password else None
     redis.Redis.from_url(held.url, password=password).flushdb()
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=2, minutes=1))
-    minutes.tick("1m")
+    minutes.ingest("1m")
     for symbol in SYMBOLS:
         assert len(minutes.slots(symbol)) == 15
 
@@ -118,7 +118,7 @@ def test_damage_warnings_reach_the_event_log(
     monkeypatch.setenv("DAGSTER_HOME", environment["DAGSTER_HOME"])
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=2, minutes=1, seconds=10))
     with DagsterInstance.get() as kept:
-        ended = replace(minutes, instance=kept).tick("1m")
+        ended = replace(minutes, instance=kept).ingest("1m")
         logged = kept.all_logs(ended.run_id)
         # Dagster's level of these loggers, if there were one, would hide the progress of runs.
         reported = materialize([reporting], instance=kept)
@@ -127,9 +127,9 @@ def test_damage_warnings_reach_the_event_log(
     warnings = [each.user_message for each in logged if each.level == logging.WARNING]
     for key in damaged:
         assert any(key in text for text in warnings), (key, warnings)
-    told = "".join(str(each) for each in logged)
+    message = "".join(str(each) for each in logged)
     assert len(secrets(minutes.settings)) >= 2
-    assert not [secret for secret in secrets(minutes.settings) if secret in told]
+    assert not [secret for secret in secrets(minutes.settings) if secret in message]
 
 
 def rows_of_gaps(platform: Platform) -> list[tuple]:

@@ -174,14 +174,14 @@ def test_generated_files_are_current() -> None:
 
 
 @pytest.mark.parametrize(
-    ("span", "more", "told"),
+    ("span", "more", "reported"),
     [
         (timedelta(minutes=7), {}, "does not divide a UTC day"),
         (timedelta(hours=2), {"open_object": timedelta(hours=1)}, "does not divide a UTC day"),
         (timedelta(minutes=45), {"archive": True}, "cannot be checked against hours"),
     ],
 )
-def test_unworkable_entry_is_refused(span: timedelta, more: dict[str, Any], told: str) -> None:
+def test_unworkable_entry_is_refused(span: timedelta, more: dict[str, Any], reported: str) -> None:
     """A registry entry that cannot work is refused."""
-    with pytest.raises(ValueError, match=told):
+    with pytest.raises(ValueError, match=reported):
         Definition(span, "0 * * * *", ("table",), **more)

@@ -45,11 +45,11 @@ def changed(name: str, **fields: Any) -> Change:
     """The listings with these fields of an entry changed; milliseconds for times."""
 
     def change(symbols: list[dict[str, Any]]) -> list[Any]:
-        told = {
+        reported = {
             key: round(value.timestamp() * 1000) if isinstance(value, datetime) else value
             for key, value in fields.items()
         }
-        entry_of(symbols, name).update(told)
+        entry_of(symbols, name).update(reported)
         return symbols
 
     return change
@@ -74,8 +74,8 @@ def test_odd_entries_are_named_and_skipped(odd: Odd, symbols: Any) -> None:
     """Odd entries are named, and every other symbol is collected."""
     platform, _ = odd(with_odd_entries)
     platform = platform.with_settings(symbols=symbols)
-    tick = platform.tick("1m")
-    assert tick.success
+    ingested = platform.ingest("1m")
+    assert ingested.success
     assert {*platform.stored("1m")["symbol"]} >= {BTC, ETH, LIFE}
     assert not {key for key in platform.objects() if ".." in key or "A" in key.split("/")}
     store = ObjectStore(platform.settings.s3)
@@ -88,10 +88,10 @@ def test_odd_entries_are_named_and_skipped(odd: Odd, symbols: Any) -> None:
 def test_newly_unreadable_entry_stops_nothing(odd: Odd) -> None:
     """An entry that becomes unreadable does not stop its symbol."""
     platform, handle = odd(lambda symbols: symbols)
-    platform.tick("1m")
+    platform.ingest("1m")
     handle.change = changed(ETH, onboardDate=None)
     platform.exchange.advance(600)
-    assert platform.tick("1m").success
+    assert platform.ingest("1m").success
     newest = platform.stored("1m", ETH)["open_time"].max()
     assert newest == datetime(2026, 11, 20, 12, 9, tzinfo=UTC)
 
@@ -153,7 +153,7 @@ def test_empty_listings_are_an_error(odd: Odd, symbols: Any) -> None:
     """Listings without any symbol are an error."""
     platform, _ = odd(lambda _: [])
     platform = platform.with_settings(symbols=symbols)
-    for run in (platform.tick, platform.backfill):
+    for run in (platform.ingest, platform.backfill):
         failed = run("1m", "2026-11-19", raise_on_error=False)
         assert not failed.success
         [event] = [each for each in failed.all_events if each.is_step_failure][:1]
@@ -167,7 +167,7 @@ def test_past_delivery_date_stops_no_trading(odd: Odd) -> None:
     With a delivery date in the past the symbol counted as ended, and its minutes were silently skipped.
     """
     platform, _ = odd(changed(ETH, deliveryDate=0))
-    platform.tick("1m")
+    platform.ingest("1m")
     assert platform.stored("1m", ETH).height == 720
     platform.backfill("1m", "2026-11-18", symbols=[ETH])
     assert platform.stored("1m", ETH).height == 720 + 1440

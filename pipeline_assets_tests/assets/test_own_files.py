@@ -166,12 +166,12 @@ def test_own_15m_and_1h_arrive_exactly(own: Platform) -> None:
         assert_stored_and_loaded(own, interval, expected, exact=True)
 
 
-def test_ticks_over_minutes_of_a_file(own: Platform) -> None:
+def test_ingest_runs_over_minutes_of_a_file(own: Platform) -> None:
     """Run one ingest run a minute, from the last minutes of an hour into the next."""
     begin = datetime(2026, 7, 3, 10, 57, 5, tzinfo=UTC)
     for minute in range(6):
         own.exchange.set_clock(begin + timedelta(minutes=minute))
-        own.tick("1m", symbols=["AVAXUSDT"])
+        own.ingest("1m", symbols=["AVAXUSDT"])
     until = begin.replace(second=0) + timedelta(minutes=5)
     day = datetime(2026, 7, 3, tzinfo=UTC)
     expected = from_file("AVAXUSDT", "1m", day, until)

@@ -13,7 +13,7 @@ from polars.testing import assert_frame_equal
 
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
-from pipeline_assets.resources.finalized_days import Absence, read_sealed
+from pipeline_assets.resources.finalized_days import Absence, read_finalized
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
@@ -43,7 +43,7 @@ def test_ingest_equals_exchange_every_minute(platform: Platform) -> None:
     begins = datetime(2026, 11, 20, 12, 58, 5, tzinfo=UTC)
     for minute in range(5):
         platform.exchange.set_clock(begins + timedelta(minutes=minute))
-        assert platform.tick("1m").success
+        assert platform.ingest("1m").success
     truth = everything(
         platform, "1m", datetime(2026, 11, 20, tzinfo=UTC), begins + timedelta(hours=1)
     )
@@ -96,7 +96,7 @@ def test_days_last_minute_stays_in_day(
     """The last minute of a day belongs to it, although it is stored after midnight."""
     last = MIDNIGHT - timedelta(minutes=1)
     minutes.exchange.set_clock(MIDNIGHT + timedelta(seconds=5))
-    minutes.tick("1m", "2026-11-19")
+    minutes.ingest("1m", "2026-11-19")
     newest = minutes.stored("1m").group_by("symbol").agg(pl.col("open_time").max())
     assert newest["open_time"].to_list() == [last] * len(SYMBOLS)
     keys = minutes.objects("ohlcv/1m/BTCUSDT/")
@@ -104,7 +104,7 @@ def test_days_last_minute_stays_in_day(
     assert_slots_are_the_newest_fifteen(minutes, last)
 
     minutes.exchange.set_clock(MIDNIGHT + timedelta(minutes=1, seconds=5))
-    minutes.tick("1m", "2026-11-20")
+    minutes.ingest("1m", "2026-11-20")
     assert sorted(minutes.objects("ohlcv/1m/BTCUSDT/"))[-1].endswith("20261120_0000.parquet")
     # The fetch holds one minute of today; the other fourteen are yesterday's.
     assert_slots_are_the_newest_fifteen(minutes, MIDNIGHT)
@@ -114,7 +114,7 @@ def test_finalizing_absorbs_the_hours(platform: Platform) -> None:
     """Finalizing makes one object of a day and absorbs its hours."""
     for interval in ("1m", "15m", "1h"):
         platform.exchange.set_clock(MIDNIGHT - timedelta(hours=2, seconds=-5))
-        platform.tick(interval, "2026-11-19")
+        platform.ingest(interval, "2026-11-19")
     hours = [key for key in platform.objects("ohlcv/1m/BTCUSDT/") if "20261119" in key]
     assert len(hours) == 22
     platform.exchange.set_clock(MIDNIGHT + timedelta(minutes=5, seconds=5))
@@ -126,10 +126,10 @@ def test_finalizing_absorbs_the_hours(platform: Platform) -> None:
             assert key == f"ohlcv/{interval}/{symbol}/20261119_0000.parquet"
             file = pq.ParquetFile(io.BytesIO(body))
             assert file.metadata.num_rows == rows
-            told = {k.decode(): v.decode() for k, v in file.metadata.metadata.items()}
-            assert datetime.fromisoformat(told["window_start"]) == day
-            assert datetime.fromisoformat(told["window_end"]) == MIDNIGHT
-            assert (told["symbol"], told["interval"]) == (symbol, interval)
+            message = {k.decode(): v.decode() for k, v in file.metadata.metadata.items()}
+            assert datetime.fromisoformat(message["window_start"]) == day
+            assert datetime.fromisoformat(message["window_end"]) == MIDNIGHT
+            assert (message["symbol"], message["interval"]) == (symbol, interval)
         truth = everything(platform, interval, day, MIDNIGHT)
         assert_frame_equal(platform.stored(interval), truth)
         if interval != "1m":
@@ -139,14 +139,15 @@ def test_finalizing_absorbs_the_hours(platform: Platform) -> None:
 def test_late_ingest_finalizes_nothing(minutes: Platform) -> None:
     """A late ingest run stores the candles that are due now and finalizes nothing."""
     minutes.exchange.set_clock(MIDNIGHT - timedelta(hours=3, seconds=-5))
-    minutes.tick("1m")
+    minutes.ingest("1m")
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=9, seconds=5))
-    late = minutes.tick("1m", "2026-11-19")
+    late = minutes.ingest("1m", "2026-11-19")
     assert metadata_of(late, "raw_candles_1m")["kind of run"] == "tick"
     stored = minutes.stored("1m").filter(pl.col("open_time") >= MIDNIGHT)
     assert_frame_equal(stored, everything(minutes, "1m", MIDNIGHT, MIDNIGHT + timedelta(days=1)))
     assert (
-        read_sealed(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE, date(2026, 11, 19)) == {}
+        read_finalized(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE, date(2026, 11, 19))
+        == {}
     )
 
 
@@ -155,7 +156,7 @@ def test_finalizing_keeps_vanished_symbol(
 ) -> None:
     """Finalizing keeps a symbol for which the exchange has no candles any more."""
     minutes.exchange.set_clock(MIDNIGHT - timedelta(hours=20, seconds=-5))
-    minutes.tick("1m")
+    minutes.ingest("1m")
     before = minutes.stored("1m", "ETHUSDT")
     assert before.height == 4 * 60
     minutes.exchange.outages("2026-11-19T00:00:00Z/2026-11-20T00:00:00Z/ETHUSDT")
@@ -163,20 +164,20 @@ def test_finalizing_keeps_vanished_symbol(
     minutes.run("backfill_1m", "2026-11-19")
     assert_frame_equal(minutes.stored("1m", "ETHUSDT"), before)
     assert list(minutes.objects("ohlcv/1m/ETHUSDT/")) == ["ohlcv/1m/ETHUSDT/20261119_0000.parquet"]
-    sealed = read_sealed(ObjectStore(minutes.settings.s3), Interval("1m"), date(2026, 11, 19))
-    assert sealed.keys() == set(SYMBOLS)
+    finalized = read_finalized(ObjectStore(minutes.settings.s3), Interval("1m"), date(2026, 11, 19))
+    assert finalized.keys() == set(SYMBOLS)
     # The exchange confirmed that it has none of these; the four hours are stored.
     since = MIDNIGHT - timedelta(hours=20)
-    assert sealed["ETHUSDT"].missing == ((Window(since, MIDNIGHT), Absence.CONFIRMED),)
-    assert sealed["BTCUSDT"].missing == ()
+    assert finalized["ETHUSDT"].missing == ((Window(since, MIDNIGHT), Absence.CONFIRMED),)
+    assert finalized["BTCUSDT"].missing == ()
 
 
 def test_one_ingest_heals_missed_ones(minutes: Platform) -> None:
     """One ingest run stores the candles of all runs that were missed."""
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=6, minutes=20, seconds=5))
-    minutes.tick("1m")
+    minutes.ingest("1m")
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=9, minutes=41, seconds=5))
-    minutes.tick("1m")
+    minutes.ingest("1m")
     truth = everything(minutes, "1m", MIDNIGHT, MIDNIGHT + timedelta(days=1))
     assert truth.height == len(SYMBOLS) * (9 * 60 + 41)
     assert_frame_equal(minutes.stored("1m"), truth)
@@ -188,16 +189,16 @@ def test_lake_refills_lost_slots(minutes: Platform, minute: int) -> None:
     """Slots that Redis lost are filled again from the lake."""
     before = MIDNIGHT + timedelta(hours=12, minutes=minute, seconds=5)
     minutes.exchange.set_clock(before)
-    minutes.tick("1m")
+    minutes.ingest("1m")
     redis.Redis.from_url(minutes.settings.redis.url).flushdb()
     minutes.exchange.set_clock(before + timedelta(minutes=1))
-    healed = metadata_of(minutes.tick("1m"), "candle_slots_1m")
+    healed = metadata_of(minutes.ingest("1m"), "candle_slots_1m")
     newest = MIDNIGHT + timedelta(hours=12, minutes=minute)
     assert_slots_are_the_newest_fifteen(minutes, newest)
     fetched = minute + 1
     assert healed["slots filled from the lake"] == len(SYMBOLS) * (15 - fetched)
     minutes.exchange.set_clock(before + timedelta(minutes=2))
-    assert metadata_of(minutes.tick("1m"), "candle_slots_1m")["slots filled from the lake"] == 0
+    assert metadata_of(minutes.ingest("1m"), "candle_slots_1m")["slots filled from the lake"] == 0
 
 
 def test_old_slots_are_not_current(
@@ -208,16 +209,16 @@ def test_old_slots_are_not_current(
     Redis keeps its old slots, the lake goes on, and the hour turns while Redis is away.
     """
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=12, minutes=49, seconds=5))
-    minutes.tick("1m")
+    minutes.ingest("1m")
     client = redis.Redis.from_url(minutes.settings.redis.url)
     held = {key: client.dump(key) for key in client.scan_iter("ohlcv:1m:*")}
     for minute in (57, 61):
         minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=12, minutes=minute, seconds=5))
-        minutes.tick("1m")
+        minutes.ingest("1m")
     for key, value in held.items():
         client.restore(key, 1_800_000, value, replace=True)
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=13, minutes=4, seconds=5))
-    minutes.tick("1m")
+    minutes.ingest("1m")
     assert_slots_are_the_newest_fifteen(minutes, MIDNIGHT + timedelta(hours=13, minutes=3))
 
 
@@ -232,10 +233,10 @@ def test_new_symbol_has_few_slots(minutes: Platform) -> None:
             symbols=("BTCUSDT", "ETHUSDT"), binance={"rest_url": own.url.removesuffix("/fapi")}
         )
         young.exchange = own
-        young.tick("1m")
+        young.ingest("1m")
         assert sorted(young.slots("ETHUSDT")) == [2, 3, 4]
         assert len(young.slots("BTCUSDT")) == 15
-        checks = young.tick("1m").get_asset_check_evaluations()
+        checks = young.ingest("1m").get_asset_check_evaluations()
         assert all(check.passed for check in checks)
 
 
@@ -244,7 +245,7 @@ def test_ingest_reaches_the_table(platform: Platform) -> None:
     for minute in (1, 15, 60):
         platform.exchange.set_clock(MIDNIGHT + timedelta(hours=12, minutes=minute, seconds=5))
         for interval in ("15m", "1h"):
-            assert platform.tick(interval).success
+            assert platform.ingest(interval).success
             truth = everything(platform, interval, MIDNIGHT, MIDNIGHT + timedelta(days=1))
             assert platform.table(interval) == truth.rows()
             assert_frame_equal(platform.stored(interval), truth)
@@ -252,15 +253,15 @@ def test_ingest_reaches_the_table(platform: Platform) -> None:
     assert {key.split("/")[3] for key in keys} == {"20261120_0000.parquet"}
 
 
-def test_a_tick_repeated_changes_nothing(platform: Platform) -> None:
-    first = platform.tick("15m")
+def test_repeated_ingest_run_changes_nothing(platform: Platform) -> None:
+    first = platform.ingest("15m")
     assert metadata_of(first, "candle_table_15m")["rows inserted"] == 48 * len(SYMBOLS)
-    platform.tick("1m")
+    platform.ingest("1m")
     before, objects = etags(platform), platform.objects("ohlcv/")
     slots = [platform.slots(symbol) for symbol in SYMBOLS]
-    again = metadata_of(platform.tick("15m"), "candle_table_15m")
+    again = metadata_of(platform.ingest("15m"), "candle_table_15m")
     assert (again["rows inserted"], again["rows updated"]) == (0, 0)
-    assert metadata_of(platform.tick("1m"), "candle_slots_1m")["slots written"] == 0
+    assert metadata_of(platform.ingest("1m"), "candle_slots_1m")["slots written"] == 0
     assert {k: etag for k, (etag, _) in etags(platform).items()} == {
         k: etag for k, (etag, _) in before.items()
     }
@@ -287,7 +288,7 @@ def test_a_backfill_repeated_changes_nothing(platform: Platform) -> None:
 
 def test_old_backfill_leaves_slots_alone(minutes: Platform) -> None:
     """A backfill of old days leaves the slots alone."""
-    minutes.tick("1m")
+    minutes.ingest("1m")
     slots = [minutes.slots(symbol) for symbol in SYMBOLS]
     minutes.backfill("1m", "2026-11-17", symbols=["BTCUSDT"])
     assert [minutes.slots(symbol) for symbol in SYMBOLS] == slots
@@ -297,18 +298,20 @@ def test_partial_backfill_stores_only_its_symbols(minutes: Platform) -> None:
     """A backfill of some symbols stores only those."""
     minutes.backfill("1m", "2026-11-19", symbols=["1000PEPEUSDT"])
     assert minutes.stored("1m")["symbol"].unique().to_list() == ["1000PEPEUSDT"]
-    sealed = read_sealed(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE, date(2026, 11, 19))
-    assert list(sealed) == ["1000PEPEUSDT"]
+    finalized = read_finalized(
+        ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE, date(2026, 11, 19)
+    )
+    assert list(finalized) == ["1000PEPEUSDT"]
 
 
 def test_ingest_during_backfill_loses_nothing(minutes: Platform) -> None:
     """An ingest run during a backfill of today loses nothing."""
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=3, minutes=20, seconds=5))
-    minutes.tick("1m")
+    minutes.ingest("1m")
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=4, minutes=10, seconds=5))
     minutes.backfill("1m", "2026-11-20")
     minutes.exchange.set_clock(MIDNIGHT + timedelta(hours=4, minutes=12, seconds=5))
-    minutes.tick("1m")
+    minutes.ingest("1m")
     truth = everything(minutes, "1m", MIDNIGHT, MIDNIGHT + timedelta(days=1))
     assert_frame_equal(minutes.stored("1m"), truth)
 

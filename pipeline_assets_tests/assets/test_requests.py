@@ -42,7 +42,7 @@ def test_backfill_reads_nothing_back(minutes: Platform, archive: bool) -> None:
 def test_ingest_reads_no_staged_rows_back(minutes: Platform) -> None:
     """The steps of an ingest run pass rows and plan on without S3."""
     with faulty_s3(minutes.bucket.endpoint) as proxy:
-        assert minutes.with_settings(s3={"endpoint_url": proxy.endpoint}).tick("1m").success
+        assert minutes.with_settings(s3={"endpoint_url": proxy.endpoint}).ingest("1m").success
     assert objects_asked(proxy, "PUT", "staging")
     for folder in ("raw", "staging"):
         assert objects_asked(proxy, "GET", folder) == []

@@ -14,10 +14,10 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window, joined
 from pipeline_assets.resources.finalized_days import (
     Absence,
-    SealedDay,
-    mark_sealed,
-    read_sealed,
-    sealed_days,
+    FinalizedDay,
+    finalized_days,
+    mark_finalized,
+    read_finalized,
 )
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, start_exchange
@@ -43,9 +43,9 @@ def checks(result) -> set[tuple[str, bool]]:
     return {(each.check_name, each.passed) for each in result.get_asset_check_evaluations()}
 
 
-def seal_mark(platform: Platform, day: str, symbol: str):
+def finalized_mark(platform: Platform, day: str, symbol: str):
     store = ObjectStore(platform.settings.s3)
-    return read_sealed(store, Interval.ONE_MINUTE, date.fromisoformat(day))[symbol]
+    return read_finalized(store, Interval.ONE_MINUTE, date.fromisoformat(day))[symbol]
 
 
 def assert_stored(platform: Platform, symbols=SYMBOLS) -> None:
@@ -128,15 +128,15 @@ def test_exchanges_own_hole_is_recorded(
     minutes.exchange.outages("2026-11-18T07:10:00Z/2026-11-18T09:40:00Z/ETHUSDT")
     first = minutes.backfill("1m", *RANGE)
     assert {("complete", True), ("window", True)} < checks(first)
-    assert seal_mark(minutes, "2026-11-18", "ETHUSDT").missing == ((hole, Absence.CONFIRMED),)
-    assert seal_mark(minutes, "2026-11-18", "BTCUSDT").missing == ()
+    assert finalized_mark(minutes, "2026-11-18", "ETHUSDT").missing == ((hole, Absence.CONFIRMED),)
+    assert finalized_mark(minutes, "2026-11-18", "BTCUSDT").missing == ()
     before = asked(minutes.exchange)
     again = minutes.backfill("1m", *RANGE)
     assert asked(minutes.exchange) == before
     assert {("complete", True), ("window", True)} < checks(again)
     minutes.exchange.outages()
     minutes.backfill("1m", "2026-11-18", refresh=True)
-    assert seal_mark(minutes, "2026-11-18", "ETHUSDT").missing == ()
+    assert finalized_mark(minutes, "2026-11-18", "ETHUSDT").missing == ()
     assert_stored(minutes)
 
 
@@ -152,7 +152,7 @@ def test_off_grid_hole_end_is_recorded(minutes: Platform) -> None:
     # ends in the next, so two more requests ask about each of its parts.
     assert asked(minutes.exchange) - before == len(SYMBOLS) * (1 + 3) + 2 * 2
     assert metadata(first, "candles_1m")["rows set aside"] == 1
-    missing = seal_mark(minutes, "2026-11-18", "ETHUSDT").missing
+    missing = finalized_mark(minutes, "2026-11-18", "ETHUSDT").missing
     assert {absence for _, absence in missing} == {Absence.CONFIRMED}
     assert joined(span for span, _ in missing) == [
         Window(datetime(2026, 11, 18, 7, 10, tzinfo=UTC), datetime(2026, 11, 18, 9, 41, tzinfo=UTC))
@@ -173,7 +173,7 @@ def test_stored_rows_fill_reply_holes(minutes: Platform) -> None:
     minutes_of_the_first = Window(
         datetime(2026, 11, 18, 7, 10, tzinfo=UTC), datetime(2026, 11, 18, 7, 20, tzinfo=UTC)
     )
-    assert seal_mark(minutes, "2026-11-18", "ETHUSDT").missing == (
+    assert finalized_mark(minutes, "2026-11-18", "ETHUSDT").missing == (
         (minutes_of_the_first, Absence.CONFIRMED),
     )
 
@@ -193,7 +193,7 @@ def test_malformed_row_keeps_day_open(minutes: Platform) -> None:
     minutes.exchange.faults(symbols={"ETHUSDT": {"malformed_rows": 1}})
     first = minutes.backfill("1m", *RANGE)
     assert metadata(first, "candle_objects_1m")["symbol-days to fetch again"] == 3
-    assert not seal_mark(minutes, "2026-11-18", "ETHUSDT").complete
+    assert not finalized_mark(minutes, "2026-11-18", "ETHUSDT").complete
     minutes.exchange.faults()
     before = asked(minutes.exchange)
     again = minutes.backfill("1m", *RANGE)
@@ -210,7 +210,7 @@ def test_empty_exchange_is_not_believed(minutes: Platform) -> None:
     """
     minutes.exchange.outages("2026-11-17T00:00:00Z/2026-11-21T00:00:00Z")
     minutes.backfill("1m", *RANGE)
-    assert sealed_days(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE) == []
+    assert finalized_days(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE) == []
     minutes.exchange.outages()
     minutes.backfill("1m", *RANGE)
     assert_stored(minutes)
@@ -226,7 +226,7 @@ def test_persistently_malformed_row_is_settled(minutes: Platform) -> None:
     assert ("complete", False) in checks(minutes.backfill("1m", "2026-11-18"))
     minutes.exchange.set_clock(TODAY + timedelta(hours=15))
     assert {("complete", True), ("window", True)} < checks(minutes.backfill("1m", "2026-11-18"))
-    missing = seal_mark(minutes, "2026-11-18", "ETHUSDT").missing
+    missing = finalized_mark(minutes, "2026-11-18", "ETHUSDT").missing
     assert {absence for _, absence in missing} == {Absence.INVALID}
     before = asked(minutes.exchange)
     minutes.backfill("1m", "2026-11-18")
@@ -234,7 +234,7 @@ def test_persistently_malformed_row_is_settled(minutes: Platform) -> None:
     # A refresh asks again, and takes what is better.
     minutes.exchange.faults()
     minutes.backfill("1m", "2026-11-18", refresh=True)
-    assert seal_mark(minutes, "2026-11-18", "ETHUSDT").missing == ()
+    assert finalized_mark(minutes, "2026-11-18", "ETHUSDT").missing == ()
 
 
 @pytest.mark.parametrize("served", [True, False])
@@ -248,7 +248,7 @@ def test_later_candle_confirms_empty_day(minutes: Platform, served: bool) -> Non
     first = minutes.backfill("1m", "2026-11-18")
     assert ("complete", served) in checks(first)
     store = ObjectStore(minutes.settings.s3)
-    marks = read_sealed(store, Interval.ONE_MINUTE, date(2026, 11, 18))
+    marks = read_finalized(store, Interval.ONE_MINUTE, date(2026, 11, 18))
     assert {mark.complete for mark in marks.values()} == ({True} if served else set())
     before = asked(minutes.exchange)
     minutes.backfill("1m", "2026-11-18")
@@ -268,8 +268,8 @@ def test_other_interval_confirms_empty_day(minutes: Platform, tmp_path: Path) ->
         files.exchange = own
         assert ("complete", False) in checks(files.backfill("1m", "2026-11-18"))
         store = ObjectStore(minutes.settings.s3)
-        stored = {"ODDUSDT": SealedDay("etag")}
-        mark_sealed(store, Interval.ONE_HOUR, date(2026, 11, 18), stored)
+        stored = {"ODDUSDT": FinalizedDay("etag")}
+        mark_finalized(store, Interval.ONE_HOUR, date(2026, 11, 18), stored)
         assert ("complete", True) in checks(files.backfill("1m", "2026-11-18"))
 
 
@@ -286,10 +286,10 @@ def test_repeated_empty_day_is_settled(
         minutes.exchange.set_clock(TODAY + timedelta(hours=hour))
         result = minutes.backfill("1m", "2026-11-18")
         assert ("complete", False) in checks(result)
-        assert sealed_days(store, Interval.ONE_MINUTE) == []
+        assert finalized_days(store, Interval.ONE_MINUTE) == []
     minutes.exchange.set_clock(TODAY + timedelta(hours=15))
     assert {("complete", True), ("window", True)} < checks(minutes.backfill("1m", "2026-11-18"))
-    missing = seal_mark(minutes, "2026-11-18", "ETHUSDT").missing
+    missing = finalized_mark(minutes, "2026-11-18", "ETHUSDT").missing
     assert missing == ((day_window(date(2026, 11, 18)), Absence.CONFIRMED),)
     before = asked(minutes.exchange)
     minutes.backfill("1m", "2026-11-18")
@@ -297,7 +297,7 @@ def test_repeated_empty_day_is_settled(
     # A refresh asks again, and takes what came.
     minutes.exchange.outages()
     minutes.backfill("1m", "2026-11-18", refresh=True, symbols=["ETHUSDT"])
-    assert seal_mark(minutes, "2026-11-18", "ETHUSDT").missing == ()
+    assert finalized_mark(minutes, "2026-11-18", "ETHUSDT").missing == ()
     assert minutes.objects("state/empty_answers/") == {}
 
 
@@ -311,7 +311,7 @@ def test_failing_symbol_delays_empty_answer(minutes: Platform) -> None:
     minutes.exchange.set_clock(TODAY + timedelta(hours=18))
     minutes.exchange.faults(symbols={"ETHUSDT": {"http_500": 1}})
     minutes.backfill("1m", "2026-11-18")
-    assert sealed_days(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE) == []
+    assert finalized_days(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE) == []
 
 
 def test_lost_day_stays_to_be_fetched(minutes: Platform) -> None:
@@ -320,12 +320,12 @@ def test_lost_day_stays_to_be_fetched(minutes: Platform) -> None:
     An hour of it is stored: so there were candles, however often the answer is empty.
     """
     minutes.exchange.set_clock(datetime(2026, 11, 19, 1, 0, 30, tzinfo=UTC))
-    minutes.tick("1m")
+    minutes.ingest("1m")
     minutes.exchange.outages("2026-11-19T00:00:00Z/2026-11-21T00:00:00Z")
     for hour in (12, 18):
         minutes.exchange.set_clock(TODAY + timedelta(hours=hour))
         assert ("complete", False) in checks(minutes.backfill("1m", "2026-11-19"))
-    assert sealed_days(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE) == []
+    assert finalized_days(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE) == []
 
 
 def test_earlier_candles_confirm_no_empty_days(
@@ -337,7 +337,7 @@ def test_earlier_candles_confirm_no_empty_days(
     """
     minutes.exchange.outages("2026-11-18T00:00:00Z/2026-11-21T00:00:00Z")
     minutes.backfill("1m", *RANGE, symbols=["ETHUSDT"])
-    assert sealed_days(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE) == [
+    assert finalized_days(ObjectStore(minutes.settings.s3), Interval.ONE_MINUTE) == [
         date(2026, 11, 17)
     ]
 
@@ -429,13 +429,13 @@ def test_long_range_becomes_short_runs(minutes: Platform, monkeypatch) -> None:
     """A long range of many symbols becomes runs of few days."""
     monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
     monkeypatch.setattr(command, "_ROWS_PER_RUN", 2 * 1440 * len(SYMBOLS))
-    told = Told()
+    reported = Reported()
     days = (date(2026, 11, 15), date(2026, 11, 20))
-    result = command.backfill(minutes.settings, Interval.ONE_MINUTE, None, *days, told)
+    result = command.backfill(minutes.settings, Interval.ONE_MINUTE, None, *days, reported)
     assert (len(result.runs), result.rows, result.problems) == (3, 5 * 1440 * 3, [])
-    assert told.totals == [(2 * 4320, 3 * 4320), (2 * 4320, 4320), (4320, 0)]
-    assert told.rows == result.rows
-    used, allowed = told.weights[-1]
+    assert reported.totals == [(2 * 4320, 3 * 4320), (2 * 4320, 4320), (4320, 0)]
+    assert reported.rows == result.rows
+    used, allowed = reported.weights[-1]
     assert 0 < used <= allowed == 2400 - minutes.settings.binance.weight_margin
 
 
@@ -481,7 +481,7 @@ def test_failing_repetition_is_reported(minutes: Platform, monkeypatch) -> None:
     monkeypatch.setattr(command, "_ROWS_PER_RUN", 1440)
     faults = iter(({"symbols": {"ETHUSDT": {"cut_json": 1}}}, {}, {}))
 
-    class Changing(Told):
+    class Changing(Reported):
         def finish(self) -> None:
             minutes.exchange.faults(**next(faults))
 
@@ -507,9 +507,9 @@ def test_refresh_repeats_failed_symbols(minutes: Platform, monkeypatch, answers_
     store, whole = ObjectStore(minutes.settings.s3), minutes.stored("1m")
     short = whole.filter(whole["symbol"] == "ETHUSDT")[:1000]
     etag = store.put("ohlcv/1m/ETHUSDT/20261118_0000.parquet", encoded(short))
-    mark_sealed(store, Interval.ONE_MINUTE, day, {"ETHUSDT": SealedDay(etag)})
+    mark_finalized(store, Interval.ONE_MINUTE, day, {"ETHUSDT": FinalizedDay(etag)})
 
-    class Changing(Told):
+    class Changing(Reported):
         def finish(self) -> None:
             if answers_then:
                 minutes.exchange.faults()
@@ -536,7 +536,7 @@ def test_failed_symbol_is_fetched_misspelt_not(minutes: Platform, monkeypatch, c
     monkeypatch.setattr(command, "dagster_instance", lambda _: nullcontext(minutes.instance))
     misspelt = minutes.with_settings(symbols=("BTCUSDT", "ETHUSDT", "XRPUSD"))
 
-    class Changing(Told):
+    class Changing(Reported):
         def finish(self) -> None:
             minutes.exchange.faults()
 
@@ -548,7 +548,7 @@ def test_failed_symbol_is_fetched_misspelt_not(minutes: Platform, monkeypatch, c
     assert minutes.stored("1m").height == 2 * 1440
 
 
-class Told:
+class Reported:
     """The progress reports of a backfill."""
 
     def __init__(self) -> None:

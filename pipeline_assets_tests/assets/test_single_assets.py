@@ -22,9 +22,9 @@ def metadata(result: Any, asset: str) -> dict[str, Any]:
 
 def test_open_day_assets_materialize_alone(minutes: Platform) -> None:
     """Each asset of the open day materializes alone."""
-    ticked = minutes.tick("1m")
+    ingested = minutes.ingest("1m")
     before = minutes.stored("1m")
-    rows = metadata(ticked, "candles_1m")["rows"]
+    rows = metadata(ingested, "candles_1m")["rows"]
     assert metadata(minutes.materialize("candles_1m", TODAY), "candles_1m")["rows"] == rows
     minutes.bucket.client.delete_object(
         Bucket=minutes.bucket.name, Key="ohlcv/1m/ETHUSDT/20261120_1100.parquet"
@@ -80,10 +80,10 @@ def test_concurrent_runs_read_own_rows(minutes: Platform) -> None:
                 assert metadata(other, "candles_1m")["symbols"] == 1
             return etag
 
-    ticked = minutes.tick("1m", store=Interleaved(minutes.settings.s3))
+    ingested = minutes.ingest("1m", store=Interleaved(minutes.settings.s3))
     assert done
-    assert metadata(ticked, "candles_1m")["symbols"] == 3
-    assert metadata(ticked, "candle_objects_1m")["symbols"] == 3
+    assert metadata(ingested, "candles_1m")["symbols"] == 3
+    assert metadata(ingested, "candle_objects_1m")["symbols"] == 3
 
 
 def test_reexecuted_step_reads_own_run(minutes: Platform) -> None:
@@ -95,10 +95,10 @@ def test_reexecuted_step_reads_own_run(minutes: Platform) -> None:
                 raise RuntimeError("the disk burns")
             return super().put(key, body)
 
-    failed = minutes.tick("1m", raise_on_error=False, store=Broken(minutes.settings.s3))
+    failed = minutes.ingest("1m", raise_on_error=False, store=Broken(minutes.settings.s3))
     assert not failed.success
     minutes.exchange.advance(60)
-    minutes.tick("1m", symbols=["BTCUSDT"])
+    minutes.ingest("1m", symbols=["BTCUSDT"])
     again = minutes.run_failed_steps_again(failed)
     assert again.status is DagsterRunStatus.SUCCESS
     own = Staged(Interval.ONE_MINUTE, day(TODAY), day(TODAY), failed.run_id)
@@ -152,8 +152,8 @@ def test_days_of_runs_materialize_separately(minutes: Platform) -> None:
 
 def test_failed_fetch_is_no_input(minutes: Platform) -> None:
     """A fetch that failed is no input."""
-    minutes.tick("1m")
+    minutes.ingest("1m")
     with pytest.raises(Exception, match="NOSUCHUSDT"):
-        minutes.tick("1m", symbols=["NOSUCHUSDT"])
+        minutes.ingest("1m", symbols=["NOSUCHUSDT"])
     made = metadata(minutes.materialize("candles_1m", TODAY), "candles_1m")
     assert made["symbols"] == 3

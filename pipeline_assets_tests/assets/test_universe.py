@@ -73,7 +73,7 @@ def test_changes_since_last_look_are_reported(everything: Platform, forgetful: P
 
     # Ingest runs read the listings too, and the asset still reports the change.
     everything.exchange.set_clock(END + timedelta(hours=8, seconds=30))
-    everything.tick("1m")
+    everything.ingest("1m")
     found = look(everything, DAY_BEFORE)
     assert (found["listed"], found["delisted"], found["symbols collected"]) == (1, 1, 2)
     assert changes(found) == [

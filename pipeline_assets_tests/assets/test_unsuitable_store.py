@@ -16,9 +16,9 @@ from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources import store_check
-from pipeline_assets.resources.candidate_objects import seal_candidates, store_candidates
+from pipeline_assets.resources.candidate_objects import finalize_candidates, store_candidates
 from pipeline_assets.resources.candle_objects import read_object, write_candles
-from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed
+from pipeline_assets.resources.finalized_days import FinalizedDay, mark_finalized
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.store_check import StoreIdentity, UnsuitableStoreError
 from pipeline_assets_tests.fixtures.faulty_s3 import Fault, FaultyS3, IgnoresBoth, faulty_s3
@@ -54,7 +54,7 @@ def test_holey_reply_erases_no_candle(
 ) -> None:
     """An ingest run with a hole in its reply erases no candle."""
     proxy.fault = Fault()
-    assert careless.tick("1m").success
+    assert careless.ingest("1m").success
     stored = minutes.stored("1m")
     # The store is replaced behind its address, and a day has passed since its check.
     store_check.forget()
@@ -63,7 +63,7 @@ def test_holey_reply_erases_no_candle(
     proxy.fault = IgnoresBoth()
     minutes.exchange.advance(60)
     minutes.exchange.faults(missing_rows=1)
-    result = careless.tick("1m", raise_on_error=False)
+    result = careless.ingest("1m", raise_on_error=False)
     assert not result.success
     assert UnsuitableStoreError.__name__ in refusal(result)
     assert f"S3 at {proxy.endpoint} cannot hold the lake" in refusal(result)
@@ -132,7 +132,9 @@ def test_unsuitable_store_refuses_every_job(
 PUBLISHED = candidates_frame(candidates(minutes=1, start=NOON))
 USE_CASES: dict[str, Callable[[ObjectStore], object]] = {
     "candidates": lambda store: store_candidates(store, PUBLISHED),
-    "finalized marks": lambda store: mark_sealed(store, ONE, DAY, {SYMBOLS[0]: SealedDay(None)}),
+    "finalized marks": lambda store: mark_finalized(
+        store, ONE, DAY, {SYMBOLS[0]: FinalizedDay(None)}
+    ),
 }
 
 
@@ -151,5 +153,5 @@ def test_candidates_outlast_unsuitable_finalize(minutes: Platform, careless: Pla
     store_candidates(ObjectStore(minutes.settings.s3), PUBLISHED)
     before = minutes.objects()
     with pytest.raises(UnsuitableStoreError):
-        seal_candidates(ObjectStore(careless.settings.s3), DAY)
+        finalize_candidates(ObjectStore(careless.settings.s3), DAY)
     assert minutes.objects() == before

@@ -11,9 +11,9 @@ from pipeline_assets.collection.lake_coverage import gap_ledger
 from pipeline_assets.collection.overview import lake_overview
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window
+from pipeline_assets.resources.ingest_state import read_ingest_state
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
-from pipeline_assets.resources.tick_state import read_tick_state
 from pipeline_assets_tests.fixtures.counting_s3 import CountsRequests
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
 from pipeline_assets_tests.fixtures.faulty_s3 import FaultyS3, faulty_s3
@@ -34,10 +34,10 @@ def every_five(minutes: Platform) -> Platform:
     return minutes.with_settings(ingest={"upload_minutes": EVERY})
 
 
-def tick(platform: Platform, minute: int) -> datetime:
+def ingest(platform: Platform, minute: int) -> datetime:
     """Execute the ingest run so many minutes after noon; return the open time of its newest candle."""
     platform.exchange.set_clock(NOON + minute * MINUTE + timedelta(seconds=5))
-    platform.tick("1m")
+    platform.ingest("1m")
     return NOON + (minute - 1) * MINUTE
 
 
@@ -78,26 +78,26 @@ def test_uploads_at_due_minutes_and_fills_slots_at_each(every_five: Platform) ->
     """After the first run, which stores the day so far, the next upload is that of 12:04."""
     assert on_lake_after(every_five, 3) == NOON + 2 * MINUTE
     before = every_five.objects("ohlcv/")
-    newest = tick(every_five, 4)
+    newest = ingest(every_five, 4)
     assert in_slots(every_five) == {newest}
     assert every_five.objects("ohlcv/") == before
     assert fetchable_gaps(every_five) == 0
     assert on_lake_after(every_five, 5) == NOON + 4 * MINUTE
     assert in_slots(every_five) == {NOON + 4 * MINUTE}
-    state = read_tick_state(
+    state = read_ingest_state(
         ObjectStore(every_five.settings.s3), Interval.ONE_MINUTE, (), every_five.now()
     )
     assert set(state.newest.values()) == {NOON + 4 * MINUTE}
 
 
 def on_lake_after(platform: Platform, minute: int) -> datetime:
-    tick(platform, minute)
+    ingest(platform, minute)
     return on_lake(platform)
 
 
 def test_run_after_a_crash_uploads_all_since_the_last_upload(every_five: Platform) -> None:
     """The run of 12:05, whose upload was due, died: that of 12:06 stores its minutes too."""
-    tick(every_five, 3)
+    ingest(every_five, 3)
     assert on_lake_after(every_five, 6) == NOON + 5 * MINUTE
     # Candles stored beyond the due time are no error of the lake's documents, and the next due time stands.
     assert fetchable_gaps(every_five) == 0
@@ -106,7 +106,7 @@ def test_run_after_a_crash_uploads_all_since_the_last_upload(every_five: Platfor
 
 
 def test_missing_minute_is_named_once_it_was_due(every_five: Platform) -> None:
-    tick(every_five, 3)
+    ingest(every_five, 3)
     every_five.exchange.set_clock(NOON + 4 * MINUTE + timedelta(seconds=5))
     assert fetchable_gaps(every_five) == 0
     every_five.exchange.set_clock(NOON + 5 * MINUTE + timedelta(seconds=5))
@@ -125,10 +125,10 @@ def test_missing_minute_is_named_once_it_was_due(every_five: Platform) -> None:
 def test_hour_is_whole_on_the_lake_when_it_ends(every_five: Platform) -> None:
     """A setting that does not divide an hour too; the next run finds the ended hour as it was stored."""
     platform = every_five.with_settings(ingest={"upload_minutes": 7})
-    tick(platform, 57)
+    ingest(platform, 57)
     assert on_lake_after(platform, 60) == NOON + 59 * MINUTE
     before = platform.objects("ohlcv/")
-    tick(platform, 61)
+    ingest(platform, 61)
     assert platform.objects("ohlcv/") == before
     assert in_slots(platform) == {NOON + 60 * MINUTE}
 
@@ -155,10 +155,10 @@ def requests_of(proxy: FaultyS3, part: str) -> list[str]:
 def test_object_costs_one_request(proxied: tuple[Platform, FaultyS3]) -> None:
     """No object is read or listed before it is replaced, and an ended hour is not written again."""
     platform, proxy = proxied
-    tick(platform, 58)
+    ingest(platform, 58)
     for minute in (59, 60, 61, 62, 63):
         proxy.requests.clear()
-        tick(platform, minute)
+        ingest(platform, minute)
         assert not [each for each in proxy.requests if "list-type=2" in each]
         assert requests_of(proxy, "/ohlcv/") == ["PUT"] * len(SYMBOLS), minute
     assert on_lake(platform) == NOON + 62 * MINUTE
@@ -169,9 +169,9 @@ def test_corrected_candle_of_an_ended_hour_is_stored(
 ) -> None:
     """The last minute of an hour came late: the run that reads the hour once more stores it."""
     platform, _ = proxied
-    tick(platform, 59)
+    ingest(platform, 59)
     platform.exchange.outages("2026-11-20T12:59:00Z/2026-11-20T13:00:00Z/BTCUSDT")
-    tick(platform, 60)
+    ingest(platform, 60)
     platform.exchange.outages()
-    tick(platform, 61)
+    ingest(platform, 61)
     assert on_lake(platform) == NOON + 60 * MINUTE

@@ -12,7 +12,7 @@ def test_ingest_announces_all_its_weight(platform: Platform) -> None:
     waited a minute.
     """
     for _ in range(2):
-        result = platform.tick("1m")
+        result = platform.ingest("1m")
     [event] = result.asset_materializations_for_node("raw_candles_1m")
     spent = event.metadata["weight spent"].value
     client = redis.Redis.from_url(platform.settings.redis.url, decode_responses=True)

@@ -38,7 +38,7 @@ query ($filter: RunsFilter!) { runsOrError(filter: $filter, limit: 500) { ... on
 
 
 @dataclass(frozen=True)
-class Tick:
+class IngestRun:
     """The ingest run of a minute: when it was due, and how many seconds later its slots were written."""
 
     due: datetime
@@ -80,7 +80,7 @@ def graphql(product: Product, query: str, variables: dict[str, Any]) -> dict[str
     return answer
 
 
-def ticks(product: Product, first: datetime) -> dict[datetime, Tick]:
+def ingest_runs(product: Product, first: datetime) -> dict[datetime, IngestRun]:
     """Return the ingest runs of the measured minutes that wrote slots, by the minute when each was due."""
     filter_ = {"tags": [{"key": "airflow/dag_id", "value": "candles_1m"}]}
     runs = graphql(product, RUNS, {"filter": filter_})["runsOrError"]["results"]
@@ -96,7 +96,7 @@ def ticks(product: Product, first: datetime) -> dict[datetime, Tick]:
             if each["stepKey"] == "candle_slots_1m" and each["status"] == "SUCCESS"
         ]
         if ends and first <= due < first + MINUTES * MINUTE:
-            found[due] = Tick(due, ends[0] - due.timestamp(), run["status"])
+            found[due] = IngestRun(due, ends[0] - due.timestamp(), run["status"])
     return found
 
 
@@ -120,12 +120,12 @@ def measure(product: Product) -> bool:
     after, minutes = cpu_seconds(product), (time.monotonic() - began) / 60
     # The ingest run of the last minute is still running.
     sleep_until(first + MINUTES * MINUTE + timedelta(seconds=40))
-    found = ticks(product, first)
+    found = ingest_runs(product, first)
     return reported(product, first, found, {n: (after[n] - before[n]) / minutes for n in after})
 
 
 def reported(
-    product: Product, first: datetime, found: dict[datetime, Tick], cpu: dict[str, float]
+    product: Product, first: datetime, found: dict[datetime, IngestRun], cpu: dict[str, float]
 ) -> bool:
     """The figures, and that the slots hold what they should."""
     bare = import_dagster()
@@ -135,7 +135,7 @@ def reported(
     seconds = [found[each].seconds for each in due if each in found]
     held = CandleSlots(product.settings.redis).summary(product.stored_symbols())
     late = held.filter(held["newest_open_time"] < due[-1] - MINUTE)
-    worst = max(found.values(), key=lambda tick: tick.seconds)
+    worst = max(found.values(), key=lambda ingest_run: ingest_run.seconds)
     met = [
         report(
             f"airflow_{SYMBOLS}_ticks_missed",

@@ -69,11 +69,11 @@ def product(held: Sequence[Held]) -> list[bytes]:
     symbol = held[0][0].symbol
     days = [day_window(FIRST + timedelta(days=number)) for number in range(DAYS)]
     frames = []
-    for file, body, told in held:
-        verify_checksum(file, body, told)
+    for file, body, reported in held:
+        verify_checksum(file, body, reported)
         frames.append(read_archive(file, body))
     cleaned = clean(pl.concat(frames), MINUTE, {symbol: Window(days[0].start, days[-1].end)})
-    assert cleaned.set_aside.is_empty()
+    assert cleaned.rejected.is_empty()
     # Every day of these symbols is whole.
     by_day = cleaned.candles.iter_slices(MINUTE.per_day)
     return [

@@ -159,10 +159,12 @@ def backfill(
         *("--end", str(end)),
     ]
     spent = run(command, at.environment(**changes))
-    told = json.loads(spent.out)
-    if told["problems"] or told["rows"] != len(symbols) * days * 1440:
-        raise RuntimeError(f"The backfill stored {told['rows']} rows: {told['problems'][:3]}")
-    return spent, told
+    reported = json.loads(spent.out)
+    if reported["problems"] or reported["rows"] != len(symbols) * days * 1440:
+        raise RuntimeError(
+            f"The backfill stored {reported['rows']} rows: {reported['problems'][:3]}"
+        )
+    return spent, reported
 
 
 def others(at: Servers, symbols: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -174,8 +176,8 @@ def others(at: Servers, symbols: Sequence[str]) -> dict[str, dict[str, Any]]:
     program = Path(__file__).with_name("other_clients.py")
     for name, interpreter in python.items():
         command = [interpreter, str(program), name, at.address, str(OTHERS[1]), str(END)]
-        told = json.loads(run([*command, *symbols[: OTHERS[0]]], dict(os.environ)).out)
-        found[name] = {**told, "rows_per_s": told["rows"] / told["seconds"]}
+        reported = json.loads(run([*command, *symbols[: OTHERS[0]]], dict(os.environ)).out)
+        found[name] = {**reported, "rows_per_s": reported["rows"] / reported["seconds"]}
     return found
 
 
@@ -187,7 +189,7 @@ def unthrottled(directory: Path) -> list[bool]:
         at.empty()
         start, _ = backfill(at, symbols[:1], 1)
         at.empty()
-        spent, told = backfill(at, symbols, DAYS)
+        spent, reported = backfill(at, symbols, DAYS)
         compared = others(at, symbols)
         at.empty()
         at.exchange.faults(latency_ms=60)
@@ -207,7 +209,7 @@ def unthrottled(directory: Path) -> list[bool]:
             against=against,
             with_start=ROWS / spent.wall,
             start_s=start.wall,
-            weight=told["weight"],
+            weight=reported["weight"],
             **{f"{name}_rows_per_s": rate for name, rate in rates.items()},
             ratios={name: round(own / rate, 1) for name, rate in rates.items() if rate},
             gave_up={name: e["error"] for name, e in compared.items() if "error" in e},
@@ -247,7 +249,7 @@ def archived(directory: Path) -> list[bool]:
         at.empty()
         start, _ = backfill(at, symbols[:1], 1, MONTH_END, **archive)
         at.empty()
-        spent, told = backfill(at, symbols, MONTH_DAYS, MONTH_END, **archive)
+        spent, reported = backfill(at, symbols, MONTH_DAYS, MONTH_END, **archive)
         at.empty()
         paged, _ = backfill(at, symbols, MONTH_DAYS, MONTH_END)
     rows = SYMBOLS * MONTH_DAYS * 1440
@@ -262,7 +264,7 @@ def archived(directory: Path) -> list[bool]:
             against="the same month by pages from the exchange",
             with_start=rows / spent.wall,
             cpu_s_per_million_rows=(spent.cpu - start.cpu) / rows * 1e6,
-            weight=told["weight"],
+            weight=reported["weight"],
         )
     ]
 
@@ -277,10 +279,10 @@ def throttled(directory: Path) -> list[bool]:
         symbols = at.listed()[:SYMBOLS]
         time.sleep(60 - at.exchange.state()["now_ms"] / 1000 % 60)
         limited = {"PIPELINE_BINANCE__WEIGHT_LIMIT": str(LIMIT)}
-        spent, told = backfill(at, symbols, DAYS, **limited)
+        spent, reported = backfill(at, symbols, DAYS, **limited)
         refused = at.refused()
         used = at.exchange.state()["weight"]["used"]
-    per_weight = ROWS / told["weight"]
+    per_weight = ROWS / reported["weight"]
     share = max(used.values()) / LIMIT * per_weight / (POSSIBLE / LIMIT)
     return [
         report(
@@ -315,8 +317,8 @@ def events(directory: Path) -> bool:
         symbols = at.listed()[:count]
         backfill(at, symbols[:1], 1)
         command = [sys.executable, "-m", __spec__.name, "events", str(days), *symbols]
-        told = json.loads(run(command, at.environment()).out.splitlines()[-1])
-    share = told["events_s"] / told["wall_s"]
+        reported = json.loads(run(command, at.environment()).out.splitlines()[-1])
+    share = reported["events_s"] / reported["wall_s"]
     return report(
         "backfill.events_of_500_symbols",
         share,
@@ -324,7 +326,7 @@ def events(directory: Path) -> bool:
         0.05,
         ratio=share,
         against="the whole backfill",
-        **told,
+        **reported,
     )
 
 

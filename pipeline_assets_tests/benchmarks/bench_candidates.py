@@ -168,9 +168,9 @@ def measure(directory: Path, servers: ExitStack) -> int:
     def tick() -> float:
         nonlocal cursor
         began, before = time.perf_counter(), len(published)
-        told = run_tick(services, cursor)
-        cursor = told.cursor
-        assert told.candles == SYMBOLS
+        reported = run_tick(services, cursor)
+        cursor = reported.cursor
+        assert reported.candles == SYMBOLS
         # A minute without a candidate ends when its states are written.
         return (published[-1][0] if len(published) > before else time.perf_counter()) - began
 

@@ -38,7 +38,7 @@ def ours(address, redis_url, windows):
     from pipeline_assets.settings import BinanceSettings, RedisSettings
 
     budget = WeightBudget(RedisSettings(url=redis_url), "bench", limit=10_000_000, margin=60)
-    client = ExchangeClient(BinanceSettings(rest_url=address), budget, Priority.TICK_1M)
+    client = ExchangeClient(BinanceSettings(rest_url=address), budget, Priority.INGEST_1M)
     began = time.process_time()
     for library in ("binance.async_client", "redis"):
         import_module(library)

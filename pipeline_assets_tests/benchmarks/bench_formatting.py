@@ -116,9 +116,9 @@ def main() -> int:
 
     rows = len(minutes) * COPIES
     cleaned = clean(raw_candles(replies), Interval.ONE_MINUTE, windows)
-    if len(cleaned.candles) != rows or not cleaned.set_aside.is_empty():
+    if len(cleaned.candles) != rows or not cleaned.rejected.is_empty():
         raise SystemExit(
-            f"{len(cleaned.candles)} of {rows} rows passed; rejected: {cleaned.set_aside}"
+            f"{len(cleaned.candles)} of {rows} rows passed; rejected: {cleaned.rejected}"
         )
     raw = raw_candles(replies)
     formatting = cpu_seconds(lambda: clean(raw_candles(replies), Interval.ONE_MINUTE, windows))

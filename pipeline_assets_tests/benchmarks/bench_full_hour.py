@@ -13,15 +13,15 @@ from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 from pipeline_assets.market.intervals import Interval
+from pipeline_assets.resources.ingest_state import read_ingest_state
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
-from pipeline_assets.resources.tick_state import read_tick_state
 from pipeline_assets_tests.benchmarks.harness import ImportCost, import_dagster, report
 from pipeline_assets_tests.benchmarks.product import Product, running_product
 
 SYMBOLS = 900
 MINUTE = timedelta(minutes=1)
-TICKS = {interval: f"tick_{interval}" for interval in Interval}
+INGEST_RUNS = {interval: f"tick_{interval}" for interval in Interval}
 
 
 def warm_up(product: Product, hour: datetime) -> None:
@@ -29,7 +29,7 @@ def warm_up(product: Product, hour: datetime) -> None:
 
     1m comes last: other work leaves room for it only within three minutes after its announcement.
     """
-    for number, job in enumerate(reversed(TICKS.values())):
+    for number, job in enumerate(reversed(INGEST_RUNS.values())):
         now = hour - (8 - 3 * number) * MINUTE
         product.set_clock(now)
         product.measured_run(job, now.date())
@@ -48,7 +48,7 @@ def refuse_wrong_results(product: Product, hour: datetime) -> None:
     if held.filter(held["newest_open_time"] < hour - MINUTE).height:
         raise RuntimeError(f"The minute before {hour} is missing from slots: {held}")
     for interval in Interval:
-        newest = read_tick_state(store, interval, (), hour + timedelta(hours=1)).newest
+        newest = read_ingest_state(store, interval, (), hour + timedelta(hours=1)).newest
         late = [symbol for symbol in symbols if newest[symbol] < hour - interval.span]
         if late:
             raise RuntimeError(
@@ -70,8 +70,10 @@ def main() -> int:
         warm_up(product, hour)
         wait_for(product, hour)
         turned = time.time()
-        with ThreadPoolExecutor(len(TICKS)) as pool:
-            runs = list(pool.map(lambda job: product.launch(job, hour.date()), TICKS.values()))
+        with ThreadPoolExecutor(len(INGEST_RUNS)) as pool:
+            runs = list(
+                pool.map(lambda job: product.launch(job, hour.date()), INGEST_RUNS.values())
+            )
             timings = list(pool.map(product.wait, runs))
         refuse_wrong_results(product, hour)
         too_much = refused(product)

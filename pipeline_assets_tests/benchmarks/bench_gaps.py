@@ -21,7 +21,7 @@ from pipeline_assets.market.gap_causes import Cause
 from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.candle_objects import object_key
-from pipeline_assets.resources.finalized_days import Absence, SealedDay, mark_sealed
+from pipeline_assets.resources.finalized_days import Absence, FinalizedDay, mark_finalized
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 from pipeline_assets_tests.benchmarks.harness import report
@@ -48,7 +48,9 @@ def main() -> int:
         reading, lacking = judged(store, settings, READ_DAYS)
         for day, etag in zip(days, etags, strict=True):
             missing = ((OUTAGE, Absence.CONFIRMED),) if day == FIRST else ()
-            mark_sealed(store, INTERVAL, day, dict.fromkeys(SYMBOLS, SealedDay(etag, missing)))
+            mark_finalized(
+                store, INTERVAL, day, dict.fromkeys(SYMBOLS, FinalizedDay(etag, missing))
+            )
         before = peak_mb()
         seconds, found = judged(store, settings, DAYS)
         after = peak_mb()

@@ -112,7 +112,7 @@ def main() -> int:
             ),
             compared(
                 "one reservation of weight",
-                milliseconds(lambda: None, lambda: budget.reserve(Priority.TICK_1M, 1, 10**12)),
+                milliseconds(lambda: None, lambda: budget.reserve(Priority.INGEST_1M, 1, 10**12)),
                 2,
                 ping,
                 "PING",

@@ -19,7 +19,7 @@ MINUTE = timedelta(minutes=1)
 SLOTS_STEP = "candle_slots_1m"
 
 
-def ticks(product: Product, first: datetime, symbols: Sequence[str] | None) -> list[Timings]:
+def ingest_runs(product: Product, first: datetime, symbols: Sequence[str] | None) -> list[Timings]:
     """Execute an ingest run that is not counted, then one a minute; check the stored candles."""
     found = []
     for number in range(REPEATS + 1):
@@ -127,8 +127,8 @@ def main() -> int:
     today = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
     first = today + timedelta(minutes=50, seconds=5)
     with running_product(SYMBOLS, first) as product:
-        many = ticks(product, first, None)
-        few = ticks(product, first + REPEATS * MINUTE, product.stored_symbols()[:FEW])
+        many = ingest_runs(product, first, None)
+        few = ingest_runs(product, first + REPEATS * MINUTE, product.stored_symbols()[:FEW])
     return 0 if reported(many, few, bare) else 1
 
 

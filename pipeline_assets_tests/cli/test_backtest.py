@@ -81,17 +81,17 @@ def test_shows_costs_and_holding_apart(run: Run, tmp_path: Path) -> None:
         assert words in done.stdout
     assert "funding rates are missing" in done.stdout
     again = run("backtest", "--strategy", "macd_cross", *SPAN, "--json")
-    told = json.loads(again.stdout)
-    request = told["request"]
+    reported = json.loads(again.stdout)
+    request = reported["request"]
     assert (request["start"], request["end"]) == ("2026-11-14T00:00Z", "2026-11-16T00:00Z")
     assert (request["capital"], request["slippage"]) == ("10000", "0.0002")
     held = pq.read_table(trades)
-    total = told["metrics"]["total"]
+    total = reported["metrics"]["total"]
     assert held.num_rows == total["trades"] + total["open_trades"] > 10
     assert sum(held["net"].to_pylist()) == pytest.approx(total["net"])
     assert total["fees"] > 0 < total["slippage"]
     page = html.read_text("utf-8")
-    assert told["checksum"] in page
+    assert reported["checksum"] in page
     assert not re.search(r'(?:src|href)="(?!https://www\.tradingview\.com/)', page)
 
 
@@ -173,9 +173,9 @@ def test_damaged_object_is_named(shell: Shell, run: Run, minutes: Platform) -> N
     assert isinstance(done.exception, PipelineError)
     assert key in str(done.exception)
     done = run("backtest", *SPAN, "--skip-damaged", "--json")
-    told = json.loads(done.stdout)
-    assert told["damaged"] == [key]
-    assert any(key in line for line in told["warnings"])
+    reported = json.loads(done.stdout)
+    assert reported["damaged"] == [key]
+    assert any(key in line for line in reported["warnings"])
 
 
 def test_full_disk_leaves_no_part(tmp_path: Path) -> None:
@@ -205,8 +205,8 @@ def test_lookahead_judges_stored_candles(run: Run) -> None:
     done = run("lookahead", *options)
     assert done.exit_code == 0, (done.output, done.exception)
     assert "1 strategies on BTCUSDT: 20 parts of the history compared" in done.stdout
-    told: dict[str, Any] = json.loads(run("lookahead", *options, "--json").stdout)
-    assert (told["findings"], told["truncations"]) == ([], 20)
+    reported: dict[str, Any] = json.loads(run("lookahead", *options, "--json").stdout)
+    assert (reported["findings"], reported["truncations"]) == ([], 20)
 
 
 def test_lookahead_without_candles_is_refused(run: Run) -> None:

@@ -19,8 +19,8 @@ from pipeline_assets_tests.fixtures.s3 import free_port
 
 
 def run(job: str, status: str, **tags: str) -> dict[str, Any]:
-    told = [{"key": key.replace("__", "/"), "value": value} for key, value in tags.items()]
-    return {"jobName": job, "status": status, "tags": told}
+    reported = [{"key": key.replace("__", "/"), "value": value} for key, value in tags.items()]
+    return {"jobName": job, "status": status, "tags": reported}
 
 
 RANGE = {
@@ -103,5 +103,5 @@ def test_off_sensor_and_server_are_reported() -> None:
     ]
     down = filling(DagsterSettings(webserver_port=free_port()))
     assert down is None
-    [told] = filling_lines(down, missing=True)
-    assert "does not answer" in told
+    [reported] = filling_lines(down, missing=True)
+    assert "does not answer" in reported

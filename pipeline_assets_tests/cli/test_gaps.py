@@ -63,7 +63,7 @@ def gaps(shell: Shell) -> Gaps:
     return run
 
 
-def told(done: Any) -> dict[str, Any]:
+def reported(done: Any) -> dict[str, Any]:
     document: dict[str, Any] = json.loads(done.stdout)
     return document
 
@@ -93,7 +93,7 @@ def with_every_cause(platform: Platform) -> None:
     exchange.faults(symbols={LIFE: {"archive_holes": 1, "cut_json": 1}})
     platform.with_settings(binance={"archive": True}).backfill("1m", "2026-09-17")
     exchange.faults()
-    platform.tick("1m")
+    platform.ingest("1m")
 
 
 def gap_table(platform: Platform) -> set[tuple[Any, ...]]:
@@ -118,7 +118,7 @@ def test_causes_are_named_and_gaps_filled(collecting: Platform, shell: Shell, ga
 
     done = gaps("--interval", "1m", "--all", "--json")
     assert done.exit_code == 1
-    document = told(done)
+    document = reported(done)
     by_symbol: dict[str, list[Row]] = {symbol: [] for symbol in SYMBOLS}
     for row in rows(document):
         by_symbol[row[0]].append(row)
@@ -127,11 +127,11 @@ def test_causes_are_named_and_gaps_filled(collecting: Platform, shell: Shell, ga
     assert by_symbol[BTC][0] == not_fetched
     assert by_symbol[BTC][-1] == (BTC, *OPEN)
     assert (BTC, *EVERYBODYS) in by_symbol[BTC]
-    set_aside = [row for row in by_symbol[BTC] if row[4] == "set_aside"]
+    rejected_rows = [row for row in by_symbol[BTC] if row[4] == "set_aside"]
     # One row of each page was malformed: where exactly, what is stored of that day says.
     held = stored.filter(pl.col("symbol") == BTC, pl.col("open_time").dt.day() == 16).height
-    assert sum(row[3] for row in set_aside) == 1440 - 60 - held >= 3
-    assert set(by_symbol[BTC]) == {not_fetched, (BTC, *OPEN), (BTC, *EVERYBODYS), *set_aside}
+    assert sum(row[3] for row in rejected_rows) == 1440 - 60 - held >= 3
+    assert set(by_symbol[BTC]) == {not_fetched, (BTC, *OPEN), (BTC, *EVERYBODYS), *rejected_rows}
 
     assert by_symbol[ETH] == [ETHS_OWN, (ETH, *EVERYBODYS), (ETH, *OPEN)]
 
@@ -147,14 +147,14 @@ def test_causes_are_named_and_gaps_filled(collecting: Platform, shell: Shell, ga
         (SNOW, *EVERYBODYS),
         (SNOW, *OPEN),
     ]
-    assert document["fillable"] == 1440 + 1440 + sum(row[3] for row in set_aside)
+    assert document["fillable"] == 1440 + 1440 + sum(row[3] for row in rejected_rows)
 
     # The exchange works again. Gaps that it can fill are filled; the others stay in the report.
     picture = shell.directory / "completeness.png"
     arguments = ("--repair", "--picture", str(picture), "--json")
     repaired = shell.run("gaps", "--interval", "1m", *arguments)
     assert repaired.returncode == 0, repaired.stderr
-    document = told(repaired)
+    document = reported(repaired)
     assert rows(document) == [
         (BTC, *EVERYBODYS), ETHS_OWN, (ETH, *EVERYBODYS), (LIFE, *EVERYBODYS), (SNOW, *EVERYBODYS),
     ]  # fmt: skip
@@ -212,10 +212,10 @@ def test_archive_disagreements_are_reported(collecting: Platform, gaps: Gaps) ->
     assert "Nothing is missing" in done.stdout
     [line] = [line for line in done.stdout.splitlines() if ETH in line]
     assert line.split()[-4:] == ["74", "false", "zero", "volume"]
-    [record] = told(gaps(*arguments, "--json"))["disagreements"]
+    [record] = reported(gaps(*arguments, "--json"))["disagreements"]
     found = [record[name] for name in ("symbol", "interval", "kind", "count")]
     assert found == [ETH, "1m", "false zero volume", 74]
-    assert told(gaps(*arguments, "--symbols", BTC, "--json"))["disagreements"] == []
+    assert reported(gaps(*arguments, "--symbols", BTC, "--json"))["disagreements"] == []
 
 
 def test_false_zero_volume_shows_until_refetched(collecting: Platform, gaps: Gaps) -> None:
@@ -227,7 +227,7 @@ def test_false_zero_volume_shows_until_refetched(collecting: Platform, gaps: Gap
     for interval in Interval:
         collecting.backfill(interval.value, "2026-09-17", symbols=[ETH])
     arguments = ("--end", "2026-09-18", "--symbols", ETH)
-    assert told(gaps(*arguments, "--json"))["zero_volume"] == {
+    assert reported(gaps(*arguments, "--json"))["zero_volume"] == {
         "runs": [],
         "days_checked": 0,
         "days_unchecked": 1,
@@ -240,7 +240,7 @@ def test_false_zero_volume_shows_until_refetched(collecting: Platform, gaps: Gap
     store.put(key, encode_candles(false, Interval.ONE_MINUTE, ETH, window))
     keep_zero_volume(store, window.start.date(), [ETH])
 
-    found = told(gaps(*arguments, "--json"))["zero_volume"]
+    found = reported(gaps(*arguments, "--json"))["zero_volume"]
     assert (found["days_checked"], found["days_unchecked"]) == (1, 0)
     [run] = found["runs"]
     why = run.pop("why")
@@ -254,32 +254,33 @@ def test_false_zero_volume_shows_until_refetched(collecting: Platform, gaps: Gap
     }
     assert why.startswith("the 15m candle of 2026-09-17 10:30 has volume ")
     assert "Stored without volume" in gaps(*arguments).stdout
-    assert told(gaps("--interval", "1h", *arguments, "--json"))["zero_volume"]["runs"] == []
+    assert reported(gaps("--interval", "1h", *arguments, "--json"))["zero_volume"]["runs"] == []
     assert (
-        told(gaps("--end", "2026-09-18", "--symbols", BTC, "--json"))["zero_volume"]["runs"] == []
+        reported(gaps("--end", "2026-09-18", "--symbols", BTC, "--json"))["zero_volume"]["runs"]
+        == []
     )
 
     store.put(key, encode_candles(true, Interval.ONE_MINUTE, ETH, window))
-    assert told(gaps(*arguments, "--json"))["zero_volume"]["runs"] == []
+    assert reported(gaps(*arguments, "--json"))["zero_volume"]["runs"] == []
 
     store.put("state/zero_volume/20260917.json", b'["ETHUS')
-    found = told(gaps(*arguments, "--json"))["zero_volume"]
+    found = reported(gaps(*arguments, "--json"))["zero_volume"]
     assert (found["days_checked"], found["days_unchecked"]) == (0, 1)
     assert "Stored without volume" not in gaps(*arguments).stdout
 
 
 def test_just_closed_candle_is_not_missing(collecting: Platform, gaps: Gaps) -> None:
     """A candle that closed just now is not called missing."""
-    collecting.tick("1m")
+    collecting.ingest("1m")
     collecting.exchange.advance(100)
     running = gaps("--interval", "1m", "--json")
     assert running.exit_code == 0
-    assert told(running)["fillable"] == 0
-    assert told(running)["causes"] == {"not_fetched": 4 * 2}
+    assert reported(running)["fillable"] == 0
+    assert reported(running)["causes"] == {"not_fetched": 4 * 2}
     collecting.exchange.advance(120)
     late = gaps("--interval", "1m", "--json")
     assert late.exit_code == 1
-    assert told(late)["fillable"] == 4 * 4
+    assert reported(late)["fillable"] == 4 * 4
 
 
 def test_mistyped_symbol_is_reported_alone(gaps: Gaps) -> None:
@@ -293,7 +294,7 @@ def test_mistyped_symbol_is_reported_alone(gaps: Gaps) -> None:
     beside = gaps(*outages, PIPELINE_SYMBOLS=f"{ETH},BTCUSDX")
     assert (beside.exit_code, beside.stderr) == (1, alone.stderr)
     assert "Nothing is missing: 1 symbols, 1h" in beside.stdout
-    document = told(gaps(*arguments, "--json", PIPELINE_SYMBOLS=f"{SNOW},BTCUSDX"))
+    document = reported(gaps(*arguments, "--json", PIPELINE_SYMBOLS=f"{SNOW},BTCUSDX"))
     assert document["unknown_symbols"] == {"BTCUSDX": BTC}
     assert {row[0] for row in rows(document)} == {SNOW}
     # It is nothing to those who ask for others.
@@ -319,18 +320,20 @@ def test_empty_day_is_repaired_once(collecting: Platform, gaps: Gaps) -> None:
     collecting.exchange.outages(f"2026-09-17T00:00:00Z/2026-09-18T00:00:00Z/{ETH}")
     collecting.backfill("15m", "2026-09-17", symbols=[BTC, LIFE, SNOW])
     arguments = ("--interval", "15m", "--start", "2026-09-17", "--end", "2026-09-18", "--json")
-    assert told(gaps(*arguments))["causes"] == {"not_fetched": 96}
+    assert reported(gaps(*arguments))["causes"] == {"not_fetched": 96}
     repaired = gaps(*arguments, "--repair")
     assert repaired.exit_code == 0
     outage = (ETH, "09-17 00:00", "09-17 23:45", 96, "exchange_outage")
-    assert rows(told(repaired)) == [outage]
-    assert "repair" not in told(gaps(*arguments, "--repair")), "there is nothing left to ask for"
+    assert rows(reported(repaired)) == [outage]
+    assert "repair" not in reported(gaps(*arguments, "--repair")), (
+        "there is nothing left to ask for"
+    )
 
 
 def test_todays_hole_is_requested_once(collecting: Platform, gaps: Gaps) -> None:
     """A hole of today is requested once, and judged when the day is finalized."""
     collecting.exchange.outages(f"2026-09-18T06:00:00Z/2026-09-18T08:00:00Z/{ETH}")
-    collecting.tick("1h")
+    collecting.ingest("1h")
     arguments = ("--interval", "1h", "--start", "2026-09-18")
     done = gaps(*arguments)
     assert done.exit_code == 1
@@ -343,7 +346,7 @@ def test_todays_hole_is_requested_once(collecting: Platform, gaps: Gaps) -> None
     collecting.exchange.set_clock(NOW + timedelta(days=1))
     repaired = gaps(*arguments, "--end", "2026-09-19", "--repair", "--json")
     assert repaired.exit_code == 0
-    assert rows(told(repaired)) == [(ETH, "09-18 06:00", "09-18 07:00", 2, "exchange_outage")]
+    assert rows(reported(repaired)) == [(ETH, "09-18 06:00", "09-18 07:00", 2, "exchange_outage")]
 
 
 def test_forgotten_symbol_is_not_fetchable(collecting: Platform, gaps: Gaps) -> None:
@@ -364,7 +367,7 @@ def test_forgotten_symbol_is_not_fetchable(collecting: Platform, gaps: Gaps) -> 
         lines = [" ".join(line.split()) for line in done.stdout.splitlines()]
         advice = f"nothing: the exchange does not name {BTC} any more"
         assert f"not_fetched 1 1 24 {advice}" in lines
-        document = told(gaps(*arguments, "--json", **elsewhere))
+        document = reported(gaps(*arguments, "--json", **elsewhere))
         assert (document["fillable"], document["causes"]) == (0, {"not_fetched": 24})
 
 

@@ -43,14 +43,22 @@ def test_backfill_reports_to_a_program(
     arguments = ("backfill", "--interval", "1h", "--start", "2026-11-18", "--end", "2026-11-20")
     done = shell.run(*arguments, "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    reported = json.loads(done.stdout)
     rows = 2 * 24 * len(SYMBOLS)
-    assert (told["interval"], told["start"], told["end"]) == ("1h", "2026-11-18", "2026-11-20")
-    assert (told["rows"], told["objects"], told["problems"]) == (rows, 2 * len(SYMBOLS), [])
+    assert (reported["interval"], reported["start"], reported["end"]) == (
+        "1h",
+        "2026-11-18",
+        "2026-11-20",
+    )
+    assert (reported["rows"], reported["objects"], reported["problems"]) == (
+        rows,
+        2 * len(SYMBOLS),
+        [],
+    )
     # Two days of 1h are 48 rows: one request of weight 1 a symbol, beside time, exchangeInfo, and the
     # first candle of each.
-    assert 2 * len(SYMBOLS) < told["weight"] <= 2 * len(SYMBOLS) + 3
-    [run_id] = told["runs"]
+    assert 2 * len(SYMBOLS) < reported["weight"] <= 2 * len(SYMBOLS) + 3
+    [run_id] = reported["runs"]
     monkeypatch.setenv("DAGSTER_HOME", str(shell.data_dir / "dagster"))
     with DagsterInstance.get() as instance:
         run = instance.get_run_by_id(run_id)
@@ -137,7 +145,7 @@ def test_killed_backfill_is_done_by_repeat(
 
 
 def test_status_for_a_person(platform: Platform, shell: Shell) -> None:
-    platform.tick("1m")
+    platform.ingest("1m")
     found = shell.run("status", "--days", "1", "--timeout", "60")
     assert found.returncode == 1
     [down] = found.stderr.splitlines()
@@ -148,8 +156,11 @@ def test_status_for_a_person(platform: Platform, shell: Shell) -> None:
         assert [symbol, "1h", "0", "0", "none", "0", "12"] in rows
     assert any(row[:1] == ["exchange"] and "up" in row for row in rows)
     assert "2026-11-20 12:00:30 UTC" in found.stdout
-    told = " ".join(found.stdout.split())
-    assert "a backfill's: `pipeline-assets backfill`, or `gaps --repair --start 2026-11-20`" in told
+    reported = " ".join(found.stdout.split())
+    assert (
+        "a backfill's: `pipeline-assets backfill`, or `gaps --repair --start 2026-11-20`"
+        in reported
+    )
 
 
 @pytest.mark.parametrize(
@@ -198,9 +209,13 @@ def test_backfill_stores_funding_rates(platform: Platform, shell: Shell) -> None
     arguments = ("backfill", "--funding", "--start", "2026-11-18", "--end", "2026-11-20")
     done = shell.run(*arguments, "--json")
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
+    reported = json.loads(done.stdout)
     rates = sum(len(stored_rates(platform, symbol)) for symbol in SYMBOLS)
-    assert (told["rates"], told["objects_changed"], told["problems"]) == (rates, len(SYMBOLS), [])
+    assert (reported["rates"], reported["objects_changed"], reported["problems"]) == (
+        rates,
+        len(SYMBOLS),
+        [],
+    )
     again = shell.run(*arguments)
     assert again.returncode == 0, again.stderr
     assert again.stdout.startswith("0 funding rates stored, 0 objects written")
@@ -377,14 +392,16 @@ def test_status_json_names_down_systems(lonely: Shell) -> None:
     """status as JSON tells a program which systems are down."""
     done = lonely.run("status", "--timeout", "60", "--json")
     assert done.returncode == 1
-    told: dict[str, Any] = json.loads(done.stdout)
-    alive = {each["name"]: each["alive"] for each in told["stack"]["services"]}
+    reported: dict[str, Any] = json.loads(done.stdout)
+    alive = {each["name"]: each["alive"] for each in reported["stack"]["services"]}
     assert (alive["s3"], alive["snowflake"]) == (True, False)
-    errors = {name: part["error"] for name, part in told["parts"].items() if not part["answered"]}
+    errors = {
+        name: part["error"] for name, part in reported["parts"].items() if not part["answered"]
+    }
     assert list(errors) == ["snowflake"]
     assert errors["snowflake"].startswith("not answering at http://127.0.0.1:")
-    assert {each["table_rows"] for each in told["symbols"]} == {None}
-    assert {each["objects"] for each in told["symbols"]} == {0}
+    assert {each["table_rows"] for each in reported["symbols"]} == {None}
+    assert {each["objects"] for each in reported["symbols"]} == {0}
 
 
 # Candidates

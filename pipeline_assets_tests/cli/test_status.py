@@ -68,7 +68,7 @@ def rows_of(output: str) -> list[list[str]]:
 def test_warehouse_that_hangs_hides_nothing_else(
     minutes: Platform, show: Callable[..., Shown], silent: str
 ) -> None:
-    minutes.tick("1m")
+    minutes.ingest("1m")
     hanging = minutes.with_settings(snowflake={"port": int(silent.rpartition(":")[2])})
     shown = show(hanging, seconds=5)
     assert shown.status == 1
@@ -86,17 +86,19 @@ def test_document_parts_show_their_errors(
     minutes: Platform, show: Callable[..., Shown], silent: str
 ) -> None:
     """Parts of a document show their own errors."""
-    minutes.tick("1m")
+    minutes.ingest("1m")
     hanging = minutes.with_settings(redis={"url": f"redis://{silent}/0"})
-    told = json.loads(show(hanging, seconds=5, as_json=True).output)
-    errors = {name: part["error"] for name, part in told["parts"].items() if not part["answered"]}
+    reported = json.loads(show(hanging, seconds=5, as_json=True).output)
+    errors = {
+        name: part["error"] for name, part in reported["parts"].items() if not part["answered"]
+    }
     assert errors["redis"].startswith(f"Redis at redis://{silent}/0 did not answer within 2 s")
     # The exchange is not asked without the weight that Redis counts.
     assert errors["exchange"].startswith("not asked: what may be asked is kept in Redis")
     assert errors["snowflake"].startswith("not answering at http://127.0.0.1:")
     assert list(errors) == ["exchange", "redis", "snowflake"]
-    assert (told["clock"], told["at"]) == ("this machine", "2026-11-21 00:00:00+00:00")
-    minute = next(each for each in told["symbols"] if each["interval"] == "1m")
+    assert (reported["clock"], reported["at"]) == ("this machine", "2026-11-21 00:00:00+00:00")
+    minute = next(each for each in reported["symbols"] if each["interval"] == "1m")
     assert (minute["slots"], minute["missing"]) == (None, None)
 
 
@@ -132,14 +134,14 @@ def test_symbols_of_hanging_lake_are_unknown(minutes: Platform, show: Callable[.
     """Symbols that only a hanging lake knows are said to be unknown."""
     with black_hole() as s3:
         hanging = minutes.with_settings(symbols="all", s3={"endpoint_url": f"http://{s3}"})
-        told = json.loads(show(hanging, seconds=0.5, as_json=True).output)
-    assert not told["parts"]["s3"]["answered"]
-    assert "the symbols of `all` are on S3" in told["parts"]["redis"]["error"]
+        reported = json.loads(show(hanging, seconds=0.5, as_json=True).output)
+    assert not reported["parts"]["s3"]["answered"]
+    assert "the symbols of `all` are on S3" in reported["parts"]["redis"]["error"]
 
 
 def test_gaps_need_the_exchanges_clock(minutes: Platform, show: Callable[..., Shown]) -> None:
     """Gaps are unknown without the exchange's clock."""
-    minutes.tick("1m")
+    minutes.ingest("1m")
     minutes.exchange.process.send_signal(signal.SIGSTOP)
     try:
         shown = show(minutes, seconds=5)
@@ -196,7 +198,7 @@ def test_damaged_object_hides_own_candles(
     """A damaged object hides only its own candles."""
     now = datetime(2026, 11, 20, 2, 30, 5, tzinfo=UTC)
     minutes.exchange.set_clock(now)
-    minutes.tick("1m")
+    minutes.ingest("1m")
     store, key = ObjectStore(minutes.settings.s3), f"ohlcv/1m/{SYMBOLS[1]}/20261120_0100.parquet"
     minutes.bucket.client.put_object(Bucket=minutes.bucket.name, Key=key, Body=b"garbage")
     found = lake_overview(minutes.settings, store, SYMBOLS, now.date(), now)

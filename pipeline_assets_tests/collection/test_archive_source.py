@@ -14,7 +14,7 @@ from pipeline_assets.collection.fetch_plan import FetchPlan, RunKind
 from pipeline_assets.market.archive_comparison import NOT_SERVED
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.day_findings import read_disagreements
-from pipeline_assets.resources.finalized_days import sealed_symbols
+from pipeline_assets.resources.finalized_days import finalized_symbols
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import BinanceSettings
 from pipeline_assets_tests.fixtures.exchange import start_exchange
@@ -66,11 +66,11 @@ def archive_asked(platform):
 def test_archive_serves_finished_days_cheaply(with_archive) -> None:
     """Finished days come from the archive, and cost only the check against the hours."""
     result = with_archive.backfill("1m", FIRST, LAST)
-    told = fetched(result)
-    assert told["rows from the archive"] == told["rows"] == 3 * 3 * 1440
+    reported = fetched(result)
+    assert reported["rows from the archive"] == reported["rows"] == 3 * 3 * 1440
     # Three days of hours are 72 rows: one request of weight 1 a symbol, beside time, universe, and the
     # first candle of each.
-    assert told["weight spent"] == 2 * len(SYMBOLS) + 2
+    assert reported["weight spent"] == 2 * len(SYMBOLS) + 2
     assert archive_asked(with_archive) == 2 * 9
     assert_frame_equal(with_archive.stored("1m"), truth(with_archive))
     assert records(with_archive) == {}
@@ -82,14 +82,14 @@ def test_exchange_wins_over_the_archive(with_archive) -> None:
         zip(SYMBOLS, ("archive_holes", "archive_zero_volume", "archive_partial"), strict=True)
     )
     with_archive.exchange.faults(symbols={symbol: {each: 1} for symbol, each in faults.items()})
-    told = fetched(with_archive.backfill("1m", FIRST, LAST))
-    assert (told["rows from the archive"], told["rows"]) == (0, 3 * 3 * 1440)
+    reported = fetched(with_archive.backfill("1m", FIRST, LAST))
+    assert (reported["rows from the archive"], reported["rows"]) == (0, 3 * 3 * 1440)
     assert_frame_equal(with_archive.stored("1m"), truth(with_archive))
     for symbol, kind, count in zip(
         SYMBOLS, ("hole", "false zero volume", "different"), (30, 74, 1), strict=True
     ):
         assert recorded(with_archive, symbol) == [(day, kind, count) for day in DAYS]
-    assert sealed_symbols(ObjectStore(with_archive.settings.s3), MINUTE, DAYS[0]) == set(SYMBOLS)
+    assert finalized_symbols(ObjectStore(with_archive.settings.s3), MINUTE, DAYS[0]) == set(SYMBOLS)
 
 
 def test_faulty_files_fall_back_to_exchange(with_archive) -> None:
@@ -98,8 +98,8 @@ def test_faulty_files_fall_back_to_exchange(with_archive) -> None:
         zip(SYMBOLS, ("archive_corrupt", "archive_checksum", "archive_missing"), strict=True)
     )
     with_archive.exchange.faults(symbols={symbol: {each: 1} for symbol, each in faults.items()})
-    told = fetched(with_archive.backfill("1m", FIRST, LAST))
-    assert (told["rows from the archive"], told["symbol-days not in the archive"]) == (0, 3)
+    reported = fetched(with_archive.backfill("1m", FIRST, LAST))
+    assert (reported["rows from the archive"], reported["symbol-days not in the archive"]) == (0, 3)
     assert_frame_equal(with_archive.stored("1m"), truth(with_archive))
     for symbol in SYMBOLS[:2]:
         assert recorded(with_archive, symbol) == [(day, "file refused", 1440) for day in DAYS]
@@ -112,9 +112,9 @@ def test_malformed_files_are_named(with_archive) -> None:
     The first row of each file is blank, short or too long, and the checksum is that of the file.
     """
     with_archive.exchange.faults(archive_malformed=1)
-    told = fetched(with_archive.backfill("1m", FIRST, LAST))
-    assert (told["rows from the archive"], told["rows"]) == (0, 3 * 3 * 1440)
-    files = {row.data["file"]: row.data["why"] for row in told["archive files refused"].records}
+    reported = fetched(with_archive.backfill("1m", FIRST, LAST))
+    assert (reported["rows from the archive"], reported["rows"]) == (0, 3 * 3 * 1440)
+    files = {row.data["file"]: row.data["why"] for row in reported["archive files refused"].records}
     assert sorted(files) == [f"{symbol}-1m-{day}.zip" for symbol in sorted(SYMBOLS) for day in DAYS]
     assert all(why.startswith(f"{file} ") for file, why in files.items())
     assert_frame_equal(with_archive.stored("1m"), truth(with_archive))
@@ -131,8 +131,8 @@ def test_faults_change_only_the_source(with_archive, seed) -> None:
         **dict.fromkeys(("http_500", "reset", "truncated", "duplicate_rows"), 0.02),
         seed=seed,
     )
-    told = fetched(with_archive.backfill("1m", FIRST, LAST))
-    assert 0 < told["rows from the archive"] < told["rows"]
+    reported = fetched(with_archive.backfill("1m", FIRST, LAST))
+    assert 0 < reported["rows from the archive"] < reported["rows"]
     assert_frame_equal(with_archive.stored("1m"), truth(with_archive))
 
 
@@ -153,9 +153,9 @@ def test_revised_archive_clears_disagreement(with_archive) -> None:
 def test_common_outage_is_no_disagreement(with_archive) -> None:
     """An outage that is in the exchange and in the archive is no disagreement."""
     with_archive.exchange.outages("2026-11-18T10:10/2026-11-18T12:40")
-    told = fetched(with_archive.backfill("1m", FIRST, LAST))
+    reported = fetched(with_archive.backfill("1m", FIRST, LAST))
     # The archive cannot say whether a candle is missing or was never there: the exchange is asked.
-    assert told["rows from the archive"] == 2 * 3 * 1440
+    assert reported["rows from the archive"] == 2 * 3 * 1440
     assert_frame_equal(with_archive.stored("1m"), truth(with_archive))
     assert records(with_archive) == {}
 
@@ -179,8 +179,8 @@ def test_partial_days_come_from_their_source(with_archive) -> None:
     """The open day comes from the exchange, the traded part of a listing day from the archive."""
     symbols = ["BTCUSDT", "雪球USDT"]
     with_archive.exchange.set_clock(datetime(2026, 9, 17, 7, 30, 10, tzinfo=UTC))
-    told = fetched(with_archive.backfill("1m", "2026-09-15", "2026-09-17", symbols=symbols))
-    assert told["rows from the archive"] == 2 * 1440 + 13 * 60 + 30
+    reported = fetched(with_archive.backfill("1m", "2026-09-15", "2026-09-17", symbols=symbols))
+    assert reported["rows from the archive"] == 2 * 1440 + 13 * 60 + 30
     start = datetime(2026, 9, 15, tzinfo=UTC)
     expected = truth(with_archive, start, TODAY, symbols)
     assert expected["open_time"].max() == datetime(2026, 9, 17, 7, 29, tzinfo=UTC)
@@ -190,16 +190,18 @@ def test_partial_days_come_from_their_source(with_archive) -> None:
 @pytest.mark.matrix
 def test_delivered_symbol_comes_until_delivery(with_archive) -> None:
     """A delivered symbol is fetched up to its delivery."""
-    told = fetched(with_archive.backfill("1m", "2024-07-07", "2024-07-09", symbols=["AGIXUSDT"]))
-    assert told["rows from the archive"] == 1440 + 9 * 60
+    reported = fetched(
+        with_archive.backfill("1m", "2024-07-07", "2024-07-09", symbols=["AGIXUSDT"])
+    )
+    assert reported["rows from the archive"] == 1440 + 9 * 60
     start = datetime(2024, 7, 7, tzinfo=UTC)
     assert_frame_equal(with_archive.stored("1m"), truth(with_archive, start, TODAY, ["AGIXUSDT"]))
 
 
 def test_whole_months_come_as_one_file(with_archive) -> None:
     symbols = ["ETHUSDT"]
-    told = fetched(with_archive.backfill("1m", "2026-09-30", "2026-10-31", symbols=symbols))
-    assert told["rows from the archive"] == 32 * 1440
+    reported = fetched(with_archive.backfill("1m", "2026-09-30", "2026-10-31", symbols=symbols))
+    assert reported["rows from the archive"] == 32 * 1440
     assert archive_asked(with_archive) == 4
     start, end = datetime(2026, 9, 30, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
     assert_frame_equal(with_archive.stored("1m"), truth(with_archive, start, end, symbols))
@@ -216,7 +218,7 @@ def test_symbol_is_not_half_stored(with_archive) -> None:
     )
     others = [symbol for symbol in SYMBOLS if symbol != "ETHUSDT"]
     assert_frame_equal(with_archive.stored("1m"), truth(with_archive, symbols=others))
-    assert sealed_symbols(ObjectStore(with_archive.settings.s3), MINUTE, DAYS[0]) == set(others)
+    assert finalized_symbols(ObjectStore(with_archive.settings.s3), MINUTE, DAYS[0]) == set(others)
 
 
 def test_silent_exchange_leaves_nothing(
@@ -236,8 +238,8 @@ def test_silent_exchange_leaves_nothing(
 def test_exchange_serves_all_without_archive(with_archive) -> None:
     """Without an archive all candles come from the exchange."""
     nowhere = with_archive.with_settings(binance={"archive_url": f"http://127.0.0.1:{free_port()}"})
-    told = fetched(nowhere.backfill("1m", FIRST, LAST))
-    assert told["rows from the archive"] == 0
+    reported = fetched(nowhere.backfill("1m", FIRST, LAST))
+    assert reported["rows from the archive"] == 0
     assert_frame_equal(nowhere.stored("1m"), truth(nowhere))
 
 
@@ -248,8 +250,8 @@ def test_exchange_serves_all_without_archive(with_archive) -> None:
         ("15m", RunKind.BACKFILL, DAYS[-1], True),
         ("1h", RunKind.BACKFILL, DAYS[-1], False),
         ("1m", RunKind.BACKFILL, TODAY.date(), False),
-        ("1m", RunKind.SEAL, DAYS[-1], False),
-        ("1m", RunKind.TICK, TODAY.date(), False),
+        ("1m", RunKind.FINALIZE, DAYS[-1], False),
+        ("1m", RunKind.INGEST, TODAY.date(), False),
     ],
 )
 def test_only_backfills_use_the_archive(interval, kind, day, asked) -> None:
@@ -265,8 +267,8 @@ def test_archive_serves_15m(platform: Platform) -> None:
     """Candles of 15m come from the archive too."""
     made = platform.with_settings(binance={"archive": True})
     made.exchange.faults(symbols={"BTCUSDT": {"archive_zero_volume": 1}})
-    told = fetched(made.backfill("15m", FIRST, LAST), "15m")
-    assert (told["rows from the archive"], told["rows"]) == (2 * 3 * 96, 3 * 3 * 96)
+    reported = fetched(made.backfill("15m", FIRST, LAST), "15m")
+    assert (reported["rows from the archive"], reported["rows"]) == (2 * 3 * 96, 3 * 3 * 96)
     assert_frame_equal(made.stored("15m"), truth(made, interval="15m"))
     found = records(made, Interval.FIFTEEN_MINUTES)
     assert [list(held) for held in found.values()] == [["BTCUSDT"]] * 3

@@ -17,9 +17,9 @@ from pipeline_assets.market.encoding import encode_candles
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.candle_objects import object_key
-from pipeline_assets.resources.finalized_days import Absence, SealedDay, mark_sealed
+from pipeline_assets.resources.finalized_days import Absence, FinalizedDay, mark_finalized
+from pipeline_assets.resources.ingest_state import IngestState, write_ingest_state
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.tick_state import TickState, write_tick_state
 from pipeline_assets.settings import Settings
 from pipeline_assets_tests.fixtures.damage import flip_bit, store_damaged
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
@@ -160,7 +160,7 @@ def test_empty_symbol_is_believed_beside_others(minutes) -> None:
     minutes.exchange.outages(ETHS_DAY)
     minutes.backfill("1m", "2026-11-17", "2026-11-19", symbols=[BTC, LIFE])
     # A symbol that the exchange does not list any more is no witness.
-    mark_sealed(store, MINUTE, day, {"AAAUSDT": SealedDay('"gone"')})
+    mark_finalized(store, MINUTE, day, {"AAAUSDT": FinalizedDay('"gone"')})
     before = kline_requests(minutes)
     minutes.backfill("1m", "2026-11-18", symbols=[ETH])
     # Its first candle; three pages, each said to be empty twice more; and a candle of another symbol.
@@ -194,8 +194,8 @@ def test_empty_days_need_a_witness(
     minutes.exchange.outages(f"2026-11-17T00:00:00Z/2026-11-20T00:00:00Z/{ETH}")
     minutes.backfill("1m", "2026-11-18", symbols=[BTC])
     minutes.backfill("1m", "2026-11-17", "2026-11-19", symbols=[ETH])
-    told = [gap for gap in ledger(minutes, symbols=(BTC, ETH)) if gap[0] == ETH]
-    assert told == [
+    reported = [gap for gap in ledger(minutes, symbols=(BTC, ETH)) if gap[0] == ETH]
+    assert reported == [
         (ETH, "11-17 00:00", "11-19 23:59", 3 * 1440, "exchange_outage"),
     ]
 
@@ -221,20 +221,20 @@ def test_times_outside_listing_are_not_listed(minutes) -> None:
 def test_open_day_is_judged_while_closed(minutes) -> None:
     """The open day is judged as far as candles have closed."""
     minutes.exchange.outages("2026-11-20T06:00:00Z/2026-11-20T06:10:00Z")
-    minutes.tick("1m")
+    minutes.ingest("1m")
     window = day_window(date(2026, 11, 20))
     # Ingest runs do not fetch again a candle that was missing from a reply. The ledger still finds an
     # outage, since every symbol misses the candle.
-    told = [
+    reported = [
         ("11-20 06:00", "11-20 06:09", 10, "exchange_outage"),
         ("11-20 12:00", "11-20 23:59", 720, "still_open"),
     ]
-    assert ledger(minutes, window) == [(symbol, *span) for symbol in SYMBOLS for span in told]
+    assert ledger(minutes, window) == [(symbol, *span) for symbol in SYMBOLS for span in reported]
     minutes.exchange.advance(180)
     missed = ("11-20 12:00", "11-20 12:02", 3, "not_fetched")
     later = ("11-20 12:03", "11-20 23:59", 717, "still_open")
     assert ledger(minutes, window) == [
-        (symbol, *span) for symbol in SYMBOLS for span in (told[0], missed, later)
+        (symbol, *span) for symbol in SYMBOLS for span in (reported[0], missed, later)
     ]
 
 
@@ -278,7 +278,7 @@ def test_damaged_object_is_fetched_again(minutes) -> None:
     store_damaged(minutes.bucket, key, whole, flip_bit(whole, 4000))
     lost = [(ETH, "11-18 00:00", "11-18 23:59", 1440, "not_fetched")]
     assert ledger(minutes) == lost
-    report = sweep(store, Selection(), set_aside=True)
+    report = sweep(store, Selection(), quarantine=True)
     assert [each.key for each in report.damaged] == [key]
     assert ledger(minutes) == lost
     minutes.backfill("1m", "2026-11-17", "2026-11-19")
@@ -321,9 +321,11 @@ def test_unjudged_trading_time_is_missing(minutes, hours) -> None:
     times = [day.start + timedelta(hours=n) for n in range(24)]
     etag = put_hours(store, BTC, day.start, times[slice(*hours)])
     judged = Window(*(day.start + timedelta(hours=n) for n in hours))
-    mark_sealed(store, Interval.ONE_HOUR, day.start.date(), {BTC: SealedDay(etag, judged=judged)})
+    mark_finalized(
+        store, Interval.ONE_HOUR, day.start.date(), {BTC: FinalizedDay(etag, judged=judged)}
+    )
 
-    def told(life):
+    def reported(life):
         found = gap_ledger(
             store, minutes.settings, Interval.ONE_HOUR, day, {BTC: life}, minutes.now()
         )
@@ -335,8 +337,8 @@ def test_unjudged_trading_time_is_missing(minutes, hours) -> None:
         }
 
     outside = set(times) - set(times[slice(*hours)])
-    assert told((judged.start, judged.end)) == dict.fromkeys(outside, "not_listed")
-    assert told((at("01-01 00:00"), None)) == dict.fromkeys(outside, "not_fetched")
+    assert reported((judged.start, judged.end)) == dict.fromkeys(outside, "not_listed")
+    assert reported((at("01-01 00:00"), None)) == dict.fromkeys(outside, "not_fetched")
 
 
 NOON = at("11-19 12:00")
@@ -356,8 +358,8 @@ def test_unlisted_symbol_witnesses_no_outage(minutes, life) -> None:
     absent = {BTC: ((SIX, Absence.UNCONFIRMED),), ETH: ()}
     for symbol, own in held.items():
         etag = put_hours(store, symbol, day.start, own)
-        mark = SealedDay(etag, absent[symbol])
-        mark_sealed(store, Interval.ONE_HOUR, NOON.date(), {symbol: mark})
+        mark = FinalizedDay(etag, absent[symbol])
+        mark_finalized(store, Interval.ONE_HOUR, NOON.date(), {symbol: mark})
     lifetimes = {BTC: (at("01-01 00:00"), None), ETH: life}
     found = gap_ledger(store, minutes.settings, Interval.ONE_HOUR, day, lifetimes, minutes.now())
     assert found.filter(symbol=BTC).select("first", "count", "cause").rows() == [
@@ -372,7 +374,7 @@ def test_ingest_witnesses_only_after_listing(minutes) -> None:
     times = [today.start + timedelta(hours=n) for n in range(12)]
     put_hours(store, BTC, today.start, [time for time in times if time.hour != 6])
     put_hours(store, ETH, today.start, times[9:])
-    write_tick_state(store, Interval.ONE_HOUR, TickState(dict.fromkeys((BTC, ETH), times[-1])))
+    write_ingest_state(store, Interval.ONE_HOUR, IngestState(dict.fromkeys((BTC, ETH), times[-1])))
     lifetimes = {BTC: (at("01-01 00:00"), None), ETH: (times[9], None)}
     found = gap_ledger(store, minutes.settings, Interval.ONE_HOUR, today, lifetimes, minutes.now())
     assert (BTC, times[6], "not_fetched") in found.select("symbol", "first", "cause").rows()
@@ -392,12 +394,12 @@ def test_object_moved_during_read_is_found(minutes, monkeypatch) -> None:
     store.put(hour, encode_candles(part.filter(inside), MINUTE, ETH, window))
     original = ObjectStore.get_with_etag
 
-    def sealed_meanwhile(self, key):
+    def finalized_meanwhile(self, key):
         if key == hour:
             self.delete([hour])
         return original(self, key)
 
-    monkeypatch.setattr(ObjectStore, "get_with_etag", sealed_meanwhile)
+    monkeypatch.setattr(ObjectStore, "get_with_etag", finalized_meanwhile)
     assert ledger(minutes, day_window(day)) == []
 
 
@@ -447,9 +449,9 @@ def test_ledger_and_rows_cover_candles_once(s3_bucket, data) -> None:
                 for begin in [first + timedelta(hours=n)]
             )
             if kept == "marked":
-                mark_sealed(store, interval, start.date(), {symbol: SealedDay(etag, absent)})
+                mark_finalized(store, interval, start.date(), {symbol: FinalizedDay(etag, absent)})
             elif kept == "another's mark":
-                mark_sealed(store, interval, start.date(), {symbol: SealedDay('"else"')})
+                mark_finalized(store, interval, start.date(), {symbol: FinalizedDay('"else"')})
     life = (at("01-01 00:00"), None)
     configured = settings_of(s3_bucket)
     now = at("11-20 12:00")

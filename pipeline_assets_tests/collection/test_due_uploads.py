@@ -9,7 +9,7 @@ from pipeline_assets.collection.freshness import judge
 from pipeline_assets.collection.overdue_ingest import overdue_candle
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.candle_objects import WrittenObject
-from pipeline_assets.resources.tick_state import TickState
+from pipeline_assets.resources.ingest_state import IngestState
 
 MINUTE, QUARTER = Interval.ONE_MINUTE, Interval.FIFTEEN_MINUTES
 
@@ -76,7 +76,7 @@ def test_midnight_loads_whatever_the_setting() -> None:
 
 def test_minute_that_waits_for_its_upload_is_neither_stale_nor_overdue() -> None:
     """Two minutes after 10:13 closed, 10:09 is the newest that should be stored; after 10:14, 10:14."""
-    state = TickState({"BTCUSDT": at("10:09")})
+    state = IngestState({"BTCUSDT": at("10:09")})
     waiting, late = at("10:16:59"), at("10:17:01")
     assert judge(MINUTE, state, waiting, 5).fresh
     assert not judge(MINUTE, state, late, 5).fresh
@@ -91,7 +91,7 @@ def test_state_keeps_the_open_object_while_the_ended_hour_is_read_again() -> Non
         "ohlcv/1m/BTCUSDT/20261120_1000.parquet",
         "ohlcv/1m/BTCUSDT/20261120_1100.parquet",
     )
-    state = TickState({"BTCUSDT": at("11:00")}, {ended: "a", opened: "b"})
+    state = IngestState({"BTCUSDT": at("11:00")}, {ended: "a", opened: "b"})
     again = WrittenObject(ended, "a", "BTCUSDT", 60, at("10:59"), changed=False)
     assert state.after([again], {"BTCUSDT"}) == state
     newer = WrittenObject(opened, "c", "BTCUSDT", 2, at("11:01"), changed=True)

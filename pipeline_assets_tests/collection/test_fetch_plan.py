@@ -10,7 +10,7 @@ from pipeline_assets.collection.fetch_plan import (
     FetchPlan,
     RunKind,
     day_windows,
-    tick_windows,
+    ingest_windows,
 )
 from pipeline_assets.collection.listings import Listed
 from pipeline_assets.market.intervals import Interval
@@ -77,7 +77,7 @@ def test_ingest_never_plans_unclosed_candles(interval, listed, data):
     """An ingest run never plans an unclosed candle, and at most the candles of one day."""
     newest = data.draw(opened(interval))
     stored = data.draw(st.dictionaries(symbols, opened(interval).filter(lambda at: at <= newest)))
-    windows = tick_windows(interval, newest, listed, stored)
+    windows = ingest_windows(interval, newest, listed, stored)
     for window in windows.values():
         assert window.end <= newest + interval.span
         assert window.start.date() == newest.date()
@@ -94,7 +94,9 @@ def test_ingest_reads_since_last_run(interval, data):
     """An ingest run reads everything since the last run of its day."""
     newest = data.draw(opened(interval))
     stored = data.draw(opened(interval).filter(lambda at: at <= newest))
-    window = tick_windows(interval, newest, {"BTCUSDT": SINCE_EVER}, {"BTCUSDT": stored})["BTCUSDT"]
+    window = ingest_windows(interval, newest, {"BTCUSDT": SINCE_EVER}, {"BTCUSDT": stored})[
+        "BTCUSDT"
+    ]
     read = set(open_times(interval, window))
     at = newest
     while at > stored and at.date() == newest.date():
@@ -106,7 +108,7 @@ def test_mid_hour_is_one_cheap_request() -> None:
     """An ingest run in the middle of an hour reads that hour in one cheap request."""
     newest = MIDNIGHT + timedelta(hours=12, minutes=34)
     stored = {"BTCUSDT": newest - timedelta(minutes=1)}
-    windows = tick_windows(Interval.ONE_MINUTE, newest, {"BTCUSDT": SINCE_EVER}, stored)
+    windows = ingest_windows(Interval.ONE_MINUTE, newest, {"BTCUSDT": SINCE_EVER}, stored)
     assert windows == {
         "BTCUSDT": Window(MIDNIGHT + timedelta(hours=12), newest + timedelta(minutes=1))
     }
@@ -118,14 +120,14 @@ def test_new_hour_rereads_the_last() -> None:
     for minute, begins in ((0, 11), (1, 11), (2, 12)):
         newest = MIDNIGHT + timedelta(hours=12, minutes=minute)
         stored = {"BTCUSDT": newest - timedelta(minutes=1)}
-        windows = tick_windows(Interval.ONE_MINUTE, newest, {"BTCUSDT": SINCE_EVER}, stored)
+        windows = ingest_windows(Interval.ONE_MINUTE, newest, {"BTCUSDT": SINCE_EVER}, stored)
         assert windows["BTCUSDT"].start == MIDNIGHT + timedelta(hours=begins)
 
 
 def test_new_symbol_reads_from_midnight() -> None:
     """A symbol without stored candles is read from the beginning of the day."""
     newest = MIDNIGHT + timedelta(hours=12, minutes=34)
-    windows = tick_windows(Interval.ONE_MINUTE, newest, {"BTCUSDT": SINCE_EVER}, {})
+    windows = ingest_windows(Interval.ONE_MINUTE, newest, {"BTCUSDT": SINCE_EVER}, {})
     assert windows["BTCUSDT"].start == MIDNIGHT
 
 
@@ -202,21 +204,21 @@ def plans(draw) -> FetchPlan:
 @given(plans())
 def test_plan_survives_json(plan):
     """A plan read back from JSON is the plan that was written."""
-    assert FetchPlan.from_facts(json.loads(json.dumps(plan.to_facts()))) == plan
+    assert FetchPlan.from_dict(json.loads(json.dumps(plan.to_dict()))) == plan
 
 
 def test_old_plan_is_read_on_reexecution():
     """A plan of an earlier version is read by steps that are executed again."""
     plan = FetchPlan(
         Interval.ONE_HOUR,
-        RunKind.SEAL,
+        RunKind.FINALIZE,
         [MIDNIGHT.date()],
         MIDNIGHT,
         DAY,
         {"BTCUSDT": SINCE_EVER},
         {},
     )
-    written = plan.to_facts()
+    written = plan.to_dict()
     for later in ("pauses", "witnessed"):
         del written[later]
-    assert FetchPlan.from_facts(written) == plan
+    assert FetchPlan.from_dict(written) == plan

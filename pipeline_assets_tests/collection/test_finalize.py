@@ -8,7 +8,7 @@ import pytest
 from pipeline_assets.collection.finalize import absences, since
 from pipeline_assets.market.cleaning import CUT_SHORT
 from pipeline_assets.market.windows import Window
-from pipeline_assets.resources.finalized_days import Absence, Rejected, SealedDay
+from pipeline_assets.resources.finalized_days import Absence, FinalizedDay, Rejected
 
 NINE = datetime(2026, 11, 18, 9, tzinfo=UTC)
 MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
@@ -24,22 +24,22 @@ def later(row: Rejected, hours: float = 0, **changes: object) -> Rejected:
 @pytest.mark.parametrize(
     ("before", "now", "absence"),
     [
-        (None, ROW, Absence.SET_ASIDE),
-        (ROW, ROW, Absence.SET_ASIDE),
-        (ROW, later(ROW, 1), Absence.SET_ASIDE),
+        (None, ROW, Absence.REJECTED),
+        (ROW, ROW, Absence.REJECTED),
+        (ROW, later(ROW, 1), Absence.REJECTED),
         (ROW, later(ROW, 2), Absence.INVALID),
-        (ROW, later(ROW, 9, digest="d2"), Absence.SET_ASIDE),
-        (SHORT, SHORT, Absence.SET_ASIDE),
+        (ROW, later(ROW, 9, digest="d2"), Absence.REJECTED),
+        (SHORT, SHORT, Absence.REJECTED),
         (SHORT, later(SHORT), Absence.INVALID),
-        (SHORT, later(SHORT, digest="d2"), Absence.SET_ASIDE),
+        (SHORT, later(SHORT, digest="d2"), Absence.REJECTED),
     ],
 )
 def test_row_settles_when_received_again(
     before: Rejected | None, now: Rejected, absence: Absence
 ) -> None:
     """A rejected row is final once another run receives it again."""
-    mark = SealedDay("etag", ((GAP, Absence.SET_ASIDE),), rejected=(before,) if before else ())
-    mark = SealedDay.from_dict(mark.to_dict())
+    mark = FinalizedDay("etag", ((GAP, Absence.REJECTED),), rejected=(before,) if before else ())
+    mark = FinalizedDay.from_dict(mark.to_dict())
     [odd] = since([now], mark)
     # When it came first is kept.
     assert odd.rows == (before if before and before.digest == now.digest else now)
@@ -50,6 +50,6 @@ def test_row_settles_when_received_again(
 
 def test_old_mark_has_no_rejected_rows() -> None:
     """A mark of an earlier version has no rejected rows."""
-    assert SealedDay.from_dict({"etag": "e", "missing": []}) == SealedDay("e")
-    assert since([ROW], SealedDay("e"))[0].stable is False
+    assert FinalizedDay.from_dict({"etag": "e", "missing": []}) == FinalizedDay("e")
+    assert since([ROW], FinalizedDay("e"))[0].stable is False
     assert since([ROW], None)[0].stable is False

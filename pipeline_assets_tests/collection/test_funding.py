@@ -15,7 +15,7 @@ from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets_tests.fixtures.funding import alter_funding, collect, served, stored
 from pipeline_assets_tests.fixtures.platform import SYMBOLS
 
-TICK, BACKFILL = RunKind.TICK, RunKind.BACKFILL
+INGEST, BACKFILL = RunKind.INGEST, RunKind.BACKFILL
 BTC, ETH, LIFE = SYMBOLS
 OCTOBER, NOVEMBER = datetime(2026, 10, 1, tzinfo=UTC), datetime(2026, 11, 1, tzinfo=UTC)
 TODAY = "2026-11-20"
@@ -34,14 +34,14 @@ def five_past_noon(minutes):
 
 def test_ingest_stores_rates_once(minutes) -> None:
     """An hourly run stores the open day's rates, and a repeat writes nothing."""
-    report = collect(minutes, TICK, TODAY)
+    report = collect(minutes, INGEST, TODAY)
     for symbol in SYMBOLS:
         expected = served(minutes.exchange, symbol, at("20T00:00"), at("20T12:05"))
         assert stored(minutes, symbol) == expected
         assert expected
     assert report.findings()[at("20T00:00").date()].passed
     before = minutes.objects()
-    again = collect(minutes, TICK, TODAY)
+    again = collect(minutes, INGEST, TODAY)
     assert minutes.objects() == before
     # fundingInfo alone.
     assert (again.objects, again.rates, again.requests) == (0, 0, 1)
@@ -49,9 +49,9 @@ def test_ingest_stores_rates_once(minutes) -> None:
 
 def test_ingest_catches_up_after_days_off(minutes) -> None:
     """A run after days without any begins at the last stored rate of each symbol."""
-    collect(minutes, TICK, TODAY)
+    collect(minutes, INGEST, TODAY)
     minutes.exchange.set_clock(at("24T09:05"))
-    collect(minutes, TICK, "2026-11-24")
+    collect(minutes, INGEST, "2026-11-24")
     for symbol in SYMBOLS:
         expected = served(minutes.exchange, symbol, at("20T00:00"), at("24T09:05"))
         assert stored(minutes, symbol) == expected
@@ -60,9 +60,9 @@ def test_ingest_catches_up_after_days_off(minutes) -> None:
 def test_ingest_crosses_end_of_month(minutes) -> None:
     """The run after midnight has yesterday as its partition, and stores the new month's first rate."""
     minutes.exchange.set_clock(at("30T23:05"))
-    collect(minutes, TICK, "2026-11-30")
+    collect(minutes, INGEST, "2026-11-30")
     minutes.exchange.set_clock(datetime(2026, 12, 1, 0, 5, tzinfo=UTC))
-    report = collect(minutes, TICK, "2026-11-30")
+    report = collect(minutes, INGEST, "2026-11-30")
     assert report.findings()[at("30T00:00").date()].passed
     assert set(minutes.objects(f"funding/{BTC}/")) == {
         f"funding/{BTC}/202611.parquet",
@@ -147,12 +147,12 @@ def test_late_rate_is_stored_later(minutes) -> None:
 def test_odd_reply_harms_its_symbol(minutes, fault: str) -> None:
     """One symbol's odd replies leave the rates of the other symbols alone, and name the symbol."""
     minutes.exchange.faults(symbols={ETH: {fault: 1}})
-    report = collect(minutes.with_settings(binance={"retries": 0}), TICK, TODAY)
+    report = collect(minutes.with_settings(binance={"retries": 0}), INGEST, TODAY)
     assert list(report.plan.failures) == [ETH]
     assert f"{ETH} funding rates" in report.findings()[at("20T00:00").date()].description
     assert [bool(stored(minutes, symbol)) for symbol in SYMBOLS] == [True, False, True]
     minutes.exchange.faults()
-    assert collect(minutes, TICK, TODAY).plan.failures == {}
+    assert collect(minutes, INGEST, TODAY).plan.failures == {}
     assert stored(minutes, ETH)
 
 
@@ -170,7 +170,7 @@ def test_damaged_object_is_made_again(minutes) -> None:
     key = funding_key(BTC, NOVEMBER.date())
     good = minutes.objects(key)[key]
     minutes.bucket.client.put_object(Bucket=minutes.bucket.name, Key=key, Body=b"no Parquet")
-    collect(minutes, TICK, TODAY)
+    collect(minutes, INGEST, TODAY)
     assert minutes.objects(key) == {key: good}
     assert list(minutes.objects("damaged/").values()) == [b"no Parquet"]
 
@@ -220,10 +220,10 @@ def test_delivery_contract_has_no_funding(minutes) -> None:
 def test_hours_follow_fundinginfo(minutes) -> None:
     """Hourly runs ask only for symbols that settled since, by the interval that fundingInfo states."""
     alter_funding(minutes.exchange, intervals={ETH: {"2026-11-20T08:00:00Z": 1}})
-    collect(minutes, TICK, TODAY)
+    collect(minutes, INGEST, TODAY)
     minutes.exchange.set_clock(at("20T13:05"))
     # One request for fundingInfo, one for the symbol of one hour.
-    assert collect(minutes, TICK, TODAY).requests == 2
+    assert collect(minutes, INGEST, TODAY).requests == 2
     assert stored(minutes, ETH) == served(minutes.exchange, ETH, at("20T00:00"), at("20T13:05"))
 
 
@@ -237,12 +237,12 @@ def test_table_loads_changed_objects(platform) -> None:
         return tuple(loaded[name] for name in ("objects", "rows inserted", "rows updated"))
 
     platform.exchange.set_clock(at("20T12:05"))
-    collect(platform, TICK, TODAY)
+    collect(platform, INGEST, TODAY)
     count = sum(len(stored(platform, symbol)) for symbol in SYMBOLS)
     assert load("one") == (3, count, 0)
     assert load("two") == (0, 0, 0)
     platform.exchange.set_clock(at("20T16:05"))
-    collect(platform, TICK, TODAY)
+    collect(platform, INGEST, TODAY)
     new = sum(len(stored(platform, symbol)) for symbol in SYMBOLS) - count
     assert load("three") == (3, new, 0)
     query = "select SYMBOL, FUNDING_TIME, FUNDING_RATE, MARK_PRICE from FUNDING_RATES order by 1, 2"

@@ -81,11 +81,11 @@ def test_object_without_digest_is_decoded(store, s3_bucket, key):
 
 def test_setting_aside_moves_damaged_objects_alone(store, s3_bucket):
     damaged = {damage(s3_bucket, key) for key in (KEYS[1], OTHERS[1])}
-    report = sweep(store, Selection(), set_aside=True)
+    report = sweep(store, Selection(), quarantine=True)
     assert [each.key for each in report.damaged] == [OTHERS[1], KEYS[1]]
     assert {store.get(each.kept or "") for each in report.damaged} == damaged
     assert not store.holds(KEYS[1])
-    after = sweep(store, Selection(), set_aside=True)
+    after = sweep(store, Selection(), quarantine=True)
     assert (after.objects, after.damaged) == (5, [])
 
 
@@ -106,7 +106,7 @@ class DamagedOnItsWay(ObjectStore):
 
 def test_damaged_transfer_is_no_damage(store, s3_bucket):
     """A reply that is damaged in transfer does not make its object damaged."""
-    report = sweep(DamagedOnItsWay(s3_bucket), Selection(), set_aside=True)
+    report = sweep(DamagedOnItsWay(s3_bucket), Selection(), quarantine=True)
     assert (report.objects, report.damaged) == (7, [])
     assert not list(store.objects("damaged/"))
 

@@ -133,7 +133,7 @@ def test_nothing_is_collected_before_first_look(s3_bucket: Any, tmp_path: Any) -
     assert collected_now(None, "all") == {}
 
 
-def test_ticks_collect_what_trades_now() -> None:
+def test_ingest_runs_collect_what_trades_now() -> None:
     since = to_milliseconds(LISTED)
     universe = {
         "seen_ms": to_milliseconds(NOON),

@@ -15,10 +15,10 @@ from pipeline_assets.market.partition_keys import PartitionError
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.exchange import ExchangeClient
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed
+from pipeline_assets.resources.finalized_days import FinalizedDay, mark_finalized
+from pipeline_assets.resources.ingest_state import IngestState, write_ingest_state
 from pipeline_assets.resources.listing_history import note_identities
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.tick_state import TickState, write_tick_state
 from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, start_exchange
 from pipeline_assets_tests.fixtures.listings import listing
@@ -32,14 +32,14 @@ TODAY, YESTERDAY = "2026-11-20", "2026-11-19"
 
 @contextmanager
 def client_of(platform: Platform) -> Iterator[ExchangeClient]:
-    with Exchange(platform.settings).client(Priority.TICK_1M, patient=False) as client:
+    with Exchange(platform.settings).client(Priority.INGEST_1M, patient=False) as client:
         yield client
 
 
 def plan_of(
     platform: Platform,
     keys: str | list[str] = TODAY,
-    kind: RunKind = RunKind.TICK,
+    kind: RunKind = RunKind.INGEST,
     *,
     interval: Interval = MINUTE,
     asked: list[str] | None = None,
@@ -71,8 +71,8 @@ def test_backfill_begins_with_first_candle(
     A date years too early costs weight in every run; a date too late hides existing history.
     """
     young, ether = "币安人生USDT", "ETHUSDT"
-    told = {young: datetime(2019, 9, 25, tzinfo=UTC), ether: MIDNIGHT - timedelta(days=1)}
-    listings = [listing(symbol, onboard_date=at) for symbol, at in told.items()]
+    reported = {young: datetime(2019, 9, 25, tzinfo=UTC), ether: MIDNIGHT - timedelta(days=1)}
+    listings = [listing(symbol, onboard_date=at) for symbol, at in reported.items()]
     note_identities(ObjectStore(minutes.settings.s3), listings, MIDNIGHT)
     days = [f"2025-10-0{day}" for day in (5, 6, 7)]
     plan = plan_of(minutes, days, RunKind.BACKFILL)
@@ -97,7 +97,7 @@ def test_all_without_listings_is_an_error(tmp_path, s3_bucket, redis_url):
             tmp_path, odd, s3_bucket, redis_url, symbols="all"
         ) as everything,
     ):
-        for kind in (RunKind.TICK, RunKind.SEAL, RunKind.BACKFILL):
+        for kind in (RunKind.INGEST, RunKind.FINALIZE, RunKind.BACKFILL):
             with pytest.raises(SymbolError, match="none is a USDT perpetual on a coin that trades"):
                 plan_of(everything, YESTERDAY, kind)
 
@@ -168,23 +168,23 @@ def test_late_ingest_fetches_newest_due(minutes: Platform) -> None:
 
     Its day ended while it waited, or it was the first of a scheduler that was off for two days.
     """
-    minutes.tick("1m")
+    minutes.ingest("1m")
     minutes.exchange.advance(2 * 86400)
     now = minutes.now().replace(hour=0, minute=0, second=0, microsecond=0)
     for partition in (YESTERDAY, "2026-11-20"):
         plan = plan_of(minutes, partition)
-        assert plan.kind is RunKind.TICK
+        assert plan.kind is RunKind.INGEST
         assert {window.start for window in plan.windows.values()} == {now}
 
 
 def test_ingest_of_finalized_day_moves_on(minutes: Platform) -> None:
     """An ingest run of a finalized day fetches the candles that are due now."""
     store = ObjectStore(minutes.settings.s3)
-    mark_sealed(store, MINUTE, date(2026, 11, 19), dict.fromkeys(SYMBOLS, SealedDay(None)))
+    mark_finalized(store, MINUTE, date(2026, 11, 19), dict.fromkeys(SYMBOLS, FinalizedDay(None)))
     newest = datetime(2026, 11, 20, 11, 59, tzinfo=UTC)
-    write_tick_state(store, MINUTE, TickState(dict.fromkeys(SYMBOLS, newest)))
+    write_ingest_state(store, MINUTE, IngestState(dict.fromkeys(SYMBOLS, newest)))
     plan = plan_of(minutes, YESTERDAY)
-    assert plan.kind is RunKind.TICK
+    assert plan.kind is RunKind.INGEST
     hour = Window(datetime(2026, 11, 20, 11, tzinfo=UTC), newest + timedelta(minutes=1))
     assert plan.windows == dict.fromkeys(SYMBOLS, hour)
 
@@ -196,7 +196,9 @@ def test_new_day_reads_yesterdays_last_minutes(
     minutes.exchange.set_clock(MIDNIGHT + timedelta(seconds=5))
     for partition in (TODAY, YESTERDAY):
         plan = plan_of(minutes, partition)
-        assert plan.kind is RunKind.TICK, "yesterday is open until today's first candle has closed"
+        assert plan.kind is RunKind.INGEST, (
+            "yesterday is open until today's first candle has closed"
+        )
         assert plan.newest == MIDNIGHT - timedelta(minutes=1)
         assert {window.end for window in plan.windows.values()} == {MIDNIGHT}
 
@@ -205,7 +207,7 @@ def test_new_symbol_reads_from_midnight(minutes: Platform) -> None:
     """A symbol without stored candles is read from midnight."""
     store = ObjectStore(minutes.settings.s3)
     newest = datetime(2026, 11, 20, 11, 59, tzinfo=UTC)
-    write_tick_state(store, MINUTE, TickState(dict.fromkeys(SYMBOLS[:2], newest)))
+    write_ingest_state(store, MINUTE, IngestState(dict.fromkeys(SYMBOLS[:2], newest)))
     starts = {symbol: window.start.hour for symbol, window in plan_of(minutes).windows.items()}
     assert starts == {SYMBOLS[0]: 11, SYMBOLS[1]: 11, SYMBOLS[2]: 0}
 

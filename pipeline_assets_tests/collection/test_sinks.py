@@ -9,7 +9,7 @@ import pytest
 from pipeline_assets.collection.sinks import fill, mark_loaded
 from pipeline_assets.collection.step_inputs import Step
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.resources.finalized_days import SealedDay, read_sealed
+from pipeline_assets.resources.finalized_days import FinalizedDay, read_finalized
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.fixtures.s3 import S3Bucket
 
@@ -32,19 +32,19 @@ def step(store: ObjectStore, days: Sequence[date] = (FIRST, SECOND), run: str = 
     return Step.of(store, INTERVAL, [day.isoformat() for day in days], run, "a sink")
 
 
-def uploaded(store: ObjectStore, etag: str = "one") -> dict[date, dict[str, SealedDay]]:
+def uploaded(store: ObjectStore, etag: str = "one") -> dict[date, dict[str, FinalizedDay]]:
     """Return what a run over both days stored."""
-    sealed = {day: {"BTCUSDT": SealedDay(f"{etag} {day}")} for day in (FIRST, SECOND)}
-    step(store).keep_stored([], sealed)
-    return sealed
+    finalized = {day: {"BTCUSDT": FinalizedDay(f"{etag} {day}")} for day in (FIRST, SECOND)}
+    step(store).keep_stored([], finalized)
+    return finalized
 
 
 def load(name: str, own: Step) -> None:
     mark_loaded(own, own.stored(), name)
 
 
-def marked(store: ObjectStore) -> dict[date, dict[str, SealedDay]]:
-    found = {day: read_sealed(store, INTERVAL, day) for day in (FIRST, SECOND)}
+def marked(store: ObjectStore) -> dict[date, dict[str, FinalizedDay]]:
+    found = {day: read_finalized(store, INTERVAL, day) for day in (FIRST, SECOND)}
     return {day: marks for day, marks in found.items() if marks}
 
 
@@ -52,15 +52,15 @@ def marked(store: ObjectStore) -> dict[date, dict[str, SealedDay]]:
 @pytest.mark.parametrize("names", [("table", "other"), ("other", "table")])
 def test_day_is_marked_after_every_sink(store: ObjectStore, names: tuple[str, str]) -> None:
     """A day is marked once every sink has loaded it."""
-    sealed = uploaded(store)
+    finalized = uploaded(store)
     load(names[0], step(store))
     load(names[0], step(store))
     assert marked(store) == {}
     # The other one failed; a person materializes a single day of it, in another run.
     load(names[1], step(store, [SECOND], "later"))
-    assert marked(store) == {SECOND: sealed[SECOND]}
+    assert marked(store) == {SECOND: finalized[SECOND]}
     load(names[1], step(store))
-    assert marked(store) == sealed
+    assert marked(store) == finalized
 
 
 @pytest.mark.usefixtures("_two_sinks")
@@ -71,19 +71,19 @@ def test_old_attempts_load_mark_is_ignored(store: ObjectStore) -> None:
     """
     uploaded(store, "one")
     load("table", step(store))
-    sealed = uploaded(store, "two")
+    finalized = uploaded(store, "two")
     load("other", step(store))
     assert marked(store) == {}
     load("table", step(store))
-    assert marked(store) == sealed
+    assert marked(store) == finalized
 
 
 def test_only_sink_marks_days_without_mark(store: ObjectStore) -> None:
     """The only sink marks the days without a load mark."""
-    sealed = uploaded(store)
+    finalized = uploaded(store)
     before = {each.key for each in store.objects("staging/")}
     load("table", step(store))
-    assert marked(store) == sealed
+    assert marked(store) == finalized
     assert {each.key for each in store.objects("staging/")} == before
 
 

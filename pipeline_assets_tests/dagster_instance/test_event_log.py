@@ -56,9 +56,9 @@ def test_event_logs_are_interchangeable(home: Path, instance: DagsterInstance) -
     assert isinstance(ours, PooledSqliteEventLogStorage)
     run = materialize([candle], instance=instance).run_id
     own = SqliteEventLogStorage(str(home / "history" / "runs"))
-    told = [entry.dagster_event_type for entry in own.get_logs_for_run(run)]
-    assert told == [entry.dagster_event_type for entry in ours.get_logs_for_run(run)]
-    assert len(told) > 5
+    reported = [entry.dagster_event_type for entry in own.get_logs_for_run(run)]
+    assert reported == [entry.dagster_event_type for entry in ours.get_logs_for_run(run)]
+    assert len(reported) > 5
     own.delete_events(run)
     assert not ours.get_logs_for_run(run)
 

@@ -95,7 +95,7 @@ class Record:
     resources: dict[str, Any]
     now: datetime = BEGIN
 
-    ticks: int = 0
+    ingest_runs: int = 0
     failed: int = 0
     minutes: int = 0
     faults: Counter[str] = field(default_factory=Counter)
@@ -125,7 +125,7 @@ def running(
 
 
 @pytest.mark.parametrize(("seed", "hours"), [(1, 15), (2, 15)])
-def test_ticks_heal_after_every_fault(
+def test_ingest_runs_heal_after_every_fault(
     servers: Servers, running: Platform, seed: int, hours: int
 ) -> None:
     """No fault holds up the minutes once it is over, and nothing is missing in the end."""
@@ -138,21 +138,21 @@ def test_ticks_heal_after_every_fault(
         }
     )
     servers.exchange.set_clock(BEGIN)
-    assert tick(running, record)
+    assert ingest(running, record)
     end = BEGIN + timedelta(hours=hours)
     while record.now < end:
         if chance.random() < 0.06:
             strike(servers, running, record, chance)
         pass_minutes(servers, running, record, 1)
-        tick(running, record)
+        ingest(running, record)
     pass_minutes(servers, running, record, 1)
-    assert tick(running, record)
+    assert ingest(running, record)
     lost = not_stored(running)
     for day in sorted({BEGIN.date(), record.now.date()}):
         running.backfill("1m", str(day), without="candle_slots_1m")
     left = not_stored(running)
     print(
-        f"\nseed {seed}: {record.minutes / 60:.1f} simulated hours, {record.ticks} ticks, "
+        f"\nseed {seed}: {record.minutes / 60:.1f} simulated hours, {record.ingest_runs} ticks, "
         f"{record.failed} failed during faults, {sum(record.faults.values())} faults in "
         f"{time.monotonic() - begun:.0f} s; ticks until fresh after a fault: "
         f"{max(record.late.values())} at most; candles not stored by ticks: {lost}, by the backfill "
@@ -172,11 +172,11 @@ def strike(servers: Servers, running: Platform, record: Record, chance: random.R
         servers.begin(fault)
         for _ in range(chance.randint(1, 3)):
             pass_minutes(servers, running, record, 1)
-            tick(running, record)
+            ingest(running, record)
         servers.end()
     for needed in range(1, 6):
         pass_minutes(servers, running, record, 1)
-        if tick(running, record) and fresh(running, record.now):
+        if ingest(running, record) and fresh(running, record.now):
             record.late[fault] = max(needed, record.late.get(fault, 0))
             return
     record.late[fault] = 99
@@ -189,11 +189,11 @@ def pass_minutes(servers: Servers, running: Platform, record: Record, count: int
     servers.exchange.set_clock(record.now)
 
 
-def tick(running: Platform, record: Record) -> bool:
+def ingest(running: Platform, record: Record) -> bool:
     """One minute's run; whether it ended well."""
     day = str((record.now - timedelta(minutes=1)).date())
-    ended = running.tick("1m", day, raise_on_error=False, **record.resources)
-    record.ticks += 1
+    ended = running.ingest("1m", day, raise_on_error=False, **record.resources)
+    record.ingest_runs += 1
     record.failed += not ended.success
     return bool(ended.success)
 

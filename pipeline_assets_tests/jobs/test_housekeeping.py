@@ -76,50 +76,50 @@ def runs_of(platform: Platform, partition: str) -> list[str]:
     return [run.run_id for run in platform.instance.get_runs(chosen)]
 
 
-def tick_at(platform: Platform, moment: datetime, partition: str) -> str:
+def ingest_at(platform: Platform, moment: datetime, partition: str) -> str:
     platform.exchange.set_clock(moment)
-    return platform.tick("1m", partition, symbols=["BTCUSDT"]).run_id
+    return platform.ingest("1m", partition, symbols=["BTCUSDT"]).run_id
 
 
 @pytest.fixture
-def ticked(minutes: Platform) -> Platform:
+def ingested(minutes: Platform) -> Platform:
     """Return the platform after two ingest runs of yesterday and one of today, for one symbol."""
     one = minutes.with_settings(symbols=("BTCUSDT",))
-    tick_at(one, MIDNIGHT - timedelta(hours=23, seconds=-5), YESTERDAY)
-    tick_at(one, MIDNIGHT - timedelta(hours=22, seconds=-5), YESTERDAY)
+    ingest_at(one, MIDNIGHT - timedelta(hours=23, seconds=-5), YESTERDAY)
+    ingest_at(one, MIDNIGHT - timedelta(hours=22, seconds=-5), YESTERDAY)
     return one
 
 
-def test_old_ingest_runs_go_days_stay(ticked: Platform, later: type[Later]) -> None:
+def test_old_ingest_runs_go_days_stay(ingested: Platform, later: type[Later]) -> None:
     """Ingest runs of finalized days are removed, and the days stay green."""
-    tick_at(ticked, MIDNIGHT + timedelta(minutes=1, seconds=5), TODAY)
-    sealing = ticked.run("backfill_1m", YESTERDAY)
+    ingest_at(ingested, MIDNIGHT + timedelta(minutes=1, seconds=5), TODAY)
+    finalizing = ingested.run("backfill_1m", YESTERDAY)
     later.days = 2.1
-    assert housekeep(ticked)["delete_tick_runs"] == 2
-    assert runs_of(ticked, YESTERDAY) == []
-    assert len(runs_of(ticked, TODAY)) == 1, "today is not finalized"
-    assert ticked.instance.get_run_by_id(sealing.run_id) is not None
-    assert materialized(ticked.instance) == {name: [YESTERDAY, TODAY] for name in ASSETS}
-    assert housekeep(ticked)["delete_tick_runs"] == 0
+    assert housekeep(ingested)["delete_tick_runs"] == 2
+    assert runs_of(ingested, YESTERDAY) == []
+    assert len(runs_of(ingested, TODAY)) == 1, "today is not finalized"
+    assert ingested.instance.get_run_by_id(finalizing.run_id) is not None
+    assert materialized(ingested.instance) == {name: [YESTERDAY, TODAY] for name in ASSETS}
+    assert housekeep(ingested)["delete_tick_runs"] == 0
 
 
-def test_young_and_failed_runs_stay(ticked: Platform, later: type[Later]) -> None:
+def test_young_and_failed_runs_stay(ingested: Platform, later: type[Later]) -> None:
     """Young ingest runs stay, and failed ones stay longer."""
-    failed = ticked.tick("1m", YESTERDAY, symbols=["NOSUCHUSDT"], raise_on_error=False)
+    failed = ingested.ingest("1m", YESTERDAY, symbols=["NOSUCHUSDT"], raise_on_error=False)
     assert not failed.success
-    ticked.exchange.set_clock(MIDNIGHT + timedelta(minutes=5, seconds=5))
-    ticked.run("backfill_1m", YESTERDAY)
+    ingested.exchange.set_clock(MIDNIGHT + timedelta(minutes=5, seconds=5))
+    ingested.run("backfill_1m", YESTERDAY)
     later.days = 1.9
-    assert housekeep(ticked)["delete_tick_runs"] == 0
+    assert housekeep(ingested)["delete_tick_runs"] == 0
     later.days = 2.1
-    assert housekeep(ticked)["delete_tick_runs"] == 2
-    assert runs_of(ticked, YESTERDAY) == [failed.run_id]
-    kept = ticked.instance.get_run_by_id(failed.run_id)
+    assert housekeep(ingested)["delete_tick_runs"] == 2
+    assert runs_of(ingested, YESTERDAY) == [failed.run_id]
+    kept = ingested.instance.get_run_by_id(failed.run_id)
     assert kept is not None
     assert kept.status is DagsterRunStatus.FAILURE
     later.days = 14.1
-    assert housekeep(ticked)["delete_tick_runs"] == 1
-    assert runs_of(ticked, YESTERDAY) == []
+    assert housekeep(ingested)["delete_tick_runs"] == 1
+    assert runs_of(ingested, YESTERDAY) == []
 
 
 def test_superseded_funding_runs_go(minutes: Platform, later: type[Later]) -> None:
@@ -136,45 +136,45 @@ def test_superseded_funding_runs_go(minutes: Platform, later: type[Later]) -> No
     assert minutes.instance.get_materialized_partitions(rates) == {YESTERDAY}
 
 
-def test_days_last_materialization_stays(ticked: Platform, later: type[Later]) -> None:
+def test_days_last_materialization_stays(ingested: Platform, later: type[Later]) -> None:
     """A late ingest run that materialized a day last stays."""
-    ticked.exchange.set_clock(MIDNIGHT + timedelta(minutes=10, seconds=5))
-    ticked.run("backfill_1m", YESTERDAY)
-    late = tick_at(ticked, MIDNIGHT + timedelta(minutes=20, seconds=5), YESTERDAY)
+    ingested.exchange.set_clock(MIDNIGHT + timedelta(minutes=10, seconds=5))
+    ingested.run("backfill_1m", YESTERDAY)
+    late = ingest_at(ingested, MIDNIGHT + timedelta(minutes=20, seconds=5), YESTERDAY)
     later.days = 2.1
-    assert housekeep(ticked)["delete_tick_runs"] == 2
-    assert runs_of(ticked, YESTERDAY) == [late]
-    assert materialized(ticked.instance) == {name: [YESTERDAY] for name in ASSETS}
-    assert housekeep(ticked)["delete_tick_runs"] == 0
+    assert housekeep(ingested)["delete_tick_runs"] == 2
+    assert runs_of(ingested, YESTERDAY) == [late]
+    assert materialized(ingested.instance) == {name: [YESTERDAY] for name in ASSETS}
+    assert housekeep(ingested)["delete_tick_runs"] == 0
 
 
-def test_unfinalized_days_keep_their_runs(ticked: Platform, later: type[Later]) -> None:
+def test_unfinalized_days_keep_their_runs(ingested: Platform, later: type[Later]) -> None:
     """Days that are not finalized keep their runs."""
     later.days = 30
-    assert housekeep(ticked)["delete_tick_runs"] == 0
-    assert len(runs_of(ticked, YESTERDAY)) == 2
+    assert housekeep(ingested)["delete_tick_runs"] == 0
+    assert len(runs_of(ingested, YESTERDAY)) == 2
 
 
-def test_staged_data_expire_candles_never(ticked: Platform, later: type[Later]) -> None:
+def test_staged_data_expire_candles_never(ingested: Platform, later: type[Later]) -> None:
     """Staged data are removed after their retention, candles never."""
-    before = ticked.objects()
+    before = ingested.objects()
     staged = {key for key in before if key.startswith(("raw/", "staging/"))}
     assert len(staged) >= 6
     later.days = 2.9
-    assert housekeep(ticked)["delete_staged_objects"] == 0
+    assert housekeep(ingested)["delete_staged_objects"] == 0
     later.days = 3.1
-    assert housekeep(ticked)["delete_staged_objects"] == len(staged)
-    after = ticked.objects()
+    assert housekeep(ingested)["delete_staged_objects"] == len(staged)
+    after = ingested.objects()
     assert after == {key: body for key, body in before.items() if key not in staged}
     assert any(key.startswith("ohlcv/") for key in after)
 
 
-def test_missing_input_says_how_to_remake(ticked: Platform, later: type[Later]) -> None:
+def test_missing_input_says_how_to_remake(ingested: Platform, later: type[Later]) -> None:
     """A step whose input was removed says how to make it again."""
     later.days = 3.1
-    housekeep(ticked)
+    housekeep(ingested)
     with pytest.raises(StagingError) as caught:
-        ticked.materialize("candle_objects_1m", YESTERDAY)
+        ingested.materialize("candle_objects_1m", YESTERDAY)
     assert (
         "Select raw_candles_1m and candles_1m together with candle_objects_1m, and materialize again."
         in str(caught.value)
@@ -233,11 +233,11 @@ def checks_of(instance: DagsterInstance, partition: str) -> dict[str, str]:
     return shown
 
 
-def simulated_day(platform: Platform, start: datetime, ticks: int) -> None:
+def simulated_day(platform: Platform, start: datetime, ingest_runs: int) -> None:
     """Run ingest runs spread over a day, the last at its end, and finalize it on the day after."""
-    for number in range(1, ticks + 1):
-        moment = start + timedelta(minutes=1440 * number // ticks - 1, seconds=5)
-        tick_at(platform, moment, str(start.date()))
+    for number in range(1, ingest_runs + 1):
+        moment = start + timedelta(minutes=1440 * number // ingest_runs - 1, seconds=5)
+        ingest_at(platform, moment, str(start.date()))
         report = AssetCheckEvaluation(
             asset_key=AssetKey("candle_objects_1m"), check_name="fresh", passed=True
         )
@@ -247,14 +247,14 @@ def simulated_day(platform: Platform, start: datetime, ticks: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "ticks",
+    "ingest_runs",
     [
         pytest.param(4, marks=pytest.mark.matrix),
         pytest.param(1440, marks=[pytest.mark.matrix, pytest.mark.timeout(7200)]),
     ],
 )
 def test_two_days_storage_shrinks_to_one(
-    minutes: Platform, later: type[Later], tmp_path: Path, ticks: int
+    minutes: Platform, later: type[Later], tmp_path: Path, ingest_runs: int
 ) -> None:
     """After two days of ingest runs, Dagster's storage shrinks to what one day leaves."""
     first, second = MIDNIGHT - timedelta(days=2), MIDNIGHT - timedelta(days=1)
@@ -262,10 +262,10 @@ def test_two_days_storage_shrinks_to_one(
     home.mkdir()
     with DagsterInstance.local_temp(str(home)) as instance:
         one = replace(minutes.with_settings(symbols=("BTCUSDT",)), instance=instance)
-        simulated_day(one, first, ticks)
+        simulated_day(one, first, ingest_runs)
         after_one_day, then = storage_of(one), datetime.now(UTC)
         checks = checks_of(instance, str(first.date()))
-        simulated_day(one, second, ticks)
+        simulated_day(one, second, ingest_runs)
         after_two_days = storage_of(one)
         # Two days after the first day's end by the clock of housekeeping.
         later.days, later.stopped_at = 2, then
@@ -275,7 +275,7 @@ def test_two_days_storage_shrinks_to_one(
         green = materialized(instance)
         kept_checks = checks_of(instance, str(first.date()))
     print(f"one day {after_one_day}, two days {after_two_days}, after housekeeping {left}")
-    assert counted["delete_tick_runs"] == ticks
+    assert counted["delete_tick_runs"] == ingest_runs
     assert green == dict.fromkeys(ASSETS, days)
     assert kept_checks == checks
     assert checks == dict.fromkeys(("complete", "consistent"), "SUCCEEDED")

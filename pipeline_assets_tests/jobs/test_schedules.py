@@ -14,7 +14,7 @@ from pipeline_assets.collection import planning
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed
+from pipeline_assets.resources.finalized_days import FinalizedDay, mark_finalized
 from pipeline_assets.resources.gap_objects import gap_schema, read_gaps, write_gaps
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
@@ -94,7 +94,7 @@ def marked(platform: Platform, *days: date) -> None:
     store = ObjectStore(platform.settings.s3)
     for day in days:
         for interval in Interval:
-            mark_sealed(store, interval, day, {"BTCUSDT": SealedDay(None)})
+            mark_finalized(store, interval, day, {"BTCUSDT": FinalizedDay(None)})
 
 
 def judged(platform: Platform, *days: date) -> None:
@@ -199,7 +199,7 @@ def test_first_ingest_stores_days_first_minute(
     for minute in (0, 1, 2):
         on_the_minute = MIDNIGHT + timedelta(minutes=minute, milliseconds=300)
         scheduled.exchange.set_clock(on_the_minute)
-        result = minutes.tick("1m", partition(evaluate(scheduled, "tick_1m")))
+        result = minutes.ingest("1m", partition(evaluate(scheduled, "tick_1m")))
         [fetched] = result.asset_materializations_for_node("raw_candles_1m")
         assert fetched.metadata["kind of run"].value == "tick"
         newest = minutes.stored("1m")["open_time"].max()

@@ -47,9 +47,9 @@ def test_airflow_knows_no_store_secret(tmp_path: Path, monkeypatch: pytest.Monke
     environment = airflow_environment(settings(tmp_path, dagster={"webserver_port": 23123}))
     dagster = json.loads(environment["AIRFLOW_CONN_DAGSTER"])
     assert (dagster["host"], dagster["port"]) == ("127.0.0.1", 23123)
-    told = json.dumps(environment)
-    assert "the lake's secret" not in told
-    assert "the warehouse's secret" not in told
+    reported = json.dumps(environment)
+    assert "the lake's secret" not in reported
+    assert "the warehouse's secret" not in reported
     assert "webhook's-secret" in environment["AIRFLOW_CONN_CANDLE_ALERTS"]
     shown = repr([(service, service.argv) for service in airflow_services(settings(tmp_path))])
     for secret in ("webhook's-secret", login(settings(tmp_path))[1]):

@@ -24,7 +24,7 @@ mutation ($tags: [ExecutionTag!]!) { launchRun(executionParams: {
 }) { ... on LaunchRunSuccess { run { runId } } } }"""
 
 
-def launch_tick(settings: Settings) -> str | None:
+def launch_ingest_run(settings: Settings) -> str | None:
     """Launch an ingest run of 1m over GraphQL; return its id, or None while no code server runs."""
     day = f"{datetime.now(UTC):%Y-%m-%d}"
     tags = [{"key": "dagster/partition", "value": day}]
@@ -65,12 +65,12 @@ def test_dead_ingest_does_not_block_next(tmp_path: Path, monkeypatch: pytest.Mon
 
         os.kill(exchange, signal.SIGSTOP)
         try:
-            dead = launch_tick(settings)
+            dead = launch_ingest_run(settings)
             assert dead is not None
             eventually(lambda: became(dead, DagsterRunStatus.STARTED), "it runs", 120)
             kill_with_children(pid_of(status, "code-server"))
         finally:
             os.kill(exchange, signal.SIGCONT)
-        later = eventually(lambda: launch_tick(settings), "the code server is back", 120)
+        later = eventually(lambda: launch_ingest_run(settings), "the code server is back", 120)
         eventually(lambda: became(later, DagsterRunStatus.SUCCESS), "the next tick is done", 240)
         assert became(dead, DagsterRunStatus.FAILURE)

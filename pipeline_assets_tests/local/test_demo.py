@@ -222,20 +222,20 @@ def test_demo_then_ui_over_same_data(tmp_path: Path) -> None:
 
     with machine.up():
         yesterday = (began - timedelta(days=1)).date()
-        sealed = machine.stored(f"ohlcv/1m/BTCUSDT/{yesterday:%Y%m%d}_0000.parquet")
-        assert sealed.height == 1440, "the data of the first start are there"
+        finalized = machine.stored(f"ohlcv/1m/BTCUSDT/{yesterday:%Y%m%d}_0000.parquet")
+        assert finalized.height == 1440, "the data of the first start are there"
         for interval in ("1m", "15m", "1h"):
             fresh = machine.check(f"candle_objects_{interval}", "fresh")
             assert fresh["success"], fresh
 
         today = datetime.now(UTC).date().isoformat()
-        ticks = machine.ended([machine.launch("tick_1m", today) for _ in range(2)])
-        assert [run["status"] for run in ticks] == ["SUCCESS"] * 2
-        for run in ticks:
+        ingest_runs = machine.ended([machine.launch("tick_1m", today) for _ in range(2)])
+        assert [run["status"] for run in ingest_runs] == ["SUCCESS"] * 2
+        for run in ingest_runs:
             tags = {tag["key"]: tag["value"] for tag in run["tags"]}
             assert tags["pipeline/open_day"] == "1m"
             assert tags["pipeline/kind"] == "tick"
-        for before, after in pairwise(ticks):
+        for before, after in pairwise(ingest_runs):
             assert before["endTime"] <= after["startTime"], "two writers of one open day at a time"
         assert machine.materialized("candle_slots_1m")[-1][1] == today
 

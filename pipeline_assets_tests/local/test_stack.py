@@ -332,10 +332,12 @@ def test_taken_port_names_the_setting(tmp_path: Path) -> None:
 def test_impossible_data_directory_names_setting(tmp_path: Path, wrong: str) -> None:
     """The error for a data directory that cannot be created names the setting."""
     settings = stores_only(tmp_path, data_dir=Path(wrong))
-    told = rf"{wrong}.* cannot be made \(.+\)\. Set PIPELINE_DATA_DIR to a directory that you may"
-    with pytest.raises(StackError, match=told):
+    reported = (
+        rf"{wrong}.* cannot be made \(.+\)\. Set PIPELINE_DATA_DIR to a directory that you may"
+    )
+    with pytest.raises(StackError, match=reported):
         run_stack(settings, on_ready=lambda _: pytest.fail("started"))
-    with pytest.raises(StackError, match=told):
+    with pytest.raises(StackError, match=reported):
         dagster_environment(settings)
 
 

@@ -277,8 +277,8 @@ def test_hanging_health_check_delays_nobody(tmp_path: Path) -> None:
             os.kill(first, signal.SIGKILL)
             eventually(lambda: running(tmp_path, "other").pid != first, "the other is restarted")
             eventually(lambda: running(tmp_path, "hanging").restarts > 0, "so is the silent one")
-            told = running(tmp_path, "hanging").last_restart
-            assert told == "does not work: did not answer its health check within 0.1 s"
+            reported = running(tmp_path, "hanging").last_restart
+            assert reported == "does not work: did not answer its health check within 0.1 s"
     finally:
         forever.set()
 

@@ -110,14 +110,14 @@ def test_checksum_has_sha256sum_format():
     digest = hashlib.sha256(body).hexdigest()
     verify_checksum(FILE, body, f"{digest}  {FILE.name}.zip\n".encode())
     verify_checksum(FILE, body, f"{digest.upper()} *币安人生USDT.zip".encode())
-    for told, problem in [
+    for reported, problem in [
         (f"{'0' * 64}  {FILE.name}.zip", "its checksum file says 000"),
         (f"{digest[1:]}  {FILE.name}.zip", "holds no SHA-256"),
         ("<html>\xff", "holds no SHA-256"),
         ("", "holds no SHA-256"),
     ]:
         with pytest.raises(MalformedArchiveError, match=problem):
-            verify_checksum(FILE, body, told.encode("latin-1"))
+            verify_checksum(FILE, body, reported.encode("latin-1"))
 
 
 # Rows

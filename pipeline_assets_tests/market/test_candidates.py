@@ -126,7 +126,7 @@ def test_indicator_order_does_not_matter():
     assert indicators_text({"a": 1e-7, "b": 2.0}) == indicators_text({"b": 2.0, "a": 1e-7})
 
 
-def test_times_are_told_in_utc():
+def test_times_are_reported_in_utc():
     there = candidate(open_time=NOON.astimezone(timezone(timedelta(hours=2))))
     assert json.loads(there.model_dump_json())["open_time"] == "2026-11-01T12:00:00Z"
 

@@ -74,14 +74,14 @@ def test_each_row_is_accounted_for(rows):
     """Every row is a candle, rejected, or a repetition."""
     raw = raw_frame(rows)
     cleaned = clean(raw, Interval.ONE_MINUTE, WINDOWS)
-    assert len(cleaned.candles) + len(cleaned.set_aside) + cleaned.repeated == len(rows)
-    set_aside = Counter(row[:-1] for row in cleaned.set_aside.rows())
+    assert len(cleaned.candles) + len(cleaned.rejected) + cleaned.repeated == len(rows)
+    rejected = Counter(row[:-1] for row in cleaned.rejected.rows())
     left = Counter(raw.rows())
-    assert set_aside <= left
-    left -= set_aside
+    assert rejected <= left
+    left -= rejected
     # The rows that were not rejected are the candles, with the same values.
     assert {as_candle(row) for row in left} == set(cleaned.candles.rows())
-    assert all(cleaned.set_aside["reason"])
+    assert all(cleaned.rejected["reason"])
 
 
 @settings(max_examples=150)
@@ -110,7 +110,7 @@ def test_cleaning_what_is_clean_changes_nothing(rows):
     once = clean(raw_frame(rows), Interval.ONE_MINUTE, WINDOWS)
     twice = clean(raw_of(once.candles), Interval.ONE_MINUTE, WINDOWS)
     assert twice.candles.equals(once.candles)
-    assert twice.set_aside.is_empty()
+    assert twice.rejected.is_empty()
     assert twice.repeated == 0
 
 
@@ -130,7 +130,7 @@ def test_order_matters_within_open_time_only(rows, order):
     other = clean(raw_frame(interleaved), Interval.ONE_MINUTE, WINDOWS)
     assert other.candles.equals(cleaned.candles)
     assert other.repeated == cleaned.repeated
-    assert Counter(other.set_aside.rows()) == Counter(cleaned.set_aside.rows())
+    assert Counter(other.rejected.rows()) == Counter(cleaned.rejected.rows())
 
 
 @given(st.lists(st.floats(1e-12, 1e15) | st.decimals(1, 10**9, places=8), min_size=1, max_size=9))
@@ -176,7 +176,7 @@ def test_impossible_candle_is_rejected_as_received(changes, reason):
     wrong = raw_row(DAY_START + MINUTE) | changes
     rows = [raw_row(), wrong, raw_row(DAY_START + 2 * MINUTE)]
     cleaned = clean(raw_frame(rows), Interval.ONE_MINUTE, WINDOWS)
-    assert cleaned.set_aside.to_dicts() == [wrong | {"reason": reason}]
+    assert cleaned.rejected.to_dicts() == [wrong | {"reason": reason}]
     assert cleaned.candles.equals(candle_frame([rows[0], rows[2]]))
 
 
@@ -186,7 +186,7 @@ def test_open_candle_does_not_pass():
     rows = [raw_row(DAY_START + number * MINUTE) for number in range(3)]
     cleaned = clean(raw_frame(rows), Interval.ONE_MINUTE, {"BTCUSDT": window})
     assert cleaned.candles.equals(candle_frame(rows[:2]))
-    assert cleaned.set_aside["reason"].to_list() == ["open time is outside the window"]
+    assert cleaned.rejected["reason"].to_list() == ["open time is outside the window"]
 
 
 def test_last_contradicting_row_is_kept():
@@ -195,7 +195,7 @@ def test_last_contradicting_row_is_kept():
     rows = [third, first, second, third]
     cleaned = clean(raw_frame(rows), Interval.ONE_MINUTE, WINDOWS)
     assert cleaned.candles.equals(candle_frame([third]))
-    assert cleaned.set_aside.to_dicts() == [
+    assert cleaned.rejected.to_dicts() == [
         first | {"reason": SUPERSEDED},
         second | {"reason": SUPERSEDED},
     ]
@@ -207,7 +207,7 @@ def test_failing_later_row_supersedes_nothing():
     rows = [raw_row(), raw_row(open="-1")]
     cleaned = clean(raw_frame(rows), Interval.ONE_MINUTE, WINDOWS)
     assert cleaned.candles.equals(candle_frame(rows[:1]))
-    assert cleaned.set_aside["reason"].to_list() == ["a price is not positive"]
+    assert cleaned.rejected["reason"].to_list() == ["a price is not positive"]
 
 
 def test_rounded_taker_share_passes():
@@ -221,7 +221,7 @@ def test_a_frame_without_rows_is_clean():
     cleaned = clean(empty_raw(), Interval.ONE_HOUR, {})
     assert cleaned.candles.schema == candle_schema()
     assert cleaned.candles.is_empty()
-    assert cleaned.set_aside.columns == [*RAW_COLUMNS, "reason"]
+    assert cleaned.rejected.columns == [*RAW_COLUMNS, "reason"]
     assert cleaned.repeated == 0
 
 
@@ -238,7 +238,7 @@ def test_weeks_of_minutes_are_clean(symbol):
     first, last = (from_milliseconds(real["open_time"][place]) for place in (0, -1))
     windows = {symbol: Window(first, last + MINUTE)}
     cleaned = clean(raw_candles([(symbol, body)]), Interval.ONE_MINUTE, windows)
-    assert cleaned.set_aside.is_empty()
+    assert cleaned.rejected.is_empty()
     assert cleaned.repeated == 0
     renamed = real.rename(
         {"taker_buy_base": "taker_buy_volume", "taker_buy_quote": "taker_buy_quote_volume"}

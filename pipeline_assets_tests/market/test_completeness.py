@@ -35,11 +35,11 @@ def gaps_of(held: dict[str, Slots]) -> pl.DataFrame:
                 rows[-1] = (symbol, rows[-1][1], slot, slots[slot])
             else:
                 rows.append((symbol, slot, slot, slots[slot]))
-    told = [
+    reported = [
         (symbol, "1h", START + first * HOUR, START + last * HOUR, last - first + 1, cause)
         for symbol, first, last, cause in rows
     ]
-    return pl.DataFrame(told, schema=SCHEMA, orient="row")
+    return pl.DataFrame(reported, schema=SCHEMA, orient="row")
 
 
 def days(count: int = DAYS) -> list[date]:
@@ -56,13 +56,13 @@ symbols = st.dictionaries(st.sampled_from(["AUSDT", "BUSDT", "币安人生USDT"]
 def test_days_keep_the_cut_gaps_candles(held) -> None:
     """A gap cut at day boundaries has the same candles."""
     cut = split_by_day(gaps_of(held), Interval.ONE_HOUR)
-    told: dict[str, Slots] = {symbol: {} for symbol in held}
+    reported: dict[str, Slots] = {symbol: {} for symbol in held}
     for day, symbol, _, first, last, count, cause in cut.rows():
         assert first.date() == last.date() == day
         low, high = (first - START) // HOUR, (last - START) // HOUR
         assert count == high - low + 1
-        told[symbol] |= dict.fromkeys(range(low, high + 1), str(cause))
-    assert told == held
+        reported[symbol] |= dict.fromkeys(range(low, high + 1), str(cause))
+    assert reported == held
     assert cut.columns == ["day", *SCHEMA]
 
 

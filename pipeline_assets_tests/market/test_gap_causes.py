@@ -56,7 +56,7 @@ def found_causes(
     frame = gap_causes(
         missing, interval, window, lifetimes, START + newest * step, Evidence(**known)
     )
-    told: dict[str, dict[int, str]] = {symbol: {} for symbol in stored}
+    reported: dict[str, dict[int, str]] = {symbol: {} for symbol in stored}
     before = None
     for symbol, name, first, last, count, cause in frame.rows():
         assert name == interval.value
@@ -65,10 +65,10 @@ def found_causes(
         assert count == high - low + 1 > 0
         assert before is None or before[:2] < (symbol, low)
         assert before != (symbol, low - 1, cause), "neighbours of one cause must be one gap"
-        assert not told[symbol].keys() & set(range(low, high + 1))
-        told[symbol] |= dict.fromkeys(range(low, high + 1), cause)
+        assert not reported[symbol].keys() & set(range(low, high + 1))
+        reported[symbol] |= dict.fromkeys(range(low, high + 1), cause)
         before = (symbol, high, cause)
-    return told
+    return reported
 
 
 everything = set(range(SLOTS))
@@ -86,7 +86,7 @@ def test_first_matching_cause_is_given(data) -> None:
     newest = data.draw(st.integers(-2, SLOTS + 2))
     evidence = {name: data.draw(by_symbol) for name in EVIDENCE}
 
-    told = found_causes(
+    reported = found_causes(
         stored,
         interval=data.draw(st.sampled_from(Interval)),
         listed=listed,
@@ -103,7 +103,7 @@ def test_first_matching_cause_is_given(data) -> None:
             ("not_listed", slot in evidence["between_listings"][symbol]),
             ("still_open", slot > newest),
             ("invalid", slot in evidence["invalid"][symbol]),
-            ("set_aside", slot in evidence["set_aside"][symbol]),
+            ("set_aside", slot in evidence["rejected"][symbol]),
             ("exchange_outage", slot in evidence["confirmed_empty"][symbol]),
             ("archive_hole", slot in evidence["archive_holes"][symbol]),
             ("exchange_outage", nobody and len(witnesses) >= 2),
@@ -112,7 +112,7 @@ def test_first_matching_cause_is_given(data) -> None:
                 return cause
         return "not_fetched"
 
-    assert told == {
+    assert reported == {
         symbol: {slot: search(symbol, slot) for slot in everything - stored[symbol]}
         for symbol in symbols
     }
@@ -141,8 +141,8 @@ def test_common_outage_differs_from_symbol_hole() -> None:
     """An outage of all symbols is distinguished from a hole of one symbol."""
     outage, own = set(range(5, 9)), {14}
     stored = {"AAAUSDT": everything - outage - own, "BBBUSDT": everything - outage}
-    told = found_causes(stored, fetched=dict.fromkeys(stored, everything))
-    assert told == {
+    reported = found_causes(stored, fetched=dict.fromkeys(stored, everything))
+    assert reported == {
         "AAAUSDT": dict.fromkeys(outage, Cause.EXCHANGE_OUTAGE) | {14: Cause.NOT_FETCHED},
         "BBBUSDT": dict.fromkeys(outage, Cause.EXCHANGE_OUTAGE),
     }
@@ -153,8 +153,8 @@ def test_common_outage_differs_from_symbol_hole() -> None:
 )
 def test_single_witness_proves_no_outage(fetched) -> None:
     """Candles that no run fetched, or only runs for one symbol, are no outage."""
-    told = found_causes({"AAAUSDT": set(), "BBBUSDT": set()}, fetched=fetched)
-    assert told == dict.fromkeys(
+    reported = found_causes({"AAAUSDT": set(), "BBBUSDT": set()}, fetched=fetched)
+    assert reported == dict.fromkeys(
         ("AAAUSDT", "BBBUSDT"), dict.fromkeys(everything, Cause.NOT_FETCHED)
     )
 

@@ -94,13 +94,13 @@ def test_removed_open_times_are_reported(interval, removed_by_symbol, order):
 
     reported = gaps(given_open_times, interval, expected)
 
-    told: dict[str, set[int]] = {symbol: set() for symbol in removed_by_symbol}
+    stated: dict[str, set[int]] = {symbol: set() for symbol in removed_by_symbol}
     for symbol, start, end, missing in reported.rows():
         run = {number for number, moment in enumerate(grid) if start <= moment < end}
         assert len(run) == missing
-        assert not told[symbol] & run
-        told[symbol] |= run
-    assert told == removed_by_symbol
+        assert not stated[symbol] & run
+        stated[symbol] |= run
+    assert stated == removed_by_symbol
     for (symbol, _, end, _), (other, start, _, _) in pairwise(reported.rows()):
         assert (symbol, end) < (other, start), "neighbouring gaps must be one gap"
 

@@ -88,7 +88,7 @@ def test_no_candles_move_nothing(states, minutes):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [
         (
             lambda f: f.with_columns(open_time=pl.lit(at(58))),
@@ -106,9 +106,9 @@ def test_no_candles_move_nothing(states, minutes):
         ),
     ],
 )
-def test_out_of_order_candle_is_refused(states, minutes, change, told):
+def test_out_of_order_candle_is_refused(states, minutes, change, reported):
     """A candle that does not follow the last one is refused."""
-    with pytest.raises(IndicatorError, match=told):
+    with pytest.raises(IndicatorError, match=reported):
         states.advance(change(newest_of(minutes, "BTCUSDT")))
 
 
@@ -165,7 +165,7 @@ def test_bytes_make_the_same_states_again(states, minutes):
 
 
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [
         (lambda value: b"", "damaged"),
         (lambda value: value[:-9], "damaged"),
@@ -173,14 +173,14 @@ def test_bytes_make_the_same_states_again(states, minutes):
         (lambda value: value[:40] + bytes([value[40] ^ 1]) + value[41:], "damaged"),
     ],
 )
-def test_damaged_value_is_reported_others_used(states, change, told):
+def test_damaged_value_is_reported_others_used(states, change, reported):
     """A damaged value is reported, and the others are used."""
     encoded = states.encode()
     encoded["ETHUSDT"] = change(encoded["ETHUSDT"])
     decoded, useless = IndicatorStates.decode(EVERY, encoded)
     assert decoded.symbols == ("BTCUSDT", "XRPUSDT")
     assert list(useless) == ["ETHUSDT"]
-    assert told in useless["ETHUSDT"]
+    assert reported in useless["ETHUSDT"]
 
 
 def test_value_of_other_symbol_is_refused(states):

@@ -243,7 +243,7 @@ def test_no_candles_make_no_values():
 
 @pytest.mark.parametrize("make", [EVERY.history, lambda f: IndicatorStates.from_history(EVERY, f)])
 @pytest.mark.parametrize(
-    ("change", "told"),
+    ("change", "reported"),
     [
         (lambda f: f.reverse(), "BTCUSDT at 2026-11-01 00:01:00.* does not come after the one"),
         (lambda f: pl.concat([f[:1], f]), "BTCUSDT at 2026-11-01 00:00:00.* does not come after"),
@@ -261,9 +261,9 @@ def test_no_candles_make_no_values():
         ),
     ],
 )
-def test_spoiling_candles_are_refused(make, change, told):
+def test_spoiling_candles_are_refused(make, change, reported):
     """Candles that would spoil every later value are refused."""
-    with pytest.raises(IndicatorError, match=told):
+    with pytest.raises(IndicatorError, match=reported):
         make(change(candles([1.0, 2.0, 3.0])))
 
 

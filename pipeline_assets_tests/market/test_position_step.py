@@ -177,7 +177,7 @@ def tables(scene: Scene) -> tuple[Any, ...]:
     for i, row in enumerate(scene.bars):
         for symbol, bar in enumerate(row):
             if bar:
-                prices[:, symbol, i] = [units(price) // GRIDS[symbol].tick for price in bar]
+                prices[:, symbol, i] = [units(price) // GRIDS[symbol].ingest for price in bar]
                 flags[symbol, i] = step.PRESENT | step.TRADABLE
             if symbol in scene.settled[i]:
                 flags[symbol, i] |= step.SETTLED
@@ -336,13 +336,13 @@ def test_minutes_through_restarts_equal_run(scene: Scene, data: st.DataObject) -
     ]
     declined = Counter(each.reason for each in found if not isinstance(each, Fill))
     plain, _ = reference(scene)
-    told = Counter[str]()
+    reported = Counter[str]()
     for (_, outcome), count in plain.outcomes.items():
         if outcome != "accepted":
-            told[outcome] += count
+            reported[outcome] += count
     # A reversal that cannot be sized is counted, and its exit is accepted all the same.
-    assert declined <= told
-    assert declined["gap"] == told["gap"]
+    assert declined <= reported
+    assert declined["gap"] == reported["gap"]
     assert venue.cash == plain.cash
 
 

@@ -341,7 +341,7 @@ def test_indicators_are_those_of_strategies():
 
 
 @pytest.mark.parametrize(
-    ("entries", "told"),
+    ("entries", "reported"),
     [
         (
             [{"name": "rsi_reversals"}],
@@ -372,12 +372,12 @@ def test_indicators_are_those_of_strategies():
         ),
     ],
 )
-def test_wrong_configuration_shows_an_example(entries, told):
+def test_wrong_configuration_shows_an_example(entries, reported):
     """The error for a wrong configuration shows an example."""
     with pytest.raises(StrategyError) as caught:
         configured_strategies(StrategySettings(**entry) for entry in entries)
     assert str(caught.value).startswith("strategies: ")
-    assert told in str(caught.value)
+    assert reported in str(caught.value)
 
 
 def test_other_parameters_change_version_and_ids():

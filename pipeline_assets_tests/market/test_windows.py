@@ -11,9 +11,9 @@ from pipeline_assets.market.windows import (
     Window,
     day_window,
     days_of,
+    ingest_window,
     newest_closed,
     object_window,
-    tick_window,
 )
 
 MINUTE = timedelta(minutes=1)
@@ -111,7 +111,7 @@ def test_ingest_reads_whole_objects(held, behind):
     """An ingest run reads whole objects of one day up to the newest candle."""
     interval, newest = held
     stored = None if behind is None else newest - behind * interval.span
-    window = tick_window(interval, newest, stored)
+    window = ingest_window(interval, newest, stored)
     assert window.end == newest + interval.span
     assert window.start.date() == newest.date()
     assert object_window(interval, window.start, finished=False).start == window.start
@@ -123,7 +123,7 @@ def test_ingest_reads_unstored_open_day(held, behind):
     interval, newest = held
     day_start = datetime.combine(newest.date(), datetime.min.time(), tzinfo=UTC)
     stored = None if behind is None else newest - behind * interval.span
-    window = tick_window(interval, newest, stored)
+    window = ingest_window(interval, newest, stored)
     missing = day_start if stored is None else max(stored + interval.span, day_start)
     assert window.start <= min(missing, newest)
 
@@ -132,7 +132,7 @@ def test_ingest_reads_unstored_open_day(held, behind):
 def test_last_hour_is_read_once_more(held):
     """The hour that has just ended is read once more, in the same request."""
     _, newest = held
-    window = tick_window(Interval.ONE_MINUTE, newest, newest - MINUTE)
+    window = ingest_window(Interval.ONE_MINUTE, newest, newest - MINUTE)
     in_the_last_hour = newest - 2 * MINUTE
     if in_the_last_hour.date() == newest.date():
         assert window.start <= in_the_last_hour
@@ -142,7 +142,7 @@ def test_last_hour_is_read_once_more(held):
 def test_mid_hour_rereads_its_hour():
     """A minute in the middle of an hour reads only that hour again."""
     newest = datetime(2026, 10, 25, 12, 30, tzinfo=UTC)
-    window = tick_window(Interval.ONE_MINUTE, newest, newest - MINUTE)
+    window = ingest_window(Interval.ONE_MINUTE, newest, newest - MINUTE)
     assert window == Window(newest.replace(minute=0), newest + MINUTE)
 
 
@@ -150,11 +150,13 @@ def test_first_minute_stays_in_its_day():
     """The first minute of a day does not reach into the day before."""
     midnight = datetime(2026, 10, 25, tzinfo=UTC)
     stored = midnight - MINUTE
-    assert tick_window(Interval.ONE_MINUTE, midnight, stored) == Window(midnight, midnight + MINUTE)
+    assert ingest_window(Interval.ONE_MINUTE, midnight, stored) == Window(
+        midnight, midnight + MINUTE
+    )
 
 
 def test_new_symbol_reads_whole_open_day():
     """A symbol without any stored candle reads its whole open day."""
     newest = datetime(2026, 10, 25, 17, 5, tzinfo=UTC)
-    window = tick_window(Interval.ONE_MINUTE, newest, None)
+    window = ingest_window(Interval.ONE_MINUTE, newest, None)
     assert window.start == day_window(date(2026, 10, 25)).start

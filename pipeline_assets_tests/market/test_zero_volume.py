@@ -95,8 +95,8 @@ def test_missing_minutes_prevent_a_contradiction() -> None:
 
 def test_minutes_contradict_frozen_longer_candles() -> None:
     """Frozen 15m and 1h candles are contradicted by their minutes."""
-    told = found(TRADED, QUARTERS | {30: 0.0, 45: 0.0}, IN_AN_HOUR | {120: 0.0})
-    assert told == [("15m", 30, 45, 2), ("1h", 120, 120, 1)]
+    reported = found(TRADED, QUARTERS | {30: 0.0, 45: 0.0}, IN_AN_HOUR | {120: 0.0})
+    assert reported == [("15m", 30, 45, 2), ("1h", 120, 120, 1)]
 
 
 def test_run_is_reported_whole() -> None:
@@ -129,8 +129,8 @@ def test_run_over_two_hours_is_whole(proved, other) -> None:
     else:
         del minutes[proves_nothing + (59 if proved == "first hour" else 0)]
         quarters = {}
-    told = found(minutes, quarters, hours)
-    assert [run for run in told if run[0] == "1m"] == [("1m", 30, 89, 60)]
+    reported = found(minutes, quarters, hours)
+    assert [run for run in reported if run[0] == "1m"] == [("1m", 30, 89, 60)]
 
 
 def test_symbols_are_judged_separately() -> None:
@@ -163,8 +163,8 @@ def test_month_is_true_until_frozen() -> None:
     )
     frozen = pl.col("open_time").is_between(first, last)
     altered = minutes.with_columns(volume=pl.when(frozen).then(0.0).otherwise("volume"))
-    told = runs_in(altered, quarters, hours)
-    assert told.drop("why", "contradicted").rows() == [("NEARUSDT", "1m", first, last, 74)]
+    reported = runs_in(altered, quarters, hours)
+    assert reported.drop("why", "contradicted").rows() == [("NEARUSDT", "1m", first, last, 74)]
 
 
 @settings(max_examples=80)
@@ -176,7 +176,7 @@ def test_month_is_true_until_frozen() -> None:
     ),
     st.permutations(range(MINUTES)),
 )
-def test_what_agrees_is_never_told(runs, order) -> None:
+def test_what_agrees_is_never_reported(runs, order) -> None:
     volumes = [volume for length, volume in runs for _ in range(length)][:MINUTES]
     minutes = dict(enumerate(volumes + [1.0] * (MINUTES - len(volumes))))
     shuffled = {minute: minutes[minute] for minute in order}
@@ -190,7 +190,7 @@ def test_frozen_run_needs_one_whole_bucket(start, length, missing) -> None:
     frozen = range(start, min(start + length, MINUTES))
     minutes = TRADED | dict.fromkeys(frozen, 0.0)
     held = {minute: volume for minute, volume in minutes.items() if minute not in missing}
-    told = found(held, QUARTERS, IN_AN_HOUR)
+    reported = found(held, QUARTERS, IN_AN_HOUR)
 
     # For each frozen minute: its run of stored neighbours, and whether the run holds a complete quarter.
     def run_of(minute: int) -> range:
@@ -209,6 +209,6 @@ def test_frozen_run_needs_one_whole_bucket(start, length, missing) -> None:
         for minute in frozen
         if minute in held and len(run_of(minute)) >= 15 and any(map(whole, run_of(minute)))
     }
-    assert {m for _, first, last, _ in told for m in range(first, last + 1)} == expected
-    assert all(interval == "1m" for interval, *_ in told)
-    assert sum(count for *_, count in told) == len(expected)
+    assert {m for _, first, last, _ in reported for m in range(first, last + 1)} == expected
+    assert all(interval == "1m" for interval, *_ in reported)
+    assert sum(count for *_, count in reported) == len(expected)

@@ -163,9 +163,9 @@ def test_hanging_file_times_out(exchange):
     """A download that hangs is given up after the timeout."""
     exchange.faults(symbols={"ETHUSDT": {"hang": 1}}, hang_seconds=600)
     found = fetch(exchange, days(1, ["BTCUSDT", "ETHUSDT"]), timeout_seconds=0.2)
-    told = {file.symbol: each.problem for file, each in found.items()}
-    assert told["BTCUSDT"] is None
-    assert told["ETHUSDT"].startswith("ETHUSDT-1h-2026-11-19.zip could not be had: ")
+    reported = {file.symbol: each.problem for file, each in found.items()}
+    assert reported["BTCUSDT"] is None
+    assert reported["ETHUSDT"].startswith("ETHUSDT-1h-2026-11-19.zip could not be had: ")
 
 
 def test_unreachable_archive_is_not_asked_repeatedly():

@@ -383,11 +383,11 @@ def test_unreachable_broker_is_named() -> None:
     nobody = KafkaSettings(
         bootstrap_servers=f"127.0.0.1:{free_port()}", topic="found", delivery_timeout_ms=1000
     )
-    told = rf"{nobody.bootstrap_servers}, topic 'found': .*refused.*KAFKA__BOOTSTRAP_SERVERS"
-    with pytest.raises(BrokerError, match=told) as caught:
+    reported = rf"{nobody.bootstrap_servers}, topic 'found': .*refused.*KAFKA__BOOTSTRAP_SERVERS"
+    with pytest.raises(BrokerError, match=reported) as caught:
         CandidateTopic(nobody).publish(candidates(2))
     assert "0 of 2 candidates were acknowledged within 1 s" in str(caught.value)
-    with pytest.raises(BrokerError, match=told):
+    with pytest.raises(BrokerError, match=reported):
         CandidateTopic(nobody).read()
 
 
@@ -473,7 +473,7 @@ def test_untrusted_certificate_names_the_setting(tls_port: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("content", "told"),
+    ("content", "reported"),
     [
         (None, r"PIPELINE_KAFKA__SSL_CA_LOCATION: \S+ca\.pem cannot be read \(No such file"),
         (b"", "PIPELINE_KAFKA__SSL_CA_LOCATION"),
@@ -481,7 +481,7 @@ def test_untrusted_certificate_names_the_setting(tls_port: int) -> None:
     ],
 )
 def test_unusable_ca_file_names_setting(
-    kafka_server: KafkaServer, tmp_path: Path, content: bytes | None, told: str
+    kafka_server: KafkaServer, tmp_path: Path, content: bytes | None, reported: str
 ) -> None:
     """The error for a missing or damaged CA file names the setting.
 
@@ -491,9 +491,9 @@ def test_unusable_ca_file_names_setting(
     if content is not None:
         file.write_bytes(content)
     settings = kafka_server.settings(security_protocol="SSL", ssl_ca_location=file)
-    with pytest.raises(BrokerError, match=told):
+    with pytest.raises(BrokerError, match=reported):
         CandidateTopic(settings).publish(candidates())
-    with pytest.raises(BrokerError, match=told):
+    with pytest.raises(BrokerError, match=reported):
         CandidateTopic(settings).read()
 
 

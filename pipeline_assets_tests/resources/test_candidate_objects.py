@@ -14,9 +14,9 @@ from pipeline_assets.market.candidates import candidate_schema
 from pipeline_assets.resources.candidate_objects import (
     LATE,
     day_key,
+    finalize_candidates,
     read_candidates,
     read_stored,
-    seal_candidates,
     store_candidates,
 )
 from pipeline_assets.resources.object_store import ObjectStore
@@ -65,7 +65,7 @@ def test_nothing_stored_gives_empty_frame(store: ObjectStore) -> None:
     """If nothing is stored, the reader returns a frame without rows."""
     assert store_candidates(store, frame(minutes=0)) == []
     assert_frame_equal(read_candidates(store, DAY), candidate_schema().to_frame())
-    assert seal_candidates(store, DAY) is None
+    assert finalize_candidates(store, DAY) is None
 
 
 def test_repeat_writes_the_same_object(store: ObjectStore) -> None:
@@ -109,12 +109,12 @@ def test_finalized_day_is_one_stable_object(store: ObjectStore) -> None:
     """A finalized day is one object, and finalizing again changes nothing."""
     for minute in range(5):
         store_candidates(store, frame(start=MIDNIGHT + dt.timedelta(minutes=minute)))
-    sealed = seal_candidates(store, DAY)
-    assert sealed is not None
-    assert (sealed.key, sealed.rows, sealed.absorbed) == (day_key(DAY), 5, 5)
+    finalized = finalize_candidates(store, DAY)
+    assert finalized is not None
+    assert (finalized.key, finalized.rows, finalized.absorbed) == (day_key(DAY), 5, 5)
     once = contents(store)
     assert list(once) == [day_key(DAY)]
-    again = seal_candidates(store, DAY)
+    again = finalize_candidates(store, DAY)
     assert again is not None
     assert (again.rows, again.absorbed) == (5, 0)
     assert contents(store) == once
@@ -124,19 +124,19 @@ def test_finalized_day_is_one_stable_object(store: ObjectStore) -> None:
 def test_candidates_after_finalizing_are_kept(store: ObjectStore) -> None:
     """Candidates stored after finalizing are read, and merged when the day is finalized again."""
     store_candidates(store, frame(minutes=5))
-    seal_candidates(store, DAY)
+    finalize_candidates(store, DAY)
     store_candidates(store, frame(minutes=8, start=MIDNIGHT + dt.timedelta(minutes=3)))
     assert_frame_equal(read_candidates(store, DAY), frame(minutes=11))
-    sealed = seal_candidates(store, DAY)
-    assert sealed is not None
-    assert (sealed.rows, sealed.absorbed) == (11, 1)
+    finalized = finalize_candidates(store, DAY)
+    assert finalized is not None
+    assert (finalized.rows, finalized.absorbed) == (11, 1)
     assert_frame_equal(read_candidates(store, DAY), frame(minutes=11))
 
 
-def test_sealing_one_day_leaves_the_others(store: ObjectStore) -> None:
+def test_finalizing_one_day_leaves_the_others(store: ObjectStore) -> None:
     whole = frame(minutes=2, start=MIDNIGHT + dt.timedelta(hours=23, minutes=59))
     _, tomorrow = store_candidates(store, whole)
-    seal_candidates(store, DAY)
+    finalize_candidates(store, DAY)
     assert set(contents(store)) == {day_key(DAY), tomorrow}
 
 
@@ -176,9 +176,9 @@ def test_interrupted_finalize_is_completed_later(
     for minute in range(3):
         store_candidates(store, frame(symbols=2, start=MIDNIGHT + dt.timedelta(minutes=minute)))
     with pytest.raises(Crash):
-        seal_candidates(crashing(s3_bucket, number, event), DAY)
+        finalize_candidates(crashing(s3_bucket, number, event), DAY)
     assert_frame_equal(read_candidates(store, DAY), frame(minutes=3, symbols=2))
-    seal_candidates(store, DAY)
+    finalize_candidates(store, DAY)
     assert list(contents(store)) == [day_key(DAY)]
     assert_frame_equal(read_candidates(store, DAY), frame(minutes=3, symbols=2))
 
@@ -195,13 +195,13 @@ def test_concurrent_finalizes_lose_nothing(store: ObjectStore) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         writing = pool.submit(write_late)
-        sealing = [pool.submit(seal_candidates, store, DAY) for _ in range(2)]
+        finalizing = [pool.submit(finalize_candidates, store, DAY) for _ in range(2)]
         while not writing.done():
             seen = read_candidates(store, DAY)
             assert_frame_equal(seen.head(20), early)
-        for each in (writing, *sealing):
+        for each in (writing, *finalizing):
             each.result()
-    seal_candidates(store, DAY)
+    finalize_candidates(store, DAY)
     assert_frame_equal(read_candidates(store, DAY), frame(minutes=40))
 
 
@@ -211,7 +211,7 @@ def test_a_damaged_object_is_named(store: ObjectStore) -> None:
     with pytest.raises(ObjectStoreError, match=f"{key} is damaged"):
         read_candidates(store, DAY)
     with pytest.raises(ObjectStoreError, match=f"{key} is damaged"):
-        seal_candidates(store, DAY)
+        finalize_candidates(store, DAY)
     assert store.get(key) == b"PAR1 no more"
 
 
@@ -229,7 +229,7 @@ def test_keeps_published_when_evaluated_again_late(store: ObjectStore) -> None:
         stored = read_stored(store, DAY)
         assert stored[LATE].to_list() == [False, False, True]
         assert_frame_equal(read_candidates(store, DAY), pl.concat([published, late]))
-        seal_candidates(store, DAY)
+        finalize_candidates(store, DAY)
 
 
 def test_published_later_counts_as_published(store: ObjectStore) -> None:

@@ -15,9 +15,9 @@ from pipeline_assets.market.encoding import encode_candles
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.resources.candle_objects import (
+    finalize_day,
     list_objects,
     object_key,
-    seal_day,
     window_start,
     write_candles,
 )
@@ -144,9 +144,9 @@ def test_finalize_replaces_damaged_object(store, s3_bucket):
     stored = list_objects(store, ONE, SYMBOL, window.start, window.end)
     nothing = minutes(range(1), MIDNIGHT).clear()
     with pytest.raises(DamagedObjectError, match="nothing of its day was fetched"):
-        seal_day(store, ONE, DAY, nothing, stored)
-    sealed = seal_day(store, ONE, DAY, minutes(range(1440), MIDNIGHT), stored)
-    assert sealed.rows == 1440
+        finalize_day(store, ONE, DAY, nothing, stored)
+    finalized = finalize_day(store, ONE, DAY, minutes(range(1440), MIDNIGHT), stored)
+    assert finalized.rows == 1440
     assert store.get(key) == whole
 
 
@@ -217,10 +217,10 @@ def whole_day():
 def test_finalizing_leaves_one_day_object(store):
     """Finalizing leaves one object with the day's candles."""
     store_hours(store, range(24))
-    sealed = seal_day(store, ONE, DAY, whole_day(), listed(store))
-    assert [each.key for each in listed(store)] == [sealed.key]
-    assert sealed.key == "ohlcv/1m/币安人生USDT/20261120_0000.parquet"
-    assert_frame_equal(stored_rows(store, sealed.key), whole_day())
+    finalized = finalize_day(store, ONE, DAY, whole_day(), listed(store))
+    assert [each.key for each in listed(store)] == [finalized.key]
+    assert finalized.key == "ohlcv/1m/币安人生USDT/20261120_0000.parquet"
+    assert_frame_equal(stored_rows(store, finalized.key), whole_day())
 
 
 def test_finalizing_reads_no_object_that_fetched_rows_replace(store, s3_bucket):
@@ -229,10 +229,10 @@ def test_finalizing_reads_no_object_that_fetched_rows_replace(store, s3_bucket):
     with faulty_s3(s3_bucket.endpoint, CountsRequests()) as proxy:
         passed_check(proxy.endpoint, s3_bucket.name)
         counted = ObjectStore(s3_bucket.settings(endpoint_url=proxy.endpoint))
-        seal_day(counted, ONE, DAY, whole_day(), listed(counted))
+        finalize_day(counted, ONE, DAY, whole_day(), listed(counted))
         counts = proxy.fault.taken()
         store_hours(store, range(24))
-        again = seal_day(counted, ONE, DAY, minutes(range(1, 1440), MIDNIGHT), listed(counted))
+        again = finalize_day(counted, ONE, DAY, minutes(range(1, 1440), MIDNIGHT), listed(counted))
     assert {kind: counts[kind] for kind in KINDS} == {"LIST": 1, "PUT": 1, "DELETE": 1, "GET": 0}
     assert again.rows == 1440
 
@@ -243,9 +243,9 @@ def test_finalized_bytes_ignore_former_content(store):
     for hours in ([], [0], [3, 4], range(24)):
         clear(store)
         store_hours(store, hours)
-        sealed = seal_day(store, ONE, DAY, whole_day(), listed(store))
-        bodies.add(store.get(sealed.key))
-        again = seal_day(store, ONE, DAY, whole_day(), listed(store))
+        finalized = finalize_day(store, ONE, DAY, whole_day(), listed(store))
+        bodies.add(store.get(finalized.key))
+        again = finalize_day(store, ONE, DAY, whole_day(), listed(store))
         assert not again.changed
     assert bodies == {encode_candles(whole_day(), ONE, SYMBOL, day_window(DAY))}
 
@@ -262,8 +262,8 @@ def test_finalizing_keeps_candles_no_longer_served(store, fetched, hours):
     expected = fetched | {60 * hour + minute for hour in hours for minute in range(60)}
     if not expected:
         return
-    seal_day(store, ONE, DAY, minutes(fetched, MIDNIGHT), listed(store))
-    seal_day(store, ONE, DAY, minutes(fetched, MIDNIGHT), listed(store))
+    finalize_day(store, ONE, DAY, minutes(fetched, MIDNIGHT), listed(store))
+    finalize_day(store, ONE, DAY, minutes(fetched, MIDNIGHT), listed(store))
     (only,) = listed(store)
     assert stored_rows(store, only.key)["open_time"].to_list() == [
         MIDNIGHT + timedelta(minutes=number) for number in sorted(expected)
@@ -274,13 +274,13 @@ def test_ingest_after_finalizing_is_absorbed(store):
     """An ingest run after finalizing leaves one row a minute, and the next finalize absorbs its object."""
     store_hours(store, range(23))
     before = write_candles(store, ONE, hour_windows([23])[0], last_hour(range(59)), None)
-    seal_day(store, ONE, DAY, whole_day(), listed(store))
+    finalize_day(store, ONE, DAY, whole_day(), listed(store))
     write_candles(store, ONE, hour_windows([23])[0], last_hour(range(60)), before.etag)
     assert len(listed(store)) == 2
     window = day_window(DAY)
     read = lake.scan("1m", [SYMBOL], window.start, window.end, store=store).collect()
     assert_frame_equal(read, whole_day())
-    seal_day(store, ONE, DAY, whole_day(), listed(store))
+    finalize_day(store, ONE, DAY, whole_day(), listed(store))
     assert len(listed(store)) == 1
 
 
@@ -293,10 +293,10 @@ def last_hour(numbers):
 def test_first_hour_ingest_keeps_finalized_day(store):
     """An ingest run of the first hour after finalizing keeps the finalized day."""
     first = write_candles(store, ONE, hour_windows([0])[0], minutes(range(59), MIDNIGHT), None)
-    sealed = seal_day(store, ONE, DAY, whole_day(), listed(store))
+    finalized = finalize_day(store, ONE, DAY, whole_day(), listed(store))
     late = write_candles(store, ONE, hour_windows([0])[0], minutes(range(60), MIDNIGHT), first.etag)
-    assert (late.key, late.rows) == (sealed.key, 1440)
-    assert_frame_equal(stored_rows(store, sealed.key), whole_day())
+    assert (late.key, late.rows) == (finalized.key, 1440)
+    assert_frame_equal(stored_rows(store, finalized.key), whole_day())
 
 
 def test_readers_see_each_candle_once_throughout(store):
@@ -306,7 +306,7 @@ def test_readers_see_each_candle_once_throughout(store):
     """
     store_hours(store, range(24))
     hours = {each.key: store.get(each.key) for each in listed(store)}
-    seal_day(store, ONE, DAY, whole_day(), listed(store))
+    finalize_day(store, ONE, DAY, whole_day(), listed(store))
     left = [key for key in hours if key != listed(store)[0].key]
     window = day_window(DAY)
     for key in left[::6]:
@@ -338,7 +338,7 @@ def test_listing_holds_only_requested_days(store):
 
 def test_span_within_day_finds_day_object(store):
     """A span that begins within a day finds the day's object."""
-    seal_day(store, ONE, DAY, whole_day(), [])
+    finalize_day(store, ONE, DAY, whole_day(), [])
     start, end = MIDNIGHT.replace(hour=13, minute=7), MIDNIGHT.replace(hour=13, minute=9)
     read = lake.scan("1m", [SYMBOL, "ABSENTUSDT"], start, end, store=store).collect()
     assert read["open_time"].to_list() == [start, start + timedelta(minutes=1)]

@@ -19,12 +19,17 @@ from pipeline_assets.resources.day_findings import (
 from pipeline_assets.resources.evaluation_record import Evaluation, note_evaluation, read_evaluation
 from pipeline_assets.resources.finalized_days import (
     Absence,
+    FinalizedDay,
     Rejected,
-    SealedDay,
-    mark_sealed,
-    read_sealed,
+    mark_finalized,
+    read_finalized,
 )
 from pipeline_assets.resources.identity import Identity
+from pipeline_assets.resources.ingest_state import (
+    IngestState,
+    read_ingest_state,
+    write_ingest_state,
+)
 from pipeline_assets.resources.listing_history import (
     note_first_candles,
     note_identities,
@@ -33,7 +38,6 @@ from pipeline_assets.resources.listing_history import (
     write_universe,
 )
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.tick_state import TickState, read_tick_state, write_tick_state
 from pipeline_assets_tests.fixtures.listings import listing
 
 ONE = Interval.ONE_MINUTE
@@ -95,13 +99,13 @@ def held(store: ObjectStore, key: str) -> str:
     return (store.get(key) or b"").decode()
 
 
-def test_tick_state(store):
+def test_ingest_state(store):
     key = "state/1m.json"
     store.put(key, STATE.encode())
-    state = read_tick_state(store, ONE, [], NOON)
+    state = read_ingest_state(store, ONE, [], NOON)
     etags = {"ohlcv/1m/BTCUSDT/20261119_1200.parquet": '"a"'}
-    assert state == TickState({"BTCUSDT": NOON, "币安人生USDT": NOON}, etags)
-    write_tick_state(store, ONE, state)
+    assert state == IngestState({"BTCUSDT": NOON, "币安人生USDT": NOON}, etags)
+    write_ingest_state(store, ONE, state)
     assert held(store, key) == STATE
 
 
@@ -109,23 +113,23 @@ def test_marks_of_finalized_days(store):
     key = "state/sealed/1m/20261119.json"
     store.put(key, (MARKS + "}").encode())
     marks = {
-        "BTCUSDT": SealedDay(
+        "BTCUSDT": FinalizedDay(
             '"1"',
             (
                 (Window(NOON, NOON + HOUR), Absence.CONFIRMED),
-                (Window(NOON + 2 * HOUR, NOON + 3 * HOUR), Absence.SET_ASIDE),
+                (Window(NOON + 2 * HOUR, NOON + 3 * HOUR), Absence.REJECTED),
             ),
         ),
-        "ETHUSDT": SealedDay(None, ((Window(START, START + 24 * HOUR), Absence.UNCONFIRMED),)),
-        "NEWUSDT": SealedDay('"2"', (), Window(NOON, START + 24 * HOUR)),
+        "ETHUSDT": FinalizedDay(None, ((Window(START, START + 24 * HOUR), Absence.UNCONFIRMED),)),
+        "NEWUSDT": FinalizedDay('"2"', (), Window(NOON, START + 24 * HOUR)),
     }
-    assert read_sealed(store, ONE, DAY) == marks
+    assert read_finalized(store, ONE, DAY) == marks
     span = Window(NOON, NOON + HOUR)
     rejected = Rejected(span, "low_above_open", "0f0f", "run-1", NOON)
-    odd = SealedDay('"3"', ((span, Absence.INVALID),), None, (rejected,))
-    mark_sealed(store, ONE, DAY, {"ODDUSDT": odd})
+    odd = FinalizedDay('"3"', ((span, Absence.INVALID),), None, (rejected,))
+    mark_finalized(store, ONE, DAY, {"ODDUSDT": odd})
     assert held(store, key) == MARKS + REJECTED + "}"
-    assert read_sealed(store, ONE, DAY) == marks | {"ODDUSDT": odd}
+    assert read_finalized(store, ONE, DAY) == marks | {"ODDUSDT": odd}
 
 
 def test_disagreements_with_the_archive(store):

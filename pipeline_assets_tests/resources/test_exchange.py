@@ -19,7 +19,7 @@ from hypothesis import strategies as st
 
 from pipeline_assets.market.intervals import EPOCH, Interval, to_milliseconds
 from pipeline_assets.market.windows import Window, day_window
-from pipeline_assets.resources.exchange import BACKFILL_PATIENCE, TICK_PATIENCE, ExchangeClient
+from pipeline_assets.resources.exchange import BACKFILL_PATIENCE, INGEST_PATIENCE, ExchangeClient
 from pipeline_assets.resources.exchange_clock import ExchangeClock
 from pipeline_assets.resources.exchange_errors import (
     ExchangeBannedError,
@@ -79,7 +79,7 @@ def client(exchange, budget, clock):
         *,
         patience=BACKFILL_PATIENCE,
         budget=budget,
-        priority=Priority.TICK_1M,
+        priority=Priority.INGEST_1M,
         sleep=clock.sleep,
         **changes,
     ):
@@ -457,14 +457,14 @@ def test_outage_blames_no_symbol(exchange, client, clock):
 )
 def test_ingest_gives_up_with_one_error(exchange, client, clock, down, cause):
     """An ingest run gives up an exchange that is down with one error."""
-    with client(patience=TICK_PATIENCE, concurrency=2) as reader:
+    with client(patience=INGEST_PATIENCE, concurrency=2) as reader:
         reader.server_time()
         exchange.faults(down=down)
         with pytest.raises(ExchangeUnreachableError) as raised:
             list(reader.klines(ONE_MINUTE, dict.fromkeys(TRADING, HOUR)))
     assert address(exchange) in str(raised.value)
     assert cause in str(raised.value)
-    assert sum(clock.waits) <= 2 * TICK_PATIENCE.total_seconds()
+    assert sum(clock.waits) <= 2 * INGEST_PATIENCE.total_seconds()
 
 
 def test_unreachable_exchange_is_named(redis_server, budget):
@@ -474,7 +474,7 @@ def test_unreachable_exchange_is_named(redis_server, budget):
     reader = ExchangeClient(
         BinanceSettings(rest_url=nowhere),
         budget,
-        Priority.TICK_1M,
+        Priority.INGEST_1M,
         sleep=clock.sleep,
         monotonic=clock.monotonic,
     )
@@ -491,7 +491,7 @@ def test_killed_exchange_ends_the_call(redis_server, budget):
         with ExchangeClient(
             BinanceSettings(rest_url=address(exchange), concurrency=1),
             budget,
-            Priority.TICK_1M,
+            Priority.INGEST_1M,
             sleep=clock.sleep,
             monotonic=clock.monotonic,
         ) as reader:
@@ -570,9 +570,9 @@ def test_refusal_stops_requests_before_others_know(redis_server, clock):
     may_tell = threading.Event()
 
     class SlowToTell(WeightBudget):
-        def block_until(self, *told):
+        def block_until(self, *reported):
             may_tell.wait()
-            super().block_until(*told)
+            super().block_until(*reported)
 
     budget = SlowToTell(redis_server.settings(), "slow", limit=2400, margin=60)
     allowance = WeightAllowance(
@@ -638,7 +638,7 @@ def test_long_ban_stops_every_process(budget):
         return ExchangeClient(
             BinanceSettings(rest_url=address(exchange)),
             budget,
-            Priority.TICK_1M,
+            Priority.INGEST_1M,
             sleep=clock.sleep,
             monotonic=clock.monotonic,
         )

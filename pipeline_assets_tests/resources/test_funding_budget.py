@@ -22,11 +22,11 @@ def test_span_never_exceeds_limit(minutes) -> None:
     first, second = (FundingBudget(minutes.settings.redis, "here", 100) for _ in range(2))
     assert first.reserve(Priority.BACKFILL, 500, NOON_MS) == (57, 0)
     assert first.reserve(Priority.BACKFILL, 1, NOON_MS + 1000) == (0, SPAN_MS - 1000)
-    assert second.reserve(Priority.TICK_OTHER, 500, NOON_MS + 2000) == (39, 0)
-    assert second.reserve(Priority.TICK_OTHER, 1, NOON_MS + 2000) == (0, SPAN_MS - 2000)
-    assert second.reserve(Priority.TICK_OTHER, 500, NOON_MS + SPAN_MS) == (57, 0)
+    assert second.reserve(Priority.INGEST_OTHER, 500, NOON_MS + 2000) == (39, 0)
+    assert second.reserve(Priority.INGEST_OTHER, 1, NOON_MS + 2000) == (0, SPAN_MS - 2000)
+    assert second.reserve(Priority.INGEST_OTHER, 500, NOON_MS + SPAN_MS) == (57, 0)
     elsewhere = FundingBudget(minutes.settings.redis, "there", 100)
-    assert elsewhere.reserve(Priority.TICK_OTHER, 1, NOON_MS) == (1, 0)
+    assert elsewhere.reserve(Priority.INGEST_OTHER, 1, NOON_MS) == (1, 0)
 
 
 class Time:
@@ -48,7 +48,7 @@ class Time:
 def client_of(settings: Settings, time: Time) -> FundingClient:
     return FundingClient(
         settings,
-        Priority.TICK_OTHER,
+        Priority.INGEST_OTHER,
         budget=Exchange(settings).budget,
         sleep=time.sleep,
         monotonic=time.monotonic,

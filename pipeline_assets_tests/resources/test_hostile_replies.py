@@ -40,7 +40,7 @@ DAY = ArchiveFile("BTCUSDT", Interval.ONE_HOUR, date(2026, 11, 19))
 CONTROLS = "\x1b[2J\x1b]0;owned\x07\r\nERROR: forged"
 
 
-def told_time(handler, **headers):
+def reported_time(handler, **headers):
     body = json.dumps({"serverTime": to_milliseconds(NOON)}).encode()
     handler.whole(body, **headers)
 
@@ -50,7 +50,7 @@ def klines_as(answer):
 
     def either(handler):
         if handler.path.startswith("/fapi/v1/time"):
-            told_time(handler)
+            reported_time(handler)
         else:
             answer(handler)
 
@@ -81,7 +81,7 @@ def client_of(server, budget, waits, **changes):
     return ExchangeClient(
         BinanceSettings.model_validate(settings),
         budget,
-        Priority.TICK_1M,
+        Priority.INGEST_1M,
         sleep=waits,
         monotonic=waits.monotonic,
     )
@@ -100,8 +100,8 @@ def klines_error(server, budget, **changes):
 @pytest.mark.parametrize("answer", [huge, endless, gzip_bomb])
 def test_candles_beyond_the_limit_are_refused(budget, answer):
     with hostile_server(klines_as(answer)) as server:
-        told = klines_error(server, budget)
-    assert f"{server.url}/fapi/v1/klines sends more than the 2000000 bytes" in told
+        reported = klines_error(server, budget)
+    assert f"{server.url}/fapi/v1/klines sends more than the 2000000 bytes" in reported
 
 
 def test_a_gzip_bomb_is_not_unpacked(budget):
@@ -145,8 +145,8 @@ def test_oversized_checksum_means_the_exchange():
 def test_dripping_candles_are_given_up(budget, answer):
     """A reply of candles that arrives byte by byte is given up."""
     with hostile_server(klines_as(answer)) as server:
-        told = klines_error(server, budget, timeout_seconds=0.3)
-    assert "no usable answer in 2 attempts" in told
+        reported = klines_error(server, budget, timeout_seconds=0.3)
+    assert "no usable answer in 2 attempts" in reported
 
 
 @pytest.mark.parametrize("answer", [dripping_body, dripping_headers])
@@ -173,7 +173,7 @@ def redirect_to(server):
 def test_exchange_redirect_is_not_followed(budget):
     """A redirect of the exchange is not followed."""
     with (
-        hostile_server(told_time) as other,
+        hostile_server(reported_time) as other,
         hostile_server(redirect_to(other)) as server,
         client_of(server, budget, Waits()) as client,
         pytest.raises(ExchangeUnreachableError) as raised,
@@ -193,7 +193,7 @@ def test_archive_redirect_is_not_followed():
 
 def test_webhook_redirect_is_an_error():
     """A redirect of the webhook is an error."""
-    with hostile_server(told_time) as other, hostile_server(redirect_to(other)) as server:
+    with hostile_server(reported_time) as other, hostile_server(redirect_to(other)) as server:
         settings = AlertsSettings(webhook_url=SecretStr(f"{server.url}/T0KEN"))
         with pytest.raises(AlertError, match="HTTP 302") as raised:
             Alerts(settings).send({"text": "stale"})
@@ -223,7 +223,7 @@ def refused_once(status, **headers):
             body = b'{"code":-1003,"msg":"Too many requests."}'
             handler.whole(body, status, **headers)
         else:
-            told_time(handler)
+            reported_time(handler)
 
     return answer
 
@@ -305,7 +305,7 @@ def test_far_ahead_clock_blocks_briefly(budget):
     with (
         hostile_server(answer) as server,
         ExchangeClient(
-            BinanceSettings(rest_url=server.url), budget, Priority.TICK_1M, sleep=stop
+            BinanceSettings(rest_url=server.url), budget, Priority.INGEST_1M, sleep=stop
         ) as client,
         pytest.raises(StoppedError),
     ):
@@ -317,7 +317,7 @@ def test_far_ahead_clock_blocks_briefly(budget):
 def test_invalid_used_weight_is_ignored(budget, used):
     """A used weight that is not a number is ignored."""
     with (
-        hostile_server(lambda handler: told_time(handler, X_MBX_USED_WEIGHT_1M=used)) as server,
+        hostile_server(lambda handler: reported_time(handler, X_MBX_USED_WEIGHT_1M=used)) as server,
         client_of(server, budget, Waits()) as client,
     ):
         assert client.server_time() == NOON
@@ -348,6 +348,6 @@ def test_error_text_has_no_control_characters(budget):
     """The exchange's error text is shown without control characters."""
     body = json.dumps({"code": -1121, "msg": CONTROLS}).encode()
     with hostile_server(klines_as(lambda handler: handler.whole(body, 400))) as server:
-        told = klines_error(server, budget)
-    assert "-1121 \\x1b[2J\\x1b]0;owned\\x07 ERROR: forged" in told
-    assert told.isprintable()
+        reported = klines_error(server, budget)
+    assert "-1121 \\x1b[2J\\x1b]0;owned\\x07 ERROR: forged" in reported
+    assert reported.isprintable()

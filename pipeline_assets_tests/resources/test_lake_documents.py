@@ -26,12 +26,17 @@ from pipeline_assets.resources.day_findings import (
 from pipeline_assets.resources.evaluation_record import note_evaluation, read_evaluation
 from pipeline_assets.resources.finalized_days import (
     Absence,
-    SealedDay,
-    mark_sealed,
-    read_sealed,
-    sealed_days,
+    FinalizedDay,
+    finalized_days,
+    mark_finalized,
+    read_finalized,
 )
 from pipeline_assets.resources.gap_objects import judged_days
+from pipeline_assets.resources.ingest_state import (
+    IngestState,
+    read_ingest_state,
+    write_ingest_state,
+)
 from pipeline_assets.resources.listing_history import (
     note_first_candles,
     note_identities,
@@ -40,7 +45,6 @@ from pipeline_assets.resources.listing_history import (
     write_universe,
 )
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.tick_state import TickState, read_tick_state, write_tick_state
 from pipeline_assets_tests.fixtures import listings
 from pipeline_assets_tests.fixtures.damage import flip_bit, store_damaged
 
@@ -70,12 +74,12 @@ def write_documents(store: ObjectStore) -> None:
         WrittenObject(object_key(ONE, each, NOON), f'"{each}"', each, 1, NOON, changed=True)
         for each in SYMBOLS
     ]
-    write_tick_state(store, ONE, TickState().after(written, SYMBOLS))
+    write_ingest_state(store, ONE, IngestState().after(written, SYMBOLS))
     universe = {each: [1_700_000_000_000, None, "TRADING", True] for each in SYMBOLS}
     left_out = dict.fromkeys(SYMBOLS, "status is missing")
     write_universe(store, {"seen_ms": 1_763_553_600_000, "symbols": universe, "left_out": left_out})
     missing = ((Window(NOON, NOON + timedelta(hours=1)), Absence.CONFIRMED),)
-    mark_sealed(store, ONE, DAY, {each: SealedDay(f'"{each}"', missing) for each in SYMBOLS})
+    mark_finalized(store, ONE, DAY, {each: FinalizedDay(f'"{each}"', missing) for each in SYMBOLS})
     record = {"kind": "hole", "first": NOON.isoformat(), "last": NOON.isoformat(), "count": 1}
     keep_disagreements(store, ONE, DAY, SYMBOLS, {each: [record] for each in SYMBOLS})
     corrected = [listing(each, onboard_date=START - DAYS_10) for each in SYMBOLS]
@@ -89,7 +93,7 @@ def write_documents(store: ObjectStore) -> None:
 
 
 def of_state(store: ObjectStore) -> dict[str, Any]:
-    state = read_tick_state(store, ONE, SYMBOLS, NOON)
+    state = read_ingest_state(store, ONE, SYMBOLS, NOON)
     return {
         each: (at, state.etags.get(object_key(ONE, each, NOON)))
         for each, at in state.newest.items()
@@ -117,7 +121,7 @@ def of_evaluation(store: ObjectStore) -> dict[str, Any]:
 READERS: dict[str, Callable[[ObjectStore], Mapping[str, Any]]] = {
     STATE: of_state,
     UNIVERSE: of_universe,
-    MARKS: lambda store: read_sealed(store, ONE, DAY),
+    MARKS: lambda store: read_finalized(store, ONE, DAY),
     DISAGREEMENTS: lambda store: read_disagreements(store, ONE, DAY),
     LISTINGS: of_identities,
     EVALUATION: of_evaluation,
@@ -187,7 +191,7 @@ def test_wrong_symbol_state_is_rebuilt_alone(store):
     held = json.loads(store.get(STATE) or b"")
     held["newest"]["ETHUSDT"] = "2226-11-19T12:00:00+00:00"
     put_without_digest(store, STATE, json.dumps(held).encode())
-    state = read_tick_state(store, ONE, SYMBOLS, NOON)
+    state = read_ingest_state(store, ONE, SYMBOLS, NOON)
     assert state.newest == {
         "BTCUSDT": NOON,
         "ETHUSDT": stored - timedelta(minutes=1),
@@ -205,7 +209,7 @@ def test_future_open_time_is_rebuilt(store):
     held = json.loads(store.get(STATE) or b"")
     held["newest"]["ETHUSDT"] = START.replace(hour=23, minute=59).isoformat()
     put_without_digest(store, STATE, json.dumps(held).encode())
-    assert read_tick_state(store, ONE, SYMBOLS, NOON).newest.keys() == {"BTCUSDT", "币安人生USDT"}
+    assert read_ingest_state(store, ONE, SYMBOLS, NOON).newest.keys() == {"BTCUSDT", "币安人生USDT"}
 
 
 @pytest.mark.parametrize("name", ["\ud800", "../x", "a b", ""], ids=ascii)
@@ -237,7 +241,7 @@ def test_mark_beyond_its_day_is_ignored(store, span):
     held = json.loads(store.get(MARKS) or b"")
     held["ETHUSDT"]["missing"] = [[*span, "invalid"]]
     put_without_digest(store, MARKS, json.dumps(held).encode())
-    assert read_sealed(store, ONE, DAY).keys() == {"BTCUSDT", "币安人生USDT"}
+    assert read_finalized(store, ONE, DAY).keys() == {"BTCUSDT", "币安人生USDT"}
 
 
 def test_universe_with_unknown_field_is_ignored(store, caplog):
@@ -259,7 +263,7 @@ def test_foreign_objects_are_passed_over(store):
     for key in ("state/sealed/1m/README", "state/sealed/1m/20261399.json", "gaps/notes.txt"):
         store.put(key, b"x")
     store.put("state/archive_disagreements/1m/20261119.json.bak", b"x")
-    assert sealed_days(store, ONE) == [DAY]
+    assert finalized_days(store, ONE) == [DAY]
     assert disagreement_days(store, ONE) == [DAY]
     assert judged_days(store) == []
 

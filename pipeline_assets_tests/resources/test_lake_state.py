@@ -11,22 +11,26 @@ from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.candle_objects import WrittenObject, object_key
 from pipeline_assets.resources.finalized_days import (
     Absence,
-    SealedDay,
-    mark_sealed,
-    read_sealed,
-    sealed_days,
-    sealed_symbols,
+    FinalizedDay,
+    finalized_days,
+    finalized_symbols,
+    mark_finalized,
+    read_finalized,
+)
+from pipeline_assets.resources.ingest_state import (
+    IngestState,
+    read_ingest_state,
+    write_ingest_state,
 )
 from pipeline_assets.resources.listing_history import read_universe, write_universe
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.tick_state import TickState, read_tick_state, write_tick_state
 
 TODAY = date(2026, 11, 20)
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 ONE = Interval.ONE_MINUTE
 SYMBOLS = ["BTCUSDT", "币安人生USDT", "NEWUSDT"]
-WHOLE = SealedDay('"1"')
-HOLED = SealedDay(None, ((Window(NOON, NOON + timedelta(hours=2)), Absence.CONFIRMED),))
+WHOLE = FinalizedDay('"1"')
+HOLED = FinalizedDay(None, ((Window(NOON, NOON + timedelta(hours=2)), Absence.CONFIRMED),))
 
 
 @pytest.fixture
@@ -40,11 +44,11 @@ def written(symbol: str, start: datetime, newest: datetime, etag: str = '"1"') -
 
 def test_state_is_read_as_written(store):
     """A state is read as it was written."""
-    state = TickState().after(
+    state = IngestState().after(
         [written("BTCUSDT", NOON, NOON, '"a"'), written("币安人生USDT", NOON, NOON, '"b"')], SYMBOLS
     )
-    write_tick_state(store, ONE, state)
-    read = read_tick_state(store, ONE, SYMBOLS, NOON)
+    write_ingest_state(store, ONE, state)
+    read = read_ingest_state(store, ONE, SYMBOLS, NOON)
     assert dict(read.newest) == {"BTCUSDT": NOON, "币安人生USDT": NOON}
     assert dict(read.etags) == {
         "ohlcv/1m/BTCUSDT/20261120_1200.parquet": '"a"',
@@ -53,14 +57,14 @@ def test_state_is_read_as_written(store):
 
 
 def test_intervals_have_states_of_their_own(store):
-    write_tick_state(store, ONE, TickState({"BTCUSDT": NOON}))
-    assert read_tick_state(store, Interval.ONE_HOUR, SYMBOLS, NOON).newest == {}
+    write_ingest_state(store, ONE, IngestState({"BTCUSDT": NOON}))
+    assert read_ingest_state(store, Interval.ONE_HOUR, SYMBOLS, NOON).newest == {}
 
 
 def test_ingest_keeps_newest_time_forgets_etags():
     """An ingest run keeps the newest time and forgets ETags of earlier objects."""
     both = {"BTCUSDT", "ETHUSDT"}
-    state = TickState().after([written("BTCUSDT", NOON - timedelta(hours=1), NOON, '"a"')], both)
+    state = IngestState().after([written("BTCUSDT", NOON - timedelta(hours=1), NOON, '"a"')], both)
     state = state.after([written("ETHUSDT", NOON, NOON, '"b"')], both)
     state = state.after([written("BTCUSDT", NOON, NOON - timedelta(minutes=5), '"c"')], both)
     assert state.newest == {"BTCUSDT": NOON, "ETHUSDT": NOON}
@@ -72,7 +76,7 @@ def test_ingest_keeps_newest_time_forgets_etags():
 
 def test_uncollected_symbol_is_forgotten():
     """A symbol that is not collected any more is forgotten."""
-    state = TickState().after(
+    state = IngestState().after(
         [written("BTCUSDT", NOON, NOON), written("OLDUSDT", NOON, NOON)], SYMBOLS
     )
     state = state.after([], {"BTCUSDT"})
@@ -87,7 +91,7 @@ def test_lost_state_is_rebuilt_from_objects(store):
     yesterday = NOON - timedelta(days=1)
     store.put(object_key(ONE, "NEWUSDT", yesterday), b"x")
     store.put(object_key(ONE, "币安人生USDT", NOON.replace(hour=0)), b"x")
-    state = read_tick_state(store, ONE, SYMBOLS, NOON)
+    state = read_ingest_state(store, ONE, SYMBOLS, NOON)
     # The state does not say how full the newest object is, so the hour is read again from its start.
     assert state.newest == {
         "BTCUSDT": NOON - timedelta(minutes=1),
@@ -99,33 +103,33 @@ def test_lost_state_is_rebuilt_from_objects(store):
 
 def test_finalized_symbols_add_up(store, s3_bucket):
     """Finalized symbols add up, and a repeat writes nothing."""
-    assert sealed_symbols(store, ONE, TODAY) == frozenset()
-    mark_sealed(store, ONE, TODAY, {"BTCUSDT": WHOLE})
-    mark_sealed(store, ONE, TODAY, {"币安人生USDT": HOLED})
+    assert finalized_symbols(store, ONE, TODAY) == frozenset()
+    mark_finalized(store, ONE, TODAY, {"BTCUSDT": WHOLE})
+    mark_finalized(store, ONE, TODAY, {"币安人生USDT": HOLED})
     (before,) = store.objects("state/sealed/")
-    mark_sealed(store, ONE, TODAY, {"BTCUSDT": WHOLE})
+    mark_finalized(store, ONE, TODAY, {"BTCUSDT": WHOLE})
     (after,) = store.objects("state/sealed/")
     assert after == before
-    assert sealed_symbols(store, ONE, TODAY) == {"BTCUSDT", "币安人生USDT"}
-    assert read_sealed(store, ONE, TODAY) == {"BTCUSDT": WHOLE, "币安人生USDT": HOLED}
-    assert sealed_symbols(store, Interval.ONE_HOUR, TODAY) == frozenset()
+    assert finalized_symbols(store, ONE, TODAY) == {"BTCUSDT", "币安人生USDT"}
+    assert read_finalized(store, ONE, TODAY) == {"BTCUSDT": WHOLE, "币安人生USDT": HOLED}
+    assert finalized_symbols(store, Interval.ONE_HOUR, TODAY) == frozenset()
 
 
 def test_later_mark_replaces_the_earlier(store):
     """A later mark of a symbol replaces the earlier one."""
-    mark_sealed(store, ONE, TODAY, {"BTCUSDT": HOLED, "NEWUSDT": HOLED})
-    mark_sealed(store, ONE, TODAY, {"BTCUSDT": WHOLE})
-    assert read_sealed(store, ONE, TODAY) == {"BTCUSDT": WHOLE, "NEWUSDT": HOLED}
+    mark_finalized(store, ONE, TODAY, {"BTCUSDT": HOLED, "NEWUSDT": HOLED})
+    mark_finalized(store, ONE, TODAY, {"BTCUSDT": WHOLE})
+    assert read_finalized(store, ONE, TODAY) == {"BTCUSDT": WHOLE, "NEWUSDT": HOLED}
 
 
-@pytest.mark.parametrize("other", [Absence.SET_ASIDE, Absence.UNCONFIRMED])
+@pytest.mark.parametrize("other", [Absence.REJECTED, Absence.UNCONFIRMED])
 def test_exchange_holes_leave_day_complete(other):
     """A day is complete if each of its holes is the exchange's own."""
     hours = [Window(NOON.replace(hour=hour), NOON.replace(hour=hour + 1)) for hour in (3, 9)]
     own = (hours[0], Absence.CONFIRMED)
-    assert SealedDay("e").complete
-    assert SealedDay("e", (own, (hours[1], Absence.CONFIRMED))).complete
-    assert not SealedDay("e", (own, (hours[1], other))).complete
+    assert FinalizedDay("e").complete
+    assert FinalizedDay("e", (own, (hours[1], Absence.CONFIRMED))).complete
+    assert not FinalizedDay("e", (own, (hours[1], other))).complete
 
 
 def test_marks_with_confirmation_only_are_read(store):
@@ -134,18 +138,18 @@ def test_marks_with_confirmation_only_are_read(store):
     missing = [[*times[:2], True], [*times[2:], False]]
     held = {"BTCUSDT": {"etag": "e", "missing": missing}}
     store.put(f"state/sealed/1m/{TODAY:%Y%m%d}.json", json.dumps(held).encode())
-    mark = read_sealed(store, ONE, TODAY)["BTCUSDT"]
+    mark = read_finalized(store, ONE, TODAY)["BTCUSDT"]
     assert [absence for _, absence in mark.missing] == [Absence.CONFIRMED, Absence.UNCONFIRMED]
-    mark_sealed(store, ONE, TODAY, {"BTCUSDT": mark})
-    assert read_sealed(store, ONE, TODAY)["BTCUSDT"] == mark
+    mark_finalized(store, ONE, TODAY, {"BTCUSDT": mark})
+    assert read_finalized(store, ONE, TODAY)["BTCUSDT"] == mark
 
 
 def test_mark_names_its_part_of_day(store):
     """A mark says which part of its day it covers."""
     part = Window(NOON, NOON + timedelta(hours=12))
-    mark_sealed(store, ONE, TODAY, {"NEWUSDT": SealedDay("e", judged=part), "BTCUSDT": WHOLE})
-    held = read_sealed(store, ONE, TODAY)
-    assert held == {"NEWUSDT": SealedDay("e", judged=part), "BTCUSDT": WHOLE}
+    mark_finalized(store, ONE, TODAY, {"NEWUSDT": FinalizedDay("e", judged=part), "BTCUSDT": WHOLE})
+    held = read_finalized(store, ONE, TODAY)
+    assert held == {"NEWUSDT": FinalizedDay("e", judged=part), "BTCUSDT": WHOLE}
     minute = timedelta(minutes=1)
     assert held["NEWUSDT"].covers(part)
     assert not held["NEWUSDT"].covers(Window(part.start - minute, part.end))
@@ -159,29 +163,29 @@ def test_old_marks_name_no_complete_day(store):
     They were a list of symbols. Their placeholder ETag matches no object.
     """
     store.put(f"state/sealed/1m/{TODAY:%Y%m%d}.json", b'["BTCUSDT","NEWUSDT"]')
-    assert sealed_symbols(store, ONE, TODAY) == {"BTCUSDT", "NEWUSDT"}
+    assert finalized_symbols(store, ONE, TODAY) == {"BTCUSDT", "NEWUSDT"}
     written_now = store.put(object_key(ONE, "BTCUSDT", NOON.replace(hour=0)), b"x")
-    assert read_sealed(store, ONE, TODAY)["BTCUSDT"].etags != [written_now]
-    assert read_sealed(store, ONE, TODAY)["BTCUSDT"].etags != []
-    mark_sealed(store, ONE, TODAY, {"BTCUSDT": WHOLE})
-    assert sealed_symbols(store, ONE, TODAY) == {"BTCUSDT", "NEWUSDT"}
+    assert read_finalized(store, ONE, TODAY)["BTCUSDT"].etags != [written_now]
+    assert read_finalized(store, ONE, TODAY)["BTCUSDT"].etags != []
+    mark_finalized(store, ONE, TODAY, {"BTCUSDT": WHOLE})
+    assert finalized_symbols(store, ONE, TODAY) == {"BTCUSDT", "NEWUSDT"}
 
 
 def test_concurrent_finalizes_lose_no_symbol(store):
     """Runs that finalize at the same time lose no symbol."""
     symbols = [f"COIN{number}USDT" for number in range(4)]
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda symbol: mark_sealed(store, ONE, TODAY, {symbol: WHOLE}), symbols))
-    assert sealed_symbols(store, ONE, TODAY) == set(symbols)
+        list(pool.map(lambda symbol: mark_finalized(store, ONE, TODAY, {symbol: WHOLE}), symbols))
+    assert finalized_symbols(store, ONE, TODAY) == set(symbols)
 
 
 def test_finalized_days_are_listed_in_order(store):
     """Finalized days are listed by interval, in order."""
     days = [date(2026, 11, 19), date(2026, 9, 30), date(2026, 11, 2)]
     for day in days:
-        mark_sealed(store, Interval.FIFTEEN_MINUTES, day, {"BTCUSDT": WHOLE})
-    assert sealed_days(store, Interval.FIFTEEN_MINUTES) == sorted(days)
-    assert sealed_days(store, ONE) == []
+        mark_finalized(store, Interval.FIFTEEN_MINUTES, day, {"BTCUSDT": WHOLE})
+    assert finalized_days(store, Interval.FIFTEEN_MINUTES) == sorted(days)
+    assert finalized_days(store, ONE) == []
 
 
 def test_the_universe_is_kept_whole(store):

@@ -242,8 +242,8 @@ def refusals(store: ObjectStore) -> dict[str, ObjectStoreError]:
 def test_missing_bucket_names_the_setting(bucket):
     """The error for a missing bucket names the setting to correct."""
     for name, error in refusals(ObjectStore(bucket.settings(bucket="absent-bucket"))).items():
-        told = f"There is no bucket 'absent-bucket' at {bucket.endpoint}"
-        assert told in str(error), name
+        message = f"There is no bucket 'absent-bucket' at {bucket.endpoint}"
+        assert message in str(error), name
         assert "PIPELINE_S3__BUCKET" in str(error), name
 
 
@@ -253,8 +253,8 @@ def test_missing_bucket_names_the_setting(bucket):
 def test_wrong_credentials_name_the_settings(checking_s3_bucket, wrong):
     """The error for wrong credentials names the settings to check."""
     for name, error in refusals(ObjectStore(checking_s3_bucket.settings(**wrong))).items():
-        told = f"S3 at {checking_s3_bucket.endpoint} refuses the credentials"
-        assert told in str(error), name
+        message = f"S3 at {checking_s3_bucket.endpoint} refuses the credentials"
+        assert message in str(error), name
         assert "PIPELINE_S3__SECRET_ACCESS_KEY" in str(error), name
         everything = f"{error!r} {error.__cause__!r}"
         assert "not the secret" not in everything, name

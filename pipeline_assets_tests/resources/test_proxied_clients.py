@@ -73,7 +73,7 @@ def budget(redis_server, redis_url):
 
 def fetched(rest_url, budget, **changes):
     settings = BinanceSettings.model_validate({"rest_url": rest_url, "retries": 0} | changes)
-    with ExchangeClient(settings, budget, Priority.TICK_1M, sleep=no_wait) as client:
+    with ExchangeClient(settings, budget, Priority.INGEST_1M, sleep=no_wait) as client:
         [found] = client.klines(Interval.ONE_MINUTE, {"BTCUSDT": HOUR})
     assert found.error is None
     return [row for reply in found.replies for row in json.loads(reply)]

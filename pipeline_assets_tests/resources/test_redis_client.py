@@ -48,7 +48,7 @@ class Stores:
         assert self.states.write({BTC: (moment, b"state")}, held)
 
     def reserve(self, weight: int) -> None:
-        assert self.budget.reserve(Priority.TICK_1M, weight, NOW).weight == weight
+        assert self.budget.reserve(Priority.INGEST_1M, weight, NOW).weight == weight
 
     def operations(self) -> dict[str, Callable[[], Any]]:
         return {
@@ -58,7 +58,7 @@ class Stores:
             "write states": lambda: self.write_state(1),
             "reserve weight": lambda: self.reserve(10),
             "expect weight": lambda: self.budget.expect(
-                Priority.TICK_1M, Interval.ONE_MINUTE, 5, NOW
+                Priority.INGEST_1M, Interval.ONE_MINUTE, 5, NOW
             ),
             "correct weight": lambda: self.budget.correct(NOW, 20),
             "block": lambda: self.budget.block_until(NOW - 1, 0),
@@ -110,8 +110,8 @@ def proxied(proxies: list[TcpProxy], server: RedisServer, **changes: Any) -> tup
 
 def refusals(server: RedisServer, code: str) -> int:
     """How often a server has given this answer since it was last asked to forget."""
-    told = server.client().info("errorstats").get(f"errorstat_{code}", {"count": 0})
-    return int(told["count"])
+    reported = server.client().info("errorstats").get(f"errorstat_{code}", {"count": 0})
+    return int(reported["count"])
 
 
 # The address moves
@@ -241,10 +241,10 @@ def test_operation_waits_for_writable_server(own_redis_server, worker, code, beg
     begin(own_redis_server.client())
     with pytest.raises(SlotsError, match=own_redis_server.url):
         hurried.write_slot(2)
-    told = refusals(own_redis_server, code)
-    assert told >= 2
+    reported = refusals(own_redis_server, code)
+    assert reported >= 2
     writing = worker(lambda: stores.write_slot(2))
-    eventually(lambda: refusals(own_redis_server, code) >= told + 2, f"{code} was said twice")
+    eventually(lambda: refusals(own_redis_server, code) >= reported + 2, f"{code} was said twice")
     end(own_redis_server.client())
     writing.result(LONG)
     hurried.write_slot(3)

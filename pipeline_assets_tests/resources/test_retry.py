@@ -127,20 +127,20 @@ def test_permanent_error_is_not_retried(repeat, clock):
 
 def test_failures_are_reported_between_attempts(repeat):
     """Each failure is reported, and the report may end the retries."""
-    told: list[tuple[int, bool]] = []
+    reported: list[tuple[int, bool]] = []
 
     def judge(failure: Failure) -> None:
-        told.append((failure.attempts, failure.last))
+        reported.append((failure.attempts, failure.last))
         if failure.attempts == 2:
             raise RuntimeError("enough") from failure.error
 
     with pytest.raises(RuntimeError, match="enough"):
         repeat(RetryPolicy(attempts=9), failing(9), judge)
-    assert told == [(1, False), (2, False)]
-    told.clear()
+    assert reported == [(1, False), (2, False)]
+    reported.clear()
     with pytest.raises(OSError, match="left"):
         repeat(RetryPolicy(attempts=1), failing(9), judge)
-    assert told == [(1, True)]
+    assert reported == [(1, True)]
 
 
 def test_jitter_varies_each_wait(clock):

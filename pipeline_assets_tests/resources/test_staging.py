@@ -64,12 +64,12 @@ def test_each_run_has_its_own_addresses() -> None:
     """Neither two runs of one day nor two outputs of one run share a key."""
     day = date(2026, 11, 20)
     runs = [Staged(Interval.ONE_MINUTE, day, day, run) for run in ("a", "b")]
-    keys = [key for run in runs for key in (run.plan, run.set_aside, *map(run.key, Output))]
+    keys = [key for run in runs for key in (run.plan, run.rejected, *map(run.key, Output))]
     assert len(set(keys)) == len(keys) == 10
 
 
 @pytest.mark.parametrize(
-    ("error", "told"),
+    ("error", "reported"),
     [
         (OSError(errno.ENOSPC, "No space left on device"), StagingError),
         (OSError(errno.EDQUOT, "Disk quota exceeded"), StagingError),
@@ -77,11 +77,11 @@ def test_each_run_has_its_own_addresses() -> None:
         (PermissionError(errno.EACCES, "Permission denied"), PermissionError),
     ],
 )
-def test_only_full_disk_is_reported_so(s3_bucket, error, told) -> None:
+def test_only_full_disk_is_reported_so(s3_bucket, error, reported) -> None:
     """An error while frames are read is reported as a full disk only if the disk is full."""
     store = ObjectStore(s3_bucket.settings())
     write_frames(store, "raw/1m/a.parquet", empty_raw(), [])
-    with pytest.raises(told), read_frames(store, "raw/1m/a.parquet"):
+    with pytest.raises(reported), read_frames(store, "raw/1m/a.parquet"):
         raise error
 
 

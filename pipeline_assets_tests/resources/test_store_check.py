@@ -81,10 +81,12 @@ def test_unsuitable_store_is_refused_by_name(s3_bucket, proxy, store, name):
     proxy.fault, observed = UNSUITABLE[name]
     with pytest.raises(UnsuitableStoreError) as caught:
         store.put(KEY, b"xy")
-    told = str(caught.value)
-    assert f"S3 at {proxy.endpoint} cannot hold the lake in the bucket '{s3_bucket.name}'" in told
-    assert observed in told
-    assert "such as AWS S3, MinIO" in told
+    message = str(caught.value)
+    assert (
+        f"S3 at {proxy.endpoint} cannot hold the lake in the bucket '{s3_bucket.name}'" in message
+    )
+    assert observed in message
+    assert "such as AWS S3, MinIO" in message
     assert keys(s3_bucket) == []
 
 

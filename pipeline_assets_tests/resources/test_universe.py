@@ -129,9 +129,9 @@ def test_invalid_symbol_names_are_left_out(name: Any) -> None:
     """A name that is not a valid symbol is left out with a short, printable reason."""
     read = read_listings({"symbols": [entry() | {"symbol": name}, entry("币安人生USDT")]})
     assert [each.symbol for each in read.valid] == ["币安人生USDT"]
-    [(told, why)] = read.left_out.items()
-    assert f"{told}: {why}".isprintable()
-    assert len(told) + len(why) < 200
+    [(reported, why)] = read.left_out.items()
+    assert f"{reported}: {why}".isprintable()
+    assert len(reported) + len(why) < 200
 
 
 ODD_VALUES: tuple[Any, ...] = (

@@ -28,10 +28,10 @@ MINUTE = 60_000
 NOON = int(datetime(2026, 10, 25, 12, tzinfo=UTC).timestamp() * 1000)
 ORDINARY = NOON + 7 * MINUTE  # a minute in which neither a quarter nor an hour begins
 LIMIT, MARGIN, CAPACITY = 2400, 60, 2340
-TICKS = (
-    (Priority.TICK_1M, Interval.ONE_MINUTE),
-    (Priority.TICK_OTHER, Interval.FIFTEEN_MINUTES),
-    (Priority.TICK_OTHER, Interval.ONE_HOUR),
+INGEST_RUNS = (
+    (Priority.INGEST_1M, Interval.ONE_MINUTE),
+    (Priority.INGEST_OTHER, Interval.FIFTEEN_MINUTES),
+    (Priority.INGEST_OTHER, Interval.ONE_HOUR),
 )
 with_server = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
@@ -73,15 +73,15 @@ def test_less_than_one_request_is_withheld(budget):
 
 def test_addresses_have_separate_budgets(server, budget):
     """Two addresses have separate budgets."""
-    budget.reserve(Priority.TICK_1M, CAPACITY, ORDINARY)
+    budget.reserve(Priority.INGEST_1M, CAPACITY, ORDINARY)
     other = budget_of(server, "203.0.113.8")
-    assert other.reserve(Priority.TICK_1M, CAPACITY, ORDINARY) == Grant(CAPACITY, 0)
+    assert other.reserve(Priority.INGEST_1M, CAPACITY, ORDINARY) == Grant(CAPACITY, 0)
 
 
 def test_keys_carry_address_and_expire(server, budget):
     """Every key of a budget carries its address in braces, and expires."""
-    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
-    budget.reserve(Priority.TICK_1M, 900, ORDINARY)
+    budget.expect(Priority.INGEST_1M, Interval.ONE_MINUTE, 900, ORDINARY)
+    budget.reserve(Priority.INGEST_1M, 900, ORDINARY)
     budget.correct(ORDINARY + MINUTE, 5)
     budget.block_until(ORDINARY)
     client = server.client()
@@ -113,24 +113,24 @@ def test_unworkable_budget_is_refused(egress, margin, problem):
 
 def test_spending_of_others_is_subtracted(budget):
     """Weight that others spent at this address is not granted again."""
-    budget.reserve(Priority.TICK_1M, 100, ORDINARY)
+    budget.reserve(Priority.INGEST_1M, 100, ORDINARY)
     budget.correct(ORDINARY + 30_000, 1340)
-    assert budget.reserve(Priority.TICK_1M, CAPACITY, ORDINARY + 40_000).weight == 1000
+    assert budget.reserve(Priority.INGEST_1M, CAPACITY, ORDINARY + 40_000).weight == 1000
 
 
 def test_late_smaller_count_is_ignored(budget):
     """A late and smaller count gives no weight back."""
-    budget.reserve(Priority.TICK_1M, 1340, ORDINARY)
+    budget.reserve(Priority.INGEST_1M, 1340, ORDINARY)
     budget.correct(ORDINARY, 2000)
     budget.correct(ORDINARY, 3)
-    assert budget.reserve(Priority.TICK_1M, CAPACITY, ORDINARY).weight == 340
+    assert budget.reserve(Priority.INGEST_1M, CAPACITY, ORDINARY).weight == 340
 
 
 def test_count_ends_with_its_minute(budget):
     """A count of one minute does not apply to the next."""
     budget.correct(ORDINARY + 59_999, 2400)
-    assert budget.reserve(Priority.TICK_1M, 1, ORDINARY + 59_999).weight == 0
-    assert budget.reserve(Priority.TICK_1M, CAPACITY, ORDINARY + 60_000) == Grant(CAPACITY, 0)
+    assert budget.reserve(Priority.INGEST_1M, 1, ORDINARY + 59_999).weight == 0
+    assert budget.reserve(Priority.INGEST_1M, CAPACITY, ORDINARY + 60_000) == Grant(CAPACITY, 0)
 
 
 @pytest.mark.parametrize("order", itertools.permutations([30_000, 200_000, 90_000]))
@@ -152,24 +152,24 @@ def test_block_lasts_until_latest_reported_moment(server, budget, order):
 
 def test_room_is_left_for_expected_ingest(budget):
     """Room is left for an expected ingest run until that run has taken it."""
-    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
+    budget.expect(Priority.INGEST_1M, Interval.ONE_MINUTE, 900, ORDINARY)
     assert budget.reserve(Priority.BACKFILL, 5000, ORDINARY).weight == CAPACITY - 900
-    assert budget.reserve(Priority.TICK_1M, 500, ORDINARY) == Grant(500, 0)
+    assert budget.reserve(Priority.INGEST_1M, 500, ORDINARY) == Grant(500, 0)
     assert budget.reserve(Priority.BACKFILL, 5000, ORDINARY).weight == 0
-    assert budget.reserve(Priority.TICK_1M, 400, ORDINARY) == Grant(400, 0)
+    assert budget.reserve(Priority.INGEST_1M, 400, ORDINARY) == Grant(400, 0)
     assert budget.use(ORDINARY).used == CAPACITY
 
 
 def test_taken_room_is_not_kept_twice(budget):
     """Weight that an ingest run has taken is not kept for it again."""
-    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
-    budget.reserve(Priority.TICK_1M, 900, ORDINARY)
+    budget.expect(Priority.INGEST_1M, Interval.ONE_MINUTE, 900, ORDINARY)
+    budget.reserve(Priority.INGEST_1M, 900, ORDINARY)
     assert budget.reserve(Priority.BACKFILL, 5000, ORDINARY).weight == CAPACITY - 900
 
 
 def test_ended_ingest_loses_its_room(budget):
     """After three periods without a run, no room is left for an interval's ingest runs."""
-    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
+    budget.expect(Priority.INGEST_1M, Interval.ONE_MINUTE, 900, ORDINARY)
     room = [
         budget.reserve(Priority.BACKFILL, 5000, ORDINARY + minute * MINUTE).weight
         for minute in range(5)
@@ -180,74 +180,74 @@ def test_ended_ingest_loses_its_room(budget):
 def test_longer_intervals_get_room_when_due(budget):
     """Room is left for the 15m and 1h ingest runs only when they are due."""
     before = NOON - 60 * MINUTE
-    budget.expect(Priority.TICK_OTHER, Interval.FIFTEEN_MINUTES, 900, before)
-    budget.expect(Priority.TICK_OTHER, Interval.ONE_HOUR, 400, before)
+    budget.expect(Priority.INGEST_OTHER, Interval.FIFTEEN_MINUTES, 900, before)
+    budget.expect(Priority.INGEST_OTHER, Interval.ONE_HOUR, 400, before)
     due = {
-        minute: CAPACITY - budget.reserve(Priority.SEALING, 5000, NOON + minute * MINUTE).weight
+        minute: CAPACITY - budget.reserve(Priority.FINALIZE, 5000, NOON + minute * MINUTE).weight
         for minute in range(-2, 32)
     }
     kept = {minute: weight for minute, weight in due.items() if weight}
     # The 15m demand was said 60 minutes before noon and lapses after 45.
     assert kept == {0: 400, 1: 400}
-    budget.expect(Priority.TICK_OTHER, Interval.FIFTEEN_MINUTES, 900, NOON + 31 * MINUTE)
+    budget.expect(Priority.INGEST_OTHER, Interval.FIFTEEN_MINUTES, 900, NOON + 31 * MINUTE)
     for minute, free in [(44, 2340), (45, 1440), (46, 1440), (47, 2340), (60, 1040), (61, 1040)]:
         assert budget.reserve(Priority.BACKFILL, 5000, NOON + minute * MINUTE).weight == free
 
 
 def test_equal_ingests_do_not_wait(budget):
     """Ingest runs of equal priority do not hold each other back."""
-    budget.expect(Priority.TICK_OTHER, Interval.ONE_HOUR, 2000, NOON)
-    assert budget.reserve(Priority.TICK_OTHER, 900, NOON) == Grant(900, 0)
+    budget.expect(Priority.INGEST_OTHER, Interval.ONE_HOUR, 2000, NOON)
+    assert budget.reserve(Priority.INGEST_OTHER, 900, NOON) == Grant(900, 0)
 
 
 def test_small_manual_ingest_keeps_room(budget):
     """An ingest run of two symbols started by hand does not take away the room of the others."""
-    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
-    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 2, ORDINARY)
+    budget.expect(Priority.INGEST_1M, Interval.ONE_MINUTE, 900, ORDINARY)
+    budget.expect(Priority.INGEST_1M, Interval.ONE_MINUTE, 2, ORDINARY)
     assert budget.reserve(Priority.BACKFILL, 5000, ORDINARY).weight == CAPACITY - 900
     later = ORDINARY + 4 * MINUTE
-    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 2, later)
+    budget.expect(Priority.INGEST_1M, Interval.ONE_MINUTE, 2, later)
     assert budget.reserve(Priority.BACKFILL, 5000, later).weight == CAPACITY - 2
 
 
 def test_refused_finalize_precedes_backfill_next_minute(budget):
     """Weight refused to a finalizing run goes before the backfill in the next minute."""
     budget.reserve(Priority.BACKFILL, 2000, ORDINARY)
-    assert budget.reserve(Priority.SEALING, 1340, ORDINARY).weight == 340
+    assert budget.reserve(Priority.FINALIZE, 1340, ORDINARY).weight == 340
     following = ORDINARY + MINUTE
     assert budget.reserve(Priority.BACKFILL, 5000, following).weight == CAPACITY - 1000
-    assert budget.reserve(Priority.SEALING, 1000, following) == Grant(1000, 0)
+    assert budget.reserve(Priority.FINALIZE, 1000, following) == Grant(1000, 0)
 
 
 def test_owed_weight_survives_equal_requests(budget):
     """Weight owed to one is not forgotten when another of the same priority asks."""
     budget.reserve(Priority.BACKFILL, CAPACITY, ORDINARY)
-    budget.reserve(Priority.SEALING, 1000, ORDINARY)
+    budget.reserve(Priority.FINALIZE, 1000, ORDINARY)
     following = ORDINARY + MINUTE
-    budget.reserve(Priority.SEALING, 10, following)
+    budget.reserve(Priority.FINALIZE, 10, following)
     assert budget.reserve(Priority.BACKFILL, 5000, following).weight == CAPACITY - 1000
 
 
 def test_refused_weight_is_kept_one_minute(budget):
     """Refused weight is kept for no longer than the next minute."""
-    budget.reserve(Priority.SEALING, CAPACITY + 500, ORDINARY)
+    budget.reserve(Priority.FINALIZE, CAPACITY + 500, ORDINARY)
     after = ORDINARY + 2 * MINUTE
     assert budget.reserve(Priority.BACKFILL, 5000, after).weight == CAPACITY
 
 
 def test_announced_small_steps_precede_lower_work(budget):
     """Work in small steps that announces its next ones goes before work of lower priority."""
-    left, sealing = 3000, Counter()
+    left, finalizing = 3000, Counter()
     backfill: Counter[int] = Counter()
     for minute in range(3):
         now = ORDINARY + minute * MINUTE
         for _ in range(200):
             backfill[minute] += budget.reserve(Priority.BACKFILL, 20, now).weight
             if left:
-                taken = budget.reserve(Priority.SEALING, 20, now, later=left - 20).weight
-                left, sealing[minute] = left - taken, sealing[minute] + taken
-    assert sealing == {0: CAPACITY - 20, 1: 3000 - CAPACITY + 20}
-    assert backfill == {0: 20, 1: CAPACITY - sealing[1], 2: CAPACITY}
+                taken = budget.reserve(Priority.FINALIZE, 20, now, later=left - 20).weight
+                left, finalizing[minute] = left - taken, finalizing[minute] + taken
+    assert finalizing == {0: CAPACITY - 20, 1: 3000 - CAPACITY + 20}
+    assert backfill == {0: 20, 1: CAPACITY - finalizing[1], 2: CAPACITY}
 
 
 demand = st.integers(1, 900)
@@ -268,7 +268,7 @@ def test_no_order_exceeds_the_capacity(server, budget, steps):
         if header is not None:
             budget.correct(now, header)
             said[minute] = max(said[minute], header)
-        budget.expect(*TICKS[minute % 3], wanted, now)
+        budget.expect(*INGEST_RUNS[minute % 3], wanted, now)
         before = max(granted[minute], said[minute])
         grant = budget.reserve(priority, wanted, now, min(minimum, wanted), later=later)
         assert grant.weight in range(wanted + 1)
@@ -291,24 +291,24 @@ def test_expected_ingest_always_gets_weight(server, budget, demands, minute, ste
     """An expected ingest run gets its weight whatever lower priorities ask before."""
     server.client().flushall()
     now = NOON + minute * MINUTE
-    for (priority, interval), weight in zip(TICKS, demands, strict=True):
+    for (priority, interval), weight in zip(INGEST_RUNS, demands, strict=True):
         budget.expect(priority, interval, weight, now)
-    lower_than = data.draw(st.sampled_from([Priority.TICK_1M, Priority.TICK_OTHER]))
+    lower_than = data.draw(st.sampled_from([Priority.INGEST_1M, Priority.INGEST_OTHER]))
     for priority, wanted, minimum, later in steps:
         if priority < lower_than:
             budget.reserve(priority, wanted, now, min(minimum, wanted), later=later)
-    if lower_than == Priority.TICK_1M:
-        assert budget.reserve(Priority.TICK_1M, demands[0], now) == Grant(demands[0], 0)
+    if lower_than == Priority.INGEST_1M:
+        assert budget.reserve(Priority.INGEST_1M, demands[0], now) == Grant(demands[0], 0)
         return
     due = [
         (interval, weight)
-        for (_, interval), weight in zip(TICKS[1:], demands[1:], strict=True)
+        for (_, interval), weight in zip(INGEST_RUNS[1:], demands[1:], strict=True)
         if minute % {Interval.FIFTEEN_MINUTES: 15, Interval.ONE_HOUR: 60}[interval] < 2
     ]
     assume(due and sum(weight for _, weight in due) + demands[0] <= CAPACITY)
     for _, weight in due:
-        assert budget.reserve(Priority.TICK_OTHER, weight, now) == Grant(weight, 0)
-    assert budget.reserve(Priority.TICK_1M, demands[0], now) == Grant(demands[0], 0)
+        assert budget.reserve(Priority.INGEST_OTHER, weight, now) == Grant(weight, 0)
+    assert budget.reserve(Priority.INGEST_1M, demands[0], now) == Grant(demands[0], 0)
 
 
 # The full hour of a large universe
@@ -347,29 +347,29 @@ def run(budget: WeightBudget, work: list[Work], until: int) -> Counter:
 def test_full_hour_serves_minutes_first(budget, order, lower_first, batch):
     """At a full hour of 900 symbols the 1m ingest run is served at once."""
     start = NOON + 2_000
-    for priority, interval in TICKS:
+    for priority, interval in INGEST_RUNS:
         budget.expect(priority, interval, 900, start - interval.milliseconds)
-    budget.expect(*TICKS[0], 900, start)
-    other_ticks = [
-        Work("15m", Priority.TICK_OTHER, 900, start, batch),
-        Work("1h", Priority.TICK_OTHER, 900, start, batch),
+    budget.expect(*INGEST_RUNS[0], 900, start)
+    other_ingest_runs = [
+        Work("15m", Priority.INGEST_OTHER, 900, start, batch),
+        Work("1h", Priority.INGEST_OTHER, 900, start, batch),
     ]
     lower = [
         Work("backfill", Priority.BACKFILL, 100_000, NOON, batch),
-        Work("seal", Priority.SEALING, 500, start, batch),
+        Work("seal", Priority.FINALIZE, 500, start, batch),
     ]
-    ticks = [Work("1m", Priority.TICK_1M, 900, start + k * MINUTE, batch) for k in range(4)]
-    at_the_hour = [[*other_ticks, ticks[0]][k] for k in order]
+    ingest_runs = [Work("1m", Priority.INGEST_1M, 900, start + k * MINUTE, batch) for k in range(4)]
+    at_the_hour = [[*other_ingest_runs, ingest_runs[0]][k] for k in order]
     work = [*lower, *at_the_hour] if lower_first else [*at_the_hour, *lower]
-    spent = run(budget, work + ticks[1:], NOON + 4 * MINUTE)
+    spent = run(budget, work + ingest_runs[1:], NOON + 4 * MINUTE)
 
-    for tick in ticks:
-        assert tick.done_at - tick.start < 10, "a minute tick had to wait"
+    for ingest_run in ingest_runs:
+        assert ingest_run.done_at - ingest_run.start < 10, "a minute tick had to wait"
     by_minute: Counter = Counter()
     for (_, minute), weight in spent.items():
         by_minute[minute] += weight
     assert max(by_minute.values()) <= CAPACITY
-    for one in (*other_ticks, lower[1]):
+    for one in (*other_ingest_runs, lower[1]):
         assert one.left == 0, f"{one.name} did not end"
         assert one.done_at < NOON + 2 * MINUTE, f"{one.name} took more than two minutes"
     # No weight is wasted: after the large ingest runs the backfill uses every minute fully.
@@ -393,26 +393,26 @@ def _take_all(url: str, name: str, step: int) -> int:
 
 def test_racing_processes_spend_exact_capacity(server, budget):
     """Processes that race spend exactly the capacity."""
-    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
+    budget.expect(Priority.INGEST_1M, Interval.ONE_MINUTE, 900, ORDINARY)
     gate = server.client()
     # Forked, not spawned: four imports of pytest and hypothesis take longer than all other tests.
     with ProcessPoolExecutor(4, mp_context=multiprocessing.get_context("fork")) as processes:
         running = [
             processes.submit(_take_all, server.url, name, step)
-            for name, step in [("BACKFILL", 7), ("SEALING", 3)] * 2
+            for name, step in [("BACKFILL", 7), ("FINALIZE", 3)] * 2
         ]
         assert all(gate.blpop(["ready"], timeout=60) for _ in running)
         gate.rpush("go", *range(len(running)))
         taken = [one.result() for one in running]
     assert sum(taken) == CAPACITY - 900
-    assert budget.reserve(Priority.TICK_1M, 900, ORDINARY) == Grant(900, 0)
+    assert budget.reserve(Priority.INGEST_1M, 900, ORDINARY) == Grant(900, 0)
 
 
 def test_budget_works_on_a_cluster(redis_cluster):
     """A budget works through the client of a cluster."""
     server, client = redis_cluster
     budget = WeightBudget(server.settings(), "203.0.113.7", LIMIT, MARGIN, client)
-    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 900, ORDINARY)
+    budget.expect(Priority.INGEST_1M, Interval.ONE_MINUTE, 900, ORDINARY)
     budget.correct(ORDINARY, 1000)
     assert budget.reserve(Priority.BACKFILL, 5000, ORDINARY).weight == CAPACITY - 900 - 1000
     budget.block_until(ORDINARY + 5)
@@ -431,7 +431,7 @@ def test_wrong_clock_block_ends_with_wait(server, budget):
     [key] = server.client().keys("*blocked_until")
     assert 25_000 < server.client().pttl(key) <= 35_000
     server.client().pexpire(key, 1)
-    eventually(lambda: budget.reserve(Priority.TICK_1M, 1, ORDINARY).weight == 1, "it is granted")
+    eventually(lambda: budget.reserve(Priority.INGEST_1M, 1, ORDINARY).weight == 1, "it is granted")
 
 
 @pytest.mark.parametrize("ahead", [0, 2880])
@@ -447,9 +447,9 @@ def test_block_lasts_for_longest_wait(server, budget, ahead):
 
 def test_wrong_clock_demand_is_replaced(budget):
     """A demand from a wrong clock does not count and is replaced."""
-    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 2000, ORDINARY + 2880 * MINUTE)
+    budget.expect(Priority.INGEST_1M, Interval.ONE_MINUTE, 2000, ORDINARY + 2880 * MINUTE)
     assert budget.reserve(Priority.BACKFILL, CAPACITY, ORDINARY).weight == CAPACITY
-    budget.expect(Priority.TICK_1M, Interval.ONE_MINUTE, 100, ORDINARY + MINUTE)
+    budget.expect(Priority.INGEST_1M, Interval.ONE_MINUTE, 100, ORDINARY + MINUTE)
     assert budget.reserve(Priority.BACKFILL, CAPACITY, ORDINARY + MINUTE).weight == CAPACITY - 100
 
 
@@ -459,11 +459,11 @@ def test_wrong_clock_demand_is_replaced(budget):
 def test_redis_outage_grants_nothing(own_redis_server):
     """While Redis is down nothing is granted, and afterwards the count continues."""
     budget = budget_of(own_redis_server)
-    budget.reserve(Priority.TICK_1M, 900, ORDINARY)
+    budget.reserve(Priority.INGEST_1M, 900, ORDINARY)
     own_redis_server.kill()
     for call in (
-        lambda: budget.reserve(Priority.TICK_1M, 1, ORDINARY),
-        lambda: budget.expect(*TICKS[0], 1, ORDINARY),
+        lambda: budget.reserve(Priority.INGEST_1M, 1, ORDINARY),
+        lambda: budget.expect(*INGEST_RUNS[0], 1, ORDINARY),
         lambda: budget.correct(ORDINARY, 1),
         lambda: budget.block_until(ORDINARY),
         lambda: budget.use(ORDINARY),
@@ -471,7 +471,7 @@ def test_redis_outage_grants_nothing(own_redis_server):
         with pytest.raises(WeightBudgetError, match=own_redis_server.url):
             call()
     own_redis_server.start()
-    assert budget.reserve(Priority.TICK_1M, CAPACITY, ORDINARY).weight == CAPACITY - 900
+    assert budget.reserve(Priority.INGEST_1M, CAPACITY, ORDINARY).weight == CAPACITY - 900
 
 
 def test_refused_credentials_name_setting_only(tmp_path):
@@ -480,7 +480,7 @@ def test_refused_credentials_name_setting_only(tmp_path):
         settings = server.settings(password=SecretStr("guessed-secret"))
         budget = WeightBudget(settings, "203.0.113.7", LIMIT, MARGIN)
         with pytest.raises(WeightBudgetError, match="PIPELINE_REDIS__PASSWORD") as caught:
-            budget.reserve(Priority.TICK_1M, 1, ORDINARY)
+            budget.reserve(Priority.INGEST_1M, 1, ORDINARY)
     assert "secret" not in str(caught.value)
 
 
@@ -493,9 +493,9 @@ def test_block_names_its_cause(budget):
     assert block.until_ms == ORDINARY + 60_000
     assert 0 < block.left_ms <= 60_000
     assert block.cause == "HTTP 429 in the reply to the server time"
-    assert budget.reserve(Priority.TICK_1M, 1, ORDINARY).weight == 0
+    assert budget.reserve(Priority.INGEST_1M, 1, ORDINARY).weight == 0
 
     assert budget.unblock().cause == block.cause
     assert budget.unblock() is None
     assert budget.block() is None
-    assert budget.reserve(Priority.TICK_1M, 1, ORDINARY).weight == 1
+    assert budget.reserve(Priority.INGEST_1M, 1, ORDINARY).weight == 1

@@ -36,7 +36,7 @@ class Sensor:
 def test_stale_interval_alerts_once(minutes: Platform, webhook: Webhook) -> None:
     """An interval that becomes stale is alerted once."""
     sensor = Sensor(minutes, webhook)
-    minutes.tick("1m")
+    minutes.ingest("1m")
     sensor.evaluate()
     # 15m and 1h have never ticked: nothing has become stale.
     assert webhook.received == []
@@ -46,7 +46,7 @@ def test_stale_interval_alerts_once(minutes: Platform, webhook: Webhook) -> None
     (alert,) = webhook.received
     assert (alert["alert"], alert["asset"]) == ("asset_stale", "candle_objects_1m")
     assert "3 of 3 symbols are stale" in alert["text"]
-    minutes.tick("1m")
+    minutes.ingest("1m")
     sensor.evaluate()
     minutes.exchange.advance(600)
     sensor.evaluate()
@@ -56,7 +56,7 @@ def test_stale_interval_alerts_once(minutes: Platform, webhook: Webhook) -> None
 def test_refused_alert_is_sent_again(minutes: Platform, webhook: Webhook) -> None:
     """An alert that was not taken is sent again, and the check is reported meanwhile."""
     sensor, freshness = Sensor(minutes, webhook), Sensor(minutes, webhook, "freshness")
-    minutes.tick("1m")
+    minutes.ingest("1m")
     for each in (sensor, freshness):
         each.evaluate()
     minutes.exchange.advance(600)

@@ -11,8 +11,8 @@ from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import newest_closed
 from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.ingest_state import IngestState, write_ingest_state
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.tick_state import TickState, write_tick_state
 from pipeline_assets_tests.fixtures.platform import Platform
 
 # A look of each sensor comes at least this often.
@@ -85,7 +85,7 @@ def first_hours(platform: Platform) -> datetime:
     start = datetime(2026, 10, 1, tzinfo=UTC)
     platform.exchange.set_clock(start + timedelta(hours=3, seconds=5))
     for interval in Interval:
-        platform.tick(interval.value)
+        platform.ingest(interval.value)
     return start
 
 
@@ -128,10 +128,10 @@ def test_return_stores_everything_missed(platform: Platform, days: int) -> None:
     assert {last_day for _, last_day in newest[:3]} == {str(last)}
     while requested:
         platform.exchange.advance(16 * 60)
-        platform.tick("1m")
+        platform.ingest("1m")
         requested = sensors.run("gap_repair")
-    platform.tick("15m")
-    platform.tick("1h")
+    platform.ingest("15m")
+    platform.ingest("1h")
     assert {each: missing(platform, each, start) for each in ("1m", "15m", "1h")} == dict.fromkeys(
         ("1m", "15m", "1h"), 0
     )
@@ -147,7 +147,7 @@ def back(minutes: Platform) -> Sensors:
     """Two days later, before the first look."""
     platform = minutes.with_settings(symbols=SYMBOLS)
     platform.exchange.set_clock(datetime(2026, 11, 20, 3, 0, 5, tzinfo=UTC))
-    platform.tick("1m")
+    platform.ingest("1m")
     platform.exchange.set_clock(datetime(2026, 11, 22, 10, 20, 7, tzinfo=UTC))
     return Sensors(platform, without="candle_gap_table")
 
@@ -186,7 +186,7 @@ def test_later_pause_is_respected(back: Sensors) -> None:
     store, now = ObjectStore(back.platform.settings.s3), back.platform.now()
     for interval in Interval:
         newest = newest_closed(interval, now, timedelta(seconds=2))
-        write_tick_state(store, interval, TickState(dict.fromkeys(SYMBOLS, newest), {}))
+        write_ingest_state(store, interval, IngestState(dict.fromkeys(SYMBOLS, newest), {}))
     for _ in range(20):
         back.platform.exchange.advance(60)
         assert back.jobs("overdue_ingest") == []

@@ -17,16 +17,20 @@ from pipeline_assets.collection.freshness import due_reports, judge
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.exchange_access import Exchange
+from pipeline_assets.resources.ingest_state import (
+    IngestState,
+    read_ingest_state,
+    write_ingest_state,
+)
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.tick_state import TickState, read_tick_state, write_tick_state
 from pipeline_assets_tests.fixtures.platform import Platform
 
 MINUTE, QUARTER, HOUR = Interval
 NOON = datetime(2026, 11, 20, 12, 0, tzinfo=UTC)
 
 
-def stored_until(newest: datetime, *more: tuple[str, datetime]) -> TickState:
-    return TickState({"BTCUSDT": newest, "ETHUSDT": newest, **dict(more)})
+def stored_until(newest: datetime, *more: tuple[str, datetime]) -> IngestState:
+    return IngestState({"BTCUSDT": newest, "ETHUSDT": newest, **dict(more)})
 
 
 @pytest.mark.parametrize(
@@ -72,17 +76,17 @@ def test_oldest_stale_symbol_comes_first() -> None:
 
 
 def test_nothing_stored_is_not_fresh() -> None:
-    verdict = judge(MINUTE, TickState(), NOON)
+    verdict = judge(MINUTE, IngestState(), NOON)
     assert (verdict.fresh, verdict.stored) == (False, False)
     assert (verdict.stale(seen=False), verdict.stale(seen=True)) == (False, True)
     assert "Is the schedule on?" in verdict.description
 
 
-def told_at(state: TickState, now: datetime, told: dict[str, list[str]]):
+def reported_at(state: IngestState, now: datetime, reported: dict[str, list[str]]):
     """Return the events of one evaluation, and the reported states after it."""
     verdict = judge(MINUTE, state, now)
-    due, now_told = due_reports({MINUTE: verdict}, told)
-    return [freshness_evaluation(each, verdict) for each in due], now_told
+    due, now_reported = due_reports({MINUTE: verdict}, reported)
+    return [freshness_evaluation(each, verdict) for each in due], now_reported
 
 
 def test_unused_interval_is_not_reported() -> None:
@@ -90,39 +94,39 @@ def test_unused_interval_is_not_reported() -> None:
 
     Before the first candle is stored, a new installation shows no alarm.
     """
-    assert told_at(TickState(), NOON, {}) == ([], {})
+    assert reported_at(IngestState(), NOON, {}) == ([], {})
 
 
 def test_lost_state_is_reported_as_stale() -> None:
     """An interval that was reported before, and of which nothing is known any more, is stale."""
-    _, told = told_at(stored_until(NOON), NOON + timedelta(minutes=1), {})
-    [event], _ = told_at(TickState(), NOON + timedelta(minutes=2), told)
+    _, reported = reported_at(stored_until(NOON), NOON + timedelta(minutes=1), {})
+    [event], _ = reported_at(IngestState(), NOON + timedelta(minutes=2), reported)
     assert not event.passed
 
 
 def test_staleness_is_reported_once() -> None:
     """Staleness is reported once while nothing is stored."""
     state, later = stored_until(NOON), NOON + timedelta(hours=1)
-    [event], told = told_at(state, later, {})
+    [event], reported = reported_at(state, later, {})
     assert (event.passed, event.check_name) == (False, "fresh")
     assert event.asset_key == AssetKey("candle_objects_1m")
-    assert told_at(state, later + timedelta(hours=1), told) == ([], told)
+    assert reported_at(state, later + timedelta(hours=1), reported) == ([], reported)
 
 
-def test_a_change_is_told_at_once() -> None:
-    _, told = told_at(stored_until(NOON), NOON + timedelta(minutes=1), {})
-    [event], told = told_at(stored_until(NOON), NOON + timedelta(hours=1), told)
+def test_a_change_is_reported_at_once() -> None:
+    _, reported = reported_at(stored_until(NOON), NOON + timedelta(minutes=1), {})
+    [event], reported = reported_at(stored_until(NOON), NOON + timedelta(hours=1), reported)
     assert not event.passed
     healed = stored_until(NOON + timedelta(minutes=59))
-    [event], _ = told_at(healed, NOON + timedelta(hours=1), told)
+    [event], _ = reported_at(healed, NOON + timedelta(hours=1), reported)
     assert event.passed
 
 
 def test_new_candles_renew_the_report() -> None:
     """A verdict is reported again once newer candles are stored."""
-    _, told = told_at(stored_until(NOON), NOON + timedelta(minutes=1), {})
+    _, reported = reported_at(stored_until(NOON), NOON + timedelta(minutes=1), {})
     newer = stored_until(NOON + timedelta(minutes=1))
-    [event], _ = told_at(newer, NOON + timedelta(minutes=2), told)
+    [event], _ = reported_at(newer, NOON + timedelta(minutes=2), reported)
     assert event.passed
 
 
@@ -156,7 +160,7 @@ def test_sensor_judges_the_lake(minutes: Platform) -> None:
     first = look(minutes)
     assert (verdicts(first), first.skip_message) == ({}, "Nothing changed.")
 
-    minutes.tick("1m")
+    minutes.ingest("1m")
     second = look(minutes, first.cursor)
     assert verdicts(second) == {"1m": True}
     third = look(minutes, second.cursor)
@@ -166,7 +170,7 @@ def test_sensor_judges_the_lake(minutes: Platform) -> None:
     stale = look(minutes, third.cursor)
     assert verdicts(stale) == {"1m": False}
     assert "3 of 3 symbols are stale" in stale.asset_events[0].description
-    minutes.tick("1m")
+    minutes.ingest("1m")
     assert verdicts(look(minutes, stale.cursor)) == {"1m": True}
 
 
@@ -176,11 +180,11 @@ def test_uncollected_symbols_are_not_stale(minutes: Platform) -> None:
     AGIXUSDT was delisted; ETHUSDT was taken out of the settings. With `all`, ETHUSDT is judged
     again, and so are two symbols of which nothing was ever stored.
     """
-    minutes.tick("1m")
+    minutes.ingest("1m")
     store = ObjectStore(minutes.settings.s3)
-    state = read_tick_state(store, MINUTE, (), NOON)
+    state = read_ingest_state(store, MINUTE, (), NOON)
     long_ago = dict.fromkeys(("AGIXUSDT", "ETHUSDT"), NOON - timedelta(days=300))
-    write_tick_state(store, MINUTE, TickState({**state.newest, **long_ago}, state.etags))
+    write_ingest_state(store, MINUTE, IngestState({**state.newest, **long_ago}, state.etags))
     fewer = minutes.with_settings(symbols=("BTCUSDT", "AGIXUSDT"))
     found = look(fewer)
     assert verdicts(found)["1m"]
@@ -197,7 +201,7 @@ def test_verdict_can_be_requested(minutes: Platform) -> None:
         "settings": minutes.settings,
     }
     assert freshness_check(MINUTE)(**resources).passed, "nothing that was never stored is stale"
-    minutes.tick("1m")
+    minutes.ingest("1m")
     assert freshness_check(MINUTE)(**resources).passed
     minutes.exchange.advance(240)
     assert not freshness_check(MINUTE)(**resources).passed

@@ -382,7 +382,7 @@ def test_whole_ledger_is_read_first(minutes, monkeypatch) -> None:
 def test_open_day_belongs_to_ingest(minutes) -> None:
     """The open day is left to the ingest runs."""
     repaired(minutes, "2026-11-19")
-    minutes.tick("1m")
+    minutes.ingest("1m")
     minutes.exchange.advance(3600)
     minutes.exchange.faults(symbols={ETH: {"malformed_rows": 1}})
     repaired(minutes, "2026-11-20")

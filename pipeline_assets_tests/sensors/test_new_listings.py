@@ -36,7 +36,7 @@ from pipeline_assets.collection.reconcile import NOTHING
 from pipeline_assets.collection.reconcile_cursor import Cursor
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.resources.finalized_days import SealedDay, mark_sealed
+from pipeline_assets.resources.finalized_days import FinalizedDay, mark_finalized
 from pipeline_assets.resources.listing_history import note_identities
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import RepairSettings
@@ -211,7 +211,7 @@ def test_large_first_start_requests_nothing(sensor: Sensor) -> None:
     assert Cursor.from_text(sensor.cursor).known is None
     many = [listing(f"S{number}USDT") for number in range(500)]
     note_identities(sensor.store, many, NOON - DAY)
-    mark_sealed(sensor.store, MINUTE, date(2026, 11, 1), {"S1USDT": SealedDay(None)})
+    mark_finalized(sensor.store, MINUTE, date(2026, 11, 1), {"S1USDT": FinalizedDay(None)})
     assert sensor.asked() == []
     assert sensor.asked() == []
 
@@ -222,8 +222,8 @@ def test_new_listing_requests_history_once(
     """The history of a new listing is requested once, from the first finalized day."""
     note_identities(sensor.store, [listing("BTCUSDT")], NOON - DAY)
     assert sensor.asked() == []
-    mark_sealed(sensor.store, MINUTE, date(2026, 11, 15), {"BTCUSDT": SealedDay(None)})
-    mark_sealed(sensor.store, HOUR, YESTERDAY, {"BTCUSDT": SealedDay(None)})
+    mark_finalized(sensor.store, MINUTE, date(2026, 11, 15), {"BTCUSDT": FinalizedDay(None)})
+    mark_finalized(sensor.store, HOUR, YESTERDAY, {"BTCUSDT": FinalizedDay(None)})
     note_identities(sensor.store, [listing("BTCUSDT"), listing("币安人生USDT")], NOON)
     # 15m has never been finalized.
     assert sensor.asked() == [
@@ -239,9 +239,9 @@ def test_later_finalized_interval_requests_history(sensor: Sensor) -> None:
     assert sensor.asked() == []
     note_identities(sensor.store, [listing("BTCUSDT"), listing("NEWUSDT")], NOON)
     assert sensor.asked() == []
-    mark_sealed(sensor.store, QUARTER, date(2026, 11, 18), {"BTCUSDT": SealedDay(None)})
+    mark_finalized(sensor.store, QUARTER, date(2026, 11, 18), {"BTCUSDT": FinalizedDay(None)})
     assert sensor.asked() == [("repair_15m", "2026-11-18", "2026-11-19", ["NEWUSDT"])]
-    mark_sealed(sensor.store, HOUR, YESTERDAY, {"BTCUSDT": SealedDay(None)})
+    mark_finalized(sensor.store, HOUR, YESTERDAY, {"BTCUSDT": FinalizedDay(None)})
     assert sensor.asked() == [("repair_1h", "2026-11-19", "2026-11-19", ["NEWUSDT"])]
     assert sensor.asked() == []
 
@@ -250,7 +250,7 @@ def test_later_finalized_interval_requests_history(sensor: Sensor) -> None:
 def one_new(sensor: Sensor) -> Sensor:
     """The sensor where the minutes of two days of one symbol are to be asked for."""
     note_identities(sensor.store, [listing("BTCUSDT")], NOON - DAY)
-    mark_sealed(sensor.store, MINUTE, date(2026, 11, 18), {"BTCUSDT": SealedDay(None)})
+    mark_finalized(sensor.store, MINUTE, date(2026, 11, 18), {"BTCUSDT": FinalizedDay(None)})
     assert sensor.asked() == []
     note_identities(sensor.store, [listing("BTCUSDT"), listing("NEWUSDT")], NOON)
     return sensor
@@ -270,24 +270,24 @@ def test_history_is_requested_until_success(one_new: Sensor) -> None:
         assert request.tags["dagster/asset_partition_range_start"] == "2026-11-18"
         keys.add(request.run_key)
         ran(sensor, request, status)
-        told = sensor.evaluate()
-        assert told.run_requests == []
+        reported = sensor.evaluate()
+        assert reported.run_requests == []
         again = "1 are requested again, the next at"
-        assert again in str(told.skip_message)
+        assert again in str(reported.skip_message)
         sensor.platform.exchange.advance(2 * 3600)
     [request] = sensor.evaluate().run_requests
     assert request.run_key not in keys
     run = ran(sensor, request, DagsterRunStatus.STARTED)
     sensor.platform.exchange.advance(24 * 3600)
-    told = sensor.evaluate()
-    assert told.run_requests == []
-    assert told.skip_message == "1 earlier runs are under way."
+    reported = sensor.evaluate()
+    assert reported.run_requests == []
+    assert reported.skip_message == "1 earlier runs are under way."
     sensor.instance.report_run_canceled(run)
     # Started again by Dagster or a person, it keeps its key.
     again = ran(sensor, request, DagsterRunStatus.SUCCESS)
     assert again.run_id != run.run_id
     for day in (date(2026, 11, 18), YESTERDAY):
-        mark_sealed(sensor.store, MINUTE, day, {"NEWUSDT": SealedDay(None)})
+        mark_finalized(sensor.store, MINUTE, day, {"NEWUSDT": FinalizedDay(None)})
     assert sensor.evaluate().skip_message == NOTHING
 
 
@@ -297,7 +297,7 @@ def test_incomplete_run_is_requested_again(sensor: Sensor) -> None:
     Dagster says that it succeeded: of twenty symbols nineteen are stored.
     """
     note_identities(sensor.store, [listing("BTCUSDT")], NOON - DAY)
-    mark_sealed(sensor.store, MINUTE, YESTERDAY, {"BTCUSDT": SealedDay(None)})
+    mark_finalized(sensor.store, MINUTE, YESTERDAY, {"BTCUSDT": FinalizedDay(None)})
     assert sensor.asked() == []
     two = [listing("NEWUSDT"), listing("OTHERUSDT")]
     note_identities(sensor.store, [listing("BTCUSDT"), *two], NOON)
@@ -306,14 +306,14 @@ def test_incomplete_run_is_requested_again(sensor: Sensor) -> None:
         [request] = sensor.evaluate().run_requests
         keys.append(request.run_key)
         ran(sensor, request, DagsterRunStatus.SUCCESS)
-        mark_sealed(sensor.store, MINUTE, YESTERDAY, {"NEWUSDT": SealedDay(None)})
+        mark_finalized(sensor.store, MINUTE, YESTERDAY, {"NEWUSDT": FinalizedDay(None)})
         assert sensor.evaluate().run_requests == []
         sensor.platform.exchange.advance(12 * 3600)
     assert len({*keys}) == ATTEMPTS
-    told = sensor.evaluate()
-    assert told.run_requests == []
+    reported = sensor.evaluate()
+    assert reported.run_requests == []
     assert f"Given up: 1 runs of new symbols did not bring all in {ATTEMPTS} times." in str(
-        told.skip_message
+        reported.skip_message
     )
     # History of a symbol that the exchange does not list any more cannot be fetched.
     note_identities(sensor.store, [listing("BTCUSDT"), listing("NEWUSDT")], NOON + 4 * DAY)
@@ -326,7 +326,7 @@ def test_listing_during_downtime_gets_first_days(
     """The first days of a symbol that lists while nothing runs are requested."""
     announced = [listing("BTCUSDT"), listing("NEWUSDT", onboard_date=NOON + timedelta(hours=6))]
     note_identities(sensor.store, [listing("BTCUSDT")], NOON - DAY)
-    mark_sealed(sensor.store, MINUTE, date(2026, 11, 15), {"BTCUSDT": SealedDay(None)})
+    mark_finalized(sensor.store, MINUTE, date(2026, 11, 15), {"BTCUSDT": FinalizedDay(None)})
     assert sensor.asked() == []
     note_identities(sensor.store, announced, NOON)
     assert sensor.asked() == []
@@ -339,7 +339,7 @@ def test_listing_during_ingest_needs_no_history(sensor: Sensor) -> None:
     """A symbol that lists while ingest runs are on has no history to request."""
     announced = [listing("BTCUSDT"), listing("NEWUSDT", onboard_date=NOON + timedelta(hours=6))]
     note_identities(sensor.store, announced, NOON - DAY)
-    mark_sealed(sensor.store, MINUTE, date(2026, 11, 15), {"BTCUSDT": SealedDay(None)})
+    mark_finalized(sensor.store, MINUTE, date(2026, 11, 15), {"BTCUSDT": FinalizedDay(None)})
     assert sensor.asked() == []
     # The symbol's day goes on, ingest runs collect it, and it is finalized with the others.
     for _ in range(3):
@@ -376,7 +376,7 @@ def test_failing_history_is_given_up(one_new: Sensor) -> None:
     sensor.platform.exchange.advance(48 * 3600)
     assert sensor.evaluate().run_requests == []
     for day in (date(2026, 11, 18), YESTERDAY):
-        mark_sealed(sensor.store, MINUTE, day, {"NEWUSDT": SealedDay(None)})
+        mark_finalized(sensor.store, MINUTE, day, {"NEWUSDT": FinalizedDay(None)})
     assert sensor.evaluate().skip_message == NOTHING
 
 

@@ -216,7 +216,7 @@ def test_stale_interval_is_alerted_once(
     stack = Stack(tmp_path / "watched", webhook, minutes.settings)
     judge = stack.watchdog._freshness
     monkeypatch.setattr(judge, "turn", judge.judge_all)
-    minutes.tick("1m")
+    minutes.ingest("1m")
     # 15m and 1h were never fresh: they have just been set up.
     assert stack.look(START_SECONDS) == []
     minutes.exchange.advance(600)
@@ -225,12 +225,12 @@ def test_stale_interval_is_alerted_once(
     [alert] = webhook.received
     assert (alert["alert"], alert["interval"]) == ("asset_stale", "1m")
     assert "3 of 3 symbols are stale" in alert["text"]
-    minutes.tick("1m")
+    minutes.ingest("1m")
     stack.look()
     assert [each["alert"] for each in webhook.received] == ["asset_stale", "recovered"]
 
 
-def test_disk_with_little_room_is_told(tmp_path: Path) -> None:
+def test_disk_with_little_room_is_reported(tmp_path: Path) -> None:
     assert disk_problem(tmp_path, 1) is None
     assert disk_problem(tmp_path, 10**18).startswith("disk full: ")
 

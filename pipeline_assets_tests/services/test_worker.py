@@ -130,7 +130,7 @@ class Stage:
                 return str(event.step_failure_data.error_display_string)
         return ""
 
-    def told(self, run: DagsterRun) -> str:
+    def reported(self, run: DagsterRun) -> str:
         return "\n".join(each.message for each in self.instance.all_logs(run.run_id))
 
 
@@ -211,7 +211,7 @@ def test_killed_child_ends_with_its_lease(stage: Stage) -> None:
     assert stage.status(dead) == "STARTED", "one look does not tell"
     stage.look_as_the_daemon()
     assert stage.status(dead) == "FAILURE"
-    assert "has not renewed its lease" in stage.told(dead)
+    assert "has not renewed its lease" in stage.reported(dead)
     later = stage.launch()
     stage.go(later)
     assert stage.ended(later) == "SUCCESS"
@@ -233,7 +233,7 @@ def test_run_waits_for_worker_and_executes_once(own_stage: Stage) -> None:
     waiting_run, lost = stage.launch(), stage.launch("backfill")
     for looks in (1, 2, 3):
         stage.launcher.attend_waiting_run(waiting_run, looks)
-    assert stage.told(waiting_run).count("No worker serves the queue ingest") == 1
+    assert stage.reported(waiting_run).count("No worker serves the queue ingest") == 1
     (stage.directory / "go").touch()
     # As a broker that restarted without its data.
     stage.redis.client().delete("celery:backfill")
@@ -243,7 +243,7 @@ def test_run_waits_for_worker_and_executes_once(own_stage: Stage) -> None:
         assert worker.queues == QUEUES
         assert stage.status(lost) == "STARTING"
         stage.launcher.attend_waiting_run(lost, 1)
-        assert "sent again" not in stage.told(lost)
+        assert "sent again" not in stage.reported(lost)
         stage.launcher.attend_waiting_run(lost, 2)
         assert stage.ended(lost) == "SUCCESS"
         for run in (waiting_run, lost):

@@ -109,7 +109,7 @@ def test_minutes_beyond_the_limit_are_skipped() -> None:
 
 
 def test_a_cursor_survives_its_text() -> None:
-    cursor = Cursor(strategies=frozenset({"a 1"}), told=frozenset({"symbol 币安人生USDT"})).at(
+    cursor = Cursor(strategies=frozenset({"a 1"}), reported=frozenset({"symbol 币安人生USDT"})).at(
         {BTC: at(5), ETH: at(5), "币安人生USDT": at(3)}
     )
     again = Cursor.from_text(cursor.to_text())

@@ -65,7 +65,7 @@ def test_live_candidates_match_exchanges_candles(
     candidate_sensor.tick()
     for _ in range(6):
         candidate_sensor.minutes(1, slots=False)
-        candidate_sensor.platform.tick("1m")
+        candidate_sensor.platform.ingest("1m")
         candidate_sensor.tick()
     assert_published(candidate_sensor, NOON - MINUTE)
 
@@ -182,8 +182,8 @@ def test_too_old_minutes_are_skipped(candidate_sensor) -> None:
     late.minutes(1)
     result = late.tick()
     assert "3 symbols skipped, the first BTCUSDT: from 2026-11-20 12:00" in result.skip_message
-    [told] = [event for event in result.asset_events if "skipped" in event.metadata]
-    first = told.metadata["skipped"].records[0].data
+    [reported] = [event for event in result.asset_events if "skipped" in event.metadata]
+    first = reported.metadata["skipped"].records[0].data
     assert (first["from"], first["until"]) == ("2026-11-20 12:00:00 UTC", "2026-11-20 12:11:00 UTC")
     assert first["minutes"] == 11
     before = candidate_sensor.expected(NOON - MINUTE, NOON - MINUTE)
@@ -364,8 +364,8 @@ def test_raising_strategy_stops_no_other(candidate_sensor, monkeypatch) -> None:
     first = candidate_sensor.tick()
     assert "1 strategies failed, the first broken" in first.skip_message
     assert "no_such_column" in first.skip_message
-    [told] = [event for event in first.asset_events if "no candidates" in event.metadata]
-    assert "broken" in told.metadata["no candidates"].records[0].data["what"]
+    [reported] = [event for event in first.asset_events if "no candidates" in event.metadata]
+    assert "broken" in reported.metadata["no candidates"].records[0].data["what"]
     candidate_sensor.minutes(4)
     second = candidate_sensor.tick()
     assert "failed" in second.skip_message
@@ -462,12 +462,12 @@ def test_new_symbol_warms_up(tmp_path, s3_bucket, redis_server, redis_url, kafka
             kafka=topic_of_its_own(kafka_server),
         ) as platform,
     ):
-        platform.tick("1m")
+        platform.ingest("1m")
         sensor = CandidateSensor(platform)
         first = sensor.tick()
         assert "1 symbols warming up, the first ETHUSDT: 180 of 186 candles" in first.skip_message
-        [told] = [event for event in first.asset_events if "no candidates" in event.metadata]
-        assert told.metadata["no candidates"].records[0].data["what"] == "symbol ETHUSDT"
+        [reported] = [event for event in first.asset_events if "no candidates" in event.metadata]
+        assert reported.metadata["no candidates"].records[0].data["what"] == "symbol ETHUSDT"
         for _ in range(12):
             sensor.minutes(1)
             result = sensor.tick()

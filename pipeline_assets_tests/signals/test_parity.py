@@ -176,13 +176,13 @@ def test_finished_day_is_in_parity(
 
     The lake ends where the sensor stopped: what it never saw it could not evaluate.
     """
-    passed, told = check(day_over, "2026-11-20")
-    assert (passed, told) == (True, "2026-11-20 is not over yet.")
+    passed, reported = check(day_over, "2026-11-20")
+    assert (passed, reported) == (True, "2026-11-20 is not over yet.")
     day_over.platform.exchange.set_clock(DAY + timedelta(hours=24, minutes=5))
     published = len(set(day_over.published_ids()))
-    passed, told = check(day_over, "2026-11-20")
+    passed, reported = check(day_over, "2026-11-20")
     assert passed
-    assert f"{published} candidates as recomputed from the lake; 0 missing, 0 extra" in told
+    assert f"{published} candidates as recomputed from the lake; 0 missing, 0 extra" in reported
     assert [*day_over.platform.objects("candidates/")] == ["candidates/1m/20261120.parquet"]
 
     [made_up] = candidates(800)[:1].partition_by("id")
@@ -190,15 +190,15 @@ def test_finished_day_is_in_parity(
     named = {"strategy": strategy.name, "version": strategy.version, "id": "made-up"}
     store = ObjectStore(day_over.settings.s3)
     store_candidates(store, made_up.with_columns(pl.lit(v).alias(k) for k, v in named.items()))
-    passed, told = check(day_over, "2026-11-20")
+    passed, reported = check(day_over, "2026-11-20")
     assert not passed
-    assert "0 missing, 1 extra" in told
+    assert "0 missing, 1 extra" in reported
 
 
 def test_day_without_sensor_is_reported(day_over: CandidateSensor) -> None:
     """A day that the sensor never evaluated is reported as such."""
-    passed, told = check(day_over, "2026-11-18")
-    assert (passed, told) == (True, "The sensor has evaluated no minute of 2026-11-18.")
+    passed, reported = check(day_over, "2026-11-18")
+    assert (passed, reported) == (True, "The sensor has evaluated no minute of 2026-11-18.")
 
 
 # Real candles

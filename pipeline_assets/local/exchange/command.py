@@ -150,9 +150,9 @@ def exchange(  # noqa: PLR0913, PLR0917 - one parameter an option is click's way
 def announce(symbols: int, clock: str, as_json: bool, port: int) -> None:
     """Print where the exchange listens."""
     url = f"http://127.0.0.1:{port}/fapi"
-    told = {"url": url, "port": port, "symbols": symbols, "clock": clock}
+    reported = {"url": url, "port": port, "symbols": symbols, "clock": clock}
     text = f"Replay exchange: {url} ({symbols} symbols, clock {clock})"
-    click.echo(json.dumps(told) if as_json else text)
+    click.echo(json.dumps(reported) if as_json else text)
     sys.stdout.flush()
 
 

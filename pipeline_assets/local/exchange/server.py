@@ -247,8 +247,8 @@ class Exchange:
         if body is None:
             return reply(NO_SUCH_KEY, 404, {}, "application/xml")
         if name != zip_name:
-            told = checksum(body, zip_name, wrong="archive_checksum" in struck)
-            return reply(told, 200, {}, "binary/octet-stream")
+            reported = checksum(body, zip_name, wrong="archive_checksum" in struck)
+            return reply(reported, 200, {}, "binary/octet-stream")
         if "archive_corrupt" in struck:
             body = corrupted(body)
         if "truncated" in struck:

@@ -245,9 +245,9 @@ class IndicatorStates:
 
     def _refuse_older(self, candles: "pl.DataFrame", older: "NDArray[np.bool_]") -> None:
         if older.any():
-            symbol, told = candles.select("symbol", "open_time").row(int(older.argmax()))
+            symbol, reported = candles.select("symbol", "open_time").row(int(older.argmax()))
             raise IndicatorError(
-                f"The candle of {symbol} at {told} is not newer than its state, which stands at "
+                f"The candle of {symbol} at {reported} is not newer than its state, which stands at "
                 f"{self.open_times[symbol]}: give newer ones only, or rebuild with from_history."
             )
 

@@ -94,8 +94,8 @@ def test_a_month_holds_its_days(exchange):
 def test_checksum_is_sha256_of_the_zip(exchange):
     """The checksum is that of the ZIP file, in the format of sha256sum."""
     body = fetch(exchange, *YESTERDAY)
-    told = fetch(exchange, *YESTERDAY, ".zip.CHECKSUM").decode()
-    assert told == f"{hashlib.sha256(body).hexdigest()}  BTCUSDT-1m-2026-11-19.zip\n"
+    message = fetch(exchange, *YESTERDAY, ".zip.CHECKSUM").decode()
+    assert message == f"{hashlib.sha256(body).hexdigest()}  BTCUSDT-1m-2026-11-19.zip\n"
 
 
 def test_same_candles_give_same_bytes(exchange):

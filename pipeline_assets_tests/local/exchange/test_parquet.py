@@ -79,12 +79,12 @@ def test_missing_intervals_are_aggregated_exactly():
 
 def test_absent_columns_are_named():
     with start_exchange(candles=market_data() / "klines", clock="stepped:2026-10-01") as exchange:
-        told = exchange.state()["candles"]
-    absent = told["columns_served_as_0"][candle_file("BTCUSDT", "1m").name]
+        reported = exchange.state()["candles"]
+    absent = reported["columns_served_as_0"][candle_file("BTCUSDT", "1m").name]
     assert absent == ["quote_volume", "trades", "taker_buy_volume", "taker_buy_quote_volume"]
-    assert not any(name.startswith("AVAX") for name in told["columns_served_as_0"])
-    assert "1h" in told["aggregated_from_1m"]["AVAXUSDT"]
-    assert "1h" not in told["aggregated_from_1m"]["BTCUSDT"]
+    assert not any(name.startswith("AVAX") for name in reported["columns_served_as_0"])
+    assert "1h" in reported["aggregated_from_1m"]["AVAXUSDT"]
+    assert "1h" not in reported["aggregated_from_1m"]["BTCUSDT"]
 
 
 def test_holes_stay_and_listing_is_first(tmp_path):

@@ -48,7 +48,7 @@ ObjectKey = Annotated[str, AfterValidator(_object_key)]
 
 
 @dataclass(frozen=True)
-class TickState:
+class IngestState:
     """The progress of an interval's ingest runs: per symbol the newest open time, and the ETags of
     the objects that the next run will write again.
     """
@@ -60,7 +60,7 @@ class TickState:
         default_factory=dict
     )
 
-    def after(self, written: Iterable[WrittenObject], collected: Container[str]) -> "TickState":
+    def after(self, written: Iterable[WrittenObject], collected: Container[str]) -> "IngestState":
         """The state once a tick has stored these objects; symbols no longer collected are forgotten."""
         rewritten = list(written)
         newest = {symbol: at for symbol, at in self.newest.items() if symbol in collected}
@@ -76,7 +76,7 @@ class TickState:
             for key, etag in self.etags.items()
             if (symbol := key.split("/")[2]) in collected and key > latest.get(symbol, "")
         }
-        return TickState(newest, kept | {each.key: each.etag for each in rewritten})
+        return IngestState(newest, kept | {each.key: each.etag for each in rewritten})
 
 
 def _whole(held: Any) -> Any:
@@ -84,16 +84,16 @@ def _whole(held: Any) -> Any:
     return {"newest": held["newest"], "etags": held["etags"]}
 
 
-_DOCUMENT: TypeAdapter[TickState] = TypeAdapter(Annotated[TickState, BeforeValidator(_whole)])
+_DOCUMENT: TypeAdapter[IngestState] = TypeAdapter(Annotated[IngestState, BeforeValidator(_whole)])
 
 
 def _state_key(interval: Interval) -> str:
     return f"state/{interval}.json"
 
 
-def read_tick_state(
+def read_ingest_state(
     store: ObjectStore, interval: Interval, symbols: Iterable[str], now: datetime
-) -> TickState:
+) -> IngestState:
     """Return the state that the last ingest run left.
 
     If the document is missing or wrong, the state is rebuilt by listing the open day; if it is wrong
@@ -113,18 +113,18 @@ def read_tick_state(
     etags = {key: etag for key, etag in held.etags.items() if key.split("/")[2] in held.newest}
     lost = [symbol for symbol in symbols if symbol in left_out]
     rebuilt = _rebuilt(store, interval, lost, now.date()).newest if lost else {}
-    return TickState({**held.newest, **rebuilt}, etags)
+    return IngestState({**held.newest, **rebuilt}, etags)
 
 
-def write_tick_state(store: ObjectStore, interval: Interval, state: TickState) -> None:
+def write_ingest_state(store: ObjectStore, interval: Interval, state: IngestState) -> None:
     """Keep the state; the last write of a tick, so a crash before it only makes the next read more."""
-    ordered = TickState(dict(sorted(state.newest.items())), dict(sorted(state.etags.items())))
+    ordered = IngestState(dict(sorted(state.newest.items())), dict(sorted(state.etags.items())))
     write_document(store, _state_key(interval), _DOCUMENT, ordered)
 
 
 def _rebuilt(
     store: ObjectStore, interval: Interval, symbols: Iterable[str], today: date
-) -> TickState:
+) -> IngestState:
     window = day_window(today)
 
     def look(symbol: str) -> tuple[str, list[datetime]]:
@@ -133,7 +133,7 @@ def _rebuilt(
 
     # How far the newest object reaches is unknown without opening it: it is read once more whole,
     # and joined, for which no ETag is needed.
-    return TickState(
+    return IngestState(
         {
             symbol: max(starts) - interval.span
             for symbol, starts in store.each(look, list(symbols))

@@ -34,7 +34,7 @@ sys.path.insert(0, sys.argv[1])
 import candle_dags
 
 def work(given):
-    dag = {"tick": lambda: candle_dags.tick_dag("1m"), "backfill": candle_dags.backfill_dag}[given["dag"]]()
+    dag = {"tick": lambda: candle_dags.ingest_dag("1m"), "backfill": candle_dags.backfill_dag}[given["dag"]]()
     now = datetime.datetime.now(datetime.UTC)
     pushed = {}
     context = {
@@ -119,16 +119,16 @@ def workers(airflow: Airflow) -> Iterator[Workers]:
 
 def test_ingest_is_one_watched_run(airflow: Airflow) -> None:
     """An ingest run is one Dagster run that four tasks watch."""
-    tick = airflow.run("candles_1m")
-    assert tick.state == "success"
-    assert tick.states == dict.fromkeys(["fetch", "format", "upload", "insert"], "success")
-    (run,) = airflow.runs(airflow__run_id=tick.run_id)
+    dag_run = airflow.run("candles_1m")
+    assert dag_run.state == "success"
+    assert dag_run.states == dict.fromkeys(["fetch", "format", "upload", "insert"], "success")
+    (run,) = airflow.runs(airflow__run_id=dag_run.run_id)
     assert run["jobName"] == "tick_1m"
     tags = run["tags"]
     assert (tags["airflow/dag_id"], tags["airflow/clear_number"]) == ("candles_1m", "0")
     # The job's own tags limit the queue to one ingest run an interval, and mark the run as ingest.
     assert (tags["pipeline/kind"], tags["pipeline/open_day"]) == ("tick", "1m")
-    addresses = {address for _, _, address in tick.tasks.values()}
+    addresses = {address for _, _, address in dag_run.tasks.values()}
     assert addresses == {f"{airflow.dagster_url}/runs/{run['runId']}"}
     platform = airflow.platform
     stored = platform.stored("1m", "BTCUSDT")
@@ -316,10 +316,10 @@ def test_invalid_range_is_refused_before_launch(
 
 
 @pytest.mark.matrix
-def test_sealing_seals_yesterday_in_every_interval(airflow: Airflow) -> None:
-    sealed = airflow.run("candles_seal")
-    assert sealed.state == "success"
-    (run,) = airflow.runs(airflow__run_id=sealed.run_id)
+def test_finalizes_yesterday_in_every_interval(airflow: Airflow) -> None:
+    finalized = airflow.run("candles_seal")
+    assert finalized.state == "success"
+    (run,) = airflow.runs(airflow__run_id=finalized.run_id)
     yesterday = (datetime.now(UTC) - timedelta(days=1)).date()
     assert run["tags"]["dagster/partition"] in (str(yesterday), str(yesterday - timedelta(days=1)))
     day = run["tags"]["dagster/partition"].replace("-", "")
