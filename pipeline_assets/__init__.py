@@ -3,6 +3,8 @@
 Each folder's docstring says what belongs in it. Where to add:
 
 - a strategy: a file in market/strategies/, and its name under `strategies` in config.yaml
+- a position rule: market/position_rules.py, market/step_tables.py, market/position_step.py, and the reference
+  in the tests
 - an indicator: a file in market/indicators/, exported by its __init__.py
 - an interval: an entry in market/intervals.py, then `make generate`
 - a sink of candles: its client in resources/, its steps in collection/, its asset in assets/sinks.py, its

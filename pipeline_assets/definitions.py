@@ -15,6 +15,7 @@ from dagster import (
     SensorDefinition,
 )
 
+from pipeline_assets.assets.backtests import backtest_report
 from pipeline_assets.assets.candidates import candidate_objects, candidates
 from pipeline_assets.assets.candles import candles
 from pipeline_assets.assets.checks import day_checks, freshness_check
@@ -28,7 +29,13 @@ from pipeline_assets.assets.tables import candle_gap_table
 from pipeline_assets.assets.universe import universe
 from pipeline_assets.dagster_instance.run_leases import leased_executor
 from pipeline_assets.jobs.housekeeping import housekeeping
-from pipeline_assets.jobs.materializations import gap_ledger_job, ingest_jobs, jobs, repair_jobs
+from pipeline_assets.jobs.materializations import (
+    backtest_job,
+    gap_ledger_job,
+    ingest_jobs,
+    jobs,
+    repair_jobs,
+)
 from pipeline_assets.jobs.schedules import schedules
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.process_memory import return_freed_memory
@@ -40,6 +47,7 @@ from pipeline_assets.resources.indicator_state import IndicatorStateStore
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
 from pipeline_assets.resources.warehouse import Warehouse
+from pipeline_assets.sensors.backtest_reports import backtest_report_sensor
 from pipeline_assets.sensors.candidates import candidate_sensor
 from pipeline_assets.sensors.freshness import freshness_sensor
 from pipeline_assets.sensors.overdue_ingest import overdue_ingest_sensor
@@ -93,6 +101,7 @@ def _requesting_sensors() -> list[SensorDefinition]:
     return [
         reconciler_sensor(repair_jobs, gap_ledger_job),
         overdue_ingest_sensor(ingest_jobs),
+        backtest_report_sensor(backtest_job),
     ]
 
 
@@ -111,6 +120,7 @@ def _assets() -> list[AssetsDefinition | AssetSpec]:
         candidate_objects(),
         universe(),
         candle_gaps(),
+        backtest_report(),
         funding_rates(),
         funding_table(),
     ]

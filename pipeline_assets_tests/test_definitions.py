@@ -45,6 +45,10 @@ FUNDING = {
 }
 
 
+# Its partitions are strategies.
+REPORT = "backtest_report"
+
+
 @pytest.fixture(scope="module")
 def definitions(tmp_path_factory: pytest.TempPathFactory) -> Definitions:
     return build_definitions(Settings(data_dir=tmp_path_factory.mktemp("data")))
@@ -61,7 +65,7 @@ def test_each_interval_has_four_assets(
     graph = definitions.resolve_asset_graph()
     expected = {AssetKey(name) for names in LAYERS.values() for name in names}
     assert len(expected) == 12
-    others = {AssetKey(name) for name in (*CANDIDATES, *GAPS, *FUNDING, "universe")}
+    others = {AssetKey(name) for name in (*CANDIDATES, *GAPS, *FUNDING, "universe", REPORT)}
     assert graph.get_all_asset_keys() == expected | others
 
 
@@ -129,7 +133,7 @@ def test_only_sensor_finds_candidates(definitions: Definitions) -> None:
 def test_partitions_are_utc_days(definitions: Definitions) -> None:
     """Partitions are UTC days from the first to today."""
     graph = definitions.resolve_asset_graph()
-    for key in graph.get_all_asset_keys():
+    for key in graph.get_all_asset_keys() - {AssetKey(REPORT)}:
         partitions = graph.get(key).partitions_def
         assert partitions is not None
         late = datetime(2026, 11, 20, 23, 59, 59, tzinfo=UTC)
@@ -293,6 +297,7 @@ def test_schedules_are_off_by_default(definitions: Definitions, tmp_path: Path) 
             "freshness": DefaultSensorStatus.RUNNING,
             "candidates": DefaultSensorStatus.RUNNING,
             "gap_repair": DefaultSensorStatus.RUNNING,
+            "backtest_reports": DefaultSensorStatus.RUNNING,
             "overdue_ingest": DefaultSensorStatus.RUNNING,
             "stale_alerts": DefaultSensorStatus.STOPPED,
             "waiting_runs": DefaultSensorStatus.RUNNING,

@@ -16,6 +16,7 @@ HEAVY = {
     "dagster_aws",
     "dagster_snowflake",
     "matplotlib",
+    "numba",
     "numpy",
     "obstore",
     "pandas",

@@ -144,6 +144,21 @@ print(json.dumps([pipeline_assets.__file__, there, assets]))
     assert {"candle_objects_1m", "candle_table_1h", "candle_gaps"} <= set(assets)
 
 
+def test_report_files_are_installed(fresh: Fresh) -> None:
+    """The template, style and scripts of the backtest report, and the chart library's licence."""
+    script = """
+from importlib.resources import files
+page = files("pipeline_assets.research") / "report_page"
+for folder in (page, page / "lightweight_charts"):
+    print(*(each.name for each in folder.iterdir() if each.is_file()))
+"""
+    done = fresh.run("python", "-c", script)
+    assert set(done.stdout.split()) == {
+        *("page.css", "page.html.j2", "page.js"),
+        *("LICENSE", "VERSION", "lightweight-charts.standalone.production.js"),
+    }
+
+
 def test_missing_servers_say_what_to_install(fresh: Fresh) -> None:
     """Without the embedded servers, up says what to install."""
     done = fresh.run("pipeline-assets", "up", PIPELINE_DATA_DIR=str(fresh.directory / "data"))

@@ -15,6 +15,7 @@ SLOTS, TABLE = "candle_slots", "candle_table"
 # For all intervals together: the ledger of missing candles, and its table.
 GAPS, GAP_TABLE, GAPS_GROUP = "candle_gaps", "candle_gap_table", "gaps"
 # The keys that jobs and sensors need; the assets are declared in the modules of these names.
+BACKTEST_REPORT = AssetKey("backtest_report")
 CANDLE_GAPS, UNIVERSE = AssetKey(GAPS), AssetKey("universe")
 FUNDING, FUNDING_GROUP = "funding_rates", "funding"
 FUNDING_RATES, FUNDING_TABLE = AssetKey(FUNDING), AssetKey("funding_table")

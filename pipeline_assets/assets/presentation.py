@@ -33,8 +33,8 @@ def metadata(values: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-def picture_metadata(picture: bytes) -> MarkdownMetadataValue:
-    """Return a PNG as metadata that Dagster's UI shows as a picture."""
+def picture_metadata(picture: bytes, name: str = "completeness") -> MarkdownMetadataValue:
+    """Return a PNG as metadata that Dagster's UI shows as a picture, or else as `name`."""
     return MetadataValue.md(
-        f"![completeness](data:image/png;base64,{base64.b64encode(picture).decode()})"
+        f"![{name}](data:image/png;base64,{base64.b64encode(picture).decode()})"
     )

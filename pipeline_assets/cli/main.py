@@ -8,9 +8,11 @@ import click
 
 from pipeline_assets.cli.airflow import airflow
 from pipeline_assets.cli.backfill import backfill
+from pipeline_assets.cli.backtest import backtest
 from pipeline_assets.cli.candidates import candidates
 from pipeline_assets.cli.demo import demo
 from pipeline_assets.cli.gaps import gaps
+from pipeline_assets.cli.lookahead import lookahead
 from pipeline_assets.cli.status import status
 from pipeline_assets.cli.unblock import unblock
 from pipeline_assets.cli.up import up
@@ -24,10 +26,12 @@ from pipeline_assets.proxies import complete_environment
 COMMANDS = (
     airflow,
     backfill,
+    backtest,
     candidates,
     demo,
     exchange,
     gaps,
+    lookahead,
     status,
     unblock,
     up,

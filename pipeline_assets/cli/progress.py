@@ -1,4 +1,6 @@
-"""Progress of a fetch on a terminal, by rich. Plain lines are in collection/progress.py."""
+"""Progress of a fetch, or of other long work, on a terminal, by rich. Plain lines of a fetch are in
+collection/progress.py.
+"""
 
 import time
 from types import TracebackType
@@ -20,6 +22,7 @@ from rich.text import Text  # noqa: TID253
 from pipeline_assets.collection.progress import LogProgress
 
 _MINUTES_OF_RATE = 180.0  # seconds
+_PLAIN_SECONDS = 10.0
 
 
 class _Rate(ProgressColumn):
@@ -33,7 +36,27 @@ class _Rate(ProgressColumn):
         return Text(f"{rows:,} rows, {speed * rows / completed:,.0f} rows/s", style="cyan")
 
 
-class TerminalProgress:
+class _Bars:
+    """The bars of a terminal, shown while the work runs; elsewhere nothing is drawn."""
+
+    def __init__(self, console: Console, bars: Progress) -> None:
+        self._console, self._bars = console, bars
+
+    def __enter__(self) -> Self:
+        if self._console.is_terminal:
+            self._bars.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._bars.stop()
+
+
+class TerminalProgress(_Bars):
     """A bar for each interval on a terminal, plain lines elsewhere.
 
     The bar moves by planned candles, and says how many rows came of them, the rate, the weight and the
@@ -42,8 +65,7 @@ class TerminalProgress:
 
     def __init__(self, console: Console) -> None:
         self._plain = LogProgress(console.print) if not console.is_terminal else None
-        self._console = console
-        self._bars = Progress(
+        bars = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
@@ -56,6 +78,7 @@ class TerminalProgress:
             # The exchange's limit lets all of a minute's rows come within seconds of it.
             speed_estimate_period=_MINUTES_OF_RATE,
         )
+        super().__init__(console, bars)
         self._tasks: dict[str, TaskID] = {}
         self._done: dict[str, int] = {}
         self._fetched: dict[str, int] = {}
@@ -67,19 +90,6 @@ class TerminalProgress:
         if line not in self._said:
             self._said.add(line)
             self._console.print(line, markup=False, soft_wrap=True)
-
-    def __enter__(self) -> Self:
-        if self._plain is None:
-            self._bars.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self._bars.stop()
 
     def start(self, label: str, rows: int) -> None:
         """See collection.progress.Progress."""
@@ -121,3 +131,45 @@ class TerminalProgress:
             seconds = time.monotonic() - self._started
             rate = self._rows / seconds
             self._console.print(f"{self._label}: {self._rows:,} rows fetched, {rate:,.0f} rows/s")
+
+
+class StepProgress(_Bars):
+    """A bar for work of known length on a terminal, a plain line every ten seconds elsewhere.
+
+    Shows how much is done, the rate and the time left.
+    """
+
+    def __init__(self, console: Console, label: str, unit: str) -> None:
+        self._label, self._unit = label, unit
+        self._started = self._printed = time.monotonic()
+        bars = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TextColumn(unit),
+            TextColumn("{task.fields[rate]}", style="cyan"),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            # The bar gives way to the result.
+            transient=True,
+        )
+        super().__init__(console, bars)
+        self._task: TaskID | None = None
+
+    def update(self, done: int, total: int) -> None:
+        """Show that `done` of `total` units are done."""
+        now = time.monotonic()
+        rate = done / max(now - self._started, 1e-9)
+        if self._console.is_terminal:
+            if self._task is None:
+                self._task = self._bars.add_task(self._label, total=total, rate="")
+            text = f"{rate:,.0f} {self._unit}/s"
+            self._bars.update(self._task, completed=done, total=total, rate=text)
+        elif now - self._printed >= _PLAIN_SECONDS:
+            self._printed = now
+            left = (total - done) / rate if rate else 0
+            self._console.print(
+                f"{self._label}: {done:,} of {total:,} {self._unit}, {rate:,.0f} {self._unit}/s, "
+                f"{left:,.0f} s left"
+            )

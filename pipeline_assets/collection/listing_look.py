@@ -15,6 +15,7 @@ from pipeline_assets.resources.listing_history import (
     write_universe,
 )
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.trading_documents import note_trading_rules
 from pipeline_assets.resources.universe import trading_symbols
 
 if TYPE_CHECKING:
@@ -32,7 +33,8 @@ _NO_END = datetime(2100, 12, 25, 8, tzinfo=UTC)
 def look(
     client: "ExchangeClient", store: ObjectStore, server_time: datetime
 ) -> tuple[dict[str, Any], list[Identity]]:
-    """Ask the exchange what it lists, and keep it: as last seen, and in the memory of all listings.
+    """Ask the exchange what it lists, and keep it: as last seen, in the memory of all listings, and the
+    filters of orders at each change.
 
     May be repeated, and beside other observers. An entry that cannot be read is left out and named; a
     symbol that is already known keeps its stored entry.
@@ -51,6 +53,7 @@ def look(
     )
     # The memory first: what the last look shows is in it, whenever a run is killed.
     identities = note_identities(store, listings.valid, server_time, listings.left_out)
+    note_trading_rules(store, listings.rules, server_time)
     universe = _universe(listings, identities, server_time)
     write_universe(store, universe)
     return universe, identities

@@ -11,6 +11,7 @@ from pipeline_assets.market.intervals import Interval
 LOCATION, REPOSITORY = "pipeline_assets", "__repository__"
 FINALIZE_JOB, LEDGER_JOB, HOUSEKEEPING_JOB = "seal", "gap_ledger", "housekeeping"
 FUNDING_JOB, FUNDING_BACKFILL_JOB = "funding", "funding_backfill"
+BACKTEST_JOB = "backtest_reports"
 RECONCILER = "gap_repair"
 PARTITION_TAG = "dagster/partition"
 _FIRST_TAG, _LAST_TAG = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
@@ -37,7 +38,10 @@ def range_tags(first: date, last: date) -> dict[str, str]:
 
 
 def tagged_days(tags: Mapping[str, str]) -> tuple[date, date] | None:
-    """Return the first and last day of a run by its tags, or None without days."""
-    day = tags.get(PARTITION_TAG)
-    first, last = tags.get(_FIRST_TAG, day), tags.get(_LAST_TAG, day)
-    return (date.fromisoformat(first), date.fromisoformat(last)) if first and last else None
+    """Return the first and last day of a run by its tags, or None if its partition is no day."""
+    partition = tags.get(PARTITION_TAG, "")
+    first, last = (tags.get(name, partition) for name in (_FIRST_TAG, _LAST_TAG))
+    try:
+        return date.fromisoformat(first), date.fromisoformat(last)
+    except ValueError:
+        return None

@@ -7,6 +7,7 @@ from dagster import AssetCheckKey, AssetSelection, define_asset_job
 from pipeline_assets.assets import layer
 from pipeline_assets.collection.fetch_plan import KIND_TAG, OPEN_DAY_TAG, RunKind
 from pipeline_assets.collection.run_names import (
+    BACKTEST_JOB,
     FINALIZE_JOB,
     FUNDING_BACKFILL_JOB,
     FUNDING_JOB,
@@ -130,6 +131,16 @@ def funding_backfill_job() -> UnresolvedAssetJobDefinition:
     )
 
 
+def _backtest_job() -> UnresolvedAssetJobDefinition:
+    """Return the job that makes the report of one strategy."""
+    return define_asset_job(
+        BACKTEST_JOB,
+        selection=AssetSelection.assets(layer.BACKTEST_REPORT),
+        tags={_MOST_SECONDS: _SECONDS_OF_LONGER},
+        description="Run a strategy over the newest finalized days and store the report.",
+    )
+
+
 def _assets(interval: Interval) -> AssetSelection:
     return AssetSelection.assets(*(layer.key(name, interval) for name in layer.layers(interval)))
 
@@ -140,6 +151,7 @@ backfill_jobs = {
     interval: day_job(backfill_job(interval), RunKind.BACKFILL, interval) for interval in Interval
 }
 repair_jobs = {interval: _repair_job(interval) for interval in Interval}
+backtest_job = _backtest_job()
 jobs = [
     *ingest_jobs.values(),
     finalize_job(),
@@ -148,4 +160,5 @@ jobs = [
     *repair_jobs.values(),
     funding_job(),
     funding_backfill_job(),
+    backtest_job,
 ]

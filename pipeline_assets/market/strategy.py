@@ -3,13 +3,14 @@ strategies/; evaluation.py finds candidates with them.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ConfigDict
 
 from pipeline_assets.errors import InputError
 from pipeline_assets.market.indicators import Indicator
+from pipeline_assets.market.position_rules import PositionRules
 
 if TYPE_CHECKING:
     import polars as pl
@@ -106,14 +107,15 @@ class Declaration:
 
 @dataclass(frozen=True)
 class Strategy:
-    """A configured strategy. `version` names its code and its parameters: another of either makes
-    another version, and so other candidate ids.
+    """A configured strategy. `version` names its code, its parameters and the position rules that differ
+    from the defaults: another of these makes another version, and so other candidate ids.
     """
 
     name: str
     version: str
     parameters: StrategyParameters
     declaration: Declaration
+    rules: PositionRules = field(default_factory=PositionRules)
 
     @property
     def indicators(self) -> tuple[Indicator, ...]:

@@ -12,6 +12,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline_assets.market.intervals import from_milliseconds
+from pipeline_assets.market.trading_rules import TradingRules, rules_from_filters
 from pipeline_assets.outside_text import printable
 from pipeline_assets.settings import is_symbol
 
@@ -62,10 +63,12 @@ class Listings:
     Attributes:
         valid: the entries that can be relied on, in the exchange's order; no symbol twice.
         left_out: why each other entry was left out, by its symbol, or its place where it has none.
+        rules: the filters of each collectable entry that has filters which can be read.
     """
 
     valid: list[Listing] = field(default_factory=list)
     left_out: dict[str, str] = field(default_factory=dict)
+    rules: dict[str, TradingRules] = field(default_factory=dict)
 
 
 def _symbol(name: str) -> str:
@@ -112,6 +115,7 @@ def read_listings(exchange_info: Mapping[str, Any]) -> Listings:
     """
     found: dict[str, Listing] = {}
     refused: list[tuple[int, Any, str]] = []
+    rules: dict[str, TradingRules] = {}
     for place, entry in enumerate(exchange_info["symbols"]):
         try:
             read = _Entry.model_validate(entry)
@@ -125,11 +129,21 @@ def read_listings(exchange_info: Mapping[str, Any]) -> Listings:
             refused.append((place, entry, f"an earlier entry is {read.symbol} too"))
         else:
             found[read.symbol] = read.listing()
+            rules |= _rules(entry, found[read.symbol])
     left_out: dict[str, str] = {}
     for place, entry, why in refused:
         name = _name(entry, place)
         left_out[f"{name} (entry {place})" if name in found or name in left_out else name] = why
-    return Listings(list(found.values()), left_out)
+    return Listings(list(found.values()), left_out, rules)
+
+
+def _rules(entry: Mapping[str, Any], listing: Listing) -> dict[str, TradingRules]:
+    """Return the filters of an entry by its symbol; none if it is not collected, or cannot be read."""
+    try:
+        return {listing.symbol: rules_from_filters(entry)} if listing.collectable else {}
+    # A backtest names the symbol whose filters are not known; nothing else needs these.
+    except (ValueError, TypeError, LookupError, ArithmeticError, AttributeError):
+        return {}
 
 
 def _name(entry: Any, place: int) -> str:

@@ -9,7 +9,6 @@ from dagster import (
     DefaultSensorStatus,
     ResourceParam,
     RunRequest,
-    RunsFilter,
     SensorDefinition,
     SensorEvaluationContext,
     SensorResult,
@@ -18,10 +17,8 @@ from dagster import (
 
 from pipeline_assets.collection.overdue_ingest import Return
 from pipeline_assets.collection.scheduled_days import open_day
-from pipeline_assets.dagster_instance.private import (
-    NOT_FINISHED_STATUSES,
-    UnresolvedAssetJobDefinition,
-)
+from pipeline_assets.dagster_instance.private import UnresolvedAssetJobDefinition
+from pipeline_assets.dagster_instance.unfinished_runs import unfinished_runs
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.ingest_state import read_ingest_state
@@ -69,9 +66,7 @@ def overdue_ingest_sensor(
         under_way = {
             interval
             for interval in state.pending
-            if context.instance.get_runs_count(
-                RunsFilter(job_name=jobs[interval].name, statuses=NOT_FINISHED_STATUSES)
-            )
+            if unfinished_runs(context.instance, jobs[interval].name)
         }
         due, state = state.next_requests(newest, under_way, now, settings.ingest.upload_minutes)
         requests = [

@@ -17,6 +17,7 @@ from pydantic_settings import (
     YamlConfigSettingsSource,
 )
 
+from pipeline_assets.settings.backtest_section import BacktestSettings
 from pipeline_assets.settings.celery_section import CelerySettings
 from pipeline_assets.settings.files import CONFIG_FILE, ENCODING, ENV_FILE, PREFIX, literal_values
 from pipeline_assets.settings.sections import (
@@ -87,6 +88,7 @@ class Settings(BaseSettings):
     repair: RepairSettings = RepairSettings()
     housekeeping: HousekeepingSettings = HousekeepingSettings()
     candidates: CandidatesSettings = CandidatesSettings()
+    backtest: BacktestSettings = BacktestSettings()
     strategies: tuple[StrategySettings, ...] = Field(
         tuple(
             StrategySettings(name=name)

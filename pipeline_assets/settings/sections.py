@@ -265,7 +265,9 @@ class CandidatesSettings(Section):
 
 
 class StrategySettings(BaseModel):
-    """One strategy that finds candidates. Its keys besides `name` are checked by the strategy itself."""
+    """One strategy that finds candidates. Its keys besides `name` and `rules` are checked by the strategy
+    itself.
+    """
 
     model_config = ConfigDict(extra="allow", frozen=True)
 
@@ -274,7 +276,12 @@ class StrategySettings(BaseModel):
     @property
     def parameters(self) -> dict[str, Any]:
         """The parameters that the settings change from their defaults."""
-        return self.model_extra or {}
+        return {key: value for key, value in (self.model_extra or {}).items() if key != "rules"}
+
+    @property
+    def rules(self) -> Any:
+        """The position rules that the settings change from their defaults."""
+        return (self.model_extra or {}).get("rules", {})
 
 
 def is_embedded(address: str) -> bool:

@@ -3,6 +3,7 @@
 import json
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -412,3 +413,37 @@ def test_broken_strategy_file_is_named(monkeypatch):
     monkeypatch.setattr(package, "import_module", lambda _: broken)
     with pytest.raises(StrategyError, match=r"ema_trend cannot be loaded: KeyError: 'rsi'\. Mend"):
         chosen("ema_trend")
+
+
+def version_of(**entry: Any) -> str:
+    (strategy,) = configured_strategies([StrategySettings(**entry)])
+    return strategy.version
+
+
+def test_rules_change_version_when_set() -> None:
+    """Candidate ids of strategies without rules stay as they were; a default that is repeated is no rule."""
+    bare = version_of(name="macd_cross")
+    assert bare == version_of(name="macd_cross", rules={})
+    assert bare == version_of(name="macd_cross", rules={"side": "both", "leverage": 1})
+    stopped = version_of(name="macd_cross", rules={"stop": 0.01})
+    assert stopped == version_of(name="macd_cross", rules={"stop": "0.01"})
+    assert len({bare, stopped, version_of(name="macd_cross", rules={"stop": 0.02})}) == 3
+
+
+@pytest.mark.parametrize(
+    ("rules", "fault"),
+    [
+        ({"stop": 2}, "stop: Input should be less than 1"),
+        ({"halt": 1}, "halt: there is no such parameter; there are side, "),
+        (
+            {"opposite_signal": "ignore"},
+            "a position needs stop, target, trailing_stop or time_limit",
+        ),
+        ("tight", "rules must be a mapping"),
+    ],
+)
+def test_wrong_rules_name_the_fault(rules: Any, fault: str) -> None:
+    with pytest.raises(StrategyError, match="macd_cross") as caught:
+        version_of(name="macd_cross", rules=rules)
+    assert fault in str(caught.value)
+    assert "Example: - {name: rsi_reversal, rules: {stop: 0.01" in str(caught.value)

@@ -10,12 +10,16 @@ from functools import cache
 from hashlib import sha256
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pipeline_assets.market.indicators import IndicatorSet
+from pipeline_assets.market.position_rules import PositionRules
 from pipeline_assets.market.strategy import Strategy, StrategyError, StrategyParameters
+
+Model = TypeVar("Model", bound=BaseModel)
+_RULES_EXAMPLE = "- {name: rsi_reversal, rules: {stop: 0.01, target: 0.02, side: long}}"
 
 
 class StrategyChoice(Protocol):
@@ -28,6 +32,10 @@ class StrategyChoice(Protocol):
     @property
     def parameters(self) -> Mapping[str, Any]:
         """The parameters that the settings change from their defaults."""
+
+    @property
+    def rules(self) -> Any:
+        """The position rules that the settings change from their defaults."""
 
 
 @cache
@@ -45,7 +53,7 @@ def configured_strategies(chosen: Iterable[StrategyChoice]) -> tuple[Strategy, .
     """
     strategies: dict[tuple[str, str], Strategy] = {}
     for choice in chosen:
-        strategy = _configured(choice.name, choice.parameters)
+        strategy = _configured(choice.name, choice.parameters, choice.rules)
         if strategies.setdefault((strategy.name, strategy.version), strategy) is not strategy:
             raise StrategyError(
                 f"strategies: {strategy.name} stands there twice with the same parameters: remove "
@@ -60,7 +68,7 @@ def indicators_of(strategies: Iterable[Strategy]) -> IndicatorSet:
     return IndicatorSet(indicator for strategy in strategies for indicator in strategy.indicators)
 
 
-def _configured(name: str, values: Mapping[str, Any]) -> Strategy:
+def _configured(name: str, values: Mapping[str, Any], rules: Any) -> Strategy:
     if name not in strategy_names():
         raise StrategyError(
             f"strategies: there is no strategy {name!r}; there are {', '.join(strategy_names())}. "
@@ -68,7 +76,8 @@ def _configured(name: str, values: Mapping[str, Any]) -> Strategy:
         )
     try:
         module = import_module(f"{__name__}.{name}")
-        parameters = _parameters(name, module.Parameters, values)
+        kind: type[StrategyParameters] = module.Parameters
+        parameters = _validated(name, kind, values, _example(name, kind))
         declaration = module.declare(parameters)
         version = module.VERSION
     except StrategyError:
@@ -81,13 +90,18 @@ def _configured(name: str, values: Mapping[str, Any]) -> Strategy:
     # The digest lets two entries of one strategy have candidates of their own, and makes new ids
     # when a parameter changes, be it by its default.
     canonical = json.dumps(parameters.model_dump(mode="json"), sort_keys=True)
+    if not isinstance(rules, Mapping):
+        raise StrategyError(
+            f"strategies: {name}: rules must be a mapping. Example: {_RULES_EXAMPLE}"
+        )
+    position_rules = _validated(f"{name}: rules", PositionRules, rules, _RULES_EXAMPLE)
+    if declared := position_rules.declared():
+        canonical += json.dumps(declared, sort_keys=True)
     digest = sha256(canonical.encode()).hexdigest()[:8]
-    return Strategy(name, f"{version}-{digest}", parameters, declaration)
+    return Strategy(name, f"{version}-{digest}", parameters, declaration, position_rules)
 
 
-def _parameters(
-    name: str, kind: type[StrategyParameters], values: Mapping[str, Any]
-) -> StrategyParameters:
+def _validated(where: str, kind: type[Model], values: Mapping[str, Any], example: str) -> Model:
     try:
         return kind(**values)
     except ValidationError as error:
@@ -101,7 +115,7 @@ def _parameters(
             for each in error.errors(include_url=False, include_input=False, include_context=False)
         ]
         raise StrategyError(
-            f"strategies: {name}: {'; '.join(problems)}. Example: {_example(name, kind)}"
+            f"strategies: {where}: {'; '.join(problems)}. Example: {example}"
         ) from None
 
 

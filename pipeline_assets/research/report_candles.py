@@ -1,0 +1,146 @@
+"""The candles and marks of the report's price charts: minutes made coarser until a browser shows them at
+ease. Tables and figures are in report_view.py.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+from pipeline_assets.market.windows import Window
+from pipeline_assets.research.backtest_request import month_windows
+from pipeline_assets.research.backtest_types import BacktestResult, CandleReader
+from pipeline_assets.research.report_text import end_of, start_of
+
+if TYPE_CHECKING:
+    import polars as pl
+
+# Candles of one chart, and of all: some 60 bytes each in the page.
+_MOST_OF_ONE, _MOST_OF_ALL = 6000, 60_000
+_MOST_CHARTS = 30
+_MOST_MARKS = 2000
+_MINUTES = (1, 3, 5, 15, 30, 60, 120, 240, 360, 720, 1440)
+_MINUTE = timedelta(minutes=1)
+
+
+@dataclass(frozen=True)
+class Charts:
+    """The charts' candles.
+
+    Attributes:
+        candles: by symbol: `open_time`, `open`, `high`, `low`, `close`, in the order of time.
+        minutes: how many minutes a candle has.
+        left_out: symbols without a chart: the page would be too large.
+    """
+
+    candles: "dict[str, pl.DataFrame]"
+    minutes: int
+    left_out: Sequence[str] = ()
+
+
+def read_charts(result: BacktestResult, candles: CandleReader) -> Charts:
+    """Read the candles of the charts, a month at once.
+
+    Symbols with trades come first where there are more symbols than charts.
+    """
+    import polars as pl
+
+    trades = result.trades["symbol"].to_pylist()
+    count = dict.fromkeys(result.request["symbols"], 0)
+    for symbol in trades:
+        count[symbol] += 1
+    ordered = sorted(count, key=lambda symbol: (-count[symbol], symbol))
+    chosen = sorted(ordered[:_MOST_CHARTS])
+    window = Window(start_of(result), end_of(result))
+    minutes = _minutes(window, len(chosen))
+    parts = []
+    for month in month_windows(window):
+        frame = candles.candles(chosen, month)
+        bucket = pl.col("open_time").dt.truncate(f"{minutes}m").alias("open_time")
+        parts.append(
+            frame.group_by("symbol", bucket, maintain_order=True).agg(
+                pl.col("open").first(),
+                pl.col("high").max(),
+                pl.col("low").min(),
+                pl.col("close").last(),
+            )
+        )
+    by_symbol = pl.concat(parts).partition_by("symbol", as_dict=True, include_key=False)
+    return Charts(
+        {str(symbol): frame.sort("open_time") for (symbol,), frame in sorted(by_symbol.items())},
+        minutes,
+        sorted(ordered[_MOST_CHARTS:]),
+    )
+
+
+def chart_data(result: BacktestResult, charts: Charts) -> dict[str, Any]:
+    """Return the charts as JSON-serialisable values, by symbol."""
+    marks = _marks(result, charts.minutes)
+    found = {}
+    for symbol, frame in charts.candles.items():
+        own = marks.get(symbol, [])
+        shown = own[-_MOST_MARKS:]
+        note = f"A candle is {_span(charts.minutes)}."
+        if len(shown) < len(own):
+            note += f" The newest {len(shown):,} of {len(own):,} fills are marked."
+        found[symbol] = {
+            "candles": _columns(frame, charts.minutes),
+            "decimals": _decimals(frame),
+            "marks": shown,
+            "note": note,
+        }
+    return found
+
+
+def _minutes(window: Window, symbols: int) -> int:
+    most = min(_MOST_OF_ONE, _MOST_OF_ALL // max(symbols, 1))
+    length = (window.end - window.start) // _MINUTE
+    return next((each for each in _MINUTES if length / each <= most), _MINUTES[-1])
+
+
+def _span(minutes: int) -> str:
+    if minutes < 60:
+        return "one minute" if minutes == 1 else f"{minutes} minutes"
+    return "one day" if minutes == 1440 else f"{minutes // 60} h"
+
+
+def _columns(frame: "pl.DataFrame", minutes: int) -> list[list[float | int | None]]:
+    """Return times (seconds) and prices; a gap is one empty place, so that the chart shows a break."""
+    columns: list[list[float | int | None]] = [[], [], [], [], []]
+    before: int | None = None
+    for time, *prices in frame.rows():
+        at = int(time.timestamp())
+        if before is not None and at - before > minutes * 60:
+            columns[0].append(before + minutes * 60)
+            for column in columns[1:]:
+                column.append(None)
+        before = at
+        for column, value in zip(columns, (at, *prices), strict=True):
+            column.append(value)
+    return columns
+
+
+def _decimals(frame: "pl.DataFrame") -> int:
+    """Return the decimals that the prices have, at most ten."""
+    texts = [f"{value:.10f}".rstrip("0") for value in frame["close"].tail(500)]
+    return max((len(text.partition(".")[2]) for text in texts), default=2)
+
+
+def _marks(result: BacktestResult, minutes: int) -> dict[str, list[list[Any]]]:
+    """Return, by symbol, the fills as [time, kind, text] in the order of time."""
+
+    def at(time: datetime) -> int:
+        seconds = int(time.timestamp())
+        return seconds - seconds % (minutes * 60)
+
+    found: dict[str, list[list[Any]]] = {}
+    columns = result.trades.select(["symbol", "side", "entry_time", "exit_time", "exit_reason"])
+    for row in columns.to_pylist():
+        own = found.setdefault(row["symbol"], [])
+        side = row["side"]
+        own.append([at(row["entry_time"]), side, "L" if side == "long" else "S"])
+        if row["exit_time"] is not None:
+            # Most exits follow a signal: a word at each would hide the candles.
+            reason = row["exit_reason"].replace("_", " ").removeprefix("signal")
+            own.append([at(row["exit_time"]), f"exit {side}", reason])
+    return {symbol: sorted(own, key=lambda mark: mark[0]) for symbol, own in found.items()}

@@ -1,0 +1,277 @@
+"""Backtests over candles in memory: equal however these are cut, and equal to live; universe, gaps, rules."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from decimal import Decimal
+from typing import Any
+
+import numpy as np
+import polars as pl
+import pytest
+
+from pipeline_assets.market.evaluation import evaluate
+from pipeline_assets.market.indicators import Atr, IndicatorSet, IndicatorStates
+from pipeline_assets.market.position_keeper import Bar, Fill, PositionKeeper, Signal
+from pipeline_assets.market.position_rules import PositionRules
+from pipeline_assets.market.step_tables import FillModel, FundingRate, grid_of
+from pipeline_assets.market.strategies import indicators_of
+from pipeline_assets.market.strategy import (
+    Declaration,
+    Strategy,
+    StrategyParameters,
+    above,
+    below,
+)
+from pipeline_assets.market.trading_rules import Fees, TradingRules
+from pipeline_assets.market.windows import Window
+from pipeline_assets.research.backtest_types import (
+    BacktestInputError,
+    BacktestResult,
+    NoCandlesError,
+)
+from pipeline_assets_tests.research.held_candles import (
+    BTC_RULES,
+    DAY,
+    END,
+    FIRST,
+    HOUR,
+    TWO,
+    HeldCandles,
+    backtest,
+    documents,
+    minutes_of,
+    rates_every,
+    strategies,
+)
+
+pytestmark = pytest.mark.xdist_group("compiled")
+
+MINUTE = timedelta(minutes=1)
+
+
+def rows(result: BacktestResult) -> list[dict[str, Any]]:
+    return result.trades.to_pylist()
+
+
+def by_volume(name: str = "by_volume", **rules: Any) -> Strategy:
+    """A strategy that reads its signals from the volume: above 1 is long, below -1 is short."""
+    declaration = Declaration((), long=above("volume", 1.0), short=below("volume", -1.0))
+    return Strategy(name, "1", StrategyParameters(), declaration, PositionRules(**rules))
+
+
+def signalling(frame: pl.DataFrame, sides: dict[int, int]) -> pl.DataFrame:
+    """A frame with signals of `by_volume` at these rows."""
+    volume = np.zeros(len(frame))
+    for row, side in sides.items():
+        volume[row] = 2.0 * side
+    return frame.with_columns(volume=pl.Series(volume))
+
+
+def test_cuts_and_workers_change_nothing() -> None:
+    """Chunks and threads are a matter of memory and speed: trades, figures and checksum stay."""
+    frame, chosen = minutes_of(["BTCUSDT", "ETHUSDT", "SOLUSDT"]), strategies(*TWO)
+    symbols = ["SOLUSDT", "BTCUSDT", "ETHUSDT"]
+    one, other = (
+        backtest(frame, chosen, symbols, chunk_months=chunk, workers=workers)
+        for chunk, workers in ((1, 1), (5, 4))
+    )
+    assert one.trades.num_rows > 100
+    assert one.trades.equals(other.trades)
+    assert one.equity.equals(other.equity)
+    assert (one.metrics, one.checksum, one.counts) == (other.metrics, other.checksum, other.counts)
+
+
+@pytest.mark.parametrize("hours", [3, pytest.param(24, marks=pytest.mark.matrix)])
+def test_live_minutes_equal_the_backtest(hours: int) -> None:
+    """Live: indicator states, evaluation and positions minute by minute, restarted on the way."""
+    symbols, start = ["BTCUSDT", "ETHUSDT"], FIRST + 5 * DAY
+    frame, chosen = minutes_of(symbols), strategies(*TWO)
+    read = documents((FIRST, BTC_RULES))
+    result = backtest(
+        frame, chosen, symbols, read_documents=read, start=start, end=start + hours * HOUR
+    )
+
+    def keeper() -> PositionKeeper:
+        return PositionKeeper(
+            {f"{each.name} {each.version}": each.rules for each in chosen},
+            {symbol: (grid_of(symbol, [BTC_RULES]), BTC_RULES) for symbol in symbols},
+        )
+
+    indicators = IndicatorSet([*indicators_of(chosen).indicators, Atr(14)])
+    past = frame.filter(pl.col("open_time") < start)
+    states, venue, fills = IndicatorStates.from_history(indicators, past), keeper(), []
+    day = frame.filter(pl.col("open_time").is_between(start, start + hours * HOUR, closed="left"))
+    for minute in day.sort("open_time", "symbol").partition_by("open_time", maintain_order=True):
+        time = minute["open_time"][0]
+        states, values = states.advance(minute)
+        atr = dict(values.select("symbol", "atr_14").iter_rows())
+        found = evaluate(chosen, values, time).candidates
+        signals = [
+            Signal(f"{name} {version}", symbol, side, Decimal(str(atr[symbol])))
+            for name, version, symbol, side in found.select(
+                "strategy", "version", "symbol", "side"
+            ).iter_rows()
+        ]
+        bars = {
+            symbol: Bar(*(Decimal(str(price)) for price in prices))
+            for symbol, *prices in minute.select(
+                "symbol", "open", "high", "low", "close"
+            ).iter_rows()
+        }
+        rate = FundingRate(time, Decimal("0.0001"), Decimal(50_000))
+        due = dict.fromkeys(symbols, rate) if time.hour % 8 == time.minute == 0 else {}
+        fills += venue.advance(time, bars, signals, due)
+        if time.minute == 17:
+            venue = keeper().restore(venue.encode())
+    entries = [each for each in fills if isinstance(each, Fill) and each.kind == "entry"]
+    exits = [each for each in fills if isinstance(each, Fill) and each.kind == "exit"]
+    closed = [each for each in rows(result) if not each["open"]]
+    assert len(closed) >= 2
+    assert sorted(
+        (each.time, each.symbol, float(each.price), float(each.quantity)) for each in entries
+    ) == sorted(
+        (each["entry_time"], each["symbol"], each["entry_price"], each["quantity"])
+        for each in rows(result)
+    )
+    assert sorted(
+        (each.time, each.symbol, float(each.price), float(each.profit), each.reason)
+        for each in exits
+    ) == sorted(
+        (each["exit_time"], each["symbol"], each["exit_price"], each["profit"], each["exit_reason"])
+        for each in closed
+    )
+    assert float(venue.cash) == pytest.approx(
+        10_000
+        + sum(each["net"] for each in rows(result))
+        - sum(each["profit"] for each in rows(result) if each["open"])
+    )
+
+
+@pytest.mark.parametrize("delay", [1, 2])
+def test_entry_waits_for_its_open(delay: int) -> None:
+    """The first or the second open after the close of the signal's candle."""
+    frame = signalling(minutes_of(["BTCUSDT"]), {3000: 1})
+    model = FillModel(fill_delay=delay, slippage=Decimal(0))
+    (trade,) = rows(backtest(frame, [by_volume()], model=model, fees=Fees(Decimal(0), Decimal(0))))
+    assert trade["signal_time"] == frame["open_time"][3000]
+    assert trade["entry_time"] == frame["open_time"][3000 + delay]
+    assert trade["entry_price"] == frame["open"][3000 + delay]
+    assert (trade["open"], trade["exit_price"]) == (True, None)
+    assert trade["mark_price"] == frame.filter(pl.col("open_time") < END)["close"][-1]
+
+
+def test_other_strategy_cannot_take_position() -> None:
+    """Both signal at once: the first of the settings gets the symbol, the second is declined."""
+    frame = signalling(minutes_of(["BTCUSDT"]), {3000: 1, 3010: -1})
+    result = backtest(frame, [by_volume("second"), by_volume("first")])
+    (trade,) = rows(result)
+    assert trade["strategy"] == "second"
+    assert result.counts.outcomes["first 1"]["position_held"] == 2
+
+
+def test_gap_is_not_traded_across() -> None:
+    """The minutes after the signal are missing: the entry is dropped, the minutes are counted."""
+    frame = signalling(minutes_of(["BTCUSDT"]), {3000: 1})
+    result = backtest(pl.concat([frame[:3001], frame[3020:]]), [by_volume()])
+    assert rows(result) == []
+    assert result.counts.outcomes["by_volume 1"]["gap"] == 1
+    assert result.counts.gap_minutes == {"BTCUSDT": 19}
+
+
+def test_delisted_symbol_is_settled() -> None:
+    """The universe is that of each day: no symbol is traded before its listing, and a delisting settles."""
+    gone, listed = FIRST + 5 * DAY, FIRST + 10 * DAY
+    listings = {"BTCUSDT": [Window(FIRST, gone)], "ETHUSDT": [Window(listed, END + DAY)]}
+    both = minutes_of(["BTCUSDT", "ETHUSDT"])
+    frame = pl.concat(
+        [
+            signalling(both.filter(pl.col("symbol") == "BTCUSDT"), {4000: 1, 9000: 1})[:9500],
+            signalling(both.filter(pl.col("symbol") == "ETHUSDT"), {5000: 1, 15_000: 1}),
+        ]
+    )
+    result = backtest(HeldCandles(frame, listings), [by_volume()], None)
+    bitcoin, ether = rows(result)
+    assert (bitcoin["exit_reason"], bitcoin["exit_time"]) == ("delisting", gone - MINUTE)
+    assert ether["signal_time"] == FIRST + 15_000 * MINUTE
+    assert result.counts.outcomes["by_volume 1"]["not_listed"] == 2
+
+
+def test_orders_follow_changed_filters() -> None:
+    """From a date on, ticks are 0.5 and steps 0.01: every later fill keeps to these."""
+    change = FIRST + 6 * DAY + 7 * HOUR
+    coarse = TradingRules(*(Decimal(text) for text in ("0.5", "0.01", "0.01", "120", "5")))
+    frame, chosen = minutes_of(["BTCUSDT"]), strategies({"name": "macd_cross"})
+    result = backtest(frame, chosen, read_documents=documents((FIRST, BTC_RULES), (change, coarse)))
+    late = [each for each in rows(result) if each["signal_time"] >= change]
+    early = [each for each in rows(result) if each["signal_time"] < change]
+    assert late
+    assert {each["entry_price"] % 0.5 for each in late} == {0.0}
+    assert {round(each["quantity"] * 100, 9) % 1 for each in late} == {0.0}
+    assert {each["entry_price"] % 0.5 for each in early} > {0.0}
+    assert result.assumptions == ("Fees of 0.02% (maker) and 0.05% (taker) are assumed.",)
+
+
+def test_what_is_not_known_is_named() -> None:
+    """Filters, fees and funding that are not on the lake: sentences and holes, never silent zeros."""
+
+    def with_hole(symbol: str, window: Window) -> list[FundingRate]:
+        return [each for each in rates_every(8)(symbol, window) if each.time.day != 30]
+
+    frame = signalling(minutes_of(["BTCUSDT"]), {3000: 1})
+    result = backtest(frame, [by_volume()], funding=with_hole)
+    assert [(each.start.day, each.rates) for each in result.missing_funding] == [(30, 3)]
+    assert result.counts.rates_missing == 3
+    assert any("no filters are known" in each for each in result.assumptions)
+    without = backtest(frame, [by_volume()], funding=None)
+    assert any("funding is left out" in each for each in without.assumptions)
+
+
+def test_random_signals_earn_nothing() -> None:
+    """Chance before costs, and a loss of just the costs after: the engine gives nothing away."""
+    chance = np.random.default_rng(11)
+    length = 20_000
+    close = 50_000 * np.exp(chance.normal(0, 4e-4, length).cumsum())
+    opened = np.concatenate([close[:1], close[:-1]])
+    wick = np.abs(chance.normal(0, 8, (2, length)))
+    frame = minutes_of(["BTCUSDT"])[:length].with_columns(
+        open=pl.Series(opened).round(1),
+        close=pl.Series(close).round(1),
+        high=pl.Series(np.maximum(opened, close) + wick[0]).round(1),
+        low=pl.Series(np.minimum(opened, close) - wick[1]).round(1),
+        volume=pl.Series(chance.choice([-2.0, 0, 2.0], length, p=[0.03, 0.94, 0.03])),
+    )
+    result = backtest(frame, [by_volume()], start=FIRST + HOUR, end=FIRST + 13 * DAY)
+    trades = pl.DataFrame(pl.from_arrow(result.trades)).filter(~pl.col("open"))
+    before_costs = (trades["profit"] + trades["slippage"]).to_numpy()
+    assert len(before_costs) > 200
+    assert abs(before_costs.mean() / before_costs.std() * len(before_costs) ** 0.5) < 2.5
+    sharpe = result.metrics["total"]["sharpe"]
+    assert sharpe < 2.5 * (365 / 13) ** 0.5
+
+
+def test_wrong_requests_name_the_fault() -> None:
+    frame, listings = minutes_of(["BTCUSDT"]), {"BTCUSDT": [Window(FIRST, END)]}
+    held = HeldCandles(frame, listings)
+    with pytest.raises(BacktestInputError, match="XRPUSDT was never listed"):
+        backtest(held, [by_volume()], ["XRPUSDT"])
+    with pytest.raises(BacktestInputError, match="end must be after start"):
+        backtest(held, [by_volume()], start=END, end=FIRST)
+    with pytest.raises(BacktestInputError, match="twice"):
+        backtest(held, [by_volume(), by_volume()])
+    with pytest.raises(NoCandlesError, match="pipeline-assets backfill"):
+        backtest(held, [by_volume()], start=END - 365 * DAY, end=END - 364 * DAY)
+
+
+def test_too_little_capital_is_refused() -> None:
+    """Three dollars do not reach the minimum notional of any order."""
+    frame = signalling(minutes_of(["BTCUSDT"]), {3000: 1})
+    with pytest.raises(BacktestInputError, match="below the minimum"):
+        backtest(frame, [by_volume()], capital=Decimal(3))
+
+
+def test_failing_strategy_is_named() -> None:
+    broken = Declaration((), long=above("no_such_column", 1.0))
+    strategy = Strategy("broken", "1", StrategyParameters(), broken)
+    with pytest.raises(BacktestInputError, match="broken 1 fails"):
+        backtest(minutes_of(["BTCUSDT"]), [strategy])
