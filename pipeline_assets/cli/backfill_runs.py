@@ -191,7 +191,7 @@ def _run(
     first, last = days
     raw = layer.name(layer.RAW, interval)
     outcome = execute(first, last, {"ops": {raw: {"config": dict(config)}}})
-    ran = _ran(outcome, store, Staged(interval, *days, outcome.run_id))
+    ran = _ran(outcome, store, Staged(interval, *days, outcome.made_by[raw]))
     for check in outcome.checks:
         # The check `complete` reports missing candles. `window` counts only where it names failed symbols.
         if check.name == "window" and FAILED not in check.labels:

@@ -50,7 +50,8 @@ query Events($run: ID!, $after: String, $limit: Int!) {
       ... on MaterializationEvent { assetKey { path } metadataEntries {
         label ... on IntMetadataEntry { intRepr } ... on TextMetadataEntry { text } } }
       ... on AssetCheckEvaluationEvent { evaluation {
-        checkName success severity partition description metadataEntries { label } } }
+        assetKey { path } checkName success severity partition description
+        metadataEntries { label } } }
       ... on ExecutionStepFailureEvent { error { className message cause { className message } } }
     } }
   }

@@ -110,4 +110,5 @@ def _outcome(executed: "ExecuteInProcessResult") -> Outcome:
         )
         for each in executed.get_asset_check_evaluations()
     )
-    return Outcome(executed.run_id, metadata, tuple(checks))
+    made_by = dict.fromkeys(metadata, executed.run_id)
+    return Outcome(executed.run_id, metadata, made_by, tuple(checks))

@@ -8,7 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import date
 from types import FrameType
 from typing import Any, TypeVar
@@ -24,6 +24,7 @@ from pipeline_assets.cli.run_outcomes import (
     failure_without_step,
 )
 from pipeline_assets.collection.run_names import PARTITION_TAG, range_tags
+from pipeline_assets.resources.leases import LeaseStore, LeaseStoreError
 from pipeline_assets.resources.retry import RetryPolicy
 from pipeline_assets.settings import Settings
 
@@ -34,6 +35,8 @@ _LOOK_SECONDS = 1.0
 _POLICY = RetryPolicy(deadline=180.0, first_wait=1.0, longest_wait=5.0)
 # Dagster's own tags of a run that it executes again because its process died.
 _WILL_RETRY, _RETRIED_BY = "dagster/will_retry", "dagster/auto_retry_run_id"
+# Dagster notes a failure first, and whether it executes the run again a moment later.
+_LOOKS_FOR_RETRY = 10
 _STATUS = {
     "QUEUED": "waits in Dagster's queue",
     "STARTING": "waits for a worker",
@@ -47,9 +50,9 @@ T = TypeVar("T")
 class FollowedRuns:
     """Launches runs of one job and follows them."""
 
-    def __init__(self, web: DagsterWeb, job: str, say: Say) -> None:
-        """`say` prints a line for a person."""
-        self._web, self._job, self._say = web, job, say
+    def __init__(self, web: DagsterWeb, job: str, say: Say, leases: LeaseStore) -> None:
+        """`say` prints a line for a person; `leases` keep two commands from one launch."""
+        self._web, self._job, self._say, self._leases = web, job, say, leases
 
     def run(self, first: date, last: date, config: Mapping[str, Any]) -> Outcome:
         """Follow the unfinished run of this request, or a new one, over the days from `first` to `last`.
@@ -58,6 +61,7 @@ class FollowedRuns:
             BackfillError: the run failed.
             StoppedError: a signal came, or somebody canceled the run. After a signal the run goes on.
             DagsterWebError: Dagster refused the run, or has not answered for three minutes.
+            LeaseStoreError: Redis failed.
         """
         tags = _tags(self._job, first, last, config)
         with _stopping(f"{self._job} {_days(first, last)}", self._web.url):
@@ -73,11 +77,24 @@ class FollowedRuns:
     def _joined_or_launched(
         self, tags: Mapping[str, str], config: Mapping[str, Any]
     ) -> tuple[WebRun, bool]:
-        """Return a run, and whether it is new. May be repeated: a launch whose answer was lost is found."""
-        found = self._web.unfinished({REQUEST_TAG: tags[REQUEST_TAG]})
-        if found is not None:
-            return found, False
-        return self._web.launch(self._job, tags, config), True
+        """Return a run, and whether it is new. May be repeated: a launch whose answer was lost is found.
+
+        A lease of the request lets one command at a time look and launch.
+        """
+        request = tags[REQUEST_TAG]
+        token = self._leases.take(_launching(request))
+        try:
+            found = self._web.unfinished({REQUEST_TAG: request})
+            if found is not None:
+                return found, False
+            if token is None:
+                raise DagsterSilentError("Another command is launching the same run.")
+            return self._web.launch(self._job, tags, config), True
+        finally:
+            if token is not None:
+                with suppress(LeaseStoreError):
+                    # The lease then ends by itself.
+                    self._leases.release(_launching(request), token)
 
 
 def runs_in_dagster(settings: Settings, say: Say) -> DagsterWeb | None:
@@ -117,12 +134,14 @@ class _Follower:
 
     def __init__(self, web: DagsterWeb, name: str, say: Say) -> None:
         self._web, self._name, self._say = web, name, say
-        self._events: list[dict[str, Any]] = []
+        # By run: of a run that is repeated, the steps count that were finished.
+        self._events: dict[str, list[dict[str, Any]]] = {}
         self._cursor: str | None = None
         self._status = ""
 
     def follow(self, run: WebRun) -> WebRun:
         """Return the run once it has ended and is not executed again."""
+        looks = 0
         while True:
             run = self._look(run.run_id)
             if not run.ended:
@@ -133,12 +152,18 @@ class _Follower:
                 self._say(
                     f"{self._name}: its worker died; Dagster executes it again as {again[:8]}"
                 )
-                self._events, self._cursor = [], None
+                self._cursor, looks = None, 0
                 run = WebRun(again, "QUEUED", {})
-            elif run.status == "FAILURE" and run.tags.get(_WILL_RETRY) == "true":
+            elif run.status == "FAILURE" and self._may_be_repeated(run, looks):
+                looks += 1
                 time.sleep(_LOOK_SECONDS)
             else:
                 return run
+
+    def _may_be_repeated(self, run: WebRun, looks: int) -> bool:
+        """Return whether Dagster has not said yet by which run it repeats this one, or that it does not."""
+        said = run.tags.get(_WILL_RETRY)
+        return said == "true" or (said is None and looks < _LOOKS_FOR_RETRY)
 
     def _look(self, run_id: str) -> WebRun:
         """Read status, then events: of an ended run all events are there."""
@@ -151,32 +176,30 @@ class _Follower:
             if event["__typename"] == "LogMessageEvent" and event["level"] == "INFO":
                 # The progress of a fetch, which the run reports every ten seconds.
                 self._say(f"{self._name}: {event['message']}")
-        self._events += [each for each in events if each["__typename"] in _KEPT]
+        kept = (each for each in events if each["__typename"] in _KEPT)
+        self._events.setdefault(run_id, []).extend(kept)
         return run
 
     def outcome(self, run_id: str) -> Outcome:
-        """Return the outcome of the run, which succeeded."""
+        """Return the outcome of the run, which succeeded, and of the runs that it repeats.
+
+        A repetition executes the steps that were not finished, so what it says of an asset or a check
+        stands for what an earlier run said.
+        """
         metadata: dict[str, dict[str, str]] = {}
-        for event in self._of_type("MaterializationEvent"):
-            values = {
-                each["label"]: str(each.get("intRepr") or each.get("text"))
-                for each in event["metadataEntries"]
-                if each.keys() & {"intRepr", "text"}
-            }
-            metadata.setdefault(event["assetKey"]["path"][0], values)
-        found = [each["evaluation"] for each in self._of_type("AssetCheckEvaluationEvent")]
-        checks = (
-            Check(
-                name=each["checkName"],
-                passed=each["success"],
-                is_error=each["severity"] == "ERROR",
-                partition=each["partition"],
-                description=each["description"],
-                labels=frozenset(entry["label"] for entry in each["metadataEntries"]),
-            )
-            for each in found
-        )
-        return Outcome(run_id, metadata, tuple(checks))
+        made_by: dict[str, str] = {}
+        checks: dict[tuple[str, str, str | None], Check] = {}
+        for run in self._events:
+            for event in self._of_type(run, "MaterializationEvent"):
+                asset = event["assetKey"]["path"][0]
+                if made_by.get(asset) != run:
+                    metadata[asset], made_by[asset] = _values(event), run
+            for event in self._of_type(run, "AssetCheckEvaluationEvent"):
+                check = _check(event["evaluation"])
+                asset = event["evaluation"]["assetKey"]["path"][0]
+                checks.pop((asset, check.name, check.partition), None)
+                checks[asset, check.name, check.partition] = check
+        return Outcome(run_id, metadata, made_by, tuple(checks.values()))
 
     def error(self, run: WebRun) -> BackfillError | StoppedError:
         """Return the error of the run, which failed or was canceled."""
@@ -185,17 +208,46 @@ class _Follower:
                 f"Run {run.run_id} was canceled in Dagster. Stored data stays; the same command "
                 "launches the run again."
             )
-        for event in self._of_type("ExecutionStepFailureEvent"):
+        for event in self._of_type(run.run_id, "ExecutionStepFailureEvent"):
             error = _raised(event["error"])
             cause = _raised((event["error"] or {}).get("cause"))
             return failure(run.run_id, event["stepKey"], error, cause)
-        return failure_without_step(run.run_id)
+        reasons = [each["message"] for each in self._of_type(run.run_id, "RunFailureEvent")]
+        return failure_without_step(run.run_id, reasons[-1] if reasons else None)
 
-    def _of_type(self, kind: str) -> list[dict[str, Any]]:
-        return [each for each in self._events if each["__typename"] == kind]
+    def _of_type(self, run_id: str, kind: str) -> list[dict[str, Any]]:
+        return [each for each in self._events.get(run_id, ()) if each["__typename"] == kind]
 
 
-_KEPT = {"MaterializationEvent", "AssetCheckEvaluationEvent", "ExecutionStepFailureEvent"}
+_KEPT = {
+    "MaterializationEvent",
+    "AssetCheckEvaluationEvent",
+    "ExecutionStepFailureEvent",
+    "RunFailureEvent",
+}
+
+
+def _values(materialized: Mapping[str, Any]) -> dict[str, str]:
+    return {
+        each["label"]: str(each.get("intRepr") or each.get("text"))
+        for each in materialized["metadataEntries"]
+        if each.keys() & {"intRepr", "text"}
+    }
+
+
+def _check(evaluated: Mapping[str, Any]) -> Check:
+    return Check(
+        name=evaluated["checkName"],
+        passed=evaluated["success"],
+        is_error=evaluated["severity"] == "ERROR",
+        partition=evaluated["partition"],
+        description=evaluated["description"],
+        labels=frozenset(entry["label"] for entry in evaluated["metadataEntries"]),
+    )
+
+
+def _launching(request: str) -> str:
+    return f"launch:{request}"
 
 
 def _raised(reported: Mapping[str, Any] | None) -> Raised | None:

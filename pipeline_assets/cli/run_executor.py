@@ -52,11 +52,12 @@ def executor(
     """
     from pipeline_assets.cli.executed_runs import executing_runs
     from pipeline_assets.cli.followed_runs import FollowedRuns, runs_in_dagster
+    from pipeline_assets.resources.leases import LeaseStore
 
     say = say or _to_stderr
     web = runs_in_dagster(settings, say)
     if web is not None:
-        yield FollowedRuns(web, job, say).run
+        yield FollowedRuns(web, job, say, LeaseStore(settings.redis)).run
         return
     with (
         dagster_instance(settings) as instance,

@@ -49,13 +49,15 @@ class Outcome:
     """A run that succeeded.
 
     Attributes:
-        run_id: the run.
+        run_id: the run, or the last one where Dagster repeated it.
         metadata: by asset, the metadata of its first materialization as text.
+        made_by: by asset, the run that materialized it: a repetition leaves out what was finished.
         checks: the evaluations in the order in which the run made them.
     """
 
     run_id: str
     metadata: Mapping[str, Mapping[str, str]]
+    made_by: Mapping[str, str]
     checks: tuple[Check, ...]
 
 
@@ -81,6 +83,7 @@ def failure(
     return BackfillError(f"{step} failed: {message}\nDagster run: {run_id}")
 
 
-def failure_without_step(run_id: str) -> BackfillError:
-    """Return the error of a failed run of which no step failed."""
-    return BackfillError(f"Dagster run {run_id} failed; open it in Dagster's UI.")
+def failure_without_step(run_id: str, reason: str | None = None) -> BackfillError:
+    """Return the error of a failed run of which no step failed, with Dagster's reason where there is one."""
+    why = f"failed: {reason}" if reason else "failed; open it in Dagster's UI."
+    return BackfillError(f"Dagster run {run_id} {why}")

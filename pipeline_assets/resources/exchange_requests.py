@@ -41,6 +41,7 @@ from pipeline_assets.resources.exchange_questions import (
     server_time_of,
     unanswered,
 )
+from pipeline_assets.resources.write_guard import require_lease
 
 _REFUSALS = 10  # each waits for Retry-After, minutes in all; one more means another user's limit
 
@@ -238,6 +239,8 @@ class ExchangeRequests:
     async def _attempt(self, question: Question[T]) -> T:
         allowance = question.allowance or self.weight
         minute = await allowance.take(question.weight)
+        # A run that counts as dead would fetch beside the run that repeats it.
+        require_lease()
         sent = self._monotonic()
         try:
             reply = await question.send()

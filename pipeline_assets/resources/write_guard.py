@@ -3,7 +3,7 @@ and commands of Redis are in leases.py; which runs end without a lease is dagste
 
 A process that was paused, or cut off from Redis, may wake after its run was ended and the next one began.
 So every client that writes calls `require_lease` first: ObjectStore, CandleSlots, IndicatorStateStore,
-WarehouseSessions and CandidateTopic.
+WarehouseSessions and CandidateTopic; so does the client of the exchange before each request.
 """
 
 import logging
@@ -137,7 +137,7 @@ def holding_lease(
 
 
 def require_lease() -> None:
-    """Return if this process may write. A process that executes no run may.
+    """Return if this process may write or spend weight. A process that executes no run may.
 
     Raises:
         LeaseLostError: it executes a run whose lease is lost.

@@ -6,6 +6,7 @@ against Dagster's own schema. A command that follows real runs on a real worker 
 
 import os
 import signal
+import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import date
@@ -20,11 +21,13 @@ from pipeline_assets.cli import dagster_web, followed_runs
 from pipeline_assets.cli.dagster_web import DagsterWeb, DagsterWebError
 from pipeline_assets.cli.followed_runs import REQUEST_TAG, FollowedRuns, runs_in_dagster
 from pipeline_assets.cli.run_outcomes import BackfillError, Outcome, StoppedError
+from pipeline_assets.resources.leases import LeaseStore
 from pipeline_assets.resources.retry import RetryPolicy
 from pipeline_assets.resources.workers import Worker, WorkerRegistry, code_fingerprint
 from pipeline_assets.settings import DagsterSettings, Settings
 from pipeline_assets_tests.fixtures.dagster_web import answering_as
 from pipeline_assets_tests.fixtures.redis import RedisServer
+from pipeline_assets_tests.fixtures.s3 import eventually
 
 FIRST, LAST = date(2026, 11, 1), date(2026, 11, 20)
 CONFIG = {"ops": {"raw_candles_1m": {"config": {"symbols": None, "refresh": False}}}}
@@ -36,6 +39,7 @@ MATERIALIZED = {
 CHECKED = {
     "__typename": "AssetCheckEvaluationEvent",
     "evaluation": {
+        "assetKey": {"path": ["candle_objects_1m"]},
         "checkName": "complete",
         "success": False,
         "severity": "ERROR",
@@ -70,6 +74,8 @@ class Dagster:
     # How many of the next answers are lost after the request was served.
     lost_answers: int = 0
     on_look: Any = None
+    searches: int = 0
+    leases: LeaseStore | None = None
 
     def reply(self, query: str, variables: dict[str, Any]) -> dict[str, Any] | None:
         """Answer, or lose the answer."""
@@ -96,6 +102,7 @@ class Dagster:
             page = {"__typename": "EventConnection", "cursor": "1", "hasMore": False}
             return {"logsForRun": {**page, "events": events}}
         found = [shown(each) for each in self.unfinished]
+        self.searches += "tags" in variables["filter"]
         if ids := variables["filter"].get("runIds"):
             script = self.runs[ids[0]]
             status, tags = script.pop(0) if script[1:] else script[0]
@@ -113,11 +120,11 @@ def shown(
 
 
 @pytest.fixture
-def dagster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Dagster]:
+def dagster(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> Iterator[Dagster]:
     """A scripted Dagster, which is asked again at once."""
     monkeypatch.setattr(followed_runs, "_LOOK_SECONDS", 0.0)
     monkeypatch.setattr(followed_runs, "_POLICY", RetryPolicy(attempts=3))
-    made = Dagster()
+    made = Dagster(leases=LeaseStore(Settings(redis={"url": redis_url}).redis))
     with answering_as(made.reply) as made.settings:
         yield made
 
@@ -125,7 +132,9 @@ def dagster(monkeypatch: pytest.MonkeyPatch) -> Iterator[Dagster]:
 def follow(dagster: Dagster, said: list[str] | None = None) -> Outcome:
     """Execute one run, as `backfill` does."""
     say = [].append if said is None else said.append
-    return FollowedRuns(DagsterWeb(dagster.settings), "backfill_1m", say).run(FIRST, LAST, CONFIG)
+    assert dagster.leases is not None
+    runs = FollowedRuns(DagsterWeb(dagster.settings), "backfill_1m", say, dagster.leases)
+    return runs.run(FIRST, LAST, CONFIG)
 
 
 @pytest.mark.parametrize("name", ["READY", "FIND", "LAUNCH", "EVENTS"])
@@ -192,9 +201,54 @@ def test_run_of_dead_worker_is_followed(dagster: Dagster) -> None:
         "first": [("FAILURE", retry), ("FAILURE", retry | {"dagster/auto_retry_run_id": "second"})],
         "second": [("STARTED", {}), ("SUCCESS", {})],
     }
-    dagster.events = {"first": [CHECKED], "second": [MATERIALIZED]}
+    fetched = MATERIALIZED | {"assetKey": {"path": ["raw_candles_1m"]}}
+    whole = CHECKED | {"evaluation": CHECKED["evaluation"] | {"success": True}}
+    dagster.events = {"first": [fetched, CHECKED], "second": [MATERIALIZED, whole]}
     outcome = follow(dagster)
-    assert (outcome.run_id, outcome.checks) == ("second", ())
+    assert outcome.run_id == "second"
+    # The repetition left out the fetch, which the first run had finished, and judged anew.
+    assert outcome.made_by == {"raw_candles_1m": "first", "candles_1m": "second"}
+    assert outcome.metadata["raw_candles_1m"] == {"rows": "28800"}
+    assert [each.passed for each in outcome.checks] == [True]
+
+
+def test_late_news_of_retry_is_awaited(dagster: Dagster) -> None:
+    """Dagster notes a failure before it says that it repeats the run."""
+    retried = {"dagster/will_retry": "true", "dagster/auto_retry_run_id": "second"}
+    dagster.to_launch = ["first"]
+    dagster.runs = {"first": [("FAILURE", {}), ("FAILURE", retried)], "second": [("SUCCESS", {})]}
+    assert follow(dagster).run_id == "second"
+
+
+def test_death_of_run_is_explained(dagster: Dagster) -> None:
+    """A run that failed outside its steps ends the command with Dagster's own reason."""
+    died = {"__typename": "RunFailureEvent", "message": "Its lease was not renewed for 60 s."}
+    dagster.to_launch, dagster.events = ["new"], {"new": [died]}
+    dagster.runs = {"new": [("FAILURE", {"dagster/will_retry": "false"})]}
+    with pytest.raises(BackfillError, match="Dagster run new failed: Its lease was not renewed"):
+        follow(dagster)
+
+
+def test_two_commands_launch_one_run(dagster: Dagster, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While one command looks and launches, the same command elsewhere waits, and then joins the run."""
+    patient = RetryPolicy(attempts=3000, first_wait=0.01, longest_wait=0.01)
+    monkeypatch.setattr(followed_runs, "_POLICY", patient)
+    dagster.to_launch, dagster.runs = ["new", "twin"], {"new": [("SUCCESS", {})]}
+    outcomes: list[Outcome] = []
+    answer = dagster.answer
+    second = threading.Thread(target=lambda: outcomes.append(follow(dagster)))
+
+    def slow(query: str, variables: dict[str, Any]) -> dict[str, Any]:
+        if query == dagster_web.LAUNCH and not second.ident:
+            second.start()
+            eventually(lambda: dagster.searches > 1, "the second command has looked, too", 30)
+        return answer(query, variables)
+
+    dagster.answer = slow  # type: ignore[method-assign]
+    outcomes.append(follow(dagster))
+    second.join()
+    assert [each.run_id for each in outcomes] == ["new", "new"]
+    assert len(dagster.launched) == 1
 
 
 def test_failed_step_shows_products_reason(dagster: Dagster) -> None:

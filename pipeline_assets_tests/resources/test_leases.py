@@ -9,10 +9,12 @@ from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources import write_guard
 from pipeline_assets.resources.broker import CandidateTopic
+from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.indicator_state import IndicatorStateStore
 from pipeline_assets.resources.leases import LeaseStore, LeaseStoreError, lease_key
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
+from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets.resources.write_guard import (
     HeldLease,
     LeaseLostError,
@@ -20,7 +22,8 @@ from pipeline_assets.resources.write_guard import (
     holding_lease,
     require_lease,
 )
-from pipeline_assets.settings import KafkaSettings, RedisSettings, S3Settings
+from pipeline_assets.settings import KafkaSettings, RedisSettings, S3Settings, Settings
+from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
 from pipeline_assets_tests.fixtures.redis import RedisServer
 from pipeline_assets_tests.fixtures.s3 import eventually
 
@@ -150,6 +153,17 @@ def test_lost_lease_stops_write(lost: None, name: str) -> None:
     """Each client that writes checks the lease before it connects."""
     with pytest.raises(LeaseLostError):
         writes()[name]()
+
+
+def test_lost_lease_sends_no_request(lost: None, exchange: ExchangeHandle, redis_url: str) -> None:
+    """A run that counts as dead spends no weight beside the run that repeats it."""
+    url = exchange.url.removesuffix("/fapi")
+    settings = Settings(binance={"rest_url": url}, redis={"url": redis_url})
+    before = exchange.state()["requests"]
+    client = Exchange(settings).client(Priority.BACKFILL, patient=True)
+    with pytest.raises(LeaseLostError), client as reader:
+        reader.server_time()
+    assert exchange.state()["requests"] == before
 
 
 def test_lost_lease_stops_warehouse(lost: None) -> None:
