@@ -184,7 +184,7 @@ def _print_report(console: "Console", report: "Report") -> None:
 
 
 def _ranges(windows: "Mapping[Interval, Window]") -> str:
-    """Return the days, last day included; intervals are named if their days differ or some were not judged."""
+    """Return the days, last day included. Intervals are named if days differ or not all were judged."""
     days = {
         interval: f"{window.start:%Y-%m-%d} to {window.end - DAY:%Y-%m-%d}"
         for interval, window in windows.items()

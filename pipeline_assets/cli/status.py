@@ -178,7 +178,8 @@ def filling_lines(being_filled: "Filling | None", *, missing: bool) -> Iterator[
         said = f" Its last answer: {being_filled.said}" if being_filled.said else ""
         yield (
             f"The sensor gap_repair requests the next runs at {being_filled.next_request:%H:%M:%S} UTC, "
-            f"for finished days from the oldest ledger on, newest first. Gaps of the open day are filled by the next ingest runs.{said}"
+            "for finished days from the oldest ledger on, newest first. "
+            f"Gaps of the open day are filled by the next ingest runs.{said}"
         )
 
 
