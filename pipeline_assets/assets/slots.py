@@ -15,7 +15,7 @@ from pipeline_assets.resources.slots import CandleSlots
 _DESCRIPTION = (
     "The newest fifteen 1m candles of every symbol: hash `ohlcv:1m:{SYMBOL}`, one slot per minute of open "
     "time modulo 15. A slot is overwritten by the same or a newer open time only, and one of a minute that "
-    "has not ended by the exchange's clock is removed; runs of finished days leave the slots alone. Slots "
+    "has not begun by the exchange's clock is removed; runs of finished days leave the slots alone. Slots "
     "that Redis lost are filled again from the lake."
 )
 

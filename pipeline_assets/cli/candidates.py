@@ -139,7 +139,7 @@ def _for_people(candidate: "Candidate") -> str:
         f"{candidate.open_time.astimezone(UTC):%m-%d %H:%M}  {escape(candidate.symbol):<14}"
         f"[{colour}]{candidate.side:<5}[/]  {escape(candidate.strategy):<20}"
         f"{candidate.price:>14g}  [dim]{escape(_values(candidate.indicators))}[/]  "
-        f"+{lag.total_seconds():.1f} s"
+        f"{lag.total_seconds():.0f} s after close"
     )
 
 

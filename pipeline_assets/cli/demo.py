@@ -36,7 +36,9 @@ DAYS = 3
 
 @click.command()
 @click.option(
-    "--once", is_flag=True, help="Stop after the first pass; status 0 if nothing is missing."
+    "--once",
+    is_flag=True,
+    help="Stop after the three days are filled; status 0 if nothing is missing.",
 )
 @exchange_option
 @airflow_option
@@ -104,7 +106,8 @@ def _fill_and_show(settings: Settings, terminal: "Console") -> tuple[int, list[s
     from pipeline_assets.resources.exchange_access import Exchange
     from pipeline_assets.resources.object_store import ObjectStore
 
-    now, store = Exchange(settings).server_time(), ObjectStore(settings.s3)
+    exchange, store = Exchange(settings), ObjectStore(settings.s3)
+    now = exchange.server_time()
     today = now.date()
     symbols = collected_symbols(settings, store)
     terminal.print(
@@ -121,7 +124,7 @@ def _fill_and_show(settings: Settings, terminal: "Console") -> tuple[int, list[s
             )
             problems += done.problems
     # Minutes that closed since then are stored by ingest runs, not by this pass.
-    found = days_overview(settings, DAYS, now)
+    found = days_overview(settings, DAYS, now, exchange.server_time())
     _report_freshness(settings, found, now)
     print_overview(terminal, found, first_day(DAYS, now), now)
     return sum(each.missing or 0 for each in found), problems

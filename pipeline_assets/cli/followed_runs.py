@@ -110,7 +110,7 @@ def runs_in_dagster(settings: Settings, say: Say) -> DagsterWeb | None:
     from pipeline_assets.resources.workers import WorkerRegistry, code_fingerprint
 
     web = DagsterWeb(settings.dagster)
-    reason = None
+    reason, remedy = None, ""
     if settings.dagster.launcher == "celery":
         serving = [
             each for each in WorkerRegistry(settings.redis).living() if BACKFILL in each.queues
@@ -119,13 +119,14 @@ def runs_in_dagster(settings: Settings, say: Say) -> DagsterWeb | None:
             reason = f"No worker serves the queue {BACKFILL}"
         elif code_fingerprint(settings) not in {each.code for each in serving}:
             reason = "The workers have other code or settings than this command"
+            remedy = " Restart `up` to use the workers."
     if settings.dagster.read_only:
-        reason = "Dagster's web server is read-only (PIPELINE_DAGSTER__READ_ONLY)"
+        reason, remedy = "Dagster's web server is read-only (PIPELINE_DAGSTER__READ_ONLY)", ""
     if reason is None and not web.is_ready():
         reason = f"No Dagster daemon answers through {web.url}"
     if reason is None:
         return web
-    say(f"{reason}: this command executes its runs itself, and they end with it.")
+    say(f"{reason}: this command executes its runs itself, and they end with it.{remedy}")
     return None
 
 

@@ -1,7 +1,7 @@
 """The command `gaps`. collection/gap_report.py finds the gaps, and gap_repair.py fills them."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from pipeline_assets.collection.gap_report import Repaired, Report
+    from pipeline_assets.market.windows import Window
 
 _TO_DO = {
     Cause.NOT_FETCHED: "--repair fetches them",
@@ -72,7 +73,7 @@ def gaps(  # noqa: PLR0913 - its options
     """Show which candles are missing now, why, and what to do about them.
 
     The exit status is 1 while something is missing that can be filled, or a symbol of the settings
-    was never on the exchange.
+    was never on the exchange. The newest candle does not count until its ingest run is overdue.
     """
     from pipeline_assets.cli.gap_repair import repair
     from pipeline_assets.cli.progress import TerminalProgress
@@ -170,11 +171,7 @@ def _as_document(report: "Report", repaired: "Repaired | None") -> dict[str, Any
 
 def _print_report(console: "Console", report: "Report") -> None:
     """Print the gaps as a table, a summary by cause with what to do, and what the archive says otherwise."""
-    spans = {
-        f"{interval} from {window.start:%Y-%m-%d} until {window.end:%Y-%m-%d}"
-        for interval, window in report.windows.items()
-    }
-    looked = f"{counted(len(report.lifetimes), 'symbol')}, {', '.join(sorted(spans))}"
+    looked = f"{counted(len(report.lifetimes), 'symbol')}, {_ranges(report.windows)}"
     if report.unknown and not report.lifetimes:
         console.print("Nothing was looked at.", style="red")
     elif report.gaps.is_empty():
@@ -186,12 +183,25 @@ def _print_report(console: "Console", report: "Report") -> None:
     _print_zero_volume(console, report)
 
 
+def _ranges(windows: "Mapping[Interval, Window]") -> str:
+    """Return the days, last day included. Intervals are named if days differ or not all were judged."""
+    days = {
+        interval: f"{window.start:%Y-%m-%d} to {window.end - DAY:%Y-%m-%d}"
+        for interval, window in windows.items()
+    }
+    if len(days) == len(Interval) and len(set(days.values())) == 1:
+        return next(iter(days.values()))
+    return ", ".join(f"{interval} {text}" for interval, text in days.items())
+
+
 def _print_gaps(console: "Console", report: "Report", looked: str) -> None:
     from pipeline_assets.collection.coverage import FILLABLE
 
     found = report.gaps
     shown = found.sort("count", descending=True, maintain_order=True).head(_ROWS)
-    table = _table(f"Missing, of {looked}", "symbol", "interval", "first", "last", "", "cause")
+    table = _table(
+        f"Missing candles of {looked}", "symbol", "interval", "first", "last", "", "cause"
+    )
     for symbol, interval, first, last, count, cause in shown.sort(
         "symbol", "interval", "first"
     ).rows():

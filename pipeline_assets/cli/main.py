@@ -1,5 +1,5 @@
 """The command group pipeline-assets, and how a failure of any command is shown. Each command is in the
-module of its name.
+module of its name, and `exchange` in local/exchange/command.py.
 """
 
 import sys

@@ -158,8 +158,8 @@ def _print_found(console: "Console", status: "Status") -> None:
         console.print(line, highlight=False)
     if missing:
         console.print(
-            "`pipeline-assets gaps` tells why, and --repair fills them. Days before the first "
-            "stored one are a backfill's: `pipeline-assets backfill`, or "
+            "`pipeline-assets gaps` shows the causes, from each interval's first stored day on, and --repair "
+            "fills what can be filled. To fetch earlier days: `pipeline-assets backfill`, or "
             f"`gaps --repair --start {status.first}`."
         )
 
@@ -178,7 +178,8 @@ def filling_lines(being_filled: "Filling | None", *, missing: bool) -> Iterator[
         said = f" Its last answer: {being_filled.said}" if being_filled.said else ""
         yield (
             f"The sensor gap_repair requests the next runs at {being_filled.next_request:%H:%M:%S} UTC, "
-            f"newest days first. Gaps of the open day are filled by the next ingest runs.{said}"
+            "for finished days from the oldest ledger on, newest first. "
+            f"Gaps of the open day are filled by the next ingest runs.{said}"
         )
 
 
@@ -198,7 +199,7 @@ def print_overview(
     )
     for name in ("symbol", "interval"):
         table.add_column(name, no_wrap=True)
-    for name in ("objects", "rows", "newest open", "slots", "table rows", "gaps"):
+    for name in ("objects", "rows", "newest candle", "slots", "table rows", "gaps"):
         table.add_column(name, justify="right", no_wrap=True)
     for each in found:
         table.add_row(each.symbol, each.interval, *_cells(each))

@@ -64,7 +64,8 @@ def up(
         print_addresses(terminal, status)
         print_login(terminal, settings)
         terminal.print(
-            "Ctrl-C stops everything. In another terminal, `pipeline-assets status` shows how it is."
+            "Ctrl-C stops everything. In another terminal, `pipeline-assets status` shows the state "
+            "of each system."
         )
 
     terminal.print("Starting the embedded stack …")

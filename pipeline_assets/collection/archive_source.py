@@ -146,7 +146,7 @@ def _batches(
 
 
 def _take(found: Downloaded[ArchiveFile], window: Window, report: ArchiveReport) -> None:
-    """Note what came of a file."""
+    """Note the result of one file."""
     file = found.file
     if found.problem is not None:
         report.refused[f"{file.name}.zip"] = found.problem

@@ -56,7 +56,7 @@ class FetchReport:
     """The result of a fetch.
 
     Attributes:
-        plan: what was fetched, with what came of each symbol.
+        plan: the days and symbols fetched, with the outcome of each symbol.
         replies: the address of the rows.
         rows: how many there are.
         rows_per_second: of the fetch, without planning.

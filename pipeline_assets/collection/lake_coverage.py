@@ -115,7 +115,7 @@ def read_known(
         interval: of the candles.
         window: UTC.
         newest: the open time of the newest closed candle.
-        server_time: the exchange's time, UTC.
+        server_time: the exchange's time when the documents are read, UTC.
     """
     pauses = between_listings(read_identities(store), interval, window, server_time)
     today = day_window(newest.date())
@@ -123,7 +123,7 @@ def read_known(
     # If the open day is finalized at all, a clock that ran ahead did it: its mark is ignored.
     days = [day for day in days_of(window) if day in kept and day < newest.date()]
     finalized = store.each(lambda day: read_finalized(store, interval, day), days)
-    stored = read_ingest_state(store, interval, (), newest).newest
+    stored = read_ingest_state(store, interval, (), server_time).newest
     # An ingest run reads the open day from its newest stored candle on, the first one from midnight.
     ingested = {
         symbol: Window(today.start, at + interval.span)

@@ -76,8 +76,16 @@ def first_day(days: int, now: datetime) -> date:
     return (now - timedelta(days=days - 1)).date()
 
 
-def days_overview(settings: Settings, days: int, now: datetime) -> list[Overview]:
+def days_overview(
+    settings: Settings, days: int, now: datetime, read_at: datetime
+) -> list[Overview]:
     """Return what is stored of the last `days` UTC days, the day of `now` included, of every symbol.
+
+    Args:
+        settings: the settings.
+        days: how many UTC days.
+        now: the time up to which candles are counted, UTC.
+        read_at: the exchange's time at the call, UTC.
 
     Raises:
         ObjectStoreError, SlotsError, WarehouseError: a system does not answer.
@@ -86,7 +94,7 @@ def days_overview(settings: Settings, days: int, now: datetime) -> list[Overview
     symbols = collected_symbols(settings, store)
     return combined(
         symbols,
-        lake_overview(settings, store, symbols, first_day(days, now), now),
+        lake_overview(settings, store, symbols, first_day(days, now), now, read_at=read_at),
         held_slots(settings, symbols),
         table_rows(settings),
     )
@@ -147,6 +155,8 @@ def lake_overview(
     first: date,
     server_time: datetime,
     progress: Callable[[], None] = lambda: None,
+    *,
+    read_at: datetime | None = None,
 ) -> LakeOverview:
     """Return what the lake holds of `symbols` from the day `first` on, against what should be there.
 
@@ -157,6 +167,8 @@ def lake_overview(
         first: the first UTC day.
         server_time: the exchange's time, UTC; it says which candles are closed.
         progress: called after each listing and each batch of objects.
+        read_at: the exchange's time at the call, if `server_time` is an earlier one. Ingest runs may have
+            stored later minutes since, which are not wrong.
 
     Raises:
         ObjectStoreError: the lake does not answer.
@@ -179,7 +191,7 @@ def lake_overview(
         objects = store.each(look, symbols)
         stored = _open_times(store, [each for some in objects for each in some], window, progress)
         lifetimes = {s: (each.listed_at, each.delisted_at) for s, each in listed.items()}
-        known = read_known(store, interval, window, newest, server_time)
+        known = read_known(store, interval, window, newest, read_at or server_time)
         due = newest_due(interval, newest, settings.ingest.upload_minutes)
         ledger = coverage_of(stored, interval, window, lifetimes, due, known)
         missing = dict.fromkeys(listed, 0) | dict(

@@ -157,6 +157,15 @@ class Child:
         self.slow_starts += 1
         return f"was not ready within {limit:g} s" + (f" ({reported})" if reported else "")
 
+    def advice(self) -> str:
+        """Return a sentence for people whose process was too slow to become ready, or an empty text."""
+        if not self.slow_starts or (self.prober is not None and self.prober.fatal is not None):
+            return ""
+        load = os.getloadavg()[0]
+        return (
+            f" The machine may be too busy (load {load:.0f}). Start it again; stored data are kept."
+        )
+
     def end(self, *, hung: bool = False) -> None:
         """Begin to end the process and all that it started; one that hangs gets less time to."""
         patience = self.service.stop_timeout

@@ -262,7 +262,7 @@ class Supervisor:
                 f"{self._restarts.within:g} s while the stack started."
             )
         self._end([child])
-        raise StackError(child.log.quoted_after(message))
+        raise StackError(child.log.quoted_after(message + child.advice()))
 
     def _forget(self, child: Child) -> None:
         """Let go of a process that has ended with all that it started."""

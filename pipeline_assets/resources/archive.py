@@ -26,7 +26,7 @@ from pipeline_assets.outside_text import printable
 from pipeline_assets.proxies import proxy_for
 from pipeline_assets.resources.bounded_replies import ReplyLimitError, read_within, redirect_target
 from pipeline_assets.resources.retry import RetryPolicy
-from pipeline_assets.resources.waiting import taken_from
+from pipeline_assets.resources.waiting import next_item
 
 if TYPE_CHECKING:
     import aiohttp
@@ -137,7 +137,7 @@ def downloads(
     loop, task = started.result()
     try:
         while left:
-            found = taken_from(work.results)
+            found = next_item(work.results)
             if isinstance(found, BaseException):
                 raise found
             loop.call_soon_threadsafe(work.room.release)

@@ -23,7 +23,7 @@ from pipeline_assets.resources.exchange_errors import (
 from pipeline_assets.resources.exchange_pages import Batch, Fetched, Page, pages, plan, weight_of
 from pipeline_assets.resources.exchange_requests import ExchangeRequests
 from pipeline_assets.resources.universe import Listings, read_listings
-from pipeline_assets.resources.waiting import result_of, taken_from
+from pipeline_assets.resources.waiting import next_item, result_of
 
 if TYPE_CHECKING:
     from pipeline_assets.resources.weight_budget import Priority, WeightBudget
@@ -217,7 +217,7 @@ class ExchangeClient:
         task = self._call(self._begin(batch, weight))
         try:
             for _ in jobs:
-                result = taken_from(batch.results)
+                result = next_item(batch.results)
                 if isinstance(result, BaseException):
                     raise result
                 self._loop.call_soon_threadsafe(batch.give_room, sizes[result.symbol])

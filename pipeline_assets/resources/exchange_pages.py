@@ -54,7 +54,7 @@ class Job:
     rows: int = 0
 
     def result(self) -> Fetched:
-        """Return what came of the symbol, once nothing is missing."""
+        """Return the symbol's result. Call it once nothing is missing."""
         if self.error is not None:
             return Fetched(self.symbol, self.window, [], self.error)
         bodies = [body for page in self.replies for body in page]

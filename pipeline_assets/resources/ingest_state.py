@@ -33,7 +33,11 @@ def _possible(moment: datetime, info: Any) -> datetime:
         raise ValueError(f"{moment} is no open time of {interval}")
     # Another process may have stored the candle that closed since the reader asked for the time.
     if moment > now + interval.span:
-        raise ValueError(f"{moment} is to come")
+        latest = now + interval.span
+        raise ValueError(
+            f"newest open time {moment:%Y-%m-%d %H:%M} lies after {latest:%Y-%m-%d %H:%M}, the latest "
+            "possible by the exchange's clock"
+        )
     return moment
 
 

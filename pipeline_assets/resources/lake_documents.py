@@ -252,7 +252,7 @@ def _decoded(
         return None
     if notes:
         _LOG.warning(
-            "%s has %d entries that are wrong, which are left out: %s",
+            "%s: %d wrong entries are left out: %s",
             store.address(key),
             len(notes),
             _short(notes),
@@ -263,7 +263,7 @@ def _decoded(
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         return "; ".join(
-            ": ".join([*map(str, each["loc"]), each["msg"]])
+            ": ".join([*map(str, each["loc"]), each["msg"].removeprefix("Value error, ")])
             for each in error.errors(include_url=False, include_input=False)
         )
     return f"{type(error).__name__}: {error}"

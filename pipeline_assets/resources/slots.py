@@ -1,11 +1,11 @@
-"""The newest fifteen minutes of every symbol, in Redis. The candles' meaning does not belong here.
+"""The newest fifteen minutes of every symbol, in Redis. Validation is in market/.
 
 A symbol's slots are one hash, `ohlcv:1m:{SYMBOL}` with literal braces, so that a cluster keeps all
 keys of a symbol together. Field: minute of the open time modulo fifteen. Value: the candle as a
 JSON object, `open_time` first, times in milliseconds since the epoch (UTC).
 
-A candle that comes after the candidate sensor may have passed it marks the symbol's indicator state
-(indicator_state.py) in the same step.
+A candle that arrives after the sensor evaluated its minute marks the indicator state
+(indicator_state.py) for a rebuild, in the same script call.
 """
 
 from collections.abc import Sequence
@@ -32,8 +32,8 @@ if TYPE_CHECKING:
 
 SLOTS = 15
 SPAN = timedelta(minutes=SLOTS)
-# An indicator state, and a mark on it, that is not written for so long is of no more use: minutes that
-# old are not made up for (settings.candidates).
+# Redis drops a state two days after its last write; minutes that old are never evaluated
+# (settings.candidates).
 STATE_TTL_SECONDS = 2 * 86_400
 # write_slots.lua reads the open time from a value's beginning: it has to stay the first field.
 VALUE_COLUMNS = tuple(column for column in CANDLE_COLUMNS if column != "symbol")
@@ -49,7 +49,7 @@ class SlotsWritten:
 
     `written` counts offered candles that are new or differ from the stored ones, `unchanged` were there
     already, and `kept_newer` met a newer candle in their slot, which stayed. `removed` slots held a
-    candle of a minute that has not ended yet, which a wrong clock had put there.
+    candle of a minute that has not begun yet, which a wrong clock had put there.
     """
 
     symbols: int
@@ -72,8 +72,8 @@ def state_key(symbol: str) -> str:
 class CandleSlots:
     """The slots of all symbols. Connects on first use; safe to share between threads.
 
-    Invariant: a slot's open time never decreases, for any writers in any order, unless it is
-    of a minute that has not ended yet.
+    Invariant: a slot's open time never decreases, for any writers in any order. A slot of a
+    minute that has not begun is removed.
     """
 
     def __init__(
@@ -86,14 +86,14 @@ class CandleSlots:
     def write(self, candles: "pl.DataFrame", now: datetime | None = None) -> SlotsWritten:
         """Put the newest fifteen minutes of each symbol of a 1m candle frame into its slots.
 
-        Takes any number of rows in any order: what is more than fifteen minutes older than the
-        symbol's newest row is left out. Each symbol is written in one step of the server, and its
+        Takes any number of rows in any order: rows fifteen minutes or more older than the
+        symbol's newest row are left out. Each symbol is written in one step of the server, and its
         key then lives `slot_ttl_seconds` longer, unless all its slots hold newer candles.
 
         Safe to repeat and to run beside other writers: a slot takes the same or a newer open time
         only, so any order of any writes ends with the newest candle in each slot. A candle that
         replaces one of the same open time, or comes after a newer one, marks the indicator state.
-        `unchanged` includes candles of an attempt whose answer was lost.
+        `unchanged` includes candles that an earlier attempt wrote before its reply was lost.
 
         Args:
             candles: a 1m candle frame.
@@ -106,7 +106,7 @@ class CandleSlots:
         """
         require_lease()
         offered = _encoded(candles)
-        # The minute that is under way is let be, because `now` is an estimate.
+        # A slot of the current minute is kept, because `now` is an estimate.
         latest = "" if now is None else to_milliseconds(now)
         calls = [
             (
@@ -158,7 +158,7 @@ class CandleSlots:
         return candles.sort("symbol", "open_time")
 
     def summary(self, symbols: Sequence[str]) -> "pl.DataFrame":
-        """One row for each of `symbols`, in their order, for a table of what is held.
+        """Return one row for each of `symbols`, in their order, for a table of the slots.
 
         Columns: `symbol` String; `slots` Int64, how many of the fifteen open times that end with
         the symbol's newest are held; `newest_open_time` Datetime(us, UTC), null where none is.
@@ -200,7 +200,7 @@ def _encoded(candles: "pl.DataFrame") -> dict[str, list[str]]:
 
 
 def decoded_slots(symbols: Sequence[str], replies: Sequence[Sequence[bytes]]) -> "pl.DataFrame":
-    """Slot values, a list for each of `symbols`, as a candle frame in their order.
+    """Return slot values, a list for each of `symbols`, as a candle frame in their order.
 
     Raises:
         SlotsError: a value is no candle.

@@ -1,8 +1,8 @@
 """Wait for another thread in such a way that a signal ends the wait. The callers decide which work to wait
 for and how to react to a signal.
 
-Polars installs a handler of its own for Ctrl-C, under which the kernel takes a wait for a lock up again
-as if nothing had come: a wait without an end would see the signal only once it is over.
+Polars installs a handler of its own for Ctrl-C, under which the kernel restarts an interrupted wait
+for a lock: a wait without a limit would see the signal only at its end.
 """
 
 from concurrent.futures import Future, wait
@@ -11,26 +11,26 @@ from queue import Empty, SimpleQueue
 from typing import TypeVar
 
 T = TypeVar("T")
-_SECONDS_A_SIGNAL_WAITS = 0.5
+_POLL_SECONDS = 0.5
 
 
 def result_of(future: "Future[T]") -> T:
-    """Return what came of it, once it is done.
+    """Wait for the future and return its result.
 
     Raises:
-        BaseException: what it raised, or what a signal's handler raises meanwhile.
+        BaseException: the future's exception, or a signal handler's.
     """
     while not future.done():
-        wait([future], timeout=_SECONDS_A_SIGNAL_WAITS)
+        wait([future], timeout=_POLL_SECONDS)
     return future.result()
 
 
-def taken_from(queue: "SimpleQueue[T]") -> T:
-    """Return the queue's next item, once there is one.
+def next_item(queue: "SimpleQueue[T]") -> T:
+    """Wait for the queue's next item and return it.
 
     Raises:
-        BaseException: what a signal's handler raises meanwhile.
+        BaseException: a signal handler's exception.
     """
     while True:
         with suppress(Empty):
-            return queue.get(timeout=_SECONDS_A_SIGNAL_WAITS)
+            return queue.get(timeout=_POLL_SECONDS)

@@ -199,7 +199,7 @@ def test_unfetched_gaps_say_what_to_do(collecting: Platform, gaps: Gaps) -> None
 
     outages = gaps("--end", "2026-09-18", "--cause", "exchange_outage")
     assert outages.exit_code == 0
-    assert outages.stdout.startswith("Nothing is missing: 4 symbols, 15m from 2026-09-17")
+    assert outages.stdout.startswith("Nothing is missing: 4 symbols, 2026-09-17 to 2026-09-17")
 
 
 def test_archive_disagreements_are_reported(collecting: Platform, gaps: Gaps) -> None:

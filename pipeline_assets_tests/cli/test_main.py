@@ -170,7 +170,7 @@ def test_status_for_a_person(platform: Platform, shell: Shell) -> None:
     assert "2026-11-20 12:00:30 UTC" in found.stdout
     reported = " ".join(found.stdout.split())
     assert (
-        "a backfill's: `pipeline-assets backfill`, or `gaps --repair --start 2026-11-20`"
+        "To fetch earlier days: `pipeline-assets backfill`, or `gaps --repair --start 2026-11-20`"
         in reported
     )
 
@@ -464,9 +464,9 @@ def test_candidates_are_followed_until_a_signal(
     lines = sorted(person.stdout.readline().rstrip() for _ in found)
     assert lines == [
         "11-19 00:00  COIN0USDT     long   rsi_reversal                100.25  "
-        "rsi_14=29.5 close_previous=99  +3.0 s",
+        "rsi_14=29.5 close_previous=99  3 s after close",
         "11-19 00:00  COIN1USDT     short  rsi_reversal                101.25  "
-        "rsi_14=29.5 close_previous=100  +3.0 s",
+        "rsi_14=29.5 close_previous=100  3 s after close",
     ]
     records = [Candidate.model_validate_json(program.stdout.readline()) for _ in found]
     assert sorted(records, key=lambda each: each.symbol) == found

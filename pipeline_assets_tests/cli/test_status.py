@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from threading import Event
 from typing import Any
 
@@ -205,3 +205,17 @@ def test_damaged_object_hides_own_candles(
     assert [found[symbol, Interval.ONE_MINUTE].rows for symbol in SYMBOLS] == [150, 90, 150]
     assert [found[symbol, Interval.ONE_MINUTE].missing for symbol in SYMBOLS] == [0, 60, 0]
     assert key in caplog.text
+
+
+def test_later_minutes_raise_no_alarm(minutes: Platform, caplog: pytest.LogCaptureFixture) -> None:
+    """An overview up to an earlier time accepts minutes that ingest runs have stored since."""
+    now = datetime(2026, 11, 20, 3, 30, 5, tzinfo=UTC)
+    minutes.exchange.set_clock(now)
+    minutes.ingest("1m")
+    store, earlier = ObjectStore(minutes.settings.s3), now - timedelta(minutes=5)
+    asked = (minutes.settings, store, SYMBOLS, now.date(), earlier)
+    found = lake_overview(*asked, read_at=now)
+    assert [found[symbol, Interval.ONE_MINUTE].missing for symbol in SYMBOLS] == [0, 0, 0]
+    assert not caplog.text
+    lake_overview(*asked)
+    assert "newest open time 2026-11-20 03:29 lies after 2026-11-20 03:26" in caplog.text

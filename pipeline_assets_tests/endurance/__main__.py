@@ -1,4 +1,4 @@
-"""Harms a running stack in every way that the list below names and prints what came of it.
+"""Harms a running stack in every way that the list below names and prints the results.
 
     python -m pipeline_assets_tests.endurance --directory DIR [--airflow] [--only WORD] [--list]
 

@@ -523,7 +523,8 @@ def test_never_ready_child_is_quoted(tmp_path: Path) -> None:
         ready_timeout=1.0,
     )
     message = expect_failure([slow, never], tmp_path)
-    assert message.startswith("s3 was not ready within 1 s.")
+    assert message.startswith("s3 was not ready within 1 s. The machine may be too busy (load ")
+    assert "Start it again; stored data are kept." in message
     assert "still loading" in message
     assert gone(int(pid_file.read_text()))
 

@@ -1,4 +1,4 @@
-"""States: moved on without being changed, kept as bytes to the last bit, refused when of no use."""
+"""States: advanced without being changed, encoded to the last bit, refused when damaged."""
 
 from datetime import timedelta
 

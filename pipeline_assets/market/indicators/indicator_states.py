@@ -1,5 +1,5 @@
-"""Where the indicators of many symbols stand: moved on candle by candle, kept as bytes in between.
-Where the bytes lie is a resource's business.
+"""Indicator states of many symbols: advanced candle by candle, encoded as bytes.
+resources/indicator_state.py stores them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -29,8 +29,9 @@ _CHECKSUM_BYTES = 4
 
 
 class IndicatorStates:
-    """The states of some symbols' indicators. Never changed: what moves them on returns new ones, so
-    that the old ones stay true when what was to follow fails.
+    """The states of some symbols' indicators.
+
+    Immutable: `advance` returns new states, so the old ones stay valid if a later step fails.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class IndicatorStates:
 
     @property
     def candles_seen(self) -> dict[str, int]:
-        """How many candles each symbol's state was made of, a rebuilding counted from its start."""
+        """Candles each state was computed from, counted anew after a rebuild."""
         return dict(zip(self.symbols, self._seen.tolist(), strict=True))
 
     def ready(self, symbol: str) -> bool:
@@ -158,7 +159,7 @@ class IndicatorStates:
         )
 
     def merge(self, others: Self) -> Self:
-        """These states and the others; where both have a symbol, that of the others.
+        """Return both; where both have a symbol, the other's state wins.
 
         Raises:
             IndicatorError: they are states of other indicators.
@@ -198,10 +199,10 @@ class IndicatorStates:
     def decode(
         cls, indicator_set: IndicatorSet, encoded: Mapping[str, bytes]
     ) -> tuple[Self, dict[str, str]]:
-        """Return the states in values of `encode`, and for each symbol whose value is of no use, why.
+        """Return the states in values of `encode`, and by symbol the reason for each refused value.
 
-        A value of no use is one of other indicators, of an older version of the code, of another
-        symbol, or damaged: its symbol's state has to be rebuilt from history.
+        A value is refused if it is of other indicators, of an older version of the code, of another
+        symbol, or damaged: the symbol's state has to be rebuilt from history.
         """
         import numpy as np
 
