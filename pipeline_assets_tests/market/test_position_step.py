@@ -177,7 +177,7 @@ def tables(scene: Scene) -> tuple[Any, ...]:
     for i, row in enumerate(scene.bars):
         for symbol, bar in enumerate(row):
             if bar:
-                prices[:, symbol, i] = [units(price) // GRIDS[symbol].ingest for price in bar]
+                prices[:, symbol, i] = [units(price) // GRIDS[symbol].tick for price in bar]
                 flags[symbol, i] = step.PRESENT | step.TRADABLE
             if symbol in scene.settled[i]:
                 flags[symbol, i] |= step.SETTLED
