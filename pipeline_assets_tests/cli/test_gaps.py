@@ -199,7 +199,8 @@ def test_unfetched_gaps_say_what_to_do(collecting: Platform, gaps: Gaps) -> None
 
     outages = gaps("--end", "2026-09-18", "--cause", "exchange_outage")
     assert outages.exit_code == 0
-    assert outages.stdout.startswith("Nothing is missing: 4 symbols, 2026-09-17 to 2026-09-17")
+    days = "1m 2026-09-17 to 2026-09-17, 15m 2026-09-17 to 2026-09-17, 1h 2026-09-16 to 2026-09-17"
+    assert outages.stdout == f"Nothing is missing: 4 symbols, {days}.\n"
 
 
 def test_archive_disagreements_are_reported(collecting: Platform, gaps: Gaps) -> None:
