@@ -82,9 +82,10 @@ def backfill(
         click.echo(
             f"{counts['rates']:,} funding rates stored, {counts['objects_changed']:,} objects written, "
             f"{counts['requests']:,} requests, {counted(len(result.runs), 'Dagster run')}; "
-            f"{counts['stored_before']:,} symbol-months were stored before. The exchange has no rate of "
-            f"{counts['missing']:,} settlements."
+            f"{counts['stored_before']:,} symbol-months were stored before."
         )
+        if counts["missing"]:
+            click.echo(f"The exchange has no rate of {counted(counts['missing'], 'settlement')}.")
         print_problems(result.problems)
     else:
         click.echo(

@@ -13,9 +13,11 @@ from pipeline_assets.cli.options import (
     check_range,
     day_option,
     json_option,
+    refuse_future,
     symbols_option,
 )
 from pipeline_assets.cli.output import console, print_json
+from pipeline_assets.market.intervals import DAY
 from pipeline_assets.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -83,8 +85,9 @@ def backtest(  # noqa: PLR0913 - its options
     """
     from pipeline_assets.cli.whole_file import check_place
     from pipeline_assets.research.readers import LakeCandles
-    from pipeline_assets.research.stored_backtest import request_of
+    from pipeline_assets.research.stored_backtest import MissingDaysError, request_of
     from pipeline_assets.research.strategy_choice import chosen_strategies
+    from pipeline_assets.resources.exchange_access import Exchange
     from pipeline_assets.resources.object_store import ObjectStore
     from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
 
@@ -98,7 +101,11 @@ def backtest(  # noqa: PLR0913 - its options
         settings, strategies, _symbols(settings, store, symbols), start, end, capital
     )
     candles = LakeCandles(store, skip_damaged=skip_damaged)
-    result = _run(store, request, candles, skip_missing=skip_missing)
+    try:
+        result = _run(store, request, candles, skip_missing=skip_missing)
+    except MissingDaysError:
+        refuse_future(end - DAY, Exchange(settings).server_time().date())
+        raise
     _write(result, candles, html, trades)
     _show(result, html, trades, as_json=as_json)
 

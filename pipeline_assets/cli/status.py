@@ -173,7 +173,7 @@ def filling_lines(being_filled: "Filling | None", *, missing: bool) -> Iterator[
         days = run.first if run.first == run.last else f"{run.first} to {run.last}"
         yield f"{'Running' if run.running else 'Queued'}: {run.job} of {days}."
     if missing and being_filled.next_request is None:
-        yield "Nothing more is requested: the sensor gap_repair is off."
+        yield "Nothing more is requested: the sensor gap_repair is off, or has not run since the start."
     elif missing:
         said = f" Its last answer: {being_filled.said}" if being_filled.said else ""
         yield (

@@ -234,7 +234,8 @@ class _Run:
             raise NoCandlesError(
                 f"No 1m candle of {', '.join(self.symbols[:5])} is stored from "
                 f"{request.start:%Y-%m-%d %H:%M} to {request.end:%Y-%m-%d %H:%M} UTC. "
-                "Fetch some: pipeline-assets backfill --interval 1m."
+                f"Fetch them: pipeline-assets backfill --interval 1m --symbols {','.join(self.symbols[:5])} "
+                f"--start {request.start:%Y-%m-%d} --end {request.end:%Y-%m-%d}."
             )
         self._refuse_small_capital()
         grids = [self.rules.grids.get(symbol) for symbol in self.symbols]
@@ -298,6 +299,9 @@ class _Run:
             exits_after_gap=account[step.EXITS_AFTER_GAP],
             gap_minutes={name: each.gap_minutes for name, each in seen.items() if each.gap_minutes},
             off_grid={name: each.off_grid for name, each in seen.items() if each.off_grid},
+            without_candles=[
+                name for name in self.symbols if name not in seen or not seen[name].candles
+            ],
         )
 
 

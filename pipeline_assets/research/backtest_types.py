@@ -112,6 +112,7 @@ class Counts:
         exits_after_gap: exits filled later than due, at the first open after a gap.
         gap_minutes: by symbol, minutes between its first and last candle without one.
         off_grid: by symbol, candles with a price that is no multiple of the tick size.
+        without_candles: symbols of which the span has no candle, so that they were not traded.
     """
 
     candles: int
@@ -124,6 +125,7 @@ class Counts:
     exits_after_gap: int
     gap_minutes: Mapping[str, int]
     off_grid: Mapping[str, int]
+    without_candles: Sequence[str] = ()
 
 
 @dataclass(frozen=True)

@@ -72,7 +72,7 @@ CURVE_FIGURES = (
 )
 TOTAL_FIGURES = (
     Figure("final_equity", "equity at the end", money),
-    Figure("exposure", "time in the market", percent),
+    Figure("exposure", "hours with a position", percent),
     Figure("turnover", "turnover, times mean equity", ratio),
 )
 TRADE_FIGURES = (
@@ -147,6 +147,11 @@ def warnings(result: BacktestResult) -> list[str]:
 
 def _count_warnings(counts: Counts, total: Mapping[str, Any]) -> list[str]:
     found = []
+    if counts.without_candles:
+        found.append(
+            f"No candle is stored in the span of {listed(counts.without_candles)}: not traded, and no part "
+            "of the result."
+        )
     if counts.gap_minutes:
         gaps = [f"{symbol} {minutes:,}" for symbol, minutes in sorted(counts.gap_minutes.items())]
         found.append(f"Minutes without a candle: {listed(gaps)}. Nothing is filled in a gap.")

@@ -44,7 +44,13 @@ def chosen_strategies(
     changed = [each.model_dump() for each in entries]
     for change in changes:
         _apply(change, changed)
-    return configured_strategies(StrategySettings.model_validate(each) for each in changed)
+    try:
+        return configured_strategies(StrategySettings.model_validate(each) for each in changed)
+    except StrategyError as error:
+        rules = [each for each in changes if each.partition("=")[0] in PositionRules.model_fields]
+        if not rules:
+            raise
+        raise StrategyError(f"{error} A position rule is written rules.{rules[0]}.") from None
 
 
 def _apply(change: str, entries: Sequence[dict[str, Any]]) -> None:

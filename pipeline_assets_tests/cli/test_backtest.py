@@ -158,6 +158,26 @@ def test_missing_days_are_named(run: Run, tmp_path: Path) -> None:
     assert run("backtest", *longer, "--skip-missing").exit_code == 0
 
 
+def test_symbol_without_candles_is_named(run: Run) -> None:
+    """A symbol of which the span has no candle does not vanish from the result without a word."""
+    both = ("--symbols", "BTCUSDT,币安人生USDT", *SPAN[2:])
+    done = run("backtest", *both, "--skip-missing", "--json")
+    assert json.loads(done.stdout)["counts"]["without_candles"] == ["币安人生USDT"]
+    assert "No candle is stored in the span of 币安人生USDT" in done.stdout
+
+
+def test_days_to_come_are_refused(run: Run) -> None:
+    """Days that have not come are not called missing, with advice to fetch them."""
+    done = run("backtest", *SPAN[:2], "--start", "2026-11-14", "--end", "2026-12-30")
+    assert isinstance(done.exception, InputError)
+    assert "2026-12-29 lies in the future" in str(done.exception)
+
+
+def test_rule_written_as_parameter_is_explained(run: Run) -> None:
+    done = run("backtest", *SPAN, "--set", "stop=0.01")
+    assert "A position rule is written rules.stop=0.01." in str(done.exception)
+
+
 def test_nothing_stored_says_what_to_do(run: Run) -> None:
     """A span without any candle is named with the command that fetches some."""
     done = run("backtest", *SPAN[:2], "--start", "2026-10-01", "--end", "2026-10-03")

@@ -82,7 +82,7 @@ def test_runs_show_days_running_first(
 def test_off_sensor_and_server_are_reported() -> None:
     """A sensor that is off and a server that is down are reported."""
     assert list(filling_lines(Filling(), missing=True)) == [
-        "Nothing more is requested: the sensor gap_repair is off."
+        "Nothing more is requested: the sensor gap_repair is off, or has not run since the start."
     ]
     down = filling(DagsterSettings(webserver_port=free_port()))
     assert down is None

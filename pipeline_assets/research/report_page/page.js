@@ -29,6 +29,8 @@
   }).setData(points(data.equity));
   drawdown.addSeries(AreaSeries, {
     lineColor: DOWN, topColor: "rgba(179, 71, 0, 0.05)", bottomColor: "rgba(179, 71, 0, 0.35)", lineWidth: 1,
+    // From 0 down to the curve: without a drawdown nothing is filled.
+    invertFilledArea: true,
     priceFormat: { type: "custom", formatter: function (value) { return value.toFixed(2) + " %"; }, minMove: 0.01 },
   }).setData(points(data.drawdown));
   // Both show the same span; a callback of one must not start the other's again.
