@@ -38,9 +38,12 @@ def strategy_option(text: str) -> Callable[[Command], Command]:
 
 def _amount(_: click.Context, __: click.Parameter, value: str | None) -> Decimal | None:
     try:
-        return None if value is None else Decimal(value)
+        amount = None if value is None else Decimal(value)
     except InvalidOperation:
-        raise click.BadParameter(f"{value!r} is no number, such as 10000.") from None
+        amount = Decimal("NaN")
+    if amount is not None and not amount.is_finite():
+        raise click.BadParameter(f"{value!r} is no number, such as 10000.")
+    return amount
 
 
 @click.command()
@@ -95,6 +98,8 @@ def backtest(  # noqa: PLR0913 - its options
     check_range(start, end, None)
     for option, path in (("--html", html), ("--trades", trades)):
         check_place(option, path)
+    if html is not None and trades is not None and html.resolve() == trades.resolve():
+        raise click.UsageError(f"--html and --trades name the same file {html}; name two.")
     strategies = chosen_strategies(settings, names, changes)
     store = ObjectStore(settings.s3, PERSON_PATIENCE)
     request = request_of(

@@ -43,7 +43,7 @@ def lookahead(
     from pipeline_assets.cli.progress import StepProgress
     from pipeline_assets.collection.symbol_names import unknown_symbols
     from pipeline_assets.research.lookahead import check_strategies
-    from pipeline_assets.research.lookahead_history import stored_history
+    from pipeline_assets.research.lookahead_history import FUTURE, stored_history
     from pipeline_assets.research.strategy_choice import chosen_strategies
     from pipeline_assets.resources.object_store import ObjectStore
     from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
@@ -55,7 +55,7 @@ def lookahead(
         unknown_symbols(settings, store, symbols)
     history = stored_history(store, strategies, symbols, day, minutes)
     with StepProgress(console(stderr=True), "Look-ahead", "histories") as progress:
-        report = check_strategies(strategies, history, minutes, progress.update)
+        report = check_strategies(strategies, history, minutes, progress.update, future=FUTURE)
     if as_json:
         print_json(report.to_dict())
     else:
@@ -68,7 +68,11 @@ def lookahead(
 def _print(report: "LookaheadReport", strategies: int, symbols: list[str]) -> None:
     print_problems(found.text() for found in report.findings)
     click.echo(
-        f"{strategies:,} strategies on {', '.join(symbols)}: {report.truncations:,} parts of the history "
-        f"compared, {report.signals:,} signals, {len(report.findings):,} findings, {report.tied:,} "
-        "differences by rounding at a threshold."
+        f"{strategies:,} strategies on {', '.join(symbols)}: {report.truncations:,} cut-off points of "
+        f"the history compared, {report.signals:,} signals, {len(report.findings):,} findings, "
+        f"{report.tied:,} differences by rounding at a threshold."
     )
+    if not report.signals:
+        click.echo(
+            "No candle had a signal, so nothing is shown: judge more --minutes or another --day."
+        )

@@ -19,6 +19,10 @@ def check_place(option: str, path: Path | None) -> None:
         return
     if path.is_dir():
         raise click.BadParameter(f"{path} is a directory; name a file.", param_hint=f"'{option}'")
+    if path.exists() and not path.is_file():
+        raise click.BadParameter(
+            f"{path} is no regular file; name another.", param_hint=f"'{option}'"
+        )
     if not path.parent.is_dir():
         raise click.BadParameter(
             f"there is no directory {path.parent}; make it first.", param_hint=f"'{option}'"
@@ -26,12 +30,13 @@ def check_place(option: str, path: Path | None) -> None:
 
 
 def write_whole(path: Path, content: bytes) -> None:
-    """Write a file beside its place, flush it to the disk, and then rename it.
+    """Write a file beside its place, flush it to the disk, and then rename it. A link is followed.
 
     Raises:
         FileNotWrittenError: the disk is full, or the directory cannot be written.
     """
     beside: Path | None = None
+    path = path.resolve()
     try:
         with tempfile.NamedTemporaryFile(
             dir=path.parent, prefix=f".{path.name}.", suffix=".new", delete=False

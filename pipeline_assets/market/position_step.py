@@ -603,7 +603,11 @@ def run(first, candles, flags, signals, funding, state, setup, equity, events):
         minute = first + i
         while paid < len(funding) and funding[paid, AT] <= minute:
             if funding[paid, AT] == minute:
-                _pay_funding(funding[paid], opens[funding[paid, FUNDING_SYMBOL], i], state, setup)
+                symbol = funding[paid, FUNDING_SYMBOL]
+                # In a gap the last close stands in; quiet minutes before it were passed over.
+                if i and flags[symbol, i - 1] & PRESENT:
+                    positions[symbol, LAST] = closes[symbol, i - 1]
+                _pay_funding(funding[paid], opens[symbol, i], state, setup)
             paid += 1
         for symbol in range(len(positions)):
             if positions[symbol, QUANTITY] or positions[symbol, PENDING]:

@@ -95,9 +95,9 @@ class LookaheadReport:
         }
 
 
-def candles_needed(strategies: Sequence[Strategy], minutes: int) -> int:
-    """Return how many candles judge the last `minutes`: twice the longest warm-up before them."""
-    return 2 * max((each.warm_up for each in strategies), default=0) + minutes
+def candles_needed(strategies: Sequence[Strategy], minutes: int, future: int = 0) -> int:
+    """Return how many candles a check needs: twice the longest warm-up, the judged ones and those after."""
+    return 2 * max((each.warm_up for each in strategies), default=0) + minutes + future
 
 
 def check_strategies(
@@ -105,8 +105,10 @@ def check_strategies(
     candles: "Mapping[str, pl.DataFrame]",
     minutes: int,
     progress: Callable[[int, int], None] = lambda done, total: None,
+    *,
+    future: int = 0,
 ) -> LookaheadReport:
-    """Compare the signals of the last `minutes` candles on the whole history with those on parts of it.
+    """Compare the signals of `minutes` candles on the whole history with those on parts of it.
 
     A part ends with each of these candles in turn; another part begins one warm-up before them, which
     must be enough. A strategy that raises is reported and does not stop the others.
@@ -116,17 +118,18 @@ def check_strategies(
         candles: by symbol, a frame of 1m candles in the order of time, without repetition.
         minutes: how many candles to judge.
         progress: is called with how many of how many comparisons are done.
+        future: how many candles follow the judged ones. A strategy that reads further ahead is not found.
 
     Raises:
         ShortHistoryError: a symbol has fewer candles than `candles_needed`.
     """
     report = LookaheadReport()
-    _require(strategies, candles, minutes)
+    _require(strategies, candles, minutes, future)
     total, done = len(strategies) * len(candles) * minutes, 0
     for symbol, history in candles.items():
         for strategy in strategies:
             try:
-                _check(strategy, symbol, history, minutes, report)
+                _check(strategy, symbol, history, (minutes, future), report)
             # A strategy may raise any error: the others are judged, and the error is reported.
             except Exception as error:  # noqa: BLE001
                 name = f"{strategy.name} {strategy.version} on {symbol}"
@@ -137,14 +140,18 @@ def check_strategies(
 
 
 def _require(
-    strategies: Sequence[Strategy], candles: "Mapping[str, pl.DataFrame]", minutes: int
+    strategies: Sequence[Strategy],
+    candles: "Mapping[str, pl.DataFrame]",
+    minutes: int,
+    future: int,
 ) -> None:
-    needed = candles_needed(strategies, minutes)
+    needed = candles_needed(strategies, minutes, future)
     short = {symbol: len(each) for symbol, each in candles.items() if len(each) < needed}
     if short:
         found = ", ".join(f"{symbol} has {count:,}" for symbol, count in sorted(short.items()))
         raise ShortHistoryError(
-            f"{needed:,} candles are needed, twice the warm-up and {minutes:,} minutes to judge; {found}. "
+            f"{needed:,} candles are needed, twice the warm-up, {minutes:,} minutes to judge and {future:,} "
+            f"after them; {found}. "
             "Fetch earlier days by `pipeline-assets backfill --interval 1m`, name other symbols or another "
             "--day, or judge fewer --minutes."
         )
@@ -174,23 +181,28 @@ class _Differing:
 
 
 def _check(
-    strategy: Strategy, symbol: str, history: "pl.DataFrame", minutes: int, report: LookaheadReport
+    strategy: Strategy,
+    symbol: str,
+    history: "pl.DataFrame",
+    lengths: tuple[int, int],
+    report: LookaheadReport,
 ) -> None:
-    history = history.tail(candles_needed([strategy], minutes))
+    minutes, future = lengths
+    history = history.tail(candles_needed([strategy], minutes, future))
     indicators = indicators_of([strategy])
     # Without the longer warm-up: the truncated histories are half as long.
-    usual = history.tail(strategy.warm_up + minutes)
+    usual = history.tail(strategy.warm_up + minutes + future)
     whole = _signals(strategy, indicators, usual)
-    judged = whole.last(minutes)
+    judged = whole.last(minutes + future).first(minutes)
     report.signals += judged.side.count()
     ahead = []
-    for count in range(minutes - 1, 0, -1):
-        part = usual.head(len(usual) - minutes + count)
+    for count in range(minutes if future else minutes - 1, 0, -1):
+        part = usual.head(len(usual) - future - minutes + count)
         found = _signals(strategy, indicators, part).last(count)
         ahead.append(_compared(judged.first(count), found, part["open_time"][-1], report))
-    longer = _signals(strategy, indicators, history).last(minutes)
+    longer = _signals(strategy, indicators, history).last(minutes + future).first(minutes)
     warm = [_compared(longer, judged, usual["open_time"][0], report)]
-    name, times = f"{strategy.name} {strategy.version}", history["open_time"].tail(minutes)
+    name, times = f"{strategy.name} {strategy.version}", history["open_time"].tail(minutes + future)
     found_of: tuple[tuple[Check, _Signals, list[_Differing]], ...] = (
         ("look-ahead", judged, ahead),
         ("warm-up", longer, warm),

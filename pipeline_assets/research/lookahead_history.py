@@ -17,6 +17,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 _SYMBOLS = 3
+# Candles after those that are judged: a strategy that reads up to a day ahead is found.
+FUTURE = 24 * 60
 # Days before those that the candles fill: an outage of the exchange must not end the check.
 _SPARE = timedelta(days=1)
 
@@ -35,7 +37,7 @@ def stored_history(
         strategies: the strategies to judge.
         symbols: None takes the first three that are finalized on the day.
         day: a UTC day; None takes the newest finalized one.
-        minutes: how many candles are judged.
+        minutes: how many candles are judged; `FUTURE` more follow these.
 
     Raises:
         NoCandlesError: no day is finalized, or no candle of a symbol is stored.
@@ -48,11 +50,9 @@ def stored_history(
     chosen = day or finalized[-1]
     names = symbols or sorted(finalized_symbols(store, Interval.ONE_MINUTE, chosen))[:_SYMBOLS]
     end = day_window(chosen).end
-    start = end - candles_needed(strategies, minutes) * Interval.ONE_MINUTE.span - _SPARE
-    columns = ("symbol", "open_time", "high", "low", "close", "volume")
-    frame = (
-        lake.scan("1m", names, start, end, store=store).select(columns).collect() if names else None
-    )
+    start = end - candles_needed(strategies, minutes, FUTURE) * Interval.ONE_MINUTE.span - _SPARE
+    # All columns: a strategy may read any of them live.
+    frame = lake.scan("1m", names, start, end, store=store).collect() if names else None
     found = {} if frame is None else frame.partition_by("symbol", as_dict=True)
     absent = sorted(set(names) - {str(symbol) for (symbol,) in found})
     if absent or not names:

@@ -92,5 +92,6 @@ def _set(entry: dict[str, Any], path: Sequence[str], value: Any) -> None:
 def _value(change: str, text: str) -> Any:
     try:
         return yaml.safe_load(text)
-    except yaml.YAMLError:
+    # YAML's own dates and numbers raise ValueError, deep brackets RecursionError.
+    except (yaml.YAMLError, ValueError, RecursionError):
         raise StrategyError(f"{change!r} has a value that is no number and no word.") from None

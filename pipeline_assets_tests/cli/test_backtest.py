@@ -129,6 +129,11 @@ WRONG = (
     ((*SPAN, "--capital", "1"), "raise the capital of 1"),
     ((*SPAN, "--html", "absent/report.html"), "there is no directory absent"),
     ((*SPAN, "--trades", "/"), "is a directory"),
+    ((*SPAN, "--capital", "nan"), "'nan' is no number"),
+    ((*SPAN, "--set", "fast=2026-13-45"), "has a value that is no number"),
+    ((*SPAN, "--set", "stop=0.01"), "A position rule is written rules.stop=0.01."),
+    ((*SPAN, "--html", "/dev/null"), "is no regular file"),
+    ((*SPAN, "--html", "same", "--trades", "./same"), "name the same file"),
 )  # fmt: skip
 
 
@@ -171,11 +176,6 @@ def test_days_to_come_are_refused(run: Run) -> None:
     done = run("backtest", *SPAN[:2], "--start", "2026-11-14", "--end", "2026-12-30")
     assert isinstance(done.exception, InputError)
     assert "2026-12-29 lies in the future" in str(done.exception)
-
-
-def test_rule_written_as_parameter_is_explained(run: Run) -> None:
-    done = run("backtest", *SPAN, "--set", "stop=0.01")
-    assert "A position rule is written rules.stop=0.01." in str(done.exception)
 
 
 def test_nothing_stored_says_what_to_do(run: Run) -> None:
@@ -224,9 +224,9 @@ def test_lookahead_judges_stored_candles(run: Run) -> None:
     options = ("--day", "2026-11-15", "--symbols", "BTCUSDT", "--minutes", "20")
     done = run("lookahead", *options)
     assert done.exit_code == 0, (done.output, done.exception)
-    assert "1 strategies on BTCUSDT: 20 parts of the history compared" in done.stdout
+    assert "1 strategies on BTCUSDT: 21 cut-off points of the history compared" in done.stdout
     reported: dict[str, Any] = json.loads(run("lookahead", *options, "--json").stdout)
-    assert (reported["findings"], reported["truncations"]) == ([], 20)
+    assert (reported["findings"], reported["truncations"]) == ([], 21)
 
 
 def test_lookahead_without_candles_is_refused(run: Run) -> None:

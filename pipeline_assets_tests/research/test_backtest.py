@@ -179,6 +179,25 @@ def test_gap_is_not_traded_across() -> None:
     assert result.counts.gap_minutes == {"BTCUSDT": 19}
 
 
+def test_funding_in_gap_takes_last_close() -> None:
+    """A rate of the first missing minute is paid on the close before, however often equity is noted."""
+    frame = signalling(minutes_of(["BTCUSDT"]), {3000: 1})
+    due, close = frame["open_time"][3300], frame["close"][3299]
+
+    def one(_: str, window: Window) -> list[FundingRate]:
+        inside = window.start <= due < window.end
+        return [FundingRate(due, Decimal("0.001"), None)] if inside else []
+
+    gap = pl.concat([frame[:3300], frame[3320:]])
+    paid = []
+    for every in (60, 45, 1440):
+        result = backtest(gap, [by_volume()], funding=one, equity_minutes=every)
+        (trade,) = rows(result)
+        paid.append(trade["funding"])
+        assert trade["funding"] == pytest.approx(-0.001 * trade["quantity"] * close, abs=1e-6)
+    assert len(set(paid)) == 1
+
+
 def test_delisted_symbol_is_settled() -> None:
     """The universe is that of each day: no symbol is traded before its listing, and a delisting settles."""
     gone, listed = FIRST + 5 * DAY, FIRST + 10 * DAY

@@ -78,6 +78,16 @@ def test_next_close_is_caught() -> None:
     assert f"planted 1 on BTCUSDT at {found.minute:%Y-%m-%d %H:%M} UTC looks ahead" in found.text()
 
 
+def test_distant_future_is_caught() -> None:
+    """A strategy that reads beyond the judged candles is found where the history goes on after them."""
+    strategy = planted(above(pl.col("close").shift(-300), "close"))
+    history = {"BTCUSDT": walk(candles_needed([strategy], MINUTES, 400))}
+    report = check_strategies([strategy], history, MINUTES, future=400)
+    assert [found.check for found in report.findings] == ["look-ahead"]
+    honest = planted(above("close", "open"))
+    assert check_strategies([honest], history, MINUTES, future=400).findings == []
+
+
 def test_scaling_by_whole_frame_is_caught() -> None:
     """A threshold that is an average over all candles changes with each new candle."""
     report = judge(planted(above("close", pl.col("close").mean())), 60)
