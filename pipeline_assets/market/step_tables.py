@@ -41,12 +41,13 @@ REASONS = ("signal", "stop", "trailing_stop", "target", "time_limit", "liquidati
 class FundingRate:
     """A funding rate at its time (UTC). A `rate` of None is missing; so may be the mark price.
 
-    A positive rate is paid by longs to shorts.
+    A positive rate is paid by longs to shorts. `interval_hours` is known where the archive states it.
     """
 
     time: datetime
     rate: Decimal | None
     mark_price: Decimal | None = None
+    interval_hours: int | None = None
 
 
 @dataclass(frozen=True)

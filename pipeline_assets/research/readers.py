@@ -77,15 +77,17 @@ class LakeCandles:
         for month in month_windows(window):
             rates = lake.funding([symbol], month.start, month.end, store=self._store)
             try:
-                frame = rates.select("funding_time", "funding_rate", "mark_price").collect()
+                frame = rates.select(
+                    "funding_time", "funding_rate", "mark_price", "interval_hours"
+                ).collect()
             except DamagedObjectError as error:
                 if not self._skip:
                     raise
                 self._damaged.append(error.key)
                 continue
             found += (
-                FundingRate(time, _exact(rate), None if mark is None else _exact(mark))
-                for time, rate, mark in frame.iter_rows()
+                FundingRate(time, _exact(rate), None if mark is None else _exact(mark), hours)
+                for time, rate, mark, hours in frame.iter_rows()
             )
         return found
 
