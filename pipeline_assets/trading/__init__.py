@@ -1,0 +1,1 @@
+"""What happens after a candidate: decisions, orders, fills, positions. No Dagster, HTTP or gRPC here."""

@@ -1,0 +1,71 @@
+"""Closing a position: each reading of the positions allows one more reduce-only order for what is open.
+
+A close does not wait until an unknown order is resolved: a reduce-only order can neither open nor turn a
+position.
+"""
+
+from pipeline_assets.market.trading_rules import units
+from pipeline_assets.trading import records
+from pipeline_assets.trading.messages import AskPositions, AskTrades, PositionsRead
+from pipeline_assets.trading.order_ids import child_id
+from pipeline_assets.trading.order_types import Order, Status
+from pipeline_assets.trading.state import Closing
+from pipeline_assets.trading.work import Work
+
+# The venue matches a market order at once; a longer wait means that the answer or the fills are missing.
+_RETRY = 5_000
+_WAITING = frozenset({Status.SENDING, Status.OPEN})
+
+
+def positions_read(work: Work, event: PositionsRead) -> None:
+    """Go on with every close that a reading of the positions is new enough for."""
+    for symbol, close in list(work.state.closes.items()):
+        if event.asked_at < close.begun_at:
+            continue
+        _go_on(work, symbol, close, event)
+
+
+def _go_on(work: Work, symbol: str, close: Closing, event: PositionsRead) -> None:
+    quantity = event.quantities.get(symbol, 0)
+    last = work.state.orders.get(close.last_order)
+    if last and last.status in _WAITING and event.asked_at < last.sent_at + _RETRY:
+        return
+    if last and event.asked_at <= last.sent_at:
+        return
+    if quantity == 0:
+        _finish(work, symbol, close, event)
+        return
+    rules = work.core.rules.get(symbol)
+    most = units(rules.max_quantity) if rules else abs(quantity)
+    work.send(
+        Order(
+            client_id=child_id(close.close_id, "close", close.attempts),
+            symbol=symbol,
+            side="sell" if quantity > 0 else "buy",
+            kind="market",
+            quantity=min(abs(quantity), most),
+            reduce_only=True,
+            parent=close.close_id,
+        )
+    )
+
+
+def _finish(work: Work, symbol: str, close: Closing, event: PositionsRead) -> None:
+    """End a close whose position is 0 at the venue and in the ledger, with no entry still to come."""
+    if work.state.ledger.positions.get(symbol):
+        work.effect(AskTrades(symbol, close.begun_at - 60_000))
+        return
+    entries = [work.state.orders[each] for each in work.state.live]
+    if any(each.order.symbol == symbol and not each.order.reduce_only for each in entries):
+        return
+    work.record(records.CloseDone(at=work.now, symbol=symbol, close_id=close.close_id))
+
+
+def ask(work: Work) -> None:
+    """Read the positions again if a close waits for it."""
+    if not work.state.closes:
+        return
+    wait = work.core.timing.first_question
+    if work.now - work.core.positions_asked.get("closes", 0) >= wait:
+        work.core.positions_asked["closes"] = work.now
+        work.effect(AskPositions())

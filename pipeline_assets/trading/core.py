@@ -1,0 +1,165 @@
+"""The gateway's core: a state machine without I/O. (state, event, time) gives records and effects.
+
+Whoever runs the core stores the records of a step durably before carrying out its effects, and stops if that
+fails. The simulator of the tests and services/gateway run this same class.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+from pipeline_assets.market.trading_rules import TradingRules
+from pipeline_assets.trading import closing, placing, records, resolving
+from pipeline_assets.trading.invariants import InvariantError
+from pipeline_assets.trading.limits import RiskLimits
+from pipeline_assets.trading.messages import (
+    Accepted,
+    Cancel,
+    CancelAnswered,
+    Close,
+    Event,
+    FillSeen,
+    Flatten,
+    FundingPaid,
+    OrderCounts,
+    OrderMissing,
+    OrderSeen,
+    Place,
+    PositionsRead,
+    PriceSeen,
+    Refused,
+    Restarted,
+    SetMode,
+    Timer,
+    TradesRead,
+    Unanswered,
+)
+from pipeline_assets.trading.order_types import Mode, Status
+from pipeline_assets.trading.state import GatewayState
+from pipeline_assets.trading.work import Core, Timing, Work
+
+_DAY = 86_400_000
+
+
+class GatewayCore:
+    """Decides; its caller stores and acts."""
+
+    def __init__(
+        self,
+        limits: RiskLimits,
+        rules: Mapping[str, TradingRules],
+        timing: Timing | None = None,
+        stored: Iterable[records.AnyRecord] = (),
+    ) -> None:
+        """Begin from the records that the journal holds, in order.
+
+        Raises:
+            InvariantError: the records contradict each other.
+        """
+        self._core = Core(limits, rules, timing or Timing())
+        for record in stored:
+            self._core.state.apply(record)
+        self._core.invariants.restart(self._core.state)
+
+    @property
+    def state(self) -> GatewayState:
+        """The state, to read."""
+        return self._core.state
+
+    def handle(self, event: Event, now: int) -> Work:
+        """Return the records to store and the effects to carry out after that.
+
+        Args:
+            event: what happened.
+            now: the exchange's time in milliseconds.
+
+        Raises:
+            InvariantError: a promise is broken; nothing of the step may be carried out.
+        """
+        work = Work(self._core, now)
+        _begin_day(work)
+        _HANDLERS[type(event)](work, event)
+        _limit_loss(work)
+        return work
+
+    def halt(self, error: InvariantError, now: int) -> Work:
+        """Halt after a broken promise: only cancels and closes are accepted from here on."""
+        work = Work(self._core, now)
+        work.set_mode(Mode.HALTED, f"broken promise: {error}", "gateway")
+        work.alarm(f"The gateway halted: {error}.")
+        return work
+
+
+def _begin_day(work: Work) -> None:
+    day = work.now // _DAY
+    if day > work.state.day:
+        work.record(records.DayBegun(at=work.now, day=day, result=work.state.result()))
+
+
+def _limit_loss(work: Work) -> None:
+    """Accept only what reduces once the day's loss is too large."""
+    if work.state.mode is not Mode.ACTIVE:
+        return
+    loss = work.state.day_result - work.state.result()
+    if loss >= work.core.limits.daily_loss:
+        work.set_mode(Mode.REDUCING, f"the loss since 00:00 UTC is {loss / 1e8:.2f}", "daily_loss")
+        work.alarm(f"The day's loss reached its limit: {loss / 1e8:.2f}.")
+
+
+def _price_seen(work: Work, event: PriceSeen) -> None:
+    work.state.see_price(event)
+
+
+def _order_counts(work: Work, event: OrderCounts) -> None:
+    rate = work.core.rate
+    rate.venue_ten_seconds, rate.venue_minute = event.ten_seconds, event.minute
+    rate.venue_at = work.now
+
+
+def _timer(work: Work, _: Timer) -> None:
+    """Ask about every order whose next question is due."""
+    for client_id in list(work.state.live):
+        doubt = work.core.doubts.get(client_id)
+        if doubt is None:
+            resolving.ask_soon(work, client_id)
+        elif doubt.next_question <= work.now:
+            resolving.ask_about(work, work.state.orders[client_id])
+    closing.ask(work)
+
+
+def _restarted(work: Work, _: Restarted) -> None:
+    """Doubt what was being sent, and ask about everything that is not settled."""
+    for client_id in list(work.state.live):
+        held = work.state.orders[client_id]
+        if held.status is Status.SENDING:
+            work.change(held, Status.UNKNOWN, reason="the gateway ended before an answer came")
+        resolving.ask_soon(work, client_id)
+        resolving.ask_about(work, held)
+    closing.ask(work)
+
+
+def _positions_read(work: Work, event: PositionsRead) -> None:
+    resolving.positions_read(work, event)
+    closing.positions_read(work, event)
+
+
+_HANDLERS: dict[type, Callable[[Work, Any], None]] = {
+    Place: placing.place,
+    Cancel: placing.cancel,
+    Close: placing.close,
+    SetMode: placing.set_mode,
+    Flatten: placing.flatten,
+    Accepted: resolving.accepted,
+    Refused: resolving.refused,
+    Unanswered: resolving.unanswered,
+    CancelAnswered: resolving.cancel_answered,
+    OrderSeen: resolving.order_seen,
+    OrderMissing: resolving.order_missing,
+    FillSeen: resolving.fill_seen,
+    TradesRead: resolving.trades_read,
+    PositionsRead: _positions_read,
+    FundingPaid: resolving.funding_paid,
+    PriceSeen: _price_seen,
+    OrderCounts: _order_counts,
+    Timer: _timer,
+    Restarted: _restarted,
+}

@@ -1,0 +1,133 @@
+"""A caller's wishes: place, cancel, close, change of mode. Each is checked here and answered once."""
+
+from pipeline_assets.market.trading_rules import decimal
+from pipeline_assets.trading import records
+from pipeline_assets.trading.limits import against_filters, against_limits
+from pipeline_assets.trading.messages import (
+    AskOrder,
+    AskPositions,
+    Cancel,
+    Close,
+    Flatten,
+    Place,
+    Refusal,
+    SendCancel,
+    SetMode,
+)
+from pipeline_assets.trading.order_ids import CLIENT_ID, child_id
+from pipeline_assets.trading.order_types import UNSETTLED, Mode, Order
+from pipeline_assets.trading.state import OrderState
+from pipeline_assets.trading.work import Work
+
+
+def place(work: Work, event: Place) -> None:
+    """Send an order if nothing speaks against it. The same order again only reports its state."""
+    order, held = event.order, work.state.orders.get(event.order.client_id)
+    if held:
+        work.reply(event.request, order.client_id, _conflict(held.order, order))
+        return
+    refusal = _refusal(work, order)
+    if refusal is None:
+        work.send(order)
+    work.reply(event.request, order.client_id, refusal)
+
+
+def _refusal(work: Work, order: Order) -> Refusal | None:
+    if not CLIENT_ID.fullmatch(order.client_id):
+        return Refusal("client_id", "client_id must be 1 to 36 of A-Z a-z 0-9 . : / _ -")
+    if order.symbol in work.state.closes and not order.reduce_only:
+        return Refusal("closing", f"{order.symbol}: its position is being closed.")
+    seen = work.state.prices.get(order.symbol)
+    return against_filters(
+        order, work.core.rules.get(order.symbol), seen.price if seen else 0
+    ) or against_limits(order, work.state, work.core.limits, work.core.rate, work.now)
+
+
+def _conflict(held: Order, wanted: Order) -> Refusal | None:
+    differing = [
+        f"{name} is {_shown(name, getattr(held, name))}, not {_shown(name, getattr(wanted, name))}"
+        for name in held.__struct_fields__
+        if getattr(held, name) != getattr(wanted, name)
+    ]
+    if not differing:
+        return None
+    return Refusal(
+        "already_exists",
+        f"Order {held.client_id} exists with another content: {'; '.join(differing)}.",
+    )
+
+
+def _shown(name: str, value: object) -> str:
+    if name in ("quantity", "price") and isinstance(value, int):
+        return str(decimal(value))
+    return str(value)
+
+
+def cancel(work: Work, event: Cancel) -> None:
+    """Ask the venue to cancel an order; one that is at its end stays as it is."""
+    held = work.state.orders.get(event.client_id)
+    if held is None:
+        work.reply(
+            event.request, event.client_id,
+            Refusal("not_found", f"There is no order {event.client_id[:60]!r}."),
+        )  # fmt: skip
+        return
+    if held.status in UNSETTLED:
+        _cancel(work, held)
+    work.reply(event.request, event.client_id)
+
+
+def _cancel(work: Work, held: OrderState) -> None:
+    if not held.cancel_sent:
+        work.record(records.CancelSending(at=work.now, client_id=held.order.client_id))
+    work.effect(SendCancel(held.order.client_id, held.order.symbol))
+    work.effect(AskOrder(held.order.client_id, held.order.symbol))
+
+
+def close(work: Work, event: Close) -> None:
+    """Begin to close a position: cancel the symbol's orders, then ask the venue how large it is."""
+    if not CLIENT_ID.fullmatch(event.close_id):
+        refusal = Refusal("client_id", "close_id must be 1 to 36 of A-Z a-z 0-9 . : / _ -")
+        work.reply(event.request, event.close_id, refusal)
+        return
+    known = work.state.closes_seen.get(event.close_id)
+    if known not in (None, event.symbol):
+        refusal = Refusal("already_exists", f"Close {event.close_id} exists for {known}.")
+        work.reply(event.request, event.close_id, refusal)
+        return
+    running = work.state.closes.get(event.symbol)
+    if known is None and running is None:
+        begin_close(work, event.symbol, event.close_id, event.reason)
+    work.reply(event.request, running.close_id if running else event.close_id)
+
+
+def begin_close(work: Work, symbol: str, close_id: str, reason: str) -> None:
+    """Record that a position is to be closed, cancel what is open, and ask for the position."""
+    work.record(records.CloseBegun(at=work.now, symbol=symbol, close_id=close_id, reason=reason))
+    for client_id in list(work.state.live):
+        held = work.state.orders[client_id]
+        if held.order.symbol == symbol and held.status in UNSETTLED:
+            _cancel(work, held)
+    work.effect(AskPositions())
+
+
+def set_mode(work: Work, event: SetMode) -> None:
+    """Change what is accepted. Resuming begins the day's loss anew."""
+    if event.mode is not work.state.mode or event.mode is not Mode.ACTIVE:
+        work.set_mode(event.mode, event.reason, event.by)
+    if event.mode is Mode.ACTIVE:
+        work.record(records.DayBegun(at=work.now, day=work.state.day, result=work.state.result()))
+    work.reply(event.request, event.mode.value)
+
+
+def flatten(work: Work, event: Flatten) -> None:
+    """Halt, cancel every order and close every position. The same `close_id` is one flatten."""
+    if work.state.mode is not Mode.HALTED:
+        work.set_mode(Mode.HALTED, event.reason, event.by)
+    concerned = dict.fromkeys(work.state.ledger.positions)
+    concerned |= dict.fromkeys(work.state.orders[each].order.symbol for each in work.state.live)
+    for symbol in concerned:
+        close_id = child_id(f"{event.close_id}:{symbol}", "flatten", 0)
+        if symbol not in work.state.closes and close_id not in work.state.closes_seen:
+            begin_close(work, symbol, close_id, event.reason)
+    work.reply(event.request, event.close_id)

@@ -1,0 +1,123 @@
+"""What the journal stores: each change of the gateway's state, in order. Reading all of them again gives the
+same state. How a record changes the state is in state.py.
+
+Records are JSON objects with a `type`. A field that is added needs a default, so that older journals remain
+readable; a type is never removed.
+"""
+
+from typing import ClassVar
+
+import msgspec
+
+from pipeline_assets.errors import DataError
+from pipeline_assets.trading.order_types import Fill, Mode, Order, Status
+
+
+class JournalRecordError(DataError):
+    """Stored bytes that are no journal record. The message says which and what to do."""
+
+
+class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
+    """The base of all records. `at` is the exchange's time in milliseconds."""
+
+    at: int
+
+
+class OrderSending(Record, frozen=True, kw_only=True, tag="order_sending"):
+    """An order is about to be sent. Until `at + recv_window` the venue may accept it."""
+
+    order: Order
+    recv_window: int
+
+
+class OrderChanged(Record, frozen=True, kw_only=True, tag="order_changed"):
+    """The state of an order changed. `reported` is what the venue said was filled, in 1e-8."""
+
+    client_id: str
+    status: Status
+    venue_id: str = ""
+    reported: int = 0
+    reason: str = ""
+
+
+class CancelSending(Record, frozen=True, kw_only=True, tag="cancel_sending"):
+    """A cancel is about to be sent."""
+
+    client_id: str
+
+
+class FillBooked(Record, frozen=True, kw_only=True, tag="fill_booked"):
+    """A fill entered the ledger."""
+
+    fill: Fill
+
+
+class FundingBooked(Record, frozen=True, kw_only=True, tag="funding_booked"):
+    """A funding payment entered the ledger; negative where the account paid."""
+
+    symbol: str
+    time: int
+    amount: int
+
+
+class ModeSet(Record, frozen=True, kw_only=True, tag="mode_set"):
+    """The gateway accepts something else from here on."""
+
+    mode: Mode
+    reason: str
+    by: str
+
+
+class DayBegun(Record, frozen=True, kw_only=True, tag="day_begun"):
+    """A UTC day begins, numbered from 1970; `result` is the account's result so far, in 1e-8."""
+
+    day: int
+    result: int
+
+
+class CloseBegun(Record, frozen=True, kw_only=True, tag="close_begun"):
+    """The position of a symbol is to be closed."""
+
+    symbol: str
+    close_id: str
+    reason: str
+
+
+class CloseDone(Record, frozen=True, kw_only=True, tag="close_done"):
+    """The position of a symbol is closed."""
+
+    symbol: str
+    close_id: str
+
+
+AnyRecord = (
+    OrderSending | OrderChanged | CancelSending | FillBooked | FundingBooked | ModeSet | DayBegun
+    | CloseBegun | CloseDone
+)  # fmt: skip
+
+
+class RecordCodec:
+    """Encodes and decodes records."""
+
+    _encoder: ClassVar[msgspec.json.Encoder] = msgspec.json.Encoder()
+    _decoder: ClassVar[msgspec.json.Decoder[AnyRecord]] = msgspec.json.Decoder(AnyRecord)
+
+    @classmethod
+    def encode(cls, record: AnyRecord) -> bytes:
+        """Return a record as JSON."""
+        return cls._encoder.encode(record)
+
+    @classmethod
+    def decode(cls, number: int, stored: bytes) -> AnyRecord:
+        """Return the record that was stored under a sequence number.
+
+        Raises:
+            JournalRecordError: the bytes are damaged, or a newer version wrote them.
+        """
+        try:
+            return cls._decoder.decode(stored)
+        except msgspec.DecodeError as error:
+            raise JournalRecordError(
+                f"Journal record {number} cannot be read ({error}). Restore the journal from its "
+                "backup (docs/trading.md), or use the version that wrote it."
+            ) from error

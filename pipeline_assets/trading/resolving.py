@@ -1,0 +1,234 @@
+"""What the venue says: answers, the stream, queries. An order whose outcome is unknown is resolved here, from
+evidence alone; nothing here sends an entry.
+"""
+
+from pipeline_assets.trading import records
+from pipeline_assets.trading.messages import (
+    Accepted,
+    AskOrder,
+    AskPositions,
+    AskTrades,
+    CancelAnswered,
+    FillSeen,
+    FundingPaid,
+    OrderMissing,
+    OrderSeen,
+    PositionsRead,
+    Refused,
+    TradesRead,
+    Unanswered,
+)
+from pipeline_assets.trading.order_types import UNSETTLED, Fill, Status
+from pipeline_assets.trading.state import OrderState
+from pipeline_assets.trading.work import Doubt, Work
+
+# A venue's clock and ours may differ: trades are read from a little earlier than the order was sent.
+_OVERLAP = 10_000
+
+
+def accepted(work: Work, event: Accepted) -> None:
+    """Note that the venue has an order. An answer that comes after the stream's events changes nothing."""
+    held = work.state.orders.get(event.client_id)
+    if held and held.status in (Status.SENDING, Status.UNKNOWN, Status.NOT_PLACED):
+        _adopt(work, held, Status.OPEN, event.venue_id, held.reported)
+        ask_soon(work, event.client_id)
+
+
+def refused(work: Work, event: Refused) -> None:
+    """End an order that the venue does not have, for certain."""
+    held = work.state.orders.get(event.client_id)
+    if held and held.status is Status.SENDING:
+        work.change(held, Status.REJECTED, reason=event.reason)
+
+
+def unanswered(work: Work, event: Unanswered) -> None:
+    """Doubt an order from here on."""
+    held = work.state.orders.get(event.client_id)
+    if held and held.status is Status.SENDING:
+        work.change(held, Status.UNKNOWN, reason=event.reason)
+        ask_soon(work, event.client_id)
+
+
+def cancel_answered(work: Work, event: CancelAnswered) -> None:
+    """Ask what became of an order; a cancel's answer alone does not say what was filled before."""
+    held = work.state.orders.get(event.client_id)
+    if held and held.unsettled:
+        work.effect(AskOrder(event.client_id, held.order.symbol))
+
+
+def order_seen(work: Work, event: OrderSeen) -> None:
+    """Take over what stream or query say of an order. A state at an end is never left again."""
+    held = work.state.orders.get(event.client_id)
+    if held is None:
+        work.alarm(
+            f"The venue reports an order that is not in the journal: {event.client_id[:60]!r}."
+        )
+        return
+    reported = max(held.reported, event.executed)
+    if held.status in (Status.REJECTED, Status.NOT_PLACED):
+        if event.status is Status.REJECTED:
+            return
+        work.alarm(
+            f"Order {event.client_id} was taken for {held.status} and is {event.status} at the venue "
+            "now; it is adopted."
+        )
+        _adopt(work, held, event.status, event.venue_id, reported)
+    elif held.status in UNSETTLED:
+        if (held.status, held.reported) != (event.status, reported) or not held.venue_id:
+            _adopt(work, held, event.status, event.venue_id, reported)
+    elif reported > held.reported:
+        work.change(held, held.status, reported=reported, reason=held.reason)
+    if held.reported > held.booked:
+        _owes_fills(work, held)
+
+
+def _adopt(work: Work, held: OrderState, status: Status, venue_id: str, reported: int) -> None:
+    work.change(held, status, venue_id=venue_id, reported=reported)
+    if held.unsettled:
+        work.core.doubts.setdefault(held.order.client_id, Doubt(work.now))
+
+
+def _owes_fills(work: Work, held: OrderState) -> None:
+    """Read the trades of an order of which the venue said more than the ledger has."""
+    ask_soon(work, held.order.client_id)
+    work.effect(AskTrades(held.order.symbol, held.sent_at - _OVERLAP))
+
+
+def order_missing(work: Work, event: OrderMissing) -> None:
+    """Count a query that found nothing, if it was asked late enough to mean anything."""
+    held = work.state.orders.get(event.client_id)
+    if held and held.status is Status.UNKNOWN and event.asked_at >= horizon(work, held):
+        work.core.doubts[event.client_id].missing_at = event.asked_at
+        conclude(work, held)
+
+
+def fill_seen(work: Work, event: FillSeen) -> None:
+    """Book a trade."""
+    book(work, event.fill)
+
+
+def trades_read(work: Work, event: TradesRead) -> None:
+    """Book all trades of a reading, and count it as evidence about unknown orders of the symbol."""
+    for fill in event.fills:
+        book(work, fill)
+    for held in _unknown(work, event.symbol):
+        if event.since <= held.sent_at and event.asked_at >= horizon(work, held):
+            work.core.doubts[held.order.client_id].trades_at = event.asked_at
+            conclude(work, held)
+
+
+def book(work: Work, fill: Fill) -> None:
+    """Book a trade once, and derive from it what its order is."""
+    ledger = work.state.ledger
+    if ledger.has(fill):
+        known = ledger.fills[fill.symbol, fill.trade_id]
+        if (known.signed, known.price) != (fill.signed, fill.price):
+            work.alarm(f"Trade {fill.trade_id} of {fill.symbol} is reported with other values now.")
+        return
+    held = _owner(work, fill)
+    if held and not held.venue_id:
+        status = held.status if held.status in (Status.OPEN, Status.FILLED) else Status.OPEN
+        if held.status in (Status.REJECTED, Status.NOT_PLACED):
+            work.alarm(
+                f"Order {held.order.client_id} was taken for {held.status} and is filled now."
+            )
+        _adopt(work, held, status, fill.venue_id, held.reported)
+    work.record(records.FillBooked(at=work.now, fill=fill))
+    work.core.invariants.after_fill(fill, work.state)
+    if held:
+        _after_fill(work, held)
+
+
+def _owner(work: Work, fill: Fill) -> OrderState | None:
+    client_id = work.state.by_venue.get((fill.symbol, fill.venue_id)) or fill.client_id
+    return work.state.orders.get(client_id)
+
+
+def _after_fill(work: Work, held: OrderState) -> None:
+    if held.booked > held.order.quantity:
+        work.alarm(f"Order {held.order.client_id} is filled by more than it asked for.")
+    if held.status in UNSETTLED and held.booked >= held.order.quantity:
+        work.change(held, Status.FILLED, reported=held.booked)
+    elif held.booked > held.reported:
+        work.change(held, held.status, reported=held.booked, reason=held.reason)
+    if not held.unsettled:
+        work.core.doubts.pop(held.order.client_id, None)
+
+
+def positions_read(work: Work, event: PositionsRead) -> None:
+    """Compare the venue's positions with the ledger: evidence about unknown orders."""
+    for client_id in list(work.state.live):
+        held = work.state.orders[client_id]
+        symbol = held.order.symbol
+        if held.status is not Status.UNKNOWN or event.asked_at < horizon(work, held):
+            continue
+        equal = event.quantities.get(symbol, 0) == work.state.ledger.positions.get(symbol, 0)
+        work.core.doubts[client_id].position_at = event.asked_at if equal else 0
+        if equal:
+            conclude(work, held)
+        else:
+            work.effect(AskTrades(symbol, held.sent_at - _OVERLAP))
+
+
+def funding_paid(work: Work, event: FundingPaid) -> None:
+    """Book a funding payment once."""
+    if not work.state.ledger.has_payment(event.symbol, event.time):
+        work.record(
+            records.FundingBooked(
+                at=work.now, symbol=event.symbol, time=event.time, amount=event.amount
+            )
+        )
+
+
+def horizon(work: Work, held: OrderState) -> int:
+    """Return from when on an answer "there is no such order" means something."""
+    return held.sent_at + held.recv_window + work.core.timing.settling
+
+
+def conclude(work: Work, held: OrderState) -> None:
+    """Conclude `not_placed` once query, trades and position all show nothing after the horizon."""
+    doubt = work.core.doubts[held.order.client_id]
+    if not (doubt.missing_at and doubt.trades_at and doubt.position_at):
+        return
+    if _foreign_fills(work, held):
+        return
+    reason = f"{held.reason}; no order, trade or position at the venue".lstrip("; ")
+    work.change(held, Status.NOT_PLACED, reason=reason)
+
+
+def _foreign_fills(work: Work, held: OrderState) -> bool:
+    """Return whether a trade since the order was sent belongs to no order that we know."""
+    symbol = held.order.symbol
+    return any(
+        fill.time >= held.sent_at - _OVERLAP and (symbol, fill.venue_id) not in work.state.by_venue
+        for (of, _), fill in work.state.ledger.fills.items()
+        if of == symbol
+    )
+
+
+def _unknown(work: Work, symbol: str) -> list[OrderState]:
+    found = [work.state.orders[client_id] for client_id in work.state.live]
+    return [each for each in found if each.order.symbol == symbol and each.status is Status.UNKNOWN]
+
+
+def ask_soon(work: Work, client_id: str) -> None:
+    """Have the next question about an order asked after the first wait."""
+    doubt = work.core.doubts.setdefault(client_id, Doubt(work.now))
+    doubt.next_question = work.now + work.core.timing.first_question
+    doubt.questions = 0
+
+
+def ask_about(work: Work, held: OrderState) -> None:
+    """Ask the venue about an unsettled order, and put off the next question."""
+    client_id, symbol = held.order.client_id, held.order.symbol
+    timing, doubt = work.core.timing, work.core.doubts[client_id]
+    if held.status is Status.SENDING:
+        work.change(held, Status.UNKNOWN, reason="no answer")
+    wait = min(timing.first_question << min(doubt.questions, 16), timing.longest_question)
+    doubt.questions += 1
+    doubt.next_question = work.now + wait
+    work.effect(AskOrder(client_id, symbol))
+    if held.status is Status.UNKNOWN or held.reported > held.booked:
+        work.effect(AskTrades(symbol, held.sent_at - _OVERLAP))
+    if held.status is Status.UNKNOWN:
+        work.effect(AskPositions())

@@ -1,0 +1,226 @@
+"""The gateway's state, and how each journal record changes it.
+
+Reading the journal from its beginning gives the state as it was; what only helps to decide (prices, evidence,
+timers) is not stored.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from pipeline_assets.trading import records
+from pipeline_assets.trading.ledger import Ledger
+from pipeline_assets.trading.messages import PriceSeen
+from pipeline_assets.trading.order_types import UNSETTLED, Mode, Order, Status, value_of
+
+
+@dataclass(slots=True)
+class OrderState:
+    """What is known of one order.
+
+    Attributes:
+        venue_id: the venue's id; empty until the venue said it.
+        reported: what the venue said was filled, in 1e-8; the ledger may not have all of it yet.
+        booked: what the ledger has, in 1e-8.
+        sent_at: when the order was journalled for sending.
+        recv_window: how long after that the venue may accept it, in milliseconds.
+    """
+
+    order: Order
+    status: Status
+    sent_at: int
+    recv_window: int
+    changed_at: int
+    venue_id: str = ""
+    reported: int = 0
+    booked: int = 0
+    reason: str = ""
+    cancel_sent: bool = False
+
+    @property
+    def unsettled(self) -> bool:
+        """Whether more may become known of the order: it is not at an end, or fills are missing."""
+        return self.status in UNSETTLED or self.reported > self.booked
+
+    @property
+    def remaining(self) -> int:
+        """What the order may still add to a position, in 1e-8; 0 for what only reduces."""
+        if self.order.reduce_only or not self.unsettled:
+            return 0
+        most = self.order.quantity if self.status in UNSETTLED else self.reported
+        return max(most - self.booked, 0)
+
+
+@dataclass(slots=True)
+class Closing:
+    """A position that is being closed. `attempts` counts the orders sent for it."""
+
+    close_id: str
+    reason: str
+    begun_at: int
+    attempts: int = 0
+    last_order: str = ""
+
+
+@dataclass
+class GatewayState:
+    """Orders, ledger, mode and closes.
+
+    Attributes:
+        orders: by client id; an order is never removed, since its id must never be used again.
+        live: client ids of unsettled orders, in the order of sending.
+        by_venue: client id by symbol and the venue's order id.
+        day: the UTC day, counted from 1970, whose loss is limited; -1 before the first.
+        day_result: the account's result when the day began.
+        prices: the newest candle by symbol (not stored).
+        pending: by symbol, what open orders may still buy and sell (derived).
+        exposure: by symbol, the largest value that position and open orders can reach (derived).
+    """
+
+    orders: dict[str, OrderState] = field(default_factory=dict)
+    live: dict[str, None] = field(default_factory=dict)
+    by_venue: dict[tuple[str, str], str] = field(default_factory=dict)
+    ledger: Ledger = field(default_factory=Ledger)
+    mode: Mode = Mode.ACTIVE
+    mode_reason: str = ""
+    day: int = -1
+    day_result: int = 0
+    closes: dict[str, Closing] = field(default_factory=dict)
+    closes_seen: dict[str, str] = field(default_factory=dict)
+    prices: dict[str, PriceSeen] = field(default_factory=dict)
+    pending: dict[str, tuple[int, int]] = field(default_factory=dict)
+    exposure: dict[str, int] = field(default_factory=dict)
+    gross_exposure: int = 0
+
+    def apply(self, record: records.AnyRecord) -> None:
+        """Change the state as a record says."""
+        _APPLY[type(record)](self, record)
+
+    def see_price(self, seen: PriceSeen) -> None:
+        """Keep a candle's price if it is the newest."""
+        held = self.prices.get(seen.symbol)
+        if held is None or seen.time > held.time:
+            self.prices[seen.symbol] = seen
+            self.weigh(seen.symbol)
+
+    def result(self) -> int:
+        """Return the account's profit and loss at the newest prices, in 1e-8 of the quote asset."""
+        return self.ledger.result(self._price_of)
+
+    def _price_of(self, symbol: str) -> int:
+        seen = self.prices.get(symbol)
+        return seen.price if seen else 0
+
+    def exposure_with(self, order: Order) -> int:
+        """Return the largest value that a symbol can reach once an order is added."""
+        buys, sells = self.pending.get(order.symbol, (0, 0))
+        if order.side == "buy":
+            buys += order.quantity
+        else:
+            sells += order.quantity
+        return self._largest(order.symbol, buys, sells, order.price)
+
+    def weigh(self, symbol: str) -> None:
+        """Derive the exposure of a symbol anew."""
+        buys, sells = self.pending.get(symbol, (0, 0))
+        before = self.exposure.pop(symbol, 0)
+        after = self._largest(symbol, buys, sells, 0)
+        if after or symbol in self.ledger.positions or buys or sells:
+            self.exposure[symbol] = after
+        self.gross_exposure += after - before
+
+    def _largest(self, symbol: str, buys: int, sells: int, price: int) -> int:
+        position = self.ledger.positions.get(symbol, 0)
+        seen = self.prices.get(symbol)
+        known = seen.price if seen else self.ledger.last_price.get(symbol, 0)
+        return value_of(max(abs(position + buys), abs(position - sells)), max(known, price))
+
+    def settle(self, held: OrderState, before: int) -> None:
+        """Derive what depends on an order that changed; `before` is what remained of it."""
+        client_id, symbol = held.order.client_id, held.order.symbol
+        if held.unsettled:
+            self.live.setdefault(client_id)
+        else:
+            self.live.pop(client_id, None)
+        buys, sells = self.pending.pop(symbol, (0, 0))
+        if held.order.side == "buy":
+            buys += held.remaining - before
+        else:
+            sells += held.remaining - before
+        if buys or sells:
+            self.pending[symbol] = (buys, sells)
+        self.weigh(symbol)
+
+
+def _order_sending(state: GatewayState, record: records.OrderSending) -> None:
+    held = OrderState(record.order, Status.SENDING, record.at, record.recv_window, record.at)
+    state.orders[record.order.client_id] = held
+    close = state.closes.get(record.order.symbol)
+    if close and record.order.parent == close.close_id:
+        close.attempts += 1
+        close.last_order = record.order.client_id
+    state.settle(held, 0)
+
+
+def _order_changed(state: GatewayState, record: records.OrderChanged) -> None:
+    held = state.orders[record.client_id]
+    before = held.remaining
+    held.status, held.reason, held.changed_at = record.status, record.reason, record.at
+    held.reported = record.reported
+    if record.venue_id and not held.venue_id:
+        held.venue_id = record.venue_id
+        key = (held.order.symbol, record.venue_id)
+        state.by_venue[key] = record.client_id
+        held.booked = state.ledger.executed.get(key, 0)
+    state.settle(held, before)
+
+
+def _fill_booked(state: GatewayState, record: records.FillBooked) -> None:
+    state.ledger.book(record.fill)
+    key = (record.fill.symbol, record.fill.venue_id)
+    client_id = state.by_venue.get(key)
+    if client_id is None:
+        state.weigh(record.fill.symbol)
+        return
+    held = state.orders[client_id]
+    before = held.remaining
+    held.booked = state.ledger.executed[key]
+    state.settle(held, before)
+
+
+def _cancel_sending(state: GatewayState, record: records.CancelSending) -> None:
+    state.orders[record.client_id].cancel_sent = True
+
+
+def _funding_booked(state: GatewayState, record: records.FundingBooked) -> None:
+    state.ledger.pay(record.symbol, record.time, record.amount)
+
+
+def _mode_set(state: GatewayState, record: records.ModeSet) -> None:
+    state.mode, state.mode_reason = record.mode, record.reason
+
+
+def _day_begun(state: GatewayState, record: records.DayBegun) -> None:
+    state.day, state.day_result = record.day, record.result
+
+
+def _close_begun(state: GatewayState, record: records.CloseBegun) -> None:
+    state.closes[record.symbol] = Closing(record.close_id, record.reason, record.at)
+    state.closes_seen[record.close_id] = record.symbol
+
+
+def _close_done(state: GatewayState, record: records.CloseDone) -> None:
+    state.closes.pop(record.symbol, None)
+
+
+_APPLY: dict[type, Callable[[GatewayState, Any], None]] = {
+    records.OrderSending: _order_sending,
+    records.OrderChanged: _order_changed,
+    records.CancelSending: _cancel_sending,
+    records.FillBooked: _fill_booked,
+    records.FundingBooked: _funding_booked,
+    records.ModeSet: _mode_set,
+    records.DayBegun: _day_begun,
+    records.CloseBegun: _close_begun,
+    records.CloseDone: _close_done,
+}

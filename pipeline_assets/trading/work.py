@@ -1,0 +1,133 @@
+"""One step of the core under way: the state, the time, and what the step has decided so far."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from pipeline_assets.market.trading_rules import TradingRules
+from pipeline_assets.trading import records
+from pipeline_assets.trading.invariants import Invariants
+from pipeline_assets.trading.limits import OrderRate, RiskLimits
+from pipeline_assets.trading.messages import Alarm, Effect, Refusal, Reply, Send
+from pipeline_assets.trading.order_types import Mode, Order, Status
+from pipeline_assets.trading.state import GatewayState, OrderState
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How long the core waits, in milliseconds.
+
+    Attributes:
+        recv_window: how long after its timestamp the venue may accept an order.
+        settling: how long after that the venue may still not show an order that it has. "Not placed" is
+            concluded no earlier.
+        first_question: the wait before an unknown order is asked for; doubled each time.
+        longest_question: the longest wait between two questions.
+        answer: how long an order may stay `sending` without any answer.
+    """
+
+    recv_window: int = 5_000
+    settling: int = 180_000
+    first_question: int = 1_000
+    longest_question: int = 30_000
+    answer: int = 30_000
+
+
+@dataclass(slots=True)
+class Doubt:
+    """What has been asked about an unsettled order, and the evidence that the venue does not have it.
+
+    Each time is when the question was asked; 0 without such an answer.
+    """
+
+    next_question: int
+    questions: int = 0
+    missing_at: int = 0
+    trades_at: int = 0
+    position_at: int = 0
+
+
+@dataclass
+class Core:
+    """What lives as long as the gateway: the state, and what is not stored."""
+
+    limits: RiskLimits = field(default_factory=RiskLimits)
+    rules: Mapping[str, TradingRules] = field(default_factory=dict)
+    timing: Timing = field(default_factory=Timing)
+    state: GatewayState = field(default_factory=GatewayState)
+    rate: OrderRate = field(default_factory=OrderRate)
+    doubts: dict[str, Doubt] = field(default_factory=dict)
+    positions_asked: dict[str, int] = field(default_factory=dict)
+    invariants: Invariants = field(default_factory=Invariants)
+
+
+@dataclass
+class Work:
+    """One step. Records change the state at once; effects wait until the records are durable."""
+
+    core: Core
+    now: int
+    recorded: list[records.AnyRecord] = field(default_factory=list)
+    effects: list[Effect] = field(default_factory=list)
+
+    @property
+    def state(self) -> GatewayState:
+        """The gateway's state."""
+        return self.core.state
+
+    def record(self, record: records.AnyRecord) -> None:
+        """Change the state, and have the change stored."""
+        self.recorded.append(record)
+        self.state.apply(record)
+
+    def effect(self, effect: Effect) -> None:
+        """Have something done after this step's records are durable."""
+        self.effects.append(effect)
+
+    def alarm(self, message: str) -> None:
+        """Tell a person."""
+        self.effects.append(Alarm(message))
+
+    def reply(self, request: int, subject: str, refusal: Refusal | None = None) -> None:
+        """Answer a caller; request 0 has no caller."""
+        if request:
+            self.effects.append(Reply(request, subject, refusal))
+
+    def send(self, order: Order) -> None:
+        """Journal an order as `sending` and send it: the only place that does.
+
+        Raises:
+            InvariantError: the order's id was used before.
+        """
+        self.core.invariants.before_send(order, self.state)
+        window = self.core.timing.recv_window
+        self.record(records.OrderSending(at=self.now, order=order, recv_window=window))
+        self.core.rate.count(self.now)
+        self.core.doubts[order.client_id] = Doubt(self.now + self.core.timing.answer)
+        self.effects.append(Send(order, self.now, window))
+
+    def change(
+        self,
+        held: OrderState,
+        status: Status,
+        *,
+        venue_id: str = "",
+        reported: int | None = None,
+        reason: str = "",
+    ) -> None:
+        """Record a change of an order; an id or a quantity that is not given stays as it is."""
+        self.record(
+            records.OrderChanged(
+                at=self.now,
+                client_id=held.order.client_id,
+                status=status,
+                venue_id=venue_id or held.venue_id,
+                reported=held.reported if reported is None else reported,
+                reason=reason,
+            )
+        )
+        if not held.unsettled:
+            self.core.doubts.pop(held.order.client_id, None)
+
+    def set_mode(self, mode: Mode, reason: str, by: str) -> None:
+        """Record that the gateway accepts something else from here on."""
+        self.record(records.ModeSet(at=self.now, mode=mode, reason=reason, by=by))

@@ -1,0 +1,134 @@
+"""The shell around the core in virtual time: a journal on a disk that forgets what was not synced, and a
+process that is killed at any point.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pipeline_assets.market.trading_rules import TradingRules
+from pipeline_assets.trading import messages
+from pipeline_assets.trading.core import GatewayCore
+from pipeline_assets.trading.limits import RiskLimits
+from pipeline_assets.trading.records import RecordCodec
+from pipeline_assets.trading.work import Timing, Work
+from pipeline_assets_tests.trading.simulated_venue import SimulatedVenue
+from pipeline_assets_tests.trading.virtual_world import VirtualWorld
+
+CoreFactory = Callable[..., GatewayCore]
+
+
+@dataclass
+class SimulatedGateway:
+    """Runs the production core. Events wait while records are being synced: that is the group commit.
+
+    Attributes:
+        synced: whether effects wait for the disk; a planted bug sets it to false.
+        disk: what survives a kill.
+        replies: what callers were told.
+    """
+
+    world: VirtualWorld
+    venue: SimulatedVenue
+    limits: RiskLimits
+    rules: dict[str, TradingRules]
+    timing: Timing
+    make_core: CoreFactory = GatewayCore
+    synced: bool = True
+    disk: list[bytes] = field(default_factory=list)
+    replies: list[messages.Reply] = field(default_factory=list)
+    alarms: list[str] = field(default_factory=list)
+    prices: dict[str, messages.PriceSeen] = field(default_factory=dict)
+    starts: int = 0
+    core: GatewayCore | None = None
+    _waiting: list[messages.Event] = field(default_factory=list)
+    _syncing: bool = False
+
+    def start(self) -> None:
+        """Start a process that reads the journal."""
+        if self.core:
+            return
+        self.starts += 1
+        stored = [RecordCodec.decode(place, each) for place, each in enumerate(self.disk)]
+        self.core = self.make_core(self.limits, self.rules, self.timing, stored)
+        self._waiting, self._syncing = [], False
+        self.venue.listen = self.hear
+        for seen in self.prices.values():
+            self.hear(seen)
+        self.hear(messages.Restarted())
+
+    def kill(self) -> None:
+        """End the process, between any two events; it starts again some seconds later."""
+        self.core, self.venue.listen = None, None
+        self.starts += 1
+        self.world.after(self.world.between(10, 20_000), self.start)
+
+    def hear(self, event: messages.Event) -> None:
+        """Take an event; one that arrives while the process is down is lost."""
+        if isinstance(event, messages.PriceSeen):
+            self.prices[event.symbol] = event
+        if self.core is None:
+            return
+        self._waiting.append(event)
+        if not self._syncing:
+            self._step()
+
+    def _step(self) -> None:
+        """Handle all waiting events, and sync their records in one go."""
+        assert self.core is not None
+        self._syncing = True
+        batch, self._waiting = self._waiting, []
+        works = [self.core.handle(event, self.world.now) for event in batch]
+        encoded = [RecordCodec.encode(record) for work in works for record in work.recorded]
+        process = self.starts
+        if not self.synced:
+            self._act(works)
+            if process != self.starts:
+                return
+        pause = (self.world.between(1, 8) if not self.world.chance(0.02) else 500) if encoded else 0
+        self.world.after(pause, lambda: self._synced(process, encoded, works))
+
+    def _synced(self, process: int, encoded: list[bytes], works: list[Work]) -> None:
+        if process != self.starts:
+            return
+        self.disk.extend(encoded)
+        if self.world.chance(0.005):  # killed after the sync, before anything was done
+            self.kill()
+            return
+        if self.synced:
+            self._act(works)
+        if process != self.starts:
+            return
+        self._syncing = False
+        if self._waiting:
+            self._step()
+
+    def _act(self, works: list[Work]) -> None:
+        for work in works:
+            for effect in work.effects:
+                self._carry_out(effect)
+                if self.world.chance(0.002):  # killed in the middle of acting
+                    self.kill()
+                    return
+
+    def _carry_out(self, effect: messages.Effect) -> None:
+        process = self.starts
+
+        def answer(event: messages.Event) -> None:
+            if process == self.starts:
+                self.hear(event)
+
+        match effect:
+            case messages.Send():
+                self.venue.post(effect.order, effect.timestamp, effect.recv_window, answer)
+            case messages.SendCancel():
+                self.venue.cancel(effect.client_id, answer)
+            case messages.AskOrder():
+                self.venue.query(effect.client_id, answer)
+            case messages.AskTrades():
+                self.venue.read_trades(effect.symbol, effect.since, answer)
+            case messages.AskPositions():
+                self.venue.read_positions(answer)
+            case messages.Reply():
+                self.replies.append(effect)
+            case messages.Alarm():
+                self.alarms.append(effect.message)

@@ -1,0 +1,217 @@
+"""An exchange that misbehaves as bug reports say: orders accepted behind an error, shown late, filled in
+parts, fills with an expired order, stream events lost, repeated and out of order.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from pipeline_assets.market.trading_rules import UNIT
+from pipeline_assets.trading.messages import (
+    Accepted,
+    CancelAnswered,
+    Event,
+    FillSeen,
+    OrderMissing,
+    OrderSeen,
+    PositionsRead,
+    Refused,
+    TradesRead,
+    Unanswered,
+)
+from pipeline_assets.trading.order_types import Fill, Order, Status
+from pipeline_assets_tests.trading.virtual_world import VirtualWorld
+
+# A query may not find an order for this long after the venue took it.
+BLIND = 60_000
+_FEE = 50_000
+
+
+@dataclass
+class VenueOrder:
+    """An order as the venue has it."""
+
+    order: Order
+    venue_id: str
+    visible_at: int
+    status: Status = Status.OPEN
+    executed: int = 0
+
+
+@dataclass
+class SimulatedVenue:
+    """One account. `listen` gets stream events; it is None while the gateway is down."""
+
+    world: VirtualWorld
+    prices: dict[str, int]
+    posts: Counter[str] = field(default_factory=Counter)
+    orders: dict[str, VenueOrder] = field(default_factory=dict)
+    all_orders: list[VenueOrder] = field(default_factory=list)
+    positions: dict[str, int] = field(default_factory=lambda: defaultdict(int))
+    trades: list[Fill] = field(default_factory=list)
+    listen: Callable[[Event], None] | None = None
+
+    # --- requests ---
+
+    def post(
+        self, order: Order, timestamp: int, window: int, answer: Callable[[Event], None]
+    ) -> None:
+        """Take an order after a random way, and answer after another; either may be lost."""
+        self.posts[order.client_id] += 1
+        world, client_id = self.world, order.client_id
+        if world.chance(0.05):  # lost on its way
+            world.after(10_000, lambda: answer(Unanswered(client_id, "timed out")))
+            return
+        delay = world.between(5, 300) if not world.chance(0.05) else world.between(300, 6_000)
+        world.after(delay, lambda: self._arrive(order, timestamp + window, answer))
+
+    def _arrive(self, order: Order, deadline: int, answer: Callable[[Event], None]) -> None:
+        world, client_id = self.world, order.client_id
+        if world.now > deadline:
+            self._answer(answer, Refused(client_id, "-1021"))
+            return
+        if world.chance(0.04):
+            self._answer(answer, Refused(client_id, "-1008"))
+            return
+        if world.chance(0.04):  # an error that really means no
+            self._answer(answer, Unanswered(client_id, "-1007"))
+            return
+        held = self.orders.get(client_id)
+        if held and held.status is Status.OPEN:
+            self._answer(answer, Unanswered(client_id, "-4116"))
+            return
+        position = self.positions[order.symbol]
+        if order.reduce_only and position * order.signed >= 0:
+            self._answer(answer, Refused(client_id, "-2022"))
+            return
+        blind = world.between(1, BLIND) if world.chance(0.15) else 0
+        taken = VenueOrder(order, f"v{len(self.all_orders)}", world.now + blind)
+        self.orders[client_id] = taken
+        self.all_orders.append(taken)
+        self._event(self._seen(taken))
+        lost = world.chance(0.12)
+        reply: Event = Accepted(client_id, taken.venue_id)
+        self._answer(answer, Unanswered(client_id, "503") if lost else reply)
+        self._match(taken)
+
+    def _answer(self, answer: Callable[[Event], None], event: Event) -> None:
+        if self.world.chance(0.04):  # the reply is torn on its way back
+            event = Unanswered(event.client_id, "torn") if hasattr(event, "client_id") else event
+        self.world.after(self.world.between(5, 200), lambda: answer(event))
+
+    def cancel(self, client_id: str, answer: Callable[[Event], None]) -> None:
+        """Cancel an open order."""
+        if self.world.chance(0.1):
+            return
+
+        def arrive() -> None:
+            held = self.orders.get(client_id)
+            gone = held is None or held.status is not Status.OPEN
+            if held and not gone:
+                held.status = Status.CANCELED
+                self._event(self._seen(held))
+            self._answer(answer, CancelAnswered(client_id, gone))
+
+        self.world.after(self.world.between(5, 300), arrive)
+
+    def query(self, client_id: str, answer: Callable[[Event], None]) -> None:
+        """Report an order, or that there is none."""
+        if self.world.chance(0.1):
+            return
+        asked_at = self.world.now
+
+        def arrive() -> None:
+            held = self.orders.get(client_id)
+            if held and held.visible_at <= asked_at:
+                self._answer_read(answer, self._seen(held))
+            else:
+                self._answer_read(answer, OrderMissing(client_id, asked_at))
+
+        self.world.after(self.world.between(5, 300), arrive)
+
+    def read_trades(self, symbol: str, since: int, answer: Callable[[Event], None]) -> None:
+        """Report the trades of a symbol."""
+        if self.world.chance(0.1):
+            return
+        asked_at = self.world.now
+        found = tuple(
+            fill for fill in self.trades
+            if fill.symbol == symbol and fill.time >= since and self._shown(fill, asked_at)
+        )  # fmt: skip
+        self._answer_read(answer, TradesRead(symbol, since, asked_at, found))
+
+    def read_positions(self, answer: Callable[[Event], None]) -> None:
+        """Report all positions."""
+        if self.world.chance(0.1):
+            return
+        found = {symbol: quantity for symbol, quantity in self.positions.items() if quantity}
+        self._answer_read(answer, PositionsRead(self.world.now, found))
+
+    def _answer_read(self, answer: Callable[[Event], None], event: Event) -> None:
+        self.world.after(self.world.between(5, 400), lambda: answer(event))
+
+    def _shown(self, fill: Fill, asked_at: int) -> bool:
+        return self.all_orders[int(fill.venue_id[1:])].visible_at <= asked_at
+
+    # --- matching ---
+
+    def _match(self, held: VenueOrder) -> None:
+        if held.order.kind == "limit" and self.world.random.random() < 0.6:
+            self.world.after(self.world.between(100, 60_000), lambda: self._later(held))
+            return
+        parts = 1 if not self.world.chance(0.3) else self.world.between(2, 4)
+        for place in range(parts):
+            last = place == parts - 1
+            part = held.order.quantity if last else held.order.quantity // parts // UNIT * UNIT
+            self.world.after(1 + place * 50, lambda part=part: self._fill(held, part))
+
+    def _later(self, held: VenueOrder) -> None:
+        """Fill a resting order, wholly or in part, or let it expire with what it has."""
+        if held.status is not Status.OPEN:
+            return
+        if self.world.random.random() < 0.5:
+            self._fill(held, held.order.quantity)
+            return
+        self._fill(held, held.order.quantity // 2 // UNIT * UNIT)
+        if held.status is Status.OPEN:
+            held.status = Status.EXPIRED
+            self._event(self._seen(held))
+
+    def _fill(self, held: VenueOrder, quantity: int) -> None:
+        order, symbol = held.order, held.order.symbol
+        quantity = min(quantity, order.quantity - held.executed)
+        if order.reduce_only:
+            quantity = min(quantity, abs(self.positions[symbol]))
+            if self.positions[symbol] * order.signed >= 0:
+                quantity = 0
+        if held.status is not Status.OPEN:
+            return
+        if quantity <= 0:
+            if order.reduce_only:
+                held.status = Status.EXPIRED
+                self._event(self._seen(held))
+            return
+        fill = Fill(
+            symbol=symbol, trade_id=len(self.trades) + 1, venue_id=held.venue_id,
+            client_id=order.client_id, side=order.side, quantity=quantity, price=self.prices[symbol],
+            fee=quantity * self.prices[symbol] // UNIT * _FEE // UNIT, time=self.world.now,
+        )  # fmt: skip
+        self.trades.append(fill)
+        held.executed += quantity
+        self.positions[symbol] += fill.signed
+        if held.executed == order.quantity:
+            held.status = Status.FILLED
+        self._event(FillSeen(fill))
+        self._event(self._seen(held))
+
+    def _seen(self, held: VenueOrder) -> OrderSeen:
+        return OrderSeen(held.order.client_id, held.venue_id, held.status, held.executed)
+
+    def _event(self, event: Event) -> None:
+        """Send a stream event: late, twice, out of order, or never."""
+        if self.world.chance(0.1):
+            return
+        times = 2 if self.world.chance(0.15) else 1
+        for _ in range(times):
+            delay = self.world.between(1, 50) if not self.world.chance(0.1) else 5_000
+            self.world.after(delay, lambda: self.listen(event) if self.listen else None)

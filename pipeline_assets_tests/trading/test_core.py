@@ -1,0 +1,265 @@
+"""What the gateway's core does with single events."""
+
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from pipeline_assets.market.trading_rules import UNIT, TradingRules
+from pipeline_assets.trading import messages
+from pipeline_assets.trading.core import GatewayCore
+from pipeline_assets.trading.invariants import InvariantError
+from pipeline_assets.trading.limits import RiskLimits
+from pipeline_assets.trading.messages import Close, Place, PriceSeen, Send, SetMode
+from pipeline_assets.trading.order_types import Fill, Mode, Order, Status
+from pipeline_assets.trading.work import Timing, Work
+from pipeline_assets_tests.trading.virtual_world import BEGIN
+
+_RULES = TradingRules(Decimal("0.1"), Decimal("0.001"), Decimal("0.001"), Decimal(100), Decimal(5))
+_TIMING = Timing(recv_window=5_000, settling=60_000)
+ORDER = Order(
+    client_id="a-1", symbol="BTCUSDT", side="buy", kind="market", quantity=UNIT // 10, strategy="s"
+)
+
+
+class Desk:
+    """A core with a price of 100, and a clock that the test moves."""
+
+    def __init__(self, **limits: int) -> None:
+        self.core = GatewayCore(RiskLimits(**limits), {"BTCUSDT": _RULES}, _TIMING)
+        self.now = BEGIN
+        self.price(100)
+
+    def price(self, price: int) -> Work:
+        return self.tell(PriceSeen("BTCUSDT", price * UNIT, self.now))
+
+    def tell(self, event: messages.Event, after: int = 0) -> Work:
+        self.now += after
+        return self.core.handle(event, self.now)
+
+    def place(self, order: Order = ORDER, **changes: object) -> messages.Refusal | None:
+        work = self.tell(Place(msgspec.structs.replace(order, **changes), request=1))
+        (reply,) = [each for each in work.effects if isinstance(each, messages.Reply)]
+        return reply.refusal
+
+    def filled(self, order: Order = ORDER, trade_id: int = 1, price: int = 100) -> None:
+        assert self.place(order) is None
+        fill = fill_of(order, trade_id, price, self.now)
+        self.tell(messages.Accepted(order.client_id, fill.venue_id))
+        self.tell(messages.FillSeen(fill))
+
+
+def fill_of(order: Order, trade_id: int, price: int, time: int) -> Fill:
+    return Fill(
+        symbol=order.symbol, trade_id=trade_id, venue_id=f"v-{order.client_id}", client_id="",
+        side=order.side, quantity=order.quantity, price=price * UNIT, fee=0, time=time,
+    )  # fmt: skip
+
+
+def sends(work: Work) -> list[Order]:
+    return [each.order for each in work.effects if isinstance(each, Send)]
+
+
+def test_journals_order_before_sending() -> None:
+    desk = Desk()
+    work = desk.tell(Place(ORDER, 1))
+    assert [type(each).__name__ for each in work.recorded] == ["OrderSending"]
+    assert sends(work) == [ORDER]
+
+
+def test_same_order_is_sent_once() -> None:
+    desk = Desk()
+    desk.tell(Place(ORDER, 1))
+    again = desk.tell(Place(ORDER, 2))
+    assert sends(again) == []
+    assert again.effects == [messages.Reply(2, "a-1", None)]
+
+
+def test_same_id_names_difference() -> None:
+    desk = Desk()
+    desk.place()
+    refusal = desk.place(quantity=UNIT // 5)
+    assert refusal
+    assert refusal.code == "already_exists"
+    assert "quantity is 0.1, not 0.2" in refusal.message
+
+
+def test_unknown_order_needs_all_evidence() -> None:
+    """Query, trades and positions, each after the horizon; one alone, or too early, is not enough."""
+    desk = Desk()
+    desk.place()
+    desk.tell(messages.Unanswered("a-1", "-1007"))
+    late = desk.now + 65_001
+    for asked_at in (desk.now + 1, late):
+        for answer in (
+            messages.OrderMissing("a-1", asked_at),
+            messages.TradesRead("BTCUSDT", BEGIN - 60_000, asked_at, ()),
+        ):
+            desk.tell(answer)
+    assert desk.core.state.orders["a-1"].status is Status.UNKNOWN
+    desk.tell(messages.PositionsRead(late, {"BTCUSDT": UNIT}))
+    assert desk.core.state.orders["a-1"].status is Status.UNKNOWN
+    desk.tell(messages.PositionsRead(late, {}))
+    assert desk.core.state.orders["a-1"].status is Status.NOT_PLACED
+
+
+def test_late_fill_revives_order() -> None:
+    desk = Desk()
+    test_order = ORDER
+    desk.place(test_order)
+    desk.tell(messages.Unanswered("a-1", "timed out"))
+    late = desk.now + 65_001
+    for answer in (
+        messages.OrderMissing("a-1", late),
+        messages.TradesRead("BTCUSDT", BEGIN - 60_000, late, ()),
+        messages.PositionsRead(late, {}),
+    ):
+        desk.tell(answer)
+    fill = msgspec.structs.replace(fill_of(test_order, 9, 100, late), client_id="a-1")
+    work = desk.tell(messages.FillSeen(fill), after=100_000)
+    assert desk.core.state.orders["a-1"].status is Status.FILLED
+    assert desk.core.state.ledger.positions == {"BTCUSDT": UNIT // 10}
+    assert any(isinstance(each, messages.Alarm) for each in work.effects)
+
+
+def test_unattributed_trade_keeps_doubt() -> None:
+    """A trade of an order that nobody knows may be the unknown order's."""
+    desk = Desk()
+    desk.place()
+    desk.tell(messages.Unanswered("a-1", "timed out"))
+    late = desk.now + 65_001
+    foreign = msgspec.structs.replace(fill_of(ORDER, 9, 100, desk.now + 5), venue_id="v-other")
+    desk.tell(messages.TradesRead("BTCUSDT", BEGIN - 60_000, late, (foreign,)))
+    desk.tell(messages.OrderMissing("a-1", late))
+    desk.tell(messages.PositionsRead(late, {"BTCUSDT": UNIT // 10}))
+    assert desk.core.state.orders["a-1"].status is Status.UNKNOWN
+
+
+def test_expired_order_waits_for_fills() -> None:
+    """An expired order that the venue filled in part is not settled before its trade is booked."""
+    desk = Desk()
+    desk.place()
+    work = desk.tell(messages.OrderSeen("a-1", "v-a-1", Status.EXPIRED, UNIT // 20))
+    assert any(isinstance(each, messages.AskTrades) for each in work.effects)
+    assert desk.core.state.orders["a-1"].unsettled
+    part = msgspec.structs.replace(fill_of(ORDER, 3, 100, desk.now), quantity=UNIT // 20)
+    desk.tell(messages.TradesRead("BTCUSDT", BEGIN, desk.now, (part,)))
+    assert not desk.core.state.orders["a-1"].unsettled
+    assert desk.core.state.orders["a-1"].status is Status.EXPIRED
+
+
+def test_close_follows_position_while_unknown() -> None:
+    """An unknown close does not keep the position open: the next reading allows one more order."""
+    desk = Desk()
+    desk.filled()
+    desk.tell(Close("BTCUSDT", "c-1", "stop"))
+    (first,) = sends(desk.tell(messages.PositionsRead(desk.now, {"BTCUSDT": UNIT // 10})))
+    desk.tell(messages.Unanswered(first.client_id, "-1007"))
+    later = desk.tell(
+        messages.PositionsRead(desk.now + 1_000, {"BTCUSDT": UNIT // 20}), after=1_000
+    )
+    (second,) = sends(later)
+    assert second.client_id != first.client_id
+    assert second.reduce_only
+    assert second.signed == -UNIT // 20
+
+
+def test_old_reading_begins_no_close() -> None:
+    desk = Desk()
+    desk.filled()
+    desk.tell(Close("BTCUSDT", "c-1", "stop"))
+    asked_before = messages.PositionsRead(desk.now - 1, {"BTCUSDT": UNIT // 10})
+    assert sends(desk.tell(asked_before)) == []
+
+
+def test_close_is_split_at_maximum() -> None:
+    desk = Desk()
+    desk.tell(Close("BTCUSDT", "c-1", "stop"))
+    (order,) = sends(desk.tell(messages.PositionsRead(desk.now, {"BTCUSDT": -150 * UNIT})))
+    assert order.signed == 100 * UNIT
+
+
+def test_halted_closes_and_cancels() -> None:
+    desk = Desk()
+    desk.filled()
+    desk.tell(SetMode(Mode.HALTED, "test", "me"))
+    refusal = desk.place(client_id="a-2")
+    assert refusal
+    assert refusal.code == "mode"
+    desk.tell(Close("BTCUSDT", "c-1", "stop"))
+    assert sends(desk.tell(messages.PositionsRead(desk.now, {"BTCUSDT": UNIT // 10})))
+
+
+def test_daily_loss_only_reduces() -> None:
+    desk = Desk(daily_loss=UNIT)
+    desk.filled()
+    desk.price(91)
+    assert desk.core.state.mode is Mode.ACTIVE
+    desk.now += 60_000
+    desk.price(90)
+    assert desk.core.state.mode is Mode.REDUCING
+    refusal = desk.place(client_id="a-2")
+    assert refusal
+    assert "resume" in refusal.message
+    desk.tell(SetMode(Mode.ACTIVE, "seen", "me"))
+    assert desk.place(client_id="a-3") is None
+
+
+@pytest.mark.parametrize(
+    ("limits", "changes", "code"),
+    [
+        ({"order_notional": 9 * UNIT}, {}, "order_notional"),
+        ({"symbol_notional": 9 * UNIT}, {}, "symbol_notional"),
+        ({"gross_notional": 9 * UNIT}, {}, "gross_notional"),
+        ({"open_positions": 0}, {}, "open_positions"),
+        ({"orders_per_ten_seconds": 0}, {}, "orders_per_ten_seconds"),
+        ({"orders_per_minute": 0}, {}, "orders_per_minute"),
+        ({}, {"kind": "limit", "price": 97 * UNIT}, "price_collar"),
+        ({"price_age": -1}, {}, "price_age_seconds"),
+        ({}, {"quantity": UNIT // 10_000}, "filter"),
+        ({}, {"symbol": "NOPEUSDT"}, "unknown_symbol"),
+        ({}, {"client_id": "a b"}, "client_id"),
+    ],
+)
+def test_refusal_names_limit(limits: dict[str, int], changes: dict[str, object], code: str) -> None:
+    desk = Desk(**limits)
+    refusal = desk.place(**changes)
+    assert refusal
+    assert refusal.code == code
+    assert "a-1" not in desk.core.state.orders
+
+
+def test_pending_orders_count_as_exposure() -> None:
+    """Two orders of which each alone is allowed are too much together, whether or not they are filled."""
+    desk = Desk(symbol_notional=15 * UNIT)
+    assert desk.place() is None
+    refusal = desk.place(client_id="a-2")
+    assert refusal
+    assert refusal.code == "symbol_notional"
+    desk.tell(messages.Refused("a-1", "-2019"))
+    assert desk.place(client_id="a-3") is None
+
+
+def test_own_count_survives_restart() -> None:
+    """Records of the journal, applied in order, give the same state."""
+    desk = Desk()
+    recorded = [*desk.price(100).recorded]
+    recorded += desk.tell(Place(ORDER, 1)).recorded
+    recorded += desk.tell(messages.Accepted("a-1", "v-a-1")).recorded
+    recorded += desk.tell(messages.FillSeen(fill_of(ORDER, 1, 100, desk.now))).recorded
+    again = GatewayCore(RiskLimits(), {"BTCUSDT": _RULES}, _TIMING, recorded)
+    assert again.state.orders == desk.core.state.orders
+    assert again.state.ledger == desk.core.state.ledger
+
+
+def test_broken_promise_halts() -> None:
+    desk = Desk()
+    desk.filled()
+    desk.core.state.ledger.positions["BTCUSDT"] += UNIT
+    desk.place(client_id="a-2")
+    order = msgspec.structs.replace(ORDER, client_id="a-2")
+    desk.tell(messages.Accepted("a-2", "v-a-2"))
+    with pytest.raises(InvariantError, match="not the sum of its fills") as broken:
+        desk.tell(messages.FillSeen(fill_of(order, 2, 100, desk.now)))
+    desk.core.halt(broken.value, desk.now)
+    assert desk.core.state.mode is Mode.HALTED
