@@ -1,1 +1,1 @@
-"""What happens after a candidate: decisions, orders, fills, positions. No Dagster, HTTP or gRPC here."""
+"""Use cases after a candidate: decisions, orders, fills, positions. No Dagster, HTTP or gRPC here."""

@@ -1,6 +1,6 @@
 """The gateway's core: a state machine without I/O. (state, event, time) gives records and effects.
 
-Whoever runs the core stores the records of a step durably before carrying out its effects, and stops if that
+The caller stores the records of a step durably before carrying out its effects, and stops if that
 fails. The simulator of the tests and services/gateway run this same class.
 """
 

@@ -1,5 +1,5 @@
-"""What must hold in every step, in the simulator and in production. A gateway that finds one of these broken
-halts and says why: going on could send an order twice.
+"""Promises that hold in every step, in the simulator and in production. A gateway that finds one of these
+broken halts and says why: going on could send an order twice.
 """
 
 from pipeline_assets.errors import InternalError

@@ -80,7 +80,11 @@ def against_filters(order: Order, rules: TradingRules | None, price: int) -> Ref
             order.quantity > units(rules.max_quantity),
             f"quantity {decimal(order.quantity)} is above the maximum {rules.max_quantity}",
         ),
-        (order.kind == "limit" and order.price <= 0, "a limit order needs a price above 0"),
+        (
+            order.kind != "market" and order.price <= 0,
+            f"a {order.kind} order needs a price above 0",
+        ),
+        (order.kind == "stop" and not order.reduce_only, "a stop order must be reduce-only"),
         (order.kind == "market" and order.price != 0, "a market order has no price"),
         (
             order.price % units(rules.tick_size) != 0,
@@ -102,7 +106,7 @@ def against_limits(
 ) -> Refusal | None:
     """Return which limit an order would break, or None.
 
-    What reduces a position passes all limits but the order rate.
+    An order that only reduces a position passes all limits but the order rate.
     """
     over = _rate_refusal(limits, rate, now)
     if order.reduce_only or over:

@@ -1,4 +1,4 @@
-"""What goes into the gateway's core (events) and what comes out (effects). Records, which are stored, are in
+"""The messages into the gateway's core (events) and out of the core (effects). Stored records are in
 records.py. Every time is in milliseconds since 1970 (UTC) by the exchange's clock.
 """
 
@@ -77,7 +77,7 @@ class Refused:
 
 @dataclass(frozen=True)
 class Unanswered:
-    """Nobody can say whether the venue has the order: a time-out, a torn reply, an error of the venue."""
+    """No answer says whether the venue has the order: a time-out, a torn reply, an error of the venue."""
 
     client_id: str
     reason: str
@@ -85,7 +85,7 @@ class Unanswered:
 
 @dataclass(frozen=True)
 class CancelAnswered:
-    """The venue answered a cancel; `gone` if it has no such open order. What that means, a query tells."""
+    """The venue answered a cancel; `gone` if it has no such open order. A query follows."""
 
     client_id: str
     gone: bool

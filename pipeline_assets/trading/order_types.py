@@ -10,11 +10,11 @@ import msgspec
 from pipeline_assets.market.trading_rules import UNIT
 
 OrderSide = Literal["buy", "sell"]
-Kind = Literal["market", "limit"]
+Kind = Literal["market", "limit", "stop"]
 
 
 class Status(StrEnum):
-    """What is known of an order.
+    """The states of an order.
 
     `sending` is journalled before the order leaves; `unknown` follows an answer that says neither yes nor
     no. `not_placed` is concluded from evidence, and a later fill still revives the order.
@@ -35,7 +35,7 @@ UNSETTLED = frozenset({Status.SENDING, Status.UNKNOWN, Status.OPEN})
 
 
 class Mode(StrEnum):
-    """What the gateway accepts: everything, only what reduces a position, or only cancels and closes."""
+    """The orders that the gateway accepts: all, only those that reduce, or only cancels and closes."""
 
     ACTIVE = "ACTIVE"
     REDUCING = "REDUCING"
@@ -49,9 +49,9 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         client_id: the caller's id, at most 36 characters, unique for all time.
         symbol: such as BTCUSDT.
         side: `buy` or `sell`.
-        kind: `market` or `limit`.
+        kind: `market`, `limit`, or `stop`: a reduce-only market order once the price reaches `price`.
         quantity: above 0, in 1e-8 of the base asset.
-        price: the limit, in 1e-8 of the quote asset; 0 for a market order.
+        price: limit or trigger, in 1e-8 of the quote asset; 0 for a market order.
         reduce_only: the order can make a position smaller and can neither open nor turn one.
         strategy: who owns the position.
         decision_id: the decision that the order carries out; empty for a person's order.

@@ -1,4 +1,4 @@
-"""What the journal stores: each change of the gateway's state, in order. Reading all of them again gives the
+"""The journal's records: each change of the gateway's state, in order. Reading all of them again gives the
 same state. How a record changes the state is in state.py.
 
 Records are JSON objects with a `type`. A field that is added needs a default, so that older journals remain

@@ -1,5 +1,5 @@
-"""What the venue says: answers, the stream, queries. An order whose outcome is unknown is resolved here, from
-evidence alone; nothing here sends an entry.
+"""The venue's messages: answers, the stream, queries. An unknown order is resolved here, from evidence
+alone; nothing here sends an entry.
 """
 
 from pipeline_assets.trading import records

@@ -16,7 +16,7 @@ from pipeline_assets.trading.order_types import UNSETTLED, Mode, Order, Status, 
 
 @dataclass(slots=True)
 class OrderState:
-    """What is known of one order.
+    """The known facts of one order.
 
     Attributes:
         venue_id: the venue's id; empty until the venue said it.
@@ -44,7 +44,7 @@ class OrderState:
 
     @property
     def remaining(self) -> int:
-        """What the order may still add to a position, in 1e-8; 0 for what only reduces."""
+        """The quantity that the order may still add to a position, in 1e-8; 0 for what only reduces."""
         if self.order.reduce_only or not self.unsettled:
             return 0
         most = self.order.quantity if self.status in UNSETTLED else self.reported

@@ -34,7 +34,7 @@ class Timing:
 
 @dataclass(slots=True)
 class Doubt:
-    """What has been asked about an unsettled order, and the evidence that the venue does not have it.
+    """The questions asked about an unsettled order, and the evidence that the venue does not have it.
 
     Each time is when the question was asked; 0 without such an answer.
     """
@@ -48,7 +48,7 @@ class Doubt:
 
 @dataclass
 class Core:
-    """What lives as long as the gateway: the state, and what is not stored."""
+    """Everything that lives as long as the gateway: the state, and what is not stored."""
 
     limits: RiskLimits = field(default_factory=RiskLimits)
     rules: Mapping[str, TradingRules] = field(default_factory=dict)

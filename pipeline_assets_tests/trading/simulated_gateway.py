@@ -24,7 +24,7 @@ class SimulatedGateway:
     Attributes:
         synced: whether effects wait for the disk; a planted bug sets it to false.
         disk: what survives a kill.
-        replies: what callers were told.
+        replies: the answers to callers.
     """
 
     world: VirtualWorld

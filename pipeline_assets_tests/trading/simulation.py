@@ -35,7 +35,7 @@ _BUSY, _QUIET = 240_000, 500_000
 
 @dataclass
 class History:
-    """What happened in one run: how many orders, and each broken promise."""
+    """The result of one run: the number of orders, and each broken promise."""
 
     orders: int
     broken: list[str]

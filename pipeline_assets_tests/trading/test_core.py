@@ -1,4 +1,4 @@
-"""What the gateway's core does with single events."""
+"""The gateway's core and single events."""
 
 from decimal import Decimal
 
@@ -123,7 +123,7 @@ def test_late_fill_revives_order() -> None:
 
 
 def test_unattributed_trade_keeps_doubt() -> None:
-    """A trade of an order that nobody knows may be the unknown order's."""
+    """A trade of an order that the journal does not have may be the unknown order's."""
     desk = Desk()
     desk.place()
     desk.tell(messages.Unanswered("a-1", "timed out"))

@@ -111,7 +111,7 @@ def test_finds_reused_id_at_venue(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_finds_lost_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What was being sent at a kill is taken for refused."""
+    """An order that was being sent at a kill is taken for refused."""
 
     def forget(work: Work, _: object) -> None:
         for client_id in list(work.state.live):

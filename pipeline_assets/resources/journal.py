@@ -1,0 +1,163 @@
+"""The journal of the order gateway: numbered records that are on the disk before the caller goes on.
+
+SQLite in WAL mode with synchronous=FULL: a commit returns after fsync. `Journal` is the interface; another
+database needs the same four methods. The meaning of a record is in trading/records.py.
+"""
+
+import sqlite3
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+from zlib import crc32
+
+from pipeline_assets.errors import DataError, OutsideSystemError
+
+_BUSY_SECONDS = 5.0
+_SCHEMA = """
+CREATE TABLE IF NOT EXISTS journal (
+    seq INTEGER PRIMARY KEY, body BLOB NOT NULL, checksum INTEGER NOT NULL
+) STRICT
+"""
+
+
+class JournalError(OutsideSystemError):
+    """The journal could not be written or read. The message says where and what to do."""
+
+
+class JournalDamagedError(DataError):
+    """The journal holds something else than was written. The message says where and what to do."""
+
+
+class Journal(Protocol):
+    """Numbered records, kept in order for all time."""
+
+    def append(self, bodies: Sequence[bytes]) -> int:
+        """Store records durably, all or none; return the number of the last one."""
+
+    def read(self, after: int = 0, most: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Yield the records with a higher number, in order."""
+
+    def backup(self, target: Path) -> None:
+        """Write a consistent copy while the journal is in use."""
+
+    def close(self) -> None:
+        """End the connection."""
+
+
+class SqliteJournal:
+    """A journal in one file. One thread at a time may use it.
+
+    Numbers are given here and are the primary key: a second writer's records collide with the first's and
+    fail, whatever else went wrong.
+    """
+
+    def __init__(self, path: Path) -> None:
+        """Open the file, or make it.
+
+        Raises:
+            JournalError: the file cannot be opened.
+            JournalDamagedError: the file is no journal.
+        """
+        self._path = path
+        with self._errors("opened"):
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._connection = sqlite3.connect(
+                path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False
+            )
+            path.chmod(0o600)
+            self._connection.execute("PRAGMA journal_mode=WAL")
+            self._connection.execute("PRAGMA synchronous=FULL")
+            self._connection.execute(_SCHEMA)
+            (self._last,) = self._connection.execute(
+                "SELECT coalesce(max(seq), 0) FROM journal"
+            ).fetchone()
+
+    @property
+    def last(self) -> int:
+        """The number of the newest record."""
+        return int(self._last)
+
+    def append(self, bodies: Sequence[bytes]) -> int:
+        """Store records durably, all or none; return the number of the last one.
+
+        Raises:
+            JournalError: the disk is full, the file is locked, or another process wrote to it.
+        """
+        rows = [(self._last + place, body, crc32(body)) for place, body in enumerate(bodies, 1)]
+        with self._errors("written"):
+            self._connection.execute("BEGIN IMMEDIATE")
+            try:
+                self._connection.executemany("INSERT INTO journal VALUES (?, ?, ?)", rows)
+                self._connection.execute("COMMIT")
+            except BaseException:
+                if self._connection.in_transaction:
+                    self._connection.execute("ROLLBACK")
+                raise
+        self._last += len(rows)
+        return int(self._last)
+
+    def read(self, after: int = 0, most: int | None = None) -> Iterator[tuple[int, bytes]]:
+        """Yield the records with a number above `after`, in order, at most `most`.
+
+        Raises:
+            JournalError: the file cannot be read.
+            JournalDamagedError: a record is missing or is not what was written.
+        """
+        expected = after + 1
+        with self._errors("read"):
+            rows = self._connection.execute(
+                "SELECT seq, body, checksum FROM journal WHERE seq > ? ORDER BY seq LIMIT ?",
+                (after, -1 if most is None else most),
+            )
+            for seq, body, checksum in rows:
+                if seq != expected or crc32(body) != checksum:
+                    raise JournalDamagedError(
+                        f"Record {expected} of the journal {self._path} is missing or damaged: restore "
+                        "the file from its backup (docs/trading.md), and compare with the exchange."
+                    )
+                yield seq, body
+                expected += 1
+
+    def backup(self, target: Path) -> None:
+        """Write a consistent copy while the journal is in use.
+
+        Raises:
+            JournalError: the copy cannot be written, or exists.
+        """
+        if target.exists():
+            raise JournalError(f"{target} exists: name a new file for the backup.")
+        with self._errors("copied"):
+            copy = sqlite3.connect(target)
+            try:
+                target.chmod(0o600)
+                self._connection.backup(copy)
+            finally:
+                copy.close()
+
+    def close(self) -> None:
+        """End the connection."""
+        self._connection.close()
+
+    @contextmanager
+    def _errors(self, done: str) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.IntegrityError as error:
+            raise JournalError(
+                f"Another process wrote to the journal {self._path}: stop the second gateway."
+            ) from error
+        except sqlite3.OperationalError as error:
+            raise JournalError(
+                f"The journal {self._path} could not be {done}: {error}. Free space on its disk, or end "
+                "the process that holds it, and start the gateway again."
+            ) from error
+        except sqlite3.DatabaseError as error:
+            raise JournalDamagedError(
+                f"The journal {self._path} is damaged ({error}): restore the file from its backup "
+                "(docs/trading.md), and compare with the exchange."
+            ) from error
+        except OSError as error:
+            raise JournalError(
+                f"The journal {self._path} could not be {done}: {error.strerror}."
+            ) from error

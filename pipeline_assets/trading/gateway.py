@@ -1,0 +1,247 @@
+"""The shell around the core: events come in, records become durable, then effects are carried out.
+
+Events that arrive while records are being written wait and are written together: one fsync serves many
+orders. Doors (gRPC, HTTP) and the process around them are in services/.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
+from itertools import count
+from typing import Protocol, TypeVar
+
+from pipeline_assets.errors import OutsideSystemError, PipelineError
+from pipeline_assets.resources.journal import Journal
+from pipeline_assets.trading import messages
+from pipeline_assets.trading.core import GatewayCore
+from pipeline_assets.trading.invariants import InvariantError
+from pipeline_assets.trading.records import AnyRecord, RecordCodec
+from pipeline_assets.trading.state import GatewayState
+from pipeline_assets.trading.venue import Venue
+
+T = TypeVar("T")
+Wish = messages.Place | messages.Cancel | messages.Close | messages.SetMode | messages.Flatten
+_BATCH = 500
+_PAGE = 500
+_TIMER_SECONDS = 0.5
+
+
+class GatewayStoppedError(OutsideSystemError):
+    """The gateway stopped. The message says why; whether the order left, the next start will know."""
+
+
+class Fence(Protocol):
+    """The right to send orders for an account: a lease that one gateway holds."""
+
+    def holds(self) -> bool:
+        """Return whether this gateway holds the lease, as the lease's store says."""
+
+
+class Gateway:
+    """One account's gateway. All methods but `run` return after what they report is durable."""
+
+    def __init__(
+        self,
+        core: GatewayCore,
+        journal: Journal,
+        venue: Venue,
+        clock: Callable[[], int],
+        fence: Fence,
+        alarm: Callable[[str], None],
+    ) -> None:
+        """Join the parts.
+
+        Args:
+            core: begun from the journal's records.
+            journal: used by one thread of this object only.
+            venue: where orders go.
+            clock: the exchange's time in milliseconds.
+            fence: checked before orders leave.
+            alarm: takes what a person should know.
+        """
+        self._core, self._journal, self._venue = core, journal, venue
+        self._clock, self._fence, self._alarm = clock, fence, alarm
+        self._events: asyncio.Queue[messages.Event] = asyncio.Queue()
+        self._disk = ThreadPoolExecutor(1, "journal")
+        self._requests = count(1)
+        self._callers: dict[int, asyncio.Future[messages.Reply]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._written = asyncio.Condition()
+        self._failure: PipelineError | None = None
+
+    @property
+    def state(self) -> GatewayState:
+        """The state, to read on the event loop's thread."""
+        return self._core.state
+
+    @property
+    def failure(self) -> PipelineError | None:
+        """Why the gateway stopped, or None while it runs."""
+        return self._failure
+
+    def hear(self, event: messages.Event) -> None:
+        """Take an event of the venue, of the market or of time."""
+        self._events.put_nowait(event)
+
+    async def ask(self, wish: Wish) -> messages.Reply:
+        """Hand in a caller's wish; returns once the outcome is durable.
+
+        Raises:
+            GatewayStoppedError: the gateway stopped before it could answer.
+        """
+        if self._failure:
+            raise GatewayStoppedError(str(self._failure))
+        request = next(self._requests)
+        answer: asyncio.Future[messages.Reply] = asyncio.get_running_loop().create_future()
+        self._callers[request] = answer
+        self.hear(replace(wish, request=request))
+        try:
+            return await answer
+        finally:
+            self._callers.pop(request, None)
+
+    async def follow(self, after: int) -> AsyncIterator[tuple[int, AnyRecord]]:
+        """Yield the records above a number, old ones first, then new ones as they become durable."""
+        while True:
+            page = await self._on_disk(partial(self._page, after))
+            for number, body in page:
+                yield number, RecordCodec.decode(number, body)
+                after = number
+            if len(page) == _PAGE:
+                continue
+            async with self._written:
+                # Checked under the lock: a record written since the page was read must not be slept over.
+                if self._failure:
+                    raise GatewayStoppedError(str(self._failure))
+                await self._written.wait()
+
+    async def run(self) -> None:
+        """Handle events until cancelled.
+
+        Raises:
+            PipelineError: the journal failed, or a part broke its promise. Nothing is sent after that.
+        """
+        await self._venue.start(self.hear)
+        timer = asyncio.create_task(self._tick())
+        self.hear(messages.Restarted())
+        try:
+            while True:
+                batch = [await self._events.get()]
+                while len(batch) < _BATCH and not self._events.empty():
+                    batch.append(self._events.get_nowait())
+                await self._step(batch)
+        except PipelineError as error:
+            self._failure = error
+            raise
+        finally:
+            self._failure = self._failure or GatewayStoppedError("The gateway was stopped.")
+            timer.cancel()
+            await self._end()
+
+    async def _end(self) -> None:
+        for task in self._tasks:
+            task.cancel()
+        for answer in self._callers.values():
+            if not answer.done():
+                answer.set_exception(GatewayStoppedError(str(self._failure)))
+        async with self._written:
+            self._written.notify_all()
+        await self._venue.stop()
+        self._disk.shutdown()
+
+    async def _step(self, batch: Iterable[messages.Event]) -> None:
+        """Handle events, store their records in one go, and carry out what they cause.
+
+        Raises:
+            InvariantError: a promise is broken. Earlier events are done, and `HALTED` is stored, so that
+                the next start opens nothing.
+        """
+        works, broken = [], None
+        for event in batch:
+            now = self._clock()
+            try:
+                works.append(self._core.handle(event, now))
+            except InvariantError as error:
+                broken = error
+                works.append(self._core.halt(error, now))
+                break
+        bodies = [RecordCodec.encode(record) for work in works for record in work.recorded]
+        if bodies:
+            await self._on_disk(lambda: self._journal.append(bodies))
+            async with self._written:
+                self._written.notify_all()
+        effects = [effect for work in works for effect in work.effects]
+        if any(isinstance(effect, messages.Send) for effect in effects):
+            await self._check_fence()
+        for effect in effects:
+            self._carry_out(effect)
+        if broken:
+            raise broken
+
+    async def _check_fence(self) -> None:
+        """Check the lease.
+
+        Raises:
+            GatewayStoppedError: another gateway may act for the account. The orders were not sent; the
+                next start finds them journalled and resolves them like any unknown order.
+        """
+        if not await asyncio.to_thread(self._fence.holds):
+            raise GatewayStoppedError(
+                "The lease of this account is lost: another gateway may be running. Nothing was sent "
+                "since. Stop one of the two, and start this one again."
+            )
+
+    def _carry_out(self, effect: messages.Effect) -> None:
+        match effect:
+            case messages.Reply():
+                caller = self._callers.get(effect.request)
+                if caller and not caller.done():
+                    caller.set_result(effect)
+            case messages.Alarm():
+                self._alarm(effect.message)
+            case messages.Send():
+                self._begin(self._send(effect))
+            case messages.SendCancel():
+                self._begin(self._ask(self._venue.cancel(effect.client_id, effect.symbol)))
+            case messages.AskOrder():
+                self._begin(self._ask(self._venue.ask_order(effect.client_id, effect.symbol)))
+            case messages.AskTrades():
+                self._begin(self._ask(self._venue.ask_trades(effect.symbol, effect.since)))
+            case messages.AskPositions():
+                self._begin(self._ask(self._venue.ask_positions()))
+
+    def _begin(self, answer: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(answer)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _send(self, effect: messages.Send) -> None:
+        """Send an order. A failure never sends the order again."""
+        client_id = effect.order.client_id
+        try:
+            event: messages.Event = await self._venue.send(effect)
+        except asyncio.CancelledError:
+            raise
+        except Exception as error:  # noqa: BLE001 - any failure leaves the outcome unknown
+            event = messages.Unanswered(client_id, f"{type(error).__name__}: {error}"[:200])
+        self.hear(event)
+
+    async def _ask(self, question: Coroutine[None, None, messages.Event]) -> None:
+        """Ask the venue; an unanswered question is asked again by the core's timer."""
+        try:
+            self.hear(await question)
+        except OutsideSystemError as error:
+            self._alarm(str(error))
+
+    async def _tick(self) -> None:
+        while True:
+            await asyncio.sleep(_TIMER_SECONDS)
+            self.hear(messages.Timer())
+
+    def _page(self, after: int) -> list[tuple[int, bytes]]:
+        return list(self._journal.read(after, _PAGE))
+
+    async def _on_disk(self, work: Callable[[], T]) -> T:
+        return await asyncio.get_running_loop().run_in_executor(self._disk, work)
