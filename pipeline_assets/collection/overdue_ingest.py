@@ -21,7 +21,7 @@ def overdue_candle(
     interval: Interval,
     newest_stored: datetime | None,
     server_time: datetime,
-    upload_minutes: int = 1,
+    upload_minutes: int,
 ) -> datetime | None:
     """Return the open time of the newest candle that should be stored by now, or None if it is.
 
@@ -87,7 +87,7 @@ class Return:
         newest: Mapping[Interval, datetime | None],
         under_way: Container[Interval],
         now: datetime,
-        upload_minutes: int = 1,
+        upload_minutes: int,
     ) -> "tuple[dict[Interval, Request], Return]":
         """Return the requests to make now, and the state after them.
 

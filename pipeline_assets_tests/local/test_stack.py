@@ -43,7 +43,6 @@ from pipeline_assets.stack_state import read_state, write_state
 from pipeline_assets_tests.fixtures.kafka import candidates
 from pipeline_assets_tests.fixtures.redis import RedisServer
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port
-from pipeline_assets_tests.fixtures.snowflake import make_tables
 
 # A loopback address at which the stack starts no server: a system there counts as elsewhere.
 ELSEWHERE = "127.0.0.2"
@@ -219,7 +218,7 @@ def test_older_data_without_credentials_are_kept(tmp_path: Path) -> None:
         directory.chmod(0o755)
     with running_stack(old, with_dagster=False):
         s3_client(old).put_object(Bucket="lake", Key="a", Body=b"candles")
-        make_tables(Warehouse(old.snowflake, old.s3), Interval.ONE_HOUR)
+        Warehouse(old.snowflake, old.s3).make_tables(Interval.ONE_HOUR)
         CandidateTopic(old.kafka).publish(found)
     (old.data_dir / "credentials.env").unlink()
     for path in (old.data_dir, *old.data_dir.rglob("*")):
