@@ -387,6 +387,15 @@ def test_outside_exchange_is_not_started(tmp_path: Path) -> None:
     assert started == ["s3", "redis", "snowflake", "kafka"]
 
 
+def test_stores_outlive_their_users(tmp_path: Path) -> None:
+    """Exchange and stores end after everything of Dagster's, and the code server after the daemon."""
+    services = {each.name: each for each in stack_services(Settings(data_dir=tmp_path))}
+    stores = {"exchange", "s3", "redis", "snowflake", "kafka"}
+    for name in ("code-server", "webserver", "daemon", "worker"):
+        assert stores <= set(services[name].needed_until_its_end)
+    assert "code-server" in services["daemon"].needed_until_its_end
+
+
 def test_commands_show_no_secret(tmp_path: Path) -> None:
     """No server of the stack has a secret in its command."""
     services = stack_services(stores_only(tmp_path))
