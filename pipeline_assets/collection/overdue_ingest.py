@@ -11,6 +11,7 @@ from pipeline_assets.collection.due_uploads import newest_due
 from pipeline_assets.collection.freshness import GRACE
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import newest_closed
+from pipeline_assets.resources.document_versions import cursor_content
 
 # The platform was off, or slept, if the sensor did not run for this long.
 AWAY = timedelta(minutes=2)
@@ -136,7 +137,7 @@ class Return:
         """Return the state that `to_text` wrote; without one, that of a first start."""
         if not text:
             return cls()
-        held = json.loads(text)
+        held = cursor_content(text, "overdue_ingest")
         since = held.get("since")
         return cls(
             datetime.fromisoformat(held["looked_at"]) if held["looked_at"] else None,
