@@ -12,6 +12,7 @@ import click
 
 from pipeline_assets.cli.options import day_option, refuse_future
 from pipeline_assets.cli.output import console as terminal
+from pipeline_assets.cli.stack import check_strategies
 from pipeline_assets.settings import Settings, load_settings
 
 if TYPE_CHECKING:
@@ -58,6 +59,7 @@ def candidates(
         click.echo(found.read_text(encoding="utf-8"), nl=False)
         return
     settings = load_settings()
+    check_strategies(settings)
     if follow_topic:
         follow(settings, terminal(), from_beginning=from_beginning, as_json=as_json)
         return

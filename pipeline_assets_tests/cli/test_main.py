@@ -323,8 +323,16 @@ def test_wrong_arguments_are_one_message(lonely: Shell) -> None:
         (*HOURS, *RANGE, "--symbols", "BTCUSD"): "did you mean BTCUSDT?",
         (*HOURS, "--start", "2026-11-21", "--end", "2026-11-22"): FUTURE,
         ("candidates", "--day", "2026-11-21"): FUTURE,
+        ("verify", "--start", "2026-11-21"): FUTURE,
+        ("verify", "--symbols", "BTCUSD"): "never on the exchange; did you mean BTCUSDT?",
+        ("candidates",): "there is no strategy 'nothing'; there are bollinger_breakout, ",
+        ("status",): "there is no strategy 'nothing'; there are bollinger_breakout, ",
     }
-    started = {arguments: lonely.start(*arguments) for arguments in cases}
+    strategies = {"PIPELINE_STRATEGIES": '[{"name": "nothing"}]'}
+    started = {
+        arguments: lonely.start(*arguments, **(strategies if len(arguments) == 1 else {}))
+        for arguments in cases
+    }
     for arguments, message in cases.items():
         done = ended(started[arguments])
         assert (done.returncode, done.stdout) == (2, ""), arguments
