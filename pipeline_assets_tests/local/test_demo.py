@@ -201,18 +201,29 @@ class Machine:
         text = (self.directory / HARD_NAME / "credentials.env").read_text()
         return dict(line.split("=") for line in text.splitlines() if line.startswith("PIPELINE_"))
 
-    def stored(self, key: str) -> pl.DataFrame:
+    def client(self) -> Any:
         credentials = self.credentials()
-        client = boto3.client(
+        return boto3.client(
             "s3",
             endpoint_url=self.s3,
             region_name="us-east-1",
             aws_access_key_id=credentials["PIPELINE_S3__ACCESS_KEY_ID"],
             aws_secret_access_key=credentials["PIPELINE_S3__SECRET_ACCESS_KEY"],
         )
-        return pl.read_parquet(
-            io.BytesIO(client.get_object(Bucket="candles", Key=key)["Body"].read())
+
+    def stored(self, key: str) -> pl.DataFrame:
+        found = self.client().get_object(Bucket="candles", Key=key)
+        return pl.read_parquet(io.BytesIO(found["Body"].read()))
+
+    def repaired(self, interval: str, day: str) -> str:
+        """Let the command `gaps --repair` fill a day; return what it printed."""
+        end = (datetime.fromisoformat(day) + timedelta(days=1)).date().isoformat()
+        command = self.start(
+            "gaps", "--repair", "--interval", interval, "--start", day, "--end", end
         )
+        printed, _ = command.communicate(timeout=180)
+        assert command.returncode == 0, printed
+        return printed
 
 
 @pytest.mark.xdist_group("demo")
@@ -288,6 +299,14 @@ def test_demo_then_ui_over_same_data(tmp_path: Path) -> None:
         assert (old, old) in machine.materialized("candle_table_15m"), (
             "the run outlived its command"
         )
+
+        lost = f"ohlcv/1h/ETHUSDT/{old.replace('-', '')}_0000.parquet"
+        whole = machine.stored(lost)
+        machine.client().delete_object(Bucket="candles", Key=lost)
+        printed = machine.repaired("1h", old)
+        assert "launched" in printed
+        assert "executes its runs itself" not in printed, "the worker repaired it"
+        assert machine.stored(lost).equals(whole)
 
         alone = [
             machine.launch("__ASSET_JOB", old, "candle_objects_1h"),
