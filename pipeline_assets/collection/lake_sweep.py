@@ -120,7 +120,7 @@ def sweep(
             if why is not None:
                 damaged.append((key, why, found))
         # Before anything is moved: a sweep that dies in between finds the same damage again.
-        _withdraw(store, [key for key, _, _ in damaged])
+        _withdraw(store, [key for key, _, _ in damaged], moved=quarantine)
         report.damaged += [
             Damage(key, why, _quarantine(store, key, found) if quarantine else None)
             for key, why, found in damaged
@@ -164,11 +164,12 @@ def _look(store: ObjectStore, key: str) -> tuple[str, FoundObject | None, str | 
     return key, found, why
 
 
-def _withdraw(store: ObjectStore, keys: Iterable[str]) -> None:
-    """Remove marks and ledgers of the finished days of damaged candle objects.
+def _withdraw(store: ObjectStore, keys: Iterable[str], *, moved: bool) -> None:
+    """Remove marks and ledgers of the days of damaged candle objects.
 
     A mark says that an object of this ETag was sound. Damage on a disk leaves the ETag as it is. The ledger
-    goes first: without it the reconciler requests the day's next one.
+    goes first: without it the reconciler requests the day's next one. The ledger of a day without a mark
+    stays until the object is moved, since each sweep finds the same damage until then.
     """
     damaged: dict[tuple[Interval, date], set[str]] = {}
     for key in keys:
@@ -177,8 +178,9 @@ def _withdraw(store: ObjectStore, keys: Iterable[str]) -> None:
             damaged.setdefault((Interval(interval), starts.date()), set()).add(symbol)
     for (interval, day), symbols in damaged.items():
         marked = symbols & finalized_symbols(store, interval, day)
-        if marked:
+        if marked or moved:
             forget_gaps(store, [day])
+        if marked:
             withdraw_marks(store, interval, day, marked)
 
 

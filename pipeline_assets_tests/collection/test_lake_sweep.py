@@ -113,6 +113,17 @@ def test_damaged_day_loses_its_mark(store, s3_bucket, quarantine):
         assert judged_days(store) == days[:1]
 
 
+def test_moved_object_has_its_day_judged(store, s3_bucket):
+    """The ledger of a day without a mark stays until the damaged object is moved."""
+    day = date(2026, 11, 19)
+    write_gaps(store, day, pl.DataFrame(schema=gap_schema()))
+    damage(s3_bucket, KEYS[1])
+    sweep(store, Selection())
+    assert judged_days(store) == [day]
+    sweep(store, Selection(), quarantine=True)
+    assert judged_days(store) == []
+
+
 class DamagedOnItsWay(ObjectStore):
     """A store whose first reply for each key is damaged, and the second is not."""
 
