@@ -41,8 +41,8 @@ def code_server_service(settings: Settings, system: System) -> Service:
     environment["DAGSTER_GRPC_PROXY_HEARTBEAT_TTL_SECONDS"] = "86400"
     ask = scheduling_probes.code_server(system.host, system.port or 0, TIMEOUT)
     health = HealthCheck(ask, period=5.0)
-    stores = embedded_stores(settings)
-    return service(system, argv, ready, environment, health=health, ends_before=stores)
+    made = service(system, argv, ready, environment, health=health)
+    return replace(made, ends_before=embedded_stores(settings))
 
 
 def webserver_service(settings: Settings, system: System) -> Service:
@@ -67,15 +67,8 @@ def webserver_service(settings: Settings, system: System) -> Service:
         scheduling_probes.webserver(f"http://{host}:{system.port}", TIMEOUT),
         through=("code-server",),
     )
-    return service(
-        system,
-        argv,
-        ready,
-        environment,
-        health=health,
-        after=("code-server",),
-        ends_before=embedded_stores(settings),
-    )
+    made = service(system, argv, ready, environment, health=health, after=("code-server",))
+    return replace(made, ends_before=embedded_stores(settings))
 
 
 def worker_service(settings: Settings, system: System) -> Service:
@@ -95,11 +88,9 @@ def worker_service(settings: Settings, system: System) -> Service:
         dagster_environment(settings),
         health=HealthCheck(ask, through=("redis",)),
         after=tuple(name for name in embedded_stores(settings) if name == "redis"),
-        # Its last run writes to all of them.
-        ends_before=embedded_stores(settings),
     )
-    # SIGTERM lets a run end first.
-    return replace(made, stop_timeout=20.0)
+    # SIGTERM lets a run end first, which writes to all stores.
+    return replace(made, stop_timeout=20.0, ends_before=embedded_stores(settings))
 
 
 def watchdog_service(settings: Settings) -> Service:
@@ -134,7 +125,7 @@ def daemon_service(settings: Settings, system: System) -> Service:
     stores = embedded_stores(settings)
     web = next(found.address for found in systems(settings) if found.name == "webserver")
     web = web.replace("//0.0.0.0:", "//127.0.0.1:")
-    return service(
+    made = service(
         system,
         argv,
         ready,
@@ -143,6 +134,6 @@ def daemon_service(settings: Settings, system: System) -> Service:
         # After the web server: both create Dagster's databases, and fail when at it together.
         # After the stores: a schedule that is on fires at once.
         after=("webserver", *stores),
-        # A sensor that is evaluated while the code server ends would fail.
-        ends_before=("code-server", *stores),
     )
+    # A sensor that is evaluated while the code server ends would fail.
+    return replace(made, ends_before=("code-server", *stores))

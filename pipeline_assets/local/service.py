@@ -76,7 +76,6 @@ def service(
     *,
     health: HealthCheck,
     after: tuple[str, ...] = (),
-    ends_before: tuple[str, ...] | None = None,
 ) -> Service:
     """Return a system's service, which listens at the system's address."""
     return Service(
@@ -89,5 +88,4 @@ def service(
         environment=environment,
         health=health,
         after=after,
-        ends_before=ends_before,
     )
