@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline_assets.market.candles import KEY_COLUMNS, PRICE_COLUMNS
 from pipeline_assets.market.step_tables import (
     OUTCOMES,
     FundingRate,
@@ -103,10 +104,12 @@ def _frames(
     symbols = builder.symbols
     at_once = request.chunk_months or max(_SYMBOL_MONTHS // len(symbols), 1)
     before = Window(months[0].start - builder.warm_up, months[0].start)
-    builder.warm(candles.candles(symbols, before))
+    builder.warm(candles.candles(symbols, before, builder.columns))
     for first in range(0, len(months), at_once):
         chunk = months[first : first + at_once]
-        frame = candles.candles(symbols, Window(chunk[0].start, chunk[-1].end))
+        frame = candles.candles(
+            symbols, Window(chunk[0].start, chunk[-1].end), builder.columns
+        )
         for month in chunk:
             inside = pl.col("open_time").is_between(month.start, month.end, closed="left")
             yield month, frame if len(chunk) == 1 else frame.filter(inside)
@@ -167,6 +170,11 @@ class _Run:
         self._note_prices(block)
         for table in (block.flags, *block.candles):
             self._digest.update(np.ascontiguousarray(table).data)
+        # Prices are in the tables; volumes change signals too.
+        for name in self.builder.columns:
+            if name not in (*KEY_COLUMNS, *PRICE_COLUMNS):
+                values = frame[name].to_physical().to_numpy()
+                self._digest.update(np.ascontiguousarray(values).data)
         self._signals += np.bincount(block.signals[:, 1], minlength=len(self._signals))
         ends = [*self.rules.changes(window), window.end]
         start = window.start

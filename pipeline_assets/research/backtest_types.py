@@ -62,8 +62,13 @@ class CandleReader(Protocol):
     def damaged(self) -> Sequence[str]:
         """Keys of the damaged objects that were left out so far."""
 
-    def candles(self, symbols: Sequence[str], window: Window) -> "pl.DataFrame":
-        """Return the stored candles of a window, sorted by symbol and open time, one row each.
+    def candles(
+        self, symbols: Sequence[str], window: Window, columns: Sequence[str]
+    ) -> "pl.DataFrame":
+        """Return these columns of the stored candles of a window.
+
+        Rows are sorted by symbol and open time, one each. Columns are those of market/candles.py, and
+        `symbol` and `open_time` are among them.
 
         Raises:
             DamagedObjectError: an object is damaged, and the reader leaves none out.

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pipeline_assets.market.candles import KEY_COLUMNS, PRICE_COLUMNS
 from pipeline_assets.market.windows import Window
 from pipeline_assets.research.backtest_request import month_windows
 from pipeline_assets.research.backtest_types import BacktestResult, CandleReader
@@ -55,7 +56,7 @@ def read_charts(result: BacktestResult, candles: CandleReader) -> Charts:
     minutes = _minutes(window, len(chosen))
     parts = []
     for month in month_windows(window):
-        frame = candles.candles(chosen, month)
+        frame = candles.candles(chosen, month, (*KEY_COLUMNS, *PRICE_COLUMNS))
         bucket = pl.col("open_time").dt.truncate(f"{minutes}m").alias("open_time")
         parts.append(
             frame.group_by("symbol", bucket, maintain_order=True).agg(
