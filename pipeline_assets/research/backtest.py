@@ -39,6 +39,7 @@ from pipeline_assets.research.backtest_types import (
     Progress,
 )
 from pipeline_assets.research.candle_blocks import Block, BlockBuilder, by_symbol
+from pipeline_assets.research.delistings import last_minutes
 from pipeline_assets.research.funding_times import completed
 from pipeline_assets.research.metrics import all_metrics, holding_curve
 from pipeline_assets.research.results import equity_table, trade_table
@@ -82,9 +83,11 @@ def run_backtest(
     listed = candles.listed()
     symbols = universe(request, listed)
     rules = RulesInEffect(documents(symbols), request.fees, request.strategies, window)
-    run = _Run(
-        request, symbols, rules, BlockBuilder(request.strategies, symbols, listed, request.workers)
+    settled = last_minutes(
+        candles, {name: listed[name] for name in symbols if name in listed}, window
     )
+    builder = BlockBuilder(request.strategies, symbols, listed, settled, request.workers)
+    run = _Run(request, symbols, rules, builder)
     run.take_funding(funding, listed)
     months = month_windows(window)
     for month, frame in _frames(request, candles, run.builder, months):

@@ -70,6 +70,7 @@ class BlockBuilder:
         strategies: Sequence[Strategy],
         symbols: Sequence[str],
         listed: Mapping[str, Sequence[Window]],
+        settled: Mapping[str, Sequence[int]],
         workers: int,
     ) -> None:
         """Make a builder.
@@ -78,10 +79,11 @@ class BlockBuilder:
             strategies: in the order of the settings.
             symbols: in the order that breaks ties.
             listed: when each symbol was listed; one that is not named, always.
+            settled: the minutes of the candles at which positions of a delisted symbol are settled.
             workers: the number of threads.
         """
         self._strategies, self.symbols = strategies, symbols
-        self._listed, self._workers = listed, workers
+        self._listed, self._settled, self._workers = listed, settled, workers
         periods = {each.rules.atr_period for each in strategies}
         atr = [Atr(period) for period in periods if period is not None]
         declared = [indicator for each in strategies for indicator in each.indicators]
@@ -164,7 +166,7 @@ class BlockBuilder:
         counts.last_minute = int(minutes[-1])
 
     def _flag(self, symbol: str, window: Window, at: "Whole", flags: "Flags") -> None:
-        """Mark the candles in which a symbol may be traded, and the one that it is settled at."""
+        """Mark the candles in which a symbol may be traded, and those at which positions are settled."""
         from pipeline_assets.market.position_step import SETTLED, TRADABLE
 
         if symbol not in self._listed:
@@ -178,8 +180,9 @@ class BlockBuilder:
                 continue
             inside = at[(at >= to_minute(start) - begin) & (at < to_minute(end) - begin)]
             flags[inside] |= TRADABLE
-            if listing.end <= window.end and len(inside):
-                flags[inside[-1]] |= SETTLED
+        for minute in self._settled.get(symbol, ()):
+            if 0 <= minute - begin < len(flags):
+                flags[minute - begin] |= SETTLED
 
     def _signals(self, place: int, candles: "pl.DataFrame", window: Window) -> "Whole":
         """Return a symbol's signals as rows of the step; its newest candles become the next warm-up."""

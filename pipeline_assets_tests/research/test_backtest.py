@@ -216,6 +216,20 @@ def test_delisted_symbol_is_settled() -> None:
     assert result.counts.outcomes["by_volume 1"]["not_listed"] == 2
 
 
+@pytest.mark.parametrize("chunk", [1, 5])
+def test_halted_symbol_is_settled(chunk: int) -> None:
+    """Candles end in May and the listing in June: the last candle settles, however much is read at once."""
+    frame = signalling(minutes_of(["BTCUSDT"]), {4000: 1, 7000: -1})[:7200]
+    listings = {"BTCUSDT": [Window(FIRST, FIRST + 12 * DAY)]}
+    assert frame["open_time"][-1].month < listings["BTCUSDT"][0].end.month
+    strategy = by_volume(opposite_signal="ignore", time_limit=100_000)
+    result = backtest(HeldCandles(frame, listings), [strategy], chunk_months=chunk)
+    [trade] = rows(result)
+    assert (trade["exit_reason"], trade["exit_time"]) == ("delisting", frame["open_time"][-1])
+    assert trade["exit_price"] == frame["close"][-1]
+    assert result.equity["exposure"][-1].as_py() == 0
+
+
 def test_orders_follow_changed_filters() -> None:
     """From a date on, ticks are 0.5 and steps 0.01: every later fill keeps to these."""
     change = FIRST + 6 * DAY + 7 * HOUR

@@ -71,7 +71,7 @@ def test_live_signals_equal_backtest(name: str) -> None:
 def test_only_named_columns_are_read() -> None:
     """The strategies of the product read prices and volumes, and no more memory is taken for these."""
     chosen = configured_strategies(StrategySettings(name=name) for name in strategy_names())
-    assert BlockBuilder(chosen, ["BTCUSDT"], {}, 1).columns == COLUMNS
+    assert BlockBuilder(chosen, ["BTCUSDT"], {}, {}, 1).columns == COLUMNS
     reader = Recorded(day_of_candles())
     backtest(reader, [reading("trades")], funding=None, start=START, end=END)
     assert reader.asked == (*COLUMNS, "trades")
