@@ -110,9 +110,7 @@ def _frames(
     builder.warm(candles.candles(symbols, before, builder.columns))
     for first in range(0, len(months), at_once):
         chunk = months[first : first + at_once]
-        frame = candles.candles(
-            symbols, Window(chunk[0].start, chunk[-1].end), builder.columns
-        )
+        frame = candles.candles(symbols, Window(chunk[0].start, chunk[-1].end), builder.columns)
         for month in chunk:
             inside = pl.col("open_time").is_between(month.start, month.end, closed="left")
             yield month, frame if len(chunk) == 1 else frame.filter(inside)

@@ -16,8 +16,8 @@ def last_minutes(
 ) -> dict[str, list[int]]:
     """Return the minute of the last candle of each listing that ends within a window, by symbol.
 
-    The exchange may stop trading long before a listing ends. Looked up before the first candle is run: a month
-    does not say whether a candle follows in a later one.
+    The exchange may stop trading long before a listing ends, and a month does not say whether a candle
+    follows in a later one: so these are read before the first candle is run.
 
     Args:
         candles: reads the candles.

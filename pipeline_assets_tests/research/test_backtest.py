@@ -120,7 +120,7 @@ def test_live_minutes_equal_the_backtest(hours: int) -> None:
             ).iter_rows()
         }
         rate = FundingRate(time, Decimal("0.0001"), Decimal(50_000))
-        due = dict.fromkeys(symbols, rate) if time.hour % 8 == time.minute == 0 else {}
+        due = {each: [rate] for each in symbols} if time.hour % 8 == time.minute == 0 else {}
         fills += venue.advance(time, bars, signals, due)
         if time.minute == 17:
             venue = keeper().restore(venue.encode())

@@ -1,4 +1,4 @@
-"""The columns that strategies may read: the same signals live and in a backtest, and no column read in vain."""
+"""The columns that strategies may read: the same signals live and in a backtest, no column in vain."""
 
 from __future__ import annotations
 
