@@ -266,7 +266,14 @@ class _Run:
         return BacktestResult(
             trades=trades,
             equity=equity,
-            metrics=all_metrics(trades, equity, held, float(request.capital), every),
+            metrics=all_metrics(
+                trades,
+                equity,
+                held,
+                float(request.capital),
+                every,
+                (request.end - request.start) / _DAY,
+            ),
             assumptions=(*self.rules.assumptions, *self._assumptions),
             missing_funding=tuple(self.missing),
             damaged=tuple(damaged),

@@ -141,7 +141,7 @@ class BacktestResult:
         trades: one row a position, of `results.trade_schema`, in the order of entry, strategy, symbol.
             Open ones are marked at the last close and have no exit.
         equity: `time`, `equity`, `exposure` (value of positions), of `results.equity_schema`.
-        metrics: `metrics.all_metrics`: total, by strategy, symbol and month, and buy and hold.
+        metrics: `metrics.all_metrics`: total, by strategy, symbol, exit and month, and buy and hold.
         assumptions: what had to be assumed, one sentence each.
         missing_funding: the funding rates that are missing in the span.
         damaged: keys of damaged objects that were left out.

@@ -93,6 +93,11 @@ def chart_data(result: BacktestResult, charts: Charts) -> dict[str, Any]:
     return found
 
 
+def strategy_labels(result: BacktestResult) -> list[str]:
+    """Return name and version of each strategy, in the order of the request."""
+    return [f"{each['name']} {each['version']}" for each in result.request["strategies"]]
+
+
 def _minutes(window: Window, symbols: int) -> int:
     most = min(_MOST_OF_ONE, _MOST_OF_ALL // max(symbols, 1))
     length = (window.end - window.start) // _MINUTE
@@ -128,20 +133,24 @@ def _decimals(frame: "pl.DataFrame") -> int:
 
 
 def _marks(result: BacktestResult, minutes: int) -> dict[str, list[list[Any]]]:
-    """Return, by symbol, the fills as [time, kind, text] in the order of time."""
+    """Return, by symbol, the fills as [time, kind, text, place of the strategy] in the order of time."""
 
     def at(time: datetime) -> int:
         seconds = int(time.timestamp())
         return seconds - seconds % (minutes * 60)
 
     found: dict[str, list[list[Any]]] = {}
-    columns = result.trades.select(["symbol", "side", "entry_time", "exit_time", "exit_reason"])
-    for row in columns.to_pylist():
+    names = strategy_labels(result)
+    chosen = ("symbol", "side", "entry_time", "exit_time", "exit_reason", "strategy", "version")
+    for row in result.trades.select(list(chosen)).to_pylist():
         own = found.setdefault(row["symbol"], [])
-        side = row["side"]
-        own.append([at(row["entry_time"]), side, "L" if side == "long" else "S"])
+        side, place = row["side"], names.index(f"{row['strategy']} {row['version']}")
+        # The number tells strategies apart without colours.
+        number = str(place + 1) if len(names) > 1 else ""
+        own.append([at(row["entry_time"]), side, ("L" if side == "long" else "S") + number, place])
         if row["exit_time"] is not None:
             # Most exits follow a signal: a word at each would hide the candles.
             reason = row["exit_reason"].replace("_", " ").removeprefix("signal")
-            own.append([at(row["exit_time"]), f"exit {side}", reason])
+            words = f"{number} {reason}".strip()
+            own.append([at(row["exit_time"]), f"exit {side}", words, place])
     return {symbol: sorted(own, key=lambda mark: mark[0]) for symbol, own in found.items()}

@@ -69,10 +69,10 @@ def store_report(store: ObjectStore, settings: Settings, name: str) -> StoredRep
 
 
 def _values(result: BacktestResult) -> dict[str, Any]:
-    total, days = result.metrics["total"], text.length_days(result)
+    total = result.metrics["total"]
     figures = [(name, text.money(value)) for name, value in text.costs(total)]
     figures += [
-        (each.name, each.text(total, days))
+        (each.label(text.currency(result)), each.text(total))
         for each in (*text.CURVE_FIGURES, *text.TOTAL_FIGURES, *text.TRADE_FIGURES)
     ]
     months = [
