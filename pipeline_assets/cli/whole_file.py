@@ -79,7 +79,7 @@ def _new_part(path: Path) -> tuple[int, Path]:
 
 
 def _remove_parts(path: Path) -> None:
-    """Remove what killed writers of a file left: parts that nobody has locked."""
+    """Remove what killed writers of a file left: parts that no process has locked."""
     left = re.compile(re.escape(f".{path.name}.") + r"[a-z0-9_]{8}" + re.escape(_SUFFIX))
     with contextlib.suppress(PermissionError):
         for part in filter(lambda each: left.fullmatch(each.name), list(path.parent.iterdir())):

@@ -89,7 +89,7 @@ def month_changes(result: BacktestResult) -> PageTable:
 def exit_table(result: BacktestResult) -> PageTable:
     """Return the closed trades by what closed them; several strategies have a column each."""
     by_strategy = result.metrics["by_strategy"]
-    # Of a single strategy, its column would repeat the first one.
+    # The column of a single strategy would repeat the first one.
     strategies = by_strategy if len(by_strategy) > 1 else ()
     closed = result.metrics["total"]["trades"]
     figures = [

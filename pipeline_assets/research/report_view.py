@@ -137,7 +137,7 @@ _CHANGES = (
     "funding and fees, are those that were closed in the month: a position held over its end changes the "
     "equity of both months, and is a trade of the second one."
 )
-_EXITS = "What closed the positions. A stop and a target of one candle count as the stop."
+_EXITS = "Closed positions by the reason of the exit. A stop and a target of one candle count as the stop."
 _SIGNALS = "How often each signal led to an order, and why the others did not."
 
 

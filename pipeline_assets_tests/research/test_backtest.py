@@ -171,6 +171,19 @@ def test_other_strategy_cannot_take_position() -> None:
     assert result.counts.outcomes["first 1"]["position_held"] == 2
 
 
+@pytest.mark.parametrize(
+    ("rule", "sides", "declined"),
+    [("exit", ["long"], 2), ("reverse", ["long", "short", "long"], 0)],
+)
+def test_cool_down_delays_entries_only(rule: str, sides: list[str], declined: int) -> None:
+    """After an exit, signals of both sides are declined; a reversal, and one of that, are not."""
+    frame = signalling(minutes_of(["BTCUSDT"]), {3000: 1, 3010: -1, 3020: 1, 3025: -1})
+    strategy = by_volume(opposite_signal=rule, cool_down=60)
+    result = backtest(frame[:3026] if rule == "exit" else frame[:3024], [strategy])
+    assert [each["side"] for each in rows(result)] == sides
+    assert result.counts.outcomes["by_volume 1"]["cooling_down"] == declined
+
+
 def test_gap_is_not_traded_across() -> None:
     """The minutes after the signal are missing: the entry is dropped, the minutes are counted."""
     frame = signalling(minutes_of(["BTCUSDT"]), {3000: 1})
