@@ -41,7 +41,8 @@ from pipeline_assets.research.backtest_types import (
 from pipeline_assets.research.candle_blocks import Block, BlockBuilder, by_symbol
 from pipeline_assets.research.delistings import last_minutes
 from pipeline_assets.research.funding_times import completed
-from pipeline_assets.research.metrics import all_metrics, holding_curve
+from pipeline_assets.research.holding import HoldingPrices
+from pipeline_assets.research.metrics import all_metrics
 from pipeline_assets.research.results import equity_table, trade_table
 from pipeline_assets.research.rules_in_effect import RulesInEffect, leverage_assumption
 
@@ -138,9 +139,7 @@ class _Run:
         self._funding = funding_table({})
         self._digest = sha256()
         self._signals = np.zeros(len(request.strategies), np.int64)
-        self._first = np.full(len(self.symbols), np.nan)
-        self._last = np.full(len(self.symbols), np.nan)
-        self._closes: list[NDArray[np.float64]] = []
+        self._holding = HoldingPrices(self.symbols)
         self._assumptions = leverage_assumption(request.strategies)
 
     def take_funding(self, funding: FundingReader | None, listed: "dict[str, Any] | Any") -> None:
@@ -168,7 +167,7 @@ class _Run:
         for symbol, held in by_symbol(frame).items():
             self.rules.add(symbol, float(held["open"][0]))
         block = self.builder.block(frame, window, self.rules.grids)
-        self._note_prices(block)
+        self._holding.note(block, self.rules.grids)
         for table in (block.flags, *block.candles):
             self._digest.update(np.ascontiguousarray(table).data)
         # Prices are in the tables; volumes change signals too.
@@ -211,26 +210,6 @@ class _Run:
         self.events.append(events[:count])
         self.equity.append(equity[:samples])
 
-    def _note_prices(self, block: Block) -> None:
-        """Keep each symbol's first open, and its last close at each day's end, for buying and holding."""
-        opens, closes = block.candles[0], block.candles[3]
-        start, length = to_minute(block.window.start), opens.shape[1]
-        ends = np.append(np.arange(1440 - start % 1440, length, 1440), length)
-        found = np.full((len(self.symbols), len(ends)), np.nan)
-        for place, symbol in enumerate(self.symbols):
-            present = np.flatnonzero(block.flags[place])
-            if len(present):
-                tick = self.rules.grids[symbol].tick / 1e8
-                if np.isnan(self._first[place]):
-                    self._first[place] = opens[place, present[0]] * tick
-                at = np.searchsorted(present, ends) - 1
-                known = closes[place, present[np.maximum(at, 0)]] * tick
-                found[place] = np.where(at >= 0, known, self._last[place])
-                self._last[place] = found[place, -1]
-            else:
-                found[place] = self._last[place]
-        self._closes.append(found)
-
     def result(self, damaged: "list[str] | Any") -> BacktestResult:
         """Return the result after the last month.
 
@@ -260,20 +239,12 @@ class _Run:
             [grid or known[0] for grid in grids],
             request.end,
         )
-        held = holding_curve(
-            self._first, np.concatenate(self._closes, axis=1), float(request.capital)
-        )
+        capital, days = float(request.capital), (request.end - request.start) / _DAY
+        held = self._holding.curve(capital)
         return BacktestResult(
             trades=trades,
             equity=equity,
-            metrics=all_metrics(
-                trades,
-                equity,
-                held,
-                float(request.capital),
-                every,
-                (request.end - request.start) / _DAY,
-            ),
+            metrics=all_metrics(trades, equity, held, capital, every, days),
             assumptions=(*self.rules.assumptions, *self._assumptions),
             missing_funding=tuple(self.missing),
             damaged=tuple(damaged),

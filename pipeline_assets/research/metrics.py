@@ -152,22 +152,6 @@ def trade_figures(rows: "pl.DataFrame") -> dict[str, Any]:
     }
 
 
-def holding_curve(first: "Array", closes: "Array", capital: float) -> "Array":
-    """Return the equity of buying every symbol in equal parts and holding it, without costs.
-
-    Args:
-        first: the first open of each symbol; NaN for one without a candle, which is left out.
-        closes: (symbols, days), the last close until each day's end; NaN before the first.
-        capital: split evenly; a part is cash until its symbol's first candle.
-    """
-    traded = ~np.isnan(first)
-    if not traded.any() or not closes.shape[1]:
-        return np.empty(0)
-    grown = np.nan_to_num(closes[traded] / first[traded, None], nan=1.0)
-    curve: Array = grown.mean(axis=0) * capital
-    return curve
-
-
 def _by(
     rows: "pl.DataFrame", column: str, months: Mapping[str, dict[str, float]] | None = None
 ) -> dict[str, dict[str, Any]]:

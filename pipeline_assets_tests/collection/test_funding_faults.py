@@ -2,44 +2,29 @@
 
 from __future__ import annotations
 
-import asyncio
 from datetime import UTC, datetime
 
 import pytest
 
 from pipeline_assets.collection.fetch_plan import RunKind
-from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.exchange_funding import FundingClient
 from pipeline_assets.resources.exchange import BACKFILL_PATIENCE, INGEST_PATIENCE
+from pipeline_assets.resources.exchange_funding import FundingClient
+from pipeline_assets_tests.assets.test_failures import PassingTime
 from pipeline_assets_tests.fixtures.exchange import START, start_exchange
 from pipeline_assets_tests.fixtures.funding import call, collect, served, stored
-from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform, platform_without_snowflake
+from pipeline_assets_tests.fixtures.platform import SYMBOLS, platform_without_snowflake
 
 BACKFILL, INGEST = RunKind.BACKFILL, RunKind.INGEST
 MANY = 900
 
 
-class PassingTime(Exchange):
-    """The product's exchange, whose waits advance the clock of the exchange and take no time."""
-
-    def __init__(self, platform: Platform) -> None:
-        super().__init__(platform.settings)
-        self.handle, self.waited = platform.exchange, 0.0
+class PassingFundingTime(PassingTime):
+    """The same for the client of funding rates."""
 
     def funding_client(self, priority, *, patient, **_):
-        async def sleep(seconds: float) -> None:
-            self.waited += seconds
-            self.handle.advance(seconds)
-            await asyncio.sleep(0)
-
-        return FundingClient(
-            self._settings,
-            priority,
-            budget=self.budget,
-            patience=BACKFILL_PATIENCE if patient else INGEST_PATIENCE,
-            sleep=sleep,
-            monotonic=lambda: self.waited,
-        )
+        patience = BACKFILL_PATIENCE if patient else INGEST_PATIENCE
+        times = {"patience": patience, "sleep": self.sleep, "monotonic": lambda: self.waited}
+        return FundingClient(self._settings, priority, budget=self.budget, **times)
 
 
 def test_refused_backfill_stores_all_rates(tmp_path, s3_bucket, redis_server, redis_url) -> None:
@@ -48,7 +33,7 @@ def test_refused_backfill_stores_all_rates(tmp_path, s3_bucket, redis_server, re
         start_exchange(clock=f"stepped:{START}", funding_limit=5) as own,
         platform_without_snowflake(tmp_path, own, s3_bucket, redis_url) as platform,
     ):
-        exchange = PassingTime(platform)
+        exchange = PassingFundingTime(platform)
         report = collect(platform, BACKFILL, "2026-08-20", "2026-11-19", exchange=exchange)
         assert (report.objects, report.plan.failures) == (12, {})
         refused = own.state()["funding"]["refused"]
@@ -90,7 +75,7 @@ def test_hour_of_many_symbols(tmp_path, s3_bucket, redis_server, redis_url) -> N
         start_exchange(symbols=MANY, clock="stepped:2026-11-20T16:05:00Z") as own,
         platform_without_snowflake(tmp_path, own, s3_bucket, redis_url, symbols="all") as platform,
     ):
-        exchange = PassingTime(platform)
+        exchange = PassingFundingTime(platform)
         report = collect(platform, INGEST, "2026-11-20", exchange=exchange)
         assert report.plan.failures == {}
         state = own.state()

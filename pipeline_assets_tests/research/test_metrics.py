@@ -11,7 +11,8 @@ import pytest
 from pipeline_assets.market.step_tables import FundingRate
 from pipeline_assets.market.windows import Window
 from pipeline_assets.research.funding_times import completed
-from pipeline_assets.research.metrics import YEARLY, curve_figures, holding_curve, trade_figures
+from pipeline_assets.research.holding import holding_curve
+from pipeline_assets.research.metrics import YEARLY, curve_figures, trade_figures
 from pipeline_assets_tests.research.held_candles import backtest, minutes_of, strategies
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
