@@ -1,5 +1,5 @@
-"""What buying every symbol and holding it would have earned, beside a backtest. Figures of the curve are in
-metrics.py.
+"""The prices of every symbol, and the equity of buying and holding all of them beside a backtest. Figures of
+the curve are in metrics.py.
 """
 
 from collections.abc import Mapping, Sequence
