@@ -12,6 +12,8 @@ from pipeline_assets.market.trading_rules import Fees, TradingRules
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.research.backtest import run_backtest
 from pipeline_assets.research.backtest_types import BacktestRequest, BacktestResult
+from pipeline_assets.research.lookahead import check_strategies
+from pipeline_assets.research.lookahead_history import FUTURE, stored_history
 from pipeline_assets.research.readers import LakeCandles, lake_documents
 from pipeline_assets.resources.listing_history import note_identities
 from pipeline_assets.resources.object_store import ObjectStore
@@ -21,6 +23,7 @@ from pipeline_assets_tests.fixtures.damage import encoded_day, flip_bit, store_d
 from pipeline_assets_tests.fixtures.listings import LISTED, NEVER, NOON, listing
 from pipeline_assets_tests.fixtures.s3 import S3Bucket
 from pipeline_assets_tests.research.held_candles import strategies
+from pipeline_assets_tests.research.test_candle_columns import READ, reading
 
 pytestmark = pytest.mark.xdist_group("compiled")
 
@@ -67,6 +70,14 @@ def test_lake_has_all_a_backtest_needs(bucket: S3Bucket) -> None:
     value = trade["quantity"] * (trade["entry_price"] + trade["exit_price"])
     assert trade["fees"] == pytest.approx(value * 0.0004)
     assert run(store).checksum == result.checksum
+
+
+def test_lookahead_reads_every_column(bucket: S3Bucket) -> None:
+    """The check judges strategies that read any column of a candle over the lake's objects."""
+    store, chosen = ObjectStore(bucket.settings()), [reading(name) for name in READ]
+    history = stored_history(store, chosen, ["BTCUSDT"], DAYS[1], 20)
+    report = check_strategies(chosen, history, 20, future=FUTURE)
+    assert (report.findings, report.failures) == ([], {})
 
 
 def test_damaged_object_is_named(bucket: S3Bucket) -> None:
