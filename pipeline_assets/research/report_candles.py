@@ -11,7 +11,9 @@ from pipeline_assets.market.candles import KEY_COLUMNS, PRICE_COLUMNS
 from pipeline_assets.market.windows import Window
 from pipeline_assets.research.backtest_request import month_windows
 from pipeline_assets.research.backtest_types import BacktestResult, CandleReader
+from pipeline_assets.research.readers import LakeCandles
 from pipeline_assets.research.report_text import end_of, start_of
+from pipeline_assets.resources.object_store import ObjectStore
 
 if TYPE_CHECKING:
     import polars as pl
@@ -39,8 +41,40 @@ class Charts:
     left_out: Sequence[str] = ()
 
 
+class ChartedCandles(LakeCandles):
+    """A reader of the lake that keeps the charts' candles of what a backtest reads: these are read once."""
+
+    def __init__(self, store: ObjectStore, span: Window, *, skip_damaged: bool = False) -> None:
+        """Make a reader for a backtest.
+
+        Args:
+            store: the bucket.
+            span: of the backtest.
+            skip_damaged: see `LakeCandles`.
+        """
+        super().__init__(store, skip_damaged=skip_damaged)
+        self._span, self._end = span, span.start
+        self._parts: list[pl.DataFrame] = []
+
+    def candles(
+        self, symbols: Sequence[str], window: Window, columns: Sequence[str]
+    ) -> "pl.DataFrame":
+        """See `LakeCandles`."""
+        frame = super().candles(symbols, window, columns)
+        # The backtest reads its span in order; the warm-up, and times of delistings, are no part of a chart.
+        follows = window.start == self._end and set(PRICE_COLUMNS) <= set(columns)
+        if follows and len(symbols) <= _MOST_CHARTS:
+            self._parts.append(_coarser(frame, _minutes(self._span, len(symbols))))
+            self._end = window.end
+        return frame
+
+    def kept(self) -> "list[pl.DataFrame] | None":
+        """Return the charts' candles, or None if the backtest has not read its whole span of few symbols."""
+        return self._parts if self._end == self._span.end else None
+
+
 def read_charts(result: BacktestResult, candles: CandleReader) -> Charts:
-    """Read the candles of the charts, a month at once.
+    """Read the candles of the charts, a month at once, unless the reader kept these.
 
     Symbols with trades come first where there are more symbols than charts.
     """
@@ -54,18 +88,13 @@ def read_charts(result: BacktestResult, candles: CandleReader) -> Charts:
     chosen = sorted(ordered[:_MOST_CHARTS])
     window = Window(start_of(result), end_of(result))
     minutes = _minutes(window, len(chosen))
-    parts = []
-    for month in month_windows(window):
-        frame = candles.candles(chosen, month, (*KEY_COLUMNS, *PRICE_COLUMNS))
-        bucket = pl.col("open_time").dt.truncate(f"{minutes}m").alias("open_time")
-        parts.append(
-            frame.group_by("symbol", bucket, maintain_order=True).agg(
-                pl.col("open").first(),
-                pl.col("high").max(),
-                pl.col("low").min(),
-                pl.col("close").last(),
-            )
-        )
+    parts = candles.kept() if isinstance(candles, ChartedCandles) else None
+    if parts is None:
+        columns = (*KEY_COLUMNS, *PRICE_COLUMNS)
+        parts = [
+            _coarser(candles.candles(chosen, month, columns), minutes)
+            for month in month_windows(window)
+        ]
     by_symbol = pl.concat(parts).partition_by("symbol", as_dict=True, include_key=False)
     return Charts(
         {str(symbol): frame.sort("open_time") for (symbol,), frame in sorted(by_symbol.items())},
@@ -102,6 +131,19 @@ def _minutes(window: Window, symbols: int) -> int:
     most = min(_MOST_OF_ONE, _MOST_OF_ALL // max(symbols, 1))
     length = (window.end - window.start) // _MINUTE
     return next((each for each in _MINUTES if length / each <= most), _MINUTES[-1])
+
+
+def _coarser(frame: "pl.DataFrame", minutes: int) -> "pl.DataFrame":
+    """Return candles of so many minutes. A month begins with one, so that its parts may be made apart."""
+    import polars as pl
+
+    bucket = pl.col("open_time").dt.truncate(f"{minutes}m").alias("open_time")
+    return frame.group_by("symbol", bucket, maintain_order=True).agg(
+        pl.col("open").first(),
+        pl.col("high").max(),
+        pl.col("low").min(),
+        pl.col("close").last(),
+    )
 
 
 def _span(minutes: int) -> str:

@@ -15,6 +15,8 @@ from pipeline_assets.research.backtest_types import BacktestRequest, BacktestRes
 from pipeline_assets.research.lookahead import check_strategies
 from pipeline_assets.research.lookahead_history import FUTURE, stored_history
 from pipeline_assets.research.readers import LakeCandles, lake_documents
+from pipeline_assets.research.report import report_of
+from pipeline_assets.research.report_candles import ChartedCandles
 from pipeline_assets.resources.listing_history import note_identities
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import DamagedObjectError
@@ -78,6 +80,19 @@ def test_lookahead_reads_every_column(bucket: S3Bucket) -> None:
     history = stored_history(store, chosen, ["BTCUSDT"], DAYS[1], 20)
     report = check_strategies(chosen, history, 20, future=FUTURE)
     assert (report.findings, report.failures) == ([], {})
+
+
+def test_report_reads_candles_once(bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The charts are those of the candles that the backtest read, and equal those that are read again."""
+    store = ObjectStore(bucket.settings())
+    span = Window(day_window(DAYS[0]).start + timedelta(hours=12), day_window(DAYS[1]).end)
+    request = BacktestRequest(strategies({"name": "macd_cross"}), None, span.start, span.end)
+    charted = ChartedCandles(store, span)
+    result = run_backtest(request, charted, None, lake_documents(store))
+    with monkeypatch.context() as unreadable:
+        unreadable.setattr(LakeCandles, "candles", lambda *_: pytest.fail("read again"))
+        page = report_of(result, charted)
+    assert page == report_of(result, LakeCandles(store))
 
 
 def test_damaged_object_is_named(bucket: S3Bucket) -> None:
