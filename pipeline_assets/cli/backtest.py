@@ -87,7 +87,9 @@ def backtest(  # noqa: PLR0913 - its options
     docs/research.md says what is assumed. The candles must be stored: `pipeline-assets backfill`.
     """
     from pipeline_assets.cli.whole_file import check_place
+    from pipeline_assets.market.windows import Window
     from pipeline_assets.research.readers import LakeCandles
+    from pipeline_assets.research.report_candles import ChartedCandles
     from pipeline_assets.research.stored_backtest import MissingDaysError, request_of
     from pipeline_assets.research.strategy_choice import chosen_strategies
     from pipeline_assets.resources.exchange_access import Exchange
@@ -105,7 +107,12 @@ def backtest(  # noqa: PLR0913 - its options
     request = request_of(
         settings, strategies, _symbols(settings, store, symbols), start, end, capital
     )
-    candles = LakeCandles(store, skip_damaged=skip_damaged)
+    # Candles that the report shows are kept while the backtest reads.
+    candles = (
+        LakeCandles(store, skip_damaged=skip_damaged)
+        if html is None
+        else ChartedCandles(store, Window(request.start, request.end), skip_damaged=skip_damaged)
+    )
     try:
         result = _run(store, request, candles, skip_missing=skip_missing)
     except MissingDaysError:

@@ -90,6 +90,8 @@ def test_shows_costs_and_holding_apart(run: Run, tmp_path: Path) -> None:
     assert held.num_rows == total["trades"] + total["open_trades"] > 10
     assert sum(held["net"].to_pylist()) == pytest.approx(total["net"])
     assert total["fees"] > 0 < total["slippage"]
+    assert (total["cagr"], total["sharpe"]) == (None, None)
+    assert "2.0 days" in reported["metrics"]["yearly_left_out"]
     page = html.read_text("utf-8")
     assert reported["checksum"] in page
     assert not re.search(r'(?:src|href)="(?!https://www\.tradingview\.com/)', page)
