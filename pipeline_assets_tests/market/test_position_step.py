@@ -428,3 +428,10 @@ def test_damaged_state_is_refused() -> None:
     other = PositionKeeper({"b": PositionRules()}, {"BTC": (GRIDS[0], BTC)})
     with pytest.raises(PositionStateError, match="other strategies"):
         other.restore(keeper.encode())
+
+
+def test_no_function_is_compiled_twice() -> None:
+    """Each more takes a second of a person's first backtest. A process that loads the step compiles none."""
+    compiled = [each for each in vars(step).values() if hasattr(each, "overloads")]
+    assert len(compiled) > 20
+    assert [each.__name__ for each in compiled if len(each.overloads) > 1] == []
