@@ -24,6 +24,7 @@ pytest_plugins = [
     "pipeline_assets_tests.fixtures.snowflake",
     "pipeline_assets_tests.fixtures.kafka",
     "pipeline_assets_tests.fixtures.platform",
+    "pipeline_assets_tests.fixtures.dagster_web",
     "pipeline_assets_tests.fixtures.airflow",
     "pipeline_assets_tests.fixtures.webhook",
     "pipeline_assets_tests.fixtures.tcp_proxy",
