@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from pipeline_assets.resources.object_store import ObjectStore
 
 _FILE = click.Path(path_type=Path)
+_COMPILES = (
+    "Compiling the backtest's loop: some ten seconds, once after an installation or upgrade."
+)
 
 
 def strategy_option(text: str) -> Callable[[Command], Command]:
@@ -142,11 +145,16 @@ def _run(
     skip_missing: bool,
 ) -> "BacktestResult":
     from pipeline_assets.cli.progress import StepProgress
+    from pipeline_assets.market.step_compilation import before_compilation
     from pipeline_assets.research.backtest_types import Progress
     from pipeline_assets.research.stored_backtest import run_stored
 
     days = (request.end - request.start).days
-    with StepProgress(console(stderr=True), "Backtest", "days") as shown:
+    errors = console(stderr=True)
+    with (
+        StepProgress(errors, "Backtest", "days") as shown,
+        before_compilation(lambda: errors.print(_COMPILES, soft_wrap=True)),
+    ):
 
         def progress(at: Progress) -> None:
             shown.update((at.end - request.start).days, days)

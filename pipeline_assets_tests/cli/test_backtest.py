@@ -146,6 +146,16 @@ def test_wrong_use_names_what_there_is(run: Run) -> None:
         assert words in refusal(done), arguments
 
 
+@pytest.mark.matrix
+def test_compilation_is_announced_once(shell: Shell, tmp_path: Path) -> None:
+    """A command that compiles says so on standard error; the next command finds the result."""
+    shell.environment["NUMBA_CACHE_DIR"] = str(tmp_path / "compiled")
+    first, second = (shell.run("backtest", *SPAN, "--json") for _ in range(2))
+    assert "Compiling the backtest's loop" in first.stderr
+    assert "Compiling" not in second.stderr
+    assert json.loads(first.stdout) == json.loads(second.stdout)
+
+
 def test_wrong_use_has_status_two(shell: Shell) -> None:
     """The command as a process: one message, status 2, no traceback."""
     done = shell.run("backtest", "--strategy", "absent", *SPAN)

@@ -4,6 +4,7 @@ then by what Dagster's UI sends: through the real web server, code server, queue
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -67,6 +68,17 @@ query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNo
 """
 
 
+def read_until(process: "subprocess.Popen[str]", pattern: str) -> None:
+    """Read what a process prints up to the first line that matches a pattern."""
+    assert process.stdout is not None
+    printed = []
+    for line in process.stdout:
+        printed.append(line)
+        if re.search(pattern, line):
+            return
+    pytest.fail(f"{process.args} ended without {pattern!r}: {''.join(printed)}")
+
+
 class Machine:
     """A machine's environment with free ports and an empty directory."""
 
@@ -107,13 +119,8 @@ class Machine:
         """`pipeline-assets up`, until the block ends; then Ctrl-C."""
         process = self.start("up", "--no-schedules")
         try:
-            printed = []
-            assert process.stdout is not None
-            for line in process.stdout:
-                printed.append(line)
-                if line.strip().startswith("daemon"):
-                    break
-            assert process.poll() is None, "".join(printed)
+            read_until(process, r"^\s*daemon")
+            assert process.poll() is None
             yield
         finally:
             process.send_signal(signal.SIGINT)
@@ -164,8 +171,7 @@ class Machine:
         """Kill the command `backfill` once it has launched the run of a day; return the run's id."""
         end = (datetime.fromisoformat(day) + timedelta(days=1)).date().isoformat()
         command = self.start("backfill", "--interval", "15m", "--start", day, "--end", end)
-        assert command.stdout is not None
-        assert any("launched" in line for line in command.stdout)
+        read_until(command, "launched")
         command.kill()
         command.communicate()
         [newest] = self.graphql(NEWEST, job="backfill_15m")["results"]

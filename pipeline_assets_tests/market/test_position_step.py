@@ -468,3 +468,10 @@ def test_rates_not_due_are_refused(keeper: PositionKeeper) -> None:
         late = FundingRate(FIRST + timedelta(minutes=minutes), Decimal("0.0001"))
         with pytest.raises(InputError, match=symbol):
             keeper.advance(FIRST + timedelta(minutes=10), bars, [], {symbol: [late]})
+
+
+def test_no_function_is_compiled_twice() -> None:
+    """Each more takes a second of a person's first backtest. A process that loads the step compiles none."""
+    compiled = [each for each in vars(step).values() if hasattr(each, "overloads")]
+    assert len(compiled) > 20
+    assert [each.__name__ for each in compiled if len(each.overloads) > 1] == []
