@@ -6,7 +6,6 @@ restarted for as long as it takes, and a full disk is waited out.
 """
 
 import errno
-import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -28,6 +27,7 @@ from pipeline_assets.stack_state import (
     utc_now,
     write_state,
 )
+from pipeline_assets.stop_flag import StopFlag
 
 TICK_SECONDS = 0.1
 # Each look at a process group reads the list of all processes, which on a busy machine costs much.
@@ -87,7 +87,7 @@ class Supervisor:
         """Return what keeps the whole stack from working, such as a full disk."""
         return self._problem
 
-    def run(self, stop: threading.Event, on_ready: Callable[[], None]) -> None:
+    def run(self, stop: StopFlag, on_ready: Callable[[], None]) -> None:
         """Start all, call `on_ready` once, restart what fails, and stop all when `stop` is set.
 
         The thread that calls must stay until it returns: its children die with it (Linux).
@@ -110,7 +110,7 @@ class Supervisor:
                 self._guard.close()
                 (self._data_dir / STATE_FILE).unlink(missing_ok=True)
 
-    def _watch(self, stop: threading.Event, on_ready: Callable[[], None]) -> None:
+    def _watch(self, stop: StopFlag, on_ready: Callable[[], None]) -> None:
         self._last_round = boot_clock()
         while not stop.is_set():
             self._allow_for_pause()

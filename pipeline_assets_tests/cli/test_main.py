@@ -329,12 +329,8 @@ def test_wrong_arguments_are_one_message(lonely: Shell) -> None:
         ("status",): "there is no strategy 'nothing'; there are bollinger_breakout, ",
     }
     strategies = {"PIPELINE_STRATEGIES": '[{"name": "nothing"}]'}
-    started = {
-        arguments: lonely.start(*arguments, **(strategies if len(arguments) == 1 else {}))
-        for arguments in cases
-    }
     for arguments, message in cases.items():
-        done = lonely.call(*arguments)
+        done = lonely.call(*arguments, **(strategies if len(arguments) == 1 else {}))
         assert (done.returncode, done.stdout) == (2, ""), arguments
         assert message in done.stderr, arguments
         assert done.stderr.count("Error: ") == 1, arguments
