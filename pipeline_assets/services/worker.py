@@ -24,15 +24,33 @@ if TYPE_CHECKING:
 DEFINITIONS = "pipeline_assets.definitions"
 # The libraries that an ingest run and a backfill load on first use, the largest first: see test_worker.py.
 CLIENTS = (
-    *("polars", "obstore", "obstore.store", "redis", "redis.asyncio", "aiohttp", "orjson", "isal"),
+    *(
+        "polars",
+        "obstore",
+        "obstore.store",
+        "redis",
+        "redis.asyncio",
+        "aiohttp",
+        "orjson",
+        "isal.igzip",
+    ),
     *("snowflake.connector", "snowflake.connector.cursor", "confluent_kafka", "pyarrow.parquet"),
     *("binance.async_client", "boto3", "numpy", "pandas", "tenacity"),
 )
 # The modules that Dagster loads with a run's instance: 0.4 s of CPU time and 40 MB in each child.
 RUNS = (
     *("pipeline_assets.dagster_instance.event_log", "pipeline_assets.dagster_instance.launchers"),
-    *("pipeline_assets.dagster_instance.sqlite_storage", "dagster_celery.tasks", "upath"),
-    *("dagster._core.instance.factory", "dagster._core.storage.root", "dagster._cli.api"),
+    *(
+        "pipeline_assets.dagster_instance.sqlite_storage",
+        "dagster_celery.tasks",
+        "dagster._cli.api",
+    ),
+    *(
+        "dagster._core.instance.factory",
+        "dagster._core.storage.root",
+        "upath.implementations.local",
+    ),
+    *("dagster._core.storage.local_compute_log_manager", "pipeline_assets.resources.store_check"),
 )
 logger = logging.getLogger("pipeline_assets.worker")
 
