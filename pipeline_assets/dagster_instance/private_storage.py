@@ -30,24 +30,12 @@ require_names(
     ),
     __name__,
 )
-require_names(
-    "dagster",
-    SqliteRunStorage,
-    (
-        *("connect", "from_local", "has_built_index"),
-        *("has_run_stats_index_cols", "has_backfill_id_column"),
-    ),
-    __name__,
-)
-require_names(
-    "dagster",
-    SqliteScheduleStorage,
-    (
-        *("connect", "from_local", "has_built_index"),
-        *("has_instigators_table", "_has_instigators_table"),
-    ),
-    __name__,
-)
+for _kind, _checks in (
+    (SqliteRunStorage, ("has_run_stats_index_cols", "has_backfill_id_column")),
+    (SqliteScheduleStorage, ("has_instigators_table", "_has_instigators_table")),
+):
+    _names = ("connect", "from_local", "has_built_index", *_checks)
+    require_names("dagster", _kind, _names, __name__)
 require_names(
     "dagster",
     AssetCheckExecutionsTable.c,
