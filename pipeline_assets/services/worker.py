@@ -24,18 +24,9 @@ if TYPE_CHECKING:
 DEFINITIONS = "pipeline_assets.definitions"
 # The libraries that an ingest run and a backfill load on first use, the largest first: see test_worker.py.
 CLIENTS = (
-    *(
-        "polars",
-        "obstore",
-        "obstore.store",
-        "redis",
-        "redis.asyncio",
-        "aiohttp",
-        "orjson",
-        "isal.igzip",
-    ),
+    *("polars", "obstore", "obstore.store", "redis", "redis.asyncio", "aiohttp", "orjson"),
     *("snowflake.connector", "snowflake.connector.cursor", "confluent_kafka", "pyarrow.parquet"),
-    *("binance.async_client", "boto3", "numpy", "pandas", "tenacity"),
+    *("binance.async_client", "boto3", "numpy", "pandas", "tenacity", "isal.igzip"),
 )
 # The modules that Dagster loads with a run's instance: 0.4 s of CPU time and 40 MB in each child.
 RUNS = (
