@@ -17,7 +17,8 @@ export PYTHONDONTWRITEBYTECODE :=
 help:
 	@echo "make demo       start everything, fill three days, go on live (ONCE=1: stop after the first pass;"
 	@echo "                EXCHANGE=binance: the real public API; AIRFLOW=1: Airflow schedules)"
-	@echo "make test       lint, then the tests        make test-all   and the long fault matrices"
+	@echo "make test       lint, then the tests        make test-all   and the long fault matrices,"
+	@echo "                                            and all examples of property tests"
 	@echo "make lint       ruff, mypy, imports, prose  make bench      the benchmarks, one JSON line a figure"
 	@echo "                                                                (ONLY=\"slots tick\": these; all take two hours)"
 	@echo "make generate   write what is generated from the code: Airflow's intervals, the candidates' schema, costs"

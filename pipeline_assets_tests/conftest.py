@@ -4,16 +4,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import settings
 
+from pipeline_assets_tests.examples import profile_of
 from pipeline_assets_tests.market_data import market_data
-
-# A deadline, or a limit on how long examples take to make, fails on a busy machine and says nothing of the
-# code. Loaded here, before any test module: a decorator takes what holds when it is applied.
-settings.register_profile(
-    "any machine", deadline=None, suppress_health_check=[HealthCheck.too_slow]
-)
-settings.load_profile("any machine")
 
 pytest_plugins = [
     "pytester",
@@ -24,13 +18,20 @@ pytest_plugins = [
     "pipeline_assets_tests.fixtures.snowflake",
     "pipeline_assets_tests.fixtures.kafka",
     "pipeline_assets_tests.fixtures.platform",
+    "pipeline_assets_tests.fixtures.dagster_web",
     "pipeline_assets_tests.fixtures.airflow",
     "pipeline_assets_tests.fixtures.webhook",
     "pipeline_assets_tests.fixtures.tcp_proxy",
     "pipeline_assets_tests.fixtures.candidates",
     "pipeline_assets_tests.fixtures.commands",
     "pipeline_assets_tests.fixtures.shell",
+    "pipeline_assets_tests.fixtures.dagster_home",
 ]
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    # Before any test module is imported: a decorator takes what holds when it is applied.
+    settings.load_profile(profile_of(config.getoption("-m")))
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,11 +5,24 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from pipeline_assets_tests.examples import examples, profile_of
 from pipeline_assets_tests.market_data import FILES, made_up, market_data
 
 
 def test_no_property_test_has_a_deadline() -> None:
     assert settings().deadline is None
+
+
+@pytest.mark.parametrize(("chosen", "number"), [("not matrix", 40), ("", 100), ("matrix", 100)])
+def test_only_make_test_tries_fewer(chosen: str, number: int) -> None:
+    """Only the selection of `make test` tries fewer examples than a test asks for."""
+    assert settings.get_profile(profile_of(chosen)).max_examples == number
+
+
+def test_run_follows_its_profile(pytestconfig: pytest.Config) -> None:
+    """This run tries as many examples as its own selection of tests says."""
+    expected = settings.get_profile(profile_of(pytestconfig.getoption("-m"))).max_examples
+    assert examples(100) == settings().max_examples == expected
 
 
 @pytest.mark.parametrize("file", FILES, ids=lambda file: f"{file.symbol}-{file.interval}")

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from pipeline_assets.resources.object_store import ObjectStore
 
 _FILE = click.Path(path_type=Path)
+_COMPILES = (
+    "Compiling the backtest's loop: some ten seconds, once after an installation or upgrade."
+)
 
 
 def strategy_option(text: str) -> Callable[[Command], Command]:
@@ -87,7 +90,9 @@ def backtest(  # noqa: PLR0913 - its options
     docs/research.md says what is assumed. The candles must be stored: `pipeline-assets backfill`.
     """
     from pipeline_assets.cli.whole_file import check_place
+    from pipeline_assets.market.windows import Window
     from pipeline_assets.research.readers import LakeCandles
+    from pipeline_assets.research.report_candles import ChartedCandles
     from pipeline_assets.research.stored_backtest import MissingDaysError, request_of
     from pipeline_assets.research.strategy_choice import chosen_strategies
     from pipeline_assets.resources.exchange_access import Exchange
@@ -105,7 +110,12 @@ def backtest(  # noqa: PLR0913 - its options
     request = request_of(
         settings, strategies, _symbols(settings, store, symbols), start, end, capital
     )
-    candles = LakeCandles(store, skip_damaged=skip_damaged)
+    # Candles that the report shows are kept while the backtest reads.
+    candles = (
+        LakeCandles(store, skip_damaged=skip_damaged)
+        if html is None
+        else ChartedCandles(store, Window(request.start, request.end), skip_damaged=skip_damaged)
+    )
     try:
         result = _run(store, request, candles, skip_missing=skip_missing)
     except MissingDaysError:
@@ -135,11 +145,16 @@ def _run(
     skip_missing: bool,
 ) -> "BacktestResult":
     from pipeline_assets.cli.progress import StepProgress
+    from pipeline_assets.market.step_compilation import before_compilation
     from pipeline_assets.research.backtest_types import Progress
     from pipeline_assets.research.stored_backtest import run_stored
 
     days = (request.end - request.start).days
-    with StepProgress(console(stderr=True), "Backtest", "days") as shown:
+    errors = console(stderr=True)
+    with (
+        StepProgress(errors, "Backtest", "days") as shown,
+        before_compilation(lambda: errors.print(_COMPILES, soft_wrap=True)),
+    ):
 
         def progress(at: Progress) -> None:
             shown.update((at.end - request.start).days, days)

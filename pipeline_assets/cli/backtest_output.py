@@ -40,6 +40,7 @@ def print_result(console: "Console", result: BacktestResult) -> None:
     console.print(_total(result))
     console.print(_groups("By strategy", "strategy", result.metrics["by_strategy"]))
     console.print(_groups("By symbol", "symbol", result.metrics["by_symbol"]))
+    console.print(_groups("By exit", "closed by", result.metrics["by_exit"]))
     _lines(console, "Declined signals", _declined(result))
     _lines(console, "To know", text.warnings(result), style="yellow")
     _lines(console, "Assumed", result.assumptions)
@@ -48,11 +49,13 @@ def print_result(console: "Console", result: BacktestResult) -> None:
 
 def _total(result: BacktestResult) -> "Table":
     total, held = result.metrics["total"], result.metrics["buy_and_hold"]
-    days = text.length_days(result)
+    currency = text.currency(result)
     request = result.request
     span = f"{text.time_text(text.start_of(result))} to {text.time_text(text.end_of(result))} UTC"
     symbols = text.listed(request["symbols"], most=3)
-    table = plain_table(f"{span}\n{symbols}, capital {text.money(float(request['capital']))}")
+    table = plain_table(
+        f"{span}\n{symbols}, capital {text.money(float(request['capital']))} {currency}"
+    )
     table.add_column("")
     table.add_column("backtest", justify="right")
     table.add_column("buy and hold", justify="right")
@@ -60,8 +63,8 @@ def _total(result: BacktestResult) -> "Table":
         table.add_row(name, text.money(value), "")
     table.add_section()
     for figure in (*text.CURVE_FIGURES, *text.TOTAL_FIGURES, *text.TRADE_FIGURES):
-        holding = figure.text(held, days) if figure.key in held else ""
-        table.add_row(figure.name, figure.text(total, days), holding)
+        holding = figure.text(held) if figure.key in held else ""
+        table.add_row(figure.label(currency), figure.text(total), holding)
     return table
 
 
@@ -71,7 +74,6 @@ def _groups(title: str, name: str, groups: Mapping[str, Mapping[str, Any]]) -> "
     table.add_column(name, overflow="fold")
     for column in ("trades", "win rate", "before costs", "costs", "net"):
         table.add_column(column, justify="right", no_wrap=True)
-    days = 0.0
     figures = {each.key: each for each in text.TRADE_FIGURES}
     largest = sorted(groups, key=lambda each: -abs(groups[each]["net"]))[:_ROWS]
     for group in sorted(largest):
@@ -79,8 +81,8 @@ def _groups(title: str, name: str, groups: Mapping[str, Mapping[str, Any]]) -> "
         gross, *paid, net = (amount for _, amount in text.costs(values))
         table.add_row(
             _escaped(group),
-            figures["trades"].text(values, days),
-            figures["win_rate"].text(values, days),
+            figures["trades"].text(values),
+            figures["win_rate"].text(values),
             text.money(gross),
             text.money(sum(paid)),
             text.money(net),

@@ -5,14 +5,15 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, date, timedelta
 from importlib.resources import files
 from textwrap import wrap
-from threading import Event
 from typing import TYPE_CHECKING
 
 import click
 
 from pipeline_assets.cli.options import day_option, refuse_future
 from pipeline_assets.cli.output import console as terminal
+from pipeline_assets.cli.stack import check_strategies
 from pipeline_assets.settings import Settings, load_settings
+from pipeline_assets.stop_flag import StopFlag, set_by_signals
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -58,6 +59,7 @@ def candidates(
         click.echo(found.read_text(encoding="utf-8"), nl=False)
         return
     settings = load_settings()
+    check_strategies(settings)
     if follow_topic:
         follow(settings, terminal(), from_beginning=from_beginning, as_json=as_json)
         return
@@ -96,7 +98,7 @@ def follow(settings: Settings, console: "Console", *, from_beginning: bool, as_j
     """
     from pipeline_assets.resources.broker import CandidateTopic
 
-    stop = Event()
+    stop = StopFlag()
     skipped = 0
 
     def on_skipped(problem: str) -> None:
@@ -109,23 +111,20 @@ def follow(settings: Settings, console: "Console", *, from_beginning: bool, as_j
                 err=True,
             )
 
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
     try:
-        topic = CandidateTopic(settings.kafka)
-        for candidate in topic.read(
-            from_beginning=from_beginning, stop=stop, on_skipped=on_skipped
-        ):
-            if as_json:
-                click.echo(candidate.model_dump_json())
-            else:
-                console.print(_for_people(candidate), soft_wrap=True)
+        with set_by_signals(stop, (signal.SIGINT, signal.SIGTERM)):
+            topic = CandidateTopic(settings.kafka)
+            for candidate in topic.read(
+                from_beginning=from_beginning, stop=stop, on_skipped=on_skipped
+            ):
+                if as_json:
+                    click.echo(candidate.model_dump_json())
+                else:
+                    console.print(_for_people(candidate), soft_wrap=True)
     finally:
         if skipped:
             messages = "message was" if skipped == 1 else "messages were"
             click.echo(f"{skipped:,} {messages} skipped: no candidate.", err=True)
-        for number, handler in previous.items():
-            signal.signal(number, handler)
 
 
 def _for_people(candidate: "Candidate") -> str:

@@ -46,7 +46,11 @@ def choose_scheduler(*, schedules: bool, airflow: bool) -> None:
 
 
 def check_strategies(settings: Settings) -> None:
-    """Refuse unknown strategies at the start: otherwise the sensor would fail on them every five seconds."""
+    """Refuse unknown strategies at the start: otherwise the sensor would fail on them every five seconds.
+
+    Raises:
+        StrategyError: a strategy or parameter does not exist; the message names those that do.
+    """
     from pipeline_assets.market.strategies import configured_strategies
 
     configured_strategies(settings.strategies)

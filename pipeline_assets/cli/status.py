@@ -12,7 +12,7 @@ from pipeline_assets.cli.output import console as terminal
 from pipeline_assets.cli.output import print_json, print_problems
 from pipeline_assets.cli.output import table as plain_table
 from pipeline_assets.cli.questions import leave
-from pipeline_assets.cli.stack import print_addresses
+from pipeline_assets.cli.stack import check_strategies, print_addresses
 from pipeline_assets.cli.unblock import describe
 from pipeline_assets.settings import Settings, load_settings
 
@@ -51,10 +51,11 @@ def status(days: int, seconds: float, as_json: bool) -> None:
     A part that does not answer in time is named, and the others are shown. The exit status is 0 if
     every system is up and every part answered, 1 otherwise.
     """
-    console = terminal()
+    console, settings = terminal(), load_settings()
+    check_strategies(settings)
     sys.exit(
         show_status(
-            load_settings(),
+            settings,
             console,
             days=days,
             seconds=seconds,

@@ -24,7 +24,8 @@ def complete_days(store: "ObjectStore", plan: FetchPlan) -> dict[str, list[date]
 
     A day is complete if two conditions hold. All candles that the plan would fetch were stored when the
     day was finalized, or are holes that the exchange confirmed. And the day's only object is unchanged
-    since: its ETag is the one that was judged. So a removed or overwritten object makes a day
+    since: its ETag is the one that was judged. Bytes that change on the store's disk keep the ETag:
+    lake_sweep.py finds these, and removes the mark. So a removed or overwritten object makes a day
     incomplete, and so does a symbol that turned out to have traded longer.
 
     A run that was killed while it uploaded left whole days without a mark. Days that the lake alone

@@ -60,7 +60,7 @@ class Verdict:
 
 
 def judge(
-    interval: Interval, state: IngestState, server_time: datetime, upload_minutes: int = 1
+    interval: Interval, state: IngestState, server_time: datetime, upload_minutes: int
 ) -> Verdict:
     """Return which symbols' newest stored candle is older than it should be.
 

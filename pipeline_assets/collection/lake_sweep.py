@@ -1,11 +1,11 @@
-"""The sweep of the lake: read every object, compare it with its digest, and name what is damaged. Setting
-a damaged object aside makes its day count as not stored, so that it is fetched again. Who shows the report
-is in cli/verify.py and jobs/housekeeping.py.
+"""The sweep of the lake: read every object, compare it with its digest, and name what is damaged. A finished
+day with damaged candles loses its mark, so that it is fetched again. Who shows the report is in cli/verify.py
+and jobs/housekeeping.py.
 """
 
 import json
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from itertools import islice
@@ -14,6 +14,8 @@ from typing import Any
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.candle_objects import foreign_contents, prefix, window_start
+from pipeline_assets.resources.finalized_days import finalized_symbols, withdraw_marks
+from pipeline_assets.resources.gap_objects import forget_gaps
 from pipeline_assets.resources.lake_documents import keep_damaged
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.stored_objects import FoundObject, StoredObject
@@ -91,13 +93,15 @@ def sweep(
 ) -> SweepReport:
     """Read the selected objects and compare each with its digest, or decode it if it has none.
 
-    Reads only, unless `quarantine` is given; may be repeated and runs beside writers.
+    A finished day with damaged candles loses its mark and its gap ledger: the next ledger reads its
+    objects, and a repair fetches it. Writes nothing else, unless `quarantine` is given; may be repeated and
+    runs beside writers.
 
     Args:
         store: the bucket.
         selection: which objects.
-        quarantine: move each damaged object below `damaged/`. A finished day then counts as not
-            stored, and a document as not written: both are made again.
+        quarantine: move each damaged object below `damaged/`. A document then counts as not written, and
+            is made again.
         progress: called after every few hundred objects.
 
     Raises:
@@ -106,15 +110,21 @@ def sweep(
     report = SweepReport()
     objects = _selected(store, selection)
     while batch := list(islice(objects, _AT_ONCE)):
-        for found in store.each(lambda each: _look(store, each, quarantine=quarantine), batch):
+        damaged: list[tuple[str, str, FoundObject]] = []
+        for key, found, why in store.each(lambda each: _look(store, each.key), batch):
             if found is None:
                 continue
-            size, digested, damage = found
             report.objects += 1
-            report.size += size
-            report.without_digest += not digested
-            if damage is not None:
-                report.damaged.append(damage)
+            report.size += len(found.body)
+            report.without_digest += found.digest is None
+            if why is not None:
+                damaged.append((key, why, found))
+        # Before anything is moved: a sweep that dies in between finds the same damage again.
+        _withdraw(store, [key for key, _, _ in damaged], moved=quarantine)
+        report.damaged += [
+            Damage(key, why, _quarantine(store, key, found) if quarantine else None)
+            for key, why, found in damaged
+        ]
         progress(report)
     report.damaged.sort(key=lambda each: each.key)
     return report
@@ -143,25 +153,35 @@ def _candle_objects(
         yield from store.objects(prefix(interval, symbol))
 
 
-def _look(
-    store: ObjectStore, listed: StoredObject, *, quarantine: bool
-) -> tuple[int, bool, Damage | None] | None:
-    """Return an object's size, whether it has a digest, and its damage; None if it was removed meanwhile."""
-    found = store.find(listed.key)
-    if found is None:
-        return None
-    why = _damage(listed.key, found)
+def _look(store: ObjectStore, key: str) -> tuple[str, FoundObject | None, str | None]:
+    """Return the key, the object unless it was removed meanwhile, and what is wrong with it."""
+    found = store.find(key)
+    why = _damage(key, found) if found else None
     if why is not None:
         # Once more: the reply may have been damaged on its way, or the object is replaced by now.
-        found = store.find(listed.key)
-        if found is None:
-            return None
-        why = _damage(listed.key, found)
-    damage = None
-    if why is not None:
-        kept = _quarantine(store, listed.key, found) if quarantine else None
-        damage = Damage(listed.key, why, kept)
-    return len(found.body), found.digest is not None, damage
+        found = store.find(key)
+        why = _damage(key, found) if found else None
+    return key, found, why
+
+
+def _withdraw(store: ObjectStore, keys: Iterable[str], *, moved: bool) -> None:
+    """Remove marks and ledgers of the days of damaged candle objects.
+
+    A mark says that an object of this ETag was sound. Damage on a disk leaves the ETag as it is. The ledger
+    goes first: without it the reconciler requests the day's next one. The ledger of a day without a mark
+    stays until the object is moved, since each sweep finds the same damage until then.
+    """
+    damaged: dict[tuple[Interval, date], set[str]] = {}
+    for key in keys:
+        if (starts := window_start(key)) is not None:
+            _, interval, symbol, _ = key.split("/")
+            damaged.setdefault((Interval(interval), starts.date()), set()).add(symbol)
+    for (interval, day), symbols in damaged.items():
+        marked = symbols & finalized_symbols(store, interval, day)
+        if marked or moved:
+            forget_gaps(store, [day])
+        if marked:
+            withdraw_marks(store, interval, day, marked)
 
 
 def _damage(key: str, found: FoundObject) -> str | None:

@@ -11,6 +11,7 @@ from pipeline_assets.collection.due_uploads import newest_due
 from pipeline_assets.collection.freshness import GRACE
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import newest_closed
+from pipeline_assets.resources.document_versions import cursor_content
 
 # The platform was off, or slept, if the sensor did not run for this long.
 AWAY = timedelta(minutes=2)
@@ -21,7 +22,7 @@ def overdue_candle(
     interval: Interval,
     newest_stored: datetime | None,
     server_time: datetime,
-    upload_minutes: int = 1,
+    upload_minutes: int,
 ) -> datetime | None:
     """Return the open time of the newest candle that should be stored by now, or None if it is.
 
@@ -87,7 +88,7 @@ class Return:
         newest: Mapping[Interval, datetime | None],
         under_way: Container[Interval],
         now: datetime,
-        upload_minutes: int = 1,
+        upload_minutes: int,
     ) -> "tuple[dict[Interval, Request], Return]":
         """Return the requests to make now, and the state after them.
 
@@ -136,7 +137,7 @@ class Return:
         """Return the state that `to_text` wrote; without one, that of a first start."""
         if not text:
             return cls()
-        held = json.loads(text)
+        held = cursor_content(text, "overdue_ingest")
         since = held.get("since")
         return cls(
             datetime.fromisoformat(held["looked_at"]) if held["looked_at"] else None,

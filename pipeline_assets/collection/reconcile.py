@@ -2,7 +2,7 @@
 ledger shows, days without a ledger, and new symbols. Launching and counting runs is the caller's.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
@@ -142,7 +142,7 @@ def _ledger(
         same days that was not answered and is not due again yet.
     """
     judged = set(judged_days(store))
-    first = min(judged) if judged else cursor.first_stored or _first_stored(store, settings)
+    first = _first_to_judge(judged, cursor) or _first_stored(store, settings)
     cursor = replace(cursor, first_stored=first)
     if first is None or runs.unfinished:
         return cursor, None, None
@@ -156,6 +156,11 @@ def _ledger(
         return cursor, None, cursor.ledger
     key = request.run_key(cursor.ledger)
     return replace(cursor, ledger=request), (key, request.first, request.last), None
+
+
+def _first_to_judge(judged: Collection[date], cursor: Cursor) -> date | None:
+    """Return the first day with a ledger, now or at the last look: a sweep removes ledgers."""
+    return min([*judged, *([cursor.first_stored] if cursor.first_stored else [])], default=None)
 
 
 def _first_stored(store: ObjectStore, settings: Settings) -> date | None:

@@ -10,7 +10,9 @@ from pydantic.dataclasses import dataclass
 
 from pipeline_assets.collection.history_requests import Asked, History, LedgerRequest
 from pipeline_assets.collection.repairs import Repair
+from pipeline_assets.collection.run_names import RECONCILER
 from pipeline_assets.market.intervals import Interval
+from pipeline_assets.resources.document_versions import cursor_content
 
 
 def _from_rows(held: Any) -> Any:
@@ -31,7 +33,7 @@ class Cursor:
     Attributes:
         read: the newest event of the ledger that was read.
         repairs: the requests for the gaps of each interval and day.
-        first_stored: the first stored day of any symbol, while there is no ledger.
+        first_stored: the first day with a ledger; the first stored day of any symbol, while there is none.
         ledger: the last request of a ledger.
         known: the symbols that are not new, by `name_of`; None before the first look.
         left: history of new symbols that is still to be requested.
@@ -56,7 +58,12 @@ class Cursor:
 
     @classmethod
     def from_text(cls, text: str | None) -> "Cursor":
-        """Return the cursor that `to_text` wrote, or an empty one without a text."""
+        """Return the cursor that `to_text` wrote, or an empty one without a text.
+
+        Raises:
+            NewerVersionError: a newer release wrote the cursor.
+        """
+        cursor_content(text, RECONCILER)
         return _JSON.validate_json(text) if text else cls()
 
     def with_new_symbols_of(self, former: "Cursor") -> "Cursor":

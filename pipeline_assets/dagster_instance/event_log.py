@@ -12,30 +12,26 @@ pull request 34154 mentions that caching it is left open). It can go with the ve
 keeps its engines, or where Dagster's storage is PostgreSQL.
 """
 
-import os
 from collections import OrderedDict
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import Any, Self
 
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from dagster import Field, StringSource
-from sqlalchemy import Connection, Engine, create_engine, text
-from sqlalchemy.event import listen
+from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DatabaseError
-from sqlalchemy.pool import QueuePool
 
 from pipeline_assets.dagster_instance.private_storage import (
-    SQLITE_BUSY_TIMEOUT_SECONDS,
     ConfigurableClassData,
     SqlEventLogStorageMetadata,
     SqliteEventLogStorage,
     get_alembic_config,
     sqlite_event_log,
 )
+from pipeline_assets.dagster_instance.sqlite_storage import open_engine, storage_directory
 from pipeline_assets.private_apis import require_names
 
 # A run's events are in a file of its own; who looks at many runs must not keep them all open.
@@ -64,20 +60,8 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
 
     @classmethod
     def from_config_value(cls, inst_data: ConfigurableClassData | None, config_value: Any) -> Self:
-        """Made by Dagster from dagster.yaml.
-
-        Raises:
-            ValueError: neither `base_dir` nor DAGSTER_HOME is set.
-        """
-        directory = config_value.get("base_dir")
-        if directory is None:
-            home = os.environ.get("DAGSTER_HOME")
-            if not home:
-                raise ValueError(
-                    "The place of Dagster's event log is not configured: set DAGSTER_HOME, or `base_dir` in "
-                    "the `config` of `event_log_storage` in dagster.yaml."
-                )
-            directory = str(Path(home) / "history" / "runs")
+        """Made by Dagster from dagster.yaml."""
+        directory = storage_directory(config_value, "event_log_storage", "history", "runs")
         return cls(directory, inst_data)
 
     def has_table(self, table_name: str) -> bool:
@@ -130,13 +114,7 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
     def _engine(self, shard: str) -> Engine:
         engine = self._engines.pop(shard, None)
         if engine is None:
-            engine = create_engine(
-                self.conn_string_for_shard(shard),
-                poolclass=QueuePool,
-                pool_size=1,
-                connect_args={"timeout": SQLITE_BUSY_TIMEOUT_SECONDS, "check_same_thread": False},
-            )
-            listen(engine, "connect", _without_waiting_for_the_disk)
+            engine = open_engine(self.conn_string_for_shard(shard), pool_size=1)
         self._engines[shard] = engine
         while len(self._engines) > _KEPT:
             # A connection in use outlives its engine, and is closed when it is given back.
@@ -154,7 +132,3 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
 @cache
 def _migrations() -> ScriptDirectory:
     return ScriptDirectory.from_config(get_alembic_config(sqlite_event_log.__file__))
-
-
-def _without_waiting_for_the_disk(connection: Any, _record: object) -> None:
-    connection.execute("PRAGMA synchronous=NORMAL")

@@ -1,5 +1,5 @@
-"""The private parts of Dagster's event storage that event_log.py and event_storage.py build on, checked when
-they are imported. Dagster documents none of its tables.
+"""The private parts of Dagster's storage that event_log.py, event_storage.py and sqlite_storage.py build on,
+checked when they are imported. Dagster documents none of its tables.
 """
 
 from pipeline_assets.private_apis import private_imports, require_names
@@ -15,8 +15,10 @@ with private_imports("dagster", __name__):
     from dagster._core.storage.event_log.sqlite import sqlite_event_log
     from dagster._core.storage.event_log.sqlite.sqlite_event_log import SqliteEventLogStorage
     from dagster._core.storage.legacy_storage import LegacyEventLogStorage
+    from dagster._core.storage.runs.sqlite.sqlite_run_storage import SqliteRunStorage
+    from dagster._core.storage.schedules.sqlite.sqlite_schedule_storage import SqliteScheduleStorage
     from dagster._core.storage.sql import get_alembic_config
-    from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS
+    from dagster._core.storage.sqlite import SQLITE_BUSY_TIMEOUT_SECONDS, create_db_conn_string
     from dagster._serdes import ConfigurableClassData
 
 require_names(
@@ -28,6 +30,12 @@ require_names(
     ),
     __name__,
 )
+for _kind, _checks in (
+    (SqliteRunStorage, ("has_run_stats_index_cols", "has_backfill_id_column")),
+    (SqliteScheduleStorage, ("has_instigators_table", "_has_instigators_table")),
+):
+    _names = ("connect", "from_local", "has_built_index", *_checks)
+    require_names("dagster", _kind, _names, __name__)
 require_names(
     "dagster",
     AssetCheckExecutionsTable.c,
@@ -51,6 +59,9 @@ __all__ = [
     "SqlEventLogStorageMetadata",
     "SqlEventLogStorageTable",
     "SqliteEventLogStorage",
+    "SqliteRunStorage",
+    "SqliteScheduleStorage",
+    "create_db_conn_string",
     "get_alembic_config",
     "sqlite_event_log",
 ]

@@ -3,7 +3,6 @@ says otherwise; `pipeline-assets up` turns them on when Airflow does not schedul
 """
 
 from collections.abc import Iterator
-from datetime import date
 
 from dagster import (
     DagsterRunStatus,
@@ -32,7 +31,7 @@ from pipeline_assets.collection.scheduled_days import (
     days_to_finalize,
     open_day,
 )
-from pipeline_assets.dagster_instance.private import NOT_FINISHED_STATUSES
+from pipeline_assets.dagster_instance.unfinished_runs import unfinished_days
 from pipeline_assets.jobs.housekeeping import housekeeping
 from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.resources.exchange_access import Exchange
@@ -112,16 +111,8 @@ def finalize_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
     ) -> Iterator[RunRequest | SkipReason]:
         yesterday = exchange.server_time().date() - DAY
         # After days off Dagster fires for several days that it missed, and each requests the same.
-        recent = RunsFilter(
-            job_name=FINALIZE_JOB,
-            statuses=NOT_FINISHED_STATUSES,
-            created_after=context.scheduled_execution_time - LONGEST_RUN,
-        )
-        under_way = {
-            date.fromisoformat(partition)
-            for run in context.instance.get_runs(recent)
-            if (partition := run.tags.get(PARTITION_TAG))
-        }
+        recent = context.scheduled_execution_time - LONGEST_RUN
+        under_way = unfinished_days(context.instance, FINALIZE_JOB, PARTITION_TAG, recent)
         finalized = [finalized_days(store, interval) for interval in Interval]
         requested = days_to_finalize(yesterday, judged_days(store), finalized, under_way)
         for day in requested:

@@ -17,6 +17,13 @@ from pipeline_assets.stack_state import WATCHDOG, WATCHDOG_FILE
 DAEMON_STARTED = "Instance is configured with the following daemons"
 
 
+def embedded_stores(settings: Settings) -> tuple[str, ...]:
+    """Return the names of the exchange and the stores that the stack itself starts."""
+    stores = ("exchange", "s3", "redis", "snowflake", "kafka")
+    embedded = {found.name for found in systems(settings) if found.embedded}
+    return tuple(name for name in stores if name in embedded)
+
+
 def code_server_service(settings: Settings, system: System) -> Service:
     """Return Dagster's code server."""
     argv = module(
@@ -34,7 +41,8 @@ def code_server_service(settings: Settings, system: System) -> Service:
     environment["DAGSTER_GRPC_PROXY_HEARTBEAT_TTL_SECONDS"] = "86400"
     ask = scheduling_probes.code_server(system.host, system.port or 0, TIMEOUT)
     health = HealthCheck(ask, period=5.0)
-    return service(system, argv, ready, environment, health=health)
+    made = service(system, argv, ready, environment, health=health)
+    return replace(made, ends_before=embedded_stores(settings))
 
 
 def webserver_service(settings: Settings, system: System) -> Service:
@@ -59,7 +67,8 @@ def webserver_service(settings: Settings, system: System) -> Service:
         scheduling_probes.webserver(f"http://{host}:{system.port}", TIMEOUT),
         through=("code-server",),
     )
-    return service(system, argv, ready, environment, health=health, after=("code-server",))
+    made = service(system, argv, ready, environment, health=health, after=("code-server",))
+    return replace(made, ends_before=embedded_stores(settings))
 
 
 def worker_service(settings: Settings, system: System) -> Service:
@@ -78,12 +87,10 @@ def worker_service(settings: Settings, system: System) -> Service:
         ready,
         dagster_environment(settings),
         health=HealthCheck(ask, through=("redis",)),
-        after=tuple(
-            each.name for each in systems(settings) if each.embedded and each.name == "redis"
-        ),
+        after=tuple(name for name in embedded_stores(settings) if name == "redis"),
     )
-    # SIGTERM lets a run end first.
-    return replace(made, stop_timeout=20.0)
+    # SIGTERM lets a run end first, which writes to all stores.
+    return replace(made, stop_timeout=20.0, ends_before=embedded_stores(settings))
 
 
 def watchdog_service(settings: Settings) -> Service:
@@ -115,11 +122,10 @@ def daemon_service(settings: Settings, system: System) -> Service:
         # After the supervisor's last note: what stands before it is a former daemon's.
         return DAEMON_STARTED in text.rpartition(f"--- {system.name} ")[2]
 
-    stores = ("exchange", "s3", "redis", "snowflake", "kafka")
-    embedded = [found.name for found in systems(settings) if found.embedded]
+    stores = embedded_stores(settings)
     web = next(found.address for found in systems(settings) if found.name == "webserver")
     web = web.replace("//0.0.0.0:", "//127.0.0.1:")
-    return service(
+    made = service(
         system,
         argv,
         ready,
@@ -127,5 +133,7 @@ def daemon_service(settings: Settings, system: System) -> Service:
         health=HealthCheck(scheduling_probes.daemon(web, TIMEOUT), through=("webserver",)),
         # After the web server: both create Dagster's databases, and fail when at it together.
         # After the stores: a schedule that is on fires at once.
-        after=("webserver", *(name for name in stores if name in embedded)),
+        after=("webserver", *stores),
     )
+    # A sensor that is evaluated while the code server ends would fail.
+    return replace(made, ends_before=("code-server", *stores))

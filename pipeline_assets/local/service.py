@@ -30,6 +30,7 @@ class Service:
         setting: what to change when that port is taken.
         environment: the whole environment; None inherits this process's.
         after: names of the services that must be ready before its first start.
+        ends_before: names of the services that end once it has ended; None: those of `after`.
         stop_signal: sent to the process itself; its children get SIGTERM once it has ended.
         health: asked from then on; None only watches that the process is there.
         ready_timeout: seconds from its start to ready; doubled at each further try, eight times as long
@@ -45,10 +46,16 @@ class Service:
     setting: str | None = None
     environment: Mapping[str, str] | None = field(default=None, repr=False)
     after: tuple[str, ...] = ()
+    ends_before: tuple[str, ...] | None = None
     stop_signal: signal.Signals = signal.SIGTERM
     health: HealthCheck | None = None
     ready_timeout: float = 180.0
     stop_timeout: float = 10.0
+
+    @property
+    def needed_until_its_end(self) -> tuple[str, ...]:
+        """Return the names of the services that have to outlive this one."""
+        return self.after if self.ends_before is None else self.ends_before
 
 
 def module(module: str, *arguments: str) -> tuple[str, ...]:

@@ -28,6 +28,7 @@ from pipeline_assets.local.systems import WORKER, System, systems
 from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.settings import Settings
 from pipeline_assets.stack_state import WATCHDOG
+from pipeline_assets.stop_flag import StopFlag, set_by_signals
 
 logger = logging.getLogger(__name__)
 __all__ = [
@@ -96,16 +97,10 @@ def run_stack(
     services = stack_services(
         settings, exchange_options=exchange_options, with_dagster=with_dagster
     )
-    stop = threading.Event()
-    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-    previous = {number: signal.signal(number, lambda *_: stop.set()) for number in numbers}
-    try:
+    stop = StopFlag()
+    with set_by_signals(stop, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)), private_umask():
         made = Supervisor(services, settings.data_dir, on_restart=WatchdogAlarm(settings))
-        with private_umask():
-            made.run(stop, lambda: on_ready(stack_status(settings)))
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        made.run(stop, lambda: on_ready(stack_status(settings)))
 
 
 class WatchdogAlarm:
@@ -146,7 +141,7 @@ def running_stack(
     services = stack_services(
         settings, exchange_options=exchange_options, with_dagster=with_dagster
     )
-    stop, settled = threading.Event(), threading.Event()
+    stop, settled = StopFlag(), threading.Event()
     failures: list[BaseException] = []
 
     def supervise() -> None:

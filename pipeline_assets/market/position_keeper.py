@@ -9,8 +9,9 @@ from decimal import Decimal
 from typing import TYPE_CHECKING, Literal, Self
 from zlib import crc32
 
-from pipeline_assets.errors import DataError, InputError
+from pipeline_assets.errors import InputError
 from pipeline_assets.market.position_rules import PositionRules
+from pipeline_assets.market.position_state import decode_state, encode_state
 from pipeline_assets.market.step_tables import (
     OUTCOMES,
     REASONS,
@@ -33,12 +34,6 @@ from pipeline_assets.market.trading_rules import Fees, Grid, TradingRules, decim
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
-
-_CHECKSUM_BYTES = 4
-
-
-class PositionStateError(DataError, ValueError):
-    """Bytes that are no state of these strategies and symbols. The message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -156,7 +151,7 @@ class PositionKeeper:
         time: datetime,
         bars: Mapping[str, Bar],
         signals: Sequence[Signal] = (),
-        funding: Mapping[str, FundingRate] | None = None,
+        funding: Mapping[str, Sequence[FundingRate]] | None = None,
     ) -> list[Fill | Declined]:
         """Move all positions on by one minute, and by the gap before it.
 
@@ -164,10 +159,11 @@ class PositionKeeper:
             time: the minute's open time, UTC.
             bars: the closed candles of the minute; a symbol without one has a gap.
             signals: of these candles, in any order.
-            funding: the rates that are due in this minute, or in the gap before it, by symbol.
+            funding: by symbol, all rates that are due in this minute or in the gap before it, in any order.
 
         Raises:
-            InputError: the minute is not after the last one, or a signal has no candle.
+            InputError: the minute is not after the last one, a signal has no candle, or a rate is due at
+                another time: it would be lost.
         """
         import numpy as np
 
@@ -190,7 +186,7 @@ class PositionKeeper:
             prices[:, place, -1] = [round(units(value) / tick) for value in values]
             flags[place, -1] = step.PRESENT | step.TRADABLE
         table = self._signals(minute, signals)
-        rates = funding_table({self._symbol_at[s]: [each] for s, each in (funding or {}).items()})
+        rates = self._rates(last, minute, funding or {})
         events = event_room(len(table), len(self.symbols))
         equity = np.zeros((span // 60 + 2, 2), np.int64)
         state, setup = self._state.arrays(), self._setup.arrays()
@@ -239,11 +235,7 @@ class PositionKeeper:
 
     def encode(self) -> bytes:
         """Return the state; `restore` continues from it as if nothing had happened."""
-        import numpy as np
-
-        head = np.array([self._fingerprint(), self._begun], np.int64)
-        body = b"".join(each.tobytes() for each in (head, *self._state.arrays()))
-        return body + crc32(body).to_bytes(_CHECKSUM_BYTES, "little")
+        return encode_state(self._state, self._fingerprint(), begun=self._begun)
 
     def restore(self, encoded: bytes) -> Self:
         """Continue from a state of the same strategies, symbols and rules.
@@ -251,29 +243,26 @@ class PositionKeeper:
         Raises:
             PositionStateError: the bytes are damaged, or of other strategies, symbols or rules.
         """
-        import numpy as np
-
-        body = encoded[:-_CHECKSUM_BYTES]
-        if crc32(body).to_bytes(_CHECKSUM_BYTES, "little") != encoded[-_CHECKSUM_BYTES:]:
-            raise PositionStateError("The state of the positions is damaged: derive it from fills.")
-        tables = self._state.arrays()
-        fingerprint, begun = np.frombuffer(body[:16], np.int64).tolist()
-        if fingerprint != self._fingerprint() or len(body) != 16 + sum(t.nbytes for t in tables):
-            raise PositionStateError(
-                "The state of the positions is of other strategies, symbols or rules: close the "
-                "positions under those, or derive the state from fills."
-            )
-        place = 16
-        for table in tables:
-            held = np.frombuffer(body, np.int64, table.size, place)
-            table[...] = held.reshape(table.shape)
-            place += table.nbytes
-        self._begun = bool(begun)
+        self._begun = decode_state(encoded, self._state, self._fingerprint())
         return self
 
     def _fingerprint(self) -> int:
         named = repr((dict(self.strategies), list(self.symbols), self._grids, self.model))
         return crc32(named.encode())
+
+    def _rates(
+        self, last: int, minute: int, funding: Mapping[str, Sequence[FundingRate]]
+    ) -> "NDArray[np.int64]":
+        for symbol, rates in funding.items():
+            if symbol not in self._symbol_at:
+                raise InputError(f"Funding rates of {symbol}, which is not among the symbols.")
+            for each in rates:
+                if not last < to_minute(each.time) <= minute:
+                    raise InputError(
+                        f"The funding rate of {symbol} at {each.time} is not due after "
+                        f"{from_minute(last)}, where the positions stand, and up to {from_minute(minute)}."
+                    )
+        return funding_table({self._symbol_at[symbol]: rates for symbol, rates in funding.items()})
 
     def _signals(self, minute: int, signals: Sequence[Signal]) -> "NDArray[np.int64]":
         import numpy as np

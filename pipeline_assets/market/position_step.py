@@ -9,6 +9,7 @@ The order of a minute: funding at its open; then for each symbol its open (exits
 its range (liquidation, stop, target) and its close; then the signals of the close, in the order given.
 """
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -85,8 +86,15 @@ with private_imports("numba", __name__):
     from numba.core.options import DefaultOptions
 require_names("numba", DefaultOptions, ["_nrt"], __name__)
 _compiled = njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
-_rare = njit(error_model="numpy", _nrt=False)
-_inlined = njit(error_model="numpy", forceinline=True, _nrt=False)
+# Only `run` is called from Python; entry points of the others would take a sixth of the compilation.
+_internal = partial(
+    njit, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False
+)
+_rare = _internal()
+_inlined = _internal(forceinline=True)
+# To Numba a literal is a type of its own: called with an outcome, a reason or a first 0 as such, each
+# function and all that it calls would be compiled once for each of them, in twice the time.
+_whole = np.int64
 
 
 @_inlined
@@ -308,9 +316,9 @@ def _at_open(minute, symbol, price, state, setup, events, count):
         if position[EXIT_DUE] <= minute:
             if position[EXIT_DUE] < minute:
                 state[1][EXITS_AFTER_GAP] += 1
-            count = _close(minute, symbol, price, BY_SIGNAL, state, setup, events, count)
+            count = _close(minute, symbol, price, _whole(BY_SIGNAL), state, setup, events, count)
         elif rule[TIME_LIMIT] and minute >= position[ENTRY_MINUTE] + rule[TIME_LIMIT]:
-            count = _close(minute, symbol, price, BY_TIME, state, setup, events, count)
+            count = _close(minute, symbol, price, _whole(BY_TIME), state, setup, events, count)
     if position[PENDING] and position[PENDING_DUE] <= minute:
         count = _open(minute, symbol, price, state, setup, events, count)
     return count
@@ -480,7 +488,7 @@ def _decide(minute, row, price, flags, state, setup):
         return COOLING_DOWN
     if account[BUSY] >= config[MAX_POSITIONS] or opened[owner] >= rule[MOST]:
         return POSITION_LIMIT
-    steps, margin, outcome = _sized(owner, symbol, row[ATR], 0, state, setup)
+    steps, margin, outcome = _sized(owner, symbol, row[ATR], _whole(0), state, setup)
     if outcome == ACCEPTED:
         position[PENDING], position[OWNER] = side * steps, owner
         position[PENDING_DUE], position[PENDING_SIGNAL] = minute + config[DELAY], minute
@@ -528,7 +536,7 @@ def _minute(i, first, symbol, candles, flags, state, setup, events, count):
     if not flags[symbol, i] & PRESENT:
         if i and flags[symbol, i - 1] & PRESENT:
             position[LAST] = candles[3][symbol, i - 1]
-        return _drop_entries(minute, symbol, GAP, state, setup, events, count)
+        return _drop_entries(minute, symbol, _whole(GAP), state, setup, events, count)
     price, high = candles[0][symbol, i], candles[1][symbol, i]
     low, close = candles[2][symbol, i], candles[3][symbol, i]
     if position[DUE] <= minute:
@@ -538,9 +546,9 @@ def _minute(i, first, symbol, candles, flags, state, setup, events, count):
         count = _in_range(minute, symbol, candle, state, setup, events, count)
     position[LAST] = close
     if flags[symbol, i] & SETTLED:
-        count = _drop_entries(minute, symbol, NOT_LISTED, state, setup, events, count)
+        count = _drop_entries(minute, symbol, _whole(NOT_LISTED), state, setup, events, count)
         if position[QUANTITY]:
-            count = _close(minute, symbol, close, BY_DELISTING, state, setup, events, count)
+            count = _close(minute, symbol, close, _whole(BY_DELISTING), state, setup, events, count)
     return count
 
 
@@ -580,9 +588,9 @@ def run(first, candles, flags, signals, funding, state, setup, equity, events):
     opens, highs, lows, closes = candles
     positions, account = state[0], state[1]
     every, minutes = setup[0][EQUITY_EVERY], opens.shape[1]
-    count, samples, due, paid = 0, 0, 0, 0
+    count, samples, due, paid = _whole(0), _whole(0), _whole(0), _whole(0)
     sample = every - 1 - first % every
-    i = 0
+    i = _whole(0)
     while i < minutes:
         stop = min(minutes, signals[due, AT] - first) if due < len(signals) else minutes
         if account[BUSY] == 0:

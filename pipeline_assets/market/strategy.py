@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from pydantic import BaseModel, ConfigDict
 
 from pipeline_assets.errors import InputError
+from pipeline_assets.market.candles import CANDLE_COLUMNS
 from pipeline_assets.market.indicators import Indicator
 from pipeline_assets.market.position_rules import PositionRules
 
@@ -132,6 +133,14 @@ class Strategy:
         """How many candles a symbol needs before its first signal, that of the newest included."""
         # One more than the slowest indicator, for conditions look at the candle before as well.
         return 1 + max((indicator.candles_needed for indicator in self.indicators), default=0)
+
+    @property
+    def candle_columns(self) -> frozenset[str]:
+        """The columns of the candle that its conditions name; all where a pattern chooses columns."""
+        side = self.side()
+        if side.meta.has_multiple_outputs():
+            return frozenset(CANDLE_COLUMNS)
+        return frozenset(side.meta.root_names()) & frozenset(CANDLE_COLUMNS)
 
     def side(self) -> "pl.Expr":
         """`long`, `short` or null: String. A candle that is both, or still warming up, is neither."""

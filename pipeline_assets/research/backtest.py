@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline_assets.market.candles import KEY_COLUMNS, PRICE_COLUMNS
 from pipeline_assets.market.step_tables import (
     OUTCOMES,
     FundingRate,
@@ -38,8 +39,10 @@ from pipeline_assets.research.backtest_types import (
     Progress,
 )
 from pipeline_assets.research.candle_blocks import Block, BlockBuilder, by_symbol
+from pipeline_assets.research.delistings import last_minutes
 from pipeline_assets.research.funding_times import completed
-from pipeline_assets.research.metrics import all_metrics, holding_curve
+from pipeline_assets.research.holding import HoldingPrices
+from pipeline_assets.research.metrics import all_metrics
 from pipeline_assets.research.results import equity_table, trade_table
 from pipeline_assets.research.rules_in_effect import RulesInEffect, leverage_assumption
 
@@ -81,9 +84,11 @@ def run_backtest(
     listed = candles.listed()
     symbols = universe(request, listed)
     rules = RulesInEffect(documents(symbols), request.fees, request.strategies, window)
-    run = _Run(
-        request, symbols, rules, BlockBuilder(request.strategies, symbols, listed, request.workers)
+    settled = last_minutes(
+        candles, {name: listed[name] for name in symbols if name in listed}, window
     )
+    builder = BlockBuilder(request.strategies, symbols, listed, settled, request.workers)
+    run = _Run(request, symbols, rules, builder)
     run.take_funding(funding, listed)
     months = month_windows(window)
     for month, frame in _frames(request, candles, run.builder, months):
@@ -103,10 +108,10 @@ def _frames(
     symbols = builder.symbols
     at_once = request.chunk_months or max(_SYMBOL_MONTHS // len(symbols), 1)
     before = Window(months[0].start - builder.warm_up, months[0].start)
-    builder.warm(candles.candles(symbols, before))
+    builder.warm(candles.candles(symbols, before, builder.columns))
     for first in range(0, len(months), at_once):
         chunk = months[first : first + at_once]
-        frame = candles.candles(symbols, Window(chunk[0].start, chunk[-1].end))
+        frame = candles.candles(symbols, Window(chunk[0].start, chunk[-1].end), builder.columns)
         for month in chunk:
             inside = pl.col("open_time").is_between(month.start, month.end, closed="left")
             yield month, frame if len(chunk) == 1 else frame.filter(inside)
@@ -134,9 +139,7 @@ class _Run:
         self._funding = funding_table({})
         self._digest = sha256()
         self._signals = np.zeros(len(request.strategies), np.int64)
-        self._first = np.full(len(self.symbols), np.nan)
-        self._last = np.full(len(self.symbols), np.nan)
-        self._closes: list[NDArray[np.float64]] = []
+        self._holding = HoldingPrices(self.symbols)
         self._assumptions = leverage_assumption(request.strategies)
 
     def take_funding(self, funding: FundingReader | None, listed: "dict[str, Any] | Any") -> None:
@@ -164,9 +167,14 @@ class _Run:
         for symbol, held in by_symbol(frame).items():
             self.rules.add(symbol, float(held["open"][0]))
         block = self.builder.block(frame, window, self.rules.grids)
-        self._note_prices(block)
+        self._holding.note(block, self.rules.grids)
         for table in (block.flags, *block.candles):
             self._digest.update(np.ascontiguousarray(table).data)
+        # Prices are in the tables; volumes change signals too.
+        for name in self.builder.columns:
+            if name not in (*KEY_COLUMNS, *PRICE_COLUMNS):
+                values = frame[name].to_physical().to_numpy()
+                self._digest.update(np.ascontiguousarray(values).data)
         self._signals += np.bincount(block.signals[:, 1], minlength=len(self._signals))
         ends = [*self.rules.changes(window), window.end]
         start = window.start
@@ -202,26 +210,6 @@ class _Run:
         self.events.append(events[:count])
         self.equity.append(equity[:samples])
 
-    def _note_prices(self, block: Block) -> None:
-        """Keep each symbol's first open, and its last close at each day's end, for buying and holding."""
-        opens, closes = block.candles[0], block.candles[3]
-        start, length = to_minute(block.window.start), opens.shape[1]
-        ends = np.append(np.arange(1440 - start % 1440, length, 1440), length)
-        found = np.full((len(self.symbols), len(ends)), np.nan)
-        for place, symbol in enumerate(self.symbols):
-            present = np.flatnonzero(block.flags[place])
-            if len(present):
-                tick = self.rules.grids[symbol].tick / 1e8
-                if np.isnan(self._first[place]):
-                    self._first[place] = opens[place, present[0]] * tick
-                at = np.searchsorted(present, ends) - 1
-                known = closes[place, present[np.maximum(at, 0)]] * tick
-                found[place] = np.where(at >= 0, known, self._last[place])
-                self._last[place] = found[place, -1]
-            else:
-                found[place] = self._last[place]
-        self._closes.append(found)
-
     def result(self, damaged: "list[str] | Any") -> BacktestResult:
         """Return the result after the last month.
 
@@ -251,13 +239,12 @@ class _Run:
             [grid or known[0] for grid in grids],
             request.end,
         )
-        held = holding_curve(
-            self._first, np.concatenate(self._closes, axis=1), float(request.capital)
-        )
+        capital, days = float(request.capital), (request.end - request.start) / _DAY
+        held = self._holding.curve(capital)
         return BacktestResult(
             trades=trades,
             equity=equity,
-            metrics=all_metrics(trades, equity, held, float(request.capital), every),
+            metrics=all_metrics(trades, equity, held, capital, every, days),
             assumptions=(*self.rules.assumptions, *self._assumptions),
             missing_funding=tuple(self.missing),
             damaged=tuple(damaged),

@@ -62,8 +62,13 @@ class CandleReader(Protocol):
     def damaged(self) -> Sequence[str]:
         """Keys of the damaged objects that were left out so far."""
 
-    def candles(self, symbols: Sequence[str], window: Window) -> "pl.DataFrame":
-        """Return the stored candles of a window, sorted by symbol and open time, one row each.
+    def candles(
+        self, symbols: Sequence[str], window: Window, columns: Sequence[str]
+    ) -> "pl.DataFrame":
+        """Return these columns of the stored candles of a window.
+
+        Rows are sorted by symbol and open time, one each. Columns are those of market/candles.py, and
+        `symbol` and `open_time` are among them.
 
         Raises:
             DamagedObjectError: an object is damaged, and the reader leaves none out.
@@ -136,7 +141,7 @@ class BacktestResult:
         trades: one row a position, of `results.trade_schema`, in the order of entry, strategy, symbol.
             Open ones are marked at the last close and have no exit.
         equity: `time`, `equity`, `exposure` (value of positions), of `results.equity_schema`.
-        metrics: `metrics.all_metrics`: total, by strategy, symbol and month, and buy and hold.
+        metrics: `metrics.all_metrics`: total, by strategy, symbol, exit and month, and buy and hold.
         assumptions: what had to be assumed, one sentence each.
         missing_funding: the funding rates that are missing in the span.
         damaged: keys of damaged objects that were left out.

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING
 
+from pipeline_assets.market.candles import CANDLE_COLUMNS, PRICE_COLUMNS
 from pipeline_assets.market.indicators import Atr, IndicatorSet
 from pipeline_assets.market.step_tables import to_minute
 from pipeline_assets.market.strategy import Strategy
@@ -26,8 +27,8 @@ if TYPE_CHECKING:
     Whole = NDArray[np.int64]
     Flags = NDArray[np.uint8]
 
-COLUMNS = ("symbol", "open_time", "open", "high", "low", "close", "volume")
-_PRICES = ("open", "high", "low", "close")
+# The step reads prices, indicators read prices and volumes; a strategy may ask for more.
+COLUMNS = ("symbol", "open_time", *PRICE_COLUMNS, "volume")
 _MINUTE = timedelta(minutes=1)
 _MICROSECONDS = 60_000_000
 # A price this far off its tick, in ticks, does not lie on the grid.
@@ -69,6 +70,7 @@ class BlockBuilder:
         strategies: Sequence[Strategy],
         symbols: Sequence[str],
         listed: Mapping[str, Sequence[Window]],
+        settled: Mapping[str, Sequence[int]],
         workers: int,
     ) -> None:
         """Make a builder.
@@ -77,14 +79,16 @@ class BlockBuilder:
             strategies: in the order of the settings.
             symbols: in the order that breaks ties.
             listed: when each symbol was listed; one that is not named, always.
+            settled: the minutes of the candles at which positions of a delisted symbol are settled.
             workers: the number of threads.
         """
         self._strategies, self.symbols = strategies, symbols
-        self._listed, self._workers = listed, workers
+        self._listed, self._settled, self._workers = listed, settled, workers
         periods = {each.rules.atr_period for each in strategies}
         atr = [Atr(period) for period in periods if period is not None]
         declared = [indicator for each in strategies for indicator in each.indicators]
         self._indicators = IndicatorSet([*declared, *atr])
+        self.columns = _columns_read(strategies)
         self._tails: dict[str, pl.DataFrame] = {}
         self.counts = {symbol: SymbolCounts() for symbol in symbols}
 
@@ -112,7 +116,7 @@ class BlockBuilder:
 
         held = by_symbol(frame)
         shape = (len(self.symbols), (window.end - window.start) // _MINUTE)
-        prices = np.zeros((len(_PRICES), *shape), np.int64)
+        prices = np.zeros((len(PRICE_COLUMNS), *shape), np.int64)
         flags = np.zeros(shape, np.uint8)
 
         def fill(place: int) -> "Whole":
@@ -147,7 +151,7 @@ class BlockBuilder:
         from pipeline_assets.market.position_step import PRESENT
 
         counts, off = self.counts[symbol], np.zeros(len(at), bool)
-        for row, name in enumerate(_PRICES):
+        for row, name in enumerate(PRICE_COLUMNS):
             ticks = candles[name].to_numpy() * (UNIT / grid.tick)
             whole = np.rint(ticks)
             off |= np.abs(ticks - whole) > _OFF_GRID
@@ -162,7 +166,7 @@ class BlockBuilder:
         counts.last_minute = int(minutes[-1])
 
     def _flag(self, symbol: str, window: Window, at: "Whole", flags: "Flags") -> None:
-        """Mark the candles in which a symbol may be traded, and the one that it is settled at."""
+        """Mark the candles in which a symbol may be traded, and those at which positions are settled."""
         from pipeline_assets.market.position_step import SETTLED, TRADABLE
 
         if symbol not in self._listed:
@@ -176,8 +180,9 @@ class BlockBuilder:
                 continue
             inside = at[(at >= to_minute(start) - begin) & (at < to_minute(end) - begin)]
             flags[inside] |= TRADABLE
-            if listing.end <= window.end and len(inside):
-                flags[inside[-1]] |= SETTLED
+        for minute in self._settled.get(symbol, ()):
+            if 0 <= minute - begin < len(flags):
+                flags[minute - begin] |= SETTLED
 
     def _signals(self, place: int, candles: "pl.DataFrame", window: Window) -> "Whole":
         """Return a symbol's signals as rows of the step; its newest candles become the next warm-up."""
@@ -237,8 +242,28 @@ def _sides(strategy: Strategy, frame: "pl.DataFrame") -> "NDArray[np.int8]":
         found: NDArray[np.int8] = pl.select(number.cast(pl.Int8)).to_series().to_numpy()
     # A strategy may raise any error, as in market/evaluation.py: the person who wrote it reads it.
     except (Exception, pl.exceptions.PanicException) as error:
-        raise BacktestInputError(
-            f"strategies: {strategy.name} {strategy.version} fails: {type(error).__name__}: {error}. "
-            "Mend its file in market/strategies."
-        ) from error
+        raise _failure(strategy, error) from error
     return found
+
+
+def _columns_read(strategies: Sequence[Strategy]) -> tuple[str, ...]:
+    """Return the columns of candles that a backtest of these strategies needs, in their usual order.
+
+    Raises:
+        BacktestInputError: a strategy fails.
+    """
+    found = set(COLUMNS)
+    for strategy in strategies:
+        try:
+            found |= strategy.candle_columns
+        # As in _sides.
+        except Exception as error:
+            raise _failure(strategy, error) from error
+    return tuple(name for name in CANDLE_COLUMNS if name in found)
+
+
+def _failure(strategy: Strategy, error: BaseException) -> BacktestInputError:
+    return BacktestInputError(
+        f"strategies: {strategy.name} {strategy.version} fails: {type(error).__name__}: {error}. "
+        "Mend its file in market/strategies."
+    )

@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from pipeline_assets.market.step_tables import REASONS
+
 if TYPE_CHECKING:
     import polars as pl
     import pyarrow as pa
@@ -21,13 +23,25 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 DAYS_A_YEAR = 365
+# A yearly figure of a few days would be a figure of their luck alone, and may overflow.
+SHORTEST_YEARLY_DAYS = 30
+YEARLY = ("cagr", "volatility", "sharpe", "sortino", "calmar")
 _DAY_MINUTES = 1440
 
 
 def all_metrics(
-    trades: "pa.Table", equity: "pa.Table", held: "Array", capital: float, minutes: int
+    trades: "pa.Table",
+    equity: "pa.Table",
+    held: "Array",
+    capital: float,
+    minutes: int,
+    days: float,
 ) -> dict[str, Any]:
-    """Return every figure: total, by strategy, by symbol, by month, and of buying and holding.
+    """Return every figure: total, by strategy, symbol, exit and month, and of buying and holding.
+
+    `by_exit` has the closed trades by why they were closed. `by_month` has the trades that were closed in the
+    month, and `return` and `change` of the equity from the month's start to its end, open positions included.
+    `yearly_left_out` says why yearly figures are None, or is None.
 
     Args:
         trades: of `results.trade_schema`.
@@ -35,6 +49,7 @@ def all_metrics(
         held: the equity of buying every symbol in equal parts at its first open, at each day's end.
         capital: the cash in the beginning.
         minutes: between two points of the equity curve.
+        days: the length of the backtest.
     """
     import polars as pl
 
@@ -42,10 +57,9 @@ def all_metrics(
     curve = equity["equity"].to_numpy()
     exposure = equity["exposure"].to_numpy()
     named = rows.with_columns(pl.format("{} {}", "strategy", "version").alias("strategy"))
-    months = named.filter(~pl.col("open")).with_columns(
-        month=pl.col("exit_time").dt.strftime("%Y-%m")
-    )
-    total = curve_figures(curve, capital, minutes) | trade_figures(rows)
+    closed = named.filter(~pl.col("open"))
+    months = closed.with_columns(month=pl.col("exit_time").dt.strftime("%Y-%m"))
+    total = curve_figures(curve, capital, minutes, days) | trade_figures(rows)
     traded = _traded_value(rows)
     mean = float(curve.mean()) if len(curve) else capital
     total |= {
@@ -57,13 +71,17 @@ def all_metrics(
         "total": total,
         "by_strategy": _by(named, "strategy"),
         "by_symbol": _by(named, "symbol"),
-        "by_month": _by(months, "month", _month_returns(equity, capital)),
-        "buy_and_hold": curve_figures(held, capital, _DAY_MINUTES),
+        "by_exit": _by(closed, "exit_reason"),
+        "by_month": _by(months, "month", _month_changes(equity, capital)),
+        "buy_and_hold": curve_figures(held, capital, _DAY_MINUTES, days),
+        "yearly_left_out": None if days >= SHORTEST_YEARLY_DAYS else _too_short(days),
     }
 
 
-def curve_figures(curve: "Array", capital: float, minutes: int) -> dict[str, float | None]:
-    """Return the figures of an equity curve.
+def curve_figures(
+    curve: "Array", capital: float, minutes: int, days: float
+) -> dict[str, float | None]:
+    """Return the figures of an equity curve; the yearly ones are None below `SHORTEST_YEARLY_DAYS` days.
 
     return: last / capital - 1. cagr: (last / capital) ** (365 / days) - 1. volatility: standard
     deviation of daily returns times sqrt(365). sharpe: mean daily return / standard deviation times
@@ -71,50 +89,45 @@ def curve_figures(curve: "Array", capital: float, minutes: int) -> dict[str, flo
     the largest loss from an earlier peak, as a part of the peak, at the points of the curve.
     max_drawdown_days: the longest time below an earlier peak. calmar: cagr / max_drawdown.
     """
-    names = (
-        "return",
-        "cagr",
-        "volatility",
-        "sharpe",
-        "sortino",
-        "max_drawdown",
-        "max_drawdown_days",
-    )
     if not len(curve):
-        return dict.fromkeys((*names, "calmar"))
+        return dict.fromkeys(("return", *YEARLY, "max_drawdown", "max_drawdown_days"))
     every = max(_DAY_MINUTES // minutes, 1)
     daily = np.concatenate([[capital], curve[every - 1 :: every]])
     if len(curve) % every:
         daily = np.append(daily, curve[-1])
     returns = np.diff(daily) / np.where(daily[:-1] > 0, daily[:-1], np.nan)
-    days = len(curve) * minutes / _DAY_MINUTES
     growth = float(curve[-1]) / capital
+    drawdown, longest = _drawdown(np.concatenate([[capital], curve]))
+    figures = {
+        "return": growth - 1,
+        **dict.fromkeys(YEARLY),
+        "max_drawdown": drawdown,
+        "max_drawdown_days": longest * minutes / _DAY_MINUTES,
+    }
+    if days < SHORTEST_YEARLY_DAYS:
+        return figures
     cagr = growth ** (DAYS_A_YEAR / days) - 1 if growth > 0 else -1.0
     mean, deviation = (
         float(np.mean(returns)),
         float(np.std(returns, ddof=1)) if len(returns) > 1 else 0.0,
     )
     downside = float(np.sqrt(np.mean(np.minimum(returns, 0) ** 2)))
-    drawdown, longest = _drawdown(np.concatenate([[capital], curve]))
     root = DAYS_A_YEAR**0.5
-    return {
-        "return": growth - 1,
+    return figures | {
         "cagr": cagr,
         "volatility": deviation * root if len(returns) > 1 else None,
         "sharpe": mean / deviation * root if deviation > 0 else None,
         "sortino": mean / downside * root if downside > 0 else None,
-        "max_drawdown": drawdown,
-        "max_drawdown_days": longest * minutes / _DAY_MINUTES,
         "calmar": cagr / drawdown if drawdown > 0 else None,
     }
 
 
-def trade_figures(rows: "pl.DataFrame") -> dict[str, float | int | None]:
+def trade_figures(rows: "pl.DataFrame") -> dict[str, Any]:
     """Return the figures of trades; those of wins, losses and times are of closed trades only.
 
     win_rate: the part of trades with a positive net result. profit_factor: the sum of positive over
     the sum of negative net results. expectancy: the mean net result. average_minutes: the mean time
-    between entry and exit.
+    between entry and exit. exits: how many trades were closed by what.
     """
     import polars as pl
 
@@ -133,44 +146,40 @@ def trade_figures(rows: "pl.DataFrame") -> dict[str, float | int | None]:
         "profit_factor": won / lost if lost > 0 else None,
         "expectancy": float(net.mean()) if len(net) else None,
         "average_minutes": float(closed["minutes"].to_numpy().mean()) if len(net) else None,
+        "exits": _exits(closed),
         "stopped": int(closed["exit_reason"].is_in(["stop", "trailing_stop"]).sum()),
         "liquidated": int((closed["exit_reason"] == "liquidation").sum()),
     }
 
 
-def holding_curve(first: "Array", closes: "Array", capital: float) -> "Array":
-    """Return the equity of buying every symbol in equal parts and holding it, without costs.
-
-    Args:
-        first: the first open of each symbol; NaN for one without a candle, which is left out.
-        closes: (symbols, days), the last close until each day's end; NaN before the first.
-        capital: split evenly; a part is cash until its symbol's first candle.
-    """
-    traded = ~np.isnan(first)
-    if not traded.any() or not closes.shape[1]:
-        return np.empty(0)
-    grown = np.nan_to_num(closes[traded] / first[traded, None], nan=1.0)
-    curve: Array = grown.mean(axis=0) * capital
-    return curve
-
-
 def _by(
-    rows: "pl.DataFrame", column: str, returns: Mapping[str, float] | None = None
+    rows: "pl.DataFrame", column: str, months: Mapping[str, dict[str, float]] | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Return the figures of each value of a column, sorted; months have a return too."""
+    """Return the figures of each value of a column, sorted; months have changes of equity too."""
     found: dict[str, dict[str, Any]] = {
         str(part[column][0]): dict(trade_figures(part))
         for part in rows.partition_by(column, maintain_order=True)
     }
-    if returns is None:
+    if months is None:
         return dict(sorted(found.items()))
     nothing = trade_figures(rows.clear())
-    return {
-        month: {**found.get(month, nothing), "return": value} for month, value in returns.items()
-    }
+    return {month: found.get(month, nothing) | changes for month, changes in months.items()}
 
 
-def _month_returns(equity: "pa.Table", capital: float) -> dict[str, float]:
+def _exits(closed: "pl.DataFrame") -> dict[str, int]:
+    """Return how many trades each reason closed, in the usual order of reasons."""
+    counted = dict(closed["exit_reason"].value_counts().iter_rows())
+    return {reason: counted[reason] for reason in REASONS if reason in counted}
+
+
+def _too_short(days: float) -> str:
+    return (
+        f"CAGR, volatility, Sharpe, Sortino and Calmar are left out: the span has {days:.1f} days, and a "
+        f"yearly figure needs {SHORTEST_YEARLY_DAYS}."
+    )
+
+
+def _month_changes(equity: "pa.Table", capital: float) -> dict[str, dict[str, float]]:
     import polars as pl
 
     # A point at midnight is the end of the day before.
@@ -178,7 +187,8 @@ def _month_returns(equity: "pa.Table", capital: float) -> dict[str, float]:
     ends = pl.DataFrame(pl.from_arrow(equity)).group_by(month, maintain_order=True)
     found, begun = {}, capital
     for name, last in ends.agg(pl.col("equity").last()).iter_rows():
-        found[str(name)] = last / begun - 1 if begun > 0 else 0.0
+        change = last - begun
+        found[str(name)] = {"return": change / begun if begun > 0 else 0.0, "change": change}
         begun = last
     return found
 

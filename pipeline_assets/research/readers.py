@@ -13,7 +13,6 @@ from pipeline_assets.market.step_tables import FundingRate
 from pipeline_assets.market.windows import Window
 from pipeline_assets.research.backtest_request import month_windows
 from pipeline_assets.research.backtest_types import DocumentsReader
-from pipeline_assets.research.candle_blocks import COLUMNS
 from pipeline_assets.resources.candle_objects import list_objects
 from pipeline_assets.resources.listing_history import read_identities
 from pipeline_assets.resources.object_store import ObjectStore
@@ -45,8 +44,10 @@ class LakeCandles:
         """Keys of the damaged objects that were left out so far."""
         return tuple(self._damaged)
 
-    def candles(self, symbols: Sequence[str], window: Window) -> "pl.DataFrame":
-        """Return the stored candles of a window, sorted by symbol and open time, one row each.
+    def candles(
+        self, symbols: Sequence[str], window: Window, columns: Sequence[str]
+    ) -> "pl.DataFrame":
+        """Return these columns of the stored candles of a window, sorted by symbol and open time.
 
         Raises:
             DamagedObjectError: an object is damaged, and none is to be left out.
@@ -60,7 +61,7 @@ class LakeCandles:
         while True:
             usable = [each for each in objects if each.key not in self._damaged]
             try:
-                return lake.scan_objects(self._store, usable, window).select(COLUMNS).collect()
+                return lake.scan_objects(self._store, usable, window).select(columns).collect()
             except DamagedObjectError as error:
                 if not self._skip or error.key in self._damaged:
                     raise

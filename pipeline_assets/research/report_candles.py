@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pipeline_assets.market.candles import KEY_COLUMNS, PRICE_COLUMNS
 from pipeline_assets.market.windows import Window
 from pipeline_assets.research.backtest_request import month_windows
 from pipeline_assets.research.backtest_types import BacktestResult, CandleReader
+from pipeline_assets.research.readers import LakeCandles
 from pipeline_assets.research.report_text import end_of, start_of
+from pipeline_assets.resources.object_store import ObjectStore
 
 if TYPE_CHECKING:
     import polars as pl
@@ -38,8 +41,40 @@ class Charts:
     left_out: Sequence[str] = ()
 
 
+class ChartedCandles(LakeCandles):
+    """A reader of the lake that keeps the charts' candles of what a backtest reads: these are read once."""
+
+    def __init__(self, store: ObjectStore, span: Window, *, skip_damaged: bool = False) -> None:
+        """Make a reader for a backtest.
+
+        Args:
+            store: the bucket.
+            span: of the backtest.
+            skip_damaged: see `LakeCandles`.
+        """
+        super().__init__(store, skip_damaged=skip_damaged)
+        self._span, self._end = span, span.start
+        self._parts: list[pl.DataFrame] = []
+
+    def candles(
+        self, symbols: Sequence[str], window: Window, columns: Sequence[str]
+    ) -> "pl.DataFrame":
+        """See `LakeCandles`."""
+        frame = super().candles(symbols, window, columns)
+        # The backtest reads its span in order; the warm-up, and times of delistings, are no part of a chart.
+        follows = window.start == self._end and set(PRICE_COLUMNS) <= set(columns)
+        if follows and len(symbols) <= _MOST_CHARTS:
+            self._parts.append(_coarser(frame, _minutes(self._span, len(symbols))))
+            self._end = window.end
+        return frame
+
+    def kept(self) -> "list[pl.DataFrame] | None":
+        """Return the charts' candles, or None if the backtest has not read its whole span of few symbols."""
+        return self._parts if self._end == self._span.end else None
+
+
 def read_charts(result: BacktestResult, candles: CandleReader) -> Charts:
-    """Read the candles of the charts, a month at once.
+    """Read the candles of the charts, a month at once, unless the reader kept these.
 
     Symbols with trades come first where there are more symbols than charts.
     """
@@ -53,18 +88,13 @@ def read_charts(result: BacktestResult, candles: CandleReader) -> Charts:
     chosen = sorted(ordered[:_MOST_CHARTS])
     window = Window(start_of(result), end_of(result))
     minutes = _minutes(window, len(chosen))
-    parts = []
-    for month in month_windows(window):
-        frame = candles.candles(chosen, month)
-        bucket = pl.col("open_time").dt.truncate(f"{minutes}m").alias("open_time")
-        parts.append(
-            frame.group_by("symbol", bucket, maintain_order=True).agg(
-                pl.col("open").first(),
-                pl.col("high").max(),
-                pl.col("low").min(),
-                pl.col("close").last(),
-            )
-        )
+    parts = candles.kept() if isinstance(candles, ChartedCandles) else None
+    if parts is None:
+        columns = (*KEY_COLUMNS, *PRICE_COLUMNS)
+        parts = [
+            _coarser(candles.candles(chosen, month, columns), minutes)
+            for month in month_windows(window)
+        ]
     by_symbol = pl.concat(parts).partition_by("symbol", as_dict=True, include_key=False)
     return Charts(
         {str(symbol): frame.sort("open_time") for (symbol,), frame in sorted(by_symbol.items())},
@@ -92,10 +122,28 @@ def chart_data(result: BacktestResult, charts: Charts) -> dict[str, Any]:
     return found
 
 
+def strategy_labels(result: BacktestResult) -> list[str]:
+    """Return name and version of each strategy, in the order of the request."""
+    return [f"{each['name']} {each['version']}" for each in result.request["strategies"]]
+
+
 def _minutes(window: Window, symbols: int) -> int:
     most = min(_MOST_OF_ONE, _MOST_OF_ALL // max(symbols, 1))
     length = (window.end - window.start) // _MINUTE
     return next((each for each in _MINUTES if length / each <= most), _MINUTES[-1])
+
+
+def _coarser(frame: "pl.DataFrame", minutes: int) -> "pl.DataFrame":
+    """Return candles of so many minutes. A month begins with one, so that its parts may be made apart."""
+    import polars as pl
+
+    bucket = pl.col("open_time").dt.truncate(f"{minutes}m").alias("open_time")
+    return frame.group_by("symbol", bucket, maintain_order=True).agg(
+        pl.col("open").first(),
+        pl.col("high").max(),
+        pl.col("low").min(),
+        pl.col("close").last(),
+    )
 
 
 def _span(minutes: int) -> str:
@@ -127,20 +175,24 @@ def _decimals(frame: "pl.DataFrame") -> int:
 
 
 def _marks(result: BacktestResult, minutes: int) -> dict[str, list[list[Any]]]:
-    """Return, by symbol, the fills as [time, kind, text] in the order of time."""
+    """Return, by symbol, the fills as [time, kind, text, place of the strategy] in the order of time."""
 
     def at(time: datetime) -> int:
         seconds = int(time.timestamp())
         return seconds - seconds % (minutes * 60)
 
     found: dict[str, list[list[Any]]] = {}
-    columns = result.trades.select(["symbol", "side", "entry_time", "exit_time", "exit_reason"])
-    for row in columns.to_pylist():
+    names = strategy_labels(result)
+    chosen = ("symbol", "side", "entry_time", "exit_time", "exit_reason", "strategy", "version")
+    for row in result.trades.select(list(chosen)).to_pylist():
         own = found.setdefault(row["symbol"], [])
-        side = row["side"]
-        own.append([at(row["entry_time"]), side, "L" if side == "long" else "S"])
+        side, place = row["side"], names.index(f"{row['strategy']} {row['version']}")
+        # The number tells strategies apart without colours.
+        number = str(place + 1) if len(names) > 1 else ""
+        own.append([at(row["entry_time"]), side, ("L" if side == "long" else "S") + number, place])
         if row["exit_time"] is not None:
             # Most exits follow a signal: a word at each would hide the candles.
             reason = row["exit_reason"].replace("_", " ").removeprefix("signal")
-            own.append([at(row["exit_time"]), f"exit {side}", reason])
+            words = f"{number} {reason}".strip()
+            own.append([at(row["exit_time"]), f"exit {side}", words, place])
     return {symbol: sorted(own, key=lambda mark: mark[0]) for symbol, own in found.items()}

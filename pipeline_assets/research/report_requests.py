@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from datetime import date
 
 from pipeline_assets.market.strategy import Strategy
+from pipeline_assets.resources.document_versions import cursor_content
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ def next_report(
 
 def _held(cursor: str | None) -> Mapping[str, str]:
     try:
-        found = json.loads(cursor or "{}")
+        found = cursor_content(cursor, "backtest_reports")
     except ValueError:
         return {}
     return found if isinstance(found, dict) else {}

@@ -10,9 +10,8 @@ from typing import Any
 from pipeline_assets.research.backtest_types import BacktestResult, Counts
 
 NOTHING = "–"
-# A yearly figure of a few days would be a figure of their luck alone.
-SHORTEST_YEARLY_DAYS = 30
 _NAMED = 5
+_CURRENCIES = ("USDT", "USDC", "BUSD", "FDUSD")
 
 
 @dataclass(frozen=True)
@@ -22,14 +21,15 @@ class Figure:
     key: str
     name: str
     write: Callable[[float], str]
-    yearly: bool = False
 
-    def text(self, metrics: Mapping[str, Any], days: float) -> str:
+    def text(self, metrics: Mapping[str, Any]) -> str:
         """Return the figure's value as text."""
         value = metrics.get(self.key)
-        if value is None or (self.yearly and days < SHORTEST_YEARLY_DAYS):
-            return NOTHING
-        return self.write(value)
+        return NOTHING if value is None else self.write(value)
+
+    def label(self, currency: str) -> str:
+        """Return the name, with the currency of an amount."""
+        return f"{self.name}, {currency}" if self.write is money else self.name
 
 
 def _writer(form: str, times: float = 1, decimals: int = 2) -> Callable[[float], str]:
@@ -37,7 +37,7 @@ def _writer(form: str, times: float = 1, decimals: int = 2) -> Callable[[float],
     return lambda value: form.format(round(value * times, decimals) + 0.0)
 
 
-money = ratio = _writer("{:,.2f}")
+money, ratio = _writer("{:,.2f}"), _writer("{:,.2f}")
 percent = _writer("{:,.2f} %", times=100)
 whole = _writer("{:,.0f}", decimals=0)
 days_text = _writer("{:,.1f} days", decimals=1)
@@ -62,11 +62,11 @@ def time_text(moment: datetime | None) -> str:
 
 CURVE_FIGURES = (
     Figure("return", "return", percent),
-    Figure("cagr", "return a year (CAGR)", percent, yearly=True),
-    Figure("volatility", "volatility a year", percent, yearly=True),
-    Figure("sharpe", "Sharpe", ratio, yearly=True),
-    Figure("sortino", "Sortino", ratio, yearly=True),
-    Figure("calmar", "Calmar", ratio, yearly=True),
+    Figure("cagr", "return a year (CAGR)", percent),
+    Figure("volatility", "volatility a year", percent),
+    Figure("sharpe", "Sharpe", ratio),
+    Figure("sortino", "Sortino", ratio),
+    Figure("calmar", "Calmar", ratio),
     Figure("max_drawdown", "largest drawdown", percent),
     Figure("max_drawdown_days", "longest time below a peak", days_text),
 )
@@ -87,9 +87,11 @@ TRADE_FIGURES = (
 )
 
 
-def length_days(result: BacktestResult) -> float:
-    """Return the length of a backtest in days."""
-    return (end_of(result) - start_of(result)) / timedelta(days=1)
+def currency(result: BacktestResult) -> str:
+    """Return the asset in which the account is kept: what the symbols are quoted and settled in."""
+    symbols = [each.partition("_")[0] for each in result.request["symbols"]]
+    found = [each for each in _CURRENCIES if all(name.endswith(each) for name in symbols)]
+    return found[0] if found else "quote asset"
 
 
 def start_of(result: BacktestResult) -> datetime:

@@ -8,11 +8,12 @@ from typing import Any
 
 from pipeline_assets.collection.findings import Table
 from pipeline_assets.market.intervals import Interval
+from pipeline_assets.market.windows import Window
 from pipeline_assets.research import report_text as text
 from pipeline_assets.research.backtest_picture import backtest_picture
 from pipeline_assets.research.backtest_types import BacktestResult, NoCandlesError
-from pipeline_assets.research.readers import LakeCandles
 from pipeline_assets.research.report import report_of
+from pipeline_assets.research.report_candles import ChartedCandles
 from pipeline_assets.research.stored_backtest import request_of, run_stored
 from pipeline_assets.research.strategy_choice import chosen_strategies
 from pipeline_assets.resources.finalized_days import finalized_days
@@ -61,7 +62,7 @@ def store_report(store: ObjectStore, settings: Settings, name: str) -> StoredRep
     start = max(end - settings.backtest.report_days * _DAY, days[0])
     symbols = None if settings.symbols == "all" else settings.symbols
     request = request_of(settings, strategies, symbols, start, end)
-    candles = LakeCandles(store, skip_damaged=True)
+    candles = ChartedCandles(store, Window(request.start, request.end), skip_damaged=True)
     result = run_stored(store, request, candles, skip_missing=True)
     key = f"{PREFIX}{name}.html"
     store.put(key, report_of(result, candles).encode())
@@ -69,10 +70,10 @@ def store_report(store: ObjectStore, settings: Settings, name: str) -> StoredRep
 
 
 def _values(result: BacktestResult) -> dict[str, Any]:
-    total, days = result.metrics["total"], text.length_days(result)
+    total = result.metrics["total"]
     figures = [(name, text.money(value)) for name, value in text.costs(total)]
     figures += [
-        (each.name, each.text(total, days))
+        (each.label(text.currency(result)), each.text(total))
         for each in (*text.CURVE_FIGURES, *text.TOTAL_FIGURES, *text.TRADE_FIGURES)
     ]
     months = [

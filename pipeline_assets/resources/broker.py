@@ -9,7 +9,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from threading import Event, Lock
+from threading import Lock
 from typing import TYPE_CHECKING
 
 from pydantic import ValidationError
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pipeline_assets.settings import KafkaSettings
 from pipeline_assets.resources.kafka_clients import UndeliveredError
 from pipeline_assets.resources.write_guard import require_lease
+from pipeline_assets.stop_flag import StopFlag
 
 CONTENT_TYPE = "application/json"
 # The name of the JSON Schema of a message's value: market/candidate.schema.json.
@@ -97,7 +98,7 @@ class CandidateTopic:
         *,
         from_beginning: bool = False,
         follow: bool = True,
-        stop: Event | None = None,
+        stop: StopFlag | None = None,
         on_skipped: Callable[[str], object] = _logger.warning,
     ) -> Iterator[Candidate]:
         """Yield the topic's candidates as they come; connected when this returns, read by iterating.
@@ -148,7 +149,7 @@ class CandidateTopic:
             consumer.close()
             raise
         return self._messages(
-            consumer, len(partitions), follow=follow, stop=stop or Event(), on_skipped=on_skipped
+            consumer, len(partitions), follow=follow, stop=stop or StopFlag(), on_skipped=on_skipped
         )
 
     def _messages(
@@ -157,7 +158,7 @@ class CandidateTopic:
         partitions: int,
         *,
         follow: bool,
-        stop: Event,
+        stop: StopFlag,
         on_skipped: Callable[[str], object],
     ) -> Iterator[Candidate]:
         from confluent_kafka import KafkaError

@@ -18,7 +18,6 @@ from pipeline_assets.resources.lake_documents import (
     read_document,
     update_document,
     utc_time,
-    write_document,
 )
 from pipeline_assets.resources.object_store import ObjectStore
 
@@ -112,7 +111,8 @@ def keep_zero_volume(store: ObjectStore, day: date, symbols: Iterable[str]) -> N
 
     A day without such runs has a record too, which says that the day was checked.
     """
-    write_document(store, _zero_volume_key(day), _SYMBOLS, sorted(symbols))
+    found = sorted(symbols)
+    update_document(store, _zero_volume_key(day), _SYMBOLS, lambda _: found)
 
 
 def read_zero_volume(store: ObjectStore, day: date) -> list[str] | None:

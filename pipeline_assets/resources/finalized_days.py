@@ -4,7 +4,7 @@ Other findings about a finished day are in day_findings.py; documents are read a
 lake_documents.py.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
 from enum import StrEnum
@@ -224,6 +224,20 @@ def mark_finalized(
         lambda held: dict(sorted({**(held or {}), **finalized}.items())),
         (interval, day),
     )
+
+
+def withdraw_marks(
+    store: ObjectStore, interval: Interval, day: date, symbols: Collection[str]
+) -> None:
+    """Remove the marks of symbols whose objects of a finished day are damaged. May be repeated.
+
+    The day keeps its document, so that it still counts as part of the history.
+    """
+
+    def change(held: dict[str, FinalizedDay] | None) -> dict[str, FinalizedDay]:
+        return {symbol: mark for symbol, mark in (held or {}).items() if symbol not in symbols}
+
+    update_document(store, _finalized_key(interval, day), _MARKS, change, (interval, day))
 
 
 def finalized_days(store: ObjectStore, interval: Interval) -> list[date]:

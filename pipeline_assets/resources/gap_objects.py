@@ -3,6 +3,7 @@ the warehouse in warehouse.py.
 """
 
 import io
+from collections.abc import Iterable
 from datetime import date
 from typing import TYPE_CHECKING
 
@@ -60,6 +61,11 @@ def write_gaps(store: ObjectStore, day: date, gaps: "pl.DataFrame") -> str:
 def judged_days(store: ObjectStore) -> list[date]:
     """Return the days of which `write_gaps` stored an object, ascending."""
     return documented_days(store, PREFIX, ".parquet")
+
+
+def forget_gaps(store: ObjectStore, days: Iterable[date]) -> None:
+    """Remove the ledgers of days that have to be judged again. May be repeated."""
+    store.delete([gaps_key(day) for day in days])
 
 
 def read_gaps(store: ObjectStore, day: date) -> "pl.DataFrame | None":

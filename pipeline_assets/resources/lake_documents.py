@@ -6,7 +6,8 @@ A damaged document is never believed and never ends a run: a warning names its k
 out alone, so that one symbol's entry harms no other symbol.
 
 A document's type is a pydantic TypeAdapter. The JSON keeps its shape, so that versions may share a lake; what
-earlier versions wrote otherwise is accepted by a validator that says so.
+earlier versions wrote otherwise is accepted by a validator that says so; `info.context["version"]` is what it
+reads. A document of a newer release is refused, and neither replaced nor made again.
 """
 
 import json
@@ -30,6 +31,7 @@ from pydantic import (
 from pipeline_assets.market.intervals import from_milliseconds, to_milliseconds
 from pipeline_assets.market.windows import Window
 from pipeline_assets.outside_text import printable
+from pipeline_assets.resources.document_versions import FIRST, content_of, with_version
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import ObjectStoreError, PreconditionFailedError
 from pipeline_assets.resources.stored_objects import FoundObject, digest_of
@@ -52,6 +54,7 @@ def read_document(
     kind: TypeAdapter[T],
     about: Any = None,
     left_out: list[str] | None = None,
+    version: int = FIRST,
 ) -> T | None:
     """Return the document at a key; None if it is not there or damaged.
 
@@ -61,17 +64,26 @@ def read_document(
         kind: what the document is.
         about: what validators find as `info.context["about"]`.
         left_out: takes the names of the entries that are left out.
+        version: the newest version that `kind` reads.
 
     Raises:
+        NewerVersionError: a newer release wrote the document.
         ObjectStoreError: the store does not answer.
     """
     found = store.find(key)
-    return None if found is None else _decoded(store, key, found, kind, about, left_out)
+    if found is None:
+        return None
+    return _decoded(store, key, found, kind, about, [] if left_out is None else left_out, version)
 
 
-def write_document(store: ObjectStore, key: str, kind: TypeAdapter[T], document: T) -> None:
-    """Write a document whatever is there; may be repeated."""
-    store.put(key, _encoded(kind, document))
+def write_document(
+    store: ObjectStore, key: str, kind: TypeAdapter[T], document: T, version: int = FIRST
+) -> None:
+    """Write a document whatever is there; may be repeated.
+
+    The caller has read the document before, which refuses one of a newer release.
+    """
+    store.put(key, _encoded(kind, document, version))
 
 
 def update_document(
@@ -80,6 +92,7 @@ def update_document(
     kind: TypeAdapter[T],
     change: Callable[[T | None], T | None],
     about: Any = None,
+    version: int = FIRST,
 ) -> T | None:
     """Change a document upon what was read, again if another writer came between; returns it.
 
@@ -92,22 +105,26 @@ def update_document(
         kind: what the document is.
         change: gets the document, or None, and returns the new one.
         about: as for `read_document`.
+        version: as for `read_document`; the document is written with it.
 
     Raises:
+        NewerVersionError: a newer release wrote the document.
         ObjectStoreError: the store does not answer, or other writers came between each time.
     """
     lost: PreconditionFailedError | None = None
     for _ in range(_ATTEMPTS):
         found = store.find(key)
         left_out: list[str] = []
-        held = None if found is None else _decoded(store, key, found, kind, about, left_out)
+        held = (
+            None if found is None else _decoded(store, key, found, kind, about, left_out, version)
+        )
         changed = change(held)
         if changed == held and not left_out:
             return held
         if found is not None and left_out:
             keep_damaged(store, key, found.body)
         try:
-            store.put_if(key, _encoded(kind, changed), found.etag if found else None)
+            store.put_if(key, _encoded(kind, changed, version), found.etag if found else None)
         except PreconditionFailedError as error:
             lost = error
         else:
@@ -212,8 +229,8 @@ Span = Annotated[
 ]
 
 
-def _encoded(kind: TypeAdapter[Any], document: Any) -> bytes:
-    held = kind.dump_python(document)
+def _encoded(kind: TypeAdapter[Any], document: Any, version: int) -> bytes:
+    held = with_version(kind.dump_python(document), version)
     return json.dumps(held, ensure_ascii=False, separators=(",", ":")).encode()
 
 
@@ -223,24 +240,25 @@ def _decoded(
     found: FoundObject,
     kind: TypeAdapter[T],
     about: Any,
-    left_out: list[str] | None,
+    left_out: list[str],
+    version: int,
 ) -> T | None:
     """Return the document without what is wrong, or None; a warning names what was left out."""
     notes: list[str] = []
-    names: list[str] = [] if left_out is None else left_out
     why = ""
     held = None
 
     def note(name: str, what: str) -> None:
-        names.append(name)
+        left_out.append(name)
         notes.append(what)
 
     if not found.intact:
         why = "its bytes do not match the SHA-256 in its metadata"
     else:
         try:
+            content, read = content_of(json.loads(found.body), store.address(key), version)
             held = kind.validate_python(
-                json.loads(found.body), context={"note": note, "about": about}
+                content, context={"note": note, "about": about, "version": read}
             )
         except MALFORMED as error:
             why = _short([_reason(error)])
@@ -248,7 +266,7 @@ def _decoded(
         _LOG.warning(
             "%s is damaged (%s). It is taken as not there and made again.", store.address(key), why
         )
-        names.append(why)
+        left_out.append(why)
         return None
     if notes:
         _LOG.warning(

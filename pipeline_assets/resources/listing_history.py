@@ -27,7 +27,6 @@ from pipeline_assets.resources.lake_documents import (
     left_out_alone,
     read_document,
     update_document,
-    write_document,
 )
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.universe import Listing
@@ -76,7 +75,7 @@ def read_universe(store: ObjectStore) -> dict[str, Any] | None:
 
 def write_universe(store: ObjectStore, universe: Mapping[str, Any]) -> None:
     """Keep the universe as seen; a repeat replaces it whole."""
-    write_document(store, _UNIVERSE_KEY, _UNIVERSE, dict(universe))
+    update_document(store, _UNIVERSE_KEY, _UNIVERSE, lambda _: dict(universe))
 
 
 def _with_first_candle(row: Any) -> Any:

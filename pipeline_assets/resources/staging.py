@@ -18,6 +18,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from pipeline_assets.errors import DataError
 from pipeline_assets.outside_text import printable
+from pipeline_assets.resources.document_versions import content_of
 from pipeline_assets.resources.s3_errors import DamagedObjectError
 from pipeline_assets.resources.waiting import result_of
 
@@ -236,6 +237,7 @@ def read_document(store: "ObjectStore", key: str) -> Any:
 
     Raises:
         AbsentError: the object is not there.
+        NewerVersionError: a newer release wrote it.
         StagingError: the object is damaged.
     """
     try:
@@ -245,7 +247,7 @@ def read_document(store: "ObjectStore", key: str) -> Any:
     if body is None:
         raise _absent(store, key)
     try:
-        return json.loads(body)
+        return content_of(json.loads(body), store.address(key))[0]
     except (ValueError, RecursionError) as error:
         # A cut document of an earlier version has no digest that would tell.
         raise StagingError(f"{store.damaged(key, f'it is no JSON ({error})')} {_AGAIN}") from error

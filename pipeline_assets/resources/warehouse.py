@@ -74,6 +74,15 @@ class Warehouse:
         self.sql = SchemaStatements(snowflake, s3.bucket)
         self._sessions = WarehouseSessions(snowflake, s3.bucket)
 
+    def make_tables(self, interval: Interval) -> None:
+        """Create the stage and the interval's table where they are absent, as a load does; may be repeated.
+
+        Raises:
+            WarehouseError: unreachable, or refused.
+        """
+        with self._sessions.open(f"create {table_name(interval)}") as connection:
+            self._make(connection, self.sql.candle_tables(interval))
+
     def load(self, interval: Interval, object_keys: Sequence[str], load_id: str) -> LoadResult:
         """Make the table hold the candles of `object_keys`; other rows stay as they are.
 

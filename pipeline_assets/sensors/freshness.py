@@ -15,6 +15,7 @@ from dagster import (
 
 from pipeline_assets.assets.check_results import freshness_evaluation
 from pipeline_assets.collection.freshness import due_reports, judge_all
+from pipeline_assets.resources.document_versions import cursor_content
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
@@ -37,7 +38,7 @@ def freshness_sensor() -> SensorDefinition:
         settings: ResourceParam[Settings],
     ) -> SensorResult:
         verdicts = judge_all(store, settings, exchange.server_time())
-        reported = json.loads(context.cursor) if context.cursor else {}
+        reported = cursor_content(context.cursor, "freshness")
         due, remembered = due_reports(verdicts, reported)
         return SensorResult(
             asset_events=[freshness_evaluation(each, verdicts[each]) for each in due],

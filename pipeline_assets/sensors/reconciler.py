@@ -29,6 +29,7 @@ from pipeline_assets.dagster_instance.private import (
     NOT_FINISHED_STATUSES,
     UnresolvedAssetJobDefinition,
 )
+from pipeline_assets.dagster_instance.unfinished_runs import unfinished_days
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore
@@ -119,7 +120,6 @@ def _runs(instance: DagsterInstance, cursor: Cursor) -> Runs:
             # A run that Dagster, or a person, starts again from its failure keeps the key.
             statuses.setdefault(run.tags[_RUN_KEY], set()).add(run.status)
     unfinished = RunsFilter(tags=_OWN_RUNS, statuses=NOT_FINISHED_STATUSES)
-    finalizing = RunsFilter(job_name=FINALIZE_JOB, statuses=NOT_FINISHED_STATUSES)
     return Runs(
         judged={
             date.fromisoformat(record.partition_key): record.storage_id
@@ -135,11 +135,7 @@ def _runs(instance: DagsterInstance, cursor: Cursor) -> Runs:
         succeeded=frozenset(
             key for key, own in statuses.items() if DagsterRunStatus.SUCCESS in own
         ),
-        finalizing=frozenset(
-            date.fromisoformat(day)
-            for run in instance.get_runs(finalizing)
-            if (day := run.tags.get(PARTITION_TAG))
-        ),
+        finalizing=unfinished_days(instance, FINALIZE_JOB, PARTITION_TAG, created_after=None),
     )
 
 

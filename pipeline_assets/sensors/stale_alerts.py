@@ -15,6 +15,7 @@ from dagster import (
 
 from pipeline_assets.collection.freshness import judge_all, stale_alert
 from pipeline_assets.resources.alerts import Alerts
+from pipeline_assets.resources.document_versions import cursor_content
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
@@ -47,7 +48,7 @@ def stale_alert_sensor() -> SensorDefinition:
         alerts: ResourceParam[Alerts],
     ) -> SensorResult:
         verdicts = judge_all(store, settings, exchange.server_time())
-        was_fresh: dict[str, bool] = json.loads(context.cursor) if context.cursor else {}
+        was_fresh: dict[str, bool] = cursor_content(context.cursor, "stale_alerts")
         stale = [
             interval
             for interval, verdict in verdicts.items()

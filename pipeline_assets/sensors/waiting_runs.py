@@ -15,6 +15,7 @@ from dagster import (
     sensor,
 )
 
+from pipeline_assets.resources.document_versions import cursor_content
 from pipeline_assets.resources.workers import WorkerRegistry, code_fingerprint
 from pipeline_assets.settings import Settings
 from pipeline_assets.wording import counted
@@ -47,7 +48,7 @@ def waiting_runs_sensor(configured: Settings) -> SensorDefinition:
         )
 
         WorkerRegistry(settings.redis).publish_code(loaded)
-        seen: dict[str, int] = json.loads(context.cursor) if context.cursor else {}
+        seen: dict[str, int] = cursor_content(context.cursor, "waiting_runs")
         waiting = context.instance.get_runs(RunsFilter(statuses=[DagsterRunStatus.STARTING]))
         looks = {run.run_id: seen.get(run.run_id, 0) + 1 for run in waiting}
         launcher = context.instance.run_launcher if waiting else None

@@ -9,7 +9,6 @@ import logging
 import os
 import signal
 import sys
-import threading
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +30,7 @@ from pipeline_assets.stack_state import (
     read_state,
     write_atomically,
 )
+from pipeline_assets.stop_flag import StopFlag, set_by_signals
 
 if TYPE_CHECKING:
     from pipeline_assets.settings import Settings
@@ -78,7 +78,7 @@ class Watchdog:
         self._last_round: float | None = None
         self._silent_since: float | None = None
 
-    def run(self, stop: threading.Event) -> None:
+    def run(self, stop: StopFlag) -> None:
         """Watch until `stop` is set."""
         while not stop.is_set():
             self.turn(boot_clock(), datetime.now(UTC))
@@ -253,9 +253,7 @@ def watch(settings: "Settings") -> None:
     logging.basicConfig(
         stream=sys.stdout, level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s"
     )
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, lambda *_: stop.set())
+    stop = StopFlag()
     # The data directory holds credentials and is its owner's only.
     os.umask(0o077)
     watchdog = Watchdog(settings)
@@ -265,7 +263,8 @@ def watch(settings: "Settings") -> None:
         else "nobody"
     )
     logger.info("Watching; alerts go to %s.", host)
-    watchdog.run(stop)
+    with set_by_signals(stop, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
+        watchdog.run(stop)
     watchdog.last_words(datetime.now(UTC))
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
+from pipeline_assets.resources.document_versions import cursor_content
 
 if TYPE_CHECKING:
     import polars as pl
@@ -63,9 +64,13 @@ class Cursor:
 
     @classmethod
     def from_text(cls, text: str | None) -> "Cursor":
-        """Return the cursor that `to_text` wrote; an empty one where it cannot be read, or was reset."""
+        """Return the cursor that `to_text` wrote; an empty one where it cannot be read, or was reset.
+
+        Raises:
+            NewerVersionError: a newer release wrote the cursor.
+        """
         try:
-            held = json.loads(text or "{}")
+            held = cursor_content(text, "candidates")
             moment = datetime.fromisoformat
             return cls(
                 moment(held["evaluated"]) if held["evaluated"] else None,

@@ -68,19 +68,19 @@ class PassingTime(Exchange):
         super().__init__(platform.settings)
         self.handle, self.meanwhile, self.waited = platform.exchange, meanwhile, 0.0
 
-    def client(self, priority, *, patient):
-        async def sleep(seconds: float) -> None:
-            self.waited += seconds
-            self.handle.advance(seconds)
-            self.meanwhile(self.waited)
-            await asyncio.sleep(0)
+    async def sleep(self, seconds: float) -> None:
+        self.waited += seconds
+        self.handle.advance(seconds)
+        self.meanwhile(self.waited)
+        await asyncio.sleep(0)
 
+    def client(self, priority, *, patient):
         return ExchangeClient(
             self._binance,
             self.budget,
             priority,
             BACKFILL_PATIENCE if patient else INGEST_PATIENCE,
-            sleep=sleep,
+            sleep=self.sleep,
             monotonic=lambda: self.waited,
         )
 

@@ -203,12 +203,12 @@ class MadeUp:
 
     damaged: tuple[str, ...] = ()
 
-    def candles(self, symbols: Any, window: Window) -> pl.DataFrame:
+    def candles(self, symbols: Any, window: Window, columns: Any) -> pl.DataFrame:
         minutes = (window.end - window.start) // timedelta(minutes=1)
         moved = pl.col("open_time") + (window.start - FIRST)
         # One symbol after the other: making all at once would take more memory than the backtest.
         return pl.concat(
-            year_of([each], minutes).with_columns(open_time=moved).select(COLUMNS)
+            year_of([each], minutes).with_columns(open_time=moved).select(columns)
             for each in symbols
         )
 
@@ -280,7 +280,8 @@ def from_s3() -> list[bool]:
                 return run_backtest(request(chosen, DAYS), reader, None, lake_documents(store))
 
             def scan(chosen: list[str] = symbols, reader: LakeCandles = reader) -> object:
-                return reader.candles(chosen[:1], Window(FIRST, FIRST + timedelta(days=DAYS)))
+                window = Window(FIRST, FIRST + timedelta(days=DAYS))
+                return reader.candles(chosen[:1], window, COLUMNS)
 
             whole()
             walls = []

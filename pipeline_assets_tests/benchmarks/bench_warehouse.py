@@ -19,7 +19,6 @@ from pipeline_assets_tests.fixtures.snowflake import (
     Lake,
     SnowflakeServer,
     day_of_candles,
-    make_tables,
     running_snowflake_server,
 )
 
@@ -55,7 +54,7 @@ def main() -> int:
             for symbol in (f"S{number:03d}USDT" for number in range(OBJECTS))
         ]
         warehouse = Warehouse(server.settings(), S3Settings(bucket=lake.bucket))
-        make_tables(warehouse, INTERVAL)
+        warehouse.make_tables(INTERVAL)
         before = server.statements()
         first = warehouse.load(INTERVAL, keys, "first")
         counted = server.statements() - before

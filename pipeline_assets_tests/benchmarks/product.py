@@ -45,6 +45,12 @@ query ($run: ID!) { runOrError(runId: $run) { ... on Run {
   stepStats { stepKey startTime endTime }
 } } }
 """
+SENSORS = """
+{ sensorsOrError(repositorySelector: {
+    repositoryLocationName: "pipeline_assets", repositoryName: "__repository__"
+}) { ... on Sensors { results { sensorState { id status } } } } }
+"""
+STOP_SENSOR = "mutation ($id: String!) { stopSensor(id: $id) { __typename } }"
 ENDED = {"SUCCESS", "FAILURE", "CANCELED"}
 
 
@@ -148,6 +154,13 @@ class Product:
         [usage] = usages.values()
         others = {name: after[name] - before[name] for name in after}
         return replace(timings, usage=usage, others_cpu=others)
+
+    def stop_sensors(self) -> None:
+        """Stop all sensors, whose evaluations the code server would do beside a measured run."""
+        for sensor in self._graphql(SENSORS, {})["sensorsOrError"]["results"]:
+            state = sensor["sensorState"]
+            if state["status"] == "RUNNING":
+                self._graphql(STOP_SENSOR, {"id": state["id"]})
 
     def worker_memory(self) -> tuple[float, float]:
         """Return MB of the worker with its children, shared pages once, and the peak of its largest child."""

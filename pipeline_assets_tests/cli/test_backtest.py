@@ -90,6 +90,8 @@ def test_shows_costs_and_holding_apart(run: Run, tmp_path: Path) -> None:
     assert held.num_rows == total["trades"] + total["open_trades"] > 10
     assert sum(held["net"].to_pylist()) == pytest.approx(total["net"])
     assert total["fees"] > 0 < total["slippage"]
+    assert (total["cagr"], total["sharpe"]) == (None, None)
+    assert "2.0 days" in reported["metrics"]["yearly_left_out"]
     page = html.read_text("utf-8")
     assert reported["checksum"] in page
     assert not re.search(r'(?:src|href)="(?!https://www\.tradingview\.com/)', page)
@@ -142,6 +144,16 @@ def test_wrong_use_names_what_there_is(run: Run) -> None:
     for arguments, words in WRONG:
         done = run("backtest", *arguments)
         assert words in refusal(done), arguments
+
+
+@pytest.mark.matrix
+def test_compilation_is_announced_once(shell: Shell, tmp_path: Path) -> None:
+    """A command that compiles says so on standard error; the next command finds the result."""
+    shell.environment["NUMBA_CACHE_DIR"] = str(tmp_path / "compiled")
+    first, second = (shell.run("backtest", *SPAN, "--json") for _ in range(2))
+    assert "Compiling the backtest's loop" in first.stderr
+    assert "Compiling" not in second.stderr
+    assert json.loads(first.stdout) == json.loads(second.stdout)
 
 
 def test_wrong_use_has_status_two(shell: Shell) -> None:

@@ -5,8 +5,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 import pytest
-from dagster_graphql.schema import create_schema
-from graphql import parse, validate
+from graphql import GraphQLSchema, parse, validate
 
 from pipeline_assets.cli import filling as module
 from pipeline_assets.cli.filling import Filling, FillingRun, filling
@@ -53,8 +52,8 @@ def answering() -> Iterator[DagsterSettings]:
         yield settings
 
 
-def test_dagsters_schema_takes_the_question() -> None:
-    assert validate(create_schema().graphql_schema, parse(module._QUERY)) == []
+def test_dagsters_schema_takes_the_question(dagster_schema: GraphQLSchema) -> None:
+    assert validate(dagster_schema, parse(module._QUERY)) == []
 
 
 def test_runs_show_days_running_first(

@@ -14,8 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from dagster_graphql.schema import create_schema
-from graphql import parse, validate
+from graphql import GraphQLSchema, parse, validate
 
 from pipeline_assets.cli import dagster_web, followed_runs
 from pipeline_assets.cli.dagster_web import DagsterWeb, DagsterWebError
@@ -138,8 +137,8 @@ def follow(dagster: Dagster, said: list[str] | None = None) -> Outcome:
 
 
 @pytest.mark.parametrize("name", ["READY", "FIND", "LAUNCH", "EVENTS"])
-def test_query_fits_dagsters_schema(name: str) -> None:
-    assert validate(create_schema().graphql_schema, parse(getattr(dagster_web, name))) == []
+def test_query_fits_dagsters_schema(name: str, dagster_schema: GraphQLSchema) -> None:
+    assert validate(dagster_schema, parse(getattr(dagster_web, name))) == []
 
 
 def test_run_is_launched_and_read(dagster: Dagster) -> None:

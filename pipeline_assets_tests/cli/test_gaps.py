@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -24,9 +25,11 @@ from pipeline_assets.market.windows import day_window
 from pipeline_assets.resources.candle_objects import object_key
 from pipeline_assets.resources.day_findings import keep_zero_volume
 from pipeline_assets.resources.exchange_errors import ExchangeError
+from pipeline_assets.resources.finalized_days import mark_finalized, read_finalized
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import ObjectStoreError
 from pipeline_assets_tests.fixtures.commands import Commands
+from pipeline_assets_tests.fixtures.damage import flip_bit, store_damaged
 from pipeline_assets_tests.fixtures.exchange import start_exchange
 from pipeline_assets_tests.fixtures.platform import Platform
 from pipeline_assets_tests.fixtures.s3 import free_port
@@ -329,6 +332,34 @@ def test_empty_day_is_repaired_once(collecting: Platform, gaps: Gaps) -> None:
     assert "repair" not in reported(gaps(*arguments, "--repair")), (
         "there is nothing left to ask for"
     )
+
+
+def test_flipped_byte_is_found_and_repaired(collecting: Platform, shell: Shell, gaps: Gaps) -> None:
+    """A byte changed on the store's disk shows once the lake is verified, and is fetched again.
+
+    The disk keeps the ETag of such an object. Here the server gives it another one, which its mark gets.
+    """
+    collecting.backfill("1h", "2026-09-17")
+    store, day = ObjectStore(collecting.settings.s3), date(2026, 9, 17)
+    key = object_key(Interval.ONE_HOUR, BTC, day_window(day).start)
+    whole = store.get(key)
+    assert whole is not None
+    store_damaged(collecting.bucket, key, whole, flip_bit(whole, 900))
+    marks, found = read_finalized(store, Interval.ONE_HOUR, day), store.find(key)
+    assert found is not None
+    mark_finalized(store, Interval.ONE_HOUR, day, {BTC: replace(marks[BTC], etag=found.etag)})
+    arguments = ("--interval", "1h", "--start", "2026-09-17", "--end", "2026-09-18", "--json")
+    assert reported(gaps(*arguments))["causes"] == {}
+    for _ in range(2):
+        verified = CliRunner().invoke(cli, ["verify"], env=shell.environment)
+        assert (verified.exit_code, key in verified.stdout) == (1, True)
+        assert reported(gaps(*arguments))["causes"] == {"not_fetched": 24}
+    repaired = gaps(*arguments, "--repair")
+    assert (repaired.exit_code, reported(repaired)["causes"]) == (0, {})
+    truth = collecting.truth("1h", BTC, day_window(day).start, day_window(day).end)
+    assert_frame_equal(collecting.stored("1h", BTC), truth)
+    assert store.get(key) == whole
+    assert CliRunner().invoke(cli, ["verify"], env=shell.environment).exit_code == 0
 
 
 def test_todays_hole_is_requested_once(collecting: Platform, gaps: Gaps) -> None:

@@ -73,11 +73,11 @@ def test_backfill_reports_to_a_program(
         assert_frame_equal(stored.filter(stored["symbol"] == symbol), truth)
     assert platform.table("1h") == stored.rows()
 
-    again = shell.run(*arguments, "--symbols", "BTCUSDT, 币安人生USDT")
+    again = shell.call(*arguments, "--symbols", "BTCUSDT, 币安人生USDT")
     assert again.returncode == 0, again.stderr
     assert again.stdout.startswith("0 rows of 1h in 0 objects, weight ")
     assert again.stdout.endswith("1 Dagster run; 4 symbol-days were stored before.\n")
-    refreshed = shell.run(*arguments, "--symbols", "BTCUSDT, 币安人生USDT", "--refresh")
+    refreshed = shell.call(*arguments, "--symbols", "BTCUSDT, 币安人生USDT", "--refresh")
     assert refreshed.returncode == 0, refreshed.stderr
     assert refreshed.stdout.startswith("96 rows of 1h in 4 objects, weight ")
     assert refreshed.stdout.endswith("1 Dagster run; 0 symbol-days were stored before.\n")
@@ -228,7 +228,7 @@ def test_backfill_stores_funding_rates(platform: Platform, shell: Shell) -> None
         len(SYMBOLS),
         [],
     )
-    again = shell.run(*arguments)
+    again = shell.call(*arguments)
     assert again.returncode == 0, again.stderr
     assert again.stdout.startswith("0 funding rates stored, 0 objects written")
     assert "3 symbol-months were stored before" in again.stdout
@@ -238,7 +238,7 @@ def test_backfill_stores_funding_rates(platform: Platform, shell: Shell) -> None
 def test_backfill_is_of_one_kind(options: tuple[str, ...], lonely: Shell) -> None:
     """backfill is either of candles or of funding rates."""
     days = ("--start", "2026-11-18", "--end", "2026-11-20")
-    refused = lonely.run("backfill", *options, *days)
+    refused = lonely.call("backfill", *options, *days)
     assert refused.returncode == 2
     assert "Give either --interval, for candles, or --funding." in refused.stderr
 
@@ -249,7 +249,7 @@ def test_outage_keeps_the_exit_status(minutes: Platform, lonely: Shell) -> None:
     Nothing can be fetched: the exchange has no such candles.
     """
     minutes.exchange.outages("2026-11-18T22:00:00Z/2026-11-18T23:00:00Z/ETHUSDT")
-    done = lonely.run(
+    done = lonely.call(
         *("backfill", "--interval", "1m", "--symbols", "BTCUSDT,ETHUSDT"),
         *("--start", "2026-11-18", "--end", "2026-11-20"),
     )
@@ -261,7 +261,7 @@ def test_outage_keeps_the_exit_status(minutes: Platform, lonely: Shell) -> None:
 def test_fetchable_candles_change_exit_status(minutes: Platform, lonely: Shell) -> None:
     """Candles that can be fetched are reported and change the exit status."""
     minutes.exchange.faults(symbols={"ETHUSDT": {"malformed_rows": 1}})
-    done = lonely.run(
+    done = lonely.call(
         *("backfill", "--interval", "1m", "--symbols", "BTCUSDT,ETHUSDT"),
         *("--start", "2026-11-19", "--end", "2026-11-20"),
     )
@@ -323,10 +323,14 @@ def test_wrong_arguments_are_one_message(lonely: Shell) -> None:
         (*HOURS, *RANGE, "--symbols", "BTCUSD"): "did you mean BTCUSDT?",
         (*HOURS, "--start", "2026-11-21", "--end", "2026-11-22"): FUTURE,
         ("candidates", "--day", "2026-11-21"): FUTURE,
+        ("verify", "--start", "2026-11-21"): FUTURE,
+        ("verify", "--symbols", "BTCUSD"): "never on the exchange; did you mean BTCUSDT?",
+        ("candidates",): "there is no strategy 'nothing'; there are bollinger_breakout, ",
+        ("status",): "there is no strategy 'nothing'; there are bollinger_breakout, ",
     }
-    started = {arguments: lonely.start(*arguments) for arguments in cases}
+    strategies = {"PIPELINE_STRATEGIES": '[{"name": "nothing"}]'}
     for arguments, message in cases.items():
-        done = ended(started[arguments])
+        done = lonely.call(*arguments, **(strategies if len(arguments) == 1 else {}))
         assert (done.returncode, done.stdout) == (2, ""), arguments
         assert message in done.stderr, arguments
         assert done.stderr.count("Error: ") == 1, arguments
@@ -391,7 +395,7 @@ def test_up_refuses_unsuitable_store(minutes: Platform, lonely: Shell) -> None:
 def test_long_address_hides_no_answer(lonely: Shell) -> None:
     """A long address does not hide whether the system answers."""
     brokers = ",".join(f"{name}.kafka.eu-central-1.example.invalid:9092" for name in "abc")
-    done = lonely.run("status", COLUMNS="80", PIPELINE_KAFKA__BOOTSTRAP_SERVERS=brokers)
+    done = lonely.call("status", COLUMNS="80", PIPELINE_KAFKA__BOOTSTRAP_SERVERS=brokers)
     rows = [line.split() for line in done.stdout.splitlines()]
     assert all(len(line) <= 80 for line in done.stdout.splitlines())
     [first] = [number for number, row in enumerate(rows) if row[:1] == ["kafka"]]
@@ -402,7 +406,7 @@ def test_long_address_hides_no_answer(lonely: Shell) -> None:
 
 def test_status_json_names_down_systems(lonely: Shell) -> None:
     """status as JSON tells a program which systems are down."""
-    done = lonely.run("status", "--timeout", "60", "--json")
+    done = lonely.call("status", "--timeout", "60", "--json")
     assert done.returncode == 1
     reported: dict[str, Any] = json.loads(done.stdout)
     alive = {each["name"]: each["alive"] for each in reported["stack"]["services"]}
@@ -423,7 +427,7 @@ def test_candidates_are_printed_both_ways(minutes: Platform, lonely: Shell) -> N
     """A day's candidates are printed for people and for programs."""
     found = candidates(minutes=30, start=DAY + timedelta(days=2))
     store_candidates(ObjectStore(minutes.settings.s3), candidates_frame(found))
-    for_people = lonely.run("candidates", "--last", "3")
+    for_people = lonely.call("candidates", "--last", "3")
     assert for_people.returncode == 0, for_people.stderr
     assert "Published on 2026-11-20 UTC: 30, the newest 3 of them" in for_people.stdout
     rows = [line.split() for line in for_people.stdout.splitlines()]
@@ -433,16 +437,16 @@ def test_candidates_are_printed_both_ways(minutes: Platform, lonely: Shell) -> N
     for each in found[-3:]:
         values = " ".join(f"{name}={value:.6g}" for name, value in sorted(each.indicators.items()))
         assert f"    {values}\n" in for_people.stdout, "no indicator is cut"
-    none = lonely.run("candidates", "--day", "2026-11-19")
+    none = lonely.call("candidates", "--day", "2026-11-19")
     assert none.returncode == 0
     assert "None were published: symbols may be warming up, or no minute was stored" in none.stdout
-    for_programs = lonely.run("candidates", "--day", "2026-11-20", "--last", "99", "--json")
+    for_programs = lonely.call("candidates", "--day", "2026-11-20", "--last", "99", "--json")
     lines = for_programs.stdout.splitlines()
     assert [Candidate.model_validate_json(line) for line in lines] == found
 
 
 def test_the_schema_describes_what_is_printed(lonely: Shell) -> None:
-    schema = json.loads(lonely.run("candidates", "--schema").stdout)
+    schema = json.loads(lonely.call("candidates", "--schema").stdout)
     assert set(schema["required"]) == set(CANDIDATE_COLUMNS)
 
 

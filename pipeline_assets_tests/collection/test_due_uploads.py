@@ -80,7 +80,7 @@ def test_minute_that_waits_for_its_upload_is_neither_stale_nor_overdue() -> None
     waiting, late = at("10:16:59"), at("10:17:01")
     assert judge(MINUTE, state, waiting, 5).fresh
     assert not judge(MINUTE, state, late, 5).fresh
-    assert not judge(MINUTE, state, waiting).fresh
+    assert not judge(MINUTE, state, waiting, 1).fresh
     assert overdue_candle(MINUTE, at("10:09"), waiting, 5) is None
     assert overdue_candle(MINUTE, at("10:09"), late, 5) == at("10:14")
 

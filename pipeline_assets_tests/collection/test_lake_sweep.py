@@ -3,16 +3,24 @@
 import json
 from datetime import date
 
+import polars as pl
 import pytest
 from click.testing import CliRunner, Result
 
 from pipeline_assets.cli.main import cli
 from pipeline_assets.collection.lake_sweep import Damage, Selection, sweep
+from pipeline_assets.errors import InputError, OutsideSystemError
 from pipeline_assets.market.intervals import Interval
+from pipeline_assets.resources.finalized_days import (
+    FinalizedDay,
+    finalized_symbols,
+    mark_finalized,
+)
+from pipeline_assets.resources.gap_objects import gap_schema, judged_days, write_gaps
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.stored_objects import FoundObject
 from pipeline_assets_tests.fixtures.damage import encoded_day, flip_bit, object_at, store_damaged
-from pipeline_assets_tests.fixtures.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Bucket
+from pipeline_assets_tests.fixtures.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Bucket, free_port
 
 CHINESE = "币安人生USDT"
 KEYS = [
@@ -89,6 +97,33 @@ def test_setting_aside_moves_damaged_objects_alone(store, s3_bucket):
     assert (after.objects, after.damaged) == (5, [])
 
 
+@pytest.mark.parametrize("quarantine", [False, True])
+def test_damaged_day_loses_its_mark(store, s3_bucket, quarantine):
+    """A finished day with a damaged object loses its symbol's mark, and the ledger is judged anew."""
+    days = [date(2026, 11, 18), date(2026, 11, 19)]
+    for day in days:
+        marks = {symbol: FinalizedDay('"1"') for symbol in ("BTCUSDT", CHINESE)}
+        mark_finalized(store, Interval.ONE_MINUTE, day, marks)
+        write_gaps(store, day, pl.DataFrame(schema=gap_schema()))
+    damage(s3_bucket, KEYS[1])
+    for _ in range(2):
+        sweep(store, Selection(), quarantine=quarantine)
+        found = [finalized_symbols(store, Interval.ONE_MINUTE, day) for day in days]
+        assert found == [{"BTCUSDT", CHINESE}, {CHINESE}]
+        assert judged_days(store) == days[:1]
+
+
+def test_moved_object_has_its_day_judged(store, s3_bucket):
+    """The ledger of a day without a mark stays until the damaged object is moved."""
+    day = date(2026, 11, 19)
+    write_gaps(store, day, pl.DataFrame(schema=gap_schema()))
+    damage(s3_bucket, KEYS[1])
+    sweep(store, Selection())
+    assert judged_days(store) == [day]
+    sweep(store, Selection(), quarantine=True)
+    assert judged_days(store) == []
+
+
 class DamagedOnItsWay(ObjectStore):
     """A store whose first reply for each key is damaged, and the second is not."""
 
@@ -126,14 +161,14 @@ def test_a_selection_reads_these_candles_alone(store, s3_bucket, selection, foun
     assert [each.key for each in sweep(store, selection).damaged] == found
 
 
-def verify(bucket: S3Bucket, *arguments: str) -> Result:
+def verify(bucket: S3Bucket, *arguments: str, **changes: str) -> Result:
     environment = {
         "PIPELINE_S3__ENDPOINT_URL": bucket.endpoint,
         "PIPELINE_S3__BUCKET": bucket.name,
         "PIPELINE_S3__ACCESS_KEY_ID": ACCESS_KEY_ID,
         "PIPELINE_S3__SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
     }
-    return CliRunner().invoke(cli, ["verify", *arguments], env=environment)
+    return CliRunner().invoke(cli, ["verify", *arguments], env=environment | changes)
 
 
 def test_command_names_damaged_keys(store, s3_bucket):
@@ -157,5 +192,13 @@ def test_command_names_damaged_keys(store, s3_bucket):
 def test_command_refuses_reversed_range(s3_bucket):
     """The command refuses an end before its start."""
     refused = verify(s3_bucket, "--start", "2026-11-19", "--end", "2026-11-19")
-    assert refused.exit_code == 2
-    assert "must be after --start" in refused.output
+    assert isinstance(refused.exception, InputError)
+    assert "must come after --start" in str(refused.exception)
+
+
+def test_command_judges_stored_symbols_alone(store, s3_bucket):
+    """Stored symbols need no exchange; others are known there, or refused."""
+    nobody = {"PIPELINE_REDIS__URL": f"redis://127.0.0.1:{free_port()}/0"}
+    assert verify(s3_bucket, "--symbols", CHINESE, **nobody).exit_code == 0
+    refused = verify(s3_bucket, "--symbols", "BTCUSD", **nobody)
+    assert isinstance(refused.exception, OutsideSystemError)

@@ -26,9 +26,9 @@ def test_candle_is_overdue_after_two_minutes(interval, after_noon, newest) -> No
     """A candle is overdue two minutes after its close."""
     due = NOON + newest
     now = NOON + after_noon
-    assert overdue_candle(interval, due - interval.span, now) == due
-    assert overdue_candle(interval, None, now) == due
-    assert overdue_candle(interval, due, now) is None
+    assert overdue_candle(interval, due - interval.span, now, 1) == due
+    assert overdue_candle(interval, None, now, 1) == due
+    assert overdue_candle(interval, due, now, 1) is None
 
 
 def test_intervals_are_pending_after_a_pause() -> None:
@@ -59,14 +59,14 @@ def test_overdue_intervals_are_requested() -> None:
     """
     now = NOON + timedelta(minutes=20)
     newest = {MINUTE: now - timedelta(minutes=1), QUARTER: NOON - timedelta(hours=8), HOUR: None}
-    due, state = Return().seen(now).next_requests(newest, {QUARTER}, now)
+    due, state = Return().seen(now).next_requests(newest, {QUARTER}, now, 1)
     assert due == {HOUR: Request()}
     assert state.pending == {QUARTER: Request(), HOUR: Request().repeated(now)}
     # The quarters' run has ended without a candle, and the hours' waits.
-    due, state = state.next_requests(newest, (), now)
+    due, state = state.next_requests(newest, (), now, 1)
     assert due == {QUARTER: Request()}
     newest |= dict.fromkeys((QUARTER, HOUR), NOON)
-    due, state = state.next_requests(newest, (), now)
+    due, state = state.next_requests(newest, (), now, 1)
     assert (due, state.pending) == ({}, {})
 
 
@@ -79,11 +79,11 @@ def test_short_stop_loses_no_candle() -> None:
     settled = Return().seen(NOON - timedelta(hours=1), "first")
     before = replace(settled, looked_at=stopped, pending={})
     assert before.seen(back, "first").pending == {}
-    due, state = before.seen(back, "second").next_requests(newest, (), back)
+    due, state = before.seen(back, "second").next_requests(newest, (), back, 1)
     assert QUARTER not in due
     newest[MINUTE] = newest[HOUR] = NOON + timedelta(minutes=1)
     later = back + timedelta(seconds=60)
-    due, state = state.seen(later, "second").next_requests(newest, (), later)
+    due, state = state.seen(later, "second").next_requests(newest, (), later, 1)
     assert list(due) == [QUARTER]
 
 

@@ -1,56 +1,20 @@
 """The event log stores events where Dagster's own class does, and closes the files of ended runs."""
 
-import os
 import sqlite3
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
-from typing import Any
 
-import pytest
-import yaml
 from dagster import AssetMaterialization, DagsterInstance, asset, materialize
 from dagster._core.storage.event_log import SqliteEventLogStorage
 
 from pipeline_assets.dagster_instance.event_log import PooledSqliteEventLogStorage
-
-OURS = Path(__file__).parents[2] / "dagster.yaml"
+from pipeline_assets_tests.fixtures.dagster_home import Description, described, open_files
 
 
 @asset
 def candle() -> None:
     """Something to materialize."""
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    held = yaml.safe_load(OURS.read_text(encoding="utf-8"))
-    chosen = {"event_log_storage": held["event_log_storage"], "telemetry": {"enabled": False}}
-    (tmp_path / "dagster.yaml").write_text(yaml.safe_dump(chosen), encoding="utf-8")
-    monkeypatch.setenv("DAGSTER_HOME", str(tmp_path))
-    return tmp_path
-
-
-@pytest.fixture
-def instance(home: Path) -> Iterator[DagsterInstance]:
-    with DagsterInstance.get() as held:
-        yield held
-
-
-def open_files(home: Path) -> set[str]:
-    found = set()
-    for descriptor in Path("/proc/self/fd").iterdir():
-        if descriptor.is_symlink() and (name := _target(descriptor)).startswith(str(home)):
-            found.add(name)
-    return found
-
-
-def _target(descriptor: Path) -> str:
-    try:
-        return os.readlink(descriptor)
-    except FileNotFoundError:
-        return ""  # the one that looked
 
 
 def test_event_logs_are_interchangeable(home: Path, instance: DagsterInstance) -> None:
@@ -66,11 +30,8 @@ def test_event_logs_are_interchangeable(home: Path, instance: DagsterInstance) -
     assert not ours.get_logs_for_run(run)
 
 
-def description(directory: Path, run: str) -> tuple[list[Any], list[Any]]:
-    """The tables and indexes of a run's file, and the revision that they are stamped with."""
-    with closing(sqlite3.connect(directory / f"{run}.db")) as file:
-        tables = file.execute("select type, name, sql from sqlite_master order by 1, 2").fetchall()
-        return tables, file.execute("select version_num from alembic_version").fetchall()
+def description(directory: Path, run: str) -> Description:
+    return described(directory / f"{run}.db")
 
 
 def test_run_file_has_dagsters_tables(tmp_path: Path) -> None:

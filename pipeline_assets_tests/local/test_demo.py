@@ -4,6 +4,7 @@ then by what Dagster's UI sends: through the real web server, code server, queue
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -67,6 +68,17 @@ query ($key: AssetKeyInput!) { assetNodeOrError(assetKey: $key) { ... on AssetNo
 """
 
 
+def read_until(process: "subprocess.Popen[str]", pattern: str) -> None:
+    """Read what a process prints up to the first line that matches a pattern."""
+    assert process.stdout is not None
+    printed = []
+    for line in process.stdout:
+        printed.append(line)
+        if re.search(pattern, line):
+            return
+    pytest.fail(f"{process.args} ended without {pattern!r}: {''.join(printed)}")
+
+
 class Machine:
     """A machine's environment with free ports and an empty directory."""
 
@@ -107,13 +119,8 @@ class Machine:
         """`pipeline-assets up`, until the block ends; then Ctrl-C."""
         process = self.start("up", "--no-schedules")
         try:
-            printed = []
-            assert process.stdout is not None
-            for line in process.stdout:
-                printed.append(line)
-                if line.strip().startswith("daemon"):
-                    break
-            assert process.poll() is None, "".join(printed)
+            read_until(process, r"^\s*daemon")
+            assert process.poll() is None
             yield
         finally:
             process.send_signal(signal.SIGINT)
@@ -164,8 +171,7 @@ class Machine:
         """Kill the command `backfill` once it has launched the run of a day; return the run's id."""
         end = (datetime.fromisoformat(day) + timedelta(days=1)).date().isoformat()
         command = self.start("backfill", "--interval", "15m", "--start", day, "--end", end)
-        assert command.stdout is not None
-        assert any("launched" in line for line in command.stdout)
+        read_until(command, "launched")
         command.kill()
         command.communicate()
         [newest] = self.graphql(NEWEST, job="backfill_15m")["results"]
@@ -201,18 +207,29 @@ class Machine:
         text = (self.directory / HARD_NAME / "credentials.env").read_text()
         return dict(line.split("=") for line in text.splitlines() if line.startswith("PIPELINE_"))
 
-    def stored(self, key: str) -> pl.DataFrame:
+    def client(self) -> Any:
         credentials = self.credentials()
-        client = boto3.client(
+        return boto3.client(
             "s3",
             endpoint_url=self.s3,
             region_name="us-east-1",
             aws_access_key_id=credentials["PIPELINE_S3__ACCESS_KEY_ID"],
             aws_secret_access_key=credentials["PIPELINE_S3__SECRET_ACCESS_KEY"],
         )
-        return pl.read_parquet(
-            io.BytesIO(client.get_object(Bucket="candles", Key=key)["Body"].read())
+
+    def stored(self, key: str) -> pl.DataFrame:
+        found = self.client().get_object(Bucket="candles", Key=key)
+        return pl.read_parquet(io.BytesIO(found["Body"].read()))
+
+    def repaired(self, interval: str, day: str) -> str:
+        """Let the command `gaps --repair` fill a day; return what it printed."""
+        end = (datetime.fromisoformat(day) + timedelta(days=1)).date().isoformat()
+        command = self.start(
+            "gaps", "--repair", "--interval", interval, "--start", day, "--end", end
         )
+        printed, _ = command.communicate(timeout=180)
+        assert command.returncode == 0, printed
+        return printed
 
 
 @pytest.mark.xdist_group("demo")
@@ -288,6 +305,14 @@ def test_demo_then_ui_over_same_data(tmp_path: Path) -> None:
         assert (old, old) in machine.materialized("candle_table_15m"), (
             "the run outlived its command"
         )
+
+        lost = f"ohlcv/1h/ETHUSDT/{old.replace('-', '')}_0000.parquet"
+        whole = machine.stored(lost)
+        machine.client().delete_object(Bucket="candles", Key=lost)
+        printed = machine.repaired("1h", old)
+        assert "launched" in printed
+        assert "executes its runs itself" not in printed, "the worker repaired it"
+        assert machine.stored(lost).equals(whole)
 
         alone = [
             machine.launch("__ASSET_JOB", old, "candle_objects_1h"),

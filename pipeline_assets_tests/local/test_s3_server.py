@@ -18,6 +18,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pipeline_assets.local.s3_server import ObjectFiles
+from pipeline_assets_tests.examples import examples
 from pipeline_assets_tests.fixtures.s3 import (
     ACCESS_KEY_ID,
     SECRET_ACCESS_KEY,
@@ -242,7 +243,7 @@ class DyingPath:
         self.path.replace(target)
 
 
-@settings(max_examples=80, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(80), suppress_health_check=[HealthCheck.too_slow])
 @given(
     kills=st.lists(st.integers(0, 4), min_size=1, max_size=6),
     data=st.lists(st.binary(min_size=2, max_size=40), min_size=6, max_size=6),

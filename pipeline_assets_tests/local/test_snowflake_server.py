@@ -26,7 +26,6 @@ from pipeline_assets_tests.fixtures.snowflake import (
     Lake,
     SnowflakeServer,
     day_of_candles,
-    make_tables,
     running_snowflake_server,
 )
 
@@ -88,7 +87,7 @@ def test_rows_outlive_a_stop(server: SnowflakeServer, lake: Lake) -> None:
 def test_second_server_on_data_is_refused(server: SnowflakeServer, lake: Lake) -> None:
     """A second server on the same data is refused."""
     warehouse = Warehouse(server.settings(), S3Settings(bucket=lake.bucket))
-    make_tables(warehouse, Interval.ONE_HOUR)
+    warehouse.make_tables(Interval.ONE_HOUR)
     second = SnowflakeServer(server.data_dir, "http://127.0.0.1:9")
 
     with pytest.raises(AssertionError, match=r"MARKET_DATA\.db cannot be opened.*Stop the server"):
@@ -125,7 +124,7 @@ def test_failed_copy_leaves_no_row(
     lake: Lake,
 ) -> None:
     """A COPY that fails at its second file leaves no row."""
-    make_tables(warehouse, Interval.FIFTEEN_MINUTES)
+    warehouse.make_tables(Interval.FIFTEEN_MINUTES)
     lake.put(day_of_candles("BTCUSDT", DAY), "whole.parquet")
     # Its footer is sound and its pages are not, so it fails when its rows are read.
     lake.put(day_of_candles("ETHUSDT", DAY), "broken.parquet")

@@ -43,7 +43,6 @@ from pipeline_assets.stack_state import read_state, write_state
 from pipeline_assets_tests.fixtures.kafka import candidates
 from pipeline_assets_tests.fixtures.redis import RedisServer
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port
-from pipeline_assets_tests.fixtures.snowflake import make_tables
 
 # A loopback address at which the stack starts no server: a system there counts as elsewhere.
 ELSEWHERE = "127.0.0.2"
@@ -219,7 +218,7 @@ def test_older_data_without_credentials_are_kept(tmp_path: Path) -> None:
         directory.chmod(0o755)
     with running_stack(old, with_dagster=False):
         s3_client(old).put_object(Bucket="lake", Key="a", Body=b"candles")
-        make_tables(Warehouse(old.snowflake, old.s3), Interval.ONE_HOUR)
+        Warehouse(old.snowflake, old.s3).make_tables(Interval.ONE_HOUR)
         CandidateTopic(old.kafka).publish(found)
     (old.data_dir / "credentials.env").unlink()
     for path in (old.data_dir, *old.data_dir.rglob("*")):
@@ -386,6 +385,15 @@ def test_outside_exchange_is_not_started(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path, binance={"rest_url": "https://fapi.binance.com"})
     started = [service.name for service in stack_services(settings, with_dagster=False)]
     assert started == ["s3", "redis", "snowflake", "kafka"]
+
+
+def test_stores_outlive_their_users(tmp_path: Path) -> None:
+    """Exchange and stores end after everything of Dagster's, and the code server after the daemon."""
+    services = {each.name: each for each in stack_services(Settings(data_dir=tmp_path))}
+    stores = {"exchange", "s3", "redis", "snowflake", "kafka"}
+    for name in ("code-server", "webserver", "daemon", "worker"):
+        assert stores <= set(services[name].needed_until_its_end)
+    assert "code-server" in services["daemon"].needed_until_its_end
 
 
 def test_commands_show_no_secret(tmp_path: Path) -> None:

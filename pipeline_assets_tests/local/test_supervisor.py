@@ -160,6 +160,37 @@ def test_services_start_and_end_in_order(
     assert sorted(lines(journal)[4:]) == ["end cache", "end store"]
 
 
+ENDS_LAST = """
+import pathlib, signal, sys, time
+journal, ready = map(pathlib.Path, sys.argv[1:])
+def end(*_):
+    while not journal.exists() or "end store" not in journal.read_text():
+        time.sleep(0.02)
+    with journal.open("a") as file:
+        file.write("end web\\n")
+    sys.exit()
+signal.signal(signal.SIGTERM, end)
+ready.touch()
+while True:
+    time.sleep(60)
+"""
+
+
+def test_independent_services_end_together(tmp_path: Path) -> None:
+    """A service that another one needs at its start alone ends beside it, not after it."""
+    journal, ready = tmp_path / "journal", tmp_path / "ready"
+    web = Service(
+        name="web",
+        argv=(sys.executable, "-c", ENDS_LAST, str(journal), str(ready)),
+        ready=ready.exists,
+        after=("store",),
+        ends_before=(),
+    )
+    with supervised([web, server("store", journal)], tmp_path / "data"):
+        pass
+    assert lines(journal)[1:] == ["end store", "end web"]
+
+
 def test_dead_child_is_started_again(tmp_path: Path) -> None:
     """A child process that died is started again."""
     journal = tmp_path / "journal"

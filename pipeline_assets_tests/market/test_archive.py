@@ -32,6 +32,7 @@ from pipeline_assets.market.candles import RAW_COLUMNS
 from pipeline_assets.market.cleaning import clean
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window
+from pipeline_assets_tests.examples import examples
 from pipeline_assets_tests.market.frames import candle_frame, raw_frame, raw_row
 
 DAY = date(2026, 10, 25)
@@ -254,7 +255,7 @@ def read_or_refusal(body: bytes) -> pl.DataFrame | str:
         return str(error)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(mutated(text_of(minutes(60))))
 def test_mutated_lines_are_refused_or_judged(text):
     """A file with mutated lines is refused by name, or its rows can be judged.
@@ -271,7 +272,7 @@ def test_mutated_lines_are_refused_or_judged(text):
     disagreements(rows, raw_frame(minutes(60)), Interval.ONE_MINUTE)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(st.data())
 def test_mutated_zip_is_refused_or_unchanged(data):
     """A ZIP file with mutated bytes is refused by name or gives its rows."""
@@ -356,7 +357,7 @@ def test_day_matching_exchange_hours_is_trusted():
     assert distrusted(TRUTH) == []
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.data())
 def test_faulty_candles_are_never_trusted(data):
     """A day with a hole, false zero volume or a partial candle is never trusted."""

@@ -15,6 +15,7 @@ from pipeline_assets.market.cleaning import SUPERSEDED, clean
 from pipeline_assets.market.intervals import Interval, from_milliseconds
 from pipeline_assets.market.replies import raw_candles
 from pipeline_assets.market.windows import Window
+from pipeline_assets_tests.examples import examples
 from pipeline_assets_tests.market.frames import (
     DAY_START,
     candle_frame,
@@ -68,7 +69,7 @@ def as_candle(row):
     return candle_frame([values]).row(0)
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(many_rows)
 def test_each_row_is_accounted_for(rows):
     """Every row is a candle, rejected, or a repetition."""
@@ -84,7 +85,7 @@ def test_each_row_is_accounted_for(rows):
     assert all(cleaned.rejected["reason"])
 
 
-@settings(max_examples=150)
+@settings(max_examples=examples(150))
 @given(many_rows)
 def test_passing_rows_are_sorted_possible_candles(rows):
     """The rows that pass are a sorted frame of possible candles."""
@@ -104,7 +105,7 @@ def test_passing_rows_are_sorted_possible_candles(rows):
         assert row["trades"] >= 0
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(many_rows)
 def test_cleaning_what_is_clean_changes_nothing(rows):
     once = clean(raw_frame(rows), Interval.ONE_MINUTE, WINDOWS)
@@ -114,7 +115,7 @@ def test_cleaning_what_is_clean_changes_nothing(rows):
     assert twice.repeated == 0
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(many_rows, st.randoms())
 def test_order_matters_within_open_time_only(rows, order):
     """The order of receipt matters only among rows of one open time."""

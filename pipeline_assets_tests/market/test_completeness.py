@@ -10,6 +10,7 @@ from pipeline_assets.market.completeness import completeness, split_by_day
 from pipeline_assets.market.gap_causes import Cause
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
+from pipeline_assets_tests.examples import examples
 
 START = datetime(2026, 10, 25, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -51,7 +52,7 @@ slots = st.dictionaries(st.integers(0, DAYS * 24 - 1), st.sampled_from(list(Caus
 symbols = st.dictionaries(st.sampled_from(["AUSDT", "BUSDT", "币安人生USDT"]), slots)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(symbols)
 def test_days_keep_the_cut_gaps_candles(held) -> None:
     """A gap cut at day boundaries has the same candles."""
@@ -66,7 +67,7 @@ def test_days_keep_the_cut_gaps_candles(held) -> None:
     assert cut.columns == ["day", *SCHEMA]
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(symbols, st.sets(st.sampled_from(days())))
 def test_days_report_expected_and_missing(held, looked_at) -> None:
     """Each day reports how many candles should exist and how many of them are missing."""

@@ -13,6 +13,7 @@ from pipeline_assets.market.gap_causes import Cause, Evidence, gap_causes, span_
 from pipeline_assets.market.gaps import Expected, expected_frame, gaps
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
+from pipeline_assets_tests.examples import examples
 
 START = datetime(2026, 10, 25, tzinfo=UTC)
 SLOTS = 24
@@ -74,7 +75,7 @@ def found_causes(
 everything = set(range(SLOTS))
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.data())
 def test_first_matching_cause_is_given(data) -> None:
     """Each missing candle has the first cause that holds."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pipeline_assets.market.gaps import Expected, expected_frame, expected_open_times, gaps
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window
+from pipeline_assets_tests.examples import examples
 
 DAY = day_window(datetime(2026, 10, 25, tzinfo=UTC).date())
 TIME = pl.Datetime("us", "UTC")
@@ -28,7 +29,7 @@ def whole_grid(interval: Interval) -> list[datetime]:
     return [DAY.start + timedelta(seconds=second) for second in around]
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.sampled_from(Interval),
     seconds,
@@ -67,7 +68,7 @@ def test_listing_within_candle_includes_it():
     assert expected.first == DAY.start + timedelta(hours=3)
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(
     st.sampled_from(Interval),
     st.dictionaries(

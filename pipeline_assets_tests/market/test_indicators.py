@@ -19,6 +19,7 @@ from pipeline_assets.market.indicators import (
     Rsi,
     VolumeAverage,
 )
+from pipeline_assets_tests.examples import examples
 from pipeline_assets_tests.market.series import (
     EVERY,
     FILED,
@@ -77,7 +78,7 @@ def test_states_with_restarts_equal_talib():
         assert_equal_values(folded.filter(symbol=symbol), without_first)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(markets(), st.integers(0, 2**32))
 def test_both_forms_equal_talib(frame, seed):
     """Both forms equal TA-Lib's values over random candles."""
@@ -100,7 +101,7 @@ def test_both_forms_equal_talib(frame, seed):
             np.testing.assert_allclose(numbers(found, name), values, err_msg=name, **size)
 
 
-@settings(max_examples=40)
+@settings(max_examples=examples(40))
 @given(st.lists(moves, min_size=1, max_size=4), st.data())
 def test_both_forms_agree_despite_gaps(series, data):
     """Both forms agree for symbols of different ages and with gaps."""

@@ -13,20 +13,17 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pipeline_assets.errors import InputError
+from pipeline_assets.market import position_state
 from pipeline_assets.market import position_step as step
-from pipeline_assets.market.position_keeper import (
-    Bar,
-    Fill,
-    PositionKeeper,
-    PositionStateError,
-    Signal,
-)
+from pipeline_assets.market.position_keeper import Bar, Fill, PositionKeeper, Signal
 from pipeline_assets.market.position_rules import (
     FixedNotional,
     FractionOfEquity,
     PositionRules,
     VolatilityTarget,
 )
+from pipeline_assets.market.position_state import PositionStateError
 from pipeline_assets.market.step_tables import (
     OUTCOMES,
     REASONS,
@@ -301,8 +298,15 @@ def test_fills_equal_reference_at_length(scene: Scene, data: st.DataObject) -> N
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
 @given(scenes(), st.data())
 def test_minutes_through_restarts_equal_run(scene: Scene, data: st.DataObject) -> None:
-    """The door of the paper venue, minute by minute and restored from bytes, gives the same fills."""
+    """The door of the paper venue, minute by minute and restored from bytes, gives the same fills.
+
+    In an outage no minute is given; all its funding rates come with the minute after.
+    """
     scene.settled = [set() for _ in scene.settled]
+    first = data.draw(st.integers(0, len(scene.bars) - 2))
+    outage = range(first, data.draw(st.integers(first, len(scene.bars) - 1)))
+    for i in outage:
+        scene.bars[i], scene.signals[i] = [None, None], []
     restarts = set(cuts_of(data, scene))
 
     def keeper() -> PositionKeeper:
@@ -313,10 +317,15 @@ def test_minutes_through_restarts_equal_run(scene: Scene, data: st.DataObject) -
     names = [grid.symbol for grid in GRIDS]
     expected, _, _ = run(scene, [])
     venue, found = keeper(), []
+    due: dict[str, list[FundingRate]] = {}
     for i, bars in enumerate(scene.bars):
         time = FIRST + timedelta(minutes=i)
+        for symbol, *rest in scene.funding[i]:
+            due.setdefault(names[symbol], []).append(FundingRate(time, *rest))
         if i in restarts:
             venue = keeper().restore(venue.encode())
+        if i in outage and i:
+            continue
         found += venue.advance(
             time,
             {name: Bar(*bar) for name, bar in zip(names, bars, strict=True) if bar},
@@ -324,8 +333,9 @@ def test_minutes_through_restarts_equal_run(scene: Scene, data: st.DataObject) -
                 Signal(str(owner), names[symbol], "long" if side > 0 else "short", atr)
                 for owner, symbol, side, atr in scene.signals[i]
             ],
-            {names[symbol]: FundingRate(time, *rest) for symbol, *rest in scene.funding[i]},
+            due,
         )
+        due = {}
     fills = [each for each in found if isinstance(each, Fill)]
     assert [
         (each.time, each.symbol, each.strategy, each.kind, each.price, each.quantity, each.fee)
@@ -419,12 +429,49 @@ def test_funding_over_interval_change() -> None:
     assert round(fills[1][10], 2) == Decimal("-0.15")
 
 
-def test_damaged_state_is_refused() -> None:
-    keeper = PositionKeeper({"a": PositionRules()}, {"BTC": (GRIDS[0], BTC)})
-    encoded = bytearray(keeper.encode())
-    encoded[40] ^= 1
-    with pytest.raises(PositionStateError, match="damaged"):
-        keeper.restore(bytes(encoded))
+@pytest.fixture
+def keeper() -> PositionKeeper:
+    """A keeper of one strategy and one symbol."""
+    return PositionKeeper({"a": PositionRules()}, {"BTC": (GRIDS[0], BTC)})
+
+
+def test_damaged_state_is_refused(keeper: PositionKeeper) -> None:
+    """A changed, a cut and an empty state; one of zeros has a right checksum where it is empty."""
+    encoded = keeper.encode()
+    changed = bytearray(encoded)
+    changed[40] ^= 1
+    for damaged in (bytes(changed), encoded[:-9], encoded[:3], b"", bytes(4), bytes(len(encoded))):
+        with pytest.raises(PositionStateError, match="damaged"):
+            keeper.restore(damaged)
     other = PositionKeeper({"b": PositionRules()}, {"BTC": (GRIDS[0], BTC)})
     with pytest.raises(PositionStateError, match="other strategies"):
-        other.restore(keeper.encode())
+        other.restore(encoded)
+    assert keeper.restore(encoded).encode() == encoded
+
+
+def test_state_of_newer_version_is_named(
+    keeper: PositionKeeper, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A program of another version says which one wrote the state."""
+    monkeypatch.setattr(position_state, "STATE_VERSION", 2)
+    newer = keeper.encode()
+    monkeypatch.undo()
+    with pytest.raises(PositionStateError, match="version 2, and this program reads version 1"):
+        keeper.restore(newer)
+
+
+def test_rates_not_due_are_refused(keeper: PositionKeeper) -> None:
+    """A rate before the last minute, after this one, or of another symbol would be lost without a word."""
+    bars = {"BTC": Bar(*map(Decimal, FLAT))}
+    keeper.advance(FIRST, bars)
+    for minutes, symbol in ((0, "BTC"), (11, "BTC"), (5, "ETH")):
+        late = FundingRate(FIRST + timedelta(minutes=minutes), Decimal("0.0001"))
+        with pytest.raises(InputError, match=symbol):
+            keeper.advance(FIRST + timedelta(minutes=10), bars, [], {symbol: [late]})
+
+
+def test_no_function_is_compiled_twice() -> None:
+    """Each more takes a second of a person's first backtest. A process that loads the step compiles none."""
+    compiled = [each for each in vars(step).values() if hasattr(each, "overloads")]
+    assert len(compiled) > 20
+    assert [each.__name__ for each in compiled if len(each.overloads) > 1] == []

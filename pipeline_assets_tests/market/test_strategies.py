@@ -32,6 +32,7 @@ from pipeline_assets.market.strategy import (
     crosses_below,
 )
 from pipeline_assets.settings import Settings, StrategySettings
+from pipeline_assets_tests.examples import examples
 from pipeline_assets_tests.market.series import (
     FILED,
     FIRST,
@@ -159,14 +160,14 @@ def same_candidates(live, history):
 
 def test_live_with_restarts_equals_history():
     """Minute by minute with restarts finds the same candidates as the whole history."""
-    frame = together(list(FILED), 500)
+    frame = together(list(FILED), 340)
     # Two symbols are listed late, and one has a gap.
     frame = frame.remove(
-        (pl.col("symbol") == "XRPUSDT") & (pl.col("open_time") < FIRST + timedelta(minutes=150))
-        | (pl.col("symbol") == "SOLUSDT") & (pl.col("open_time") < FIRST + timedelta(minutes=405))
+        (pl.col("symbol") == "XRPUSDT") & (pl.col("open_time") < FIRST + timedelta(minutes=100))
+        | (pl.col("symbol") == "SOLUSDT") & (pl.col("open_time") < FIRST + timedelta(minutes=245))
         | (pl.col("symbol") == "NEARUSDT")
         & pl.col("open_time").is_between(
-            FIRST + timedelta(minutes=200), FIRST + timedelta(minutes=215)
+            FIRST + timedelta(minutes=140), FIRST + timedelta(minutes=155)
         )
     )
     wanted = indicators_of(QUICK)
@@ -289,7 +290,7 @@ def test_conditions_compare_columns_numbers_and_expressions():
     assert met(crosses_below("a", 2), frame) == [True, False, False]
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(st.floats(1e-6, 1e9), st.floats(-3e-9, 3e-9), st.booleans())
 def test_near_means_within_rounding(size, apart, holds):
     """A condition is near its threshold exactly if another rounding could change the signal."""

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.zero_volume import false_zero_volume
+from pipeline_assets_tests.examples import examples
 from pipeline_assets_tests.market_data import candle_file
 
 START = datetime(2026, 10, 25, tzinfo=UTC)
@@ -167,7 +168,7 @@ def test_month_is_true_until_frozen() -> None:
     assert reported.drop("why", "contradicted").rows() == [("NEARUSDT", "1m", first, last, 74)]
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(
     st.lists(
         st.tuples(st.integers(1, 40), st.sampled_from([0.0, 0.0, 1.5, 0.1])),
@@ -183,7 +184,7 @@ def test_what_agrees_is_never_reported(runs, order) -> None:
     assert found(shuffled, summed(minutes, 15), summed(minutes, 60)) == []
 
 
-@settings(max_examples=80)
+@settings(max_examples=examples(80))
 @given(st.integers(0, MINUTES - 15), st.integers(15, MINUTES), st.sets(st.integers(0, MINUTES - 1)))
 def test_frozen_run_needs_one_whole_bucket(start, length, missing) -> None:
     """A frozen run is reported if one of its buckets is complete."""

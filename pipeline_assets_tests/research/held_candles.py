@@ -44,10 +44,12 @@ class HeldCandles:
     listings: Mapping[str, Sequence[Window]] = field(default_factory=dict)
     damaged: Sequence[str] = ()
 
-    def candles(self, symbols: Sequence[str], window: Window) -> pl.DataFrame:
+    def candles(
+        self, symbols: Sequence[str], window: Window, columns: Sequence[str]
+    ) -> pl.DataFrame:
         """Return the candles of a window."""
         inside = pl.col("open_time").is_between(window.start, window.end, closed="left")
-        return self.frame.filter(pl.col("symbol").is_in(list(symbols)) & inside)
+        return self.frame.filter(pl.col("symbol").is_in(list(symbols)) & inside).select(columns)
 
     def listed(self) -> Mapping[str, Sequence[Window]]:
         """Return the listings."""

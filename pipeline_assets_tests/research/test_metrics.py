@@ -11,7 +11,8 @@ import pytest
 from pipeline_assets.market.step_tables import FundingRate
 from pipeline_assets.market.windows import Window
 from pipeline_assets.research.funding_times import completed
-from pipeline_assets.research.metrics import curve_figures, holding_curve, trade_figures
+from pipeline_assets.research.holding import holding_curve
+from pipeline_assets.research.metrics import YEARLY, curve_figures, trade_figures
 from pipeline_assets_tests.research.held_candles import backtest, minutes_of, strategies
 
 FIRST = datetime(2026, 1, 1, tzinfo=UTC)
@@ -19,25 +20,39 @@ HOUR = timedelta(hours=1)
 
 
 def test_curve_figures_by_hand() -> None:
-    """Three days: +10 %, -20 %, +25 %; the peak of 110 is reached again at the end."""
-    figures = curve_figures(np.array([110.0, 88.0, 110.0]), 100.0, 1440)
-    returns = np.array([0.1, -0.2, 0.25])
+    """Thirty days: +10 %, -20 %, +25 % and so on; each peak is reached again a day after it."""
+    returns = np.tile([0.1, -0.2, 0.25], 10)
+    curve = np.concatenate([np.array([110.0, 88.0, 110.0]) * 1.1**number for number in range(10)])
+    figures = curve_figures(curve, 100.0, 1440, 30)
     deviation = returns.std(ddof=1)
-    assert figures["return"] == pytest.approx(0.1)
-    assert figures["cagr"] == pytest.approx(1.1 ** (365 / 3) - 1)
+    cagr = 1.1 ** (10 * 365 / 30) - 1
+    assert figures["return"] == pytest.approx(1.1**10 - 1)
+    assert figures["cagr"] == pytest.approx(cagr)
     assert figures["volatility"] == pytest.approx(deviation * 365**0.5)
     assert figures["sharpe"] == pytest.approx(0.05 / deviation * 365**0.5)
     assert figures["sortino"] == pytest.approx(0.05 / (0.04 / 3) ** 0.5 * 365**0.5)
     assert figures["max_drawdown"] == pytest.approx(0.2)
     assert figures["max_drawdown_days"] == 1
-    assert figures["calmar"] == pytest.approx((1.1 ** (365 / 3) - 1) / 0.2)
+    assert figures["calmar"] == pytest.approx(cagr / 0.2)
+
+
+@pytest.mark.parametrize("final", [1e-3, 99.0, 1e12])
+def test_short_span_has_no_yearly_figure(final: float) -> None:
+    """Below thirty days a yearly figure would be absurd, and once overflowed; the others stay."""
+    figures = curve_figures(np.array([110.0, final]), 100.0, 60, 2 / 24)
+    assert [name for name, value in figures.items() if value is None] == list(YEARLY)
+    assert figures["return"] == pytest.approx(final / 100 - 1)
+    almost = curve_figures(np.array([110.0, final] * 15), 100.0, 1440, 29.99)
+    assert almost["sharpe"] is None
+    month = curve_figures(np.array([110.0, final] * 15), 100.0, 1440, 30)
+    assert None not in [month[name] for name in YEARLY]
 
 
 def test_hours_make_the_same_days() -> None:
     """Daily returns do not depend on how often the curve is sampled."""
-    hourly = np.repeat([110.0, 88.0, 110.0], 24)
-    daily = curve_figures(np.array([110.0, 88.0, 110.0]), 100.0, 1440)
-    assert curve_figures(hourly, 100.0, 60) == pytest.approx(daily)
+    days = np.tile([110.0, 88.0, 110.0], 10)
+    daily = curve_figures(days, 100.0, 1440, 30)
+    assert curve_figures(np.repeat(days, 24), 100.0, 60, 30) == pytest.approx(daily)
 
 
 def test_trade_figures_add_up() -> None:
@@ -57,6 +72,15 @@ def test_trade_figures_add_up() -> None:
     assert list(metrics["by_month"]) == ["2025-05", "2025-06"]
     growth = np.prod([1 + each["return"] for each in metrics["by_month"].values()])
     assert growth == pytest.approx(total["final_equity"] / 10_000)
+    changes = [each["change"] for each in metrics["by_month"].values()]
+    assert sum(changes) == pytest.approx(total["net"])
+    reasons = {reason: each["trades"] for reason, each in metrics["by_exit"].items()}
+    assert (reasons, sum(reasons.values())) == (total["exits"], total["trades"])
+    assert (
+        sum(each["exits"]["signal"] for each in metrics["by_strategy"].values())
+        == (total["exits"]["signal"])
+    )
+    assert "14.0 days, and a yearly figure needs 30" in metrics["yearly_left_out"]
     assert total["net"] == pytest.approx(total["profit"] - total["fees"] + total["funding"])
     assert total["final_equity"] == pytest.approx(10_000 + total["net"])
     net = [each["net"] for each in result.trades.to_pylist() if not each["open"]]
@@ -74,7 +98,7 @@ def test_figures_of_nothing_are_none() -> None:
     nothing = pl.DataFrame(pl.from_arrow(trade_schema().empty_table()))
     assert trade_figures(nothing)["win_rate"] is None
     assert trade_figures(nothing)["net"] == 0
-    assert curve_figures(np.array([100.0, 100.0]), 100.0, 1440)["sharpe"] is None
+    assert curve_figures(np.full(30, 100.0), 100.0, 1440, 30)["sharpe"] is None
 
 
 def test_holding_splits_evenly() -> None:

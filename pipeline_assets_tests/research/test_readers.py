@@ -12,7 +12,11 @@ from pipeline_assets.market.trading_rules import Fees, TradingRules
 from pipeline_assets.market.windows import Window, day_window
 from pipeline_assets.research.backtest import run_backtest
 from pipeline_assets.research.backtest_types import BacktestRequest, BacktestResult
+from pipeline_assets.research.lookahead import check_strategies
+from pipeline_assets.research.lookahead_history import FUTURE, stored_history
 from pipeline_assets.research.readers import LakeCandles, lake_documents
+from pipeline_assets.research.report import report_of
+from pipeline_assets.research.report_candles import ChartedCandles
 from pipeline_assets.resources.listing_history import note_identities
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import DamagedObjectError
@@ -21,6 +25,7 @@ from pipeline_assets_tests.fixtures.damage import encoded_day, flip_bit, store_d
 from pipeline_assets_tests.fixtures.listings import LISTED, NEVER, NOON, listing
 from pipeline_assets_tests.fixtures.s3 import S3Bucket
 from pipeline_assets_tests.research.held_candles import strategies
+from pipeline_assets_tests.research.test_candle_columns import READ, reading
 
 pytestmark = pytest.mark.xdist_group("compiled")
 
@@ -67,6 +72,27 @@ def test_lake_has_all_a_backtest_needs(bucket: S3Bucket) -> None:
     value = trade["quantity"] * (trade["entry_price"] + trade["exit_price"])
     assert trade["fees"] == pytest.approx(value * 0.0004)
     assert run(store).checksum == result.checksum
+
+
+def test_lookahead_reads_every_column(bucket: S3Bucket) -> None:
+    """The check judges strategies that read any column of a candle over the lake's objects."""
+    store, chosen = ObjectStore(bucket.settings()), [reading(name) for name in READ]
+    history = stored_history(store, chosen, ["BTCUSDT"], DAYS[1], 20)
+    report = check_strategies(chosen, history, 20, future=FUTURE)
+    assert (report.findings, report.failures) == ([], {})
+
+
+def test_report_reads_candles_once(bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The charts are those of the candles that the backtest read, and equal those that are read again."""
+    store = ObjectStore(bucket.settings())
+    span = Window(day_window(DAYS[0]).start + timedelta(hours=12), day_window(DAYS[1]).end)
+    request = BacktestRequest(strategies({"name": "macd_cross"}), None, span.start, span.end)
+    charted = ChartedCandles(store, span)
+    result = run_backtest(request, charted, None, lake_documents(store))
+    with monkeypatch.context() as unreadable:
+        unreadable.setattr(LakeCandles, "candles", lambda *_: pytest.fail("read again"))
+        page = report_of(result, charted)
+    assert page == report_of(result, LakeCandles(store))
 
 
 def test_damaged_object_is_named(bucket: S3Bucket) -> None:

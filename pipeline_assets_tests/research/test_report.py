@@ -8,6 +8,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from html.parser import HTMLParser
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -21,7 +22,9 @@ from pipeline_assets.research.backtest_types import BacktestRequest, BacktestRes
 from pipeline_assets.research.report import report_of
 from pipeline_assets.research.report_candles import chart_data, read_charts
 from pipeline_assets.research.report_curves import curves, drawdowns
-from pipeline_assets.research.report_view import page_of
+from pipeline_assets.research.report_tables import PageTable
+from pipeline_assets.research.report_text import currency
+from pipeline_assets.research.report_view import Page, page_of
 from pipeline_assets_tests.fixtures.damage import day_of_candles
 from pipeline_assets_tests.research.held_candles import HeldCandles, strategies
 
@@ -42,15 +45,23 @@ def held() -> HeldCandles:
 @pytest.fixture(scope="module")
 def result(held: HeldCandles) -> BacktestResult:
     """A backtest with trades of both sides."""
-    chosen = {"name": "macd_cross", "fast": 5, "slow": 10, "rules": {"stop": 0.01}}
+    return run_over(held, {"name": "macd_cross", "fast": 5, "slow": 10, "rules": {"stop": 0.01}})
+
+
+def run_over(held: HeldCandles, *chosen: dict[str, Any]) -> BacktestResult:
+    """The result of some strategies over the day."""
     request = BacktestRequest(
-        strategies=strategies(chosen),
+        strategies=strategies(*chosen),
         symbols=["BTCUSDT"],
         start=START,
         end=START + timedelta(days=1),
         capital=Decimal(10_000),
     )
     return run_backtest(request, held, None, lambda _: TradingDocuments())
+
+
+def tables_of(page: Page) -> dict[str, PageTable]:
+    return {section.title: section.table for section in page.sections}
 
 
 def renamed(result: BacktestResult, held: HeldCandles) -> tuple[BacktestResult, HeldCandles]:
@@ -180,7 +191,7 @@ def test_thinned_curve_keeps_the_worst(
 def test_tables_hold_the_figures(result: BacktestResult, held: HeldCandles) -> None:
     """Costs add up, months compound to the return, every trade is listed, and the origin is named."""
     page = page_of(result, read_charts(result, held))
-    tables = {section.title: section.table for section in page.sections}
+    tables = tables_of(page)
     costs = {
         row[0].text: float(row[1].text.replace(",", "")) for row in tables["Result and costs"].rows
     }
@@ -191,6 +202,43 @@ def test_tables_hold_the_figures(result: BacktestResult, held: HeldCandles) -> N
     returned = f"{result.metrics['total']['return']:.2%}".replace("%", " %")
     assert (year[0].text, year[11].text, year[-1].text) == ("2026", returned, returned)
     assert len(tables["Trades"].rows) == result.trades.num_rows
+    exits = {row[0].text: int(row[1].text) for row in tables["Exits"].rows}
+    assert exits == {
+        name.replace("_", " "): number for name, number in result.metrics["total"]["exits"].items()
+    }
+    [month] = tables["Changes by month"].rows
+    assert (month[1].text, month[2].text) == (tables["Result and costs"].rows[-1][1].text, returned)
     assert result.checksum in [row[1].text for row in page.origin.rows]
     assert any("60" in line and "BTCUSDT" in line for line in page.warnings)
     assert json.loads(page.request) == result.request
+
+
+def test_amounts_have_their_currency(result: BacktestResult, held: HeldCandles) -> None:
+    """USDT by the symbols' names; the quote asset where these differ."""
+    page = page_of(result, read_charts(result, held))
+    assert dict(page.figures)["Net result"].endswith(" USDT")
+    assert page.subtitle.endswith("capital 10,000.00 USDT")
+    assert tables_of(page)["Result and costs"].columns[1][0] == "USDT"
+    for symbols, name in (
+        (["BTCUSDC", "ETHUSDC_261225"], "USDC"),
+        (["BTCUSDT", "BTCUSDC"], "quote asset"),
+    ):
+        assert currency(replace(result, request={"symbols": symbols})) == name
+
+
+def test_marks_tell_strategies_apart(held: HeldCandles) -> None:
+    """Each mark has the number of its strategy; of a single one, no number is needed."""
+    both = ({"name": "macd_cross", "rules": {"stop": 0.001}}, {"name": "rsi_reversal"})
+    result = run_over(held, *both)
+    data = page_of(result, read_charts(result, held)).data
+    marks = data["charts"]["BTCUSDT"]["marks"]
+    assert {(text[0], place) for _, kind, text, place in marks if kind == "long"} == {
+        ("L", 0),
+        ("L", 1),
+    }
+    assert all(str(place + 1) in text for _, _, text, place in marks)
+    assert [name.split()[0] for name in data["strategies"]] == ["macd_cross", "rsi_reversal"]
+    exits = tables_of(page_of(result, read_charts(result, held)))["Exits"]
+    assert [name for name, _ in exits.columns[2:4]] == sorted(data["strategies"])
+    for row in exits.rows:
+        assert int(row[2].text) + int(row[3].text) == int(row[1].text)

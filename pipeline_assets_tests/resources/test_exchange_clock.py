@@ -11,6 +11,7 @@ from pipeline_assets.market.intervals import to_milliseconds
 from pipeline_assets.resources.exchange_clock import ExchangeClock
 from pipeline_assets.resources.weight_allowance import WeightAllowance
 from pipeline_assets.resources.weight_budget import Priority, WeightBudget
+from pipeline_assets_tests.examples import examples
 
 NOON_MS = to_milliseconds(datetime(2026, 11, 20, 12, tzinfo=UTC))
 DELAY = st.floats(0, 8)
@@ -50,7 +51,7 @@ class Simulation:
         self.now = until
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 @given(samples=SAMPLES, drift=st.floats(-9e-5, 9e-5), later=st.floats(0, 600))
 def test_time_is_within_the_error(samples, drift, later):
     """The true time is within the stated error."""
@@ -64,7 +65,7 @@ def test_time_is_within_the_error(samples, drift, later):
     assert abs(simulation.true_ms() - clock.now_ms()) <= clock.error_ms() + 2
 
 
-@settings(deadline=None, max_examples=50)
+@settings(deadline=None, max_examples=examples(50))
 @given(samples=SAMPLES, drift=st.floats(-9e-5, 9e-5), start=st.floats(0, 60_000))
 def test_certain_minute_is_the_exchanges(samples, drift, start):
     """A minute that the clock calls certain is the exchange's minute."""

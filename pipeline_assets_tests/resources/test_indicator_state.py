@@ -10,6 +10,7 @@ from polars.testing import assert_frame_equal
 
 from pipeline_assets.resources.indicator_state import IndicatorStateError, IndicatorStateStore
 from pipeline_assets.resources.slots import CandleSlots, SlotsError
+from pipeline_assets_tests.examples import examples
 from pipeline_assets_tests.fixtures.redis import RedisServer
 from pipeline_assets_tests.resources.test_slots import MINUTE, NOON, candles
 
@@ -175,7 +176,7 @@ def test_state_briefly_outlives_its_slots(store, server, slots):
 
 
 @settings(
-    max_examples=40,
+    max_examples=examples(40),
     suppress_health_check=[HealthCheck.function_scoped_fixture],
 )
 @given(

@@ -15,11 +15,14 @@ from pydantic import SecretStr
 
 from pipeline_assets.market.candles import candle_schema, empty_candles
 from pipeline_assets.resources.slots import CandleSlots, SlotsError, SlotsWritten
+from pipeline_assets_tests.examples import examples
 from pipeline_assets_tests.fixtures.redis import RedisServer, free_port
 
 NOON = datetime(2026, 10, 25, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
-with_server = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+with_server = settings(
+    max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 def candles(symbol: str, minutes, price: float = 1.5) -> pl.DataFrame:

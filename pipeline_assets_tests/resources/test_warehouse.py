@@ -35,7 +35,6 @@ from pipeline_assets_tests.fixtures.snowflake import (
     Lake,
     SnowflakeServer,
     day_of_candles,
-    make_tables,
 )
 
 DAY = datetime(2026, 10, 1, tzinfo=UTC)
@@ -177,7 +176,7 @@ def test_load_resumes_after_any_crash(
 ) -> None:
     """A load succeeds after a crash between any two statements."""
     key, candles = put_day(lake, "BTCUSDT", count=10)
-    make_tables(warehouse, QUARTER)
+    warehouse.make_tables(QUARTER)
     parts = warehouse.sql.load(QUARTER, [key], "run-1")
     with snowflake_server.connect(warehouse_settings.snowflake) as connection:
         for text in [parts.landing, *parts.copies, parts.merge, parts.drop][:done]:
@@ -301,7 +300,7 @@ def test_housekeeping_drops_old_landing_tables(
 ) -> None:
     """Housekeeping drops landing tables of days past and no others."""
     assert warehouse.landing_tables(DAY) == []
-    make_tables(warehouse, QUARTER)
+    warehouse.make_tables(QUARTER)
     old = landing_name(QUARTER, "dead", date(2026, 9, 29))
     new = landing_name(QUARTER, "alive", date(2026, 9, 30))
     with snowflake_server.connect(warehouse_settings.snowflake) as connection:

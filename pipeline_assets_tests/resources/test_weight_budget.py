@@ -21,6 +21,7 @@ from pipeline_assets.resources.weight_budget import (
     WeightUse,
 )
 from pipeline_assets.settings import RedisSettings
+from pipeline_assets_tests.examples import examples
 from pipeline_assets_tests.fixtures.redis import RedisServer
 from pipeline_assets_tests.fixtures.s3 import eventually
 
@@ -33,7 +34,9 @@ INGEST_RUNS = (
     (Priority.INGEST_OTHER, Interval.FIFTEEN_MINUTES),
     (Priority.INGEST_OTHER, Interval.ONE_HOUR),
 )
-with_server = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+with_server = settings(
+    max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 
 
 @pytest.fixture

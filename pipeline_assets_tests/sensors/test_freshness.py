@@ -52,7 +52,7 @@ def test_candle_has_two_minutes(
     interval: Interval, newest: datetime, seconds: float, passed: bool
 ) -> None:
     """A candle has two minutes from its close to be stored."""
-    finding = judge(interval, stored_until(newest), NOON + timedelta(seconds=seconds))
+    finding = judge(interval, stored_until(newest), NOON + timedelta(seconds=seconds), 1)
     assert finding.fresh is passed
 
 
@@ -64,7 +64,7 @@ def test_oldest_stale_symbol_comes_first() -> None:
         ("SOLUSDT", NOON - timedelta(hours=3)),
         ("币安人生USDT", NOON - timedelta(hours=5)),
     )
-    finding = judge(MINUTE, state, NOON + timedelta(minutes=2)).finding(seen=True)
+    finding = judge(MINUTE, state, NOON + timedelta(minutes=2), 1).finding(seen=True)
     assert not finding.passed
     assert (
         "2 of 4 symbols are stale; the oldest, 币安人生USDT, ends at 2026-11-20 07:00:00 UTC"
@@ -76,7 +76,7 @@ def test_oldest_stale_symbol_comes_first() -> None:
 
 
 def test_nothing_stored_is_not_fresh() -> None:
-    verdict = judge(MINUTE, IngestState(), NOON)
+    verdict = judge(MINUTE, IngestState(), NOON, 1)
     assert (verdict.fresh, verdict.stored) == (False, False)
     assert (verdict.stale(seen=False), verdict.stale(seen=True)) == (False, True)
     assert "Is the schedule on?" in verdict.description
@@ -84,7 +84,7 @@ def test_nothing_stored_is_not_fresh() -> None:
 
 def reported_at(state: IngestState, now: datetime, reported: dict[str, list[str]]):
     """Return the events of one evaluation, and the reported states after it."""
-    verdict = judge(MINUTE, state, now)
+    verdict = judge(MINUTE, state, now, 1)
     due, now_reported = due_reports({MINUTE: verdict}, reported)
     return [freshness_evaluation(each, verdict) for each in due], now_reported
 

@@ -25,7 +25,13 @@ from pipeline_assets.collection.repairs import (
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.gap_objects import gap_schema, judged_days, read_gaps, write_gaps
+from pipeline_assets.resources.gap_objects import (
+    forget_gaps,
+    gap_schema,
+    judged_days,
+    read_gaps,
+    write_gaps,
+)
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.sensors import reconciler as module
 from pipeline_assets.settings import RepairSettings
@@ -261,6 +267,17 @@ def asked(found: Any) -> list[tuple[Any, ...]]:
         )
         for each in found.run_requests
     ]
+
+
+def test_removed_ledger_is_requested_again(minutes) -> None:
+    """The ledger of a damaged day, which a sweep removes, is requested, be it the first of all."""
+    repaired(minutes, "2026-11-18")
+    found = look(minutes)
+    assert asked(found) == []
+    forget_gaps(ObjectStore(minutes.settings.s3), [DAY])
+    found = look(minutes, found.cursor)
+    [request] = found.run_requests
+    assert (request.job_name, request.partition_key) == ("gap_ledger", "2026-11-18")
 
 
 def test_same_gaps_are_fetched_three_times(minutes) -> None:

@@ -264,7 +264,10 @@ def _nothing_seen(indicator_set: IndicatorSet, symbols: int) -> "Array":
 def _move(indicator_set: IndicatorSet, numbers: "Array", candles: Candles, seen: "Counts") -> None:
     """Move the numbers of all these symbols on by one candle each, in place."""
     states = 1 + len(indicator_set.columns)
-    numbers[1:states] = indicator_set.step(numbers[states:], candles, numbers[0], seen)
+    values = indicator_set.step(numbers[states:], candles, numbers[0], seen)
+    # Strategies may read candles alone: NumPy cannot assign an empty list.
+    if values:
+        numbers[1:states] = values
     numbers[0] = candles.close
 
 

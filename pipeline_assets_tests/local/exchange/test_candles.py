@@ -15,6 +15,7 @@ from pipeline_assets.local.exchange.intervals import DAY, INTERVALS, MINUTE
 from pipeline_assets.local.exchange.market import synthetic_market
 from pipeline_assets.local.exchange.moments import parse_moment
 from pipeline_assets.local.exchange.outages import Outage
+from pipeline_assets_tests.examples import examples
 
 MARKET = synthetic_market(60)
 SYMBOLS = sorted(MARKET.contracts)
@@ -43,7 +44,7 @@ def merged(minutes):
     }
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(symbols, days, coarser)
 def test_intervals_add_up_from_minutes(symbol, day, interval):
     """Every interval is exactly the sum of its minutes."""
@@ -60,7 +61,7 @@ def test_intervals_add_up_from_minutes(symbol, day, interval):
             assert str(row[place]) == str(value)
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(symbols, days)
 def test_minutes_are_possible_candles(symbol, day):
     """Minutes are possible candles on the contract's price and quantity grid."""
@@ -82,7 +83,7 @@ def test_minutes_are_possible_candles(symbol, day):
     assert all(after[1] == before[4] for before, after in pairwise(rows))
 
 
-@settings(max_examples=30)
+@settings(max_examples=examples(30))
 @given(symbols, days)
 def test_the_price_goes_on_over_midnight(symbol, day):
     rows = MARKET.rows(symbol, "1m", day - 2 * MINUTE, day + 2 * MINUTE)
@@ -140,7 +141,7 @@ def test_universe_keeps_a_symbols_candles():
     assert alone == MARKET.rows("BABAUSDT", "1h", MIDNIGHT, NOON)
 
 
-@settings(max_examples=100)
+@settings(max_examples=examples(100))
 @given(
     symbols,
     st.sampled_from(sorted(INTERVALS)),
@@ -156,7 +157,7 @@ def test_page_holds_first_rows(symbol, interval, before, length, limit):
     assert [json.loads(row) for row in page] == truth[:limit]
 
 
-@settings(max_examples=60)
+@settings(max_examples=examples(60))
 @given(
     st.sampled_from(sorted(INTERVALS)),
     st.integers(min_value=0, max_value=3 * DAY),

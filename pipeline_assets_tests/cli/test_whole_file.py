@@ -1,0 +1,69 @@
+"""Files that are whole or not there, written by processes that are killed or work at the same time."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from pipeline_assets.cli.whole_file import write_whole
+
+# Stops before the file gets its name, until a line comes.
+WRITER = """
+import os, sys
+from pathlib import Path
+from pipeline_assets.cli.whole_file import write_whole
+def wait(_):
+    print("written", flush=True)
+    sys.stdin.readline()
+os.fsync = wait
+write_whole(Path(sys.argv[1]), b"the other's")
+"""
+
+
+@contextmanager
+def other_writer(path: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process that has written a file's content and not yet renamed it."""
+    arguments = [sys.executable, "-c", WRITER, str(path)]
+    with subprocess.Popen(
+        arguments, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout is not None
+        assert process.stdout.readline() == "written\n"
+        try:
+            yield process
+        finally:
+            process.kill()
+
+
+def names(directory: Path) -> list[str]:
+    return sorted(each.name for each in directory.iterdir())
+
+
+def test_killed_writer_leaves_nothing_for_long(tmp_path: Path) -> None:
+    """The next writer of the same file removes the part; parts and files of other names stay."""
+    path = tmp_path / "report.html"
+    other = tmp_path / ".report.html.backup.new"
+    other.touch()
+    with other_writer(path) as process:
+        process.kill()
+    assert len(names(tmp_path)) == 2
+    write_whole(tmp_path / "report", b"short")
+    assert len(names(tmp_path)) == 3
+    write_whole(path, b"whole")
+    assert names(tmp_path) == [other.name, "report", "report.html"]
+    assert path.read_bytes() == b"whole"
+
+
+def test_second_writer_is_left_alone(tmp_path: Path) -> None:
+    """A part whose writer is at work stays, and the later rename is the one that counts."""
+    path = tmp_path / "report.html"
+    with other_writer(path) as process:
+        write_whole(path, b"ours")
+        assert path.read_bytes() == b"ours"
+        assert process.communicate("\n") == ("", None)
+        assert process.returncode == 0
+    assert names(tmp_path) == ["report.html"]
+    assert path.read_bytes() == b"the other's"
