@@ -1,5 +1,5 @@
-"""The fills and costs of the step for single orders, in whole numbers of 1e-8: for the paper venue, and for the
-trader, who places stop and target. The formulas themselves are in position_step.py.
+"""The fills and costs of the step for single orders, in whole numbers of 1e-8: for the paper venue, and for
+the trader, who places stop and target. The formulas themselves are in position_step.py.
 """
 
 from collections.abc import Mapping

@@ -39,7 +39,7 @@ class PaperFunded(Record, frozen=True, kw_only=True, tag="paper_funded"):
 
 
 AnyPaperRecord = PaperAccepted | PaperFilled | PaperEnded | PaperFunded
-_DECODER = msgspec.json.Decoder(AnyPaperRecord)
+_DECODER: msgspec.json.Decoder[AnyPaperRecord] = msgspec.json.Decoder(AnyPaperRecord)
 
 
 def decode_paper(number: int, stored: bytes) -> AnyPaperRecord:
