@@ -1,5 +1,5 @@
-"""The orders of the trader's trades: entries and exits by the position rules, stop and target after a fill, and
-cancels of what is left. Decisions are made in trader.py.
+"""The orders of the trader's trades: entries and exits by the position rules, stop and target after a fill,
+and cancels of what is left. Decisions are made in trader.py.
 
 Every order's id follows from its decision, so that a repeat after a crash sends nothing twice.
 """

@@ -1,7 +1,7 @@
 """The documents that the trader keeps on the lake: fixed decisions, intents, and its checkpoint.
 
-- `decisions/1m/{yyyyMMdd}/{HHmm}.json`: the decisions of a minute; `…/{HHmm}-{candidate id}.json`: the one about
-  a candidate that came later. Neither is ever changed.
+- `decisions/1m/{yyyyMMdd}/{HHmm}.json`: the decisions of a minute; `…/{HHmm}-{candidate id}.json`: the one
+  about a candidate that came later. Neither is ever changed.
 - `intents/1m/{yyyyMMdd}/{HHmm}.json`: the intents of a minute.
 - `state/trader/{account}.json`: the checkpoint; its ETag keeps a second trader from going on.
 """

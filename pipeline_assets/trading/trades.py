@@ -1,5 +1,5 @@
-"""The trader's trades: an entry, and the orders that protect and end its position. Pure: fills go in, orders come
-out. When to act is in trader_orders.py.
+"""The trader's trades: an entry, and the orders that protect and end its position. Pure: fills go in, orders
+come out. When to act is in trader_orders.py.
 """
 
 from typing import Self
@@ -136,7 +136,7 @@ class Trade(msgspec.Struct, kw_only=True):
     def trailed(
         self, formulas: FillFormulas, rules: PositionRules, best: int, minute: int
     ) -> tuple[Order, str] | None:
-        """Return the stop that replaces the resting one after a minute, and the id to cancel; None if equal."""
+        """Return the stop that replaces the resting one, and the id to cancel; None if nothing changes."""
         if not rules.trailing_stop or not self.stop_id:
             return None
         price, old = formulas.stop(self.sign, self.stop_at, best, rules), self.stop_id

@@ -1,5 +1,5 @@
-"""Trader, gateway and paper venue over stores that outlive them, with a clock that a test turns and kills at any
-write. No tests here.
+"""Trader, gateway and paper venue over stores that outlive them, with a clock that a test turns, and a trader
+that dies at any write. No tests here.
 """
 
 import asyncio

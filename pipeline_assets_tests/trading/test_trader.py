@@ -1,11 +1,11 @@
-"""The trader with gateway and paper venue: equal to the backtest of the same candles, and safe to kill anywhere."""
+"""Trader, gateway and paper venue together: equal to the backtest of the same candles, safe to kill anywhere."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
-from datetime import datetime, timedelta
+from datetime import timedelta
 from decimal import Decimal
 from random import Random
 from typing import Any
@@ -151,6 +151,136 @@ def test_paper_trades_equal_the_backtest(rules: dict[str, Any], minutes: int) ->
         assert state.ledger.funding / UNIT == pytest.approx(
             sum(each["funding"] for each in expected)
         )
+        await world.stop()
+
+    _run(test)
+
+
+CALM, RISEN = bar(50_000, 50_010, 49_990, 50_000), bar(50_000, 50_400, 50_000, 50_300)
+FALLEN = bar(50_000, 50_000, 49_000, 49_000)
+DAY_OF_ALL = {NAME: PositionRules(trailing_stop=Decimal("0.005"), target=Decimal("0.05"))}
+
+
+async def _short_day(world: World) -> int:
+    """Live through an entry, a trailed stop, its fill, a declined and a late candidate; returns the deaths.
+
+    After a death another trader begins at its checkpoint, and the minute comes again.
+    """
+    minutes = [CALM, CALM, CALM, RISEN, RISEN, FALLEN, CALM]
+    arriving = {
+        0: [_candidate("BTCUSDT", "long", FIRST_MINUTE)],
+        2: [_candidate("BTCUSDT", "long", FIRST_MINUTE + 2)],
+        4: [_candidate("ETHUSDT", "short", FIRST_MINUTE + 1)],
+    }
+    deaths = 0
+    for number, each in enumerate(minutes):
+        minute, bars = FIRST_MINUTE + number, dict.fromkeys(SYMBOLS, each)
+        world.signal(*arriving.get(number, []))
+        while True:
+            try:
+                await world.minute(minute, bars)
+            except KilledError:
+                deaths += 1
+                world.deaths.at = -1
+                world.start_trader()
+            else:
+                break
+    return deaths
+
+
+async def _started() -> World:
+    world = World(DAY_OF_ALL)
+    world.clock.minute = FIRST_MINUTE - 1
+    world.prices = dict.fromkeys(SYMBOLS, CALM)
+    await world.start()
+    return world
+
+
+def test_kill_at_each_write_changes_nothing() -> None:
+    """Before and after every write: no decision is lost, none made twice, no order sent twice."""
+
+    async def test() -> None:
+        whole = await _started()
+        await _short_day(whole)
+        await whole.stop()
+        expected = [(each.entry_id, each.exit_reason) for each in whole.closed.values()]
+        assert [reason for _, reason in expected] == ["trailing_stop"]
+        assert Counter(reason for _, reason in whole.decided) == {"": 1, "same_side": 1, "stale": 1}
+        writes = whole.deaths.count
+        assert writes > 15
+        for at in range(1, writes + 1):
+            for after in (False, True):
+                world = await _started()
+                world.deaths = world.store.deaths = Deaths(at, after=after)
+                world.start_trader()
+                assert await _short_day(world) == 1
+                await world.stop()
+                assert world.sent == whole.sent, (at, after)
+                assert world.decided == whole.decided, (at, after)
+                assert {each.id for each in world.published} == {
+                    each.id for each in whole.published
+                }
+                closed = [(each.entry_id, each.exit_reason) for each in world.closed.values()]
+                assert closed == expected, (at, after)
+
+    _run(test)
+
+
+def test_late_restart_declines_as_stale() -> None:
+    """A trader that comes back after minutes accepts nothing of these, and still decides about all."""
+
+    async def test() -> None:
+        world = await _started()
+        world.signal(_candidate("BTCUSDT", "long", FIRST_MINUTE))
+        bars = dict.fromkeys(SYMBOLS, CALM)
+        world.clock.minute = FIRST_MINUTE + 1
+        await world.trader.on_minute(FIRST_MINUTE, bars)
+        assert [reason for _, reason in world.decided] == ["stale"]
+        assert not world.sent
+        await world.stop()
+
+    _run(test)
+
+
+def test_refused_entry_frees_the_symbol() -> None:
+    """A risk limit refuses: the intent is skipped with its reason, and the next signal is judged afresh."""
+
+    async def test() -> None:
+        world = World(DAY_OF_ALL, RiskLimits(order_notional=100 * UNIT))
+        world.clock.minute = FIRST_MINUTE - 1
+        world.prices = dict.fromkeys(SYMBOLS, CALM)
+        await world.start()
+        for minute in (FIRST_MINUTE, FIRST_MINUTE + 1):
+            world.signal(_candidate("BTCUSDT", "long", minute))
+            await world.minute(minute, dict.fromkeys(SYMBOLS, CALM))
+        intents = [each for held in world.store.intents.values() for each in held.intents]
+        assert [(each.outcome, each.reason) for each in intents] == 2 * [
+            ("skipped", "order_notional")
+        ]
+        assert [reason for _, reason in world.decided] == ["", ""]
+        assert not world.sent
+        await world.stop()
+
+    _run(test)
+
+
+def test_close_by_a_person_ends_the_trade() -> None:
+    """A close at the gateway: the trade ends, and the rules forget the position."""
+
+    async def test() -> None:
+        world = await _started()
+        world.signal(_candidate("BTCUSDT", "long", FIRST_MINUTE))
+        bars = dict.fromkeys(SYMBOLS, CALM)
+        for number in range(4):
+            await world.minute(FIRST_MINUTE + number, bars)
+        await world.trader.gateway.close("BTCUSDT", "by-hand", "test")
+        await world.drain()
+        for number in range(4, 7):
+            await world.minute(FIRST_MINUTE + number, bars)
+        (trade,) = world.closed.values()
+        assert trade.exit_reason == "gateway"
+        assert not world.trader.decider.keeper.positions
+        assert not world.core.state.ledger.positions
         await world.stop()
 
     _run(test)
