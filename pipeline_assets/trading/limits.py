@@ -1,9 +1,13 @@
-"""Risk limits: what an order may do to the account. The settings' section `risk` has the same names."""
+"""Risk limits: what an order may do to the account. Refusals name a limit as the
+settings' section `risk` does.
+"""
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Self
 
 from pipeline_assets.market.trading_rules import UNIT, TradingRules, decimal, units
+from pipeline_assets.settings import RiskSettings
 from pipeline_assets.trading.messages import Refusal
 from pipeline_assets.trading.order_types import Mode, Order, value_of
 from pipeline_assets.trading.state import GatewayState
@@ -29,15 +33,30 @@ class RiskLimits:
         price_age: the greatest age of the newest closed candle, in milliseconds.
     """
 
-    order_notional: int = 1_000 * UNIT
-    symbol_notional: int = 2_000 * UNIT
-    gross_notional: int = 10_000 * UNIT
-    open_positions: int = 10
-    daily_loss: int = 200 * UNIT
-    orders_per_ten_seconds: int = 50
-    orders_per_minute: int = 200
-    collar: int = 2 * UNIT // 100
-    price_age: int = 150_000
+    order_notional: int
+    symbol_notional: int
+    gross_notional: int
+    open_positions: int
+    daily_loss: int
+    orders_per_ten_seconds: int
+    orders_per_minute: int
+    collar: int
+    price_age: int
+
+    @classmethod
+    def from_settings(cls, risk: RiskSettings) -> Self:
+        """Return the limits of the settings' section `risk`, which has the defaults."""
+        return cls(
+            order_notional=units(risk.order_notional),
+            symbol_notional=units(risk.symbol_notional),
+            gross_notional=units(risk.gross_notional),
+            open_positions=risk.open_positions,
+            daily_loss=units(risk.daily_loss),
+            orders_per_ten_seconds=risk.orders_per_ten_seconds,
+            orders_per_minute=risk.orders_per_minute,
+            collar=units(risk.price_collar),
+            price_age=risk.price_age_seconds * 1000,
+        )
 
 
 @dataclass

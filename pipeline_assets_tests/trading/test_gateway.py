@@ -15,11 +15,10 @@ from pipeline_assets.trading import messages
 from pipeline_assets.trading.core import GatewayCore
 from pipeline_assets.trading.gateway import Gateway, GatewayStoppedError
 from pipeline_assets.trading.invariants import InvariantError
-from pipeline_assets.trading.limits import RiskLimits
 from pipeline_assets.trading.order_types import Mode, Status
 from pipeline_assets.trading.records import FillBooked, OrderSending, RecordCodec
 from pipeline_assets_tests.trading.scripted_venue import ScriptedVenue
-from pipeline_assets_tests.trading.test_core import _RULES, ORDER
+from pipeline_assets_tests.trading.test_core import _RULES, LIMITS, ORDER
 from pipeline_assets_tests.trading.virtual_world import BEGIN
 
 
@@ -38,7 +37,7 @@ class _Bench:
     ) -> None:
         self.journal = journal or SqliteJournal(path)
         stored = [RecordCodec.decode(seq, body) for seq, body in self.journal.read()]
-        self.core = GatewayCore(RiskLimits(), {"BTCUSDT": _RULES}, stored=stored)
+        self.core = GatewayCore(LIMITS, {"BTCUSDT": _RULES}, stored=stored)
         self.lease, self.alarms = _Lease(), list[str]()
         self.gateway = Gateway(
             self.core, self.journal, venue, lambda: BEGIN, self.lease, self.alarms.append
