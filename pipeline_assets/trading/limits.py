@@ -63,22 +63,25 @@ class RiskLimits:
 class OrderRate:
     """How many orders left recently: counted here, and what the venue counted."""
 
-    _sent: deque[int] = field(default_factory=deque)
+    _sent: dict[int, deque[int]] = field(
+        default_factory=lambda: {_TEN_SECONDS: deque(), _MINUTE: deque()}
+    )
     venue_ten_seconds: int = 0
     venue_minute: int = 0
     venue_at: int = 0
 
     def count(self, now: int) -> None:
         """Count an order that leaves now."""
-        self._sent.append(now)
+        for sent in self._sent.values():
+            sent.append(now)
 
     def within(self, now: int, span: int) -> int:
-        """Return the number of orders sent in the last `span` milliseconds."""
-        while self._sent and self._sent[0] <= now - _MINUTE:
-            self._sent.popleft()
-        own = sum(1 for each in self._sent if each > now - span)
+        """Return the number of orders sent in the last `span` milliseconds: ten seconds or a minute."""
+        sent = self._sent[span]
+        while sent and sent[0] <= now - span:
+            sent.popleft()
         said = self.venue_ten_seconds if span == _TEN_SECONDS else self.venue_minute
-        return max(own, said if now - self.venue_at < span else 0)
+        return max(len(sent), said if now - self.venue_at < span else 0)
 
 
 def against_filters(order: Order, rules: TradingRules | None, price: int) -> Refusal | None:

@@ -1,4 +1,6 @@
-"""A gateway over a journal file, a scripted venue and a price of 100, in the running event loop. No tests here."""
+"""A gateway over a journal file, a scripted venue and a price of 100, in the running event loop. No tests
+here.
+"""
 
 import asyncio
 from contextlib import suppress

@@ -89,6 +89,9 @@ class FlattenRequest(ModeRequest):
 class FillsRequest(Request):
     """Which of the newest fills to return."""
 
+    # In an address every value is text.
+    model_config = ConfigDict(strict=False)
+
     symbol: Annotated[str, Field(max_length=40)] = ""
     limit: int = Field(500, ge=1, le=5000)
 

@@ -192,7 +192,7 @@ def test_schema_fuzz_finds_no_5xx(gateway_server: GatewayServer) -> None:
     assert len(operations) >= 10
     for operation in operations:
 
-        @settings(max_examples=12, phases=(Phase.generate,))
+        @settings(max_examples=8, phases=(Phase.generate,))
         @given(case=operation.as_strategy())
         def check(case: schemathesis.Case) -> None:
             reply = case.call(headers=BEARER)
