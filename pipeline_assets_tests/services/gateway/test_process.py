@@ -22,8 +22,9 @@ from pipeline_assets.services.gateway.client import GatewayCallError, GatewayCli
 from pipeline_assets.services.gateway.lease import SecondGatewayError
 from pipeline_assets.services.gateway.process import run_gateway
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
-from pipeline_assets.services.gateway.venues import VenueMaker
+from pipeline_assets.services.gateway.venues import Clock
 from pipeline_assets.settings import Settings, SettingsError
+from pipeline_assets.trading.messages import PositionsRead
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
 from pipeline_assets_tests.fixtures.gateway import TOKEN, order
 from pipeline_assets_tests.fixtures.redis import RedisServer, free_port
@@ -32,12 +33,21 @@ from pipeline_assets_tests.trading.scripted_venue import ScriptedVenue
 from pipeline_assets_tests.trading.test_core import _RULES
 
 
+class TimedVenue(ScriptedVenue):
+    """Says when it was asked for the positions: a close goes on only after an answer that is new enough."""
+
+    clock: Clock = staticmethod(lambda: 0)
+
+    async def ask_positions(self) -> PositionsRead:
+        return PositionsRead(self.clock(), dict(self.positions))
+
+
 class Process:
     """The settings of one account, and ways to run its gateway."""
 
     def __init__(self, settings: Settings, redis: RedisServer) -> None:
         self.settings, self.redis = settings, redis
-        self.venue = ScriptedVenue()
+        self.venue = TimedVenue()
         self.failures: list[BaseException] = []
 
     def candle(self, close: float, close_time: int) -> None:
@@ -49,7 +59,10 @@ class Process:
         return GatewayClient(self.settings.gateway)
 
     async def run(self, stop: asyncio.Event, **options: Any) -> None:
-        make: VenueMaker = lambda *_: self.venue  # noqa: E731
+        def make(_: Settings, clock: Clock) -> TimedVenue:
+            self.venue.clock = clock
+            return self.venue
+
         await run_gateway(self.settings, stop, **({"make": make, "lease_seconds": 2.0} | options))
 
     @contextmanager
