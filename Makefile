@@ -20,7 +20,7 @@ help:
 	@echo "make test       lint, then the tests        make test-all   and the long fault matrices"
 	@echo "make lint       ruff, mypy, imports, prose  make bench      the benchmarks, one JSON line a figure"
 	@echo "                                                                (ONLY=\"slots tick\": these; all take two hours)"
-	@echo "make generate   write what is generated from the code: Airflow's intervals, the candidates' schema, costs"
+	@echo "make generate   write what is generated from the code: Airflow's intervals, the candidates' schema, costs, gRPC"
 	@echo "make clean      remove the environment and the demo's data"
 
 # uv installs four times as fast as pip; where it cannot reach the index in its own way, pip does it.
@@ -62,6 +62,7 @@ test-all: lint $(COMPARED)
 generate: $(INSTALLED)
 	$(BIN)/python -m pipeline_assets.cli.generated_files
 	$(BIN)/python -m pipeline_assets_tests.benchmarks.cost_table
+	$(BIN)/python -m pipeline_assets_tests.generated_protocol
 
 bench: $(COMPARED)
 	$(BIN)/python -m pipeline_assets_tests.benchmarks $(ONLY)

@@ -30,6 +30,7 @@ pytest_plugins = [
     "pipeline_assets_tests.fixtures.candidates",
     "pipeline_assets_tests.fixtures.commands",
     "pipeline_assets_tests.fixtures.shell",
+    "pipeline_assets_tests.fixtures.gateway",
 ]
 
 

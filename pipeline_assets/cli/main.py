@@ -12,6 +12,7 @@ from pipeline_assets.cli.backtest import backtest
 from pipeline_assets.cli.candidates import candidates
 from pipeline_assets.cli.demo import demo
 from pipeline_assets.cli.gaps import gaps
+from pipeline_assets.cli.gateway import gateway
 from pipeline_assets.cli.lookahead import lookahead
 from pipeline_assets.cli.status import status
 from pipeline_assets.cli.unblock import unblock
@@ -31,6 +32,7 @@ COMMANDS = (
     demo,
     exchange,
     gaps,
+    gateway,
     lookahead,
     status,
     unblock,

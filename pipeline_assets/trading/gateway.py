@@ -88,6 +88,9 @@ class Gateway:
     async def ask(self, wish: Wish) -> messages.Reply:
         """Hand in a caller's wish; returns once the outcome is durable.
 
+        A caller that is cancelled before its order was decided about has no order; one that is cancelled
+        later has the whole order, as `state` shows.
+
         Raises:
             GatewayStoppedError: the gateway stopped before it could answer.
         """
@@ -160,6 +163,9 @@ class Gateway:
         """
         works, broken = [], None
         for event in batch:
+            if isinstance(event, messages.Place) and event.request not in self._callers:
+                # Its caller's deadline passed before this step: the order is not placed at all.
+                continue
             now = self._clock()
             try:
                 works.append(self._core.handle(event, now))

@@ -50,7 +50,7 @@ class Doubt:
 class Core:
     """Everything that lives as long as the gateway: the state, and what is not stored."""
 
-    limits: RiskLimits = field(default_factory=RiskLimits)
+    limits: RiskLimits
     rules: Mapping[str, TradingRules] = field(default_factory=dict)
     timing: Timing = field(default_factory=Timing)
     state: GatewayState = field(default_factory=GatewayState)

@@ -1,0 +1,25 @@
+"""The code of gateway.proto: `python -m pipeline_assets_tests.generated_protocol` writes it, and a test
+compares. It needs grpcio-tools, which the product does not.
+"""
+
+from pathlib import Path
+
+from grpc_tools import protoc
+
+REPOSITORY = Path(__file__).parents[1]
+FOLDER = "pipeline_assets/services/gateway/proto"
+NAMES = ("gateway_pb2.py", "gateway_pb2.pyi")
+
+
+def generate(target: Path) -> None:
+    """Write the code below a directory, as the import path has it."""
+    # The path within the package is not the path that the proto's own package demands.
+    source = f"-I{FOLDER}={REPOSITORY}/{FOLDER}/pipeline/gateway/v1"
+    arguments = ["protoc", source, f"--python_out={target}", f"--pyi_out={target}"]
+    status = protoc.main([*arguments, f"{FOLDER}/gateway.proto"])
+    if status:
+        raise SystemExit(status)
+
+
+if __name__ == "__main__":
+    generate(REPOSITORY)
