@@ -15,6 +15,7 @@ from pipeline_assets.cli.gaps import gaps
 from pipeline_assets.cli.gateway import gateway
 from pipeline_assets.cli.lookahead import lookahead
 from pipeline_assets.cli.status import status
+from pipeline_assets.cli.trader import trader
 from pipeline_assets.cli.unblock import unblock
 from pipeline_assets.cli.up import up
 from pipeline_assets.cli.verify import verify
@@ -35,6 +36,7 @@ COMMANDS = (
     gateway,
     lookahead,
     status,
+    trader,
     unblock,
     up,
     verify,

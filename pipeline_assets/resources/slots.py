@@ -160,6 +160,22 @@ class CandleSlots:
         Raises:
             SlotsError: as `read`.
         """
+        found = {}
+        for symbol, held in self.candles(symbols).items():
+            try:
+                newest = max(held, key=itemgetter("open_time"), default=None)
+                if newest is not None:
+                    found[symbol] = float(newest["close"]), int(newest["close_time"])
+            except (LookupError, TypeError, ValueError) as error:
+                raise _strange(symbol) from error
+        return found
+
+    def candles(self, symbols: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+        """Return the stored candles by symbol as they are, times in milliseconds; without Polars.
+
+        Raises:
+            SlotsError: as `read`.
+        """
         import orjson
 
         def values(client: Any) -> list[list[bytes]]:
@@ -168,10 +184,8 @@ class CandleSlots:
         found = {}
         for symbol, held in zip(symbols, self._redis.run(values) if symbols else (), strict=True):
             try:
-                newest = max(map(orjson.loads, held), key=itemgetter("open_time"), default=None)
-                if newest is not None:
-                    found[symbol] = float(newest["close"]), int(newest["close_time"])
-            except (orjson.JSONDecodeError, LookupError, TypeError, ValueError) as error:
+                found[symbol] = [orjson.loads(each) for each in held]
+            except orjson.JSONDecodeError as error:
                 raise _strange(symbol) from error
         return found
 

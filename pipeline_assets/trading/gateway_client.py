@@ -1,5 +1,5 @@
 """The interface by which the trader reaches the order gateway, and the client within one process. The client
-over gRPC is in services/.
+over gRPC is services/trader_gateway.py.
 """
 
 from collections.abc import AsyncIterator
@@ -33,8 +33,8 @@ class GatewayClient(Protocol):
     async def positions(self) -> dict[str, int]:
         """Return the ledger's positions by symbol, in 1e-8, negative for a short."""
 
-    def follow(self, after: int) -> AsyncIterator[tuple[int, AnyRecord]]:
-        """Yield the journal's records above a number, then new ones."""
+    def follow(self, after: int) -> AsyncIterator[tuple[int, AnyRecord | None]]:
+        """Yield the journal's records above a number, then new ones; None for one that no trade needs."""
 
 
 class LocalGateway:
@@ -65,6 +65,6 @@ class LocalGateway:
         """Return the ledger's positions."""
         return dict(self._gateway.state.ledger.positions)
 
-    def follow(self, after: int) -> AsyncIterator[tuple[int, AnyRecord]]:
+    def follow(self, after: int) -> AsyncIterator[tuple[int, AnyRecord | None]]:
         """Yield the journal's records."""
         return self._gateway.follow(after)

@@ -8,6 +8,7 @@ and the state comes from the newest checkpoint and from the gateway's records af
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
+from pipeline_assets.errors import DataError
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.fill_formulas import FillFormulas
 from pipeline_assets.market.intervals import from_milliseconds
@@ -84,15 +85,23 @@ class Trader:
     def restore(self) -> Checkpoint | None:
         """Continue from the newest checkpoint; return it, or None before the first.
 
+        A checkpoint of other strategies, symbols or rules begins with new positions if no trade is open.
+
         Raises:
-            PositionStateError: the checkpoint is of other strategies, symbols or rules.
+            DataError: a trade is open under other strategies, symbols or rules.
         """
         found = self.store.checkpoint()
-        if found is not None:
-            self._minute, self._sequence = found.minute, found.sequence
-            self._next = dict(found.offsets)
+        if found is None:
+            return None
+        self._minute, self._sequence = found.minute, found.sequence
+        self._next = dict(found.offsets)
+        self._orders.trades = {each.entry_id: each for each in found.trades}
+        try:
             self.decider.keeper.restore(found.keeper)
-            self._orders.trades = {each.entry_id: each for each in found.trades}
+        except DataError as error:
+            if found.trades:
+                raise
+            self.warn(f"The positions begin anew, with no trade open: {error}")
         return found
 
     def take(self, candidate: Candidate, partition: int = 0, offset: int = 0) -> None:
@@ -100,9 +109,10 @@ class Trader:
         self._next[partition] = max(self._next.get(partition, 0), offset + 1)
         self._waiting.setdefault(candidate.id, (candidate, partition, offset))
 
-    async def on_record(self, sequence: int, record: AnyRecord) -> None:
+    async def on_record(self, sequence: int, record: AnyRecord | None) -> None:
         """Take one of the gateway's records in: fills are protected, and ended trades are cleaned up."""
-        await self._orders.on_record(record)
+        if record is not None:
+            await self._orders.on_record(record)
         self._sequence = sequence
 
     async def on_minute(

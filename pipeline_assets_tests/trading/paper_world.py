@@ -6,7 +6,7 @@ import asyncio
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,9 +34,10 @@ from pipeline_assets.trading.trader import Trader
 from pipeline_assets.trading.trader_store import Checkpoint
 from pipeline_assets.trading.trades import Trade
 from pipeline_assets_tests.trading.paper_bench import MARKETS, Clock
+from pipeline_assets_tests.trading.test_core import LIMITS
 
-WIDE = RiskLimits(
-    order_notional=10**6 * UNIT, symbol_notional=10**6 * UNIT, gross_notional=10**7 * UNIT,
+WIDE = replace(
+    LIMITS, order_notional=10**6 * UNIT, symbol_notional=10**6 * UNIT, gross_notional=10**7 * UNIT,
     daily_loss=10**6 * UNIT, orders_per_ten_seconds=10**6, orders_per_minute=10**6,
 )  # fmt: skip
 

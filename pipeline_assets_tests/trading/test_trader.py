@@ -1,10 +1,11 @@
-"""Trader, gateway and paper venue together: equal to the backtest of the same candles, safe to kill anywhere."""
+"""Trader, gateway and paper venue: equal to the backtest of the same candles, and safe to kill anywhere."""
 
 from __future__ import annotations
 
 import asyncio
 from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import replace
 from datetime import timedelta
 from decimal import Decimal
 from random import Random
@@ -20,7 +21,6 @@ from pipeline_assets.market.position_keeper import Bar
 from pipeline_assets.market.position_rules import PositionRules
 from pipeline_assets.market.step_tables import FundingRate, from_minute, to_minute
 from pipeline_assets.market.trading_rules import UNIT
-from pipeline_assets.trading.limits import RiskLimits
 from pipeline_assets.trading.paper_book import MINUTE
 from pipeline_assets.trading.trades import Trade
 from pipeline_assets_tests.research.held_candles import (
@@ -34,6 +34,7 @@ from pipeline_assets_tests.research.held_candles import (
 from pipeline_assets_tests.research.test_backtest import by_volume, rows
 from pipeline_assets_tests.trading.paper_bench import FIRST_MINUTE, bar
 from pipeline_assets_tests.trading.paper_world import Deaths, KilledError, World
+from pipeline_assets_tests.trading.test_core import LIMITS
 
 pytestmark = pytest.mark.xdist_group("compiled")
 
@@ -246,7 +247,7 @@ def test_refused_entry_frees_the_symbol() -> None:
     """A risk limit refuses: the intent is skipped with its reason, and the next signal is judged afresh."""
 
     async def test() -> None:
-        world = World(DAY_OF_ALL, RiskLimits(order_notional=100 * UNIT))
+        world = World(DAY_OF_ALL, replace(LIMITS, order_notional=100 * UNIT))
         world.clock.minute = FIRST_MINUTE - 1
         world.prices = dict.fromkeys(SYMBOLS, CALM)
         await world.start()
