@@ -160,9 +160,9 @@ class CandidateReader:
                 error = message.error()
                 if error is None:
                     candidate = self._decoded(message, on_skipped)
-                    place = message.partition(), message.offset()
-                    if candidate is not None and None not in place:
-                        yield PlacedCandidate(candidate, *place)
+                    partition, offset = message.partition(), message.offset()
+                    if candidate is not None and partition is not None and offset is not None:
+                        yield PlacedCandidate(candidate, partition, offset)
                 elif error.code() == KafkaError._PARTITION_EOF:
                     ended.add(message.partition())
                 elif not error.retriable():

@@ -124,8 +124,8 @@ def to_message(order: Order) -> pb.Order:
     return pb.Order(
         client_id=order.client_id,
         symbol=order.symbol,
-        side=pb.Side.Value(f"SIDE_{order.side.upper()}"),
-        kind=pb.Kind.Value(f"KIND_{order.kind.upper()}"),
+        side=f"SIDE_{order.side.upper()}",
+        kind=f"KIND_{order.kind.upper()}",
         quantity=f"{decimal(order.quantity):f}",
         price=f"{decimal(order.price):f}" if order.price else "",
         reduce_only=order.reduce_only,

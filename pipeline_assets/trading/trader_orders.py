@@ -163,11 +163,13 @@ class TraderOrders:
                 continue
             best = kept[trade.symbol].best or trade.entry_price
             rules, formulas = self.keeper.strategies[trade.strategy], self.formulas[trade.symbol]
-            replaced = trade.trailed(formulas, rules, best, minute)
-            if replaced is not None:
+            nearer = trade.trailed(formulas, rules, best, minute)
+            if nearer is not None:
                 # The new stop first: for a moment both rest, and neither can open a position.
-                await self._place(replaced[0])
-                await self.gateway.cancel(replaced[1])
+                await self._place(nearer)
+            for client_id in trade.replaced:
+                await self.gateway.cancel(client_id)
+            trade.replaced.clear()
 
     def _by_rules(self, kept: Mapping[str, KeptPosition]) -> list[Trade]:
         """Return the trades that the keeper has, too."""

@@ -23,6 +23,7 @@ class Trade(msgspec.Struct, kw_only=True):
         opened_at, closed_at: milliseconds; 0 before.
         stop_at, target_at: prices by the rules; 0 without one.
         stop_id, stop_price: the resting stop; empty and 0 without one.
+        replaced: stops that are to be cancelled, since a nearer one rests.
         target_id: the resting target; empty without one.
         exit_id: the exit at the market; empty without one.
         reasons: why a child closes the position, by client id.
@@ -49,6 +50,7 @@ class Trade(msgspec.Struct, kw_only=True):
     target_at: int = 0
     stop_id: str = ""
     stop_price: int = 0
+    replaced: list[str] = []
     target_id: str = ""
     exit_id: str = ""
     reasons: dict[str, str] = {}
@@ -74,7 +76,8 @@ class Trade(msgspec.Struct, kw_only=True):
     @property
     def resting(self) -> list[str]:
         """Client ids of the exits that may still rest."""
-        return [each for each in (self.stop_id, self.target_id, self.exit_id) if each]
+        children = (*self.replaced, self.stop_id, self.target_id, self.exit_id)
+        return [each for each in children if each]
 
     @classmethod
     def sent(cls, order: Order, signal_minute: int) -> Self:
@@ -94,10 +97,7 @@ class Trade(msgspec.Struct, kw_only=True):
         if order.client_id in self.reasons:
             return
         if order.kind == "stop":
-            self.stop_id, self.stop_price = order.client_id, order.price
-            self.reasons[order.client_id] = (
-                "stop" if order.price == self.stop_at else "trailing_stop"
-            )
+            self._rest(order)
         elif order.kind == "limit":
             self.target_id, self.reasons[order.client_id] = order.client_id, "target"
         else:
@@ -135,20 +135,25 @@ class Trade(msgspec.Struct, kw_only=True):
 
     def trailed(
         self, formulas: FillFormulas, rules: PositionRules, best: int, minute: int
-    ) -> tuple[Order, str] | None:
-        """Return the stop that replaces the resting one, and the id to cancel; None if nothing changes."""
+    ) -> Order | None:
+        """Return the stop that replaces the resting one; None if nothing changes."""
         if not rules.trailing_stop or not self.stop_id:
             return None
-        price, old = formulas.stop(self.sign, self.stop_at, best, rules), self.stop_id
+        price = formulas.stop(self.sign, self.stop_at, best, rules)
         if price <= 0 or price == self.stop_price:
             return None
-        return self._stop(price, minute - self.signal_minute), old
+        return self._stop(price, minute - self.signal_minute)
 
     def _stop(self, price: int, number: int) -> Order:
         order = self._child("stop", number, "stop", price)
-        self.stop_id, self.stop_price = order.client_id, price
-        self.reasons[order.client_id] = "stop" if price == self.stop_at else "trailing_stop"
+        self._rest(order)
         return order
+
+    def _rest(self, stop: Order) -> None:
+        if self.stop_id and self.stop_id != stop.client_id:
+            self.replaced.append(self.stop_id)
+        self.stop_id, self.stop_price = stop.client_id, stop.price
+        self.reasons[stop.client_id] = "stop" if stop.price == self.stop_at else "trailing_stop"
 
     def exit(self, reason: str, minute: int) -> Order:
         """Return the order at the market that closes the position."""

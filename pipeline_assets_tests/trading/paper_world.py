@@ -46,18 +46,48 @@ class KilledError(Exception):
     """The process is dead."""
 
 
+@dataclass
+class Deaths:
+    """Counts a process's writes, and kills it before or after one of these."""
+
+    at: int = -1
+    after: bool = False
+    count: int = 0
+    dead: bool = False
+
+    def write(self, what: Any) -> Any:
+        self.before()
+        done = what()
+        self.behind()
+        return done
+
+    def before(self) -> None:
+        """Begin a write."""
+        self.count += 1
+        self.dead |= self.count == self.at and not self.after
+        if self.dead:
+            raise KilledError
+
+    def behind(self) -> None:
+        """End a write."""
+        self.dead |= self.count == self.at
+        if self.dead:
+            raise KilledError
+
+
 class MemoryJournal:
-    """A journal in memory."""
+    """A journal in memory, whose process may die at any write."""
 
     def __init__(self) -> None:
         self.bodies: list[bytes] = []
+        self.deaths = Deaths()
 
     @property
     def last(self) -> int:
         return len(self.bodies)
 
     def append(self, bodies: Sequence[bytes]) -> int:
-        self.bodies += bodies
+        self.deaths.write(lambda: self.bodies.extend(bodies))
         return len(self.bodies)
 
     def read(self, after: int = 0, most: int | None = None) -> Iterator[tuple[int, bytes]]:
@@ -69,24 +99,6 @@ class MemoryJournal:
 
     def close(self) -> None:
         pass
-
-
-@dataclass
-class Deaths:
-    """Counts a process's writes, and kills it before or after one of these."""
-
-    at: int = -1
-    after: bool = False
-    count: int = 0
-
-    def write(self, what: Any) -> Any:
-        self.count += 1
-        if self.count == self.at and not self.after:
-            raise KilledError
-        done = what()
-        if self.count == self.at:
-            raise KilledError
-        return done
 
 
 @dataclass
@@ -128,25 +140,16 @@ class MortalGateway(LocalGateway):
         self._deaths = deaths
 
     async def place(self, order: Order) -> Refusal | None:
-        self._before()
+        self._deaths.before()
         refusal = await super().place(order)
-        self._after()
+        self._deaths.behind()
         return refusal
 
     async def cancel(self, client_id: str) -> Refusal | None:
-        self._before()
+        self._deaths.before()
         refusal = await super().cancel(client_id)
-        self._after()
+        self._deaths.behind()
         return refusal
-
-    def _before(self) -> None:
-        self._deaths.count += 1
-        if self._deaths.count == self._deaths.at and not self._deaths.after:
-            raise KilledError
-
-    def _after(self) -> None:
-        if self._deaths.count == self._deaths.at:
-            raise KilledError
 
 
 class _Fence:
@@ -176,6 +179,7 @@ class World:
 
     async def start(self) -> None:
         """Start venue and gateway, and the trader."""
+        self.journal.deaths = self.paper.deaths
         formulas = formulas_of(self.markets, Fees(), FillModel())
         self.venue = PaperVenue(self.paper, formulas, self.clock)
         rules = {symbol: rules for symbol, (_, rules) in self.markets.items()}
@@ -208,7 +212,7 @@ class World:
     async def stop(self) -> None:
         """Kill all: what was not written is lost."""
         self.task.cancel()
-        with suppress(asyncio.CancelledError):
+        with suppress(asyncio.CancelledError, KilledError):
             await self.task
 
     def signal(self, *candidates: Candidate) -> None:
@@ -253,6 +257,8 @@ class World:
     async def drain(self) -> None:
         """Wait until the gateway and the trader have taken in everything that happened."""
         while True:
+            if self.paper.deaths.dead:
+                raise KilledError
             # Every earlier event is durable once this is answered.
             await self.gateway.ask(messages.Cancel("nothing"))
             for sequence, body in list(self.journal.read(self.trader.sequence)):
@@ -265,10 +271,12 @@ class World:
         state, book = self.core.state, self.venue.book
         live = [state.orders[each] for each in state.live]
         under_way = any(
-            each.status in (Status.SENDING, Status.UNKNOWN)
+            each.status is Status.SENDING
             or (each.cancel_sent and each.status in UNSETTLED)
-            or book.orders[each.order.client_id].status is not each.status
+            or each.status not in (Status.UNKNOWN, book.orders[each.order.client_id].status)
             for each in live
+            # What the venue never got is doubted for minutes.
+            if each.status is not Status.UNKNOWN or each.order.client_id in book.orders
         )
         booked = len(state.ledger.fills) == len(book.fills)
         return not under_way and booked and self.trader.sequence == self.journal.last

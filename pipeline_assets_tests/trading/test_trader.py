@@ -21,6 +21,7 @@ from pipeline_assets.market.position_keeper import Bar
 from pipeline_assets.market.position_rules import PositionRules
 from pipeline_assets.market.step_tables import FundingRate, from_minute, to_minute
 from pipeline_assets.market.trading_rules import UNIT
+from pipeline_assets.trading.gateway import GatewayStoppedError
 from pipeline_assets.trading.paper_book import MINUTE
 from pipeline_assets.trading.trades import Trade
 from pipeline_assets_tests.research.held_candles import (
@@ -180,17 +181,22 @@ async def _short_day(world: World) -> int:
         while True:
             try:
                 await world.minute(minute, bars)
-            except KilledError:
+            except (KilledError, GatewayStoppedError):
                 deaths += 1
-                world.deaths.at = -1
-                world.start_trader()
+                if world.paper.deaths.dead:
+                    await world.stop()
+                    world.paper.deaths = Deaths()
+                    await world.start()
+                else:
+                    world.deaths.at, world.deaths.dead = -1, False
+                    world.start_trader()
             else:
                 break
     return deaths
 
 
-async def _started() -> World:
-    world = World(DAY_OF_ALL)
+async def _started(world: World | None = None) -> World:
+    world = world or World(DAY_OF_ALL)
     world.clock.minute = FIRST_MINUTE - 1
     world.prices = dict.fromkeys(SYMBOLS, CALM)
     await world.start()
@@ -223,6 +229,37 @@ def test_kill_at_each_write_changes_nothing() -> None:
                 }
                 closed = [(each.entry_id, each.exit_reason) for each in world.closed.values()]
                 assert closed == expected, (at, after)
+                assert not world.venue.book.open, (at, after)
+
+    _run(test)
+
+
+def test_kill_of_gateway_books_what_venue_filled() -> None:
+    """Before and after every write of gateway and venue: nothing is sent twice, and the ledgers are equal."""
+
+    async def test() -> None:
+        whole = await _started()
+        await _short_day(whole)
+        await whole.stop()
+        writes = whole.paper.deaths.count
+        assert writes > 15
+        for at in range(1, writes + 1):
+            for after in (False, True):
+                world = World(DAY_OF_ALL)
+                world.paper.deaths = Deaths(at, after=after)
+                await _started(world)
+                assert await _short_day(world) == 1
+                # Doubts about an order that never left are over after minutes.
+                for number in range(7, 12):
+                    await world.minute(FIRST_MINUTE + number, dict.fromkeys(SYMBOLS, CALM))
+                    await asyncio.sleep(0)
+                state, book = world.core.state, world.venue.book
+                assert set(state.ledger.fills.values()) == {fill for _, fill in book.fills}
+                assert max(Counter(each.client_id for each in world.sent).values(), default=0) <= 1
+                assert not book.open, (at, after)
+                assert not book.positions, (at, after)
+                assert world.decided == whole.decided
+                await world.stop()
 
     _run(test)
 

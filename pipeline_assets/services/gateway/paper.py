@@ -55,7 +55,7 @@ class LivePaperVenue(PaperVenue):
         self._prices: dict[str, FillFormulas] = {}
         super().__init__(self._file, self._prices, clock)
         self._settings, self._now, self._monotonic = settings, clock, monotonic
-        self._store, self._slots = ObjectStore(settings.s3), CandleSlots(settings.redis)
+        self._lake, self._slots = ObjectStore(settings.s3), CandleSlots(settings.redis)
         self._feed = MinuteFeed()
         self._task: asyncio.Task[None] | None = None
 
@@ -117,8 +117,8 @@ class LivePaperVenue(PaperVenue):
         self._prices.update(await asyncio.to_thread(self._stored_formulas))
 
     def _stored_formulas(self) -> Mapping[str, FillFormulas]:
-        symbols = collected_symbols(self._settings, self._store)
-        held = read_trading_documents(self._store, symbols)
+        symbols = collected_symbols(self._settings, self._lake)
+        held = read_trading_documents(self._lake, symbols)
         fees = held.fees[-1].value if held.fees else Fees()
         model = FillModel(slippage=Decimal(repr(self._settings.backtest.slippage)))
         return {
@@ -144,5 +144,5 @@ class LivePaperVenue(PaperVenue):
 
         now = from_milliseconds(self._now())
         window = Window(now - _FUNDING_SPAN, now)
-        reader = LakeCandles(self._store)
+        reader = LakeCandles(self._lake)
         return [(symbol, rate) for symbol in symbols for rate in reader.funding(symbol, window)]

@@ -14,12 +14,13 @@ VenueMaker = Callable[[Settings, Clock], Venue]
 
 def make_venue(settings: Settings, clock: Clock) -> Venue:
     """Return the venue of the settings; `clock` is the exchange's time in milliseconds."""
-    if settings.trading.venue == "paper":
+    name: str = settings.trading.venue
+    if name == "paper":
         # Loads Numba, which other venues do not need.
         from pipeline_assets.services.gateway.paper import LivePaperVenue
 
         return LivePaperVenue(settings, clock)
-    return ClosedVenue(settings.trading.venue, clock)
+    return ClosedVenue(name, clock)
 
 
 class ClosedVenue:
