@@ -146,14 +146,14 @@ class TraderOrders:
             position = kept[trade.symbol]
             if position.exit_due is None or position.exit_due > minute + _AHEAD or trade.exit_id:
                 continue
-            await self._place(trade.exit(position.exit_reason, minute))
+            await self._place(trade, trade.exit(position.exit_reason, minute))
         for trade in [each for each in self.trades.values() if each not in by_rules]:
             # The rules have closed the position. Its own exit may be reported a little later.
             if not trade.stray_since:
                 trade.stray_since = minute
             elif trade.filled and not trade.exit_id:
                 self.warn(f"{trade.symbol}: the rules do not have {trade.entry_id}; it is closed.")
-                await self._place(trade.exit("rules", minute))
+                await self._place(trade, trade.exit("rules", minute))
             elif not trade.filled and minute - trade.stray_since > _REMEMBERED:
                 self.trades.pop(trade.entry_id)
 
@@ -161,12 +161,13 @@ class TraderOrders:
         for trade in self._by_rules(kept):
             if not trade.filled or trade.closed:
                 continue
+            await self._protect(trade)
             best = kept[trade.symbol].best or trade.entry_price
             rules, formulas = self.keeper.strategies[trade.strategy], self.formulas[trade.symbol]
             nearer = trade.trailed(formulas, rules, best, minute)
             if nearer is not None:
                 # The new stop first: for a moment both rest, and neither can open a position.
-                await self._place(nearer)
+                await self._place(trade, nearer)
             for client_id in trade.replaced:
                 await self.gateway.cancel(client_id)
             trade.replaced.clear()
@@ -179,9 +180,10 @@ class TraderOrders:
             if each.symbol in kept and kept[each.symbol].signal_minute == each.signal_minute
         ]
 
-    async def _place(self, order: Order) -> None:
+    async def _place(self, trade: Trade, order: Order) -> None:
         refusal = await self.gateway.place(order)
         if refusal:
+            trade.refused(order)
             self.warn(f"Order {order.client_id} of {order.symbol} was refused: {refusal.message}")
 
     async def _filled(self, fill: Fill) -> None:
@@ -211,7 +213,7 @@ class TraderOrders:
     async def _protect(self, trade: Trade) -> None:
         rules = self.keeper.strategies[trade.strategy]
         for order in trade.protection(self.formulas[trade.symbol], rules):
-            await self._place(order)
+            await self._place(trade, order)
 
     async def _clean_up(self, trade: Trade) -> None:
         """Cancel what rests of an ended trade."""

@@ -120,18 +120,27 @@ class Trade(msgspec.Struct, kw_only=True):
             self.closed_at = fill.time
 
     def protection(self, formulas: FillFormulas, rules: PositionRules) -> list[Order]:
-        """Return stop and target for what was filled, the stop first; the same ones each time."""
+        """Return stop and target for what was filled, as far as these are missing; the stop first."""
         self.stop_at, self.target_at = formulas.levels(self.entry_price, self.sign, rules)
         found = []
         stop = formulas.stop(self.sign, self.stop_at, self.entry_price, rules)
-        if stop > 0:
+        if stop > 0 and not self.stop_id:
             found.append(self._stop(stop, 0))
-        if self.target_at > 0:
+        if self.target_at > 0 and not self.target_id:
             target = self._child("target", 0, "limit", self.target_at)
             self.target_id = target.client_id
             self.reasons[target.client_id] = "target"
             found.append(target)
         return found
+
+    def refused(self, order: Order) -> None:
+        """Take back that an exit was sent; the next minute tries again."""
+        if order.client_id == self.stop_id:
+            self.stop_id, self.stop_price = self.replaced.pop() if self.replaced else "", 0
+        elif order.client_id == self.target_id:
+            self.target_id = ""
+        elif order.client_id == self.exit_id:
+            self.exit_id = ""
 
     def trailed(
         self, formulas: FillFormulas, rules: PositionRules, best: int, minute: int

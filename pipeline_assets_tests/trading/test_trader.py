@@ -34,7 +34,7 @@ from pipeline_assets_tests.research.held_candles import (
 )
 from pipeline_assets_tests.research.test_backtest import by_volume, rows
 from pipeline_assets_tests.trading.paper_bench import FIRST_MINUTE, bar
-from pipeline_assets_tests.trading.paper_world import Deaths, KilledError, World
+from pipeline_assets_tests.trading.paper_world import WIDE, Deaths, KilledError, World
 from pipeline_assets_tests.trading.test_core import LIMITS
 
 pytestmark = pytest.mark.xdist_group("compiled")
@@ -297,6 +297,25 @@ def test_refused_entry_frees_the_symbol() -> None:
         ]
         assert [reason for _, reason in world.decided] == ["", ""]
         assert not world.sent
+        await world.stop()
+
+    _run(test)
+
+
+def test_refused_target_is_sent_again() -> None:
+    """One order in ten seconds: the stop comes first, and the target in the next minute."""
+
+    async def test() -> None:
+        world = World(DAY_OF_ALL, replace(WIDE, orders_per_ten_seconds=1))
+        await _started(world)
+        world.signal(_candidate("BTCUSDT", "long", FIRST_MINUTE))
+        seen = []
+        for number in range(4):
+            await world.minute(FIRST_MINUTE + number, dict.fromkeys(SYMBOLS, CALM))
+            seen.append([each.kind for each in world.sent])
+        both = ["market", "stop", "limit"]
+        assert seen == [["market"], ["market"], ["market", "stop"], both]
+        assert any("orders_per_ten_seconds" in each.lower() for each in world.warnings)
         await world.stop()
 
     _run(test)
