@@ -1,6 +1,4 @@
-"""What follows from the state of a PositionKeeper for orders: entries and exits to send, the best price of a
-trailing stop. Quantities and prices are whole numbers of 1e-8.
-"""
+"""Orders that follow from the state of a PositionKeeper: entries, exits, and the best price for a trailing stop. Quantities and prices are whole numbers of 1e-8."""
 
 from dataclasses import dataclass
 

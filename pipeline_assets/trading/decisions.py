@@ -1,7 +1,7 @@
 """Decisions and intents: what was decided about a candidate, once and for all, and what the trader then did.
 
 The lake holds the decisions of one minute as one document, written only if there is none; a candidate that
-comes after that has a document of its own. So no candidate has two decisions, whoever crashes or runs twice.
+comes after that has a document of its own. So no candidate has two decisions, even if a trader crashes, or two run.
 """
 
 from collections.abc import Iterable
@@ -27,7 +27,7 @@ REASONS = (*OUTCOMES[1:], STALE, NO_CANDLE, UNKNOWN_STRATEGY, UNKNOWN_SYMBOL, OT
 
 
 class Decision(BaseModel):
-    """What was decided about one candidate. There is exactly one for each candidate.
+    """The decision about one candidate. There is exactly one for each candidate.
 
     `id` follows from the candidate's id alone. `reason` is empty for an accepted candidate; otherwise an
     outcome of the position rules, such as `position_held`, or `stale`, `no_candle`, `unknown_strategy`,
@@ -63,7 +63,7 @@ class MinuteDecisions(BaseModel):
 
 
 class Intent(BaseModel):
-    """What the trader did about an accepted decision.
+    """The trader's action after an accepted decision.
 
     `action` is `open`, `close` (an opposite signal that closes a position) or `reverse`. `order_id` is the
     client id of the order; empty if nothing was sent. `reason` says why an intent was skipped.

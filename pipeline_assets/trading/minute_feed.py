@@ -11,7 +11,7 @@ from pipeline_assets.market.position_keeper import Bar
 from pipeline_assets.trading.paper_book import MINUTE
 
 # A symbol may have no trade, or its candle may come with the next run: it is not waited for any longer.
-PATIENCE = 40_000
+DEADLINE = 40_000
 
 
 @dataclass
@@ -48,7 +48,7 @@ class MinuteFeed:
         found = []
         for minute in sorted(by_minute):
             bars = by_minute[minute]
-            late = now >= (minute + 1) * MINUTE + PATIENCE
+            late = now >= (minute + 1) * MINUTE + DEADLINE
             if not (late or self._present <= bars.keys()):
                 break
             found.append((minute, bars))

@@ -66,7 +66,7 @@ class PaperVenue:
         return self._book
 
     async def start(self, hear: Callable[[messages.Event], None]) -> None:
-        """Begin to report. Funding is reported again, since nobody asks for it after a crash."""
+        """Begin to report. Funding is reported again, since the gateway does not ask for it after a crash."""
         self._hear = hear
         for (symbol, time), amount in self._book.payments.items():
             hear(messages.FundingPaid(symbol, time, amount))

@@ -220,7 +220,7 @@ class Trader:
         """Decline the candidates of minutes that are over, unless these are decided about."""
         for each in late:
             minute = to_minute(each.open_time)
-            # An empty document closes the minute: nobody can decide about it together any more.
+            # An empty document closes the minute: no trader can fix decisions of all its candidates any more.
             standing = self.store.fix(minute, MinuteDecisions(decisions=()))
             if standing.of(each.id) is None:
                 now = from_milliseconds(self.clock())

@@ -1,4 +1,4 @@
-"""What the trader reads of the gateway over gRPC is what the gateway's journal says."""
+"""The trader's client over gRPC: orders and records keep every value."""
 
 import pytest
 

@@ -275,7 +275,7 @@ class World:
             or (each.cancel_sent and each.status in UNSETTLED)
             or each.status not in (Status.UNKNOWN, book.orders[each.order.client_id].status)
             for each in live
-            # What the venue never got is doubted for minutes.
+            # An order that the venue never got is doubted for minutes.
             if each.status is not Status.UNKNOWN or each.order.client_id in book.orders
         )
         booked = len(state.ledger.fills) == len(book.fills)

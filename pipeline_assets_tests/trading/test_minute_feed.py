@@ -4,7 +4,7 @@ from decimal import Decimal
 from typing import Any
 
 from pipeline_assets.market.position_keeper import Bar
-from pipeline_assets.trading.minute_feed import PATIENCE, MinuteFeed
+from pipeline_assets.trading.minute_feed import DEADLINE, MinuteFeed
 from pipeline_assets.trading.paper_book import MINUTE
 
 FIRST = 29_000_000
@@ -41,12 +41,12 @@ def test_open_minute_is_not_handed_out() -> None:
 
 
 def test_missing_symbol_is_waited_for() -> None:
-    """As long as the patience lasts; then it has a gap, and is not waited for in the next minute."""
+    """Until the deadline; then it has a gap, and is not waited for in the next minute."""
     feed = MinuteFeed(after=FIRST)
     assert len(feed.due(_seconds(1, 5), _slots(A=[1], B=[1]))) == 1
     incomplete = _slots(A=[2], B=[1])
     assert feed.due(_seconds(2, 5), incomplete) == []
-    assert feed.due(_seconds(2, PATIENCE // 1000), incomplete) == [(FIRST + 2, {"A": BAR})]
+    assert feed.due(_seconds(2, DEADLINE // 1000), incomplete) == [(FIRST + 2, {"A": BAR})]
     assert len(feed.due(_seconds(3, 5), _slots(A=[3], B=[1]))) == 1
 
 

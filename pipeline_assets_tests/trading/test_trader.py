@@ -234,7 +234,7 @@ def test_kill_at_each_write_changes_nothing() -> None:
     _run(test)
 
 
-def test_kill_of_gateway_books_what_venue_filled() -> None:
+def test_gateway_kill_loses_no_fill() -> None:
     """Before and after every write of gateway and venue: nothing is sent twice, and the ledgers are equal."""
 
     async def test() -> None:
@@ -321,7 +321,7 @@ def test_refused_target_is_sent_again() -> None:
     _run(test)
 
 
-def test_close_by_a_person_ends_the_trade() -> None:
+def test_persons_close_ends_the_trade() -> None:
     """A close at the gateway: the trade ends, and the rules forget the position."""
 
     async def test() -> None:

@@ -31,7 +31,7 @@ def _decisions(reason: str) -> MinuteDecisions:
 
 
 def test_second_decision_does_not_stand(s3_bucket: S3Bucket) -> None:
-    """The first one is returned to whoever comes later, unchanged."""
+    """Later writers get the first one, unchanged."""
     store = ObjectStore(s3_bucket.settings())
     first, second = (LakeTraderStore(store, "paper") for _ in range(2))
     assert first.decisions(MINUTE) is None
