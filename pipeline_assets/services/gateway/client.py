@@ -4,7 +4,7 @@ gateway.proto.
 
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -71,7 +71,7 @@ class GatewayClient:
             _path(request), request_serializer=_encode, response_deserializer=answer.FromString
         )
         try:
-            return cast(M, ask(request, timeout=seconds, metadata=self._metadata))
+            return ask(request, timeout=seconds, metadata=self._metadata)
         except grpc.RpcError as error:
             raise self._failed(error) from None
 
