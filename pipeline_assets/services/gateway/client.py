@@ -3,7 +3,6 @@ gateway.proto.
 """
 
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import grpc
@@ -47,12 +46,7 @@ class GatewayClient:
         """Return the client."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the connection."""
         self._channel.close()
 
