@@ -15,7 +15,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_reflection.v1alpha import reflection
 from pydantic import ValidationError
 
-from pipeline_assets.errors import OutsideSystemError
+from pipeline_assets.errors import DataError, OutsideSystemError
 from pipeline_assets.services.gateway.access import Access, DoorError, refuse_browsers
 from pipeline_assets.services.gateway.grpc_calls import CALLS, STREAM, Call, stream_events
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
@@ -185,6 +185,8 @@ async def _reported(context: _Context) -> AsyncIterator[None]:
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problems_of(error))
     except OutsideSystemError as error:
         await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+    except DataError as error:
+        await context.abort(grpc.StatusCode.DATA_LOSS, str(error))
 
 
 async def _abort(context: _Context, refusal: CallRefusedError) -> None:
