@@ -8,15 +8,14 @@ from grpc_tools import protoc
 
 REPOSITORY = Path(__file__).parents[1]
 FOLDER = "pipeline_assets/services/gateway/proto"
-NAMES = ("gateway_pb2.py", "gateway_pb2.pyi")
+NAME = "gateway_pb2.py"
 
 
 def generate(target: Path) -> None:
     """Write the code below a directory, as the import path has it."""
     # The path within the package is not the path that the proto's own package demands.
     source = f"-I{FOLDER}={REPOSITORY}/{FOLDER}/pipeline/gateway/v1"
-    arguments = ["protoc", source, f"--python_out={target}", f"--pyi_out={target}"]
-    status = protoc.main([*arguments, f"{FOLDER}/gateway.proto"])
+    status = protoc.main(["protoc", source, f"--python_out={target}", f"{FOLDER}/gateway.proto"])
     if status:
         raise SystemExit(status)
 

@@ -43,11 +43,7 @@ def run() -> None:
 @json_option
 def halt(reason: str, as_json: bool) -> None:
     """Open nothing until resumed, also after a restart. Cancels and closes pass."""
-    from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
-
-    with _client() as client:
-        answer = client.call(pb.HaltRequest(reason=reason, by=_person()), pb.HaltResponse)
-    _print_state(answer.state, as_json)
+    _change("Halt", as_json, reason=reason)
 
 
 @gateway.command()
@@ -57,12 +53,7 @@ def flatten(reason: str, as_json: bool) -> None:
     """Halt, cancel every order and close every position."""
     from uuid import uuid4
 
-    from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
-
-    request = pb.FlattenRequest(close_id=str(uuid4()), reason=reason, by=_person())
-    with _client() as client:
-        answer = client.call(request, pb.FlattenResponse)
-    _print_state(answer.state, as_json)
+    _change("Flatten", as_json, reason=reason, close_id=str(uuid4()))
 
 
 @gateway.command()
@@ -70,11 +61,7 @@ def flatten(reason: str, as_json: bool) -> None:
 @json_option
 def resume(reason: str, as_json: bool) -> None:
     """Accept every order again. The day's loss counts anew."""
-    from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
-
-    with _client() as client:
-        answer = client.call(pb.ResumeRequest(reason=reason, by=_person()), pb.ResumeResponse)
-    _print_state(answer.state, as_json)
+    _change("Resume", as_json, reason=reason)
 
 
 @gateway.command()
@@ -102,6 +89,16 @@ def backup(file: Path) -> None:
         # A journal of years takes minutes.
         client.call(pb.BackupRequest(path=str(target)), pb.BackupResponse, seconds=3600)
     click.echo(f"Written: {target}")
+
+
+def _change(call: str, as_json: bool, **fields: str) -> None:
+    """Have the running gateway change its mode, and print its state after that."""
+    from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
+
+    request = getattr(pb, f"{call}Request")(by=_person(), **fields)
+    with _client() as client:
+        answer = client.call(request, getattr(pb, f"{call}Response"))
+    _print_state(answer.state, as_json)
 
 
 def _client() -> "GatewayClient":

@@ -1,7 +1,8 @@
 """Decisions and intents: what was decided about a candidate, once and for all, and what the trader then did.
 
 The lake holds the decisions of one minute as one document, written only if there is none; a candidate that
-comes after that has a document of its own. So no candidate has two decisions, even if a trader crashes, or two run.
+comes after that has a document of its own. So no candidate has two decisions, even if traders crash or two
+run.
 """
 
 from collections.abc import Iterable

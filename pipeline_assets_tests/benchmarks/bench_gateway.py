@@ -14,6 +14,7 @@ from typing import Any
 
 import grpc
 import msgspec
+import psutil
 
 from pipeline_assets.services.gateway.grpc_door import SERVICE
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
@@ -63,8 +64,8 @@ def serve(kind: str, directory: Path) -> None:
 
 
 @contextmanager
-def gateway(kind: str) -> Iterator[int]:
-    """Provide the port of a gateway in another process."""
+def gateway(kind: str) -> Iterator[tuple[psutil.Process, int]]:
+    """Provide a gateway's process and its port."""
     with tempfile.TemporaryDirectory() as directory:
         command = [sys.executable, "-m", __spec__.name, kind, directory]
         with subprocess.Popen(
@@ -72,7 +73,7 @@ def gateway(kind: str) -> Iterator[int]:
         ) as child:
             assert child.stdin is not None
             assert child.stdout is not None
-            yield int(child.stdout.readline())
+            yield psutil.Process(child.pid), int(child.stdout.readline())
             child.stdin.close()
 
 
@@ -136,9 +137,15 @@ async def sustained(place: Place) -> float:
     return SUSTAINED / (time.perf_counter() - began)
 
 
-async def measured(port: int) -> tuple[float, list[float], float]:
+async def measured(server: psutil.Process, port: int) -> tuple[float, list[float], float, float]:
+    """Return burst, latencies, flow, and the server's CPU time (ms) of one order of the flow."""
     async with client(port) as place:
-        return await burst(place), await open_loop(place), await sustained(place)
+        first, latencies = await burst(place), await open_loop(place)
+        before = server.cpu_times()
+        flow = await sustained(place)
+        after = server.cpu_times()
+    cpu = after.user + after.system - before.user - before.system
+    return first, latencies, flow, 1000 * cpu / SUSTAINED
 
 
 def recovery(path: Path) -> tuple[float, int]:
@@ -193,9 +200,10 @@ def recovery(path: Path) -> tuple[float, int]:
 def main() -> int:
     figures = {}
     for kind in ("memory", "file"):
-        with gateway(kind) as port:
-            figures[kind] = asyncio.run(measured(port))
-    (burst_memory, loop_memory, flow_memory), (burst_file, loop_file, flow_file) = figures.values()
+        with gateway(kind) as (server, port):
+            figures[kind] = asyncio.run(measured(server, port))
+    burst_memory, loop_memory, flow_memory, cpu_memory = figures["memory"]
+    burst_file, loop_file, flow_file, cpu_file = figures["file"]
     p99 = [each[len(each) * 99 // 100] for each in (loop_memory, loop_file)]
     against = "the same with an in-memory journal"
     with tempfile.TemporaryDirectory() as directory:
@@ -211,7 +219,8 @@ def main() -> int:
         ),
         report(
             f"orders with {FLIGHT} in flight", flow_file, "orders/s", 1000, at_least=True,
-            ratio=flow_file / flow_memory, against=against,
+            ratio=flow_file / flow_memory, against=against, server_cpu_ms=cpu_file,
+            server_cpu_ms_in_memory=cpu_memory,
         ),
         report(
             f"recovery with {HISTORY} journalled orders", restored, "s", 5, ratio=1,

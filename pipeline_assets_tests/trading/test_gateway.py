@@ -14,7 +14,7 @@ from pipeline_assets.trading import messages
 from pipeline_assets.trading.gateway import GatewayStoppedError
 from pipeline_assets.trading.invariants import InvariantError
 from pipeline_assets.trading.order_types import Mode, Status
-from pipeline_assets.trading.records import FillBooked, OrderSending, RecordCodec
+from pipeline_assets.trading.records import FillBooked, ModeSet, OrderSending, RecordCodec
 from pipeline_assets_tests.trading.gateway_bench import GatewayBench
 from pipeline_assets_tests.trading.scripted_venue import ScriptedVenue
 from pipeline_assets_tests.trading.test_core import ORDER
@@ -145,5 +145,42 @@ def test_follow_resumes_without_loss(tmp_path: Path) -> None:
                     break
         await bench.stop()
         assert seen == list(range(1, len(seen) + 1))
+
+    _run(test)
+
+
+def test_slow_follower_misses_no_record(tmp_path: Path) -> None:
+    """A record that is written while a follower handles the one before does not wait for a third."""
+
+    async def test() -> None:
+        bench = GatewayBench(tmp_path / "journal", ScriptedVenue())
+        await bench.gateway.ask(messages.SetMode(Mode.REDUCING, "test", "me"))
+        modes: list[Mode] = []
+        async for _, record in bench.gateway.follow(0):
+            if isinstance(record, ModeSet):
+                modes.append(record.mode)
+                if len(modes) == 2:
+                    break
+                await bench.gateway.ask(messages.SetMode(Mode.HALTED, "test", "me"))
+        await bench.stop()
+        assert modes == [Mode.REDUCING, Mode.HALTED]
+
+    _run(test)
+
+
+def test_caller_that_left_places_nothing(tmp_path: Path) -> None:
+    """A caller that gives up before its order is decided about has no order; the id remains free."""
+
+    async def test() -> None:
+        venue = ScriptedVenue()
+        bench = GatewayBench(tmp_path / "journal", venue)
+        caller = asyncio.create_task(bench.gateway.ask(messages.Place(ORDER)))
+        await asyncio.sleep(0)
+        caller.cancel()
+        await asyncio.gather(caller, return_exceptions=True)
+        await bench.gateway.ask(messages.SetMode(Mode.ACTIVE, "test", "me"))
+        assert not bench.core.state.orders
+        assert (await bench.gateway.ask(messages.Place(ORDER))).refusal is None
+        await bench.stop()
 
     _run(test)

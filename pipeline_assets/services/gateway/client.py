@@ -3,8 +3,7 @@ gateway.proto.
 """
 
 from collections.abc import Iterator
-from types import TracebackType
-from typing import Any, Self, TypeVar, cast
+from typing import Any, Self, TypeVar
 
 import grpc
 from google.protobuf.message import Message
@@ -47,12 +46,7 @@ class GatewayClient:
         """Return the client."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the connection."""
         self._channel.close()
 
@@ -71,7 +65,7 @@ class GatewayClient:
             _path(request), request_serializer=_encode, response_deserializer=answer.FromString
         )
         try:
-            return cast(M, ask(request, timeout=seconds, metadata=self._metadata))
+            return ask(request, timeout=seconds, metadata=self._metadata)
         except grpc.RpcError as error:
             raise self._failed(error) from None
 

@@ -9,7 +9,6 @@ import time
 from collections.abc import Awaitable, Callable, Sequence
 from contextlib import ExitStack
 from decimal import Decimal
-from types import TracebackType
 from typing import Self
 
 from pipeline_assets.collection.overview import collected_symbols
@@ -54,12 +53,7 @@ class MarketFeed:
         self._opened.enter_context(self._exchange)
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the connection."""
         self._opened.close()
 

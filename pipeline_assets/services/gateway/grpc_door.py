@@ -5,6 +5,7 @@ here: messages to requests, views to messages, refusals to status codes.
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.message import DecodeError, Message
@@ -14,7 +15,7 @@ from grpc_health.v1.health_pb2 import HealthCheckResponse
 from grpc_reflection.v1alpha import reflection
 from pydantic import ValidationError
 
-from pipeline_assets.errors import OutsideSystemError
+from pipeline_assets.errors import DataError, OutsideSystemError
 from pipeline_assets.services.gateway.access import Access, DoorError, refuse_browsers
 from pipeline_assets.services.gateway.grpc_calls import CALLS, STREAM, Call, stream_events
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
@@ -27,6 +28,9 @@ OPEN_CALLS = frozenset(
     {"GetOrder", "ListOrders", "ListPositions", "ListFills", "GetState", "StreamEvents"}
 )
 _OPEN_SERVICES = ("/grpc.health.", "/grpc.reflection.")
+_Context: TypeAlias = grpc.aio.ServicerContext[Any, Any]
+# The stubs have type parameters that the class itself does not have.
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 # An order is some hundred bytes.
 _LARGEST_MESSAGE = 64 * 1024
 _STATUS = {
@@ -85,7 +89,7 @@ async def open_grpc_door(service: GatewayService, access: Access, host: str, por
     return GrpcDoor(server, servicer, bound)
 
 
-class _Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
+class _Admission(grpc.aio.ServerInterceptor):
     """Refuses a call before its message is read: a page's, or a change without the token."""
 
     def __init__(self, access: Access) -> None:
@@ -93,17 +97,21 @@ class _Admission(grpc.aio.ServerInterceptor):  # type: ignore[misc]
 
     async def intercept_service(
         self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler]],
+        continuation: "Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]]",
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler:
+    ) -> "_Handler | None":
         method, metadata = handler_call_details.method, handler_call_details.invocation_metadata
         try:
             refuse_browsers(metadata)
             if not _is_open(method):
-                self._access.require(dict(metadata).get("authorization"))
+                self._access.require(_text(dict(metadata).get("authorization")))
         except CallRefusedError as refusal:
             return _refusing(refusal)
         return await continuation(handler_call_details)
+
+
+def _text(value: str | bytes | None) -> str | None:
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
 
 
 def _is_open(method: str) -> bool:
@@ -111,8 +119,8 @@ def _is_open(method: str) -> bool:
     return method.startswith(_OPEN_SERVICES) or (service == f"/{SERVICE}" and call in OPEN_CALLS)
 
 
-def _refusing(refusal: CallRefusedError) -> grpc.RpcMethodHandler:
-    async def refuse(_: bytes, context: grpc.aio.ServicerContext) -> bytes:
+def _refusing(refusal: CallRefusedError) -> _Handler:
+    async def refuse(_: bytes, context: _Context) -> bytes:
         await _abort(context, refusal)
         raise AssertionError
 
@@ -121,15 +129,16 @@ def _refusing(refusal: CallRefusedError) -> grpc.RpcMethodHandler:
 
 def _handlers(service: GatewayService) -> grpc.GenericRpcHandler:
     """Return the handlers of every call that gateway.proto declares."""
-    handlers = {}
+    handlers: dict[str, _Handler] = {}
     for method in pb.DESCRIPTOR.services_by_name["GatewayService"].methods:
         kind = GetMessageClass(method.input_type)
         if method.name == STREAM:
-            made = grpc.unary_stream_rpc_method_handler(_streaming(service), None, _encode)
+            handlers[STREAM] = grpc.unary_stream_rpc_method_handler(
+                _streaming(service), None, _encode
+            )
         else:
             behaviour = _answering(service, kind, CALLS[method.name])
-            made = grpc.unary_unary_rpc_method_handler(behaviour, None, _encode)
-        handlers[method.name] = made
+            handlers[method.name] = grpc.unary_unary_rpc_method_handler(behaviour, None, _encode)
     return grpc.method_handlers_generic_handler(SERVICE, handlers)
 
 
@@ -139,8 +148,8 @@ def _encode(message: Message) -> bytes:
 
 def _answering(
     service: GatewayService, kind: type[Message], call: Call
-) -> Callable[[bytes, grpc.aio.ServicerContext], Awaitable[Message]]:
-    async def answer(body: bytes, context: grpc.aio.ServicerContext) -> Message:
+) -> Callable[[bytes, _Context], Awaitable[Message]]:
+    async def answer(body: bytes, context: _Context) -> Message:
         async with _reported(context):
             request = kind.FromString(body)
             left = context.time_remaining()
@@ -153,8 +162,8 @@ def _answering(
 
 def _streaming(
     service: GatewayService,
-) -> Callable[[bytes, grpc.aio.ServicerContext], AsyncIterator[Message]]:
-    async def answer(body: bytes, context: grpc.aio.ServicerContext) -> AsyncIterator[Message]:
+) -> Callable[[bytes, _Context], AsyncIterator[Message]]:
+    async def answer(body: bytes, context: _Context) -> AsyncIterator[Message]:
         async with _reported(context):
             async for message in stream_events(service, pb.StreamEventsRequest.FromString(body)):
                 yield message
@@ -163,7 +172,7 @@ def _streaming(
 
 
 @asynccontextmanager
-async def _reported(context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
+async def _reported(context: _Context) -> AsyncIterator[None]:
     """Report a foreseen error as the call's status; the library has only INTERNAL for a malformed message."""
     try:
         yield
@@ -176,8 +185,10 @@ async def _reported(context: grpc.aio.ServicerContext) -> AsyncIterator[None]:
         await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problems_of(error))
     except OutsideSystemError as error:
         await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+    except DataError as error:
+        await context.abort(grpc.StatusCode.DATA_LOSS, str(error))
 
 
-async def _abort(context: grpc.aio.ServicerContext, refusal: CallRefusedError) -> None:
+async def _abort(context: _Context, refusal: CallRefusedError) -> None:
     code = (("refusal-code", refusal.code),)
     await context.abort(_STATUS[refusal.kind], str(refusal), code)

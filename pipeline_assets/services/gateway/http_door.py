@@ -12,6 +12,7 @@ from fastapi.responses import JSONResponse
 from fastapi.security import HTTPBearer
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
+from starlette.datastructures import Headers
 
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.services.gateway import requests
@@ -24,7 +25,14 @@ from pipeline_assets.services.gateway.views import (
     StateView,
 )
 from pipeline_assets.trading.gateway import GatewayStoppedError
-from pipeline_assets.web_guard import Application, GuardedApplication, WebGuard
+from pipeline_assets.web_guard import (
+    Application,
+    GuardedApplication,
+    Message,
+    Receive,
+    Send,
+    WebGuard,
+)
 
 _STATUS = {
     Kind.INVALID: 422,
@@ -35,6 +43,8 @@ _STATUS = {
     Kind.FOREIGN: 403,
 }
 _MOST_EVENTS = 2**53
+# An order is some hundred bytes.
+_LARGEST_BODY = 64 * 1024
 
 
 class Problem(BaseModel):
@@ -66,7 +76,7 @@ class Health(BaseModel):
 _PROBLEMS: dict[int | str, dict[str, Any]] = {
     status: {"model": Problem} for status in (404, 409, 422, 503)
 }
-_CHANGES = _PROBLEMS | {401: {"model": Problem}, 400: {"model": Problem}}
+_CHANGES = _PROBLEMS | {status: {"model": Problem} for status in (401, 413)}
 
 
 def http_door(service: GatewayService, access: Access, guard: WebGuard) -> Application:
@@ -74,12 +84,36 @@ def http_door(service: GatewayService, access: Access, guard: WebGuard) -> Appli
     app = FastAPI(
         title="Order gateway",
         version="1",
+        # Its pages would load scripts from elsewhere into the gateway's own origin.
+        docs_url=None,
+        redoc_url=None,
         description="Decimals are text, times are milliseconds since 1970 (UTC).",
     )
     app.include_router(_reading(service))
-    app.include_router(_changing(service, access))
+    app.include_router(_changing(service))
     _report_errors(app)
-    return GuardedApplication(app, guard)
+    return GuardedApplication(_Admission(app, access), guard)
+
+
+class _Admission:
+    """Refuses a change without the token, and a body that is too large, before the body is read."""
+
+    def __init__(self, app: Application, access: Access) -> None:
+        self._app, self._access = app, access
+
+    async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
+        """Serve the request, or refuse it."""
+        headers = Headers(scope=scope)
+        answer: JSONResponse | None = None
+        if scope["method"] not in ("GET", "HEAD"):
+            try:
+                self._access.require(headers.get("authorization"))
+            except CallRefusedError as refusal:
+                answer = _refused(refusal)
+        length = headers.get("content-length", "0")
+        if "transfer-encoding" in headers or not length.isdecimal() or int(length) > _LARGEST_BODY:
+            answer = answer or _problem(413, "body", f"The body may have {_LARGEST_BODY} bytes.")
+        await (answer or self._app)(scope, receive, send)
 
 
 def _reading(service: GatewayService) -> APIRouter:
@@ -132,14 +166,10 @@ def _reading(service: GatewayService) -> APIRouter:
     return router
 
 
-def _changing(service: GatewayService, access: Access) -> APIRouter:
-    """Return the routes that need the token."""
+def _changing(service: GatewayService) -> APIRouter:
+    """Return the routes that need the token, which is checked before."""
     bearer = HTTPBearer(auto_error=False, description="The setting PIPELINE_GATEWAY__TOKEN.")
-
-    async def permitted(request: Request) -> None:
-        access.require(request.headers.get("authorization"))
-
-    router = APIRouter(responses=_CHANGES, dependencies=[Depends(permitted), Depends(bearer)])
+    router = APIRouter(responses=_CHANGES, dependencies=[Depends(bearer)])
 
     @router.post("/v1/orders")
     async def place_order(request: requests.OrderRequest) -> OrderStateView:
@@ -177,8 +207,7 @@ def _changing(service: GatewayService, access: Access) -> APIRouter:
 
 def _report_errors(app: FastAPI) -> None:
     async def refused(_: Request, error: CallRefusedError) -> JSONResponse:
-        headers = {"WWW-Authenticate": "Bearer"} if error.kind is Kind.UNPERMITTED else None
-        return _problem(_STATUS[error.kind], error.code, str(error), headers)
+        return _refused(error)
 
     async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
         # FastAPI's own answer repeats the value, which may not be text that JSON can hold.
@@ -194,6 +223,11 @@ def _report_errors(app: FastAPI) -> None:
         (OutsideSystemError, unavailable),
     ):
         app.add_exception_handler(kind, report)  # type: ignore[arg-type]
+
+
+def _refused(error: CallRefusedError) -> JSONResponse:
+    headers = {"WWW-Authenticate": "Bearer"} if error.kind is Kind.UNPERMITTED else None
+    return _problem(_STATUS[error.kind], error.code, str(error), headers)
 
 
 def _problem(

@@ -127,6 +127,16 @@ def test_malformed_body_is_refused(gateway_server: GatewayServer, body: str) -> 
     assert answer
 
 
+def test_large_body_is_not_read(gateway_server: GatewayServer) -> None:
+    """A body of a gigabyte is refused by its announced length; without the token, by the token."""
+    announced = {"Content-Length": "1000000000"}
+    status, body = ask(gateway_server, "POST", "/v1/orders", b"{", BEARER | announced)
+    assert (status, body["code"]) == (413, "body")
+    assert ask(gateway_server, "POST", "/v1/orders", b"{", announced)[0] == 401
+    chunked = {"Transfer-Encoding": "chunked"}
+    assert ask(gateway_server, "POST", "/v1/orders", b"0\r\n\r\n", BEARER | chunked)[0] == 413
+
+
 def test_every_change_needs_token(gateway_server: GatewayServer) -> None:
     for method, path, body in CHANGES:
         for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": TOKEN}):
