@@ -1,5 +1,6 @@
 """Orders that follow from the state of a PositionKeeper: entries, exits, and the best price for a trailing
-stop. Quantities and prices are whole numbers of 1e-8."""
+stop. Quantities and prices are whole numbers of 1e-8.
+"""
 
 from dataclasses import dataclass
 

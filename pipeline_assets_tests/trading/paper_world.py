@@ -33,6 +33,7 @@ from pipeline_assets.trading.records import OrderSending, RecordCodec
 from pipeline_assets.trading.trader import Trader
 from pipeline_assets.trading.trader_store import Checkpoint
 from pipeline_assets.trading.trades import Trade
+from pipeline_assets.trading.work import Timing
 from pipeline_assets_tests.trading.paper_bench import MARKETS, Clock
 from pipeline_assets_tests.trading.test_core import LIMITS
 
@@ -184,7 +185,7 @@ class World:
         self.venue = PaperVenue(self.paper, formulas, self.clock)
         rules = {symbol: rules for symbol, (_, rules) in self.markets.items()}
         stored = [RecordCodec.decode(seq, body) for seq, body in self.journal.read()]
-        self.core = GatewayCore(self.limits, rules, stored=stored)
+        self.core = GatewayCore(self.limits, rules, Timing(close_retry=180_000), stored)
         self.gateway = Gateway(
             self.core, self.journal, self.venue, self.clock, _Fence(), self.warnings.append
         )

@@ -103,10 +103,11 @@ RULES: list[dict[str, Any]] = [
     {"stop": "0.001", "target": "0.0012", "opposite_signal": "ignore"},
     {"trailing_stop": "0.0008", "stop": "0.001", "opposite_signal": "exit", "cool_down": 3},
     {"time_limit": 5, "target": "0.001", "opposite_signal": "reverse"},
+    {"time_limit": 1, "opposite_signal": "ignore", "side": "long"},
 ]
 
 
-@pytest.mark.parametrize("rules", RULES, ids=["stop", "trail", "reverse"])
+@pytest.mark.parametrize("rules", RULES, ids=["stop", "trail", "reverse", "brief"])
 @pytest.mark.parametrize("minutes", [90, pytest.param(1440, marks=pytest.mark.matrix)])
 def test_paper_trades_equal_the_backtest(rules: dict[str, Any], minutes: int) -> None:
     """Price, quantity, fee, time and reason, with gaps and funding, and all processes killed on the way."""
@@ -336,6 +337,7 @@ def test_persons_close_ends_the_trade() -> None:
             await world.minute(FIRST_MINUTE + number, bars)
         (trade,) = world.closed.values()
         assert trade.exit_reason == "gateway"
+        assert [each.parent for each in world.sent].count("by-hand") == 1
         assert not world.trader.decider.keeper.positions
         assert not world.core.state.ledger.positions
         await world.stop()

@@ -19,8 +19,8 @@ from pipeline_assets.services.gateway.doors import Doors, open_doors
 from pipeline_assets.services.gateway.feed import MarketFeed
 from pipeline_assets.services.gateway.lease import GatewayLease
 from pipeline_assets.services.gateway.service import GatewayService
-from pipeline_assets.services.gateway.venues import VenueMaker, make_venue
-from pipeline_assets.settings import AlertsSettings, RiskSettings, Settings
+from pipeline_assets.services.gateway.venues import VenueMaker, make_venue, timing_of
+from pipeline_assets.settings import AlertsSettings, Settings
 from pipeline_assets.trading.core import GatewayCore
 from pipeline_assets.trading.gateway import Gateway
 from pipeline_assets.trading.limits import RiskLimits
@@ -56,7 +56,7 @@ class Alarm:
         threading.Thread(target=send, args=(alert,), daemon=True).start()
 
 
-def restored_core(journal: Journal, risk: RiskSettings, feed: MarketFeed) -> GatewayCore:
+def restored_core(journal: Journal, settings: Settings, feed: MarketFeed) -> GatewayCore:
     """Return the core as the journal's records say.
 
     Raises:
@@ -64,7 +64,8 @@ def restored_core(journal: Journal, risk: RiskSettings, feed: MarketFeed) -> Gat
         InvariantError: its records contradict each other.
     """
     stored = (RecordCodec.decode(number, body) for number, body in journal.read())
-    return GatewayCore(RiskLimits.from_settings(risk), feed.rules, stored=stored)
+    limits = RiskLimits.from_settings(settings.risk)
+    return GatewayCore(limits, feed.rules, timing_of(settings), stored)
 
 
 def backup_journal(path: Path, target: Path) -> None:
@@ -104,7 +105,7 @@ async def run_gateway(
         path = settings.trading.journal_path(settings.data_dir)
         with closing(SqliteJournal(path)) as journal, MarketFeed(settings) as feed:
             await feed.begin()
-            core = await asyncio.to_thread(restored_core, journal, settings.risk, feed)
+            core = await asyncio.to_thread(restored_core, journal, settings, feed)
             venue = make(settings, feed.now)
             alarm = Alarm(settings.alerts)
             gateway = Gateway(core, journal, venue, feed.now, lease, alarm)

@@ -1,5 +1,5 @@
-"""The one place that chooses a venue by the setting `trading.venue`. A venue itself is a module of
-trading/.
+"""The one place that chooses a venue, and how long to wait for it, by the setting `trading.venue`. A venue
+itself is a module of trading/.
 """
 
 from collections.abc import Callable
@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pipeline_assets.settings import Settings
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.venue import Venue
+from pipeline_assets.trading.work import Timing
 
 Clock = Callable[[], int]
 VenueMaker = Callable[[Settings, Clock], Venue]
@@ -21,6 +22,15 @@ def make_venue(settings: Settings, clock: Clock) -> Venue:
 
         return LivePaperVenue(settings, clock)
     return ClosedVenue(name, clock)
+
+
+def timing_of(settings: Settings) -> Timing:
+    """Return how long the core waits at the venue of the settings."""
+    name: str = settings.trading.venue
+    if name == "paper":
+        # An order is filled when the candle after the next open has closed and is in the slots.
+        return Timing(close_retry=180_000)
+    return Timing()
 
 
 class ClosedVenue:
