@@ -172,7 +172,7 @@ class Gateway:
         """
         works, broken = [], None
         for event in batch:
-            if isinstance(event, messages.Place) and event.request not in self._callers:
+            if isinstance(event, messages.Place) and self._left(event.request):
                 # Its caller's deadline passed before this step: the order is not placed at all.
                 continue
             now = self._clock()
@@ -194,6 +194,10 @@ class Gateway:
             self._carry_out(effect)
         if broken:
             raise broken
+
+    def _left(self, request: int) -> bool:
+        """Return whether a request's caller has left; request 0 never had one."""
+        return request != 0 and request not in self._callers
 
     async def _check_fence(self) -> None:
         """Check the lease.
