@@ -4,7 +4,6 @@ trading/trader.py, one after another.
 
 import asyncio
 import logging
-import signal
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
@@ -30,6 +29,7 @@ from pipeline_assets.resources.trading_documents import read_trading_documents
 from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets.services.gateway.client import GatewayClient
 from pipeline_assets.services.trader_gateway import GrpcGateway
+from pipeline_assets.services.until_stopped import run_until_stopped
 from pipeline_assets.settings import Settings, SettingsError
 from pipeline_assets.trading.decider import PassThroughDecider
 from pipeline_assets.trading.minute_feed import MinuteFeed
@@ -233,14 +233,9 @@ def main(settings: Settings) -> None:
     Raises:
         PipelineError: as `run_trader`.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
-    async def run() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    async def serve(stop: asyncio.Event) -> None:
         _logger.info("The trader of account %s begins.", settings.trading.account)
         await run_trader(settings, stop)
 
-    with suppress(KeyboardInterrupt):
-        asyncio.run(run())
+    run_until_stopped(serve)

@@ -68,6 +68,8 @@ class PaperBook:
                 held.executed = fill.quantity
                 self.open.pop(fill.client_id, None)
                 self.fills.append((record.at, fill))
+                # A fill at an open follows the range of the minute before; all of a range are stored as one.
+                self.matched = max(self.matched, (fill.time + 1) // MINUTE - 1)
                 position = self.positions.pop(fill.symbol, 0) + fill.signed
                 if position:
                     self.positions[fill.symbol] = position

@@ -226,6 +226,25 @@ def test_restart_at_each_step(tmp_path: Path) -> None:
     _run(test)
 
 
+def test_restart_does_not_match_the_past(tmp_path: Path) -> None:
+    """A candle before an entry does not reach the entry's position when it comes again."""
+
+    async def test() -> None:
+        bench = PaperBench(tmp_path / "paper")
+        falling = {"BTCUSDT": bar(50_000, 50_000, 49_000, 50_000)}
+        await bench.candle(0, FLAT)
+        await bench.send(STOP)
+        await bench.send(order("entry"))
+        await bench.candle(1, falling)
+        await bench.candle(2, FLAT, settled=False)
+        bench = await bench.again()
+        await bench.candle(1, falling)
+        await bench.candle(2, FLAT)
+        assert [each[:2] for each in bench.fills] == [("entry", 2)]
+
+    _run(test)
+
+
 def test_full_disk_ends_every_answer(tmp_path: Path) -> None:
     """A venue that could not store an order says nothing from then on; the next start does not have it."""
 

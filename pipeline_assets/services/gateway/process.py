@@ -4,11 +4,10 @@
 
 import asyncio
 import logging
-import signal
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing, suppress
+from contextlib import closing
 from pathlib import Path
 
 from pipeline_assets.resources.alerts import Alerts
@@ -20,6 +19,7 @@ from pipeline_assets.services.gateway.feed import MarketFeed
 from pipeline_assets.services.gateway.lease import GatewayLease
 from pipeline_assets.services.gateway.service import GatewayService
 from pipeline_assets.services.gateway.venues import VenueMaker, make_venue, timing_of
+from pipeline_assets.services.until_stopped import run_until_stopped
 from pipeline_assets.settings import AlertsSettings, Settings
 from pipeline_assets.trading.core import GatewayCore
 from pipeline_assets.trading.gateway import Gateway
@@ -162,7 +162,6 @@ def main(settings: Settings) -> None:
     Raises:
         PipelineError: as `run_gateway`.
     """
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
 
     def report(doors: Doors) -> None:
         at, trading = settings.gateway, settings.trading
@@ -171,11 +170,4 @@ def main(settings: Settings) -> None:
             *(trading.account, trading.venue, at.host, doors.grpc_port, doors.http_port),
         )
 
-    async def run() -> None:
-        stop = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            asyncio.get_running_loop().add_signal_handler(number, stop.set)
-        await run_gateway(settings, stop, on_ready=report)
-
-    with suppress(KeyboardInterrupt):
-        asyncio.run(run())
+    run_until_stopped(lambda stop: run_gateway(settings, stop, on_ready=report))
