@@ -160,31 +160,17 @@ def to_record(event: pb.StreamEventsResponse) -> AnyRecord | None:
 
 
 def _order(order: pb.Order) -> Order:
-    return Order(
-        client_id=order.client_id,
-        symbol=order.symbol,
-        side=_side(order.side),
-        kind=cast(Kind, pb.Kind.Name(order.kind).removeprefix("KIND_").lower()),
-        quantity=_units(order.quantity),
-        price=_units(order.price),
-        reduce_only=order.reduce_only,
-        strategy=order.strategy,
-        decision_id=order.decision_id,
-        parent=order.parent,
-    )
+    plain = {name: getattr(order, name) for name in Order.__struct_fields__}
+    kind = cast(Kind, pb.Kind.Name(order.kind).removeprefix("KIND_").lower())
+    numbers = {"quantity": _units(order.quantity), "price": _units(order.price)}
+    return Order(**plain | numbers | {"side": _side(order.side), "kind": kind})
 
 
 def _fill(fill: pb.Fill) -> Fill:
+    plain = {name: getattr(fill, name) for name in ("symbol", "trade_id", "venue_id", "client_id")}
+    quantity, price, fee = (_units(each) for each in (fill.quantity, fill.price, fill.fee))
     return Fill(
-        symbol=fill.symbol,
-        trade_id=fill.trade_id,
-        venue_id=fill.venue_id,
-        client_id=fill.client_id,
-        side=_side(fill.side),
-        quantity=_units(fill.quantity),
-        price=_units(fill.price),
-        fee=_units(fill.fee),
-        time=fill.time_ms,
+        **plain, side=_side(fill.side), quantity=quantity, price=price, fee=fee, time=fill.time_ms
     )
 
 

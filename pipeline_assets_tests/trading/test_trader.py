@@ -22,6 +22,7 @@ from pipeline_assets.market.position_rules import PositionRules
 from pipeline_assets.market.step_tables import FundingRate, from_minute, to_minute
 from pipeline_assets.market.trading_rules import UNIT
 from pipeline_assets.trading.gateway import GatewayStoppedError
+from pipeline_assets.trading.limits import RiskLimits
 from pipeline_assets.trading.paper_book import MINUTE
 from pipeline_assets.trading.trades import Trade
 from pipeline_assets_tests.research.held_candles import (
@@ -204,6 +205,17 @@ async def _started(world: World | None = None) -> World:
     return world
 
 
+def _in_world(
+    test: Callable[[World], Coroutine[Any, Any, None]], limits: RiskLimits = WIDE
+) -> None:
+    async def run() -> None:
+        world = await _started(World(DAY_OF_ALL, limits))
+        await test(world)
+        await world.stop()
+
+    _run(run)
+
+
 def test_kill_at_each_write_changes_nothing() -> None:
     """Before and after every write: no decision is lost, none made twice, no order sent twice."""
 
@@ -268,27 +280,21 @@ def test_gateway_kill_loses_no_fill() -> None:
 def test_late_restart_declines_as_stale() -> None:
     """A trader that comes back after minutes accepts nothing of these, and still decides about all."""
 
-    async def test() -> None:
-        world = await _started()
+    async def test(world: World) -> None:
         world.signal(_candidate("BTCUSDT", "long", FIRST_MINUTE))
         bars = dict.fromkeys(SYMBOLS, CALM)
         world.clock.minute = FIRST_MINUTE + 1
         await world.trader.on_minute(FIRST_MINUTE, bars)
         assert [reason for _, reason in world.decided] == ["stale"]
         assert not world.sent
-        await world.stop()
 
-    _run(test)
+    _in_world(test)
 
 
 def test_refused_entry_frees_the_symbol() -> None:
     """A risk limit refuses: the intent is skipped with its reason, and the next signal is judged afresh."""
 
-    async def test() -> None:
-        world = World(DAY_OF_ALL, replace(LIMITS, order_notional=100 * UNIT))
-        world.clock.minute = FIRST_MINUTE - 1
-        world.prices = dict.fromkeys(SYMBOLS, CALM)
-        await world.start()
+    async def test(world: World) -> None:
         for minute in (FIRST_MINUTE, FIRST_MINUTE + 1):
             world.signal(_candidate("BTCUSDT", "long", minute))
             await world.minute(minute, dict.fromkeys(SYMBOLS, CALM))
@@ -298,17 +304,14 @@ def test_refused_entry_frees_the_symbol() -> None:
         ]
         assert [reason for _, reason in world.decided] == ["", ""]
         assert not world.sent
-        await world.stop()
 
-    _run(test)
+    _in_world(test, replace(LIMITS, order_notional=100 * UNIT))
 
 
 def test_refused_target_is_sent_again() -> None:
     """One order in ten seconds: the stop comes first, and the target in the next minute."""
 
-    async def test() -> None:
-        world = World(DAY_OF_ALL, replace(WIDE, orders_per_ten_seconds=1))
-        await _started(world)
+    async def test(world: World) -> None:
         world.signal(_candidate("BTCUSDT", "long", FIRST_MINUTE))
         seen = []
         for number in range(4):
@@ -317,16 +320,14 @@ def test_refused_target_is_sent_again() -> None:
         both = ["market", "stop", "limit"]
         assert seen == [["market"], ["market"], ["market", "stop"], both]
         assert any("orders_per_ten_seconds" in each.lower() for each in world.warnings)
-        await world.stop()
 
-    _run(test)
+    _in_world(test, replace(WIDE, orders_per_ten_seconds=1))
 
 
 def test_persons_close_ends_the_trade() -> None:
     """A close at the gateway: the trade ends, and the rules forget the position."""
 
-    async def test() -> None:
-        world = await _started()
+    async def test(world: World) -> None:
         world.signal(_candidate("BTCUSDT", "long", FIRST_MINUTE))
         bars = dict.fromkeys(SYMBOLS, CALM)
         for number in range(4):
@@ -340,6 +341,5 @@ def test_persons_close_ends_the_trade() -> None:
         assert [each.parent for each in world.sent].count("by-hand") == 1
         assert not world.trader.decider.keeper.positions
         assert not world.core.state.ledger.positions
-        await world.stop()
 
-    _run(test)
+    _in_world(test)
