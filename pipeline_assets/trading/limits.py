@@ -113,7 +113,9 @@ def against_filters(order: Order, rules: TradingRules | None, price: int) -> Ref
             f"price {decimal(order.price)} is no multiple of the tick {rules.tick_size}",
         ),
         (
+            # Without any price the value is unknown, and the limit `price_age_seconds` refuses.
             not order.reduce_only
+            and (order.price or price) > 0
             and value_of(order.quantity, order.price or price) < units(rules.min_notional),
             f"the value {decimal(value_of(order.quantity, order.price or price))} is below the "
             f"minimum notional {rules.min_notional}",

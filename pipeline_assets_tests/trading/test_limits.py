@@ -46,3 +46,13 @@ def test_rate_forgets_old_orders() -> None:
     assert desk.place(client_id="a-2") is not None
     desk.now += 1
     assert desk.place(client_id="a-2") is None
+
+
+def test_unknown_price_is_no_filter() -> None:
+    """A market order before the first candle may pass later; a caller must not take it for malformed."""
+    desk = Desk()
+    desk.core.state.prices.clear()
+    refusal = desk.place()
+    assert refusal is not None
+    assert refusal.code == "price_age_seconds"
+    assert "no candle is known" in refusal.message

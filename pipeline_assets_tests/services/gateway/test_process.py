@@ -63,7 +63,7 @@ class Process:
             self.venue.clock = clock
             return self.venue
 
-        await run_gateway(self.settings, stop, **({"make": make, "lease_seconds": 2.0} | options))
+        await run_gateway(self.settings, stop, **({"make": make, "lease_seconds": 60.0} | options))
 
     @contextmanager
     def running(self) -> Iterator[GatewayClient]:
