@@ -64,7 +64,7 @@ class LivePaperVenue(PaperVenue):
         await super().start(hear)
         # Repeats change nothing, so all that the slots hold may be matched again.
         self._feed.after = max(self.book.matched, 0)
-        await self._logged(self._read_rules)
+        await self._logged(self.read_rules)
         self._task = asyncio.create_task(self._run())
 
     async def stop(self) -> None:
@@ -82,11 +82,11 @@ class LivePaperVenue(PaperVenue):
         while True:
             if self._monotonic() >= rules_due or not self._prices:
                 rules_due = self._monotonic() + _RULES_SECONDS
-                await self._logged(self._read_rules)
+                await self._logged(self.read_rules)
             if self._monotonic() >= funding_due:
                 funding_due = self._monotonic() + _FUNDING_SECONDS
-                await self._logged(self._charge_funding)
-            if await self._logged(self._match):
+                await self._logged(self.charge_funding)
+            if await self._logged(self.match_fresh):
                 settled_at = self._monotonic() + _SETTLE_SECONDS
             if self._monotonic() >= settled_at:
                 await self.settle()
@@ -106,14 +106,25 @@ class LivePaperVenue(PaperVenue):
             _logger.warning("The paper venue goes on with what it knows: %s", error)
             return None
 
-    async def _match(self) -> bool:
+    async def match_fresh(self) -> bool:
+        """Match the opens of minutes that are new in the slots; return whether there was one.
+
+        Raises:
+            SlotsError: Redis failed.
+            JournalError: the fills could not be stored.
+        """
         slots = await asyncio.to_thread(self._slots.candles, list(self._prices))
         found = self._feed.due(self._now(), slots)
         for minute, bars in found:
             await self.on_candles(minute, bars)
         return bool(found)
 
-    async def _read_rules(self) -> None:
+    async def read_rules(self) -> None:
+        """Take over symbols, rules and fees from the lake, where these changed.
+
+        Raises:
+            ObjectStoreError: S3 failed.
+        """
         self._prices.update(await asyncio.to_thread(self._stored_formulas))
 
     def _stored_formulas(self) -> Mapping[str, FillFormulas]:
@@ -131,8 +142,13 @@ class LivePaperVenue(PaperVenue):
         known = self._prices.get(symbol)
         return known is None or (known.rules, known.fees) != (rules, fees)
 
-    async def _charge_funding(self) -> None:
-        """Charge the rates of the newest days that are on the lake; each is charged once."""
+    async def charge_funding(self) -> None:
+        """Charge the rates of the newest days that are on the lake; each is charged once.
+
+        Raises:
+            ObjectStoreError: S3 failed.
+            JournalError: the payments could not be stored.
+        """
         traded = {fill.symbol for _, fill in self.book.fills}
         if not traded:
             return
