@@ -137,8 +137,8 @@ async def _placed(
         try:
             for each in each_place:
                 loop.call_soon_threadsafe(found.put_nowait, each)
-        except OutsideSystemError as error:
-            loop.call_soon_threadsafe(found.put_nowait, error)
+        except Exception as error:  # noqa: BLE001 - a thread that ends unseen would stop all trading
+            loop.call_soon_threadsafe(found.put_nowait, _ended("Kafka", error))
 
     thread = Thread(target=read, name="candidates", daemon=True)
     thread.start()
@@ -160,8 +160,8 @@ async def _followed(
         try:
             async for each in gateway.follow(after):
                 found.put_nowait(each)
-        except OutsideSystemError as error:
-            found.put_nowait(error)
+        except Exception as error:  # noqa: BLE001 - a task that ends unseen would stop all trading
+            found.put_nowait(_ended("the gateway", error))
 
     task = asyncio.create_task(read())
     try:
@@ -170,6 +170,13 @@ async def _followed(
         task.cancel()
         with suppress(asyncio.CancelledError):
             await task
+
+
+def _ended(what: str, error: Exception) -> OutsideSystemError:
+    """Return the error that ends a session, for one that ended a reader."""
+    if isinstance(error, OutsideSystemError):
+        return error
+    return OutsideSystemError(f"Reading from {what} ended: {type(error).__name__}: {error}")
 
 
 def _measure(settings: Settings, clock: ExchangeClock) -> None:

@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import msgspec
 
+from pipeline_assets.errors import OutsideSystemError, PipelineError
 from pipeline_assets.market.fill_formulas import FillFormulas
 from pipeline_assets.market.intervals import to_milliseconds
 from pipeline_assets.market.position_keeper import Bar
@@ -27,6 +28,10 @@ from pipeline_assets.trading.paper_records import (
     PaperFunded,
     decode_paper,
 )
+
+
+class PaperVenueError(OutsideSystemError):
+    """The paper venue cannot go on. The message says why and what to do."""
 
 
 class PaperVenue:
@@ -57,7 +62,7 @@ class PaperVenue:
         self._disk = ThreadPoolExecutor(1, "paper-journal")
         self._writing = asyncio.Lock()
         self._unwritten: list[AnyPaperRecord] = []
-        self._failure: JournalError | JournalDamagedError | None = None
+        self._failure: PipelineError | None = None
         self._opened: tuple[int, Mapping[str, Bar]] | None = None
 
     @property
@@ -188,7 +193,7 @@ class PaperVenue:
         """Charge funding rates, once each, to the positions held when their minutes opened.
 
         Args:
-            rates: by symbol; unknown rates are passed over and can come later.
+            rates: by symbol; a rate that is unknown, or of a symbol without rules, can come again later.
             prices: the opens of these minutes, in 1e-8, for rates without a mark price.
 
         Raises:
@@ -200,7 +205,8 @@ class PaperVenue:
             quantity = self._book.position_before(symbol, time)
             price = (prices or {}).get(symbol, 0)
             known = rate.rate is not None and (rate.mark_price or price)
-            if not quantity or not known or (symbol, time) in self._book.payments:
+            paid_already = (symbol, time) in self._book.payments
+            if not quantity or not known or paid_already or symbol not in self._formulas:
                 continue
             amount = self._formulas[symbol].funding(quantity, rate, price)
             record = PaperFunded(at=self._clock(), symbol=symbol, time=time, amount=amount)

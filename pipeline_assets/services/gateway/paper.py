@@ -25,7 +25,7 @@ from pipeline_assets.resources.trading_documents import read_trading_documents
 from pipeline_assets.settings import Settings
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.minute_feed import MinuteFeed
-from pipeline_assets.trading.paper_venue import PaperVenue
+from pipeline_assets.trading.paper_venue import PaperVenue, PaperVenueError
 
 _PERIOD_SECONDS = 2.0
 # The trader has this long after a fill at the open to place stop and target for the same candle.
@@ -77,6 +77,16 @@ class LivePaperVenue(PaperVenue):
         self._file.close()
 
     async def _run(self) -> None:
+        """Match until cancelled. A venue that cannot go on answers no call any more, which alarms people."""
+        try:
+            await self._go_on()
+        except Exception as error:
+            self._failure = PaperVenueError(
+                f"The paper venue ended ({type(error).__name__}: {error}). Start the gateway again."
+            )
+            _logger.exception("The paper venue ended; orders are filled no more.")
+
+    async def _go_on(self) -> None:
         begun = self._monotonic()
         rules_due, funding_due, settled_at = begun + _RULES_SECONDS, begun, begun
         while True:

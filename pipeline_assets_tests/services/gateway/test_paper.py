@@ -2,14 +2,18 @@
 
 import asyncio
 import json
-from datetime import timedelta
+from datetime import datetime, timedelta
 from decimal import Decimal
 from pathlib import Path
 
+import polars as pl
 import pytest
 
+from pipeline_assets.market.funding import funding_schema
+from pipeline_assets.market.intervals import to_milliseconds
 from pipeline_assets.market.step_tables import from_minute
 from pipeline_assets.market.trading_rules import UNIT
+from pipeline_assets.resources.funding_objects import write_month
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import slot_key
 from pipeline_assets.resources.trading_documents import note_trading_rules
@@ -29,6 +33,15 @@ def _candle(redis: RedisServer, number: int, price: float) -> None:
     minute = FIRST_MINUTE + number
     value = {"open_time": minute * MINUTE} | dict.fromkeys(("open", "high", "low", "close"), price)
     redis.client().hset(slot_key("BTCUSDT"), str(minute % 15), json.dumps(value))
+
+
+def _rate(store: ObjectStore) -> datetime:
+    """Store the funding rate of the first full hour; returns that hour."""
+    hour = from_minute(FIRST_MINUTE // 60 * 60 + 60)
+    row = ("BTCUSDT", hour, 0.0001, 50_000.0, None)
+    rates = pl.DataFrame([row], schema=funding_schema(), orient="row")
+    write_month(store, "BTCUSDT", hour.date().replace(day=1), rates)
+    return hour
 
 
 def test_order_fills_from_fresh_slots(
@@ -62,8 +75,14 @@ def test_order_fills_from_fresh_slots(
         ((_, fill),) = venue.book.fills
         assert (fill.client_id, fill.time) == ("entry", (FIRST_MINUTE + 2) * MINUTE)
         assert fill.price == int(Decimal("52052") * UNIT)
+        clock.minute = FIRST_MINUTE + 60
+        hour = _rate(ObjectStore(settings.s3))
         await venue.charge_funding()
         assert not venue.book.payments
+        await venue.read_rules()
+        for _ in range(2):
+            await venue.charge_funding()
+        assert venue.book.payments == {("BTCUSDT", to_milliseconds(hour)): -5 * UNIT}
         await venue.stop()
 
     asyncio.run(asyncio.wait_for(test(), 60))
