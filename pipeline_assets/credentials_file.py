@@ -22,6 +22,7 @@ MAKERS: dict[str, Callable[[], str]] = {
     "PIPELINE_S3__SECRET_ACCESS_KEY": lambda: secrets.token_hex(24),
     "PIPELINE_REDIS__PASSWORD": lambda: secrets.token_hex(24),
     "PIPELINE_SNOWFLAKE__PASSWORD": lambda: secrets.token_hex(24),
+    "PIPELINE_GATEWAY__TOKEN": lambda: secrets.token_hex(24),
 }
 _HEADER = """\
 # Credentials of the embedded servers over this directory, made by the first `pipeline-assets up`.

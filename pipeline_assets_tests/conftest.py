@@ -26,6 +26,7 @@ pytest_plugins = [
     "pipeline_assets_tests.fixtures.commands",
     "pipeline_assets_tests.fixtures.shell",
     "pipeline_assets_tests.fixtures.dagster_home",
+    "pipeline_assets_tests.fixtures.gateway",
 ]
 
 

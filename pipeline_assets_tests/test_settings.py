@@ -392,6 +392,7 @@ def credentials_of(settings: Settings) -> dict[str, str | None]:
         "PIPELINE_S3__SECRET_ACCESS_KEY": settings.s3.secret_access_key,
         "PIPELINE_REDIS__PASSWORD": settings.redis.password,
         "PIPELINE_SNOWFLAKE__PASSWORD": settings.snowflake.password,
+        "PIPELINE_GATEWAY__TOKEN": settings.gateway.token,
     }
     return {
         name: value.get_secret_value() if isinstance(value, SecretStr) else value
@@ -414,12 +415,12 @@ def test_without_stack_no_credentials_exist(empty_directory):
 def test_own_credentials_override_embedded_ones(made, empty_directory, monkeypatch, where):
     """A person's own credentials override the embedded ones."""
     if where == ".env":
-        lines = [f"{name}=own-{number}\n" for number, name in enumerate(made)]
+        lines = [f"{name}=own-credential-{number}\n" for number, name in enumerate(made)]
         (empty_directory / ".env").write_text("".join(lines))
     else:
         for number, name in enumerate(made):
-            monkeypatch.setenv(name, f"own-{number}")
-    own = {name: f"own-{number}" for number, name in enumerate(made)}
+            monkeypatch.setenv(name, f"own-credential-{number}")
+    own = {name: f"own-credential-{number}" for number, name in enumerate(made)}
     assert credentials_of(load_settings()) == own
 
 
@@ -434,6 +435,7 @@ def test_own_credentials_override_embedded_ones(made, empty_directory, monkeypat
         ("SNOWFLAKE", {"SNOWFLAKE__HOST": ""}),
         ("SNOWFLAKE", {"SNOWFLAKE__PROTOCOL": "https"}),
         ("SNOWFLAKE", {"SNOWFLAKE__PRIVATE_KEY_PATH": "/run/secrets/snowflake.p8"}),
+        ("GATEWAY", {"GATEWAY__HOST": "0.0.0.0"}),
     ],
 )
 def test_embedded_credentials_stay_inside(made, monkeypatch, section, address):

@@ -1,17 +1,21 @@
 """The files that are generated from the code and kept with it; `make generate` writes them.
 
-They are for readers that do not import this package: Airflow's DAG folder, and consumers of candidates.
+They are for readers that do not import this package: Airflow's DAG folder, and consumers of candidates and
+decisions.
 A test says whether they are current.
 """
 
 import json
 from importlib.resources import files
 
+from pydantic import BaseModel
+
 from pipeline_assets.assets import layer
 from pipeline_assets.collection import run_names, scheduled_days
 from pipeline_assets.collection.fetch_plan import KIND_TAG, RunKind
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.intervals import Interval
+from pipeline_assets.trading.decisions import Decision
 
 _DAG_INTERVALS = '''"""The DAGs' intervals and Dagster's names: generated from the code by `make generate`."""
 
@@ -70,11 +74,16 @@ def _tasks(interval: Interval) -> dict[str, str]:
 
 def generated() -> dict[str, str]:
     """Return the text of each generated file, by its path in the package."""
-    schema = json.dumps(Candidate.model_json_schema(), indent=2, ensure_ascii=False)
     return {
         "airflow_dags/candle_intervals.py": dag_intervals(),
-        "market/candidate.schema.json": f"{schema}\n",
+        "market/candidate.schema.json": _schema(Candidate),
+        "trading/decision.schema.json": _schema(Decision),
     }
+
+
+def _schema(record: type[BaseModel]) -> str:
+    text = json.dumps(record.model_json_schema(), indent=2, ensure_ascii=False)
+    return f"{text}\n"
 
 
 def main() -> None:

@@ -12,8 +12,10 @@ from pipeline_assets.cli.backtest import backtest
 from pipeline_assets.cli.candidates import candidates
 from pipeline_assets.cli.demo import demo
 from pipeline_assets.cli.gaps import gaps
+from pipeline_assets.cli.gateway import gateway
 from pipeline_assets.cli.lookahead import lookahead
 from pipeline_assets.cli.status import status
+from pipeline_assets.cli.trader import trader
 from pipeline_assets.cli.unblock import unblock
 from pipeline_assets.cli.up import up
 from pipeline_assets.cli.verify import verify
@@ -31,8 +33,10 @@ COMMANDS = (
     demo,
     exchange,
     gaps,
+    gateway,
     lookahead,
     status,
+    trader,
     unblock,
     up,
     verify,

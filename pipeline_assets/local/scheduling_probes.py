@@ -38,12 +38,13 @@ def code_server(host: str, port: int, timeout: float) -> Ask:
         import grpc
 
         with grpc.insecure_channel(f"{host}:{port}") as channel:
-            list_repositories = channel.unary_unary("/api.DagsterApi/ListRepositories")
+            list_repositories: Any = channel.unary_unary("/api.DagsterApi/ListRepositories")
             try:
                 reply = list_repositories(b"", timeout=timeout)
             except grpc.RpcError as error:
-                code = error.code().name if isinstance(error, grpc.Call) else "no status"
-                raise UnhealthyError(f"no repository is listed ({code})") from error
+                code = getattr(error, "code", None)
+                said = code().name if code else "no status"
+                raise UnhealthyError(f"no repository is listed ({said})") from error
         if b"ListRepositoriesResponse" not in reply:
             raise UnhealthyError("the definitions do not load; see the log")
 

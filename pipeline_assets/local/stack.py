@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 
-from pipeline_assets.local import airflow, dagster_services, store_services
+from pipeline_assets.local import airflow, dagster_services, store_services, trading_services
 from pipeline_assets.local.data_directory import making, private_umask
 from pipeline_assets.local.environment import (
     REPOSITORY,
@@ -24,7 +24,7 @@ from pipeline_assets.local.packages import require_packages
 from pipeline_assets.local.service import Service
 from pipeline_assets.local.status import ServiceStatus, StackStatus, stack_status
 from pipeline_assets.local.supervisor import Supervisor
-from pipeline_assets.local.systems import WORKER, System, systems
+from pipeline_assets.local.systems import GATEWAY, WORKER, System, systems
 from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.settings import Settings
 from pipeline_assets.stack_state import WATCHDOG
@@ -67,6 +67,7 @@ def stack_services(
             "webserver": dagster_services.webserver_service,
             "daemon": dagster_services.daemon_service,
             WORKER: dagster_services.worker_service,
+            GATEWAY: trading_services.gateway_service,
         }
     chosen = [found for found in systems(settings) if found.embedded and found.name in makers]
     require_packages(found.name for found in chosen)

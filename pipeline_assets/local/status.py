@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from pipeline_assets import proxies
 from pipeline_assets.local import airflow
 from pipeline_assets.local.ports import tcp_answers
-from pipeline_assets.local.systems import WORKER, systems
+from pipeline_assets.local.systems import GATEWAY, WORKER, systems
 from pipeline_assets.settings import Settings
 from pipeline_assets.stack_state import RESTARTING, UP, ProcessRecord, disk_problem, read_state
 
 _SCHEDULING = {
-    *("code-server", "webserver", "daemon", WORKER),
+    *("code-server", "webserver", "daemon", WORKER, GATEWAY),
     *(airflow.API, airflow.SCHEDULER, airflow.PROCESSOR),
 }
 
@@ -61,7 +61,7 @@ class StackStatus:
 
     @property
     def counted(self) -> list[ServiceStatus]:
-        """The services that have to be up: Dagster's and Airflow's only where this stack started them.
+        """The services that have to be up: others than stores only where this stack started them.
 
         A deployment may run them on other machines, of which the settings say nothing.
         """

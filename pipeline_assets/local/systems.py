@@ -9,6 +9,7 @@ from pipeline_assets.local import airflow
 from pipeline_assets.settings import LOCAL_HOSTS, PREFIX, Settings, is_embedded
 
 WORKER = "worker"
+GATEWAY = "gateway"
 _DEFAULT_PORTS = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
 
 
@@ -48,6 +49,7 @@ def systems(settings: Settings) -> list[System]:
     ]
     if dagster.launcher == "celery":
         found.append(System(WORKER, "", "", local, None, embedded=True))
+    found.append(_gateway_system(settings))
     if settings.airflow.enabled:
         at, port = airflow.address(settings), settings.airflow.port
         found += [
@@ -71,6 +73,19 @@ def _system(name: str, address: str, setting: str) -> System:
         host="127.0.0.1" if embedded else host,
         port=port,
         embedded=embedded,
+    )
+
+
+def _gateway_system(settings: Settings) -> System:
+    at = settings.gateway
+    host = "127.0.0.1" if at.embedded else at.host
+    return System(
+        name=GATEWAY,
+        address=f"grpc://{host}:{at.grpc_port}",
+        setting=f"{PREFIX}GATEWAY__GRPC_PORT",
+        host=host,
+        port=at.grpc_port,
+        embedded=at.embedded,
     )
 
 

@@ -197,6 +197,18 @@ class PositionKeeper:
         return [self._event(row) for row in events[:count].tolist()]
 
     @property
+    def state(self) -> State:
+        """The step's tables, for position_view.py."""
+        return self._state
+
+    @property
+    def minute(self) -> int | None:
+        """The newest minute, counted from 1970, that the positions were moved on to; None before."""
+        from pipeline_assets.market import position_step as step
+
+        return int(self._state.account[step.MINUTE]) if self._begun else None
+
+    @property
     def cash(self) -> Decimal:
         """The money, without the profit and loss of open positions."""
         from pipeline_assets.market import position_step as step

@@ -114,6 +114,18 @@ def _slipped(price, side, config, market):
     return max(moved // tick * tick, tick)
 
 
+@_inlined
+def _levels(paid, side, rule, market):
+    """Return stop and target of a position that was opened at a price; 0 without one."""
+    stop, target = 0, 0
+    if rule[STOP]:
+        stop = paid - side * max(scaled(paid, rule[STOP]), 1)
+    if rule[TARGET]:
+        wanted = paid * side + max(scaled(paid, rule[TARGET]), 1)
+        target = max(-(-wanted // market[INGEST_RUNS]) * market[INGEST_RUNS] * side, 0)
+    return stop, target
+
+
 @_rare
 def _liquidation_price(quantity, notional, margin, market, brackets):
     """Return the price at which an isolated margin is down to the maintenance margin; 0 if never."""
@@ -151,23 +163,21 @@ def _watch(position, rule):
 
 
 @_inlined
-def _trail_at(position, rule):
-    """Return the price of the trailing stop."""
-    distance = max(scaled(position[BEST], rule[TRAIL]), 1)
-    return position[BEST] - distance if position[QUANTITY] > 0 else position[BEST] + distance
+def _nearer_stop(quantity, stop, best, rule):
+    """Return the nearer one of stop and trailing stop; 0 without either."""
+    if not rule[TRAIL]:
+        return stop
+    distance = max(scaled(best, rule[TRAIL]), 1)
+    trail = best - distance if quantity > 0 else best + distance
+    if not stop:
+        return trail
+    return max(stop, trail) if quantity > 0 else min(stop, trail)
 
 
 @_inlined
 def _stop_at(position, rule):
-    """Return the nearer one of stop and trailing stop; 0 without either."""
-    if not rule[TRAIL]:
-        return position[STOP_AT]
-    trail = _trail_at(position, rule)
-    if not position[STOP_AT]:
-        return trail
-    return (
-        max(position[STOP_AT], trail) if position[QUANTITY] > 0 else min(position[STOP_AT], trail)
-    )
+    """Return the stop of a position that is in effect; 0 without one."""
+    return _nearer_stop(position[QUANTITY], position[STOP_AT], position[BEST], rule)
 
 
 @_rare
@@ -194,12 +204,7 @@ def _open(minute, symbol, price, state, setup, events, count):
     position[ENTRY_FEE], position[ENTRY_SLIPPAGE] = fee, slippage
     position[POSITION_MARGIN], position[POSITION_FUNDING] = margin, 0
     position[BEST] = paid
-    position[STOP_AT] = position[TARGET_AT] = 0
-    if rule[STOP]:
-        position[STOP_AT] = paid - side * max(scaled(paid, rule[STOP]), 1)
-    if rule[TARGET]:
-        wanted = paid * side + max(scaled(paid, rule[TARGET]), 1)
-        position[TARGET_AT] = max(-(-wanted // market[INGEST_RUNS]) * market[INGEST_RUNS] * side, 0)
+    position[STOP_AT], position[TARGET_AT] = _levels(paid, side, rule, market)
     position[LIQUIDATED_AT] = _liquidation_price(
         quantity, notional, margin, market, brackets[symbol]
     )
@@ -324,46 +329,66 @@ def _at_open(minute, symbol, price, state, setup, events, count):
     return count
 
 
-@_rare
-def _in_range(minute, symbol, candle, state, setup, events, count):
-    """Close a position whose stop, target or liquidation price a candle reaches.
+@_inlined
+def _reached(price, high, low, side, at_stop, at_target, at_liquidation):
+    """Return why and where a candle closes a position: (reason or -1, price, whether it reaches both).
 
     The worse is taken for true: a candle that reaches stop and target was at the stop first.
     """
+    # Seen from a long: a short's prices are negated, so that lower is worse for both.
+    worst, best = (low, high) if side > 0 else (-high, -low)
+    stop = side * at_stop if at_stop else -NEVER
+    target = side * at_target if at_target else NEVER
+    liquidated = side * at_liquidation if at_liquidation else -NEVER
+    reason, at, both = -1, 0, False
+    if side * price <= liquidated:
+        reason, at = BY_LIQUIDATION, price
+    elif side * price <= stop:
+        reason, at = BY_STOP, price
+    elif side * price >= target:
+        reason, at = BY_TARGET, price
+    elif worst <= max(stop, liquidated):
+        reason, at = (BY_STOP, at_stop) if stop >= liquidated else (BY_LIQUIDATION, at_liquidation)
+        both = best >= target
+    elif best >= target:
+        reason, at = BY_TARGET, at_target
+    return reason, at, both
+
+
+@_rare
+def _in_range(minute, symbol, candle, state, setup, events, count):
+    """Close a position whose stop, target or liquidation price a candle reaches."""
     position = state[0][symbol]
     rule = setup[1][position[OWNER]]
     price, high, low, _ = candle
     side = 1 if position[QUANTITY] > 0 else -1
-    # Seen from a long: a short's prices are negated, so that lower is worse for both.
-    worst, best = (low, high) if side > 0 else (-high, -low)
-    at_stop, at_target = _stop_at(position, rule), position[TARGET_AT]
-    stop = side * at_stop if at_stop else -NEVER
-    target = side * at_target if at_target else NEVER
-    liquidated = side * position[LIQUIDATED_AT] if position[LIQUIDATED_AT] else -NEVER
-    stopped = BY_STOP
-    if rule[TRAIL] and at_stop != position[STOP_AT]:
-        stopped = BY_TRAILING_STOP
-    at, reason = 0, -1
-    if side * price <= liquidated:
-        at, reason = price, BY_LIQUIDATION
-    elif side * price <= stop:
-        at, reason = price, stopped
-    elif side * price >= target:
-        at, reason = price, BY_TARGET
-    elif worst <= max(stop, liquidated):
-        at, reason = (
-            (at_stop, stopped) if stop >= liquidated else (side * liquidated, BY_LIQUIDATION)
-        )
-        if best >= target:
-            state[1][BOTH_TOUCHED] += 1
-    elif best >= target:
-        at, reason = at_target, BY_TARGET
+    at_stop = _stop_at(position, rule)
+    reason, at, both = _reached(
+        price, high, low, side, at_stop, position[TARGET_AT], position[LIQUIDATED_AT]
+    )
+    if both:
+        state[1][BOTH_TOUCHED] += 1
+    if reason == BY_STOP and rule[TRAIL] and at_stop != position[STOP_AT]:
+        reason = BY_TRAILING_STOP
     if reason >= 0:
         return _close(minute, symbol, at, reason, state, setup, events, count)
+    best = side * high if side > 0 else side * low
     if side * position[BEST] < best:
         position[BEST] = side * best
         _watch(position, rule)
     return count
+
+
+@_inlined
+def _payment(quantity, rate, mark, price, market):
+    """Return what a funding rate pays a position, by the mark price, or by a price in ticks without one."""
+    steps = abs(quantity)
+    value = steps * price * market[VALUE]
+    if mark:
+        rest = mark % UNIT * market[STEP_UNITS] % UNIT
+        value = steps * scaled(mark, market[STEP_UNITS]) + scaled(steps, rest)
+    paid = scaled(value, rate)
+    return -paid if quantity > 0 else paid
 
 
 @_rare
@@ -377,19 +402,13 @@ def _pay_funding(row, price, state, setup):
     if not row[KNOWN]:
         account[RATES_MISSING] += 1
         return
-    steps = abs(position[QUANTITY])
-    if row[MARK]:
-        rest = row[MARK] % UNIT * market[STEP_UNITS] % UNIT
-        value = steps * scaled(row[MARK], market[STEP_UNITS]) + scaled(steps, rest)
-    elif price:
-        account[MARKS_FROM_OPEN] += 1
-        value = steps * price * market[VALUE]
-    else:
-        account[MARKS_FROM_CLOSE] += 1
-        value = steps * position[LAST] * market[VALUE]
-    paid = scaled(value, row[FUNDING_RATE])
-    if position[QUANTITY] > 0:
-        paid = -paid
+    if not row[MARK]:
+        if price:
+            account[MARKS_FROM_OPEN] += 1
+        else:
+            account[MARKS_FROM_CLOSE] += 1
+            price = position[LAST]
+    paid = _payment(position[QUANTITY], row[FUNDING_RATE], row[MARK], price, market)
     account[CASH] += paid
     account[FUNDED] += paid
     position[POSITION_FUNDING] += paid
@@ -632,3 +651,43 @@ def run(first, candles, flags, signals, funding, state, setup, equity, events):
         i += 1
     account[MINUTE] = first + minutes - 1
     return count, samples
+
+
+# The same formulas for callers of single orders: fill_formulas.py.
+
+
+@_compiled
+def market_price(price, side, config, market):
+    """Return the price of a market order."""
+    return _slipped(price, side, config, market)
+
+
+@_compiled
+def part_of(value, rate):
+    """Return the part of a value that a rate in 1e-8 takes."""
+    return scaled(value, rate)
+
+
+@_compiled
+def exit_levels(paid, side, rule, market):
+    """Return stop and target of a position; 0 without one."""
+    return _levels(paid, side, rule, market)
+
+
+@_compiled
+def stop_price(side, stop, best, rule):
+    """Return the nearer one of stop and trailing stop; 0 without either."""
+    return _nearer_stop(side, stop, best, rule)
+
+
+@_compiled
+def reached(price, high, low, side, at_stop, at_target):
+    """Return which of stop and target a candle reaches, and where: (reason or -1, price)."""
+    reason, at, _ = _reached(price, high, low, side, at_stop, at_target, 0)
+    return reason, at
+
+
+@_compiled
+def funding_payment(quantity, rate, mark, price, market):
+    """Return what a funding rate pays a position."""
+    return _payment(quantity, rate, mark, price, market)

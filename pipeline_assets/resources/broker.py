@@ -1,4 +1,4 @@
-"""Kafka: publishing candidates and reading them.
+"""Kafka: publishing candidates and other records of a symbol. Reading is in candidate_reader.py.
 
 The candidate itself is defined in market/candidates.py; options and errors of the clients are in
 kafka_clients.py.
@@ -10,16 +10,15 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from threading import Lock
-from typing import TYPE_CHECKING
-
-from pydantic import ValidationError
+from typing import TYPE_CHECKING, Protocol
 
 from pipeline_assets.market.candidates import Candidate
+from pipeline_assets.resources.candidate_reader import CandidateReader
 from pipeline_assets.resources.kafka_clients import BrokerError, KafkaClients
 from pipeline_assets.resources.retry import RetryPolicy
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, Message, Producer
+    from confluent_kafka import Producer
 
     from pipeline_assets.settings import KafkaSettings
 from pipeline_assets.resources.kafka_clients import UndeliveredError
@@ -29,9 +28,6 @@ from pipeline_assets.stop_flag import StopFlag
 CONTENT_TYPE = "application/json"
 # The name of the JSON Schema of a message's value: market/candidate.schema.json.
 SCHEMA = "candidate.schema.json"
-_GROUP = "pipeline-assets"
-_WAIT = 0.2
-_UNREAD = "it could not be read"
 _logger = logging.getLogger(__name__)
 
 
@@ -43,8 +39,23 @@ class Published:
     seconds: float
 
 
+class Publishable(Protocol):
+    """A record with an id that is the same in all repeats."""
+
+    @property
+    def id(self) -> str:
+        """Tells repeats from others."""
+
+    @property
+    def symbol(self) -> str:
+        """Chooses the partition."""
+
+    def model_dump_json(self) -> str:
+        """Return the record as JSON."""
+
+
 class CandidateTopic:
-    """The topic of candidates.
+    """The topic of candidates, or another one whose records have an id and a symbol.
 
     A message's key is the symbol, so that a symbol's candidates stay in order; its value is the
     candidate as JSON; its headers are `id`, `content-type` and `schema`. Consumers tell repeats by
@@ -54,15 +65,16 @@ class CandidateTopic:
     which publish one after another, and across a fork: the child makes a producer of its own.
     """
 
-    def __init__(self, settings: "KafkaSettings") -> None:
-        self._settings = settings
+    def __init__(self, settings: "KafkaSettings", schema: str = SCHEMA) -> None:
+        """Connect later. `schema` names the JSON Schema of the records that are published."""
+        self._settings, self._schema = settings, schema
         self._lock = Lock()
         # One producer per process: librdkafka's threads do not survive a fork. Destroying the parent's
         # producer in the child would wait for those threads without end.
         self._producers: dict[int, Producer] = {}
         self._clients = KafkaClients(settings)
 
-    def publish(self, candidates: Sequence[Candidate]) -> Published:
+    def publish(self, candidates: Sequence[Publishable]) -> Published:
         """Send candidates and return once the brokers acknowledged every one (acks=all).
 
         The producer is idempotent: a message that it repeats by itself is stored once. An error says
@@ -118,83 +130,15 @@ class CandidateTopic:
         Raises:
             BrokerError: Kafka cannot be reached or refuses.
         """
-        from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
-
-        topic = self._settings.topic
-        self._clients.reasons.clear()
-        try:
-            consumer = Consumer(
-                self._clients.options()
-                | {"group.id": _GROUP, "enable.auto.commit": False, "enable.partition.eof": True}
-            )
-        except KafkaException as error:
-            # For example a CA file that is no certificate.
-            raise BrokerError(self._clients.explain(error.args[0], _UNREAD)) from error
-        timeout = self._settings.delivery_timeout_ms / 1000
-        try:
-            partitions = [
-                TopicPartition(topic, number, OFFSET_BEGINNING)
-                for number in self._clients.partitions(consumer, timeout)
-            ]
-            if not from_beginning:
-                for partition in partitions:
-                    # Asked for now: left to the consumer, "the end" is where it is at its first
-                    # fetch, and a candidate published until then would be passed over.
-                    _, partition.offset = consumer.get_watermark_offsets(partition, timeout)
-            consumer.assign(partitions)
-        except KafkaException as error:
-            consumer.close()
-            raise BrokerError(self._clients.explain(error.args[0], _UNREAD)) from error
-        except BrokerError:
-            consumer.close()
-            raise
-        return self._messages(
-            consumer, len(partitions), follow=follow, stop=stop or StopFlag(), on_skipped=on_skipped
+        reader = CandidateReader(self._settings, self._clients)
+        return reader.candidates(
+            from_beginning=from_beginning,
+            follow=follow,
+            stop=stop or StopFlag(),
+            on_skipped=on_skipped,
         )
 
-    def _messages(
-        self,
-        consumer: "Consumer",
-        partitions: int,
-        *,
-        follow: bool,
-        stop: StopFlag,
-        on_skipped: Callable[[str], object],
-    ) -> Iterator[Candidate]:
-        from confluent_kafka import KafkaError
-
-        ended: set[int | None] = set()
-        try:
-            while not stop.is_set() and (follow or len(ended) < partitions):
-                message = consumer.poll(_WAIT)
-                if message is None:
-                    continue
-                error = message.error()
-                if error is None:
-                    candidate = self._decoded(message, on_skipped)
-                    if candidate is not None:
-                        yield candidate
-                elif error.code() == KafkaError._PARTITION_EOF:
-                    ended.add(message.partition())
-                elif not error.retriable():
-                    raise BrokerError(self._clients.explain(error, _UNREAD))
-        finally:
-            consumer.close()
-
-    def _decoded(self, message: "Message", on_skipped: Callable[[str], object]) -> Candidate | None:
-        try:
-            return Candidate.model_validate_json(message.value() or b"")
-        # A time of the year 1 or 9999 with a zone overflows where it is converted to UTC.
-        except (ValidationError, OverflowError) as error:
-            faults = error.error_count() if isinstance(error, ValidationError) else 1
-            on_skipped(
-                f"Message {message.offset()} of partition {message.partition()} of the topic "
-                f"{self._settings.topic!r} at {self._settings.bootstrap_servers} is no candidate "
-                f"({faults} faults)"
-            )
-            return None
-
-    def _attempt(self, candidates: Sequence[Candidate], deadline: float) -> None:
+    def _attempt(self, candidates: Sequence[Publishable], deadline: float) -> None:
         """Send all with this process's producer; one that failed is not used again.
 
         Raises:
@@ -210,7 +154,11 @@ class CandidateTopic:
                     self._settings.topic,
                     key=candidate.symbol,
                     value=candidate.model_dump_json(),
-                    headers={"id": candidate.id, "content-type": CONTENT_TYPE, "schema": SCHEMA},
+                    headers={
+                        "id": candidate.id,
+                        "content-type": CONTENT_TYPE,
+                        "schema": self._schema,
+                    },
                     on_delivery=outcome.count,
                 )
             producer.flush(max(0.0, deadline - time.monotonic()))

@@ -1,5 +1,5 @@
-"""Leases in Redis: who executes a run, and whether that process still lives. When a lease is renewed and what
-its loss means is write_guard.py's.
+"""Leases in Redis: who executes a run or serves an account, and whether that process still lives. When a
+lease is renewed and what its loss means is write_guard.py's.
 
 A lease is one key that ends by Redis' own clock, so the clocks and names of the hosts do not matter. Its
 value names the holder by a random token. No process extends or removes the lease of another.
@@ -32,8 +32,12 @@ class LeaseStore:
         self._milliseconds = round(seconds * 1000)
         self._redis = RedisConnection(settings, LeaseStoreError)
 
-    def take(self, run_id: str) -> str | None:
+    def take(self, run_id: str, holder: str = "") -> str | None:
         """Take the lease of a run if it is free.
+
+        Args:
+            run_id: the run, or another thing that one process at a time may have.
+            holder: names this process for people.
 
         Returns:
             The holder's token, or None if another process holds the lease.
@@ -41,7 +45,7 @@ class LeaseStore:
         Raises:
             LeaseStoreError: Redis failed.
         """
-        token = secrets.token_hex(8)
+        token = f"{secrets.token_hex(8)} {holder}".strip()
 
         def attempt(client: Any) -> bool:
             if client.set(lease_key(run_id), token, nx=True, px=self._milliseconds):
@@ -50,6 +54,15 @@ class LeaseStore:
             return bool(client.get(lease_key(run_id)) == token.encode())
 
         return token if self._redis.run(attempt) else None
+
+    def holder(self, run_id: str) -> str | None:
+        """Return the name of a lease's holder, empty if it gave none; None if the lease is free.
+
+        Raises:
+            LeaseStoreError: Redis failed.
+        """
+        held: bytes | None = self._redis.run(lambda client: client.get(lease_key(run_id)))
+        return None if held is None else held.decode().partition(" ")[2]
 
     def renew(self, run_id: str, token: str) -> bool:
         """Extend a lease; return whether it still belonged to the holder.

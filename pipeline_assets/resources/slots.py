@@ -11,6 +11,7 @@ A candle that arrives after the sensor evaluated its minute marks the indicator 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.errors import OutsideSystemError
@@ -144,11 +145,7 @@ class CandleSlots:
             return empty_candles()
 
         def values(client: Any) -> list[list[bytes]]:
-            pipeline = client.pipeline(transaction=False)
-            for symbol in symbols:
-                pipeline.execute_command("HVALS", slot_key(symbol))
-            replies: list[list[bytes]] = pipeline.execute()
-            return replies
+            return _values_of_all(client, symbols)
 
         candles = decoded_slots(symbols, self._redis.run(values))
         if newest is not None:
@@ -156,6 +153,41 @@ class CandleSlots:
                 pl.col("open_time") > newest - SPAN, pl.col("open_time") <= newest
             )
         return candles.sort("symbol", "open_time")
+
+    def newest_closes(self, symbols: Sequence[str]) -> dict[str, tuple[float, int]]:
+        """Return close and close time (ms) of each symbol's newest candle, without loading Polars.
+
+        Raises:
+            SlotsError: as `read`.
+        """
+        found = {}
+        for symbol, held in self.candles(symbols).items():
+            try:
+                newest = max(held, key=itemgetter("open_time"), default=None)
+                if newest is not None:
+                    found[symbol] = float(newest["close"]), int(newest["close_time"])
+            except (LookupError, TypeError, ValueError) as error:
+                raise _strange(symbol) from error
+        return found
+
+    def candles(self, symbols: Sequence[str]) -> dict[str, list[dict[str, Any]]]:
+        """Return the stored candles by symbol as they are, times in milliseconds; without Polars.
+
+        Raises:
+            SlotsError: as `read`.
+        """
+        import orjson
+
+        def values(client: Any) -> list[list[bytes]]:
+            return _values_of_all(client, symbols)
+
+        found = {}
+        for symbol, held in zip(symbols, self._redis.run(values) if symbols else (), strict=True):
+            try:
+                found[symbol] = [orjson.loads(each) for each in held]
+            except orjson.JSONDecodeError as error:
+                raise _strange(symbol) from error
+        return found
 
     def summary(self, symbols: Sequence[str]) -> "pl.DataFrame":
         """Return one row for each of `symbols`, in their order, for a table of the slots.
@@ -181,6 +213,21 @@ class CandleSlots:
         return asked.join(held, on="symbol", how="left", maintain_order="left").with_columns(
             pl.col("slots").fill_null(0)
         )
+
+
+def _values_of_all(client: Any, symbols: Sequence[str]) -> list[list[bytes]]:
+    pipeline = client.pipeline(transaction=False)
+    for symbol in symbols:
+        pipeline.execute_command("HVALS", slot_key(symbol))
+    replies: list[list[bytes]] = pipeline.execute()
+    return replies
+
+
+def _strange(symbol: str) -> SlotsError:
+    return SlotsError(
+        f"A slot of {slot_key(symbol)} holds no candle: another program writes there. Stop it and "
+        "delete the key; the next ingest run writes the slots again."
+    )
 
 
 def _encoded(candles: "pl.DataFrame") -> dict[str, list[str]]:
@@ -211,14 +258,9 @@ def decoded_slots(symbols: Sequence[str], replies: Sequence[Sequence[bytes]]) ->
     values = _values([value for reply in replies for value in reply])
     if values is None:
         strange = next(
-            slot_key(symbol)
-            for symbol, reply in zip(symbols, replies, strict=True)
-            if _values(reply) is None
+            symbol for symbol, reply in zip(symbols, replies, strict=True) if _values(reply) is None
         )
-        raise SlotsError(
-            f"A slot of {strange} holds no candle: another program writes there. Stop it and "
-            "delete the key; the next ingest run writes the slots again."
-        )
+        raise _strange(strange)
     return values.with_columns(
         pl.Series("symbol", owners, dtype=pl.String()),
         *(

@@ -25,7 +25,7 @@ CODE_KEY = "{workers}:code"
 _CODE_LIFE_SECONDS = 3600
 _PACKAGE = Path(__file__).parents[1]
 # Sections in which the machines of one deployment may differ.
-_OF_ONE_MACHINE = {"data_dir", "allowed_hosts", "celery", "dagster", "airflow"}
+_OF_ONE_MACHINE = {"data_dir", "allowed_hosts", "celery", "dagster", "airflow", "gateway"}
 
 
 class WorkerRegistryError(OutsideSystemError):

@@ -17,6 +17,7 @@ SECRETS = (
     ("kafka", "sasl_password"),
     ("celery", "broker_url"),
     ("alerts", "webhook_url"),
+    ("gateway", "token"),
 )
 ENV_FILE = ".env"
 # Editors on Windows begin a file with a byte order mark, which would become part of the first name.

@@ -115,6 +115,8 @@ def _with_credentials(settings: Settings, known: Mapping[str, str]) -> Settings:
         changes["redis"] = _filled("redis", redis, known, "password")
     if snowflake.embedded and snowflake.password is None and snowflake.private_key_path is None:
         changes["snowflake"] = _filled("snowflake", snowflake, known, "password")
+    if settings.gateway.embedded and settings.gateway.token is None:
+        changes["gateway"] = _filled("gateway", settings.gateway, known, "token")
     return settings.model_copy(update=changes)
 
 

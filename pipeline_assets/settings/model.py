@@ -1,5 +1,5 @@
 """The settings as a whole, where they come from and in which order. Sections and their defaults are in
-sections.py.
+sections.py and the modules beside it.
 """
 
 import os
@@ -34,6 +34,11 @@ from pipeline_assets.settings.sections import (
     S3Settings,
     SnowflakeSettings,
     StrategySettings,
+)
+from pipeline_assets.settings.trading_sections import (
+    GatewaySettings,
+    RiskSettings,
+    TradingSettings,
 )
 from pipeline_assets.web_guard import host_names
 
@@ -89,6 +94,9 @@ class Settings(BaseSettings):
     housekeeping: HousekeepingSettings = HousekeepingSettings()
     candidates: CandidatesSettings = CandidatesSettings()
     backtest: BacktestSettings = BacktestSettings()
+    trading: TradingSettings = TradingSettings()
+    gateway: GatewaySettings = GatewaySettings()
+    risk: RiskSettings = RiskSettings()
     strategies: tuple[StrategySettings, ...] = Field(
         tuple(
             StrategySettings(name=name)

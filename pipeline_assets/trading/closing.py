@@ -12,8 +12,6 @@ from pipeline_assets.trading.order_types import Order, Status
 from pipeline_assets.trading.state import Closing
 from pipeline_assets.trading.work import Work
 
-# The venue matches a market order at once; a longer wait means that the answer or the fills are missing.
-_RETRY = 5_000
 _WAITING = frozenset({Status.SENDING, Status.OPEN})
 
 
@@ -28,7 +26,8 @@ def positions_read(work: Work, event: PositionsRead) -> None:
 def _go_on(work: Work, symbol: str, close: Closing, event: PositionsRead) -> None:
     quantity = event.quantities.get(symbol, 0)
     last = work.state.orders.get(close.last_order)
-    if last and last.status in _WAITING and event.asked_at < last.sent_at + _RETRY:
+    retry = work.core.timing.close_retry
+    if last and last.status in _WAITING and event.asked_at < last.sent_at + retry:
         return
     if last and event.asked_at <= last.sent_at:
         return

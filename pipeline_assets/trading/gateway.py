@@ -68,7 +68,7 @@ class Gateway:
         self._requests = count(1)
         self._callers: dict[int, asyncio.Future[messages.Reply]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._written = asyncio.Condition()
+        self._written, self._durable = asyncio.Condition(), 0
         self._failure: PipelineError | None = None
 
     @property
@@ -88,11 +88,13 @@ class Gateway:
     async def ask(self, wish: Wish) -> messages.Reply:
         """Hand in a caller's wish; returns once the outcome is durable.
 
+        A caller that is cancelled before its order was decided about has no order; one that is cancelled
+        later has the whole order, as `state` shows.
+
         Raises:
             GatewayStoppedError: the gateway stopped before it could answer.
         """
-        if self._failure:
-            raise GatewayStoppedError(str(self._failure))
+        self._check_running()
         request = next(self._requests)
         answer: asyncio.Future[messages.Reply] = asyncio.get_running_loop().create_future()
         self._callers[request] = answer
@@ -102,9 +104,18 @@ class Gateway:
         finally:
             self._callers.pop(request, None)
 
+    def _check_running(self) -> None:
+        if self._failure:
+            raise GatewayStoppedError(str(self._failure))
+
     async def follow(self, after: int) -> AsyncIterator[tuple[int, AnyRecord]]:
-        """Yield the records above a number, old ones first, then new ones as they become durable."""
+        """Yield the records above a number, old ones first, then new ones as they become durable.
+
+        Raises:
+            GatewayStoppedError: the gateway stopped.
+        """
         while True:
+            self._check_running()
             page = await self._on_disk(partial(self._page, after))
             for number, body in page:
                 yield number, RecordCodec.decode(number, body)
@@ -112,10 +123,11 @@ class Gateway:
             if len(page) == _PAGE:
                 continue
             async with self._written:
-                # Checked under the lock: a record written since the page was read must not be slept over.
-                if self._failure:
-                    raise GatewayStoppedError(str(self._failure))
-                await self._written.wait()
+                # Checked under the lock: what was written, or ended, since the page was read must not be
+                # slept over. A slow reader waited for the next record otherwise, perhaps for hours.
+                self._check_running()
+                if self._durable <= after:
+                    await self._written.wait()
 
     async def run(self) -> None:
         """Handle events until cancelled.
@@ -160,6 +172,9 @@ class Gateway:
         """
         works, broken = [], None
         for event in batch:
+            if isinstance(event, messages.Place) and self._left(event.request):
+                # Its caller's deadline passed before this step: the order is not placed at all.
+                continue
             now = self._clock()
             try:
                 works.append(self._core.handle(event, now))
@@ -169,7 +184,7 @@ class Gateway:
                 break
         bodies = [RecordCodec.encode(record) for work in works for record in work.recorded]
         if bodies:
-            await self._on_disk(lambda: self._journal.append(bodies))
+            self._durable = await self._on_disk(lambda: self._journal.append(bodies))
             async with self._written:
                 self._written.notify_all()
         effects = [effect for work in works for effect in work.effects]
@@ -179,6 +194,10 @@ class Gateway:
             self._carry_out(effect)
         if broken:
             raise broken
+
+    def _left(self, request: int) -> bool:
+        """Return whether a request's caller has left; request 0 never had one."""
+        return request != 0 and request not in self._callers
 
     async def _check_fence(self) -> None:
         """Check the lease.

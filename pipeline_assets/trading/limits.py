@@ -1,9 +1,13 @@
-"""Risk limits: what an order may do to the account. The settings' section `risk` has the same names."""
+"""Risk limits: what an order may do to the account. Refusals name a limit as the
+settings' section `risk` does.
+"""
 
 from collections import deque
 from dataclasses import dataclass, field
+from typing import Self
 
 from pipeline_assets.market.trading_rules import UNIT, TradingRules, decimal, units
+from pipeline_assets.settings import RiskSettings
 from pipeline_assets.trading.messages import Refusal
 from pipeline_assets.trading.order_types import Mode, Order, value_of
 from pipeline_assets.trading.state import GatewayState
@@ -29,37 +33,55 @@ class RiskLimits:
         price_age: the greatest age of the newest closed candle, in milliseconds.
     """
 
-    order_notional: int = 1_000 * UNIT
-    symbol_notional: int = 2_000 * UNIT
-    gross_notional: int = 10_000 * UNIT
-    open_positions: int = 10
-    daily_loss: int = 200 * UNIT
-    orders_per_ten_seconds: int = 50
-    orders_per_minute: int = 200
-    collar: int = 2 * UNIT // 100
-    price_age: int = 150_000
+    order_notional: int
+    symbol_notional: int
+    gross_notional: int
+    open_positions: int
+    daily_loss: int
+    orders_per_ten_seconds: int
+    orders_per_minute: int
+    collar: int
+    price_age: int
+
+    @classmethod
+    def from_settings(cls, risk: RiskSettings) -> Self:
+        """Return the limits of the settings' section `risk`, which has the defaults."""
+        return cls(
+            order_notional=units(risk.order_notional),
+            symbol_notional=units(risk.symbol_notional),
+            gross_notional=units(risk.gross_notional),
+            open_positions=risk.open_positions,
+            daily_loss=units(risk.daily_loss),
+            orders_per_ten_seconds=risk.orders_per_ten_seconds,
+            orders_per_minute=risk.orders_per_minute,
+            collar=units(risk.price_collar),
+            price_age=risk.price_age_seconds * 1000,
+        )
 
 
 @dataclass
 class OrderRate:
     """How many orders left recently: counted here, and what the venue counted."""
 
-    _sent: deque[int] = field(default_factory=deque)
+    _sent: dict[int, deque[int]] = field(
+        default_factory=lambda: {_TEN_SECONDS: deque(), _MINUTE: deque()}
+    )
     venue_ten_seconds: int = 0
     venue_minute: int = 0
     venue_at: int = 0
 
     def count(self, now: int) -> None:
         """Count an order that leaves now."""
-        self._sent.append(now)
+        for sent in self._sent.values():
+            sent.append(now)
 
     def within(self, now: int, span: int) -> int:
-        """Return the number of orders sent in the last `span` milliseconds."""
-        while self._sent and self._sent[0] <= now - _MINUTE:
-            self._sent.popleft()
-        own = sum(1 for each in self._sent if each > now - span)
+        """Return the number of orders sent in the last `span` milliseconds: ten seconds or a minute."""
+        sent = self._sent[span]
+        while sent and sent[0] <= now - span:
+            sent.popleft()
         said = self.venue_ten_seconds if span == _TEN_SECONDS else self.venue_minute
-        return max(own, said if now - self.venue_at < span else 0)
+        return max(len(sent), said if now - self.venue_at < span else 0)
 
 
 def against_filters(order: Order, rules: TradingRules | None, price: int) -> Refusal | None:
@@ -91,7 +113,9 @@ def against_filters(order: Order, rules: TradingRules | None, price: int) -> Ref
             f"price {decimal(order.price)} is no multiple of the tick {rules.tick_size}",
         ),
         (
+            # Without any price the value is unknown, and the limit `price_age_seconds` refuses.
             not order.reduce_only
+            and (order.price or price) > 0
             and value_of(order.quantity, order.price or price) < units(rules.min_notional),
             f"the value {decimal(value_of(order.quantity, order.price or price))} is below the "
             f"minimum notional {rules.min_notional}",

@@ -15,6 +15,7 @@ from pipeline_assets.trading.messages import (
     OrderSeen,
     PositionsRead,
     Refused,
+    SendCancel,
     TradesRead,
     Unanswered,
 )
@@ -227,6 +228,9 @@ def ask_about(work: Work, held: OrderState) -> None:
     wait = min(timing.first_question << min(doubt.questions, 16), timing.longest_question)
     doubt.questions += 1
     doubt.next_question = work.now + wait
+    if held.cancel_sent and held.status in UNSETTLED:
+        # The gateway may have ended between the cancel's record and its request; a cancel may be repeated.
+        work.effect(SendCancel(client_id, symbol))
     work.effect(AskOrder(client_id, symbol))
     if held.status is Status.UNKNOWN or held.reported > held.booked:
         work.effect(AskTrades(symbol, held.sent_at - _OVERLAP))

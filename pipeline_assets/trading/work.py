@@ -23,6 +23,7 @@ class Timing:
         first_question: the wait before an unknown order is asked for; doubled each time.
         longest_question: the longest wait between two questions.
         answer: how long an order may stay `sending` without any answer.
+        close_retry: how long a close waits for its order, before a new reading of the position sends another.
     """
 
     recv_window: int = 5_000
@@ -30,6 +31,8 @@ class Timing:
     first_question: int = 1_000
     longest_question: int = 30_000
     answer: int = 30_000
+    # An exchange matches a market order at once: after this, the answer or the fills are missing.
+    close_retry: int = 5_000
 
 
 @dataclass(slots=True)
@@ -50,7 +53,7 @@ class Doubt:
 class Core:
     """Everything that lives as long as the gateway: the state, and what is not stored."""
 
-    limits: RiskLimits = field(default_factory=RiskLimits)
+    limits: RiskLimits
     rules: Mapping[str, TradingRules] = field(default_factory=dict)
     timing: Timing = field(default_factory=Timing)
     state: GatewayState = field(default_factory=GatewayState)

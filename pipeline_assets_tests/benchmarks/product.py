@@ -334,6 +334,7 @@ def running_product(
                 "sensors": sensors,
             },
             airflow={"enabled": airflow, "port": free_port()},
+            gateway={"grpc_port": free_port(), "http_port": free_port()},
         )
         settings = prepared(configured)
         options = ["--symbols", str(symbols)]

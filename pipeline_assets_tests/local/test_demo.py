@@ -101,6 +101,8 @@ class Machine:
             "PIPELINE_KAFKA__BOOTSTRAP_SERVERS": f"127.0.0.1:{free_port()}",
             "PIPELINE_DAGSTER__WEBSERVER_PORT": str(self.web),
             "PIPELINE_DAGSTER__CODE_SERVER_PORT": str(free_port()),
+            "PIPELINE_GATEWAY__GRPC_PORT": str(free_port()),
+            "PIPELINE_GATEWAY__HTTP_PORT": str(free_port()),
         }
 
     def start(self, *arguments: str) -> "subprocess.Popen[str]":

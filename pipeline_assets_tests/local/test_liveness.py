@@ -28,6 +28,7 @@ def stack_settings(directory: Path, **changes: object) -> Settings:
         snowflake={"port": free_port()},
         kafka={"bootstrap_servers": f"127.0.0.1:{free_port()}"},
         dagster={"webserver_port": free_port(), "code_server_port": free_port()},
+        gateway={"grpc_port": free_port(), "http_port": free_port()},
         **changes,
     )
 

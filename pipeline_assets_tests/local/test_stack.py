@@ -79,6 +79,7 @@ def stores_only(tmp_path: Path, **changes: object) -> Settings:
             },
             "redis": {"url": f"redis://localhost:{free_port()}/0", "password": "it's secret"},
             "dagster": {"webserver_port": free_port(), "code_server_port": free_port()},
+            "gateway": {"grpc_port": free_port(), "http_port": free_port()},
         }
         | changes
     )
@@ -252,6 +253,7 @@ def test_status_tells_local_and_elsewhere(tmp_path: Path) -> None:
             "webserver": (True, False),
             "daemon": (True, False),
             "worker": (True, False),
+            "gateway": (True, False),
         }
         assert (status.running, status.pid) == (True, os.getpid())
     after = stack_status(settings)
@@ -371,9 +373,9 @@ def test_outside_systems_are_not_started(tmp_path: Path) -> None:
         kafka={"bootstrap_servers": "a.example.com:9092,b.example.com:9092"},
     )
     started = [service.name for service in stack_services(production)]
-    assert started == ["code-server", "webserver", "daemon", "worker"]
+    assert started == ["code-server", "webserver", "daemon", "worker", "gateway"]
     without = production.model_copy(update={"dagster": DagsterSettings(launcher="process")})
-    assert [each.name for each in stack_services(without)] == started[:3]
+    assert [each.name for each in stack_services(without)] == [*started[:3], "gateway"]
     addresses = {system.name: system.address for system in systems(production)}
     assert addresses["s3"] == "https://s3.eu-central-1.amazonaws.com"
     assert addresses["snowflake"] == "https://xy12345.snowflakecomputing.com"

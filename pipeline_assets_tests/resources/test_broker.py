@@ -24,7 +24,8 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
 from pipeline_assets.resources.broker import CandidateTopic
-from pipeline_assets.resources.kafka_clients import BrokerError
+from pipeline_assets.resources.candidate_reader import CandidateReader, PlacedCandidate
+from pipeline_assets.resources.kafka_clients import BrokerError, KafkaClients
 from pipeline_assets.settings import KafkaSettings
 from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, KafkaServer, candidates
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port
@@ -85,6 +86,30 @@ def test_what_is_published_is_read_again(kafka_settings: KafkaSettings) -> None:
     assert published.seconds > 0
     read = list(topic.read(from_beginning=True, follow=False))
     assert sorted(read, key=lambda each: each.id) == sorted(given, key=lambda each: each.id)
+
+
+def test_reading_resumes_at_its_places(kafka_settings: KafkaSettings) -> None:
+    """By partition: what was read before does not come again, and nothing else is passed over."""
+    topic, stop = CandidateTopic(kafka_settings), threading.Event()
+    topic.publish(candidates(minutes=2, symbols=20))
+    reader = CandidateReader(kafka_settings, KafkaClients(kafka_settings))
+
+    def read(offsets: dict[int, int], count: int) -> list[PlacedCandidate]:
+        stop.clear()
+        found = []
+        for each in reader.read_from(offsets, stop=stop):
+            found.append(each)
+            if len(found) == count:
+                stop.set()
+        return found
+
+    places = read(dict.fromkeys(range(6), 0), 40)
+    assert len({each.candidate.id for each in places}) == 40
+    resumed = {each.partition: each.offset + 1 for each in places}
+    first = places[-1].partition
+    resumed[first] = 1
+    expected = [each for each in places if each.partition == first and each.offset > 0]
+    assert read(resumed, len(expected)) == expected
 
 
 def test_message_carries_symbol_id_and_schema(

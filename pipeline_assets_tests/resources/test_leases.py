@@ -47,9 +47,11 @@ def leases(redis_url: str, redis_server: RedisServer) -> LeaseStore:
 
 def test_lease_has_one_holder(leases: LeaseStore) -> None:
     """No process takes, extends or releases the lease of another."""
-    token = leases.take(RUN)
+    assert leases.holder(RUN) is None
+    token = leases.take(RUN, "a host pid 1")
     assert token is not None
     assert leases.take(RUN) is None
+    assert leases.holder(RUN) == "a host pid 1"
     assert not leases.renew(RUN, "another")
     leases.release(RUN, "another")
     assert leases.held([RUN, "free"]) == {RUN}

@@ -1,11 +1,13 @@
 """The gateway's core and single events."""
 
+import dataclasses
 from decimal import Decimal
 
 import msgspec
 import pytest
 
 from pipeline_assets.market.trading_rules import UNIT, TradingRules
+from pipeline_assets.settings import RiskSettings
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.core import GatewayCore
 from pipeline_assets.trading.invariants import InvariantError
@@ -17,6 +19,7 @@ from pipeline_assets_tests.trading.virtual_world import BEGIN
 
 _RULES = TradingRules(Decimal("0.1"), Decimal("0.001"), Decimal("0.001"), Decimal(100), Decimal(5))
 _TIMING = Timing(recv_window=5_000, settling=60_000)
+LIMITS = RiskLimits.from_settings(RiskSettings())
 ORDER = Order(
     client_id="a-1", symbol="BTCUSDT", side="buy", kind="market", quantity=UNIT // 10, strategy="s"
 )
@@ -26,7 +29,7 @@ class Desk:
     """A core with a price of 100, and a clock that the test moves."""
 
     def __init__(self, **limits: int) -> None:
-        self.core = GatewayCore(RiskLimits(**limits), {"BTCUSDT": _RULES}, _TIMING)
+        self.core = GatewayCore(dataclasses.replace(LIMITS, **limits), {"BTCUSDT": _RULES}, _TIMING)
         self.now = BEGIN
         self.price(100)
 
@@ -247,7 +250,7 @@ def test_own_count_survives_restart() -> None:
     recorded += desk.tell(Place(ORDER, 1)).recorded
     recorded += desk.tell(messages.Accepted("a-1", "v-a-1")).recorded
     recorded += desk.tell(messages.FillSeen(fill_of(ORDER, 1, 100, desk.now))).recorded
-    again = GatewayCore(RiskLimits(), {"BTCUSDT": _RULES}, _TIMING, recorded)
+    again = GatewayCore(LIMITS, {"BTCUSDT": _RULES}, _TIMING, recorded)
     assert again.state.orders == desk.core.state.orders
     assert again.state.ledger == desk.core.state.ledger
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
-from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -12,45 +11,13 @@ import pytest
 from pipeline_assets.market.trading_rules import UNIT
 from pipeline_assets.resources.journal import JournalError, SqliteJournal
 from pipeline_assets.trading import messages
-from pipeline_assets.trading.core import GatewayCore
-from pipeline_assets.trading.gateway import Gateway, GatewayStoppedError
+from pipeline_assets.trading.gateway import GatewayStoppedError
 from pipeline_assets.trading.invariants import InvariantError
-from pipeline_assets.trading.limits import RiskLimits
 from pipeline_assets.trading.order_types import Mode, Status
-from pipeline_assets.trading.records import FillBooked, OrderSending, RecordCodec
+from pipeline_assets.trading.records import FillBooked, ModeSet, OrderSending, RecordCodec
+from pipeline_assets_tests.trading.gateway_bench import GatewayBench
 from pipeline_assets_tests.trading.scripted_venue import ScriptedVenue
-from pipeline_assets_tests.trading.test_core import _RULES, ORDER
-from pipeline_assets_tests.trading.virtual_world import BEGIN
-
-
-class _Lease:
-    held = True
-
-    def holds(self) -> bool:
-        return self.held
-
-
-class _Bench:
-    """A gateway in the running event loop, over a journal file that outlives it."""
-
-    def __init__(
-        self, path: Path, venue: ScriptedVenue, journal: SqliteJournal | None = None
-    ) -> None:
-        self.journal = journal or SqliteJournal(path)
-        stored = [RecordCodec.decode(seq, body) for seq, body in self.journal.read()]
-        self.core = GatewayCore(RiskLimits(), {"BTCUSDT": _RULES}, stored=stored)
-        self.lease, self.alarms = _Lease(), list[str]()
-        self.gateway = Gateway(
-            self.core, self.journal, venue, lambda: BEGIN, self.lease, self.alarms.append
-        )
-        self.gateway.hear(messages.PriceSeen("BTCUSDT", 100 * UNIT, BEGIN))
-        self.task = asyncio.create_task(self.gateway.run())
-
-    async def stop(self) -> None:
-        self.task.cancel()
-        with suppress(asyncio.CancelledError):
-            await self.task
-        self.journal.close()
+from pipeline_assets_tests.trading.test_core import ORDER
 
 
 def _run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -62,7 +29,7 @@ def test_acknowledged_order_is_in_the_file(tmp_path: Path) -> None:
 
     async def test() -> None:
         venue = ScriptedVenue()
-        bench = _Bench(tmp_path / "journal", venue)
+        bench = GatewayBench(tmp_path / "journal", venue)
         reply = await bench.gateway.ask(messages.Place(ORDER))
         assert reply.refusal is None
         reader = SqliteJournal(tmp_path / "journal")
@@ -83,11 +50,11 @@ def test_restart_sends_nothing_again(tmp_path: Path) -> None:
     async def test() -> None:
         venue = ScriptedVenue()
         venue.answer = lambda effect: [venue.fill(effect), messages.Unanswered("", "torn")][1]
-        first = _Bench(tmp_path / "journal", venue)
+        first = GatewayBench(tmp_path / "journal", venue)
         await first.gateway.ask(messages.Place(ORDER))
         await venue.sent.wait()
         await first.stop()
-        second = _Bench(tmp_path / "journal", venue)
+        second = GatewayBench(tmp_path / "journal", venue)
         async for _, record in second.gateway.follow(0):
             if isinstance(record, FillBooked):
                 break
@@ -102,7 +69,7 @@ def test_restart_sends_nothing_again(tmp_path: Path) -> None:
 def test_lost_lease_sends_nothing(tmp_path: Path) -> None:
     async def test() -> None:
         venue = ScriptedVenue()
-        bench = _Bench(tmp_path / "journal", venue)
+        bench = GatewayBench(tmp_path / "journal", venue)
         bench.lease.held = False
         with pytest.raises(GatewayStoppedError, match="lease"):
             await bench.gateway.ask(messages.Place(ORDER))
@@ -127,7 +94,7 @@ class _FullDisk(SqliteJournal):
 def test_full_disk_acknowledges_nothing(tmp_path: Path) -> None:
     async def test() -> None:
         venue, journal = ScriptedVenue(), _FullDisk(tmp_path / "journal")
-        bench = _Bench(tmp_path / "journal", venue, journal)
+        bench = GatewayBench(tmp_path / "journal", venue, journal)
         await bench.gateway.ask(messages.SetMode(Mode.ACTIVE, "test", "me"))
         journal.full = True
         with pytest.raises(GatewayStoppedError, match="disk is full"):
@@ -144,14 +111,14 @@ def test_broken_promise_halts_next_start(tmp_path: Path) -> None:
 
     async def test() -> None:
         venue = ScriptedVenue()
-        bench = _Bench(tmp_path / "journal", venue)
+        bench = GatewayBench(tmp_path / "journal", venue)
         await bench.gateway.ask(messages.SetMode(Mode.ACTIVE, "test", "me"))
         bench.core.state.ledger.positions["BTCUSDT"] = UNIT
         await bench.gateway.ask(messages.Place(ORDER))
         with pytest.raises(InvariantError, match="sum of its fills"):
             await bench.task
         assert bench.alarms
-        second = _Bench(tmp_path / "journal", venue)
+        second = GatewayBench(tmp_path / "journal", venue)
         reply = await second.gateway.ask(
             messages.Place(msgspec.structs.replace(ORDER, client_id="a-2"))
         )
@@ -166,7 +133,7 @@ def test_follow_resumes_without_loss(tmp_path: Path) -> None:
     """A follower that comes back with its last number gets every later record once."""
 
     async def test() -> None:
-        bench = _Bench(tmp_path / "journal", ScriptedVenue())
+        bench = GatewayBench(tmp_path / "journal", ScriptedVenue())
         seen: list[int] = []
         while len(seen) < 30:
             after = seen[-1] if seen else 0
@@ -178,5 +145,42 @@ def test_follow_resumes_without_loss(tmp_path: Path) -> None:
                     break
         await bench.stop()
         assert seen == list(range(1, len(seen) + 1))
+
+    _run(test)
+
+
+def test_slow_follower_misses_no_record(tmp_path: Path) -> None:
+    """A record that is written while a follower handles the one before does not wait for a third."""
+
+    async def test() -> None:
+        bench = GatewayBench(tmp_path / "journal", ScriptedVenue())
+        await bench.gateway.ask(messages.SetMode(Mode.REDUCING, "test", "me"))
+        modes: list[Mode] = []
+        async for _, record in bench.gateway.follow(0):
+            if isinstance(record, ModeSet):
+                modes.append(record.mode)
+                if len(modes) == 2:
+                    break
+                await bench.gateway.ask(messages.SetMode(Mode.HALTED, "test", "me"))
+        await bench.stop()
+        assert modes == [Mode.REDUCING, Mode.HALTED]
+
+    _run(test)
+
+
+def test_caller_that_left_places_nothing(tmp_path: Path) -> None:
+    """A caller that gives up before its order is decided about has no order; the id remains free."""
+
+    async def test() -> None:
+        venue = ScriptedVenue()
+        bench = GatewayBench(tmp_path / "journal", venue)
+        caller = asyncio.create_task(bench.gateway.ask(messages.Place(ORDER)))
+        await asyncio.sleep(0)
+        caller.cancel()
+        await asyncio.gather(caller, return_exceptions=True)
+        await bench.gateway.ask(messages.SetMode(Mode.ACTIVE, "test", "me"))
+        assert not bench.core.state.orders
+        assert (await bench.gateway.ask(messages.Place(ORDER))).refusal is None
+        await bench.stop()
 
     _run(test)

@@ -1,0 +1,132 @@
+"""The command group `gateway`: it runs the order gateway of services/gateway/, and talks to a running one."""
+
+import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from pipeline_assets.cli.options import json_option
+from pipeline_assets.cli.output import print_json
+from pipeline_assets.settings import load_settings
+
+if TYPE_CHECKING:
+    from pipeline_assets.services.gateway.client import GatewayClient
+    from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
+
+_reason = click.option(
+    "--reason", default="by command", show_default=True, help="Kept with the change, for people."
+)
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def gateway(context: click.Context) -> None:
+    """Run the order gateway of the account, or talk to the running one.
+
+    Without a subcommand it runs until Ctrl-C; `pipeline-assets up` starts it too.
+    """
+    if context.invoked_subcommand is None:
+        context.invoke(run)
+
+
+@gateway.command()
+def run() -> None:
+    """Run the gateway until Ctrl-C. A second one for the same account refuses to start."""
+    from pipeline_assets.services.gateway.process import main
+
+    main(load_settings())
+
+
+@gateway.command()
+@_reason
+@json_option
+def halt(reason: str, as_json: bool) -> None:
+    """Open nothing until resumed, also after a restart. Cancels and closes pass."""
+    _change("Halt", as_json, reason=reason)
+
+
+@gateway.command()
+@_reason
+@json_option
+def flatten(reason: str, as_json: bool) -> None:
+    """Halt, cancel every order and close every position."""
+    from uuid import uuid4
+
+    _change("Flatten", as_json, reason=reason, close_id=str(uuid4()))
+
+
+@gateway.command()
+@_reason
+@json_option
+def resume(reason: str, as_json: bool) -> None:
+    """Accept every order again. The day's loss counts anew."""
+    _change("Resume", as_json, reason=reason)
+
+
+@gateway.command()
+@json_option
+def state(as_json: bool) -> None:
+    """Show mode, result, exposure and limits."""
+    from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
+
+    with _client() as client:
+        answer = client.call(pb.GetStateRequest(), pb.GetStateResponse)
+    _print_state(answer.state, as_json)
+
+
+@gateway.command()
+@click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
+def backup(file: Path) -> None:
+    """Write a consistent copy of the journal to a new FILE of the gateway's machine.
+
+    To restore: stop the gateway, put the copy in the journal's place, and start the gateway again.
+    """
+    from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
+
+    target = file.absolute()
+    with _client() as client:
+        # A journal of years takes minutes.
+        client.call(pb.BackupRequest(path=str(target)), pb.BackupResponse, seconds=3600)
+    click.echo(f"Written: {target}")
+
+
+def _change(call: str, as_json: bool, **fields: str) -> None:
+    """Have the running gateway change its mode, and print its state after that."""
+    from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
+
+    request = getattr(pb, f"{call}Request")(by=_person(), **fields)
+    with _client() as client:
+        answer = client.call(request, getattr(pb, f"{call}Response"))
+    _print_state(answer.state, as_json)
+
+
+def _client() -> "GatewayClient":
+    from pipeline_assets.services.gateway.client import GatewayClient
+
+    return GatewayClient(load_settings().gateway)
+
+
+def _person() -> str:
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):
+        # The user has no name, as in some containers.
+        return "unknown"
+
+
+def _print_state(state: "pb.State", as_json: bool) -> None:
+    from google.protobuf.json_format import MessageToDict
+
+    shown = MessageToDict(
+        state, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
+    shown["mode"] = shown["mode"].removeprefix("MODE_")
+    if as_json:
+        print_json(shown)
+        return
+    limits = shown.pop("limits")
+    for name, value in shown.items():
+        click.echo(f"{name.replace('_', ' '):<16}{value}")
+    for name, value in limits.items():
+        click.echo(f"limit {name:<24}{value}")

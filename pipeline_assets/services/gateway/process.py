@@ -1,0 +1,173 @@
+"""The gateway's process: lease, journal, core, venue, market and doors put together. Run by
+`pipeline-assets gateway`; each part is in the module of its name.
+"""
+
+import asyncio
+import logging
+import threading
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+
+from pipeline_assets.resources.alerts import Alerts
+from pipeline_assets.resources.journal import Journal, SqliteJournal
+from pipeline_assets.resources.leases import LeaseStore
+from pipeline_assets.services.gateway.access import Access, access_of, guard_of
+from pipeline_assets.services.gateway.doors import Doors, open_doors
+from pipeline_assets.services.gateway.feed import MarketFeed
+from pipeline_assets.services.gateway.lease import GatewayLease
+from pipeline_assets.services.gateway.service import GatewayService
+from pipeline_assets.services.gateway.venues import VenueMaker, make_venue, timing_of
+from pipeline_assets.services.until_stopped import run_until_stopped
+from pipeline_assets.settings import AlertsSettings, Settings
+from pipeline_assets.trading.core import GatewayCore
+from pipeline_assets.trading.gateway import Gateway
+from pipeline_assets.trading.limits import RiskLimits
+from pipeline_assets.trading.records import RecordCodec
+
+# A gateway that was killed leaves its lease for this long.
+LEASE_SECONDS = 20.0
+_ALERT_SECONDS = 600.0
+_logger = logging.getLogger(__name__)
+
+
+class Alarm:
+    """Logs what a person should know, and alerts; the same message alerts once in ten minutes."""
+
+    def __init__(
+        self, settings: AlertsSettings, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """`monotonic` is a clock in seconds that only goes forward."""
+        self._alerts = Alerts(settings) if settings.webhook_url else None
+        self._monotonic = monotonic
+        self._sent: dict[str, float] = {}
+
+    def __call__(self, message: str) -> None:
+        """Report a message; sending goes on in a thread."""
+        _logger.warning("%s", message)
+        now = self._monotonic()
+        self._sent = {each: at for each, at in self._sent.items() if now - at < _ALERT_SECONDS}
+        if self._alerts is None or message in self._sent:
+            return
+        self._sent[message] = now
+        alert = {"text": f"Order gateway: {message}", "alert": "gateway", "service": "gateway"}
+        send = self._alerts.send_repeatedly
+        threading.Thread(target=send, args=(alert,), daemon=True).start()
+
+
+def restored_core(journal: Journal, settings: Settings, feed: MarketFeed) -> GatewayCore:
+    """Return the core as the journal's records say.
+
+    Raises:
+        JournalError, JournalDamagedError, JournalRecordError: the journal cannot be read.
+        InvariantError: its records contradict each other.
+    """
+    stored = (RecordCodec.decode(number, body) for number, body in journal.read())
+    limits = RiskLimits.from_settings(settings.risk)
+    return GatewayCore(limits, feed.rules, timing_of(settings), stored)
+
+
+def backup_journal(path: Path, target: Path) -> None:
+    """Write a copy of the journal to a new file, over a connection beside the gateway's.
+
+    Raises:
+        JournalError: the copy cannot be written, or exists.
+    """
+    with closing(SqliteJournal(path)) as journal:
+        journal.backup(target)
+
+
+async def run_gateway(
+    settings: Settings,
+    stop: asyncio.Event,
+    *,
+    make: VenueMaker = make_venue,
+    on_ready: Callable[[Doors], None] = lambda _: None,
+    lease_seconds: float = LEASE_SECONDS,
+) -> None:
+    """Serve the account of the settings until `stop` is set.
+
+    Args:
+        settings: with the token.
+        stop: ends the gateway; what is on its way is resolved by the next start.
+        make: chooses the venue.
+        on_ready: called once the doors are open.
+        lease_seconds: how long the account stays locked after a crash.
+
+    Raises:
+        PipelineError: the gateway cannot start, or stopped by itself. The message says why.
+    """
+    access = access_of(settings)
+    store = LeaseStore(settings.redis, lease_seconds)
+    lease = await GatewayLease.take(store, settings.trading.account)
+    try:
+        path = settings.trading.journal_path(settings.data_dir)
+        with closing(SqliteJournal(path)) as journal, MarketFeed(settings) as feed:
+            await feed.begin()
+            core = await asyncio.to_thread(restored_core, journal, settings, feed)
+            venue = make(settings, feed.now)
+            alarm = Alarm(settings.alerts)
+            gateway = Gateway(core, journal, venue, feed.now, lease, alarm)
+            service = GatewayService(
+                gateway,
+                settings.trading,
+                settings.risk,
+                lambda target: backup_journal(path, target),
+            )
+            works = (gateway.run(), lease.keep(), feed.run(gateway.hear))
+            tasks = [asyncio.create_task(each) for each in works]
+            await _serve(settings, service, access, tasks, stop, on_ready)
+    finally:
+        await lease.release()
+
+
+async def _serve(
+    settings: Settings,
+    service: GatewayService,
+    access: Access,
+    tasks: list[asyncio.Task[None]],
+    stop: asyncio.Event,
+    on_ready: Callable[[Doors], None],
+) -> None:
+    """Keep the doors open until a task ends or `stop` is set; the gateway ends before its doors close."""
+    stopped = asyncio.create_task(_wait(stop))
+    try:
+        async with open_doors(service, access, guard_of(settings), settings.gateway) as doors:
+            on_ready(doors)
+            try:
+                await asyncio.wait((*tasks, stopped), return_when=asyncio.FIRST_COMPLETED)
+            finally:
+                ended = [task for task in tasks if task.done()]
+                await _cancel([*tasks, stopped])
+    finally:
+        await _cancel([*tasks, stopped])
+    for task in ended:
+        task.result()
+
+
+async def _wait(stop: asyncio.Event) -> None:
+    await stop.wait()
+
+
+async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+def main(settings: Settings) -> None:
+    """Run the gateway until SIGINT or SIGTERM.
+
+    Raises:
+        PipelineError: as `run_gateway`.
+    """
+
+    def report(doors: Doors) -> None:
+        at, trading = settings.gateway, settings.trading
+        _logger.info(
+            "The gateway of account %s (%s) listens at %s: gRPC %d, HTTP %d.",
+            *(trading.account, trading.venue, at.host, doors.grpc_port, doors.http_port),
+        )
+
+    run_until_stopped(lambda stop: run_gateway(settings, stop, on_ready=report))

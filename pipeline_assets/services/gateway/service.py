@@ -1,0 +1,235 @@
+"""The gateway's calls, as both doors offer them. This module knows neither gRPC nor HTTP; deciding is in
+trading/.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from enum import StrEnum
+from itertools import islice
+from pathlib import Path
+
+from pipeline_assets.errors import InputError
+from pipeline_assets.services.gateway import requests
+from pipeline_assets.services.gateway.views import (
+    EventView,
+    FillView,
+    OrderStateView,
+    PositionView,
+    StateView,
+    event_view,
+    fill_view,
+    order_state_view,
+    text,
+)
+from pipeline_assets.settings import RiskSettings, TradingSettings
+from pipeline_assets.trading import messages
+from pipeline_assets.trading.gateway import Gateway, GatewayStoppedError, Wish
+from pipeline_assets.trading.order_types import Mode, Status
+
+
+class Kind(StrEnum):
+    """The kinds of refusals, which each door expresses in its own way."""
+
+    INVALID = "invalid"
+    NOT_FOUND = "not_found"
+    EXISTS = "already_exists"
+    NOT_NOW = "failed_precondition"
+    UNPERMITTED = "unauthenticated"
+    FOREIGN = "permission_denied"
+
+
+_KINDS = {
+    "already_exists": Kind.EXISTS,
+    "client_id": Kind.INVALID,
+    "filter": Kind.INVALID,
+    "not_found": Kind.NOT_FOUND,
+    "unknown_symbol": Kind.NOT_FOUND,
+}
+
+
+class CallRefusedError(InputError):
+    """A call was refused. The message names the rule, the value, and what to do.
+
+    Attributes:
+        kind: how a door reports it.
+        code: a stable word for programs: a limit's name, `mode`, `filter`, ….
+    """
+
+    def __init__(self, kind: Kind, code: str, message: str) -> None:
+        super().__init__(message)
+        self.kind, self.code = kind, code
+
+
+@dataclass(frozen=True)
+class GatewayService:
+    """One account's gateway, as callers see it.
+
+    Attributes:
+        gateway: runs in the event loop that makes the calls.
+        trading: names the account and the venue.
+        risk: the limits, to show.
+        backup_to: writes a consistent copy of the journal to a new file; called in a thread.
+    """
+
+    gateway: Gateway
+    trading: TradingSettings
+    risk: RiskSettings
+    backup_to: Callable[[Path], None]
+
+    def require_running(self) -> None:
+        """Return if the gateway runs.
+
+        Raises:
+            GatewayStoppedError: the gateway stopped; the message says why.
+        """
+        if self.gateway.failure:
+            raise GatewayStoppedError(str(self.gateway.failure))
+
+    async def place(self, request: requests.OrderRequest) -> OrderStateView:
+        """Place an order; returns once the order is durable. The same order again returns its state.
+
+        Raises:
+            CallRefusedError: a filter, a limit or the mode refuses it, or the id has another order.
+            GatewayStoppedError: the gateway stopped.
+        """
+        await self._ask(messages.Place(request.order()))
+        return self._order(request.client_id)
+
+    async def cancel(self, client_id: str) -> OrderStateView:
+        """Ask the venue to cancel an order.
+
+        Raises:
+            CallRefusedError: there is no such order.
+            GatewayStoppedError: the gateway stopped.
+        """
+        await self._ask(messages.Cancel(client_id))
+        return self._order(client_id)
+
+    def order(self, client_id: str) -> OrderStateView:
+        """Return an order's state.
+
+        Raises:
+            CallRefusedError: there is no such order.
+            GatewayStoppedError: the gateway stopped: what it knew is outdated.
+        """
+        self.require_running()
+        return self._order(client_id)
+
+    def orders(self) -> list[OrderStateView]:
+        """Return the orders that are not at an end, in the order of sending."""
+        self.require_running()
+        state = self.gateway.state
+        return [order_state_view(state.orders[each]) for each in state.live]
+
+    def positions(self) -> list[PositionView]:
+        """Return the symbols with a position, an open order or a close under way."""
+        self.require_running()
+        state = self.gateway.state
+        symbols = state.ledger.positions.keys() | state.exposure.keys() | state.closes.keys()
+        return [
+            PositionView(
+                symbol=symbol,
+                quantity=text(state.ledger.positions.get(symbol, 0)),
+                price=text(state.prices[symbol].price) if symbol in state.prices else "",
+                exposure=text(state.exposure.get(symbol, 0)),
+                closing=symbol in state.closes,
+            )
+            for symbol in sorted(symbols)
+        ]
+
+    def fills(self, request: requests.FillsRequest) -> list[FillView]:
+        """Return the newest fills, oldest first; the stream of events has all of them."""
+        self.require_running()
+        newest = (
+            fill
+            for fill in reversed(self.gateway.state.ledger.fills.values())
+            if request.symbol in ("", fill.symbol)
+        )
+        return [fill_view(each) for each in islice(newest, request.limit)][::-1]
+
+    async def close(self, request: requests.CloseRequest) -> str:
+        """Close a symbol's position; returns the id of the close that is under way.
+
+        Raises:
+            CallRefusedError: the id belongs to the close of another symbol.
+            GatewayStoppedError: the gateway stopped.
+        """
+        wish = messages.Close(request.symbol, request.close_id, request.reason)
+        return await self._ask(wish)
+
+    async def halt(self, request: requests.ModeRequest) -> StateView:
+        """Open nothing until resumed; cancels and closes pass."""
+        await self._ask(messages.SetMode(Mode.HALTED, request.reason, request.by))
+        return self.state()
+
+    async def resume(self, request: requests.ModeRequest) -> StateView:
+        """Accept every order again; the day's loss counts anew."""
+        await self._ask(messages.SetMode(Mode.ACTIVE, request.reason, request.by))
+        return self.state()
+
+    async def flatten(self, request: requests.FlattenRequest) -> StateView:
+        """Halt, cancel every order and close every position."""
+        await self._ask(messages.Flatten(request.close_id, request.reason, request.by))
+        return self.state()
+
+    def state(self) -> StateView:
+        """Return mode, results, exposure and limits."""
+        self.require_running()
+        state = self.gateway.state
+        unknown = sum(state.orders[each].status is Status.UNKNOWN for each in state.live)
+        return StateView(
+            account=self.trading.account,
+            venue=self.trading.venue,
+            mode=state.mode.value,
+            reason=state.mode_reason,
+            result=text(state.result()),
+            day_result=text(state.result() - state.day_result),
+            fees=text(state.ledger.fees),
+            funding=text(state.ledger.funding),
+            gross_exposure=text(state.gross_exposure),
+            open_orders=len(state.live),
+            unknown_orders=unknown,
+            open_positions=len(state.ledger.positions),
+            limits={name: f"{Decimal(value):f}" for name, value in self.risk.model_dump().items()},
+        )
+
+    async def backup(self, path: str) -> None:
+        """Write a copy of the journal to a new file.
+
+        Raises:
+            CallRefusedError: the path is not absolute, or the file exists.
+            JournalError: the copy cannot be written.
+        """
+        target = Path(path)
+        if not target.is_absolute() or "\0" in path:
+            raise CallRefusedError(Kind.INVALID, "path", "path must be absolute.")
+        if target.exists():
+            message = f"{target} exists: name a new file for the backup."
+            raise CallRefusedError(Kind.EXISTS, "path", message)
+        await asyncio.to_thread(self.backup_to, target)
+
+    async def events(self, request: requests.EventsRequest) -> AsyncIterator[EventView]:
+        """Yield every change above a sequence number, old ones first, then new ones as they are durable.
+
+        Raises:
+            GatewayStoppedError: the gateway stopped.
+        """
+        self.require_running()
+        async for sequence, record in self.gateway.follow(request.after):
+            yield event_view(sequence, record)
+
+    async def _ask(self, wish: Wish) -> str:
+        reply = await self.gateway.ask(wish)
+        if reply.refusal:
+            kind = _KINDS.get(reply.refusal.code, Kind.NOT_NOW)
+            raise CallRefusedError(kind, reply.refusal.code, reply.refusal.message)
+        return reply.subject
+
+    def _order(self, client_id: str) -> OrderStateView:
+        held = self.gateway.state.orders.get(client_id)
+        if held is None:
+            message = f"There is no order {client_id[:60]!r}."
+            raise CallRefusedError(Kind.NOT_FOUND, "not_found", message)
+        return order_state_view(held)

@@ -1,0 +1,56 @@
+"""The sections `trading`, `gateway` and `risk` of the settings: the account, where its order gateway
+listens, and what the gateway accepts. The limits' meaning is in trading/limits.py.
+"""
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import Field, SecretStr
+
+from pipeline_assets.settings.sections import LOCAL_HOSTS, Section
+
+# Inside, money is a 64-bit count of 1e-8.
+_Money = Annotated[Decimal, Field(ge=0, le=1_000_000_000, decimal_places=8)]
+
+
+class TradingSettings(Section):
+    """Where orders go, and the account that they belong to."""
+
+    venue: Literal["paper"] = "paper"
+    # A part of a file's name and of a Redis key.
+    account: str = Field("paper", pattern=r"^[a-z0-9_-]{1,40}$", examples=["desk-1"])
+    journal: Path | None = Field(None, examples=["/var/lib/pipeline/trading/desk-1.sqlite"])
+
+    def journal_path(self, data_dir: Path) -> Path:
+        """Return the journal's file: by default one below the data directory, named by the account."""
+        return self.journal or data_dir / "trading" / f"{self.account}.sqlite"
+
+
+class GatewaySettings(Section):
+    """Where the order gateway listens. Its token permits every change."""
+
+    host: str = Field("127.0.0.1", min_length=1)
+    grpc_port: int = Field(28090, ge=1, le=65535, examples=[9090])
+    http_port: int = Field(28091, ge=1, le=65535, examples=[9091])
+    token: SecretStr | None = Field(None, min_length=16, examples=["0123456789abcdef…"])
+
+    @property
+    def embedded(self) -> bool:
+        """Whether the embedded stack serves this address."""
+        return self.host in LOCAL_HOSTS
+
+
+class RiskSettings(Section):
+    """The limits of the order gateway; money in the quote asset."""
+
+    order_notional: _Money = Field(Decimal(1_000), examples=["5000"])
+    symbol_notional: _Money = Field(Decimal(2_000), examples=["10000"])
+    gross_notional: _Money = Field(Decimal(10_000), examples=["50000"])
+    open_positions: int = Field(10, ge=0, le=1000, examples=[20])
+    daily_loss: _Money = Field(Decimal(200), examples=["1000"])
+    # The exchange allows 300 and 1,200.
+    orders_per_ten_seconds: int = Field(50, ge=1, le=300)
+    orders_per_minute: int = Field(200, ge=1, le=1200)
+    price_collar: Decimal = Field(Decimal("0.02"), gt=0, le=1, decimal_places=8, examples=["0.01"])
+    price_age_seconds: int = Field(150, ge=60, le=3600)

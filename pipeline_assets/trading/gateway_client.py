@@ -1,0 +1,70 @@
+"""The interface by which the trader reaches the order gateway, and the client within one process. The client
+over gRPC is services/trader_gateway.py.
+"""
+
+from collections.abc import AsyncIterator
+from typing import Protocol
+
+from pipeline_assets.trading import messages
+from pipeline_assets.trading.gateway import Gateway
+from pipeline_assets.trading.messages import Refusal
+from pipeline_assets.trading.order_types import Order, Status
+from pipeline_assets.trading.records import AnyRecord
+
+
+class GatewayClient(Protocol):
+    """One account's gateway. Every call may be repeated with the same result.
+
+    Each may raise an OutsideSystemError: the gateway does not answer, and whether it acted is unknown.
+    """
+
+    async def place(self, order: Order) -> Refusal | None:
+        """Have an order sent; returns once the gateway will send it at most once, or why it will not."""
+
+    async def cancel(self, client_id: str) -> Refusal | None:
+        """Have an order cancelled."""
+
+    async def close(self, symbol: str, close_id: str, reason: str) -> Refusal | None:
+        """Have a symbol's orders cancelled and its position closed."""
+
+    async def status(self, client_id: str) -> Status | None:
+        """Return the state of an order, or None if the gateway does not know the id."""
+
+    async def positions(self) -> dict[str, int]:
+        """Return the ledger's positions by symbol, in 1e-8, negative for a short."""
+
+    def follow(self, after: int) -> AsyncIterator[tuple[int, AnyRecord | None]]:
+        """Yield the journal's records above a number, then new ones; None for one that no trade needs."""
+
+
+class LocalGateway:
+    """A gateway in the same event loop."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        """Use a running gateway."""
+        self._gateway = gateway
+
+    async def place(self, order: Order) -> Refusal | None:
+        """Have an order sent."""
+        return (await self._gateway.ask(messages.Place(order))).refusal
+
+    async def cancel(self, client_id: str) -> Refusal | None:
+        """Have an order cancelled."""
+        return (await self._gateway.ask(messages.Cancel(client_id))).refusal
+
+    async def close(self, symbol: str, close_id: str, reason: str) -> Refusal | None:
+        """Have a position closed."""
+        return (await self._gateway.ask(messages.Close(symbol, close_id, reason))).refusal
+
+    async def status(self, client_id: str) -> Status | None:
+        """Return the state of an order."""
+        held = self._gateway.state.orders.get(client_id)
+        return None if held is None else held.status
+
+    async def positions(self) -> dict[str, int]:
+        """Return the ledger's positions."""
+        return dict(self._gateway.state.ledger.positions)
+
+    def follow(self, after: int) -> AsyncIterator[tuple[int, AnyRecord | None]]:
+        """Yield the journal's records."""
+        return self._gateway.follow(after)

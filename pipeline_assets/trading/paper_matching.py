@@ -1,0 +1,129 @@
+"""Matching of the paper venue's orders with closed candles: pure, (book, candle, time) -> records. Prices are
+those of a backtest (market/fill_formulas.py).
+
+A candle is matched in two parts. Its open fills market orders. Its range fills stops and targets that rest by
+then, as if these had rested since the open: a real venue reports a fill at once and has the stop within a
+second, whereas this venue knows a fill only when its candle has closed.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+from pipeline_assets.market.fill_formulas import FillFormulas
+from pipeline_assets.market.position_keeper import Bar
+from pipeline_assets.trading.order_types import Fill, Status
+from pipeline_assets.trading.paper_book import MINUTE, PaperBook, PaperOrder
+from pipeline_assets.trading.paper_records import AnyPaperRecord, PaperEnded, PaperFilled
+
+
+@dataclass
+class Matching:
+    """One matching under way; every record changes the book at once.
+
+    Attributes:
+        book: the venue's state.
+        formulas: by symbol.
+        now: the venue's clock, in milliseconds.
+    """
+
+    book: PaperBook
+    formulas: Mapping[str, FillFormulas]
+    now: int
+
+    def open(self, minute: int, bars: Mapping[str, Bar]) -> Iterator[AnyPaperRecord]:
+        """Fill the market orders that were accepted before a minute, at its open.
+
+        An entry that meets a minute without a candle expires. An exit waits for the next candle.
+        """
+        for held in self.book.waiting():
+            if held.order.kind != "market" or held.after >= minute:
+                continue
+            bar, accepted = bars.get(held.order.symbol), held.accepted_at // MINUTE
+            if accepted > minute:
+                continue
+            late = not held.order.reduce_only and minute > accepted + 1
+            if late or (bar is None and not held.order.reduce_only):
+                yield self._end(held, "a minute without a candle came before its fill")
+            elif bar is not None and accepted < minute:
+                yield from self._at_open(held, bar, minute)
+
+    def _at_open(self, held: PaperOrder, bar: Bar, minute: int) -> Iterator[AnyPaperRecord]:
+        quantity = self._allowed(held)
+        if not quantity:
+            yield self._end(held, "reduce-only, and there is nothing to reduce")
+            return
+        formulas, sign = self.formulas[held.order.symbol], _sign(held)
+        price = formulas.market_price(formulas.price(bar.open), sign)
+        fee = formulas.fee(quantity, price)
+        yield self._fill(held, quantity, price, fee, minute * MINUTE)
+
+    def range(self, minute: int, bars: Mapping[str, Bar]) -> Iterator[AnyPaperRecord]:
+        """Fill the stop or target of each position that a minute's candle reaches; the stop comes first."""
+        for symbol, bar in bars.items():
+            position = self.book.positions.get(symbol, 0)
+            resting = [
+                each
+                for each in self.book.waiting(symbol)
+                if each.order.kind != "market" and each.after < minute and self._allowed(each)
+            ]
+            if not position or not resting:
+                continue
+            sign = 1 if position > 0 else -1
+            stop = _nearest(resting, "stop", sign)
+            target = _nearest(resting, "limit", -sign)
+            touched = self.formulas[symbol].touched(
+                bar, sign, stop.order.price if stop else 0, target.order.price if target else 0
+            )
+            if touched is None:
+                continue
+            kind, price = touched
+            reached = stop if kind == "stop" else target
+            if reached is not None:
+                yield self._in_range(reached, kind, price, minute)
+
+    def _in_range(self, held: PaperOrder, kind: str, price: int, minute: int) -> AnyPaperRecord:
+        formulas, quantity = self.formulas[held.order.symbol], self._allowed(held)
+        if kind == "stop":
+            price = formulas.market_price(price, _sign(held))
+        fee = formulas.fee(quantity, price, maker=kind == "target")
+        return self._fill(held, quantity, price, fee, (minute + 1) * MINUTE - 1)
+
+    def _allowed(self, held: PaperOrder) -> int:
+        """Return how much of an order may be filled: what only reduces stops at a position of 0."""
+        if not held.order.reduce_only:
+            return held.order.quantity
+        position = self.book.positions.get(held.order.symbol, 0)
+        if position * _sign(held) >= 0:
+            return 0
+        return min(held.order.quantity, abs(position))
+
+    def _fill(
+        self, held: PaperOrder, quantity: int, price: int, fee: int, time: int
+    ) -> AnyPaperRecord:
+        order = held.order
+        fill = Fill(
+            symbol=order.symbol, trade_id=len(self.book.fills) + 1, venue_id=held.venue_id,
+            client_id=order.client_id, side=order.side, quantity=quantity, price=price, fee=fee,
+            time=time,
+        )  # fmt: skip
+        return self._record(PaperFilled(at=self.now, fill=fill))
+
+    def _end(self, held: PaperOrder, reason: str) -> AnyPaperRecord:
+        client_id = held.order.client_id
+        return self._record(
+            PaperEnded(at=self.now, client_id=client_id, status=Status.EXPIRED, reason=reason)
+        )
+
+    def _record(self, record: AnyPaperRecord) -> AnyPaperRecord:
+        self.book.apply(record)
+        return record
+
+
+def _sign(held: PaperOrder) -> int:
+    return 1 if held.order.side == "buy" else -1
+
+
+def _nearest(resting: list[PaperOrder], kind: str, sign: int) -> PaperOrder | None:
+    """Return the order of a kind with the highest price, or with the lowest where `sign` is -1."""
+    found = [each for each in resting if each.order.kind == kind]
+    return max(found, key=lambda each: sign * each.order.price, default=None)

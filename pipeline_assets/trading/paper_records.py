@@ -1,0 +1,57 @@
+"""The records of the paper venue's own journal, in order: its truth. How they change its state is in
+paper_book.py. JSON objects with a `type`, as the gateway's records; a field that is added needs a default.
+"""
+
+import msgspec
+
+from pipeline_assets.trading.order_types import Fill, Order, Status
+from pipeline_assets.trading.records import JournalRecordError, Record
+
+
+class PaperAccepted(Record, frozen=True, kw_only=True, tag="paper_accepted"):
+    """An order is accepted. It is matched with candles after the minute `after`, counted from 1970."""
+
+    order: Order
+    venue_id: str
+    after: int
+
+
+class PaperFilled(Record, frozen=True, kw_only=True, tag="paper_filled"):
+    """An order is filled as a whole."""
+
+    fill: Fill
+
+
+class PaperEnded(Record, frozen=True, kw_only=True, tag="paper_ended"):
+    """An order is cancelled or expired without a fill."""
+
+    client_id: str
+    status: Status
+    reason: str
+
+
+class PaperFunded(Record, frozen=True, kw_only=True, tag="paper_funded"):
+    """A funding payment; negative where the account pays. `time` is the rate's, in milliseconds."""
+
+    symbol: str
+    time: int
+    amount: int
+
+
+AnyPaperRecord = PaperAccepted | PaperFilled | PaperEnded | PaperFunded
+_DECODER: msgspec.json.Decoder[AnyPaperRecord] = msgspec.json.Decoder(AnyPaperRecord)
+
+
+def decode_paper(number: int, stored: bytes) -> AnyPaperRecord:
+    """Return the record that was stored under a sequence number.
+
+    Raises:
+        JournalRecordError: the bytes are damaged, or a newer version wrote them.
+    """
+    try:
+        return _DECODER.decode(stored)
+    except msgspec.DecodeError as error:
+        raise JournalRecordError(
+            f"Record {number} of the paper venue's journal cannot be read ({error}). Restore both "
+            "journals from their backups (docs/trading.md), or use the version that wrote it."
+        ) from error

@@ -1,0 +1,252 @@
+"""The orders of the trader's trades: entries and exits by the position rules, stop and target after a fill,
+and cancels of what is left. Decisions are made in trader.py.
+
+Every order's id follows from its decision, so that a repeat after a crash sends nothing twice.
+"""
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Literal
+
+from pipeline_assets.market.fill_formulas import FillFormulas
+from pipeline_assets.market.position_keeper import PositionKeeper
+from pipeline_assets.market.position_view import (
+    KeptPosition,
+    PlannedEntry,
+    forget,
+    kept_positions,
+    planned_entries,
+)
+from pipeline_assets.trading.decider import strategy_name
+from pipeline_assets.trading.decisions import STALE, Decision, Intent
+from pipeline_assets.trading.gateway_client import GatewayClient
+from pipeline_assets.trading.order_ids import entry_id
+from pipeline_assets.trading.order_types import Fill, Order, Status
+from pipeline_assets.trading.paper_book import MINUTE
+from pipeline_assets.trading.records import AnyRecord, FillBooked, OrderChanged, OrderSending
+from pipeline_assets.trading.trades import Trade
+
+_ENDED = frozenset({Status.CANCELED, Status.EXPIRED, Status.REJECTED, Status.NOT_PLACED})
+# An order that was taken for not placed can still be filled; after a day it is not waited for.
+_REMEMBERED = 1_440
+# Market orders that are sent within a minute are filled at the open of the next one.
+_AHEAD = 2
+
+
+@dataclass
+class TraderOrders:
+    """The open trades of one account, by the client id of their entry.
+
+    Attributes:
+        keeper: the positions as the rules have them; the trades are what the venue made of these.
+    """
+
+    keeper: PositionKeeper
+    formulas: Mapping[str, FillFormulas]
+    gateway: GatewayClient
+    clock: Callable[[], int]
+    on_closed: Callable[[Trade], object]
+    warn: Callable[[str], object]
+    trades: dict[str, Trade] = field(default_factory=dict)
+
+    async def on_minute(
+        self, minute: int, accepted: Iterable[Decision], *, in_time: bool
+    ) -> list[Intent]:
+        """Send the exits and entries that follow from a minute; return an intent for each accepted decision.
+
+        Args:
+            minute: to which the keeper was moved on.
+            accepted: the accepted decisions of this minute.
+            in_time: whether an entry would still be filled at the open that the rules assume.
+        """
+        kept = kept_positions(self.keeper)
+        await self._trail(minute, kept)
+        await self._exit(minute, kept)
+        planned = {(each.strategy, each.symbol): each for each in planned_entries(self.keeper)}
+        intents = []
+        for each in accepted:
+            candidate = each.candidate
+            entry = planned.get((strategy_name(candidate), candidate.symbol))
+            if entry is None:
+                intents.append(self._closing(each))
+            else:
+                intents.append(await self._enter(each, entry, minute, in_time=in_time))
+        self._reconcile(minute)
+        return intents
+
+    async def on_record(self, record: AnyRecord) -> None:
+        """Take in an order that was sent, a fill, or an order's end."""
+        match record:
+            case OrderSending(order=order) if order.decision_id:
+                self._sent(order, record.at)
+            case FillBooked(fill=fill):
+                await self._filled(fill)
+            case OrderChanged(client_id=client_id, status=status) if status in _ENDED:
+                await self._ended(client_id, record)
+
+    async def _enter(
+        self, decision: Decision, planned: PlannedEntry, minute: int, *, in_time: bool
+    ) -> Intent:
+        order = Order(
+            client_id=entry_id(decision.id),
+            symbol=planned.symbol,
+            side="buy" if planned.sign > 0 else "sell",
+            kind="market",
+            quantity=planned.quantity,
+            strategy=planned.strategy,
+            decision_id=decision.id,
+        )
+        held = [each for each in self._of(planned.symbol) if each.entry_id != order.client_id]
+        action: Literal["open", "reverse"] = "reverse" if held else "open"
+        known = await self.gateway.status(order.client_id)
+        refusal = None
+        if known is None and in_time:
+            refusal = await self.gateway.place(order)
+        if (known or in_time) and refusal is None:
+            if known is None:
+                self.trades[order.client_id] = Trade.sent(order, minute)
+            return Intent(
+                decision_id=decision.id, action=action, outcome="sent", order_id=order.client_id
+            )
+        if refusal:
+            self.warn(f"The entry of decision {decision.id} was refused: {refusal.message}")
+        if not held:
+            forget(self.keeper, planned.symbol)
+        reason = refusal.code if refusal else STALE
+        return Intent(decision_id=decision.id, action=action, outcome="skipped", reason=reason)
+
+    def _of(self, symbol: str) -> list[Trade]:
+        return [each for each in self.trades.values() if each.symbol == symbol]
+
+    def _sent(self, order: Order, at: int) -> None:
+        """Take in an order that a process sent before it could note it."""
+        if order.reduce_only:
+            parent = self.trades.get(order.parent)
+            if parent is not None:
+                parent.child_sent(order)
+        elif order.client_id not in self.trades and order.client_id == entry_id(order.decision_id):
+            # An entry leaves in the minute after that of its signal.
+            self.trades[order.client_id] = Trade.sent(order, at // MINUTE - 1)
+
+    def _closing(self, decision: Decision) -> Intent:
+        """Return the intent of a signal that ends the position of its strategy."""
+        order_id = next((each.exit_id for each in self._of(decision.symbol) if each.exit_id), "")
+        return Intent(
+            decision_id=decision.id,
+            action="close",
+            outcome="sent" if order_id else "skipped",
+            order_id=order_id,
+            reason="" if order_id else "no_position",
+        )
+
+    async def _exit(self, minute: int, kept: Mapping[str, KeptPosition]) -> None:
+        by_rules = self._by_rules(kept)
+        for trade in by_rules:
+            trade.stray_since = 0
+            position = kept[trade.symbol]
+            if position.exit_due is None or position.exit_due > minute + _AHEAD or trade.exit_id:
+                continue
+            await self._place(trade, trade.exit(position.exit_reason, minute))
+        for trade in [each for each in self.trades.values() if each not in by_rules]:
+            # The rules have closed the position. Its own exit may be reported a little later.
+            if not trade.stray_since:
+                trade.stray_since = minute
+            elif trade.filled and not trade.exit_id:
+                self.warn(f"{trade.symbol}: the rules do not have {trade.entry_id}; it is closed.")
+                await self._place(trade, trade.exit("rules", minute))
+            elif not trade.filled and minute - trade.stray_since > _REMEMBERED:
+                self.trades.pop(trade.entry_id)
+
+    async def _trail(self, minute: int, kept: Mapping[str, KeptPosition]) -> None:
+        for trade in self._by_rules(kept):
+            if not trade.filled or trade.closed:
+                continue
+            await self._protect(trade)
+            best = kept[trade.symbol].best or trade.entry_price
+            rules, formulas = self.keeper.strategies[trade.strategy], self.formulas[trade.symbol]
+            nearer = trade.trailed(formulas, rules, best, minute)
+            if nearer is not None:
+                # The new stop first: for a moment both rest, and neither can open a position.
+                await self._place(trade, nearer)
+            for client_id in trade.replaced:
+                await self.gateway.cancel(client_id)
+            trade.replaced.clear()
+
+    def _by_rules(self, kept: Mapping[str, KeptPosition]) -> list[Trade]:
+        """Return the trades that the keeper has, too."""
+        return [
+            each
+            for each in self.trades.values()
+            if each.symbol in kept and kept[each.symbol].signal_minute == each.signal_minute
+        ]
+
+    async def _place(self, trade: Trade, order: Order) -> None:
+        refusal = await self.gateway.place(order)
+        if refusal:
+            trade.refused(order)
+            self.warn(f"Order {order.client_id} of {order.symbol} was refused: {refusal.message}")
+
+    async def _filled(self, fill: Fill) -> None:
+        entry = self.trades.get(fill.client_id)
+        if entry is not None:
+            entry.entry_filled(fill)
+            if entry.filled >= entry.quantity:
+                await self._protect(entry)
+            return
+        trade, reason = self._ended_by(fill)
+        if trade is None:
+            return
+        trade.exit_filled(fill, reason)
+        if trade.closed:
+            await self._clean_up(trade)
+
+    def _ended_by(self, fill: Fill) -> tuple[Trade | None, str]:
+        """Return the trade that a fill makes smaller: of a child, or of a close that a person ordered."""
+        for trade in self.trades.values():
+            if fill.client_id in trade.reasons:
+                return trade, trade.reasons[fill.client_id]
+        for trade in self.trades.values():
+            if trade.symbol == fill.symbol and trade.filled and trade.sign * fill.signed < 0:
+                return trade, "gateway"
+        return None, ""
+
+    async def _protect(self, trade: Trade) -> None:
+        rules = self.keeper.strategies[trade.strategy]
+        for order in trade.protection(self.formulas[trade.symbol], rules):
+            await self._place(trade, order)
+
+    async def _clean_up(self, trade: Trade) -> None:
+        """Cancel what rests of an ended trade."""
+        for client_id in trade.resting:
+            # One that is at its end already is left as it is.
+            await self.gateway.cancel(client_id)
+        self.trades.pop(trade.entry_id, None)
+        self.on_closed(trade)
+
+    async def _ended(self, client_id: str, record: OrderChanged) -> None:
+        """Take in that an order ended without being filled, or not as a whole."""
+        entry = self.trades.get(client_id)
+        if entry is not None and not entry.filled:
+            self.warn(f"The entry {client_id} of {entry.symbol} was not filled: {record.status}.")
+            kept = kept_positions(self.keeper).get(entry.symbol)
+            if kept and kept.signal_minute == entry.signal_minute:
+                forget(self.keeper, entry.symbol)
+            if record.status is not Status.NOT_PLACED:
+                self.trades.pop(client_id)
+        elif entry is not None and entry.filled < entry.quantity:
+            entry.quantity = entry.filled
+            await self._protect(entry)
+        for trade in self.trades.values():
+            if trade.exit_id == client_id and not trade.closed:
+                # The next minute sends another one.
+                trade.exit_id = ""
+
+    def _reconcile(self, minute: int) -> None:
+        """Forget positions that the rules have and the venue has not."""
+        for symbol, kept in kept_positions(self.keeper).items():
+            expected = kept.signal_minute + _AHEAD <= minute
+            if expected and not self._of(symbol):
+                self.warn(
+                    f"{symbol}: the rules have a position that the account has not; forgotten."
+                )
+                forget(self.keeper, symbol)

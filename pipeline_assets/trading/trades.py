@@ -1,0 +1,186 @@
+"""The trader's trades: an entry, and the orders that protect and end its position. Pure: fills go in, orders
+come out. When to act is in trader_orders.py.
+"""
+
+from typing import Self
+
+import msgspec
+
+from pipeline_assets.market.fill_formulas import FillFormulas
+from pipeline_assets.market.position_rules import PositionRules
+from pipeline_assets.trading.order_ids import child_id
+from pipeline_assets.trading.order_types import Fill, Kind, Order
+
+
+class Trade(msgspec.Struct, kw_only=True):
+    """One entry and its exits; prices and quantities in 1e-8.
+
+    Attributes:
+        entry_id: the client id of the entry.
+        sign: 1 for a long, -1 for a short.
+        signal_minute: of the candidate, counted from 1970.
+        filled, exited: quantities. `value` is the sum of quantity × price of the entry's fills.
+        opened_at, closed_at: milliseconds; 0 before.
+        stop_at, target_at: prices by the rules; 0 without one.
+        stop_id, stop_price: the resting stop; empty and 0 without one.
+        replaced: stops that are to be cancelled, since a nearer one rests.
+        target_id: the resting target; empty without one.
+        exit_id: the exit at the market; empty without one.
+        reasons: why a child closes the position, by client id.
+        fee: of all fills.
+        exit_value: the sum of quantity × price of the exits.
+        exit_reason: of the last exit.
+        stray_since: the minute since which the position rules do not have the position; 0 while they do.
+    """
+
+    entry_id: str
+    decision_id: str
+    strategy: str
+    symbol: str
+    sign: int
+    quantity: int
+    signal_minute: int
+    filled: int = 0
+    value: int = 0
+    exited: int = 0
+    exit_value: int = 0
+    opened_at: int = 0
+    closed_at: int = 0
+    stop_at: int = 0
+    target_at: int = 0
+    stop_id: str = ""
+    stop_price: int = 0
+    replaced: list[str] = []
+    target_id: str = ""
+    exit_id: str = ""
+    reasons: dict[str, str] = {}
+    fee: int = 0
+    exit_reason: str = ""
+    stray_since: int = 0
+
+    @property
+    def entry_price(self) -> int:
+        """The average price of the entry; 0 before a fill."""
+        return self.value // self.filled if self.filled else 0
+
+    @property
+    def exit_price(self) -> int:
+        """The average price of the exits; 0 before a fill."""
+        return self.exit_value // self.exited if self.exited else 0
+
+    @property
+    def closed(self) -> bool:
+        """Whether all that was opened is closed again."""
+        return 0 < self.filled <= self.exited
+
+    @property
+    def resting(self) -> list[str]:
+        """Client ids of the exits that may still rest."""
+        children = (*self.replaced, self.stop_id, self.target_id, self.exit_id)
+        return [each for each in children if each]
+
+    @classmethod
+    def sent(cls, order: Order, signal_minute: int) -> Self:
+        """Return the trade that an entry begins."""
+        return cls(
+            entry_id=order.client_id,
+            decision_id=order.decision_id,
+            strategy=order.strategy,
+            symbol=order.symbol,
+            sign=1 if order.side == "buy" else -1,
+            quantity=order.quantity,
+            signal_minute=signal_minute,
+        )
+
+    def child_sent(self, order: Order) -> None:
+        """Take in an exit that was sent before a crash, by a process that could not note it."""
+        if order.client_id in self.reasons:
+            return
+        if order.kind == "stop":
+            self._rest(order)
+        elif order.kind == "limit":
+            self.target_id, self.reasons[order.client_id] = order.client_id, "target"
+        else:
+            self.exit_id, self.reasons[order.client_id] = order.client_id, "exit"
+
+    def entry_filled(self, fill: Fill) -> None:
+        """Take a fill of the entry in."""
+        self.filled += fill.quantity
+        self.value += fill.quantity * fill.price
+        self.fee += fill.fee
+        self.opened_at = self.opened_at or fill.time
+
+    def exit_filled(self, fill: Fill, reason: str) -> None:
+        """Take a fill in that makes the position smaller."""
+        self.exited += fill.quantity
+        self.exit_value += fill.quantity * fill.price
+        self.fee += fill.fee
+        self.exit_reason = reason
+        if self.closed:
+            self.closed_at = fill.time
+
+    def protection(self, formulas: FillFormulas, rules: PositionRules) -> list[Order]:
+        """Return stop and target for what was filled, as far as these are missing; the stop first."""
+        self.stop_at, self.target_at = formulas.levels(self.entry_price, self.sign, rules)
+        found = []
+        stop = formulas.stop(self.sign, self.stop_at, self.entry_price, rules)
+        if stop > 0 and not self.stop_id:
+            found.append(self._stop(stop, 0))
+        if self.target_at > 0 and not self.target_id:
+            target = self._child("target", 0, "limit", self.target_at)
+            self.target_id = target.client_id
+            self.reasons[target.client_id] = "target"
+            found.append(target)
+        return found
+
+    def refused(self, order: Order) -> None:
+        """Take back that an exit was sent; the next minute tries again."""
+        if order.client_id == self.stop_id:
+            self.stop_id, self.stop_price = self.replaced.pop() if self.replaced else "", 0
+        elif order.client_id == self.target_id:
+            self.target_id = ""
+        elif order.client_id == self.exit_id:
+            self.exit_id = ""
+
+    def trailed(
+        self, formulas: FillFormulas, rules: PositionRules, best: int, minute: int
+    ) -> Order | None:
+        """Return the stop that replaces the resting one; None if nothing changes."""
+        if not rules.trailing_stop or not self.stop_id:
+            return None
+        price = formulas.stop(self.sign, self.stop_at, best, rules)
+        if price <= 0 or price == self.stop_price:
+            return None
+        return self._stop(price, minute - self.signal_minute)
+
+    def _stop(self, price: int, number: int) -> Order:
+        order = self._child("stop", number, "stop", price)
+        self._rest(order)
+        return order
+
+    def _rest(self, stop: Order) -> None:
+        if self.stop_id and self.stop_id != stop.client_id:
+            self.replaced.append(self.stop_id)
+        self.stop_id, self.stop_price = stop.client_id, stop.price
+        self.reasons[stop.client_id] = "stop" if stop.price == self.stop_at else "trailing_stop"
+
+    def exit(self, reason: str, minute: int) -> Order:
+        """Return the order at the market that closes the position."""
+        order = self._child("exit", minute - self.signal_minute, "market", 0)
+        self.exit_id = order.client_id
+        self.reasons[order.client_id] = reason
+        return order
+
+    def _child(self, purpose: str, number: int, kind: Kind, price: int) -> Order:
+        return Order(
+            client_id=child_id(self.entry_id, purpose, number),
+            symbol=self.symbol,
+            side="sell" if self.sign > 0 else "buy",
+            kind=kind,
+            quantity=self.filled or self.quantity,
+            price=price,
+            reduce_only=True,
+            strategy=self.strategy,
+            decision_id=self.decision_id,
+            parent=self.entry_id,
+        )

@@ -1,0 +1,204 @@
+"""The gateway's process over real Redis, S3 and exchange: lease, market, restart, and the commands."""
+
+import asyncio
+import json
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from click.testing import CliRunner
+
+from pipeline_assets.cli.gateway import gateway
+from pipeline_assets.errors import PipelineError
+from pipeline_assets.market.intervals import from_milliseconds
+from pipeline_assets.resources.journal import SqliteJournal
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.slots import slot_key
+from pipeline_assets.resources.trading_documents import note_trading_rules
+from pipeline_assets.services.gateway.client import GatewayCallError, GatewayClient
+from pipeline_assets.services.gateway.lease import SecondGatewayError
+from pipeline_assets.services.gateway.process import run_gateway
+from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
+from pipeline_assets.services.gateway.venues import Clock
+from pipeline_assets.settings import Settings, SettingsError
+from pipeline_assets.trading.messages import PositionsRead
+from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
+from pipeline_assets_tests.fixtures.gateway import TOKEN, order
+from pipeline_assets_tests.fixtures.redis import RedisServer, free_port
+from pipeline_assets_tests.fixtures.s3 import S3Bucket, eventually
+from pipeline_assets_tests.trading.scripted_venue import ScriptedVenue
+from pipeline_assets_tests.trading.test_core import _RULES
+
+
+class TimedVenue(ScriptedVenue):
+    """Says when it was asked for the positions: a close goes on only after an answer that is new enough."""
+
+    clock: Clock = staticmethod(lambda: 0)
+
+    async def ask_positions(self) -> PositionsRead:
+        return PositionsRead(self.clock(), dict(self.positions))
+
+
+class Process:
+    """The settings of one account, and ways to run its gateway."""
+
+    def __init__(self, settings: Settings, redis: RedisServer) -> None:
+        self.settings, self.redis = settings, redis
+        self.venue = TimedVenue()
+        self.failures: list[BaseException] = []
+
+    def candle(self, close: float, close_time: int) -> None:
+        """Put the newest candle of BTCUSDT into its slots, as ingest runs do."""
+        value = {"open_time": close_time - 59_999, "close": close, "close_time": close_time}
+        self.redis.client().hset(slot_key("BTCUSDT"), "0", json.dumps(value))
+
+    def client(self) -> GatewayClient:
+        return GatewayClient(self.settings.gateway)
+
+    async def run(self, stop: asyncio.Event, **options: Any) -> None:
+        def make(_: Settings, clock: Clock) -> TimedVenue:
+            self.venue.clock = clock
+            return self.venue
+
+        await run_gateway(self.settings, stop, **({"make": make, "lease_seconds": 60.0} | options))
+
+    @contextmanager
+    def running(self) -> Iterator[GatewayClient]:
+        """Run the gateway in a thread for the length of the block."""
+        ready, stops = threading.Event(), list[tuple[asyncio.AbstractEventLoop, asyncio.Event]]()
+
+        async def serve() -> None:
+            stop = asyncio.Event()
+            stops.append((asyncio.get_running_loop(), stop))
+            await self.run(stop, on_ready=lambda _: ready.set())
+
+        def work() -> None:
+            try:
+                asyncio.run(serve())
+            except PipelineError as error:
+                self.failures.append(error)
+            finally:
+                ready.set()
+
+        thread = threading.Thread(target=work)
+        thread.start()
+        assert ready.wait(120)
+        try:
+            with self.client() as client:
+                yield client
+        finally:
+            for loop, stop in stops:
+                if not loop.is_closed():
+                    loop.call_soon_threadsafe(stop.set)
+            thread.join(120)
+
+
+@pytest.fixture
+def process(
+    tmp_path: Path, exchange: ExchangeHandle, s3_bucket: S3Bucket, redis_server: RedisServer,
+    redis_url: str,
+) -> Process:  # fmt: skip
+    """Provide an account with trading rules and a candle of this minute."""
+    settings = Settings(
+        _env_file=None,
+        data_dir=tmp_path,
+        symbols="BTCUSDT",
+        binance={"rest_url": exchange.url.removesuffix("/fapi"), "retries": 1},
+        s3=s3_bucket.settings().model_dump(),
+        redis={"url": redis_url, "retry_seconds": 0.3},
+        gateway={"grpc_port": free_port(), "http_port": free_port(), "token": TOKEN},
+        risk={"price_age_seconds": 3600},
+    )
+    made = Process(settings, redis_server)
+    now = exchange.state()["now_ms"]
+    note_trading_rules(ObjectStore(settings.s3), {"BTCUSDT": _RULES}, from_milliseconds(now))
+    made.candle(100.0, now - 1000)
+    return made
+
+
+def placed(client: GatewayClient, client_id: str = "a-1") -> None:
+    """Place an order once the gateway has read the market."""
+    request = pb.PlaceOrderRequest(order=order(client_id))
+
+    def works() -> bool:
+        try:
+            client.call(request, pb.PlaceOrderResponse)
+        except GatewayCallError as error:
+            if error.code not in ("price_age_seconds", "unknown_symbol"):
+                raise
+            return False
+        return True
+
+    eventually(works, "the gateway knows the market", 60)
+
+
+def positions(client: GatewayClient) -> dict[str, str]:
+    answer = client.call(pb.ListPositionsRequest(), pb.ListPositionsResponse)
+    return {each.symbol: each.quantity for each in answer.positions}
+
+
+def test_position_survives_restart(process: Process) -> None:
+    """The journal restores the position; nothing is sent again."""
+    with process.running() as client:
+        placed(client)
+        eventually(lambda: positions(client) == {"BTCUSDT": "0.1"}, "the fill is booked")
+    assert not process.failures
+    with process.running() as client:
+        assert positions(client) == {"BTCUSDT": "0.1"}
+        placed(client)
+    assert process.venue.posts == {"a-1": 1}
+
+
+def test_second_gateway_names_the_first(process: Process) -> None:
+    """A second gateway of the account refuses to start; a stopped one gives the lease back at once."""
+    with (
+        process.running(),
+        pytest.raises(SecondGatewayError, match=r"Account paper is served by .* pid \d+"),
+    ):
+        asyncio.run(process.run(asyncio.Event(), lease_seconds=0.2))
+    assert process.redis.client().exists("leases:gateway:paper") == 0
+
+
+def test_lost_lease_ends_gateway(process: Process) -> None:
+    """Redis forgets the lease: the next order is not sent, and the process ends with the reason."""
+    with process.running() as client:
+        placed(client)
+        process.redis.client().set("leases:gateway:paper", "another gateway")
+        with pytest.raises(GatewayCallError, match=r"lease|does not answer"):
+            client.call(pb.PlaceOrderRequest(order=order("a-2")), pb.PlaceOrderResponse)
+    assert "lease" in str(process.failures[0])
+    assert process.venue.posts == {"a-1": 1}
+
+
+def test_without_token_nothing_starts(process: Process) -> None:
+    bare = process.settings.gateway.model_copy(update={"token": None})
+    process.settings = process.settings.model_copy(update={"gateway": bare})
+    with pytest.raises(SettingsError, match="PIPELINE_GATEWAY__TOKEN is not set"):
+        asyncio.run(process.run(asyncio.Event()))
+
+
+def test_commands_change_the_running_gateway(
+    process: Process, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("pipeline_assets.cli.gateway.load_settings", lambda: process.settings)
+
+    def command(*arguments: str) -> Any:
+        result = CliRunner().invoke(gateway, arguments, catch_exceptions=False)
+        assert result.exit_code == 0
+        assert TOKEN not in result.output
+        return json.loads(result.output) if "--json" in arguments else result.output
+
+    with process.running() as client:
+        placed(client)
+        assert command("halt", "--reason", "fire", "--json")["mode"] == "HALTED"
+        assert "fire" in command("state")
+        assert command("resume", "--json")["mode"] == "ACTIVE"
+        assert command("flatten", "--json")["mode"] == "HALTED"
+        eventually(lambda: positions(client) == {}, "everything is closed", 60)
+        command("backup", str(tmp_path / "copy"))
+    assert SqliteJournal(tmp_path / "copy").last > 0
+    with pytest.raises(GatewayCallError, match="`pipeline-assets up`"):
+        command("state")

@@ -1,0 +1,53 @@
+"""The trader's client over gRPC: orders and records keep every value."""
+
+import pytest
+
+from pipeline_assets.services.gateway.grpc_calls import message_fields
+from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
+from pipeline_assets.services.gateway.views import event_view, order_view
+from pipeline_assets.services.trader_gateway import to_message, to_record
+from pipeline_assets.trading.order_types import Fill, Order, Status
+from pipeline_assets.trading.records import (
+    AnyRecord,
+    CancelSending,
+    FillBooked,
+    OrderChanged,
+    OrderSending,
+)
+
+ORDER = Order(
+    client_id="a-1", symbol="BTCUSDT", side="sell", kind="stop", quantity=123_456_789, price=50_000_10000000,
+    reduce_only=True, strategy="macd 1", decision_id="d", parent="e",
+)  # fmt: skip
+MARKET = Order(client_id="a-2", symbol="ETHUSDT", side="buy", kind="market", quantity=1)
+FILL = Fill(
+    symbol="BTCUSDT", trade_id=7, venue_id="v", client_id="a-1", side="buy", quantity=5, price=10**12,
+    fee=-3, time=1_764_000_000_001,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "record",
+    [
+        OrderSending(at=5, order=ORDER, recv_window=5_000),
+        OrderSending(at=5, order=MARKET, recv_window=5_000),
+        OrderChanged(at=6, client_id="a-1", status=Status.NOT_PLACED, reason="none", reported=9),
+        FillBooked(at=7, fill=FILL),
+    ],
+)
+def test_event_becomes_the_record_again(record: AnyRecord) -> None:
+    view = event_view(4, record)
+    fields = {view.type: message_fields(view.body)}
+    event = pb.StreamEventsResponse(sequence=4, at_ms=view.at_ms, **fields)
+    assert to_record(event) == record
+
+
+def test_other_events_are_passed_over() -> None:
+    view = event_view(4, CancelSending(at=5, client_id="a"))
+    fields = {view.type: message_fields(view.body)}
+    assert to_record(pb.StreamEventsResponse(sequence=4, at_ms=5, **fields)) is None
+
+
+@pytest.mark.parametrize("order", [ORDER, MARKET])
+def test_order_has_the_gateways_form(order: Order) -> None:
+    assert to_message(order) == pb.Order(**message_fields(order_view(order)))

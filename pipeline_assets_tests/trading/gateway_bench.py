@@ -1,0 +1,54 @@
+"""A gateway over a journal file, a scripted venue and a price of 100, in the running event loop. No tests
+here.
+"""
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+
+from pipeline_assets.market.trading_rules import UNIT
+from pipeline_assets.resources.journal import SqliteJournal
+from pipeline_assets.trading import messages
+from pipeline_assets.trading.core import GatewayCore
+from pipeline_assets.trading.gateway import Gateway
+from pipeline_assets.trading.limits import RiskLimits
+from pipeline_assets.trading.records import RecordCodec
+from pipeline_assets_tests.trading.scripted_venue import ScriptedVenue
+from pipeline_assets_tests.trading.test_core import _RULES, LIMITS
+from pipeline_assets_tests.trading.virtual_world import BEGIN
+
+
+class _Lease:
+    held = True
+
+    def holds(self) -> bool:
+        return self.held
+
+
+class GatewayBench:
+    """A gateway that can be stopped and begun again over the same file."""
+
+    def __init__(
+        self,
+        path: Path,
+        venue: ScriptedVenue,
+        journal: SqliteJournal | None = None,
+        limits: RiskLimits = LIMITS,
+    ) -> None:
+        self.journal = journal or SqliteJournal(path)
+        stored = [RecordCodec.decode(seq, body) for seq, body in self.journal.read()]
+        self.core = GatewayCore(limits, {"BTCUSDT": _RULES}, stored=stored)
+        self.lease, self.alarms = _Lease(), list[str]()
+        self.gateway = Gateway(
+            self.core, self.journal, venue, lambda: BEGIN, self.lease, self.alarms.append
+        )
+        self.gateway.hear(messages.PriceSeen("BTCUSDT", 100 * UNIT, BEGIN))
+        self.task = asyncio.create_task(self.gateway.run())
+
+    async def stop(self) -> None:
+        self.task.cancel()
+        try:
+            with suppress(asyncio.CancelledError):
+                await self.task
+        finally:
+            self.journal.close()

@@ -1,0 +1,58 @@
+"""The risk limits of the settings: each refuses under its own name."""
+
+from typing import Any
+
+import pytest
+
+from pipeline_assets.market.trading_rules import UNIT
+from pipeline_assets.settings import RiskSettings
+from pipeline_assets.trading.limits import RiskLimits
+from pipeline_assets_tests.trading.test_core import Desk
+
+_LIMIT_ORDER = {"kind": "limit", "price": 101 * UNIT}
+
+
+@pytest.mark.parametrize(
+    ("limit", "value", "changes"),
+    [
+        ("order_notional", "9", {}),
+        ("symbol_notional", "9", {}),
+        ("gross_notional", "9", {}),
+        ("open_positions", 0, {}),
+        ("price_collar", "0.005", _LIMIT_ORDER),
+        ("price_age_seconds", 60, {}),
+        ("orders_per_ten_seconds", 1, {"client_id": "a-2"}),
+        ("orders_per_minute", 1, {"client_id": "a-2"}),
+    ],
+)
+def test_refusal_has_the_setting_name(limit: str, value: Any, changes: dict[str, Any]) -> None:
+    """The refusal's code is the setting's name, and its message names setting and value."""
+    limits = RiskLimits.from_settings(RiskSettings.model_validate({limit: value}))
+    desk = Desk(**{name: getattr(limits, name) for name in limits.__dataclass_fields__})
+    if "client_id" in changes:
+        assert desk.place() is None
+    desk.now += 61_000 if limit == "price_age_seconds" else 0
+    refusal = desk.place(**changes)
+    assert refusal is not None
+    assert refusal.code == limit
+    assert f"the limit is {value} (setting PIPELINE_RISK__{limit.upper()})" in refusal.message
+
+
+def test_rate_forgets_old_orders() -> None:
+    limits = RiskLimits.from_settings(RiskSettings(orders_per_ten_seconds=1))
+    desk = Desk(orders_per_ten_seconds=limits.orders_per_ten_seconds)
+    assert desk.place() is None
+    desk.now += 9_999
+    assert desk.place(client_id="a-2") is not None
+    desk.now += 1
+    assert desk.place(client_id="a-2") is None
+
+
+def test_unknown_price_is_no_filter() -> None:
+    """A market order before the first candle may pass later; a caller must not take it for malformed."""
+    desk = Desk()
+    desk.core.state.prices.clear()
+    refusal = desk.place()
+    assert refusal is not None
+    assert refusal.code == "price_age_seconds"
+    assert "no candle is known" in refusal.message
