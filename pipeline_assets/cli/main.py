@@ -2,7 +2,10 @@
 module of its name, and `exchange` in local/exchange/command.py.
 """
 
+import errno
+import os
 import sys
+from typing import NoReturn
 
 import click
 
@@ -65,3 +68,20 @@ def main() -> None:
     except PipelineError as error:
         click.secho(f"Error: {error}", fg="red", err=True)
         sys.exit(error.exit_status)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        _end_without_room(error)
+
+
+def _end_without_room(error: OSError) -> NoReturn:
+    """End a command that found a disk full, most likely the one that its output is redirected to."""
+    where = error.filename or "the output"
+    click.secho(
+        f"Error: {where} was not written whole: {error.strerror}. Make room, then repeat the command.",
+        fg="red",
+        err=True,
+    )
+    # Python writes the rest of the output when it ends, and would fail again with another status.
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    sys.exit(1)

@@ -115,6 +115,7 @@ def _as_lines(report: "SweepReport") -> Iterator[str]:
     for each in report.damaged:
         moved = f"; moved to {each.kept}" if each.kept else ""
         yield f"{each.key}: {each.why}{moved}"
+    yield from report.refused
     yield (
         f"{report.objects:,} objects ({report.size:,} bytes) read, {len(report.damaged):,} damaged, "
         f"{report.without_digest:,} without a digest."

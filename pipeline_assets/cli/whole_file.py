@@ -22,15 +22,23 @@ def check_place(option: str, path: Path | None) -> None:
     """Refuse a path whose file cannot be made, before the work that fills the file."""
     if path is None:
         return
+    try:
+        place = path.resolve().parent
+    # Python raises no OSError for a loop of links before 3.13.
+    except (OSError, RuntimeError) as error:
+        raise click.BadParameter(
+            f"{path} cannot be followed: {error}. Name another.", param_hint=f"'{option}'"
+        ) from error
     if path.is_dir():
         raise click.BadParameter(f"{path} is a directory; name a file.", param_hint=f"'{option}'")
     if path.exists() and not path.is_file():
         raise click.BadParameter(
             f"{path} is no regular file; name another.", param_hint=f"'{option}'"
         )
-    if not path.parent.is_dir():
+    if not place.is_dir():
         raise click.BadParameter(
-            f"there is no directory {path.parent}; make it first.", param_hint=f"'{option}'"
+            f"there is no directory {place if path.is_symlink() else path.parent}; make it first.",
+            param_hint=f"'{option}'",
         )
 
 

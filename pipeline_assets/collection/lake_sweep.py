@@ -14,6 +14,7 @@ from typing import Any
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.candle_objects import foreign_contents, prefix, window_start
+from pipeline_assets.resources.document_versions import NewerVersionError
 from pipeline_assets.resources.finalized_days import finalized_symbols, withdraw_marks
 from pipeline_assets.resources.gap_objects import forget_gaps
 from pipeline_assets.resources.lake_documents import keep_damaged
@@ -62,6 +63,11 @@ class Damage:
     why: str
     kept: str | None = None
 
+    @property
+    def whereabouts(self) -> str:
+        """Where the damaged bytes are now, in words."""
+        return f"kept as {self.kept}" if self.kept else "left in place"
+
 
 @dataclass
 class SweepReport:
@@ -72,12 +78,14 @@ class SweepReport:
         size: their bytes.
         without_digest: how many of them have no digest, because an earlier version wrote them.
         damaged: the damaged ones, by key.
+        refused: why a damaged day keeps its marks and objects: a newer release wrote its marks.
     """
 
     objects: int = 0
     size: int = 0
     without_digest: int = 0
     damaged: list[Damage] = field(default_factory=list)
+    refused: list[str] = field(default_factory=list)
 
     def to_dict(self) -> dict[str, Any]:
         """Return the report as JSON-serialisable values."""
@@ -120,9 +128,16 @@ def sweep(
             if why is not None:
                 damaged.append((key, why, found))
         # Before anything is moved: a sweep that dies in between finds the same damage again.
-        _withdraw(store, [key for key, _, _ in damaged], moved=quarantine)
+        refused = _withdraw(store, [key for key, _, _ in damaged], moved=quarantine)
+        report.refused += [each for each in refused.values() if each not in report.refused]
         report.damaged += [
-            Damage(key, why, _quarantine(store, key, found) if quarantine else None)
+            Damage(
+                key,
+                why,
+                _quarantine(store, key, found)
+                if quarantine and _day_of(key) not in refused
+                else None,
+            )
             for key, why, found in damaged
         ]
         progress(report)
@@ -164,24 +179,40 @@ def _look(store: ObjectStore, key: str) -> tuple[str, FoundObject | None, str | 
     return key, found, why
 
 
-def _withdraw(store: ObjectStore, keys: Iterable[str], *, moved: bool) -> None:
+def _day_of(key: str) -> tuple[Interval, date] | None:
+    """Return interval and day of a candle object; None for another object."""
+    starts = window_start(key)
+    return (Interval(key.split("/")[1]), starts.date()) if starts else None
+
+
+def _withdraw(
+    store: ObjectStore, keys: Iterable[str], *, moved: bool
+) -> dict[tuple[Interval, date] | None, str]:
     """Remove marks and ledgers of the days of damaged candle objects.
 
     A mark says that an object of this ETag was sound. Damage on a disk leaves the ETag as it is. The ledger
     goes first: without it the reconciler requests the day's next one. The ledger of a day without a mark
     stays until the object is moved, since each sweep finds the same damage until then.
+
+    Returns:
+        The days of which nothing was changed, since a newer release wrote the marks, with the reason.
     """
     damaged: dict[tuple[Interval, date], set[str]] = {}
     for key in keys:
-        if (starts := window_start(key)) is not None:
-            _, interval, symbol, _ = key.split("/")
-            damaged.setdefault((Interval(interval), starts.date()), set()).add(symbol)
+        if (of := _day_of(key)) is not None:
+            damaged.setdefault(of, set()).add(key.split("/")[2])
+    refused: dict[tuple[Interval, date] | None, str] = {}
     for (interval, day), symbols in damaged.items():
-        marked = symbols & finalized_symbols(store, interval, day)
+        try:
+            marked = symbols & finalized_symbols(store, interval, day)
+        except NewerVersionError as error:
+            refused[interval, day] = str(error)
+            continue
         if marked or moved:
             forget_gaps(store, [day])
         if marked:
             withdraw_marks(store, interval, day, marked)
+    return refused
 
 
 def _damage(key: str, found: FoundObject) -> str | None:

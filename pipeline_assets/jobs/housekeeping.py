@@ -181,9 +181,10 @@ def verify_lake(
         "objects damaged": len(report.damaged),
     }
     if report.damaged:
-        named = [f"{each.key}: {each.why} (kept as {each.kept})" for each in report.damaged]
+        named = [f"{each.key}: {each.why} ({each.whereabouts})" for each in report.damaged]
+        named += report.refused
         raise Failure(
-            f"{len(named)} objects of the lake were damaged and moved below damaged/, the first: "
+            f"{len(report.damaged)} objects of the lake were damaged and moved below damaged/, the first: "
             f"{named[0]}",
             metadata=metadata | {"damaged": MetadataValue.md("\n".join(named[:1000]))},
             allow_retries=False,

@@ -70,8 +70,10 @@ def missing_times(
     first, last = -((EPOCH - start) // HOUR), -((EPOCH - end) // HOUR)
     hours, spans = _spans(rates, current)
     if hours:
-        before = spans[0].step if spans else current or USUAL_HOURS
-        after = current or (spans[-1].step if spans else USUAL_HOURS)
+        # A rate alone has no distance to another one, but the archive states its interval.
+        alone = next(iter(rates["interval_hours"].drop_nulls()), None) or current or USUAL_HOURS
+        before = spans[0].step if spans else alone
+        after = current or (spans[-1].step if spans else alone)
         spans = [
             _Span(min(first, hours[0]) - 1, hours[0], before),
             *(span for span in spans if not span.whole),

@@ -230,7 +230,7 @@ class _Run:
         known = [grid for grid in grids if grid is not None]
         every = request.equity_minutes
         first = to_minute(request.start) // every * every + every
-        equity = equity_table(first, every, np.concatenate(self.equity))
+        equity = equity_table(first, every, self._curve(), to_minute(request.end))
         trades = trade_table(
             np.concatenate(self.events),
             self._state,
@@ -255,6 +255,24 @@ class _Run:
             counts=self._counts(read),
             request=described(request, self.symbols),
         )
+
+    def _curve(self) -> "Whole":
+        """Return equity and value of positions at each point, the last one at the end of the backtest.
+
+        A span that ends between two points would otherwise leave out what happened since.
+        """
+        from pipeline_assets.market import position_step as step
+
+        points = np.concatenate(self.equity)
+        if to_minute(self.request.end) % self.request.equity_minutes == 0:
+            return points
+        positions, account = self._state.arrays()[:2]
+        markets, _ = self.rules.tables(self.symbols, self.request.end)
+        steps, last = positions[:, step.QUANTITY], positions[:, step.LAST]
+        value = markets[:, step.VALUE]
+        marked = int(((last - positions[:, step.ENTRY]) * steps * value).sum())
+        held = int((np.abs(steps) * last * value).sum())
+        return np.vstack([points, [int(account[step.CASH]) + marked, held]])
 
     def _refuse_small_capital(self) -> None:
         """Refuse a backtest whose every signal was too small, which would look like a quiet strategy."""

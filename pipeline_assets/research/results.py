@@ -151,11 +151,12 @@ def trade_table(
     return table.take(pa.array(order))
 
 
-def equity_table(first: int, minutes: int, values: "Whole") -> "pa.Table":
-    """Return the equity curve: `values` of the step, `minutes` apart, the first at the minute `first`."""
+def equity_table(first: int, minutes: int, values: "Whole", end: int) -> "pa.Table":
+    """Return the equity curve: `values` of the step, `minutes` apart from the minute `first` to `end`."""
     import pyarrow as pa
 
-    times = (first + np.arange(len(values), dtype=np.int64) * minutes) * _MICROSECONDS
+    times = first + np.arange(len(values), dtype=np.int64) * minutes
+    times = np.minimum(times, end) * _MICROSECONDS
     return pa.table(
         [pa.array(times, equity_schema().field("time").type), *(values.T / UNIT)],
         schema=equity_schema(),

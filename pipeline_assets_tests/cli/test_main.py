@@ -450,6 +450,25 @@ def test_the_schema_describes_what_is_printed(lonely: Shell) -> None:
     assert set(schema["required"]) == set(CANDIDATE_COLUMNS)
 
 
+def test_full_disk_is_one_message() -> None:
+    """The output goes to a file on a disk without room."""
+    command = "import sys; sys.argv[1:] = ['candidates', '--schema']; "
+    command += "from pipeline_assets.cli.main import main; main()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-c", command],
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr == (
+        "Error: the output was not written whole: No space left on device. Make room, then repeat the "
+        "command.\n"
+    )
+
+
 @pytest.mark.parametrize("end", [signal.SIGINT, signal.SIGTERM])
 def test_candidates_are_followed_until_a_signal(
     lonely: Shell, kafka_settings: KafkaSettings, end: signal.Signals

@@ -8,7 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from pipeline_assets.cli.whole_file import write_whole
+import click
+import pytest
+
+from pipeline_assets.cli.whole_file import check_place, write_whole
 
 # Stops before the file gets its name, until a line comes.
 WRITER = """
@@ -67,3 +70,14 @@ def test_second_writer_is_left_alone(tmp_path: Path) -> None:
         assert process.returncode == 0
     assert names(tmp_path) == ["report.html"]
     assert path.read_bytes() == b"the other's"
+
+
+@pytest.mark.parametrize(
+    ("target", "said"), [("absent/report.html", "there is no directory"), ("link", "loop")]
+)
+def test_links_are_followed_before_work(tmp_path: Path, target: str, said: str) -> None:
+    """A link into a directory that is not there, and one to itself: no report could be written."""
+    link = tmp_path / "link"
+    link.symlink_to(tmp_path / target)
+    with pytest.raises(click.BadParameter, match=said):
+        check_place("--html", link)

@@ -113,6 +113,28 @@ def test_damaged_day_loses_its_mark(store, s3_bucket, quarantine):
         assert judged_days(store) == days[:1]
 
 
+def test_newer_marks_hide_no_damage(store, s3_bucket):
+    """All damage is named; a day whose marks a newer release wrote keeps its marks, ledger and objects."""
+    days = [date(2026, 11, 18), date(2026, 11, 19)]
+    for day in days:
+        mark_finalized(store, Interval.ONE_MINUTE, day, {"BTCUSDT": FinalizedDay('"1"')})
+        write_gaps(store, day, pl.DataFrame(schema=gap_schema()))
+    (key,) = [each.key for each in store.objects("state/sealed/") if "20261119" in each.key]
+    newer = b'{"version":2}'
+    s3_bucket.client.put_object(Bucket=s3_bucket.name, Key=key, Body=newer)
+    for each in KEYS[:2]:
+        damage(s3_bucket, each)
+    report = sweep(store, Selection((Interval.ONE_MINUTE,)), quarantine=True)
+    assert {each.key: each.kept is None for each in report.damaged} == {
+        KEYS[0]: False,
+        KEYS[1]: True,
+    }
+    assert len(report.refused) == 1
+    assert "update this installation" in report.refused[0]
+    assert store.find(key).body == newer
+    assert judged_days(store) == days[1:]
+
+
 def test_moved_object_has_its_day_judged(store, s3_bucket):
     """The ledger of a day without a mark stays until the damaged object is moved."""
     day = date(2026, 11, 19)

@@ -211,6 +211,12 @@ def test_missing_rates_by_neighbours(hours: list, until: int, expected: list) ->
     assert missing(hours, until) == expected
 
 
+def test_single_rate_states_the_interval() -> None:
+    """With one rate alone, the interval that the archive states for it holds before and after."""
+    assert missing([8], 24, stated=[4]) == [0, 4, 12, 16, 20]
+    assert missing([8], 24) == [0, 16]
+
+
 def test_stated_interval_decides() -> None:
     """The interval that the archive states decides where distances alone would not."""
     assert missing([0, 8, 16], 24) == []

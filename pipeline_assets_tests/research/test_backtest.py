@@ -184,6 +184,18 @@ def test_cool_down_delays_entries_only(rule: str, sides: list[str], declined: in
     assert result.counts.outcomes["by_volume 1"]["cooling_down"] == declined
 
 
+@pytest.mark.parametrize("held_minutes", [40, 10_000])
+def test_equity_ends_with_the_span(held_minutes: int) -> None:
+    """A span that ends between two points of the curve has its last trades in the final equity."""
+    frame = signalling(minutes_of(["BTCUSDT"]), {3000: 1, 3000 + held_minutes: -1})
+    result = backtest(frame, [by_volume()], end=FIRST + 3057 * MINUTE)
+    total = result.metrics["total"]
+    assert len(rows(result)) == 1
+    assert total["final_equity"] == pytest.approx(10_000 + total["net"])
+    assert result.equity["time"].to_pylist()[-2:] == [FIRST + 3000 * MINUTE, FIRST + 3057 * MINUTE]
+    assert (result.equity["exposure"].to_pylist()[-1] > 0) is (held_minutes > 57)
+
+
 def test_gap_is_not_traded_across() -> None:
     """The minutes after the signal are missing: the entry is dropped, the minutes are counted."""
     frame = signalling(minutes_of(["BTCUSDT"]), {3000: 1})
