@@ -73,7 +73,7 @@ class FillFormulas:
 
         tick = self.grid.tick
         prices = (self.ticks(each) for each in (bar.open, bar.high, bar.low))
-        reason, at = step.reached(*prices, sign, stop // tick, target // tick)
+        reason, at = step.reached(*prices, sign, stop // tick, target // tick, 0)
         if reason < 0:
             return None
         return "stop" if reason == step.BY_STOP else "target", int(at) * tick

@@ -681,9 +681,9 @@ def stop_price(side, stop, best, rule):
 
 
 @_compiled
-def reached(price, high, low, side, at_stop, at_target):
-    """Return which of stop and target a candle reaches, and where: (reason or -1, price)."""
-    reason, at, _ = _reached(price, high, low, side, at_stop, at_target, 0)
+def reached(price, high, low, side, at_stop, at_target, at_liquidation):
+    """Return which exit a candle reaches, and where: (reason or -1, price). A level of 0 is none."""
+    reason, at, _ = _reached(price, high, low, side, at_stop, at_target, at_liquidation)
     return reason, at
 
 
