@@ -71,7 +71,7 @@ def _server(service: GatewayService, access: Access, guard: WebGuard) -> "uvicor
 
     require_names("uvicorn", uvicorn.Server, ("capture_signals",), __name__)
 
-    class Server(uvicorn.Server):
+    class ServerWithoutSignals(uvicorn.Server):
         """Leaves signals to the process, which stops the gateway first."""
 
         @contextmanager
@@ -88,4 +88,4 @@ def _server(service: GatewayService, access: Access, guard: WebGuard) -> "uvicor
         ws="none",
         timeout_graceful_shutdown=2,
     )
-    return Server(config)
+    return ServerWithoutSignals(config)
