@@ -128,5 +128,6 @@ def _print_state(state: "pb.State", as_json: bool) -> None:
     limits = shown.pop("limits")
     for name, value in shown.items():
         click.echo(f"{name.replace('_', ' '):<16}{value}")
-    for name, value in limits.items():
+    # A map of protobuf has no order.
+    for name, value in sorted(limits.items()):
         click.echo(f"limit {name:<24}{value}")
