@@ -12,7 +12,7 @@ from pathlib import Path
 from pipeline_assets_tests.benchmarks.harness import report
 
 SYMBOLS, ROWS, REPEATS = 500, 60, 15
-# Of the time of plain pipelined HSET, which compares nothing.
+# A write takes at most so many times what plain pipelined HSET takes, which compares nothing.
 MOST = 1.3
 NOON = datetime(2026, 10, 25, 12, tzinfo=UTC)
 
