@@ -1,5 +1,6 @@
 """How long 500 symbols take into and out of the slots, and one reservation of request weight."""
 
+import math
 import statistics
 import sys
 import tempfile
@@ -11,6 +12,8 @@ from pathlib import Path
 from pipeline_assets_tests.benchmarks.harness import report
 
 SYMBOLS, ROWS, REPEATS = 500, 60, 15
+# A write takes at most so many times what plain pipelined HSET takes, which compares nothing.
+MOST = 1.3
 NOON = datetime(2026, 10, 25, 12, tzinfo=UTC)
 
 
@@ -25,8 +28,18 @@ def milliseconds(prepare: Callable[[], object], run: Callable[[], object]) -> fl
     return statistics.median(taken)
 
 
-def compared(benchmark: str, figure: float, target: float, reference: float, against: str) -> bool:
-    return report(benchmark, figure, "ms", target, ratio=figure / reference, against=against)
+def compared(
+    benchmark: str,
+    figure: float,
+    target: float,
+    reference: float,
+    against: str,
+    most: float = math.inf,
+) -> bool:
+    """Report a figure; its target is met if its ratio to the reference is at most `most` as well."""
+    ratio = figure / reference
+    met = figure <= target and ratio <= most
+    return report(benchmark, figure, "ms", target, ratio=ratio, against=against, met=met)
 
 
 def candles():
@@ -95,6 +108,7 @@ def main() -> int:
                 100,
                 writing,
                 against,
+                MOST,
             ),
             compared(
                 "500 symbols x 60 rows, one new minute each",
@@ -102,6 +116,7 @@ def main() -> int:
                 100,
                 writing,
                 against,
+                MOST,
             ),
             compared(
                 "500 symbols x 15 slots read as a frame",
