@@ -15,6 +15,7 @@ from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.fill_formulas import formulas_of
 from pipeline_assets.market.intervals import to_milliseconds
 from pipeline_assets.market.position_keeper import PositionKeeper
+from pipeline_assets.market.step_compilation import without_compilation
 from pipeline_assets.market.step_tables import FillModel, grid_of
 from pipeline_assets.market.strategies import configured_strategies
 from pipeline_assets.market.trading_rules import Fees
@@ -241,6 +242,7 @@ def main(settings: Settings) -> None:
     Raises:
         PipelineError: as `run_trader`.
     """
+    without_compilation()
 
     async def serve(stop: asyncio.Event) -> None:
         _logger.info("The trader of account %s begins.", settings.trading.account)
