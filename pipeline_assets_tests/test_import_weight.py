@@ -35,6 +35,9 @@ from pipeline_assets.market.step_compilation import without_compilation
 without_compilation()
 import pipeline_assets.services.gateway.process, pipeline_assets.services.trader
 from pipeline_assets.market import position_step
+from pipeline_assets.market.strategies import configured_rules
+from pipeline_assets.settings import Settings
+configured_rules(Settings(_env_file=None).strategies)
 print(*sys.modules, sep="\\n")
 """
 
