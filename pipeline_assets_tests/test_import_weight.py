@@ -29,6 +29,18 @@ HEAVY = {
 }
 PROGRAM = "import sys, pipeline_assets.definitions; print(*sys.modules, sep='\\n')"
 
+TRADING = """
+import sys
+from pipeline_assets.market.step_compilation import without_compilation
+without_compilation()
+import pipeline_assets.services.gateway.process, pipeline_assets.services.trader
+from pipeline_assets.market import position_step
+from pipeline_assets.market.strategies import configured_rules
+from pipeline_assets.settings import Settings
+configured_rules(Settings(_env_file=None).strategies)
+print(*sys.modules, sep="\\n")
+"""
+
 COMMAND = """
 import sys
 from pipeline_assets.cli.main import main
@@ -44,6 +56,14 @@ def test_the_definitions_load_no_heavy_library() -> None:
     loaded = set(shown.stdout.decode().split())
     assert "dagster" in loaded
     assert loaded & HEAVY == set()
+
+
+def test_trading_loads_no_compiler() -> None:
+    """Gateway and trader run all day beside the rest: they leave out Numba, Arrow and Dagster."""
+    shown = subprocess.run([sys.executable, "-c", TRADING], check=True, stdout=subprocess.PIPE)
+    loaded = set(shown.stdout.decode().split())
+    assert "numpy" in loaded
+    assert loaded & {"numba", "llvmlite", "pyarrow", "pandas", "polars", "dagster"} == set()
 
 
 @pytest.mark.parametrize("arguments", [("--help",), ("candidates", "--schema")])

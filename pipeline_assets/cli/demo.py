@@ -1,4 +1,6 @@
-"""The command `demo`, the first look: the embedded stack, three days of candles, then live minutes."""
+"""The command `demo`, the first look: the embedded stack, three days of candles, then live minutes. The
+trades of the day are printed by demo_trading.py.
+"""
 
 import os
 import sys
@@ -9,6 +11,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from pipeline_assets.cli.demo_trading import print_trading
 from pipeline_assets.cli.output import console
 from pipeline_assets.cli.stack import (
     airflow_option,
@@ -43,7 +46,7 @@ DAYS = 3
 @exchange_option
 @airflow_option
 def demo(once: bool, exchange_name: str, airflow: bool) -> None:
-    """Start everything, fill three days, show what is stored, and go on live."""
+    """Start everything, fill three days, show what is stored, go on live, and show what was traded."""
     from pipeline_assets.cli.candidates import follow
     from pipeline_assets.cli.options import check_dagster_home
     from pipeline_assets.local.stack import prepared
@@ -65,6 +68,7 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
         print_addresses(terminal, stack)
         print_login(terminal, settings)
         if once:
+            print_trading(terminal, settings)
             terminal.print(
                 f"{counted(missing, 'candle')} missing.", style="red" if missing else "green"
             )
@@ -74,9 +78,10 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
             sys.exit(1 if missing or problems else 0)
         terminal.print(
             "Live minutes are being materialized: see the runs page. Candidates are printed as they "
-            "come from Kafka. Ctrl-C stops; data stays."
+            "come from Kafka. Ctrl-C shows what was traded and stops; data stays."
         )
         follow(settings, terminal, from_beginning=False, as_json=False)
+        print_trading(terminal, settings)
 
 
 @contextmanager

@@ -10,6 +10,7 @@ from pipeline_assets.local.errors import StackError
 from pipeline_assets.local.health import HealthCheck
 from pipeline_assets.local.ports import http_answers, tcp_answers
 from pipeline_assets.local.service import TIMEOUT, Service, module, option, service
+from pipeline_assets.local.service_log import has_logged
 from pipeline_assets.local.systems import System, systems
 from pipeline_assets.settings import Settings
 from pipeline_assets.stack_state import WATCHDOG, WATCHDOG_FILE
@@ -115,13 +116,7 @@ def watchdog_service(settings: Settings) -> Service:
 def daemon_service(settings: Settings, system: System) -> Service:
     """Return Dagster's daemon."""
     argv = module("dagster._daemon", "run", *option("-w", REPOSITORY / "workspace.yaml"))
-    log = settings.data_dir / "logs" / f"{system.name}.log"
-
-    def ready() -> bool:
-        text = log.read_text(encoding="utf-8", errors="replace")
-        # After the supervisor's last note: what stands before it is a former daemon's.
-        return DAEMON_STARTED in text.rpartition(f"--- {system.name} ")[2]
-
+    ready = partial(has_logged, settings.data_dir, system.name, DAEMON_STARTED)
     stores = embedded_stores(settings)
     web = next(found.address for found in systems(settings) if found.name == "webserver")
     web = web.replace("//0.0.0.0:", "//127.0.0.1:")

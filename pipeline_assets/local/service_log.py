@@ -53,3 +53,10 @@ class ServiceLog:
         except OSError as error:
             return f"{self.path} cannot be emptied ({error.strerror})"
         return None
+
+
+def has_logged(data_dir: Path, name: str, text: str) -> bool:
+    """Return whether a service has logged a text since its last start."""
+    log = (data_dir / "logs" / f"{name}.log").read_text(encoding="utf-8", errors="replace")
+    # After the supervisor's last note: what stands before it is a former process's.
+    return text in log.rpartition(f"--- {name} ")[2]

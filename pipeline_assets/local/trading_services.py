@@ -1,4 +1,6 @@
-"""How the order gateway is started, and when it is ready."""
+"""How the order gateway and the trader are started, and when each is ready."""
+
+from functools import partial
 
 from pipeline_assets.local.environment import settings_environment
 from pipeline_assets.local.errors import UnhealthyError
@@ -6,25 +8,45 @@ from pipeline_assets.local.health import HealthCheck
 from pipeline_assets.local.ports import http_answers
 from pipeline_assets.local.probes import Ask, http_json
 from pipeline_assets.local.service import TIMEOUT, Service, module, service
-from pipeline_assets.local.systems import System, systems
+from pipeline_assets.local.service_log import has_logged
+from pipeline_assets.local.systems import GATEWAY, System, systems
 from pipeline_assets.settings import Settings
 
 # The gateway needs the exchange's time, the lake's rules, and its lease at once.
 _NEEDED = ("exchange", "s3", "redis")
+_TRADER_NEEDS = (*_NEEDED, "kafka", GATEWAY)
+TRADER_STARTED = "The trader of account"
 
 
 def gateway_service(settings: Settings, system: System) -> Service:
     """Return the order gateway, ready once it takes calls."""
     url = f"http://{system.host}:{settings.gateway.http_port}/health"
-    needed = [each.name for each in systems(settings) if each.embedded and each.name in _NEEDED]
     return service(
         system,
         module("pipeline_assets", "gateway"),
         lambda: http_answers(url),
         settings_environment(settings),
         health=HealthCheck(_serving(url)),
-        after=tuple(needed),
+        after=_embedded(settings, _NEEDED),
     )
+
+
+def trader_service(settings: Settings, system: System) -> Service:
+    """Return the trader, ready once it has begun; systems that do not answer are waited for.
+
+    It has no health check: its reading ends with an error where a system is silent, and it begins again.
+    """
+    return Service(
+        name=system.name,
+        argv=module("pipeline_assets", "trader"),
+        ready=partial(has_logged, settings.data_dir, system.name, TRADER_STARTED),
+        environment=settings_environment(settings),
+        after=_embedded(settings, _TRADER_NEEDS),
+    )
+
+
+def _embedded(settings: Settings, names: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(each.name for each in systems(settings) if each.embedded and each.name in names)
 
 
 def _serving(url: str) -> Ask:

@@ -9,11 +9,11 @@ The order of a minute: funding at its open; then for each symbol its open (exits
 its range (liquidation, stop, target) and its close; then the signals of the close, in the order given.
 """
 
+import os
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
-from numba import njit
 
 from pipeline_assets.private_apis import private_imports, require_names
 
@@ -80,18 +80,30 @@ OPENED, CLOSED, DECLINED = range(3)
 ) = range(7)
 # fmt: on
 
-# Nothing here allocates, so references are not counted: counting takes nine tenths of the time, even where
-# called functions are compiled into their callers. The option's underscore makes it Numba's own business.
-with private_imports("numba", __name__):
-    from numba.core.options import DefaultOptions
-require_names("numba", DefaultOptions, ["_nrt"], __name__)
-_compiled = njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
-# Only `run` is called from Python; entry points of the others would take a sixth of the compilation.
-_internal = partial(
-    njit, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False
-)
-_rare = _internal()
-_inlined = _internal(forceinline=True)
+# Numba's own variable. The gateway and the trader set it: the same functions run as plain Python, which takes
+# milliseconds a minute, while Numba and its compiled code would take 80 MB and more in each of the two.
+if os.environ.get("NUMBA_DISABLE_JIT") == "1":
+
+    def _plain(function):
+        return function
+
+    _compiled = _rare = _inlined = _plain
+else:
+    from numba import njit
+
+    # Nothing here allocates, so references are not counted: counting takes nine tenths of the time, even
+    # where called functions are compiled into their callers. The option's underscore makes it Numba's own
+    # business.
+    with private_imports("numba", __name__):
+        from numba.core.options import DefaultOptions
+    require_names("numba", DefaultOptions, ["_nrt"], __name__)
+    _compiled = njit(cache=True, error_model="numpy", nogil=True, _nrt=False)
+    # Only `run` is called from Python; entry points of the others would take a sixth of the compilation.
+    _internal = partial(
+        njit, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True, _nrt=False
+    )
+    _rare = _internal()
+    _inlined = _internal(forceinline=True)
 # To Numba a literal is a type of its own: called with an outcome, a reason or a first 0 as such, each
 # function and all that it calls would be compiled once for each of them, in twice the time.
 _whole = np.int64

@@ -1,5 +1,8 @@
-"""A notice before Numba compiles the step of position_step.py. How it is compiled is in that module."""
+"""Whether Numba compiles the step of position_step.py, and a notice before it does. How it is compiled is in
+that module.
+"""
 
+import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
@@ -25,3 +28,11 @@ def before_compilation(notify: Callable[[], None]) -> Iterator[None]:
 
     with event.install_listener("numba:compile", Compiles()):
         yield
+
+
+def without_compilation() -> None:
+    """Have this process run the step as plain Python, without Numba. To be called before its first use.
+
+    For processes that do a minute at a time: the result is the same, in about 100 MB less.
+    """
+    os.environ["NUMBA_DISABLE_JIT"] = "1"

@@ -15,8 +15,9 @@ from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.fill_formulas import formulas_of
 from pipeline_assets.market.intervals import to_milliseconds
 from pipeline_assets.market.position_keeper import PositionKeeper
+from pipeline_assets.market.step_compilation import without_compilation
 from pipeline_assets.market.step_tables import FillModel, grid_of
-from pipeline_assets.market.strategies import configured_strategies
+from pipeline_assets.market.strategies import configured_rules
 from pipeline_assets.market.trading_rules import Fees
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_reader import CandidateReader, PlacedCandidate
@@ -206,9 +207,8 @@ def _trader(settings: Settings, gateway: GrpcGateway, clock: Callable[[], int]) 
     fees = held.fees[-1].value if held.fees else Fees()
     assumed = settings.backtest
     model = FillModel(2, Decimal(repr(assumed.slippage)), assumed.max_positions)
-    chosen = configured_strategies(settings.strategies)
     keeper = PositionKeeper(
-        {f"{each.name} {each.version}": each.rules for each in chosen},
+        configured_rules(settings.strategies),
         markets,
         fees,
         model,
@@ -241,6 +241,7 @@ def main(settings: Settings) -> None:
     Raises:
         PipelineError: as `run_trader`.
     """
+    without_compilation()
 
     async def serve(stop: asyncio.Event) -> None:
         _logger.info("The trader of account %s begins.", settings.trading.account)

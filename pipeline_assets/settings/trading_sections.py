@@ -44,7 +44,7 @@ class GatewaySettings(Section):
 class RiskSettings(Section):
     """The limits of the order gateway; money in the quote asset."""
 
-    order_notional: _Money = Field(Decimal(1_000), examples=["5000"])
+    order_notional: _Money = Field(Decimal(1_500), examples=["5000"])
     symbol_notional: _Money = Field(Decimal(2_000), examples=["10000"])
     gross_notional: _Money = Field(Decimal(10_000), examples=["50000"])
     open_positions: int = Field(10, ge=0, le=1000, examples=[20])

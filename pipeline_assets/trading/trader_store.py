@@ -6,7 +6,7 @@
 - `state/trader/{account}.json`: the checkpoint; its ETag keeps a second trader from going on.
 """
 
-from datetime import datetime
+from datetime import date, datetime
 from typing import Protocol, TypeVar
 
 import msgspec
@@ -17,7 +17,7 @@ from pipeline_assets.market.step_tables import from_minute
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.once_documents import read_once, write_once
 from pipeline_assets.resources.s3_errors import PreconditionFailedError
-from pipeline_assets.trading.decisions import MinuteDecisions, MinuteIntents
+from pipeline_assets.trading.decisions import Decision, MinuteDecisions, MinuteIntents
 from pipeline_assets.trading.trades import Trade
 
 M = TypeVar("M", bound=BaseModel)
@@ -83,8 +83,7 @@ class LakeTraderStore:
             TraderStateError: the document is of another version.
         """
         key = decisions_key(from_minute(minute))
-        body = read_once(self._store, key)
-        return None if body is None else self._decoded(key, body, MinuteDecisions)
+        return _read(self._store, key)
 
     def fix(self, minute: int, decisions: MinuteDecisions, late: str = "") -> MinuteDecisions:
         """Fix decisions unless some are fixed.
@@ -95,7 +94,7 @@ class LakeTraderStore:
         """
         key = decisions_key(from_minute(minute), late)
         body = write_once(self._store, key, decisions.model_dump_json().encode())
-        return self._decoded(key, body, MinuteDecisions)
+        return _decoded(self._store, key, body, MinuteDecisions)
 
     def note_intents(self, minute: int, intents: MinuteIntents) -> None:
         """Keep the intents of a minute.
@@ -120,7 +119,7 @@ class LakeTraderStore:
         try:
             return msgspec.json.decode(self._store.verified(self._key, found), type=Checkpoint)
         except msgspec.DecodeError as error:
-            raise self._unreadable(self._key, error) from error
+            raise _unreadable(self._store, self._key, error) from error
 
     def keep(self, checkpoint: Checkpoint) -> None:
         """Replace the checkpoint.
@@ -137,17 +136,36 @@ class LakeTraderStore:
                 "ends; no decision was made twice, since decisions are fixed once."
             ) from error
 
-    def _decoded(self, key: str, body: bytes, kind: type[M]) -> M:
-        try:
-            return kind.model_validate_json(body)
-        except ValidationError as error:
-            raise self._unreadable(key, error) from error
 
-    def _unreadable(self, key: str, error: Exception) -> TraderStateError:
-        return TraderStateError(
-            f"{self._store.address(key)} cannot be read ({type(error).__name__}): use the version that "
-            "wrote it, or restore the object."
-        )
+def read_decisions(store: ObjectStore, day: date) -> list[Decision]:
+    """Return the decisions about the candidates of a UTC day, in the order of their minutes.
+
+    Raises:
+        ObjectStoreError: S3 failed.
+        TraderStateError: a document is of another version.
+    """
+    keys = [each.key for each in store.objects(f"decisions/1m/{day:%Y%m%d}/")]
+    found = store.each(lambda key: _read(store, key), keys)
+    return [decision for each in found if each for decision in each.decisions]
+
+
+def _read(store: ObjectStore, key: str) -> MinuteDecisions | None:
+    body = read_once(store, key)
+    return None if body is None else _decoded(store, key, body, MinuteDecisions)
+
+
+def _decoded(store: ObjectStore, key: str, body: bytes, kind: type[M]) -> M:
+    try:
+        return kind.model_validate_json(body)
+    except ValidationError as error:
+        raise _unreadable(store, key, error) from error
+
+
+def _unreadable(store: ObjectStore, key: str, error: Exception) -> TraderStateError:
+    return TraderStateError(
+        f"{store.address(key)} cannot be read ({type(error).__name__}): use the version that wrote it, or "
+        "restore the object."
+    )
 
 
 def decisions_key(minute: datetime, late: str = "") -> str:

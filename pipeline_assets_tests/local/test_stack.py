@@ -254,6 +254,7 @@ def test_status_tells_local_and_elsewhere(tmp_path: Path) -> None:
             "daemon": (True, False),
             "worker": (True, False),
             "gateway": (True, False),
+            "trader": (True, False),
         }
         assert (status.running, status.pid) == (True, os.getpid())
     after = stack_status(settings)
@@ -373,9 +374,9 @@ def test_outside_systems_are_not_started(tmp_path: Path) -> None:
         kafka={"bootstrap_servers": "a.example.com:9092,b.example.com:9092"},
     )
     started = [service.name for service in stack_services(production)]
-    assert started == ["code-server", "webserver", "daemon", "worker", "gateway"]
+    assert started == ["code-server", "webserver", "daemon", "worker", "gateway", "trader"]
     without = production.model_copy(update={"dagster": DagsterSettings(launcher="process")})
-    assert [each.name for each in stack_services(without)] == [*started[:3], "gateway"]
+    assert [each.name for each in stack_services(without)] == [*started[:3], "gateway", "trader"]
     addresses = {system.name: system.address for system in systems(production)}
     assert addresses["s3"] == "https://s3.eu-central-1.amazonaws.com"
     assert addresses["snowflake"] == "https://xy12345.snowflakecomputing.com"
@@ -524,3 +525,12 @@ def test_embedded_broker_fills_no_outside_bucket(tmp_path: Path) -> None:
     (broker,) = [each for each in stack_services(settings) if each.name == "kafka"]
     assert "--s3-endpoint" not in broker.argv
     assert broker.after == ()
+
+
+def test_trader_needs_its_fill_delay(tmp_path: Path) -> None:
+    """The trader refuses another delay than 2: the stack starts without it rather than not at all."""
+    started = [
+        {system.name for system in systems(Settings(data_dir=tmp_path, backtest=each))}
+        for each in ({"fill_delay": 1}, {"fill_delay": 2})
+    ]
+    assert started[1] - started[0] == {"trader"}

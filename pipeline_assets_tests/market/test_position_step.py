@@ -6,6 +6,9 @@ from collections import Counter
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
+from functools import cache
+from importlib.util import module_from_spec, spec_from_file_location
+from types import ModuleType
 from typing import Any
 
 import numpy as np
@@ -276,6 +279,20 @@ def compare(scene: Scene, cuts: list[int]) -> Plain:
     return plain
 
 
+@cache
+def uncompiled_step() -> ModuleType:
+    """The step's file as a module of its own, as a process has it after `without_compilation`."""
+    spec = spec_from_file_location("uncompiled_step", step.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("NUMBA_DISABLE_JIT", "1")
+        spec.loader.exec_module(module)
+    assert not hasattr(module.run, "py_func"), "it was compiled"
+    return module
+
+
 def cuts_of(data: st.DataObject, scene: Scene) -> list[int]:
     return sorted(data.draw(st.sets(st.integers(1, len(scene.bars) - 1), max_size=3)))
 
@@ -293,6 +310,15 @@ def test_fills_equal_plain_reference(scene: Scene, data: st.DataObject) -> None:
 def test_fills_equal_reference_at_length(scene: Scene, data: st.DataObject) -> None:
     """The same over many more scenes."""
     compare(scene, cuts_of(data, scene))
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@given(scenes(), st.data())
+def test_uncompiled_step_equals_plain_reference(scene: Scene, data: st.DataObject) -> None:
+    """The gateway and the trader run the same file without Numba."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(step, "run", uncompiled_step().run)
+        compare(scene, cuts_of(data, scene))
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))

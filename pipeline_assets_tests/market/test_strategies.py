@@ -16,6 +16,7 @@ from pipeline_assets.market.candidates import candidate_id, candidate_schema, ca
 from pipeline_assets.market.evaluation import evaluate, tied_ids
 from pipeline_assets.market.indicators import Ema, Rsi
 from pipeline_assets.market.strategies import (
+    configured_rules,
     configured_strategies,
     indicators_of,
     strategy_names,
@@ -334,6 +335,13 @@ def test_ties_wait_for_warm_up():
 def test_all_strategies_are_configured_by_default():
     assert {each.name for each in Settings(_env_file=None).strategies} == set(strategy_names())
     assert len(configured_strategies(Settings(_env_file=None).strategies)) == len(strategy_names())
+
+
+def test_rules_alone_have_the_same_names():
+    """The trader reads rules without what strategies declare; candidates carry the same versions."""
+    chosen = Settings(_env_file=None).strategies
+    named = {f"{each.name} {each.version}": each.rules for each in configured_strategies(chosen)}
+    assert configured_rules(chosen) == named
 
 
 def test_indicators_are_those_of_strategies():

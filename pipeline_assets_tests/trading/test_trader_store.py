@@ -1,7 +1,7 @@
 """The trader's documents on a real S3 server: decided once, and one trader an account."""
 
 import json
-from datetime import timedelta
+from datetime import date, timedelta
 from importlib.resources import files
 
 import msgspec
@@ -17,6 +17,7 @@ from pipeline_assets.trading.trader_store import (
     SecondTraderError,
     TraderStateError,
     decisions_key,
+    read_decisions,
 )
 from pipeline_assets.trading.trades import Trade
 from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, candidates
@@ -40,7 +41,10 @@ def test_second_decision_does_not_stand(s3_bucket: S3Bucket) -> None:
     assert second.decisions(MINUTE) == _decisions("")
     late = second.fix(MINUTE, _decisions("stale"), late="an-id")
     assert late == _decisions("stale")
-    keys = [each.key for each in store.objects("decisions/")]
+    store.put("decisions/1m/19991231/2359.json", b"of another day")
+    assert read_decisions(store, MIDNIGHT.date()) == [*late.decisions, *_decisions("").decisions]
+    assert read_decisions(store, date(2000, 1, 1)) == []
+    keys = [each.key for each in store.objects(f"decisions/1m/{MIDNIGHT:%Y%m%d}/")]
     assert keys == [decisions_key(from_minute(MINUTE), "an-id"), decisions_key(from_minute(MINUTE))]
 
 

@@ -10,7 +10,8 @@ from functools import cache
 from hashlib import sha256
 from importlib import import_module
 from pkgutil import iter_modules
-from typing import Any, Protocol, TypeVar
+from types import ModuleType
+from typing import Any, NamedTuple, Protocol, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
@@ -63,12 +64,34 @@ def configured_strategies(chosen: Iterable[StrategyChoice]) -> tuple[Strategy, .
     return tuple(strategies.values())
 
 
+def configured_rules(chosen: Iterable[StrategyChoice]) -> dict[str, PositionRules]:
+    """Return the position rules of the setting `strategies`, by `name version`.
+
+    For a process that only trades: no condition is declared, so Polars is not loaded. An entry that stands
+    there twice counts once.
+
+    Raises:
+        StrategyError: a name or a parameter is unknown, a parameter is out of range, or a strategy cannot be
+            loaded.
+    """
+    found = (_identified(each.name, each.parameters, each.rules) for each in chosen)
+    return {f"{each.name} {each.version}": each.rules for each in found}
+
+
 def indicators_of(strategies: Iterable[Strategy]) -> IndicatorSet:
     """Return what these strategies look at, and nothing else."""
     return IndicatorSet(indicator for strategy in strategies for indicator in strategy.indicators)
 
 
-def _configured(name: str, values: Mapping[str, Any], rules: Any) -> Strategy:
+class _Identified(NamedTuple):
+    name: str
+    version: str
+    parameters: StrategyParameters
+    rules: PositionRules
+    module: ModuleType
+
+
+def _identified(name: str, values: Mapping[str, Any], rules: Any) -> _Identified:
     if name not in strategy_names():
         raise StrategyError(
             f"strategies: there is no strategy {name!r}; there are {', '.join(strategy_names())}. "
@@ -78,15 +101,11 @@ def _configured(name: str, values: Mapping[str, Any], rules: Any) -> Strategy:
         module = import_module(f"{__name__}.{name}")
         kind: type[StrategyParameters] = module.Parameters
         parameters = _validated(name, kind, values, _example(name, kind))
-        declaration = module.declare(parameters)
         version = module.VERSION
     except StrategyError:
         raise
     except Exception as error:
-        raise StrategyError(
-            f"strategies: {name} cannot be loaded: {type(error).__name__}: {error}. Mend its file "
-            "in market/strategies or remove it from the setting."
-        ) from error
+        raise _not_loaded(name, error) from error
     # The digest lets two entries of one strategy have candidates of their own, and makes new ids
     # when a parameter changes, be it by its default.
     canonical = json.dumps(parameters.model_dump(mode="json"), sort_keys=True)
@@ -98,7 +117,25 @@ def _configured(name: str, values: Mapping[str, Any], rules: Any) -> Strategy:
     if declared := position_rules.declared():
         canonical += json.dumps(declared, sort_keys=True)
     digest = sha256(canonical.encode()).hexdigest()[:8]
-    return Strategy(name, f"{version}-{digest}", parameters, declaration, position_rules)
+    return _Identified(name, f"{version}-{digest}", parameters, position_rules, module)
+
+
+def _configured(name: str, values: Mapping[str, Any], rules: Any) -> Strategy:
+    found = _identified(name, values, rules)
+    try:
+        declaration = found.module.declare(found.parameters)
+    except StrategyError:
+        raise
+    except Exception as error:
+        raise _not_loaded(name, error) from error
+    return Strategy(name, found.version, found.parameters, declaration, found.rules)
+
+
+def _not_loaded(name: str, error: Exception) -> StrategyError:
+    return StrategyError(
+        f"strategies: {name} cannot be loaded: {type(error).__name__}: {error}. Mend its file "
+        "in market/strategies or remove it from the setting."
+    )
 
 
 def _validated(where: str, kind: type[Model], values: Mapping[str, Any], example: str) -> Model:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 
+from pipeline_assets.market.step_compilation import without_compilation
 from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.journal import Journal, SqliteJournal
 from pipeline_assets.resources.leases import LeaseStore
@@ -162,6 +163,7 @@ def main(settings: Settings) -> None:
     Raises:
         PipelineError: as `run_gateway`.
     """
+    without_compilation()
 
     def report(doors: Doors) -> None:
         at, trading = settings.gateway, settings.trading

@@ -90,7 +90,7 @@ def test_order_becomes_position(gateway_server: GatewayServer) -> None:
     assert (fill["price"], fill["client_id"]) == ("100", "a/1")
     risk = ask(gateway_server, "GET", "/v1/risk")[1]
     assert (risk["mode"], risk["open_positions"]) == ("ACTIVE", 1)
-    assert risk["limits"]["order_notional"] == "1000"
+    assert risk["limits"]["order_notional"] == "1500"
     assert gateway_server.venue.posts == {"a/1": 1}
 
 
