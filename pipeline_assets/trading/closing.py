@@ -6,7 +6,7 @@ position.
 
 from pipeline_assets.market.trading_rules import units
 from pipeline_assets.trading import records
-from pipeline_assets.trading.messages import AskPositions, AskTrades, PositionsRead
+from pipeline_assets.trading.messages import PositionsRead
 from pipeline_assets.trading.order_ids import child_id
 from pipeline_assets.trading.order_types import Order, Status
 from pipeline_assets.trading.state import Closing
@@ -52,7 +52,7 @@ def _go_on(work: Work, symbol: str, close: Closing, event: PositionsRead) -> Non
 def _finish(work: Work, symbol: str, close: Closing, event: PositionsRead) -> None:
     """End a close whose position is 0 at the venue and in the ledger, with no entry still to come."""
     if work.state.ledger.positions.get(symbol):
-        work.effect(AskTrades(symbol, close.begun_at - 60_000))
+        work.ask_trades(symbol, close.begun_at - 60_000)
         return
     entries = [work.state.orders[each] for each in work.state.live]
     if any(each.order.symbol == symbol and not each.order.reduce_only for each in entries):
@@ -65,6 +65,6 @@ def ask(work: Work) -> None:
     if not work.state.closes:
         return
     wait = work.core.timing.first_question
-    if work.now - work.core.positions_asked.get("closes", 0) >= wait:
-        work.core.positions_asked["closes"] = work.now
-        work.effect(AskPositions())
+    if work.now - work.core.positions_asked >= wait:
+        work.core.positions_asked = work.now
+        work.ask_positions()

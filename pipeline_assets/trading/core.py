@@ -7,7 +7,7 @@ fails. The simulator of the tests and services/gateway run this same class.
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from pipeline_assets.market.trading_rules import TradingRules
+from pipeline_assets.market.trading_rules import TradingRules, decimal
 from pipeline_assets.trading import closing, placing, records, resolving
 from pipeline_assets.trading.invariants import InvariantError
 from pipeline_assets.trading.limits import RiskLimits
@@ -101,8 +101,8 @@ def _limit_loss(work: Work) -> None:
         return
     loss = work.state.day_result - work.state.result()
     if loss >= work.core.limits.daily_loss:
-        work.set_mode(Mode.REDUCING, f"the loss since 00:00 UTC is {loss / 1e8:.2f}", "daily_loss")
-        work.alarm(f"The day's loss reached its limit: {loss / 1e8:.2f}.")
+        work.set_mode(Mode.REDUCING, f"the loss since 00:00 UTC is {decimal(loss)}", "daily_loss")
+        work.alarm(f"The day's loss reached its limit: {decimal(loss)}.")
 
 
 def _price_seen(work: Work, event: PriceSeen) -> None:

@@ -5,7 +5,6 @@ from pipeline_assets.trading import records
 from pipeline_assets.trading.limits import against_filters, against_limits
 from pipeline_assets.trading.messages import (
     AskOrder,
-    AskPositions,
     Cancel,
     Close,
     Flatten,
@@ -108,7 +107,7 @@ def begin_close(work: Work, symbol: str, close_id: str, reason: str) -> None:
         held = work.state.orders[client_id]
         if held.order.symbol == symbol and held.status in UNSETTLED:
             _cancel(work, held)
-    work.effect(AskPositions())
+    work.ask_positions()
 
 
 def set_mode(work: Work, event: SetMode) -> None:

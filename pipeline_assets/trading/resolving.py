@@ -6,8 +6,6 @@ from pipeline_assets.trading import records
 from pipeline_assets.trading.messages import (
     Accepted,
     AskOrder,
-    AskPositions,
-    AskTrades,
     CancelAnswered,
     FillSeen,
     FundingPaid,
@@ -92,7 +90,7 @@ def _adopt(work: Work, held: OrderState, status: Status, venue_id: str, reported
 def _owes_fills(work: Work, held: OrderState) -> None:
     """Read the trades of an order of which the venue said more than the ledger has."""
     ask_soon(work, held.order.client_id)
-    work.effect(AskTrades(held.order.symbol, held.sent_at - _OVERLAP))
+    work.ask_trades(held.order.symbol, held.sent_at - _OVERLAP)
 
 
 def order_missing(work: Work, event: OrderMissing) -> None:
@@ -168,7 +166,7 @@ def positions_read(work: Work, event: PositionsRead) -> None:
         if equal:
             conclude(work, held)
         else:
-            work.effect(AskTrades(symbol, held.sent_at - _OVERLAP))
+            work.ask_trades(symbol, held.sent_at - _OVERLAP)
 
 
 def funding_paid(work: Work, event: FundingPaid) -> None:
@@ -199,11 +197,9 @@ def conclude(work: Work, held: OrderState) -> None:
 
 def _foreign_fills(work: Work, held: OrderState) -> bool:
     """Return whether a trade since the order was sent belongs to no order that we know."""
-    symbol = held.order.symbol
     return any(
-        fill.time >= held.sent_at - _OVERLAP and (symbol, fill.venue_id) not in work.state.by_venue
-        for (of, _), fill in work.state.ledger.fills.items()
-        if of == symbol
+        symbol == held.order.symbol and time >= held.sent_at - _OVERLAP
+        for (symbol, _), time in work.state.foreign.items()
     )
 
 
@@ -233,6 +229,6 @@ def ask_about(work: Work, held: OrderState) -> None:
         work.effect(SendCancel(client_id, symbol))
     work.effect(AskOrder(client_id, symbol))
     if held.status is Status.UNKNOWN or held.reported > held.booked:
-        work.effect(AskTrades(symbol, held.sent_at - _OVERLAP))
+        work.ask_trades(symbol, held.sent_at - _OVERLAP)
     if held.status is Status.UNKNOWN:
-        work.effect(AskPositions())
+        work.ask_positions()

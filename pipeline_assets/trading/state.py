@@ -70,6 +70,7 @@ class GatewayState:
         orders: by client id; an order is never removed, since its id must never be used again.
         live: client ids of unsettled orders, in the order of sending.
         by_venue: client id by symbol and the venue's order id.
+        foreign: by symbol and the venue's order id, the newest fill's time of orders that are not known.
         day: the UTC day, counted from 1970, whose loss is limited; -1 before the first.
         day_result: the account's result when the day began.
         prices: the newest candle by symbol (not stored).
@@ -80,6 +81,7 @@ class GatewayState:
     orders: dict[str, OrderState] = field(default_factory=dict)
     live: dict[str, None] = field(default_factory=dict)
     by_venue: dict[tuple[str, str], str] = field(default_factory=dict)
+    foreign: dict[tuple[str, str], int] = field(default_factory=dict)
     ledger: Ledger = field(default_factory=Ledger)
     mode: Mode = Mode.ACTIVE
     mode_reason: str = ""
@@ -171,6 +173,7 @@ def _order_changed(state: GatewayState, record: records.OrderChanged) -> None:
         held.venue_id = record.venue_id
         key = (held.order.symbol, record.venue_id)
         state.by_venue[key] = record.client_id
+        state.foreign.pop(key, None)
         held.booked = state.ledger.executed.get(key, 0)
     state.settle(held, before)
 
@@ -180,6 +183,7 @@ def _fill_booked(state: GatewayState, record: records.FillBooked) -> None:
     key = (record.fill.symbol, record.fill.venue_id)
     client_id = state.by_venue.get(key)
     if client_id is None:
+        state.foreign[key] = max(record.fill.time, state.foreign.get(key, 0))
         state.weigh(record.fill.symbol)
         return
     held = state.orders[client_id]

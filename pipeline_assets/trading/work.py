@@ -7,7 +7,15 @@ from pipeline_assets.market.trading_rules import TradingRules
 from pipeline_assets.trading import records
 from pipeline_assets.trading.invariants import Invariants
 from pipeline_assets.trading.limits import OrderRate, RiskLimits
-from pipeline_assets.trading.messages import Alarm, Effect, Refusal, Reply, Send
+from pipeline_assets.trading.messages import (
+    Alarm,
+    AskPositions,
+    AskTrades,
+    Effect,
+    Refusal,
+    Reply,
+    Send,
+)
 from pipeline_assets.trading.order_types import Mode, Order, Status
 from pipeline_assets.trading.state import GatewayState, OrderState
 
@@ -59,7 +67,7 @@ class Core:
     state: GatewayState = field(default_factory=GatewayState)
     rate: OrderRate = field(default_factory=OrderRate)
     doubts: dict[str, Doubt] = field(default_factory=dict)
-    positions_asked: dict[str, int] = field(default_factory=dict)
+    positions_asked: int = 0
     invariants: Invariants = field(default_factory=Invariants)
 
 
@@ -71,6 +79,8 @@ class Work:
     now: int
     recorded: list[records.AnyRecord] = field(default_factory=list)
     effects: list[Effect] = field(default_factory=list)
+    _positions_asked: bool = False
+    _trades_asked: dict[str, int] = field(default_factory=dict)
 
     @property
     def state(self) -> GatewayState:
@@ -85,6 +95,21 @@ class Work:
     def effect(self, effect: Effect) -> None:
         """Have something done after this step's records are durable."""
         self.effects.append(effect)
+
+    def ask_positions(self) -> None:
+        """Read all positions, once a step however many orders need this."""
+        if not self._positions_asked:
+            self._positions_asked = True
+            self.effects.append(AskPositions())
+
+    def ask_trades(self, symbol: str, since: int) -> None:
+        """Read the trades of a symbol from a time on; the earliest time of a step serves all its orders."""
+        before = self._trades_asked.get(symbol)
+        if before is not None:
+            since = min(since, before)
+            self.effects.remove(AskTrades(symbol, before))
+        self._trades_asked[symbol] = since
+        self.effects.append(AskTrades(symbol, since))
 
     def alarm(self, message: str) -> None:
         """Tell a person."""

@@ -106,6 +106,19 @@ def test_unknown_order_needs_all_evidence() -> None:
     assert desk.core.state.orders["a-1"].status is Status.NOT_PLACED
 
 
+def test_unknown_orders_share_questions() -> None:
+    """Fifty unknown orders of one symbol need one reading of its trades and one of the positions."""
+    desk = Desk()
+    for number in range(50):
+        desk.place(client_id=f"a-{number}", quantity=UNIT // 20)
+        desk.tell(messages.Unanswered(f"a-{number}", "timed out"), after=1)
+    asked = desk.tell(messages.Timer(), after=60_000).effects
+    assert sum(isinstance(each, messages.AskPositions) for each in asked) == 1
+    (trades,) = [each for each in asked if isinstance(each, messages.AskTrades)]
+    assert trades.since <= BEGIN
+    assert sum(isinstance(each, messages.AskOrder) for each in asked) == 50
+
+
 def test_late_fill_revives_order() -> None:
     desk = Desk()
     test_order = ORDER
