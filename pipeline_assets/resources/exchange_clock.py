@@ -5,7 +5,10 @@ estimate. Sending those requests does not belong here.
 import time
 from collections import deque
 from collections.abc import Callable
+from datetime import datetime
 from typing import NamedTuple
+
+from pipeline_assets.market.intervals import to_milliseconds
 
 MINUTE_MS = 60_000
 
@@ -92,6 +95,16 @@ class ExchangeClock:
         now, error = self._now_ms(), self.error_ms()
         turn = (now + error) // MINUTE_MS * MINUTE_MS
         return max(turn - (now - error), 0.0)
+
+    def sample(self, server_time: Callable[[], datetime]) -> None:
+        """Ask for the exchange's time, and take the answer as a sample.
+
+        Args:
+            server_time: asks the exchange; returns UTC.
+        """
+        sent = self.monotonic()
+        said = server_time()
+        self.measure(to_milliseconds(said), sent, self.monotonic())
 
     def measure(
         self, server_ms: float, sent: float, received: float, resolution_ms: float = _RESOLUTION_MS

@@ -13,7 +13,6 @@ from threading import Thread
 from pipeline_assets.collection.overview import collected_symbols
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.fill_formulas import formulas_of
-from pipeline_assets.market.intervals import to_milliseconds
 from pipeline_assets.market.position_keeper import PositionKeeper
 from pipeline_assets.market.step_compilation import without_compilation
 from pipeline_assets.market.step_tables import FillModel, grid_of
@@ -95,10 +94,11 @@ async def _session(settings: Settings, stop: asyncio.Event) -> None:
                 if clock.due:
                     await asyncio.to_thread(_measure, settings, clock)
                 await _take_in(trader, candidates, records)
-                held = await asyncio.to_thread(slots.candles, symbols)
-                for minute, bars in feed.due(clock.now_ms(), held):
-                    await _take_in(trader, candidates, records)
-                    await trader.on_minute(minute, bars)
+                if feed.expects(clock.now_ms()):
+                    held = await asyncio.to_thread(slots.candles, symbols)
+                    for minute, bars in feed.due(clock.now_ms(), held):
+                        await _take_in(trader, candidates, records)
+                        await trader.on_minute(minute, bars)
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), _PERIOD_SECONDS)
 
@@ -184,9 +184,7 @@ def _ended(what: str, error: Exception) -> OutsideSystemError:
 def _measure(settings: Settings, clock: ExchangeClock) -> None:
     """Compare the clock with the exchange's."""
     with Exchange(settings).client(Priority.INGEST_1M, patient=False) as exchange:
-        sent = time.monotonic()
-        said = exchange.server_time()
-        clock.measure(to_milliseconds(said), sent, time.monotonic())
+        clock.sample(exchange.server_time)
 
 
 def _trader(settings: Settings, gateway: GrpcGateway, clock: Callable[[], int]) -> Trader:

@@ -27,6 +27,13 @@ class MinuteFeed:
     earliest: int = 0
     _present: set[str] = field(init=False, default_factory=set)
 
+    def expects(self, now: int) -> bool:
+        """Return whether a minute may be due: if not, the slots need not be read."""
+        return self._closed(now) > self.after
+
+    def _closed(self, now: int) -> int:
+        return (now - self.earliest) // MINUTE - 1
+
     def due(
         self, now: int, slots: Mapping[str, Iterable[Mapping[str, Any]]]
     ) -> list[tuple[int, dict[str, Bar]]]:
@@ -36,7 +43,7 @@ class MinuteFeed:
             now: the exchange's time in milliseconds.
             slots: the stored candles by symbol, times in milliseconds.
         """
-        closed = (now - self.earliest) // MINUTE - 1
+        closed = self._closed(now)
         if self.after < 0:
             self.after = closed - 1
         by_minute: dict[int, dict[str, Bar]] = {}

@@ -40,6 +40,16 @@ def test_open_minute_is_not_handed_out() -> None:
     assert [minute for minute, _ in feed.due(_seconds(1, 25), slots)] == [FIRST + 1]
 
 
+def test_slots_are_read_when_due() -> None:
+    """Between the minutes nothing is expected, so the slots need not be read."""
+    feed = MinuteFeed(after=FIRST, earliest=25_000)
+    assert not feed.expects(_seconds(1, 24))
+    assert feed.expects(_seconds(1, 25))
+    assert len(feed.due(_seconds(1, 25), _slots(A=[1]))) == 1
+    assert not feed.expects(_seconds(1, 59))
+    assert feed.expects(_seconds(2, 25))
+
+
 def test_missing_symbol_is_waited_for() -> None:
     """Until the deadline; then it has a gap, and is not waited for in the next minute."""
     feed = MinuteFeed(after=FIRST)

@@ -13,7 +13,6 @@ from typing import Self
 
 from pipeline_assets.collection.overview import collected_symbols
 from pipeline_assets.errors import DataError, OutsideSystemError
-from pipeline_assets.market.intervals import to_milliseconds
 from pipeline_assets.market.trading_rules import UNIT, TradingRules
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.exchange_clock import ExchangeClock
@@ -88,9 +87,7 @@ class MarketFeed:
             _logger.warning("The gateway goes on with what it knows: %s", error)
 
     def _measure(self) -> None:
-        sent = self._monotonic()
-        said = self._exchange.server_time()
-        self._clock.measure(to_milliseconds(said), sent, self._monotonic())
+        self._clock.sample(self._exchange.server_time)
 
     async def _read_rules(self) -> None:
         symbols, rules = await asyncio.to_thread(self._stored_rules)

@@ -123,6 +123,8 @@ class LivePaperVenue(PaperVenue):
             SlotsError: Redis failed.
             JournalError: the fills could not be stored.
         """
+        if not self._feed.expects(self._now()):
+            return False
         slots = await asyncio.to_thread(self._slots.candles, list(self._prices))
         found = self._feed.due(self._now(), slots)
         for minute, bars in found:
