@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from pipeline_assets.errors import DataError, OutsideSystemError
 from pipeline_assets.market.step_tables import from_minute
+from pipeline_assets.resources.document_versions import content_of
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.once_documents import read_once, write_once
 from pipeline_assets.resources.s3_errors import PreconditionFailedError
@@ -110,15 +111,18 @@ class LakeTraderStore:
 
         Raises:
             ObjectStoreError: S3 failed.
-            TraderStateError: the document is of another version.
+            NewerVersionError: a newer release wrote the checkpoint.
+            TraderStateError: the checkpoint cannot be read.
         """
         found = self._store.find(self._key)
         if found is None:
             return None
         self._etag = found.etag
         try:
-            return msgspec.json.decode(self._store.verified(self._key, found), type=Checkpoint)
-        except msgspec.DecodeError as error:
+            held = msgspec.json.decode(self._store.verified(self._key, found))
+            content, _ = content_of(held, self._store.address(self._key))
+            return msgspec.convert(content, Checkpoint, str_keys=True)
+        except ValueError as error:
             raise _unreadable(self._store, self._key, error) from error
 
     def keep(self, checkpoint: Checkpoint) -> None:

@@ -8,6 +8,7 @@ import msgspec
 import pytest
 
 from pipeline_assets.market.step_tables import from_minute
+from pipeline_assets.resources.document_versions import NewerVersionError
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.trading.decider import AUTHOR
 from pipeline_assets.trading.decisions import Decision, MinuteDecisions, decided, decision_id
@@ -63,6 +64,16 @@ def test_checkpoint_keeps_a_second_trader_out(s3_bucket: S3Bucket) -> None:
     with pytest.raises(SecondTraderError, match="stop one of the two"):
         first.keep(kept)
     assert LakeTraderStore(store, "other").checkpoint() is None
+
+
+def test_newer_checkpoint_is_kept(s3_bucket: S3Bucket) -> None:
+    """A release that does not know the checkpoint's version names it, and writes nothing."""
+    store = ObjectStore(s3_bucket.settings())
+    newer = b'{"version": 2, "minute": 1}'
+    store.put("state/trader/paper.json", newer)
+    with pytest.raises(NewerVersionError, match="update this installation"):
+        LakeTraderStore(store, "paper").checkpoint()
+    assert store.find("state/trader/paper.json").body == newer
 
 
 def test_unreadable_decisions_are_named(s3_bucket: S3Bucket) -> None:
