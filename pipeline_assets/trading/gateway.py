@@ -17,7 +17,7 @@ from pipeline_assets.resources.journal import Journal
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.core import GatewayCore
 from pipeline_assets.trading.invariants import InvariantError
-from pipeline_assets.trading.records import AnyRecord, RecordCodec
+from pipeline_assets.trading.records import GATEWAY_RECORDS, AnyRecord
 from pipeline_assets.trading.state import GatewayState
 from pipeline_assets.trading.venue import Venue
 
@@ -76,11 +76,6 @@ class Gateway:
         """The state, to read on the event loop's thread."""
         return self._core.state
 
-    @property
-    def failure(self) -> PipelineError | None:
-        """Why the gateway stopped, or None while it runs."""
-        return self._failure
-
     def hear(self, event: messages.Event) -> None:
         """Take an event of the venue, of the market or of time."""
         self._events.put_nowait(event)
@@ -94,7 +89,7 @@ class Gateway:
         Raises:
             GatewayStoppedError: the gateway stopped before it could answer.
         """
-        self._check_running()
+        self.require_running()
         request = next(self._requests)
         answer: asyncio.Future[messages.Reply] = asyncio.get_running_loop().create_future()
         self._callers[request] = answer
@@ -104,7 +99,12 @@ class Gateway:
         finally:
             self._callers.pop(request, None)
 
-    def _check_running(self) -> None:
+    def require_running(self) -> None:
+        """Return if the gateway runs.
+
+        Raises:
+            GatewayStoppedError: the gateway stopped; the message says why.
+        """
         if self._failure:
             raise GatewayStoppedError(str(self._failure))
 
@@ -115,17 +115,17 @@ class Gateway:
             GatewayStoppedError: the gateway stopped.
         """
         while True:
-            self._check_running()
+            self.require_running()
             page = await self._on_disk(partial(self._page, after))
             for number, body in page:
-                yield number, RecordCodec.decode(number, body)
+                yield number, GATEWAY_RECORDS.decode(number, body)
                 after = number
             if len(page) == _PAGE:
                 continue
             async with self._written:
                 # Checked under the lock: what was written, or ended, since the page was read must not be
                 # slept over. A slow reader waited for the next record otherwise, perhaps for hours.
-                self._check_running()
+                self.require_running()
                 if self._durable <= after:
                     await self._written.wait()
 
@@ -182,7 +182,7 @@ class Gateway:
                 broken = error
                 works.append(self._core.halt(error, now))
                 break
-        bodies = [RecordCodec.encode(record) for work in works for record in work.recorded]
+        bodies = [GATEWAY_RECORDS.encode(record) for work in works for record in work.recorded]
         if bodies:
             self._durable = await self._on_disk(lambda: self._journal.append(bodies))
             async with self._written:

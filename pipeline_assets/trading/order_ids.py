@@ -3,8 +3,6 @@
 import re
 from uuid import UUID, uuid5
 
-from pipeline_assets.errors import InputError
-
 # The exchange's own rule for newClientOrderId. An UUID has 36 characters, so a suffix does not fit.
 CLIENT_ID = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
 # Ids are compared over years: this never changes.
@@ -19,18 +17,6 @@ def entry_id(decision_id: str) -> str:
 def child_id(parent: str, purpose: str, number: int) -> str:
     """Return the client id of a stop, target or close of a parent order or close; `number` counts from 0."""
     return _derived(parent, purpose, number)
-
-
-def check_client_id(client_id: str) -> None:
-    """Check a client id that a caller chose.
-
-    Raises:
-        InputError: the exchange would not accept the id.
-    """
-    if not CLIENT_ID.fullmatch(client_id):
-        raise InputError(
-            f"client_id {client_id[:60]!r} is not valid: use 1 to 36 of A-Z a-z 0-9 . : / _ -"
-        )
 
 
 def _derived(name: str, purpose: str, number: int) -> str:

@@ -2,10 +2,8 @@
 paper_book.py. JSON objects with a `type`, as the gateway's records; a field that is added needs a default.
 """
 
-import msgspec
-
 from pipeline_assets.trading.order_types import Fill, Order, Status
-from pipeline_assets.trading.records import JournalRecordError, Record
+from pipeline_assets.trading.records import Record, RecordCodec
 
 
 class PaperAccepted(Record, frozen=True, kw_only=True, tag="paper_accepted"):
@@ -39,19 +37,6 @@ class PaperFunded(Record, frozen=True, kw_only=True, tag="paper_funded"):
 
 
 AnyPaperRecord = PaperAccepted | PaperFilled | PaperEnded | PaperFunded
-_DECODER: msgspec.json.Decoder[AnyPaperRecord] = msgspec.json.Decoder(AnyPaperRecord)
-
-
-def decode_paper(number: int, stored: bytes) -> AnyPaperRecord:
-    """Return the record that was stored under a sequence number.
-
-    Raises:
-        JournalRecordError: the bytes are damaged, or a newer version wrote them.
-    """
-    try:
-        return _DECODER.decode(stored)
-    except msgspec.DecodeError as error:
-        raise JournalRecordError(
-            f"Record {number} of the paper venue's journal cannot be read ({error}). Restore both "
-            "journals from their backups (docs/trading.md), or use the version that wrote it."
-        ) from error
+PAPER_RECORDS: RecordCodec[AnyPaperRecord] = RecordCodec(
+    AnyPaperRecord, "the paper venue's journal"
+)

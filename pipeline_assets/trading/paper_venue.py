@@ -8,8 +8,6 @@ import asyncio
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
-import msgspec
-
 from pipeline_assets.errors import OutsideSystemError, PipelineError
 from pipeline_assets.market.fill_formulas import FillFormulas
 from pipeline_assets.market.intervals import to_milliseconds
@@ -21,12 +19,12 @@ from pipeline_assets.trading.order_types import Status
 from pipeline_assets.trading.paper_book import MINUTE, PaperBook
 from pipeline_assets.trading.paper_matching import Matching
 from pipeline_assets.trading.paper_records import (
+    PAPER_RECORDS,
     AnyPaperRecord,
     PaperAccepted,
     PaperEnded,
     PaperFilled,
     PaperFunded,
-    decode_paper,
 )
 
 
@@ -57,7 +55,7 @@ class PaperVenue:
         self._journal, self._formulas, self._clock = journal, formulas, clock
         self._book = PaperBook()
         for number, body in journal.read():
-            self._book.apply(decode_paper(number, body))
+            self._book.apply(PAPER_RECORDS.decode(number, body))
         self._hear: Callable[[messages.Event], None] = lambda _: None
         self._disk = ThreadPoolExecutor(1, "paper-journal")
         self._writing = asyncio.Lock()
@@ -231,7 +229,7 @@ class PaperVenue:
             if self._failure:
                 raise self._failure
             if self._unwritten:
-                bodies = [msgspec.json.encode(each) for each in self._unwritten]
+                bodies = [PAPER_RECORDS.encode(each) for each in self._unwritten]
                 self._unwritten = []
                 try:
                     loop = asyncio.get_running_loop()

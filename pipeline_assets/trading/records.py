@@ -5,7 +5,7 @@ Records are JSON objects with a `type`. A field that is added needs a default, s
 readable; a type is never removed.
 """
 
-from typing import ClassVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 
@@ -96,28 +96,35 @@ AnyRecord = (
 )  # fmt: skip
 
 
-class RecordCodec:
-    """Encodes and decodes records."""
+R = TypeVar("R", bound=Record)
 
-    _encoder: ClassVar[msgspec.json.Encoder] = msgspec.json.Encoder()
-    _decoder: ClassVar[msgspec.json.Decoder[AnyRecord]] = msgspec.json.Decoder(AnyRecord)
 
-    @classmethod
-    def encode(cls, record: AnyRecord) -> bytes:
+class RecordCodec(Generic[R]):
+    """Encodes and decodes the records of one journal."""
+
+    def __init__(self, kinds: Any, journal: str) -> None:
+        """Take the union of the record types, and the journal's name for errors."""
+        self._encoder = msgspec.json.Encoder()
+        self._decoder: msgspec.json.Decoder[R] = msgspec.json.Decoder(kinds)
+        self._journal = journal
+
+    def encode(self, record: R) -> bytes:
         """Return a record as JSON."""
-        return cls._encoder.encode(record)
+        return self._encoder.encode(record)
 
-    @classmethod
-    def decode(cls, number: int, stored: bytes) -> AnyRecord:
+    def decode(self, number: int, stored: bytes) -> R:
         """Return the record that was stored under a sequence number.
 
         Raises:
             JournalRecordError: the bytes are damaged, or a newer version wrote them.
         """
         try:
-            return cls._decoder.decode(stored)
+            return self._decoder.decode(stored)
         except msgspec.DecodeError as error:
             raise JournalRecordError(
-                f"Journal record {number} cannot be read ({error}). Restore the journal from its "
-                "backup (docs/trading.md), or use the version that wrote it."
+                f"Record {number} of {self._journal} cannot be read ({error}). Restore the journals from "
+                "their backups (docs/trading.md), or use the version that wrote them."
             ) from error
+
+
+GATEWAY_RECORDS: RecordCodec[AnyRecord] = RecordCodec(AnyRecord, "the gateway's journal")

@@ -154,10 +154,10 @@ def recovery(path: Path) -> tuple[float, int]:
     from pipeline_assets.trading.core import GatewayCore
     from pipeline_assets.trading.order_types import Status
     from pipeline_assets.trading.records import (
+        GATEWAY_RECORDS,
         FillBooked,
         OrderChanged,
         OrderSending,
-        RecordCodec,
     )
     from pipeline_assets_tests.trading.test_core import _RULES, LIMITS, ORDER, fill_of
 
@@ -169,7 +169,7 @@ def recovery(path: Path) -> tuple[float, int]:
         )
         fill = fill_of(order, number + 1, 100, number)
         bodies += map(
-            RecordCodec.encode,
+            GATEWAY_RECORDS.encode,
             (
                 OrderSending(at=number, order=order, recv_window=5000),
                 OrderChanged(
@@ -189,7 +189,7 @@ def recovery(path: Path) -> tuple[float, int]:
     core = GatewayCore(
         LIMITS,
         {"BTCUSDT": _RULES},
-        stored=(RecordCodec.decode(number, body) for number, body in again.read()),
+        stored=(GATEWAY_RECORDS.decode(number, body) for number, body in again.read()),
     )
     taken = time.perf_counter() - began
     assert len(core.state.orders) == HISTORY

@@ -12,7 +12,7 @@ from pipeline_assets.trading import messages
 from pipeline_assets.trading.core import GatewayCore
 from pipeline_assets.trading.gateway import Gateway
 from pipeline_assets.trading.limits import RiskLimits
-from pipeline_assets.trading.records import RecordCodec
+from pipeline_assets.trading.records import GATEWAY_RECORDS
 from pipeline_assets_tests.trading.scripted_venue import ScriptedVenue
 from pipeline_assets_tests.trading.test_core import _RULES, LIMITS
 from pipeline_assets_tests.trading.virtual_world import BEGIN
@@ -36,7 +36,7 @@ class GatewayBench:
         limits: RiskLimits = LIMITS,
     ) -> None:
         self.journal = journal or SqliteJournal(path)
-        stored = [RecordCodec.decode(seq, body) for seq, body in self.journal.read()]
+        stored = [GATEWAY_RECORDS.decode(seq, body) for seq, body in self.journal.read()]
         self.core = GatewayCore(limits, {"BTCUSDT": _RULES}, stored=stored)
         self.lease, self.alarms = _Lease(), list[str]()
         self.gateway = Gateway(

@@ -29,7 +29,7 @@ from pipeline_assets.trading.messages import Refusal
 from pipeline_assets.trading.order_types import UNSETTLED, Order, Status
 from pipeline_assets.trading.paper_book import MINUTE
 from pipeline_assets.trading.paper_venue import PaperVenue
-from pipeline_assets.trading.records import OrderSending, RecordCodec
+from pipeline_assets.trading.records import GATEWAY_RECORDS, OrderSending
 from pipeline_assets.trading.trader import Trader
 from pipeline_assets.trading.trader_store import Checkpoint
 from pipeline_assets.trading.trades import Trade
@@ -184,7 +184,7 @@ class World:
         formulas = formulas_of(self.markets, Fees(), FillModel())
         self.venue = PaperVenue(self.paper, formulas, self.clock)
         rules = {symbol: rules for symbol, (_, rules) in self.markets.items()}
-        stored = [RecordCodec.decode(seq, body) for seq, body in self.journal.read()]
+        stored = [GATEWAY_RECORDS.decode(seq, body) for seq, body in self.journal.read()]
         self.core = GatewayCore(self.limits, rules, Timing(close_retry=180_000), stored)
         self.gateway = Gateway(
             self.core, self.journal, self.venue, self.clock, _Fence(), self.warnings.append
@@ -263,7 +263,7 @@ class World:
             # Every earlier event is durable once this is answered.
             await self.gateway.ask(messages.Cancel("nothing"))
             for sequence, body in list(self.journal.read(self.trader.sequence)):
-                await self.trader.on_record(sequence, RecordCodec.decode(sequence, body))
+                await self.trader.on_record(sequence, GATEWAY_RECORDS.decode(sequence, body))
             if self._quiet():
                 return
             await asyncio.sleep(0)
@@ -285,7 +285,7 @@ class World:
     @property
     def sent(self) -> list[Order]:
         """Every order that was ever sent."""
-        records = [RecordCodec.decode(seq, body) for seq, body in self.journal.read()]
+        records = [GATEWAY_RECORDS.decode(seq, body) for seq, body in self.journal.read()]
         return [each.order for each in records if isinstance(each, OrderSending)]
 
     @property

@@ -9,7 +9,7 @@ from pipeline_assets.market.trading_rules import TradingRules
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.core import GatewayCore
 from pipeline_assets.trading.limits import RiskLimits
-from pipeline_assets.trading.records import RecordCodec
+from pipeline_assets.trading.records import GATEWAY_RECORDS
 from pipeline_assets.trading.work import Timing, Work
 from pipeline_assets_tests.trading.simulated_venue import SimulatedVenue
 from pipeline_assets_tests.trading.virtual_world import VirtualWorld
@@ -48,7 +48,7 @@ class SimulatedGateway:
         if self.core:
             return
         self.starts += 1
-        stored = [RecordCodec.decode(place, each) for place, each in enumerate(self.disk)]
+        stored = [GATEWAY_RECORDS.decode(place, each) for place, each in enumerate(self.disk)]
         self.core = self.make_core(self.limits, self.rules, self.timing, stored)
         self._waiting, self._syncing = [], False
         self.venue.listen = self.hear
@@ -78,7 +78,7 @@ class SimulatedGateway:
         self._syncing = True
         batch, self._waiting = self._waiting, []
         works = [self.core.handle(event, self.world.now) for event in batch]
-        encoded = [RecordCodec.encode(record) for work in works for record in work.recorded]
+        encoded = [GATEWAY_RECORDS.encode(record) for work in works for record in work.recorded]
         process = self.starts
         if not self.synced:
             self._act(works)

@@ -17,7 +17,7 @@ from pipeline_assets.trading.invariants import InvariantError
 from pipeline_assets.trading.limits import RiskLimits
 from pipeline_assets.trading.order_ids import entry_id
 from pipeline_assets.trading.order_types import Mode, Order, Status
-from pipeline_assets.trading.records import OrderChanged, RecordCodec
+from pipeline_assets.trading.records import GATEWAY_RECORDS, OrderChanged
 from pipeline_assets.trading.work import Timing
 from pipeline_assets_tests.trading.simulated_gateway import SimulatedGateway
 from pipeline_assets_tests.trading.simulated_venue import BLIND, SimulatedVenue
@@ -162,7 +162,7 @@ class Simulation:
 
     def _journal_broken(self) -> list[str]:
         """Return orders that were concluded to be absent though the venue had these."""
-        decoded = [RecordCodec.decode(0, each) for each in self.gateway.disk]
+        decoded = [GATEWAY_RECORDS.decode(0, each) for each in self.gateway.disk]
         return [
             f"{each.client_id} was taken for absent, and is at the venue"
             for each in decoded

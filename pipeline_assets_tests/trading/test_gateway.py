@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +15,7 @@ from pipeline_assets.trading import messages
 from pipeline_assets.trading.gateway import GatewayStoppedError
 from pipeline_assets.trading.invariants import InvariantError
 from pipeline_assets.trading.order_types import Mode, Status
-from pipeline_assets.trading.records import FillBooked, ModeSet, OrderSending, RecordCodec
+from pipeline_assets.trading.records import GATEWAY_RECORDS, FillBooked, ModeSet, OrderSending
 from pipeline_assets_tests.trading.gateway_bench import GatewayBench
 from pipeline_assets_tests.trading.scripted_venue import ScriptedVenue
 from pipeline_assets_tests.trading.test_core import ORDER
@@ -33,7 +34,7 @@ def test_acknowledged_order_is_in_the_file(tmp_path: Path) -> None:
         reply = await bench.gateway.ask(messages.Place(ORDER))
         assert reply.refusal is None
         reader = SqliteJournal(tmp_path / "journal")
-        kinds = [type(RecordCodec.decode(seq, body)) for seq, body in reader.read()]
+        kinds = [type(GATEWAY_RECORDS.decode(seq, body)) for seq, body in reader.read()]
         reader.close()
         assert OrderSending in kinds
         again = await bench.gateway.ask(messages.Place(ORDER))
@@ -82,21 +83,21 @@ def test_lost_lease_sends_nothing(tmp_path: Path) -> None:
     _run(test)
 
 
-class _FullDisk(SqliteJournal):
-    full = False
-
-    def append(self, bodies: Any) -> int:
-        if self.full:
-            raise JournalError("The journal could not be written: database or disk is full.")
-        return super().append(bodies)
+def _fill_disk(journal: SqliteJournal) -> None:
+    """Fill the file up to SQLite's own limit of pages, which stands for the disk's end."""
+    journal._connection.execute("PRAGMA max_page_count = 1")
+    for size in (1_000, 100, 1):
+        with suppress(JournalError):
+            while True:
+                journal.append([b"x" * size])
 
 
 def test_full_disk_acknowledges_nothing(tmp_path: Path) -> None:
     async def test() -> None:
-        venue, journal = ScriptedVenue(), _FullDisk(tmp_path / "journal")
+        venue, journal = ScriptedVenue(), SqliteJournal(tmp_path / "journal")
         bench = GatewayBench(tmp_path / "journal", venue, journal)
         await bench.gateway.ask(messages.SetMode(Mode.ACTIVE, "test", "me"))
-        journal.full = True
+        _fill_disk(journal)
         with pytest.raises(GatewayStoppedError, match="disk is full"):
             await bench.gateway.ask(messages.Place(ORDER))
         with pytest.raises(JournalError):

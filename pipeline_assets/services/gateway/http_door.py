@@ -123,7 +123,7 @@ def _reading(service: GatewayService) -> APIRouter:
     @router.get("/health")
     async def health() -> Health:
         """Report whether the gateway takes calls."""
-        service.require_running()
+        service.gateway.require_running()
         return Health(status="SERVING")
 
     @router.get("/v1/orders")

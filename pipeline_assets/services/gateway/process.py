@@ -25,7 +25,7 @@ from pipeline_assets.settings import AlertsSettings, Settings
 from pipeline_assets.trading.core import GatewayCore
 from pipeline_assets.trading.gateway import Gateway
 from pipeline_assets.trading.limits import RiskLimits
-from pipeline_assets.trading.records import RecordCodec
+from pipeline_assets.trading.records import GATEWAY_RECORDS
 
 # A gateway that was killed leaves its lease for this long.
 LEASE_SECONDS = 20.0
@@ -64,7 +64,7 @@ def restored_core(journal: Journal, settings: Settings, feed: MarketFeed) -> Gat
         JournalError, JournalDamagedError, JournalRecordError: the journal cannot be read.
         InvariantError: its records contradict each other.
     """
-    stored = (RecordCodec.decode(number, body) for number, body in journal.read())
+    stored = (GATEWAY_RECORDS.decode(number, body) for number, body in journal.read())
     limits = RiskLimits.from_settings(settings.risk)
     return GatewayCore(limits, feed.rules, timing_of(settings), stored)
 

@@ -25,7 +25,7 @@ from pipeline_assets.services.gateway.views import (
 )
 from pipeline_assets.settings import RiskSettings, TradingSettings
 from pipeline_assets.trading import messages
-from pipeline_assets.trading.gateway import Gateway, GatewayStoppedError, Wish
+from pipeline_assets.trading.gateway import Gateway, Wish
 from pipeline_assets.trading.order_types import Mode, Status
 
 
@@ -78,15 +78,6 @@ class GatewayService:
     risk: RiskSettings
     backup_to: Callable[[Path], None]
 
-    def require_running(self) -> None:
-        """Return if the gateway runs.
-
-        Raises:
-            GatewayStoppedError: the gateway stopped; the message says why.
-        """
-        if self.gateway.failure:
-            raise GatewayStoppedError(str(self.gateway.failure))
-
     async def place(self, request: requests.OrderRequest) -> OrderStateView:
         """Place an order; returns once the order is durable. The same order again returns its state.
 
@@ -114,18 +105,18 @@ class GatewayService:
             CallRefusedError: there is no such order.
             GatewayStoppedError: the gateway stopped: what it knew is outdated.
         """
-        self.require_running()
+        self.gateway.require_running()
         return self._order(client_id)
 
     def orders(self) -> list[OrderStateView]:
         """Return the orders that are not at an end, in the order of sending."""
-        self.require_running()
+        self.gateway.require_running()
         state = self.gateway.state
         return [order_state_view(state.orders[each]) for each in state.live]
 
     def positions(self) -> list[PositionView]:
         """Return the symbols with a position, an open order or a close under way."""
-        self.require_running()
+        self.gateway.require_running()
         state = self.gateway.state
         symbols = state.ledger.positions.keys() | state.exposure.keys() | state.closes.keys()
         return [
@@ -141,7 +132,7 @@ class GatewayService:
 
     def fills(self, request: requests.FillsRequest) -> list[FillView]:
         """Return the newest fills, oldest first; the stream of events has all of them."""
-        self.require_running()
+        self.gateway.require_running()
         newest = (
             fill
             for fill in reversed(self.gateway.state.ledger.fills.values())
@@ -176,7 +167,7 @@ class GatewayService:
 
     def state(self) -> StateView:
         """Return mode, results, exposure and limits."""
-        self.require_running()
+        self.gateway.require_running()
         state = self.gateway.state
         unknown = sum(state.orders[each].status is Status.UNKNOWN for each in state.live)
         return StateView(
@@ -216,7 +207,7 @@ class GatewayService:
         Raises:
             GatewayStoppedError: the gateway stopped.
         """
-        self.require_running()
+        self.gateway.require_running()
         async for sequence, record in self.gateway.follow(request.after):
             yield event_view(sequence, record)
 
