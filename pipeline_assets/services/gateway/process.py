@@ -14,6 +14,7 @@ from pipeline_assets.market.step_compilation import without_compilation
 from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.journal import Journal, SqliteJournal
 from pipeline_assets.resources.leases import LeaseStore
+from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.services.gateway.access import Access, access_of, guard_of
 from pipeline_assets.services.gateway.doors import Doors, open_doors
 from pipeline_assets.services.gateway.feed import MarketFeed
@@ -25,6 +26,7 @@ from pipeline_assets.settings import AlertsSettings, Settings
 from pipeline_assets.trading.core import GatewayCore
 from pipeline_assets.trading.gateway import Gateway
 from pipeline_assets.trading.limits import RiskLimits
+from pipeline_assets.trading.record_copy import RecordCopy
 from pipeline_assets.trading.records import GATEWAY_RECORDS
 
 # A gateway that was killed leaves its lease for this long.
@@ -116,7 +118,8 @@ async def run_gateway(
                 settings.risk,
                 lambda target: backup_journal(path, target),
             )
-            works = (gateway.run(), lease.keep(), feed.run(gateway.hear))
+            copy = RecordCopy(gateway, ObjectStore(settings.s3), settings.trading, feed.now)
+            works = (gateway.run(), lease.keep(), feed.run(gateway.hear), copy.run())
             tasks = [asyncio.create_task(each) for each in works]
             await _serve(settings, service, access, tasks, stop, on_ready)
     finally:
