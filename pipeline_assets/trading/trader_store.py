@@ -22,6 +22,7 @@ from pipeline_assets.trading.decisions import Decision, MinuteDecisions, MinuteI
 from pipeline_assets.trading.trades import Trade
 
 M = TypeVar("M", bound=BaseModel)
+DECISIONS, INTENTS = "decisions/1m/", "intents/1m/"
 
 
 class SecondTraderError(OutsideSystemError):
@@ -95,7 +96,7 @@ class LakeTraderStore:
         """
         key = decisions_key(from_minute(minute), late)
         body = write_once(self._store, key, decisions.model_dump_json().encode())
-        return _decoded(self._store, key, body, MinuteDecisions)
+        return decoded_document(self._store, key, body, MinuteDecisions)
 
     def note_intents(self, minute: int, intents: MinuteIntents) -> None:
         """Keep the intents of a minute.
@@ -103,7 +104,7 @@ class LakeTraderStore:
         Raises:
             ObjectStoreError: S3 failed.
         """
-        key = f"intents/1m/{from_minute(minute):%Y%m%d/%H%M}.json"
+        key = f"{INTENTS}{from_minute(minute):%Y%m%d/%H%M}.json"
         self._store.put(key, intents.model_dump_json().encode())
 
     def checkpoint(self) -> Checkpoint | None:
@@ -148,17 +149,22 @@ def read_decisions(store: ObjectStore, day: date) -> list[Decision]:
         ObjectStoreError: S3 failed.
         TraderStateError: a document is of another version.
     """
-    keys = [each.key for each in store.objects(f"decisions/1m/{day:%Y%m%d}/")]
+    keys = [each.key for each in store.objects(f"{DECISIONS}{day:%Y%m%d}/")]
     found = store.each(lambda key: _read(store, key), keys)
     return [decision for each in found if each for decision in each.decisions]
 
 
 def _read(store: ObjectStore, key: str) -> MinuteDecisions | None:
     body = read_once(store, key)
-    return None if body is None else _decoded(store, key, body, MinuteDecisions)
+    return None if body is None else decoded_document(store, key, body, MinuteDecisions)
 
 
-def _decoded(store: ObjectStore, key: str, body: bytes, kind: type[M]) -> M:
+def decoded_document(store: ObjectStore, key: str, body: bytes, kind: type[M]) -> M:
+    """Return the document of an object's bytes.
+
+    Raises:
+        TraderStateError: the document is of another version.
+    """
     try:
         return kind.model_validate_json(body)
     except ValidationError as error:
@@ -174,4 +180,4 @@ def _unreadable(store: ObjectStore, key: str, error: Exception) -> TraderStateEr
 
 def decisions_key(minute: datetime, late: str = "") -> str:
     """Return the key of a minute's decisions, or of the one about a candidate that came late."""
-    return f"decisions/1m/{minute:%Y%m%d/%H%M}{'-' if late else ''}{late}.json"
+    return f"{DECISIONS}{minute:%Y%m%d/%H%M}{'-' if late else ''}{late}.json"
