@@ -4,12 +4,9 @@ The interface, numbers and checksums are in journal.py, the choice in journals.p
 again by itself: after a lost connection the caller cannot know what is stored, and has to read first.
 """
 
-import os
-import socket
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, suppress
-from threading import Timer
-from typing import TYPE_CHECKING, Any
+from contextlib import contextmanager
+from typing import Any
 
 from pydantic import SecretStr
 
@@ -21,12 +18,8 @@ from pipeline_assets.resources.journal import (
     checked,
     numbered,
 )
-from pipeline_assets.settings import SettingsError
+from pipeline_assets.resources.postgres_connection import URL, connect, limited, parts_of, remedy
 
-if TYPE_CHECKING:
-    import psycopg
-
-URL = "PIPELINE_TRADING__JOURNAL_URL"
 # A server that does not answer for this long is given up.
 _ANSWER_SECONDS = 10.0
 # The server notices the end of a killed writer within milliseconds.
@@ -35,14 +28,7 @@ _LOCK_SECONDS = 5.0
 _LOCK_CLASS = 0x6F726472
 _PAGE = 5_000
 _COLUMNS = [("seq", "bigint", True), ("body", "bytea", True), ("checksum", "bigint", True)]
-# The server forgets a writer whose host is gone after 30 s, instead of two hours, and frees its lock.
-_OPTIONS = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=4"
 _CORRUPT = ("XX001", "XX002")
-_REMEDIES = {
-    ("53",): "Free space, memory or connections of the server",
-    ("42501",): "Grant its user CREATE on the schema, INSERT and SELECT on the table",
-    ("55P03",): "End the process that locks the table",
-}
 
 
 class PostgresJournal:
@@ -68,11 +54,11 @@ class PostgresJournal:
             JournalDamagedError: the table is no journal.
         """
         self._seconds, self._table, self._last = answer_seconds, table, 0
-        parts = _parts(url)
+        parts = parts_of(url)
         place = f"{parts.get('host', '')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
         self._name = f"{table} in PostgreSQL at {place}"
         with self._errors("opened"):
-            self._connection = _connect(parts, table, answer_seconds)
+            self._connection = connect(parts, table, answer_seconds)
         try:
             with self._errors("opened"):
                 self._prepare()
@@ -216,7 +202,7 @@ class PostgresJournal:
 
         connection = getattr(self, "_connection", None)
         try:
-            with _limited(connection, self._seconds):
+            with limited(connection, self._seconds):
                 yield
         except errors.UniqueViolation as error:
             raise JournalError(
@@ -237,77 +223,9 @@ class PostgresJournal:
                     f"whether these are stored is unknown: {said}"
                 )
             raise JournalError(
-                f"{failed}. {_remedy(error.sqlstate)}, and start the gateway again; it reads the journal "
+                f"{failed}. {remedy(error.sqlstate)}, and start the gateway again; it reads the journal "
                 "first."
             ) from error
-
-
-def _parts(url: SecretStr) -> dict[str, Any]:
-    """Return the parts of the address. An error does not repeat it: it has the password.
-
-    Raises:
-        SettingsError: the address cannot be read, or psycopg is not installed.
-    """
-    try:
-        from psycopg import ProgrammingError
-        from psycopg.conninfo import conninfo_to_dict
-    except ImportError as error:
-        raise SettingsError(
-            f"{URL} needs the driver psycopg: pip install 'pipeline-assets[postgres]'."
-        ) from error
-    try:
-        return dict(conninfo_to_dict(url.get_secret_value()))
-    except ProgrammingError:
-        raise SettingsError(
-            f"{URL} is not an address of PostgreSQL. Example: "
-            "postgresql://pipeline:…@db.example.com:5432/trading?sslmode=verify-full"
-        ) from None
-
-
-def _connect(parts: dict[str, Any], table: str, seconds: float) -> "psycopg.Connection[Any]":
-    import psycopg
-
-    ours = {
-        "connect_timeout": max(2, round(seconds)),
-        "application_name": f"{table[:20]} {socket.gethostname()[:25]} pid {os.getpid()}",
-        # A database of encoding SQL_ASCII gives bytes for text otherwise.
-        "client_encoding": "UTF8",
-        # The one of several hosts that is no standby.
-        "target_session_attrs": "read-write",
-        "options": f"{parts.get('options', '')} {_OPTIONS}".strip(),
-    }
-    return psycopg.connect(**(parts | ours), autocommit=True)
-
-
-@contextmanager
-def _limited(connection: "psycopg.Connection[Any] | None", seconds: float) -> Iterator[None]:
-    """Cut the connection of a server that is silent for longer; the driver then reports a lost one.
-
-    The driver waits without limit, and a time limit of the server's own does not help when it is frozen.
-    """
-    if connection is None:
-        yield
-        return
-
-    from psycopg import Error
-
-    def cut() -> None:
-        with suppress(OSError, Error), socket.socket(fileno=os.dup(connection.fileno())) as copy:
-            copy.shutdown(socket.SHUT_RDWR)
-
-    timer = Timer(seconds, cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()
-
-
-def _remedy(state: str | None) -> str:
-    """Return what to do about an error code of the server."""
-    found = (remedy for codes, remedy in _REMEDIES.items() if (state or "").startswith(codes))
-    return next(found, f"Check the server and {URL}")
 
 
 def _one(row: "tuple[Any, ...] | None") -> tuple[Any, ...]:
