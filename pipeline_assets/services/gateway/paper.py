@@ -18,7 +18,8 @@ from pipeline_assets.market.intervals import from_milliseconds
 from pipeline_assets.market.step_tables import FillModel, FundingRate, grid_of
 from pipeline_assets.market.trading_rules import Fees
 from pipeline_assets.market.windows import Window
-from pipeline_assets.resources.journal import JournalDamagedError, JournalError, SqliteJournal
+from pipeline_assets.resources.journal import JournalDamagedError, JournalError
+from pipeline_assets.resources.journals import open_journal
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
 from pipeline_assets.resources.trading_documents import read_trading_documents
@@ -50,8 +51,7 @@ class LivePaperVenue(PaperVenue):
         Raises:
             JournalError, JournalDamagedError, JournalRecordError: the journal cannot be read.
         """
-        path = settings.trading.journal_path(settings.data_dir)
-        self._file = SqliteJournal(path.with_suffix(".paper" + path.suffix))
+        self._file = open_journal(settings.trading, settings.data_dir, "paper")
         self._prices: dict[str, FillFormulas] = {}
         super().__init__(self._file, self._prices, clock)
         self._settings, self._now, self._monotonic = settings, clock, monotonic

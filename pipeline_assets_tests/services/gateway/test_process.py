@@ -27,6 +27,7 @@ from pipeline_assets.settings import Settings, SettingsError
 from pipeline_assets.trading.messages import PositionsRead
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
 from pipeline_assets_tests.fixtures.gateway import TOKEN, order
+from pipeline_assets_tests.fixtures.journals import Place, PostgresPlace
 from pipeline_assets_tests.fixtures.redis import RedisServer, free_port
 from pipeline_assets_tests.fixtures.s3 import S3Bucket, eventually
 from pipeline_assets_tests.trading.scripted_venue import ScriptedVenue
@@ -49,6 +50,9 @@ class Process:
         self.settings, self.redis = settings, redis
         self.venue = TimedVenue()
         self.failures: list[BaseException] = []
+
+    def keep_journal_in(self, place: Place) -> None:
+        self.settings = self.settings.model_copy(update={"trading": place.settings()})
 
     def candle(self, close: float, close_time: int) -> None:
         """Put the newest candle of BTCUSDT into its slots, as ingest runs do."""
@@ -140,8 +144,9 @@ def positions(client: GatewayClient) -> dict[str, str]:
     return {each.symbol: each.quantity for each in answer.positions}
 
 
-def test_position_survives_restart(process: Process) -> None:
-    """The journal restores the position; nothing is sent again."""
+def test_position_survives_restart(process: Process, journal_place: Place) -> None:
+    """The journal, of either kind, restores the position; nothing is sent again."""
+    process.keep_journal_in(journal_place)
     with process.running() as client:
         placed(client)
         eventually(lambda: positions(client) == {"BTCUSDT": "0.1"}, "the fill is booked")
@@ -149,6 +154,25 @@ def test_position_survives_restart(process: Process) -> None:
     with process.running() as client:
         assert positions(client) == {"BTCUSDT": "0.1"}
         placed(client)
+    assert process.venue.posts == {"a-1": 1}
+
+
+@pytest.mark.xdist_group("postgres")
+def test_lost_database_ends_gateway(process: Process, postgres_place: PostgresPlace) -> None:
+    """PostgreSQL dies: the next order is neither acknowledged nor sent, and the next start knows the rest."""
+    process.keep_journal_in(postgres_place)
+    with process.running() as client:
+        placed(client)
+        eventually(lambda: positions(client) == {"BTCUSDT": "0.1"}, "the fill is booked")
+        with pytest.raises(GatewayCallError, match=r"pg_dump --table='\*_journal_paper'"):
+            client.call(pb.BackupRequest(path="/tmp/copy"), pb.BackupResponse)
+        postgres_place.server.kill()
+        postgres_place.server.start()
+        with pytest.raises(GatewayCallError, match="stored is unknown"):
+            client.call(pb.PlaceOrderRequest(order=order("a-2")), pb.PlaceOrderResponse)
+    assert "gateway_journal_paper in PostgreSQL" in str(process.failures[0])
+    with process.running() as client:
+        assert positions(client) == {"BTCUSDT": "0.1"}
     assert process.venue.posts == {"a-1": 1}
 
 
