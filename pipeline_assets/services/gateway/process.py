@@ -19,7 +19,7 @@ from pipeline_assets.services.gateway.doors import Doors, open_doors
 from pipeline_assets.services.gateway.feed import MarketFeed
 from pipeline_assets.services.gateway.lease import GatewayLease
 from pipeline_assets.services.gateway.service import GatewayService
-from pipeline_assets.services.gateway.venues import VenueMaker, make_venue, timing_of
+from pipeline_assets.services.gateway.venues import VenueMaker, make_venue, timing_of, weight_of
 from pipeline_assets.services.until_stopped import run_until_stopped
 from pipeline_assets.settings import AlertsSettings, Settings
 from pipeline_assets.trading.core import GatewayCore
@@ -104,7 +104,10 @@ async def run_gateway(
     lease = await GatewayLease.take(store, settings.trading.account)
     try:
         path = settings.trading.journal_path(settings.data_dir)
-        with closing(SqliteJournal(path)) as journal, MarketFeed(settings) as feed:
+        with (
+            closing(SqliteJournal(path)) as journal,
+            MarketFeed(settings, weight_of(settings)) as feed,
+        ):
             await feed.begin()
             core = await asyncio.to_thread(restored_core, journal, settings, feed)
             venue = make(settings, feed.now)
