@@ -132,6 +132,7 @@ def to_message(order: Order) -> pb.Order:
         strategy=order.strategy,
         decision_id=order.decision_id,
         parent=order.parent,
+        leverage=order.leverage,
     )
 
 

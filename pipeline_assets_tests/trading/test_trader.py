@@ -105,10 +105,11 @@ RULES: list[dict[str, Any]] = [
     {"trailing_stop": "0.0008", "stop": "0.001", "opposite_signal": "exit", "cool_down": 3},
     {"time_limit": 5, "target": "0.001", "opposite_signal": "reverse"},
     {"time_limit": 1, "opposite_signal": "ignore", "side": "long"},
+    {"target": "0.002", "leverage": 39, "opposite_signal": "ignore"},
 ]
 
 
-@pytest.mark.parametrize("rules", RULES, ids=["stop", "trail", "reverse", "brief"])
+@pytest.mark.parametrize("rules", RULES, ids=["stop", "trail", "reverse", "brief", "liquidation"])
 @pytest.mark.parametrize("minutes", [90, pytest.param(1440, marks=pytest.mark.matrix)])
 def test_paper_trades_equal_the_backtest(rules: dict[str, Any], minutes: int) -> None:
     """Price, quantity, fee, time and reason, with gaps and funding, and all processes killed on the way."""
@@ -151,6 +152,8 @@ def test_paper_trades_equal_the_backtest(rules: dict[str, Any], minutes: int) ->
         trades = [*world.closed.values(), *opened]
         expected = rows(result)
         assert len(expected) >= 5
+        liquidated = [each for each in expected if each["exit_reason"] == "liquidation"]
+        assert bool(liquidated) == ("leverage" in rules)
         assert sorted(_row(each) for each in trades) == sorted(_expected(each) for each in expected)
         assert state.ledger.funding / UNIT == pytest.approx(
             sum(each["funding"] for each in expected)
