@@ -94,7 +94,7 @@ class PaperBook:
         before, stake = self.positions.get(fill.symbol, 0), self.stakes.get(fill.symbol, Stake())
         position = before + fill.signed
         if before * position <= 0:
-            # What turns a position, or is the first of one, begins a stake.
+            # The first fill of a position, or one that turns it, begins a stake.
             stake, opened = Stake(), abs(position)
         else:
             opened = max(abs(position) - abs(before), 0)

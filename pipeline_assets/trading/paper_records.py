@@ -21,7 +21,7 @@ class PaperFilled(Record, frozen=True, kw_only=True, tag="paper_filled"):
 
 
 class PaperLiquidated(Record, frozen=True, kw_only=True, tag="paper_liquidated"):
-    """A position is taken over by the venue, as a whole: a fill of no order of ours."""
+    """A position is taken over by the venue, as a whole: a fill without an order of the account."""
 
     fill: Fill
 

@@ -152,7 +152,7 @@ def test_unattributed_trade_keeps_doubt() -> None:
 
 
 def test_liquidation_is_booked_and_alarmed() -> None:
-    """The venue's own order takes the position over; no id of ours may look like it."""
+    """The venue's own order takes the position over; no caller may use an id like its."""
     desk = Desk()
     desk.filled()
     taken = msgspec.structs.replace(

@@ -138,7 +138,7 @@ def test_liquidation_costs_the_margin_at_most(
 
 
 def test_margin_follows_the_position(tmp_path: Path) -> None:
-    """What is added brings its own leverage; a part that is closed takes its part of the margin away."""
+    """An addition brings its own leverage; a part that is closed takes its part of the margin away."""
 
     async def test() -> None:
         bench = PaperBench(tmp_path / "paper")
