@@ -123,7 +123,7 @@ RULES: list[dict[str, Any]] = [
     {"time_limit": 5, "target": "0.001", "opposite_signal": "reverse"},
     {"time_limit": 1, "opposite_signal": "ignore", "side": "long"},
     {"target": "0.002", "leverage": 39, "opposite_signal": "ignore"},
-    {"sizing": {"by": "atr", "value": "0.0005"}, "leverage": 3, "time_limit": 9},
+    {"sizing": {"by": "atr", "value": "0.002"}, "leverage": 20, "time_limit": 9},
 ]
 
 
@@ -138,7 +138,7 @@ def test_paper_trades_equal_the_backtest(rules: dict[str, Any], minutes: int) ->
     end = START + timedelta(minutes=minutes)
 
     def rate(_: str, window: Any) -> list[FundingRate]:
-        times = [START + timedelta(minutes=each) for each in range(0, minutes, 30)]
+        times = [START + timedelta(minutes=each) for each in range(0, minutes, 7)]
         return [FundingRate(time, Decimal("0.0001"), Decimal(50_000)) for time in times]
 
     result = backtest(
@@ -154,7 +154,7 @@ def test_paper_trades_equal_the_backtest(rules: dict[str, Any], minutes: int) ->
             minute = to_minute(START) + number
             bars = held.get(minute, {})
             due = FundingRate(from_minute(minute), Decimal("0.0001"), Decimal(50_000))
-            rates = dict.fromkeys(SYMBOLS, due) if number % 30 == 0 else {}
+            rates = dict.fromkeys(SYMBOLS, due) if number % 7 == 0 else {}
             world.signal(*found.get(minute, []))
             if number % 7 == 3:
                 # The fills at the open are on the venue's disk, and perhaps not on the gateway's.
