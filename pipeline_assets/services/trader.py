@@ -183,7 +183,7 @@ def _ended(what: str, error: Exception) -> OutsideSystemError:
 
 def _measure(settings: Settings, clock: ExchangeClock) -> None:
     """Compare the clock with the exchange's."""
-    with Exchange(settings).client(Priority.INGEST_1M, patient=False) as exchange:
+    with Exchange(settings).client(Priority.GATEWAY, patient=False) as exchange:
         clock.sample(exchange.server_time)
 
 

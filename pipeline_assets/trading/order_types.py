@@ -56,6 +56,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         strategy: who owns the position.
         decision_id: the decision that the order carries out; empty for a person's order.
         parent: the order or close that this one belongs to; empty without one.
+        leverage: of the position that an entry opens, with isolated margin; 0 leaves the venue's own, 1 on
+            paper.
     """
 
     client_id: str
@@ -68,6 +70,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     strategy: str = ""
     decision_id: str = ""
     parent: str = ""
+    leverage: int = 0
 
     @property
     def signed(self) -> int:

@@ -13,7 +13,8 @@ from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.fill_formulas import FillFormulas
 from pipeline_assets.market.intervals import from_milliseconds
 from pipeline_assets.market.position_keeper import Bar
-from pipeline_assets.market.step_tables import FundingRate, from_minute, to_minute
+from pipeline_assets.market.position_view import book_funding
+from pipeline_assets.market.step_tables import from_minute, to_minute
 from pipeline_assets.trading import decisions as reasons
 from pipeline_assets.trading.decider import AUTHOR, PassThroughDecider
 from pipeline_assets.trading.decisions import (
@@ -24,7 +25,7 @@ from pipeline_assets.trading.decisions import (
 )
 from pipeline_assets.trading.gateway_client import GatewayClient
 from pipeline_assets.trading.paper_book import MINUTE
-from pipeline_assets.trading.records import AnyRecord
+from pipeline_assets.trading.records import AnyRecord, FundingBooked
 from pipeline_assets.trading.trader_orders import TraderOrders
 from pipeline_assets.trading.trader_store import Checkpoint, SecondTraderError, TraderStore
 from pipeline_assets.trading.trades import Trade
@@ -111,22 +112,18 @@ class Trader:
 
     async def on_record(self, sequence: int, record: AnyRecord | None) -> None:
         """Take one of the gateway's records in: fills are protected, and ended trades are cleaned up."""
-        if record is not None:
+        if isinstance(record, FundingBooked):
+            book_funding(self.decider.keeper, record.amount)
+        elif record is not None:
             await self._orders.on_record(record)
         self._sequence = sequence
 
-    async def on_minute(
-        self,
-        minute: int,
-        bars: Mapping[str, Bar],
-        funding: Mapping[str, FundingRate] | None = None,
-    ) -> None:
+    async def on_minute(self, minute: int, bars: Mapping[str, Bar]) -> None:
         """Trade a closed minute, counted from 1970: decide, fix, publish, send orders, keep a checkpoint.
 
         Args:
             minute: one that was traded already changes nothing.
             bars: its candles; a symbol without one has a gap.
-            funding: rates that are due in it.
 
         Raises:
             SecondTraderError: another trader decided about this minute meanwhile.
@@ -136,7 +133,7 @@ class Trader:
             return
         late, due = self._due(minute)
         self._decide_late(late)
-        fixed = self._decided(minute, bars, due, funding or {})
+        fixed = self._decided(minute, bars, due)
         decided_ids = {each.candidate.id for each in fixed}
         # After a crash a candidate may have come that the fixed decisions do not know.
         self._decide_late([each for each in due if each.id not in decided_ids])
@@ -171,20 +168,16 @@ class Trader:
         return late, [each for each in held if to_minute(each.open_time) == minute]
 
     def _decided(
-        self,
-        minute: int,
-        bars: Mapping[str, Bar],
-        candidates: Iterable[Candidate],
-        funding: Mapping[str, FundingRate],
+        self, minute: int, bars: Mapping[str, Bar], candidates: Iterable[Candidate]
     ) -> tuple[Decision, ...]:
         """Return the decisions of a minute: those fixed before a crash, or new ones, fixed now."""
         standing = self.store.decisions(minute)
         if standing is not None:
-            self._follow(minute, bars, standing, funding)
+            self._follow(minute, bars, standing)
             return standing.decisions
         now = from_milliseconds(self.clock())
         stale = self.clock() >= (minute + 2) * MINUTE
-        found = self.decider.decide(minute, bars, candidates, funding, now, stale=stale)
+        found = self.decider.decide(minute, bars, candidates, {}, now, stale=stale)
         if not found:
             return ()
         fixed = self.store.fix(minute, MinuteDecisions(decisions=tuple(found)))
@@ -194,20 +187,14 @@ class Trader:
             )
         return fixed.decisions
 
-    def _follow(
-        self,
-        minute: int,
-        bars: Mapping[str, Bar],
-        standing: MinuteDecisions,
-        funding: Mapping[str, FundingRate],
-    ) -> None:
+    def _follow(self, minute: int, bars: Mapping[str, Bar], standing: MinuteDecisions) -> None:
         """Move the positions on by decisions that stand; a difference is said, since these stay."""
         judged = [
             each
             for each in standing.decisions
             if each.reason != reasons.STALE and not self.decider.refusal(each.candidate, bars)
         ]
-        outcomes = self.decider.advance(minute, bars, [each.candidate for each in judged], funding)
+        outcomes = self.decider.advance(minute, bars, [each.candidate for each in judged], {})
         for each in judged:
             name = f"{each.candidate.strategy} {each.candidate.version}", each.symbol
             if outcomes.get(name, "") != each.reason:

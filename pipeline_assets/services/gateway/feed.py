@@ -35,12 +35,21 @@ class MarketFeed:
         rules: by symbol, those seen last; changed in the event loop only.
     """
 
-    def __init__(self, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """`monotonic` is a clock in seconds that only goes forward."""
+    def __init__(
+        self, settings: Settings, weight: int, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Read the market of some settings.
+
+        Args:
+            settings: of the gateway.
+            weight: request weight of each minute that is kept for the gateway.
+            monotonic: a clock in seconds that only goes forward.
+        """
         self.rules: dict[str, TradingRules] = {}
-        self._settings, self._monotonic = settings, monotonic
+        self._settings, self._weight, self._monotonic = settings, weight, monotonic
         self._clock = ExchangeClock(monotonic)
-        self._exchange = Exchange(settings).client(Priority.INGEST_1M, patient=False)
+        self._access = Exchange(settings)
+        self._exchange = self._access.client(Priority.GATEWAY, patient=False)
         self._slots = CandleSlots(settings.redis)
         self._store = ObjectStore(settings.s3)
         self._symbols: Sequence[str] = ()
@@ -88,6 +97,7 @@ class MarketFeed:
 
     def _measure(self) -> None:
         self._clock.sample(self._exchange.server_time)
+        self._access.reserve_gateway_share(self._weight, self.now())
 
     async def _read_rules(self) -> None:
         symbols, rules = await asyncio.to_thread(self._stored_rules)

@@ -21,7 +21,7 @@ from pipeline_assets.services.gateway.doors import Doors, open_doors
 from pipeline_assets.services.gateway.feed import MarketFeed
 from pipeline_assets.services.gateway.lease import GatewayLease
 from pipeline_assets.services.gateway.service import CallRefusedError, GatewayService, Kind
-from pipeline_assets.services.gateway.venues import VenueMaker, make_venue, timing_of
+from pipeline_assets.services.gateway.venues import VenueMaker, make_venue, timing_of, weight_of
 from pipeline_assets.services.until_stopped import run_until_stopped
 from pipeline_assets.settings import AlertsSettings, Settings
 from pipeline_assets.trading.core import GatewayCore
@@ -118,7 +118,7 @@ async def run_gateway(
         journal = await asyncio.to_thread(
             open_journal, settings.trading, settings.data_dir, "gateway"
         )
-        with closing(journal), MarketFeed(settings) as feed:
+        with closing(journal), MarketFeed(settings, weight_of(settings)) as feed:
             await feed.begin()
             core = await asyncio.to_thread(restored_core, journal, settings, feed)
             venue = make(settings, feed.now)

@@ -14,15 +14,17 @@ from click.testing import CliRunner
 from pipeline_assets.cli.gateway import gateway
 from pipeline_assets.errors import PipelineError
 from pipeline_assets.market.intervals import from_milliseconds
+from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.journal import SqliteJournal
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import slot_key
 from pipeline_assets.resources.trading_documents import note_trading_rules
+from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets.services.gateway.client import GatewayCallError, GatewayClient
 from pipeline_assets.services.gateway.lease import SecondGatewayError
 from pipeline_assets.services.gateway.process import run_gateway
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
-from pipeline_assets.services.gateway.venues import Clock
+from pipeline_assets.services.gateway.venues import Clock, weight_of
 from pipeline_assets.settings import Settings, SettingsError
 from pipeline_assets.trading.messages import PositionsRead
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
@@ -174,6 +176,15 @@ def test_lost_database_ends_gateway(process: Process, postgres_place: PostgresPl
     with process.running() as client:
         assert positions(client) == {"BTCUSDT": "0.1"}
     assert process.venue.posts == {"a-1": 1}
+
+
+def test_running_gateway_keeps_its_share(process: Process, exchange: ExchangeHandle) -> None:
+    """A backfill that asks for all weight of the minute after leaves the gateway's share alone."""
+    budget = Exchange(process.settings).budget
+    with process.running():
+        following = exchange.state()["now_ms"] + 60_000
+        granted = budget.reserve(Priority.BACKFILL, 9_999, following).weight
+    assert granted == budget.capacity - weight_of(process.settings) > 0
 
 
 def test_second_gateway_names_the_first(process: Process) -> None:
