@@ -30,6 +30,7 @@ class OrderRecord(msgspec.Struct, frozen=True, kw_only=True):
     strategy: str
     decision_id: str
     parent: str
+    leverage: int
     status: str
     reason: str
     venue_id: str

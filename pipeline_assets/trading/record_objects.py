@@ -79,7 +79,7 @@ _LAYOUTS = {
     Kind.ORDERS: _Layout(
         _columns(
             "account venue client_id symbol side kind quantity:money price:money reduce_only:flag "
-            "strategy decision_id parent status reason venue_id filled:money sent_at:time "
+            "strategy decision_id parent leverage:count status reason venue_id filled:money sent_at:time "
             "changed_at:time sequence:count copy_begun:time"
         ),
         ("account", "client_id"),
