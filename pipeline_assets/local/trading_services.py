@@ -10,12 +10,15 @@ from pipeline_assets.local.probes import Ask, http_json
 from pipeline_assets.local.service import TIMEOUT, Service, module, service
 from pipeline_assets.local.service_log import has_logged
 from pipeline_assets.local.systems import GATEWAY, System, systems
+from pipeline_assets.resources.heartbeat import Heartbeat, trader_heartbeat
 from pipeline_assets.settings import Settings
 
 # The gateway needs the exchange's time, the lake's rules, and its lease at once.
 _NEEDED = ("exchange", "s3", "redis")
 _TRADER_NEEDS = (*_NEEDED, "kafka", GATEWAY)
 TRADER_STARTED = "The trader of account"
+# The trader beats each second, and at worst after the time limits of the systems that it asks.
+_SILENCE_SECONDS = 120.0
 
 
 def gateway_service(settings: Settings, system: System) -> Service:
@@ -32,15 +35,14 @@ def gateway_service(settings: Settings, system: System) -> Service:
 
 
 def trader_service(settings: Settings, system: System) -> Service:
-    """Return the trader, ready once it has begun; systems that do not answer are waited for.
-
-    It has no health check: its reading ends with an error where a system is silent, and it begins again.
-    """
+    """Return the trader, ready once it has begun; systems that do not answer are waited for."""
+    heartbeat = trader_heartbeat(settings.data_dir, settings.trading.account)
     return Service(
         name=system.name,
         argv=module("pipeline_assets", "trader"),
         ready=partial(has_logged, settings.data_dir, system.name, TRADER_STARTED),
         environment=settings_environment(settings),
+        health=HealthCheck(_beating(heartbeat)),
         after=_embedded(settings, _TRADER_NEEDS),
     )
 
@@ -54,5 +56,15 @@ def _serving(url: str) -> Ask:
         answer = http_json(url, timeout=TIMEOUT)
         if answer.get("status") != "SERVING":
             raise UnhealthyError("the gateway serves no calls")
+
+    return ask
+
+
+def _beating(heartbeat: Heartbeat) -> Ask:
+    def ask() -> None:
+        age = heartbeat.age()
+        if age is None or age > _SILENCE_SECONDS:
+            since = "at all" if age is None else f"for {age:.0f} s"
+            raise UnhealthyError(f"the trader has shown no work {since}")
 
     return ask

@@ -22,6 +22,7 @@ from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_reader import CandidateReader, PlacedCandidate
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.exchange_clock import ExchangeClock
+from pipeline_assets.resources.heartbeat import Heartbeat, trader_heartbeat
 from pipeline_assets.resources.kafka_clients import KafkaClients
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
@@ -64,9 +65,11 @@ async def run_trader(settings: Settings, stop: asyncio.Event) -> None:
             "PIPELINE_BACKTEST__FILL_DELAY must be 2 for the trader: its orders are filled at the second "
             "open after a signal."
         )
+    heartbeat = trader_heartbeat(settings.data_dir, settings.trading.account)
     while not stop.is_set():
+        heartbeat.beat()
         try:
-            await _session(settings, stop)
+            await _session(settings, stop, heartbeat)
         except SecondTraderError:
             raise
         except OutsideSystemError as error:
@@ -75,7 +78,7 @@ async def run_trader(settings: Settings, stop: asyncio.Event) -> None:
                 await asyncio.wait_for(stop.wait(), _PAUSE_SECONDS)
 
 
-async def _session(settings: Settings, stop: asyncio.Event) -> None:
+async def _session(settings: Settings, stop: asyncio.Event, heartbeat: Heartbeat) -> None:
     """Trade from the checkpoint on until `stop` is set or a system does not answer."""
     clock = ExchangeClock(time.monotonic)
     await asyncio.to_thread(_measure, settings, clock)
@@ -91,6 +94,7 @@ async def _session(settings: Settings, stop: asyncio.Event) -> None:
             _followed(gateway, trader.sequence) as records,
         ):
             while not stop.is_set():
+                heartbeat.beat()
                 if clock.due:
                     await asyncio.to_thread(_measure, settings, clock)
                 await _take_in(trader, candidates, records)

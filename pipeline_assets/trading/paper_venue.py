@@ -56,8 +56,8 @@ class PaperVenue:
         """
         self._journal, self._formulas, self._clock = journal, formulas, clock
         self._book = PaperBook()
-        for number, body in journal.read():
-            self._book.apply(PAPER_RECORDS.decode(number, body))
+        for record in PAPER_RECORDS.read(journal):
+            self._book.apply(record)
         self._hear: Callable[[messages.Event], None] = lambda _: None
         self._disk = ThreadPoolExecutor(1, "paper-journal")
         self._writing = asyncio.Lock()

@@ -1,6 +1,7 @@
 """The gateway's shell over a real journal file: what is durable when, and how the gateway stops."""
 
 import asyncio
+import sqlite3
 import threading
 from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
@@ -93,13 +94,28 @@ def _fill_disk(journal: SqliteJournal) -> None:
                 journal.append([b"x" * size])
 
 
-def test_full_disk_acknowledges_nothing(tmp_path: Path) -> None:
+def _lock(journal: SqliteJournal) -> None:
+    """Hold the file as another process does; its connection lives as long as the journal."""
+    journal.other = sqlite3.connect(journal.name, isolation_level=None)  # type: ignore[attr-defined]
+    journal.other.execute("BEGIN IMMEDIATE")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("harm", "said"), [(_fill_disk, "disk is full"), (_lock, "is locked")])
+def test_refusing_journal_acknowledges_nothing(
+    tmp_path: Path,
+    harm: Callable[[SqliteJournal], None],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The disk is full, or another process holds the file."""
+    monkeypatch.setattr("pipeline_assets.resources.journal._BUSY_SECONDS", 0.01)
+
     async def test() -> None:
         venue, journal = ScriptedVenue(), SqliteJournal(tmp_path / "journal")
         bench = GatewayBench(tmp_path / "journal", venue, journal)
         await bench.gateway.ask(messages.SetMode(Mode.ACTIVE, "test", "me"))
-        _fill_disk(journal)
-        with pytest.raises(GatewayStoppedError, match="disk is full"):
+        harm(journal)
+        with pytest.raises(GatewayStoppedError, match=said):
             await bench.gateway.ask(messages.Place(ORDER))
         with pytest.raises(JournalError):
             await bench.task

@@ -67,9 +67,8 @@ def restored_core(journal: Journal, settings: Settings, feed: MarketFeed) -> Gat
         JournalError, JournalDamagedError, JournalRecordError: the journal cannot be read.
         InvariantError: its records contradict each other.
     """
-    stored = (GATEWAY_RECORDS.decode(number, body) for number, body in journal.read())
     limits = RiskLimits.from_settings(settings.risk)
-    return GatewayCore(limits, feed.rules, timing_of(settings), stored)
+    return GatewayCore(limits, feed.rules, timing_of(settings), GATEWAY_RECORDS.read(journal))
 
 
 def backup_journal(settings: Settings, target: Path) -> None:

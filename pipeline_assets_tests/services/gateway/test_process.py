@@ -30,8 +30,8 @@ from pipeline_assets.trading.messages import PositionsRead
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
 from pipeline_assets_tests.fixtures.gateway import TOKEN, order
 from pipeline_assets_tests.fixtures.journals import Place, PostgresPlace
-from pipeline_assets_tests.fixtures.redis import RedisServer, free_port
-from pipeline_assets_tests.fixtures.s3 import S3Bucket, eventually
+from pipeline_assets_tests.fixtures.redis import RedisServer
+from pipeline_assets_tests.fixtures.s3 import eventually
 from pipeline_assets_tests.trading.scripted_venue import ScriptedVenue
 from pipeline_assets_tests.trading.test_core import _RULES
 
@@ -104,23 +104,12 @@ class Process:
 
 @pytest.fixture
 def process(
-    tmp_path: Path, exchange: ExchangeHandle, s3_bucket: S3Bucket, redis_server: RedisServer,
-    redis_url: str,
-) -> Process:  # fmt: skip
+    gateway_settings: Settings, exchange: ExchangeHandle, redis_server: RedisServer
+) -> Process:
     """Provide an account with trading rules and a candle of this minute."""
-    settings = Settings(
-        _env_file=None,
-        data_dir=tmp_path,
-        symbols="BTCUSDT",
-        binance={"rest_url": exchange.url.removesuffix("/fapi"), "retries": 1},
-        s3=s3_bucket.settings().model_dump(),
-        redis={"url": redis_url, "retry_seconds": 0.3},
-        gateway={"grpc_port": free_port(), "http_port": free_port(), "token": TOKEN},
-        risk={"price_age_seconds": 3600},
-    )
-    made = Process(settings, redis_server)
-    now = exchange.state()["now_ms"]
-    note_trading_rules(ObjectStore(settings.s3), {"BTCUSDT": _RULES}, from_milliseconds(now))
+    made = Process(gateway_settings, redis_server)
+    now, lake = exchange.state()["now_ms"], ObjectStore(gateway_settings.s3)
+    note_trading_rules(lake, {"BTCUSDT": _RULES}, from_milliseconds(now))
     made.candle(100.0, now - 1000)
     return made
 
