@@ -4,14 +4,7 @@ trading. The look is trading/record_news.py.
 
 from datetime import timedelta
 
-from dagster import (
-    DefaultSensorStatus,
-    ResourceParam,
-    SensorDefinition,
-    SensorEvaluationContext,
-    SensorResult,
-    sensor,
-)
+import dagster as dg
 
 from pipeline_assets.assets.trading import record_events, record_summary
 from pipeline_assets.resources.object_store import ObjectStore
@@ -22,14 +15,14 @@ NAME = "trading_records"
 _ON_THE_WAY = timedelta(hours=1)
 
 
-def trading_record_sensor() -> SensorDefinition:
+def trading_record_sensor() -> dg.SensorDefinition:
     """Build the sensor that merges new records into the days' objects and reports what changed."""
 
-    @sensor(
+    @dg.sensor(
         name=NAME,
         minimum_interval_seconds=60,
         # On under both schedulers, Airflow and Dagster: it follows the lake and launches nothing.
-        default_status=DefaultSensorStatus.RUNNING,
+        default_status=dg.DefaultSensorStatus.RUNNING,
         description=(
             "Reads the new documents of trader and gateway on S3, merges their rows into the Parquet objects "
             "`decisions/`, `intents/`, `orders/` and `fills/`, and reports what changed on the assets of "
@@ -37,15 +30,15 @@ def trading_record_sensor() -> SensorDefinition:
         ),
     )
     def trading_records(
-        context: SensorEvaluationContext,
-        settings: ResourceParam[Settings],
-        store: ResourceParam[ObjectStore],
-    ) -> SensorResult:
+        context: dg.SensorEvaluationContext,
+        settings: dg.ResourceParam[Settings],
+        store: dg.ResourceParam[ObjectStore],
+    ) -> dg.SensorResult:
         from pipeline_assets.trading.record_news import RecordCursor, look
 
         lateness = timedelta(minutes=settings.candidates.publish_minutes) + _ON_THE_WAY
         news = look(store, RecordCursor.from_text(context.cursor), lateness)
-        return SensorResult(
+        return dg.SensorResult(
             asset_events=list(record_events(news, store)),
             cursor=news.cursor.to_text(),
             skip_reason=record_summary(news),

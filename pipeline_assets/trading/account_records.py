@@ -6,6 +6,7 @@ that is added needs a default, so that older documents remain readable.
 """
 
 from collections.abc import Iterable
+from typing import Any
 
 import msgspec
 
@@ -15,6 +16,8 @@ from pipeline_assets.trading.state import GatewayState, OrderState
 
 # The prefix of the documents on the lake.
 ACCOUNTS = "accounts/"
+# The fields of an order's state that its record has under the same names.
+_STATE = ("status", "reason", "venue_id", "sent_at", "changed_at")
 
 
 class OrderRecord(msgspec.Struct, frozen=True, kw_only=True):
@@ -163,32 +166,15 @@ def _client_id(state: GatewayState, fill: Fill) -> str:
 
 
 def _order_record(held: OrderState, sequence: int) -> OrderRecord:
-    return OrderRecord(
-        **msgspec.structs.asdict(held.order),
-        status=held.status.value,
-        reason=held.reason,
-        venue_id=held.venue_id,
-        filled=held.booked,
-        sent_at=held.sent_at,
-        changed_at=held.changed_at,
-        sequence=sequence,
-    )
+    known = {name: getattr(held, name) for name in _STATE}
+    asked = msgspec.structs.asdict(held.order)
+    return OrderRecord(**asked, **known, filled=held.booked, sequence=sequence)
 
 
 def _fill_record(state: GatewayState, fill: Fill, sequence: int) -> FillRecord:
-    client_id = _client_id(state, fill)
-    held = state.orders.get(client_id)
-    return FillRecord(
-        symbol=fill.symbol,
-        trade_id=fill.trade_id,
-        venue_id=fill.venue_id,
-        side=fill.side,
-        quantity=fill.quantity,
-        price=fill.price,
-        fee=fill.fee,
-        filled_at=fill.time,
-        client_id=client_id,
-        strategy=held.order.strategy if held else "",
-        decision_id=held.order.decision_id if held else "",
-        sequence=sequence,
-    )
+    held = state.orders.get(client_id := _client_id(state, fill))
+    traded = msgspec.structs.asdict(fill) | {"client_id": client_id, "sequence": sequence}
+    filled_at = traded.pop("time")
+    names = ("strategy", "decision_id")
+    why: dict[str, Any] = {name: getattr(held.order, name) if held else "" for name in names}
+    return FillRecord(**traded, **why, filled_at=filled_at)

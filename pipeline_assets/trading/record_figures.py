@@ -51,26 +51,17 @@ def account_figures(document: AccountRecords) -> Figures:
 
 
 def _decisions(rows: "pl.DataFrame") -> Figures:
-    accepted = int((rows["verdict"] == "accept").sum())
     return {
-        "decisions": rows.height,
-        "accepted": accepted,
-        "declined": rows.height - accepted,
+        **_parts(rows, "decisions", "verdict", {"accept": "accepted", "decline": "declined"}),
         "by verdict and reason": _counts(rows, "verdict", "reason"),
         "by strategy": _counts(rows, "strategy", "verdict"),
-        **_span(rows, "open_time", "minute"),
     }
 
 
 def _intents(rows: "pl.DataFrame") -> Figures:
-    sent = int((rows["outcome"] == "sent").sum())
-    return {
-        "intents": rows.height,
-        "sent": sent,
-        "skipped": rows.height - sent,
-        "by action and reason": _counts(rows, "action", "outcome", "reason"),
-        **_span(rows, "open_time", "minute"),
-    }
+    parts = {each: each for each in ("sent", "skipped")}
+    counts = _counts(rows, "action", "outcome", "reason")
+    return {**_parts(rows, "intents", "outcome", parts), "by action and reason": counts}
 
 
 def _orders(rows: "pl.DataFrame") -> Figures:
@@ -107,7 +98,9 @@ def _fills(rows: "pl.DataFrame") -> Figures:
         "symbols": by_symbol.height,
         "value": float(shown.select(value.sum()).item()),
         "fees": float(shown["fee"].sum()),
-        "by symbol": Table.of(columns, by_symbol.sort("fills", "symbol", descending=True).rows()),
+        "by symbol": Table.of(
+            columns, by_symbol.sort("fills", "symbol", descending=[True, False]).rows()
+        ),
         **_span(rows, "filled_at", "fill"),
     }
 
@@ -127,6 +120,12 @@ def _counts(rows: "pl.DataFrame", *names: str) -> Table:
         rows.group_by(names).len().sort("len", *names, descending=[True, *(False for _ in names)])
     )
     return Table.of(columns, counted.rows())
+
+
+def _parts(rows: "pl.DataFrame", name: str, column: str, parts: dict[str, str]) -> Figures:
+    """Return how many rows there are, in all and with each value, by the name to show; and their minutes."""
+    counted = {shown: int((rows[column] == value).sum()) for value, shown in parts.items()}
+    return {name: rows.height, **counted, **_span(rows, "open_time", "minute")}
 
 
 def _span(rows: "pl.DataFrame", column: str, what: str) -> Figures:

@@ -17,7 +17,7 @@ from pipeline_assets.resources.stored_objects import StoredObject
 from pipeline_assets.trading import record_news
 from pipeline_assets.trading.decisions import Intent, MinuteIntents
 from pipeline_assets.trading.record_news import RecordCursor, RecordNews, look
-from pipeline_assets.trading.record_objects import Kind, object_key, read_records
+from pipeline_assets.trading.record_objects import Kind, merge_records, object_key, read_records
 from pipeline_assets.trading.trader_store import LakeTraderStore, TraderStateError, read_decisions
 from pipeline_assets_tests.fixtures.counting_s3 import KINDS, CountsRequests
 from pipeline_assets_tests.fixtures.damage import flip_bit
@@ -163,6 +163,17 @@ def test_rewritten_intents_replace_the_row(looker: Looker) -> None:
     assert set(looker.look().days) == {(Kind.INTENTS, DECIDED)}
     rows = read_records(looker.store, Kind.INTENTS, DECIDED)
     assert rows["reason"].to_list() == ["stale", "", ""]
+
+
+def test_older_row_replaces_nothing(looker: Looker) -> None:
+    """Documents may come in any order: the newest record counts, and a later copy of the journal."""
+    looker.look()
+    held, *_ = read_records(looker.store, Kind.ORDERS, TRADED).to_dicts()
+    older = held | {"status": "unknown", "sequence": held["sequence"] - 1}
+    copied_anew = older | {"copy_begun": held["copy_begun"] + timedelta(minutes=1)}
+    for row, expected in ((older, held), (copied_anew, copied_anew), (held, copied_anew)):
+        merge_records(looker.store, Kind.ORDERS, TRADED, [row])
+        assert read_records(looker.store, Kind.ORDERS, TRADED).to_dicts()[0] == expected
 
 
 def test_backlog_is_read_in_looks(looker: Looker, monkeypatch: pytest.MonkeyPatch) -> None:
