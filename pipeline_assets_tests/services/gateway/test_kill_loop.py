@@ -70,7 +70,7 @@ class _Run:
         self.process.communicate()
 
 
-@pytest.mark.parametrize("kills", [2, pytest.param(25, marks=pytest.mark.matrix)])
+@pytest.mark.parametrize("kills", [2, pytest.param(12, marks=pytest.mark.matrix)])
 @pytest.mark.timeout(1800)
 def test_acknowledged_orders_are_journalled(
     journal_place: Place, tmp_path: Path, kills: int
