@@ -34,8 +34,8 @@ _ALLOWED: Mapping[str, frozenset[str]] = {
     "ListNode": frozenset({"builtins.list"}),
     "TupleNode": frozenset({"builtins.tuple"}),
     "JsonNode": frozenset({"builtins.str"}),
-    # The keys of a dict, and the types of parameters.
-    "TypeNode": frozenset({"builtins.str", "builtins.int", "numpy.float64", "numpy.int64"}),
+    # The types of a dict's keys.
+    "TypeNode": frozenset({"builtins.str"}),
     "NdArrayNode": frozenset(
         f"numpy.{name}" for name in ("ndarray", "bool", "float64", "int64", "uint64", "str_")
     ),

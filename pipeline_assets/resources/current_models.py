@@ -8,11 +8,13 @@ trained before the current one, nor one that a person went back from.
 
 from datetime import datetime
 from enum import StrEnum
+from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter
+from pydantic import BaseModel, ConfigDict, PlainSerializer, TypeAdapter
 
 from pipeline_assets.errors import InputError
-from pipeline_assets.resources.lake_documents import UtcTime, read_document, update_document
+from pipeline_assets.market.candidates import UtcTime
+from pipeline_assets.resources.lake_documents import read_document, update_document
 from pipeline_assets.resources.model_objects import (
     PREFIX,
     DamagedModelError,
@@ -23,6 +25,7 @@ from pipeline_assets.resources.object_store import ObjectStore
 
 # Promotions and withdrawals that are kept. A strategy is trained once a week.
 _KEPT = 200
+_Time = Annotated[UtcTime, PlainSerializer(datetime.isoformat)]
 
 
 class UnfitModelError(InputError):
@@ -37,7 +40,7 @@ class Promoter(StrEnum):
 
 
 class Outcome(StrEnum):
-    """What a promotion did."""
+    """The result of a promotion."""
 
     PROMOTED = "promoted"
     ALREADY = "already current"
@@ -51,9 +54,9 @@ class Promotion(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     model_id: ModelId
-    trained_to: UtcTime
-    created_at: UtcTime
-    promoted_at: UtcTime
+    trained_to: _Time
+    created_at: _Time
+    promoted_at: _Time
     by: Promoter
 
 
@@ -63,7 +66,7 @@ class Withdrawal(BaseModel):
     model_config = ConfigDict(frozen=True)
 
     model_id: ModelId
-    at: UtcTime
+    at: _Time
 
 
 class CurrentModel(BaseModel):
