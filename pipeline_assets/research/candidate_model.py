@@ -181,8 +181,8 @@ def input_matrix(inputs: "pl.DataFrame", columns: Sequence[str]) -> "Matrix":
     absent = [name for name in columns if name not in inputs.columns]
     if absent:
         raise ModelInputError(
-            f"The inputs are without the model's {', '.join(absent)}: a feature was renamed or removed. Train "
-            "the model again."
+            f"The inputs are without the model's {', '.join(absent)}: a feature was renamed or removed. "
+            "Train the model again."
         )
     found = np.empty((inputs.height, len(columns)), np.float64)
     for place, name in enumerate(columns):

@@ -1,5 +1,5 @@
-"""Training of a strategy's model: past candidates, their inputs and labels, models and their worth. Types are in
-training_types.py.
+"""Training of a strategy's model: past candidates, their inputs and labels, models and their worth. Types are
+in training_types.py.
 """
 
 from pipeline_assets.research.training_types import TrainingRequest, TrainingResult, TrainingSources

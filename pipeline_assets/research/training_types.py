@@ -22,7 +22,7 @@ FeatureReader = Callable[[Interval, Sequence[str], datetime, datetime], "pl.Data
 
 
 class TooFewExamplesError(DataError):
-    """The span has too few labelled candidates, or only winners, or only losers. The message says what to do."""
+    """Too few candidates have an outcome, or all won, or all lost. The message says what to do."""
 
 
 @dataclass(frozen=True)
@@ -68,7 +68,7 @@ class TrainingSources:
 
 @dataclass(frozen=True)
 class ModelCard:
-    """A page about a model, for a person: one HTML file that fetches nothing, and its pictures as PNG by name."""
+    """A page about a model for a person: one HTML file that fetches nothing, and its pictures as PNG."""
 
     html: bytes
     pictures: Mapping[str, bytes]
