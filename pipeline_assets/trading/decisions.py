@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 from pipeline_assets.market.candidates import Candidate, UtcTime
 from pipeline_assets.market.step_tables import OUTCOMES
 
+DECISIONS_TOPIC, DECISION_SCHEMA = "decisions", "decision.schema.json"
 # Ids are compared over years and between programs: this never changes.
 _NAMESPACE = UUID("5a0a3a2c-1f0e-5c5e-9b53-0d5f7d3f2b77")
 # Reasons of a decline beside the outcomes of the position rules.

@@ -1,54 +1,33 @@
 """The decider of the inference service over a real S3 server: one decision a candidate, whatever happens."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import timedelta
 
 import pytest
 
-from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.intervals import Interval, to_milliseconds
 from pipeline_assets.market.step_tables import to_minute
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.trading.decider import AUTHOR as PASS_THROUGH
-from pipeline_assets.trading.decision_store import LakeDecisions, read_decisions
+from pipeline_assets.trading.decision_store import DecisionStore, LakeDecisions, read_decisions
 from pipeline_assets.trading.decisions import (
     Decision,
-    DecisionReason,
     MinuteDecisions,
     decided,
     decision_id,
 )
-from pipeline_assets.trading.model_decider import AUTHOR, JudgedCandidate, ModelDecider
+from pipeline_assets.trading.model_decider import AUTHOR, ModelDecider
+from pipeline_assets_tests.fixtures.judge import WHY, FakeJudge, decider
 from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, candidates
 from pipeline_assets_tests.fixtures.s3 import S3Bucket
 from pipeline_assets_tests.trading.paper_world import Deaths, KilledError, MemoryStore
 
 IN_TIME = to_milliseconds(MIDNIGHT + timedelta(seconds=75))
-WHY = (DecisionReason(input="f15_return", value=None, effect=0.2),)
 
 
-@dataclass
-class FakeJudge:
-    """A judge whose answers a test gives, and that counts what it was asked."""
-
-    value: float = 0.01
-    refusals: Mapping[str, str] = field(default_factory=dict)
-    asked: list[str] = field(default_factory=list)
-
-    def judge(self, candidates: Sequence[Candidate]) -> dict[str, JudgedCandidate]:
-        self.asked += [each.id for each in candidates]
-        return {
-            each.id: JudgedCandidate(
-                self.refusals.get(each.symbol, ""), "m-1", 0.6, self.value, WHY
-            )
-            for each in candidates
-        }
-
-
-def _decider(store: object, judge: FakeJudge | None = None, now: int = IN_TIME) -> ModelDecider:
-    judge = judge or FakeJudge()
-    return ModelDecider(judge, store, {"rsi_reversal 1"}, 0.005, lambda: now)  # type: ignore[arg-type]
+def _decider(
+    store: DecisionStore, judge: FakeJudge | None = None, now: int = IN_TIME
+) -> ModelDecider:
+    return decider(store, judge or FakeJudge(), now)
 
 
 @pytest.fixture
