@@ -19,7 +19,7 @@ class Repeated:
     """
 
     def __init__(self, name: str, work: Callable[[], object], seconds: float) -> None:
-        """Wait so many seconds before each repetition."""
+        """Do the work at once, and then again so many seconds after its end."""
         self._name, self._work, self._seconds = name, work, seconds
         self._stop = StopFlag()
         self._failed = False
@@ -58,9 +58,9 @@ class Repeated:
             self._failed = False
 
     def _run(self) -> None:
-        while not self._stop.wait(self._seconds):
-            try:
+        try:
+            self.once()
+            while not self._stop.wait(self._seconds):
                 self.once()
-            except Exception as error:  # noqa: BLE001 - raised again by `check` in the program's own thread
-                self._error = error
-                return
+        except Exception as error:  # noqa: BLE001 - raised again by `check` in the program's own thread
+            self._error = error

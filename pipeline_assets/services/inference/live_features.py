@@ -6,6 +6,7 @@ import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from threading import Event
 from typing import TYPE_CHECKING, Protocol
 
 from pipeline_assets.errors import OutsideSystemError
@@ -44,7 +45,8 @@ class _Held:
         read_for: the newest candle that needs no further read, by when its features become available.
         reads: how often the table was read for the next candle.
         again_at: when the table may be read again.
-        down: the last read failed.
+        down: the last read failed, or there was none.
+        reported: the failure is in the log.
     """
 
     frame: "pl.DataFrame | None" = None
@@ -52,11 +54,18 @@ class _Held:
     read_for: datetime | None = None
     reads: int = 0
     again_at: datetime | None = None
-    down: bool = False
+    down: bool = True
+    reported: bool = False
 
 
 class LiveFeatures:
-    """Features of 15m and 1h. One thread refreshes these, others read."""
+    """Features of 15m and 1h. One thread refreshes these, others read.
+
+    Attributes:
+        load_lag: from a candle's close until its features count as available.
+        queries: how often a table was read.
+        tried: set once each table was read, or did not answer.
+    """
 
     def __init__(
         self, table: FeatureReader, symbols: Callable[[], Sequence[str]], load_lag: timedelta
@@ -71,6 +80,7 @@ class LiveFeatures:
         self._table, self._symbols, self.load_lag = table, symbols, load_lag
         self._held = {interval: _Held() for interval in INTERVALS}
         self.queries = 0
+        self.tried = Event()
 
     @property
     def frames(self) -> "Mapping[Interval, pl.DataFrame] | None":
@@ -102,7 +112,9 @@ class LiveFeatures:
         Args:
             now: by the exchange's clock, UTC.
         """
-        return sum(self._refresh(interval, self._held[interval], now) for interval in INTERVALS)
+        done = sum(self._refresh(interval, self._held[interval], now) for interval in INTERVALS)
+        self.tried.set()
+        return done
 
     def _refresh(self, interval: Interval, held: _Held, now: datetime) -> int:
         newest = interval.floor(now - self.load_lag - _AFTER) + self.load_lag
@@ -114,13 +126,14 @@ class LiveFeatures:
         try:
             frame = self._table.newest(interval, list(self._symbols()), now)
         except OutsideSystemError as error:
-            if not held.down:
+            if not held.reported:
                 _logger.warning("The features of %s are not read: %s", interval, error)
-            held.down, held.again_at = True, now + _LONGEST_PAUSE
+            held.down = held.reported = True
+            held.again_at = now + _LONGEST_PAUSE
             return 1
-        if held.down:
+        if held.reported:
             _logger.info("The features of %s are read again.", interval)
-        held.down = False
+        held.down = held.reported = False
         self._keep(interval, held, frame, now)
         held.reads += 1
         if any(times[-1] >= newest for times in held.times.values()) or held.reads >= _MOST_READS:

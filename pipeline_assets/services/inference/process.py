@@ -20,6 +20,7 @@ from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_group import Batch, CandidateGroup
 from pipeline_assets.resources.exchange_clock import ExchangeClock
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
 from pipeline_assets.services.exchange_time import measure
 from pipeline_assets.services.inference.judging import ModelJudge
 from pipeline_assets.services.inference.live_features import LiveFeatures
@@ -27,16 +28,17 @@ from pipeline_assets.services.inference.live_models import LiveModels
 from pipeline_assets.services.repeated import Repeated
 from pipeline_assets.services.until_stopped import run_in_thread, run_until_stopped
 from pipeline_assets.settings import Settings, SettingsError
+from pipeline_assets.stack_state import INFERENCE_FILE
 from pipeline_assets.stop_flag import StopFlag
 from pipeline_assets.trading.decision_store import LakeDecisions
 from pipeline_assets.trading.decisions import DECISION_SCHEMA, DECISIONS_TOPIC, Decision
 from pipeline_assets.trading.model_decider import ModelDecider
 
-BEAT_FILE = "inference.beat"
 _READ_SECONDS = 1.0
 _BEAT_SECONDS = 5.0
 _MODELS_SECONDS = 60.0
 _PAUSE_SECONDS = 5.0
+_FIRST_READ_SECONDS = 30.0
 _logger = logging.getLogger(__name__)
 
 
@@ -82,6 +84,7 @@ def run_inference(settings: Settings, stop: StopFlag) -> None:
     """
     _check(settings)
     beat = Beat(settings)
+    beat()
     while not stop.is_set():
         try:
             _session(settings, stop, beat)
@@ -111,7 +114,8 @@ def _session(settings: Settings, stop: StopFlag, beat: "Beat") -> None:
 
     clock = ExchangeClock(time.monotonic)
     measure(settings, clock)
-    store = ObjectStore(settings.s3)
+    # A decision is of use for less than a minute: a store that hangs for longer begins a new session.
+    store = ObjectStore(settings.s3, PERSON_PATIENCE)
     features = LiveFeatures(
         FeatureTable(Warehouse(settings.snowflake, settings.s3)),
         lambda: collected_symbols(settings, store),
@@ -130,7 +134,6 @@ def _session(settings: Settings, stop: StopFlag, beat: "Beat") -> None:
             clock.postpone()
             measure(settings, clock)
 
-    refresh_features()
     topic = settings.kafka.model_copy(update={"topic": DECISIONS_TOPIC})
     decider = ModelDecider(
         ModelJudge(models, features),
@@ -154,6 +157,8 @@ def _session(settings: Settings, stop: StopFlag, beat: "Beat") -> None:
     with ExitStack() as opened:
         for each in refreshed:
             opened.enter_context(each)
+        # A warehouse that hangs must not keep candidates waiting.
+        features.tried.wait(_FIRST_READ_SECONDS)
         joined = CandidateGroup(settings.kafka, settings.inference.group_id).joined()
         group = opened.enter_context(joined)
         publish = CandidateTopic(topic, DECISION_SCHEMA).publish
@@ -165,7 +170,7 @@ class Beat:
 
     def __init__(self, settings: Settings) -> None:
         """Use a file in the data directory."""
-        self._file = settings.data_dir / BEAT_FILE
+        self._file = settings.data_dir / INFERENCE_FILE
         self._due = 0.0
 
     def __call__(self) -> None:
