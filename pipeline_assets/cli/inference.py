@@ -4,6 +4,7 @@ in models.py.
 
 import click
 
+from pipeline_assets.cli.models import add_model_commands
 from pipeline_assets.settings import load_settings
 
 
@@ -28,3 +29,6 @@ def run() -> None:
     from pipeline_assets.services.inference.process import main
 
     main(load_settings())
+
+
+add_model_commands(inference)

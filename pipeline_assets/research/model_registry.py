@@ -56,7 +56,7 @@ class NoModel:
 
 
 class ModelRegistry:
-    """The models on a lake. The model of each strategy that was loaded last is kept, for models never change."""
+    """The models on a lake. The model of each strategy loaded last is kept, for models never change."""
 
     def __init__(self, store: ObjectStore, columns: tuple[str, ...] | None = None) -> None:
         """Open the registry; nothing is read yet.
@@ -210,7 +210,7 @@ class ModelRegistry:
 
 
 def _other_libraries(stored: Mapping[str, str]) -> str:
-    """Return the library whose release differs, in words; scikit-learn promises nothing between minor ones."""
+    """Return which library has another minor release, in words; scikit-learn promises nothing then."""
     here = model_files.libraries()
     name = "scikit-learn"
     if stored.get(name, "").split(".")[:2] == here[name].split(".")[:2]:

@@ -7,6 +7,7 @@ the manifest last: a model without a manifest does not exist, and a repeated run
 
 import hashlib
 import json
+import re
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -24,7 +25,8 @@ PREFIX = "models/"
 MANIFEST, FILE, CARD = "manifest.json", "model.skops", "card.html"
 # A strategy's name is a part of the key, so it must not be able to name another one's models.
 StrategyName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-ModelId = Annotated[str, Field(pattern=r"^[0-9]{8}-[0-9a-f]{12}$")]
+_ID = r"[0-9]{8}-[0-9a-f]{12}"
+ModelId = Annotated[str, Field(pattern=f"^{_ID}$")]
 
 
 class UnknownModelError(InputError):
@@ -144,6 +146,8 @@ def read_manifest(store: ObjectStore, strategy: str, model_id: str) -> Manifest 
         NewerVersionError: a newer release wrote it.
         ObjectStoreError: the store does not answer.
     """
+    if not re.fullmatch(_ID, model_id):
+        return None
     key = model_key(strategy, model_id, MANIFEST)
     try:
         body = read_once(store, key)
@@ -189,10 +193,10 @@ def read_model_file(store: ObjectStore, manifest: Manifest, largest: int) -> byt
 
 def stored_models(store: ObjectStore, strategy: str) -> list[str]:
     """Return the ids of a strategy's models, the training that ended first first."""
-    suffix = f"/{MANIFEST}"
     prefix = f"{PREFIX}{strategy}/"
-    keys = [each.key for each in store.objects(prefix) if each.key.endswith(suffix)]
-    return sorted(key.removeprefix(prefix).removesuffix(suffix) for key in keys)
+    named = re.compile(f"{re.escape(prefix)}({_ID})/{re.escape(MANIFEST)}")
+    found = (named.fullmatch(each.key) for each in store.objects(prefix))
+    return sorted(each[1] for each in found if each)
 
 
 def _decoded(store: ObjectStore, key: str, body: bytes) -> Manifest:
