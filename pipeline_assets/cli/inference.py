@@ -1,5 +1,5 @@
-"""The command group `inference`: it runs the inference service of services/inference/. Commands about models are
-in models.py.
+"""The command group `inference`: it runs the inference service of services/inference/. Commands about models
+are in models.py.
 """
 
 import click

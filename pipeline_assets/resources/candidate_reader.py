@@ -174,7 +174,7 @@ class CandidateReader:
 def decoded(
     message: "Message", settings: "KafkaSettings", on_skipped: Callable[[str], object]
 ) -> Candidate | None:
-    """Return the candidate of a message; None for one that is no candidate, and `on_skipped` gets the reason."""
+    """Return the candidate of a message, or None for another one; `on_skipped` gets the reason."""
     try:
         return Candidate.model_validate_json(message.value() or b"")
     # A time of the year 1 or 9999 with a zone overflows where it is converted to UTC.

@@ -148,12 +148,14 @@ class LiveFeatures:
 
         oldest = now - 2 * interval.span - self.load_lag - _LATE
         rows = frame if held.frame is None else pl.concat([frame, held.frame], how="diagonal")
+        available = pl.col("available_at")
+        # A symbol's newest row stays: without it, features that are too old would look like missing ones.
         kept = (
-            rows.filter(pl.col("available_at") >= oldest)
+            rows.filter((available >= oldest) | (available == available.max().over("symbol")))
             .unique(["symbol", "open_time"], keep="first", maintain_order=True)
             .sort("symbol", "available_at")
         )
         times: dict[str, list[datetime]] = {}
-        for symbol, available in kept.select("symbol", "available_at").iter_rows():
-            times.setdefault(symbol, []).append(available)
+        for symbol, since in kept.select("symbol", "available_at").iter_rows():
+            times.setdefault(symbol, []).append(since)
         held.frame, held.times = kept, times
