@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import partial
 
 from pipeline_assets.collection.overview import collected_symbols
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.intervals import from_milliseconds
 from pipeline_assets.market.strategies import configured_rules
+from pipeline_assets.research.model_inputs import model_inputs
 from pipeline_assets.research.model_registry import ModelRegistry
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_group import Batch, CandidateGroup
@@ -116,11 +118,9 @@ def _session(settings: Settings, stop: StopFlag, beat: "Beat") -> None:
     measure(settings, clock)
     # A decision is of use for less than a minute: a store that hangs for longer begins a new session.
     store = ObjectStore(settings.s3, PERSON_PATIENCE)
-    features = LiveFeatures(
-        FeatureTable(Warehouse(settings.snowflake, settings.s3)),
-        lambda: collected_symbols(settings, store),
-        timedelta(seconds=settings.features.load_lag_seconds),
-    )
+    lag = timedelta(seconds=settings.features.load_lag_seconds)
+    table = FeatureTable(Warehouse(settings.snowflake, settings.s3))
+    features = LiveFeatures(table, lambda: collected_symbols(settings, store), lag)
     named = list(configured_rules(settings.strategies))
     pairs = [(name, version) for name, _, version in (each.partition(" ") for each in named)]
     models = LiveModels(ModelRegistry(store), pairs)
@@ -136,7 +136,7 @@ def _session(settings: Settings, stop: StopFlag, beat: "Beat") -> None:
 
     topic = settings.kafka.model_copy(update={"topic": DECISIONS_TOPIC})
     decider = ModelDecider(
-        ModelJudge(models, features),
+        ModelJudge(models, features, partial(model_inputs, load_lag=lag)),
         LakeDecisions(store),
         frozenset(named),
         settings.inference.minimum_value,
