@@ -21,7 +21,8 @@ help:
 	@echo "                                            and all examples of property tests"
 	@echo "make lint       ruff, mypy, imports, prose  make bench      the benchmarks, one JSON line a figure"
 	@echo "                                                                (ONLY=\"slots tick\": these; all take two hours)"
-	@echo "make generate   write what is generated from the code: Airflow's intervals, the candidates' schema, costs, gRPC"
+	@echo "make generate   write what is generated from the code: Airflow's intervals, the candidates' schema, costs, gRPC,"
+	@echo "                the statements of the features"
 	@echo "make clean      remove the environment and the demo's data"
 
 # uv installs four times as fast as pip; where it cannot reach the index in its own way, pip does it.
@@ -64,6 +65,7 @@ generate: $(INSTALLED)
 	$(BIN)/python -m pipeline_assets.cli.generated_files
 	$(BIN)/python -m pipeline_assets_tests.benchmarks.cost_table
 	$(BIN)/python -m pipeline_assets_tests.generated_protocol
+	$(BIN)/python -m pipeline_assets_tests.generated_features
 
 bench: $(COMPARED)
 	$(BIN)/python -m pipeline_assets_tests.benchmarks $(ONLY)

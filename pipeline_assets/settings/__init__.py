@@ -10,6 +10,7 @@ embedded stack (plain text, on this machine) gets the one that `pipeline-assets 
 """
 
 from pipeline_assets.settings.celery_section import CelerySettings as CelerySettings
+from pipeline_assets.settings.features_section import FeatureSettings as FeatureSettings
 from pipeline_assets.settings.files import PREFIX as PREFIX
 from pipeline_assets.settings.files import SECRETS as SECRETS
 from pipeline_assets.settings.files import SettingsError as SettingsError

@@ -19,6 +19,7 @@ from pydantic_settings import (
 
 from pipeline_assets.settings.backtest_section import BacktestSettings
 from pipeline_assets.settings.celery_section import CelerySettings
+from pipeline_assets.settings.features_section import FeatureSettings
 from pipeline_assets.settings.files import CONFIG_FILE, ENCODING, ENV_FILE, PREFIX, literal_values
 from pipeline_assets.settings.sections import (
     AirflowSettings,
@@ -93,6 +94,7 @@ class Settings(BaseSettings):
     repair: RepairSettings = RepairSettings()
     housekeeping: HousekeepingSettings = HousekeepingSettings()
     candidates: CandidatesSettings = CandidatesSettings()
+    features: FeatureSettings = FeatureSettings()
     backtest: BacktestSettings = BacktestSettings()
     trading: TradingSettings = TradingSettings()
     gateway: GatewaySettings = GatewaySettings()
