@@ -55,6 +55,6 @@ def request(**values: Any) -> TrainingRequest:
         "symbols": ["BTCUSDT", "ETHUSDT"],
         "start": START,
         "end": START + timedelta(days=DAYS),
-        "folds": 3,
+        "folds": 2,
     }
     return TrainingRequest(**given | values)

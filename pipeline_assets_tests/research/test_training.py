@@ -1,4 +1,4 @@
-"""Training: a pattern is found, chance stays chance, the same data give the same model; from candles to the card."""
+"""Training: a pattern is found, chance stays chance, and the same data give the same model."""
 
 from __future__ import annotations
 
@@ -84,7 +84,8 @@ def test_model_knows_the_side(with_pattern: TrainingResult) -> None:
     row = dict.fromkeys(input_columns(), 0.0) | {PATTERN: 2.0}
     inputs = pl.DataFrame([row | {"id": "long", "side": 1.0}, row | {"id": "short", "side": -1.0}])
     long, short = model.judge(inputs)
-    assert long.probability > 0.7 > 0.3 > short.probability
+    assert long.probability > 0.7
+    assert short.probability < 0.3
     assert long.expected_value > 0 > short.expected_value
     assert long.reasons[0].column == short.reasons[0].column == PATTERN
 
