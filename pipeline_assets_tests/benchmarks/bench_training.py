@@ -1,4 +1,4 @@
-"""CPU time and memory of training a model on a year of candidates of fifty symbols: candidates, labels, inputs,
+"""CPU time and memory of training a model on a year of candidates of fifty symbols: candidates, labels,
 folds and the card. Candles and features are made up, and the time to make these is not counted.
 
 `python -m pipeline_assets_tests.benchmarks.bench_training [SYMBOLS [DAYS]]` takes fewer on a busy machine.
