@@ -21,6 +21,7 @@ from pipeline_assets.assets.candles import candles
 from pipeline_assets.assets.checks import day_checks, freshness_check
 from pipeline_assets.assets.funding import funding_rates, funding_table
 from pipeline_assets.assets.gaps import candle_gaps, zero_volume_check
+from pipeline_assets.assets.models import model, promotion_check
 from pipeline_assets.assets.objects import candle_objects
 from pipeline_assets.assets.parity import parity_check
 from pipeline_assets.assets.raw import raw_candles
@@ -121,6 +122,7 @@ def _assets() -> list[AssetsDefinition | AssetSpec]:
         universe(),
         candle_gaps(),
         backtest_report(),
+        model(),
         funding_rates(),
         funding_table(),
     ]
@@ -132,6 +134,7 @@ def _checks() -> list[AssetChecksDefinition]:
         *(made(interval) for interval in Interval for made in (day_checks, freshness_check)),
         parity_check(),
         zero_volume_check(),
+        promotion_check(),
     ]
 
 

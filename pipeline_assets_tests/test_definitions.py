@@ -45,8 +45,8 @@ FUNDING = {
 }
 
 
-# Its partitions are strategies.
-REPORT = "backtest_report"
+# Their partitions are strategies.
+REPORT, MODEL = "backtest_report", "model"
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_each_interval_has_four_assets(
     graph = definitions.resolve_asset_graph()
     expected = {AssetKey(name) for names in LAYERS.values() for name in names}
     assert len(expected) == 12
-    others = {AssetKey(name) for name in (*CANDIDATES, *GAPS, *FUNDING, "universe", REPORT)}
+    others = {AssetKey(name) for name in (*CANDIDATES, *GAPS, *FUNDING, "universe", REPORT, MODEL)}
     assert graph.get_all_asset_keys() == expected | others
 
 
@@ -133,7 +133,7 @@ def test_only_sensor_finds_candidates(definitions: Definitions) -> None:
 def test_partitions_are_utc_days(definitions: Definitions) -> None:
     """Partitions are UTC days from the first to today."""
     graph = definitions.resolve_asset_graph()
-    for key in graph.get_all_asset_keys() - {AssetKey(REPORT)}:
+    for key in graph.get_all_asset_keys() - {AssetKey(REPORT), AssetKey(MODEL)}:
         partitions = graph.get(key).partitions_def
         assert partitions is not None
         late = datetime(2026, 11, 20, 23, 59, 59, tzinfo=UTC)
@@ -167,6 +167,7 @@ def test_checks_are_partitioned_except_freshness(definitions: Definitions) -> No
         "candle_gaps": {"nothing_to_fetch", "outages", "zero_volume"},
         "universe": {"entries"},
         "funding_rates": {"complete"},
+        MODEL: {"promotion"},
     }
 
 
@@ -220,7 +221,14 @@ def test_hanging_run_is_ended(
     definitions: Definitions,
 ) -> None:
     """A run that hangs is ended before it delays later ones for long."""
-    expected = {"tick_1m": 15, "tick_15m": 45, "tick_1h": 45, "seal": 3 * 60, "funding": 45}
+    expected = {
+        "tick_1m": 15,
+        "tick_15m": 45,
+        "tick_1h": 45,
+        "seal": 3 * 60,
+        "funding": 45,
+        "model": 45,
+    }
     days = {f"{name}_{i}": 24 * 60 for name in ("backfill", "repair") for i in INTERVALS}
     days["funding_backfill"] = 24 * 60
     for job, minutes in (expected | days).items():
@@ -289,6 +297,7 @@ def test_schedules_are_off_by_default(definitions: Definitions, tmp_path: Path) 
             "funding": "5 * * * *",
             "seal": "5 1 * * *",
             "housekeeping": "30 1 * * *",
+            "model": "0 3 * * 0",
         }
         assert {each.default_status for each in held} == {schedule}
         assert {each.execution_timezone for each in held} == {"UTC"}

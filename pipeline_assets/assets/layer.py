@@ -15,7 +15,7 @@ SLOTS, TABLE = "candle_slots", "candle_table"
 # For all intervals together: the ledger of missing candles, and its table.
 GAPS, GAP_TABLE, GAPS_GROUP = "candle_gaps", "candle_gap_table", "gaps"
 # The keys that jobs and sensors need; the assets are declared in the modules of these names.
-BACKTEST_REPORT = AssetKey("backtest_report")
+BACKTEST_REPORT, MODEL = AssetKey("backtest_report"), AssetKey("model")
 CANDLE_GAPS, UNIVERSE = AssetKey(GAPS), AssetKey("universe")
 FUNDING, FUNDING_GROUP = "funding_rates", "funding"
 FUNDING_RATES, FUNDING_TABLE = AssetKey(FUNDING), AssetKey("funding_table")
@@ -23,6 +23,8 @@ CANDIDATES, CANDIDATE_OBJECTS = AssetKey("candidates"), AssetKey("candidate_obje
 
 # The checks of candle objects that are not of one run's rows: of whole days, and of the time that passed.
 COMPLETE, CONSISTENT, FRESH = "complete", "consistent", "fresh"
+# The check of a model, which makes it current.
+PROMOTION = "promotion"
 
 
 class DailyOptions(TypedDict):

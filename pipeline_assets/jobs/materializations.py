@@ -12,6 +12,7 @@ from pipeline_assets.collection.run_names import (
     FUNDING_BACKFILL_JOB,
     FUNDING_JOB,
     LEDGER_JOB,
+    MODEL_JOB,
     backfill_job,
     ingest_job,
     repair_job,
@@ -141,6 +142,16 @@ def _backtest_job() -> UnresolvedAssetJobDefinition:
     )
 
 
+def _model_job() -> UnresolvedAssetJobDefinition:
+    """Return the job that trains the model of one strategy and promotes it if it passes."""
+    return define_asset_job(
+        MODEL_JOB,
+        selection=AssetSelection.assets(layer.MODEL),
+        tags={_MOST_SECONDS: _SECONDS_OF_LONGER},
+        description="Train the model of a strategy, and make it current if it passes its tests.",
+    )
+
+
 def _assets(interval: Interval) -> AssetSelection:
     return AssetSelection.assets(*(layer.key(name, interval) for name in layer.layers(interval)))
 
@@ -161,4 +172,5 @@ jobs = [
     funding_job(),
     funding_backfill_job(),
     backtest_job,
+    _model_job(),
 ]

@@ -41,6 +41,7 @@ from pipeline_assets.settings.trading_sections import (
     RiskSettings,
     TradingSettings,
 )
+from pipeline_assets.settings.training_section import TrainingSettings
 from pipeline_assets.web_guard import host_names
 
 # The form of a symbol, in settings and on the exchange. A symbol becomes a part of S3 and Redis keys, of
@@ -96,6 +97,7 @@ class Settings(BaseSettings):
     candidates: CandidatesSettings = CandidatesSettings()
     features: FeatureSettings = FeatureSettings()
     backtest: BacktestSettings = BacktestSettings()
+    training: TrainingSettings = TrainingSettings()
     trading: TradingSettings = TradingSettings()
     gateway: GatewaySettings = GatewaySettings()
     risk: RiskSettings = RiskSettings()
