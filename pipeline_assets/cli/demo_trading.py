@@ -50,7 +50,7 @@ def print_trading(terminal: "Console", settings: Settings) -> None:
 def _decided(settings: Settings, day: date) -> list[tuple[str, int, str]]:
     from pipeline_assets.resources.candidate_objects import LATE, read_stored
     from pipeline_assets.resources.object_store import ObjectStore
-    from pipeline_assets.trading.trader_store import read_decisions
+    from pipeline_assets.trading.decision_store import read_decisions
 
     store = ObjectStore(settings.s3)
     stored = read_stored(store, day)

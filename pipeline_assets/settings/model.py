@@ -21,6 +21,7 @@ from pipeline_assets.settings.backtest_section import BacktestSettings
 from pipeline_assets.settings.celery_section import CelerySettings
 from pipeline_assets.settings.features_section import FeatureSettings
 from pipeline_assets.settings.files import CONFIG_FILE, ENCODING, ENV_FILE, PREFIX, literal_values
+from pipeline_assets.settings.inference_section import InferenceSettings
 from pipeline_assets.settings.sections import (
     AirflowSettings,
     AlertsSettings,
@@ -101,6 +102,7 @@ class Settings(BaseSettings):
     trading: TradingSettings = TradingSettings()
     gateway: GatewaySettings = GatewaySettings()
     risk: RiskSettings = RiskSettings()
+    inference: InferenceSettings = InferenceSettings()
     strategies: tuple[StrategySettings, ...] = Field(
         tuple(
             StrategySettings(name=name)
