@@ -19,6 +19,7 @@ from pipeline_assets.assets.backtests import backtest_report
 from pipeline_assets.assets.candidates import candidate_objects, candidates
 from pipeline_assets.assets.candles import candles
 from pipeline_assets.assets.checks import day_checks, freshness_check
+from pipeline_assets.assets.features import features
 from pipeline_assets.assets.funding import funding_rates, funding_table
 from pipeline_assets.assets.gaps import candle_gaps, zero_volume_check
 from pipeline_assets.assets.models import model, promotion_check
@@ -116,6 +117,7 @@ def _assets() -> list[AssetsDefinition | AssetSpec]:
             for made in (raw_candles, candles, candle_objects)
         ),
         *(asset for interval in Interval for asset in sink_assets(interval)),
+        *(features(interval) for interval in Interval if interval.has_table),
         candle_gap_table(),
         candidates(),
         candidate_objects(),

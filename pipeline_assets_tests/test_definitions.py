@@ -21,8 +21,11 @@ from pipeline_assets.settings import Settings
 INTERVALS = ("1m", "15m", "1h")
 LAYERS = {
     "1m": ("raw_candles_1m", "candles_1m", "candle_objects_1m", "candle_slots_1m"),
-    "15m": ("raw_candles_15m", "candles_15m", "candle_objects_15m", "candle_table_15m"),
-    "1h": ("raw_candles_1h", "candles_1h", "candle_objects_1h", "candle_table_1h"),
+    "15m": (
+        *("raw_candles_15m", "candles_15m", "candle_objects_15m", "candle_table_15m"),
+        "features_15m",
+    ),
+    "1h": ("raw_candles_1h", "candles_1h", "candle_objects_1h", "candle_table_1h", "features_1h"),
 }
 KINDS = {
     "raw_candles": {"binance", "parquet", "s3"},
@@ -30,6 +33,7 @@ KINDS = {
     "candle_objects": {"s3", "parquet"},
     "candle_slots": {"redis"},
     "candle_table": {"snowflake", "sql"},
+    "features": {"snowflake", "sql"},
 }
 CANDIDATES = {
     "candidates": {"kafka", "redis", "polars"},
@@ -58,13 +62,13 @@ def layer_of(key: AssetKey) -> str:
     return key.path[0].rpartition("_")[0]
 
 
-def test_each_interval_has_four_assets(
+def test_each_interval_has_its_assets(
     definitions: Definitions,
 ) -> None:
-    """There are four assets for each interval, and those of all intervals together."""
+    """Each interval has the four steps' assets, and features if it has a table."""
     graph = definitions.resolve_asset_graph()
     expected = {AssetKey(name) for names in LAYERS.values() for name in names}
-    assert len(expected) == 12
+    assert len(expected) == 14
     others = {AssetKey(name) for name in (*CANDIDATES, *GAPS, *FUNDING, "universe", REPORT, MODEL)}
     assert graph.get_all_asset_keys() == expected | others
 
@@ -106,18 +110,22 @@ def test_lineage_follows_the_four_steps(
         for key in graph.get_all_asset_keys()
     }
     for interval in INTERVALS:
-        raw, formatted, objects, loaded = LAYERS[interval]
+        raw, formatted, objects, loaded, *features = LAYERS[interval]
         assert parents[raw] == set()
         assert parents[formatted] == {raw}
         assert parents[objects] == {formatted}
         # Slots need the formatted candles, not the uploads.
         assert parents[loaded] == {formatted if interval == "1m" else objects}
+        for name in features:
+            assert parents[name] == {loaded, "funding_table"}
     assert parents["candidates"] == {"candle_slots_1m"}
     assert parents["candidate_objects"] == {"candidates"}
     # The ledger does not depend on the tables: it reports gaps also while the warehouse is down.
     assert parents["candle_gaps"] == {f"candle_objects_{interval}" for interval in INTERVALS}
     assert parents["candle_gap_table"] == {"candle_gaps"}
     assert (parents["funding_rates"], parents["funding_table"]) == (set(), {"funding_rates"})
+    read = {"candle_objects_1m", "funding_rates", "features_15m", "features_1h"}
+    assert parents[MODEL] == read
 
 
 def test_only_sensor_finds_candidates(definitions: Definitions) -> None:
@@ -189,7 +197,7 @@ def steps(definitions: Definitions, job: str) -> list[str]:
 
 @pytest.mark.parametrize("interval", INTERVALS)
 def test_ingest_skips_whole_day_checks(definitions: Definitions, interval: str) -> None:
-    """An ingest run executes the four assets and no check of whole days."""
+    """An ingest run executes the interval's assets and no check of whole days."""
     assert set(steps(definitions, f"tick_{interval}")) == set(LAYERS[interval])
     job = definitions.resolve_job_def(f"tick_{interval}")
     objects = NodeHandle(f"candle_objects_{interval}", None)
@@ -280,6 +288,9 @@ def test_one_loader_for_each_table(definitions: Definitions) -> None:
         for interval in ("15m", "1h")
     }
     assert pools == {"15m": {"snowflake_candles_15m"}, "1h": {"snowflake_candles_1h"}}
+    for interval in pools:
+        found = graph.get(AssetKey(f"features_{interval}")).pools
+        assert found == {f"snowflake_features_{interval}"}
 
 
 def test_schedules_are_off_by_default(definitions: Definitions, tmp_path: Path) -> None:

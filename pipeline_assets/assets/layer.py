@@ -11,7 +11,7 @@ from pipeline_assets.market.intervals import Interval
 
 OWNERS = ["team:market-data"]
 RAW, FORMATTED, OBJECTS = MAKERS.values()
-SLOTS, TABLE = "candle_slots", "candle_table"
+SLOTS, TABLE, FEATURES = "candle_slots", "candle_table", "features"
 # For all intervals together: the ledger of missing candles, and its table.
 GAPS, GAP_TABLE, GAPS_GROUP = "candle_gaps", "candle_gap_table", "gaps"
 # The keys that jobs and sensors need; the assets are declared in the modules of these names.
@@ -74,7 +74,8 @@ def options(layer: str, interval: Interval) -> LayerOptions:
 
 def layers(interval: Interval) -> list[str]:
     """Return the layers of an interval, in the order of the data."""
-    return [RAW, FORMATTED, OBJECTS, *map(sink, interval.definition.sinks)]
+    features = [FEATURES] if interval.has_table else []
+    return [RAW, FORMATTED, OBJECTS, *map(sink, interval.definition.sinks), *features]
 
 
 def check_specs(

@@ -48,7 +48,11 @@ def model() -> AssetsDefinition:
         deps=[
             # The newest day: a model follows it, and all older days would be thousands of partitions.
             AssetDep(key, partition_mapping=LastPartitionMapping())
-            for key in (layer.key(layer.OBJECTS, Interval.ONE_MINUTE), layer.FUNDING_RATES)
+            for key in (
+                layer.key(layer.OBJECTS, Interval.ONE_MINUTE),
+                layer.FUNDING_RATES,
+                *(layer.key(layer.FEATURES, each) for each in Interval if each.has_table),
+            )
         ],
         partitions_def=_partitions,
         # A training takes a core and up to two gigabytes.

@@ -33,7 +33,7 @@ _PRIORITY = {interval: str(-place) for place, interval in enumerate(Interval, -l
 
 
 def ingest_run_job(interval: Interval) -> UnresolvedAssetJobDefinition:
-    """Return the job of an ingest run: the four assets of an interval, with the checks of their own rows."""
+    """Return the job of an ingest run: the assets of an interval, with the checks of their own rows."""
     objects = layer.key(layer.OBJECTS, interval)
     of_whole_days = AssetSelection.checks(
         *(AssetCheckKey(objects, name) for name in (layer.COMPLETE, layer.CONSISTENT, layer.FRESH))
@@ -49,7 +49,7 @@ def ingest_run_job(interval: Interval) -> UnresolvedAssetJobDefinition:
             if interval is Interval.ONE_MINUTE
             else _SECONDS_OF_LONGER,
         },
-        description=f"Ingest the due candles of {interval}: fetch, format, upload, insert.",
+        description=f"Ingest the due candles of {interval}: fetch, format, upload, insert, and features.",
     )
 
 

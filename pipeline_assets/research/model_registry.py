@@ -58,15 +58,9 @@ class NoModel:
 class ModelRegistry:
     """The models on a lake. The model of each strategy loaded last is kept, for models never change."""
 
-    def __init__(self, store: ObjectStore, columns: tuple[str, ...] | None = None) -> None:
-        """Open the registry; nothing is read yet.
-
-        Args:
-            store: the lake.
-            columns: the input columns that a model must have; None: those of this release's features.
-        """
+    def __init__(self, store: ObjectStore) -> None:
+        """Open the registry of a lake; nothing is read yet."""
         self._store = store
-        self._columns = columns
         self._loaded: dict[str, LoadedModel] = {}
 
     def current(self, strategy: str, strategy_version: str | None = None) -> LoadedModel | NoModel:
@@ -107,7 +101,7 @@ class ModelRegistry:
             if isinstance(read, NoModel):
                 return read
             self._loaded[strategy] = found = read
-        unfit = self._unfit(found.manifest, strategy_version)
+        unfit = _unfit(found.manifest, strategy_version)
         return found if unfit is None else NoModel(NoModelReason.MODEL_UNFIT, unfit)
 
     def _read(self, strategy: str, model_id: str) -> LoadedModel | NoModel:
@@ -119,7 +113,7 @@ class ModelRegistry:
                     f"The manifest of {strategy} {model_id} is missing.",
                 )
             # Before the file is read: a file of other libraries may not be readable at all.
-            unfit = self._unfit(manifest, None)
+            unfit = _unfit(manifest, None)
             if unfit is not None:
                 return NoModel(NoModelReason.MODEL_UNFIT, unfit)
             body = read_model_file(self._store, manifest, model_files.LARGEST)
@@ -131,23 +125,6 @@ class ModelRegistry:
             detail = f"The manifest of {strategy} {model_id} has wrong facts."
             return NoModel(NoModelReason.MODEL_DAMAGED, detail)
         return LoadedModel(manifest, CandidateModel(estimator, facts))
-
-    def _unfit(self, manifest: Manifest, strategy_version: str | None) -> str | None:
-        """Return why a model does not fit this installation or a strategy; None if it does."""
-        named = f"{manifest.strategy} {manifest.model_id}"
-        if not manifest.passes:
-            return f"{named} did not pass: {'; '.join(manifest.failures)}"
-        if strategy_version is not None and manifest.strategy_version != strategy_version:
-            return (
-                f"{named} was trained for version {manifest.strategy_version} of the strategy, and the "
-                f"candidate is of {strategy_version}. Train a model of this version."
-            )
-        columns = input_columns() if self._columns is None else self._columns
-        if manifest.columns != columns:
-            changed = sorted({*manifest.columns} ^ {*columns}) or ["their order"]
-            return f"{named} has other input columns than this release: {', '.join(changed)}. Train again."
-        other = _other_libraries(manifest.libraries)
-        return f"{named} was stored with {other}. Train again." if other else None
 
     def models(self, strategy: str) -> tuple[list[Manifest], list[str]]:
         """Return the manifests of a strategy's models, the training that ended first first, and what is wrong
@@ -207,6 +184,26 @@ class ModelRegistry:
     def go_back(self, strategy: str, away_from: str, at: datetime) -> CurrentModel:
         """Make the model current that was so before; see `current_models.go_back`."""
         return current_models.go_back(self._store, strategy, away_from, at)
+
+
+def _unfit(manifest: Manifest, strategy_version: str | None) -> str | None:
+    """Return why a model does not fit this installation or a strategy; None if it does."""
+    named = f"{manifest.strategy} {manifest.model_id}"
+    if not manifest.passes:
+        return f"{named} did not pass: {'; '.join(manifest.failures)}"
+    if strategy_version is not None and manifest.strategy_version != strategy_version:
+        return (
+            f"{named} was trained for version {manifest.strategy_version} of the strategy, and the "
+            f"candidate is of {strategy_version}. Train a model of this version."
+        )
+    columns = input_columns()
+    if manifest.columns != columns:
+        changed = sorted({*manifest.columns} ^ {*columns}) or ["their order"]
+        return (
+            f"{named} has other input columns than this release: {', '.join(changed)}. Train again."
+        )
+    other = _other_libraries(manifest.libraries)
+    return f"{named} was stored with {other}. Train again." if other else None
 
 
 def _other_libraries(stored: Mapping[str, str]) -> str:

@@ -132,6 +132,7 @@ def _request(
         start=traded.start,
         end=traded.end,
         model=traded.model,
+        load_lag=timedelta(seconds=settings.features.load_lag_seconds),
     )
     return request, TrainingSources(candles, candles.funding, lake_documents(store), features)
 

@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING
 
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.outside_text import printable
-from pipeline_assets.resources.warehouse_connection import ABSENT, WarehouseError, WarehouseSessions
+from pipeline_assets.resources.warehouse_connection import (
+    WarehouseError,
+    WarehouseSessions,
+    is_absent,
+)
 from pipeline_assets.resources.warehouse_statements import (
     FUNDING_TABLE,
     LANDING,
@@ -195,7 +199,7 @@ class Warehouse:
             try:
                 return action(connection.cursor().execute(text))
             except ProgrammingError as error:
-                if error.errno not in ABSENT:
+                if not is_absent(error):
                     raise
                 return None
 
@@ -248,7 +252,7 @@ class Warehouse:
         try:
             execute(connection, absent)
         except ProgrammingError as error:
-            if error.errno not in ABSENT:
+            if not is_absent(error):
                 raise
             execute(
                 connection, [self.sql.statement("database"), self.sql.statement("schema"), *absent]
@@ -267,7 +271,7 @@ class Warehouse:
         try:
             return action()
         except ProgrammingError as error:
-            if error.errno not in ABSENT:
+            if not is_absent(error):
                 raise
             self._make(connection, made)
         return action()

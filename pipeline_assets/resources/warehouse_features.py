@@ -83,23 +83,8 @@ class FeatureTable:
         Raises:
             WarehouseError: unreachable, or refused; see its message.
         """
-        sql = self._warehouse.sql
-        minutes = interval.span // timedelta(minutes=1)
-        needed = template("features_merge").get_identifiers()
-        durations = {
-            name: Sql(str(int(name.removeprefix(_MINUTES)) * minutes))
-            for name in needed
-            if name.startswith(_MINUTES)
-        }
-        table = features_table(interval)
-        merge = sql.statement(
-            "features_merge",
-            TABLE=table,
-            CANDLES=table_name(interval),
-            LOAD_LAG_SECONDS=Sql(str(self._lag)),
-            **_span(start, end),
-            **durations,
-        )
+        sql, table = self._warehouse.sql, features_table(interval)
+        merge = self.statement(interval, start, end)
         newest = sql.statement("features_until", TABLE=table, **_span(start, end))
         made = [
             sql.candle_tables(interval)[-1],
@@ -108,6 +93,23 @@ class FeatureTable:
         ]
         return self._warehouse.change(
             f"merge features into {table}", made, lambda each: _merged(each, merge, newest)
+        )
+
+    def statement(self, interval: Interval, start: datetime, end: datetime) -> Sql:
+        """Return the MERGE of a span: durations in the interval's minutes, by their counts of candles."""
+        minutes = interval.span // timedelta(minutes=1)
+        durations = {
+            name: Sql(str(int(name.removeprefix(_MINUTES)) * minutes))
+            for name in template("features_merge").get_identifiers()
+            if name.startswith(_MINUTES)
+        }
+        return self._warehouse.sql.statement(
+            "features_merge",
+            TABLE=features_table(interval),
+            CANDLES=table_name(interval),
+            LOAD_LAG_SECONDS=Sql(str(self._lag)),
+            **_span(start, end),
+            **durations,
         )
 
     def read(

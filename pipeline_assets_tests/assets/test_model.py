@@ -9,13 +9,13 @@ from dagster import AssetCheckEvaluation, DagsterInstance, build_schedule_contex
 from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.strategies import configured_strategies
-from pipeline_assets.research import model_registry, training
+from pipeline_assets.research import training
 from pipeline_assets.research.training_types import TrainingRequest, TrainingResult
 from pipeline_assets.resources.current_models import read_current
 from pipeline_assets.resources.finalized_days import FinalizedDay, mark_finalized
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings, StrategySettings
-from pipeline_assets_tests.fixtures.models import COLUMNS, DAY, NOON, STRATEGY, result, stored
+from pipeline_assets_tests.fixtures.models import DAY, NOON, STRATEGY, result, stored
 from pipeline_assets_tests.fixtures.platform import Platform
 
 STRATEGIES = tuple(
@@ -44,7 +44,6 @@ class Trainer:
 def trainer(monkeypatch: pytest.MonkeyPatch) -> Trainer:
     made = Trainer()
     monkeypatch.setattr(training, "train", made)
-    monkeypatch.setattr(model_registry, "input_columns", lambda: COLUMNS)
     return made
 
 

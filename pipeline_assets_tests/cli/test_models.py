@@ -8,10 +8,9 @@ from click.testing import CliRunner, Result
 
 from pipeline_assets.cli.main import cli
 from pipeline_assets.errors import PipelineError
-from pipeline_assets.research import model_registry
 from pipeline_assets.resources.model_objects import FILE, MANIFEST, Manifest, model_key
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets_tests.fixtures.models import COLUMNS, DAY, NOON, STRATEGY, stored
+from pipeline_assets_tests.fixtures.models import DAY, NOON, STRATEGY, stored
 from pipeline_assets_tests.fixtures.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Bucket
 
 Run = Callable[..., Result]
@@ -23,9 +22,8 @@ def store(s3_bucket: S3Bucket) -> ObjectStore:
 
 
 @pytest.fixture
-def run(s3_bucket: S3Bucket, monkeypatch: pytest.MonkeyPatch) -> Run:
+def run(s3_bucket: S3Bucket) -> Run:
     """A command in this process, over the test's bucket."""
-    monkeypatch.setattr(model_registry, "input_columns", lambda: COLUMNS)
     environment = {
         "PIPELINE_S3__ENDPOINT_URL": s3_bucket.endpoint,
         "PIPELINE_S3__BUCKET": s3_bucket.name,

@@ -21,7 +21,7 @@ from pipeline_assets_tests.fixtures.models import KINDS, estimator, examples, mo
 
 
 def read(body: bytes) -> Any:
-    """Load a file whose manifest names its digest: whoever changed the one changed the other."""
+    """Load a file by its own digest, as if the manifest had been changed with it."""
     return load(body, digest_of(body))
 
 

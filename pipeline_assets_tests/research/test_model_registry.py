@@ -46,7 +46,7 @@ def store(s3_bucket: S3Bucket) -> ObjectStore:
 
 @pytest.fixture
 def registry(store: ObjectStore) -> ModelRegistry:
-    return ModelRegistry(store, COLUMNS)
+    return ModelRegistry(store)
 
 
 def reason(registry: ModelRegistry, version: str | None = None) -> tuple[str, str]:
@@ -92,7 +92,7 @@ def test_unchanged_model_is_read_once(
     )
     assert registry.current(STRATEGY) is first
     assert read == [CURRENT]
-    ModelRegistry(store, COLUMNS).promote(STRATEGY, newer.model_id, CHECK, NOON)
+    ModelRegistry(store).promote(STRATEGY, newer.model_id, CHECK, NOON)
     found = registry.current(STRATEGY)
     assert isinstance(found, LoadedModel)
     assert found.manifest == newer
@@ -128,12 +128,12 @@ def test_damaged_model_is_not_used(store: ObjectStore, registry: ModelRegistry, 
     manifest = stored(store)
     registry.promote(STRATEGY, manifest.model_id, CHECK, NOON)
     DAMAGES[what](store, manifest)
-    assert reason(ModelRegistry(store, COLUMNS))[0] == "model_damaged"
+    assert reason(ModelRegistry(store))[0] == "model_damaged"
 
 
 UNFIT: dict[str, tuple[dict[str, object], str]] = {
     "failed": ({"passes": False, "failures": ["no better than chance"]}, "no better than chance"),
-    "columns": ({"columns": [*COLUMNS[:3], "f1h_gone"]}, "f1h_gone, f1h_trend"),
+    "columns": ({"columns": [*COLUMNS[:-1], "f1h_gone"]}, f"f1h_gone, {COLUMNS[-1]}"),
     "order": ({"columns": COLUMNS[::-1]}, "their order"),
     "library": ({"libraries": {"scikit-learn": "1.2.0"}}, "scikit-learn 1.2.0, and"),
 }
@@ -146,7 +146,7 @@ def test_unfit_model_is_not_used(store: ObjectStore, registry: ModelRegistry, wh
     manifest = stored(store)
     registry.promote(STRATEGY, manifest.model_id, CHECK, NOON)
     replace_manifest(store, manifest, **changes)
-    why, detail = reason(ModelRegistry(store, COLUMNS))
+    why, detail = reason(ModelRegistry(store))
     assert why == "model_unfit"
     assert named in detail
 
@@ -159,7 +159,7 @@ def test_other_strategy_version_is_unfit(store: ObjectStore, registry: ModelRegi
 
 
 def test_unusable_model_is_not_promoted(store: ObjectStore, registry: ModelRegistry) -> None:
-    """What cannot be loaded or failed its tests never becomes current."""
+    """A model that cannot be loaded or failed its tests never becomes current."""
     with pytest.raises(UnknownModelError, match="has no model"):
         registry.promote(STRATEGY, "20261122-0123456789ab", CHECK, NOON)
     failed = stored(store, passes=False, failures=("no better than chance",))
