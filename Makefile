@@ -8,11 +8,13 @@ COMPARED := $(VENV)/.compared
 # Twice two cores: a third of the tests' time is waiting.
 WORKERS ?= 4
 # A worker that crashes ends the run. Replaced, it left some tests unassigned, and the run hung at its end.
+# snowflake-ml-python needs an older pandas than everything else, so it has an environment of its own.
+SNOWPARK_ML := .venv-snowpark-ml
 PYTEST := $(BIN)/pytest -n $(WORKERS) --dist loadgroup --max-worker-restart 0
 # Images of containers often set it: each test worker would rewrite every module of tests anew.
 export PYTHONDONTWRITEBYTECODE :=
 
-.PHONY: demo test test-all lint lint-types lint-rules generate bench clean help
+.PHONY: demo test test-all lint lint-types lint-rules generate bench snowpark-ml clean help
 
 help:
 	@echo "make demo       start everything, fill three days, go on live (ONCE=1: stop after the first pass;"
@@ -21,7 +23,9 @@ help:
 	@echo "                                            and all examples of property tests"
 	@echo "make lint       ruff, mypy, imports, prose  make bench      the benchmarks, one JSON line a figure"
 	@echo "                                                                (ONLY=\"slots tick\": these; all take two hours)"
-	@echo "make generate   write what is generated from the code: Airflow's intervals, the candidates' schema, costs, gRPC"
+	@echo "make generate   write what is generated from the code: Airflow's intervals, the candidates' schema, costs, gRPC,"
+	@echo "                the statements of the features"
+	@echo "make snowpark-ml  an environment that deploys models to Snowflake: docs/production.md"
 	@echo "make clean      remove the environment and the demo's data"
 
 # uv installs four times as fast as pip; where it cannot reach the index in its own way, pip does it.
@@ -36,6 +40,17 @@ $(INSTALLED): setup.cfg constraints.txt
 $(COMPARED): $(INSTALLED)
 	$(BIN)/uv pip install --python $(BIN)/python -c constraints.txt -e ".[comparison]" \
 	  || $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e ".[comparison]"
+	@touch $@
+
+snowpark-ml: $(SNOWPARK_ML)/.installed
+
+$(SNOWPARK_ML)/.installed: constraints-snowpark-ml.txt $(INSTALLED)
+	@echo "Setting up $(SNOWPARK_ML): some 80 packages, 600 MB."
+	$(PYTHON) -m venv $(SNOWPARK_ML)
+	$(BIN)/uv pip install --python $(SNOWPARK_ML)/bin/python --compile-bytecode -r constraints-snowpark-ml.txt \
+	  || $(SNOWPARK_ML)/bin/python -m pip install --disable-pip-version-check -r constraints-snowpark-ml.txt
+	$(BIN)/uv pip install --python $(SNOWPARK_ML)/bin/python --no-deps -e . \
+	  || $(SNOWPARK_ML)/bin/python -m pip install --disable-pip-version-check --no-deps -e .
 	@touch $@
 
 demo: $(INSTALLED)
@@ -64,9 +79,10 @@ generate: $(INSTALLED)
 	$(BIN)/python -m pipeline_assets.cli.generated_files
 	$(BIN)/python -m pipeline_assets_tests.benchmarks.cost_table
 	$(BIN)/python -m pipeline_assets_tests.generated_protocol
+	$(BIN)/python -m pipeline_assets_tests.generated_features
 
 bench: $(COMPARED)
 	$(BIN)/python -m pipeline_assets_tests.benchmarks $(ONLY)
 
 clean:
-	rm -rf $(VENV) .pipeline .pipeline-binance build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) $(SNOWPARK_ML) .pipeline .pipeline-binance build *.egg-info .pytest_cache .mypy_cache .ruff_cache .hypothesis .import_linter_cache

@@ -19,8 +19,10 @@ from pipeline_assets.assets.backtests import backtest_report
 from pipeline_assets.assets.candidates import candidate_objects, candidates
 from pipeline_assets.assets.candles import candles
 from pipeline_assets.assets.checks import day_checks, freshness_check
+from pipeline_assets.assets.features import features
 from pipeline_assets.assets.funding import funding_rates, funding_table
 from pipeline_assets.assets.gaps import candle_gaps, zero_volume_check
+from pipeline_assets.assets.models import model, promotion_check
 from pipeline_assets.assets.objects import candle_objects
 from pipeline_assets.assets.parity import parity_check
 from pipeline_assets.assets.raw import raw_candles
@@ -118,6 +120,7 @@ def _assets() -> list[AssetsDefinition | AssetSpec]:
             for made in (raw_candles, candles, candle_objects)
         ),
         *(asset for interval in Interval for asset in sink_assets(interval)),
+        *(features(interval) for interval in Interval if interval.has_table),
         candle_gap_table(),
         candidates(),
         candidate_objects(),
@@ -125,6 +128,7 @@ def _assets() -> list[AssetsDefinition | AssetSpec]:
         universe(),
         candle_gaps(),
         backtest_report(),
+        model(),
         funding_rates(),
         funding_table(),
     ]
@@ -136,6 +140,7 @@ def _checks() -> list[AssetChecksDefinition]:
         *(made(interval) for interval in Interval for made in (day_checks, freshness_check)),
         parity_check(),
         zero_volume_check(),
+        promotion_check(),
     ]
 
 

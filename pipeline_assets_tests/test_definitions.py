@@ -21,8 +21,11 @@ from pipeline_assets.settings import Settings
 INTERVALS = ("1m", "15m", "1h")
 LAYERS = {
     "1m": ("raw_candles_1m", "candles_1m", "candle_objects_1m", "candle_slots_1m"),
-    "15m": ("raw_candles_15m", "candles_15m", "candle_objects_15m", "candle_table_15m"),
-    "1h": ("raw_candles_1h", "candles_1h", "candle_objects_1h", "candle_table_1h"),
+    "15m": (
+        *("raw_candles_15m", "candles_15m", "candle_objects_15m", "candle_table_15m"),
+        "features_15m",
+    ),
+    "1h": ("raw_candles_1h", "candles_1h", "candle_objects_1h", "candle_table_1h", "features_1h"),
 }
 KINDS = {
     "raw_candles": {"binance", "parquet", "s3"},
@@ -30,6 +33,7 @@ KINDS = {
     "candle_objects": {"s3", "parquet"},
     "candle_slots": {"redis"},
     "candle_table": {"snowflake", "sql"},
+    "features": {"snowflake", "sql"},
 }
 CANDIDATES = {
     "candidates": {"kafka", "redis", "polars"},
@@ -52,8 +56,8 @@ FUNDING = {
 }
 
 
-# Its partitions are strategies.
-REPORT = "backtest_report"
+# Their partitions are strategies.
+REPORT, MODEL = "backtest_report", "model"
 
 
 @pytest.fixture(scope="module")
@@ -65,15 +69,16 @@ def layer_of(key: AssetKey) -> str:
     return key.path[0].rpartition("_")[0]
 
 
-def test_each_interval_has_four_assets(
+def test_each_interval_has_its_assets(
     definitions: Definitions,
 ) -> None:
-    """There are four assets for each interval, and those of all intervals together."""
+    """Each interval has the four steps' assets, and features if it has a table."""
     graph = definitions.resolve_asset_graph()
     expected = {AssetKey(name) for names in LAYERS.values() for name in names}
-    assert len(expected) == 12
+    assert len(expected) == 14
     others = {
-        AssetKey(name) for name in (*CANDIDATES, *TRADING, *GAPS, *FUNDING, "universe", REPORT)
+        AssetKey(name)
+        for name in (*CANDIDATES, *TRADING, *GAPS, *FUNDING, "universe", REPORT, MODEL)
     }
     assert graph.get_all_asset_keys() == expected | others
 
@@ -115,12 +120,14 @@ def test_lineage_follows_the_four_steps(
         for key in graph.get_all_asset_keys()
     }
     for interval in INTERVALS:
-        raw, formatted, objects, loaded = LAYERS[interval]
+        raw, formatted, objects, loaded, *features = LAYERS[interval]
         assert parents[raw] == set()
         assert parents[formatted] == {raw}
         assert parents[objects] == {formatted}
         # Slots need the formatted candles, not the uploads.
         assert parents[loaded] == {formatted if interval == "1m" else objects}
+        for name in features:
+            assert parents[name] == {loaded, "funding_table"}
     assert parents["candidates"] == {"candle_slots_1m"}
     assert parents["candidate_objects"] == {"candidates"}
     way = ("candidates", *TRADING)
@@ -129,6 +136,8 @@ def test_lineage_follows_the_four_steps(
     assert parents["candle_gaps"] == {f"candle_objects_{interval}" for interval in INTERVALS}
     assert parents["candle_gap_table"] == {"candle_gaps"}
     assert (parents["funding_rates"], parents["funding_table"]) == (set(), {"funding_rates"})
+    read = {"candle_objects_1m", "funding_rates", "features_15m", "features_1h"}
+    assert parents[MODEL] == read
 
 
 def test_only_sensor_finds_candidates(definitions: Definitions) -> None:
@@ -154,7 +163,9 @@ def test_partitions_are_utc_days(definitions: Definitions) -> None:
     """Partitions are UTC days from the first to today."""
     graph = definitions.resolve_asset_graph()
     # Positions are those of now.
-    for key in graph.get_all_asset_keys() - {AssetKey(REPORT), AssetKey("positions")}:
+    for key in graph.get_all_asset_keys() - {
+        AssetKey(name) for name in (REPORT, MODEL, "positions")
+    }:
         partitions = graph.get(key).partitions_def
         assert partitions is not None
         late = datetime(2026, 11, 20, 23, 59, 59, tzinfo=UTC)
@@ -188,6 +199,7 @@ def test_checks_are_partitioned_except_freshness(definitions: Definitions) -> No
         "candle_gaps": {"nothing_to_fetch", "outages", "zero_volume"},
         "universe": {"entries"},
         "funding_rates": {"complete"},
+        MODEL: {"promotion"},
     }
 
 
@@ -209,7 +221,7 @@ def steps(definitions: Definitions, job: str) -> list[str]:
 
 @pytest.mark.parametrize("interval", INTERVALS)
 def test_ingest_skips_whole_day_checks(definitions: Definitions, interval: str) -> None:
-    """An ingest run executes the four assets and no check of whole days."""
+    """An ingest run executes the interval's assets and no check of whole days."""
     assert set(steps(definitions, f"tick_{interval}")) == set(LAYERS[interval])
     job = definitions.resolve_job_def(f"tick_{interval}")
     objects = NodeHandle(f"candle_objects_{interval}", None)
@@ -241,7 +253,14 @@ def test_hanging_run_is_ended(
     definitions: Definitions,
 ) -> None:
     """A run that hangs is ended before it delays later ones for long."""
-    expected = {"tick_1m": 15, "tick_15m": 45, "tick_1h": 45, "seal": 3 * 60, "funding": 45}
+    expected = {
+        "tick_1m": 15,
+        "tick_15m": 45,
+        "tick_1h": 45,
+        "seal": 3 * 60,
+        "funding": 45,
+        "models": 45,
+    }
     days = {f"{name}_{i}": 24 * 60 for name in ("backfill", "repair") for i in INTERVALS}
     days["funding_backfill"] = 24 * 60
     for job, minutes in (expected | days).items():
@@ -293,6 +312,9 @@ def test_one_loader_for_each_table(definitions: Definitions) -> None:
         for interval in ("15m", "1h")
     }
     assert pools == {"15m": {"snowflake_candles_15m"}, "1h": {"snowflake_candles_1h"}}
+    for interval in pools:
+        found = graph.get(AssetKey(f"features_{interval}")).pools
+        assert found == {f"snowflake_features_{interval}"}
 
 
 def test_schedules_are_off_by_default(definitions: Definitions, tmp_path: Path) -> None:
@@ -310,6 +332,7 @@ def test_schedules_are_off_by_default(definitions: Definitions, tmp_path: Path) 
             "funding": "5 * * * *",
             "seal": "5 1 * * *",
             "housekeeping": "30 1 * * *",
+            "models": "0 3 * * 0",
         }
         assert {each.default_status for each in held} == {schedule}
         assert {each.execution_timezone for each in held} == {"UTC"}

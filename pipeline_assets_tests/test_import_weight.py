@@ -24,6 +24,9 @@ HEAVY = {
     "pyarrow",
     "redis",
     "rich",
+    "scipy",
+    "skops",
+    "sklearn",
     "snowflake.connector",
     "talib",
 }

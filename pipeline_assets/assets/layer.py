@@ -11,11 +11,11 @@ from pipeline_assets.market.intervals import Interval
 
 OWNERS = ["team:market-data"]
 RAW, FORMATTED, OBJECTS = MAKERS.values()
-SLOTS, TABLE = "candle_slots", "candle_table"
+SLOTS, TABLE, FEATURES = "candle_slots", "candle_table", "features"
 # For all intervals together: the ledger of missing candles, and its table.
 GAPS, GAP_TABLE, GAPS_GROUP = "candle_gaps", "candle_gap_table", "gaps"
 # The keys that jobs and sensors need; the assets are declared in the modules of these names.
-BACKTEST_REPORT = AssetKey("backtest_report")
+BACKTEST_REPORT, MODEL = AssetKey("backtest_report"), AssetKey("model")
 CANDLE_GAPS, UNIVERSE = AssetKey(GAPS), AssetKey("universe")
 FUNDING, FUNDING_GROUP = "funding_rates", "funding"
 FUNDING_RATES, FUNDING_TABLE = AssetKey(FUNDING), AssetKey("funding_table")
@@ -25,6 +25,8 @@ FILLS, POSITIONS = AssetKey("fills"), AssetKey("positions")
 
 # The checks of candle objects that are not of one run's rows: of whole days, and of the time that passed.
 COMPLETE, CONSISTENT, FRESH = "complete", "consistent", "fresh"
+# The check of a model, which makes it current.
+PROMOTION = "promotion"
 
 
 class DailyOptions(TypedDict):
@@ -74,7 +76,8 @@ def options(layer: str, interval: Interval) -> LayerOptions:
 
 def layers(interval: Interval) -> list[str]:
     """Return the layers of an interval, in the order of the data."""
-    return [RAW, FORMATTED, OBJECTS, *map(sink, interval.definition.sinks)]
+    features = [FEATURES] if interval.has_table else []
+    return [RAW, FORMATTED, OBJECTS, *map(sink, interval.definition.sinks), *features]
 
 
 def check_specs(

@@ -98,7 +98,7 @@ def _wait_for_decisions(terminal: "Console", settings: Settings, longest: float)
 def _undecided(store: "ObjectStore", since: datetime) -> int:
     """Return how many published candidates of minutes from a time on have no decision."""
     from pipeline_assets.resources.candidate_objects import LATE, read_stored
-    from pipeline_assets.trading.trader_store import read_decisions
+    from pipeline_assets.trading.decision_store import read_decisions
 
     undecided: set[str] = set()
     for day in {since.date(), (since + _WAITED_FOR).date()}:
@@ -111,7 +111,7 @@ def _undecided(store: "ObjectStore", since: datetime) -> int:
 def _decided(settings: Settings, day: date) -> list[tuple[str, int, str]]:
     from pipeline_assets.resources.candidate_objects import LATE, read_stored
     from pipeline_assets.resources.object_store import ObjectStore
-    from pipeline_assets.trading.trader_store import read_decisions
+    from pipeline_assets.trading.decision_store import read_decisions
 
     store = ObjectStore(settings.s3)
     stored = read_stored(store, day)

@@ -16,6 +16,7 @@ from pipeline_assets.cli.candidates import candidates
 from pipeline_assets.cli.demo import demo
 from pipeline_assets.cli.gaps import gaps
 from pipeline_assets.cli.gateway import gateway
+from pipeline_assets.cli.inference import inference
 from pipeline_assets.cli.lookahead import lookahead
 from pipeline_assets.cli.status import status
 from pipeline_assets.cli.trader import trader
@@ -37,6 +38,7 @@ COMMANDS = (
     exchange,
     gaps,
     gateway,
+    inference,
     lookahead,
     status,
     trader,

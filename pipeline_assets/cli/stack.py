@@ -74,6 +74,20 @@ def print_addresses(console: "Console", stack: "StackStatus") -> None:
         console.print(Text(f"The stack is not well: {stack.problem}", style="red"))
 
 
+def print_author(console: "Console", settings: Settings) -> None:
+    """Print which program decides about candidates, and how to change that."""
+    if settings.inference.enabled:
+        console.print(
+            "Candidates: the inference service decides by the promoted models (`pipeline-assets inference "
+            "models`); those of a strategy without a model are declined as no_model."
+        )
+    else:
+        console.print(
+            "Candidates: the trader accepts all that the position rules allow, until "
+            "PIPELINE_INFERENCE__ENABLED=true lets models decide."
+        )
+
+
 def print_login(console: "Console", settings: Settings) -> None:
     """Print where Airflow is and how to log in, if it is enabled."""
     if settings.airflow.enabled:

@@ -12,6 +12,8 @@ from pipeline_assets.market.windows import newest_closed
 FINALIZE_CRON, HOUSEKEEPING_CRON = "5 1 * * *", "30 1 * * *"
 # The exchange settles at full hours. The run after midnight is the last one of the day that ended.
 FUNDING_CRON = "5 * * * *"
+# Sundays, after Saturday is finalized and its candidates are compared with the lake.
+MODEL_CRON = "0 3 * * 0"
 # Who comes back after a longer absence says by a backfill how far back the history is to go.
 LOOK_BACK = timedelta(days=31)
 # An older finalize run may have died unnoticed, and must not block its day permanently.

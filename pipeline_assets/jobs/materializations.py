@@ -12,6 +12,7 @@ from pipeline_assets.collection.run_names import (
     FUNDING_BACKFILL_JOB,
     FUNDING_JOB,
     LEDGER_JOB,
+    MODEL_JOB,
     backfill_job,
     ingest_job,
     repair_job,
@@ -32,7 +33,7 @@ _PRIORITY = {interval: str(-place) for place, interval in enumerate(Interval, -l
 
 
 def ingest_run_job(interval: Interval) -> UnresolvedAssetJobDefinition:
-    """Return the job of an ingest run: the four assets of an interval, with the checks of their own rows."""
+    """Return the job of an ingest run: the assets of an interval, with the checks of their own rows."""
     objects = layer.key(layer.OBJECTS, interval)
     of_whole_days = AssetSelection.checks(
         *(AssetCheckKey(objects, name) for name in (layer.COMPLETE, layer.CONSISTENT, layer.FRESH))
@@ -48,7 +49,7 @@ def ingest_run_job(interval: Interval) -> UnresolvedAssetJobDefinition:
             if interval is Interval.ONE_MINUTE
             else _SECONDS_OF_LONGER,
         },
-        description=f"Ingest the due candles of {interval}: fetch, format, upload, insert.",
+        description=f"Ingest the due candles of {interval}: fetch, format, upload, insert, and features.",
     )
 
 
@@ -141,6 +142,16 @@ def _backtest_job() -> UnresolvedAssetJobDefinition:
     )
 
 
+def _model_job() -> UnresolvedAssetJobDefinition:
+    """Return the job that trains the model of one strategy and promotes it if it passes."""
+    return define_asset_job(
+        MODEL_JOB,
+        selection=AssetSelection.assets(layer.MODEL),
+        tags={_MOST_SECONDS: _SECONDS_OF_LONGER},
+        description="Train the model of a strategy, and make it current if it passes its tests.",
+    )
+
+
 def _assets(interval: Interval) -> AssetSelection:
     return AssetSelection.assets(*(layer.key(name, interval) for name in layer.layers(interval)))
 
@@ -161,4 +172,5 @@ jobs = [
     funding_job(),
     funding_backfill_job(),
     backtest_job,
+    _model_job(),
 ]

@@ -20,6 +20,7 @@ from pipeline_assets.collection.fetch_plan import KIND_TAG, RunKind
 from pipeline_assets.collection.run_names import (
     FINALIZE_JOB,
     FUNDING_JOB,
+    MODEL_JOB,
     PARTITION_TAG,
     ingest_job,
 )
@@ -28,6 +29,7 @@ from pipeline_assets.collection.scheduled_days import (
     FUNDING_CRON,
     HOUSEKEEPING_CRON,
     LONGEST_RUN,
+    MODEL_CRON,
     days_to_finalize,
     open_day,
 )
@@ -38,6 +40,7 @@ from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.finalized_days import finalized_days
 from pipeline_assets.resources.gap_objects import judged_days
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.settings import Settings
 from pipeline_assets.wording import counted
 
 
@@ -129,6 +132,29 @@ def finalize_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
     return finalize
 
 
+def model_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
+    """Return the weekly schedule of the models; a configured strategy's name is a run's partition."""
+
+    @schedule(
+        name=MODEL_JOB,
+        job_name=MODEL_JOB,
+        cron_schedule=MODEL_CRON,
+        execution_timezone="UTC",
+        default_status=status,
+        description="Trains a model for each strategy of the settings; the check promotes it.",
+    )
+    def train(
+        context: ScheduleEvaluationContext, settings: ResourceParam[Settings]
+    ) -> Iterator[RunRequest]:
+        for name in dict.fromkeys(each.name for each in settings.strategies):
+            yield RunRequest(
+                run_key=f"{context.scheduled_execution_time.isoformat()} {name}",
+                partition_key=name,
+            )
+
+    return train
+
+
 def schedules(*, running: bool) -> list[ScheduleDefinition]:
     """Build all schedules, running or stopped until a person turns them on in the UI."""
     status = DefaultScheduleStatus.RUNNING if running else DefaultScheduleStatus.STOPPED
@@ -136,6 +162,7 @@ def schedules(*, running: bool) -> list[ScheduleDefinition]:
         *(ingest_schedule(interval, status) for interval in Interval),
         funding_schedule(status),
         finalize_schedule(status),
+        model_schedule(status),
         ScheduleDefinition(
             name=housekeeping.name,
             job=housekeeping,

@@ -10,6 +10,7 @@ import hmac
 import json
 import logging
 import os
+import re
 import sys
 import time
 from collections.abc import Mapping
@@ -35,6 +36,19 @@ if TYPE_CHECKING:
 
 REFUSED_LOGIN = "Incorrect username or password was specified."
 
+# Everything but the files of stages, which clients PUT; a web page cannot, without a CORS preflight.
+JSON_PATHS = ("/session", "/queries", "/monitoring")
+# A method of a model is called as `model!METHOD(…)`. Texts, quoted names and comments are not searched.
+_LEFT_OUT = re.compile(
+    r"""'(?:[^'\\]|''|\\.)*'|"(?:[^"]|"")*"|--[^\n]*|/\*.*?\*/""",
+    re.DOTALL,
+)
+_MODEL_METHOD = re.compile(r"""!\s*(?:""|[A-Za-z_][\w$]*)\s*\(""")
+NO_MODELS = (
+    "Unsupported feature: the embedded server runs no model, and would drop the result of a model's method. "
+    "The inference service judges candidates; a real account runs deployed models."
+)
+
 logger = logging.getLogger("pipeline_assets.local.snowflake_server")
 
 
@@ -44,6 +58,15 @@ async def _json_body(request: "Request") -> dict[str, Any]:
         body = gzip.decompress(body)
     content: dict[str, Any] = json.loads(body)
     return content
+
+
+def calls_model(statement: str) -> bool:
+    """Return whether a statement calls a method of a model.
+
+    fakesnow runs such a statement without that column, and reports success.
+    """
+    plain = _LEFT_OUT.sub(lambda found: '""' if found[0].startswith('"') else " ", statement)
+    return _MODEL_METHOD.search(plain) is not None
 
 
 def application(user: str | None, password: str | None) -> "Starlette":
@@ -73,6 +96,8 @@ def application(user: str | None, password: str | None) -> "Starlette":
 
     async def query(request: "Request") -> "Response":
         statement = (await _json_body(request))["sqlText"]
+        if calls_model(statement):
+            return refusal("000002", NO_MODELS)
         started = time.perf_counter()
         response: Response = await fakesnow.server.query_request(request)
         took = time.perf_counter() - started
@@ -161,7 +186,7 @@ def main() -> None:
         os.environ.get("PIPELINE_SNOWFLAKE__USER") or None,
         os.environ.get("PIPELINE_SNOWFLAKE__PASSWORD") or None,
     )
-    guard = WebGuard(names=allowed_hosts(os.environ), json_paths=("/",))
+    guard = WebGuard(names=allowed_hosts(os.environ), json_paths=JSON_PATHS)
     uvicorn.run(
         GuardedApplication(app, guard),
         host="127.0.0.1",

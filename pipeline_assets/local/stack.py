@@ -24,7 +24,7 @@ from pipeline_assets.local.packages import require_packages
 from pipeline_assets.local.service import Service
 from pipeline_assets.local.status import ServiceStatus, StackStatus, stack_status
 from pipeline_assets.local.supervisor import Supervisor
-from pipeline_assets.local.systems import GATEWAY, TRADER, WORKER, System, systems
+from pipeline_assets.local.systems import GATEWAY, INFERENCE, TRADER, WORKER, System, systems
 from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.settings import Settings
 from pipeline_assets.stack_state import WATCHDOG
@@ -68,6 +68,7 @@ def stack_services(
             "daemon": dagster_services.daemon_service,
             WORKER: dagster_services.worker_service,
             GATEWAY: trading_services.gateway_service,
+            INFERENCE: trading_services.inference_service,
             TRADER: trading_services.trader_service,
         }
     chosen = [found for found in systems(settings) if found.embedded and found.name in makers]

@@ -6,12 +6,12 @@ from datetime import UTC, datetime
 from pipeline_assets import proxies
 from pipeline_assets.local import airflow
 from pipeline_assets.local.ports import tcp_answers
-from pipeline_assets.local.systems import GATEWAY, TRADER, WORKER, systems
+from pipeline_assets.local.systems import GATEWAY, INFERENCE, TRADER, WORKER, systems
 from pipeline_assets.settings import Settings
 from pipeline_assets.stack_state import RESTARTING, UP, ProcessRecord, disk_problem, read_state
 
 _SCHEDULING = {
-    *("code-server", "webserver", "daemon", WORKER, GATEWAY, TRADER),
+    *("code-server", "webserver", "daemon", WORKER, GATEWAY, INFERENCE, TRADER),
     *(airflow.API, airflow.SCHEDULER, airflow.PROCESSOR),
 }
 

@@ -11,6 +11,7 @@ from pipeline_assets.settings import LOCAL_HOSTS, PREFIX, Settings, is_embedded
 WORKER = "worker"
 GATEWAY = "gateway"
 TRADER = "trader"
+INFERENCE = "inference"
 _DEFAULT_PORTS = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
 
 
@@ -51,6 +52,8 @@ def systems(settings: Settings) -> list[System]:
     if dagster.launcher == "celery":
         found.append(System(WORKER, "", "", local, None, embedded=True))
     found.append(_gateway_system(settings))
+    if settings.inference.enabled:
+        found.append(System(INFERENCE, "", "", local, None, embedded=True))
     # The trader refuses any other delay, and trades on paper only where the gateway is the stack's own.
     if settings.gateway.embedded and settings.backtest.fill_delay == 2:
         found.append(System(TRADER, "", "", local, None, embedded=True))

@@ -1,7 +1,8 @@
-"""How the order gateway and the trader are started, and when each is ready."""
+"""How the order gateway, the inference service and the trader are started, and when each is ready."""
 
 from functools import partial
 
+from pipeline_assets.local import scheduling_probes
 from pipeline_assets.local.environment import settings_environment
 from pipeline_assets.local.errors import UnhealthyError
 from pipeline_assets.local.health import HealthCheck
@@ -12,6 +13,7 @@ from pipeline_assets.local.service_log import has_logged
 from pipeline_assets.local.systems import GATEWAY, System, systems
 from pipeline_assets.resources.heartbeat import Heartbeat, trader_heartbeat
 from pipeline_assets.settings import Settings
+from pipeline_assets.stack_state import INFERENCE_FILE
 
 # The gateway needs the exchange's time, the lake's rules, and its lease at once.
 _NEEDED = ("exchange", "s3", "redis")
@@ -19,6 +21,10 @@ _TRADER_NEEDS = (*_NEEDED, "kafka", GATEWAY)
 TRADER_STARTED = "The trader of account"
 # The trader beats each second, and at worst after the time limits of the systems that it asks.
 _SILENCE_SECONDS = 120.0
+_INFERENCE_NEEDS = (*_NEEDED, "kafka", "snowflake")
+INFERENCE_STARTED = "The inference service of group"
+# A round takes a second; S3 may repeat a request for longer than a minute.
+_SILENT_SECONDS = 180.0
 
 
 def gateway_service(settings: Settings, system: System) -> Service:
@@ -31,6 +37,25 @@ def gateway_service(settings: Settings, system: System) -> Service:
         settings_environment(settings),
         health=HealthCheck(_serving(url)),
         after=_embedded(settings, _NEEDED),
+    )
+
+
+def inference_service(settings: Settings, system: System) -> Service:
+    """Return the inference service, ready once it has begun; systems that do not answer are waited for."""
+    file = settings.data_dir / INFERENCE_FILE
+
+    def ask() -> None:
+        age = scheduling_probes.report_age(file) if file.exists() else 0.0
+        if age > _SILENT_SECONDS:
+            raise UnhealthyError(f"it has not read candidates for {age:.0f} s")
+
+    return Service(
+        name=system.name,
+        argv=module("pipeline_assets", "inference"),
+        ready=partial(has_logged, settings.data_dir, system.name, INFERENCE_STARTED),
+        environment=settings_environment(settings),
+        health=HealthCheck(ask),
+        after=_embedded(settings, _INFERENCE_NEEDS),
     )
 
 

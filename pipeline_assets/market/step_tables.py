@@ -273,6 +273,14 @@ def funding_table(rates: Mapping[int, Iterable[FundingRate]]) -> "Whole":
     return np.array(rows, np.int64).reshape(-1, 5)
 
 
+def rows_between(rows: "Whole", first: int, last: int) -> "Whole":
+    """Return the rows of signals or funding rates, which are in the order of time, of a span of minutes."""
+    import numpy as np
+
+    start, end = np.searchsorted(rows[:, 0], (first, last))
+    return np.ascontiguousarray(rows[start:end])
+
+
 def event_room(signals: int, symbols: int) -> "Whole":
     """Return a table large enough for the events of this many signals, entries and exits."""
     import numpy as np

@@ -21,6 +21,7 @@ from pipeline_assets.market.step_tables import (
     event_room,
     funding_table,
     new_state,
+    rows_between,
     rules_table,
     to_minute,
 )
@@ -40,7 +41,7 @@ from pipeline_assets.research.backtest_types import (
 )
 from pipeline_assets.research.candle_blocks import Block, BlockBuilder, by_symbol
 from pipeline_assets.research.delistings import last_minutes
-from pipeline_assets.research.funding_times import completed
+from pipeline_assets.research.funding_times import listed_rates
 from pipeline_assets.research.holding import HoldingPrices
 from pipeline_assets.research.metrics import all_metrics
 from pipeline_assets.research.results import equity_table, trade_table
@@ -150,15 +151,9 @@ class _Run:
         window = self.rules.window
         rates: dict[int, list[FundingRate]] = {}
         for place, symbol in enumerate(self.symbols):
-            rates[place] = []
-            for each in listed.get(symbol, [window]):
-                start, end = max(each.start, window.start), min(each.end, window.end)
-                if start < end:
-                    found = completed(
-                        symbol, funding(symbol, Window(start, end)), Window(start, end)
-                    )
-                    rates[place] += found.rates
-                    self.missing += found.missing
+            found = listed_rates(symbol, funding, listed.get(symbol, [window]), window)
+            rates[place] = list(found.rates)
+            self.missing += found.missing
         self._funding = funding_table(rates)
         self._digest.update(self._funding.tobytes())
 
@@ -188,7 +183,7 @@ class _Run:
 
         first, last = to_minute(start), to_minute(end)
         columns = slice(first - to_minute(block.window.start), last - to_minute(block.window.start))
-        signals = _between(block.signals, first, last)
+        signals = rows_between(block.signals, first, last)
         markets, brackets = self.rules.tables(self.symbols, start)
         self._digest.update(markets.tobytes() + brackets.tobytes())
         events = event_room(len(signals), len(self.symbols))
@@ -201,7 +196,7 @@ class _Run:
             (opens, highs, lows, closes),
             np.ascontiguousarray(block.flags[:, columns]),
             signals,
-            _between(self._funding, first, last),
+            rows_between(self._funding, first, last),
             self._state.arrays(),
             (self._config, self._strategy_rules, markets, brackets),
             equity,
@@ -308,9 +303,3 @@ class _Run:
                 name for name in self.symbols if name not in seen or not seen[name].candles
             ],
         )
-
-
-def _between(rows: "Whole", first: int, last: int) -> "Whole":
-    """Return the rows, which are in the order of time, of a span of minutes."""
-    start, end = np.searchsorted(rows[:, 0], (first, last))
-    return np.ascontiguousarray(rows[start:end])

@@ -5,7 +5,7 @@ Indicators begin anew each calendar month, after as many candles as they need to
 began. So their last bits depend on the calendar, and not on how much is read at once or on the workers.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
@@ -73,6 +73,7 @@ class BlockBuilder:
         listed: Mapping[str, Sequence[Window]],
         settled: Mapping[str, Sequence[int]],
         workers: int,
+        evaluated: "Callable[[pl.DataFrame], None]" = lambda _: None,
     ) -> None:
         """Make a builder.
 
@@ -82,7 +83,9 @@ class BlockBuilder:
             listed: when each symbol was listed; one that is not named, always.
             settled: the minutes of the candles at which positions of a delisted symbol are settled.
             workers: the number of threads.
+            evaluated: is called with each symbol's candles and indicators of a block, from any thread.
         """
+        self._evaluated = evaluated
         self._strategies, self.symbols = strategies, symbols
         self._listed, self._settled, self._workers = listed, settled, workers
         self._indicators = indicators_of(strategies)
@@ -206,6 +209,7 @@ class BlockBuilder:
                 atr = frame[name].fill_null(0).to_numpy()[found]
                 table[:, 4] = np.rint(atr * UNIT).astype(np.int64)
             tables.append(table)
+        self._evaluated(frame)
         return np.concatenate(tables)
 
 

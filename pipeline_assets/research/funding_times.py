@@ -1,4 +1,4 @@
-"""Funding rates of a span, with the missing ones named. Rates are not read here."""
+"""Funding rates of a span, with the missing ones named. Readers of the lake are in readers.py."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 from pipeline_assets.market.funding_intervals import missing_times
 from pipeline_assets.market.step_tables import FundingRate
 from pipeline_assets.market.windows import Window
-from pipeline_assets.research.backtest_types import MissingFunding
+from pipeline_assets.research.backtest_types import FundingReader, MissingFunding
 
 _HOUR = timedelta(hours=1)
 
@@ -40,6 +40,21 @@ def completed(symbol: str, rates: Iterable[FundingRate], window: Window) -> Fund
     absent = [FundingRate(each, None) for each in missing_times(known, window.start, window.end)]
     whole = sorted([*held, *absent], key=lambda each: each.time)
     return FundingOfSpan(whole, _holes(symbol, whole))
+
+
+def listed_rates(
+    symbol: str, funding: FundingReader, listings: Iterable[Window], window: Window
+) -> FundingOfSpan:
+    """Return the rates of a window while a symbol was listed, the missing ones named."""
+    rates: list[FundingRate] = []
+    missing: list[MissingFunding] = []
+    for each in listings:
+        start, end = max(each.start, window.start), min(each.end, window.end)
+        if start < end:
+            found = completed(symbol, funding(symbol, Window(start, end)), Window(start, end))
+            rates += found.rates
+            missing += found.missing
+    return FundingOfSpan(rates, missing)
 
 
 def _holes(symbol: str, rates: Sequence[FundingRate]) -> list[MissingFunding]:

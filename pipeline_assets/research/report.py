@@ -4,15 +4,12 @@ template, style and script are in report_page/.
 
 import base64
 import hashlib
-from functools import cache
-from importlib.resources import files
 
-from pipeline_assets.errors import InternalError
 from pipeline_assets.research.backtest_types import BacktestResult, CandleReader
+from pipeline_assets.research.page_template import page_file, template
 from pipeline_assets.research.report_candles import read_charts
 from pipeline_assets.research.report_view import Page, page_of
 
-_FOLDER = files("pipeline_assets.research") / "report_page"
 _LIBRARY = "lightweight_charts/lightweight-charts.standalone.production.js"
 
 
@@ -32,32 +29,17 @@ def render(page: Page) -> str:
     Text is escaped by the template. A browser runs only the two scripts of this package: the page's
     content security policy names their digests, and forbids every request.
     """
-    import jinja2
     from markupsafe import Markup
 
-    library, script = _text(_LIBRARY), _text("page.js")
-    environment = jinja2.Environment(autoescape=True, undefined=jinja2.StrictUndefined)
-    environment.policies["json.dumps_kwargs"] = {
-        "sort_keys": True,
-        "allow_nan": False,
-        "separators": (",", ":"),
-    }
-    return environment.from_string(_text("page.html.j2")).render(
+    library, script = page_file(_LIBRARY), page_file("page.js")
+    return template("page.html.j2").render(
         page=page,
-        css=Markup(_text("page.css")),  # noqa: S704 - files of this package
+        css=Markup(page_file("page.css")),  # noqa: S704 - files of this package
         library=Markup(library),  # noqa: S704
         script=Markup(script),  # noqa: S704
         script_sources=Markup(f"{_source(library)} {_source(script)}"),  # noqa: S704
-        library_version=_text("lightweight_charts/VERSION").split()[1],
+        library_version=page_file("lightweight_charts/VERSION").split()[1],
     )
-
-
-@cache
-def _text(name: str) -> str:
-    found = _FOLDER.joinpath(*name.split("/")).read_text(encoding="utf-8")
-    if "</script" in found.lower() and name.endswith(".js"):
-        raise InternalError(f"{name} would end its own script element. Take another build of it.")
-    return found
 
 
 def _source(script: str) -> str:

@@ -159,7 +159,7 @@ class CandidateReader:
                     continue
                 error = message.error()
                 if error is None:
-                    candidate = self._decoded(message, on_skipped)
+                    candidate = decoded(message, self.settings, on_skipped)
                     partition, offset = message.partition(), message.offset()
                     if candidate is not None and partition is not None and offset is not None:
                         yield PlacedCandidate(candidate, partition, offset)
@@ -170,15 +170,18 @@ class CandidateReader:
         finally:
             consumer.close()
 
-    def _decoded(self, message: "Message", on_skipped: Callable[[str], object]) -> Candidate | None:
-        try:
-            return Candidate.model_validate_json(message.value() or b"")
-        # A time of the year 1 or 9999 with a zone overflows where it is converted to UTC.
-        except (ValidationError, OverflowError) as error:
-            faults = error.error_count() if isinstance(error, ValidationError) else 1
-            on_skipped(
-                f"Message {message.offset()} of partition {message.partition()} of the topic "
-                f"{self.settings.topic!r} at {self.settings.bootstrap_servers} is no candidate "
-                f"({faults} faults)"
-            )
-            return None
+
+def decoded(
+    message: "Message", settings: "KafkaSettings", on_skipped: Callable[[str], object]
+) -> Candidate | None:
+    """Return the candidate of a message, or None for another one; `on_skipped` gets the reason."""
+    try:
+        return Candidate.model_validate_json(message.value() or b"")
+    # A time of the year 1 or 9999 with a zone overflows where it is converted to UTC.
+    except (ValidationError, OverflowError) as error:
+        faults = error.error_count() if isinstance(error, ValidationError) else 1
+        on_skipped(
+            f"Message {message.offset()} of partition {message.partition()} of the topic "
+            f"{settings.topic!r} at {settings.bootstrap_servers} is no candidate ({faults} faults)"
+        )
+        return None

@@ -13,7 +13,11 @@ from typing import TYPE_CHECKING
 
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.outside_text import printable
-from pipeline_assets.resources.warehouse_connection import ABSENT, WarehouseError, WarehouseSessions
+from pipeline_assets.resources.warehouse_connection import (
+    WarehouseError,
+    WarehouseSessions,
+    is_absent,
+)
 from pipeline_assets.resources.warehouse_statements import (
     FUNDING_TABLE,
     LANDING,
@@ -130,12 +134,11 @@ class Warehouse:
     ) -> LoadResult:
         if not objects:
             return LoadResult(0, 0, 0, 0, 0.0, 0.0)
-        with self._sessions.open(f"load {objects} objects into {table}") as connection:
-            return self._with_tables(
-                connection,
-                made,
-                lambda: repeated(lambda: self._run_load(connection, statements, objects)),
-            )
+        return self.change(
+            f"load {objects} objects into {table}",
+            made,
+            lambda connection: self._run_load(connection, statements, objects),
+        )
 
     def replace_gaps(self, days: Sequence[date], with_gaps: Sequence[date], load_id: str) -> int:
         """Make the table CANDLE_GAPS hold, of these days, what the ledger's objects say of them.
@@ -160,14 +163,45 @@ class Warehouse:
         if not days:
             return 0
         statements = self.sql.replace_gaps(days, with_gaps, load_id)
-        with self._sessions.open(f"load the gaps of {counted(len(days), 'day')}") as connection:
-            return self._with_tables(
-                connection,
-                self.sql.gap_tables(),
-                lambda: repeated(
-                    lambda: self._run_replacement(connection, statements, len(with_gaps))
-                ),
-            )
+        return self.change(
+            f"load the gaps of {counted(len(days), 'day')}",
+            self.sql.gap_tables(),
+            lambda connection: self._run_replacement(connection, statements, len(with_gaps)),
+        )
+
+    def change(
+        self, purpose: str, made: Sequence[Sql], action: "Callable[[SnowflakeConnection], Answer]"
+    ) -> Answer:
+        """Run a repeatable change of a table in a session, again while another holds the table's lock.
+
+        Args:
+            purpose: what is done, for the error.
+            made: the statements that make what the action may find absent.
+            action: takes the session; may run several times.
+
+        Raises:
+            WarehouseError: unreachable, or refused; see its message.
+        """
+        with self._sessions.open(purpose) as connection:
+            return self._with_tables(connection, made, lambda: repeated(lambda: action(connection)))
+
+    def query(
+        self, purpose: str, text: Sql, action: "Callable[[SnowflakeCursor], Answer]"
+    ) -> Answer | None:
+        """Run a query and return what `action` makes of its result; None where its table is absent.
+
+        Raises:
+            WarehouseError: unreachable, or refused; see its message.
+        """
+        from snowflake.connector.errors import ProgrammingError
+
+        with self._sessions.open(purpose) as connection:
+            try:
+                return action(connection.cursor().execute(text))
+            except ProgrammingError as error:
+                if not is_absent(error):
+                    raise
+                return None
 
     def landing_tables(self, older_than: datetime) -> list[str]:
         """Return the names of the landing tables whose UTC day had ended at `older_than`.
@@ -194,33 +228,23 @@ class Warehouse:
 
     def table_summary(self, interval: Interval) -> dict[str, SymbolSummary]:
         """Return per symbol, in order: rows and newest open time. Empty where there is no table yet."""
-        from snowflake.connector.errors import ProgrammingError
-
-        with self._sessions.open(f"read {table_name(interval)}") as connection:
-            try:
-                cursor = connection.cursor().execute(
-                    self.sql.statement("summary", TABLE=table_name(interval))
-                )
-            except ProgrammingError as error:
-                if error.errno not in ABSENT:
-                    raise
-                return {}
-            return {
+        text = self.sql.statement("summary", TABLE=table_name(interval))
+        found = self.query(
+            f"read {table_name(interval)}",
+            text,
+            lambda cursor: {
                 symbol: SymbolSummary(rows, newest.replace(tzinfo=UTC))
                 for symbol, rows, newest in cursor.fetchall()
-            }
+            },
+        )
+        return found or {}
 
     def _landing_names(self) -> list[str]:
-        from snowflake.connector.errors import ProgrammingError
-
         text = self.sql.statement("landing_tables", SCHEMA_NAME=literal(self._settings.schema_name))
-        with self._sessions.open("list landing tables") as connection:
-            try:
-                return [name for (name,) in connection.cursor().execute(text).fetchall()]
-            except ProgrammingError as error:
-                if error.errno not in ABSENT:
-                    raise
-                return []
+        found = self.query(
+            "list landing tables", text, lambda cursor: [name for (name,) in cursor.fetchall()]
+        )
+        return found or []
 
     def _make(self, connection: "SnowflakeConnection", absent: Sequence[Sql]) -> None:
         from snowflake.connector.errors import ProgrammingError
@@ -228,7 +252,7 @@ class Warehouse:
         try:
             execute(connection, absent)
         except ProgrammingError as error:
-            if error.errno not in ABSENT:
+            if not is_absent(error):
                 raise
             execute(
                 connection, [self.sql.statement("database"), self.sql.statement("schema"), *absent]
@@ -247,7 +271,7 @@ class Warehouse:
         try:
             return action()
         except ProgrammingError as error:
-            if error.errno not in ABSENT:
+            if not is_absent(error):
                 raise
             self._make(connection, made)
         return action()

@@ -23,7 +23,14 @@ if TYPE_CHECKING:
 
 LOGIN_TIMEOUT_SECONDS = 10
 # Snowflake's numbers: an object does not exist (2003, 2043).
-ABSENT = (2003, 2043)
+_ABSENT = (2003, 2043)
+# A column does not exist. The embedded server answers 2043 with a text about the column.
+_INVALID_COLUMN = 904
+_COLUMN_ADVICE = (
+    "The table has the columns of another version. Drop a table of features and materialize its asset over "
+    "all days; rename the columns of another table as its file in pipeline_assets/resources/warehouse_sql/ "
+    "has them."
+)
 # Another statement holds the table's lock (625), or the transaction was chosen to end a deadlock (606).
 # The embedded server answers the first also where two transactions changed the same rows.
 LOCKED = (625, 606)
@@ -50,9 +57,9 @@ class WarehouseSessions:
             with closing(connect(**self._arguments())) as connection:
                 yield connection
         except Error as error:
+            advice = _COLUMN_ADVICE if is_column_missing(error) else self._advice(error)
             raise WarehouseError(
-                f"{self.where()} could not {purpose}: {printable(error.msg or error)} "
-                f"{self._advice(error)}"
+                f"{self.where()} could not {purpose}: {printable(error.msg or error)} {advice}"
             ) from None
 
     def _arguments(self) -> dict[str, Any]:
@@ -120,13 +127,25 @@ class WarehouseSessions:
                 f"Check that the bucket {self.bucket} (PIPELINE_S3__BUCKET) exists and that the "
                 "stage's storage integration may read it."
             )
-        if number in (*ABSENT, 3001):
+        if number in (*_ABSENT, 3001):
             return (
                 "Grant the role what pipeline_assets/resources/warehouse_sql/production.sql lists, "
                 "and check PIPELINE_SNOWFLAKE__DATABASE, __SCHEMA_NAME and __ROLE."
             )
         busy = "Other loads held the table's lock all the time. " if number in LOCKED else ""
         return f"{busy}The table was not changed by this statement; the load may be repeated."
+
+
+def is_column_missing(error: "Error") -> bool:
+    """Return whether a statement failed because a table misses a column that it names."""
+    return error.errno == _INVALID_COLUMN or (
+        error.errno in _ABSENT and "column" in (error.msg or "").lower()
+    )
+
+
+def is_absent(error: "Error") -> bool:
+    """Return whether a statement failed because a table, schema, database or stage does not exist."""
+    return error.errno in _ABSENT and not is_column_missing(error)
 
 
 def _check_private_key(path: Path) -> None:

@@ -80,11 +80,15 @@ def statement(name: str, **values: Sql) -> Sql:
     Raises:
         KeyError: the file has a placeholder that is missing from `values`.
     """
+    return Sql(template(name).substitute(values))
+
+
+def template(name: str) -> Template:
+    """Return the text of warehouse_sql/`name`.sql, without comments, its placeholders as they are."""
     text = (
         files("pipeline_assets.resources").joinpath(f"warehouse_sql/{name}.sql").read_text("utf-8")
     )
-    lines = [line for line in text.splitlines() if not line.startswith("--")]
-    return Sql(Template("\n".join(lines)).substitute(values))
+    return Template("\n".join(line for line in text.splitlines() if not line.startswith("--")))
 
 
 def table_name(interval: Interval) -> Sql:

@@ -1,5 +1,5 @@
 """The trader's process: candidates from Kafka, fresh minutes from the slots and events of the gateway go to
-trading/trader.py, one after another.
+trading/trader.py, one after another. With the inference service enabled, the trader makes no decision.
 """
 
 import asyncio
@@ -20,27 +20,26 @@ from pipeline_assets.market.strategies import configured_rules
 from pipeline_assets.market.trading_rules import Fees
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_reader import CandidateReader, PlacedCandidate
-from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.exchange_clock import ExchangeClock
 from pipeline_assets.resources.heartbeat import Heartbeat, trader_heartbeat
 from pipeline_assets.resources.kafka_clients import KafkaClients
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
 from pipeline_assets.resources.trading_documents import read_trading_documents
-from pipeline_assets.resources.weight_budget import Priority
+from pipeline_assets.services.exchange_time import measure
 from pipeline_assets.services.gateway.client import GatewayClient
 from pipeline_assets.services.trader_gateway import GrpcGateway
 from pipeline_assets.services.until_stopped import run_until_stopped
 from pipeline_assets.settings import Settings, SettingsError
 from pipeline_assets.stop_flag import StopFlag
 from pipeline_assets.trading.decider import PassThroughDecider
+from pipeline_assets.trading.decisions import DECISION_SCHEMA, DECISIONS_TOPIC
 from pipeline_assets.trading.minute_feed import MinuteFeed
 from pipeline_assets.trading.records import AnyRecord
 from pipeline_assets.trading.trader import Trader
 from pipeline_assets.trading.trader_store import LakeTraderStore, SecondTraderError
 from pipeline_assets.trading.trades import Trade
 
-DECISIONS_TOPIC, DECISION_SCHEMA = "decisions", "decision.schema.json"
 # Candidates of a minute reach Kafka 10 to 18 seconds after its close; those that come later are stale.
 _DECIDED_AFTER = 25_000
 _PERIOD_SECONDS = 1.0
@@ -74,14 +73,13 @@ async def run_trader(settings: Settings, stop: asyncio.Event) -> None:
             raise
         except OutsideSystemError as error:
             _logger.warning("The trader begins again at its checkpoint: %s", error)
-            with suppress(TimeoutError):
-                await asyncio.wait_for(stop.wait(), _PAUSE_SECONDS)
+            await _stopped_within(_PAUSE_SECONDS, stop)
 
 
 async def _session(settings: Settings, stop: asyncio.Event, heartbeat: Heartbeat) -> None:
     """Trade from the checkpoint on until `stop` is set or a system does not answer."""
     clock = ExchangeClock(time.monotonic)
-    await asyncio.to_thread(_measure, settings, clock)
+    await asyncio.to_thread(measure, settings, clock)
     slots = CandleSlots(settings.redis)
     with GatewayClient(settings.gateway) as connection:
         gateway = GrpcGateway(connection)
@@ -96,15 +94,25 @@ async def _session(settings: Settings, stop: asyncio.Event, heartbeat: Heartbeat
             while not stop.is_set():
                 heartbeat.beat()
                 if clock.due:
-                    await asyncio.to_thread(_measure, settings, clock)
+                    await asyncio.to_thread(measure, settings, clock)
                 await _take_in(trader, candidates, records)
                 if feed.expects(clock.now_ms()):
                     held = await asyncio.to_thread(slots.candles, symbols)
                     for minute, bars in feed.due(clock.now_ms(), held):
                         await _take_in(trader, candidates, records)
+                        while await asyncio.to_thread(trader.awaits, minute):
+                            if await _stopped_within(_PERIOD_SECONDS, stop):
+                                return
+                            await _take_in(trader, candidates, records)
                         await trader.on_minute(minute, bars)
-                with suppress(TimeoutError):
-                    await asyncio.wait_for(stop.wait(), _PERIOD_SECONDS)
+                await _stopped_within(_PERIOD_SECONDS, stop)
+
+
+async def _stopped_within(seconds: float, stop: asyncio.Event) -> bool:
+    """Wait for some seconds or for `stop`; return whether it is set."""
+    with suppress(TimeoutError):
+        await asyncio.wait_for(stop.wait(), seconds)
+    return stop.is_set()
 
 
 async def _take_in(
@@ -185,12 +193,6 @@ def _ended(what: str, error: Exception) -> OutsideSystemError:
     return OutsideSystemError(f"Reading from {what} ended: {type(error).__name__}: {error}")
 
 
-def _measure(settings: Settings, clock: ExchangeClock) -> None:
-    """Compare the clock with the exchange's."""
-    with Exchange(settings).client(Priority.GATEWAY, patient=False) as exchange:
-        clock.sample(exchange.server_time)
-
-
 def _trader(settings: Settings, gateway: GrpcGateway, clock: Callable[[], int]) -> Trader:
     """Put a trader of the settings together.
 
@@ -226,6 +228,7 @@ def _trader(settings: Settings, gateway: GrpcGateway, clock: Callable[[], int]) 
         clock,
         _log_closed,
         _logger.warning,
+        1000 * settings.inference.wait_seconds if settings.inference.enabled else None,
     )
 
 
@@ -247,6 +250,8 @@ def main(settings: Settings) -> None:
 
     async def serve(stop: asyncio.Event) -> None:
         _logger.info("The trader of account %s begins.", settings.trading.account)
+        if settings.inference.enabled:
+            _logger.info("It follows the decisions of `pipeline-assets inference`.")
         await run_trader(settings, stop)
 
     run_until_stopped(serve)

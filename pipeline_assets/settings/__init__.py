@@ -10,9 +10,11 @@ embedded stack (plain text, on this machine) gets the one that `pipeline-assets 
 """
 
 from pipeline_assets.settings.celery_section import CelerySettings as CelerySettings
+from pipeline_assets.settings.features_section import FeatureSettings as FeatureSettings
 from pipeline_assets.settings.files import PREFIX as PREFIX
 from pipeline_assets.settings.files import SECRETS as SECRETS
 from pipeline_assets.settings.files import SettingsError as SettingsError
+from pipeline_assets.settings.inference_section import InferenceSettings as InferenceSettings
 from pipeline_assets.settings.loading import load_settings as load_settings
 from pipeline_assets.settings.loading import (
     making_embedded_credentials as making_embedded_credentials,

@@ -19,7 +19,9 @@ from pydantic_settings import (
 
 from pipeline_assets.settings.backtest_section import BacktestSettings
 from pipeline_assets.settings.celery_section import CelerySettings
+from pipeline_assets.settings.features_section import FeatureSettings
 from pipeline_assets.settings.files import CONFIG_FILE, ENCODING, ENV_FILE, PREFIX, literal_values
+from pipeline_assets.settings.inference_section import InferenceSettings
 from pipeline_assets.settings.sections import (
     AirflowSettings,
     AlertsSettings,
@@ -40,6 +42,7 @@ from pipeline_assets.settings.trading_sections import (
     RiskSettings,
     TradingSettings,
 )
+from pipeline_assets.settings.training_section import TrainingSettings
 from pipeline_assets.web_guard import host_names
 
 # The form of a symbol, in settings and on the exchange. A symbol becomes a part of S3 and Redis keys, of
@@ -93,10 +96,13 @@ class Settings(BaseSettings):
     repair: RepairSettings = RepairSettings()
     housekeeping: HousekeepingSettings = HousekeepingSettings()
     candidates: CandidatesSettings = CandidatesSettings()
+    features: FeatureSettings = FeatureSettings()
     backtest: BacktestSettings = BacktestSettings()
+    training: TrainingSettings = TrainingSettings()
     trading: TradingSettings = TradingSettings()
     gateway: GatewaySettings = GatewaySettings()
     risk: RiskSettings = RiskSettings()
+    inference: InferenceSettings = InferenceSettings()
     strategies: tuple[StrategySettings, ...] = Field(
         tuple(
             StrategySettings(name=name)

@@ -1,8 +1,8 @@
 """Decisions and intents: what was decided about a candidate, once and for all, and what the trader then did.
 
-The lake holds the decisions of one minute as one document, written only if there is none; a candidate that
-comes after that has a document of its own. So no candidate has two decisions, even if traders crash or two
-run.
+The lake holds the decisions of one minute as one document, written only if there is none. A candidate that is
+not in this document has a document of its own. So no candidate has two decisions, even if a trader and the
+inference service crash, or two of either run.
 """
 
 from collections.abc import Iterable
@@ -10,11 +10,12 @@ from datetime import datetime
 from typing import Literal
 from uuid import UUID, uuid5
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, FiniteFloat
 
 from pipeline_assets.market.candidates import Candidate, UtcTime
 from pipeline_assets.market.step_tables import OUTCOMES
 
+DECISIONS_TOPIC, DECISION_SCHEMA = "decisions", "decision.schema.json"
 # Ids are compared over years and between programs: this never changes.
 _NAMESPACE = UUID("5a0a3a2c-1f0e-5c5e-9b53-0d5f7d3f2b77")
 # Reasons of a decline beside the outcomes of the position rules.
@@ -24,7 +25,38 @@ UNKNOWN_STRATEGY, UNKNOWN_SYMBOL, OTHER_INTERVAL = (
     "unknown_symbol",
     "other_interval",
 )
+# Reasons of the inference service beside these.
+LOW_VALUE = "low_value"
+NO_MODEL, MODEL_DAMAGED, MODEL_UNFIT = "no_model", "model_damaged", "model_unfit"
+FEATURES_OLD, FEATURES_MISSING, WAREHOUSE_DOWN = (
+    "features_old",
+    "features_missing",
+    "warehouse_down",
+)
 REASONS = (*OUTCOMES[1:], STALE, NO_CANDLE, UNKNOWN_STRATEGY, UNKNOWN_SYMBOL, OTHER_INTERVAL)
+INFERENCE_REASONS = (
+    *(LOW_VALUE, NO_MODEL, MODEL_DAMAGED, MODEL_UNFIT),
+    *(FEATURES_OLD, FEATURES_MISSING, WAREHOUSE_DOWN),
+    *(STALE, UNKNOWN_STRATEGY, OTHER_INTERVAL),
+)
+
+
+def _absent(value: object) -> bool:
+    return value is None
+
+
+class DecisionReason(BaseModel):
+    """One input of a model, and its part in a decision.
+
+    `value` is null where the input has none. `effect` is the change of the probability when the input's
+    median of the training is replaced by this value.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    input: str = Field(min_length=1, max_length=80)
+    value: FiniteFloat | None
+    effect: FiniteFloat
 
 
 class Decision(BaseModel):
@@ -33,6 +65,9 @@ class Decision(BaseModel):
     `id` follows from the candidate's id alone. `reason` is empty for an accepted candidate; otherwise an
     outcome of the position rules, such as `position_held`, or `stale`, `no_candle`, `unknown_strategy`,
     `unknown_symbol`, `other_interval`. `author` names the program that decided.
+
+    The last four fields are there only if a model judged the candidate: the model's id, the probability of a
+    winning trade, the expected result after costs as a part of the value, and the strongest reasons first.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, title="Decision")
@@ -44,6 +79,11 @@ class Decision(BaseModel):
     reason: str = Field("", max_length=40)
     author: str = Field(min_length=1, max_length=80)
     decided_at: UtcTime
+    # Left out where absent: a document is compared byte for byte, also with those of earlier releases.
+    model: str | None = Field(None, min_length=1, max_length=200, exclude_if=_absent)
+    probability: float | None = Field(None, ge=0, le=1, exclude_if=_absent)
+    expected_value: FiniteFloat | None = Field(None, exclude_if=_absent)
+    reasons: tuple[DecisionReason, ...] | None = Field(None, max_length=10, exclude_if=_absent)
 
     @property
     def symbol(self) -> str:

@@ -23,6 +23,12 @@ from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import DamagedObjectError
 from pipeline_assets.resources.stored_objects import StoredObject
 from pipeline_assets.trading.account_records import ACCOUNTS, AccountRecords
+from pipeline_assets.trading.decision_store import (
+    DECISIONS,
+    INTENTS,
+    TraderStateError,
+    decoded_document,
+)
 from pipeline_assets.trading.decisions import MinuteDecisions, MinuteIntents
 from pipeline_assets.trading.record_objects import (
     DayObject,
@@ -33,12 +39,6 @@ from pipeline_assets.trading.record_objects import (
     intent_row,
     merge_records,
     order_row,
-)
-from pipeline_assets.trading.trader_store import (
-    DECISIONS,
-    INTENTS,
-    TraderStateError,
-    decoded_document,
 )
 
 # The documents of one look, of each prefix: what a day without the sensor has left is read in some looks.

@@ -2,32 +2,29 @@
 process around it is services/trader.py.
 
 Every step may be repeated after a crash: a decision is fixed once, an order's id follows from its decision,
-and the state comes from the newest checkpoint and from the gateway's records after it.
+and the state comes from the newest checkpoint and from the gateway's records after it. Decisions come from
+own_decisions.py or awaited_decisions.py.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline_assets.errors import DataError
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.fill_formulas import FillFormulas
-from pipeline_assets.market.intervals import from_milliseconds
 from pipeline_assets.market.position_keeper import Bar
 from pipeline_assets.market.position_view import book_funding
-from pipeline_assets.market.step_tables import from_minute, to_minute
-from pipeline_assets.trading import decisions as reasons
-from pipeline_assets.trading.decider import AUTHOR, PassThroughDecider
-from pipeline_assets.trading.decisions import (
-    Decision,
-    MinuteDecisions,
-    MinuteIntents,
-    decided,
-)
+from pipeline_assets.market.step_tables import to_minute
+from pipeline_assets.trading.awaited_decisions import AwaitedDecisions
+from pipeline_assets.trading.decider import PassThroughDecider
+from pipeline_assets.trading.decisions import Decision, MinuteIntents
 from pipeline_assets.trading.gateway_client import GatewayClient
+from pipeline_assets.trading.minute_outcome import DecisionSource
+from pipeline_assets.trading.own_decisions import OwnDecisions
 from pipeline_assets.trading.paper_book import MINUTE
 from pipeline_assets.trading.records import AnyRecord, FundingBooked
 from pipeline_assets.trading.trader_orders import TraderOrders
-from pipeline_assets.trading.trader_store import Checkpoint, SecondTraderError, TraderStore
+from pipeline_assets.trading.trader_store import Checkpoint, TraderStore
 from pipeline_assets.trading.trades import Trade
 
 
@@ -44,6 +41,8 @@ class Trader:
         clock: the exchange's time in milliseconds.
         on_closed: is called with every trade that has ended.
         warn: takes what a person should know.
+        awaited_ms: the inference service decides; its decisions are awaited until this time after a
+            minute's close. None: the trader decides by itself.
     """
 
     decider: PassThroughDecider
@@ -54,6 +53,7 @@ class Trader:
     clock: Callable[[], int]
     on_closed: Callable[[Trade], object] = lambda _: None
     warn: Callable[[str], object] = lambda _: None
+    awaited_ms: int | None = None
     _minute: int = field(init=False, default=-1)
     _sequence: int = field(init=False, default=0)
     _waiting: dict[str, tuple[Candidate, int, int]] = field(init=False, default_factory=dict)
@@ -63,6 +63,11 @@ class Trader:
         """Begin without trades."""
         self._orders = TraderOrders(
             self.decider.keeper, self.formulas, self.gateway, self.clock, self.on_closed, self.warn
+        )
+        self._source: DecisionSource = (
+            OwnDecisions(self.decider, self.store, self.publish, self.clock, self.warn)
+            if self.awaited_ms is None
+            else AwaitedDecisions(self.decider, self.store, self.clock, self.warn)
         )
 
     @property
@@ -110,6 +115,12 @@ class Trader:
         self._next[partition] = max(self._next.get(partition, 0), offset + 1)
         self._waiting.setdefault(candidate.id, (candidate, partition, offset))
 
+    def awaits(self, minute: int) -> bool:
+        """Return whether a decision of a minute may still come in time; `on_minute` waits for none."""
+        if self.clock() >= (minute + 1) * MINUTE + (self.awaited_ms or 0):
+            return False
+        return not self._source.is_complete(self._due(minute)[1])
+
     async def on_record(self, sequence: int, record: AnyRecord | None) -> None:
         """Take one of the gateway's records in: fills are protected, and ended trades are cleaned up."""
         if isinstance(record, FundingBooked):
@@ -132,22 +143,19 @@ class Trader:
         if minute <= self._minute:
             return
         late, due = self._due(minute)
-        self._decide_late(late)
-        fixed = self._decided(minute, bars, due)
-        decided_ids = {each.candidate.id for each in fixed}
-        # After a crash a candidate may have come that the fixed decisions do not know.
-        self._decide_late([each for each in due if each.id not in decided_ids])
+        settled = self._source.settle(minute, late)
+        outcome = self._source.decide(minute, bars, due)
         # A market order that leaves now is filled at the open that the backtest assumes.
         in_time = self.clock() < (minute + 2) * MINUTE
-        accepted = [each for each in fixed if each.verdict == "accept"]
-        intents = await self._orders.on_minute(minute, accepted, in_time=in_time)
-        if fixed:
-            self.publish(fixed)
+        sent = await self._orders.on_minute(minute, outcome.accepted, in_time=in_time)
+        if outcome.unpublished:
+            self.publish(outcome.unpublished)
+        intents = (*sent, *outcome.skipped)
         if intents:
-            self.store.note_intents(minute, MinuteIntents(intents=tuple(intents)))
+            self.store.note_intents(minute, MinuteIntents(intents=intents))
         self._minute = minute
-        for each in (*late, *due):
-            self._waiting.pop(each.id, None)
+        for each in settled | outcome.settled:
+            self._waiting.pop(each, None)
         self._keep()
 
     def _keep(self) -> None:
@@ -166,51 +174,3 @@ class Trader:
         held = [candidate for candidate, _, _ in self._waiting.values()]
         late = [each for each in held if to_minute(each.open_time) < minute]
         return late, [each for each in held if to_minute(each.open_time) == minute]
-
-    def _decided(
-        self, minute: int, bars: Mapping[str, Bar], candidates: Iterable[Candidate]
-    ) -> tuple[Decision, ...]:
-        """Return the decisions of a minute: those fixed before a crash, or new ones, fixed now."""
-        standing = self.store.decisions(minute)
-        if standing is not None:
-            self._follow(minute, bars, standing)
-            return standing.decisions
-        now = from_milliseconds(self.clock())
-        stale = self.clock() >= (minute + 2) * MINUTE
-        found = self.decider.decide(minute, bars, candidates, {}, now, stale=stale)
-        if not found:
-            return ()
-        fixed = self.store.fix(minute, MinuteDecisions(decisions=tuple(found)))
-        if fixed.decisions != tuple(found):
-            raise SecondTraderError(
-                f"Another trader decided about the minute {from_minute(minute)}: stop one of the two."
-            )
-        return fixed.decisions
-
-    def _follow(self, minute: int, bars: Mapping[str, Bar], standing: MinuteDecisions) -> None:
-        """Move the positions on by decisions that stand; a difference is said, since these stay."""
-        judged = [
-            each
-            for each in standing.decisions
-            if each.reason != reasons.STALE and not self.decider.refusal(each.candidate, bars)
-        ]
-        outcomes = self.decider.advance(minute, bars, [each.candidate for each in judged], {})
-        for each in judged:
-            name = f"{each.candidate.strategy} {each.candidate.version}", each.symbol
-            if outcomes.get(name, "") != each.reason:
-                self.warn(
-                    f"Decision {each.id} stands as {each.verdict} {each.reason}; by the candles of now "
-                    f"the rules say {outcomes.get(name, 'accepted')!r}."
-                )
-
-    def _decide_late(self, late: Iterable[Candidate]) -> None:
-        """Decline the candidates of minutes that are over, unless these are decided about."""
-        for each in late:
-            minute = to_minute(each.open_time)
-            # An empty document closes the minute: no trader can fix decisions of all its candidates any more.
-            standing = self.store.fix(minute, MinuteDecisions(decisions=()))
-            if standing.of(each.id) is None:
-                now = from_milliseconds(self.clock())
-                (declined,) = decided([each], reasons.STALE, AUTHOR, now)
-                only = self.store.fix(minute, MinuteDecisions(decisions=(declined,)), each.id)
-                self.publish(only.decisions)

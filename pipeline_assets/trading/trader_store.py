@@ -1,36 +1,35 @@
-"""The documents that the trader keeps on the lake: fixed decisions, intents, and its checkpoint.
+"""The documents that the trader keeps on the lake beside decisions, which are in decision_store.py.
 
-- `decisions/1m/{yyyyMMdd}/{HHmm}.json`: the decisions of a minute; `…/{HHmm}-{candidate id}.json`: the one
-  about a candidate that came later. Neither is ever changed.
-- `intents/1m/{yyyyMMdd}/{HHmm}.json`: the intents of a minute.
+- `used/1m/{yyyyMMdd}/{HHmm}.json`: the decisions of the inference service that the trader used in a minute,
+  written once.
+- `intents/1m/{yyyyMMdd}/{HHmm}.json`: the intents of a minute; `…/{HHmm}-{candidate id}.json`: the one of a
+  decision that came later.
 - `state/trader/{account}.json`: the checkpoint; its ETag keeps a second trader from going on.
 """
 
-from datetime import date, datetime
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 import msgspec
-from pydantic import BaseModel, ValidationError
 
-from pipeline_assets.errors import DataError, OutsideSystemError
+from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.step_tables import from_minute
 from pipeline_assets.resources.document_versions import content_of
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.once_documents import read_once, write_once
 from pipeline_assets.resources.s3_errors import PreconditionFailedError
-from pipeline_assets.trading.decisions import Decision, MinuteDecisions, MinuteIntents
+from pipeline_assets.trading.decision_store import (
+    DecisionStore,
+    LakeDecisions,
+    fixed_document,
+    minute_key,
+    read_document,
+    unreadable,
+)
+from pipeline_assets.trading.decisions import MinuteDecisions, MinuteIntents
 from pipeline_assets.trading.trades import Trade
-
-M = TypeVar("M", bound=BaseModel)
-DECISIONS, INTENTS = "decisions/1m/", "intents/1m/"
 
 
 class SecondTraderError(OutsideSystemError):
     """Another trader works for the same account. The message says what to do."""
-
-
-class TraderStateError(DataError):
-    """A document of the trader that cannot be read. The message says which and what to do."""
 
 
 class Checkpoint(msgspec.Struct, kw_only=True):
@@ -50,17 +49,17 @@ class Checkpoint(msgspec.Struct, kw_only=True):
     offsets: dict[int, int] = {}
 
 
-class TraderStore(Protocol):
-    """Documents of one account's trader."""
+class TraderStore(DecisionStore, Protocol):
+    """Documents of decisions and of one account's trader."""
 
-    def decisions(self, minute: int) -> MinuteDecisions | None:
-        """Return the fixed decisions of a minute, or None."""
+    def used(self, minute: int) -> MinuteDecisions | None:
+        """Return the fixed decisions that are used in a minute, or None."""
 
-    def fix(self, minute: int, decisions: MinuteDecisions, late: str = "") -> MinuteDecisions:
-        """Fix decisions unless some are fixed; return those that stand. `late` is a late candidate's id."""
+    def fix_used(self, minute: int, used: MinuteDecisions) -> MinuteDecisions:
+        """Fix the decisions that are used in a minute unless some are fixed; return those that stand."""
 
-    def note_intents(self, minute: int, intents: MinuteIntents) -> None:
-        """Keep the intents of a minute."""
+    def note_intents(self, minute: int, intents: MinuteIntents, late: str = "") -> None:
+        """Keep the intents of a minute, or of one candidate by its id."""
 
     def checkpoint(self) -> Checkpoint | None:
         """Return the newest checkpoint, or None before the first."""
@@ -69,42 +68,40 @@ class TraderStore(Protocol):
         """Replace the checkpoint that this store read or wrote last."""
 
 
-class LakeTraderStore:
+class LakeTraderStore(LakeDecisions):
     """The documents on the lake."""
 
     def __init__(self, store: ObjectStore, account: str) -> None:
         """Use a bucket; documents of other accounts are not touched."""
-        self._store, self._key = store, f"state/trader/{account}.json"
+        super().__init__(store)
+        self._key = f"state/trader/{account}.json"
         self._etag: str | None = None
 
-    def decisions(self, minute: int) -> MinuteDecisions | None:
-        """Return the fixed decisions of a minute.
+    def used(self, minute: int) -> MinuteDecisions | None:
+        """Return the fixed decisions that are used in a minute.
 
         Raises:
             ObjectStoreError: S3 failed.
             TraderStateError: the document is of another version.
         """
-        key = decisions_key(from_minute(minute))
-        return _read(self._store, key)
+        return read_document(self._store, _used_key(minute))
 
-    def fix(self, minute: int, decisions: MinuteDecisions, late: str = "") -> MinuteDecisions:
-        """Fix decisions unless some are fixed.
+    def fix_used(self, minute: int, used: MinuteDecisions) -> MinuteDecisions:
+        """Fix the decisions that are used in a minute unless some are fixed.
 
         Raises:
-            ObjectStoreError: S3 failed; whether the decisions are fixed is unknown until the next read.
+            ObjectStoreError: S3 failed.
             TraderStateError: the document is of another version.
         """
-        key = decisions_key(from_minute(minute), late)
-        body = write_once(self._store, key, decisions.model_dump_json().encode())
-        return decoded_document(self._store, key, body, MinuteDecisions)
+        return fixed_document(self._store, _used_key(minute), used)
 
-    def note_intents(self, minute: int, intents: MinuteIntents) -> None:
-        """Keep the intents of a minute.
+    def note_intents(self, minute: int, intents: MinuteIntents, late: str = "") -> None:
+        """Keep the intents of a minute, or of one candidate by its id.
 
         Raises:
             ObjectStoreError: S3 failed.
         """
-        key = f"{INTENTS}{from_minute(minute):%Y%m%d/%H%M}.json"
+        key = minute_key("intents", from_minute(minute), late)
         self._store.put(key, intents.model_dump_json().encode())
 
     def checkpoint(self) -> Checkpoint | None:
@@ -124,7 +121,7 @@ class LakeTraderStore:
             content, _ = content_of(held, self._store.address(self._key))
             return msgspec.convert(content, Checkpoint, str_keys=True)
         except ValueError as error:
-            raise _unreadable(self._store, self._key, error) from error
+            raise unreadable(self._store, self._key, error) from error
 
     def keep(self, checkpoint: Checkpoint) -> None:
         """Replace the checkpoint.
@@ -142,42 +139,5 @@ class LakeTraderStore:
             ) from error
 
 
-def read_decisions(store: ObjectStore, day: date) -> list[Decision]:
-    """Return the decisions about the candidates of a UTC day, in the order of their minutes.
-
-    Raises:
-        ObjectStoreError: S3 failed.
-        TraderStateError: a document is of another version.
-    """
-    keys = [each.key for each in store.objects(f"{DECISIONS}{day:%Y%m%d}/")]
-    found = store.each(lambda key: _read(store, key), keys)
-    return [decision for each in found if each for decision in each.decisions]
-
-
-def _read(store: ObjectStore, key: str) -> MinuteDecisions | None:
-    body = read_once(store, key)
-    return None if body is None else decoded_document(store, key, body, MinuteDecisions)
-
-
-def decoded_document(store: ObjectStore, key: str, body: bytes, kind: type[M]) -> M:
-    """Return the document of an object's bytes.
-
-    Raises:
-        TraderStateError: the document is of another version.
-    """
-    try:
-        return kind.model_validate_json(body)
-    except ValidationError as error:
-        raise _unreadable(store, key, error) from error
-
-
-def _unreadable(store: ObjectStore, key: str, error: Exception) -> TraderStateError:
-    return TraderStateError(
-        f"{store.address(key)} cannot be read ({type(error).__name__}): use the version that wrote it, or "
-        "restore the object."
-    )
-
-
-def decisions_key(minute: datetime, late: str = "") -> str:
-    """Return the key of a minute's decisions, or of the one about a candidate that came late."""
-    return f"{DECISIONS}{minute:%Y%m%d/%H%M}{'-' if late else ''}{late}.json"
+def _used_key(minute: int) -> str:
+    return minute_key("used", from_minute(minute))

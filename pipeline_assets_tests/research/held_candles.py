@@ -8,11 +8,19 @@ from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from typing import Any
 
+import numpy as np
 import polars as pl
 
+from pipeline_assets.market.position_rules import PositionRules
 from pipeline_assets.market.step_tables import FundingRate
 from pipeline_assets.market.strategies import configured_strategies
-from pipeline_assets.market.strategy import Strategy
+from pipeline_assets.market.strategy import (
+    Declaration,
+    Strategy,
+    StrategyParameters,
+    above,
+    below,
+)
 from pipeline_assets.market.trading_rules import Dated, TradingDocuments, TradingRules
 from pipeline_assets.market.windows import Window
 from pipeline_assets.research.backtest import run_backtest
@@ -58,6 +66,20 @@ class HeldCandles:
 
 def strategies(*entries: Mapping[str, Any]) -> tuple[Strategy, ...]:
     return configured_strategies([StrategySettings(**each) for each in entries])
+
+
+def by_volume(name: str = "by_volume", **rules: Any) -> Strategy:
+    """A strategy that reads its signals from the volume: above 1 is long, below -1 is short."""
+    declaration = Declaration((), long=above("volume", 1.0), short=below("volume", -1.0))
+    return Strategy(name, "1", StrategyParameters(), declaration, PositionRules(**rules))
+
+
+def signalling(frame: pl.DataFrame, sides: dict[int, int]) -> pl.DataFrame:
+    """A frame with signals of `by_volume` at these rows."""
+    volume = np.zeros(len(frame))
+    for row, side in sides.items():
+        volume[row] = 2.0 * side
+    return frame.with_columns(volume=pl.Series(volume))
 
 
 TWO = (

@@ -13,7 +13,6 @@ import pytest
 from pipeline_assets.market.evaluation import evaluate
 from pipeline_assets.market.indicators import IndicatorStates
 from pipeline_assets.market.position_keeper import Bar, Fill, PositionKeeper, Signal
-from pipeline_assets.market.position_rules import PositionRules
 from pipeline_assets.market.step_tables import FillModel, FundingRate, grid_of
 from pipeline_assets.market.strategies import indicators_of
 from pipeline_assets.market.strategy import (
@@ -21,7 +20,6 @@ from pipeline_assets.market.strategy import (
     Strategy,
     StrategyParameters,
     above,
-    below,
 )
 from pipeline_assets.market.trading_rules import Fees, TradingRules
 from pipeline_assets.market.windows import Window
@@ -40,9 +38,11 @@ from pipeline_assets_tests.research.held_candles import (
     TWO,
     HeldCandles,
     backtest,
+    by_volume,
     documents,
     minutes_of,
     rates_every,
+    signalling,
     strategies,
 )
 
@@ -53,20 +53,6 @@ MINUTE = timedelta(minutes=1)
 
 def rows(result: BacktestResult) -> list[dict[str, Any]]:
     return result.trades.to_pylist()
-
-
-def by_volume(name: str = "by_volume", **rules: Any) -> Strategy:
-    """A strategy that reads its signals from the volume: above 1 is long, below -1 is short."""
-    declaration = Declaration((), long=above("volume", 1.0), short=below("volume", -1.0))
-    return Strategy(name, "1", StrategyParameters(), declaration, PositionRules(**rules))
-
-
-def signalling(frame: pl.DataFrame, sides: dict[int, int]) -> pl.DataFrame:
-    """A frame with signals of `by_volume` at these rows."""
-    volume = np.zeros(len(frame))
-    for row, side in sides.items():
-        volume[row] = 2.0 * side
-    return frame.with_columns(volume=pl.Series(volume))
 
 
 def test_cuts_and_workers_change_nothing() -> None:

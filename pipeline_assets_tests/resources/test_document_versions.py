@@ -41,7 +41,7 @@ from pipeline_assets.resources.listing_history import (
     read_universe,
     write_universe,
 )
-from pipeline_assets.resources.load_times import read_loaded_until
+from pipeline_assets.resources.load_times import Mark, read_loaded_until
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.staging import read_document as read_staged
 from pipeline_assets.resources.trading_documents import (
@@ -94,6 +94,7 @@ ANSWER = {BTC: EmptyAnswer(WHOLE, "run-1", NOON)}
 DOCUMENTS: dict[str, tuple[Access, ...]] = {
     "state/1m.json": (lambda store: read_ingest_state(store, ONE, [BTC], NOON),),
     "state/1h.loaded.json": (lambda store: read_loaded_until(store, HOUR),),
+    "state/1h.features.json": (lambda store: read_loaded_until(store, HOUR, Mark.FEATURES),),
     "state/sealed/1m/20261119.json": (
         lambda store: read_finalized(store, ONE, DAY),
         lambda store: mark_finalized(store, ONE, DAY, {BTC: FinalizedDay(None)}),

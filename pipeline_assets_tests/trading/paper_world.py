@@ -16,7 +16,7 @@ from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.fill_formulas import formulas_of
 from pipeline_assets.market.position_keeper import Bar, PositionKeeper
 from pipeline_assets.market.position_rules import PositionRules
-from pipeline_assets.market.step_tables import FillModel, FundingRate
+from pipeline_assets.market.step_tables import FillModel, FundingRate, to_minute
 from pipeline_assets.market.trading_rules import UNIT, Fees
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.core import GatewayCore
@@ -108,11 +108,12 @@ class MemoryStore:
 
     deaths: Deaths
     fixed: dict[tuple[int, str], str] = field(default_factory=dict)
-    intents: dict[int, MinuteIntents] = field(default_factory=dict)
+    used_by_minute: dict[int, MinuteDecisions] = field(default_factory=dict)
+    intents: dict[tuple[int, str], MinuteIntents] = field(default_factory=dict)
     kept: bytes | None = None
 
-    def decisions(self, minute: int) -> MinuteDecisions | None:
-        body = self.fixed.get((minute, ""))
+    def decisions(self, minute: int, late: str = "") -> MinuteDecisions | None:
+        body = self.fixed.get((minute, late))
         return None if body is None else MinuteDecisions.model_validate_json(body)
 
     def fix(self, minute: int, decisions: MinuteDecisions, late: str = "") -> MinuteDecisions:
@@ -120,8 +121,31 @@ class MemoryStore:
         standing = self.deaths.write(lambda: self.fixed.setdefault((minute, late), body))
         return MinuteDecisions.model_validate_json(standing)
 
-    def note_intents(self, minute: int, intents: MinuteIntents) -> None:
-        self.deaths.write(lambda: self.intents.__setitem__(minute, intents))
+    def fix_each(self, decisions: Sequence[Decision]) -> list[Decision]:
+        return [
+            self.fix(
+                to_minute(held.open_time), MinuteDecisions(decisions=(each,)), held.id
+            ).decisions[0]
+            for each in decisions
+            for held in [each.candidate]
+        ]
+
+    def decisions_of(self, candidates: Sequence[Candidate]) -> list[Decision]:
+        found = []
+        for each in candidates:
+            minute = to_minute(each.open_time)
+            held = (self.decisions(minute), self.decisions(minute, each.id))
+            found += [known for one in held if one and (known := one.of(each.id))]
+        return found
+
+    def used(self, minute: int) -> MinuteDecisions | None:
+        return self.used_by_minute.get(minute)
+
+    def fix_used(self, minute: int, used: MinuteDecisions) -> MinuteDecisions:
+        return self.deaths.write(lambda: self.used_by_minute.setdefault(minute, used))
+
+    def note_intents(self, minute: int, intents: MinuteIntents, late: str = "") -> None:
+        self.deaths.write(lambda: self.intents.__setitem__((minute, late), intents))
 
     def checkpoint(self) -> Checkpoint | None:
         return None if self.kept is None else msgspec.json.decode(self.kept, type=Checkpoint)
@@ -166,7 +190,9 @@ class World:
         strategies: Mapping[str, PositionRules],
         limits: RiskLimits = WIDE,
         symbols: Sequence[str] = tuple(MARKETS),
+        awaited_ms: int | None = None,
     ) -> None:
+        self.awaited_ms = awaited_ms
         self.strategies, self.limits = strategies, limits
         self.markets = {each: MARKETS[each] for each in symbols}
         self.clock, self.deaths = Clock(), Deaths()
@@ -205,6 +231,7 @@ class World:
             self.clock,
             lambda trade: self.closed.setdefault(trade.entry_id, trade),
             self.warnings.append,
+            self.awaited_ms,
         )
         self.trader.restore()
         for offset in range(self.trader.offsets.get(0, 0), len(self.candidates)):

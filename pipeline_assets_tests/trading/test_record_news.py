@@ -15,10 +15,11 @@ from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import DamagedObjectError
 from pipeline_assets.resources.stored_objects import StoredObject
 from pipeline_assets.trading import record_news
+from pipeline_assets.trading.decision_store import TraderStateError, read_decisions
 from pipeline_assets.trading.decisions import Intent, MinuteIntents
 from pipeline_assets.trading.record_news import RecordCursor, RecordNews, look
 from pipeline_assets.trading.record_objects import Kind, merge_records, object_key, read_records
-from pipeline_assets.trading.trader_store import LakeTraderStore, TraderStateError, read_decisions
+from pipeline_assets.trading.trader_store import LakeTraderStore
 from pipeline_assets_tests.fixtures.counting_s3 import KINDS, CountsRequests
 from pipeline_assets_tests.fixtures.damage import flip_bit
 from pipeline_assets_tests.fixtures.faulty_s3 import faulty_s3

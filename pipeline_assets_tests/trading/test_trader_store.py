@@ -11,15 +11,13 @@ from pipeline_assets.market.step_tables import from_minute
 from pipeline_assets.resources.document_versions import NewerVersionError
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.trading.decider import AUTHOR
-from pipeline_assets.trading.decisions import Decision, MinuteDecisions, decided, decision_id
-from pipeline_assets.trading.trader_store import (
-    Checkpoint,
-    LakeTraderStore,
-    SecondTraderError,
+from pipeline_assets.trading.decision_store import (
     TraderStateError,
     decisions_key,
     read_decisions,
 )
+from pipeline_assets.trading.decisions import Decision, MinuteDecisions, decided, decision_id
+from pipeline_assets.trading.trader_store import Checkpoint, LakeTraderStore, SecondTraderError
 from pipeline_assets.trading.trades import Trade
 from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, candidates
 from pipeline_assets_tests.fixtures.s3 import S3Bucket

@@ -1,0 +1,176 @@
+"""The subcommands of `inference` about trained models: list them, choose one, go back. The registry is in
+research/model_registry.py; training is the asset `model`.
+"""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline_assets.cli.options import json_option
+from pipeline_assets.cli.output import console, print_json, print_problems, table
+from pipeline_assets.settings import load_settings
+
+if TYPE_CHECKING:
+    from pipeline_assets.research.model_registry import ModelRegistry
+    from pipeline_assets.resources.model_objects import Manifest
+
+
+@click.command()
+@click.option("--strategy", "chosen", help="Its name; by default all strategies that have a model.")
+@json_option
+def models(chosen: str | None, as_json: bool) -> None:
+    """List the trained models, and which of each strategy decides.
+
+    Exit status 1: the model that decides cannot be used, or a model cannot be read.
+    """
+    from pipeline_assets.market.strategies import strategy_names
+
+    names = strategy_names() if chosen is None else (_known(chosen),)
+    registry = _registry()
+    found = [_described(registry, name) for name in names]
+    held = [each for each in found if each["models"] or each["problems"] or chosen is not None]
+    if as_json:
+        print_json(held)
+    else:
+        _show(held)
+    problems = [line for each in held for line in each["problems"]]
+    if problems:
+        print_problems([] if as_json else problems)
+        raise click.exceptions.Exit(1)
+
+
+@click.command()
+@click.argument("strategy")
+@click.argument("model")
+@json_option
+def promote(strategy: str, model: str, as_json: bool) -> None:
+    """Let a MODEL of a STRATEGY decide, if it passed its tests; it may be older than the current one."""
+    from pipeline_assets.resources.current_models import Promoter
+
+    registry = _registry()
+    outcome = registry.promote(_known(strategy), model, Promoter.PERSON, datetime.now(UTC))
+    _report(strategy, model, outcome.value, as_json=as_json)
+
+
+@click.command()
+@click.argument("strategy")
+@json_option
+def back(strategy: str, as_json: bool) -> None:
+    """Let the model of a STRATEGY decide again that did so before the current one.
+
+    The check `promotion` will not promote the withdrawn model again. Before the first model no model
+    decides, and every candidate is declined. Exit status 1: no model is current, or the earlier one cannot
+    be used.
+    """
+    from pipeline_assets.research.model_registry import NoModel
+
+    registry = _registry()
+    current = registry.history(_known(strategy)).current
+    if current is None:
+        print_problems([f"No model of {strategy} is current, so there is nothing to go back from."])
+        raise click.exceptions.Exit(1)
+    now = registry.go_back(strategy, current.model_id, datetime.now(UTC)).current
+    _report(
+        strategy,
+        None if now is None else now.model_id,
+        f"went back from {current.model_id}",
+        as_json=as_json,
+    )
+    found = registry.current(strategy)
+    if now is not None and isinstance(found, NoModel):
+        print_problems([found.detail])
+        raise click.exceptions.Exit(1)
+
+
+def _registry() -> "ModelRegistry":
+    from pipeline_assets.research.model_registry import ModelRegistry
+    from pipeline_assets.resources.object_store import ObjectStore
+    from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
+
+    return ModelRegistry(ObjectStore(load_settings().s3, PERSON_PATIENCE))
+
+
+def _known(strategy: str) -> str:
+    from pipeline_assets.errors import InputError
+    from pipeline_assets.market.strategies import strategy_names
+
+    if strategy not in strategy_names():
+        raise InputError(
+            f"There is no strategy {strategy!r}; there are {', '.join(strategy_names())}."
+        )
+    return strategy
+
+
+def _described(registry: "ModelRegistry", strategy: str) -> dict[str, Any]:
+    """Return a strategy's models, which one is current, and what is wrong with them."""
+    from pipeline_assets.errors import DataError
+    from pipeline_assets.research.model_registry import NoModel
+
+    manifests, problems = registry.models(strategy)
+    current, withdrawn = None, set()
+    try:
+        history = registry.history(strategy)
+    except DataError as error:
+        problems.append(str(error))
+    else:
+        current = history.current.model_id if history.current else None
+        withdrawn = {each.model_id for each in history.withdrawn}
+        found = registry.current(strategy)
+        if current is not None and isinstance(found, NoModel):
+            problems.append(found.detail)
+    return {
+        "strategy": strategy,
+        "current": current,
+        "models": [_listed(each, current, withdrawn) for each in manifests],
+        "problems": problems,
+    }
+
+
+def _listed(manifest: "Manifest", current: str | None, withdrawn: set[str]) -> dict[str, Any]:
+    """Return a model for a program: its manifest without the facts, which are long, and its state."""
+    if manifest.model_id == current:
+        state = "current"
+    elif manifest.model_id in withdrawn:
+        state = "withdrawn"
+    else:
+        state = "passed" if manifest.passes else "failed"
+    return {"state": state, **manifest.model_dump(mode="json", exclude={"facts", "columns"})}
+
+
+def _show(found: list[dict[str, Any]]) -> None:
+    if not any(each["models"] for each in found):
+        click.echo("No model is stored. Materialize a partition of the asset `model`.")
+        return
+    shown = table(
+        "Models and the candidates they are trained on",
+        "passed: can be promoted by `pipeline-assets inference promote`",
+    )
+    for name in ("strategy", "model", "state", "from", "to"):
+        # A person copies names and ids from here.
+        shown.add_column(name, no_wrap=True)
+    shown.add_column("failures")
+    for each in found:
+        for held in each["models"]:
+            shown.add_row(
+                each["strategy"],
+                held["model_id"],
+                held["state"],
+                held["trained_from"][:10],
+                held["trained_to"][:10],
+                "; ".join(held["failures"]),
+            )
+    console().print(shown)
+
+
+def _report(strategy: str, model: str | None, outcome: str, *, as_json: bool) -> None:
+    if as_json:
+        print_json({"strategy": strategy, "current": model, "outcome": outcome})
+        return
+    click.echo(f"{strategy}: {outcome}. Current is {model or 'no model'}.")
+
+
+def add_model_commands(group: click.Group) -> None:
+    """Add the subcommands to the group `inference`."""
+    for command in (models, promote, back):
+        group.add_command(command)

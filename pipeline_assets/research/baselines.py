@@ -1,0 +1,91 @@
+"""What a model must be better than, and whether it is: trading every candidate, trading none, buying and
+holding, and knowing nothing but the share of winners. Predictions are made in training.py.
+"""
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+if TYPE_CHECKING:
+    import polars as pl
+    from numpy.typing import NDArray
+
+    Array = NDArray[np.float64]
+
+ALWAYS, NEVER, HOLD, BASE_RATE = "always", "never", "buy_and_hold", "base_rate"
+# Fewer days or trades say nothing about a model, however good these look.
+FEWEST_BLOCKS, FEWEST_TRADED = 20, 50
+# Probabilities that are this far off their frequencies on average are of use still. Above the most they are
+# not, though chance may explain it.
+_CALIBRATED, _MOST_UNCALIBRATED = 0.02, 0.1
+_SENTENCES = {
+    ALWAYS: "It is not surely better than trading every candidate",
+    NEVER: "It does not surely earn money after costs",
+    HOLD: "It is not surely better than holding the symbols for the same hours",
+    BASE_RATE: "Its probabilities are not surely better than the plain share of winners",
+}
+
+
+def baseline_returns(predictions: "pl.DataFrame") -> "dict[str, Array]":
+    """Return the net return of each candidate by each baseline, in the order of the rows.
+
+    `buy_and_hold` holds a candidate's symbol for as long as the model's trade lasts, at the mean rise of
+    the symbol over the whole span, without costs: the same exposure without any timing. It is 0 where the
+    model does not trade.
+
+    Args:
+        predictions: `symbol`, `open_time`, `price`, `net_return`, `minutes` and `traded`, in the order of
+    time.
+    """
+    import polars as pl
+
+    first, last = pl.col("price").first(), pl.col("price").last()
+    span = (pl.col("open_time").last() - pl.col("open_time").first()).dt.total_minutes()
+    rise = pl.when(span > 0).then((last / first - 1) / span).otherwise(0.0).over("symbol")
+    held = pl.when("traded").then(rise * pl.col("minutes")).otherwise(0.0)
+    found = predictions.select(held=held)["held"].to_numpy()
+    net = predictions["net_return"].to_numpy()
+    return {ALWAYS: net, NEVER: np.zeros(len(net)), HOLD: found}
+
+
+def holding_return(predictions: "pl.DataFrame") -> float:
+    """Return what buying every symbol in equal parts and holding it over the span earns, without costs."""
+    import polars as pl
+
+    rise = pl.col("price").last() / pl.col("price").first() - 1
+    by_symbol = predictions.group_by("symbol", maintain_order=True).agg(rise=rise)
+    return float(by_symbol["rise"].mean() or 0.0)  # type: ignore[arg-type]
+
+
+def failures(metrics: Mapping[str, float]) -> tuple[str, ...]:
+    """Return why a model may not be used, one sentence each; none if it may.
+
+    A model must be better than each baseline by more than chance explains: the lower limit of the 90 %
+    interval of the difference must be above 0. So a model without any skill passes once in twenty at most.
+
+    Args:
+        metrics: the figures of `model_metrics.py`.
+    """
+    found = []
+    if metrics["blocks"] < FEWEST_BLOCKS:
+        found.append(
+            f"Out of sample there are {metrics['blocks']:.0f} independent spans of time, and {FEWEST_BLOCKS} "
+            "are needed."
+        )
+    if metrics["traded"] < FEWEST_TRADED:
+        found.append(
+            f"Out of sample it trades {metrics['traded']:.0f} candidates, and {FEWEST_TRADED} are needed."
+        )
+    for name, sentence in _SENTENCES.items():
+        low = metrics[f"edge_{name}_low"]
+        if not low > 0:
+            mean, high = metrics[f"edge_{name}"], metrics[f"edge_{name}_high"]
+            found.append(f"{sentence}: {mean:+.6f}, interval {low:+.6f} to {high:+.6f}.")
+    error = metrics["calibration_error"]
+    allowed = min(max(_CALIBRATED, metrics["calibration_error_chance"]), _MOST_UNCALIBRATED)
+    if not error <= allowed:
+        found.append(
+            f"Its probabilities are {error:.1%} off their frequencies on average; {allowed:.1%} would be fit."
+        )
+    return tuple(found)

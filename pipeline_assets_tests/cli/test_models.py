@@ -1,0 +1,116 @@
+"""The commands `inference models`, `promote` and `back` over a real S3 server."""
+
+import json
+from collections.abc import Callable
+
+import pytest
+from click.testing import CliRunner, Result
+
+from pipeline_assets.cli.main import cli
+from pipeline_assets.errors import PipelineError
+from pipeline_assets.resources.model_objects import FILE, MANIFEST, Manifest, model_key
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets_tests.fixtures.models import DAY, NOON, STRATEGY, stored
+from pipeline_assets_tests.fixtures.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Bucket
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def store(s3_bucket: S3Bucket) -> ObjectStore:
+    return ObjectStore(s3_bucket.settings())
+
+
+@pytest.fixture
+def run(s3_bucket: S3Bucket) -> Run:
+    """A command in this process, over the test's bucket."""
+    environment = {
+        "PIPELINE_S3__ENDPOINT_URL": s3_bucket.endpoint,
+        "PIPELINE_S3__BUCKET": s3_bucket.name,
+        "PIPELINE_S3__ACCESS_KEY_ID": ACCESS_KEY_ID,
+        "PIPELINE_S3__SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+    }
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(cli, ("inference", *arguments), env=environment)
+
+    return run
+
+
+@pytest.fixture
+def pair(store: ObjectStore) -> tuple[Manifest, Manifest]:
+    """An older and a newer model of one strategy."""
+    return stored(store), stored(store, trained_to=NOON + 7 * DAY)
+
+
+def listed(run: Run) -> dict[str, str]:
+    """Return the state of each model."""
+    [found] = json.loads(run("models", "--strategy", STRATEGY, "--json").stdout)
+    return {each["model_id"]: each["state"] for each in found["models"]}
+
+
+def test_promote_then_back(run: Run, pair: tuple[Manifest, Manifest]) -> None:
+    """Each command is done once, though it is repeated, until there is no earlier model."""
+    older, newer = (each.model_id for each in pair)
+    assert listed(run) == {older: "passed", newer: "passed"}
+    for model_id in (older, newer):
+        done = run("promote", STRATEGY, model_id, "--json")
+        assert json.loads(done.stdout) == {
+            "strategy": STRATEGY,
+            "current": model_id,
+            "outcome": "promoted",
+        }
+    assert "already current" in run("promote", STRATEGY, newer).stdout
+    assert listed(run) == {older: "passed", newer: "current"}
+    assert f"Current is {older}." in run("back", STRATEGY).stdout
+    assert listed(run) == {older: "current", newer: "withdrawn"}
+    assert "Current is no model." in run("back", STRATEGY).stdout
+    done = run("back", STRATEGY)
+    assert done.exit_code == 1
+    assert "nothing to go back from" in done.stderr
+
+
+def test_table_shows_each_model(run: Run, store: ObjectStore) -> None:
+    assert "No model is stored" in run("models").stdout
+    stored(store, passes=False, failures=("worse than never trading",))
+    done = run("models")
+    assert done.exit_code == 0
+    for words in (STRATEGY, "failed", "2026-10-23", "2026-11-22"):
+        assert words in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "status"),
+    [
+        (("promote", "no_such", "20261122-0123456789ab"), "There is no strategy 'no_such'", 2),
+        (("promote", STRATEGY, "20261122-0123456789ab"), "has no model", 2),
+        (("promote", STRATEGY, "../../state"), "has no model", 2),
+        (("back", "no_such"), "There is no strategy", 2),
+        (("models", "--strategy", "no_such"), "There is no strategy", 2),
+    ],
+)
+def test_wrong_use_is_refused(
+    run: Run, arguments: tuple[str, ...], message: str, status: int
+) -> None:
+    done = run(*arguments)
+    assert isinstance(done.exception, PipelineError)
+    assert done.exception.exit_status == status
+    assert message in str(done.exception)
+
+
+def test_damage_is_named(run: Run, store: ObjectStore, pair: tuple[Manifest, Manifest]) -> None:
+    """An unreadable manifest or current model is reported beside the others, with exit status 1."""
+    older, newer = pair
+    run("promote", STRATEGY, older.model_id)
+    run("promote", STRATEGY, newer.model_id)
+    assert run("models").exit_code == 0
+    store.put(model_key(STRATEGY, older.model_id, FILE), b"a" * older.size)
+    done = run("back", STRATEGY)
+    assert done.exit_code == 1
+    assert "SHA-256" in done.stderr
+    store.put(model_key(STRATEGY, newer.model_id, MANIFEST), b"{")
+    done = run("models")
+    assert done.exit_code == 1
+    assert newer.model_id in done.stderr
+    assert "SHA-256" in done.stderr
+    assert older.model_id in done.stdout
