@@ -75,7 +75,7 @@ def _boosting(examples: int, seed: int) -> Any:
 def _logistic(columns: int) -> Any:
     """Return a regression on each column and on its product with the side, the first column.
 
-    What speaks for a long often speaks against a short: without the products a linear model could not say so.
+    A value that speaks for a long often speaks against a short: without the products a linear model could not say so.
     """
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer
