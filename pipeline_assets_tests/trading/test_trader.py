@@ -171,7 +171,7 @@ def test_paper_trades_equal_the_backtest(rules: dict[str, Any], minutes: int) ->
         expected = rows(result)
         assert len(expected) >= 5
         liquidated = [each for each in expected if each["exit_reason"] == "liquidation"]
-        assert bool(liquidated) == (strategy.rules.leverage > 20)
+        assert liquidated or strategy.rules.leverage <= 20
         assert sorted(_row(each) for each in trades) == sorted(_expected(each) for each in expected)
         assert state.ledger.funding / UNIT == pytest.approx(
             sum(each["funding"] for each in expected)
