@@ -15,7 +15,7 @@ from pipeline_assets_tests.research.made_examples import START
 DAY_US = 86_400_000_000
 
 
-def test_intervals_hold_the_truth_nine_in_ten() -> None:
+def test_intervals_hold_the_truth() -> None:
     """Days with a common shock: intervals of days hold the true mean as often as these say."""
     drawn, held = np.random.default_rng(1), 0
     for seed in range(200):

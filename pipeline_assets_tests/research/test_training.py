@@ -232,3 +232,17 @@ def test_card_names_the_failures(by_chance: TrainingResult) -> None:
     html = by_chance.card.html.decode()
     assert "may not be used" in html
     assert html.count("<li>") >= len(by_chance.failures) >= 1
+
+
+def test_late_features_do_not_stop_training() -> None:
+    """A feature whose history begins within the span, and one that never has a value."""
+    held = made(900, 2.0)
+    late, never = input_columns()[-1], input_columns()[-2]
+    frame = held.frame.with_columns(
+        pl.when(pl.int_range(pl.len()) > 400).then(pl.col(late)).alias(late),
+        pl.lit(None, pl.Float64).alias(never),
+    )
+    facts = learn(request(), Examples(frame, held.outcomes, held.found, ())).facts
+    assert facts.missing[late] == pytest.approx(401 / 900)
+    assert facts.medians[never] is None
+    assert facts.deciles[never] == ()
