@@ -235,7 +235,7 @@ def test_hanging_run_is_ended(
         "tick_1h": 45,
         "seal": 3 * 60,
         "funding": 45,
-        "model": 45,
+        "models": 45,
     }
     days = {f"{name}_{i}": 24 * 60 for name in ("backfill", "repair") for i in INTERVALS}
     days["funding_backfill"] = 24 * 60
@@ -308,7 +308,7 @@ def test_schedules_are_off_by_default(definitions: Definitions, tmp_path: Path) 
             "funding": "5 * * * *",
             "seal": "5 1 * * *",
             "housekeeping": "30 1 * * *",
-            "model": "0 3 * * 0",
+            "models": "0 3 * * 0",
         }
         assert {each.default_status for each in held} == {schedule}
         assert {each.execution_timezone for each in held} == {"UTC"}

@@ -70,7 +70,7 @@ def current(platform: Platform) -> str | None:
 
 def test_passing_model_becomes_current(platform: Platform, trainer: Trainer) -> None:
     """A repeated run stores and changes nothing."""
-    ended = platform.run("model", STRATEGY)
+    ended = platform.run("models", STRATEGY)
     [event] = ended.asset_materializations_for_node("model")
     shown = event.metadata
     assert current(platform) == shown["model"].value
@@ -81,13 +81,13 @@ def test_passing_model_becomes_current(platform: Platform, trainer: Trainer) -> 
     assert figures == {"net per candidate": 0.001}
     written = platform.objects("models/")
     assert len(written) == 4
-    assert check(platform.run("model", STRATEGY)).description.endswith("is current.")
+    assert check(platform.run("models", STRATEGY)).description.endswith("is current.")
     assert platform.objects("models/") == written
 
 
 def test_training_takes_the_settings(platform: Platform, trainer: Trainer) -> None:
     """The span are the newest finalized days; of two entries the first is trained."""
-    platform.with_settings(training={"days": 2}).run("model", STRATEGY)
+    platform.with_settings(training={"days": 2}).run("models", STRATEGY)
     request = trainer.request
     assert request is not None
     assert (request.start, request.end) == (
@@ -100,11 +100,11 @@ def test_training_takes_the_settings(platform: Platform, trainer: Trainer) -> No
 
 def test_failing_model_is_not_promoted(platform: Platform, trainer: Trainer) -> None:
     """The check fails and names why; the current model stays."""
-    platform.run("model", STRATEGY)
+    platform.run("models", STRATEGY)
     before = current(platform)
     failures = ("worse than never trading",)
     trainer.result = result(trained_to=NOON + 7 * DAY, passes=False, failures=failures)
-    ended = platform.run("model", STRATEGY)
+    ended = platform.run("models", STRATEGY)
     assert not check(ended).passed
     assert "worse than never trading" in str(check(ended).description)
     assert current(platform) == before
@@ -126,13 +126,13 @@ def test_unlisted_type_fails_the_run(platform: Platform, trainer: Trainer) -> No
 
     trainer.result = result(estimator=KNeighborsClassifier())
     with pytest.raises(Exception, match="KNeighborsClassifier"):
-        platform.run("model", STRATEGY)
+        platform.run("models", STRATEGY)
     assert platform.objects("models/") == {}
 
 
 def test_empty_lake_says_what_to_do(minutes: Platform) -> None:
     with pytest.raises(Exception, match="No day of 1m candles is finalized yet"):
-        minutes.run("model", STRATEGY)
+        minutes.run("models", STRATEGY)
 
 
 def test_schedule_requests_each_strategy_weekly() -> None:
@@ -148,6 +148,6 @@ def test_schedule_requests_each_strategy_weekly() -> None:
             repository_def=definitions.get_repository_def(),
         ) as context,
     ):
-        found = definitions.resolve_schedule_def("model").evaluate_tick(context).run_requests
+        found = definitions.resolve_schedule_def("models").evaluate_tick(context).run_requests
     assert [each.partition_key for each in found or ()] == [STRATEGY, "rsi_reversal"]
     assert len({each.run_key for each in found or ()}) == 2

@@ -194,6 +194,8 @@ def main(settings: Settings) -> None:
     for name in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "POLARS_MAX_THREADS"):
         os.environ.setdefault(name, "1")
     _check(settings)
+    # It logs two lines a query.
+    logging.getLogger("snowflake.connector").setLevel(logging.WARNING)
 
     async def serve(stop: asyncio.Event) -> None:
         _logger.info("The inference service of group %s begins.", settings.inference.group_id)
