@@ -35,6 +35,7 @@ from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.settings import (
     DagsterSettings,
+    InferenceSettings,
     Settings,
     load_settings,
     with_embedded_credentials,
@@ -377,6 +378,12 @@ def test_outside_systems_are_not_started(tmp_path: Path) -> None:
     assert started == ["code-server", "webserver", "daemon", "worker", "gateway", "trader"]
     without = production.model_copy(update={"dagster": DagsterSettings(launcher="process")})
     assert [each.name for each in stack_services(without)] == [*started[:3], "gateway", "trader"]
+    deciding = production.model_copy(update={"inference": InferenceSettings(enabled=True)})
+    assert [each.name for each in stack_services(deciding)] == [
+        *started[:-1],
+        "inference",
+        "trader",
+    ]
     addresses = {system.name: system.address for system in systems(production)}
     assert addresses["s3"] == "https://s3.eu-central-1.amazonaws.com"
     assert addresses["snowflake"] == "https://xy12345.snowflakecomputing.com"
