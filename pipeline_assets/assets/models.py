@@ -32,7 +32,7 @@ from pipeline_assets.settings import Settings
 _DESCRIPTION = (
     "A model of each strategy's candidates, trained on the newest finalized days (PIPELINE_TRAINING__DAYS) "
     "and the feature tables: `models/{strategy}/{model_id}/` holds manifest, model file and model card. The "
-    "check `promotion` makes it current. The schedule `model` requests it weekly."
+    "check `promotion` makes it current. The schedule `models` requests it weekly."
 )
 _PROMOTION = (
     "The newest model is better than every baseline after costs, out of sample, and calibrated. Only then "
