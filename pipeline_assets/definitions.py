@@ -28,6 +28,7 @@ from pipeline_assets.assets.parity import parity_check
 from pipeline_assets.assets.raw import raw_candles
 from pipeline_assets.assets.sinks import sink_assets
 from pipeline_assets.assets.tables import candle_gap_table
+from pipeline_assets.assets.trading import trading_assets
 from pipeline_assets.assets.universe import universe
 from pipeline_assets.dagster_instance.run_leases import leased_executor
 from pipeline_assets.jobs.housekeeping import housekeeping
@@ -55,6 +56,7 @@ from pipeline_assets.sensors.freshness import freshness_sensor
 from pipeline_assets.sensors.overdue_ingest import overdue_ingest_sensor
 from pipeline_assets.sensors.reconciler import reconciler_sensor
 from pipeline_assets.sensors.stale_alerts import stale_alert_sensor
+from pipeline_assets.sensors.trading_records import trading_record_sensor
 from pipeline_assets.sensors.waiting_runs import waiting_runs_sensor
 from pipeline_assets.settings import Settings, settings
 
@@ -89,6 +91,7 @@ def build_definitions(configured: Settings, **overrides: Any) -> Definitions:
         sensors=[
             freshness_sensor(),
             candidate_sensor(),
+            trading_record_sensor(),
             stale_alert_sensor(),
             waiting_runs_sensor(configured),
             *(_requesting_sensors() if configured.dagster.sensors else ()),
@@ -121,6 +124,7 @@ def _assets() -> list[AssetsDefinition | AssetSpec]:
         candle_gap_table(),
         candidates(),
         candidate_objects(),
+        *trading_assets(),
         universe(),
         candle_gaps(),
         backtest_report(),

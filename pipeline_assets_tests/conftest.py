@@ -15,6 +15,8 @@ pytest_plugins = [
     "pipeline_assets_tests.fixtures.s3",
     "pipeline_assets_tests.fixtures.proxy",
     "pipeline_assets_tests.fixtures.redis",
+    "pipeline_assets_tests.fixtures.postgres",
+    "pipeline_assets_tests.fixtures.journals",
     "pipeline_assets_tests.fixtures.snowflake",
     "pipeline_assets_tests.fixtures.kafka",
     "pipeline_assets_tests.fixtures.platform",

@@ -39,6 +39,13 @@ CANDIDATES = {
     "candidates": {"kafka", "redis", "polars"},
     "candidate_objects": {"s3", "parquet"},
 }
+# External: the sensor `trading_records` reports these, and no run materializes them.
+TRADING = {
+    "decisions": {"kafka", "s3", "parquet"},
+    "orders": {"s3", "parquet"},
+    "fills": {"s3", "parquet"},
+    "positions": {"s3"},
+}
 GAPS = {
     "candle_gaps": {"polars", "parquet", "s3"},
     "candle_gap_table": {"snowflake", "sql"},
@@ -69,7 +76,10 @@ def test_each_interval_has_its_assets(
     graph = definitions.resolve_asset_graph()
     expected = {AssetKey(name) for names in LAYERS.values() for name in names}
     assert len(expected) == 14
-    others = {AssetKey(name) for name in (*CANDIDATES, *GAPS, *FUNDING, "universe", REPORT, MODEL)}
+    others = {
+        AssetKey(name)
+        for name in (*CANDIDATES, *TRADING, *GAPS, *FUNDING, "universe", REPORT, MODEL)
+    }
     assert graph.get_all_asset_keys() == expected | others
 
 
@@ -89,7 +99,7 @@ def test_assets_have_descriptions_and_owners(definitions: Definitions) -> None:
         assert (set(node.kinds), node.group_name) == (kinds, "candidates")
         assert node.owners == ["team:market-data"]
         assert node.description
-    for group, assets in {"gaps": GAPS, "funding": FUNDING}.items():
+    for group, assets in {"gaps": GAPS, "funding": FUNDING, "trading": TRADING}.items():
         for name, kinds in assets.items():
             node = graph.get(AssetKey(name))
             assert (set(node.kinds), node.group_name) == (kinds, group)
@@ -120,6 +130,8 @@ def test_lineage_follows_the_four_steps(
             assert parents[name] == {loaded, "funding_table"}
     assert parents["candidates"] == {"candle_slots_1m"}
     assert parents["candidate_objects"] == {"candidates"}
+    way = ("candidates", *TRADING)
+    assert [parents[name] for name in TRADING] == [{name} for name in way[:-1]]
     # The ledger does not depend on the tables: it reports gaps also while the warehouse is down.
     assert parents["candle_gaps"] == {f"candle_objects_{interval}" for interval in INTERVALS}
     assert parents["candle_gap_table"] == {"candle_gaps"}
@@ -138,10 +150,21 @@ def test_only_sensor_finds_candidates(definitions: Definitions) -> None:
     assert sensor.default_status is DefaultSensorStatus.RUNNING
 
 
+def test_only_sensor_reports_trading(definitions: Definitions) -> None:
+    """Nothing of trading can be materialized by hand."""
+    graph = definitions.resolve_asset_graph()
+    assert not any(graph.get(AssetKey(name)).is_materializable for name in TRADING)
+    [sensor] = [each for each in definitions.sensors or () if each.name == "trading_records"]
+    assert sensor.minimum_interval_seconds == 60
+    assert sensor.default_status is DefaultSensorStatus.RUNNING
+
+
 def test_partitions_are_utc_days(definitions: Definitions) -> None:
     """Partitions are UTC days from the first to today."""
     graph = definitions.resolve_asset_graph()
-    for key in graph.get_all_asset_keys() - {AssetKey(REPORT), AssetKey(MODEL)}:
+    # Positions are those of now.
+    undated = {AssetKey(REPORT), AssetKey(MODEL), AssetKey("positions")}
+    for key in graph.get_all_asset_keys() - undated:
         partitions = graph.get(key).partitions_def
         assert partitions is not None
         late = datetime(2026, 11, 20, 23, 59, 59, tzinfo=UTC)
@@ -150,7 +173,7 @@ def test_partitions_are_utc_days(definitions: Definitions) -> None:
         assert partitions.get_partition_keys(current_time=late.replace(day=21, hour=0))[-1] == (
             "2026-11-21"
         )
-        if key == AssetKey("candidates"):
+        if key.path[0] in ("candidates", *TRADING):
             continue
         policy = graph.get(key).backfill_policy
         assert policy is not None
@@ -320,6 +343,7 @@ def test_schedules_are_off_by_default(definitions: Definitions, tmp_path: Path) 
             "backtest_reports": DefaultSensorStatus.RUNNING,
             "overdue_ingest": DefaultSensorStatus.RUNNING,
             "stale_alerts": DefaultSensorStatus.STOPPED,
+            "trading_records": DefaultSensorStatus.RUNNING,
             "waiting_runs": DefaultSensorStatus.RUNNING,
         }
 

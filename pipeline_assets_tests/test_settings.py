@@ -114,6 +114,7 @@ def test_symbols_are_a_list_or_all(monkeypatch, text, symbols):
         ("S3__BUCKET", "", "must not be empty"),
         ("S3__CONCURRENCY", "65", "less than or equal to 64"),
         ("REDIS__URL", "localhost:6379", "starts with redis://"),
+        ("TRADING__JOURNAL_URL", "mysql://db", "starts with postgresql://"),
         ("REDIS__URL", "redis://h:notaport/0", "must have a port from 1 to 65535, or none"),
         ("REDIS__URL", "redis://h:99999/0", "must have a port from 1 to 65535, or none"),
         ("REDIS__URL", "redis://h/slots", "must end with the number of a database, like /0"),
@@ -246,7 +247,7 @@ def test_every_secret_in_config_is_refused():
 @pytest.mark.parametrize(("section", "key"), SECRETS)
 def test_secrets_come_from_environment_only(monkeypatch, section, key):
     """Secrets come from the environment and are never shown."""
-    schemes = {"webhook_url": "https", "broker_url": "rediss"}
+    schemes = {"webhook_url": "https", "broker_url": "rediss", "journal_url": "postgresql"}
     value = f"{schemes[key]}://hooks/{HIDDEN}" if key in schemes else HIDDEN
     monkeypatch.setenv("PIPELINE_S3__ACCESS_KEY_ID", "AKIATESTS")
     monkeypatch.setenv("PIPELINE_S3__SECRET_ACCESS_KEY", "another")

@@ -20,6 +20,8 @@ CANDLE_GAPS, UNIVERSE = AssetKey(GAPS), AssetKey("universe")
 FUNDING, FUNDING_GROUP = "funding_rates", "funding"
 FUNDING_RATES, FUNDING_TABLE = AssetKey(FUNDING), AssetKey("funding_table")
 CANDIDATES, CANDIDATE_OBJECTS = AssetKey("candidates"), AssetKey("candidate_objects")
+DECISIONS, ORDERS = AssetKey("decisions"), AssetKey("orders")
+FILLS, POSITIONS = AssetKey("fills"), AssetKey("positions")
 
 # The checks of candle objects that are not of one run's rows: of whole days, and of the time that passed.
 COMPLETE, CONSISTENT, FRESH = "complete", "consistent", "fresh"

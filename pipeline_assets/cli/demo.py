@@ -68,7 +68,7 @@ def demo(once: bool, exchange_name: str, airflow: bool) -> None:
         print_addresses(terminal, stack)
         print_login(terminal, settings)
         if once:
-            print_trading(terminal, settings)
+            print_trading(terminal, settings, live=False)
             terminal.print(
                 f"{counted(missing, 'candle')} missing.", style="red" if missing else "green"
             )

@@ -2,36 +2,64 @@
 gateway.py.
 """
 
+import signal
+import time
 from collections import Counter
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
 
 from pipeline_assets.cli.output import table
 from pipeline_assets.errors import PipelineError
 from pipeline_assets.settings import Settings
+from pipeline_assets.stop_flag import StopFlag, set_by_signals
+from pipeline_assets.wording import counted
 
 if TYPE_CHECKING:
     from rich.console import Console
 
+    from pipeline_assets.resources.object_store import ObjectStore
     from pipeline_assets.services.gateway.client import GatewayClient
     from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 
 # So many are named of a kind.
 _NAMED = 3
-_FEW = (
-    "Candidates come with live minutes, so a short demo has few or none. Later: "
+_LIVE = (
+    "Candidates come with live minutes; an accepted one is filled two minutes later. Afterwards: "
     "`pipeline-assets candidates` and `pipeline-assets gateway state`."
 )
+_NOT_LIVE = (
+    "No minute was traded: `--once` stops before live minutes. The demo without it trades on paper."
+)
+# The trader decides 25 seconds after a minute's close, and a candidate is published 10 seconds after at best.
+_LONGEST_WAIT = 40.0
+_WAIT_SECONDS = 2.0
+# Candidates of older minutes are decided about when a trader comes back, or never.
+_WAITED_FOR = timedelta(minutes=3)
 
 
-def print_trading(terminal: "Console", settings: Settings) -> None:
-    """Print candidates, decisions, paper orders, fills and positions, or which system does not answer."""
+def print_trading(
+    terminal: "Console",
+    settings: Settings,
+    *,
+    live: bool = True,
+    longest_wait: float = _LONGEST_WAIT,
+) -> None:
+    """Print candidates, decisions, paper orders, fills and positions, or which system does not answer.
+
+    Args:
+        terminal: where to print.
+        settings: of the stack.
+        live: whether minutes were traded. Then the decisions about the newest candidates are waited for.
+        longest_wait: seconds to wait; Ctrl-C ends the wait.
+    """
     from pipeline_assets.resources.exchange_access import Exchange
     from pipeline_assets.services.gateway.client import GatewayClient
 
     try:
+        if live:
+            _wait_for_decisions(terminal, settings, longest_wait)
         today = Exchange(settings).server_time().date()
         with GatewayClient(settings.gateway) as gateway:
             rows = _decided(settings, today) + _traded(gateway)
@@ -44,7 +72,40 @@ def print_trading(terminal: "Console", settings: Settings) -> None:
     for what, number, text in rows:
         shown.add_row(what, f"{number:,}", text)
     terminal.print(shown)
-    terminal.print(_FEW)
+    terminal.print(_LIVE if live else _NOT_LIVE)
+
+
+def _wait_for_decisions(terminal: "Console", settings: Settings, longest: float) -> None:
+    """Wait until the trader has decided about all new candidates."""
+    from pipeline_assets.resources.exchange_access import Exchange
+    from pipeline_assets.resources.object_store import ObjectStore
+
+    store, stop, announced = ObjectStore(settings.s3), StopFlag(), 0
+    since = Exchange(settings).server_time() - _WAITED_FOR
+    end = time.monotonic() + longest
+    with set_by_signals(stop, (signal.SIGINT, signal.SIGTERM)):
+        while (undecided := _undecided(store, since)) and time.monotonic() < end:
+            if undecided != announced:
+                terminal.print(
+                    f"Waiting for the trader's decision about {counted(undecided, 'candidate')}, at most "
+                    f"{longest:.0f} s. Ctrl-C skips this."
+                )
+                announced = undecided
+            if stop.wait(min(_WAIT_SECONDS, longest)):
+                return
+
+
+def _undecided(store: "ObjectStore", since: datetime) -> int:
+    """Return how many published candidates of minutes from a time on have no decision."""
+    from pipeline_assets.resources.candidate_objects import LATE, read_stored
+    from pipeline_assets.trading.decision_store import read_decisions
+
+    undecided: set[str] = set()
+    for day in {since.date(), (since + _WAITED_FOR).date()}:
+        stored = read_stored(store, day)
+        ids = stored.filter(~stored[LATE] & (stored["open_time"] >= since))["id"].to_list()
+        undecided |= set(ids) - {each.candidate.id for each in read_decisions(store, day)}
+    return len(undecided)
 
 
 def _decided(settings: Settings, day: date) -> list[tuple[str, int, str]]:

@@ -17,7 +17,7 @@ from pipeline_assets.market.step_tables import (
     market_tables,
     rules_table,
 )
-from pipeline_assets.market.trading_rules import Fees, Grid, TradingRules, units
+from pipeline_assets.market.trading_rules import UNIT, Fees, Grid, TradingRules, units
 
 if TYPE_CHECKING:
     import numpy as np
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
     Whole = NDArray[np.int64]
 
-Touched = Literal["stop", "target"]
+Touched = Literal["stop", "target", "liquidation"]
 
 
 @dataclass(frozen=True)
@@ -45,9 +45,13 @@ class FillFormulas:
     model: FillModel
 
     @cached_property
+    def _tables(self) -> "tuple[Whole, Whole]":
+        markets, brackets = market_tables([self.grid], [self.rules], self.fees)
+        return markets[0], brackets[0]
+
+    @property
     def _market(self) -> "Whole":
-        table: Whole = market_tables([self.grid], [self.rules], self.fees)[0][0]
-        return table
+        return self._tables[0]
 
     @cached_property
     def _config(self) -> "Whole":
@@ -67,16 +71,51 @@ class FillFormulas:
         rate = self._market[step.MAKER if maker else step.TAKER]
         return int(step.part_of(self._value(quantity, price), int(rate)))
 
-    def touched(self, bar: Bar, sign: int, stop: int, target: int) -> tuple[Touched, int] | None:
-        """Return which of a position's stop and target a candle reaches, and at what price; 0 is none."""
+    def touched(
+        self, bar: Bar, sign: int, stop: int, target: int, liquidation: int = 0
+    ) -> tuple[Touched, int] | None:
+        """Return which of a position's exits a candle reaches, and at what price; a level of 0 is none."""
         from pipeline_assets.market import position_step as step
 
         tick = self.grid.tick
         prices = (self.ticks(each) for each in (bar.open, bar.high, bar.low))
-        reason, at = step.reached(*prices, sign, stop // tick, target // tick, 0)
-        if reason < 0:
-            return None
-        return "stop" if reason == step.BY_STOP else "target", int(at) * tick
+        levels = (stop // tick, target // tick, liquidation // tick)
+        reason, at = step.reached(*prices, sign, *levels)
+        names: dict[int, Touched] = {
+            step.BY_STOP: "stop",
+            step.BY_TARGET: "target",
+            step.BY_LIQUIDATION: "liquidation",
+        }
+        return None if reason < 0 else (names[int(reason)], int(at) * tick)
+
+    def liquidation(self, quantity: int, value: int, margin: int) -> int:
+        """Return the price at which a position is liquidated; 0 if never.
+
+        Args:
+            quantity: negative for a short.
+            value: quantity × price of its entry, without a sign.
+            margin: isolated.
+        """
+        from pipeline_assets.market import position_step as step
+
+        steps = quantity // self.grid.step if quantity > 0 else -(-quantity // self.grid.step)
+        return int(step.liquidation_price(steps, value, margin, *self._tables)) * self.grid.tick
+
+    def liquidated(self, quantity: int, value: int, margin: int, price: int) -> tuple[int, int]:
+        """Return price and fee of a liquidation at a price: a position loses its margin at most.
+
+        The exchange's insurance fund takes over what is lost beyond the margin, at the price of a loss of the
+        whole margin, which is on no tick.
+        """
+        from pipeline_assets.market import position_step as step
+
+        size, sign = abs(quantity), 1 if quantity > 0 else -1
+        profit = sign * (self._value(size, price) - value)
+        if profit <= -margin:
+            whole = UNIT * (value - sign * margin)
+            return (-(-whole // size) if sign > 0 else whole // size), 0
+        fee = step.part_of(self._value(size, price), int(self._market[step.LIQUIDATION_FEE]))
+        return price, min(int(fee), margin + profit)
 
     def funding(self, quantity: int, rate: FundingRate, price: int) -> int:
         """Return what a known rate pays a position of a signed quantity; negative where the account pays.

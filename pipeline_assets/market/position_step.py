@@ -703,3 +703,9 @@ def reached(price, high, low, side, at_stop, at_target, at_liquidation):
 def funding_payment(quantity, rate, mark, price, market):
     """Return what a funding rate pays a position."""
     return _payment(quantity, rate, mark, price, market)
+
+
+@_compiled
+def liquidation_price(quantity, notional, margin, market, brackets):
+    """Return the price at which a position is liquidated; 0 if never."""
+    return _liquidation_price(quantity, notional, margin, market, brackets)

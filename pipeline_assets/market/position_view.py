@@ -1,5 +1,5 @@
 """Orders that follow from the state of a PositionKeeper: entries, exits, and the best price for a trailing
-stop. Quantities and prices are whole numbers of 1e-8.
+stop; and what the account says of this state. Quantities and prices are whole numbers of 1e-8.
 """
 
 from dataclasses import dataclass
@@ -101,3 +101,11 @@ def forget(keeper: PositionKeeper, symbol: str) -> None:
     position[step.QUANTITY] = position[step.PENDING] = position[step.REVERSED] = 0
     position[step.LOWEST], position[step.HIGHEST] = 0, step.NEVER
     position[step.EXIT_DUE] = position[step.PENDING_DUE] = position[step.DUE] = step.NEVER
+
+
+def book_funding(keeper: PositionKeeper, amount: int) -> None:
+    """Add a funding payment that the account received, or paid where negative, to the cash."""
+    from pipeline_assets.market import position_step as step
+
+    keeper.state.account[step.CASH] += amount
+    keeper.state.account[step.FUNDED] += amount

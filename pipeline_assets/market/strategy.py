@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict
 
 from pipeline_assets.errors import InputError
 from pipeline_assets.market.candles import CANDLE_COLUMNS
-from pipeline_assets.market.indicators import Indicator
+from pipeline_assets.market.indicators import Atr, Indicator
 from pipeline_assets.market.position_rules import PositionRules
 
 if TYPE_CHECKING:
@@ -120,8 +120,11 @@ class Strategy:
 
     @property
     def indicators(self) -> tuple[Indicator, ...]:
-        """The indicators that the strategy reads."""
-        return self.declaration.indicators
+        """The indicators that the strategy reads, and the ATR by which its rules size a position."""
+        declared, period = self.declaration.indicators, self.rules.atr_period
+        if period is None or Atr(period) in declared:
+            return declared
+        return (*declared, Atr(period))
 
     @property
     def columns(self) -> tuple[str, ...]:

@@ -12,8 +12,9 @@ from datetime import timedelta
 from typing import TYPE_CHECKING
 
 from pipeline_assets.market.candles import CANDLE_COLUMNS, PRICE_COLUMNS
-from pipeline_assets.market.indicators import Atr, IndicatorSet
+from pipeline_assets.market.indicators import Atr
 from pipeline_assets.market.step_tables import to_minute
+from pipeline_assets.market.strategies import indicators_of
 from pipeline_assets.market.strategy import Strategy
 from pipeline_assets.market.trading_rules import UNIT, Grid
 from pipeline_assets.market.windows import Window
@@ -87,10 +88,7 @@ class BlockBuilder:
         self._evaluated = evaluated
         self._strategies, self.symbols = strategies, symbols
         self._listed, self._settled, self._workers = listed, settled, workers
-        periods = {each.rules.atr_period for each in strategies}
-        atr = [Atr(period) for period in periods if period is not None]
-        declared = [indicator for each in strategies for indicator in each.indicators]
-        self._indicators = IndicatorSet([*declared, *atr])
+        self._indicators = indicators_of(strategies)
         self.columns = _columns_read(strategies)
         self._tails: dict[str, pl.DataFrame] = {}
         self.counts = {symbol: SymbolCounts() for symbol in symbols}

@@ -86,3 +86,14 @@ class Exchange:
     ) -> None:
         """Make others leave room for the next ingest runs of this interval, each of this weight."""
         self.budget.expect(priority, interval, weight, to_milliseconds(server_time))
+
+    def reserve_gateway_share(self, weight: int, now_ms: int) -> None:
+        """Keep this weight of each minute for the gateway; it lapses three minutes after the last call.
+
+        At most half of a minute is kept, so that a low limit stops no other work.
+
+        Raises:
+            WeightBudgetError: Redis failed.
+        """
+        share = min(weight, self.budget.capacity // 2)
+        self.budget.expect(Priority.GATEWAY, Interval.ONE_MINUTE, share, now_ms)

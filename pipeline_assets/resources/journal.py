@@ -1,11 +1,12 @@
 """The journal of the order gateway: numbered records that are on the disk before the caller goes on.
 
-SQLite in WAL mode with synchronous=FULL: a commit returns after fsync. `Journal` is the interface; another
-database needs the same four methods. The meaning of a record is in trading/records.py.
+`Journal` is the interface. `SqliteJournal` keeps it in a file, in WAL mode with synchronous=FULL: a commit
+returns after fsync. The one in PostgreSQL is in journal_postgres.py, the choice between the two in
+journals.py, the meaning of a record in trading/records.py.
 """
 
 import sqlite3
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Protocol
@@ -14,11 +15,25 @@ from zlib import crc32
 from pipeline_assets.errors import DataError, OutsideSystemError
 
 _BUSY_SECONDS = 5.0
+# The form of the file. A newer version that changes it raises the number, and this one refuses the file.
+_FORM = 0
 _SCHEMA = """
 CREATE TABLE IF NOT EXISTS journal (
     seq INTEGER PRIMARY KEY, body BLOB NOT NULL, checksum INTEGER NOT NULL
 ) STRICT
 """
+# Follows the name of a damaged journal.
+RESTORE = "restore it from its backup (docs/trading.md), and compare with the exchange."
+_REMEDIES = {
+    sqlite3.SQLITE_FULL: "Free space on its disk",
+    sqlite3.SQLITE_IOERR: "Check its disk",
+    sqlite3.SQLITE_BUSY: "End the process that holds it",
+    sqlite3.SQLITE_LOCKED: "End the process that holds it",
+    sqlite3.SQLITE_READONLY: "Let this user write the file and its directory",
+    sqlite3.SQLITE_CANTOPEN: "Let this user write the file and its directory",
+    sqlite3.SQLITE_PERM: "Let this user write the file and its directory",
+    sqlite3.SQLITE_NOMEM: "Free memory",
+}
 
 
 class JournalError(OutsideSystemError):
@@ -32,17 +47,43 @@ class JournalDamagedError(DataError):
 class Journal(Protocol):
     """Numbered records, kept in order for all time."""
 
+    @property
+    def name(self) -> str:
+        """Where the journal is, for people."""
+
+    @property
+    def last(self) -> int:
+        """The number of the newest record."""
+
     def append(self, bodies: Sequence[bytes]) -> int:
         """Store records durably, all or none; return the number of the last one."""
 
     def read(self, after: int = 0, most: int | None = None) -> Iterator[tuple[int, bytes]]:
         """Yield the records with a higher number, in order."""
 
-    def backup(self, target: Path) -> None:
-        """Write a consistent copy while the journal is in use."""
-
     def close(self) -> None:
         """End the connection."""
+
+
+def numbered(last: int, bodies: Sequence[bytes]) -> list[tuple[int, bytes, int]]:
+    """Return the rows of new records: number, body and checksum."""
+    return [(last + place, body, crc32(body)) for place, body in enumerate(bodies, 1)]
+
+
+def checked(
+    rows: Iterable[tuple[int, bytes, int]], after: int, name: str
+) -> Iterator[tuple[int, bytes]]:
+    """Yield records from rows, the first of which has the number `after` + 1.
+
+    Raises:
+        JournalDamagedError: a record is missing or is not what was written.
+    """
+    for expected, (seq, body, checksum) in enumerate(rows, after + 1):
+        if seq != expected or crc32(body) != checksum:
+            raise JournalDamagedError(
+                f"Record {expected} of the journal {name} is missing or damaged: {RESTORE}"
+            )
+        yield seq, body
 
 
 class SqliteJournal:
@@ -68,10 +109,16 @@ class SqliteJournal:
             path.chmod(0o600)
             self._connection.execute("PRAGMA journal_mode=WAL")
             self._connection.execute("PRAGMA synchronous=FULL")
+            self._require_form()
             self._connection.execute(_SCHEMA)
             (self._last,) = self._connection.execute(
                 "SELECT coalesce(max(seq), 0) FROM journal"
             ).fetchone()
+
+    @property
+    def name(self) -> str:
+        """The file's path."""
+        return str(self._path)
 
     @property
     def last(self) -> int:
@@ -84,7 +131,7 @@ class SqliteJournal:
         Raises:
             JournalError: the disk is full, the file is locked, or another process wrote to it.
         """
-        rows = [(self._last + place, body, crc32(body)) for place, body in enumerate(bodies, 1)]
+        rows = numbered(self._last, bodies)
         with self._errors("written"):
             self._connection.execute("BEGIN IMMEDIATE")
             try:
@@ -104,20 +151,12 @@ class SqliteJournal:
             JournalError: the file cannot be read.
             JournalDamagedError: a record is missing or is not what was written.
         """
-        expected = after + 1
         with self._errors("read"):
             rows = self._connection.execute(
                 "SELECT seq, body, checksum FROM journal WHERE seq > ? ORDER BY seq LIMIT ?",
                 (after, -1 if most is None else most),
             )
-            for seq, body, checksum in rows:
-                if seq != expected or crc32(body) != checksum:
-                    raise JournalDamagedError(
-                        f"Record {expected} of the journal {self._path} is missing or damaged: restore "
-                        "the file from its backup (docs/trading.md), and compare with the exchange."
-                    )
-                yield seq, body
-                expected += 1
+            yield from checked(rows, after, self.name)
 
     def backup(self, target: Path) -> None:
         """Write a consistent copy while the journal is in use.
@@ -139,6 +178,20 @@ class SqliteJournal:
         """End the connection."""
         self._connection.close()
 
+    def _require_form(self) -> None:
+        """Refuse a file whose form this version does not know.
+
+        Raises:
+            JournalError: a newer version wrote the file.
+        """
+        (form,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if form > _FORM:
+            self._connection.close()
+            raise JournalError(
+                f"A newer version wrote the journal {self._path} (form {form}, known is {_FORM}): use "
+                "that version."
+            )
+
     @contextmanager
     def _errors(self, done: str) -> Iterator[None]:
         try:
@@ -147,15 +200,19 @@ class SqliteJournal:
             raise JournalError(
                 f"Another process wrote to the journal {self._path}: stop the second gateway."
             ) from error
-        except sqlite3.OperationalError as error:
+        except sqlite3.ProgrammingError as error:
             raise JournalError(
-                f"The journal {self._path} could not be {done}: {error}. Free space on its disk, or end "
-                "the process that holds it, and start the gateway again."
+                f"The journal {self._path} is closed: the gateway stopped."
             ) from error
         except sqlite3.DatabaseError as error:
-            raise JournalDamagedError(
-                f"The journal {self._path} is damaged ({error}): restore the file from its backup "
-                "(docs/trading.md), and compare with the exchange."
+            remedy = _REMEDIES.get(getattr(error, "sqlite_errorcode", 0) & 0xFF)
+            if remedy is None:
+                raise JournalDamagedError(
+                    f"The journal {self._path} is damaged ({error}): {RESTORE}"
+                ) from error
+            raise JournalError(
+                f"The journal {self._path} could not be {done}: {error}. {remedy}, and start the gateway "
+                "again."
             ) from error
         except OSError as error:
             raise JournalError(

@@ -41,6 +41,7 @@ class Priority(IntEnum):
     FINALIZE = 1
     INGEST_OTHER = 2
     INGEST_1M = 3
+    GATEWAY = 4
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,8 @@ class WeightBudget:
     * the weight that the higher priority still wanted when it last asked, in this minute or the one before;
     * the weight that its ingest runs are expected to use (`expect`) and have not taken yet. It counts in
       the minute that begins an ingest run's period and in the following one, because a full hour of a
-      large universe does not fit into one; at other times it holds no other priority back.
+      large universe does not fit into one; at other times it holds no other priority back. The gateway's
+      share is such a weight, expected in every minute.
 
     So a backfill has the whole capacity while nothing is ingested. In most minutes it has the capacity
     less one ingest run of 1m, and at a quarter hour the rest, perhaps nothing.
@@ -193,8 +195,9 @@ class WeightBudget:
         """Say that each ingest run of `interval` uses `weight`, so that lower priorities leave room.
 
         To be called by every ingest run, with what it takes in the ordinary course (one request a
-        symbol), not with what it takes to catch up. It holds for three periods after it was last
-        said, and a smaller weight replaces a greater only then. Safe to repeat.
+        symbol), not with what it takes to catch up; and by the gateway, for every minute. It holds
+        for three periods after it was last said, and a smaller weight replaces a greater only then.
+        Safe to repeat.
 
         Raises:
             WeightBudgetError: Redis failed.

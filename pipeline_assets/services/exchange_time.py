@@ -12,5 +12,5 @@ def measure(settings: Settings, clock: ExchangeClock) -> None:
     Raises:
         OutsideSystemError: the exchange did not answer.
     """
-    with Exchange(settings).client(Priority.INGEST_1M, patient=False) as exchange:
+    with Exchange(settings).client(Priority.GATEWAY, patient=False) as exchange:
         clock.sample(exchange.server_time)

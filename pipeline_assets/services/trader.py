@@ -21,6 +21,7 @@ from pipeline_assets.market.trading_rules import Fees
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_reader import CandidateReader, PlacedCandidate
 from pipeline_assets.resources.exchange_clock import ExchangeClock
+from pipeline_assets.resources.heartbeat import Heartbeat, trader_heartbeat
 from pipeline_assets.resources.kafka_clients import KafkaClients
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
@@ -63,9 +64,11 @@ async def run_trader(settings: Settings, stop: asyncio.Event) -> None:
             "PIPELINE_BACKTEST__FILL_DELAY must be 2 for the trader: its orders are filled at the second "
             "open after a signal."
         )
+    heartbeat = trader_heartbeat(settings.data_dir, settings.trading.account)
     while not stop.is_set():
+        heartbeat.beat()
         try:
-            await _session(settings, stop)
+            await _session(settings, stop, heartbeat)
         except SecondTraderError:
             raise
         except OutsideSystemError as error:
@@ -73,7 +76,7 @@ async def run_trader(settings: Settings, stop: asyncio.Event) -> None:
             await _stopped_within(_PAUSE_SECONDS, stop)
 
 
-async def _session(settings: Settings, stop: asyncio.Event) -> None:
+async def _session(settings: Settings, stop: asyncio.Event, heartbeat: Heartbeat) -> None:
     """Trade from the checkpoint on until `stop` is set or a system does not answer."""
     clock = ExchangeClock(time.monotonic)
     await asyncio.to_thread(measure, settings, clock)
@@ -89,6 +92,7 @@ async def _session(settings: Settings, stop: asyncio.Event) -> None:
             _followed(gateway, trader.sequence) as records,
         ):
             while not stop.is_set():
+                heartbeat.beat()
                 if clock.due:
                     await asyncio.to_thread(measure, settings, clock)
                 await _take_in(trader, candidates, records)

@@ -16,7 +16,13 @@ from pipeline_assets.services.gateway.client import GatewayClient as Connection
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 from pipeline_assets.trading.messages import Refusal
 from pipeline_assets.trading.order_types import Fill, Kind, Order, OrderSide, Status
-from pipeline_assets.trading.records import AnyRecord, FillBooked, OrderChanged, OrderSending
+from pipeline_assets.trading.records import (
+    AnyRecord,
+    FillBooked,
+    FundingBooked,
+    OrderChanged,
+    OrderSending,
+)
 
 M = TypeVar("M", bound=Message)
 
@@ -132,6 +138,7 @@ def to_message(order: Order) -> pb.Order:
         strategy=order.strategy,
         decision_id=order.decision_id,
         parent=order.parent,
+        leverage=order.leverage,
     )
 
 
@@ -155,6 +162,14 @@ def to_record(event: pb.StreamEventsResponse) -> AnyRecord | None:
             )
         case "fill_booked":
             return FillBooked(at=event.at_ms, fill=_fill(event.fill_booked.fill))
+        case "funding_booked":
+            booked = event.funding_booked
+            return FundingBooked(
+                at=event.at_ms,
+                symbol=booked.symbol,
+                time=booked.time_ms,
+                amount=_units(booked.amount),
+            )
         case _:
             return None
 

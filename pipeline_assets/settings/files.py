@@ -17,6 +17,7 @@ SECRETS = (
     ("kafka", "sasl_password"),
     ("celery", "broker_url"),
     ("alerts", "webhook_url"),
+    ("trading", "journal_url"),
     ("gateway", "token"),
 )
 ENV_FILE = ".env"

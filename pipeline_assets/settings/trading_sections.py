@@ -6,10 +6,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import Field, SecretStr
+from pydantic import Field, SecretStr, field_validator
 
 from pipeline_assets.settings.sections import LOCAL_HOSTS, Section
 
+_POSTGRES = ("postgresql://", "postgres://")
 # Inside, money is a 64-bit count of 1e-8.
 _Money = Annotated[Decimal, Field(ge=0, le=1_000_000_000, decimal_places=8)]
 
@@ -21,10 +22,17 @@ class TradingSettings(Section):
     # A part of a file's name and of a Redis key.
     account: str = Field("paper", pattern=r"^[a-z0-9_-]{1,40}$", examples=["desk-1"])
     journal: Path | None = Field(None, examples=["/var/lib/pipeline/trading/desk-1.sqlite"])
+    # Holds a password, so it is a secret. Once set, the journals are in PostgreSQL and not in files.
+    journal_url: SecretStr | None = Field(
+        None, examples=["postgresql://user:…@db.example.com:5432/trading"]
+    )
 
-    def journal_path(self, data_dir: Path) -> Path:
-        """Return the journal's file: by default one below the data directory, named by the account."""
-        return self.journal or data_dir / "trading" / f"{self.account}.sqlite"
+    @field_validator("journal_url")
+    @classmethod
+    def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and not value.get_secret_value().startswith(_POSTGRES):
+            raise ValueError("must be an address that starts with postgresql://")
+        return value
 
 
 class GatewaySettings(Section):

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.position_keeper import Bar
-from pipeline_assets.market.step_tables import FundingRate, to_minute
+from pipeline_assets.market.step_tables import to_minute
 from pipeline_assets.trading.decider import PassThroughDecider, strategy_name
 from pipeline_assets.trading.decisions import (
     STALE,
@@ -71,7 +71,6 @@ class AwaitedDecisions:
         minute: int,
         bars: Mapping[str, Bar],
         due: Sequence[Candidate],
-        funding: Mapping[str, FundingRate],
     ) -> MinuteOutcome:
         """Fix which decisions are used, and apply the position rules to these.
 
@@ -86,7 +85,7 @@ class AwaitedDecisions:
                 self._skip_late(each)
         refusals = {each.id: self.decider.refusal(each.candidate, bars) for each in used}
         judged = [each.candidate for each in used if not refusals[each.id]]
-        outcomes = self.decider.advance(minute, bars, judged, funding)
+        outcomes = self.decider.advance(minute, bars, judged, {})
         for each in used:
             key = strategy_name(each.candidate), each.symbol
             refusals[each.id] = refusals[each.id] or outcomes.get(key, "")

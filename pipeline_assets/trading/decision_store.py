@@ -10,9 +10,9 @@ whichever programs decide about it.
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Protocol
+from typing import Protocol, TypeVar
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from pipeline_assets.errors import DataError
 from pipeline_assets.market.candidates import Candidate
@@ -20,6 +20,9 @@ from pipeline_assets.market.step_tables import from_minute, to_minute
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.once_documents import read_once, write_once
 from pipeline_assets.trading.decisions import Decision, MinuteDecisions
+
+M = TypeVar("M", bound=BaseModel)
+DECISIONS, INTENTS, USED = "decisions/1m/", "intents/1m/", "used/1m/"
 
 
 class TraderStateError(DataError):
@@ -112,19 +115,19 @@ def read_decisions(store: ObjectStore, day: date) -> list[Decision]:
         ObjectStoreError: S3 failed.
         TraderStateError: a document is of another version.
     """
-    keys = [each.key for each in store.objects(f"decisions/1m/{day:%Y%m%d}/")]
+    keys = [each.key for each in store.objects(f"{DECISIONS}{day:%Y%m%d}/")]
     found = store.each(lambda key: read_document(store, key), keys)
     return [decision for each in found if each for decision in each.decisions]
 
 
 def decisions_key(minute: datetime, late: str = "") -> str:
     """Return the key of a minute's decisions, or of the one about a candidate by its id."""
-    return minute_key("decisions", minute, late)
+    return minute_key(DECISIONS, minute, late)
 
 
-def minute_key(kind: str, minute: datetime, late: str = "") -> str:
+def minute_key(prefix: str, minute: datetime, late: str = "") -> str:
     """Return the key of a document about a minute, or about one candidate of the minute by its id."""
-    return f"{kind}/1m/{minute:%Y%m%d/%H%M}{'-' if late else ''}{late}.json"
+    return f"{prefix}{minute:%Y%m%d/%H%M}{'-' if late else ''}{late}.json"
 
 
 def read_document(store: ObjectStore, key: str) -> MinuteDecisions | None:
@@ -135,7 +138,7 @@ def read_document(store: ObjectStore, key: str) -> MinuteDecisions | None:
         TraderStateError: the document is of another version.
     """
     body = read_once(store, key)
-    return None if body is None else _decoded(store, key, body)
+    return None if body is None else decoded_document(store, key, body, MinuteDecisions)
 
 
 def fixed_document(store: ObjectStore, key: str, document: MinuteDecisions) -> MinuteDecisions:
@@ -145,7 +148,8 @@ def fixed_document(store: ObjectStore, key: str, document: MinuteDecisions) -> M
         ObjectStoreError: S3 failed.
         TraderStateError: the document is of another version.
     """
-    return _decoded(store, key, write_once(store, key, document.model_dump_json().encode()))
+    body = write_once(store, key, document.model_dump_json().encode())
+    return decoded_document(store, key, body, MinuteDecisions)
 
 
 def unreadable(store: ObjectStore, key: str, error: Exception) -> TraderStateError:
@@ -156,8 +160,13 @@ def unreadable(store: ObjectStore, key: str, error: Exception) -> TraderStateErr
     )
 
 
-def _decoded(store: ObjectStore, key: str, body: bytes) -> MinuteDecisions:
+def decoded_document(store: ObjectStore, key: str, body: bytes, kind: type[M]) -> M:
+    """Return the document of an object's bytes.
+
+    Raises:
+        TraderStateError: the document is of another version.
+    """
     try:
-        return MinuteDecisions.model_validate_json(body)
+        return kind.model_validate_json(body)
     except ValidationError as error:
         raise unreadable(store, key, error) from error

@@ -7,6 +7,7 @@ orders. Doors (gRPC, HTTP) and the process around them are in services/.
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from functools import partial
 from itertools import count
@@ -24,7 +25,7 @@ from pipeline_assets.trading.venue import Venue
 T = TypeVar("T")
 Wish = messages.Place | messages.Cancel | messages.Close | messages.SetMode | messages.Flatten
 _BATCH = 500
-_PAGE = 500
+PAGE = 500
 _TIMER_SECONDS = 0.5
 
 
@@ -69,6 +70,7 @@ class Gateway:
         self._callers: dict[int, asyncio.Future[messages.Reply]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._written, self._durable = asyncio.Condition(), 0
+        self._step_under_way = asyncio.Lock()
         self._failure: PipelineError | None = None
 
     @property
@@ -108,6 +110,28 @@ class Gateway:
         if self._failure:
             raise GatewayStoppedError(str(self._failure))
 
+    @asynccontextmanager
+    async def settled(self) -> AsyncIterator[GatewayState]:
+        """Give the state between two steps: the journal has all of it. Steps wait for the block's end.
+
+        Raises:
+            GatewayStoppedError: the gateway stopped.
+        """
+        async with self._step_under_way:
+            self.require_running()
+            yield self._core.state
+
+    async def page(self, after: int) -> list[tuple[int, AnyRecord]]:
+        """Return the journal's next records above a number, at most PAGE.
+
+        Raises:
+            GatewayStoppedError: the gateway stopped.
+            JournalError, JournalDamagedError, JournalRecordError: the journal cannot be read.
+        """
+        self.require_running()
+        page = await self._on_disk(partial(self._page, after))
+        return [(number, GATEWAY_RECORDS.decode(number, body)) for number, body in page]
+
     async def follow(self, after: int) -> AsyncIterator[tuple[int, AnyRecord]]:
         """Yield the records above a number, old ones first, then new ones as they become durable.
 
@@ -115,12 +139,11 @@ class Gateway:
             GatewayStoppedError: the gateway stopped.
         """
         while True:
-            self.require_running()
-            page = await self._on_disk(partial(self._page, after))
-            for number, body in page:
-                yield number, GATEWAY_RECORDS.decode(number, body)
+            page = await self.page(after)
+            for number, record in page:
+                yield number, record
                 after = number
-            if len(page) == _PAGE:
+            if len(page) == PAGE:
                 continue
             async with self._written:
                 # Checked under the lock: what was written, or ended, since the page was read must not be
@@ -143,7 +166,8 @@ class Gateway:
                 batch = [await self._events.get()]
                 while len(batch) < _BATCH and not self._events.empty():
                     batch.append(self._events.get_nowait())
-                await self._step(batch)
+                async with self._step_under_way:
+                    await self._step(batch)
         except PipelineError as error:
             self._failure = error
             raise
@@ -260,7 +284,7 @@ class Gateway:
             self.hear(messages.Timer())
 
     def _page(self, after: int) -> list[tuple[int, bytes]]:
-        return list(self._journal.read(after, _PAGE))
+        return list(self._journal.read(after, PAGE))
 
     async def _on_disk(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._disk, work)

@@ -8,7 +8,6 @@ from typing import Protocol
 
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.position_keeper import Bar
-from pipeline_assets.market.step_tables import FundingRate
 from pipeline_assets.trading.decisions import Decision, Intent
 
 
@@ -43,6 +42,5 @@ class DecisionSource(Protocol):
         minute: int,
         bars: Mapping[str, Bar],
         due: Sequence[Candidate],
-        funding: Mapping[str, FundingRate],
     ) -> MinuteOutcome:
         """Move the positions on by a minute, and return what its decisions mean."""

@@ -5,6 +5,8 @@ from uuid import UUID, uuid5
 
 # The exchange's own rule for newClientOrderId. An UUID has 36 characters, so a suffix does not fit.
 CLIENT_ID = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
+# The exchange gives such ids to the orders by which it takes positions over; no caller may use one.
+LIQUIDATION = "autoclose-"
 # Ids are compared over years: this never changes.
 _NAMESPACE = UUID("0f4c1f5e-58a6-5f0c-8b37-5d1c9d0a9f21")
 

@@ -42,7 +42,7 @@ class Mode(StrEnum):
     HALTED = "HALTED"
 
 
-class Order(msgspec.Struct, frozen=True, kw_only=True):
+class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One order as asked for. It never changes; the same client id with another order is an error.
 
     Attributes:
@@ -56,6 +56,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         strategy: who owns the position.
         decision_id: the decision that the order carries out; empty for a person's order.
         parent: the order or close that this one belongs to; empty without one.
+        leverage: of the position that an entry opens, with isolated margin; 0 leaves the venue's own, 1 on
+            paper.
     """
 
     client_id: str
@@ -68,6 +70,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     strategy: str = ""
     decision_id: str = ""
     parent: str = ""
+    leverage: int = 0
 
     @property
     def signed(self) -> int:
@@ -75,7 +78,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
         return self.quantity if self.side == "buy" else -self.quantity
 
 
-class Fill(msgspec.Struct, frozen=True, kw_only=True):
+class Fill(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One trade of one order. The pair of `symbol` and `trade_id` names it.
 
     `fee` is in 1e-8 of the quote asset. `client_id` is empty if the source did not say it: a list of

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.intervals import from_milliseconds
 from pipeline_assets.market.position_keeper import Bar
-from pipeline_assets.market.step_tables import FundingRate, from_minute, to_minute
+from pipeline_assets.market.step_tables import from_minute, to_minute
 from pipeline_assets.trading import decisions as reasons
 from pipeline_assets.trading.decider import AUTHOR, PassThroughDecider, strategy_name
 from pipeline_assets.trading.decision_store import DecisionStore
@@ -60,14 +60,13 @@ class OwnDecisions:
         minute: int,
         bars: Mapping[str, Bar],
         due: Sequence[Candidate],
-        funding: Mapping[str, FundingRate],
     ) -> MinuteOutcome:
         """Decide about the candidates of a minute, unless that was done before a crash.
 
         Raises:
             SecondTraderError: another trader decided about this minute meanwhile.
         """
-        fixed = self._decided(minute, bars, due, funding)
+        fixed = self._decided(minute, bars, due)
         known = {each.candidate.id for each in fixed}
         # After a crash a candidate may have come that the fixed decisions do not know.
         self.settle(minute, [each for each in due if each.id not in known])
@@ -82,16 +81,15 @@ class OwnDecisions:
         minute: int,
         bars: Mapping[str, Bar],
         candidates: Iterable[Candidate],
-        funding: Mapping[str, FundingRate],
     ) -> tuple[Decision, ...]:
         """Return the decisions of a minute: those fixed before a crash, or new ones, fixed now."""
         standing = self.store.decisions(minute)
         if standing is not None:
-            self._follow(minute, bars, standing, funding)
+            self._follow(minute, bars, standing)
             return standing.decisions
         now = from_milliseconds(self.clock())
         stale = self.clock() >= (minute + 2) * MINUTE
-        found = self.decider.decide(minute, bars, candidates, funding, now, stale=stale)
+        found = self.decider.decide(minute, bars, candidates, {}, now, stale=stale)
         if not found:
             return ()
         fixed = self.store.fix(minute, MinuteDecisions(decisions=tuple(found)))
@@ -107,7 +105,6 @@ class OwnDecisions:
         minute: int,
         bars: Mapping[str, Bar],
         standing: MinuteDecisions,
-        funding: Mapping[str, FundingRate],
     ) -> None:
         """Move the positions on by decisions that stand; a difference is said, since these stay."""
         judged = [
@@ -115,7 +112,7 @@ class OwnDecisions:
             for each in standing.decisions
             if each.reason != reasons.STALE and not self.decider.refusal(each.candidate, bars)
         ]
-        outcomes = self.decider.advance(minute, bars, [each.candidate for each in judged], funding)
+        outcomes = self.decider.advance(minute, bars, [each.candidate for each in judged], {})
         for each in judged:
             outcome = outcomes.get((strategy_name(each.candidate), each.symbol), "")
             if outcome != each.reason:

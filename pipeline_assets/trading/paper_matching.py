@@ -1,9 +1,9 @@
 """Matching of the paper venue's orders with closed candles: pure, (book, candle, time) -> records. Prices are
 those of a backtest (market/fill_formulas.py).
 
-A candle is matched in two parts. Its open fills market orders. Its range fills stops and targets that rest by
-then, as if these had rested since the open: a real venue reports a fill at once and has the stop within a
-second, whereas this venue knows a fill only when its candle has closed.
+A candle is matched in two parts. Its open fills market orders. Its range liquidates, and fills stops and
+targets that rest by then, as if these had rested since the open: a real venue reports a fill at once and has
+the stop within a second, whereas this venue knows a fill only when its candle has closed.
 """
 
 from collections.abc import Iterator, Mapping
@@ -11,9 +11,15 @@ from dataclasses import dataclass
 
 from pipeline_assets.market.fill_formulas import FillFormulas
 from pipeline_assets.market.position_keeper import Bar
+from pipeline_assets.trading.order_ids import LIQUIDATION
 from pipeline_assets.trading.order_types import Fill, Status
 from pipeline_assets.trading.paper_book import MINUTE, PaperBook, PaperOrder
-from pipeline_assets.trading.paper_records import AnyPaperRecord, PaperEnded, PaperFilled
+from pipeline_assets.trading.paper_records import (
+    AnyPaperRecord,
+    PaperEnded,
+    PaperFilled,
+    PaperLiquidated,
+)
 
 
 @dataclass
@@ -58,28 +64,48 @@ class Matching:
         yield self._fill(held, quantity, price, fee, minute * MINUTE)
 
     def range(self, minute: int, bars: Mapping[str, Bar]) -> Iterator[AnyPaperRecord]:
-        """Fill the stop or target of each position that a minute's candle reaches; the stop comes first."""
+        """Fill the stop or target of each position that a minute's candle reaches, or liquidate it.
+
+        The worse is taken for true: the stop comes before the target.
+        """
         for symbol, bar in bars.items():
             position = self.book.positions.get(symbol, 0)
+            if not position:
+                continue
             resting = [
                 each
                 for each in self.book.waiting(symbol)
                 if each.order.kind != "market" and each.after < minute and self._allowed(each)
             ]
-            if not position or not resting:
-                continue
             sign = 1 if position > 0 else -1
             stop = _nearest(resting, "stop", sign)
             target = _nearest(resting, "limit", -sign)
-            touched = self.formulas[symbol].touched(
-                bar, sign, stop.order.price if stop else 0, target.order.price if target else 0
+            formulas, stake = self.formulas[symbol], self.book.stakes[symbol]
+            touched = formulas.touched(
+                bar,
+                sign,
+                stop.order.price if stop else 0,
+                target.order.price if target else 0,
+                formulas.liquidation(position, stake.value, stake.margin),
             )
             if touched is None:
                 continue
             kind, price = touched
             reached = stop if kind == "stop" else target
-            if reached is not None:
+            if kind == "liquidation":
+                yield self._liquidate(symbol, position, price, minute)
+            elif reached is not None:
                 yield self._in_range(reached, kind, price, minute)
+
+    def _liquidate(self, symbol: str, position: int, price: int, minute: int) -> AnyPaperRecord:
+        stake, number = self.book.stakes[symbol], len(self.book.fills) + 1
+        price, fee = self.formulas[symbol].liquidated(position, stake.value, stake.margin, price)
+        fill = Fill(
+            symbol=symbol, trade_id=number, venue_id=f"liquidation-{number}",
+            client_id=f"{LIQUIDATION}{number}", side="sell" if position > 0 else "buy",
+            quantity=abs(position), price=price, fee=fee, time=(minute + 1) * MINUTE - 1,
+        )  # fmt: skip
+        return self._record(PaperLiquidated(at=self.now, fill=fill))
 
     def _in_range(self, held: PaperOrder, kind: str, price: int, minute: int) -> AnyPaperRecord:
         formulas, quantity = self.formulas[held.order.symbol], self._allowed(held)

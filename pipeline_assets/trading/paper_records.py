@@ -20,6 +20,12 @@ class PaperFilled(Record, frozen=True, kw_only=True, tag="paper_filled"):
     fill: Fill
 
 
+class PaperLiquidated(Record, frozen=True, kw_only=True, tag="paper_liquidated"):
+    """A position is taken over by the venue, as a whole: a fill without an order of the account."""
+
+    fill: Fill
+
+
 class PaperEnded(Record, frozen=True, kw_only=True, tag="paper_ended"):
     """An order is cancelled or expired without a fill."""
 
@@ -36,7 +42,7 @@ class PaperFunded(Record, frozen=True, kw_only=True, tag="paper_funded"):
     amount: int
 
 
-AnyPaperRecord = PaperAccepted | PaperFilled | PaperEnded | PaperFunded
+AnyPaperRecord = PaperAccepted | PaperFilled | PaperLiquidated | PaperEnded | PaperFunded
 PAPER_RECORDS: RecordCodec[AnyPaperRecord] = RecordCodec(
     AnyPaperRecord, "the paper venue's journal"
 )

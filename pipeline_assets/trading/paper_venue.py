@@ -1,7 +1,8 @@
 """The paper venue: fills orders from closed candles, with a truth of its own that survives every restart. Its
 rules of matching are in paper_matching.py; what brings the candles is not here.
 
-Not modelled: margin and liquidation (an order does not say its leverage), partial fills, queues.
+Margin is isolated, by the leverage of the order that opens a position. Not modelled: partial fills, queues,
+and whether the account has the money.
 """
 
 import asyncio
@@ -25,6 +26,7 @@ from pipeline_assets.trading.paper_records import (
     PaperEnded,
     PaperFilled,
     PaperFunded,
+    PaperLiquidated,
 )
 
 
@@ -54,8 +56,8 @@ class PaperVenue:
         """
         self._journal, self._formulas, self._clock = journal, formulas, clock
         self._book = PaperBook()
-        for number, body in journal.read():
-            self._book.apply(PAPER_RECORDS.decode(number, body))
+        for record in PAPER_RECORDS.read(journal):
+            self._book.apply(record)
         self._hear: Callable[[messages.Event], None] = lambda _: None
         self._disk = ThreadPoolExecutor(1, "paper-journal")
         self._writing = asyncio.Lock()
@@ -172,7 +174,7 @@ class PaperVenue:
         await self._store(list(self._matching().open(minute, self._known(bars))))
 
     async def settle(self) -> None:
-        """Fill stops and targets in the range of the newest candles, for orders that rest by now.
+        """Fill stops and targets in the range of the newest candles, for orders that rest by now; liquidate.
 
         Raises:
             JournalError: the fills could not be stored.
@@ -246,6 +248,8 @@ class PaperVenue:
             case PaperFilled():
                 self._hear(messages.FillSeen(record.fill))
                 self._hear(self._seen(record.fill.client_id))
+            case PaperLiquidated():
+                self._hear(messages.FillSeen(record.fill))
             case PaperEnded():
                 self._hear(self._seen(record.client_id))
             case PaperFunded():

@@ -13,7 +13,7 @@ from pipeline_assets.trading.messages import (
     SendCancel,
     SetMode,
 )
-from pipeline_assets.trading.order_ids import CLIENT_ID, child_id
+from pipeline_assets.trading.order_ids import CLIENT_ID, LIQUIDATION, child_id
 from pipeline_assets.trading.order_types import UNSETTLED, Mode, Order
 from pipeline_assets.trading.state import OrderState
 from pipeline_assets.trading.work import Work
@@ -34,6 +34,8 @@ def place(work: Work, event: Place) -> None:
 def _refusal(work: Work, order: Order) -> Refusal | None:
     if not CLIENT_ID.fullmatch(order.client_id):
         return Refusal("client_id", "client_id must be 1 to 36 of A-Z a-z 0-9 . : / _ -")
+    if order.client_id.startswith(LIQUIDATION):
+        return Refusal("client_id", f"client_id must not begin with {LIQUIDATION}")
     if order.symbol in work.state.closes and not order.reduce_only:
         return Refusal("closing", f"{order.symbol}: its position is being closed.")
     seen = work.state.prices.get(order.symbol)

@@ -5,11 +5,13 @@ Records are JSON objects with a `type`. A field that is added needs a default, s
 readable; a type is never removed.
 """
 
+from collections.abc import Iterator
 from typing import Any, Generic, TypeVar
 
 import msgspec
 
 from pipeline_assets.errors import DataError
+from pipeline_assets.resources.journal import Journal
 from pipeline_assets.trading.order_types import Fill, Mode, Order, Status
 
 
@@ -17,8 +19,18 @@ class JournalRecordError(DataError):
     """Stored bytes that are no journal record. The message says which and what to do."""
 
 
-class Record(msgspec.Struct, frozen=True, kw_only=True, tag_field="type", omit_defaults=True):
-    """The base of all records. `at` is the exchange's time in milliseconds."""
+class Record(
+    msgspec.Struct,
+    frozen=True,
+    kw_only=True,
+    tag_field="type",
+    omit_defaults=True,
+    forbid_unknown_fields=True,
+):
+    """The base of all records. `at` is the exchange's time in milliseconds.
+
+    A field that this version does not know may change what an order does, so its record is refused.
+    """
 
     at: int
 
@@ -122,9 +134,22 @@ class RecordCodec(Generic[R]):
             return self._decoder.decode(stored)
         except msgspec.DecodeError as error:
             raise JournalRecordError(
-                f"Record {number} of {self._journal} cannot be read ({error}). Restore the journals from "
-                "their backups (docs/trading.md), or use the version that wrote them."
+                f"Record {number} of {self._journal} cannot be read ({error}). Use the version that wrote "
+                "it, or restore the journals from their backups (docs/trading.md)."
             ) from error
+
+    def read(self, journal: Journal) -> Iterator[R]:
+        """Yield a journal's records in order.
+
+        Raises:
+            JournalError, JournalDamagedError: the journal cannot be read.
+            JournalRecordError: as `decode`; the message also says where the journal is.
+        """
+        for number, body in journal.read():
+            try:
+                yield self.decode(number, body)
+            except JournalRecordError as error:
+                raise JournalRecordError(f"{journal.name}: {error}") from error
 
 
 GATEWAY_RECORDS: RecordCodec[AnyRecord] = RecordCodec(AnyRecord, "the gateway's journal")

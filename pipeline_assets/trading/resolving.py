@@ -17,6 +17,7 @@ from pipeline_assets.trading.messages import (
     TradesRead,
     Unanswered,
 )
+from pipeline_assets.trading.order_ids import LIQUIDATION
 from pipeline_assets.trading.order_types import UNSETTLED, Fill, Status
 from pipeline_assets.trading.state import OrderState
 from pipeline_assets.trading.work import Doubt, Work
@@ -125,6 +126,8 @@ def book(work: Work, fill: Fill) -> None:
             work.alarm(f"Trade {fill.trade_id} of {fill.symbol} is reported with other values now.")
         return
     held = _owner(work, fill)
+    if fill.client_id.startswith(LIQUIDATION):
+        work.alarm(f"The venue liquidated a position: {fill.side} {fill.symbol}.")
     if held and not held.venue_id:
         status = held.status if held.status in (Status.OPEN, Status.FILLED) else Status.OPEN
         if held.status in (Status.REJECTED, Status.NOT_PLACED):

@@ -11,6 +11,7 @@ from typing import Any
 from pipeline_assets.trading import records
 from pipeline_assets.trading.ledger import Ledger
 from pipeline_assets.trading.messages import PriceSeen
+from pipeline_assets.trading.order_ids import LIQUIDATION
 from pipeline_assets.trading.order_types import UNSETTLED, Mode, Order, Status, value_of
 
 
@@ -183,7 +184,8 @@ def _fill_booked(state: GatewayState, record: records.FillBooked) -> None:
     key = (record.fill.symbol, record.fill.venue_id)
     client_id = state.by_venue.get(key)
     if client_id is None:
-        state.foreign[key] = max(record.fill.time, state.foreign.get(key, 0))
+        if not record.fill.client_id.startswith(LIQUIDATION):
+            state.foreign[key] = max(record.fill.time, state.foreign.get(key, 0))
         state.weigh(record.fill.symbol)
         return
     held = state.orders[client_id]

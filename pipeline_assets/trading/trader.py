@@ -13,7 +13,8 @@ from pipeline_assets.errors import DataError
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.fill_formulas import FillFormulas
 from pipeline_assets.market.position_keeper import Bar
-from pipeline_assets.market.step_tables import FundingRate, to_minute
+from pipeline_assets.market.position_view import book_funding
+from pipeline_assets.market.step_tables import to_minute
 from pipeline_assets.trading.awaited_decisions import AwaitedDecisions
 from pipeline_assets.trading.decider import PassThroughDecider
 from pipeline_assets.trading.decisions import Decision, MinuteIntents
@@ -21,7 +22,7 @@ from pipeline_assets.trading.gateway_client import GatewayClient
 from pipeline_assets.trading.minute_outcome import DecisionSource
 from pipeline_assets.trading.own_decisions import OwnDecisions
 from pipeline_assets.trading.paper_book import MINUTE
-from pipeline_assets.trading.records import AnyRecord
+from pipeline_assets.trading.records import AnyRecord, FundingBooked
 from pipeline_assets.trading.trader_orders import TraderOrders
 from pipeline_assets.trading.trader_store import Checkpoint, TraderStore
 from pipeline_assets.trading.trades import Trade
@@ -122,22 +123,18 @@ class Trader:
 
     async def on_record(self, sequence: int, record: AnyRecord | None) -> None:
         """Take one of the gateway's records in: fills are protected, and ended trades are cleaned up."""
-        if record is not None:
+        if isinstance(record, FundingBooked):
+            book_funding(self.decider.keeper, record.amount)
+        elif record is not None:
             await self._orders.on_record(record)
         self._sequence = sequence
 
-    async def on_minute(
-        self,
-        minute: int,
-        bars: Mapping[str, Bar],
-        funding: Mapping[str, FundingRate] | None = None,
-    ) -> None:
+    async def on_minute(self, minute: int, bars: Mapping[str, Bar]) -> None:
         """Trade a closed minute, counted from 1970: decide, fix, publish, send orders, keep a checkpoint.
 
         Args:
             minute: one that was traded already changes nothing.
             bars: its candles; a symbol without one has a gap.
-            funding: rates that are due in it.
 
         Raises:
             SecondTraderError: another trader decided about this minute meanwhile.
@@ -147,7 +144,7 @@ class Trader:
             return
         late, due = self._due(minute)
         settled = self._source.settle(minute, late)
-        outcome = self._source.decide(minute, bars, due, funding or {})
+        outcome = self._source.decide(minute, bars, due)
         # A market order that leaves now is filled at the open that the backtest assumes.
         in_time = self.clock() < (minute + 2) * MINUTE
         sent = await self._orders.on_minute(minute, outcome.accepted, in_time=in_time)

@@ -20,7 +20,7 @@ from pipeline_assets.market.position_view import (
 from pipeline_assets.trading.decider import strategy_name
 from pipeline_assets.trading.decisions import STALE, Decision, Intent
 from pipeline_assets.trading.gateway_client import GatewayClient
-from pipeline_assets.trading.order_ids import entry_id
+from pipeline_assets.trading.order_ids import LIQUIDATION, entry_id
 from pipeline_assets.trading.order_types import Fill, Order, Status
 from pipeline_assets.trading.paper_book import MINUTE
 from pipeline_assets.trading.records import AnyRecord, FillBooked, OrderChanged, OrderSending
@@ -95,6 +95,7 @@ class TraderOrders:
             quantity=planned.quantity,
             strategy=planned.strategy,
             decision_id=decision.id,
+            leverage=self.keeper.strategies[planned.strategy].leverage,
         )
         held = [each for each in self._of(planned.symbol) if each.entry_id != order.client_id]
         action: Literal["open", "reverse"] = "reverse" if held else "open"
@@ -201,13 +202,14 @@ class TraderOrders:
             await self._clean_up(trade)
 
     def _ended_by(self, fill: Fill) -> tuple[Trade | None, str]:
-        """Return the trade that a fill makes smaller: of a child, or of a close that a person ordered."""
+        """Return the trade that a fill of a child, a person's close or a liquidation makes smaller."""
         for trade in self.trades.values():
             if fill.client_id in trade.reasons:
                 return trade, trade.reasons[fill.client_id]
+        reason = "liquidation" if fill.client_id.startswith(LIQUIDATION) else "gateway"
         for trade in self.trades.values():
             if trade.symbol == fill.symbol and trade.filled and trade.sign * fill.signed < 0:
-                return trade, "gateway"
+                return trade, reason
         return None, ""
 
     async def _protect(self, trade: Trade) -> None:

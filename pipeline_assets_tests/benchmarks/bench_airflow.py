@@ -30,6 +30,7 @@ SCHEDULERS = (
     "code-server",
     "webserver",
     "daemon",
+    "worker",
 )
 RUNS = """
 query ($filter: RunsFilter!) { runsOrError(filter: $filter, limit: 500) { ... on Runs { results {

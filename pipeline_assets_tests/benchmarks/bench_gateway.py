@@ -18,6 +18,7 @@ import psutil
 
 from pipeline_assets.services.gateway.grpc_door import SERVICE
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
+from pipeline_assets.settings import RiskSettings
 from pipeline_assets_tests.benchmarks.harness import report
 
 BURST, RATE, SECONDS, FLIGHT, SUSTAINED, HISTORY = 500, 200, 10, 32, 6000, 100_000
@@ -44,21 +45,23 @@ class MemoryJournal:
         pass
 
 
+def without_limits() -> RiskSettings:
+    """Return limits that no order of the tests reaches."""
+    much = dict.fromkeys(
+        ("order_notional", "symbol_notional", "gross_notional", "daily_loss"), 10**6
+    )
+    rates = {"orders_per_ten_seconds": _MUCH, "orders_per_minute": _MUCH}
+    return RiskSettings().model_copy(update=much | rates)
+
+
 def serve(kind: str, directory: Path) -> None:
     """Serve a gateway without limits until standard input ends."""
     from pipeline_assets.resources.journal import SqliteJournal
-    from pipeline_assets.settings import RiskSettings
     from pipeline_assets_tests.fixtures import gateway as fixture
 
     fixture.TOKEN = _TOKEN
-    risk = RiskSettings().model_copy(
-        update=dict.fromkeys(
-            ("order_notional", "symbol_notional", "gross_notional", "daily_loss"), 10**6
-        )
-        | {"orders_per_ten_seconds": _MUCH, "orders_per_minute": _MUCH}
-    )
     made: Any = {"memory": MemoryJournal, "file": SqliteJournal}[kind]
-    with fixture.GatewayServer(directory, risk, made) as server:
+    with fixture.GatewayServer(directory, without_limits(), made) as server:
         print(server.settings.grpc_port, flush=True)
         sys.stdin.read()
 

@@ -151,7 +151,6 @@ def _at(values: list[float], share: float) -> float:
 
 def _idle(settings: Any, password: str) -> list[bool]:
     """Run the service as a process of its own without candidates, and report what it costs."""
-    from pipeline_assets.stack_state import INFERENCE_FILE
     from pipeline_assets_tests.fixtures.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 
     environment = {
@@ -174,7 +173,7 @@ def _idle(settings: Any, password: str) -> list[bool]:
     with log.open("wb") as lines:
         child = subprocess.Popen(command, env=environment, stdout=lines, stderr=lines)
     try:
-        process, file = psutil.Process(child.pid), settings.data_dir / INFERENCE_FILE
+        process, file = psutil.Process(child.pid), settings.data_dir / "heartbeats" / "inference"
         eventually(file.exists, "the service works", 120)
         first = file.stat().st_mtime
         eventually(lambda: file.stat().st_mtime > first, log.read_text(), 120)

@@ -2,13 +2,16 @@
 
 import io
 from datetime import timedelta
+from typing import Any
 
 import pytest
 from rich.console import Console
 
 from pipeline_assets.cli.demo_trading import print_trading
+from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.intervals import from_milliseconds
 from pipeline_assets.market.step_tables import to_minute
+from pipeline_assets.resources.candidate_objects import store_candidates
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 from pipeline_assets.settings import Settings
@@ -19,6 +22,7 @@ from pipeline_assets_tests.fixtures.gateway import GatewayServer, order
 from pipeline_assets_tests.fixtures.kafka import candidates
 from pipeline_assets_tests.fixtures.redis import free_port
 from pipeline_assets_tests.fixtures.s3 import S3Bucket, eventually
+from pipeline_assets_tests.market.frames import candidates_frame
 
 
 @pytest.fixture
@@ -39,10 +43,34 @@ def settings(exchange: ExchangeHandle, s3_bucket: S3Bucket, redis_url: str) -> S
     )
 
 
-def printed(settings: Settings) -> str:
-    shown = io.StringIO()
-    print_trading(Console(file=shown, width=200), settings)
+def printed(settings: Settings, shown: io.StringIO | None = None, **options: Any) -> str:
+    shown = shown or io.StringIO()
+    print_trading(Console(file=shown, width=200), settings, **options)
     return shown.getvalue()
+
+
+class WaitingReader(io.StringIO):
+    """A terminal whose reader makes the trader decide once the demo says that it waits."""
+
+    def __init__(self, settings: Settings, candidate: Candidate) -> None:
+        super().__init__()
+        self.store = LakeTraderStore(ObjectStore(settings.s3), "paper")
+        self.candidate = candidate
+
+    def write(self, text: str) -> int:
+        if "Waiting for the trader's decision about 1 candidate" in text:
+            opened = self.candidate.open_time
+            found = tuple(decided([self.candidate], "same_side", "test", opened))
+            self.store.fix(to_minute(opened), MinuteDecisions(decisions=found), found[0].id)
+        return super().write(text)
+
+
+def published(settings: Settings, exchange: ExchangeHandle) -> Candidate:
+    """Publish a candidate of the minute that closed last."""
+    opened = from_milliseconds(exchange.state()["now_ms"] // 60_000 * 60_000 - 60_000)
+    (found,) = candidates(start=opened)
+    store_candidates(ObjectStore(settings.s3), candidates_frame([found]))
+    return found
 
 
 def test_decisions_and_orders_are_printed(
@@ -65,3 +93,25 @@ def test_decisions_and_orders_are_printed(
 def test_silent_gateway_is_named(settings: Settings) -> None:
     """The demo goes on: what it filled counts, and not what was traded."""
     assert f"127.0.0.1:{settings.gateway.grpc_port}" in printed(settings)
+
+
+def test_newest_decisions_are_waited_for(
+    settings: Settings, exchange: ExchangeHandle, gateway_server: GatewayServer
+) -> None:
+    """A demo that is stopped between a candidate and its decision ends with the decision."""
+    settings = settings.model_copy(update={"gateway": gateway_server.settings})
+    reader = WaitingReader(settings, published(settings, exchange))
+    found = printed(settings, reader, longest_wait=60.0)
+    assert "1 same_side" in found
+
+
+def test_missing_decision_is_not_awaited_forever(
+    settings: Settings, exchange: ExchangeHandle, gateway_server: GatewayServer
+) -> None:
+    """Without a trader the demo goes on; without live minutes it does not wait."""
+    settings = settings.model_copy(update={"gateway": gateway_server.settings})
+    published(settings, exchange)
+    assert "same_side" not in printed(settings, longest_wait=0.1)
+    once = printed(settings, live=False)
+    assert "No minute was traded" in once
+    assert "Waiting" not in once

@@ -245,7 +245,8 @@ def test_demo_then_ui_over_same_data(tmp_path: Path) -> None:
     assert demo.returncode == 0, printed
     assert "0 candles missing." in printed
     shown = [line.split()[:2] for line in printed.splitlines()]
-    assert ["positions", "0"] in shown, "no live minute was traded"
+    assert ["positions", "0"] in shown
+    assert "No minute was traded" in printed
     assert "launched" in printed
     assert "executes its runs itself" not in printed, "the worker executed them"
     assert not [name for name, value in machine.credentials().items() if value in printed]

@@ -1,6 +1,7 @@
 """Strategies: what each signals on, and that live and history find the same candidates."""
 
 import json
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from pipeline_assets.market import strategies as package
 from pipeline_assets.market.candidates import candidate_id, candidate_schema, candidates_of
 from pipeline_assets.market.evaluation import evaluate, tied_ids
-from pipeline_assets.market.indicators import Ema, Rsi
+from pipeline_assets.market.indicators import Atr, Ema, Rsi
 from pipeline_assets.market.strategies import (
     configured_rules,
     configured_strategies,
@@ -437,6 +438,18 @@ def test_rules_change_version_when_set() -> None:
     stopped = version_of(name="macd_cross", rules={"stop": 0.01})
     assert stopped == version_of(name="macd_cross", rules={"stop": "0.01"})
     assert len({bare, stopped, version_of(name="macd_cross", rules={"stop": 0.02})}) == 3
+
+
+def test_sizing_adds_its_indicator_once() -> None:
+    """Rules that size by ATR make it an indicator of the strategy, unless the strategy declares it."""
+    entry = StrategySettings(name="macd_cross", rules={"sizing": {"by": "atr", "period": 20}})
+    (sized,) = configured_strategies([entry])
+    assert sized.columns.count("atr_20") == 1
+    assert sized.warm_up > Atr(20).candles_needed
+    declared = replace(sized, declaration=Declaration((Atr(20),)))
+    assert declared.columns == ("atr_20",)
+    (bare,) = configured_strategies([StrategySettings(name="macd_cross")])
+    assert not any(name.startswith("atr") for name in bare.columns)
 
 
 @pytest.mark.parametrize(

@@ -11,7 +11,7 @@ import polars as pl
 import pytest
 
 from pipeline_assets.market.evaluation import evaluate
-from pipeline_assets.market.indicators import Atr, IndicatorSet, IndicatorStates
+from pipeline_assets.market.indicators import IndicatorStates
 from pipeline_assets.market.position_keeper import Bar, Fill, PositionKeeper, Signal
 from pipeline_assets.market.step_tables import FillModel, FundingRate, grid_of
 from pipeline_assets.market.strategies import indicators_of
@@ -85,7 +85,7 @@ def test_live_minutes_equal_the_backtest(hours: int) -> None:
             {symbol: (grid_of(symbol, [BTC_RULES]), BTC_RULES) for symbol in symbols},
         )
 
-    indicators = IndicatorSet([*indicators_of(chosen).indicators, Atr(14)])
+    indicators = indicators_of(chosen)
     past = frame.filter(pl.col("open_time") < start)
     states, venue, fills = IndicatorStates.from_history(indicators, past), keeper(), []
     day = frame.filter(pl.col("open_time").is_between(start, start + hours * HOUR, closed="left"))

@@ -314,6 +314,46 @@ def test_expected_ingest_always_gets_weight(server, budget, demands, minute, ste
     assert budget.reserve(Priority.INGEST_1M, demands[0], now) == Grant(demands[0], 0)
 
 
+SHARE = 20
+below_gateway = [each for each in Priority if each < Priority.GATEWAY]
+
+
+@with_server
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 2), st.sampled_from(below_gateway), demand, st.integers(0, SHARE)),
+        max_size=30,
+    )
+)
+def test_gateway_share_is_never_taken(server, budget, steps):
+    """The gateway's share of each minute is granted at once, and with it the capacity is kept.
+
+    Lower priorities ask for all they can get, and announce more; the gateway asks in small steps.
+    """
+    server.client().flushall()
+    minute, granted, asked = 0, Counter(), Counter()
+    for forward, priority, wanted, small in steps:
+        minute += forward
+        now = NOON + minute * MINUTE
+        budget.expect(Priority.GATEWAY, Interval.ONE_MINUTE, SHARE, now)
+        granted[minute] += budget.reserve(priority, 5 * wanted, now, later=wanted).weight
+        left = min(small, SHARE - asked[minute])
+        if left:
+            assert budget.reserve(Priority.GATEWAY, left, now) == Grant(left, 0)
+            granted[minute], asked[minute] = granted[minute] + left, asked[minute] + left
+    assert all(total <= CAPACITY for total in granted.values())
+
+
+@pytest.mark.parametrize("priority", below_gateway)
+def test_refused_gateway_goes_first_next_minute(budget, priority):
+    """A gateway that starts while a minute is spent goes before all others in the next one."""
+    budget.reserve(priority, CAPACITY, ORDINARY, later=5000)
+    assert budget.reserve(Priority.GATEWAY, 1, ORDINARY).weight == 0
+    following = ORDINARY + MINUTE
+    assert budget.reserve(priority, 5000, following).weight == CAPACITY - 1
+    assert budget.reserve(Priority.GATEWAY, 1, following) == Grant(1, 0)
+
+
 # The full hour of a large universe
 
 

@@ -11,13 +11,14 @@ from pipeline_assets.trading.records import (
     AnyRecord,
     CancelSending,
     FillBooked,
+    FundingBooked,
     OrderChanged,
     OrderSending,
 )
 
 ORDER = Order(
     client_id="a-1", symbol="BTCUSDT", side="sell", kind="stop", quantity=123_456_789, price=50_000_10000000,
-    reduce_only=True, strategy="macd 1", decision_id="d", parent="e",
+    reduce_only=True, strategy="macd 1", decision_id="d", parent="e", leverage=3,
 )  # fmt: skip
 MARKET = Order(client_id="a-2", symbol="ETHUSDT", side="buy", kind="market", quantity=1)
 FILL = Fill(
@@ -33,6 +34,7 @@ FILL = Fill(
         OrderSending(at=5, order=MARKET, recv_window=5_000),
         OrderChanged(at=6, client_id="a-1", status=Status.NOT_PLACED, reason="none", reported=9),
         FillBooked(at=7, fill=FILL),
+        FundingBooked(at=8, symbol="BTCUSDT", time=1_764_000_000_000, amount=-7),
     ],
 )
 def test_event_becomes_the_record_again(record: AnyRecord) -> None:

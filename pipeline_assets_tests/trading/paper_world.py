@@ -279,7 +279,7 @@ class World:
         await self.open(minute, bars, rates or {})
         await self.drain()
         await self.close(minute, bars)
-        await self.trader.on_minute(minute, bars, rates or {})
+        await self.trader.on_minute(minute, bars)
         await self.drain()
 
     async def drain(self) -> None:

@@ -151,6 +151,23 @@ def test_unattributed_trade_keeps_doubt() -> None:
     assert desk.core.state.orders["a-1"].status is Status.UNKNOWN
 
 
+def test_liquidation_is_booked_and_alarmed() -> None:
+    """The venue's own order takes the position over; no caller may use an id like its."""
+    desk = Desk()
+    desk.filled()
+    taken = msgspec.structs.replace(
+        fill_of(ORDER, 2, 90, desk.now), client_id="autoclose-7", venue_id="v-7", side="sell"
+    )
+    work = desk.tell(messages.FillSeen(taken))
+    assert desk.core.state.ledger.positions == {}
+    assert not desk.core.state.foreign
+    alarms = [each.message for each in work.effects if isinstance(each, messages.Alarm)]
+    assert alarms == ["The venue liquidated a position: sell BTCUSDT."]
+    refusal = desk.place(client_id="autoclose-7")
+    assert refusal
+    assert refusal.code == "client_id"
+
+
 def test_expired_order_waits_for_fills() -> None:
     """An expired order that the venue filled in part is not settled before its trade is booked."""
     desk = Desk()

@@ -1,7 +1,9 @@
 """The gateway's shell over a real journal file: what is durable when, and how the gateway stops."""
 
 import asyncio
-from collections.abc import Callable, Coroutine
+import sqlite3
+import threading
+from collections.abc import Callable, Coroutine, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -92,13 +94,28 @@ def _fill_disk(journal: SqliteJournal) -> None:
                 journal.append([b"x" * size])
 
 
-def test_full_disk_acknowledges_nothing(tmp_path: Path) -> None:
+def _lock(journal: SqliteJournal) -> None:
+    """Hold the file as another process does; its connection lives as long as the journal."""
+    journal.other = sqlite3.connect(journal.name, isolation_level=None)  # type: ignore[attr-defined]
+    journal.other.execute("BEGIN IMMEDIATE")  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize(("harm", "said"), [(_fill_disk, "disk is full"), (_lock, "is locked")])
+def test_refusing_journal_acknowledges_nothing(
+    tmp_path: Path,
+    harm: Callable[[SqliteJournal], None],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The disk is full, or another process holds the file."""
+    monkeypatch.setattr("pipeline_assets.resources.journal._BUSY_SECONDS", 0.01)
+
     async def test() -> None:
         venue, journal = ScriptedVenue(), SqliteJournal(tmp_path / "journal")
         bench = GatewayBench(tmp_path / "journal", venue, journal)
         await bench.gateway.ask(messages.SetMode(Mode.ACTIVE, "test", "me"))
-        _fill_disk(journal)
-        with pytest.raises(GatewayStoppedError, match="disk is full"):
+        harm(journal)
+        with pytest.raises(GatewayStoppedError, match=said):
             await bench.gateway.ask(messages.Place(ORDER))
         with pytest.raises(JournalError):
             await bench.task
@@ -182,6 +199,42 @@ def test_caller_that_left_places_nothing(tmp_path: Path) -> None:
         await bench.gateway.ask(messages.SetMode(Mode.ACTIVE, "test", "me"))
         assert not bench.core.state.orders
         assert (await bench.gateway.ask(messages.Place(ORDER))).refusal is None
+        await bench.stop()
+
+    _run(test)
+
+
+def test_settled_state_is_journalled(tmp_path: Path) -> None:
+    """While records are on their way to the disk, no reader of the settled state sees what they say."""
+    written, writing = threading.Event(), threading.Event()
+
+    class SlowJournal(SqliteJournal):
+        def append(self, bodies: Sequence[bytes]) -> int:
+            if any(b"order_sending" in body for body in bodies):
+                writing.set()
+                assert written.wait(60)
+            return super().append(bodies)
+
+    async def test() -> None:
+        bench = GatewayBench(
+            tmp_path / "journal", ScriptedVenue(), SlowJournal(tmp_path / "journal")
+        )
+        asked = asyncio.create_task(bench.gateway.ask(messages.Place(ORDER)))
+
+        async def seen() -> tuple[set[str], int]:
+            async with bench.gateway.settled() as state:
+                return set(state.orders), bench.journal.last
+
+        await asyncio.to_thread(writing.wait, 60)
+        reader = asyncio.create_task(seen())
+        await asyncio.sleep(0)
+        assert "a-1" in bench.core.state.orders
+        assert not reader.done()
+        written.set()
+        orders, last = await reader
+        assert orders == {"a-1"}
+        assert last >= 1
+        await asked
         await bench.stop()
 
     _run(test)

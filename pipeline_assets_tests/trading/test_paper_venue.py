@@ -96,6 +96,70 @@ def test_stop_covers_the_entry_candle(tmp_path: Path) -> None:
     _run(test)
 
 
+@pytest.mark.parametrize(
+    ("side", "candle", "price", "fee", "restarted"),
+    [
+        ("buy", (50_000, 50_000, 48_728, 49_000), None, 0, False),
+        ("buy", (50_000, 50_000, 48_727, 49_000), 4_872_770, 60_909_625_000, False),
+        ("buy", (48_000, 48_000, 48_000, 48_000), 4_800_000, 49_050_000_000, True),
+        ("buy", (40_000, 40_000, 40_000, 40_000), 4_750_950, 0, False),
+        ("sell", (50_000, 51_300, 50_000, 50_000), 5_120_920, 64_011_500_000, True),
+        ("sell", (60_000, 60_000, 60_000, 60_000), 5_248_950, 0, False),
+    ],
+)
+def test_liquidation_costs_the_margin_at_most(
+    tmp_path: Path,
+    side: str,
+    candle: tuple[float, ...],
+    price: int | None,
+    fee: int,
+    restarted: bool,
+) -> None:
+    """Leverage 20, a maintenance margin of 2.5 %, and entries at 50,010 and 49,990."""
+
+    async def test() -> None:
+        bench = PaperBench(tmp_path / "paper")
+        await bench.candle(0, FLAT)
+        await bench.send(order("entry", side, leverage=20))
+        await bench.candle(1, FLAT)
+        await bench.candle(2, FLAT)
+        if restarted:
+            bench = await bench.again()
+        heard: list[messages.Event] = []
+        await bench.venue.start(heard.append)
+        await bench.candle(3, {"BTCUSDT": bar(*candle)})
+        found = bench.fills[1:]
+        assert found == ([] if price is None else [("autoclose-2", 3, price, fee)])
+        assert [type(each) for each in heard] == [messages.FillSeen] * len(found)
+        assert bool(bench.venue.book.positions) == (price is None)
+        assert bench.venue.book.stakes.keys() == bench.venue.book.positions.keys()
+
+    _run(test)
+
+
+def test_margin_follows_the_position(tmp_path: Path) -> None:
+    """An addition brings its own leverage; a part that is closed takes its part of the margin away."""
+
+    async def test() -> None:
+        bench = PaperBench(tmp_path / "paper")
+        book, margins = bench.venue.book, []
+        changes = [("buy", 1, 10), ("buy", 1, 0), ("sell", 1, 0), ("sell", 2, 5)]
+        await bench.candle(0, FLAT)
+        for number, (side, size, leverage) in enumerate(changes):
+            await bench.send(order(str(number), side, quantity=size * UNIT, leverage=leverage))
+            await bench.candle(2 * number + 1, FLAT)
+            await bench.candle(2 * number + 2, FLAT)
+            margins.append((book.positions["BTCUSDT"] // UNIT, book.stakes["BTCUSDT"].margin))
+        assert [(held, margin / UNIT) for held, margin in margins] == [
+            (1, 5_001),
+            (2, 5_001 + 50_010),
+            (1, (5_001 + 50_010) / 2),
+            (-1, 9_998),
+        ]
+
+    _run(test)
+
+
 def test_gap_ends_entry_not_exit(tmp_path: Path) -> None:
     async def test() -> None:
         bench = PaperBench(tmp_path / "paper")

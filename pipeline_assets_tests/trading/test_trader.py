@@ -15,11 +15,15 @@ import numpy as np
 import polars as pl
 import pytest
 
-from pipeline_assets.market.candidates import Candidate, candidate_id
+from pipeline_assets.market.candidates import Candidate, candidate_id, candidates_of
+from pipeline_assets.market.evaluation import evaluate
+from pipeline_assets.market.indicators import IndicatorStates
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.position_keeper import Bar
 from pipeline_assets.market.position_rules import PositionRules
 from pipeline_assets.market.step_tables import FundingRate, from_minute, to_minute
+from pipeline_assets.market.strategies import indicators_of
+from pipeline_assets.market.strategy import Strategy
 from pipeline_assets.market.trading_rules import UNIT
 from pipeline_assets.trading.gateway import GatewayStoppedError
 from pipeline_assets.trading.limits import RiskLimits
@@ -59,23 +63,36 @@ def _candidate(symbol: str, side: str, minute: int) -> Candidate:
 
 
 def _signalling(minutes: int, share: float) -> pl.DataFrame:
-    """Candles from `START` on, signals at random in their volume, and some minutes missing."""
+    """Candles, from `START` on with signals at random in their volume, and with some minutes missing."""
     chance = Random(minutes)
-    inside = pl.col("open_time").is_between(
-        START, START + timedelta(minutes=minutes), closed="left"
-    )
-    frame = minutes_of(SYMBOLS).filter(inside)
+    frame = minutes_of(SYMBOLS).filter(pl.col("open_time") < START + timedelta(minutes=minutes))
+    past = frame.filter(pl.col("open_time") < START).with_columns(volume=0.0)
+    frame = frame.filter(pl.col("open_time") >= START)
     sides = [chance.choice((2.0, -2.0)) * (chance.random() < share) for _ in range(len(frame))]
     kept = [chance.random() > 0.01 for _ in range(len(frame))]
-    return frame.with_columns(volume=pl.Series(np.array(sides))).filter(pl.Series(kept))
+    signalling = frame.with_columns(volume=pl.Series(np.array(sides))).filter(pl.Series(kept))
+    return pl.concat([past, signalling]).sort("symbol", "open_time")
 
 
-def _by_minute(frame: pl.DataFrame) -> dict[int, dict[str, tuple[Bar, float]]]:
-    found: dict[int, dict[str, tuple[Bar, float]]] = {}
-    columns = ("open_time", "symbol", "open", "high", "low", "close", "volume")
-    for time, symbol, *prices, volume in frame.select(columns).iter_rows():
+def _candidates(strategy: Strategy, frame: pl.DataFrame) -> dict[int, list[Candidate]]:
+    """Evaluate the minutes from `START` on one after the other, as the sensor does."""
+    past = frame.filter(pl.col("open_time") < START)
+    states = IndicatorStates.from_history(indicators_of([strategy]), past)
+    found = {}
+    fresh = frame.filter(pl.col("open_time") >= START).sort("open_time", "symbol")
+    for minute in fresh.partition_by("open_time", maintain_order=True):
+        states, values = states.advance(minute)
+        time = minute["open_time"][0]
+        found[to_minute(time)] = candidates_of(evaluate([strategy], values, time).candidates)
+    return found
+
+
+def _by_minute(frame: pl.DataFrame) -> dict[int, dict[str, Bar]]:
+    found: dict[int, dict[str, Bar]] = {}
+    columns = ("open_time", "symbol", "open", "high", "low", "close")
+    for time, symbol, *prices in frame.select(columns).iter_rows():
         held = Bar(*(Decimal(str(each)) for each in prices))
-        found.setdefault(to_minute(time), {})[symbol] = (held, volume)
+        found.setdefault(to_minute(time), {})[symbol] = held
     return found
 
 
@@ -105,10 +122,14 @@ RULES: list[dict[str, Any]] = [
     {"trailing_stop": "0.0008", "stop": "0.001", "opposite_signal": "exit", "cool_down": 3},
     {"time_limit": 5, "target": "0.001", "opposite_signal": "reverse"},
     {"time_limit": 1, "opposite_signal": "ignore", "side": "long"},
+    {"target": "0.002", "leverage": 39, "opposite_signal": "ignore"},
+    {"sizing": {"by": "atr", "value": "0.002"}, "leverage": 20, "time_limit": 9},
 ]
 
 
-@pytest.mark.parametrize("rules", RULES, ids=["stop", "trail", "reverse", "brief"])
+@pytest.mark.parametrize(
+    "rules", RULES, ids=["stop", "trail", "reverse", "brief", "liquidation", "atr"]
+)
 @pytest.mark.parametrize("minutes", [90, pytest.param(1440, marks=pytest.mark.matrix)])
 def test_paper_trades_equal_the_backtest(rules: dict[str, Any], minutes: int) -> None:
     """Price, quantity, fee, time and reason, with gaps and funding, and all processes killed on the way."""
@@ -117,7 +138,7 @@ def test_paper_trades_equal_the_backtest(rules: dict[str, Any], minutes: int) ->
     end = START + timedelta(minutes=minutes)
 
     def rate(_: str, window: Any) -> list[FundingRate]:
-        times = [START + timedelta(minutes=each) for each in range(0, minutes, 30)]
+        times = [START + timedelta(minutes=each) for each in range(0, minutes, 7)]
         return [FundingRate(time, Decimal("0.0001"), Decimal(50_000)) for time in times]
 
     result = backtest(
@@ -128,15 +149,13 @@ def test_paper_trades_equal_the_backtest(rules: dict[str, Any], minutes: int) ->
         world = World({NAME: strategy.rules})
         world.clock.minute = to_minute(START)
         await world.start()
-        held = _by_minute(frame)
+        held, found = _by_minute(frame), _candidates(strategy, frame)
         for number in range(minutes):
             minute = to_minute(START) + number
-            bars = {symbol: each for symbol, (each, _) in held.get(minute, {}).items()}
+            bars = held.get(minute, {})
             due = FundingRate(from_minute(minute), Decimal("0.0001"), Decimal(50_000))
-            rates = dict.fromkeys(SYMBOLS, due) if number % 30 == 0 else {}
-            for symbol, (_, volume) in held.get(minute, {}).items():
-                if volume:
-                    world.signal(_candidate(symbol, "long" if volume > 0 else "short", minute))
+            rates = dict.fromkeys(SYMBOLS, due) if number % 7 == 0 else {}
+            world.signal(*found.get(minute, []))
             if number % 7 == 3:
                 # The fills at the open are on the venue's disk, and perhaps not on the gateway's.
                 await world.open(minute, bars, rates)
@@ -151,6 +170,8 @@ def test_paper_trades_equal_the_backtest(rules: dict[str, Any], minutes: int) ->
         trades = [*world.closed.values(), *opened]
         expected = rows(result)
         assert len(expected) >= 5
+        liquidated = [each for each in expected if each["exit_reason"] == "liquidation"]
+        assert liquidated or strategy.rules.leverage <= 20
         assert sorted(_row(each) for each in trades) == sorted(_expected(each) for each in expected)
         assert state.ledger.funding / UNIT == pytest.approx(
             sum(each["funding"] for each in expected)

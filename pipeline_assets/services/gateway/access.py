@@ -14,6 +14,7 @@ from pipeline_assets.web_guard import WebGuard
 
 # A browser adds these by itself; a program that calls gRPC sends none of them.
 _BROWSER_HEADERS = ("origin", "referer", "cookie")
+_HOST_HEADERS = ("host", "x-forwarded-host")
 _BROWSER_PREFIX = "sec-"
 
 
@@ -63,15 +64,23 @@ def guard_of(settings: Settings) -> WebGuard:
     return WebGuard(names=settings.allowed_hosts or ())
 
 
-def refuse_browsers(metadata: Iterable[tuple[str, str | bytes]]) -> None:
-    """Return if a gRPC call's metadata carries none of a browser's headers.
+def refuse_browsers(
+    metadata: Iterable[tuple[str, str | bytes]], guard: WebGuard, port: int
+) -> None:
+    """Return if a gRPC call's metadata carries none of a browser's headers and names no other host.
 
-    No browser speaks gRPC by itself; a proxy that translates for a page would pass these headers on.
+    No browser speaks gRPC by itself: HTTP/1.1 ends at the connection's first bytes, and no browser speaks
+    HTTP/2 without TLS. A proxy that translates for a page would pass these headers on.
 
     Raises:
-        CallRefusedError: a page sent the call.
+        CallRefusedError: a page sent the call, or a proxy passed on a host that is not this server's.
     """
-    for name, _ in metadata:
+    for name, value in metadata:
+        if name in _HOST_HEADERS:
+            host = value if isinstance(value, bytes) else value.encode()
+            refusal = guard.refusal("POST", "/", [(b"host", host)], port)
+            if refusal:
+                raise CallRefusedError(Kind.FOREIGN, "host", refusal.message)
         if name in _BROWSER_HEADERS or name.startswith(_BROWSER_PREFIX):
             raise CallRefusedError(
                 Kind.FOREIGN,

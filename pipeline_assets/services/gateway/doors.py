@@ -37,7 +37,7 @@ async def open_doors(
         DoorError: an address is taken.
     """
     with _listening(at.host, at.http_port) as listener:
-        door = await open_grpc_door(service, access, at.host, at.grpc_port)
+        door = await open_grpc_door(service, access, guard, at.host, at.grpc_port)
         server = _server(service, access, guard)
         serving = asyncio.create_task(server.serve(sockets=[listener]))
         try:

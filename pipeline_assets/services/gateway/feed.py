@@ -15,7 +15,7 @@ from pipeline_assets.collection.overview import collected_symbols
 from pipeline_assets.errors import DataError, OutsideSystemError
 from pipeline_assets.market.trading_rules import UNIT, TradingRules
 from pipeline_assets.resources.exchange_access import Exchange
-from pipeline_assets.resources.exchange_clock import ExchangeClock
+from pipeline_assets.resources.exchange_clock import MINUTE_MS, ExchangeClock
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
 from pipeline_assets.resources.trading_documents import read_trading_documents
@@ -35,16 +35,26 @@ class MarketFeed:
         rules: by symbol, those seen last; changed in the event loop only.
     """
 
-    def __init__(self, settings: Settings, monotonic: Callable[[], float] = time.monotonic) -> None:
-        """`monotonic` is a clock in seconds that only goes forward."""
+    def __init__(
+        self, settings: Settings, weight: int, monotonic: Callable[[], float] = time.monotonic
+    ) -> None:
+        """Read the market of some settings.
+
+        Args:
+            settings: of the gateway.
+            weight: request weight of each minute that is kept for the gateway.
+            monotonic: a clock in seconds that only goes forward.
+        """
         self.rules: dict[str, TradingRules] = {}
-        self._settings, self._monotonic = settings, monotonic
+        self._settings, self._weight, self._monotonic = settings, weight, monotonic
         self._clock = ExchangeClock(monotonic)
-        self._exchange = Exchange(settings).client(Priority.INGEST_1M, patient=False)
+        self._access = Exchange(settings)
+        self._exchange = self._access.client(Priority.GATEWAY, patient=False)
         self._slots = CandleSlots(settings.redis)
         self._store = ObjectStore(settings.s3)
         self._symbols: Sequence[str] = ()
         self._rules_due = 0.0
+        self._complete = -1
         self._opened = ExitStack()
 
     def __enter__(self) -> Self:
@@ -88,6 +98,7 @@ class MarketFeed:
 
     def _measure(self) -> None:
         self._clock.sample(self._exchange.server_time)
+        self._access.reserve_gateway_share(self._weight, self.now())
 
     async def _read_rules(self) -> None:
         symbols, rules = await asyncio.to_thread(self._stored_rules)
@@ -102,6 +113,13 @@ class MarketFeed:
         return symbols, {symbol: each[-1].value for symbol, each in dated.items() if each}
 
     async def _report_prices(self, hear: Callable[[PriceSeen], None]) -> None:
+        """Report the newest closes, until all symbols of the minute before have one of the newest minute."""
+        minute = self.now() // MINUTE_MS - 1
+        if minute <= self._complete:
+            return
         closes = await asyncio.to_thread(self._slots.newest_closes, self._symbols)
         for symbol, (close, close_time) in closes.items():
             hear(PriceSeen(symbol, round(Decimal(repr(close)) * UNIT), close_time))
+        minutes = {close_time // MINUTE_MS for _, close_time in closes.values()}
+        if minute in minutes and minute - 1 not in minutes:
+            self._complete = minute

@@ -21,6 +21,7 @@ from pipeline_assets.services.gateway.grpc_calls import CALLS, STREAM, Call, str
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 from pipeline_assets.services.gateway.requests import problems_of
 from pipeline_assets.services.gateway.service import CallRefusedError, GatewayService, Kind
+from pipeline_assets.web_guard import WebGuard
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GatewayService"].full_name
 # Calls that change nothing. A call that is not named here needs the token.
@@ -57,14 +58,18 @@ class GrpcDoor:
         await self.server.stop(grace=1.0)
 
 
-async def open_grpc_door(service: GatewayService, access: Access, host: str, port: int) -> GrpcDoor:
+async def open_grpc_door(
+    service: GatewayService, access: Access, guard: WebGuard, host: str, port: int
+) -> GrpcDoor:
     """Serve gRPC at an address; port 0 takes a free one.
+
+    The library hides the call's `:authority`, so `guard` checks the host that a proxy passes on.
 
     Raises:
         DoorError: the address is taken.
     """
     server = grpc.aio.server(
-        interceptors=(_Admission(access),),
+        interceptors=(_Admission(access, guard, port),),
         options=(
             # A second server at the same port would take half of the calls.
             ("grpc.so_reuseport", 0),
@@ -92,8 +97,8 @@ async def open_grpc_door(service: GatewayService, access: Access, host: str, por
 class _Admission(grpc.aio.ServerInterceptor):
     """Refuses a call before its message is read: a page's, or a change without the token."""
 
-    def __init__(self, access: Access) -> None:
-        self._access = access
+    def __init__(self, access: Access, guard: WebGuard, port: int) -> None:
+        self._access, self._guard, self._port = access, guard, port
 
     async def intercept_service(
         self,
@@ -102,7 +107,7 @@ class _Admission(grpc.aio.ServerInterceptor):
     ) -> "_Handler | None":
         method, metadata = handler_call_details.method, handler_call_details.invocation_metadata
         try:
-            refuse_browsers(metadata)
+            refuse_browsers(metadata, self._guard, self._port)
             if not _is_open(method):
                 self._access.require(_text(dict(metadata).get("authorization")))
         except CallRefusedError as refusal:

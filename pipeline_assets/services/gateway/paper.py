@@ -15,13 +15,15 @@ from pipeline_assets.collection.overview import collected_symbols
 from pipeline_assets.errors import DataError, OutsideSystemError
 from pipeline_assets.market.fill_formulas import FillFormulas
 from pipeline_assets.market.intervals import from_milliseconds
-from pipeline_assets.market.step_tables import FillModel, FundingRate, grid_of
+from pipeline_assets.market.step_tables import FillModel, grid_of
 from pipeline_assets.market.trading_rules import Fees
 from pipeline_assets.market.windows import Window
-from pipeline_assets.resources.journal import JournalDamagedError, JournalError, SqliteJournal
+from pipeline_assets.resources.journal import JournalDamagedError, JournalError
+from pipeline_assets.resources.journals import open_journal
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
 from pipeline_assets.resources.trading_documents import read_trading_documents
+from pipeline_assets.services.gateway.paper_rates import stored_rates
 from pipeline_assets.settings import Settings
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.minute_feed import MinuteFeed
@@ -31,7 +33,8 @@ _PERIOD_SECONDS = 2.0
 # The trader has this long after a fill at the open to place stop and target for the same candle.
 _SETTLE_SECONDS = 10.0
 _RULES_SECONDS = 60.0
-_FUNDING_SECONDS = 600.0
+# Each reading costs a second of processor time.
+_FUNDING_SECONDS = 900.0
 _FUNDING_SPAN = timedelta(days=2)
 _logger = logging.getLogger(__name__)
 
@@ -50,8 +53,7 @@ class LivePaperVenue(PaperVenue):
         Raises:
             JournalError, JournalDamagedError, JournalRecordError: the journal cannot be read.
         """
-        path = settings.trading.journal_path(settings.data_dir)
-        self._file = SqliteJournal(path.with_suffix(".paper" + path.suffix))
+        self._file = open_journal(settings.trading, settings.data_dir, "paper")
         self._prices: dict[str, FillFormulas] = {}
         super().__init__(self._file, self._prices, clock)
         self._settings, self._now, self._monotonic = settings, clock, monotonic
@@ -158,19 +160,14 @@ class LivePaperVenue(PaperVenue):
         """Charge the rates of the newest days that are on the lake; each is charged once.
 
         Raises:
-            ObjectStoreError: S3 failed.
+            RatesUnreadableError: the lake does not answer, or an object is damaged.
             JournalError: the payments could not be stored.
         """
         traded = {fill.symbol for _, fill in self.book.fills}
         if not traded:
             return
-        for symbol, rate in await asyncio.to_thread(self._stored_rates, sorted(traded)):
-            await self.on_funding({symbol: rate})
-
-    def _stored_rates(self, symbols: list[str]) -> list[tuple[str, FundingRate]]:
-        from pipeline_assets.research.readers import LakeCandles
-
         now = from_milliseconds(self._now())
         window = Window(now - _FUNDING_SPAN, now)
-        reader = LakeCandles(self._lake)
-        return [(symbol, rate) for symbol in symbols for rate in reader.funding(symbol, window)]
+        rates = await asyncio.to_thread(stored_rates, self._settings.s3, sorted(traded), window)
+        for symbol, rate in rates:
+            await self.on_funding({symbol: rate})

@@ -13,18 +13,21 @@ from pathlib import Path
 from pipeline_assets.market.step_compilation import without_compilation
 from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.journal import Journal, SqliteJournal
+from pipeline_assets.resources.journals import journal_file, open_journal
 from pipeline_assets.resources.leases import LeaseStore
+from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.services.gateway.access import Access, access_of, guard_of
 from pipeline_assets.services.gateway.doors import Doors, open_doors
 from pipeline_assets.services.gateway.feed import MarketFeed
 from pipeline_assets.services.gateway.lease import GatewayLease
-from pipeline_assets.services.gateway.service import GatewayService
-from pipeline_assets.services.gateway.venues import VenueMaker, make_venue, timing_of
+from pipeline_assets.services.gateway.service import CallRefusedError, GatewayService, Kind
+from pipeline_assets.services.gateway.venues import VenueMaker, make_venue, timing_of, weight_of
 from pipeline_assets.services.until_stopped import run_until_stopped
 from pipeline_assets.settings import AlertsSettings, Settings
 from pipeline_assets.trading.core import GatewayCore
 from pipeline_assets.trading.gateway import Gateway
 from pipeline_assets.trading.limits import RiskLimits
+from pipeline_assets.trading.record_copy import RecordCopy
 from pipeline_assets.trading.records import GATEWAY_RECORDS
 
 # A gateway that was killed leaves its lease for this long.
@@ -64,18 +67,26 @@ def restored_core(journal: Journal, settings: Settings, feed: MarketFeed) -> Gat
         JournalError, JournalDamagedError, JournalRecordError: the journal cannot be read.
         InvariantError: its records contradict each other.
     """
-    stored = (GATEWAY_RECORDS.decode(number, body) for number, body in journal.read())
     limits = RiskLimits.from_settings(settings.risk)
-    return GatewayCore(limits, feed.rules, timing_of(settings), stored)
+    return GatewayCore(limits, feed.rules, timing_of(settings), GATEWAY_RECORDS.read(journal))
 
 
-def backup_journal(path: Path, target: Path) -> None:
-    """Write a copy of the journal to a new file, over a connection beside the gateway's.
+def backup_journal(settings: Settings, target: Path) -> None:
+    """Write a copy of the journal's file to a new one, over a connection beside the gateway's.
 
     Raises:
+        CallRefusedError: the journal is in PostgreSQL.
         JournalError: the copy cannot be written, or exists.
     """
-    with closing(SqliteJournal(path)) as journal:
+    trading = settings.trading
+    if trading.journal_url is not None:
+        raise CallRefusedError(
+            Kind.NOT_NOW,
+            "backup",
+            "The journals are in PostgreSQL, so its own tools back both up at one moment: pg_dump "
+            f"--table='*_journal_{trading.account}' (docs/trading.md).",
+        )
+    with closing(SqliteJournal(journal_file(trading, settings.data_dir, "gateway"))) as journal:
         journal.backup(target)
 
 
@@ -103,8 +114,10 @@ async def run_gateway(
     store = LeaseStore(settings.redis, lease_seconds)
     lease = await GatewayLease.take(store, settings.trading.account)
     try:
-        path = settings.trading.journal_path(settings.data_dir)
-        with closing(SqliteJournal(path)) as journal, MarketFeed(settings) as feed:
+        journal = await asyncio.to_thread(
+            open_journal, settings.trading, settings.data_dir, "gateway"
+        )
+        with closing(journal), MarketFeed(settings, weight_of(settings)) as feed:
             await feed.begin()
             core = await asyncio.to_thread(restored_core, journal, settings, feed)
             venue = make(settings, feed.now)
@@ -114,9 +127,10 @@ async def run_gateway(
                 gateway,
                 settings.trading,
                 settings.risk,
-                lambda target: backup_journal(path, target),
+                lambda target: backup_journal(settings, target),
             )
-            works = (gateway.run(), lease.keep(), feed.run(gateway.hear))
+            copy = RecordCopy(gateway, ObjectStore(settings.s3), settings.trading, feed.now)
+            works = (gateway.run(), lease.keep(), feed.run(gateway.hear), copy.run())
             tasks = [asyncio.create_task(each) for each in works]
             await _serve(settings, service, access, tasks, stop, on_ready)
     finally:

@@ -48,6 +48,7 @@ class OrderRequest(Request):
     strategy: _Label = ""
     decision_id: _Label = ""
     parent: _Label = ""
+    leverage: int = Field(0, ge=0, le=125)
 
     def order(self) -> Order:
         """Return the order in the gateway's own units."""
@@ -62,6 +63,7 @@ class OrderRequest(Request):
             strategy=self.strategy,
             decision_id=self.decision_id,
             parent=self.parent,
+            leverage=self.leverage,
         )
 
 

@@ -1,5 +1,5 @@
-"""The one place that chooses a venue, and how long to wait for it, by the setting `trading.venue`. A venue
-itself is a module of trading/.
+"""The one place that chooses a venue, how long to wait for it and how much request weight it needs, by the
+setting `trading.venue`. A venue itself is a module of trading/.
 """
 
 from collections.abc import Callable
@@ -13,6 +13,8 @@ Clock = Callable[[], int]
 VenueMaker = Callable[[Settings, Clock], Venue]
 # On paper an order is filled when the candle after the next open has closed and is in the slots.
 _PAPER = Timing(close_retry=180_000)
+# Gateway and trader each ask the exchange for its time once a minute, and more often while replies are slow.
+_PAPER_WEIGHT = 20
 
 
 def make_venue(settings: Settings, clock: Clock) -> Venue:
@@ -23,3 +25,8 @@ def make_venue(settings: Settings, clock: Clock) -> Venue:
 def timing_of(settings: Settings) -> Timing:
     """Return how long the core waits at the venue of the settings."""
     return {"paper": _PAPER}[settings.trading.venue]
+
+
+def weight_of(settings: Settings) -> int:
+    """Return the request weight of each minute that is kept for the gateway at the venue of the settings."""
+    return {"paper": _PAPER_WEIGHT}[settings.trading.venue]

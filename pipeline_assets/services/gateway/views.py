@@ -38,6 +38,7 @@ class OrderView(View):
     strategy: str
     decision_id: str
     parent: str
+    leverage: int
 
 
 class OrderStateView(View):

@@ -1,6 +1,8 @@
 """The gRPC door over a real channel: calls, refusals, deadlines, and the stream."""
 
+import socket
 import threading
+from contextlib import suppress
 from itertools import islice
 from pathlib import Path
 
@@ -130,6 +132,29 @@ def test_browser_headers_are_refused(
     with channel:
         for name in ("GetState", "PlaceOrder"):
             assert _status(channel, name, b"", (header, *AUTHORIZED)) == "PERMISSION_DENIED"
+
+
+@pytest.mark.parametrize("name", ["host", "x-forwarded-host"])
+def test_foreign_host_is_refused(gateway_server: GatewayServer, name: str) -> None:
+    """A proxy passes on the name by which a page calls after DNS rebinding."""
+    channel = grpc.insecure_channel(f"127.0.0.1:{gateway_server.settings.grpc_port}")
+    with channel:
+        for host, expected in (("rebound.example.com", "PERMISSION_DENIED"), ("localhost:1", "OK")):
+            assert _status(channel, "GetState", b"", ((name, host), *AUTHORIZED)) == expected
+
+
+def test_browsers_protocol_gets_no_answer(gateway_server: GatewayServer) -> None:
+    """A page's request over HTTP/1.1, with HTTP/2 and a valid call in its body: the connection ends."""
+    address = ("127.0.0.1", gateway_server.settings.grpc_port)
+    body = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes.fromhex("000000040000000000")
+    head = f"POST /{SERVICE}/Halt HTTP/1.1\r\nHost: rebound.example.com\r\nAuthorization: Bearer {TOKEN}\r\n"
+    with socket.create_connection(address, timeout=30) as connection, suppress(ConnectionError):
+        length = f"Content-Type: application/grpc\r\nContent-Length: {len(body)}\r\n\r\n"
+        connection.sendall((head + length).encode() + body)
+        answer = b"".join(iter(lambda: connection.recv(4096), b""))
+        assert b"grpc-status" not in answer
+        assert not answer.startswith(b"HTTP/1.1 200")
+    assert gateway_server.service.state().mode == "ACTIVE"
 
 
 def _status(

@@ -78,6 +78,7 @@ def test_order_becomes_position(gateway_server: GatewayServer) -> None:
     assert status == 200
     assert placed["order"] == ORDER | {
         "price": "", "reduce_only": False, "strategy": "", "decision_id": "", "parent": "",
+        "leverage": 0,
     }  # fmt: skip
     assert ask(gateway_server, "POST", "/v1/orders", ORDER)[0] == 200
     kinds = [each["event"] for each in events(gateway_server, 4, {})]

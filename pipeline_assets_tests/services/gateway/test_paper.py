@@ -21,6 +21,7 @@ from pipeline_assets.services.gateway.paper import LivePaperVenue
 from pipeline_assets.settings import Settings
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.paper_book import MINUTE
+from pipeline_assets_tests.fixtures.journals import Place
 from pipeline_assets_tests.fixtures.redis import RedisServer
 from pipeline_assets_tests.fixtures.s3 import S3Bucket
 from pipeline_assets_tests.research.held_candles import BTC_RULES
@@ -45,12 +46,16 @@ def _rate(store: ObjectStore) -> datetime:
 
 
 def test_order_fills_from_fresh_slots(
-    tmp_path: Path, s3_bucket: S3Bucket, redis_server: RedisServer, redis_url: str
+    journal_place: Place,
+    tmp_path: Path,
+    s3_bucket: S3Bucket,
+    redis_server: RedisServer,
+    redis_url: str,
 ) -> None:
     """At the open of the second candle after its acceptance's; the next start has the fill."""
     settings = Settings(
         _env_file=None, data_dir=tmp_path, symbols="BTCUSDT", s3=s3_bucket.settings().model_dump(),
-        redis={"url": redis_url}, backtest={"slippage": 0.001},
+        redis={"url": redis_url}, backtest={"slippage": 0.001}, trading=journal_place.settings(),
     )  # fmt: skip
     clock = Clock()
 

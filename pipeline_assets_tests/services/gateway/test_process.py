@@ -14,21 +14,24 @@ from click.testing import CliRunner
 from pipeline_assets.cli.gateway import gateway
 from pipeline_assets.errors import PipelineError
 from pipeline_assets.market.intervals import from_milliseconds
+from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.journal import SqliteJournal
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import slot_key
 from pipeline_assets.resources.trading_documents import note_trading_rules
+from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets.services.gateway.client import GatewayCallError, GatewayClient
 from pipeline_assets.services.gateway.lease import SecondGatewayError
 from pipeline_assets.services.gateway.process import run_gateway
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
-from pipeline_assets.services.gateway.venues import Clock
+from pipeline_assets.services.gateway.venues import Clock, weight_of
 from pipeline_assets.settings import Settings, SettingsError
 from pipeline_assets.trading.messages import PositionsRead
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
 from pipeline_assets_tests.fixtures.gateway import TOKEN, order
-from pipeline_assets_tests.fixtures.redis import RedisServer, free_port
-from pipeline_assets_tests.fixtures.s3 import S3Bucket, eventually
+from pipeline_assets_tests.fixtures.journals import Place, PostgresPlace
+from pipeline_assets_tests.fixtures.redis import RedisServer
+from pipeline_assets_tests.fixtures.s3 import eventually
 from pipeline_assets_tests.trading.scripted_venue import ScriptedVenue
 from pipeline_assets_tests.trading.test_core import _RULES
 
@@ -49,6 +52,9 @@ class Process:
         self.settings, self.redis = settings, redis
         self.venue = TimedVenue()
         self.failures: list[BaseException] = []
+
+    def keep_journal_in(self, place: Place) -> None:
+        self.settings = self.settings.model_copy(update={"trading": place.settings()})
 
     def candle(self, close: float, close_time: int) -> None:
         """Put the newest candle of BTCUSDT into its slots, as ingest runs do."""
@@ -98,23 +104,12 @@ class Process:
 
 @pytest.fixture
 def process(
-    tmp_path: Path, exchange: ExchangeHandle, s3_bucket: S3Bucket, redis_server: RedisServer,
-    redis_url: str,
-) -> Process:  # fmt: skip
+    gateway_settings: Settings, exchange: ExchangeHandle, redis_server: RedisServer
+) -> Process:
     """Provide an account with trading rules and a candle of this minute."""
-    settings = Settings(
-        _env_file=None,
-        data_dir=tmp_path,
-        symbols="BTCUSDT",
-        binance={"rest_url": exchange.url.removesuffix("/fapi"), "retries": 1},
-        s3=s3_bucket.settings().model_dump(),
-        redis={"url": redis_url, "retry_seconds": 0.3},
-        gateway={"grpc_port": free_port(), "http_port": free_port(), "token": TOKEN},
-        risk={"price_age_seconds": 3600},
-    )
-    made = Process(settings, redis_server)
-    now = exchange.state()["now_ms"]
-    note_trading_rules(ObjectStore(settings.s3), {"BTCUSDT": _RULES}, from_milliseconds(now))
+    made = Process(gateway_settings, redis_server)
+    now, lake = exchange.state()["now_ms"], ObjectStore(gateway_settings.s3)
+    note_trading_rules(lake, {"BTCUSDT": _RULES}, from_milliseconds(now))
     made.candle(100.0, now - 1000)
     return made
 
@@ -140,8 +135,9 @@ def positions(client: GatewayClient) -> dict[str, str]:
     return {each.symbol: each.quantity for each in answer.positions}
 
 
-def test_position_survives_restart(process: Process) -> None:
-    """The journal restores the position; nothing is sent again."""
+def test_position_survives_restart(process: Process, journal_place: Place) -> None:
+    """The journal, of either kind, restores the position; nothing is sent again."""
+    process.keep_journal_in(journal_place)
     with process.running() as client:
         placed(client)
         eventually(lambda: positions(client) == {"BTCUSDT": "0.1"}, "the fill is booked")
@@ -150,6 +146,34 @@ def test_position_survives_restart(process: Process) -> None:
         assert positions(client) == {"BTCUSDT": "0.1"}
         placed(client)
     assert process.venue.posts == {"a-1": 1}
+
+
+@pytest.mark.xdist_group("postgres")
+def test_lost_database_ends_gateway(process: Process, postgres_place: PostgresPlace) -> None:
+    """PostgreSQL dies: the next order is neither acknowledged nor sent, and the next start knows the rest."""
+    process.keep_journal_in(postgres_place)
+    with process.running() as client:
+        placed(client)
+        eventually(lambda: positions(client) == {"BTCUSDT": "0.1"}, "the fill is booked")
+        with pytest.raises(GatewayCallError, match=r"pg_dump --table='\*_journal_paper'"):
+            client.call(pb.BackupRequest(path="/tmp/copy"), pb.BackupResponse)
+        postgres_place.server.kill()
+        postgres_place.server.start()
+        with pytest.raises(GatewayCallError, match="stored is unknown"):
+            client.call(pb.PlaceOrderRequest(order=order("a-2")), pb.PlaceOrderResponse)
+    assert "gateway_journal_paper in PostgreSQL" in str(process.failures[0])
+    with process.running() as client:
+        assert positions(client) == {"BTCUSDT": "0.1"}
+    assert process.venue.posts == {"a-1": 1}
+
+
+def test_running_gateway_keeps_its_share(process: Process, exchange: ExchangeHandle) -> None:
+    """A backfill that asks for all weight of the minute after leaves the gateway's share alone."""
+    budget = Exchange(process.settings).budget
+    with process.running():
+        following = exchange.state()["now_ms"] + 60_000
+        granted = budget.reserve(Priority.BACKFILL, 9_999, following).weight
+    assert granted == budget.capacity - weight_of(process.settings) > 0
 
 
 def test_second_gateway_names_the_first(process: Process) -> None:

@@ -13,10 +13,10 @@ import pytest
 from pipeline_assets.errors import PipelineError
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.resources.broker import CandidateTopic
+from pipeline_assets.resources.heartbeat import inference_heartbeat
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.services.inference.process import run_inference
 from pipeline_assets.settings import KafkaSettings, Settings
-from pipeline_assets.stack_state import INFERENCE_FILE
 from pipeline_assets.stop_flag import StopFlag
 from pipeline_assets.trading.decision_store import read_decisions
 from pipeline_assets.trading.decisions import Decision
@@ -120,7 +120,7 @@ def test_service_decides_by_model_and_features(
     assert accepted.expected_value > 0
     assert accepted.reasons is not None
     assert len(accepted.reasons) == 3
-    assert (settings.data_dir / INFERENCE_FILE).exists()
+    assert inference_heartbeat(settings.data_dir).age() is not None
 
 
 def test_missing_parts_decline_with_reason(

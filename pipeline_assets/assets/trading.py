@@ -1,0 +1,103 @@
+"""Decisions, orders, fills and positions in Dagster: external assets, reported as runless events. New records
+are found and merged in trading/record_news.py; the figures are from trading/record_figures.py.
+"""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from dagster import AssetKey, AssetMaterialization, AssetObservation, AssetSpec
+
+from pipeline_assets.assets import layer
+from pipeline_assets.assets.partitions import daily_partitions
+from pipeline_assets.assets.presentation import metadata
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.wording import counted
+
+if TYPE_CHECKING:
+    from pipeline_assets.trading.record_news import RecordNews
+
+_GROUP = "trading"
+_BY_SENSOR = (
+    "The sensor `trading_records` reports here what changed, at most once a minute; there is nothing to "
+    "materialize by hand."
+)
+# By kind of record. Every run loads this module, so the use case is imported by the sensor's process only.
+_DAYS = {"decisions": layer.DECISIONS, "orders": layer.ORDERS, "fills": layer.FILLS}
+
+
+def trading_assets() -> list[AssetSpec]:
+    """Build the external assets from decisions to positions; no run materializes them."""
+    return [
+        _spec(
+            layer.DECISIONS,
+            layer.CANDIDATES,
+            "The one decision about each candidate, accepted or declined with the reason, by UTC day of the "
+            "candidate's minute: `decisions/{yyyyMMdd}.parquet`. Observations show the intents of accepted "
+            "decisions: order sent, or skipped with the reason.",
+            {"kafka", "s3", "parquet"},
+        ),
+        _spec(
+            layer.ORDERS,
+            layer.DECISIONS,
+            "Orders of the gateway with their newest state, by UTC day of sending: "
+            "`orders/{yyyyMMdd}.parquet`. A day is reported again when one of its orders changes.",
+            {"s3", "parquet"},
+        ),
+        _spec(
+            layer.FILLS,
+            layer.ORDERS,
+            "Fills of the gateway's ledger, each once, by UTC day of the fill: `fills/{yyyyMMdd}.parquet`.",
+            {"s3", "parquet"},
+        ),
+        _spec(
+            layer.POSITIONS,
+            layer.FILLS,
+            "Positions, exposure and results of an account, derived from its fills. Reported when a position "
+            "or the gateway's mode changes.",
+            {"s3"},
+            daily=False,
+        ),
+    ]
+
+
+def record_events(
+    news: "RecordNews", store: ObjectStore
+) -> Iterator[AssetMaterialization | AssetObservation]:
+    """Yield the events to report after a look at the records."""
+    from pipeline_assets.trading.record_figures import account_figures, day_figures
+
+    for (kind, day), held in news.days.items():
+        values = metadata(day_figures(kind, held.rows) | {"S3 object": store.address(held.key)})
+        if kind not in _DAYS:
+            yield AssetObservation(
+                layer.DECISIONS,
+                partition=str(day),
+                description="Intents: what the trader did after accepted decisions.",
+                metadata=values,
+            )
+        else:
+            yield AssetMaterialization(_DAYS[kind], partition=str(day), metadata=values)
+    for document in news.accounts.values():
+        yield AssetMaterialization(layer.POSITIONS, metadata=metadata(account_figures(document)))
+
+
+def record_summary(news: "RecordNews") -> str:
+    """Summarize a look in a sentence, for Dagster's list of the sensor's ticks."""
+    if not news.documents:
+        return "No new document of trader or gateway."
+    said = f"Read {counted(news.documents, 'document')} of trader and gateway."
+    return f"{said} {news.waiting} are left for the next look." if news.waiting else said
+
+
+def _spec(
+    key: AssetKey, after: AssetKey, description: str, kinds: set[str], *, daily: bool = True
+) -> AssetSpec:
+    return AssetSpec(
+        key,
+        deps=[after],
+        description=f"{description} {_BY_SENSOR}",
+        group_name=_GROUP,
+        partitions_def=daily_partitions if daily else None,
+        owners=layer.OWNERS,
+        kinds=kinds,
+    )

@@ -1,0 +1,100 @@
+"""The sensor `trading_records` over a real S3 server: events on the assets from decisions to positions."""
+
+import asyncio
+from pathlib import Path
+from typing import Any
+
+import pytest
+from dagster import (
+    AssetMaterialization,
+    AssetObservation,
+    SensorResult,
+    TableMetadataValue,
+    build_sensor_context,
+)
+
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.sensors.trading_records import trading_record_sensor
+from pipeline_assets.settings import Settings
+from pipeline_assets_tests.fixtures.kafka import MIDNIGHT
+from pipeline_assets_tests.fixtures.s3 import S3Bucket
+from pipeline_assets_tests.trading.record_bench import copied, decide
+from pipeline_assets_tests.trading.test_record_copy import DAY
+
+
+class RecordSensor:
+    """The sensor with its cursor, as Dagster keeps it between ticks."""
+
+    def __init__(self, bucket: S3Bucket) -> None:
+        self.settings = Settings(_env_file=None, s3=bucket.settings().model_dump())
+        self.store = ObjectStore(self.settings.s3)
+        self.cursor: str | None = None
+
+    def tick(self) -> SensorResult:
+        resources = {"settings": self.settings, "store": self.store}
+        with build_sensor_context(cursor=self.cursor, resources=resources) as context:
+            result: Any = trading_record_sensor().evaluate_tick(context)
+        self.cursor = result.cursor
+        return result
+
+
+@pytest.fixture
+def record_sensor(s3_bucket: S3Bucket) -> RecordSensor:
+    """Provide the sensor before its first tick, and an empty lake."""
+    return RecordSensor(s3_bucket)
+
+
+def _shown(event: Any) -> tuple[str, str, str | None]:
+    return type(event).__name__, event.asset_key.to_user_string(), event.partition
+
+
+def test_events_show_what_was_traded(record_sensor: RecordSensor, tmp_path: Path) -> None:
+    """Each asset is reported once, by day, with the figures that a person looks for."""
+    decide(record_sensor.store, 2)
+    asyncio.run(copied(tmp_path, record_sensor.store))
+    events = record_sensor.tick().asset_events
+    decided, traded = str(MIDNIGHT.date()), str(DAY)
+    assert {_shown(each) for each in events} == {
+        ("AssetMaterialization", "decisions", decided),
+        ("AssetObservation", "decisions", decided),
+        ("AssetMaterialization", "orders", traded),
+        ("AssetMaterialization", "fills", traded),
+        ("AssetMaterialization", "positions", None),
+    }
+    figures = {
+        (type(each), each.asset_key.to_user_string()): {
+            name: [record.data for record in value.records]
+            if isinstance(value, TableMetadataValue)
+            else value.value
+            for name, value in each.metadata.items()
+        }
+        for each in events
+    }
+    decisions = figures[AssetMaterialization, "decisions"]
+    assert (decisions["decisions"], decisions["accepted"], decisions["declined"]) == (4, 2, 2)
+    assert [tuple(each.values()) for each in decisions["by verdict and reason"]] == [
+        ("accept", "", 2),
+        ("decline", "position_held", 2),
+    ]
+    assert figures[AssetObservation, "decisions"]["sent"] == 2
+    orders = figures[AssetMaterialization, "orders"]
+    assert (orders["orders"], orders["not at an end"]) == (3, 0)
+    assert {each["status"]: each["number"] for each in orders["by state"]} == {
+        "filled": 2,
+        "rejected": 1,
+    }
+    fills = figures[AssetMaterialization, "fills"]
+    assert (fills["fills"], fills["value"], fills["fees"]) == (2, 20.0, 0.0)
+    positions = figures[AssetMaterialization, "positions"]
+    assert (positions["mode"], positions["gross exposure"]) == ("ACTIVE", 20.0)
+    assert [each["quantity"] for each in positions["positions and open orders"]] == [0.2]
+
+
+def test_stopped_trading_reports_nothing(record_sensor: RecordSensor) -> None:
+    """Without trader and gateway a tick is empty; after the first news, so is the next one."""
+    assert not record_sensor.tick().asset_events
+    decide(record_sensor.store, 1)
+    assert len(record_sensor.tick().asset_events) == 2
+    result = record_sensor.tick()
+    assert not result.asset_events
+    assert "No new document" in str(result.skip_message)
