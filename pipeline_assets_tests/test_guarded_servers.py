@@ -169,6 +169,8 @@ def test_snowflake_refuses_foreign_pages(snowflake_server: SnowflakeServer) -> N
         assert ask(port, "POST", path, LOGIN, **(JSON | headers))[0] == 403
     assert ask(port, "POST", path, LOGIN, Content_Type="text/plain")[0] == 415
     assert not list(snowflake_server.data_dir.glob("ATTACKED*"))
+    for headers in foreign(port):
+        assert ask(port, "PUT", "/fs_bucket/attacked", "a file of a stage", **headers)[0] == 403
     with snowflake_server.connect(snowflake_server.settings()) as connection:
         assert connection.cursor().execute("select 1").fetchall() == [(1,)]
 

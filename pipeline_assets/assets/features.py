@@ -36,11 +36,9 @@ def features(interval: Interval) -> AssetsDefinition:
         description=f"Table `FEATURES_{interval.upper()}`: {_MADE}",
     )
     def merge(
-        context: AssetExecutionContext,
-        store: ResourceParam[ObjectStore],
-        warehouse: ResourceParam[Warehouse],
-        settings: ResourceParam[Settings],
-    ) -> MaterializeResult[Any]:
+        context: AssetExecutionContext, store: ResourceParam[ObjectStore],
+        warehouse: ResourceParam[Warehouse], settings: ResourceParam[Settings],
+    ) -> MaterializeResult[Any]:  # fmt: skip
         table = FeatureTable(warehouse, settings.features.load_lag_seconds)
         days = sorted(map(date.fromisoformat, context.partition_keys))
         kind = RunKind.of(context.run.tags)

@@ -22,7 +22,7 @@ from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.stored_objects import FoundObject, StoredObject
 
 # Data that runs pass on (raw/, staging/) is verified when it is read, and kept for days only.
-_OTHERS = ("candidates/", "funding/", "gaps/", "set_aside/", "state/")
+_OTHERS = ("candidates/", "funding/", "gaps/", "models/", "set_aside/", "state/")
 _AT_ONCE = 256
 _LOG = logging.getLogger(__name__)
 

@@ -1,5 +1,5 @@
-"""What a model must be better than, and whether it is: trading every candidate, trading none, buying and
-holding, and knowing nothing but the share of winners. Predictions are made in training.py.
+"""The baselines that a model must beat, and whether it does: trading every candidate, trading none, buying
+and holding, and knowing nothing but the share of winners. Predictions are made in training.py.
 """
 
 from collections.abc import Mapping

@@ -82,7 +82,7 @@ class Reason:
 
 @dataclass(frozen=True)
 class Judgement:
-    """What a model says of a candidate.
+    """A model's answer about one candidate.
 
     Attributes:
         id: the candidate's id.

@@ -5,10 +5,11 @@ types.
 
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from pipeline_assets.research.candidate_model import Estimator
 
 if TYPE_CHECKING:
-    import numpy as np
     from numpy.typing import NDArray
 
     from pipeline_assets.research.walk_forward import Fold
@@ -41,7 +42,11 @@ def fitted(
 
     columns, examples = matrix.shape[1], len(fold.fit)
     model = _boosting(examples, seed) if kind == BOOSTING else _logistic(columns)
-    model.fit(matrix[fold.fit], won[fold.fit])
+    inputs = matrix[fold.fit]
+    # scikit-learn 1.9.1 fails on a column of nulls, such as a feature whose history had not begun. A constant
+    # is never split.
+    inputs[:, np.isnan(inputs).all(axis=0)] = 0.0
+    model.fit(inputs, won[fold.fit])
     # Platt's sigmoid: isotonic regression would need thousands of examples in each part of the range.
     calibrated = CalibratedClassifierCV(FrozenEstimator(model), method="sigmoid")
     found: Estimator = calibrated.fit(matrix[fold.calibrate], won[fold.calibrate])
@@ -75,7 +80,7 @@ def _boosting(examples: int, seed: int) -> Any:
 def _logistic(columns: int) -> Any:
     """Return a regression on each column and on its product with the side, the first column.
 
-    What speaks for a long often speaks against a short: without the products a linear model could not say so.
+    A value that speaks for a long often speaks against a short: a linear model needs the products for that.
     """
     from sklearn.compose import ColumnTransformer
     from sklearn.impute import SimpleImputer

@@ -41,6 +41,7 @@ _ALLOWED: Mapping[str, frozenset[str]] = {
     ),
     "DTypeNode": frozenset({"numpy.dtype"}),
     "RandomGeneratorNode": frozenset({"numpy.random._generator.Generator"}),
+    "SliceNode": frozenset({"builtins.slice"}),
     "LossNode": frozenset({"sklearn._loss._loss.CyHalfBinomialLoss"}),
     "ObjectNode": frozenset(
         {
@@ -50,6 +51,7 @@ _ALLOWED: Mapping[str, frozenset[str]] = {
             "sklearn.calibration.CalibratedClassifierCV",
             "sklearn.calibration._CalibratedClassifier",
             "sklearn.calibration._SigmoidCalibration",
+            "sklearn.compose._column_transformer.ColumnTransformer",
             f"{_TREES}.binning._BinMapper",
             f"{_TREES}.gradient_boosting.HistGradientBoostingClassifier",
             f"{_TREES}.predictor.TreePredictor",
@@ -61,6 +63,7 @@ _ALLOWED: Mapping[str, frozenset[str]] = {
             "sklearn.pipeline.Pipeline",
             "sklearn.preprocessing._data.StandardScaler",
             "sklearn.preprocessing._label.LabelEncoder",
+            "sklearn.preprocessing._polynomial.PolynomialFeatures",
         }
     ),
 }

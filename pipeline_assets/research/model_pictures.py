@@ -96,7 +96,7 @@ def _bars(axes: "Axes", names: Sequence[str], returns: Sequence[Estimate]) -> No
 
 def _errors(estimates: Sequence[Estimate], times: float) -> list[list[float]]:
     """Return the distances from the means to their limits, as matplotlib takes them."""
-    # Of a few blocks a mean may lie outside of its limits.
+    # With a few blocks a mean may lie outside of its limits.
     below = [max((each.mean - each.low) * times, 0.0) for each in estimates]
     above = [max((each.high - each.mean) * times, 0.0) for each in estimates]
     return [below, above]

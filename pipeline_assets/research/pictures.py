@@ -7,7 +7,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-# Colours of Okabe and Ito, as on the reports' pages: told apart without colour vision.
+# Colours of Okabe and Ito, as on the reports' pages: distinct without colour vision.
 BLUE, ORANGE, GREY = "#0072b2", "#b34700", "#5b6570"
 _LINES = "#d5dae0"
 

@@ -37,8 +37,9 @@ def main() -> int:
         one = held.table.merge(INTERVAL, newest, end)
         counted = server.statements() - before
         day = held.table.merge(INTERVAL, end - DAY, end)
+        repeat = held.table.merge(INTERVAL, end - DAY, end)
     statements = counted["MERGE INTO"]
-    changed = {"rows_of_one_candle": one.rows_merged, "rows_of_a_repeated_day": day.rows_merged}
+    changed = {"rows_of_one_candle": one.rows_merged, "rows_of_a_repeated_day": repeat.rows_merged}
     expected = {"rows_of_one_candle": len(SYMBOLS), "rows_of_a_repeated_day": 0}
     met = [
         report(

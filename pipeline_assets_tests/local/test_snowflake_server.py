@@ -10,7 +10,7 @@ from types import SimpleNamespace
 import pytest
 from snowflake.connector.errors import DatabaseError, ProgrammingError
 
-from pipeline_assets.local.snowflake_server import s3_client
+from pipeline_assets.local.snowflake_server import calls_model, s3_client
 from pipeline_assets.local.staged_objects import StagedObjects
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.warehouse import Warehouse
@@ -151,6 +151,48 @@ def test_breaking_statement_fails_at_once(server: SnowflakeServer) -> None:
         with pytest.raises(ProgrammingError, match="000603"):
             cursor.execute("INSERT INTO ONCE VALUES (1)")
     assert server.statements()["INSERT INTO"] == 2
+
+
+def test_staged_file_comes_back(snowflake_server: SnowflakeServer, tmp_path: Path) -> None:
+    """A file that a client puts on a stage is there, as a deployment of a model needs it."""
+    (tmp_path / "model.yaml").write_text("name: a", "utf-8")
+    with snowflake_server.connect(snowflake_server.settings()) as connection:
+        cursor = connection.cursor()
+        cursor.execute("CREATE TEMPORARY STAGE MODELS_OF_TEST")
+        cursor.execute(f"PUT 'file://{tmp_path}/model.yaml' @MODELS_OF_TEST AUTO_COMPRESS = FALSE")
+        [[name, size, *_]] = cursor.execute("LIST @MODELS_OF_TEST").fetchall()
+    assert (name, size) == ("models_of_test/model.yaml", 7)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        "SELECT m!PREDICT_PROBA(1) AS p",
+        "SELECT MODEL(m, v1) ! predict(1):won::FLOAT",
+        'WITH j AS MODEL m VERSION v1 SELECT j!"PREDICT"(1)',
+        "SELECT 'it''s', m!p(1) -- a comment",
+    ],
+)
+def test_model_call_is_refused(snowflake_server: SnowflakeServer, call: str) -> None:
+    """fakesnow would drop the column and report success."""
+    connected = snowflake_server.connect(snowflake_server.settings())
+    with connected as connection, pytest.raises(ProgrammingError, match="runs no model"):
+        connection.cursor().execute(call)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "SELECT 'm!PREDICT(1)'",
+        'SELECT 1 AS "m!PREDICT(1)"',
+        "SELECT 1 /* m!PREDICT(1) */",
+        "SELECT 1 -- m!PREDICT(1)",
+        "SELECT 1 != (2)",
+        "SELECT 1 !=ABS(2)",
+    ],
+)
+def test_other_exclamation_marks_pass(statement: str) -> None:
+    assert not calls_model(statement)
 
 
 def test_loopback_only_and_names_requirements() -> None:

@@ -52,7 +52,7 @@ def test_folds_equal_another_library(embargo: int) -> None:
 @settings(max_examples=60, deadline=None)
 @given(st.integers(60, 400), st.integers(1, 6), st.integers(0, 2000), st.integers(0, 99))
 def test_no_outcome_reaches_ahead(number: int, folds: int, embargo: int, seed: int) -> None:
-    """Whatever the trades last, each part ends an embargo before the next one begins."""
+    """However long trades last, each part ends an embargo before the next one begins."""
     held = times(number, seed, longest=1500)
     found = walk_forward(held, folds, embargo * MINUTE)
     check_no_leak(held, found, embargo * MINUTE)

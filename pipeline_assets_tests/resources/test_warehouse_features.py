@@ -32,6 +32,7 @@ COUNT = 230
 # The candle at which histories are cut, and the one that GAPUSDT is missing.
 CUT, HOLE = 200, 120
 LISTED = 190
+LENGTHS = sorted({each.candles for each in FEATURES})
 
 
 def history(interval: Interval) -> list[dict[str, Any]]:
@@ -63,8 +64,8 @@ def histories(
 ) -> dict[str, dict[str, pl.DataFrame]]:
     """Provide the features of one history, whole and cut, by interval.
 
-    `whole` are of all candles, `past` of those up to CUT, and `recent 16`, say, of the 16 candles before CUT
-    and CUT itself.
+    `whole` are of all candles, `past` of those up to CUT, and `short` of copies of ETHUSDT besides, such as
+    SHORT16 that has CUT and the 16 candles before it.
     """
     found: dict[str, dict[str, pl.DataFrame]] = {}
     for interval in (QUARTER, HOUR):
@@ -82,13 +83,28 @@ def histories(
         )
         frames["past"] = held.made_anew(interval, START, end)
         # The windows of an hour are those of a quarter: their look-back is studied once.
-        lengths = {each.candles for each in FEATURES} if interval is QUARTER else ()
-        for candles in sorted(lengths, reverse=True):
-            first = cut - candles * interval.span
-            held.run(f"DELETE FROM {table} WHERE OPEN_TIME < '{first:%Y-%m-%d %H:%M:%S}'")
-            frames[f"recent {candles}"] = held.made_anew(interval, START, end)
+        if interval is QUARTER:
+            names = [f"SHORT{length}" for length in LENGTHS]
+            held.load(interval, [row for length in LENGTHS for row in shortened(interval, length)])
+            held.load_rates([(name, *rate[1:]) for name in names for rate in rates_of("ETHUSDT")])
+            held.made_anew(interval, cut, end)
+            frames["short"] = held.read(interval, ["ETHUSDT", *names])
         found[interval] = frames
     return found
+
+
+def shortened(interval: Interval, length: int) -> list[dict[str, Any]]:
+    """Return a copy of ETHUSDT that ends at CUT and has so many candles before."""
+    cut = START + CUT * interval.span
+    return [
+        {**row, "symbol": f"SHORT{length}"}
+        for row in made_candles(interval, COUNT)
+        if row["symbol"] == "ETHUSDT" and cut - length * interval.span <= row["open_time"] <= cut
+    ]
+
+
+def rates_of(symbol: str) -> list[tuple[str, datetime, float]]:
+    return [rate for rate in made_rates(START + CUT * QUARTER.span) if rate[0] == symbol]
 
 
 def at(frame: pl.DataFrame, moment: datetime, *symbols: str) -> pl.DataFrame:
@@ -114,17 +130,16 @@ def test_look_back_is_as_declared(
     histories: dict[str, dict[str, pl.DataFrame]], feature: Feature
 ) -> None:
     """A feature reads as many candles as it declares: with these alone it is the same, with fewer null."""
-    frames, cut = histories[QUARTER], START + CUT * QUARTER.span
+    cut = START + CUT * QUARTER.span
     assert feature.look_back(HOUR) == feature.candles * HOUR.span
-    pair = ("BTCUSDT", "ETHUSDT")
-    expected = at(frames["whole"], cut, *pair)[feature.name].to_list()
-    enough = at(frames[f"recent {feature.candles}"], cut, *pair)[feature.name].to_list()
-    assert None not in expected
-    assert enough == pytest.approx(expected, abs=1e-9)
-    lengths = sorted({each.candles for each in FEATURES})
-    fewer = lengths[: lengths.index(feature.candles)]
-    for candles in fewer:
-        assert at(frames[f"recent {candles}"], cut, *pair)[feature.name].to_list() == [None, None]
+    rows = histories[QUARTER]["short"].filter(pl.col("open_time") == cut)
+    found = dict(rows.select("symbol", feature.name).iter_rows())
+    assert found["ETHUSDT"] is not None
+    assert found[f"SHORT{feature.candles}"] == pytest.approx(found["ETHUSDT"], abs=1e-9)
+    fewer = [length for length in LENGTHS if length < feature.candles]
+    # The market's median needs no history of the symbol's own.
+    if feature.name != "market_return_4":
+        assert [found[f"SHORT{length}"] for length in fewer] == [None] * len(fewer)
 
 
 @pytest.mark.parametrize("interval", [QUARTER, HOUR])
@@ -290,9 +305,9 @@ def test_live_rows_equal_training_rows(features: FeatureWarehouse) -> None:
     late = timedelta(minutes=30)
     features.load_rates([rate for rate in rates if rate[1] + late <= day])
     live = []
-    # Each load brings twelve candles, so that the day takes eight steps.
-    step = 12 * QUARTER.span
-    for index in range(1, 9):
+    # Each load brings sixteen candles, so that the day takes six steps.
+    step = 16 * QUARTER.span
+    for index in range(1, 7):
         now = day + index * step
         features.load(QUARTER, [row for row in candles if now - step <= row["open_time"] < now])
         settled = [rate for rate in rates if now - step < rate[1] + late <= now]
@@ -303,7 +318,7 @@ def test_live_rows_equal_training_rows(features: FeatureWarehouse) -> None:
     seen = pl.concat(live).sort("symbol", "open_time")
     training = features.made_anew(QUARTER, day, day + timedelta(days=1))
     keys = seen.select("symbol", "open_time")
-    assert seen.height == 8 * len(SYMBOLS)
+    assert seen.height == 6 * len(SYMBOLS)
     assert_frame_equal(seen, training.join(keys, ["symbol", "open_time"]), check_exact=True)
     assert seen["funding_rate"].is_not_null().any()
 

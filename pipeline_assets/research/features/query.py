@@ -74,7 +74,9 @@ def _prepared(session: "Session", span: Span) -> "DataFrame":
     first = dateadd("minute", lit(-reach), _naive(span.start))
     end = dateadd("minute", lit(reach), _naive(span.end))
     opened = col("OPEN_TIME")
-    candles = session.table(f"{span.schema}.{span.table}").select(*_COLUMNS)
+    # A quotient of two of Snowflake's NUMBERs has six decimals.
+    trades = col("TRADES").cast("double").alias("TRADES")
+    candles = session.table(f"{span.schema}.{span.table}").select(*_COLUMNS[:-1], trades)
     ordered = Window.partition_by("SYMBOL").order_by("OPEN_TIME")
     before = dateadd("minute", lit(-span.minutes), opened)
     adjacent = lag("OPEN_TIME").over(ordered) == before

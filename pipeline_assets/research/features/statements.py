@@ -90,8 +90,8 @@ CREATE TABLE IF NOT EXISTS {_TABLE} (
 
 def _merge(query: str) -> str:
     changing = _columns()[2:]
-    differs = "\n    OR ".join(f"T.{name} IS DISTINCT FROM F.{name}" for name in changing)
-    assigned = ",\n    ".join(f"T.{name} = F.{name}" for name in changing)
+    differs = " OR ".join(f"T.{name} IS DISTINCT FROM F.{name}" for name in changing)
+    assigned = ", ".join(f"T.{name} = F.{name}" for name in changing)
     return f"""{_NOTE}-- The features of the candles that a load can have changed: those of its span
 -- and those that look back into it. A row that is the same already is not written.
 MERGE INTO {_TABLE} AS T
@@ -112,7 +112,7 @@ WHEN NOT MATCHED THEN INSERT (
 
 
 def _listed(prefix: str) -> str:
-    return ",\n    ".join(f"{prefix}{name}" for name in _columns())
+    return ", ".join(f"{prefix}{name}" for name in _columns())
 
 
 def _read() -> str:
