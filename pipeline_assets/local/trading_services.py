@@ -39,26 +39,26 @@ def gateway_service(settings: Settings, system: System) -> Service:
 def inference_service(settings: Settings, system: System) -> Service:
     """Return the inference service, ready once it has begun; systems that do not answer are waited for."""
     heartbeat = inference_heartbeat(settings.data_dir)
-    return Service(
-        name=system.name,
-        argv=module("pipeline_assets", "inference"),
-        ready=partial(has_logged, settings.data_dir, system.name, INFERENCE_STARTED),
-        environment=settings_environment(settings),
-        health=HealthCheck(_beating(heartbeat)),
-        after=_embedded(settings, _INFERENCE_NEEDS),
-    )
+    return _beating_service(settings, system, INFERENCE_STARTED, heartbeat, _INFERENCE_NEEDS)
 
 
 def trader_service(settings: Settings, system: System) -> Service:
     """Return the trader, ready once it has begun; systems that do not answer are waited for."""
     heartbeat = trader_heartbeat(settings.data_dir, settings.trading.account)
+    return _beating_service(settings, system, TRADER_STARTED, heartbeat, _TRADER_NEEDS)
+
+
+def _beating_service(
+    settings: Settings, system: System, started: str, heartbeat: Heartbeat, needs: tuple[str, ...]
+) -> Service:
+    """Return a service without a port: its log says that it has begun, its heartbeat that it works."""
     return Service(
         name=system.name,
-        argv=module("pipeline_assets", "trader"),
-        ready=partial(has_logged, settings.data_dir, system.name, TRADER_STARTED),
+        argv=module("pipeline_assets", system.name),
+        ready=partial(has_logged, settings.data_dir, system.name, started),
         environment=settings_environment(settings),
         health=HealthCheck(_beating(heartbeat)),
-        after=_embedded(settings, _TRADER_NEEDS),
+        after=_embedded(settings, needs),
     )
 
 

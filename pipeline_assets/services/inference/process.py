@@ -155,7 +155,7 @@ def _session(settings: Settings, stop: StopFlag, heartbeat: Heartbeat) -> None:
 
     with ExitStack() as opened:
         for each in refreshed:
-            opened.enter_context(each)
+            opened.enter_context(each.running())
         # A warehouse that hangs must not keep candidates waiting.
         features.tried.wait(_FIRST_READ_SECONDS)
         joined = CandidateGroup(settings.kafka, settings.inference.group_id).joined()
