@@ -11,7 +11,7 @@ from pipeline_assets.errors import PipelineError
 from pipeline_assets.resources.model_objects import FILE, MANIFEST, Manifest, model_key
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.fixtures.models import DAY, NOON, STRATEGY, stored
-from pipeline_assets_tests.fixtures.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Bucket
+from pipeline_assets_tests.fixtures.s3 import S3Bucket
 
 Run = Callable[..., Result]
 
@@ -24,15 +24,9 @@ def store(s3_bucket: S3Bucket) -> ObjectStore:
 @pytest.fixture
 def run(s3_bucket: S3Bucket) -> Run:
     """A command in this process, over the test's bucket."""
-    environment = {
-        "PIPELINE_S3__ENDPOINT_URL": s3_bucket.endpoint,
-        "PIPELINE_S3__BUCKET": s3_bucket.name,
-        "PIPELINE_S3__ACCESS_KEY_ID": ACCESS_KEY_ID,
-        "PIPELINE_S3__SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
-    }
 
     def run(*arguments: str) -> Result:
-        return CliRunner().invoke(cli, ("inference", *arguments), env=environment)
+        return CliRunner().invoke(cli, ("inference", *arguments), env=s3_bucket.environment())
 
     return run
 

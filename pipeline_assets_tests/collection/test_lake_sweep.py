@@ -20,7 +20,7 @@ from pipeline_assets.resources.gap_objects import gap_schema, judged_days, write
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.stored_objects import FoundObject
 from pipeline_assets_tests.fixtures.damage import encoded_day, flip_bit, object_at, store_damaged
-from pipeline_assets_tests.fixtures.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Bucket, free_port
+from pipeline_assets_tests.fixtures.s3 import S3Bucket, free_port
 
 CHINESE = "币安人生USDT"
 KEYS = [
@@ -63,6 +63,13 @@ def test_every_damaged_object_is_named(store, s3_bucket, key):
     found = store.find(key)
     assert found is not None
     assert found.body == damaged
+
+
+def test_damaged_model_is_named(store, s3_bucket):
+    """A model file is found before inference reads it."""
+    key = "models/macd_cross/20261119-0123456789ab/model.skops"
+    damage(s3_bucket, key)
+    assert sweep(store, Selection()).damaged == [Damage(key, DIFFERS)]
 
 
 @pytest.mark.parametrize("copied", [KEYS[0], KEYS[3]], ids=["other day", "other symbol"])
@@ -184,13 +191,7 @@ def test_a_selection_reads_these_candles_alone(store, s3_bucket, selection, foun
 
 
 def verify(bucket: S3Bucket, *arguments: str, **changes: str) -> Result:
-    environment = {
-        "PIPELINE_S3__ENDPOINT_URL": bucket.endpoint,
-        "PIPELINE_S3__BUCKET": bucket.name,
-        "PIPELINE_S3__ACCESS_KEY_ID": ACCESS_KEY_ID,
-        "PIPELINE_S3__SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
-    }
-    return CliRunner().invoke(cli, ["verify", *arguments], env=environment | changes)
+    return CliRunner().invoke(cli, ["verify", *arguments], env=bucket.environment() | changes)
 
 
 def test_command_names_damaged_keys(store, s3_bucket):

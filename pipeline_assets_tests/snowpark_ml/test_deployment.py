@@ -27,8 +27,6 @@ from pipeline_assets_tests.fixtures.models import (
     stored,
 )
 from pipeline_assets_tests.fixtures.s3 import (
-    ACCESS_KEY_ID,
-    SECRET_ACCESS_KEY,
     S3Server,
     make_bucket,
 )
@@ -139,10 +137,7 @@ def dry_run(
         server = SnowflakeServer(directory / "snowflake", s3_server.endpoint)
         server.start()
     environment = {
-        "PIPELINE_S3__ENDPOINT_URL": bucket.endpoint,
-        "PIPELINE_S3__BUCKET": bucket.name,
-        "PIPELINE_S3__ACCESS_KEY_ID": ACCESS_KEY_ID,
-        "PIPELINE_S3__SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+        **bucket.environment(),
         "PIPELINE_SNOWFLAKE__PORT": str(server.port),
         "PIPELINE_SNOWFLAKE__USER": USER,
         "PIPELINE_SNOWFLAKE__PASSWORD": PASSWORD,
