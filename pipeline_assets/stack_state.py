@@ -19,8 +19,6 @@ from pipeline_assets.process_identity import is_alive
 STATE_FILE = "stack.json"
 # The watchdog's incidents and alerts, and the time of its last check (`checked_at`).
 WATCHDOG_FILE = "watchdog.json"
-# Renewed by the inference service while it works.
-INFERENCE_FILE = "inference.beat"
 WATCHDOG = "watchdog"
 # Less room than this under the data directory counts as a full disk; twice as much ends it.
 FREE_BYTES = 20_000_000

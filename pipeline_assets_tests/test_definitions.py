@@ -163,9 +163,8 @@ def test_partitions_are_utc_days(definitions: Definitions) -> None:
     """Partitions are UTC days from the first to today."""
     graph = definitions.resolve_asset_graph()
     # Positions are those of now.
-    for key in graph.get_all_asset_keys() - {
-        AssetKey(name) for name in (REPORT, MODEL, "positions")
-    }:
+    undated = {AssetKey(REPORT), AssetKey(MODEL), AssetKey("positions")}
+    for key in graph.get_all_asset_keys() - undated:
         partitions = graph.get(key).partitions_def
         assert partitions is not None
         late = datetime(2026, 11, 20, 23, 59, 59, tzinfo=UTC)

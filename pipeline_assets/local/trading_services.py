@@ -2,7 +2,6 @@
 
 from functools import partial
 
-from pipeline_assets.local import scheduling_probes
 from pipeline_assets.local.environment import settings_environment
 from pipeline_assets.local.errors import UnhealthyError
 from pipeline_assets.local.health import HealthCheck
@@ -11,20 +10,17 @@ from pipeline_assets.local.probes import Ask, http_json
 from pipeline_assets.local.service import TIMEOUT, Service, module, service
 from pipeline_assets.local.service_log import has_logged
 from pipeline_assets.local.systems import GATEWAY, System, systems
-from pipeline_assets.resources.heartbeat import Heartbeat, trader_heartbeat
+from pipeline_assets.resources.heartbeat import Heartbeat, inference_heartbeat, trader_heartbeat
 from pipeline_assets.settings import Settings
-from pipeline_assets.stack_state import INFERENCE_FILE
 
 # The gateway needs the exchange's time, the lake's rules, and its lease at once.
 _NEEDED = ("exchange", "s3", "redis")
 _TRADER_NEEDS = (*_NEEDED, "kafka", GATEWAY)
 TRADER_STARTED = "The trader of account"
-# The trader beats each second, and at worst after the time limits of the systems that it asks.
-_SILENCE_SECONDS = 120.0
 _INFERENCE_NEEDS = (*_NEEDED, "kafka", "snowflake")
 INFERENCE_STARTED = "The inference service of group"
-# A round takes a second; S3 may repeat a request for longer than a minute.
-_SILENT_SECONDS = 180.0
+# Both beat each second, and at worst after the time limits of the systems that they ask.
+_SILENCE_SECONDS = 120.0
 
 
 def gateway_service(settings: Settings, system: System) -> Service:
@@ -42,33 +38,27 @@ def gateway_service(settings: Settings, system: System) -> Service:
 
 def inference_service(settings: Settings, system: System) -> Service:
     """Return the inference service, ready once it has begun; systems that do not answer are waited for."""
-    file = settings.data_dir / INFERENCE_FILE
-
-    def ask() -> None:
-        age = scheduling_probes.report_age(file) if file.exists() else 0.0
-        if age > _SILENT_SECONDS:
-            raise UnhealthyError(f"it has not read candidates for {age:.0f} s")
-
-    return Service(
-        name=system.name,
-        argv=module("pipeline_assets", "inference"),
-        ready=partial(has_logged, settings.data_dir, system.name, INFERENCE_STARTED),
-        environment=settings_environment(settings),
-        health=HealthCheck(ask),
-        after=_embedded(settings, _INFERENCE_NEEDS),
-    )
+    heartbeat = inference_heartbeat(settings.data_dir)
+    return _beating_service(settings, system, INFERENCE_STARTED, heartbeat, _INFERENCE_NEEDS)
 
 
 def trader_service(settings: Settings, system: System) -> Service:
     """Return the trader, ready once it has begun; systems that do not answer are waited for."""
     heartbeat = trader_heartbeat(settings.data_dir, settings.trading.account)
+    return _beating_service(settings, system, TRADER_STARTED, heartbeat, _TRADER_NEEDS)
+
+
+def _beating_service(
+    settings: Settings, system: System, started: str, heartbeat: Heartbeat, needs: tuple[str, ...]
+) -> Service:
+    """Return a service without a port: its log says that it has begun, its heartbeat that it works."""
     return Service(
         name=system.name,
-        argv=module("pipeline_assets", "trader"),
-        ready=partial(has_logged, settings.data_dir, system.name, TRADER_STARTED),
+        argv=module("pipeline_assets", system.name),
+        ready=partial(has_logged, settings.data_dir, system.name, started),
         environment=settings_environment(settings),
         health=HealthCheck(_beating(heartbeat)),
-        after=_embedded(settings, _TRADER_NEEDS),
+        after=_embedded(settings, needs),
     )
 
 
@@ -90,6 +80,6 @@ def _beating(heartbeat: Heartbeat) -> Ask:
         age = heartbeat.age()
         if age is None or age > _SILENCE_SECONDS:
             since = "at all" if age is None else f"for {age:.0f} s"
-            raise UnhealthyError(f"the trader has shown no work {since}")
+            raise UnhealthyError(f"it has shown no work {since}")
 
     return ask

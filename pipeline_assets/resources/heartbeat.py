@@ -38,3 +38,8 @@ class Heartbeat:
 def trader_heartbeat(data_dir: Path, account: str) -> Heartbeat:
     """Return the heartbeat of an account's trader."""
     return Heartbeat(data_dir, f"trader-{account}")
+
+
+def inference_heartbeat(data_dir: Path) -> Heartbeat:
+    """Return the heartbeat of the inference service."""
+    return Heartbeat(data_dir, "inference")

@@ -1,9 +1,9 @@
 """A thread that repeats a piece of work of a long-running program, such as a refresh of data in memory."""
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Thread
-from types import TracebackType
 
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.stop_flag import StopFlag
@@ -12,7 +12,7 @@ _logger = logging.getLogger(__name__)
 
 
 class Repeated:
-    """Runs a piece of work again and again within a `with` block.
+    """Runs a piece of work again and again.
 
     A system that does not answer is logged when it begins and when it ends. Any other error stops the
     repetitions, and is raised at the next `check`.
@@ -26,18 +26,14 @@ class Repeated:
         self._error: Exception | None = None
         self._thread = Thread(target=self._run, name=name, daemon=True)
 
-    def __enter__(self) -> "Repeated":
+    @contextmanager
+    def running(self) -> Iterator[None]:
+        """Repeat the work within the block. A request that is under way at its end is not waited for."""
         self._thread.start()
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        # A request that is under way ends with its own time-out; the process does not wait for it.
-        self._stop.set()
+        try:
+            yield
+        finally:
+            self._stop.set()
 
     def check(self) -> None:
         """Raise the error that ended the repetitions, if any."""

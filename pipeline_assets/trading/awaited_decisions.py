@@ -2,11 +2,10 @@
 lake, applies the position rules to the accepted ones, and first of all fixes which it uses.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from pipeline_assets.market.candidates import Candidate
-from pipeline_assets.market.position_keeper import Bar
 from pipeline_assets.market.step_tables import to_minute
 from pipeline_assets.trading.decider import PassThroughDecider, strategy_name
 from pipeline_assets.trading.decisions import (
@@ -16,7 +15,7 @@ from pipeline_assets.trading.decisions import (
     MinuteDecisions,
     MinuteIntents,
 )
-from pipeline_assets.trading.minute_outcome import MinuteOutcome
+from pipeline_assets.trading.minute_outcome import Bars, MinuteOutcome
 from pipeline_assets.trading.paper_book import MINUTE
 from pipeline_assets.trading.trader_store import TraderStore
 from pipeline_assets.wording import counted
@@ -66,12 +65,7 @@ class AwaitedDecisions:
         self._forget([*decided, *given_up])
         return frozenset((*decided, *given_up))
 
-    def decide(
-        self,
-        minute: int,
-        bars: Mapping[str, Bar],
-        due: Sequence[Candidate],
-    ) -> MinuteOutcome:
+    def decide(self, minute: int, bars: Bars, due: Sequence[Candidate]) -> MinuteOutcome:
         """Fix which decisions are used, and apply the position rules to these.
 
         After a crash the fixed ones are used again: a decision that came meanwhile is stale.

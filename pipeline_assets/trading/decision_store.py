@@ -22,7 +22,7 @@ from pipeline_assets.resources.once_documents import read_once, write_once
 from pipeline_assets.trading.decisions import Decision, MinuteDecisions
 
 M = TypeVar("M", bound=BaseModel)
-DECISIONS, INTENTS = "decisions/1m/", "intents/1m/"
+DECISIONS, INTENTS, USED = "decisions/1m/", "intents/1m/", "used/1m/"
 
 
 class TraderStateError(DataError):
@@ -122,12 +122,12 @@ def read_decisions(store: ObjectStore, day: date) -> list[Decision]:
 
 def decisions_key(minute: datetime, late: str = "") -> str:
     """Return the key of a minute's decisions, or of the one about a candidate by its id."""
-    return minute_key("decisions", minute, late)
+    return minute_key(DECISIONS, minute, late)
 
 
-def minute_key(kind: str, minute: datetime, late: str = "") -> str:
+def minute_key(prefix: str, minute: datetime, late: str = "") -> str:
     """Return the key of a document about a minute, or about one candidate of the minute by its id."""
-    return f"{kind}/1m/{minute:%Y%m%d/%H%M}{'-' if late else ''}{late}.json"
+    return f"{prefix}{minute:%Y%m%d/%H%M}{'-' if late else ''}{late}.json"
 
 
 def read_document(store: ObjectStore, key: str) -> MinuteDecisions | None:

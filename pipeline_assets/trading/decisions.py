@@ -66,8 +66,9 @@ class Decision(BaseModel):
     outcome of the position rules, such as `position_held`, or `stale`, `no_candle`, `unknown_strategy`,
     `unknown_symbol`, `other_interval`. `author` names the program that decided.
 
-    The last four fields are there only if a model judged the candidate: the model's id, the probability of a
-    winning trade, the expected result after costs as a part of the value, and the strongest reasons first.
+    The last four fields are the inference service's: the id of the strategy's model, if there is one; and if
+    the model judged the candidate, the probability of a winning trade, the expected result after costs as a
+    part of the value, and the strongest reasons first.
     """
 
     model_config = ConfigDict(extra="forbid", frozen=True, title="Decision")

@@ -10,6 +10,9 @@ from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.position_keeper import Bar
 from pipeline_assets.trading.decisions import Decision, Intent
 
+# The candles of a minute, by symbol.
+Bars = Mapping[str, Bar]
+
 
 @dataclass(frozen=True)
 class MinuteOutcome:
@@ -37,10 +40,5 @@ class DecisionSource(Protocol):
     def settle(self, minute: int, late: Sequence[Candidate]) -> frozenset[str]:
         """Deal with candidates of minutes before `minute`; return the ids of those that are done."""
 
-    def decide(
-        self,
-        minute: int,
-        bars: Mapping[str, Bar],
-        due: Sequence[Candidate],
-    ) -> MinuteOutcome:
+    def decide(self, minute: int, bars: Bars, due: Sequence[Candidate]) -> MinuteOutcome:
         """Move the positions on by a minute, and return what its decisions mean."""

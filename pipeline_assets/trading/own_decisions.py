@@ -2,18 +2,17 @@
 Decisions of the inference service are in awaited_decisions.py.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.intervals import from_milliseconds
-from pipeline_assets.market.position_keeper import Bar
 from pipeline_assets.market.step_tables import from_minute, to_minute
 from pipeline_assets.trading import decisions as reasons
 from pipeline_assets.trading.decider import AUTHOR, PassThroughDecider, strategy_name
 from pipeline_assets.trading.decision_store import DecisionStore
 from pipeline_assets.trading.decisions import Decision, MinuteDecisions, decided
-from pipeline_assets.trading.minute_outcome import MinuteOutcome
+from pipeline_assets.trading.minute_outcome import Bars, MinuteOutcome
 from pipeline_assets.trading.paper_book import MINUTE
 from pipeline_assets.trading.trader_store import SecondTraderError
 
@@ -55,12 +54,7 @@ class OwnDecisions:
                 self.publish(only.decisions)
         return frozenset(each.id for each in late)
 
-    def decide(
-        self,
-        minute: int,
-        bars: Mapping[str, Bar],
-        due: Sequence[Candidate],
-    ) -> MinuteOutcome:
+    def decide(self, minute: int, bars: Bars, due: Sequence[Candidate]) -> MinuteOutcome:
         """Decide about the candidates of a minute, unless that was done before a crash.
 
         Raises:
@@ -79,7 +73,7 @@ class OwnDecisions:
     def _decided(
         self,
         minute: int,
-        bars: Mapping[str, Bar],
+        bars: Bars,
         candidates: Iterable[Candidate],
     ) -> tuple[Decision, ...]:
         """Return the decisions of a minute: those fixed before a crash, or new ones, fixed now."""
@@ -103,7 +97,7 @@ class OwnDecisions:
     def _follow(
         self,
         minute: int,
-        bars: Mapping[str, Bar],
+        bars: Bars,
         standing: MinuteDecisions,
     ) -> None:
         """Move the positions on by decisions that stand; a difference is said, since these stay."""

@@ -17,6 +17,8 @@ from pipeline_assets.resources.document_versions import content_of
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import PreconditionFailedError
 from pipeline_assets.trading.decision_store import (
+    INTENTS,
+    USED,
     DecisionStore,
     LakeDecisions,
     fixed_document,
@@ -101,7 +103,7 @@ class LakeTraderStore(LakeDecisions):
         Raises:
             ObjectStoreError: S3 failed.
         """
-        key = minute_key("intents", from_minute(minute), late)
+        key = minute_key(INTENTS, from_minute(minute), late)
         self._store.put(key, intents.model_dump_json().encode())
 
     def checkpoint(self) -> Checkpoint | None:
@@ -140,4 +142,4 @@ class LakeTraderStore(LakeDecisions):
 
 
 def _used_key(minute: int) -> str:
-    return minute_key("used", from_minute(minute))
+    return minute_key(USED, from_minute(minute))

@@ -17,8 +17,26 @@ from typing import Any
 
 import psutil
 
+from pipeline_assets.research.model_inputs import model_inputs
+from pipeline_assets.research.model_registry import ModelRegistry
+from pipeline_assets.resources.broker import CandidateTopic
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.warehouse import Warehouse
+from pipeline_assets.resources.warehouse_features import FeatureTable
+from pipeline_assets.services.inference.judging import ModelJudge
+from pipeline_assets.services.inference.live_features import LiveFeatures
+from pipeline_assets.services.inference.live_models import LiveModels
+from pipeline_assets.settings import S3Settings, Settings
+from pipeline_assets.trading.decision_store import LakeDecisions
+from pipeline_assets.trading.decisions import DECISION_SCHEMA, DECISIONS_TOPIC
+from pipeline_assets.trading.model_decider import ModelDecider
 from pipeline_assets_tests.benchmarks.harness import report
-from pipeline_assets_tests.fixtures.s3 import eventually
+from pipeline_assets_tests.fixtures import live_inference as live
+from pipeline_assets_tests.fixtures.exchange import start_exchange
+from pipeline_assets_tests.fixtures.kafka import KafkaServer, candidates
+from pipeline_assets_tests.fixtures.redis import RedisServer
+from pipeline_assets_tests.fixtures.s3 import S3Server, eventually, make_bucket
+from pipeline_assets_tests.fixtures.snowflake import PASSWORD, running_snowflake_server
 
 SYMBOLS = [f"COIN{number}USDT" for number in range(500)]
 EACH, MINUTES, SETS, IDLE_SECONDS = 20, 12, 8, 60.0
@@ -35,43 +53,21 @@ def main() -> int:
 
 
 def measure(directory: Path, servers: ExitStack) -> int:
-    from pipeline_assets.research.model_inputs import model_inputs
-    from pipeline_assets.research.model_registry import ModelRegistry
-    from pipeline_assets.resources.broker import CandidateTopic
-    from pipeline_assets.resources.object_store import ObjectStore
-    from pipeline_assets.resources.warehouse import Warehouse
-    from pipeline_assets.resources.warehouse_features import FeatureTable
-    from pipeline_assets.services.inference.judging import ModelJudge
-    from pipeline_assets.services.inference.live_features import LiveFeatures
-    from pipeline_assets.services.inference.live_models import LiveModels
-    from pipeline_assets.settings import S3Settings, Settings
-    from pipeline_assets.trading.decision_store import LakeDecisions
-    from pipeline_assets.trading.decisions import DECISION_SCHEMA, DECISIONS_TOPIC
-    from pipeline_assets.trading.model_decider import ModelDecider
-    from pipeline_assets_tests.fixtures import live_inference as live
-    from pipeline_assets_tests.fixtures.exchange import start_exchange
-    from pipeline_assets_tests.fixtures.kafka import KafkaServer, candidates
-    from pipeline_assets_tests.fixtures.redis import RedisServer
-    from pipeline_assets_tests.fixtures.s3 import S3Server, make_bucket
-    from pipeline_assets_tests.fixtures.snowflake import PASSWORD, running_snowflake_server
-
-    exchange = servers.enter_context(start_exchange(clock=f"stepped:{NOW:%Y-%m-%dT%H:%M:%SZ}"))
-    redis_server = servers.enter_context(RedisServer(directory / "redis"))
-    s3 = servers.enter_context(S3Server(directory / "s3"))
-    bucket, broker = make_bucket(s3), servers.enter_context(KafkaServer(make_bucket(s3)))
-    snowflake = servers.enter_context(running_snowflake_server(directory, s3.endpoint))
-    settings = Settings(
-        _env_file=None,
-        symbols=SYMBOLS,
-        data_dir=directory,
-        binance={"rest_url": exchange.url.removesuffix("/fapi")},
-        s3=bucket.settings().model_dump(),
-        redis={"url": redis_server.url},
-        kafka=broker.settings().model_dump(),
-        snowflake=snowflake.settings().model_dump(),
-        strategies=[{"name": live.STRATEGY}],
-        inference={"enabled": True},
-    )
+    enter = servers.enter_context
+    s3 = enter(S3Server(directory / "s3"))
+    bucket = make_bucket(s3)
+    snowflake = enter(running_snowflake_server(directory, s3.endpoint))
+    sections = {
+        "redis": enter(RedisServer(directory / "redis")),
+        "kafka": enter(KafkaServer(make_bucket(s3))),
+        "s3": bucket,
+        "snowflake": snowflake,
+    }
+    exchange = enter(start_exchange(clock=f"stepped:{NOW:%Y-%m-%dT%H:%M:%SZ}"))
+    named: dict[str, Any] = {name: each.settings() for name, each in sections.items()}
+    named["binance"] = {"rest_url": exchange.url.removesuffix("/fapi")}
+    named["strategies"] = [{"name": live.STRATEGY}]
+    settings = Settings(_env_file=None, symbols=SYMBOLS, data_dir=directory, **named)
     store = ObjectStore(settings.s3)
     held = SimpleNamespace(snowflake=settings.snowflake, s3=S3Settings(bucket=bucket.name))
     live.fill_features(snowflake, held, SYMBOLS, NOW)
@@ -151,7 +147,6 @@ def _at(values: list[float], share: float) -> float:
 
 def _idle(settings: Any, password: str) -> list[bool]:
     """Run the service as a process of its own without candidates, and report what it costs."""
-    from pipeline_assets.stack_state import INFERENCE_FILE
     from pipeline_assets_tests.fixtures.s3 import ACCESS_KEY_ID, SECRET_ACCESS_KEY
 
     environment = {
@@ -174,7 +169,7 @@ def _idle(settings: Any, password: str) -> list[bool]:
     with log.open("wb") as lines:
         child = subprocess.Popen(command, env=environment, stdout=lines, stderr=lines)
     try:
-        process, file = psutil.Process(child.pid), settings.data_dir / INFERENCE_FILE
+        process, file = psutil.Process(child.pid), settings.data_dir / "heartbeats" / "inference"
         eventually(file.exists, "the service works", 120)
         first = file.stat().st_mtime
         eventually(lambda: file.stat().st_mtime > first, log.read_text(), 120)

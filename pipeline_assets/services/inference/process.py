@@ -7,7 +7,7 @@ import logging
 import os
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -21,6 +21,7 @@ from pipeline_assets.research.model_registry import ModelRegistry
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_group import Batch, CandidateGroup
 from pipeline_assets.resources.exchange_clock import ExchangeClock
+from pipeline_assets.resources.heartbeat import Heartbeat, inference_heartbeat
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
 from pipeline_assets.services.exchange_time import measure
@@ -30,14 +31,12 @@ from pipeline_assets.services.inference.live_models import LiveModels
 from pipeline_assets.services.repeated import Repeated
 from pipeline_assets.services.until_stopped import run_in_thread, run_until_stopped
 from pipeline_assets.settings import Settings, SettingsError
-from pipeline_assets.stack_state import INFERENCE_FILE
 from pipeline_assets.stop_flag import StopFlag
 from pipeline_assets.trading.decision_store import LakeDecisions
 from pipeline_assets.trading.decisions import DECISION_SCHEMA, DECISIONS_TOPIC, Decision
 from pipeline_assets.trading.model_decider import ModelDecider
 
 _READ_SECONDS = 1.0
-_BEAT_SECONDS = 5.0
 _MODELS_SECONDS = 60.0
 _PAUSE_SECONDS = 5.0
 _FIRST_READ_SECONDS = 30.0
@@ -85,14 +84,14 @@ def run_inference(settings: Settings, stop: StopFlag) -> None:
         DataError: a document of decisions cannot be read.
     """
     _check(settings)
-    beat = Beat(settings)
-    beat()
+    heartbeat = inference_heartbeat(settings.data_dir)
+    heartbeat.beat()
     while not stop.is_set():
         try:
-            _session(settings, stop, beat)
+            _session(settings, stop, heartbeat)
         except OutsideSystemError as error:
             _logger.warning("The inference service begins again at its committed places: %s", error)
-            beat()
+            heartbeat.beat()
             stop.wait(_PAUSE_SECONDS)
 
 
@@ -109,7 +108,7 @@ def _check(settings: Settings) -> None:
         )
 
 
-def _session(settings: Settings, stop: StopFlag, beat: "Beat") -> None:
+def _session(settings: Settings, stop: StopFlag, heartbeat: Heartbeat) -> None:
     """Decide until `stop` is set or a system does not answer."""
     from pipeline_assets.resources.warehouse import Warehouse
     from pipeline_assets.resources.warehouse_features import FeatureTable
@@ -150,38 +149,19 @@ def _session(settings: Settings, stop: StopFlag, beat: "Beat") -> None:
     ]
 
     def after_round() -> None:
-        beat()
+        heartbeat.beat()
         for each in refreshed:
             each.check()
 
     with ExitStack() as opened:
         for each in refreshed:
-            opened.enter_context(each)
+            opened.enter_context(each.running())
         # A warehouse that hangs must not keep candidates waiting.
         features.tried.wait(_FIRST_READ_SECONDS)
         joined = CandidateGroup(settings.kafka, settings.inference.group_id).joined()
         group = opened.enter_context(joined)
         publish = CandidateTopic(topic, DECISION_SCHEMA).publish
         InferenceLoop(group, decider, publish, after_round).run(stop)
-
-
-class Beat:
-    """The file whose age says that the service works."""
-
-    def __init__(self, settings: Settings) -> None:
-        """Use a file in the data directory."""
-        self._file = settings.data_dir / INFERENCE_FILE
-        self._due = 0.0
-
-    def __call__(self) -> None:
-        """Renew the file, every few seconds at most."""
-        if time.monotonic() < self._due:
-            return
-        self._due = time.monotonic() + _BEAT_SECONDS
-        # A full disk must not end the decisions.
-        with suppress(OSError):
-            self._file.parent.mkdir(parents=True, exist_ok=True)
-            self._file.touch(mode=0o600)
 
 
 def main(settings: Settings) -> None:

@@ -5,13 +5,11 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from threading import Thread
 from uuid import uuid4
 
 import pytest
 from confluent_kafka import Consumer, Producer, TopicPartition
 
-from pipeline_assets.errors import PipelineError
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.intervals import to_milliseconds
 from pipeline_assets.resources.broker import CandidateTopic
@@ -25,6 +23,7 @@ from pipeline_assets.trading.decisions import DECISION_SCHEMA, Decision
 from pipeline_assets_tests.fixtures.judge import FakeJudge, decider
 from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, KafkaServer, candidates
 from pipeline_assets_tests.fixtures.s3 import S3Bucket, eventually
+from pipeline_assets_tests.fixtures.threads import running
 
 IN_TIME = to_milliseconds(MIDNIGHT + timedelta(seconds=75))
 
@@ -69,23 +68,13 @@ class Place:
     @contextmanager
     def running(self, judge: FakeJudge | None = None) -> Iterator[None]:
         """Run an instance in a thread of its own."""
-        stop, failures = StopFlag(), []
 
-        def run() -> None:
-            try:
-                with self.joined(judge) as loop:
-                    loop.run(stop)
-            except PipelineError as error:
-                failures.append(error)
+        def run(stop: StopFlag) -> None:
+            with self.joined(judge) as loop:
+                loop.run(stop)
 
-        thread = Thread(target=run)
-        thread.start()
-        try:
+        with running(run):
             yield
-        finally:
-            stop.set()
-            thread.join(60)
-        assert not failures
 
     def send(self, found: Sequence[Candidate]) -> None:
         CandidateTopic(self.kafka).publish(found)

@@ -1,23 +1,19 @@
 """The whole service over real servers: exchange, Redis, Kafka, S3 and warehouse."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from threading import Thread
 from types import SimpleNamespace
 from uuid import uuid4
 
 import pytest
 
-from pipeline_assets.errors import PipelineError
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.resources.broker import CandidateTopic
+from pipeline_assets.resources.heartbeat import inference_heartbeat
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.services.inference.process import run_inference
 from pipeline_assets.settings import KafkaSettings, Settings
-from pipeline_assets.stack_state import INFERENCE_FILE
-from pipeline_assets.stop_flag import StopFlag
 from pipeline_assets.trading.decision_store import read_decisions
 from pipeline_assets.trading.decisions import Decision
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
@@ -31,6 +27,7 @@ from pipeline_assets_tests.fixtures.live_inference import (
 from pipeline_assets_tests.fixtures.redis import RedisServer
 from pipeline_assets_tests.fixtures.s3 import S3Bucket, eventually
 from pipeline_assets_tests.fixtures.snowflake import SnowflakeServer
+from pipeline_assets_tests.fixtures.threads import running
 
 NOW = datetime(2026, 11, 20, 12, 0, 1, tzinfo=UTC)
 # A candle that closes in two minutes: a busy machine has the time until it is stale.
@@ -64,24 +61,8 @@ def settings(
     )
 
 
-@contextmanager
-def _running(settings: Settings) -> Iterator[None]:
-    stop, failures = StopFlag(), []
-
-    def run() -> None:
-        try:
-            run_inference(settings, stop)
-        except PipelineError as error:
-            failures.append(error)
-
-    thread = Thread(target=run)
-    thread.start()
-    try:
-        yield
-    finally:
-        stop.set()
-        thread.join(60)
-    assert not failures
+def _running(settings: Settings) -> AbstractContextManager[None]:
+    return running(lambda stop: run_inference(settings, stop))
 
 
 def _candidates(symbols: int = 3) -> list[Candidate]:
@@ -120,7 +101,7 @@ def test_service_decides_by_model_and_features(
     assert accepted.expected_value > 0
     assert accepted.reasons is not None
     assert len(accepted.reasons) == 3
-    assert (settings.data_dir / INFERENCE_FILE).exists()
+    assert inference_heartbeat(settings.data_dir).age() is not None
 
 
 def test_missing_parts_decline_with_reason(
