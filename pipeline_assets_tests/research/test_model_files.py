@@ -17,7 +17,7 @@ from sklearn.preprocessing import FunctionTransformer
 from pipeline_assets.research import model_files
 from pipeline_assets.research.model_files import ModelFileError, dump, load
 from pipeline_assets.resources.stored_objects import digest_of
-from pipeline_assets_tests.fixtures.models import KINDS, estimator, examples, model_file
+from pipeline_assets_tests.fixtures.models import COLUMNS, KINDS, estimator, examples, model_file
 
 
 def read(body: bytes) -> Any:
@@ -124,10 +124,12 @@ def test_odd_schema_is_refused(schema: str) -> None:
 
 def test_oversized_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     """Both the file and what it unpacks to have a limit."""
+    monkeypatch.setattr(model_files, "_LARGEST_UNPACKED", 10_000)
     made = io.BytesIO()
     with zipfile.ZipFile(made, "w", zipfile.ZIP_DEFLATED) as written:
-        written.writestr("schema.json", b" " * (model_files._LARGEST_UNPACKED + 1))
-    with pytest.raises(ModelFileError, match="unpacks to"):
+        written.writestr("schema.json", b" " * 10_001)
+    assert len(made.getvalue()) < 1_000
+    with pytest.raises(ModelFileError, match="unpacks to 10001"):
         read(made.getvalue())
     monkeypatch.setattr(model_files, "LARGEST", 100)
     with pytest.raises(ModelFileError, match="100 are allowed"):
@@ -141,7 +143,7 @@ def test_file_without_predictor_is_refused() -> None:
 
 @pytest.mark.parametrize(
     ("column", "value"),
-    [("left", 0), ("right", 1_000_000), ("feature_idx", 4), ("feature_idx", -1)],
+    [("left", 0), ("right", 1_000_000), ("feature_idx", len(COLUMNS)), ("feature_idx", -1)],
 )
 def test_wild_tree_is_refused(column: str, value: int) -> None:
     """scikit-learn would read outside of the matrix, or never end."""
