@@ -131,7 +131,11 @@ def test_lineage_follows_the_four_steps(
     assert parents["candidates"] == {"candle_slots_1m"}
     assert parents["candidate_objects"] == {"candidates"}
     way = ("candidates", *TRADING)
-    assert [parents[name] for name in TRADING] == [{name} for name in way[:-1]]
+    expected = [{name} for name in way[:-1]]
+    # The inference service decides by models, and these learn from features.
+    expected[0].add("model")
+    assert [parents[name] for name in TRADING] == expected
+    assert {"features_15m", "features_1h"} < parents["model"]
     # The ledger does not depend on the tables: it reports gaps also while the warehouse is down.
     assert parents["candle_gaps"] == {f"candle_objects_{interval}" for interval in INTERVALS}
     assert parents["candle_gap_table"] == {"candle_gaps"}

@@ -154,7 +154,7 @@ for folder in (page, page / "lightweight_charts"):
 """
     done = fresh.run("python", "-c", script)
     assert set(done.stdout.split()) == {
-        *("page.css", "page.html.j2", "page.js"),
+        *("page.css", "page.html.j2", "page.js", "model.html.j2", "cells.html.j2"),
         *("LICENSE", "VERSION", "lightweight-charts.standalone.production.js"),
     }
 

@@ -5,7 +5,14 @@ are found and merged in trading/record_news.py; the figures are from trading/rec
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
-from dagster import AssetKey, AssetMaterialization, AssetObservation, AssetSpec
+from dagster import (
+    AllPartitionMapping,
+    AssetDep,
+    AssetKey,
+    AssetMaterialization,
+    AssetObservation,
+    AssetSpec,
+)
 
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.partitions import daily_partitions
@@ -35,6 +42,8 @@ def trading_assets() -> list[AssetSpec]:
             "candidate's minute: `decisions/{yyyyMMdd}.parquet`. Observations show the intents of accepted "
             "decisions: order sent, or skipped with the reason.",
             {"kafka", "s3", "parquet"},
+            # Where the inference service decides, by the models of all strategies.
+            AssetDep(layer.MODEL, partition_mapping=AllPartitionMapping()),
         ),
         _spec(
             layer.ORDERS,
@@ -90,11 +99,16 @@ def record_summary(news: "RecordNews") -> str:
 
 
 def _spec(
-    key: AssetKey, after: AssetKey, description: str, kinds: set[str], *, daily: bool = True
+    key: AssetKey,
+    after: AssetKey,
+    description: str,
+    kinds: set[str],
+    *more: AssetDep,
+    daily: bool = True,
 ) -> AssetSpec:
     return AssetSpec(
         key,
-        deps=[after],
+        deps=[after, *more],
         description=f"{description} {_BY_SENSOR}",
         group_name=_GROUP,
         partitions_def=daily_partitions if daily else None,

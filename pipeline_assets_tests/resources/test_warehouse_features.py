@@ -27,6 +27,8 @@ from pipeline_assets_tests.fixtures.s3 import S3Server, make_bucket
 from pipeline_assets_tests.fixtures.snowflake import Lake, SnowflakeServer
 from pipeline_assets_tests.generated_features import FOLDER, generated, snowpark_session
 
+# In one process, which makes the histories once.
+pytestmark = pytest.mark.xdist_group("features")
 QUARTER, HOUR = Interval.FIFTEEN_MINUTES, Interval.ONE_HOUR
 COUNT = 230
 # The candle at which histories are cut, and the one that GAPUSDT is missing.
