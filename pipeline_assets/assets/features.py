@@ -39,6 +39,8 @@ def features(interval: Interval) -> AssetsDefinition:
         context: AssetExecutionContext, store: ResourceParam[ObjectStore],
         warehouse: ResourceParam[Warehouse], settings: ResourceParam[Settings],
     ) -> MaterializeResult[Any]:  # fmt: skip
+        if not settings.features.enabled:
+            return MaterializeResult(metadata={"switched off by": "PIPELINE_FEATURES__ENABLED"})
         table = FeatureTable(warehouse, settings.features.load_lag_seconds)
         days = sorted(map(date.fromisoformat, context.partition_keys))
         kind = RunKind.of(context.run.tags)

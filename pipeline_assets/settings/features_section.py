@@ -1,4 +1,4 @@
-"""The section `features` of the settings: when a row of features counts as known."""
+"""The section `features` of the settings: whether features are computed, and when a row counts as known."""
 
 from pydantic import Field
 
@@ -6,6 +6,8 @@ from pipeline_assets.settings.sections import Section
 
 
 class FeatureSettings(Section):
-    """When a candle's features count as available: this long after its close. Stored in each row."""
+    """Features in the warehouse. Who has no models saves a statement for each load without them."""
 
+    enabled: bool = Field(True, examples=[False])
+    # After the candle's close; stored in each row.
     load_lag_seconds: int = Field(60, ge=0, le=3600, examples=[90])

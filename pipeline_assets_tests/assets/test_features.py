@@ -13,6 +13,20 @@ NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
 DAY = "2026-11-20"
 
 
+@pytest.fixture
+def platform(platform: Platform) -> Platform:
+    """Provide a platform that computes features."""
+    return platform.with_settings(features={"enabled": True})
+
+
+def test_switched_off_features_send_no_merge(platform: Platform) -> None:
+    quiet = platform.with_settings(features={"enabled": False})
+    before = platform.snowflake.statements()["MERGE INTO"]
+    assert ingest(quiet, 0) == {"switched off by": "PIPELINE_FEATURES__ENABLED"}
+    # One for the candles.
+    assert platform.snowflake.statements()["MERGE INTO"] == before + 1
+
+
 def merged(ended: ExecuteInProcessResult, asset: str = "features_15m") -> dict[str, Any]:
     [event] = ended.asset_materializations_for_node(asset)
     return {name: value.value for name, value in event.metadata.items()}

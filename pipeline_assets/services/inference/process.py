@@ -101,6 +101,10 @@ def _check(settings: Settings) -> None:
             "PIPELINE_INFERENCE__ENABLED is false, so the trader decides. Set it to true for the "
             "inference service and the trader: candidates have one author."
         )
+    if not settings.features.enabled:
+        raise SettingsError(
+            "PIPELINE_FEATURES__ENABLED must be true for the inference service: models read features."
+        )
     if settings.ingest.load_minutes > 15:
         raise SettingsError(
             "PIPELINE_INGEST__LOAD_MINUTES must be 15 for the inference service: features of candles that "

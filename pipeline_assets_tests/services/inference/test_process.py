@@ -186,6 +186,10 @@ def test_broker_outage_is_waited_for(own_kafka_server: KafkaServer, s3_bucket: S
             {"inference": {"enabled": True}, "ingest": {"load_minutes": 60}},
             "PIPELINE_INGEST__LOAD_MINUTES must be 15",
         ),
+        (
+            {"inference": {"enabled": True}, "features": {"enabled": False}},
+            "PIPELINE_FEATURES__ENABLED must be true",
+        ),
     ],
 )
 def test_unfit_settings_are_refused(values: dict[str, object], text: str) -> None:
