@@ -141,7 +141,11 @@ def against_limits(
             f"The gateway is {state.mode} ({state.mode_reason}): it opens nothing. A person ends that "
             "by `pipeline-assets gateway resume`.",
         )
-    return _price_refusal(order, state, limits, now) or _exposure_refusal(order, state, limits)
+    return (
+        _loss_refusal(state, limits)
+        or _price_refusal(order, state, limits, now)
+        or _exposure_refusal(order, state, limits)
+    )
 
 
 def _rate_refusal(limits: RiskLimits, rate: OrderRate, now: int) -> Refusal | None:
@@ -153,6 +157,17 @@ def _rate_refusal(limits: RiskLimits, rate: OrderRate, now: int) -> Refusal | No
         if sent >= most:
             return _over(name, f"{sent} orders were sent in {span // 1000} s", str(most))
     return None
+
+
+def _loss_refusal(state: GatewayState, limits: RiskLimits) -> Refusal | None:
+    unpriced = state.unpriced()
+    if not unpriced:
+        return None
+    return _over(
+        "daily_loss",
+        f"the day's loss is unknown until the gateway reads a price of {', '.join(unpriced)}",
+        str(decimal(limits.daily_loss)),
+    )
 
 
 def _price_refusal(

@@ -74,6 +74,7 @@ class GatewayState:
         foreign: by symbol and the venue's order id, the newest fill's time of orders that are not known.
         day: the UTC day, counted from 1970, whose loss is limited; -1 before the first.
         day_result: the account's result when the day began.
+        day_due: whether the day's loss begins anew once every position has a price.
         prices: the newest candle by symbol (not stored).
         pending: by symbol, what open orders may still buy and sell (derived).
         exposure: by symbol, the largest value that position and open orders can reach (derived).
@@ -88,6 +89,7 @@ class GatewayState:
     mode_reason: str = ""
     day: int = -1
     day_result: int = 0
+    day_due: bool = False
     closes: dict[str, Closing] = field(default_factory=dict)
     closes_seen: dict[str, str] = field(default_factory=dict)
     prices: dict[str, PriceSeen] = field(default_factory=dict)
@@ -109,6 +111,13 @@ class GatewayState:
     def result(self) -> int:
         """Return the account's profit and loss at the newest prices, in 1e-8 of the quote asset."""
         return self.ledger.result(self._price_of)
+
+    def unpriced(self) -> list[str]:
+        """Return the symbols that have a position, and no price since the gateway's start.
+
+        Their newest fill's price may be days old: with it, the day's loss would be wrong.
+        """
+        return [symbol for symbol in self.ledger.positions if symbol not in self.prices]
 
     def _price_of(self, symbol: str) -> int:
         seen = self.prices.get(symbol)
@@ -204,10 +213,11 @@ def _funding_booked(state: GatewayState, record: records.FundingBooked) -> None:
 
 def _mode_set(state: GatewayState, record: records.ModeSet) -> None:
     state.mode, state.mode_reason = record.mode, record.reason
+    state.day_due = record.mode is Mode.ACTIVE
 
 
 def _day_begun(state: GatewayState, record: records.DayBegun) -> None:
-    state.day, state.day_result = record.day, record.result
+    state.day, state.day_result, state.day_due = record.day, record.result, False
 
 
 def _close_begun(state: GatewayState, record: records.CloseBegun) -> None:
