@@ -58,6 +58,8 @@ class GatewayCore:
         self._core = Core(limits, rules, timing or Timing())
         for record in stored:
             self._core.state.apply(record)
+            if isinstance(record, records.OrderSending):
+                self._core.rate.count(record.at)
         self._core.invariants.restart(self._core.state)
 
     @property
