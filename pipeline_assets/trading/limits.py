@@ -207,7 +207,7 @@ def _price_refusal(
 
 
 def _exposure_refusal(order: Order, state: GatewayState, limits: RiskLimits) -> Refusal | None:
-    price = order.price or state.prices[order.symbol].price
+    price = max(order.price, state.prices[order.symbol].price)
     value = value_of(order.quantity, price)
     if value > limits.order_notional:
         return _over(

@@ -77,6 +77,7 @@ class GatewayState:
         day_due: whether the day's loss begins anew once every position has a price.
         prices: the newest candle by symbol (not stored).
         pending: by symbol, what open orders may still buy and sell (derived).
+        limit_orders: by symbol, the open limit orders of `pending`, by client id (derived).
         exposure: by symbol, the largest value that position and open orders can reach (derived).
     """
 
@@ -94,6 +95,7 @@ class GatewayState:
     closes_seen: dict[str, str] = field(default_factory=dict)
     prices: dict[str, PriceSeen] = field(default_factory=dict)
     pending: dict[str, tuple[int, int]] = field(default_factory=dict)
+    limit_orders: dict[str, dict[str, OrderState]] = field(default_factory=dict)
     exposure: dict[str, int] = field(default_factory=dict)
     gross_exposure: int = 0
 
@@ -125,27 +127,33 @@ class GatewayState:
 
     def exposure_with(self, order: Order) -> int:
         """Return the largest value that a symbol can reach once an order is added."""
-        buys, sells = self.pending.get(order.symbol, (0, 0))
-        if order.side == "buy":
-            buys += order.quantity
-        else:
-            sells += order.quantity
-        return self._largest(order.symbol, buys, sells, order.price)
+        return self._largest(order.symbol, order)
 
     def weigh(self, symbol: str) -> None:
         """Derive the exposure of a symbol anew."""
         buys, sells = self.pending.get(symbol, (0, 0))
         before = self.exposure.pop(symbol, 0)
-        after = self._largest(symbol, buys, sells, 0)
+        after = self._largest(symbol)
         if after or symbol in self.ledger.positions or buys or sells:
             self.exposure[symbol] = after
         self.gross_exposure += after - before
 
-    def _largest(self, symbol: str, buys: int, sells: int, price: int) -> int:
+    def _largest(self, symbol: str, added: Order | None = None) -> int:
+        """Return the value of position and open orders, each at the newest price or its higher limit."""
         position = self.ledger.positions.get(symbol, 0)
         seen = self.prices.get(symbol)
         known = seen.price if seen else self.ledger.last_price.get(symbol, 0)
-        return value_of(max(abs(position + buys), abs(position - sells)), max(known, price))
+        sizes = dict(zip(("buy", "sell"), self.pending.get(symbol, (0, 0)), strict=True))
+        above = {"buy": 0, "sell": 0}
+        for held in self.limit_orders.get(symbol, {}).values():
+            excess = max(held.order.price - known, 0)
+            above[held.order.side] += value_of(held.remaining, excess)
+        if added:
+            sizes[added.side] += added.quantity
+            above[added.side] += value_of(added.quantity, max(added.price - known, 0))
+        bought = value_of(abs(position + sizes["buy"]), known) + above["buy"]
+        sold = value_of(abs(position - sizes["sell"]), known) + above["sell"]
+        return max(bought, sold)
 
     def settle(self, held: OrderState, before: int) -> None:
         """Derive what depends on an order that changed; `before` is what remained of it."""
@@ -161,6 +169,11 @@ class GatewayState:
             sells += held.remaining - before
         if buys or sells:
             self.pending[symbol] = (buys, sells)
+        limits = self.limit_orders.setdefault(symbol, {})
+        if held.order.price and held.remaining:
+            limits[client_id] = held
+        else:
+            limits.pop(client_id, None)
         self.weigh(symbol)
 
 

@@ -338,6 +338,25 @@ def test_pending_orders_count_as_exposure() -> None:
     assert desk.place(client_id="a-3") is None
 
 
+def test_limit_above_market_counts_whole() -> None:
+    """An open order to buy at 102 is worth its own price, not the newest one of 100; at the market, the
+    newest price counts.
+    """
+    desk = Desk(symbol_notional=20 * UNIT, order_notional=11 * UNIT)
+    assert desk.place(kind="limit", price=102 * UNIT) is None
+    assert desk.core.state.exposure == {"BTCUSDT": 102 * UNIT // 10}
+    refusal = desk.place(client_id="a-2", quantity=98 * UNIT // 1000 + UNIT // 1000)
+    assert refusal
+    assert refusal.code == "symbol_notional"
+    assert desk.place(client_id="a-3", quantity=98 * UNIT // 1000) is None
+    low = {"kind": "limit", "side": "sell", "price": 98 * UNIT, "quantity": 111 * UNIT // 1000}
+    refusal = desk.place(client_id="a-4", **low)
+    assert refusal
+    assert refusal.code == "order_notional"
+    desk.tell(messages.Refused("a-1", "-2019"))
+    assert desk.core.state.exposure == {"BTCUSDT": 98 * UNIT // 10}
+
+
 def test_own_count_survives_restart() -> None:
     """Records of the journal, applied in order, give the same state."""
     desk = Desk()
