@@ -58,6 +58,8 @@ class GatewayCore:
         self._core = Core(limits, rules, timing or Timing())
         for record in stored:
             self._core.state.apply(record)
+            if isinstance(record, records.OrderSending):
+                self._core.rate.count(record.at)
         self._core.invariants.restart(self._core.state)
 
     @property
@@ -78,6 +80,7 @@ class GatewayCore:
         work = Work(self._core, now)
         _begin_day(work)
         _HANDLERS[type(event)](work, event)
+        _begin_day(work)
         _limit_loss(work)
         return work
 
@@ -90,14 +93,15 @@ class GatewayCore:
 
 
 def _begin_day(work: Work) -> None:
-    day = work.now // _DAY
-    if day > work.state.day:
+    """Begin the day's loss at 00:00 UTC, or anew after a person resumed, once it can be known."""
+    day = max(work.now // _DAY, work.state.day)
+    if (day > work.state.day or work.state.day_due) and not work.state.unpriced():
         work.record(records.DayBegun(at=work.now, day=day, result=work.state.result()))
 
 
 def _limit_loss(work: Work) -> None:
     """Accept only what reduces once the day's loss is too large."""
-    if work.state.mode is not Mode.ACTIVE:
+    if work.state.mode is not Mode.ACTIVE or work.state.unpriced():
         return
     loss = work.state.day_result - work.state.result()
     if loss >= work.core.limits.daily_loss:

@@ -61,7 +61,11 @@ class RiskLimits:
 
 @dataclass
 class OrderRate:
-    """How many orders left recently: counted here, and what the venue counted."""
+    """How many orders left recently: counted here, and what the venue counted.
+
+    After the clock stepped back, a time in the future counts as now: it is forgotten a span later, and not
+    only once the clock has caught up.
+    """
 
     _sent: dict[int, deque[int]] = field(
         default_factory=lambda: {_TEN_SECONDS: deque(), _MINUTE: deque()}
@@ -71,17 +75,27 @@ class OrderRate:
     venue_at: int = 0
 
     def count(self, now: int) -> None:
-        """Count an order that leaves now."""
-        for sent in self._sent.values():
-            sent.append(now)
+        """Count an order that leaves now; an order of the journal left at the time of its record."""
+        for span in self._sent:
+            self._recent(now, span).append(now)
 
     def within(self, now: int, span: int) -> int:
         """Return the number of orders sent in the last `span` milliseconds: ten seconds or a minute."""
-        sent = self._sent[span]
+        sent = self._recent(now, span)
+        said = self.venue_ten_seconds if span == _TEN_SECONDS else self.venue_minute
+        self.venue_at = min(self.venue_at, now)
+        return max(len(sent), said if now - self.venue_at < span else 0)
+
+    def _recent(self, now: int, span: int) -> deque[int]:
+        """Return the times of a span, without those that are over."""
+        sent, future = self._sent[span], 0
+        while sent and sent[-1] > now:
+            sent.pop()
+            future += 1
+        sent.extend([now] * future)
         while sent and sent[0] <= now - span:
             sent.popleft()
-        said = self.venue_ten_seconds if span == _TEN_SECONDS else self.venue_minute
-        return max(len(sent), said if now - self.venue_at < span else 0)
+        return sent
 
 
 def against_filters(order: Order, rules: TradingRules | None, price: int) -> Refusal | None:
@@ -141,7 +155,11 @@ def against_limits(
             f"The gateway is {state.mode} ({state.mode_reason}): it opens nothing. A person ends that "
             "by `pipeline-assets gateway resume`.",
         )
-    return _price_refusal(order, state, limits, now) or _exposure_refusal(order, state, limits)
+    return (
+        _loss_refusal(state, limits)
+        or _price_refusal(order, state, limits, now)
+        or _exposure_refusal(order, state, limits)
+    )
 
 
 def _rate_refusal(limits: RiskLimits, rate: OrderRate, now: int) -> Refusal | None:
@@ -153,6 +171,17 @@ def _rate_refusal(limits: RiskLimits, rate: OrderRate, now: int) -> Refusal | No
         if sent >= most:
             return _over(name, f"{sent} orders were sent in {span // 1000} s", str(most))
     return None
+
+
+def _loss_refusal(state: GatewayState, limits: RiskLimits) -> Refusal | None:
+    unpriced = state.unpriced()
+    if not unpriced:
+        return None
+    return _over(
+        "daily_loss",
+        f"the day's loss is unknown until the gateway reads a price of {', '.join(unpriced)}",
+        str(decimal(limits.daily_loss)),
+    )
 
 
 def _price_refusal(
@@ -178,7 +207,7 @@ def _price_refusal(
 
 
 def _exposure_refusal(order: Order, state: GatewayState, limits: RiskLimits) -> Refusal | None:
-    price = order.price or state.prices[order.symbol].price
+    price = max(order.price, state.prices[order.symbol].price)
     value = value_of(order.quantity, price)
     if value > limits.order_notional:
         return _over(

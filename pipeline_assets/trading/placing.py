@@ -113,11 +113,8 @@ def begin_close(work: Work, symbol: str, close_id: str, reason: str) -> None:
 
 
 def set_mode(work: Work, event: SetMode) -> None:
-    """Change what is accepted. Resuming begins the day's loss anew."""
-    if event.mode is not work.state.mode or event.mode is not Mode.ACTIVE:
-        work.set_mode(event.mode, event.reason, event.by)
-    if event.mode is Mode.ACTIVE:
-        work.record(records.DayBegun(at=work.now, day=work.state.day, result=work.state.result()))
+    """Change what is accepted. Resuming has the core begin the day's loss anew."""
+    work.set_mode(event.mode, event.reason, event.by)
     work.reply(event.request, event.mode.value)
 
 

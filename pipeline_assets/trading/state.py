@@ -74,8 +74,10 @@ class GatewayState:
         foreign: by symbol and the venue's order id, the newest fill's time of orders that are not known.
         day: the UTC day, counted from 1970, whose loss is limited; -1 before the first.
         day_result: the account's result when the day began.
+        day_due: whether the day's loss begins anew once every position has a price.
         prices: the newest candle by symbol (not stored).
         pending: by symbol, what open orders may still buy and sell (derived).
+        limit_orders: by symbol, the open limit orders of `pending`, by client id (derived).
         exposure: by symbol, the largest value that position and open orders can reach (derived).
     """
 
@@ -88,10 +90,12 @@ class GatewayState:
     mode_reason: str = ""
     day: int = -1
     day_result: int = 0
+    day_due: bool = False
     closes: dict[str, Closing] = field(default_factory=dict)
     closes_seen: dict[str, str] = field(default_factory=dict)
     prices: dict[str, PriceSeen] = field(default_factory=dict)
     pending: dict[str, tuple[int, int]] = field(default_factory=dict)
+    limit_orders: dict[str, dict[str, OrderState]] = field(default_factory=dict)
     exposure: dict[str, int] = field(default_factory=dict)
     gross_exposure: int = 0
 
@@ -110,33 +114,46 @@ class GatewayState:
         """Return the account's profit and loss at the newest prices, in 1e-8 of the quote asset."""
         return self.ledger.result(self._price_of)
 
+    def unpriced(self) -> list[str]:
+        """Return the symbols that have a position, and no price since the gateway's start.
+
+        Their newest fill's price may be days old: with it, the day's loss would be wrong.
+        """
+        return [symbol for symbol in self.ledger.positions if symbol not in self.prices]
+
     def _price_of(self, symbol: str) -> int:
         seen = self.prices.get(symbol)
         return seen.price if seen else 0
 
     def exposure_with(self, order: Order) -> int:
         """Return the largest value that a symbol can reach once an order is added."""
-        buys, sells = self.pending.get(order.symbol, (0, 0))
-        if order.side == "buy":
-            buys += order.quantity
-        else:
-            sells += order.quantity
-        return self._largest(order.symbol, buys, sells, order.price)
+        return self._largest(order.symbol, order)
 
     def weigh(self, symbol: str) -> None:
         """Derive the exposure of a symbol anew."""
         buys, sells = self.pending.get(symbol, (0, 0))
         before = self.exposure.pop(symbol, 0)
-        after = self._largest(symbol, buys, sells, 0)
+        after = self._largest(symbol)
         if after or symbol in self.ledger.positions or buys or sells:
             self.exposure[symbol] = after
         self.gross_exposure += after - before
 
-    def _largest(self, symbol: str, buys: int, sells: int, price: int) -> int:
+    def _largest(self, symbol: str, added: Order | None = None) -> int:
+        """Return the value of position and open orders, each at the newest price or its higher limit."""
         position = self.ledger.positions.get(symbol, 0)
         seen = self.prices.get(symbol)
         known = seen.price if seen else self.ledger.last_price.get(symbol, 0)
-        return value_of(max(abs(position + buys), abs(position - sells)), max(known, price))
+        sizes = dict(zip(("buy", "sell"), self.pending.get(symbol, (0, 0)), strict=True))
+        above = {"buy": 0, "sell": 0}
+        for held in self.limit_orders.get(symbol, {}).values():
+            excess = max(held.order.price - known, 0)
+            above[held.order.side] += value_of(held.remaining, excess)
+        if added:
+            sizes[added.side] += added.quantity
+            above[added.side] += value_of(added.quantity, max(added.price - known, 0))
+        bought = value_of(abs(position + sizes["buy"]), known) + above["buy"]
+        sold = value_of(abs(position - sizes["sell"]), known) + above["sell"]
+        return max(bought, sold)
 
     def settle(self, held: OrderState, before: int) -> None:
         """Derive what depends on an order that changed; `before` is what remained of it."""
@@ -152,6 +169,11 @@ class GatewayState:
             sells += held.remaining - before
         if buys or sells:
             self.pending[symbol] = (buys, sells)
+        limits = self.limit_orders.setdefault(symbol, {})
+        if held.order.price and held.remaining:
+            limits[client_id] = held
+        else:
+            limits.pop(client_id, None)
         self.weigh(symbol)
 
 
@@ -204,10 +226,11 @@ def _funding_booked(state: GatewayState, record: records.FundingBooked) -> None:
 
 def _mode_set(state: GatewayState, record: records.ModeSet) -> None:
     state.mode, state.mode_reason = record.mode, record.reason
+    state.day_due = record.mode is Mode.ACTIVE
 
 
 def _day_begun(state: GatewayState, record: records.DayBegun) -> None:
-    state.day, state.day_result = record.day, record.result
+    state.day, state.day_result, state.day_due = record.day, record.result, False
 
 
 def _close_begun(state: GatewayState, record: records.CloseBegun) -> None:

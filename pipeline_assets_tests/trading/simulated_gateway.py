@@ -9,7 +9,7 @@ from pipeline_assets.market.trading_rules import TradingRules
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.core import GatewayCore
 from pipeline_assets.trading.limits import RiskLimits
-from pipeline_assets.trading.records import GATEWAY_RECORDS
+from pipeline_assets.trading.records import GATEWAY_RECORDS, DayBegun
 from pipeline_assets.trading.work import Timing, Work
 from pipeline_assets_tests.trading.simulated_venue import SimulatedVenue
 from pipeline_assets_tests.trading.virtual_world import VirtualWorld
@@ -25,6 +25,7 @@ class SimulatedGateway:
         synced: whether effects wait for the disk; a planted bug sets it to false.
         disk: what survives a kill.
         replies: the answers to callers.
+        broken: promises that a step broke, for the end of the history.
     """
 
     world: VirtualWorld
@@ -38,10 +39,12 @@ class SimulatedGateway:
     replies: list[messages.Reply] = field(default_factory=list)
     alarms: list[str] = field(default_factory=list)
     prices: dict[str, messages.PriceSeen] = field(default_factory=dict)
+    broken: list[str] = field(default_factory=list)
     starts: int = 0
     core: GatewayCore | None = None
     _waiting: list[messages.Event] = field(default_factory=list)
     _syncing: bool = False
+    _priced: set[str] = field(default_factory=set)
 
     def start(self) -> None:
         """Start a process that reads the journal."""
@@ -52,9 +55,13 @@ class SimulatedGateway:
         self.core = self.make_core(self.limits, self.rules, self.timing, stored)
         self._waiting, self._syncing = [], False
         self.venue.listen = self.hear
+        self.hear(messages.Restarted())
+        self._priced.clear()
+        self.world.after(self.world.between(0, 20_000), self._read_prices)
+
+    def _read_prices(self) -> None:
         for seen in self.prices.values():
             self.hear(seen)
-        self.hear(messages.Restarted())
 
     def kill(self) -> None:
         """End the process, between any two events; it starts again some seconds later."""
@@ -77,7 +84,7 @@ class SimulatedGateway:
         assert self.core is not None
         self._syncing = True
         batch, self._waiting = self._waiting, []
-        works = [self.core.handle(event, self.world.now) for event in batch]
+        works = [self._handle(self.core, event) for event in batch]
         encoded = [GATEWAY_RECORDS.encode(record) for work in works for record in work.recorded]
         process = self.starts
         if not self.synced:
@@ -86,6 +93,16 @@ class SimulatedGateway:
                 return
         pause = (self.world.between(1, 8) if not self.world.chance(0.02) else 500) if encoded else 0
         self.world.after(pause, lambda: self._synced(process, encoded, works))
+
+    def _handle(self, core: GatewayCore, event: messages.Event) -> Work:
+        """Handle an event, and note a day's loss that begins with a price of another process."""
+        if isinstance(event, messages.PriceSeen):
+            self._priced.add(event.symbol)
+        work = core.handle(event, self.world.now)
+        unknown = core.state.ledger.positions.keys() - self._priced
+        if unknown and any(isinstance(each, DayBegun) for each in work.recorded):
+            self.broken.append(f"a day began without a price of {min(unknown)}")
+        return work
 
     def _synced(self, process: int, encoded: list[bytes], works: list[Work]) -> None:
         if process != self.starts:

@@ -48,6 +48,8 @@ class Simulation:
         self, seed: int, make_core: Callable[..., GatewayCore] = GatewayCore, synced: bool = True
     ) -> None:
         self.world = VirtualWorld(seed)
+        # A day begins in the middle of the busy time.
+        self.world.now -= _BUSY // 2
         self.venue = SimulatedVenue(self.world, dict.fromkeys(SYMBOLS, 100 * UNIT))
         timing = Timing(settling=BLIND + 10_000)
         self.gateway = SimulatedGateway(
@@ -147,7 +149,7 @@ class Simulation:
             broken.append("the ledger's fills are not the venue's trades")
         for client_id, held in state.orders.items():
             broken += self._order_broken(client_id, held.status)
-        broken += self._journal_broken() + self._replies_broken()
+        broken += self._journal_broken() + self._replies_broken() + self.gateway.broken
         broken += [f"{symbol} is still being closed" for symbol in state.closes]
         return broken
 

@@ -14,10 +14,12 @@ from pipeline_assets.trading.invariants import InvariantError
 from pipeline_assets.trading.limits import RiskLimits
 from pipeline_assets.trading.messages import Close, Place, PriceSeen, Send, SetMode
 from pipeline_assets.trading.order_types import Fill, Mode, Order, Status
+from pipeline_assets.trading.records import AnyRecord
 from pipeline_assets.trading.work import Timing, Work
 from pipeline_assets_tests.trading.virtual_world import BEGIN
 
 _RULES = TradingRules(Decimal("0.1"), Decimal("0.001"), Decimal("0.001"), Decimal(100), Decimal(5))
+_DAY = 86_400_000
 _TIMING = Timing(recv_window=5_000, settling=60_000)
 LIMITS = RiskLimits.from_settings(RiskSettings())
 ORDER = Order(
@@ -29,16 +31,30 @@ class Desk:
     """A core with a price of 100, and a clock that the test moves."""
 
     def __init__(self, **limits: int) -> None:
-        self.core = GatewayCore(dataclasses.replace(LIMITS, **limits), {"BTCUSDT": _RULES}, _TIMING)
+        self.limits = dataclasses.replace(LIMITS, **limits)
         self.now = BEGIN
+        self.recorded: list[AnyRecord] = []
+        self._start()
         self.price(100)
+
+    def _start(self) -> None:
+        self.core = GatewayCore(self.limits, {"BTCUSDT": _RULES}, _TIMING, self.recorded)
+
+    def restarted(self, now: int) -> "Desk":
+        """Begin again from the journal at a time, with no price yet."""
+        self.now = now
+        self._start()
+        self.tell(messages.Restarted())
+        return self
 
     def price(self, price: int) -> Work:
         return self.tell(PriceSeen("BTCUSDT", price * UNIT, self.now))
 
     def tell(self, event: messages.Event, after: int = 0) -> Work:
         self.now += after
-        return self.core.handle(event, self.now)
+        work = self.core.handle(event, self.now)
+        self.recorded += work.recorded
+        return work
 
     def place(self, order: Order = ORDER, **changes: object) -> messages.Refusal | None:
         work = self.tell(Place(msgspec.structs.replace(order, **changes), request=1))
@@ -238,6 +254,55 @@ def test_daily_loss_only_reduces() -> None:
     assert desk.place(client_id="a-3") is None
 
 
+def _carried(desk: Desk, then: int = 150) -> Desk:
+    """A position of 0.1 bought at 100, a price after that, and a restart at the start of the next day."""
+    desk.filled()
+    desk.tell(PriceSeen("BTCUSDT", then * UNIT, desk.now + 1), after=1)
+    return desk.restarted(BEGIN + _DAY + 1)
+
+
+def test_day_begins_with_known_prices() -> None:
+    """The gateway was off at 00:00: a gain of the day before hides no loss of this one."""
+    desk = _carried(Desk(daily_loss=2 * UNIT))
+    assert desk.core.state.day == BEGIN // _DAY
+    desk.price(150)
+    assert desk.core.state.day == BEGIN // _DAY + 1
+    assert desk.core.state.day_result == 5 * UNIT
+    desk.now += 60_000
+    desk.price(130)
+    assert desk.core.state.mode is Mode.REDUCING
+
+
+def test_loss_waits_for_prices() -> None:
+    """A gain that the day began with is no loss before the first price; nothing opens until then."""
+    desk = _carried(Desk(daily_loss=2 * UNIT))
+    desk.price(150)
+    desk = desk.restarted(desk.now + 1_000)
+    assert desk.core.state.mode is Mode.ACTIVE
+    refusal = desk.place(client_id="a-2", symbol="BTCUSDT")
+    assert refusal
+    assert refusal.code == "daily_loss"
+    assert "BTCUSDT" in refusal.message
+    assert desk.place(client_id="a-3", side="sell", reduce_only=True) is None
+    desk.price(150)
+    assert desk.core.state.mode is Mode.ACTIVE
+    assert desk.place(client_id="a-4", quantity=UNIT // 20) is None
+
+
+def test_resume_before_prices_begins_anew() -> None:
+    """A person resumes right after a start, and the gateway restarts once more before the first price."""
+    desk = _carried(Desk(daily_loss=2 * UNIT), 70)
+    assert desk.core.state.mode is Mode.REDUCING
+    desk.tell(SetMode(Mode.ACTIVE, "seen", "me"))
+    desk = desk.restarted(desk.now + 1_000)
+    desk.price(70)
+    assert desk.core.state.mode is Mode.ACTIVE
+    assert desk.core.state.day_result == -3 * UNIT
+    desk.now += 60_000
+    desk.price(40)
+    assert desk.core.state.mode is Mode.REDUCING
+
+
 @pytest.mark.parametrize(
     ("limits", "changes", "code"),
     [
@@ -271,6 +336,25 @@ def test_pending_orders_count_as_exposure() -> None:
     assert refusal.code == "symbol_notional"
     desk.tell(messages.Refused("a-1", "-2019"))
     assert desk.place(client_id="a-3") is None
+
+
+def test_limit_above_market_counts_whole() -> None:
+    """An open order to buy at 102 is worth its own price, not the newest one of 100; at the market, the
+    newest price counts.
+    """
+    desk = Desk(symbol_notional=20 * UNIT, order_notional=11 * UNIT)
+    assert desk.place(kind="limit", price=102 * UNIT) is None
+    assert desk.core.state.exposure == {"BTCUSDT": 102 * UNIT // 10}
+    refusal = desk.place(client_id="a-2", quantity=98 * UNIT // 1000 + UNIT // 1000)
+    assert refusal
+    assert refusal.code == "symbol_notional"
+    assert desk.place(client_id="a-3", quantity=98 * UNIT // 1000) is None
+    low = {"kind": "limit", "side": "sell", "price": 98 * UNIT, "quantity": 111 * UNIT // 1000}
+    refusal = desk.place(client_id="a-4", **low)
+    assert refusal
+    assert refusal.code == "order_notional"
+    desk.tell(messages.Refused("a-1", "-2019"))
+    assert desk.core.state.exposure == {"BTCUSDT": 98 * UNIT // 10}
 
 
 def test_own_count_survives_restart() -> None:

@@ -6,6 +6,7 @@ import pytest
 
 from pipeline_assets.market.trading_rules import UNIT
 from pipeline_assets.settings import RiskSettings
+from pipeline_assets.trading import messages
 from pipeline_assets.trading.limits import RiskLimits
 from pipeline_assets_tests.trading.test_core import Desk
 
@@ -46,6 +47,37 @@ def test_rate_forgets_old_orders() -> None:
     assert desk.place(client_id="a-2") is not None
     desk.now += 1
     assert desk.place(client_id="a-2") is None
+
+
+def test_rate_survives_restart() -> None:
+    """A gateway that is killed again and again sends no more orders than one that goes on."""
+    desk = Desk(orders_per_ten_seconds=2)
+    assert desk.place() is None
+    desk.restarted(desk.now + 9_000)
+    desk.price(100)
+    assert desk.place(client_id="a-2", quantity=UNIT // 20) is None
+    desk.restarted(desk.now + 999)
+    desk.price(100)
+    refusal = desk.place(client_id="a-3", quantity=UNIT // 20)
+    assert refusal is not None
+    assert refusal.code == "orders_per_ten_seconds"
+    desk.now += 1
+    assert desk.place(client_id="a-3", quantity=UNIT // 20) is None
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+def test_rate_outlives_clock_step_back(restarted: bool) -> None:
+    """After a step back of ten minutes, an order that reduces waits ten seconds, not ten minutes."""
+    desk = Desk(orders_per_ten_seconds=1)
+    assert desk.place() is None
+    desk.tell(messages.OrderCounts(1, 1))
+    desk.now -= 600_000
+    if restarted:
+        desk.restarted(desk.now)
+    reducing = {"client_id": "a-2", "side": "sell", "reduce_only": True}
+    assert desk.place(**reducing) is not None
+    desk.now += 10_000
+    assert desk.place(**reducing) is None
 
 
 def test_unknown_price_is_no_filter() -> None:

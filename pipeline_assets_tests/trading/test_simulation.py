@@ -11,6 +11,7 @@ from pipeline_assets.trading.ledger import Ledger
 from pipeline_assets.trading.messages import Event, Send, TradesRead, Unanswered
 from pipeline_assets.trading.order_ids import child_id
 from pipeline_assets.trading.order_types import Status
+from pipeline_assets.trading.state import GatewayState
 from pipeline_assets.trading.work import Work
 from pipeline_assets_tests.trading.simulation import Simulation
 
@@ -107,6 +108,12 @@ def test_finds_reused_id_at_venue(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(
         "pipeline_assets.trading.invariants.Invariants.before_send", lambda *_: None
     )
+    assert _first_broken(range(BUDGET))
+
+
+def test_finds_day_without_prices(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The day's loss begins at a restart with the price of an old fill."""
+    monkeypatch.setattr(GatewayState, "unpriced", lambda _: [])
     assert _first_broken(range(BUDGET))
 
 
