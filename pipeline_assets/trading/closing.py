@@ -64,7 +64,5 @@ def ask(work: Work) -> None:
     """Read the positions again if a close waits for it."""
     if not work.state.closes:
         return
-    wait = work.core.timing.first_question
-    if work.now - work.core.positions_asked >= wait:
-        work.core.positions_asked = work.now
+    if work.is_due(work.core.positions_asked, work.core.timing.first_question):
         work.ask_positions()

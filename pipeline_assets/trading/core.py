@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pipeline_assets.market.trading_rules import TradingRules, decimal
-from pipeline_assets.trading import closing, placing, records, resolving
+from pipeline_assets.trading import closing, placing, reconciling, records, resolving
 from pipeline_assets.trading.invariants import InvariantError
 from pipeline_assets.trading.limits import RiskLimits
 from pipeline_assets.trading.messages import (
@@ -124,6 +124,7 @@ def _timer(work: Work, _: Timer) -> None:
         elif doubt.next_question <= work.now:
             resolving.ask_about(work, work.state.orders[client_id])
     closing.ask(work)
+    reconciling.ask(work)
 
 
 def _restarted(work: Work, _: Restarted) -> None:
@@ -135,10 +136,12 @@ def _restarted(work: Work, _: Restarted) -> None:
         resolving.ask_soon(work, client_id)
         resolving.ask_about(work, held)
     closing.ask(work)
+    reconciling.begin(work)
 
 
 def _positions_read(work: Work, event: PositionsRead) -> None:
     resolving.positions_read(work, event)
+    reconciling.positions_read(work, event)
     closing.positions_read(work, event)
 
 
@@ -155,7 +158,7 @@ _HANDLERS: dict[type, Callable[[Work, Any], None]] = {
     OrderSeen: resolving.order_seen,
     OrderMissing: resolving.order_missing,
     FillSeen: resolving.fill_seen,
-    TradesRead: resolving.trades_read,
+    TradesRead: reconciling.trades_read,
     PositionsRead: _positions_read,
     FundingPaid: resolving.funding_paid,
     PriceSeen: _price_seen,

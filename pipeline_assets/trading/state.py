@@ -68,6 +68,7 @@ class GatewayState:
     """Orders, ledger, mode and closes.
 
     Attributes:
+        begun_at: the first record's time; 0 before.
         orders: by client id; an order is never removed, since its id must never be used again.
         live: client ids of unsettled orders, in the order of sending.
         by_venue: client id by symbol and the venue's order id.
@@ -79,6 +80,7 @@ class GatewayState:
         exposure: by symbol, the largest value that position and open orders can reach (derived).
     """
 
+    begun_at: int = 0
     orders: dict[str, OrderState] = field(default_factory=dict)
     live: dict[str, None] = field(default_factory=dict)
     by_venue: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -97,6 +99,7 @@ class GatewayState:
 
     def apply(self, record: records.AnyRecord) -> None:
         """Change the state as a record says."""
+        self.begun_at = self.begun_at or record.at
         _APPLY[type(record)](self, record)
 
     def see_price(self, seen: PriceSeen) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from pipeline_assets.trading import closing, core, resolving
+from pipeline_assets.trading import closing, core, reconciling, resolving
 from pipeline_assets.trading.core import GatewayCore
 from pipeline_assets.trading.ledger import Ledger
 from pipeline_assets.trading.messages import Event, Send, TradesRead, Unanswered
@@ -120,6 +120,19 @@ def test_finds_lost_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
                 work.change(held, Status.REJECTED)
 
     monkeypatch.setitem(core._HANDLERS, core.Restarted, forget)
+    assert _first_broken(range(BUDGET))
+
+
+def test_finds_positions_never_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A liquidation, or a fill after a cancel, that no event reports is lost."""
+    for name in ("begin", "positions_read"):
+        monkeypatch.setattr(reconciling, name, lambda *_: None)
+    assert _first_broken(range(BUDGET))
+
+
+def test_finds_absent_orders_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An order that the venue shows after minutes stays `not_placed`, and its trades no one's."""
+    monkeypatch.setattr(reconciling, "_ask_about_absent", lambda _: None)
     assert _first_broken(range(BUDGET))
 
 
