@@ -4,6 +4,8 @@ A close does not wait until an unknown order is resolved: a reduce-only order ca
 position.
 """
 
+from itertools import count
+
 from pipeline_assets.market.trading_rules import units
 from pipeline_assets.trading import records
 from pipeline_assets.trading.messages import PositionsRead
@@ -38,7 +40,7 @@ def _go_on(work: Work, symbol: str, close: Closing, event: PositionsRead) -> Non
     most = units(rules.max_quantity) if rules else abs(quantity)
     work.send(
         Order(
-            client_id=child_id(close.close_id, "close", close.attempts),
+            client_id=_free_id(work, close),
             symbol=symbol,
             side="sell" if quantity > 0 else "buy",
             kind="market",
@@ -47,6 +49,12 @@ def _go_on(work: Work, symbol: str, close: Closing, event: PositionsRead) -> Non
             parent=close.close_id,
         )
     )
+
+
+def _free_id(work: Work, close: Closing) -> str:
+    """Return the next id of a close's orders that no order has: a caller may have used one."""
+    ids = (child_id(close.close_id, "close", number) for number in count(close.attempts))
+    return next(each for each in ids if each not in work.state.orders)
 
 
 def _finish(work: Work, symbol: str, close: Closing, event: PositionsRead) -> None:
