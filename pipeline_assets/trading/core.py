@@ -139,6 +139,11 @@ def _restarted(work: Work, _: Restarted) -> None:
     reconciling.begin(work)
 
 
+def _refused(work: Work, event: Refused) -> None:
+    resolving.refused(work, event)
+    closing.refused(work, event)
+
+
 def _positions_read(work: Work, event: PositionsRead) -> None:
     resolving.positions_read(work, event)
     reconciling.positions_read(work, event)
@@ -152,7 +157,7 @@ _HANDLERS: dict[type, Callable[[Work, Any], None]] = {
     SetMode: placing.set_mode,
     Flatten: placing.flatten,
     Accepted: resolving.accepted,
-    Refused: resolving.refused,
+    Refused: _refused,
     Unanswered: resolving.unanswered,
     CancelAnswered: resolving.cancel_answered,
     OrderSeen: resolving.order_seen,

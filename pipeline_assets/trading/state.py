@@ -54,12 +54,18 @@ class OrderState:
 
 @dataclass(slots=True)
 class Closing:
-    """A position that is being closed. `attempts` counts the orders sent for it."""
+    """A position that is being closed.
+
+    Attributes:
+        attempts: how many orders were sent for it.
+        refusals: how many of these were refused since one was not.
+    """
 
     close_id: str
     reason: str
     begun_at: int
     attempts: int = 0
+    refusals: int = 0
     last_order: str = ""
 
 
@@ -173,6 +179,9 @@ def _order_changed(state: GatewayState, record: records.OrderChanged) -> None:
     before = held.remaining
     held.status, held.reason, held.changed_at = record.status, record.reason, record.at
     held.reported = record.reported
+    close = state.closes.get(held.order.symbol)
+    if close and close.last_order == record.client_id:
+        close.refusals = close.refusals + 1 if record.status is Status.REJECTED else 0
     if record.venue_id and not held.venue_id:
         held.venue_id = record.venue_id
         key = (held.order.symbol, record.venue_id)
