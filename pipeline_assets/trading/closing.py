@@ -4,15 +4,20 @@ A close does not wait until an unknown order is resolved: a reduce-only order ca
 position.
 """
 
+from itertools import count
+
 from pipeline_assets.market.trading_rules import units
 from pipeline_assets.trading import records
-from pipeline_assets.trading.messages import PositionsRead
+from pipeline_assets.trading.messages import PositionsRead, Refused
 from pipeline_assets.trading.order_ids import child_id
 from pipeline_assets.trading.order_types import Order, Status
 from pipeline_assets.trading.state import Closing
 from pipeline_assets.trading.work import Work
 
 _WAITING = frozenset({Status.SENDING, Status.OPEN})
+_LONGEST_WAIT = 60_000
+# One refusal can mean that the position was closed meanwhile.
+_ALERTED_REFUSALS = 3
 
 
 def positions_read(work: Work, event: PositionsRead) -> None:
@@ -34,11 +39,13 @@ def _go_on(work: Work, symbol: str, close: Closing, event: PositionsRead) -> Non
     if quantity == 0:
         _finish(work, symbol, close, event)
         return
+    if last and close.refusals and event.asked_at < last.changed_at + _wait(work, close.refusals):
+        return
     rules = work.core.rules.get(symbol)
     most = units(rules.max_quantity) if rules else abs(quantity)
     work.send(
         Order(
-            client_id=child_id(close.close_id, "close", close.attempts),
+            client_id=_free_id(work, close),
             symbol=symbol,
             side="sell" if quantity > 0 else "buy",
             kind="market",
@@ -47,6 +54,31 @@ def _go_on(work: Work, symbol: str, close: Closing, event: PositionsRead) -> Non
             parent=close.close_id,
         )
     )
+
+
+def _wait(work: Work, refusals: int) -> int:
+    """Return 1, 2, 4, … 60 seconds for the first, second, third, … refusal."""
+    return min(work.core.timing.first_question << min(refusals - 1, 16), _LONGEST_WAIT)
+
+
+def _free_id(work: Work, close: Closing) -> str:
+    """Return the next id of a close's orders that no order has: a caller may have used one."""
+    ids = (child_id(close.close_id, "close", number) for number in count(close.attempts))
+    return next(each for each in ids if each not in work.state.orders)
+
+
+def refused(work: Work, event: Refused) -> None:
+    """Alert a person if the orders of a close are refused again and again."""
+    held = work.state.orders.get(event.client_id)
+    if held is None:
+        return
+    symbol = held.order.symbol
+    close = work.state.closes.get(symbol)
+    if close and close.last_order == event.client_id and close.refusals >= _ALERTED_REFUSALS:
+        work.alarm(
+            f"The venue refuses to close {symbol} (close {close.close_id}): {event.reason}. The close "
+            "goes on, with waits of up to a minute."
+        )
 
 
 def _finish(work: Work, symbol: str, close: Closing, event: PositionsRead) -> None:
@@ -64,7 +96,5 @@ def ask(work: Work) -> None:
     """Read the positions again if a close waits for it."""
     if not work.state.closes:
         return
-    wait = work.core.timing.first_question
-    if work.now - work.core.positions_asked >= wait:
-        work.core.positions_asked = work.now
+    if work.is_due(work.core.positions_asked, work.core.timing.first_question):
         work.ask_positions()

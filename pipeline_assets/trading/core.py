@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pipeline_assets.market.trading_rules import TradingRules, decimal
-from pipeline_assets.trading import closing, placing, records, resolving
+from pipeline_assets.trading import closing, placing, reconciling, records, resolving
 from pipeline_assets.trading.invariants import InvariantError
 from pipeline_assets.trading.limits import RiskLimits
 from pipeline_assets.trading.messages import (
@@ -128,6 +128,7 @@ def _timer(work: Work, _: Timer) -> None:
         elif doubt.next_question <= work.now:
             resolving.ask_about(work, work.state.orders[client_id])
     closing.ask(work)
+    reconciling.ask(work)
 
 
 def _restarted(work: Work, _: Restarted) -> None:
@@ -139,10 +140,17 @@ def _restarted(work: Work, _: Restarted) -> None:
         resolving.ask_soon(work, client_id)
         resolving.ask_about(work, held)
     closing.ask(work)
+    reconciling.begin(work)
+
+
+def _refused(work: Work, event: Refused) -> None:
+    resolving.refused(work, event)
+    closing.refused(work, event)
 
 
 def _positions_read(work: Work, event: PositionsRead) -> None:
     resolving.positions_read(work, event)
+    reconciling.positions_read(work, event)
     closing.positions_read(work, event)
 
 
@@ -153,13 +161,13 @@ _HANDLERS: dict[type, Callable[[Work, Any], None]] = {
     SetMode: placing.set_mode,
     Flatten: placing.flatten,
     Accepted: resolving.accepted,
-    Refused: resolving.refused,
+    Refused: _refused,
     Unanswered: resolving.unanswered,
     CancelAnswered: resolving.cancel_answered,
     OrderSeen: resolving.order_seen,
     OrderMissing: resolving.order_missing,
     FillSeen: resolving.fill_seen,
-    TradesRead: resolving.trades_read,
+    TradesRead: reconciling.trades_read,
     PositionsRead: _positions_read,
     FundingPaid: resolving.funding_paid,
     PriceSeen: _price_seen,

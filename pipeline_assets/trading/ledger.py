@@ -21,6 +21,7 @@ class Ledger:
         cash: what fills, fees and funding changed, in 1e-8 of the quote asset.
         executed: filled quantity by symbol and the venue's order id, in 1e-8.
         last_price: the newest fill's price by symbol, for a symbol without any candle.
+        newest: the newest fill's time by symbol, by the venue's clock.
     """
 
     fills: dict[tuple[str, int], Fill] = field(default_factory=dict)
@@ -30,6 +31,7 @@ class Ledger:
     funding: int = 0
     executed: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     last_price: dict[str, int] = field(default_factory=dict)
+    newest: dict[str, int] = field(default_factory=dict)
     _payments: set[tuple[str, int]] = field(default_factory=set)
 
     def has(self, fill: Fill) -> bool:
@@ -54,6 +56,7 @@ class Ledger:
         self.fees += fill.fee
         self.executed[fill.symbol, fill.venue_id] += fill.quantity
         self.last_price[fill.symbol] = fill.price
+        self.newest[fill.symbol] = max(fill.time, self.newest.get(fill.symbol, 0))
 
     def pay(self, symbol: str, time: int, amount: int) -> None:
         """Add a funding payment; one that is booked already changes nothing."""

@@ -23,7 +23,7 @@ from pipeline_assets.trading.state import OrderState
 from pipeline_assets.trading.work import Doubt, Work
 
 # A venue's clock and ours may differ: trades are read from a little earlier than the order was sent.
-_OVERLAP = 10_000
+OVERLAP = 10_000
 
 
 def accepted(work: Work, event: Accepted) -> None:
@@ -91,7 +91,7 @@ def _adopt(work: Work, held: OrderState, status: Status, venue_id: str, reported
 def _owes_fills(work: Work, held: OrderState) -> None:
     """Read the trades of an order of which the venue said more than the ledger has."""
     ask_soon(work, held.order.client_id)
-    work.ask_trades(held.order.symbol, held.sent_at - _OVERLAP)
+    work.ask_trades(held.order.symbol, held.sent_at - OVERLAP)
 
 
 def order_missing(work: Work, event: OrderMissing) -> None:
@@ -136,9 +136,16 @@ def book(work: Work, fill: Fill) -> None:
             )
         _adopt(work, held, status, fill.venue_id, held.reported)
     work.record(records.FillBooked(at=work.now, fill=fill))
+    work.core.booked_at[fill.symbol] = work.now
     work.core.invariants.after_fill(fill, work.state)
     if held:
         _after_fill(work, held)
+
+
+def is_awaited(work: Work, fill: Fill) -> bool:
+    """Return whether a trade belongs to an order that is not settled."""
+    held = _owner(work, fill)
+    return held is not None and held.unsettled
 
 
 def _owner(work: Work, fill: Fill) -> OrderState | None:
@@ -169,7 +176,7 @@ def positions_read(work: Work, event: PositionsRead) -> None:
         if equal:
             conclude(work, held)
         else:
-            work.ask_trades(symbol, held.sent_at - _OVERLAP)
+            work.ask_trades(symbol, held.sent_at - OVERLAP)
 
 
 def funding_paid(work: Work, event: FundingPaid) -> None:
@@ -201,7 +208,7 @@ def conclude(work: Work, held: OrderState) -> None:
 def _foreign_fills(work: Work, held: OrderState) -> bool:
     """Return whether a trade since the order was sent belongs to no order that we know."""
     return any(
-        symbol == held.order.symbol and time >= held.sent_at - _OVERLAP
+        symbol == held.order.symbol and time >= held.sent_at - OVERLAP
         for (symbol, _), time in work.state.foreign.items()
     )
 
@@ -232,6 +239,6 @@ def ask_about(work: Work, held: OrderState) -> None:
         work.effect(SendCancel(client_id, symbol))
     work.effect(AskOrder(client_id, symbol))
     if held.status is Status.UNKNOWN or held.reported > held.booked:
-        work.ask_trades(symbol, held.sent_at - _OVERLAP)
+        work.ask_trades(symbol, held.sent_at - OVERLAP)
     if held.status is Status.UNKNOWN:
         work.ask_positions()

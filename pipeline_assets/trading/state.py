@@ -54,12 +54,18 @@ class OrderState:
 
 @dataclass(slots=True)
 class Closing:
-    """A position that is being closed. `attempts` counts the orders sent for it."""
+    """A position that is being closed.
+
+    Attributes:
+        attempts: how many orders were sent for it.
+        refusals: how many of these were refused since one was not.
+    """
 
     close_id: str
     reason: str
     begun_at: int
     attempts: int = 0
+    refusals: int = 0
     last_order: str = ""
 
 
@@ -68,6 +74,7 @@ class GatewayState:
     """Orders, ledger, mode and closes.
 
     Attributes:
+        begun_at: the first record's time; 0 before.
         orders: by client id; an order is never removed, since its id must never be used again.
         live: client ids of unsettled orders, in the order of sending.
         by_venue: client id by symbol and the venue's order id.
@@ -81,6 +88,7 @@ class GatewayState:
         exposure: by symbol, the largest value that position and open orders can reach (derived).
     """
 
+    begun_at: int = 0
     orders: dict[str, OrderState] = field(default_factory=dict)
     live: dict[str, None] = field(default_factory=dict)
     by_venue: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -101,6 +109,7 @@ class GatewayState:
 
     def apply(self, record: records.AnyRecord) -> None:
         """Change the state as a record says."""
+        self.begun_at = self.begun_at or record.at
         _APPLY[type(record)](self, record)
 
     def see_price(self, seen: PriceSeen) -> None:
@@ -192,6 +201,9 @@ def _order_changed(state: GatewayState, record: records.OrderChanged) -> None:
     before = held.remaining
     held.status, held.reason, held.changed_at = record.status, record.reason, record.at
     held.reported = record.reported
+    close = state.closes.get(held.order.symbol)
+    if close and close.last_order == record.client_id:
+        close.refusals = close.refusals + 1 if record.status is Status.REJECTED else 0
     if record.venue_id and not held.venue_id:
         held.venue_id = record.venue_id
         key = (held.order.symbol, record.venue_id)

@@ -30,6 +30,7 @@ class Timing:
             concluded no earlier.
         first_question: the wait before an unknown order is asked for; doubled each time.
         longest_question: the longest wait between two questions.
+        reconcile: how often ledger and venue are compared.
         answer: how long an order may stay `sending` without any answer.
         close_retry: how long a close waits for its order, before a new reading of the position sends another.
     """
@@ -39,6 +40,7 @@ class Timing:
     first_question: int = 1_000
     longest_question: int = 30_000
     answer: int = 30_000
+    reconcile: int = 60_000
     # An exchange matches a market order at once: after this, the answer or the fills are missing.
     close_retry: int = 5_000
 
@@ -57,9 +59,38 @@ class Doubt:
     position_at: int = 0
 
 
+@dataclass(slots=True)
+class Difference:
+    """A symbol whose position at the venue is not the ledger's.
+
+    Attributes:
+        quantity: what the venue has more, in 1e-8.
+        since: when this difference was first read.
+        readings: how often trades were read for it, each time from an earlier time on.
+        next_reading: when trades are read again, at the earliest.
+        trades_at: when the newest answered reading of trades was asked for.
+        halted: whether the gateway halted for this difference.
+    """
+
+    quantity: int
+    since: int
+    readings: int = 0
+    next_reading: int = 0
+    trades_at: int = 0
+    halted: bool = False
+
+
 @dataclass
 class Core:
-    """Everything that lives as long as the gateway: the state, and what is not stored."""
+    """Everything that lives as long as the gateway: the state, and what is not stored.
+
+    Attributes:
+        differences: by symbol, where ledger and venue differ.
+        agreed_at: by symbol, the newest reading of the positions that equals the ledger.
+        booked_at: by symbol, when the newest fill was booked; older readings of the positions mean nothing.
+        positions_asked: when positions were last asked for.
+        absent_asked: when orders that were taken for absent were last asked for.
+    """
 
     limits: RiskLimits
     rules: Mapping[str, TradingRules] = field(default_factory=dict)
@@ -67,7 +98,11 @@ class Core:
     state: GatewayState = field(default_factory=GatewayState)
     rate: OrderRate = field(default_factory=OrderRate)
     doubts: dict[str, Doubt] = field(default_factory=dict)
+    differences: dict[str, Difference] = field(default_factory=dict)
+    agreed_at: dict[str, int] = field(default_factory=dict)
+    booked_at: dict[str, int] = field(default_factory=dict)
     positions_asked: int = 0
+    absent_asked: int = 0
     invariants: Invariants = field(default_factory=Invariants)
 
 
@@ -96,10 +131,15 @@ class Work:
         """Have something done after this step's records are durable."""
         self.effects.append(effect)
 
+    def is_due(self, asked: int, wait: int) -> bool:
+        """Return whether a wait since a question is over; a clock that was set back ends it too."""
+        return not 0 <= self.now - asked < wait
+
     def ask_positions(self) -> None:
         """Read all positions, once a step however many orders need this."""
         if not self._positions_asked:
             self._positions_asked = True
+            self.core.positions_asked = self.now
             self.effects.append(AskPositions())
 
     def ask_trades(self, symbol: str, since: int) -> None:

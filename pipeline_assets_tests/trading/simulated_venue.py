@@ -1,10 +1,13 @@
-"""An exchange that misbehaves as bug reports say: orders accepted behind an error, shown late, filled in
-parts, fills with an expired order, stream events lost, repeated and out of order.
+"""An exchange that misbehaves as bug reports say: orders accepted behind an error, shown late or not for
+minutes, filled in parts, fills with an expired or after a cancelled order, liquidations, stream events lost,
+repeated and out of order.
 """
 
 from collections import Counter, defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field
+
+import msgspec
 
 from pipeline_assets.market.trading_rules import UNIT
 from pipeline_assets.trading.messages import (
@@ -19,11 +22,14 @@ from pipeline_assets.trading.messages import (
     TradesRead,
     Unanswered,
 )
+from pipeline_assets.trading.order_ids import LIQUIDATION
 from pipeline_assets.trading.order_types import Fill, Order, Status
 from pipeline_assets_tests.trading.virtual_world import VirtualWorld
 
 # A query may not find an order for this long after the venue took it.
 BLIND = 60_000
+# A hidden order is in no answer and no event before the gateway has taken it for absent.
+HIDDEN = (BLIND + 30_000, 4 * BLIND)
 _FEE = 50_000
 
 
@@ -34,6 +40,7 @@ class VenueOrder:
     order: Order
     venue_id: str
     visible_at: int
+    hidden: bool = False
     status: Status = Status.OPEN
     executed: int = 0
 
@@ -85,9 +92,15 @@ class SimulatedVenue:
             self._answer(answer, Refused(client_id, "-2022"))
             return
         blind = world.between(1, BLIND) if world.chance(0.15) else 0
-        taken = VenueOrder(order, f"v{len(self.all_orders)}", world.now + blind)
+        hidden = not order.reduce_only and world.chance(0.02)
+        if hidden:
+            blind = world.between(*HIDDEN)
+        taken = VenueOrder(order, f"v{len(self.all_orders)}", world.now + blind, hidden)
         self.orders[client_id] = taken
         self.all_orders.append(taken)
+        if hidden:
+            world.after(blind, lambda: self._fill_unheard(taken, order.quantity))
+            return
         self._event(self._seen(taken))
         lost = world.chance(0.12)
         reply: Event = Accepted(client_id, taken.venue_id)
@@ -106,10 +119,13 @@ class SimulatedVenue:
 
         def arrive() -> None:
             held = self.orders.get(client_id)
-            gone = held is None or held.status is not Status.OPEN
+            gone = held is None or held.hidden or held.status is not Status.OPEN
             if held and not gone:
                 held.status = Status.CANCELED
                 self._event(self._seen(held))
+                if self.world.chance(0.2):
+                    rest = held.order.quantity - held.executed
+                    self._fill_unheard(held, rest // 2 // UNIT * UNIT)
             self._answer(answer, CancelAnswered(client_id, gone))
 
         self.world.after(self.world.between(5, 300), arrive)
@@ -130,12 +146,13 @@ class SimulatedVenue:
         self.world.after(self.world.between(5, 300), arrive)
 
     def read_trades(self, symbol: str, since: int, answer: Callable[[Event], None]) -> None:
-        """Report the trades of a symbol."""
+        """Report the trades of a symbol, which name an order by the venue's id only."""
         if self.world.chance(0.1):
             return
         asked_at = self.world.now
         found = tuple(
-            fill for fill in self.trades
+            fill if fill.client_id.startswith(LIQUIDATION) else msgspec.structs.replace(fill, client_id="")
+            for fill in self.trades
             if fill.symbol == symbol and fill.time >= since and self._shown(fill, asked_at)
         )  # fmt: skip
         self._answer_read(answer, TradesRead(symbol, since, asked_at, found))
@@ -151,6 +168,8 @@ class SimulatedVenue:
         self.world.after(self.world.between(5, 400), lambda: answer(event))
 
     def _shown(self, fill: Fill, asked_at: int) -> bool:
+        if fill.client_id.startswith(LIQUIDATION):
+            return True
         return self.all_orders[int(fill.venue_id[1:])].visible_at <= asked_at
 
     # --- matching ---
@@ -191,18 +210,44 @@ class SimulatedVenue:
                 held.status = Status.EXPIRED
                 self._event(self._seen(held))
             return
-        fill = Fill(
-            symbol=symbol, trade_id=len(self.trades) + 1, venue_id=held.venue_id,
-            client_id=order.client_id, side=order.side, quantity=quantity, price=self.prices[symbol],
-            fee=quantity * self.prices[symbol] // UNIT * _FEE // UNIT, time=self.world.now,
-        )  # fmt: skip
-        self.trades.append(fill)
+        fill = self._trade(order, quantity, held.venue_id)
         held.executed += quantity
-        self.positions[symbol] += fill.signed
         if held.executed == order.quantity:
             held.status = Status.FILLED
         self._event(FillSeen(fill))
         self._event(self._seen(held))
+
+    def _fill_unheard(self, held: VenueOrder, quantity: int) -> None:
+        """Fill an entry without any event, also one that was reported as cancelled before."""
+        if quantity and not held.order.reduce_only:
+            self._trade(held.order, quantity, held.venue_id)
+            held.executed += quantity
+            if held.status is Status.OPEN:
+                held.status = Status.FILLED
+
+    def liquidate(self, symbol: str) -> None:
+        """Take a position over, by an order of the venue's own; half of these are in no event."""
+        position, name = self.positions[symbol], f"{LIQUIDATION}{len(self.trades) + 1}"
+        if not position:
+            return
+        order = Order(
+            client_id=name, symbol=symbol, side="sell" if position > 0 else "buy", kind="market",
+            quantity=abs(position),
+        )  # fmt: skip
+        fill = self._trade(order, order.quantity, f"v-{name}")
+        if not self.world.chance(0.5):
+            self._event(FillSeen(fill))
+
+    def _trade(self, order: Order, quantity: int, venue_id: str) -> Fill:
+        price = self.prices[order.symbol]
+        fill = Fill(
+            symbol=order.symbol, trade_id=len(self.trades) + 1, venue_id=venue_id,
+            client_id=order.client_id, side=order.side, quantity=quantity, price=price,
+            fee=quantity * price // UNIT * _FEE // UNIT, time=self.world.now,
+        )  # fmt: skip
+        self.trades.append(fill)
+        self.positions[order.symbol] += fill.signed
+        return fill
 
     def _seen(self, held: VenueOrder) -> OrderSeen:
         return OrderSeen(held.order.client_id, held.venue_id, held.status, held.executed)

@@ -75,6 +75,9 @@ class Simulation:
                 self.world.after(self.world.between(0, _BUSY), self._wish)
             for _ in range(self.world.between(0, 3)):
                 self.world.after(self.world.between(0, _BUSY), self.gateway.kill)
+            if self.world.chance(0.3):
+                symbol = self.world.random.choice(SYMBOLS)
+                self.world.after(self.world.between(0, _BUSY), lambda: self.venue.liquidate(symbol))
             self.world.run_until(self.world.now + _BUSY)
             self.world.faulty = False
             self.world.run_until(self.world.now + _QUIET)
@@ -149,6 +152,8 @@ class Simulation:
             broken.append("the ledger's fills are not the venue's trades")
         for client_id, held in state.orders.items():
             broken += self._order_broken(client_id, held.status)
+        if any("is halted" in each for each in self.gateway.alarms):
+            broken.append("the gateway halted for a difference that was about to be explained")
         broken += self._journal_broken() + self._replies_broken() + self.gateway.broken
         broken += [f"{symbol} is still being closed" for symbol in state.closes]
         return broken
@@ -164,13 +169,14 @@ class Simulation:
 
     def _journal_broken(self) -> list[str]:
         """Return orders that were concluded to be absent though the venue had these."""
+        shown = {each for each, held in self.venue.orders.items() if not held.hidden}
         decoded = [GATEWAY_RECORDS.decode(0, each) for each in self.gateway.disk]
         return [
             f"{each.client_id} was taken for absent, and is at the venue"
             for each in decoded
             if isinstance(each, OrderChanged)
             and each.status is Status.NOT_PLACED
-            and each.client_id in self.venue.orders
+            and each.client_id in shown
         ]
 
     def _replies_broken(self) -> list[str]:

@@ -30,15 +30,14 @@ ORDER = Order(
 class Desk:
     """A core with a price of 100, and a clock that the test moves."""
 
-    def __init__(self, **limits: int) -> None:
-        self.limits = dataclasses.replace(LIMITS, **limits)
-        self.now = BEGIN
-        self.recorded: list[AnyRecord] = []
+    def __init__(self, begin: int = BEGIN, **limits: int) -> None:
+        self.limits, self.journal = dataclasses.replace(LIMITS, **limits), list[AnyRecord]()
+        self.now = begin
         self._start()
         self.price(100)
 
     def _start(self) -> None:
-        self.core = GatewayCore(self.limits, {"BTCUSDT": _RULES}, _TIMING, self.recorded)
+        self.core = GatewayCore(self.limits, {"BTCUSDT": _RULES}, _TIMING, self.journal)
 
     def restarted(self, now: int) -> "Desk":
         """Begin again from the journal at a time, with no price yet."""
@@ -53,8 +52,12 @@ class Desk:
     def tell(self, event: messages.Event, after: int = 0) -> Work:
         self.now += after
         work = self.core.handle(event, self.now)
-        self.recorded += work.recorded
+        self.journal += work.recorded
         return work
+
+    def restart(self) -> Work:
+        self._start()
+        return self.tell(messages.Restarted())
 
     def place(self, order: Order = ORDER, **changes: object) -> messages.Refusal | None:
         work = self.tell(Place(msgspec.structs.replace(order, **changes), request=1))
@@ -77,6 +80,10 @@ def fill_of(order: Order, trade_id: int, price: int, time: int) -> Fill:
 
 def sends(work: Work) -> list[Order]:
     return [each.order for each in work.effects if isinstance(each, Send)]
+
+
+def alarms(work: Work) -> list[str]:
+    return [each.message for each in work.effects if isinstance(each, messages.Alarm)]
 
 
 def test_journals_order_before_sending() -> None:
@@ -177,8 +184,7 @@ def test_liquidation_is_booked_and_alarmed() -> None:
     work = desk.tell(messages.FillSeen(taken))
     assert desk.core.state.ledger.positions == {}
     assert not desk.core.state.foreign
-    alarms = [each.message for each in work.effects if isinstance(each, messages.Alarm)]
-    assert alarms == ["The venue liquidated a position: sell BTCUSDT."]
+    assert alarms(work) == ["The venue liquidated a position: sell BTCUSDT."]
     refusal = desk.place(client_id="autoclose-7")
     assert refusal
     assert refusal.code == "client_id"
@@ -360,13 +366,11 @@ def test_limit_above_market_counts_whole() -> None:
 def test_own_count_survives_restart() -> None:
     """Records of the journal, applied in order, give the same state."""
     desk = Desk()
-    recorded = [*desk.price(100).recorded]
-    recorded += desk.tell(Place(ORDER, 1)).recorded
-    recorded += desk.tell(messages.Accepted("a-1", "v-a-1")).recorded
-    recorded += desk.tell(messages.FillSeen(fill_of(ORDER, 1, 100, desk.now))).recorded
-    again = GatewayCore(LIMITS, {"BTCUSDT": _RULES}, _TIMING, recorded)
-    assert again.state.orders == desk.core.state.orders
-    assert again.state.ledger == desk.core.state.ledger
+    desk.filled()
+    before = desk.core.state
+    desk.restart()
+    assert desk.core.state.orders == before.orders
+    assert desk.core.state.ledger == before.ledger
 
 
 def test_broken_promise_halts() -> None:

@@ -5,13 +5,13 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from pipeline_assets.trading import closing, core, resolving
+from pipeline_assets.trading import closing, core, reconciling, resolving
 from pipeline_assets.trading.core import GatewayCore
 from pipeline_assets.trading.ledger import Ledger
 from pipeline_assets.trading.messages import Event, Send, TradesRead, Unanswered
 from pipeline_assets.trading.order_ids import child_id
 from pipeline_assets.trading.order_types import Status
-from pipeline_assets.trading.state import GatewayState
+from pipeline_assets.trading.state import Closing, GatewayState
 from pipeline_assets.trading.work import Work
 from pipeline_assets_tests.trading.simulation import Simulation
 
@@ -93,18 +93,18 @@ def test_finds_early_conclusion(monkeypatch: pytest.MonkeyPatch) -> None:
     assert _first_broken(range(BUDGET))
 
 
+def _first_id(_: Work, close: Closing) -> str:
+    return child_id(close.close_id, "close", 0)
+
+
 def test_finds_reused_child_id(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(
-        closing, "child_id", lambda parent, purpose, _: child_id(parent, purpose, 0)
-    )
+    monkeypatch.setattr(closing, "_free_id", _first_id)
     assert _first_broken(range(BUDGET))
 
 
 def test_finds_reused_id_at_venue(monkeypatch: pytest.MonkeyPatch) -> None:
     """The same bug with the gateway's own check of ids taken out: the venue counts two posts."""
-    monkeypatch.setattr(
-        closing, "child_id", lambda parent, purpose, _: child_id(parent, purpose, 0)
-    )
+    monkeypatch.setattr(closing, "_free_id", _first_id)
     monkeypatch.setattr(
         "pipeline_assets.trading.invariants.Invariants.before_send", lambda *_: None
     )
@@ -127,6 +127,19 @@ def test_finds_lost_doubt(monkeypatch: pytest.MonkeyPatch) -> None:
                 work.change(held, Status.REJECTED)
 
     monkeypatch.setitem(core._HANDLERS, core.Restarted, forget)
+    assert _first_broken(range(BUDGET))
+
+
+def test_finds_positions_never_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A liquidation, or a fill after a cancel, that no event reports is lost."""
+    for name in ("begin", "positions_read"):
+        monkeypatch.setattr(reconciling, name, lambda *_: None)
+    assert _first_broken(range(BUDGET))
+
+
+def test_finds_absent_orders_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An order that the venue shows after minutes stays `not_placed`, and its trades no one's."""
+    monkeypatch.setattr(reconciling, "_ask_about_absent", lambda _: None)
     assert _first_broken(range(BUDGET))
 
 

@@ -1,0 +1,139 @@
+"""Comparing the ledger with the venue's positions: finds trades that no question about an order would find,
+such as a liquidation, or the fills of an order that was taken for absent.
+
+A difference leads to readings of the symbol's trades, each from an earlier time on. Trades that are found are
+booked; a difference that remains halts the gateway. Questions about single orders are in resolving.py.
+"""
+
+from pipeline_assets.market.trading_rules import decimal
+from pipeline_assets.trading import resolving
+from pipeline_assets.trading.messages import AskOrder, PositionsRead, TradesRead
+from pipeline_assets.trading.order_types import UNSETTLED, Mode, Status
+from pipeline_assets.trading.work import Difference, Work
+
+_HOUR = 3_600_000
+# Binance reads the trades of seven days at once.
+_WEEK = 7 * 24 * _HOUR
+# A gateway halts after this many readings: the last one begins 32 settling times before the agreement.
+_READINGS = 6
+
+
+def begin(work: Work) -> None:
+    """Read what happened while the gateway was down: all positions, and the trades of the open ones."""
+    work.ask_positions()
+    for symbol in work.state.ledger.positions:
+        work.ask_trades(symbol, _since(work, symbol, 0))
+
+
+def ask(work: Work) -> None:
+    """Read all positions once a minute, sooner after a difference, and ask again about absent orders."""
+    core, timing = work.core, work.core.timing
+    wait = timing.longest_question if core.differences else timing.reconcile
+    if work.is_due(core.positions_asked, wait):
+        work.ask_positions()
+    if work.is_due(core.absent_asked, timing.reconcile):
+        core.absent_asked = work.now
+        _ask_about_absent(work)
+
+
+def _ask_about_absent(work: Work) -> None:
+    """Ask about orders of the last hour that were taken for absent: a venue may show an order late."""
+    for held in reversed(work.state.orders.values()):
+        if held.sent_at < work.now - _HOUR:
+            return
+        if held.status is Status.NOT_PLACED:
+            work.effect(AskOrder(held.order.client_id, held.order.symbol))
+
+
+def positions_read(work: Work, event: PositionsRead) -> None:
+    """Note where ledger and venue agree, and follow each difference up."""
+    core, ledger = work.core, work.state.ledger.positions
+    for symbol in sorted(ledger.keys() | event.quantities.keys() | core.differences.keys()):
+        if event.asked_at <= core.booked_at.get(symbol, 0):
+            continue  # the ledger knows a later trade than the reading
+        there, here = event.quantities.get(symbol, 0), ledger.get(symbol, 0)
+        if there == here:
+            _agrees(work, symbol, event.asked_at)
+        else:
+            _differs(work, symbol, there, here, event.asked_at)
+
+
+def _agrees(work: Work, symbol: str, asked_at: int) -> None:
+    work.core.agreed_at[symbol] = asked_at
+    difference = work.core.differences.pop(symbol, None)
+    if difference and difference.halted:
+        work.alarm(
+            f"{symbol}: venue and ledger have the same position again. Resume the gateway once the cause "
+            "is known."
+        )
+
+
+def _differs(work: Work, symbol: str, there: int, here: int, asked_at: int) -> None:
+    """Read trades from the second reading on: most differences are trades under way."""
+    held = work.core.differences.get(symbol)
+    if held is None:
+        work.core.differences[symbol] = Difference(there - here, asked_at)
+        return
+    if held.quantity != there - here:
+        held.quantity, held.since, held.halted = there - here, asked_at, False
+    if asked_at < held.next_reading:
+        return
+    held.next_reading = asked_at + work.core.timing.longest_question
+    wide = held.readings >= _READINGS and held.trades_at >= held.since + work.core.timing.settling
+    if wide and not held.halted and not _is_explained(work, symbol, held):
+        held.halted = True
+        _halt(work, symbol, there, here)
+    work.ask_trades(symbol, _since(work, symbol, held.readings))
+    held.readings += 1
+
+
+def _is_explained(work: Work, symbol: str, difference: Difference) -> bool:
+    """Return whether orders of which the venue may have filled more could make the difference."""
+    buys = sells = 0
+    for client_id in work.state.live:
+        held = work.state.orders[client_id]
+        if held.order.symbol != symbol or (
+            held.status is Status.OPEN and held.reported <= held.booked
+        ):
+            continue
+        most = held.order.quantity if held.status in UNSETTLED else held.reported
+        if held.order.side == "buy":
+            buys += most - held.booked
+        else:
+            sells += most - held.booked
+    return -sells <= difference.quantity <= buys
+
+
+def _halt(work: Work, symbol: str, there: int, here: int) -> None:
+    reason = (
+        f"{symbol}: the venue's position is {decimal(there)}, the ledger's {decimal(here)}, and the venue "
+        "reports no trade that explains the difference"
+    )
+    if work.state.mode is not Mode.HALTED:
+        work.set_mode(Mode.HALTED, reason, "reconciliation")
+    work.alarm(f"{reason}. The gateway is halted and opens nothing until it is resumed.")
+
+
+def trades_read(work: Work, event: TradesRead) -> None:
+    """Book a reading's trades, and tell a person of those that no question about an order waited for."""
+    ledger, missed = work.state.ledger, 0
+    for fill in event.fills:
+        missed += not ledger.has(fill) and not resolving.is_awaited(work, fill)
+    before = ledger.positions.get(event.symbol, 0)
+    resolving.trades_read(work, event)
+    if missed:
+        work.alarm(
+            f"{event.symbol}: trades that were missing in the ledger are booked now ({missed}); the position "
+            f"was {decimal(before)} and is {decimal(ledger.positions.get(event.symbol, 0))}."
+        )
+    difference = work.core.differences.get(event.symbol)
+    if difference:
+        difference.trades_at = max(difference.trades_at, event.asked_at)
+
+
+def _since(work: Work, symbol: str, readings: int) -> int:
+    """Return from when on trades are read: further back each time, and not before the ledger began."""
+    ledger = work.state.ledger
+    known = work.core.agreed_at.get(symbol) or ledger.newest.get(symbol) or work.now
+    wanted = known - (work.core.timing.settling << min(readings, 16))
+    return max(wanted, work.state.begun_at - resolving.OVERLAP, work.now - _WEEK)
