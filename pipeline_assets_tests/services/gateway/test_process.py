@@ -111,9 +111,14 @@ class Process:
 def process(
     gateway_settings: Settings, exchange: ExchangeHandle, redis_server: RedisServer
 ) -> Process:
-    """Provide an account with trading rules and a candle of this minute."""
-    made = Process(gateway_settings, redis_server)
-    now, lake = exchange.state()["now_ms"], ObjectStore(gateway_settings.s3)
+    """Provide an account over the shared servers."""
+    return _known_market(gateway_settings, exchange, redis_server)
+
+
+def _known_market(settings: Settings, exchange: ExchangeHandle, redis: RedisServer) -> Process:
+    """Return an account with trading rules and a candle of this minute."""
+    made = Process(settings, redis)
+    now, lake = exchange.state()["now_ms"], ObjectStore(settings.s3)
     note_trading_rules(lake, {"BTCUSDT": _RULES}, from_milliseconds(now))
     made.candle(100.0, now - 1000)
     return made
@@ -200,6 +205,40 @@ def test_lost_lease_ends_gateway(process: Process) -> None:
             client.call(pb.PlaceOrderRequest(order=order("a-2")), pb.PlaceOrderResponse)
     assert "lease" in str(process.failures[0])
     assert process.venue.posts == {"a-1": 1}
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_lost_redis_ends_gateway_once(
+    gateway_settings: Settings,
+    exchange: ExchangeHandle,
+    own_redis_server: RedisServer,
+    forgets: bool,
+) -> None:
+    """Redis is killed, and is away or comes back empty: no order leaves; the next gateway serves."""
+    redis = gateway_settings.redis.model_copy(update={"url": own_redis_server.url})
+    process = _known_market(
+        gateway_settings.model_copy(update={"redis": redis}), exchange, own_redis_server
+    )
+    with process.running() as client:
+        placed(client)
+        own_redis_server.kill()
+        if forgets:
+            _come_back_empty(own_redis_server)
+        with pytest.raises(GatewayCallError, match=r"lease|Redis"):
+            client.call(pb.PlaceOrderRequest(order=order("a-2")), pb.PlaceOrderResponse)
+    assert len(process.failures) == 1
+    if not forgets:
+        _come_back_empty(own_redis_server)
+    with process.running() as client:
+        placed(client)
+        assert positions(client) == {"BTCUSDT": "0.1"}
+    assert len(process.failures) == 1
+    assert process.venue.posts == {"a-1": 1}
+
+
+def _come_back_empty(server: RedisServer) -> None:
+    server.start()
+    server.client().flushall()
 
 
 def _block_start(
