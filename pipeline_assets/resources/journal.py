@@ -7,8 +7,9 @@ journals.py, the meaning of a record in trading/records.py.
 
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Protocol
 from zlib import crc32
 
@@ -159,20 +160,23 @@ class SqliteJournal:
             yield from checked(rows, after, self.name)
 
     def backup(self, target: Path) -> None:
-        """Write a consistent copy while the journal is in use.
+        """Write a consistent copy while the journal is in use; the new file is whole or not there.
 
         Raises:
             JournalError: the copy cannot be written, or exists.
         """
         if target.exists():
             raise JournalError(f"{target} exists: name a new file for the backup.")
-        with self._errors("copied"):
-            copy = sqlite3.connect(target)
-            try:
-                target.chmod(0o600)
+        with (
+            self._errors(f"copied to {target}", "repeat the backup"),
+            # SQLite makes files beside the copy, too: on failure all of these go with their directory.
+            TemporaryDirectory(prefix=f".{target.name}.", dir=target.parent) as directory,
+        ):
+            part = Path(directory) / target.name
+            with closing(sqlite3.connect(part)) as copy:
+                part.chmod(0o600)
                 self._connection.backup(copy)
-            finally:
-                copy.close()
+            part.rename(target)
 
     def close(self) -> None:
         """End the connection."""
@@ -193,7 +197,7 @@ class SqliteJournal:
             )
 
     @contextmanager
-    def _errors(self, done: str) -> Iterator[None]:
+    def _errors(self, done: str, then: str = "start the gateway again") -> Iterator[None]:
         try:
             yield
         except sqlite3.IntegrityError as error:
@@ -211,8 +215,7 @@ class SqliteJournal:
                     f"The journal {self._path} is damaged ({error}): {RESTORE}"
                 ) from error
             raise JournalError(
-                f"The journal {self._path} could not be {done}: {error}. {remedy}, and start the gateway "
-                "again."
+                f"The journal {self._path} could not be {done}: {error}. {remedy}, and {then}."
             ) from error
         except OSError as error:
             raise JournalError(

@@ -3,12 +3,11 @@
 import io
 import os
 import random
-import resource
 import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import nullcontext
 from datetime import UTC, date, datetime, timedelta
 from itertools import groupby
 from pathlib import Path
@@ -26,6 +25,7 @@ from pipeline_assets.resources import staging
 from pipeline_assets.resources.finalized_days import read_finalized
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.assets.test_failures import Observed, PassingTime, klines_asked
+from pipeline_assets_tests.fixtures.disks import small_files
 from pipeline_assets_tests.fixtures.exchange import (
     START,
     ExchangeHandle,
@@ -242,17 +242,6 @@ def test_two_percent_faults_over_a_month(minutes: Platform, monkeypatch, seed) -
 
 
 # No room, no store
-
-
-@contextmanager
-def small_files() -> Iterator[None]:
-    """No file of this process may be larger than a megabyte: the kernel refuses as on a full disk."""
-    held = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, held[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, held)
 
 
 def run_command(platform: Platform, days: int):

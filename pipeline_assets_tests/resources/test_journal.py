@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from pipeline_assets.resources.journal import JournalDamagedError, JournalError, SqliteJournal
+from pipeline_assets_tests.fixtures.disks import small_files
 from pipeline_assets_tests.fixtures.journals import FilePlace, Place
 
 
@@ -187,3 +188,17 @@ def test_backup_is_whole(path: Path, tmp_path: Path) -> None:
     assert list(SqliteJournal(tmp_path / "copy").read()) == [(1, b"one"), (2, b"two")]
     with pytest.raises(JournalError, match="exists"):
         journal.backup(tmp_path / "copy")
+
+
+def test_failed_backup_leaves_nothing(path: Path, tmp_path: Path) -> None:
+    """The disk is full: neither a part nor an empty file has the backup's name, and a repeat succeeds."""
+    journal, directory = SqliteJournal(path), tmp_path / "backups"
+    directory.mkdir()
+    journal.append([b"x" * (2 << 20)])
+    with small_files(), pytest.raises(JournalError, match=r"copied to .* and repeat the backup"):
+        journal.backup(directory / "copy")
+    assert not list(directory.iterdir())
+    journal.backup(directory / "copy")
+    assert [each.name for each in directory.iterdir()] == ["copy"]
+    assert SqliteJournal(directory / "copy").last == 1
+    journal.close()

@@ -13,6 +13,7 @@ from fastapi.security import HTTPBearer
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.services.gateway import requests
@@ -42,6 +43,7 @@ _STATUS = {
     Kind.UNPERMITTED: 401,
     Kind.FOREIGN: 403,
 }
+_UNSERVED = {400: (422, "malformed"), 404: (404, "not_found"), 405: (405, "method")}
 _MOST_EVENTS = 2**53
 # An order is some hundred bytes.
 _LARGEST_BODY = 64 * 1024
@@ -214,12 +216,18 @@ def _report_errors(app: FastAPI) -> None:
         found = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
         return _problem(422, "malformed", "; ".join(found))
 
+    async def unserved(_: Request, error: HTTPException) -> JSONResponse:
+        # FastAPI raises these: a body that is no text, an address or a method that does not exist.
+        status, code = _UNSERVED.get(error.status_code, (error.status_code, "http"))
+        return _problem(status, code, str(error.detail), dict(error.headers or {}))
+
     async def unavailable(_: Request, error: OutsideSystemError) -> JSONResponse:
         return _problem(503, "unavailable", str(error))
 
     for kind, report in (
         (CallRefusedError, refused),
         (RequestValidationError, malformed),
+        (HTTPException, unserved),
         (OutsideSystemError, unavailable),
     ):
         app.add_exception_handler(kind, report)  # type: ignore[arg-type]

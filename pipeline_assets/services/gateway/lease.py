@@ -1,18 +1,23 @@
 """The gateway's lease in Redis: one gateway at a time serves an account, on whatever host. Keys and
 commands are in resources/leases.py.
+
+A thread renews the lease from its first moment on: reading a long journal, or waiting for the exchange, may
+take the start longer than a lease lasts.
 """
 
 import asyncio
 import logging
 import os
 import socket
+import threading
 from typing import Self
 
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.resources.leases import LeaseStore, LeaseStoreError
 from pipeline_assets.trading.gateway import GatewayStoppedError
 
-_RENEWAL_SHARE = 1 / 3
+# Several renewals may fail before the lease ends.
+_RENEWAL_SHARE = 1 / 6
 _ASKING_SHARE = 1 / 10
 _logger = logging.getLogger(__name__)
 
@@ -22,10 +27,18 @@ class SecondGatewayError(OutsideSystemError):
 
 
 class GatewayLease:
-    """The right to send orders for an account, held by this process."""
+    """The right to send orders for an account, held by this process and renewed until released."""
 
     def __init__(self, store: LeaseStore, account: str, token: str) -> None:
+        """Renew a lease that was taken, from now on. Made in the event loop that waits for its loss."""
         self._store, self._name, self._token = store, _name(account), token
+        self._ended, self._released = asyncio.Event(), threading.Event()
+        loop = asyncio.get_running_loop()
+        # A daemon: a process that ends without a release leaves the lease to end by itself.
+        self._thread = threading.Thread(
+            target=self._renew_on, args=(loop,), name="lease", daemon=True
+        )
+        self._thread.start()
 
     @classmethod
     async def take(cls, store: LeaseStore, account: str) -> Self:
@@ -60,31 +73,50 @@ class GatewayLease:
         """
         return self._store.renew(self._name, self._token)
 
-    async def keep(self) -> None:
-        """Renew the lease until cancelled. A renewal that Redis does not answer is repeated.
+    async def require(self) -> None:
+        """Return if this gateway holds the lease, as Redis says.
+
+        Raises:
+            GatewayStoppedError: the lease is another gateway's, or ended.
+            LeaseStoreError: Redis does not say.
+        """
+        if not await asyncio.to_thread(self.holds):
+            self._ended.set()
+            await self.until_lost()
+
+    async def until_lost(self) -> None:
+        """Wait until the lease is lost; the caller cancels the wait when the gateway stops.
 
         Raises:
             GatewayStoppedError: the lease is another gateway's, or ended.
         """
-        while True:
-            await asyncio.sleep(self._store.seconds * _RENEWAL_SHARE)
-            try:
-                held = await asyncio.to_thread(self.holds)
-            except LeaseStoreError as error:
-                _logger.warning("The account's lease was not renewed: %s", error)
-                continue
-            if not held:
-                raise GatewayStoppedError(
-                    "The account's lease ended: this process was paused, or Redis lost its data. Start "
-                    "the gateway again; it resolves what it was sending."
-                )
+        await self._ended.wait()
+        raise GatewayStoppedError(
+            "The account's lease ended: this process was paused, or Redis lost its data. Start the "
+            "gateway again; it resolves what it was sending."
+        )
 
     async def release(self) -> None:
-        """Give the lease back, so that the next gateway starts at once."""
+        """Stop renewing and give the lease back, so that the next gateway starts at once."""
+        self._released.set()
+        await asyncio.to_thread(self._thread.join)
         try:
             await asyncio.to_thread(self._store.release, self._name, self._token)
         except LeaseStoreError as error:
             _logger.warning("The account's lease ends by itself: %s", error)
+
+    def _renew_on(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Renew the lease until it is lost or released. A renewal that Redis does not answer is repeated."""
+        try:
+            while not self._released.wait(self._store.seconds * _RENEWAL_SHARE):
+                try:
+                    if not self.holds():
+                        return
+                except LeaseStoreError as error:
+                    _logger.warning("The account's lease was not renewed: %s", error)
+        finally:
+            # Also after an unforeseen error: the lease is then renewed no more, so the gateway ends.
+            loop.call_soon_threadsafe(self._ended.set)
 
 
 def _name(account: str) -> str:

@@ -130,7 +130,9 @@ async def run_gateway(
                 lambda target: backup_journal(settings, target),
             )
             copy = RecordCopy(gateway, ObjectStore(settings.s3), settings.trading, feed.now)
-            works = (gateway.run(), lease.keep(), feed.run(gateway.hear), copy.run())
+            # A gateway that lost the lease during its start writes nothing into the journal.
+            await lease.require()
+            works = (gateway.run(), lease.until_lost(), feed.run(gateway.hear), copy.run())
             tasks = [asyncio.create_task(each) for each in works]
             await _serve(settings, service, access, tasks, stop, on_ready)
     finally:

@@ -12,10 +12,31 @@ from pipeline_assets.trading.order_types import Order
 
 # Ten digits keep the count of 1e-8 within 64 bits, which the journal's records need.
 _DECIMAL = r"^[0-9]{1,10}(\.[0-9]{1,8})?$"
-Id = Annotated[str, Field(pattern=r"^[.A-Z:/a-z0-9_-]{1,36}$", examples=["decision-1"])]
-# Control characters would reach logs and terminals.
-Reason = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{1,200}$", examples=["maintenance"])]
-_Label = Annotated[str, Field(pattern=r"^[^\x00-\x1f\x7f]{0,100}$")]
+
+
+def _without_dot_segments(name: str) -> str:
+    """Refuse a name that HTTP clients would shorten in an address: `a/../b` would name the order `b`."""
+    if {".", ".."} & set(name.split("/")):
+        raise ValueError("must not have . or .. alone, or alone between slashes")
+    return name
+
+
+def _plain(text: str) -> str:
+    """Refuse control and direction characters, which logs and terminals would obey."""
+    if not text.isprintable():
+        raise ValueError("must be printable")
+    return text
+
+
+Id = Annotated[
+    str,
+    Field(pattern=r"^[.A-Z:/a-z0-9_-]{1,36}$", examples=["decision-1"]),
+    AfterValidator(_without_dot_segments),
+]
+Reason = Annotated[
+    str, Field(min_length=1, max_length=200, examples=["maintenance"]), AfterValidator(_plain)
+]
+_Label = Annotated[str, Field(max_length=100), AfterValidator(_plain)]
 
 
 def _checked_symbol(name: str) -> str:

@@ -64,6 +64,8 @@ def test_order_becomes_position(gateway_server: GatewayServer) -> None:
         ({"quantity": "1e3"}, "INVALID_ARGUMENT", "", "quantity: "),
         ({"quantity": "99999999999"}, "INVALID_ARGUMENT", "", "quantity: "),
         ({"client_id": "ü"}, "INVALID_ARGUMENT", "", "client_id: "),
+        ({"client_id": ".."}, "INVALID_ARGUMENT", "", "client_id: "),
+        ({"strategy": "\u202e"}, "INVALID_ARGUMENT", "", "strategy: must be printable"),
         ({"side": 7}, "INVALID_ARGUMENT", "", "side: "),
         ({"symbol": "DOGEUSDT"}, "NOT_FOUND", "unknown_symbol", "DOGEUSDT"),
         ({"quantity": "20"}, "FAILED_PRECONDITION", "order_notional", "PIPELINE_RISK__ORDER_NOTIONAL"),

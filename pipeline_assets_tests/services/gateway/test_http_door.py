@@ -101,6 +101,10 @@ def test_order_becomes_position(gateway_server: GatewayServer) -> None:
         ({"quantity": "0.1005"}, 422, "filter"),
         ({"quantity": 0.1}, 422, "malformed"),
         ({"strategy": "\ud800"}, 422, "malformed"),
+        ({"strategy": "\x1b[31m"}, 422, "malformed"),
+        ({"decision_id": "\u202eabc"}, 422, "malformed"),
+        ({"client_id": "."}, 422, "malformed"),
+        ({"client_id": "a/../b"}, 422, "malformed"),
         ({"unknown": "1"}, 422, "malformed"),
         ({"symbol": "DOGEUSDT"}, 404, "unknown_symbol"),
         ({"quantity": "20"}, 409, "order_notional"),
@@ -121,11 +125,31 @@ def test_other_payload_names_difference(gateway_server: GatewayServer) -> None:
     assert "side is buy, not sell" in body["message"]
 
 
-@pytest.mark.parametrize("body", ["{", "[]", "null", '"a"', "\xff", "{}"])
+@pytest.mark.parametrize(
+    "body", ["{", "[]", "null", '"a"', "\xff", "{}", pytest.param("[" * 60_000, id="deep")]
+)
 def test_malformed_body_is_refused(gateway_server: GatewayServer, body: str) -> None:
     status, answer = ask(gateway_server, "POST", "/v1/orders", body.encode("latin-1"))
-    assert status in (400, 422)
-    assert answer
+    assert (status, answer["code"]) == (422, "malformed")
+    assert answer["message"]
+
+
+def test_unknown_address_is_problem(gateway_server: GatewayServer) -> None:
+    for method, path, expected in (
+        ("GET", "/v1/nothing", (404, "not_found")),
+        ("POST", "/v1/fills", (405, "method")),
+    ):
+        status, answer = ask(gateway_server, method, path)
+        assert (status, answer["code"]) == expected
+
+
+@pytest.mark.parametrize("text", ["\u202e", "\x07", "a\u2028b", "\x9b"])
+def test_odd_reason_is_refused(gateway_server: GatewayServer, text: str) -> None:
+    """A person who reads logs and alerts sees who halted and why, as it was written."""
+    for changes in ({"reason": text}, {"by": text}):
+        status, answer = ask(gateway_server, "POST", "/v1/risk/halt", MODE | changes)
+        assert (status, answer["code"]) == (422, "malformed")
+    assert ask(gateway_server, "GET", "/v1/risk")[1]["mode"] == "ACTIVE"
 
 
 def test_large_body_is_not_read(gateway_server: GatewayServer) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,16 +16,19 @@ from pipeline_assets.errors import PipelineError
 from pipeline_assets.market.intervals import from_milliseconds
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.journal import SqliteJournal
+from pipeline_assets.resources.journals import open_journal
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import slot_key
 from pipeline_assets.resources.trading_documents import note_trading_rules
 from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets.services.gateway.client import GatewayCallError, GatewayClient
+from pipeline_assets.services.gateway.feed import MarketFeed
 from pipeline_assets.services.gateway.lease import SecondGatewayError
 from pipeline_assets.services.gateway.process import run_gateway
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 from pipeline_assets.services.gateway.venues import Clock, weight_of
 from pipeline_assets.settings import Settings, SettingsError
+from pipeline_assets.trading.gateway import GatewayStoppedError
 from pipeline_assets.trading.messages import PositionsRead
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
 from pipeline_assets_tests.fixtures.gateway import TOKEN, order
@@ -34,6 +37,8 @@ from pipeline_assets_tests.fixtures.redis import RedisServer
 from pipeline_assets_tests.fixtures.s3 import eventually
 from pipeline_assets_tests.trading.scripted_venue import ScriptedVenue
 from pipeline_assets_tests.trading.test_core import _RULES
+
+_LEASE = "leases:gateway:paper"
 
 
 class TimedVenue(ScriptedVenue):
@@ -106,9 +111,14 @@ class Process:
 def process(
     gateway_settings: Settings, exchange: ExchangeHandle, redis_server: RedisServer
 ) -> Process:
-    """Provide an account with trading rules and a candle of this minute."""
-    made = Process(gateway_settings, redis_server)
-    now, lake = exchange.state()["now_ms"], ObjectStore(gateway_settings.s3)
+    """Provide an account over the shared servers."""
+    return _known_market(gateway_settings, exchange, redis_server)
+
+
+def _known_market(settings: Settings, exchange: ExchangeHandle, redis: RedisServer) -> Process:
+    """Return an account with trading rules and a candle of this minute."""
+    made = Process(settings, redis)
+    now, lake = exchange.state()["now_ms"], ObjectStore(settings.s3)
     note_trading_rules(lake, {"BTCUSDT": _RULES}, from_milliseconds(now))
     made.candle(100.0, now - 1000)
     return made
@@ -183,18 +193,101 @@ def test_second_gateway_names_the_first(process: Process) -> None:
         pytest.raises(SecondGatewayError, match=r"Account paper is served by .* pid \d+"),
     ):
         asyncio.run(process.run(asyncio.Event(), lease_seconds=0.2))
-    assert process.redis.client().exists("leases:gateway:paper") == 0
+    assert process.redis.client().exists(_LEASE) == 0
 
 
 def test_lost_lease_ends_gateway(process: Process) -> None:
     """Redis forgets the lease: the next order is not sent, and the process ends with the reason."""
     with process.running() as client:
         placed(client)
-        process.redis.client().set("leases:gateway:paper", "another gateway")
+        process.redis.client().set(_LEASE, "another gateway")
         with pytest.raises(GatewayCallError, match=r"lease|does not answer"):
             client.call(pb.PlaceOrderRequest(order=order("a-2")), pb.PlaceOrderResponse)
     assert "lease" in str(process.failures[0])
     assert process.venue.posts == {"a-1": 1}
+
+
+@pytest.mark.parametrize("forgets", [False, True])
+def test_lost_redis_ends_gateway_once(
+    gateway_settings: Settings,
+    exchange: ExchangeHandle,
+    own_redis_server: RedisServer,
+    forgets: bool,
+) -> None:
+    """Redis is killed, and is away or comes back empty: no order leaves; the next gateway serves."""
+    redis = gateway_settings.redis.model_copy(update={"url": own_redis_server.url})
+    process = _known_market(
+        gateway_settings.model_copy(update={"redis": redis}), exchange, own_redis_server
+    )
+    with process.running() as client:
+        placed(client)
+        own_redis_server.kill()
+        if forgets:
+            _come_back_empty(own_redis_server)
+        with pytest.raises(GatewayCallError, match=r"lease|Redis"):
+            client.call(pb.PlaceOrderRequest(order=order("a-2")), pb.PlaceOrderResponse)
+    assert len(process.failures) == 1
+    if not forgets:
+        _come_back_empty(own_redis_server)
+    with process.running() as client:
+        placed(client)
+        assert positions(client) == {"BTCUSDT": "0.1"}
+    assert len(process.failures) == 1
+    assert process.venue.posts == {"a-1": 1}
+
+
+def _come_back_empty(server: RedisServer) -> None:
+    server.start()
+    server.client().flushall()
+
+
+def _block_start(
+    monkeypatch: pytest.MonkeyPatch, block: Callable[[], None], renewal_share: float
+) -> None:
+    """Have every gateway block its event loop while it starts, its lease taken."""
+    begin = MarketFeed.begin
+
+    async def slow(feed: MarketFeed) -> None:
+        block()
+        await begin(feed)
+
+    monkeypatch.setattr(MarketFeed, "begin", slow)
+    monkeypatch.setattr("pipeline_assets.services.gateway.lease._RENEWAL_SHARE", renewal_share)
+
+
+def test_slow_start_renews_lease(process: Process, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The start goes on only after a renewal, while the event loop is blocked; the gateway then serves."""
+    redis = process.redis.client()
+
+    def block() -> None:
+        assert redis.pexpire(_LEASE, 30_000)
+        eventually(lambda: redis.pttl(_LEASE) > 30_000, "the lease of 60 s is renewed")
+
+    _block_start(monkeypatch, block, 1 / 6000)
+    with process.running() as client:
+        placed(client)
+    assert not process.failures
+    assert process.venue.posts == {"a-1": 1}
+
+
+@pytest.mark.parametrize("renewal_share", [1 / 6000, 100.0])
+def test_lease_lost_during_start(
+    process: Process, monkeypatch: pytest.MonkeyPatch, renewal_share: float
+) -> None:
+    """Another gateway takes over, whether a renewal notices it or not: nothing is journalled or served."""
+
+    def block() -> None:
+        process.redis.client().set(_LEASE, "another gateway")
+
+    _block_start(monkeypatch, block, renewal_share)
+    stop = asyncio.Event()
+    with pytest.raises(GatewayStoppedError, match="lease ended"):
+        asyncio.run(process.run(stop, on_ready=lambda _: stop.set()))
+    assert not stop.is_set()
+    journal = open_journal(process.settings.trading, process.settings.data_dir, "gateway")
+    assert journal.last == 0
+    journal.close()
+    assert process.redis.client().get(_LEASE) == "another gateway"
 
 
 def test_without_token_nothing_starts(process: Process) -> None:
