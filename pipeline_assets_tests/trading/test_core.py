@@ -29,7 +29,8 @@ class Desk:
     """A core with a price of 100, and a clock that the test moves."""
 
     def __init__(self, **limits: int) -> None:
-        self.core = GatewayCore(dataclasses.replace(LIMITS, **limits), {"BTCUSDT": _RULES}, _TIMING)
+        self.rules = {"BTCUSDT": _RULES}
+        self.core = GatewayCore(dataclasses.replace(LIMITS, **limits), self.rules, _TIMING)
         self.now = BEGIN
         self.price(100)
 
@@ -195,6 +196,17 @@ def test_close_follows_position_while_unknown() -> None:
     assert second.client_id != first.client_id
     assert second.reduce_only
     assert second.signed == -UNIT // 20
+
+
+def test_position_without_rules_stays_closable() -> None:
+    """A symbol that is no longer collected has no rules; its position must not be stuck."""
+    desk = Desk()
+    desk.filled()
+    desk.rules["ETHUSDT"] = desk.rules.pop("BTCUSDT")
+    for symbol, known in (("BTCUSDT", True), ("FOO", False)):
+        work = desk.tell(Close(symbol, f"c-{symbol}", "stop", request=1))
+        (reply,) = [each for each in work.effects if isinstance(each, messages.Reply)]
+        assert (reply.refusal is None) is known
 
 
 def test_old_reading_begins_no_close() -> None:

@@ -40,6 +40,8 @@ class Kind(StrEnum):
     FOREIGN = "permission_denied"
 
 
+# The code of a call that is not formed as its interface declares.
+MALFORMED = "malformed"
 _KINDS = {
     "already_exists": Kind.EXISTS,
     "client_id": Kind.INVALID,
@@ -144,7 +146,7 @@ class GatewayService:
         """Close a symbol's position; returns the id of the close that is under way.
 
         Raises:
-            CallRefusedError: the id belongs to the close of another symbol.
+            CallRefusedError: the symbol is unknown, or the id belongs to the close of another symbol.
             GatewayStoppedError: the gateway stopped.
         """
         wish = messages.Close(request.symbol, request.close_id, request.reason)
