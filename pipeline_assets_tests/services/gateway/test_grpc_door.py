@@ -50,6 +50,7 @@ def test_order_becomes_position(gateway_server: GatewayServer) -> None:
         assert event.fill_booked.fill.quantity == "0.1"
         (position,) = client.call(pb.ListPositionsRequest(), pb.ListPositionsResponse).positions
         assert (position.symbol, position.quantity, position.price) == ("BTCUSDT", "0.1", "100")
+        assert (position.entry_price, position.open_profit) == ("100", "0")
         (fill,) = client.call(pb.ListFillsRequest(symbol="BTCUSDT"), pb.ListFillsResponse).fills
         assert (fill.side, fill.price) == (pb.SIDE_BUY, "100")
         close = pb.ClosePositionRequest(symbol="BTCUSDT", close_id="c-1", reason="test")
