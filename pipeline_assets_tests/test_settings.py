@@ -115,6 +115,7 @@ def test_symbols_are_a_list_or_all(monkeypatch, text, symbols):
         ("S3__CONCURRENCY", "65", "less than or equal to 64"),
         ("REDIS__URL", "localhost:6379", "starts with redis://"),
         ("TRADING__JOURNAL_URL", "mysql://db", "starts with postgresql://"),
+        ("GATEWAY__TOKEN", "short", "The token must have 16 characters or more."),
         ("REDIS__URL", "redis://h:notaport/0", "must have a port from 1 to 65535, or none"),
         ("REDIS__URL", "redis://h:99999/0", "must have a port from 1 to 65535, or none"),
         ("REDIS__URL", "redis://h/slots", "must end with the number of a database, like /0"),

@@ -5,7 +5,7 @@ gateway.py.
 import signal
 import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from decimal import Decimal
 from typing import TYPE_CHECKING
@@ -22,7 +22,10 @@ if TYPE_CHECKING:
     from pipeline_assets.resources.object_store import ObjectStore
     from pipeline_assets.services.gateway.client import GatewayClient
     from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
+    from pipeline_assets.trading.decisions import Decision
 
+# What it is, a number, and details.
+_Row = tuple[str, str, str]
 # So many are named of a kind.
 _NAMED = 3
 _LIVE = (
@@ -70,7 +73,7 @@ def print_trading(
     for name in ("", "number", ""):
         shown.add_column(name, justify="right" if name else "left")
     for what, number, text in rows:
-        shown.add_row(what, f"{number:,}", text)
+        shown.add_row(what, number, text)
     terminal.print(shown)
     terminal.print(_LIVE if live else _NOT_LIVE)
 
@@ -108,7 +111,7 @@ def _undecided(store: "ObjectStore", since: datetime) -> int:
     return len(undecided)
 
 
-def _decided(settings: Settings, day: date) -> list[tuple[str, int, str]]:
+def _decided(settings: Settings, day: date) -> list[_Row]:
     from pipeline_assets.resources.candidate_objects import LATE, read_stored
     from pipeline_assets.resources.object_store import ObjectStore
     from pipeline_assets.trading.decision_store import read_decisions
@@ -116,27 +119,49 @@ def _decided(settings: Settings, day: date) -> list[tuple[str, int, str]]:
     store = ObjectStore(settings.s3)
     stored = read_stored(store, day)
     decisions = read_decisions(store, day)
-    reasons = Counter(each.reason or "accepted" for each in decisions)
     return [
-        ("candidates published", int((~stored[LATE]).sum()), ""),
-        ("decisions", len(decisions), _list(f"{n} {reason}" for reason, n in reasons.items())),
+        ("candidates published", f"{int((~stored[LATE]).sum()):,}", ""),
+        ("decisions", f"{len(decisions):,}", _verdicts(decisions)),
     ]
 
 
-def _traded(gateway: "GatewayClient") -> list[tuple[str, int, str]]:
+def _verdicts(decisions: "Sequence[Decision]") -> str:
+    """Return how many were accepted, and how many were declined for which reason, the most frequent first."""
+    reasons = Counter(each.reason for each in decisions if each.verdict == "decline")
+    parts = []
+    if accepted := len(decisions) - reasons.total():
+        parts.append(f"{accepted:,} accepted")
+    if reasons:
+        named = ", ".join(f"{number:,} {reason}" for reason, number in reasons.most_common())
+        parts.append(f"{reasons.total():,} declined: {named}")
+    return "; ".join(parts)
+
+
+def _traded(gateway: "GatewayClient") -> list[_Row]:
     from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 
     orders = gateway.call(pb.ListOrdersRequest(), pb.ListOrdersResponse).orders
     fills = gateway.call(pb.ListFillsRequest(), pb.ListFillsResponse).fills
     held = gateway.call(pb.ListPositionsRequest(), pb.ListPositionsResponse).positions
+    state = gateway.call(pb.GetStateRequest(), pb.GetStateResponse).state
     positions = [each for each in held if Decimal(each.quantity)]
     return [
-        ("open orders", len(orders), _list(_order(each.order) for each in orders)),
-        ("fills", len(fills), _list(f"{_order(each)} at {each.price}" for each in fills)),
+        ("open orders", f"{len(orders):,}", _list(_order(each.order) for each in orders)),
+        # The newest first: what the last minutes brought.
+        (
+            "fills",
+            f"{len(fills):,}",
+            _list(f"{_order(each)} at {each.price}" for each in reversed(fills)),
+        ),
         (
             "positions",
-            len(positions),
+            f"{len(positions):,}",
             _list(f"{each.quantity} {each.symbol}" for each in positions),
+        ),
+        (
+            "day's result",
+            f"{Decimal(state.day_result):,.2f}",
+            f"of {Decimal(state.result):,.2f} in all, after {Decimal(state.fees):,.2f} of fees",
         ),
     ]
 

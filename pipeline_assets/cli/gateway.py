@@ -1,4 +1,6 @@
-"""The command group `gateway`: it runs the order gateway of services/gateway/, and talks to a running one."""
+"""The command group `gateway`: it runs the order gateway of services/gateway/, and talks to a running one.
+Printing is in gateway_output.py.
+"""
 
 import getpass
 from pathlib import Path
@@ -12,7 +14,6 @@ from pipeline_assets.settings import load_settings
 
 if TYPE_CHECKING:
     from pipeline_assets.services.gateway.client import GatewayClient
-    from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 
 _reason = click.option(
     "--reason", default="by command", show_default=True, help="Kept with the change, for people."
@@ -67,12 +68,26 @@ def resume(reason: str, as_json: bool) -> None:
 @gateway.command()
 @json_option
 def state(as_json: bool) -> None:
-    """Show mode, result, exposure and limits."""
+    """Show mode, result, exposure, limits, positions and open orders."""
+    from pipeline_assets.cli.gateway_output import (
+        order_fields,
+        position_fields,
+        print_holdings,
+        print_state,
+        state_fields,
+    )
     from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 
     with _client() as client:
-        answer = client.call(pb.GetStateRequest(), pb.GetStateResponse)
-    _print_state(answer.state, as_json)
+        shown = state_fields(client.call(pb.GetStateRequest(), pb.GetStateResponse).state)
+        held = client.call(pb.ListPositionsRequest(), pb.ListPositionsResponse).positions
+        live = client.call(pb.ListOrdersRequest(), pb.ListOrdersResponse).orders
+    positions, orders = list(map(position_fields, held)), list(map(order_fields, live))
+    if as_json:
+        print_json(shown | {"positions": positions, "orders": orders})
+        return
+    print_state(shown)
+    print_holdings(positions, orders)
 
 
 @gateway.command()
@@ -93,12 +108,17 @@ def backup(file: Path) -> None:
 
 def _change(call: str, as_json: bool, **fields: str) -> None:
     """Have the running gateway change its mode, and print its state after that."""
+    from pipeline_assets.cli.gateway_output import print_state, state_fields
     from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 
     request = getattr(pb, f"{call}Request")(by=_person(), **fields)
     with _client() as client:
         answer = client.call(request, getattr(pb, f"{call}Response"))
-    _print_state(answer.state, as_json)
+    shown = state_fields(answer.state)
+    if as_json:
+        print_json(shown)
+    else:
+        print_state(shown)
 
 
 def _client() -> "GatewayClient":
@@ -113,21 +133,3 @@ def _person() -> str:
     except (KeyError, OSError):
         # The user has no name, as in some containers.
         return "unknown"
-
-
-def _print_state(state: "pb.State", as_json: bool) -> None:
-    from google.protobuf.json_format import MessageToDict
-
-    shown = MessageToDict(
-        state, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
-    )
-    shown["mode"] = shown["mode"].removeprefix("MODE_")
-    if as_json:
-        print_json(shown)
-        return
-    limits = shown.pop("limits")
-    for name, value in shown.items():
-        click.echo(f"{name.replace('_', ' '):<16}{value}")
-    # A map of protobuf has no order.
-    for name, value in sorted(limits.items()):
-        click.echo(f"limit {name:<24}{value}")

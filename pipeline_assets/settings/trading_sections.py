@@ -11,6 +11,8 @@ from pydantic import Field, SecretStr, field_validator
 from pipeline_assets.settings.sections import LOCAL_HOSTS, Section
 
 _POSTGRES = ("postgresql://", "postgres://")
+# Of the gateway's token: shorter ones can be guessed.
+_TOKEN_LENGTH = 16
 # Inside, money is a 64-bit count of 1e-8.
 _Money = Annotated[Decimal, Field(ge=0, le=1_000_000_000, decimal_places=8)]
 
@@ -41,7 +43,15 @@ class GatewaySettings(Section):
     host: str = Field("127.0.0.1", min_length=1)
     grpc_port: int = Field(28090, ge=1, le=65535, examples=[9090])
     http_port: int = Field(28091, ge=1, le=65535, examples=[9091])
-    token: SecretStr | None = Field(None, min_length=16, examples=["0123456789abcdef…"])
+    token: SecretStr | None = Field(None, examples=["0123456789abcdef…"])
+
+    @field_validator("token")
+    @classmethod
+    def _long(cls, value: SecretStr | None) -> SecretStr | None:
+        if value is not None and len(value.get_secret_value()) < _TOKEN_LENGTH:
+            # Pydantic's own message counts items.
+            raise ValueError(f"The token must have {_TOKEN_LENGTH} characters or more")
+        return value
 
     @property
     def embedded(self) -> bool:

@@ -32,6 +32,8 @@ class Ledger:
     executed: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     last_price: dict[str, int] = field(default_factory=dict)
     newest: dict[str, int] = field(default_factory=dict)
+    # By symbol: quantity times average entry price of the open position, undivided so that it stays exact.
+    _entries: dict[str, int] = field(default_factory=dict)
     _payments: set[tuple[str, int]] = field(default_factory=set)
 
     def has(self, fill: Fill) -> bool:
@@ -47,7 +49,9 @@ class Ledger:
         if self.has(fill):
             return
         self.fills[fill.symbol, fill.trade_id] = fill
-        position = self.positions.get(fill.symbol, 0) + fill.signed
+        before = self.positions.get(fill.symbol, 0)
+        position = before + fill.signed
+        self._enter(fill, before, position)
         if position:
             self.positions[fill.symbol] = position
         else:
@@ -57,6 +61,29 @@ class Ledger:
         self.executed[fill.symbol, fill.venue_id] += fill.quantity
         self.last_price[fill.symbol] = fill.price
         self.newest[fill.symbol] = max(fill.time, self.newest.get(fill.symbol, 0))
+
+    def _enter(self, fill: Fill, before: int, after: int) -> None:
+        """Carry the position's entry on: a reduction keeps its average price, a turn begins a new one."""
+        entry = self._entries.pop(fill.symbol, 0)
+        if before * fill.signed >= 0:
+            entry += fill.quantity * fill.price
+        elif before * after > 0:
+            entry = entry * abs(after) // abs(before)
+        else:
+            entry = abs(after) * fill.price
+        if after:
+            self._entries[fill.symbol] = entry
+
+    def entry_price(self, symbol: str) -> int:
+        """Return the average entry price of a symbol's open position; 0 without one."""
+        position = abs(self.positions.get(symbol, 0))
+        return self._entries.get(symbol, 0) // position if position else 0
+
+    def open_profit(self, symbol: str, price: int) -> int:
+        """Return a symbol's unrealized profit at a price, without fees and funding; 0 without a position."""
+        position = self.positions.get(symbol, 0)
+        entry = self._entries.get(symbol, 0)
+        return (position * price - (entry if position > 0 else -entry)) // UNIT
 
     def pay(self, symbol: str, time: int, amount: int) -> None:
         """Add a funding payment; one that is booked already changes nothing."""

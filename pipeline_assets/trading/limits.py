@@ -98,10 +98,18 @@ class OrderRate:
         return sent
 
 
+def unknown_symbol(symbol: str) -> Refusal:
+    """Return the refusal of a symbol without trading rules."""
+    return Refusal(
+        "unknown_symbol",
+        f"{symbol} is not traded here: `pipeline-assets status` lists the symbols.",
+    )
+
+
 def against_filters(order: Order, rules: TradingRules | None, price: int) -> Refusal | None:
     """Return which filter of the symbol an order breaks, or None. `price` values a market order."""
     if rules is None:
-        return Refusal("unknown_symbol", f"{order.symbol} is not traded here: see `status`.")
+        return unknown_symbol(order.symbol)
     checks = (
         (order.quantity <= 0, "quantity must be above 0"),
         (
@@ -199,9 +207,9 @@ def _price_refusal(
     if distance > limits.collar:
         return _over(
             "price_collar",
-            f"{order.symbol}: the price {decimal(order.price)} lies {decimal(distance)} of it from the "
+            f"{order.symbol}: the price {decimal(order.price)} is {_percent(distance)} away from the "
             f"newest close {decimal(seen.price)}",
-            str(decimal(limits.collar)),
+            f"{decimal(limits.collar * 100).normalize():f} %",
         )
     return None
 
@@ -233,6 +241,15 @@ def _exposure_refusal(order: Order, state: GatewayState, limits: RiskLimits) -> 
             "open_positions", f"{opened} positions would be open", str(limits.open_positions)
         )
     return None
+
+
+def _percent(part: int) -> str:
+    """Return a part in 1e-8 as a percentage with at most two decimal places, rounded up.
+
+    Rounded to the nearest, a price just beyond the limit would seem to be at it.
+    """
+    hundredths = -(-part // 10_000)
+    return f"{decimal(hundredths * UNIT // 100).normalize():f} %"
 
 
 def _over(name: str, what: str, limit: str) -> Refusal:

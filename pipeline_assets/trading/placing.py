@@ -2,7 +2,7 @@
 
 from pipeline_assets.market.trading_rules import decimal
 from pipeline_assets.trading import records
-from pipeline_assets.trading.limits import against_filters, against_limits
+from pipeline_assets.trading.limits import against_filters, against_limits, unknown_symbol
 from pipeline_assets.trading.messages import (
     AskOrder,
     Cancel,
@@ -54,7 +54,7 @@ def _conflict(held: Order, wanted: Order) -> Refusal | None:
         return None
     return Refusal(
         "already_exists",
-        f"Order {held.client_id} exists with another content: {'; '.join(differing)}.",
+        f"Order {held.client_id} exists with other values: {'; '.join(differing)}.",
     )
 
 
@@ -96,10 +96,27 @@ def close(work: Work, event: Close) -> None:
         refusal = Refusal("already_exists", f"Close {event.close_id} exists for {known}.")
         work.reply(event.request, event.close_id, refusal)
         return
+    if known is None and _is_unknown(work, event.symbol):
+        work.reply(event.request, event.close_id, unknown_symbol(event.symbol))
+        return
     running = work.state.closes.get(event.symbol)
     if known is None and running is None:
         begin_close(work, event.symbol, event.close_id, event.reason)
     work.reply(event.request, running.close_id if running else event.close_id)
+
+
+def _is_unknown(work: Work, symbol: str) -> bool:
+    """Return whether no rules exist for a symbol, and nothing of the account concerns it.
+
+    A position in a symbol that is no longer collected must stay closable. While no rules are read at all, as
+    after a start without the lake, no symbol is unknown.
+    """
+    if not work.core.rules or symbol in work.core.rules:
+        return False
+    state = work.state
+    return symbol not in state.exposure | state.ledger.positions | state.closes and not any(
+        state.orders[each].order.symbol == symbol for each in state.live
+    )
 
 
 def begin_close(work: Work, symbol: str, close_id: str, reason: str) -> None:
@@ -120,7 +137,7 @@ def set_mode(work: Work, event: SetMode) -> None:
 
 def flatten(work: Work, event: Flatten) -> None:
     """Halt, cancel every order and close every position. The same `close_id` is one flatten."""
-    if work.state.mode is not Mode.HALTED:
+    if work.state.mode is not Mode.HALTED or work.state.mode_reason != event.reason:
         work.set_mode(Mode.HALTED, event.reason, event.by)
     concerned = dict.fromkeys(work.state.ledger.positions)
     concerned |= dict.fromkeys(work.state.orders[each].order.symbol for each in work.state.live)

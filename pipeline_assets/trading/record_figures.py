@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     import polars as pl
 
 Figures = dict[str, Any]
+# In place of a strategy's name.
+BY_HAND = "by hand"
 
 
 def day_figures(kind: Kind, rows: "pl.DataFrame") -> Figures:
@@ -53,6 +55,9 @@ def account_figures(document: AccountRecords) -> Figures:
 def _decisions(rows: "pl.DataFrame") -> Figures:
     return {
         **_parts(rows, "decisions", "verdict", {"accept": "accepted", "decline": "declined"}),
+        "newest decisions": _newest(
+            rows, "open_time", ("symbol", "strategy", "side", "verdict", "reason")
+        ),
         "by verdict and reason": _counts(rows, "verdict", "reason"),
         "by strategy": _counts(rows, "strategy", "verdict"),
     }
@@ -69,7 +74,7 @@ def _orders(rows: "pl.DataFrame") -> Figures:
         "orders": rows.height,
         "not at an end": int(rows["status"].is_in([each.value for each in UNSETTLED]).sum()),
         "by state": _counts(rows, "status", "reason"),
-        "by strategy": _counts(rows, "strategy", "kind"),
+        "by strategy": _counts(_with_authors(rows), "strategy", "kind"),
         **_span(rows, "sent_at", "sent"),
     }
 
@@ -95,6 +100,11 @@ def _fills(rows: "pl.DataFrame") -> Figures:
     }
     return {
         "fills": rows.height,
+        "newest fills": _newest(
+            _with_authors(shown),
+            "filled_at",
+            ("symbol", "strategy", "side", "quantity", "price", "fee"),
+        ),
         "symbols": by_symbol.height,
         "value": float(shown.select(value.sum()).item()),
         "fees": float(shown["fee"].sum()),
@@ -111,6 +121,22 @@ _FIGURES: dict[Kind, Callable[["pl.DataFrame"], Figures]] = {
     Kind.ORDERS: _orders,
     Kind.FILLS: _fills,
 }
+
+
+def _newest(rows: "pl.DataFrame", time: str, columns: tuple[str, ...]) -> Table:
+    """Return the newest rows, the newest first; rows of the same time keep their order."""
+    types = {"time": "string"} | {
+        each: "float" if rows[each].dtype.is_numeric() else "string" for each in columns
+    }
+    newest = rows.sort(time, descending=True, maintain_order=True).select(time, *columns)
+    return Table.of(types, ((moment(at), *others) for at, *others in newest.iter_rows()))
+
+
+def _with_authors(rows: "pl.DataFrame") -> "pl.DataFrame":
+    """Name orders and fills that no strategy asked for: a person did, or closed the position."""
+    import polars as pl
+
+    return rows.with_columns(strategy=pl.col("strategy").replace("", BY_HAND))
 
 
 def _counts(rows: "pl.DataFrame", *names: str) -> Table:

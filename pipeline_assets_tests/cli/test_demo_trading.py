@@ -85,9 +85,28 @@ def test_decisions_and_orders_are_printed(
 
     # The venue fills the order after it has acknowledged it.
     eventually(lambda: "positions 1 0.1 BTCUSDT" in rows(), "the position is printed")
-    assert "decisions 3 1 stale, 2 accepted" in rows()
+    assert "decisions 3 2 accepted; 1 declined: 1 stale" in rows()
     assert "fills 1 buy 0.1 BTCUSDT at 100" in rows()
+    assert "day's result 0.00 of 0.00 in all, after 0.00 of fees" in rows()
     assert "open orders 0" in rows()
+
+
+def test_newest_fills_are_named(settings: Settings, gateway_server: GatewayServer) -> None:
+    """After a day of trading the first fills say nothing of the last minutes."""
+    settings = settings.model_copy(update={"gateway": gateway_server.settings})
+    with gateway_server.client() as client:
+
+        def bought(number: int) -> bool:
+            held = client.call(pb.ListFillsRequest(), pb.ListFillsResponse).fills
+            return len(held) == number
+
+        for number in range(1, 5):
+            sent = order(f"a-{number}", quantity=f"0.{number}")
+            client.call(pb.PlaceOrderRequest(order=sent), pb.PlaceOrderResponse)
+            eventually(lambda wanted=number: bought(wanted), "the order is filled")
+    named = printed(settings, live=False)
+    newest = ", ".join(f"buy 0.{number} BTCUSDT at 100" for number in (4, 3, 2))
+    assert f"{newest} …" in named
 
 
 def test_silent_gateway_is_named(settings: Settings) -> None:

@@ -76,6 +76,12 @@ def test_events_show_what_was_traded(record_sensor: RecordSensor, tmp_path: Path
         ("accept", "", 2),
         ("decline", "position_held", 2),
     ]
+    newest = [tuple(each.values())[1:] for each in decisions["newest decisions"]]
+    assert sorted({(verdict, reason) for *_, verdict, reason in newest}) == [
+        ("accept", ""),
+        ("decline", "position_held"),
+    ]
+    assert len(newest) == 4
     assert figures[AssetObservation, "decisions"]["sent"] == 2
     orders = figures[AssetMaterialization, "orders"]
     assert (orders["orders"], orders["not at an end"]) == (3, 0)
@@ -85,6 +91,8 @@ def test_events_show_what_was_traded(record_sensor: RecordSensor, tmp_path: Path
     }
     fills = figures[AssetMaterialization, "fills"]
     assert (fills["fills"], fills["value"], fills["fees"]) == (2, 20.0, 0.0)
+    bought = [(each["symbol"], each["side"], each["quantity"]) for each in fills["newest fills"]]
+    assert bought == [("BTCUSDT", "buy", 0.1)] * 2
     positions = figures[AssetMaterialization, "positions"]
     assert (positions["mode"], positions["gross exposure"]) == ("ACTIVE", 20.0)
     assert [each["quantity"] for each in positions["positions and open orders"]] == [0.2]

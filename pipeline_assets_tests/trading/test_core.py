@@ -31,13 +31,14 @@ class Desk:
     """A core with a price of 100, and a clock that the test moves."""
 
     def __init__(self, begin: int = BEGIN, **limits: int) -> None:
+        self.rules = {"BTCUSDT": _RULES}
         self.limits, self.journal = dataclasses.replace(LIMITS, **limits), list[AnyRecord]()
         self.now = begin
         self._start()
         self.price(100)
 
     def _start(self) -> None:
-        self.core = GatewayCore(self.limits, {"BTCUSDT": _RULES}, _TIMING, self.journal)
+        self.core = GatewayCore(self.limits, self.rules, _TIMING, self.journal)
 
     def restarted(self, now: int) -> "Desk":
         """Begin again from the journal at a time, with no price yet."""
@@ -217,6 +218,17 @@ def test_close_follows_position_while_unknown() -> None:
     assert second.client_id != first.client_id
     assert second.reduce_only
     assert second.signed == -UNIT // 20
+
+
+def test_position_without_rules_stays_closable() -> None:
+    """A symbol that is no longer collected has no rules; its position must not be stuck."""
+    desk = Desk()
+    desk.filled()
+    desk.rules["ETHUSDT"] = desk.rules.pop("BTCUSDT")
+    for symbol, known in (("BTCUSDT", True), ("FOO", False)):
+        work = desk.tell(Close(symbol, f"c-{symbol}", "stop", request=1))
+        (reply,) = [each for each in work.effects if isinstance(each, messages.Reply)]
+        assert (reply.refusal is None) is known
 
 
 def test_old_reading_begins_no_close() -> None:

@@ -36,7 +36,8 @@ def test_refusal_has_the_setting_name(limit: str, value: Any, changes: dict[str,
     refusal = desk.place(**changes)
     assert refusal is not None
     assert refusal.code == limit
-    assert f"the limit is {value} (setting PIPELINE_RISK__{limit.upper()})" in refusal.message
+    shown = "0.5 %" if limit == "price_collar" else value
+    assert f"the limit is {shown} (setting PIPELINE_RISK__{limit.upper()})" in refusal.message
 
 
 def test_rate_forgets_old_orders() -> None:

@@ -20,7 +20,12 @@ from pipeline_assets.services.gateway.access import Access, DoorError, refuse_br
 from pipeline_assets.services.gateway.grpc_calls import CALLS, STREAM, Call, stream_events
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 from pipeline_assets.services.gateway.requests import problems_of
-from pipeline_assets.services.gateway.service import CallRefusedError, GatewayService, Kind
+from pipeline_assets.services.gateway.service import (
+    MALFORMED,
+    CallRefusedError,
+    GatewayService,
+    Kind,
+)
 from pipeline_assets.web_guard import WebGuard
 
 SERVICE = pb.DESCRIPTOR.services_by_name["GatewayService"].full_name
@@ -185,9 +190,9 @@ async def _reported(context: _Context) -> AsyncIterator[None]:
         await _abort(context, refusal)
     except DecodeError as error:
         message = f"The message is not the one that gateway.proto declares ({error})."
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, message)
+        await _abort(context, CallRefusedError(Kind.INVALID, MALFORMED, message))
     except ValidationError as error:
-        await context.abort(grpc.StatusCode.INVALID_ARGUMENT, problems_of(error))
+        await _abort(context, CallRefusedError(Kind.INVALID, MALFORMED, problems_of(error)))
     except OutsideSystemError as error:
         await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
     except DataError as error:

@@ -18,7 +18,12 @@ from starlette.exceptions import HTTPException
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.services.gateway import requests
 from pipeline_assets.services.gateway.access import Access
-from pipeline_assets.services.gateway.service import CallRefusedError, GatewayService, Kind
+from pipeline_assets.services.gateway.service import (
+    MALFORMED,
+    CallRefusedError,
+    GatewayService,
+    Kind,
+)
 from pipeline_assets.services.gateway.views import (
     FillView,
     OrderStateView,
@@ -44,6 +49,7 @@ _STATUS = {
     Kind.FOREIGN: 403,
 }
 _UNSERVED = {400: (422, "malformed"), 404: (404, "not_found"), 405: (405, "method")}
+_JSON = "application/json"
 _MOST_EVENTS = 2**53
 # An order is some hundred bytes.
 _LARGEST_BODY = 64 * 1024
@@ -211,10 +217,14 @@ def _report_errors(app: FastAPI) -> None:
     async def refused(_: Request, error: CallRefusedError) -> JSONResponse:
         return _refused(error)
 
-    async def malformed(_: Request, error: RequestValidationError) -> JSONResponse:
+    async def malformed(request: Request, error: RequestValidationError) -> JSONResponse:
         # FastAPI's own answer repeats the value, which may not be text that JSON can hold.
-        found = (f"{'.'.join(map(str, each['loc']))}: {each['msg']}" for each in error.errors())
-        return _problem(422, "malformed", "; ".join(found))
+        found = requests.described(error.errors())
+        sent = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+        if sent != _JSON and any(each["loc"] == ("body",) for each in error.errors()):
+            # FastAPI takes the body for text, and its own message says nothing of the header.
+            found = f"Send JSON with `Content-Type: {_JSON}`."
+        return _problem(422, MALFORMED, found)
 
     async def unserved(_: Request, error: HTTPException) -> JSONResponse:
         # FastAPI raises these: a body that is no text, an address or a method that does not exist.

@@ -2,7 +2,8 @@
 order is allowed is decided in trading/.
 """
 
-from typing import Annotated, Literal
+from collections.abc import Iterable, Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
 
@@ -12,6 +13,9 @@ from pipeline_assets.trading.order_types import Order
 
 # Ten digits keep the count of 1e-8 within 64 bits, which the journal's records need.
 _DECIMAL = r"^[0-9]{1,10}(\.[0-9]{1,8})?$"
+_DECIMALS = ("quantity", "price")
+# Pydantic's types of problems.
+_NO_DECIMAL = ("string_type", "string_pattern_mismatch")
 
 
 def _without_dot_segments(name: str) -> str:
@@ -127,8 +131,16 @@ class EventsRequest(Request):
 
 def problems_of(error: ValidationError) -> str:
     """Return what is wrong with a request, in one line. The values are not repeated."""
-    problems = error.errors(include_url=False, include_context=False, include_input=False)
-    return "; ".join(
-        f"{'.'.join(map(str, each['loc']))}: {each['msg'].removeprefix('Value error, ')}"
-        for each in problems
-    )
+    return described(error.errors(include_url=False, include_context=False, include_input=False))
+
+
+def described(problems: Iterable[Mapping[str, Any]]) -> str:
+    """Return pydantic's problems in one line, each with its field."""
+    return "; ".join(f"{'.'.join(map(str, each['loc']))}: {_said(each)}" for each in problems)
+
+
+def _said(problem: Mapping[str, Any]) -> str:
+    if problem["loc"] and problem["loc"][-1] in _DECIMALS and problem["type"] in _NO_DECIMAL:
+        # The pattern itself tells a person nothing.
+        return 'must be decimal text such as "0.001"'
+    return str(problem["msg"]).removeprefix("Value error, ")

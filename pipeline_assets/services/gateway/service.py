@@ -21,6 +21,7 @@ from pipeline_assets.services.gateway.views import (
     event_view,
     fill_view,
     order_state_view,
+    position_view,
     text,
 )
 from pipeline_assets.settings import RiskSettings, TradingSettings
@@ -40,6 +41,8 @@ class Kind(StrEnum):
     FOREIGN = "permission_denied"
 
 
+# The code of a call that is not formed as its interface declares.
+MALFORMED = "malformed"
 _KINDS = {
     "already_exists": Kind.EXISTS,
     "client_id": Kind.INVALID,
@@ -119,16 +122,7 @@ class GatewayService:
         self.gateway.require_running()
         state = self.gateway.state
         symbols = state.ledger.positions.keys() | state.exposure.keys() | state.closes.keys()
-        return [
-            PositionView(
-                symbol=symbol,
-                quantity=text(state.ledger.positions.get(symbol, 0)),
-                price=text(state.prices[symbol].price) if symbol in state.prices else "",
-                exposure=text(state.exposure.get(symbol, 0)),
-                closing=symbol in state.closes,
-            )
-            for symbol in sorted(symbols)
-        ]
+        return [position_view(state, symbol) for symbol in sorted(symbols)]
 
     def fills(self, request: requests.FillsRequest) -> list[FillView]:
         """Return the newest fills, oldest first; the stream of events has all of them."""
@@ -144,7 +138,7 @@ class GatewayService:
         """Close a symbol's position; returns the id of the close that is under way.
 
         Raises:
-            CallRefusedError: the id belongs to the close of another symbol.
+            CallRefusedError: the symbol is unknown, or the id belongs to the close of another symbol.
             GatewayStoppedError: the gateway stopped.
         """
         wish = messages.Close(request.symbol, request.close_id, request.reason)

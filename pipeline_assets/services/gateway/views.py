@@ -12,7 +12,7 @@ from pydantic import BaseModel, ConfigDict
 from pipeline_assets.market.trading_rules import decimal
 from pipeline_assets.trading.order_types import Fill, Order
 from pipeline_assets.trading.records import AnyRecord
-from pipeline_assets.trading.state import OrderState
+from pipeline_assets.trading.state import GatewayState, OrderState
 
 # Fields of orders, fills and records that count 1e-8.
 _DECIMALS = frozenset({"quantity", "price", "fee", "amount", "result", "reported"})
@@ -68,13 +68,19 @@ class FillView(View):
 
 
 class PositionView(View):
-    """The position of one symbol, negative for a short; `price` is the newest close."""
+    """The position of one symbol, negative for a short; `price` is the newest close.
+
+    `entry_price` is the average one. `open_profit` is at the newest close, without fees and funding. Both are
+    empty without a position, and what needs a close is empty without one.
+    """
 
     symbol: str
     quantity: str
     price: str
     exposure: str
     closing: bool
+    entry_price: str
+    open_profit: str
 
 
 class StateView(View):
@@ -130,6 +136,21 @@ def order_state_view(held: OrderState) -> OrderStateView:
 def fill_view(fill: Fill) -> FillView:
     """Return a fill as the doors show it."""
     return FillView.model_construct(**_shown(msgspec.structs.asdict(fill)))
+
+
+def position_view(state: GatewayState, symbol: str) -> PositionView:
+    """Return the position of a symbol as the doors show it."""
+    ledger, seen = state.ledger, state.prices.get(symbol)
+    held = symbol in ledger.positions
+    return PositionView.model_construct(
+        symbol=symbol,
+        quantity=text(ledger.positions.get(symbol, 0)),
+        price=text(seen.price) if seen else "",
+        exposure=text(state.exposure.get(symbol, 0)),
+        closing=symbol in state.closes,
+        entry_price=text(ledger.entry_price(symbol)) if held else "",
+        open_profit=text(ledger.open_profit(symbol, seen.price)) if held and seen else "",
+    )
 
 
 def event_view(sequence: int, record: AnyRecord) -> EventView:

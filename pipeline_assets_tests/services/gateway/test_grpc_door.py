@@ -50,6 +50,7 @@ def test_order_becomes_position(gateway_server: GatewayServer) -> None:
         assert event.fill_booked.fill.quantity == "0.1"
         (position,) = client.call(pb.ListPositionsRequest(), pb.ListPositionsResponse).positions
         assert (position.symbol, position.quantity, position.price) == ("BTCUSDT", "0.1", "100")
+        assert (position.entry_price, position.open_profit) == ("100", "0")
         (fill,) = client.call(pb.ListFillsRequest(symbol="BTCUSDT"), pb.ListFillsResponse).fills
         assert (fill.side, fill.price) == (pb.SIDE_BUY, "100")
         close = pb.ClosePositionRequest(symbol="BTCUSDT", close_id="c-1", reason="test")
@@ -61,19 +62,20 @@ def test_order_becomes_position(gateway_server: GatewayServer) -> None:
     ("changes", "status", "code", "said"),
     [
         ({"quantity": "0.1005"}, "INVALID_ARGUMENT", "filter", "multiple of the step"),
-        ({"quantity": "1e3"}, "INVALID_ARGUMENT", "", "quantity: "),
-        ({"quantity": "99999999999"}, "INVALID_ARGUMENT", "", "quantity: "),
-        ({"client_id": "ü"}, "INVALID_ARGUMENT", "", "client_id: "),
-        ({"client_id": ".."}, "INVALID_ARGUMENT", "", "client_id: "),
-        ({"strategy": "\u202e"}, "INVALID_ARGUMENT", "", "strategy: must be printable"),
-        ({"side": 7}, "INVALID_ARGUMENT", "", "side: "),
-        ({"symbol": "DOGEUSDT"}, "NOT_FOUND", "unknown_symbol", "DOGEUSDT"),
+        ({"quantity": "1e3"}, "INVALID_ARGUMENT", "malformed", "quantity: "),
+        ({"quantity": "abc"}, "INVALID_ARGUMENT", "malformed", 'decimal text such as "0.001"'),
+        ({"quantity": "99999999999"}, "INVALID_ARGUMENT", "malformed", "quantity: "),
+        ({"client_id": "ü"}, "INVALID_ARGUMENT", "malformed", "client_id: "),
+        ({"client_id": ".."}, "INVALID_ARGUMENT", "malformed", "client_id: "),
+        ({"strategy": "\u202e"}, "INVALID_ARGUMENT", "malformed", "strategy: must be printable"),
+        ({"side": 7}, "INVALID_ARGUMENT", "malformed", "side: "),
+        ({"symbol": "DOGEUSDT"}, "NOT_FOUND", "unknown_symbol", "`pipeline-assets status`"),
         ({"quantity": "20"}, "FAILED_PRECONDITION", "order_notional", "PIPELINE_RISK__ORDER_NOTIONAL"),
         (
             {"kind": "KIND_LIMIT", "price": "150"},
             "FAILED_PRECONDITION",
             "price_collar",
-            "the limit is 0.02",
+            "the price 150 is 50 % away from the newest close 100; the limit is 2 %",
         ),
     ],
 )  # fmt: skip
@@ -95,6 +97,17 @@ def test_other_payload_names_difference(gateway_server: GatewayServer) -> None:
     assert "quantity is 0.1, not 0.2; strategy is s, not t" in str(refusal)
 
 
+def test_close_of_unknown_symbol_is_refused(gateway_server: GatewayServer) -> None:
+    """A typing error must not look like a close; a known symbol without a position is closed already."""
+    close = pb.ClosePositionRequest(symbol="FOO", close_id="c-1", reason="test")
+    with gateway_server.client() as client:
+        with pytest.raises(GatewayCallError) as caught:
+            client.call(close, pb.ClosePositionResponse)
+        assert (caught.value.status, caught.value.code) == ("NOT_FOUND", "unknown_symbol")
+        close.symbol = "BTCUSDT"
+        assert client.call(close, pb.ClosePositionResponse).close_id == "c-1"
+
+
 def test_halt_survives_restart(tmp_path: Path) -> None:
     with GatewayServer(tmp_path) as server, server.client() as client:
         state = client.call(pb.HaltRequest(reason="fire", by="me"), pb.HaltResponse).state
@@ -107,6 +120,8 @@ def test_halt_survives_restart(tmp_path: Path) -> None:
         place(client, order())
         flatten = pb.FlattenRequest(close_id="f-1", reason="enough", by="me")
         assert client.call(flatten, pb.FlattenResponse).state.mode == pb.MODE_HALTED
+        flatten = pb.FlattenRequest(close_id="f-2", reason="still burning", by="me")
+        assert client.call(flatten, pb.FlattenResponse).state.reason == "still burning"
 
 
 # Who may call

@@ -118,6 +118,20 @@ def test_refusal_names_rule(
     assert not gateway_server.venue.posts
 
 
+def test_close_of_unknown_symbol_is_refused(gateway_server: GatewayServer) -> None:
+    close = {"close_id": "c-1", "reason": "test"}
+    status, body = ask(gateway_server, "POST", "/v1/positions/FOO/close", close)
+    assert (status, body["code"]) == (404, "unknown_symbol")
+
+
+def test_missing_content_type_is_named(gateway_server: GatewayServer) -> None:
+    """FastAPI would say that a dictionary is missing, although the body is one."""
+    plain = BEARER | {"Content-Type": "text/plain"}
+    status, body = ask(gateway_server, "POST", "/v1/orders", ORDER, plain)
+    assert (status, body["code"]) == (422, "malformed")
+    assert "Content-Type: application/json" in body["message"]
+
+
 def test_other_payload_names_difference(gateway_server: GatewayServer) -> None:
     ask(gateway_server, "POST", "/v1/orders", ORDER)
     status, body = ask(gateway_server, "POST", "/v1/orders", ORDER | {"side": "sell"})

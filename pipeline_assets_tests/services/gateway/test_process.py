@@ -310,8 +310,13 @@ def test_commands_change_the_running_gateway(
 
     with process.running() as client:
         placed(client)
+        eventually(lambda: positions(client) != {}, "the order is filled", 60)
         assert command("halt", "--reason", "fire", "--json")["mode"] == "HALTED"
-        assert "fire" in command("state")
+        shown = command("state")
+        assert "fire" in shown
+        assert shown.split("Positions")[1].split()[-5:] == ["BTCUSDT", "0.1", "100", "100", "0"]
+        (position,) = command("state", "--json")["positions"]
+        assert position["entry_price"] == "100"
         assert command("resume", "--json")["mode"] == "ACTIVE"
         assert command("flatten", "--json")["mode"] == "HALTED"
         eventually(lambda: positions(client) == {}, "everything is closed", 60)

@@ -1,0 +1,86 @@
+"""The output of the command group `gateway`: state, positions and open orders. Calling the gateway is in
+gateway.py.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from pipeline_assets.cli.output import console, table
+
+if TYPE_CHECKING:
+    from google.protobuf.message import Message
+
+    from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
+
+Fields = dict[str, Any]
+_POSITION = ("symbol", "quantity", "entry_price", "price", "open_profit")
+_ORDER = ("client_id", "symbol", "side", "kind", "quantity", "price", "filled", "status")
+
+
+def state_fields(state: "pb.State") -> Fields:
+    """Return the state for a program."""
+    shown = _fields(state)
+    return shown | {"mode": shown["mode"].removeprefix("MODE_")}
+
+
+def position_fields(position: "pb.Position") -> Fields:
+    """Return a position for a program."""
+    return _fields(position)
+
+
+def order_fields(held: "pb.OrderState") -> Fields:
+    """Return an order and its state for a program, with the words that the HTTP door uses."""
+    shown = _fields(held)
+    order = shown["order"]
+    return shown | {
+        "status": _word(shown["status"]),
+        "order": order | {each: _word(order[each]) for each in ("side", "kind")},
+    }
+
+
+def print_state(shown: Fields) -> None:
+    """Print the state for a person, the limits last."""
+    for name, value in shown.items():
+        if name != "limits":
+            click.echo(f"{name.replace('_', ' '):<16}{value}")
+    # A map of protobuf has no order.
+    for name, value in sorted(shown["limits"].items()):
+        click.echo(f"limit {name:<24}{value}")
+
+
+def print_holdings(positions: Sequence[Fields], orders: Sequence[Fields]) -> None:
+    """Print a table of the open positions and one of the open orders; nothing for an empty one."""
+    _print_table("Positions", _POSITION, [each for each in positions if each["entry_price"]])
+    _print_table("Open orders", _ORDER, [each | each["order"] for each in orders])
+
+
+def _print_table(title: str, names: Sequence[str], rows: Sequence[Fields]) -> None:
+    if not rows:
+        return
+    shown = table(title)
+    for name in names:
+        shown.add_column(
+            "newest close" if (title, name) == ("Positions", "price") else _title(name)
+        )
+    for row in rows:
+        shown.add_row(*(str(row[name]) for name in names))
+    console().print(shown, markup=False)
+
+
+def _title(name: str) -> str:
+    return name.replace("_", " ")
+
+
+def _word(name: str) -> str:
+    """Return an enumeration's value in lower case, without the enumeration's name."""
+    return name.partition("_")[2].lower()
+
+
+def _fields(message: "Message") -> Fields:
+    from google.protobuf.json_format import MessageToDict
+
+    return MessageToDict(
+        message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True
+    )
