@@ -26,23 +26,35 @@ def begin(work: Work) -> None:
 
 
 def ask(work: Work) -> None:
-    """Read all positions once a minute, sooner after a difference, and ask again about absent orders."""
+    """Read all positions once a minute, sooner after a difference, and ask again about orders that ended."""
     core, timing = work.core, work.core.timing
     wait = timing.longest_question if core.differences else timing.reconcile
     if work.is_due(core.positions_asked, wait):
         work.ask_positions()
-    if work.is_due(core.absent_asked, timing.reconcile):
-        core.absent_asked = work.now
-        _ask_about_absent(work)
+    if work.is_due(core.ended_asked, timing.reconcile):
+        core.ended_asked = work.now
+        _ask_about_ended(work)
 
 
-def _ask_about_absent(work: Work) -> None:
-    """Ask about orders of the last hour that were taken for absent: a venue may show an order late."""
+def _ask_about_ended(work: Work) -> None:
+    """Ask again about orders of the last hour that ended unfilled: a venue may show a fill late.
+
+    Positions do not show a fill that a liquidation took back, so the trades themselves are read for a time.
+    """
+    earliest: dict[str, int] = {}
     for held in reversed(work.state.orders.values()):
         if held.sent_at < work.now - _HOUR:
-            return
+            break
         if held.status is Status.NOT_PLACED:
             work.effect(AskOrder(held.order.client_id, held.order.symbol))
+        elif (
+            held.status in (Status.CANCELED, Status.EXPIRED)
+            and held.booked < held.order.quantity
+            and work.now - held.changed_at < 2 * work.core.timing.settling
+        ):
+            earliest[held.order.symbol] = held.sent_at
+    for symbol, sent_at in earliest.items():
+        work.ask_trades(symbol, sent_at - resolving.OVERLAP)
 
 
 def positions_read(work: Work, event: PositionsRead) -> None:

@@ -89,7 +89,7 @@ class Core:
         agreed_at: by symbol, the newest reading of the positions that equals the ledger.
         booked_at: by symbol, when the newest fill was booked; older readings of the positions mean nothing.
         positions_asked: when positions were last asked for.
-        absent_asked: when orders that were taken for absent were last asked for.
+        ended_asked: when orders that ended unfilled were last asked for.
     """
 
     limits: RiskLimits
@@ -102,7 +102,7 @@ class Core:
     agreed_at: dict[str, int] = field(default_factory=dict)
     booked_at: dict[str, int] = field(default_factory=dict)
     positions_asked: int = 0
-    absent_asked: int = 0
+    ended_asked: int = 0
     invariants: Invariants = field(default_factory=Invariants)
 
 
