@@ -85,7 +85,7 @@ async def _session(settings: Settings, stop: asyncio.Event, heartbeat: Heartbeat
         gateway = GrpcGateway(connection)
         trader = await asyncio.to_thread(_trader, settings, gateway, clock.now_ms)
         symbols = list(trader.decider.keeper.symbols)
-        await asyncio.to_thread(trader.restore)
+        await asyncio.to_thread(trader.restore, await gateway.positions())
         feed = MinuteFeed(after=trader.minute, earliest=_DECIDED_AFTER)
         async with (
             _placed(settings, trader.offsets) as candidates,
