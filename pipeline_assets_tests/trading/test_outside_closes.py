@@ -153,7 +153,7 @@ _STEPS = st.one_of(
 @settings(max_examples=25)
 @given(steps=st.lists(_STEPS, max_size=12))
 def test_flat_account_has_no_trade(steps: list[int | str]) -> None:
-    """Orders by hand, closes and restarts among the trader's orders: after the last close, no trade is left."""
+    """Orders by hand, closes and restarts among the trader's orders: after a close, no trade is left."""
 
     async def test(world: World) -> None:
         for number, step in enumerate([*steps, "", "", "close"]):
