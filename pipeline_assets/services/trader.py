@@ -39,6 +39,7 @@ from pipeline_assets.trading.records import AnyRecord
 from pipeline_assets.trading.trader import Trader
 from pipeline_assets.trading.trader_store import LakeTraderStore, SecondTraderError
 from pipeline_assets.trading.trades import Trade
+from pipeline_assets.wording import counted
 
 # Candidates of a minute reach Kafka 10 to 18 seconds after its close; those that come later are stale.
 _DECIDED_AFTER = 25_000
@@ -65,12 +66,18 @@ async def run_trader(settings: Settings, stop: asyncio.Event) -> None:
             "open after a signal."
         )
     heartbeat = trader_heartbeat(settings.data_dir, settings.trading.account)
+    waits = False
     while not stop.is_set():
         heartbeat.beat()
         try:
             await _session(settings, stop, heartbeat)
         except SecondTraderError:
             raise
+        except WaitingForRulesError as error:
+            if not waits:
+                _logger.info("%s", error)
+            waits = True
+            await _stopped_within(_PAUSE_SECONDS, stop)
         except OutsideSystemError as error:
             _logger.warning("The trader begins again at its checkpoint: %s", error)
             await _stopped_within(_PAUSE_SECONDS, stop)
@@ -85,7 +92,8 @@ async def _session(settings: Settings, stop: asyncio.Event, heartbeat: Heartbeat
         gateway = GrpcGateway(connection)
         trader = await asyncio.to_thread(_trader, settings, gateway, clock.now_ms)
         symbols = list(trader.decider.keeper.symbols)
-        await asyncio.to_thread(trader.restore)
+        await asyncio.to_thread(trader.restore, await gateway.positions())
+        _logger.info("The trader goes on with %s.", counted(len(symbols), "symbol"))
         feed = MinuteFeed(after=trader.minute, earliest=_DECIDED_AFTER)
         async with (
             _placed(settings, trader.offsets) as candidates,
@@ -205,7 +213,7 @@ def _trader(settings: Settings, gateway: GrpcGateway, clock: Callable[[], int]) 
     newest = {symbol: dated[-1].value for symbol, dated in held.rules.items() if dated}
     if not newest:
         raise WaitingForRulesError(
-            "No trading rules are stored yet: the first ingest run does that."
+            "No trading rules are stored yet: the trader waits for the first ingest run."
         )
     markets = {symbol: (grid_of(symbol, [rules]), rules) for symbol, rules in newest.items()}
     fees = held.fees[-1].value if held.fees else Fees()

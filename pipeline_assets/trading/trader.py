@@ -88,10 +88,13 @@ class Trader:
             found[partition] = min(found.get(partition, offset), offset)
         return found
 
-    def restore(self) -> Checkpoint | None:
+    def restore(self, held: Mapping[str, int]) -> Checkpoint | None:
         """Continue from the newest checkpoint; return it, or None before the first.
 
         A checkpoint of other strategies, symbols or rules begins with new positions if no trade is open.
+
+        Args:
+            held: the account's positions by symbol, in 1e-8, negative for a short.
 
         Raises:
             DataError: a trade is open under other strategies, symbols or rules.
@@ -105,9 +108,13 @@ class Trader:
         try:
             self.decider.keeper.restore(found.keeper)
         except DataError as error:
-            if found.trades:
+            # A trade without a position ends at the next minutes, whatever its rules were.
+            if any(
+                not each.entry_complete or each.sign * held.get(each.symbol, 0) > 0
+                for each in found.trades
+            ):
                 raise
-            self.warn(f"The positions begin anew, with no trade open: {error}")
+            self.warn(f"The positions begin anew, since none is open: {error}")
         return found
 
     def take(self, candidate: Candidate, partition: int = 0, offset: int = 0) -> None:

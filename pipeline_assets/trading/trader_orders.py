@@ -17,6 +17,7 @@ from pipeline_assets.market.position_view import (
     kept_positions,
     planned_entries,
 )
+from pipeline_assets.market.trading_rules import decimal
 from pipeline_assets.trading.decider import strategy_name
 from pipeline_assets.trading.decisions import STALE, Decision, Intent
 from pipeline_assets.trading.gateway_client import GatewayClient
@@ -24,13 +25,16 @@ from pipeline_assets.trading.order_ids import LIQUIDATION, entry_id
 from pipeline_assets.trading.order_types import Fill, Order, Status
 from pipeline_assets.trading.paper_book import MINUTE
 from pipeline_assets.trading.records import AnyRecord, FillBooked, OrderChanged, OrderSending
-from pipeline_assets.trading.trades import Trade
+from pipeline_assets.trading.trades import Trade, shared_out
 
 _ENDED = frozenset({Status.CANCELED, Status.EXPIRED, Status.REJECTED, Status.NOT_PLACED})
 # An order that was taken for not placed can still be filled; after a day it is not waited for.
 _REMEMBERED = 1_440
 # Market orders that are sent within a minute are filled at the open of the next one.
 _AHEAD = 2
+# Two fills may be booked in another order than they happened: a difference must last until the next minute.
+_LASTING = 30_000
+_ENDED_OUTSIDE = "the position was closed outside the trader; the trade ends."
 
 
 @dataclass
@@ -59,6 +63,7 @@ class TraderOrders:
             accepted: the accepted decisions of this minute.
             in_time: whether an entry would still be filled at the open that the rules assume.
         """
+        await self._compare(minute)
         kept = kept_positions(self.keeper)
         await self._trail(minute, kept)
         await self._exit(minute, kept)
@@ -145,7 +150,7 @@ class TraderOrders:
         for trade in by_rules:
             trade.stray_since = 0
             position = kept[trade.symbol]
-            if position.exit_due is None or position.exit_due > minute + _AHEAD or trade.exit_id:
+            if not _leaves(position, minute) or trade.exit_id:
                 continue
             await self._place(trade, trade.exit(position.exit_reason, minute))
         for trade in [each for each in self.trades.values() if each not in by_rules]:
@@ -191,7 +196,7 @@ class TraderOrders:
         entry = self.trades.get(fill.client_id)
         if entry is not None:
             entry.entry_filled(fill)
-            if entry.filled >= entry.quantity:
+            if entry.entry_complete:
                 await self._protect(entry)
             return
         trade, reason = self._ended_by(fill)
@@ -243,12 +248,48 @@ class TraderOrders:
                 # The next minute sends another one.
                 trade.exit_id = ""
 
+    async def _compare(self, minute: int) -> None:
+        """Compare the trades with the account: a trade without any position left ends.
+
+        Orders of other callers change the same position, and the exits of a trade, which only reduce, cannot
+        close what the account does not have.
+        """
+        if not any(each.remaining for each in self.trades.values()):
+            return
+        held, now = await self.gateway.positions(), self.clock()
+        for trade, there in shared_out(list(self.trades.values()), held):
+            if there == trade.remaining or not trade.entry_complete:
+                trade.short_since = 0
+            elif not trade.short_since:
+                trade.short_since = now
+            elif now - trade.short_since >= _LASTING:
+                await self._shrink(trade, there, minute, now)
+
+    async def _shrink(self, trade: Trade, there: int, minute: int, now: int) -> None:
+        """Take in that the account has only a part of a trade's position, or nothing."""
+        missing = trade.remaining - there
+        trade.closed_outside(missing, now)
+        if there:
+            self.warn(
+                f"{trade.symbol}: {decimal(missing):f} of the position was closed outside the trader; the "
+                f"trade goes on with {decimal(there):f}."
+            )
+            return
+        self.warn(f"{trade.symbol}: {_ENDED_OUTSIDE}")
+        kept = kept_positions(self.keeper).get(trade.symbol)
+        if kept and kept.signal_minute == trade.signal_minute and not _leaves(kept, minute):
+            forget(self.keeper, trade.symbol)
+        await self._clean_up(trade)
+
     def _reconcile(self, minute: int) -> None:
-        """Forget positions that the rules have and the venue has not."""
+        """Give up positions that the rules have and no trade has."""
         for symbol, kept in kept_positions(self.keeper).items():
             expected = kept.signal_minute + _AHEAD <= minute
             if expected and not self._of(symbol):
-                self.warn(
-                    f"{symbol}: the rules have a position that the account has not; forgotten."
-                )
+                self.warn(f"{symbol}: {_ENDED_OUTSIDE}")
                 forget(self.keeper, symbol)
+
+
+def _leaves(position: KeptPosition, minute: int) -> bool:
+    """Return whether the rules themselves end a position at the next open or the one after."""
+    return position.exit_due is not None and position.exit_due <= minute + _AHEAD

@@ -2,6 +2,7 @@
 come out. When to act is in trader_orders.py.
 """
 
+from collections.abc import Mapping, Sequence
 from typing import Self
 
 import msgspec
@@ -31,6 +32,8 @@ class Trade(msgspec.Struct, kw_only=True):
         exit_value: the sum of quantity × price of the exits.
         exit_reason: of the last exit.
         stray_since: the minute since which the position rules do not have the position; 0 while they do.
+        outside: quantity that was closed outside the trader, by no order that the trade knows.
+        short_since: milliseconds since which the account has less than the trade; 0 while it has all.
     """
 
     entry_id: str
@@ -57,6 +60,8 @@ class Trade(msgspec.Struct, kw_only=True):
     fee: int = 0
     exit_reason: str = ""
     stray_since: int = 0
+    outside: int = 0
+    short_since: int = 0
 
     @property
     def entry_price(self) -> int:
@@ -71,7 +76,17 @@ class Trade(msgspec.Struct, kw_only=True):
     @property
     def closed(self) -> bool:
         """Whether all that was opened is closed again."""
-        return 0 < self.filled <= self.exited
+        return 0 < self.filled <= self.exited + self.outside
+
+    @property
+    def remaining(self) -> int:
+        """The quantity that is still open."""
+        return max(0, self.filled - self.exited - self.outside)
+
+    @property
+    def entry_complete(self) -> bool:
+        """Whether no further fill of the entry can come."""
+        return 0 < self.quantity <= self.filled
 
     @property
     def resting(self) -> list[str]:
@@ -118,6 +133,13 @@ class Trade(msgspec.Struct, kw_only=True):
         self.exit_reason = reason
         if self.closed:
             self.closed_at = fill.time
+
+    def closed_outside(self, quantity: int, now: int) -> None:
+        """Take in that the account no longer has a part, though no known order closed that part."""
+        self.outside += quantity
+        self.short_since = 0
+        if self.closed:
+            self.exit_reason, self.closed_at = "closed_outside", now
 
     def protection(self, formulas: FillFormulas, rules: PositionRules) -> list[Order]:
         """Return stop and target for what was filled, as far as these are missing; the stop first."""
@@ -184,3 +206,20 @@ class Trade(msgspec.Struct, kw_only=True):
             decision_id=self.decision_id,
             parent=self.entry_id,
         )
+
+
+def shared_out(trades: Sequence[Trade], held: Mapping[str, int]) -> list[tuple[Trade, int]]:
+    """Return each open trade with the part of its position that the account has, the newest trade first.
+
+    Args:
+        trades: the oldest first; the position rules have the newest one.
+        held: the account's positions by symbol, in 1e-8, negative for a short.
+    """
+    left, found = dict(held), []
+    for trade in reversed(trades):
+        if trade.remaining:
+            position = left.get(trade.symbol, 0)
+            there = min(trade.remaining, max(0, trade.sign * position))
+            left[trade.symbol] = position - trade.sign * there
+            found.append((trade, there))
+    return found

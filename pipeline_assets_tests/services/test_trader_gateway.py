@@ -1,11 +1,13 @@
 """The trader's client over gRPC: orders and records keep every value."""
 
+import asyncio
+
 import pytest
 
 from pipeline_assets.services.gateway.grpc_calls import message_fields
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 from pipeline_assets.services.gateway.views import event_view, order_view
-from pipeline_assets.services.trader_gateway import to_message, to_record
+from pipeline_assets.services.trader_gateway import GrpcGateway, to_message, to_record
 from pipeline_assets.trading.order_types import Fill, Order, Status
 from pipeline_assets.trading.records import (
     AnyRecord,
@@ -15,6 +17,7 @@ from pipeline_assets.trading.records import (
     OrderChanged,
     OrderSending,
 )
+from pipeline_assets_tests.fixtures.gateway import GatewayServer
 
 ORDER = Order(
     client_id="a-1", symbol="BTCUSDT", side="sell", kind="stop", quantity=123_456_789, price=50_000_10000000,
@@ -53,3 +56,16 @@ def test_other_events_are_passed_over() -> None:
 @pytest.mark.parametrize("order", [ORDER, MARKET])
 def test_order_has_the_gateways_form(order: Order) -> None:
     assert to_message(order) == pb.Order(**message_fields(order_view(order)))
+
+
+def test_short_has_a_negative_position(gateway_server: GatewayServer) -> None:
+    """A trade of which the account has nothing ends, so the sign decides."""
+    short = Order(
+        client_id="a-3", symbol="BTCUSDT", side="sell", kind="market", quantity=10_000_000
+    )
+    with gateway_server.client() as client:
+        gateway = GrpcGateway(client)
+        assert asyncio.run(gateway.positions()) == {}
+        assert asyncio.run(gateway.place(short)) is None
+        assert any(isinstance(to_record(each), FillBooked) for each in client.events(0))
+        assert asyncio.run(gateway.positions()) == {"BTCUSDT": -10_000_000}

@@ -233,7 +233,7 @@ class World:
             self.warnings.append,
             self.awaited_ms,
         )
-        self.trader.restore()
+        self.trader.restore(self.core.state.ledger.positions)
         for offset in range(self.trader.offsets.get(0, 0), len(self.candidates)):
             self.trader.take(self.candidates[offset], 0, offset)
 
