@@ -78,6 +78,7 @@ class GatewayCore:
             InvariantError: a promise is broken; nothing of the step may be carried out.
         """
         work = Work(self._core, now)
+        self._core.rate.see_time(now)
         _begin_day(work)
         _HANDLERS[type(event)](work, event)
         _begin_day(work)

@@ -79,11 +79,16 @@ class OrderRate:
         for span in self._sent:
             self._recent(now, span).append(now)
 
+    def see_time(self, now: int) -> None:
+        """Take the time of a step, so that a step back of the clock is noticed when it happens."""
+        self.venue_at = min(self.venue_at, now)
+        for span in self._sent:
+            self._recent(now, span)
+
     def within(self, now: int, span: int) -> int:
         """Return the number of orders sent in the last `span` milliseconds: ten seconds or a minute."""
         sent = self._recent(now, span)
         said = self.venue_ten_seconds if span == _TEN_SECONDS else self.venue_minute
-        self.venue_at = min(self.venue_at, now)
         return max(len(sent), said if now - self.venue_at < span else 0)
 
     def _recent(self, now: int, span: int) -> deque[int]:

@@ -68,16 +68,21 @@ def test_rate_survives_restart() -> None:
 
 @pytest.mark.parametrize("restarted", [False, True])
 def test_rate_outlives_clock_step_back(restarted: bool) -> None:
-    """After a step back of ten minutes, an order that reduces waits ten seconds, not ten minutes."""
+    """After a step back of ten minutes, an order that reduces waits ten seconds, not ten minutes.
+
+    The ten seconds begin with the step back, not with the first order after it.
+    """
     desk = Desk(orders_per_ten_seconds=1)
     assert desk.place() is None
     desk.tell(messages.OrderCounts(1, 1))
     desk.now -= 600_000
     if restarted:
         desk.restarted(desk.now)
+    desk.tell(messages.Timer())
     reducing = {"client_id": "a-2", "side": "sell", "reduce_only": True}
+    desk.now += 9_999
     assert desk.place(**reducing) is not None
-    desk.now += 10_000
+    desk.now += 1
     assert desk.place(**reducing) is None
 
 
