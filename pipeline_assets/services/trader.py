@@ -35,7 +35,7 @@ from pipeline_assets.stop_flag import StopFlag
 from pipeline_assets.trading.decider import PassThroughDecider
 from pipeline_assets.trading.decisions import DECISION_SCHEMA, DECISIONS_TOPIC
 from pipeline_assets.trading.minute_feed import MinuteFeed
-from pipeline_assets.trading.records import AnyRecord
+from pipeline_assets.trading.records import Record
 from pipeline_assets.trading.trader import Trader
 from pipeline_assets.trading.trader_store import LakeTraderStore, SecondTraderError
 from pipeline_assets.trading.trades import Trade
@@ -86,6 +86,7 @@ async def _session(settings: Settings, stop: asyncio.Event, heartbeat: Heartbeat
         trader = await asyncio.to_thread(_trader, settings, gateway, clock.now_ms)
         symbols = list(trader.decider.keeper.symbols)
         await asyncio.to_thread(trader.restore)
+        await trader.align()
         feed = MinuteFeed(after=trader.minute, earliest=_DECIDED_AFTER)
         async with (
             _placed(settings, trader.offsets) as candidates,
@@ -118,7 +119,7 @@ async def _stopped_within(seconds: float, stop: asyncio.Event) -> bool:
 async def _take_in(
     trader: Trader,
     candidates: "asyncio.Queue[PlacedCandidate | OutsideSystemError]",
-    records: "asyncio.Queue[tuple[int, AnyRecord | None] | OutsideSystemError]",
+    records: "asyncio.Queue[tuple[int, Record] | OutsideSystemError]",
 ) -> None:
     """Hand over what has arrived.
 
@@ -166,9 +167,9 @@ async def _placed(
 @asynccontextmanager
 async def _followed(
     gateway: GrpcGateway, after: int
-) -> "AsyncIterator[asyncio.Queue[tuple[int, AnyRecord | None] | OutsideSystemError]]":
+) -> "AsyncIterator[asyncio.Queue[tuple[int, Record] | OutsideSystemError]]":
     """Follow the gateway's events."""
-    found: asyncio.Queue[tuple[int, AnyRecord | None] | OutsideSystemError] = asyncio.Queue()
+    found: asyncio.Queue[tuple[int, Record] | OutsideSystemError] = asyncio.Queue()
 
     async def read() -> None:
         try:

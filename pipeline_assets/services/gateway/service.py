@@ -26,6 +26,7 @@ from pipeline_assets.services.gateway.views import (
 from pipeline_assets.settings import RiskSettings, TradingSettings
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.gateway import Gateway, Wish
+from pipeline_assets.trading.journal_places import BeyondJournalError, require_record
 from pipeline_assets.trading.order_types import Mode, Status
 
 
@@ -36,6 +37,7 @@ class Kind(StrEnum):
     NOT_FOUND = "not_found"
     EXISTS = "already_exists"
     NOT_NOW = "failed_precondition"
+    BEYOND = "out_of_range"
     UNPERMITTED = "unauthenticated"
     FOREIGN = "permission_denied"
 
@@ -183,6 +185,7 @@ class GatewayService:
             open_orders=len(state.live),
             unknown_orders=unknown,
             open_positions=len(state.ledger.positions),
+            sequence=self.gateway.last,
             limits={name: f"{Decimal(value):f}" for name, value in self.risk.model_dump().items()},
         )
 
@@ -201,13 +204,27 @@ class GatewayService:
             raise CallRefusedError(Kind.EXISTS, "path", message)
         await asyncio.to_thread(self.backup_to, target)
 
+    def require_event(self, number: int) -> None:
+        """Return if the events can be read on from a sequence number.
+
+        Raises:
+            CallRefusedError: the journal ends before the number.
+            GatewayStoppedError: the gateway stopped.
+        """
+        self.gateway.require_running()
+        try:
+            require_record(number, self.gateway.last)
+        except BeyondJournalError as error:
+            raise CallRefusedError(Kind.BEYOND, "after", str(error)) from error
+
     async def events(self, request: requests.EventsRequest) -> AsyncIterator[EventView]:
         """Yield every change above a sequence number, old ones first, then new ones as they are durable.
 
         Raises:
+            CallRefusedError: the journal ends before the number.
             GatewayStoppedError: the gateway stopped.
         """
-        self.gateway.require_running()
+        self.require_event(request.after)
         async for sequence, record in self.gateway.follow(request.after):
             yield event_view(sequence, record)
 

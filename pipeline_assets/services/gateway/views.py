@@ -92,6 +92,7 @@ class StateView(View):
     open_orders: int
     unknown_orders: int
     open_positions: int
+    sequence: int
     limits: dict[str, str]
 
 
