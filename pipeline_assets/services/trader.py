@@ -15,7 +15,7 @@ from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.fill_formulas import formulas_of
 from pipeline_assets.market.position_keeper import PositionKeeper
 from pipeline_assets.market.step_compilation import without_compilation
-from pipeline_assets.market.step_tables import FillModel, grid_of
+from pipeline_assets.market.step_tables import FillModel, check_leverage, grid_of
 from pipeline_assets.market.strategies import configured_rules
 from pipeline_assets.market.trading_rules import Fees
 from pipeline_assets.resources.broker import CandidateTopic
@@ -56,6 +56,7 @@ async def run_trader(settings: Settings, stop: asyncio.Event) -> None:
 
     Raises:
         SettingsError: the settings do not fit.
+        InputError: a strategy's leverage leaves no margin above the maintenance margin.
         SecondTraderError: another trader works for the account.
         DataError: a document cannot be read, or a trade is open under other rules.
     """
@@ -199,6 +200,7 @@ def _trader(settings: Settings, gateway: GrpcGateway, clock: Callable[[], int]) 
 
     Raises:
         WaitingForRulesError: no symbol has trading rules yet.
+        InputError: a strategy's leverage leaves no margin above the maintenance margin.
     """
     store = ObjectStore(settings.s3)
     symbols = sorted(collected_symbols(settings, store))
@@ -210,10 +212,14 @@ def _trader(settings: Settings, gateway: GrpcGateway, clock: Callable[[], int]) 
         )
     markets = {symbol: (grid_of(symbol, [rules]), rules) for symbol, rules in newest.items()}
     fees = held.fees[-1].value if held.fees else Fees()
+    strategies = configured_rules(settings.strategies)
+    for name, rules in strategies.items():
+        for symbol, traded in newest.items():
+            check_leverage(name, rules, symbol, traded)
     assumed = settings.backtest
     model = FillModel(2, Decimal(repr(assumed.slippage)), assumed.max_positions)
     keeper = PositionKeeper(
-        configured_rules(settings.strategies),
+        strategies,
         markets,
         fees,
         model,
