@@ -93,9 +93,10 @@ def state(as_json: bool) -> None:
 @gateway.command()
 @click.argument("file", type=click.Path(dir_okay=False, path_type=Path))
 def backup(file: Path) -> None:
-    """Write a consistent copy of the journal to a new FILE of the gateway's machine.
+    """Write copies of the journals, of one moment, to new files of the gateway's machine.
 
-    To restore: stop the gateway, put the copy in the journal's place, and start the gateway again.
+    The gateway's goes to FILE, the paper venue's beside it: copy.sqlite and copy.paper.sqlite. To restore:
+    stop trader and gateway, put both in the places of the journals, and start both again (docs/trading.md).
     """
     from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 
@@ -103,7 +104,7 @@ def backup(file: Path) -> None:
     with _client() as client:
         # A journal of years takes minutes.
         client.call(pb.BackupRequest(path=str(target)), pb.BackupResponse, seconds=3600)
-    click.echo(f"Written: {target}")
+    click.echo(f"Written: {target}, and the paper venue's journal beside it.")
 
 
 def _change(call: str, as_json: bool, **fields: str) -> None:

@@ -159,6 +159,17 @@ class SqliteJournal:
             )
             yield from checked(rows, after, self.name)
 
+    def pin(self) -> None:
+        """Have later reads and backups of this object show the journal as it is now.
+
+        Raises:
+            JournalError: the file cannot be read.
+        """
+        with self._errors("read"):
+            self._connection.execute("BEGIN")
+            # The file's state is fixed by the first read.
+            self._connection.execute("SELECT max(seq) FROM journal").fetchone()
+
     def backup(self, target: Path) -> None:
         """Write a consistent copy while the journal is in use; the new file is whole or not there.
 

@@ -14,7 +14,11 @@ Owner = Literal["gateway", "paper"]
 
 def journal_file(settings: TradingSettings, data_dir: Path, owner: Owner) -> Path:
     """Return the file of an account's journal; the paper venue's is beside the gateway's."""
-    path = settings.journal or data_dir / "trading" / f"{settings.account}.sqlite"
+    return beside(settings.journal or data_dir / "trading" / f"{settings.account}.sqlite", owner)
+
+
+def beside(path: Path, owner: Owner) -> Path:
+    """Return the file of an owner's journal, or of its copy, by the gateway's."""
     return path if owner == "gateway" else path.with_suffix(f".{owner}{path.suffix}")
 
 

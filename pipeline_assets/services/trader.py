@@ -15,7 +15,7 @@ from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.fill_formulas import formulas_of
 from pipeline_assets.market.position_keeper import PositionKeeper
 from pipeline_assets.market.step_compilation import without_compilation
-from pipeline_assets.market.step_tables import FillModel, grid_of
+from pipeline_assets.market.step_tables import FillModel, check_leverage, grid_of
 from pipeline_assets.market.strategies import configured_rules
 from pipeline_assets.market.trading_rules import Fees
 from pipeline_assets.resources.broker import CandidateTopic
@@ -35,7 +35,7 @@ from pipeline_assets.stop_flag import StopFlag
 from pipeline_assets.trading.decider import PassThroughDecider
 from pipeline_assets.trading.decisions import DECISION_SCHEMA, DECISIONS_TOPIC
 from pipeline_assets.trading.minute_feed import MinuteFeed
-from pipeline_assets.trading.records import AnyRecord
+from pipeline_assets.trading.records import Record
 from pipeline_assets.trading.trader import Trader
 from pipeline_assets.trading.trader_store import LakeTraderStore, SecondTraderError
 from pipeline_assets.trading.trades import Trade
@@ -57,6 +57,7 @@ async def run_trader(settings: Settings, stop: asyncio.Event) -> None:
 
     Raises:
         SettingsError: the settings do not fit.
+        InputError: a strategy's leverage leaves no margin above the maintenance margin.
         SecondTraderError: another trader works for the account.
         DataError: a document cannot be read, or a trade is open under other rules.
     """
@@ -93,6 +94,7 @@ async def _session(settings: Settings, stop: asyncio.Event, heartbeat: Heartbeat
         trader = await asyncio.to_thread(_trader, settings, gateway, clock.now_ms)
         symbols = list(trader.decider.keeper.symbols)
         await asyncio.to_thread(trader.restore, await gateway.positions())
+        await trader.align()
         _logger.info("The trader goes on with %s.", counted(len(symbols), "symbol"))
         feed = MinuteFeed(after=trader.minute, earliest=_DECIDED_AFTER)
         async with (
@@ -126,7 +128,7 @@ async def _stopped_within(seconds: float, stop: asyncio.Event) -> bool:
 async def _take_in(
     trader: Trader,
     candidates: "asyncio.Queue[PlacedCandidate | OutsideSystemError]",
-    records: "asyncio.Queue[tuple[int, AnyRecord | None] | OutsideSystemError]",
+    records: "asyncio.Queue[tuple[int, Record] | OutsideSystemError]",
 ) -> None:
     """Hand over what has arrived.
 
@@ -174,9 +176,9 @@ async def _placed(
 @asynccontextmanager
 async def _followed(
     gateway: GrpcGateway, after: int
-) -> "AsyncIterator[asyncio.Queue[tuple[int, AnyRecord | None] | OutsideSystemError]]":
+) -> "AsyncIterator[asyncio.Queue[tuple[int, Record] | OutsideSystemError]]":
     """Follow the gateway's events."""
-    found: asyncio.Queue[tuple[int, AnyRecord | None] | OutsideSystemError] = asyncio.Queue()
+    found: asyncio.Queue[tuple[int, Record] | OutsideSystemError] = asyncio.Queue()
 
     async def read() -> None:
         try:
@@ -206,6 +208,7 @@ def _trader(settings: Settings, gateway: GrpcGateway, clock: Callable[[], int]) 
 
     Raises:
         WaitingForRulesError: no symbol has trading rules yet.
+        InputError: a strategy's leverage leaves no margin above the maintenance margin.
     """
     store = ObjectStore(settings.s3)
     symbols = sorted(collected_symbols(settings, store))
@@ -217,10 +220,14 @@ def _trader(settings: Settings, gateway: GrpcGateway, clock: Callable[[], int]) 
         )
     markets = {symbol: (grid_of(symbol, [rules]), rules) for symbol, rules in newest.items()}
     fees = held.fees[-1].value if held.fees else Fees()
+    strategies = configured_rules(settings.strategies)
+    for name, rules in strategies.items():
+        for symbol, traded in newest.items():
+            check_leverage(name, rules, symbol, traded)
     assumed = settings.backtest
     model = FillModel(2, Decimal(repr(assumed.slippage)), assumed.max_positions)
     keeper = PositionKeeper(
-        configured_rules(settings.strategies),
+        strategies,
         markets,
         fees,
         model,

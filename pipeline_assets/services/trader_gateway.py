@@ -1,10 +1,10 @@
 """The trader's client of the gateway over gRPC. The calls themselves are in services/gateway/client.py."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from contextlib import suppress
 from decimal import Decimal
-from threading import Thread
+from threading import Event, Thread
 from typing import TypeVar, cast
 
 from google.protobuf.message import Message
@@ -17,11 +17,11 @@ from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 from pipeline_assets.trading.messages import Refusal
 from pipeline_assets.trading.order_types import Fill, Kind, Order, OrderSide, Status
 from pipeline_assets.trading.records import (
-    AnyRecord,
     FillBooked,
     FundingBooked,
     OrderChanged,
     OrderSending,
+    Record,
 )
 
 M = TypeVar("M", bound=Message)
@@ -85,7 +85,27 @@ class GrpcGateway:
         quantities = {each.symbol: units(Decimal(each.quantity)) for each in found.positions}
         return {symbol: quantity for symbol, quantity in quantities.items() if quantity}
 
-    async def follow(self, after: int) -> AsyncIterator[tuple[int, AnyRecord | None]]:
+    async def last_record(self) -> int:
+        """Return the number of the journal's newest record.
+
+        Raises:
+            GatewayCallError: the gateway does not answer.
+        """
+        found = await self._call(pb.GetStateRequest(), pb.GetStateResponse)
+        return int(found.state.sequence)
+
+    async def has_record(self, number: int, at: int) -> bool:
+        """Return whether the journal has a record of this number and time.
+
+        Raises:
+            GatewayCallError: the gateway does not answer.
+        """
+        if number > await self.last_record():
+            return False
+        event = await asyncio.to_thread(self._connection.event, number)
+        return at in (0, event.at_ms)
+
+    async def follow(self, after: int) -> AsyncGenerator[tuple[int, Record], None]:
         """Yield the gateway's events.
 
         Raises:
@@ -94,23 +114,30 @@ class GrpcGateway:
         loop = asyncio.get_running_loop()
         events: asyncio.Queue[pb.StreamEventsResponse | OutsideSystemError] = asyncio.Queue()
 
+        ended = Event()
+
         def read() -> None:
             # The loop is closed where the process ends while the stream is open.
             with suppress(RuntimeError):
                 try:
                     for each in self._connection.events(after):
+                        if ended.is_set():
+                            return
                         loop.call_soon_threadsafe(events.put_nowait, each)
-                    ended = OutsideSystemError("The gateway ended its stream of events.")
-                    loop.call_soon_threadsafe(events.put_nowait, ended)
+                    error = OutsideSystemError("The gateway ended its stream of events.")
+                    loop.call_soon_threadsafe(events.put_nowait, error)
                 except OutsideSystemError as error:
                     loop.call_soon_threadsafe(events.put_nowait, error)
 
         Thread(target=read, name="gateway-events", daemon=True).start()
-        while True:
-            event = await events.get()
-            if isinstance(event, OutsideSystemError):
-                raise event
-            yield event.sequence, to_record(event)
+        try:
+            while True:
+                event = await events.get()
+                if isinstance(event, OutsideSystemError):
+                    raise event
+                yield event.sequence, to_record(event)
+        finally:
+            ended.set()
 
     async def _refusal(self, request: Message, answer: type[M]) -> Refusal | None:
         try:
@@ -142,8 +169,8 @@ def to_message(order: Order) -> pb.Order:
     )
 
 
-def to_record(event: pb.StreamEventsResponse) -> AnyRecord | None:
-    """Return an event as the journal's record; None for one that no trade needs."""
+def to_record(event: pb.StreamEventsResponse) -> Record:
+    """Return an event as the journal's record; of one that no trade needs, only the time."""
     match event.WhichOneof("event"):
         case "order_sending":
             sending = event.order_sending
@@ -171,7 +198,7 @@ def to_record(event: pb.StreamEventsResponse) -> AnyRecord | None:
                 amount=_units(booked.amount),
             )
         case _:
-            return None
+            return Record(at=event.at_ms)
 
 
 def _order(order: pb.Order) -> Order:

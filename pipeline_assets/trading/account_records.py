@@ -106,7 +106,7 @@ class Touched:
 
     def __init__(self) -> None:
         """Begin without records."""
-        self.sequence = 0
+        self.sequence = self.at = 0
         self.count = 0
         self._orders: dict[str, int] = {}
         self._fills: dict[tuple[str, int], tuple[Fill, int]] = {}
@@ -114,7 +114,7 @@ class Touched:
     def add(self, numbered: Iterable[tuple[int, records.AnyRecord]]) -> None:
         """Take journal records in, in their order."""
         for number, record in numbered:
-            self.sequence, self.count = number, self.count + 1
+            self.sequence, self.at, self.count = number, record.at, self.count + 1
             match record:
                 case records.OrderSending():
                     self._orders[record.order.client_id] = number

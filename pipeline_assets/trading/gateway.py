@@ -5,7 +5,7 @@ orders. Doors (gRPC, HTTP) and the process around them are in services/.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
@@ -18,6 +18,7 @@ from pipeline_assets.resources.journal import Journal
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.core import GatewayCore
 from pipeline_assets.trading.invariants import InvariantError
+from pipeline_assets.trading.journal_places import require_record
 from pipeline_assets.trading.records import GATEWAY_RECORDS, AnyRecord
 from pipeline_assets.trading.state import GatewayState
 from pipeline_assets.trading.venue import Venue
@@ -69,7 +70,7 @@ class Gateway:
         self._requests = count(1)
         self._callers: dict[int, asyncio.Future[messages.Reply]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
-        self._written, self._durable = asyncio.Condition(), 0
+        self._written, self._durable = asyncio.Condition(), journal.last
         self._step_under_way = asyncio.Lock()
         self._failure: PipelineError | None = None
 
@@ -77,6 +78,11 @@ class Gateway:
     def state(self) -> GatewayState:
         """The state, to read on the event loop's thread."""
         return self._core.state
+
+    @property
+    def last(self) -> int:
+        """The number of the newest record that is durable; 0 before the first."""
+        return self._durable
 
     def hear(self, event: messages.Event) -> None:
         """Take an event of the venue, of the market or of time."""
@@ -132,12 +138,14 @@ class Gateway:
         page = await self._on_disk(partial(self._page, after))
         return [(number, GATEWAY_RECORDS.decode(number, body)) for number, body in page]
 
-    async def follow(self, after: int) -> AsyncIterator[tuple[int, AnyRecord]]:
+    async def follow(self, after: int) -> AsyncGenerator[tuple[int, AnyRecord], None]:
         """Yield the records above a number, old ones first, then new ones as they become durable.
 
         Raises:
+            BeyondJournalError: the journal ends before the number.
             GatewayStoppedError: the gateway stopped.
         """
+        require_record(after, self._durable)
         while True:
             page = await self.page(after)
             for number, record in page:

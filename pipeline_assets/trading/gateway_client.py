@@ -2,14 +2,15 @@
 over gRPC is services/trader_gateway.py.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator
 from typing import Protocol
 
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.gateway import Gateway
+from pipeline_assets.trading.journal_places import has_record
 from pipeline_assets.trading.messages import Refusal
 from pipeline_assets.trading.order_types import Order, Status
-from pipeline_assets.trading.records import AnyRecord
+from pipeline_assets.trading.records import Record
 
 
 class GatewayClient(Protocol):
@@ -33,8 +34,17 @@ class GatewayClient(Protocol):
     async def positions(self) -> dict[str, int]:
         """Return the ledger's positions by symbol, in 1e-8, negative for a short."""
 
-    def follow(self, after: int) -> AsyncIterator[tuple[int, AnyRecord | None]]:
-        """Yield the journal's records above a number, then new ones; None for one that no trade needs."""
+    async def last_record(self) -> int:
+        """Return the number of the journal's newest record."""
+
+    async def has_record(self, number: int, at: int) -> bool:
+        """Return whether the journal has a record of this number and time; no time is compared with 0."""
+
+    def follow(self, after: int) -> AsyncGenerator[tuple[int, Record], None]:
+        """Yield the journal's records above a number, then new ones. The generator may be closed early.
+
+        A record that no trade needs may have its time only.
+        """
 
 
 class LocalGateway:
@@ -65,6 +75,14 @@ class LocalGateway:
         """Return the ledger's positions."""
         return dict(self._gateway.state.ledger.positions)
 
-    def follow(self, after: int) -> AsyncIterator[tuple[int, AnyRecord | None]]:
+    async def last_record(self) -> int:
+        """Return the number of the journal's newest record."""
+        return self._gateway.last
+
+    async def has_record(self, number: int, at: int) -> bool:
+        """Return whether the journal has a record of this number and time."""
+        return await has_record(self._gateway.page, number, at)
+
+    def follow(self, after: int) -> AsyncGenerator[tuple[int, Record], None]:
         """Yield the journal's records."""
         return self._gateway.follow(after)

@@ -23,6 +23,7 @@ from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import TradingSettings
 from pipeline_assets.trading.account_records import ACCOUNTS, AccountRecords, Touched, summary_of
 from pipeline_assets.trading.gateway import PAGE, Gateway
+from pipeline_assets.trading.journal_places import has_record
 
 _PERIOD_SECONDS = 30.0
 # The records of one document; a burst makes several documents.
@@ -32,10 +33,18 @@ _logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class CopyPlace:
-    """The newest journal record that was copied, and when the copy of this journal began, in milliseconds."""
+    """The newest journal record that was copied.
+
+    Attributes:
+        sequence: its number.
+        begun: when the copy of this journal began, in milliseconds.
+        at: its time in milliseconds; another one means that the journal was restored. 0 in places of
+            earlier versions.
+    """
 
     sequence: int
     begun: int
+    at: int = 0
 
 
 _PLACE = TypeAdapter(CopyPlace)
@@ -82,10 +91,11 @@ class RecordCopy:
         """
         place = self._place or await self._begin()
         documents = 0
-        while (document := await self._next(place)) is not None:
+        while (found := await self._next(place)) is not None:
             documents += 1
-            await asyncio.to_thread(self._write, document, place)
-            place = self._place = replace(place, sequence=document.sequence)
+            document, copied = found
+            await asyncio.to_thread(self._write, document, place, copied)
+            place = self._place = copied
         return documents
 
     async def _begin(self) -> CopyPlace:
@@ -93,17 +103,17 @@ class RecordCopy:
         place = await asyncio.to_thread(read_document, self._store, self._key, _PLACE)
         if place is None:
             return CopyPlace(0, self._clock())
-        if place.sequence and not await self._gateway.page(place.sequence - 1):
+        if place.sequence and not await has_record(self._gateway.page, place.sequence, place.at):
             _logger.warning(
-                "Record %d of the journal was copied to the lake and is not in the journal any more. The "
-                "journal was restored: all of its records are copied again.",
+                "Record %d of the journal was copied to the lake and is not in the journal any more, or "
+                "is another record. The journal was restored: all of its records are copied again.",
                 place.sequence,
             )
             return CopyPlace(0, self._clock())
         return place
 
-    async def _next(self, place: CopyPlace) -> AccountRecords | None:
-        """Return the next document, or None if nothing is new."""
+    async def _next(self, place: CopyPlace) -> tuple[AccountRecords, CopyPlace] | None:
+        """Return the next document and the place after it, or None if nothing is new."""
         touched = Touched()
         touched.sequence = place.sequence
         full = await self._read(touched, _MOST)
@@ -113,7 +123,7 @@ class RecordCopy:
                 await self._read(touched, _MOST)
             if not touched.count:
                 return None
-            return AccountRecords(
+            document = AccountRecords(
                 account=self._trading.account,
                 venue=self._trading.venue,
                 at=self._clock(),
@@ -123,6 +133,7 @@ class RecordCopy:
                 fills=touched.fills(state),
                 summary=summary_of(state),
             )
+            return document, replace(place, sequence=touched.sequence, at=touched.at)
 
     async def _read(self, touched: Touched, most: int) -> bool:
         """Read records until the journal's end; return whether `most` were read before it."""
@@ -133,13 +144,12 @@ class RecordCopy:
                 return False
         return True
 
-    def _write(self, document: AccountRecords, place: CopyPlace) -> None:
-        """Write a document, then the place after it. `place` is that before."""
+    def _write(self, document: AccountRecords, place: CopyPlace, copied: CopyPlace) -> None:
+        """Write a document, then the place after it, `copied`. `place` is that before."""
         if not place.sequence:
             # Kept first: a repeat after a crash has the same beginning, so its rows are the same.
             write_document(self._store, self._key, _PLACE, place)
         at = from_milliseconds(document.at)
         key = f"{ACCOUNTS}{at:%Y%m%d/%H%M%S}-{document.account}-{document.sequence:012d}.json"
         self._store.put(key, msgspec.json.encode(document))
-        copied = replace(place, sequence=document.sequence)
         write_document(self._store, self._key, _PLACE, copied)

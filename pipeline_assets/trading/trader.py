@@ -22,7 +22,8 @@ from pipeline_assets.trading.gateway_client import GatewayClient
 from pipeline_assets.trading.minute_outcome import DecisionSource
 from pipeline_assets.trading.own_decisions import OwnDecisions
 from pipeline_assets.trading.paper_book import MINUTE
-from pipeline_assets.trading.records import AnyRecord, FundingBooked
+from pipeline_assets.trading.records import FundingBooked, Record
+from pipeline_assets.trading.restored_trades import read_trades, warn_of_differences
 from pipeline_assets.trading.trader_orders import TraderOrders
 from pipeline_assets.trading.trader_store import Checkpoint, TraderStore
 from pipeline_assets.trading.trades import Trade
@@ -56,6 +57,7 @@ class Trader:
     awaited_ms: int | None = None
     _minute: int = field(init=False, default=-1)
     _sequence: int = field(init=False, default=0)
+    _at: int = field(init=False, default=0)
     _waiting: dict[str, tuple[Candidate, int, int]] = field(init=False, default_factory=dict)
     _next: dict[int, int] = field(init=False, default_factory=dict)
 
@@ -102,7 +104,7 @@ class Trader:
         found = self.store.checkpoint()
         if found is None:
             return None
-        self._minute, self._sequence = found.minute, found.sequence
+        self._minute, self._sequence, self._at = found.minute, found.sequence, found.at
         self._next = dict(found.offsets)
         self._orders.trades = {each.entry_id: each for each in found.trades}
         try:
@@ -117,6 +119,29 @@ class Trader:
             self.warn(f"The positions begin anew, since none is open: {error}")
         return found
 
+    async def align(self) -> None:
+        """Read the gateway's journal from its beginning unless the checkpoint's place is in it.
+
+        The place is missing if the journal was restored from a backup, or without a checkpoint. Nothing is
+        sent while the past is read; then every position of this trader is protected. Call after `restore`.
+
+        Raises:
+            OutsideSystemError: the gateway does not answer; repeat after a new start from the checkpoint.
+        """
+        if self._sequence and await self.gateway.has_record(self._sequence, self._at):
+            return
+        last = await self.gateway.last_record()
+        if self._sequence:
+            self.warn(
+                f"Record {self._sequence} of the checkpoint is not in the gateway's journal, which has "
+                f"{last} records: it was restored from a backup. The trades are read from it again; compare "
+                "the positions with the exchange."
+            )
+        before, read = self._orders.trades, await read_trades(self._orders, last)
+        self._orders.trades, self._sequence, self._at = read.open, last, read.at
+        await self._orders.protect_again(self.clock() // MINUTE)
+        await warn_of_differences(before, read, self.gateway, self.warn)
+
     def take(self, candidate: Candidate, partition: int = 0, offset: int = 0) -> None:
         """Take a candidate in; it is decided about with its minute, or with the next one if that is over."""
         self._next[partition] = max(self._next.get(partition, 0), offset + 1)
@@ -128,13 +153,13 @@ class Trader:
             return False
         return not self._source.is_complete(self._due(minute)[1])
 
-    async def on_record(self, sequence: int, record: AnyRecord | None) -> None:
+    async def on_record(self, sequence: int, record: Record) -> None:
         """Take one of the gateway's records in: fills are protected, and ended trades are cleaned up."""
         if isinstance(record, FundingBooked):
             book_funding(self.decider.keeper, record.amount)
-        elif record is not None:
+        else:
             await self._orders.on_record(record)
-        self._sequence = sequence
+        self._sequence, self._at = sequence, record.at
 
     async def on_minute(self, minute: int, bars: Mapping[str, Bar]) -> None:
         """Trade a closed minute, counted from 1970: decide, fix, publish, send orders, keep a checkpoint.
@@ -170,6 +195,7 @@ class Trader:
             Checkpoint(
                 minute=self._minute,
                 sequence=self._sequence,
+                at=self._at,
                 keeper=self.decider.keeper.encode(),
                 trades=list(self._orders.trades.values()),
                 offsets=self.offsets,

@@ -24,7 +24,7 @@ from pipeline_assets.trading.gateway_client import GatewayClient
 from pipeline_assets.trading.order_ids import LIQUIDATION, entry_id
 from pipeline_assets.trading.order_types import Fill, Order, Status
 from pipeline_assets.trading.paper_book import MINUTE
-from pipeline_assets.trading.records import AnyRecord, FillBooked, OrderChanged, OrderSending
+from pipeline_assets.trading.records import FillBooked, OrderChanged, OrderSending, Record
 from pipeline_assets.trading.trades import Trade, shared_out
 
 _ENDED = frozenset({Status.CANCELED, Status.EXPIRED, Status.REJECTED, Status.NOT_PLACED})
@@ -79,7 +79,7 @@ class TraderOrders:
         self._reconcile(minute)
         return intents
 
-    async def on_record(self, record: AnyRecord) -> None:
+    async def on_record(self, record: Record) -> None:
         """Take in an order that was sent, a fill, or an order's end."""
         match record:
             case OrderSending(order=order) if order.decision_id:
@@ -88,6 +88,19 @@ class TraderOrders:
                 await self._filled(fill)
             case OrderChanged(client_id=client_id, status=status) if status in _ENDED:
                 await self._ended(client_id, record)
+
+    async def protect_again(self, minute: int) -> None:
+        """Protect every open position whose stop or target does not rest at the gateway."""
+        for trade in self.trades.values():
+            states = {each: await self.gateway.status(each) for each in trade.resting}
+            unsent = [each for each, status in states.items() if status is None]
+            ended = [each for each, status in states.items() if status in _ENDED]
+            # An unsent exit keeps its id, in case that the exchange has it. An ended one needs another id.
+            for gone, again in ((unsent, 0), (ended, minute)):
+                for client_id in gone:
+                    trade.gone(client_id)
+                if trade.filled:
+                    await self._protect(trade, again)
 
     async def _enter(
         self, decision: Decision, planned: PlannedEntry, minute: int, *, in_time: bool
@@ -175,7 +188,7 @@ class TraderOrders:
                 # The new stop first: for a moment both rest, and neither can open a position.
                 await self._place(trade, nearer)
             for client_id in trade.replaced:
-                await self.gateway.cancel(client_id)
+                await self._cancel(client_id)
             trade.replaced.clear()
 
     def _by_rules(self, kept: Mapping[str, KeptPosition]) -> list[Trade]:
@@ -191,6 +204,9 @@ class TraderOrders:
         if refusal:
             trade.refused(order)
             self.warn(f"Order {order.client_id} of {order.symbol} was refused: {refusal.message}")
+
+    async def _cancel(self, client_id: str) -> None:
+        await self.gateway.cancel(client_id)
 
     async def _filled(self, fill: Fill) -> None:
         entry = self.trades.get(fill.client_id)
@@ -217,16 +233,16 @@ class TraderOrders:
                 return trade, reason
         return None, ""
 
-    async def _protect(self, trade: Trade) -> None:
+    async def _protect(self, trade: Trade, again: int = 0) -> None:
         rules = self.keeper.strategies[trade.strategy]
-        for order in trade.protection(self.formulas[trade.symbol], rules):
+        for order in trade.protection(self.formulas[trade.symbol], rules, again):
             await self._place(trade, order)
 
     async def _clean_up(self, trade: Trade) -> None:
         """Cancel what rests of an ended trade."""
         for client_id in trade.resting:
             # One that is at its end already is left as it is.
-            await self.gateway.cancel(client_id)
+            await self._cancel(client_id)
         self.trades.pop(trade.entry_id, None)
         self.on_closed(trade)
 

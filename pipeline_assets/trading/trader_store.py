@@ -40,12 +40,15 @@ class Checkpoint(msgspec.Struct, kw_only=True):
     Attributes:
         minute: the newest one that was traded, counted from 1970.
         sequence: the newest record of the gateway's journal that was taken in.
+        at: the time of that record in milliseconds; another one means that the journal was restored. 0 in
+            checkpoints of earlier versions.
         keeper: the positions (PositionKeeper.encode).
         offsets: by Kafka partition, the first message that has no decision yet.
     """
 
     minute: int
     sequence: int
+    at: int = 0
     keeper: bytes
     trades: list[Trade] = []
     offsets: dict[int, int] = {}

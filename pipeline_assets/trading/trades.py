@@ -141,15 +141,24 @@ class Trade(msgspec.Struct, kw_only=True):
         if self.closed:
             self.exit_reason, self.closed_at = "closed_outside", now
 
-    def protection(self, formulas: FillFormulas, rules: PositionRules) -> list[Order]:
-        """Return stop and target for what was filled, as far as these are missing; the stop first."""
+    def protection(
+        self, formulas: FillFormulas, rules: PositionRules, again: int = 0
+    ) -> list[Order]:
+        """Return stop and target for what was filled, as far as these are missing; the stop first.
+
+        Args:
+            formulas: of the symbol.
+            rules: of the strategy.
+            again: the minute, if the first ones are at an end: an id is never used for another order.
+        """
         self.stop_at, self.target_at = formulas.levels(self.entry_price, self.sign, rules)
         found = []
         stop = formulas.stop(self.sign, self.stop_at, self.entry_price, rules)
         if stop > 0 and not self.stop_id:
-            found.append(self._stop(stop, 0))
+            found.append(self._stop(stop, again, "stop again" if again else "stop"))
         if self.target_at > 0 and not self.target_id:
-            target = self._child("target", 0, "limit", self.target_at)
+            purpose = "target again" if again else "target"
+            target = self._child(purpose, again, "limit", self.target_at)
             self.target_id = target.client_id
             self.reasons[target.client_id] = "target"
             found.append(target)
@@ -157,11 +166,17 @@ class Trade(msgspec.Struct, kw_only=True):
 
     def refused(self, order: Order) -> None:
         """Take back that an exit was sent; the next minute tries again."""
-        if order.client_id == self.stop_id:
+        self.gone(order.client_id)
+
+    def gone(self, client_id: str) -> None:
+        """Forget an exit that does not rest."""
+        if client_id in self.replaced:
+            self.replaced.remove(client_id)
+        elif client_id == self.stop_id:
             self.stop_id, self.stop_price = self.replaced.pop() if self.replaced else "", 0
-        elif order.client_id == self.target_id:
+        elif client_id == self.target_id:
             self.target_id = ""
-        elif order.client_id == self.exit_id:
+        elif client_id == self.exit_id:
             self.exit_id = ""
 
     def trailed(
@@ -175,8 +190,8 @@ class Trade(msgspec.Struct, kw_only=True):
             return None
         return self._stop(price, minute - self.signal_minute)
 
-    def _stop(self, price: int, number: int) -> Order:
-        order = self._child("stop", number, "stop", price)
+    def _stop(self, price: int, number: int, purpose: str = "stop") -> Order:
+        order = self._child(purpose, number, "stop", price)
         self._rest(order)
         return order
 

@@ -180,6 +180,17 @@ def test_damaged_page_is_never_believed(path: Path) -> None:
     assert len(refusals) > len(whole) // 97 // 2
 
 
+def test_pinned_backup_is_of_that_moment(path: Path, tmp_path: Path) -> None:
+    """A record that is appended between the pin and the copy is not in the copy."""
+    journal, pinned = SqliteJournal(path), SqliteJournal(path)
+    journal.append([b"before"])
+    pinned.pin()
+    journal.append([b"after"])
+    pinned.backup(tmp_path / "copy")
+    pinned.close()
+    assert [body for _, body in SqliteJournal(tmp_path / "copy").read()] == [b"before"]
+
+
 def test_backup_is_whole(path: Path, tmp_path: Path) -> None:
     journal = SqliteJournal(path)
     journal.append([b"one", b"two"])

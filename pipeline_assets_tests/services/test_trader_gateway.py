@@ -1,7 +1,9 @@
 """The trader's client over gRPC: orders and records keep every value."""
 
 import asyncio
+from contextlib import aclosing
 
+import msgspec
 import pytest
 
 from pipeline_assets.services.gateway.grpc_calls import message_fields
@@ -16,6 +18,7 @@ from pipeline_assets.trading.records import (
     FundingBooked,
     OrderChanged,
     OrderSending,
+    Record,
 )
 from pipeline_assets_tests.fixtures.gateway import GatewayServer
 
@@ -47,10 +50,27 @@ def test_event_becomes_the_record_again(record: AnyRecord) -> None:
     assert to_record(event) == record
 
 
-def test_other_events_are_passed_over() -> None:
+def test_other_events_have_their_time() -> None:
     view = event_view(4, CancelSending(at=5, client_id="a"))
     fields = {view.type: message_fields(view.body)}
-    assert to_record(pb.StreamEventsResponse(sequence=4, at_ms=5, **fields)) is None
+    assert to_record(pb.StreamEventsResponse(sequence=4, at_ms=5, **fields)) == Record(at=5)
+
+
+def test_place_in_the_journal_is_found(gateway_server: GatewayServer) -> None:
+    """Over gRPC: the newest number, whether a number has a time, and a stream that is closed early."""
+
+    async def test(gateway: GrpcGateway) -> None:
+        await gateway.place(msgspec.structs.replace(MARKET, symbol="BTCUSDT", quantity=10**7))
+        last = await gateway.last_record()
+        async with aclosing(gateway.follow(0)) as records:
+            at = [(await anext(records))[1].at for _ in range(last)][-1]
+        assert await gateway.has_record(last, at)
+        assert await gateway.has_record(last, 0)
+        assert not await gateway.has_record(last, at + 1)
+        assert not await gateway.has_record(last + 1_000, 0)
+
+    with gateway_server.client() as client:
+        asyncio.run(test(GrpcGateway(client)))
 
 
 @pytest.mark.parametrize("order", [ORDER, MARKET])

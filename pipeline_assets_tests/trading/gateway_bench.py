@@ -3,6 +3,7 @@ here.
 """
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -34,13 +35,14 @@ class GatewayBench:
         venue: ScriptedVenue,
         journal: SqliteJournal | None = None,
         limits: RiskLimits = LIMITS,
+        clock: Callable[[], int] = lambda: BEGIN,
     ) -> None:
         self.journal = journal or SqliteJournal(path)
         stored = [GATEWAY_RECORDS.decode(seq, body) for seq, body in self.journal.read()]
         self.core = GatewayCore(limits, {"BTCUSDT": _RULES}, stored=stored)
         self.lease, self.alarms = _Lease(), list[str]()
         self.gateway = Gateway(
-            self.core, self.journal, venue, lambda: BEGIN, self.lease, self.alarms.append
+            self.core, self.journal, venue, clock, self.lease, self.alarms.append
         )
         self.gateway.hear(messages.PriceSeen("BTCUSDT", 100 * UNIT, BEGIN))
         self.task = asyncio.create_task(self.gateway.run())

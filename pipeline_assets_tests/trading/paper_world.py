@@ -206,6 +206,12 @@ class World:
 
     async def start(self) -> None:
         """Start venue and gateway, and the trader."""
+        await self.start_gateway()
+        self.start_trader()
+        await self.trader.align()
+
+    async def start_gateway(self) -> None:
+        """Start venue and gateway."""
         self.journal.deaths = self.paper.deaths
         formulas = formulas_of(self.markets, Fees(), FillModel())
         self.venue = PaperVenue(self.paper, formulas, self.clock)
@@ -218,7 +224,6 @@ class World:
         for symbol, bar in self.prices.items():
             self._tell(symbol, bar)
         self.task = asyncio.create_task(self.gateway.run())
-        self.start_trader()
 
     def start_trader(self) -> None:
         """Start another trader, as after a kill: all messages since the committed offsets come again."""

@@ -51,7 +51,7 @@ class CopiedAccount:
 
     def open(self) -> None:
         """Start the gateway over its journal's file."""
-        self.bench = GatewayBench(self.path, self.venue)
+        self.bench = GatewayBench(self.path, self.venue, clock=lambda: self.now)
         self._copy = self.new_copy()
 
     def new_copy(self) -> RecordCopy:

@@ -103,10 +103,14 @@ async def _revived(tmp_path: Path, bucket: S3Bucket, name: str, death: Deaths) -
     await account.bench.stop()
 
 
+@pytest.mark.parametrize("later", [0, 8])
 def test_restored_journal_is_copied_anew(
-    s3_bucket: S3Bucket, tmp_path: Path, caplog: pytest.LogCaptureFixture
+    s3_bucket: S3Bucket, tmp_path: Path, caplog: pytest.LogCaptureFixture, later: int
 ) -> None:
-    """After a restore, sequence numbers are given again; what then happens replaces the earlier rows."""
+    """After a restore, numbers are given again; what then happens replaces the earlier rows.
+
+    The journal may grow past the place before the first copy.
+    """
     store = ObjectStore(s3_bucket.settings())
 
     async def test() -> None:
@@ -124,6 +128,8 @@ def test_restored_journal_is_copied_anew(
         account.open()
         account.venue.answer = lambda effect: messages.Refused(effect.order.client_id, "-2019")
         await account.place("a-2")
+        for number in range(later):
+            await account.place(f"b-{number}")
         await account.copy()
         await account.bench.stop()
 
@@ -131,8 +137,9 @@ def test_restored_journal_is_copied_anew(
         asyncio.run(test())
     assert "was restored" in caplog.text
     look(store, RecordCursor(), _LATENESS)
-    found = rows(store, Kind.ORDERS).select("client_id", "status").rows()
-    assert found == [("a-1", "filled"), ("a-2", "rejected"), ("a-3", "filled")]
+    found = sorted(rows(store, Kind.ORDERS).select("client_id", "status").rows())
+    again = [(f"b-{number}", "rejected") for number in range(later)]
+    assert found == [("a-1", "filled"), ("a-2", "rejected"), ("a-3", "filled"), *again]
 
 
 def test_burst_makes_several_documents(

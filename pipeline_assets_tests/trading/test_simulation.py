@@ -139,7 +139,7 @@ def test_finds_positions_never_compared(monkeypatch: pytest.MonkeyPatch) -> None
 
 def test_finds_absent_orders_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     """An order that the venue shows after minutes stays `not_placed`, and its trades no one's."""
-    monkeypatch.setattr(reconciling, "_ask_about_absent", lambda _: None)
+    monkeypatch.setattr(reconciling, "_ask_about_ended", lambda _: None)
     assert _first_broken(range(BUDGET))
 
 

@@ -2,7 +2,8 @@
 gateway.proto.
 """
 
-from collections.abc import Iterator
+from collections.abc import Generator
+from contextlib import closing
 from typing import Any, Self, TypeVar
 
 import grpc
@@ -69,7 +70,7 @@ class GatewayClient:
         except grpc.RpcError as error:
             raise self._failed(error) from None
 
-    def events(self, after: int) -> Iterator[pb.StreamEventsResponse]:
+    def events(self, after: int) -> Generator[pb.StreamEventsResponse, None, None]:
         """Yield every change above a sequence number, old ones first, then new ones.
 
         Raises:
@@ -87,6 +88,15 @@ class GatewayClient:
             raise self._failed(error) from None
         finally:
             stream.cancel()
+
+    def event(self, number: int) -> pb.StreamEventsResponse:
+        """Return the change of a sequence number, which the journal has.
+
+        Raises:
+            GatewayCallError: the gateway does not answer.
+        """
+        with closing(self.events(number - 1)) as found:
+            return next(found)
 
     def _failed(self, error: Any) -> GatewayCallError:
         status, said = error.code().name, error.details() or ""

@@ -44,6 +44,7 @@ _STATUS = {
     Kind.NOT_FOUND: grpc.StatusCode.NOT_FOUND,
     Kind.EXISTS: grpc.StatusCode.ALREADY_EXISTS,
     Kind.NOT_NOW: grpc.StatusCode.FAILED_PRECONDITION,
+    Kind.BEYOND: grpc.StatusCode.OUT_OF_RANGE,
     Kind.UNPERMITTED: grpc.StatusCode.UNAUTHENTICATED,
     Kind.FOREIGN: grpc.StatusCode.PERMISSION_DENIED,
 }

@@ -45,6 +45,7 @@ _STATUS = {
     Kind.NOT_FOUND: 404,
     Kind.EXISTS: 409,
     Kind.NOT_NOW: 409,
+    Kind.BEYOND: 416,
     Kind.UNPERMITTED: 401,
     Kind.FOREIGN: 403,
 }
@@ -159,13 +160,22 @@ def _reading(service: GatewayService) -> APIRouter:
         """Return mode, day's result, exposure and limits."""
         return service.state()
 
-    @router.get("/v1/events", response_class=EventSourceResponse)
-    async def stream_events(
+    async def last_seen(
         after: Annotated[int, Query(ge=0, lt=_MOST_EVENTS)] = 0,
         last_event_id: Annotated[int | None, Header(ge=0, lt=_MOST_EVENTS)] = None,
+    ) -> int:
+        # A dependency, since a stream that has begun cannot be refused by a status any more.
+        last = after if last_event_id is None else last_event_id
+        service.require_event(last)
+        return last
+
+    @router.get(
+        "/v1/events", response_class=EventSourceResponse, responses={416: {"model": Problem}}
+    )
+    async def stream_events(
+        last: Annotated[int, Depends(last_seen)],
     ) -> AsyncIterator[ServerSentEvent]:
         """Send every change in order: those of the past above `after` or `Last-Event-ID`, then new ones."""
-        last = after if last_event_id is None else last_event_id
         # A gateway that stops ends the stream; the reader comes back with its last id.
         with suppress(GatewayStoppedError):
             async for event in service.events(requests.EventsRequest(after=last)):

@@ -8,19 +8,19 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import closing
-from pathlib import Path
 
 from pipeline_assets.market.step_compilation import without_compilation
 from pipeline_assets.resources.alerts import Alerts
-from pipeline_assets.resources.journal import Journal, SqliteJournal
-from pipeline_assets.resources.journals import journal_file, open_journal
+from pipeline_assets.resources.journal import Journal
+from pipeline_assets.resources.journals import open_journal
 from pipeline_assets.resources.leases import LeaseStore
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.services.gateway.access import Access, access_of, guard_of
+from pipeline_assets.services.gateway.backup import JournalBackup
 from pipeline_assets.services.gateway.doors import Doors, open_doors
 from pipeline_assets.services.gateway.feed import MarketFeed
 from pipeline_assets.services.gateway.lease import GatewayLease
-from pipeline_assets.services.gateway.service import CallRefusedError, GatewayService, Kind
+from pipeline_assets.services.gateway.service import GatewayService
 from pipeline_assets.services.gateway.venues import VenueMaker, make_venue, timing_of, weight_of
 from pipeline_assets.services.until_stopped import run_until_stopped
 from pipeline_assets.settings import AlertsSettings, Settings
@@ -71,25 +71,6 @@ def restored_core(journal: Journal, settings: Settings, feed: MarketFeed) -> Gat
     return GatewayCore(limits, feed.rules, timing_of(settings), GATEWAY_RECORDS.read(journal))
 
 
-def backup_journal(settings: Settings, target: Path) -> None:
-    """Write a copy of the journal's file to a new one, over a connection beside the gateway's.
-
-    Raises:
-        CallRefusedError: the journal is in PostgreSQL.
-        JournalError: the copy cannot be written, or exists.
-    """
-    trading = settings.trading
-    if trading.journal_url is not None:
-        raise CallRefusedError(
-            Kind.NOT_NOW,
-            "backup",
-            "The journals are in PostgreSQL, so its own tools back both up at one moment: pg_dump "
-            f"--table='*_journal_{trading.account}' (docs/trading.md).",
-        )
-    with closing(SqliteJournal(journal_file(trading, settings.data_dir, "gateway"))) as journal:
-        journal.backup(target)
-
-
 async def run_gateway(
     settings: Settings,
     stop: asyncio.Event,
@@ -127,7 +108,7 @@ async def run_gateway(
                 gateway,
                 settings.trading,
                 settings.risk,
-                lambda target: backup_journal(settings, target),
+                lambda: JournalBackup(settings),
             )
             copy = RecordCopy(gateway, ObjectStore(settings.s3), settings.trading, feed.now)
             # A gateway that lost the lease during its start writes nothing into the journal.

@@ -9,8 +9,10 @@ from decimal import Decimal
 from enum import StrEnum
 from itertools import islice
 from pathlib import Path
+from typing import Protocol
 
 from pipeline_assets.errors import InputError
+from pipeline_assets.resources.journals import beside
 from pipeline_assets.services.gateway import requests
 from pipeline_assets.services.gateway.views import (
     EventView,
@@ -27,6 +29,7 @@ from pipeline_assets.services.gateway.views import (
 from pipeline_assets.settings import RiskSettings, TradingSettings
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.gateway import Gateway, Wish
+from pipeline_assets.trading.journal_places import BeyondJournalError, require_record
 from pipeline_assets.trading.order_types import Mode, Status
 
 
@@ -37,6 +40,7 @@ class Kind(StrEnum):
     NOT_FOUND = "not_found"
     EXISTS = "already_exists"
     NOT_NOW = "failed_precondition"
+    BEYOND = "out_of_range"
     UNPERMITTED = "unauthenticated"
     FOREIGN = "permission_denied"
 
@@ -65,6 +69,13 @@ class CallRefusedError(InputError):
         self.kind, self.code = kind, code
 
 
+class Backup(Protocol):
+    """The journals as they were at one moment."""
+
+    def write(self, target: Path) -> None:
+        """Write the gateway's to a new file, and the venue's beside it."""
+
+
 @dataclass(frozen=True)
 class GatewayService:
     """One account's gateway, as callers see it.
@@ -73,13 +84,13 @@ class GatewayService:
         gateway: runs in the event loop that makes the calls.
         trading: names the account and the venue.
         risk: the limits, to show.
-        backup_to: writes a consistent copy of the journal to a new file; called in a thread.
+        begin_backup: holds the journals as they are; called in a thread, while the gateway stores nothing.
     """
 
     gateway: Gateway
     trading: TradingSettings
     risk: RiskSettings
-    backup_to: Callable[[Path], None]
+    begin_backup: Callable[[], Backup]
 
     async def place(self, request: requests.OrderRequest) -> OrderStateView:
         """Place an order; returns once the order is durable. The same order again returns its state.
@@ -177,31 +188,50 @@ class GatewayService:
             open_orders=len(state.live),
             unknown_orders=unknown,
             open_positions=len(state.ledger.positions),
+            sequence=self.gateway.last,
             limits={name: f"{Decimal(value):f}" for name, value in self.risk.model_dump().items()},
         )
 
     async def backup(self, path: str) -> None:
-        """Write a copy of the journal to a new file.
+        """Write copies of the journals, of one moment: the gateway's to a new file, the venue's beside it.
 
         Raises:
-            CallRefusedError: the path is not absolute, or the file exists.
-            JournalError: the copy cannot be written.
+            CallRefusedError: the path is not absolute, or a file exists.
+            GatewayStoppedError: the gateway stopped.
+            JournalError: a copy cannot be written.
         """
         target = Path(path)
         if not target.is_absolute() or "\0" in path:
             raise CallRefusedError(Kind.INVALID, "path", "path must be absolute.")
-        if target.exists():
-            message = f"{target} exists: name a new file for the backup."
-            raise CallRefusedError(Kind.EXISTS, "path", message)
-        await asyncio.to_thread(self.backup_to, target)
+        for file in (target, beside(target, "paper")):
+            if file.exists():
+                message = f"{file} exists: name a new file for the backup."
+                raise CallRefusedError(Kind.EXISTS, "path", message)
+        async with self.gateway.settled():
+            begun = await asyncio.to_thread(self.begin_backup)
+        await asyncio.to_thread(begun.write, target)
+
+    def require_event(self, number: int) -> None:
+        """Return if the events can be read on from a sequence number.
+
+        Raises:
+            CallRefusedError: the journal ends before the number.
+            GatewayStoppedError: the gateway stopped.
+        """
+        self.gateway.require_running()
+        try:
+            require_record(number, self.gateway.last)
+        except BeyondJournalError as error:
+            raise CallRefusedError(Kind.BEYOND, "after", str(error)) from error
 
     async def events(self, request: requests.EventsRequest) -> AsyncIterator[EventView]:
         """Yield every change above a sequence number, old ones first, then new ones as they are durable.
 
         Raises:
+            CallRefusedError: the journal ends before the number.
             GatewayStoppedError: the gateway stopped.
         """
-        self.gateway.require_running()
+        self.require_event(request.after)
         async for sequence, record in self.gateway.follow(request.after):
             yield event_view(sequence, record)
 

@@ -98,6 +98,7 @@ class StateView(View):
     open_orders: int
     unknown_orders: int
     open_positions: int
+    sequence: int
     limits: dict[str, str]
 
 

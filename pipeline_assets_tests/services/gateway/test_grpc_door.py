@@ -296,3 +296,14 @@ def test_backup_opens_as_journal(gateway_server: GatewayServer, tmp_path: Path) 
         with pytest.raises(GatewayCallError, match="exists") as caught:
             client.call(pb.BackupRequest(path=target), pb.BackupResponse)
         assert caught.value.status == "ALREADY_EXISTS"
+
+
+def test_stream_beyond_end_is_refused(gateway_server: GatewayServer) -> None:
+    """The reader's journal was restored: OUT_OF_RANGE, with what to do."""
+    with gateway_server.client() as client:
+        place(client, order())
+        newest = client.call(pb.GetStateRequest(), pb.GetStateResponse).state.sequence
+        assert client.event(newest).sequence == newest
+        with pytest.raises(GatewayCallError, match="read it again from 0") as caught:
+            list(client.events(newest + 1_000_000))
+        assert caught.value.status == "OUT_OF_RANGE"

@@ -222,6 +222,15 @@ def test_events_resume_after_last_id(gateway_server: GatewayServer) -> None:
     assert ask(gateway_server, "GET", "/v1/events", headers={"Last-Event-ID": "x"})[0] == 422
 
 
+def test_events_beyond_end_are_refused(gateway_server: GatewayServer) -> None:
+    """The reader's journal was restored: 416, with what to do."""
+    last = 2**53 - 1
+    for path, headers in ((f"/v1/events?after={last}", {}), ("/v1/events", {"Last-Event-ID": "9"})):
+        status, problem = ask(gateway_server, "GET", path, headers=headers)
+        assert (status, problem["code"]) == (416, "after")
+        assert "read it again from 0" in problem["message"]
+
+
 def test_stopped_gateway_is_unavailable(gateway_server: GatewayServer) -> None:
     assert ask(gateway_server, "GET", "/health") == (200, {"status": "SERVING"})
     gateway_server.bench.lease.held = False
