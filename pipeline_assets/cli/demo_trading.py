@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
     from pipeline_assets.trading.decisions import Decision
 
-# What it is, a number, and details.
+# A name, a number, and details.
 _Row = tuple[str, str, str]
 # So many are named of a kind.
 _NAMED = 3
