@@ -11,7 +11,7 @@ from pydantic import Field, SecretStr, field_validator
 from pipeline_assets.settings.sections import LOCAL_HOSTS, Section
 
 _POSTGRES = ("postgresql://", "postgres://")
-# Shorter tokens of the gateway can be guessed.
+# Shorter tokens of the gateway could be guessed.
 _TOKEN_LENGTH = 16
 # Inside, money is a 64-bit count of 1e-8.
 _Money = Annotated[Decimal, Field(ge=0, le=1_000_000_000, decimal_places=8)]
