@@ -5,10 +5,8 @@ research/.
 from typing import Any
 
 from dagster import (
-    AssetDep,
     AssetExecutionContext,
     AssetsDefinition,
-    LastPartitionMapping,
     MaterializeResult,
     ResourceParam,
     StaticPartitionsDefinition,
@@ -34,11 +32,7 @@ def backtest_report() -> AssetsDefinition:
     """The asset of the reports, a strategy's name a partition."""
     declared = asset(
         key=layer.BACKTEST_REPORT,
-        deps=[
-            # The newest day: a report follows it, and all older days would be thousands of partitions.
-            AssetDep(key, partition_mapping=LastPartitionMapping())
-            for key in (layer.key(layer.OBJECTS, Interval.ONE_MINUTE), layer.FUNDING_RATES)
-        ],
+        deps=layer.newest_days(layer.key(layer.OBJECTS, Interval.ONE_MINUTE), layer.FUNDING_RATES),
         partitions_def=StaticPartitionsDefinition(list(strategy_names())),
         # A backtest takes a core and hundreds of megabytes.
         pool="backtest_report",

@@ -3,7 +3,14 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, TypedDict
 
-from dagster import AssetCheckSpec, AssetKey, BackfillPolicy, PartitionsDefinition
+from dagster import (
+    AssetCheckSpec,
+    AssetDep,
+    AssetKey,
+    BackfillPolicy,
+    LastPartitionMapping,
+    PartitionsDefinition,
+)
 
 from pipeline_assets.assets.partitions import backfill_policy, daily_partitions
 from pipeline_assets.collection.step_inputs import MAKERS
@@ -94,3 +101,8 @@ def check_specs(
         )
         for name, description in descriptions.items()
     ]
+
+
+def newest_days(*keys: AssetKey) -> list[AssetDep]:
+    """Return dependencies on the newest day: all older ones are thousands of partitions."""
+    return [AssetDep(key, partition_mapping=LastPartitionMapping()) for key in keys]

@@ -10,10 +10,8 @@ from dagster import (
     AssetCheckResult,
     AssetChecksDefinition,
     AssetCheckSeverity,
-    AssetDep,
     AssetExecutionContext,
     AssetsDefinition,
-    LastPartitionMapping,
     MaterializeResult,
     ResourceParam,
     StaticPartitionsDefinition,
@@ -45,15 +43,11 @@ def model() -> AssetsDefinition:
     """The asset of the models, a strategy's name a partition."""
     declared = asset(
         key=layer.MODEL,
-        deps=[
-            # The newest day: a model follows it, and all older days would be thousands of partitions.
-            AssetDep(key, partition_mapping=LastPartitionMapping())
-            for key in (
-                layer.key(layer.OBJECTS, Interval.ONE_MINUTE),
-                layer.FUNDING_RATES,
-                *(layer.key(layer.FEATURES, each) for each in Interval if each.has_table),
-            )
-        ],
+        deps=layer.newest_days(
+            layer.key(layer.OBJECTS, Interval.ONE_MINUTE),
+            layer.FUNDING_RATES,
+            *(layer.key(layer.FEATURES, each) for each in Interval if each.has_table),
+        ),
         partitions_def=_partitions,
         # A training takes a core and up to two gigabytes.
         pool="model",

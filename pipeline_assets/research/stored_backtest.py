@@ -17,10 +17,12 @@ from pipeline_assets.research.backtest_request import check, universe
 from pipeline_assets.research.backtest_types import (
     BacktestRequest,
     BacktestResult,
+    NoCandlesError,
     Progress,
 )
 from pipeline_assets.research.readers import LakeCandles, lake_documents
 from pipeline_assets.resources.candle_objects import list_objects, window_start
+from pipeline_assets.resources.finalized_days import finalized_days
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 
@@ -59,6 +61,26 @@ def request_of(
         capital=_decimal(held.capital) if capital is None else capital,
         model=FillModel(held.fill_delay, _decimal(held.slippage), held.max_positions),
     )
+
+
+def newest_request(
+    store: ObjectStore, settings: Settings, strategies: Sequence[Strategy], days: int
+) -> BacktestRequest:
+    """Return the request for so many of the newest finalized days, and the symbols of the settings.
+
+    Raises:
+        NoCandlesError: no day of 1m candles is finalized.
+    """
+    finalized = finalized_days(store, Interval.ONE_MINUTE)
+    if not finalized:
+        raise NoCandlesError(
+            "No day of 1m candles is finalized yet. Materialize a day of candle_objects_1m first, or fetch "
+            "some: pipeline-assets backfill --interval 1m."
+        )
+    end = finalized[-1] + _DAY
+    start = max(end - days * _DAY, finalized[0])
+    symbols = None if settings.symbols == "all" else settings.symbols
+    return request_of(settings, strategies, symbols, start, end)
 
 
 def _decimal(value: float) -> Decimal:

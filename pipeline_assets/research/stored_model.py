@@ -10,13 +10,11 @@ from importlib.metadata import version
 from typing import Any
 
 from pipeline_assets.collection.findings import Table, moment
-from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.strategy import Strategy
 from pipeline_assets.research import model_files
 from pipeline_assets.research.backtest_request import universe
-from pipeline_assets.research.backtest_types import NoCandlesError
 from pipeline_assets.research.readers import LakeCandles, lake_documents
-from pipeline_assets.research.stored_backtest import request_of
+from pipeline_assets.research.stored_backtest import newest_request
 from pipeline_assets.research.strategy_choice import chosen_strategies
 from pipeline_assets.research.training_types import (
     FeatureReader,
@@ -25,7 +23,6 @@ from pipeline_assets.research.training_types import (
     TrainingSources,
 )
 from pipeline_assets.resources.current_models import read_current
-from pipeline_assets.resources.finalized_days import finalized_days
 from pipeline_assets.resources.model_objects import (
     CARD,
     DamagedModelError,
@@ -39,7 +36,6 @@ from pipeline_assets.resources.workers import code_fingerprint
 from pipeline_assets.settings import Settings
 
 Trainer = Callable[[TrainingRequest, TrainingSources], TrainingResult]
-_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -115,17 +111,8 @@ def train_and_store(
 def _request(
     store: ObjectStore, settings: Settings, strategy: Strategy, features: FeatureReader
 ) -> tuple[TrainingRequest, TrainingSources]:
-    days = finalized_days(store, Interval.ONE_MINUTE)
-    if not days:
-        raise NoCandlesError(
-            "No day of 1m candles is finalized yet, so there is nothing to train on. Fetch some: "
-            "pipeline-assets backfill --interval 1m."
-        )
-    end = days[-1] + _DAY
-    start = max(end - settings.training.days * _DAY, days[0])
-    symbols = None if settings.symbols == "all" else settings.symbols
     candles = LakeCandles(store, skip_damaged=True)
-    traded = request_of(settings, [strategy], symbols, start, end)
+    traded = newest_request(store, settings, [strategy], settings.training.days)
     request = TrainingRequest(
         strategy=strategy,
         symbols=universe(traded, candles.listed()),

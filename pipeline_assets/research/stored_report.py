@@ -3,25 +3,21 @@ report.py; the asset in assets/backtests.py adds the metadata.
 """
 
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from pipeline_assets.collection.findings import Table
-from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window
 from pipeline_assets.research import report_text as text
 from pipeline_assets.research.backtest_picture import backtest_picture
-from pipeline_assets.research.backtest_types import BacktestResult, NoCandlesError
+from pipeline_assets.research.backtest_types import BacktestResult
 from pipeline_assets.research.report import report_of
 from pipeline_assets.research.report_candles import ChartedCandles
-from pipeline_assets.research.stored_backtest import request_of, run_stored
+from pipeline_assets.research.stored_backtest import newest_request, run_stored
 from pipeline_assets.research.strategy_choice import chosen_strategies
-from pipeline_assets.resources.finalized_days import finalized_days
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 
 PREFIX = "reports/backtest/"
-_DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
@@ -52,16 +48,7 @@ def store_report(store: ObjectStore, settings: Settings, name: str) -> StoredRep
         BacktestInputError: the settings are such that no position can be opened.
     """
     strategies = chosen_strategies(settings, [name])
-    days = finalized_days(store, Interval.ONE_MINUTE)
-    if not days:
-        raise NoCandlesError(
-            "No day of 1m candles is finalized yet. Materialize a day of candle_objects_1m first, or fetch "
-            "some: pipeline-assets backfill --interval 1m."
-        )
-    end = days[-1] + _DAY
-    start = max(end - settings.backtest.report_days * _DAY, days[0])
-    symbols = None if settings.symbols == "all" else settings.symbols
-    request = request_of(settings, strategies, symbols, start, end)
+    request = newest_request(store, settings, strategies, settings.backtest.report_days)
     candles = ChartedCandles(store, Window(request.start, request.end), skip_damaged=True)
     result = run_stored(store, request, candles, skip_missing=True)
     key = f"{PREFIX}{name}.html"
