@@ -30,8 +30,14 @@ Place = Callable[[str], Awaitable[object]]
 class MemoryJournal:
     """Keeps records until the process ends."""
 
+    name = "memory"
+
     def __init__(self, _: Path) -> None:
         self.bodies: list[bytes] = []
+
+    @property
+    def last(self) -> int:
+        return len(self.bodies)
 
     def append(self, bodies: Sequence[bytes]) -> int:
         self.bodies += bodies
@@ -56,11 +62,11 @@ def without_limits() -> RiskSettings:
 
 def serve(kind: str, directory: Path) -> None:
     """Serve a gateway without limits until standard input ends."""
-    from pipeline_assets.resources.journal import SqliteJournal
+    from pipeline_assets.resources.journal import Journal, SqliteJournal
     from pipeline_assets_tests.fixtures import gateway as fixture
 
     fixture.TOKEN = _TOKEN
-    made: Any = {"memory": MemoryJournal, "file": SqliteJournal}[kind]
+    made: Callable[[Path], Journal] = {"memory": MemoryJournal, "file": SqliteJournal}[kind]
     with fixture.GatewayServer(directory, without_limits(), made) as server:
         print(server.settings.grpc_port, flush=True)
         sys.stdin.read()
