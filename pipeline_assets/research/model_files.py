@@ -69,8 +69,8 @@ _ALLOWED: Mapping[str, frozenset[str]] = {
 }
 # Errors of skops, NumPy and zipfile for a file that is not what they wrote.
 _MALFORMED = (
-    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError),
-    *(ImportError, EOFError, NotImplementedError, RuntimeError, MemoryError, zipfile.BadZipFile),
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RuntimeError),
+    *(ImportError, EOFError, MemoryError, zipfile.BadZipFile),
 )
 
 

@@ -79,7 +79,7 @@ class AwaitedDecisions:
                 self._skip_late(each)
         refusals = {each.id: self.decider.refusal(each.candidate, bars) for each in used}
         judged = [each.candidate for each in used if not refusals[each.id]]
-        outcomes = self.decider.advance(minute, bars, judged, {})
+        outcomes = self.decider.advance(minute, bars, judged)
         for each in used:
             key = strategy_name(each.candidate), each.symbol
             refusals[each.id] = refusals[each.id] or outcomes.get(key, "")

@@ -9,7 +9,7 @@ from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.indicators import Atr
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.position_keeper import Bar, Declined, PositionKeeper, Signal
-from pipeline_assets.market.step_tables import FundingRate, from_minute
+from pipeline_assets.market.step_tables import from_minute
 from pipeline_assets.trading import decisions
 from pipeline_assets.trading.decisions import Decision, decided
 
@@ -46,7 +46,6 @@ class PassThroughDecider:
         minute: int,
         bars: Mapping[str, Bar],
         candidates: Iterable[Candidate],
-        funding: Mapping[str, FundingRate],
         now: datetime,
         *,
         stale: bool,
@@ -57,7 +56,6 @@ class PassThroughDecider:
             minute: counted from 1970.
             bars: the minute's candles.
             candidates: of this minute.
-            funding: rates that are due in this minute.
             now: goes into the decisions.
             stale: the minute is too old for new orders; all candidates are declined.
         """
@@ -69,7 +67,7 @@ class PassThroughDecider:
                 found += decided([each], reason, AUTHOR, now)
             else:
                 judged.append(each)
-        outcomes = self.advance(minute, bars, judged, funding)
+        outcomes = self.advance(minute, bars, judged)
         for each in judged:
             reason = outcomes.get((strategy_name(each), each.symbol), "")
             found += decided([each], reason, AUTHOR, now)
@@ -80,13 +78,11 @@ class PassThroughDecider:
         minute: int,
         bars: Mapping[str, Bar],
         judged: Iterable[Candidate],
-        funding: Mapping[str, FundingRate],
     ) -> dict[tuple[str, str], str]:
         """Move the positions on; return why signals were declined, by strategy and symbol."""
         signals = [self._signal(each) for each in judged]
         signalled = {(each.strategy, each.symbol) for each in signals}
-        due = {symbol: [rate] for symbol, rate in funding.items()}
-        events = self.keeper.advance(from_minute(minute), bars, signals, due)
+        events = self.keeper.advance(from_minute(minute), bars, signals)
         # An entry of an earlier signal that meets a gap is reported alike; its symbol has no signal now.
         return {
             (each.strategy, each.symbol): each.reason

@@ -83,7 +83,7 @@ class OwnDecisions:
             return standing.decisions
         now = from_milliseconds(self.clock())
         stale = self.clock() >= (minute + 2) * MINUTE
-        found = self.decider.decide(minute, bars, candidates, {}, now, stale=stale)
+        found = self.decider.decide(minute, bars, candidates, now, stale=stale)
         if not found:
             return ()
         fixed = self.store.fix(minute, MinuteDecisions(decisions=tuple(found)))
@@ -106,7 +106,7 @@ class OwnDecisions:
             for each in standing.decisions
             if each.reason != reasons.STALE and not self.decider.refusal(each.candidate, bars)
         ]
-        outcomes = self.decider.advance(minute, bars, [each.candidate for each in judged], {})
+        outcomes = self.decider.advance(minute, bars, [each.candidate for each in judged])
         for each in judged:
             outcome = outcomes.get((strategy_name(each.candidate), each.symbol), "")
             if outcome != each.reason:
