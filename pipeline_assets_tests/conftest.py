@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from pipeline_assets_tests.arrangement import arrange
 from pipeline_assets_tests.examples import profile_of
 from pipeline_assets_tests.market_data import market_data
 
@@ -36,6 +37,13 @@ pytest_plugins = [
 def pytest_configure(config: pytest.Config) -> None:
     # Before any test module is imported: a decorator takes what holds when it is applied.
     settings.load_profile(profile_of(config.getoption("-m")))
+
+
+# Before pytest-xdist appends the group to a test's name.
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    if hasattr(config, "workerinput"):
+        arrange(items)
 
 
 @pytest.hookimpl(wrapper=True)

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from pipeline_assets_tests.arrangement import GROUPS, HERE, LONGEST, SHARED, arrange
 from pipeline_assets_tests.examples import examples, profile_of
 from pipeline_assets_tests.market_data import FILES, made_up, market_data
 
@@ -89,3 +90,46 @@ def test_grouped_item_keeps_its_worker(
     named = f"{request.node.nodeid}@group"
     monkeypatch.setattr(request.node, "_nodeid", named)
     assert request.node.nodeid == named
+
+
+@pytest.mark.parametrize("named", [*LONGEST, *(f"{file}::{name}" for name, file in SHARED.items())])
+def test_arranged_names_exist(named: str) -> None:
+    """A renamed test or fixture cannot leave the arrangement unnoticed."""
+    file, _, name = named.partition("::")
+    assert f"\ndef {name}(" in (HERE / file).read_text("utf-8")
+
+
+@pytest.mark.parametrize("file", GROUPS)
+def test_grouped_files_exist(file: str) -> None:
+    assert (HERE / file).is_file()
+
+
+def test_groups_and_longest_tests_are_arranged(pytester: pytest.Pytester) -> None:
+    """A test joins the worker of its shared fixture, a mark of its own decides, and long tests are first."""
+    items = pytester.getitems(
+        """
+        import pytest
+
+        @pytest.fixture
+        def kafka_server(): ...
+
+        def test_plain(): ...
+
+        def test_shares(kafka_server): ...
+
+        @pytest.mark.xdist_group("own")
+        def test_marked(kafka_server): ...
+
+        def test_the_tree_has_no_findings(): ...
+        """
+    )
+    items[-1].path = HERE / "test_prose.py"
+    arrange(items)
+    assert [
+        (item.name, [mark.args for mark in item.iter_markers("xdist_group")]) for item in items
+    ] == [
+        ("test_the_tree_has_no_findings", []),
+        ("test_plain", []),
+        ("test_shares", [("kafka_server",)]),
+        ("test_marked", [("own",)]),
+    ]

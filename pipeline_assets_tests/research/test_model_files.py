@@ -9,15 +9,18 @@ from typing import Any
 
 import numpy as np
 import pytest
-import skops.io
-from sklearn.base import BaseEstimator
-from sklearn.neighbors import KNeighborsClassifier
-from sklearn.preprocessing import FunctionTransformer
 
 from pipeline_assets.research import model_files
 from pipeline_assets.research.model_files import ModelFileError, dump, load
 from pipeline_assets.resources.stored_objects import digest_of
 from pipeline_assets_tests.fixtures.models import COLUMNS, KINDS, estimator, examples, model_file
+
+
+def dumped(value: Any) -> bytes:
+    """Return a file of anything. Workers without these tests do without skops, whose import takes seconds."""
+    import skops.io
+
+    return skops.io.dumps(value)
 
 
 def read(body: bytes) -> Any:
@@ -70,29 +73,28 @@ def test_pickle_is_refused() -> None:
 
 
 @pytest.mark.parametrize(
-    ("made", "named"),
+    ("kind", "named"),
     [
         # skops trusts every estimator of scikit-learn by itself.
-        (KNeighborsClassifier(), "sklearn.neighbors._classification.KNeighborsClassifier"),
-        (FunctionTransformer(np.exp), "sklearn.preprocessing._function_transformer"),
-        (np.exp, "numpy.exp"),
-        ({"seed": np.random.RandomState(1)}, "numpy.random.mtrand.RandomState"),
-        (KNeighborsClassifier().fit, "MethodNode"),
+        ("estimator", "sklearn.neighbors._classification.KNeighborsClassifier"),
+        ("function", "sklearn.preprocessing._function_transformer"),
+        ("ufunc", "numpy.exp"),
+        ("state", "numpy.random.mtrand.RandomState"),
+        ("method", "MethodNode"),
     ],
-    ids=["estimator", "function", "ufunc", "state", "method"],
 )
-def test_unlisted_type_is_refused(made: Any, named: str) -> None:
+def test_unlisted_type_is_refused(kind: str, named: str) -> None:
+    from pipeline_assets_tests.research.unlisted_types import made
+
     with pytest.raises(ModelFileError, match="not allowed") as error:
-        read(skops.io.dumps(made))
+        read(dumped(made(kind)))
     assert named in str(error.value)
-
-
-class Unlisted(BaseEstimator):
-    """An estimator of somebody else's."""
 
 
 def test_dump_refuses_unlisted_type() -> None:
     """A training whose estimator could not be read again fails."""
+    from pipeline_assets_tests.research.unlisted_types import Unlisted
+
     with pytest.raises(ModelFileError, match="Unlisted"):
         dump(Unlisted())
 
@@ -138,7 +140,7 @@ def test_oversized_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_file_without_predictor_is_refused() -> None:
     with pytest.raises(ModelFileError, match="predicts no probability"):
-        read(skops.io.dumps({"a": [1.5]}))
+        read(dumped({"a": [1.5]}))
 
 
 @pytest.mark.parametrize(
@@ -147,8 +149,10 @@ def test_file_without_predictor_is_refused() -> None:
 )
 def test_wild_tree_is_refused(column: str, value: int) -> None:
     """scikit-learn would read outside of the matrix, or never end."""
+    import skops.io
+
     made = skops.io.loads(model_file(), trusted=skops.io.get_untrusted_types(data=model_file()))
     tree = made.calibrated_classifiers_[0].estimator.estimator._predictors[0][0]
     tree.nodes[column][0] = value
     with pytest.raises(ModelFileError, match="no place"):
-        read(skops.io.dumps(made))
+        read(dumped(made))
