@@ -1,4 +1,4 @@
-"""How many examples property tests try: all of them in `make test-all`, two in five in `make test`.
+"""How many examples property tests try: all of them in `make test-all`, one in four in `make test`.
 
 A test that names no number follows the profile alone. A test with a number of its own passes the number to
 `examples`. Tests of 25 examples and fewer keep their number.
@@ -13,7 +13,7 @@ _ALL, _SOME = "all examples", "some examples"
 settings.register_profile(
     _ALL, deadline=None, suppress_health_check=[HealthCheck.too_slow], max_examples=100
 )
-settings.register_profile(_SOME, settings.get_profile(_ALL), max_examples=40)
+settings.register_profile(_SOME, settings.get_profile(_ALL), max_examples=25)
 
 
 def profile_of(mark_expression: str) -> str:

@@ -14,7 +14,7 @@ def test_no_property_test_has_a_deadline() -> None:
     assert settings().deadline is None
 
 
-@pytest.mark.parametrize(("chosen", "number"), [("not matrix", 40), ("", 100), ("matrix", 100)])
+@pytest.mark.parametrize(("chosen", "number"), [("not matrix", 25), ("", 100), ("matrix", 100)])
 def test_only_make_test_tries_fewer(chosen: str, number: int) -> None:
     """Only the selection of `make test` tries fewer examples than a test asks for."""
     assert settings.get_profile(profile_of(chosen)).max_examples == number
@@ -120,15 +120,15 @@ def test_groups_and_longest_tests_are_arranged(pytester: pytest.Pytester) -> Non
         @pytest.mark.xdist_group("own")
         def test_marked(kafka_server): ...
 
-        def test_the_tree_has_no_findings(): ...
+        def test_first_matching_cause_is_given(): ...
         """
     )
-    items[-1].path = HERE / "test_prose.py"
+    items[-1].path = HERE / "market/test_gap_causes.py"
     arrange(items)
     assert [
         (item.name, [mark.args for mark in item.iter_markers("xdist_group")]) for item in items
     ] == [
-        ("test_the_tree_has_no_findings", []),
+        ("test_first_matching_cause_is_given", []),
         ("test_plain", []),
         ("test_shares", [("kafka_server",)]),
         ("test_marked", [("own",)]),

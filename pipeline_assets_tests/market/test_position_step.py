@@ -42,6 +42,7 @@ from pipeline_assets.market.step_tables import (
     to_minute,
 )
 from pipeline_assets.market.trading_rules import Bracket, Fees, TradingRules, decimal, units
+from pipeline_assets_tests.examples import examples
 from pipeline_assets_tests.market.plain_positions import Plain
 
 # One worker compiles the step; the others find it in Numba's cache.
@@ -297,7 +298,7 @@ def cuts_of(data: st.DataObject, scene: Scene) -> list[int]:
     return sorted(data.draw(st.sets(st.integers(1, len(scene.bars) - 1), max_size=3)))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(100), deadline=None, suppress_health_check=list(HealthCheck))
 @given(scenes(), st.data())
 def test_fills_equal_plain_reference(scene: Scene, data: st.DataObject) -> None:
     """Random candles with gaps, stops, targets, funding, settlement and liquidation, cut anywhere."""
@@ -312,7 +313,7 @@ def test_fills_equal_reference_at_length(scene: Scene, data: st.DataObject) -> N
     compare(scene, cuts_of(data, scene))
 
 
-@settings(max_examples=60, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=list(HealthCheck))
 @given(scenes(), st.data())
 def test_uncompiled_step_equals_plain_reference(scene: Scene, data: st.DataObject) -> None:
     """The gateway and the trader run the same file without Numba."""

@@ -21,6 +21,7 @@ from pipeline_assets.services.gateway.grpc_calls import CALLS, STREAM
 from pipeline_assets.services.gateway.grpc_door import OPEN_CALLS, SERVICE
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 from pipeline_assets.settings import RiskSettings
+from pipeline_assets_tests.examples import examples
 from pipeline_assets_tests.fixtures.gateway import TOKEN, GatewayServer, order
 from pipeline_assets_tests.fixtures.s3 import eventually
 
@@ -211,7 +212,7 @@ def test_no_bytes_are_internal(gateway_server: GatewayServer) -> None:
     bodies = orders | fills.map(lambda each: each.SerializeToString()) | st.binary(max_size=60)
     foreseen = {"OK", "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION", "ALREADY_EXISTS"}
 
-    @settings(max_examples=80)
+    @settings(max_examples=examples(80))
     @given(st.sampled_from(sorted(set(CALLS) - {"Backup"})), bodies)
     def check(name: str, body: bytes) -> None:
         assert _status(channel, name, body, AUTHORIZED) in foreseen
