@@ -15,7 +15,7 @@ from pipeline_assets.trading.state import Closing, GatewayState
 from pipeline_assets.trading.work import Work
 from pipeline_assets_tests.trading.simulation import Simulation
 
-BUDGET = 2_000
+BUDGET = 500
 _PARTS = 4
 
 
