@@ -51,7 +51,6 @@ LONGEST = (
     "assets/test_failures.py::test_down_warehouse_delays_only_table",
     "market/test_gap_causes.py::test_first_matching_cause_is_given",
     "market/test_strategies.py::test_live_with_restarts_equals_history",
-    "test_prose.py::test_the_tree_has_no_findings",
 )
 
 
