@@ -11,7 +11,7 @@ from pipeline_assets.market.intervals import Interval
 LOCATION, REPOSITORY = "pipeline_assets", "__repository__"
 FINALIZE_JOB, LEDGER_JOB, HOUSEKEEPING_JOB = "seal", "gap_ledger", "housekeeping"
 FUNDING_JOB, FUNDING_BACKFILL_JOB = "funding", "funding_backfill"
-BACKTEST_JOB, MODEL_JOB = "backtest_reports", "models"
+BACKTEST_JOB, MODEL_JOB, DRIFT_JOB = "backtest_reports", "models", "drift"
 RECONCILER = "gap_repair"
 PARTITION_TAG = "dagster/partition"
 _FIRST_TAG, _LAST_TAG = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"

@@ -8,6 +8,7 @@ from pipeline_assets.assets import layer
 from pipeline_assets.collection.fetch_plan import KIND_TAG, OPEN_DAY_TAG, RunKind
 from pipeline_assets.collection.run_names import (
     BACKTEST_JOB,
+    DRIFT_JOB,
     FINALIZE_JOB,
     FUNDING_BACKFILL_JOB,
     FUNDING_JOB,
@@ -152,6 +153,16 @@ def _model_job() -> UnresolvedAssetJobDefinition:
     )
 
 
+def _drift_job() -> UnresolvedAssetJobDefinition:
+    """Return the job that compares a day's features, decisions and results with those of training."""
+    return define_asset_job(
+        DRIFT_JOB,
+        selection=AssetSelection.assets(layer.DRIFT),
+        tags={_MOST_SECONDS: _SECONDS_OF_LONGER},
+        description="Measure by a day's end how far the current models' inputs and results have moved.",
+    )
+
+
 def _assets(interval: Interval) -> AssetSelection:
     return AssetSelection.assets(*(layer.key(name, interval) for name in layer.layers(interval)))
 
@@ -173,4 +184,5 @@ jobs = [
     funding_backfill_job(),
     backtest_job,
     _model_job(),
+    _drift_job(),
 ]
