@@ -1,4 +1,4 @@
-"""The asset `drift`, a UTC day a partition, and the check `model_drift`. What is compared is in research/."""
+"""The asset `drift`, a UTC day a partition, and the check `model_drift`. The comparison is in research/."""
 
 from collections.abc import Iterator
 from datetime import UTC, datetime

@@ -27,7 +27,7 @@ _CALIBRATION = {
 
 
 def finding(reports: Sequence[DriftReport], reasons: Mapping[str, str]) -> Finding:
-    """Return the finding of a day: it fails if anything moved. What could not be compared is said, too.
+    """Return the finding of a day: it fails if anything moved, and says also what was not compared.
 
     Args:
         reports: of the models that were compared.

@@ -46,7 +46,7 @@ def column_index(values: "Array", deciles: Sequence[float], missing: float) -> f
     """
     known = values[~np.isnan(values)]
     live_missing = 1 - len(known) / len(values)
-    # Less than half a value is not to be told from none.
+    # Less than half a value is as good as none.
     smallest = 0.5 / len(values)
     if len(known) == 0 or len(deciles) == 0:
         return stability_index([live_missing, 1 - live_missing], [missing, 1 - missing], smallest)

@@ -1,4 +1,4 @@
-"""What is concluded from inputs, decisions and trades: warnings, notes and intervals."""
+"""The conclusions from inputs, decisions and trades: warnings, notes and intervals."""
 
 from __future__ import annotations
 

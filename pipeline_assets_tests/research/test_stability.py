@@ -126,7 +126,7 @@ def test_shift_of_mean_is_found() -> None:
 
 
 def test_unmoved_features_rarely_warn() -> None:
-    """Of 200 candidates, none of a hundred columns seems to have moved."""
+    """None of a hundred columns of 200 candidates seems to have moved."""
     drawn = np.random.default_rng(2)
     deciles = np.quantile(drawn.normal(size=50_000), DECILES).tolist()
     found = [column_index(drawn.normal(size=200), deciles, 0.0) for _ in range(100)]
