@@ -2,7 +2,7 @@
 The schedules, the sensors and, for backfills, the commands start them.
 """
 
-from dagster import AssetCheckKey, AssetSelection, define_asset_job
+from dagster import AssetCheckKey, AssetKey, AssetSelection, define_asset_job
 
 from pipeline_assets.assets import layer
 from pipeline_assets.collection.fetch_plan import KIND_TAG, OPEN_DAY_TAG, RunKind
@@ -133,33 +133,13 @@ def funding_backfill_job() -> UnresolvedAssetJobDefinition:
     )
 
 
-def _backtest_job() -> UnresolvedAssetJobDefinition:
-    """Return the job that makes the report of one strategy."""
+def _research_job(name: str, asset: AssetKey, description: str) -> UnresolvedAssetJobDefinition:
+    """Return the job that materializes one asset of backtests or models."""
     return define_asset_job(
-        BACKTEST_JOB,
-        selection=AssetSelection.assets(layer.BACKTEST_REPORT),
+        name,
+        selection=AssetSelection.assets(asset),
         tags={_MOST_SECONDS: _SECONDS_OF_LONGER},
-        description="Run a strategy over the newest finalized days and store the report.",
-    )
-
-
-def _model_job() -> UnresolvedAssetJobDefinition:
-    """Return the job that trains the model of one strategy and promotes it if it passes."""
-    return define_asset_job(
-        MODEL_JOB,
-        selection=AssetSelection.assets(layer.MODEL),
-        tags={_MOST_SECONDS: _SECONDS_OF_LONGER},
-        description="Train the model of a strategy, and make it current if it passes its tests.",
-    )
-
-
-def _drift_job() -> UnresolvedAssetJobDefinition:
-    """Return the job that compares a day's features, decisions and results with those of training."""
-    return define_asset_job(
-        DRIFT_JOB,
-        selection=AssetSelection.assets(layer.DRIFT),
-        tags={_MOST_SECONDS: _SECONDS_OF_LONGER},
-        description="Measure by a day's end how far the current models' inputs and results have moved.",
+        description=description,
     )
 
 
@@ -173,7 +153,11 @@ backfill_jobs = {
     interval: day_job(backfill_job(interval), RunKind.BACKFILL, interval) for interval in Interval
 }
 repair_jobs = {interval: _repair_job(interval) for interval in Interval}
-backtest_job = _backtest_job()
+backtest_job = _research_job(
+    BACKTEST_JOB,
+    layer.BACKTEST_REPORT,
+    "Run a strategy over the newest finalized days and store the report.",
+)
 jobs = [
     *ingest_jobs.values(),
     finalize_job(),
@@ -183,6 +167,14 @@ jobs = [
     funding_job(),
     funding_backfill_job(),
     backtest_job,
-    _model_job(),
-    _drift_job(),
+    _research_job(
+        MODEL_JOB,
+        layer.MODEL,
+        "Train the model of a strategy, and make it current if it passes its tests.",
+    ),
+    _research_job(
+        DRIFT_JOB,
+        layer.DRIFT,
+        "Measure by a day's end how far the current models' inputs and results have moved.",
+    ),
 ]

@@ -20,7 +20,12 @@ from pipeline_assets.research.drift_documents import (
     OutcomeShare,
     ProbabilityGroup,
 )
-from pipeline_assets.research.stability import SHIFTED, column_index, stability_index
+from pipeline_assets.research.stability import (
+    SHIFTED,
+    column_index,
+    smallest_share,
+    stability_index,
+)
 from pipeline_assets.wording import counted
 
 if TYPE_CHECKING:
@@ -170,7 +175,7 @@ def _decisions(
     elif trained is not None:
         parts = (accepted.sum(), judged.height - accepted.sum(), decisions.height - judged.height)
         live = [float(each) / decisions.height for each in parts]
-        index = stability_index(live, [trained, 1 - trained, 0.0], 0.5 / decisions.height)
+        index = stability_index(live, [trained, 1 - trained, 0.0], smallest_share(decisions.height))
         if index >= SHIFTED:
             warnings.append(
                 f"Decisions moved ({index:.2f}): {live[0]:.0%} accepted, {live[2]:.0%} not judged; the "

@@ -110,11 +110,15 @@ def _subject(store: ObjectStore, strategy: str, day: date) -> DriftSubject | str
         manifest = read_manifest(store, strategy, earlier[-1].model_id)
         if manifest is None:
             return f"the manifest of {earlier[-1].model_id} is missing"
-        return _described(manifest, day)
+        described = _described(manifest, day)
     except (DamagedModelError, NewerVersionError) as error:
         return str(error)
     except ValidationError:
         return f"the manifest of {earlier[-1].model_id} has wrong facts"
+    columns = set(described.facts.columns)
+    if not described.facts.deciles.keys() & described.facts.missing.keys() >= columns:
+        return f"the manifest of {described.model} is without deciles of some columns"
+    return described
 
 
 def _described(manifest: Manifest, day: date) -> DriftSubject:

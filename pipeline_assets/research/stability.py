@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 
 # Naeem Siddiqi, Credit Risk Scorecards (Wiley, 2006): below 0.1 no change to speak of, from 0.25 on a shift.
 SHIFTED_SLIGHTLY, SHIFTED = 0.1, 0.25
+# With a smaller one, a few nulls of a column that never had any would look like a shift.
+_SMALLEST = 0.005
 
 
 def stability_index(live: Sequence[float], trained: Sequence[float], smallest: float) -> float:
@@ -36,6 +38,11 @@ def stability_index(live: Sequence[float], trained: Sequence[float], smallest: f
     return float(total)
 
 
+def smallest_share(number: int) -> float:
+    """Return the share that counts in place of smaller ones: half a percent, or half of one value."""
+    return max(_SMALLEST, 0.5 / number)
+
+
 def column_index(values: "Array", deciles: Sequence[float], missing: float) -> float:
     """Return the index of a column: nulls are a group beside the ten between the deciles.
 
@@ -46,8 +53,7 @@ def column_index(values: "Array", deciles: Sequence[float], missing: float) -> f
     """
     known = values[~np.isnan(values)]
     live_missing = 1 - len(known) / len(values)
-    # Less than half a value is as good as none.
-    smallest = 0.5 / len(values)
+    smallest = smallest_share(len(values))
     if len(known) == 0 or len(deciles) == 0:
         return stability_index([live_missing, 1 - live_missing], [missing, 1 - missing], smallest)
     shares = decile_shares(known, deciles)

@@ -14,6 +14,7 @@ from pipeline_assets.research.stability import (
     SHIFTED,
     column_index,
     decile_shares,
+    smallest_share,
     stability_index,
 )
 
@@ -94,7 +95,7 @@ def test_nulls_are_a_group(live: int, trained: int) -> None:
     )
     shares = [(each / (each + 300), 300 / (each + 300)) for each in (live, trained)]
     assert found == pytest.approx(
-        stability_index(shares[0], shares[1], 0.5 / (live + 300)), abs=2e-3
+        stability_index(shares[0], shares[1], smallest_share(300)), abs=2e-3
     )
 
 
