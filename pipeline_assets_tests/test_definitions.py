@@ -201,10 +201,10 @@ def test_checks_are_partitioned_except_freshness(definitions: Definitions) -> No
     } | {
         "candidate_objects": {"parity"},
         "candle_gaps": {"nothing_to_fetch", "outages", "zero_volume"},
+        DRIFT: {"model_drift"},
         "universe": {"entries"},
         "funding_rates": {"complete"},
         MODEL: {"promotion"},
-        DRIFT: {"model_drift"},
     }
 
 

@@ -133,8 +133,18 @@ def funding_backfill_job() -> UnresolvedAssetJobDefinition:
     )
 
 
-def _research_job(name: str, asset: AssetKey, description: str) -> UnresolvedAssetJobDefinition:
-    """Return the job that materializes one asset of backtests or models."""
+def _backtest_job() -> UnresolvedAssetJobDefinition:
+    """Return the job that makes the report of one strategy."""
+    return define_asset_job(
+        BACKTEST_JOB,
+        selection=AssetSelection.assets(layer.BACKTEST_REPORT),
+        tags={_MOST_SECONDS: _SECONDS_OF_LONGER},
+        description="Run a strategy over the newest finalized days and store the report.",
+    )
+
+
+def _model_job(name: str, asset: AssetKey, description: str) -> UnresolvedAssetJobDefinition:
+    """Return the job of one asset of models: their training, or their drift."""
     return define_asset_job(
         name,
         selection=AssetSelection.assets(asset),
@@ -153,11 +163,7 @@ backfill_jobs = {
     interval: day_job(backfill_job(interval), RunKind.BACKFILL, interval) for interval in Interval
 }
 repair_jobs = {interval: _repair_job(interval) for interval in Interval}
-backtest_job = _research_job(
-    BACKTEST_JOB,
-    layer.BACKTEST_REPORT,
-    "Run a strategy over the newest finalized days and store the report.",
-)
+backtest_job = _backtest_job()
 jobs = [
     *ingest_jobs.values(),
     finalize_job(),
@@ -167,12 +173,12 @@ jobs = [
     funding_job(),
     funding_backfill_job(),
     backtest_job,
-    _research_job(
+    _model_job(
         MODEL_JOB,
         layer.MODEL,
         "Train the model of a strategy, and make it current if it passes its tests.",
     ),
-    _research_job(
+    _model_job(
         DRIFT_JOB,
         layer.DRIFT,
         "Measure by a day's end how far the current models' inputs and results have moved.",
