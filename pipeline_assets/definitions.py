@@ -19,6 +19,7 @@ from pipeline_assets.assets.backtests import backtest_report
 from pipeline_assets.assets.candidates import candidate_objects, candidates
 from pipeline_assets.assets.candles import candles
 from pipeline_assets.assets.checks import day_checks, freshness_check
+from pipeline_assets.assets.drift import drift
 from pipeline_assets.assets.features import features
 from pipeline_assets.assets.funding import funding_rates, funding_table
 from pipeline_assets.assets.gaps import candle_gaps, zero_volume_check
@@ -129,6 +130,7 @@ def _assets() -> list[AssetsDefinition | AssetSpec]:
         candle_gaps(),
         backtest_report(),
         model(),
+        drift(),
         funding_rates(),
         funding_table(),
     ]

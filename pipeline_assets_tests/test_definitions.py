@@ -57,7 +57,7 @@ FUNDING = {
 
 
 # Their partitions are strategies.
-REPORT, MODEL = "backtest_report", "model"
+REPORT, MODEL, DRIFT = "backtest_report", "model", "drift"
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +78,7 @@ def test_each_interval_has_its_assets(
     assert len(expected) == 14
     others = {
         AssetKey(name)
-        for name in (*CANDIDATES, *TRADING, *GAPS, *FUNDING, "universe", REPORT, MODEL)
+        for name in (*CANDIDATES, *TRADING, *GAPS, *FUNDING, "universe", REPORT, MODEL, DRIFT)
     }
     assert graph.get_all_asset_keys() == expected | others
 
@@ -142,6 +142,7 @@ def test_lineage_follows_the_four_steps(
     assert (parents["funding_rates"], parents["funding_table"]) == (set(), {"funding_rates"})
     read = {"candle_objects_1m", "funding_rates", "features_15m", "features_1h"}
     assert parents[MODEL] == read
+    assert parents[DRIFT] == {"features_15m", "features_1h", MODEL, "decisions", "fills"}
 
 
 def test_only_sensor_finds_candidates(definitions: Definitions) -> None:
@@ -200,6 +201,7 @@ def test_checks_are_partitioned_except_freshness(definitions: Definitions) -> No
     } | {
         "candidate_objects": {"parity"},
         "candle_gaps": {"nothing_to_fetch", "outages", "zero_volume"},
+        DRIFT: {"model_drift"},
         "universe": {"entries"},
         "funding_rates": {"complete"},
         MODEL: {"promotion"},
@@ -263,6 +265,7 @@ def test_hanging_run_is_ended(
         "seal": 3 * 60,
         "funding": 45,
         "models": 45,
+        "drift": 45,
     }
     days = {f"{name}_{i}": 24 * 60 for name in ("backfill", "repair") for i in INTERVALS}
     days["funding_backfill"] = 24 * 60
@@ -336,6 +339,7 @@ def test_schedules_are_off_by_default(definitions: Definitions, tmp_path: Path) 
             "seal": "5 1 * * *",
             "housekeeping": "30 1 * * *",
             "models": "0 3 * * 0",
+            "drift": "30 2 * * *",
         }
         assert {each.default_status for each in held} == {schedule}
         assert {each.execution_timezone for each in held} == {"UTC"}

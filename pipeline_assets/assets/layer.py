@@ -23,6 +23,7 @@ SLOTS, TABLE, FEATURES = "candle_slots", "candle_table", "features"
 GAPS, GAP_TABLE, GAPS_GROUP = "candle_gaps", "candle_gap_table", "gaps"
 # The keys that jobs and sensors need; the assets are declared in the modules of these names.
 BACKTEST_REPORT, MODEL = AssetKey("backtest_report"), AssetKey("model")
+DRIFT, MODEL_DRIFT = AssetKey("drift"), "model_drift"
 CANDLE_GAPS, UNIVERSE = AssetKey(GAPS), AssetKey("universe")
 FUNDING, FUNDING_GROUP = "funding_rates", "funding"
 FUNDING_RATES, FUNDING_TABLE = AssetKey(FUNDING), AssetKey("funding_table")

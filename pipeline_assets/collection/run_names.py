@@ -11,6 +11,7 @@ from pipeline_assets.market.intervals import Interval
 LOCATION, REPOSITORY = "pipeline_assets", "__repository__"
 FINALIZE_JOB, LEDGER_JOB, HOUSEKEEPING_JOB = "seal", "gap_ledger", "housekeeping"
 FUNDING_JOB, FUNDING_BACKFILL_JOB = "funding", "funding_backfill"
+DRIFT_JOB = "drift"
 BACKTEST_JOB, MODEL_JOB = "backtest_reports", "models"
 RECONCILER = "gap_repair"
 PARTITION_TAG = "dagster/partition"

@@ -14,6 +14,8 @@ FINALIZE_CRON, HOUSEKEEPING_CRON = "5 1 * * *", "30 1 * * *"
 FUNDING_CRON = "5 * * * *"
 # Sundays, after Saturday is finalized and its candidates are compared with the lake.
 MODEL_CRON = "0 3 * * 0"
+# After yesterday is finalized and its features are merged, and before a new model is trained.
+DRIFT_CRON = "30 2 * * *"
 # Who comes back after a longer absence says by a backfill how far back the history is to go.
 LOOK_BACK = timedelta(days=31)
 # An older finalize run may have died unnoticed, and must not block its day permanently.

@@ -2,12 +2,13 @@
 The schedules, the sensors and, for backfills, the commands start them.
 """
 
-from dagster import AssetCheckKey, AssetSelection, define_asset_job
+from dagster import AssetCheckKey, AssetKey, AssetSelection, define_asset_job
 
 from pipeline_assets.assets import layer
 from pipeline_assets.collection.fetch_plan import KIND_TAG, OPEN_DAY_TAG, RunKind
 from pipeline_assets.collection.run_names import (
     BACKTEST_JOB,
+    DRIFT_JOB,
     FINALIZE_JOB,
     FUNDING_BACKFILL_JOB,
     FUNDING_JOB,
@@ -142,13 +143,13 @@ def _backtest_job() -> UnresolvedAssetJobDefinition:
     )
 
 
-def _model_job() -> UnresolvedAssetJobDefinition:
-    """Return the job that trains the model of one strategy and promotes it if it passes."""
+def _model_job(name: str, asset: AssetKey, description: str) -> UnresolvedAssetJobDefinition:
+    """Return the job of one asset of models: their training, or their drift."""
     return define_asset_job(
-        MODEL_JOB,
-        selection=AssetSelection.assets(layer.MODEL),
+        name,
+        selection=AssetSelection.assets(asset),
         tags={_MOST_SECONDS: _SECONDS_OF_LONGER},
-        description="Train the model of a strategy, and make it current if it passes its tests.",
+        description=description,
     )
 
 
@@ -172,5 +173,14 @@ jobs = [
     funding_job(),
     funding_backfill_job(),
     backtest_job,
-    _model_job(),
+    _model_job(
+        MODEL_JOB,
+        layer.MODEL,
+        "Train the model of a strategy, and make it current if it passes its tests.",
+    ),
+    _model_job(
+        DRIFT_JOB,
+        layer.DRIFT,
+        "Measure by a day's end how far the current models' inputs and results have moved.",
+    ),
 ]

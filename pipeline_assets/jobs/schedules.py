@@ -18,6 +18,7 @@ from dagster import (
 
 from pipeline_assets.collection.fetch_plan import KIND_TAG, RunKind
 from pipeline_assets.collection.run_names import (
+    DRIFT_JOB,
     FINALIZE_JOB,
     FUNDING_JOB,
     MODEL_JOB,
@@ -25,6 +26,7 @@ from pipeline_assets.collection.run_names import (
     ingest_job,
 )
 from pipeline_assets.collection.scheduled_days import (
+    DRIFT_CRON,
     FINALIZE_CRON,
     FUNDING_CRON,
     HOUSEKEEPING_CRON,
@@ -155,6 +157,29 @@ def model_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
     return train
 
 
+def drift_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
+    """Return the daily schedule of drift; a run's partition is yesterday."""
+
+    @schedule(
+        name=DRIFT_JOB,
+        job_name=DRIFT_JOB,
+        cron_schedule=DRIFT_CRON,
+        execution_timezone="UTC",
+        default_status=status,
+        description="Compares yesterday's features, decisions and results with the models' training.",
+    )
+    def measure(
+        context: ScheduleEvaluationContext, exchange: ResourceParam[Exchange]
+    ) -> RunRequest:
+        yesterday = exchange.server_time().date() - DAY
+        return RunRequest(
+            run_key=context.scheduled_execution_time.isoformat(),
+            partition_key=yesterday.isoformat(),
+        )
+
+    return measure
+
+
 def schedules(*, running: bool) -> list[ScheduleDefinition]:
     """Build all schedules, running or stopped until a person turns them on in the UI."""
     status = DefaultScheduleStatus.RUNNING if running else DefaultScheduleStatus.STOPPED
@@ -163,6 +188,7 @@ def schedules(*, running: bool) -> list[ScheduleDefinition]:
         funding_schedule(status),
         finalize_schedule(status),
         model_schedule(status),
+        drift_schedule(status),
         ScheduleDefinition(
             name=housekeeping.name,
             job=housekeeping,

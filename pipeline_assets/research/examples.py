@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 INTERVALS = (Interval.FIFTEEN_MINUTES, Interval.ONE_HOUR)
 # The oldest features that a candidate may have are a little older than an hour.
-_FEATURES_BEFORE = timedelta(hours=2)
+FEATURES_BEFORE = timedelta(hours=2)
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ class _Maker:
         return funding_table({0: found.rates})
 
     def _features(self, symbol: str) -> "dict[Interval, pl.DataFrame]":
-        start, end = self._request.start - _FEATURES_BEFORE, self._request.end + _FEATURES_BEFORE
+        start, end = self._request.start - FEATURES_BEFORE, self._request.end + FEATURES_BEFORE
         return {
             interval: self._sources.features(interval, [symbol], start, end)
             for interval in INTERVALS
