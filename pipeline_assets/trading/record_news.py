@@ -50,7 +50,7 @@ _MARGIN = timedelta(seconds=60)
 # Objects that are remembered as reported: more than one look changes.
 _REPORTED = 64
 _MINUTE = "%Y%m%d/%H%M"
-# By kind of record, the documents that have its rows. Those of a day's rows are of that day or later.
+# By kind of record, the documents that have its rows. A day's rows are in documents of that day or later.
 _SOURCES = {
     Kind.DECISIONS: DECISIONS,
     Kind.INTENTS: INTENTS,

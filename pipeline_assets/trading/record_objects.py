@@ -156,6 +156,13 @@ def damage_of(store: ObjectStore, kind: Kind, day: date) -> str:
     return ""
 
 
+def records_of(kind: Kind, rows: Iterable[Row]) -> "pl.DataFrame":
+    """Return rows as they stand in a day's object: one a key, in the object's order."""
+    import polars as pl
+
+    return _merged(kind, pl.DataFrame(list(rows), schema=schema_of(kind), orient="row"))
+
+
 def merge_records(
     store: ObjectStore, kind: Kind, day: date, rows: Iterable[Row]
 ) -> DayObject | None:
