@@ -173,7 +173,7 @@ def _why(strategy: str, held: Mapping[str, Any]) -> str:
         return "Not promoted: a person went back from it, and the check does not promote it again."
     if held["state"] == "passed":
         command = f"pipeline-assets inference promote {strategy} {held['model_id']}"
-        return f"Not promoted, though it passed its tests: another model decides, or none. `{command}` changes that."
+        return f"Not promoted, though it passed its tests: another model decides, or none (`{command}`)."
     return f"Not promoted: it failed its tests: {'; '.join(held['failures'])}."
 
 
@@ -182,11 +182,11 @@ def _figures(metrics: Mapping[str, float]) -> str:
     if "candidates" not in metrics:
         return "Its figures are not known."
     said = (
-        f"Of {metrics['candidates']:,.0f} candidates that it had not seen it would have traded "
-        f"{metrics.get('traded', 0):,.0f}"
+        f"It would have traded {metrics.get('traded', 0):,.0f} of {metrics['candidates']:,.0f} candidates "
+        "that it had not seen"
     )
     if "traded_win_rate" in metrics:
-        said += f", of which {metrics['traded_win_rate']:.0%} won"
+        said += f", and {metrics['traded_win_rate']:.0%} of the trades won"
     for name, what in (("traded_return", "trade"), ("net_return", "candidate")):
         if name in metrics:
             said += f"; {_interval(metrics, name)} a {what}"

@@ -141,7 +141,7 @@ def warehouse_dollars(day: Day) -> float:
 
 @dataclass(frozen=True)
 class WarehouseUse:
-    """What the warehouse is asked for in a day.
+    """The load of the warehouse in a day.
 
     Attributes:
         seconds: for which it is billed.

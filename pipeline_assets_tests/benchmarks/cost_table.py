@@ -21,7 +21,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "production.md"
 BEGIN, END = "<!-- cost: generated -->\n", "<!-- cost: end -->\n"
 _UPLOADS, _LOADS = (1, 5, 15), (15, 60, 360, 1440)
 _DEFAULT_LOAD = 15
-# What is shown, and whether features are merged and the inference service reads these.
+# Each row: its name, whether features are merged and the inference service reads these.
 _USES = (
     ("candles alone (`PIPELINE_FEATURES__ENABLED=false`)", False, False),
     ("and features", True, False),

@@ -96,8 +96,8 @@ def test_figures_have_units(run: Run, store: ObjectStore) -> None:
     stored(store, metrics={**counts, **named, "calibration_error": 0.021})
     said = " ".join(run("models").stdout.split())
     assert (
-        "Of 1,204 candidates that it had not seen it would have traded 310, of which 54% won; +0.12% "
-        "(-0.02% to +0.25%) a trade; probability off by 2.1 percentage points." in said
+        "It would have traded 310 of 1,204 candidates that it had not seen, and 54% of the trades won; "
+        "+0.12% (-0.02% to +0.25%) a trade; probability off by 2.1 percentage points." in said
     )
     assert "in % of a trade's value" in said
 

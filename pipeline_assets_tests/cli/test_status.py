@@ -208,7 +208,7 @@ def test_damaged_object_hides_own_candles(
 
 
 def test_newer_marks_hide_one_day(minutes: Platform) -> None:
-    """Of a day whose marks a newer release wrote nothing counts as missing, and the day is named."""
+    """A day whose marks a newer release wrote is named, and none of its candles counts as missing."""
     now = datetime(2026, 11, 20, 2, 0, 5, tzinfo=UTC)
     minutes.exchange.set_clock(now)
     minutes.ingest("1m")
