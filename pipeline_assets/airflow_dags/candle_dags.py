@@ -1,10 +1,9 @@
 """The DAGs: when candles and funding rates are fetched and inserted, and where failures are reported.
-Dagster does the work; the operators watch it.
+Dagster does the work; the operators watch it. Trainings are in model_dags.py.
 """
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, Variable, chain
 from candle_intervals import (
@@ -20,11 +19,11 @@ from candle_intervals import (
     SPANS,
     TASKS,
 )
+from dag_defaults import scheduled, task_defaults
 from dagster_operators import DagsterBackfillOperator, DagsterStepOperator
 from database_cleaning import AirflowCleaningOperator
 from failure_alerts import report_failure
 
-OWNER = "market-data"
 TAGS = ["candles", "dagster"]
 # By what a person backfills the assets, in the order of the data.
 _BACKFILLS = {**TASKS, "funding": FUNDING_TASKS}
@@ -82,10 +81,6 @@ address in its password.
 """
 
 
-def _defaults(**more: Any) -> dict[str, Any]:
-    return {"owner": OWNER, "depends_on_past": False, "retry_exponential_backoff": True} | more
-
-
 def ingest_dag(interval: str) -> DAG:
     """Build the DAG of an interval's ingest runs."""
     return job_dag(
@@ -113,7 +108,7 @@ def job_dag(
     """Build the DAG of the ingest runs of one job: tasks that each watch an asset of the run."""
     minute = span == timedelta(minutes=1)
     watched = "\n".join(f"| {task} | `{asset}` |" for task, asset in tasks.items())
-    defaults = _defaults(
+    defaults = task_defaults(
         retries=3,
         retry_delay=timedelta(seconds=3 if minute else 20),
         max_retry_delay=timedelta(seconds=15 if minute else 120),
@@ -165,7 +160,7 @@ def finalize_dag() -> DAG:
         catchup=True,
         # No dagrun_timeout, as above; Dagster ends a run that hangs after three hours.
         max_active_runs=1,
-        default_args=_defaults(
+        default_args=task_defaults(
             retries=4,
             retry_delay=timedelta(minutes=1),
             max_retry_delay=timedelta(minutes=15),
@@ -207,7 +202,7 @@ def backfill_dag() -> DAG:
             "first_day": Param(type="string", format="date", description="First UTC day."),
             "last_day": Param(type="string", format="date", description="Last UTC day, included."),
         },
-        default_args=_defaults(
+        default_args=task_defaults(
             retries=2,
             retry_delay=timedelta(minutes=1),
             execution_timeout=timedelta(hours=12),
@@ -238,15 +233,13 @@ def housekeeping_dag() -> DAG:
         "candles_housekeeping",
         description="Remove what may be made again.",
         doc_md=_HOUSEKEEPING_DOC,
-        schedule=CronDataIntervalTimetable(HOUSEKEEPING_CRON, timezone="UTC"),
-        start_date=datetime(2026, 11, 1, tzinfo=UTC),
-        catchup=False,
-        max_active_runs=1,
-        default_args=_defaults(
-            retries=2, retry_delay=timedelta(minutes=5), execution_timeout=timedelta(hours=2)
-        ),
-        on_failure_callback=report_failure,
         tags=[*TAGS, "housekeeping"],
+        **scheduled(
+            HOUSEKEEPING_CRON,
+            retries=2,
+            retry_delay=timedelta(minutes=5),
+            execution_timeout=timedelta(hours=2),
+        ),
     ) as dag:
         DagsterStepOperator(task_id="housekeeping", job=HOUSEKEEPING_JOB, partitioned=False)
     return dag
@@ -271,7 +264,7 @@ def cleaning_dag() -> DAG:
                 description="Older records and logs are removed.",
             )
         },
-        default_args=_defaults(
+        default_args=task_defaults(
             retries=2, retry_delay=timedelta(minutes=5), execution_timeout=timedelta(hours=1)
         ),
         on_failure_callback=report_failure,

@@ -8,6 +8,14 @@ FUNDING_JOB, FUNDING_CRON = "funding", "5 * * * *"
 # The asset that each task of a DAG run of funding rates watches.
 FUNDING_TASKS = {"fetch": "funding_rates", "insert": "funding_table"}
 FINALIZE_CRON, HOUSEKEEPING_CRON = "5 1 * * *", "30 1 * * *"
+MODEL_JOB, MODEL_CRON = "models", "0 3 * * 0"
+# The strategies that can be trained.
+STRATEGIES = (
+    "bollinger_breakout",
+    "ema_trend",
+    "macd_cross",
+    "rsi_reversal",
+)
 PARTITION_TAG = "dagster/partition"
 # With this kind a run leaves out days that are stored complete, and no more than two run at once.
 LATE_TAGS = {"pipeline/kind": "backfill"}

@@ -35,6 +35,8 @@ FILLS, POSITIONS = AssetKey("fills"), AssetKey("positions")
 COMPLETE, CONSISTENT, FRESH = "complete", "consistent", "fresh"
 # The check of a model, which makes it current.
 PROMOTION = "promotion"
+# The check of a day's object of trading records.
+READABLE = "readable"
 
 
 class DailyOptions(TypedDict):
