@@ -1,7 +1,7 @@
 """The files that are generated from the code and kept with it; `make generate` writes them.
 
 They are for readers that do not import this package: Airflow's DAG folder, and consumers of candidates and
-decisions.
+decisions; and the MERGE of each table of trading records, for people who review SQL.
 A test says whether they are current.
 """
 
@@ -15,6 +15,7 @@ from pipeline_assets.collection import run_names, scheduled_days
 from pipeline_assets.collection.fetch_plan import KIND_TAG, RunKind
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.intervals import Interval
+from pipeline_assets.resources.record_tables import RECORD_TABLES, merge_text
 from pipeline_assets.trading.decisions import Decision
 
 _DAG_INTERVALS = '''"""The DAGs' intervals and Dagster's names: generated from the code by `make generate`."""
@@ -75,6 +76,10 @@ def _tasks(interval: Interval) -> dict[str, str]:
 def generated() -> dict[str, str]:
     """Return the text of each generated file, by its path in the package."""
     return {
+        **{
+            f"resources/warehouse_sql/{table.file}_merge.sql": merge_text(table)
+            for table in RECORD_TABLES.values()
+        },
         "airflow_dags/candle_intervals.py": dag_intervals(),
         "market/candidate.schema.json": _schema(Candidate),
         "trading/decision.schema.json": _schema(Decision),
