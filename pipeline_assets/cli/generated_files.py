@@ -27,6 +27,11 @@ FINALIZE_JOB, HOUSEKEEPING_JOB = "{FINALIZE_JOB}", "{HOUSEKEEPING_JOB}"
 FUNDING_JOB, FUNDING_CRON = "{FUNDING_JOB}", "{FUNDING_CRON}"
 # The asset that each task of a DAG run of funding rates watches.
 FUNDING_TASKS = {{"fetch": "{FUNDING_RATES}", "insert": "{FUNDING_TABLE}"}}
+TRADING_TABLES_JOB, TRADING_TABLES_CRON = "{TRADING_TABLES_JOB}", "{TRADING_TABLES_CRON}"
+TRADING_TABLES_TASKS = {{
+{trading_tables}
+}}
+OUTCOMES_JOB, OUTCOMES_CRON = "{OUTCOMES_JOB}", "{OUTCOMES_CRON}"
 FINALIZE_CRON, HOUSEKEEPING_CRON = "{FINALIZE_CRON}", "{HOUSEKEEPING_CRON}"
 PARTITION_TAG = "{PARTITION_TAG}"
 # With this kind a run leaves out days that are stored complete, and no more than two run at once.
@@ -58,6 +63,10 @@ def dag_intervals() -> str:
         tasks = [f'        "{task}": "{asset}",' for task, asset in _tasks(interval).items()]
         lines["tasks"] += [f'    "{interval}": {{', *tasks, "    },"]
     names = {**vars(run_names), **vars(scheduled_days), "KIND_TAG": KIND_TAG}
+    tables = [key.path[0] for key in layer.TRADING_TABLES]
+    lines["trading_tables"] = [
+        f'    "{name.removesuffix("_table")}s": "{name}",' for name in tables
+    ]
     for name in ("FUNDING_RATES", "FUNDING_TABLE"):
         names[name] = vars(layer)[name].path[0]
     made = {name: "\n".join(each) for name, each in lines.items()}

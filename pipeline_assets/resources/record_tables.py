@@ -1,7 +1,7 @@
-"""The tables of trading records in the warehouse, and the views for people: names, keys, prefixes of the lake.
+"""The tables of trading records in the warehouse, and the views for people: names, keys and prefixes.
 
-Columns are declared in warehouse_sql/; `make generate` writes each table's MERGE there. How objects are loaded
-is in warehouse_records.py.
+Columns are declared in warehouse_sql/; `make generate` writes each table's MERGE there. How objects are
+loaded is in warehouse_records.py.
 """
 
 import re
