@@ -27,6 +27,7 @@ FINALIZE_JOB, HOUSEKEEPING_JOB = "{FINALIZE_JOB}", "{HOUSEKEEPING_JOB}"
 FUNDING_JOB, FUNDING_CRON = "{FUNDING_JOB}", "{FUNDING_CRON}"
 # The asset that each task of a DAG run of funding rates watches.
 FUNDING_TASKS = {{"fetch": "{FUNDING_RATES}", "insert": "{FUNDING_TABLE}"}}
+# Likewise for trading records.
 TRADING_TABLES_JOB, TRADING_TABLES_CRON = "{TRADING_TABLES_JOB}", "{TRADING_TABLES_CRON}"
 TRADING_TABLES_TASKS = {{
 {trading_tables}
@@ -64,9 +65,9 @@ def dag_intervals() -> str:
         lines["tasks"] += [f'    "{interval}": {{', *tasks, "    },"]
     names = {**vars(run_names), **vars(scheduled_days), "KIND_TAG": KIND_TAG}
     tables = [key.path[0] for key in layer.TRADING_TABLES]
-    lines["trading_tables"] = [
-        f'    "{name.removesuffix("_table")}s": "{name}",' for name in tables
-    ]
+    tasks = {f"{name.removesuffix('_table')}s": name for name in tables}
+    tasks["views"] = layer.VIEWS.path[0]
+    lines["trading_tables"] = [f'    "{task}": "{asset}",' for task, asset in tasks.items()]
     for name in ("FUNDING_RATES", "FUNDING_TABLE"):
         names[name] = vars(layer)[name].path[0]
     made = {name: "\n".join(each) for name, each in lines.items()}

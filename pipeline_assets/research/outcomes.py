@@ -1,7 +1,7 @@
 """Outcomes of candidates: the return after some time and the extreme moves on the way, from minutes alone.
 
-Pure frames. No costs and no position rules: what trading a candidate would have earned is in labels.py. What
-is stored, and when, is decided in stored_outcomes.py.
+Pure frames. No costs and no position rules: the result of trading a candidate is in labels.py. Reading and
+storing are in stored_outcomes.py.
 """
 
 from datetime import datetime
