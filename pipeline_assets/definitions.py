@@ -30,7 +30,7 @@ from pipeline_assets.assets.raw import raw_candles
 from pipeline_assets.assets.record_tables import record_table_assets
 from pipeline_assets.assets.sinks import sink_assets
 from pipeline_assets.assets.tables import candle_gap_table
-from pipeline_assets.assets.trading import trading_assets
+from pipeline_assets.assets.trading import readable_checks, trading_assets
 from pipeline_assets.assets.universe import universe
 from pipeline_assets.dagster_instance.run_leases import leased_executor
 from pipeline_assets.jobs.housekeeping import housekeeping
@@ -145,6 +145,7 @@ def _checks() -> list[AssetChecksDefinition]:
         parity_check(),
         zero_volume_check(),
         promotion_check(),
+        *readable_checks(),
     ]
 
 

@@ -16,6 +16,7 @@ from pipeline_assets_tests.benchmarks.cost_model import (
     s3_dollars,
     warehouse_dollars,
     warehouse_minutes,
+    warehouse_use,
 )
 from pipeline_assets_tests.benchmarks.cost_table import PAGE, page
 
@@ -61,6 +62,21 @@ def test_dollars_are_counts_times_prices() -> None:
     assert s3_dollars(day) == pytest.approx(30 * (5.0 + 0.4))
     assert warehouse_minutes(day) == pytest.approx(100 * 65 / 60)
     assert warehouse_dollars(day) == pytest.approx(100 * 65 / 3600 * 2.0 * 30)
+
+
+def test_features_share_the_wakes() -> None:
+    """Features add the seconds of their statements; reads keep the warehouse awake until a minute after."""
+    loads, features, inference = (
+        warehouse_use(15, features=features, inference=inference)
+        for features, inference in ((False, False), (True, False), (True, True))
+    )
+    assert loads.seconds / 60 == pytest.approx(97 * 65 / 60)
+    assert loads.seconds == 60 * warehouse_minutes(day_of(measured(), 100, 1, 15))
+    assert (loads.statements, features.statements, inference.statements) == (0, 244, 364)
+    assert features.seconds - loads.seconds == 5 * 122
+    # The read ends 64 seconds after the close, when the load began 54 seconds ago.
+    assert inference.seconds == 96 * (54 + 60) + 75
+    assert inference.credits == pytest.approx(inference.seconds / 3600)
 
 
 def test_recorded_counts_cover_every_kind_of_run() -> None:

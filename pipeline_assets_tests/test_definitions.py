@@ -225,6 +225,9 @@ def test_checks_are_partitioned_except_freshness(definitions: Definitions) -> No
         "universe": {"entries"},
         "funding_rates": {"complete"},
         MODEL: {"promotion"},
+        "decisions": {"readable"},
+        "orders": {"readable"},
+        "fills": {"readable"},
     }
 
 

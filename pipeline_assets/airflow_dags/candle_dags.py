@@ -1,10 +1,9 @@
-"""The DAGs: when candles and funding rates are fetched and inserted, and where failures are reported.
-Dagster does the work; the operators watch it.
+"""The DAGs: when candles, funding rates and trading records are fetched and inserted, and where failures are reported.
+Dagster does the work; the operators watch it. Trainings are in model_dags.py.
 """
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
-from typing import Any
 
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, Variable, chain
 from candle_intervals import (
@@ -25,6 +24,7 @@ from candle_intervals import (
     TRADING_TABLES_JOB,
     TRADING_TABLES_TASKS,
 )
+from dag_defaults import task_defaults
 from dag_docs import (
     BACKFILL_DOC,
     CLEANING_DOC,
@@ -37,17 +37,12 @@ from dagster_operators import DagsterBackfillOperator, DagsterStepOperator
 from database_cleaning import AirflowCleaningOperator
 from failure_alerts import report_failure
 
-OWNER = "market-data"
 TAGS = ["candles", "dagster"]
 # By what a person backfills the assets, in the order of the data.
 _BACKFILLS = {**TASKS, "funding": FUNDING_TASKS}
 
 # A first day before all collecting costs a fetch of each day since then; set the variable.
 FIRST_DAY = Variable.get("candles_first_day", default="2026-11-01")
-
-
-def _defaults(**more: Any) -> dict[str, Any]:
-    return {"owner": OWNER, "depends_on_past": False, "retry_exponential_backoff": True} | more
 
 
 def ingest_dag(interval: str) -> DAG:
@@ -77,7 +72,7 @@ def job_dag(
     """Build the DAG of the ingest runs of one job: tasks that each watch an asset of the run."""
     minute = span == timedelta(minutes=1)
     watched = "\n".join(f"| {task} | `{asset}` |" for task, asset in tasks.items())
-    defaults = _defaults(
+    defaults = task_defaults(
         retries=3,
         retry_delay=timedelta(seconds=3 if minute else 20),
         max_retry_delay=timedelta(seconds=15 if minute else 120),
@@ -156,7 +151,7 @@ def _day_dag(dag_id: str, description: str, doc: str, cron: str, job: str, tags:
         catchup=True,
         # No dagrun_timeout, as above; Dagster ends a run that hangs.
         max_active_runs=1,
-        default_args=_defaults(
+        default_args=task_defaults(
             retries=4,
             retry_delay=timedelta(minutes=1),
             max_retry_delay=timedelta(minutes=15),
@@ -196,7 +191,7 @@ def backfill_dag() -> DAG:
             "first_day": Param(type="string", format="date", description="First UTC day."),
             "last_day": Param(type="string", format="date", description="Last UTC day, included."),
         },
-        default_args=_defaults(
+        default_args=task_defaults(
             retries=2,
             retry_delay=timedelta(minutes=1),
             execution_timeout=timedelta(hours=12),
@@ -231,7 +226,7 @@ def housekeeping_dag() -> DAG:
         start_date=datetime(2026, 11, 1, tzinfo=UTC),
         catchup=False,
         max_active_runs=1,
-        default_args=_defaults(
+        default_args=task_defaults(
             retries=2, retry_delay=timedelta(minutes=5), execution_timeout=timedelta(hours=2)
         ),
         on_failure_callback=report_failure,
@@ -260,7 +255,7 @@ def cleaning_dag() -> DAG:
                 description="Older records and logs are removed.",
             )
         },
-        default_args=_defaults(
+        default_args=task_defaults(
             retries=2, retry_delay=timedelta(minutes=5), execution_timeout=timedelta(hours=1)
         ),
         on_failure_callback=report_failure,

@@ -19,6 +19,14 @@ TRADING_TABLES_TASKS = {
 }
 OUTCOMES_JOB, OUTCOMES_CRON = "outcomes", "10 4 * * *"
 FINALIZE_CRON, HOUSEKEEPING_CRON = "5 1 * * *", "30 1 * * *"
+MODEL_JOB, MODEL_CRON = "models", "0 3 * * 0"
+# The strategies that can be trained.
+STRATEGIES = (
+    "bollinger_breakout",
+    "ema_trend",
+    "macd_cross",
+    "rsi_reversal",
+)
 PARTITION_TAG = "dagster/partition"
 # With this kind a run leaves out days that are stored complete, and no more than two run at once.
 LATE_TAGS = {"pipeline/kind": "backfill"}

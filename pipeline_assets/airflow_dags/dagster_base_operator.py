@@ -103,6 +103,7 @@ class DagsterOperator(BaseOperator):
             DAG_TAG: run.dag_id,
             RUN_TAG: run.run_id,
             CLEAR_TAG: str(run.clear_number or 0),
+            **self.own_tags(),
         }
         patience = Patience(self.patience, self._raise_if_stopped)
         try:
@@ -115,6 +116,10 @@ class DagsterOperator(BaseOperator):
         except DagsterError as error:
             raise AirflowFailException(str(error)) from error
         return self.dagster_url
+
+    def own_tags(self) -> dict[str, str]:
+        """Return the tags that tell the runs of this task from those of the DAG run's other tasks."""
+        return {}
 
     @abstractmethod
     def follow(self, api: DagsterApi, context: "Context", patience: Patience) -> None:

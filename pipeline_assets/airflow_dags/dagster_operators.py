@@ -32,6 +32,8 @@ class DagsterStepOperator(DagsterOperator):
         step: the step to watch; None: the whole run.
         span: the candles' span, of an ingest run: its partition is the day of the newest candle. None:
             the day of the DAG run's data interval.
+        partition: the partition, where it is no day. Several tasks of a DAG run may have one each; each
+            then has a Dagster run of its own.
         partitioned: whether the job has partitions.
         arguments: of DagsterOperator and BaseOperator.
     """
@@ -42,6 +44,7 @@ class DagsterStepOperator(DagsterOperator):
         job: str,
         step: str | None = None,
         span: timedelta | None = None,
+        partition: str | None = None,
         partitioned: bool = True,
         **arguments: Any,
     ) -> None:
@@ -49,6 +52,7 @@ class DagsterStepOperator(DagsterOperator):
         self.job = job
         self.step = step
         self.span = span
+        self.partition = partition
         self.partitioned = partitioned
 
     def follow(self, api: DagsterApi, context: "Context", patience: Patience) -> None:
@@ -85,10 +89,14 @@ class DagsterStepOperator(DagsterOperator):
                 self._fail(context, self._reason(api, newest, patience))
             patience.pause(self.poll_seconds)
 
+    def own_tags(self) -> dict[str, str]:
+        """Return the partition, where tasks of a DAG run have one each."""
+        return {} if self.partition is None else {PARTITION_TAG: self.partition}
+
     def _partition_tags(self, context: "Context", now: datetime) -> dict[str, str]:
         """Return the tags that name a run's partition, and of a day long past that it is late."""
-        if not self.partitioned:
-            return {}
+        if not self.partitioned or self.partition is not None:
+            return self.own_tags()
         if self.span is not None:
             run_after = context["dag_run"].run_after
             return {PARTITION_TAG: str(newest_day(run_after, self.span, now))}

@@ -40,6 +40,8 @@ TRADING_TABLES = (CANDIDATE_TABLE, DECISION_TABLE, INTENT_TABLE, ORDER_TABLE, FI
 COMPLETE, CONSISTENT, FRESH = "complete", "consistent", "fresh"
 # The check of a model, which makes it current.
 PROMOTION = "promotion"
+# The check of a day's object of trading records.
+READABLE = "readable"
 
 
 class DailyOptions(TypedDict):

@@ -3,15 +3,22 @@ are found and merged in trading/record_news.py; the figures are from trading/rec
 """
 
 from collections.abc import Iterator
+from datetime import date
 from typing import TYPE_CHECKING
 
 from dagster import (
     AllPartitionMapping,
+    AssetCheckEvaluation,
+    AssetCheckExecutionContext,
+    AssetCheckResult,
+    AssetChecksDefinition,
     AssetDep,
     AssetKey,
     AssetMaterialization,
     AssetObservation,
     AssetSpec,
+    ResourceParam,
+    asset_check,
 )
 
 from pipeline_assets.assets import layer
@@ -30,6 +37,7 @@ _BY_SENSOR = (
 )
 # By kind of record. Every run loads this module, so the use case is imported by the sensor's process only.
 _DAYS = {"decisions": layer.DECISIONS, "orders": layer.ORDERS, "fills": layer.FILLS}
+_CHECKED = _DAYS | {"intents": layer.DECISIONS}
 
 
 def trading_assets() -> list[AssetSpec]:
@@ -69,9 +77,35 @@ def trading_assets() -> list[AssetSpec]:
     ]
 
 
+def readable_checks() -> list[AssetChecksDefinition]:
+    """Build the checks `readable`, for a person; the sensor reports what changed."""
+    return [_readable_check(key) for key in _DAYS.values()]
+
+
+def _readable_check(key: AssetKey) -> AssetChecksDefinition:
+    @asset_check(
+        asset=key,
+        name=layer.READABLE,
+        partitions_def=daily_partitions,
+        description="The day's Parquet object on the lake is whole. While it is not, its rows stand still.",
+    )
+    def readable(
+        context: AssetCheckExecutionContext, store: ResourceParam[ObjectStore]
+    ) -> AssetCheckResult:
+        from pipeline_assets.trading.record_objects import Kind, damage_of
+
+        day = date.fromisoformat(context.op_execution_context.partition_key)
+        found = [
+            why for kind in Kind if _CHECKED[kind] == key and (why := damage_of(store, kind, day))
+        ]
+        return AssetCheckResult(passed=not found, description=" ".join(found) or None)
+
+    return readable
+
+
 def record_events(
     news: "RecordNews", store: ObjectStore
-) -> Iterator[AssetMaterialization | AssetObservation]:
+) -> Iterator[AssetMaterialization | AssetObservation | AssetCheckEvaluation]:
     """Yield the events to report after a look at the records."""
     from pipeline_assets.trading.record_figures import account_figures, day_figures
 
@@ -86,16 +120,29 @@ def record_events(
             )
         else:
             yield AssetMaterialization(_DAYS[kind], partition=str(day), metadata=values)
+    for key, day in dict.fromkeys((_CHECKED[kind], day) for kind, day in news.changed):
+        found = [
+            why for (kind, at), why in news.damaged.items() if (_CHECKED[kind], at) == (key, day)
+        ]
+        yield AssetCheckEvaluation(
+            asset_key=key,
+            check_name=layer.READABLE,
+            partition=str(day),
+            passed=not found,
+            description=" ".join(found) or None,
+        )
     for document in news.accounts.values():
         yield AssetMaterialization(layer.POSITIONS, metadata=metadata(account_figures(document)))
 
 
 def record_summary(news: "RecordNews") -> str:
     """Summarize a look in a sentence, for Dagster's list of the sensor's ticks."""
-    if not news.documents:
-        return "No new document of trader or gateway."
     said = f"Read {counted(news.documents, 'document')} of trader and gateway."
-    return f"{said} {news.waiting} are left for the next look." if news.waiting else said
+    if not news.documents:
+        said = "No new document of trader or gateway."
+    elif news.waiting:
+        said = f"{said} {news.waiting} are left for the next look."
+    return " ".join([said, *news.damaged.values()])
 
 
 def _spec(

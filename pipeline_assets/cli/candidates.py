@@ -1,15 +1,15 @@
 """The command `candidates`: those of a day from the lake, or as they come from Kafka."""
 
 import signal
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from datetime import UTC, date, timedelta
 from importlib.resources import files
-from textwrap import wrap
 from typing import TYPE_CHECKING
 
 import click
 
 from pipeline_assets.cli.options import day_option, refuse_future
+from pipeline_assets.cli.output import Row, print_rows
 from pipeline_assets.cli.output import console as terminal
 from pipeline_assets.cli.stack import check_strategies
 from pipeline_assets.settings import Settings, load_settings
@@ -23,7 +23,6 @@ if TYPE_CHECKING:
 _MINUTE = timedelta(minutes=1)
 _COLOURS = {"long": "green", "short": "red"}
 _COLUMNS = ("open time", "symbol", "side", "strategy", "version", "price")
-_INDENT = " " * 4
 
 
 @click.command()
@@ -159,37 +158,21 @@ def _print_table(
         )
 
 
-def _print_rows(console: "Console", candidates: Sequence["Candidate"]) -> None:
-    """Print two lines for each candidate: its columns, and its indicators below them.
-
-    As a column, the indicators were cut on a terminal of 80 columns.
-    """
-    from rich.cells import cell_len, set_cell_size
-    from rich.markup import escape
-
+def _print_rows(console: "Console", candidates: Iterable["Candidate"]) -> None:
+    """Print two lines for each candidate: its columns, and its indicators below them."""
     rows = [
-        (
-            f"{each.open_time.astimezone(UTC):%H:%M}",
-            each.symbol,
-            each.side,
-            each.strategy,
-            each.version,
-            f"{each.price:g}",
+        Row(
+            (
+                f"{each.open_time.astimezone(UTC):%H:%M}",
+                *(each.symbol, each.side, each.strategy, each.version),
+                f"{each.price:g}",
+            ),
+            _COLOURS[each.side],
+            _values(each.indicators),
         )
         for each in candidates
     ]
-    widths = [max(map(cell_len, column)) for column in zip(_COLUMNS, *rows, strict=True)]
-
-    def line(row: Iterable[str]) -> str:
-        cells = map(set_cell_size, row, widths)
-        return "  ".join(escape(cell) for cell in cells).rstrip()
-
-    if candidates:
-        console.print(line(_COLUMNS), style="bold", soft_wrap=True)
-    for row, each in zip(rows, candidates, strict=True):
-        console.print(line(row), style=_COLOURS[each.side], soft_wrap=True)
-        for text in wrap(_values(each.indicators), console.width - len(_INDENT)):
-            console.print(_INDENT + escape(text), style="dim", soft_wrap=True)
+    print_rows(console, _COLUMNS, rows)
 
 
 def _values(indicators: dict[str, float]) -> str:

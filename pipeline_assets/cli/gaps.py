@@ -110,7 +110,7 @@ def gaps(  # noqa: PLR0913 - its options
         _print_report(output.console(), report)
     left = report.left(repaired).height > 0
     problems = list(repaired.problems) if repaired is not None else []
-    problems += never_listed(report.unknown, "PIPELINE_SYMBOLS")
+    problems += [*report.unread, *never_listed(report.unknown, "PIPELINE_SYMBOLS")]
     output.print_problems([*problems, *(repaired.remarks if repaired is not None and left else [])])
     if problems or left:
         sys.exit(1)
@@ -155,6 +155,7 @@ def _as_document(report: "Report", repaired: "Repaired | None") -> dict[str, Any
             "days_unchecked": report.zero_volume.unchecked,
         },
         "unknown_symbols": report.unknown,
+        "unread": report.unread,
         **(
             {
                 "repair": {

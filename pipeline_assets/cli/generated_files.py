@@ -15,6 +15,7 @@ from pipeline_assets.collection import run_names, scheduled_days
 from pipeline_assets.collection.fetch_plan import KIND_TAG, RunKind
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.intervals import Interval
+from pipeline_assets.market.strategies import strategy_names
 from pipeline_assets.resources.record_tables import RECORD_TABLES, merge_text
 from pipeline_assets.trading.decisions import Decision
 
@@ -34,6 +35,11 @@ TRADING_TABLES_TASKS = {{
 }}
 OUTCOMES_JOB, OUTCOMES_CRON = "{OUTCOMES_JOB}", "{OUTCOMES_CRON}"
 FINALIZE_CRON, HOUSEKEEPING_CRON = "{FINALIZE_CRON}", "{HOUSEKEEPING_CRON}"
+MODEL_JOB, MODEL_CRON = "{MODEL_JOB}", "{MODEL_CRON}"
+# The strategies that can be trained.
+STRATEGIES = (
+{strategies}
+)
 PARTITION_TAG = "{PARTITION_TAG}"
 # With this kind a run leaves out days that are stored complete, and no more than two run at once.
 LATE_TAGS = {{"{KIND_TAG}": "{LATE_KIND}"}}
@@ -63,6 +69,7 @@ def dag_intervals() -> str:
         lines["jobs"].append(f'    "{interval}": "{run_names.ingest_job(interval)}",')
         tasks = [f'        "{task}": "{asset}",' for task, asset in _tasks(interval).items()]
         lines["tasks"] += [f'    "{interval}": {{', *tasks, "    },"]
+    lines["strategies"] = [f'    "{name}",' for name in strategy_names()]
     names = {**vars(run_names), **vars(scheduled_days), "KIND_TAG": KIND_TAG}
     tables = [key.path[0] for key in layer.TRADING_TABLES]
     tasks = {f"{name.removesuffix('_table')}s": name for name in tables}

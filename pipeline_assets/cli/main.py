@@ -13,6 +13,7 @@ from pipeline_assets.cli.airflow import airflow
 from pipeline_assets.cli.backfill import backfill
 from pipeline_assets.cli.backtest import backtest
 from pipeline_assets.cli.candidates import candidates
+from pipeline_assets.cli.decisions import decisions
 from pipeline_assets.cli.demo import demo
 from pipeline_assets.cli.gaps import gaps
 from pipeline_assets.cli.gateway import gateway
@@ -34,6 +35,7 @@ COMMANDS = (
     backfill,
     backtest,
     candidates,
+    decisions,
     demo,
     exchange,
     gaps,

@@ -2,25 +2,28 @@
 research/model_registry.py; training is the asset `model`.
 """
 
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from pipeline_assets.cli.options import json_option
-from pipeline_assets.cli.output import console, print_json, print_problems, table
+from pipeline_assets.cli.output import Row, console, print_json, print_problems, print_rows
 from pipeline_assets.settings import load_settings
 
 if TYPE_CHECKING:
     from pipeline_assets.research.model_registry import ModelRegistry
     from pipeline_assets.resources.model_objects import Manifest
 
+_STYLES = {"current": "green", "failed": "red", "withdrawn": "yellow"}
+
 
 @click.command()
 @click.option("--strategy", "chosen", help="Its name; by default all strategies that have a model.")
 @json_option
 def models(chosen: str | None, as_json: bool) -> None:
-    """List the trained models, and which of each strategy decides.
+    """List the trained models: which of each strategy decides, why, and what each earned in its tests.
 
     Exit status 1: the model that decides cannot be used, or a model cannot be read.
     """
@@ -142,25 +145,60 @@ def _show(found: list[dict[str, Any]]) -> None:
     if not any(each["models"] for each in found):
         click.echo("No model is stored. Materialize a partition of the asset `model`.")
         return
-    shown = table(
-        "Models and the candidates they are trained on",
-        "passed: can be promoted by `pipeline-assets inference promote`",
+    rows = [
+        Row(
+            (
+                *(each["strategy"], held["model_id"], held["state"]),
+                f"{held['trained_from'][:10]} to {held['trained_to'][:10]}",
+            ),
+            _STYLES.get(held["state"], ""),
+            f"{_why(each['strategy'], held)} {_figures(held['metrics'])}",
+        )
+        for each in found
+        for held in each["models"]
+    ]
+    print_rows(console(), ("strategy", "model", "state", "trained on"), rows)
+    console().print(
+        "Returns are after fees, slippage and funding, in % of a trade's value, on candidates later than "
+        "those that the model was trained on. In brackets: where the true mean lies nine times in ten.",
+        style="dim",
     )
-    for name in ("strategy", "model", "state", "from", "to"):
-        # A person copies names and ids from here.
-        shown.add_column(name, no_wrap=True)
-    shown.add_column("failures")
-    for each in found:
-        for held in each["models"]:
-            shown.add_row(
-                each["strategy"],
-                held["model_id"],
-                held["state"],
-                held["trained_from"][:10],
-                held["trained_to"][:10],
-                "; ".join(held["failures"]),
-            )
-    console().print(shown)
+
+
+def _why(strategy: str, held: Mapping[str, Any]) -> str:
+    """Return in words whether a model decides, and why."""
+    if held["state"] == "current":
+        return f"Promoted: it decides about candidates of {strategy}."
+    if held["state"] == "withdrawn":
+        return "Not promoted: a person went back from it, and the check does not promote it again."
+    if held["state"] == "passed":
+        command = f"pipeline-assets inference promote {strategy} {held['model_id']}"
+        return f"Not promoted, though it passed its tests: another model decides, or none (`{command}`)."
+    return f"Not promoted: it failed its tests: {'; '.join(held['failures'])}."
+
+
+def _figures(metrics: Mapping[str, float]) -> str:
+    """Return what the model earned on candidates that it had not seen."""
+    if "candidates" not in metrics:
+        return "Its figures are not known."
+    said = (
+        f"It would have traded {metrics.get('traded', 0):,.0f} of {metrics['candidates']:,.0f} candidates "
+        "that it had not seen"
+    )
+    if "traded_win_rate" in metrics:
+        said += f", and {metrics['traded_win_rate']:.0%} of the trades won"
+    for name, what in (("traded_return", "trade"), ("net_return", "candidate")):
+        if name in metrics:
+            said += f"; {_interval(metrics, name)} a {what}"
+    if "calibration_error" in metrics:
+        said += f"; probability off by {metrics['calibration_error'] * 100:.1f} percentage points"
+    return f"{said}."
+
+
+def _interval(metrics: Mapping[str, float], name: str) -> str:
+    ends = [metrics[each] for each in (f"{name}_low", f"{name}_high") if each in metrics]
+    span = f" ({ends[0]:+.2%} to {ends[1]:+.2%})" if len(ends) == 2 else ""
+    return f"{metrics[name]:+.2%}{span}"
 
 
 def _report(strategy: str, model: str | None, outcome: str, *, as_json: bool) -> None:

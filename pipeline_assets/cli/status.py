@@ -49,7 +49,7 @@ def status(days: int, seconds: float, as_json: bool) -> None:
     """Show the running systems, their addresses, and how fresh each symbol is.
 
     A part that does not answer in time is named, and the others are shown. The exit status is 0 if
-    every system is up and every part answered, 1 otherwise.
+    every system is up, every part answered and every day could be judged, 1 otherwise.
     """
     console, settings = terminal(), load_settings()
     check_strategies(settings)
@@ -119,6 +119,7 @@ def _complaints(settings: Settings, status: "Status") -> Iterator[str]:
         if error is not None and part not in down:
             unknown = f" ({SHOWS[part]})" if part in SHOWS else ""
             yield f"{part}: {error}{unknown}"
+    yield from status.unread
     for name, why in list(status.left_out.items())[:_ODD_SHOWN]:
         yield f"The exchange's entry of {name} cannot be read, and is left out: {why}."
     if len(status.left_out) > _ODD_SHOWN:

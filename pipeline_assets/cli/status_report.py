@@ -13,6 +13,7 @@ from pipeline_assets.cli.questions import Answer, Question
 from pipeline_assets.cli.unblock import as_document, describe
 from pipeline_assets.collection.listings import left_out
 from pipeline_assets.collection.overview import (
+    LakeOverview,
     Overview,
     collected_symbols,
     combined,
@@ -65,6 +66,7 @@ class Status:
         errors: by part, why the part is unknown; None for a part that answered.
         hung: whether a part is still waiting.
         left_out: the entries of exchangeInfo that cannot be read, each with its fault, by the last look.
+        unread: the days that are not judged, because a newer release wrote their marks: why, in words.
     """
 
     stack: StackStatus | None
@@ -77,11 +79,13 @@ class Status:
     errors: dict[str, str | None]
     hung: bool
     left_out: Mapping[str, str] = field(default_factory=dict)
+    unread: list[str] = field(default_factory=list)
 
     @property
     def well(self) -> bool:
-        """Whether every system is up and every part answered."""
-        return self.stack is not None and self.stack.is_up and not any(self.errors.values())
+        """Whether every system is up, every part answered and every day is judged."""
+        answered = not any(self.errors.values()) and not self.unread
+        return self.stack is not None and self.stack.is_up and answered
 
     def to_dict(self) -> dict[str, Any]:
         """Return the status as values that JSON knows, but for times."""
@@ -98,6 +102,7 @@ class Status:
             "filling": asdict(self.filling) if self.filling else None,
             "block": as_document(self.block),
             "left_out": dict(self.left_out),
+            "unread": self.unread,
         }
 
 
@@ -141,11 +146,12 @@ class Look:
         exchange_now = self._note("exchange", clock)
         now = exchange_now or self.machine_time
         first = first_day(self.days, now)
-        lake = self._of_symbols(
-            "s3",
-            symbols,
-            lambda progress, names: lake_overview(settings, store, names, first, now, progress),
-        )
+        unread: list[str] = []
+
+        def overview(progress: Progress, names: list[str]) -> LakeOverview:
+            return lake_overview(settings, store, names, first, now, progress, unread=unread)
+
+        lake = self._of_symbols("s3", symbols, overview)
         held, stored = self._note("redis", slots), self._note("s3", lake)
         rows = self._note("snowflake", tables)
         if not early:
@@ -165,6 +171,7 @@ class Look:
             {name: self.errors[name] for name in ("systems", *SHOWS)},
             any(not each.over for each in self.asked),
             odd.answer().value or {},
+            list(unread),
         )
 
     def _hurried(self) -> Settings:

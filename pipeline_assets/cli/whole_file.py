@@ -40,6 +40,14 @@ def check_place(option: str, path: Path | None) -> None:
             f"there is no directory {place if path.is_symlink() else path.parent}; make it first.",
             param_hint=f"'{option}'",
         )
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            pass
+    except OSError as error:
+        raise click.BadParameter(
+            f"{place} cannot be written: {error.strerror}. Name a file elsewhere.",
+            param_hint=f"'{option}'",
+        ) from error
 
 
 def write_whole(path: Path, content: bytes) -> None:

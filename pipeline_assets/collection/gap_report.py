@@ -8,7 +8,7 @@ from datetime import date, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.collection.coverage import FILLABLE
-from pipeline_assets.collection.lake_coverage import gap_ledger
+from pipeline_assets.collection.lake_coverage import UnreadDays, gap_ledger, unread_lines
 from pipeline_assets.collection.listings import collected_lifetimes, forgotten
 from pipeline_assets.collection.symbol_names import unknown_symbols
 from pipeline_assets.collection.zero_volume_runs import ZeroVolume, zero_volume_of
@@ -67,6 +67,7 @@ class Report:
         zero_volume: the stored candles without volume that look false.
         unknown: symbols of the settings that were never on the exchange, and so are not judged, with
             what may have been meant.
+        unread: the days that are not judged, because a newer release wrote their marks: why, in words.
     """
 
     at: datetime
@@ -78,6 +79,7 @@ class Report:
     disagreements: list[dict[str, Any]]
     zero_volume: ZeroVolume
     unknown: dict[str, str | None]
+    unread: list[str] = field(default_factory=list)
 
     def fillable(self) -> "pl.DataFrame":
         """Return the gaps that a repair may fill and no ingest run is about to."""
@@ -138,6 +140,7 @@ def find_gaps(settings: Settings, asked: Asked) -> Report:
     windows = _windows(settings, store, asked, at)
     lifetimes: dict[str, Life] = {}
     ledgers = []
+    unread: list[str] = []
     for interval, window in windows.items():
         # Judge all collected symbols, even if a few were requested: candles missing from all are an outage.
         lives = collected_lifetimes(store, settings, window, at)
@@ -147,7 +150,9 @@ def find_gaps(settings: Settings, asked: Asked) -> Report:
             lives |= own
         else:
             own = lives
-        ledger = gap_ledger(store, settings, interval, window, lives, at)
+        days: UnreadDays = {}
+        ledger = gap_ledger(store, settings, interval, window, lives, at, days)
+        unread += unread_lines(interval, days)
         ledgers.append(ledger.filter(pl.col("symbol").is_in(list(own))))
         lifetimes |= own
     ledger = pl.concat(ledgers)
@@ -166,6 +171,7 @@ def find_gaps(settings: Settings, asked: Asked) -> Report:
         ],
         zero_volume_of(store, windows, lifetimes, at),
         unknown,
+        unread,
     )
 
 

@@ -4,12 +4,13 @@ symbols. The judgement is coverage.py's.
 
 import logging
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from pipeline_assets.collection.due_uploads import newest_due
 from pipeline_assets.collection.listings import between_listings
 from pipeline_assets.errors import InternalError
+from pipeline_assets.market.completeness import split_by_day
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import (
     Window,
@@ -27,6 +28,7 @@ from pipeline_assets.resources.day_findings import (
     disagreement_days,
     read_disagreements,
 )
+from pipeline_assets.resources.document_versions import NewerVersionError
 from pipeline_assets.resources.finalized_days import FinalizedDay, finalized_days, read_finalized
 from pipeline_assets.resources.ingest_state import read_ingest_state
 from pipeline_assets.resources.listing_history import read_identities
@@ -47,6 +49,8 @@ from pipeline_assets.collection.coverage import (
     missing_candles,
 )
 
+# Days that are not judged, each with the reason.
+UnreadDays = dict[date, str]
 _ATTEMPTS = 3
 _LOG = logging.getLogger(__name__)
 
@@ -62,6 +66,7 @@ def gap_ledger(
     window: Window,
     lifetimes: Mapping[str, tuple[datetime, datetime | None]],
     server_time: datetime,
+    unread: UnreadDays | None = None,
 ) -> "pl.DataFrame":
     """Return every candle of a window that is not stored, with its cause, as runs of one cause each.
 
@@ -77,6 +82,8 @@ def gap_ledger(
         lifetimes: by symbol when it began to trade and, if it has, ended; UTC. Pass all symbols that
             are collected: candles missing from all are an outage, which a few symbols cannot prove.
         server_time: the exchange's time, UTC.
+        unread: takes the days whose marks a newer release wrote; these are not judged. Without it, such a
+            day raises.
 
     Returns:
         `symbol` String, `interval` String, `first` and `last` open time Datetime(us, UTC), `count`
@@ -84,9 +91,10 @@ def gap_ledger(
 
     Raises:
         ObjectStoreError: the lake does not answer. A damaged object counts as not stored, with a warning.
+        NewerVersionError: a newer release wrote a document.
     """
     newest = newest_closed(interval, server_time, settings.binance.settle)
-    known = read_known(store, interval, window, newest, server_time)
+    known = read_known(store, interval, window, newest, server_time, unread)
     # Minutes that wait for their upload are not missing. The stored candles may already reach further.
     newest = newest_due(interval, newest, settings.ingest.upload_minutes)
     symbols = sorted(lifetimes)
@@ -94,7 +102,7 @@ def gap_ledger(
         lambda symbol: _look(store, interval, symbol, window, lifetimes[symbol], newest, known),
         symbols,
     )
-    return judge_gaps(
+    ledger = judge_gaps(
         dict(zip(symbols, looks, strict=True)),
         interval,
         window,
@@ -103,10 +111,33 @@ def gap_ledger(
         known,
         _unfilled_holes(store, interval, window),
     )
+    return without_days(ledger, interval, unread)
+
+
+def without_days(
+    ledger: "pl.DataFrame", interval: Interval, days: UnreadDays | None
+) -> "pl.DataFrame":
+    """Return the gaps of one interval that are not of these days."""
+    import polars as pl
+
+    if not days:
+        return ledger
+    cut = split_by_day(ledger, interval)
+    return cut.filter(~pl.col("day").is_in(list(days))).drop("day")
+
+
+def unread_lines(interval: Interval, days: UnreadDays) -> list[str]:
+    """Return what to tell about the days that are not judged, in their order."""
+    return [f"{interval} of {day} is not judged: {why}" for day, why in sorted(days.items())]
 
 
 def read_known(
-    store: ObjectStore, interval: Interval, window: Window, newest: datetime, server_time: datetime
+    store: ObjectStore,
+    interval: Interval,
+    window: Window,
+    newest: datetime,
+    server_time: datetime,
+    unread: UnreadDays | None = None,
 ) -> Known:
     """Read what the lake's documents say of a window.
 
@@ -116,13 +147,29 @@ def read_known(
         window: UTC.
         newest: the open time of the newest closed candle.
         server_time: the exchange's time when the documents are read, UTC.
+        unread: takes the days whose marks a newer release wrote, each with the error; without it, such a day
+            raises.
+
+    Raises:
+        ObjectStoreError: the lake does not answer.
+        NewerVersionError: a newer release wrote a document.
     """
+
+    def marks(day: date) -> dict[str, FinalizedDay]:
+        try:
+            return read_finalized(store, interval, day)
+        except NewerVersionError as error:
+            if unread is None:
+                raise
+            unread[day] = str(error)
+            return {}
+
     pauses = between_listings(read_identities(store), interval, window, server_time)
     today = day_window(newest.date())
     kept = set(finalized_days(store, interval))
     # If the open day is finalized at all, a clock that ran ahead did it: its mark is ignored.
     days = [day for day in days_of(window) if day in kept and day < newest.date()]
-    finalized = store.each(lambda day: read_finalized(store, interval, day), days)
+    finalized = store.each(marks, days)
     stored = read_ingest_state(store, interval, (), server_time).newest
     # An ingest run reads the open day from its newest stored candle on, the first one from midnight.
     ingested = {

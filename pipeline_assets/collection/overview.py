@@ -11,7 +11,12 @@ from typing import TYPE_CHECKING
 from pipeline_assets import lake
 from pipeline_assets.collection.coverage import coverage_of, fetchable
 from pipeline_assets.collection.due_uploads import newest_due
-from pipeline_assets.collection.lake_coverage import read_known
+from pipeline_assets.collection.lake_coverage import (
+    UnreadDays,
+    read_known,
+    unread_lines,
+    without_days,
+)
 from pipeline_assets.collection.listings import Listed, collected_now, listed_symbols
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window, newest_closed
@@ -157,6 +162,7 @@ def lake_overview(
     progress: Callable[[], None] = lambda: None,
     *,
     read_at: datetime | None = None,
+    unread: list[str] | None = None,
 ) -> LakeOverview:
     """Return what the lake holds of `symbols` from the day `first` on, against what should be there.
 
@@ -169,9 +175,12 @@ def lake_overview(
         progress: called after each listing and each batch of objects.
         read_at: the exchange's time at the call, if `server_time` is an earlier one. Ingest runs may have
             stored later minutes since, which are not wrong.
+        unread: takes what to tell about days whose marks a newer release wrote; nothing of these counts as
+            missing. Without it, such a day raises.
 
     Raises:
         ObjectStoreError: the lake does not answer.
+        NewerVersionError: a newer release wrote a document.
     """
     import polars as pl
 
@@ -191,9 +200,13 @@ def lake_overview(
         objects = store.each(look, symbols)
         stored = _open_times(store, [each for some in objects for each in some], window, progress)
         lifetimes = {s: (each.listed_at, each.delisted_at) for s, each in listed.items()}
-        known = read_known(store, interval, window, newest, read_at or server_time)
+        days: UnreadDays | None = None if unread is None else {}
+        known = read_known(store, interval, window, newest, read_at or server_time, days)
         due = newest_due(interval, newest, settings.ingest.upload_minutes)
         ledger = coverage_of(stored, interval, window, lifetimes, due, known)
+        if unread is not None and days:
+            unread += unread_lines(interval, days)
+            ledger = without_days(ledger, interval, days)
         missing = dict.fromkeys(listed, 0) | dict(
             fetchable(ledger).group_by("symbol").agg(pl.col("count").sum()).rows()
         )

@@ -60,7 +60,8 @@ def login(settings: Settings) -> tuple[str, str]:
 def airflow_environment(settings: Settings) -> dict[str, str]:
     """Return the environment of Airflow's processes; makes AIRFLOW_HOME. Safe to repeat.
 
-    The only product setting in it is the list of allowed hosts: the DAGs know Dagster's address, and no more.
+    The only product settings in it are allowed hosts and the names of strategies: the DAGs know Dagster's
+    address, and no more.
     """
     home = _home(settings)
     kept, logs = _kept_secrets(home), home / "logs"
@@ -78,6 +79,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW_CONN_AIRFLOW_DATABASE": json.dumps({"conn_type": "generic", "password": database}),
         "AIRFLOW_CONN_DAGSTER": json.dumps(dagster),
         "AIRFLOW_VAR_CANDLES_FIRST_DAY": kept["first_day"],
+        "AIRFLOW_VAR_MODEL_STRATEGIES": ",".join(each.name for each in settings.strategies),
         "AIRFLOW__API__BASE_URL": address(settings),
         "AIRFLOW__API__HOST": HOST,
         "AIRFLOW__API__SECRET_KEY": kept["api"],

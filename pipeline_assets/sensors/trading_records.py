@@ -34,7 +34,8 @@ def trading_record_sensor() -> dg.SensorDefinition:
         settings: dg.ResourceParam[Settings],
         store: dg.ResourceParam[ObjectStore],
     ) -> dg.SensorResult:
-        from pipeline_assets.trading.record_news import RecordCursor, look
+        from pipeline_assets.trading.record_cursor import RecordCursor
+        from pipeline_assets.trading.record_news import look
 
         lateness = timedelta(minutes=settings.candidates.publish_minutes) + _ON_THE_WAY
         news = look(store, RecordCursor.from_text(context.cursor), lateness)

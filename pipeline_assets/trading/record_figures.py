@@ -53,10 +53,18 @@ def account_figures(document: AccountRecords) -> Figures:
 
 
 def _decisions(rows: "pl.DataFrame") -> Figures:
+    import polars as pl
+
+    shown = rows.with_columns(pl.col("probability", "expected_value").round(4))
     return {
         **_parts(rows, "decisions", "verdict", {"accept": "accepted", "decline": "declined"}),
         "newest decisions": _newest(
-            rows, "open_time", ("symbol", "strategy", "side", "verdict", "reason")
+            shown,
+            "open_time",
+            (
+                *("symbol", "strategy", "side", "verdict", "reason"),
+                *("probability", "expected_value", "model"),
+            ),
         ),
         "by verdict and reason": _counts(rows, "verdict", "reason"),
         "by strategy": _counts(rows, "strategy", "verdict"),

@@ -10,15 +10,13 @@ import hashlib
 import json
 import logging
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
-from typing import Self
 
 import msgspec
 
 from pipeline_assets.market.intervals import from_milliseconds
-from pipeline_assets.resources.document_versions import cursor_content
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import DamagedObjectError
 from pipeline_assets.resources.stored_objects import StoredObject
@@ -30,14 +28,18 @@ from pipeline_assets.trading.decision_store import (
     decoded_document,
 )
 from pipeline_assets.trading.decisions import MinuteDecisions, MinuteIntents
+from pipeline_assets.trading.record_cursor import Mark, RecordCursor
 from pipeline_assets.trading.record_objects import (
     DayObject,
     Kind,
     Row,
+    damage_of,
+    day_of_object,
     decision_row,
     fill_row,
     intent_row,
     merge_records,
+    object_key,
     order_row,
 )
 
@@ -48,50 +50,14 @@ _MARGIN = timedelta(seconds=60)
 # Objects that are remembered as reported: more than one look changes.
 _REPORTED = 64
 _MINUTE = "%Y%m%d/%H%M"
+# By kind of record, the documents that have its rows. A day's rows are in documents of that day or later.
+_SOURCES = {
+    Kind.DECISIONS: DECISIONS,
+    Kind.INTENTS: INTENTS,
+    Kind.ORDERS: ACCOUNTS,
+    Kind.FILLS: ACCOUNTS,
+}
 _logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Mark:
-    """The documents of a prefix that were read.
-
-    Attributes:
-        newest: the greatest key among those; listings begin some time before it, for late documents.
-        modified: when the store wrote the newest of them, ISO 8601; empty before the first.
-        known: short digests of those written shortly before `modified`.
-    """
-
-    newest: str = ""
-    modified: str = ""
-    known: list[str] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class RecordCursor:
-    """The documents that were read, and the reports that were made.
-
-    Attributes:
-        marks: by prefix.
-        reported: by object and account, a digest of its newest report.
-    """
-
-    marks: Mapping[str, Mark] = field(default_factory=dict)
-    reported: Mapping[str, str] = field(default_factory=dict)
-
-    @classmethod
-    def from_text(cls, text: str | None) -> Self:
-        """Return the cursor of a text, or one that knows nothing.
-
-        Raises:
-            NewerVersionError: a newer release wrote the cursor.
-        """
-        held = cursor_content(text, "trading_records")
-        marks = {prefix: Mark(**each) for prefix, each in held.get("marks", {}).items()}
-        return cls(marks, held.get("reported", {}))
-
-    def to_text(self) -> str:
-        """Return the cursor as text."""
-        return json.dumps(asdict(self))
 
 
 @dataclass(frozen=True)
@@ -103,6 +69,8 @@ class RecordNews:
         accounts: by account, the newest document of one whose positions or mode changed.
         documents: how many documents were read.
         waiting: how many are left for the next look.
+        damaged: by kind and day, what is wrong with an object that cannot be read.
+        changed: the days whose object became damaged or readable since the look before.
         cursor: for the next look.
     """
 
@@ -110,6 +78,8 @@ class RecordNews:
     accounts: Mapping[str, AccountRecords]
     documents: int
     waiting: int
+    damaged: Mapping[tuple[Kind, date], str]
+    changed: Sequence[tuple[Kind, date]]
     cursor: RecordCursor
 
 
@@ -117,7 +87,8 @@ def look(store: ObjectStore, cursor: RecordCursor, lateness: timedelta) -> Recor
     """Read new documents, merge their rows into the days' objects, and return what to report.
 
     May be repeated after a crash at any point: merging the same documents again changes nothing, and an
-    object is reported unless the cursor says that it was, as it stands.
+    object is reported unless the cursor says that it was, as it stands. A damaged object of a day harms no
+    other day.
 
     Args:
         store: the bucket.
@@ -125,10 +96,13 @@ def look(store: ObjectStore, cursor: RecordCursor, lateness: timedelta) -> Recor
         lateness: how much older than the newest minute a late document's minute can be.
 
     Raises:
-        ObjectStoreError: S3 refuses, or an object of a day is damaged.
+        ObjectStoreError: S3 refuses.
         TraderStateError: a document is of another version.
     """
-    marks, rows = dict(cursor.marks), defaultdict[tuple[Kind, date], list[Row]](list)
+    before = [day_of_object(each) for each in cursor.damaged]
+    damaged = {each: why for each in before if (why := damage_of(store, *each))}
+    mended = [each for each in before if each not in damaged]
+    marks, rows = _read_again(cursor.marks, mended), defaultdict[tuple[Kind, date], list[Row]](list)
     newest: dict[str, AccountRecords] = {}
     documents = waiting = 0
     for prefix in (DECISIONS, INTENTS, ACCOUNTS):
@@ -145,7 +119,12 @@ def look(store: ObjectStore, cursor: RecordCursor, lateness: timedelta) -> Recor
                 found = _of_trader(store, prefix, key, body)
             for kind, day, row in found:
                 rows[kind, day].append(row)
-    merged = {each: merge_records(store, *each, rows[each]) for each in sorted(rows)}
+    merged: dict[tuple[Kind, date], DayObject | None] = {}
+    for each in sorted(rows.keys() - damaged):
+        try:
+            merged[each] = merge_records(store, *each, rows[each])
+        except DamagedObjectError as error:
+            damaged[each] = str(error)
     reported = dict(cursor.reported)
     days = {
         each: held
@@ -154,7 +133,19 @@ def look(store: ObjectStore, cursor: RecordCursor, lateness: timedelta) -> Recor
     }
     accounts = {name: each for name, each in newest.items() if _is_news(reported, *_stand(each))}
     kept = dict(list(reported.items())[-_REPORTED:])
-    return RecordNews(days, accounts, documents, waiting, RecordCursor(marks, kept))
+    changed = [*mended, *(each for each in damaged if each not in before)]
+    after = RecordCursor(marks, kept, [object_key(*each) for each in damaged])
+    return RecordNews(days, accounts, documents, waiting, damaged, changed, after)
+
+
+def _read_again(marks: Mapping[str, Mark], days: Iterable[tuple[Kind, date]]) -> dict[str, Mark]:
+    """Return the marks, with each prefix read again from the first of these days on."""
+    found = dict(marks)
+    for kind, day in days:
+        prefix = _SOURCES[kind]
+        newest = min(found.get(prefix, Mark()).newest, f"{prefix}{day:%Y%m%d}/0000")
+        found[prefix] = Mark(newest)
+    return found
 
 
 def _changed(

@@ -5,6 +5,7 @@ Every row of a kind has a key. Merging the same rows again changes nothing, in w
 """
 
 import io
+import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
@@ -14,7 +15,11 @@ from typing import TYPE_CHECKING, Any
 from pipeline_assets.market.intervals import from_milliseconds
 from pipeline_assets.market.trading_rules import decimal
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.s3_errors import ObjectStoreError, PreconditionFailedError
+from pipeline_assets.resources.s3_errors import (
+    DamagedObjectError,
+    ObjectStoreError,
+    PreconditionFailedError,
+)
 from pipeline_assets.trading.account_records import AccountRecords, FillRecord, OrderRecord
 from pipeline_assets.trading.decisions import Decision, Intent
 
@@ -24,8 +29,7 @@ if TYPE_CHECKING:
 Row = dict[str, Any]
 _ATTEMPTS = 10
 _REMEDY = (
-    "Remove it, and reset the cursor of the sensor `trading_records` in Dagster: the object is made again "
-    "of the documents on the lake"
+    "Remove it: the sensor `trading_records` makes the object again of the documents on the lake"
 )
 
 
@@ -66,7 +70,7 @@ _LAYOUTS = {
     Kind.DECISIONS: _Layout(
         _columns(
             "id candidate_id strategy version symbol interval side open_time:time price:float verdict "
-            "reason author decided_at:time"
+            "reason author decided_at:time model probability:float expected_value:float reasons"
         ),
         ("id",),
         ("open_time", "strategy", "symbol", "id"),
@@ -112,6 +116,12 @@ def object_key(kind: Kind, day: date) -> str:
     return f"{kind}/{day:%Y%m%d}.parquet"
 
 
+def day_of_object(key: str) -> tuple[Kind, date]:
+    """Return the kind and the day of an object's key."""
+    kind, _, stamp = key.removesuffix(".parquet").partition("/")
+    return Kind(kind), date.fromisoformat(stamp)
+
+
 def schema_of(kind: Kind) -> "pl.Schema":
     """Return the columns of a kind: money and quantities as decimals with eight places, times in UTC."""
     import polars as pl
@@ -131,6 +141,26 @@ def read_records(store: ObjectStore, kind: Kind, day: date) -> "pl.DataFrame":
     """
     found = _read(store, kind, day)
     return schema_of(kind).to_frame() if found is None else found.rows
+
+
+def damage_of(store: ObjectStore, kind: Kind, day: date) -> str:
+    """Return what is wrong with a day's object; empty if the object is whole or not there.
+
+    Raises:
+        ObjectStoreError: S3 refuses.
+    """
+    try:
+        _read(store, kind, day)
+    except DamagedObjectError as error:
+        return str(error)
+    return ""
+
+
+def records_of(kind: Kind, rows: Iterable[Row]) -> "pl.DataFrame":
+    """Return rows as they stand in a day's object: one a key, in the object's order."""
+    import polars as pl
+
+    return _merged(kind, pl.DataFrame(list(rows), schema=schema_of(kind), orient="row"))
 
 
 def merge_records(
@@ -178,6 +208,10 @@ def decision_row(decision: Decision) -> Row:
         "reason": decision.reason,
         "author": decision.author,
         "decided_at": decision.decided_at,
+        "model": decision.model,
+        "probability": decision.probability,
+        "expected_value": decision.expected_value,
+        "reasons": _reasons_text(decision),
     }
 
 
@@ -194,6 +228,13 @@ def order_row(document: AccountRecords, order: OrderRecord) -> Row:
 def fill_row(document: AccountRecords, fill: FillRecord) -> Row:
     """Return a fill as a row."""
     return _account_row(Kind.FILLS, document, fill, fill.price)
+
+
+def _reasons_text(decision: Decision) -> str | None:
+    """Return the reasons of a model as JSON, as the column holds them; None without a judgement."""
+    if decision.reasons is None:
+        return None
+    return json.dumps([each.model_dump() for each in decision.reasons], separators=(",", ":"))
 
 
 def _account_row(

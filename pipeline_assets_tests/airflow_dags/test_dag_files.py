@@ -13,6 +13,7 @@ import pytest
 
 from pipeline_assets.definitions import definitions
 from pipeline_assets.local.stack import REPOSITORY
+from pipeline_assets.market.strategies import strategy_names
 
 FOLDER = REPOSITORY / "pipeline_assets" / "airflow_dags"
 
@@ -118,6 +119,7 @@ def test_folder_needs_only_airflow_and_requests(parsed: dict) -> None:
         "funding_rates",
         "trading_tables",
         "candidate_outcomes",
+        "models",
     }
 
 
@@ -143,6 +145,33 @@ def test_trading_tables_load_with_candles(parsed: dict) -> None:
     }
     assert dag["schedule"] == parsed["dags"]["candles_15m"]["schedule"]
     assert not dag["catchup"]
+
+
+def test_training_is_a_task_a_strategy(parsed: dict) -> None:
+    """Each strategy is trained weekly at the time of Dagster's own schedule, whatever the others end as."""
+    dag = parsed["dags"]["models"]
+    assert set(dag["tasks"]) == set(strategy_names())
+    assert all((each["upstream"], each["steps"]) == ([], None) for each in dag["tasks"].values())
+    assert dag["schedule"] == definitions.resolve_schedule_def("models").cron_schedule
+
+
+STRATEGIES = """
+import sys; sys.path.insert(0, sys.argv[1])
+import model_dags
+for text in ("macd_cross, ema_trend,macd_cross", " , "):
+    try:
+        print("NAMES", *model_dags.strategies(text))
+    except ValueError as error:
+        print("REFUSED", error)
+"""
+
+
+def test_variable_chooses_strategies(tmp_path: Path) -> None:
+    """The variable's names make the tasks; one without names is refused, and so is the file."""
+    environment = {"AIRFLOW_VAR_MODEL_STRATEGIES": "macd_cross"}
+    printed = beside_airflow(tmp_path, STRATEGIES, **environment)
+    assert "NAMES macd_cross ema_trend" in printed
+    assert any(line.startswith("REFUSED Variable model_strategies") for line in printed)
 
 
 @pytest.mark.parametrize("interval", ["1m", "15m", "1h"])
@@ -189,7 +218,7 @@ def test_airflow_reads_the_dag_file_only() -> None:
     """Airflow looks for DAGs in the DAG file only."""
     ignored = (FOLDER / ".airflowignore").read_text().split("\n")
     modules = {path.name for path in FOLDER.glob("*.py")}
-    assert modules - set(ignored) == {"candle_dags.py"}
+    assert modules - set(ignored) == {"candle_dags.py", "model_dags.py"}
 
 
 PARTITIONS = """
@@ -209,17 +238,22 @@ for start, after, now, minutes in (each.split(",") for each in sys.argv[2:]):
 """
 
 
-def partitions(tmp_path: Path, moments: Iterable[str]) -> list[str]:
-    """Return the partition and kind of DAG runs: start of the data interval, run after, now, minutes."""
+def beside_airflow(home: Path, program: str, *arguments: str, **environment: str) -> list[str]:
+    """Return the lines that a program prints beside the DAG folder."""
     done = subprocess.run(
-        [sys.executable, "-c", PARTITIONS, str(FOLDER), *moments],
-        env={"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(tmp_path)},
+        [sys.executable, "-c", program, str(FOLDER), *arguments],
+        env={"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(home)} | environment,
         capture_output=True,
         text=True,
         check=True,
     )
-    lines = [line for line in done.stdout.splitlines() if line.startswith("DAY")]
-    return [line.removeprefix("DAY ") for line in lines]
+    return done.stdout.splitlines()
+
+
+def partitions(tmp_path: Path, moments: Iterable[str]) -> list[str]:
+    """Return the partition and kind of DAG runs: start of the data interval, run after, now, minutes."""
+    lines = beside_airflow(tmp_path, PARTITIONS, *moments)
+    return [line.removeprefix("DAY ") for line in lines if line.startswith("DAY")]
 
 
 def test_partition_is_the_intervals_day(tmp_path: Path) -> None:
@@ -280,13 +314,8 @@ def test_cleanup_deletes_logs_by_age(tmp_path: Path) -> None:
         written = datetime(2026, 11, day, tzinfo=UTC).timestamp()
         for each in (file, file.parent):
             os.utime(each, (written, written))
-    done = subprocess.run(
-        [sys.executable, "-c", CLEANING, str(FOLDER), str(logs)],
-        env={"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    assert "REMOVED 1 0" in done.stdout
+    printed = beside_airflow(tmp_path, CLEANING, str(logs))
+    assert "REMOVED 1 0" in printed
     assert [path.parent.name for path in logs.rglob("*.log")] == ["young"]
-    assert "RAISED AirflowSkipException No connection `airflow_database`" in done.stdout
+    said = "RAISED AirflowSkipException No connection `airflow_database`"
+    assert any(line.startswith(said) for line in printed)

@@ -137,3 +137,44 @@ def warehouse_dollars(day: Day) -> float:
     price = prices()["snowflake"]
     credits = warehouse_minutes(day) / 60 * price["credits_per_hour"]
     return float(credits * price["credit"] * _DAYS)
+
+
+@dataclass(frozen=True)
+class WarehouseUse:
+    """The load of the warehouse in a day.
+
+    Attributes:
+        seconds: for which it is billed.
+        statements: beside those of the loads.
+    """
+
+    seconds: float
+    statements: int
+
+    @property
+    def credits(self) -> float:
+        """The credits of the day."""
+        return float(self.seconds / 3600 * prices()["snowflake"]["credits_per_hour"])
+
+
+def warehouse_use(load_minutes: int, *, features: bool, inference: bool) -> WarehouseUse:
+    """Return what loads, features and the reads of the inference service ask for in a day.
+
+    A wake is shared: features are merged after the load of each interval, and the service reads them a
+    minute after the candle's close. The warehouse suspends itself some time after the last of these.
+    """
+    price = prices()["snowflake"]
+    loads = loads_of_a_day(load_minutes)
+    wakes = [sum(at in times for times in loads.values()) for at in set().union(*loads.values())]
+    per_table = 1 if features else 0
+    begun, seconds = price["load_begins_after_close"], 0.0
+    read = price["inference_read_after_close"] + price["inference_read_seconds"]
+    # Finalizing wakes the warehouse once more, for both tables, and the service reads nothing then.
+    for tables, reads in [*((each, inference) for each in wakes), (len(loads), False)]:
+        work = price["load_seconds"] + tables * per_table * price["feature_merge_seconds"]
+        if reads:
+            work = max(work, read - begun)
+        seconds += max(price["least_seconds"], work + price["auto_suspend_seconds"])
+    # A MERGE and the query for its span; one read.
+    statements = 2 * per_table * (sum(wakes) + len(loads)) + (sum(wakes) if inference else 0)
+    return WarehouseUse(seconds, statements)

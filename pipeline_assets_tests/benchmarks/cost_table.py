@@ -14,12 +14,19 @@ from pipeline_assets_tests.benchmarks.cost_model import (
     s3_dollars,
     warehouse_dollars,
     warehouse_minutes,
+    warehouse_use,
 )
 
 PAGE = Path(__file__).parents[2] / "docs" / "production.md"
 BEGIN, END = "<!-- cost: generated -->\n", "<!-- cost: end -->\n"
 _UPLOADS, _LOADS = (1, 5, 15), (15, 60, 360, 1440)
 _DEFAULT_LOAD = 15
+# Each row: its name, whether features are merged and the inference service reads these.
+_USES = (
+    ("candles alone (`PIPELINE_FEATURES__ENABLED=false`)", False, False),
+    ("and features", True, False),
+    ("and the inference service", True, True),
+)
 
 
 def tables() -> str:
@@ -55,6 +62,20 @@ def tables() -> str:
         lines.append(
             f"| {load} | {day.wakes} | {warehouse_minutes(day):.0f} | {day.counts['statements']:,} "
             f"| {warehouse_dollars(day):.2f} |"
+        )
+    lines += [
+        "",
+        f"| the warehouse, loads every {_DEFAULT_LOAD} minutes | billed minutes a day | statements a day "
+        "| credits a day | dollars a month |",
+        "|---|---|---|---|---|",
+    ]
+    statements = day_of(found, _SHOWN, 1, _DEFAULT_LOAD).counts["statements"]
+    for name, features, inference in _USES:
+        use = warehouse_use(_DEFAULT_LOAD, features=features, inference=inference)
+        dollars = use.credits * price["snowflake"]["credit"] * 30
+        lines.append(
+            f"| {name} | {use.seconds / 60:.0f} | {statements + use.statements:,} | {use.credits:.2f} "
+            f"| {dollars:.2f} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -462,3 +462,21 @@ def test_repairs_group_neighbouring_days() -> None:
         (Interval.ONE_HOUR, [SNOW], date(2026, 9, 2), date(2026, 9, 3)),
     ]
     assert list(repairs(frame.clear())) == []
+
+
+def test_newer_marks_hide_one_day(collecting: Platform, gaps: Gaps) -> None:
+    """A day whose marks a newer release wrote is named and not judged; the other days are shown."""
+    for day in ("2026-09-15", "2026-09-17"):
+        collecting.backfill("1h", day)
+    key = "state/sealed/1h/20260916.json"
+    ObjectStore(collecting.settings.s3).put(key, b'{"version": 2}')
+    done = gaps("--interval", "1h", "--json")
+    assert done.exit_code == 1
+    [unread] = reported(done)["unread"]
+    assert unread.startswith("1h of 2026-09-16 is not judged: ")
+    assert key in unread
+    assert "update this installation" in unread
+    assert unread in done.stderr
+    shown = rows(reported(done))
+    assert (BTC, "09-18 00:00", "09-18 11:00", 12, "not_fetched") in shown
+    assert not [row for row in shown if "09-16" in row[1] or "09-16" in row[2]]

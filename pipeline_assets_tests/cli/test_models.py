@@ -73,6 +73,35 @@ def test_table_shows_each_model(run: Run, store: ObjectStore) -> None:
         assert words in done.stdout
 
 
+def test_reasons_are_in_words(run: Run, pair: tuple[Manifest, Manifest]) -> None:
+    """A newcomer reads whether a model decides and why, with figures and their units."""
+    older, newer = (each.model_id for each in pair)
+
+    def said() -> str:
+        return " ".join(run("models").stdout.split())
+
+    assert said().count("Not promoted, though it passed its tests") == 2
+    assert f"inference promote {STRATEGY} {older}" in said()
+    run("promote", STRATEGY, older)
+    run("promote", STRATEGY, newer)
+    assert f"Promoted: it decides about candidates of {STRATEGY}." in said()
+    run("back", STRATEGY)
+    assert "Not promoted: a person went back from it" in said()
+
+
+def test_figures_have_units(run: Run, store: ObjectStore) -> None:
+    """Returns are percentages of a trade's value, with their interval; a missing figure is left out."""
+    named = {"traded_return": 0.0012, "traded_return_low": -0.0002, "traded_return_high": 0.0025}
+    counts = {"candidates": 1204.0, "traded": 310.0, "traded_win_rate": 0.54}
+    stored(store, metrics={**counts, **named, "calibration_error": 0.021})
+    said = " ".join(run("models").stdout.split())
+    assert (
+        "It would have traded 310 of 1,204 candidates that it had not seen, and 54% of the trades won; "
+        "+0.12% (-0.02% to +0.25%) a trade; probability off by 2.1 percentage points." in said
+    )
+    assert "in % of a trade's value" in said
+
+
 @pytest.mark.parametrize(
     ("arguments", "message", "status"),
     [

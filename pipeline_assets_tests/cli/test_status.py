@@ -5,7 +5,7 @@ import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 from threading import Event
 from typing import Any
 
@@ -205,6 +205,24 @@ def test_damaged_object_hides_own_candles(
     assert [found[symbol, Interval.ONE_MINUTE].rows for symbol in SYMBOLS] == [150, 90, 150]
     assert [found[symbol, Interval.ONE_MINUTE].missing for symbol in SYMBOLS] == [0, 60, 0]
     assert key in caplog.text
+
+
+def test_newer_marks_hide_one_day(minutes: Platform) -> None:
+    """A day whose marks a newer release wrote is named, and none of its candles counts as missing."""
+    now = datetime(2026, 11, 20, 2, 0, 5, tzinfo=UTC)
+    minutes.exchange.set_clock(now)
+    minutes.ingest("1m")
+    store = ObjectStore(minutes.settings.s3)
+    store.put("state/sealed/1m/20261119.json", b'{"version": 2}')
+    unread: list[str] = []
+    found = lake_overview(
+        minutes.settings, store, SYMBOLS[:1], date(2026, 11, 18), now, unread=unread
+    )
+    assert found[SYMBOLS[0], Interval.ONE_MINUTE].missing == 1440
+    assert found[SYMBOLS[0], Interval.ONE_HOUR].missing == 50
+    [line] = unread
+    assert line.startswith("1m of 2026-11-19 is not judged: ")
+    assert "update this installation" in line
 
 
 def test_later_minutes_raise_no_alarm(minutes: Platform, caplog: pytest.LogCaptureFixture) -> None:

@@ -81,3 +81,18 @@ def test_links_are_followed_before_work(tmp_path: Path, target: str, said: str) 
     link.symlink_to(tmp_path / target)
     with pytest.raises(click.BadParameter, match=said):
         check_place("--html", link)
+
+
+@pytest.mark.parametrize("sealed", ["/proc", "/sys"])
+def test_unwritable_place_is_refused(sealed: str) -> None:
+    """A directory that takes no file is refused before the work, not after it; root meets it here too."""
+    with pytest.raises(click.BadParameter, match=f"{sealed} cannot be written"):
+        check_place("--html", Path(sealed) / "report.html")
+
+
+def test_place_is_left_as_it_was(tmp_path: Path) -> None:
+    """The trial leaves no file, also where a file is going to be replaced."""
+    path = tmp_path / "report.html"
+    path.write_bytes(b"before")
+    check_place("--html", path)
+    assert (names(tmp_path), path.read_bytes()) == (["report.html"], b"before")

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from dagster import (
+    AssetCheckEvaluation,
     AssetMaterialization,
     AssetObservation,
     SensorResult,
@@ -16,6 +17,7 @@ from dagster import (
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.sensors.trading_records import trading_record_sensor
 from pipeline_assets.settings import Settings
+from pipeline_assets.trading.record_objects import Kind, object_key
 from pipeline_assets_tests.fixtures.kafka import MIDNIGHT
 from pipeline_assets_tests.fixtures.s3 import S3Bucket
 from pipeline_assets_tests.trading.record_bench import copied, decide
@@ -76,8 +78,9 @@ def test_events_show_what_was_traded(record_sensor: RecordSensor, tmp_path: Path
         ("accept", "", 2),
         ("decline", "position_held", 2),
     ]
-    newest = [tuple(each.values())[1:] for each in decisions["newest decisions"]]
-    assert sorted({(verdict, reason) for *_, verdict, reason in newest}) == [
+    newest = decisions["newest decisions"]
+    assert list(newest[0])[-3:] == ["probability", "expected_value", "model"]
+    assert sorted({(each["verdict"], each["reason"]) for each in newest}) == [
         ("accept", ""),
         ("decline", "position_held"),
     ]
@@ -106,3 +109,28 @@ def test_stopped_trading_reports_nothing(record_sensor: RecordSensor) -> None:
     result = record_sensor.tick()
     assert not result.asset_events
     assert "No new document" in str(result.skip_message)
+
+
+def test_damaged_object_is_red(record_sensor: RecordSensor) -> None:
+    """The check of the asset fails for the day, once, and passes after the object was made again."""
+    decide(record_sensor.store, 1)
+    key = object_key(Kind.INTENTS, MIDNIGHT.date())
+    record_sensor.store.put(key, b"PAR1 and no more")
+    first, second = record_sensor.tick(), record_sensor.tick()
+    assert [_shown(each)[0] for each in first.asset_events] == [
+        "AssetMaterialization",
+        "AssetCheckEvaluation",
+    ]
+    assert not second.asset_events
+    assert key in str(second.skip_message)
+    record_sensor.store.delete([key])
+    failed, passed = (
+        next(each for each in result.asset_events if isinstance(each, AssetCheckEvaluation))
+        for result in (first, record_sensor.tick())
+    )
+    for evaluation, whole in ((failed, False), (passed, True)):
+        asset = evaluation.asset_key.to_user_string()
+        named = (asset, evaluation.check_name, evaluation.partition)
+        assert named == ("decisions", "readable", str(MIDNIGHT.date()))
+        assert evaluation.passed is whole
+    assert key in str(failed.description)

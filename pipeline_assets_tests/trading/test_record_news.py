@@ -1,6 +1,7 @@
 """A look at the records of trading over a real S3 server: daily objects, what is reported, and kills."""
 
 import asyncio
+import io
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,20 +11,22 @@ from pathlib import Path
 
 import pytest
 
+from pipeline_assets.market.intervals import to_milliseconds
 from pipeline_assets.market.step_tables import to_minute
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.s3_errors import DamagedObjectError
 from pipeline_assets.resources.stored_objects import StoredObject
 from pipeline_assets.trading import record_news
-from pipeline_assets.trading.decision_store import TraderStateError, read_decisions
-from pipeline_assets.trading.decisions import Intent, MinuteIntents
-from pipeline_assets.trading.record_news import RecordCursor, RecordNews, look
+from pipeline_assets.trading.decision_store import LakeDecisions, TraderStateError, read_decisions
+from pipeline_assets.trading.decisions import Intent, MinuteDecisions, MinuteIntents
+from pipeline_assets.trading.record_cursor import RecordCursor
+from pipeline_assets.trading.record_news import RecordNews, look
 from pipeline_assets.trading.record_objects import Kind, merge_records, object_key, read_records
 from pipeline_assets.trading.trader_store import LakeTraderStore
 from pipeline_assets_tests.fixtures.counting_s3 import KINDS, CountsRequests
 from pipeline_assets_tests.fixtures.damage import flip_bit
 from pipeline_assets_tests.fixtures.faulty_s3 import faulty_s3
-from pipeline_assets_tests.fixtures.kafka import MIDNIGHT
+from pipeline_assets_tests.fixtures.judge import FakeJudge, decider
+from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, candidates
 from pipeline_assets_tests.fixtures.s3 import S3Bucket, passed_check
 from pipeline_assets_tests.trading.paper_world import Deaths, KilledError
 from pipeline_assets_tests.trading.record_bench import MortalStore, copied, decide
@@ -217,16 +220,65 @@ def test_unreadable_document_is_named(looker: Looker, key: str) -> None:
         looker.look()
 
 
-def test_damaged_object_is_named(looker: Looker) -> None:
-    """An object that cannot be decoded is not replaced: the error says how the object is made again."""
+def test_damaged_object_harms_no_other(looker: Looker) -> None:
+    """The damaged object is named at each look and left alone; the other days go on."""
     key = object_key(Kind.FILLS, TRADED)
     looker.store.put(key, b"PAR1 and no more")
-    with pytest.raises(
-        DamagedObjectError, match=r"reset the cursor of the sensor `trading_records`"
-    ):
-        looker.look()
+    first, second = looker.look(), looker.look()
+    damaged = (Kind.FILLS, TRADED)
+    assert set(first.days) == OBJECTS - {damaged}
+    assert (first.changed, second.changed) == ([damaged], [])
+    for news in (first, second):
+        assert list(news.damaged) == [damaged]
+        assert key in news.damaged[damaged]
+        assert "Remove it" in news.damaged[damaged]
+    assert looker.store.get(key) == b"PAR1 and no more"
+
+
+def test_removed_object_is_made_again(looker: Looker) -> None:
+    """Once the damaged object is removed, its documents are read again, also those of the meantime."""
+    looker.look()
+    expected = bodies(looker.store)
+    key = object_key(Kind.DECISIONS, DECIDED)
+    looker.store.put(key, b"PAR1 and no more")
+    decide(looker.store, 1, first=3)
+    assert list(looker.look().damaged) == [(Kind.DECISIONS, DECIDED)]
     looker.store.delete([key])
-    assert set(looker.look().days) == OBJECTS
+    news = looker.look()
+    assert (news.changed, dict(news.damaged)) == ([(Kind.DECISIONS, DECIDED)], {})
+    rows = read_records(looker.store, Kind.DECISIONS, DECIDED)
+    assert sorted(rows["id"]) == sorted(each.id for each in read_decisions(looker.store, DECIDED))
+    assert rows.height == 8
+    assert bodies(looker.store)[Kind.FILLS] == expected[Kind.FILLS]
+    assert looker.look().documents == 0
+
+
+def test_object_has_what_models_said(looker: Looker) -> None:
+    """Rows of the inference service carry the model's figures; others have none."""
+    (each,) = candidates(start=MIDNIGHT + timedelta(minutes=9))
+    lake = LakeDecisions(looker.store)
+    lake.fix(to_minute(each.open_time), MinuteDecisions(decisions=()))
+    decider(lake, FakeJudge(), to_milliseconds(each.open_time) + 70_000).decide([each])
+    looker.look()
+    *others, row = read_records(looker.store, Kind.DECISIONS, DECIDED).to_dicts()
+    assert (row["model"], row["probability"], row["expected_value"]) == ("m-1", 0.6, 0.01)
+    assert json.loads(row["reasons"]) == [{"input": "f15_return", "value": None, "effect": 0.2}]
+    assert {(each["model"], each["probability"], each["reasons"]) for each in others} == {
+        (None, None, None)
+    }
+
+
+def test_object_of_earlier_release_is_read(looker: Looker) -> None:
+    """A day's object without the model's columns is read and grows; its rows have no values there."""
+    looker.look()
+    rows = read_records(looker.store, Kind.DECISIONS, DECIDED)
+    body = io.BytesIO()
+    rows.drop("model", "probability", "expected_value", "reasons").write_parquet(body)
+    looker.store.put(object_key(Kind.DECISIONS, DECIDED), body.getvalue())
+    assert read_records(looker.store, Kind.DECISIONS, DECIDED).equals(rows)
+    decide(looker.store, 1, first=3)
+    looker.look()
+    assert read_records(looker.store, Kind.DECISIONS, DECIDED).height == rows.height + 2
 
 
 @contextmanager

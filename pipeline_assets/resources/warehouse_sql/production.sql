@@ -6,9 +6,10 @@
 USE ROLE ACCOUNTADMIN;
 
 -- Loads every 15 minutes (PIPELINE_INGEST__LOAD_MINUTES) need some 53 credits a month: each wakes the
--- warehouse for its seconds and the 60 until it suspends itself.
+-- warehouse for its seconds and the 60 until it suspends itself. Features make 58 of them, the
+-- inference service 92, and funding rates add 13 at most.
 CREATE RESOURCE MONITOR IF NOT EXISTS CANDLE_LOADING_LIMIT
-WITH CREDIT_QUOTA = 80 FREQUENCY = MONTHLY START_TIMESTAMP = IMMEDIATELY
+WITH CREDIT_QUOTA = 130 FREQUENCY = MONTHLY START_TIMESTAMP = IMMEDIATELY
 TRIGGERS ON 80 PERCENT DO NOTIFY ON 100 PERCENT DO SUSPEND;
 
 -- A load takes seconds and a warehouse is billed for a minute at least, so it stops at once after.
@@ -29,14 +30,14 @@ STORAGE_AWS_ROLE_ARN = 'arn:aws:iam::123456789012:role/snowflake-reads-candles'
 STORAGE_ALLOWED_LOCATIONS = (
     's3://candles/ohlcv/', 's3://candles/gaps/', 's3://candles/funding/', 's3://candles/candidates/',
     's3://candles/decisions/', 's3://candles/intents/', 's3://candles/orders/', 's3://candles/fills/',
-    's3://candles/candidate_outcomes/');
+    's3://candles/candidate_outcomes/', 's3://candles/accounts/');
 
 -- An integration of an earlier version may not read all of these yet, nor its loader make views:
 -- ALTER STORAGE INTEGRATION S3_CANDLES
 -- SET STORAGE_ALLOWED_LOCATIONS = (
 --     's3://candles/ohlcv/', 's3://candles/gaps/', 's3://candles/funding/', 's3://candles/candidates/',
 --     's3://candles/decisions/', 's3://candles/intents/', 's3://candles/orders/', 's3://candles/fills/',
---     's3://candles/candidate_outcomes/');
+--     's3://candles/candidate_outcomes/', 's3://candles/accounts/');
 -- GRANT CREATE VIEW ON SCHEMA MARKET_DATA.FUTURES TO ROLE CANDLE_LOADER;
 -- GRANT SELECT ON FUTURE VIEWS IN SCHEMA MARKET_DATA.FUTURES TO ROLE CANDLE_READER;
 
