@@ -25,8 +25,10 @@ from pipeline_assets.assets.funding import funding_rates, funding_table
 from pipeline_assets.assets.gaps import candle_gaps, zero_volume_check
 from pipeline_assets.assets.models import model, promotion_check
 from pipeline_assets.assets.objects import candle_objects
+from pipeline_assets.assets.outcomes import outcome_assets
 from pipeline_assets.assets.parity import parity_check
 from pipeline_assets.assets.raw import raw_candles
+from pipeline_assets.assets.record_tables import record_table_assets
 from pipeline_assets.assets.sinks import sink_assets
 from pipeline_assets.assets.tables import candle_gap_table
 from pipeline_assets.assets.trading import readable_checks, trading_assets
@@ -126,6 +128,8 @@ def _assets() -> list[AssetsDefinition | AssetSpec]:
         candidates(),
         candidate_objects(),
         *trading_assets(),
+        *record_table_assets(),
+        *outcome_assets(),
         universe(),
         candle_gaps(),
         backtest_report(),

@@ -38,6 +38,9 @@ KINDS = {
 CANDIDATES = {
     "candidates": {"kafka", "redis", "polars"},
     "candidate_objects": {"s3", "parquet"},
+    "candidate_table": {"snowflake", "sql"},
+    "candidate_outcomes": {"polars", "parquet", "s3"},
+    "candidate_outcome_table": {"snowflake", "sql"},
 }
 # External: the sensor `trading_records` reports these, and no run materializes them.
 TRADING = {
@@ -46,6 +49,14 @@ TRADING = {
     "fills": {"s3", "parquet"},
     "positions": {"s3"},
 }
+# Each with the asset that it loads.
+TRADING_TABLES = {
+    "decision_table": "decisions",
+    "intent_table": "decisions",
+    "order_table": "orders",
+    "fill_table": "fills",
+}
+VIEWS = "analysis_views"
 GAPS = {
     "candle_gaps": {"polars", "parquet", "s3"},
     "candle_gap_table": {"snowflake", "sql"},
@@ -78,7 +89,10 @@ def test_each_interval_has_its_assets(
     assert len(expected) == 14
     others = {
         AssetKey(name)
-        for name in (*CANDIDATES, *TRADING, *GAPS, *FUNDING, "universe", REPORT, MODEL, DRIFT)
+        for name in (
+            *(*CANDIDATES, *TRADING, *TRADING_TABLES, VIEWS, *GAPS, *FUNDING, "universe"),
+            *(REPORT, MODEL, DRIFT),
+        )
     }
     assert graph.get_all_asset_keys() == expected | others
 
@@ -99,7 +113,9 @@ def test_assets_have_descriptions_and_owners(definitions: Definitions) -> None:
         assert (set(node.kinds), node.group_name) == (kinds, "candidates")
         assert node.owners == ["team:market-data"]
         assert node.description
-    for group, assets in {"gaps": GAPS, "funding": FUNDING, "trading": TRADING}.items():
+    tables = {name: {"snowflake", "sql"} for name in (*TRADING_TABLES, VIEWS)}
+    groups = {"gaps": GAPS, "funding": FUNDING, "trading": TRADING | tables}
+    for group, assets in groups.items():
         for name, kinds in assets.items():
             node = graph.get(AssetKey(name))
             assert (set(node.kinds), node.group_name) == (kinds, group)
@@ -129,7 +145,13 @@ def test_lineage_follows_the_four_steps(
         for name in features:
             assert parents[name] == {loaded, "funding_table"}
     assert parents["candidates"] == {"candle_slots_1m"}
-    assert parents["candidate_objects"] == {"candidates"}
+    assert parents["candidate_objects"] == parents["candidate_table"] == {"candidates"}
+    assert parents["candidate_outcomes"] == {"candidate_objects", "candle_objects_1m"}
+    assert parents["candidate_outcome_table"] == {"candidate_outcomes"}
+    assert {name: parents[name] for name in TRADING_TABLES} == {
+        name: {loaded} for name, loaded in TRADING_TABLES.items()
+    }
+    assert parents[VIEWS] == {*TRADING_TABLES, "candidate_table", "candidate_outcome_table"}
     way = ("candidates", *TRADING)
     expected = [{name} for name in way[:-1]]
     # The inference service decides by models, and these learn from features.

@@ -1,4 +1,5 @@
-"""The DAGs: when candles and funding rates are fetched and inserted, and where failures are reported.
+"""The DAGs: when candles, funding rates and trading records are fetched and inserted; where failures go.
+
 Dagster does the work; the operators watch it. Trainings are in model_dags.py.
 """
 
@@ -16,10 +17,23 @@ from candle_intervals import (
     HOUSEKEEPING_CRON,
     HOUSEKEEPING_JOB,
     INGEST_JOBS,
+    OUTCOMES_CRON,
+    OUTCOMES_JOB,
     SPANS,
     TASKS,
+    TRADING_TABLES_CRON,
+    TRADING_TABLES_JOB,
+    TRADING_TABLES_TASKS,
 )
 from dag_defaults import scheduled, task_defaults
+from dag_docs import (
+    BACKFILL_DOC,
+    CLEANING_DOC,
+    FINALIZE_DOC,
+    HOUSEKEEPING_DOC,
+    INGEST_DOC,
+    OUTCOMES_DOC,
+)
 from dagster_operators import DagsterBackfillOperator, DagsterStepOperator
 from database_cleaning import AirflowCleaningOperator
 from failure_alerts import report_failure
@@ -30,55 +44,6 @@ _BACKFILLS = {**TASKS, "funding": FUNDING_TASKS}
 
 # A first day before all collecting costs a fetch of each day since then; set the variable.
 FIRST_DAY = Variable.get("candles_first_day", default="2026-11-01")
-
-_INGEST_DOC = """
-### An ingest run of {what}
-
-One Dagster run of the job `{job}` does the work; each task watches one asset of it.
-
-| task | asset |
-|---|---|
-{tasks}
-
-An ingest run stores what is due **now** by the exchange's clock. A late, cleared or missed run
-ends in the same data, so a failed one needs no attention if the next is green. Retries re-execute from the
-failed step and stop once the next run is due. Clear a run to make a new Dagster run. The button *Dagster run*
-opens it.
-"""
-_FINALIZE_DOC = """
-### Finalizing
-
-Once a day, the job `seal` reads which symbols the exchange lists (asset `universe`: listed and delisted since
-the last time), fetches the day that ended again, in all intervals, checks it against itself, and stores it as
-one object per symbol. It catches up: days in which Airflow was down are finalized when it is back; days that
-the sensor gap_repair has filled by then are left out. A day whose retries have all failed stays red: clear
-its run once the cause is gone.
-`airflow backfill create --dag-id candles_seal --from-date 2026-11-01 --to-date 2026-11-03` finalizes 1 and
-2 November (the last date is excluded). Variable `candles_first_day` says from which day on (its default:
-2026-11-01).
-"""
-_BACKFILL_DOC = """
-### Backfill
-
-Trigger with parameters: intervals (`funding` for funding rates), symbols (none: all that Dagster's settings
-name), first and last UTC day, both included. Each interval becomes one Dagster backfill, 1m first, since 15m
-and 1h are compared with it. A retry backfills what failed. May be repeated: nothing is duplicated or lost.
-"""
-_HOUSEKEEPING_DOC = """
-### Housekeeping
-
-Once a day, the job `housekeeping` removes from Dagster and the lake what can be made again: ingest runs of
-finalized days, their logs, staged files. Stored candles are never touched.
-"""
-
-_CLEANING_DOC = """
-### Airflow's own cleaning
-
-Once a day, `airflow db clean` removes records older than `keep_days`, and log files of that age go too:
-a minute's ingest run leaves one DAG run, four task instances and four log files, 5,760 a day. It touches the
-records of **every** DAG, so it is skipped unless the connection `airflow_database` holds the database's
-address in its password.
-"""
 
 
 def ingest_dag(interval: str) -> DAG:
@@ -121,7 +86,7 @@ def job_dag(
     with DAG(
         dag_id,
         description=f"{', '.join(tasks).capitalize()}: the {what} that are due.",
-        doc_md=_INGEST_DOC.format(what=what, job=job, tasks=watched),
+        doc_md=INGEST_DOC.format(what=what, job=job, tasks=watched),
         schedule=CronDataIntervalTimetable(cron, timezone="UTC"),
         start_date=datetime(2026, 11, 1, tzinfo=UTC),
         # An ingest run does what is due now, so those that were missed have nothing left to do.
@@ -148,17 +113,44 @@ def job_dag(
     return dag
 
 
+def trading_tables_dag() -> DAG:
+    """Build the DAG of the tables of trading records, which load with those of candles."""
+    job, cron, tags = TRADING_TABLES_JOB, TRADING_TABLES_CRON, ["dagster", "trading"]
+    tasks = TRADING_TABLES_TASKS
+    return job_dag(
+        *("trading_tables", "trading records", job, cron, timedelta(minutes=15), tasks, tags)
+    )
+
+
 def finalize_dag() -> DAG:
     """Return the DAG that finalizes the day before, once a day."""
-    with DAG(
+    # A day has ended once the first candle of the next one is closed, of 1h too.
+    return _day_dag(
         "candles_seal",
-        description="Note which symbols are listed, and finalize yesterday in all intervals.",
-        doc_md=_FINALIZE_DOC,
-        # A day has ended once the first candle of the next one is closed, of 1h too.
-        schedule=CronDataIntervalTimetable(FINALIZE_CRON, timezone="UTC"),
+        "Note which symbols are listed, and finalize yesterday in all intervals.",
+        *(FINALIZE_DOC, FINALIZE_CRON, FINALIZE_JOB, [*TAGS, "seal"]),
+    )
+
+
+def outcomes_dag() -> DAG:
+    """Return the DAG that computes what became of the candidates of the day before."""
+    return _day_dag(
+        "candidate_outcomes",
+        "Compute what became of yesterday's candidates.",
+        *(OUTCOMES_DOC, OUTCOMES_CRON, OUTCOMES_JOB, ["dagster", "trading"]),
+    )
+
+
+def _day_dag(dag_id: str, description: str, doc: str, cron: str, job: str, tags: list[str]) -> DAG:
+    """Build a DAG that runs a job once for each day; days in which Airflow was down are caught up."""
+    with DAG(
+        dag_id,
+        description=description,
+        doc_md=doc,
+        schedule=CronDataIntervalTimetable(cron, timezone="UTC"),
         start_date=datetime.fromisoformat(FIRST_DAY).replace(tzinfo=UTC),
         catchup=True,
-        # No dagrun_timeout, as above; Dagster ends a run that hangs after three hours.
+        # No dagrun_timeout, as above; Dagster ends a run that hangs.
         max_active_runs=1,
         default_args=task_defaults(
             retries=4,
@@ -167,11 +159,9 @@ def finalize_dag() -> DAG:
             execution_timeout=timedelta(hours=1),
         ),
         on_failure_callback=report_failure,
-        tags=[*TAGS, "seal"],
+        tags=tags,
     ) as dag:
-        DagsterStepOperator(
-            task_id="seal", job=FINALIZE_JOB, doc_md="Watches the whole Dagster run."
-        )
+        DagsterStepOperator(task_id=job, job=job, doc_md="Watches the whole Dagster run.")
     return dag
 
 
@@ -180,7 +170,7 @@ def backfill_dag() -> DAG:
     with DAG(
         "candles_backfill",
         description="Fetch and store whole days again, as a Dagster backfill.",
-        doc_md=_BACKFILL_DOC,
+        doc_md=BACKFILL_DOC,
         schedule=None,
         start_date=datetime(2026, 11, 1, tzinfo=UTC),
         max_active_runs=1,
@@ -232,7 +222,7 @@ def housekeeping_dag() -> DAG:
     with DAG(
         "candles_housekeeping",
         description="Remove what may be made again.",
-        doc_md=_HOUSEKEEPING_DOC,
+        doc_md=HOUSEKEEPING_DOC,
         tags=[*TAGS, "housekeeping"],
         **scheduled(
             HOUSEKEEPING_CRON,
@@ -250,7 +240,7 @@ def cleaning_dag() -> DAG:
     with DAG(
         "airflow_cleaning",
         description="Remove Airflow's own old records and logs.",
-        doc_md=_CLEANING_DOC,
+        doc_md=CLEANING_DOC,
         schedule=CronDataIntervalTimetable("45 1 * * *", timezone="UTC"),
         start_date=datetime(2026, 11, 1, tzinfo=UTC),
         catchup=False,
@@ -277,7 +267,9 @@ def cleaning_dag() -> DAG:
 for _interval in SPANS:
     ingest_dag(_interval)
 funding_dag()
+trading_tables_dag()
 finalize_dag()
+outcomes_dag()
 backfill_dag()
 housekeeping_dag()
 cleaning_dag()

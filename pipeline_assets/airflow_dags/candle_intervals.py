@@ -7,6 +7,17 @@ FINALIZE_JOB, HOUSEKEEPING_JOB = "seal", "housekeeping"
 FUNDING_JOB, FUNDING_CRON = "funding", "5 * * * *"
 # The asset that each task of a DAG run of funding rates watches.
 FUNDING_TASKS = {"fetch": "funding_rates", "insert": "funding_table"}
+# Likewise for trading records.
+TRADING_TABLES_JOB, TRADING_TABLES_CRON = "trading_tables", "*/15 * * * *"
+TRADING_TABLES_TASKS = {
+    "candidates": "candidate_table",
+    "decisions": "decision_table",
+    "intents": "intent_table",
+    "orders": "order_table",
+    "fills": "fill_table",
+    "views": "analysis_views",
+}
+OUTCOMES_JOB, OUTCOMES_CRON = "outcomes", "10 4 * * *"
 FINALIZE_CRON, HOUSEKEEPING_CRON = "5 1 * * *", "30 1 * * *"
 MODEL_JOB, MODEL_CRON = "models", "0 3 * * 0"
 # The strategies that can be trained.

@@ -11,16 +11,14 @@ from dagster import (
     AssetCheckSeverity,
     AssetExecutionContext,
     AssetsDefinition,
-    Config,
     MaterializeResult,
     ResourceParam,
     asset,
 )
-from pydantic import Field
 
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.check_results import report
-from pipeline_assets.assets.inputs import FetchConfig
+from pipeline_assets.assets.inputs import FetchConfig, LoadConfig
 from pipeline_assets.assets.presentation import metadata
 from pipeline_assets.collection.chosen_symbols import Request
 from pipeline_assets.collection.fetch_plan import RunKind
@@ -46,14 +44,6 @@ _TABLE = (
 _CHECKS = {
     layer.COMPLETE: "Every settlement of the day has a stored rate, at intervals of 8, 4 or 1 hours.",
 }
-
-
-class LoadConfig(Config):
-    """Which objects a run loads into the table."""
-
-    reload: bool = Field(
-        False, description="Load objects again that were loaded, as after the table was dropped."
-    )
 
 
 def funding_rates() -> AssetsDefinition:

@@ -1,5 +1,5 @@
-"""The step of a run in Dagster, and the configuration of a fetch. Which outputs a step reads is in
-collection/step_inputs.py.
+"""The step of a run in Dagster, and the configuration of a fetch and of a load. Which outputs a step reads is
+in collection/step_inputs.py.
 """
 
 from dagster import AssetCheckExecutionContext, AssetExecutionContext, Config
@@ -18,6 +18,14 @@ class FetchConfig(Config):
     )
     refresh: bool = Field(
         False, description="Fetch days again that are stored and complete; else they are left out."
+    )
+
+
+class LoadConfig(Config):
+    """Which objects a run loads into a table."""
+
+    reload: bool = Field(
+        False, description="Load objects again that were loaded, as after the table was dropped."
     )
 
 

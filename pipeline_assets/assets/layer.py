@@ -30,6 +30,12 @@ FUNDING_RATES, FUNDING_TABLE = AssetKey(FUNDING), AssetKey("funding_table")
 CANDIDATES, CANDIDATE_OBJECTS = AssetKey("candidates"), AssetKey("candidate_objects")
 DECISIONS, ORDERS = AssetKey("decisions"), AssetKey("orders")
 FILLS, POSITIONS = AssetKey("fills"), AssetKey("positions")
+# The warehouse's tables of trading records, and the views for people.
+CANDIDATE_TABLE, DECISION_TABLE = AssetKey("candidate_table"), AssetKey("decision_table")
+INTENT_TABLE, ORDER_TABLE = AssetKey("intent_table"), AssetKey("order_table")
+FILL_TABLE, VIEWS = AssetKey("fill_table"), AssetKey("analysis_views")
+OUTCOMES, OUTCOME_TABLE = AssetKey("candidate_outcomes"), AssetKey("candidate_outcome_table")
+TRADING_TABLES = (CANDIDATE_TABLE, DECISION_TABLE, INTENT_TABLE, ORDER_TABLE, FILL_TABLE)
 
 # The checks of candle objects that are not of one run's rows: of whole days, and of the time that passed.
 COMPLETE, CONSISTENT, FRESH = "complete", "consistent", "fresh"

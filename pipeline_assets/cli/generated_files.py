@@ -1,7 +1,7 @@
 """The files that are generated from the code and kept with it; `make generate` writes them.
 
 They are for readers that do not import this package: Airflow's DAG folder, and consumers of candidates and
-decisions.
+decisions; and the MERGE of each table of trading records, for people who review SQL.
 A test says whether they are current.
 """
 
@@ -16,6 +16,7 @@ from pipeline_assets.collection.fetch_plan import KIND_TAG, RunKind
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.strategies import strategy_names
+from pipeline_assets.resources.record_tables import RECORD_TABLES, merge_text
 from pipeline_assets.trading.decisions import Decision
 
 _DAG_INTERVALS = '''"""The DAGs' intervals and Dagster's names: generated from the code by `make generate`."""
@@ -27,6 +28,12 @@ FINALIZE_JOB, HOUSEKEEPING_JOB = "{FINALIZE_JOB}", "{HOUSEKEEPING_JOB}"
 FUNDING_JOB, FUNDING_CRON = "{FUNDING_JOB}", "{FUNDING_CRON}"
 # The asset that each task of a DAG run of funding rates watches.
 FUNDING_TASKS = {{"fetch": "{FUNDING_RATES}", "insert": "{FUNDING_TABLE}"}}
+# Likewise for trading records.
+TRADING_TABLES_JOB, TRADING_TABLES_CRON = "{TRADING_TABLES_JOB}", "{TRADING_TABLES_CRON}"
+TRADING_TABLES_TASKS = {{
+{trading_tables}
+}}
+OUTCOMES_JOB, OUTCOMES_CRON = "{OUTCOMES_JOB}", "{OUTCOMES_CRON}"
 FINALIZE_CRON, HOUSEKEEPING_CRON = "{FINALIZE_CRON}", "{HOUSEKEEPING_CRON}"
 MODEL_JOB, MODEL_CRON = "{MODEL_JOB}", "{MODEL_CRON}"
 # The strategies that can be trained.
@@ -64,6 +71,10 @@ def dag_intervals() -> str:
         lines["tasks"] += [f'    "{interval}": {{', *tasks, "    },"]
     lines["strategies"] = [f'    "{name}",' for name in strategy_names()]
     names = {**vars(run_names), **vars(scheduled_days), "KIND_TAG": KIND_TAG}
+    tables = [key.path[0] for key in layer.TRADING_TABLES]
+    tasks = {f"{name.removesuffix('_table')}s": name for name in tables}
+    tasks["views"] = layer.VIEWS.path[0]
+    lines["trading_tables"] = [f'    "{task}": "{asset}",' for task, asset in tasks.items()]
     for name in ("FUNDING_RATES", "FUNDING_TABLE"):
         names[name] = vars(layer)[name].path[0]
     made = {name: "\n".join(each) for name, each in lines.items()}
@@ -82,6 +93,10 @@ def _tasks(interval: Interval) -> dict[str, str]:
 def generated() -> dict[str, str]:
     """Return the text of each generated file, by its path in the package."""
     return {
+        **{
+            f"resources/warehouse_sql/{table.file}_merge.sql": merge_text(table)
+            for table in RECORD_TABLES.values()
+        },
         "airflow_dags/candle_intervals.py": dag_intervals(),
         "market/candidate.schema.json": _schema(Candidate),
         "trading/decision.schema.json": _schema(Decision),

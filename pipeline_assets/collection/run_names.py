@@ -13,6 +13,7 @@ FINALIZE_JOB, LEDGER_JOB, HOUSEKEEPING_JOB = "seal", "gap_ledger", "housekeeping
 FUNDING_JOB, FUNDING_BACKFILL_JOB = "funding", "funding_backfill"
 DRIFT_JOB = "drift"
 BACKTEST_JOB, MODEL_JOB = "backtest_reports", "models"
+TRADING_TABLES_JOB, OUTCOMES_JOB = "trading_tables", "outcomes"
 RECONCILER = "gap_repair"
 PARTITION_TAG = "dagster/partition"
 _FIRST_TAG, _LAST_TAG = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"

@@ -12,6 +12,10 @@ from pipeline_assets.market.windows import newest_closed
 FINALIZE_CRON, HOUSEKEEPING_CRON = "5 1 * * *", "30 1 * * *"
 # The exchange settles at full hours. The run after midnight is the last one of the day that ended.
 FUNDING_CRON = "5 * * * *"
+# With the loads of candles, so that the warehouse wakes once.
+TRADING_TABLES_CRON = "*/15 * * * *"
+# The longest horizon of a day's last candidate ends at four.
+OUTCOMES_CRON = "10 4 * * *"
 # Sundays, after Saturday is finalized and its candidates are compared with the lake.
 MODEL_CRON = "0 3 * * 0"
 # After yesterday is finalized and its features are merged, and before a new model is trained.
@@ -34,6 +38,25 @@ def open_day(interval: Interval, server_time: datetime, settle: timedelta) -> da
         settle: how long after its close a candle is final.
     """
     return newest_closed(interval, server_time + settle, settle).date()
+
+
+def days_of_outcomes(
+    yesterday: date, with_candidates: Collection[date], with_outcomes: Container[date]
+) -> list[date]:
+    """Return yesterday, and the days of the month before whose candidates have no outcomes.
+
+    Args:
+        yesterday: by the exchange's clock.
+        with_candidates: the days that have candidates.
+        with_outcomes: the days whose outcomes are stored.
+    """
+    oldest = yesterday - LOOK_BACK
+    left = [
+        day
+        for day in sorted(with_candidates)
+        if oldest <= day < yesterday and day not in with_outcomes
+    ]
+    return [yesterday, *left]
 
 
 def days_to_finalize(

@@ -32,6 +32,7 @@ from pipeline_assets.collection.run_names import (
     FUNDING_JOB,
     HOUSEKEEPING_JOB,
     PARTITION_TAG,
+    TRADING_TABLES_JOB,
     ingest_job,
 )
 from pipeline_assets.dagster_instance.event_storage import (
@@ -83,9 +84,10 @@ def _ingest_runs(
         assets = [layer.key(name, interval) for name in layer.layers(interval)]
         finalized = {day.isoformat() for day in finalized_days(store, interval)}
         yield ingest_job(interval), assets, finalized
-    # Funding rates are not finalized: a day that ended is complete, or a backfill completes it.
+    # These are not finalized: a day that ended is complete, or a later run completes it.
     past = {(today - timedelta(days=ago)).isoformat() for ago in range(1, 366)}
     yield FUNDING_JOB, [layer.FUNDING_RATES, layer.FUNDING_TABLE], past
+    yield TRADING_TABLES_JOB, list(layer.TRADING_TABLES), past
 
 
 def _runs(job_name: str, statuses: list[DagsterRunStatus], before: datetime) -> RunsFilter:

@@ -14,6 +14,8 @@ from pipeline_assets.collection.run_names import (
     FUNDING_JOB,
     LEDGER_JOB,
     MODEL_JOB,
+    OUTCOMES_JOB,
+    TRADING_TABLES_JOB,
     backfill_job,
     ingest_job,
     repair_job,
@@ -133,6 +135,31 @@ def funding_backfill_job() -> UnresolvedAssetJobDefinition:
     )
 
 
+def _trading_tables_job() -> UnresolvedAssetJobDefinition:
+    """Return the job that loads trading records into the warehouse, and keeps the views as declared."""
+    return define_asset_job(
+        TRADING_TABLES_JOB,
+        selection=AssetSelection.assets(*layer.TRADING_TABLES, layer.VIEWS),
+        tags={
+            KIND_TAG: RunKind.INGEST.value,
+            OPEN_DAY_TAG: TRADING_TABLES_JOB,
+            "dagster/priority": _PRIORITY[Interval.ONE_HOUR],
+            _MOST_SECONDS: _SECONDS_OF_LONGER,
+        },
+        description="Load candidates, decisions, intents, orders and fills that changed into their tables.",
+    )
+
+
+def _outcomes_job() -> UnresolvedAssetJobDefinition:
+    """Return the job that computes what became of a day's candidates, and loads it."""
+    return define_asset_job(
+        OUTCOMES_JOB,
+        selection=AssetSelection.assets(layer.OUTCOMES, layer.OUTCOME_TABLE),
+        tags={_MOST_SECONDS: _SECONDS_OF_LONGER},
+        description="Compute the outcomes of a day's candidates from the 1m candles, and load the table.",
+    )
+
+
 def _backtest_job() -> UnresolvedAssetJobDefinition:
     """Return the job that makes the report of one strategy."""
     return define_asset_job(
@@ -172,6 +199,8 @@ jobs = [
     *repair_jobs.values(),
     funding_job(),
     funding_backfill_job(),
+    _trading_tables_job(),
+    _outcomes_job(),
     backtest_job,
     _model_job(
         MODEL_JOB,

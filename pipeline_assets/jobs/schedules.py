@@ -22,7 +22,9 @@ from pipeline_assets.collection.run_names import (
     FINALIZE_JOB,
     FUNDING_JOB,
     MODEL_JOB,
+    OUTCOMES_JOB,
     PARTITION_TAG,
+    TRADING_TABLES_JOB,
     ingest_job,
 )
 from pipeline_assets.collection.scheduled_days import (
@@ -32,16 +34,21 @@ from pipeline_assets.collection.scheduled_days import (
     HOUSEKEEPING_CRON,
     LONGEST_RUN,
     MODEL_CRON,
+    OUTCOMES_CRON,
+    TRADING_TABLES_CRON,
+    days_of_outcomes,
     days_to_finalize,
     open_day,
 )
 from pipeline_assets.dagster_instance.unfinished_runs import unfinished_days
 from pipeline_assets.jobs.housekeeping import housekeeping
 from pipeline_assets.market.intervals import DAY, Interval
+from pipeline_assets.resources.candidate_objects import finalized_candidate_days
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.finalized_days import finalized_days
 from pipeline_assets.resources.gap_objects import judged_days
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.outcome_objects import days_with_outcomes
 from pipeline_assets.settings import Settings
 from pipeline_assets.wording import counted
 
@@ -55,6 +62,12 @@ def ingest_schedule(interval: Interval, status: DefaultScheduleStatus) -> Schedu
 def funding_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
     """Build the schedule of funding rates; its partition is the day of the hour that ended."""
     return _ingest_schedule(FUNDING_JOB, "funding rates", Interval.ONE_HOUR, FUNDING_CRON, status)
+
+
+def trading_tables_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
+    """Build the schedule of the tables of trading records; its partition is the open day."""
+    quarter, cron = Interval.FIFTEEN_MINUTES, TRADING_TABLES_CRON
+    return _ingest_schedule(TRADING_TABLES_JOB, "trading records", quarter, cron, status)
 
 
 def _ingest_schedule(
@@ -134,6 +147,36 @@ def finalize_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
     return finalize
 
 
+def outcomes_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
+    """Return the schedule of yesterday's outcomes, once the longest horizon of the day is over."""
+
+    @schedule(
+        name=OUTCOMES_JOB,
+        job_name=OUTCOMES_JOB,
+        cron_schedule=OUTCOMES_CRON,
+        execution_timezone="UTC",
+        default_status=status,
+        description=(
+            "Computes what became of yesterday's candidates, and of those of a day in the month before it "
+            "that has no outcomes."
+        ),
+    )
+    def outcomes(
+        context: ScheduleEvaluationContext,
+        exchange: ResourceParam[Exchange],
+        store: ResourceParam[ObjectStore],
+    ) -> Iterator[RunRequest]:
+        yesterday = exchange.server_time().date() - DAY
+        with_candidates = finalized_candidate_days(store)
+        for day in days_of_outcomes(yesterday, with_candidates, days_with_outcomes(store)):
+            yield RunRequest(
+                run_key=f"{context.scheduled_execution_time.isoformat()} {day}",
+                partition_key=day.isoformat(),
+            )
+
+    return outcomes
+
+
 def model_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
     """Return the weekly schedule of the models; a configured strategy's name is a run's partition."""
 
@@ -186,6 +229,8 @@ def schedules(*, running: bool) -> list[ScheduleDefinition]:
     return [
         *(ingest_schedule(interval, status) for interval in Interval),
         funding_schedule(status),
+        trading_tables_schedule(status),
+        outcomes_schedule(status),
         finalize_schedule(status),
         model_schedule(status),
         drift_schedule(status),

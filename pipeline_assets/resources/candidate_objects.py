@@ -10,6 +10,7 @@ from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from pipeline_assets.market.candidates import CANDIDATE_COLUMNS, candidate_schema
+from pipeline_assets.resources.lake_documents import documented_days
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import ObjectStoreError, PreconditionFailedError
 
@@ -36,6 +37,11 @@ class FinalizedCandidates:
 def day_key(day: date) -> str:
     """Return the key of the object that holds a finalized day."""
     return f"{PREFIX}{day:%Y%m%d}.parquet"
+
+
+def finalized_candidate_days(store: ObjectStore) -> list[date]:
+    """Return the finalized days that have candidates, ascending."""
+    return documented_days(store, PREFIX, ".parquet")
 
 
 def stored_schema() -> "pl.Schema":

@@ -2,11 +2,11 @@
 the warehouse in warehouse.py.
 """
 
-import io
 from collections.abc import Iterable
 from datetime import date
 from typing import TYPE_CHECKING
 
+from pipeline_assets.resources.day_frames import encode_frame, read_frame
 from pipeline_assets.resources.lake_documents import documented_days
 from pipeline_assets.resources.object_store import ObjectStore
 
@@ -50,11 +50,9 @@ def write_gaps(store: ObjectStore, day: date, gaps: "pl.DataFrame") -> str:
         day: the UTC day.
         gaps: a frame of `gap_schema()`, of this day alone.
     """
-    body = io.BytesIO()
     ordered = gaps.select(gap_schema().names()).sort("symbol", "interval", "first")
-    ordered.rechunk().write_parquet(body, compression="zstd", compression_level=3, statistics=False)
     key = gaps_key(day)
-    store.put(key, body.getvalue())
+    store.put(key, encode_frame(ordered))
     return key
 
 
@@ -74,17 +72,5 @@ def read_gaps(store: ObjectStore, day: date) -> "pl.DataFrame | None":
     Raises:
         ObjectStoreError: S3 refuses, or the object is damaged.
     """
-    from pipeline_assets.market.encoding import MalformedObjectError, decode_parquet
-
-    key = gaps_key(day)
-    body = store.get(key)
-    if body is None:
-        return None
     remedy = "Remove it and materialize candle_gaps of its day: the ledger is computed anew."
-    try:
-        found = decode_parquet(body)
-    except MalformedObjectError as error:
-        raise store.damaged(key, f"{error} {remedy}") from error
-    if found.schema != gap_schema():
-        raise store.damaged(key, f"it has the columns {found.schema}, not {gap_schema()}. {remedy}")
-    return found
+    return read_frame(store, gaps_key(day), gap_schema(), remedy)

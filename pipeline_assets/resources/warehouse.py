@@ -78,6 +78,12 @@ class Warehouse:
         self.sql = SchemaStatements(snowflake, s3.bucket)
         self._sessions = WarehouseSessions(snowflake, s3.bucket)
 
+    @property
+    def target(self) -> str:
+        """Name the account and the schema, for notes of what was loaded there."""
+        settings = self._settings
+        return f"{settings.account} {settings.database}.{settings.schema_name}"
+
     def make_tables(self, interval: Interval) -> None:
         """Create the stage and the interval's table where they are absent, as a load does; may be repeated.
 
@@ -113,7 +119,7 @@ class Warehouse:
         keys = list(dict.fromkeys(object_keys))
         statements = self.sql.load(interval, keys, load_id)
         made = self.sql.candle_tables(interval) if keys else []
-        return self._load(table_name(interval), made, statements, len(keys))
+        return self.load_objects(table_name(interval), made, statements, len(keys))
 
     def load_funding(self, object_keys: Sequence[str], load_id: str) -> LoadResult:
         """Make the table FUNDING_RATES hold the rates of `object_keys`, as `load` does for candles.
@@ -127,11 +133,16 @@ class Warehouse:
         """
         keys = list(dict.fromkeys(object_keys))
         statements = self.sql.load_funding(keys, load_id)
-        return self._load(FUNDING_TABLE, self.sql.funding_tables(), statements, len(keys))
+        return self.load_objects(FUNDING_TABLE, self.sql.funding_tables(), statements, len(keys))
 
-    def _load(
+    def load_objects(
         self, table: str, made: Sequence[Sql], statements: LoadStatements, objects: int
     ) -> LoadResult:
+        """Run the statements of a load of so many objects; none of them if there is no object.
+
+        Raises:
+            WarehouseError: unreachable, refused, an object absent or unreadable; see its message.
+        """
         if not objects:
             return LoadResult(0, 0, 0, 0, 0.0, 0.0)
         return self.change(

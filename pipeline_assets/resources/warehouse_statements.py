@@ -28,6 +28,7 @@ STAGES = {
     "GAP_OBJECTS": GAPS_PREFIX,
     "FUNDING_OBJECTS": FUNDING_PREFIX,
 }
+# The stages of trading records are in record_tables.py.
 # https://docs.snowflake.com/en/sql-reference/sql/copy-into-table: FILES takes up to 1,000 names.
 MAX_FILES = 1000
 _IDENTIFIER = re.compile(r"^[A-Z][A-Z0-9_]*$")
@@ -137,24 +138,25 @@ class SchemaStatements:
             FILES=Sql(", ".join(map(literal, objects))),
         )
 
-    def _stage(self, name: str) -> Sql:
+    def stage(self, name: str, prefix: str | None = None) -> Sql:
+        """Return what makes a stage of the lake's objects below a prefix; by default that of `STAGES`."""
         integration = self._snowflake.storage_integration
         clause = f"STORAGE_INTEGRATION = {identifier(integration)}" if integration else ""
-        url = literal(f"s3://{self._bucket}/{STAGES[name]}")
+        url = literal(f"s3://{self._bucket}/{prefix or STAGES[name]}")
         return self.statement("stage", STAGE=identifier(name), URL=url, STORAGE_CLAUSE=Sql(clause))
 
     def gap_tables(self) -> list[Sql]:
         """Return what makes the stage and the table of gaps."""
-        return [self._stage("GAP_OBJECTS"), self.statement("gaps")]
+        return [self.stage("GAP_OBJECTS"), self.statement("gaps")]
 
     def funding_tables(self) -> list[Sql]:
         """Return what makes the stage and the table of funding rates."""
-        return [self._stage("FUNDING_OBJECTS"), self.statement("funding")]
+        return [self.stage("FUNDING_OBJECTS"), self.statement("funding")]
 
     def candle_tables(self, interval: Interval) -> list[Sql]:
         """Return what makes the stage and the table of an interval's candles."""
         table = self.statement("candles", TABLE=table_name(interval))
-        return [self._stage("CANDLE_OBJECTS"), table]
+        return [self.stage("CANDLE_OBJECTS"), table]
 
     def load(self, interval: Interval, object_keys: Sequence[str], load_id: str) -> LoadStatements:
         """Return what `Warehouse.load` runs, in order; each COPY names up to 1,000 objects.
@@ -163,17 +165,18 @@ class SchemaStatements:
             WarehouseError: the interval has no table.
         """
         landing = landing_name(interval, load_id, datetime.now(UTC).date())
-        return self._load("merge", table_name(interval), landing, "CANDLE_OBJECTS", object_keys)
+        return self.load_with("merge", table_name(interval), landing, "CANDLE_OBJECTS", object_keys)
 
     def load_funding(self, object_keys: Sequence[str], load_id: str) -> LoadStatements:
         """Return what `Warehouse.load_funding` runs, as `load`."""
         landing = landing_name("funding", load_id, datetime.now(UTC).date())
         table = identifier(FUNDING_TABLE)
-        return self._load("funding_merge", table, landing, "FUNDING_OBJECTS", object_keys)
+        return self.load_with("funding_merge", table, landing, "FUNDING_OBJECTS", object_keys)
 
-    def _load(
+    def load_with(
         self, merge: str, table: Sql, landing: Sql, stage: str, object_keys: Sequence[str]
     ) -> LoadStatements:
+        """Return the statements of a load whose MERGE is the file `merge`."""
         names = {"TABLE": table, "LANDING": landing}
         starts = range(0, len(object_keys), MAX_FILES)
         lists = (object_keys[start : start + MAX_FILES] for start in starts)

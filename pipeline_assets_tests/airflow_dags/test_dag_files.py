@@ -117,6 +117,8 @@ def test_folder_needs_only_airflow_and_requests(parsed: dict) -> None:
         "candles_housekeeping",
         "airflow_cleaning",
         "funding_rates",
+        "trading_tables",
+        "candidate_outcomes",
         "models",
     }
 
@@ -128,6 +130,21 @@ def test_funding_is_two_step_tasks(parsed: dict) -> None:
     assert steps == {"fetch": ([], "funding_rates"), "insert": (["fetch"], "funding_table")}
     assert (dag["schedule"], dag["catchup"], dag["alerts"]) == ("5 * * * *", False, True)
     assert "backfill_funding" in parsed["dags"]["candles_backfill"]["tasks"]
+
+
+def test_trading_tables_load_with_candles(parsed: dict) -> None:
+    """Each table of trading records has a task, at the times of the loads of 15m candles."""
+    dag = parsed["dags"]["trading_tables"]
+    assert {name: each["steps"] for name, each in dag["tasks"].items()} == {
+        "candidates": "candidate_table",
+        "decisions": "decision_table",
+        "intents": "intent_table",
+        "orders": "order_table",
+        "fills": "fill_table",
+        "views": "analysis_views",
+    }
+    assert dag["schedule"] == parsed["dags"]["candles_15m"]["schedule"]
+    assert not dag["catchup"]
 
 
 def test_training_is_a_task_a_strategy(parsed: dict) -> None:
@@ -223,14 +240,19 @@ def test_every_dag_has_owner_and_alerts(parsed: dict) -> None:
             assert task["timeout"]
 
 
-def test_only_finalizing_catches_up(parsed: dict) -> None:
-    assert [name for name, dag in parsed["dags"].items() if dag["catchup"]] == ["candles_seal"]
+def test_only_daily_work_catches_up(parsed: dict) -> None:
+    """A day that was missed is finalized, and its candidates' outcomes are computed, later."""
+    caught_up = {name for name, dag in parsed["dags"].items() if dag["catchup"]}
+    assert caught_up == {"candles_seal", "candidate_outcomes"}
 
 
-def test_finalizing_shares_dagsters_schedule(parsed: dict) -> None:
-    """Finalizing is at the time of Dagster's own schedule."""
-    own = definitions.resolve_schedule_def("seal").cron_schedule
-    assert parsed["dags"]["candles_seal"]["schedule"] == own
+@pytest.mark.parametrize(
+    ("dag", "job"), [("candles_seal", "seal"), ("candidate_outcomes", "outcomes")]
+)
+def test_daily_dags_share_dagsters_schedule(parsed: dict, dag: str, job: str) -> None:
+    """Daily work is at the time of Dagster's own schedule."""
+    own = definitions.resolve_schedule_def(job).cron_schedule
+    assert parsed["dags"][dag]["schedule"] == own
 
 
 def test_airflow_reads_the_dag_file_only() -> None:

@@ -39,7 +39,7 @@ def ingest(platform: Platform, minutes: int) -> dict[str, Any]:
 
 
 def rows(platform: Platform) -> list[tuple[Any, ...]]:
-    return platform._rows("select SYMBOL, OPEN_TIME, RETURN_1 from FEATURES_15M order by 1, 2")
+    return platform.rows("select SYMBOL, OPEN_TIME, RETURN_1 from FEATURES_15M order by 1, 2")
 
 
 def test_ingest_merges_each_load_once(platform: Platform) -> None:

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from pipeline_assets.collection.scheduled_days import days_to_finalize, open_day
+from pipeline_assets.collection.scheduled_days import days_of_outcomes, days_to_finalize, open_day
 from pipeline_assets.market.intervals import Interval
 
 MINUTE, QUARTER, HOUR = Interval
@@ -31,6 +31,13 @@ def test_the_first_candle_of_a_day_opens_it(interval, after_midnight, day) -> No
 
 def november(*days: int) -> list[date]:
     return [date(2026, 11, day) for day in days]
+
+
+def test_requests_outcomes_that_are_missing() -> None:
+    """Yesterday anyway, and of the month before the days with candidates and without outcomes."""
+    with_candidates = [date(2026, 9, 30), *november(3, 4, 19, 20)]
+    assert days_of_outcomes(YESTERDAY, with_candidates, november(4)) == november(19, 3)
+    assert days_of_outcomes(YESTERDAY, [], []) == november(19)
 
 
 def requested(

@@ -28,16 +28,18 @@ STORAGE_PROVIDER = 'S3'
 ENABLED = TRUE
 STORAGE_AWS_ROLE_ARN = 'arn:aws:iam::123456789012:role/snowflake-reads-candles'
 STORAGE_ALLOWED_LOCATIONS = (
-    's3://candles/ohlcv/', 's3://candles/gaps/', 's3://candles/funding/',
+    's3://candles/ohlcv/', 's3://candles/gaps/', 's3://candles/funding/', 's3://candles/candidates/',
     's3://candles/decisions/', 's3://candles/intents/', 's3://candles/orders/', 's3://candles/fills/',
-    's3://candles/accounts/');
+    's3://candles/candidate_outcomes/', 's3://candles/accounts/');
 
--- An integration of an earlier version may not read the later ones of these yet:
+-- An integration of an earlier version may not read all of these yet, nor its loader make views:
 -- ALTER STORAGE INTEGRATION S3_CANDLES
 -- SET STORAGE_ALLOWED_LOCATIONS = (
---     's3://candles/ohlcv/', 's3://candles/gaps/', 's3://candles/funding/',
+--     's3://candles/ohlcv/', 's3://candles/gaps/', 's3://candles/funding/', 's3://candles/candidates/',
 --     's3://candles/decisions/', 's3://candles/intents/', 's3://candles/orders/', 's3://candles/fills/',
---     's3://candles/accounts/');
+--     's3://candles/candidate_outcomes/', 's3://candles/accounts/');
+-- GRANT CREATE VIEW ON SCHEMA MARKET_DATA.FUTURES TO ROLE CANDLE_LOADER;
+-- GRANT SELECT ON FUTURE VIEWS IN SCHEMA MARKET_DATA.FUTURES TO ROLE CANDLE_READER;
 
 CREATE ROLE IF NOT EXISTS CANDLE_LOADER;
 CREATE ROLE IF NOT EXISTS CANDLE_READER;
@@ -47,15 +49,16 @@ GRANT ROLE CANDLE_LOADER TO ROLE SYSADMIN;
 CREATE DATABASE IF NOT EXISTS MARKET_DATA;
 CREATE SCHEMA IF NOT EXISTS MARKET_DATA.FUTURES;
 
--- The loader makes stage and tables itself at its first load, and so owns them.
+-- The loader makes stages, tables and views itself at its first load, and so owns them.
 GRANT USAGE, OPERATE ON WAREHOUSE CANDLE_LOADING TO ROLE CANDLE_LOADER;
 GRANT USAGE ON INTEGRATION S3_CANDLES TO ROLE CANDLE_LOADER;
 GRANT USAGE ON DATABASE MARKET_DATA TO ROLE CANDLE_LOADER;
-GRANT USAGE, CREATE TABLE, CREATE STAGE ON SCHEMA MARKET_DATA.FUTURES TO ROLE CANDLE_LOADER;
+GRANT USAGE, CREATE TABLE, CREATE STAGE, CREATE VIEW ON SCHEMA MARKET_DATA.FUTURES TO ROLE CANDLE_LOADER;
 
 GRANT USAGE ON DATABASE MARKET_DATA TO ROLE CANDLE_READER;
 GRANT USAGE ON SCHEMA MARKET_DATA.FUTURES TO ROLE CANDLE_READER;
 GRANT SELECT ON FUTURE TABLES IN SCHEMA MARKET_DATA.FUTURES TO ROLE CANDLE_READER;
+GRANT SELECT ON FUTURE VIEWS IN SCHEMA MARKET_DATA.FUTURES TO ROLE CANDLE_READER;
 
 -- Key pair only: set RSA_PUBLIC_KEY to the public half of PIPELINE_SNOWFLAKE__PRIVATE_KEY_PATH.
 CREATE USER IF NOT EXISTS PIPELINE

@@ -1,0 +1,22 @@
+-- Decisions: one a candidate, as the objects of decisions/ hold them. MODEL, PROBABILITY and EXPECTED_VALUE
+-- are null where no model decided. Times and the key are as in candidates.sql.
+CREATE TABLE IF NOT EXISTS ${DATABASE}.${SCHEMA}.${TABLE} (
+    ID VARCHAR NOT NULL COMMENT 'Id of the decision',
+    CANDIDATE_ID VARCHAR NOT NULL COMMENT 'Id of the candidate',
+    STRATEGY VARCHAR NOT NULL COMMENT 'Name of the strategy',
+    VERSION VARCHAR NOT NULL COMMENT 'Version of the strategy and digest of its parameters',
+    SYMBOL VARCHAR NOT NULL COMMENT 'Symbol of the future',
+    "INTERVAL" VARCHAR NOT NULL COMMENT 'Interval of the candle, such as 1m',
+    SIDE VARCHAR NOT NULL COMMENT 'long or short',
+    OPEN_TIME TIMESTAMP_NTZ(6) NOT NULL COMMENT 'Open time of the candle of the candidate, UTC',
+    PRICE FLOAT NOT NULL COMMENT 'Close of the candle, quote asset',
+    VERDICT VARCHAR NOT NULL COMMENT 'accept or decline',
+    REASON VARCHAR NOT NULL COMMENT 'Why the candidate was declined; empty if accepted',
+    AUTHOR VARCHAR NOT NULL COMMENT 'Program that decided',
+    DECIDED_AT TIMESTAMP_NTZ(6) NOT NULL COMMENT 'Time of the decision, UTC',
+    MODEL VARCHAR COMMENT 'Model that decided; null without one',
+    PROBABILITY FLOAT COMMENT 'Probability of a win by the model; null without one',
+    EXPECTED_VALUE FLOAT COMMENT 'Expected return of the trade by the model, share of its value; null without one',
+    PRIMARY KEY (ID)
+)
+COMMENT = 'Decisions: one row a candidate that was decided'

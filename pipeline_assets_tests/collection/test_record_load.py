@@ -1,0 +1,278 @@
+"""Trading records into the warehouse: tables that equal the lake's objects, and no statement without news.
+
+The tables are read with a plain session of the connector.
+"""
+
+from collections.abc import Callable
+from datetime import UTC, date, datetime, timedelta
+from decimal import Decimal
+from types import SimpleNamespace
+from typing import Any
+
+import polars as pl
+import pytest
+
+from pipeline_assets.collection.record_load import (
+    RecordLoad,
+    load_records,
+    scheduled_load,
+    update_views,
+)
+from pipeline_assets.resources import record_tables
+from pipeline_assets.resources.candidate_objects import (
+    finalize_candidates,
+    read_stored,
+    store_candidates,
+)
+from pipeline_assets.resources.loaded_objects import read_loaded
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.record_tables import RecordTable
+from pipeline_assets.resources.warehouse import Warehouse
+from pipeline_assets.resources.warehouse_connection import WarehouseError
+from pipeline_assets.trading.record_objects import Kind, read_records
+from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, candidates
+from pipeline_assets_tests.fixtures.s3 import S3Bucket
+from pipeline_assets_tests.fixtures.snowflake import SnowflakeServer
+from pipeline_assets_tests.fixtures.trading_records import (
+    DAY,
+    NOON,
+    SCRIPT,
+    a_decision,
+    a_fill,
+    an_intent,
+    an_order,
+    put,
+)
+from pipeline_assets_tests.market.frames import candidates_frame
+
+YESTERDAY = DAY - timedelta(days=1)
+KINDS = {
+    Kind.DECISIONS: (record_tables.DECISIONS, a_decision),
+    Kind.INTENTS: (record_tables.INTENTS, an_intent),
+    Kind.ORDERS: (record_tables.ORDERS, an_order),
+    Kind.FILLS: (record_tables.FILLS, a_fill),
+}
+Query = Callable[[str], list[dict[str, Any]]]
+
+
+@pytest.fixture
+def store(s3_bucket: S3Bucket) -> ObjectStore:
+    return ObjectStore(s3_bucket.settings())
+
+
+@pytest.fixture
+def query(snowflake_server: SnowflakeServer, warehouse_settings: SimpleNamespace) -> Query:
+    """Read rows by the names of their columns in lower case; times in UTC."""
+
+    def read(text: str) -> list[dict[str, Any]]:
+        with snowflake_server.connect(warehouse_settings.snowflake) as connection:
+            cursor = connection.cursor()
+            cursor.execute(text)
+            names = [column.name.lower() for column in cursor.description]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        return [
+            {
+                name: value.replace(tzinfo=UTC) if isinstance(value, datetime) else value
+                for name, value in row.items()
+            }
+            for row in rows
+        ]
+
+    return read
+
+
+@pytest.fixture
+def load(store: ObjectStore, warehouse: Warehouse) -> Callable[..., RecordLoad]:
+    """Load as a scheduled run does, or the given days."""
+
+    def run(table: RecordTable, days: list[date] | None = None, **options: Any) -> RecordLoad:
+        return load_records(store, warehouse, table, days, "run", **options)
+
+    return run
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_tables_equal_the_lake(
+    store: ObjectStore, load: Callable[..., RecordLoad], query: Query, kind: Kind
+) -> None:
+    """Every value of two days is in the table: exact amounts, nulls, and a script as text."""
+    table, made = KINDS[kind]
+    put(store, kind, made(1), made(2, symbol="币安人生USDT") if kind != Kind.INTENTS else made(2))
+    put(store, kind, made(3), day=YESTERDAY)
+    found = load(table)
+    assert (found.values["objects"], found.values["rows inserted"]) == (2, 3)
+    assert found.days == {DAY: 1, YESTERDAY: 1}
+    key = ", ".join(table.key)
+    expected = pl.concat(read_records(store, kind, day) for day in (YESTERDAY, DAY))
+    columns = ", ".join(f'"{name.upper()}"' for name in expected.columns)
+    rows = query(f"select {columns} from {table.name} order by {key}")
+    assert rows == expected.sort(*(name.lower() for name in table.key)).to_dicts()
+
+
+def test_changed_order_is_updated_once(
+    store: ObjectStore, load: Callable[..., RecordLoad], query: Query
+) -> None:
+    """An order of yesterday that fills today changes its row; a repeat changes none."""
+    put(store, Kind.ORDERS, an_order(1, status="accepted"), an_order(2), day=YESTERDAY)
+    load(record_tables.ORDERS)
+    changed = an_order(1, status="filled", filled=Decimal("2.5"), sequence=9)
+    put(store, Kind.ORDERS, changed, day=YESTERDAY)
+    found = load(record_tables.ORDERS)
+    assert (found.values["rows inserted"], found.values["rows updated"]) == (0, 1)
+    assert found.days == {YESTERDAY: 1}
+    [row] = query("select STATUS, FILLED from ORDERS where CLIENT_ID = 'order-1'")
+    assert row == {"status": "filled", "filled": Decimal("2.5")}
+    again = load(record_tables.ORDERS, [YESTERDAY], all_again=True)
+    assert (again.values["rows inserted"], again.values["rows updated"]) == (0, 0)
+
+
+def test_nothing_new_runs_no_statement(
+    store: ObjectStore,
+    load: Callable[..., RecordLoad],
+    snowflake_server: SnowflakeServer,
+) -> None:
+    """One COPY and one MERGE load many days; without news the warehouse sleeps on."""
+    for number in range(5):
+        put(store, Kind.FILLS, a_fill(number), day=DAY - timedelta(days=number))
+    before = snowflake_server.statements()
+    load(record_tables.FILLS)
+    ran = snowflake_server.statements() - before
+    assert (ran["COPY INTO"], ran["MERGE INTO"]) == (1, 1)
+    before = snowflake_server.statements()
+    assert load(record_tables.FILLS) == RecordLoad({"objects": 0}, {})
+    assert load(record_tables.FILLS, [DAY]) == RecordLoad({"objects": 0}, {})
+    assert snowflake_server.statements() == before
+    put(store, Kind.FILLS, a_fill(9), day=YESTERDAY)
+    assert load(record_tables.FILLS, [DAY]).days == {}
+    assert load(record_tables.FILLS, [YESTERDAY]).days == {YESTERDAY: 1}
+
+
+def test_load_crashed_before_its_note(
+    store: ObjectStore,
+    load: Callable[..., RecordLoad],
+    warehouse: Warehouse,
+    monkeypatch: pytest.MonkeyPatch,
+    query: Query,
+) -> None:
+    """A run that dies after the MERGE loads the same objects again, and changes no row."""
+    put(store, Kind.FILLS, a_fill(1))
+    name = "pipeline_assets.collection.record_load.write_loaded"
+    with monkeypatch.context() as crash:
+        crash.setattr(name, interrupt)
+        with pytest.raises(KeyboardInterrupt):
+            load(record_tables.FILLS)
+    found = load(record_tables.FILLS)
+    assert (found.values["objects"], found.values["rows inserted"]) == (1, 0)
+    assert query("select count(*) as n from FILLS") == [{"n": 1}]
+    assert list(read_loaded(store, record_tables.FILLS, warehouse.target).objects) == [
+        f"fills/{DAY:%Y%m%d}.parquet"
+    ]
+    # A table elsewhere has loaded nothing.
+    assert not read_loaded(store, record_tables.FILLS, "another account").objects
+
+
+def interrupt(*_: object) -> None:
+    raise KeyboardInterrupt
+
+
+def test_published_candidate_stays_published(
+    store: ObjectStore, load: Callable[..., RecordLoad], query: Query
+) -> None:
+    """A candidate evaluated again and too late counts as published, before and after finalizing."""
+    frame = candidates_frame(candidates(3, 2)).with_columns(strategy=pl.lit(SCRIPT))
+    store_candidates(store, frame[:4])
+    load(record_tables.CANDIDATES)
+    later = pl.col("created_at") + timedelta(hours=1)
+    store_candidates(store, frame.with_columns(created_at=later), late=True)
+    assert load(record_tables.CANDIDATES).values["rows updated"] == 0
+    day = MIDNIGHT.date()
+    text = "select * from CANDIDATES order by OPEN_TIME, STRATEGY, SYMBOL, ID"
+    assert query(text) == read_stored(store, day).to_dicts()
+    finalize_candidates(store, day)
+    found = load(record_tables.CANDIDATES)
+    assert (found.values["objects"], found.values["rows updated"]) == (1, 0)
+    assert query(text) == read_stored(store, day).to_dicts()
+
+
+def test_object_gone_since_listing(
+    store: ObjectStore,
+    load: Callable[..., RecordLoad],
+    monkeypatch: pytest.MonkeyPatch,
+    query: Query,
+) -> None:
+    """A finalize run that removes objects between listing and COPY ends no load."""
+    [gone] = store_candidates(store, candidates_frame(candidates(2)))
+    listed = list(store.objects("candidates/1m/"))
+    finalize_candidates(store, MIDNIGHT.date())
+    assert store.get(gone) is None
+    stale = iter([listed])
+    fresh = ObjectStore.objects
+
+    def objects(own: ObjectStore, prefix: str, start_after: str | None = None) -> Any:
+        return iter(next(stale, None) or fresh(own, prefix, start_after))
+
+    monkeypatch.setattr(ObjectStore, "objects", objects)
+    assert load(record_tables.CANDIDATES).values["objects"] == 1
+    assert query("select count(*) as n from CANDIDATES") == [{"n": 2}]
+
+
+def test_refused_load_is_not_noted(
+    store: ObjectStore, load: Callable[..., RecordLoad], warehouse: Warehouse
+) -> None:
+    """An object that COPY cannot read ends the load, and the next load takes it again."""
+    store.put(f"fills/{DAY:%Y%m%d}.parquet", b"no Parquet")
+    with pytest.raises(WarehouseError, match=f"{DAY:%Y%m%d}.parquet"):
+        load(record_tables.FILLS)
+    assert not read_loaded(store, record_tables.FILLS, warehouse.target).objects
+
+
+def test_load_waits_as_candles_do(store: ObjectStore, load: Callable[..., RecordLoad]) -> None:
+    """With PIPELINE_INGEST__LOAD_MINUTES=60 the load of an hour is made once."""
+    assert scheduled_load(NOON, 15) is None
+    due = scheduled_load(NOON + timedelta(minutes=30), 60)
+    assert due == NOON
+    put(store, Kind.FILLS, a_fill(1))
+    assert load(record_tables.FILLS, due=due).values["objects"] == 1
+    put(store, Kind.FILLS, a_fill(2))
+    waits = load(record_tables.FILLS, due=scheduled_load(NOON + timedelta(minutes=45), 60))
+    assert waits.values == {"objects": 0, "loaded until": "2026-11-20 12:00:00 UTC"}
+    later = scheduled_load(NOON + timedelta(hours=1), 60)
+    assert load(record_tables.FILLS, due=later).values["objects"] == 1
+
+
+def test_views_show_linked_records(
+    store: ObjectStore, warehouse: Warehouse, load: Callable[..., RecordLoad], query: Query
+) -> None:
+    """Each view reads its table, joined with what it came from; made once for a release."""
+    assert update_views(store, warehouse)
+    assert not update_views(store, warehouse)
+    assert update_views(store, warehouse, again=True)
+    for view in record_tables.VIEWS.values():
+        assert query(f"select * from {view}") == []
+    put(store, Kind.DECISIONS, a_decision(1), a_decision(2, verdict="decline", reason="stale"))
+    put(store, Kind.INTENTS, an_intent(1))
+    put(store, Kind.ORDERS, an_order(1))
+    put(store, Kind.FILLS, a_fill(1, quantity=Decimal(2), price=Decimal(10), fee=Decimal("0.5")))
+    sold = {"side": "sell", "quantity": Decimal(1), "price": Decimal(40), "fee": Decimal(1)}
+    put(store, Kind.FILLS, a_fill(2, client_id="order-1", **sold))
+    for table, _ in KINDS.values():
+        load(table)
+    decisions = query(
+        "select STRATEGY, VERDICT, DECLINE_REASON, OUTCOME, ORDER_ID from V_DECISIONS order by 2"
+    )
+    assert [tuple(each.values()) for each in decisions] == [
+        (SCRIPT, "accept", None, "sent", "order-1"),
+        (SCRIPT, "decline", "stale", None, None),
+    ]
+    [order] = query("select CANDIDATE_ID, STRATEGY, FILL_PRICE, FEES from V_ORDERS")
+    assert order == {
+        "candidate_id": "candidate-1",
+        "strategy": SCRIPT,
+        "fill_price": 20.0,
+        "fees": Decimal("1.5"),
+    }
+    flows = query("select SIGNED_QUANTITY, VALUE, CASH_FLOW from V_FILLS order by TRADE_ID")
+    assert [tuple(map(float, each.values())) for each in flows] == [
+        (2.0, 20.0, -20.5),
+        (-1.0, 40.0, 39.0),
+    ]
