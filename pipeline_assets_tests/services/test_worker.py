@@ -1,5 +1,6 @@
 """A real worker over a real Redis: every run is executed once, and a dead one ends by its lease."""
 
+import json
 import os
 import shutil
 import signal
@@ -197,6 +198,28 @@ def test_redelivered_run_executes_once(stage: Stage) -> None:
     assert stage.ended(last) == "SUCCESS"
     assert len(stage.lines("began", run)) == len(stage.lines("wrote", run)) == 1
     assert stage.status(run) == "SUCCESS"
+
+
+PROPERTIES = {"delivery_tag": "1", "delivery_info": {}, "body_encoding": "base64"}
+UNREADABLE = (
+    *(b"no JSON \xff", b'"text"', b"[1]", b"{}", json.dumps({"properties": PROPERTIES}).encode()),
+    json.dumps({"body": "%%%", "properties": PROPERTIES, "headers": {"task": "execute_job"}}),
+)
+
+
+def test_worker_drops_unreadable_messages(stage: Stage) -> None:
+    """Messages that are none end no worker and do not come again; the next run is executed."""
+    redis = stage.redis.client()
+    for each in UNREADABLE:
+        redis.lpush("celery:backfill", each)
+    run = stage.launch("backfill")
+    stage.began(run)
+    stage.go(run)
+    assert stage.ended(run) == "SUCCESS"
+    assert psutil.pid_exists(stage.worker_pid)
+    assert stage.registry.living()
+    eventually(lambda: not redis.exists("celery:unacked"), "nothing is delivered again")
+    assert (stage.directory / "worker.log").read_text().count("was dropped") == len(UNREADABLE)
 
 
 def test_killed_child_ends_with_its_lease(stage: Stage) -> None:
