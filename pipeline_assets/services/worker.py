@@ -67,8 +67,8 @@ def make_worker_app(settings: Settings, name: str) -> "Celery":
     from pipeline_assets.services.worker_messages import drop_unreadable_messages
     from pipeline_assets.services.worker_tasks import add_run_task
 
+    drop_unreadable_messages()
     app = make_celery(settings)
-    drop_unreadable_messages(app)
     add_run_task(app, settings)
     WorkerBeat.settings, WorkerBeat.name_of_worker = settings, name
     app.steps["worker"].add(WorkerBeat)

@@ -5,16 +5,13 @@ How a message's run is executed is in worker_tasks.py.
 
 import logging
 from queue import Empty
-from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
+from typing import Any
 
 from pipeline_assets.outside_text import printable
 from pipeline_assets.private_apis import private_imports, require_names
 
-if TYPE_CHECKING:
-    from celery import Celery
-
 with private_imports("kombu", __name__):
+    from kombu.transport import TRANSPORT_ALIASES
     from kombu.transport.redis import Channel, Transport
 
     require_names("kombu", Channel, ("_brpop_read", "basic_reject"), __name__)
@@ -58,10 +55,10 @@ class ReadingTransport(Transport):  # type: ignore[misc]
                 channel.basic_reject(tag, requeue=False)
 
 
-def drop_unreadable_messages(app: "Celery") -> None:
-    """Let the application's connections drop what they cannot read, where the broker is Redis."""
-    if urlsplit(app.conf.broker_url).scheme in ("redis", "rediss"):
-        app.conf.broker_transport = f"{__name__}:{ReadingTransport.__name__}"
+def drop_unreadable_messages() -> None:
+    """Let this process' connections to a Redis broker drop what they cannot read; call before they are made."""
+    for scheme in ("redis", "rediss"):
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{ReadingTransport.__name__}"
 
 
 def _report(shown: str, error: Exception) -> None:
