@@ -23,25 +23,25 @@ _SHOWN = 80
 logger = logging.getLogger("pipeline_assets.worker")
 
 
-class ReadingChannel(Channel):  # type: ignore[misc]
+class ReadingChannel(Channel):
     """A channel that outlives a message which is not JSON."""
 
     def _brpop_read(self, **options: Any) -> Any:
         try:
-            return super()._brpop_read(**options)
+            return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
         except ValueError as error:
             _report("", error)
             raise Empty from None
 
 
-class ReadingTransport(Transport):  # type: ignore[misc]
+class ReadingTransport(Transport):
     """Kombu's Redis transport, which drops each message that cannot be read and takes the next one."""
 
     Channel = ReadingChannel
 
     def _deliver(self, message: Any, queue: str) -> None:
         try:
-            super()._deliver(message, queue)
+            super()._deliver(message, queue)  # type: ignore[no-untyped-call]
         except _UNREADABLE as error:
             _report(f" {printable(repr(message)[:_SHOWN])}", error)
             self._forget(message)
@@ -56,7 +56,7 @@ class ReadingTransport(Transport):  # type: ignore[misc]
 
 
 def drop_unreadable_messages() -> None:
-    """Let this process' connections to a Redis broker drop what they cannot read; call before they are made."""
+    """Let this process drop what its connections to a Redis broker cannot read; call before they are made."""
     for scheme in ("redis", "rediss"):
         TRANSPORT_ALIASES[scheme] = f"{__name__}:{ReadingTransport.__name__}"
 

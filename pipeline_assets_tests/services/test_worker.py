@@ -282,6 +282,35 @@ def test_run_waits_for_worker_and_executes_once(own_stage: Stage) -> None:
         assert stage.registry.living() == []
 
 
+def test_new_code_ends_worker_after_backfill(own_stage: Stage) -> None:
+    """A worker with old code executes ingest runs, begins no backfill, and ends after the one it has."""
+    stage = own_stage
+    with stage.worker() as process:
+        [worker] = stage.registry.living()
+        backfill = stage.launch("backfill")
+        stage.began(backfill)
+        stage.registry.publish_code(worker.code)
+        eventually(lambda: beats(stage) > 0, "the next beat", 60)
+        eventually(lambda: beats(stage) > 0, "the beat after that", 60)
+        stage.registry.publish_code("another")
+        eventually(lambda: serving(stage) == [(INGEST,)], "it takes no backfill", 60)
+        later, minute = stage.launch("backfill"), stage.launch()
+        stage.go(minute)
+        assert stage.ended(minute) == "SUCCESS"
+        assert process.poll() is None
+        assert stage.status(later) == "STARTING"
+        stage.go(backfill)
+        assert process.wait(120) == 0
+        assert stage.ended(backfill) == "SUCCESS"
+        assert not stage.lines("began", later)
+        assert stage.redis.client().llen("celery:backfill") == 1, "the next worker takes it"
+
+
+def serving(stage: Stage) -> list[tuple[str, ...]]:
+    """Return which queues the living workers serve."""
+    return [each.queues for each in stage.registry.living()]
+
+
 @pytest.mark.matrix
 @pytest.mark.timeout(900)
 def test_worker_outlives_broker(own_stage: Stage) -> None:
