@@ -109,6 +109,15 @@ def test_symbols_are_a_list_or_all(monkeypatch, text, symbols):
         ("BINANCE__TIMEOUT_SECONDS", "0", "greater than 0"),
         ("BINANCE__RETRIES", "", "must not be empty"),
         ("BINANCE__RETRIES", "21", "less than or equal to 20"),
+        ("CELERY__BROKER_URL", "http://broker", "must be an address that starts with redis://"),
+        (
+            "CELERY__BROKER_URL",
+            "redis://:geheim@broker:99999/0",
+            "must have a host, and no port or",
+        ),
+        ("CELERY__BROKER_URL", "redis://:gehe/im@broker/0", "must have a host, and no port or"),
+        ("CELERY__BROKER_URL", "redis://:gehe@im#1@broker/0", "must have a host, and no port or"),
+        ("CELERY__BROKER_URL", "redis://:geheim@broker/first", "number of a Redis database"),
         ("S3__ENDPOINT_URL", "127.0.0.1:9000", "must be an address that starts with http://"),
         ("S3__BUCKET", "ab", "at least 3 characters"),
         ("S3__BUCKET", "", "must not be empty"),
@@ -248,8 +257,12 @@ def test_every_secret_in_config_is_refused():
 @pytest.mark.parametrize(("section", "key"), SECRETS)
 def test_secrets_come_from_environment_only(monkeypatch, section, key):
     """Secrets come from the environment and are never shown."""
-    schemes = {"webhook_url": "https", "broker_url": "rediss", "journal_url": "postgresql"}
-    value = f"{schemes[key]}://hooks/{HIDDEN}" if key in schemes else HIDDEN
+    addresses = {
+        "webhook_url": f"https://hooks/{HIDDEN}",
+        "broker_url": f"rediss://:{HIDDEN}@hooks/0",
+        "journal_url": f"postgresql://hooks/{HIDDEN}",
+    }
+    value = addresses.get(key, HIDDEN)
     monkeypatch.setenv("PIPELINE_S3__ACCESS_KEY_ID", "AKIATESTS")
     monkeypatch.setenv("PIPELINE_S3__SECRET_ACCESS_KEY", "another")
     monkeypatch.setenv(f"PIPELINE_{section}__{key}".upper(), value)

@@ -3,6 +3,7 @@ launcher and for the worker alike; what a worker does with a run is in services/
 """
 
 from collections.abc import Mapping
+from ssl import CERT_REQUIRED
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
@@ -56,6 +57,7 @@ def app_arguments(settings: Settings) -> dict[str, Any]:
             "task_default_queue": BACKFILL,
             "task_ignore_result": True,
             "task_acks_late": False,
+            "broker_use_ssl": _tls(broker_url(settings)),
             "broker_connection_retry_on_startup": True,
             "broker_connection_max_retries": None,
             "worker_redirect_stdouts": False,
@@ -80,6 +82,14 @@ def app_arguments(settings: Settings) -> dict[str, Any]:
             },
         },
     }
+
+
+def _tls(address: str) -> dict[str, Any] | None:
+    """Return the options by which a Redis' certificate is checked, as kombu does not by default.
+
+    An address that says otherwise (`?ssl_cert_reqs=none`, `?ssl_ca_certs=FILE`) has its way.
+    """
+    return {"ssl_cert_reqs": CERT_REQUIRED} if urlsplit(address).scheme == "rediss" else None
 
 
 def make_celery(settings: Settings) -> "Celery":

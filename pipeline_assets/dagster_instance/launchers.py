@@ -38,6 +38,8 @@ from pipeline_assets.dagster_instance.celery_app import app_arguments, queue_of
 
 # A run's process that has not begun to execute after this many looks of the sensor waiting_runs is dead.
 _LOOKS_TO_START = 4
+# Workers say within this time which messages they have taken.
+_REPLY_SECONDS = 3.0
 
 
 class _Watched(RunLauncher):
@@ -133,6 +135,7 @@ class WorkerRunLauncher(_Watched, CeleryRunLauncher):
             looks >= 2
             and self._waiting_messages(queue) == 0
             and not self._watch.has_lease(run.run_id)
+            and not self._is_reserved(run)
         ):
             self._instance.report_engine_event(
                 "The run's message was lost before a worker took it. It is sent again.",
@@ -143,7 +146,18 @@ class WorkerRunLauncher(_Watched, CeleryRunLauncher):
 
     def _waiting_messages(self, queue: str) -> int:
         with self.celery.connection_for_read() as connection:
-            return int(connection.default_channel._size(queue))
+            try:
+                found = connection.default_channel.queue_declare(queue, passive=True)
+            except connection.channel_errors:
+                # Redis forgets a queue that is empty.
+                return 0
+            return int(found.message_count)
+
+    def _is_reserved(self, run: DagsterRun) -> bool:
+        """Return whether a worker has taken the run's message and waits for a free child."""
+        reserved = self.celery.control.inspect(timeout=_REPLY_SECONDS).reserved() or {}
+        wanted = run.tags.get(DAGSTER_CELERY_TASK_ID_TAG)
+        return any(task["id"] == wanted for tasks in reserved.values() for task in tasks)
 
 
 def _queue(run: DagsterRun) -> str:

@@ -77,12 +77,18 @@ class HeldLease:
         """
         silent = self._clock() - self._renewed_at
         limit = self._store.seconds * WRITING_SHARE
-        if self._lost or silent > limit:
+        if silent > limit:
             self._lost = True
+        if self._lost:
+            why = (
+                f"its lease was last renewed {silent:.0f} s ago (limit {limit:.0f} s). The process was "
+                "paused, or Redis was away."
+                if silent > limit
+                else "Redis does not hold its lease any more. Redis lost its data, or the process was paused."
+            )
             raise LeaseLostError(
-                f"This process may not write for run {self.run_id} any more: its lease was last renewed "
-                f"{silent:.0f} s ago (limit {limit:.0f} s). The process was paused, or Redis was away "
-                "or lost its data. Dagster ends the run, and the next run continues the work."
+                f"This process may not write for run {self.run_id}: {why} Dagster ends the run, and the next "
+                "run continues the work; repeat a command whose run this is."
             )
 
     def release(self) -> None:

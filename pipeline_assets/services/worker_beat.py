@@ -9,6 +9,7 @@ from typing import Any
 from celery import bootsteps
 from celery.worker import state
 
+from pipeline_assets.dagster_instance.celery_app import BACKFILL
 from pipeline_assets.resources.workers import (
     BEAT_SECONDS,
     Worker,
@@ -19,6 +20,8 @@ from pipeline_assets.resources.workers import (
 from pipeline_assets.settings import Settings
 
 logger = logging.getLogger("pipeline_assets.worker")
+# After a restart of the stack Redis holds the code of the last one until the code server's first sensor.
+_BEATS_BEFORE_WARNING = 24
 _PATIENCE = {"timeout_seconds": 2.0, "retry_seconds": 0.0}
 
 
@@ -36,7 +39,7 @@ class WorkerBeat(bootsteps.StartStopStep):  # type: ignore[misc]
         self._timer: Any = None
         self._code = code_fingerprint(self.settings)
         self._first_seen: str | None = None
-        self._warned = False
+        self._differing = 0
         self._pid = os.getpid()
 
     def start(self, parent: Any) -> None:
@@ -64,26 +67,31 @@ class WorkerBeat(bootsteps.StartStopStep):  # type: ignore[misc]
             logger.warning("The worker cannot report that it lives: %s", error)
             return
         if published:
-            self._compare(published)
+            self._compare(parent, published)
 
-    def _compare(self, published: str) -> None:
+    def _compare(self, parent: Any, published: str) -> None:
         """End the worker once it is idle if the code server's code has changed and is another one.
 
-        Code that differed from the start would differ again after a restart.
+        The worker takes no run from the queue `backfill` meanwhile, because a long backfill would leave it no
+        idle moment. The minute's runs are short, and go on. Code that differed from the start would differ
+        again after a restart.
         """
         if self._first_seen is None:
             self._first_seen = published
         if published == self._code:
-            self._first_seen = published
+            self._first_seen, self._differing = published, 0
             return
         if published == self._first_seen:
-            if not self._warned:
+            self._differing += 1
+            if self._differing == _BEATS_BEFORE_WARNING:
                 logger.warning(
                     "This worker has other code or settings than Dagster's code server. Reload the code "
                     "location, or install the same version here."
                 )
-                self._warned = True
             return
+        if BACKFILL in parent.app.amqp.queues.consume_from:
+            logger.warning("The code server has other code or settings: no backfill is begun here.")
+            parent.consumer.cancel_task_queue(BACKFILL)
         if not state.reserved_requests and not state.active_requests:
             logger.warning("The code server has other code or settings: the worker starts again.")
             state.should_stop = os.EX_OK

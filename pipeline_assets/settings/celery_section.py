@@ -24,9 +24,24 @@ class CelerySettings(Section):
     @classmethod
     def _broker(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            text = value.get_secret_value()
-            if not text.startswith(_SCHEMES) or not urlsplit(text).hostname:
-                raise ValueError(
-                    "must be an address that starts with redis://, rediss:// or amqp://"
-                )
+            _check_broker(value.get_secret_value())
         return value
+
+
+def _check_broker(text: str) -> None:
+    """Refuse an address that the broker's client cannot take. No message repeats a part: it may be secret."""
+    parts = urlsplit(text)
+    if not text.startswith(_SCHEMES):
+        raise ValueError("must be an address that starts with redis://, rediss:// or amqp://")
+    try:
+        is_place = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        is_place = False
+    if not is_place or parts.fragment:
+        raise ValueError(
+            "must have a host, and no port or one from 1 to 65535; write special characters of a password "
+            "as %23 (#), %2F (/), %3F (?) or %40 (@)"
+        )
+    database = parts.path.strip("/")
+    if parts.scheme.startswith("redis") and database and not database.isdecimal():
+        raise ValueError("must end with the number of a Redis database, such as /0")

@@ -105,7 +105,7 @@ def test_forgotten_lease_is_lost(leases: LeaseStore, redis_server: RedisServer) 
     with holding_lease(leases, RUN) as lease:
         redis_server.client().flushall()
         lease.renew()
-        with pytest.raises(LeaseLostError):
+        with pytest.raises(LeaseLostError, match="Redis does not hold its lease"):
             require_lease()
 
 

@@ -1,5 +1,6 @@
 """A real worker over a real Redis: every run is executed once, and a dead one ends by its lease."""
 
+import json
 import os
 import shutil
 import signal
@@ -199,6 +200,28 @@ def test_redelivered_run_executes_once(stage: Stage) -> None:
     assert stage.status(run) == "SUCCESS"
 
 
+PROPERTIES = {"delivery_tag": "1", "delivery_info": {}, "body_encoding": "base64"}
+UNREADABLE = (
+    *(b"no JSON \xff", b'"text"', b"[1]", b"{}", json.dumps({"properties": PROPERTIES}).encode()),
+    json.dumps({"body": "%%%", "properties": PROPERTIES, "headers": {"task": "execute_job"}}),
+)
+
+
+def test_worker_drops_unreadable_messages(stage: Stage) -> None:
+    """Messages that are none end no worker and do not come again; the next run is executed."""
+    redis = stage.redis.client()
+    for each in UNREADABLE:
+        redis.lpush("celery:backfill", each)
+    run = stage.launch("backfill")
+    stage.began(run)
+    stage.go(run)
+    assert stage.ended(run) == "SUCCESS"
+    assert psutil.pid_exists(stage.worker_pid)
+    assert stage.registry.living()
+    eventually(lambda: not redis.exists("celery:unacked"), "nothing is delivered again")
+    assert (stage.directory / "worker.log").read_text().count("was dropped") == len(UNREADABLE)
+
+
 def test_killed_child_ends_with_its_lease(stage: Stage) -> None:
     """A run whose process was killed lives as long as its lease, and the next run executes."""
     dead = stage.launch()
@@ -257,6 +280,35 @@ def test_run_waits_for_worker_and_executes_once(own_stage: Stage) -> None:
         stage.registry.publish_code("another")
         assert process.wait(120) == 0
         assert stage.registry.living() == []
+
+
+def test_new_code_ends_worker_after_backfill(own_stage: Stage) -> None:
+    """A worker with old code executes ingest runs, begins no backfill, and ends after the one it has."""
+    stage = own_stage
+    with stage.worker() as process:
+        [worker] = stage.registry.living()
+        backfill = stage.launch("backfill")
+        stage.began(backfill)
+        stage.registry.publish_code(worker.code)
+        eventually(lambda: beats(stage) > 0, "the next beat", 60)
+        eventually(lambda: beats(stage) > 0, "the beat after that", 60)
+        stage.registry.publish_code("another")
+        eventually(lambda: serving(stage) == [(INGEST,)], "it takes no backfill", 60)
+        later, minute = stage.launch("backfill"), stage.launch()
+        stage.go(minute)
+        assert stage.ended(minute) == "SUCCESS"
+        assert process.poll() is None
+        assert stage.status(later) == "STARTING"
+        stage.go(backfill)
+        assert process.wait(120) == 0
+        assert stage.ended(backfill) == "SUCCESS"
+        assert not stage.lines("began", later)
+        assert stage.redis.client().llen("celery:backfill") == 1, "the next worker takes it"
+
+
+def serving(stage: Stage) -> list[tuple[str, ...]]:
+    """Return which queues the living workers serve."""
+    return [each.queues for each in stage.registry.living()]
 
 
 @pytest.mark.matrix
