@@ -15,13 +15,7 @@ from pipeline_assets.research.model_registry import LoadedModel
 from pipeline_assets.services.inference.judging import ModelJudge
 from pipeline_assets.services.inference.live_features import LiveFeatures
 from pipeline_assets.services.inference.live_models import LiveModels
-from pipeline_assets_tests.fixtures.features import (
-    START,
-    SYMBOLS,
-    FeatureWarehouse,
-    made_candles,
-    made_rates,
-)
+from pipeline_assets_tests.fixtures import features as tables
 from pipeline_assets_tests.fixtures.kafka import candidates
 from pipeline_assets_tests.fixtures.models import estimator, facts, manifest
 from pipeline_assets_tests.fixtures.s3 import S3Server, make_bucket
@@ -31,7 +25,7 @@ QUARTER, HOUR = Interval.FIFTEEN_MINUTES, Interval.ONE_HOUR
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
 LAG = MINUTE
 # Features of 1h look back four days and an hour.
-FIRST = START + 5 * DAY
+FIRST = tables.START + 5 * DAY
 LISTED = FIRST + timedelta(minutes=30)
 # A rate is stored some minutes after it settled.
 RATE_LATE = timedelta(minutes=30)
@@ -54,7 +48,7 @@ def _candles(interval: Interval) -> list[dict[str, Any]]:
     hole = ("GAPUSDT", FIRST + QUARTER.span)
     return [
         row
-        for row in made_candles(interval, 6 * DAY // interval.span)
+        for row in tables.made_candles(interval, 6 * DAY // interval.span)
         if (row["symbol"], row["open_time"]) != hole
         and not (row["symbol"] == "NEWUSDT" and row["open_time"] < LISTED)
     ]
@@ -62,10 +56,10 @@ def _candles(interval: Interval) -> list[dict[str, Any]]:
 
 def _closing(close: datetime) -> list[Candidate]:
     """Return a candidate of each symbol whose candle closes at a time."""
-    held = candidates(symbols=len(SYMBOLS), start=close - MINUTE)
+    held = candidates(symbols=len(tables.SYMBOLS), start=close - MINUTE)
     return [
         each.model_copy(update={"symbol": symbol})
-        for each, symbol in zip(held, SYMBOLS, strict=True)
+        for each, symbol in zip(held, tables.SYMBOLS, strict=True)
     ]
 
 
@@ -75,16 +69,16 @@ def test_live_inputs_equal_training_inputs(
     snowflake_server: SnowflakeServer, s3_server: S3Server, hours: int
 ) -> None:
     """Each load is merged and read as the services do; the training reads one MERGE of all days."""
-    held = FeatureWarehouse.of(snowflake_server, Lake(make_bucket(s3_server)))
+    held = tables.FeatureWarehouse.of(snowflake_server, Lake(make_bucket(s3_server)))
     loads = {interval: _candles(interval) for interval in (QUARTER, HOUR)}
-    rates = made_rates(FIRST + DAY)
+    rates = tables.made_rates(FIRST + DAY)
     for interval, rows in loads.items():
         held.load(interval, [row for row in rows if row["open_time"] < FIRST])
         held.make_tables(interval)
         if interval is QUARTER:
             held.load_rates([rate for rate in rates if rate[1] + RATE_LATE <= FIRST])
         held.table.merge(interval, FIRST - DAY, FIRST)
-    live = LiveFeatures(held.table, lambda: SYMBOLS, LAG)
+    live = LiveFeatures(held.table, lambda: tables.SYMBOLS, LAG)
     live.refresh(FIRST)
     asked: list[pl.DataFrame] = []
     given: list[pl.DataFrame] = []
