@@ -144,7 +144,7 @@ def test_broker_outage_is_waited_for(own_kafka_server: KafkaServer, s3_bucket: S
         own_kafka_server.kill()
         own_kafka_server.start()
         place.send([second])
-        eventually(lambda: len(place.decided()) == 2, "the second is decided", 60)
+        eventually(lambda: len(place.decided()) == 2, "the second is decided", 120)
 
 
 @pytest.mark.parametrize(
