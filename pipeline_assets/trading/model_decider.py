@@ -6,6 +6,7 @@ fixed first is returned by all of them.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -72,6 +73,7 @@ class ModelDecider:
     minimum_value: float
     clock: Callable[[], int]
     _closed: dict[int, MinuteDecisions] = field(init=False, default_factory=dict)
+    _closing: ThreadPoolExecutor = field(init=False, default_factory=lambda: ThreadPoolExecutor(1))
 
     def decide(self, candidates: Iterable[Candidate]) -> list[Decision]:
         """Return the decision that stands for each candidate, fixed now or before; a repeat counts once.
@@ -81,15 +83,20 @@ class ModelDecider:
             TraderStateError: a document of decisions cannot be read.
         """
         unique = {each.id: each for each in candidates}
-        standing: dict[str, Decision] = {}
-        for each in unique.values():
-            held = self._close(to_minute(each.open_time)).of(each.id)
-            if held is not None:
-                standing[each.id] = held
-        fresh = [each for each in unique.values() if each.id not in standing]
-        for decision in self.store.fix_each(self._judged(fresh)):
+        # The judge works while S3 answers.
+        closing = self._closing.submit(self._standing, list(unique.values()))
+        judged = self._judged(list(unique.values()))
+        standing = closing.result()
+        fresh = [each for each in judged if each.candidate.id not in standing]
+        for decision in self.store.fix_each(fresh):
             standing[decision.candidate.id] = decision
         return [standing[each] for each in unique]
+
+    def _standing(self, candidates: Sequence[Candidate]) -> dict[str, Decision]:
+        """Close the candidates' minutes; return the decisions that stand in their documents, by candidate."""
+        held = {each.id: self._close(to_minute(each.open_time)) for each in candidates}
+        found = {id_: minute.of(id_) for id_, minute in held.items()}
+        return {id_: decision for id_, decision in found.items() if decision is not None}
 
     def _close(self, minute: int) -> MinuteDecisions:
         """Return the minute's document, an empty one if there was none.

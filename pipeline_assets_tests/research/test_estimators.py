@@ -12,6 +12,7 @@ from pipeline_assets.research.candidate_model import input_matrix
 from pipeline_assets.research.estimators import KINDS, LOGISTIC, fitted, one_thread
 from pipeline_assets.research.importance import importances
 from pipeline_assets.research.model_inputs import input_columns
+from pipeline_assets.research.side_products import with_fast_products
 from pipeline_assets.research.walk_forward import Fold
 from pipeline_assets.resources.stored_objects import digest_of
 from pipeline_assets_tests.research.made_examples import PATTERN, made
@@ -66,3 +67,36 @@ def test_importance_names_the_pattern() -> None:
     (nulls,) = (each for each in found if each.column == input_columns()[-1])
     assert (nulls.low, nulls.mean, nulls.high) == (0, 0, 0)
     assert len(found) == len(input_columns())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_faster_copy_predicts_alike(kind: str) -> None:
+    """The same bits, for one row and for many; the estimator that is stored keeps its classes."""
+    matrix, won = data()
+    with one_thread():
+        model = fitted(kind, matrix, won, FOLD, 0)
+        faster = with_fast_products(model)
+        assert (faster is model) is (kind != LOGISTIC)
+        for rows in (matrix[:1], matrix[FOLD.test], matrix):
+            assert np.array_equal(faster.predict_proba(rows), model.predict_proba(rows))
+        # A file may not hold the faster step.
+        model_files.dump(model)
+
+
+@pytest.mark.parametrize("change", ["degree", "weights", "column", "output"])
+def test_other_products_are_left(change: str) -> None:
+    """A ColumnTransformer that makes anything else predicts by itself."""
+    matrix, won = data()
+    with one_thread():
+        model: Any = fitted(LOGISTIC, matrix, won, FOLD, 0)
+    products = model.calibrated_classifiers_[0].estimator.estimator.steps[2][1]
+    name, first, columns = products.transformers_[0]
+    if change == "degree":
+        first.interaction_only = False
+    elif change == "weights":
+        products.transformer_weights = {name: 2.0}
+    elif change == "column":
+        products.transformers_[0] = (name, first, [1, columns[1]])
+    else:
+        products.set_output(transform="pandas")
+    assert with_fast_products(model) is model

@@ -6,6 +6,8 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 import pytest
+import skops.io
+from sklearn.neighbors import KNeighborsClassifier
 
 from pipeline_assets.research.model_registry import (
     LoadedModel,
@@ -22,6 +24,7 @@ from pipeline_assets.resources.model_objects import (
     model_key,
 )
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.stored_objects import digest_of
 from pipeline_assets_tests.fixtures.models import (
     COLUMNS,
     DAY,
@@ -31,6 +34,7 @@ from pipeline_assets_tests.fixtures.models import (
     VERSION,
     estimator,
     examples,
+    model_file,
     stored,
 )
 from pipeline_assets_tests.fixtures.s3 import S3Bucket
@@ -98,6 +102,12 @@ def test_unchanged_model_is_read_once(
     assert found.manifest == newer
 
 
+def replace_file(store: ObjectStore, manifest: Manifest, body: bytes) -> None:
+    """Store another file with the manifest that fits."""
+    store.put(model_key(STRATEGY, manifest.model_id, FILE), body)
+    replace_manifest(store, manifest, sha256=digest_of(body), size=len(body))
+
+
 def replace_manifest(store: ObjectStore, manifest: Manifest, **changes: object) -> None:
     held = manifest.model_dump(mode="json") | changes
     key = model_key(STRATEGY, manifest.model_id, MANIFEST)
@@ -118,6 +128,10 @@ DAMAGES: dict[str, Callable[[ObjectStore, Manifest], object]] = {
         model_key(STRATEGY, held.model_id, FILE), b"a" * held.size
     ),
     "short file": lambda store, held: store.put(model_key(STRATEGY, held.model_id, FILE), b""),
+    "truncated with manifest": lambda store, held: replace_file(store, held, model_file()[:2000]),
+    "unlisted type with manifest": lambda store, held: replace_file(
+        store, held, skops.io.dumps(KNeighborsClassifier())
+    ),
     "no file": lambda store, held: store.delete([model_key(STRATEGY, held.model_id, FILE)]),
     "facts": lambda store, held: replace_manifest(store, held, facts={"columns": []}),
 }

@@ -13,13 +13,13 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from confluent_kafka import Consumer, Message, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_reader import CandidateReader, PlacedCandidate
 from pipeline_assets.resources.kafka_clients import BrokerError, KafkaClients
 from pipeline_assets.settings import KafkaSettings
-from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, KafkaServer, candidates
+from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, KafkaServer, candidates, messages
 from pipeline_assets_tests.fixtures.s3 import eventually, free_port
 from pipeline_assets_tests.fixtures.tcp_proxy import TcpProxy
 
@@ -38,29 +38,6 @@ for _ in range(int(sys.argv[3])):
     print(message.value().decode(), flush=True)
 consumer.close()
 """
-
-
-def messages(settings: KafkaSettings) -> list[Message]:
-    """Return all of a topic, read by the client library alone."""
-    consumer = Consumer(
-        {
-            "bootstrap.servers": settings.bootstrap_servers,
-            "group.id": "tests",
-            "enable.partition.eof": True,
-        }
-    )
-    numbers = consumer.list_topics(settings.topic, 10).topics[settings.topic].partitions
-    consumer.assign([TopicPartition(settings.topic, number, 0) for number in numbers])
-    found, ended = [], set()
-    while len(ended) < len(numbers):
-        message = consumer.poll(10)
-        assert message is not None
-        if message.error() is None:
-            found.append(message)
-        else:
-            ended.add(message.partition())
-    consumer.close()
-    return found
 
 
 def ids(settings: KafkaSettings) -> list[str]:

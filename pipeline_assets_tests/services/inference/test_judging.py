@@ -104,6 +104,19 @@ def test_new_model_is_used_after_a_refresh(bench: Bench) -> None:
     assert {each.model for each in bench.judge(*_candidates())} == {second}
 
 
+def test_back_works_while_running(bench: Bench) -> None:
+    """The withdrawn model judges until the next refresh; the one before follows, and then none."""
+    first = bench.promoted()
+    second = bench.promoted(trained_to=NOON + timedelta(days=7))
+    bench.registry.go_back(STRATEGY, second, NOON)
+    assert {each.model for each in bench.judge(*_candidates())} == {second}
+    bench.models.refresh()
+    assert {each.model for each in bench.judge(*_candidates())} == {first}
+    bench.registry.go_back(STRATEGY, first, NOON)
+    bench.models.refresh()
+    assert {each.refusal for each in bench.judge(*_candidates())} == {"no_model"}
+
+
 def test_damaged_model_declines(bench: Bench) -> None:
     """A file whose bytes were changed after the promotion, met by a service that starts."""
     model = bench.promoted()

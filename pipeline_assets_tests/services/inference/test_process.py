@@ -1,98 +1,28 @@
 """The loop of the inference service over a real broker and a real S3 server: one decision a candidate."""
 
 import json
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field
+import os
+import signal
+import subprocess
+import sys
+from contextlib import ExitStack
 from datetime import timedelta
-from uuid import uuid4
 
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Producer
 
 from pipeline_assets.market.candidates import Candidate
-from pipeline_assets.market.intervals import to_milliseconds
-from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_group import Batch, CandidateGroup
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.services.inference.process import InferenceLoop, run_inference
+from pipeline_assets.services.inference.process import run_inference
 from pipeline_assets.settings import KafkaSettings, Settings, SettingsError
 from pipeline_assets.stop_flag import StopFlag
-from pipeline_assets.trading.decision_store import LakeDecisions, read_decisions
-from pipeline_assets.trading.decisions import DECISION_SCHEMA, Decision
-from pipeline_assets_tests.fixtures.judge import FakeJudge, decider
-from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, KafkaServer, candidates
+from pipeline_assets.trading.decisions import Decision
+from pipeline_assets_tests.fixtures.judge import FakeJudge
+from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, KafkaServer, candidates, messages
 from pipeline_assets_tests.fixtures.s3 import S3Bucket, eventually
-from pipeline_assets_tests.fixtures.threads import running
-
-IN_TIME = to_milliseconds(MIDNIGHT + timedelta(seconds=75))
-
-
-@dataclass
-class Published:
-    """The topic of decisions of one test."""
-
-    settings: KafkaSettings
-    known: list[Decision] = field(default_factory=list)
-
-    def __post_init__(self) -> None:
-        self.topic = CandidateTopic(self.settings, DECISION_SCHEMA)
-
-    def __call__(self, decisions: Sequence[Decision]) -> object:
-        self.known += decisions
-        return self.topic.publish(decisions)
-
-
-@dataclass
-class Place:
-    """A broker, a lake, and the group that reads from one to the other."""
-
-    kafka: KafkaSettings
-    store: ObjectStore
-    group_id: str = field(default_factory=lambda: f"group-{uuid4().hex[:8]}")
-
-    def __post_init__(self) -> None:
-        self.published = Published(
-            self.kafka.model_copy(update={"topic": f"{self.kafka.topic}-decisions"})
-        )
-
-    def loop(self, group: CandidateGroup, judge: FakeJudge | None = None) -> InferenceLoop:
-        made = decider(LakeDecisions(self.store), judge or FakeJudge(), IN_TIME)
-        return InferenceLoop(group, made, self.published, lambda: None)
-
-    @contextmanager
-    def joined(self, judge: FakeJudge | None = None) -> Iterator[InferenceLoop]:
-        with CandidateGroup(self.kafka, self.group_id).joined() as group:
-            yield self.loop(group, judge)
-
-    @contextmanager
-    def running(self, judge: FakeJudge | None = None) -> Iterator[None]:
-        """Run an instance in a thread of its own."""
-
-        def run(stop: StopFlag) -> None:
-            with self.joined(judge) as loop:
-                loop.run(stop)
-
-        with running(run):
-            yield
-
-    def send(self, found: Sequence[Candidate]) -> None:
-        CandidateTopic(self.kafka).publish(found)
-
-    def decided(self) -> list[str]:
-        """Return the candidates' ids of all decisions on the lake."""
-        return sorted(each.candidate.id for each in read_decisions(self.store, MIDNIGHT.date()))
-
-    def committed(self) -> int:
-        """Return how many messages the group has behind it."""
-        consumer = Consumer(
-            {"bootstrap.servers": self.kafka.bootstrap_servers, "group.id": self.group_id}
-        )
-        partitions = consumer.list_topics(self.kafka.topic).topics[self.kafka.topic].partitions
-        places = [TopicPartition(self.kafka.topic, number) for number in partitions]
-        found = sum(max(0, each.offset) for each in consumer.committed(places, timeout=10))
-        consumer.close()
-        return found
+from pipeline_assets_tests.services.inference import deciding_group
+from pipeline_assets_tests.services.inference.deciding_group import Place
 
 
 @pytest.fixture
@@ -164,6 +94,45 @@ def test_rebalance_keeps_one_decision(place: Place) -> None:
     assert all(len(each) == 1 for each in verdicts.values())
 
 
+@pytest.mark.matrix
+@pytest.mark.timeout(1800)
+def test_kills_at_each_step(place: Place, s3_bucket: S3Bucket) -> None:
+    """Instances die by kill -9, each one later in its work; the last instance would decide otherwise."""
+    sent: list[Candidate] = []
+    environment = {
+        **s3_bucket.environment(),
+        "PIPELINE_KAFKA__BOOTSTRAP_SERVERS": place.kafka.bootstrap_servers,
+        "PIPELINE_KAFKA__TOPIC": place.kafka.topic,
+    }
+    steps = [("write", 1), ("write", 2), ("write", 4), ("write", 9)]
+    for number, step in enumerate([*steps, ("publish", 1), ("commit", 1), ("committed", 1)]):
+        fresh = candidates(symbols=3, start=MIDNIGHT + number * timedelta(minutes=1))
+        place.send(fresh)
+        sent += fresh
+        done = subprocess.run(
+            [sys.executable, "-m", deciding_group.__name__, place.group_id, *map(str, step)],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
+        assert done.returncode == -signal.SIGKILL, done.stderr
+    last = candidates(symbols=3, start=MIDNIGHT + timedelta(hours=1))
+    place.send(last)
+    sent += last
+    with place.running(FakeJudge(value=-1)):
+        eventually(lambda: place.committed() == len(sent), "all is committed", 120)
+    expected = sorted(each.id for each in sent)
+    assert place.decided() == expected
+    published: dict[str, Decision] = {}
+    for message in messages(place.published.settings):
+        made = Decision.model_validate_json(message.value() or b"")
+        assert published.setdefault(made.candidate.id, made) == made
+    assert sorted(published) == expected
+    assert {each.verdict for each in published.values()} == {"accept", "decline"}
+
+
 def test_broker_outage_is_waited_for(own_kafka_server: KafkaServer, s3_bucket: S3Bucket) -> None:
     """Reading goes on when the broker is back."""
     settings = own_kafka_server.settings(topic="candidates", delivery_timeout_ms=20_000)
@@ -175,7 +144,7 @@ def test_broker_outage_is_waited_for(own_kafka_server: KafkaServer, s3_bucket: S
         own_kafka_server.kill()
         own_kafka_server.start()
         place.send([second])
-        eventually(lambda: len(place.decided()) == 2, "the second is decided", 60)
+        eventually(lambda: len(place.decided()) == 2, "the second is decided", 120)
 
 
 @pytest.mark.parametrize(
