@@ -80,7 +80,7 @@ def run_worker(settings: Settings, queues: Sequence[str], concurrency: int, name
     """Execute runs of these queues until a signal comes; return the exit status.
 
     SIGTERM lets runs end first. `concurrency` runs may go on at once; children beyond IDLE_CHILDREN are
-    forked for them, and end when nothing has come for half a minute.
+    forked for them, and end when none was needed for half a minute.
     """
     import_everything()
     from pipeline_assets.services.worker_scaling import IdleAutoscaler

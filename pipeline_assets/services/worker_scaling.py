@@ -14,6 +14,11 @@ class IdleAutoscaler(Autoscaler):  # type: ignore[misc]
     again, two minutes later.
     """
 
+    def on_task_received(self, req: Any) -> None:
+        """Note when a run needed a child beyond those that stay: from then on `keepalive` counts."""
+        if self.qty > self.min_concurrency:
+            super().on_task_received(req)
+
     def scale_down(self, n: int) -> Any:
-        """End so many children if no run is reserved, and none came within the autoscaler's `keepalive`."""
+        """End so many children if no run is reserved, and none needed them within `keepalive`."""
         return None if self.qty else super().scale_down(n)
