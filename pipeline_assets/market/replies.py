@@ -5,8 +5,10 @@ cleaning.py interprets the rows and decides whether they are valid.
 
 from collections.abc import Iterator, Sequence
 from itertools import groupby
-from typing import TYPE_CHECKING, Any, NoReturn
+from operator import attrgetter
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
+import msgspec
 import orjson
 
 from pipeline_assets.errors import DataError
@@ -23,8 +25,18 @@ _IN_NUMBERS = b"0123456789.+-eE"
 _ROW = b"[" + b",".join(b"" if name in RAW_INTEGER_COLUMNS else b'""' for name in _FIELDS) + b"]"
 _AS_LINES = bytes.maketrans(b"]", b"\n")
 _SHOWN = 80
-_INTEGER_PLACES = [place for place, name in enumerate(_FIELDS) if name in RAW_INTEGER_COLUMNS]
 _INT64 = range(-(2**63), 2**63)
+_INTEGER: Any = Annotated[int, msgspec.Meta(ge=_INT64[0], le=_INT64[-1])]
+# A row as an array of exactly these types. No object of the garbage collector is made for it.
+_TYPED_ROW = msgspec.defstruct(
+    "_TypedRow",
+    [(name, _INTEGER if name in RAW_INTEGER_COLUMNS else str) for name in _FIELDS],
+    array_like=True,
+    forbid_unknown_fields=True,
+    gc=False,
+)
+_TYPED_ROWS: "msgspec.json.Decoder[list[Any]]" = msgspec.json.Decoder(list[_TYPED_ROW])  # type: ignore[valid-type]
+_OPEN_TIME = attrgetter(_FIELDS[0])
 
 
 class MalformedReplyError(DataError, ValueError):
@@ -39,9 +51,8 @@ def check_reply(symbol: str, body: bytes) -> int:
 def open_times(symbol: str, body: bytes) -> list[int]:
     """Return the open times of one klines reply, and refuse what is not a complete one.
 
-    A compact reply is judged by its punctuation, by being JSON, and by its times and counts, some 1 µs a
-    row; any other is judged field by field. One that only `raw_candles` refused would cost the replies
-    of other symbols too.
+    A whole reply is judged in one pass, some 0.5 µs a row; one with a fault is judged again, field by field,
+    to name the fault. One that only `raw_candles` refused would cost the replies of other symbols too.
 
     Args:
         symbol: the symbol that was asked for, for the message only.
@@ -54,24 +65,10 @@ def open_times(symbol: str, body: bytes) -> list[int]:
         MalformedReplyError: HTML, a cut or empty body, an error object, a row of another width, or
             a field of another JSON type.
     """
-    found = None if _compact_rows(body) is None else _compact_open_times(body)
-    return [row[0] for row in _parsed_rows(symbol, body)] if found is None else found
-
-
-def _compact_open_times(body: bytes) -> list[int] | None:
-    """Return the open times of a compact reply; None unless its times and counts are 64-bit integers."""
     try:
-        rows = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return None
-    # Column by column: a test of each field by itself took longer than the parsing.
-    columns = [[row[place] for row in rows] for place in _INTEGER_PLACES]
-    for values in columns:
-        if any(kind is not int for kind in set(map(type, values))):
-            return None
-        if values and (min(values) not in _INT64 or max(values) not in _INT64):
-            return None
-    return columns[0]
+        return list(map(_OPEN_TIME, _TYPED_ROWS.decode(body)))
+    except (msgspec.MsgspecError, UnicodeDecodeError):
+        return [row[0] for row in _parsed_rows(symbol, body)]
 
 
 def holes(opens: Sequence[int], interval: Interval, window: Window) -> list[Window]:

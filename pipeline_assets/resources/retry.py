@@ -78,9 +78,16 @@ class RetryPolicy:
         Raises:
             BaseException: the first error that does not pass, or the last one of those that may.
         """
-        from tenacity import Retrying, retry_if_exception
-
         judge = self._judge(monotonic)
+        # Outside tenacity, which takes longer than most operations do.
+        try:
+            return operation()
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            failed: list[Exception] = [error]
+
+        from tenacity import Retrying, retry_if_exception
 
         def stop(state: "RetryCallState") -> bool:
             failure = judge(state)
@@ -88,10 +95,15 @@ class RetryPolicy:
                 on_failure(failure)
             return failure.last
 
+        def attempt() -> T:
+            if failed:
+                raise failed.pop()
+            return operation()
+
         retrying = Retrying(
             sleep=sleep, stop=stop, wait=self.wait, retry=retry_if_exception(may_pass), reraise=True
         )
-        return retrying(operation)
+        return retrying(attempt)
 
     async def run_async(
         self,
@@ -103,9 +115,15 @@ class RetryPolicy:
         monotonic: Callable[[], float] = time.monotonic,
     ) -> T:
         """As `run`, for coroutines."""
-        from tenacity import AsyncRetrying, retry_if_exception
-
         judge = self._judge(monotonic)
+        try:
+            return await operation()
+        except Exception as error:
+            if not may_pass(error):
+                raise
+            failed: list[Exception] = [error]
+
+        from tenacity import AsyncRetrying, retry_if_exception
 
         async def stop(state: "RetryCallState") -> bool:
             failure = judge(state)
@@ -115,6 +133,8 @@ class RetryPolicy:
 
         # tenacity awaits only what it can tell to be a coroutine function.
         async def attempt() -> T:
+            if failed:
+                raise failed.pop()
             return await operation()
 
         retrying = AsyncRetrying(

@@ -3,7 +3,7 @@ Run as `python -m pipeline_assets.services.worker [--queues ingest,backfill] [--
 
 The parent process imports the definitions and the client libraries and uses none of them: librdkafka, Polars
 and gRPC do not survive a fork once in use. worker_tasks.py has a child's work on a
-run, and worker_beat.py the sign of life.
+run, worker_beat.py the sign of life, and worker_scaling.py how many children there are.
 """
 
 import argparse
@@ -22,6 +22,9 @@ if TYPE_CHECKING:
     from celery import Celery
 
 DEFINITIONS = "pipeline_assets.definitions"
+# Children that stay while nothing runs: one for each minute's run, one for what comes beside it. A child that
+# has executed a run holds some 110 MB of its own, whether it works or not.
+IDLE_CHILDREN = 2
 # The libraries that an ingest run and a backfill load on first use, the largest first: see test_worker.py.
 CLIENTS = (
     *("polars", "obstore", "obstore.store", "redis", "redis.asyncio", "aiohttp", "orjson"),
@@ -78,14 +81,18 @@ def make_worker_app(settings: Settings, name: str) -> "Celery":
 def run_worker(settings: Settings, queues: Sequence[str], concurrency: int, name: str) -> int:
     """Execute runs of these queues until a signal comes; return the exit status.
 
-    SIGTERM lets runs end first.
+    SIGTERM lets runs end first. `concurrency` runs may go on at once; children beyond IDLE_CHILDREN are
+    forked for them, and end when none was needed for half a minute.
     """
     import_everything()
+    from pipeline_assets.services.worker_scaling import IdleAutoscaler
+
     app = make_worker_app(settings, name)
     worker = app.Worker(
         hostname=name,
         queues=list(queues),
-        concurrency=concurrency,
+        autoscale=(concurrency, min(concurrency, IDLE_CHILDREN)),
+        autoscaler_cls=IdleAutoscaler,
         pool="prefork",
         optimization="fair",
         loglevel="WARNING",
@@ -94,7 +101,9 @@ def run_worker(settings: Settings, queues: Sequence[str], concurrency: int, name
         without_heartbeat=True,
         quiet=True,
     )
-    logger.info("Worker %s serves %s with %d processes.", name, ", ".join(queues), concurrency)
+    logger.info(
+        "Worker %s serves %s with up to %d processes.", name, ", ".join(queues), concurrency
+    )
     worker.start()
     return int(worker.exitcode or 0)
 

@@ -3,6 +3,7 @@ around it is worker.py's.
 """
 
 import logging
+import signal
 from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.private_apis import private_imports
@@ -34,12 +35,16 @@ def add_run_task(app: "Celery", settings: Settings) -> Any:
 
         def __call__(self, execute_job_args_packed: Any) -> Any:
             run_id = unpack_value(execute_job_args_packed, as_type=ExecuteRunArgs).run_id
+            on_sigterm = signal.getsignal(signal.SIGTERM)
             try:
                 with holding_lease(leases, run_id):
                     return super().__call__(execute_job_args_packed)
             except LeaseTakenError:
                 logger.warning("Run %s was delivered again while it is executed: ignored.", run_id)
                 return 0
+            finally:
+                # Dagster leaves SIGTERM ignored, as Celery ignores SIGINT: a child could not be ended.
+                signal.signal(signal.SIGTERM, on_sigterm)
 
     options: Any = {"base": RunTask}
     return create_execute_job_task(app, **options)

@@ -18,7 +18,7 @@ class CelerySettings(Section):
     )
     concurrency: int = Field(6, ge=1, le=64)
     max_tasks_per_child: int = Field(200, ge=1)
-    max_memory_mb: int = Field(600, ge=200)
+    max_memory_mb: int = Field(450, ge=200)
 
     @field_validator("broker_url")
     @classmethod

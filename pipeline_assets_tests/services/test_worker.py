@@ -23,6 +23,7 @@ from pipeline_assets.dagster_instance.launchers import WorkerRunLauncher
 from pipeline_assets.local.stack import dagster_environment
 from pipeline_assets.resources.leases import lease_key
 from pipeline_assets.resources.workers import WorkerRegistry
+from pipeline_assets.services.worker import IDLE_CHILDREN
 from pipeline_assets.settings import Settings
 from pipeline_assets_tests.fixtures.exchange import die_with_parent
 from pipeline_assets_tests.fixtures.redis import RedisServer
@@ -175,6 +176,23 @@ def test_run_executes_in_forked_child(stage: Stage) -> None:
     stage.go(run)
     assert stage.ended(run) == "SUCCESS"
     eventually(lambda: not stage.redis.client().exists(lease_key(run.run_id)), "the lease is back")
+
+
+def test_idle_worker_keeps_two_children(own_stage: Stage) -> None:
+    """Children come with the runs that wait for them, and those beyond two go once no run is left."""
+    with own_stage.worker(3, AUTOSCALE_KEEPALIVE="1") as worker:
+        children = psutil.Process(worker.pid).children
+        assert len(children()) == IDLE_CHILDREN
+        runs = [own_stage.launch() for _ in range(3)]
+        assert len({own_stage.began(run)[0] for run in runs}) == 3
+        for run in runs[1:]:
+            own_stage.go(run)
+            assert own_stage.ended(run) == "SUCCESS"
+        assert len(children()) == 3
+        own_stage.go(runs[0])
+        assert own_stage.ended(runs[0]) == "SUCCESS"
+        eventually(lambda: len(children()) == IDLE_CHILDREN, "the third child has ended", 60)
+        assert [own_stage.lines("wrote", run) for run in runs] == [["written"]] * 3
 
 
 def test_run_of_kind_has_queue() -> None:
