@@ -43,12 +43,17 @@ INGEST_JOBS = {{
 TASKS = {{
 {tasks}
 }}
+# By interval the asset that follows the tasks' assets in a backfill.
+FEATURES = {{
+{features}
+}}
 '''
 
 
 def dag_intervals() -> str:
     """Return the registry of intervals and Dagster's names as Airflow's DAG folder reads them."""
-    lines: dict[str, list[str]] = {"spans": [], "crons": [], "jobs": [], "tasks": []}
+    kinds = ("spans", "crons", "jobs", "tasks", "features")
+    lines: dict[str, list[str]] = {kind: [] for kind in kinds}
     for interval in Interval:
         minutes = interval.span.total_seconds() / 60
         lines["spans"].append(f'    "{interval}": timedelta(minutes={minutes:g}),')
@@ -56,6 +61,9 @@ def dag_intervals() -> str:
         lines["jobs"].append(f'    "{interval}": "{run_names.ingest_job(interval)}",')
         tasks = [f'        "{task}": "{asset}",' for task, asset in _tasks(interval).items()]
         lines["tasks"] += [f'    "{interval}": {{', *tasks, "    },"]
+        if interval.has_table:
+            name = layer.name(layer.FEATURES, interval)
+            lines["features"].append(f'    "{interval}": "{name}",')
     names = {**vars(run_names), **vars(scheduled_days), "KIND_TAG": KIND_TAG}
     for name in ("FUNDING_RATES", "FUNDING_TABLE"):
         names[name] = vars(layer)[name].path[0]
