@@ -18,7 +18,8 @@ export PYTHONDONTWRITEBYTECODE :=
 
 help:
 	@echo "make demo       start everything, fill three days, go on live (ONCE=1: stop after the first pass;"
-	@echo "                EXCHANGE=binance: the real public API; AIRFLOW=1: Airflow schedules)"
+	@echo "                EXCHANGE=binance: the real public API; AIRFLOW=1: Airflow schedules;"
+	@echo "                INFERENCE=1: models decide about candidates)"
 	@echo "make test       lint, then the tests        make test-all   and the long fault matrices,"
 	@echo "                                            and all examples of property tests"
 	@echo "make lint       ruff, mypy, imports, prose  make bench      the benchmarks, one JSON line a figure"
@@ -54,7 +55,7 @@ $(SNOWPARK_ML)/.installed: constraints-snowpark-ml.txt $(INSTALLED)
 	@touch $@
 
 demo: $(INSTALLED)
-	@$(BIN)/pipeline-assets demo $(if $(ONCE),--once) $(if $(EXCHANGE),--exchange $(EXCHANGE)) $(if $(AIRFLOW),--airflow)
+	@$(BIN)/pipeline-assets demo $(if $(ONCE),--once) $(if $(EXCHANGE),--exchange $(EXCHANGE)) $(if $(AIRFLOW),--airflow) $(if $(INFERENCE),--inference)
 
 # Types take two thirds of the time, on one core.
 lint: $(INSTALLED)

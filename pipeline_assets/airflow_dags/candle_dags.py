@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from airflow.sdk import DAG, CronDataIntervalTimetable, Param, Variable, chain
 from candle_intervals import (
     CRONS,
+    FEATURES,
     FINALIZE_CRON,
     FINALIZE_JOB,
     FUNDING_CRON,
@@ -40,7 +41,13 @@ from failure_alerts import report_failure
 
 TAGS = ["candles", "dagster"]
 # By what a person backfills the assets, in the order of the data.
-_BACKFILLS = {**TASKS, "funding": FUNDING_TASKS}
+_BACKFILLS = {
+    **{
+        each: [*tasks.values(), *filter(None, [FEATURES.get(each)])]
+        for each, tasks in TASKS.items()
+    },
+    "funding": [*FUNDING_TASKS.values(), *FEATURES.values()],
+}
 
 # A first day before all collecting costs a fetch of each day since then; set the variable.
 FIRST_DAY = Variable.get("candles_first_day", default="2026-11-01")
@@ -206,7 +213,7 @@ def backfill_dag() -> DAG:
                 DagsterBackfillOperator(
                     task_id=f"backfill_{interval}",
                     interval=interval,
-                    assets=assets.values(),
+                    assets=assets,
                     # An interval that was not asked for is skipped; those after it are not.
                     trigger_rule="none_failed",
                     doc_md=f"Follows the Dagster backfill of {interval}.",

@@ -66,3 +66,8 @@ TASKS = {
         "insert": "candle_table_1h",
     },
 }
+# By interval the asset that follows the tasks' assets in a backfill.
+FEATURES = {
+    "15m": "features_15m",
+    "1h": "features_1h",
+}

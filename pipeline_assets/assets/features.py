@@ -8,8 +8,9 @@ from typing import Any
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, ResourceParam, asset
 
 from pipeline_assets.assets import layer
-from pipeline_assets.collection.feature_load import merge_features
+from pipeline_assets.collection.feature_load import merge_features, whole_months
 from pipeline_assets.collection.fetch_plan import RunKind
+from pipeline_assets.collection.run_names import FUNDING_BACKFILL_JOB
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.warehouse import Warehouse
@@ -19,7 +20,8 @@ from pipeline_assets.settings import Settings
 _MADE = (
     "one row a candle, with its return, volatility, trend, range, volume, its relation to Bitcoin and the "
     "market, and its funding. One MERGE computes the rows of the run's days in the warehouse, and those that "
-    "look back into these. A value whose history has a hole is null. `AVAILABLE_AT` is the earliest time at "
+    "look back into these; beside a load of funding rates, the rows of whole months. A value whose history "
+    "has a hole is null. `AVAILABLE_AT` is the earliest time at "
     "which a decision may use a row."
 )
 
@@ -44,7 +46,15 @@ def features(interval: Interval) -> AssetsDefinition:
         table = FeatureTable(warehouse, settings.features.load_lag_seconds)
         days = sorted(map(date.fromisoformat, context.partition_keys))
         kind = RunKind.of(context.run.tags)
+        if _loads_rates(context):
+            days = whole_months(days)
         merged = merge_features(store, table, interval, days, kind, settings.ingest.load_minutes)
         return MaterializeResult(metadata=merged)
 
     return merge
+
+
+def _loads_rates(context: AssetExecutionContext) -> bool:
+    """Return whether the run completes funding rates, as the job does and a backfill in the UI may."""
+    selected = context.run.asset_selection or ()
+    return context.run.job_name == FUNDING_BACKFILL_JOB or layer.FUNDING_TABLE in selected

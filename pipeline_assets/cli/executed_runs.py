@@ -34,8 +34,8 @@ class ExecutedRuns:
     ) -> None:
         self._job, self._leases, self._instance = job, leases, instance
 
-    def run(self, first: date, last: date, config: Mapping[str, Any]) -> Outcome:
-        """Execute a run over the days from `first` to `last`, both included.
+    def run(self, first: date | str, last: date | str, config: Mapping[str, Any]) -> Outcome:
+        """Execute a run over the partitions from `first` to `last`, both included.
 
         Raises:
             BackfillError: the run failed.
@@ -51,7 +51,7 @@ class ExecutedRuns:
                 self._leases,
                 instance=self._instance,
                 raise_on_error=False,
-                partition_key=first.isoformat() if first == last else None,
+                partition_key=str(first) if first == last else None,
                 tags=range_tags(first, last),
                 run_config={
                     **config,

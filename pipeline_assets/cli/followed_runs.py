@@ -54,8 +54,8 @@ class FollowedRuns:
         """`say` prints a line for a person; `leases` keep two commands from one launch."""
         self._web, self._job, self._say, self._leases = web, job, say, leases
 
-    def run(self, first: date, last: date, config: Mapping[str, Any]) -> Outcome:
-        """Follow the unfinished run of this request, or a new one, over the days from `first` to `last`.
+    def run(self, first: date | str, last: date | str, config: Mapping[str, Any]) -> Outcome:
+        """Follow the unfinished run of this request, or a new one, of the partitions from `first` to `last`.
 
         Raises:
             BackfillError: the run failed.
@@ -255,14 +255,16 @@ def _raised(reported: Mapping[str, Any] | None) -> Raised | None:
     return Raised(reported["className"], reported["message"]) if reported else None
 
 
-def _tags(job: str, first: date, last: date, config: Mapping[str, Any]) -> dict[str, str]:
+def _tags(
+    job: str, first: date | str, last: date | str, config: Mapping[str, Any]
+) -> dict[str, str]:
     asked = json.dumps([job, str(first), str(last), config], sort_keys=True)
     digest = hashlib.sha256(asked.encode()).hexdigest()[:32]
-    day = {PARTITION_TAG: first.isoformat()} if first == last else {}
+    day = {PARTITION_TAG: str(first)} if first == last else {}
     return {**range_tags(first, last), **day, REQUEST_TAG: digest}
 
 
-def _days(first: date, last: date) -> str:
+def _days(first: date | str, last: date | str) -> str:
     return str(first) if first == last else f"{first} to {last}"
 
 

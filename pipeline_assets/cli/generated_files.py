@@ -56,12 +56,17 @@ INGEST_JOBS = {{
 TASKS = {{
 {tasks}
 }}
+# By interval the asset that follows the tasks' assets in a backfill.
+FEATURES = {{
+{features}
+}}
 '''
 
 
 def dag_intervals() -> str:
     """Return the registry of intervals and Dagster's names as Airflow's DAG folder reads them."""
-    lines: dict[str, list[str]] = {"spans": [], "crons": [], "jobs": [], "tasks": []}
+    kinds = ("spans", "crons", "jobs", "tasks", "features")
+    lines: dict[str, list[str]] = {kind: [] for kind in kinds}
     for interval in Interval:
         minutes = interval.span.total_seconds() / 60
         lines["spans"].append(f'    "{interval}": timedelta(minutes={minutes:g}),')
@@ -69,12 +74,15 @@ def dag_intervals() -> str:
         lines["jobs"].append(f'    "{interval}": "{run_names.ingest_job(interval)}",')
         tasks = [f'        "{task}": "{asset}",' for task, asset in _tasks(interval).items()]
         lines["tasks"] += [f'    "{interval}": {{', *tasks, "    },"]
+        if interval.has_table:
+            name = layer.name(layer.FEATURES, interval)
+            lines["features"].append(f'    "{interval}": "{name}",')
     lines["strategies"] = [f'    "{name}",' for name in strategy_names()]
     names = {**vars(run_names), **vars(scheduled_days), "KIND_TAG": KIND_TAG}
     tables = [key.path[0] for key in layer.TRADING_TABLES]
-    tasks = {f"{name.removesuffix('_table')}s": name for name in tables}
-    tasks["views"] = layer.VIEWS.path[0]
-    lines["trading_tables"] = [f'    "{task}": "{asset}",' for task, asset in tasks.items()]
+    steps = {f"{name.removesuffix('_table')}s": name for name in tables}
+    steps["views"] = layer.VIEWS.path[0]
+    lines["trading_tables"] = [f'    "{task}": "{asset}",' for task, asset in steps.items()]
     for name in ("FUNDING_RATES", "FUNDING_TABLE"):
         names[name] = vars(layer)[name].path[0]
     made = {name: "\n".join(each) for name, each in lines.items()}

@@ -1,5 +1,5 @@
 """The subcommands of `inference` about trained models: list them, choose one, go back. The registry is in
-research/model_registry.py; training is the asset `model`.
+research/model_registry.py, the subcommand `train` in model_training.py.
 """
 
 from collections.abc import Mapping
@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline_assets.cli.model_training import train
 from pipeline_assets.cli.options import json_option
 from pipeline_assets.cli.output import Row, console, print_json, print_problems, print_rows
 from pipeline_assets.settings import load_settings
@@ -143,7 +144,7 @@ def _listed(manifest: "Manifest", current: str | None, withdrawn: set[str]) -> d
 
 def _show(found: list[dict[str, Any]]) -> None:
     if not any(each["models"] for each in found):
-        click.echo("No model is stored. Materialize a partition of the asset `model`.")
+        click.echo("No model is stored. Train one: pipeline-assets inference train STRATEGY.")
         return
     rows = [
         Row(
@@ -210,5 +211,5 @@ def _report(strategy: str, model: str | None, outcome: str, *, as_json: bool) ->
 
 def add_model_commands(group: click.Group) -> None:
     """Add the subcommands to the group `inference`."""
-    for command in (models, promote, back):
+    for command in (models, promote, back, train):
         group.add_command(command)

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
     from pipeline_assets.collection.progress import Progress
 
-# Executes one run over the days from first to last, with this configuration.
-Execute = Callable[[date, date, Mapping[str, Any]], Outcome]
+# Executes one run over the partitions from first to last, with this configuration. The partitions are days,
+# or first and last are the one key of another kind of partition.
+Execute = Callable[[date | str, date | str, Mapping[str, Any]], Outcome]
 Say = Callable[[str], object]
 
 

@@ -27,6 +27,18 @@ airflow_option = click.option(
     "--airflow", is_flag=True, help="Let Airflow schedule, beside the rest; Dagster's stay off."
 )
 
+inference_option = click.option(
+    "--inference",
+    is_flag=True,
+    help="Let the promoted models decide about candidates, and not the trader.",
+)
+
+
+def choose_author(*, inference: bool) -> None:
+    """Let models decide, for this process and its children, if this is asked for."""
+    if inference:
+        os.environ["PIPELINE_INFERENCE__ENABLED"] = "true"
+
 
 def choose_exchange(name: str) -> None:
     """Let the chosen exchange stand above config.yaml and .env, for this process and its children."""
@@ -75,17 +87,41 @@ def print_addresses(console: "Console", stack: "StackStatus") -> None:
 
 
 def print_author(console: "Console", settings: Settings) -> None:
-    """Print which program decides about candidates, and how to change that."""
+    """Print which program decides about candidates, and which models there are."""
+    console.print(_author(settings) + " " + _models(settings), markup=False, highlight=False)
+
+
+def _author(settings: Settings) -> str:
     if settings.inference.enabled:
-        console.print(
-            "Candidates: the inference service decides by the promoted models (`pipeline-assets inference "
-            "models`); those of a strategy without a model are declined as no_model."
+        return (
+            "Inference is on: each strategy's current model decides about its candidates; without one they "
+            "are declined as no_model."
         )
-    else:
-        console.print(
-            "Candidates: the trader accepts all that the position rules allow, until "
-            "PIPELINE_INFERENCE__ENABLED=true lets models decide."
-        )
+    return (
+        "Inference is off: the trader accepts all candidates that the position rules allow, until "
+        "`--inference` (PIPELINE_INFERENCE__ENABLED=true) lets models decide."
+    )
+
+
+def _models(settings: Settings) -> str:
+    """Return the current models of the configured strategies as a sentence."""
+    from pipeline_assets.errors import PipelineError
+    from pipeline_assets.resources.current_models import read_current
+    from pipeline_assets.resources.object_store import ObjectStore
+    from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
+
+    store, held, none = ObjectStore(settings.s3, PERSON_PATIENCE), [], []
+    for name in dict.fromkeys(each.name for each in settings.strategies):
+        try:
+            current = read_current(store, name).current
+        except PipelineError as error:
+            return f"Current models are unknown: {error}"
+        if current is None:
+            none.append(name)
+        else:
+            held.append(f"{name} {current.model_id}")
+    found = f"Current models: {', '.join(held)}" if held else "Current models: none yet"
+    return f"{found}; none yet of {', '.join(none)}." if held and none else f"{found}."
 
 
 def print_login(console: "Console", settings: Settings) -> None:

@@ -9,9 +9,11 @@ from pipeline_assets.cli.output import console
 from pipeline_assets.cli.stack import (
     airflow_option,
     check_strategies,
+    choose_author,
     choose_exchange,
     choose_scheduler,
     exchange_option,
+    inference_option,
     print_addresses,
     print_author,
     print_login,
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
     "--schedules/--no-schedules", default=True, help="Let Dagster tick by its own schedules."
 )
 @airflow_option
+@inference_option
 @click.option(
     "--read-only", is_flag=True, help="Let Dagster's UI show everything and change nothing."
 )
@@ -43,6 +46,7 @@ def up(
     clock: str | None,
     schedules: bool,
     airflow: bool,
+    inference: bool,
     read_only: bool,
 ) -> None:
     """Start the embedded stack with Dagster's UI, until Ctrl-C.
@@ -52,6 +56,7 @@ def up(
     from pipeline_assets.local.stack import prepared, run_stack
 
     choose_exchange(exchange_name)
+    choose_author(inference=inference)
     choose_scheduler(schedules=schedules, airflow=airflow)
     if read_only:
         os.environ["PIPELINE_DAGSTER__READ_ONLY"] = "true"

@@ -10,6 +10,7 @@ from pipeline_assets.collection.fetch_plan import RunKind
 from pipeline_assets.collection.findings import moment
 from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.market.windows import Window, day_window
+from pipeline_assets.resources.funding_objects import month_window, months_of
 from pipeline_assets.resources.load_times import Mark, read_loaded_until, write_loaded_until
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.warehouse_features import FeatureTable
@@ -35,7 +36,7 @@ def merge_features(
         store: the lake, with the notes of loads that wait.
         table: the features.
         interval: of the candles; one that has a table.
-        days: UTC days, ascending.
+        days: UTC days, ascending; those between the first and the last are merged too.
         kind: of the run.
         load_minutes: as in the settings, `ingest.load_minutes`.
 
@@ -63,6 +64,12 @@ def merge_features(
     if newest:
         report["newest available_at"] = moment(max(newest))
     return report
+
+
+def whole_months(days: Sequence[date]) -> list[date]:
+    """Return the first and last day of the months of some days: funding rates are completed by months."""
+    months = list(months_of(Window(day_window(days[0]).start, day_window(days[-1]).end)))
+    return [months[0], (month_window(months[-1]).end - DAY).date()]
 
 
 def _spans(days: Sequence[date]) -> Iterator[Window]:

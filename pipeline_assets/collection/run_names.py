@@ -34,9 +34,9 @@ def repair_job(interval: Interval) -> str:
     return f"repair_{interval}"
 
 
-def range_tags(first: date, last: date) -> dict[str, str]:
-    """Return the tags of a run over the days from first to last; a run of one day has a partition instead."""
-    return {} if first == last else {_FIRST_TAG: first.isoformat(), _LAST_TAG: last.isoformat()}
+def range_tags(first: date | str, last: date | str) -> dict[str, str]:
+    """Return the tags of a run over the days from first to last; a run of one partition has none of these."""
+    return {} if first == last else {_FIRST_TAG: str(first), _LAST_TAG: str(last)}
 
 
 def tagged_days(tags: Mapping[str, str]) -> tuple[date, date] | None:

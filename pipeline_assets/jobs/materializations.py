@@ -125,13 +125,22 @@ def funding_job() -> UnresolvedAssetJobDefinition:
 
 
 def funding_backfill_job() -> UnresolvedAssetJobDefinition:
-    """Return the job that completes the funding rates of whole days."""
+    """Return the job that completes the funding rates of whole days, and the features that use them.
+
+    An hourly run merges no features: the next load of candles merges those of its day again.
+    """
     kind = RunKind.BACKFILL
+    features = AssetSelection.assets(
+        *(layer.key(layer.FEATURES, each) for each in Interval if each.has_table)
+    )
     return define_asset_job(
         FUNDING_BACKFILL_JOB,
-        selection=_FUNDING,
+        selection=_FUNDING | features,
         tags={KIND_TAG: kind.value, _MOST_SECONDS: _SECONDS_OF_DAYS[kind]},
-        description="Fetch the funding rates that are missing in whole days, by months.",
+        description=(
+            "Fetch the funding rates that are missing in whole days, by months, and merge the features of "
+            "these months again."
+        ),
     )
 
 

@@ -7,6 +7,7 @@ import pytest
 from dagster import ExecuteInProcessResult
 
 from pipeline_assets.resources.warehouse_features import FeatureTable
+from pipeline_assets_tests.fixtures.funding import run_funding
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
 
 NOON = datetime(2026, 11, 20, 12, tzinfo=UTC)
@@ -66,6 +67,20 @@ def test_features_wait_with_the_load(platform: Platform) -> None:
     assert waiting == {"rows merged": 0, "merged until": "2026-11-20 12:00:00 UTC"}
     assert platform.snowflake.statements()["MERGE INTO"] == before
     assert ingest(hourly, 75)["rows merged"] == 5 * len(SYMBOLS)
+
+
+def test_backfilled_rates_reach_the_features(platform: Platform) -> None:
+    """A backfill of funding rates merges the features of all its months: rates are stored by months."""
+    ingest(platform, 0)
+    known = "select count(*), count(FUNDING_RATE) from FEATURES_15M"
+    assert platform._rows(known) == [(48 * len(SYMBOLS), 0)]
+    ended = run_funding(platform, "funding_backfill", "2026-11-18", table=True)
+    # Until an hour after midnight's settlement, the rate of the day before counts.
+    assert platform._rows(known) == [(48 * len(SYMBOLS), 48 * len(SYMBOLS))]
+    assert merged(ended)["rows updated"] == 48 * len(SYMBOLS)
+    assert merged(ended, "features_1h")["rows merged"] == 0
+    repeated = run_funding(platform, "funding_backfill", "2026-11-18", table=True)
+    assert merged(repeated)["rows merged"] == 0
 
 
 def test_failure_leaves_the_candles(platform: Platform, monkeypatch: pytest.MonkeyPatch) -> None:

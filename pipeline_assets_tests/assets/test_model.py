@@ -1,5 +1,8 @@
-"""The asset `model`, its check `promotion` and its weekly schedule. Training has tests of its own."""
+"""The asset `model`, its check `promotion`, the command that runs it and its weekly schedule. Training has
+tests of its own.
+"""
 
+import json
 from datetime import UTC, date, datetime
 from typing import Any
 
@@ -10,13 +13,18 @@ from pipeline_assets.definitions import build_definitions
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.strategies import configured_strategies
 from pipeline_assets.research import training
-from pipeline_assets.research.training_types import TrainingRequest, TrainingResult
+from pipeline_assets.research.training_types import (
+    TooFewExamplesError,
+    TrainingRequest,
+    TrainingResult,
+)
 from pipeline_assets.resources.current_models import read_current
 from pipeline_assets.resources.finalized_days import FinalizedDay, mark_finalized
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings, StrategySettings
 from pipeline_assets_tests.fixtures.models import DAY, NOON, STRATEGY, result, stored
 from pipeline_assets_tests.fixtures.platform import Platform
+from pipeline_assets_tests.fixtures.shell import Shell
 
 STRATEGIES = tuple(
     StrategySettings.model_validate(each)
@@ -83,6 +91,36 @@ def test_passing_model_becomes_current(platform: Platform, trainer: Trainer) -> 
     assert len(written) == 4
     assert check(platform.run("models", STRATEGY)).description.endswith("is current.")
     assert platform.objects("models/") == written
+
+
+def test_command_reports_the_verdict(platform: Platform, shell: Shell, trainer: Trainer) -> None:
+    """The command trains and promotes; its exit status says whether the model passed."""
+    done = shell.call("inference", "train", STRATEGY, "--json")
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout)
+    assert (found["model"], found["passed"]) == (current(platform), True)
+    failures = ("worse than never trading",)
+    trainer.result = result(trained_to=NOON + 7 * DAY, passes=False, failures=failures)
+    failed = shell.call("inference", "train", STRATEGY)
+    assert failed.returncode == 1
+    assert "worse than never trading" in failed.stdout
+
+
+def test_command_says_why_nothing_was_trained(
+    platform: Platform, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Too few candidates are one message, and an unknown strategy starts no run."""
+
+    def train(*_: object) -> TrainingResult:
+        raise TooFewExamplesError("macd_cross has 12 candidates.")
+
+    monkeypatch.setattr(training, "train", train)
+    failed = shell.call("inference", "train", STRATEGY)
+    assert failed.returncode == 1
+    assert "model failed: macd_cross has 12 candidates." in failed.stderr
+    unknown = shell.call("inference", "train", "mean_cross")
+    assert unknown.returncode == 2
+    assert "mean_cross" in unknown.stderr
 
 
 def test_training_takes_the_settings(platform: Platform, trainer: Trainer) -> None:

@@ -128,12 +128,16 @@ def dagster(monkeypatch: pytest.MonkeyPatch, redis_url: str) -> Iterator[Dagster
         yield made
 
 
-def follow(dagster: Dagster, said: list[str] | None = None) -> Outcome:
+def follow(
+    dagster: Dagster,
+    said: list[str] | None = None,
+    partitions: tuple[date | str, date | str] = (FIRST, LAST),
+) -> Outcome:
     """Execute one run, as `backfill` does."""
     say = [].append if said is None else said.append
     assert dagster.leases is not None
     runs = FollowedRuns(DagsterWeb(dagster.settings), "backfill_1m", say, dagster.leases)
-    return runs.run(FIRST, LAST, CONFIG)
+    return runs.run(*partitions, CONFIG)
 
 
 @pytest.mark.parametrize("name", ["READY", "FIND", "LAUNCH", "EVENTS"])
@@ -165,6 +169,17 @@ def test_run_is_launched_and_read(dagster: Dagster) -> None:
     tags = {each["key"]: each["value"] for each in asked["executionMetadata"]["tags"]}
     assert tags["dagster/asset_partition_range_end"] == "2026-11-20"
     assert tags[REQUEST_TAG]
+
+
+def test_run_of_a_strategy_is_launched(dagster: Dagster) -> None:
+    """A partition that is no day is the run's partition too."""
+    dagster.to_launch = ["new"]
+    dagster.runs = {"new": [("SUCCESS", {})]}
+    assert follow(dagster, partitions=("macd_cross", "macd_cross")).run_id == "new"
+    [asked] = dagster.launched
+    tags = {each["key"]: each["value"] for each in asked["executionMetadata"]["tags"]}
+    assert set(tags) == {"dagster/partition", REQUEST_TAG}
+    assert tags["dagster/partition"] == "macd_cross"
 
 
 def test_unfinished_run_is_joined(dagster: Dagster) -> None:

@@ -1,15 +1,20 @@
-"""The commands `inference models`, `promote` and `back` over a real S3 server."""
+"""The commands `inference models`, `promote` and `back`, and what `up` says of models, over real S3."""
 
+import io
 import json
 from collections.abc import Callable
 
 import pytest
 from click.testing import CliRunner, Result
+from rich.console import Console
 
 from pipeline_assets.cli.main import cli
+from pipeline_assets.cli.stack import print_author
 from pipeline_assets.errors import PipelineError
+from pipeline_assets.resources.current_models import current_key
 from pipeline_assets.resources.model_objects import FILE, MANIFEST, Manifest, model_key
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.settings import InferenceSettings, Settings
 from pipeline_assets_tests.fixtures.models import DAY, NOON, STRATEGY, stored
 from pipeline_assets_tests.fixtures.s3 import S3Bucket
 
@@ -137,3 +142,33 @@ def test_damage_is_named(run: Run, store: ObjectStore, pair: tuple[Manifest, Man
     assert newer.model_id in done.stderr
     assert "SHA-256" in done.stderr
     assert older.model_id in done.stdout
+
+
+def said(settings: Settings) -> str:
+    """Return what `up` and `demo` say about the author of decisions."""
+    console = Console(file=io.StringIO(), width=1000)
+    print_author(console, settings)
+    assert isinstance(console.file, io.StringIO)
+    return console.file.getvalue()
+
+
+def test_start_says_who_decides(
+    run: Run, s3_bucket: S3Bucket, pair: tuple[Manifest, Manifest]
+) -> None:
+    """The author of decisions and each strategy's current model are printed."""
+    settings = Settings(s3=s3_bucket.settings())
+    off = said(settings)
+    assert off.startswith("Inference is off: the trader accepts all candidates")
+    assert off.endswith("Current models: none yet.\n")
+    run("promote", STRATEGY, pair[0].model_id)
+    on = said(settings.model_copy(update={"inference": InferenceSettings(enabled=True)}))
+    assert on.startswith("Inference is on: each strategy's current model decides")
+    assert f"Current models: {STRATEGY} {pair[0].model_id}; none yet of rsi_reversal" in on
+
+
+def test_damaged_promotion_is_said(
+    store: ObjectStore, s3_bucket: S3Bucket, pair: tuple[Manifest, Manifest]
+) -> None:
+    """A document that cannot be read stops no start."""
+    store.put(current_key(STRATEGY), b"{")
+    assert "Current models are unknown: " in said(Settings(s3=s3_bucket.settings()))

@@ -247,6 +247,8 @@ def test_demo_then_ui_over_same_data(tmp_path: Path) -> None:
     shown = [line.split()[:2] for line in printed.splitlines()]
     assert ["positions", "0"] in shown
     assert "No minute was traded" in printed
+    assert "Model: " in printed
+    assert "Current models: none yet." in " ".join(printed.split())
     assert "launched" in printed
     assert "executes its runs itself" not in printed, "the worker executed them"
     assert not [name for name, value in machine.credentials().items() if value in printed]
