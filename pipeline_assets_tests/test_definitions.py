@@ -80,6 +80,12 @@ def layer_of(key: AssetKey) -> str:
     return key.path[0].rpartition("_")[0]
 
 
+def test_worker_can_load_all_jobs(definitions: Definitions) -> None:
+    """No job has the name of an asset: Dagster refuses the repository then, at its first full load only."""
+    names = {job.name for job in definitions.get_repository_def().get_all_jobs()}
+    assert {"seal", "models", "model_drift"} <= names
+
+
 def test_each_interval_has_its_assets(
     definitions: Definitions,
 ) -> None:
@@ -189,8 +195,8 @@ def test_only_sensor_reports_trading(definitions: Definitions) -> None:
 def test_partitions_are_utc_days(definitions: Definitions) -> None:
     """Partitions are UTC days from the first to today."""
     graph = definitions.resolve_asset_graph()
-    # Positions are those of now.
-    undated = {AssetKey(REPORT), AssetKey(MODEL), AssetKey("positions")}
+    # Positions are those of now, and so are the views.
+    undated = {AssetKey(name) for name in (REPORT, MODEL, "positions", VIEWS)}
     for key in graph.get_all_asset_keys() - undated:
         partitions = graph.get(key).partitions_def
         assert partitions is not None
@@ -290,7 +296,7 @@ def test_hanging_run_is_ended(
         "seal": 3 * 60,
         "funding": 45,
         "models": 45,
-        "drift": 45,
+        "model_drift": 45,
     }
     days = {f"{name}_{i}": 24 * 60 for name in ("backfill", "repair") for i in INTERVALS}
     days["funding_backfill"] = 24 * 60
@@ -361,10 +367,12 @@ def test_schedules_are_off_by_default(definitions: Definitions, tmp_path: Path) 
             "tick_15m": "*/15 * * * *",
             "tick_1h": "0 * * * *",
             "funding": "5 * * * *",
+            "trading_tables": "*/15 * * * *",
+            "outcomes": "10 4 * * *",
             "seal": "5 1 * * *",
             "housekeeping": "30 1 * * *",
             "models": "0 3 * * 0",
-            "drift": "30 2 * * *",
+            "model_drift": "30 2 * * *",
         }
         assert {each.default_status for each in held} == {schedule}
         assert {each.execution_timezone for each in held} == {"UTC"}

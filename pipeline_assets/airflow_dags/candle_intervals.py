@@ -20,6 +20,7 @@ TRADING_TABLES_TASKS = {
 OUTCOMES_JOB, OUTCOMES_CRON = "outcomes", "10 4 * * *"
 FINALIZE_CRON, HOUSEKEEPING_CRON = "5 1 * * *", "30 1 * * *"
 MODEL_JOB, MODEL_CRON = "models", "0 3 * * 0"
+DRIFT_JOB, DRIFT_CRON = "model_drift", "30 2 * * *"
 # The strategies that can be trained.
 STRATEGIES = (
     "bollinger_breakout",

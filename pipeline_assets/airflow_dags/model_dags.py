@@ -1,11 +1,11 @@
-"""The DAG of the weekly trainings: when each strategy's model is trained. Dagster trains, and its check
-promotes; the operators watch it. Candles and funding rates are in candle_dags.py.
+"""The DAGs of the models: when each strategy's model is trained, and when its drift is measured. Dagster
+does both; the operators watch it. Candles, funding rates and trading records are in candle_dags.py.
 """
 
 from datetime import timedelta
 
 from airflow.sdk import DAG, Variable
-from candle_intervals import MODEL_CRON, MODEL_JOB, STRATEGIES
+from candle_intervals import DRIFT_CRON, DRIFT_JOB, MODEL_CRON, MODEL_JOB, STRATEGIES
 from dag_defaults import scheduled
 from dagster_operators import DagsterStepOperator
 
@@ -19,6 +19,14 @@ next training has newer days. Clear a task to train that strategy again.
 
 Variable `model_strategies` names the strategies, separated by commas (its default: every strategy there is);
 name those of Dagster's settings.
+"""
+_DRIFT_DOC = """
+### Drift
+
+Once a day, the job `model_drift` compares yesterday and the days before it with the training of the models
+that were current at yesterday's end. Its check `model_drift` names what moved. A model that moved is no
+failure: the check warns, and the model goes on deciding. A missed day is not made up: the next run reads the
+same days. Clear the run to measure its day again.
 """
 
 
@@ -64,4 +72,27 @@ def model_dag() -> DAG:
     return dag
 
 
+def drift_dag() -> DAG:
+    """Build the DAG that measures the drift of the day before, once a day."""
+    with DAG(
+        "model_drift",
+        description="Compare live features, decisions and results with the models' training.",
+        doc_md=_DRIFT_DOC,
+        tags=["dagster", "models"],
+        **scheduled(
+            DRIFT_CRON,
+            retries=2,
+            retry_delay=timedelta(minutes=5),
+            # Dagster ends a run after 45 minutes; the rest is for its queue.
+            execution_timeout=timedelta(hours=2),
+            poll_seconds=5.0,
+        ),
+    ) as dag:
+        DagsterStepOperator(
+            task_id="drift", job=DRIFT_JOB, doc_md="Watches the Dagster run of yesterday's drift."
+        )
+    return dag
+
+
 model_dag()
+drift_dag()

@@ -28,7 +28,7 @@ from pipeline_assets.settings import Settings
 _DESCRIPTION = (
     "The drift of each strategy's current model by the day's end: live features of a week against those of "
     "the training, the shares of outcomes, and the probabilities against closed trades of four weeks. "
-    "Documents `drift/{strategy}/{yyyyMMdd}.json`. The schedule `drift` requests yesterday daily."
+    "Documents `drift/{strategy}/{yyyyMMdd}.json`. The schedule `model_drift` requests yesterday daily."
 )
 _CHECKS = {
     layer.MODEL_DRIFT: (

@@ -36,6 +36,7 @@ TRADING_TABLES_TASKS = {{
 OUTCOMES_JOB, OUTCOMES_CRON = "{OUTCOMES_JOB}", "{OUTCOMES_CRON}"
 FINALIZE_CRON, HOUSEKEEPING_CRON = "{FINALIZE_CRON}", "{HOUSEKEEPING_CRON}"
 MODEL_JOB, MODEL_CRON = "{MODEL_JOB}", "{MODEL_CRON}"
+DRIFT_JOB, DRIFT_CRON = "{DRIFT_JOB}", "{DRIFT_CRON}"
 # The strategies that can be trained.
 STRATEGIES = (
 {strategies}
@@ -80,9 +81,9 @@ def dag_intervals() -> str:
     lines["strategies"] = [f'    "{name}",' for name in strategy_names()]
     names = {**vars(run_names), **vars(scheduled_days), "KIND_TAG": KIND_TAG}
     tables = [key.path[0] for key in layer.TRADING_TABLES]
-    steps = {f"{name.removesuffix('_table')}s": name for name in tables}
-    steps["views"] = layer.VIEWS.path[0]
-    lines["trading_tables"] = [f'    "{task}": "{asset}",' for task, asset in steps.items()]
+    loads = {f"{name.removesuffix('_table')}s": name for name in tables}
+    loads["views"] = layer.VIEWS.path[0]
+    lines["trading_tables"] = [f'    "{task}": "{asset}",' for task, asset in loads.items()]
     for name in ("FUNDING_RATES", "FUNDING_TABLE"):
         names[name] = vars(layer)[name].path[0]
     made = {name: "\n".join(each) for name, each in lines.items()}

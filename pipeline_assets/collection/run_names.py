@@ -11,7 +11,8 @@ from pipeline_assets.market.intervals import Interval
 LOCATION, REPOSITORY = "pipeline_assets", "__repository__"
 FINALIZE_JOB, LEDGER_JOB, HOUSEKEEPING_JOB = "seal", "gap_ledger", "housekeeping"
 FUNDING_JOB, FUNDING_BACKFILL_JOB = "funding", "funding_backfill"
-DRIFT_JOB = "drift"
+# Not `drift`: no job of a repository may have the name of an asset.
+DRIFT_JOB = "model_drift"
 BACKTEST_JOB, MODEL_JOB = "backtest_reports", "models"
 TRADING_TABLES_JOB, OUTCOMES_JOB = "trading_tables", "outcomes"
 RECONCILER = "gap_repair"

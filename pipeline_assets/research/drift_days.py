@@ -2,7 +2,7 @@
 computed in drift.py.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, timedelta
 from typing import TYPE_CHECKING, Any
@@ -37,6 +37,10 @@ _KEPT = (
 )
 
 
+# Rows, and by key what is wrong with an object that was left out.
+ReadRecords = tuple["pl.DataFrame", Mapping[str, str]]
+
+
 @dataclass(frozen=True)
 class DriftSources:
     """Where drift reads.
@@ -51,8 +55,8 @@ class DriftSources:
 
     store: ObjectStore
     features: FeatureReader
-    decisions: "Callable[[date], pl.DataFrame]"
-    trades: "Callable[[Sequence[date]], pl.DataFrame]"
+    decisions: Callable[[date], ReadRecords]
+    trades: Callable[[Sequence[date]], ReadRecords]
 
 
 @dataclass(frozen=True)
@@ -60,7 +64,7 @@ class DriftOfDay:
     """The drift by the end of one day.
 
     Attributes:
-        finding: fails if a model's inputs, decisions or results moved.
+        finding: fails if a model's inputs, decisions or results moved, or records of trading are damaged.
         values: what to report, by name: tables, text and addresses.
         picture: a PNG of the features that moved most; None if no model's features were compared.
     """
@@ -74,10 +78,10 @@ def keep_drift(sources: DriftSources, settings: Settings, day: date) -> DriftOfD
     """Measure the drift of each configured strategy's model, and write its document. May be repeated.
 
     The model is the one that was current at the day's end. A strategy that cannot be measured is reported
-    with the reason, and the others go on.
+    with the reason, and the others go on. Records that are damaged are named and left out.
 
     Raises:
-        ObjectStoreError: the lake does not answer, or records of trading are damaged.
+        ObjectStoreError: the lake does not answer.
         WarehouseError: candidates exist, and the warehouse does not answer.
         NewerVersionError: a newer release wrote the day's document.
     """
@@ -89,14 +93,15 @@ def keep_drift(sources: DriftSources, settings: Settings, day: date) -> DriftOfD
             reasons[name] = found
         else:
             subjects.append(found)
-    reports = []
+    reports: list[DriftReport] = []
+    damaged: dict[str, str] = {}
     if subjects:
-        reports = _reports(sources, settings, subjects, day, reasons)
+        reports = _reports(sources, settings, subjects, day, reasons, damaged)
     keys = {each.strategy: write_drift(sources.store, each) for each in reports}
     values = tables(reports, reasons)
     values |= {name: sources.store.address(key) for name, key in keys.items()}
     picture = drift_picture(reports) if any(each.features for each in reports) else None
-    return DriftOfDay(finding(reports, reasons), values, picture)
+    return DriftOfDay(finding(reports, reasons, damaged), values, picture)
 
 
 def _subject(store: ObjectStore, strategy: str, day: date) -> DriftSubject | str:
@@ -140,16 +145,28 @@ def _reports(
     subjects: Sequence[DriftSubject],
     day: date,
     reasons: dict[str, str],
+    damaged: dict[str, str],
 ) -> list[DriftReport]:
-    """Return the report of each model; a model that cannot be compared gets a reason instead."""
+    """Return the report of each model; a model that cannot be compared gets a reason instead.
+
+    Objects that are damaged are added to `damaged`.
+    """
     import polars as pl
 
     days = [day - ago * DAY for ago in reversed(range(TRADE_DAYS))]
     versions = [(each.strategy, each.version) for each in subjects]
     judged = pl.DataFrame(versions, ["strategy", "version"], orient="row")
-    by_day = sources.store.each(lambda each: _chosen(sources.decisions(each), judged), days)
+
+    def chosen(each: date) -> ReadRecords:
+        rows, wrong = sources.decisions(each)
+        return _chosen(rows, judged), wrong
+
+    decided, (trades, wrong) = sources.store.each(chosen, days), sources.trades(days)
+    for each in (*(each for _, each in decided), wrong):
+        damaged.update(each)
+    by_day = [rows for rows, _ in decided]
     traded = pl.concat(each.filter(verdict="accept") for each in by_day).join(
-        sources.trades(days), left_on="id", right_on="decision_id"
+        trades, left_on="id", right_on="decision_id"
     )
     recent = dict(zip(days[-CANDIDATE_DAYS:], by_day[-CANDIDATE_DAYS:], strict=True))
     lag = timedelta(seconds=settings.features.load_lag_seconds)
@@ -159,14 +176,13 @@ def _reports(
     for subject in subjects:
         own = decisions.filter(strategy=subject.strategy)
         try:
-            reports.append(
-                drift_report(
-                    subject,
-                    inputs.join(own, left_on="id", right_on="candidate_id", how="semi"),
-                    own.filter("by_model"),
-                    traded.filter(strategy=subject.strategy).drop_nulls("probability"),
-                )
+            report = drift_report(
+                subject,
+                inputs.join(own, left_on="id", right_on="candidate_id", how="semi"),
+                own.filter("by_model"),
+                traded.filter(strategy=subject.strategy).drop_nulls("probability"),
             )
+            reports.append(report.model_copy(update={"damaged": tuple(damaged)}))
         except ModelInputError as error:
             reasons[subject.strategy] = str(error)
     return reports

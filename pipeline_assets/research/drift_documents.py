@@ -121,6 +121,7 @@ class DriftReport(_Part):
         calibration: None without a closed trade.
         warnings: what moved, one sentence each.
         notes: what could not be compared, and why.
+        damaged: keys of the records of trading that were left out, because the objects are damaged.
     """
 
     strategy: str
@@ -135,6 +136,7 @@ class DriftReport(_Part):
     calibration: CalibrationDrift | None
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    damaged: tuple[str, ...] = ()
 
 
 _DOCUMENT: TypeAdapter[DriftReport] = TypeAdapter(DriftReport, config=None)

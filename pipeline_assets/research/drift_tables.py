@@ -6,6 +6,7 @@ from typing import Any
 from pipeline_assets.collection.findings import Finding, Table
 from pipeline_assets.research.drift_documents import DriftReport
 
+_NAMED = 10
 _TEXT, _NUMBER, _COUNT = "string", "float", "int"
 _MODELS = {"strategy": _TEXT, "model": _TEXT, "candidates": _COUNT, "result": _TEXT}
 _FEATURES = {
@@ -26,14 +27,26 @@ _CALIBRATION = {
 }
 
 
-def finding(reports: Sequence[DriftReport], reasons: Mapping[str, str]) -> Finding:
-    """Return the finding of a day: it fails if anything moved, and says also what was not compared.
+def finding(
+    reports: Sequence[DriftReport], reasons: Mapping[str, str], damaged: Mapping[str, str]
+) -> Finding:
+    """Return the finding of a day, which says what moved and what was not compared.
+
+    It fails if anything moved, or if records were left out.
 
     Args:
         reports: of the models that were compared.
         reasons: by strategy, why a model was not compared.
+        damaged: by key, what is wrong with records of trading; these were left out.
     """
     warnings = [f"{each.strategy}: {text}" for each in reports for text in each.warnings]
+    if damaged:
+        named = (
+            f"{', '.join(list(damaged)[:_NAMED])}{' and others' if len(damaged) > _NAMED else ''}"
+        )
+        first = next(iter(damaged.values()))
+        left_out = f"Left out, because the objects are damaged: {named}. {first}"
+        warnings.insert(0, left_out)
     notes = [f"{each.strategy}: {text}" for each in reports for text in each.notes]
     notes += [f"{name}: not compared, {reason.rstrip('.')}." for name, reason in reasons.items()]
     return Finding(not warnings, " ".join([*warnings, *notes]) or "Nothing moved.")

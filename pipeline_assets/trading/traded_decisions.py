@@ -2,49 +2,61 @@
 objects of record_objects.py; what the results say about a model is in research/drift.py.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.s3_errors import DamagedObjectError
 from pipeline_assets.trading.decisions import LOW_VALUE
 from pipeline_assets.trading.model_decider import AUTHOR
 from pipeline_assets.trading.order_ids import entry_id
-from pipeline_assets.trading.record_objects import Kind, read_records
+from pipeline_assets.trading.record_objects import Kind, read_records, schema_of
 
 if TYPE_CHECKING:
     import polars as pl
 
 
-def read_day(store: ObjectStore, day: date) -> "pl.DataFrame":
-    """Return a day's decisions, with `by_model`, `judged` and `probability`.
+# Rows, and by key what is wrong with an object that was left out.
+_Read = tuple["pl.DataFrame", Mapping[str, str]]
 
-    `by_model` says whether the inference service decided, `judged` whether a model gave the probability. Rows
-    of earlier releases have no probability.
+
+def read_day(store: ObjectStore, day: date) -> _Read:
+    """Return a day's decisions, with `by_model` and `judged`; and by key what is wrong with a damaged object.
+
+    `by_model` says whether the inference service decided, `judged` whether a model gave the probability. A
+    damaged object has no rows.
 
     Raises:
-        ObjectStoreError: S3 refuses, or the object is damaged.
+        ObjectStoreError: S3 refuses.
     """
     import polars as pl
 
-    rows = read_records(store, Kind.DECISIONS, day)
-    if "probability" not in rows.columns:
-        rows = rows.with_columns(probability=pl.lit(None, pl.Float64))
+    rows, damaged = _read(store, Kind.DECISIONS, day)
     by_model = pl.col("author") == AUTHOR
     accepted_or_refused = (pl.col("verdict") == "accept") | (pl.col("reason") == LOW_VALUE)
-    return rows.with_columns(by_model=by_model, judged=by_model & accepted_or_refused)
+    return rows.with_columns(by_model=by_model, judged=by_model & accepted_or_refused), damaged
 
 
-def read_trades(store: ObjectStore, account: str, days: Sequence[date]) -> "pl.DataFrame":
-    """Return the trades of an account that were opened within some days, as `trades_of` makes them.
+def read_trades(store: ObjectStore, account: str, days: Sequence[date]) -> _Read:
+    """Return the trades of an account that were opened within some days, as `trades_of` makes them; and by
+    key what is wrong with damaged objects, whose fills are missing.
 
     Raises:
-        ObjectStoreError: S3 refuses, or an object is damaged.
+        ObjectStoreError: S3 refuses.
     """
     import polars as pl
 
-    fills = pl.concat(store.each(lambda day: read_records(store, Kind.FILLS, day), days))
-    return trades_of(fills.filter(account=account))
+    read = store.each(lambda day: _read(store, Kind.FILLS, day), days)
+    fills = pl.concat(rows for rows, _ in read).filter(account=account)
+    return trades_of(fills), {key: why for _, each in read for key, why in each.items()}
+
+
+def _read(store: ObjectStore, kind: Kind, day: date) -> _Read:
+    try:
+        return read_records(store, kind, day), {}
+    except DamagedObjectError as error:
+        return schema_of(kind).to_frame(), {error.key: str(error)}
 
 
 def trades_of(fills: "pl.DataFrame") -> "pl.DataFrame":

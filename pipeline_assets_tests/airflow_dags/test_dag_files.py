@@ -120,6 +120,7 @@ def test_folder_needs_only_airflow_and_requests(parsed: dict) -> None:
         "trading_tables",
         "candidate_outcomes",
         "models",
+        "model_drift",
     }
 
 
@@ -153,6 +154,13 @@ def test_training_is_a_task_a_strategy(parsed: dict) -> None:
     assert set(dag["tasks"]) == set(strategy_names())
     assert all((each["upstream"], each["steps"]) == ([], None) for each in dag["tasks"].values())
     assert dag["schedule"] == definitions.resolve_schedule_def("models").cron_schedule
+
+
+def test_drift_is_one_watched_run(parsed: dict) -> None:
+    """One task watches the whole run; a missed day is not made up."""
+    dag = parsed["dags"]["model_drift"]
+    assert {name: each["steps"] for name, each in dag["tasks"].items()} == {"drift": None}
+    assert (dag["catchup"], dag["alerts"]) == (False, True)
 
 
 STRATEGIES = """
@@ -247,7 +255,8 @@ def test_only_daily_work_catches_up(parsed: dict) -> None:
 
 
 @pytest.mark.parametrize(
-    ("dag", "job"), [("candles_seal", "seal"), ("candidate_outcomes", "outcomes")]
+    ("dag", "job"),
+    [("candles_seal", "seal"), ("candidate_outcomes", "outcomes"), ("model_drift", "model_drift")],
 )
 def test_daily_dags_share_dagsters_schedule(parsed: dict, dag: str, job: str) -> None:
     """Daily work is at the time of Dagster's own schedule."""

@@ -31,10 +31,11 @@ WORKERS = """
 import datetime, json, os, signal, socket, socketserver, sys
 from types import SimpleNamespace
 sys.path.insert(0, sys.argv[1])
-import candle_dags
+import candle_dags, model_dags
 
 def work(given):
-    dag = {"tick": lambda: candle_dags.ingest_dag("1m"), "backfill": candle_dags.backfill_dag}[given["dag"]]()
+    dag = {"tick": lambda: candle_dags.ingest_dag("1m"), "backfill": candle_dags.backfill_dag,
+           "models": model_dags.model_dag}[given["dag"]]()
     now = datetime.datetime.now(datetime.UTC)
     pushed = {}
     context = {
@@ -326,6 +327,31 @@ def test_finalizes_yesterday_in_every_interval(airflow: Airflow) -> None:
     for interval in ("1m", "15m", "1h"):
         stored = airflow.platform.objects(f"ohlcv/{interval}/BTCUSDT/{day}")
         assert list(stored) == [f"ohlcv/{interval}/BTCUSDT/{day}_0000.parquet"]
+
+
+@pytest.mark.matrix
+def test_drift_is_of_yesterday(airflow: Airflow) -> None:
+    """A run succeeds without any model: the check says that nothing was compared."""
+    midnight = datetime.now(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    measured = airflow.run("model_drift")
+    assert measured.states == {"drift": "success"}
+    (run,) = airflow.runs(airflow__run_id=measured.run_id)
+    day = datetime.fromisoformat(run["tags"]["dagster/partition"]).replace(tzinfo=UTC)
+    # Before 02:30 the interval that ended last is of the day before.
+    assert midnight - day <= timedelta(days=2)
+    assert (run["jobName"], run["status"]) == ("model_drift", "SUCCESS")
+
+
+@pytest.mark.matrix
+def test_trainings_fail_apart(airflow: Airflow, workers: Workers) -> None:
+    """Each strategy of a DAG run has a Dagster run of its own, and its task names that run's error."""
+    for name in ("macd_cross", "ema_trend"):
+        failed = workers.run("weekly", name, dag="models")
+        assert failed["raised"] == "AirflowException"
+        assert "models ended as FAILURE" in failed["message"]
+        (run,) = airflow.runs(airflow__run_id="weekly", dagster__partition=name)
+        assert failed["dagster_url"] == f"{airflow.dagster_url}/runs/{run['runId']}"
+    assert len(airflow.runs(airflow__run_id="weekly")) == 2
 
 
 def test_future_partition_is_refused_by_asset(airflow: Airflow) -> None:

@@ -53,7 +53,7 @@ def trained_on_these() -> ModelFacts:
 
 def run(platform: Platform) -> tuple[dict[str, Any], AssetCheckEvaluation]:
     """Execute the job; return the metadata and the check's result."""
-    ended = platform.run("drift", str(DAY))
+    ended = platform.run("model_drift", str(DAY))
     [event] = ended.asset_materializations_for_node("drift")
     [check] = ended.get_asset_check_evaluations()
     assert check.severity is AssetCheckSeverity.WARN

@@ -73,10 +73,10 @@ def test_backfilled_rates_reach_the_features(platform: Platform) -> None:
     """A backfill of funding rates merges the features of all its months: rates are stored by months."""
     ingest(platform, 0)
     known = "select count(*), count(FUNDING_RATE) from FEATURES_15M"
-    assert platform._rows(known) == [(48 * len(SYMBOLS), 0)]
+    assert platform.rows(known) == [(48 * len(SYMBOLS), 0)]
     ended = run_funding(platform, "funding_backfill", "2026-11-18", table=True)
     # Until an hour after midnight's settlement, the rate of the day before counts.
-    assert platform._rows(known) == [(48 * len(SYMBOLS), 48 * len(SYMBOLS))]
+    assert platform.rows(known) == [(48 * len(SYMBOLS), 48 * len(SYMBOLS))]
     assert merged(ended)["rows updated"] == 48 * len(SYMBOLS)
     assert merged(ended, "features_1h")["rows merged"] == 0
     repeated = run_funding(platform, "funding_backfill", "2026-11-18", table=True)

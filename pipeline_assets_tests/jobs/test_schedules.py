@@ -70,7 +70,7 @@ def partition(found: Any) -> str:
         ("funding", timedelta(minutes=5), "2026-11-19"),
         ("funding", timedelta(hours=1, minutes=5), "2026-11-20"),
         ("seal", timedelta(hours=1, minutes=5), "2026-11-19"),
-        ("drift", timedelta(hours=2, minutes=30), "2026-11-19"),
+        ("model_drift", timedelta(hours=2, minutes=30), "2026-11-19"),
     ],
 )
 def test_partition_follows_the_exchange_clock(

@@ -15,7 +15,7 @@ from pipeline_assets.research.drift_documents import DriftReport, read_drift
 from pipeline_assets.resources.current_models import go_back
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings, StrategySettings
-from pipeline_assets.trading.record_objects import Kind, decision_row, merge_records
+from pipeline_assets.trading.record_objects import Kind, decision_row, merge_records, object_key
 from pipeline_assets.trading.traded_decisions import read_day, read_trades
 from pipeline_assets_tests.fixtures.drifting import (
     DAY,
@@ -51,12 +51,12 @@ class Features:
 
 @pytest.fixture
 def sources(s3_bucket: S3Bucket) -> DriftSources:
-    """Provide an empty lake; a model says 60 % of every candidate that it accepts."""
+    """Provide an empty lake."""
     store = ObjectStore(s3_bucket.settings())
     return DriftSources(
         store,
         Features(),
-        lambda day: read_day(store, day).with_columns(probability=pl.lit(0.6)),
+        lambda day: read_day(store, day),
         lambda days: read_trades(store, "paper", days),
     )
 
@@ -67,8 +67,11 @@ def measure(sources: DriftSources, day: date = DAY) -> tuple[DriftOfDay, DriftRe
 
 
 def decide_on(store: ObjectStore, at: datetime, number: int, gain: float | None = None) -> None:
-    """Leave accepted decisions of one minute, and their trades, of which every third one loses."""
-    made = decisions(candidates(symbols=number, start=at), [""])
+    """Leave accepted decisions of one minute, and their trades, of which every third one loses.
+
+    A model said 60 % of each.
+    """
+    made = decisions(candidates(symbols=number, start=at), [""], probability=0.6)
     merge_records(store, Kind.DECISIONS, at.date(), map(decision_row, made))
     if gain is not None:
         first = at.toordinal() * 10_000
@@ -96,6 +99,53 @@ def test_probabilities_meet_closed_trades(sources: DriftSources) -> None:
     assert held.net_return.mean == pytest.approx((2 * 2 - 2) / 3 / 100 - 0.002)
     # Every day has the same share, so that the difference is sure.
     assert found.warnings[-1].startswith("Calibration moved: 67% of 60 trades won")
+
+
+def test_probability_comes_from_records(sources: DriftSources) -> None:
+    """The probability of a trade is its decision's; a decision of an earlier release has none."""
+    store = sources.store
+    promoted(store)
+    made = decisions(candidates(symbols=4, start=MIDNIGHT), [""])
+    said = (0.9, 0.7, 0.5, None)
+    judged = [
+        each.model_copy(update={"probability": probability})
+        for each, probability in zip(made, said, strict=True)
+    ]
+    merge_records(store, Kind.DECISIONS, DAY, map(decision_row, judged))
+    fills = [row for place, each in enumerate(made) for row in trade(each, 2 * place, 1.0)]
+    trade_all(store, DAY, fills)
+    _, found = measure(sources)
+    assert found is not None
+    assert found.calibration is not None
+    assert found.calibration.trades == 3
+    assert found.calibration.probability == pytest.approx(0.7)
+
+
+def test_damaged_records_are_left_out(sources: DriftSources) -> None:
+    """The other days are measured; the check warns and names the objects, and so does the document."""
+    store = sources.store
+    promoted(store)
+    for ago in (0, 1, 2, 27):
+        decide_on(store, MIDNIGHT - ago * ONE_DAY, 120, gain=2.0)
+    keys = tuple(
+        object_key(kind, DAY - ago * ONE_DAY)
+        for kind, ago in ((Kind.DECISIONS, 27), (Kind.DECISIONS, 1), (Kind.FILLS, 2))
+    )
+    for key in keys:
+        store.put(key, b"nonsense")
+    result, found = measure(sources)
+    assert not result.finding.passed
+    described = result.finding.description
+    assert described.startswith(f"Left out, because the objects are damaged: {', '.join(keys)}. ")
+    assert "is damaged: " in described
+    assert found is not None
+    assert found.damaged == keys
+    # Decisions of two days of the week; one of these has trades.
+    assert found.candidates == 240
+    assert found.calibration is not None
+    assert found.calibration.trades == 120
+    store.delete(keys)
+    assert "damaged" not in measure(sources)[0].finding.description
 
 
 def test_candidates_are_of_a_week(sources: DriftSources) -> None:

@@ -73,18 +73,18 @@ def test_trades_are_of_one_account(s3_bucket: S3Bucket) -> None:
     trade_all(store, DAY, [opened, *(each | {"account": other} for each in trade(SHORT, 3, 3.0))])
     trade_all(store, DAY + timedelta(days=1), [closed])
     both = [DAY, DAY + timedelta(days=1)]
-    assert read_trades(store, "paper", both).rows() == [(LONG.id, pytest.approx(0.028))]
-    assert read_trades(store, "paper", both[:1]).rows() == [(LONG.id, None)]
-    assert read_trades(store, other, both)["decision_id"].to_list() == [SHORT.id]
-    assert read_trades(store, "demo", both).is_empty()
+    assert read_trades(store, "paper", both)[0].rows() == [(LONG.id, pytest.approx(0.028))]
+    assert read_trades(store, "paper", both[:1])[0].rows() == [(LONG.id, None)]
+    assert read_trades(store, other, both)[0]["decision_id"].to_list() == [SHORT.id]
+    assert read_trades(store, "demo", both)[0].is_empty()
 
 
 @pytest.mark.parametrize("trader", [False, True])
 def test_judged_are_of_the_service(s3_bucket: S3Bucket, trader: bool) -> None:
     """A model judged what was accepted or has a low value; the trader's own decisions have no model."""
     store = ObjectStore(s3_bucket.settings())
-    assert read_day(store, DAY).is_empty()
+    assert read_day(store, DAY)[0].is_empty()
     made = decide(store, ["", "low_value", "no_model"], *([TRADER] if trader else []))
-    rows = read_day(store, DAY)
+    rows, _ = read_day(store, DAY)
     assert rows["by_model"].to_list() == [not trader] * len(made)
     assert rows["judged"].sum() == (0 if trader else 160)
