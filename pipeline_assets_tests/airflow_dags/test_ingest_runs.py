@@ -287,6 +287,7 @@ def test_backfill_fills_requested_days(airflow: Airflow) -> None:
         "backfill_1m": "skipped",
         "backfill_15m": "success",
         "backfill_1h": "skipped",
+        "backfill_funding": "skipped",
     }
     platform = airflow.platform
     start = datetime.fromisoformat(f"{params['first_day']}T00:00:00+00:00")
