@@ -188,8 +188,8 @@ def test_only_sensor_reports_trading(definitions: Definitions) -> None:
 def test_partitions_are_utc_days(definitions: Definitions) -> None:
     """Partitions are UTC days from the first to today."""
     graph = definitions.resolve_asset_graph()
-    # Positions are those of now.
-    undated = {AssetKey(REPORT), AssetKey(MODEL), AssetKey("positions")}
+    # Positions are those of now, and so are the views.
+    undated = {AssetKey(name) for name in (REPORT, MODEL, "positions", VIEWS)}
     for key in graph.get_all_asset_keys() - undated:
         partitions = graph.get(key).partitions_def
         assert partitions is not None
@@ -358,6 +358,8 @@ def test_schedules_are_off_by_default(definitions: Definitions, tmp_path: Path) 
             "tick_15m": "*/15 * * * *",
             "tick_1h": "0 * * * *",
             "funding": "5 * * * *",
+            "trading_tables": "*/15 * * * *",
+            "outcomes": "10 4 * * *",
             "seal": "5 1 * * *",
             "housekeeping": "30 1 * * *",
             "models": "0 3 * * 0",
