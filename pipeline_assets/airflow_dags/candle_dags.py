@@ -24,7 +24,7 @@ from candle_intervals import (
     TRADING_TABLES_JOB,
     TRADING_TABLES_TASKS,
 )
-from dag_defaults import task_defaults
+from dag_defaults import scheduled, task_defaults
 from dag_docs import (
     BACKFILL_DOC,
     CLEANING_DOC,
@@ -222,15 +222,13 @@ def housekeeping_dag() -> DAG:
         "candles_housekeeping",
         description="Remove what may be made again.",
         doc_md=HOUSEKEEPING_DOC,
-        schedule=CronDataIntervalTimetable(HOUSEKEEPING_CRON, timezone="UTC"),
-        start_date=datetime(2026, 11, 1, tzinfo=UTC),
-        catchup=False,
-        max_active_runs=1,
-        default_args=task_defaults(
-            retries=2, retry_delay=timedelta(minutes=5), execution_timeout=timedelta(hours=2)
-        ),
-        on_failure_callback=report_failure,
         tags=[*TAGS, "housekeeping"],
+        **scheduled(
+            HOUSEKEEPING_CRON,
+            retries=2,
+            retry_delay=timedelta(minutes=5),
+            execution_timeout=timedelta(hours=2),
+        ),
     ) as dag:
         DagsterStepOperator(task_id="housekeeping", job=HOUSEKEEPING_JOB, partitioned=False)
     return dag

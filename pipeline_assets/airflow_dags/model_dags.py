@@ -2,13 +2,12 @@
 promotes; the operators watch it. Candles and funding rates are in candle_dags.py.
 """
 
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, Variable
+from airflow.sdk import DAG, Variable
 from candle_intervals import MODEL_CRON, MODEL_JOB, STRATEGIES
-from dag_defaults import task_defaults
+from dag_defaults import scheduled
 from dagster_operators import DagsterStepOperator
-from failure_alerts import report_failure
 
 _DOC = """
 ### Weekly training
@@ -43,21 +42,17 @@ def model_dag() -> DAG:
         "models",
         description="Train a model of each strategy, and make it current if it passes its tests.",
         doc_md=_DOC,
-        schedule=CronDataIntervalTimetable(MODEL_CRON, timezone="UTC"),
-        start_date=datetime(2026, 11, 1, tzinfo=UTC),
-        catchup=False,
-        max_active_runs=1,
         # A training takes a core and up to two gigabytes.
         max_active_tasks=1,
-        default_args=task_defaults(
+        tags=["dagster", "models"],
+        **scheduled(
+            MODEL_CRON,
             retries=2,
             retry_delay=timedelta(minutes=15),
             # Dagster ends a training after 45 minutes; the rest is for its queue.
             execution_timeout=timedelta(hours=3),
             poll_seconds=5.0,
         ),
-        on_failure_callback=report_failure,
-        tags=["dagster", "models"],
     ) as dag:
         for name in strategies(Variable.get("model_strategies", default=",".join(STRATEGIES))):
             DagsterStepOperator(

@@ -174,6 +174,47 @@ def test_variable_chooses_strategies(tmp_path: Path) -> None:
     assert any(line.startswith("REFUSED Variable model_strategies") for line in printed)
 
 
+TRAININGS = """
+import sys; sys.path.insert(0, sys.argv[1])
+from types import SimpleNamespace
+import dagster_base_operator, model_dags
+from dagster_api import Run
+
+class Dagster:
+    launched = []
+    def runs(self, tags):
+        held = [tag for tag in self.launched if tags.items() <= tag.items()]
+        return [Run(run_id=str(self.launched.index(each)), root="", status="SUCCESS", planned=(), steps={},
+                    tags=each) for each in held]
+    def launch(self, job, tags, config):
+        print("LAUNCHED", job, tags["dagster/partition"])
+        self.launched.append(tags)
+        return ""
+    def run_url(self, run_id):
+        return f"run {run_id}"
+
+dagster_base_operator.dagster_api = Dagster
+context = {
+    "dag_run": SimpleNamespace(dag_id="models", run_id="weekly", clear_number=0),
+    "ti": SimpleNamespace(try_number=1, xcom_push=lambda **_: None),
+}
+for task in ("macd_cross", "ema_trend", "macd_cross"):
+    print("ENDED", task, model_dags.model_dag().get_task(task).execute(context))
+"""
+
+
+def test_training_has_own_run(tmp_path: Path) -> None:
+    """Tasks of a DAG run launch and join the run of their own strategy only."""
+    lines = beside_airflow(tmp_path, TRAININGS)
+    assert [line for line in lines if line.startswith(("LAUNCHED", "ENDED"))] == [
+        "LAUNCHED models macd_cross",
+        "ENDED macd_cross run 0",
+        "LAUNCHED models ema_trend",
+        "ENDED ema_trend run 1",
+        "ENDED macd_cross run 0",
+    ]
+
+
 @pytest.mark.parametrize("interval", ["1m", "15m", "1h"])
 def test_ingest_is_four_step_tasks(parsed: dict, interval: str) -> None:
     """An ingest run is four tasks in a row, each with a step of its own."""

@@ -31,11 +31,10 @@ WORKERS = """
 import datetime, json, os, signal, socket, socketserver, sys
 from types import SimpleNamespace
 sys.path.insert(0, sys.argv[1])
-import candle_dags, model_dags
+import candle_dags
 
 def work(given):
-    dag = {"tick": lambda: candle_dags.ingest_dag("1m"), "backfill": candle_dags.backfill_dag,
-           "models": model_dags.model_dag}[given["dag"]]()
+    dag = {"tick": lambda: candle_dags.ingest_dag("1m"), "backfill": candle_dags.backfill_dag}[given["dag"]]()
     now = datetime.datetime.now(datetime.UTC)
     pushed = {}
     context = {
@@ -379,17 +378,3 @@ def test_unknown_symbol_reaches_task_and_webhook(
     assert alert["dagster_url"] == f"{airflow.dagster_url}/runs/{run['runId']}"
     assert alert["dagster_url"] in alert["text"]
     assert "T0KEN" not in done.stdout + done.stderr
-
-
-def test_training_is_one_run_each(airflow: Airflow, workers: Workers) -> None:
-    """Each task watches the training of its strategy, which fails here: no finished day is stored."""
-    for name in ("macd_cross", "rsi_reversal"):
-        result = workers.run("weekly", name, dag="models")
-        assert result["raised"] == "AirflowException"
-        assert "backfill" in result["message"]
-        assert result["dagster_url"] in result["message"]
-    runs = airflow.runs(airflow__run_id="weekly")
-    assert [(run["jobName"], run["tags"]["dagster/partition"]) for run in runs] == [
-        ("models", "rsi_reversal"),
-        ("models", "macd_cross"),
-    ]
