@@ -1,6 +1,6 @@
 -- Candidates: the signals of strategies on closed candles, as the objects of candidates/1m/ hold them. Times
 -- are UTC without a zone, as in candles.sql; INTERVAL is quoted as in gaps.sql. The key is a promise to the
--- optimiser; the MERGE keeps it. Columns beside the key and the time of the day may be null: objects of earlier
+-- optimiser; the MERGE keeps it. Most columns beside the key and the time of the day may be null: objects of earlier
 -- releases can be without them.
 CREATE TABLE IF NOT EXISTS ${DATABASE}.${SCHEMA}.${TABLE} (
     ID VARCHAR NOT NULL COMMENT 'Id of the candidate: the same for the same strategy, version, symbol, interval and open time',

@@ -14,7 +14,7 @@ CREATE TABLE IF NOT EXISTS ${DATABASE}.${SCHEMA}.${TABLE} (
     DECISION_ID VARCHAR COMMENT 'Id of the decision; empty without one',
     PARENT VARCHAR COMMENT 'Client id of the order, or id of the close, that the order belongs to; empty without one',
     LEVERAGE NUMBER(19, 0) COMMENT 'Leverage of the position that an entry opens; 0 leaves that of the venue',
-    STATUS VARCHAR COMMENT 'State of the order',
+    STATUS VARCHAR NOT NULL COMMENT 'State of the order',
     REASON VARCHAR COMMENT 'Why the order is in this state; often empty',
     VENUE_ID VARCHAR COMMENT 'Id of the order, given by the venue; empty before its answer',
     FILLED NUMBER(38, 8) COMMENT 'Quantity filled so far, base asset',
