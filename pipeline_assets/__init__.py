@@ -9,6 +9,8 @@ Each folder's docstring says what belongs in it. Where to add:
 - an interval: an entry in market/intervals.py, then `make generate`
 - a sink of candles: its client in resources/, its steps in collection/, its asset in assets/sinks.py, its
   name in market/intervals.py, then `make generate`
+- a table of trading records: resources/record_tables.py, its columns in resources/warehouse_sql/, its prefix
+  in production.sql there, its asset in assets/record_tables.py, then `make generate`
 - a command: a file in cli/, and a line in cli/main.py
 - a setting: a field in settings/sections.py, a line in config.yaml and in .env.example
 - an error reply of the exchange: resources/exchange_refusals.py, and local/exchange/errors.py for the replay

@@ -1,6 +1,5 @@
-"""The DAGs: when candles, funding rates and trading records are fetched and inserted; where failures go.
-
-Dagster does the work; the operators watch it. Trainings are in model_dags.py.
+"""The DAGs: when candles, funding rates and trading records are stored and loaded, and where failures are
+reported. Dagster does the work; the operators watch it. Trainings are in model_dags.py.
 """
 
 from collections.abc import Mapping

@@ -69,8 +69,11 @@ def partition(found: Any) -> str:
         # The run after midnight is the last one of the day that ended.
         ("funding", timedelta(minutes=5), "2026-11-19"),
         ("funding", timedelta(hours=1, minutes=5), "2026-11-20"),
+        ("trading_tables", timedelta(milliseconds=300), "2026-11-19"),
+        ("trading_tables", timedelta(minutes=15, milliseconds=300), "2026-11-20"),
         ("seal", timedelta(hours=1, minutes=5), "2026-11-19"),
         ("model_drift", timedelta(hours=2, minutes=30), "2026-11-19"),
+        ("outcomes", timedelta(hours=4, minutes=10), "2026-11-19"),
     ],
 )
 def test_partition_follows_the_exchange_clock(

@@ -3,12 +3,12 @@
 -- key are as in candidates.sql.
 CREATE TABLE IF NOT EXISTS ${DATABASE}.${SCHEMA}.${TABLE} (
     CANDIDATE_ID VARCHAR NOT NULL COMMENT 'Id of the candidate',
-    STRATEGY VARCHAR NOT NULL COMMENT 'Name of the strategy',
-    VERSION VARCHAR NOT NULL COMMENT 'Version of the strategy and digest of its parameters',
-    SYMBOL VARCHAR NOT NULL COMMENT 'Symbol of the future',
-    SIDE VARCHAR NOT NULL COMMENT 'long or short',
+    STRATEGY VARCHAR COMMENT 'Name of the strategy',
+    VERSION VARCHAR COMMENT 'Version of the strategy and digest of its parameters',
+    SYMBOL VARCHAR COMMENT 'Symbol of the future',
+    SIDE VARCHAR COMMENT 'long or short',
     OPEN_TIME TIMESTAMP_NTZ(6) NOT NULL COMMENT 'Open time of the candle of the candidate, UTC',
-    ENTRY_TIME TIMESTAMP_NTZ(6) NOT NULL COMMENT 'Open time of the next minute, UTC: the earliest entry',
+    ENTRY_TIME TIMESTAMP_NTZ(6) COMMENT 'Open time of the next minute, UTC: the earliest entry',
     ENTRY_PRICE FLOAT COMMENT 'Open of that minute, quote asset; null if the minute is missing',
     RETURN_15M FLOAT COMMENT 'Return 15 minutes after the entry, share of the entry price, positive if the candidate was right; null if minutes are missing or the time is not over',
     FAVOURABLE_15M FLOAT COMMENT 'Greatest move in favour within 15 minutes, share of the entry price, 0 or more; null as RETURN_15M',
