@@ -26,7 +26,7 @@ _CODE_LIFE_SECONDS = 3600
 _PACKAGE = Path(__file__).parents[1]
 # Settings in which the machines of one deployment may differ. No run reads the switch of inference, and
 # `up --inference` sets it for the stack alone: commands beside that stack found no worker of their settings.
-_OF_ONE_MACHINE = {
+_OF_ONE_MACHINE: dict[str, bool | set[str]] = {
     **dict.fromkeys(("data_dir", "allowed_hosts", "celery", "dagster", "airflow", "gateway"), True),
     "inference": {"enabled"},
 }
