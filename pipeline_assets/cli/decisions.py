@@ -13,6 +13,7 @@ from pipeline_assets.cli.output import Row, print_rows
 from pipeline_assets.cli.output import console as terminal
 from pipeline_assets.outside_text import printable
 from pipeline_assets.settings import load_settings
+from pipeline_assets.trading.reason_texts import explained
 
 if TYPE_CHECKING:
     import polars as pl
@@ -86,7 +87,7 @@ def _as_document(row: dict[str, Any]) -> dict[str, Any]:
 def _print(
     console: "Console", found: "pl.DataFrame", chosen: "pl.DataFrame", day: date, last: int
 ) -> None:
-    """Print the newest rows under the day and its totals."""
+    """Print the newest rows under the day and its totals, and what their reasons mean."""
     shown = chosen.tail(last)
     verdicts = chosen["verdict"].to_list()
     title = (
@@ -106,6 +107,8 @@ def _print(
             "In brackets: how an input changed the probability, in percentage points.",
             style="dim",
         )
+    for line in explained(shown["reason"].drop_nulls()):
+        console.print(line, style="dim", markup=False)
     if not found.height:
         console.print(
             "None: no candidate was published, or neither trader nor inference service runs "

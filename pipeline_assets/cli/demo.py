@@ -155,7 +155,10 @@ def _train_and_show(settings: Settings, terminal: "Console") -> None:
     strategy = _TRAINED if _TRAINED in configured else configured[0]
     terminal.print(f"Training a model of {strategy} on the filled days …")
     try:
-        found = train_model(settings, strategy, say=lambda _: None).description
+        # Minutes on a busy machine: the lines name the run to look at.
+        found = train_model(
+            settings, strategy, say=lambda line: terminal.print(line, markup=False)
+        ).description
     except BackfillError as error:
         # Too few candidates, for example. The demo goes on without a model.
         found = f"No model of {strategy} was trained: {error}"

@@ -66,7 +66,7 @@ class FollowedRuns:
         tags = _tags(self._job, first, last, config)
         with _stopping(f"{self._job} {_days(first, last)}", self._web.url):
             run, launched = _patiently(lambda: self._joined_or_launched(tags, config))
-            name = f"{_days(first, last)}, run {run.run_id[:8]}"
+            name = f"{self._job} of {_days(first, last)}, run {run.run_id[:8]}"
             self._say(f"{name}: {'launched' if launched else 'already under way, followed'}")
             follower = _Follower(self._web, name, self._say)
             ended = follower.follow(run)

@@ -72,7 +72,12 @@ def back(strategy: str, as_json: bool) -> None:
     registry = _registry()
     current = registry.history(_known(strategy)).current
     if current is None:
-        print_problems([f"No model of {strategy} is current, so there is nothing to go back from."])
+        print_problems(
+            [
+                f"No model of {strategy} is current, so there is nothing to go back from. "
+                f"`pipeline-assets inference models --strategy {strategy}` lists its models."
+            ]
+        )
         raise click.exceptions.Exit(1)
     now = registry.go_back(strategy, current.model_id, datetime.now(UTC)).current
     _report(

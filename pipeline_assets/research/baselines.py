@@ -59,7 +59,7 @@ def holding_return(predictions: "pl.DataFrame") -> float:
 
 
 def failures(metrics: Mapping[str, float]) -> tuple[str, ...]:
-    """Return why a model may not be used, one sentence each; none if it may.
+    """Return why a model does not pass, one sentence each; none if it does.
 
     A model must be better than each baseline by more than chance explains: the lower limit of the 90 %
     interval of the difference must be above 0. So a model without any skill passes once in twenty at most.
@@ -81,11 +81,19 @@ def failures(metrics: Mapping[str, float]) -> tuple[str, ...]:
         low = metrics[f"edge_{name}_low"]
         if not low > 0:
             mean, high = metrics[f"edge_{name}"], metrics[f"edge_{name}_high"]
-            found.append(f"{sentence}: {mean:+.6f}, interval {low:+.6f} to {high:+.6f}.")
+            found.append(f"{sentence}: {_difference(name, mean, low, high)}.")
     error = metrics["calibration_error"]
     allowed = min(max(_CALIBRATED, metrics["calibration_error_chance"]), _MOST_UNCALIBRATED)
     if not error <= allowed:
         found.append(
-            f"Its probabilities are {error:.1%} off their frequencies on average; {allowed:.1%} would be fit."
+            f"Its probabilities are {error:.1%} off their frequencies on average; {allowed:.1%} would pass."
         )
     return tuple(found)
+
+
+def _difference(name: str, mean: float, low: float, high: float) -> str:
+    """Return in words by how much a model is better than a baseline, in the units of the model card."""
+    if name == BASE_RATE:
+        return f"log loss better by {mean:+.5f}, interval {low:+.5f} to {high:+.5f}"
+    mean, low, high = (each * 1e4 for each in (mean, low, high))
+    return f"better by {mean:+.2f} basis points a candidate, interval {low:+.2f} to {high:+.2f}"

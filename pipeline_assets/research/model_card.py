@@ -15,6 +15,7 @@ from pipeline_assets.research.model_metrics import Figures, Group
 from pipeline_assets.research.page_template import page_file, template
 from pipeline_assets.research.report_tables import Cell, PageTable, word
 from pipeline_assets.research.training_types import ModelCard, TrainingRequest
+from pipeline_assets.wording import counted
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class CardContent:
         kind: the kind of model that was chosen.
         figures: out of sample.
         metrics: all figures by name.
-        failures: why the model may not be used.
+        failures: why the model does not pass.
         importances: of the input columns.
         outcomes: how many candidates had each outcome.
         found: how many candidates there were before these were thinned.
@@ -98,14 +99,15 @@ def _page(content: CardContent, drawn: Mapping[str, bytes]) -> _Page:
     encoded = {name: base64.b64encode(body).decode() for name, body in drawn.items()}
     first, last = map(text.time_text, content.predicted)
     verdict = (
-        "The model may not be used, for these reasons:"
+        "The model does not pass, so it cannot be promoted, for these reasons:"
         if content.failures
-        else "Out of sample the model is better than every baseline after costs, and calibrated."
+        else "The model passes: it is better than every baseline after costs, out of sample, and calibrated."
     )
     return _Page(
         title=f"Model of {strategy.name} {strategy.version}",
         subtitle=(
-            f"{content.kind}, trained on {content.used:,} candidates of {text.time_text(content.span[0])} to "
+            f"{content.kind.capitalize()}, trained on {content.used:,} candidates of "
+            f"{text.time_text(content.span[0])} to "
             f"{text.time_text(content.span[1])} UTC; judged on the {content.metrics['candidates']:,.0f} of "
             f"{first} to {last}, each predicted by models of the time before"
         ),
@@ -127,7 +129,10 @@ def _headlines(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
         ("ROC AUC", f"{metrics.get('roc_auc', float('nan')):.3f}"),
         ("Log loss", f"{metrics['log_loss']:.4f}"),
         ("Probability off by", _percent(metrics["calibration_error"])),
-        ("Independent spans", f"{metrics['blocks']:.0f} of {metrics['block_days']:.0f} days"),
+        (
+            "Independent spans",
+            f"{metrics['blocks']:.0f} of {counted(round(metrics['block_days']), 'day')}",
+        ),
     ]
 
 
@@ -156,7 +161,8 @@ def _parts(content: CardContent, encoded: Mapping[str, str]) -> list[_Part]:
 _BASELINES = (
     "Net returns are per candidate, after fees, slippage and funding, in basis points of a trade's notional. "
     "A candidate that is not traded counts 0. The interval holds the true difference nine times in ten; "
-    "whole days are drawn with replacement. A model passes if all lower limits are above 0."
+    "whole days are drawn with replacement. A model that passes has all four lower limits (from) above 0, "
+    "trades often enough, and is calibrated."
 )
 _CALIBRATION = (
     "Ten equal parts of the candidates by probability. On the diagonal a probability is what it says; bars "
@@ -167,7 +173,8 @@ _PROFIT = (
 )
 _IMPORTANCE = (
     "How much the log loss grows when a column's values are exchanged between candidates of the last fold, "
-    "in three permutations. Columns that say the same share their importance."
+    "in three permutations. Columns that say the same share their importance. f15_ and f1h_ stand for "
+    "features of 15m and 1h candles, which docs/features.md explains."
 )
 _TRADED = (
     "Candidates that the model trades; bars are intervals of nine in ten. One good part is luck."

@@ -83,7 +83,8 @@ class ModelRegistry:
         if promotion is None:
             return NoModel(
                 NoModelReason.NO_MODEL,
-                f"No model of {strategy} was promoted. Materialize its partition of the asset `model`.",
+                f"No model of {strategy} is promoted. `pipeline-assets inference models` says why; "
+                f"`pipeline-assets inference train {strategy}` trains one.",
             )
         return self.load(strategy, promotion.model_id, strategy_version)
 
@@ -110,7 +111,7 @@ class ModelRegistry:
             if manifest is None:
                 return NoModel(
                     NoModelReason.MODEL_DAMAGED,
-                    f"The manifest of {strategy} {model_id} is missing.",
+                    f"The manifest of {strategy} {model_id} is missing. Promote another model, or go back.",
                 )
             # Before the file is read: a file of other libraries may not be readable at all.
             unfit = _unfit(manifest, None)
@@ -122,7 +123,7 @@ class ModelRegistry:
         except (DamagedModelError, NewerVersionError, model_files.ModelFileError) as error:
             return NoModel(NoModelReason.MODEL_DAMAGED, str(error))
         except ValidationError:
-            detail = f"The manifest of {strategy} {model_id} has wrong facts."
+            detail = f"The manifest of {strategy} {model_id} is damaged. Promote another model, or go back."
             return NoModel(NoModelReason.MODEL_DAMAGED, detail)
         return LoadedModel(manifest, CandidateModel(estimator, facts))
 

@@ -24,8 +24,12 @@ WORKERS_KEY = "{workers}"
 CODE_KEY = "{workers}:code"
 _CODE_LIFE_SECONDS = 3600
 _PACKAGE = Path(__file__).parents[1]
-# Sections in which the machines of one deployment may differ.
-_OF_ONE_MACHINE = {"data_dir", "allowed_hosts", "celery", "dagster", "airflow", "gateway"}
+# Settings in which the machines of one deployment may differ. No run reads the switch of inference, and
+# `up --inference` sets it for the stack alone: commands beside that stack found no worker of their settings.
+_OF_ONE_MACHINE: dict[str, bool | set[str]] = {
+    **dict.fromkeys(("data_dir", "allowed_hosts", "celery", "dagster", "airflow", "gateway"), True),
+    "inference": {"enabled"},
+}
 
 
 class WorkerRegistryError(OutsideSystemError):

@@ -67,6 +67,7 @@ def test_today_is_read_from_documents(run: Run, store: ObjectStore) -> None:
     done = run()
     assert done.exit_code == 0, done.exception
     assert "2026-11-20 UTC: 3, of them 1 accepted and 2 declined" in done.stdout
+    assert "position_held: another strategy holds the symbol" in done.stdout
     rows = [" ".join(line.split()) for line in done.stdout.splitlines()]
     assert "00:00 COIN1USDT short rsi_reversal 101.25 decline position_held" in rows
     assert "00:01 COIN0USDT long rsi_reversal 100.25 accept 60% +1.00%" in rows

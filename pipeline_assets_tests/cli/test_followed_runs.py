@@ -157,7 +157,7 @@ def test_run_is_launched_and_read(dagster: Dagster) -> None:
     [check] = outcome.checks
     assert (check.name, check.passed, check.is_error) == ("complete", False, True)
     assert (check.partition, check.labels) == ("2026-11-02", {"missing"})
-    days = "2026-11-01 to 2026-11-20, run new"
+    days = "backfill_1m of 2026-11-01 to 2026-11-20, run new"
     assert said == [
         f"{days}: launched",
         f"{days} waits in Dagster's queue",
@@ -309,6 +309,10 @@ def test_command_executes_without_matching_worker(tmp_path: Path, dagster: Dagst
         assert runs_in_dagster(settings, said.append) is None
         registry.beat(Worker("three", ("backfill",), code_fingerprint(settings)))
         assert runs_in_dagster(settings, said.append) is not None
+        models_decide = Settings.model_validate(
+            settings.model_dump() | {"inference": {"enabled": True}}
+        )
+        assert code_fingerprint(models_decide) == code_fingerprint(settings)
         shown = settings.dagster.model_copy(update={"read_only": True})
         read_only = settings.model_copy(update={"dagster": shown})
         assert runs_in_dagster(read_only, said.append) is None

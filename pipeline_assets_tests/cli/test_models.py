@@ -67,6 +67,7 @@ def test_promote_then_back(run: Run, pair: tuple[Manifest, Manifest]) -> None:
     done = run("back", STRATEGY)
     assert done.exit_code == 1
     assert "nothing to go back from" in done.stderr
+    assert f"inference models --strategy {STRATEGY}" in done.stderr
 
 
 def test_table_shows_each_model(run: Run, store: ObjectStore) -> None:

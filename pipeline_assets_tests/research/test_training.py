@@ -12,6 +12,7 @@ import pytest
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.research import training
 from pipeline_assets.research.backtest_types import NoCandlesError
+from pipeline_assets.research.baselines import failures
 from pipeline_assets.research.candidate_model import CandidateModel
 from pipeline_assets.research.estimators import KINDS
 from pipeline_assets.research.examples import Examples, examples
@@ -230,7 +231,12 @@ def test_card_is_one_safe_file(with_pattern: TrainingResult) -> None:
 
 def test_card_names_the_failures(by_chance: TrainingResult) -> None:
     html = by_chance.card.html.decode()
-    assert "may not be used" in html
+    assert "does not pass" in html
+    assert "of 1 day<" in html
+    edge = {"edge_never": -0.0001, "edge_never_low": -0.0002, "edge_never_high": 0.00005}
+    said = " ".join(failures(by_chance.metrics | edge))
+    assert "better by -1.00 basis points a candidate, interval -2.00 to +0.50." in said
+    assert "log loss better by -" in said
     assert html.count("<li>") >= len(by_chance.failures) >= 1
 
 

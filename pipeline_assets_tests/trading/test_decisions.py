@@ -4,7 +4,14 @@ import json
 from datetime import timedelta
 
 from pipeline_assets.trading.decider import AUTHOR
-from pipeline_assets.trading.decisions import Decision, DecisionReason, decided
+from pipeline_assets.trading.decisions import (
+    INFERENCE_REASONS,
+    REASONS,
+    Decision,
+    DecisionReason,
+    decided,
+)
+from pipeline_assets.trading.reason_texts import REASON_TEXTS, explained
 from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, candidates
 
 
@@ -37,3 +44,10 @@ def test_judged_decision_survives_json() -> None:
         "effect": -0.01,
     }
     assert Decision.model_validate_json(written) == judged
+
+
+def test_each_reason_is_explained() -> None:
+    """`pipeline-assets decisions` says what each reason means, and leaves out those of other releases."""
+    assert {*REASON_TEXTS} == {*REASONS, *INFERENCE_REASONS}
+    (line,) = explained(["no_model", "no_model", "of another release"])
+    assert line.startswith("no_model: no model of its strategy is promoted")
