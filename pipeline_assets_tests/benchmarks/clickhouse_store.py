@@ -54,7 +54,7 @@ CONFIG = """<yandex>
 <logger><level>warning</level><console>true</console></logger>
 <listen_host>127.0.0.1</listen_host><http_port>{port}</http_port>
 <path>{directory}/data/</path><tmp_path>{directory}/tmp/</tmp_path>
-<mark_cache_size>5368709120</mark_cache_size>
+<mark_cache_size>5368709120</mark_cache_size><keep_alive_timeout>3600</keep_alive_timeout>
 <users_config>{directory}/users.xml</users_config>
 <default_profile>default</default_profile><default_database>default</default_database>
 </yandex>
