@@ -23,7 +23,7 @@ WRITTEN_BY_THE_READER = {"pipeline_assets/market/strategies/price_cross.py"}
 DOCUMENTS = [
     PACKAGE.parent / "README.md",
     PACKAGE.parent / "CHANGELOG.md",
-    *sorted((PACKAGE.parent / "docs").glob("*.md")),
+    *sorted((PACKAGE.parent / "docs").rglob("*.md")),
 ]
 
 

@@ -37,9 +37,10 @@ def run(name: str) -> tuple[list[dict[str, object]], bool]:
 def summary(figure: dict[str, object]) -> str:
     """One line for people."""
     verdict = "met   " if figure["met"] else "MISSED"
+    ratio = "" if figure["ratio"] is None else f"{figure['ratio']} x "
     return (
         f"{verdict} {figure['benchmark']}: {figure['figure']} {figure['unit']} "
-        f"(target {figure['target']}; {figure['ratio']} x {figure['against']})"
+        f"(target {figure['target']}; {ratio}{figure['against']})"
     )
 
 

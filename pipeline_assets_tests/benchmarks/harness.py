@@ -20,7 +20,7 @@ def report(
     unit: str,
     target: float,
     *,
-    ratio: float,
+    ratio: float | None,
     against: str,
     at_least: bool = False,
     met: bool | None = None,
@@ -33,7 +33,8 @@ def report(
         figure: the result.
         unit: the unit of the figure.
         target: the upper limit of the figure, or the lower limit if `at_least`.
-        ratio: the figure divided by that of `against`, for comparisons between machines.
+        ratio: the figure divided by that of `against`, for comparisons between machines; None if that was
+            not measured.
         against: another measurement of the same run.
         at_least: whether more is better.
         met: whether the target is met, if the target is more than one number.
@@ -47,7 +48,7 @@ def report(
         "unit": unit,
         "target": _short(target),
         "met": met,
-        "ratio": round(ratio, 2),
+        "ratio": None if ratio is None else round(ratio, 2),
         "against": against,
         **{name: _short(value) for name, value in more.items()},
         "load": round(os.getloadavg()[0], 1),
@@ -59,6 +60,8 @@ def report(
 def _short(value: Any) -> Any:
     if isinstance(value, list):
         return [_short(each) for each in value]
+    if isinstance(value, dict):
+        return {name: _short(each) for name, each in value.items()}
     return round(value, 3) if isinstance(value, float) else value
 
 
