@@ -128,6 +128,7 @@ def _headlines(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
         ("Log loss", f"{metrics['log_loss']:.4f}"),
         ("Probability off by", _percent(metrics["calibration_error"])),
         ("Independent spans", f"{metrics['blocks']:.0f} of {metrics['block_days']:.0f} days"),
+        ("Of these with trades", f"{metrics['traded_blocks']:.0f}"),
     ]
 
 
