@@ -73,7 +73,7 @@ def failures(metrics: Mapping[str, float]) -> tuple[str, ...]:
             f"Out of sample there are {metrics['blocks']:.0f} independent spans of time, and {FEWEST_BLOCKS} "
             "are needed."
         )
-    # Trades of a few good days: hardly a draw of days misses all of these, so the interval would say "surely".
+    # Hardly a draw of days misses all of a few good ones, so the interval would say "surely".
     if metrics["traded"] < FEWEST_TRADED or metrics["traded_blocks"] < FEWEST_BLOCKS:
         found.append(
             f"Out of sample it trades {metrics['traded']:.0f} candidates in {metrics['traded_blocks']:.0f} "
