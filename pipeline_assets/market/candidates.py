@@ -49,6 +49,13 @@ def _plain(text: str) -> str:
 _Plain = Annotated[str, AfterValidator(_plain)]
 
 
+def _possible(moment: datetime) -> datetime:
+    """Refuse times near the ends of the calendar, from which no close can be calculated."""
+    if not 1970 <= moment.year < 2200:
+        raise ValueError("must be from 1970 to 2199")
+    return moment
+
+
 class Candidate(BaseModel):
     """A strategy's signal on one closed candle of one symbol.
 
@@ -65,7 +72,7 @@ class Candidate(BaseModel):
     symbol: _Plain = Field(min_length=1)
     interval: Interval
     side: Literal["long", "short"]
-    open_time: UtcTime
+    open_time: Annotated[UtcTime, AfterValidator(_possible)]
     price: FiniteFloat = Field(gt=0)
     indicators: dict[_Plain, FiniteFloat]
     created_at: UtcTime

@@ -73,9 +73,11 @@ def failures(metrics: Mapping[str, float]) -> tuple[str, ...]:
             f"Out of sample there are {metrics['blocks']:.0f} independent spans of time, and {FEWEST_BLOCKS} "
             "are needed."
         )
-    if metrics["traded"] < FEWEST_TRADED:
+    # Hardly a draw of days misses all of a few good ones, so the interval would say "surely".
+    if metrics["traded"] < FEWEST_TRADED or metrics["traded_blocks"] < FEWEST_BLOCKS:
         found.append(
-            f"Out of sample it trades {metrics['traded']:.0f} candidates, and {FEWEST_TRADED} are needed."
+            f"Out of sample it trades {metrics['traded']:.0f} candidates in {metrics['traded_blocks']:.0f} "
+            f"independent spans of time, and {FEWEST_TRADED} in {FEWEST_BLOCKS} are needed."
         )
     for name, sentence in _SENTENCES.items():
         low = metrics[f"edge_{name}_low"]

@@ -49,6 +49,10 @@ class Blocks:
         share = np.full(self.number, 1 / self.number) if self.number else np.empty(0)
         self._weights = drawn.multinomial(self.number, share, _DRAWS).astype(np.float64)
 
+    def number_of(self, chosen: "NDArray[np.bool_]") -> int:
+        """Return how many blocks have an example that counts."""
+        return len(np.unique(self._place[chosen]))
+
     def estimate(self, values: "Array", counted: "NDArray[np.bool_] | None" = None) -> Estimate:
         """Return the mean of values with its interval, over the examples that count."""
         chosen = np.ones(len(values), bool) if counted is None else counted

@@ -89,6 +89,7 @@ def figures(predictions: "pl.DataFrame", seed: int) -> Figures:
         "candidates": float(len(net)),
         "traded": float(traded.sum()),
         "blocks": float(view.blocks.number),
+        "traded_blocks": float(view.blocks.number_of(traded)),
         "block_days": view.length / DAY,
         "log_loss": float(loss.mean()),
         "brier": float(((view.probability - won) ** 2).mean()),

@@ -114,7 +114,7 @@ def _learn(request: TrainingRequest, held: Examples) -> TrainingResult:
         failures=reasons,
         card=model_card(content),
         trained_from=_utc(first),
-        trained_to=_utc(last),
+        trained_to=_utc(request.end),
         data_checksum=held.checksum,
         assumptions=held.assumptions,
     )

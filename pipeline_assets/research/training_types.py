@@ -87,7 +87,7 @@ class TrainingResult:
         failures: why not, one sentence each.
         card: the page about it.
         trained_from: the first open time of the candidates used, UTC.
-        trained_to: the newest one.
+        trained_to: the end of the span of the candidates, exclusive, UTC.
         data_checksum: SHA-256 of inputs and labels. The same request and checksum give the same model.
         assumptions: what had to be assumed, one sentence each.
     """

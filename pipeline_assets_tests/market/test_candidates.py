@@ -152,3 +152,11 @@ def test_what_is_no_candidate_is_refused(changes):
 def test_the_published_json_schema_is_current():
     published = files("pipeline_assets.market").joinpath("candidate.schema.json").read_text("utf-8")
     assert json.loads(published) == Candidate.model_json_schema()
+
+
+@pytest.mark.parametrize("year", [1, 1969, 2200, 9999])
+def test_impossible_open_time_is_refused(year: int) -> None:
+    """The close of the year 9999's last minute overflows: that message ended each reader of the topic."""
+    last_minute = datetime(year, 12, 31, 23, 59, tzinfo=UTC)
+    with pytest.raises(ValidationError, match="must be from 1970 to 2199"):
+        candidate(open_time=last_minute)

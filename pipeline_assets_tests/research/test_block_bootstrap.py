@@ -10,6 +10,7 @@ import pytest
 
 from pipeline_assets.research.baselines import baseline_returns, failures
 from pipeline_assets.research.block_bootstrap import DAY, Blocks, block_length
+from pipeline_assets.research.model_metrics import figures
 from pipeline_assets_tests.research.made_examples import START
 
 DAY_US = 86_400_000_000
@@ -70,6 +71,7 @@ def test_baselines_by_hand() -> None:
 GOOD = {
     "blocks": 100.0,
     "traded": 500.0,
+    "traded_blocks": 60.0,
     "calibration_error": 0.01,
     "calibration_error_chance": 0.015,
 } | {
@@ -84,6 +86,7 @@ GOOD = {
     [
         ({"blocks": 19.0}, "independent spans"),
         ({"traded": 49.0}, "trades 49 candidates"),
+        ({"traded_blocks": 19.0}, "in 19 independent spans"),
         ({"edge_always_low": 0.0}, "every candidate"),
         ({"edge_never_low": -0.001}, "after costs"),
         ({"edge_buy_and_hold_low": 0.0}, "holding"),
@@ -102,3 +105,33 @@ def test_chance_excuses_small_distances() -> None:
     """Few candidates are off their frequencies by chance alone."""
     few = {"calibration_error": 0.05, "calibration_error_chance": 0.06}
     assert failures(GOOD | few) == ()
+
+
+def test_few_lucky_days_do_not_pass() -> None:
+    """Informative probabilities beside trades of four good days: nearly no draw of days misses all four."""
+    drawn = np.random.default_rng(5)
+    days, each_day = 60, 50
+    number = days * each_day
+    opened = [START + timedelta(days=n // each_day, minutes=n % each_day) for n in range(number)]
+    day = np.arange(number) // each_day
+    probability = np.where(drawn.random(number) < 0.5, 0.3, 0.6)
+    won = drawn.random(number) < probability
+    lucky = np.isin(day, [7, 21, 33, 48]) & (np.arange(number) % each_day < 20)
+    net = np.where(won | lucky, 0.001, -0.002)
+    held = pl.DataFrame(
+        {
+            "symbol": ["BTCUSDT"] * number,
+            "open_time": opened,
+            "price": np.full(number, 100.0),
+            "net_return": net,
+            "minutes": np.full(number, 60.0),
+            "probability": probability,
+            "base_rate": np.full(number, 0.45),
+            "traded": lucky,
+        }
+    )
+    metrics = figures(held, 0).metrics
+    assert metrics["traded"] == 80
+    assert metrics["traded_blocks"] == 4
+    (sentence,) = failures(metrics)
+    assert "in 4 independent spans" in sentence
