@@ -133,7 +133,7 @@ def _headlines(metrics: Mapping[str, float]) -> list[tuple[str, str]]:
             "Independent spans",
             f"{metrics['blocks']:.0f} of {counted(round(metrics['block_days']), 'day')}",
         ),
-        ("Of these with trades", f"{metrics['traded_blocks']:.0f}"),
+        ("Spans with trades", f"{metrics['traded_blocks']:.0f}"),
     ]
 
 
