@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 # The columns of each query. A name alone is a text; `n` a whole number, `f` a float, `t` a time, `d` a date.
 _COLUMNS = {
     "market": (
-        "symbol first_open:f last_close:f candles:n quote_volume:f taker_buy_quote_volume:f changes:n squares:f"
+        "symbol first_open:f last_close:f candles:n quote_volume:f taker_buy_quote_volume:f "
+        "changes:n squares:f"
     ),
     "hours": "open_time:t symbols:n quote_volume:f taker_buy_quote_volume:f",
     "closes": "symbol open_time:t close:f",
@@ -93,7 +94,7 @@ def _as_frame(cursor: "SnowflakeCursor", schema: "pl.Schema") -> "pl.DataFrame":
     import polars as pl
 
     found = pl.DataFrame(cursor.fetch_arrow_all(force_return_table=True)).rename(str.lower)
-    return found.select(schema.names()).cast(schema)  # type: ignore[arg-type]
+    return found.select(schema.names()).cast(schema)
 
 
 def _schema(columns: str) -> "pl.Schema":
