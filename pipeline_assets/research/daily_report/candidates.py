@@ -255,7 +255,7 @@ def _outcomes(measured: "pl.DataFrame", outcomes: Answered, edition: Edition) ->
     )
     blocks = "hours, at least as long as the horizon" if edition.kind == "day" else "whole days"
     note = f"{_NO_COSTS} Intervals by a bootstrap of blocks of {blocks}; none of fewer than six blocks."
-    return formats.table("What became of candidates", columns, rows, outcomes.source, note)
+    return formats.table("Outcomes of candidates", columns, rows, outcomes.source, note)
 
 
 def _extremes(extremes: Answered) -> Table:

@@ -54,7 +54,7 @@ class _Data:
         judged: how many days of the edition have a gap ledger.
         gaps: those of candles that should exist.
         latency: quantiles by step.
-        runs: records of runs; None if nobody read them.
+        runs: records of runs; None if these were not read.
         source: of completeness.
     """
 
@@ -239,7 +239,7 @@ def _by_interval(data: _Data) -> Table:
         for each in _totals(data).iter_rows(named=True)
     ]
     columns = "interval, symbols >, expected >, missing >, stored >"
-    note = "Of days that are finalized and judged. Candles that are not due are not expected."
+    note = "Counted are days that are finalized and judged, and candles that are due."
     return formats.table("Completeness", columns, rows, data.source, note)
 
 
