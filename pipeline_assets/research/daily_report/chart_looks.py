@@ -31,7 +31,7 @@ _VARIABLES = {
     PURPLE: "--purple",
     SKY: "--sky",
 }
-# For lines side by side, told apart without colour vision; labels name them as well.
+# For lines side by side, distinct without colour vision; labels name these as well.
 SERIES = (BLUE, ORANGE, GREEN, PURPLE, SKY, GREY)
 FONTS = ("DejaVu Sans", "Droid Sans Fallback")
 _PNG_DPI = 170
@@ -47,7 +47,7 @@ def _load_fallback() -> None:
 
 
 def fallback_font() -> "Traversable":
-    """Return the file of the font for characters that DejaVu Sans lacks."""
+    """Return the file of the font for characters that DejaVu Sans does not have."""
     return files("pipeline_assets.research") / "report_page" / "fonts" / "DroidSansFallback.ttf"
 
 
