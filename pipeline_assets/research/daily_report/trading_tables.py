@@ -86,7 +86,9 @@ def accounts_table(trading: Trading) -> Table:
             )
         )
     columns = "account, change of equity >, profit of closed trades >, fees >, drawdown >, open positions >, mode"
-    note = f"{NOT_IN_FILLS} The mode is the gateway's at the end; earlier halts are not recorded here."
+    note = (
+        f"{NOT_IN_FILLS} The mode is the gateway's at the end; earlier halts are not recorded here."
+    )
     return formats.table("Accounts", columns, rows, trading.equity.source, note)
 
 
