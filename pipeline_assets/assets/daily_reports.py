@@ -3,7 +3,7 @@ where these are stored is in research/daily_report/; which runs are read is in r
 """
 
 from datetime import UTC, date, datetime
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from dagster import (
     AssetExecutionContext,
@@ -22,6 +22,7 @@ from pipeline_assets.assets import layer
 from pipeline_assets.assets.partitions import daily_partitions
 from pipeline_assets.assets.presentation import metadata, picture_metadata
 from pipeline_assets.collection.findings import Table
+from pipeline_assets.collection.scheduled_days import Span
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.partition_keys import FIRST_DAY
 from pipeline_assets.resources.alerts import Alerts
@@ -37,7 +38,7 @@ _FIRST = FIRST_DAY.isoformat()
 _DESCRIPTION = (
     "What happened in a {span}: market, data, candidates and their outcomes, decisions, orders and profit, "
     "drift. A page `reports/{name}.html` that fetches nothing, the same as PDF, and the figures as JSON. "
-    "Made from Snowflake and the lake; a {span} without data says so. May be repeated: the same figures change "
+    "Made from Snowflake and the lake; a {span} without data says so. Repeated, the same figures change "
     "nothing. The summary goes to the webhook once."
 )
 
@@ -56,7 +57,7 @@ def report_assets() -> list[AssetsDefinition]:
 
 def _report(
     key: AssetKey,
-    kind: Literal["day", "week", "month"],
+    kind: Span,
     name: str,
     partitions: PartitionsDefinition[Any],
 ) -> AssetsDefinition:

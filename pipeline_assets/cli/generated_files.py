@@ -75,9 +75,9 @@ def dag_intervals() -> str:
     lines["strategies"] = [f'    "{name}",' for name in strategy_names()]
     names = {**vars(run_names), **vars(scheduled_days), "KIND_TAG": KIND_TAG}
     tables = [key.path[0] for key in layer.TRADING_TABLES]
-    tasks = {f"{name.removesuffix('_table')}s": name for name in tables}
-    tasks["views"] = layer.VIEWS.path[0]
-    lines["trading_tables"] = [f'    "{task}": "{asset}",' for task, asset in tasks.items()]
+    watched = {f"{name.removesuffix('_table')}s": name for name in tables}
+    watched["views"] = layer.VIEWS.path[0]
+    lines["trading_tables"] = [f'    "{task}": "{asset}",' for task, asset in watched.items()]
     for name in ("FUNDING_RATES", "FUNDING_TABLE"):
         names[name] = vars(layer)[name].path[0]
     made = {name: "\n".join(each) for name, each in lines.items()}

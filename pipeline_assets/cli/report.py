@@ -2,12 +2,13 @@
 
 from datetime import UTC, date, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import click
 
 from pipeline_assets.cli.options import json_option, refuse_future
 from pipeline_assets.cli.output import Row, console, print_json, print_rows
+from pipeline_assets.collection.scheduled_days import Span
 from pipeline_assets.market.intervals import DAY
 from pipeline_assets.settings import Settings, load_settings
 
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from pipeline_assets.research.daily_report.parts import Edition
     from pipeline_assets.research.daily_report.summary import ReportSummary
     from pipeline_assets.resources.object_store import ObjectStore
-
-Span = Literal["day", "week", "month"]
 
 
 @click.command()

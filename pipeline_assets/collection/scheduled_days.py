@@ -9,6 +9,8 @@ from typing import Literal
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import newest_closed
 
+# Of a report.
+Span = Literal["day", "week", "month"]
 # UTC. A day ends with the first closed candle of the next one, which of 1h is at one o'clock.
 FINALIZE_CRON, HOUSEKEEPING_CRON = "5 1 * * *", "30 1 * * *"
 # The exchange settles at full hours. The run after midnight is the last one of the day that ended.
@@ -44,7 +46,7 @@ def open_day(interval: Interval, server_time: datetime, settle: timedelta) -> da
     return newest_closed(interval, server_time + settle, settle).date()
 
 
-def first_day(span: Literal["day", "week", "month"], day: date) -> date:
+def first_day(span: Span, day: date) -> date:
     """Return the first day of the span that contains a day: itself, a Monday, or the first of the month."""
     if span == "week":
         return day - timedelta(days=day.weekday())

@@ -3,7 +3,6 @@ says otherwise; `pipeline-assets up` turns them on when Airflow does not schedul
 """
 
 from collections.abc import Iterator
-from typing import Literal
 
 from dagster import (
     DagsterRunStatus,
@@ -43,6 +42,7 @@ from pipeline_assets.collection.scheduled_days import (
     OUTCOMES_CRON,
     TRADING_TABLES_CRON,
     WEEK_REPORT_CRON,
+    Span,
     days_of_outcomes,
     days_to_finalize,
     first_day,
@@ -218,7 +218,7 @@ def drift_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
 
 def report_schedules(status: DefaultScheduleStatus) -> list[ScheduleDefinition]:
     """Return the schedules of reports; a run's partition is yesterday, or the span that ended with it."""
-    spans = (
+    spans: tuple[tuple[Span, str, str], ...] = (
         ("day", DAY_REPORT_JOB, DAY_REPORT_CRON),
         ("week", WEEK_REPORT_JOB, WEEK_REPORT_CRON),
         ("month", MONTH_REPORT_JOB, MONTH_REPORT_CRON),
@@ -234,7 +234,7 @@ def _yesterday_schedule(
     cron: str,
     status: DefaultScheduleStatus,
     description: str,
-    span: Literal["day", "week", "month"] = "day",
+    span: Span = "day",
 ) -> ScheduleDefinition:
     """Build the schedule of a job whose partition is the span that contains yesterday."""
 

@@ -103,8 +103,9 @@ def svg_of(drawn: "Figure", label: str) -> str:
     shape = box.group(1) if box else "0 0 100 100"
     opening = f'<svg viewBox="{shape}" role="img" aria-label="{escape(label)}">'
     text = opening + text[text.index(">") + 1 :]
-    # Groups are numbered in each figure alike, and identifiers of a page have to differ.
-    text = re.sub(r'<g id="[^"]*">', "<g>", text)
+    # Elements are numbered in each figure alike, and identifiers of a page have to differ.
+    used = set(re.findall(r"#(\w+)", text))
+    text = re.sub(r' id="([^"]*)"', lambda found: found[0] if found[1] in used else "", text)
     text = text.replace("'DejaVu Sans', 'Droid Sans Fallback'", "system-ui, sans-serif")
     for colour, variable in _VARIABLES.items():
         text = text.replace(f": {colour}", f": var({variable})")

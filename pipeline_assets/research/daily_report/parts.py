@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Literal
 
-from pipeline_assets.collection.scheduled_days import first_day
+from pipeline_assets.collection.scheduled_days import Span, first_day
 from pipeline_assets.market.windows import Window
 
 if TYPE_CHECKING:
     import polars as pl
 
-EditionKind = Literal["day", "week", "month"]
+EditionKind = Span
 ChartKind = Literal["lines", "bars", "heatmap", "calibration", "band"]
 NO_VALUE = "–"
 

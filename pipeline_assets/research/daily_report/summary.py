@@ -1,11 +1,12 @@
-"""A report without its pictures, as a document on the lake, for the command and for programs. The page and the
-PDF beside it are written in stored_edition.py.
+"""A report without its pictures, as a document on the lake, for the command and for programs. Page and PDF
+are written in stored_edition.py.
 """
 
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Annotated
 
-from pydantic import ConfigDict, TypeAdapter, with_config
+from pydantic import ConfigDict, PlainSerializer, TypeAdapter, with_config
 
 from pipeline_assets.research.daily_report.content import title_of
 from pipeline_assets.research.daily_report.parts import (
@@ -20,6 +21,7 @@ from pipeline_assets.resources.lake_documents import read_document
 from pipeline_assets.resources.object_store import ObjectStore
 
 PREFIX = "reports/"
+_Moment = Annotated[datetime, PlainSerializer(datetime.isoformat)]
 
 
 @dataclass(frozen=True)
@@ -68,7 +70,7 @@ class ReportSummary:
     kind: EditionKind
     name: str
     title: str
-    made_at: datetime
+    made_at: _Moment
     content: str
     warnings: tuple[str, ...]
     sections: tuple[SectionSummary, ...]
