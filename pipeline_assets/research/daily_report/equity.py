@@ -3,12 +3,14 @@ trading.py. Funding payments are no fills, so they are not in it.
 """
 
 from datetime import datetime, timedelta
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     import polars as pl
 
 _PAIR = ["account", "symbol"]
+# Both sides are sorted by time; with groups Polars cannot check that, and warns.
+_NEWEST: Any = {"on": "time", "strategy": "backward", "check_sortedness": False}
 
 
 def equity_of(
@@ -45,8 +47,8 @@ def equity_of(
         .join(positions.select(*_PAIR, "quantity"), on=_PAIR, how="left")
         .sort("time", *_PAIR)
         # A fill at a time counts from the next time on, as the span excludes its end.
-        .join_asof(summed, on="time", by=_PAIR, strategy="backward", allow_exact_matches=False)
-        .join_asof(_prices(fills, marks), on="time", by="symbol", strategy="backward")
+        .join_asof(summed, by=_PAIR, allow_exact_matches=False, **_NEWEST)
+        .join_asof(_prices(fills, marks), by="symbol", **_NEWEST)
         .sort(*_PAIR, "time")
         .with_columns(
             quantity=pl.col("quantity").fill_null(0) + pl.col("signed_quantity").fill_null(0),
