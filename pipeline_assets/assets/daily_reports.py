@@ -1,5 +1,5 @@
-"""The assets `daily_report`, `weekly_report` and `monthly_report`. What the reports say, how these look and
-where these are stored is in research/daily_report/; which runs are read is in run_records.py.
+"""The assets `daily_report`, `weekly_report` and `monthly_report`. Content, looks and objects of the reports
+are in research/daily_report/; which runs are read is in run_records.py.
 """
 
 from datetime import UTC, date, datetime
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 _FIRST = FIRST_DAY.isoformat()
 _DESCRIPTION = (
-    "What happened in a {span}: market, data, candidates and their outcomes, decisions, orders and profit, "
+    "The report of a {span}: market, data, candidates and their outcomes, decisions, orders and profit, "
     "drift. A page `reports/{name}.html` that fetches nothing, the same as PDF, and the figures as JSON. "
     "Made from Snowflake and the lake; a {span} without data says so. Repeated, the same figures change "
     "nothing. The summary goes to the webhook once."

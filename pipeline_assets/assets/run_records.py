@@ -1,6 +1,4 @@
-"""What runs reported about themselves, read from Dagster for a report: request weight, delays and the time of
-the warehouse. The figures made of these are in research/daily_report/run_figures.py.
-"""
+"""Records of runs, read from Dagster for a report: request weight, delays and the time of the warehouse. The figures made of these are in research/daily_report/run_figures.py."""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any

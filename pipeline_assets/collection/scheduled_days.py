@@ -9,7 +9,7 @@ from typing import Literal
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import newest_closed
 
-# Of a report.
+# The span of a report.
 Span = Literal["day", "week", "month"]
 # UTC. A day ends with the first closed candle of the next one, which of 1h is at one o'clock.
 FINALIZE_CRON, HOUSEKEEPING_CRON = "5 1 * * *", "30 1 * * *"

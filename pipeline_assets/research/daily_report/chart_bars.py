@@ -50,7 +50,7 @@ def draw_bars(chart: Chart, data: "pl.DataFrame", inches: float, *, narrow: bool
     axes = drawn.subplots()
     plain(axes)
     show_unit(axes, chart.unit)
-    height = 0.8 / len(groups)
+    height = 0.7 / len(groups)
     values: list[float] = []
     for number, (name, rows) in enumerate(groups):
         found = dict(zip(rows[chart.x].cast(str), rows[chart.y].cast(float), strict=True))
@@ -75,7 +75,7 @@ def draw_bars(chart: Chart, data: "pl.DataFrame", inches: float, *, narrow: bool
         _name_series(axes, name, number, len(groups))
     short = [cut(each, 14 if narrow else LABEL_CHARACTERS) for each in names]
     axes.set_yticks(range(len(names)), short)
-    axes.invert_yaxis()
+    axes.set_ylim(len(names) - 0.4, -0.6)
     axes.margins(x=0.12 if not narrow else 0.24)
     if values and min(values) >= 0:
         axes.set_xlim(left=0)

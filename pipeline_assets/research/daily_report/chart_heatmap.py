@@ -16,7 +16,7 @@ _MOST_VALUES = 8
 
 
 def draw_heatmap(chart: Chart, data: "pl.DataFrame", inches: float, *, narrow: bool) -> "Figure":
-    """Draw columns by `x` and rows by `series`; blue is positive, orange negative, white zero.
+    """Draw columns by `x` and rows by `series`; blue is positive, orange negative, the lightest zero.
 
     Args:
         chart: the chart.
@@ -40,9 +40,12 @@ def draw_heatmap(chart: Chart, data: "pl.DataFrame", inches: float, *, narrow: b
     line = min(0.22, 5.4 / max(len(rows), 1)) if not narrow else min(0.2, 6 / max(len(rows), 1))
     drawn = figure(inches, 1.2 + line * len(rows))
     axes = drawn.subplots()
-    colours = LinearSegmentedColormap.from_list("house", [ORANGE, "#f4f6f8", BLUE])
+    # Without a negative value the scale begins at zero.
+    lowest = -extent if bool((values < 0).any()) else 0.0
+    ends = [ORANGE] if lowest else []
+    colours = LinearSegmentedColormap.from_list("house", [*ends, "#f4f6f8", BLUE])
     picture = axes.imshow(
-        values, cmap=colours, vmin=-extent, vmax=extent, aspect="auto", interpolation="none"
+        values, cmap=colours, vmin=lowest, vmax=extent, aspect="auto", interpolation="none"
     )
     size = 8 if max(len(rows), len(columns)) <= 24 else 5.5
     axes.set_yticks(range(len(rows)), [_name(each) for each in rows], fontsize=size)

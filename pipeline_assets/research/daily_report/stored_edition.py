@@ -57,7 +57,7 @@ def make_report(
         readers: what is read.
         edition: the span.
         made_at: the time now.
-        progress: told how many of the sections are made.
+        progress: takes how many sections are made, of how many.
 
     Raises:
         WarehouseError: unreachable, or refused; see its message.
