@@ -69,6 +69,8 @@ FUNDING = {
 
 # Their partitions are strategies.
 REPORT, MODEL, DRIFT = "backtest_report", "model", "drift"
+# By day, week and month.
+REPORTS = ("daily_report", "weekly_report", "monthly_report")
 
 
 @pytest.fixture(scope="module")
@@ -91,7 +93,7 @@ def test_each_interval_has_its_assets(
         AssetKey(name)
         for name in (
             *(*CANDIDATES, *TRADING, *TRADING_TABLES, VIEWS, *GAPS, *FUNDING, "universe"),
-            *(REPORT, MODEL, DRIFT),
+            *(REPORT, MODEL, DRIFT, *REPORTS),
         )
     }
     assert graph.get_all_asset_keys() == expected | others
@@ -165,6 +167,15 @@ def test_lineage_follows_the_four_steps(
     read = {"candle_objects_1m", "funding_rates", "features_15m", "features_1h"}
     assert parents[MODEL] == read
     assert parents[DRIFT] == {"features_15m", "features_1h", MODEL, "decisions", "fills"}
+    reported = {
+        *TRADING_TABLES,
+        "candidate_table",
+        "candidate_outcome_table",
+        "candle_gap_table",
+        DRIFT,
+    }
+    reported |= {"candle_objects_1m", "candle_table_15m", "candle_table_1h", "funding_table"}
+    assert [parents[name] for name in REPORTS] == [reported] * 3
 
 
 def test_only_sensor_finds_candidates(definitions: Definitions) -> None:
@@ -190,7 +201,7 @@ def test_partitions_are_utc_days(definitions: Definitions) -> None:
     """Partitions are UTC days from the first to today."""
     graph = definitions.resolve_asset_graph()
     # Positions are those of now.
-    undated = {AssetKey(REPORT), AssetKey(MODEL), AssetKey("positions")}
+    undated = {AssetKey(name) for name in (REPORT, MODEL, "positions", VIEWS, *REPORTS[1:])}
     for key in graph.get_all_asset_keys() - undated:
         partitions = graph.get(key).partitions_def
         assert partitions is not None
@@ -365,6 +376,11 @@ def test_schedules_are_off_by_default(definitions: Definitions, tmp_path: Path) 
             "housekeeping": "30 1 * * *",
             "models": "0 3 * * 0",
             "drift": "30 2 * * *",
+            "trading_tables": "*/15 * * * *",
+            "outcomes": "10 4 * * *",
+            "report_day": "40 4 * * *",
+            "report_week": "0 5 * * 1",
+            "report_month": "20 5 1 * *",
         }
         assert {each.default_status for each in held} == {schedule}
         assert {each.execution_timezone for each in held} == {"UTC"}
