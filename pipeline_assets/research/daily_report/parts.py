@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Literal
 
+from pipeline_assets.collection.scheduled_days import Span, first_day
 from pipeline_assets.market.windows import Window
 
 if TYPE_CHECKING:
     import polars as pl
 
-EditionKind = Literal["day", "week", "month"]
+EditionKind = Span
 ChartKind = Literal["lines", "bars", "heatmap", "calibration", "band"]
 NO_VALUE = "–"
 
@@ -35,13 +36,10 @@ class Edition:
     @classmethod
     def of(cls, kind: EditionKind, day: date) -> "Edition":
         """Return the edition of a kind that contains a day."""
-        first, after = day, day + timedelta(days=1)
-        if kind == "week":
-            first = day - timedelta(days=day.weekday())
-            after = first + timedelta(days=7)
-        elif kind == "month":
-            first = day.replace(day=1)
-            after = (first + timedelta(days=31)).replace(day=1)
+        first = first_day(kind, day)
+        after = first + timedelta(days={"day": 1, "week": 7, "month": 31}[kind])
+        if kind == "month":
+            after = after.replace(day=1)
         return cls(kind, _midnight(first), _midnight(after))
 
     def name(self) -> str:
