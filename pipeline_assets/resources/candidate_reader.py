@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import ValidationError
 
-from pipeline_assets.market.candidates import Candidate
+from pipeline_assets.market.candidates import Candidate, contradiction
 from pipeline_assets.resources.kafka_clients import BrokerError, KafkaClients
 from pipeline_assets.stop_flag import StopFlag
 
@@ -176,12 +176,15 @@ def decoded(
 ) -> Candidate | None:
     """Return the candidate of a message, or None for another one; `on_skipped` gets the reason."""
     try:
-        return Candidate.model_validate_json(message.value() or b"")
+        candidate = Candidate.model_validate_json(message.value() or b"")
+        fault = contradiction(candidate)
+        if not fault:
+            return candidate
     # A time of the year 1 or 9999 with a zone overflows where it is converted to UTC.
     except (ValidationError, OverflowError) as error:
-        faults = error.error_count() if isinstance(error, ValidationError) else 1
-        on_skipped(
-            f"Message {message.offset()} of partition {message.partition()} of the topic "
-            f"{settings.topic!r} at {settings.bootstrap_servers} is no candidate ({faults} faults)"
-        )
-        return None
+        fault = f"{error.error_count() if isinstance(error, ValidationError) else 1} faults"
+    on_skipped(
+        f"Message {message.offset()} of partition {message.partition()} of the topic "
+        f"{settings.topic!r} at {settings.bootstrap_servers} is no candidate ({fault})"
+    )
+    return None

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from pipeline_assets.market.candidates import Candidate
+from pipeline_assets.market.candidates import Candidate, candidate_id
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.heartbeat import inference_heartbeat
 from pipeline_assets.resources.object_store import ObjectStore
@@ -67,7 +67,12 @@ def _running(settings: Settings) -> AbstractContextManager[None]:
 
 def _candidates(symbols: int = 3) -> list[Candidate]:
     held = candidates(symbols=symbols, start=OPEN_TIME)
-    return [each.model_copy(update={"version": version()}) for each in held]
+    return [each.model_copy(update=_of_this_version(each)) for each in held]
+
+
+def _of_this_version(held: Candidate) -> dict[str, str]:
+    key = (held.strategy, version(), held.symbol, held.interval, held.open_time)
+    return {"version": version(), "id": candidate_id(*key)}
 
 
 def _decided(settings: Settings, sent: list[Candidate]) -> dict[str, Decision]:
