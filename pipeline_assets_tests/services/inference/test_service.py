@@ -29,8 +29,8 @@ from pipeline_assets_tests.fixtures.s3 import S3Bucket, eventually
 from pipeline_assets_tests.fixtures.snowflake import SnowflakeServer
 from pipeline_assets_tests.fixtures.threads import running
 
-NOW = datetime(2026, 11, 20, 12, 0, 1, tzinfo=UTC)
-# A candle that closes in two minutes: a busy machine has the time until it is stale.
+NOW = datetime(2026, 11, 20, 12, 1, 56, tzinfo=UTC)
+# A candle that closes in four seconds: a busy machine has more than a minute until it is stale.
 OPEN_TIME = datetime(2026, 11, 20, 12, 1, tzinfo=UTC)
 SYMBOLS = ("COIN0USDT", "COIN1USDT", "COIN2USDT")
 
@@ -110,13 +110,14 @@ def test_service_decides_by_model_and_features(
 
 
 def test_missing_parts_decline_with_reason(
-    settings: Settings, snowflake_server: SnowflakeServer
+    settings: Settings, snowflake_server: SnowflakeServer, exchange: ExchangeHandle
 ) -> None:
     """No model was promoted; then there is one, and the warehouse does not answer."""
     first, second = _candidates(2)
     with _running(settings):
         assert _decided(settings, [first])[first.symbol].reason == "no_model"
     promote_model(ObjectStore(settings.s3))
+    exchange.set_clock(NOW)
     down = settings.snowflake.model_copy(update={"port": 1, "timeout_seconds": 1})
     with _running(settings.model_copy(update={"snowflake": down})):
         CandidateTopic(settings.kafka).publish([second])
