@@ -27,6 +27,10 @@ from pipeline_assets.trading.restored_trades import read_trades, warn_of_differe
 from pipeline_assets.trading.trader_orders import TraderOrders
 from pipeline_assets.trading.trader_store import Checkpoint, TraderStore
 from pipeline_assets.trading.trades import Trade
+from pipeline_assets.wording import counted
+
+# A candidate is never ahead of the clock. One that is by more minutes would hold back the place in the topic.
+_MOST_AHEAD = 5
 
 
 @dataclass
@@ -188,7 +192,24 @@ class Trader:
         self._minute = minute
         for each in settled | outcome.settled:
             self._waiting.pop(each, None)
+        self._leave_out_early()
         self._keep()
+
+    def _leave_out_early(self) -> None:
+        """Forget candidates of candles that open minutes from now; the inference service declined these."""
+        latest = self.clock() // MINUTE + _MOST_AHEAD
+        early = [
+            key
+            for key, (candidate, _, _) in self._waiting.items()
+            if to_minute(candidate.open_time) > latest
+        ]
+        for each in early:
+            self._waiting.pop(each)
+        if early:
+            self.warn(
+                f"Left out, since the candle opens more than {_MOST_AHEAD} minutes from now: "
+                f"{counted(len(early), 'candidate')}. Find out what else writes to the topic."
+            )
 
     def _keep(self) -> None:
         self.store.keep(
