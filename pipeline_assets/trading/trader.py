@@ -146,6 +146,14 @@ class Trader:
         await self._orders.protect_again(self.clock() // MINUTE)
         await warn_of_differences(before, read, self.gateway, self.warn)
 
+    def begin_at(self, places: Mapping[int, int]) -> None:
+        """Keep the places where reading begins, by partition.
+
+        A partition without one would begin at its end after a restart, and pass over what came meanwhile.
+        """
+        for partition, offset in places.items():
+            self._next.setdefault(partition, offset)
+
     def take(self, candidate: Candidate, partition: int = 0, offset: int = 0) -> None:
         """Take a candidate in; it is decided about with its minute, or with the next one if that is over."""
         self._next[partition] = max(self._next.get(partition, 0), offset + 1)

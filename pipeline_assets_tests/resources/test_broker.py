@@ -64,10 +64,12 @@ def test_reading_resumes_at_its_places(kafka_settings: KafkaSettings) -> None:
     topic.publish(candidates(minutes=2, symbols=20))
     reader = CandidateReader(kafka_settings, KafkaClients(kafka_settings))
 
+    begun: dict[int, int] = {}
+
     def read(offsets: dict[int, int], count: int) -> list[PlacedCandidate]:
         stop.clear()
         found = []
-        for each in reader.read_from(offsets, stop=stop):
+        for each in reader.read_from(offsets, stop=stop, on_begun=begun.update):
             found.append(each)
             if len(found) == count:
                 stop.set()
@@ -80,6 +82,13 @@ def test_reading_resumes_at_its_places(kafka_settings: KafkaSettings) -> None:
     resumed[first] = 1
     expected = [each for each in places if each.partition == first and each.offset > 0]
     assert read(resumed, len(expected)) == expected
+    assert begun.items() >= resumed.items()
+    # A partition without a place gets one, too.
+    del resumed[first]
+    begun.clear()
+    stop.set()
+    assert list(reader.read_from(resumed, stop=stop, on_begun=begun.update)) == []
+    assert begun[first] > 0
 
 
 def test_message_carries_symbol_id_and_schema(
