@@ -64,7 +64,8 @@ class AwaitedDecisions:
         if given_up:
             self.warn(
                 f"Without a decision after {_REMEMBERED_MINUTES} minutes: "
-                f"{counted(len(given_up), 'candidate')}, skipped as stale. Check that `pipeline-assets inference` runs."
+                f"{counted(len(given_up), 'candidate')}, skipped as stale. "
+                "Check that `pipeline-assets inference` runs."
             )
         self._forget([*decided, *given_up])
         return frozenset((*decided, *given_up))
