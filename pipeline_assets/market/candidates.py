@@ -30,6 +30,9 @@ CANDIDATE_COLUMNS = (
 )
 # Ids are compared over years and between programs: this never changes.
 _NAMESPACE = UUID("7f0c6b1e-6a35-5d0b-9c39-3f6f0d1c4a58")
+# The longest symbols of the exchange have about 20 characters. Any length from the topic would go into
+# documents, orders and logs.
+_LONGEST_NAME = 64
 
 
 def _in_utc(moment: datetime) -> datetime:
@@ -47,6 +50,7 @@ def _plain(text: str) -> str:
 
 
 _Plain = Annotated[str, AfterValidator(_plain)]
+_Name = Annotated[_Plain, Field(min_length=1, max_length=_LONGEST_NAME)]
 
 
 def _possible(moment: datetime) -> datetime:
@@ -67,9 +71,9 @@ class Candidate(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, title="Candidate")
 
     id: str = Field(pattern=r"^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$")
-    strategy: _Plain = Field(min_length=1)
-    version: _Plain = Field(min_length=1)
-    symbol: _Plain = Field(min_length=1)
+    strategy: _Name
+    version: _Name
+    symbol: _Name
     interval: Interval
     side: Literal["long", "short"]
     open_time: Annotated[UtcTime, AfterValidator(_possible)]
@@ -108,6 +112,18 @@ def candidate_id(
         )
     named = (strategy, version, symbol, Interval(interval).value, _in_utc(open_time).isoformat())
     return str(uuid5(_NAMESPACE, json.dumps(named)))
+
+
+def contradiction(candidate: Candidate) -> str:
+    """Return what contradicts itself in a candidate from another program; empty if nothing does.
+
+    Another content under a known id would get a decision of its own beside the first one.
+    """
+    if candidate.interval.floor(candidate.open_time) != candidate.open_time:
+        return f"no candle of {candidate.interval.value} opens at its open time"
+    key = (candidate.strategy, candidate.version, candidate.symbol, candidate.interval)
+    expected = candidate_id(*key, candidate.open_time)
+    return "" if candidate.id == expected else "its id is not the one of its content"
 
 
 def indicators_text(values: Mapping[str, float]) -> str:

@@ -208,7 +208,6 @@ def _inputs(
     candidates = decisions.select(pl.col("candidate_id").alias("id"), "symbol", "open_time", "side")
     symbols = candidates["symbol"].unique().sort().to_list()
     window = day_window(day)
-    # A row that is available at the last candle's close counts, and the end of a read does not.
-    span = (window.start - FEATURES_BEFORE, window.end + Interval.ONE_MINUTE.span)
+    span = (window.start - FEATURES_BEFORE, window.end + FEATURES_BEFORE)
     held = {interval: features(interval, symbols, *span) for interval in INTERVALS}
     return model_inputs(candidates, held, load_lag)

@@ -24,8 +24,9 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
 INTERVALS = (Interval.FIFTEEN_MINUTES, Interval.ONE_HOUR)
-# The oldest features that a candidate may have are a little older than an hour.
-FEATURES_BEFORE = timedelta(hours=2)
+# The oldest features that a candidate may have are an hour, the load lag and a minute old. Rows that were
+# merged with another lag, which has an hour at most, are read by the `available_at` of then.
+FEATURES_BEFORE = timedelta(hours=4)
 
 
 @dataclass(frozen=True)

@@ -33,8 +33,11 @@ def model_inputs(
 ) -> "pl.DataFrame":
     """Return the candidates' `id`, `symbol`, `open_time` and the input columns, in the order given.
 
-    A candidate has the newest row of features whose `available_at` is at or before its candle's close. A row
-    that is older than the interval, the load lag and a minute is not used: its columns are null.
+    A candidate has the newest row of features that is available at or before its candle's close. A row that
+    is older than the interval, the load lag and a minute is not used: its columns are null.
+
+    A row is available at its candle's close and `load_lag`, whatever its `available_at` says: that was
+    computed with the setting of the time of its merge, and rows of another lag are not merged again.
 
     Args:
         candidates: a candidates frame of 1m candles.
@@ -52,7 +55,7 @@ def model_inputs(
         "_row"
     )
     for interval, prefix in _PREFIXES.items():
-        held = _named(features, interval, prefix)
+        held = _named(features, interval, prefix, load_lag)
         oldest = interval.span + load_lag + _LATE
         found = found.sort("_close").join_asof(
             held,
@@ -67,7 +70,10 @@ def model_inputs(
 
 
 def _named(
-    features: Mapping[Interval, "pl.DataFrame"], interval: Interval, prefix: str
+    features: Mapping[Interval, "pl.DataFrame"],
+    interval: Interval,
+    prefix: str,
+    load_lag: timedelta,
 ) -> "pl.DataFrame":
     """Return the features of an interval under their input columns, in the order of availability."""
     import polars as pl
@@ -77,13 +83,13 @@ def _named(
     if interval not in features:
         raise ModelInputError(f"The features of {interval} were not given.")
     held = features[interval]
-    absent = [name for name in ("available_at", *feature_names()) if name not in held.columns]
+    absent = [name for name in ("open_time", *feature_names()) if name not in held.columns]
     if absent:
         raise ModelInputError(
             f"The features of {interval} are without {', '.join(absent)}: build the feature table again."
         )
     return held.select(
         "symbol",
-        pl.col("available_at").alias("_available"),
+        (pl.col("open_time") + interval.span + load_lag).alias("_available"),
         *(pl.col(name).cast(pl.Float64).alias(f"{prefix}{name}") for name in feature_names()),
     ).sort("_available")

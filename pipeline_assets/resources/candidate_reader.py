@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from pydantic import ValidationError
 
-from pipeline_assets.market.candidates import Candidate
+from pipeline_assets.market.candidates import Candidate, contradiction
 from pipeline_assets.resources.kafka_clients import BrokerError, KafkaClients
 from pipeline_assets.stop_flag import StopFlag
 
 if TYPE_CHECKING:
-    from confluent_kafka import Consumer, Message
+    from confluent_kafka import Consumer, Message, TopicPartition
 
     from pipeline_assets.settings import KafkaSettings
 
@@ -59,7 +59,9 @@ class CandidateReader:
         """
         consumer, partitions = self._consumer({}, from_beginning=from_beginning)
         return self._alone(
-            self._messages(consumer, partitions, follow=follow, stop=stop, on_skipped=on_skipped)
+            self._messages(
+                consumer, len(partitions), follow=follow, stop=stop, on_skipped=on_skipped
+            )
         )
 
     @staticmethod
@@ -77,6 +79,7 @@ class CandidateReader:
         *,
         stop: StopFlag,
         on_skipped: Callable[[str], object] = _logger.warning,
+        on_begun: Callable[[dict[int, int]], object] = lambda _: None,
     ) -> Iterator[PlacedCandidate]:
         """Yield candidates with their places as they come, until `stop` is set; see `candidates`.
 
@@ -84,17 +87,22 @@ class CandidateReader:
             offsets: by partition, the first message to read; other partitions begin at their end.
             stop: ends the iteration once set.
             on_skipped: as for `candidates`.
+            on_begun: gets the place of each partition, before the first message is read. A caller that
+                keeps these reads all that comes to a partition that had no message yet.
 
         Raises:
             BrokerError: Kafka cannot be reached or refuses.
         """
         consumer, partitions = self._consumer(offsets, from_beginning=False)
-        return self._messages(consumer, partitions, follow=True, stop=stop, on_skipped=on_skipped)
+        on_begun({each.partition: each.offset for each in partitions})
+        return self._messages(
+            consumer, len(partitions), follow=True, stop=stop, on_skipped=on_skipped
+        )
 
     def _consumer(
         self, offsets: Mapping[int, int], *, from_beginning: bool
-    ) -> "tuple[Consumer, int]":
-        """Return a consumer at its places, and the number of partitions.
+    ) -> "tuple[Consumer, list[TopicPartition]]":
+        """Return a consumer, and the places at which it begins.
 
         Raises:
             BrokerError: Kafka cannot be reached or refuses.
@@ -138,7 +146,7 @@ class CandidateReader:
         except BrokerError:
             consumer.close()
             raise
-        return consumer, len(partitions)
+        return consumer, partitions
 
     def _messages(
         self,
@@ -176,12 +184,15 @@ def decoded(
 ) -> Candidate | None:
     """Return the candidate of a message, or None for another one; `on_skipped` gets the reason."""
     try:
-        return Candidate.model_validate_json(message.value() or b"")
+        candidate = Candidate.model_validate_json(message.value() or b"")
+        fault = contradiction(candidate)
+        if not fault:
+            return candidate
     # A time of the year 1 or 9999 with a zone overflows where it is converted to UTC.
     except (ValidationError, OverflowError) as error:
-        faults = error.error_count() if isinstance(error, ValidationError) else 1
-        on_skipped(
-            f"Message {message.offset()} of partition {message.partition()} of the topic "
-            f"{settings.topic!r} at {settings.bootstrap_servers} is no candidate ({faults} faults)"
-        )
-        return None
+        fault = f"{error.error_count() if isinstance(error, ValidationError) else 1} faults"
+    on_skipped(
+        f"Message {message.offset()} of partition {message.partition()} of the topic "
+        f"{settings.topic!r} at {settings.bootstrap_servers} is no candidate ({fault})"
+    )
+    return None

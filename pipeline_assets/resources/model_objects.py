@@ -17,7 +17,7 @@ from pipeline_assets.errors import DataError, InputError
 from pipeline_assets.market.candidates import UtcTime
 from pipeline_assets.resources.document_versions import content_of
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.once_documents import read_once, write_once
+from pipeline_assets.resources.once_documents import write_once
 from pipeline_assets.resources.s3_errors import DamagedObjectError
 from pipeline_assets.resources.stored_objects import digest_of
 
@@ -142,19 +142,26 @@ def read_manifest(store: ObjectStore, strategy: str, model_id: str) -> Manifest 
     """Return a model's manifest, or None if there is no such model.
 
     Raises:
-        DamagedModelError: the manifest cannot be read, or is another model's.
+        DamagedModelError: the manifest cannot be read, is another model's, or has no digest: somebody may
+            have edited it.
         NewerVersionError: a newer release wrote it.
         ObjectStoreError: the store does not answer.
     """
     if not re.fullmatch(_ID, model_id):
         return None
     key = model_key(strategy, model_id, MANIFEST)
+    found = store.find(key)
+    if found is None:
+        return None
+    if found.digest is None:
+        raise DamagedModelError(
+            f"{store.address(key)} has no SHA-256 in its metadata: another program wrote it, or copied it "
+            "without metadata. Restore the object with its metadata, or train again."
+        )
     try:
-        body = read_once(store, key)
+        body = store.verified(key, found)
     except DamagedObjectError as error:
         raise DamagedModelError(str(error)) from None
-    if body is None:
-        return None
     manifest = _decoded(store, key, body)
     if (manifest.strategy, manifest.model_id) != (strategy, model_id):
         raise DamagedModelError(

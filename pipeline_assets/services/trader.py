@@ -98,7 +98,7 @@ async def _session(settings: Settings, stop: asyncio.Event, heartbeat: Heartbeat
         _logger.info("The trader goes on with %s.", counted(len(symbols), "symbol"))
         feed = MinuteFeed(after=trader.minute, earliest=_DECIDED_AFTER)
         async with (
-            _placed(settings, trader.offsets) as candidates,
+            _placed(settings, trader) as candidates,
             _followed(gateway, trader.sequence) as records,
         ):
             while not stop.is_set():
@@ -149,13 +149,15 @@ async def _take_in(
 
 @asynccontextmanager
 async def _placed(
-    settings: Settings, offsets: dict[int, int]
+    settings: Settings, trader: Trader
 ) -> "AsyncIterator[asyncio.Queue[PlacedCandidate | OutsideSystemError]]":
     """Read candidates in a thread, from their places on."""
     loop, stopped = asyncio.get_running_loop(), StopFlag()
     found: asyncio.Queue[PlacedCandidate | OutsideSystemError] = asyncio.Queue()
     reader = CandidateReader(settings.kafka, KafkaClients(settings.kafka))
-    each_place = await asyncio.to_thread(reader.read_from, offsets, stop=stopped)
+    each_place = await asyncio.to_thread(
+        reader.read_from, trader.offsets, stop=stopped, on_begun=trader.begin_at
+    )
 
     def read() -> None:
         try:

@@ -14,6 +14,7 @@ from pipeline_assets.trading.decisions import (
     Intent,
     MinuteDecisions,
     MinuteIntents,
+    decision_id,
 )
 from pipeline_assets.trading.minute_outcome import Bars, MinuteOutcome
 from pipeline_assets.trading.paper_book import MINUTE
@@ -46,21 +47,25 @@ class AwaitedDecisions:
         return len(self._find(candidates)) == len(candidates)
 
     def settle(self, minute: int, late: Sequence[Candidate]) -> frozenset[str]:
-        """Skip the candidates of minutes that are over, and forget those that stay without a decision."""
+        """Skip the candidates of minutes that are over, and forget those that stay without a decision.
+
+        A forgotten candidate is skipped, too: should a decision still accept it, its intent stands.
+        """
         found = self._find(late)
-        for each in found:
-            if each.verdict == "accept":
-                self._skip_late(each)
         decided = {each.candidate.id for each in found}
-        given_up = [
-            each.id
+        forgotten = [
+            each
             for each in late
             if each.id not in decided and to_minute(each.open_time) + _REMEMBERED_MINUTES < minute
         ]
+        accepted = [each.candidate for each in found if each.verdict == "accept"]
+        self._skip_late([*accepted, *forgotten])
+        given_up = [each.id for each in forgotten]
         if given_up:
             self.warn(
-                f"{counted(len(given_up), 'candidate')} without a decision after {_REMEMBERED_MINUTES} "
-                "minutes: check that `pipeline-assets inference` runs, which will decline these as stale."
+                f"Without a decision after {_REMEMBERED_MINUTES} minutes: "
+                f"{counted(len(given_up), 'candidate')}, skipped as stale. "
+                "Check that `pipeline-assets inference` runs."
             )
         self._forget([*decided, *given_up])
         return frozenset((*decided, *given_up))
@@ -74,9 +79,7 @@ class AwaitedDecisions:
         accepted = [each for each in found if each.verdict == "accept"]
         used = self._used(minute, accepted, any_due=bool(due))
         used_ids = {each.id for each in used}
-        for each in accepted:
-            if each.id not in used_ids:
-                self._skip_late(each)
+        self._skip_late([each.candidate for each in accepted if each.id not in used_ids])
         refusals = {each.id: self.decider.refusal(each.candidate, bars) for each in used}
         judged = [each.candidate for each in used if not refusals[each.id]]
         outcomes = self.decider.advance(minute, bars, judged)
@@ -88,7 +91,9 @@ class AwaitedDecisions:
         return MinuteOutcome(
             accepted=[each for each in used if not refusals[each.id]],
             settled=frozenset(decided),
-            skipped=[_skipped(each, refusals[each.id]) for each in used if refusals[each.id]],
+            skipped=[
+                _skipped(each.candidate, refusals[each.id]) for each in used if refusals[each.id]
+            ],
         )
 
     def _used(
@@ -110,19 +115,23 @@ class AwaitedDecisions:
             self._known |= {each.candidate.id: each for each in found}
         return [self._known[each.id] for each in candidates if each.id in self._known]
 
-    def _skip_late(self, decision: Decision) -> None:
-        """Note that an accepted decision came too late, unless it was used before a crash."""
-        candidate = decision.candidate
-        minute = to_minute(candidate.open_time)
-        used = self.store.fix_used(minute, MinuteDecisions(decisions=()))
-        if used.of(candidate.id) is None:
-            skipped = MinuteIntents(intents=(_skipped(decision, STALE),))
-            self.store.note_intents(minute, skipped, candidate.id)
+    def _skip_late(self, candidates: Sequence[Candidate]) -> None:
+        """Note that no order follows from candidates any more, unless these were used before a crash."""
+        used: dict[int, MinuteDecisions] = {}
+        for each in candidates:
+            minute = to_minute(each.open_time)
+            if minute not in used:
+                used[minute] = self.store.fix_used(minute, MinuteDecisions(decisions=()))
+            if used[minute].of(each.id) is None:
+                skipped = MinuteIntents(intents=(_skipped(each, STALE),))
+                self.store.note_intents(minute, skipped, each.id)
 
     def _forget(self, candidate_ids: Iterable[str]) -> None:
         for each in candidate_ids:
             self._known.pop(each, None)
 
 
-def _skipped(decision: Decision, reason: str) -> Intent:
-    return Intent(decision_id=decision.id, action="open", outcome="skipped", reason=reason)
+def _skipped(candidate: Candidate, reason: str) -> Intent:
+    return Intent(
+        decision_id=decision_id(candidate.id), action="open", outcome="skipped", reason=reason
+    )

@@ -19,7 +19,7 @@ DECISIONS_TOPIC, DECISION_SCHEMA = "decisions", "decision.schema.json"
 # Ids are compared over years and between programs: this never changes.
 _NAMESPACE = UUID("5a0a3a2c-1f0e-5c5e-9b53-0d5f7d3f2b77")
 # Reasons of a decline beside the outcomes of the position rules.
-STALE, NO_CANDLE = "stale", "no_candle"
+STALE, NO_CANDLE, NOT_CLOSED = "stale", "no_candle", "not_closed"
 UNKNOWN_STRATEGY, UNKNOWN_SYMBOL, OTHER_INTERVAL = (
     "unknown_strategy",
     "unknown_symbol",
@@ -37,7 +37,7 @@ REASONS = (*OUTCOMES[1:], STALE, NO_CANDLE, UNKNOWN_STRATEGY, UNKNOWN_SYMBOL, OT
 INFERENCE_REASONS = (
     *(LOW_VALUE, NO_MODEL, MODEL_DAMAGED, MODEL_UNFIT),
     *(FEATURES_OLD, FEATURES_MISSING, WAREHOUSE_DOWN),
-    *(STALE, UNKNOWN_STRATEGY, OTHER_INTERVAL),
+    *(STALE, NOT_CLOSED, UNKNOWN_STRATEGY, OTHER_INTERVAL),
 )
 
 

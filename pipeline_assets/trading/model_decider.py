@@ -27,6 +27,8 @@ from pipeline_assets.trading.paper_book import MINUTE
 AUTHOR = "inference/model"
 # The minutes whose documents are remembered: repeats of a message come soon or after a restart.
 _REMEMBERED = 120
+# The clocks of two machines differ, in milliseconds.
+_CLOCK_DIFFERENCE = 5_000
 
 
 @dataclass(frozen=True)
@@ -123,8 +125,12 @@ class ModelDecider:
             return reasons.OTHER_INTERVAL
         if strategy_name(candidate) not in self.strategies:
             return reasons.UNKNOWN_STRATEGY
+        close = (to_minute(candidate.open_time) + 1) * MINUTE
+        if now + _CLOCK_DIFFERENCE < close:
+            # Judged by the features of now, it would be accepted before its candle exists.
+            return reasons.NOT_CLOSED
         # The trader can send no order for it any more.
-        return reasons.STALE if now >= (to_minute(candidate.open_time) + 2) * MINUTE else ""
+        return reasons.STALE if now >= close + MINUTE else ""
 
     def _decision(self, candidate: Candidate, judgement: JudgedCandidate, now: int) -> Decision:
         reason = judgement.refusal

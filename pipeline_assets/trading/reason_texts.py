@@ -25,6 +25,8 @@ REASON_TEXTS: Mapping[str, str] = MappingProxyType(
         # Reasons of the trader and of the inference service.
         "stale": "it was too old for an order. After a start or a pause this is expected; otherwise read the "
         "logs of trader and inference service.",
+        "not_closed": "it came before its candle closed: compare the clocks, and find out what else writes "
+        "to the topic of candidates.",
         "no_candle": "its candle is not stored: pipeline-assets gaps.",
         "unknown_strategy": "its strategy, or this version of it, is not configured: compare the settings of "
         "all programs, and restart them.",

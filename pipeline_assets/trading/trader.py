@@ -27,6 +27,10 @@ from pipeline_assets.trading.restored_trades import read_trades, warn_of_differe
 from pipeline_assets.trading.trader_orders import TraderOrders
 from pipeline_assets.trading.trader_store import Checkpoint, TraderStore
 from pipeline_assets.trading.trades import Trade
+from pipeline_assets.wording import counted
+
+# A candidate is never ahead of the clock. One that is by more minutes would hold back the place in the topic.
+_MOST_AHEAD = 5
 
 
 @dataclass
@@ -142,6 +146,14 @@ class Trader:
         await self._orders.protect_again(self.clock() // MINUTE)
         await warn_of_differences(before, read, self.gateway, self.warn)
 
+    def begin_at(self, places: Mapping[int, int]) -> None:
+        """Keep the places where reading begins, by partition.
+
+        A partition without one would begin at its end after a restart, and pass over what came meanwhile.
+        """
+        for partition, offset in places.items():
+            self._next.setdefault(partition, offset)
+
     def take(self, candidate: Candidate, partition: int = 0, offset: int = 0) -> None:
         """Take a candidate in; it is decided about with its minute, or with the next one if that is over."""
         self._next[partition] = max(self._next.get(partition, 0), offset + 1)
@@ -188,7 +200,24 @@ class Trader:
         self._minute = minute
         for each in settled | outcome.settled:
             self._waiting.pop(each, None)
+        self._leave_out_early()
         self._keep()
+
+    def _leave_out_early(self) -> None:
+        """Forget candidates of candles that open minutes from now; the inference service declined these."""
+        latest = self.clock() // MINUTE + _MOST_AHEAD
+        early = [
+            key
+            for key, (candidate, _, _) in self._waiting.items()
+            if to_minute(candidate.open_time) > latest
+        ]
+        for each in early:
+            self._waiting.pop(each)
+        if early:
+            self.warn(
+                f"Left out, since the candle opens more than {_MOST_AHEAD} minutes from now: "
+                f"{counted(len(early), 'candidate')}. Find out what else writes to the topic."
+            )
 
     def _keep(self) -> None:
         self.store.keep(

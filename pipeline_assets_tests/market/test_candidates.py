@@ -14,6 +14,7 @@ from pipeline_assets.market.candidates import (
     candidate_id,
     candidate_schema,
     candidates_of,
+    contradiction,
     indicators_text,
 )
 from pipeline_assets.market.intervals import Interval
@@ -91,6 +92,22 @@ def test_time_zone_keeps_the_id():
         candidate_id(*KEY[:4], NOON.replace(tzinfo=None))
 
 
+@pytest.mark.parametrize(
+    ("change", "what"),
+    [
+        ({}, ""),
+        ({"open_time": NOON + timedelta(minutes=1)}, "id"),
+        ({"symbol": "ETHUSDT"}, "id"),
+        ({"open_time": NOON + timedelta(seconds=30)}, "open time"),
+        ({"open_time": NOON + timedelta(minutes=7), "interval": Interval.ONE_HOUR}, "open time"),
+    ],
+)
+def test_contradictions_are_found(change, what):
+    """The id follows from the content, and a candle opens at whole multiples of its interval."""
+    assert what in contradiction(candidate(**change))
+    assert bool(contradiction(candidate(**change))) == bool(what)
+
+
 def test_key_parts_stay_separate():
     """Parts of the key do not run into each other: their lengths matter."""
     assert candidate_id("a", "b-c", *KEY[2:]) != candidate_id("a-b", "c", *KEY[2:])
@@ -100,7 +117,7 @@ finite = st.floats(allow_nan=False, allow_infinity=False)
 times = st.timedeltas(timedelta(days=-9000), timedelta(days=27_000)).map(lambda apart: NOON + apart)
 candidates = st.builds(
     candidate,
-    symbol=PLAIN.filter(bool),
+    symbol=st.text(max_size=64).filter(str.isprintable).filter(bool),
     side=st.sampled_from(["long", "short"]),
     interval=st.sampled_from(Interval),
     open_time=times,
@@ -136,6 +153,9 @@ def test_times_are_reported_in_utc():
     [
         {"id": "1"},
         {"side": "buy"},
+        {"symbol": "A" * 65},
+        {"strategy": "a" * 30_000},
+        {"version": "1" * 65},
         {"price": 0},
         {"price": float("nan")},
         {"open_time": NOON.replace(tzinfo=None)},

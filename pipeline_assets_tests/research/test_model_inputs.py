@@ -88,6 +88,15 @@ def test_features_count_once_available(minute: int) -> None:
     assert value == opened.timestamp() / 60
 
 
+def test_other_lag_moves_merged_rows() -> None:
+    """Rows were merged with 60 s; with a lag of ten minutes training knows these as late as live does."""
+    name = f"f15_{feature_names()[0]}"
+    for minute, opened in ((23, -15), (24, 0)):
+        asked = candidates(("BTCUSDT", START + minute * MINUTE, "long"))
+        (value,) = model_inputs(asked, features(), 10 * MINUTE)[name]
+        assert value == (START + opened * MINUTE).timestamp() / 60
+
+
 def test_later_rows_change_nothing() -> None:
     """Truncation: inputs are equal with every row removed that was not available."""
     held = features()

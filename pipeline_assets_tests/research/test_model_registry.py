@@ -19,6 +19,7 @@ from pipeline_assets.resources.current_models import Outcome, Promoter, UnfitMod
 from pipeline_assets.resources.model_objects import (
     FILE,
     MANIFEST,
+    DamagedModelError,
     Manifest,
     UnknownModelError,
     model_key,
@@ -143,6 +144,18 @@ def test_damaged_model_is_not_used(store: ObjectStore, registry: ModelRegistry, 
     registry.promote(STRATEGY, manifest.model_id, CHECK, NOON)
     DAMAGES[what](store, manifest)
     assert reason(ModelRegistry(store))[0] == "model_damaged"
+
+
+def test_manifest_of_another_program_is_refused(
+    store: ObjectStore, registry: ModelRegistry, s3_bucket: S3Bucket
+) -> None:
+    """A manifest that was edited by hand has no digest: it cannot be compared with what training wrote."""
+    manifest = stored(store, passes=False, failures=["no better than chance"])
+    key = model_key(STRATEGY, manifest.model_id, MANIFEST)
+    edited = json.dumps(manifest.model_dump(mode="json") | {"passes": True, "failures": []})
+    s3_bucket.client.put_object(Bucket=s3_bucket.name, Key=key, Body=edited.encode())
+    with pytest.raises(DamagedModelError, match="SHA-256"):
+        registry.promote(STRATEGY, manifest.model_id, CHECK, NOON)
 
 
 UNFIT: dict[str, tuple[dict[str, object], str]] = {

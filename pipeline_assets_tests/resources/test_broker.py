@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
+from pipeline_assets.market.candidates import candidate_id
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.candidate_reader import CandidateReader, PlacedCandidate
 from pipeline_assets.resources.kafka_clients import BrokerError, KafkaClients
@@ -63,10 +64,12 @@ def test_reading_resumes_at_its_places(kafka_settings: KafkaSettings) -> None:
     topic.publish(candidates(minutes=2, symbols=20))
     reader = CandidateReader(kafka_settings, KafkaClients(kafka_settings))
 
+    begun: dict[int, int] = {}
+
     def read(offsets: dict[int, int], count: int) -> list[PlacedCandidate]:
         stop.clear()
         found = []
-        for each in reader.read_from(offsets, stop=stop):
+        for each in reader.read_from(offsets, stop=stop, on_begun=begun.update):
             found.append(each)
             if len(found) == count:
                 stop.set()
@@ -79,6 +82,13 @@ def test_reading_resumes_at_its_places(kafka_settings: KafkaSettings) -> None:
     resumed[first] = 1
     expected = [each for each in places if each.partition == first and each.offset > 0]
     assert read(resumed, len(expected)) == expected
+    assert begun.items() >= resumed.items()
+    # A partition without a place gets one, too.
+    del resumed[first]
+    begun.clear()
+    stop.set()
+    assert list(reader.read_from(resumed, stop=stop, on_begun=begun.update)) == []
+    assert begun[first] == places[-1].offset + 1
 
 
 def test_message_carries_symbol_id_and_schema(
@@ -198,12 +208,22 @@ def test_foreign_messages_are_skipped_and_named(
     impossible_time = text.replace("2026-11-19T00:00:00Z", "0001-01-01T00:00:00+14:00")
     foreign(other_version.encode(), impossible_time.encode())
     assert impossible_time != text
+    # The id is another one's: of another minute, and of the same time within the minute.
+    other_minute = given[0].model_copy(update={"open_time": given[1].open_time})
+    between = given[0].open_time + dt.timedelta(seconds=30)
+    fields = ("strategy", "version", "symbol", "interval")
+    key = given[0].model_dump(include={*fields})
+    own_id = candidate_id(*(key[each] for each in fields), between)
+    within_minute = given[0].model_copy(update={"id": own_id, "open_time": between})
+    long_name = given[0].model_copy(update={"symbol": "A" * 65})
+    for each in (other_minute, within_minute, long_name):
+        foreign(each.model_dump_json().encode())
     topic.publish(given[2:])
 
     problems: list[str] = []
     read = list(topic.read(from_beginning=True, follow=False, on_skipped=problems.append))
     assert read == given
-    assert len(problems) == 10
+    assert len(problems) == 13
     for problem in problems:
         assert re.match(r"Message \d+ of partition \d of the topic '\S+' at \S+ is no", problem)
 

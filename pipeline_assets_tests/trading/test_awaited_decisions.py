@@ -173,19 +173,42 @@ def test_decision_after_a_restart_is_not_used() -> None:
 
 
 def test_candidates_without_decision_are_given_up() -> None:
-    """A service that is down for long does not make the trader read more and more documents."""
+    """A service that is down for long does not make the trader read more and more documents.
+
+    A decision that is accepted even later has its intent already, and no later minute can use it.
+    """
 
     async def test(world: World) -> None:
-        world.signal(_candidate("BTCUSDT", "long", FIRST_MINUTE))
+        candidate = _candidate("BTCUSDT", "long", FIRST_MINUTE)
+        world.signal(candidate)
         for number in range(6):
             await world.minute(FIRST_MINUTE + number, BARS)
         assert world.trader.offsets == {0: 0}
         await world.minute(FIRST_MINUTE + 6, BARS)
         assert world.trader.offsets == {0: 1}
         assert any("pipeline-assets inference" in each for each in world.warnings)
-        assert not world.store.intents
+        made = _decide(world, candidate)
+        await world.minute(FIRST_MINUTE + 7, BARS)
+        assert _intents(world) == [(made.id, "skipped", "stale")]
+        assert world.store.used_by_minute[FIRST_MINUTE].decisions == ()
 
     _in_world(test)
+
+
+@pytest.mark.parametrize("awaited_ms", [None, AWAITED_MS])
+def test_far_future_candidates_are_left_out(awaited_ms: int | None) -> None:
+    """A message of next year does not hold the place in the topic back until then."""
+
+    async def test() -> None:
+        world = await _started(World(DAY_OF_ALL, awaited_ms=awaited_ms))
+        near, far = (_candidate("BTCUSDT", "long", FIRST_MINUTE + each) for each in (3, 60))
+        world.signal(far, near)
+        await world.minute(FIRST_MINUTE, BARS)
+        assert world.trader.offsets == {0: 1}
+        assert any("1 candidate" in each for each in world.warnings)
+        await world.stop()
+
+    _run(test)
 
 
 async def _short_day(world: World) -> int:

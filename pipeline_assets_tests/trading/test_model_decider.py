@@ -22,6 +22,8 @@ from pipeline_assets_tests.fixtures.s3 import S3Bucket
 from pipeline_assets_tests.trading.paper_world import Deaths, KilledError, MemoryStore
 
 IN_TIME = to_milliseconds(MIDNIGHT + timedelta(seconds=75))
+# The candidates of two minutes are closed, and the first is not stale yet.
+BOTH_CLOSED = to_milliseconds(MIDNIGHT + timedelta(seconds=119))
 
 
 def _decider(
@@ -39,11 +41,11 @@ def test_duplicates_get_one_decision(store: ObjectStore) -> None:
     """Repeats in one call, in a later call, in another order and in another process change nothing."""
     found = candidates(minutes=2, symbols=3)
     judge = FakeJudge()
-    first = _decider(LakeDecisions(store), judge)
+    first = _decider(LakeDecisions(store), judge, BOTH_CLOSED)
     made = first.decide([*found, *found])
     assert [each.candidate for each in made] == found
     assert first.decide(found[::-1]) == made[::-1]
-    other = _decider(LakeDecisions(store), FakeJudge(value=-1), now=IN_TIME + 30_000)
+    other = _decider(LakeDecisions(store), FakeJudge(value=-1), now=BOTH_CLOSED + 30_000)
     assert other.decide(found[3:]) == made[3:]
     assert len(judge.asked) == 2 * len(found)
     assert sorted(read_decisions(store, MIDNIGHT.date()), key=lambda each: each.id) == sorted(
@@ -78,6 +80,8 @@ def test_refusals_become_reasons() -> None:
     ("change", "now", "reason"),
     [
         ({}, IN_TIME + 45_000, "stale"),
+        ({}, IN_TIME - 20_001, "not_closed"),
+        ({}, IN_TIME - 600_000, "not_closed"),
         ({"version": "2"}, IN_TIME, "unknown_strategy"),
         ({"interval": Interval.ONE_HOUR}, IN_TIME, "other_interval"),
     ],
@@ -87,6 +91,12 @@ def test_unfit_candidates_need_no_judge(change: dict[str, object], now: int, rea
     (held,) = candidates()
     (made,) = _decider(MemoryStore(Deaths()), judge, now).decide([held.model_copy(update=change)])
     assert (made.verdict, made.reason, judge.asked) == ("decline", reason, [])
+
+
+def test_clocks_may_differ_by_seconds() -> None:
+    """A candidate is judged from five seconds before its close on: two clocks are never the same."""
+    (made,) = _decider(MemoryStore(Deaths()), now=IN_TIME - 20_000).decide(candidates())
+    assert made.verdict == "accept"
 
 
 def test_decision_of_the_trader_stands(store: ObjectStore) -> None:
@@ -114,19 +124,19 @@ def test_kill_at_each_write_keeps_one_decision() -> None:
     """Before and after every write; the repeat comes later and would decide otherwise."""
     found = candidates(minutes=2, symbols=3)
     whole = MemoryStore(Deaths())
-    _decider(whole).decide(found)
+    _decider(whole, now=BOTH_CLOSED).decide(found)
     writes = whole.deaths.count
     assert writes == 2 + len(found)
     for at in range(1, writes + 1):
         for after in (False, True):
             store = MemoryStore(Deaths(at, after=after))
             with pytest.raises(KilledError):
-                _decider(store).decide(found)
+                _decider(store, now=BOTH_CLOSED).decide(found)
             before = dict(store.fixed)
             store.deaths = Deaths()
-            again = _decider(store, FakeJudge(value=-1)).decide([*found, found[0]])
+            again = _decider(store, FakeJudge(value=-1), BOTH_CLOSED).decide([*found, found[0]])
             assert [each.candidate.id for each in again] == [each.id for each in found]
             assert before.items() <= store.fixed.items()
-            assert _decider(store).decide(found) == again
+            assert _decider(store, now=BOTH_CLOSED).decide(found) == again
             made: list[Decision] = [d for each in found for d in store.decisions_of([each])]
             assert made == again

@@ -364,3 +364,18 @@ def test_persons_close_ends_the_trade() -> None:
         assert not world.core.state.ledger.positions
 
     _in_world(test)
+
+
+def test_places_without_messages_are_kept() -> None:
+    """A partition that had no message yet: what comes while no trader runs is read by the next one."""
+
+    async def test() -> None:
+        world = await _started(World(DAY_OF_ALL))
+        world.trader.begin_at({0: 7, 3: 4})
+        world.trader.take(_candidate("BTCUSDT", "long", FIRST_MINUTE), 0, 9)
+        await world.minute(FIRST_MINUTE, dict.fromkeys(SYMBOLS, CALM))
+        world.start_trader()
+        assert world.trader.offsets == {0: 10, 3: 4}
+        await world.stop()
+
+    _run(test)

@@ -6,7 +6,6 @@ import signal
 import subprocess
 import sys
 from contextlib import ExitStack
-from datetime import timedelta
 
 import pytest
 from confluent_kafka import Producer
@@ -19,7 +18,7 @@ from pipeline_assets.settings import KafkaSettings, Settings, SettingsError
 from pipeline_assets.stop_flag import StopFlag
 from pipeline_assets.trading.decisions import Decision
 from pipeline_assets_tests.fixtures.judge import FakeJudge
-from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, KafkaServer, candidates, messages
+from pipeline_assets_tests.fixtures.kafka import KafkaServer, candidates, messages
 from pipeline_assets_tests.fixtures.s3 import S3Bucket, eventually
 from pipeline_assets_tests.services.inference import deciding_group
 from pipeline_assets_tests.services.inference.deciding_group import Place
@@ -76,7 +75,7 @@ def test_kill_before_the_commit_repeats_the_batch(place: Place) -> None:
 
 def test_rebalance_keeps_one_decision(place: Place) -> None:
     """A second instance joins in the middle; the first one goes on with a batch that it no longer owns."""
-    place.send(candidates(minutes=3, symbols=12))
+    place.send(candidates(symbols=36))
     with ExitStack() as opened:
         loop = opened.enter_context(place.joined())
         held = _gathered(loop.group, 36)
@@ -85,7 +84,7 @@ def test_rebalance_keeps_one_decision(place: Place) -> None:
             eventually(lambda: loop.group.read(0.2) and place.decided(), "the second decides", 60)
             loop.handle(held)
             eventually(lambda: place.committed() >= 36, "all is committed", 60)
-    sent = candidates(minutes=3, symbols=12)
+    sent = candidates(symbols=36)
     assert place.decided() == sorted(each.id for each in sent)
     verdicts: dict[str, set[str]] = {}
     for each in place.published.known:
@@ -106,7 +105,7 @@ def test_kills_at_each_step(place: Place, s3_bucket: S3Bucket) -> None:
     }
     steps = [("write", 1), ("write", 2), ("write", 4), ("write", 9)]
     for number, step in enumerate([*steps, ("publish", 1), ("commit", 1), ("committed", 1)]):
-        fresh = candidates(symbols=3, start=MIDNIGHT + number * timedelta(minutes=1))
+        fresh = candidates(symbols=3 * number + 3)[-3:]
         place.send(fresh)
         sent += fresh
         done = subprocess.run(
@@ -118,7 +117,7 @@ def test_kills_at_each_step(place: Place, s3_bucket: S3Bucket) -> None:
             timeout=300,
         )
         assert done.returncode == -signal.SIGKILL, done.stderr
-    last = candidates(symbols=3, start=MIDNIGHT + timedelta(hours=1))
+    last = candidates(symbols=24)[-3:]
     place.send(last)
     sent += last
     with place.running(FakeJudge(value=-1)):

@@ -8,7 +8,7 @@ from uuid import uuid4
 
 import pytest
 
-from pipeline_assets.market.candidates import Candidate
+from pipeline_assets.market.candidates import Candidate, candidate_id
 from pipeline_assets.resources.broker import CandidateTopic
 from pipeline_assets.resources.heartbeat import inference_heartbeat
 from pipeline_assets.resources.object_store import ObjectStore
@@ -29,8 +29,8 @@ from pipeline_assets_tests.fixtures.s3 import S3Bucket, eventually
 from pipeline_assets_tests.fixtures.snowflake import SnowflakeServer
 from pipeline_assets_tests.fixtures.threads import running
 
-NOW = datetime(2026, 11, 20, 12, 0, 1, tzinfo=UTC)
-# A candle that closes in two minutes: a busy machine has the time until it is stale.
+NOW = datetime(2026, 11, 20, 12, 1, 56, tzinfo=UTC)
+# A candle that closes in four seconds: a busy machine has more than a minute until it is stale.
 OPEN_TIME = datetime(2026, 11, 20, 12, 1, tzinfo=UTC)
 SYMBOLS = ("COIN0USDT", "COIN1USDT", "COIN2USDT")
 
@@ -67,7 +67,12 @@ def _running(settings: Settings) -> AbstractContextManager[None]:
 
 def _candidates(symbols: int = 3) -> list[Candidate]:
     held = candidates(symbols=symbols, start=OPEN_TIME)
-    return [each.model_copy(update={"version": version()}) for each in held]
+    return [each.model_copy(update=_of_this_version(each)) for each in held]
+
+
+def _of_this_version(held: Candidate) -> dict[str, str]:
+    key = (held.strategy, version(), held.symbol, held.interval, held.open_time)
+    return {"version": version(), "id": candidate_id(*key)}
 
 
 def _decided(settings: Settings, sent: list[Candidate]) -> dict[str, Decision]:
@@ -105,13 +110,14 @@ def test_service_decides_by_model_and_features(
 
 
 def test_missing_parts_decline_with_reason(
-    settings: Settings, snowflake_server: SnowflakeServer
+    settings: Settings, snowflake_server: SnowflakeServer, exchange: ExchangeHandle
 ) -> None:
     """No model was promoted; then there is one, and the warehouse does not answer."""
     first, second = _candidates(2)
     with _running(settings):
         assert _decided(settings, [first])[first.symbol].reason == "no_model"
     promote_model(ObjectStore(settings.s3))
+    exchange.set_clock(NOW)
     down = settings.snowflake.model_copy(update={"port": 1, "timeout_seconds": 1})
     with _running(settings.model_copy(update={"snowflake": down})):
         CandidateTopic(settings.kafka).publish([second])
