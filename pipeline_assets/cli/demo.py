@@ -13,6 +13,7 @@ import click
 
 from pipeline_assets.cli.demo_trading import print_trading
 from pipeline_assets.cli.output import console
+from pipeline_assets.cli.run_outcomes import StoppedError, UnfollowedError
 from pipeline_assets.cli.stack import (
     airflow_option,
     check_strategies,
@@ -107,8 +108,20 @@ def _stack(terminal: "Console", settings: Settings) -> Iterator["StackStatus"]:
     terminal.print(
         f"Starting the embedded stack (exchange, S3, Redis, Snowflake, Kafka, Dagster{also}) …"
     )
-    with running_stack(settings) as status:
+    with running_stack(settings) as status, runs_end_with_stack():
         yield status
+
+
+@contextmanager
+def runs_end_with_stack() -> Iterator[None]:
+    """Say upon a signal within the block that the stack is stopped, and the followed run with it."""
+    try:
+        yield
+    except UnfollowedError as error:
+        raise StoppedError(
+            "Stopped: the demo and the stack that it started, and with it the run that was under way. Stored "
+            "data stays. The same command goes on from there; `pipeline-assets up` starts the stack alone."
+        ) from error
 
 
 def _fill_and_show(settings: Settings, terminal: "Console") -> tuple[int, list[str]]:

@@ -20,6 +20,7 @@ from pipeline_assets.cli.run_outcomes import (
     Outcome,
     Raised,
     StoppedError,
+    UnfollowedError,
     failure,
     failure_without_step,
 )
@@ -258,10 +259,9 @@ def _raised(reported: Mapping[str, Any] | None) -> Raised | None:
 def _tags(
     job: str, first: date | str, last: date | str, config: Mapping[str, Any]
 ) -> dict[str, str]:
-    asked = json.dumps([job, str(first), str(last), config], sort_keys=True)
-    digest = hashlib.sha256(asked.encode()).hexdigest()[:32]
+    asked = json.dumps([job, str(first), str(last), config], sort_keys=True).encode()
     day = {PARTITION_TAG: str(first)} if first == last else {}
-    return {**range_tags(first, last), **day, REQUEST_TAG: digest}
+    return {**range_tags(first, last), **day, REQUEST_TAG: hashlib.sha256(asked).hexdigest()[:32]}
 
 
 def _days(first: date | str, last: date | str) -> str:
@@ -280,10 +280,10 @@ def _patiently(ask: Callable[[], T]) -> T:
 
 @contextmanager
 def _stopping(name: str, url: str) -> Iterator[None]:
-    """Raise StoppedError upon SIGINT or SIGTERM within the block. Handlers belong to the main thread."""
+    """Raise UnfollowedError upon SIGINT or SIGTERM within the block. Handlers belong to the main thread."""
 
     def stop(_: int, __: FrameType | None) -> None:
-        raise StoppedError(
+        raise UnfollowedError(
             f"Stopped following {name}. The run goes on in Dagster, which stores what it fetches. The same "
             f"command follows it again. To end the run, terminate it at {url}/runs."
         )

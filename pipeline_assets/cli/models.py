@@ -1,5 +1,5 @@
 """The subcommands of `inference` about trained models: list them, choose one, go back. The registry is in
-research/model_registry.py, the subcommand `train` in model_training.py.
+research/model_registry.py, the subcommand `train` in model_training.py, `card` in model_cards.py.
 """
 
 from collections.abc import Mapping
@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from pipeline_assets.cli.model_cards import card
 from pipeline_assets.cli.model_training import train
-from pipeline_assets.cli.options import json_option
+from pipeline_assets.cli.options import json_option, known_strategy
 from pipeline_assets.cli.output import Row, console, print_json, print_problems, print_rows
 from pipeline_assets.settings import load_settings
 
@@ -30,7 +31,7 @@ def models(chosen: str | None, as_json: bool) -> None:
     """
     from pipeline_assets.market.strategies import strategy_names
 
-    names = strategy_names() if chosen is None else (_known(chosen),)
+    names = strategy_names() if chosen is None else (known_strategy(chosen),)
     registry = _registry()
     found = [_described(registry, name) for name in names]
     held = [each for each in found if each["models"] or each["problems"] or chosen is not None]
@@ -53,7 +54,7 @@ def promote(strategy: str, model: str, as_json: bool) -> None:
     from pipeline_assets.resources.current_models import Promoter
 
     registry = _registry()
-    outcome = registry.promote(_known(strategy), model, Promoter.PERSON, datetime.now(UTC))
+    outcome = registry.promote(known_strategy(strategy), model, Promoter.PERSON, datetime.now(UTC))
     _report(strategy, model, outcome.value, as_json=as_json)
 
 
@@ -70,7 +71,7 @@ def back(strategy: str, as_json: bool) -> None:
     from pipeline_assets.research.model_registry import NoModel
 
     registry = _registry()
-    current = registry.history(_known(strategy)).current
+    current = registry.history(known_strategy(strategy)).current
     if current is None:
         print_problems(
             [
@@ -98,17 +99,6 @@ def _registry() -> "ModelRegistry":
     from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
 
     return ModelRegistry(ObjectStore(load_settings().s3, PERSON_PATIENCE))
-
-
-def _known(strategy: str) -> str:
-    from pipeline_assets.errors import InputError
-    from pipeline_assets.market.strategies import strategy_names
-
-    if strategy not in strategy_names():
-        raise InputError(
-            f"There is no strategy {strategy!r}; there are {', '.join(strategy_names())}."
-        )
-    return strategy
 
 
 def _described(registry: "ModelRegistry", strategy: str) -> dict[str, Any]:
@@ -180,7 +170,8 @@ def _why(strategy: str, held: Mapping[str, Any]) -> str:
     if held["state"] == "passed":
         command = f"pipeline-assets inference promote {strategy} {held['model_id']}"
         return f"Not promoted, though it passed its tests: another model decides, or none (`{command}`)."
-    return f"Not promoted: it failed its tests: {'; '.join(held['failures'])}."
+    failures = "; ".join(each.rstrip(".") for each in held["failures"])
+    return f"Not promoted: it failed its tests: {failures}."
 
 
 def _figures(metrics: Mapping[str, float]) -> str:
@@ -216,5 +207,5 @@ def _report(strategy: str, model: str | None, outcome: str, *, as_json: bool) ->
 
 def add_model_commands(group: click.Group) -> None:
     """Add the subcommands to the group `inference`."""
-    for command in (models, promote, back, train):
+    for command in (models, card, promote, back, train):
         group.add_command(command)

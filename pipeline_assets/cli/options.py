@@ -104,3 +104,18 @@ def check_dagster_home() -> None:
             f"DAGSTER_HOME: {named!r} is not the absolute path of a directory. Make it, or unset "
             "DAGSTER_HOME for the one under PIPELINE_DATA_DIR."
         )
+
+
+def known_strategy(strategy: str) -> str:
+    """Return the name of a strategy that exists, configured or not.
+
+    Raises:
+        InputError: there is no such strategy.
+    """
+    from pipeline_assets.market.strategies import strategy_names
+
+    if strategy not in strategy_names():
+        raise InputError(
+            f"There is no strategy {strategy!r}; there are {', '.join(strategy_names())}."
+        )
+    return strategy

@@ -21,6 +21,10 @@ class StoppedError(InputError):
     exit_status = 1
 
 
+class UnfollowedError(StoppedError):
+    """A signal ended the command while it followed a run, which goes on for as long as Dagster does."""
+
+
 @dataclass(frozen=True)
 class Raised:
     """The error of a step as Dagster recorded it: the class, and a message that may begin with the class."""

@@ -19,7 +19,7 @@ from pipeline_assets.resources.document_versions import NewerVersionError
 from pipeline_assets.resources.model_objects import (
     DamagedModelError,
     Manifest,
-    UnknownModelError,
+    known_manifest,
     read_manifest,
     read_model_file,
     stored_models,
@@ -171,11 +171,7 @@ class ModelRegistry:
             NotUsableError: the model cannot be used: damaged, or of other libraries or features.
             ObjectStoreError: the store does not answer.
         """
-        manifest = read_manifest(self._store, strategy, model_id)
-        if manifest is None:
-            raise UnknownModelError(
-                f"{strategy} has no model {model_id}. `pipeline-assets inference models` lists them."
-            )
+        manifest = known_manifest(self._store, strategy, model_id)
         current_models.require_fit(manifest)
         loaded = self.load(strategy, model_id)
         if isinstance(loaded, NoModel):

@@ -170,6 +170,21 @@ def read_manifest(store: ObjectStore, strategy: str, model_id: str) -> Manifest 
     return manifest
 
 
+def known_manifest(store: ObjectStore, strategy: str, model_id: str) -> Manifest:
+    """Return the manifest of a model that exists.
+
+    Raises:
+        UnknownModelError: there is no such model.
+        DamagedModelError: see `read_manifest`, also for further errors.
+    """
+    manifest = read_manifest(store, strategy, model_id)
+    if manifest is None:
+        raise UnknownModelError(
+            f"{strategy} has no model {model_id}. `pipeline-assets inference models` lists them."
+        )
+    return manifest
+
+
 def read_model_file(store: ObjectStore, manifest: Manifest, largest: int) -> bytes:
     """Return the bytes of a model's file, compared with the manifest.
 
@@ -196,6 +211,25 @@ def read_model_file(store: ObjectStore, manifest: Manifest, largest: int) -> byt
     if found is None or digest_of(found.body) != manifest.sha256:
         raise DamagedModelError(f"{address} is not the file whose SHA-256 is in its manifest.")
     return found.body
+
+
+def read_card(store: ObjectStore, strategy: str, model_id: str) -> bytes:
+    """Return the model card of a stored model, an HTML page.
+
+    Raises:
+        UnknownModelError: there is no such model.
+        DamagedModelError: the manifest or the card cannot be read, or the card is missing.
+        ObjectStoreError: the store does not answer.
+    """
+    known_manifest(store, strategy, model_id)
+    key = model_key(strategy, model_id, CARD)
+    try:
+        card = read_once(store, key)
+    except DamagedObjectError as error:
+        raise DamagedModelError(str(error)) from None
+    if card is None:
+        raise DamagedModelError(f"{store.address(key)} is missing, and its manifest is there.")
+    return card
 
 
 def stored_models(store: ObjectStore, strategy: str) -> list[str]:

@@ -18,6 +18,7 @@ from graphql import GraphQLSchema, parse, validate
 
 from pipeline_assets.cli import dagster_web, followed_runs
 from pipeline_assets.cli.dagster_web import DagsterWeb, DagsterWebError
+from pipeline_assets.cli.demo import runs_end_with_stack
 from pipeline_assets.cli.followed_runs import REQUEST_TAG, FollowedRuns, runs_in_dagster
 from pipeline_assets.cli.run_outcomes import BackfillError, Outcome, StoppedError
 from pipeline_assets.resources.leases import LeaseStore
@@ -288,6 +289,16 @@ def test_signal_leaves_the_run(dagster: Dagster, number: signal.Signals) -> None
     with pytest.raises(StoppedError, match="The run goes on in Dagster"):
         follow(dagster)
     assert signal.getsignal(number) is before
+
+
+def test_demo_stops_run_and_stack(dagster: Dagster) -> None:
+    """The demo ends the stack that it started, so a followed run does not go on after a signal."""
+    dagster.to_launch, dagster.runs = ["new"], {"new": [("STARTED", {})]}
+    dagster.on_look = lambda: os.kill(os.getpid(), signal.SIGINT)
+    with pytest.raises(StoppedError) as caught, runs_end_with_stack():
+        follow(dagster)
+    assert "the stack that it started, and with it the run" in str(caught.value)
+    assert "goes on in Dagster" not in str(caught.value)
 
 
 def test_silent_web_server_is_named(dagster: Dagster) -> None:

@@ -1,8 +1,10 @@
-"""The commands `inference models`, `promote` and `back`, and what `up` says of models, over real S3."""
+"""The commands `inference models`, `card`, `promote` and `back`, and what `up` says of models, on S3."""
 
 import io
 import json
+import webbrowser
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
@@ -12,9 +14,17 @@ from pipeline_assets.cli.main import cli
 from pipeline_assets.cli.stack import print_author
 from pipeline_assets.errors import PipelineError
 from pipeline_assets.resources.current_models import current_key
-from pipeline_assets.resources.model_objects import FILE, MANIFEST, Manifest, model_key
+from pipeline_assets.resources.model_objects import (
+    CARD,
+    FILE,
+    MANIFEST,
+    DamagedModelError,
+    Manifest,
+    model_key,
+)
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import InferenceSettings, Settings
+from pipeline_assets_tests.fixtures.damage import store_damaged
 from pipeline_assets_tests.fixtures.models import DAY, NOON, STRATEGY, stored
 from pipeline_assets_tests.fixtures.s3 import S3Bucket
 
@@ -72,8 +82,11 @@ def test_promote_then_back(run: Run, pair: tuple[Manifest, Manifest]) -> None:
 
 def test_table_shows_each_model(run: Run, store: ObjectStore) -> None:
     assert "No model is stored" in run("models").stdout
-    stored(store, passes=False, failures=("worse than never trading",))
+    stored(store, passes=False, failures=("Worse than never trading.", "Few trades."))
     done = run("models")
+    assert "failed its tests: Worse than never trading; Few trades. " in " ".join(
+        done.stdout.split()
+    )
     assert done.exit_code == 0
     for words in (STRATEGY, "failed", "2026-10-23", "2026-11-22"):
         assert words in done.stdout
@@ -116,6 +129,10 @@ def test_figures_have_units(run: Run, store: ObjectStore) -> None:
         (("promote", STRATEGY, "../../state"), "has no model", 2),
         (("back", "no_such"), "There is no strategy", 2),
         (("models", "--strategy", "no_such"), "There is no strategy", 2),
+        (("card", "no_such"), "There is no strategy", 2),
+        (("card", STRATEGY, "--model", "../../state"), "has no model", 2),
+        (("card", STRATEGY, "--model", "20261122-0123456789ab"), "has no model", 2),
+        (("card", STRATEGY), f"`pipeline-assets inference train {STRATEGY}`", 1),
     ],
 )
 def test_wrong_use_is_refused(
@@ -143,6 +160,59 @@ def test_damage_is_named(run: Run, store: ObjectStore, pair: tuple[Manifest, Man
     assert newer.model_id in done.stderr
     assert "SHA-256" in done.stderr
     assert older.model_id in done.stdout
+
+
+def test_card_of_current_or_named(
+    run: Run, pair: tuple[Manifest, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a current model, the message says how to get the newest one's card."""
+    older, newer = (each.model_id for each in pair)
+    monkeypatch.chdir(tmp_path)
+    refused = run("card", STRATEGY)
+    assert f"inference card {STRATEGY} --model {newer}`" in str(refused.exception)
+    assert not list(tmp_path.iterdir())
+    run("promote", STRATEGY, older)
+    assert f"{older} is in {STRATEGY}-{older}.html." in run("card", STRATEGY).stdout
+    assert (tmp_path / f"{STRATEGY}-{older}.html").read_bytes() == b"<p>card"
+    file = tmp_path / "own.html"
+    assert run("card", STRATEGY, "--model", newer, "--output", str(file)).exit_code == 0
+    assert file.read_bytes() == b"<p>card"
+    done = run("card", STRATEGY, "--output", str(tmp_path / "none" / "own.html"))
+    assert done.exit_code == 2
+    assert "there is no directory" in done.stderr
+
+
+def test_card_opens_in_browser(
+    run: Run, pair: tuple[Manifest, Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A machine without a browser ends with status 1, and the file is there."""
+    opened: list[str] = []
+    arguments = ("card", STRATEGY, "--model", pair[0].model_id, "--open", "--output")
+    file = tmp_path / "a card.html"
+    monkeypatch.setattr(webbrowser, "open", lambda address: not opened.append(address))
+    assert run(*arguments, str(file)).exit_code == 0
+    assert opened == [file.as_uri()]
+    monkeypatch.setattr(webbrowser, "open", lambda _: False)
+    done = run(*arguments, str(tmp_path / "other.html"))
+    assert done.exit_code == 1
+    assert "No browser was found" in done.stderr
+    assert (tmp_path / "other.html").exists()
+
+
+def test_damaged_card_is_refused(
+    run: Run, s3_bucket: S3Bucket, pair: tuple[Manifest, Manifest], tmp_path: Path
+) -> None:
+    """A changed or missing card is named, and nothing is written."""
+    key, file = model_key(STRATEGY, pair[0].model_id, CARD), tmp_path / "card.html"
+    arguments = ("card", STRATEGY, "--model", pair[0].model_id, "--output", str(file))
+    store_damaged(s3_bucket, key, b"<p>card", b"<p>corp")
+    changed = run(*arguments).exception
+    ObjectStore(s3_bucket.settings()).delete([key])
+    missing = run(*arguments).exception
+    for error in (changed, missing):
+        assert isinstance(error, DamagedModelError)
+        assert key in str(error)
+    assert not file.exists()
 
 
 def said(settings: Settings) -> str:
