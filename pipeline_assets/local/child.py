@@ -6,13 +6,14 @@ import os
 import subprocess
 import time
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from pipeline_assets.local.data_directory import UMASK
 from pipeline_assets.local.health import Answer, HealthCheck, Prober
-from pipeline_assets.local.process_groups import Ending, dying_with_this_process
+from pipeline_assets.local.process_groups import Ending, cpu_seconds, dying_with_this_process
 from pipeline_assets.local.service import Service
 from pipeline_assets.local.service_log import ServiceLog
 from pipeline_assets.process_identity import mark_of
@@ -22,6 +23,11 @@ from pipeline_assets.stack_state import STARTING, UNHEALTHY, UP, ProcessRecord, 
 SETTLED_SECONDS = 20.0
 # A process that hangs gets this long to end before SIGKILL.
 HUNG_STOP_SECONDS = 5.0
+# A start that takes longer than allowed goes on if it used this much CPU time in a quarter of that time.
+# A machine that is very busy or slow gives little; a process that waits in vain uses none.
+PROGRESS_CPU_SECONDS = 0.1
+# A start takes this many times the allowed time at most.
+_LONGEST_START = 8
 
 
 @dataclass(frozen=True)
@@ -42,6 +48,35 @@ class Restarts:
         return min(self.longest, self.delay * 2.0 ** min(deaths - 1, 10))
 
 
+class StartProgress:
+    """How long the first start of a process may take, by the CPU time that it uses."""
+
+    def __init__(self) -> None:
+        """Begin with a process that was just started."""
+        self._parts = 0
+        self._used = 0.0
+        self._limit = 0.0
+
+    def limit(self, cpu_time: Callable[[], float], elapsed: float, allowed: float) -> float:
+        """Return the seconds that a start may take, extended by a quarter while the process makes progress.
+
+        Args:
+            cpu_time: returns the CPU seconds that the process has used; called four times in `allowed`.
+            elapsed: seconds since its start.
+            allowed: seconds without regard to progress.
+        """
+        self._limit = max(self._limit, allowed)
+        part = allowed / 4
+        if elapsed < (self._parts + 1) * part:
+            return self._limit
+        self._parts = int(elapsed / part)
+        used = cpu_time()
+        progress, self._used = used - self._used >= PROGRESS_CPU_SECONDS, used
+        if progress and elapsed + part > self._limit:
+            self._limit = min((self._parts + 1) * part, _LONGEST_START * allowed)
+        return self._limit
+
+
 class Child:
     """One service's process, and its history since the stack began."""
 
@@ -59,6 +94,7 @@ class Child:
         self.deaths: deque[float] = deque()
         self.failures = 0
         self.slow_starts = 0
+        self._start_progress = StartProgress()
         self.problem: str | None = None
         self.last_restart: str | None = None
         self.started = 0.0
@@ -94,6 +130,7 @@ class Child:
         self.pid = self.process.pid
         self.ready = False
         self.started = time.monotonic()
+        self._start_progress = StartProgress()
         self.started_at = utc_now()
         self.mark = mark_of(self.process.pid)
         try:
@@ -149,11 +186,20 @@ class Child:
         self.show(UP)
 
     def start_failure(self, now: float) -> str | None:
-        """Return why the process will not become ready; None while it still may."""
+        """Return why the process will not become ready; None while it still may.
+
+        A first start may take longer while the process makes progress: `up` ended the first start of a slow
+        machine after the same three minutes each time, so the stack never started there.
+        """
         reported = self.prober and (self.prober.fatal or self.prober.not_ready)
-        limit = self.service.ready_timeout * 2 ** min(self.slow_starts, 3)
-        if now - self.started <= limit and (self.prober is None or self.prober.fatal is None):
-            return None
+        allowed = self.service.ready_timeout
+        limit = allowed * 2 ** min(self.slow_starts, 3)
+        if self.prober is None or self.prober.fatal is None:
+            if self.seconds_to_ready is None and self.pid is not None:
+                used = partial(cpu_seconds, self.pid)
+                limit = self._start_progress.limit(used, now - self.started, allowed)
+            if now - self.started <= limit:
+                return None
         self.slow_starts += 1
         return f"was not ready within {limit:g} s" + (f" ({reported})" if reported else "")
 
@@ -163,7 +209,8 @@ class Child:
             return ""
         load = os.getloadavg()[0]
         return (
-            f" The machine may be too busy (load {load:.0f}). Start it again; stored data are kept."
+            f" The machine may be too busy (load {load:.0f}), or the process waits in vain: the log may "
+            "say for what. Start it again; stored data are kept."
         )
 
     def end(self, *, hung: bool = False) -> None:

@@ -30,6 +30,20 @@ except OSError as error:
 _LEFT_SECONDS = 2.0
 
 
+def cpu_seconds(pid: int) -> float:
+    """Return the CPU time of a process and of all that it started, ended ones included; 0 if it is gone."""
+    import psutil
+
+    total = 0.0
+    with contextlib.suppress(psutil.Error):
+        process = psutil.Process(pid)
+        for each in (process, *process.children(recursive=True)):
+            with contextlib.suppress(psutil.Error):
+                used = each.cpu_times()
+                total += used.user + used.system + used.children_user + used.children_system
+    return total
+
+
 class Guard:
     """A process that ends the children's process groups when this one is killed.
 

@@ -33,8 +33,9 @@ class Service:
         ends_before: names of the services that end once it has ended; None: those of `after`.
         stop_signal: sent to the process itself; its children get SIGTERM once it has ended.
         health: asked from then on; None only watches that the process is there.
-        ready_timeout: seconds from its start to ready; doubled at each further try, eight times as long
-            at most: on a busy machine a fixed limit ended a slow start again and again.
+        ready_timeout: seconds from its start to ready. A first start may take longer while it uses CPU time;
+            a further try has twice the time of the last one. Eight times as long at most: on a busy machine
+            a fixed limit ended a slow start again and again.
         stop_timeout: seconds from the signal to SIGKILL.
     """
 

@@ -3,9 +3,11 @@
 import contextlib
 import os
 import shutil
+from itertools import dropwhile
 from pathlib import Path
 
 TAIL_LINES = 20
+_TRACEBACK = "Traceback (most recent call last):\n"
 
 
 class ServiceLog:
@@ -29,10 +31,17 @@ class ServiceLog:
             log.write(f"--- {self._service} {text}\n")
 
     def quoted_after(self, message: str) -> str:
-        """Return the message with the last lines of the log under it, indented."""
+        """Return the message with the last lines of the log under it, indented.
+
+        A Python traceback is reduced to its error: a newcomer did not find the cause in twenty lines of a
+        library's frames.
+        """
         with self.path.open("rb") as log:
             log.seek(max(0, self.path.stat().st_size - 20_000))
             text = log.read().decode("utf-8", errors="replace")
+        cause = raised_at_end(text)
+        if cause is not None:
+            return f"{message}\n  {cause}\n  The traceback is in {self.path}."
         lines = "\n".join(f"    {line}" for line in text.splitlines()[-TAIL_LINES:])
         return f"{message}\n  The last lines of {self.path}:\n{lines or '    (empty)'}"
 
@@ -53,6 +62,24 @@ class ServiceLog:
         except OSError as error:
             return f"{self.path} cannot be emptied ({error.strerror})"
         return None
+
+
+def raised_at_end(text: str) -> str | None:
+    """Return the error of the traceback that ends a log, in one line; None if no traceback does.
+
+    The lines after the frames belong to the error, whose message may have several.
+    """
+    _, found, rest = text.rpartition(_TRACEBACK)
+    lines = rest.splitlines()
+    error = list(dropwhile(lambda line: not line or line[0].isspace(), lines))
+    if (
+        not found
+        or not error
+        or any(each[:1].isspace() for each in error)
+        or len(error) > TAIL_LINES
+    ):
+        return None
+    return " ".join(" ".join(error).split())
 
 
 def has_logged(data_dir: Path, name: str, text: str) -> bool:

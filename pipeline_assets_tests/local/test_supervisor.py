@@ -18,7 +18,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from pipeline_assets.local import supervisor
+from pipeline_assets.local import child, supervisor
 from pipeline_assets.local.child import Restarts
 from pipeline_assets.local.errors import StackError, UnhealthyError
 from pipeline_assets.local.health import HealthCheck
@@ -498,6 +498,21 @@ time.sleep(600)
         eventually(lambda: running(tmp_path, "slow").is_up(), "it had the time to start")
 
 
+def test_start_goes_on_with_progress(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A first start takes longer than its time while the process works."""
+    # A busy machine gives a process too little CPU time for a test to count on.
+    monkeypatch.setattr(child, "PROGRESS_CPU_SECONDS", 0.0)
+    begun = time.monotonic()
+    slow = script(
+        "slow",
+        "import signal; signal.pause()",
+        ready=lambda: time.monotonic() > begun + 3.0,
+        ready_timeout=1.5,
+    )
+    with supervised([slow], tmp_path):
+        assert running(tmp_path, "slow").restarts == 0
+
+
 def test_old_state_file_is_read(tmp_path: Path) -> None:
     """A state file of an older version is read."""
     old = {
@@ -531,6 +546,26 @@ def test_child_ending_at_start_is_final(tmp_path: Path) -> None:
     assert message.startswith("code ended with status 1.")
     assert str(tmp_path / "logs" / "code.log") in message
     assert message.count("started") == message.count("the key FOO is wrong") == 1
+
+
+def test_traceback_stays_in_log(tmp_path: Path) -> None:
+    """The console shows the error of a traceback in one line, and where the rest is."""
+    text = """
+def load():
+    raise RuntimeError("the strategy mine\\ncannot be imported")
+try:
+    1 / 0
+except ZeroDivisionError:
+    load()
+"""
+    message = expect_failure([script("worker", text, ready=lambda: False)], tmp_path)
+    log = tmp_path / "logs" / "worker.log"
+    assert message.splitlines() == [
+        "worker ended with status 1.",
+        "  RuntimeError: the strategy mine cannot be imported",
+        f"  The traceback is in {log}.",
+    ]
+    assert "in load" in log.read_text()
 
 
 def test_missing_command_is_named(tmp_path: Path) -> None:
