@@ -209,8 +209,8 @@ class Child:
             return ""
         load = os.getloadavg()[0]
         return (
-            " A start that uses CPU time may take longer, so the log may say why; or the machine is too busy "
-            f"(load {load:.0f}). Start it again; stored data are kept."
+            f" The machine may be too busy (load {load:.0f}), or the process waits in vain: the log may "
+            "say for what. Start it again; stored data are kept."
         )
 
     def end(self, *, hung: bool = False) -> None:

@@ -17,7 +17,7 @@ from pipeline_assets.errors import DataError, InputError
 from pipeline_assets.market.candidates import UtcTime
 from pipeline_assets.resources.document_versions import content_of
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.once_documents import write_once
+from pipeline_assets.resources.once_documents import read_once, write_once
 from pipeline_assets.resources.s3_errors import DamagedObjectError
 from pipeline_assets.resources.stored_objects import digest_of
 
