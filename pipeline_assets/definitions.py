@@ -19,6 +19,7 @@ from pipeline_assets.assets.backtests import backtest_report
 from pipeline_assets.assets.candidates import candidate_objects, candidates
 from pipeline_assets.assets.candles import candles
 from pipeline_assets.assets.checks import day_checks, freshness_check
+from pipeline_assets.assets.daily_reports import report_assets
 from pipeline_assets.assets.drift import drift
 from pipeline_assets.assets.features import features
 from pipeline_assets.assets.funding import funding_rates, funding_table
@@ -135,6 +136,7 @@ def _assets() -> list[AssetsDefinition | AssetSpec]:
         backtest_report(),
         model(),
         drift(),
+        *report_assets(),
         funding_rates(),
         funding_table(),
     ]

@@ -5,7 +5,7 @@ reported. Dagster does the work; the operators watch it. Trainings are in model_
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from airflow.sdk import DAG, CronDataIntervalTimetable, Param, Variable, chain
+from airflow.sdk import DAG, CronDataIntervalTimetable, Param, chain
 from candle_intervals import (
     CRONS,
     FEATURES,
@@ -25,7 +25,7 @@ from candle_intervals import (
     TRADING_TABLES_JOB,
     TRADING_TABLES_TASKS,
 )
-from dag_defaults import scheduled, task_defaults
+from dag_defaults import FIRST_DAY, daily, scheduled, task_defaults
 from dag_docs import (
     BACKFILL_DOC,
     CLEANING_DOC,
@@ -47,9 +47,6 @@ _BACKFILLS = {
     },
     "funding": [*FUNDING_TASKS.values(), *FEATURES.values()],
 }
-
-# A first day before all collecting costs a fetch of each day since then; set the variable.
-FIRST_DAY = Variable.get("candles_first_day", default="2026-11-01")
 
 
 def ingest_dag(interval: str) -> DAG:
@@ -153,19 +150,8 @@ def _day_dag(dag_id: str, description: str, doc: str, cron: str, job: str, tags:
         dag_id,
         description=description,
         doc_md=doc,
-        schedule=CronDataIntervalTimetable(cron, timezone="UTC"),
-        start_date=datetime.fromisoformat(FIRST_DAY).replace(tzinfo=UTC),
-        catchup=True,
-        # No dagrun_timeout, as above; Dagster ends a run that hangs.
-        max_active_runs=1,
-        default_args=task_defaults(
-            retries=4,
-            retry_delay=timedelta(minutes=1),
-            max_retry_delay=timedelta(minutes=15),
-            execution_timeout=timedelta(hours=1),
-        ),
-        on_failure_callback=report_failure,
         tags=tags,
+        **daily(cron, FIRST_DAY),
     ) as dag:
         DagsterStepOperator(task_id=job, job=job, doc_md="Watches the whole Dagster run.")
     return dag

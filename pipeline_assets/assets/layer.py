@@ -35,6 +35,8 @@ CANDIDATE_TABLE, DECISION_TABLE = AssetKey("candidate_table"), AssetKey("decisio
 INTENT_TABLE, ORDER_TABLE = AssetKey("intent_table"), AssetKey("order_table")
 FILL_TABLE, VIEWS = AssetKey("fill_table"), AssetKey("analysis_views")
 OUTCOMES, OUTCOME_TABLE = AssetKey("candidate_outcomes"), AssetKey("candidate_outcome_table")
+DAY_REPORT, WEEK_REPORT = AssetKey("daily_report"), AssetKey("weekly_report")
+MONTH_REPORT = AssetKey("monthly_report")
 TRADING_TABLES = (CANDIDATE_TABLE, DECISION_TABLE, INTENT_TABLE, ORDER_TABLE, FILL_TABLE)
 
 # The checks of candle objects that are not of one run's rows: of whole days, and of the time that passed.

@@ -19,6 +19,7 @@ from pipeline_assets.cli.gaps import gaps
 from pipeline_assets.cli.gateway import gateway
 from pipeline_assets.cli.inference import inference
 from pipeline_assets.cli.lookahead import lookahead
+from pipeline_assets.cli.report import report
 from pipeline_assets.cli.status import status
 from pipeline_assets.cli.trader import trader
 from pipeline_assets.cli.unblock import unblock
@@ -42,6 +43,7 @@ COMMANDS = (
     gateway,
     inference,
     lookahead,
+    report,
     status,
     trader,
     unblock,

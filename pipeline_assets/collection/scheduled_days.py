@@ -4,10 +4,13 @@ When an ingest run is due is in market/intervals.py; days without a ledger are m
 
 from collections.abc import Collection, Container, Iterable
 from datetime import date, datetime, timedelta
+from typing import Literal
 
 from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.market.windows import newest_closed
 
+# The span of a report.
+Span = Literal["day", "week", "month"]
 # UTC. A day ends with the first closed candle of the next one, which of 1h is at one o'clock.
 FINALIZE_CRON, HOUSEKEEPING_CRON = "5 1 * * *", "30 1 * * *"
 # The exchange settles at full hours. The run after midnight is the last one of the day that ended.
@@ -20,6 +23,9 @@ OUTCOMES_CRON = "10 4 * * *"
 MODEL_CRON = "0 3 * * 0"
 # After yesterday is finalized and its features are merged, and before a new model is trained.
 DRIFT_CRON = "30 2 * * *"
+# After yesterday's outcomes and drift; a week's and a month's once the last day has its own report.
+DAY_REPORT_CRON, WEEK_REPORT_CRON = "40 4 * * *", "0 5 * * 1"
+MONTH_REPORT_CRON = "20 5 1 * *"
 # Who comes back after a longer absence says by a backfill how far back the history is to go.
 LOOK_BACK = timedelta(days=31)
 # An older finalize run may have died unnoticed, and must not block its day permanently.
@@ -38,6 +44,13 @@ def open_day(interval: Interval, server_time: datetime, settle: timedelta) -> da
         settle: how long after its close a candle is final.
     """
     return newest_closed(interval, server_time + settle, settle).date()
+
+
+def first_day(span: Span, day: date) -> date:
+    """Return the first day of the span that contains a day: itself, a Monday, or the first of the month."""
+    if span == "week":
+        return day - timedelta(days=day.weekday())
+    return day.replace(day=1) if span == "month" else day
 
 
 def days_of_outcomes(

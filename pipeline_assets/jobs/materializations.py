@@ -8,14 +8,17 @@ from pipeline_assets.assets import layer
 from pipeline_assets.collection.fetch_plan import KIND_TAG, OPEN_DAY_TAG, RunKind
 from pipeline_assets.collection.run_names import (
     BACKTEST_JOB,
+    DAY_REPORT_JOB,
     DRIFT_JOB,
     FINALIZE_JOB,
     FUNDING_BACKFILL_JOB,
     FUNDING_JOB,
     LEDGER_JOB,
     MODEL_JOB,
+    MONTH_REPORT_JOB,
     OUTCOMES_JOB,
     TRADING_TABLES_JOB,
+    WEEK_REPORT_JOB,
     backfill_job,
     ingest_job,
     repair_job,
@@ -179,8 +182,8 @@ def _backtest_job() -> UnresolvedAssetJobDefinition:
     )
 
 
-def _model_job(name: str, asset: AssetKey, description: str) -> UnresolvedAssetJobDefinition:
-    """Return the job of one asset of models: their training, or their drift."""
+def _one_asset_job(name: str, asset: AssetKey, description: str) -> UnresolvedAssetJobDefinition:
+    """Return the job of one asset: the training of models, their drift, a report."""
     return define_asset_job(
         name,
         selection=AssetSelection.assets(asset),
@@ -211,14 +214,22 @@ jobs = [
     _trading_tables_job(),
     _outcomes_job(),
     backtest_job,
-    _model_job(
+    _one_asset_job(
         MODEL_JOB,
         layer.MODEL,
         "Train the model of a strategy, and make it current if it passes its tests.",
     ),
-    _model_job(
+    _one_asset_job(
         DRIFT_JOB,
         layer.DRIFT,
         "Measure by a day's end how far the current models' inputs and results have moved.",
+    ),
+    *(
+        _one_asset_job(name, asset, f"Make the report of a {span}, and send its summary.")
+        for name, asset, span in (
+            (DAY_REPORT_JOB, layer.DAY_REPORT, "day"),
+            (WEEK_REPORT_JOB, layer.WEEK_REPORT, "week"),
+            (MONTH_REPORT_JOB, layer.MONTH_REPORT, "month"),
+        )
     ),
 ]

@@ -18,26 +18,34 @@ from dagster import (
 
 from pipeline_assets.collection.fetch_plan import KIND_TAG, RunKind
 from pipeline_assets.collection.run_names import (
+    DAY_REPORT_JOB,
     DRIFT_JOB,
     FINALIZE_JOB,
     FUNDING_JOB,
     MODEL_JOB,
+    MONTH_REPORT_JOB,
     OUTCOMES_JOB,
     PARTITION_TAG,
     TRADING_TABLES_JOB,
+    WEEK_REPORT_JOB,
     ingest_job,
 )
 from pipeline_assets.collection.scheduled_days import (
+    DAY_REPORT_CRON,
     DRIFT_CRON,
     FINALIZE_CRON,
     FUNDING_CRON,
     HOUSEKEEPING_CRON,
     LONGEST_RUN,
     MODEL_CRON,
+    MONTH_REPORT_CRON,
     OUTCOMES_CRON,
     TRADING_TABLES_CRON,
+    WEEK_REPORT_CRON,
+    Span,
     days_of_outcomes,
     days_to_finalize,
+    first_day,
     open_day,
 )
 from pipeline_assets.dagster_instance.unfinished_runs import unfinished_days
@@ -202,25 +210,52 @@ def model_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
 
 def drift_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
     """Return the daily schedule of drift; a run's partition is yesterday."""
+    return _yesterday_schedule(
+        *(DRIFT_JOB, DRIFT_CRON, status),
+        "Compares yesterday's features, decisions and results with the models' training.",
+    )
+
+
+def report_schedules(status: DefaultScheduleStatus) -> list[ScheduleDefinition]:
+    """Return the schedules of reports; a run's partition is yesterday, or the span that ended with it."""
+    spans: tuple[tuple[Span, str, str], ...] = (
+        ("day", DAY_REPORT_JOB, DAY_REPORT_CRON),
+        ("week", WEEK_REPORT_JOB, WEEK_REPORT_CRON),
+        ("month", MONTH_REPORT_JOB, MONTH_REPORT_CRON),
+    )
+    return [
+        _yesterday_schedule(job, cron, status, f"Makes the report of the {kind} that ended.", kind)
+        for kind, job, cron in spans
+    ]
+
+
+def _yesterday_schedule(
+    job: str,
+    cron: str,
+    status: DefaultScheduleStatus,
+    description: str,
+    span: Span = "day",
+) -> ScheduleDefinition:
+    """Build the schedule of a job whose partition is the span that contains yesterday."""
 
     @schedule(
-        name=DRIFT_JOB,
-        job_name=DRIFT_JOB,
-        cron_schedule=DRIFT_CRON,
+        name=job,
+        job_name=job,
+        cron_schedule=cron,
         execution_timezone="UTC",
         default_status=status,
-        description="Compares yesterday's features, decisions and results with the models' training.",
+        description=description,
     )
-    def measure(
+    def request(
         context: ScheduleEvaluationContext, exchange: ResourceParam[Exchange]
     ) -> RunRequest:
         yesterday = exchange.server_time().date() - DAY
         return RunRequest(
             run_key=context.scheduled_execution_time.isoformat(),
-            partition_key=yesterday.isoformat(),
+            partition_key=first_day(span, yesterday).isoformat(),
         )
 
-    return measure
+    return request
 
 
 def schedules(*, running: bool) -> list[ScheduleDefinition]:
@@ -234,6 +269,7 @@ def schedules(*, running: bool) -> list[ScheduleDefinition]:
         finalize_schedule(status),
         model_schedule(status),
         drift_schedule(status),
+        *report_schedules(status),
         ScheduleDefinition(
             name=housekeeping.name,
             job=housekeeping,

@@ -9,7 +9,7 @@ if TYPE_CHECKING:
 
 # Colours of Okabe and Ito, as on the reports' pages: distinct without colour vision.
 BLUE, ORANGE, GREY = "#0072b2", "#b34700", "#5b6570"
-_LINES = "#d5dae0"
+LINES = "#d5dae0"
 
 
 def figure(width: float, height: float) -> "Figure":
@@ -22,15 +22,15 @@ def figure(width: float, height: float) -> "Figure":
 
 def plain(axes: "Axes") -> None:
     """Give axes the common look."""
-    axes.grid(visible=True, color=_LINES, linewidth=0.6)
+    axes.grid(visible=True, color=LINES, linewidth=0.6)
     axes.set_axisbelow(True)
     axes.tick_params(labelsize=8)
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def png(drawn: "Figure") -> bytes:
-    """Return a figure as a PNG. The same figure gives the same bytes."""
+def png(drawn: "Figure", dots: int = 100) -> bytes:
+    """Return a figure as a PNG of so many dots an inch. The same figure gives the same bytes."""
     body = io.BytesIO()
     # The version of matplotlib in the file would change its bytes.
-    drawn.savefig(body, format="png", metadata={"Software": None})
+    drawn.savefig(body, format="png", dpi=dots, metadata={"Software": None})
     return body.getvalue()

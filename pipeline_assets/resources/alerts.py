@@ -24,6 +24,11 @@ class Alerts:
     def __init__(self, settings: AlertsSettings) -> None:
         self._webhook = settings.webhook_url
 
+    @property
+    def configured(self) -> bool:
+        """Whether there is a webhook."""
+        return self._webhook is not None
+
     def send_repeatedly(self, alert: Mapping[str, Any]) -> None:
         """Send one alert, again while it is not taken, for two and a half minutes; log each failure.
 

@@ -211,6 +211,13 @@ class DagsterSettings(Section):
     sensors: bool = Field(True, examples=[False])
     read_only: bool = Field(False, examples=[True])
     launcher: Literal["celery", "process"] = Field("celery", examples=["process"])
+    # For links in reports, which are read elsewhere: the web server may stand behind a proxy.
+    public_url: str | None = Field(None, examples=["https://dagster.example.com"])
+
+    @field_validator("public_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        return _url(value, ("http://", "https://")).rstrip("/") if value else None
 
 
 class AirflowSettings(Section):

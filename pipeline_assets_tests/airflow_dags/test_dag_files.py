@@ -16,6 +16,7 @@ from pipeline_assets.local.stack import REPOSITORY
 from pipeline_assets.market.strategies import strategy_names
 
 FOLDER = REPOSITORY / "pipeline_assets" / "airflow_dags"
+REPORTS = {f"{span}_report": f"report_{span}" for span in ("day", "week", "month")}
 
 # Packages that are installed here without being required by Airflow or requests cannot be imported.
 PARSE = """
@@ -121,6 +122,7 @@ def test_folder_needs_only_airflow_and_requests(parsed: dict) -> None:
         "candidate_outcomes",
         "models",
         "model_drift",
+        *REPORTS,
     }
 
 
@@ -251,12 +253,17 @@ def test_every_dag_has_owner_and_alerts(parsed: dict) -> None:
 def test_only_daily_work_catches_up(parsed: dict) -> None:
     """A day that was missed is finalized, and its candidates' outcomes are computed, later."""
     caught_up = {name for name, dag in parsed["dags"].items() if dag["catchup"]}
-    assert caught_up == {"candles_seal", "candidate_outcomes"}
+    assert caught_up == {"candles_seal", "candidate_outcomes", *REPORTS}
 
 
 @pytest.mark.parametrize(
     ("dag", "job"),
-    [("candles_seal", "seal"), ("candidate_outcomes", "outcomes"), ("model_drift", "model_drift")],
+    [
+        ("candles_seal", "seal"),
+        ("candidate_outcomes", "outcomes"),
+        ("model_drift", "model_drift"),
+        *REPORTS.items(),
+    ],
 )
 def test_daily_dags_share_dagsters_schedule(parsed: dict, dag: str, job: str) -> None:
     """Daily work is at the time of Dagster's own schedule."""

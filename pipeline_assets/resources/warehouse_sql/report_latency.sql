@@ -1,0 +1,21 @@
+-- For the report: the seconds from the close of a 1m candle to its candidates, and to the decisions about
+-- these. Candidates that were evaluated late are not counted here.
+SELECT
+    STEP,
+    COUNT(*) AS CASES,
+    PERCENTILE_CONT(0.5) WITHIN GROUP (ORDER BY SECONDS) AS HALF,
+    PERCENTILE_CONT(0.95) WITHIN GROUP (ORDER BY SECONDS) AS MOST,
+    PERCENTILE_CONT(0.99) WITHIN GROUP (ORDER BY SECONDS) AS NEARLY_ALL,
+    MAX(SECONDS) AS LONGEST
+FROM (
+    SELECT 'candidate' AS STEP, DATEDIFF('millisecond', OPEN_TIME, CREATED_AT) / 1000 - 60 AS SECONDS
+    FROM ${DATABASE}.${SCHEMA}.CANDIDATES
+    WHERE OPEN_TIME >= ${START} AND OPEN_TIME < ${END}
+        AND "INTERVAL" = '1m' AND NOT COALESCE(EVALUATED_LATE, FALSE)
+    UNION ALL
+    SELECT 'decision', DATEDIFF('millisecond', OPEN_TIME, DECIDED_AT) / 1000 - 60
+    FROM ${DATABASE}.${SCHEMA}.DECISIONS
+    WHERE OPEN_TIME >= ${START} AND OPEN_TIME < ${END} AND "INTERVAL" = '1m'
+) AS L
+GROUP BY STEP
+ORDER BY STEP

@@ -1,0 +1,23 @@
+-- For the report: the candles of each symbol in a span. A change is the logarithm of the ratio of the closes
+-- of two neighbouring candles: the squares of a symbol with a gap do not contain the move over it.
+SELECT
+    SYMBOL,
+    MIN_BY(OPEN, OPEN_TIME) AS FIRST_OPEN,
+    MAX_BY(CLOSE, OPEN_TIME) AS LAST_CLOSE,
+    COUNT(*) AS CANDLES,
+    SUM(QUOTE_VOLUME) AS QUOTE_VOLUME,
+    SUM(TAKER_BUY_QUOTE_VOLUME) AS TAKER_BUY_QUOTE_VOLUME,
+    COUNT(CHANGE) AS CHANGES,
+    COALESCE(SUM(CHANGE * CHANGE), 0) AS SQUARES
+FROM (
+    SELECT
+        SYMBOL, OPEN_TIME, OPEN, CLOSE, QUOTE_VOLUME, TAKER_BUY_QUOTE_VOLUME,
+        CASE
+            WHEN LAG(OPEN_TIME) OVER (PARTITION BY SYMBOL ORDER BY OPEN_TIME) = DATEADD('minute', -15, OPEN_TIME)
+                THEN LN(CLOSE / LAG(CLOSE) OVER (PARTITION BY SYMBOL ORDER BY OPEN_TIME))
+        END AS CHANGE
+    FROM ${DATABASE}.${SCHEMA}.CANDLES_15M
+    WHERE OPEN_TIME >= ${START} AND OPEN_TIME < ${END}
+) AS C
+GROUP BY SYMBOL
+ORDER BY SYMBOL

@@ -1,0 +1,15 @@
+-- For the report: entries against the price of their candidate. SLIPPAGE is a share of that price, positive if
+-- the fill was worse.
+SELECT
+    F.ACCOUNT,
+    D.STRATEGY,
+    D.ID AS DECISION_ID,
+    SUM(F.VALUE) AS VALUE,
+    (SUM(F.VALUE) / SUM(CAST(F.QUANTITY AS FLOAT)) / MAX(D.PRICE) - 1)
+        * MAX(CASE WHEN D.SIDE = 'long' THEN 1 ELSE -1 END) AS SLIPPAGE
+FROM ${DATABASE}.${SCHEMA}.V_FILLS AS F
+JOIN ${DATABASE}.${SCHEMA}.DECISIONS AS D ON D.ID = F.DECISION_ID
+WHERE F.FILLED_AT >= ${START} AND F.FILLED_AT < ${END}
+    AND F.SIDE = CASE WHEN D.SIDE = 'long' THEN 'buy' ELSE 'sell' END
+GROUP BY F.ACCOUNT, D.STRATEGY, D.ID
+ORDER BY F.ACCOUNT, D.STRATEGY, D.ID

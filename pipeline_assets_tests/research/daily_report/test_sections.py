@@ -1,0 +1,151 @@
+"""The sections of a report: their figures against pandas on the lake, sources, and days without data."""
+
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from pipeline_assets.research.daily_report.parts import Edition, Figure, Section, Table
+from pipeline_assets.research.daily_report.readers import Readers, RunRecord
+from pipeline_assets.research.daily_report.sections import make_sections
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.report_queries import ReportQueries
+from pipeline_assets.resources.warehouse import Warehouse
+from pipeline_assets_tests.fixtures.report_day import START, STRATEGIES, ReportDay
+from pipeline_assets_tests.fixtures.s3 import S3Bucket, S3Server, make_bucket
+from pipeline_assets_tests.fixtures.snowflake import SnowflakeServer
+from pipeline_assets_tests.research.daily_report.recomputed_report import RecomputedReport
+
+EDITION = Edition.of("day", START.date())
+LAGS = (4.0, 5.0, 6.0, 30.0)
+# Two runs share a resumption of the warehouse, the third is alone: 80 s + 60 s and 65 s.
+RUNS = (
+    *(
+        RunRecord("candle_slots_1m", START + timedelta(minutes=n), lag=lag)
+        for n, lag in enumerate(LAGS)
+    ),
+    RunRecord("raw_candles_1m", START, weight=40),
+    RunRecord("raw_candles_15m", START, weight=2),
+    RunRecord("candle_table_15m", START + timedelta(seconds=10), warehouse=10),
+    RunRecord("candle_table_1h", START + timedelta(seconds=30), warehouse=10),
+    RunRecord("candle_table_15m", START + timedelta(minutes=15), warehouse=5),
+)
+
+
+@pytest.fixture(scope="module")
+def replayed(s3_server: S3Server, snowflake_server: SnowflakeServer) -> SimpleNamespace:
+    """A day of three symbols, and the sections of its report."""
+    bucket = make_bucket(s3_server)
+    store = ObjectStore(bucket.settings())
+    settings = snowflake_server.settings(database="REPLAYED_DAY")
+    warehouse = Warehouse(settings, bucket.settings())
+    ReportDay(store, warehouse).fill()
+    sections = make_sections(Readers(ReportQueries(warehouse), store, runs=RUNS), EDITION)
+    return SimpleNamespace(bucket=bucket, sections={each.key: each for each in sections})
+
+
+def figures_of(section: Section) -> dict[str, Figure]:
+    return {each.label: each for each in section.figures}
+
+
+def table_of(section: Section, title: str) -> Table:
+    [found] = [each for each in section.tables if each.title == title]
+    return found
+
+
+def test_figures_equal_pandas_on_lake(replayed: SimpleNamespace) -> None:
+    """An independent calculation from Parquet gives the same text for every figure but those of runs."""
+    bucket: S3Bucket = replayed.bucket
+    expected = RecomputedReport(bucket.client, bucket.name, START).figures()
+    shown = {
+        (key, each.label): each.value
+        for key, section in replayed.sections.items()
+        for each in section.figures
+        if key != "drift" and not (each.source.query is None and "Dagster" in each.source.text)
+    }
+    assert shown == expected
+
+
+def test_every_figure_has_source(replayed: SimpleNamespace) -> None:
+    parts = [
+        each
+        for section in replayed.sections.values()
+        for each in (*section.figures, *section.tables, *section.charts)
+    ]
+    assert len(parts) > 40
+    for each in parts:
+        assert each.source.query or each.source.asset or each.source.text.startswith("metadata")
+        assert "${" not in (each.source.query or "")
+
+
+def test_run_figures(replayed: SimpleNamespace) -> None:
+    """Weight is a sum, latency a quantile, and runs within a minute share a billed resumption."""
+    shown = figures_of(replayed.sections["data"])
+    assert shown["Request weight"].value == "42"
+    assert shown["Close to slots, 95 %"].value == "26.4 s"
+    assert shown["Warehouse, billed"].value == "3 min"
+    assert "3 loads in 2 resumptions" in shown["Warehouse, billed"].detail
+    steps = [
+        row[0]
+        for row in table_of(replayed.sections["data"], "Time from the close of a minute").rows
+    ]
+    assert steps == ["close to slots", "close to candidate", "close to decision"]
+
+
+def test_gaps_have_causes(replayed: SimpleNamespace) -> None:
+    causes = table_of(replayed.sections["data"], "Missing candles by cause")
+    assert causes.rows[0] == ("1m", "exchange_outage", "1", "1", "15")
+    assert "15m" in {row[0] for row in causes.rows}
+
+
+def test_outcomes_by_strategy(replayed: SimpleNamespace) -> None:
+    """Each strategy and horizon has its mean, its share and an interval that contains it."""
+    bucket: S3Bucket = replayed.bucket
+    outcomes = RecomputedReport(bucket.client, bucket.name, START).outcomes
+    table = table_of(replayed.sections["candidates"], "What became of candidates")
+    held = {row[:2]: row for row in table.rows}
+    for strategy in STRATEGIES:
+        returns = outcomes[outcomes["strategy"] == strategy]["return_1h"].dropna()
+        row = held[strategy, "1h"]
+        assert row[2:4] == (f"{len(returns):,}", f"{returns.mean() * 100:+.3f} %")
+        assert row[5] == f"{(returns > 0).mean() * 100:.1f} %"
+        low, high = (float(each) for each in row[4].removesuffix(" %").split(" to "))
+        assert low <= returns.mean() * 100 <= high
+
+
+def test_charts_have_all_points(replayed: SimpleNamespace) -> None:
+    """Charts have a point for each hour and quarter; text from outside stays as it is."""
+    section = replayed.sections["candidates"]
+    [heatmap] = [each for each in section.charts if each.kind == "heatmap"]
+    assert heatmap.data["strategy"].unique().sort().to_list() == sorted(STRATEGIES)
+    assert heatmap.data.height == 24 * len(STRATEGIES)
+    [lines] = [each for each in replayed.sections["trading"].charts if each.kind == "lines"]
+    assert lines.data["equity"][0] == 0
+    assert lines.data.height == 97
+
+
+def test_open_positions_and_mode(replayed: SimpleNamespace) -> None:
+    trading = replayed.sections["trading"]
+    assert table_of(trading, "Accounts").rows[0][-1] == "HALTED daily loss"
+    held = {
+        row[1]: float(row[2].replace(",", ""))
+        for row in table_of(trading, "Open positions at the end").rows
+    }
+    assert held["BTCUSDT"] > 0
+    limits = {row[0] for row in table_of(trading, "Risk limits that refused entries").rows}
+    assert limits == {"order_notional", "mode"}
+
+
+def test_drift_names_what_moved(replayed: SimpleNamespace) -> None:
+    [figure] = replayed.sections["drift"].figures
+    assert (figure.label, figure.value) == (STRATEGIES[0], "moved")
+    assert figure.source.asset == f"drift {START.date()}"
+
+
+def test_day_without_data_says_so(warehouse: Warehouse, s3_bucket: S3Bucket) -> None:
+    """No table, no view and no object exist, as on the day of an installation."""
+    readers = Readers(ReportQueries(warehouse), ObjectStore(s3_bucket.settings()))
+    for section in make_sections(readers, EDITION):
+        assert section.empty
+        assert section.headline
+        assert (section.figures, section.charts, section.tables) == ((), (), ())
