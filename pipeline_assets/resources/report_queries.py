@@ -1,5 +1,5 @@
-"""The queries of the report: named files of warehouse_sql/ over a span, answered as frames. What the figures
-mean, and how they are shown, is in research/daily_report/.
+"""The queries of the report: named files of warehouse_sql/ over a span, answered as frames. Figures are
+made of these in research/daily_report/.
 """
 
 from dataclasses import dataclass

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.research.daily_report import formats
+from pipeline_assets.research.daily_report.composing import bars, empty_section, section_of
 from pipeline_assets.research.daily_report.intervals import Limits, block_of, mean_limits
 from pipeline_assets.research.daily_report.parts import Chart, Edition, Figure, Section, Table
 from pipeline_assets.research.daily_report.readers import Answered, Readers, ask, nothing, reason
@@ -15,14 +16,16 @@ from pipeline_assets.wording import counted
 if TYPE_CHECKING:
     import polars as pl
 
-KEY, TITLE = "candidates", "Candidates"
-_MAIN = 60
-_NAMES = {minutes: name for name, minutes in HORIZONS.items()}
-_ALL = "all strategies"
+_SECTION = "candidates", "Candidates"
 _NO_COSTS = (
     "Returns are from the open of the minute after the candidate's, positive if the candidate was right, "
     "and before any cost."
 )
+_OUTCOMES = "outcomes of candidates"
+_QUERIES = (("candidates", "candidates"), ("outcomes", _OUTCOMES), ("extremes", _OUTCOMES))
+_MAIN = 60
+_NAMES = {minutes: name for name, minutes in HORIZONS.items()}
+_ALL = "all strategies"
 
 
 def candidates_section(readers: Readers, edition: Edition) -> Section:
@@ -31,22 +34,21 @@ def candidates_section(readers: Readers, edition: Edition) -> Section:
     Raises:
         WarehouseError: unreachable, or refused; see its message.
     """
-    found = ask(readers, edition, "candidates", "candidates in the warehouse")
+    found, outcomes, extremes = (
+        ask(readers, edition, name, f"{text} in the warehouse") for name, text in _QUERIES
+    )
     if found.frame.is_empty():
         why = reason(found, "view of candidates", "No strategy found a candidate in this span.")
-        return Section(KEY, TITLE, "There are no candidates.", empty=why)
-    outcomes = ask(readers, edition, "outcomes", "outcomes of candidates in the warehouse")
-    extremes = ask(readers, edition, "extremes", "outcomes of candidates in the warehouse")
+        return empty_section(_SECTION, "There are no candidates.", why)
     measured = measures(outcomes.frame, edition)
     charts = [_hours_chart(found), _returns_chart(measured, outcomes)]
     tables = [_strategies(found), _outcomes(measured, outcomes, edition), _extremes(extremes)]
-    return Section(
-        KEY,
-        TITLE,
+    return section_of(
+        _SECTION,
         _headline(found.frame, measured),
-        figures=_figures(found, outcomes, measured),
-        charts=tuple(each for each in charts if each is not None),
-        tables=tuple(each for each in tables if each.rows),
+        _figures(found, outcomes, measured),
+        charts,
+        tables,
     )
 
 
@@ -208,16 +210,12 @@ def _returns_chart(measured: "pl.DataFrame", outcomes: Answered) -> Chart | None
     if known.is_empty():
         return None
     best = known.row(0, named=True)
-    return Chart(
+    return bars(
         f"{best['strategy']} did best after one hour",
-        "bars",
         known.select("strategy", (pl.col("mean") * 100).alias("return")),
-        x="strategy",
-        y="return",
-        series=None,
-        unit="%",
-        source=outcomes.source,
-        note=f"Mean return of a candidate after one hour. {_NO_COSTS}",
+        outcomes.source,
+        "%",
+        f"Mean return of a candidate after one hour. {_NO_COSTS}",
     )
 
 
@@ -255,7 +253,7 @@ def _outcomes(measured: "pl.DataFrame", outcomes: Answered, edition: Edition) ->
     )
     blocks = "hours, at least as long as the horizon" if edition.kind == "day" else "whole days"
     note = f"{_NO_COSTS} Intervals by a bootstrap of blocks of {blocks}; none of fewer than six blocks."
-    return formats.table("What became of candidates", columns, rows, outcomes.source, note)
+    return formats.table("Outcomes of candidates", columns, rows, outcomes.source, note)
 
 
 def _extremes(extremes: Answered) -> Table:

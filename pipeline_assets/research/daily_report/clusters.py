@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     Array = NDArray[np.float64]
 
 _HOUR = timedelta(hours=1)
-# Returns that two symbols need in common. Of fewer, correlations of 0.7 come by chance.
+# Returns that two symbols need in common: with fewer, correlations of 0.7 come by chance.
 LEAST_RETURNS = 12
 # Symbols are joined while the mean correlation between their groups is at least this.
 TOGETHER = 0.7

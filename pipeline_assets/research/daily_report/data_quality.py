@@ -10,6 +10,7 @@ from pipeline_assets.market.gap_causes import NOT_DUE
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.research.daily_report import formats
 from pipeline_assets.research.daily_report.completeness import completeness_of, finalized_candles
+from pipeline_assets.research.daily_report.composing import bars, empty_section, section_of
 from pipeline_assets.research.daily_report.parts import (
     NO_VALUE,
     Chart,
@@ -39,7 +40,7 @@ from pipeline_assets.wording import counted
 if TYPE_CHECKING:
     import polars as pl
 
-KEY, TITLE = "data", "Data"
+_SECTION = "data", "Data"
 _LARGEST = 10
 _STEPS = {"candidate": "close to candidate", "decision": "close to decision"}
 
@@ -54,7 +55,7 @@ class _Data:
         judged: how many days of the edition have a gap ledger.
         gaps: those of candles that should exist.
         latency: quantiles by step.
-        runs: records of runs; None if nobody read them.
+        runs: records of runs; None if these were not read.
         source: of completeness.
     """
 
@@ -97,16 +98,15 @@ def data_section(readers: Readers, edition: Edition) -> Section:
             if not judged
             else "No symbol of this span is finalized, and no candle is known to be missing."
         )
-        return Section(KEY, TITLE, "Nothing is known about the data of this span.", empty=why)
+        return empty_section(_SECTION, "Nothing is known about the data of this span.", why)
     charts = (_missing_chart(data) if edition.kind == "day" else _daily_chart(data),)
     tables = (_by_interval(data), _causes(data), _gaps(data), _latency(data))
-    return Section(
-        KEY,
-        TITLE,
+    return section_of(
+        _SECTION,
         _headline(data),
-        figures=(*_completeness(data), _lag(data), *run_figures(data.runs)),
-        charts=tuple(each for each in charts if each is not None),
-        tables=tuple(each for each in tables if each.rows),
+        (*_completeness(data), _lag(data), *run_figures(data.runs)),
+        charts,
+        tables,
     )
 
 
@@ -190,16 +190,12 @@ def _missing_chart(data: _Data) -> Chart | None:
     found = _causes_of(data).filter(width=Interval.ONE_MINUTE.value)
     if found.is_empty():
         return None
-    return Chart(
+    return bars(
         f"Most missing minutes have the cause {found['cause'][0]}",
-        "bars",
         found.select("cause", "candles"),
-        x="cause",
-        y="candles",
-        series=None,
-        unit="candles",
-        source=data.gaps.source,
-        note="Candles of 1m that should exist and are not stored.",
+        data.gaps.source,
+        "candles",
+        "Candles of 1m that should exist and are not stored.",
     )
 
 
@@ -216,13 +212,7 @@ def _daily_chart(data: _Data) -> Chart | None:
     worst = shown.sort("stored", "time").row(0, named=True)
     return Chart(
         f"The least complete day was {worst['time']:%Y-%m-%d}, with {worst['stored']:.2f} %",
-        "lines",
-        shown,
-        x="time",
-        y="stored",
-        series="interval",
-        unit="%",
-        source=data.source,
+        *("lines", shown, "time", "stored", "interval", "%", data.source),
         note="Share of the candles that should exist, by day.",
     )
 
@@ -239,7 +229,7 @@ def _by_interval(data: _Data) -> Table:
         for each in _totals(data).iter_rows(named=True)
     ]
     columns = "interval, symbols >, expected >, missing >, stored >"
-    note = "Of days that are finalized and judged. Candles that are not due are not expected."
+    note = "Counted are days that are finalized and judged, and candles that are due."
     return formats.table("Completeness", columns, rows, data.source, note)
 
 

@@ -5,6 +5,7 @@ of the models that decided.
 from typing import TYPE_CHECKING
 
 from pipeline_assets.research.daily_report import formats
+from pipeline_assets.research.daily_report.composing import bars, empty_section, section_of
 from pipeline_assets.research.daily_report.intervals import wilson
 from pipeline_assets.research.daily_report.parts import Chart, Edition, Figure, Section, Table
 from pipeline_assets.research.daily_report.readers import Answered, Readers, ask, nothing, reason
@@ -13,7 +14,7 @@ from pipeline_assets.wording import counted
 if TYPE_CHECKING:
     import polars as pl
 
-KEY, TITLE = "decisions", "Decisions"
+_SECTION = "decisions", "Decisions"
 _PROBABILITY = (
     "The probability is that of a trade which earns money after costs; the outcome is the direction after "
     "one hour, before costs, of all candidates that a model judged."
@@ -28,19 +29,15 @@ def decisions_section(readers: Readers, edition: Edition) -> Section:
     """
     found = ask(readers, edition, "decisions", "decisions in the warehouse")
     if found.frame.is_empty():
-        why = reason(found, "view of decisions", "No candidate of this span was decided.")
-        return Section(KEY, TITLE, "There are no decisions.", empty=why)
+        return empty_section(
+            _SECTION,
+            "There are no decisions.",
+            reason(found, "view of decisions", "No candidate of this span was decided."),
+        )
     judged = ask(readers, edition, "calibration", "decisions and outcomes in the warehouse")
     charts = [_reasons_chart(found), _calibration_chart(judged)]
     tables = [_actions(found), _reasons(found), _calibration(judged)]
-    return Section(
-        KEY,
-        TITLE,
-        _headline(found.frame),
-        figures=_figures(found, judged),
-        charts=tuple(each for each in charts if each is not None),
-        tables=tuple(each for each in tables if each.rows),
-    )
+    return section_of(_SECTION, _headline(found.frame), _figures(found, judged), charts, tables)
 
 
 def _sum(frame: "pl.DataFrame", **values: str) -> int:
@@ -108,15 +105,11 @@ def _reasons_chart(found: Answered) -> Chart | None:
     declined = _by(found.frame.filter(verdict="decline"), "decline_reason")
     if declined.is_empty():
         return None
-    return Chart(
+    return bars(
         f"Most declined candidates have the reason {declined['decline_reason'][0]}",
-        "bars",
         declined.rename({"decline_reason": "reason"}),
-        x="reason",
-        y="decisions",
-        series=None,
-        unit="decisions",
-        source=found.source,
+        found.source,
+        "decisions",
     )
 
 

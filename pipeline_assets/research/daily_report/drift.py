@@ -6,22 +6,16 @@ import re
 from collections.abc import Sequence
 from datetime import date
 
-from pipeline_assets.research.daily_report import formats
-from pipeline_assets.research.daily_report.parts import (
-    Chart,
-    Edition,
-    Figure,
-    Section,
-    Source,
-    Table,
-)
+from pipeline_assets.research.daily_report import formats, parts
+from pipeline_assets.research.daily_report.composing import bars, empty_section, section_of
+from pipeline_assets.research.daily_report.parts import Chart, Edition, Figure, Section, Table
 from pipeline_assets.research.daily_report.readers import Readers
 from pipeline_assets.research.drift import moved
 from pipeline_assets.research.drift_documents import PREFIX, DriftReport, read_drift
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.wording import counted
 
-KEY, TITLE = "drift", "Model drift"
+_SECTION = "drift", "Model drift"
 _DOCUMENT = re.compile(rf"{PREFIX}([^/]+)/([0-9]{{8}})\.json")
 _FEATURES = 10
 
@@ -36,18 +30,11 @@ def drift_section(readers: Readers, edition: Edition) -> Section:
     reports = newest_reports(readers.store, edition.days())
     if not reports:
         why = "No drift was measured on a day of this span: there is no current model, or drift did not run."
-        return Section(KEY, TITLE, "No model was compared with its training.", empty=why)
+        return empty_section(_SECTION, "No model was compared with its training.", why)
     figures = tuple(_figure(each) for each in reports)
     tables = (_models(reports), _features(reports), _calibration(reports))
     charts = (_chart(reports),) if any(each.features for each in reports) else ()
-    return Section(
-        KEY,
-        TITLE,
-        _headline(reports),
-        figures=figures,
-        charts=charts,
-        tables=tuple(each for each in tables if each.rows),
-    )
+    return section_of(_SECTION, _headline(reports), figures, charts, tables)
 
 
 def newest_reports(store: ObjectStore, days: Sequence[date]) -> list[DriftReport]:
@@ -74,14 +61,14 @@ def _day(text: str) -> date | None:
         return None
 
 
-def _source(report: DriftReport) -> Source:
-    return Source(f"drift of {report.strategy}", asset=f"drift {report.day}")
+def _source(report: DriftReport) -> parts.Source:
+    return parts.Source(f"drift of {report.strategy}", asset=f"drift {report.day}")
 
 
-def _all(reports: Sequence[DriftReport]) -> Source:
+def _all(reports: Sequence[DriftReport]) -> parts.Source:
     days = sorted({each.day for each in reports})
     text = str(days[0]) if len(days) == 1 else f"{days[0]} to {days[-1]}"
-    return Source("drift of current models", asset=f"drift {text}")
+    return parts.Source("drift of current models", asset=f"drift {text}")
 
 
 def _headline(reports: Sequence[DriftReport]) -> str:
@@ -113,16 +100,12 @@ def _chart(reports: Sequence[DriftReport]) -> Chart:
     ]
     rows.sort(key=lambda each: (-each[1], each[0]))
     name, index = rows[0]
-    return Chart(
+    return bars(
         f"{name} moved most, with an index of {index:.2f}",
-        "bars",
         pl.DataFrame(rows[:_FEATURES], ["feature", "index"], orient="row"),
-        x="feature",
-        y="index",
-        series=None,
-        unit="",
-        source=_all(reports),
-        note="Population stability index: below 0.1 nothing to speak of, from 0.25 on a shift.",
+        _all(reports),
+        "",
+        "Population stability index: below 0.1 nothing to speak of, from 0.25 on a shift.",
     )
 
 

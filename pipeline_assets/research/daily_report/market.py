@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from pipeline_assets.research.daily_report import formats
 from pipeline_assets.research.daily_report.clusters import LEAST_RETURNS, clusters_of
+from pipeline_assets.research.daily_report.composing import bars, empty_section, section_of
 from pipeline_assets.research.daily_report.market_tables import (
     Market,
     by_change,
@@ -23,7 +24,7 @@ from pipeline_assets.wording import counted
 if TYPE_CHECKING:
     import polars as pl
 
-KEY, TITLE = "market", "Market"
+_SECTION = "market", "Market"
 # The movers are those of (almost) the whole span: a symbol that was listed in between is none.
 _LEAST_SHARE = 0.9
 _QUARTERS_OF_A_DAY = 96
@@ -38,7 +39,7 @@ def market_section(readers: Readers, edition: Edition) -> Section:
     asked = ask(readers, edition, "market", "15m candles in the warehouse")
     if asked.frame.is_empty():
         why = reason(asked, "table of 15m candles", "The warehouse has no 15m candle of this span.")
-        return Section(KEY, TITLE, "There are no candles to report on.", empty=why)
+        return empty_section(_SECTION, "There are no candles to report on.", why)
     held = Answered(with_measures(asked.frame), asked.source, exists=True)
     closes = ask(readers, edition, "closes", "1h candles in the warehouse")
     market = Market(
@@ -51,14 +52,7 @@ def market_section(readers: Readers, edition: Edition) -> Section:
     )
     charts = [_movers_chart(market), _volume_chart(market), _heatmap(market)]
     tables = [movers(market), volatile(market), largest_funding(market), groups(market)]
-    return Section(
-        KEY,
-        TITLE,
-        _headline(held.frame),
-        figures=_figures(market),
-        charts=tuple(each for each in charts if each is not None),
-        tables=tuple(each for each in tables if each is not None),
-    )
+    return section_of(_SECTION, _headline(held.frame), _figures(market), charts, tables)
 
 
 def with_measures(symbols: "pl.DataFrame") -> "pl.DataFrame":
@@ -154,16 +148,12 @@ def _movers_chart(market: Market) -> Chart:
 
     shown = extremes(market.symbols.frame)
     best = shown.row(0, named=True)
-    return Chart(
+    return bars(
         f"{best['symbol']} had the best return of the span",
-        "bars",
         shown.select("symbol", (pl.col("change") * 100).alias("return")),
-        x="symbol",
-        y="return",
-        series=None,
-        unit="%",
-        source=market.symbols.source,
-        note="Best and worst returns, from the first open to the last close.",
+        market.symbols.source,
+        "%",
+        "Best and worst returns, from the first open to the last close.",
     )
 
 
@@ -181,16 +171,12 @@ def _volume_chart(market: Market) -> Chart | None:
     )
     peak = shown.sort("volume", "time", descending=[True, False])["time"][0]
     when = f"in the hour from {peak:%H:%M} UTC" if every == "1h" else f"on {peak:%Y-%m-%d}"
-    return Chart(
+    return bars(
         f"Volume was largest {when}",
-        "bars",
         shown,
-        x="time",
-        y="volume",
-        series=None,
-        unit="M USDT",
-        source=market.hours.source,
-        note="Quote volume of all symbols.",
+        market.hours.source,
+        "M USDT",
+        "Quote volume of all symbols.",
     )
 
 

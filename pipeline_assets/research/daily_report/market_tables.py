@@ -1,4 +1,4 @@
-"""The tables of the section about the market. What they are made of is computed in market.py."""
+"""The tables of the section about the market. Their rows are computed in market.py."""
 
 from dataclasses import dataclass
 from typing import TYPE_CHECKING

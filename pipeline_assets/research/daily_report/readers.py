@@ -1,4 +1,4 @@
-"""What the sections of a report read, as one argument: the warehouse, the lake and the records of runs.
+"""The readers of a report's sections, as one argument: the warehouse, the lake and the records of runs.
 Figures are in the sections' modules.
 """
 
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RunRecord:
-    """What a run reported when it materialized an asset.
+    """The figures that a run reported when it materialized an asset.
 
     Attributes:
         asset: key of the asset, as "candle_slots_1m".
@@ -36,13 +36,13 @@ class RunRecord:
 
 @dataclass(frozen=True)
 class Readers:
-    """What sections read.
+    """The readers of sections.
 
     Attributes:
         queries: the warehouse.
         store: the lake.
         account: whose trading is shown first; None for the account with the most fills.
-        runs: the records of the edition's runs; None if nobody read them.
+        runs: the records of the edition's runs; None if these were not read.
     """
 
     queries: ReportQueries

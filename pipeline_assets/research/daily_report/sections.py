@@ -1,4 +1,4 @@
-"""All sections of a report, in the order of reading. What each says is decided in its module."""
+"""All sections of a report, in the order of reading. Each has a module of its own."""
 
 from pipeline_assets.research.daily_report.candidates import candidates_section
 from pipeline_assets.research.daily_report.data_quality import data_section

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.research.daily_report import formats
 from pipeline_assets.research.daily_report.account_books import newest_books
+from pipeline_assets.research.daily_report.composing import empty_section, section_of
 from pipeline_assets.research.daily_report.equity import curves, drawdowns, equity_of, grid_of
 from pipeline_assets.research.daily_report.parts import Chart, Edition, Figure, Section, Source
 from pipeline_assets.research.daily_report.readers import Answered, Readers, ask, nothing
@@ -28,7 +29,7 @@ from pipeline_assets.wording import counted
 if TYPE_CHECKING:
     import polars as pl
 
-KEY, TITLE = "trading", "Trading"
+_SECTION = "trading", "Trading"
 _WAREHOUSE = "fills in the warehouse"
 # The gateway refuses with the name of a limit, or with `mode` while it is halted or reducing.
 _LIMITS = (*RiskSettings.model_fields, "mode")
@@ -52,7 +53,7 @@ def trading_section(readers: Readers, edition: Edition) -> Section:
             if orders.exists and fills.exists
             else "The warehouse has no view of orders and fills yet."
         )
-        return Section(KEY, TITLE, "Nothing was traded.", empty=why)
+        return empty_section(_SECTION, "Nothing was traded.", why)
     equity, marked = _equity(readers, edition, fills, positions)
     curve = curves(equity)
     trading = Trading(
@@ -77,13 +78,8 @@ def trading_section(readers: Readers, edition: Edition) -> Section:
         orders_table(trading),
     )
     chart = _chart(trading)
-    return Section(
-        KEY,
-        TITLE,
-        _headline(trading),
-        figures=_figures(trading),
-        charts=() if chart is None else (chart,),
-        tables=tuple(each for each in tables if each.rows),
+    return section_of(
+        _SECTION, _headline(trading), _figures(trading), () if chart is None else (chart,), tables
     )
 
 

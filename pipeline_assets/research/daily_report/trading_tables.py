@@ -1,4 +1,4 @@
-"""The tables of the section about trading. What they are made of is read in trading.py."""
+"""The tables of the section about trading. Their rows are read in trading.py."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -85,7 +85,10 @@ def accounts_table(trading: Trading) -> Table:
                 mode,
             )
         )
-    columns = "account, change of equity >, profit of closed trades >, fees >, drawdown >, open positions >, mode"
+    columns = (
+        "account, change of equity >, profit of closed trades >, fees >, drawdown >, "
+        "open positions >, mode"
+    )
     note = (
         f"{NOT_IN_FILLS} The mode is the gateway's at the end; earlier halts are not recorded here."
     )

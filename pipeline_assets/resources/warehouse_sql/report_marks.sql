@@ -1,5 +1,5 @@
 -- For the report: the closes of the symbols that an account held or traded in a span, from one candle before
--- it. Of a symbol without that candle, the position at the start has no value.
+-- it, which values the positions at the start.
 SELECT C.SYMBOL, C.OPEN_TIME, C.CLOSE
 FROM ${DATABASE}.${SCHEMA}.${TABLE} AS C
 JOIN (

@@ -1,4 +1,4 @@
--- For the report: what became of candidates, by strategy, horizon and hour of the candidate.
+-- For the report: the outcomes of candidates, by strategy, horizon and hour of the candidate.
 SELECT
     STRATEGY,
     HORIZON_MINUTES,

@@ -1,4 +1,4 @@
-"""What sections compute without a warehouse: clusters, completeness, intervals, equity, billed time."""
+"""Calculations of sections without a warehouse: clusters, completeness, intervals, equity, billed time."""
 
 import random
 from datetime import UTC, date, datetime, timedelta

@@ -102,7 +102,7 @@ def test_outcomes_by_strategy(replayed: SimpleNamespace) -> None:
     """Each strategy and horizon has its mean, its share and an interval that contains it."""
     bucket: S3Bucket = replayed.bucket
     outcomes = RecomputedReport(bucket.client, bucket.name, START).outcomes
-    table = table_of(replayed.sections["candidates"], "What became of candidates")
+    table = table_of(replayed.sections["candidates"], "Outcomes of candidates")
     held = {row[:2]: row for row in table.rows}
     for strategy in STRATEGIES:
         returns = outcomes[outcomes["strategy"] == strategy]["return_1h"].dropna()
