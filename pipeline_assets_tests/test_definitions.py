@@ -69,6 +69,8 @@ FUNDING = {
 
 # Their partitions are strategies.
 REPORT, MODEL, DRIFT = "backtest_report", "model", "drift"
+# By day, week and month.
+REPORTS = ("daily_report", "weekly_report", "monthly_report")
 
 
 @pytest.fixture(scope="module")
@@ -97,7 +99,7 @@ def test_each_interval_has_its_assets(
         AssetKey(name)
         for name in (
             *(*CANDIDATES, *TRADING, *TRADING_TABLES, VIEWS, *GAPS, *FUNDING, "universe"),
-            *(REPORT, MODEL, DRIFT),
+            *(REPORT, MODEL, DRIFT, *REPORTS),
         )
     }
     assert graph.get_all_asset_keys() == expected | others
@@ -171,6 +173,15 @@ def test_lineage_follows_the_four_steps(
     read = {"candle_objects_1m", "funding_rates", "features_15m", "features_1h"}
     assert parents[MODEL] == read
     assert parents[DRIFT] == {"features_15m", "features_1h", MODEL, "decisions", "fills"}
+    reported = {
+        *TRADING_TABLES,
+        "candidate_table",
+        "candidate_outcome_table",
+        "candle_gap_table",
+        DRIFT,
+    }
+    reported |= {"candle_objects_1m", "candle_table_15m", "candle_table_1h", "funding_table"}
+    assert [parents[name] for name in REPORTS] == [reported] * 3
 
 
 def test_only_sensor_finds_candidates(definitions: Definitions) -> None:
@@ -196,7 +207,7 @@ def test_partitions_are_utc_days(definitions: Definitions) -> None:
     """Partitions are UTC days from the first to today."""
     graph = definitions.resolve_asset_graph()
     # Positions are those of now, and so are the views.
-    undated = {AssetKey(name) for name in (REPORT, MODEL, "positions", VIEWS)}
+    undated = {AssetKey(name) for name in (REPORT, MODEL, "positions", VIEWS, *REPORTS[1:])}
     for key in graph.get_all_asset_keys() - undated:
         partitions = graph.get(key).partitions_def
         assert partitions is not None
@@ -206,7 +217,8 @@ def test_partitions_are_utc_days(definitions: Definitions) -> None:
         assert partitions.get_partition_keys(current_time=late.replace(day=21, hour=0))[-1] == (
             "2026-11-21"
         )
-        if key.path[0] in ("candidates", *TRADING):
+        # A run makes one report.
+        if key.path[0] in ("candidates", *TRADING, REPORTS[0]):
             continue
         policy = graph.get(key).backfill_policy
         assert policy is not None
@@ -373,6 +385,9 @@ def test_schedules_are_off_by_default(definitions: Definitions, tmp_path: Path) 
             "housekeeping": "30 1 * * *",
             "models": "0 3 * * 0",
             "model_drift": "30 2 * * *",
+            "report_day": "40 4 * * *",
+            "report_week": "0 5 * * 1",
+            "report_month": "20 5 1 * *",
         }
         assert {each.default_status for each in held} == {schedule}
         assert {each.execution_timezone for each in held} == {"UTC"}

@@ -1,4 +1,6 @@
-"""Records of runs, read from Dagster for a report: request weight, delays and the time of the warehouse. The figures made of these are in research/daily_report/run_figures.py."""
+"""Records of runs, read from Dagster for a report: request weight, delays and the time of the warehouse.
+Figures are made of these in research/daily_report/run_figures.py.
+"""
 
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
