@@ -129,7 +129,8 @@ def _headline(data: _Data) -> str:
     total = int(data.counted["missing"].sum())
     if not total:
         return f"Nothing is missing of {counted(int(data.counted['expected'].sum()), 'candle')}."
-    of_all = f"{counted(total, 'candle')} of {int(data.counted['expected'].sum()):,} {'is' if total == 1 else 'are'} missing"
+    verb = "is" if total == 1 else "are"
+    of_all = f"{counted(total, 'candle')} of {int(data.counted['expected'].sum()):,} {verb} missing"
     causes = _causes_of(data)
     if causes.is_empty():
         return f"{of_all}."
