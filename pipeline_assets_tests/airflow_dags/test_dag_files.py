@@ -259,10 +259,8 @@ def test_only_daily_work_catches_up(parsed: dict) -> None:
 @pytest.mark.parametrize(
     ("dag", "job"),
     [
-        ("candles_seal", "seal"),
-        ("candidate_outcomes", "outcomes"),
-        ("model_drift", "model_drift"),
-        *REPORTS.items(),
+        *(("candles_seal", "seal"), ("candidate_outcomes", "outcomes")),
+        *(("model_drift", "model_drift"), *REPORTS.items()),
     ],
 )
 def test_daily_dags_share_dagsters_schedule(parsed: dict, dag: str, job: str) -> None:
