@@ -25,9 +25,11 @@ from pipeline_assets.resources.loaded_objects import (
 )
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.record_tables import RecordTable
+from pipeline_assets.resources.s3_errors import DamagedObjectError
 from pipeline_assets.resources.warehouse import LoadResult, Warehouse
 from pipeline_assets.resources.warehouse_connection import WarehouseError
 from pipeline_assets.resources.warehouse_records import load_objects, make_views, view_statements
+from pipeline_assets.wording import counted
 
 _DAY = re.compile(r"([0-9]{8})(?:/[^/]+)?\.parquet")
 
@@ -70,18 +72,23 @@ def load_records(
         all_again: whether objects are loaded that were loaded before, as after the table was dropped.
 
     Raises:
-        ObjectStoreError, WarehouseError: a system does not answer, or an object cannot be read.
+        ObjectStoreError, WarehouseError: a system does not answer, or an object is damaged. The other objects
+            are loaded and noted first, so that damage of one day keeps no other day out of the table.
     """
     held = read_loaded(store, table, warehouse.target)
     if due is not None and held.until is not None and held.until >= due:
         return RecordLoad({"objects": 0, "loaded until": moment(held.until)}, {})
-    stored, changed, result = _load(
+    stored, changed, result, damaged = _load(
         store, warehouse, table, days, root_run, {} if all_again else held.objects
     )
     kept = {} if days is None else held.objects
     loaded = replace(held, objects={**kept, **stored}, until=due or held.until)
     if loaded != held:
         write_loaded(store, table, loaded)
+    if damaged:
+        raise WarehouseError(
+            f"{table.name} is loaded but for {counted(len(damaged), 'damaged object')}. {' '.join(damaged)}"
+        )
     values = {"objects": len(changed), **result.values()} if changed else {"objects": 0}
     return RecordLoad(values, Counter(day for key in changed if (day := _day_of(table, key))))
 
@@ -131,17 +138,42 @@ def _load(
     root_run: str,
     loaded: Mapping[str, str],
     attempts: int = 3,
-) -> tuple[dict[str, str], list[str], LoadResult]:
-    """Load what changed; return the ETags of stored objects by key, the loaded keys, and the result."""
+) -> tuple[dict[str, str], list[str], LoadResult, list[str]]:
+    """Load what changed; return ETags of sound objects by key, loaded keys, the result, and damages."""
     stored = _stored(store, table, days)
     changed = [key for key, etag in stored.items() if loaded.get(key) != etag]
     try:
-        return stored, changed, load_objects(warehouse, table, changed, root_run)
+        return stored, changed, load_objects(warehouse, table, changed, root_run), []
     except WarehouseError:
         # A finalize run merges the objects of a day into one, and removes these.
-        if attempts == 1 or stored.keys() <= _stored(store, table, days).keys():
+        if attempts > 1 and not stored.keys() <= _stored(store, table, days).keys():
+            return _load(store, warehouse, table, days, root_run, loaded, attempts - 1)
+        damaged = _damaged(store, changed)
+        if not damaged:
             raise
-    return _load(store, warehouse, table, days, root_run, loaded, attempts - 1)
+    sound = [key for key in changed if key not in damaged]
+    result = load_objects(warehouse, table, sound, root_run)
+    noted = {key: etag for key, etag in stored.items() if key not in damaged}
+    return noted, sound, result, list(damaged.values())
+
+
+def _damaged(store: ObjectStore, keys: Collection[str]) -> dict[str, str]:
+    """Return what is wrong with the objects that no Parquet reader can read, by key."""
+    from pipeline_assets.market.encoding import MalformedObjectError, decode_parquet
+
+    def damage(key: str) -> str:
+        try:
+            body = store.get(key)
+            if body is not None:
+                decode_parquet(body)
+        except MalformedObjectError as error:
+            return str(store.damaged(key, str(error)))
+        except DamagedObjectError as error:
+            return str(error)
+        return ""
+
+    found = zip(keys, store.each(damage, list(keys)), strict=True)
+    return {key: why for key, why in found if why}
 
 
 def _stored(

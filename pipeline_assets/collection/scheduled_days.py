@@ -6,7 +6,7 @@ from collections.abc import Collection, Container, Iterable
 from datetime import date, datetime, timedelta
 from typing import Literal
 
-from pipeline_assets.market.intervals import Interval
+from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.market.windows import newest_closed
 
 # The span of a report.
@@ -56,18 +56,21 @@ def first_day(span: Span, day: date) -> date:
 def days_of_outcomes(
     yesterday: date, with_candidates: Collection[date], with_outcomes: Container[date]
 ) -> list[date]:
-    """Return yesterday, and the days of the month before whose candidates have no outcomes.
+    """Return yesterday, the day before, and the days of the month before whose candidates have no outcomes.
+
+    The last hours of candidates end on the next day, and finalizing that day stores the minutes that its
+    ingest runs missed. So outcomes of the day before are computed once more.
 
     Args:
         yesterday: by the exchange's clock.
         with_candidates: the days that have candidates.
         with_outcomes: the days whose outcomes are stored.
     """
-    oldest = yesterday - LOOK_BACK
+    oldest, before = yesterday - LOOK_BACK, yesterday - DAY
     left = [
         day
         for day in sorted(with_candidates)
-        if oldest <= day < yesterday and day not in with_outcomes
+        if oldest <= day < yesterday and (day == before or day not in with_outcomes)
     ]
     return [yesterday, *left]
 

@@ -165,8 +165,8 @@ def outcomes_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
         execution_timezone="UTC",
         default_status=status,
         description=(
-            "Computes what became of yesterday's candidates, and of those of a day in the month before it "
-            "that has no outcomes."
+            "Computes what became of the candidates of yesterday and the day before, and of a day in the "
+            "month before that has no outcomes."
         ),
     )
     def outcomes(

@@ -215,14 +215,24 @@ def test_object_gone_since_listing(
     assert query("select count(*) as n from CANDIDATES") == [{"n": 2}]
 
 
-def test_refused_load_is_not_noted(
-    store: ObjectStore, load: Callable[..., RecordLoad], warehouse: Warehouse
+def test_damaged_object_keeps_none_out(
+    store: ObjectStore, load: Callable[..., RecordLoad], warehouse: Warehouse, query: Query
 ) -> None:
-    """An object that COPY cannot read ends the load, and the next load takes it again."""
-    store.put(f"fills/{DAY:%Y%m%d}.parquet", b"no Parquet")
-    with pytest.raises(WarehouseError, match=f"{DAY:%Y%m%d}.parquet"):
-        load(record_tables.FILLS)
-    assert not read_loaded(store, record_tables.FILLS, warehouse.target).objects
+    """An object that COPY cannot read fails the load by name, after the others, until it is made again."""
+    put(store, Kind.FILLS, a_fill(1))
+    key = f"fills/{YESTERDAY:%Y%m%d}.parquet"
+    put(store, Kind.FILLS, a_fill(2), day=YESTERDAY)
+    store.put(key, (store.get(key) or b"")[:-9])
+    for _ in range(2):
+        with pytest.raises(WarehouseError, match=f"1 damaged object.*{key} is damaged"):
+            load(record_tables.FILLS)
+        assert list(read_loaded(store, record_tables.FILLS, warehouse.target).objects) == [
+            f"fills/{DAY:%Y%m%d}.parquet"
+        ]
+    assert query("select TRADE_ID from FILLS") == [{"trade_id": 1}]
+    store.delete([key])
+    put(store, Kind.FILLS, a_fill(2), day=YESTERDAY)
+    assert load(record_tables.FILLS).days == {YESTERDAY: 1}
 
 
 def test_load_waits_as_candles_do(store: ObjectStore, load: Callable[..., RecordLoad]) -> None:

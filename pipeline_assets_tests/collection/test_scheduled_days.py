@@ -34,9 +34,12 @@ def november(*days: int) -> list[date]:
 
 
 def test_requests_outcomes_that_are_missing() -> None:
-    """Yesterday anyway, and of the month before the days with candidates and without outcomes."""
-    with_candidates = [date(2026, 9, 30), *november(3, 4, 19, 20)]
-    assert days_of_outcomes(YESTERDAY, with_candidates, november(4)) == november(19, 3)
+    """Yesterday anyway, and of the month before the days with candidates and without outcomes.
+
+    The day before yesterday once more: finalizing yesterday stored minutes in which its horizons end.
+    """
+    with_candidates = [date(2026, 9, 30), *november(3, 4, 18, 19, 20)]
+    assert days_of_outcomes(YESTERDAY, with_candidates, november(4, 18)) == november(19, 3, 18)
     assert days_of_outcomes(YESTERDAY, [], []) == november(19)
 
 

@@ -191,7 +191,7 @@ def _hours_chart(found: Answered) -> Chart:
         .sort("strategy", "time")
     )
     return Chart(
-        f"Most candidates came in the hour from {peak[0]} UTC",
+        f"No hour had more candidates than the one from {peak[0]} UTC",
         "heatmap",
         grid,
         x="time",

@@ -78,9 +78,10 @@ def data_section(readers: Readers, edition: Edition) -> Section:
     import polars as pl
 
     days = edition.days()
-    known = set(judged_days(readers.store))
-    judged = [day for day in days if day in known]
     asked = ask(readers, edition, "gaps", "gap ledger in the warehouse")
+    # Without the table, no row would look as if nothing were missing.
+    known = set(judged_days(readers.store)) if asked.exists else set()
+    judged = [day for day in days if day in known]
     finalized = finalized_candles(readers.store, days)
     due = ~pl.col("cause").is_in([each.value for each in NOT_DUE])
     data = _Data(
@@ -94,7 +95,7 @@ def data_section(readers: Readers, edition: Edition) -> Section:
     )
     if data.counted.is_empty() and data.latency.frame.is_empty() and not data.runs:
         why = (
-            "No day of this span has a gap ledger. Materialize candle_gaps of its days."
+            "No day of this span has a gap ledger. Materialize candle_gaps and candle_gap_table of its days."
             if not judged
             else "No symbol of this span is finalized, and no candle is known to be missing."
         )
@@ -128,12 +129,13 @@ def _headline(data: _Data) -> str:
     total = int(data.counted["missing"].sum())
     if not total:
         return f"Nothing is missing of {counted(int(data.counted['expected'].sum()), 'candle')}."
-    of_all = f"{counted(total, 'candle')} of {int(data.counted['expected'].sum()):,} are missing"
+    verb = "is" if total == 1 else "are"
+    of_all = f"{counted(total, 'candle')} of {int(data.counted['expected'].sum()):,} {verb} missing"
     causes = _causes_of(data)
     if causes.is_empty():
         return f"{of_all}."
     worst = causes.row(0, named=True)
-    return f"{of_all}, most of {worst['width']} with the cause {worst['cause']}."
+    return f"{of_all}, {worst['candles']:,} of these are {worst['width']} with the cause {worst['cause']}."
 
 
 def _totals(data: _Data) -> "pl.DataFrame":
@@ -191,7 +193,7 @@ def _missing_chart(data: _Data) -> Chart | None:
     if found.is_empty():
         return None
     return bars(
-        f"Most missing minutes have the cause {found['cause'][0]}",
+        f"No cause of missing minutes is more frequent than {found['cause'][0]}",
         found.select("cause", "candles"),
         data.gaps.source,
         "candles",

@@ -59,7 +59,7 @@ def _headline(frame: "pl.DataFrame") -> str:
     if declined.is_empty():
         return f"{text}."
     why, number = declined.row(0)
-    return f"{text}; {number:,} were declined for {why}."
+    return f"{text}; {number:,} {'was' if number == 1 else 'were'} declined for {why}."
 
 
 def _figures(found: Answered, judged: Answered) -> tuple[Figure, ...]:
@@ -106,7 +106,7 @@ def _reasons_chart(found: Answered) -> Chart | None:
     if declined.is_empty():
         return None
     return bars(
-        f"Most declined candidates have the reason {declined['decline_reason'][0]}",
+        f"No reason of a decline is more frequent than {declined['decline_reason'][0]}",
         declined.rename({"decline_reason": "reason"}),
         found.source,
         "decisions",

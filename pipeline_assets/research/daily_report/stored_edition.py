@@ -99,8 +99,8 @@ def keep_report(store: ObjectStore, report: DailyReport, dagster_url: str | None
     if (
         standing is not None
         and standing.content == digest
-        and store.holds(page)
-        and store.holds(pdf)
+        and _is_whole(store, page)
+        and _is_whole(store, pdf)
     ):
         return StoredEdition(standing, page, pdf, content.cover(), changed=False)
     _replace(store, page, page_of(content).encode())
@@ -113,6 +113,12 @@ def keep_report(store: ObjectStore, report: DailyReport, dagster_url: str | None
 def _digest(content: Content) -> str:
     """Return the digest of all that a report shows but the time of making."""
     return hashlib.sha256(page_of(replace(content, made_at="")).encode()).hexdigest()
+
+
+def _is_whole(store: ObjectStore, key: str) -> bool:
+    """Return whether an object is stored, with the bytes that were written."""
+    found = store.find(key)
+    return found is not None and found.intact
 
 
 def _replace(store: ObjectStore, key: str, body: bytes) -> None:

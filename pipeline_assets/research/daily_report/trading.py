@@ -211,6 +211,8 @@ def _day_result(trading: Trading) -> Figure:
     since = "since 00:00 UTC" if trading.edition.kind == "day" else f"of {books.at:%Y-%m-%d} alone"
     detail = f"{since}, funding and open positions included, at {formats.minute(books.at)}"
     source = Source(books.key, asset=f"positions {books.at:%Y-%m-%d}")
+    if books.damage:
+        return nothing(label, books.damage, source)
     return Figure(label, formats.money(books.day_result, signed=True), detail, source)
 
 

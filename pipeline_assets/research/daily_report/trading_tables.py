@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 NOT_IN_FILLS = "Funding payments are not in fills, and not in this figure."
 _BY_HAND = "by hand"
 _POSITIONS = 20
+# A venue's reason may contain figures of its own, so that each order has another one.
+_STATES = 50
 _AMOUNTS = ("profit", "fees", "best", "worst")
 
 
@@ -73,7 +75,7 @@ def accounts_table(trading: Trading) -> Table:
     rows = []
     for account in sorted({*trading.curve["account"], *trading.orders.frame["account"]}):
         own = books.get(account)
-        mode = f"{own.mode} {own.mode_reason}".strip() if own else NO_VALUE
+        mode = f"{own.mode} {own.mode_reason}".strip() if own and not own.damage else NO_VALUE
         rows.append(
             (
                 account,
@@ -206,7 +208,8 @@ def orders_table(trading: Trading) -> Table:
     """Return the orders by state."""
     rows = [
         (account, kind, status, why, formats.count(number))
-        for account, kind, status, why, number in trading.orders.frame.iter_rows()
+        for account, kind, status, why, number in trading.orders.frame.head(_STATES).iter_rows()
     ]
     columns = "account, kind, state, reason, orders >"
-    return formats.table("Orders by state", columns, rows, trading.orders.source)
+    note = f"The {_STATES} most frequent."
+    return formats.table("Orders by state", columns, rows, trading.orders.source, note)

@@ -194,14 +194,20 @@ def test_repeated_report_changes_nothing(store: ObjectStore, small: DailyReport)
     assert [each.key for each in found.sections] == ["trading"]
 
 
-def test_lost_page_is_written_again(store: ObjectStore) -> None:
+def test_lost_page_is_written_again(store: ObjectStore, s3_bucket: S3Bucket) -> None:
     """A page that was removed, or damaged, comes back with the next run."""
     report = empty_report()
     keep_report(store, report, None)
-    page = store.get("reports/20261128.html")
-    store.delete(["reports/20261128.html"])
+    key = "reports/20261128.html"
+    page = store.get(key)
+    store.delete([key])
     assert keep_report(store, report, None).changed
-    assert store.get("reports/20261128.html") == page
+    assert store.get(key) == page
+    s3_bucket.client.put_object(
+        Bucket=s3_bucket.name, Key=key, Body=b"<html", Metadata={"sha256": "0" * 64}
+    )
+    assert keep_report(store, report, None).changed
+    assert store.get(key) == page
 
 
 @pytest.fixture

@@ -5,15 +5,24 @@ from types import SimpleNamespace
 
 import pytest
 
-from pipeline_assets.research.daily_report.parts import Edition, Figure, Section, Table
+from pipeline_assets.collection.record_load import load_records, update_views
+from pipeline_assets.market.intervals import Interval
+from pipeline_assets.research.daily_report.data_quality import data_section
+from pipeline_assets.research.daily_report.parts import NO_VALUE, Edition, Figure, Section, Table
 from pipeline_assets.research.daily_report.readers import Readers, RunRecord
 from pipeline_assets.research.daily_report.sections import make_sections
+from pipeline_assets.research.daily_report.trading import trading_section
+from pipeline_assets.resources import record_tables
+from pipeline_assets.resources.finalized_days import FinalizedDay, mark_finalized
+from pipeline_assets.resources.gap_objects import gap_schema, write_gaps
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.report_queries import ReportQueries
 from pipeline_assets.resources.warehouse import Warehouse
+from pipeline_assets.trading.record_objects import Kind
 from pipeline_assets_tests.fixtures.report_day import START, STRATEGIES, ReportDay
 from pipeline_assets_tests.fixtures.s3 import S3Bucket, S3Server, make_bucket
 from pipeline_assets_tests.fixtures.snowflake import SnowflakeServer
+from pipeline_assets_tests.fixtures.trading_records import DAY, NOON, a_fill, put
 from pipeline_assets_tests.research.daily_report.recomputed_report import RecomputedReport
 
 EDITION = Edition.of("day", START.date())
@@ -149,3 +158,36 @@ def test_day_without_data_says_so(warehouse: Warehouse, s3_bucket: S3Bucket) -> 
         assert section.empty
         assert section.headline
         assert (section.figures, section.charts, section.tables) == ((), (), ())
+
+
+@pytest.fixture
+def lake(s3_bucket: S3Bucket) -> ObjectStore:
+    return ObjectStore(s3_bucket.settings())
+
+
+def test_other_accounts_trade_counts_once(warehouse: Warehouse, lake: ObjectStore) -> None:
+    """Two accounts trade one decision on two days; damaged books of one end no report."""
+    for account, day in (("paper", DAY), ("other", DAY - timedelta(days=1))):
+        at = {"account": account, "decision_id": "decision-1"}
+        moved = timedelta(days=(day - DAY).days)
+        legs = [a_fill(n, side=side, **at) for n, side in enumerate(("buy", "sell"))]
+        put(lake, Kind.FILLS, *(leg | {"filled_at": NOON + moved} for leg in legs), day=day)
+    load_records(lake, warehouse, record_tables.FILLS, None, "run")
+    update_views(lake, warehouse)
+    for document in (b"{}", b"[]", b'{"at": 1e300}', b"{"):
+        lake.put(f"accounts/{DAY:%Y%m%d}/235959-paper-000000000001.json", document)
+        section = trading_section(Readers(ReportQueries(warehouse), lake), EDITION)
+        assert [row[:3] for row in table_of(section, "Closed trades").rows] == [("paper", "x", "1")]
+        result = figures_of(section)["Result by the gateway"]
+        assert result.value == NO_VALUE
+        assert "235959-paper-000000000001.json" in result.detail
+        assert table_of(section, "Accounts").rows[0][-1] == NO_VALUE
+
+
+def test_unloaded_ledger_is_not_complete(warehouse: Warehouse, lake: ObjectStore) -> None:
+    """A day whose ledger is on the lake and not in the warehouse is not reported as complete."""
+    mark_finalized(lake, Interval.ONE_HOUR, EDITION.days()[0], {"BTCUSDT": FinalizedDay("etag")})
+    write_gaps(lake, EDITION.days()[0], gap_schema().to_frame())
+    section = data_section(Readers(ReportQueries(warehouse), lake), EDITION)
+    assert section.empty
+    assert "candle_gap_table" in section.empty
