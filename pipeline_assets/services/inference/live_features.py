@@ -21,6 +21,8 @@ INTERVALS = (Interval.FIFTEEN_MINUTES, Interval.ONE_HOUR)
 _AFTER = timedelta(seconds=3)
 _FIRST_PAUSE, _LONGEST_PAUSE = timedelta(seconds=10), timedelta(minutes=1)
 _MOST_READS = 6
+# While no row is young enough to be used: the first history may come long before the next 1h candle.
+_UNUSABLE_PAUSE = timedelta(minutes=5)
 # How much older than one interval a row may be, beside the load lag; model_inputs.py has the same rule.
 _LATE = timedelta(minutes=1)
 _logger = logging.getLogger(__name__)
@@ -136,8 +138,12 @@ class LiveFeatures:
         held.down = held.reported = False
         self._keep(interval, held, frame, now)
         held.reads += 1
-        if any(times[-1] >= newest for times in held.times.values()) or held.reads >= _MOST_READS:
+        youngest = max((times[-1] for times in held.times.values()), default=None)
+        usable = youngest is not None and youngest >= newest - interval.span
+        if youngest is not None and (youngest >= newest or (usable and held.reads >= _MOST_READS)):
             held.read_for, held.reads, held.again_at = newest, 0, None
+        elif held.reads >= _MOST_READS:
+            held.again_at = now + _UNUSABLE_PAUSE
         else:
             held.again_at = now + min(_FIRST_PAUSE * 2 ** (held.reads - 1), _LONGEST_PAUSE)
         return 1

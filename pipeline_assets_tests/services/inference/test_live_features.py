@@ -66,6 +66,19 @@ def test_late_load_is_asked_for_again() -> None:
     assert len(table.asked) == 6
 
 
+def test_first_history_is_found_within_minutes() -> None:
+    """Tables that were empty at the start are asked again before the next candle, every five minutes."""
+    table = HeldFeatures(symbols=())
+    live = _live(table)
+    _refreshed(live, NOON + 2 * MINUTE, NOON + 8 * MINUTE)
+    assert live.refusal(SYMBOLS[0], NOON + 8 * MINUTE) == "features_missing"
+    table.symbols = SYMBOLS
+    table.asked.clear()
+    _refreshed(live, NOON + 8 * MINUTE, NOON + 14 * MINUTE)
+    assert live.refusal(SYMBOLS[0], NOON + 14 * MINUTE) == ""
+    assert sorted(interval for interval, _ in table.asked) == [QUARTER, HOUR]
+
+
 def test_warehouse_outage_of_ten_minutes() -> None:
     """Features that are young enough serve on; then `warehouse_down`; back again after the outage."""
     table = HeldFeatures()
