@@ -28,6 +28,7 @@ from pipeline_assets.research.daily_report.readers import (
     nothing,
 )
 from pipeline_assets.research.daily_report.run_figures import (
+    NOT_READ,
     SLOTS,
     quantiles,
     run_figures,
@@ -133,7 +134,10 @@ def _headline(data: _Data) -> str:
     if causes.is_empty():
         return f"{of_all}."
     worst = causes.row(0, named=True)
-    return f"{of_all}, most of {worst['width']} with the cause {worst['cause']}."
+    number = counted(worst["candles"], "candle")
+    return (
+        f"{of_all}; the most frequent cause is {worst['cause']}, of {number} of {worst['width']}."
+    )
 
 
 def _totals(data: _Data) -> "pl.DataFrame":
@@ -165,11 +169,7 @@ def _completeness(data: _Data) -> list[Figure]:
 def _lag(data: _Data) -> Figure:
     label, lags = "Close to slots, 95 %", slot_lags(data.runs)
     if not lags:
-        why = (
-            "The runs of this span were not read."
-            if data.runs is None
-            else f"Dagster keeps no run of {SLOTS} of this span."
-        )
+        why = NOT_READ if data.runs is None else f"Dagster keeps no run of {SLOTS} of this span."
         return nothing(label, why, RUNS)
     half, most, _, longest = quantiles(lags)
     detail = f"half within {formats.seconds(half)}, at most {formats.seconds(longest)}"
@@ -191,7 +191,7 @@ def _missing_chart(data: _Data) -> Chart | None:
     if found.is_empty():
         return None
     return bars(
-        f"Most missing minutes have the cause {found['cause'][0]}",
+        f"{found['cause'][0]} is the most frequent cause of missing minutes",
         found.select("cause", "candles"),
         data.gaps.source,
         "candles",

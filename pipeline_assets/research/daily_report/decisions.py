@@ -106,7 +106,7 @@ def _reasons_chart(found: Answered) -> Chart | None:
     if declined.is_empty():
         return None
     return bars(
-        f"Most declined candidates have the reason {declined['decline_reason'][0]}",
+        f"{declined['decline_reason'][0]} is the most frequent reason to decline",
         declined.rename({"decline_reason": "reason"}),
         found.source,
         "decisions",
