@@ -76,8 +76,8 @@ def _headline(symbols: "pl.DataFrame") -> str:
     rose = int((ordered["change"] > 0).sum())
     best, worst = ordered.row(0, named=True), ordered.row(-1, named=True)
     return (
-        f"{rose} of {counted(ordered.height, 'symbol')} rose: from {best['symbol']} with "
-        f"{formats.percent(best['change'], signed=True)} to {worst['symbol']} with "
+        f"{rose} of {counted(ordered.height, 'symbol')} rose; the best is {best['symbol']} with "
+        f"{formats.percent(best['change'], signed=True)}, the worst {worst['symbol']} with "
         f"{formats.percent(worst['change'], signed=True)}."
         if ordered.height > 1
         else f"{best['symbol']} moved {formats.percent(best['change'], signed=True)}."
