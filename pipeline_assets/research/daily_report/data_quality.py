@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 from pipeline_assets.market.gap_causes import NOT_DUE
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.research.daily_report import formats
-from pipeline_assets.research.daily_report.completeness import completeness_of, finalized_candles
+from pipeline_assets.research.daily_report.completeness import (
+    completeness_of,
+    doubtful_candles,
+    finalized_candles,
+)
 from pipeline_assets.research.daily_report.composing import bars, empty_section, section_of
 from pipeline_assets.research.daily_report.parts import (
     NO_VALUE,
@@ -55,6 +59,7 @@ class _Data:
         counted: candles by interval and day, as `completeness_of` returns them.
         judged: how many days of the edition have a gap ledger.
         gaps: those of candles that should exist.
+        doubtful: candles that are missing only if the ledger is newer than their finalize.
         latency: quantiles by step.
         runs: records of runs; None if these were not read.
         source: of completeness.
@@ -64,6 +69,7 @@ class _Data:
     counted: "pl.DataFrame"
     judged: int
     gaps: Answered
+    doubtful: int
     latency: Answered
     runs: tuple[RunRecord, ...] | None
     source: Source
@@ -89,6 +95,7 @@ def data_section(readers: Readers, edition: Edition) -> Section:
         counted=completeness_of(finalized, asked.frame, judged),
         judged=len(judged),
         gaps=Answered(asked.frame.filter(due), asked.source, asked.exists),
+        doubtful=doubtful_candles(finalized, asked.frame),
         latency=ask(readers, edition, "latency", "candidates and decisions in the warehouse"),
         runs=readers.runs,
         source=Source("marks of finalized days and gap ledger", asset=_ledger(edition)),
@@ -135,9 +142,15 @@ def _headline(data: _Data) -> str:
         return f"{of_all}."
     worst = causes.row(0, named=True)
     number = counted(worst["candles"], "candle")
-    return (
-        f"{of_all}; the most frequent cause is {worst['cause']}, of {number} of {worst['width']}."
-    )
+    cause = f"the most frequent cause is {worst['cause']}, of {number} of {worst['width']}"
+    return f"{of_all}; {cause}{_doubt(data)}."
+
+
+def _doubt(data: _Data) -> str:
+    if not data.doubtful:
+        return ""
+    number = counted(data.doubtful, "missing candle")
+    return f"; the gap ledger may be too old for {number}: materialize candle_gaps"
 
 
 def _totals(data: _Data) -> "pl.DataFrame":
