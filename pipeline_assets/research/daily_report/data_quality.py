@@ -223,8 +223,9 @@ def _daily_chart(data: _Data) -> Chart | None:
         midnight.alias("time"), share.alias("stored"), pl.col("width").alias("interval")
     )
     worst = shown.sort("stored", "time").row(0, named=True)
+    share_of_worst = f"{worst['stored']:.2f} % of {worst['interval']}"
     return Chart(
-        f"The least complete day was {worst['time']:%Y-%m-%d}, with {worst['stored']:.2f} %",
+        f"The least complete day was {worst['time']:%Y-%m-%d}, with {share_of_worst}",
         *("lines", shown, "time", "stored", "interval", "%", data.source),
         note="Share of the candles that should exist, by day.",
     )

@@ -91,6 +91,10 @@ def _figures(market: Market) -> tuple[Figure, ...]:
     taker = float(symbols["taker_buy_quote_volume"].sum())
     left_out = symbols.height - ordered.height
     beside = f"; {left_out} with an incomplete span not counted" if left_out else ""
+    most = int(symbols.sort("candles")["candles"][-1])
+    whole = _QUARTERS_OF_A_DAY * len(market.edition.days())
+    if most < whole:
+        beside += f"; {most:,} of {whole:,} candles of 15m each, at most"
     middle = ordered["change"].median()
     volatility = ordered["volatility"].median()
     return (
@@ -198,7 +202,7 @@ def _heatmap(market: Market) -> Chart | None:
     message = (
         f"{largest} of {len(names)} symbols moved together"
         if largest
-        else "No two groups of symbols moved together"
+        else "No two symbols moved together"
     )
     return Chart(
         message,

@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from pipeline_assets.research.daily_report.candidates import headline_of, measures
+from pipeline_assets.research.daily_report.market import market_section
 from pipeline_assets.research.daily_report.parts import Edition, Figure, Section, Table
 from pipeline_assets.research.daily_report.readers import Readers, RunRecord
 from pipeline_assets.research.daily_report.sections import make_sections
@@ -43,7 +44,12 @@ def replayed(s3_server: S3Server, snowflake_server: SnowflakeServer) -> SimpleNa
     warehouse = Warehouse(settings, bucket.settings())
     ReportDay(store, warehouse).fill()
     sections = make_sections(Readers(ReportQueries(warehouse), store, runs=RUNS), EDITION)
-    return SimpleNamespace(bucket=bucket, sections={each.key: each for each in sections})
+    return SimpleNamespace(
+        bucket=bucket,
+        store=store,
+        warehouse=warehouse,
+        sections={each.key: each for each in sections},
+    )
 
 
 def figures_of(section: Section) -> dict[str, Figure]:
@@ -106,6 +112,13 @@ def test_titles_claim_no_majority(replayed: SimpleNamespace) -> None:
         for sentence in (section.headline, *(each.title for each in section.charts)):
             assert not sentence.startswith("Most ")
             assert "most of" not in sentence
+
+
+def test_incomplete_span_is_named(replayed: SimpleNamespace) -> None:
+    """The returns of a week of which one day is stored say how much of the week they are of."""
+    readers = Readers(ReportQueries(replayed.warehouse), replayed.store, runs=RUNS)
+    figures = figures_of(market_section(readers, Edition.of("week", START.date())))
+    assert "of 672 candles of 15m each" in figures["Median return"].detail
 
 
 def test_few_hours_are_not_judged() -> None:
