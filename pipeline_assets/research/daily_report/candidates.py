@@ -45,7 +45,7 @@ def candidates_section(readers: Readers, edition: Edition) -> Section:
     tables = [_strategies(found), _outcomes(measured, outcomes, edition), _extremes(extremes)]
     return section_of(
         _SECTION,
-        _headline(found.frame, measured),
+        headline_of(found.frame, measured),
         _figures(found, outcomes, measured),
         charts,
         tables,
@@ -110,7 +110,8 @@ def _main(measured: "pl.DataFrame") -> "pl.DataFrame":
     return own.filter(horizon_minutes=_MAIN).sort("mean", "strategy", descending=[True, False])
 
 
-def _headline(found: "pl.DataFrame", measured: "pl.DataFrame") -> str:
+def headline_of(found: "pl.DataFrame", measured: "pl.DataFrame") -> str:
+    """Return the number of candidates, the best strategy, and whether its mean return may be chance."""
     total = counted(int(found["candidates"].sum()), "candidate")
     known = _main(measured)
     if known.is_empty():
@@ -125,7 +126,7 @@ def _headline(found: "pl.DataFrame", measured: "pl.DataFrame") -> str:
 
 def _sign(low: float | None, high: float | None) -> str:
     if low is None or high is None:
-        return ""
+        return ", of too short a time to tell from chance"
     return ", which may be chance" if low <= 0 <= high else ""
 
 

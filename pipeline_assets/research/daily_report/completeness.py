@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING
 
-from pipeline_assets.market.gap_causes import NOT_DUE
+from pipeline_assets.market.gap_causes import NOT_DUE, Cause
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.finalized_days import finalized_symbols
 from pipeline_assets.resources.object_store import ObjectStore
@@ -73,3 +73,19 @@ def completeness_of(
         )
         .sort(pl.col("width").replace_strict(order, return_dtype=pl.Int64), "day")
     )
+
+
+def doubtful_candles(finalized: "pl.DataFrame", gaps: "pl.DataFrame") -> int:
+    """Count the candles that the ledger has as not fetched although their symbol's day is finalized.
+
+    A backfill between two runs of the ledger stores candles that the ledger still has as missing.
+
+    Args:
+        finalized: as `finalized_candles` returns it.
+        gaps: as `completeness_of` takes these.
+    """
+    import polars as pl
+
+    unfetched = gaps.filter(pl.col("cause") == Cause.NOT_FETCHED.value)
+    found = unfetched.join(finalized, on=["width", "day", "symbol"], how="semi")
+    return int(found["candles"].sum())

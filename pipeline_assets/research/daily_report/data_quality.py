@@ -9,7 +9,11 @@ from typing import TYPE_CHECKING
 from pipeline_assets.market.gap_causes import NOT_DUE
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.research.daily_report import formats
-from pipeline_assets.research.daily_report.completeness import completeness_of, finalized_candles
+from pipeline_assets.research.daily_report.completeness import (
+    completeness_of,
+    doubtful_candles,
+    finalized_candles,
+)
 from pipeline_assets.research.daily_report.composing import bars, empty_section, section_of
 from pipeline_assets.research.daily_report.parts import (
     NO_VALUE,
@@ -28,6 +32,7 @@ from pipeline_assets.research.daily_report.readers import (
     nothing,
 )
 from pipeline_assets.research.daily_report.run_figures import (
+    NOT_READ,
     SLOTS,
     quantiles,
     run_figures,
@@ -54,6 +59,7 @@ class _Data:
         counted: candles by interval and day, as `completeness_of` returns them.
         judged: how many days of the edition have a gap ledger.
         gaps: those of candles that should exist.
+        doubtful: candles that are missing only if the ledger is newer than their finalize.
         latency: quantiles by step.
         runs: records of runs; None if these were not read.
         source: of completeness.
@@ -63,6 +69,7 @@ class _Data:
     counted: "pl.DataFrame"
     judged: int
     gaps: Answered
+    doubtful: int
     latency: Answered
     runs: tuple[RunRecord, ...] | None
     source: Source
@@ -89,6 +96,7 @@ def data_section(readers: Readers, edition: Edition) -> Section:
         counted=completeness_of(finalized, asked.frame, judged),
         judged=len(judged),
         gaps=Answered(asked.frame.filter(due), asked.source, asked.exists),
+        doubtful=doubtful_candles(finalized, asked.frame),
         latency=ask(readers, edition, "latency", "candidates and decisions in the warehouse"),
         runs=readers.runs,
         source=Source("marks of finalized days and gap ledger", asset=_ledger(edition)),
@@ -135,7 +143,16 @@ def _headline(data: _Data) -> str:
     if causes.is_empty():
         return f"{of_all}."
     worst = causes.row(0, named=True)
-    return f"{of_all}, {worst['candles']:,} of these are {worst['width']} with the cause {worst['cause']}."
+    number = counted(worst["candles"], "candle")
+    cause = f"the most frequent cause is {worst['cause']}, of {number} of {worst['width']}"
+    return f"{of_all}; {cause}{_doubt(data)}."
+
+
+def _doubt(data: _Data) -> str:
+    if not data.doubtful:
+        return ""
+    number = counted(data.doubtful, "missing candle")
+    return f"; the gap ledger may be too old for {number}: materialize candle_gaps"
 
 
 def _totals(data: _Data) -> "pl.DataFrame":
@@ -167,11 +184,7 @@ def _completeness(data: _Data) -> list[Figure]:
 def _lag(data: _Data) -> Figure:
     label, lags = "Close to slots, 95 %", slot_lags(data.runs)
     if not lags:
-        why = (
-            "The runs of this span were not read."
-            if data.runs is None
-            else f"Dagster keeps no run of {SLOTS} of this span."
-        )
+        why = NOT_READ if data.runs is None else f"Dagster keeps no run of {SLOTS} of this span."
         return nothing(label, why, RUNS)
     half, most, _, longest = quantiles(lags)
     detail = f"half within {formats.seconds(half)}, at most {formats.seconds(longest)}"
@@ -212,8 +225,9 @@ def _daily_chart(data: _Data) -> Chart | None:
         midnight.alias("time"), share.alias("stored"), pl.col("width").alias("interval")
     )
     worst = shown.sort("stored", "time").row(0, named=True)
+    share_of_worst = f"{worst['stored']:.2f} % of {worst['interval']}"
     return Chart(
-        f"The least complete day was {worst['time']:%Y-%m-%d}, with {worst['stored']:.2f} %",
+        f"The least complete day was {worst['time']:%Y-%m-%d}, with {share_of_worst}",
         *("lines", shown, "time", "stored", "interval", "%", data.source),
         note="Share of the candles that should exist, by day.",
     )

@@ -73,8 +73,11 @@ def _all(reports: Sequence[DriftReport]) -> parts.Source:
 
 def _headline(reports: Sequence[DriftReport]) -> str:
     warned = [each for each in reports if each.warnings]
+    compared = sum(1 for each in reports if each.features or each.calibration)
+    if not warned and not compared:
+        return f"{counted(len(reports), 'model')} could not be compared with the training yet."
     if not warned:
-        return f"Nothing moved of {counted(len(reports), 'model')}, as far as it could be compared."
+        return f"Nothing moved of {compared:,} compared, of {counted(len(reports), 'model')}."
     first = warned[0]
     more = f" {counted(len(warned) - 1, 'other model')} moved too." if len(warned) > 1 else ""
     return f"{first.strategy}: {first.warnings[0]}{more}"

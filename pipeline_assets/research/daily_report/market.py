@@ -76,8 +76,8 @@ def _headline(symbols: "pl.DataFrame") -> str:
     rose = int((ordered["change"] > 0).sum())
     best, worst = ordered.row(0, named=True), ordered.row(-1, named=True)
     return (
-        f"{rose} of {counted(ordered.height, 'symbol')} rose: from {best['symbol']} with "
-        f"{formats.percent(best['change'], signed=True)} to {worst['symbol']} with "
+        f"{rose} of {counted(ordered.height, 'symbol')} rose; the best is {best['symbol']} with "
+        f"{formats.percent(best['change'], signed=True)}, the worst {worst['symbol']} with "
         f"{formats.percent(worst['change'], signed=True)}."
         if ordered.height > 1
         else f"{best['symbol']} moved {formats.percent(best['change'], signed=True)}."
@@ -91,6 +91,10 @@ def _figures(market: Market) -> tuple[Figure, ...]:
     taker = float(symbols["taker_buy_quote_volume"].sum())
     left_out = symbols.height - ordered.height
     beside = f"; {left_out} with an incomplete span not counted" if left_out else ""
+    most = int(symbols.sort("candles")["candles"][-1])
+    whole = _QUARTERS_OF_A_DAY * len(market.edition.days())
+    if most < whole:
+        beside += f"; {most:,} of {whole:,} candles of 15m each, at most"
     middle = ordered["change"].median()
     volatility = ordered["volatility"].median()
     return (
@@ -198,7 +202,7 @@ def _heatmap(market: Market) -> Chart | None:
     message = (
         f"{largest} of {len(names)} symbols moved together"
         if largest
-        else "No two groups of symbols moved together"
+        else "No two symbols moved together"
     )
     return Chart(
         message,

@@ -18,7 +18,7 @@ SLOTS = "candle_slots_1m"
 # Snowflake bills a minute at least for each time that the warehouse resumes, and production.sql suspends it
 # after a minute without statements.
 _LEAST, _IDLE = timedelta(seconds=60), timedelta(seconds=60)
-_NOT_READ = "The runs of this span were not read."
+NOT_READ = "Runs were not read: a report made by the command does not ask Dagster."
 _NOT_KEPT = "Dagster keeps no run of this span that says so."
 QUANTILES = (0.5, 0.95, 0.99, 1.0)
 
@@ -64,7 +64,7 @@ def _began(record: RunRecord) -> datetime:
 
 
 def _why(runs: Sequence[RunRecord] | None) -> str:
-    return _NOT_READ if runs is None else _NOT_KEPT
+    return NOT_READ if runs is None else _NOT_KEPT
 
 
 def _weight(runs: Sequence[RunRecord] | None) -> Figure:

@@ -71,6 +71,11 @@ def make_report(
     warnings = []
     if made_at < edition.end:
         warnings.append("The span is not over: later figures are missing.")
+    if readers.runs is None:
+        warnings.append(
+            "Figures of runs (request weight, delays, the warehouse's time) are missing: the command does "
+            "not read Dagster. The next run of the report's asset adds these."
+        )
     if all(each.empty is not None for each in sections):
         warnings.append("Nothing is stored of this span, so the report has no figures.")
     return DailyReport(edition, tuple(sections), made_at, tuple(warnings))

@@ -8,7 +8,7 @@ import polars as pl
 import pytest
 
 from pipeline_assets.research.daily_report.clusters import clusters_of
-from pipeline_assets.research.daily_report.completeness import completeness_of
+from pipeline_assets.research.daily_report.completeness import completeness_of, doubtful_candles
 from pipeline_assets.research.daily_report.equity import curves, drawdowns, equity_of, grid_of
 from pipeline_assets.research.daily_report.intervals import mean_limits, wilson
 from pipeline_assets.research.daily_report.readers import RunRecord
@@ -37,6 +37,15 @@ def frame_of(rows: list[tuple[str, datetime, float]]) -> pl.DataFrame:
     return pl.DataFrame(
         rows, {"symbol": pl.String, "open_time": TIME, "close": pl.Float64}, orient="row"
     )
+
+
+def test_old_ledger_is_doubted() -> None:
+    """Candles that the ledger has as not fetched are doubted where their symbol's day is finalized."""
+    keys = {"width": ["1h", "1h", "1h"], "day": [START.date()] * 3, "symbol": ["A", "B", "C"]}
+    causes = ["not_fetched", "not_fetched", "exchange_outage"]
+    gaps = pl.DataFrame(keys | {"candles": [24, 7, 1], "cause": causes})
+    finalized = pl.DataFrame(keys).filter(pl.col("symbol") != "B")
+    assert doubtful_candles(finalized, gaps) == 24
 
 
 def test_clusters_are_found() -> None:

@@ -3,11 +3,14 @@
 from datetime import timedelta
 from types import SimpleNamespace
 
+import polars as pl
 import pytest
 
 from pipeline_assets.collection.record_load import load_records, update_views
 from pipeline_assets.market.intervals import Interval
+from pipeline_assets.research.daily_report.candidates import headline_of, measures
 from pipeline_assets.research.daily_report.data_quality import data_section
+from pipeline_assets.research.daily_report.market import market_section
 from pipeline_assets.research.daily_report.parts import NO_VALUE, Edition, Figure, Section, Table
 from pipeline_assets.research.daily_report.readers import Readers, RunRecord
 from pipeline_assets.research.daily_report.sections import make_sections
@@ -50,7 +53,12 @@ def replayed(s3_server: S3Server, snowflake_server: SnowflakeServer) -> SimpleNa
     warehouse = Warehouse(settings, bucket.settings())
     ReportDay(store, warehouse).fill()
     sections = make_sections(Readers(ReportQueries(warehouse), store, runs=RUNS), EDITION)
-    return SimpleNamespace(bucket=bucket, sections={each.key: each for each in sections})
+    return SimpleNamespace(
+        bucket=bucket,
+        store=store,
+        warehouse=warehouse,
+        sections={each.key: each for each in sections},
+    )
 
 
 def figures_of(section: Section) -> dict[str, Figure]:
@@ -105,6 +113,41 @@ def test_gaps_have_causes(replayed: SimpleNamespace) -> None:
     causes = table_of(replayed.sections["data"], "Missing candles by cause")
     assert causes.rows[0] == ("1m", "exchange_outage", "1", "1", "15")
     assert "15m" in {row[0] for row in causes.rows}
+
+
+def test_titles_claim_no_majority(replayed: SimpleNamespace) -> None:
+    """The most frequent value need not be more than half, so no sentence says "most of"."""
+    for section in replayed.sections.values():
+        for sentence in (section.headline, *(each.title for each in section.charts)):
+            assert not sentence.startswith("Most ")
+            assert "most of" not in sentence
+
+
+def test_incomplete_span_is_named(replayed: SimpleNamespace) -> None:
+    """The returns of a week of which one day is stored say how much of the week they are of."""
+    readers = Readers(ReportQueries(replayed.warehouse), replayed.store, runs=RUNS)
+    figures = figures_of(market_section(readers, Edition.of("week", START.date())))
+    assert "of 672 candles of 15m each" in figures["Median return"].detail
+
+
+def test_few_hours_are_not_judged() -> None:
+    """A mean without an interval is less sure than one whose interval contains zero."""
+    hours = pl.DataFrame(
+        [("up", 60, START, 8, 0.04, 7, 0, 0)],
+        [
+            "strategy",
+            "horizon_minutes",
+            "hour",
+            "cases",
+            "returns",
+            "positive",
+            "not_over",
+            "minutes_missing",
+        ],
+        orient="row",
+    )
+    found = pl.DataFrame({"strategy": ["up"], "candidates": [8]})
+    assert "too short a time" in headline_of(found, measures(hours, EDITION))
 
 
 def test_outcomes_by_strategy(replayed: SimpleNamespace) -> None:
