@@ -145,16 +145,17 @@ print(json.dumps([pipeline_assets.__file__, there, assets]))
 
 
 def test_report_files_are_installed(fresh: Fresh) -> None:
-    """The template, style and scripts of the backtest report, and the chart library's licence."""
+    """Templates, styles and scripts of reports and cards, the PDF's font, and the chart library's licence."""
     script = """
 from importlib.resources import files
 page = files("pipeline_assets.research") / "report_page"
-for folder in (page, page / "lightweight_charts"):
+for folder in (page, page / "lightweight_charts", page / "fonts"):
     print(*(each.name for each in folder.iterdir() if each.is_file()))
 """
     done = fresh.run("python", "-c", script)
     assert set(done.stdout.split()) == {
         *("page.css", "page.html.j2", "page.js", "model.html.j2", "cells.html.j2"),
+        *("daily.css", "daily.html.j2", "DroidSansFallback.ttf"),
         *("LICENSE", "VERSION", "lightweight-charts.standalone.production.js"),
     }
 
