@@ -87,6 +87,8 @@ def measure(directory: Path, servers: ExitStack) -> int:
     plain: list[float] = []
     for minute in range(MINUTES):
         start = NOW.replace(second=0) + timedelta(minutes=minute)
+        # Ten seconds after the candle's close.
+        decided_at = int((start + timedelta(seconds=70)).timestamp() * 1000)
         sent = [
             each.model_copy(update={"version": live.version()})
             for each in candidates(symbols=len(SYMBOLS), start=start)
@@ -102,7 +104,7 @@ def measure(directory: Path, servers: ExitStack) -> int:
                 LakeDecisions(store),
                 {f"{live.STRATEGY} {live.version()}"},
                 0.0,
-                lambda: int(NOW.timestamp() * 1000),
+                partial(int, decided_at),
             )
             begun = time.perf_counter()
             made = decider.decide(batch)
