@@ -54,14 +54,12 @@ class Edition:
             InputError: the span ended before the exchange opened, or begins in the future.
         """
         first, last = self.start.date(), self.end.date() - timedelta(days=1)
+        span = str(first) if self.kind == "day" else f"the {self.kind} from {first}"
         if last < FIRST_DAY:
-            raise InputError(
-                f"There is no report of the {self.kind} of {first}: the exchange opened on {FIRST_DAY}."
-            )
+            raise InputError(f"There is no report of {span}: the exchange opened on {FIRST_DAY}.")
         if first > today:
             raise InputError(
-                f"There is no report of the {self.kind} of {first}, which lies in the future: "
-                f"today is {today}, UTC."
+                f"There is no report of {span}, which lies in the future: today is {today}, UTC."
             )
 
     def name(self) -> str:
