@@ -159,11 +159,19 @@ def write_drift(store: ObjectStore, report: DriftReport) -> str:
     return key
 
 
-def read_drift(store: ObjectStore, strategy: str, day: date) -> DriftReport | None:
+def read_drift(
+    store: ObjectStore, strategy: str, day: date, damage: list[str] | None = None
+) -> DriftReport | None:
     """Return a day's report; None if there is none, or it is damaged.
+
+    Args:
+        store: the lake.
+        strategy: whose model.
+        day: of the report.
+        damage: takes what is wrong with a damaged document.
 
     Raises:
         NewerVersionError: a newer release wrote the document.
         ObjectStoreError: the store does not answer.
     """
-    return read_document(store, drift_key(strategy, day), _DOCUMENT)
+    return read_document(store, drift_key(strategy, day), _DOCUMENT, left_out=damage)

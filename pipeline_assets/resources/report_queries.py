@@ -2,12 +2,15 @@
 made of these in research/daily_report/.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from pipeline_assets.market.windows import Window
 from pipeline_assets.resources.warehouse import Warehouse
+from pipeline_assets.resources.warehouse_connection import WarehouseSession
 from pipeline_assets.resources.warehouse_statements import Sql, literal
 
 if TYPE_CHECKING:
@@ -24,7 +27,7 @@ _COLUMNS = {
     "closes": "symbol open_time:t close:f",
     "funding": "symbol settlements:n paid:f",
     "gaps": "day:d symbol width first_open_time:t last_open_time:t candles:n cause",
-    "latency": "step cases:n half:f most:f nearly_all:f longest:f",
+    "latency": "step cases:n p50:f p95:f p99:f longest:f",
     "candidates": "strategy hour:t candidates:n late:n accepted:n",
     "outcomes": (
         "strategy horizon_minutes:n hour:t cases:n returns:f positive:n not_over:n minutes_missing:n"
@@ -35,7 +38,7 @@ _COLUMNS = {
     "orders": "account kind status status_reason orders:n",
     "fills": "account symbol filled_at:t signed_quantity:f value:f fee:f cash_flow:f",
     "positions": "account symbol quantity:f",
-    "marks": "symbol open_time:t close:f",
+    "marks": "symbol known_at:t price:f",
     "trades": "account strategy symbol decision_id profit:f fees:f closed_at:t",
     "slippage": "account strategy decision_id value:f slippage:f",
 }
@@ -57,11 +60,21 @@ class Answer:
 
 
 class ReportQueries:
-    """The queries of one warehouse."""
+    """The queries of one warehouse: each in a session of its own, or all in the one that is given."""
 
-    def __init__(self, warehouse: Warehouse) -> None:
+    def __init__(self, warehouse: Warehouse, session: WarehouseSession | None = None) -> None:
         """Keep the warehouse; nothing is imported, read or connected before a method is called."""
-        self._warehouse = warehouse
+        self._warehouse, self._session = warehouse, session
+
+    @contextmanager
+    def in_one_session(self) -> Iterator["ReportQueries"]:
+        """Provide the same queries in one session, which ends with the block.
+
+        Raises:
+            WarehouseError: unreachable, or the login was refused; see its message.
+        """
+        with self._warehouse.session("read the figures of a report") as session:
+            yield ReportQueries(self._warehouse, session)
 
     def read(self, name: str, window: Window, **values: Sql) -> Answer:
         """Return the rows of the query `warehouse_sql/report_{name}.sql` over a span, in its order.
@@ -77,7 +90,7 @@ class ReportQueries:
         span = {"START": time_literal(window.start), "END": time_literal(window.end)}
         text = self._warehouse.sql.statement(f"report_{name}", **span, **values)
         schema = _schema(_COLUMNS[name])
-        found = self._warehouse.query(
+        found = (self._session or self._warehouse).query(
             f"read the {name} of a report", text, lambda cursor: _as_frame(cursor, schema)
         )
         exists = found is not None

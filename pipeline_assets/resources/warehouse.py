@@ -6,7 +6,8 @@ objects to load, and when, is decided in collection/.
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING
@@ -15,6 +16,7 @@ from pipeline_assets.market.intervals import Interval
 from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.warehouse_connection import (
     WarehouseError,
+    WarehouseSession,
     WarehouseSessions,
     is_absent,
 )
@@ -199,20 +201,19 @@ class Warehouse:
     def query(
         self, purpose: str, text: Sql, action: "Callable[[SnowflakeCursor], Answer]"
     ) -> Answer | None:
-        """Run a query and return what `action` makes of its result; None where its table is absent.
+        """Run a query in a session of its own; see WarehouseSession.query."""
+        with self.session(purpose) as session:
+            return session.query(purpose, text, action)
+
+    @contextmanager
+    def session(self, purpose: str) -> Iterator[WarehouseSession]:
+        """Provide a session for several queries: a login costs more than a small query.
 
         Raises:
-            WarehouseError: unreachable, or refused; see its message.
+            WarehouseError: unreachable, or the login was refused; see its message.
         """
-        from snowflake.connector.errors import ProgrammingError
-
         with self._sessions.open(purpose) as connection:
-            try:
-                return action(connection.cursor().execute(text))
-            except ProgrammingError as error:
-                if not is_absent(error):
-                    raise
-                return None
+            yield WarehouseSession(self._sessions, connection)
 
     def landing_tables(self, older_than: datetime) -> list[str]:
         """Return the names of the landing tables whose UTC day had ended at `older_than`.

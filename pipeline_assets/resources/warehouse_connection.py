@@ -51,11 +51,17 @@ class WarehouseSessions:
     def open(self, purpose: str) -> "Iterator[SnowflakeConnection]":
         """Provide a session of its own, closed at the end; the connector's errors as WarehouseError."""
         from snowflake.connector import connect
+
+        with self.explained(purpose), closing(connect(**self._arguments())) as connection:
+            yield connection
+
+    @contextmanager
+    def explained(self, purpose: str) -> Iterator[None]:
+        """Raise the connector's errors within the block as WarehouseError, which names the purpose."""
         from snowflake.connector.errors import Error
 
         try:
-            with closing(connect(**self._arguments())) as connection:
-                yield connection
+            yield
         except Error as error:
             advice = _COLUMN_ADVICE if is_column_missing(error) else self._advice(error)
             raise WarehouseError(
@@ -188,3 +194,29 @@ def rows_by_name(cursor: "SnowflakeCursor") -> list[dict[str, Any]]:
     """Return the rows of a result as dictionaries, by column."""
     names = [column.name for column in cursor.description]
     return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
+
+@dataclass(frozen=True)
+class WarehouseSession:
+    """An open session, for several queries."""
+
+    sessions: WarehouseSessions
+    connection: "SnowflakeConnection"
+
+    def query(
+        self, purpose: str, text: str, action: "Callable[[SnowflakeCursor], Answer]"
+    ) -> Answer | None:
+        """Run a query and return what `action` makes of its result; None where its table is absent.
+
+        Raises:
+            WarehouseError: unreachable, or refused; see its message.
+        """
+        from snowflake.connector.errors import ProgrammingError
+
+        with self.sessions.explained(purpose):
+            try:
+                return action(self.connection.cursor().execute(text))
+            except ProgrammingError as error:
+                if not is_absent(error):
+                    raise
+                return None

@@ -41,7 +41,7 @@ def test_day_without_data_is_reported(watched: Platform, webhook: Webhook) -> No
     assert shown["summary sent"]
     assert shown["report"].endswith(f"/reports/{DAY:%Y%m%d}.html")
     assert "Nothing is stored of this span" in webhook.received[0]["text"]
-    assert "does not read Dagster" not in webhook.received[0]["text"]
+    assert "Dagster's records could not be read" not in webhook.received[0]["text"]
     again = reported(watched, "report_day", "daily_report", str(DAY))
     assert not again["changed"]
     assert not again["summary sent"]
@@ -59,7 +59,7 @@ def test_command_shows_stored_report(
     document = json.loads(made.stdout)
     assert document["name"] == f"{DAY:%Y%m%d}"
     assert document["report"].endswith(f"/reports/{DAY:%Y%m%d}.html")
-    assert "the command does not read Dagster" in document["warnings"][0]
+    assert "Dagster's records could not be read" in document["warnings"][0]
     file = tmp_path / "day.pdf"
     read = run.invoke(cli, ("report", "--pdf", str(file)))
     assert read.exit_code == 0, read.output

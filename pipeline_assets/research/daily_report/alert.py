@@ -1,4 +1,6 @@
-"""The summary of a report to the webhook, once for each edition. The webhook is resources/alerts.py's."""
+"""The summary of a report to the webhook, at least once for each edition. How an alert is sent is in
+resources/alerts.py.
+"""
 
 import base64
 from datetime import datetime, timedelta
@@ -10,7 +12,6 @@ from pipeline_assets.research.daily_report.stored_edition import StoredEdition
 from pipeline_assets.research.daily_report.summary import PREFIX
 from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.object_store import ObjectStore
-from pipeline_assets.resources.s3_errors import PreconditionFailedError
 
 # The summary of an older edition, such as of a backfill, is no news.
 _NEWS = timedelta(days=3)
@@ -25,10 +26,12 @@ def send_summary(
     now: datetime,
     dagster_url: str | None,
 ) -> bool:
-    """Send the headlines, a link and the first chart, unless this was done before; return whether it was.
+    """Send the headlines, a link and the first chart unless they were sent before; return whether it sent.
 
-    A mark on the lake is written first, so that of two runs one sends. A process that dies between the mark
-    and the webhook leaves a summary unsent: twice would be worse than never.
+    A mark on the lake says that the webhook took the summary. It is written afterwards: a run that dies in
+    between is followed by a second message, which a reader recognizes by its title and a program by its `id`.
+    A mark written before would leave a summary unsent, and no reader would notice. One report is made at a
+    time, so two runs do not send together.
 
     Args:
         alerts: the webhook.
@@ -45,22 +48,17 @@ def send_summary(
     if not alerts.configured or not edition.end <= now < edition.end + _NEWS:
         return False
     mark = f"{PREFIX}sent/{edition.name()}"
-    try:
-        store.put_if(mark, now.isoformat().encode(), None)
-    except PreconditionFailedError:
+    if store.find(mark) is not None:
         return False
-    try:
-        alerts.send(alert_of(store, stored, edition, dagster_url))
-    except BaseException:
-        store.delete([mark])
-        raise
+    alerts.send(alert_of(store, stored, edition, dagster_url))
+    store.put(mark, now.isoformat().encode())
     return True
 
 
 def alert_of(
     store: ObjectStore, stored: StoredEdition, edition: Edition, dagster_url: str | None
 ) -> dict[str, Any]:
-    """Return the alert: `text` for people, and the report's parts for programs."""
+    """Return the alert: `text` for people; the report's parts and an `id` for programs."""
     summary = stored.summary
     page = store.address(stored.page)
     url = asset_url(f"{_ASSETS[edition.kind]} {edition.start:%Y-%m-%d}", dagster_url)
@@ -68,6 +66,7 @@ def alert_of(
     if url is not None:
         lines.append(f"In Dagster: {url}")
     alert: dict[str, Any] = {
+        "id": f"report-{edition.name()}",
         "text": "\n".join(lines),
         "report": page,
         "pdf": store.address(stored.pdf),

@@ -50,28 +50,9 @@ def draw_bars(chart: Chart, data: "pl.DataFrame", inches: float, *, narrow: bool
     axes = drawn.subplots()
     plain(axes)
     show_unit(axes, chart.unit)
-    height = 0.7 / len(groups)
     values: list[float] = []
     for number, (name, rows) in enumerate(groups):
-        found = dict(zip(rows[chart.x].cast(str), rows[chart.y].cast(float), strict=True))
-        shown = [
-            (row, found[each]) for row, each in enumerate(names) if found.get(each) is not None
-        ]
-        lengths = [value for _, value in shown]
-        values += lengths
-        rows_at = [row + (number - (len(groups) - 1) / 2) * height for row, _ in shown]
-        colours: Any = SERIES[number] if len(groups) > 1 else [_sign(each) for each in lengths]
-        axes.barh(rows_at, lengths, height=height * 0.92, color=colours, linewidth=0)
-        for at, value in zip(rows_at, lengths, strict=True):
-            axes.annotate(
-                short_number(value),
-                (value, at),
-                xytext=(3 if value >= 0 else -3, 0),
-                textcoords="offset points",
-                va="center",
-                ha="left" if value >= 0 else "right",
-                fontsize=7.5,
-            )
+        values += _draw_group(axes, chart, rows, names, (number, len(groups)))
         _name_series(axes, name, number, len(groups))
     short = [cut(each, 14 if narrow else LABEL_CHARACTERS) for each in names]
     axes.set_yticks(range(len(names)), short)
@@ -86,6 +67,31 @@ def draw_bars(chart: Chart, data: "pl.DataFrame", inches: float, *, narrow: bool
     axes.tick_params(axis="y", length=0)
     axes.spines[["left", "bottom"]].set_visible(False)
     return drawn
+
+
+def _draw_group(
+    axes: "Axes", chart: Chart, rows: "pl.DataFrame", names: list[str], place: tuple[int, int]
+) -> list[float]:
+    """Draw the bars of a series, and return their lengths; `place` is its number of how many series."""
+    number, count = place
+    height = 0.7 / count
+    found = dict(zip(rows[chart.x].cast(str), rows[chart.y].cast(float), strict=True))
+    shown = [(row, found[each]) for row, each in enumerate(names) if found.get(each) is not None]
+    lengths = [value for _, value in shown]
+    rows_at = [row + (number - (count - 1) / 2) * height for row, _ in shown]
+    colours: Any = SERIES[number] if count > 1 else [_sign(each) for each in lengths]
+    axes.barh(rows_at, lengths, height=height * 0.92, color=colours, linewidth=0)
+    for at, value in zip(rows_at, lengths, strict=True):
+        axes.annotate(
+            short_number(value),
+            (value, at),
+            xytext=(3 if value >= 0 else -3, 0),
+            textcoords="offset points",
+            va="center",
+            ha="left" if value >= 0 else "right",
+            fontsize=7.5,
+        )
+    return lengths
 
 
 def _name_series(axes: "Axes", name: str, place: int, count: int) -> None:

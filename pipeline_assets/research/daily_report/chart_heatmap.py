@@ -29,12 +29,7 @@ def draw_heatmap(chart: Chart, data: "pl.DataFrame", inches: float, *, narrow: b
     series = chart.series or chart.x
     columns = data[chart.x].unique(maintain_order=True).to_list()
     rows = data[series].unique(maintain_order=True).to_list()
-    values = np.full((len(rows), len(columns)), np.nan)
-    places = ({each: place for place, each in enumerate(found)} for found in (rows, columns))
-    row_places, column_places = places
-    for row, column, value in data.select(series, chart.x, chart.y).rows():
-        if value is not None:
-            values[row_places[row], column_places[column]] = value
+    values = _grid(data.select(series, chart.x, chart.y), rows, columns)
     extent = float(np.nanmax(np.abs(values))) if np.isfinite(values).any() else 1.0
     extent = extent or 1.0
     line = min(0.22, 5.4 / max(len(rows), 1)) if not narrow else min(0.2, 6 / max(len(rows), 1))
@@ -47,17 +42,7 @@ def draw_heatmap(chart: Chart, data: "pl.DataFrame", inches: float, *, narrow: b
     picture = axes.imshow(
         values, cmap=colours, vmin=lowest, vmax=extent, aspect="auto", interpolation="none"
     )
-    size = 8 if max(len(rows), len(columns)) <= 24 else 5.5
-    axes.set_yticks(range(len(rows)), [_name(each) for each in rows], fontsize=size)
-    most = 12 if narrow else 60
-    if len(columns) <= most:
-        names = [_name(each) for each in columns]
-        turned = max(map(len, names), default=0) * len(names) > (24 if narrow else 70)
-        axes.set_xticks(range(len(columns)), names, fontsize=size, rotation=90 if turned else 0)
-    else:
-        axes.set_xticks([])
-    axes.tick_params(length=0)
-    axes.spines[:].set_visible(False)
+    _name_cells(axes, rows, columns, narrow=narrow)
     if max(len(rows), len(columns)) <= _MOST_VALUES:
         _write_values(axes, values, extent)
     bar = drawn.colorbar(picture, ax=axes, shrink=0.8, aspect=30, pad=0.02)
@@ -65,6 +50,31 @@ def draw_heatmap(chart: Chart, data: "pl.DataFrame", inches: float, *, narrow: b
     bar.ax.tick_params(labelsize=7, length=0)
     axes.set_title(chart.unit, loc="left", fontsize=8, color=GREY)
     return drawn
+
+
+def _grid(cells: "pl.DataFrame", rows: list[Any], columns: list[Any]) -> np.ndarray[Any, Any]:
+    """Return the values of cells (row, column, value) as an array, NaN where there is none."""
+    values = np.full((len(rows), len(columns)), np.nan)
+    places = ({each: place for place, each in enumerate(found)} for found in (rows, columns))
+    row_places, column_places = places
+    for row, column, value in cells.rows():
+        if value is not None:
+            values[row_places[row], column_places[column]] = value
+    return values
+
+
+def _name_cells(axes: Any, rows: list[Any], columns: list[Any], *, narrow: bool) -> None:
+    """Write the names of rows, and those of columns where there is room."""
+    size = 8 if max(len(rows), len(columns)) <= 24 else 5.5
+    axes.set_yticks(range(len(rows)), [_name(each) for each in rows], fontsize=size)
+    if len(columns) <= (12 if narrow else 60):
+        names = [_name(each) for each in columns]
+        turned = max(map(len, names), default=0) * len(names) > (24 if narrow else 70)
+        axes.set_xticks(range(len(columns)), names, fontsize=size, rotation=90 if turned else 0)
+    else:
+        axes.set_xticks([])
+    axes.tick_params(length=0)
+    axes.spines[:].set_visible(False)
 
 
 def _write_values(axes: Any, values: np.ndarray[Any, Any], extent: float) -> None:

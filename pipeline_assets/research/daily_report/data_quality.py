@@ -2,8 +2,7 @@
 warehouse. Completeness is counted in completeness.py, figures of runs are made in run_figures.py.
 """
 
-import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from pipeline_assets.market.gap_causes import NOT_DUE
@@ -33,12 +32,13 @@ from pipeline_assets.research.daily_report.readers import (
 )
 from pipeline_assets.research.daily_report.run_figures import (
     NOT_READ,
+    SLOT_RUNS,
     SLOTS,
+    kept_since,
     quantiles,
     run_figures,
     slot_lags,
 )
-from pipeline_assets.research.daily_report.run_figures import SOURCE as RUNS
 from pipeline_assets.resources.gap_objects import judged_days
 from pipeline_assets.wording import counted
 
@@ -113,7 +113,7 @@ def data_section(readers: Readers, edition: Edition) -> Section:
     return section_of(
         _SECTION,
         _headline(data),
-        (*_completeness(data), _lag(data), *run_figures(data.runs)),
+        (*_completeness(data), _lag(data), *run_figures(data.runs, edition.start)),
         charts,
         tables,
     )
@@ -123,7 +123,7 @@ def stored_share(expected: int, missing: int) -> str:
     """Return the stored share in percent, rounded down: 100 % only where nothing is missing."""
     if not expected:
         return NO_VALUE
-    return f"{math.floor((expected - missing) / expected * 10_000) / 100:.2f} %"
+    return f"{(expected - missing) * 10_000 // expected / 100:.2f} %"
 
 
 def _ledger(edition: Edition) -> str:
@@ -185,10 +185,13 @@ def _lag(data: _Data) -> Figure:
     label, lags = "Close to slots, 95 %", slot_lags(data.runs)
     if not lags:
         why = NOT_READ if data.runs is None else f"Dagster keeps no run of {SLOTS} of this span."
-        return nothing(label, why, RUNS)
+        return nothing(label, why, SLOT_RUNS)
     half, most, _, longest = quantiles(lags)
-    detail = f"half within {formats.seconds(half)}, at most {formats.seconds(longest)}"
-    return Figure(label, formats.seconds(most), detail, RUNS)
+    detail = (
+        f"half within {formats.seconds(half)}, at most {formats.seconds(longest)}; "
+        f"{counted(len(lags), 'minute')}{kept_since(data.runs, data.edition.start)}"
+    )
+    return Figure(label, formats.seconds(most), detail, SLOT_RUNS)
 
 
 def _causes_of(data: _Data) -> "pl.DataFrame":
@@ -217,17 +220,17 @@ def _missing_chart(data: _Data) -> Chart | None:
 def _daily_chart(data: _Data) -> Chart | None:
     import polars as pl
 
-    if data.counted.is_empty():
+    due = data.counted.filter(pl.col("expected") > 0)
+    if due.is_empty():
         return None
     midnight = pl.col("day").cast(pl.Datetime("us")).dt.replace_time_zone("UTC")
     share = 100 * (1 - pl.col("missing") / pl.col("expected"))
-    shown = data.counted.filter(pl.col("expected") > 0).select(
-        midnight.alias("time"), share.alias("stored"), pl.col("width").alias("interval")
-    )
-    worst = shown.sort("stored", "time").row(0, named=True)
-    share_of_worst = f"{worst['stored']:.2f} % of {worst['interval']}"
+    shown = due.select(midnight.alias("time"), share.alias("stored"), interval="width")
+    worst = due.sort(share, "day").row(0, named=True)
+    stored = stored_share(worst["expected"], worst["missing"])
+    title = f"The least complete day was {worst['day']}, with {stored} of {worst['width']}"
     return Chart(
-        f"The least complete day was {worst['time']:%Y-%m-%d}, with {share_of_worst}",
+        title if worst["missing"] else "No candle is missing on any day",
         *("lines", shown, "time", "stored", "interval", "%", data.source),
         note="Share of the candles that should exist, by day.",
     )
@@ -276,17 +279,18 @@ def _gaps(data: _Data) -> Table:
 
 
 def _latency(data: _Data) -> Table:
-    rows = []
+    rows, source = [], data.latency.source
     if lags := slot_lags(data.runs):
         shown = map(formats.seconds, quantiles(lags))
         rows.append(("close to slots", formats.count(len(lags)), *shown))
+        source = replace(source, text=f"{source.text}; {SLOT_RUNS.text}", asset=SLOTS)
     for step, cases, *found in data.latency.frame.iter_rows():
         rows.append((_STEPS[step], formats.count(cases), *map(formats.seconds, found)))
     return formats.table(
         "Time from the close of a minute",
         "step, cases >, half within >, 95 % within >, 99 % within >, longest >",
         rows,
-        data.latency.source,
-        "Slots from the runs that Dagster keeps. The upload of each object is not recorded, and a day's "
-        "finalize replaces the objects.",
+        source,
+        "Slots from the runs that Dagster keeps, the others from rows in the warehouse. The upload of each "
+        "object is not recorded, and a day's finalize replaces the objects.",
     )

@@ -9,9 +9,9 @@ from datetime import date
 from pipeline_assets.research.daily_report import formats, parts
 from pipeline_assets.research.daily_report.composing import bars, empty_section, section_of
 from pipeline_assets.research.daily_report.parts import Chart, Edition, Figure, Section, Table
-from pipeline_assets.research.daily_report.readers import Readers
+from pipeline_assets.research.daily_report.readers import Readers, nothing
 from pipeline_assets.research.drift import moved
-from pipeline_assets.research.drift_documents import PREFIX, DriftReport, read_drift
+from pipeline_assets.research.drift_documents import PREFIX, DriftReport, drift_key, read_drift
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.wording import counted
 
@@ -27,18 +27,24 @@ def drift_section(readers: Readers, edition: Edition) -> Section:
         ObjectStoreError: the lake does not answer.
         NewerVersionError: a newer release wrote a document.
     """
-    reports = newest_reports(readers.store, edition.days())
+    reports, damaged = newest_reports(readers.store, edition.days())
+    lost = tuple(_damaged(*each) for each in damaged)
+    if not reports and lost:
+        why = " ".join(each.detail for each in lost)
+        return empty_section(_SECTION, "The stored drift cannot be read.", why)
     if not reports:
         why = "No drift was measured on a day of this span: there is no current model, or drift did not run."
         return empty_section(_SECTION, "No model was compared with its training.", why)
-    figures = tuple(_figure(each) for each in reports)
+    figures = (*(_figure(each) for each in reports), *lost)
     tables = (_models(reports), _features(reports), _calibration(reports))
     charts = (_chart(reports),) if any(each.features for each in reports) else ()
     return section_of(_SECTION, _headline(reports), figures, charts, tables)
 
 
-def newest_reports(store: ObjectStore, days: Sequence[date]) -> list[DriftReport]:
-    """Return the newest report of each strategy among some days, by strategy.
+def newest_reports(
+    store: ObjectStore, days: Sequence[date]
+) -> tuple[list[DriftReport], list[tuple[str, date]]]:
+    """Return the newest report of each strategy among some days, and strategy and day of damaged ones.
 
     Raises:
         ObjectStoreError: the lake does not answer.
@@ -50,8 +56,15 @@ def newest_reports(store: ObjectStore, days: Sequence[date]) -> list[DriftReport
             strategy, day = match[1], _day(match[2])
             if day is not None and day in days:
                 newest[strategy] = max(day, newest.get(strategy, day))
-    found = store.each(lambda each: read_drift(store, *each), sorted(newest.items()))
-    return [each for each in found if each is not None]
+
+    def read(each: tuple[str, date]) -> tuple[DriftReport | None, bool]:
+        damage: list[str] = []
+        return read_drift(store, *each, damage), bool(damage)
+
+    asked = sorted(newest.items())
+    found = list(store.each(read, asked))
+    damaged = [each for each, (_, is_damaged) in zip(asked, found, strict=True) if is_damaged]
+    return [report for report, _ in found if report is not None], damaged
 
 
 def _day(text: str) -> date | None:
@@ -59,6 +72,12 @@ def _day(text: str) -> date | None:
         return date.fromisoformat(text)
     except ValueError:
         return None
+
+
+def _damaged(strategy: str, day: date) -> Figure:
+    source = parts.Source(f"drift of {strategy}", asset=f"drift {day}")
+    why = f"The document {drift_key(strategy, day)} is damaged: materialize drift of {day}."
+    return nothing(strategy, why, source)
 
 
 def _source(report: DriftReport) -> parts.Source:

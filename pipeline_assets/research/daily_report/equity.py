@@ -1,9 +1,11 @@
 """The equity of accounts over an edition, by their fills and the closes of candles. Pure: rows are read in
-trading.py. Funding payments are no fills, so they are not in it.
+trading.py. Equity is without funding payments, which are not fills.
 """
 
 from datetime import datetime, timedelta
 from typing import TYPE_CHECKING, Any
+
+from pipeline_assets.market.windows import Window
 
 if TYPE_CHECKING:
     import polars as pl
@@ -21,14 +23,14 @@ def equity_of(
 ) -> "pl.DataFrame":
     """Return the change of each account's equity since the first time, position by position.
 
-    A position is worth its quantity times the newest close, or the price of a newer fill. One that has
-    neither at a time is worth what it has at the next time with either, and nothing if there is none.
+    A position is worth its quantity times the newest price: a close, or a fill after that close. A position
+    without a price at a time has the next known price, and is worth nothing if there is none.
 
     Args:
         positions: `account`, `symbol` and `quantity` at the first time.
         fills: `account`, `symbol`, `filled_at`, `signed_quantity`, `value` and `cash_flow` from the first
             time on, in order of time.
-        marks: `symbol`, `time` (when the candle closed) and `close`.
+        marks: `symbol`, `known_at` and `price`: closes of the span, closes and fills before it.
         times: ascending.
 
     Returns:
@@ -82,21 +84,41 @@ def drawdowns(curve: "pl.DataFrame") -> "pl.DataFrame":
     return curve.group_by("account", maintain_order=True).agg(drawdown=fall.max())
 
 
-def grid_of(start: datetime, end: datetime, step: timedelta) -> list[datetime]:
-    """Return the times from start to end, both included."""
-    return [start + place * step for place in range(int((end - start) / step) + 1)]
+def times_of(
+    window: Window, step: timedelta, fills: "pl.DataFrame", marks: "pl.DataFrame"
+) -> list[datetime]:
+    """Return the times of a span at which something new is known, from its start on.
+
+    They end with the newest price, or with the first time after a newer fill: a line to the end of a day that
+    is not over would look as if the price had stood still.
+
+    Args:
+        window: the span; its end is included if a candle closed then.
+        step: between two times.
+        fills: as `equity_of` takes these.
+        marks: as `equity_of` takes these.
+    """
+    priced, filled = _newest(marks, "known_at"), _newest(fills, "filled_at")
+    known = [each for each in (priced, filled and filled + step) if each is not None]
+    last = min(max([window.start, *known]), window.end)
+    return [window.start + place * step for place in range((last - window.start) // step + 1)]
+
+
+def _newest(frame: "pl.DataFrame", name: str) -> datetime | None:
+    found = frame[name].max()
+    return found if isinstance(found, datetime) else None
 
 
 def _prices(fills: "pl.DataFrame", marks: "pl.DataFrame") -> "pl.DataFrame":
-    """Return the prices known of each symbol: of fills, and of closes, which count at the same time."""
+    """Return the prices of each symbol: of fills, and the marks, which count where both have one time."""
     import polars as pl
 
     size = pl.col("signed_quantity").abs()
     traded = fills.filter(size > 0).select(
         "symbol", pl.col("filled_at").alias("time"), (pl.col("value") / size).alias("price")
     )
-    closed = marks.select("symbol", "time", pl.col("close").alias("price"))
-    return pl.concat([traded, closed]).sort("time", maintain_order=True)
+    marked = marks.select("symbol", pl.col("known_at").alias("time"), "price")
+    return pl.concat([traded, marked]).sort("time", maintain_order=True)
 
 
 def _time() -> "pl.DataType":

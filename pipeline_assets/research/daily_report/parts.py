@@ -9,6 +9,8 @@ from datetime import UTC, date, datetime, time, timedelta
 from typing import TYPE_CHECKING, Literal
 
 from pipeline_assets.collection.scheduled_days import Span, first_day
+from pipeline_assets.errors import InputError
+from pipeline_assets.market.partition_keys import FIRST_DAY
 from pipeline_assets.market.windows import Window
 
 if TYPE_CHECKING:
@@ -41,6 +43,24 @@ class Edition:
         if kind == "month":
             after = after.replace(day=1)
         return cls(kind, _midnight(first), _midnight(after))
+
+    def check(self, today: date) -> None:
+        """Refuse a span that has no report.
+
+        Args:
+            today: the UTC day.
+
+        Raises:
+            InputError: the span ended before the exchange opened, or begins in the future.
+        """
+        first, last = self.start.date(), self.end.date() - timedelta(days=1)
+        span = str(first) if self.kind == "day" else f"the {self.kind} from {first}"
+        if last < FIRST_DAY:
+            raise InputError(f"There is no report of {span}: the exchange opened on {FIRST_DAY}.")
+        if first > today:
+            raise InputError(
+                f"There is no report of {span}, which lies in the future: today is {today}, UTC."
+            )
 
     def name(self) -> str:
         """Return the name in keys and headings: "20261128", "2026-W48" or "202611"."""

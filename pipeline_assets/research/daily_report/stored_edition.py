@@ -12,7 +12,7 @@ from pipeline_assets.research.daily_report.page import page_of
 from pipeline_assets.research.daily_report.parts import DailyReport, Edition
 from pipeline_assets.research.daily_report.pdf import pdf_of
 from pipeline_assets.research.daily_report.readers import Readers
-from pipeline_assets.research.daily_report.sections import SECTIONS
+from pipeline_assets.research.daily_report.sections import make_sections
 from pipeline_assets.research.daily_report.summary import (
     DOCUMENT,
     ReportSummary,
@@ -24,6 +24,8 @@ from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import ObjectStoreError, PreconditionFailedError
 
 _ATTEMPTS = 5
+# Reports of earlier releases begin their warning alike.
+_RUNS_MISSING = "Figures of runs (request weight, delays, the warehouse's time) are missing: "
 
 
 @dataclass(frozen=True)
@@ -63,22 +65,23 @@ def make_report(
         WarehouseError: unreachable, or refused; see its message.
         ObjectStoreError: the lake does not answer, or an object is damaged.
     """
-    sections = []
-    for done, make in enumerate(SECTIONS):
-        progress(done, len(SECTIONS))
-        sections.append(make(readers, edition))
-    progress(len(SECTIONS), len(SECTIONS))
+    sections = make_sections(readers, edition, progress)
     warnings = []
     if made_at < edition.end:
         warnings.append("The span is not over: later figures are missing.")
     if readers.runs is None:
         warnings.append(
-            "Figures of runs (request weight, delays, the warehouse's time) are missing: the command does "
-            "not read Dagster. The next run of the report's asset adds these."
+            f"{_RUNS_MISSING}Dagster's records could not be read where the report was made. The next run of "
+            "the report's asset adds these."
         )
     if all(each.empty is not None for each in sections):
         warnings.append("Nothing is stored of this span, so the report has no figures.")
-    return DailyReport(edition, tuple(sections), made_at, tuple(warnings))
+    return DailyReport(edition, sections, made_at, tuple(warnings))
+
+
+def has_run_figures(summary: ReportSummary) -> bool:
+    """Return whether a report was made with the records of runs."""
+    return not any(each.startswith(_RUNS_MISSING) for each in summary.warnings)
 
 
 def keep_report(store: ObjectStore, report: DailyReport, dagster_url: str | None) -> StoredEdition:

@@ -1,16 +1,18 @@
 """The section about trading: orders, fills, profit, drawdown, open positions, refusals by risk limits and
-slippage. Equity is computed in equity.py, tables are made in trading_tables.py.
+slippage. Equity is computed in equity.py; figures and tables are made in trading_figures.py and
+trading_tables.py.
 """
 
 from typing import TYPE_CHECKING
 
-from pipeline_assets.market.intervals import Interval
+from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.research.daily_report import formats
 from pipeline_assets.research.daily_report.account_books import newest_books
 from pipeline_assets.research.daily_report.composing import empty_section, section_of
-from pipeline_assets.research.daily_report.equity import curves, drawdowns, equity_of, grid_of
-from pipeline_assets.research.daily_report.parts import Chart, Edition, Figure, Section, Source
-from pipeline_assets.research.daily_report.readers import Answered, Readers, ask, nothing
+from pipeline_assets.research.daily_report.equity import curves, drawdowns, equity_of, times_of
+from pipeline_assets.research.daily_report.parts import Chart, Edition, Section, Source
+from pipeline_assets.research.daily_report.readers import Answered, Readers, ask
+from pipeline_assets.research.daily_report.trading_figures import trading_figures
 from pipeline_assets.research.daily_report.trading_tables import (
     NOT_IN_FILLS,
     Trading,
@@ -22,7 +24,6 @@ from pipeline_assets.research.daily_report.trading_tables import (
     trades_table,
 )
 from pipeline_assets.resources.report_queries import time_literal
-from pipeline_assets.resources.warehouse_statements import table_name
 from pipeline_assets.settings import RiskSettings
 from pipeline_assets.wording import counted
 
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 
 _SECTION = "trading", "Trading"
 _WAREHOUSE = "fills in the warehouse"
+# The same for all editions, so that the results of seven days add up to that of their week.
+_STEP = Interval.FIFTEEN_MINUTES.span
 # The gateway refuses with the name of a limit, or with `mode` while it is halted or reducing.
 _LIMITS = (*RiskSettings.model_fields, "mode")
 
@@ -58,7 +61,7 @@ def trading_section(readers: Readers, edition: Edition) -> Section:
     curve = curves(equity)
     trading = Trading(
         edition=edition,
-        account=_account(readers, fills, positions),
+        account=_account(readers, orders, fills, positions),
         orders=orders,
         fills=fills,
         equity=Answered(equity, marked, exists=True),
@@ -77,9 +80,8 @@ def trading_section(readers: Readers, edition: Edition) -> Section:
         slippage_table(trading),
         orders_table(trading),
     )
-    chart = _chart(trading)
     return section_of(
-        _SECTION, _headline(trading), _figures(trading), () if chart is None else (chart,), tables
+        _SECTION, _headline(trading), trading_figures(trading), (_chart(trading),), tables
     )
 
 
@@ -95,159 +97,66 @@ def _refused(intents: "pl.DataFrame") -> "pl.DataFrame":
 def _equity(
     readers: Readers, edition: Edition, fills: Answered, positions: Answered
 ) -> "tuple[pl.DataFrame, Source]":
-    import polars as pl
-
-    interval = Interval.FIFTEEN_MINUTES if edition.kind == "day" else Interval.ONE_HOUR
-    first = edition.start - interval.span
     asked = ask(
         readers,
         edition,
         "marks",
-        f"fills and {interval} candles in the warehouse",
-        TABLE=table_name(interval),
-        FIRST=time_literal(first),
+        "fills and 15m candles in the warehouse",
+        FIRST=time_literal(edition.start - DAY),
     )
-    marks = asked.frame.select(
-        "symbol", (pl.col("open_time") + interval.span).alias("time"), "close"
-    )
-    times = grid_of(edition.start, edition.end, interval.span)
-    return equity_of(positions.frame, fills.frame, marks, times), asked.source
+    times = times_of(edition.window(), _STEP, fills.frame, asked.frame)
+    return equity_of(positions.frame, fills.frame, asked.frame, times), asked.source
 
 
-def _account(readers: Readers, fills: Answered, positions: Answered) -> str:
-    """Return the account that is shown first."""
+def _account(readers: Readers, orders: Answered, fills: Answered, positions: Answered) -> str:
+    """Return the account that is shown first: the chosen one if it traded, or that with the most fills."""
     import polars as pl
 
     by_account = fills.frame["account"].value_counts(name="fills")
     ordered = by_account.sort("fills", "account", descending=[True, False])
-    known = pl.concat([ordered["account"], positions.frame["account"]]).unique(maintain_order=True)
+    others = (positions.frame["account"], orders.frame["account"])
+    known = pl.concat([ordered["account"], *others]).unique(maintain_order=True)
     if readers.account is not None and readers.account in known:
         return readers.account
     return str(known[0]) if len(known) else readers.account or ""
 
 
 def _headline(trading: Trading) -> str:
-    if trading.curve.is_empty():
-        return f"{counted(int(trading.orders.frame['orders'].sum()), 'order')}, and no fill."
-    name, change = trading.account, trading.result(trading.account)
-    verb = "earned" if change > 0 else "lost" if change < 0 else "neither earned nor lost"
-    amount = f" {formats.money(abs(change))}" if change else ""
     refused = int(trading.refused.frame["decisions"].sum())
     limits = f"; risk limits refused {counted(refused, 'order')}" if refused else ""
+    if trading.curve.is_empty():
+        orders = counted(int(trading.orders.frame["orders"].sum()), "order")
+        return f"{orders}, and no fill{limits}."
+    name = trading.account
+    if not trading.is_priced():
+        return f"Account {name} held positions, and no price of this span is known{limits}."
+    change = trading.result(name)
+    verb = "earned" if change > 0 else "lost" if change < 0 else "neither earned nor lost"
+    amount = f" {formats.money(abs(change))}" if change else ""
     return f"Account {name} {verb}{amount} before funding{limits}."
 
 
-def _figures(trading: Trading) -> tuple[Figure, ...]:
+def _chart(trading: Trading) -> Chart | None:
     import polars as pl
 
-    name = trading.account
-    trades = trading.trades.frame.filter(account=name)
-    fills = trading.fills.frame.filter(account=name)
-    fees = float(fills["fee"].sum())
-    won = int((trades["profit"] > 0).sum())
-    orders = trading.orders.frame.filter(account=name)
-    refused = int(trading.refused.frame["decisions"].sum())
-    open_now = trading.open_positions().filter(account=name)
-    exposure = float(open_now.select((pl.col("quantity") * pl.col("mark")).abs().sum()).item())
-    return (
-        Figure(
-            "Change of equity",
-            formats.money(trading.result(name), signed=True),
-            f"account {name}. {NOT_IN_FILLS}",
-            trading.equity.source,
-        ),
-        _day_result(trading),
-        Figure(
-            "Profit of closed trades",
-            formats.money(float(trades["profit"].sum()), signed=True),
-            f"after fees; {won} of {counted(trades.height, 'trade')} earned money",
-            trading.trades.source,
-        ),
-        Figure(
-            "Fees",
-            formats.money(fees),
-            f"of {counted(fills.height, 'fill')} worth {formats.money(float(fills['value'].sum()))}",
-            trading.fills.source,
-        ),
-        Figure(
-            "Largest drawdown",
-            formats.money(trading.drawdowns.get(name, 0.0)),
-            "below an earlier peak of the span, at the closes of candles",
-            trading.equity.source,
-        ),
-        Figure(
-            "Open at the end",
-            formats.count(open_now.height),
-            f"positions worth {formats.money(exposure)}",
-            trading.equity.source,
-        ),
-        Figure(
-            "Orders",
-            formats.count(int(orders["orders"].sum())),
-            f"{formats.count(_in_state(orders, 'rejected'))} rejected by the venue",
-            trading.orders.source,
-        ),
-        Figure(
-            "Refused by risk limits",
-            formats.count(refused),
-            "intents, of all accounts",
-            trading.refused.source,
-        ),
-        _slippage(trading),
-    )
-
-
-def _in_state(orders: "pl.DataFrame", state: str) -> int:
-    return int(orders.filter(status=state)["orders"].sum())
-
-
-def _day_result(trading: Trading) -> Figure:
-    label = "Result by the gateway"
-    own = [each for each in trading.books if each.account == trading.account]
-    if not own:
-        source = Source("documents of accounts on the lake", asset="positions")
-        return nothing(label, "The gateway wrote no document in this span.", source)
-    [books] = own
-    since = "since 00:00 UTC" if trading.edition.kind == "day" else f"of {books.at:%Y-%m-%d} alone"
-    detail = f"{since}, funding and open positions included, at {formats.minute(books.at)}"
-    source = Source(books.key, asset=f"positions {books.at:%Y-%m-%d}")
-    if books.damage:
-        return nothing(label, books.damage, source)
-    return Figure(label, formats.money(books.day_result, signed=True), detail, source)
-
-
-def _slippage(trading: Trading) -> Figure:
-    entries = trading.slippage.frame.filter(account=trading.account)
-    value = float(entries["value"].sum())
-    if not value:
-        return nothing("Slippage of entries", "No entry was filled.", trading.slippage.source)
-    mean = float((entries["slippage"] * entries["value"]).sum()) / value
-    detail = (
-        f"of {counted(entries.height, 'entry', 'entries')} against the candidate's price, weighted by value; "
-        "positive is worse"
-    )
-    return Figure(
-        "Slippage of entries",
-        formats.percent(mean, 3, signed=True),
-        detail,
-        trading.slippage.source,
-    )
-
-
-def _chart(trading: Trading) -> Chart | None:
-    if trading.curve.is_empty():
+    curve = trading.curve
+    if not trading.is_priced():
         return None
+    if trading.edition.kind != "day":
+        # A month has thousands of quarter hours, and a picture fewer points.
+        at_end = pl.col("time") == pl.col("time").max()
+        curve = curve.filter((pl.col("time").dt.minute() == 0) | at_end)
     change = trading.result(trading.account)
     way = "ended higher" if change > 0 else "ended lower" if change < 0 else "ended where it began"
-    several = trading.curve["account"].n_unique() > 1
+    several = curve["account"].n_unique() > 1
     return Chart(
         f"Equity of {trading.account} {way}: {formats.money(change, signed=True)}",
         "lines",
-        trading.curve,
+        curve,
         x="time",
         y="equity",
         series="account" if several else None,
         unit="USDT",
         source=trading.equity.source,
-        note=f"Change since the start of the span. {NOT_IN_FILLS}",
+        note=f"Change since the start of the span{trading.until()}. {NOT_IN_FILLS}",
     )

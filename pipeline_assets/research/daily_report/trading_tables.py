@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import TYPE_CHECKING
 
 from pipeline_assets.research.daily_report import formats
@@ -12,7 +13,7 @@ from pipeline_assets.research.daily_report.readers import Answered
 if TYPE_CHECKING:
     import polars as pl
 
-NOT_IN_FILLS = "Funding payments are not in fills, and not in this figure."
+NOT_IN_FILLS = "Without funding payments."
 _BY_HAND = "by hand"
 _POSITIONS = 20
 # A venue's reason may contain figures of its own, so that each order has another one.
@@ -55,6 +56,17 @@ class Trading:
         own = self.curve.filter(account=account)
         return float(own["equity"][-1]) if own.height else 0.0
 
+    def is_priced(self) -> bool:
+        """Return whether a price is known after the start, so that results mean something."""
+        return self.curve["time"].n_unique() > 1
+
+    def until(self) -> str:
+        """Return when the newest price was known, for a sentence; empty if it is the end of the span."""
+        last = self.curve["time"].max()
+        if not isinstance(last, datetime) or last >= self.edition.end:
+            return ""
+        return f", until {last:%Y-%m-%d %H:%M}, the newest price"
+
     def open_positions(self) -> "pl.DataFrame":
         """Return the positions at the end: `account`, `symbol`, `quantity`, `mark`."""
         import polars as pl
@@ -67,11 +79,12 @@ class Trading:
 
 
 def accounts_table(trading: Trading) -> Table:
-    """Return the accounts with what they earned."""
+    """Return the accounts with their results; no profit of closed trades where no trade was closed."""
     fees = _by_account(trading.fills.frame, "fee")
     profits = _by_account(trading.trades.frame, "profit")
     books = {each.account: each for each in trading.books}
     held = trading.open_positions()
+    priced = trading.is_priced() or trading.curve.is_empty()
     rows = []
     for account in sorted({*trading.curve["account"], *trading.orders.frame["account"]}):
         own = books.get(account)
@@ -79,10 +92,10 @@ def accounts_table(trading: Trading) -> Table:
         rows.append(
             (
                 account,
-                formats.money(trading.result(account), signed=True),
-                formats.money(profits.get(account, 0.0), signed=True),
+                formats.money(trading.result(account) if priced else None, signed=True),
+                formats.money(profits.get(account), signed=True),
                 formats.money(fees.get(account, 0.0)),
-                formats.money(trading.drawdowns.get(account, 0.0)),
+                formats.money(trading.drawdowns.get(account, 0.0) if priced else None),
                 formats.count(held.filter(account=account).height),
                 mode,
             )

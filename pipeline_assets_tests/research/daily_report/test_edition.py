@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
 from html.parser import HTMLParser
+from typing import Any
 
 import pytest
 
+from pipeline_assets.errors import InputError
+from pipeline_assets.market.partition_keys import FIRST_DAY
 from pipeline_assets.research.daily_report.alert import send_summary
 from pipeline_assets.research.daily_report.chart_axes import short_number
 from pipeline_assets.research.daily_report.content import Content, content_of
 from pipeline_assets.research.daily_report.page import page_of
-from pipeline_assets.research.daily_report.parts import DailyReport, Edition
+from pipeline_assets.research.daily_report.parts import DailyReport, Edition, EditionKind
 from pipeline_assets.research.daily_report.pdf import pdf_of
 from pipeline_assets.research.daily_report.pdf_text import PdfText
 from pipeline_assets.research.daily_report.stored_edition import StoredEdition, keep_report
@@ -96,6 +100,18 @@ def test_editions_have_names() -> None:
     assert len(month.days()) == 30
     assert Edition.of("week", date(2027, 1, 1)).name() == "2026-W53"
     assert week.title() == "Week 2026-W48: 23 November to 29 November 2026"
+
+
+@pytest.mark.parametrize("kind", ["day", "week", "month"])
+def test_impossible_spans_are_refused(kind: EditionKind) -> None:
+    """No report is about a time before the exchange opened, or one that has not begun."""
+    for day in (date(1, 1, 1), date(2019, 8, 31)):
+        with pytest.raises(InputError, match="the exchange opened on 2019-09-08"):
+            Edition.of(kind, day).check(DAY)
+    with pytest.raises(InputError, match="lies in the future: today is 2026-11-28"):
+        Edition.of(kind, DAY + timedelta(days=31)).check(DAY)
+    for day in (FIRST_DAY, DAY):
+        Edition.of(kind, day).check(DAY)
 
 
 def test_hostile_names_are_text(html: str) -> None:
@@ -235,6 +251,22 @@ def test_summary_goes_out_once(store: ObjectStore, webhook: Webhook, kept: Store
     assert f"{DAGSTER}/assets/daily_report?partition=2026-11-28" in alert["text"]
     assert alert["report"].endswith("/reports/20261128.html")
     assert alert["picture"].startswith("data:image/png;base64,")
+
+
+def test_mark_follows_sent_summary(
+    store: ObjectStore, webhook: Webhook, kept: StoredEdition
+) -> None:
+    """A run that dies before the webhook leaves no mark, so that the next run sends the summary."""
+
+    class Watched(Alerts):
+        def send(self, alert: Mapping[str, Any]) -> None:
+            assert not list(store.objects("reports/sent/"))
+            super().send(alert)
+
+    alerts = Watched(AlertsSettings(webhook_url=webhook.url))
+    assert send_summary(alerts, store, kept, Edition.of("day", DAY), MADE_AT, None)
+    assert [each.key for each in store.objects("reports/sent/")] == ["reports/sent/20261128"]
+    assert webhook.received[0]["id"] == "report-20261128"
 
 
 def test_old_summary_is_no_news(store: ObjectStore, webhook: Webhook, kept: StoredEdition) -> None:

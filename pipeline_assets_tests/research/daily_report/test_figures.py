@@ -7,12 +7,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from pipeline_assets.market.windows import Window
 from pipeline_assets.research.daily_report.clusters import clusters_of
 from pipeline_assets.research.daily_report.completeness import completeness_of, doubtful_candles
-from pipeline_assets.research.daily_report.equity import curves, drawdowns, equity_of, grid_of
+from pipeline_assets.research.daily_report.equity import curves, drawdowns, equity_of, times_of
 from pipeline_assets.research.daily_report.intervals import mean_limits, wilson
 from pipeline_assets.research.daily_report.readers import RunRecord
-from pipeline_assets.research.daily_report.run_figures import billed
+from pipeline_assets.research.daily_report.run_figures import billed, run_figures
 
 START = datetime(2026, 11, 20, tzinfo=UTC)
 HOUR = timedelta(hours=1)
@@ -134,12 +135,37 @@ def test_equity_follows_position() -> None:
             ("AUSDT", START + HOUR, 80.0),
             ("AUSDT", START + 3 * HOUR, 500.0),
         ],
-        {"symbol": pl.String, "time": TIME, "close": pl.Float64},
+        {"symbol": pl.String, "known_at": TIME, "price": pl.Float64},
         orient="row",
     )
-    found = curves(equity_of(positions, fills, marks, grid_of(START, START + 3 * HOUR, HOUR)))
+    times = times_of(Window(START, START + 3 * HOUR), HOUR, fills, marks)
+    found = curves(equity_of(positions, fills, marks, times))
     assert found["equity"].to_list() == [0, -40, -21, -21]
     assert drawdowns(found).rows() == [("paper", 40)]
+
+
+@pytest.mark.parametrize(
+    ("marked", "filled", "last"),
+    [(2, None, 2), (2, 1, 2), (2, 2.5, 3), (None, 4, 5), (None, None, 0), (24, 23.9, 24)],
+)
+def test_times_end_with_prices(marked: float | None, filled: float | None, last: int) -> None:
+    """The line of a day that is not over ends at the newest close, or just after a newer fill."""
+
+    def moments(name: str, hour: float | None) -> pl.DataFrame:
+        return pl.DataFrame({name: [] if hour is None else [START + hour * HOUR]}, {name: TIME})
+
+    day = Window(START, START + 24 * HOUR)
+    times = times_of(day, HOUR, moments("filled_at", filled), moments("known_at", marked))
+    assert times == [START + place * HOUR for place in range(last + 1)]
+
+
+def test_removed_runs_are_named() -> None:
+    """Dagster keeps runs for days, so figures of a week say since when runs are counted."""
+    late = START + timedelta(days=5)
+    runs = [RunRecord("raw_candles_1m", late, weight=7, warehouse=2)]
+    for figure in run_figures(runs, START):
+        assert "since 2026-11-25 00:00, the first that Dagster keeps" in figure.detail
+        assert "since" not in run_figures(runs, late)[0].detail
 
 
 def test_each_resumption_is_billed() -> None:

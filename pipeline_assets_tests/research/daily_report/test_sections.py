@@ -1,15 +1,20 @@
 """The sections of a report: their figures against pandas on the lake, sources, and days without data."""
 
-from datetime import timedelta
+from datetime import date, timedelta
+from decimal import Decimal
 from types import SimpleNamespace
 
 import polars as pl
 import pytest
+import snowflake.connector
 
 from pipeline_assets.collection.record_load import load_records, update_views
+from pipeline_assets.market.aggregation import aggregate
+from pipeline_assets.market.intervals import DAY as DAY_LONG
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.research.daily_report.candidates import headline_of, measures
 from pipeline_assets.research.daily_report.data_quality import data_section
+from pipeline_assets.research.daily_report.drift import drift_section
 from pipeline_assets.research.daily_report.market import market_section
 from pipeline_assets.research.daily_report.parts import NO_VALUE, Edition, Figure, Section, Table
 from pipeline_assets.research.daily_report.readers import Readers, RunRecord
@@ -22,7 +27,7 @@ from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.report_queries import ReportQueries
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.trading.record_objects import Kind
-from pipeline_assets_tests.fixtures.report_day import START, STRATEGIES, ReportDay
+from pipeline_assets_tests.fixtures.report_day import START, STRATEGIES, ReportDay, made_minutes
 from pipeline_assets_tests.fixtures.s3 import S3Bucket, S3Server, make_bucket
 from pipeline_assets_tests.fixtures.snowflake import SnowflakeServer
 from pipeline_assets_tests.fixtures.trading_records import DAY, NOON, a_fill, put
@@ -130,6 +135,60 @@ def test_incomplete_span_is_named(replayed: SimpleNamespace) -> None:
     assert "of 672 candles of 15m each" in figures["Median return"].detail
 
 
+def section_of(replayed: SimpleNamespace, edition: Edition) -> Section:
+    readers = Readers(ReportQueries(replayed.warehouse), replayed.store, runs=RUNS)
+    return trading_section(readers, edition)
+
+
+def test_week_falls_like_its_day(replayed: SimpleNamespace) -> None:
+    """A week's drawdown is measured at the same prices as a day's, so it is at least as large."""
+    week = figures_of(section_of(replayed, Edition.of("week", START.date())))
+    day = figures_of(replayed.sections["trading"])
+    falls = [float(each["Largest drawdown"].value.split()[0]) for each in (week, day)]
+    assert falls[0] >= falls[1] > 0
+    assert "closes of 15m candles" in week["Change of equity"].detail
+
+
+def test_line_ends_with_candles(replayed: SimpleNamespace) -> None:
+    """The day after has six hours of candles so far: the line ends there, and the figure says so."""
+    section = section_of(replayed, Edition.of("day", (START + DAY_LONG).date()))
+    [lines] = section.charts
+    assert lines.data["time"].max() == START + timedelta(hours=30)
+    for text in (lines.note, figures_of(section)["Change of equity"].detail):
+        assert "until 2026-11-21 06:00, the newest price" in text
+
+
+def test_no_closed_trade_has_reason(replayed: SimpleNamespace) -> None:
+    """Without a closed trade there is no profit, which is not a profit of zero."""
+    section = section_of(replayed, Edition.of("day", (START - DAY_LONG).date()))
+    figure = figures_of(section)["Profit of closed trades"]
+    assert (figure.value, figure.detail) == (NO_VALUE, "No trade was closed in this span.")
+    assert table_of(section, "Accounts").rows[0][2] == NO_VALUE
+
+
+def test_latency_names_both_sources(replayed: SimpleNamespace) -> None:
+    """The slots' times are of runs in Dagster, the others of rows in the warehouse."""
+    source = table_of(replayed.sections["data"], "Time from the close of a minute").source
+    assert "candidates and decisions in the warehouse" in source.text
+    assert "Dagster" in source.text
+    assert source.asset == "candle_slots_1m"
+    assert source.query
+
+
+def test_report_logs_in_once(replayed: SimpleNamespace, monkeypatch: pytest.MonkeyPatch) -> None:
+    logins = []
+    connect = snowflake.connector.connect
+
+    def counted(**arguments: object) -> object:
+        logins.append(arguments["account"])
+        return connect(**arguments)
+
+    monkeypatch.setattr(snowflake.connector, "connect", counted)
+    readers = Readers(ReportQueries(replayed.warehouse), replayed.store)
+    make_sections(readers, Edition.of("day", date(2026, 10, 1)))
+    assert len(logins) == 1
+
+
 def test_few_hours_are_not_judged() -> None:
     """A mean without an interval is less sure than one whose interval contains zero."""
     hours = pl.DataFrame(
@@ -225,6 +284,44 @@ def test_other_accounts_trade_counts_once(warehouse: Warehouse, lake: ObjectStor
         assert result.value == NO_VALUE
         assert "235959-paper-000000000001.json" in result.detail
         assert table_of(section, "Accounts").rows[0][-1] == NO_VALUE
+
+
+def test_days_add_up_to_week(warehouse: Warehouse, lake: ObjectStore) -> None:
+    """A position bought before midnight, without a candle since, begins the day at the price of its fill."""
+    minutes = made_minutes(("BTCUSDT",))
+    day = ReportDay(lake, warehouse)
+    for interval in (Interval.FIFTEEN_MINUTES, Interval.ONE_HOUR):
+        since = pl.col("open_time") >= START
+        day.candles(interval, aggregate(minutes, interval).filter(since))
+    bought = {"quantity": Decimal(2), "price": Decimal(50), "fee": Decimal(1)}
+    before = START - timedelta(minutes=5)
+    put(lake, Kind.FILLS, a_fill(1, filled_at=before, **bought), day=before.date())
+    load_records(lake, warehouse, record_tables.FILLS, None, "run")
+    update_views(lake, warehouse)
+    readers = Readers(ReportQueries(warehouse), lake)
+
+    def change(edition: Edition) -> float:
+        shown = figures_of(trading_section(readers, edition))["Change of equity"].value
+        return float(shown.split()[0].replace(",", ""))
+
+    week = Edition.of("week", START.date())
+    days = [change(Edition.of("day", START.date() + timedelta(days=n))) for n in (-1, 0, 1)]
+    assert change(week) == pytest.approx(sum(days), abs=0.02)
+    assert days[0] == -1
+
+
+def test_damaged_drift_is_named(lake: ObjectStore, warehouse: Warehouse) -> None:
+    """A damaged document is not taken as a day on which nothing was measured."""
+    lake.put(f"drift/x/{START:%Y%m%d}.json", b"{")
+    readers = Readers(ReportQueries(warehouse), lake)
+    section = drift_section(readers, EDITION)
+    assert section.empty
+    assert "drift/x/20261120.json is damaged" in section.empty
+    ReportDay(lake, warehouse).documents()
+    figures = figures_of(drift_section(readers, EDITION))
+    assert figures["x"].value == NO_VALUE
+    assert "materialize drift of 2026-11-20" in figures["x"].detail
+    assert figures[STRATEGIES[0]].value == "moved"
 
 
 def test_unloaded_ledger_is_not_complete(warehouse: Warehouse, lake: ObjectStore) -> None:
