@@ -146,6 +146,20 @@ def test_nothing_new_runs_no_statement(
     assert load(record_tables.FILLS, [YESTERDAY]).days == {YESTERDAY: 1}
 
 
+@pytest.mark.parametrize("statement", ["drop table", "truncate table"])
+def test_dropped_table_is_filled_again(
+    load: Callable[..., RecordLoad], store: ObjectStore, query: Query, statement: str
+) -> None:
+    """The next load with news fills a table that somebody dropped, whatever days it was asked for."""
+    put(store, Kind.FILLS, a_fill(1))
+    load(record_tables.FILLS)
+    query(f"{statement} FILLS")
+    put(store, Kind.FILLS, a_fill(2), day=YESTERDAY)
+    assert load(record_tables.FILLS, [YESTERDAY]).days == {YESTERDAY: 1, DAY: 1}
+    assert query("select TRADE_ID from FILLS order by 1") == [{"trade_id": 1}, {"trade_id": 2}]
+    assert load(record_tables.FILLS) == RecordLoad({"objects": 0}, {})
+
+
 def test_load_crashed_before_its_note(
     store: ObjectStore,
     load: Callable[..., RecordLoad],
