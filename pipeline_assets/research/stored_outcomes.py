@@ -77,7 +77,7 @@ def _minutes(store: ObjectStore, symbols: Iterable[str], day: date) -> "pl.DataF
 
 
 def _delisted(store: ObjectStore, day: date, until: datetime) -> dict[str, datetime]:
-    """Return by symbol when its trading ended before `until`, of symbols that traded within a day's horizons."""
+    """Return by symbol when its trading ended; symbols that traded on at `until` are left out."""
     lives = lifetimes(read_identities(store), _span(day), until)
     return {symbol: ended for symbol, (_, ended) in lives.items() if ended is not None}
 

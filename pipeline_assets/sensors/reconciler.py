@@ -69,7 +69,8 @@ def reconciler_sensor(
             "with one from before a backfill, the ledger first; (2) the history of symbols listed since the "
             "first look, or new in the settings, from listing but not before PIPELINE_REPAIR__SINCE (none: "
             f"the first finalized day), each run until its days are finalized, {ATTEMPTS} times at most. "
-            "Gaps of the open day are filled by the next ingest runs, history from before the first look by a backfill."
+            "Gaps of the open day are filled by the next ingest runs, history from before the first look by "
+            "a backfill."
         ),
     )
     def gap_repair(
