@@ -17,6 +17,7 @@ from candle_intervals import (
     HOUSEKEEPING_CRON,
     HOUSEKEEPING_JOB,
     INGEST_JOBS,
+    OUTCOMES_AGAIN,
     OUTCOMES_CRON,
     OUTCOMES_JOB,
     SPANS,
@@ -136,15 +137,24 @@ def finalize_dag() -> DAG:
 
 
 def outcomes_dag() -> DAG:
-    """Return the DAG that computes what became of the candidates of the day before."""
+    """Return the DAG that computes what became of the candidates of the last two days."""
     return _day_dag(
         "candidate_outcomes",
-        "Compute what became of yesterday's candidates.",
+        "Compute what became of the candidates of yesterday and the day before.",
         *(OUTCOMES_DOC, OUTCOMES_CRON, OUTCOMES_JOB, ["dagster", "trading"]),
+        days_before=OUTCOMES_AGAIN,
     )
 
 
-def _day_dag(dag_id: str, description: str, doc: str, cron: str, job: str, tags: list[str]) -> DAG:
+def _day_dag(
+    dag_id: str,
+    description: str,
+    doc: str,
+    cron: str,
+    job: str,
+    tags: list[str],
+    days_before: int = 0,
+) -> DAG:
     """Build a DAG that runs a job once for each day; days in which Airflow was down are caught up."""
     with DAG(
         dag_id,
@@ -153,7 +163,12 @@ def _day_dag(dag_id: str, description: str, doc: str, cron: str, job: str, tags:
         tags=tags,
         **daily(cron, FIRST_DAY),
     ) as dag:
-        DagsterStepOperator(task_id=job, job=job, doc_md="Watches the whole Dagster run.")
+        DagsterStepOperator(
+            task_id=job,
+            job=job,
+            days_before=days_before,
+            doc_md="Watches the whole Dagster run.",
+        )
     return dag
 
 

@@ -18,6 +18,8 @@ TRADING_TABLES_TASKS = {
     "views": "analysis_views",
 }
 OUTCOMES_JOB, OUTCOMES_CRON = "outcomes", "10 4 * * *"
+# So many days before yesterday are computed once more.
+OUTCOMES_AGAIN = 1
 DAY_REPORT_JOB, DAY_REPORT_CRON = "report_day", "40 4 * * *"
 WEEK_REPORT_JOB, WEEK_REPORT_CRON = "report_week", "0 5 * * 1"
 MONTH_REPORT_JOB, MONTH_REPORT_CRON = "report_month", "20 5 1 * *"
@@ -32,6 +34,9 @@ STRATEGIES = (
     "rsi_reversal",
 )
 PARTITION_TAG = "dagster/partition"
+# The tags of a run over several days: the first one and the last one.
+FIRST_DAY_TAG = "dagster/asset_partition_range_start"
+LAST_DAY_TAG = "dagster/asset_partition_range_end"
 # With this kind a run leaves out days that are stored complete, and no more than two run at once.
 LATE_TAGS = {"pipeline/kind": "backfill"}
 SPANS = {

@@ -51,6 +51,7 @@ OUTCOMES_DOC = """
 ### Outcomes of candidates
 
 Once a day, the job `outcomes` computes what became of yesterday's candidates after 15 minutes, 1 and 4 hours,
-and loads the table. The last candidate's four hours end at 04:00 UTC. The DAG catches up, as finalizing does.
+and loads the table. The last candidate's four hours end at 04:00 UTC. The day before is computed once more:
+finalizing yesterday stored minutes that ingest runs had missed. The DAG catches up, as finalizing does.
 A run may be repeated: the same minutes give the same rows.
 """

@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from airflow.sdk.exceptions import AirflowSkipException
-from candle_intervals import LATE_TAGS, PARTITION_TAG
+from candle_intervals import FIRST_DAY_TAG, LAST_DAY_TAG, LATE_TAGS, PARTITION_TAG
 from dagster_api import Backfill, DagsterApi, DagsterError, DagsterUnavailableError, Run
 from dagster_launching import Patience, find_or_launch
 
@@ -34,6 +34,7 @@ class DagsterStepOperator(DagsterOperator):
             the day of the DAG run's data interval.
         partition: the partition, where it is no day. Several tasks of a DAG run may have one each; each
             then has a Dagster run of its own.
+        days_before: so many days before the data interval's are in the same run.
         partitioned: whether the job has partitions.
         arguments: of DagsterOperator and BaseOperator.
     """
@@ -45,6 +46,7 @@ class DagsterStepOperator(DagsterOperator):
         step: str | None = None,
         span: timedelta | None = None,
         partition: str | None = None,
+        days_before: int = 0,
         partitioned: bool = True,
         **arguments: Any,
     ) -> None:
@@ -53,6 +55,7 @@ class DagsterStepOperator(DagsterOperator):
         self.step = step
         self.span = span
         self.partition = partition
+        self.days_before = days_before
         self.partitioned = partitioned
 
     def follow(self, api: DagsterApi, context: "Context", patience: Patience) -> None:
@@ -94,15 +97,18 @@ class DagsterStepOperator(DagsterOperator):
         return {} if self.partition is None else {PARTITION_TAG: self.partition}
 
     def _partition_tags(self, context: "Context", now: datetime) -> dict[str, str]:
-        """Return the tags that name a run's partition, and of a day long past that it is late."""
+        """Return the tags that name a run's days, and of a day long past that it is late."""
         if not self.partitioned or self.partition is not None:
             return self.own_tags()
         if self.span is not None:
             run_after = context["dag_run"].run_after
             return {PARTITION_TAG: str(newest_day(run_after, self.span, now))}
         day = interval_day(context)
+        days = {PARTITION_TAG: str(day)}
+        if self.days_before:
+            days = {FIRST_DAY_TAG: str(day - self.days_before * DAY), LAST_DAY_TAG: str(day)}
         # The sensor gap_repair may have filled it meanwhile.
-        return {PARTITION_TAG: str(day)} | (LATE_TAGS if day < now.date() - DAY else {})
+        return days | (LATE_TAGS if day < now.date() - DAY else {})
 
     def stop(self, api: DagsterApi) -> None:
         """Terminate the runs of these tags that have not ended."""

@@ -16,6 +16,12 @@ from candle_intervals import (
 from dag_defaults import FIRST_DAY, daily
 from dagster_operators import DagsterStepOperator
 
+# Span, job and cron of each report.
+REPORTS = (
+    ("day", DAY_REPORT_JOB, DAY_REPORT_CRON),
+    ("week", WEEK_REPORT_JOB, WEEK_REPORT_CRON),
+    ("month", MONTH_REPORT_JOB, MONTH_REPORT_CRON),
+)
 _DOC = """
 ### Report of a {span}
 
@@ -38,6 +44,5 @@ def report_dag(span: str, job: str, cron: str) -> DAG:
     return dag
 
 
-report_dag("day", DAY_REPORT_JOB, DAY_REPORT_CRON)
-report_dag("week", WEEK_REPORT_JOB, WEEK_REPORT_CRON)
-report_dag("month", MONTH_REPORT_JOB, MONTH_REPORT_CRON)
+for _report in REPORTS:
+    report_dag(*_report)

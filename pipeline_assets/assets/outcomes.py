@@ -20,7 +20,7 @@ _GROUP = "candidates"
 _DESCRIPTION = (
     "Outcomes of a day's candidates: the return 15 minutes, 1 and 4 hours after the next minute's open, "
     "and the extreme moves on the way, from the 1m candles on S3: `candidate_outcomes/{yyyyMMdd}.parquet`. "
-    "Null where minutes are missing, and while the time is not over."
+    "Null where minutes are missing, and while the time is not over; `delisted_at` says why no more came."
 )
 
 

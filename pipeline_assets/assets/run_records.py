@@ -28,8 +28,14 @@ def run_records(instance: DagsterInstance, window: Window) -> "tuple[RunRecord, 
     """
     keys = [layer.key(layer.RAW, each) for each in Interval]
     keys.append(layer.key(layer.SLOTS, Interval.ONE_MINUTE))
-    keys += [layer.key(layer.TABLE, each) for each in Interval if each.has_table]
-    keys += layer.TRADING_TABLES
+    keys += [
+        layer.key(name, each)
+        for name in (layer.TABLE, layer.FEATURES)
+        for each in Interval
+        if each.has_table
+    ]
+    keys += [layer.FUNDING_TABLE, AssetKey(layer.GAP_TABLE)]
+    keys += [*layer.TRADING_TABLES, layer.OUTCOME_TABLE]
     return tuple(record for key in keys for record in _of(instance, key, window))
 
 
@@ -42,10 +48,17 @@ def _of(instance: DagsterInstance, key: AssetKey, window: Window) -> "list[RunRe
         before_timestamp=window.end.timestamp(),
     )
     found: list[RunRecord] = []
+    # A run over several days reports the same values for each of these.
+    runs: set[str] = set()
     cursor = None
     while len(found) < _MOST:
         page = instance.fetch_materializations(chosen, limit=_PAGE, cursor=cursor)
         for record in page.records:
+            run = record.event_log_entry.run_id
+            if run in runs:
+                continue
+            if run:
+                runs.add(run)
             made = record.asset_materialization
             values = (
                 {} if made is None else {name: each.value for name, each in made.metadata.items()}
@@ -68,8 +81,10 @@ def _of(instance: DagsterInstance, key: AssetKey, window: Window) -> "list[RunRe
 
 def _warehouse(values: dict[str, Any]) -> float | None:
     """Return how long the warehouse worked for a load; None where the run sent no statement."""
-    parts = [_number(values, name) for name in ("COPY (s)", "MERGE (s)")]
-    return None if parts == [None, None] else sum(each or 0.0 for each in parts)
+    parts = [_number(values, name) for name in ("COPY (s)", "MERGE (s)", "replace (s)")]
+    if values.get("objects") == 0 or parts == [None, None, None]:
+        return None
+    return sum(each or 0.0 for each in parts)
 
 
 def _number(values: dict[str, Any], name: str) -> float | None:

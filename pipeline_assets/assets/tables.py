@@ -67,7 +67,6 @@ def candle_gap_table() -> AssetsDefinition:
     ) -> MaterializeResult[Any]:
         days = [date.fromisoformat(key) for key in context.partition_keys]
         root_run = context.run.root_run_id or context.run_id
-        rows = load_ledger(store, warehouse, days, root_run)
-        return MaterializeResult(metadata={"days": len(days), "gaps": rows})
+        return MaterializeResult(metadata=dict(load_ledger(store, warehouse, days, root_run)))
 
     return load_gap_table

@@ -34,6 +34,8 @@ TRADING_TABLES_TASKS = {{
 {trading_tables}
 }}
 OUTCOMES_JOB, OUTCOMES_CRON = "{OUTCOMES_JOB}", "{OUTCOMES_CRON}"
+# So many days before yesterday are computed once more.
+OUTCOMES_AGAIN = {OUTCOMES_AGAIN}
 DAY_REPORT_JOB, DAY_REPORT_CRON = "{DAY_REPORT_JOB}", "{DAY_REPORT_CRON}"
 WEEK_REPORT_JOB, WEEK_REPORT_CRON = "{WEEK_REPORT_JOB}", "{WEEK_REPORT_CRON}"
 MONTH_REPORT_JOB, MONTH_REPORT_CRON = "{MONTH_REPORT_JOB}", "{MONTH_REPORT_CRON}"
@@ -45,6 +47,9 @@ STRATEGIES = (
 {strategies}
 )
 PARTITION_TAG = "{PARTITION_TAG}"
+# The tags of a run over several days: the first one and the last one.
+FIRST_DAY_TAG = "{FIRST_DAY_TAG}"
+LAST_DAY_TAG = "{LAST_DAY_TAG}"
 # With this kind a run leaves out days that are stored complete, and no more than two run at once.
 LATE_TAGS = {{"{KIND_TAG}": "{LATE_KIND}"}}
 SPANS = {{

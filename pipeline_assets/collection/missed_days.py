@@ -1,8 +1,8 @@
-"""Which finished days the gap ledger does not cover, because nothing ran when they were to be judged, and
-in which order days are repaired. Pure: the caller reads what is stored.
+"""Which finished days the gap ledger does not cover, because nothing ran when they were to be judged or a
+backfill came later, and in which order days are repaired. Pure: the caller reads what is stored.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from datetime import date, datetime, time
 
 from pipeline_assets.market.intervals import DAY, Interval
@@ -37,6 +37,23 @@ def unjudged_days(
     while begin > first and begin - DAY not in judged and (end - begin).days + 1 < most:
         begin -= DAY
     return begin, end
+
+
+def outdated_days(
+    judged: Mapping[date, datetime], finalized: Iterable[Mapping[date, datetime]]
+) -> set[date]:
+    """Return the days whose marks changed after their ledger was written, as a backfill changes these.
+
+    Args:
+        judged: when each day's ledger was written.
+        finalized: by interval, when each day's marks changed last, by the same clock.
+    """
+    return {
+        day
+        for times in finalized
+        for day, changed in times.items()
+        if day in judged and changed > judged[day]
+    }
 
 
 def newest_first(due: Iterable[tuple[Interval, date]]) -> list[tuple[Interval, date]]:

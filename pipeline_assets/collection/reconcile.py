@@ -6,6 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import date, datetime
 
+from pipeline_assets.collection.due_ledgers import days_to_judge, first_stored
 from pipeline_assets.collection.history_requests import (
     ATTEMPTS,
     MOST_RUNS,
@@ -15,8 +16,7 @@ from pipeline_assets.collection.history_requests import (
     digest,
     remedy,
 )
-from pipeline_assets.collection.listings import collected_identities, collected_now
-from pipeline_assets.collection.missed_days import newest_finished_day, unjudged_days
+from pipeline_assets.collection.listings import collected_identities
 from pipeline_assets.collection.new_symbols import (
     history_to_request,
     is_finalized,
@@ -27,7 +27,6 @@ from pipeline_assets.collection.reconcile_cursor import Cursor
 from pipeline_assets.collection.repairs import (
     FETCHES,
     Repair,
-    first_day,
     next_due,
     runs_of,
     shown_gaps,
@@ -35,14 +34,12 @@ from pipeline_assets.collection.repairs import (
 )
 from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.market.partition_keys import FIRST_DAY
-from pipeline_assets.resources.gap_objects import judged_days
+from pipeline_assets.resources.gap_objects import judged_times
 from pipeline_assets.resources.listing_history import read_identities, read_universe
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
 from pipeline_assets.wording import counted
 
-# A run that makes ledgers covers at most this many days.
-_LEDGER_DAYS = 366
 NOTHING = "Nothing to request: the ledger shows nothing to fetch, and no symbol is new."
 
 
@@ -58,6 +55,7 @@ class Runs:
         under_way: the keys of requested runs that have not ended.
         succeeded: the keys of requested runs that ended well.
         finalizing: days that are being finalized.
+        backfilling: whether a backfill or repair is under way, of any requester.
     """
 
     judged: Mapping[date, int] = field(default_factory=dict)
@@ -67,6 +65,7 @@ class Runs:
     under_way: frozenset[str] = frozenset()
     succeeded: frozenset[str] = frozenset()
     finalizing: frozenset[date] = frozenset()
+    backfilling: bool = False
 
 
 @dataclass(frozen=True)
@@ -132,7 +131,7 @@ def continued(cursor: Cursor, former: str | None, store: ObjectStore, *, stopped
 def _ledger(
     store: ObjectStore, settings: Settings, cursor: Cursor, runs: Runs, now: datetime
 ) -> tuple[Cursor, tuple[str, date, date] | None, LedgerRequest | None]:
-    """Request the ledger of the newest finished days that have none.
+    """Request the ledger of the newest finished days that have none, or one from before a backfill.
 
     Days before the first ledger are a backfill's. Without any ledger, as where nothing has ever run at
     night, history begins with the oldest object of any symbol, which is looked up once.
@@ -141,14 +140,14 @@ def _ledger(
         The cursor; the run's key, first and last day, if one is requested; and the earlier request of the
         same days that was not answered and is not due again yet.
     """
-    judged = set(judged_days(store))
-    first = _first_to_judge(judged, cursor) or _first_stored(store, settings)
+    judged = judged_times(store)
+    first = _first_to_judge(judged, cursor) or first_stored(store, settings)
     cursor = replace(cursor, first_stored=first)
     if first is None or runs.unfinished:
         return cursor, None, None
     begin = max(first, settings.repair.since or first)
-    last = newest_finished_day(now)
-    missed = unjudged_days(begin, last, judged | runs.finalizing, _LEDGER_DAYS)
+    finalizing, backfilling = runs.finalizing, runs.backfilling
+    missed = days_to_judge(store, judged, begin, now, finalizing, backfilling=backfilling)
     if not missed:
         return cursor, None, None
     request = LedgerRequest.of(missed, cursor.ledger, now)
@@ -161,12 +160,6 @@ def _ledger(
 def _first_to_judge(judged: Collection[date], cursor: Cursor) -> date | None:
     """Return the first day with a ledger, now or at the last look: a sweep removes ledgers."""
     return min([*judged, *([cursor.first_stored] if cursor.first_stored else [])], default=None)
-
-
-def _first_stored(store: ObjectStore, settings: Settings) -> date | None:
-    symbols = list(collected_now(read_universe(store), settings.symbols))
-    days = store.each(lambda symbol: first_day(store, Interval.ONE_MINUTE, symbol), symbols)
-    return min((day for day in days if day), default=None)
 
 
 def _repairs(

@@ -2,7 +2,8 @@
 The statements are in resources/warehouse_records.py.
 
 A load takes in every object that changed since it was loaded, whatever day it is of: an order of yesterday
-changes yesterday's object. Where nothing changed, no statement runs and the warehouse sleeps on.
+changes yesterday's object. Where nothing changed, no statement runs and the warehouse sleeps on. A table that
+was dropped or emptied is filled again from all objects by the next load that has news.
 """
 
 import hashlib
@@ -28,7 +29,12 @@ from pipeline_assets.resources.record_tables import RecordTable
 from pipeline_assets.resources.s3_errors import DamagedObjectError
 from pipeline_assets.resources.warehouse import LoadResult, Warehouse
 from pipeline_assets.resources.warehouse_connection import WarehouseError
-from pipeline_assets.resources.warehouse_records import load_objects, make_views, view_statements
+from pipeline_assets.resources.warehouse_records import (
+    is_empty,
+    load_objects,
+    make_views,
+    view_statements,
+)
 from pipeline_assets.wording import counted
 
 _DAY = re.compile(r"([0-9]{8})(?:/[^/]+)?\.parquet")
@@ -69,7 +75,7 @@ def load_records(
         days: UTC days of the objects; None for all.
         root_run: the Dagster root run's id.
         due: as `scheduled_load` returns it; a load that was made up to then is left out. None loads anyway.
-        all_again: whether objects are loaded that were loaded before, as after the table was dropped.
+        all_again: whether objects are loaded that were loaded before, as after rows were deleted.
 
     Raises:
         ObjectStoreError, WarehouseError: a system does not answer, or an object is damaged. The other objects
@@ -78,9 +84,13 @@ def load_records(
     held = read_loaded(store, table, warehouse.target)
     if due is not None and held.until is not None and held.until >= due:
         return RecordLoad({"objects": 0, "loaded until": moment(held.until)}, {})
-    stored, changed, result, damaged = _load(
-        store, warehouse, table, days, root_run, {} if all_again else held.objects
-    )
+    known = {} if all_again else held.objects
+    stored = _stored(store, table, days)
+    if known and _changed(stored, known) and is_empty(warehouse, table):
+        # Somebody dropped the table. Asked before the MERGE, which would hide it from a repeat after a crash.
+        days, known = None, {}
+        stored = _stored(store, table, days)
+    stored, changed, result, damaged = _load(store, warehouse, table, days, root_run, known, stored)
     kept = {} if days is None else held.objects
     loaded = replace(held, objects={**kept, **stored}, until=due or held.until)
     if loaded != held:
@@ -137,17 +147,18 @@ def _load(
     days: Collection[date] | None,
     root_run: str,
     loaded: Mapping[str, str],
+    stored: dict[str, str],
     attempts: int = 3,
 ) -> tuple[dict[str, str], list[str], LoadResult, list[str]]:
     """Load what changed; return ETags of sound objects by key, loaded keys, the result, and damages."""
-    stored = _stored(store, table, days)
-    changed = [key for key, etag in stored.items() if loaded.get(key) != etag]
+    changed = _changed(stored, loaded)
     try:
         return stored, changed, load_objects(warehouse, table, changed, root_run), []
     except WarehouseError:
         # A finalize run merges the objects of a day into one, and removes these.
-        if attempts > 1 and not stored.keys() <= _stored(store, table, days).keys():
-            return _load(store, warehouse, table, days, root_run, loaded, attempts - 1)
+        now = _stored(store, table, days)
+        if attempts > 1 and not stored.keys() <= now.keys():
+            return _load(store, warehouse, table, days, root_run, loaded, now, attempts - 1)
         damaged = _damaged(store, changed)
         if not damaged:
             raise
@@ -155,6 +166,10 @@ def _load(
     result = load_objects(warehouse, table, sound, root_run)
     noted = {key: etag for key, etag in stored.items() if key not in damaged}
     return noted, sound, result, list(damaged.values())
+
+
+def _changed(stored: Mapping[str, str], loaded: Mapping[str, str]) -> list[str]:
+    return [key for key, etag in stored.items() if loaded.get(key) != etag]
 
 
 def _damaged(store: ObjectStore, keys: Collection[str]) -> dict[str, str]:

@@ -19,7 +19,10 @@ BACKTEST_JOB, MODEL_JOB = "backtest_reports", "models"
 TRADING_TABLES_JOB, OUTCOMES_JOB = "trading_tables", "outcomes"
 RECONCILER = "gap_repair"
 PARTITION_TAG = "dagster/partition"
-_FIRST_TAG, _LAST_TAG = "dagster/asset_partition_range_start", "dagster/asset_partition_range_end"
+FIRST_DAY_TAG, LAST_DAY_TAG = (
+    "dagster/asset_partition_range_start",
+    "dagster/asset_partition_range_end",
+)
 
 
 def ingest_job(interval: Interval) -> str:
@@ -39,13 +42,13 @@ def repair_job(interval: Interval) -> str:
 
 def range_tags(first: date | str, last: date | str) -> dict[str, str]:
     """Return the tags of a run over the days from first to last; a run of one partition has none of these."""
-    return {} if first == last else {_FIRST_TAG: str(first), _LAST_TAG: str(last)}
+    return {} if first == last else {FIRST_DAY_TAG: str(first), LAST_DAY_TAG: str(last)}
 
 
 def tagged_days(tags: Mapping[str, str]) -> tuple[date, date] | None:
     """Return the first and last day of a run by its tags, or None if its partition is no day."""
     partition = tags.get(PARTITION_TAG, "")
-    first, last = (tags.get(name, partition) for name in (_FIRST_TAG, _LAST_TAG))
+    first, last = (tags.get(name, partition) for name in (FIRST_DAY_TAG, LAST_DAY_TAG))
     try:
         return date.fromisoformat(first), date.fromisoformat(last)
     except ValueError:

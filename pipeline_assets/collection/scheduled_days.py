@@ -19,6 +19,8 @@ FUNDING_CRON = "5 * * * *"
 TRADING_TABLES_CRON = "*/15 * * * *"
 # The longest horizon of a day's last candidate ends at four.
 OUTCOMES_CRON = "10 4 * * *"
+# So many days before yesterday are computed once more: finalizing yesterday stored minutes that they need.
+OUTCOMES_AGAIN = 1
 # Sundays, after Saturday is finalized and its candidates are compared with the lake.
 MODEL_CRON = "0 3 * * 0"
 # After yesterday is finalized and its features are merged, and before a new model is trained.
@@ -59,18 +61,18 @@ def days_of_outcomes(
     """Return yesterday, the day before, and the days of the month before whose candidates have no outcomes.
 
     The last hours of candidates end on the next day, and finalizing that day stores the minutes that its
-    ingest runs missed. So outcomes of the day before are computed once more.
+    ingest runs missed. So outcomes of the day before (`OUTCOMES_AGAIN`) are computed once more.
 
     Args:
         yesterday: by the exchange's clock.
         with_candidates: the days that have candidates.
         with_outcomes: the days whose outcomes are stored.
     """
-    oldest, before = yesterday - LOOK_BACK, yesterday - DAY
+    oldest, again = yesterday - LOOK_BACK, yesterday - OUTCOMES_AGAIN * DAY
     left = [
         day
         for day in sorted(with_candidates)
-        if oldest <= day < yesterday and (day == before or day not in with_outcomes)
+        if oldest <= day < yesterday and (day >= again or day not in with_outcomes)
     ]
     return [yesterday, *left]
 

@@ -2,6 +2,7 @@
 resources/warehouse.py.
 """
 
+import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta
@@ -87,8 +88,8 @@ class TableSink:
 
 def load_ledger(
     store: ObjectStore, warehouse: Warehouse, days: Sequence[date], root_run: str
-) -> int:
-    """Make the table of gaps hold what the ledger says of these days; return how many gaps.
+) -> dict[str, int | float]:
+    """Make the table of gaps hold what the ledger says of these days; return the values to report.
 
     Raises:
         ObjectStoreError, WarehouseError: a system does not answer, or a day was never judged.
@@ -98,4 +99,7 @@ def load_ledger(
     with_gaps = [
         day for day, gaps in zip(days, ledgers, strict=True) if gaps is None or gaps.height
     ]
-    return warehouse.replace_gaps(days, with_gaps, root_run)
+    started = time.perf_counter()
+    gaps = warehouse.replace_gaps(days, with_gaps, root_run)
+    seconds = round(time.perf_counter() - started, 3)
+    return {"days": len(days), "gaps": gaps, "replace (s)": seconds}

@@ -89,7 +89,7 @@ def finalize_job() -> UnresolvedAssetJobDefinition:
 
 
 def ledger_job() -> UnresolvedAssetJobDefinition:
-    """Return the job that writes the gap ledger of days that have none, since nothing ran at their end.
+    """Return the job that writes the gap ledger of days that have none, or one from before a backfill.
 
     The job fetches nothing, so it waits for no backfill. It skips the check `zero_volume`, as
     `_repair_job` does.

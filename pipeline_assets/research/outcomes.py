@@ -4,6 +4,7 @@ Pure frames. No costs and no position rules: the result of trading a candidate i
 storing are in stored_outcomes.py.
 """
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING
 
@@ -18,7 +19,10 @@ LONGEST = max(HORIZONS.values()) * _MINUTE
 
 
 def outcomes_of(
-    candidates: "pl.DataFrame", candles: "pl.DataFrame", until: datetime
+    candidates: "pl.DataFrame",
+    candles: "pl.DataFrame",
+    until: datetime,
+    delisted: Mapping[str, datetime] | None = None,
 ) -> "pl.DataFrame":
     """Return the outcome of each candidate, a frame of `outcome_schema()`.
 
@@ -31,13 +35,20 @@ def outcomes_of(
         candles: 1m candles of their symbols, one row a minute, with `symbol`, `open_time`, `open`, `high`,
             `low` and `close`.
         until: end of the candles that the caller has, UTC.
+        delisted: by symbol when its trading ended, UTC; symbols that trade on are left out.
     """
     import polars as pl
 
+    ended = dict(delisted or {})
     entries = candidates.select(
         pl.col("id").alias("candidate_id"),
         *("strategy", "version", "symbol", "side", "open_time"),
         (pl.col("open_time") + _MINUTE).alias("entry_time"),
+        pl.col("symbol")
+        .replace_strict(
+            list(ended), list(ended.values()), default=None, return_dtype=pl.Datetime("us", "UTC")
+        )
+        .alias("ended"),
     )
     if entries.is_empty():
         return outcome_schema().to_frame()
@@ -51,6 +62,11 @@ def outcomes_of(
     figures = [
         each for name, minutes in HORIZONS.items() for each in _figures(name, minutes, until)
     ]
+    figures.append(
+        pl.when(pl.col("ended") < pl.col("entry_time") + LONGEST)
+        .then(pl.col("ended"))
+        .alias("delisted_at")
+    )
     return found.with_columns(figures).select(outcome_schema().names()).cast(outcome_schema())
 
 

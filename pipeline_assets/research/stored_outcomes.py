@@ -9,10 +9,12 @@ from typing import TYPE_CHECKING, Any
 from pipeline_assets import lake
 from pipeline_assets.collection.due_uploads import newest_due
 from pipeline_assets.collection.findings import Table
+from pipeline_assets.collection.listings import lifetimes
 from pipeline_assets.market.intervals import Interval
-from pipeline_assets.market.windows import day_window, newest_closed
+from pipeline_assets.market.windows import Window, day_window, newest_closed
 from pipeline_assets.research.outcomes import LONGEST, outcomes_of
 from pipeline_assets.resources.candidate_objects import read_candidates
+from pipeline_assets.resources.listing_history import read_identities
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.outcome_objects import HORIZONS, outcomes_key, write_outcomes
 from pipeline_assets.settings import is_symbol
@@ -52,25 +54,38 @@ def update_outcomes(store: ObjectStore, day: date, until: datetime) -> Mapping[s
     candidates = read_candidates(store, day)
     if candidates.is_empty():
         return {"candidates": 0}
-    outcomes = outcomes_of(candidates, _minutes(store, candidates["symbol"], day), until)
+    minutes = _minutes(store, candidates["symbol"], day)
+    outcomes = outcomes_of(candidates, minutes, until, _delisted(store, day, until))
     changed = write_outcomes(store, day, outcomes)
     return {
         "candidates": candidates.height,
         "object changed": changed,
         "S3 object": store.address(outcomes_key(day)),
         **{f"known after {name}": outcomes[f"return_{name}"].count() for name in HORIZONS},
+        "delisted": outcomes["delisted_at"].count(),
         "by strategy": _by_strategy(outcomes),
     }
 
 
 def _minutes(store: ObjectStore, symbols: Iterable[str], day: date) -> "pl.DataFrame":
     """Return the minutes that outcomes of a day's candidates are computed from."""
-    span = day_window(day)
+    span = _span(day)
     # A name that cannot be a symbol has no candles.
     names = sorted({each for each in symbols if is_symbol(each)})
     columns = ("symbol", "open_time", "open", "high", "low", "close")
-    start, end = span.start + _MINUTE.span, span.end + _MINUTE.span + LONGEST
-    return lake.scan("1m", names, start, end, store=store).select(columns).collect()
+    return lake.scan("1m", names, span.start, span.end, store=store).select(columns).collect()
+
+
+def _delisted(store: ObjectStore, day: date, until: datetime) -> dict[str, datetime]:
+    """Return by symbol when its trading ended; symbols that traded on at `until` are left out."""
+    lives = lifetimes(read_identities(store), _span(day), until)
+    return {symbol: ended for symbol, (_, ended) in lives.items() if ended is not None}
+
+
+def _span(day: date) -> Window:
+    """Return the minutes in which outcomes of a day's candidates can begin and end."""
+    span = day_window(day)
+    return Window(span.start + _MINUTE.span, span.end + _MINUTE.span + LONGEST)
 
 
 def _by_strategy(outcomes: "pl.DataFrame") -> Table:

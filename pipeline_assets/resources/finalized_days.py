@@ -31,6 +31,7 @@ from pipeline_assets.resources.lake_documents import (
     require,
     update_document,
     utc_time,
+    written_times,
 )
 from pipeline_assets.resources.object_store import ObjectStore
 
@@ -243,3 +244,8 @@ def withdraw_marks(
 def finalized_days(store: ObjectStore, interval: Interval) -> list[date]:
     """Return the days that are finalized for some symbol, ascending."""
     return documented_days(store, _finalized_prefix(interval))
+
+
+def finalized_times(store: ObjectStore, interval: Interval) -> dict[date, datetime]:
+    """Return when the marks of each finalized day changed last, by the store's clock, UTC."""
+    return written_times(store, _finalized_prefix(interval))

@@ -3,11 +3,11 @@ the warehouse in warehouse.py.
 """
 
 from collections.abc import Iterable
-from datetime import date
+from datetime import date, datetime
 from typing import TYPE_CHECKING
 
 from pipeline_assets.resources.day_frames import encode_frame, read_frame
-from pipeline_assets.resources.lake_documents import documented_days
+from pipeline_assets.resources.lake_documents import documented_days, written_times
 from pipeline_assets.resources.object_store import ObjectStore
 
 if TYPE_CHECKING:
@@ -59,6 +59,11 @@ def write_gaps(store: ObjectStore, day: date, gaps: "pl.DataFrame") -> str:
 def judged_days(store: ObjectStore) -> list[date]:
     """Return the days of which `write_gaps` stored an object, ascending."""
     return documented_days(store, PREFIX, ".parquet")
+
+
+def judged_times(store: ObjectStore) -> dict[date, datetime]:
+    """Return when the ledger of each judged day was written, by the store's clock, UTC."""
+    return written_times(store, PREFIX, ".parquet")
 
 
 def forget_gaps(store: ObjectStore, days: Iterable[date]) -> None:

@@ -166,7 +166,16 @@ def left_out_alone(what: str = "") -> WrapValidator:
 
 def documented_days(store: ObjectStore, prefix: str, suffix: str = ".json") -> list[date]:
     """Return the days that have an object below a prefix, ascending."""
-    return [day for each in store.objects(prefix) if (day := day_of_key(each.key, prefix, suffix))]
+    return list(written_times(store, prefix, suffix))
+
+
+def written_times(store: ObjectStore, prefix: str, suffix: str = ".json") -> dict[date, datetime]:
+    """Return when each day's object below a prefix was written, by the store's clock, UTC; ascending."""
+    return {
+        day: each.modified
+        for each in store.objects(prefix)
+        if (day := day_of_key(each.key, prefix, suffix))
+    }
 
 
 def day_of_key(key: str, prefix: str, suffix: str) -> date | None:

@@ -31,7 +31,8 @@ def outcome_schema() -> "pl.Schema":
     `return_…` is the return at the end of a horizon from the entry's open, positive if the candidate was
     right; `favourable_…` and `adverse_…` are the extreme moves within the horizon. All are shares of the
     entry price. `missing_…` counts the minutes of the horizon that are not stored. While a horizon is not
-    over, its columns are null; if a minute is missing, all but `missing_…` are.
+    over, its columns are null; if a minute is missing, all but `missing_…` are. `delisted_at` is the end of
+    trading, if it came before the end of the longest horizon: no minute exists after that.
     """
     import polars as pl
 
@@ -43,6 +44,7 @@ def outcome_schema() -> "pl.Schema":
         figures = (f"return_{name}", f"favourable_{name}", f"adverse_{name}")
         columns |= dict.fromkeys(figures, pl.Float64())
         columns[f"missing_{name}"] = pl.Int64()
+    columns["delisted_at"] = time
     return pl.Schema(columns)
 
 

@@ -20,6 +20,7 @@ from dagster import (
 )
 
 from pipeline_assets.assets import layer
+from pipeline_assets.collection.fetch_plan import KIND_TAG, RunKind
 from pipeline_assets.collection.history_requests import ATTEMPTS, MOST_RUNS, History
 from pipeline_assets.collection.reconcile import Runs, continued, reconcile
 from pipeline_assets.collection.reconcile_cursor import Cursor
@@ -64,11 +65,12 @@ def reconciler_sensor(
             f"Requests runs for missing history, {MOST_RUNS} at once and none while earlier ones are under "
             "way: (1) gaps of finished days that the ledger `candle_gaps` shows as fetchable, newest days "
             "first, from PIPELINE_REPAIR__SINCE on (none: where each symbol's history begins), the same "
-            f"gaps {FETCHES} times at most; of finished days without a ledger, such as after days off, the "
-            "ledger first; (2) the history of symbols listed since the first look, or new in the "
-            "settings, from listing but not before PIPELINE_REPAIR__SINCE (none: the first finalized "
-            f"day), each run until its days are finalized, {ATTEMPTS} times at most. Gaps of the open day "
-            "are filled by the next ingest runs, history from before the first look by a backfill."
+            f"gaps {FETCHES} times at most; of finished days without a ledger, such as after days off, or "
+            "with one from before a backfill, the ledger first; (2) the history of symbols listed since the "
+            "first look, or new in the settings, from listing but not before PIPELINE_REPAIR__SINCE (none: "
+            f"the first finalized day), each run until its days are finalized, {ATTEMPTS} times at most. "
+            "Gaps of the open day are filled by the next ingest runs, history from before the first look by "
+            "a backfill."
         ),
     )
     def gap_repair(
@@ -120,6 +122,7 @@ def _runs(instance: DagsterInstance, cursor: Cursor) -> Runs:
             # A run that Dagster, or a person, starts again from its failure keeps the key.
             statuses.setdefault(run.tags[_RUN_KEY], set()).add(run.status)
     unfinished = RunsFilter(tags=_OWN_RUNS, statuses=NOT_FINISHED_STATUSES)
+    backfills = RunsFilter(tags={KIND_TAG: RunKind.BACKFILL.value}, statuses=NOT_FINISHED_STATUSES)
     return Runs(
         judged={
             date.fromisoformat(record.partition_key): record.storage_id
@@ -136,6 +139,7 @@ def _runs(instance: DagsterInstance, cursor: Cursor) -> Runs:
             key for key, own in statuses.items() if DagsterRunStatus.SUCCESS in own
         ),
         finalizing=unfinished_days(instance, FINALIZE_JOB, PARTITION_TAG, created_after=None),
+        backfilling=instance.get_runs_count(backfills) > 0,
     )
 
 

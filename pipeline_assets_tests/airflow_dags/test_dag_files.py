@@ -6,11 +6,12 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterable
-from datetime import UTC, datetime
+from datetime import UTC, date, datetime
 from pathlib import Path
 
 import pytest
 
+from pipeline_assets.collection.scheduled_days import days_of_outcomes
 from pipeline_assets.definitions import definitions
 from pipeline_assets.local.stack import REPOSITORY
 from pipeline_assets.market.strategies import strategy_names
@@ -290,6 +291,12 @@ for start, after, now, minutes in (each.split(",") for each in sys.argv[2:]):
     step = DagsterStepOperator(task_id="step", job="job", span=span)
     tags = step._partition_tags({"dag_run": run}, datetime.fromisoformat(now))
     print("DAY", tags["dagster/partition"], tags.get("pipeline/kind", "-"))
+    if not start:
+        continue
+    import candle_dags
+    (step,) = candle_dags.outcomes_dag().tasks
+    tags = step._partition_tags({"dag_run": run}, datetime.fromisoformat(now))
+    print("RANGE", *(tags[f"dagster/asset_partition_range_{end}"] for end in ("start", "end")))
 """
 
 
@@ -335,6 +342,15 @@ def test_partition_is_the_intervals_day(tmp_path: Path) -> None:
         ),
     }
     assert partitions(tmp_path, moments) == list(moments.values())
+
+
+def test_outcomes_cover_dagsters_days(tmp_path: Path) -> None:
+    """Airflow's run covers the days that Dagster's own schedule always requests."""
+    moment = "2026-11-19T04:10:00+00:00,2026-11-20T04:10:00+00:00,2026-11-20T04:10:09+00:00,"
+    lines = beside_airflow(tmp_path, PARTITIONS, moment)
+    with_candidates = [date(2026, 11, 17), date(2026, 11, 18)]
+    days = days_of_outcomes(date(2026, 11, 19), with_candidates, with_candidates)
+    assert f"RANGE {min(days)} {max(days)}" in lines
 
 
 def test_downtime_times_out_no_dag_run(parsed: dict) -> None:

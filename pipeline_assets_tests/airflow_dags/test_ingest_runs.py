@@ -344,6 +344,54 @@ def test_drift_is_of_yesterday(airflow: Airflow) -> None:
 
 
 @pytest.mark.matrix
+def test_trading_tables_without_records(airflow: Airflow) -> None:
+    """A run on a lake without trading records succeeds, and each task watches its table."""
+    loaded = airflow.run("trading_tables")
+    tables = ("candidates", "decisions", "intents", "orders", "fills", "views")
+    assert loaded.states == dict.fromkeys(tables, "success")
+    (run,) = airflow.runs(airflow__run_id=loaded.run_id)
+    assert (run["jobName"], run["tags"]["pipeline/kind"]) == ("trading_tables", "tick")
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize(
+    ("dag", "job", "longest"),
+    [
+        ("day_report", "report_day", 2),
+        ("week_report", "report_week", 14),
+        ("month_report", "report_month", 62),
+    ],
+)
+def test_reports_are_of_ended_spans(airflow: Airflow, dag: str, job: str, longest: int) -> None:
+    """A DAG run is of the span that ended, begins with its first day, and succeeds without records."""
+    made = airflow.run(dag)
+    assert made.states == {job: "success"}
+    runs = airflow.runs(airflow__run_id=made.run_id)
+    assert {(run["jobName"], run["status"]) for run in runs} == {(job, "SUCCESS")}
+    (day,) = (datetime.fromisoformat(run["tags"]["dagster/partition"]).date() for run in runs)
+    assert datetime.now(UTC).date() - day <= timedelta(days=longest)
+    if job == "report_week":
+        assert day.weekday() == 0
+    if job == "report_month":
+        assert day.day == 1
+
+
+@pytest.mark.matrix
+def test_outcomes_are_of_two_days(airflow: Airflow) -> None:
+    """One Dagster run computes yesterday's outcomes, and those of the day before once more."""
+    made = airflow.run("candidate_outcomes")
+    assert made.states == {"outcomes": "success"}
+    (run,) = airflow.runs(airflow__run_id=made.run_id)
+    assert (run["jobName"], run["status"]) == ("outcomes", "SUCCESS")
+    first, last = (
+        datetime.fromisoformat(run["tags"][f"dagster/asset_partition_range_{end}"]).date()
+        for end in ("start", "end")
+    )
+    assert last - first == timedelta(days=1)
+    assert datetime.now(UTC).date() - last <= timedelta(days=2)
+
+
+@pytest.mark.matrix
 def test_trainings_fail_apart(airflow: Airflow, workers: Workers) -> None:
     """Each strategy of a DAG run has a Dagster run of its own, and its task names that run's error."""
     for name in ("macd_cross", "ema_trend"):

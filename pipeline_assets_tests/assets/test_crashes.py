@@ -14,7 +14,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Lock
 from typing import Any
@@ -23,10 +23,14 @@ import polars as pl
 import pytest
 
 from pipeline_assets.market.intervals import Interval
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.warehouse import Warehouse
+from pipeline_assets.trading.record_objects import Kind
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, die_with_parent
 from pipeline_assets_tests.fixtures.platform import Platform, running_platform
 from pipeline_assets_tests.fixtures.s3 import S3Server, make_bucket
 from pipeline_assets_tests.fixtures.snowflake import PASSWORD, SnowflakeServer
+from pipeline_assets_tests.fixtures.trading_records import DAY, a_fill, put
 
 SYMBOLS = ("BTCUSDT", "币安人生USDT")
 
@@ -70,7 +74,7 @@ def obey(order: dict[str, Any]) -> int:
     import obstore
     import redis
     from botocore.client import BaseClient
-    from dagster import DagsterInstance
+    from dagster import AssetKey, DagsterInstance
     from snowflake.connector.cursor import SnowflakeCursor
 
     from pipeline_assets.definitions import build_definitions
@@ -94,9 +98,11 @@ def obey(order: dict[str, Any]) -> int:
     }
     with DagsterInstance.ephemeral() as instance:
         job = build_definitions(settings, store=store).resolve_job_def(order["job"])
+        asset = order.get("asset")
         job.execute_in_process(
             instance=instance,
             partition_key=first if first == last else None,
+            asset_selection=[AssetKey(asset)] if asset else None,
             tags={} if first == last else ranged,
             run_config={"loggers": {"console": {"config": {"log_level": "CRITICAL"}}}},
         )
@@ -150,11 +156,19 @@ class Runner:
             preexec_fn=die_with_parent,  # noqa: PLW1509 - it takes no lock that a thread may hold
         )
 
-    def run(self, platform: Platform, job: str, *days: str, **kill: Any) -> dict[str, Any]:
+    def run(
+        self, platform: Platform, job: str, *days: str, asset: str | None = None, **kill: Any
+    ) -> dict[str, Any]:
         settings = platform.settings.model_dump(mode="json")
         settings["s3"]["secret_access_key"] = "any"
         settings["snowflake"]["password"] = PASSWORD
-        order = {"settings": settings, "job": job, "days": (days[0], days[-1]), **kill}
+        order = {
+            "settings": settings,
+            "job": job,
+            "days": (days[0], days[-1]),
+            "asset": asset,
+            **kill,
+        }
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._process.stdin.write(json.dumps(order) + "\n")
@@ -358,6 +372,47 @@ def test_killed_load_leaves_no_trace(servers, snowflake_server) -> None:
     servers.snowflake = snowflake_server
     count = assert_crashes_leave_no_trace(servers, LOAD, every)
     print(f"{count} kills")
+
+
+def fills_after(servers: Servers, **kill: Any) -> tuple[list[tuple[Any, ...]], int]:
+    """Return the rows of FILLS after a load, undisturbed or killed and repeated; and its writes."""
+    with running_platform(
+        *(servers.directory, servers.exchange, make_bucket(servers.s3)),
+        *(servers.redis_server.url, servers.snowflake),
+        symbols=",".join(SYMBOLS),
+    ) as platform:
+        store = ObjectStore(platform.settings.s3)
+        put(store, Kind.FILLS, a_fill(1), a_fill(2))
+        put(store, Kind.FILLS, a_fill(3), day=DAY - timedelta(days=1))
+        load = ("trading_tables", str(DAY))
+        if kill:
+            ended = servers.runner.run(platform, *load, asset="fill_table", **kill)
+            assert ended["killed"], ended
+        writes = servers.runner.run(platform, *load, asset="fill_table")["writes"]
+        warehouse = Warehouse(platform.settings.snowflake, platform.settings.s3)
+        tomorrow = datetime.now(UTC) + timedelta(days=2)
+        # Housekeeping drops the landing table of the killed run; an undisturbed run leaves none.
+        assert len(warehouse.drop_landing_tables(tomorrow)) <= bool(kill)
+        assert warehouse.landing_tables(tomorrow) == []
+        return platform.rows("select * from FILLS order by TRADE_ID"), writes
+
+
+def around_the_merge(writes: int) -> list[tuple[int, str]]:
+    """Return the ends of COPY, MERGE and DROP, which come before the note of what was loaded."""
+    return [(writes - back, "after") for back in (3, 2, 1)]
+
+
+@pytest.mark.matrix
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("choose", [around_the_merge, every])
+def test_killed_record_load_goes_on(servers, snowflake_server, choose) -> None:
+    """A load of trading records killed at any statement or write and repeated stores each row once."""
+    servers.snowflake = snowflake_server
+    expected, writes = fills_after(servers)
+    assert len(expected) == 3
+    kills = choose(writes)
+    found = {kill: fills_after(servers, kill_at=kill[0], when=kill[1])[0] for kill in kills}
+    assert {kill: rows for kill, rows in found.items() if rows != expected} == {}
 
 
 if __name__ == "__main__":

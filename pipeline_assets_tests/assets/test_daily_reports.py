@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+import polars as pl
 import pytest
 from click.testing import CliRunner
 from dagster import AssetKey, AssetMaterialization
@@ -14,6 +15,8 @@ from dagster import AssetKey, AssetMaterialization
 from pipeline_assets.assets.run_records import run_records
 from pipeline_assets.cli.main import cli
 from pipeline_assets.market.windows import day_window
+from pipeline_assets.resources.gap_objects import gap_schema, write_gaps
+from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.fixtures.platform import Platform
 from pipeline_assets_tests.fixtures.webhook import Webhook
 
@@ -79,6 +82,37 @@ def test_week_and_month_are_made(platform: Platform) -> None:
     shown = reported(platform, "report_month", "monthly_report", str(month))
     assert shown["report"].endswith(f"/reports/{month:%Y%m}.html")
     assert not shown["summary sent"]
+
+
+LOADS = (
+    *("candle_table_15m", "candle_table_1h", "features_15m", "features_1h", "funding_table"),
+    *("candidate_table", "decision_table", "intent_table", "order_table", "fill_table"),
+    *("candidate_outcome_table", "candle_gap_table"),
+)
+
+
+def test_every_load_is_billed(platform: Platform) -> None:
+    """The warehouse's time includes each table's loads; a load without an object sends no statement."""
+    report = platform.instance.report_runless_asset_event
+    for asset in LOADS:
+        seconds = {"replace (s)": 0.75} if asset == "candle_gap_table" else {"MERGE (s)": 0.75}
+        nothing = {"objects": 0, "COPY (s)": 0.0, "MERGE (s)": 0.0}
+        for metadata in (seconds, nothing):
+            report(AssetMaterialization(AssetKey(asset), partition=str(TODAY), metadata=metadata))
+    records = run_records(platform.instance, day_window(datetime.now(UTC).date()))
+    billed = [each.asset for each in records if each.warehouse == 0.75]
+    assert sorted(billed) == sorted(LOADS)
+    assert {each.warehouse for each in records} == {0.75, None}
+
+
+def test_run_over_days_counts_once(platform: Platform) -> None:
+    """A run that loads the ledgers of several days reports its seconds once."""
+    store, days = ObjectStore(platform.settings.s3), (DAY - timedelta(days=1), DAY)
+    for day in days:
+        write_gaps(store, day, pl.DataFrame(schema=gap_schema()))
+    platform.run("gap_ledger", tuple(map(str, days)), without="candle_gaps")
+    [record] = run_records(platform.instance, day_window(datetime.now(UTC).date()))
+    assert (record.asset, bool(record.warehouse)) == ("candle_gap_table", True)
 
 
 def test_runs_of_day_are_read(platform: Platform) -> None:

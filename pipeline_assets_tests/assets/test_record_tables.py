@@ -8,10 +8,13 @@ from typing import Any
 from dagster import AssetKey, ExecuteInProcessResult
 
 from pipeline_assets.lake import scan
+from pipeline_assets.research.stored_outcomes import update_outcomes
 from pipeline_assets.resources.candidate_objects import store_candidates
+from pipeline_assets.resources.listing_history import note_identities
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.trading.record_objects import Kind
 from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, candidates
+from pipeline_assets_tests.fixtures.listings import listing
 from pipeline_assets_tests.fixtures.platform import SYMBOLS
 from pipeline_assets_tests.fixtures.trading_records import DAY, an_order, put
 from pipeline_assets_tests.market.frames import candidates_frame
@@ -64,3 +67,18 @@ def test_outcomes_follow_finalized_minutes(platform) -> None:
     again = platform.run("outcomes", day)
     assert reported(again, "candidate_outcomes")["object changed"] is False
     assert reported(again, "candidate_outcome_table") == {"objects": 0}
+
+
+def test_view_names_delisted_symbols(platform) -> None:
+    """A horizon that trading did not outlive is shown as delisted, a hole before as minutes missing."""
+    store, day = ObjectStore(platform.settings.s3), MIDNIGHT.date()
+    symbol = SYMBOLS[0]
+    found = [each.model_copy(update={"symbol": symbol}) for each in candidates(1)]
+    store_candidates(store, candidates_frame(found))
+    ended = MIDNIGHT + timedelta(hours=1)
+    note_identities(store, [listing(symbol, delivery_date=ended)], ended)
+    update_outcomes(store, day, MIDNIGHT + timedelta(hours=6))
+    platform.run("trading_tables", str(day))
+    platform.run("outcomes", str(day), without="candidate_outcomes")
+    states = platform.rows("select HORIZON_MINUTES, STATE from V_OUTCOMES order by 1")
+    assert states == [(15, "minutes missing"), (60, "delisted"), (240, "delisted")]

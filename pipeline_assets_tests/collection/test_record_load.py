@@ -3,14 +3,17 @@
 The tables are read with a plain session of the connector.
 """
 
+import signal
 from collections.abc import Callable
 from datetime import UTC, date, datetime, timedelta
 from decimal import Decimal
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import polars as pl
 import pytest
+from snowflake.connector.cursor import SnowflakeCursor
 
 from pipeline_assets.collection.record_load import (
     RecordLoad,
@@ -31,8 +34,8 @@ from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.resources.warehouse_connection import WarehouseError
 from pipeline_assets.trading.record_objects import Kind, read_records
 from pipeline_assets_tests.fixtures.kafka import MIDNIGHT, candidates
-from pipeline_assets_tests.fixtures.s3 import S3Bucket
-from pipeline_assets_tests.fixtures.snowflake import SnowflakeServer
+from pipeline_assets_tests.fixtures.s3 import S3Bucket, S3Server
+from pipeline_assets_tests.fixtures.snowflake import SnowflakeServer, running_snowflake_server
 from pipeline_assets_tests.fixtures.trading_records import (
     DAY,
     NOON,
@@ -146,6 +149,20 @@ def test_nothing_new_runs_no_statement(
     assert load(record_tables.FILLS, [YESTERDAY]).days == {YESTERDAY: 1}
 
 
+@pytest.mark.parametrize("statement", ["drop table", "truncate table"])
+def test_dropped_table_is_filled_again(
+    load: Callable[..., RecordLoad], store: ObjectStore, query: Query, statement: str
+) -> None:
+    """The next load with news fills a table that somebody dropped, whatever days it was asked for."""
+    put(store, Kind.FILLS, a_fill(1))
+    load(record_tables.FILLS)
+    query(f"{statement} FILLS")
+    put(store, Kind.FILLS, a_fill(2), day=YESTERDAY)
+    assert load(record_tables.FILLS, [YESTERDAY]).days == {YESTERDAY: 1, DAY: 1}
+    assert query("select TRADE_ID from FILLS order by 1") == [{"trade_id": 1}, {"trade_id": 2}]
+    assert load(record_tables.FILLS) == RecordLoad({"objects": 0}, {})
+
+
 def test_load_crashed_before_its_note(
     store: ObjectStore,
     load: Callable[..., RecordLoad],
@@ -168,6 +185,52 @@ def test_load_crashed_before_its_note(
     ]
     # A table elsewhere has loaded nothing.
     assert not read_loaded(store, record_tables.FILLS, "another account").objects
+
+
+@pytest.mark.matrix
+@pytest.mark.parametrize("statement", ["CREATE OR REPLACE", "COPY", "MERGE", "DROP"])
+@pytest.mark.parametrize("fault", [signal.SIGKILL, signal.SIGSTOP])
+def test_warehouse_ends_during_load(
+    store: ObjectStore,
+    s3_bucket: S3Bucket,
+    s3_server: S3Server,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    statement: str,
+    fault: signal.Signals,
+) -> None:
+    """A warehouse that dies or freezes at a statement fails the load, and a repeat stores each row once."""
+    put(store, Kind.FILLS, a_fill(1))
+    with running_snowflake_server(tmp_path, s3_server.endpoint) as server:
+        settings = server.settings(database="FAULTS", timeout_seconds=4)
+        warehouse = Warehouse(settings, s3_bucket.settings())
+        load_records(store, warehouse, record_tables.FILLS, None, "before")
+        put(store, Kind.FILLS, a_fill(2))
+        execute = SnowflakeCursor.execute
+
+        def faulty(cursor: SnowflakeCursor, command: str, *rest: Any, **named: Any) -> Any:
+            if command.lstrip().startswith(statement):
+                assert server.process is not None
+                server.process.send_signal(fault)
+            return execute(cursor, command, *rest, **named)
+
+        with monkeypatch.context() as broken:
+            broken.setattr(SnowflakeCursor, "execute", faulty)
+            with pytest.raises(WarehouseError):
+                load_records(store, warehouse, record_tables.FILLS, None, "run")
+        if fault is signal.SIGKILL:
+            server.kill()
+            server.start()
+        else:
+            assert server.process is not None
+            server.process.send_signal(signal.SIGCONT)
+        settings = server.settings(database="FAULTS")
+        warehouse = Warehouse(settings, s3_bucket.settings())
+        load_records(store, warehouse, record_tables.FILLS, None, "run")
+        with server.connect(settings) as connection:
+            rows = connection.cursor().execute("select TRADE_ID from FILLS order by 1").fetchall()
+        assert rows == [(1,), (2,)]
+        assert warehouse.landing_tables(datetime.now(UTC) + timedelta(days=2)) == []
 
 
 def interrupt(*_: object) -> None:

@@ -139,6 +139,19 @@ def test_short_gains_from_falling_price() -> None:
     assert (row["missing_15m"], row["missing_1h"], row["return_1h"]) == (0, None, None)
 
 
+def test_delisted_symbol_says_why(minutes: Minutes, found: pl.DataFrame) -> None:
+    """A symbol that ends within a horizon has the end of trading beside the count of missing minutes."""
+    end = MIDNIGHT + timedelta(hours=2)
+    traded = {key: each for key, each in minutes.items() if key[0] != "COIN1USDT" or key[1] < end}
+    outcomes = outcomes_of(found, as_frame(traded), END, {"COIN1USDT": end, "COIN2USDT": END})
+    ended = outcomes.filter(symbol="COIN1USDT")
+    assert set(ended["delisted_at"]) == {end}
+    assert ended["missing_4h"].min() > 0
+    assert ended["missing_1h"].max() == 0
+    others = outcomes.filter(pl.col("symbol") != "COIN1USDT")
+    assert others["delisted_at"].null_count() == others.height
+
+
 def test_no_candidates_no_outcomes(minutes: Minutes) -> None:
     empty = candidates_frame([])
     assert_frame_equal(outcomes_of(empty, as_frame(minutes), END), outcome_schema().to_frame())

@@ -280,6 +280,25 @@ def test_removed_ledger_is_requested_again(minutes) -> None:
     assert (request.job_name, request.partition_key) == ("gap_ledger", "2026-11-18")
 
 
+def test_backfill_outdates_the_ledger(minutes) -> None:
+    """A ledger from before a backfill is requested again once no backfill is under way, and then no more."""
+    repaired(minutes, "2026-11-18", symbols=[BTC])
+    judge_the_rest(minutes)
+    assert ETH in ledger_of(minutes, DAY)["symbol"]
+    minutes.run("backfill_1m", "2026-11-18", symbols=[ETH], without="candle_slots_1m")
+    job = build_definitions(minutes.settings).resolve_job_def("backfill_1m")
+    run = minutes.instance.create_run_for_job(job, status=DagsterRunStatus.STARTED, tags=job.tags)
+    assert asked(look(minutes)) == [("repair_1m", "2026-11-18", [ETH])]
+    minutes.instance.report_run_canceled(run)
+    found = look(minutes)
+    [request] = found.run_requests
+    assert (request.job_name, request.partition_key) == ("gap_ledger", "2026-11-18")
+    minutes.run("gap_ledger", "2026-11-18", without="candle_gap_table")
+    due = ledger_of(minutes, DAY).filter(interval="1m", cause="not_fetched")
+    assert ETH not in due["symbol"]
+    assert look(minutes, found.cursor).skip_message == NOTHING
+
+
 def test_same_gaps_are_fetched_three_times(minutes) -> None:
     """The same gaps are fetched three times and then given up."""
     platform = minutes

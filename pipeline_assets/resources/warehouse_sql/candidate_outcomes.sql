@@ -22,6 +22,7 @@ CREATE TABLE IF NOT EXISTS ${DATABASE}.${SCHEMA}.${TABLE} (
     FAVOURABLE_4H FLOAT COMMENT 'Greatest move in favour within 4 hours, share of the entry price, 0 or more; null as RETURN_4H',
     ADVERSE_4H FLOAT COMMENT 'Greatest move against within 4 hours, share of the entry price, 0 or less; null as RETURN_4H',
     MISSING_4H NUMBER(19, 0) COMMENT 'Minutes that are missing within 4 hours; null while the time is not over',
+    DELISTED_AT TIMESTAMP_NTZ(6) COMMENT 'End of trading, UTC, if it came within 4 hours of the entry; null otherwise',
     PRIMARY KEY (CANDIDATE_ID)
 )
 COMMENT = 'What became of candidates after 15 minutes, 1 hour and 4 hours, one row a candidate'

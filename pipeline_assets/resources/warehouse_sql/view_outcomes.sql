@@ -12,7 +12,7 @@ CREATE OR REPLACE VIEW ${DATABASE}.${SCHEMA}.V_OUTCOMES (
     SIGNED_RETURN COMMENT 'Return at the end of the horizon, share of the entry price, positive if the candidate was right; null unless STATE is known',
     FAVOURABLE COMMENT 'Greatest move in favour within the horizon, share of the entry price, 0 or more; null unless STATE is known',
     ADVERSE COMMENT 'Greatest move against within the horizon, share of the entry price, 0 or less; null unless STATE is known',
-    STATE COMMENT 'known, minutes missing, or not over when it was computed',
+    STATE COMMENT 'known, delisted within the horizon, minutes missing, or not over when it was computed',
     VERDICT COMMENT 'accept or decline; null without a decision'
 )
 COMMENT = 'What became of candidates, one row a candidate and horizon of 15, 60 and 240 minutes, with the decision'
@@ -29,22 +29,30 @@ AS SELECT
     X.CHANGE,
     X.FAVOURABLE,
     X.ADVERSE,
-    CASE WHEN X.MISSING IS NULL THEN 'not over' WHEN X.MISSING > 0 THEN 'minutes missing' ELSE 'known' END,
+    CASE
+        WHEN X.MISSING IS NULL THEN 'not over'
+        WHEN X.MISSING > 0 AND X.DELISTED_AT < DATEADD('minute', X.MINUTES, X.ENTRY_TIME) THEN 'delisted'
+        WHEN X.MISSING > 0 THEN 'minutes missing'
+        ELSE 'known'
+    END,
     D.VERDICT
 FROM (
     SELECT
         CANDIDATE_ID, STRATEGY, VERSION, SYMBOL, SIDE, OPEN_TIME, ENTRY_TIME, ENTRY_PRICE, 15 AS MINUTES,
-        RETURN_15M AS CHANGE, FAVOURABLE_15M AS FAVOURABLE, ADVERSE_15M AS ADVERSE, MISSING_15M AS MISSING
+        RETURN_15M AS CHANGE, FAVOURABLE_15M AS FAVOURABLE, ADVERSE_15M AS ADVERSE, MISSING_15M AS MISSING,
+        DELISTED_AT
     FROM ${DATABASE}.${SCHEMA}.CANDIDATE_OUTCOMES
     UNION ALL
     SELECT
         CANDIDATE_ID, STRATEGY, VERSION, SYMBOL, SIDE, OPEN_TIME, ENTRY_TIME, ENTRY_PRICE, 60 AS MINUTES,
-        RETURN_1H AS CHANGE, FAVOURABLE_1H AS FAVOURABLE, ADVERSE_1H AS ADVERSE, MISSING_1H AS MISSING
+        RETURN_1H AS CHANGE, FAVOURABLE_1H AS FAVOURABLE, ADVERSE_1H AS ADVERSE, MISSING_1H AS MISSING,
+        DELISTED_AT
     FROM ${DATABASE}.${SCHEMA}.CANDIDATE_OUTCOMES
     UNION ALL
     SELECT
         CANDIDATE_ID, STRATEGY, VERSION, SYMBOL, SIDE, OPEN_TIME, ENTRY_TIME, ENTRY_PRICE, 240 AS MINUTES,
-        RETURN_4H AS CHANGE, FAVOURABLE_4H AS FAVOURABLE, ADVERSE_4H AS ADVERSE, MISSING_4H AS MISSING
+        RETURN_4H AS CHANGE, FAVOURABLE_4H AS FAVOURABLE, ADVERSE_4H AS ADVERSE, MISSING_4H AS MISSING,
+        DELISTED_AT
     FROM ${DATABASE}.${SCHEMA}.CANDIDATE_OUTCOMES
 ) AS X
 LEFT JOIN ${DATABASE}.${SCHEMA}.DECISIONS AS D ON D.CANDIDATE_ID = X.CANDIDATE_ID
