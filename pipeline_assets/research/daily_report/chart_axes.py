@@ -1,5 +1,7 @@
 """Parts that a report's charts share: series, units, zero lines, short names and numbers."""
 
+import math
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from pipeline_assets.research.daily_report.parts import Chart
@@ -10,6 +12,7 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LABEL_CHARACTERS = 26
+_SIZES = ((1e9, "bn"), (1e6, "M"), (1e4, "k"))
 
 
 def series_of(chart: Chart, data: "pl.DataFrame") -> "list[tuple[str, pl.DataFrame]]":
@@ -27,20 +30,47 @@ def zero_line(axes: "Axes") -> None:
         axes.axhline(0, color=GREY, linewidth=0.8)
 
 
-def show_unit(axes: "Axes", unit: str) -> None:
-    """Write the unit above the axis, and numbers at it in their short form."""
+def name_unit(axes: "Axes", unit: str) -> None:
+    """Write the unit above the axis."""
     if unit:
         axes.set_title(unit, loc="left", fontsize=8, color=GREY)
-    axes.yaxis.set_major_formatter(lambda value, _: short_number(value))
 
 
-def short_number(value: float) -> str:
-    """Return a number as a label has room for: "12.3k", "4.56M", "0.0012"."""
-    for size, letter in ((1e9, "B"), (1e6, "M"), (1e4, "k")):
+def show_unit(axes: "Axes", unit: str) -> None:
+    """Write the unit above a drawn axis, and the axis' numbers in it; large ones in thousands or more."""
+    largest = max(map(abs, axes.get_ylim()))
+    size, word = next(((size, word) for size, word in _SIZES if largest >= size), (1.0, ""))
+    name_unit(axes, f"{word} {unit}".strip())
+    axes.yaxis.set_major_formatter(lambda value, _: short_number(value / size))
+
+
+def short_number(value: float, places: int | None = None) -> str:
+    """Return a number as a label has room for: "12.3k", "4.56M", "0.0012".
+
+    Args:
+        value: the number.
+        places: decimals of a number below 10,000; by default those of three significant digits.
+    """
+    for size, letter in ((1e9, "bn"), (1e6, "M"), (1e4, "k")):
         if abs(value) >= size:
             return f"{value / (1e3 if letter == 'k' else size):,.3g}{letter}".replace("-", "−")
-    text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
-    return "0" if text in ("-0", "0") else text.replace("-", "−")
+    if places is None:
+        text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+    else:
+        text = f"{value:,.{places}f}"
+    return (text if text.strip("-0.") else text.lstrip("-")).replace("-", "−")
+
+
+def places_of(values: Iterable[float]) -> int:
+    """Return the decimals with which values are compared: the largest has three significant digits.
+
+    Whole numbers have none.
+    """
+    held = list(values)
+    largest = max(map(abs, held), default=0.0)
+    if not largest or all(each == round(each) for each in held):
+        return 0
+    return max(0, 2 - math.floor(math.log10(largest)))
 
 
 def cut(name: str, most: int = LABEL_CHARACTERS) -> str:

@@ -1,18 +1,21 @@
 """Drawing a heatmap of a report. The other charts are in charts.py."""
 
+import re
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from pipeline_assets.research.daily_report.chart_axes import short_number
+from pipeline_assets.research.daily_report.chart_axes import name_unit, places_of, short_number
 from pipeline_assets.research.daily_report.parts import Chart
-from pipeline_assets.research.pictures import BLUE, GREY, ORANGE, figure
+from pipeline_assets.research.pictures import BLUE, ORANGE, figure
 
 if TYPE_CHECKING:
     import polars as pl
     from matplotlib.figure import Figure
 
 _MOST_VALUES = 8
+_FEW_COLUMNS = 12
+_HOUR = re.compile("[0-9]{2}:[0-9]{2}")
 
 
 def draw_heatmap(chart: Chart, data: "pl.DataFrame", inches: float, *, narrow: bool) -> "Figure":
@@ -48,7 +51,7 @@ def draw_heatmap(chart: Chart, data: "pl.DataFrame", inches: float, *, narrow: b
     bar = drawn.colorbar(picture, ax=axes, shrink=0.8, aspect=30, pad=0.02)
     bar.outline.set_visible(False)
     bar.ax.tick_params(labelsize=7, length=0)
-    axes.set_title(chart.unit, loc="left", fontsize=8, color=GREY)
+    name_unit(axes, chart.unit)
     return drawn
 
 
@@ -67,18 +70,25 @@ def _name_cells(axes: Any, rows: list[Any], columns: list[Any], *, narrow: bool)
     """Write the names of rows, and those of columns where there is room."""
     size = 8 if max(len(rows), len(columns)) <= 24 else 5.5
     axes.set_yticks(range(len(rows)), [_name(each) for each in rows], fontsize=size)
-    if len(columns) <= (12 if narrow else 60):
-        names = [_name(each) for each in columns]
-        turned = max(map(len, names), default=0) * len(names) > (24 if narrow else 70)
-        axes.set_xticks(range(len(columns)), names, fontsize=size, rotation=90 if turned else 0)
-    else:
-        axes.set_xticks([])
+    _name_columns(axes, [_name(each) for each in columns], size, narrow=narrow)
     axes.tick_params(length=0)
     axes.spines[:].set_visible(False)
 
 
+def _name_columns(axes: Any, names: list[str], size: float, *, narrow: bool) -> None:
+    """Write the names of columns; of hours only some, as a reader counts between these."""
+    step = 1
+    if len(names) > _FEW_COLUMNS and all(map(_HOUR.fullmatch, names)):
+        step = 6 if narrow else 3
+    elif len(names) > (_FEW_COLUMNS if narrow else 60):
+        names = []
+    shown = names[::step]
+    turned = max(map(len, shown), default=0) * len(shown) > (24 if narrow else 70)
+    axes.set_xticks(range(0, len(names), step), shown, fontsize=size, rotation=90 if turned else 0)
+
+
 def _write_values(axes: Any, values: np.ndarray[Any, Any], extent: float) -> None:
-    digits = 1 - int(np.floor(np.log10(extent)))
+    places = places_of(values[np.isfinite(values)].tolist())
     for (row, column), value in np.ndenumerate(values):
         if np.isfinite(value):
             # Not the page's ink and paper, which change with its theme: the cells do not.
@@ -86,7 +96,7 @@ def _write_values(axes: Any, values: np.ndarray[Any, Any], extent: float) -> Non
             axes.text(
                 column,
                 row,
-                short_number(round(value, digits)),
+                short_number(value, places),
                 ha="center",
                 va="center",
                 fontsize=8,

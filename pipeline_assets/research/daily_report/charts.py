@@ -62,7 +62,6 @@ def _drawn(chart: Chart, inches: float, *, narrow: bool) -> "Figure":
     drawn = figure(inches, 3.4 if chart.kind == "calibration" else 2.7)
     axes = drawn.subplots()
     plain(axes)
-    show_unit(axes, chart.unit)
     draw = {
         "lines": _draw_lines,
         "band": _draw_band,
@@ -70,8 +69,9 @@ def _drawn(chart: Chart, inches: float, *, narrow: bool) -> "Figure":
         "bars": draw_columns,
     }
     draw[chart.kind](axes, chart, data)
+    show_unit(axes, chart.unit)
     if data[chart.x].dtype.is_temporal():
-        _time_axis(axes, narrow=narrow)
+        _time_axis(axes, data[chart.x], narrow=narrow)
     return drawn
 
 
@@ -103,18 +103,30 @@ def _label_ends(axes: "Axes", ends: list[tuple[float, str, str]]) -> None:
     """Write the lines' names at the right edge, moved apart where these would overlap."""
     low, high = axes.get_ylim()
     span = (high - low) or 1.0
-    step, last = 0.075, -1.0
-    for value, name, colour in sorted(ends):
-        last = max((value - low) / span, last + step)
+    ordered = sorted(ends)
+    places = _apart([(value - low) / span for value, _, _ in ordered])
+    for (_, name, colour), place in zip(ordered, places, strict=True):
         axes.annotate(
             cut(name),
-            (1.01, last),
+            (1.01, place),
             xycoords="axes fraction",
             color=colour,
             va="center",
             fontsize=8,
             annotation_clip=False,
         )
+
+
+def _apart(wanted: list[float], step: float = 0.075) -> list[float]:
+    """Return ascending places moved apart, none above the top unless there are too many."""
+    places: list[float] = []
+    for each in wanted:
+        places.append(max(each, places[-1] + step) if places else each)
+    highest = 1.0
+    for number in reversed(range(len(places))):
+        places[number] = min(places[number], highest)
+        highest = places[number] - step
+    return places
 
 
 def _draw_band(axes: "Axes", chart: Chart, data: "pl.DataFrame") -> None:
@@ -132,7 +144,8 @@ def _draw_band(axes: "Axes", chart: Chart, data: "pl.DataFrame") -> None:
 
 def _draw_calibration(axes: "Axes", chart: Chart, data: "pl.DataFrame") -> None:
     axes.plot([0, 1], [0, 1], color=GREY, linewidth=0.8, linestyle="--")
-    axes.annotate("as predicted", (0.97, 0.985), ha="right", va="bottom", color=GREY, fontsize=8)
+    # In the corner that is empty unless a model is wrong altogether.
+    axes.annotate("dashed: as predicted", (0.98, 0.03), ha="right", color=GREY, fontsize=8)
     for place, (name, rows) in enumerate(series_of(chart, data.drop_nulls(chart.y))):
         colour = SERIES[place % len(SERIES)]
         xs, ys = rows[chart.x].to_list(), rows[chart.y].to_list()
@@ -150,14 +163,22 @@ def _draw_calibration(axes: "Axes", chart: Chart, data: "pl.DataFrame") -> None:
             )
     axes.set(xlim=(0, 1), ylim=(0, 1.08))
     axes.set_xlabel("probability that the model gave", fontsize=8, color=GREY)
+    axes.set_ylabel("share that came true", fontsize=8, color=GREY)
 
 
-def _time_axis(axes: "Axes", *, narrow: bool) -> None:
+def _time_axis(axes: "Axes", times: "pl.Series", *, narrow: bool) -> None:
     import matplotlib.dates
 
     # Without annotations in matplotlib.
     dates: Any = matplotlib.dates
-    locator = dates.AutoDateLocator(minticks=3, maxticks=4 if narrow else 8)
-    formatter = dates.ConciseDateFormatter(locator, show_offset=False)
+    most = 4 if narrow else 8
+    moments = times.unique().sort()
+    if (moments == moments.dt.truncate("1d")).all():
+        # Hours between values of days would say that something is known of these.
+        days = (moments[-1] - moments[0]).days + 1 if moments.len() else 1
+        axes.xaxis.set_major_locator(dates.DayLocator(interval=-(-days // most)))
+        axes.xaxis.set_major_formatter(dates.DateFormatter("%d %b"))
+        return
+    locator = dates.AutoDateLocator(minticks=3, maxticks=most)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(formatter)
+    axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, show_offset=False))

@@ -170,7 +170,7 @@ def _volume_chart(market: Market) -> Chart | None:
     every = "1h" if market.edition.kind == "day" else "1d"
     shown = (
         hours.group_by(pl.col("open_time").dt.truncate(every).alias("time"))
-        .agg((pl.col("quote_volume").sum() / 1e6).alias("volume"))
+        .agg(pl.col("quote_volume").sum().alias("volume"))
         .sort("time")
     )
     peak = shown.sort("volume", "time", descending=[True, False])["time"][0]
@@ -179,7 +179,7 @@ def _volume_chart(market: Market) -> Chart | None:
         f"Volume was largest {when}",
         shown,
         market.hours.source,
-        "M USDT",
+        "USDT",
         "Quote volume of all symbols.",
     )
 

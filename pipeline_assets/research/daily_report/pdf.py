@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.research.daily_report.content import Content, Part
 from pipeline_assets.research.daily_report.parts import Figure, Source, Table
+from pipeline_assets.research.daily_report.pdf_columns import PADDING, column_widths
 from pipeline_assets.research.daily_report.pdf_text import PdfText
 from pipeline_assets.research.pictures import GREY, LINES
 
@@ -15,7 +16,10 @@ if TYPE_CHECKING:
     from reportlab.platypus import Flowable
 
 _MARGIN = 48
+_FRAME = 6
 _FIGURES_A_ROW = 3
+# A table of more rows is divided between pages.
+_ROWS_KEPT = 12
 _SHADE = "#f4f6f8"
 
 
@@ -42,7 +46,8 @@ def pdf_of(content: Content) -> bytes:
         lang="en",
     )
     text = PdfText()
-    story = list(_Story(content, text, document.width).flowables())
+    # The frame of a page has a margin of its own.
+    story = list(_Story(content, text, document.width - 2 * _FRAME).flowables())
     document.build(story, onFirstPage=text.footer, onLaterPages=text.footer)
     return body.getvalue()
 
@@ -93,13 +98,16 @@ class _Story:
                 ]
             )
         for table in section.tables:
-            yield text.paragraph(table.title, "subheading")
-            yield self._table(table)
-            yield self._note(table.note, table.source)
+            shown = [
+                text.paragraph(table.title, "subheading"),
+                self._table(table),
+                self._note(table.note, table.source),
+            ]
+            yield from [KeepTogether(shown)] if len(table.rows) <= _ROWS_KEPT else shown
 
     def _note(self, note: str, source: Source) -> "Flowable":
         text = self._text
-        return text.marked(f"{text.escaped(note)} {self._link(source)}", "faint")
+        return text.marked(f"{text.escaped(note)} {self._link(source)}".lstrip(), "faint")
 
     def _link(self, source: Source) -> str:
         number = self._content.numbers[source]
@@ -113,18 +121,23 @@ class _Story:
             [
                 text.paragraph(each.label, "faint"),
                 text.paragraph(each.value, "value"),
-                text.marked(f"{text.escaped(each.detail)} {self._link(each.source)}", "faint"),
+                text.paragraph(each.detail.replace(" %", "\u00a0%"), "faint"),
+                text.marked(self._link(each.source), "faint"),
             ]
             for each in figures
         ]
-        cells += [""] * (-len(cells) % _FIGURES_A_ROW)
+        filled = len(cells)
+        cells += [""] * (-filled % _FIGURES_A_ROW)
         rows = [
             cells[start : start + _FIGURES_A_ROW] for start in range(0, len(cells), _FIGURES_A_ROW)
         ]
         grid = Grid(rows, colWidths=[self._width / _FIGURES_A_ROW] * _FIGURES_A_ROW)
         grid.setStyle(
             [
-                ("BACKGROUND", (0, 0), (-1, -1), _SHADE),
+                *(
+                    ("BACKGROUND", (column, row), (column, row), _SHADE)
+                    for row, column in (divmod(each, _FIGURES_A_ROW) for each in range(filled))
+                ),
                 ("VALIGN", (0, 0), (-1, -1), "TOP"),
                 ("INNERGRID", (0, 0), (-1, -1), 4, "#ffffff"),
             ]
@@ -149,15 +162,15 @@ class _Story:
             for row in table.rows
         ]
         grid = Grid(
-            [head, *rows], colWidths=_widths(table, self._width), repeatRows=1, splitInRow=1
+            [head, *rows], colWidths=column_widths(table, self._width), repeatRows=1, splitInRow=1
         )
         grid.setStyle(
             [
                 ("LINEBELOW", (0, 0), (-1, 0), 1, GREY),
                 ("LINEBELOW", (0, 1), (-1, -1), 0.5, LINES),
                 ("VALIGN", (0, 0), (-1, -1), "TOP"),
-                ("LEFTPADDING", (0, 0), (-1, -1), 3),
-                ("RIGHTPADDING", (0, 0), (-1, -1), 3),
+                ("LEFTPADDING", (0, 0), (-1, -1), PADDING),
+                ("RIGHTPADDING", (0, 0), (-1, -1), PADDING),
                 ("TOPPADDING", (0, 0), (-1, -1), 2),
                 ("BOTTOMPADDING", (0, 0), (-1, -1), 2),
             ]
@@ -176,15 +189,3 @@ class _Story:
             yield text.marked(line, "contents")
             if entry.query:
                 yield text.code(entry.query)
-
-
-def _widths(table: Table, width: float) -> list[float]:
-    """Return the columns' widths by the length of their text, none of which takes more than half."""
-    lengths = [
-        max(len(column.name) + len(column.unit) + 2, *(len(row[place]) for row in table.rows), 4)
-        if table.rows
-        else len(column.name) + 4
-        for place, column in enumerate(table.columns)
-    ]
-    capped = [min(each, 40) for each in lengths]
-    return [width * each / sum(capped) for each in capped]

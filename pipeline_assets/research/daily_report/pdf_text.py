@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from reportlab.lib.styles import ParagraphStyle
     from reportlab.platypus import Flowable
 
+CELL = 7.5
 _TEXT, _BOLD, _FALLBACK = "DejaVuSans", "DejaVuSans-Bold", "DroidSansFallback"
 _CONTROL = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -57,8 +58,8 @@ def _styles() -> "dict[str, ParagraphStyle]":
         style("value", 13),
     ]
     for kind, font in (("head", _BOLD), ("cell", _TEXT)):
-        found.append(style(f"{kind} left", 7.5, fontName=font))
-        found.append(style(f"{kind} right", 7.5, fontName=font, alignment=TA_RIGHT))
+        found.append(style(f"{kind} left", CELL, fontName=font))
+        found.append(style(f"{kind} right", CELL, fontName=font, alignment=TA_RIGHT))
     found.append(
         style(
             "code",
@@ -71,6 +72,18 @@ def _styles() -> "dict[str, ParagraphStyle]":
         )
     )
     return {each.name: each for each in found}
+
+
+def text_width(text: str, *, bold: bool = False) -> float:
+    """Return the width of a line of a table's cell, in points."""
+    from reportlab.pdfbase.pdfmetrics import stringWidth
+
+    known, fallback = _load_fonts()
+    own = "".join(each for each in text if ord(each) in known)
+    others = [ord(each) in fallback for each in text if ord(each) not in known]
+    # A Chinese character is as wide as high; one in no font is written as its number.
+    beside = sum(CELL if each else 6 * CELL * 0.65 for each in others)
+    return float(stringWidth(own, _BOLD if bold else _TEXT, CELL)) + beside
 
 
 class PdfText:

@@ -22,7 +22,7 @@ from pipeline_assets.research.daily_report.parts import (
 
 DAY = date(2026, 11, 28)
 MADE_AT = datetime(2026, 11, 29, 4, 40, tzinfo=UTC)
-HOSTILE = "<script>alert('x')</script>"
+HOSTILE = "\"><script>alert('x')</script>"
 CHINESE = "币安人生USDT"
 _SYMBOLS = ("BTCUSDT", "ETHUSDT", "SOLUSDT", CHINESE, f"{HOSTILE}USDT", "$A_{b}$USDT")
 _CANDLES = Source(
@@ -93,7 +93,7 @@ def _market(edition: Edition) -> Section:
         ),
         charts=(
             Chart(
-                "BTCUSDT led and $A_{b}$USDT fell most",
+                f"{HOSTILE}USDT led and $A_{{b}}$USDT fell most",
                 *("bars", returns, "symbol", "return", None, "%", _CANDLES),
                 note="Returns from the first open to the last close.",
             ),

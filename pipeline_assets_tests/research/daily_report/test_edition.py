@@ -120,9 +120,19 @@ def test_hostile_names_are_text(html: str) -> None:
     assert "script" not in page.elements
     shown = "".join(page.text)
     assert f"{HOSTILE}USDT" in shown
-    assert "x<script>alert('x')</scri…" in shown
+    assert f"x{HOSTILE}" in shown
     assert "$A_{b}$USDT" in shown
     assert CHINESE in shown
+
+
+@pytest.mark.parametrize("name", [HOSTILE, "<b>bold", "&lt;", '"/><a href="x'])
+def test_pdf_shows_markup_as_text(small: DailyReport, name: str) -> None:
+    """A name with markup is the text of a paragraph and of a link, and ends neither."""
+    text = PdfText()
+    assert text.paragraph(name, "headline").getPlainText() == name
+    assert text.marked(text.link(name, f"#{name}"), "faint").getPlainText() == name
+    hostile = replace(small.sections[0], title=name, headline=name, charts=())
+    assert pdf_of(content_of(replace(small, sections=(hostile,)), None)).startswith(b"%PDF-")
 
 
 def test_page_fetches_nothing(html: str) -> None:
@@ -186,7 +196,7 @@ def test_empty_day_says_so() -> None:
         (1234.0, "1,234"),
         (12_345.0, "12.3k"),
         (9e8, "900M"),
-        (-2.5e9, "−2.5B"),
+        (-2.5e9, "−2.5bn"),
     ],
 )
 def test_short_numbers(value: float, text: str) -> None:
@@ -277,3 +287,16 @@ def test_old_summary_is_no_news(store: ObjectStore, webhook: Webhook, kept: Stor
         assert not send_summary(alerts, store, kept, edition, now, None)
     assert not send_summary(Alerts(AlertsSettings()), store, kept, edition, MADE_AT, None)
     assert webhook.received == []
+
+
+def test_hostile_names_reach_webhook(
+    store: ObjectStore, webhook: Webhook, small: DailyReport
+) -> None:
+    """A strategy's name is a part of the sentence that people read, whatever it contains."""
+    named = replace(small.sections[-1], headline=f"{HOSTILE} lost.", empty=None)
+    stored = keep_report(store, replace(small, sections=(named,)), None)
+    alerts = Alerts(AlertsSettings(webhook_url=webhook.url))
+    assert send_summary(alerts, store, stored, Edition.of("day", DAY), MADE_AT, None)
+    [alert] = webhook.received
+    assert alert["headlines"] == [f"{named.title}: {HOSTILE} lost."]
+    assert alert["headlines"][0] in alert["text"].splitlines()

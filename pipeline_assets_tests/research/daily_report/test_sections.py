@@ -1,5 +1,6 @@
 """The sections of a report: their figures against pandas on the lake, sources, and days without data."""
 
+import json
 from datetime import date, timedelta
 from decimal import Decimal
 from types import SimpleNamespace
@@ -16,9 +17,18 @@ from pipeline_assets.research.daily_report.candidates import headline_of, measur
 from pipeline_assets.research.daily_report.data_quality import data_section
 from pipeline_assets.research.daily_report.drift import drift_section
 from pipeline_assets.research.daily_report.market import market_section
-from pipeline_assets.research.daily_report.parts import NO_VALUE, Edition, Figure, Section, Table
+from pipeline_assets.research.daily_report.parts import (
+    NO_VALUE,
+    DailyReport,
+    Edition,
+    EditionKind,
+    Figure,
+    Section,
+    Table,
+)
 from pipeline_assets.research.daily_report.readers import Readers, RunRecord
 from pipeline_assets.research.daily_report.sections import make_sections
+from pipeline_assets.research.daily_report.summary import DOCUMENT, ReportSummary
 from pipeline_assets.research.daily_report.trading import trading_section
 from pipeline_assets.resources import record_tables
 from pipeline_assets.resources.finalized_days import FinalizedDay, mark_finalized
@@ -51,11 +61,12 @@ RUNS = (
 
 @pytest.fixture(scope="module")
 def replayed(s3_server: S3Server, snowflake_server: SnowflakeServer) -> SimpleNamespace:
-    """A day of three symbols, and the sections of its report."""
+    """A day of three symbols, the sections of its report, and another day of its week."""
     bucket = make_bucket(s3_server)
     store = ObjectStore(bucket.settings())
     settings = snowflake_server.settings(database="REPLAYED_DAY")
     warehouse = Warehouse(settings, bucket.settings())
+    ReportDay(store, warehouse, every=120, start=START - timedelta(days=3)).write()
     ReportDay(store, warehouse).fill()
     sections = make_sections(Readers(ReportQueries(warehouse), store, runs=RUNS), EDITION)
     return SimpleNamespace(
@@ -75,17 +86,34 @@ def table_of(section: Section, title: str) -> Table:
     return found
 
 
-def test_figures_equal_pandas_on_lake(replayed: SimpleNamespace) -> None:
-    """An independent calculation from Parquet gives the same text for every figure but those of runs."""
+@pytest.mark.parametrize("kind", ["day", "week", "month"])
+def test_document_equals_pandas_on_lake(replayed: SimpleNamespace, kind: EditionKind) -> None:
+    """An independent calculation from Parquet gives the texts of the report's JSON: every figure but those of
+    runs and of drift, and the tables of funding, outcomes and calibration.
+    """
     bucket: S3Bucket = replayed.bucket
-    expected = RecomputedReport(bucket.client, bucket.name, START).figures()
+    edition = Edition.of(kind, START.date())
+    sections = replayed.sections.values()
+    if kind != "day":
+        sections = make_sections(
+            Readers(ReportQueries(replayed.warehouse), replayed.store), edition
+        )
+    report = DailyReport(edition, tuple(sections), edition.end)
+    document = json.loads(DOCUMENT.dump_json(ReportSummary.of(report, "")))
+    expected = RecomputedReport(bucket.client, bucket.name, edition.start, edition.end)
+    figures, tables = expected.figures(), expected.tables()
+    assert {
+        (section["key"], each["label"]): each["value"]
+        for section in document["sections"]
+        for each in section["figures"]
+        if section["key"] != "drift" and "Dagster" not in each["source"]["text"]
+    } == figures
     shown = {
-        (key, each.label): each.value
-        for key, section in replayed.sections.items()
-        for each in section.figures
-        if key != "drift" and not (each.source.query is None and "Dagster" in each.source.text)
+        each["title"]: each["rows"] for part in document["sections"] for each in part["tables"]
     }
-    assert shown == expected
+    for title, rows in tables.items():
+        assert rows
+        assert [tuple(row[: len(rows[0])]) for row in shown[title]] == rows
 
 
 def test_every_figure_has_source(replayed: SimpleNamespace) -> None:
@@ -212,7 +240,7 @@ def test_few_hours_are_not_judged() -> None:
 def test_outcomes_by_strategy(replayed: SimpleNamespace) -> None:
     """Each strategy and horizon has its mean, its share and an interval that contains it."""
     bucket: S3Bucket = replayed.bucket
-    outcomes = RecomputedReport(bucket.client, bucket.name, START).outcomes
+    outcomes = RecomputedReport(bucket.client, bucket.name, START, EDITION.end).outcomes
     table = table_of(replayed.sections["candidates"], "Outcomes of candidates")
     held = {row[:2]: row for row in table.rows}
     for strategy in STRATEGIES:
