@@ -32,6 +32,7 @@ class RecordTable:
         newest: SQL that sorts rows of one key; the first one counts.
         kept: SQL condition on a stored row T and a loaded row L of one key under which T stays; empty for
             none.
+        added: name of the file in warehouse_sql/ that adds columns of later releases; empty for none.
     """
 
     name: str
@@ -40,6 +41,7 @@ class RecordTable:
     key: tuple[str, ...]
     newest: str
     kept: str = ""
+    added: str = ""
 
     @property
     def file(self) -> str:
@@ -62,7 +64,8 @@ INTENTS = RecordTable("INTENTS", "INTENT_OBJECTS", "intents/", ("DECISION_ID",),
 ORDERS = RecordTable("ORDERS", "ORDER_OBJECTS", "orders/", ("ACCOUNT", "CLIENT_ID"), _COPIED)
 FILLS = RecordTable("FILLS", "FILL_OBJECTS", "fills/", ("ACCOUNT", "SYMBOL", "TRADE_ID"), _COPIED)
 OUTCOMES = RecordTable(
-    *("CANDIDATE_OUTCOMES", "OUTCOME_OBJECTS", OUTCOMES_PREFIX, ("CANDIDATE_ID",), "OPEN_TIME")
+    *("CANDIDATE_OUTCOMES", "OUTCOME_OBJECTS", OUTCOMES_PREFIX, ("CANDIDATE_ID",), "OPEN_TIME"),
+    added="candidate_outcomes_added",
 )
 RECORD_TABLES: Mapping[str, RecordTable] = {
     table.name: table for table in (CANDIDATES, DECISIONS, INTENTS, ORDERS, FILLS, OUTCOMES)

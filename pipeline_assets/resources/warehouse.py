@@ -19,6 +19,7 @@ from pipeline_assets.resources.warehouse_connection import (
     WarehouseSession,
     WarehouseSessions,
     is_absent,
+    is_column_missing,
 )
 from pipeline_assets.resources.warehouse_statements import (
     FUNDING_TABLE,
@@ -283,7 +284,7 @@ class Warehouse:
         try:
             return action()
         except ProgrammingError as error:
-            if not is_absent(error):
+            if not is_absent(error) and not is_column_missing(error):
                 raise
             self._make(connection, made)
         return action()

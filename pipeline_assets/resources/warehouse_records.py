@@ -45,7 +45,7 @@ def load_objects(
     statements = warehouse.sql.load_with(
         f"{table.file}_merge", identifier(table.name), landing, table.stage, names
     )
-    made = [warehouse.sql.stage(table.stage, table.prefix), _table(warehouse.sql, table)]
+    made = [warehouse.sql.stage(table.stage, table.prefix), *_table(warehouse.sql, table)]
     return warehouse.load_objects(table.name, made, statements, len(names))
 
 
@@ -72,7 +72,7 @@ def make_views(warehouse: Warehouse) -> None:
     """
     sql = warehouse.sql
     tables = [sql.candle_tables(interval)[-1] for interval in TABLES]
-    tables += [_table(sql, table) for table in RECORD_TABLES.values()]
+    tables += [text for table in RECORD_TABLES.values() for text in _table(sql, table)]
 
     def make(connection: "SnowflakeConnection") -> None:
         require_lease()
@@ -81,5 +81,7 @@ def make_views(warehouse: Warehouse) -> None:
     warehouse.change("make the views", tables, make)
 
 
-def _table(sql: SchemaStatements, table: RecordTable) -> Sql:
-    return sql.statement(table.file, TABLE=identifier(table.name))
+def _table(sql: SchemaStatements, table: RecordTable) -> list[Sql]:
+    """Return the statements that make a table, or give an older one its new columns."""
+    files = [table.file, table.added] if table.added else [table.file]
+    return [sql.statement(file, TABLE=identifier(table.name)) for file in files]

@@ -82,3 +82,23 @@ def test_view_names_delisted_symbols(platform) -> None:
     platform.run("outcomes", str(day), without="candidate_outcomes")
     states = platform.rows("select HORIZON_MINUTES, STATE from V_OUTCOMES order by 1")
     assert states == [(15, "minutes missing"), (60, "delisted"), (240, "delisted")]
+
+
+def test_older_table_gets_new_columns(platform) -> None:
+    """A table of outcomes from before the column `DELISTED_AT` gets it by views and by loads."""
+    store, day = ObjectStore(platform.settings.s3), MIDNIGHT.date()
+
+    def load(rows: int) -> None:
+        store_candidates(store, candidates_frame(candidates(rows)))
+        update_outcomes(store, day, MIDNIGHT + timedelta(hours=6))
+        platform.run("outcomes", str(day), without="candidate_outcomes")
+
+    load(1)
+    platform.rows("alter table CANDIDATE_OUTCOMES drop column DELISTED_AT")
+    platform.run("trading_tables", str(day))
+    assert platform.rows("select count(*) from V_OUTCOMES") == [(3,)]
+    platform.rows("alter table CANDIDATE_OUTCOMES drop column DELISTED_AT")
+    load(2)
+    assert platform.rows("select count(*) from CANDIDATE_OUTCOMES where DELISTED_AT is null") == [
+        (2,)
+    ]
