@@ -113,6 +113,17 @@ def _reasons_chart(found: Answered) -> Chart | None:
     )
 
 
+def calibration_title(cases: int, positive: int, expected: float) -> str:
+    """Say whether more or fewer candidates were right than expected, unless chance explains it."""
+    limits = wilson(positive, cases)
+    if limits.low * cases <= expected <= limits.high * cases:
+        return (
+            f"As many of {cases:,} candidates were right as their probabilities say, but for chance"
+        )
+    more = "More" if positive >= expected else "Fewer"
+    return f"{more} of {cases:,} candidates were right than their probabilities say"
+
+
 def _calibration_chart(judged: Answered) -> Chart | None:
     import polars as pl
 
@@ -127,9 +138,8 @@ def _calibration_chart(judged: Answered) -> Chart | None:
     )
     cases, positive = int(judged.frame["cases"].sum()), int(judged.frame["positive"].sum())
     expected = float((judged.frame["probability"] * judged.frame["cases"]).sum())
-    more = "more" if positive >= expected else "fewer"
     return Chart(
-        f"{more.capitalize()} of {cases:,} candidates were right than their probabilities say",
+        calibration_title(cases, positive, expected),
         "calibration",
         shown,
         x="probability",

@@ -15,6 +15,7 @@ from pipeline_assets.market.intervals import DAY as DAY_LONG
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.research.daily_report.candidates import headline_of, measures
 from pipeline_assets.research.daily_report.data_quality import data_section
+from pipeline_assets.research.daily_report.decisions import calibration_title
 from pipeline_assets.research.daily_report.drift import drift_section
 from pipeline_assets.research.daily_report.market import market_section
 from pipeline_assets.research.daily_report.parts import (
@@ -215,6 +216,12 @@ def test_report_logs_in_once(replayed: SimpleNamespace, monkeypatch: pytest.Monk
     readers = Readers(ReportQueries(replayed.warehouse), replayed.store)
     make_sections(readers, Edition.of("day", date(2026, 10, 1)))
     assert len(logins) == 1
+
+
+def test_calibration_title_allows_chance() -> None:
+    """A difference of one candidate in 937 proves nothing, one of two hundred does."""
+    titles = [calibration_title(937, positive, 399.0) for positive in (400, 600, 200)]
+    assert [title.split()[0] for title in titles] == ["As", "More", "Fewer"]
 
 
 def test_few_hours_are_not_judged() -> None:
