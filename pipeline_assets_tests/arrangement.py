@@ -30,6 +30,7 @@ GROUPS = {
     "research/test_estimators.py": "models",
     "research/test_model_files.py": "models",
     "research/test_model_registry.py": "models",
+    "research/test_walk_forward.py": "models",
     "resources/test_current_models.py": "models",
     "services/inference/test_judging.py": "models",
 }
