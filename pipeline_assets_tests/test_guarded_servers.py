@@ -13,7 +13,6 @@ import pytest
 from websockets.exceptions import InvalidStatus
 from websockets.sync.client import connect
 
-from pipeline_assets.dagster_instance import webserver
 from pipeline_assets.local.ports import http_answers
 from pipeline_assets.local.process_groups import dying_with_this_process
 from pipeline_assets.web_guard import WebGuard
@@ -119,6 +118,8 @@ def test_websocket_serves_its_own_page(dagster_port: int) -> None:
 
 def test_unguardable_dagster_webserver_does_not_start(monkeypatch) -> None:
     """A Dagster web server that cannot be guarded does not start."""
+    from pipeline_assets.dagster_instance import webserver
+
     monkeypatch.delattr(webserver.cli, "create_app_from_workspace_process_context")
     with pytest.raises(ImportError, match=r"cannot be guarded .* constraints.txt"):
         webserver.guard_dagster_webserver(WebGuard())

@@ -5,6 +5,7 @@ real account.
 """
 
 import argparse
+import gc
 import gzip
 import hmac
 import json
@@ -187,6 +188,9 @@ def main() -> None:
         os.environ.get("PIPELINE_SNOWFLAKE__PASSWORD") or None,
     )
     guard = WebGuard(names=allowed_hosts(os.environ), json_paths=JSON_PATHS)
+    # A long MERGE is parsed into enough objects for several collections, each of which would look through
+    # all that the libraries hold: a sixth of the MERGE's CPU time.
+    gc.freeze()
     uvicorn.run(
         GuardedApplication(app, guard),
         host="127.0.0.1",

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 from dagster import ExecuteInProcessResult
 
+from pipeline_assets.collection import feature_load
 from pipeline_assets.resources.warehouse_features import FeatureTable
 from pipeline_assets_tests.fixtures.funding import run_funding
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
@@ -69,8 +70,12 @@ def test_features_wait_with_the_load(platform: Platform) -> None:
     assert ingest(hourly, 75)["rows merged"] == 5 * len(SYMBOLS)
 
 
-def test_backfilled_rates_reach_the_features(platform: Platform) -> None:
+def test_backfilled_rates_reach_the_features(
+    platform: Platform, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A backfill of funding rates merges the features of all its months: rates are stored by months."""
+    # A month takes two statements of an interval, as two weeks do, and not five.
+    monkeypatch.setattr(feature_load, "_LONGEST", timedelta(days=16))
     ingest(platform, 0)
     known = "select count(*), count(FUNDING_RATE) from FEATURES_15M"
     assert platform.rows(known) == [(48 * len(SYMBOLS), 0)]

@@ -118,7 +118,15 @@ class Machine:
 
     @contextmanager
     def up(self) -> Iterator[None]:
-        """`pipeline-assets up`, until the block ends; then Ctrl-C."""
+        """`pipeline-assets up`, until the block ends; then Ctrl-C.
+
+        Without sensors it executes no runs but those of the test, and without features, which the demo
+        has merged, no long MERGE.
+        """
+        self.environment |= {
+            "PIPELINE_DAGSTER__SENSORS": "false",
+            "PIPELINE_FEATURES__ENABLED": "false",
+        }
         process = self.start("up", "--no-schedules")
         try:
             read_until(process, r"^\s*daemon")

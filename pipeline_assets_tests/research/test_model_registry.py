@@ -6,8 +6,6 @@ from collections.abc import Callable
 import numpy as np
 import polars as pl
 import pytest
-import skops.io
-from sklearn.neighbors import KNeighborsClassifier
 
 from pipeline_assets.research.model_registry import (
     LoadedModel,
@@ -115,6 +113,15 @@ def replace_manifest(store: ObjectStore, manifest: Manifest, **changes: object) 
     store.put(key, json.dumps(held).encode())
 
 
+def unlisted_file() -> bytes:
+    """Return a file of an estimator that is not listed; scikit-learn is imported when a test runs."""
+    import skops.io
+
+    from pipeline_assets_tests.research.unlisted_types import made
+
+    return skops.io.dumps(made("estimator"))
+
+
 DAMAGES: dict[str, Callable[[ObjectStore, Manifest], object]] = {
     "current": lambda store, _: store.put(CURRENT, b"{"),
     "newer current": lambda store, _: store.put(CURRENT, b'{"version": 9}'),
@@ -130,9 +137,7 @@ DAMAGES: dict[str, Callable[[ObjectStore, Manifest], object]] = {
     ),
     "short file": lambda store, held: store.put(model_key(STRATEGY, held.model_id, FILE), b""),
     "truncated with manifest": lambda store, held: replace_file(store, held, model_file()[:2000]),
-    "unlisted type with manifest": lambda store, held: replace_file(
-        store, held, skops.io.dumps(KNeighborsClassifier())
-    ),
+    "unlisted type with manifest": lambda store, held: replace_file(store, held, unlisted_file()),
     "no file": lambda store, held: store.delete([model_key(STRATEGY, held.model_id, FILE)]),
     "facts": lambda store, held: replace_manifest(store, held, facts={"columns": []}),
 }

@@ -7,7 +7,6 @@ import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from purgedcv import WalkForwardSplit
 
 from pipeline_assets.research.walk_forward import (
     LeakError,
@@ -30,6 +29,8 @@ def times(number: int, seed: int = 1, longest: int = 600) -> Times:
 @pytest.mark.parametrize("embargo", [0, 60, 1000])
 def test_folds_equal_another_library(embargo: int) -> None:
     """purgedcv drops the same examples, by its own intervals, before the same test parts."""
+    from purgedcv import WalkForwardSplit
+
     held, folds = times(500), 4
     found = walk_forward(held, folds, embargo * MINUTE)
     reference = WalkForwardSplit(

@@ -11,7 +11,6 @@ from typing import Any
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.retry import RetryPolicy
@@ -40,6 +39,8 @@ KEY = "ohlcv/1m/币安人生USDT/20261120_0000.parquet"
 
 @pytest.fixture(scope="module")
 def moto_endpoint() -> Iterator[str]:
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()

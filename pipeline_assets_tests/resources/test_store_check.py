@@ -7,7 +7,6 @@ from datetime import UTC, datetime, timedelta
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 
 from pipeline_assets.resources import store_check
 from pipeline_assets.resources.object_store import ObjectStore
@@ -121,7 +120,10 @@ def test_embedded_server_passes_the_check(s3_bucket):
     assert (mark["endpoint"], mark["bucket"]) == (s3_bucket.endpoint, s3_bucket.name)
 
 
+@pytest.mark.xdist_group("moto")
 def test_server_of_other_people_passes(s3_bucket):
+    from moto.server import ThreadedMotoServer
+
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     try:

@@ -5,7 +5,6 @@ import json
 from typing import Any
 
 import pytest
-import schemathesis
 from hypothesis import Phase, given, settings
 
 from pipeline_assets_tests.fixtures.gateway import TOKEN, GatewayServer
@@ -243,6 +242,8 @@ def test_stopped_gateway_is_unavailable(gateway_server: GatewayServer) -> None:
 
 def test_schema_fuzz_finds_no_5xx(gateway_server: GatewayServer) -> None:
     """Requests made from the OpenAPI document, valid and not, never make the gateway fail."""
+    import schemathesis
+
     schema = schemathesis.openapi.from_url(f"{gateway_server.url}/openapi.json").exclude(
         path="/v1/events"
     )
