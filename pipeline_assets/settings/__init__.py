@@ -35,6 +35,8 @@ from pipeline_assets.settings.sections import S3Settings as S3Settings
 from pipeline_assets.settings.sections import SnowflakeSettings as SnowflakeSettings
 from pipeline_assets.settings.sections import StrategySettings as StrategySettings
 from pipeline_assets.settings.sections import is_embedded as is_embedded
+from pipeline_assets.settings.tls_section import ClientCertificate as ClientCertificate
+from pipeline_assets.settings.tls_section import OwnAuthority as OwnAuthority
 from pipeline_assets.settings.trading_sections import GatewaySettings as GatewaySettings
 from pipeline_assets.settings.trading_sections import RiskSettings as RiskSettings
 from pipeline_assets.settings.trading_sections import TradingSettings as TradingSettings

@@ -13,6 +13,7 @@ CONFIG_FILE = f"{PREFIX}CONFIG_FILE"
 SECRETS = (
     ("s3", "secret_access_key"),
     ("redis", "password"),
+    ("redis", "ssl_key_password"),
     ("snowflake", "password"),
     ("kafka", "sasl_password"),
     ("celery", "broker_url"),

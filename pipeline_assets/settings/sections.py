@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
 from pipeline_assets.settings.files import PREFIX
+from pipeline_assets.settings.tls_section import ClientCertificate, tls_keys
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 _SERVER = re.compile(r"^(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})$")
@@ -109,10 +110,12 @@ class S3Settings(Section):
         return value
 
 
-class RedisSettings(Section):
+class RedisSettings(Section, ClientCertificate):
     """The slots and the weight budget."""
 
-    url: str = Field("redis://127.0.0.1:28082/0", examples=["rediss://user@host:6379/0"])
+    url: str = Field(
+        "redis://127.0.0.1:28082/0", validate_default=True, examples=["rediss://user@host:6379/0"]
+    )
     password: SecretStr | None = Field(None, examples=["…"])
     slot_ttl_seconds: int = Field(1800, ge=900)
     timeout_seconds: float = Field(5.0, gt=0)
@@ -125,7 +128,7 @@ class RedisSettings(Section):
 
     @field_validator("url")
     @classmethod
-    def _redis(cls, value: str) -> str:
+    def _redis(cls, value: str, others: ValidationInfo) -> str:
         _url(value, ("redis://", "rediss://"))
         parts = urlsplit(value)
         if parts.password or "password=" in parts.query:
@@ -133,6 +136,8 @@ class RedisSettings(Section):
         # For a database that is not a number, the client silently takes database 0.
         if not _DATABASE.match(parts.path):
             raise ValueError("must end with the number of a database, like /0, or with none")
+        if (unused := tls_keys(others.data)) and parts.scheme != "rediss":
+            raise ValueError(f"must start with rediss://, because {unused[0]} is set")
         return value
 
 
