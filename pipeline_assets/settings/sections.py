@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
 from pipeline_assets.settings.files import PREFIX
-from pipeline_assets.settings.tls_section import ClientCertificate, tls_keys
+from pipeline_assets.settings.tls_section import ClientCertificate, OwnAuthority, tls_keys
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 _SERVER = re.compile(r"^(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})$")
@@ -76,7 +76,7 @@ PRODUCTION_BINANCE = {
 }
 
 
-class S3Settings(Section):
+class S3Settings(Section, OwnAuthority):
     """The object store that holds the lake. Without `endpoint_url` it is AWS itself."""
 
     endpoint_url: str | None = "http://127.0.0.1:28081"
@@ -85,6 +85,12 @@ class S3Settings(Section):
     # Neither of the two: boto3's own chain (roles, profiles), or the embedded server's own key.
     access_key_id: str | None = Field(None, examples=["AKIA…"])
     secret_access_key: SecretStr | None = Field(None, validate_default=True, examples=["…"])
+    addressing: Literal["path", "virtual"] = Field("path", examples=["virtual"])
+    # Without the two a bucket's own default encryption holds.
+    encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = Field(
+        None, examples=["aws:kms"]
+    )
+    kms_key_id: str | None = Field(None, examples=["arn:aws:kms:eu-central-1:1234:key/abcd"])
     concurrency: int = Field(10, ge=1, le=64)
 
     @property
@@ -96,6 +102,23 @@ class S3Settings(Section):
     @classmethod
     def _http(cls, value: str | None) -> str | None:
         return _url(value, ("http://", "https://")).rstrip("/") if value else None
+
+    @field_validator("addressing")
+    @classmethod
+    def _by_a_name(cls, value: str, others: ValidationInfo) -> str:
+        host = urlsplit(others.data.get("endpoint_url") or "").hostname or ""
+        if value == "virtual" and (":" in host or host.replace(".", "").isdigit()):
+            raise ValueError(
+                "must be path, because the endpoint is a number and has no names below it"
+            )
+        return value
+
+    @field_validator("kms_key_id")
+    @classmethod
+    def _with_kms(cls, value: str | None, others: ValidationInfo) -> str | None:
+        if value is not None and not (others.data.get("encryption") or "").startswith("aws:kms"):
+            raise ValueError("is set, and PIPELINE_S3__ENCRYPTION is not aws:kms or aws:kms:dsse")
+        return value
 
     @field_validator("secret_access_key")
     @classmethod
