@@ -52,12 +52,14 @@ class TlsClient:
         files: the section itself.
         enabled: whether the settings demand TLS.
         remedies: what to set so that TLS is used, and so that it is not.
+        authority: what names the authority of one's own, where it is not a setting of the section.
     """
 
     section: str
     files: OwnAuthority
     enabled: bool
     remedies: tuple[str, str]
+    authority: str = ""
 
     def check_files(self, error_type: type[Exception]) -> None:
         """Refuse files that no client could use, naming the setting.
@@ -115,7 +117,7 @@ class TlsClient:
         return None
 
     def _server_refused(self, error: ssl.SSLCertVerificationError, host: str, port: int) -> str:
-        authority = f"{PREFIX}{self.section}__SSL_CA_LOCATION"
+        authority = self._setting("ssl_ca_location")
         issuer, validity = _served(host, port)
         code = error.verify_code
         if code == _EXPIRED:
@@ -139,8 +141,8 @@ class TlsClient:
 
     def _client_refused(self, reason: str) -> str | None:
         kind = next((kind for alert, kind in _ALERTS.items() if reason.endswith(alert)), None)
-        certificate = f"{PREFIX}{self.section}__SSL_CERTIFICATE_LOCATION"
-        key = f"{PREFIX}{self.section}__SSL_KEY_LOCATION"
+        certificate = self._setting("ssl_certificate_location")
+        key = self._setting("ssl_key_location")
         file = _certificate_of(self.files)
         if kind is None:
             return None
@@ -159,6 +161,11 @@ class TlsClient:
                 f"{certificate} to a certificate from the server's authority for clients"
             )
         return f"it refuses the client's certificate {file} ({reason}): check {certificate}"
+
+    def _setting(self, name: str) -> str:
+        if name == "ssl_ca_location" and self.authority:
+            return self.authority
+        return f"{PREFIX}{self.section}__{name.upper()}"
 
     def _context(self) -> ssl.SSLContext:
         """Return a context with the files of the settings.
@@ -183,7 +190,7 @@ class TlsClient:
     def _problem_of_files(self) -> str | None:
         """Return what is wrong with the files of the settings, if they are used."""
         files: dict[str, Path] = {
-            f"{PREFIX}{self.section}__{name.upper()}": value
+            self._setting(name): value
             for name, value in dict(self.files).items()
             if name.startswith("ssl_") and isinstance(value, Path)
         }
@@ -205,17 +212,17 @@ class TlsClient:
         return None
 
     def _unusable(self, reason: str, files: Mapping[str, Path]) -> str:
-        authority = f"{PREFIX}{self.section}__SSL_CA_LOCATION"
-        certificate = f"{PREFIX}{self.section}__SSL_CERTIFICATE_LOCATION"
+        authority = self._setting("ssl_ca_location")
+        certificate = self._setting("ssl_certificate_location")
         if authority in files and not _is_authority(files[authority]):
             return f"{authority}: {files[authority]} has no certificate in PEM form."
-        key = f"{PREFIX}{self.section}__SSL_KEY_LOCATION"
+        key = self._setting("ssl_key_location")
         key_file = files.get(key, files[certificate])
         if reason == "KEY_VALUES_MISMATCH":
             return f"{key}: {key_file} is not the key of the certificate in {files[certificate]}."
         if b"ENCRYPTED" in key_file.read_bytes():
             return (
-                f"{key}: {key_file} cannot be decrypted. Set {PREFIX}{self.section}__SSL_KEY_PASSWORD "
+                f"{key}: {key_file} cannot be decrypted. Set {self._setting('ssl_key_password')} "
                 "to its passphrase."
             )
         if not _is_authority(files[certificate]):

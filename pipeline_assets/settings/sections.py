@@ -4,7 +4,6 @@ are in model.py.
 
 import re
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -14,7 +13,6 @@ from pipeline_assets.settings.files import PREFIX
 from pipeline_assets.settings.tls_section import ClientCertificate, OwnAuthority, tls_keys
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
-_SERVER = re.compile(r"^(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})$")
 _DATABASE = re.compile(r"^(/[0-9]*)?$")
 
 
@@ -161,71 +159,6 @@ class RedisSettings(Section, ClientCertificate):
             raise ValueError("must end with the number of a database, like /0, or with none")
         if (unused := tls_keys(others.data)) and parts.scheme != "rediss":
             raise ValueError(f"must start with rediss://, because {unused[0]} is set")
-        return value
-
-
-class SnowflakeSettings(Section):
-    """The warehouse. `host`, `port` and `protocol` are for the embedded server only."""
-
-    account: str = Field("embedded", min_length=1, examples=["xy12345.eu-central-1"])
-    user: str = Field("pipeline", min_length=1, examples=["PIPELINE"])
-    password: SecretStr | None = Field(None, examples=["…"])
-    private_key_path: Path | None = Field(None, examples=["/run/secrets/snowflake.p8"])
-    role: str | None = Field(None, examples=["CANDLE_LOADER"])
-    warehouse: str | None = Field(None, examples=["CANDLE_LOADING"])
-    database: str = Field("MARKET_DATA", pattern=r"^[A-Z][A-Z0-9_]*$")
-    schema_name: str = Field("FUTURES", pattern=r"^[A-Z][A-Z0-9_]*$")
-    host: str | None = "127.0.0.1"
-    port: int | None = Field(28083, ge=1, le=65535)
-    protocol: Literal["http", "https"] = Field("http", examples=["https"])
-    timeout_seconds: int = Field(120, ge=1)
-    storage_integration: str | None = Field(
-        None, pattern=r"^[A-Z][A-Z0-9_]*$", examples=["S3_CANDLES"]
-    )
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the embedded stack serves this address."""
-        return self.host is not None and is_embedded(f"{self.protocol}://{self.host}")
-
-
-class KafkaSettings(Section):
-    """The broker that candidates are published to."""
-
-    bootstrap_servers: str = Field("127.0.0.1:28084", examples=["a.example.com:9092,b:9092"])
-    # Kafka's own rule for a topic's name.
-    topic: str = Field("candidates", pattern=r"^[A-Za-z0-9._-]{1,249}$")
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", examples=["SSL"]
-    )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    sasl_username: str | None = Field(None, validate_default=True, examples=["pipeline"])
-    sasl_password: SecretStr | None = Field(None, validate_default=True, examples=["…"])
-    ssl_ca_location: Path | None = Field(None, examples=["/etc/ssl/certs/kafka-ca.pem"])
-    delivery_timeout_ms: int = Field(5000, ge=1000, le=300_000)
-
-    @property
-    def servers(self) -> tuple[tuple[str, int], ...]:
-        """Host and port of each bootstrap server."""
-        pairs = (server.rsplit(":", 1) for server in self.bootstrap_servers.split(","))
-        return tuple((host, int(port)) for host, port in pairs)
-
-    @field_validator("bootstrap_servers")
-    @classmethod
-    def _hosts_and_ports(cls, value: str) -> str:
-        servers = [server.strip() for server in value.split(",")]
-        for server in servers:
-            match = _SERVER.match(server)
-            if not match or not 1 <= int(match["port"]) <= 65535:
-                raise ValueError("must be host:port, several of them separated by commas")
-        return ",".join(servers)
-
-    @field_validator("sasl_username", "sasl_password")
-    @classmethod
-    def _given_with_sasl(cls, value: Any, others: ValidationInfo) -> Any:
-        protocol = others.data.get("security_protocol", "")
-        if value is None and protocol.startswith("SASL_"):
-            raise ValueError(f"must be set, because the security protocol is {protocol}")
         return value
 
 
