@@ -15,6 +15,8 @@ SECRETS = (
     ("redis", "password"),
     ("redis", "ssl_key_password"),
     ("snowflake", "password"),
+    ("snowflake", "private_key_passphrase"),
+    ("snowflake", "token"),
     ("kafka", "sasl_password"),
     ("kafka", "sasl_oauthbearer_client_secret"),
     ("kafka", "ssl_key_password"),

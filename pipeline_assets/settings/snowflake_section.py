@@ -15,6 +15,13 @@ class SnowflakeSettings(Section):
     user: str = Field("pipeline", min_length=1, examples=["PIPELINE"])
     password: SecretStr | None = Field(None, examples=["…"])
     private_key_path: Path | None = Field(None, examples=["/run/secrets/snowflake.p8"])
+    private_key_passphrase: SecretStr | None = Field(None, examples=["…"])
+    # An OAuth token, or that of a workload identity by OIDC. A file may be renewed under way.
+    token: SecretStr | None = Field(None, examples=["…"])
+    token_path: Path | None = Field(None, examples=["/run/secrets/snowflake.token"])
+    workload_identity: Literal["AWS", "AZURE", "GCP", "OIDC"] | None = Field(None, examples=["AWS"])
+    # Only for AZURE.
+    workload_identity_resource: str | None = Field(None, examples=["api://1234"])
     role: str | None = Field(None, examples=["CANDLE_LOADER"])
     warehouse: str | None = Field(None, examples=["CANDLE_LOADING"])
     database: str = Field("MARKET_DATA", pattern=r"^[A-Z][A-Z0-9_]*$")
@@ -26,6 +33,12 @@ class SnowflakeSettings(Section):
     storage_integration: str | None = Field(
         None, pattern=r"^[A-Z][A-Z0-9_]*$", examples=["S3_CANDLES"]
     )
+
+    @property
+    def has_login(self) -> bool:
+        """Whether a way to log in is set."""
+        ways = (self.password, self.private_key_path, self.token, self.token_path)
+        return self.workload_identity is not None or any(way is not None for way in ways)
 
     @property
     def embedded(self) -> bool:
