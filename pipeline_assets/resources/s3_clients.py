@@ -156,7 +156,9 @@ def boto3_client(
     from botocore.config import Config
 
     key, secret = settings.access_key_id, settings.secret_access_key
-    return boto3.client(
+    # Not boto3's default session, which keeps the credentials that it found first.
+    made = boto3 if key else boto3.Session()
+    return made.client(
         "s3",
         endpoint_url=settings.endpoint_url,
         region_name=settings.region,
