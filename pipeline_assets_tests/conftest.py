@@ -26,6 +26,7 @@ pytest_plugins = [
     "pipeline_assets_tests.fixtures.webhook",
     "pipeline_assets_tests.fixtures.tcp_proxy",
     "pipeline_assets_tests.fixtures.tls",
+    "pipeline_assets_tests.fixtures.aws",
     "pipeline_assets_tests.fixtures.candidates",
     "pipeline_assets_tests.fixtures.commands",
     "pipeline_assets_tests.fixtures.shell",

@@ -7,6 +7,7 @@ from ssl import CERT_REQUIRED
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote, urlsplit
 
+from pipeline_assets.resources.redis_tls import tls_options
 from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -57,7 +58,7 @@ def app_arguments(settings: Settings) -> dict[str, Any]:
             "task_default_queue": BACKFILL,
             "task_ignore_result": True,
             "task_acks_late": False,
-            "broker_use_ssl": _tls(broker_url(settings)),
+            "broker_use_ssl": _tls(settings),
             "broker_connection_retry_on_startup": True,
             "broker_connection_max_retries": None,
             "worker_redirect_stdouts": False,
@@ -84,12 +85,16 @@ def app_arguments(settings: Settings) -> dict[str, Any]:
     }
 
 
-def _tls(address: str) -> dict[str, Any] | None:
+def _tls(settings: Settings) -> dict[str, Any] | None:
     """Return the options by which a Redis' certificate is checked, as kombu does not by default.
 
-    An address that says otherwise (`?ssl_cert_reqs=none`, `?ssl_ca_certs=FILE`) has its way.
+    A broker that is the Redis of the settings has its files too. An address of its own that says otherwise
+    (`?ssl_cert_reqs=none`, `?ssl_ca_certs=FILE`) has its way.
     """
-    return {"ssl_cert_reqs": CERT_REQUIRED} if urlsplit(address).scheme == "rediss" else None
+    if urlsplit(broker_url(settings)).scheme != "rediss":
+        return None
+    files = tls_options(settings.redis) if settings.celery.broker_url is None else {}
+    return {"ssl_cert_reqs": CERT_REQUIRED} | files
 
 
 def make_celery(settings: Settings) -> "Celery":

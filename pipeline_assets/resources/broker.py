@@ -185,18 +185,19 @@ class CandidateTopic:
         if process not in self._producers:
             timeout = self._settings.delivery_timeout_ms
             producer = Producer(
-                self._clients.options()
-                | {
-                    "enable.idempotence": True,
-                    "acks": "all",
-                    "delivery.timeout.ms": timeout,
-                    # A request that is not answered fails with its messages, not before: a repeat
-                    # over a connection that holds would only wait behind it.
-                    "request.timeout.ms": timeout,
-                    "linger.ms": 5,
-                    # A publish is sent whole: six hours of 500 symbols, missed, are 720,000 at most.
-                    "queue.buffering.max.messages": 1_000_000,
-                }
+                self._clients.options(
+                    {
+                        "enable.idempotence": True,
+                        "acks": "all",
+                        "delivery.timeout.ms": timeout,
+                        # A request that is not answered fails with its messages, not before: a repeat
+                        # over a connection that holds would only wait behind it.
+                        "request.timeout.ms": timeout,
+                        "linger.ms": 5,
+                        # A publish is sent whole: six hours of 500 symbols, missed, are 720,000 at most.
+                        "queue.buffering.max.messages": 1_000_000,
+                    }
+                )
             )
             self._producers[process] = producer
             self._clients.partitions(producer, max(0.001, deadline - time.monotonic()))

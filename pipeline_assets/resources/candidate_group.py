@@ -65,7 +65,7 @@ class CandidateGroup:
 
         self._clients.reasons.clear()
         try:
-            consumer = Consumer(self._clients.options() | self._options())
+            consumer = Consumer(self._clients.options(self._options()))
         except KafkaException as error:
             raise self._error(error, "it could not be joined") from error
         try:

@@ -113,14 +113,15 @@ class CandidateReader:
         self.clients.reasons.clear()
         try:
             consumer = Consumer(
-                self.clients.options()
-                | {
-                    "group.id": _GROUP,
-                    "enable.auto.commit": False,
-                    "enable.partition.eof": True,
-                    # A place that the broker has deleted: what it still has may not be passed over.
-                    "auto.offset.reset": "earliest",
-                }
+                self.clients.options(
+                    {
+                        "group.id": _GROUP,
+                        "enable.auto.commit": False,
+                        "enable.partition.eof": True,
+                        # A place that the broker has deleted: what it still has may not be passed over.
+                        "auto.offset.reset": "earliest",
+                    }
+                )
             )
         except KafkaException as error:
             # For example a CA file that is no certificate.

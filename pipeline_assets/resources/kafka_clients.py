@@ -5,23 +5,17 @@ Publishing and reading are in broker.py.
 
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.outside_text import printable
+from pipeline_assets.resources.tls import TlsClient
 
 if TYPE_CHECKING:
     from confluent_kafka import Consumer, KafkaError, Message, Producer
-
-    from pipeline_assets.settings import KafkaSettings
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from confluent_kafka import Consumer, KafkaError, Producer
+    from pydantic import SecretStr
 
     from pipeline_assets.settings import KafkaSettings
 
@@ -75,13 +69,13 @@ class KafkaClients:
             found = client.list_topics(topic, left).topics[topic]
         return sorted(found.partitions)
 
-    def options(self) -> dict[str, Any]:
-        """Return the options of every client.
+    def options(self, more: Mapping[str, Any] | None = None) -> dict[str, Any]:
+        """Return the options of every client and `more`, both below the properties of the settings.
 
         Raises:
-            BrokerError: the CA file cannot be read.
+            BrokerError: a file of certificates is unusable.
         """
-        settings, password = self.settings, self.settings.sasl_password
+        settings = self.settings
         options: dict[str, Any] = {
             "bootstrap.servers": settings.bootstrap_servers,
             "client.id": "pipeline-assets",
@@ -96,15 +90,75 @@ class KafkaClients:
             "socket.connection.setup.timeout.ms": settings.delivery_timeout_ms,
         }
         if settings.security_protocol.startswith("SASL_"):
-            options |= {
+            options |= self._login()
+        if settings.security_protocol.endswith("SSL"):
+            self._tls.check_files(BrokerError)
+            options |= self._certificates()
+        properties = settings.properties or {}
+        given = {name: value.get_secret_value() for name, value in properties.items()}
+        return options | dict(more or {}) | given
+
+    def _login(self) -> dict[str, Any]:
+        settings = self.settings
+        if settings.sasl_mechanism != "OAUTHBEARER":
+            return {
                 "sasl.mechanism": settings.sasl_mechanism,
                 "sasl.username": settings.sasl_username,
-                "sasl.password": password.get_secret_value() if password else "",
+                "sasl.password": _revealed(settings.sasl_password),
             }
-        if settings.ssl_ca_location is not None:
-            _check_readable(settings.ssl_ca_location)
-            options["ssl.ca.location"] = str(settings.ssl_ca_location)
-        return options
+        options = {
+            "sasl.oauthbearer.token.endpoint.url": settings.sasl_oauthbearer_token_endpoint_url,
+            "sasl.oauthbearer.client.id": settings.sasl_oauthbearer_client_id,
+            "sasl.oauthbearer.client.secret": _revealed(settings.sasl_oauthbearer_client_secret),
+            "sasl.oauthbearer.scope": settings.sasl_oauthbearer_scope,
+        }
+        return {
+            "sasl.mechanism": "OAUTHBEARER",
+            "sasl.oauthbearer.method": "oidc",
+            **{name: value for name, value in options.items() if value},
+        }
+
+    def _certificates(self) -> dict[str, Any]:
+        settings = self.settings
+        certificate = settings.ssl_certificate_location
+        options = {
+            "ssl.ca.location": settings.ssl_ca_location,
+            "ssl.certificate.location": certificate,
+            # Both may stand in one file.
+            "ssl.key.location": settings.ssl_key_location or certificate,
+        }
+        password = {"ssl.key.password": _revealed(settings.ssl_key_password)}
+        return {name: str(file) for name, file in options.items() if file is not None} | (
+            password if settings.ssl_key_password else {}
+        )
+
+    @property
+    def _tls(self) -> TlsClient:
+        return TlsClient(
+            "KAFKA",
+            self.settings,
+            enabled=self.settings.security_protocol.endswith("SSL"),
+            remedies=(
+                "set PIPELINE_KAFKA__SECURITY_PROTOCOL to SSL or SASL_SSL",
+                "let PIPELINE_KAFKA__BOOTSTRAP_SERVERS name its TLS port, or set "
+                "PIPELINE_KAFKA__SECURITY_PROTOCOL to PLAINTEXT or SASL_PLAINTEXT",
+            ),
+        )
+
+    def _tls_problem(self, reasons: "Sequence[KafkaError]") -> str | None:
+        """Return what is wrong with TLS between this machine and a broker, if that is the reason."""
+        from confluent_kafka import KafkaError
+
+        # A server that expects TLS hangs up on a client that speaks plain text.
+        hung_up = any(
+            each.code() == KafkaError._TRANSPORT and "refused" not in each.str() for each in reasons
+        )
+        # Certificates that the properties name, or do not have checked, are not among the settings.
+        differs = any("ssl." in name for name in self.settings.properties or {})
+        if differs or not (self._tls.enabled or hung_up):
+            return None
+        found = (self._tls.problem(host, port) for host, port in self.settings.servers)
+        return next((problem for problem in found if problem is not None), None)
 
     def explain(self, error: "KafkaError | None", what: str) -> str:
         """Return the message for an error, or for none where there was no answer: what, why, what to do."""
@@ -118,18 +172,18 @@ class KafkaClients:
         said = reasons[0].str() if reasons else "no answer"
         if codes & {KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED}:
             said = _text(known, KafkaError._AUTHENTICATION, KafkaError.SASL_AUTHENTICATION_FAILED)
+            keys = (
+                "SASL_OAUTHBEARER_TOKEN_ENDPOINT_URL, PIPELINE_KAFKA__SASL_OAUTHBEARER_CLIENT_ID, "
+                "PIPELINE_KAFKA__SASL_OAUTHBEARER_CLIENT_SECRET"
+                if settings.sasl_mechanism == "OAUTHBEARER"
+                else "SASL_USERNAME, PIPELINE_KAFKA__SASL_PASSWORD"
+            )
             remedy = (
-                "Check PIPELINE_KAFKA__SASL_USERNAME, PIPELINE_KAFKA__SASL_PASSWORD, "
-                "PIPELINE_KAFKA__SASL_MECHANISM and PIPELINE_KAFKA__SECURITY_PROTOCOL"
+                f"Check PIPELINE_KAFKA__{keys}, PIPELINE_KAFKA__SASL_MECHANISM and "
+                "PIPELINE_KAFKA__SECURITY_PROTOCOL"
             )
         elif KafkaError._INVALID_ARG in codes:
             remedy = "Check the settings PIPELINE_KAFKA__…, PIPELINE_KAFKA__SSL_CA_LOCATION first"
-        elif KafkaError._SSL in codes:
-            said = _text(known, KafkaError._SSL)
-            remedy = (
-                "Check PIPELINE_KAFKA__SECURITY_PROTOCOL (does this port speak TLS?) and "
-                "PIPELINE_KAFKA__SSL_CA_LOCATION"
-            )
         elif codes & {
             KafkaError.TOPIC_AUTHORIZATION_FAILED,
             KafkaError.CLUSTER_AUTHORIZATION_FAILED,
@@ -140,6 +194,15 @@ class KafkaClients:
             )
         elif KafkaError.UNKNOWN_TOPIC_OR_PART in codes:
             remedy = "Have the topic made, or set PIPELINE_KAFKA__TOPIC"
+        elif (problem := self._tls_problem(reasons)) is not None:
+            said, _, remedy = problem.partition(": ")
+            remedy = remedy[:1].upper() + remedy[1:]
+        elif KafkaError._SSL in codes:
+            said = _text(known, KafkaError._SSL)
+            remedy = (
+                "Check PIPELINE_KAFKA__SECURITY_PROTOCOL (does this port speak TLS?) and "
+                "PIPELINE_KAFKA__SSL_CA_LOCATION"
+            )
         else:
             remedy = (
                 "Check that it runs (`pipeline-assets up` starts the embedded one) and that "
@@ -152,18 +215,8 @@ class KafkaClients:
         )
 
 
-def _check_readable(path: Path) -> None:
-    """Refuse a CA file that is missing: librdkafka's own error names neither setting nor reason."""
-    try:
-        if not path.is_dir():
-            with path.open("rb"):
-                return
-    except OSError as error:
-        raise BrokerError(
-            f"PIPELINE_KAFKA__SSL_CA_LOCATION: {path} cannot be read ({error.strerror}). Name a PEM "
-            "file with the broker's certificate authority, or leave it empty for the certificates "
-            "that the system trusts."
-        ) from error
+def _revealed(secret: "SecretStr | None") -> str:
+    return secret.get_secret_value() if secret else ""
 
 
 def _text(errors: "Sequence[KafkaError]", *codes: int) -> str:

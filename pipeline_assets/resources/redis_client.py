@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pipeline_assets.outside_text import printable
+from pipeline_assets.resources.redis_tls import check_files, tls_explained, tls_options
 from pipeline_assets.resources.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ def connect(settings: "RedisSettings", *, cluster: bool = False) -> Any:
         "socket_keepalive": True,
         "socket_keepalive_options": _keepalive(settings.timeout_seconds),
         "health_check_interval": _IDLE_SECONDS,
+        **tls_options(settings),
     }
     if cluster:
         # A cluster has one database, and its client takes no number for it.
@@ -155,6 +157,7 @@ class RedisConnection:
     def _connected(self) -> Any:
         with self._lock:
             if self._client is None:
+                check_files(self._settings, self._error_type)
                 self._client = connect(self._settings, cluster=self._cluster)
             return self._client
 
@@ -243,7 +246,8 @@ def explained(settings: "RedisSettings", error_type: type[Exception]) -> Iterato
     where = f"Redis at {address(settings)}"
     for_so_long = f"for {settings.retry_seconds:g} s"
     try:
-        yield
+        with tls_explained(settings, where, error_type):
+            yield
     except (redis.AuthenticationError, exceptions.NoPermissionError) as error:
         raise error_type(
             f"{where} refuses the credentials ({printable(error)}). Check PIPELINE_REDIS__PASSWORD and the "

@@ -1,9 +1,9 @@
 """The clients of S3, all by the same settings: obstore's store and boto3's client. Both have the
 credentials, the endpoint, the addressing and the proxy from here; what is asked of them does not belong here.
 
-Both keep to path-style addresses, which every server understands. Proxies come from the environment, in which
-proxies.py excepts loopback. The lake's own checksum is the SHA-256 in an object's metadata (object_store.py);
-those that boto3 sends by itself are left at its defaults.
+Both use path-style addresses, which every server understands, unless the settings say otherwise. Proxies
+come from the environment, in which proxies.py excepts loopback. The lake's own checksum is the SHA-256 in an
+object's metadata (object_store.py); those that boto3 sends by itself are left at its defaults.
 """
 
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.resources.retry import RetryPolicy
-from pipeline_assets.resources.s3_errors import S3Errors
+from pipeline_assets.resources.s3_errors import ObjectStoreError, S3Errors, tls_client
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig, S3Config, S3Credential, S3Store
@@ -50,18 +50,30 @@ def obstore_store(settings: "S3Settings", patience: Patience) -> "S3Store":
     """Return the store of obstore; safe to use from many threads.
 
     Raises:
-        ObjectStoreError: there are no credentials.
+        ObjectStoreError: there are no credentials, or the authority's file is unusable.
     """
     from obstore.store import S3Store
 
+    authority = tls_client(settings)
+    authority.check_files(ObjectStoreError)
+    virtual = settings.addressing == "virtual"
     # Said although they are the defaults: obstore would take another's from the environment.
     config: S3Config = {
         "region": settings.region,
         "skip_signature": False,
-        "virtual_hosted_style_request": False,
+        "virtual_hosted_style_request": virtual,
     }
     if settings.endpoint_url:
-        config |= {"endpoint": settings.endpoint_url, "aws_endpoint_url_s3": settings.endpoint_url}
+        # obstore, unlike boto3, does not put the bucket before the host.
+        address = settings.endpoint_url
+        if virtual:
+            address = address.replace("://", f"://{settings.bucket}.", 1)
+        config |= {"endpoint": address, "aws_endpoint_url_s3": address}
+    if settings.encryption is not None:
+        config["server_side_encryption"] = settings.encryption
+    if settings.kms_key_id is not None:
+        # With a key for the bucket S3 asks KMS, which bills each request, once in a while.
+        config |= {"sse_kms_key_id": settings.kms_key_id, "sse_bucket_key_enabled": True}
     client: ClientConfig = {
         "allow_http": (settings.endpoint_url or "").startswith("http:"),
         "connect_timeout": timedelta(seconds=10),
@@ -70,6 +82,8 @@ def obstore_store(settings: "S3Settings", patience: Patience) -> "S3Store":
         # Limit for a whole request, such as the rows of a run on a slow line.
         "timeout": timedelta(minutes=30),
     }
+    if settings.ssl_ca_location is not None:
+        client["root_certificate"] = settings.ssl_ca_location.read_bytes()
     policy = patience.retries
     retries: RetryConfig = {
         "max_retries": (policy.attempts or 1) - 1,
@@ -142,7 +156,9 @@ def boto3_client(
     from botocore.config import Config
 
     key, secret = settings.access_key_id, settings.secret_access_key
-    return boto3.client(
+    # Not boto3's default session, which keeps the credentials that it found first.
+    made = boto3 if key else boto3.Session()
+    return made.client(
         "s3",
         endpoint_url=settings.endpoint_url,
         region_name=settings.region,
@@ -152,7 +168,9 @@ def boto3_client(
             connect_timeout=connect_timeout,
             read_timeout=read_timeout,
             retries={"total_max_attempts": attempts, "mode": "standard"},
-            s3={"addressing_style": "path"},
+            s3={"addressing_style": settings.addressing},
             **more,
         ),
+        # None leaves the choice to AWS_CA_BUNDLE.
+        verify=str(settings.ssl_ca_location) if settings.ssl_ca_location else None,
     )

@@ -6,9 +6,12 @@ Recovery after an error, and the cases that may go on without an object, are in 
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.outside_text import printable
+from pipeline_assets.proxies import proxy_for
+from pipeline_assets.resources.tls import TlsClient
 
 if TYPE_CHECKING:
     from pipeline_assets.settings import S3Settings
@@ -32,6 +35,7 @@ _DELETE_CODE = re.compile(r"\(code: (\w+)\)$", re.MULTILINE)
 _MESSAGE = re.compile(r"<Message>([^<]+)</Message>")
 _STATUS = re.compile(r"non-2xx status code: (\d{3})")
 _NO_CREDENTIALS = re.compile(r"for path External AWS credential provider: (.*)")
+_WAITED = re.compile(r"timed out")
 _SYSTEM_ERROR = re.compile(r'code: \d+,\s+kind: \w+,\s+message: "([^"]+)"')
 
 
@@ -129,18 +133,31 @@ class S3Errors:
 
     def unreachable(self, detail: str, key: str) -> StoreUnreachableError:
         """Return the error where S3 gave no answer."""
-        # obstore does not say that it is the certificate, and reads another variable than boto3.
-        own_authority = (
-            " If its certificate is from an authority of your own, set SSL_CERT_FILE and AWS_CA_BUNDLE "
-            "to that authority's file."
-            if self.endpoint.startswith("https:")
-            else ""
-        )
+        # obstore does not say that it is the certificate.
+        problem = self._tls_problem(detail)
+        if problem is not None:
+            return StoreUnreachableError(
+                f"S3 at {self.endpoint} could not be reached for {self.address(key)}: {problem}. Then repeat "
+                "the run."
+            )
         return StoreUnreachableError(
             f"S3 at {self.endpoint} could not be reached for {self.address(key)}: {printable(detail)}. "
             "Check that it runs and that PIPELINE_S3__ENDPOINT_URL is right, then repeat the run."
-            f"{own_authority}"
         )
+
+    def _tls_problem(self, detail: str) -> str | None:
+        """Return what is wrong with TLS, if that is why S3 cannot be reached."""
+        address = self.settings.endpoint_url or f"https://s3.{self.settings.region}.amazonaws.com"
+        parts = urlsplit(address)
+        host = parts.hostname or ""
+        if self.settings.addressing == "virtual":
+            host = f"{self.settings.bucket}.{host}"
+        # A server that expects TLS does not keep a client waiting that speaks plain text. And behind a
+        # proxy there may be no way to the server but that.
+        if (parts.scheme == "http" and _WAITED.search(detail)) or proxy_for(address) is not None:
+            return None
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        return tls_client(self.settings).problem(host, port)
 
     def of_code(self, code: str, detail: str, key: str) -> ObjectStoreError:
         """Return the error for S3's own error code."""
@@ -158,6 +175,19 @@ class S3Errors:
         return ObjectStoreError(
             f"S3 at {where} failed on {self.address(key)}: {printable(detail)}. The run may be repeated."
         )
+
+
+def tls_client(settings: "S3Settings") -> TlsClient:
+    """Return the part of the settings that concerns TLS."""
+    return TlsClient(
+        "S3",
+        settings,
+        enabled=not (settings.endpoint_url or "").startswith("http:"),
+        remedies=(
+            "let PIPELINE_S3__ENDPOINT_URL start with https://",
+            "let PIPELINE_S3__ENDPOINT_URL name its TLS port, or start with http://",
+        ),
+    )
 
 
 def _found(pattern: re.Pattern[str], text: str) -> str | None:

@@ -8,12 +8,17 @@ CPU seconds a process (it loads Snowpark and snowflake.core).
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.retry import RetryPolicy
+from pipeline_assets.resources.warehouse_login import (
+    LOGIN_SETTINGS,
+    LoginError,
+    login_arguments,
+    tls_problem,
+)
 from pipeline_assets.settings import SnowflakeSettings
 
 if TYPE_CHECKING:
@@ -31,6 +36,8 @@ _COLUMN_ADVICE = (
     "all days; rename the columns of another table as its file in pipeline_assets/resources/warehouse_sql/ "
     "has them."
 )
+# Wrong password (390100), wrong key (390144), wrong or expired token (390303, 390318).
+_REFUSED_LOGINS = (390100, 390144, 390422, 390303, 390318)
 # Another statement holds the table's lock (625), or the transaction was chosen to end a deadlock (606).
 # The embedded server answers the first also where two transactions changed the same rows.
 LOCKED = (625, 606)
@@ -63,6 +70,10 @@ class WarehouseSessions:
         try:
             yield
         except Error as error:
+            if _is_unreachable(error) and (problem := tls_problem(self.settings)) is not None:
+                raise WarehouseError(
+                    f"{self.where()} could not {purpose}: {problem}. Then repeat the run."
+                ) from None
             advice = _COLUMN_ADVICE if is_column_missing(error) else self._advice(error)
             raise WarehouseError(
                 f"{self.where()} could not {purpose}: {printable(error.msg or error)} {advice}"
@@ -71,18 +82,10 @@ class WarehouseSessions:
     def _arguments(self) -> dict[str, Any]:
         """Return the connector's arguments: the account, one way to log in, and the session's parameters."""
         settings = self.settings
-        key = settings.private_key_path
-        if key is not None:
-            _check_private_key(key)
-            login = {"private_key_file": str(key)}
-        elif settings.password is not None:
-            login = {"password": settings.password.get_secret_value()}
-        else:
-            raise WarehouseError(
-                f"{self.where()} needs PIPELINE_SNOWFLAKE__PASSWORD or "
-                "PIPELINE_SNOWFLAKE__PRIVATE_KEY_PATH, and neither is set. (`pipeline-assets up` "
-                "makes a password for the embedded server.)"
-            )
+        try:
+            login = login_arguments(settings)
+        except LoginError as error:
+            raise WarehouseError(f"{self.where()}: {error}") from None
         address = {"host": settings.host, "port": settings.port, "protocol": settings.protocol}
         named = {
             "account": settings.account,
@@ -116,12 +119,9 @@ class WarehouseSessions:
 
     def _advice(self, error: "Error") -> str:
         number, text = error.errno, error.msg or ""
-        if number in (390100, 390144, 390422) or "Incorrect username or password" in text:
-            return (
-                f"Check PIPELINE_SNOWFLAKE__USER ({self.settings.user}) and "
-                "PIPELINE_SNOWFLAKE__PASSWORD or PIPELINE_SNOWFLAKE__PRIVATE_KEY_PATH."
-            )
-        if 250000 <= (number or 0) < 252000:
+        if number in _REFUSED_LOGINS or "Incorrect username or password" in text:
+            return f"Check PIPELINE_SNOWFLAKE__USER ({self.settings.user}) and {LOGIN_SETTINGS}."
+        if _is_unreachable(error):
             return (
                 "Is it running (`pipeline-assets status`)? Check PIPELINE_SNOWFLAKE__ACCOUNT, "
                 "PIPELINE_SNOWFLAKE__HOST and PIPELINE_SNOWFLAKE__PORT."
@@ -142,6 +142,10 @@ class WarehouseSessions:
         return f"{busy}The table was not changed by this statement; the load may be repeated."
 
 
+def _is_unreachable(error: "Error") -> bool:
+    return 250000 <= (error.errno or 0) < 252000
+
+
 def is_column_missing(error: "Error") -> bool:
     """Return whether a statement failed because a table misses a column that it names."""
     return error.errno == _INVALID_COLUMN or (
@@ -152,20 +156,6 @@ def is_column_missing(error: "Error") -> bool:
 def is_absent(error: "Error") -> bool:
     """Return whether a statement failed because a table, schema, database or stage does not exist."""
     return error.errno in _ABSENT and not is_column_missing(error)
-
-
-def _check_private_key(path: Path) -> None:
-    """Refuse, before connecting, a key that could only fail inside the connector."""
-    from cryptography.hazmat.primitives.serialization import load_pem_private_key
-
-    try:
-        load_pem_private_key(path.read_bytes(), password=None)
-    except (OSError, ValueError, TypeError) as error:
-        raise WarehouseError(
-            f"{path} cannot be used as private key ({type(error).__name__}): set "
-            "PIPELINE_SNOWFLAKE__PRIVATE_KEY_PATH to an unencrypted PKCS#8 file in PEM form, or "
-            "leave it empty and set PIPELINE_SNOWFLAKE__PASSWORD."
-        ) from None
 
 
 Answer = TypeVar("Answer")

@@ -15,6 +15,7 @@ from pipeline_assets.settings.files import PREFIX as PREFIX
 from pipeline_assets.settings.files import SECRETS as SECRETS
 from pipeline_assets.settings.files import SettingsError as SettingsError
 from pipeline_assets.settings.inference_section import InferenceSettings as InferenceSettings
+from pipeline_assets.settings.kafka_section import KafkaSettings as KafkaSettings
 from pipeline_assets.settings.loading import load_settings as load_settings
 from pipeline_assets.settings.loading import (
     making_embedded_credentials as making_embedded_credentials,
@@ -28,13 +29,14 @@ from pipeline_assets.settings.sections import PRODUCTION_BINANCE as PRODUCTION_B
 from pipeline_assets.settings.sections import AlertsSettings as AlertsSettings
 from pipeline_assets.settings.sections import BinanceSettings as BinanceSettings
 from pipeline_assets.settings.sections import DagsterSettings as DagsterSettings
-from pipeline_assets.settings.sections import KafkaSettings as KafkaSettings
 from pipeline_assets.settings.sections import RedisSettings as RedisSettings
 from pipeline_assets.settings.sections import RepairSettings as RepairSettings
 from pipeline_assets.settings.sections import S3Settings as S3Settings
-from pipeline_assets.settings.sections import SnowflakeSettings as SnowflakeSettings
 from pipeline_assets.settings.sections import StrategySettings as StrategySettings
 from pipeline_assets.settings.sections import is_embedded as is_embedded
+from pipeline_assets.settings.snowflake_section import SnowflakeSettings as SnowflakeSettings
+from pipeline_assets.settings.tls_section import ClientCertificate as ClientCertificate
+from pipeline_assets.settings.tls_section import OwnAuthority as OwnAuthority
 from pipeline_assets.settings.trading_sections import GatewaySettings as GatewaySettings
 from pipeline_assets.settings.trading_sections import RiskSettings as RiskSettings
 from pipeline_assets.settings.trading_sections import TradingSettings as TradingSettings

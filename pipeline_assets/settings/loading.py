@@ -113,7 +113,7 @@ def _with_credentials(settings: Settings, known: Mapping[str, str]) -> Settings:
         changes["s3"] = _filled("s3", s3, known, "access_key_id", "secret_access_key")
     if redis.embedded and redis.password is None:
         changes["redis"] = _filled("redis", redis, known, "password")
-    if snowflake.embedded and snowflake.password is None and snowflake.private_key_path is None:
+    if snowflake.embedded and not snowflake.has_login:
         changes["snowflake"] = _filled("snowflake", snowflake, known, "password")
     if settings.gateway.embedded and settings.gateway.token is None:
         changes["gateway"] = _filled("gateway", settings.gateway, known, "token")

@@ -22,6 +22,7 @@ from pipeline_assets.settings.celery_section import CelerySettings
 from pipeline_assets.settings.features_section import FeatureSettings
 from pipeline_assets.settings.files import CONFIG_FILE, ENCODING, ENV_FILE, PREFIX, literal_values
 from pipeline_assets.settings.inference_section import InferenceSettings
+from pipeline_assets.settings.kafka_section import KafkaSettings
 from pipeline_assets.settings.sections import (
     AirflowSettings,
     AlertsSettings,
@@ -30,13 +31,12 @@ from pipeline_assets.settings.sections import (
     DagsterSettings,
     HousekeepingSettings,
     IngestSettings,
-    KafkaSettings,
     RedisSettings,
     RepairSettings,
     S3Settings,
-    SnowflakeSettings,
     StrategySettings,
 )
+from pipeline_assets.settings.snowflake_section import SnowflakeSettings
 from pipeline_assets.settings.trading_sections import (
     GatewaySettings,
     RiskSettings,

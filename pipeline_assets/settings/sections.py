@@ -4,16 +4,15 @@ are in model.py.
 
 import re
 from datetime import date, timedelta
-from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
 from pipeline_assets.settings.files import PREFIX
+from pipeline_assets.settings.tls_section import ClientCertificate, OwnAuthority, tls_keys
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
-_SERVER = re.compile(r"^(?P<host>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:]+\]):(?P<port>\d{1,5})$")
 _DATABASE = re.compile(r"^(/[0-9]*)?$")
 
 
@@ -75,7 +74,7 @@ PRODUCTION_BINANCE = {
 }
 
 
-class S3Settings(Section):
+class S3Settings(Section, OwnAuthority):
     """The object store that holds the lake. Without `endpoint_url` it is AWS itself."""
 
     endpoint_url: str | None = "http://127.0.0.1:28081"
@@ -84,6 +83,12 @@ class S3Settings(Section):
     # Neither of the two: boto3's own chain (roles, profiles), or the embedded server's own key.
     access_key_id: str | None = Field(None, examples=["AKIA…"])
     secret_access_key: SecretStr | None = Field(None, validate_default=True, examples=["…"])
+    addressing: Literal["path", "virtual"] = Field("path", examples=["virtual"])
+    # Without the two a bucket's own default encryption holds.
+    encryption: Literal["AES256", "aws:kms", "aws:kms:dsse"] | None = Field(
+        None, examples=["aws:kms"]
+    )
+    kms_key_id: str | None = Field(None, examples=["arn:aws:kms:eu-central-1:1234:key/abcd"])
     concurrency: int = Field(10, ge=1, le=64)
 
     @property
@@ -95,6 +100,23 @@ class S3Settings(Section):
     @classmethod
     def _http(cls, value: str | None) -> str | None:
         return _url(value, ("http://", "https://")).rstrip("/") if value else None
+
+    @field_validator("addressing")
+    @classmethod
+    def _by_a_name(cls, value: str, others: ValidationInfo) -> str:
+        host = urlsplit(others.data.get("endpoint_url") or "").hostname or ""
+        if value == "virtual" and (":" in host or host.replace(".", "").isdigit()):
+            raise ValueError(
+                "must be path, because the endpoint is a number and has no names below it"
+            )
+        return value
+
+    @field_validator("kms_key_id")
+    @classmethod
+    def _with_kms(cls, value: str | None, others: ValidationInfo) -> str | None:
+        if value is not None and not (others.data.get("encryption") or "").startswith("aws:kms"):
+            raise ValueError("is set, and PIPELINE_S3__ENCRYPTION is not aws:kms or aws:kms:dsse")
+        return value
 
     @field_validator("secret_access_key")
     @classmethod
@@ -109,10 +131,12 @@ class S3Settings(Section):
         return value
 
 
-class RedisSettings(Section):
+class RedisSettings(Section, ClientCertificate):
     """The slots and the weight budget."""
 
-    url: str = Field("redis://127.0.0.1:28082/0", examples=["rediss://user@host:6379/0"])
+    url: str = Field(
+        "redis://127.0.0.1:28082/0", validate_default=True, examples=["rediss://user@host:6379/0"]
+    )
     password: SecretStr | None = Field(None, examples=["…"])
     slot_ttl_seconds: int = Field(1800, ge=900)
     timeout_seconds: float = Field(5.0, gt=0)
@@ -125,7 +149,7 @@ class RedisSettings(Section):
 
     @field_validator("url")
     @classmethod
-    def _redis(cls, value: str) -> str:
+    def _redis(cls, value: str, others: ValidationInfo) -> str:
         _url(value, ("redis://", "rediss://"))
         parts = urlsplit(value)
         if parts.password or "password=" in parts.query:
@@ -133,71 +157,8 @@ class RedisSettings(Section):
         # For a database that is not a number, the client silently takes database 0.
         if not _DATABASE.match(parts.path):
             raise ValueError("must end with the number of a database, like /0, or with none")
-        return value
-
-
-class SnowflakeSettings(Section):
-    """The warehouse. `host`, `port` and `protocol` are for the embedded server only."""
-
-    account: str = Field("embedded", min_length=1, examples=["xy12345.eu-central-1"])
-    user: str = Field("pipeline", min_length=1, examples=["PIPELINE"])
-    password: SecretStr | None = Field(None, examples=["…"])
-    private_key_path: Path | None = Field(None, examples=["/run/secrets/snowflake.p8"])
-    role: str | None = Field(None, examples=["CANDLE_LOADER"])
-    warehouse: str | None = Field(None, examples=["CANDLE_LOADING"])
-    database: str = Field("MARKET_DATA", pattern=r"^[A-Z][A-Z0-9_]*$")
-    schema_name: str = Field("FUTURES", pattern=r"^[A-Z][A-Z0-9_]*$")
-    host: str | None = "127.0.0.1"
-    port: int | None = Field(28083, ge=1, le=65535)
-    protocol: Literal["http", "https"] = Field("http", examples=["https"])
-    timeout_seconds: int = Field(120, ge=1)
-    storage_integration: str | None = Field(
-        None, pattern=r"^[A-Z][A-Z0-9_]*$", examples=["S3_CANDLES"]
-    )
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the embedded stack serves this address."""
-        return self.host is not None and is_embedded(f"{self.protocol}://{self.host}")
-
-
-class KafkaSettings(Section):
-    """The broker that candidates are published to."""
-
-    bootstrap_servers: str = Field("127.0.0.1:28084", examples=["a.example.com:9092,b:9092"])
-    # Kafka's own rule for a topic's name.
-    topic: str = Field("candidates", pattern=r"^[A-Za-z0-9._-]{1,249}$")
-    security_protocol: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
-        "PLAINTEXT", examples=["SSL"]
-    )
-    sasl_mechanism: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = "SCRAM-SHA-512"
-    sasl_username: str | None = Field(None, validate_default=True, examples=["pipeline"])
-    sasl_password: SecretStr | None = Field(None, validate_default=True, examples=["…"])
-    ssl_ca_location: Path | None = Field(None, examples=["/etc/ssl/certs/kafka-ca.pem"])
-    delivery_timeout_ms: int = Field(5000, ge=1000, le=300_000)
-
-    @property
-    def servers(self) -> tuple[tuple[str, int], ...]:
-        """Host and port of each bootstrap server."""
-        pairs = (server.rsplit(":", 1) for server in self.bootstrap_servers.split(","))
-        return tuple((host, int(port)) for host, port in pairs)
-
-    @field_validator("bootstrap_servers")
-    @classmethod
-    def _hosts_and_ports(cls, value: str) -> str:
-        servers = [server.strip() for server in value.split(",")]
-        for server in servers:
-            match = _SERVER.match(server)
-            if not match or not 1 <= int(match["port"]) <= 65535:
-                raise ValueError("must be host:port, several of them separated by commas")
-        return ",".join(servers)
-
-    @field_validator("sasl_username", "sasl_password")
-    @classmethod
-    def _given_with_sasl(cls, value: Any, others: ValidationInfo) -> Any:
-        protocol = others.data.get("security_protocol", "")
-        if value is None and protocol.startswith("SASL_"):
-            raise ValueError(f"must be set, because the security protocol is {protocol}")
+        if (unused := tls_keys(others.data)) and parts.scheme != "rediss":
+            raise ValueError(f"must start with rediss://, because {unused[0]} is set")
         return value
 
 

@@ -434,17 +434,6 @@ def test_down_server_names_the_setting(s3_bucket):
     assert "PIPELINE_S3__ENDPOINT_URL" in str(caught.value)
 
 
-def test_untrusted_certificate_names_ca_setting(
-    s3_bucket,
-):
-    """The error for an untrusted certificate says where to name its authority."""
-    endpoint = s3_bucket.endpoint.replace("http:", "https:")
-    store = ObjectStore(s3_bucket.settings(endpoint_url=endpoint))
-    for name, error in refusals(store).items():
-        assert "SSL_CERT_FILE" in str(error), name
-        assert "AWS_CA_BUNDLE" in str(error), name
-
-
 def test_killed_server_loses_nothing(own_s3_server: S3Server):
     """Nothing is lost when the server is killed and comes back."""
     own_s3_server.client().create_bucket(Bucket="candles")

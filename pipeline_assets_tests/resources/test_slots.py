@@ -268,14 +268,6 @@ def test_hanging_server_is_reported(own_redis_server):
     assert slots.read(["BTCUSDT"]).height == 1
 
 
-def test_tls_against_plain_server_is_explained(own_redis_server):
-    """If TLS is set for a server that only stays silent, the error says that TLS may be the cause."""
-    plain = own_redis_server.settings(timeout_seconds=0.2)
-    slots = CandleSlots(plain.model_copy(update={"url": plain.url.replace("redis:", "rediss:")}))
-    with pytest.raises(SlotsError, match=r"not overloaded and that it speaks TLS, or raise"):
-        slots.read(["BTCUSDT"])
-
-
 @pytest.mark.parametrize("password", [None, SecretStr("guessed-secret")])
 def test_refused_credentials_name_setting_only(tmp_path, password):
     """The error for refused credentials names the setting and no secret."""
