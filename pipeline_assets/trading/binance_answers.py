@@ -34,7 +34,22 @@ _ORDERS = {
     *range(-4016, -3999),
     *(-4023, -4024, -4025, -4026, -4029, -4030, -4045, -4131, -4164, -4183, -4184),
     # Modes of the account and the position that the order does not fit.
-    *(-4061, -4062, -4067, -4068, -4087, -4088, -4109, -4118, -4120, -4136, -4137, -4138, -4140, -4141),
+    *(
+        -4061,
+        -4062,
+        -4067,
+        -4068,
+        -4087,
+        -4088,
+        -4109,
+        -4118,
+        -4120,
+        -4136,
+        -4137,
+        -4138,
+        -4140,
+        -4141,
+    ),
     # The account may only reduce now, or must wait.
     *(-4142, -4192, -4400, -4401, -4402, -4403),
     # The order could not rest or be filled as its time in force says, or came too late for the engine.
