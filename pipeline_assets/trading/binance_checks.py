@@ -117,8 +117,8 @@ def _of_symbols(
         ]
         if others:
             found.append(
-                f"the {name} is not {wanted} ({_some(others)}): set it in Binance's app, or set "
-                f"PIPELINE_TRADING__{setting.upper()} to what the account has"
+                f"the {name} is not {wanted} ({_some(others)}): run `pipeline-assets gateway "
+                f"prepare`, or set PIPELINE_TRADING__{setting.upper()} to what the account has"
             )
     missing = sorted(set(symbols) - setups.keys())
     if missing:
