@@ -51,6 +51,20 @@ def run(live: str | None) -> None:
 
 
 @gateway.command()
+@_live
+def prepare(live: str | None) -> None:
+    """Set leverage and margin type of the symbols at the venue to what the settings say.
+
+    A symbol with a position or an open order is refused by the exchange. Run it before the first start, and
+    after a change of PIPELINE_TRADING__LEVERAGE or PIPELINE_TRADING__MARGIN_TYPE.
+    """
+    from pipeline_assets.services.gateway.preparation import prepare_symbols
+
+    for line in prepare_symbols(load_settings(), live):
+        click.echo(line)
+
+
+@gateway.command()
 @_reason
 @json_option
 def halt(reason: str, as_json: bool) -> None:

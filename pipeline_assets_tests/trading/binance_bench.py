@@ -10,6 +10,7 @@ from pydantic import SecretStr
 from pipeline_assets.local.exchange.accounts.desk import DEFAULT_KEY, DEFAULT_SECRET
 from pipeline_assets.market.trading_rules import units
 from pipeline_assets.resources.binance_account import AccountClient
+from pipeline_assets.services.gateway.preparation import prepare_symbols
 from pipeline_assets.settings import (
     BinanceSettings,
     RedisSettings,
@@ -17,7 +18,6 @@ from pipeline_assets.settings import (
     TradingSettings,
 )
 from pipeline_assets.trading import messages
-from pipeline_assets.trading.binance_setup import prepare_account
 from pipeline_assets.trading.binance_venue import BinanceVenue
 from pipeline_assets.trading.order_types import Order
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
@@ -92,6 +92,10 @@ class VenueBench:
                         return each
                 await self._news.wait()
 
+    async def until_again(self, kind: type[T]) -> None:
+        """Wait for a second message of a kind."""
+        await self.until(kind, lambda _: len(self.of(kind)) > 1)
+
     async def send(self, order: Order, timestamp: int | None = None) -> messages.Event:
         at = self.now() if timestamp is None else timestamp
         return await self.venue.send(messages.Send(order, at, 5_000))
@@ -99,11 +103,7 @@ class VenueBench:
 
 async def prepared(settings: Settings) -> None:
     """Set the account up as the settings say."""
-    account = AccountClient(settings)
-    await account.open()
-    await account.measure()
-    await prepare_account(account, settings.trading, SYMBOLS)
-    await account.close()
+    await asyncio.to_thread(prepare_symbols, settings, None)
 
 
 @asynccontextmanager

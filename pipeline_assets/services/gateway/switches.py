@@ -20,6 +20,20 @@ class LiveRefusedError(InputError):
     """The gateway does not start for this venue. The message names each switch or limit that is missing."""
 
 
+def require_account(settings: Settings, live_account: str | None) -> None:
+    """Return if a person permits changes of the account: on live, by naming the account.
+
+    Raises:
+        LiveRefusedError: the account is not named, or is another one.
+    """
+    trading = settings.trading
+    if trading.venue == "live" and live_account != trading.account:
+        raise LiveRefusedError(
+            f"PIPELINE_TRADING__VENUE=live trades with money, which needs a second switch: add --live "
+            f"{trading.account} to the command, the account of PIPELINE_TRADING__ACCOUNT."
+        )
+
+
 def require_switches(
     settings: Settings, live_account: str | None, environment: Mapping[str, str] | None = None
 ) -> None:
@@ -53,17 +67,7 @@ def require_switches(
 def _require_live(
     settings: Settings, live_account: str | None, environment: Mapping[str, str] | None
 ) -> None:
-    account = settings.trading.account
-    if live_account is None:
-        raise LiveRefusedError(
-            f"PIPELINE_TRADING__VENUE=live trades with money, which needs a second switch: start the gateway "
-            f"by `pipeline-assets gateway --live {account}`."
-        )
-    if live_account != account:
-        raise LiveRefusedError(
-            f"--live names the account {live_account}, and PIPELINE_TRADING__ACCOUNT is {account}: name the "
-            "account that is to trade in both."
-        )
+    require_account(settings, live_account)
     missing = unset_limits(settings, _set_variables() if environment is None else environment)
     if missing:
         raise LiveRefusedError(
