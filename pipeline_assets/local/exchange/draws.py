@@ -1,4 +1,4 @@
-"""Chance that a seed repeats: a number that depends on nothing but names. What it decides is in faults.py."""
+"""Chance that a seed repeats: a number that depends on nothing but names. Its uses are in faults.py."""
 
 import hashlib
 

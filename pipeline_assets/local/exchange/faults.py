@@ -153,14 +153,7 @@ def refuse_unknown(document: Mapping[str, Any], known: set[str]) -> None:
 def check(name: str, value: Any) -> None:
     """Raise a ValueError where a fault's value is of the wrong kind or out of range."""
     if name == "symbols":
-        if not isinstance(value, Mapping) or not all(
-            isinstance(v, Mapping) for v in value.values()
-        ):
-            raise ValueError('symbols must map symbols to shares: {"ETHUSDT": {"http_500": 1}}')
-        for shares in value.values():
-            refuse_unknown(shares, set(EVERY_SHARE))
-            for fault, share in shares.items():
-                check(fault, share)
+        check_symbols(value)
     elif name == "trading":
         if not isinstance(value, Mapping):
             raise ValueError('trading must map faults to values: {"order_hidden": 0.1}')
@@ -172,6 +165,16 @@ def check(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a number from 0 on, not {value!r}")
     elif name in EVERY_SHARE and value > 1:
         raise ValueError(f"{name} is a share of the requests, from 0 to 1, not {value!r}")
+
+
+def check_symbols(value: Any) -> None:
+    """Raise a ValueError where the shares by symbol cannot be read."""
+    if not isinstance(value, Mapping) or not all(isinstance(v, Mapping) for v in value.values()):
+        raise ValueError('symbols must map symbols to shares: {"ETHUSDT": {"http_500": 1}}')
+    for shares in value.values():
+        refuse_unknown(shares, set(EVERY_SHARE))
+        for fault, share in shares.items():
+            check(fault, share)
 
 
 class FaultPlan:

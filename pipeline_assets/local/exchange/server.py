@@ -144,7 +144,7 @@ class Exchange:
     async def answer(self, request: web.Request, weight: int, body: Body) -> web.StreamResponse:
         """Return the reply to one call, whatever becomes of it.
 
-        A signed request is named for the faults by `request["drawn"]` in place of its path and query, in which
+        The faults know a signed request by `request["drawn"]` in place of its path and query, in which
         time and signature differ each time; `request["headers"]` has the headers of its own.
         """
         plan = self.plan

@@ -1,4 +1,4 @@
-"""The exchange's HTTP server process: from port to signal. What it serves is in server.py."""
+"""The exchange's HTTP server process: from port to signal. The application is in server.py."""
 
 import asyncio
 import signal

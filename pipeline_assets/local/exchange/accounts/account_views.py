@@ -3,7 +3,7 @@
 from decimal import Decimal
 from typing import Any
 
-from pipeline_assets.local.exchange.accounts.desk import DEFAULT_BALANCE, Desk
+from pipeline_assets.local.exchange.accounts.desk import Desk
 from pipeline_assets.local.exchange.accounts.margin import (
     Margin,
     largest_notional,
@@ -15,6 +15,12 @@ from pipeline_assets.local.exchange.accounts.model import (
     Account,
     Position,
     fixed,
+)
+from pipeline_assets.local.exchange.accounts.views import (
+    algo_view,
+    income_view,
+    order_view,
+    trade_view,
 )
 
 Row = dict[str, Any]
@@ -108,8 +114,8 @@ def position_symbols(desk: Desk, account: Account, *, every: bool) -> list[str]:
 
 def algo_only(account: Account) -> set[str]:
     """Return the symbols that only conditional orders wait for."""
-    real = {each.symbol for each in (*account.open_orders.values(), *account.held())}
-    return account.symbols() - real
+    ordered = {order.symbol for order in account.open_orders.values()}
+    return account.symbols() - ordered - {position.symbol for position in account.held()}
 
 
 def account_position(desk: Desk, account: Account, position: Position, version: int) -> Row:
@@ -220,11 +226,16 @@ def truth(desk: Desk, account: Account) -> Row:
     """Return all that an account has done and holds, hidden orders too, for /control/trading."""
     return {
         "posts": account.posts,
-        "wallets": {asset: str(amount) for asset, amount in account.wallets.items()},
-        "first_balance": str(DEFAULT_BALANCE),
-        "positions": [
-            risk_row(desk, account, position, 2)
-            for position in account.positions.values()
-            if position.amount
+        "wallets": {asset: fixed(amount, 8) for asset, amount in account.wallets.items()},
+        "positions": [risk_row(desk, account, each, 2) for each in account.held()],
+        "orders": [
+            order_view(each, desk.contract(each.symbol), queried=True)
+            for each in account.orders.values()
         ],
+        "algo_orders": [
+            algo_view(each, desk.contract(each.symbol), account.orders.get(each.order_id))
+            for each in account.algos.values()
+        ],
+        "trades": [trade_view(each, desk.contract(each.symbol)) for each in account.trades],
+        "income": [income_view(each) for each in account.incomes],
     }

@@ -1,5 +1,5 @@
-"""Conditional orders: new ones, cancellations, queries, and what their trigger does. When a trigger is reached is
-decided in matching.py.
+"""Conditional orders: new ones, cancellations, queries, and what their trigger does. When a trigger is
+reached is decided in matching.py.
 """
 
 from dataclasses import dataclass
@@ -36,20 +36,14 @@ def read_algo(desk: Desk, account: Account, query: fields.Query) -> AlgoOrder:
     Raises:
         ApiError: the exchange refuses it.
     """
-    if mandatory(query, "algoType") != "CONDITIONAL":
-        raise refused(-1116)
     contract = tradable(desk, mandatory(query, "symbol"))
     side, kind = fields.side_of(query), mandatory(query, "type")
-    if kind not in CONDITIONAL:
+    if mandatory(query, "algoType") != "CONDITIONAL" or kind not in CONDITIONAL:
         raise refused(-1116)
     check_side(account, query)
     closing, reduce_only = fields.flag(query, "closePosition"), fields.flag(query, "reduceOnly")
-    if closing and kind not in ("STOP_MARKET", "TAKE_PROFIT_MARKET"):
-        raise refused(-4136, kind)
-    if closing and "quantity" in query:
-        raise refused(-4137)
-    if closing and "reduceOnly" in query:
-        raise refused(-1106, "reduceOnly")
+    if closing:
+        check_closing(query, kind)
     filters = Filters(contract)
     limit = kind in ("STOP", "TAKE_PROFIT")
     quantity, price = fields.number(query, "quantity"), fields.number(query, "price")
@@ -88,6 +82,20 @@ def read_algo(desk: Desk, account: Account, query: fields.Query) -> AlgoOrder:
     if kind == TRAILING:
         read_trailing(algo, query, filters)
     return algo
+
+
+def check_closing(query: fields.Query, kind: str) -> None:
+    """Check an order that closes the whole position.
+
+    Raises:
+        ApiError: -4136, -4137 or -1106.
+    """
+    if kind not in ("STOP_MARKET", "TAKE_PROFIT_MARKET"):
+        raise refused(-4136, kind)
+    if "quantity" in query:
+        raise refused(-4137)
+    if "reduceOnly" in query:
+        raise refused(-1106, "reduceOnly")
 
 
 def read_trailing(algo: AlgoOrder, query: fields.Query, filters: Filters) -> None:
@@ -139,13 +147,13 @@ def place_algo(desk: Desk, account: Account, algo: AlgoOrder) -> AlgoOrder:
 
 @dataclass(frozen=True)
 class Lookup:
-    """What a request names: a conditional order by number or client id."""
+    """A conditional order as a request names it: by number or client id."""
 
     wanted: int | str
 
     @classmethod
     def of(cls, query: fields.Query) -> "Lookup":
-        """Return what a request names."""
+        """Return the lookup of a request."""
         return cls(wanted_by(query, "algoId", "clientAlgoId"))
 
     def names(self, algo: AlgoOrder) -> bool:

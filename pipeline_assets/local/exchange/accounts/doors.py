@@ -1,5 +1,5 @@
-"""What holds for every request of an account: who sent it, order limits, faults of orders, and how the answer
-is found. What each endpoint does is in the route modules.
+"""The rules of every request of an account: who sent it, order limits, faults of orders, and how the answer
+is found. Each endpoint by itself is in the route modules.
 """
 
 from collections.abc import Awaitable, Callable
@@ -118,7 +118,7 @@ class Doors:
             return route.answer(Call(account, query, self._desk, self._streams, self.limits))
         finally:
             if struck is not None:
-                raise errors.ConnectionCut if struck not in ACCEPTED else ACCEPTED[struck]
+                raise ACCEPTED.get(struck, errors.ConnectionCut())
 
     def _strike(self, route: Route, query: Query) -> str | None:
         names = {"order": ORDER_FAULTS, "cancel": CANCEL_FAULTS}.get(route.kind)
@@ -136,7 +136,7 @@ LOST = {
     "order_503_overloaded": refusals.overloaded(),
     "order_408_lost": TIMEOUT,
 }
-ACCEPTED = {
+ACCEPTED: dict[str, Exception] = {
     "order_503_accepted": refusals.status_unknown(),
     "order_408_accepted": TIMEOUT,
     "cancel_503_accepted": refusals.status_unknown(),

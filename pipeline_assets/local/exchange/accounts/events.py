@@ -1,4 +1,4 @@
-"""The events of the private stream, as documents. Who gets them, and what is lost on the way, is in streams.py."""
+"""The events of the private stream, as documents. Who gets them, and which are lost, is in streams.py."""
 
 from collections.abc import Iterable
 from decimal import Decimal
@@ -22,7 +22,7 @@ Document = dict[str, Any]
 def order_update(
     order: Order, contract: Contract, execution: str, now_ms: int, trade: Trade | None = None
 ) -> Document:
-    """Return ORDER_TRADE_UPDATE; `execution` is NEW, TRADE, CANCELED, EXPIRED, CALCULATED or TRADE_PREVENTION."""
+    """Return ORDER_TRADE_UPDATE; `execution` is its "x": NEW, TRADE, CANCELED, EXPIRED, CALCULATED."""
     price, quantity = contract.price_precision, contract.quantity_precision
     shown = {
         "s": order.symbol,

@@ -1,5 +1,5 @@
-"""What a fill does: to the order, the position, the balance, the trades and the private stream; and how an order
-ends. When an order is filled is decided in placing.py and matching.py.
+"""Fills: what they do to order, position, balance, trades and private stream; and how an order ends. When an
+order is filled is decided in placing.py and matching.py.
 """
 
 from decimal import ROUND_DOWN, Decimal
@@ -35,7 +35,7 @@ def report(
 
 
 def match(desk: Desk, account: Account, order: Order, price: Decimal, *, maker: bool) -> None:
-    """Fill all that is left of an order, or as much as the faults and a reduce-only order's position allow."""
+    """Fill what is left of an order, as far as the faults and, for a reduce-only one, the position allow."""
     quantity = order.remaining
     reducible = ZERO
     if order.reduce_only:
@@ -100,7 +100,7 @@ def fill(
     report(desk, account, order, "CALCULATED" if order.by_exchange else "TRADE", trade)
     if not order.is_open:
         forget(desk, account, order)
-    if not position.amount or realized and position.amount * order.sign > 0:
+    if not position.amount or (realized and position.amount * order.sign > 0):
         expire_reducing(desk, account, order.symbol)
     return trade
 

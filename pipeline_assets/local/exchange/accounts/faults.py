@@ -1,7 +1,7 @@
 """Faults of trading: their configuration, and which of them strike which order or event.
 
-What a struck request gets is in doors.py, a struck fill in execution.py, a struck event in streams.py. Faults of
-any request (resets, HTTP 5xx, bans, the exchange down) are those of the package above.
+Struck requests are answered in doors.py, struck fills are made in execution.py, struck events sent in
+streams.py. Faults of any request (resets, HTTP 5xx, bans, the exchange down) are those of the package above.
 """
 
 from collections import Counter
@@ -21,7 +21,7 @@ ORDER_FAULTS = (
     "order_503_accepted",
     "order_408_accepted",
 )
-"""Faults of a new order's request, the first that strikes holds; the last three happen to an accepted order."""
+"""Faults of a new order's request; the first that strikes holds. The last three strike accepted orders."""
 
 CANCEL_FAULTS = ("cancel_cut_before", "cancel_cut_after", "cancel_503_accepted")
 FILL_FAULTS = ("partial_fill", "expired_with_fills", "expired_in_match")

@@ -1,4 +1,4 @@
-"""Parameters of signed requests, refused as Binance refuses them. What they mean together is in placing.py."""
+"""Parameters of signed requests, refused as Binance refuses them. Checks of several are in placing.py."""
 
 import re
 from collections.abc import Mapping

@@ -1,4 +1,4 @@
-"""The order filters of a contract, checked as Binance checks them, from the same entry that exchangeInfo shows."""
+"""The order filters of a contract, checked as Binance checks them, from the entry that exchangeInfo shows."""
 
 from decimal import Decimal
 

@@ -1,5 +1,5 @@
-"""Margin: leverage brackets, what positions and orders bind, available balance, liquidation prices. Pure functions
-of an account and prices; what follows from them is in matching.py and placing.py.
+"""Margin: leverage brackets, what positions and orders bind, available balance, liquidation prices. Pure
+functions of an account and prices; what follows from them is in matching.py and placing.py.
 """
 
 from collections.abc import Callable
@@ -127,7 +127,7 @@ class Margin:
         return sum((maintenance(self.notional(each)) for each in cross), ZERO)
 
     def liquidation_price(self, position: Position) -> Decimal:
-        """Return the mark price at which a position is liquidated, others unchanged; 0 where there is none."""
+        """Return the mark price at which a position is liquidated, others unchanged; 0 for never."""
         if not position.amount:
             return ZERO
         asset = self._asset_of(position.symbol)

@@ -1,6 +1,6 @@
-"""What happens as time passes: orders are reached, triggers pulled, positions liquidated, funding paid, contracts
-delivered, each at its own moment and in order of time. The result depends on candles and requests only, not on
-how often the clock is read.
+"""The passing of time: orders are reached, triggers pulled, positions liquidated, funding paid, contracts
+delivered, each at its own moment and in order of time. The result depends on candles and requests only, not
+on how often the clock is read.
 """
 
 import heapq
@@ -22,8 +22,9 @@ from pipeline_assets.local.exchange.accounts.model import (
     Position,
 )
 from pipeline_assets.local.exchange.accounts.placing import cancel_all, exchange_order
-from pipeline_assets.local.exchange.intervals import MINUTE
+from pipeline_assets.local.exchange.intervals import HOUR, MINUTE
 
+SETTLED_BY_MS = 1000
 MARGIN_CALL_RATIO = Decimal("1.25")
 
 
@@ -112,9 +113,11 @@ class Matching:
         self, account: Account, position: Position, after: int, until: int
     ) -> Iterator[Happening]:
         desk = self._desk
-        for each in desk.funding.settlements(position.symbol, after + 1, until):
-            act = partial(self._pay_funding, account, position, each.rate, each.mark_price)
-            yield Happening(each.time_ms, act)
+        # A settlement lies within a second of a full hour; searching every minute was most of the cost.
+        if until - until % HOUR + SETTLED_BY_MS > after:
+            for each in desk.funding.settlements(position.symbol, after + 1, until):
+                act = partial(self._pay_funding, account, position, each.rate, each.mark_price)
+                yield Happening(each.time_ms, act)
         price = desk.margin(account).liquidation_price(position)
         if not price:
             return
@@ -124,7 +127,7 @@ class Matching:
         if touch:
             yield Happening(touch.time, partial(self._liquidate, account, position, touch.price))
 
-    # What is due
+    # The acts
 
     def _fill_rest(self) -> None:
         _, _, account, order = heapq.heappop(self._desk.later)

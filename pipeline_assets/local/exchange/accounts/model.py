@@ -1,4 +1,4 @@
-"""What an account holds: orders, conditional orders, positions, trades, income. No rules and no I/O here."""
+"""An account's content: orders, conditional orders, positions, trades, income. No rules and no I/O here."""
 
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -58,7 +58,7 @@ class Order:
 
     @property
     def remaining(self) -> Decimal:
-        """What is not filled yet."""
+        """The quantity that is not filled yet."""
         return self.quantity - self.executed
 
     @property

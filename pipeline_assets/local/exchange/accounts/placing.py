@@ -1,5 +1,5 @@
-"""New orders, cancellations and queries of the matching engine: checks in the exchange's order, then the first
-match. Conditional orders are in algos.py.
+"""New orders, cancellations and queries of the matching engine: checks in the exchange's order, then the
+first match. Conditional orders are in algos.py.
 """
 
 from dataclasses import dataclass

@@ -1,8 +1,8 @@
-"""The price of a contract at a moment, and which prices it had since another one, from the exchange's candles.
+"""The price of a contract at a moment, and the prices it had since another one, from the exchange's candles.
 
 Within a minute the price moves as the open candle shows it (`unfinished` in candles.py): the close moves
-straight from open to close, high and low grow steadily. Every answer is a pure function of candle and time, so
-fills do not depend on when a client asks.
+straight from open to close, high and low grow steadily. Every answer is a pure function of candle and time,
+so fills do not depend on when a client asks.
 """
 
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""The error replies of signed requests and orders, as Binance words them. When they are sent is decided elsewhere.
+"""The error replies of signed requests and orders, as Binance words them. Other modules decide on them.
 
 Codes and texts: https://developers.binance.com/docs/derivatives/usds-margined-futures/error-code
 """

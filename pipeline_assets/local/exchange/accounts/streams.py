@@ -1,4 +1,4 @@
-"""The private streams: listen keys, connections, and the events that each connection gets, with their faults."""
+"""The private streams: listen keys, connections, and the events that each connection gets, with faults."""
 
 import asyncio
 import hashlib
@@ -157,7 +157,7 @@ class Streams:
             router.add_get(path, self.connect, allow_head=False)
 
     async def connect(self, request: web.Request) -> web.StreamResponse:
-        """Serve one connection; an unknown listen key is accepted and brings nothing, as on the real exchange."""
+        """Serve one connection; with an unknown listen key it brings nothing, as on the real exchange."""
         query = request.query
         key = request.match_info.get("key") or query.get("listenKey") or query.get("streams", "")
         names = query.get("events", "").replace("/", ",").split(",")

@@ -1,18 +1,23 @@
-"""Trading on an exchange, put together: accounts, endpoints, private streams, and the task that follows the clock."""
+"""Trading on an exchange, put together: accounts, endpoints, streams, the task that follows the clock."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from typing import TYPE_CHECKING
 
 # This module is imported by the server process only, which is nothing without aiohttp.
 from aiohttp import web  # noqa: TID253
 
-from pipeline_assets.local.exchange.accounts import account_routes, order_routes
+from pipeline_assets.local.exchange.accounts import (
+    account_routes,
+    order_routes,
+    setting_routes,
+)
 from pipeline_assets.local.exchange.accounts.control import TradingControl
 from pipeline_assets.local.exchange.accounts.desk import Desk
 from pipeline_assets.local.exchange.accounts.doors import Doors
 from pipeline_assets.local.exchange.accounts.faults import TradingFaults
 from pipeline_assets.local.exchange.accounts.streams import Streams
+from pipeline_assets.local.exchange.contracts import Contract
 
 if TYPE_CHECKING:
     from pipeline_assets.local.exchange.server import Exchange
@@ -34,19 +39,27 @@ class Trading:
 
     def add_routes(self, application: web.Application) -> None:
         """Add endpoints, streams and /control/trading, and the task that follows the clock."""
-        for route in (*order_routes.ROUTES, *account_routes.ROUTES):
+        for route in (*order_routes.ROUTES, *account_routes.ROUTES, *setting_routes.ROUTES):
             application.router.add_route(route.method, route.path, self.doors.handler(route))
         self.streams.add_routes(application.router)
-        TradingControl(self, self.doors).add_routes(application.router)
+        TradingControl(self).add_routes(application.router)
         application.cleanup_ctx.append(self._following)
 
     def replace_faults(self) -> None:
         """Take over the faults that the exchange's plan names."""
         self.desk.plan.replace(TradingFaults.parse(self._exchange.plan.faults.trading))
 
+    def replace_contracts(self, contracts: Mapping[str, Contract]) -> None:
+        """Change contracts while they trade: tick size, end of trading."""
+        market = self._exchange.market
+        market.contracts.update(contracts)
+        market.set_outages(market.outages)
+        self.desk.prices.forget()
+
     def restart(self) -> None:
         """Begin anew: the default account only, contracts and faults as at the start."""
-        self._exchange.market.contracts.update(self._contracts)
+        if self._exchange.market.contracts != self._contracts:
+            self.replace_contracts(self._contracts)
         self.streams.forget()
         self.doors.limits.forget()
         self.desk.restart(self._exchange.clock.now_ms())
