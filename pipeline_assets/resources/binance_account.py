@@ -7,6 +7,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from http import HTTPStatus
+from math import ceil
 from typing import TYPE_CHECKING, Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
 
@@ -36,6 +37,7 @@ _USED = (
 _RECV_WINDOW = 5_000
 _REFUSED_FOR_WEIGHT = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.IM_A_TEAPOT)
 _USUAL_BLOCK_SECONDS = 60
+_MEASUREMENTS, _GOOD_ERROR_MS = 10, 100.0
 
 
 class Endpoint(NamedTuple):
@@ -143,6 +145,24 @@ class AccountClient:
         """Return the venue's time in milliseconds."""
         return self.clock.now_ms()
 
+    def earliest(self) -> int:
+        """Return the earliest time that it can be at the venue, for timestamps.
+
+        Binance accepts one that is seconds old, and refuses one that is a second ahead (-1021).
+        """
+        return self.clock.now_ms() - ceil(self.clock.error_ms())
+
+    async def synchronize(self) -> None:
+        """Take the venue's time until it is known well: a process that starts is slow to read replies.
+
+        Raises:
+            UnansweredError, MalformedReplyError, WeightBudgetError: the venue does not say its time.
+        """
+        for _ in range(_MEASUREMENTS):
+            await self.measure()
+            if self.clock.error_ms() < _GOOD_ERROR_MS:
+                return
+
     async def measure(self) -> None:
         """Take the venue's time.
 
@@ -170,7 +190,7 @@ class AccountClient:
         minute = await self._weight.take(endpoint.weight) if endpoint.weight else 0
         try:
             if endpoint.signed:
-                sent |= {"timestamp": self.now(), "recvWindow": _RECV_WINDOW}
+                sent |= {"timestamp": self.earliest(), "recvWindow": _RECV_WINDOW}
             reply = await self._once(endpoint, sent)
         finally:
             self._weight.settle(minute, endpoint.weight)

@@ -75,7 +75,8 @@ class Problem:
     text: str
 
     def __str__(self) -> str:
-        said = f"{self.code}: {self.text}" if self.code else self.text or "no Binance message"
+        text = self.text.rstrip(".") or "no Binance message"
+        said = f"{self.code}: {text}" if self.code else text
         return said if self.status == HTTPStatus.BAD_REQUEST else f"{said} (HTTP {self.status})"
 
 

@@ -75,7 +75,7 @@ class Upkeep:
             OutsideSystemError: Binance does not answer.
         """
         self._hear = hear
-        await self._account.measure()
+        await self._account.synchronize()
         await self._read_rules()
         for note in await check_account(self._account, self._trading, self._symbols, self._clock):
             _logger.warning("At the start of account %s: %s.", self._trading.account, note)

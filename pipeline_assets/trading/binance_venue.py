@@ -112,7 +112,7 @@ class BinanceVenue:
         now = self._clock()
         if now > effect.timestamp + effect.recv_window:
             return messages.Refused(order.client_id, "-1021: the order waited too long to be sent")
-        timestamp = effect.timestamp + self._account.now() - now
+        timestamp = effect.timestamp + self._account.earliest() - now
         endpoint = NEW_STOP if order.conditional else NEW_ORDER
         try:
             reply = await self._account.send(endpoint, parameters, timestamp, effect.recv_window)

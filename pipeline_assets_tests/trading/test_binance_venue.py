@@ -369,7 +369,7 @@ def test_other_clock_refuses_to_start(running, redis_url):
         settings = settings_at(running, redis_url)
         await prepared(settings)
         bench = VenueBench(settings)
-        bench.now = lambda: bench.account.now() - 2_000
+        bench.now = lambda: bench.account.now() - 4_000
         with pytest.raises(AccountUnfitError, match="clock"):
             await bench.venue.start(bench.hear)
 

@@ -38,7 +38,7 @@ async def _prepare(settings: Settings, symbols: tuple[str, ...]) -> list[str]:
     account = AccountClient(settings)
     await account.open()
     try:
-        await account.measure()
+        await account.synchronize()
         return await prepare_account(account, settings.trading, symbols)
     finally:
         await account.close()
