@@ -1,5 +1,5 @@
 """Signed requests of one account at Binance, by python-binance: how a request is signed, sent once, and
-counted in the weight budget. What an answer means is decided in trading/.
+counted in the weight budget. The meaning of an answer is decided in trading/.
 """
 
 import asyncio
@@ -8,13 +8,14 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from http import HTTPStatus
 from math import ceil
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlencode, urlsplit
 
 from pipeline_assets.errors import InputError, OutsideSystemError
 from pipeline_assets.private_apis import require_names
 from pipeline_assets.proxies import proxy_for
 from pipeline_assets.resources.binance_client import Reply, client_class, number_of, open_client
+from pipeline_assets.resources.binance_endpoints import KEY_RIGHTS, TIME, Endpoint
 from pipeline_assets.resources.bounded_replies import ReplyLimitError
 from pipeline_assets.resources.exchange_clock import ExchangeClock
 from pipeline_assets.resources.exchange_questions import server_time_of
@@ -38,42 +39,6 @@ _RECV_WINDOW = 5_000
 _REFUSED_FOR_WEIGHT = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.IM_A_TEAPOT)
 _USUAL_BLOCK_SECONDS = 60
 _MEASUREMENTS, _GOOD_ERROR_MS = 10, 100.0
-
-
-class Endpoint(NamedTuple):
-    """One request of the interface: its method, its path, and the weight that it costs."""
-
-    method: str
-    path: str
-    weight: int = 1
-    version: int = 1
-    signed: bool = True
-
-
-TIME = Endpoint("get", "time", signed=False)
-EXCHANGE_INFO = Endpoint("get", "exchangeInfo", signed=False)
-# Orders cost no request weight: the exchange counts these apart.
-NEW_ORDER = Endpoint("post", "order", 0)
-NEW_STOP = Endpoint("post", "algoOrder", 0)
-ORDER = Endpoint("get", "order")
-STOP = Endpoint("get", "algoOrder")
-CANCEL_ORDER = Endpoint("delete", "order")
-CANCEL_STOP = Endpoint("delete", "algoOrder")
-OPEN_ORDERS = Endpoint("get", "openOrders", 40)
-OPEN_STOPS = Endpoint("get", "openAlgoOrders", 40)
-ALL_STOPS = Endpoint("get", "allAlgoOrders", 5)
-POSITIONS = Endpoint("get", "positionRisk", 5, 3)
-TRADES = Endpoint("get", "userTrades", 5)
-INCOME = Endpoint("get", "income", 30)
-ACCOUNT_CONFIG = Endpoint("get", "accountConfig", 5)
-SYMBOL_CONFIG = Endpoint("get", "symbolConfig", 5)
-SET_LEVERAGE = Endpoint("post", "leverage")
-SET_MARGIN_TYPE = Endpoint("post", "marginType")
-FEE_BURN = Endpoint("get", "feeBurn", 30)
-NEW_LISTEN_KEY = Endpoint("post", "listenKey", signed=False)
-KEEP_LISTEN_KEY = Endpoint("put", "listenKey", signed=False)
-# Of the other interface, /sapi, which has a budget of its own.
-KEY_RIGHTS = Endpoint("get", "account/apiRestrictions", 0)
 
 
 class CredentialsMissingError(InputError):

@@ -1,4 +1,4 @@
-"""What Binance's answer to an order or to a cancel means. Pure; queries are read in binance_replies.py.
+"""The meaning of Binance's answer to an order or to a cancel. Pure; queries are read in binance_replies.py.
 
 A refusal is certain only where a source says that no order exists after it. Everything else leaves the
 order unknown, and the core resolves it from evidence: an order taken for refused that exists costs money.

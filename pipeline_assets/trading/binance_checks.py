@@ -8,13 +8,15 @@ from typing import Any
 
 from pipeline_assets.errors import InputError, OutsideSystemError
 from pipeline_assets.resources.binance_account import (
+    AccountClient,
+    json_of,
+)
+from pipeline_assets.resources.binance_endpoints import (
     ACCOUNT_CONFIG,
     FEE_BURN,
     KEY_RIGHTS,
     SYMBOL_CONFIG,
-    AccountClient,
     Endpoint,
-    json_of,
 )
 from pipeline_assets.settings import TradingSettings
 from pipeline_assets.trading.binance_answers import problem_of

@@ -186,7 +186,7 @@ def plain(value: Decimal) -> str:
 
 @dataclass(frozen=True)
 class SymbolSetup:
-    """What the account has for a symbol: the leverage, and `isolated` or `cross` margin."""
+    """The account's settings for a symbol: the leverage, and `isolated` or `cross` margin."""
 
     leverage: int
     margin_type: str

@@ -8,6 +8,11 @@ from typing import Any
 
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.resources.binance_account import (
+    AccountClient,
+    Parameters,
+    json_of,
+)
+from pipeline_assets.resources.binance_endpoints import (
     ALL_STOPS,
     INCOME,
     OPEN_ORDERS,
@@ -16,10 +21,7 @@ from pipeline_assets.resources.binance_account import (
     POSITIONS,
     STOP,
     TRADES,
-    AccountClient,
     Endpoint,
-    Parameters,
-    json_of,
 )
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.binance_answers import Problem, is_missing, problem_of

@@ -1,4 +1,4 @@
-"""Setting leverage and margin type of an account's symbols to what the settings say, when a person asks for it.
+"""Setting leverage and margin type of an account's symbols to what the settings say, when a person asks.
 A gateway changes neither; the check at its start is in binance_checks.py.
 """
 
@@ -7,13 +7,15 @@ from http import HTTPStatus
 
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.resources.binance_account import (
+    AccountClient,
+    Parameters,
+    json_of,
+)
+from pipeline_assets.resources.binance_endpoints import (
     SET_LEVERAGE,
     SET_MARGIN_TYPE,
     SYMBOL_CONFIG,
-    AccountClient,
     Endpoint,
-    Parameters,
-    json_of,
 )
 from pipeline_assets.settings import TradingSettings
 from pipeline_assets.trading.binance_answers import problem_of
@@ -25,7 +27,7 @@ _UNCHANGED = -4046
 
 
 class SetupRefusedError(OutsideSystemError):
-    """Binance refused a change. What was changed before stays; the call may be repeated."""
+    """Binance refused a change. Earlier changes stay; the call may be repeated."""
 
 
 async def prepare_account(
@@ -47,7 +49,9 @@ async def prepare_account(
         if held[symbol].margin_type != trading.margin_type:
             word = _WORDS[trading.margin_type]
             await _change(account, SET_MARGIN_TYPE, {"symbol": symbol, "marginType": word})
-            changed.append(f"{symbol}: margin type {held[symbol].margin_type} → {trading.margin_type}")
+            changed.append(
+                f"{symbol}: margin type {held[symbol].margin_type} → {trading.margin_type}"
+            )
         if held[symbol].leverage != trading.leverage:
             wanted: Parameters = {"symbol": symbol, "leverage": trading.leverage}
             await _change(account, SET_LEVERAGE, wanted)

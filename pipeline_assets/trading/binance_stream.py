@@ -13,9 +13,11 @@ from typing import TYPE_CHECKING
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.proxies import proxy_for
 from pipeline_assets.resources.binance_account import (
+    AccountClient,
+)
+from pipeline_assets.resources.binance_endpoints import (
     KEEP_LISTEN_KEY,
     NEW_LISTEN_KEY,
-    AccountClient,
 )
 from pipeline_assets.trading.binance_answers import json_object, problem_of
 from pipeline_assets.trading.binance_events import KeyExpired, StreamEvent, read_event
@@ -112,7 +114,7 @@ class PrivateStream:
             max_msg_size=_LARGEST_MESSAGE,
         )
         async with connecting as socket:
-            # What was expected of an earlier connection is found by queries now.
+            # Queries find now whatever an earlier connection was expected to say.
             self._expected.clear()
             self._on_connected()
             keeping = asyncio.create_task(self._keep(key, socket))

@@ -1,5 +1,5 @@
-"""What a gateway at Binance keeps current beside its orders: the venue's clock, filters, leverage and margin
-type by symbol, funding payments, and whether this address is shut out.
+"""Things that a gateway at Binance keeps current beside its orders: the venue's clock, filters, leverage and
+margin type by symbol, funding payments, and whether this address is shut out.
 """
 
 import asyncio
@@ -8,7 +8,13 @@ from collections.abc import Awaitable, Callable, Collection
 
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.intervals import from_milliseconds
-from pipeline_assets.resources.binance_account import EXCHANGE_INFO, SYMBOL_CONFIG, AccountClient
+from pipeline_assets.resources.binance_account import (
+    AccountClient,
+)
+from pipeline_assets.resources.binance_endpoints import (
+    EXCHANGE_INFO,
+    SYMBOL_CONFIG,
+)
 from pipeline_assets.settings import TradingSettings
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.binance_checks import check_account
@@ -82,7 +88,7 @@ class Upkeep:
         await self._read_setups()
 
     async def run(self) -> None:
-        """Keep all of it current until cancelled. What does not answer is asked again in the next pass."""
+        """Keep all of it current until cancelled. A question without an answer is asked again soon."""
         while True:
             now = self._account.clock.monotonic()
             if self._clock_wrong or self._account.clock.due:

@@ -9,15 +9,17 @@ from http import HTTPStatus
 
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.resources.binance_account import (
-    CANCEL_ORDER,
-    CANCEL_STOP,
-    NEW_ORDER,
-    NEW_STOP,
     AccountClient,
     Parameters,
     UnansweredError,
 )
 from pipeline_assets.resources.binance_client import Reply
+from pipeline_assets.resources.binance_endpoints import (
+    CANCEL_ORDER,
+    CANCEL_STOP,
+    NEW_ORDER,
+    NEW_STOP,
+)
 from pipeline_assets.settings import TradingSettings
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.binance_answers import (
@@ -98,7 +100,7 @@ class BinanceVenue:
     async def send(
         self, effect: messages.Send
     ) -> messages.Accepted | messages.Refused | messages.Unanswered:
-        """Send an order, once. What is refused here never left."""
+        """Send an order, once. An order that is refused here never left."""
         order = effect.order
         try:
             parameters = parameters_of(order, self.upkeep.filters.get(order.symbol))

@@ -68,9 +68,11 @@ class VenueBench:
         self.now = clock or self.account.now
         self.heard: list[messages.Event] = []
         self._news = asyncio.Condition()
-        self.venue = BinanceVenue(
-            self.account, settings.trading, SYMBOLS, lambda: self.now()
-        )
+        self.venue = BinanceVenue(self.account, settings.trading, SYMBOLS, self.time)
+
+    def time(self) -> int:
+        """Return the time by which the gateway decides; a test may replace `now`."""
+        return self.now()
 
     def hear(self, event: messages.Event) -> None:
         self.heard.append(event)

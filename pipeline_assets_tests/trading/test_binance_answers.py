@@ -1,4 +1,4 @@
-"""What Binance's answers to a new order mean: a refusal only where no order exists for certain."""
+"""The meaning of Binance's answers to a new order: a refusal only where no order exists for certain."""
 
 import json
 

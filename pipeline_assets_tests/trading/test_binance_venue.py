@@ -1,4 +1,4 @@
-"""The venue `demo` against the replay exchange, over real sockets: orders, answers, queries and the stream."""
+"""The venue `demo` against the replay exchange over real sockets: orders, answers, queries, stream."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
@@ -301,7 +301,9 @@ def test_leverage_changed_by_person_refuses(play, running):
         await bench.send(new_order("a-1"))
         await bench.until(messages.FillSeen)
         running._call("trading/account", {"leverage": {"BTCUSDT": 5}})
-        while isinstance(refused := await bench.send(new_order(f"b-{bench.now()}")), messages.Accepted):
+        while isinstance(
+            refused := await bench.send(new_order(f"b-{bench.now()}")), messages.Accepted
+        ):
             await asyncio.sleep(0.05)
         assert "leverage" in refused.reason
         exit_order = new_order("c-1", side="sell", reduce_only=True)

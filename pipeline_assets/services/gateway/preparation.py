@@ -1,4 +1,4 @@
-"""What `pipeline-assets gateway prepare` does: it opens the account, and trading/binance_setup.py sets it up."""
+"""The command `pipeline-assets gateway prepare`: it opens the account, and binance_setup.py sets it up."""
 
 import asyncio
 

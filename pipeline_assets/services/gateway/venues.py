@@ -27,7 +27,7 @@ def make_venue(settings: Settings, clock: Clock) -> Venue:
     """Return the venue of the settings; `clock` is the exchange's time in milliseconds."""
     if settings.trading.venue == "paper":
         return LivePaperVenue(settings, clock)
-    # Of `all` symbols most have another leverage, and are never traded: the setup of each entry is checked.
+    # Most of `all` symbols have another leverage, and are never traded: the setup of each entry is checked.
     symbols = () if settings.symbols == "all" else settings.symbols
     return BinanceVenue(AccountClient(settings), settings.trading, symbols, clock)
 

@@ -17,7 +17,8 @@ from pipeline_assets.trading.records import OrderChanged, OrderSending
 from pipeline_assets.trading.state import GatewayState
 
 _LIMITS = {
-    f"PIPELINE_RISK__{name.upper()}": "1" for name in type(Settings(_env_file=None).risk).model_fields
+    f"PIPELINE_RISK__{name.upper()}": "1"
+    for name in type(Settings(_env_file=None).risk).model_fields
 }
 
 
@@ -46,7 +47,7 @@ def test_switch_alone_starts_nothing(venue):
 
 @pytest.mark.parametrize("missing", _LIMITS)
 def test_live_needs_every_limit(missing):
-    """A limit that only config.yaml or a default has is one that nobody chose for this account."""
+    """A limit that only config.yaml or a default has is one that no person chose for this account."""
     given = {name: "1" for name in _LIMITS if name != missing}
     assert unset_limits(_settings("live"), given) == [missing]
     with pytest.raises(LiveRefusedError, match=missing):
