@@ -1,6 +1,7 @@
 """The venue `demo` against a replay exchange over real sockets, in the running event loop. No tests here."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
@@ -64,7 +65,8 @@ class VenueBench:
     """A started venue, and what it reported."""
 
     def __init__(self, settings: Settings, clock: Callable[[], int] | None = None) -> None:
-        self.account = AccountClient(settings)
+        self.passed = 0.0
+        self.account = AccountClient(settings, monotonic=lambda: time.monotonic() + self.passed)
         self.now = clock or self.account.now
         self.heard: list[messages.Event] = []
         self._news = asyncio.Condition()

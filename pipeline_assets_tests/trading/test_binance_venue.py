@@ -236,6 +236,35 @@ def test_blocked_address_sends_nothing(play, running):
     assert posts(running) == {}
 
 
+def test_ban_stops_orders_and_is_reported(play, running):
+    """An answer 418 to an order refuses it for certain; the next orders do not leave."""
+
+    async def scene(bench: VenueBench) -> None:
+        running.faults(ban_seconds=60)
+        for client_id in ("a-1", "b-1"):
+            refused = await bench.send(new_order(client_id))
+            assert isinstance(refused, messages.Refused)
+            assert refused.reason.startswith("-1003")
+        trouble = await bench.until(messages.VenueTrouble)
+        assert trouble.kind is messages.Trouble.BAN
+        assert 30_000 < trouble.until - bench.now() <= 60_000
+
+    play(scene)
+    assert posts(running) == {"a-1": 1}
+
+
+def test_silent_stream_is_connected_again(play, running):
+    """The connection is open and says nothing about an order that was accepted."""
+
+    async def scene(bench: VenueBench) -> None:
+        running.faults(trading={"stream_silent": True})
+        assert isinstance(await bench.send(new_order("a-1")), messages.Accepted)
+        bench.passed += 11
+        await bench.until_again(messages.StreamConnected)
+
+    play(scene)
+
+
 def test_lost_stream_is_connected_again(play, running):
     async def scene(bench: VenueBench) -> None:
         running._call("trading/streams", {"end": "connections"})
