@@ -1,4 +1,4 @@
-"""Accounts on the replay exchange: who may sign, settings, margin, funding, liquidation, and what others do to it."""
+"""Accounts on the replay exchange: signatures, settings, margin, funding, liquidation, changes by others."""
 
 from datetime import UTC, datetime
 from urllib.error import HTTPError
@@ -64,7 +64,7 @@ def test_revoked_key_is_refused(client, exchange):
 
 
 def test_settings_are_read_and_changed(client, exchange):
-    """Leverage, margin type, position mode and assets mode are shown, changed, and refused where nothing changes."""
+    """Leverage, margin type and modes are shown and changed, and refused where nothing would change."""
     changed = client.call("POST", "v1/leverage", symbol="BTCUSDT", leverage=5).document
     assert changed["leverage"] == 5
     assert client.call("POST", "v1/leverage", symbol="BTCUSDT", leverage=126).code == -4028
@@ -113,7 +113,7 @@ def test_funding_is_paid(client, exchange):
 
 
 def test_liquidation_closes_position(exchange):
-    """A position whose margin is used up is closed at its liquidation price by an order of the exchange's own."""
+    """A position whose margin is used up is closed at its liquidation price by the exchange."""
     second = poor(exchange, "100", leverage={"BTCUSDT": 100})
     assert second.order("SELL", "0.100").document["status"] == "FILLED"
     second.limit("SELL", "0.001", second.price() * 1.04, newClientOrderId="resting")

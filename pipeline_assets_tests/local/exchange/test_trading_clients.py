@@ -1,5 +1,5 @@
-"""Other people's clients trade on the replay exchange: python-binance over REST and its private stream, and the
-raw private stream with its faults.
+"""Other people's clients on the replay exchange: python-binance over REST and its private stream, and the raw
+private stream with its faults.
 """
 
 import asyncio

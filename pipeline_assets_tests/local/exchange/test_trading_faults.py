@@ -1,4 +1,4 @@
-"""Faults of orders on the replay exchange: what the client is told, what is true, and what a seed repeats."""
+"""Faults of orders on the replay exchange: the reply, the truth behind it, and what a seed repeats."""
 
 import http.client
 from urllib.error import URLError
@@ -105,7 +105,7 @@ def test_partial_fill_is_completed(client, exchange):
 
 
 def test_cancellations_are_struck_too(client, exchange):
-    """A cancellation is done although its answer says that nobody knows."""
+    """A cancellation is done although its reply leaves the outcome open."""
     client.limit("BUY", "0.010", client.price() * 0.99, newClientOrderId="a")
     exchange.faults(trading={"cancel_503_accepted": 1})
     named = {"symbol": "BTCUSDT", "origClientOrderId": "a"}
