@@ -18,6 +18,11 @@ from pipeline_assets_tests.fixtures.signed import SignedClient
 NOON = round(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp() * 1000)
 WAIT = 60
 ORDER, ACCOUNT, ALGO = "ORDER_TRADE_UPDATE", "ACCOUNT_UPDATE", "ALGO_UPDATE"
+MARKET = {"symbol": "BTCUSDT", "type": "MARKET", "quantity": "0.010", "newOrderRespType": "RESULT"}
+STOP = {"symbol": "BTCUSDT", "type": "STOP_MARKET", "quantity": "0.010", "side": "SELL"} | {
+    "triggerPrice": "80000.0",
+    "reduceOnly": "true",
+}
 
 
 @pytest.fixture
@@ -86,32 +91,12 @@ def test_python_binance_trades(exchange):
             async with manager.futures_user_socket() as socket:
                 while not exchange.trading()["connections"]:
                     await asyncio.sleep(0)
-                bought = await client.futures_create_order(
-                    symbol="BTCUSDT",
-                    side="BUY",
-                    type="MARKET",
-                    quantity="0.010",
-                    newOrderRespType="RESULT",
-                )
-                stop = await client.futures_create_order(
-                    symbol="BTCUSDT",
-                    side="SELL",
-                    type="STOP_MARKET",
-                    quantity="0.010",
-                    triggerPrice="80000.0",
-                    reduceOnly="true",
-                )
+                bought = await client.futures_create_order(**MARKET, side="BUY")
+                stop = await client.futures_create_order(**STOP)
                 [position] = await client.futures_position_information(symbol="BTCUSDT")
                 [waiting] = await client.futures_get_open_algo_orders()
                 await client.futures_cancel_algo_order(algoId=stop["algoId"])
-                sold = await client.futures_create_order(
-                    symbol="BTCUSDT",
-                    side="SELL",
-                    type="MARKET",
-                    quantity="0.010",
-                    reduceOnly="true",
-                    newOrderRespType="RESULT",
-                )
+                sold = await client.futures_create_order(**MARKET, side="SELL", reduceOnly="true")
                 trades = await client.futures_account_trades(symbol="BTCUSDT")
                 account = await client.futures_account()
                 heard = [await asyncio.wait_for(socket.recv(), WAIT) for _ in range(8)]

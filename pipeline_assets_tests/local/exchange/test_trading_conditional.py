@@ -86,17 +86,8 @@ def test_target_and_stop_limit(long, exchange):
 
 def test_trailing_stop_follows(long, exchange):
     """A trailing stop sells after a fall by its rate from the highest price since it was placed."""
-    placed = long.call(
-        "POST",
-        "v1/algoOrder",
-        algoType="CONDITIONAL",
-        symbol="BTCUSDT",
-        side="SELL",
-        type="TRAILING_STOP_MARKET",
-        quantity="0.010",
-        callbackRate="0.3",
-        reduceOnly="true",
-    )
+    trailing = {"type": "TRAILING_STOP_MARKET", "callbackRate": "0.3"}
+    placed = long.conditional("SELL", 0, **trailing, triggerPrice="")
     assert placed.document["callbackRate"] == "0.3"
     exchange.advance(12 * 3600)
     trade = only_trade(long)
