@@ -36,7 +36,7 @@ def only_trade(client, skipped=1):
 
 
 def test_stop_closes_at_its_trigger(long, exchange):
-    """A stop is triggered within the minute whose low reaches it, and closes the position by a market order."""
+    """A stop is triggered in the minute whose low reaches it, and closes the position by a market order."""
     minute = next(row for row in HOUR_ROWS if float(row[3]) == LOWEST)
     placed = long.conditional("SELL", LOWEST, clientAlgoId="stop").document
     assert (placed["algoStatus"], placed["actualOrderId"]) == ("NEW", "")
@@ -66,7 +66,7 @@ def test_polling_does_not_change_fills(long, exchange):
 
 
 def test_target_and_stop_limit(long, exchange):
-    """A take-profit is triggered from below; a stop-limit leaves a resting order where its price is not reached."""
+    """A take-profit is triggered from below; a stop-limit leaves an order that rests at its price."""
     long.conditional("SELL", HIGHEST, type="TAKE_PROFIT_MARKET", clientAlgoId="target")
     long.conditional(
         "BUY",
@@ -86,17 +86,8 @@ def test_target_and_stop_limit(long, exchange):
 
 def test_trailing_stop_follows(long, exchange):
     """A trailing stop sells after a fall by its rate from the highest price since it was placed."""
-    placed = long.call(
-        "POST",
-        "v1/algoOrder",
-        algoType="CONDITIONAL",
-        symbol="BTCUSDT",
-        side="SELL",
-        type="TRAILING_STOP_MARKET",
-        quantity="0.010",
-        callbackRate="0.3",
-        reduceOnly="true",
-    )
+    trailing = {"type": "TRAILING_STOP_MARKET", "callbackRate": "0.3"}
+    placed = long.conditional("SELL", 0, **trailing, triggerPrice="")
     assert placed.document["callbackRate"] == "0.3"
     exchange.advance(12 * 3600)
     trade = only_trade(long)

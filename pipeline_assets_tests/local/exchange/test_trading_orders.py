@@ -197,7 +197,7 @@ def test_trades_page_by_id(client):
 
 
 def test_order_rate_is_limited(client):
-    """The 301st order within ten seconds is refused, as the headers foretold, whatever became of the others."""
+    """The 301st order within ten seconds is refused, although the others were refused too."""
     client.at_ms = NOON + 30_000
     for number in range(300):
         counted = client.order("BUY", "0", newClientOrderId=str(number))

@@ -4,6 +4,7 @@ reached is decided in matching.py.
 
 from dataclasses import dataclass
 from decimal import Decimal
+from typing import Any
 
 from pipeline_assets.local.exchange.accounts import fields
 from pipeline_assets.local.exchange.accounts.desk import Desk
@@ -14,7 +15,7 @@ from pipeline_assets.local.exchange.accounts.placing import (
     CONDITIONAL,
     check_margin,
     check_side,
-    good_till,
+    common_terms,
     tradable,
     wanted_by,
 )
@@ -60,25 +61,17 @@ def read_algo(desk: Desk, account: Account, query: fields.Query) -> AlgoOrder:
     if not (closing or reduce_only):
         filters.check_notional(quantity * (price or trigger or desk.price(contract.symbol)))
     force = fields.choice(query, "timeInForce", FORCES, "GTC")
-    prevention = fields.choice(query, "selfTradePreventionMode", fields.PREVENTION, "EXPIRE_MAKER")
-    algo = AlgoOrder(
-        algo_id=0,
-        client_id=fields.client_id(query, "clientAlgoId"),
-        symbol=contract.symbol,
-        side=side,
-        kind=kind,
-        time_in_force=force,
-        quantity=quantity,
-        price=price,
-        trigger_price=trigger,
-        time=desk.now,
-        reduce_only=reduce_only or closing,
-        close_position=closing,
-        price_protect=fields.flag(query, "priceProtect"),
-        self_trade_prevention=prevention,
-        working_type=fields.choice(query, "workingType", fields.WORKING_TYPES, "CONTRACT_PRICE"),
-        good_till=good_till(query, desk.now) if force == "GTD" else 0,
-    )
+    common = common_terms(query, desk.now, "clientAlgoId", force)
+    common["reduce_only"] = reduce_only or closing
+    shape: dict[str, Any] = {
+        "symbol": contract.symbol,
+        "side": side,
+        "quantity": quantity,
+        "price": price,
+    }
+    algo = AlgoOrder(kind=kind, trigger_price=trigger, **shape, **common)
+    algo.close_position = closing
+    algo.price_protect = fields.flag(query, "priceProtect")
     if kind == TRAILING:
         read_trailing(algo, query, filters)
     return algo
@@ -205,25 +198,12 @@ def trigger(desk: Desk, account: Account, algo: AlgoOrder, price: Decimal) -> No
         )
         return
     limit = algo.kind in ("STOP", "TAKE_PROFIT")
-    order = Order(
-        order_id=desk.number("order"),
-        client_id=algo.client_id,
-        symbol=algo.symbol,
-        side=algo.side,
-        kind="LIMIT" if limit else "MARKET",
-        original_kind=algo.kind,
-        time_in_force="GTC" if algo.time_in_force == "GTE_GTC" else algo.time_in_force,
-        quantity=quantity,
-        price=algo.price,
-        time=desk.now,
-        reduce_only=algo.reduce_only,
-        close_position=algo.close_position,
-        self_trade_prevention=algo.self_trade_prevention,
-        working_type=algo.working_type,
-        stop_price=algo.trigger_price,
-        good_till=algo.good_till,
-        algo_id=algo.algo_id,
-    )
+    changed = {"kind": "LIMIT" if limit else "MARKET", "quantity": quantity, "time": desk.now}
+    order = Order(**algo.terms() | changed)
+    order.order_id, order.algo_id = desk.number("order"), algo.algo_id
+    order.original_kind, order.stop_price = algo.kind, algo.trigger_price
+    if order.time_in_force == "GTE_GTC":
+        order.time_in_force = "GTC"
     if not algo.reduce_only:
         try:
             check_margin(desk, account, order)

@@ -65,6 +65,8 @@ class TradingControl:
         self._trading.doors.advance()
         desk = self._desk
         shown = {key: truth(desk, account) for key, account in desk.accounts.items()}
+        for (key, kind), count in self._trading.streams.made.items():
+            shown[key].setdefault("events", {})[kind] = count
         document = {
             "now_ms": desk.now,
             "faults_struck": dict(desk.plan.struck),

@@ -17,6 +17,27 @@ from pipeline_assets.local.exchange.accounts.model import (
 from pipeline_assets.local.exchange.contracts import Contract
 
 Document = dict[str, Any]
+ALGO_FIELDS = dict(
+    pair.split("=")
+    for pair in [
+        "caid=client_id",
+        "aid=algo_id",
+        "o=kind",
+        "s=symbol",
+        "S=side",
+        "f=time_in_force",
+        "X=status",
+        "cp=close_position",
+        "V=self_trade_prevention",
+        "wt=working_type",
+        "pP=price_protect",
+        "R=reduce_only",
+        "tt=triggered",
+        "gtd=good_till",
+        "rm=reason",
+    ]
+)
+"""The names of ALGO_UPDATE, and the attributes of a conditional order that they show as they are."""
 
 
 def order_update(
@@ -116,38 +137,14 @@ def account_update(
 def algo_update(algo: AlgoOrder, contract: Contract, now_ms: int, sent: Order | None) -> Document:
     """Return ALGO_UPDATE."""
     price, quantity = contract.price_precision, contract.quantity_precision
-    return {
-        "e": "ALGO_UPDATE",
-        "T": now_ms,
-        "E": now_ms,
-        "o": {
-            "caid": algo.client_id,
-            "aid": algo.algo_id,
-            "at": "CONDITIONAL",
-            "o": algo.kind,
-            "s": algo.symbol,
-            "S": algo.side,
-            "ps": ONE_WAY,
-            "f": algo.time_in_force,
-            "q": fixed(algo.quantity, quantity),
-            "X": algo.status,
-            "ai": str(sent.order_id) if sent else "",
-            "ap": fixed(sent.average, price + 3) if sent else "0.00000",
-            "aq": fixed(sent.executed, quantity) if sent else "0.00000",
-            "act": sent.kind if sent else "0",
-            "tp": fixed(algo.trigger_price, price),
-            "p": fixed(algo.price, price),
-            "V": algo.self_trade_prevention,
-            "wt": algo.working_type,
-            "pm": "NONE",
-            "cp": algo.close_position,
-            "pP": algo.price_protect,
-            "R": algo.reduce_only,
-            "tt": algo.triggered,
-            "gtd": algo.good_till,
-            "rm": algo.reason,
-        },
-    }
+    shown = {short: getattr(algo, name) for short, name in ALGO_FIELDS.items()}
+    shown |= {"at": "CONDITIONAL", "ps": ONE_WAY, "pm": "NONE", "q": fixed(algo.quantity, quantity)}
+    shown |= {"tp": fixed(algo.trigger_price, price), "p": fixed(algo.price, price)}
+    shown |= {"ai": "", "ap": "0.00000", "aq": "0.00000", "act": "0"}
+    if sent is not None:
+        shown |= {"ai": str(sent.order_id), "ap": fixed(sent.average, price + 3)}
+        shown |= {"aq": fixed(sent.executed, quantity), "act": sent.kind}
+    return {"e": "ALGO_UPDATE", "T": now_ms, "E": now_ms, "o": shown}
 
 
 def margin_call(

@@ -12,7 +12,6 @@ from pipeline_assets.local.exchange.accounts.model import (
     Account,
     AlgoOrder,
     Order,
-    Position,
     Trade,
 )
 
@@ -68,7 +67,7 @@ def fill(
     """Fill a part of an order at a price."""
     contract = desk.contract(order.symbol)
     position = account.position(order.symbol)
-    realized = change_position(position, quantity * order.sign, price)
+    realized = position.apply(quantity * order.sign, price)
     position.updated = order.updated = desk.now
     fee = quantity * price * (MAKER_FEE if maker else TAKER_FEE)
     trade = Trade(
@@ -103,28 +102,6 @@ def fill(
     if not position.amount or (realized and position.amount * order.sign > 0):
         expire_reducing(desk, account, order.symbol)
     return trade
-
-
-def change_position(position: Position, change: Decimal, price: Decimal) -> Decimal:
-    """Apply a signed fill to a position; return the profit that it realized."""
-    before = position.amount
-    realized = ZERO
-    closed = min(abs(before), abs(change)) if before * change < 0 else ZERO
-    if closed:
-        realized = closed * (price - position.entry) * (1 if before > 0 else -1)
-        position.isolated_wallet -= position.isolated_wallet * closed / abs(before)
-    opened = abs(change) - closed
-    position.amount = before + change
-    position.realized += realized
-    if opened:
-        kept = abs(before) - closed
-        position.entry = (position.entry * kept + price * opened) / (kept + opened)
-        if position.isolated:
-            position.isolated_wallet += opened * price / position.leverage
-    if not position.amount:
-        position.entry = position.isolated_wallet = ZERO
-        position.margin_called = False
-    return realized
 
 
 def expire_reducing(desk: Desk, account: Account, symbol: str) -> None:

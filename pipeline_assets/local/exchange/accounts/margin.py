@@ -10,20 +10,34 @@ from pipeline_assets.local.exchange.accounts.model import ZERO, Account, Order, 
 Mark = Callable[[str], Decimal]
 AssetOf = Callable[[str], str]
 
-BRACKETS = (
-    (125, 0, 50_000, "0.004"),
-    (100, 50_000, 600_000, "0.005"),
-    (75, 600_000, 3_000_000, "0.0065"),
-    (50, 3_000_000, 12_000_000, "0.01"),
-    (25, 12_000_000, 70_000_000, "0.02"),
-    (20, 70_000_000, 100_000_000, "0.025"),
-    (10, 100_000_000, 230_000_000, "0.05"),
-    (5, 230_000_000, 480_000_000, "0.1"),
-    (4, 480_000_000, 600_000_000, "0.125"),
-    (3, 600_000_000, 800_000_000, "0.15"),
-    (2, 800_000_000, 1_200_000_000, "0.25"),
-    (1, 1_200_000_000, 1_800_000_000, "0.5"),
-)
+BRACKET_TABLE = """
+125 50000 0.004
+100 600000 0.005
+75 3000000 0.0065
+50 12000000 0.01
+25 70000000 0.02
+20 100000000 0.025
+10 230000000 0.05
+5 480000000 0.1
+4 600000000 0.125
+3 800000000 0.15
+2 1200000000 0.25
+1 1800000000 0.5
+"""
+"""Largest leverage, largest notional, maintenance margin rate."""
+
+
+def read_brackets(table: str) -> tuple[tuple[int, int, int, str], ...]:
+    """Return the brackets of a table, each with the notional at which it begins."""
+    rows = [row.split() for row in table.split("\n") if row]
+    floors = [0, *(int(cap) for _, cap, _ in rows)]
+    return tuple(
+        (int(leverage), floor, int(cap), rate)
+        for (leverage, cap, rate), floor in zip(rows, floors, strict=False)
+    )
+
+
+BRACKETS = read_brackets(BRACKET_TABLE)
 """Largest leverage, notional from and to, maintenance margin rate: the same for every contract here."""
 
 LARGEST_LEVERAGE = BRACKETS[0][0]

@@ -1,7 +1,8 @@
 """An account's content: orders, conditional orders, positions, trades, income. No rules and no I/O here."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from decimal import Decimal
+from typing import Any
 
 ZERO = Decimal(0)
 OPEN_STATUSES = ("NEW", "PARTIALLY_FILLED")
@@ -10,29 +11,20 @@ CROSSED, ISOLATED = "CROSSED", "ISOLATED"
 ONE_WAY = "BOTH"
 
 
-def sign_of(side: str) -> int:
-    """Return 1 for BUY and -1 for SELL."""
-    return 1 if side == "BUY" else -1
-
-
 def fixed(value: Decimal, places: int) -> str:
     """Return a decimal string with so many places, rounded to the nearest."""
     return f"{value:.{places}f}"
 
 
-@dataclass(slots=True)
-class Order:
-    """An order of the matching engine.
+@dataclass(slots=True, kw_only=True)
+class Terms:
+    """The terms that orders and conditional orders share, and how both stand.
 
     Attributes:
-        kind: LIMIT, MARKET or LIQUIDATION.
-        original_kind: the type as sent; of a triggered conditional order its own type.
-        quote: the sum of quantity times price of its fills.
+        kind: of an order LIMIT, MARKET or LIQUIDATION; of a conditional one its type as sent.
         hidden_until_ms: until then, queries do not find it.
-        by_exchange: sent by the exchange itself: a liquidation, an auto-deleveraging, a settlement.
     """
 
-    order_id: int
     client_id: str
     symbol: str
     side: str
@@ -41,19 +33,44 @@ class Order:
     quantity: Decimal
     price: Decimal
     time: int
-    original_kind: str = ""
     reduce_only: bool = False
     close_position: bool = False
     self_trade_prevention: str = "EXPIRE_MAKER"
     working_type: str = "CONTRACT_PRICE"
-    stop_price: Decimal = ZERO
     good_till: int = 0
-    algo_id: int = 0
     status: str = "NEW"
-    executed: Decimal = ZERO
-    quote: Decimal = ZERO
     updated: int = 0
     hidden_until_ms: int = 0
+
+    @property
+    def sign(self) -> int:
+        """1 for BUY, -1 for SELL."""
+        return 1 if self.side == "BUY" else -1
+
+    def terms(self) -> dict[str, Any]:
+        """Return the shared terms by name, without how the order stands."""
+        names = [field.name for field in fields(Terms)][:-3]
+        return {name: getattr(self, name) for name in names}
+
+
+@dataclass(slots=True, kw_only=True)
+class Order(Terms):
+    """An order of the matching engine.
+
+    Attributes:
+        original_kind: the type as sent; of a triggered conditional order its own type.
+        quote: the sum of quantity times price of its fills.
+        by_exchange: sent by the exchange itself: a liquidation, an auto-deleveraging, a settlement.
+    """
+
+    order_id: int = 0
+    original_kind: str = ""
+    stop_price: Decimal = ZERO
+    algo_id: int = 0
+    """The conditional order that sent this one, or 0."""
+
+    executed: Decimal = ZERO
+    quote: Decimal = ZERO
     by_exchange: bool = False
 
     @property
@@ -71,14 +88,9 @@ class Order:
         """Whether the order can still be filled."""
         return self.status in OPEN_STATUSES
 
-    @property
-    def sign(self) -> int:
-        """1 for BUY, -1 for SELL."""
-        return sign_of(self.side)
 
-
-@dataclass(slots=True)
-class AlgoOrder:
+@dataclass(slots=True, kw_only=True)
+class AlgoOrder(Terms):
     """A conditional order: it waits for its trigger, and then sends an order to the matching engine.
 
     Attributes:
@@ -86,41 +98,20 @@ class AlgoOrder:
         order_id: the order that it sent, or 0.
     """
 
-    algo_id: int
-    client_id: str
-    symbol: str
-    side: str
-    kind: str
-    time_in_force: str
-    quantity: Decimal
-    price: Decimal
-    trigger_price: Decimal
-    time: int
-    reduce_only: bool = False
-    close_position: bool = False
+    algo_id: int = 0
+    trigger_price: Decimal = ZERO
     price_protect: bool = False
-    self_trade_prevention: str = "EXPIRE_MAKER"
-    working_type: str = "CONTRACT_PRICE"
     activation_price: Decimal = ZERO
     callback_rate: Decimal = ZERO
-    good_till: int = 0
     best: Decimal = ZERO
-    status: str = "NEW"
-    updated: int = 0
     triggered: int = 0
     order_id: int = 0
     reason: str = ""
-    hidden_until_ms: int = 0
 
     @property
     def is_open(self) -> bool:
         """Whether it still waits for its trigger."""
         return self.status == "NEW"
-
-    @property
-    def sign(self) -> int:
-        """1 for BUY, -1 for SELL."""
-        return sign_of(self.side)
 
 
 @dataclass(slots=True)
@@ -145,6 +136,26 @@ class Position:
     def unrealized(self, price: Decimal) -> Decimal:
         """Return the profit that closing at a price would make, without fees."""
         return self.amount * (price - self.entry)
+
+    def apply(self, change: Decimal, price: Decimal) -> Decimal:
+        """Apply a signed fill; return the profit that it realized."""
+        before, realized = self.amount, ZERO
+        closed = min(abs(before), abs(change)) if before * change < 0 else ZERO
+        if closed:
+            realized = closed * (price - self.entry) * (1 if before > 0 else -1)
+            self.isolated_wallet -= self.isolated_wallet * closed / abs(before)
+        opened = abs(change) - closed
+        self.amount = before + change
+        self.realized += realized
+        if opened:
+            kept = abs(before) - closed
+            self.entry = (self.entry * kept + price * opened) / (kept + opened)
+            if self.isolated:
+                self.isolated_wallet += opened * price / self.leverage
+        if not self.amount:
+            self.entry = self.isolated_wallet = ZERO
+            self.margin_called = False
+        return realized
 
 
 @dataclass(frozen=True, slots=True)

@@ -62,26 +62,29 @@ def read_order(desk: Desk, account: Account, query: fields.Query) -> Order:
         mandatory(query, "price")
         filters.check_price(price)
         filters.check_percent(side, price, mark)
-    reduce_only = fields.flag(query, "reduceOnly")
-    if not reduce_only:
+    if not fields.flag(query, "reduceOnly"):
         filters.check_notional(quantity * (price or mark))
+    common = common_terms(query, desk.now, "newClientOrderId", force)
+    shape: dict[str, Any] = {
+        "symbol": contract.symbol,
+        "side": side,
+        "quantity": quantity,
+        "price": price,
+    }
+    return Order(kind=kind, original_kind=kind, **shape, **common)
+
+
+def common_terms(query: fields.Query, now_ms: int, client_id: str, force: str) -> dict[str, Any]:
+    """Return the terms that orders and conditional orders read alike, whatever the contract."""
     prevention = fields.choice(query, "selfTradePreventionMode", fields.PREVENTION, "EXPIRE_MAKER")
-    return Order(
-        order_id=0,
-        client_id=fields.client_id(query, "newClientOrderId"),
-        symbol=contract.symbol,
-        side=side,
-        kind=kind,
-        original_kind=kind,
-        time_in_force=force,
-        quantity=quantity,
-        price=price,
-        time=desk.now,
-        reduce_only=reduce_only,
-        self_trade_prevention=prevention,
-        working_type=fields.choice(query, "workingType", fields.WORKING_TYPES, "CONTRACT_PRICE"),
-        good_till=good_till(query, desk.now) if force == "GTD" else 0,
-    )
+    working = fields.choice(query, "workingType", fields.WORKING_TYPES, "CONTRACT_PRICE")
+    return {
+        "client_id": fields.client_id(query, client_id),
+        "reduce_only": fields.flag(query, "reduceOnly"),
+        "self_trade_prevention": prevention,
+        "working_type": working,
+        "time": now_ms,
+    } | {"time_in_force": force, "good_till": good_till(query, now_ms) if force == "GTD" else 0}
 
 
 def good_till(query: fields.Query, now_ms: int) -> int:
@@ -245,21 +248,18 @@ def exchange_order(
     desk: Desk, account: Account, symbol: str, client_id: str, quantity: Decimal, price: Decimal
 ) -> Order:
     """Close a part of a position by an order of the exchange's own: liquidation, deleveraging, settlement."""
-    position = account.position(symbol)
+    amount = account.position(symbol).amount
+    kind = "LIQUIDATION" if client_id.startswith("autoclose-") else "MARKET"
+    shape: dict[str, Any] = {
+        "symbol": symbol,
+        "side": "SELL" if amount > 0 else "BUY",
+        "kind": kind,
+    }
+    shape |= {"quantity": min(quantity, abs(amount)), "price": price, "original_kind": kind}
     order = Order(
-        order_id=desk.number("order"),
-        client_id=client_id,
-        symbol=symbol,
-        side="SELL" if position.amount > 0 else "BUY",
-        kind="LIQUIDATION" if client_id.startswith("autoclose-") else "MARKET",
-        original_kind="LIQUIDATION" if client_id.startswith("autoclose-") else "MARKET",
-        time_in_force="IOC",
-        quantity=min(quantity, abs(position.amount)),
-        price=price,
-        time=desk.now,
-        reduce_only=True,
-        by_exchange=True,
+        client_id=client_id, time_in_force="IOC", time=desk.now, reduce_only=True, **shape
     )
+    order.order_id, order.by_exchange = desk.number("order"), True
     accept(desk, account, order)
     match(desk, account, order, price, maker=False)
     return order

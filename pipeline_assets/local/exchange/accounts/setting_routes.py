@@ -21,17 +21,24 @@ def position_mode(call: Call) -> Row:
     return {"dualSidePosition": call.account.dual_side}
 
 
+def wanted_mode(call: Call, name: str, current: bool, unchanged: int) -> bool:
+    """Return the mode that a request asks for, which must not be the current one."""
+    mandatory(call.query, name)
+    wanted = fields.flag(call.query, name)
+    if wanted == current:
+        raise refused(unchanged)
+    return wanted
+
+
 def change_position_mode(call: Call) -> Row:
     """POST positionSide/dual."""
-    mandatory(call.query, "dualSidePosition")
-    wanted = fields.flag(call.query, "dualSidePosition")
-    if wanted == call.account.dual_side:
-        raise refused(-4059)
-    if call.account.open_orders or call.account.open_algos:
+    account = call.account
+    wanted = wanted_mode(call, "dualSidePosition", account.dual_side, -4059)
+    if account.open_orders or account.open_algos:
         raise refused(-4067)
-    if call.account.held():
+    if account.held():
         raise refused(-4068)
-    call.account.dual_side = wanted
+    account.dual_side = wanted
     return DONE
 
 
@@ -42,10 +49,7 @@ def assets_mode(call: Call) -> Row:
 
 def change_assets_mode(call: Call) -> Row:
     """POST multiAssetsMargin."""
-    mandatory(call.query, "multiAssetsMargin")
-    wanted = fields.flag(call.query, "multiAssetsMargin")
-    if wanted == call.account.multi_assets:
-        raise refused(-4171)
+    wanted = wanted_mode(call, "multiAssetsMargin", call.account.multi_assets, -4171)
     call.account.multi_assets = wanted
     call.desk.emit(call.account, events.multi_assets_changed(wanted, call.desk.now))
     return DONE

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
 VALID_MS = 3_600_000
 PING_SECONDS = 180.0
+HELD_TICKS = 40
+"""Ticks of trading.py that a swapped event waits for the next one, which may never come."""
+
 Document = dict[str, Any]
 
 
@@ -30,6 +34,14 @@ class ListenKey:
     text: str
     account: str
     expires_ms: int
+
+
+@dataclass
+class Held:
+    """An event that is to come after the one that follows it, and the ticks that it has waited."""
+
+    document: Document
+    ticks: int = 0
 
 
 @dataclass(eq=False)
@@ -60,15 +72,16 @@ class Streams:
     """The listen keys and connections of all accounts.
 
     Attributes:
-        sent: how many events there were by account and type, before faults.
+        made: the number of events by account and type, before faults.
     """
 
     def __init__(self, plan_of: Callable[[], "TradingFaultPlan"]) -> None:
         self._plan_of = plan_of
         self.keys: dict[str, ListenKey] = {}
         self.connections: list[Connection] = []
-        self._held: dict[str, Document] = {}
-        self._made = 0
+        self.made: Counter[tuple[str, str]] = Counter()
+        self._held: dict[str, Held] = {}
+        self._opened = 0
 
     # Listen keys
 
@@ -78,8 +91,8 @@ class Streams:
             if key.account == account:
                 key.expires_ms = now_ms + VALID_MS
                 return key.text
-        self._made += 1
-        seed = f"{account}:{self._made}:{now_ms}".encode()
+        self._opened += 1
+        seed = f"{account}:{self._opened}:{now_ms}".encode()
         text = hashlib.blake2b(seed, digest_size=32).hexdigest()
         self.keys[text] = ListenKey(text, account, now_ms + VALID_MS)
         return text
@@ -111,6 +124,7 @@ class Streams:
 
     def emit(self, account: "Account", document: Document) -> None:
         """Send an event to the account's connections, as far as the faults let it."""
+        self.made[account.key, document["e"]] += 1
         plan = self._plan_of()
         if plan.faults.stream_silent:
             return
@@ -119,13 +133,20 @@ class Streams:
             return
         held = self._held.pop(account.key, None)
         if struck == "event_swapped" and held is None:
-            self._held[account.key] = document
+            self._held[account.key] = Held(document)
             return
         self._deliver(account.key, document)
         if struck == "event_duplicated":
             self._deliver(account.key, document)
         if held is not None:
-            self._deliver(account.key, held)
+            self._deliver(account.key, held.document)
+
+    def tick(self) -> None:
+        """Send the events that wait for the one that follows them, and have waited too long."""
+        for account, held in list(self._held.items()):
+            held.ticks += 1
+            if held.ticks > HELD_TICKS:
+                self._deliver(account, self._held.pop(account).document)
 
     def _deliver(self, account: str, document: Document) -> None:
         for connection in self.connections:
@@ -147,6 +168,7 @@ class Streams:
         """Begin anew: no keys, no connections."""
         self.cut()
         self.keys.clear()
+        self.made.clear()
         self._held.clear()
 
     # The connections

@@ -76,5 +76,6 @@ class Trading:
         while True:
             await asyncio.sleep(TICK_SECONDS)
             self.doors.advance()
+            self.streams.tick()
             if self._exchange.plan.faults.down:
                 self.streams.cut()

@@ -55,11 +55,11 @@ def algo_view(algo: AlgoOrder, contract: Contract, sent: Order | None = None) ->
     return {
         "algoId": algo.algo_id,
         "clientAlgoId": algo.client_id,
+        "symbol": algo.symbol,
         "algoType": "CONDITIONAL",
         "orderType": algo.kind,
-        "symbol": algo.symbol,
-        "side": algo.side,
         "positionSide": ONE_WAY,
+        "side": algo.side,
         "timeInForce": algo.time_in_force,
         "quantity": fixed(algo.quantity, quantity),
         "algoStatus": algo.status,
