@@ -31,7 +31,7 @@ def test_changed_signature_is_named(monkeypatch):
     from binance.base_client import BaseClient
 
     monkeypatch.delattr(BaseClient, "_hmac_signature")
-    with pytest.raises(DependencyChangedError, match="_hmac_signature, which .*binance_account"):
+    with pytest.raises(DependencyChangedError, match=r"_hmac_signature, which .*binance_account"):
         binance_account._signing_class.__wrapped__()
 
 

@@ -34,7 +34,7 @@ _WIDE = dataclasses.replace(
 def test_ledger_is_the_exchanges(
     fault: str, running: ExchangeHandle, redis_url: str, tmp_path: Path
 ) -> None:
-    """An entry and its close; the gateway is not told what went wrong."""
+    """An entry and its close; the gateway is not informed of what went wrong."""
 
     async def scene() -> None:
         settings = settings_at(running, redis_url)
