@@ -95,7 +95,10 @@ def test_python_binance_trades(exchange):
         manager.FSTREAM_URL = exchange.url.replace("http", "ws").removesuffix("fapi")
         heard = []
         try:
-            async with manager.futures_user_socket() as socket:
+            user_socket = manager.futures_user_socket()
+            # So long it waits for a message after it was told to end.
+            user_socket.TIMEOUT = 1
+            async with user_socket as socket:
                 while not exchange.trading()["connections"]:
                     await asyncio.sleep(0)
                 bought = await client.futures_create_order(**MARKET, side="BUY")
