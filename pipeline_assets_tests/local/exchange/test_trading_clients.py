@@ -96,7 +96,7 @@ def test_python_binance_trades(exchange):
         heard = []
         try:
             user_socket = manager.futures_user_socket()
-            # So long it waits for a message after it was told to end.
+            # Its end waits for the next message, by default for ten seconds.
             user_socket.TIMEOUT = 1
             async with user_socket as socket:
                 while not exchange.trading()["connections"]:
