@@ -185,7 +185,9 @@ def test_liquidation_is_booked_and_alarmed() -> None:
     work = desk.tell(messages.FillSeen(taken))
     assert desk.core.state.ledger.positions == {}
     assert not desk.core.state.foreign
-    assert alarms(work) == ["The venue liquidated a position: sell BTCUSDT."]
+    (alarm,) = alarms(work)
+    assert alarm.startswith("The venue liquidated a position: sell 0.1 BTCUSDT.")
+    assert desk.place(client_id="a-2").code == "symbol_halted"  # type: ignore[union-attr]
     refusal = desk.place(client_id="autoclose-7")
     assert refusal
     assert refusal.code == "client_id"
@@ -396,3 +398,14 @@ def test_broken_promise_halts() -> None:
         desk.tell(messages.FillSeen(fill_of(order, 2, 100, desk.now)))
     desk.core.halt(broken.value, desk.now)
     assert desk.core.state.mode is Mode.HALTED
+
+
+def test_payments_before_beginning_are_ignored() -> None:
+    """An account may have a history: a new ledger has only what was paid since it began."""
+    desk = Desk()
+    desk.filled()
+    begun = desk.core.state.begun_at
+    desk.tell(messages.FundingPaid("BTCUSDT", begun - 3_600_000, -5))
+    assert not desk.core.state.ledger.funding
+    desk.tell(messages.FundingPaid("BTCUSDT", begun + 3_600_000, -7))
+    assert desk.core.state.ledger.funding == -7
