@@ -20,6 +20,7 @@ from pipeline_assets.trading.messages import (
     FillSeen,
     Flatten,
     FundingPaid,
+    OpenOrdersRead,
     OrderCounts,
     OrderMissing,
     OrderSeen,
@@ -29,9 +30,11 @@ from pipeline_assets.trading.messages import (
     Refused,
     Restarted,
     SetMode,
+    StreamConnected,
     Timer,
     TradesRead,
     Unanswered,
+    VenueTrouble,
 )
 from pipeline_assets.trading.order_types import Mode, Status
 from pipeline_assets.trading.state import GatewayState
@@ -144,6 +147,18 @@ def _restarted(work: Work, _: Restarted) -> None:
     reconciling.begin(work)
 
 
+def _stream_connected(work: Work, _: StreamConnected) -> None:
+    reconciling.begin(work)
+
+
+def _open_orders_read(_: Work, __: OpenOrdersRead) -> None:
+    pass
+
+
+def _venue_trouble(_: Work, __: VenueTrouble) -> None:
+    pass
+
+
 def _refused(work: Work, event: Refused) -> None:
     resolving.refused(work, event)
     closing.refused(work, event)
@@ -170,6 +185,9 @@ _HANDLERS: dict[type, Callable[[Work, Any], None]] = {
     FillSeen: resolving.fill_seen,
     TradesRead: reconciling.trades_read,
     PositionsRead: _positions_read,
+    OpenOrdersRead: _open_orders_read,
+    StreamConnected: _stream_connected,
+    VenueTrouble: _venue_trouble,
     FundingPaid: resolving.funding_paid,
     PriceSeen: _price_seen,
     OrderCounts: _order_counts,

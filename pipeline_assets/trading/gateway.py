@@ -255,13 +255,27 @@ class Gateway:
             case messages.Send():
                 self._begin(self._send(effect))
             case messages.SendCancel():
-                self._begin(self._ask(self._venue.cancel(effect.client_id, effect.symbol)))
+                self._begin(
+                    self._ask(
+                        self._venue.cancel(
+                            effect.client_id, effect.symbol, conditional=effect.conditional
+                        )
+                    )
+                )
             case messages.AskOrder():
-                self._begin(self._ask(self._venue.ask_order(effect.client_id, effect.symbol)))
+                self._begin(
+                    self._ask(
+                        self._venue.ask_order(
+                            effect.client_id, effect.symbol, conditional=effect.conditional
+                        )
+                    )
+                )
             case messages.AskTrades():
                 self._begin(self._ask(self._venue.ask_trades(effect.symbol, effect.since)))
             case messages.AskPositions():
                 self._begin(self._ask(self._venue.ask_positions()))
+            case messages.AskOpenOrders():
+                self._begin(self._ask(self._venue.ask_open_orders()))
 
     def _begin(self, answer: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(answer)

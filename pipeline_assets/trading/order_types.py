@@ -77,6 +77,11 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         """The quantity, negative for a sale."""
         return self.quantity if self.side == "buy" else -self.quantity
 
+    @property
+    def conditional(self) -> bool:
+        """Whether the venue holds the order back until its trigger is reached."""
+        return self.kind == "stop"
+
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One trade of one order. The pair of `symbol` and `trade_id` names it.

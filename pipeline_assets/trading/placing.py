@@ -81,8 +81,9 @@ def cancel(work: Work, event: Cancel) -> None:
 def _cancel(work: Work, held: OrderState) -> None:
     if not held.cancel_sent:
         work.record(records.CancelSending(at=work.now, client_id=held.order.client_id))
-    work.effect(SendCancel(held.order.client_id, held.order.symbol))
-    work.effect(AskOrder(held.order.client_id, held.order.symbol))
+    order = held.order
+    work.effect(SendCancel(order.client_id, order.symbol, order.conditional))
+    work.effect(AskOrder(order.client_id, order.symbol, order.conditional))
 
 
 def close(work: Work, event: Close) -> None:

@@ -46,7 +46,8 @@ def _ask_about_ended(work: Work) -> None:
         if held.sent_at < work.now - _HOUR:
             break
         if held.status is Status.NOT_PLACED:
-            work.effect(AskOrder(held.order.client_id, held.order.symbol))
+            order = held.order
+            work.effect(AskOrder(order.client_id, order.symbol, order.conditional))
         elif (
             held.status in (Status.CANCELED, Status.EXPIRED)
             and held.booked < held.order.quantity

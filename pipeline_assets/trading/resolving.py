@@ -53,7 +53,7 @@ def cancel_answered(work: Work, event: CancelAnswered) -> None:
     """Ask what became of an order; a cancel's answer alone does not say what was filled before."""
     held = work.state.orders.get(event.client_id)
     if held and held.unsettled:
-        work.effect(AskOrder(event.client_id, held.order.symbol))
+        work.effect(AskOrder(event.client_id, held.order.symbol, held.order.conditional))
 
 
 def order_seen(work: Work, event: OrderSeen) -> None:
@@ -180,7 +180,9 @@ def positions_read(work: Work, event: PositionsRead) -> None:
 
 
 def funding_paid(work: Work, event: FundingPaid) -> None:
-    """Book a funding payment once."""
+    """Book a funding payment once, and none from before the ledger began: its positions are not known."""
+    if event.time < (work.state.begun_at or work.now) - OVERLAP:
+        return
     if not work.state.ledger.has_payment(event.symbol, event.time):
         work.record(
             records.FundingBooked(
@@ -236,8 +238,8 @@ def ask_about(work: Work, held: OrderState) -> None:
     doubt.next_question = work.now + wait
     if held.cancel_sent and held.status in UNSETTLED:
         # The gateway may have ended between the cancel's record and its request; a cancel may be repeated.
-        work.effect(SendCancel(client_id, symbol))
-    work.effect(AskOrder(client_id, symbol))
+        work.effect(SendCancel(client_id, symbol, held.order.conditional))
+    work.effect(AskOrder(client_id, symbol, held.order.conditional))
     if held.status is Status.UNKNOWN or held.reported > held.booked:
         work.ask_trades(symbol, held.sent_at - OVERLAP)
     if held.status is Status.UNKNOWN:
