@@ -17,6 +17,7 @@ from pipeline_assets_tests.fixtures.signed import SignedClient
 
 NOON = round(datetime(2026, 11, 20, 12, tzinfo=UTC).timestamp() * 1000)
 WAIT = 60
+CHINESE = "币安人生USDT"
 ORDER, ACCOUNT, ALGO = "ORDER_TRADE_UPDATE", "ACCOUNT_UPDATE", "ALGO_UPDATE"
 MARKET = {"symbol": "BTCUSDT", "type": "MARKET", "quantity": "0.010", "newOrderRespType": "RESULT"}
 STOP = {"symbol": "BTCUSDT", "type": "STOP_MARKET", "quantity": "0.010", "side": "SELL"} | {
@@ -32,6 +33,15 @@ def client(exchange):
 
 def listen_key(client):
     return client.send("POST", "v1/listenKey").document["listenKey"]
+
+
+def binance_client(exchange):
+    """Return python-binance's client with the exchange's time."""
+    client = AsyncClient(DEFAULT_KEY, DEFAULT_SECRET)
+    client.FUTURES_URL = exchange.url
+    client.timestamp_offset = exchange.state()["now_ms"] - time.time() * 1000
+    client.REQUEST_RECVWINDOW = 60_000
+    return client
 
 
 class Stream:
@@ -80,15 +90,15 @@ def test_python_binance_trades(exchange):
     """python-binance opens, protects and closes a position, and hears of it by its user socket."""
 
     async def run():
-        client = AsyncClient(DEFAULT_KEY, DEFAULT_SECRET)
-        client.FUTURES_URL = exchange.url
-        client.timestamp_offset = exchange.state()["now_ms"] - time.time() * 1000
-        client.REQUEST_RECVWINDOW = 60_000
+        client = binance_client(exchange)
         manager = BinanceSocketManager(client)
         manager.FSTREAM_URL = exchange.url.replace("http", "ws").removesuffix("fapi")
         heard = []
         try:
-            async with manager.futures_user_socket() as socket:
+            user_socket = manager.futures_user_socket()
+            # Its end waits for the next message, by default for ten seconds.
+            user_socket.TIMEOUT = 1
+            async with user_socket as socket:
                 while not exchange.trading()["connections"]:
                     await asyncio.sleep(0)
                 bought = await client.futures_create_order(**MARKET, side="BUY")
@@ -127,6 +137,22 @@ def test_streams_have_all_events(client, exchange, path):
 
     expected = [(ORDER, "NEW"), (ACCOUNT, None), (ORDER, "FILLED")]
     assert streamed(exchange, path.format(listen_key(client)), use) == expected
+
+
+def test_python_binance_signs_other_scripts(exchange):
+    """A symbol in Chinese characters is signed and traded like any other."""
+
+    async def run():
+        client = binance_client(exchange)
+        try:
+            await client.futures_create_order(
+                **MARKET | {"symbol": CHINESE, "quantity": "100"}, side="BUY"
+            )
+            return await client.futures_position_information(symbol=CHINESE)
+        finally:
+            await client.close_connection()
+
+    assert [row["positionAmt"] for row in asyncio.run(run())] == ["100"]
 
 
 def test_streams_choose_events(client, exchange):

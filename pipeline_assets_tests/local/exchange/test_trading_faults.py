@@ -132,8 +132,23 @@ def test_seed_strikes_the_same_orders(client, exchange):
     assert struck_ids(client, exchange, names, 4) != first
 
 
+def test_faults_can_be_aimed(client, exchange):
+    """Faults strike one endpoint only, and a number of times."""
+    exchange.faults(trading={"order_503_lost": 1, "endpoint": "algoOrder", "most": 2})
+    statuses = [client.order("BUY", "0.010").status]
+    statuses += [client.conditional("SELL", 80_000).status for _ in range(3)]
+    assert statuses == [200, 503, 503, 200]
+
+
 @pytest.mark.parametrize(
-    "faults", [{"order_lost": 1}, {"order_hidden": 2}, {"stream_silent": 1}, ["order_hidden"]]
+    "faults",
+    [
+        {"order_lost": 1},
+        {"order_hidden": 2},
+        {"stream_silent": 1},
+        {"endpoint": "x"},
+        ["order_hidden"],
+    ],
 )
 def test_impossible_trading_faults_are_refused(exchange, faults):
     with pytest.raises(URLError):

@@ -121,7 +121,10 @@ def algo_only(account: Account) -> set[str]:
 def account_position(desk: Desk, account: Account, position: Position, version: int) -> Row:
     """Return one position of the account reply."""
     margin = desk.margin(account)
-    mark, symbol = desk.mark(position.symbol), position.symbol
+    symbol = position.symbol
+    # A price is a candle to make: without a position or an order the mark price changes nothing here.
+    needed = position.amount or any(each.symbol == symbol for each in account.open_orders.values())
+    mark = desk.mark(symbol) if needed else ZERO
     notional = position.amount * mark
     initial = abs(notional) / position.leverage
     orders = sum(

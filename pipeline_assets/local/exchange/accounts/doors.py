@@ -122,7 +122,8 @@ class Doors:
 
     def _strike(self, route: Route, query: Query) -> str | None:
         names = {"order": ORDER_FAULTS, "cancel": CANCEL_FAULTS}.get(route.kind)
-        if names is None:
+        endpoint = self._desk.plan.faults.endpoint
+        if names is None or (endpoint and not route.path.endswith(f"/{endpoint}")):
             return None
         order = next((query[key] for key in CLIENT_IDS if query.get(key)), "")
         number = query.get("orderId") or query.get("algoId") or query.get("symbol", "")

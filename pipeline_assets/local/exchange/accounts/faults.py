@@ -27,6 +27,7 @@ CANCEL_FAULTS = ("cancel_cut_before", "cancel_cut_after", "cancel_503_accepted")
 FILL_FAULTS = ("partial_fill", "expired_with_fills", "expired_in_match")
 EVENT_FAULTS = ("event_lost", "event_duplicated", "event_swapped")
 HIDDEN = "order_hidden"
+ENDPOINTS = ("", "order", "algoOrder")
 SHARES = (*ORDER_FAULTS, *CANCEL_FAULTS, *FILL_FAULTS, *EVENT_FAULTS, HIDDEN)
 
 
@@ -56,6 +57,8 @@ class TradingFaults:
         stream_silent: private streams stay connected and bring nothing.
         hidden_ms: see `order_hidden`; by the exchange's clock.
         partial_ms: see `partial_fill`; by the exchange's clock.
+        endpoint: `order` or `algoOrder`: requests of the other one are not struck.
+        most: after so many strikes of any kind nothing more is struck; 0 is no limit.
         seed: chooses which orders and events a share strikes.
     """
 
@@ -80,6 +83,8 @@ class TradingFaults:
     stream_silent: bool = False
     hidden_ms: int = 120_000
     partial_ms: int = 1_000
+    endpoint: str = ""
+    most: int = 0
     seed: int = 1
 
     @classmethod
@@ -97,6 +102,9 @@ class TradingFaults:
             if name == "stream_silent":
                 if not isinstance(value, bool):
                     raise ValueError(f"stream_silent must be true or false, not {value!r}")
+            elif name == "endpoint":
+                if value not in ENDPOINTS:
+                    raise ValueError(f"endpoint must be one of {ENDPOINTS}, not {value!r}")
             elif isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
                 raise ValueError(f"{name} must be a number from 0 on, not {value!r}")
             elif name in SHARES and value > 1:
@@ -129,6 +137,8 @@ class TradingFaultPlan:
         """Return the first of the named faults that strikes, `what` naming the order or event."""
         shares = {name: getattr(self.faults, name) for name in names}
         if not any(shares.values()):
+            return None
+        if self.faults.most and self.struck.total() >= self.faults.most:
             return None
         text = f"{names[0]}:{what}"
         self.made[text] += 1

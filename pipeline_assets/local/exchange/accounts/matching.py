@@ -182,7 +182,7 @@ class Matching:
                 end_algo(desk, account, algo, "EXPIRED")
         if position.amount:
             client_id = f"settlement_autoclose-{desk.now}"
-            price = desk.price(symbol)
+            price = desk.mark(symbol)
             exchange_order(desk, account, symbol, client_id, abs(position.amount), price)
 
     # Once a chunk of time has passed

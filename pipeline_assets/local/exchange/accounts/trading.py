@@ -67,6 +67,7 @@ class Trading:
 
     async def _following(self, _application: web.Application) -> AsyncIterator[None]:
         task = asyncio.create_task(self._follow())
+        task.add_done_callback(report_failure)
         yield
         self.streams.cut()
         task.cancel()
@@ -79,3 +80,13 @@ class Trading:
             self.streams.tick()
             if self._exchange.plan.faults.down:
                 self.streams.cut()
+
+
+def report_failure(task: "asyncio.Task[None]") -> None:
+    """Report a task that ended by an error: private streams would fall silent without a word."""
+    if not task.cancelled() and task.exception() is not None:
+        failure = {
+            "message": "The task that follows the clock has ended",
+            "exception": task.exception(),
+        }
+        task.get_loop().call_exception_handler(failure)
