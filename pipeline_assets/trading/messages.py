@@ -48,6 +48,16 @@ class SetMode:
 
 
 @dataclass(frozen=True)
+class ResumeSymbol:
+    """A person has entries of a halted symbol accepted again."""
+
+    symbol: str
+    reason: str
+    by: str
+    request: int = 0
+
+
+@dataclass(frozen=True)
 class Flatten:
     """A person wants every order cancelled and every position closed; the gateway halts first."""
 
@@ -242,9 +252,10 @@ class Restarted:
 
 
 Event = (
-    Place | Cancel | Close | SetMode | Flatten | Accepted | Refused | Unanswered | CancelAnswered
-    | OrderSeen | OrderMissing | FillSeen | TradesRead | PositionsRead | OpenOrdersRead | FundingPaid
-    | PriceSeen | OrderCounts | StreamConnected | VenueTrouble | Timer | Restarted
+    Place | Cancel | Close | SetMode | ResumeSymbol | Flatten
+    | Accepted | Refused | Unanswered | CancelAnswered | OrderSeen | OrderMissing | FillSeen
+    | TradesRead | PositionsRead | OpenOrdersRead | FundingPaid | PriceSeen | OrderCounts
+    | StreamConnected | VenueTrouble | Timer | Restarted
 )  # fmt: skip
 
 

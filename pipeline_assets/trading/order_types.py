@@ -58,6 +58,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         parent: the order or close that this one belongs to; empty without one.
         leverage: of the position that an entry opens, with isolated margin; 0 leaves the venue's own, 1 on
             paper.
+        stop_part: an entry's distance from its price to the stop that the gateway places itself, as a part
+            of the price in 1e-8; 0 without such a stop.
     """
 
     client_id: str
@@ -71,6 +73,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     decision_id: str = ""
     parent: str = ""
     leverage: int = 0
+    stop_part: int = 0
 
     @property
     def signed(self) -> int:

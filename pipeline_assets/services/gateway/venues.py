@@ -3,6 +3,7 @@ setting `trading.venue`. A venue itself is a module of trading/.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from pipeline_assets.resources.binance_account import AccountClient
 from pipeline_assets.services.gateway.paper import LivePaperVenue
@@ -14,7 +15,7 @@ from pipeline_assets.trading.work import Timing
 Clock = Callable[[], int]
 VenueMaker = Callable[[Settings, Clock], Venue]
 # On paper an order is filled when the candle after the next open has closed and is in the slots.
-_PAPER = Timing(close_retry=180_000)
+_PAPER = Timing(close_retry=180_000, halts_after_liquidation=False)
 # Gateway and trader each ask the exchange for its time once a minute, and more often while replies are slow.
 _PAPER_WEIGHT = 20
 # At Binance: open orders (80) and positions (5) once a minute, 20 orders with a query and a reading of trades
@@ -34,7 +35,8 @@ def make_venue(settings: Settings, clock: Clock) -> Venue:
 
 def timing_of(settings: Settings) -> Timing:
     """Return how long the core waits at the venue of the settings."""
-    return _PAPER if settings.trading.venue == "paper" else _BINANCE
+    timing = _PAPER if settings.trading.venue == "paper" else _BINANCE
+    return replace(timing, stop=settings.trading.stop_seconds * 1000)
 
 
 def weight_of(settings: Settings) -> int:
