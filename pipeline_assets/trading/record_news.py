@@ -35,11 +35,14 @@ from pipeline_assets.trading.record_objects import (
     Row,
     damage_of,
     day_of_object,
-    decision_row,
-    fill_row,
-    intent_row,
     merge_records,
     object_key,
+)
+from pipeline_assets.trading.record_rows import (
+    decision_row,
+    fill_row,
+    funding_row,
+    intent_row,
     order_row,
 )
 
@@ -56,6 +59,7 @@ _SOURCES = {
     Kind.INTENTS: INTENTS,
     Kind.ORDERS: ACCOUNTS,
     Kind.FILLS: ACCOUNTS,
+    Kind.FUNDING: ACCOUNTS,
 }
 _logger = logging.getLogger(__name__)
 
@@ -236,6 +240,12 @@ def _of_account(document: AccountRecords) -> Iterator[tuple[Kind, date, Row]]:
         yield Kind.ORDERS, from_milliseconds(order.sent_at).date(), order_row(document, order)
     for fill in document.fills:
         yield Kind.FILLS, from_milliseconds(fill.filled_at).date(), fill_row(document, fill)
+    for payment in document.funding:
+        yield (
+            Kind.FUNDING,
+            from_milliseconds(payment.paid_at).date(),
+            funding_row(document, payment),
+        )
 
 
 def _stand(document: AccountRecords) -> tuple[str, str]:
