@@ -146,7 +146,9 @@ class BinanceQueries:
             for _ in range(_MOST_PAGES):
                 rows = await self._list(TRADES, {"symbol": symbol, **window})
                 with reading(f"the trades of {symbol}"):
-                    found |= {int(row["id"]): row for row in rows if since <= int(row["time"]) <= end}
+                    found |= {
+                        int(row["id"]): row for row in rows if since <= int(row["time"]) <= end
+                    }
                     if len(rows) < _PAGE:
                         break
                     last = in_order(rows, "id")[-1]

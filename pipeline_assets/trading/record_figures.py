@@ -1,5 +1,6 @@
 """The figures of a day's decisions, intents, orders, fills or funding payments, and of an account, as people
-want to see them. Reading and merging are in record_objects.py; how figures are shown is decided by the caller.
+want to see them. Reading and merging are in record_objects.py; how figures are shown is decided by the
+caller.
 """
 
 from collections.abc import Callable

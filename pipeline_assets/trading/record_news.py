@@ -142,6 +142,28 @@ def look(store: ObjectStore, cursor: RecordCursor, lateness: timedelta) -> Recor
     return RecordNews(days, accounts, documents, waiting, damaged, changed, after)
 
 
+def merge_documents(store: ObjectStore, day: date) -> bool:
+    """Merge an account's documents of a day and the next into the day's objects; return if there are any.
+
+    For a reader that cannot wait for the next look. The look merges the same rows again, which changes
+    nothing.
+
+    Raises:
+        ObjectStoreError: S3 refuses, or an object is damaged.
+        TraderStateError: a document is of another version.
+    """
+    rows = defaultdict[Kind, list[Row]](list)
+    for each in (day, day + timedelta(days=1)):
+        listed = list(store.objects(f"{ACCOUNTS}{each:%Y%m%d}/"))
+        for key, body in _bodies(store, listed):
+            for kind, at, row in _of_account(_account(store, key, body)):
+                if at == day:
+                    rows[kind].append(row)
+    for kind, found in rows.items():
+        merge_records(store, kind, day, found)
+    return bool(rows)
+
+
 def _read_again(marks: Mapping[str, Mark], days: Iterable[tuple[Kind, date]]) -> dict[str, Mark]:
     """Return the marks, with each prefix read again from the first of these days on."""
     found = dict(marks)
