@@ -83,7 +83,8 @@ class DayReconciliation(msgspec.Struct, frozen=True, kw_only=True):
         """Return the result as a check's: nothing to compare with is no failure on paper only."""
         if self.skipped:
             return Finding(self.venue == "paper", f"Not compared. {self.skipped}", self.figures())
-        compared = f"{counted(self.fills, 'fill')} and {counted(self.payments, 'funding payment')} of the exchange"
+        fills, payments = counted(self.fills, "fill"), counted(self.payments, "funding payment")
+        compared = f"{fills} and {payments} of the exchange"
         if not self.differences:
             return Finding(True, f"The ledger has {compared}, fees included.", self.figures())
         kinds = Counter(each.what for each in self.differences)
