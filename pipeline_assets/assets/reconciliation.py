@@ -1,5 +1,5 @@
-"""The asset `account_reconciliation`, a UTC day a partition, and the check `matches_exchange`. The comparison is
-in trading/day_reconciliation.py.
+"""The asset `account_reconciliation`, a UTC day a partition, and the check `matches_exchange`. The comparison
+is in trading/day_reconciliation.py.
 """
 
 from collections.abc import Iterator

@@ -1,5 +1,5 @@
-"""What the daily comparison of the ledger with the exchange found: documents `reconciliations/…`. The module
-that writes these is in trading/, which research does not import.
+"""Warnings about days whose ledger differs from the exchange: documents `reconciliations/…`. The module that
+writes these is in trading/, which research does not import.
 """
 
 import json
