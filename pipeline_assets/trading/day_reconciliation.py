@@ -56,11 +56,11 @@ class DayReconciliation(msgspec.Struct, frozen=True, kw_only=True):
         venue: paper, demo or live.
         day: UTC.
         skipped: why nothing was compared; empty if the day was compared.
+        differences: every one.
         fills: how many the exchange has.
-        payments: how many funding payments the exchange has.
         fees: of the exchange's fills, in the quote asset.
+        payments: how many funding payments the exchange has.
         funding: the sum of the exchange's payments.
-        differences: all of them.
         other_income: the exchange's other income, as text by kind and asset; the ledger books none of it.
     """
 
@@ -68,11 +68,11 @@ class DayReconciliation(msgspec.Struct, frozen=True, kw_only=True):
     venue: str
     day: date
     skipped: str = ""
-    fills: int = 0
-    payments: int = 0
-    fees: str = "0"
-    funding: str = "0"
     differences: list[Difference] = []
+    fills: int = 0
+    fees: str = "0"
+    payments: int = 0
+    funding: str = "0"
     other_income: dict[str, str] = {}
 
     def to_dict(self) -> dict[str, Any]:

@@ -17,10 +17,11 @@ from pipeline_assets.research.daily_report.reconciliations import ledger_warning
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.trading.account_records import (
     AccountRecords,
-    AccountSummary,
     FillRecord,
     FundingRecord,
+    summary_of,
 )
+from pipeline_assets.trading.state import GatewayState
 from pipeline_assets_tests.fixtures.platform import Platform
 from pipeline_assets_tests.fixtures.signed import SignedClient
 from pipeline_assets_tests.fixtures.webhook import Webhook
@@ -30,19 +31,6 @@ DAY = date(2026, 11, 20)
 EVENING = datetime(2026, 11, 20, 20, tzinfo=UTC)
 MORNING = datetime(2026, 11, 21, 4, 20, tzinfo=UTC)
 KEY = "reconciliations/desk-1/20261120.json"
-SUMMARY = AccountSummary(
-    mode="ACTIVE",
-    mode_reason="",
-    result=0,
-    day_result=0,
-    fees=0,
-    funding=0,
-    gross_exposure=0,
-    open_orders=0,
-    unknown_orders=0,
-    positions={},
-    exposure={},
-)
 
 
 class Desk:
@@ -102,7 +90,7 @@ class Desk:
             copy_begun=1,
             orders=[],
             fills=fills,
-            summary=SUMMARY,
+            summary=summary_of(GatewayState()),
             funding=funding,
         )
         key = "accounts/20261120/200000-desk-1-000000000100.json"
