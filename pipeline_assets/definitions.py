@@ -29,6 +29,7 @@ from pipeline_assets.assets.objects import candle_objects
 from pipeline_assets.assets.outcomes import outcome_assets
 from pipeline_assets.assets.parity import parity_check
 from pipeline_assets.assets.raw import raw_candles
+from pipeline_assets.assets.reconciliation import account_reconciliation
 from pipeline_assets.assets.record_tables import record_table_assets
 from pipeline_assets.assets.sinks import sink_assets
 from pipeline_assets.assets.tables import candle_gap_table
@@ -129,6 +130,7 @@ def _assets() -> list[AssetsDefinition | AssetSpec]:
         candidates(),
         candidate_objects(),
         *trading_assets(),
+        account_reconciliation(),
         *record_table_assets(),
         *outcome_assets(),
         universe(),

@@ -70,6 +70,7 @@ FUNDING = {
 # Their partitions are strategies.
 REPORT, MODEL, DRIFT = "backtest_report", "model", "drift"
 # By day, week and month.
+RECONCILIATION = "account_reconciliation"
 REPORTS = ("daily_report", "weekly_report", "monthly_report")
 
 
@@ -99,7 +100,7 @@ def test_each_interval_has_its_assets(
         AssetKey(name)
         for name in (
             *(*CANDIDATES, *TRADING, *TRADING_TABLES, VIEWS, *GAPS, *FUNDING, "universe"),
-            *(REPORT, MODEL, DRIFT, *REPORTS),
+            *(REPORT, MODEL, DRIFT, RECONCILIATION, *REPORTS),
         )
     }
     assert graph.get_all_asset_keys() == expected | others
@@ -172,6 +173,7 @@ def test_lineage_follows_the_four_steps(
     assert (parents["funding_rates"], parents["funding_table"]) == (set(), {"funding_rates"})
     read = {"candle_objects_1m", "funding_rates", "features_15m", "features_1h"}
     assert parents[MODEL] == read
+    assert parents[RECONCILIATION] == {"orders", "fills"}
     assert parents[DRIFT] == {"features_15m", "features_1h", MODEL, "decisions", "fills"}
     reported = {
         *TRADING_TABLES,
@@ -179,6 +181,7 @@ def test_lineage_follows_the_four_steps(
         "candidate_outcome_table",
         "candle_gap_table",
         DRIFT,
+        RECONCILIATION,
     }
     reported |= {"candle_objects_1m", "candle_table_15m", "candle_table_1h", "funding_table"}
     assert [parents[name] for name in REPORTS] == [reported] * 3
@@ -242,6 +245,7 @@ def test_checks_are_partitioned_except_freshness(definitions: Definitions) -> No
         "candidate_objects": {"parity"},
         "candle_gaps": {"nothing_to_fetch", "outages", "zero_volume"},
         DRIFT: {"model_drift"},
+        RECONCILIATION: {"matches_exchange"},
         "universe": {"entries"},
         "funding_rates": {"complete"},
         MODEL: {"promotion"},
@@ -385,6 +389,7 @@ def test_schedules_are_off_by_default(definitions: Definitions, tmp_path: Path) 
             "housekeeping": "30 1 * * *",
             "models": "0 3 * * 0",
             "model_drift": "30 2 * * *",
+            "reconciliation": "20 4 * * *",
             "report_day": "40 4 * * *",
             "report_week": "0 5 * * 1",
             "report_month": "20 5 1 * *",

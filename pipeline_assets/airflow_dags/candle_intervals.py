@@ -20,6 +20,7 @@ TRADING_TABLES_TASKS = {
 OUTCOMES_JOB, OUTCOMES_CRON = "outcomes", "10 4 * * *"
 # So many days before yesterday are computed once more.
 OUTCOMES_AGAIN = 1
+RECONCILIATION_JOB, RECONCILIATION_CRON = "reconciliation", "20 4 * * *"
 DAY_REPORT_JOB, DAY_REPORT_CRON = "report_day", "40 4 * * *"
 WEEK_REPORT_JOB, WEEK_REPORT_CRON = "report_week", "0 5 * * 1"
 MONTH_REPORT_JOB, MONTH_REPORT_CRON = "report_month", "20 5 1 * *"

@@ -1,5 +1,5 @@
-"""The DAGs of the reports of a day, a week and a month. Dagster makes the reports; the operators watch it.
-Candles are in candle_dags.py.
+"""The DAGs of the reports of a day, a week and a month, and of the comparison of an account with the
+exchange. Dagster does the work; the operators watch it. Candles are in candle_dags.py.
 """
 
 from datetime import timedelta
@@ -10,6 +10,8 @@ from candle_intervals import (
     DAY_REPORT_JOB,
     MONTH_REPORT_CRON,
     MONTH_REPORT_JOB,
+    RECONCILIATION_CRON,
+    RECONCILIATION_JOB,
     WEEK_REPORT_CRON,
     WEEK_REPORT_JOB,
 )
@@ -29,6 +31,14 @@ The job `{job}` makes the report of the {span} that ended, from the warehouse an
 the figures under `reports/`. Its summary goes to the webhook once. The DAG catches up, as finalizing does. A
 run may be repeated: the same figures change nothing. To make a report again, clear its DAG run.
 """
+_RECONCILIATION_DOC = """
+### Reconciliation
+
+The job `reconciliation` compares the gateway's ledger of the day that ended with the exchange's trade and
+income history. A difference is no failure of the run: the check `matches_exchange` in Dagster is red and
+names each, and an alert is sent. The run fails where the exchange does not answer, and Airflow repeats it. On
+paper nothing is compared. The DAG catches up. To compare a day again, clear its DAG run.
+"""
 
 
 def report_dag(span: str, job: str, cron: str) -> DAG:
@@ -44,5 +54,21 @@ def report_dag(span: str, job: str, cron: str) -> DAG:
     return dag
 
 
+def reconciliation_dag() -> DAG:
+    """Build the DAG that compares a day's ledger with the exchange's history."""
+    with DAG(
+        "reconciliation",
+        description="Compare the ledger of the day that ended with the exchange.",
+        doc_md=_RECONCILIATION_DOC,
+        tags=["dagster", "trading"],
+        **daily(RECONCILIATION_CRON, FIRST_DAY, poll_seconds=2.0, retry_delay=timedelta(minutes=5)),
+    ) as dag:
+        DagsterStepOperator(
+            task_id="compare", job=RECONCILIATION_JOB, doc_md="Watches the whole Dagster run."
+        )
+    return dag
+
+
+reconciliation_dag()
 for _report in REPORTS:
     report_dag(*_report)

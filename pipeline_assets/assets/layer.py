@@ -37,6 +37,7 @@ FILL_TABLE, VIEWS = AssetKey("fill_table"), AssetKey("analysis_views")
 OUTCOMES, OUTCOME_TABLE = AssetKey("candidate_outcomes"), AssetKey("candidate_outcome_table")
 DAY_REPORT, WEEK_REPORT = AssetKey("daily_report"), AssetKey("weekly_report")
 MONTH_REPORT = AssetKey("monthly_report")
+RECONCILIATION, MATCHES_EXCHANGE = AssetKey("account_reconciliation"), "matches_exchange"
 TRADING_TABLES = (CANDIDATE_TABLE, DECISION_TABLE, INTENT_TABLE, ORDER_TABLE, FILL_TABLE)
 
 # The checks of candle objects that are not of one run's rows: of whole days, and of the time that passed.

@@ -37,7 +37,12 @@ _BY_SENSOR = (
 )
 # By kind of record. Every run loads this module, so the use case is imported by the sensor's process only.
 _DAYS = {"decisions": layer.DECISIONS, "orders": layer.ORDERS, "fills": layer.FILLS}
-_CHECKED = _DAYS | {"intents": layer.DECISIONS}
+# Reported with the asset that they belong to.
+_OBSERVED = {
+    "intents": (layer.DECISIONS, "Intents: what the trader did after accepted decisions."),
+    "funding_payments": (layer.FILLS, "Funding payments in the gateway's ledger."),
+}
+_CHECKED = _DAYS | {kind: key for kind, (key, _) in _OBSERVED.items()}
 
 
 def trading_assets() -> list[AssetSpec]:
@@ -63,7 +68,8 @@ def trading_assets() -> list[AssetSpec]:
         _spec(
             layer.FILLS,
             layer.ORDERS,
-            "Fills of the gateway's ledger, each once, by UTC day of the fill: `fills/{yyyyMMdd}.parquet`.",
+            "Fills of the gateway's ledger, each once, by UTC day of the fill: `fills/{yyyyMMdd}.parquet`. "
+            "Observations show the ledger's funding payments: `funding_payments/{yyyyMMdd}.parquet`.",
             {"s3", "parquet"},
         ),
         _spec(
@@ -111,12 +117,10 @@ def record_events(
 
     for (kind, day), held in news.days.items():
         values = metadata(day_figures(kind, held.rows) | {"S3 object": store.address(held.key)})
-        if kind not in _DAYS:
+        if kind in _OBSERVED:
+            key, description = _OBSERVED[kind]
             yield AssetObservation(
-                layer.DECISIONS,
-                partition=str(day),
-                description="Intents: what the trader did after accepted decisions.",
-                metadata=values,
+                key, partition=str(day), description=description, metadata=values
             )
         else:
             yield AssetMaterialization(_DAYS[kind], partition=str(day), metadata=values)

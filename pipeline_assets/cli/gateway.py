@@ -1,15 +1,18 @@
-"""The command group `gateway`: it runs the order gateway of services/gateway/, and talks to a running one.
-Printing is in gateway_output.py.
+"""The command group `gateway`: it runs the order gateway of services/gateway/, talks to a running one, and
+compares a day of the ledger with the exchange. Printing is in gateway_output.py.
 """
 
 import getpass
+import sys
+from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from pipeline_assets.cli.options import json_option
+from pipeline_assets.cli.options import json_option, refuse_future
 from pipeline_assets.cli.output import print_json
+from pipeline_assets.market.intervals import DAY
 from pipeline_assets.settings import load_settings
 
 if TYPE_CHECKING:
@@ -131,6 +134,37 @@ def backup(file: Path) -> None:
         # A journal of years takes minutes.
         client.call(pb.BackupRequest(path=str(target)), pb.BackupResponse, seconds=3600)
     click.echo(f"Written: {target}, and the paper venue's journal beside it.")
+
+
+@gateway.command()
+@click.argument(
+    "day", type=click.DateTime(formats=["%Y-%m-%d", "%Y%m%d"]), required=False, default=None
+)
+@json_option
+def reconcile(day: datetime | None, as_json: bool) -> None:
+    """Compare the ledger of a UTC DAY, by default of yesterday, with the exchange's history.
+
+    Each fill, fee and funding payment is compared; the result is stored, as Dagster's daily run does. Needs
+    the lake, Redis and the account's key, and not the gateway. The exit status is 1 at a difference, and if
+    a day of an exchange could not be compared.
+    """
+    from pipeline_assets.cli.gateway_output import print_reconciliation
+    from pipeline_assets.resources.exchange_access import Exchange
+    from pipeline_assets.resources.object_store import ObjectStore
+    from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
+    from pipeline_assets.trading.day_reconciliation import reconcile_day
+
+    settings = load_settings()
+    now = Exchange(settings).server_time()
+    chosen = day.date() if day else now.date() - DAY
+    refuse_future(chosen, now.date())
+    result = reconcile_day(settings, ObjectStore(settings.s3, PERSON_PATIENCE), chosen, now)
+    if as_json:
+        print_json(result.to_dict())
+    else:
+        print_reconciliation(result)
+    if not result.finding().passed:
+        sys.exit(1)
 
 
 def _change(call: str, as_json: bool, **fields: str) -> None:

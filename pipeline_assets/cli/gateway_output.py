@@ -1,5 +1,5 @@
-"""The output of the command group `gateway`: state, positions and open orders. Calling the gateway is in
-gateway.py.
+"""The output of the command group `gateway`: state, positions and open orders, and a day's comparison.
+Calling the gateway is in gateway.py.
 """
 
 from collections.abc import Sequence
@@ -13,10 +13,12 @@ if TYPE_CHECKING:
     from google.protobuf.message import Message
 
     from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
+    from pipeline_assets.trading.day_reconciliation import DayReconciliation
 
 Fields = dict[str, Any]
 _LISTED = ("limits", "halted_symbols", "foreign_orders", "troubles")
 _POSITION = ("symbol", "quantity", "entry_price", "price", "open_profit")
+_DIFFERENCE = ("what", "symbol", "id", "ledger", "exchange")
 _ORDER = ("client_id", "symbol", "side", "kind", "quantity", "price", "filled", "status")
 
 
@@ -60,6 +62,16 @@ def print_holdings(positions: Sequence[Fields], orders: Sequence[Fields]) -> Non
     """Print a table of the open positions and one of the open orders; nothing for an empty one."""
     _print_table("Positions", _POSITION, [each for each in positions if each["entry_price"]])
     _print_table("Open orders", _ORDER, [each | each["order"] for each in orders])
+
+
+def print_reconciliation(result: "DayReconciliation") -> None:
+    """Print the result of a day and a table of the differences."""
+    finding = result.finding()
+    click.secho(f"{result.day}  {finding.description}", fg=None if finding.passed else "red")
+    rows = [vars(each) for each in result.differences]
+    _print_table("Differences", _DIFFERENCE, rows)
+    for name, amount in result.other_income.items():
+        click.echo(f"other income {name:<24}{amount}")
 
 
 def _print_table(title: str, names: Sequence[str], rows: Sequence[Fields]) -> None:

@@ -13,6 +13,7 @@ FINALIZE_JOB, LEDGER_JOB, HOUSEKEEPING_JOB = "seal", "gap_ledger", "housekeeping
 FUNDING_JOB, FUNDING_BACKFILL_JOB = "funding", "funding_backfill"
 # Not `drift`: no job of a repository may have the name of an asset.
 DRIFT_JOB = "model_drift"
+RECONCILIATION_JOB = "reconciliation"
 DAY_REPORT_JOB, WEEK_REPORT_JOB = "report_day", "report_week"
 MONTH_REPORT_JOB = "report_month"
 BACKTEST_JOB, MODEL_JOB = "backtest_reports", "models"

@@ -25,6 +25,8 @@ OUTCOMES_AGAIN = 1
 MODEL_CRON = "0 3 * * 0"
 # After yesterday is finalized and its features are merged, and before a new model is trained.
 DRIFT_CRON = "30 2 * * *"
+# Before yesterday's report, which shows the differences.
+RECONCILIATION_CRON = "20 4 * * *"
 # After yesterday's outcomes and drift; a week's and a month's once the last day has its own report.
 DAY_REPORT_CRON, WEEK_REPORT_CRON = "40 4 * * *", "0 5 * * 1"
 MONTH_REPORT_CRON = "20 5 1 * *"

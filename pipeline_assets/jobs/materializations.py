@@ -17,6 +17,7 @@ from pipeline_assets.collection.run_names import (
     MODEL_JOB,
     MONTH_REPORT_JOB,
     OUTCOMES_JOB,
+    RECONCILIATION_JOB,
     TRADING_TABLES_JOB,
     WEEK_REPORT_JOB,
     backfill_job,
@@ -183,7 +184,7 @@ def _backtest_job() -> UnresolvedAssetJobDefinition:
 
 
 def _one_asset_job(name: str, asset: AssetKey, description: str) -> UnresolvedAssetJobDefinition:
-    """Return the job of one asset: the training of models, their drift, a report."""
+    """Return the job of one asset: the training of models, their drift, a report, a comparison."""
     return define_asset_job(
         name,
         selection=AssetSelection.assets(asset),
@@ -223,6 +224,11 @@ jobs = [
         DRIFT_JOB,
         layer.DRIFT,
         "Measure by a day's end how far the current models' inputs and results have moved.",
+    ),
+    _one_asset_job(
+        RECONCILIATION_JOB,
+        layer.RECONCILIATION,
+        "Compare the ledger of a day with the exchange's trade and income history.",
     ),
     *(
         _one_asset_job(name, asset, f"Make the report of a {span}, and send its summary.")

@@ -26,6 +26,7 @@ from pipeline_assets.collection.run_names import (
     MONTH_REPORT_JOB,
     OUTCOMES_JOB,
     PARTITION_TAG,
+    RECONCILIATION_JOB,
     TRADING_TABLES_JOB,
     WEEK_REPORT_JOB,
     ingest_job,
@@ -40,6 +41,7 @@ from pipeline_assets.collection.scheduled_days import (
     MODEL_CRON,
     MONTH_REPORT_CRON,
     OUTCOMES_CRON,
+    RECONCILIATION_CRON,
     TRADING_TABLES_CRON,
     WEEK_REPORT_CRON,
     Span,
@@ -216,6 +218,14 @@ def drift_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
     )
 
 
+def reconciliation_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
+    """Return the daily schedule of the comparison with the exchange; a run's partition is yesterday."""
+    return _yesterday_schedule(
+        *(RECONCILIATION_JOB, RECONCILIATION_CRON, status),
+        "Compares yesterday's ledger with the exchange's trade and income history.",
+    )
+
+
 def report_schedules(status: DefaultScheduleStatus) -> list[ScheduleDefinition]:
     """Return the schedules of reports; a run's partition is yesterday, or the span that ended with it."""
     spans: tuple[tuple[Span, str, str], ...] = (
@@ -269,6 +279,7 @@ def schedules(*, running: bool) -> list[ScheduleDefinition]:
         finalize_schedule(status),
         model_schedule(status),
         drift_schedule(status),
+        reconciliation_schedule(status),
         *report_schedules(status),
         ScheduleDefinition(
             name=housekeeping.name,

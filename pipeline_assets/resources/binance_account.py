@@ -64,10 +64,17 @@ class AccountClient:
         self,
         settings: "Settings",
         *,
+        priority: Priority = Priority.GATEWAY,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         """Take over addresses and keys; nothing is sent.
+
+        Args:
+            settings: of the account and the addresses.
+            priority: of the questions; only the gateway's own may spend its share of the weight.
+            monotonic: the local clock.
+            sleep: waits for weight.
 
         Raises:
             CredentialsMissingError: the settings have no key.
@@ -88,7 +95,7 @@ class AccountClient:
             self._binance.weight_margin,
         )
         self.clock = ExchangeClock(monotonic)
-        self._weight = WeightAllowance(self._budget, Priority.GATEWAY, self.clock, sleep)
+        self._weight = WeightAllowance(self._budget, priority, self.clock, sleep)
         self._client: Any = None
         self._block = 0
 

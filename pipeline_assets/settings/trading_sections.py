@@ -62,7 +62,6 @@ class TradingSettings(Section):
     journal_url: SecretStr | None = Field(
         None, examples=["postgresql://user:…@db.example.com:5432/trading"]
     )
-
     # How long a position whose entry has a stop may be without a confirmed one.
     stop_seconds: int = Field(10, ge=1, le=300, examples=[5])
 

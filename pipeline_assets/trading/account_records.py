@@ -1,5 +1,6 @@
-"""Account records: the part of a gateway's journal that others read on the lake, as orders and fills that
-stand for themselves. Pure; copying is in record_copy.py, the daily Parquet objects in record_objects.py.
+"""Account records: the part of a gateway's journal that others read on the lake, as orders, fills and
+funding payments that stand for themselves. Pure; copying is in record_copy.py, the daily Parquet objects in
+record_objects.py.
 
 Quantities, prices and money are whole numbers of 1e-8, times are milliseconds, as in order_types.py. A field
 that is added needs a default, so that older documents remain readable.
@@ -61,6 +62,15 @@ class FillRecord(msgspec.Struct, frozen=True, kw_only=True):
     sequence: int
 
 
+class FundingRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A funding payment; negative where the account paid."""
+
+    symbol: str
+    paid_at: int
+    amount: int
+    sequence: int
+
+
 class AccountSummary(msgspec.Struct, frozen=True, kw_only=True):
     """The account's positions and results at the newest closes; positions and exposure by symbol."""
 
@@ -78,7 +88,7 @@ class AccountSummary(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class AccountRecords(msgspec.Struct, frozen=True, kw_only=True):
-    """One document: the orders and fills that changed since the document before.
+    """One document: the orders, fills and funding payments that are new since the document before.
 
     Attributes:
         account: whose they are.
@@ -90,6 +100,7 @@ class AccountRecords(msgspec.Struct, frozen=True, kw_only=True):
         orders: each with its newest state.
         fills: each once.
         summary: the account as it stands.
+        funding: funding payments, each once.
     """
 
     account: str
@@ -100,10 +111,11 @@ class AccountRecords(msgspec.Struct, frozen=True, kw_only=True):
     orders: list[OrderRecord]
     fills: list[FillRecord]
     summary: AccountSummary
+    funding: list[FundingRecord] = []
 
 
 class Touched:
-    """The orders and fills that journal records are about."""
+    """The orders, fills and funding payments that journal records are about."""
 
     def __init__(self) -> None:
         """Begin without records."""
@@ -111,6 +123,7 @@ class Touched:
         self.count = 0
         self._orders: dict[str, int] = {}
         self._fills: dict[tuple[str, int], tuple[Fill, int]] = {}
+        self._funding: dict[tuple[str, int], FundingRecord] = {}
 
     def add(self, numbered: Iterable[tuple[int, records.AnyRecord]]) -> None:
         """Take journal records in, in their order."""
@@ -124,6 +137,10 @@ class Touched:
                 case records.FillBooked():
                     fill = record.fill
                     self._fills.setdefault((fill.symbol, fill.trade_id), (fill, number))
+                case records.FundingBooked(symbol=symbol, time=time, amount=amount):
+                    self._funding[symbol, time] = FundingRecord(
+                        symbol=symbol, paid_at=time, amount=amount, sequence=number
+                    )
 
     def orders(self, state: GatewayState) -> list[OrderRecord]:
         """Return the orders as the state has them, in the order of their client ids."""
@@ -139,6 +156,10 @@ class Touched:
     def fills(self, state: GatewayState) -> list[FillRecord]:
         """Return the fills, in the order of the journal."""
         return [_fill_record(state, fill, number) for fill, number in self._fills.values()]
+
+    def funding(self) -> list[FundingRecord]:
+        """Return the funding payments, in the order of the journal."""
+        return list(self._funding.values())
 
 
 def summary_of(state: GatewayState) -> AccountSummary:

@@ -43,6 +43,8 @@ from pipeline_assets.trading.binance_replies import (
 _SPAN = 7 * 86_400_000
 _PAGE = 1_000
 _MOST_PAGES = 200
+# The id of a transaction is unique within its type and user.
+_INCOME_KEY = ("incomeType", "tranId", "symbol", "asset", "time")
 _MOST_KNOWN = 10_000
 # Trades of a stop are looked up among the conditional orders of this time before the trade.
 _STOPS_BEFORE = 7 * 86_400_000
@@ -121,7 +123,7 @@ class BinanceQueries:
             OutsideSystemError: one of the questions has no answer.
         """
         asked_at = self._clock()
-        rows = await self._trades(symbol, since)
+        rows = await self.trade_rows(symbol, since, self._account.now())
         with reading(f"the trades of {symbol}"):
             for order_id in {str(row["orderId"]): None for row in rows}:
                 await self._learn(symbol, order_id)
@@ -130,17 +132,23 @@ class BinanceQueries:
             )
         return messages.TradesRead(symbol, since, asked_at, fills)
 
-    async def _trades(self, symbol: str, since: int) -> list[Row]:
-        """Read by windows of seven days, and a full window on by the trade id."""
+    async def trade_rows(self, symbol: str, since: int, end: int) -> list[Row]:
+        """Read by windows of seven days, and a full window on by the trade id.
+
+        Raises:
+            OutsideSystemError: one of the questions has no answer.
+        """
         found: dict[int, Row] = {}
-        start, end = since, self._account.now()
+        start = since
         while start <= end:
             until = min(start + _SPAN - 1, end)
             window: Parameters = {"startTime": start, "endTime": until, "limit": _PAGE}
             for _ in range(_MOST_PAGES):
                 rows = await self._list(TRADES, {"symbol": symbol, **window})
                 with reading(f"the trades of {symbol}"):
-                    found |= {int(row["id"]): row for row in rows if int(row["time"]) >= since}
+                    found |= {
+                        int(row["id"]): row for row in rows if since <= int(row["time"]) <= end
+                    }
                     if len(rows) < _PAGE:
                         break
                     last = in_order(rows, "id")[-1]
@@ -212,18 +220,27 @@ class BinanceQueries:
         Raises:
             OutsideSystemError: no answer.
         """
-        found: dict[tuple[str, int], messages.FundingPaid] = {}
+        rows = await self.income_rows({"incomeType": "FUNDING_FEE"}, since)
+        with reading("the funding payments"):
+            return list({(each.symbol, each.time): each for each in payments_of(rows)}.values())
+
+    async def income_rows(self, wanted: Parameters, since: int) -> list[Row]:
+        """Read the income from a time on; `wanted` says which, and may name the end.
+
+        Raises:
+            OutsideSystemError: no answer.
+        """
+        found: dict[tuple[str, ...], Row] = {}
         start = since
         for _ in range(_MOST_PAGES):
-            wanted: Parameters = {"incomeType": "FUNDING_FEE", "startTime": start, "limit": _PAGE}
-            rows = await self._list(INCOME, wanted)
-            with reading("the funding payments"):
-                found |= {(each.symbol, each.time): each for each in payments_of(rows)}
+            rows = await self._list(INCOME, {**wanted, "startTime": start, "limit": _PAGE})
+            with reading("the income"):
+                found |= {tuple(str(row[name]) for name in _INCOME_KEY): row for row in rows}
                 if len(rows) < _PAGE:
                     return list(found.values())
-                # A full page may end within the payments of one moment, so that moment is read again.
+                # A full page may end within the income of one moment, so that moment is read again.
                 start = max(start + 1, int(in_order(rows, "time")[-1]["time"]))
-        raise VenueReplyError("There are more funding payments than can be read at once.")
+        raise VenueReplyError("There is more income than can be read at once.")
 
     async def document(self, endpoint: Endpoint) -> Any:
         """Return the decoded answer to a question without parameters.

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.trading.decision_store import read_decisions
-from pipeline_assets.trading.record_objects import Kind, decision_row, read_records, records_of
+from pipeline_assets.trading.record_objects import Kind, read_records, records_of
+from pipeline_assets.trading.record_rows import decision_row
 
 if TYPE_CHECKING:
     import polars as pl

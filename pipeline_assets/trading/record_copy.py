@@ -131,6 +131,7 @@ class RecordCopy:
                 copy_begun=place.begun,
                 orders=touched.orders(state),
                 fills=touched.fills(state),
+                funding=touched.funding(),
                 summary=summary_of(state),
             )
             return document, replace(place, sequence=touched.sequence, at=touched.at)

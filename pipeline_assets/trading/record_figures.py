@@ -1,5 +1,6 @@
-"""The figures of a day's decisions, intents, orders or fills, and of an account, as people want to see them.
-Reading and merging are in record_objects.py; how figures are shown is decided by the caller.
+"""The figures of a day's decisions, intents, orders, fills or funding payments, and of an account, as people
+want to see them. Reading and merging are in record_objects.py; how figures are shown is decided by the
+caller.
 """
 
 from collections.abc import Callable
@@ -123,11 +124,24 @@ def _fills(rows: "pl.DataFrame") -> Figures:
     }
 
 
+def _funding(rows: "pl.DataFrame") -> Figures:
+    import polars as pl
+
+    shown = rows.with_columns(pl.col("amount").cast(pl.Float64()))
+    return {
+        "funding payments": rows.height,
+        "funding": float(shown["amount"].sum()),
+        "newest payments": _newest(shown, "paid_at", ("symbol", "amount")),
+        **_span(rows, "paid_at", "payment"),
+    }
+
+
 _FIGURES: dict[Kind, Callable[["pl.DataFrame"], Figures]] = {
     Kind.DECISIONS: _decisions,
     Kind.INTENTS: _intents,
     Kind.ORDERS: _orders,
     Kind.FILLS: _fills,
+    Kind.FUNDING: _funding,
 }
 
 

@@ -35,11 +35,14 @@ from pipeline_assets.trading.record_objects import (
     Row,
     damage_of,
     day_of_object,
-    decision_row,
-    fill_row,
-    intent_row,
     merge_records,
     object_key,
+)
+from pipeline_assets.trading.record_rows import (
+    decision_row,
+    fill_row,
+    funding_row,
+    intent_row,
     order_row,
 )
 
@@ -56,6 +59,7 @@ _SOURCES = {
     Kind.INTENTS: INTENTS,
     Kind.ORDERS: ACCOUNTS,
     Kind.FILLS: ACCOUNTS,
+    Kind.FUNDING: ACCOUNTS,
 }
 _logger = logging.getLogger(__name__)
 
@@ -136,6 +140,28 @@ def look(store: ObjectStore, cursor: RecordCursor, lateness: timedelta) -> Recor
     changed = [*mended, *(each for each in damaged if each not in before)]
     after = RecordCursor(marks, kept, [object_key(*each) for each in damaged])
     return RecordNews(days, accounts, documents, waiting, damaged, changed, after)
+
+
+def merge_documents(store: ObjectStore, day: date) -> bool:
+    """Merge an account's documents of a day and the next into the day's objects; return if there are any.
+
+    For a reader that cannot wait for the next look. The look merges the same rows again, which changes
+    nothing.
+
+    Raises:
+        ObjectStoreError: S3 refuses, or an object is damaged.
+        TraderStateError: a document is of another version.
+    """
+    rows = defaultdict[Kind, list[Row]](list)
+    for each in (day, day + timedelta(days=1)):
+        listed = list(store.objects(f"{ACCOUNTS}{each:%Y%m%d}/"))
+        for key, body in _bodies(store, listed):
+            for kind, at, row in _of_account(_account(store, key, body)):
+                if at == day:
+                    rows[kind].append(row)
+    for kind, found in rows.items():
+        merge_records(store, kind, day, found)
+    return bool(rows)
 
 
 def _read_again(marks: Mapping[str, Mark], days: Iterable[tuple[Kind, date]]) -> dict[str, Mark]:
@@ -236,6 +262,12 @@ def _of_account(document: AccountRecords) -> Iterator[tuple[Kind, date, Row]]:
         yield Kind.ORDERS, from_milliseconds(order.sent_at).date(), order_row(document, order)
     for fill in document.fills:
         yield Kind.FILLS, from_milliseconds(fill.filled_at).date(), fill_row(document, fill)
+    for payment in document.funding:
+        yield (
+            Kind.FUNDING,
+            from_milliseconds(payment.paid_at).date(),
+            funding_row(document, payment),
+        )
 
 
 def _stand(document: AccountRecords) -> tuple[str, str]:

@@ -1,27 +1,23 @@
-"""Decisions, intents, orders and fills on the lake: one Parquet object of each kind a UTC day, made of the
-documents of trader and gateway. Which documents are new is found in record_news.py.
+"""Decisions, intents, orders, fills and funding payments on the lake: one Parquet object of each kind a UTC
+day, made of the documents of trader and gateway. Rows are made of these in record_rows.py; which documents
+are new is found in record_news.py.
 
 Every row of a kind has a key. Merging the same rows again changes nothing, in whatever order documents come.
 """
 
 import io
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import date, datetime
+from datetime import date
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
-from pipeline_assets.market.intervals import from_milliseconds
-from pipeline_assets.market.trading_rules import decimal
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import (
     DamagedObjectError,
     ObjectStoreError,
     PreconditionFailedError,
 )
-from pipeline_assets.trading.account_records import AccountRecords, FillRecord, OrderRecord
-from pipeline_assets.trading.decisions import Decision, Intent
 
 if TYPE_CHECKING:
     import polars as pl
@@ -40,6 +36,7 @@ class Kind(StrEnum):
     INTENTS = "intents"
     ORDERS = "orders"
     FILLS = "fills"
+    FUNDING = "funding_payments"
 
 
 @dataclass(frozen=True)
@@ -99,6 +96,12 @@ _LAYOUTS = {
         ("filled_at", "account", "symbol", "trade_id"),
         _COPIED,
     ),
+    Kind.FUNDING: _Layout(
+        _columns("account venue symbol paid_at:time amount:money sequence:count copy_begun:time"),
+        ("account", "symbol", "paid_at"),
+        ("paid_at", "account", "symbol"),
+        _COPIED,
+    ),
 }
 
 
@@ -120,6 +123,11 @@ def day_of_object(key: str) -> tuple[Kind, date]:
     """Return the kind and the day of an object's key."""
     kind, _, stamp = key.removesuffix(".parquet").partition("/")
     return Kind(kind), date.fromisoformat(stamp)
+
+
+def columns_of(kind: Kind) -> Mapping[str, str]:
+    """Return the columns of a kind, each with its type: `text`, `flag`, `count`, `float`, `money`, `time`."""
+    return _LAYOUTS[kind].columns
 
 
 def schema_of(kind: Kind) -> "pl.Schema":
@@ -192,66 +200,6 @@ def merge_records(
         f"{store.address(key)} was changed by other writers {_ATTEMPTS} times in a row. Find out whether "
         "two code servers of Dagster use this lake; the next look repeats this."
     )
-
-
-def decision_row(decision: Decision) -> Row:
-    """Return a decision as a row."""
-    candidate = decision.candidate
-    return {
-        "id": decision.id,
-        "candidate_id": candidate.id,
-        **{name: getattr(candidate, name) for name in ("strategy", "version", "symbol", "side")},
-        "interval": candidate.interval.value,
-        "open_time": candidate.open_time,
-        "price": candidate.price,
-        "verdict": decision.verdict,
-        "reason": decision.reason,
-        "author": decision.author,
-        "decided_at": decision.decided_at,
-        "model": decision.model,
-        "probability": decision.probability,
-        "expected_value": decision.expected_value,
-        "reasons": _reasons_text(decision),
-    }
-
-
-def intent_row(intent: Intent, minute: datetime) -> Row:
-    """Return an intent as a row; `minute` is the open time of its candidate's candle."""
-    return intent.model_dump(exclude={"schema_version"}) | {"open_time": minute}
-
-
-def order_row(document: AccountRecords, order: OrderRecord) -> Row:
-    """Return an order as a row; a market order has no price."""
-    return _account_row(Kind.ORDERS, document, order, order.price or None)
-
-
-def fill_row(document: AccountRecords, fill: FillRecord) -> Row:
-    """Return a fill as a row."""
-    return _account_row(Kind.FILLS, document, fill, fill.price)
-
-
-def _reasons_text(decision: Decision) -> str | None:
-    """Return the reasons of a model as JSON, as the column holds them; None without a judgement."""
-    if decision.reasons is None:
-        return None
-    return json.dumps([each.model_dump() for each in decision.reasons], separators=(",", ":"))
-
-
-def _account_row(
-    kind: Kind, document: AccountRecords, record: OrderRecord | FillRecord, price: int | None
-) -> Row:
-    row: Row = {name: getattr(record, name, None) for name in _LAYOUTS[kind].columns}
-    row |= {
-        "account": document.account,
-        "venue": document.venue,
-        "price": price,
-        "copy_begun": document.copy_begun,
-    }
-    readers = {"money": decimal, "time": from_milliseconds}
-    for name, each in _LAYOUTS[kind].columns.items():
-        if each in readers and row[name] is not None:
-            row[name] = readers[each](row[name])
-    return row
 
 
 def _merged(kind: Kind, rows: "pl.DataFrame") -> "pl.DataFrame":

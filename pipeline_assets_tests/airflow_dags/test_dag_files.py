@@ -123,6 +123,7 @@ def test_folder_needs_only_airflow_and_requests(parsed: dict) -> None:
         "candidate_outcomes",
         "models",
         "model_drift",
+        "reconciliation",
         *REPORTS,
     }
 
@@ -252,16 +253,16 @@ def test_every_dag_has_owner_and_alerts(parsed: dict) -> None:
 
 
 def test_only_daily_work_catches_up(parsed: dict) -> None:
-    """A day that was missed is finalized, and its candidates' outcomes are computed, later."""
+    """A day that was missed is finalized, compared with the exchange and judged later."""
     caught_up = {name for name, dag in parsed["dags"].items() if dag["catchup"]}
-    assert caught_up == {"candles_seal", "candidate_outcomes", *REPORTS}
+    assert caught_up == {"candles_seal", "candidate_outcomes", "reconciliation", *REPORTS}
 
 
 @pytest.mark.parametrize(
     ("dag", "job"),
     [
         *(("candles_seal", "seal"), ("candidate_outcomes", "outcomes")),
-        *(("model_drift", "model_drift"), *REPORTS.items()),
+        *(("model_drift", "model_drift"), ("reconciliation", "reconciliation"), *REPORTS.items()),
     ],
 )
 def test_daily_dags_share_dagsters_schedule(parsed: dict, dag: str, job: str) -> None:

@@ -16,7 +16,8 @@ from pipeline_assets.market.step_tables import to_minute
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.trading.decision_store import LakeDecisions, decisions_key
 from pipeline_assets.trading.decisions import MinuteDecisions, decided
-from pipeline_assets.trading.record_objects import Kind, decision_row, merge_records, object_key
+from pipeline_assets.trading.record_objects import Kind, merge_records, object_key
+from pipeline_assets.trading.record_rows import decision_row
 from pipeline_assets_tests.fixtures.judge import FakeJudge, decider
 from pipeline_assets_tests.fixtures.kafka import candidates
 from pipeline_assets_tests.fixtures.platform import Platform

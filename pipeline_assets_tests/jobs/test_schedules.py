@@ -74,6 +74,7 @@ def partition(found: Any) -> str:
         ("seal", timedelta(hours=1, minutes=5), "2026-11-19"),
         ("model_drift", timedelta(hours=2, minutes=30), "2026-11-19"),
         ("outcomes", timedelta(hours=4, minutes=10), "2026-11-19"),
+        ("reconciliation", timedelta(hours=4, minutes=20), "2026-11-19"),
     ],
 )
 def test_partition_follows_the_exchange_clock(

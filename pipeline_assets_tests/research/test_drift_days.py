@@ -15,7 +15,8 @@ from pipeline_assets.research.drift_documents import DriftReport, read_drift
 from pipeline_assets.resources.current_models import go_back
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings, StrategySettings
-from pipeline_assets.trading.record_objects import Kind, decision_row, merge_records, object_key
+from pipeline_assets.trading.record_objects import Kind, merge_records, object_key
+from pipeline_assets.trading.record_rows import decision_row
 from pipeline_assets.trading.traded_decisions import read_day, read_trades
 from pipeline_assets_tests.fixtures.drifting import (
     DAY,

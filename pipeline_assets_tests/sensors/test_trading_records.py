@@ -61,6 +61,7 @@ def test_events_show_what_was_traded(record_sensor: RecordSensor, tmp_path: Path
         ("AssetObservation", "decisions", decided),
         ("AssetMaterialization", "orders", traded),
         ("AssetMaterialization", "fills", traded),
+        ("AssetObservation", "fills", traded),
         ("AssetMaterialization", "positions", None),
     }
     figures = {
@@ -94,6 +95,8 @@ def test_events_show_what_was_traded(record_sensor: RecordSensor, tmp_path: Path
     }
     fills = figures[AssetMaterialization, "fills"]
     assert (fills["fills"], fills["value"], fills["fees"]) == (2, 20.0, 0.0)
+    funding = figures[AssetObservation, "fills"]
+    assert (funding["funding payments"], funding["funding"]) == (1, -0.00012345)
     bought = [(each["symbol"], each["side"], each["quantity"]) for each in fills["newest fills"]]
     assert bought == [("BTCUSDT", "buy", 0.1)] * 2
     positions = figures[AssetMaterialization, "positions"]

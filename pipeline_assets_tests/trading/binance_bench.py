@@ -27,11 +27,11 @@ T = TypeVar("T")
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
 
 
-def settings_at(exchange: ExchangeHandle, redis_url: str, **trading: Any) -> Settings:
-    """Return the settings of a demo account on a replay exchange."""
+def account_fields(exchange: ExchangeHandle) -> dict[str, Any]:
+    """Return the fields of the section `trading` for a demo account on a replay exchange."""
     address = exchange.url.removesuffix("/fapi")
     stream = address.replace("http://", "ws://") + "/private/ws"
-    fields: dict[str, Any] = {
+    return {
         "venue": "demo",
         "account": "desk-1",
         "rest_url": address,
@@ -40,10 +40,15 @@ def settings_at(exchange: ExchangeHandle, redis_url: str, **trading: Any) -> Set
         "api_key": SecretStr(DEFAULT_KEY),
         "api_secret": SecretStr(DEFAULT_SECRET),
     }
+
+
+def settings_at(exchange: ExchangeHandle, redis_url: str, **trading: Any) -> Settings:
+    """Return the settings of a demo account on a replay exchange."""
+    fields = account_fields(exchange)
     return Settings(
         _env_file=None,
         symbols=SYMBOLS,
-        binance=BinanceSettings(rest_url=address),
+        binance=BinanceSettings(rest_url=fields["rest_url"]),
         redis=RedisSettings(url=redis_url),
         trading=TradingSettings(**(fields | trading)),
     )

@@ -91,6 +91,7 @@ class CopiedAccount:
         self.venue.fill(messages.Send(sent.order, sent.sent_at, sent.recv_window))
         while not sent.booked:
             await asyncio.sleep(0)
+        self.venue.hear(messages.FundingPaid("BTCUSDT", BEGIN, -12_345))
         await self.bench.gateway.ask(messages.Cancel("nothing"))
         await self.copy()
 

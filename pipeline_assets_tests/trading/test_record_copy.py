@@ -4,6 +4,7 @@ import asyncio
 import logging
 import shutil
 from datetime import timedelta
+from decimal import Decimal
 from pathlib import Path
 
 import polars as pl
@@ -48,6 +49,10 @@ def test_records_equal_the_ledger(s3_bucket: S3Bucket, tmp_path: Path) -> None:
     assert fills["decision_id"].to_list() == ["decision of a-1", "decision of a-3"]
     assert fills["filled_at"].unique().to_list() == [from_milliseconds(BEGIN)]
     assert float(fills["price"][0]) == 100.0
+    [payment] = rows(store, Kind.FUNDING).to_dicts()
+    paid = (payment["symbol"], payment["paid_at"], payment["amount"])
+    assert paid == ("BTCUSDT", from_milliseconds(BEGIN), Decimal("-0.00012345"))
+    assert account.bench.core.state.ledger.funding == -12_345
 
 
 def test_nothing_new_copies_nothing(s3_bucket: S3Bucket, tmp_path: Path) -> None:

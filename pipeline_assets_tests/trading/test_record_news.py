@@ -39,6 +39,7 @@ OBJECTS = {
     (Kind.INTENTS, DECIDED),
     (Kind.ORDERS, TRADED),
     (Kind.FILLS, TRADED),
+    (Kind.FUNDING, TRADED),
 }
 
 
