@@ -181,6 +181,7 @@ def test_lineage_follows_the_four_steps(
         "candidate_outcome_table",
         "candle_gap_table",
         DRIFT,
+        RECONCILIATION,
     }
     reported |= {"candle_objects_1m", "candle_table_15m", "candle_table_1h", "funding_table"}
     assert [parents[name] for name in REPORTS] == [reported] * 3

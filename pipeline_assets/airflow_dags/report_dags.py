@@ -1,5 +1,5 @@
-"""The DAGs of the reports of a day, a week and a month, and of the comparison of an account with the exchange.
-Dagster does the work; the operators watch it. Candles are in candle_dags.py.
+"""The DAGs of the reports of a day, a week and a month, and of the comparison of an account with the
+exchange. Dagster does the work; the operators watch it. Candles are in candle_dags.py.
 """
 
 from datetime import timedelta
@@ -29,9 +29,9 @@ _RECONCILIATION_DOC = """
 ### Reconciliation
 
 The job `reconciliation` compares the gateway's ledger of the day that ended with the exchange's trade and
-income history. A difference is no failure of the run: the check `matches_exchange` in Dagster is red and names
-each. The run fails where the exchange does not answer, and Airflow repeats it. On paper nothing is compared.
-The DAG catches up. To compare a day again, clear its DAG run.
+income history. A difference is no failure of the run: the check `matches_exchange` in Dagster is red and
+names each, and an alert is sent. The run fails where the exchange does not answer, and Airflow repeats it. On
+paper nothing is compared. The DAG catches up. To compare a day again, clear its DAG run.
 """
 
 

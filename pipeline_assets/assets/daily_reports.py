@@ -71,6 +71,7 @@ def _report(
             AssetKey(layer.GAP_TABLE),
             layer.FUNDING_TABLE,
             layer.DRIFT,
+            layer.RECONCILIATION,
         ],
         partitions_def=partitions,
         # A report takes a core and hundreds of megabytes.

@@ -1,5 +1,5 @@
-"""The asset `account_reconciliation`, a UTC day a partition, and the check `matches_exchange`. The comparison is
-in trading/day_reconciliation.py.
+"""The asset `account_reconciliation`, a UTC day a partition, and the check `matches_exchange`. The comparison
+is in trading/day_reconciliation.py.
 """
 
 from collections.abc import Iterator
@@ -19,6 +19,7 @@ from pipeline_assets.assets import layer
 from pipeline_assets.assets.check_results import report
 from pipeline_assets.assets.presentation import metadata
 from pipeline_assets.market.partition_keys import partition_days
+from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.settings import Settings
@@ -30,8 +31,8 @@ _DESCRIPTION = (
 )
 _CHECKS = {
     layer.MATCHES_EXCHANGE: (
-        "The ledger has each fill, fee and funding payment of the exchange's history, and no other. The table "
-        "names each difference. A failed check stops nothing: a person decides."
+        "The ledger has each fill, fee and funding payment of the exchange's history, and no other. The "
+        "table names each difference. A failed check stops nothing: it sends an alert, and a person decides."
     )
 }
 
@@ -54,6 +55,7 @@ def _compare(
     store: ResourceParam[ObjectStore],
     exchange: ResourceParam[Exchange],
     settings: ResourceParam[Settings],
+    alerts: ResourceParam[Alerts],
 ) -> Iterator[MaterializeResult[Any] | AssetCheckResult]:
     # Imported here: every run loads the definitions, and one a day compares.
     from pipeline_assets.trading.day_reconciliation import reconcile_day
@@ -64,7 +66,10 @@ def _compare(
     newest = compared[days[-1]]
     yield MaterializeResult(metadata=metadata(newest.figures()))
     findings = {day: each.finding() for day, each in compared.items()}
-    wrong = any(each.differences for each in compared.values())
+    wrong = [each for each in compared.values() if each.differences]
+    for each in wrong:
+        text = f"Account {each.account}, {each.day}: {each.finding().description}"
+        alerts.send_repeatedly({"text": text, **each.to_dict()})
     yield report(
         *(context, layer.RECONCILIATION, layer.MATCHES_EXCHANGE, findings),
         severity=AssetCheckSeverity.ERROR if wrong else AssetCheckSeverity.WARN,

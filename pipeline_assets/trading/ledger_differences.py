@@ -1,5 +1,5 @@
-"""What differs between a gateway's ledger and the exchange's history in one UTC day. Pure: how both are read
-is in day_reconciliation.py.
+"""The differences between a gateway's ledger and the exchange's history of one UTC day. Pure: how both are
+read is in day_reconciliation.py.
 
 Quantities, prices and money are whole numbers of 1e-8, as in order_types.py.
 """
@@ -37,12 +37,12 @@ class DayFill:
 
     @property
     def trade(self) -> str:
-        """What was traded."""
+        """Side, quantity and price, as text."""
         return f"{self.side} {_number(self.quantity)} at {_number(self.price)}"
 
     @property
     def paid(self) -> str:
-        """What was paid for it."""
+        """The fee, as text."""
         return self.other_fee or _number(self.fee)
 
 

@@ -13,6 +13,7 @@ from dagster import AssetCheckEvaluation, AssetCheckSeverity
 from pipeline_assets.cli import gateway as command
 from pipeline_assets.market.intervals import to_milliseconds
 from pipeline_assets.market.trading_rules import units
+from pipeline_assets.research.daily_report.reconciliations import ledger_warnings
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.trading.account_records import (
     AccountRecords,
@@ -22,6 +23,7 @@ from pipeline_assets.trading.account_records import (
 )
 from pipeline_assets_tests.fixtures.platform import Platform
 from pipeline_assets_tests.fixtures.signed import SignedClient
+from pipeline_assets_tests.fixtures.webhook import Webhook
 from pipeline_assets_tests.trading.binance_bench import account_fields
 
 DAY = date(2026, 11, 20)
@@ -122,9 +124,10 @@ class Desk:
 
 
 @pytest.fixture
-def desk(platform: Platform) -> Desk:
-    """Provide an account `desk-1` on the exchange of the platform, before it trades."""
-    return Desk(platform.with_settings(trading=account_fields(platform.exchange)))
+def desk(platform: Platform, webhook: Webhook) -> Desk:
+    """Provide an account `desk-1` on the exchange of the platform, before it trades, with a webhook."""
+    alerts = type(platform.settings.alerts)(webhook_url=webhook.url)
+    return Desk(platform.with_settings(trading=account_fields(platform.exchange), alerts=alerts))
 
 
 def test_equal_ledger_passes(desk: Desk) -> None:
@@ -138,6 +141,21 @@ def test_equal_ledger_passes(desk: Desk) -> None:
     before = desk.store.get(KEY)
     desk.reconcile()
     assert desk.store.get(KEY) == before
+
+
+def test_difference_is_sent_and_reported(desk: Desk, webhook: Webhook) -> None:
+    """The alert has the differences; the report of the day names their number."""
+    desk.trade()
+    desk.copy(*spoil_funding(desk))
+    desk.reconcile()
+    [alert] = webhook.received
+    assert "Account desk-1, 2026-11-20: 1 difference" in alert["text"]
+    assert [each["what"] for each in alert["differences"]] == ["funding payment"]
+    [warning] = ledger_warnings(desk.store, "desk-1", [DAY, MORNING.date()])
+    assert "1 difference from the exchange on 2026-11-20 (funding payment: 1)" in warning
+    desk.store.put(KEY, b"{")
+    [warning] = ledger_warnings(desk.store, "desk-1", [DAY])
+    assert "is damaged" in warning
 
 
 def spoil_fill(desk: Desk) -> tuple[list[FillRecord], list[FundingRecord]]:

@@ -22,7 +22,7 @@ from pipeline_assets_tests.trading.binance_bench import (
 from pipeline_assets_tests.trading.gateway_bench import GatewayBench
 from pipeline_assets_tests.trading.test_core import LIMITS
 
-_WIDE = dataclasses.replace(
+WIDE = dataclasses.replace(
     LIMITS, order_notional=10**6 * UNIT, symbol_notional=10**6 * UNIT, gross_notional=10**6 * UNIT
 )
 
@@ -45,17 +45,17 @@ def test_ledger_is_the_exchanges(
         await venue.account.close()
         running.faults(trading={fault: 1})
         bench = GatewayBench(
-            *(tmp_path / "journal.sqlite", venue.venue), limits=_WIDE, clock=venue.time
+            *(tmp_path / "journal.sqlite", venue.venue), limits=WIDE, clock=venue.time
         )
         state = bench.core.state
         bench.gateway.hear(messages.PriceSeen("BTCUSDT", units("90000"), venue.now()))
         try:
             reply = await bench.gateway.ask(messages.Place(new_order("a-1", quantity=UNIT // 100)))
             assert reply.refusal is None
-            await _until(lambda: state.ledger.positions == {"BTCUSDT": UNIT // 100})
-            await _until(lambda: state.orders["a-1"].status is Status.FILLED)
+            await until(lambda: state.ledger.positions == {"BTCUSDT": UNIT // 100})
+            await until(lambda: state.orders["a-1"].status is Status.FILLED)
             await bench.gateway.ask(messages.Close("BTCUSDT", "c-1", "enough"))
-            await _until(lambda: not state.closes)
+            await until(lambda: not state.closes)
             assert state.ledger.positions == {}
             (account,) = running.trading()["accounts"].values()
             assert float(account["wallets"]["USDT"]) == 100_000 + float(decimal(state.ledger.cash))
@@ -66,7 +66,7 @@ def test_ledger_is_the_exchanges(
     asyncio.run(scene())
 
 
-async def _until(done) -> None:
+async def until(done) -> None:
     """Wait for the state; the test's own time limit ends the waiting."""
     while not done():
         await asyncio.sleep(0.05)

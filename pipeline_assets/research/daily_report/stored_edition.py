@@ -12,6 +12,7 @@ from pipeline_assets.research.daily_report.page import page_of
 from pipeline_assets.research.daily_report.parts import DailyReport, Edition
 from pipeline_assets.research.daily_report.pdf import pdf_of
 from pipeline_assets.research.daily_report.readers import Readers
+from pipeline_assets.research.daily_report.reconciliations import ledger_warnings
 from pipeline_assets.research.daily_report.sections import SECTIONS
 from pipeline_assets.research.daily_report.summary import (
     DOCUMENT,
@@ -78,6 +79,8 @@ def make_report(
         )
     if all(each.empty is not None for each in sections):
         warnings.append("Nothing is stored of this span, so the report has no figures.")
+    if readers.account is not None:
+        warnings += ledger_warnings(readers.store, readers.account, edition.days())
     return DailyReport(edition, tuple(sections), made_at, tuple(warnings))
 
 
