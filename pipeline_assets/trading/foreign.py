@@ -106,7 +106,7 @@ def check(work: Work) -> None:
         elif work.is_due(booked_at, 2 * work.core.timing.settling):
             del work.core.foreign_fills[key]
             if symbol in work.state.halts and venue_id in work.core.foreign_seen:
-                # A person was told when the order itself was reported.
+                # A person was alerted when the venue reported the order itself.
                 continue
             work.core.foreign_seen.add(venue_id)
             text = (
