@@ -105,6 +105,9 @@ def check(work: Work) -> None:
             del work.core.foreign_fills[key]
         elif work.is_due(booked_at, 2 * work.core.timing.settling):
             del work.core.foreign_fills[key]
+            if symbol in work.state.halts and venue_id in work.core.foreign_seen:
+                # A person was alerted when the venue reported the order itself.
+                continue
             work.core.foreign_seen.add(venue_id)
             text = (
                 f"{symbol}: the venue reports a trade of order {venue_id[:60]}, which is not known"
@@ -113,7 +116,7 @@ def check(work: Work) -> None:
 
 
 def resume(work: Work, event: ResumeSymbol) -> None:
-    """Accept entries of a symbol again."""
+    """Accept entries of a symbol again, also after the trades so far of orders that a person knows of."""
     if event.symbol not in work.state.halts:
         refusal = Refusal("not_found", f"Entries of {event.symbol[:40]} are not halted.")
         work.reply(event.request, event.symbol, refusal)
@@ -121,4 +124,7 @@ def resume(work: Work, event: ResumeSymbol) -> None:
     work.record(
         records.SymbolResumed(at=work.now, symbol=event.symbol, reason=event.reason, by=event.by)
     )
+    for symbol, venue_id in list(work.core.foreign_fills):
+        if symbol == event.symbol and venue_id in work.core.foreign_seen:
+            del work.core.foreign_fills[symbol, venue_id]
     work.reply(event.request, event.symbol)

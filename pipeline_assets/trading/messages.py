@@ -195,6 +195,7 @@ class Trouble(StrEnum):
     BAN = "ban"
     KEY = "key"
     MAINTENANCE = "maintenance"
+    SILENT = "silent"
 
 
 @dataclass(frozen=True)

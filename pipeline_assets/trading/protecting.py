@@ -17,6 +17,7 @@ from pipeline_assets.trading.work import Work
 
 # The exchange refuses a reduce-only order where resting ones already reduce the whole position.
 _BLOCKED = "-4118"
+_NAMED = 5
 
 
 def place_stop(work: Work, entry: OrderState, price: int) -> None:
@@ -79,10 +80,11 @@ def _close(work: Work, symbol: str) -> None:
     ids = (child_id(entry, "close without stop", number) for number in count())
     close_id = next(each for each in ids if each not in work.state.closes_seen)
     reason = f"no stop was confirmed within {seconds:g} s"
+    named = ", ".join(stops.entries_without(work.state, symbol)[:_NAMED])
     begin_close(work, symbol, close_id, reason)
     work.alarm(
         f"{symbol}: {reason} (setting PIPELINE_TRADING__STOP_SECONDS), so the position is being closed. Find "
-        f"out why from the stops of entry {entry}."
+        f"out why from the stops of: {named}."
     )
 
 

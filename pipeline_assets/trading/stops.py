@@ -22,13 +22,29 @@ def is_protected(state: GatewayState, symbol: str) -> bool:
     position = state.ledger.positions.get(symbol, 0)
     entries = [state.orders[each] for each in state.guarded.get(symbol, {})]
     entered = sum(each.booked for each in entries if each.order.signed * position > 0)
-    covered = 0
-    for held in live(state, symbol):
-        # A stop that the venue reports as filled, though its trades are not read yet, has done its work.
-        confirmed = held.status is Status.OPEN or held.reported > held.booked
-        if held.order.conditional and confirmed and held.order.signed * position < 0:
-            covered += held.order.quantity - held.booked
+    covered = sum(
+        held.order.quantity - held.booked
+        for held in confirmed(state, symbol)
+        if held.order.signed * position < 0
+    )
     return covered >= min(abs(position), entered)
+
+
+def confirmed(state: GatewayState, symbol: str) -> list[OrderState]:
+    """Return the stops of a symbol that the venue confirmed and that are not at their end."""
+    # A stop that the venue reports as filled, though its trades are not read yet, has done its work.
+    return [
+        held
+        for held in live(state, symbol)
+        if held.order.conditional and (held.status is Status.OPEN or held.reported > held.booked)
+    ]
+
+
+def entries_without(state: GatewayState, symbol: str) -> list[str]:
+    """Return the entries of a symbol that carry a stop and have none confirmed; all, if each has one."""
+    entries = list(state.guarded.get(symbol, {}))
+    with_stop = {held.order.parent for held in confirmed(state, symbol)}
+    return [each for each in entries if each not in with_stop] or entries
 
 
 def orphans(state: GatewayState, symbol: str) -> list[OrderState]:

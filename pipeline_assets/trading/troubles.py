@@ -30,6 +30,7 @@ def answered(work: Work, asked_at: int) -> None:
     core, state = work.core, work.state
     if core.silence_alarmed:
         core.silence_alarmed = False
+        state.troubles.pop(Trouble.SILENT, None)
         work.alarm("The venue answers again; entries are accepted.")
     for kind, event in list(state.troubles.items()):
         if event.kind is not Trouble.KEY and not event.until and asked_at > core.trouble_at[kind]:
@@ -43,10 +44,9 @@ def check(work: Work) -> None:
             _end(work, event)
     if is_silent(work) and not work.core.silence_alarmed:
         work.core.silence_alarmed = True
-        work.alarm(
-            f"The venue has not answered for {work.core.timing.silence // 1000} s. Entries are refused until "
-            "it answers; stops stay where they are."
-        )
+        text = f"The venue has not answered for {work.core.timing.silence // 1000} s."
+        work.state.troubles[Trouble.SILENT] = VenueTrouble(Trouble.SILENT, 0, text)
+        work.alarm(f"{text} Entries are refused until it answers; stops stay where they are.")
 
 
 def is_silent(work: Work) -> bool:

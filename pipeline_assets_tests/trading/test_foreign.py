@@ -55,6 +55,32 @@ def test_foreign_trade_holds_entries() -> None:
     assert _code(desk, client_id="a-2") == "symbol_halted"
 
 
+@pytest.mark.parametrize("resumed", [False, True])
+def test_known_foreign_trade_alerts_once(resumed: bool) -> None:
+    """A person's order and its trade: one alert, and no second halt after the symbol was resumed."""
+    desk = Desk()
+    desk.tell(messages.OrderSeen("web-1", "f-9", Status.OPEN, 0, "BTCUSDT"))
+    fill = msgspec.structs.replace(
+        fill_of(ORDER, 5, 100, desk.now), client_id="web-1", venue_id="f-9"
+    )
+    desk.tell(messages.FillSeen(fill))
+    if resumed:
+        desk.tell(messages.ResumeSymbol("BTCUSDT", "mine", "me", request=1))
+    later = desk.tell(messages.Timer(), after=120_000)
+    assert not alarms(later)
+    assert bool(later.state.halts) is not resumed
+
+
+def test_trade_after_resume_halts() -> None:
+    """A known order of others that goes on trading after a person resumed halts its symbol again."""
+    desk = Desk()
+    desk.tell(messages.OpenOrdersRead(desk.now, (_OTHER,)))
+    desk.tell(messages.ResumeSymbol("BTCUSDT", "mine", "me", request=1))
+    fill = msgspec.structs.replace(fill_of(ORDER, 5, 90, desk.now), client_id="", venue_id="77")
+    desk.tell(messages.FillSeen(fill))
+    assert desk.tell(messages.Timer(), after=120_000).state.halts
+
+
 def test_resume_needs_halted_symbol() -> None:
     desk = Desk()
     work = desk.tell(messages.ResumeSymbol("BTCUSDT", "why", "me", request=1))

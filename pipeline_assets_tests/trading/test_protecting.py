@@ -55,6 +55,16 @@ def test_missing_stop_closes_position() -> None:
         assert not alarms(desk.tell(messages.Timer(), after=1_000))
 
 
+def test_alarm_names_entry_without_stop() -> None:
+    """The first entry has its stop; the second's was refused. The whole position is closed."""
+    desk, _ = _entered()
+    desk.tell(messages.Accepted(_STOP_ID, "s-1"))
+    desk.filled(msgspec.structs.replace(_GUARDED, client_id="a-2"), trade_id=2)
+    desk.tell(messages.Refused(child_id("a-2", "stop", 0), "-4014"))
+    (alarm,) = alarms(desk.tell(messages.Timer(), after=10_000))
+    assert alarm.endswith("the stops of: a-2.")
+
+
 def test_cancelled_stop_closes_position() -> None:
     """A person cancels the stop in the app: the list of open orders has the gateway ask for it."""
     desk, _ = _entered()

@@ -81,8 +81,10 @@ def test_repeats_unanswered_reading() -> None:
     refusal = desk.place()
     assert refusal is not None
     assert refusal.code == "venue_silent"
+    assert list(desk.core.state.troubles) == ["silent"]
     assert desk.place(client_id="r-1", reduce_only=True) is None
     assert alarms(_reads(desk, 0)) == ["The venue answers again; entries are accepted."]
+    assert not desk.core.state.troubles
     assert desk.place() is None
 
 

@@ -158,6 +158,30 @@ def restrictions(call: Call) -> Row:
     }
 
 
+def coins(call: Call) -> list[Row]:
+    """GET capital/config/getall: the account's assets; ccxt reads it with the markets."""
+    return [
+        {
+            "coin": asset,
+            "name": asset,
+            "free": "0",
+            "locked": "0",
+            "freeze": "0",
+            "trading": True,
+            "isLegalMoney": False,
+            "depositAllEnable": False,
+            "withdrawAllEnable": False,
+            "networkList": [],
+        }
+        for asset in call.account.wallets
+    ]
+
+
+def margin_pairs(_call: Call) -> list[Row]:
+    """GET margin/allPairs: there is no spot market, thus no pair."""
+    return []
+
+
 def open_listen_key(call: Call) -> Row:
     """POST listenKey."""
     return {"listenKey": call.streams.open_key(call.account.key, call.desk.now)}
@@ -189,6 +213,8 @@ ROUTES = [
     Route("GET", "/fapi/v1/apiTradingStatus", of_symbol(1, 10), trading_status),
     Route("GET", "/fapi/v1/rateLimit/order", always(1), order_limits),
     Route("GET", "/sapi/v1/account/apiRestrictions", always(1), restrictions),
+    Route("GET", "/sapi/v1/capital/config/getall", always(10), coins),
+    Route("GET", "/sapi/v1/margin/allPairs", always(1), margin_pairs, "key"),
     Route("POST", "/fapi/v1/listenKey", always(1), open_listen_key, "key"),
     Route("PUT", "/fapi/v1/listenKey", always(1), keep_listen_key, "key"),
     Route("DELETE", "/fapi/v1/listenKey", always(1), close_listen_key, "key"),
