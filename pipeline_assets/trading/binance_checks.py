@@ -41,14 +41,19 @@ async def check_account(
     trading: TradingSettings,
     symbols: Collection[str],
     market_time: Callable[[], int],
+    held: Collection[str],
 ) -> list[str]:
-    """Return what could not be checked, for people, if nothing speaks against trading.
+    """Return what a person should know, if nothing speaks against trading.
+
+    A symbol with an open position may have another leverage or margin type: somebody must be able to close
+    it, and its entries are refused one by one.
 
     Args:
         account: with the venue's time measured.
         trading: what the account must be.
         symbols: that are traded.
         market_time: the time in milliseconds by which the gateway decides.
+        held: symbols with an open position.
 
     Raises:
         AccountUnfitError: something must be set right first.
@@ -64,7 +69,9 @@ async def check_account(
         )
     with reading("the account"):
         wrong += _of_account(await _required(account, ACCOUNT_CONFIG))
-        wrong += _of_symbols(setups_of(await _required(account, SYMBOL_CONFIG)), trading, symbols)
+        setups = setups_of(await _required(account, SYMBOL_CONFIG))
+        wrong += _of_symbols(setups, trading, set(symbols) - set(held))
+        notes += _of_symbols(setups, trading, set(symbols) & set(held))
         wrong += await _of_fees(account, trading, notes)
         wrong += await _of_key(account, trading, notes)
     if wrong:

@@ -83,7 +83,10 @@ class Upkeep:
         self._hear = hear
         await self._account.synchronize()
         await self._read_rules()
-        for note in await check_account(self._account, self._trading, self._symbols, self._clock):
+        held = (await self._queries.positions()).quantities
+        for note in await check_account(
+            self._account, self._trading, self._symbols, self._clock, held
+        ):
             _logger.warning("At the start of account %s: %s.", self._trading.account, note)
         await self._read_setups()
 

@@ -366,6 +366,24 @@ def test_account_is_checked_at_start(running, redis_url):
     assert posts(running) == {}
 
 
+def test_other_leverage_lets_positions_close(play, running, redis_url):
+    """A gateway that starts after the leverage was changed refuses entries, and closes what is open."""
+
+    async def scene(bench: VenueBench) -> None:
+        await bench.send(new_order("a-1"))
+        await bench.until(messages.FillSeen)
+        running.trading("account", leverage={"BTCUSDT": 5})
+        later = VenueBench(settings_at(running, redis_url))
+        await later.venue.start(later.hear)
+        refused = await later.send(new_order("b-1"))
+        closed = await later.send(new_order("c-1", side="sell", reduce_only=True))
+        await later.venue.stop()
+        assert isinstance(refused, messages.Refused)
+        assert isinstance(closed, messages.Accepted)
+
+    play(scene)
+
+
 def test_live_needs_every_answer(running, redis_url):
     """An endpoint that does not exist is a note on demo, and a reason not to start on live."""
 
