@@ -13,7 +13,7 @@ from datetime import UTC, date, datetime, timedelta
 from decimal import ROUND_DOWN, Decimal
 from typing import Any
 
-from pipeline_assets.local.exchange.faults import uniform
+from pipeline_assets.local.exchange.draws import uniform
 from pipeline_assets.local.exchange.intervals import DAY, INTERVALS
 from pipeline_assets.local.exchange.market import Market, RecentlyUsed
 from pipeline_assets.local.exchange.moments import EPOCH, parse_moment

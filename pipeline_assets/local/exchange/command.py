@@ -114,7 +114,8 @@ def exchange(  # noqa: PLR0913, PLR0917 - one parameter an option is click's way
     from pipeline_assets.local.exchange.funding_files import own_rates
     from pipeline_assets.local.exchange.market import Market
     from pipeline_assets.local.exchange.outages import Outage
-    from pipeline_assets.local.exchange.server import Exchange, serve
+    from pipeline_assets.local.exchange.server import Exchange
+    from pipeline_assets.local.exchange.serving import serve
     from pipeline_assets.local.exchange.weights import WeightBudget
     from pipeline_assets.web_guard import allowed_hosts
 

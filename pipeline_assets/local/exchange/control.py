@@ -80,6 +80,7 @@ class Control:
                     self._exchange.clock.set_ms(self._exchange.clock.now_ms() + value)
                 case _:
                     raise ValueError('Send {"set_ms": 1763640000000} or {"advance_ms": 60000}')
+            self._exchange.trading.doors.advance()
             return {"now_ms": self._exchange.clock.now_ms()}
 
         return await controlled(request, move)
@@ -89,6 +90,7 @@ class Control:
 
         def replace(document: dict[str, Any]) -> dict[str, Any]:
             self._exchange.plan.replace(Faults.parse(document))
+            self._exchange.trading.replace_faults()
             return self._exchange.plan.faults.document()
 
         return await controlled(request, replace)
@@ -100,6 +102,7 @@ class Control:
             match document:
                 case {"outages": [*texts]}:
                     self._exchange.market.set_outages([Outage.parse(str(text)) for text in texts])
+                    self._exchange.trading.desk.prices.forget()
                 case _:
                     raise ValueError('Send {"outages": ["START/END", "START/END/SYMBOL,SYMBOL"]}')
             return {"outages": [outage.text() for outage in self._exchange.market.outages]}
@@ -118,6 +121,7 @@ class Control:
             self._exchange.budget.forget()
             self._exchange.funding.forget()
             self._exchange.answers.clear()
+            self._exchange.trading.restart()
             return {"now_ms": self._exchange.clock.now_ms()}
 
         return await controlled(request, restart)

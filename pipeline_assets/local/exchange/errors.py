@@ -40,6 +40,10 @@ class ApiError(Exception):
         return {} if self.retry_after is None else {"Retry-After": str(self.retry_after)}
 
 
+class ConnectionCut(Exception):  # noqa: N818 - it is no error of the exchange's but a fault
+    """The connection is to be reset in place of a reply."""
+
+
 class HtmlError(ApiError):
     """The answer of the load balancer in front of the exchange when no server is behind it."""
 

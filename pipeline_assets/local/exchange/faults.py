@@ -4,12 +4,14 @@ The reply to a faulty request is built in server.py. Outages are no faults (mark
 those candles never existed.
 """
 
-import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
+
+from pipeline_assets.local.exchange.accounts.faults import TradingFaults
+from pipeline_assets.local.exchange.draws import uniform
 
 SHARES = (
     "http_500",
@@ -82,6 +84,7 @@ class Faults:
         ban_seconds: the next request gets HTTP 418 and a ban of so many seconds (0: none).
         down: `reset` or `http_503` makes every request fail so.
         seed: chooses which requests a share strikes.
+        trading: faults of orders and private streams (`TradingFaults`), e.g. {"order_hidden": 0.1}.
         symbols: shares by symbol, over those above, e.g. {"ETHUSDT": {"http_500": 1}}.
     """
 
@@ -112,6 +115,7 @@ class Faults:
     ban_seconds: int = 0
     down: str | None = None
     seed: int = 1
+    trading: Mapping[str, Any] = field(default_factory=dict)
     symbols: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
 
     @classmethod
@@ -149,14 +153,11 @@ def refuse_unknown(document: Mapping[str, Any], known: set[str]) -> None:
 def check(name: str, value: Any) -> None:
     """Raise a ValueError where a fault's value is of the wrong kind or out of range."""
     if name == "symbols":
-        if not isinstance(value, Mapping) or not all(
-            isinstance(v, Mapping) for v in value.values()
-        ):
-            raise ValueError('symbols must map symbols to shares: {"ETHUSDT": {"http_500": 1}}')
-        for shares in value.values():
-            refuse_unknown(shares, set(EVERY_SHARE))
-            for fault, share in shares.items():
-                check(fault, share)
+        check_symbols(value)
+    elif name == "trading":
+        if not isinstance(value, Mapping):
+            raise ValueError('trading must map faults to values: {"order_hidden": 0.1}')
+        TradingFaults.parse(value)
     elif name == "down":
         if value not in DOWN:
             raise ValueError(f"down must be null, 'reset' or 'http_503', not {value!r}")
@@ -164,6 +165,16 @@ def check(name: str, value: Any) -> None:
         raise ValueError(f"{name} must be a number from 0 on, not {value!r}")
     elif name in EVERY_SHARE and value > 1:
         raise ValueError(f"{name} is a share of the requests, from 0 to 1, not {value!r}")
+
+
+def check_symbols(value: Any) -> None:
+    """Raise a ValueError where the shares by symbol cannot be read."""
+    if not isinstance(value, Mapping) or not all(isinstance(v, Mapping) for v in value.values()):
+        raise ValueError('symbols must map symbols to shares: {"ETHUSDT": {"http_500": 1}}')
+    for shares in value.values():
+        refuse_unknown(shares, set(EVERY_SHARE))
+        for fault, share in shares.items():
+            check(fault, share)
 
 
 class FaultPlan:
@@ -217,12 +228,6 @@ class FaultPlan:
         """Return the seconds of a ban that is due now, or 0."""
         seconds, self.ban_pending = self.ban_pending, 0
         return seconds
-
-
-def uniform(name: str, text: str) -> float:
-    """Return a number in [0, 1) that depends on nothing but its arguments."""
-    digest = hashlib.blake2b(f"{name}:{text}".encode(), digest_size=8).digest()
-    return int.from_bytes(digest) / 2**64
 
 
 def damaged_rows(rows: list[bytes], struck: frozenset[str], now_ms: int) -> list[bytes]:

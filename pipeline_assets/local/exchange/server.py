@@ -14,6 +14,7 @@ from typing import Any
 from aiohttp import web  # noqa: TID253
 
 from pipeline_assets.local.exchange import errors
+from pipeline_assets.local.exchange.accounts.trading import Trading
 from pipeline_assets.local.exchange.archive import (
     NO_SUCH_KEY,
     Archive,
@@ -83,6 +84,8 @@ class Exchange:
         self.start = (self.clock.stepped_ms, self.plan.faults, self.market.outages)
         self._archive = Archive(self.market, self.form)
         self.funding = self.made_funding or FundingMarket(self.market)
+        self.trading = Trading(self)
+        self.trading.replace_faults()
 
     def application(self) -> web.Application:
         """Return the routes: the public interface, the archive and /control/."""
@@ -102,6 +105,7 @@ class Exchange:
             allow_head=False,
         )
         FundingRoutes(self).add_routes(application.router, ARCHIVE_PATH)
+        self.trading.add_routes(application)
         Control(self).add_routes(application.router)
         application.router.add_route("*", "/{unknown:.*}", self.unknown_path)
         return application
@@ -114,7 +118,7 @@ class Exchange:
         """Return a handler of the public interface: everything that holds for each of its calls."""
 
         async def answer(request: web.Request) -> web.StreamResponse:
-            return await self._answer(request, weight(request.query), body)
+            return await self.answer(request, weight(request.query), body)
 
         return self.counted(lambda request: request.path, answer)
 
@@ -137,11 +141,15 @@ class Exchange:
 
         return handle
 
-    async def _answer(self, request: web.Request, weight: int, body: Body) -> web.StreamResponse:
-        """Return the reply to one call, whatever becomes of it."""
+    async def answer(self, request: web.Request, weight: int, body: Body) -> web.StreamResponse:
+        """Return the reply to one call, whatever becomes of it.
+
+        The faults know a signed request by `request["drawn"]` in place of its path and query, in which
+        time and signature differ each time; `request["headers"]` has the headers of its own.
+        """
         plan = self.plan
-        symbol = request.query.get("symbol")
-        struck = plan.draw(request.path_qs, symbol)
+        named, symbol = request.get("drawn", (request.path_qs, request.query.get("symbol")))
+        struck = plan.draw(named, symbol)
         if await self._cut_off(request, struck):
             return reset(request)
 
@@ -154,8 +162,12 @@ class Exchange:
             self._refuse(now_ms, request.remote or "127.0.0.1")
             self._fail(struck)
             answer = body(request, now_ms)
+        except errors.ConnectionCut:
+            return reset(request)
         except errors.ApiError as error:
-            return reply(error.body(), error.status, headers | error.headers(), error.content_type)
+            headers |= request.get("headers", {}) | error.headers()
+            return reply(error.body(), error.status, headers, error.content_type)
+        headers |= request.get("headers", {})
         if struck.intersection(ROW_FAULTS):
             answer = damaged(request.path, answer, struck, now_ms)
         if "cut_json" in struck:
@@ -270,33 +282,3 @@ class Exchange:
         """Any other path or method."""
         error = errors.unknown_path(request.method, request.path)
         return reply(error.body(), error.status, {})
-
-
-async def serve(exchange: Exchange, port: int, ready: Callable[[int], None]) -> None:
-    """Serve on 127.0.0.1 until SIGTERM or SIGINT.
-
-    Args:
-        exchange: what to serve.
-        port: 0 takes a free one.
-        ready: called with the port once connections are accepted.
-
-    Raises:
-        OSError: the port cannot be had.
-    """
-    import signal
-
-    stop = asyncio.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    # Handlers are cancelled with their client: a hanging reply would outlive it otherwise.
-    runner = web.AppRunner(
-        exchange.application(), access_log=None, handler_cancellation=True, shutdown_timeout=0.5
-    )
-    await runner.setup()
-    try:
-        site = web.TCPSite(runner, "127.0.0.1", port, backlog=1024)
-        await site.start()
-        ready(runner.addresses[0][1])
-        await stop.wait()
-    finally:
-        await runner.cleanup()
