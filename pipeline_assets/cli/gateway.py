@@ -59,10 +59,11 @@ def flatten(reason: str, as_json: bool) -> None:
 
 @gateway.command()
 @_reason
+@click.option("--symbol", default="", help="Resume the entries of this halted symbol only.")
 @json_option
-def resume(reason: str, as_json: bool) -> None:
+def resume(reason: str, symbol: str, as_json: bool) -> None:
     """Accept every order again. The day's loss counts anew."""
-    _change("Resume", as_json, reason=reason)
+    _change("Resume", as_json, reason=reason, symbol=symbol)
 
 
 @gateway.command()

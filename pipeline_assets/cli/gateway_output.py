@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 
 Fields = dict[str, Any]
+_LISTED = ("limits", "halted_symbols", "foreign_orders", "troubles")
 _POSITION = ("symbol", "quantity", "entry_price", "price", "open_profit")
 _ORDER = ("client_id", "symbol", "side", "kind", "quantity", "price", "filled", "status")
 
@@ -43,8 +44,13 @@ def order_fields(held: "pb.OrderState") -> Fields:
 def print_state(shown: Fields) -> None:
     """Print the state for a person, the limits last."""
     for name, value in shown.items():
-        if name != "limits":
+        if name not in _LISTED:
             click.echo(f"{name.replace('_', ' '):<16}{value}")
+    for symbol, reason in sorted(shown["halted_symbols"].items()):
+        click.echo(f"halted {symbol:<9}{reason}")
+    for name in ("foreign_orders", "troubles"):
+        for value in shown[name]:
+            click.echo(f"{name.replace('_', ' ').removesuffix('s'):<16}{value}")
     # A map of protobuf has no order.
     for name, value in sorted(shown["limits"].items()):
         click.echo(f"limit {name:<24}{value}")

@@ -166,6 +166,7 @@ def to_message(order: Order) -> pb.Order:
         decision_id=order.decision_id,
         parent=order.parent,
         leverage=order.leverage,
+        stop_part=f"{decimal(order.stop_part):f}" if order.stop_part else "",
     )
 
 
@@ -186,6 +187,7 @@ def to_record(event: pb.StreamEventsResponse) -> Record:
                 venue_id=changed.venue_id,
                 reported=_units(changed.reported),
                 reason=changed.reason,
+                triggered_id=changed.triggered_id,
             )
         case "fill_booked":
             return FillBooked(at=event.at_ms, fill=_fill(event.fill_booked.fill))
@@ -204,7 +206,8 @@ def to_record(event: pb.StreamEventsResponse) -> Record:
 def _order(order: pb.Order) -> Order:
     plain = {name: getattr(order, name) for name in Order.__struct_fields__}
     kind = cast(Kind, pb.Kind.Name(order.kind).removeprefix("KIND_").lower())
-    numbers = {"quantity": _units(order.quantity), "price": _units(order.price)}
+    names = ("quantity", "price", "stop_part")
+    numbers = {name: _units(getattr(order, name)) for name in names}
     return Order(**plain | numbers | {"side": _side(order.side), "kind": kind})
 
 

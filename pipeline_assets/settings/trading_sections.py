@@ -29,6 +29,9 @@ class TradingSettings(Section):
         None, examples=["postgresql://user:…@db.example.com:5432/trading"]
     )
 
+    # How long a position whose entry has a stop may be without a confirmed one.
+    stop_seconds: int = Field(10, ge=1, le=300, examples=[5])
+
     @field_validator("journal_url")
     @classmethod
     def _postgres(cls, value: SecretStr | None) -> SecretStr | None:

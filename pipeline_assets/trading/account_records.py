@@ -11,8 +11,9 @@ from typing import Any
 import msgspec
 
 from pipeline_assets.trading import records
+from pipeline_assets.trading.order_state import OrderState
 from pipeline_assets.trading.order_types import Fill, Status
-from pipeline_assets.trading.state import GatewayState, OrderState
+from pipeline_assets.trading.state import GatewayState
 
 # The prefix of the documents on the lake.
 ACCOUNTS = "accounts/"
@@ -168,6 +169,8 @@ def _client_id(state: GatewayState, fill: Fill) -> str:
 def _order_record(held: OrderState, sequence: int) -> OrderRecord:
     known = {name: getattr(held, name) for name in _STATE}
     asked = msgspec.structs.asdict(held.order)
+    # The stop itself is an order with a record of its own.
+    del asked["stop_part"]
     return OrderRecord(**asked, **known, filled=held.booked, sequence=sequence)
 
 

@@ -10,8 +10,8 @@ from pipeline_assets.market.trading_rules import units
 from pipeline_assets.trading import records
 from pipeline_assets.trading.messages import PositionsRead, Refused
 from pipeline_assets.trading.order_ids import child_id
+from pipeline_assets.trading.order_state import Closing
 from pipeline_assets.trading.order_types import Order, Status
-from pipeline_assets.trading.state import Closing
 from pipeline_assets.trading.work import Work
 
 _WAITING = frozenset({Status.SENDING, Status.OPEN})

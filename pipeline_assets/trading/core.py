@@ -8,7 +8,16 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from pipeline_assets.market.trading_rules import TradingRules, decimal
-from pipeline_assets.trading import closing, placing, reconciling, records, resolving
+from pipeline_assets.trading import (
+    closing,
+    foreign,
+    placing,
+    protecting,
+    reconciling,
+    records,
+    resolving,
+    troubles,
+)
 from pipeline_assets.trading.invariants import InvariantError
 from pipeline_assets.trading.limits import RiskLimits
 from pipeline_assets.trading.messages import (
@@ -20,6 +29,7 @@ from pipeline_assets.trading.messages import (
     FillSeen,
     Flatten,
     FundingPaid,
+    OpenOrdersRead,
     OrderCounts,
     OrderMissing,
     OrderSeen,
@@ -28,10 +38,13 @@ from pipeline_assets.trading.messages import (
     PriceSeen,
     Refused,
     Restarted,
+    ResumeSymbol,
     SetMode,
+    StreamConnected,
     Timer,
     TradesRead,
     Unanswered,
+    VenueTrouble,
 )
 from pipeline_assets.trading.order_types import Mode, Status
 from pipeline_assets.trading.state import GatewayState
@@ -81,6 +94,7 @@ class GatewayCore:
         self._core.rate.see_time(now)
         _begin_day(work)
         _HANDLERS[type(event)](work, event)
+        protecting.check(work)
         _begin_day(work)
         _limit_loss(work)
         return work
@@ -130,6 +144,10 @@ def _timer(work: Work, _: Timer) -> None:
             resolving.ask_about(work, work.state.orders[client_id])
     closing.ask(work)
     reconciling.ask(work)
+    protecting.cancel_orphans(work)
+    protecting.send_blocked(work)
+    foreign.check(work)
+    troubles.check(work)
 
 
 def _restarted(work: Work, _: Restarted) -> None:
@@ -141,15 +159,28 @@ def _restarted(work: Work, _: Restarted) -> None:
         resolving.ask_soon(work, client_id)
         resolving.ask_about(work, held)
     closing.ask(work)
+    foreign.begin(work)
     reconciling.begin(work)
+
+
+def _stream_connected(work: Work, _: StreamConnected) -> None:
+    reconciling.begin(work)
+
+
+def _open_orders_read(work: Work, event: OpenOrdersRead) -> None:
+    troubles.answered(work, event.asked_at)
+    foreign.open_orders_read(work, event)
 
 
 def _refused(work: Work, event: Refused) -> None:
     resolving.refused(work, event)
     closing.refused(work, event)
+    protecting.refused(work, event)
 
 
 def _positions_read(work: Work, event: PositionsRead) -> None:
+    troubles.answered(work, event.asked_at)
+    work.core.unanswered_since = 0
     resolving.positions_read(work, event)
     reconciling.positions_read(work, event)
     closing.positions_read(work, event)
@@ -160,6 +191,7 @@ _HANDLERS: dict[type, Callable[[Work, Any], None]] = {
     Cancel: placing.cancel,
     Close: placing.close,
     SetMode: placing.set_mode,
+    ResumeSymbol: foreign.resume,
     Flatten: placing.flatten,
     Accepted: resolving.accepted,
     Refused: _refused,
@@ -170,6 +202,9 @@ _HANDLERS: dict[type, Callable[[Work, Any], None]] = {
     FillSeen: resolving.fill_seen,
     TradesRead: reconciling.trades_read,
     PositionsRead: _positions_read,
+    OpenOrdersRead: _open_orders_read,
+    StreamConnected: _stream_connected,
+    VenueTrouble: troubles.reported,
     FundingPaid: resolving.funding_paid,
     PriceSeen: _price_seen,
     OrderCounts: _order_counts,

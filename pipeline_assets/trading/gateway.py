@@ -24,7 +24,10 @@ from pipeline_assets.trading.state import GatewayState
 from pipeline_assets.trading.venue import Venue
 
 T = TypeVar("T")
-Wish = messages.Place | messages.Cancel | messages.Close | messages.SetMode | messages.Flatten
+Wish = (
+    messages.Place | messages.Cancel | messages.Close | messages.SetMode | messages.ResumeSymbol
+    | messages.Flatten
+)  # fmt: skip
 _BATCH = 500
 PAGE = 500
 _TIMER_SECONDS = 0.5
@@ -254,14 +257,20 @@ class Gateway:
                 self._alarm(effect.message)
             case messages.Send():
                 self._begin(self._send(effect))
-            case messages.SendCancel():
-                self._begin(self._ask(self._venue.cancel(effect.client_id, effect.symbol)))
-            case messages.AskOrder():
-                self._begin(self._ask(self._venue.ask_order(effect.client_id, effect.symbol)))
+            case messages.SendCancel(client_id, symbol, conditional):
+                self._begin(
+                    self._ask(self._venue.cancel(client_id, symbol, conditional=conditional))
+                )
+            case messages.AskOrder(client_id, symbol, conditional):
+                self._begin(
+                    self._ask(self._venue.ask_order(client_id, symbol, conditional=conditional))
+                )
             case messages.AskTrades():
                 self._begin(self._ask(self._venue.ask_trades(effect.symbol, effect.since)))
             case messages.AskPositions():
                 self._begin(self._ask(self._venue.ask_positions()))
+            case messages.AskOpenOrders():
+                self._begin(self._ask(self._venue.ask_open_orders()))
 
     def _begin(self, answer: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(answer)

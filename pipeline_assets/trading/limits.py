@@ -136,6 +136,10 @@ def against_filters(order: Order, rules: TradingRules | None, price: int) -> Ref
         (order.kind == "stop" and not order.reduce_only, "a stop order must be reduce-only"),
         (order.kind == "market" and order.price != 0, "a market order has no price"),
         (
+            order.stop_part != 0 and (order.reduce_only or not 0 < order.stop_part < UNIT),
+            "stop_part is for an entry, above 0 and below 1",
+        ),
+        (
             order.price % units(rules.tick_size) != 0,
             f"price {decimal(order.price)} is no multiple of the tick {rules.tick_size}",
         ),

@@ -4,8 +4,9 @@ records.py. Every time is in milliseconds since 1970 (UTC) by the exchange's clo
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from enum import StrEnum
 
-from pipeline_assets.trading.order_types import Fill, Mode, Order, Status
+from pipeline_assets.trading.order_types import Fill, Mode, Order, OrderSide, Status
 
 # --- events: a caller's wishes -----------------------------------------------------------------------------
 
@@ -41,6 +42,16 @@ class SetMode:
     """A person changes what is accepted."""
 
     mode: Mode
+    reason: str
+    by: str
+    request: int = 0
+
+
+@dataclass(frozen=True)
+class ResumeSymbol:
+    """A person has entries of a halted symbol accepted again."""
+
+    symbol: str
     reason: str
     by: str
     request: int = 0
@@ -96,13 +107,18 @@ class OrderSeen:
     """An order's state, from the stream or from a query.
 
     Attributes:
+        venue_id: of a stop, the id of the conditional order.
         executed: filled so far, in 1e-8.
+        symbol: names where an order that the gateway does not know was seen; may be empty for a query.
+        triggered_id: the venue's id of the order that a triggered stop became, which its trades name.
     """
 
     client_id: str
     venue_id: str
     status: Status
     executed: int
+    symbol: str = ""
+    triggered_id: str = ""
 
 
 @dataclass(frozen=True)
@@ -136,6 +152,64 @@ class PositionsRead:
 
     asked_at: int
     quantities: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class OpenOrder:
+    """An order that rests at the venue, also one that the gateway did not send.
+
+    Attributes:
+        client_id: may be empty for an order of another program.
+        kind: `limit` or `stop` as in Order, or the venue's own word in small letters.
+        quantity, price: in 1e-8; the price is the trigger of a conditional order.
+        conditional: whether the order counts among the venue's open conditional orders.
+    """
+
+    symbol: str
+    client_id: str
+    venue_id: str
+    kind: str
+    side: OrderSide
+    quantity: int
+    price: int = 0
+    conditional: bool = False
+    reduce_only: bool = False
+
+
+@dataclass(frozen=True)
+class OpenOrdersRead:
+    """All open orders of the account, conditional ones included, of all symbols."""
+
+    asked_at: int
+    orders: tuple[OpenOrder, ...] = ()
+
+
+@dataclass(frozen=True)
+class StreamConnected:
+    """The venue's stream was connected, for the first time or again: events before it may be lost."""
+
+
+class Trouble(StrEnum):
+    """Why a venue takes no entries."""
+
+    BAN = "ban"
+    KEY = "key"
+    MAINTENANCE = "maintenance"
+
+
+@dataclass(frozen=True)
+class VenueTrouble:
+    """The venue takes no entries. The venue may report the same trouble again and again.
+
+    Attributes:
+        kind: `ban` (418), `key` (revoked, or without the right to trade) or `maintenance`.
+        until: when the trouble ends by itself, by the exchange's clock; 0 if the venue did not say so.
+        text: for a person; without secrets.
+    """
+
+    kind: Trouble
+    until: int
+    text: str
 
 
 @dataclass(frozen=True)
@@ -178,9 +252,10 @@ class Restarted:
 
 
 Event = (
-    Place | Cancel | Close | SetMode | Flatten | Accepted | Refused | Unanswered | CancelAnswered
-    | OrderSeen | OrderMissing | FillSeen | TradesRead | PositionsRead | FundingPaid | PriceSeen
-    | OrderCounts | Timer | Restarted
+    Place | Cancel | Close | SetMode | ResumeSymbol | Flatten
+    | Accepted | Refused | Unanswered | CancelAnswered | OrderSeen | OrderMissing | FillSeen
+    | TradesRead | PositionsRead | OpenOrdersRead | FundingPaid | PriceSeen | OrderCounts
+    | StreamConnected | VenueTrouble | Timer | Restarted
 )  # fmt: skip
 
 
@@ -198,18 +273,20 @@ class Send:
 
 @dataclass(frozen=True)
 class SendCancel:
-    """Ask the venue to cancel an order. May be repeated."""
+    """Ask the venue to cancel an order. May be repeated. `conditional` is true for a stop."""
 
     client_id: str
     symbol: str
+    conditional: bool = False
 
 
 @dataclass(frozen=True)
 class AskOrder:
-    """Query an order by its client id."""
+    """Query an order by its client id. `conditional` is true for a stop."""
 
     client_id: str
     symbol: str
+    conditional: bool = False
 
 
 @dataclass(frozen=True)
@@ -223,6 +300,11 @@ class AskTrades:
 @dataclass(frozen=True)
 class AskPositions:
     """Read all positions."""
+
+
+@dataclass(frozen=True)
+class AskOpenOrders:
+    """Read all open orders."""
 
 
 @dataclass(frozen=True)
@@ -254,4 +336,4 @@ class Alarm:
     message: str
 
 
-Effect = Send | SendCancel | AskOrder | AskTrades | AskPositions | Reply | Alarm
+Effect = Send | SendCancel | AskOrder | AskTrades | AskPositions | AskOpenOrders | Reply | Alarm

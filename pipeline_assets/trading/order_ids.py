@@ -7,8 +7,19 @@ from uuid import UUID, uuid5
 CLIENT_ID = re.compile(r"[.A-Z:/a-z0-9_-]{1,36}")
 # The exchange gives such ids to the orders by which it takes positions over; no caller may use one.
 LIQUIDATION = "autoclose-"
+_VENUE_ORDERS = {
+    LIQUIDATION: "liquidation",
+    "adl_autoclose": "automatic deleveraging",
+    "settlement_autoclose-": "settlement",
+}
 # Ids are compared over years: this never changes.
 _NAMESPACE = UUID("0f4c1f5e-58a6-5f0c-8b37-5d1c9d0a9f21")
+
+
+def venue_cause(client_id: str) -> str:
+    """Return why the venue itself sent an order, such as `liquidation`; empty for other orders."""
+    causes = (cause for begin, cause in _VENUE_ORDERS.items() if client_id.startswith(begin))
+    return next(causes, "")
 
 
 def entry_id(decision_id: str) -> str:

@@ -58,6 +58,8 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
         parent: the order or close that this one belongs to; empty without one.
         leverage: of the position that an entry opens, with isolated margin; 0 leaves the venue's own, 1 on
             paper.
+        stop_part: an entry's distance from its price to the stop that the gateway places itself, as a part
+            of the price in 1e-8; 0 without such a stop.
     """
 
     client_id: str
@@ -71,11 +73,17 @@ class Order(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     decision_id: str = ""
     parent: str = ""
     leverage: int = 0
+    stop_part: int = 0
 
     @property
     def signed(self) -> int:
         """The quantity, negative for a sale."""
         return self.quantity if self.side == "buy" else -self.quantity
+
+    @property
+    def conditional(self) -> bool:
+        """Whether the venue holds the order back until its trigger is reached."""
+        return self.kind == "stop"
 
 
 class Fill(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

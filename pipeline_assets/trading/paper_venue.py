@@ -17,7 +17,7 @@ from pipeline_assets.market.step_tables import FundingRate
 from pipeline_assets.resources.journal import Journal, JournalDamagedError, JournalError
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.order_types import Status
-from pipeline_assets.trading.paper_book import MINUTE, PaperBook
+from pipeline_assets.trading.paper_book import MINUTE, PaperBook, PaperOrder
 from pipeline_assets.trading.paper_matching import Matching
 from pipeline_assets.trading.paper_records import (
     PAPER_RECORDS,
@@ -102,7 +102,9 @@ class PaperVenue:
         await self._store([self._applied(accepted)])
         return messages.Accepted(client_id, venue_id)
 
-    async def cancel(self, client_id: str, symbol: str) -> messages.CancelAnswered:
+    async def cancel(
+        self, client_id: str, symbol: str, *, conditional: bool = False
+    ) -> messages.CancelAnswered:
         """Cancel an order that waits.
 
         Raises:
@@ -117,7 +119,7 @@ class PaperVenue:
         return messages.CancelAnswered(client_id, gone)
 
     async def ask_order(
-        self, client_id: str, symbol: str
+        self, client_id: str, symbol: str, *, conditional: bool = False
     ) -> messages.OrderSeen | messages.OrderMissing:
         """Return an order's state.
 
@@ -154,6 +156,16 @@ class PaperVenue:
         asked_at = self._clock()
         await self._store([])
         return messages.PositionsRead(asked_at, dict(self._book.positions))
+
+    async def ask_open_orders(self) -> messages.OpenOrdersRead:
+        """Return the orders that wait.
+
+        Raises:
+            JournalError: the journal failed before.
+        """
+        asked_at = self._clock()
+        await self._store([])
+        return messages.OpenOrdersRead(asked_at, tuple(map(_open_order, self._book.waiting())))
 
     async def on_candles(self, minute: int, bars: Mapping[str, Bar]) -> None:
         """Fill market orders at the open of a minute, counted from 1970, having settled the minute before.
@@ -258,3 +270,18 @@ class PaperVenue:
     def _seen(self, client_id: str) -> messages.OrderSeen:
         held = self._book.orders[client_id]
         return messages.OrderSeen(client_id, held.venue_id, held.status, held.executed)
+
+
+def _open_order(held: PaperOrder) -> messages.OpenOrder:
+    order = held.order
+    return messages.OpenOrder(
+        symbol=order.symbol,
+        client_id=order.client_id,
+        venue_id=held.venue_id,
+        kind=order.kind,
+        side=order.side,
+        quantity=order.quantity,
+        price=order.price,
+        conditional=order.conditional,
+        reduce_only=order.reduce_only,
+    )

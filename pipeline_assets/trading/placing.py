@@ -1,21 +1,19 @@
 """A caller's wishes: place, cancel, close, change of mode. Each is checked here and answered once."""
 
 from pipeline_assets.market.trading_rules import decimal
-from pipeline_assets.trading import records
+from pipeline_assets.trading import entries, records
 from pipeline_assets.trading.limits import against_filters, against_limits, unknown_symbol
 from pipeline_assets.trading.messages import (
-    AskOrder,
     Cancel,
     Close,
     Flatten,
     Place,
     Refusal,
-    SendCancel,
     SetMode,
+    Trouble,
 )
-from pipeline_assets.trading.order_ids import CLIENT_ID, LIQUIDATION, child_id
+from pipeline_assets.trading.order_ids import CLIENT_ID, child_id, venue_cause
 from pipeline_assets.trading.order_types import UNSETTLED, Mode, Order
-from pipeline_assets.trading.state import OrderState
 from pipeline_assets.trading.work import Work
 
 
@@ -34,14 +32,18 @@ def place(work: Work, event: Place) -> None:
 def _refusal(work: Work, order: Order) -> Refusal | None:
     if not CLIENT_ID.fullmatch(order.client_id):
         return Refusal("client_id", "client_id must be 1 to 36 of A-Z a-z 0-9 . : / _ -")
-    if order.client_id.startswith(LIQUIDATION):
-        return Refusal("client_id", f"client_id must not begin with {LIQUIDATION}")
+    if venue_cause(order.client_id):
+        return Refusal(
+            "client_id", "client_id must not begin as those of the exchange's own orders do"
+        )
     if order.symbol in work.state.closes and not order.reduce_only:
         return Refusal("closing", f"{order.symbol}: its position is being closed.")
     seen = work.state.prices.get(order.symbol)
-    return against_filters(
-        order, work.core.rules.get(order.symbol), seen.price if seen else 0
-    ) or against_limits(order, work.state, work.core.limits, work.core.rate, work.now)
+    return (
+        against_filters(order, work.core.rules.get(order.symbol), seen.price if seen else 0)
+        or against_limits(order, work.state, work.core.limits, work.core.rate, work.now)
+        or entries.refusal(work, order)
+    )
 
 
 def _conflict(held: Order, wanted: Order) -> Refusal | None:
@@ -74,15 +76,8 @@ def cancel(work: Work, event: Cancel) -> None:
         )  # fmt: skip
         return
     if held.status in UNSETTLED:
-        _cancel(work, held)
+        work.cancel(held)
     work.reply(event.request, event.client_id)
-
-
-def _cancel(work: Work, held: OrderState) -> None:
-    if not held.cancel_sent:
-        work.record(records.CancelSending(at=work.now, client_id=held.order.client_id))
-    work.effect(SendCancel(held.order.client_id, held.order.symbol))
-    work.effect(AskOrder(held.order.client_id, held.order.symbol))
 
 
 def close(work: Work, event: Close) -> None:
@@ -120,17 +115,23 @@ def _is_unknown(work: Work, symbol: str) -> bool:
 
 
 def begin_close(work: Work, symbol: str, close_id: str, reason: str) -> None:
-    """Record that a position is to be closed, cancel what is open, and ask for the position."""
+    """Record that a position is to be closed, cancel what could block that, and ask for the position.
+
+    Stops stay until the position is 0: a venue that refuses the close leaves the position protected.
+    """
     work.record(records.CloseBegun(at=work.now, symbol=symbol, close_id=close_id, reason=reason))
     for client_id in list(work.state.live):
         held = work.state.orders[client_id]
-        if held.order.symbol == symbol and held.status in UNSETTLED:
-            _cancel(work, held)
+        order = held.order
+        if order.symbol == symbol and held.status in UNSETTLED and not order.conditional:
+            work.cancel(held)
     work.ask_positions()
 
 
 def set_mode(work: Work, event: SetMode) -> None:
-    """Change what is accepted. Resuming has the core begin the day's loss anew."""
+    """Change what is accepted. Resuming has the core begin the day's loss anew, and trust the key again."""
+    if event.mode is Mode.ACTIVE:
+        work.state.troubles.pop(Trouble.KEY, None)
     work.set_mode(event.mode, event.reason, event.by)
     work.reply(event.request, event.mode.value)
 

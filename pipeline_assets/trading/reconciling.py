@@ -2,35 +2,43 @@
 such as a liquidation, or the fills of an order that was taken for absent.
 
 A difference leads to readings of the symbol's trades, each from an earlier time on. Trades that are found are
-booked; a difference that remains halts the gateway. Questions about single orders are in resolving.py.
+booked; a difference that remains halts the symbol's entries. Single orders are asked for in resolving.py.
 """
 
 from pipeline_assets.market.trading_rules import decimal
 from pipeline_assets.trading import resolving
 from pipeline_assets.trading.messages import AskOrder, PositionsRead, TradesRead
-from pipeline_assets.trading.order_types import UNSETTLED, Mode, Status
+from pipeline_assets.trading.order_types import UNSETTLED, Status
 from pipeline_assets.trading.work import Difference, Work
 
 _HOUR = 3_600_000
 # Binance reads the trades of seven days at once.
 _WEEK = 7 * 24 * _HOUR
-# A gateway halts after this many readings: the last one begins 32 settling times before the agreement.
+# Entries halt after this many readings: the last one begins 32 settling times before the agreement.
 _READINGS = 6
 
 
 def begin(work: Work) -> None:
-    """Read what happened while the gateway was down: all positions, and the trades of the open ones."""
+    """Read what no event reported: all positions and open orders, and the trades of the open positions."""
     work.ask_positions()
+    work.ask_open_orders()
     for symbol in work.state.ledger.positions:
         work.ask_trades(symbol, _since(work, symbol, 0))
 
 
 def ask(work: Work) -> None:
-    """Read all positions once a minute, sooner after a difference, and ask again about orders that ended."""
+    """Read positions and open orders once a minute, and ask again about orders that ended.
+
+    Positions are read sooner after a difference, and after a reading that was not answered.
+    """
     core, timing = work.core, work.core.timing
     wait = timing.longest_question if core.differences else timing.reconcile
+    if core.unanswered_since:
+        wait = timing.repeat
     if work.is_due(core.positions_asked, wait):
         work.ask_positions()
+    if work.is_due(core.open_orders_asked, timing.reconcile):
+        work.ask_open_orders()
     if work.is_due(core.ended_asked, timing.reconcile):
         core.ended_asked = work.now
         _ask_about_ended(work)
@@ -46,7 +54,8 @@ def _ask_about_ended(work: Work) -> None:
         if held.sent_at < work.now - _HOUR:
             break
         if held.status is Status.NOT_PLACED:
-            work.effect(AskOrder(held.order.client_id, held.order.symbol))
+            order = held.order
+            work.effect(AskOrder(order.client_id, order.symbol, order.conditional))
         elif (
             held.status in (Status.CANCELED, Status.EXPIRED)
             and held.booked < held.order.quantity
@@ -75,7 +84,7 @@ def _agrees(work: Work, symbol: str, asked_at: int) -> None:
     difference = work.core.differences.pop(symbol, None)
     if difference and difference.halted:
         work.alarm(
-            f"{symbol}: venue and ledger have the same position again. Resume the gateway once the cause "
+            f"{symbol}: venue and ledger have the same position again. Resume the symbol once the cause "
             "is known."
         )
 
@@ -121,9 +130,7 @@ def _halt(work: Work, symbol: str, there: int, here: int) -> None:
         f"{symbol}: the venue's position is {decimal(there)}, the ledger's {decimal(here)}, and the venue "
         "reports no trade that explains the difference"
     )
-    if work.state.mode is not Mode.HALTED:
-        work.set_mode(Mode.HALTED, reason, "reconciliation")
-    work.alarm(f"{reason}. The gateway is halted and opens nothing until it is resumed.")
+    work.halt_symbol(symbol, reason)
 
 
 def trades_read(work: Work, event: TradesRead) -> None:

@@ -43,13 +43,17 @@ class OrderSending(Record, frozen=True, kw_only=True, tag="order_sending"):
 
 
 class OrderChanged(Record, frozen=True, kw_only=True, tag="order_changed"):
-    """The state of an order changed. `reported` is what the venue said was filled, in 1e-8."""
+    """The state of an order changed. `reported` is what the venue said was filled, in 1e-8.
+
+    `triggered_id` is the venue's id of the order that a triggered stop became.
+    """
 
     client_id: str
     status: Status
     venue_id: str = ""
     reported: int = 0
     reason: str = ""
+    triggered_id: str = ""
 
 
 class CancelSending(Record, frozen=True, kw_only=True, tag="cancel_sending"):
@@ -102,9 +106,24 @@ class CloseDone(Record, frozen=True, kw_only=True, tag="close_done"):
     close_id: str
 
 
+class SymbolHalted(Record, frozen=True, kw_only=True, tag="symbol_halted"):
+    """No entry is accepted for a symbol from here on."""
+
+    symbol: str
+    reason: str
+
+
+class SymbolResumed(Record, frozen=True, kw_only=True, tag="symbol_resumed"):
+    """A person had entries of a symbol accepted again."""
+
+    symbol: str
+    reason: str
+    by: str
+
+
 AnyRecord = (
     OrderSending | OrderChanged | CancelSending | FillBooked | FundingBooked | ModeSet | DayBegun
-    | CloseBegun | CloseDone
+    | CloseBegun | CloseDone | SymbolHalted | SymbolResumed
 )  # fmt: skip
 
 

@@ -2,7 +2,7 @@
 alone; nothing here sends an entry.
 """
 
-from pipeline_assets.trading import records
+from pipeline_assets.trading import foreign, protecting, records
 from pipeline_assets.trading.messages import (
     Accepted,
     AskOrder,
@@ -17,9 +17,8 @@ from pipeline_assets.trading.messages import (
     TradesRead,
     Unanswered,
 )
-from pipeline_assets.trading.order_ids import LIQUIDATION
+from pipeline_assets.trading.order_state import OrderState
 from pipeline_assets.trading.order_types import UNSETTLED, Fill, Status
-from pipeline_assets.trading.state import OrderState
 from pipeline_assets.trading.work import Doubt, Work
 
 # A venue's clock and ours may differ: trades are read from a little earlier than the order was sent.
@@ -53,18 +52,17 @@ def cancel_answered(work: Work, event: CancelAnswered) -> None:
     """Ask what became of an order; a cancel's answer alone does not say what was filled before."""
     held = work.state.orders.get(event.client_id)
     if held and held.unsettled:
-        work.effect(AskOrder(event.client_id, held.order.symbol))
+        work.effect(AskOrder(event.client_id, held.order.symbol, held.order.conditional))
 
 
 def order_seen(work: Work, event: OrderSeen) -> None:
     """Take over what stream or query say of an order. A state at an end is never left again."""
     held = work.state.orders.get(event.client_id)
     if held is None:
-        work.alarm(
-            f"The venue reports an order that is not in the journal: {event.client_id[:60]!r}."
-        )
+        foreign.order_seen(work, event)
         return
     reported = max(held.reported, event.executed)
+    triggered = bool(event.triggered_id) and not held.triggered_id
     if held.status in (Status.REJECTED, Status.NOT_PLACED):
         if event.status is Status.REJECTED:
             return
@@ -72,20 +70,38 @@ def order_seen(work: Work, event: OrderSeen) -> None:
             f"Order {event.client_id} was taken for {held.status} and is {event.status} at the venue "
             "now; it is adopted."
         )
-        _adopt(work, held, event.status, event.venue_id, reported)
+        _adopt(work, held, event.status, event.venue_id, reported, event.triggered_id)
     elif held.status in UNSETTLED:
-        if (held.status, held.reported) != (event.status, reported) or not held.venue_id:
-            _adopt(work, held, event.status, event.venue_id, reported)
-    elif reported > held.reported:
-        work.change(held, held.status, reported=reported, reason=held.reason)
+        changed = (held.status, held.reported) != (event.status, reported)
+        if changed or not held.venue_id or triggered:
+            _adopt(work, held, event.status, event.venue_id, reported, event.triggered_id)
+    elif reported > held.reported or triggered:
+        work.change(
+            held,
+            held.status,
+            reported=reported,
+            reason=held.reason,
+            triggered_id=event.triggered_id,
+        )
     if held.reported > held.booked:
         _owes_fills(work, held)
 
 
-def _adopt(work: Work, held: OrderState, status: Status, venue_id: str, reported: int) -> None:
-    work.change(held, status, venue_id=venue_id, reported=reported)
+def _adopt(
+    work: Work,
+    held: OrderState,
+    status: Status,
+    venue_id: str,
+    reported: int,
+    triggered_id: str = "",
+) -> None:
+    work.change(held, status, venue_id=venue_id, reported=reported, triggered_id=triggered_id)
     if held.unsettled:
         work.core.doubts.setdefault(held.order.client_id, Doubt(work.now))
+    if held.booked:
+        # Trades that were no known order's until now opened a position.
+        price = work.state.ledger.entry_price(held.order.symbol)
+        protecting.place_stop(work, held, price)
 
 
 def _owes_fills(work: Work, held: OrderState) -> None:
@@ -126,8 +142,6 @@ def book(work: Work, fill: Fill) -> None:
             work.alarm(f"Trade {fill.trade_id} of {fill.symbol} is reported with other values now.")
         return
     held = _owner(work, fill)
-    if fill.client_id.startswith(LIQUIDATION):
-        work.alarm(f"The venue liquidated a position: {fill.side} {fill.symbol}.")
     if held and not held.venue_id:
         status = held.status if held.status in (Status.OPEN, Status.FILLED) else Status.OPEN
         if held.status in (Status.REJECTED, Status.NOT_PLACED):
@@ -135,11 +149,18 @@ def book(work: Work, fill: Fill) -> None:
                 f"Order {held.order.client_id} was taken for {held.status} and is filled now."
             )
         _adopt(work, held, status, fill.venue_id, held.reported)
+    elif (
+        held and held.order.conditional and fill.venue_id != held.venue_id and not held.triggered_id
+    ):
+        work.change(held, held.status, reason=held.reason, triggered_id=fill.venue_id)
     work.record(records.FillBooked(at=work.now, fill=fill))
     work.core.booked_at[fill.symbol] = work.now
     work.core.invariants.after_fill(fill, work.state)
     if held:
         _after_fill(work, held)
+        protecting.place_stop(work, held, fill.price)
+    else:
+        foreign.fill_booked(work, fill)
 
 
 def is_awaited(work: Work, fill: Fill) -> bool:
@@ -236,8 +257,8 @@ def ask_about(work: Work, held: OrderState) -> None:
     doubt.next_question = work.now + wait
     if held.cancel_sent and held.status in UNSETTLED:
         # The gateway may have ended between the cancel's record and its request; a cancel may be repeated.
-        work.effect(SendCancel(client_id, symbol))
-    work.effect(AskOrder(client_id, symbol))
+        work.effect(SendCancel(client_id, symbol, held.order.conditional))
+    work.effect(AskOrder(client_id, symbol, held.order.conditional))
     if held.status is Status.UNKNOWN or held.reported > held.booked:
         work.ask_trades(symbol, held.sent_at - OVERLAP)
     if held.status is Status.UNKNOWN:

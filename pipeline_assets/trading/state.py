@@ -10,63 +10,10 @@ from typing import Any
 
 from pipeline_assets.trading import records
 from pipeline_assets.trading.ledger import Ledger
-from pipeline_assets.trading.messages import PriceSeen
-from pipeline_assets.trading.order_ids import LIQUIDATION
-from pipeline_assets.trading.order_types import UNSETTLED, Mode, Order, Status, value_of
-
-
-@dataclass(slots=True)
-class OrderState:
-    """The known facts of one order.
-
-    Attributes:
-        venue_id: the venue's id; empty until the venue said it.
-        reported: what the venue said was filled, in 1e-8; the ledger may not have all of it yet.
-        booked: what the ledger has, in 1e-8.
-        sent_at: when the order was journalled for sending.
-        recv_window: how long after that the venue may accept it, in milliseconds.
-    """
-
-    order: Order
-    status: Status
-    sent_at: int
-    recv_window: int
-    changed_at: int
-    venue_id: str = ""
-    reported: int = 0
-    booked: int = 0
-    reason: str = ""
-    cancel_sent: bool = False
-
-    @property
-    def unsettled(self) -> bool:
-        """Whether more may become known of the order: it is not at an end, or fills are missing."""
-        return self.status in UNSETTLED or self.reported > self.booked
-
-    @property
-    def remaining(self) -> int:
-        """The quantity that the order may still add to a position, in 1e-8; 0 for what only reduces."""
-        if self.order.reduce_only or not self.unsettled:
-            return 0
-        most = self.order.quantity if self.status in UNSETTLED else self.reported
-        return max(most - self.booked, 0)
-
-
-@dataclass(slots=True)
-class Closing:
-    """A position that is being closed.
-
-    Attributes:
-        attempts: how many orders were sent for it.
-        refusals: how many of these were refused since one was not.
-    """
-
-    close_id: str
-    reason: str
-    begun_at: int
-    attempts: int = 0
-    refusals: int = 0
-    last_order: str = ""
+from pipeline_assets.trading.messages import OpenOrder, PriceSeen, VenueTrouble
+from pipeline_assets.trading.order_ids import venue_cause
+from pipeline_assets.trading.order_state import Closing, OrderState
+from pipeline_assets.trading.order_types import Mode, Order, Status, value_of
 
 
 @dataclass
@@ -82,7 +29,12 @@ class GatewayState:
         day: the UTC day, counted from 1970, whose loss is limited; -1 before the first.
         day_result: the account's result when the day began.
         day_due: whether the day's loss begins anew once every position has a price.
+        halts: by symbol, why no entry is accepted.
+        resumed: by symbol, when a person resumed its entries last.
+        guarded: by symbol, entries with a stop of which the open position consists, by client id.
         prices: the newest candle by symbol (not stored).
+        foreign_open: open orders that the gateway does not know, by the venue's id (not stored).
+        troubles: why the venue takes no entries, by kind (not stored).
         pending: by symbol, what open orders may still buy and sell (derived).
         limit_orders: by symbol, the open limit orders of `pending`, by client id (derived).
         exposure: by symbol, the largest value that position and open orders can reach (derived).
@@ -101,7 +53,12 @@ class GatewayState:
     day_due: bool = False
     closes: dict[str, Closing] = field(default_factory=dict)
     closes_seen: dict[str, str] = field(default_factory=dict)
+    halts: dict[str, str] = field(default_factory=dict)
+    resumed: dict[str, int] = field(default_factory=dict)
+    guarded: dict[str, dict[str, None]] = field(default_factory=dict)
     prices: dict[str, PriceSeen] = field(default_factory=dict)
+    foreign_open: dict[str, OpenOrder] = field(default_factory=dict)
+    troubles: dict[str, VenueTrouble] = field(default_factory=dict)
     pending: dict[str, tuple[int, int]] = field(default_factory=dict)
     limit_orders: dict[str, dict[str, OrderState]] = field(default_factory=dict)
     exposure: dict[str, int] = field(default_factory=dict)
@@ -206,26 +163,46 @@ def _order_changed(state: GatewayState, record: records.OrderChanged) -> None:
         close.refusals = close.refusals + 1 if record.status is Status.REJECTED else 0
     if record.venue_id and not held.venue_id:
         held.venue_id = record.venue_id
-        key = (held.order.symbol, record.venue_id)
-        state.by_venue[key] = record.client_id
-        state.foreign.pop(key, None)
-        held.booked = state.ledger.executed.get(key, 0)
+        _own(state, held, record.venue_id)
+    if record.triggered_id and not held.triggered_id:
+        held.triggered_id = record.triggered_id
+        _own(state, held, record.triggered_id)
     state.settle(held, before)
+
+
+def _own(state: GatewayState, held: OrderState, venue_id: str) -> None:
+    """Count the trades under an id of the venue as the order's own."""
+    key = (held.order.symbol, venue_id)
+    if key not in state.by_venue:
+        state.by_venue[key] = held.order.client_id
+        state.foreign.pop(key, None)
+        held.booked += state.ledger.executed.get(key, 0)
+        _guard(state, held)
 
 
 def _fill_booked(state: GatewayState, record: records.FillBooked) -> None:
-    state.ledger.book(record.fill)
-    key = (record.fill.symbol, record.fill.venue_id)
+    fill = record.fill
+    state.ledger.book(fill)
+    key = (fill.symbol, fill.venue_id)
     client_id = state.by_venue.get(key)
     if client_id is None:
-        if not record.fill.client_id.startswith(LIQUIDATION):
-            state.foreign[key] = max(record.fill.time, state.foreign.get(key, 0))
-        state.weigh(record.fill.symbol)
-        return
-    held = state.orders[client_id]
-    before = held.remaining
-    held.booked = state.ledger.executed[key]
-    state.settle(held, before)
+        if not venue_cause(fill.client_id):
+            state.foreign[key] = max(fill.time, state.foreign.get(key, 0))
+        state.weigh(fill.symbol)
+    else:
+        held = state.orders[client_id]
+        before = held.remaining
+        held.booked += fill.quantity
+        state.settle(held, before)
+        _guard(state, held)
+    if fill.symbol not in state.ledger.positions:
+        state.guarded.pop(fill.symbol, None)
+
+
+def _guard(state: GatewayState, held: OrderState) -> None:
+    """Note that a position has an entry with a stop."""
+    if held.order.stop_part and held.booked and held.order.symbol in state.ledger.positions:
+        state.guarded.setdefault(held.order.symbol, {})[held.order.client_id] = None
 
 
 def _cancel_sending(state: GatewayState, record: records.CancelSending) -> None:
@@ -254,6 +231,15 @@ def _close_done(state: GatewayState, record: records.CloseDone) -> None:
     state.closes.pop(record.symbol, None)
 
 
+def _symbol_halted(state: GatewayState, record: records.SymbolHalted) -> None:
+    state.halts.setdefault(record.symbol, record.reason)
+
+
+def _symbol_resumed(state: GatewayState, record: records.SymbolResumed) -> None:
+    state.halts.pop(record.symbol, None)
+    state.resumed[record.symbol] = record.at
+
+
 _APPLY: dict[type, Callable[[GatewayState, Any], None]] = {
     records.OrderSending: _order_sending,
     records.OrderChanged: _order_changed,
@@ -264,4 +250,6 @@ _APPLY: dict[type, Callable[[GatewayState, Any], None]] = {
     records.DayBegun: _day_begun,
     records.CloseBegun: _close_begun,
     records.CloseDone: _close_done,
+    records.SymbolHalted: _symbol_halted,
+    records.SymbolResumed: _symbol_resumed,
 }

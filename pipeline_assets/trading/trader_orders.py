@@ -10,6 +10,7 @@ from typing import Literal
 
 from pipeline_assets.market.fill_formulas import FillFormulas
 from pipeline_assets.market.position_keeper import PositionKeeper
+from pipeline_assets.market.position_rules import PositionRules
 from pipeline_assets.market.position_view import (
     KeptPosition,
     PlannedEntry,
@@ -17,7 +18,7 @@ from pipeline_assets.market.position_view import (
     kept_positions,
     planned_entries,
 )
-from pipeline_assets.market.trading_rules import decimal
+from pipeline_assets.market.trading_rules import decimal, units
 from pipeline_assets.trading.decider import strategy_name
 from pipeline_assets.trading.decisions import STALE, Decision, Intent
 from pipeline_assets.trading.gateway_client import GatewayClient
@@ -88,6 +89,10 @@ class TraderOrders:
                 await self._filled(fill)
             case OrderChanged(client_id=client_id, status=status) if status in _ENDED:
                 await self._ended(client_id, record)
+            case OrderChanged(client_id=client_id, status=Status.OPEN):
+                for trade in self.trades.values():
+                    if trade.stop_id == client_id:
+                        await self._cancel_replaced(trade)
 
     async def protect_again(self, minute: int) -> None:
         """Protect every open position whose stop or target does not rest at the gateway."""
@@ -114,6 +119,7 @@ class TraderOrders:
             strategy=planned.strategy,
             decision_id=decision.id,
             leverage=self.keeper.strategies[planned.strategy].leverage,
+            stop_part=_stop_part(self.keeper.strategies[planned.strategy]),
         )
         held = [each for each in self._of(planned.symbol) if each.entry_id != order.client_id]
         action: Literal["open", "reverse"] = "reverse" if held else "open"
@@ -143,7 +149,10 @@ class TraderOrders:
             parent = self.trades.get(order.parent)
             if parent is not None:
                 parent.child_sent(order)
-        elif order.client_id not in self.trades and order.client_id == entry_id(order.decision_id):
+        elif order.client_id in self.trades:
+            # A gateway of an earlier version leaves the stop out, and the trader has to place it.
+            self.trades[order.client_id].stop_part = order.stop_part
+        elif order.client_id == entry_id(order.decision_id):
             # An entry leaves in the minute after that of its signal.
             self.trades[order.client_id] = Trade.sent(order, at // MINUTE - 1)
 
@@ -187,6 +196,11 @@ class TraderOrders:
             if nearer is not None:
                 # The new stop first: for a moment both rest, and neither can open a position.
                 await self._place(trade, nearer)
+            await self._cancel_replaced(trade)
+
+    async def _cancel_replaced(self, trade: Trade) -> None:
+        """Cancel stops whose successor the venue has confirmed; until then a position keeps its old stop."""
+        if trade.replaced and await self.gateway.status(trade.stop_id) is Status.OPEN:
             for client_id in trade.replaced:
                 await self._cancel(client_id)
             trade.replaced.clear()
@@ -263,6 +277,9 @@ class TraderOrders:
             if trade.exit_id == client_id and not trade.closed:
                 # The next minute sends another one.
                 trade.exit_id = ""
+            elif trade.stop_id == client_id and trade.replaced and not trade.closed:
+                # The nearer stop was refused: the one before still rests, and the next minute tries again.
+                trade.gone(client_id)
 
     async def _compare(self, minute: int) -> None:
         """Compare the trades with the account: a trade without any position left ends.
@@ -304,6 +321,12 @@ class TraderOrders:
             if expected and not self._of(symbol):
                 self.warn(f"{symbol}: {_ENDED_OUTSIDE}")
                 forget(self.keeper, symbol)
+
+
+def _stop_part(rules: PositionRules) -> int:
+    """Return the part of the entry price by which the first stop is away; 0 without a stop."""
+    parts = [each for each in (rules.stop, rules.trailing_stop) if each]
+    return units(min(parts)) if parts else 0
 
 
 def _leaves(position: KeptPosition, minute: int) -> bool:

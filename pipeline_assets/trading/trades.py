@@ -34,6 +34,7 @@ class Trade(msgspec.Struct, kw_only=True):
         stray_since: the minute since which the position rules do not have the position; 0 while they do.
         outside: quantity that was closed outside the trader, by no order that the trade knows.
         short_since: milliseconds since which the account has less than the trade; 0 while it has all.
+        stop_part: the entry's part by which the gateway places the first stop itself; 0 if the trader does.
     """
 
     entry_id: str
@@ -62,6 +63,7 @@ class Trade(msgspec.Struct, kw_only=True):
     stray_since: int = 0
     outside: int = 0
     short_since: int = 0
+    stop_part: int = 0
 
     @property
     def entry_price(self) -> int:
@@ -105,6 +107,7 @@ class Trade(msgspec.Struct, kw_only=True):
             sign=1 if order.side == "buy" else -1,
             quantity=order.quantity,
             signal_minute=signal_minute,
+            stop_part=order.stop_part,
         )
 
     def child_sent(self, order: Order) -> None:
@@ -146,6 +149,8 @@ class Trade(msgspec.Struct, kw_only=True):
     ) -> list[Order]:
         """Return stop and target for what was filled, as far as these are missing; the stop first.
 
+        The gateway places the first stop of an entry that carries one.
+
         Args:
             formulas: of the symbol.
             rules: of the strategy.
@@ -153,8 +158,11 @@ class Trade(msgspec.Struct, kw_only=True):
         """
         self.stop_at, self.target_at = formulas.levels(self.entry_price, self.sign, rules)
         found = []
+        if self.stop_id and not rules.trailing_stop:
+            # The gateway's stop lies off the first fill's price; the whole entry may have another average.
+            self.reasons[self.stop_id] = "stop"
         stop = formulas.stop(self.sign, self.stop_at, self.entry_price, rules)
-        if stop > 0 and not self.stop_id:
+        if stop > 0 and not self.stop_id and (again or not self.stop_part):
             found.append(self._stop(stop, again, "stop again" if again else "stop"))
         if self.target_at > 0 and not self.target_id:
             purpose = "target again" if again else "target"

@@ -9,20 +9,24 @@ from pipeline_assets.trading.invariants import Invariants
 from pipeline_assets.trading.limits import OrderRate, RiskLimits
 from pipeline_assets.trading.messages import (
     Alarm,
+    AskOpenOrders,
+    AskOrder,
     AskPositions,
     AskTrades,
     Effect,
     Refusal,
     Reply,
     Send,
+    SendCancel,
 )
+from pipeline_assets.trading.order_state import OrderState
 from pipeline_assets.trading.order_types import Mode, Order, Status
-from pipeline_assets.trading.state import GatewayState, OrderState
+from pipeline_assets.trading.state import GatewayState
 
 
 @dataclass(frozen=True)
 class Timing:
-    """How long the core waits, in milliseconds.
+    """How the core treats a venue; how long it waits, in milliseconds.
 
     Attributes:
         recv_window: how long after its timestamp the venue may accept an order.
@@ -33,6 +37,11 @@ class Timing:
         reconcile: how often ledger and venue are compared.
         answer: how long an order may stay `sending` without any answer.
         close_retry: how long a close waits for its order, before a new reading of the position sends another.
+        stop: how long a position whose entry has a stop may be without a confirmed one.
+        silence: how long the venue may leave a reading unanswered before entries are refused.
+        repeat: the wait before an unanswered reading is repeated.
+        halts_after_liquidation: whether a liquidation halts its symbol's entries; on paper it is a fill like
+            those of backtests.
     """
 
     recv_window: int = 5_000
@@ -43,6 +52,10 @@ class Timing:
     reconcile: int = 60_000
     # An exchange matches a market order at once: after this, the answer or the fills are missing.
     close_retry: int = 5_000
+    stop: int = 10_000
+    silence: int = 30_000
+    repeat: int = 5_000
+    halts_after_liquidation: bool = True
 
 
 @dataclass(slots=True)
@@ -69,7 +82,7 @@ class Difference:
         readings: how often trades were read for it, each time from an earlier time on.
         next_reading: when trades are read again, at the earliest.
         trades_at: when the newest answered reading of trades was asked for.
-        halted: whether the gateway halted for this difference.
+        halted: whether the symbol's entries were halted for this difference.
     """
 
     quantity: int
@@ -90,6 +103,14 @@ class Core:
         booked_at: by symbol, when the newest fill was booked; older readings of the positions mean nothing.
         positions_asked: when positions were last asked for.
         ended_asked: when orders that ended unfilled were last asked for.
+        open_orders_asked: when open orders were last asked for.
+        unanswered_since: when the first reading of the positions was asked that has no answer; 0 without.
+        silence_alarmed: whether a person knows of this silence.
+        trouble_at: when each kind of trouble was last reported.
+        unprotected_since: by symbol, since when a position has no confirmed stop.
+        foreign_seen: the venue's ids of foreign orders that were alerted.
+        foreign_fills: by symbol and the venue's order id, when a trade of no known order was booked.
+        blocked: reduce-only orders that a resting one blocked, to be sent again once, by client id.
     """
 
     limits: RiskLimits
@@ -103,6 +124,14 @@ class Core:
     booked_at: dict[str, int] = field(default_factory=dict)
     positions_asked: int = 0
     ended_asked: int = 0
+    open_orders_asked: int = 0
+    unanswered_since: int = 0
+    silence_alarmed: bool = False
+    trouble_at: dict[str, int] = field(default_factory=dict)
+    unprotected_since: dict[str, int] = field(default_factory=dict)
+    foreign_seen: set[str] = field(default_factory=set)
+    foreign_fills: dict[tuple[str, str], int] = field(default_factory=dict)
+    blocked: dict[str, None] = field(default_factory=dict)
     invariants: Invariants = field(default_factory=Invariants)
 
 
@@ -140,7 +169,13 @@ class Work:
         if not self._positions_asked:
             self._positions_asked = True
             self.core.positions_asked = self.now
+            self.core.unanswered_since = self.core.unanswered_since or self.now
             self.effects.append(AskPositions())
+
+    def ask_open_orders(self) -> None:
+        """Read all open orders."""
+        self.core.open_orders_asked = self.now
+        self.effects.append(AskOpenOrders())
 
     def ask_trades(self, symbol: str, since: int) -> None:
         """Read the trades of a symbol from a time on; the earliest time of a step serves all its orders."""
@@ -181,6 +216,7 @@ class Work:
         venue_id: str = "",
         reported: int | None = None,
         reason: str = "",
+        triggered_id: str = "",
     ) -> None:
         """Record a change of an order; an id or a quantity that is not given stays as it is."""
         self.record(
@@ -191,6 +227,7 @@ class Work:
                 venue_id=venue_id or held.venue_id,
                 reported=held.reported if reported is None else reported,
                 reason=reason,
+                triggered_id=triggered_id or held.triggered_id,
             )
         )
         if not held.unsettled:
@@ -199,3 +236,20 @@ class Work:
     def set_mode(self, mode: Mode, reason: str, by: str) -> None:
         """Record that the gateway accepts something else from here on."""
         self.record(records.ModeSet(at=self.now, mode=mode, reason=reason, by=by))
+
+    def cancel(self, held: OrderState) -> None:
+        """Record that an order is being cancelled, ask the venue to, and ask what became of the order."""
+        order = held.order
+        if not held.cancel_sent:
+            self.record(records.CancelSending(at=self.now, client_id=order.client_id))
+        self.effect(SendCancel(order.client_id, order.symbol, order.conditional))
+        self.effect(AskOrder(order.client_id, order.symbol, order.conditional))
+
+    def halt_symbol(self, symbol: str, reason: str) -> None:
+        """Record that entries of a symbol are refused from here on, and tell a person."""
+        if symbol not in self.state.halts:
+            self.record(records.SymbolHalted(at=self.now, symbol=symbol, reason=reason))
+        self.alarm(
+            f"{reason}. Entries of {symbol} are refused until a person resumes the symbol: "
+            f"`pipeline-assets gateway resume --symbol {symbol}`."
+        )

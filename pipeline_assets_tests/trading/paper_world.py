@@ -217,7 +217,9 @@ class World:
         self.venue = PaperVenue(self.paper, formulas, self.clock)
         rules = {symbol: rules for symbol, (_, rules) in self.markets.items()}
         stored = [GATEWAY_RECORDS.decode(seq, body) for seq, body in self.journal.read()]
-        self.core = GatewayCore(self.limits, rules, Timing(close_retry=180_000), stored)
+        self.core = GatewayCore(
+            self.limits, rules, Timing(close_retry=180_000, halts_after_liquidation=False), stored
+        )
         self.gateway = Gateway(
             self.core, self.journal, self.venue, self.clock, _Fence(), self.warnings.append
         )

@@ -45,10 +45,14 @@ class ScriptedVenue:
         self.hear(messages.FillSeen(fill))
         return messages.Accepted(order.client_id, venue_id)
 
-    async def cancel(self, client_id: str, symbol: str) -> messages.CancelAnswered:
+    async def cancel(
+        self, client_id: str, symbol: str, *, conditional: bool = False
+    ) -> messages.CancelAnswered:
         return messages.CancelAnswered(client_id, gone=True)
 
-    async def ask_order(self, client_id: str, symbol: str) -> messages.Event:
+    async def ask_order(
+        self, client_id: str, symbol: str, *, conditional: bool = False
+    ) -> messages.Event:
         if client_id not in self.orders:
             return messages.OrderMissing(client_id, 0)
         quantity = self.orders[client_id].quantity
@@ -60,3 +64,6 @@ class ScriptedVenue:
 
     async def ask_positions(self) -> messages.PositionsRead:
         return messages.PositionsRead(0, dict(self.positions))
+
+    async def ask_open_orders(self) -> messages.OpenOrdersRead:
+        return messages.OpenOrdersRead(0)

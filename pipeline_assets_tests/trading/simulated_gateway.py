@@ -9,12 +9,24 @@ from pipeline_assets.market.trading_rules import TradingRules
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.core import GatewayCore
 from pipeline_assets.trading.limits import RiskLimits
+from pipeline_assets.trading.order_types import Status
 from pipeline_assets.trading.records import GATEWAY_RECORDS, DayBegun
+from pipeline_assets.trading.state import GatewayState
 from pipeline_assets.trading.work import Timing, Work
 from pipeline_assets_tests.trading.simulated_venue import SimulatedVenue
 from pipeline_assets_tests.trading.virtual_world import VirtualWorld
 
+SYMBOLS = ("BTCUSDT", "ETHUSDT")
+# The time that the settings allow, and the wait for the next timer.
+_UNPROTECTED = Timing().stop + 12_000
 CoreFactory = Callable[..., GatewayCore]
+
+
+def needs_stop(state: GatewayState, symbol: str) -> bool:
+    """Return whether an entry with a stop made a position what it is."""
+    position = state.ledger.positions.get(symbol, 0)
+    entries = [state.orders[each] for each in state.guarded.get(symbol, {})]
+    return any(each.order.signed * position > 0 for each in entries)
 
 
 @dataclass
@@ -45,6 +57,7 @@ class SimulatedGateway:
     _waiting: list[messages.Event] = field(default_factory=list)
     _syncing: bool = False
     _priced: set[str] = field(default_factory=set)
+    _unprotected: dict[str, int] = field(default_factory=dict)
 
     def start(self) -> None:
         """Start a process that reads the journal."""
@@ -55,6 +68,7 @@ class SimulatedGateway:
         self.core = self.make_core(self.limits, self.rules, self.timing, stored)
         self._waiting, self._syncing = [], False
         self.venue.listen = self.hear
+        self._unprotected.clear()
         self.hear(messages.Restarted())
         self._priced.clear()
         self.world.after(self.world.between(0, 20_000), self._read_prices)
@@ -102,7 +116,26 @@ class SimulatedGateway:
         unknown = core.state.ledger.positions.keys() - self._priced
         if unknown and any(isinstance(each, DayBegun) for each in work.recorded):
             self.broken.append(f"a day began without a price of {min(unknown)}")
+        self._watch(core.state)
         return work
+
+    def _watch(self, state: GatewayState) -> None:
+        """Note a position that has an entry with a stop, and for too long neither a stop nor a close."""
+        for symbol in SYMBOLS:
+            position = state.ledger.positions.get(symbol, 0)
+            stop = any(
+                each.order.symbol == symbol
+                and each.order.conditional
+                and each.order.signed * position < 0
+                and (each.status is Status.OPEN or each.reported > each.booked)
+                for each in state.orders.values()
+            )
+            if stop or not needs_stop(state, symbol) or symbol in state.closes:
+                self._unprotected.pop(symbol, None)
+            elif (
+                self.world.now - self._unprotected.setdefault(symbol, self.world.now) > _UNPROTECTED
+            ):
+                self.broken.append(f"{symbol} was without a stop for too long")
 
     def _synced(self, process: int, encoded: list[bytes], works: list[Work]) -> None:
         if process != self.starts:
@@ -137,6 +170,15 @@ class SimulatedGateway:
         match effect:
             case messages.Send():
                 self.venue.post(effect.order, effect.timestamp, effect.recv_window, answer)
+            case messages.Reply():
+                self.replies.append(effect)
+            case messages.Alarm():
+                self.alarms.append(effect.message)
+            case _:
+                self._ask(effect, answer)
+
+    def _ask(self, effect: messages.Effect, answer: Callable[[messages.Event], None]) -> None:
+        match effect:
             case messages.SendCancel():
                 self.venue.cancel(effect.client_id, answer)
             case messages.AskOrder():
@@ -145,7 +187,5 @@ class SimulatedGateway:
                 self.venue.read_trades(effect.symbol, effect.since, answer)
             case messages.AskPositions():
                 self.venue.read_positions(answer)
-            case messages.Reply():
-                self.replies.append(effect)
-            case messages.Alarm():
-                self.alarms.append(effect.message)
+            case messages.AskOpenOrders():
+                self.venue.read_open_orders(answer)

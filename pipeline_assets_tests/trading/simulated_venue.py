@@ -1,6 +1,6 @@
 """An exchange that misbehaves as bug reports say: orders accepted behind an error, shown late or not for
-minutes, filled in parts, fills with an expired or after a cancelled order, liquidations, stream events lost,
-repeated and out of order.
+minutes, filled in parts, fills with an expired or after a cancelled order, liquidations, orders of others,
+bans, a reduce-only order that a resting one blocks, stream events lost, repeated and out of order.
 """
 
 from collections import Counter, defaultdict
@@ -15,12 +15,16 @@ from pipeline_assets.trading.messages import (
     CancelAnswered,
     Event,
     FillSeen,
+    OpenOrder,
+    OpenOrdersRead,
     OrderMissing,
     OrderSeen,
     PositionsRead,
     Refused,
     TradesRead,
+    Trouble,
     Unanswered,
+    VenueTrouble,
 )
 from pipeline_assets.trading.order_ids import LIQUIDATION
 from pipeline_assets.trading.order_types import Fill, Order, Status
@@ -43,11 +47,18 @@ class VenueOrder:
     hidden: bool = False
     status: Status = Status.OPEN
     executed: int = 0
+    triggered_id: str = ""
 
 
 @dataclass
 class SimulatedVenue:
-    """One account. `listen` gets stream events; it is None while the gateway is down."""
+    """One account. `listen` gets stream events; it is None while the gateway is down.
+
+    Attributes:
+        foreign: open orders of others.
+        outside: symbols in which others, or the venue itself, acted.
+        banned_until: no request is served before.
+    """
 
     world: VirtualWorld
     prices: dict[str, int]
@@ -56,6 +67,9 @@ class SimulatedVenue:
     all_orders: list[VenueOrder] = field(default_factory=list)
     positions: dict[str, int] = field(default_factory=lambda: defaultdict(int))
     trades: list[Fill] = field(default_factory=list)
+    foreign: list[OpenOrder] = field(default_factory=list)
+    outside: set[str] = field(default_factory=set)
+    banned_until: int = 0
     listen: Callable[[Event], None] | None = None
 
     # --- requests ---
@@ -66,6 +80,9 @@ class SimulatedVenue:
         """Take an order after a random way, and answer after another; either may be lost."""
         self.posts[order.client_id] += 1
         world, client_id = self.world, order.client_id
+        if self._is_banned():
+            self._answer(answer, Refused(client_id, "-1003: banned"))
+            return
         if world.chance(0.05):  # lost on its way
             world.after(10_000, lambda: answer(Unanswered(client_id, "timed out")))
             return
@@ -88,8 +105,9 @@ class SimulatedVenue:
             self._answer(answer, Unanswered(client_id, "-4116"))
             return
         position = self.positions[order.symbol]
-        if order.reduce_only and position * order.signed >= 0:
-            self._answer(answer, Refused(client_id, "-2022"))
+        if order.reduce_only and (position * order.signed >= 0 or self._is_covered(order)):
+            code = "-2022" if position * order.signed >= 0 else "-4118"
+            self._answer(answer, Refused(client_id, f"{code}: reduce-only"))
             return
         blind = world.between(1, BLIND) if world.chance(0.15) else 0
         hidden = not order.reduce_only and world.chance(0.02)
@@ -114,7 +132,7 @@ class SimulatedVenue:
 
     def cancel(self, client_id: str, answer: Callable[[Event], None]) -> None:
         """Cancel an open order."""
-        if self.world.chance(0.1):
+        if self._is_lost():
             return
 
         def arrive() -> None:
@@ -132,7 +150,7 @@ class SimulatedVenue:
 
     def query(self, client_id: str, answer: Callable[[Event], None]) -> None:
         """Report an order, or that there is none."""
-        if self.world.chance(0.1):
+        if self._is_lost():
             return
         asked_at = self.world.now
 
@@ -147,7 +165,7 @@ class SimulatedVenue:
 
     def read_trades(self, symbol: str, since: int, answer: Callable[[Event], None]) -> None:
         """Report the trades of a symbol, which name an order by the venue's id only."""
-        if self.world.chance(0.1):
+        if self._is_lost():
             return
         asked_at = self.world.now
         found = tuple(
@@ -159,10 +177,66 @@ class SimulatedVenue:
 
     def read_positions(self, answer: Callable[[Event], None]) -> None:
         """Report all positions."""
-        if self.world.chance(0.1):
+        if self._is_lost():
             return
         found = {symbol: quantity for symbol, quantity in self.positions.items() if quantity}
         self._answer_read(answer, PositionsRead(self.world.now, found))
+
+    def read_open_orders(self, answer: Callable[[Event], None]) -> None:
+        """Report all open orders that are shown, and those of others."""
+        if self._is_lost():
+            return
+        now = self.world.now
+        own = [
+            OpenOrder(
+                each.order.symbol, each.order.client_id, each.venue_id, each.order.kind, each.order.side,
+                each.order.quantity, each.order.price, each.order.conditional, each.order.reduce_only,
+            )
+            for each in self.orders.values()
+            if each.status is Status.OPEN and each.visible_at <= now
+        ]  # fmt: skip
+        self._answer_read(answer, OpenOrdersRead(now, (*own, *self.foreign)))
+
+    def _is_lost(self) -> bool:
+        """Return whether a request gets no answer."""
+        return self._is_banned() or self.world.chance(0.1)
+
+    def _is_banned(self) -> bool:
+        if self.world.now >= self.banned_until:
+            return False
+        if self.listen:
+            self.listen(VenueTrouble(Trouble.BAN, self.banned_until, "banned."))
+        return True
+
+    def _is_covered(self, order: Order) -> bool:
+        """Return whether resting reduce-only orders reduce the whole position already."""
+        resting = sum(
+            each.order.quantity - each.executed
+            for each in self.orders.values()
+            if each.status is Status.OPEN
+            and (each.order.symbol, each.order.side, each.order.kind)
+            == (order.symbol, order.side, "limit")
+            and each.order.reduce_only
+        )
+        covers = resting > 0 and order.kind == "market"
+        return covers and resting + order.quantity > abs(self.positions[order.symbol])
+
+    def place_foreign(self, symbol: str) -> None:
+        """Let another program place an order, which the stream may report."""
+        name = f"web-{len(self.foreign)}"
+        self.foreign.append(OpenOrder(symbol, name, f"f-{name}", "limit", "buy", UNIT, 50 * UNIT))
+        self.outside.add(symbol)
+        self._event(OrderSeen(name, f"f-{name}", Status.OPEN, 0, symbol))
+
+    def trigger(self, symbol: str) -> None:
+        """Fill the stops whose trigger the price has reached, under another id of the venue."""
+        for held in list(self.orders.values()):
+            order, price = held.order, self.prices[symbol]
+            if order.symbol == symbol and order.conditional and held.status is Status.OPEN:
+                reached = price <= order.price if order.side == "sell" else price >= order.price
+                if reached:
+                    held.triggered_id = f"t{held.venue_id[1:]}"
+                    self._fill(held, order.quantity)
 
     def _answer_read(self, answer: Callable[[Event], None], event: Event) -> None:
         self.world.after(self.world.between(5, 400), lambda: answer(event))
@@ -175,6 +249,8 @@ class SimulatedVenue:
     # --- matching ---
 
     def _match(self, held: VenueOrder) -> None:
+        if held.order.conditional:
+            return
         if held.order.kind == "limit" and self.world.random.random() < 0.6:
             self.world.after(self.world.between(100, 60_000), lambda: self._later(held))
             return
@@ -210,10 +286,12 @@ class SimulatedVenue:
                 held.status = Status.EXPIRED
                 self._event(self._seen(held))
             return
-        fill = self._trade(order, quantity, held.venue_id)
+        fill = self._trade(order, quantity, held.triggered_id or held.venue_id)
         held.executed += quantity
         if held.executed == order.quantity:
             held.status = Status.FILLED
+        elif held.triggered_id:
+            held.status = Status.EXPIRED
         self._event(FillSeen(fill))
         self._event(self._seen(held))
 
@@ -230,6 +308,7 @@ class SimulatedVenue:
         position, name = self.positions[symbol], f"{LIQUIDATION}{len(self.trades) + 1}"
         if not position:
             return
+        self.outside.add(symbol)
         order = Order(
             client_id=name, symbol=symbol, side="sell" if position > 0 else "buy", kind="market",
             quantity=abs(position),
@@ -250,7 +329,14 @@ class SimulatedVenue:
         return fill
 
     def _seen(self, held: VenueOrder) -> OrderSeen:
-        return OrderSeen(held.order.client_id, held.venue_id, held.status, held.executed)
+        return OrderSeen(
+            held.order.client_id,
+            held.venue_id,
+            held.status,
+            held.executed,
+            held.order.symbol,
+            held.triggered_id,
+        )
 
     def _event(self, event: Event) -> None:
         """Send a stream event: late, twice, out of order, or never."""

@@ -17,13 +17,12 @@ from pipeline_assets.trading.invariants import InvariantError
 from pipeline_assets.trading.limits import RiskLimits
 from pipeline_assets.trading.order_ids import entry_id
 from pipeline_assets.trading.order_types import Mode, Order, Status
-from pipeline_assets.trading.records import GATEWAY_RECORDS, OrderChanged
+from pipeline_assets.trading.records import GATEWAY_RECORDS, OrderChanged, SymbolHalted
 from pipeline_assets.trading.work import Timing
-from pipeline_assets_tests.trading.simulated_gateway import SimulatedGateway
+from pipeline_assets_tests.trading.simulated_gateway import SYMBOLS, SimulatedGateway, needs_stop
 from pipeline_assets_tests.trading.simulated_venue import BLIND, SimulatedVenue
 from pipeline_assets_tests.trading.virtual_world import VirtualWorld
 
-SYMBOLS = ("BTCUSDT", "ETHUSDT")
 _RULES = TradingRules(Decimal(1), Decimal(1), Decimal(1), Decimal(40), Decimal(5))
 _LIMITS = RiskLimits(
     order_notional=3_000 * UNIT, symbol_notional=6_000 * UNIT, gross_notional=9_000 * UNIT,
@@ -78,6 +77,13 @@ class Simulation:
             if self.world.chance(0.3):
                 symbol = self.world.random.choice(SYMBOLS)
                 self.world.after(self.world.between(0, _BUSY), lambda: self.venue.liquidate(symbol))
+            if self.world.chance(0.2):
+                other = self.world.random.choice(SYMBOLS)
+                self.world.after(
+                    self.world.between(0, _BUSY), lambda: self.venue.place_foreign(other)
+                )
+            if self.world.chance(0.2):
+                self.world.after(self.world.between(0, _BUSY), self._ban)
             self.world.run_until(self.world.now + _BUSY)
             self.world.faulty = False
             self.world.run_until(self.world.now + _QUIET)
@@ -91,9 +97,18 @@ class Simulation:
         self.gateway.hear(messages.Timer())
         self.world.after(2_000 if self.world.faulty else 10_000, self._tick)
 
+    def _ban(self) -> None:
+        self.venue.banned_until = self.world.now + self.world.between(5_000, 60_000)
+
+    def _resume(self, symbol: str) -> None:
+        self.gateway.hear(messages.ResumeSymbol(symbol, "test", "sim"))
+
     def _price(self) -> None:
         for symbol in SYMBOLS:
             self.venue.prices[symbol] = self.world.between(90, 110) * UNIT
+            if self.world.faulty:
+                self.venue.trigger(symbol)
+                self._resume(symbol)
             self.gateway.hear(messages.PriceSeen(symbol, self.venue.prices[symbol], self.world.now))
         self.world.after(60_000, self._price)
 
@@ -125,10 +140,13 @@ class Simulation:
     def _place(self) -> None:
         random = self.world.random
         kind = "market" if random.random() < 0.6 else "limit"
+        reduces = random.random() < 0.2
+        with_stop = not reduces and random.random() < 0.6
         order = Order(
             client_id=entry_id(f"decision-{self._requests}"), symbol=random.choice(SYMBOLS),
             side=random.choice(("buy", "sell")), kind=kind, quantity=random.randint(1, 20) * UNIT,
-            price=0 if kind == "market" else random.randint(90, 110) * UNIT,
+            price=0 if kind == "market" else random.randint(90, 110) * UNIT, reduce_only=reduces,
+            stop_part=random.randint(2, 15) * UNIT // 100 if with_stop else 0,
         )  # fmt: skip
         self.wanted[self._requests] = order
         self.gateway.hear(messages.Place(order, self._requests))
@@ -152,8 +170,7 @@ class Simulation:
             broken.append("the ledger's fills are not the venue's trades")
         for client_id, held in state.orders.items():
             broken += self._order_broken(client_id, held.status)
-        if any("is halted" in each for each in self.gateway.alarms):
-            broken.append("the gateway halted for a difference that was about to be explained")
+        broken += self._stops_broken()
         broken += self._journal_broken() + self._replies_broken() + self.gateway.broken
         broken += [f"{symbol} is still being closed" for symbol in state.closes]
         return broken
@@ -167,11 +184,33 @@ class Simulation:
             return [] if allowed else [f"{client_id} is {status}, the venue never had it"]
         return [] if there.status is status else [f"{client_id} is {status}, not {there.status}"]
 
+    def _stops_broken(self) -> list[str]:
+        """Return positions without the stop that they need at the venue, and stops without a position."""
+        assert self.gateway.core is not None
+        stops, broken = set[str](), []
+        for held in self.venue.orders.values():
+            order, position = held.order, self.venue.positions[held.order.symbol]
+            if order.conditional and held.status is Status.OPEN:
+                stops.add(order.symbol)
+                if order.signed * position >= 0:
+                    broken.append(f"the stop {order.client_id} rests without a position")
+        state = self.gateway.core.state
+        needed = {each for each in SYMBOLS if needs_stop(state, each)}
+        return broken + [f"{each} has no stop at the venue" for each in needed - stops]
+
     def _journal_broken(self) -> list[str]:
-        """Return orders that were concluded to be absent though the venue had these."""
+        """Return orders taken for absent though the venue had these, and symbols halted without a cause."""
         shown = {each for each, held in self.venue.orders.items() if not held.hidden}
         decoded = [GATEWAY_RECORDS.decode(0, each) for each in self.gateway.disk]
-        return [
+        causeless = [
+            f"{each.symbol} was halted without a cause"
+            for each in decoded
+            if isinstance(each, SymbolHalted) and each.symbol not in self.venue.outside
+        ]
+        halted = {each.symbol for each in decoded if isinstance(each, SymbolHalted)}
+        unnoticed = {each.symbol for each in self.venue.foreign} - halted
+        causeless += [f"an order of others in {each} was not noticed" for each in unnoticed]
+        return causeless + [
             f"{each.client_id} was taken for absent, and is at the venue"
             for each in decoded
             if isinstance(each, OrderChanged)

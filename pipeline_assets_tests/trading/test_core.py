@@ -185,7 +185,9 @@ def test_liquidation_is_booked_and_alarmed() -> None:
     work = desk.tell(messages.FillSeen(taken))
     assert desk.core.state.ledger.positions == {}
     assert not desk.core.state.foreign
-    assert alarms(work) == ["The venue liquidated a position: sell BTCUSDT."]
+    (alarm,) = alarms(work)
+    assert alarm.startswith("The venue liquidated a position: sell 0.1 BTCUSDT.")
+    assert desk.place(client_id="a-2").code == "symbol_halted"  # type: ignore[union-attr]
     refusal = desk.place(client_id="autoclose-7")
     assert refusal
     assert refusal.code == "client_id"

@@ -63,8 +63,27 @@ async def _liquidated_between_journals(path: Path) -> None:
 def test_compares_positions_every_minute() -> None:
     desk = Desk()
     desk.restart()
-    asked = [AskPositions() in desk.tell(messages.Timer(), after=20_000).effects for _ in range(7)]
+    asked = []
+    for _ in range(7):
+        _reads(desk, 0, after=0)
+        asked.append(AskPositions() in desk.tell(messages.Timer(), after=20_000).effects)
     assert asked == [False, False, True, False, False, True, False]
+
+
+def test_repeats_unanswered_reading() -> None:
+    """A reading without an answer is repeated after seconds, and entries are refused after a while."""
+    desk = Desk()
+    desk.restart()
+    desk.price(100)
+    asked = [AskPositions() in desk.tell(messages.Timer(), after=1_000).effects for _ in range(10)]
+    assert asked == 2 * [False, False, False, False, True]
+    desk.tell(messages.Timer(), after=25_000)
+    refusal = desk.place()
+    assert refusal is not None
+    assert refusal.code == "venue_silent"
+    assert desk.place(client_id="r-1", reduce_only=True) is None
+    assert alarms(_reads(desk, 0)) == ["The venue answers again; entries are accepted."]
+    assert desk.place() is None
 
 
 def test_books_trades_of_difference() -> None:
@@ -108,11 +127,11 @@ def test_halts_at_lasting_difference() -> None:
         _answers(desk, work)
     (message,) = heard
     assert "the venue's position is 1, the ledger's 0.1" in message
-    assert desk.core.state.mode is Mode.HALTED
-    assert desk.core.state.mode_reason in message
+    assert desk.core.state.mode is Mode.ACTIVE
+    assert desk.core.state.halts["BTCUSDT"] in message
     (agrees,) = alarms(_reads(desk, _HELD))
     assert "Resume" in agrees
-    assert desk.core.state.mode is Mode.HALTED
+    assert desk.core.state.halts
 
 
 def test_unanswered_trades_do_not_halt() -> None:
@@ -120,7 +139,7 @@ def test_unanswered_trades_do_not_halt() -> None:
     desk.filled()
     for _ in range(10):
         _reads(desk, 0)
-    assert desk.core.state.mode is Mode.ACTIVE
+    assert not desk.core.state.halts
 
 
 def test_unknown_order_explains_difference() -> None:
@@ -129,10 +148,10 @@ def test_unknown_order_explains_difference() -> None:
     desk.tell(messages.Unanswered("a-1", "-1007"))
     for _ in range(10):
         _answers(desk, _reads(desk, _HELD))
-    assert desk.core.state.mode is Mode.ACTIVE
+    assert not desk.core.state.halts
     for _ in range(10):
         _answers(desk, _reads(desk, 2 * _HELD))
-    assert desk.core.state.mode is Mode.HALTED
+    assert desk.core.state.halts.keys() == {"BTCUSDT"}
 
 
 def test_reading_before_fill_means_nothing() -> None:

@@ -45,3 +45,11 @@ def test_newer_record_names_its_journal(
         list(codec.read(journal))
     assert journal.name in str(caught.value)
     journal.close()
+
+
+def test_order_without_stop_is_read() -> None:
+    """Journals that were written before entries carried stops."""
+    old = dict(_SENDING["order"])
+    del old["stop_part"]
+    body = json.dumps(_SENDING | {"order": old}).encode()
+    assert GATEWAY_RECORDS.decode(1, body) == OrderSending(at=1, order=ORDER, recv_window=5000)

@@ -109,8 +109,8 @@ def test_entry_after_restore_is_protected(grown: bool) -> None:
     _in_restored(test)
 
 
-def test_filled_entry_is_protected_again() -> None:
-    """The copies have the fill and no stop yet, and the checkpoint has the stop: it is sent at once."""
+def test_stop_in_doubt_closes_position() -> None:
+    """The gateway's copy has the fill and its stop, the venue's copy has no stop: the position is closed."""
 
     async def test(restored: RestoredWorld) -> None:
         await restored.minutes(2, "BTCUSDT")
@@ -120,13 +120,11 @@ def test_filled_entry_is_protected_again() -> None:
         await restored.world.gateway.ask(messages.Cancel("nothing"))
         restored.copy()
         await restored.minutes(3)
-        first = {each.client_id for each in restored.world.sent}
         await restored.restore()
         assert restored.world.core.state.ledger.positions.keys() == {"BTCUSDT"}
-        assert restored.resting == [("BTCUSDT", "limit"), ("BTCUSDT", "stop")]
-        await restored.minutes(3)
-        assert {each.client_id for each in restored.world.sent} == first
-        assert restored.resting == [("BTCUSDT", "limit"), ("BTCUSDT", "stop")]
+        await restored.minutes(5)
+        assert restored.world.core.state.ledger.positions == {}
+        assert any("no stop was confirmed" in each for each in restored.world.warnings)
 
     _in_restored(test)
 

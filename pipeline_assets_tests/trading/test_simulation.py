@@ -5,13 +5,14 @@ from collections.abc import Callable
 import msgspec
 import pytest
 
-from pipeline_assets.trading import closing, core, reconciling, resolving
+from pipeline_assets.trading import closing, core, protecting, reconciling, resolving
 from pipeline_assets.trading.core import GatewayCore
 from pipeline_assets.trading.ledger import Ledger
-from pipeline_assets.trading.messages import Event, Send, TradesRead, Unanswered
+from pipeline_assets.trading.messages import Event, OpenOrdersRead, Send, TradesRead, Unanswered
 from pipeline_assets.trading.order_ids import child_id
+from pipeline_assets.trading.order_state import Closing
 from pipeline_assets.trading.order_types import Status
-from pipeline_assets.trading.state import Closing, GatewayState
+from pipeline_assets.trading.state import GatewayState
 from pipeline_assets.trading.work import Work
 from pipeline_assets_tests.trading.simulation import Simulation
 
@@ -134,6 +135,24 @@ def test_finds_positions_never_compared(monkeypatch: pytest.MonkeyPatch) -> None
     """A liquidation, or a fill after a cancel, that no event reports is lost."""
     for name in ("begin", "positions_read"):
         monkeypatch.setattr(reconciling, name, lambda *_: None)
+    assert _first_broken(range(BUDGET))
+
+
+def test_finds_position_without_stop(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A position whose stop was refused or is unknown stays open."""
+    monkeypatch.setattr(protecting, "check", lambda _: None)
+    assert _first_broken(range(BUDGET))
+
+
+def test_finds_orphan_stops(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stops rest on after their position is closed."""
+    monkeypatch.setattr(protecting, "cancel_orphans", lambda _: None)
+    assert _first_broken(range(BUDGET))
+
+
+def test_finds_open_orders_never_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An order of others that no event reports is not noticed."""
+    monkeypatch.setitem(core._HANDLERS, OpenOrdersRead, lambda *_: None)
     assert _first_broken(range(BUDGET))
 
 

@@ -15,6 +15,7 @@ from pipeline_assets.services.gateway.views import StateView, View
 
 Call = Callable[[GatewayService, Any], Awaitable[Message]]
 _ENUMS = ("side", "kind", "status", "mode")
+_MAPS = ("limits", "halted_symbols")
 
 
 def message_fields(shown: View | dict[str, Any]) -> dict[str, Any]:
@@ -22,7 +23,7 @@ def message_fields(shown: View | dict[str, Any]) -> dict[str, Any]:
     fields = shown.model_dump() if isinstance(shown, View) else shown
     return {
         name: message_fields(value)
-        if isinstance(value, dict) and name != "limits"
+        if isinstance(value, dict) and name not in _MAPS
         else f"{name.upper()}_{value.upper()}"
         if name in _ENUMS
         else value
@@ -109,7 +110,7 @@ async def _flatten(service: GatewayService, message: pb.FlattenRequest) -> pb.Fl
 
 
 async def _resume(service: GatewayService, message: pb.ResumeRequest) -> pb.ResumeResponse:
-    request = requests.ModeRequest(reason=message.reason, by=message.by)
+    request = requests.ResumeRequest(reason=message.reason, by=message.by, symbol=message.symbol)
     return pb.ResumeResponse(state=_state(await service.resume(request)))
 
 

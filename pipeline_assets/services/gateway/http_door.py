@@ -211,7 +211,7 @@ def _changing(service: GatewayService) -> APIRouter:
         return await service.halt(request)
 
     @router.post("/v1/risk/resume")
-    async def resume(request: requests.ModeRequest) -> StateView:
+    async def resume(request: requests.ResumeRequest) -> StateView:
         """Accept every order again; the day's loss counts anew."""
         return await service.resume(request)
 

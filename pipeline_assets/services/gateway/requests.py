@@ -13,7 +13,7 @@ from pipeline_assets.trading.order_types import Order
 
 # Ten digits keep the count of 1e-8 within 64 bits, which the journal's records need.
 _DECIMAL = r"^[0-9]{1,10}(\.[0-9]{1,8})?$"
-_DECIMALS = ("quantity", "price")
+_DECIMALS = ("quantity", "price", "stop_part")
 # Pydantic's types of problems.
 _NO_DECIMAL = ("string_type", "string_pattern_mismatch")
 
@@ -74,6 +74,7 @@ class OrderRequest(Request):
     decision_id: _Label = ""
     parent: _Label = ""
     leverage: int = Field(0, ge=0, le=125)
+    stop_part: str = Field("", pattern=rf"{_DECIMAL}|^$", examples=["0.02"])
 
     def order(self) -> Order:
         """Return the order in the gateway's own units."""
@@ -89,6 +90,7 @@ class OrderRequest(Request):
             decision_id=self.decision_id,
             parent=self.parent,
             leverage=self.leverage,
+            stop_part=units(self.stop_part or 0),
         )
 
 
@@ -105,6 +107,12 @@ class ModeRequest(Request):
 
     reason: Reason
     by: Reason = "api"
+
+
+class ResumeRequest(ModeRequest):
+    """The wish to resume the gateway, or the entries of one halted symbol."""
+
+    symbol: Annotated[str, Field(max_length=40), AfterValidator(_checked_symbol)] | Literal[""] = ""
 
 
 class FlattenRequest(ModeRequest):

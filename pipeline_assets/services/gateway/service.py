@@ -28,6 +28,7 @@ from pipeline_assets.services.gateway.views import (
 )
 from pipeline_assets.settings import RiskSettings, TradingSettings
 from pipeline_assets.trading import messages
+from pipeline_assets.trading.foreign import shown
 from pipeline_assets.trading.gateway import Gateway, Wish
 from pipeline_assets.trading.journal_places import BeyondJournalError, require_record
 from pipeline_assets.trading.order_types import Mode, Status
@@ -160,9 +161,18 @@ class GatewayService:
         await self._ask(messages.SetMode(Mode.HALTED, request.reason, request.by))
         return self.state()
 
-    async def resume(self, request: requests.ModeRequest) -> StateView:
-        """Accept every order again; the day's loss counts anew."""
-        await self._ask(messages.SetMode(Mode.ACTIVE, request.reason, request.by))
+    async def resume(self, request: requests.ResumeRequest) -> StateView:
+        """Accept every order again; the day's loss counts anew. With a symbol, accept only its entries again.
+
+        Raises:
+            CallRefusedError: the symbol is not halted.
+            GatewayStoppedError: the gateway stopped.
+        """
+        if request.symbol:
+            wish: Wish = messages.ResumeSymbol(request.symbol, request.reason, request.by)
+        else:
+            wish = messages.SetMode(Mode.ACTIVE, request.reason, request.by)
+        await self._ask(wish)
         return self.state()
 
     async def flatten(self, request: requests.FlattenRequest) -> StateView:
@@ -190,6 +200,9 @@ class GatewayService:
             open_positions=len(state.ledger.positions),
             sequence=self.gateway.last,
             limits={name: f"{Decimal(value):f}" for name, value in self.risk.model_dump().items()},
+            halted_symbols=dict(sorted(state.halts.items())),
+            foreign_orders=sorted(map(shown, state.foreign_open.values())),
+            troubles=[f"{each.kind}: {each.text}" for each in state.troubles.values()],
         )
 
     async def backup(self, path: str) -> None:

@@ -3,6 +3,7 @@ setting `trading.venue`. A venue itself is a module of trading/.
 """
 
 from collections.abc import Callable
+from dataclasses import replace
 
 from pipeline_assets.services.gateway.paper import LivePaperVenue
 from pipeline_assets.settings import Settings
@@ -12,7 +13,7 @@ from pipeline_assets.trading.work import Timing
 Clock = Callable[[], int]
 VenueMaker = Callable[[Settings, Clock], Venue]
 # On paper an order is filled when the candle after the next open has closed and is in the slots.
-_PAPER = Timing(close_retry=180_000)
+_PAPER = Timing(close_retry=180_000, halts_after_liquidation=False)
 # Gateway and trader each ask the exchange for its time once a minute, and more often while replies are slow.
 _PAPER_WEIGHT = 20
 
@@ -24,7 +25,8 @@ def make_venue(settings: Settings, clock: Clock) -> Venue:
 
 def timing_of(settings: Settings) -> Timing:
     """Return how long the core waits at the venue of the settings."""
-    return {"paper": _PAPER}[settings.trading.venue]
+    timing = {"paper": _PAPER}[settings.trading.venue]
+    return replace(timing, stop=settings.trading.stop_seconds * 1000)
 
 
 def weight_of(settings: Settings) -> int:

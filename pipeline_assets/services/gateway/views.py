@@ -10,12 +10,15 @@ import msgspec
 from pydantic import BaseModel, ConfigDict
 
 from pipeline_assets.market.trading_rules import decimal
+from pipeline_assets.trading.order_state import OrderState
 from pipeline_assets.trading.order_types import Fill, Order
 from pipeline_assets.trading.records import AnyRecord
-from pipeline_assets.trading.state import GatewayState, OrderState
+from pipeline_assets.trading.state import GatewayState
 
 # Fields of orders, fills and records that count 1e-8.
-_DECIMALS = frozenset({"quantity", "price", "fee", "amount", "result", "reported"})
+_DECIMALS = frozenset({"quantity", "price", "fee", "amount", "result", "reported", "stop_part"})
+# Decimals that are empty where there is none.
+_OPTIONAL = ("price", "stop_part")
 _TIMES = {"time": "time_ms", "recv_window": "recv_window_ms"}
 
 
@@ -26,7 +29,7 @@ class View(BaseModel):
 
 
 class OrderView(View):
-    """An order as asked for; `price` is empty for a market order."""
+    """An order as asked for; `price` is empty for a market order, `stop_part` without a stop."""
 
     client_id: str
     symbol: str
@@ -39,6 +42,7 @@ class OrderView(View):
     decision_id: str
     parent: str
     leverage: int
+    stop_part: str
 
 
 class OrderStateView(View):
@@ -84,7 +88,11 @@ class PositionView(View):
 
 
 class StateView(View):
-    """Mode, results, exposure and limits of the account; limits by the setting's name in `risk`."""
+    """Mode, results, exposure and limits of the account; limits by the setting's name in `risk`.
+
+    `halted_symbols` has the reason by symbol, `foreign_orders` the open orders that the gateway did not send,
+    and `troubles` why the venue takes no entries.
+    """
 
     account: str
     venue: str
@@ -100,6 +108,9 @@ class StateView(View):
     open_positions: int
     sequence: int
     limits: dict[str, str]
+    halted_symbols: dict[str, str]
+    foreign_orders: list[str]
+    troubles: list[str]
 
 
 class EventView(View):
@@ -171,6 +182,6 @@ def _shown(fields: dict[str, Any]) -> dict[str, Any]:
 def _value(name: str, value: Any) -> Any:
     if isinstance(value, msgspec.Struct):
         return _shown(msgspec.structs.asdict(value))
-    if name == "price" and not value:
+    if name in _OPTIONAL and not value:
         return ""
     return text(value) if name in _DECIMALS else value

@@ -78,7 +78,7 @@ def test_order_becomes_position(gateway_server: GatewayServer) -> None:
     assert status == 200
     assert placed["order"] == ORDER | {
         "price": "", "reduce_only": False, "strategy": "", "decision_id": "", "parent": "",
-        "leverage": 0,
+        "leverage": 0, "stop_part": "",
     }  # fmt: skip
     assert ask(gateway_server, "POST", "/v1/orders", ORDER)[0] == 200
     kinds = [each["event"] for each in events(gateway_server, 4, {})]
@@ -258,3 +258,21 @@ def test_schema_fuzz_finds_no_5xx(gateway_server: GatewayServer) -> None:
 
         check()
     assert gateway_server.service.state().mode
+
+
+def test_resume_names_halted_symbol(gateway_server: GatewayServer) -> None:
+    """A symbol that is not halted is refused by name; the state lists what is halted and why."""
+    status, answer = ask(gateway_server, "POST", "/v1/risk/resume", MODE | {"symbol": "ETHUSDT"})
+    assert (status, answer["code"]) == (404, "not_found")
+    assert "ETHUSDT" in answer["message"]
+    state = ask(gateway_server, "GET", "/v1/risk")[1]
+    assert [state[each] for each in ("halted_symbols", "foreign_orders", "troubles")] == [
+        {},
+        [],
+        [],
+    ]
+
+
+def test_order_carries_a_stop(gateway_server: GatewayServer) -> None:
+    status, placed = ask(gateway_server, "POST", "/v1/orders", ORDER | {"stop_part": "0.02"})
+    assert (status, placed["order"]["stop_part"]) == (200, "0.02")

@@ -1,0 +1,124 @@
+"""Orders and trades that the gateway did not send: another program's, a person's in the app, and the
+venue's own such as liquidations. Each halts the entries of its symbol until a person resumes these.
+"""
+
+from pipeline_assets.market.trading_rules import decimal
+from pipeline_assets.trading import records
+from pipeline_assets.trading.messages import (
+    AskOrder,
+    OpenOrder,
+    OpenOrdersRead,
+    OrderSeen,
+    Refusal,
+    ResumeSymbol,
+)
+from pipeline_assets.trading.order_ids import venue_cause
+from pipeline_assets.trading.order_state import OrderState
+from pipeline_assets.trading.order_types import UNSETTLED, Fill, Status
+from pipeline_assets.trading.work import Work
+
+# After a restart, trades that are no older are still looked into.
+_HOUR = 3_600_000
+
+
+def begin(work: Work) -> None:
+    """Look into the newest trades of unknown orders again after a restart."""
+    for (symbol, venue_id), time in work.state.foreign.items():
+        if work.now - time < _HOUR and time > work.state.resumed.get(symbol, 0):
+            work.core.foreign_fills[symbol, venue_id] = work.now
+
+
+def order_seen(work: Work, event: OrderSeen) -> None:
+    """Halt the symbol of an order that is not in the journal."""
+    cause = venue_cause(event.client_id)
+    what = f"the venue's own order ({cause})" if cause else "an order that is not in the journal"
+    name = f"{event.client_id[:60]!r}"
+    if not event.symbol:
+        work.alarm(f"The venue reports {what}: {name}.")
+    elif event.venue_id not in work.core.foreign_seen:
+        work.core.foreign_seen.add(event.venue_id)
+        work.halt_symbol(event.symbol, f"{event.symbol}: the venue reports {what}: {name}")
+
+
+def open_orders_read(work: Work, event: OpenOrdersRead) -> None:
+    """Ask about orders that the list contradicts, and halt the symbols of orders that are not known."""
+    state, listed = work.state, set[str]()
+    state.foreign_open = {}
+    for each in event.orders:
+        held = _own(work, each)
+        if held is None:
+            state.foreign_open[each.venue_id] = each
+            if each.venue_id not in work.core.foreign_seen:
+                work.core.foreign_seen.add(each.venue_id)
+                work.halt_symbol(
+                    each.symbol, f"{each.symbol}: an order of others is open: {shown(each)}"
+                )
+            continue
+        listed.add(held.order.client_id)
+        if held.status not in UNSETTLED:
+            _ask(work, held)
+    for client_id in state.live:
+        held = state.orders[client_id]
+        gone = client_id not in listed and held.changed_at < event.asked_at
+        if gone and held.status is Status.OPEN:
+            _ask(work, held)
+
+
+def _own(work: Work, each: OpenOrder) -> OrderState | None:
+    client_id = work.state.by_venue.get((each.symbol, each.venue_id)) or each.client_id
+    held = work.state.orders.get(client_id)
+    return held if held and held.order.symbol == each.symbol else None
+
+
+def _ask(work: Work, held: OrderState) -> None:
+    order = held.order
+    work.effect(AskOrder(order.client_id, order.symbol, order.conditional))
+
+
+def shown(each: OpenOrder) -> str:
+    """Return an open order as a text for people."""
+    price = f" at {decimal(each.price):f}" if each.price else ""
+    name = f"client id {each.client_id[:60]!r}, venue id {each.venue_id[:60]}"
+    return f"{each.symbol} {each.kind} {each.side} {decimal(each.quantity):f}{price} ({name})"
+
+
+def fill_booked(work: Work, fill: Fill) -> None:
+    """Halt the symbol of a trade of the venue's own; look into that of an order which is not known."""
+    cause = venue_cause(fill.client_id)
+    if not cause:
+        work.core.foreign_fills.setdefault((fill.symbol, fill.venue_id), work.now)
+        return
+    did = "liquidated a position" if cause == "liquidation" else f"changed a position by {cause}"
+    text = f"The venue {did}: {fill.side} {decimal(fill.quantity):f} {fill.symbol}"
+    if work.core.timing.halts_after_liquidation:
+        work.halt_symbol(fill.symbol, text)
+    else:
+        work.alarm(f"{text}.")
+
+
+def check(work: Work) -> None:
+    """Halt the symbols whose trades belong to no order though all orders of the journal are known by now."""
+    for key, booked_at in list(work.core.foreign_fills.items()):
+        symbol, venue_id = key
+        # A venue may show an order, or another program's order may be adopted, minutes later.
+        if key not in work.state.foreign:
+            del work.core.foreign_fills[key]
+        elif work.is_due(booked_at, 2 * work.core.timing.settling):
+            del work.core.foreign_fills[key]
+            work.core.foreign_seen.add(venue_id)
+            text = (
+                f"{symbol}: the venue reports a trade of order {venue_id[:60]}, which is not known"
+            )
+            work.halt_symbol(symbol, text)
+
+
+def resume(work: Work, event: ResumeSymbol) -> None:
+    """Accept entries of a symbol again."""
+    if event.symbol not in work.state.halts:
+        refusal = Refusal("not_found", f"Entries of {event.symbol[:40]} are not halted.")
+        work.reply(event.request, event.symbol, refusal)
+        return
+    work.record(
+        records.SymbolResumed(at=work.now, symbol=event.symbol, reason=event.reason, by=event.by)
+    )
+    work.reply(event.request, event.symbol)

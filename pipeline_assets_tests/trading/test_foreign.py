@@ -1,0 +1,116 @@
+"""Orders of others, the venue's own orders, and trouble of the whole venue."""
+
+import msgspec
+import pytest
+
+from pipeline_assets.market.trading_rules import UNIT
+from pipeline_assets.trading import messages
+from pipeline_assets.trading.messages import AskOpenOrders, AskPositions, OpenOrder, Trouble
+from pipeline_assets.trading.order_types import Mode, Status
+from pipeline_assets_tests.trading.test_core import ORDER, Desk, alarms, fill_of
+
+_OTHER = OpenOrder("BTCUSDT", "web-1", "77", "limit", "buy", UNIT, 90 * UNIT)
+
+
+def _code(desk: Desk, **changes: object) -> str:
+    refusal = desk.place(**changes)
+    return refusal.code if refusal else ""
+
+
+def test_foreign_order_halts_its_symbol() -> None:
+    """Alerted once, kept over a restart, ended by a person; only entries of the symbol are refused."""
+    desk = Desk()
+    (alarm,) = alarms(desk.tell(messages.OpenOrdersRead(desk.now, (_OTHER,))))
+    assert "BTCUSDT limit buy 1 at 90 (client id 'web-1', venue id 77)" in alarm
+    assert not alarms(desk.tell(messages.OpenOrdersRead(desk.now, (_OTHER,))))
+    assert _code(desk) == "symbol_halted"
+    assert _code(desk, client_id="r-1", reduce_only=True) == ""
+    desk.restart()
+    desk.price(100)
+    assert _code(desk) == "symbol_halted"
+    assert desk.core.state.mode is Mode.ACTIVE
+    desk.tell(messages.ResumeSymbol("BTCUSDT", "mine", "me", request=1))
+    assert _code(desk) == ""
+
+
+@pytest.mark.parametrize(
+    "name", ["web-2", "autoclose-1", "adl_autoclose", "settlement_autoclose-1"]
+)
+def test_event_of_foreign_order_halts(name: str) -> None:
+    desk = Desk()
+    (alarm,) = alarms(desk.tell(messages.OrderSeen(name, "78", Status.OPEN, 0, "BTCUSDT")))
+    assert name in alarm
+    assert desk.core.state.halts.keys() == {"BTCUSDT"}
+
+
+def test_foreign_trade_holds_entries() -> None:
+    """A trade of an unknown order may turn out to be ours: entries wait, and halt after some minutes."""
+    desk = Desk()
+    fill = msgspec.structs.replace(fill_of(ORDER, 5, 100, desk.now), client_id="", venue_id="f-9")
+    desk.tell(messages.TradesRead("BTCUSDT", 0, desk.now, (fill,)))
+    assert _code(desk) == "foreign_trade"
+    assert not desk.tell(messages.Timer(), after=119_999).state.halts
+    work = desk.tell(messages.Timer(), after=1)
+    assert any("f-9" in each for each in alarms(work))
+    assert _code(desk, client_id="a-2") == "symbol_halted"
+
+
+def test_resume_needs_halted_symbol() -> None:
+    desk = Desk()
+    work = desk.tell(messages.ResumeSymbol("BTCUSDT", "why", "me", request=1))
+    (reply,) = [each for each in work.effects if isinstance(each, messages.Reply)]
+    assert reply.refusal is not None
+    assert reply.refusal.code == "not_found"
+
+
+def test_ban_ends_by_itself() -> None:
+    """Alerted once and at its end; orders that reduce are tried."""
+    desk = Desk()
+    ban = messages.VenueTrouble(Trouble.BAN, desk.now + 60_000, "banned (418).")
+    assert len(alarms(desk.tell(ban)) + alarms(desk.tell(ban))) == 1
+    assert _code(desk) == "venue_ban"
+    assert _code(desk, client_id="r-1", reduce_only=True) == ""
+    assert not alarms(desk.tell(messages.Timer(), after=59_999))
+    assert len(alarms(desk.tell(messages.Timer(), after=1))) == 1
+    assert _code(desk) == ""
+
+
+def test_maintenance_ends_with_an_answer() -> None:
+    desk = Desk()
+    desk.tell(messages.VenueTrouble(Trouble.MAINTENANCE, 0, "maintenance."))
+    desk.tell(messages.PositionsRead(desk.now))
+    assert _code(desk) == "venue_maintenance"
+    desk.tell(messages.PositionsRead(desk.now + 1), after=2)
+    assert _code(desk) == ""
+
+
+def test_revoked_key_halts_the_gateway() -> None:
+    """A person resumes; a restart alone does not."""
+    desk = Desk()
+    desk.tell(messages.VenueTrouble(Trouble.KEY, 0, "the key was revoked (-2015)."))
+    desk.restart()
+    desk.price(100)
+    assert (_code(desk), desk.core.state.mode) == ("mode", Mode.HALTED)
+    desk.tell(messages.SetMode(Mode.ACTIVE, "new key", "me"))
+    assert _code(desk) == ""
+
+
+def test_connection_reads_everything() -> None:
+    """Events before a connection may be lost."""
+    desk = Desk()
+    desk.filled()
+    effects = desk.tell(messages.StreamConnected()).effects
+    assert AskPositions() in effects
+    assert AskOpenOrders() in effects
+    assert any(isinstance(each, messages.AskTrades) for each in effects)
+
+
+def test_open_order_revives_ended_one() -> None:
+    """An order that was taken for refused and rests at the venue is asked for."""
+    desk = Desk()
+    desk.place()
+    desk.tell(messages.Refused("a-1", "-1008"))
+    listed = OpenOrder("BTCUSDT", "a-1", "v-1", "market", "buy", ORDER.quantity)
+    work = desk.tell(messages.OpenOrdersRead(desk.now, (listed,)))
+    assert messages.AskOrder("a-1", "BTCUSDT") in work.effects
+    assert not desk.core.state.halts
