@@ -18,7 +18,7 @@ def test_changed_dependency_is_named(monkeypatch):
 
     monkeypatch.delattr(AsyncClient, "_handle_response")
     with pytest.raises(DependencyChangedError) as caught:
-        binance_client._client_class.__wrapped__()
+        binance_client.client_class.__wrapped__()
     message = str(caught.value)
     assert (
         f"python-binance {version('python-binance')} has no AsyncClient._handle_response" in message

@@ -20,23 +20,48 @@ _reason = click.option(
 )
 
 
+_live = click.option(
+    "--live",
+    metavar="ACCOUNT",
+    help="Trade with money, on this account. Needs PIPELINE_TRADING__VENUE=live as well.",
+)
+
+
 @click.group(invoke_without_command=True)
+@_live
 @click.pass_context
-def gateway(context: click.Context) -> None:
+def gateway(context: click.Context, live: str | None) -> None:
     """Run the order gateway of the account, or talk to the running one.
 
-    Without a subcommand it runs until Ctrl-C; `pipeline-assets up` starts it too.
+    Without a subcommand it runs until Ctrl-C; `pipeline-assets up` starts it too, unless the venue is live.
     """
     if context.invoked_subcommand is None:
-        context.invoke(run)
+        context.invoke(run, live=live)
+    elif live is not None:
+        raise click.UsageError("--live belongs to the command that runs the gateway.")
 
 
 @gateway.command()
-def run() -> None:
+@_live
+def run(live: str | None) -> None:
     """Run the gateway until Ctrl-C. A second one for the same account refuses to start."""
     from pipeline_assets.services.gateway.process import main
 
-    main(load_settings())
+    main(load_settings(), live)
+
+
+@gateway.command()
+@_live
+def prepare(live: str | None) -> None:
+    """Set leverage and margin type of the symbols at the venue to what the settings say.
+
+    A symbol with a position or an open order is refused by the exchange. Run it before the first start, and
+    after a change of PIPELINE_TRADING__LEVERAGE or PIPELINE_TRADING__MARGIN_TYPE.
+    """
+    from pipeline_assets.services.gateway.preparation import prepare_symbols
+
+    for line in prepare_symbols(load_settings(), live):
+        click.echo(line)
 
 
 @gateway.command()

@@ -92,7 +92,8 @@ def _gateway_system(settings: Settings) -> System:
         setting=f"{PREFIX}GATEWAY__GRPC_PORT",
         host=host,
         port=at.grpc_port,
-        embedded=at.embedded,
+        # Trading with money is begun by a person: by `pipeline-assets gateway --live ACCOUNT`.
+        embedded=at.embedded and settings.trading.venue != "live",
     )
 
 

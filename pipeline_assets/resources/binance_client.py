@@ -4,6 +4,7 @@ Requests are built in exchange_requests.py; replies are read in market/replies.p
 """
 
 import re
+from collections.abc import Callable
 from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -11,6 +12,8 @@ from pipeline_assets.private_apis import require_names
 from pipeline_assets.resources.bounded_replies import read_within
 
 if TYPE_CHECKING:
+    from aiohttp import ClientResponse
+
     from pipeline_assets.settings import BinanceSettings
 
 # Most bytes of a reply, by the last part of its path: 499 candles have 100 kB, 900 symbols 2 MB.
@@ -33,7 +36,10 @@ _USED = (
 
 
 class Reply(NamedTuple):
-    """An answer as received, and X-MBX-USED-WEIGHT-1M: what this address used in the minute."""
+    """An answer as received, and X-MBX-USED-WEIGHT-1M: what this address used in the minute.
+
+    `order_counts` are X-MBX-ORDER-COUNT-10S and -1M: the account's orders in ten seconds and in the minute.
+    """
 
     status: int
     body: bytes
@@ -41,11 +47,23 @@ class Reply(NamedTuple):
     retry_after: str | None
     date: str | None
     location: str | None
+    order_counts: tuple[int, int] | None = None
 
 
-def open_client(settings: "BinanceSettings", proxy: str | None) -> Any:
+def open_client(
+    settings: "BinanceSettings",
+    proxy: str | None,
+    make: Callable[..., Any] | None = None,
+    **credentials: str,
+) -> Any:
     """Return a client with an open connection pool; nothing is sent (AsyncClient.create would ping the
     spot exchange).
+
+    Args:
+        settings: the address and the limits of its use.
+        proxy: that leads there; None to connect directly.
+        make: another class than the one for public requests.
+        credentials: for that class.
 
     Raises:
         DependencyChangedError: another python-binance is installed than this module is made for.
@@ -53,10 +71,11 @@ def open_client(settings: "BinanceSettings", proxy: str | None) -> Any:
     from aiohttp import DummyCookieJar, TCPConnector
 
     connector = TCPConnector(limit=settings.concurrency, ttl_dns_cache=300)
-    client = _client_class()(
+    client = (make or client_class())(
         session_params={"connector": connector, "cookie_jar": DummyCookieJar()},
         requests_params={"allow_redirects": False},
         https_proxy=proxy,
+        **credentials,
     )
     client.FUTURES_URL = settings.rest_url + "/fapi"
     client.REQUEST_TIMEOUT = settings.timeout_seconds
@@ -68,8 +87,15 @@ def number_of(header: str | None) -> int | None:
     return int(header) if header and _DIGITS.fullmatch(header) else None
 
 
+def _order_counts(response: "ClientResponse") -> tuple[int, int] | None:
+    counts = [
+        number_of(response.headers.get(f"X-MBX-ORDER-COUNT-{span}")) for span in ("10S", "1M")
+    ]
+    return (counts[0] or 0, counts[1] or 0) if any(counts) else None
+
+
 @cache
-def _client_class() -> type:
+def client_class() -> type:
     """python-binance's AsyncClient, changed in what it does with a reply.
 
     Built on first use, because importing binance takes half a second that only a run which fetches
@@ -98,6 +124,7 @@ def _client_class() -> type:
                 response.headers.get("Retry-After"),
                 response.headers.get("Date"),
                 response.headers.get("Location"),
+                _order_counts(response),
             )
 
     return Client

@@ -18,6 +18,8 @@ SECRETS = (
     ("celery", "broker_url"),
     ("alerts", "webhook_url"),
     ("trading", "journal_url"),
+    ("trading", "api_key"),
+    ("trading", "api_secret"),
     ("gateway", "token"),
 )
 ENV_FILE = ".env"

@@ -59,12 +59,12 @@ class BinanceSettings(Section):
     @field_validator("rest_url", "archive_url")
     @classmethod
     def _http(cls, value: str) -> str:
-        return _url(value, ("http://", "https://")).rstrip("/")
+        return web_address(value, ("http://", "https://")).rstrip("/")
 
     @field_validator("stream_url")
     @classmethod
     def _websocket(cls, value: str) -> str:
-        return _url(value, ("ws://", "wss://"))
+        return web_address(value, ("ws://", "wss://"))
 
 
 # The public exchange's addresses, for `--exchange binance`.
@@ -94,7 +94,7 @@ class S3Settings(Section):
     @field_validator("endpoint_url")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
-        return _url(value, ("http://", "https://")).rstrip("/") if value else None
+        return web_address(value, ("http://", "https://")).rstrip("/") if value else None
 
     @field_validator("secret_access_key")
     @classmethod
@@ -126,7 +126,7 @@ class RedisSettings(Section):
     @field_validator("url")
     @classmethod
     def _redis(cls, value: str) -> str:
-        _url(value, ("redis://", "rediss://"))
+        web_address(value, ("redis://", "rediss://"))
         parts = urlsplit(value)
         if parts.password or "password=" in parts.query:
             raise ValueError("must not carry a password: set PIPELINE_REDIS__PASSWORD instead")
@@ -217,7 +217,7 @@ class DagsterSettings(Section):
     @field_validator("public_url")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
-        return _url(value, ("http://", "https://")).rstrip("/") if value else None
+        return web_address(value, ("http://", "https://")).rstrip("/") if value else None
 
 
 class AirflowSettings(Section):
@@ -236,7 +236,7 @@ class AlertsSettings(Section):
     @classmethod
     def _http(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            _url(value.get_secret_value(), ("http://", "https://"))
+            web_address(value.get_secret_value(), ("http://", "https://"))
         return value
 
 
@@ -297,7 +297,12 @@ def is_embedded(address: str) -> bool:
     return parts.hostname in LOCAL_HOSTS and parts.scheme not in ("https", "rediss")
 
 
-def _url(value: str, schemes: tuple[str, ...]) -> str:
+def web_address(value: str, schemes: tuple[str, ...]) -> str:
+    """Return an address that has one of these schemes.
+
+    Raises:
+        ValueError: the address has another one, a wrong port, or credentials.
+    """
     if not value.startswith(schemes) or not urlsplit(value).hostname:
         raise ValueError(f"must be an address that starts with {' or '.join(schemes)}")
     try:

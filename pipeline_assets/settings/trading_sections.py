@@ -4,11 +4,11 @@ listens, and what the gateway accepts. The limits' meaning is in trading/limits.
 
 from decimal import Decimal
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, SecretStr, field_validator
 
-from pipeline_assets.settings.sections import LOCAL_HOSTS, Section
+from pipeline_assets.settings.sections import LOCAL_HOSTS, Section, web_address
 
 _POSTGRES = ("postgresql://", "postgres://")
 # Shorter tokens of the gateway could be guessed.
@@ -17,10 +17,44 @@ _TOKEN_LENGTH = 16
 _Money = Annotated[Decimal, Field(ge=0, le=1_000_000_000, decimal_places=8)]
 
 
+# The addresses of Binance's demo and of the exchange itself; the stream's of the demo differs by source.
+_ADDRESSES = {
+    "demo": ("https://demo-fapi.binance.com", "wss://demo-fstream.binance.com/private/ws", None),
+    "live": (
+        "https://fapi.binance.com",
+        "wss://fstream.binance.com/private/ws",
+        "https://api.binance.com",
+    ),
+}
+
+
+class VenueAddresses(NamedTuple):
+    """Where a venue of Binance answers.
+
+    Attributes:
+        rest_url: of the signed requests, without /fapi.
+        stream_url: of the private stream, without the listen key.
+        key_url: where the rights of the key are asked for, without /sapi; None where nothing answers this.
+    """
+
+    rest_url: str
+    stream_url: str
+    key_url: str | None
+
+
 class TradingSettings(Section):
     """Where orders go, and the account that they belong to."""
 
-    venue: Literal["paper"] = "paper"
+    venue: Literal["paper", "demo", "live"] = Field("paper", examples=["demo"])
+    # By default the official addresses of the venue.
+    rest_url: str | None = Field(None, examples=["https://demo-fapi.binance.com"])
+    stream_url: str | None = Field(None, examples=["wss://demo-fstream.binance.com/private/ws"])
+    key_url: str | None = Field(None, examples=["https://api.binance.com"])
+    api_key: SecretStr | None = Field(None, examples=["…"])
+    api_secret: SecretStr | None = Field(None, examples=["…"])
+    # The gateway changes neither: it refuses to start where the account has others.
+    leverage: int = Field(1, ge=1, le=125, examples=[2])
+    margin_type: Literal["isolated", "cross"] = Field("isolated", examples=["cross"])
     # A part of a file's name and of a Redis key.
     account: str = Field("paper", pattern=r"^[a-z0-9_-]{1,40}$", examples=["desk-1"])
     journal: Path | None = Field(None, examples=["/var/lib/pipeline/trading/desk-1.sqlite"])
@@ -31,6 +65,28 @@ class TradingSettings(Section):
 
     # How long a position whose entry has a stop may be without a confirmed one.
     stop_seconds: int = Field(10, ge=1, le=300, examples=[5])
+
+    @property
+    def addresses(self) -> VenueAddresses:
+        """The addresses of the venue `demo` or `live`.
+
+        Raises:
+            KeyError: the venue is `paper`.
+        """
+        rest_url, stream_url, key_url = _ADDRESSES[self.venue]
+        return VenueAddresses(
+            self.rest_url or rest_url, self.stream_url or stream_url, self.key_url or key_url
+        )
+
+    @field_validator("rest_url", "key_url")
+    @classmethod
+    def _http(cls, value: str | None) -> str | None:
+        return value and web_address(value, ("http://", "https://")).rstrip("/")
+
+    @field_validator("stream_url")
+    @classmethod
+    def _websocket(cls, value: str | None) -> str | None:
+        return value and web_address(value, ("ws://", "wss://")).rstrip("/")
 
     @field_validator("journal_url")
     @classmethod

@@ -201,7 +201,9 @@ def positions_read(work: Work, event: PositionsRead) -> None:
 
 
 def funding_paid(work: Work, event: FundingPaid) -> None:
-    """Book a funding payment once."""
+    """Book a funding payment once, and none from before the ledger began: its positions are not known."""
+    if event.time < (work.state.begun_at or work.now) - OVERLAP:
+        return
     if not work.state.ledger.has_payment(event.symbol, event.time):
         work.record(
             records.FundingBooked(

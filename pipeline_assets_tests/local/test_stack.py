@@ -534,6 +534,18 @@ def test_embedded_broker_fills_no_outside_bucket(tmp_path: Path) -> None:
     assert broker.after == ()
 
 
+def test_live_gateway_is_not_started(tmp_path: Path) -> None:
+    """A person starts trading with money; the stack starts the gateway of the other venues."""
+    started = [
+        {
+            each.name
+            for each in stack_services(Settings(data_dir=tmp_path, trading={"venue": venue}))
+        }
+        for venue in ("paper", "demo", "live")
+    ]
+    assert ["gateway" in names for names in started] == [True, True, False]
+
+
 def test_trader_needs_its_fill_delay(tmp_path: Path) -> None:
     """The trader refuses another delay than 2: the stack starts without it rather than not at all."""
     started = [

@@ -398,3 +398,14 @@ def test_broken_promise_halts() -> None:
         desk.tell(messages.FillSeen(fill_of(order, 2, 100, desk.now)))
     desk.core.halt(broken.value, desk.now)
     assert desk.core.state.mode is Mode.HALTED
+
+
+def test_payments_before_beginning_are_ignored() -> None:
+    """An account may have a history: a new ledger has only what was paid since it began."""
+    desk = Desk()
+    desk.filled()
+    begun = desk.core.state.begun_at
+    desk.tell(messages.FundingPaid("BTCUSDT", begun - 3_600_000, -5))
+    assert not desk.core.state.ledger.funding
+    desk.tell(messages.FundingPaid("BTCUSDT", begun + 3_600_000, -7))
+    assert desk.core.state.ledger.funding == -7

@@ -21,6 +21,11 @@ from pipeline_assets.services.gateway.doors import Doors, open_doors
 from pipeline_assets.services.gateway.feed import MarketFeed
 from pipeline_assets.services.gateway.lease import GatewayLease
 from pipeline_assets.services.gateway.service import GatewayService
+from pipeline_assets.services.gateway.switches import (
+    banner,
+    require_own_journal,
+    require_switches,
+)
 from pipeline_assets.services.gateway.venues import VenueMaker, make_venue, timing_of, weight_of
 from pipeline_assets.services.until_stopped import run_until_stopped
 from pipeline_assets.settings import AlertsSettings, Settings
@@ -101,6 +106,7 @@ async def run_gateway(
         with closing(journal), MarketFeed(settings, weight_of(settings)) as feed:
             await feed.begin()
             core = await asyncio.to_thread(restored_core, journal, settings, feed)
+            require_own_journal(settings, core.state)
             venue = make(settings, feed.now)
             alarm = Alarm(settings.alerts)
             gateway = Gateway(core, journal, venue, feed.now, lease, alarm)
@@ -154,12 +160,20 @@ async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def main(settings: Settings) -> None:
+def main(settings: Settings, live_account: str | None = None) -> None:
     """Run the gateway until SIGINT or SIGTERM.
 
+    Args:
+        settings: of the gateway.
+        live_account: the account that the command permits to trade with money, or None.
+
     Raises:
+        LiveRefusedError: settings and command do not agree about the venue.
         PipelineError: as `run_gateway`.
     """
+    require_switches(settings, live_account)
+    if settings.trading.venue != "paper":
+        _logger.warning("\n%s", banner(settings))
     without_compilation()
 
     def report(doors: Doors) -> None:
