@@ -13,6 +13,7 @@ from pipeline_assets_tests.market_data import market_data
 pytest_plugins = [
     "pytester",
     "pipeline_assets_tests.fixtures.exchange",
+    "pipeline_assets_tests.fixtures.running_exchange",
     "pipeline_assets_tests.fixtures.s3",
     "pipeline_assets_tests.fixtures.proxy",
     "pipeline_assets_tests.fixtures.redis",

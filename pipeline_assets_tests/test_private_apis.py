@@ -10,7 +10,7 @@ from pipeline_assets.private_apis import (
     private_imports,
     require_names,
 )
-from pipeline_assets.resources import binance_client
+from pipeline_assets.resources import binance_account, binance_client
 
 
 def test_changed_dependency_is_named(monkeypatch):
@@ -24,6 +24,15 @@ def test_changed_dependency_is_named(monkeypatch):
         f"python-binance {version('python-binance')} has no AsyncClient._handle_response" in message
     )
     assert "binance_client" in message
+
+
+def test_changed_signature_is_named(monkeypatch):
+    """The gateway opens its client before it trades, so that it does not start with another library."""
+    from binance.base_client import BaseClient
+
+    monkeypatch.delattr(BaseClient, "_hmac_signature")
+    with pytest.raises(DependencyChangedError, match=r"_hmac_signature, which .*binance_account"):
+        binance_account._signing_class.__wrapped__()
 
 
 def test_missing_part_of_an_object_is_named_by_its_class() -> None:

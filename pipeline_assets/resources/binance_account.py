@@ -90,6 +90,7 @@ class AccountClient:
         self.clock = ExchangeClock(monotonic)
         self._weight = WeightAllowance(self._budget, Priority.GATEWAY, self.clock, sleep)
         self._client: Any = None
+        self._block = 0
 
     async def open(self) -> None:
         """Open the connection pool."""
@@ -182,14 +183,21 @@ class AccountClient:
         await self._heed(reply)
         return reply
 
-    async def blocked_until(self) -> int:
-        """Return until when this address may send nothing, by the venue's clock; 0 if it may.
+    @property
+    def blocked_until(self) -> int:
+        """Until when this address may send nothing, by the venue's clock; 0 if it may.
+
+        A refusal of a request here is known at once, one in another process since the last `read_block`.
+        """
+        return self._block if self._block > self.now() else 0
+
+    async def read_block(self) -> None:
+        """Read whether a process at this address was refused, or a person lifted the block.
 
         Raises:
             WeightBudgetError: Redis failed.
         """
-        until = await asyncio.to_thread(self._budget.blocked_until)
-        return until if until > self.now() else 0
+        self._block = await asyncio.to_thread(self._budget.blocked_until)
 
     async def _once(self, endpoint: Endpoint, parameters: Parameters) -> Reply:
         """Send one request; the error names the endpoint only: addresses and bodies are signed."""
@@ -220,6 +228,7 @@ class AccountClient:
         if reply.status not in _REFUSED_FOR_WEIGHT:
             return
         seconds = number_of(reply.retry_after) or _USUAL_BLOCK_SECONDS
+        self._block = max(self._block, self.now() + 1000 * seconds)
         await self._weight.block(1000 * seconds, f"HTTP {reply.status} to the order gateway")
 
 

@@ -99,7 +99,13 @@ class Upkeep:
                 await self._logged(self._read_setups)
             if self._clock() >= self._funding_due:
                 await self._logged(self._read_payments)
-            await self._logged(self.kept_back)
+            await asyncio.sleep(_LOOK_SECONDS)
+
+    async def watch_block(self) -> None:
+        """Report until cancelled whether this address is shut out: meanwhile, the questions above wait."""
+        while True:
+            await self._logged(self._account.read_block)
+            self.kept_back()
             await asyncio.sleep(_LOOK_SECONDS)
 
     async def _logged(self, work: Callable[[], Awaitable[object]]) -> None:
@@ -152,12 +158,9 @@ class Upkeep:
                 f"{wanted.leverage}: set it and the strategy's rules alike"
             )
 
-    async def kept_back(self) -> str:
+    def kept_back(self) -> str:
         """Return why nothing may be sent now, or an empty text; a block is reported once."""
-        try:
-            until = await self._account.blocked_until()
-        except OutsideSystemError as error:
-            return f"budget: nothing was sent, because the shared budget does not answer ({error})"
+        until = self._account.blocked_until
         if not until:
             return ""
         # The venue's clock and the gateway's may differ a little.

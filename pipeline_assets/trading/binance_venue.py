@@ -85,7 +85,8 @@ class BinanceVenue:
         except BaseException:
             await self._account.close()
             raise
-        self._tasks = [asyncio.create_task(each) for each in (self.stream.run(), self.upkeep.run())]
+        works = (self.stream.run(), self.upkeep.run(), self.upkeep.watch_block())
+        self._tasks = [asyncio.create_task(each) for each in works]
 
     async def stop(self) -> None:
         """End reporting, and close the connections."""
@@ -108,7 +109,7 @@ class BinanceVenue:
         except UnfitOrderError as error:
             self.upkeep.read_rules_soon()
             return messages.Refused(order.client_id, f"filter: {error}")
-        kept_back = await self.upkeep.kept_back()
+        kept_back = self.upkeep.kept_back()
         if kept_back:
             return messages.Refused(order.client_id, kept_back)
         now = self._clock()

@@ -61,6 +61,13 @@ def new_order(client_id: str, **changes: Any) -> Order:
     return Order(**(fields | changes))
 
 
+def posts(exchange: ExchangeHandle) -> dict[str, int]:
+    """Return how often each client id was posted, as the exchange counted it."""
+    (account,) = exchange.trading()["accounts"].values()
+    found: dict[str, int] = account["posts"]
+    return found
+
+
 class VenueBench:
     """A started venue, and what it reported."""
 

@@ -15,13 +15,11 @@ from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
 from pipeline_assets_tests.trading.binance_bench import (
     VenueBench,
     new_order,
+    posts,
     prepared,
     settings_at,
 )
 from pipeline_assets_tests.trading.gateway_bench import GatewayBench
-from pipeline_assets_tests.trading.test_binance_venue import posts
-from pipeline_assets_tests.trading.test_binance_venue import running as running
-from pipeline_assets_tests.trading.test_binance_venue import running_server as running_server
 from pipeline_assets_tests.trading.test_core import LIMITS
 
 _WIDE = dataclasses.replace(
@@ -36,7 +34,7 @@ _WIDE = dataclasses.replace(
 def test_ledger_is_the_exchanges(
     fault: str, running: ExchangeHandle, redis_url: str, tmp_path: Path
 ) -> None:
-    """An entry and its close; the gateway is not told what went wrong."""
+    """An entry and its close; the gateway is not informed of what went wrong."""
 
     async def scene() -> None:
         settings = settings_at(running, redis_url)
@@ -54,12 +52,12 @@ def test_ledger_is_the_exchanges(
         try:
             reply = await bench.gateway.ask(messages.Place(new_order("a-1", quantity=UNIT // 100)))
             assert reply.refusal is None
+            await _until(lambda: state.ledger.positions == {"BTCUSDT": UNIT // 100})
             await _until(lambda: state.orders["a-1"].status is Status.FILLED)
-            assert state.ledger.positions == {"BTCUSDT": UNIT // 100}
             await bench.gateway.ask(messages.Close("BTCUSDT", "c-1", "enough"))
             await _until(lambda: not state.closes)
             assert state.ledger.positions == {}
-            (account,) = running._call("trading")["accounts"].values()
+            (account,) = running.trading()["accounts"].values()
             assert float(account["wallets"]["USDT"]) == 100_000 + float(decimal(state.ledger.cash))
             assert set(posts(running).values()) == {1}
         finally:

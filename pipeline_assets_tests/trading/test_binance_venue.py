@@ -1,7 +1,7 @@
 """The venue `demo` against the replay exchange over real sockets: orders, answers, queries, stream."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -11,11 +11,11 @@ from pipeline_assets.trading import messages
 from pipeline_assets.trading.binance_checks import AccountUnfitError
 from pipeline_assets.trading.binance_queries import VenueRefusedError
 from pipeline_assets.trading.order_types import Status
-from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, start_exchange
+from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
 from pipeline_assets_tests.trading.binance_bench import (
-    SYMBOLS,
     VenueBench,
     new_order,
+    posts,
     prepared,
     settings_at,
     venue_bench,
@@ -25,20 +25,6 @@ Play = Callable[[VenueBench], Awaitable[None]]
 _UNSURE = ("order_503_accepted", "order_408_accepted", "order_cut_after")
 _LOST = ("order_503_lost", "order_408_lost", "order_cut_before")
 _FAILED = ("order_503_failed", "order_503_overloaded")
-
-
-@pytest.fixture(scope="module")
-def running_server() -> Iterator[ExchangeHandle]:
-    """One exchange whose clock runs, and can be moved."""
-    start = "start:2026-11-20T12:00:30Z"
-    with start_exchange(clock=start, symbols=",".join(SYMBOLS)) as handle:
-        yield handle
-
-
-@pytest.fixture
-def running(running_server: ExchangeHandle) -> ExchangeHandle:
-    running_server.reset()
-    return running_server
 
 
 @pytest.fixture
@@ -53,13 +39,6 @@ def play(running: ExchangeHandle, redis_url: str) -> Callable[..., None]:
         asyncio.run(whole())
 
     return run
-
-
-def posts(exchange: ExchangeHandle) -> dict[str, int]:
-    """Return how often each client id was posted, as the exchange counted it."""
-    (account,) = exchange._call("trading")["accounts"].values()
-    found: dict[str, int] = account["posts"]
-    return found
 
 
 def test_entry_is_filled_and_read(play, running):
@@ -226,9 +205,8 @@ def test_blocked_address_sends_nothing(play, running):
         budget = bench.account._budget
         until = bench.account.now() + 90_000
         budget.block_until(until, 90_000, "HTTP 418 to a test")
-        refused = await bench.send(new_order("a-1"))
-        assert isinstance(refused, messages.Refused)
         trouble = await bench.until(messages.VenueTrouble)
+        assert isinstance(await bench.send(new_order("a-1")), messages.Refused)
         assert trouble.kind is messages.Trouble.BAN
         assert abs(trouble.until - until) < 1_000
 
@@ -267,7 +245,7 @@ def test_silent_stream_is_connected_again(play, running):
 
 def test_lost_stream_is_connected_again(play, running):
     async def scene(bench: VenueBench) -> None:
-        running._call("trading/streams", {"end": "connections"})
+        running.trading("streams", end="connections")
         await bench.until_again(messages.StreamConnected)
         await bench.send(new_order("a-1"))
         await bench.until(messages.FillSeen)
@@ -277,7 +255,7 @@ def test_lost_stream_is_connected_again(play, running):
 
 def test_expired_listen_key_is_replaced(play, running):
     async def scene(bench: VenueBench) -> None:
-        running._call("trading/streams", {"end": "listen_key"})
+        running.trading("streams", end="listen_key")
         await bench.until_again(messages.StreamConnected)
         await bench.send(new_order("a-1"))
         await bench.until(messages.FillSeen)
@@ -292,7 +270,7 @@ def test_liquidation_keeps_its_name(play, running):
         await bench.send(new_order("a-1"))
         await bench.until(messages.FillSeen)
         running.faults(trading={"event_lost": 1})
-        running._call("trading/close", {"symbol": "BTCUSDT", "by": "liquidation"})
+        running.trading("close", symbol="BTCUSDT", by="liquidation")
         read = await bench.venue.ask_trades("BTCUSDT", bench.now() - 60_000)
         assert read.fills[-1].client_id.startswith("autoclose-")
 
@@ -302,7 +280,7 @@ def test_liquidation_keeps_its_name(play, running):
 def test_foreign_order_is_reported(play, running):
     async def scene(bench: VenueBench) -> None:
         order = {"symbol": "BTCUSDT", "side": "BUY", "type": "MARKET", "quantity": "0.01"}
-        running._call("trading/order", {"order": order})
+        running.trading("order", order=order)
         seen = await bench.until(messages.OrderSeen)
         assert (seen.symbol, seen.client_id.startswith("web_")) == ("BTCUSDT", True)
 
@@ -311,7 +289,7 @@ def test_foreign_order_is_reported(play, running):
 
 def test_revoked_key_is_trouble(play, running):
     async def scene(bench: VenueBench) -> None:
-        running._call("trading/account", {"revoked": True})
+        running.trading("account", revoked=True)
         refused = await bench.send(new_order("a-1"))
         assert isinstance(refused, messages.Refused)
         assert refused.reason.startswith("-2015")
@@ -329,7 +307,7 @@ def test_leverage_changed_by_person_refuses(play, running):
     async def scene(bench: VenueBench) -> None:
         await bench.send(new_order("a-1"))
         await bench.until(messages.FillSeen)
-        running._call("trading/account", {"leverage": {"BTCUSDT": 5}})
+        running.trading("account", leverage={"BTCUSDT": 5})
         while isinstance(
             refused := await bench.send(new_order(f"b-{bench.now()}")), messages.Accepted
         ):
@@ -347,7 +325,7 @@ def test_changed_tick_is_read_again(play, running):
     async def scene(bench: VenueBench) -> None:
         await bench.send(new_order("a-1"))
         price = (await bench.until(messages.FillSeen)).fill.price // units("10") * units("10")
-        running._call("trading/contract", {"symbol": "BTCUSDT", "tick_size": "5.0"})
+        running.trading("contract", symbol="BTCUSDT", tick_size="5.0")
         number = 0
 
         def stop() -> Any:
@@ -383,7 +361,7 @@ def test_account_is_checked_at_start(running, redis_url):
     async def scene() -> str:
         settings = settings_at(running, redis_url, leverage=3)
         flags = {"dual_side": True, "multi_assets": True, "can_withdraw": True}
-        running._call("trading/account", flags)
+        running.trading("account", **flags)
         bench = VenueBench(settings)
         with pytest.raises(AccountUnfitError) as caught:
             await bench.venue.start(bench.hear)
@@ -419,7 +397,7 @@ def test_secrets_stay_out_of_errors(running, redis_url, caplog):
                 await bench.venue.ask_order("a-1", "BTCUSDT")
             said.extend((answer.reason, str(caught.value), repr(caught.value.__context__)))
             while not [each for each in caplog.records if "stream" in each.getMessage()]:
-                running._call("trading/streams", {"end": "connections"})
+                running.trading("streams", end="connections")
                 await asyncio.sleep(0.05)
 
     said: list[str] = []
