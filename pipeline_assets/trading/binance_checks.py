@@ -134,15 +134,12 @@ def _some(names: list[str]) -> str:
 
 
 async def _of_fees(account: AccountClient, trading: TradingSettings, notes: list[str]) -> list[str]:
-    row, problem = await _read(account, FEE_BURN)
-    if problem:
-        if trading.venue == "live":
-            return [f"whether fees are paid in BNB is not known ({problem}): try again"]
-        notes.append(f"whether fees are paid in BNB was not checked ({problem})")
-        return []
-    if row["feeBurn"] is not False:
-        return ["fees are paid in BNB, which the ledger cannot book: switch that off for futures"]
-    return []
+    row, wrong = await _optional(account, trading, FEE_BURN, "whether fees are paid in BNB", notes)
+    if row is not None and row["feeBurn"] is not False:
+        wrong.append(
+            "fees are paid in BNB, which the ledger cannot book: switch that off for futures"
+        )
+    return wrong
 
 
 async def _of_key(account: AccountClient, trading: TradingSettings, notes: list[str]) -> list[str]:
@@ -150,17 +147,28 @@ async def _of_key(account: AccountClient, trading: TradingSettings, notes: list[
     if account.addresses.key_url is None:
         notes.append("the rights of the key were not checked: the demo does not tell these")
         return []
-    row, problem = await _read(account, KEY_RIGHTS)
-    if problem:
-        if trading.venue == "live":
-            return [
-                f"the rights of the key are not known ({problem}): check PIPELINE_TRADING__KEY_URL"
-            ]
-        notes.append(f"the rights of the key were not checked ({problem})")
-        return []
-    found = []
-    if row["enableWithdrawals"] is not False:
-        found.append("the key may withdraw money: make another one without that right")
-    if row["enableFutures"] is not True:
-        found.append("the key may not trade futures: give it the right Enable Futures")
-    return found
+    row, wrong = await _optional(account, trading, KEY_RIGHTS, "which rights the key has", notes)
+    if row is not None and row["enableWithdrawals"] is not False:
+        wrong.append("the key may withdraw money: make another one without that right")
+    if row is not None and row["enableFutures"] is not True:
+        wrong.append("the key may not trade futures: give it the right Enable Futures")
+    return wrong
+
+
+async def _optional(
+    account: AccountClient,
+    trading: TradingSettings,
+    endpoint: Endpoint,
+    what: str,
+    notes: list[str],
+) -> tuple[Any, list[str]]:
+    """Return the body, or None: not knowing is wrong on live, and a note elsewhere."""
+    row, problem = await _read(account, endpoint)
+    if not problem:
+        return row, []
+    if trading.venue == "live":
+        return None, [
+            f"{what} is not known ({problem}): try again, or check PIPELINE_TRADING__KEY_URL"
+        ]
+    notes.append(f"{what} was not checked ({problem})")
+    return None, []

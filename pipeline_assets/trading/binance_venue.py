@@ -169,35 +169,19 @@ class BinanceVenue:
     async def ask_order(
         self, client_id: str, symbol: str, *, conditional: bool = False
     ) -> messages.OrderSeen | messages.OrderMissing:
-        """Query an order.
-
-        Raises:
-            OutsideSystemError: no answer that says anything about the order.
-        """
+        """See `BinanceQueries.order`."""
         return await self.queries.order(client_id, symbol, conditional=conditional)
 
     async def ask_trades(self, symbol: str, since: int) -> messages.TradesRead:
-        """Read the trades of a symbol from a time on.
-
-        Raises:
-            OutsideSystemError: one of the questions has no answer.
-        """
+        """See `BinanceQueries.trades`."""
         return await self.queries.trades(symbol, since)
 
     async def ask_positions(self) -> messages.PositionsRead:
-        """Read all positions.
-
-        Raises:
-            OutsideSystemError: no answer.
-        """
+        """See `BinanceQueries.positions`."""
         return await self.queries.positions()
 
     async def ask_open_orders(self) -> messages.OpenOrdersRead:
-        """Read all open orders, conditional ones included.
-
-        Raises:
-            OutsideSystemError: no answer.
-        """
+        """See `BinanceQueries.open_orders`."""
         return await self.queries.open_orders()
 
     def _take(self, event: StreamEvent) -> None:

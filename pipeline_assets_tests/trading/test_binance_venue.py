@@ -243,19 +243,12 @@ def test_silent_stream_is_connected_again(play, running):
     play(scene)
 
 
-def test_lost_stream_is_connected_again(play, running):
+@pytest.mark.parametrize("end", ["connections", "listen_key"])
+def test_ended_stream_is_connected_again(play, running, end):
+    """The connection is cut, or its listen key expires."""
+
     async def scene(bench: VenueBench) -> None:
-        running.trading("streams", end="connections")
-        await bench.until_again(messages.StreamConnected)
-        await bench.send(new_order("a-1"))
-        await bench.until(messages.FillSeen)
-
-    play(scene)
-
-
-def test_expired_listen_key_is_replaced(play, running):
-    async def scene(bench: VenueBench) -> None:
-        running.trading("streams", end="listen_key")
+        running.trading("streams", end=end)
         await bench.until_again(messages.StreamConnected)
         await bench.send(new_order("a-1"))
         await bench.until(messages.FillSeen)
@@ -371,6 +364,21 @@ def test_account_is_checked_at_start(running, redis_url):
     for fix in ("One-way", "Single-Asset", "withdraw", "leverage is not 3", "gateway prepare"):
         assert fix in said
     assert posts(running) == {}
+
+
+def test_live_needs_every_answer(running, redis_url):
+    """An endpoint that does not exist is a note on demo, and a reason not to start on live."""
+
+    async def scene() -> None:
+        elsewhere = running.url.replace("/fapi", "/elsewhere")
+        settings = settings_at(running, redis_url, key_url=elsewhere)
+        await prepared(settings)
+        live = settings.trading.model_copy(update={"venue": "live"})
+        bench = VenueBench(settings.model_copy(update={"trading": live}))
+        with pytest.raises(AccountUnfitError, match="which rights the key has is not known"):
+            await bench.venue.start(bench.hear)
+
+    asyncio.run(scene())
 
 
 def test_other_clock_refuses_to_start(running, redis_url):
