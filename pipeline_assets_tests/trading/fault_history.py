@@ -19,12 +19,13 @@ from pipeline_assets.settings import Settings
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.order_ids import entry_id
 from pipeline_assets.trading.order_types import Mode, Order, Status
-from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, start_exchange
+from pipeline_assets_tests.fixtures.exchange import START, ExchangeHandle, start_exchange
 from pipeline_assets_tests.fixtures.redis import RedisServer
 from pipeline_assets_tests.trading.binance_bench import SYMBOLS, settings_at
 from pipeline_assets_tests.trading.fault_world import HIDDEN, TIMING, FaultWorld, shorten_waits
 
-BUSY, STEP, QUIET_STEP = 120_000, 1_500, 6_000
+BUSY, STEP, QUIET_STEP = 60_000, 2_000, 9_000
+_LEAST, _MOST = 8, 40
 SHARES = (
     "order_503_accepted", "order_503_lost", "order_408_accepted", "order_408_lost",
     "order_503_failed", "order_503_overloaded", "order_cut_before", "order_cut_after",
@@ -34,10 +35,9 @@ SHARES = (
 )  # fmt: skip
 NO_FILLS = ("TRANSFER", "INSURANCE_CLEAR")
 REQUESTS = ("reset", "http_503", "http_500", "http_408", "truncated", "cut_json")
-START = "stepped:2026-11-20T12:00:30Z"
 UNPROTECTED = TIMING.stop + TIMING.reconcile + 30_000
-"""The longest that a position may be without a stop: a fill that nothing reports is found by the comparison of
-positions, once a minute; then the stop has its time, and the close its own."""
+"""The longest that a position may be without a stop: a fill that nothing reports is found by the comparison
+of positions, once a minute; then the stop has its time, and the close its own."""
 
 
 @dataclass
@@ -78,12 +78,18 @@ class FaultHistory:
         world.start(self._kill_step())
         end = world.now + BUSY
         while world.now < end:
-            await self._step(STEP)
+            await self.step(STEP)
         await self._replace_faults({})
-        for _ in range(2 * HIDDEN // QUIET_STEP + 2):
-            await self._step(QUIET_STEP)
+        return await self.finish()
+
+    async def finish(self) -> History:
+        """Let everything settle without faults, close everything, and compare."""
+        for number in range(_MOST):
+            await self.step(QUIET_STEP)
+            if number > _LEAST and not self._live(lambda _: True, settled=False):
+                break
         await self._flatten()
-        self.history.broken += self._broken(await world.truth())
+        self.history.broken += self._broken(await self.world.truth())
         for each in self._callers:
             each.cancel()
         return self.history
@@ -92,11 +98,9 @@ class FaultHistory:
 
     def _plan(self) -> None:
         random = self.random
-        plans: list[Callable[[], Awaitable[None]]] = []
-        for number in range(random.randint(3, 7)):
-            plans.append(self._decide(number))
+        plans = [self._decide(number) for number in range(random.randint(3, 7))]
         happenings = (
-            self._close, self._trail, self._target, self._liquidate, self._deleverage, self._order_of_others,
+            self.close, self.trail, self._target, self._liquidate, self._deleverage, self._order_of_others,
             self._ban, self._cut, self._silence, self._expire_key, self._cut_stream, self._move_clock,
         )  # fmt: skip
         plans += random.sample(happenings, random.randint(2, 5))
@@ -108,7 +112,10 @@ class FaultHistory:
         if not self._faults:
             names = random.sample(SHARES, random.randint(1, 4))
             trading: dict[str, Any] = {each: random.choice((0.1, 0.3, 0.6)) for each in names}
-            trading |= {"seed": random.randrange(10**6), "hidden_ms": random.choice((5_000, HIDDEN))}
+            trading |= {
+                "seed": random.randrange(10**6),
+                "hidden_ms": random.choice((5_000, HIDDEN)),
+            }
             self._faults = {"trading": trading, "seed": random.randrange(10**6)}
             if random.random() < 0.3:
                 self._faults[random.choice(REQUESTS)] = random.choice((0.05, 0.2))
@@ -183,8 +190,7 @@ class FaultHistory:
         )  # fmt: skip
 
         async def act() -> None:
-            self.decisions[client_id] = None
-            self._call(self._insist(order))
+            self.decide(order)
 
         return act
 
@@ -193,17 +199,22 @@ class FaultHistory:
         self._callers.add(task)
         task.add_done_callback(self._callers.discard)
 
+    def decide(self, order: Order) -> None:
+        """Take a decision: its order must not be lost."""
+        self.decisions[order.client_id] = None
+        self._call(self._insist(order))
+
     async def _insist(self, order: Order) -> None:
         """Hand a decision's order in until there is an answer, as the trader does."""
         while (reply := await self.world.ask(messages.Place(order))) is None:
             await self.world.sleep(1)
         self.decisions[order.client_id] = reply
 
-    async def _close(self) -> None:
+    async def close(self) -> None:
         for symbol in SYMBOLS:
             self._call(self.world.ask(messages.Close(symbol, f"close-{symbol}", "test")))
 
-    async def _trail(self) -> None:
+    async def trail(self) -> None:
         self._call(self._move_stops())
 
     async def _move_stops(self) -> None:
@@ -227,12 +238,14 @@ class FaultHistory:
             order = self._child(held.order, "target", kind="limit", price=price)
             self._call(self.world.ask(messages.Place(order)))
 
-    def _live(self, wanted: Callable[[Order], bool]) -> list[Any]:
+    def _live(self, wanted: Callable[[Order], bool], settled: bool = True) -> list[Any]:
         if not self.world.running:
             return []
         state = self.world.state
         held = [state.orders[each] for each in state.live]
-        return [each for each in held if wanted(each.order) and each.status is Status.OPEN]
+        return [
+            each for each in held if wanted(each.order) and (each.status is Status.OPEN) is settled
+        ]
 
     @staticmethod
     def _child(order: Order, what: str, *, kind: Any, price: int) -> Order:
@@ -246,14 +259,15 @@ class FaultHistory:
     def _kill_step(self) -> int:
         return self.random.randint(1, 40) if self.random.random() < 0.5 else 0
 
-    async def _step(self, milliseconds: int) -> None:
+    async def step(self, milliseconds: int = STEP) -> None:
+        """Let time pass, do what is planned, and start a gateway that ended."""
         world = self.world
         while self._plans and self._plans[0][0] <= world.now:
             await self._plans.pop(0)[1]()
+            await world.settle()
         if world.now >= self._price_due:
             world.tell_prices()
             self._price_due = world.now + 30_000
-        await world.settle()
         await world.step(milliseconds)
         if not world.running:
             await world.kill()
@@ -262,7 +276,6 @@ class FaultHistory:
             world.start(self._kill_step() if milliseconds == STEP else 0)
         for symbol in list(world.state.halts):
             self._call(world.ask(messages.ResumeSymbol(symbol, "test", "person")))
-        await world.settle()
         await self._watch_stops(milliseconds)
 
     async def _watch_stops(self, milliseconds: int) -> None:
@@ -287,12 +300,12 @@ class FaultHistory:
     async def _flatten(self) -> None:
         """Close everything, as a person does at the end of a day."""
         world = self.world
-        for number in range(40):
+        for number in range(_MOST):
             if number % 10 == 0:
                 self._call(world.ask(messages.Flatten(f"flat-{number}", "test", "person")))
-            await self._step(QUIET_STEP)
+            await self.step(QUIET_STEP)
             done = world.running and not world.state.live and not world.state.closes
-            if number > 20 and done and not positions_of(await world.truth()):
+            if number > _LEAST and done and not positions_of(await world.truth()):
                 break
 
     # --- what must be true ---
@@ -333,9 +346,7 @@ class FaultHistory:
             broken.append(
                 f"the wallet changed by {decimal(wallet)}, the ledger by {decimal(state.ledger.cash)}"
             )
-        broken += [
-            f"order {each} is still {state.orders[each].status}" for each in state.live
-        ]
+        broken += [f"order {each} is still {state.orders[each].status}" for each in state.live]
         broken += [
             f"{each['symbol']}: order {each['clientOrderId']} still rests"
             for each in truth["orders"]
@@ -367,6 +378,7 @@ def play(seed: int, exchange: ExchangeHandle, redis: RedisServer) -> History:
 
     async def run(settings: Settings, directory: Path) -> History:
         async with FaultWorld(exchange, settings, directory, seed) as world:
+            await world.begin_anew()
             return await FaultHistory(world).run()
 
     redis.client().flushall()
@@ -384,7 +396,7 @@ def main() -> None:
     with (
         pytest.MonkeyPatch.context() as patch,
         tempfile.TemporaryDirectory() as directory,
-        start_exchange(clock=START, symbols=",".join(SYMBOLS)) as exchange,
+        start_exchange(clock=f"stepped:{START}", symbols=",".join(SYMBOLS)) as exchange,
         RedisServer(Path(directory)) as redis,
     ):
         shorten_waits(patch)

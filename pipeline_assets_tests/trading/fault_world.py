@@ -1,5 +1,5 @@
-"""A gateway in this process and a replay exchange in another, joined by real sockets and a real journal file, in
-stepped time. What a history does and checks is in fault_history.py.
+"""A gateway in this process and a replay exchange in another, joined by real sockets and a real journal file,
+in stepped time. What a history does and checks is in fault_history.py.
 
 The exchange's clock and the gateway's stand still between steps, so that minutes pass in milliseconds. A step
 waits until every answer is in. Chance comes from the seed alone.
@@ -7,6 +7,8 @@ waits until every answer is in. Chance comes from the seed alone.
 
 import asyncio
 import dataclasses
+import os
+import signal
 from collections.abc import Sequence
 from decimal import Decimal
 from pathlib import Path
@@ -42,7 +44,7 @@ _RULES = {
     symbol: TradingRules(tick, Decimal("0.001"), Decimal("0.001"), Decimal(120_000), Decimal(5))
     for symbol, tick in (("BTCUSDT", Decimal("0.1")), ("ETHUSDT", Decimal("0.01")))
 }
-_ROUND = 0.0005
+_ROUND = 0.0002
 
 
 class KilledError(PipelineError):
@@ -50,16 +52,22 @@ class KilledError(PipelineError):
 
 
 class KillSwitch:
-    """Ends the gateway at one of its steps: a write or an order, before, during or after."""
+    """Ends the gateway at one of its steps: a write or an order, before, during or after.
 
-    def __init__(self) -> None:
-        self.steps = self.kill_at = 0
+    Attributes:
+        hard: whether the whole process ends by SIGKILL, and not only the gateway.
+    """
+
+    def __init__(self, kill_at: int = 0, hard: bool = False) -> None:
+        self.steps, self.kill_at, self.hard = 0, kill_at, hard
         self.dead = False
 
     def passed(self) -> bool:
         """Count a step; return whether the process ends at this one."""
         self.steps += 1
         self.dead = self.dead or self.steps == self.kill_at
+        if self.dead and self.hard:
+            os.kill(os.getpid(), signal.SIGKILL)
         return self.dead
 
 
@@ -124,6 +132,11 @@ class FaultWorld:
 
     async def __aenter__(self) -> "FaultWorld":
         self._session = await ClientSession().__aenter__()
+        self.now = (await self.control("state"))["now_ms"]
+        return self
+
+    async def begin_anew(self) -> None:
+        """Empty the exchange, and set its account up as the settings say."""
         await self.control("reset", {})
         self.now = (await self.control("state"))["now_ms"]
         trading = self.settings.trading
@@ -134,7 +147,6 @@ class FaultWorld:
                 "margin_type": dict.fromkeys(SYMBOLS, trading.margin_type.upper()),
             },
         )
-        return self
 
     async def __aexit__(self, *_: object) -> None:
         await self.kill()
@@ -186,7 +198,7 @@ class FaultWorld:
     async def settle(self) -> None:
         """Wait until the gateway has nothing to do but to wait for time; a killed one is gone after that."""
         quiet = 0
-        while quiet < 3 and self.bench:
+        while quiet < 2 and self.bench:
             await asyncio.sleep(_ROUND)
             if self.switch.dead:
                 await self.kill()
@@ -213,10 +225,9 @@ class FaultWorld:
         """Whether a gateway is there, started or starting."""
         return self.bench is not None and not self.bench.task.done()
 
-    def start(self, kill_at: int = 0) -> None:
-        """Start a process over the journal, which ends at one of its steps; 0 is none."""
-        self.switch = KillSwitch()
-        self.switch.kill_at = kill_at
+    def start(self, kill_at: int = 0, hard: bool = False) -> None:
+        """Start a gateway over the journal, which ends at one of its steps; 0 is none."""
+        self.switch = KillSwitch(kill_at, hard)
         venue = VenueBench(self.settings, monotonic=lambda: self.now / 1000, sleep=self.sleep)
         # Before it has measured, the clock is the machine's: right, as it is where time is not stepped.
         venue.account.clock._wall_offset_ms = 0.0
