@@ -1,5 +1,5 @@
-"""From the trader's decision to the order's request at the exchange: through the gateway's gRPC door, its journal
-file and python-binance, while each minute brings the prices of 500 symbols.
+"""From the trader's decision to the order's request at the exchange: through the gateway's gRPC door, its
+journal file and python-binance, while each minute brings the prices of 500 symbols.
 
 Orders leave one after the other, as the trader sends them. The exchange is a process of its own.
 """
@@ -22,7 +22,6 @@ from pipeline_assets_tests.fixtures.gateway import GatewayServer, order
 from pipeline_assets_tests.fixtures.redis import RedisServer
 from pipeline_assets_tests.trading.binance_bench import SYMBOLS as TRADED
 from pipeline_assets_tests.trading.binance_bench import VenueBench, settings_at
-from pipeline_assets_tests.trading.virtual_world import BEGIN
 
 MINUTES, ORDERS, SYMBOLS, TARGET_MS = 15, 20, 500, 20
 
@@ -54,9 +53,8 @@ def measured(server: GatewayServer, sent: SentTimes) -> list[float]:
     with server.client() as client:
         for minute in range(-1, MINUTES):
             for number in range(SYMBOLS):
-                price = messages.PriceSeen(
-                    f"S{number}USDT", units("90000"), BEGIN + 60_000 * minute
-                )
+                symbol = f"S{number}USDT" if number else "BTCUSDT"
+                price = messages.PriceSeen(symbol, units("88000"), server.clock())
                 server._loop.call_soon_threadsafe(server.bench.gateway.hear, price)
             for number in range(ORDERS):
                 client_id = f"m{minute}-{number}" if minute >= 0 else f"warm-{number}"
@@ -88,8 +86,8 @@ def main() -> int:
         )
         settings = settings_at(exchange, redis.url)
         server = GatewayServer(Path(directory), without_limits())
-        venue = VenueBench(settings, clock=lambda: BEGIN)
-        server.venue = venue.venue  # type: ignore[assignment]
+        venue = VenueBench(settings)
+        server.venue, server.clock = venue.venue, venue.time
         begin = venue.venue.start
 
         async def start(hear: Any) -> None:
