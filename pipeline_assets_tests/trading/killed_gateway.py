@@ -19,7 +19,9 @@ from pipeline_assets_tests.trading.fault_history import FaultHistory, History
 from pipeline_assets_tests.trading.fault_world import FaultWorld, shorten_waits
 
 ENTRY: Order = new_order("entry-1", decision_id="decision-1", stop_part=UNIT // 50)
-LATE: Order = new_order("entry-2", decision_id="decision-2", quantity=units("0.02"))
+LATE: Order = new_order(
+    "entry-2", decision_id="decision-2", quantity=units("0.02"), stop_part=UNIT // 50
+)
 
 
 async def trade(world: FaultWorld, kill_at: int) -> int:

@@ -79,6 +79,25 @@ def test_outage_keeps_stop_and_refuses_entries(play, down: str, minutes: int) ->
     play(scene)
 
 
+def test_cut_replies_do_not_end_upkeep(play) -> None:
+    """The clock is measured again after a time of cut replies; a step of the clock is noticed then."""
+
+    async def scene(world: FaultWorld, history: FaultHistory) -> None:
+        await world.control("faults", {"cut_json": 1})
+        for _ in range(40):
+            await history.step()
+        await world.control("faults", {})
+        await world.control("clock", {"advance_ms": 10_000})
+        for _ in range(5):
+            await history.step(10_000)
+        history.decide(LATE)
+        for _ in range(4):
+            await history.step()
+        assert positions_of(await world.truth()) == {"BTCUSDT": units("0.03")}
+
+    play(scene)
+
+
 def test_delisting_settles_position(play) -> None:
     """The exchange settles the position; the ledger follows, and entries of the symbol are halted."""
 
