@@ -1,5 +1,5 @@
 """A gateway in this process and a replay exchange in another, joined by real sockets and a real journal file,
-in stepped time. What a history does and checks is in fault_history.py.
+in stepped time. The course of a history and its checks are in fault_history.py.
 
 The exchange's clock and the gateway's stand still between steps, so that minutes pass in milliseconds. A step
 waits until every answer is in. Chance comes from the seed alone.
@@ -244,7 +244,7 @@ class FaultWorld:
         self.bench.gateway._alarm = self.alarms.append
 
     async def kill(self) -> None:
-        """End the process. What it began to send is on its way, and no answer is heard."""
+        """End the process. Orders that it began to send are on their way, and no answer is heard."""
         bench, self.bench = self.bench, None
         if bench:
             try:

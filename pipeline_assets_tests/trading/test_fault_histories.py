@@ -14,6 +14,7 @@ from pipeline_assets_tests.trading.fault_history import play
 _FEW, _MANY, _PARTS = 50, 1_050, 2
 
 
+@pytest.mark.timeout(900)
 @pytest.mark.parametrize("part", range(_PARTS))
 def test_seeded_faults_keep_promises(
     part: int, stepped_exchange: ExchangeHandle, own_redis_server: RedisServer
@@ -32,6 +33,7 @@ def test_many_faults_keep_promises(
         _require_kept(seed, stepped_exchange, own_redis_server)
 
 
+@pytest.mark.timeout(900)
 def test_histories_find_planted_bugs(
     stepped_exchange: ExchangeHandle,
     own_redis_server: RedisServer,
