@@ -14,6 +14,7 @@ pytest_plugins = [
     "pytester",
     "pipeline_assets_tests.fixtures.exchange",
     "pipeline_assets_tests.fixtures.running_exchange",
+    "pipeline_assets_tests.fixtures.stepped_exchange",
     "pipeline_assets_tests.fixtures.s3",
     "pipeline_assets_tests.fixtures.proxy",
     "pipeline_assets_tests.fixtures.redis",

@@ -33,6 +33,8 @@ def order_seen(work: Work, event: OrderSeen) -> None:
     cause = venue_cause(event.client_id)
     what = f"the venue's own order ({cause})" if cause else "an order that is not in the journal"
     name = f"{event.client_id[:60]!r}"
+    if (event.symbol, event.venue_id) in work.state.foreign:
+        work.state.named.add((event.symbol, event.venue_id))
     if not event.symbol:
         work.alarm(f"The venue reports {what}: {name}.")
     elif event.venue_id not in work.core.foreign_seen:

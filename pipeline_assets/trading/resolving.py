@@ -140,6 +140,8 @@ def book(work: Work, fill: Fill) -> None:
         known = ledger.fills[fill.symbol, fill.trade_id]
         if (known.signed, known.price) != (fill.signed, fill.price):
             work.alarm(f"Trade {fill.trade_id} of {fill.symbol} is reported with other values now.")
+        if fill.client_id and (fill.symbol, fill.venue_id) in work.state.foreign:
+            work.state.named.add((fill.symbol, fill.venue_id))
         return
     held = _owner(work, fill)
     if held and not held.venue_id:
@@ -229,10 +231,15 @@ def conclude(work: Work, held: OrderState) -> None:
 
 
 def _foreign_fills(work: Work, held: OrderState) -> bool:
-    """Return whether a trade since the order was sent belongs to no order that we know."""
+    """Return whether a trade since the order was sent may be the order's: no one knows whose it is.
+
+    A trade whose client id is known is another's. Taking that for a doubt left orders unknown for good, and
+    with these the symbol's orphan stops.
+    """
     return any(
-        symbol == held.order.symbol and time >= held.sent_at - OVERLAP
-        for (symbol, _), time in work.state.foreign.items()
+        key[0] == held.order.symbol and time >= held.sent_at - OVERLAP
+        for key, time in work.state.foreign.items()
+        if key not in work.state.named
     )
 
 

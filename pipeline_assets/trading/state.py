@@ -26,6 +26,7 @@ class GatewayState:
         live: client ids of unsettled orders, in the order of sending.
         by_venue: client id by symbol and the venue's order id.
         foreign: by symbol and the venue's order id, the newest fill's time of orders that are not known.
+        named: those of `foreign` whose client id is known, and is none of the journal's.
         day: the UTC day, counted from 1970, whose loss is limited; -1 before the first.
         day_result: the account's result when the day began.
         day_due: whether the day's loss begins anew once every position has a price.
@@ -45,6 +46,7 @@ class GatewayState:
     live: dict[str, None] = field(default_factory=dict)
     by_venue: dict[tuple[str, str], str] = field(default_factory=dict)
     foreign: dict[tuple[str, str], int] = field(default_factory=dict)
+    named: set[tuple[str, str]] = field(default_factory=set)
     ledger: Ledger = field(default_factory=Ledger)
     mode: Mode = Mode.ACTIVE
     mode_reason: str = ""
@@ -188,6 +190,8 @@ def _fill_booked(state: GatewayState, record: records.FillBooked) -> None:
     if client_id is None:
         if not venue_cause(fill.client_id):
             state.foreign[key] = max(fill.time, state.foreign.get(key, 0))
+            if fill.client_id:
+                state.named.add(key)
         state.weigh(fill.symbol)
     else:
         held = state.orders[client_id]

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, TypeVar
 
@@ -76,9 +76,17 @@ def posts(exchange: ExchangeHandle) -> dict[str, int]:
 class VenueBench:
     """A started venue, and what it reported."""
 
-    def __init__(self, settings: Settings, clock: Callable[[], int] | None = None) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Callable[[], int] | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+    ) -> None:
         self.passed = 0.0
-        self.account = AccountClient(settings, monotonic=lambda: time.monotonic() + self.passed)
+        self.account = AccountClient(
+            settings, monotonic=lambda: monotonic() + self.passed, sleep=sleep
+        )
         self.now = clock or self.account.now
         self.heard: list[messages.Event] = []
         self._news = asyncio.Condition()

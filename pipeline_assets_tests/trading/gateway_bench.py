@@ -3,18 +3,19 @@ here.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from pipeline_assets.market.trading_rules import UNIT
-from pipeline_assets.resources.journal import SqliteJournal
+from pipeline_assets.market.trading_rules import UNIT, TradingRules
+from pipeline_assets.resources.journal import Journal, SqliteJournal
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.core import GatewayCore
 from pipeline_assets.trading.gateway import Gateway
 from pipeline_assets.trading.limits import RiskLimits
 from pipeline_assets.trading.records import GATEWAY_RECORDS
-from pipeline_assets_tests.trading.scripted_venue import ScriptedVenue
+from pipeline_assets.trading.venue import Venue
+from pipeline_assets.trading.work import Timing
 from pipeline_assets_tests.trading.test_core import _RULES, LIMITS
 from pipeline_assets_tests.trading.virtual_world import BEGIN
 
@@ -32,14 +33,16 @@ class GatewayBench:
     def __init__(
         self,
         path: Path,
-        venue: ScriptedVenue,
-        journal: SqliteJournal | None = None,
+        venue: Venue,
+        journal: Journal | None = None,
         limits: RiskLimits = LIMITS,
         clock: Callable[[], int] = lambda: BEGIN,
+        rules: Mapping[str, TradingRules] | None = None,
+        timing: Timing | None = None,
     ) -> None:
         self.journal = journal or SqliteJournal(path)
         stored = [GATEWAY_RECORDS.decode(seq, body) for seq, body in self.journal.read()]
-        self.core = GatewayCore(limits, {"BTCUSDT": _RULES}, stored=stored)
+        self.core = GatewayCore(limits, rules or {"BTCUSDT": _RULES}, timing, stored)
         self.lease, self.alarms = _Lease(), list[str]()
         self.gateway = Gateway(
             self.core, self.journal, venue, clock, self.lease, self.alarms.append

@@ -6,7 +6,7 @@ import pytest
 from pipeline_assets.market.trading_rules import UNIT
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.messages import AskOpenOrders, AskPositions, OpenOrder, Trouble
-from pipeline_assets.trading.order_types import Mode, Status
+from pipeline_assets.trading.order_types import Fill, Mode, Status
 from pipeline_assets_tests.trading.test_core import ORDER, Desk, alarms, fill_of
 
 _OTHER = OpenOrder("BTCUSDT", "web-1", "77", "limit", "buy", UNIT, 90 * UNIT)
@@ -140,3 +140,25 @@ def test_open_order_revives_ended_one() -> None:
     work = desk.tell(messages.OpenOrdersRead(desk.now, (listed,)))
     assert messages.AskOrder("a-1", "BTCUSDT") in work.effects
     assert not desk.core.state.halts
+
+
+def test_named_foreign_trade_is_no_doubt() -> None:
+    """A lost order beside a person's trade was unknown for good, and its symbol refused entries."""
+    desk = Desk()
+    assert desk.place() is None
+    desk.tell(messages.Unanswered(ORDER.client_id, "cut"))
+    fill = msgspec.structs.replace(fill_of(ORDER, 5, 100, desk.now), client_id="", venue_id="f-9")
+    desk.tell(messages.TradesRead("BTCUSDT", desk.now - 10_000, desk.now, (fill,)))
+    _find_nothing(desk, fill)
+    assert desk.core.state.orders[ORDER.client_id].status is Status.UNKNOWN
+    desk.tell(messages.FillSeen(msgspec.structs.replace(fill, client_id="web-1")))
+    _find_nothing(desk, fill)
+    assert desk.core.state.orders[ORDER.client_id].status is Status.NOT_PLACED
+
+
+def _find_nothing(desk: Desk, fill: Fill) -> None:
+    """Let every question about the order be answered: the venue has only this trade, of another order."""
+    since, asked_at = desk.now - 100_000, desk.now + 70_000
+    desk.tell(messages.OrderMissing(ORDER.client_id, asked_at), after=70_000)
+    desk.tell(messages.TradesRead("BTCUSDT", since, asked_at, (fill,)))
+    desk.tell(messages.PositionsRead(asked_at, {"BTCUSDT": fill.quantity}))
