@@ -15,6 +15,7 @@ SECRETS = (
     ("redis", "password"),
     ("snowflake", "password"),
     ("kafka", "sasl_password"),
+    ("dagster", "storage_url"),
     ("celery", "broker_url"),
     ("alerts", "webhook_url"),
     ("trading", "journal_url"),

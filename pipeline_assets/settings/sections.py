@@ -94,7 +94,7 @@ class S3Settings(Section):
     @field_validator("endpoint_url")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
-        return _url(value, ("http://", "https://")).rstrip("/") if value else None
+        return http_address(value)
 
     @field_validator("secret_access_key")
     @classmethod
@@ -201,32 +201,6 @@ class KafkaSettings(Section):
         return value
 
 
-class DagsterSettings(Section):
-    """Where Dagster's web server and code server listen, and who schedules."""
-
-    host: str = "127.0.0.1"
-    webserver_port: int = Field(23000, ge=1, le=65535, examples=[3000])
-    code_server_port: int = Field(24000, ge=1, le=65535, examples=[4000])
-    schedules: bool = Field(False, examples=[True])
-    sensors: bool = Field(True, examples=[False])
-    read_only: bool = Field(False, examples=[True])
-    launcher: Literal["celery", "process"] = Field("celery", examples=["process"])
-    # For links in reports, which are read elsewhere: the web server may stand behind a proxy.
-    public_url: str | None = Field(None, examples=["https://dagster.example.com"])
-
-    @field_validator("public_url")
-    @classmethod
-    def _http(cls, value: str | None) -> str | None:
-        return _url(value, ("http://", "https://")).rstrip("/") if value else None
-
-
-class AirflowSettings(Section):
-    """The embedded Airflow. When it schedules, Dagster's own schedules stay off."""
-
-    enabled: bool = Field(False, examples=[True])
-    port: int = Field(26000, ge=1, le=65535, examples=[8080])
-
-
 class AlertsSettings(Section):
     """Where alerts of stale candles, failed services and DAG runs go: an address that takes JSON by POST."""
 
@@ -295,6 +269,11 @@ def is_embedded(address: str) -> bool:
     """Return whether an address is one that the embedded stack serves: this machine's, in plain text."""
     parts = urlsplit(address)
     return parts.hostname in LOCAL_HOSTS and parts.scheme not in ("https", "rediss")
+
+
+def http_address(value: str | None) -> str | None:
+    """Return an address of HTTP without a slash at its end, or refuse it."""
+    return _url(value, ("http://", "https://")).rstrip("/") if value else None
 
 
 def _url(value: str, schemes: tuple[str, ...]) -> str:
