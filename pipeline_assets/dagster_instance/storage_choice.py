@@ -5,6 +5,7 @@ or in what Dagster passes on to processes elsewhere.
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
 from typing import Any, ClassVar
@@ -14,7 +15,7 @@ from pydantic import SecretStr, ValidationError
 
 from pipeline_assets.dagster_instance.storage_directory import storage_directory
 from pipeline_assets.private_apis import private_imports
-from pipeline_assets.settings import DagsterSettings, SettingsError, load_settings
+from pipeline_assets.settings import PREFIX, DagsterSettings, SettingsError, load_settings
 
 with private_imports("dagster", __name__):
     from dagster._core.storage.event_log import EventLogStorage
@@ -23,19 +24,23 @@ with private_imports("dagster", __name__):
     from dagster._core.storage.schedules import ScheduleStorage
     from dagster._serdes import ConfigurableClass, ConfigurableClassData
 
-URL = "PIPELINE_DAGSTER__STORAGE_URL"
+URL = f"{PREFIX}DAGSTER__STORAGE_URL"
 
 
-def storage_url() -> SecretStr | None:
-    """Return the address of the database, or None for files."""
-    given = os.environ.get(URL)
+def dagster_setting(key: str) -> Any:
+    """Return a setting of the section `dagster`.
+
+    The code server makes an instance for each evaluation of a sensor, and reading all settings takes 20 ms.
+    So a setting that is in the environment, as under `pipeline-assets up`, is read alone.
+
+    Raises:
+        SettingsError: the setting is wrong.
+    """
+    given = os.environ.get(f"{PREFIX}DAGSTER__{key}".upper())
     if given is not None:
-        # The code server makes an instance for each evaluation of a sensor: reading all settings takes 20 ms.
-        try:
-            return DagsterSettings.model_validate({"storage_url": given}).storage_url
-        except ValidationError:
-            pass
-    return load_settings().dagster.storage_url
+        with suppress(ValidationError):
+            return getattr(DagsterSettings.model_validate({key: given}), key)
+    return getattr(load_settings().dagster, key)
 
 
 class _Chosen(ConfigurableClass):
@@ -60,7 +65,7 @@ class _Chosen(ConfigurableClass):
             SettingsError: the database's driver is not installed.
             StorageUnreachableError: the database does not answer.
         """
-        url = storage_url()
+        url: SecretStr | None = dagster_setting("storage_url")
         if url is None:
             return _named(*cls.FILES).from_config_value(inst_data, config_value)
         if find_spec("dagster_postgres") is None or find_spec("psycopg2") is None:

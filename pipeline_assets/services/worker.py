@@ -34,7 +34,10 @@ CLIENTS = (
 # The modules that Dagster loads with a run's instance: 0.4 s of CPU time and 40 MB in each child.
 RUNS = (
     *("pipeline_assets.dagster_instance.event_log", "pipeline_assets.dagster_instance.launchers"),
-    "pipeline_assets.dagster_instance.storage_choice",
+    *(
+        "pipeline_assets.dagster_instance.storage_choice",
+        "pipeline_assets.dagster_instance.compute_logs",
+    ),
     *(
         "pipeline_assets.dagster_instance.sqlite_storage",
         "dagster_celery.tasks",

@@ -30,6 +30,9 @@ class DagsterSettings(Section):
         None, examples=["postgresql://user:…@db.example.com:5432/dagster"]
     )
 
+    # For the output of runs. Unset: files below DAGSTER_HOME.
+    log_bucket: str | None = Field(None, min_length=3, max_length=63, examples=["my-dagster-logs"])
+
     @field_validator("public_url")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
