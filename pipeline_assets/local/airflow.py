@@ -18,6 +18,7 @@ from pathlib import Path
 from pipeline_assets import proxies
 from pipeline_assets.local import scheduling_probes
 from pipeline_assets.local.data_directory import make_private
+from pipeline_assets.local.environment import python_path
 from pipeline_assets.local.errors import StackError
 from pipeline_assets.local.health import HealthCheck
 from pipeline_assets.local.ports import DIRECT, http_answers
@@ -71,7 +72,6 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
     proxies.complete(environment)
     dagster_host = HOST if settings.dagster.host == "0.0.0.0" else settings.dagster.host  # noqa: S104
     dagster = {"conn_type": "http", "host": dagster_host, "port": settings.dagster.webserver_port}
-    python_path = [os.environ.get("PYTHONPATH")]
     database = f"sqlite:///{home / 'airflow.db'}"
     environment |= {
         "AIRFLOW_HOME": str(home),
@@ -113,7 +113,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         ALLOWED_HOSTS: ",".join(settings.allowed_hosts or ()),
         # Its plugin imports this package, wherever Airflow is started.
-        "PYTHONPATH": os.pathsep.join([str(DAGS.parents[1]), *filter(None, python_path)]),
+        "PYTHONPATH": python_path(),
     }
     if settings.alerts.webhook_url is not None:
         webhook = {"conn_type": "http", "password": settings.alerts.webhook_url.get_secret_value()}
