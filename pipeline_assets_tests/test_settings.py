@@ -261,6 +261,7 @@ def test_secrets_come_from_environment_only(monkeypatch, section, key):
         "webhook_url": f"https://hooks/{HIDDEN}",
         "broker_url": f"rediss://:{HIDDEN}@hooks/0",
         "journal_url": f"postgresql://hooks/{HIDDEN}",
+        "database_url": f"postgresql://user:{HIDDEN}@hooks/airflow",
         "storage_url": f"postgresql://user:{HIDDEN}@hooks/dagster",
     }
     value = addresses.get(key, HIDDEN)

@@ -36,6 +36,8 @@ _SILENCE = {
     "keepalives_count": 4,
     "tcp_user_timeout": 30_000,
 }
+# Likewise the server forgets a client whose host is gone, with its locks. Dagster's times are without a zone.
+_OPTIONS = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=4 -c timezone=UTC"
 # Refusals that a repeat does not change. The server's other refusals pass: it starts, stops, or is full.
 _FINAL = ("authentication failed", "does not exist", "no pg_hba.conf entry", "permission denied")
 
@@ -143,8 +145,7 @@ def _connected(parts: dict[str, Any], statement_timeout: int) -> Any:
         "target_session_attrs": "read-write",
         **_SILENCE,
     }
-    # Dagster's times are without a zone.
-    options = f"-c timezone=UTC -c statement_timeout={statement_timeout}"
+    options = f"{_OPTIONS} -c statement_timeout={statement_timeout}"
     chosen = {**ours, **parts, "options": f"{parts.get('options', '')} {options}".strip()}
     return psycopg2.connect(**chosen)
 

@@ -16,6 +16,7 @@ SECRETS = (
     ("snowflake", "password"),
     ("kafka", "sasl_password"),
     ("dagster", "storage_url"),
+    ("airflow", "database_url"),
     ("celery", "broker_url"),
     ("alerts", "webhook_url"),
     ("trading", "journal_url"),

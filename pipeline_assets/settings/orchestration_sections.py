@@ -49,6 +49,15 @@ class AirflowSettings(Section):
 
     enabled: bool = Field(False, examples=[True])
     port: int = Field(26000, ge=1, le=65535, examples=[8080])
+    # Holds a password, so it is a secret. Unset: a file below the data directory.
+    database_url: SecretStr | None = Field(
+        None, examples=["postgresql://user:…@db.example.com:5432/airflow"]
+    )
+
+    @field_validator("database_url")
+    @classmethod
+    def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
+        return _postgres_address(value)
 
 
 def _postgres_address(value: SecretStr | None) -> SecretStr | None:
