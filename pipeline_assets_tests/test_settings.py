@@ -262,6 +262,8 @@ def test_secrets_come_from_environment_only(monkeypatch, section, key):
         "broker_url": f"rediss://:{HIDDEN}@hooks/0",
         "journal_url": f"postgresql://hooks/{HIDDEN}",
         "properties": f'{{"client.rack":"{HIDDEN}"}}',
+        "database_url": f"postgresql://user:{HIDDEN}@hooks/airflow",
+        "storage_url": f"postgresql://user:{HIDDEN}@hooks/dagster",
     }
     value = addresses.get(key, HIDDEN)
     monkeypatch.setenv("PIPELINE_S3__ACCESS_KEY_ID", "AKIATESTS")

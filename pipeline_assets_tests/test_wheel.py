@@ -160,6 +160,32 @@ for folder in (page, page / "lightweight_charts", page / "fonts"):
     }
 
 
+def test_init_makes_dagsters_home(fresh: Fresh) -> None:
+    """Outside a clone, `init` writes the files by which Dagster finds its storage and its code."""
+    home = fresh.directory / "home"
+    done = fresh.run("pipeline-assets", "init", str(home))
+    assert done.returncode == 0, done.stderr
+    script = """
+from dagster import DagsterInstance
+from dagster._core.workspace.load import location_origins_from_yaml_paths
+with DagsterInstance.get() as instance:
+    print(type(instance.run_storage).__name__, len(instance.get_runs()))
+[location] = location_origins_from_yaml_paths(["home/workspace.yaml"])
+print(location.location_name, location.host, location.port)
+"""
+    found = fresh.run(
+        *("python", "-c", script),
+        DAGSTER_HOME=str(home),
+        PIPELINE_DAGSTER__CODE_SERVER_PORT="4000",
+        **PRODUCTION,
+    )
+    assert found.returncode == 0, found.stderr
+    assert found.stdout.split() == [
+        *("PooledSqliteRunStorage", "0"),
+        *("pipeline_assets", "127.0.0.1", "4000"),
+    ]
+
+
 def test_missing_servers_say_what_to_install(fresh: Fresh) -> None:
     """Without the embedded servers, up says what to install."""
     done = fresh.run("pipeline-assets", "up", PIPELINE_DATA_DIR=str(fresh.directory / "data"))

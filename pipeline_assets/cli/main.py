@@ -18,6 +18,7 @@ from pipeline_assets.cli.demo import demo
 from pipeline_assets.cli.gaps import gaps
 from pipeline_assets.cli.gateway import gateway
 from pipeline_assets.cli.inference import inference
+from pipeline_assets.cli.init import init
 from pipeline_assets.cli.lookahead import lookahead
 from pipeline_assets.cli.report import report
 from pipeline_assets.cli.status import status
@@ -42,6 +43,7 @@ COMMANDS = (
     gaps,
     gateway,
     inference,
+    init,
     lookahead,
     report,
     status,

@@ -1,5 +1,5 @@
 """Dagster's event log in SQLite, with connections that stay open. Dagster decides which events to log; their
-removal is in dagster_instance/event_storage.py. dagster.yaml names the class below.
+removal is in dagster_instance/event_storage.py, and the choice of a storage in storage_choice.py.
 
 Dagster's own class makes an engine and a connection for every event, three of them for one of an
 asset, and the last connection to close writes SQLite's log back into its file each time: 10 ms of
@@ -13,7 +13,7 @@ keeps its engines, or where Dagster's storage is PostgreSQL.
 """
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
 from typing import Any, Self
@@ -24,6 +24,7 @@ from dagster import Field, StringSource
 from sqlalchemy import Connection, Engine, text
 from sqlalchemy.exc import DatabaseError
 
+from pipeline_assets.dagster_instance.found_once import EventTables
 from pipeline_assets.dagster_instance.private_storage import (
     ConfigurableClassData,
     SqlEventLogStorageMetadata,
@@ -31,14 +32,15 @@ from pipeline_assets.dagster_instance.private_storage import (
     get_alembic_config,
     sqlite_event_log,
 )
-from pipeline_assets.dagster_instance.sqlite_storage import open_engine, storage_directory
+from pipeline_assets.dagster_instance.sqlite_storage import open_engine
+from pipeline_assets.dagster_instance.storage_directory import storage_directory
 from pipeline_assets.private_apis import require_names
 
 # A run's events are in a file of its own; who looks at many runs must not keep them all open.
 _KEPT = 8
 
 
-class PooledSqliteEventLogStorage(SqliteEventLogStorage):
+class PooledSqliteEventLogStorage(EventTables, SqliteEventLogStorage):
     """The same files as Dagster's own class writes, so either may be used on them at any time.
 
     One thread at a time is at the files, as there. A commit survives the end of the process, and is
@@ -64,20 +66,8 @@ class PooledSqliteEventLogStorage(SqliteEventLogStorage):
         directory = storage_directory(config_value, "event_log_storage", "history", "runs")
         return cls(directory, inst_data)
 
-    def has_table(self, table_name: str) -> bool:
-        """Return whether the table is there: one that was there is not looked for again."""
-        own = super().has_table
-        return self._once(table_name, lambda: own(table_name))
-
-    def _has_asset_key_col_on_connection(self, conn: Connection, column_name: str) -> bool:
-        # Asked for every event of an asset, by reading the whole table's description.
-        own = super()._has_asset_key_col_on_connection
-        return self._once(f"column {column_name}", lambda: own(conn, column_name))
-
-    def _once(self, name: str, look: Callable[[], bool]) -> bool:
-        if name not in self._there and look():
-            self._there.add(name)
-        return name in self._there
+    def _found(self) -> set[str]:
+        return self._there
 
     @contextmanager
     def _connect(self, shard: str) -> Iterator[Connection]:

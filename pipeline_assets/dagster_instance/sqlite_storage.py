@@ -1,5 +1,5 @@
-"""Dagster's runs, schedules and sensors in SQLite, with connections that stay open. dagster.yaml names the
-classes below; events are in event_log.py.
+"""Dagster's runs, schedules and sensors in SQLite, with connections that stay open. Events are in
+event_log.py, the same in PostgreSQL in postgres_storage.py, and the choice in storage_choice.py.
 
 Dagster's own classes open the file for every query, and the last connection to close writes SQLite's log back
 into the file each time. They also read all of their migrations whenever an instance is made, and the code
@@ -14,7 +14,7 @@ Dagster's storage is PostgreSQL.
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -26,6 +26,7 @@ from sqlalchemy import Connection, Engine, create_engine, inspect
 from sqlalchemy.event import listen
 from sqlalchemy.pool import QueuePool
 
+from pipeline_assets.dagster_instance.found_once import RunTables, ScheduleTables
 from pipeline_assets.dagster_instance.private_storage import (
     SQLITE_BUSY_TIMEOUT_SECONDS,
     ConfigurableClassData,
@@ -33,6 +34,7 @@ from pipeline_assets.dagster_instance.private_storage import (
     SqliteScheduleStorage,
     create_db_conn_string,
 )
+from pipeline_assets.dagster_instance.storage_directory import storage_directory
 
 # A process has one instance, so two files. Only tests open more.
 _KEPT = 8
@@ -58,29 +60,6 @@ def open_engine(conn_string: str, pool_size: int) -> Engine:
 
 def _without_waiting_for_the_disk(connection: Any, _record: object) -> None:
     connection.execute("PRAGMA synchronous=NORMAL")
-
-
-def storage_directory(config: Mapping[str, Any], storage: str, *below_home: str) -> str:
-    """Return the configured `base_dir`, or the directory of Dagster's own class below DAGSTER_HOME.
-
-    Args:
-        config: the storage's `config` in dagster.yaml.
-        storage: the storage's key in dagster.yaml, for the error.
-        below_home: the names that lead from DAGSTER_HOME to the directory.
-
-    Raises:
-        ValueError: neither `base_dir` nor DAGSTER_HOME is set.
-    """
-    directory = config.get("base_dir")
-    if directory is not None:
-        return str(directory)
-    home = os.environ.get("DAGSTER_HOME")
-    if not home:
-        raise ValueError(
-            f"The place of Dagster's {storage} is not configured: set DAGSTER_HOME, or `base_dir` in the "
-            f"`config` of `{storage}` in dagster.yaml."
-        )
-    return str(Path(home).joinpath(*below_home))
 
 
 @dataclass
@@ -180,41 +159,17 @@ class _OpenFile:
         with _files.get(self._conn_string).engine.begin() as connection:
             yield connection
 
-    def has_built_index(self, migration_name: str) -> bool:
-        """Return whether an index was built."""
-        own: Any = super()
-        return self._once(migration_name, lambda: own.has_built_index(migration_name))
-
-    def _once(self, name: str, look: Callable[[], bool]) -> bool:
-        found = _files.get(self._conn_string).found
-        if name not in found and look():
-            found.add(name)
-        return name in found
+    def _found(self) -> set[str]:
+        return _files.get(self._conn_string).found
 
 
-class PooledSqliteRunStorage(_OpenFile, SqliteRunStorage):
+class PooledSqliteRunStorage(_OpenFile, RunTables, SqliteRunStorage):
     """The same file as Dagster's own class writes, so either may be used on it at any time."""
 
     STORAGE, BELOW_HOME, FILE, LAST_TABLE = "run_storage", "history", "runs", "instance_info"
 
-    def has_run_stats_index_cols(self) -> bool:
-        """Return whether the runs' times have columns."""
-        return self._once("columns of times", super().has_run_stats_index_cols)
 
-    def has_backfill_id_column(self) -> bool:
-        """Return whether the runs' backfills have a column."""
-        return self._once("column of backfills", super().has_backfill_id_column)
-
-
-class PooledSqliteScheduleStorage(_OpenFile, SqliteScheduleStorage):
+class PooledSqliteScheduleStorage(_OpenFile, ScheduleTables, SqliteScheduleStorage):
     """The same file as Dagster's own class writes, so either may be used on it at any time."""
 
     STORAGE, BELOW_HOME, FILE, LAST_TABLE = "schedule_storage", "schedules", "schedules", "jobs"
-
-    def has_instigators_table(self) -> bool:
-        """Return whether schedules and sensors have a table."""
-        return self._once("instigators", super().has_instigators_table)
-
-    def _has_instigators_table(self, conn: Connection) -> bool:
-        own = super()._has_instigators_table
-        return self._once("instigators", lambda: own(conn))

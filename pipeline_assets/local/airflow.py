@@ -18,6 +18,7 @@ from pathlib import Path
 from pipeline_assets import proxies
 from pipeline_assets.local import scheduling_probes
 from pipeline_assets.local.data_directory import make_private
+from pipeline_assets.local.environment import python_path
 from pipeline_assets.local.errors import StackError
 from pipeline_assets.local.health import HealthCheck
 from pipeline_assets.local.ports import DIRECT, http_answers
@@ -71,8 +72,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
     proxies.complete(environment)
     dagster_host = HOST if settings.dagster.host == "0.0.0.0" else settings.dagster.host  # noqa: S104
     dagster = {"conn_type": "http", "host": dagster_host, "port": settings.dagster.webserver_port}
-    python_path = [os.environ.get("PYTHONPATH")]
-    database = f"sqlite:///{home / 'airflow.db'}"
+    database, for_coroutines = _database_addresses(settings, home)
     environment |= {
         "AIRFLOW_HOME": str(home),
         # Tasks are kept from the database, but for the one that cleans it.
@@ -106,6 +106,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__DAG_PROCESSOR__MIN_FILE_PROCESS_INTERVAL": "300",
         "AIRFLOW__DAG_PROCESSOR__PARSING_PROCESSES": "1",
         "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": database,
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN_ASYNC": for_coroutines,
         # By default a task of a killed worker, or of a killed scheduler, is seen after five minutes,
         # and no ingest run begins until then.
         "AIRFLOW__SCHEDULER__ORPHANED_TASKS_CHECK_INTERVAL": "30",
@@ -113,8 +114,11 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
         ALLOWED_HOSTS: ",".join(settings.allowed_hosts or ()),
         # Its plugin imports this package, wherever Airflow is started.
-        "PYTHONPATH": os.pathsep.join([str(DAGS.parents[1]), *filter(None, python_path)]),
+        "PYTHONPATH": python_path(),
     }
+    if settings.airflow.database_url is not None:
+        # A database of encoding SQL_ASCII gives psycopg bytes for text otherwise.
+        environment["PGCLIENTENCODING"] = "UTF8"
     if settings.alerts.webhook_url is not None:
         webhook = {"conn_type": "http", "password": settings.alerts.webhook_url.get_secret_value()}
         environment["AIRFLOW_CONN_CANDLE_ALERTS"] = json.dumps(webhook)
@@ -237,6 +241,27 @@ def _is_healthy(url: str, component: str) -> Callable[[], bool]:
         return bool(found == "healthy")
 
     return healthy
+
+
+def _database_addresses(settings: Settings, home: Path) -> tuple[str, str]:
+    """Return the address of Airflow's database for threads and for coroutines.
+
+    Drivers are named: Airflow would take one for coroutines that nothing else here needs, and SQLAlchemy 2.1
+    another one for threads than Airflow is tested with.
+
+    Raises:
+        StackError: a driver is not installed.
+    """
+    if settings.airflow.database_url is None:
+        file = home / "airflow.db"
+        return f"sqlite:///{file}", f"sqlite+aiosqlite:///{file}"
+    if any(importlib.util.find_spec(name) is None for name in ("psycopg", "psycopg2")):
+        raise StackError(
+            f"{PREFIX}AIRFLOW__DATABASE_URL needs psycopg and psycopg2: pip install "
+            "'pipeline-assets[postgres]'."
+        )
+    rest = settings.airflow.database_url.get_secret_value().partition("://")[2]
+    return f"postgresql+psycopg2://{rest}", f"postgresql+psycopg_async://{rest}"
 
 
 def _home(settings: Settings) -> Path:

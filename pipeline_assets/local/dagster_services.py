@@ -5,7 +5,11 @@ from dataclasses import replace
 from functools import partial
 
 from pipeline_assets.local import scheduling_probes
-from pipeline_assets.local.environment import REPOSITORY, dagster_environment, settings_environment
+from pipeline_assets.local.environment import (
+    configuration_file,
+    dagster_environment,
+    settings_environment,
+)
 from pipeline_assets.local.errors import StackError
 from pipeline_assets.local.health import HealthCheck
 from pipeline_assets.local.ports import http_answers, tcp_answers
@@ -50,7 +54,7 @@ def webserver_service(settings: Settings, system: System) -> Service:
     """Return Dagster's web server behind its guard."""
     argv = module(
         "pipeline_assets.dagster_instance.webserver",
-        *option("-w", REPOSITORY / "workspace.yaml"),
+        *option("-w", configuration_file("workspace.yaml")),
         *option("-h", system.host),
         *option("-p", system.port),
     )
@@ -115,7 +119,7 @@ def watchdog_service(settings: Settings) -> Service:
 
 def daemon_service(settings: Settings, system: System) -> Service:
     """Return Dagster's daemon."""
-    argv = module("dagster._daemon", "run", *option("-w", REPOSITORY / "workspace.yaml"))
+    argv = module("dagster._daemon", "run", *option("-w", configuration_file("workspace.yaml")))
     ready = partial(has_logged, settings.data_dir, system.name, DAEMON_STARTED)
     stores = embedded_stores(settings)
     web = next(found.address for found in systems(settings) if found.name == "webserver")

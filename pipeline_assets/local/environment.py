@@ -2,6 +2,7 @@
 
 import json
 import os
+import site
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ from pydantic import BaseModel, SecretStr
 
 from pipeline_assets import proxies
 from pipeline_assets.local.data_directory import make_private, making
-from pipeline_assets.local.errors import StackError
 from pipeline_assets.settings import PREFIX, Settings, making_embedded_credentials
 
 REPOSITORY = Path(__file__).resolve().parents[2]
@@ -33,9 +33,22 @@ def settings_environment(settings: Settings) -> dict[str, str]:
                 environment[variable] = _as_text(getattr(value, key))
         else:
             environment[f"{PREFIX}{name}".upper()] = _as_text(value)
-    paths = [str(REPOSITORY), *filter(None, [os.environ.get("PYTHONPATH")])]
-    environment["PYTHONPATH"] = os.pathsep.join(paths)
+    environment["PYTHONPATH"] = python_path()
     return environment
+
+
+def python_path() -> str:
+    """Return a PYTHONPATH by which children find this package wherever they are started."""
+    # Installed, it is found without; and installed packages must not come before Python's own modules.
+    installed = str(REPOSITORY) in site.getsitepackages()
+    own = [] if installed else [str(REPOSITORY)]
+    return os.pathsep.join([*own, *filter(None, [os.environ.get("PYTHONPATH")])])
+
+
+def configuration_file(name: str) -> Path:
+    """Return dagster.yaml or workspace.yaml: that of the current directory, like config.yaml, or our own."""
+    given = Path.cwd() / name
+    return given if given.is_file() else Path(__file__).parents[1] / "init_files" / name
 
 
 def dagster_environment(settings: Settings) -> dict[str, str]:
@@ -44,15 +57,13 @@ def dagster_environment(settings: Settings) -> dict[str, str]:
     Safe to repeat. A dagster.yaml that a person put there as a file of their own is left alone.
 
     Raises:
-        StackError: the repository's dagster.yaml is missing, or the directory cannot be made.
+        StackError: the directory cannot be made.
     """
     home = settings.data_dir / "dagster"
     with making(home):
         make_private(settings.data_dir)
         home.mkdir(mode=0o700, exist_ok=True)
-    source, link = REPOSITORY / "dagster.yaml", home / "dagster.yaml"
-    if not source.exists():
-        raise StackError(f"{source} is missing: start the stack from a clone of the repository.")
+    source, link = configuration_file("dagster.yaml"), home / "dagster.yaml"
     if link.is_symlink() and link.readlink() != source:
         link.unlink()
     if not link.exists():

@@ -35,6 +35,10 @@ CLIENTS = (
 RUNS = (
     *("pipeline_assets.dagster_instance.event_log", "pipeline_assets.dagster_instance.launchers"),
     *(
+        "pipeline_assets.dagster_instance.storage_choice",
+        "pipeline_assets.dagster_instance.compute_logs",
+    ),
+    *(
         "pipeline_assets.dagster_instance.sqlite_storage",
         "dagster_celery.tasks",
         "dagster._cli.api",
@@ -46,17 +50,19 @@ RUNS = (
     ),
     *("dagster._core.storage.local_compute_log_manager", "pipeline_assets.resources.store_check"),
 )
+# Likewise where Dagster's storage is PostgreSQL.
+POSTGRES = ("pipeline_assets.dagster_instance.postgres_storage", "psycopg2", "tenacity")
 logger = logging.getLogger("pipeline_assets.worker")
 
 
-def import_everything() -> None:
-    """Import what runs need, so that children share its memory and begin at once."""
+def import_everything(more: Sequence[str] = ()) -> None:
+    """Import what runs need, and `more`, so that children share its memory and begin at once."""
     # Its jobs are resolved once, in plain Python: 10 MB in each child.
     importlib.import_module(DEFINITIONS).definitions.get_repository_def().get_all_jobs()
     for name in CLIENTS:
         importlib.import_module(name)
     with private_imports("dagster", __name__):
-        for name in RUNS:
+        for name in (*RUNS, *more):
             importlib.import_module(name)
     gc.collect()
     # A collection in a child would copy every page that it marks.
@@ -84,7 +90,7 @@ def run_worker(settings: Settings, queues: Sequence[str], concurrency: int, name
     SIGTERM lets runs end first. `concurrency` runs may go on at once; children beyond IDLE_CHILDREN are
     forked for them, and end when none was needed for half a minute.
     """
-    import_everything()
+    import_everything(POSTGRES if settings.dagster.storage_url else ())
     from pipeline_assets.services.worker_scaling import IdleAutoscaler
 
     app = make_worker_app(settings, name)

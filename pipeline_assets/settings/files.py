@@ -21,6 +21,8 @@ SECRETS = (
     ("kafka", "sasl_oauthbearer_client_secret"),
     ("kafka", "ssl_key_password"),
     ("kafka", "properties"),
+    ("dagster", "storage_url"),
+    ("airflow", "database_url"),
     ("celery", "broker_url"),
     ("alerts", "webhook_url"),
     ("trading", "journal_url"),

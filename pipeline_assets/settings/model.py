@@ -23,12 +23,11 @@ from pipeline_assets.settings.features_section import FeatureSettings
 from pipeline_assets.settings.files import CONFIG_FILE, ENCODING, ENV_FILE, PREFIX, literal_values
 from pipeline_assets.settings.inference_section import InferenceSettings
 from pipeline_assets.settings.kafka_section import KafkaSettings
+from pipeline_assets.settings.orchestration_sections import AirflowSettings, DagsterSettings
 from pipeline_assets.settings.sections import (
-    AirflowSettings,
     AlertsSettings,
     BinanceSettings,
     CandidatesSettings,
-    DagsterSettings,
     HousekeepingSettings,
     IngestSettings,
     RedisSettings,

@@ -99,7 +99,7 @@ class S3Settings(Section, OwnAuthority):
     @field_validator("endpoint_url")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
-        return web_address(value, ("http://", "https://")).rstrip("/") if value else None
+        return http_address(value)
 
     @field_validator("addressing")
     @classmethod
@@ -160,32 +160,6 @@ class RedisSettings(Section, ClientCertificate):
         if (unused := tls_keys(others.data)) and parts.scheme != "rediss":
             raise ValueError(f"must start with rediss://, because {unused[0]} is set")
         return value
-
-
-class DagsterSettings(Section):
-    """Where Dagster's web server and code server listen, and who schedules."""
-
-    host: str = "127.0.0.1"
-    webserver_port: int = Field(23000, ge=1, le=65535, examples=[3000])
-    code_server_port: int = Field(24000, ge=1, le=65535, examples=[4000])
-    schedules: bool = Field(False, examples=[True])
-    sensors: bool = Field(True, examples=[False])
-    read_only: bool = Field(False, examples=[True])
-    launcher: Literal["celery", "process"] = Field("celery", examples=["process"])
-    # For links in reports, which are read elsewhere: the web server may stand behind a proxy.
-    public_url: str | None = Field(None, examples=["https://dagster.example.com"])
-
-    @field_validator("public_url")
-    @classmethod
-    def _http(cls, value: str | None) -> str | None:
-        return web_address(value, ("http://", "https://")).rstrip("/") if value else None
-
-
-class AirflowSettings(Section):
-    """The embedded Airflow. When it schedules, Dagster's own schedules stay off."""
-
-    enabled: bool = Field(False, examples=[True])
-    port: int = Field(26000, ge=1, le=65535, examples=[8080])
 
 
 class AlertsSettings(Section):
@@ -256,6 +230,11 @@ def is_embedded(address: str) -> bool:
     """Return whether an address is one that the embedded stack serves: this machine's, in plain text."""
     parts = urlsplit(address)
     return parts.hostname in LOCAL_HOSTS and parts.scheme not in ("https", "rediss")
+
+
+def http_address(value: str | None) -> str | None:
+    """Return an address of HTTP without a slash at its end, or refuse it."""
+    return web_address(value, ("http://", "https://")).rstrip("/") if value else None
 
 
 def web_address(value: str, schemes: tuple[str, ...]) -> str:

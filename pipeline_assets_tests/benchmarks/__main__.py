@@ -10,7 +10,16 @@ import sys
 from pathlib import Path
 
 HERE = Path(__file__).parent
-_LONG = ("backfill", "full_hour", "tick", "launch", "soak", "airflow", "airflow_candidates")
+_LONG = (
+    "backfill",
+    "full_hour",
+    "tick",
+    "launch",
+    "storage",
+    "soak",
+    "airflow",
+    "airflow_candidates",
+)
 
 
 def names() -> list[str]:

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import psutil
+from pydantic import SecretStr
 
 from pipeline_assets.local.stack import StackStatus, prepared, running_stack
 from pipeline_assets.resources.object_store import ObjectStore
@@ -305,6 +306,7 @@ def running_product(
     airflow: bool = False,
     launcher: str = "celery",
     sensors: bool = True,
+    storage_url: SecretStr | None = None,
 ) -> Iterator[Product]:
     """Provide the embedded stack with Dagster on free ports over a temporary directory.
 
@@ -314,6 +316,7 @@ def running_product(
         airflow: whether Airflow is part of it, and schedules.
         launcher: what executes runs, `celery` or `process`.
         sensors: whether sensors start, which launch runs of their own.
+        storage_url: the database of Dagster's storage; files by default.
     """
     # Without bytecode every process compiles Dagster anew, 1.4 s; an installed package has it.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
@@ -332,6 +335,7 @@ def running_product(
                 "code_server_port": free_port(),
                 "launcher": launcher,
                 "sensors": sensors,
+                "storage_url": storage_url,
             },
             airflow={"enabled": airflow, "port": free_port()},
             gateway={"grpc_port": free_port(), "http_port": free_port()},

@@ -83,15 +83,28 @@ def ingest_at(platform: Platform, moment: datetime, partition: str) -> str:
 
 @pytest.fixture
 def ingested(minutes: Platform) -> Platform:
-    """Return the platform after two ingest runs of yesterday and one of today, for one symbol."""
+    """Return the platform after two ingest runs of yesterday, for one symbol."""
+    return ingested_twice(minutes)
+
+
+@pytest.fixture(params=["memory", "postgres"])
+def stored_anywhere(request: pytest.FixtureRequest, minutes: Platform) -> Platform:
+    """Return the same, with Dagster's storage in memory and in PostgreSQL."""
+    if request.param == "postgres":
+        minutes = replace(minutes, instance=request.getfixturevalue("postgres_instance"))
+    return ingested_twice(minutes)
+
+
+def ingested_twice(minutes: Platform) -> Platform:
     one = minutes.with_settings(symbols=("BTCUSDT",))
     ingest_at(one, MIDNIGHT - timedelta(hours=23, seconds=-5), YESTERDAY)
     ingest_at(one, MIDNIGHT - timedelta(hours=22, seconds=-5), YESTERDAY)
     return one
 
 
-def test_old_ingest_runs_go_days_stay(ingested: Platform, later: type[Later]) -> None:
+def test_old_ingest_runs_go_days_stay(stored_anywhere: Platform, later: type[Later]) -> None:
     """Ingest runs of finalized days are removed, and the days stay green."""
+    ingested = stored_anywhere
     ingest_at(ingested, MIDNIGHT + timedelta(minutes=1, seconds=5), TODAY)
     finalizing = ingested.run("backfill_1m", YESTERDAY)
     later.days = 2.1

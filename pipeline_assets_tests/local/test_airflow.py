@@ -12,6 +12,7 @@ from pipeline_assets.cli.main import cli
 from pipeline_assets.local.airflow import PLUGINS, airflow_environment, airflow_services, login
 from pipeline_assets.local.stack import stack_services, systems
 from pipeline_assets.settings import Settings
+from pipeline_assets_tests.fixtures.postgres import PASSWORD, PostgresServer
 from pipeline_assets_tests.fixtures.s3 import HARD_NAME
 
 NAMES = ["airflow", "airflow-scheduler", "airflow-dag-processor"]
@@ -103,6 +104,51 @@ def test_airflow_directory_may_have_any_name(tmp_path: Path) -> None:
     logs, database = home / "logs", home / "airflow.db"
     assert printed == [*map(str, (logs, logs / "dag_processor", PLUGINS, database))] * 2
     assert [path.name for path in tmp_path.iterdir()] == [HARD_NAME]
+
+
+ON_POSTGRES = """
+import asyncio, subprocess, sys
+subprocess.run([sys.executable, "-m", "airflow", "db", "migrate"], check=True)
+from airflow.utils.session import create_session, create_session_async
+from sqlalchemy import text
+
+async def by_coroutine():
+    async with create_session_async() as session:
+        return (await session.execute(text("SELECT version_num FROM alembic_version"))).scalar()
+
+with create_session() as session:
+    by_thread = session.execute(text("SELECT version_num FROM alembic_version")).scalar()
+print("FOUND", by_thread, asyncio.run(by_coroutine()))
+clean = ("db", "clean", "--yes", "--skip-archive", "--error-on-cleanup-failure", "--batch-size", "500")
+clean += ("--clean-before-timestamp", "2026-01-01T00:00:00+00:00")
+sys.exit(subprocess.run([sys.executable, "-m", "airflow", *clean]).returncode)
+"""
+
+
+@pytest.mark.matrix
+@pytest.mark.xdist_group("postgres")
+def test_airflow_keeps_records_in_postgres(
+    tmp_path: Path, postgres_server: PostgresServer, storage_database: str
+) -> None:
+    """With an address in the settings, Airflow migrates, reads and cleans that database."""
+    url = postgres_server.url(database=storage_database).get_secret_value()
+    chosen = settings(tmp_path, airflow={"enabled": True, "port": 26123, "database_url": url})
+    done = subprocess.run(
+        [sys.executable, "-c", ON_POSTGRES],
+        env=airflow_environment(chosen),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    [(version,)] = postgres_server.execute(
+        "SELECT version_num FROM alembic_version", database=storage_database
+    )
+    assert f"FOUND {version} {version}" in done.stdout
+    assert PASSWORD not in done.stdout + done.stderr
+    assert not (tmp_path / "airflow" / "airflow.db").exists()
+    assert PASSWORD not in repr([each.argv for each in airflow_services(chosen)])
 
 
 @pytest.mark.parametrize(
