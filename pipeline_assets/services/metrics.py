@@ -2,7 +2,7 @@
 scrapes it. Run as `python -m pipeline_assets.services.metrics [--host 127.0.0.1] [--port 9102]`.
 
 Metrics are gauges of what is stored in shared systems, so one exporter serves all hosts, and a restart loses
-nothing. Alert rules are in deploy/monitoring/. It changes nothing and shows no secret.
+nothing. It changes nothing and shows no secret.
 """
 
 import argparse
