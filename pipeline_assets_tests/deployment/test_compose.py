@@ -115,7 +115,7 @@ def loaded(monkeypatch: pytest.MonkeyPatch, *sources: dict[str, str]) -> Setting
             monkeypatch.delenv(name)
     for source in sources:
         for name, value in source.items():
-            # Dagster's storage in PostgreSQL is a setting of the newest release.
+            # The files may name settings that come with the same release as these files.
             if name.startswith("PIPELINE_") and _is_setting(name):
                 monkeypatch.setenv(name, value)
     monkeypatch.setenv("PIPELINE_CONFIG_FILE", str(ROOT / "config.yaml"))
