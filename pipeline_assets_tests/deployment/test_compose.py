@@ -37,7 +37,7 @@ def test_file_follows_the_specification() -> None:
 
 @pytest.mark.parametrize("name", sorted(own_services()))
 def test_container_has_no_privileges(name: str) -> None:
-    """Each container of ours is read-only, of another user than root, and cannot gain rights."""
+    """Each container of our image is read-only, runs as another user than root, and cannot gain rights."""
     service = own_services()[name]
     assert service["read_only"] is True
     assert service["user"] == "10001:10001"

@@ -68,6 +68,16 @@ def test_build_reads_nothing_else() -> None:
             assert {str(each) for each in (parts, *parts.parents)} & kept
 
 
+def test_package_names_no_deployment_file() -> None:
+    """The wheel has none of these files, so its texts do not refer to them."""
+    named = [
+        str(each.relative_to(ROOT))
+        for each in (ROOT / "pipeline_assets").rglob("*")
+        if each.suffix in (".py", ".sql", ".lua", ".j2") and "deploy/" in each.read_text("utf-8")
+    ]
+    assert named == []
+
+
 def test_scripts_may_be_executed() -> None:
     for each in (DEPLOY / "image").iterdir():
         assert each.stat().st_mode & stat.S_IXUSR, each.name
