@@ -37,6 +37,7 @@ from pipeline_assets.trading.binance_stream import PrivateStream
 from pipeline_assets.trading.binance_upkeep import Upkeep
 from pipeline_assets.trading.messages import Trouble, VenueTrouble
 from pipeline_assets.trading.order_types import Order, Status
+from pipeline_assets.trading.part_ends import report_end
 
 _BAD_TIMESTAMP = -1021
 # The key is unknown, its signature wrong, or its rights or addresses do not fit.
@@ -63,7 +64,7 @@ class BinanceVenue:
             clock: the time in milliseconds by which the gateway decides.
         """
         self._account, self._clock = account, clock
-        self._hear: Callable[[messages.Event], None] = lambda _: None
+        self._hear: Callable[[messages.Event | messages.PartEnded], None] = lambda _: None
         triggered = TriggeredOrders()
         self._triggered = triggered
         self.queries = BinanceQueries(account, triggered, clock, self._heed)
@@ -71,7 +72,7 @@ class BinanceVenue:
         self.upkeep = Upkeep(account, self.queries, trading, symbols, clock)
         self._tasks: list[asyncio.Task[None]] = []
 
-    async def start(self, hear: Callable[[messages.Event], None]) -> None:
+    async def start(self, hear: Callable[[messages.Event | messages.PartEnded], None]) -> None:
         """Check the account, and begin to report.
 
         Raises:
@@ -87,15 +88,16 @@ class BinanceVenue:
             raise
         works = (self.stream.run(), self.upkeep.run(), self.upkeep.watch_block())
         self._tasks = [asyncio.create_task(each) for each in works]
+        for task in self._tasks:
+            task.add_done_callback(lambda ended: report_end(ended, self._hear))
 
     async def stop(self) -> None:
         """End reporting, and close the connections."""
         self._hear = lambda _: None
         for task in self._tasks:
             task.cancel()
-        for task in self._tasks:
-            with suppress(asyncio.CancelledError):
-                await task
+        # An error that ended one was reported when it did.
+        await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._account.close()
 
     async def send(

@@ -19,6 +19,7 @@ from pipeline_assets.trading import messages
 from pipeline_assets.trading.core import GatewayCore
 from pipeline_assets.trading.invariants import InvariantError
 from pipeline_assets.trading.journal_places import require_record
+from pipeline_assets.trading.part_ends import report_end
 from pipeline_assets.trading.records import GATEWAY_RECORDS, AnyRecord
 from pipeline_assets.trading.state import GatewayState
 from pipeline_assets.trading.venue import Venue
@@ -68,7 +69,7 @@ class Gateway:
         """
         self._core, self._journal, self._venue = core, journal, venue
         self._clock, self._fence, self._alarm = clock, fence, alarm
-        self._events: asyncio.Queue[messages.Event] = asyncio.Queue()
+        self._events: asyncio.Queue[messages.Event | messages.PartEnded] = asyncio.Queue()
         self._disk = ThreadPoolExecutor(1, "journal")
         self._requests = count(1)
         self._callers: dict[int, asyncio.Future[messages.Reply]] = {}
@@ -87,8 +88,8 @@ class Gateway:
         """The number of the newest record that is durable; 0 before the first."""
         return self._durable
 
-    def hear(self, event: messages.Event) -> None:
-        """Take an event of the venue, of the market or of time."""
+    def hear(self, event: messages.Event | messages.PartEnded) -> None:
+        """Take an event of the venue, of the market or of time, or the end of a part: the gateway stops."""
         self._events.put_nowait(event)
 
     async def ask(self, wish: Wish) -> messages.Reply:
@@ -171,6 +172,7 @@ class Gateway:
         """
         await self._venue.start(self.hear)
         timer = asyncio.create_task(self._tick())
+        timer.add_done_callback(lambda task: report_end(task, self.hear))
         self.hear(messages.Restarted())
         try:
             while True:
@@ -178,7 +180,7 @@ class Gateway:
                 while len(batch) < _BATCH and not self._events.empty():
                     batch.append(self._events.get_nowait())
                 async with self._step_under_way:
-                    await self._step(batch)
+                    await self._step(_events(batch))
         except PipelineError as error:
             self._failure = error
             raise
@@ -294,6 +296,8 @@ class Gateway:
             self.hear(await question)
         except OutsideSystemError as error:
             self._alarm(str(error))
+        except Exception as error:  # noqa: BLE001 - any failure leaves the question unanswered
+            self._alarm(f"A question to the venue failed by {type(error).__name__}: {error}"[:300])
 
     async def _tick(self) -> None:
         while True:
@@ -305,3 +309,20 @@ class Gateway:
 
     async def _on_disk(self, work: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._disk, work)
+
+
+def _events(batch: Iterable[messages.Event | messages.PartEnded]) -> list[messages.Event]:
+    """Return the events of a batch.
+
+    Raises:
+        GatewayStoppedError: a part ended. Orders on their way are resolved by the next start.
+    """
+    events = []
+    for each in batch:
+        if isinstance(each, messages.PartEnded):
+            raise GatewayStoppedError(
+                f"A part of the gateway ended by an unexpected error: {each.text}. Start the "
+                "gateway again, and report the error."
+            )
+        events.append(each)
+    return events

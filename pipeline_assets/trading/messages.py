@@ -199,6 +199,13 @@ class Trouble(StrEnum):
 
 
 @dataclass(frozen=True)
+class PartEnded:
+    """A part of the gateway or of the venue ended by an unexpected error: the gateway stops."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class VenueTrouble:
     """The venue takes no entries. The venue may report the same trouble again and again.
 

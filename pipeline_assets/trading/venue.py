@@ -15,6 +15,7 @@ from pipeline_assets.trading.messages import (
     OpenOrdersRead,
     OrderMissing,
     OrderSeen,
+    PartEnded,
     PositionsRead,
     Refused,
     Send,
@@ -26,7 +27,7 @@ from pipeline_assets.trading.messages import (
 class Venue(Protocol):
     """One account at one place. Every method may raise; the gateway takes that for no answer."""
 
-    async def start(self, hear: Callable[[Event], None]) -> None:
+    async def start(self, hear: Callable[[Event | PartEnded], None]) -> None:
         """Begin to report fills, orders, funding, connections of the stream, and trouble."""
 
     async def stop(self) -> None:

@@ -348,6 +348,21 @@ def test_funding_is_reported(play, running):
     play(scene)
 
 
+def test_ended_part_is_reported(play, monkeypatch):
+    """An unexpected error in what runs in the background reaches the gateway."""
+
+    async def scene(bench: VenueBench) -> None:
+        async def fail() -> None:
+            raise KeyError("serverTime")
+
+        monkeypatch.setattr(bench.venue.upkeep, "_measure", fail)
+        bench.venue.upkeep.measure_soon()
+        ended = await bench.until(messages.PartEnded)
+        assert "serverTime" in ended.text
+
+    play(scene)
+
+
 def test_account_is_checked_at_start(running, redis_url):
     """Every difference is named with its fix, and nothing was sent."""
 

@@ -85,6 +85,19 @@ def test_lost_lease_sends_nothing(tmp_path: Path) -> None:
     _run(test)
 
 
+def test_ended_part_stops_the_gateway(tmp_path: Path) -> None:
+    """A gateway whose venue lost a part in the background does not go on as if nothing had happened."""
+
+    async def test() -> None:
+        bench = GatewayBench(tmp_path / "journal", ScriptedVenue())
+        await bench.gateway.ask(messages.Place(ORDER))
+        bench.gateway.hear(messages.PartEnded("KeyError: 'filters'"))
+        with pytest.raises(GatewayStoppedError, match="KeyError: 'filters'"):
+            await bench.task
+
+    _run(test)
+
+
 def _fill_disk(journal: SqliteJournal) -> None:
     """Fill the file up to SQLite's own limit of pages, which stands for the disk's end."""
     journal._connection.execute("PRAGMA max_page_count = 1")
