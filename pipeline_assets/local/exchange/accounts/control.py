@@ -27,7 +27,15 @@ if TYPE_CHECKING:
 
 Document = dict[str, Any]
 Act = Callable[[Document], Document]
-FLAGS = ("can_trade", "can_withdraw", "ip_restricted", "revoked", "dual_side", "multi_assets")
+FLAGS = (
+    "can_trade",
+    "can_withdraw",
+    "ip_restricted",
+    "revoked",
+    "dual_side",
+    "multi_assets",
+    "fee_burn",
+)
 
 
 class TradingControl:

@@ -196,6 +196,7 @@ class Account:
     Attributes:
         wallets: the balance of each margin asset without unrealized profit; isolated margin is part of it.
         revoked: the key was deleted by its owner.
+        fee_burn: the switch that pays fees in BNB. It is shown only: fees stay in the margin asset.
         posts: how often a new order with a client id arrived, whatever became of it.
     """
 
@@ -208,6 +209,7 @@ class Account:
     revoked: bool = False
     dual_side: bool = False
     multi_assets: bool = False
+    fee_burn: bool = False
     orders: dict[int, Order] = field(default_factory=dict)
     algos: dict[int, AlgoOrder] = field(default_factory=dict)
     positions: dict[str, Position] = field(default_factory=dict)

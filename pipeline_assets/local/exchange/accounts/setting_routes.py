@@ -55,6 +55,11 @@ def change_assets_mode(call: Call) -> Row:
     return DONE
 
 
+def fee_burn(call: Call) -> Row:
+    """GET feeBurn: whether fees are paid in BNB."""
+    return {"feeBurn": call.account.fee_burn}
+
+
 def change_leverage(call: Call) -> Row:
     """POST leverage."""
     symbol = call.desk.contract(mandatory(call.query, "symbol")).symbol
@@ -144,6 +149,7 @@ ROUTES = [
     Route("POST", "/fapi/v1/positionSide/dual", always(1), change_position_mode),
     Route("GET", "/fapi/v1/multiAssetsMargin", always(30), assets_mode),
     Route("POST", "/fapi/v1/multiAssetsMargin", always(1), change_assets_mode),
+    Route("GET", "/fapi/v1/feeBurn", always(30), fee_burn),
     Route("POST", "/fapi/v1/leverage", always(1), change_leverage),
     Route("POST", "/fapi/v1/marginType", always(1), change_margin_type),
     Route("POST", "/fapi/v1/positionMargin", always(1), change_position_margin),
