@@ -41,7 +41,10 @@ def gateway(context: click.Context, live: str | None) -> None:
     if context.invoked_subcommand is None:
         context.invoke(run, live=live)
     elif live is not None:
-        raise click.UsageError("--live belongs to the command that runs the gateway.")
+        raise click.UsageError(
+            f"--live belongs behind run or prepare, as in `pipeline-assets gateway prepare --live {live}`; "
+            "other commands need no --live."
+        )
 
 
 @gateway.command()
@@ -178,8 +181,12 @@ def _change(call: str, as_json: bool, **fields: str) -> None:
     shown = state_fields(answer.state)
     if as_json:
         print_json(shown)
-    else:
-        print_state(shown)
+        return
+    print_state(shown)
+    if call == "Flatten" and answer.state.open_positions:
+        click.echo(
+            "Positions are being closed: `pipeline-assets gateway state` shows what is left."
+        )
 
 
 def _client() -> "GatewayClient":

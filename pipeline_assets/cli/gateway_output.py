@@ -16,7 +16,21 @@ if TYPE_CHECKING:
     from pipeline_assets.trading.day_reconciliation import DayReconciliation
 
 Fields = dict[str, Any]
-_LISTED = ("limits", "halted_symbols", "foreign_orders", "troubles")
+# In the interface's order: protobuf's JSON puts fields without a value last.
+_SINGLE = (
+    *(
+        "account",
+        "venue",
+        "mode",
+        "reason",
+        "result",
+        "day_result",
+        "fees",
+        "funding",
+        "gross_exposure",
+    ),
+    *("open_positions", "open_orders", "unknown_orders", "sequence"),
+)
 _POSITION = ("symbol", "quantity", "entry_price", "price", "open_profit")
 _DIFFERENCE = ("what", "symbol", "id", "ledger", "exchange")
 _ORDER = ("client_id", "symbol", "side", "kind", "quantity", "price", "filled", "status")
@@ -44,12 +58,13 @@ def order_fields(held: "pb.OrderState") -> Fields:
 
 
 def print_state(shown: Fields) -> None:
-    """Print the state for a person, the limits last."""
-    for name, value in shown.items():
-        if name not in _LISTED:
-            click.echo(f"{name.replace('_', ' '):<16}{value}")
+    """Print the state for a person, the limits last. Empty texts are left out."""
+    for name in _SINGLE:
+        if shown[name] != "":
+            click.echo(f"{name.replace('_', ' '):<16}{shown[name]}")
     for symbol, reason in sorted(shown["halted_symbols"].items()):
-        click.echo(f"halted {symbol:<9}{reason}")
+        resume = f"`pipeline-assets gateway resume --symbol {symbol}` accepts its entries again"
+        click.echo(f"halted {symbol:<9}{reason.removeprefix(f'{symbol}: ')}; {resume}")
     for name in ("foreign_orders", "troubles"):
         for value in shown[name]:
             click.echo(f"{name.replace('_', ' ').removesuffix('s'):<16}{value}")

@@ -203,6 +203,6 @@ def _print(summary: "ReportSummary", page: str, *, is_new: bool) -> None:
         Row((each.title,), "dim" if each.empty else "bold", each.said())
         for each in summary.sections
     ]
-    print_rows(console(), ("section",), rows)
+    print_rows(console(), ("",), rows)
     hint = "" if is_new else " (--again makes it anew)"
     click.echo(f"Made {summary.made_at:%Y-%m-%d %H:%M} UTC{hint}: {page}")

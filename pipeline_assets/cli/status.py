@@ -133,7 +133,8 @@ def _silent(settings: Settings, stack: "StackStatus") -> Iterator[str]:
     down = [each for each in stack.counted if not each.alive]
     embedded = ", ".join(each.name for each in down if each.embedded)
     if embedded and stack.running:
-        yield f"Not up: {embedded}. The running stack restarts what fails; its log is in the data directory."
+        logs = settings.data_dir / "logs"
+        yield f"Not up: {embedded}. The running stack restarts what fails; {logs} says why, a file each."
     elif embedded:
         yield f"Not answering: {embedded}. Start them with `pipeline-assets up`."
     named = {each.name: each.setting for each in systems(settings)}

@@ -221,8 +221,10 @@ class AccountClient:
             raise UnansweredError(str(error)) from None
         except (ClientError, TimeoutError, OSError, ValueError) as error:
             # The text of these errors may hold the signed address; `from None` keeps it out of logs.
+            setting = "KEY_URL" if endpoint is KEY_RIGHTS else "REST_URL"
             raise UnansweredError(
-                f"{self._place(endpoint)} gave no whole answer ({type(error).__name__})."
+                f"{self._place(endpoint)} gave no whole answer ({type(error).__name__}): check the network "
+                f"and PIPELINE_TRADING__{setting}."
             ) from None
         return reply
 

@@ -19,7 +19,7 @@ from pipeline_assets.resources.binance_endpoints import (
     Endpoint,
 )
 from pipeline_assets.settings import TradingSettings
-from pipeline_assets.trading.binance_answers import problem_of
+from pipeline_assets.trading.binance_answers import KEY_ADVICE, problem_of
 from pipeline_assets.trading.binance_orders import SymbolSetup, setups_of
 from pipeline_assets.trading.binance_replies import reading
 
@@ -87,7 +87,7 @@ async def _required(account: AccountClient, endpoint: Endpoint) -> Any:
     if problem:
         raise AccountUnreadableError(
             f"{account.addresses.rest_url} does not say how the account is set up ({endpoint.path}): "
-            f"{problem}. Check PIPELINE_TRADING__API_KEY, its IP list and PIPELINE_TRADING__REST_URL."
+            f"{problem}. {KEY_ADVICE}"
         )
     return found
 
@@ -174,8 +174,9 @@ async def _optional(
     if not problem:
         return row, []
     if trading.venue == "live":
+        setting = "KEY_URL" if endpoint is KEY_RIGHTS else "REST_URL"
         return None, [
-            f"{what} is not known ({problem}): try again, or check PIPELINE_TRADING__KEY_URL"
+            f"{what} is not known ({problem}): try again, or check PIPELINE_TRADING__{setting}"
         ]
     notes.append(f"{what} was not checked ({problem})")
     return None, []

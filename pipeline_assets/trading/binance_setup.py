@@ -18,7 +18,7 @@ from pipeline_assets.resources.binance_endpoints import (
     Endpoint,
 )
 from pipeline_assets.settings import TradingSettings
-from pipeline_assets.trading.binance_answers import problem_of
+from pipeline_assets.trading.binance_answers import KEY_ADVICE, problem_of
 from pipeline_assets.trading.binance_orders import setups_of
 
 _WORDS = {"isolated": "ISOLATED", "cross": "CROSSED"}
@@ -33,7 +33,8 @@ class SetupRefusedError(OutsideSystemError):
 async def prepare_account(
     account: AccountClient, trading: TradingSettings, symbols: Collection[str]
 ) -> list[str]:
-    """Set leverage and margin type where these differ; return a line for each change. Safe to repeat.
+    """Set leverage and margin type where these differ; return a line for each change and each
+    symbol that the venue does not have. Safe to repeat.
 
     Raises:
         SetupRefusedError: a symbol has a position or an open order, or does not allow the leverage.
@@ -42,7 +43,9 @@ async def prepare_account(
     reply = await account.ask(SYMBOL_CONFIG)
     if reply.status != HTTPStatus.OK:
         problem = problem_of(reply.status, reply.body)
-        raise SetupRefusedError(f"Binance does not say how the symbols are set up: {problem}.")
+        raise SetupRefusedError(
+            f"Binance does not say how the symbols are set up: {problem}. {KEY_ADVICE}"
+        )
     held = setups_of(json_of(reply))
     changed = []
     for symbol in sorted(set(symbols) & held.keys()):
@@ -56,7 +59,10 @@ async def prepare_account(
             wanted: Parameters = {"symbol": symbol, "leverage": trading.leverage}
             await _change(account, SET_LEVERAGE, wanted)
             changed.append(f"{symbol}: leverage {held[symbol].leverage} → {trading.leverage}")
-    return changed
+    return changed + [
+        f"{symbol}: not at the venue. Leave it out of PIPELINE_SYMBOLS"
+        for symbol in sorted(set(symbols) - held.keys())
+    ]
 
 
 async def _change(account: AccountClient, endpoint: Endpoint, wanted: Parameters) -> None:

@@ -104,7 +104,8 @@ class GatewayClient:
         if status == "UNAVAILABLE":
             said = (
                 f"The gateway at {self._address} does not answer ({said[:200]}). `pipeline-assets up` "
-                "and `pipeline-assets gateway` start it."
+                "and `pipeline-assets gateway` start it; under `up`, logs/gateway.log in the data directory "
+                "says why it does not run."
             )
         return GatewayCallError(status, code, said or status)
 

@@ -76,6 +76,9 @@ def test_settings_are_read_and_changed(client, exchange):
     [shown] = client.call("GET", "v2/positionRisk", symbol="BTCUSDT").document
     assert (shown["leverage"], shown["marginType"]) == ("50", "isolated")
     assert client.call("GET", "v1/multiAssetsMargin").document == {"multiAssetsMargin": True}
+    assert client.call("GET", "v1/feeBurn").document == {"feeBurn": False}
+    exchange.trading("account", fee_burn=True)
+    assert client.call("GET", "v1/feeBurn").document == {"feeBurn": True}
     dual = {"dualSidePosition": "true"}
     assert [client.call("POST", "v1/positionSide/dual", **dual).code for _ in range(2)] == [
         200,

@@ -1,0 +1,70 @@
+"""Preparing an account of the replay exchange, starting a venue with it, and what errors say."""
+
+import asyncio
+from typing import Any
+
+import pytest
+from pydantic import SecretStr
+
+from pipeline_assets.local.exchange.accounts.desk import DEFAULT_KEY
+from pipeline_assets.resources.binance_account import UnansweredError
+from pipeline_assets.services.gateway.preparation import prepare_symbols
+from pipeline_assets.trading.binance_checks import AccountUnfitError, AccountUnreadableError
+from pipeline_assets.trading.binance_setup import SetupRefusedError
+from pipeline_assets_tests.fixtures.redis import free_port
+from pipeline_assets_tests.trading.binance_bench import VenueBench, prepared, settings_at
+
+
+def test_replay_exchange_takes_live_venue(running, redis_url):
+    """Its account passes the check of live, which leaves no question open, until fees are paid in BNB."""
+
+    async def scene() -> None:
+        settings = settings_at(running, redis_url)
+        await prepared(settings)
+        live = settings.trading.model_copy(update={"venue": "live"})
+        settings = settings.model_copy(update={"trading": live})
+        bench = VenueBench(settings)
+        await bench.venue.start(bench.hear)
+        await bench.venue.stop()
+        running.trading("account", fee_burn=True)
+        bench = VenueBench(settings)
+        with pytest.raises(AccountUnfitError, match="fees are paid in BNB"):
+            await bench.venue.start(bench.hear)
+
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [{"api_secret": SecretStr("another")}, {"api_key": SecretStr("a" * len(DEFAULT_KEY))}],
+    ids=["secret", "key"],
+)
+def test_wrong_key_names_its_settings(running, redis_url, wrong: dict[str, Any]):
+    """The exchange says "signature" or "Invalid API-key"; a person looks for the setting."""
+
+    async def start() -> None:
+        bench = VenueBench(settings)
+        await bench.venue.start(bench.hear)
+
+    settings = settings_at(running, redis_url, **wrong)
+    named = r"PIPELINE_TRADING__API_KEY, PIPELINE_TRADING__API_SECRET.*PIPELINE_TRADING__REST_URL"
+    with pytest.raises(SetupRefusedError, match=named):
+        prepare_symbols(settings, None)
+    with pytest.raises(AccountUnreadableError, match=named):
+        asyncio.run(start())
+
+
+def test_silent_address_names_its_setting(running, redis_url):
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    with pytest.raises(UnansweredError, match=r"check the network and PIPELINE_TRADING__REST_URL"):
+        prepare_symbols(settings_at(running, redis_url, rest_url=nowhere), None)
+
+
+def test_unlisted_symbol_is_named(running, redis_url):
+    """The symbols of the venue are set up, and the other one is named each time."""
+    settings = settings_at(running, redis_url).model_copy(
+        update={"symbols": ("BTCUSDT", "NONEUSDT")}
+    )
+    first, second = prepare_symbols(settings, None), prepare_symbols(settings, None)
+    assert "BTCUSDT: leverage 20 → 1" in first
+    assert first[-1:] == second == ["NONEUSDT: not at the venue. Leave it out of PIPELINE_SYMBOLS"]
