@@ -2,7 +2,6 @@
 are in model.py.
 """
 
-import re
 from datetime import date, timedelta
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -10,10 +9,9 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
 from pipeline_assets.settings.files import PREFIX
-from pipeline_assets.settings.tls_section import ClientCertificate, OwnAuthority, tls_keys
+from pipeline_assets.settings.tls_section import OwnAuthority
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
-_DATABASE = re.compile(r"^(/[0-9]*)?$")
 
 
 class Section(BaseModel):
@@ -58,12 +56,12 @@ class BinanceSettings(Section):
     @field_validator("rest_url", "archive_url")
     @classmethod
     def _http(cls, value: str) -> str:
-        return _url(value, ("http://", "https://")).rstrip("/")
+        return check_url(value, ("http://", "https://")).rstrip("/")
 
     @field_validator("stream_url")
     @classmethod
     def _websocket(cls, value: str) -> str:
-        return _url(value, ("ws://", "wss://"))
+        return check_url(value, ("ws://", "wss://"))
 
 
 # The public exchange's addresses, for `--exchange binance`.
@@ -99,7 +97,7 @@ class S3Settings(Section, OwnAuthority):
     @field_validator("endpoint_url")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
-        return _url(value, ("http://", "https://")).rstrip("/") if value else None
+        return check_url(value, ("http://", "https://")).rstrip("/") if value else None
 
     @field_validator("addressing")
     @classmethod
@@ -131,37 +129,6 @@ class S3Settings(Section, OwnAuthority):
         return value
 
 
-class RedisSettings(Section, ClientCertificate):
-    """The slots and the weight budget."""
-
-    url: str = Field(
-        "redis://127.0.0.1:28082/0", validate_default=True, examples=["rediss://user@host:6379/0"]
-    )
-    password: SecretStr | None = Field(None, examples=["…"])
-    slot_ttl_seconds: int = Field(1800, ge=900)
-    timeout_seconds: float = Field(5.0, gt=0)
-    retry_seconds: float = Field(10.0, ge=0, le=120)
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the embedded stack serves this address."""
-        return is_embedded(self.url)
-
-    @field_validator("url")
-    @classmethod
-    def _redis(cls, value: str, others: ValidationInfo) -> str:
-        _url(value, ("redis://", "rediss://"))
-        parts = urlsplit(value)
-        if parts.password or "password=" in parts.query:
-            raise ValueError("must not carry a password: set PIPELINE_REDIS__PASSWORD instead")
-        # For a database that is not a number, the client silently takes database 0.
-        if not _DATABASE.match(parts.path):
-            raise ValueError("must end with the number of a database, like /0, or with none")
-        if (unused := tls_keys(others.data)) and parts.scheme != "rediss":
-            raise ValueError(f"must start with rediss://, because {unused[0]} is set")
-        return value
-
-
 class DagsterSettings(Section):
     """Where Dagster's web server and code server listen, and who schedules."""
 
@@ -178,7 +145,7 @@ class DagsterSettings(Section):
     @field_validator("public_url")
     @classmethod
     def _http(cls, value: str | None) -> str | None:
-        return _url(value, ("http://", "https://")).rstrip("/") if value else None
+        return check_url(value, ("http://", "https://")).rstrip("/") if value else None
 
 
 class AirflowSettings(Section):
@@ -197,7 +164,7 @@ class AlertsSettings(Section):
     @classmethod
     def _http(cls, value: SecretStr | None) -> SecretStr | None:
         if value is not None:
-            _url(value.get_secret_value(), ("http://", "https://"))
+            check_url(value.get_secret_value(), ("http://", "https://"))
         return value
 
 
@@ -255,10 +222,17 @@ class StrategySettings(BaseModel):
 def is_embedded(address: str) -> bool:
     """Return whether an address is one that the embedded stack serves: this machine's, in plain text."""
     parts = urlsplit(address)
-    return parts.hostname in LOCAL_HOSTS and parts.scheme not in ("https", "rediss")
+    # A scheme with + names the sentinels of a Redis, or a cluster's nodes.
+    is_plain = parts.scheme not in ("https", "rediss") and "+" not in parts.scheme
+    return parts.hostname in LOCAL_HOSTS and is_plain
 
 
-def _url(value: str, schemes: tuple[str, ...]) -> str:
+def check_url(value: str, schemes: tuple[str, ...]) -> str:
+    """Return an address of these schemes.
+
+    Raises:
+        ValueError: the address has another form, or carries credentials.
+    """
     if not value.startswith(schemes) or not urlsplit(value).hostname:
         raise ValueError(f"must be an address that starts with {' or '.join(schemes)}")
     try:
