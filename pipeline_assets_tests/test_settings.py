@@ -148,6 +148,7 @@ def test_symbols_are_a_list_or_all(monkeypatch, text, symbols):
             "must end with the name by which the sentinels",
         ),
         ("CELERY__BROKER_URL", "sentinel://a/0", "redis+sentinel:// or amqp://"),
+        ("BINANCE__EGRESS", "{203.0.113.7}", "should match pattern"),
         ("REDIS__URL", "redis://h/slots", "must end with the number of a database, like /0"),
         ("REDIS__SLOT_TTL_SECONDS", "60", "greater than or equal to 900"),
         ("REDIS__TIMEOUT_SECONDS", "0", "greater than 0"),

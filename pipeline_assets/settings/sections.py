@@ -32,6 +32,8 @@ class BinanceSettings(Section):
     stream_url: str = Field("ws://127.0.0.1:28080/", examples=["wss://fstream.binance.com/"])
     archive_url: str = Field("http://127.0.0.1:28080", examples=["https://data.binance.vision"])
     archive: bool = Field(True, examples=[False])
+    # An address of this machine is the one from which requests are sent. Any other names the budget only.
+    egress: str | None = Field(None, pattern=r"^[A-Za-z0-9._:-]{1,100}$", examples=["203.0.113.7"])
     settle_ms: int = Field(2000, ge=0, le=60_000)
     weight_limit: int = Field(2400, ge=10)
     weight_margin: int = Field(60, ge=0)
@@ -44,6 +46,12 @@ class BinanceSettings(Section):
     def settle(self) -> timedelta:
         """How long after its close time a candle counts as closed."""
         return timedelta(milliseconds=self.settle_ms)
+
+    @property
+    def budget_name(self) -> str:
+        """The name of the limits that requests share: the exchange's host, and the egress address if set."""
+        host = urlsplit(self.rest_url).netloc
+        return host if self.egress is None else f"{host}@{self.egress}"
 
     @field_validator("weight_margin")
     @classmethod
