@@ -60,6 +60,17 @@ def test_environment_overrides_files_override_defaults(empty_directory, monkeypa
     assert held.weight_limit == 2400
 
 
+def test_cluster_needs_a_broker_apart(monkeypatch):
+    """Workers cannot use a cluster as their broker, so that it must be named; without workers it need not."""
+    monkeypatch.setenv("PIPELINE_REDIS__URL", "redis+cluster://a,b")
+    assert "PIPELINE_CELERY__BROKER_URL: is missing, and PIPELINE_REDIS__URL is a" in refusal()
+    monkeypatch.setenv("PIPELINE_DAGSTER__LAUNCHER", "process")
+    assert load_settings().redis.address.hosts == (("a", 6379), ("b", 6379))
+    monkeypatch.setenv("PIPELINE_DAGSTER__LAUNCHER", "celery")
+    monkeypatch.setenv("PIPELINE_CELERY__BROKER_URL", "redis+sentinel://a/orders")
+    assert load_settings().celery.broker_url
+
+
 def test_another_config_file_may_be_named(empty_directory, monkeypatch):
     (empty_directory / "other.yaml").write_text("symbols: all")
     monkeypatch.setenv("PIPELINE_CONFIG_FILE", str(empty_directory / "other.yaml"))

@@ -87,6 +87,9 @@ def test_operations_follow_a_moving_slot(cluster_servers: ClusterServers) -> Non
     source = cluster_servers.owner(slot_key(BTC))
     target = next(node for node in cluster_servers.nodes if node is not source)
     writing.write_slot(1)
+    source.client().delete(
+        state_key(BTC)
+    )  # a missing key is what the node cannot tell from a moved one
     reading.slots.candles([BTC])
     begin_move(BTC, source, target)
     with ThreadPoolExecutor(1) as pool:
