@@ -18,6 +18,7 @@ pytest_plugins = [
     "pipeline_assets_tests.fixtures.s3",
     "pipeline_assets_tests.fixtures.proxy",
     "pipeline_assets_tests.fixtures.redis",
+    "pipeline_assets_tests.fixtures.redis_groups",
     "pipeline_assets_tests.fixtures.postgres",
     "pipeline_assets_tests.fixtures.journals",
     "pipeline_assets_tests.fixtures.snowflake",

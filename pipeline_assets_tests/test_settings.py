@@ -60,6 +60,17 @@ def test_environment_overrides_files_override_defaults(empty_directory, monkeypa
     assert held.weight_limit == 2400
 
 
+def test_cluster_needs_a_broker_apart(monkeypatch):
+    """Workers cannot use a cluster as their broker, so that it must be named; without workers it need not."""
+    monkeypatch.setenv("PIPELINE_REDIS__URL", "redis+cluster://a,b")
+    assert "PIPELINE_CELERY__BROKER_URL: is missing, and PIPELINE_REDIS__URL is a" in refusal()
+    monkeypatch.setenv("PIPELINE_DAGSTER__LAUNCHER", "process")
+    assert load_settings().redis.address.hosts == (("a", 6379), ("b", 6379))
+    monkeypatch.setenv("PIPELINE_DAGSTER__LAUNCHER", "celery")
+    monkeypatch.setenv("PIPELINE_CELERY__BROKER_URL", "redis+sentinel://a/orders")
+    assert load_settings().celery.broker_url
+
+
 def test_another_config_file_may_be_named(empty_directory, monkeypatch):
     (empty_directory / "other.yaml").write_text("symbols: all")
     monkeypatch.setenv("PIPELINE_CONFIG_FILE", str(empty_directory / "other.yaml"))
@@ -105,6 +116,7 @@ def test_symbols_are_a_list_or_all(monkeypatch, text, symbols):
         ("BINANCE__SETTLE_MS", "-1", "greater than or equal to 0"),
         ("BINANCE__WEIGHT_LIMIT", "1", "greater than or equal to 10"),
         ("BINANCE__WEIGHT_MARGIN", "2400", "must be less than the weight limit 2400"),
+        ("BINANCE__EGRESS", "{203.0.113.7}", "should match pattern"),
         ("BINANCE__CONCURRENCY", "0", "greater than or equal to 1"),
         ("BINANCE__TIMEOUT_SECONDS", "0", "greater than 0"),
         ("BINANCE__RETRIES", "", "must not be empty"),
@@ -117,6 +129,9 @@ def test_symbols_are_a_list_or_all(monkeypatch, text, symbols):
         ),
         ("CELERY__BROKER_URL", "redis://:gehe/im@broker/0", "must have a host, and no port or"),
         ("CELERY__BROKER_URL", "redis://:gehe@im#1@broker/0", "must have a host, and no port or"),
+        ("CELERY__BROKER_URL", "redis+cluster://a", "must not be a cluster: Celery knows no"),
+        ("CELERY__BROKER_URL", "redis+sentinel://a", "must end with the name by which the"),
+        ("CELERY__BROKER_URL", "sentinel://a/0", "redis+sentinel:// or amqp://"),
         ("CELERY__BROKER_URL", "redis://:geheim@broker/first", "number of a Redis database"),
         ("S3__ENDPOINT_URL", "127.0.0.1:9000", "must be an address that starts with http://"),
         ("S3__BUCKET", "ab", "at least 3 characters"),
@@ -127,6 +142,11 @@ def test_symbols_are_a_list_or_all(monkeypatch, text, symbols):
         ("GATEWAY__TOKEN", "short", "The token must have 16 characters or more."),
         ("REDIS__URL", "redis://h:notaport/0", "must have a port from 1 to 65535, or none"),
         ("REDIS__URL", "redis://h:99999/0", "must have a port from 1 to 65535, or none"),
+        ("REDIS__URL", "redis://a,b:6379", "must start with redis+cluster:// (nodes of a cluster)"),
+        ("REDIS__URL", "redis+cluster://a,", "must name hosts, separated by commas"),
+        ("REDIS__URL", "redis+cluster://a/1", "must not name a database other than /0"),
+        ("REDIS__URL", "redis+cluster://a?db=0", "must not have options after ? or #"),
+        ("REDIS__URL", "redis+sentinel://a:26379", "must end with the name by which the sentinels"),
         ("REDIS__URL", "redis://h/slots", "must end with the number of a database, like /0"),
         ("REDIS__SLOT_TTL_SECONDS", "60", "greater than or equal to 900"),
         ("REDIS__TIMEOUT_SECONDS", "0", "greater than 0"),

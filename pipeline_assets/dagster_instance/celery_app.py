@@ -3,11 +3,9 @@ launcher and for the worker alike; what a worker does with a run is in services/
 """
 
 from collections.abc import Mapping
-from ssl import CERT_REQUIRED
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote, urlsplit
 
-from pipeline_assets.resources.redis_tls import tls_options
+from pipeline_assets.dagster_instance.celery_broker import broker
 from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:
@@ -28,28 +26,14 @@ def queue_of(tags: Mapping[str, str]) -> str:
     return _QUEUE_OF_KIND.get(tags.get(KIND_TAG, ""), BACKFILL)
 
 
-def broker_url(settings: Settings) -> str:
-    """Return the broker's address with its password: for the client only, never for a log."""
-    given = settings.celery.broker_url
-    if given is not None:
-        return given.get_secret_value()
-    redis = settings.redis
-    if redis.password is None:
-        return redis.url
-    parts = urlsplit(redis.url)
-    user, _, host = parts.netloc.rpartition("@")
-    password = quote(redis.password.get_secret_value(), safe="")
-    return parts._replace(netloc=f"{user}:{password}@{host}").geturl()
-
-
 def app_arguments(settings: Settings) -> dict[str, Any]:
     """Return the arguments of dagster-celery's `make_app` and of its launcher.
 
     No results are stored: its lease says whether a run lives, and Dagster how it ended.
     """
-    redis = settings.redis
+    redis, at = settings.redis, broker(settings)
     return {
-        "broker": broker_url(settings),
+        "broker": at.url,
         "backend": None,
         "include": [],
         "default_queue": BACKFILL,
@@ -58,7 +42,7 @@ def app_arguments(settings: Settings) -> dict[str, Any]:
             "task_default_queue": BACKFILL,
             "task_ignore_result": True,
             "task_acks_late": False,
-            "broker_use_ssl": _tls(settings),
+            "broker_use_ssl": at.tls,
             "broker_connection_retry_on_startup": True,
             "broker_connection_max_retries": None,
             "worker_redirect_stdouts": False,
@@ -80,21 +64,10 @@ def app_arguments(settings: Settings) -> dict[str, Any]:
                 "socket_connect_timeout": redis.timeout_seconds,
                 "socket_keepalive": True,
                 "health_check_interval": 30,
+                **at.sentinels,
             },
         },
     }
-
-
-def _tls(settings: Settings) -> dict[str, Any] | None:
-    """Return the options by which a Redis' certificate is checked, as kombu does not by default.
-
-    A broker that is the Redis of the settings has its files too. An address of its own that says otherwise
-    (`?ssl_cert_reqs=none`, `?ssl_ca_certs=FILE`) has its way.
-    """
-    if urlsplit(broker_url(settings)).scheme != "rediss":
-        return None
-    files = tls_options(settings.redis) if settings.celery.broker_url is None else {}
-    return {"ssl_cert_reqs": CERT_REQUIRED} | files
 
 
 def make_celery(settings: Settings) -> "Celery":

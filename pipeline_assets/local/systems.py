@@ -12,7 +12,7 @@ WORKER = "worker"
 GATEWAY = "gateway"
 TRADER = "trader"
 INFERENCE = "inference"
-_DEFAULT_PORTS = {"http": 80, "https": 443, "redis": 6379, "rediss": 6379}
+_DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True)
@@ -38,7 +38,7 @@ def systems(settings: Settings) -> list[System]:
     found = [
         _system("exchange", settings.binance.rest_url, "PIPELINE_BINANCE__REST_URL"),
         _system("s3", s3_address(settings), "PIPELINE_S3__ENDPOINT_URL"),
-        _system("redis", settings.redis.url, "PIPELINE_REDIS__URL"),
+        _redis_system(settings),
         _system(
             "snowflake",
             snowflake_address(settings),
@@ -77,6 +77,19 @@ def _system(name: str, address: str, setting: str) -> System:
         name=name,
         address=address,
         setting=setting,
+        host="127.0.0.1" if embedded else host,
+        port=port,
+        embedded=embedded,
+    )
+
+
+def _redis_system(settings: Settings) -> System:
+    host, port = settings.redis.address.hosts[0]
+    embedded = settings.redis.embedded
+    return System(
+        name="redis",
+        address=settings.redis.url,
+        setting="PIPELINE_REDIS__URL",
         host="127.0.0.1" if embedded else host,
         port=port,
         embedded=embedded,

@@ -9,7 +9,7 @@ from functools import cache
 from http import HTTPStatus
 from math import ceil
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlencode, urlsplit
+from urllib.parse import urlencode
 
 from pipeline_assets.errors import InputError, OutsideSystemError
 from pipeline_assets.private_apis import require_names
@@ -90,7 +90,7 @@ class AccountClient:
         self._binance = settings.binance.model_copy(update={"rest_url": self.addresses.rest_url})
         self._budget = WeightBudget(
             settings.redis,
-            urlsplit(self.addresses.rest_url).netloc,
+            self._binance.budget_name,
             self._binance.weight_limit,
             self._binance.weight_margin,
         )

@@ -4,8 +4,10 @@ Requests are built in exchange_requests.py; replies are read in market/replies.p
 """
 
 import re
+import socket
 from collections.abc import Callable
 from functools import cache
+from ipaddress import ip_address
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from pipeline_assets.private_apis import require_names
@@ -70,7 +72,9 @@ def open_client(
     """
     from aiohttp import DummyCookieJar, TCPConnector
 
-    connector = TCPConnector(limit=settings.concurrency, ttl_dns_cache=300)
+    connector = TCPConnector(
+        limit=settings.concurrency, ttl_dns_cache=300, local_addr=local_address(settings.egress)
+    )
     client = (make or client_class())(
         session_params={"connector": connector, "cookie_jar": DummyCookieJar()},
         requests_params={"allow_redirects": False},
@@ -80,6 +84,24 @@ def open_client(
     client.FUTURES_URL = settings.rest_url + "/fapi"
     client.REQUEST_TIMEOUT = settings.timeout_seconds
     return client
+
+
+def local_address(egress: str | None) -> tuple[str, int] | None:
+    """Return the address to send requests from if it is one of this machine, else None.
+
+    Behind a NAT the egress address is none of this machine's, and the system chooses what it sends from.
+    """
+    try:
+        version = ip_address(egress or "").version
+    except ValueError:
+        return None
+    family = socket.AF_INET if version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind((egress, 0))
+    except OSError:
+        return None
+    return str(egress), 0
 
 
 def number_of(header: str | None) -> int | None:

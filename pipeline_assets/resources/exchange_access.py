@@ -6,7 +6,6 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import datetime, timedelta
 from functools import cached_property
-from urllib.parse import urlsplit
 
 from pipeline_assets.market.intervals import Interval, to_milliseconds
 from pipeline_assets.resources.exchange import BACKFILL_PATIENCE, INGEST_PATIENCE, ExchangeClient
@@ -33,7 +32,7 @@ class Exchange:
         """The weight that every process behind this address shares."""
         return WeightBudget(
             self._redis,
-            urlsplit(self._binance.rest_url).netloc,
+            self._binance.budget_name,
             self._binance.weight_limit,
             self._binance.weight_margin,
         )

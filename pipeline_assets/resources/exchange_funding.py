@@ -7,7 +7,6 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from pipeline_assets.market.funding import FundingRates, read_intervals, read_reply
 from pipeline_assets.market.intervals import to_milliseconds
@@ -54,9 +53,10 @@ class FundingClient(ExchangeClient):
     def __init__(self, settings: "Settings", priority: "Priority", **options: Any) -> None:
         """A client; `options` are those of ExchangeClient."""
         super().__init__(settings.binance, priority=priority, **options)
-        egress = urlsplit(settings.binance.rest_url).netloc
         self._allowance = FundingAllowance(
-            FundingBudget(settings.redis, egress, settings.binance.funding_limit),
+            FundingBudget(
+                settings.redis, settings.binance.budget_name, settings.binance.funding_limit
+            ),
             priority,
             self._requests.clock,
             self._requests.weight,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from uuid import uuid4
 
 from pipeline_assets.resources.exchange_errors import banned_until
-from pipeline_assets.resources.redis_client import RedisConnection, script
+from pipeline_assets.resources.redis_client import RedisConnection
 from pipeline_assets.resources.weight_allowance import LONGEST_WAIT_MS, WeightAllowance
 from pipeline_assets.resources.weight_budget import Priority, WeightBudgetError
 
@@ -48,11 +48,8 @@ class FundingBudget:
         """
         share = 1 - _LEFT_BY_BACKFILLS if priority is Priority.BACKFILL else 1.0
         capacity = max(1, int(self._capacity * share))
-        text, name = script("reserve_requests"), uuid4().hex
-        args = [now_ms, wanted, capacity, SPAN_MS, name]
-        granted, wait_ms = self._redis.run(
-            lambda client: client.register_script(text)(keys=[self._key], args=args)
-        )
+        call = (1, self._key, now_ms, wanted, capacity, SPAN_MS, uuid4().hex)
+        [(granted, wait_ms)] = self._redis.run_script("reserve_requests", [call])
         return int(granted), int(wait_ms)
 
 

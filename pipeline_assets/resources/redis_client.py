@@ -1,12 +1,12 @@
-"""The connection to Redis: how it is made, when an operation is repeated on a new one, and the wording
-of its errors. Keys and values are defined elsewhere.
+"""The connection to Redis: when an operation is repeated on a new one, and the wording of its errors. How a
+client is made is in redis_connecting.py; keys and values are defined elsewhere.
 
 The slots are in slots.py, the indicators' state in indicator_state.py, the request weight in
 weight_budget.py.
 """
 
+import hashlib
 import re
-import socket
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
@@ -16,7 +16,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlsplit
 
 from pipeline_assets.outside_text import printable
-from pipeline_assets.resources.redis_tls import check_files, tls_explained, tls_options
+from pipeline_assets.resources.redis_connecting import connect, known_nodes
+from pipeline_assets.resources.redis_tls import check_files, tls_explained
 from pipeline_assets.resources.retry import RetryPolicy
 
 if TYPE_CHECKING:
@@ -27,55 +28,9 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 _SCRIPTS = Path(__file__).parent / "redis_scripts"
-# An idle connection is tried by a PING before it is used, so that an operation is not what finds out
-# that a firewall forgot the connection while the machine slept.
-_IDLE_SECONDS = 30
 # Answers that the connector has no class of its own for, or not where a server before Redis 7 wraps the
 # error that stopped a script in a text of its own, with a dash before the code.
 _PASSING = re.compile(r"(^|: |-)(NOREPLICAS|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN|LOADING) ")
-
-
-def connect(settings: "RedisSettings", *, cluster: bool = False) -> Any:
-    """Return a client that is safe to share between threads.
-
-    It repeats nothing, which `RedisConnection` does. A cluster's client follows MOVED by itself, and
-    repeats a command as often as redis-py does by default while it learns which node serves what; it
-    asks the cluster for its nodes at once. The other client connects on first use.
-
-    Args:
-        settings: where Redis is.
-        cluster: whether the address is that of a node of a cluster.
-    """
-    import redis
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
-
-    options: dict[str, Any] = {
-        "password": settings.password.get_secret_value() if settings.password else None,
-        "socket_timeout": settings.timeout_seconds,
-        "socket_connect_timeout": settings.timeout_seconds,
-        "socket_keepalive": True,
-        "socket_keepalive_options": _keepalive(settings.timeout_seconds),
-        "health_check_interval": _IDLE_SECONDS,
-        **tls_options(settings),
-    }
-    if cluster:
-        # A cluster has one database, and its client takes no number for it.
-        url = urlsplit(settings.url)._replace(path="").geturl()
-        return redis.RedisCluster.from_url(url, **options)
-    return redis.Redis.from_url(settings.url, retry=Retry(NoBackoff(), 0), **options)
-
-
-def _keepalive(timeout_seconds: float) -> dict[int, int]:
-    """Socket options by which the kernel notices that the other side is gone, as far as it has them."""
-    wanted = {
-        "TCP_KEEPIDLE": _IDLE_SECONDS,
-        "TCP_KEEPINTVL": 5,
-        "TCP_KEEPCNT": 3,
-        # Milliseconds that sent data may stay without an acknowledgement.
-        "TCP_USER_TIMEOUT": int(1000 * timeout_seconds),
-    }
-    return {getattr(socket, name): value for name, value in wanted.items() if hasattr(socket, name)}
 
 
 class RedisConnection:
@@ -84,8 +39,9 @@ class RedisConnection:
     An operation that fails for a reason that may pass is repeated on a new connection: the server
     cannot be reached, does not answer in time, is loading its data, is a read-only replica (the
     connection stayed at the old primary), or its cluster is being rearranged. A new connection asks
-    the name service again, so that an address which moved to the new primary is followed. A server
-    that redirects (MOVED) is a node of a cluster, and from then on it is talked to as one.
+    the name service, or the sentinels, again, so that an address which moved to the new primary is
+    followed. A server that redirects (MOVED) is a node of a cluster, and from then on it is talked to
+    as one. A cluster's nodes are remembered, so that those of the settings may go.
 
     An operation is repeated for `retry_seconds` and at least once, since a process that was paused
     finds its time over. So the longest wait is `retry_seconds` and one more attempt, which takes
@@ -113,6 +69,7 @@ class RedisConnection:
         self._given = client is not None
         self._client: Any = client
         self._cluster = False
+        self._nodes: tuple[tuple[str, int], ...] = ()
         self._lock = Lock()
 
     def run(self, operation: Callable[[Any], T]) -> T:
@@ -141,8 +98,8 @@ class RedisConnection:
     def run_script(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
         """Run a Lua script of `redis_scripts/` for many keys in one round trip.
 
-        A server that does not know the script (it was restarted, or is the new primary) is given it,
-        and all calls are repeated, of which some may have run: every script bears a repeat.
+        A server that does not know the script (it was restarted, or is the new primary) is given it. After
+        a lost connection all calls are repeated, of which some may have run: every script bears a repeat.
 
         Args:
             name: of the script's file.
@@ -158,7 +115,8 @@ class RedisConnection:
         with self._lock:
             if self._client is None:
                 check_files(self._settings, self._error_type)
-                self._client = connect(self._settings, cluster=self._cluster)
+                with _cause_of_no_cluster():
+                    self._client = connect(self._settings, cluster=self._cluster, nodes=self._nodes)
             return self._client
 
     def _drop(self, client: Any, error: BaseException) -> None:
@@ -170,6 +128,8 @@ class RedisConnection:
             return
         with self._lock:
             self._cluster = self._cluster or isinstance(error, MovedError)
+            if isinstance(client, RedisCluster):
+                self._nodes = known_nodes(client)
             if not self._given and self._client is client:
                 self._client = None
         if isinstance(client, RedisCluster):
@@ -182,21 +142,46 @@ class RedisConnection:
 def _execute(client: Any, text: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
     from redis.exceptions import NoScriptError
 
-    digest = client.register_script(text).sha
-
-    def execute() -> list[Any]:
+    def execute(command: str, script: str, some: Sequence[tuple[Any, ...]]) -> list[Any]:
         # A cluster's pipeline refuses .evalsha(), but routes the same command by its key.
         pipeline = client.pipeline(transaction=False)
-        for call in calls:
-            pipeline.execute_command("EVALSHA", digest, *call)
-        replies: list[Any] = pipeline.execute()
+        for call in some:
+            pipeline.execute_command(command, script, *call)
+        replies: list[Any] = pipeline.execute(raise_on_error=False)
+        errors = (each for each in replies if isinstance(each, Exception))
+        for error in errors:
+            if not isinstance(error, NoScriptError):
+                raise error
         return replies
 
+    replies = execute("EVALSHA", _digest(text), calls)
+    # One node of a cluster may know the script and another not: who has run it does not run it again.
+    # SCRIPT LOAD would ask every node, also those that are down and have none of the keys.
+    unknown = [place for place, each in enumerate(replies) if isinstance(each, NoScriptError)]
+    if unknown:
+        again = execute("EVAL", text, [calls[place] for place in unknown])
+        for place, reply in zip(unknown, again, strict=True):
+            replies[place] = reply
+    return replies
+
+
+@cache
+def _digest(text: str) -> str:
+    return hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
+
+
+@contextmanager
+def _cause_of_no_cluster() -> Iterator[None]:
+    """Report why no node of a cluster can be asked: refused credentials do not pass by waiting."""
+    import redis
+    from redis.exceptions import RedisClusterException
+
     try:
-        return execute()
-    except NoScriptError:
-        client.script_load(text)
-        return execute()
+        yield
+    except RedisClusterException as error:
+        if isinstance(error.__cause__, redis.RedisError):
+            raise error.__cause__ from error
+        raise
 
 
 def _may_pass(error: BaseException) -> bool:
@@ -214,7 +199,7 @@ def _may_pass(error: BaseException) -> bool:
         redis.ConnectionError,  # LOADING too
         redis.TimeoutError,
         redis.ReadOnlyError,
-        exceptions.ClusterDownError,  # MASTERDOWN too
+        exceptions.ClusterError,  # CLUSTERDOWN and MASTERDOWN, and a slot that moves for too long
         exceptions.TryAgainError,
         exceptions.AskError,  # MOVED too
         exceptions.RedisClusterException,
@@ -242,6 +227,7 @@ def explained(settings: "RedisSettings", error_type: type[Exception]) -> Iterato
     """Turn the client's errors into `error_type`, naming the address and what to do next."""
     import redis
     from redis import exceptions
+    from redis.sentinel import MasterNotFoundError
 
     where = f"Redis at {address(settings)}"
     for_so_long = f"for {settings.retry_seconds:g} s"
@@ -254,7 +240,7 @@ def explained(settings: "RedisSettings", error_type: type[Exception]) -> Iterato
             "user in PIPELINE_REDIS__URL, then repeat the run."
         ) from error
     except redis.TimeoutError as error:
-        tls = " and that it speaks TLS" if where.startswith("Redis at rediss:") else ""
+        tls = " and that it speaks TLS" if settings.address.tls else ""
         raise error_type(
             f"{where} did not answer within {settings.timeout_seconds:g} s. Check that it is not "
             f"overloaded{tls}, or raise PIPELINE_REDIS__TIMEOUT_SECONDS, then repeat the run."
@@ -263,6 +249,12 @@ def explained(settings: "RedisSettings", error_type: type[Exception]) -> Iterato
         raise error_type(
             f"{where} is still loading its data, {for_so_long} ({error}). Repeat the run when it has, "
             "or raise PIPELINE_REDIS__RETRY_SECONDS."
+        ) from error
+    except MasterNotFoundError as error:
+        raise error_type(
+            f"{where}: the sentinels name no primary, {for_so_long} ({printable(error)}). Check the "
+            "sentinels and the name at the end of PIPELINE_REDIS__URL, and "
+            "PIPELINE_REDIS__SENTINEL_PASSWORD where they demand one. Then repeat the run."
         ) from error
     except redis.ConnectionError as error:
         raise error_type(
@@ -275,7 +267,7 @@ def explained(settings: "RedisSettings", error_type: type[Exception]) -> Iterato
             "or PIPELINE_REDIS__URL is not the address of the primary. Then repeat the run."
         ) from error
     except (
-        exceptions.ClusterDownError,
+        exceptions.ClusterError,
         exceptions.AskError,
         exceptions.TryAgainError,
         exceptions.RedisClusterException,

@@ -12,12 +12,10 @@ from pipeline_assets.resources.tls import TlsClient
 if TYPE_CHECKING:
     from pipeline_assets.settings import RedisSettings
 
-_PORT = 6379
-
 
 def tls_options(settings: "RedisSettings") -> dict[str, Any]:
     """Return redis-py's options for the files of the settings; none where the server speaks plain text."""
-    if not _is_tls(settings):
+    if not settings.address.tls:
         return {}
     password = settings.ssl_key_password
     options = {
@@ -63,27 +61,26 @@ def tls_explained(
 def _problem(settings: "RedisSettings", error: Exception) -> str | None:
     import redis
 
-    parts = urlsplit(settings.url)
+    address = settings.address
     # Files that the address names itself are not among the settings.
-    if parts.hostname is None or "ssl_" in parts.query:
+    if "ssl_" in urlsplit(settings.url).query:
         return None
     # A server that expects TLS does not keep a client waiting that speaks plain text: it hangs up.
-    if isinstance(error, redis.TimeoutError) and not _is_tls(settings):
+    if isinstance(error, redis.TimeoutError) and not address.tls:
         return None
-    return _client(settings).problem(parts.hostname, parts.port or _PORT)
+    client = _client(settings)
+    problems = (client.problem(host, port) for host, port in address.hosts)
+    return next((problem for problem in problems if problem is not None), None)
 
 
 def _client(settings: "RedisSettings") -> TlsClient:
+    plain, tls = settings.address.schemes
     return TlsClient(
         "REDIS",
         settings,
-        enabled=_is_tls(settings),
+        enabled=settings.address.tls,
         remedies=(
-            "let PIPELINE_REDIS__URL start with rediss://",
-            "let PIPELINE_REDIS__URL name its TLS port, or start with redis://",
+            f"let PIPELINE_REDIS__URL start with {tls}",
+            f"let PIPELINE_REDIS__URL name its TLS port, or start with {plain}",
         ),
     )
-
-
-def _is_tls(settings: "RedisSettings") -> bool:
-    return urlsplit(settings.url).scheme == "rediss"

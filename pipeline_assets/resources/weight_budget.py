@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from pipeline_assets.errors import OutsideSystemError
-from pipeline_assets.resources.redis_client import RedisConnection, script
+from pipeline_assets.resources.redis_client import RedisConnection
 
 if TYPE_CHECKING:
     import redis
@@ -314,5 +314,4 @@ class WeightBudget:
         return f"{self._prefix}minute:{minute}"
 
     def _run(self, name: str, keys: list[str], args: list[str | int]) -> Any:
-        text = script(name)
-        return self._redis.run(lambda client: client.register_script(text)(keys=keys, args=args))
+        return self._redis.run_script(name, [(len(keys), *keys, *args)])[0]

@@ -29,6 +29,7 @@ _PACKAGE = Path(__file__).parents[1]
 _OF_ONE_MACHINE: dict[str, bool | set[str]] = {
     **dict.fromkeys(("data_dir", "allowed_hosts", "celery", "dagster", "airflow", "gateway"), True),
     "inference": {"enabled"},
+    "binance": {"egress"},
 }
 
 

@@ -12,7 +12,7 @@ from pipeline_assets.private_apis import private_imports, require_names
 
 with private_imports("kombu", __name__):
     from kombu.transport import TRANSPORT_ALIASES
-    from kombu.transport.redis import Channel, Transport
+    from kombu.transport.redis import Channel, SentinelChannel, SentinelTransport, Transport
 
     require_names("kombu", Channel, ("_brpop_read", "basic_reject"), __name__)
     require_names("kombu", Transport, ("_deliver", "Channel"), __name__)
@@ -32,6 +32,10 @@ class ReadingChannel(Channel):
         except ValueError as error:
             _report("", error)
             raise Empty from None
+
+
+class ReadingSentinelChannel(ReadingChannel, SentinelChannel):
+    """The same, of a Redis that sentinels name."""
 
 
 class ReadingTransport(Transport):
@@ -55,10 +59,22 @@ class ReadingTransport(Transport):
                 channel.basic_reject(tag, requeue=False)
 
 
+class ReadingSentinelTransport(ReadingTransport, SentinelTransport):
+    """The same, of a Redis that sentinels name."""
+
+    Channel = ReadingSentinelChannel
+    default_port = SentinelTransport.default_port
+
+
 def drop_unreadable_messages() -> None:
     """Let this process drop what its connections to a Redis broker cannot read; call before they are made."""
-    for scheme in ("redis", "rediss"):
-        TRANSPORT_ALIASES[scheme] = f"{__name__}:{ReadingTransport.__name__}"
+    readers = {
+        "redis": ReadingTransport,
+        "rediss": ReadingTransport,
+        "sentinel": ReadingSentinelTransport,
+    }
+    for scheme, reader in readers.items():
+        TRANSPORT_ALIASES[scheme] = f"{__name__}:{reader.__name__}"
 
 
 def _report(shown: str, error: Exception) -> None:

@@ -25,11 +25,12 @@ from pipeline_assets.settings.loading import with_embedded_credentials as with_e
 from pipeline_assets.settings.model import Settings as Settings
 from pipeline_assets.settings.model import is_symbol as is_symbol
 from pipeline_assets.settings.orchestration_sections import DagsterSettings as DagsterSettings
+from pipeline_assets.settings.redis_section import RedisAddress as RedisAddress
+from pipeline_assets.settings.redis_section import RedisSettings as RedisSettings
 from pipeline_assets.settings.sections import LOCAL_HOSTS as LOCAL_HOSTS
 from pipeline_assets.settings.sections import PRODUCTION_BINANCE as PRODUCTION_BINANCE
 from pipeline_assets.settings.sections import AlertsSettings as AlertsSettings
 from pipeline_assets.settings.sections import BinanceSettings as BinanceSettings
-from pipeline_assets.settings.sections import RedisSettings as RedisSettings
 from pipeline_assets.settings.sections import RepairSettings as RepairSettings
 from pipeline_assets.settings.sections import S3Settings as S3Settings
 from pipeline_assets.settings.sections import StrategySettings as StrategySettings

@@ -2,11 +2,18 @@
 
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_core import InitErrorDetails, PydanticCustomError
 
+from pipeline_assets.settings.redis_section import RedisAddress
 from pipeline_assets.settings.sections import Section
 
 _SCHEMES = ("redis://", "rediss://", "amqp://", "amqps://", "pyamqp://")
+_SENTINELS = ("redis+sentinel://", "rediss+sentinel://")
+NO_CLUSTER = (
+    "Celery knows no cluster of Redis. Name a single Redis (redis://), the sentinels of one "
+    "(redis+sentinel://), or RabbitMQ (amqp://)"
+)
 
 
 class CelerySettings(Section):
@@ -20,6 +27,13 @@ class CelerySettings(Section):
     max_tasks_per_child: int = Field(200, ge=1)
     max_memory_mb: int = Field(450, ge=200)
 
+    @staticmethod
+    def refusal(problem: str) -> ValidationError:
+        """Return the error of a broker's address that does not go with other sections."""
+        error = PydanticCustomError("value_error", "{problem}", {"problem": problem})
+        detail = InitErrorDetails(type=error, loc=("broker_url",), input=None)
+        return ValidationError.from_exception_data("CelerySettings", [detail])
+
     @field_validator("broker_url")
     @classmethod
     def _broker(cls, value: SecretStr | None) -> SecretStr | None:
@@ -31,8 +45,15 @@ class CelerySettings(Section):
 def _check_broker(text: str) -> None:
     """Refuse an address that the broker's client cannot take. No message repeats a part: it may be secret."""
     parts = urlsplit(text)
+    if "+cluster" in parts.scheme:
+        raise ValueError(f"must not be a cluster: {NO_CLUSTER}")
+    if "sentinel" in parts.scheme and text.startswith(_SENTINELS):
+        RedisAddress.with_login(text)
+        return
     if not text.startswith(_SCHEMES):
-        raise ValueError("must be an address that starts with redis://, rediss:// or amqp://")
+        raise ValueError(
+            "must be an address that starts with redis://, rediss://, redis+sentinel:// or amqp://"
+        )
     try:
         is_place = bool(parts.hostname) and parts.port != 0
     except ValueError:

@@ -13,6 +13,7 @@ CONFIG_FILE = f"{PREFIX}CONFIG_FILE"
 SECRETS = (
     ("s3", "secret_access_key"),
     ("redis", "password"),
+    ("redis", "sentinel_password"),
     ("redis", "ssl_key_password"),
     ("snowflake", "password"),
     ("snowflake", "private_key_passphrase"),

@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, field_validator
+from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
@@ -18,19 +18,19 @@ from pydantic_settings import (
 )
 
 from pipeline_assets.settings.backtest_section import BacktestSettings
-from pipeline_assets.settings.celery_section import CelerySettings
+from pipeline_assets.settings.celery_section import NO_CLUSTER, CelerySettings
 from pipeline_assets.settings.features_section import FeatureSettings
 from pipeline_assets.settings.files import CONFIG_FILE, ENCODING, ENV_FILE, PREFIX, literal_values
 from pipeline_assets.settings.inference_section import InferenceSettings
 from pipeline_assets.settings.kafka_section import KafkaSettings
 from pipeline_assets.settings.orchestration_sections import AirflowSettings, DagsterSettings
+from pipeline_assets.settings.redis_section import RedisSettings
 from pipeline_assets.settings.sections import (
     AlertsSettings,
     BinanceSettings,
     CandidatesSettings,
     HousekeepingSettings,
     IngestSettings,
-    RedisSettings,
     RepairSettings,
     S3Settings,
     StrategySettings,
@@ -88,7 +88,7 @@ class Settings(BaseSettings):
     snowflake: SnowflakeSettings = SnowflakeSettings()
     kafka: KafkaSettings = KafkaSettings()
     dagster: DagsterSettings = DagsterSettings()
-    celery: CelerySettings = CelerySettings()
+    celery: CelerySettings = Field(CelerySettings(), validate_default=True)
     airflow: AirflowSettings = AirflowSettings()
     alerts: AlertsSettings = AlertsSettings()
     ingest: IngestSettings = IngestSettings()
@@ -131,6 +131,16 @@ class Settings(BaseSettings):
     def _host_names(cls, value: Any) -> Any:
         names = value.split(",") if isinstance(value, str) else value
         return host_names(names) or None if isinstance(names, (list, tuple)) else names
+
+    @field_validator("celery")
+    @classmethod
+    def _a_broker(cls, value: CelerySettings, others: ValidationInfo) -> CelerySettings:
+        redis, dagster = others.data.get("redis"), others.data.get("dagster")
+        is_cluster = redis is not None and redis.address.kind == "cluster"
+        has_workers = dagster is None or dagster.launcher == "celery"
+        if value.broker_url is None and is_cluster and has_workers:
+            raise value.refusal(f"is missing, and PIPELINE_REDIS__URL is a cluster: {NO_CLUSTER}")
+        return value
 
     @field_validator("data_dir", mode="before")
     @classmethod

@@ -2,7 +2,6 @@
 are in model.py.
 """
 
-import re
 from datetime import date, timedelta
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -10,10 +9,9 @@ from urllib.parse import urlsplit
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, field_validator
 
 from pipeline_assets.settings.files import PREFIX
-from pipeline_assets.settings.tls_section import ClientCertificate, OwnAuthority, tls_keys
+from pipeline_assets.settings.tls_section import OwnAuthority
 
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
-_DATABASE = re.compile(r"^(/[0-9]*)?$")
 
 
 class Section(BaseModel):
@@ -34,6 +32,8 @@ class BinanceSettings(Section):
     stream_url: str = Field("ws://127.0.0.1:28080/", examples=["wss://fstream.binance.com/"])
     archive_url: str = Field("http://127.0.0.1:28080", examples=["https://data.binance.vision"])
     archive: bool = Field(True, examples=[False])
+    # An address of this machine is the one from which requests are sent. Any other names the budget only.
+    egress: str | None = Field(None, pattern=r"^[A-Za-z0-9._:-]{1,100}$", examples=["203.0.113.7"])
     settle_ms: int = Field(2000, ge=0, le=60_000)
     weight_limit: int = Field(2400, ge=10)
     weight_margin: int = Field(60, ge=0)
@@ -46,6 +46,12 @@ class BinanceSettings(Section):
     def settle(self) -> timedelta:
         """How long after its close time a candle counts as closed."""
         return timedelta(milliseconds=self.settle_ms)
+
+    @property
+    def budget_name(self) -> str:
+        """The name of the limits that requests share: the exchange's host, and the egress address if set."""
+        host = urlsplit(self.rest_url).netloc
+        return host if self.egress is None else f"{host}@{self.egress}"
 
     @field_validator("weight_margin")
     @classmethod
@@ -131,37 +137,6 @@ class S3Settings(Section, OwnAuthority):
         return value
 
 
-class RedisSettings(Section, ClientCertificate):
-    """The slots and the weight budget."""
-
-    url: str = Field(
-        "redis://127.0.0.1:28082/0", validate_default=True, examples=["rediss://user@host:6379/0"]
-    )
-    password: SecretStr | None = Field(None, examples=["…"])
-    slot_ttl_seconds: int = Field(1800, ge=900)
-    timeout_seconds: float = Field(5.0, gt=0)
-    retry_seconds: float = Field(10.0, ge=0, le=120)
-
-    @property
-    def embedded(self) -> bool:
-        """Whether the embedded stack serves this address."""
-        return is_embedded(self.url)
-
-    @field_validator("url")
-    @classmethod
-    def _redis(cls, value: str, others: ValidationInfo) -> str:
-        web_address(value, ("redis://", "rediss://"))
-        parts = urlsplit(value)
-        if parts.password or "password=" in parts.query:
-            raise ValueError("must not carry a password: set PIPELINE_REDIS__PASSWORD instead")
-        # For a database that is not a number, the client silently takes database 0.
-        if not _DATABASE.match(parts.path):
-            raise ValueError("must end with the number of a database, like /0, or with none")
-        if (unused := tls_keys(others.data)) and parts.scheme != "rediss":
-            raise ValueError(f"must start with rediss://, because {unused[0]} is set")
-        return value
-
-
 class AlertsSettings(Section):
     """Where alerts of stale candles, failed services and DAG runs go: an address that takes JSON by POST."""
 
@@ -229,7 +204,9 @@ class StrategySettings(BaseModel):
 def is_embedded(address: str) -> bool:
     """Return whether an address is one that the embedded stack serves: this machine's, in plain text."""
     parts = urlsplit(address)
-    return parts.hostname in LOCAL_HOSTS and parts.scheme not in ("https", "rediss")
+    # A scheme with + names the sentinels of a Redis, or a cluster's nodes.
+    is_plain = parts.scheme not in ("https", "rediss") and "+" not in parts.scheme
+    return parts.hostname in LOCAL_HOSTS and is_plain
 
 
 def http_address(value: str | None) -> str | None:

@@ -2,7 +2,8 @@
 have no weight, and no fault strikes them.
 """
 
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 # This module is imported by the server process only, which is nothing without aiohttp.
@@ -41,7 +42,8 @@ class Control:
         requests: dict[str, dict[str, int]] = {}
         for (path, status), count in self._exchange.answers.items():
             requests.setdefault(path, {})[status] = count
-        now_ms = self._exchange.clock.now_ms()
+        now_ms, budgets = self._exchange.clock.now_ms(), self._exchange.budgets
+        used = budgets.used()
         return {
             "now_ms": now_ms,
             "now": format_moment(now_ms),
@@ -50,13 +52,11 @@ class Control:
             "candles": self._exchange.market.source.description(),
             "outages": [outage.text() for outage in self._exchange.market.outages],
             "weight": {
-                "limit": self._exchange.budget.limit,
-                "used": {
-                    format_moment(minute * MINUTE): used
-                    for minute, used in sorted(self._exchange.budget.used.items())
-                },
+                "limit": budgets.limit,
+                "used": _by_moment(sum(map(Counter, used.values()), Counter())),
+                "by_address": {address: _by_moment(held) for address, held in used.items()},
             },
-            "banned_until_ms": self._exchange.budget.banned_until_ms,
+            "banned_until_ms": budgets.banned_until_ms(),
             "requests": requests,
             "funding": self._exchange.funding.state(),
             "sent_429": self._sent("429"),
@@ -118,13 +118,17 @@ class Control:
             if outages != self._exchange.market.outages:
                 self._exchange.market.set_outages(outages)
             self._exchange.plan.replace(faults)
-            self._exchange.budget.forget()
+            self._exchange.budgets.forget()
             self._exchange.funding.forget()
             self._exchange.answers.clear()
             self._exchange.trading.restart()
             return {"now_ms": self._exchange.clock.now_ms()}
 
         return await controlled(request, restart)
+
+
+def _by_moment(used: Mapping[int, int]) -> dict[str, int]:
+    return {format_moment(minute * MINUTE): used[minute] for minute in sorted(used)}
 
 
 async def controlled(

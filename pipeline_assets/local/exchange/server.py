@@ -44,7 +44,11 @@ from pipeline_assets.local.exchange.parameters import (
     requested_weight,
 )
 from pipeline_assets.local.exchange.replies import compact, guarded_by, reply, reset, truncated
-from pipeline_assets.local.exchange.weights import WeightBudget, seconds_to_next_minute
+from pipeline_assets.local.exchange.weights import (
+    AddressBudgets,
+    WeightBudget,
+    seconds_to_next_minute,
+)
 from pipeline_assets.web_guard import WebGuard
 
 ARCHIVE_PATH = "/data/futures/um"
@@ -60,7 +64,7 @@ class Exchange:
     Attributes:
         market: the candles and contracts.
         clock: what every answer follows.
-        budget: the weight of the one address that all clients on this machine share.
+        limits: what each address may spend; addresses count apart, also those of this machine.
         plan: the faults in force.
         form: what the archive's files look like.
         names: host names of this server beside the loopback ones.
@@ -71,7 +75,7 @@ class Exchange:
 
     market: Market
     clock: ExchangeClock = field(default_factory=ExchangeClock)
-    budget: WeightBudget = field(default_factory=WeightBudget)
+    limits: WeightBudget = field(default_factory=WeightBudget)
     plan: FaultPlan = field(default_factory=FaultPlan)
     form: ArchiveForm = field(default_factory=ArchiveForm)
     names: tuple[str, ...] = ()
@@ -82,6 +86,7 @@ class Exchange:
     def __post_init__(self) -> None:
         """Keep what the exchange started with, for /control/reset."""
         self.start = (self.clock.stepped_ms, self.plan.faults, self.market.outages)
+        self.budgets = AddressBudgets(self.limits)
         self._archive = Archive(self.market, self.form)
         self.funding = self.made_funding or FundingMarket(self.market)
         self.trading = Trading(self)
@@ -154,12 +159,13 @@ class Exchange:
             return reset(request)
 
         now_ms = self.clock.now_ms()
+        address = request.remote or "127.0.0.1"
         headers = {
-            "X-MBX-USED-WEIGHT-1M": str(self.budget.spend(weight, now_ms)),
+            "X-MBX-USED-WEIGHT-1M": str(self.budgets.of(address).spend(weight, now_ms)),
             "Date": self._date(now_ms),
         }
         try:
-            self._refuse(now_ms, request.remote or "127.0.0.1")
+            self._refuse(now_ms, address)
             self._fail(struck)
             answer = body(request, now_ms)
         except errors.ConnectionCut:
@@ -187,15 +193,16 @@ class Exchange:
 
     def _refuse(self, now_ms: int, address: str) -> None:
         """Raise the refusal of the call just counted, if it is refused."""
+        budget = self.budgets.of(address)
         seconds = self.plan.take_ban()
         if seconds:
-            self.budget.ban(now_ms, seconds)
-        refusal = self.budget.refusal(now_ms, address)
+            budget.ban(now_ms, seconds)
+        refusal = budget.refusal(now_ms, address)
         if refusal is not None:
             raise refusal
         if self.plan.take_refusal():
             wait = seconds_to_next_minute(now_ms)
-            raise errors.too_many_requests(address, self.budget.limit or 2400, wait)
+            raise errors.too_many_requests(address, budget.limit or 2400, wait)
 
     def _fail(self, struck: frozenset[str]) -> None:
         """Raise the exchange's own failure that this request meets, if any."""
@@ -221,9 +228,8 @@ class Exchange:
 
     def exchange_info(self, _request: web.Request, now_ms: int) -> bytes:
         """GET /fapi/v1/exchangeInfo."""
-        return compact(
-            exchange_info(self.market.contracts.values(), now_ms, self.budget.limit or 2400)
-        )
+        contracts = self.market.contracts.values()
+        return compact(exchange_info(contracts, now_ms, self.limits.limit or 2400))
 
     def klines(self, request: web.Request, now_ms: int) -> bytes:
         """GET /fapi/v1/klines."""

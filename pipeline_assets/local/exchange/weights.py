@@ -24,7 +24,7 @@ def klines_weight(limit: int) -> int:
 
 @dataclass
 class WeightBudget:
-    """The weight spent by UTC minute of the exchange's clock, and what follows from overspending.
+    """One address' weight, spent by UTC minute of the exchange's clock, and what follows from overspending.
 
     Attributes:
         limit: weight a minute; 0 is no limit.
@@ -67,15 +67,39 @@ class WeightBudget:
         self.bans += 1
         self.banned_until_ms = now_ms + seconds * 1000
 
-    def forget(self) -> None:
-        """Begin anew: nothing spent, no address banned."""
-        self.used.clear()
-        self.refused_by_minute.clear()
-        self.bans = self.banned_until_ms = 0
-
     def ban_wait(self, now_ms: int) -> int:
         """Whole seconds until the ban ends, at least 1."""
         return max(1, -(-(self.banned_until_ms - now_ms) // 1000))
+
+
+class AddressBudgets:
+    """A budget for each address from which requests come, all with the same limits."""
+
+    def __init__(self, limits: WeightBudget) -> None:
+        self.limit = limits.limit
+        self._limits = limits
+        self._budgets: dict[str, WeightBudget] = {}
+
+    def of(self, address: str) -> WeightBudget:
+        """Return the budget of an address."""
+        if address not in self._budgets:
+            limits = self._limits
+            self._budgets[address] = WeightBudget(
+                limits.limit, limits.ban_after, limits.ban_seconds
+            )
+        return self._budgets[address]
+
+    def used(self) -> dict[str, dict[int, int]]:
+        """Return the weight used, by address and minute."""
+        return {address: dict(sorted(held.used.items())) for address, held in self._budgets.items()}
+
+    def banned_until_ms(self) -> int:
+        """Return when the last ban of any address ends; 0 if none was banned."""
+        return max((held.banned_until_ms for held in self._budgets.values()), default=0)
+
+    def forget(self) -> None:
+        """Begin anew: nothing spent, no address banned."""
+        self._budgets.clear()
 
 
 def seconds_to_next_minute(now_ms: int) -> int:
