@@ -339,6 +339,7 @@ class Warehouse:
         for text in copies:
             cursor.execute(text)
             for row in rows_by_name(cursor):
+                self._sessions.require_own_bucket(str(row.get("file", "")))
                 loaded += row.get("status") == "LOADED"
                 rows += int(row.get("rows_loaded") or 0)
         if loaded != expected:

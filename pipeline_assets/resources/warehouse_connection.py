@@ -62,6 +62,25 @@ class WarehouseSessions:
         with self.explained(purpose), closing(connect(**self._arguments())) as connection:
             yield connection
 
+    def require_own_bucket(self, address: str) -> None:
+        """Check that a COPY read an object of the settings' bucket.
+
+        A stage keeps the bucket that it was made for. After the lake was restored into another bucket, COPY
+        would go on loading the old lake's objects.
+
+        Args:
+            address: the object's, as COPY reports it; one without a bucket passes.
+
+        Raises:
+            WarehouseError: the object is another bucket's.
+        """
+        if address.startswith("s3://") and not address.startswith(f"s3://{self.bucket}/"):
+            raise WarehouseError(
+                f"{self.where()} loaded {printable(address)}, but the lake is the bucket {self.bucket}: the "
+                "stage was made for another bucket. The table was not changed. Drop the stages of the schema "
+                "(docs/backup.md); the next load makes them again."
+            )
+
     @contextmanager
     def explained(self, purpose: str) -> Iterator[None]:
         """Raise the connector's errors within the block as WarehouseError, which names the purpose."""

@@ -1,0 +1,50 @@
+#!/bin/sh
+# Copies Dagster's SQLite storage, the lake and the gateway's journals while the platform runs.
+#
+#     backup.sh lake:market-data backup:market-data-20261129 /backups/20261129
+#
+# The first two are buckets as rclone names them; the third is a new directory. docs/backup.md says why the steps
+# have this order, and how to restore. PIPELINE_DATA_DIR is the platform's. DAGSTER=postgresql leaves Dagster's
+# storage to a pg_dump that was made before; JOURNALS=none asks no gateway.
+set -eu
+
+lake=$1 copy=$2 directory=$3
+here=$(cd "$(dirname "$0")" && pwd)
+dagster=$(cd "${PIPELINE_DATA_DIR:-.pipeline}/dagster" && pwd)
+
+copy_databases() {
+    # Each file as of one moment, with what its -wal file holds. A run that housekeeping removes meanwhile is left out.
+    mkdir -p "$directory/dagster/$1"
+    for file in $2; do
+        [ -e "$dagster/$1/$file" ] || continue
+        (cd "$directory/dagster/$1" && sqlite3 -cmd ".timeout 60000" "$dagster/$1/$file" ".backup $file" >&2)
+    done
+}
+
+copy_lake() {
+    # `copy`, never `sync`, which would remove from the copy what was merged into another object meanwhile.
+    # --checksum compares MD5 sums instead of two clocks; --metadata keeps each object's SHA-256.
+    rclone copy --checksum --metadata --retries 1 --filter-from "$here/$1" "$lake" "$copy"
+}
+
+mkdir -p "$(dirname "$directory")"
+mkdir "$directory"
+if [ "${DAGSTER:-sqlite}" = sqlite ]; then
+    echo "Copying Dagster's storage: sensors, runs, events"
+    copy_databases schedules schedules.db
+    copy_databases history runs.db
+    copy_databases history/runs index.db
+    copy_databases history/runs "$(cd "$dagster/history/runs" && ls | grep '^[0-9a-f-]*\.db$' || true)"
+fi
+echo "Copying the lake's documents"
+copy_lake documents.filter
+echo "Copying the lake's objects"
+# A finalize run may remove an object that was listed and is not copied yet. Its replacement was stored before.
+copy_lake objects.filter || echo "Some objects went away meanwhile; the second pass has what replaced them." >&2
+echo "Copying the lake's objects that changed meanwhile"
+copy_lake objects.filter
+if [ "${JOURNALS:-sqlite}" = sqlite ]; then
+    echo "Copying the journals"
+    "${PIPELINE_ASSETS:-pipeline-assets}" gateway backup "$directory/journal.sqlite"
+fi
+echo "Done: $copy and $directory"
