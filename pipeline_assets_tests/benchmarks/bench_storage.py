@@ -5,21 +5,17 @@ one after the other and without sensors, with each storage. One line of JSON. Th
 the queries of the daemon and the web server while a run goes on.
 """
 
-import shutil
 import sys
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 
 import psutil
 from pydantic import SecretStr
 
 from pipeline_assets_tests.benchmarks.harness import median, report
 from pipeline_assets_tests.benchmarks.product import Timings, running_product
-from pipeline_assets_tests.fixtures.postgres import PostgresServer
+from pipeline_assets_tests.fixtures.postgres import PostgresServer, running_postgres
 
 SYMBOLS, RUNS, WARM_UP = 100, 12, 3
 JOB, SLOTS_STEP = "tick_1m", "candle_slots_1m"
@@ -58,21 +54,6 @@ class Meter:
         return int(sessions or 0), own.user + own.system + ended + used
 
 
-@contextmanager
-def postgres() -> Iterator[PostgresServer]:
-    """Provide a server of its own."""
-    directory = Path(tempfile.mkdtemp(prefix="postgres-of-benchmark-"))
-    server = PostgresServer(directory)
-    try:
-        server.make()
-        server.start()
-        yield server
-    finally:
-        if server.process is not None:
-            server.stop()
-        shutil.rmtree(directory)
-
-
 def measured(
     symbols: int, runs: int, url: SecretStr | None, meter: Meter | None
 ) -> tuple[list[Timings], Used]:
@@ -100,7 +81,7 @@ def measured(
 def main() -> int:
     symbols, runs = (*map(int, sys.argv[1:3]), *(SYMBOLS, RUNS)[len(sys.argv[1:3]) :])
     files, _ = measured(symbols, runs, None, None)
-    with postgres() as server:
+    with running_postgres("benchmark") as server:
         database, used = measured(symbols, runs, server.url(), Meter(server))
     start = {
         name: median([run.first_step for run in found])
