@@ -29,8 +29,11 @@ Run = Callable[..., Result]
 
 
 @pytest.fixture
-def environment(s3_bucket: S3Bucket, tmp_path: Path) -> dict[str, str]:
+def environment(
+    s3_bucket: S3Bucket, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> dict[str, str]:
     """Provide settings of the test's bucket, of no warehouse that answers, and of no Dagster."""
+    monkeypatch.delenv("DAGSTER_HOME", raising=False)
     return s3_bucket.environment() | {
         "PIPELINE_DATA_DIR": str(tmp_path / "data"),
         "PIPELINE_SNOWFLAKE__USER": USER,
