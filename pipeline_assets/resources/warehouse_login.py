@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from pipeline_assets.errors import InputError
 from pipeline_assets.proxies import proxy_for
 from pipeline_assets.resources.tls import TlsClient
 from pipeline_assets.settings import OwnAuthority, SnowflakeSettings
@@ -21,7 +22,7 @@ LOGIN_SETTINGS = (
 )
 
 
-class LoginError(Exception):
+class LoginError(InputError):
     """The settings give no way to log in, or an unusable one. The message names the setting."""
 
 

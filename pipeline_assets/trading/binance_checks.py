@@ -2,7 +2,7 @@
 the clock. It changes nothing: what is wrong is named with its fix, and the gateway does not start.
 """
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
@@ -15,6 +15,7 @@ from pipeline_assets.resources.binance_endpoints import (
     ACCOUNT_CONFIG,
     FEE_BURN,
     KEY_RIGHTS,
+    POSITIONS,
     SYMBOL_CONFIG,
     Endpoint,
 )
@@ -41,7 +42,6 @@ async def check_account(
     trading: TradingSettings,
     symbols: Collection[str],
     market_time: Callable[[], int],
-    held: Collection[str],
 ) -> list[str]:
     """Return what a person should know, if nothing speaks against trading.
 
@@ -53,7 +53,6 @@ async def check_account(
         trading: what the account must be.
         symbols: that are traded.
         market_time: the time in milliseconds by which the gateway decides.
-        held: symbols with an open position.
 
     Raises:
         AccountUnfitError: something must be set right first.
@@ -69,9 +68,10 @@ async def check_account(
         )
     with reading("the account"):
         wrong += _of_account(await _required(account, ACCOUNT_CONFIG))
+        held = _held(await _required(account, POSITIONS))
         setups = setups_of(await _required(account, SYMBOL_CONFIG))
-        wrong += _of_symbols(setups, trading, set(symbols) - set(held))
-        notes += _of_symbols(setups, trading, set(symbols) & set(held))
+        wrong += _of_symbols(setups, trading, set(symbols) - held)
+        notes += _of_symbols(setups, trading, set(symbols) & held)
         wrong += await _of_fees(account, trading, notes)
         wrong += await _of_key(account, trading, notes)
     if wrong:
@@ -98,6 +98,11 @@ async def _read(account: AccountClient, endpoint: Endpoint) -> tuple[Any, str]:
     if reply.status != HTTPStatus.OK:
         return None, str(problem_of(reply.status, reply.body))
     return json_of(reply), ""
+
+
+def _held(rows: Sequence[Mapping[str, Any]]) -> set[str]:
+    """Return the symbols with an open position, in hedge mode too."""
+    return {str(row["symbol"]) for row in rows if float(row["positionAmt"])}
 
 
 def _of_account(row: Mapping[str, Any]) -> list[str]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from decimal import ROUND_CEILING, ROUND_DOWN, ROUND_FLOOR, Decimal
 from typing import Any, Self
 
+from pipeline_assets.errors import InputError
 from pipeline_assets.market.trading_rules import decimal
 from pipeline_assets.trading.binance_replies import reading
 from pipeline_assets.trading.order_types import Order
@@ -98,7 +99,7 @@ def _lots(row: Mapping[str, Any]) -> Lots:
     return Lots(Decimal(row["minQty"]), Decimal(row["maxQty"]), _positive(row["stepSize"]))
 
 
-class UnfitOrderError(ValueError):
+class UnfitOrderError(InputError):
     """The exchange would refuse the order, so it is not sent. The message names the filter."""
 
 

@@ -84,10 +84,7 @@ class Upkeep:
         self._hear = hear
         await self._account.synchronize()
         await self._read_rules()
-        held = (await self._queries.positions()).quantities
-        for note in await check_account(
-            self._account, self._trading, self._symbols, self._clock, held
-        ):
+        for note in await check_account(self._account, self._trading, self._symbols, self._clock):
             _logger.warning("At the start of account %s: %s.", self._trading.account, note)
         await self._read_setups()
 
