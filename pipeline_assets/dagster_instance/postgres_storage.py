@@ -2,6 +2,7 @@
 postgres_engine.py. Which storage is used is storage_choice.py's.
 """
 
+from abc import abstractmethod
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any, ClassVar
@@ -82,8 +83,9 @@ class _Pooled:
                     connection.execute(sqlalchemy.text(f"SELECT pg_advisory_unlock({_LOCK})"))
             database.found.add(self.MAIN_TABLE)
 
+    @abstractmethod
     def _fill_database(self) -> None:
-        raise NotImplementedError
+        """Make the tables of this storage in an empty database."""
 
 
 class PooledPostgresRunStorage(_Pooled, RunTables, PostgresRunStorage):
