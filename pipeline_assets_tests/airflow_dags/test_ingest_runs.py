@@ -392,6 +392,22 @@ def test_outcomes_are_of_two_days(airflow: Airflow) -> None:
 
 
 @pytest.mark.matrix
+def test_reconciliation_is_of_yesterday(airflow: Airflow) -> None:
+    """One Dagster run of the day that ended; on paper it says that nothing was compared, and succeeds."""
+    made = airflow.run("reconciliation")
+    assert made.states == {"compare": "success"}
+    (run,) = airflow.runs(airflow__run_id=made.run_id)
+    assert (run["jobName"], run["status"]) == ("reconciliation", "SUCCESS")
+    day = datetime.fromisoformat(run["tags"]["dagster/partition"]).date()
+    # Before 04:20 the interval that ended last is of the day before.
+    assert timedelta(days=1) <= datetime.now(UTC).date() - day <= timedelta(days=2)
+    account = airflow.settings.trading.account
+    key = f"reconciliations/{account}/{day:%Y%m%d}.json"
+    document = json.loads(airflow.platform.objects(key)[key])
+    assert "The venue is paper" in document["skipped"]
+
+
+@pytest.mark.matrix
 def test_trainings_fail_apart(airflow: Airflow, workers: Workers) -> None:
     """Each strategy of a DAG run has a Dagster run of its own, and its task names that run's error."""
     for name in ("macd_cross", "ema_trend"):
