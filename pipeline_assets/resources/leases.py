@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.errors import OutsideSystemError
-from pipeline_assets.resources.redis_client import RedisConnection
+from pipeline_assets.resources.redis_client import REPEAT, RedisConnection
 
 if TYPE_CHECKING:
     from pipeline_assets.settings import RedisSettings
@@ -26,11 +26,19 @@ class LeaseStoreError(OutsideSystemError):
 class LeaseStore:
     """The leases of all runs. Connects on first use; safe to share between threads."""
 
-    def __init__(self, settings: "RedisSettings", seconds: float = LEASE_SECONDS) -> None:
-        """`seconds` is how long a lease lives without a renewal."""
+    def __init__(
+        self, settings: "RedisSettings", seconds: float = LEASE_SECONDS, then: str = REPEAT
+    ) -> None:
+        """Take over an address; nothing is sent.
+
+        Args:
+            settings: where Redis is.
+            seconds: how long a lease lives without a renewal.
+            then: what a person does once Redis works again, for the errors' text.
+        """
         self.seconds = seconds
         self._milliseconds = round(seconds * 1000)
-        self._redis = RedisConnection(settings, LeaseStoreError)
+        self._redis = RedisConnection(settings, LeaseStoreError, then=then)
 
     def take(self, run_id: str, holder: str = "") -> str | None:
         """Take the lease of a run if it is free.
@@ -70,8 +78,19 @@ class LeaseStore:
         Raises:
             LeaseStoreError: Redis failed.
         """
-        call = (1, lease_key(run_id), token, self._milliseconds)
-        return bool(self._redis.run_script("renew_lease", [call])[0])
+        return self.renew_all([(run_id, token)])
+
+    def renew_all(self, held: Sequence[tuple[str, str]]) -> bool:
+        """Extend several leases at once; return whether each still belonged to its holder.
+
+        Args:
+            held: name and token of each lease.
+
+        Raises:
+            LeaseStoreError: Redis failed.
+        """
+        calls = [(1, lease_key(name), token, self._milliseconds) for name, token in held]
+        return all(self._redis.run_script("renew_lease", calls))
 
     def release(self, run_id: str, token: str) -> None:
         """Give a lease back; one that has ended or is another's stays as it is. Safe to repeat.

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from pipeline_assets.settings import RedisSettings
 
 T = TypeVar("T")
+REPEAT = "repeat the run"
 _SCRIPTS = Path(__file__).parent / "redis_scripts"
 # Answers that the connector has no class of its own for, or not where a server before Redis 7 wraps the
 # error that stopped a script in a text of its own, with a dash before the code.
@@ -57,6 +58,7 @@ class RedisConnection:
         settings: "RedisSettings",
         error_type: type[Exception],
         client: "redis.Redis | redis.RedisCluster | None" = None,
+        then: str = REPEAT,
     ) -> None:
         """A connection, which is opened by its first operation.
 
@@ -64,8 +66,9 @@ class RedisConnection:
             settings: where Redis is, and how long an operation may take.
             error_type: what a failed operation raises.
             client: a client of one's own to use instead.
+            then: what a person does once Redis works, for the errors' text.
         """
-        self._settings, self._error_type = settings, error_type
+        self._settings, self._error_type, self._then = settings, error_type, then
         self._given = client is not None
         self._client: Any = client
         self._cluster = False
@@ -92,7 +95,7 @@ class RedisConnection:
         policy = RetryPolicy(
             deadline=self._settings.retry_seconds, first_wait=0.05, longest_wait=0.5, least=2
         )
-        with explained(self._settings, self._error_type):
+        with explained(self._settings, self._error_type, self._then):
             return policy.run(attempt, _may_pass, on_failure=failed)
 
     def run_script(self, name: str, calls: Sequence[tuple[Any, ...]]) -> list[Any]:
@@ -223,8 +226,16 @@ def script(name: str) -> str:
 
 
 @contextmanager
-def explained(settings: "RedisSettings", error_type: type[Exception]) -> Iterator[None]:
-    """Turn the client's errors into `error_type`, naming the address and what to do next."""
+def explained(
+    settings: "RedisSettings", error_type: type[Exception], then: str = REPEAT
+) -> Iterator[None]:
+    """Turn the client's errors into `error_type`, naming the address and what to do next.
+
+    Args:
+        settings: where Redis is.
+        error_type: of the errors.
+        then: what a person does once Redis works.
+    """
     import redis
     from redis import exceptions
     from redis.sentinel import MasterNotFoundError
@@ -232,39 +243,39 @@ def explained(settings: "RedisSettings", error_type: type[Exception]) -> Iterato
     where = f"Redis at {address(settings)}"
     for_so_long = f"for {settings.retry_seconds:g} s"
     try:
-        with tls_explained(settings, where, error_type):
+        with tls_explained(settings, where, error_type, then):
             yield
     except (redis.AuthenticationError, exceptions.NoPermissionError) as error:
         raise error_type(
             f"{where} refuses the credentials ({printable(error)}). Check PIPELINE_REDIS__PASSWORD and the "
-            "user in PIPELINE_REDIS__URL, then repeat the run."
+            f"user in PIPELINE_REDIS__URL, then {then}."
         ) from error
     except redis.TimeoutError as error:
         tls = " and that it speaks TLS" if settings.address.tls else ""
         raise error_type(
             f"{where} did not answer within {settings.timeout_seconds:g} s. Check that it is not "
-            f"overloaded{tls}, or raise PIPELINE_REDIS__TIMEOUT_SECONDS, then repeat the run."
+            f"overloaded{tls}, or raise PIPELINE_REDIS__TIMEOUT_SECONDS, then {then}."
         ) from error
     except redis.BusyLoadingError as error:
         raise error_type(
-            f"{where} is still loading its data, {for_so_long} ({error}). Repeat the run when it has, "
-            "or raise PIPELINE_REDIS__RETRY_SECONDS."
+            f"{where} is still loading its data, {for_so_long} ({error}). Wait until it has, or "
+            f"raise PIPELINE_REDIS__RETRY_SECONDS, then {then}."
         ) from error
     except MasterNotFoundError as error:
         raise error_type(
             f"{where}: the sentinels name no primary, {for_so_long} ({printable(error)}). Check the "
             "sentinels and the name at the end of PIPELINE_REDIS__URL, and "
-            "PIPELINE_REDIS__SENTINEL_PASSWORD where they demand one. Then repeat the run."
+            f"PIPELINE_REDIS__SENTINEL_PASSWORD where they demand one. Then {then}."
         ) from error
     except redis.ConnectionError as error:
         raise error_type(
             f"{where} cannot be reached ({printable(error)}). Start it (`pipeline-assets up` starts the "
-            "embedded one) or set PIPELINE_REDIS__URL, then repeat the run."
+            f"embedded one) or set PIPELINE_REDIS__URL, then {then}."
         ) from error
     except redis.ReadOnlyError as error:
         raise error_type(
             f"{where} is a read-only replica, {for_so_long} ({error}). Either a failover has not ended, "
-            "or PIPELINE_REDIS__URL is not the address of the primary. Then repeat the run."
+            f"or PIPELINE_REDIS__URL is not the address of the primary. Then {then}."
         ) from error
     except (
         exceptions.ClusterError,
@@ -274,9 +285,9 @@ def explained(settings: "RedisSettings", error_type: type[Exception]) -> Iterato
     ) as error:
         raise error_type(
             f"{where} is part of a cluster or a replication that serves no client, {for_so_long} "
-            f"({error}). Check its nodes' state, then repeat the run."
+            f"({error}). Check its nodes' state, then {then}."
         ) from error
     except redis.RedisError as error:
         raise error_type(
-            f"{where} refused a command: {printable(error)}. See the server's log; the run may be repeated."
+            f"{where} refused a command: {printable(error)}. See the server's log, then {then}."
         ) from error

@@ -42,7 +42,7 @@ def check_files(settings: "RedisSettings", error_type: type[Exception]) -> None:
 
 @contextmanager
 def tls_explained(
-    settings: "RedisSettings", where: str, error_type: type[Exception]
+    settings: "RedisSettings", where: str, error_type: type[Exception], then: str
 ) -> Iterator[None]:
     """Turn the client's errors into `error_type` where TLS is the reason, and let others pass."""
     import redis
@@ -55,7 +55,7 @@ def tls_explained(
         problem = _problem(settings, error)
         if problem is None:
             raise
-        raise error_type(f"{where}: {problem}. Then repeat the run.") from error
+        raise error_type(f"{where}: {problem}. Then {then}.") from error
 
 
 def _problem(settings: "RedisSettings", error: Exception) -> str | None:

@@ -35,7 +35,7 @@ _TIMER_SECONDS = 0.5
 
 
 class GatewayStoppedError(OutsideSystemError):
-    """The gateway stopped. The message says why; whether the order left, the next start will know."""
+    """The gateway stopped. The message says why. A caller without an answer has no order at the venue."""
 
 
 class Fence(Protocol):

@@ -14,6 +14,8 @@ from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 from pipeline_assets.settings import LOCAL_HOSTS, GatewaySettings
 
 M = TypeVar("M", bound=Message)
+# Trailing metadata of UNAVAILABLE where the gateway itself says so, and not the network.
+OWN_ANSWER = "gateway-answer"
 _SECONDS = 30.0
 _SERVICE = pb.DESCRIPTOR.services_by_name["GatewayService"]
 
@@ -100,8 +102,11 @@ class GatewayClient:
 
     def _failed(self, error: Any) -> GatewayCallError:
         status, said = error.code().name, error.details() or ""
-        code = dict(error.trailing_metadata() or ()).get("refusal-code", "")
-        if status == "UNAVAILABLE":
+        trailing = dict(error.trailing_metadata() or ())
+        code = trailing.get("refusal-code", "")
+        if OWN_ANSWER in trailing:
+            said = f"The gateway at {self._address} answers: {said}"
+        elif status == "UNAVAILABLE":
             said = (
                 f"The gateway at {self._address} does not answer ({said[:200]}). `pipeline-assets up` "
                 "and `pipeline-assets gateway` start it; under `up`, logs/gateway.log in the data directory "

@@ -17,6 +17,7 @@ from pydantic import ValidationError
 
 from pipeline_assets.errors import DataError, OutsideSystemError
 from pipeline_assets.services.gateway.access import Access, DoorError, refuse_browsers
+from pipeline_assets.services.gateway.client import OWN_ANSWER
 from pipeline_assets.services.gateway.grpc_calls import CALLS, STREAM, Call, stream_events
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 from pipeline_assets.services.gateway.requests import problems_of
@@ -195,7 +196,7 @@ async def _reported(context: _Context) -> AsyncIterator[None]:
     except ValidationError as error:
         await _abort(context, CallRefusedError(Kind.INVALID, MALFORMED, problems_of(error)))
     except OutsideSystemError as error:
-        await context.abort(grpc.StatusCode.UNAVAILABLE, str(error))
+        await context.abort(grpc.StatusCode.UNAVAILABLE, str(error), ((OWN_ANSWER, "true"),))
     except DataError as error:
         await context.abort(grpc.StatusCode.DATA_LOSS, str(error))
 

@@ -97,7 +97,7 @@ async def run_gateway(
         PipelineError: the gateway cannot start, or stopped by itself. The message says why.
     """
     access = access_of(settings)
-    store = LeaseStore(settings.redis, lease_seconds)
+    store = LeaseStore(settings.redis, lease_seconds, then="start the gateway again")
     lease = await GatewayLease.take(store, settings.trading.account)
     try:
         journal = await asyncio.to_thread(

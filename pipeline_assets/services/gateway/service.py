@@ -29,7 +29,7 @@ from pipeline_assets.services.gateway.views import (
 from pipeline_assets.settings import RiskSettings, TradingSettings
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.foreign import shown
-from pipeline_assets.trading.gateway import Gateway, Wish
+from pipeline_assets.trading.gateway import Gateway, GatewayStoppedError, Wish
 from pipeline_assets.trading.journal_places import BeyondJournalError, require_record
 from pipeline_assets.trading.order_types import Mode, Status
 
@@ -48,6 +48,12 @@ class Kind(StrEnum):
 
 # The code of a call that is not formed as its interface declares.
 MALFORMED = "malformed"
+# Orders leave only in the step that answers their callers, and the next start sends nothing of before.
+_NOT_ACCEPTED = (
+    "The order was not accepted: it was not sent and will not be. Once the gateway runs again, hand it in "
+    "with the same client id: it is placed then, or its state is shown if the journal has it. An order that "
+    "shows `unknown` becomes `not_placed` after some minutes, and may be placed with another id."
+)
 _KINDS = {
     "already_exists": Kind.EXISTS,
     "client_id": Kind.INVALID,
@@ -98,9 +104,12 @@ class GatewayService:
 
         Raises:
             CallRefusedError: a filter, a limit or the mode refuses it, or the id has another order.
-            GatewayStoppedError: the gateway stopped.
+            GatewayStoppedError: the gateway stopped; the order was not sent. The message says what to do.
         """
-        await self._ask(messages.Place(request.order()))
+        try:
+            await self._ask(messages.Place(request.order()))
+        except GatewayStoppedError as error:
+            raise GatewayStoppedError(f"{error} {_NOT_ACCEPTED}") from error
         return self._order(request.client_id)
 
     async def cancel(self, client_id: str) -> OrderStateView:

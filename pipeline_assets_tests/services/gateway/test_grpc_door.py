@@ -284,7 +284,8 @@ def test_stopped_gateway_is_unavailable(gateway_server: GatewayServer) -> None:
         refusal = refused(client, order())
         assert refusal.status == "UNAVAILABLE"
         assert "lease" in str(refusal)
-        with pytest.raises(GatewayCallError, match="does not answer"):
+        assert "The order was not accepted" in str(refusal)
+        with pytest.raises(GatewayCallError, match="answers: The lease"):
             list(client.events(0))
 
 

@@ -236,6 +236,7 @@ def test_stopped_gateway_is_unavailable(gateway_server: GatewayServer) -> None:
     status, body = ask(gateway_server, "POST", "/v1/orders", ORDER)
     assert status == 503
     assert "lease" in body["message"]
+    assert "The order was not accepted" in body["message"]
     for path in ("/health", "/v1/positions", "/v1/risk"):
         assert ask(gateway_server, "GET", path)[0] == 503
 
