@@ -37,6 +37,8 @@ class Service:
             a further try has twice the time of the last one. Eight times as long at most: on a busy machine
             a fixed limit ended a slow start again and again.
         stop_timeout: seconds from the signal to SIGKILL.
+        optional: whether the stack goes on without it: a start that fails is repeated for as long as it
+            takes, and the stack counts as started meanwhile. For a service that waits for a person.
     """
 
     name: str
@@ -52,6 +54,7 @@ class Service:
     health: HealthCheck | None = None
     ready_timeout: float = 180.0
     stop_timeout: float = 10.0
+    optional: bool = False
 
     @property
     def needed_until_its_end(self) -> tuple[str, ...]:

@@ -118,10 +118,20 @@ class Supervisor:
             now = time.monotonic()
             if any(changes) or now >= self._next_report:
                 self._report(now)
-            if not self._announced and all(child.ready for child in self._children.values()):
+            if not self._announced and all(map(self._has_begun, self._children.values())):
                 self._announced = True
                 on_ready()
             stop.wait(TICK_SECONDS)
+
+    def _has_begun(self, child: Child) -> bool:
+        """Return whether the start of the stack has to wait for a child no longer.
+
+        An optional one is not waited for once its start has failed, or the start of one that it needs.
+        """
+        if child.ready or not child.service.optional:
+            return child.ready
+        needed = (self._children[name] for name in child.service.after)
+        return any(each.service.optional and each.restarts for each in (child, *needed))
 
     def _allow_for_pause(self) -> None:
         """Give everyone time after the machine slept: their silence meanwhile means nothing."""
@@ -243,7 +253,7 @@ class Supervisor:
         Raises:
             StackError: it was never ready, or dies again and again while the stack comes up.
         """
-        if not self._announced:
+        if not self._announced and not child.service.optional:
             self._give_up_if_hopeless(child, reason)
         child.end(hung=hung)
         child.restarts += 1

@@ -1,5 +1,6 @@
 """How the order gateway, the inference service and the trader are started, and when each is ready."""
 
+from dataclasses import replace
 from functools import partial
 
 from pipeline_assets.local.environment import settings_environment
@@ -26,7 +27,7 @@ _SILENCE_SECONDS = 120.0
 def gateway_service(settings: Settings, system: System) -> Service:
     """Return the order gateway, ready once it takes calls."""
     url = f"http://{system.host}:{settings.gateway.http_port}/health"
-    return service(
+    made = service(
         system,
         module("pipeline_assets", "gateway"),
         lambda: http_answers(url),
@@ -34,6 +35,12 @@ def gateway_service(settings: Settings, system: System) -> Service:
         health=HealthCheck(_serving(url)),
         after=_embedded(settings, _NEEDED),
     )
+    return replace(made, optional=_waits_for_person(settings))
+
+
+def _waits_for_person(settings: Settings) -> bool:
+    """Return whether the gateway's start may have to wait until a person has set the account up."""
+    return settings.trading.venue != "paper"
 
 
 def inference_service(settings: Settings, system: System) -> Service:
@@ -45,7 +52,8 @@ def inference_service(settings: Settings, system: System) -> Service:
 def trader_service(settings: Settings, system: System) -> Service:
     """Return the trader, ready once it has begun; systems that do not answer are waited for."""
     heartbeat = trader_heartbeat(settings.data_dir, settings.trading.account)
-    return _beating_service(settings, system, TRADER_STARTED, heartbeat, _TRADER_NEEDS)
+    made = _beating_service(settings, system, TRADER_STARTED, heartbeat, _TRADER_NEEDS)
+    return replace(made, optional=_waits_for_person(settings))
 
 
 def _beating_service(

@@ -273,6 +273,24 @@ def test_child_dying_at_start_ends_stack(tmp_path: Path) -> None:
     assert read_state(tmp_path) is None
 
 
+def test_optional_child_may_fail(tmp_path: Path) -> None:
+    """The stack begins without a child that waits for a person, and without the one that needs that child."""
+    journal, prepared = tmp_path / "journal", tmp_path / "prepared"
+    text = (
+        f"import pathlib, signal; prepared = pathlib.Path({str(prepared)!r})\n"
+        "signal.pause() if prepared.exists() else exit(3)"
+    )
+    gateway = script("gateway", text, ready=prepared.exists, optional=True)
+    trader = server("trader", journal, after=("gateway",), optional=True)
+    options = {"restarts": Restarts(limit=2, within=60, delay=0.01, longest=0.02)}
+    with supervised([server("store", journal), gateway, trader], tmp_path, **options):
+        eventually(lambda: running(tmp_path, "gateway").restarts > 3, "it fails again and again")
+        assert lines(journal) == ["start store 0"]
+        prepared.touch()
+        eventually(lambda: "start trader 0" in lines(journal), "both are up")
+        eventually(lambda: running(tmp_path, "gateway").is_up(), "it is up at last")
+
+
 def test_service_that_hangs_is_restarted(tmp_path: Path) -> None:
     """It lives and its port is open; what it is asked, it does not answer. SIGSTOP is one way."""
     service = server("store", tmp_path / "journal")
