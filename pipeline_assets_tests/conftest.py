@@ -35,6 +35,7 @@ pytest_plugins = [
     "pipeline_assets_tests.fixtures.shell",
     "pipeline_assets_tests.fixtures.dagster_home",
     "pipeline_assets_tests.fixtures.gateway",
+    "pipeline_assets_tests.fixtures.gateway_process",
     "pipeline_assets_tests.fixtures.snowpark_ml",
 ]
 

@@ -22,6 +22,7 @@ from pipeline_assets.trading.invariants import InvariantError
 from pipeline_assets.trading.limits import RiskLimits
 from pipeline_assets.trading.messages import (
     Accepted,
+    BindVenue,
     Cancel,
     CancelAnswered,
     Close,
@@ -191,6 +192,7 @@ _HANDLERS: dict[type, Callable[[Work, Any], None]] = {
     Cancel: placing.cancel,
     Close: placing.close,
     SetMode: placing.set_mode,
+    BindVenue: placing.bind_venue,
     ResumeSymbol: foreign.resume,
     Flatten: placing.flatten,
     Accepted: resolving.accepted,

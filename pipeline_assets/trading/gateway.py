@@ -27,7 +27,7 @@ from pipeline_assets.trading.venue import Venue
 T = TypeVar("T")
 Wish = (
     messages.Place | messages.Cancel | messages.Close | messages.SetMode | messages.ResumeSymbol
-    | messages.Flatten
+    | messages.Flatten | messages.BindVenue
 )  # fmt: skip
 _BATCH = 500
 PAGE = 500
@@ -170,11 +170,12 @@ class Gateway:
         Raises:
             PipelineError: the journal failed, or a part broke its promise. Nothing is sent after that.
         """
-        await self._venue.start(self.hear)
-        timer = asyncio.create_task(self._tick())
-        timer.add_done_callback(lambda task: report_end(task, self.hear))
-        self.hear(messages.Restarted())
+        timer: asyncio.Task[None] | None = None
         try:
+            await self._venue.start(self.hear)
+            timer = asyncio.create_task(self._tick())
+            timer.add_done_callback(lambda task: report_end(task, self.hear))
+            self.hear(messages.Restarted())
             while True:
                 batch = [await self._events.get()]
                 while len(batch) < _BATCH and not self._events.empty():
@@ -186,7 +187,8 @@ class Gateway:
             raise
         finally:
             self._failure = self._failure or GatewayStoppedError("The gateway was stopped.")
-            timer.cancel()
+            if timer is not None:
+                timer.cancel()
             await self._end()
 
     async def _end(self) -> None:

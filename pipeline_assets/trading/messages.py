@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from pipeline_assets.trading.order_types import Fill, Mode, Order, OrderSide, Status
+from pipeline_assets.trading.venue_identity import VenueIdentity
 
 # --- events: a caller's wishes -----------------------------------------------------------------------------
 
@@ -44,6 +45,14 @@ class SetMode:
     mode: Mode
     reason: str
     by: str
+    request: int = 0
+
+
+@dataclass(frozen=True)
+class BindVenue:
+    """The gateway begins at a venue, to which a journal without one belongs from here on."""
+
+    venue: VenueIdentity
     request: int = 0
 
 
@@ -260,7 +269,7 @@ class Restarted:
 
 
 Event = (
-    Place | Cancel | Close | SetMode | ResumeSymbol | Flatten
+    Place | Cancel | Close | SetMode | ResumeSymbol | Flatten | BindVenue
     | Accepted | Refused | Unanswered | CancelAnswered | OrderSeen | OrderMissing | FillSeen
     | TradesRead | PositionsRead | OpenOrdersRead | FundingPaid | PriceSeen | OrderCounts
     | StreamConnected | VenueTrouble | Timer | Restarted

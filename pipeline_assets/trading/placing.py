@@ -4,6 +4,7 @@ from pipeline_assets.market.trading_rules import decimal
 from pipeline_assets.trading import entries, records
 from pipeline_assets.trading.limits import against_filters, against_limits, unknown_symbol
 from pipeline_assets.trading.messages import (
+    BindVenue,
     Cancel,
     Close,
     Flatten,
@@ -134,6 +135,14 @@ def set_mode(work: Work, event: SetMode) -> None:
         work.state.troubles.pop(Trouble.KEY, None)
     work.set_mode(event.mode, event.reason, event.by)
     work.reply(event.request, event.mode.value)
+
+
+def bind_venue(work: Work, event: BindVenue) -> None:
+    """Have a journal that belongs to no venue yet belong to this one."""
+    if work.state.venue is None:
+        venue, host = event.venue
+        work.record(records.VenueBound(at=work.now, venue=venue, host=host))
+    work.reply(event.request, str(event.venue))
 
 
 def flatten(work: Work, event: Flatten) -> None:

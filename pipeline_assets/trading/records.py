@@ -121,9 +121,16 @@ class SymbolResumed(Record, frozen=True, kw_only=True, tag="symbol_resumed"):
     by: str
 
 
+class VenueBound(Record, frozen=True, kw_only=True, tag="venue_bound"):
+    """The journal belongs to this venue: its name in the settings, and the host of its REST address."""
+
+    venue: str
+    host: str
+
+
 AnyRecord = (
     OrderSending | OrderChanged | CancelSending | FillBooked | FundingBooked | ModeSet | DayBegun
-    | CloseBegun | CloseDone | SymbolHalted | SymbolResumed
+    | CloseBegun | CloseDone | SymbolHalted | SymbolResumed | VenueBound
 )  # fmt: skip
 
 

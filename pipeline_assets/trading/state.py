@@ -14,6 +14,7 @@ from pipeline_assets.trading.messages import OpenOrder, PriceSeen, VenueTrouble
 from pipeline_assets.trading.order_ids import venue_cause
 from pipeline_assets.trading.order_state import Closing, OrderState
 from pipeline_assets.trading.order_types import Mode, Order, Status, value_of
+from pipeline_assets.trading.venue_identity import VenueIdentity
 
 
 @dataclass
@@ -22,6 +23,7 @@ class GatewayState:
 
     Attributes:
         begun_at: the first record's time; 0 before.
+        venue: that the journal belongs to; None in a new journal, and in one of an earlier version.
         orders: by client id; an order is never removed, since its id must never be used again.
         live: client ids of unsettled orders, in the order of sending.
         by_venue: client id by symbol and the venue's order id.
@@ -42,6 +44,7 @@ class GatewayState:
     """
 
     begun_at: int = 0
+    venue: VenueIdentity | None = None
     orders: dict[str, OrderState] = field(default_factory=dict)
     live: dict[str, None] = field(default_factory=dict)
     by_venue: dict[tuple[str, str], str] = field(default_factory=dict)
@@ -244,6 +247,10 @@ def _symbol_resumed(state: GatewayState, record: records.SymbolResumed) -> None:
     state.resumed[record.symbol] = record.at
 
 
+def _venue_bound(state: GatewayState, record: records.VenueBound) -> None:
+    state.venue = VenueIdentity(record.venue, record.host)
+
+
 _APPLY: dict[type, Callable[[GatewayState, Any], None]] = {
     records.OrderSending: _order_sending,
     records.OrderChanged: _order_changed,
@@ -256,4 +263,5 @@ _APPLY: dict[type, Callable[[GatewayState, Any], None]] = {
     records.CloseDone: _close_done,
     records.SymbolHalted: _symbol_halted,
     records.SymbolResumed: _symbol_resumed,
+    records.VenueBound: _venue_bound,
 }

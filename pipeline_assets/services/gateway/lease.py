@@ -1,5 +1,6 @@
-"""The gateway's lease in Redis: one gateway at a time serves an account, on whatever host. Keys and
-commands are in resources/leases.py.
+"""The gateway's leases in Redis: one gateway at a time serves an account's name, and one an API key, on
+whatever host. Two names with one key would be two gateways that trade one account. Keys and commands are in
+resources/leases.py.
 
 A thread renews the lease from its first moment on: reading a long journal, or waiting for the exchange, may
 take the start longer than a lease lasts.
@@ -10,6 +11,7 @@ import logging
 import os
 import socket
 import threading
+from collections.abc import Sequence
 from typing import Self
 
 from pipeline_assets.errors import OutsideSystemError
@@ -23,15 +25,20 @@ _logger = logging.getLogger(__name__)
 
 
 class SecondGatewayError(OutsideSystemError):
-    """Another gateway serves the account. The message names its host and process."""
+    """Another gateway serves the account. The message names its host, process and account."""
 
 
 class GatewayLease:
     """The right to send orders for an account, held by this process and renewed until released."""
 
-    def __init__(self, store: LeaseStore, account: str, token: str) -> None:
-        """Renew a lease that was taken, from now on. Made in the event loop that waits for its loss."""
-        self._store, self._name, self._token = store, _name(account), token
+    def __init__(self, store: LeaseStore, held: Sequence[tuple[str, str]]) -> None:
+        """Renew leases that were taken, from now on. Made in the event loop that waits for their loss.
+
+        Args:
+            store: of the leases.
+            held: name and token of each.
+        """
+        self._store, self._held = store, held
         self._ended, self._released = asyncio.Event(), threading.Event()
         loop = asyncio.get_running_loop()
         # A daemon: a process that ends without a release leaves the lease to end by itself.
@@ -41,37 +48,39 @@ class GatewayLease:
         self._thread.start()
 
     @classmethod
-    async def take(cls, store: LeaseStore, account: str) -> Self:
-        """Take the account's lease, waiting as long as a gateway that died may still hold it.
+    async def take(cls, store: LeaseStore, account: str, key_digest: str = "") -> Self:
+        """Take the account's leases, waiting as long as a gateway that died may still hold these.
+
+        Args:
+            store: of the leases.
+            account: the account's name.
+            key_digest: of the API key; empty where orders need none.
 
         Raises:
-            SecondGatewayError: another gateway renews the lease.
+            SecondGatewayError: another gateway renews one of the leases.
             LeaseStoreError: Redis failed.
         """
-        loop = asyncio.get_running_loop()
-        holder = f"{socket.gethostname()} pid {os.getpid()}"
-        # A lease that outlives its own length was renewed.
-        end = loop.time() + store.seconds * (1 + _ASKING_SHARE)
-        while True:
-            token = await asyncio.to_thread(store.take, _name(account), holder)
-            if token:
-                return cls(store, account, token)
-            other = await asyncio.to_thread(store.holder, _name(account))
-            if loop.time() > end:
-                raise SecondGatewayError(
-                    f"Account {account} is served by another gateway ({other or 'just ended'}). Two "
-                    "would not know each other's orders: stop that one first."
-                )
-            _logger.warning("Account %s is held by %s: waiting for the lease.", account, other)
-            await asyncio.sleep(store.seconds * _ASKING_SHARE)
+        holder = f"{socket.gethostname()} pid {os.getpid()}, account {account}"
+        wanted = [(f"gateway:{account}", f"Account {account} is served")]
+        if key_digest:
+            used = f"The API key of account {account} is used"
+            wanted.append((f"gateway-key:{key_digest}", used))
+        held: list[tuple[str, str]] = []
+        try:
+            for name, taken in wanted:
+                held.append((name, await _token(store, name, holder, taken)))
+        except BaseException:
+            await _release(store, held)
+            raise
+        return cls(store, held)
 
     def holds(self) -> bool:
-        """Return whether this gateway holds the lease, as Redis says; renews it, too.
+        """Return whether this gateway holds every lease, as Redis says; renews these, too.
 
         Raises:
             LeaseStoreError: Redis does not say, so nothing may be sent.
         """
-        return self._store.renew(self._name, self._token)
+        return self._store.renew_all(self._held)
 
     async def require(self) -> None:
         """Return if this gateway holds the lease, as Redis says.
@@ -100,10 +109,7 @@ class GatewayLease:
         """Stop renewing and give the lease back, so that the next gateway starts at once."""
         self._released.set()
         await asyncio.to_thread(self._thread.join)
-        try:
-            await asyncio.to_thread(self._store.release, self._name, self._token)
-        except LeaseStoreError as error:
-            _logger.warning("The account's lease ends by itself: %s", error)
+        await _release(self._store, self._held)
 
     def _renew_on(self, loop: asyncio.AbstractEventLoop) -> None:
         """Renew the lease until it is lost or released. A renewal that Redis does not answer is repeated."""
@@ -119,5 +125,34 @@ class GatewayLease:
             loop.call_soon_threadsafe(self._ended.set)
 
 
-def _name(account: str) -> str:
-    return f"gateway:{account}"
+async def _token(store: LeaseStore, name: str, holder: str, taken: str) -> str:
+    """Take a lease and return its token; `taken` begins the text about another holder.
+
+    Raises:
+        SecondGatewayError: another gateway renews the lease.
+        LeaseStoreError: Redis failed.
+    """
+    loop = asyncio.get_running_loop()
+    # A lease that outlives its own length was renewed.
+    end = loop.time() + store.seconds * (1 + _ASKING_SHARE)
+    while True:
+        token = await asyncio.to_thread(store.take, name, holder)
+        if token:
+            return token
+        other = await asyncio.to_thread(store.holder, name)
+        if loop.time() > end:
+            raise SecondGatewayError(
+                f"{taken} by another gateway ({other or 'just ended'}). Two would not know each other's "
+                "orders: stop that one first, or give each an account of its own with a key of its own."
+            )
+        _logger.warning("%s by %s: waiting for the lease.", taken, other)
+        await asyncio.sleep(store.seconds * _ASKING_SHARE)
+
+
+async def _release(store: LeaseStore, held: Sequence[tuple[str, str]]) -> None:
+    """Give leases back; those that Redis does not take back end by themselves."""
+    try:
+        for name, token in held:
+            await asyncio.to_thread(store.release, name, token)
+    except LeaseStoreError as error:
+        _logger.warning("The account's lease ends by itself: %s", error)

@@ -6,8 +6,9 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import closing
+from typing import Any
 
 from pipeline_assets.market.step_compilation import without_compilation
 from pipeline_assets.resources.alerts import Alerts
@@ -34,6 +35,7 @@ from pipeline_assets.trading.gateway import Gateway
 from pipeline_assets.trading.limits import RiskLimits
 from pipeline_assets.trading.record_copy import RecordCopy
 from pipeline_assets.trading.records import GATEWAY_RECORDS
+from pipeline_assets.trading.venue_identity import identity_of, key_digest
 
 # A gateway that was killed leaves its lease for this long.
 LEASE_SECONDS = 20.0
@@ -90,19 +92,18 @@ async def run_gateway(
         settings: with the token.
         stop: ends the gateway; what is on its way is resolved by the next start.
         make: chooses the venue.
-        on_ready: called once the doors are open.
-        lease_seconds: how long the account stays locked after a crash.
+        on_ready: called once the venue takes orders and the doors are open.
+        lease_seconds: how long account and key stay locked after a crash.
 
     Raises:
         PipelineError: the gateway cannot start, or stopped by itself. The message says why.
     """
     access = access_of(settings)
     store = LeaseStore(settings.redis, lease_seconds, then="start the gateway again")
-    lease = await GatewayLease.take(store, settings.trading.account)
+    trading = settings.trading
+    lease = await GatewayLease.take(store, trading.account, key_digest(trading))
     try:
-        journal = await asyncio.to_thread(
-            open_journal, settings.trading, settings.data_dir, "gateway"
-        )
+        journal = await asyncio.to_thread(open_journal, trading, settings.data_dir, "gateway")
         with closing(journal), MarketFeed(settings, weight_of(settings)) as feed:
             await feed.begin()
             core = await asyncio.to_thread(restored_core, journal, settings, feed)
@@ -111,12 +112,9 @@ async def run_gateway(
             alarm = Alarm(settings.alerts)
             gateway = Gateway(core, journal, venue, feed.now, lease, alarm)
             service = GatewayService(
-                gateway,
-                settings.trading,
-                settings.risk,
-                lambda: JournalBackup(settings),
+                gateway, trading, settings.risk, lambda: JournalBackup(settings)
             )
-            copy = RecordCopy(gateway, ObjectStore(settings.s3), settings.trading, feed.now)
+            copy = RecordCopy(gateway, ObjectStore(settings.s3), trading, feed.now)
             # A gateway that lost the lease during its start writes nothing into the journal.
             await lease.require()
             works = (gateway.run(), lease.until_lost(), feed.run(gateway.hear), copy.run())
@@ -134,27 +132,45 @@ async def _serve(
     stop: asyncio.Event,
     on_ready: Callable[[Doors], None],
 ) -> None:
-    """Keep the doors open until a task ends or `stop` is set; the gateway ends before its doors close."""
+    """Open the doors once the venue takes orders, until a task ends or `stop` is set.
+
+    The gateway ends before its doors close. A start that fails opens none: neither a caller nor the log took
+    a gateway for running while its account was still being checked.
+    """
     stopped = asyncio.create_task(_wait(stop))
+    # Answered by the gateway's first step, after the venue's start.
+    begun = asyncio.create_task(service.begin(identity_of(settings.trading)))
+    ended: list[asyncio.Task[None]] = []
     try:
-        async with open_doors(service, access, guard_of(settings), settings.gateway) as doors:
-            on_ready(doors)
-            try:
-                await asyncio.wait((*tasks, stopped), return_when=asyncio.FIRST_COMPLETED)
-            finally:
-                ended = [task for task in tasks if task.done()]
-                await _cancel([*tasks, stopped])
+        await asyncio.wait((*tasks, stopped, begun), return_when=asyncio.FIRST_COMPLETED)
+        if begun.done() and begun.exception() is None:
+            async with open_doors(service, access, guard_of(settings), settings.gateway) as doors:
+                on_ready(doors)
+                ended = await _until_one_ends(tasks, stopped)
+        else:
+            ended = await _until_one_ends(tasks, stopped)
     finally:
-        await _cancel([*tasks, stopped])
+        await _cancel([*tasks, stopped, begun])
     for task in ended:
         task.result()
+
+
+async def _until_one_ends(
+    tasks: list[asyncio.Task[None]], stopped: asyncio.Task[None]
+) -> list[asyncio.Task[None]]:
+    """Wait until a task ends or the gateway is stopped, end the others, and return those that ended."""
+    try:
+        await asyncio.wait((*tasks, stopped), return_when=asyncio.FIRST_COMPLETED)
+        return [task for task in tasks if task.done()]
+    finally:
+        await _cancel([*tasks, stopped])
 
 
 async def _wait(stop: asyncio.Event) -> None:
     await stop.wait()
 
 
-async def _cancel(tasks: list[asyncio.Task[None]]) -> None:
+async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
     for task in tasks:
         task.cancel()
     await asyncio.gather(*tasks, return_exceptions=True)

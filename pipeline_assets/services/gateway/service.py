@@ -32,6 +32,7 @@ from pipeline_assets.trading.foreign import shown
 from pipeline_assets.trading.gateway import Gateway, GatewayStoppedError, Wish
 from pipeline_assets.trading.journal_places import BeyondJournalError, require_record
 from pipeline_assets.trading.order_types import Mode, Status
+from pipeline_assets.trading.venue_identity import VenueIdentity
 
 
 class Kind(StrEnum):
@@ -98,6 +99,14 @@ class GatewayService:
     trading: TradingSettings
     risk: RiskSettings
     begin_backup: Callable[[], Backup]
+
+    async def begin(self, venue: VenueIdentity) -> None:
+        """Return once the venue takes orders, and the journal says that it belongs to this venue.
+
+        Raises:
+            GatewayStoppedError: the venue or the journal did not begin.
+        """
+        await self._ask(messages.BindVenue(venue))
 
     async def place(self, request: requests.OrderRequest) -> OrderStateView:
         """Place an order; returns once the order is durable. The same order again returns its state.

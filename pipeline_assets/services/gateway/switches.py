@@ -10,6 +10,7 @@ from pipeline_assets.errors import InputError
 from pipeline_assets.settings import PREFIX, Settings
 from pipeline_assets.settings.files import ENV_FILE, literal_values
 from pipeline_assets.trading.state import GatewayState
+from pipeline_assets.trading.venue_identity import identity_of
 
 # The orders of the paper venue have ids that begin so.
 _PAPER_ID = "paper-"
@@ -88,11 +89,18 @@ def _set_variables() -> Mapping[str, str]:
 
 
 def require_own_journal(settings: Settings, state: GatewayState) -> None:
-    """Return if the journal can be one of this venue.
+    """Return if the journal belongs to this venue, or to none yet, as one of an earlier version.
 
     Raises:
-        LiveRefusedError: the journal has orders of the paper venue: the account has other positions.
+        LiveRefusedError: the journal is another venue's, so the account has other positions.
     """
+    wanted = identity_of(settings.trading)
+    if state.venue not in (None, wanted):
+        raise LiveRefusedError(
+            f"The journal of account {settings.trading.account} is of {state.venue}, and the settings say "
+            f"{wanted}. Name another account for the new venue, PIPELINE_TRADING__ACCOUNT=desk-2, or go back "
+            "to the journal's by PIPELINE_TRADING__VENUE and PIPELINE_TRADING__REST_URL."
+        )
     if settings.trading.venue == "paper":
         return
     if any(held.venue_id.startswith(_PAPER_ID) for held in state.orders.values()):
