@@ -30,7 +30,6 @@ from pipeline_assets.resources.s3_errors import DamagedObjectError
 from pipeline_assets.resources.warehouse import LoadResult, Warehouse
 from pipeline_assets.resources.warehouse_connection import WarehouseError
 from pipeline_assets.resources.warehouse_records import (
-    is_empty,
     load_objects,
     make_views,
     view_statements,
@@ -86,7 +85,7 @@ def load_records(
         return RecordLoad({"objects": 0, "loaded until": moment(held.until)}, {})
     known = {} if all_again else held.objects
     stored = _stored(store, table, days)
-    if known and _changed(stored, known) and is_empty(warehouse, table):
+    if known and _changed(stored, known) and warehouse.is_empty(table.name):
         # Somebody dropped the table. Asked before the MERGE, which would hide it from a repeat after a crash.
         days, known = None, {}
         stored = _stored(store, table, days)

@@ -36,6 +36,8 @@ if TYPE_CHECKING:
 
 PREFIX = "funding/"
 _KEY = re.compile(r"funding/[^/]+/(?P<year>[1-9][0-9]{3})(?P<month>[0-9]{2})\.parquet")
+_INDEX = "state/funding/"
+_INDEX_KEY = re.compile(_INDEX + r"(?P<year>[1-9][0-9]{3})(?P<month>0[1-9]|1[0-2])\.json")
 _ATTEMPTS = 10
 _LOG = logging.getLogger(__name__)
 # By symbol the ETag of the stored object, and the one that was loaded into the warehouse.
@@ -165,6 +167,12 @@ def note_stored(store: ObjectStore, month: date, etags: Mapping[str, str]) -> No
         update_document(store, _index_key(month), _index_kind(), change)
 
 
+def noted_months(store: ObjectStore) -> list[date]:
+    """Return the first days of the UTC months that have stored rates, ascending."""
+    found = (_INDEX_KEY.fullmatch(each.key) for each in store.objects(_INDEX))
+    return sorted(date(int(each["year"]), int(each["month"]), 1) for each in found if each)
+
+
 def objects_to_load(store: ObjectStore, month: date, *, all_again: bool = False) -> dict[str, str]:
     """Return by symbol the ETag of the month's objects that the warehouse has not loaded."""
     index = read_document(store, _index_key(month), _index_kind()) or {}
@@ -226,7 +234,7 @@ def _decoded(
 
 
 def _index_key(month: date) -> str:
-    return f"state/funding/{month:%Y%m}.json"
+    return f"{_INDEX}{month:%Y%m}.json"
 
 
 @cache

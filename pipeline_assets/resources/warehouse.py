@@ -138,6 +138,15 @@ class Warehouse:
         statements = self.sql.load_funding(keys, load_id)
         return self.load_objects(FUNDING_TABLE, self.sql.funding_tables(), statements, len(keys))
 
+    def is_empty(self, table: str) -> bool:
+        """Return whether a table has no row, or does not exist.
+
+        Raises:
+            WarehouseError: unreachable, or refused; see its message.
+        """
+        text = self.sql.statement("rows", TABLE=identifier(table))
+        return not self.query(f"count {table}", text, lambda cursor: cursor.fetchall()[0][0])
+
     def load_objects(
         self, table: str, made: Sequence[Sql], statements: LoadStatements, objects: int
     ) -> LoadResult:

@@ -49,16 +49,6 @@ def load_objects(
     return warehouse.load_objects(table.name, made, statements, len(names))
 
 
-def is_empty(warehouse: Warehouse, table: RecordTable) -> bool:
-    """Return whether a table has no row, or does not exist.
-
-    Raises:
-        WarehouseError: unreachable, or refused; see its message.
-    """
-    text = warehouse.sql.statement("rows", TABLE=identifier(table.name))
-    return not warehouse.query(f"count {table.name}", text, lambda cursor: cursor.fetchall()[0][0])
-
-
 def view_statements(sql: SchemaStatements) -> list[Sql]:
     """Return the statements that make the views."""
     return [sql.statement(name) for name in VIEWS]

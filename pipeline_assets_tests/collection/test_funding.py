@@ -2,14 +2,23 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
 from pipeline_assets.collection.fetch_plan import RunKind
 from pipeline_assets.collection.funding_table import load_funding
+from pipeline_assets.market.funding import funding_rates
+from pipeline_assets.market.intervals import to_milliseconds
 from pipeline_assets.market.windows import Window
-from pipeline_assets.resources.funding_objects import funding_key, months_of, objects_to_load
+from pipeline_assets.resources.funding_objects import (
+    funding_key,
+    month_window,
+    months_of,
+    note_stored,
+    objects_to_load,
+    write_month,
+)
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets_tests.fixtures.funding import alter_funding, collect, served, stored
@@ -253,8 +262,38 @@ def test_table_loads_changed_objects(platform) -> None:
             for symbol in sorted(SYMBOLS)
             for hour, rate, mark in stored(platform, symbol)
         ]
-        connection.cursor().execute("drop table FUNDING_RATES")
-    assert load("four", all_again=True) == (3, count + new, 0)
+    assert load("four", all_again=True) == (3, 0, 0)
+
+
+@pytest.mark.parametrize("harm", ["drop table FUNDING_RATES", "truncate table FUNDING_RATES"])
+def test_lost_table_is_filled_by_news(platform, harm: str) -> None:
+    """A person drops or empties the table: the next load with news brings back the months before, too."""
+    store, symbol = ObjectStore(platform.settings.s3), SYMBOLS[0]
+    warehouse = Warehouse(platform.settings.snowflake, platform.settings.s3)
+    months = [date(2026, month, 1) for month in (9, 10, 11)]
+
+    def news(month: date) -> None:
+        """Store one rate of a month, which a run then loads."""
+        start = month_window(month).start
+        rows = [(to_milliseconds(start), 0.1, 1.0, 8)]
+        written = write_month(store, symbol, month, funding_rates(symbol, rows).rates)
+        note_stored(store, month, {symbol: written.etag})
+
+    def held() -> list[tuple[int]]:
+        return platform.rows("select month(FUNDING_TIME) from FUNDING_RATES order by 1")
+
+    for month in months[:2]:
+        news(month)
+        load_funding(store, warehouse, [month], f"run of {month}")
+    assert held() == [(9,), (10,)]
+    platform.rows(harm)
+    assert load_funding(store, warehouse, [months[1]], "without news")["objects"] == 0
+    news(months[2])
+    assert load_funding(store, warehouse, [months[2]], "with news")["objects"] == 3
+    assert held() == [(9,), (10,), (11,)]
+    # The months that were brought back are noted as loaded: the next news are loaded alone.
+    news(date(2026, 12, 1))
+    assert load_funding(store, warehouse, [date(2026, 12, 1)], "later")["objects"] == 1
 
 
 def test_months_cover_window() -> None:
