@@ -40,7 +40,7 @@ def report_failure(context: "Context") -> None:
         # The body is not read, whatever its size; a redirect would hand the alert to another host.
         with requests.post(
             webhook,
-            json=facts,
+            json={**facts, "text": _in_slacks_format(facts["text"])},
             timeout=_TIME_OUT,
             allow_redirects=False,
             stream=True,
@@ -68,6 +68,11 @@ def describe(context: "Context") -> dict[str, Any]:
         "error": error,
         "dagster_url": url,
     }
+
+
+def _in_slacks_format(text: str) -> str:
+    """Return plain text as Slack's format writes it: `<!channel>` is a command there."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def webhook_url() -> str | None:

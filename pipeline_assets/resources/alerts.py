@@ -46,6 +46,9 @@ class Alerts:
     def send(self, alert: Mapping[str, Any]) -> None:
         """Send one alert. `text` is what Slack and its like show; other keys are for programs.
 
+        The text is sent in Slack's format, so that the name of a strategy or a symbol is shown as it is, and
+        cannot call everybody of a channel.
+
         Raises:
             AlertError: it was not taken. May be sent again; the receiver may then have it twice.
         """
@@ -59,7 +62,7 @@ class Alerts:
             # The body is not read, whatever its size; a redirect would hand the alert to another host.
             with requests.post(
                 address,
-                json=dict(alert),
+                json={**alert, "text": _in_slacks_format(str(alert.get("text", "")))},
                 timeout=_SECONDS,
                 allow_redirects=False,
                 stream=True,
@@ -77,3 +80,8 @@ class Alerts:
             raise AlertError(
                 f"The webhook of PIPELINE_ALERTS__WEBHOOK_URL did not take an alert ({reason})."
             ) from None
+
+
+def _in_slacks_format(text: str) -> str:
+    """Return plain text as Slack's format writes it: `<!channel>` is a command there."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

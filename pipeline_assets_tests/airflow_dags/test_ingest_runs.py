@@ -447,15 +447,16 @@ report_failure({"dag": dag, "run_id": sys.argv[3], "reason": "task_failure"})
 def test_unknown_symbol_reaches_task_and_webhook(
     airflow: Airflow, workers: Workers, webhook: Webhook
 ) -> None:
-    """An unknown symbol is named in the task and in the alert."""
+    """An unknown symbol is named in the task and in the alert, whose text is in Slack's format."""
+    name = "<!channel> alerted"
     params = backfill_params(symbols=["ETHUSD"])
     given = {"dag": "backfill", "params": params}
-    failed = workers.run("alerted", "backfill_15m", **given)
+    failed = workers.run(name, "backfill_15m", **given)
     assert failed["raised"] == "AirflowException"
     assert "ETHUSD is not on the exchange; did you mean ETHUSDT?" in failed["message"]
     connection = json.dumps({"conn_type": "http", "password": webhook.url})
     done = subprocess.run(
-        [sys.executable, "-c", CALLBACK, str(DAGS), "candles_backfill", "alerted"],
+        [sys.executable, "-c", CALLBACK, str(DAGS), "candles_backfill", name],
         env=airflow.environment | {"AIRFLOW_CONN_CANDLE_ALERTS": connection},
         capture_output=True,
         text=True,
@@ -465,7 +466,9 @@ def test_unknown_symbol_reaches_task_and_webhook(
     (alert,) = webhook.received
     assert (alert["alert"], alert["dag_id"]) == ("dag_run_failed", "candles_backfill")
     assert "ETHUSD is not on the exchange" in alert["error"]
-    (run,) = airflow.runs(airflow__run_id="alerted")
+    (run,) = airflow.runs(airflow__run_id=name)
     assert alert["dagster_url"] == f"{airflow.dagster_url}/runs/{run['runId']}"
     assert alert["dagster_url"] in alert["text"]
+    assert alert["run_id"] == name
+    assert "(&lt;!channel&gt; alerted)" in alert["text"]
     assert "T0KEN" not in done.stdout + done.stderr
