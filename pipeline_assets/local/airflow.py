@@ -15,10 +15,9 @@ from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
-from pipeline_assets import proxies
 from pipeline_assets.local import scheduling_probes
 from pipeline_assets.local.data_directory import make_private
-from pipeline_assets.local.environment import python_path
+from pipeline_assets.local.environment import outer_environment, python_path
 from pipeline_assets.local.errors import StackError
 from pipeline_assets.local.health import HealthCheck
 from pipeline_assets.local.ports import DIRECT, http_answers
@@ -68,8 +67,7 @@ def airflow_environment(settings: Settings) -> dict[str, str]:
     kept, logs = _kept_secrets(home), home / "logs"
     passwords = home / _PASSWORDS
     _write_private(passwords, json.dumps({USER: kept["password"]}))
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}
-    proxies.complete(environment)
+    environment = outer_environment()
     dagster_host = HOST if settings.dagster.host == "0.0.0.0" else settings.dagster.host  # noqa: S104
     dagster = {"conn_type": "http", "host": dagster_host, "port": settings.dagster.webserver_port}
     database, for_coroutines = _database_addresses(settings, home)

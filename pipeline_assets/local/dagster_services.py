@@ -15,6 +15,11 @@ from pipeline_assets.local.health import HealthCheck
 from pipeline_assets.local.ports import http_answers, tcp_answers
 from pipeline_assets.local.service import TIMEOUT, Service, module, option, service
 from pipeline_assets.local.service_log import has_logged
+from pipeline_assets.local.service_secrets import (
+    KEPT_FROM_DAGSTER,
+    KEPT_FROM_OTHERS,
+    KEPT_FROM_RUNS,
+)
 from pipeline_assets.local.systems import System, systems
 from pipeline_assets.settings import Settings
 from pipeline_assets.stack_state import WATCHDOG, WATCHDOG_FILE
@@ -39,7 +44,7 @@ def code_server_service(settings: Settings, system: System) -> Service:
     )
     # Its port opens once the definitions are loaded.
     ready = partial(tcp_answers, system.host, system.port or 0)
-    environment = dagster_environment(settings)
+    environment = dagster_environment(settings, KEPT_FROM_RUNS)
     # The process that holds the definitions ends itself when the one before it is silent for this
     # long. At the default of 30 s, a laptop's sleep or a busy machine ended it; here, the supervisor
     # ends both together.
@@ -67,7 +72,7 @@ def webserver_service(settings: Settings, system: System) -> Service:
         argv += ("--read-only",)
     host = "127.0.0.1" if system.host == "0.0.0.0" else system.host  # noqa: S104 - compared only
     ready = partial(http_answers, f"http://{host}:{system.port}/server_info")
-    environment = dagster_environment(settings)
+    environment = dagster_environment(settings, KEPT_FROM_DAGSTER)
     health = HealthCheck(
         scheduling_probes.webserver(f"http://{host}:{system.port}", TIMEOUT),
         through=("code-server",),
@@ -90,7 +95,7 @@ def worker_service(settings: Settings, system: System) -> Service:
         system,
         argv,
         ready,
-        dagster_environment(settings),
+        dagster_environment(settings, KEPT_FROM_RUNS),
         health=HealthCheck(ask, through=("redis",)),
         after=tuple(name for name in embedded_stores(settings) if name == "redis"),
     )
@@ -110,7 +115,7 @@ def watchdog_service(settings: Settings) -> Service:
         name=WATCHDOG,
         argv=module("pipeline_assets.services.watchdog"),
         ready=ready,
-        environment=settings_environment(settings),
+        environment=settings_environment(settings, KEPT_FROM_OTHERS),
         health=HealthCheck(scheduling_probes.watchdog(file)),
         # It may be about to alert that the supervisor is dead.
         stop_timeout=15.0,
@@ -128,7 +133,7 @@ def daemon_service(settings: Settings, system: System) -> Service:
         system,
         argv,
         ready,
-        dagster_environment(settings),
+        dagster_environment(settings, KEPT_FROM_DAGSTER),
         health=HealthCheck(scheduling_probes.daemon(web, TIMEOUT), through=("webserver",)),
         # After the web server: both create Dagster's databases, and fail when at it together.
         # After the stores: a schedule that is on fires at once.

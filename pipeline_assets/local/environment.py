@@ -3,6 +3,7 @@
 import json
 import os
 import site
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -11,18 +12,34 @@ from pydantic import BaseModel, SecretStr
 from pipeline_assets import proxies
 from pipeline_assets.local.data_directory import make_private, making
 from pipeline_assets.settings import PREFIX, Settings, making_embedded_credentials
+from pipeline_assets.settings.files import CONFIG_FILE
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
 
-def settings_environment(settings: Settings) -> dict[str, str]:
+def outer_environment() -> dict[str, str]:
+    """Return this process's environment without settings, for a program that reads none."""
+    environment = {
+        name: value for name, value in os.environ.items() if not name.upper().startswith(PREFIX)
+    }
+    proxies.complete(environment)
+    return environment
+
+
+def settings_environment(settings: Settings, without: Collection[str] = ()) -> dict[str, str]:
     """Return this process's environment with every setting in it, secrets included.
 
     Children thereby have the same settings, whichever of config.yaml, .env, the environment or an
     argument each came from, and find this package wherever they are started.
+
+    Args:
+        settings: to hand on.
+        without: variables that stay empty, which counts as unset: the child's own reading of .env does not
+            bring these back.
     """
-    environment = dict(os.environ)
-    proxies.complete(environment)
+    environment = outer_environment()
+    if CONFIG_FILE in os.environ:
+        environment[CONFIG_FILE] = os.environ[CONFIG_FILE]
     # A run's process starts each minute: without bytecode its imports cost a second and a half more.
     environment.pop("PYTHONDONTWRITEBYTECODE", None)
     for name in type(settings).model_fields:
@@ -33,6 +50,7 @@ def settings_environment(settings: Settings) -> dict[str, str]:
                 environment[variable] = _as_text(getattr(value, key))
         else:
             environment[f"{PREFIX}{name}".upper()] = _as_text(value)
+    environment |= dict.fromkeys(without, "")
     environment["PYTHONPATH"] = python_path()
     return environment
 
@@ -51,10 +69,14 @@ def configuration_file(name: str) -> Path:
     return given if given.is_file() else Path(__file__).parents[1] / "init_files" / name
 
 
-def dagster_environment(settings: Settings) -> dict[str, str]:
+def dagster_environment(settings: Settings, without: Collection[str] = ()) -> dict[str, str]:
     """Return the environment for Dagster's processes, with DAGSTER_HOME made and its dagster.yaml linked.
 
     Safe to repeat. A dagster.yaml that a person put there as a file of their own is left alone.
+
+    Args:
+        settings: to hand on.
+        without: as in `settings_environment`.
 
     Raises:
         StackError: the directory cannot be made.
@@ -68,7 +90,7 @@ def dagster_environment(settings: Settings) -> dict[str, str]:
         link.unlink()
     if not link.exists():
         link.symlink_to(source)
-    return {**settings_environment(settings), "DAGSTER_HOME": str(home)}
+    return {**settings_environment(settings, without), "DAGSTER_HOME": str(home)}
 
 
 def prepared(settings: Settings) -> Settings:
@@ -91,6 +113,8 @@ def _as_text(value: Any) -> str:
         return ""
     if isinstance(value, SecretStr):
         return value.get_secret_value()
+    if isinstance(value, dict):
+        return json.dumps({key: _as_text(each) for key, each in value.items()}, ensure_ascii=False)
     if not isinstance(value, tuple):
         return str(value)
     if value and isinstance(value[0], str):

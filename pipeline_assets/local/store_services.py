@@ -2,7 +2,6 @@
 are probes.py's.
 """
 
-import os
 import socket
 from collections.abc import Sequence
 from functools import partial
@@ -11,12 +10,13 @@ from typing import Any
 from pydantic import SecretStr
 
 from pipeline_assets.local import probes
-from pipeline_assets.local.environment import settings_environment
+from pipeline_assets.local.environment import outer_environment, settings_environment
 from pipeline_assets.local.errors import StackError
 from pipeline_assets.local.health import HealthCheck
 from pipeline_assets.local.ports import http_answers, tcp_answers
 from pipeline_assets.local.s3_server import HEALTH_PATH
 from pipeline_assets.local.service import TIMEOUT, Service, module, option, service
+from pipeline_assets.local.service_secrets import all_but
 from pipeline_assets.local.systems import System, s3_address, systems
 from pipeline_assets.resources.s3_clients import boto3_client
 from pipeline_assets.settings import PREFIX, Settings
@@ -27,7 +27,7 @@ def exchange_service(settings: Settings, system: System, options: Sequence[str])
     argv = module("pipeline_assets.local.exchange", *option("--port", system.port), *options)
     ready = partial(http_answers, f"http://{system.host}:{system.port}/fapi/v1/ping")
     health = HealthCheck(probes.exchange(system.host, system.port or 0, TIMEOUT))
-    return service(system, argv, ready, settings_environment(settings), health=health)
+    return service(system, argv, ready, settings_environment(settings, all_but()), health=health)
 
 
 def s3_service(settings: Settings, system: System) -> Service:
@@ -47,8 +47,9 @@ def s3_service(settings: Settings, system: System) -> Service:
         create_bucket(settings)
         return True
 
+    environment = settings_environment(settings, all_but("S3__SECRET_ACCESS_KEY"))
     health = HealthCheck(probes.s3(settings.s3, TIMEOUT))
-    return service(system, argv, ready, settings_environment(settings), health=health)
+    return service(system, argv, ready, environment, health=health)
 
 
 def redis_service(settings: Settings, system: System) -> Service:
@@ -60,7 +61,7 @@ def redis_service(settings: Settings, system: System) -> Service:
     port = system.port or 0
     ready = partial(_redis_answers, system.host, port, password)
     ask = probes.redis(settings.redis.url, system.host, port, password, TIMEOUT)
-    return service(system, argv, ready, dict(os.environ), health=HealthCheck(ask))
+    return service(system, argv, ready, outer_environment(), health=HealthCheck(ask))
 
 
 def _redis_answers(host: str, port: int, password: SecretStr | None) -> bool:
@@ -90,14 +91,16 @@ def snowflake_service(settings: Settings, system: System) -> Service:
     ready = partial(http_answers, f"http://{system.host}:{system.port}/", below=500)
     # A statement over 500 objects keeps the server busy for ten seconds on a slow machine.
     ask = probes.snowflake(settings.snowflake, system.host, system.port or 0, 20.0)
+    needed = ("S3__SECRET_ACCESS_KEY", "SNOWFLAKE__PASSWORD")
+    environment = settings_environment(settings, all_but(*needed))
     health = HealthCheck(ask, period=15.0, timeout=20.0)
-    return service(system, argv, ready, settings_environment(settings), health=health)
+    return service(system, argv, ready, environment, health=health)
 
 
 def kafka_service(settings: Settings, system: System) -> Service:
     """Return the Kafka broker."""
     argv = module("pipeline_assets.local.kafka_server", *option("--port", system.port))
-    environment = settings_environment(settings)
+    environment = settings_environment(settings, all_but())
     after: tuple[str, ...] = ()
     store, secret = settings.s3, settings.s3.secret_access_key
     # Messages outlast the broker where the lake is this stack's; a bucket elsewhere is not ours to

@@ -10,6 +10,11 @@ from pipeline_assets.local.ports import http_answers
 from pipeline_assets.local.probes import Ask, http_json
 from pipeline_assets.local.service import TIMEOUT, Service, module, service
 from pipeline_assets.local.service_log import has_logged
+from pipeline_assets.local.service_secrets import (
+    KEPT_FROM_GATEWAY,
+    KEPT_FROM_OTHERS,
+    KEPT_FROM_TRADER,
+)
 from pipeline_assets.local.systems import GATEWAY, System, systems
 from pipeline_assets.resources.heartbeat import Heartbeat, inference_heartbeat, trader_heartbeat
 from pipeline_assets.settings import Settings
@@ -31,7 +36,7 @@ def gateway_service(settings: Settings, system: System) -> Service:
         system,
         module("pipeline_assets", "gateway"),
         lambda: http_answers(url),
-        settings_environment(settings),
+        settings_environment(settings, KEPT_FROM_GATEWAY),
         health=HealthCheck(_serving(url)),
         after=_embedded(settings, _NEEDED),
     )
@@ -46,25 +51,34 @@ def _waits_for_person(settings: Settings) -> bool:
 def inference_service(settings: Settings, system: System) -> Service:
     """Return the inference service, ready once it has begun; systems that do not answer are waited for."""
     heartbeat = inference_heartbeat(settings.data_dir)
-    return _beating_service(settings, system, INFERENCE_STARTED, heartbeat, _INFERENCE_NEEDS)
+    environment = settings_environment(settings, KEPT_FROM_OTHERS)
+    return _beating_service(
+        settings, system, INFERENCE_STARTED, heartbeat, _INFERENCE_NEEDS, environment
+    )
 
 
 def trader_service(settings: Settings, system: System) -> Service:
     """Return the trader, ready once it has begun; systems that do not answer are waited for."""
     heartbeat = trader_heartbeat(settings.data_dir, settings.trading.account)
-    made = _beating_service(settings, system, TRADER_STARTED, heartbeat, _TRADER_NEEDS)
+    environment = settings_environment(settings, KEPT_FROM_TRADER)
+    made = _beating_service(settings, system, TRADER_STARTED, heartbeat, _TRADER_NEEDS, environment)
     return replace(made, optional=_waits_for_person(settings))
 
 
 def _beating_service(
-    settings: Settings, system: System, started: str, heartbeat: Heartbeat, needs: tuple[str, ...]
+    settings: Settings,
+    system: System,
+    started: str,
+    heartbeat: Heartbeat,
+    needs: tuple[str, ...],
+    environment: dict[str, str],
 ) -> Service:
     """Return a service without a port: its log says that it has begun, its heartbeat that it works."""
     return Service(
         name=system.name,
         argv=module("pipeline_assets", system.name),
         ready=partial(has_logged, settings.data_dir, system.name, started),
-        environment=settings_environment(settings),
+        environment=environment,
         health=HealthCheck(_beating(heartbeat)),
         after=_embedded(settings, needs),
     )

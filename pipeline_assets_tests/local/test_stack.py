@@ -546,6 +546,54 @@ def test_live_gateway_is_not_started(tmp_path: Path) -> None:
     assert ["gateway" in names for names in started] == [True, True, False]
 
 
+_ACCOUNT = {
+    "PIPELINE_TRADING__API_KEY": "key-of-desk",
+    "PIPELINE_TRADING__API_SECRET": "word-of-desk",
+}
+_JOURNAL = "postgresql://gateway:word-of-journal@db.example.com/trading"
+
+
+def test_secrets_reach_only_their_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """However a person writes a secret, no other process of the stack gets it, by .env neither."""
+    (tmp_path / ".env").write_text("".join(f"{name}={value}\n" for name, value in _ACCOUNT.items()))
+    monkeypatch.setenv("pipeline_trading__api_secret", "word-of-desk")
+    monkeypatch.setenv("PIPELINE_GATEWAY", '{"token": "word-of-the-gateway"}')
+    monkeypatch.setenv("PIPELINE_TRADING__VENUE", "demo")
+    monkeypatch.setenv("PIPELINE_TRADING__JOURNAL_URL", _JOURNAL)
+    monkeypatch.setenv("PIPELINE_ALERTS__WEBHOOK_URL", "https://example.com/word-of-hook")
+    monkeypatch.setenv("PIPELINE_INFERENCE__ENABLED", "true")
+    monkeypatch.setenv("PIPELINE_AIRFLOW__ENABLED", "true")
+    monkeypatch.setenv("PIPELINE_DATA_DIR", str(tmp_path / "data"))
+    settings = load_settings()
+    environments = {each.name: each.environment for each in stack_services(settings)}
+    assert {"watchdog", "inference", "airflow", "exchange", "redis"} < environments.keys()
+
+    def holders(secret: str) -> set[str]:
+        return {name for name, each in environments.items() if secret in repr(each)}
+
+    runs = {"code-server", "worker"}
+    assert holders("key-of-desk") == holders("word-of-desk") == {"gateway"} | runs
+    assert holders("word-of-the-gateway") == {"gateway", "trader"}
+    assert holders("word-of-journal") == {"gateway"}
+    servers = {"exchange", "s3", "redis", "snowflake", "kafka"}
+    assert not holders("word-of-hook") & servers
+    for name in ("trader", "inference"):
+        with monkeypatch.context() as child:
+            for variable, value in environments[name].items():
+                child.setenv(variable, value)
+            # Its own reading of .env brings nothing back.
+            assert load_settings().trading.api_secret is None
+
+
+def test_kafka_properties_reach_children(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Secrets in a mapping were handed on as asterisks, in a form that no child could read."""
+    kafka = {"bootstrap_servers": f"{ELSEWHERE}:1", "properties": {"client.rack": "eu-1a"}}
+    settings = stores_only(tmp_path, kafka=kafka)
+    for name, value in settings_environment(settings).items():
+        monkeypatch.setenv(name, value)
+    assert load_settings().kafka == settings.kafka
+
+
 def test_trader_needs_its_fill_delay(tmp_path: Path) -> None:
     """The trader refuses another delay than 2: the stack starts without it rather than not at all."""
     started = [
