@@ -8,7 +8,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from functools import cache
 from http import HTTPStatus
 from math import ceil
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import urlencode
 
 from pipeline_assets.errors import InputError, OutsideSystemError
@@ -99,8 +99,17 @@ class AccountClient:
         self._client: Any = None
         self._block = 0
 
+    async def __aenter__(self) -> Self:
+        """Open the connection pool for the length of a block."""
+        await self.open()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        """Close the connections, however the block ended."""
+        await self.close()
+
     async def open(self) -> None:
-        """Open the connection pool."""
+        """Open the connection pool; the caller closes it."""
         credentials = {
             "api_key": self._key.get_secret_value(),
             "api_secret": self._secret.get_secret_value(),

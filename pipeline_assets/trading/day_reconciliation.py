@@ -207,11 +207,7 @@ async def _ask(
     settings: Settings, start: datetime, symbols: frozenset[str]
 ) -> tuple[AccountDay, dict[str, int]]:
     # Behind all that trades or collects: the answer has time until the day's report.
-    account = AccountClient(settings, priority=Priority.FINALIZE)
-    await account.open()
-    try:
+    async with AccountClient(settings, priority=Priority.FINALIZE) as account:
         await account.synchronize()
         first = to_milliseconds(start)
         return await read_account_day(account, first, to_milliseconds(start + DAY), symbols)
-    finally:
-        await account.close()

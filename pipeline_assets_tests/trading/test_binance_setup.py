@@ -1,6 +1,11 @@
 """Preparing an account of the replay exchange, starting a venue with it, and what errors say."""
 
 import asyncio
+import gc
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, date, datetime
 from typing import Any
 
 import pytest
@@ -8,9 +13,11 @@ from pydantic import SecretStr
 
 from pipeline_assets.local.exchange.accounts.desk import DEFAULT_KEY
 from pipeline_assets.resources.binance_account import UnansweredError
+from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.services.gateway.preparation import prepare_symbols
 from pipeline_assets.trading.binance_checks import AccountUnfitError, AccountUnreadableError
 from pipeline_assets.trading.binance_setup import SetupRefusedError
+from pipeline_assets.trading.day_reconciliation import reconcile_day
 from pipeline_assets_tests.fixtures.redis import free_port
 from pipeline_assets_tests.trading.binance_bench import VenueBench, prepared, settings_at
 
@@ -48,16 +55,34 @@ def test_wrong_key_names_its_settings(running, redis_url, wrong: dict[str, Any])
 
     settings = settings_at(running, redis_url, **wrong)
     named = r"PIPELINE_TRADING__API_KEY, PIPELINE_TRADING__API_SECRET.*PIPELINE_TRADING__REST_URL"
-    with pytest.raises(SetupRefusedError, match=named):
-        prepare_symbols(settings, None)
-    with pytest.raises(AccountUnreadableError, match=named):
-        asyncio.run(start())
+    with sessions_are_closed():
+        with pytest.raises(SetupRefusedError, match=named):
+            prepare_symbols(settings, None)
+        with pytest.raises(AccountUnreadableError, match=named):
+            asyncio.run(start())
 
 
-def test_silent_address_names_its_setting(running, redis_url):
+def test_silent_address_names_its_setting(running, redis_url, s3_bucket):
+    """A command and a day's comparison say so, and leave no session open."""
     nowhere = f"http://127.0.0.1:{free_port()}"
-    with pytest.raises(UnansweredError, match=r"check the network and PIPELINE_TRADING__REST_URL"):
-        prepare_symbols(settings_at(running, redis_url, rest_url=nowhere), None)
+    settings = settings_at(running, redis_url, rest_url=nowhere)
+    named = r"check the network and PIPELINE_TRADING__REST_URL"
+    now = datetime(2026, 11, 21, 4, 20, tzinfo=UTC)
+    with sessions_are_closed():
+        with pytest.raises(UnansweredError, match=named):
+            prepare_symbols(settings, None)
+        with pytest.raises(UnansweredError, match=named):
+            reconcile_day(settings, ObjectStore(s3_bucket.settings()), date(2026, 11, 20), now)
+
+
+@contextmanager
+def sessions_are_closed() -> Iterator[None]:
+    """Fail if aiohttp warns that a session of the block was never closed."""
+    with warnings.catch_warnings(record=True) as found:
+        warnings.simplefilter("always", ResourceWarning)
+        yield
+        gc.collect()
+    assert not [each for each in found if "client session" in str(each.message)]
 
 
 def test_unlisted_symbol_is_named(running, redis_url):

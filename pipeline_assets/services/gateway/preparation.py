@@ -35,10 +35,6 @@ def prepare_symbols(settings: Settings, live_account: str | None) -> list[str]:
 
 
 async def _prepare(settings: Settings, symbols: tuple[str, ...]) -> list[str]:
-    account = AccountClient(settings)
-    await account.open()
-    try:
+    async with AccountClient(settings) as account:
         await account.synchronize()
         return await prepare_account(account, settings.trading, symbols)
-    finally:
-        await account.close()
