@@ -59,6 +59,8 @@ REFUSING = frozenset(_GENERAL | _ORDERS)
 # The exchange has no such open order, and so nothing to cancel.
 _UNKNOWN_ORDER = frozenset({-2011, -2013})
 _LONGEST_TEXT = 200
+# The key is unknown, its signature wrong, or its rights or addresses do not fit.
+KEY_CODES = frozenset({-1002, -1022, -2014, -2015, -2017})
 # After a refusal of requests that read the account: of the key, its signature or its address.
 KEY_ADVICE = (
     "Check PIPELINE_TRADING__API_KEY, PIPELINE_TRADING__API_SECRET, the key's IP list, and that "

@@ -24,7 +24,13 @@ from pipeline_assets.resources.binance_endpoints import (
     Endpoint,
 )
 from pipeline_assets.trading import messages
-from pipeline_assets.trading.binance_answers import Problem, is_missing, problem_of
+from pipeline_assets.trading.binance_answers import (
+    KEY_ADVICE,
+    KEY_CODES,
+    Problem,
+    is_missing,
+    problem_of,
+)
 from pipeline_assets.trading.binance_replies import (
     Row,
     TriggeredOrders,
@@ -52,10 +58,11 @@ _MOST_STOPS = 500
 
 
 class VenueRefusedError(OutsideSystemError):
-    """Binance refused a question. The message has its answer."""
+    """Binance refused a question. The message has its answer, and the settings if the key is why."""
 
     def __init__(self, what: str, problem: Problem) -> None:
-        super().__init__(f"Binance refused the question about {what}: {problem}.")
+        advice = f" {KEY_ADVICE}" if problem.code in KEY_CODES else ""
+        super().__init__(f"Binance refused the question about {what}: {problem}.{advice}")
         self.problem = problem
 
 

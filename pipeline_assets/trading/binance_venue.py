@@ -23,6 +23,7 @@ from pipeline_assets.resources.binance_endpoints import (
 from pipeline_assets.settings import TradingSettings
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.binance_answers import (
+    KEY_CODES,
     Problem,
     is_missing,
     json_object,
@@ -40,8 +41,6 @@ from pipeline_assets.trading.order_types import Order, Status
 from pipeline_assets.trading.part_ends import report_end
 
 _BAD_TIMESTAMP = -1021
-# The key is unknown, its signature wrong, or its rights or addresses do not fit.
-_KEY_CODES = frozenset({-1002, -1022, -2014, -2015, -2017})
 _SHUTTING_DOWN = -1016
 
 
@@ -205,7 +204,7 @@ class BinanceVenue:
             self.upkeep.read_rules_soon()
         if problem.code == _BAD_TIMESTAMP:
             self.upkeep.measure_soon()
-        if problem.code in _KEY_CODES:
+        if problem.code in KEY_CODES:
             text = f"Binance does not accept the key: {problem}. Check its rights and its IP list."
             self._hear(VenueTrouble(Trouble.KEY, 0, text))
         elif problem.code == _SHUTTING_DOWN or (

@@ -242,6 +242,8 @@ def test_revoked_key_fails_the_run(desk: Desk) -> None:
     desk.platform.exchange.set_clock(MORNING)
     ended = desk.platform.run("reconciliation", str(DAY), raise_on_error=False)
     assert not ended.success
+    (failed,) = [each for each in ended.all_events if each.event_type_value == "STEP_FAILURE"]
+    assert "Check PIPELINE_TRADING__API_KEY" in str(failed.event_specific_data.error)
     assert desk.store.get(KEY) is None
 
 
