@@ -29,17 +29,26 @@ _live = click.option(
     help="Trade with money, on this account. Needs PIPELINE_TRADING__VENUE=live as well.",
 )
 
+_moved_from = click.option(
+    "--moved-from",
+    metavar="HOST",
+    help="Say that the journal's exchange has moved from this host to that of the settings; once.",
+)
+
 
 @click.group(invoke_without_command=True)
 @_live
+@_moved_from
 @click.pass_context
-def gateway(context: click.Context, live: str | None) -> None:
+def gateway(context: click.Context, live: str | None, moved_from: str | None) -> None:
     """Run the order gateway of the account, or talk to the running one.
 
     Without a subcommand it runs until Ctrl-C; `pipeline-assets up` starts it too, unless the venue is live.
     """
     if context.invoked_subcommand is None:
-        context.invoke(run, live=live)
+        context.invoke(run, live=live, moved_from=moved_from)
+    elif moved_from is not None:
+        raise click.UsageError("--moved-from belongs behind run.")
     elif live is not None:
         raise click.UsageError(
             f"--live belongs behind run or prepare, as in `pipeline-assets gateway prepare --live {live}`; "
@@ -49,11 +58,12 @@ def gateway(context: click.Context, live: str | None) -> None:
 
 @gateway.command()
 @_live
-def run(live: str | None) -> None:
+@_moved_from
+def run(live: str | None, moved_from: str | None) -> None:
     """Run the gateway until Ctrl-C. A second one for the same account refuses to start."""
     from pipeline_assets.services.gateway.process import main
 
-    main(load_settings(), live)
+    main(load_settings(), live, moved_from)
 
 
 @gateway.command()
@@ -132,11 +142,14 @@ def backup(file: Path) -> None:
     """
     from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 
-    target = file.absolute()
+    settings, target = load_settings(), file.absolute()
     with _client() as client:
         # A journal of years takes minutes.
         client.call(pb.BackupRequest(path=str(target)), pb.BackupResponse, seconds=3600)
-    click.echo(f"Written: {target}, and the paper venue's journal beside it.")
+    beside = (
+        ", and the paper venue's journal beside it" if settings.trading.venue == "paper" else ""
+    )
+    click.echo(f"Written: {target}{beside}.")
 
 
 @gateway.command()

@@ -50,7 +50,7 @@ class SetMode:
 
 @dataclass(frozen=True)
 class BindVenue:
-    """The gateway begins at a venue, to which a journal without one belongs from here on."""
+    """The gateway begins at a venue, to which the journal belongs from here on."""
 
     venue: VenueIdentity
     request: int = 0

@@ -138,8 +138,8 @@ def set_mode(work: Work, event: SetMode) -> None:
 
 
 def bind_venue(work: Work, event: BindVenue) -> None:
-    """Have a journal that belongs to no venue yet belong to this one."""
-    if work.state.venue is None:
+    """Have the journal belong to this venue; the caller has checked that it may."""
+    if work.state.venue != event.venue:
         venue, host = event.venue
         work.record(records.VenueBound(at=work.now, venue=venue, host=host))
     work.reply(event.request, str(event.venue))

@@ -85,6 +85,7 @@ async def run_gateway(
     make: VenueMaker = make_venue,
     on_ready: Callable[[Doors], None] = lambda _: None,
     lease_seconds: float = LEASE_SECONDS,
+    moved_from: str | None = None,
 ) -> None:
     """Serve the account of the settings until `stop` is set.
 
@@ -94,6 +95,7 @@ async def run_gateway(
         make: chooses the venue.
         on_ready: called once the venue takes orders and the doors are open.
         lease_seconds: how long account and key stay locked after a crash.
+        moved_from: the host at which the journal's venue was before, if a person says that it moved.
 
     Raises:
         PipelineError: the gateway cannot start, or stopped by itself. The message says why.
@@ -107,7 +109,7 @@ async def run_gateway(
         with closing(journal), MarketFeed(settings, weight_of(settings)) as feed:
             await feed.begin()
             core = await asyncio.to_thread(restored_core, journal, settings, feed)
-            require_own_journal(settings, core.state)
+            require_own_journal(settings, core.state, moved_from)
             venue = make(settings, feed.now)
             alarm = Alarm(settings.alerts)
             gateway = Gateway(core, journal, venue, feed.now, lease, alarm)
@@ -176,12 +178,15 @@ async def _cancel(tasks: Sequence[asyncio.Task[Any]]) -> None:
     await asyncio.gather(*tasks, return_exceptions=True)
 
 
-def main(settings: Settings, live_account: str | None = None) -> None:
+def main(
+    settings: Settings, live_account: str | None = None, moved_from: str | None = None
+) -> None:
     """Run the gateway until SIGINT or SIGTERM.
 
     Args:
         settings: of the gateway.
         live_account: the account that the command permits to trade with money, or None.
+        moved_from: as for `run_gateway`.
 
     Raises:
         LiveRefusedError: settings and command do not agree about the venue.
@@ -199,4 +204,6 @@ def main(settings: Settings, live_account: str | None = None) -> None:
             *(trading.account, trading.venue, at.host, doors.grpc_port, doors.http_port),
         )
 
-    run_until_stopped(lambda stop: run_gateway(settings, stop, on_ready=report))
+    run_until_stopped(
+        lambda stop: run_gateway(settings, stop, on_ready=report, moved_from=moved_from)
+    )

@@ -10,7 +10,7 @@ from pipeline_assets.errors import InputError
 from pipeline_assets.settings import PREFIX, Settings
 from pipeline_assets.settings.files import ENV_FILE, literal_values
 from pipeline_assets.trading.state import GatewayState
-from pipeline_assets.trading.venue_identity import identity_of
+from pipeline_assets.trading.venue_identity import VenueIdentity, identity_of
 
 # The orders of the paper venue have ids that begin so.
 _PAPER_ID = "paper-"
@@ -88,18 +88,32 @@ def _set_variables() -> Mapping[str, str]:
     return {**dict.fromkeys(literal_values(Path(ENV_FILE)), ""), **os.environ}
 
 
-def require_own_journal(settings: Settings, state: GatewayState) -> None:
+def require_own_journal(
+    settings: Settings, state: GatewayState, moved_from: str | None = None
+) -> None:
     """Return if the journal belongs to this venue, or to none yet, as one of an earlier version.
+
+    Args:
+        settings: of the gateway.
+        state: of the journal.
+        moved_from: the host at which a person says the same venue was before, or None.
 
     Raises:
         LiveRefusedError: the journal is another venue's, so the account has other positions.
     """
     wanted = identity_of(settings.trading)
-    if state.venue not in (None, wanted):
+    held = state.venue
+    moved = VenueIdentity(wanted.venue, moved_from) if moved_from else None
+    if held is not None and held not in (wanted, moved):
+        advice = (
+            " If this is the same exchange and account at a new address, start the gateway once by "
+            f"`pipeline-assets gateway --moved-from {held.host}`."
+        )
         raise LiveRefusedError(
-            f"The journal of account {settings.trading.account} is of {state.venue}, and the settings say "
+            f"The journal of account {settings.trading.account} is of {held}, and the settings say "
             f"{wanted}. Name another account for the new venue, PIPELINE_TRADING__ACCOUNT=desk-2, or go back "
             "to the journal's by PIPELINE_TRADING__VENUE and PIPELINE_TRADING__REST_URL."
+            + (advice if held.venue == wanted.venue else "")
         )
     if settings.trading.venue == "paper":
         return

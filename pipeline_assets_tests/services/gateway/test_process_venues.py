@@ -76,8 +76,27 @@ def test_journal_stays_at_its_venue(process: Process) -> None:
     with pytest.raises(LiveRefusedError, match=r"is of demo at demo-fapi.*live at fapi\.binance"):
         asyncio.run(process.run(asyncio.Event()))
     process.trade_at("demo", account="desk-1", rest_url="http://127.0.0.1:1")
-    with pytest.raises(LiveRefusedError, match=r"PIPELINE_TRADING__ACCOUNT=desk-2"):
+    with pytest.raises(LiveRefusedError, match=r"--moved-from demo-fapi\.binance\.com"):
         asyncio.run(process.run(asyncio.Event()))
+
+
+def test_exchange_may_move(process: Process) -> None:
+    """A person names the former host: the journal belongs to the new one from there on, and to no third."""
+    process.trade_at("demo", account="desk-1")
+    with process.running():
+        pass
+    process.trade_at("demo", account="desk-1", rest_url="https://moved.example.com:443")
+    with pytest.raises(LiveRefusedError):
+        asyncio.run(process.run(asyncio.Event(), moved_from="another.example.com"))
+    with process.running(moved_from="demo-fapi.binance.com"):
+        pass
+    with process.running() as client:
+        bound = [each for each in _events(client) if each.WhichOneof("event") == "venue_bound"]
+    assert [each.venue_bound.host for each in bound] == [
+        "demo-fapi.binance.com",
+        "moved.example.com",
+    ]
+    assert not process.failures
 
 
 def _events(client: GatewayClient) -> list[pb.StreamEventsResponse]:
