@@ -40,12 +40,13 @@ class LeaseStore:
         self._milliseconds = round(seconds * 1000)
         self._redis = RedisConnection(settings, LeaseStoreError, then=then)
 
-    def take(self, run_id: str, holder: str = "") -> str | None:
+    def take(self, run_id: str, holder: str = "", token: str = "") -> str | None:
         """Take the lease of a run if it is free.
 
         Args:
             run_id: the run, or another thing that one process at a time may have.
             holder: names this process for people.
+            token: of a holder that has several leases, by `new_token`; empty for one of this lease alone.
 
         Returns:
             The holder's token, or None if another process holds the lease.
@@ -53,7 +54,7 @@ class LeaseStore:
         Raises:
             LeaseStoreError: Redis failed.
         """
-        token = f"{secrets.token_hex(8)} {holder}".strip()
+        token = token or new_token(holder)
 
         def attempt(client: Any) -> bool:
             if client.set(lease_key(run_id), token, nx=True, px=self._milliseconds):
@@ -78,18 +79,15 @@ class LeaseStore:
         Raises:
             LeaseStoreError: Redis failed.
         """
-        return self.renew_all([(run_id, token)])
+        return self.renew_all([run_id], token)
 
-    def renew_all(self, held: Sequence[tuple[str, str]]) -> bool:
-        """Extend several leases at once; return whether each still belonged to its holder.
-
-        Args:
-            held: name and token of each lease.
+    def renew_all(self, run_ids: Sequence[str], token: str) -> bool:
+        """Extend several leases of one holder at once; return whether each still belonged to the holder.
 
         Raises:
             LeaseStoreError: Redis failed.
         """
-        calls = [(1, lease_key(name), token, self._milliseconds) for name, token in held]
+        calls = [(1, lease_key(each), token, self._milliseconds) for each in run_ids]
         return all(self._redis.run_script("renew_lease", calls))
 
     def release(self, run_id: str, token: str) -> None:
@@ -119,6 +117,11 @@ class LeaseStore:
         return frozenset(
             run_id for run_id, there in zip(run_ids, self._redis.run(read), strict=True) if there
         )
+
+
+def new_token(holder: str) -> str:
+    """Return a random token that names its holder for people."""
+    return f"{secrets.token_hex(8)} {holder}".strip()
 
 
 def lease_key(run_id: str) -> str:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from typing import Self
 
 from pipeline_assets.errors import OutsideSystemError
-from pipeline_assets.resources.leases import LeaseStore, LeaseStoreError
+from pipeline_assets.resources.leases import LeaseStore, LeaseStoreError, new_token
 from pipeline_assets.trading.gateway import GatewayStoppedError
 
 # Several renewals may fail before the lease ends.
@@ -31,14 +31,15 @@ class SecondGatewayError(OutsideSystemError):
 class GatewayLease:
     """The right to send orders for an account, held by this process and renewed until released."""
 
-    def __init__(self, store: LeaseStore, held: Sequence[tuple[str, str]]) -> None:
+    def __init__(self, store: LeaseStore, names: Sequence[str], token: str) -> None:
         """Renew leases that were taken, from now on. Made in the event loop that waits for their loss.
 
         Args:
             store: of the leases.
-            held: name and token of each.
+            names: of the leases.
+            token: of all of these.
         """
-        self._store, self._held = store, held
+        self._store, self._names, self._token = store, names, token
         self._ended, self._released = asyncio.Event(), threading.Event()
         loop = asyncio.get_running_loop()
         # A daemon: a process that ends without a release leaves the lease to end by itself.
@@ -65,14 +66,15 @@ class GatewayLease:
         if key_digest:
             used = f"The API key of account {account} is used"
             wanted.append((f"gateway-key:{key_digest}", used))
-        held: list[tuple[str, str]] = []
+        token, names = new_token(holder), list[str]()
         try:
             for name, taken in wanted:
-                held.append((name, await _token(store, name, holder, taken)))
+                await _wait_for(store, name, token, taken, names)
+                names.append(name)
         except BaseException:
-            await _release(store, held)
+            await _release(store, names, token)
             raise
-        return cls(store, held)
+        return cls(store, names, token)
 
     def holds(self) -> bool:
         """Return whether this gateway holds every lease, as Redis says; renews these, too.
@@ -80,7 +82,7 @@ class GatewayLease:
         Raises:
             LeaseStoreError: Redis does not say, so nothing may be sent.
         """
-        return self._store.renew_all(self._held)
+        return self._store.renew_all(self._names, self._token)
 
     async def require(self) -> None:
         """Return if this gateway holds the lease, as Redis says.
@@ -109,7 +111,7 @@ class GatewayLease:
         """Stop renewing and give the lease back, so that the next gateway starts at once."""
         self._released.set()
         await asyncio.to_thread(self._thread.join)
-        await _release(self._store, self._held)
+        await _release(self._store, self._names, self._token)
 
     def _renew_on(self, loop: asyncio.AbstractEventLoop) -> None:
         """Renew the lease until it is lost or released. A renewal that Redis does not answer is repeated."""
@@ -125,8 +127,17 @@ class GatewayLease:
             loop.call_soon_threadsafe(self._ended.set)
 
 
-async def _token(store: LeaseStore, name: str, holder: str, taken: str) -> str:
-    """Take a lease and return its token; `taken` begins the text about another holder.
+async def _wait_for(
+    store: LeaseStore, name: str, token: str, taken: str, held: Sequence[str]
+) -> None:
+    """Take a lease once it is free.
+
+    Args:
+        store: of the leases.
+        name: of the lease.
+        token: of the lease.
+        taken: begins the text about another holder.
+        held: leases with this token, which must not end during the wait.
 
     Raises:
         SecondGatewayError: another gateway renews the lease.
@@ -136,9 +147,8 @@ async def _token(store: LeaseStore, name: str, holder: str, taken: str) -> str:
     # A lease that outlives its own length was renewed.
     end = loop.time() + store.seconds * (1 + _ASKING_SHARE)
     while True:
-        token = await asyncio.to_thread(store.take, name, holder)
-        if token:
-            return token
+        if await asyncio.to_thread(store.take, name, token=token):
+            return
         other = await asyncio.to_thread(store.holder, name)
         if loop.time() > end:
             raise SecondGatewayError(
@@ -146,13 +156,14 @@ async def _token(store: LeaseStore, name: str, holder: str, taken: str) -> str:
                 "orders: stop that one first, or give each an account of its own with a key of its own."
             )
         _logger.warning("%s by %s: waiting for the lease.", taken, other)
+        await asyncio.to_thread(store.renew_all, held, token)
         await asyncio.sleep(store.seconds * _ASKING_SHARE)
 
 
-async def _release(store: LeaseStore, held: Sequence[tuple[str, str]]) -> None:
+async def _release(store: LeaseStore, names: Sequence[str], token: str) -> None:
     """Give leases back; those that Redis does not take back end by themselves."""
     try:
-        for name, token in held:
+        for name in names:
             await asyncio.to_thread(store.release, name, token)
     except LeaseStoreError as error:
         _logger.warning("The account's lease ends by itself: %s", error)

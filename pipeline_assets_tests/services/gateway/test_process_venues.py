@@ -4,13 +4,15 @@ import asyncio
 from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from pipeline_assets.resources.journals import open_journal
+from pipeline_assets.resources.leases import LeaseStore, lease_key
 from pipeline_assets.services.gateway.client import GatewayCallError, GatewayClient
 from pipeline_assets.services.gateway.doors import Doors
-from pipeline_assets.services.gateway.lease import SecondGatewayError
+from pipeline_assets.services.gateway.lease import GatewayLease, SecondGatewayError
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 from pipeline_assets.services.gateway.switches import LiveRefusedError
 from pipeline_assets.trading.binance_checks import AccountUnfitError
@@ -18,6 +20,7 @@ from pipeline_assets.trading.messages import Event
 from pipeline_assets.trading.records import GATEWAY_RECORDS, DayBegun
 from pipeline_assets_tests.fixtures.gateway import order
 from pipeline_assets_tests.fixtures.gateway_process import KEY, Process, TimedVenue, placed
+from pipeline_assets_tests.fixtures.redis import RedisServer
 
 
 class UnfitVenue(TimedVenue):
@@ -45,6 +48,38 @@ def test_two_names_with_one_key(process: Process, tmp_path: Path) -> None:
     # Neither the refused one nor the stopped one leaves a lease.
     assert process.redis.client().keys("leases:gateway*") == []
     assert not open_journal(second.settings.trading, tmp_path, "gateway").last
+
+
+class Waiting(LeaseStore):
+    """At the first question, the key lease's other holder gives it back, and the account's runs out."""
+
+    redis: Any
+    other: str | None = None
+
+    def holder(self, run_id: str) -> str | None:
+        found = super().holder(run_id)
+        self.redis.pexpire(lease_key("gateway:desk-1"), 1_000)
+        assert self.other
+        self.release(run_id, self.other)
+        return found
+
+
+def test_wait_for_key_keeps_account(
+    redis_server: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The account's lease is renewed while the gateway waits for the key's."""
+    monkeypatch.setattr("pipeline_assets.services.gateway.lease._ASKING_SHARE", 0.0)
+    store = Waiting(redis_server.settings(), 60.0)
+    store.redis = redis_server.client()
+    store.other = store.take("gateway-key:digest", "a gateway that died")
+
+    async def scene() -> None:
+        lease = await GatewayLease.take(store, "desk-1", "digest")
+        assert store.redis.pttl(lease_key("gateway:desk-1")) > 30_000
+        await lease.release()
+
+    asyncio.run(scene())
+    assert store.held(["gateway:desk-1", "gateway-key:digest"]) == frozenset()
 
 
 def test_lost_key_lease_ends_gateway(process: Process) -> None:
