@@ -14,7 +14,7 @@ from pipeline_assets_tests.deployment.files import (
     document,
     faults,
 )
-from pipeline_assets_tests.deployment.test_kubernetes import SETTINGS
+from pipeline_assets_tests.deployment.test_kubernetes import SETTINGS, mounted_secret
 
 DAGSTER = document(DEPLOY / "helm" / "dagster-values.yaml")
 AIRFLOW = document(DEPLOY / "helm" / "airflow-values.yaml")
@@ -63,6 +63,8 @@ def test_pods_have_our_settings() -> None:
         assert pod["envSecrets"] == [{"name": "pipeline-secrets"}]
         assert pod["securityContext"]["readOnlyRootFilesystem"] is True
         assert pod["podSecurityContext"]["runAsNonRoot"] is True
+        as_pod = {"containers": [pod], "volumes": pod["volumes"]}
+        assert mounted_secret(as_pod) == "pipeline-files"
 
 
 def test_names_and_ports_agree() -> None:
