@@ -37,6 +37,20 @@ def test_schemas_find_a_misspelt_key() -> None:
     assert faults(chart_validator("airflow"), AIRFLOW | {"webserver": {}}) != []
 
 
+def test_schemas_find_values_that_the_charts_spoil() -> None:
+    """The chart takes all three, and a cluster refuses the image or gives our pods rights over others."""
+    postgresql = DAGSTER["postgresql"]
+    doubled = postgresql["image"] | {"repository": "docker.io/library/postgres"}
+    code_servers = dict(DAGSTER["dagster-user-deployments"])
+    del code_servers["rbacEnabled"]
+    for change in (
+        {"postgresql": postgresql | {"image": doubled}},
+        {"dagster-user-deployments": code_servers},
+        {"rbacEnabled": True},
+    ):
+        assert faults(chart_validator("dagster"), DAGSTER | change) != []
+
+
 def test_launcher_of_the_chart_exists() -> None:
     """The chart's own instance file, which its migration job reads, names our launcher."""
     custom = DAGSTER["runLauncher"]["config"]["customRunLauncher"]
