@@ -1,6 +1,7 @@
 """The files of deploy/ as data, and the schemas that they are checked against. No assertions here."""
 
 import json
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -96,6 +97,31 @@ def example_environment() -> dict[str, str]:
     """Return the variables of the compose file's example."""
     lines = (DEPLOY / "compose" / "pipeline.env.example").read_text("utf-8").splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
+
+
+def alternatives(path: Path) -> list[dict[str, str]]:
+    """Return each group of settings that stands in comments, as `# PIPELINE_NAME=value` or with a colon."""
+    groups: list[dict[str, str]] = [{}]
+    for line in path.read_text("utf-8").splitlines():
+        found = re.fullmatch(r"\s*# (PIPELINE_[A-Z0-9_]+)(?:=|: )(.*)", line)
+        if found is None:
+            groups.append({})
+        else:
+            # In YAML a number stands in quotation marks.
+            groups[-1][found[1]] = found[2].strip('"')
+    return [group for group in groups if group]
+
+
+def file_settings() -> set[str]:
+    """Return the variables of all settings that name a certificate, a key or another file."""
+    return {
+        f"{PREFIX}{section}__{name}".upper()
+        for section in ("s3", "redis", "snowflake", "kafka")
+        for name, inner in getattr(
+            Settings.model_fields[section].annotation, "model_fields", {}
+        ).items()
+        if Path in _parts(inner.annotation)
+    }
 
 
 def secret_settings() -> set[str]:

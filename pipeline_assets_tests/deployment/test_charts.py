@@ -14,7 +14,7 @@ from pipeline_assets_tests.deployment.files import (
     document,
     faults,
 )
-from pipeline_assets_tests.deployment.test_kubernetes import SETTINGS
+from pipeline_assets_tests.deployment.test_kubernetes import SETTINGS, mounted_secret
 
 DAGSTER = document(DEPLOY / "helm" / "dagster-values.yaml")
 AIRFLOW = document(DEPLOY / "helm" / "airflow-values.yaml")
@@ -35,6 +35,20 @@ def test_schemas_find_a_misspelt_key() -> None:
     daemon = DAGSTER["dagsterDaemon"] | {"livenessProbe": probe}
     assert faults(chart_validator("dagster"), DAGSTER | {"dagsterDaemon": daemon}) != []
     assert faults(chart_validator("airflow"), AIRFLOW | {"webserver": {}}) != []
+
+
+def test_schemas_find_values_that_the_charts_spoil() -> None:
+    """The chart takes all three, and a cluster refuses the image or gives our pods rights over others."""
+    postgresql = DAGSTER["postgresql"]
+    doubled = postgresql["image"] | {"repository": "docker.io/library/postgres"}
+    code_servers = dict(DAGSTER["dagster-user-deployments"])
+    del code_servers["rbacEnabled"]
+    for change in (
+        {"postgresql": postgresql | {"image": doubled}},
+        {"dagster-user-deployments": code_servers},
+        {"rbacEnabled": True},
+    ):
+        assert faults(chart_validator("dagster"), DAGSTER | change) != []
 
 
 def test_launcher_of_the_chart_exists() -> None:
@@ -63,6 +77,8 @@ def test_pods_have_our_settings() -> None:
         assert pod["envSecrets"] == [{"name": "pipeline-secrets"}]
         assert pod["securityContext"]["readOnlyRootFilesystem"] is True
         assert pod["podSecurityContext"]["runAsNonRoot"] is True
+        as_pod = {"containers": [pod], "volumes": pod["volumes"]}
+        assert mounted_secret(as_pod) == "pipeline-files"
 
 
 def test_names_and_ports_agree() -> None:

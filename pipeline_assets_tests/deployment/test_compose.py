@@ -3,9 +3,11 @@
 import importlib.util
 import json
 import os
+from pathlib import Path
 
 import pytest
 from jsonschema import Draft202012Validator
+from pydantic import SecretStr
 
 from pipeline_assets.cli.main import COMMANDS
 from pipeline_assets.settings import Settings, load_settings
@@ -13,10 +15,12 @@ from pipeline_assets_tests.deployment.files import (
     DEPLOY,
     ROOT,
     SCHEMAS,
+    alternatives,
     compose,
     document,
     example_environment,
     faults,
+    file_settings,
     option,
     own_services,
     secret_settings,
@@ -24,6 +28,7 @@ from pipeline_assets_tests.deployment.files import (
     words,
 )
 
+EXAMPLE = DEPLOY / "compose" / "pipeline.env.example"
 PROGRAMS = {"dagster", "dagster-daemon", "dagster-webserver"}
 
 
@@ -115,17 +120,51 @@ def loaded(monkeypatch: pytest.MonkeyPatch, *sources: dict[str, str]) -> Setting
             monkeypatch.delenv(name)
     for source in sources:
         for name, value in source.items():
-            # The files may name settings that come with the same release as these files.
-            if name.startswith("PIPELINE_") and _is_setting(name):
+            if name.startswith("PIPELINE_"):
                 monkeypatch.setenv(name, value)
     monkeypatch.setenv("PIPELINE_CONFIG_FILE", str(ROOT / "config.yaml"))
     return load_settings()
 
 
-def _is_setting(variable: str) -> bool:
+def read_back(settings: Settings, variable: str) -> str:
+    """Return the value that a setting has, as text."""
     section, _, name = variable.removeprefix("PIPELINE_").lower().partition("__")
-    known = getattr(Settings.model_fields[section].annotation, "model_fields", {})
-    return not name or name in known
+    value = getattr(getattr(settings, section), name)
+    if isinstance(value, SecretStr):
+        return value.get_secret_value()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+@pytest.mark.parametrize("group", alternatives(EXAMPLE), ids=lambda group: next(iter(group)))
+def test_alternative_settings_are_valid(
+    group: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each group in comments loads in place of the lines with the same names, and arrives."""
+    monkeypatch.chdir(DEPLOY)
+    found = loaded(
+        monkeypatch, example_environment(), group, own_services()["daemon"]["environment"]
+    )
+    single = {name: value for name, value in group.items() if "PROPERTIES" not in name}
+    assert {name: read_back(found, name) for name in single} == single
+
+
+def test_files_are_mounted() -> None:
+    """The example shows every setting that names a file, at the place that all containers mount read-only."""
+    shown = {name: value for group in alternatives(EXAMPLE) for name, value in group.items()}
+    assert file_settings() <= set(shown)
+    assert {str(Path(shown[name]).parent) for name in file_settings()} == {"/run/pipeline"}
+    for name, each in own_services().items():
+        (mount,) = each["volumes"]
+        assert mount.split(":")[1:] == ["/run/pipeline", "ro"], name
+        # Its directory is not in the repository.
+        assert mount.startswith("./secrets/")
+
+
+def test_example_sets_what_a_person_may_change() -> None:
+    """The compose file's own variables come before those of pipeline.env, so none of them is shown there."""
+    shown = set(example_environment()).union(*alternatives(EXAMPLE))
+    for name, each in own_services().items():
+        assert not shown & set(each["environment"]), name
 
 
 @pytest.mark.parametrize("name", sorted(own_services()))

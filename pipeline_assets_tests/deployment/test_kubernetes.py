@@ -1,7 +1,9 @@
 """The manifests: Kubernetes' schemas, and what they promise about each pod. No cluster is asked here."""
 
 import shutil
+import stat
 import subprocess
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -10,18 +12,21 @@ import yaml
 from pipeline_assets_tests.deployment.files import (
     DEPLOY,
     ROOT,
+    alternatives,
     deployments,
     document,
     faults,
+    file_settings,
     kind_validator,
     manifests,
     option,
     secret_settings,
     total_processes,
 )
-from pipeline_assets_tests.deployment.test_compose import loaded
+from pipeline_assets_tests.deployment.test_compose import loaded, read_back
 
 FOLDER = DEPLOY / "kubernetes"
+SETTINGS_FILE = FOLDER / "settings.yaml"
 SETTINGS = next(each["data"] for each in manifests() if each["kind"] == "ConfigMap")
 
 
@@ -121,6 +126,47 @@ def test_selectors_find_pods() -> None:
                 assert spec[part].get("matchLabels", {}) in known, named(each)
     for name, each in deployments().items():
         assert each["spec"]["selector"]["matchLabels"] == labels[name]
+
+
+# The Secret adds these to the settings in comments.
+OF_THE_SECRET = {
+    "PIPELINE_KAFKA__SASL_PASSWORD": "of the Secret",
+    "PIPELINE_KAFKA__SASL_OAUTHBEARER_CLIENT_SECRET": "of the Secret",
+    "PIPELINE_CELERY__BROKER_URL": "rediss://pipeline:secret@broker.example.com:6379/1",
+}
+
+
+@pytest.mark.parametrize("group", alternatives(SETTINGS_FILE), ids=lambda group: next(iter(group)))
+def test_alternative_settings_are_valid(
+    group: dict[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each group in comments loads in place of the lines with its names, holds no secret, and arrives."""
+    assert not secret_settings() & set(group)
+    monkeypatch.chdir(DEPLOY)
+    found = loaded(monkeypatch, SETTINGS, OF_THE_SECRET, group)
+    assert {name: read_back(found, name) for name in group} == group
+
+
+def test_files_are_mounted() -> None:
+    """Every setting that names a file is shown, at the place where all pods mount one Secret."""
+    shown = {name: value for group in alternatives(SETTINGS_FILE) for name, value in group.items()}
+    assert file_settings() <= set(shown)
+    assert {str(Path(shown[name]).parent) for name in file_settings()} == {"/run/pipeline"}
+    for name, each in deployments().items():
+        assert mounted_secret(each["spec"]["template"]["spec"]) == "pipeline-files", name
+
+
+def mounted_secret(pod: dict[str, Any]) -> str:
+    """Return the Secret at /run/pipeline, which the pod's user can read and the pod starts without."""
+    (container,) = pod["containers"]
+    (mount,) = (each for each in container["volumeMounts"] if each["mountPath"] == "/run/pipeline")
+    assert mount["readOnly"] is True
+    (volume,) = (each for each in pod["volumes"] if each["name"] == mount["name"])
+    secret = volume["secret"]
+    assert secret["optional"] is True
+    # The group is the pod's; other users cannot read.
+    assert secret["defaultMode"] == stat.S_IRUSR | stat.S_IRGRP
+    return str(secret["secretName"])
 
 
 def test_settings_are_valid(monkeypatch: pytest.MonkeyPatch) -> None:
