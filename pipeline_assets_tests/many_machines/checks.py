@@ -2,13 +2,15 @@
 that ran at once. Each count that is not 0 is a fault of the product.
 """
 
+import subprocess
 import sys
 from collections import defaultdict
+from collections.abc import Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from itertools import pairwise, product
 
-from dagster import DagsterEventType, DagsterRun, DagsterRunStatus, RunsFilter
+from dagster import DagsterEventType, DagsterInstance, DagsterRun, RunsFilter
 
 from pipeline_assets.collection.fetch_plan import OPEN_DAY_TAG
 from pipeline_assets.market.intervals import Interval
@@ -22,13 +24,6 @@ _RUN_ENDS = (
     DagsterEventType.RUN_CANCELED,
 )
 _STEP_ENDS = (DagsterEventType.STEP_SUCCESS, DagsterEventType.STEP_FAILURE)
-UNFINISHED = [
-    DagsterRunStatus.QUEUED,
-    DagsterRunStatus.NOT_STARTED,
-    DagsterRunStatus.STARTING,
-    DagsterRunStatus.STARTED,
-    DagsterRunStatus.CANCELING,
-]
 
 
 @dataclass(frozen=True)
@@ -75,33 +70,39 @@ def minutes_over_limit(cluster: Cluster, own: str) -> tuple[int, int]:
     return max(used.values(), default=0), sum(spent > weight["limit"] for spent in used.values())
 
 
-def runs_since(cluster: Cluster, moment: datetime) -> list[DagsterRun]:
-    """Return the runs that were made since, oldest first."""
-    found = cluster.instance.get_runs(RunsFilter(created_after=moment))
-    return list(reversed(list(found)))
-
-
-def orphans(cluster: Cluster, before: datetime) -> list[str]:
-    """Return the runs made before that have not ended, and those whose lease is held after their end."""
-    unfinished = cluster.instance.get_run_ids(
-        RunsFilter(statuses=UNFINISHED, created_before=before)
+def complaints(command: str) -> int:
+    """Return 1 if a command about the lake, `gaps` or `verify`, has something to complain about."""
+    ran = subprocess.run(
+        [sys.executable, "-m", "pipeline_assets", command],
+        capture_output=True,
+        text=True,
+        timeout=300,
+        check=False,
     )
-    held = cluster.leases()
-    ended = {
-        run.run_id
-        for run in cluster.instance.get_runs(RunsFilter(run_ids=sorted(held)) if held else None)
-        if run.is_finished
-    }
-    return sorted({*unfinished, *(held & ended)})
+    if ran.returncode:
+        print(f"{command}: {ran.stdout[-2000:]}{ran.stderr[-2000:]}", file=sys.stderr)
+    return int(ran.returncode != 0)
 
 
-def run_twice(cluster: Cluster, runs: list[DagsterRun]) -> list[str]:
+def orphans(instance: DagsterInstance, held: Set[str], before: datetime) -> list[str]:
+    """Return the runs made before that have not ended, and those whose lease is held after their end.
+
+    Args:
+        instance: Dagster.
+        held: the runs whose lease a process holds.
+        before: runs made later may still be under way.
+    """
+    made = instance.get_runs(RunsFilter(created_before=before))
+    return [run.run_id for run in made if not run.is_finished or run.run_id in held]
+
+
+def run_twice(instance: DagsterInstance, runs: Sequence[DagsterRun]) -> list[str]:
     """Return what was executed twice at once: ingest steps of a day that overlap, or a step that began twice.
 
     A run that was reported dead ends with that entry. Whether its process went on is not seen here; it could
     not write, which the comparison of candles shows.
     """
-    steps = [step for run in runs if OPEN_DAY_TAG in run.tags for step in _steps(cluster, run)]
+    steps = [step for run in runs if OPEN_DAY_TAG in run.tags for step in _steps(instance, run)]
     found = []
     by_key: dict[tuple[str, str], list[Step]] = defaultdict(list)
     for step in steps:
@@ -116,11 +117,11 @@ def run_twice(cluster: Cluster, runs: list[DagsterRun]) -> list[str]:
     return found
 
 
-def _steps(cluster: Cluster, run: DagsterRun) -> list[Step]:
+def _steps(instance: DagsterInstance, run: DagsterRun) -> list[Step]:
     starts: list[tuple[str, int]] = []
     ends: dict[str, int] = {}
     run_end = NEVER
-    for record in cluster.instance.get_records_for_run(run.run_id).records:
+    for record in instance.get_records_for_run(run.run_id).records:
         event = record.event_log_entry.dagster_event
         if event is None:
             continue

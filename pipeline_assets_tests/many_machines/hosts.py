@@ -1,8 +1,8 @@
 """One host: its namespaces, cable, power, clock and processes. The services of each host are in cluster.py.
 
 A host without power sends nothing more, not even the end of its connections, as a machine whose plug is
-pulled. A clock that is off comes from libfaketime by LD_PRELOAD: a time namespace does not change the clock
-that programs read as the time of day.
+pulled. A clock that is off comes from fixtures/wrong_clock.py: a time namespace does not change the
+clock that programs read as the time of day.
 """
 
 import os
@@ -18,16 +18,11 @@ import psutil
 
 from pipeline_assets_tests.fixtures.exchange import die_with_parent
 from pipeline_assets_tests.fixtures.s3 import eventually
-from pipeline_assets_tests.many_machines.laboratory import (
-    NETWORK,
-    SWITCH,
-    LaboratoryError,
-    ip,
-)
+from pipeline_assets_tests.fixtures.wrong_clock import wrong_clock
+from pipeline_assets_tests.many_machines.laboratory import NETWORK, SWITCH, ip
 
 # The first process of a host: it waits, and lets no ended process remain.
 _INIT = "import signal; signal.signal(signal.SIGCHLD, signal.SIG_IGN)\nwhile True: signal.pause()"
-_FAKETIME = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
 
 
 @dataclass
@@ -141,14 +136,4 @@ class Host:
     def _clock(self) -> dict[str, str]:
         if not self.ahead:
             return {}
-        if not _FAKETIME:
-            raise LaboratoryError(
-                "A clock that is off needs libfaketime: install the package faketime."
-            )
-        # gRPC hangs where the monotonic clock is moved too.
-        return {
-            "LD_PRELOAD": str(_FAKETIME[0]),
-            "FAKETIME": f"{self.ahead:+d}s",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-            "DONT_FAKE_MONOTONIC": "1",
-        }
+        return wrong_clock(self.directory, self.ahead)

@@ -14,7 +14,7 @@ OWN_ADDRESS = f"{NETWORK}.254"
 INSIDE = "MANY_MACHINES_INSIDE"
 # PostgreSQL refuses root, and a user without an entry in /etc/passwd.
 _PLAIN_USER = pwd.getpwnam("nobody") if os.geteuid() == 0 else pwd.getpwuid(os.geteuid())
-PROGRAMS = {"unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2"}
+PROGRAMS = {"unshare": "util-linux", "nsenter": "util-linux", "ip": "iproute2", "cc": "gcc"}
 
 
 class LaboratoryError(RuntimeError):
