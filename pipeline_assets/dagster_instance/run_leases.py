@@ -36,7 +36,7 @@ with private_imports("dagster", __name__):
 COMMAND_TAGS = {"dagster/max_retries": "0"}
 # Between STARTED and the lease lies a moment, so one look without a lease says nothing.
 _LOOKS = 2
-_LOOK_SECONDS = 10.0
+_LOOK_SECONDS = 6.0
 _EXECUTING = [DagsterRunStatus.STARTED, DagsterRunStatus.CANCELING]
 _logger = logging.getLogger(__name__)
 

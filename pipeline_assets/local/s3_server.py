@@ -1,4 +1,4 @@
-"""The embedded S3 server: ministack's S3 on 127.0.0.1, kept on disk. Clients do not belong here.
+"""The embedded S3 server: ministack's S3, kept on disk. Clients do not belong here.
 
 Production talks to real S3 by the same client; see resources/ for that.
 """
@@ -231,9 +231,10 @@ def main() -> None:
 
     parser = argparse.ArgumentParser(
         prog="python -m pipeline_assets.local.s3_server",
-        description="An S3 server on 127.0.0.1 that keeps its objects in a directory.",
+        description="An S3 server that keeps its objects in a directory.",
     )
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1", help="where it listens (default: 127.0.0.1)")
     parser.add_argument("--data-dir", type=Path, required=True, help="where objects are kept")
     parser.add_argument("--access-key-id", help="accept requests signed with this key only")
     parser.add_argument(
@@ -257,7 +258,7 @@ def main() -> None:
     guard = WebGuard(names=allowed_hosts(os.environ), bucket_names=True)
     uvicorn.run(
         guarded(serve_objects_from(files), credentials, guard),
-        host="127.0.0.1",
+        host=arguments.host,
         port=arguments.port,
         log_level="warning",
         access_log=False,

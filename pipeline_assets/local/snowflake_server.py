@@ -163,13 +163,14 @@ def s3_client(endpoint: str, environment: Mapping[str, str]) -> Any:
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT, on 127.0.0.1 only."""
+    """Serve until SIGTERM or SIGINT, on 127.0.0.1 unless the command line says otherwise."""
     import uvicorn
 
     parser = argparse.ArgumentParser(
         prog="python -m pipeline_assets.local.snowflake_server", description=__doc__.splitlines()[0]
     )
     parser.add_argument("--port", type=int, required=True)
+    parser.add_argument("--host", default="127.0.0.1", help="where it listens (default: 127.0.0.1)")
     parser.add_argument("--data-dir", type=Path, required=True, help="where the databases are kept")
     parser.add_argument("--s3-endpoint", required=True, help="like http://127.0.0.1:28081")
     arguments = parser.parse_args()
@@ -193,7 +194,7 @@ def main() -> None:
     gc.freeze()
     uvicorn.run(
         GuardedApplication(app, guard),
-        host="127.0.0.1",
+        host=arguments.host,
         port=arguments.port,
         log_level="warning",
         timeout_keep_alive=75,

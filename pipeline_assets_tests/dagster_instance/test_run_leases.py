@@ -132,7 +132,7 @@ def test_killed_commands_run_frees_its_pool(
         assert instance.get_run_by_id(run.run_id).status is DagsterRunStatus.STARTED
         assert held(instance) == {run.run_id}
         command.kill()
-    # As after sixty seconds.
+    # As after the time of a lease.
     redis_server.client().delete(lease_key(run.run_id))
     assert end_dead_runs(instance, watch) == [], "one look does not tell"
     assert end_dead_runs(instance, watch) == [run.run_id]

@@ -19,7 +19,10 @@ if TYPE_CHECKING:
     type=click.IntRange(0, 65535),
     default=28080,
     show_default=True,
-    help="Port on 127.0.0.1; 0: a free one.",
+    help="Port; 0: a free one.",
+)
+@click.option(
+    "--host", default="127.0.0.1", show_default=True, help="Address of this machine to listen on."
 )
 @click.option(
     "--symbols",
@@ -83,6 +86,7 @@ if TYPE_CHECKING:
 @click.option("--json", "as_json", is_flag=True, help="Print where it listens as one JSON line.")
 def exchange(  # noqa: PLR0913, PLR0917 - one parameter an option is click's way
     port: int,
+    host: str,
     symbols: str,
     seed: int,
     candles: Path | None,
@@ -139,18 +143,18 @@ def exchange(  # noqa: PLR0913, PLR0917 - one parameter an option is click's way
         raise click.ClickException(str(error)) from error
 
     try:
-        ready = partial(announce, len(source.contracts), clock, as_json)
-        asyncio.run(serve(served, port, ready))
+        ready = partial(announce, host, len(source.contracts), clock, as_json)
+        asyncio.run(serve(served, host, port, ready))
     except OSError as error:
         raise click.ClickException(
-            f"Port {port} on 127.0.0.1 cannot be had ({error.strerror}): "
+            f"Port {port} on {host} cannot be had ({error.strerror}): "
             "stop what listens there, or choose another by --port"
         ) from error
 
 
-def announce(symbols: int, clock: str, as_json: bool, port: int) -> None:
+def announce(host: str, symbols: int, clock: str, as_json: bool, port: int) -> None:
     """Print where the exchange listens."""
-    url = f"http://127.0.0.1:{port}/fapi"
+    url = f"http://{host}:{port}/fapi"
     reported = {"url": url, "port": port, "symbols": symbols, "clock": clock}
     text = f"Replay exchange: {url} ({symbols} symbol{'s' * (symbols != 1)}, clock {clock})"
     click.echo(json.dumps(reported) if as_json else text)

@@ -10,11 +10,12 @@ from aiohttp import web  # noqa: TID253
 from pipeline_assets.local.exchange.server import Exchange
 
 
-async def serve(exchange: Exchange, port: int, ready: Callable[[int], None]) -> None:
-    """Serve on 127.0.0.1 until SIGTERM or SIGINT.
+async def serve(exchange: Exchange, host: str, port: int, ready: Callable[[int], None]) -> None:
+    """Serve until SIGTERM or SIGINT.
 
     Args:
         exchange: what to serve.
+        host: the address of this machine to listen on.
         port: 0 takes a free one.
         ready: called with the port once connections are accepted.
 
@@ -30,7 +31,7 @@ async def serve(exchange: Exchange, port: int, ready: Callable[[int], None]) -> 
     )
     await runner.setup()
     try:
-        site = web.TCPSite(runner, "127.0.0.1", port, backlog=1024)
+        site = web.TCPSite(runner, host, port, backlog=1024)
         await site.start()
         ready(runner.addresses[0][1])
         await stop.wait()

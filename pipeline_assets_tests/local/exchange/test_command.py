@@ -35,13 +35,16 @@ def test_impossible_port_is_refused():
     assert "Invalid value for '--port': 99999 is not in the range 0<=x<=65535" in result.output
 
 
-def test_taken_port_is_named():
-    """The error for a port in use names the port."""
+@pytest.mark.parametrize(
+    ("host", "options"), [("127.0.0.1", []), ("127.0.0.2", ["--host", "127.0.0.2"])]
+)
+def test_taken_port_is_named(host, options):
+    """The error for a port in use names the port, and the address where the server was to listen."""
     with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
+        taken.bind((host, 0))
         taken.listen()
         port = taken.getsockname()[1]
-        result = CliRunner().invoke(exchange, ["--port", str(port)])
+        result = CliRunner().invoke(exchange, ["--port", str(port), *options])
     assert result.exit_code == 1
-    assert f"Port {port} on 127.0.0.1 cannot be had" in result.output
+    assert f"Port {port} on {host} cannot be had" in result.output
     assert "--port" in result.output
