@@ -20,6 +20,7 @@ from sqlalchemy.exc import InterfaceError, OperationalError
 from sqlalchemy.pool import QueuePool
 
 from pipeline_assets.errors import OutsideSystemError
+from pipeline_assets.resources.postgres_tls import refuses_certificate, tls_remedy
 from pipeline_assets.resources.retry import RetryPolicy
 from pipeline_assets.settings import SettingsError
 
@@ -153,14 +154,16 @@ def _connected(parts: dict[str, Any], statement_timeout: int) -> Any:
 def _may_pass(error: BaseException) -> bool:
     if not isinstance(error, OperationalError | InterfaceError):
         return False
-    return not any(text in str(error.orig) for text in _FINAL)
+    said = str(error.orig)
+    return not refuses_certificate(said) and not any(text in said for text in _FINAL)
 
 
 def _explained(address: Address, error: OperationalError | InterfaceError) -> str:
     parts = _parts(address.url)
     where = f"{parts.get('host', '')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
     reason = " ".join(str(error.orig).split())
-    return (
-        f"Dagster's storage, PostgreSQL at {where}, cannot be used: {reason}. Check that the server runs and "
-        f"accepts connections from here, and user, password and database in {URL}."
+    remedy = tls_remedy(reason, parts, URL) or (
+        "Check that the server runs and accepts connections from here, and user, password and database in "
+        f"{URL}"
     )
+    return f"Dagster's storage, PostgreSQL at {where}, cannot be used: {reason}. {remedy}."

@@ -19,6 +19,7 @@ from pipeline_assets.resources.journal import (
     numbered,
 )
 from pipeline_assets.resources.postgres_connection import URL, connect, limited, parts_of, remedy
+from pipeline_assets.resources.postgres_tls import PARTS, tls_remedy
 
 # A server that does not answer for this long is given up.
 _ANSWER_SECONDS = 10.0
@@ -57,6 +58,7 @@ class PostgresJournal:
         parts = parts_of(url)
         place = f"{parts.get('host', '')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
         self._name = f"{table} in PostgreSQL at {place}"
+        self._tls_parts = {name: parts[name] for name in PARTS if name in parts}
         with self._errors("opened"):
             self._connection = connect(parts, table, answer_seconds)
         try:
@@ -222,8 +224,9 @@ class PostgresJournal:
                     f"The connection to the journal {self._name} was lost while records were written, and "
                     f"whether these are stored is unknown: {said}"
                 )
+            done_about_it = tls_remedy(said, self._tls_parts, URL) or remedy(error.sqlstate)
             raise JournalError(
-                f"{failed}. {remedy(error.sqlstate)}, and start the gateway again; it reads the journal "
+                f"{failed}. {done_about_it}, and start the gateway again; it reads the journal "
                 "first."
             ) from error
 

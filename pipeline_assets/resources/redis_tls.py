@@ -2,6 +2,7 @@
 client itself, and the words of its other errors, are in redis_client.py.
 """
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
@@ -11,6 +12,8 @@ from pipeline_assets.resources.tls import TlsClient
 
 if TYPE_CHECKING:
     from pipeline_assets.settings import RedisSettings
+
+_PLACE = re.compile(r"(?:connecting to|reading from|writing to) (\S+):(\d+)")
 
 
 def tls_options(settings: "RedisSettings") -> dict[str, Any]:
@@ -69,8 +72,14 @@ def _problem(settings: "RedisSettings", error: Exception) -> str | None:
     if isinstance(error, redis.TimeoutError) and not address.tls:
         return None
     client = _client(settings)
-    problems = (client.problem(host, port) for host, port in address.hosts)
+    problems = (client.problem(host, port) for host, port in (*address.hosts, *_named_in(error)))
     return next((problem for problem in problems if problem is not None), None)
+
+
+def _named_in(error: Exception) -> tuple[tuple[str, int], ...]:
+    """Return the address that redis-py names in an error: a sentinel or a cluster had named that server."""
+    found = _PLACE.search(str(error))
+    return ((found[1], int(found[2])),) if found else ()
 
 
 def _client(settings: "RedisSettings") -> TlsClient:
