@@ -193,7 +193,12 @@ def _drawn(grid: _Grid) -> bytes:
 
 
 def _fill(axes: "Axes", grid: _Grid, *, lines: bool) -> None:
-    """Draw the cells, with lines between them where there is room."""
+    """Draw the cells, with lines between them where there is room.
+
+    All lines are one artist. As a grid each would be a tick with five artists, a quarter of the time
+    that the picture takes.
+    """
+    from matplotlib.collections import LineCollection
     from matplotlib.colors import ListedColormap
 
     rows, columns = grid.states.shape
@@ -207,10 +212,11 @@ def _fill(axes: "Axes", grid: _Grid, *, lines: bool) -> None:
     )
     axes.tick_params(length=0)
     if lines:
-        axes.set_xticks([column - 0.5 for column in range(1, columns)], minor=True)
-        axes.set_yticks([row - 0.5 for row in range(1, rows)], minor=True)
-        axes.grid(which="minor", color="white", linewidth=0.8)
-        axes.tick_params(which="minor", length=0)
+        right, below = columns - 0.5, rows - 0.5
+        upright = [((x - 0.5, -0.5), (x - 0.5, below)) for x in range(1, columns)]
+        level = [((-0.5, y - 0.5), (right, y - 0.5)) for y in range(1, rows)]
+        drawn = LineCollection([*upright, *level], colors="white", linewidths=0.8)
+        axes.add_collection(drawn, autolim=False)
     for spine in axes.spines.values():
         spine.set_color("#999999")
         # On the edge it would cover half of a small cell.

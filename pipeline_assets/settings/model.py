@@ -11,16 +11,23 @@ from pydantic import Field, ValidationInfo, field_validator
 from pydantic_settings import (
     BaseSettings,
     DotEnvSettingsSource,
+    InitSettingsSource,
     NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    YamlConfigSettingsSource,
 )
 
 from pipeline_assets.settings.backtest_section import BacktestSettings
 from pipeline_assets.settings.celery_section import NO_CLUSTER, CelerySettings
 from pipeline_assets.settings.features_section import FeatureSettings
-from pipeline_assets.settings.files import CONFIG_FILE, ENCODING, ENV_FILE, PREFIX, literal_values
+from pipeline_assets.settings.files import (
+    CONFIG_FILE,
+    ENCODING,
+    ENV_FILE,
+    PREFIX,
+    configured_values,
+    literal_values,
+)
 from pipeline_assets.settings.inference_section import InferenceSettings
 from pipeline_assets.settings.kafka_section import KafkaSettings
 from pipeline_assets.settings.orchestration_sections import AirflowSettings, DagsterSettings
@@ -181,5 +188,5 @@ class Settings(BaseSettings):
             init_settings,
             env_settings,
             dotenv_settings,
-            YamlConfigSettingsSource(settings_cls, yaml_file=file, yaml_file_encoding=ENCODING),
+            InitSettingsSource(settings_cls, configured_values(Path(file))),
         )
