@@ -95,9 +95,12 @@ class BinanceVenue:
         self._hear = lambda _: None
         for task in self._tasks:
             task.cancel()
-        # An error that ended one was reported when it did.
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._account.close()
+        try:
+            # An error that ended one was reported when it did.
+            await asyncio.gather(*self._tasks, return_exceptions=True)
+        finally:
+            # A gateway that fails is cancelled as well by its process: the second cancel ends the wait.
+            await self._account.close()
 
     async def send(
         self, effect: messages.Send

@@ -63,7 +63,16 @@ class Invariants:
         wrong = [
             client_id
             for client_id, held in state.orders.items()
-            if held.status is Status.FILLED and held.reported < held.order.quantity
+            if held.status is Status.FILLED and held.reported < _least_filled(held.order)
         ]
         if wrong:
             raise InvariantError(f"orders {wrong[:3]} are filled without the venue saying so")
+
+
+def _least_filled(order: Order) -> int:
+    """Return the least quantity of a filled order.
+
+    The venue cuts a reduce-only order to the position, and calls the order filled then. Seeded faults showed
+    gateways that did not start again after a stop whose position was partly closed before.
+    """
+    return 1 if order.reduce_only else order.quantity

@@ -1,31 +1,41 @@
-"""One history of orders on the replay exchange under faults from one seed, and what must be true in the end.
+"""One history of orders on the replay exchange under faults from one seed: a caller, and what happens to it.
 
     python -m pipeline_assets_tests.trading.fault_history SEED [COUNT]
 
-replays a seed, or COUNT seeds from it on. The machinery is in fault_world.py.
+replays a seed, or COUNT seeds from it on; the exit status is 1 if one breaks a promise. The promises are in
+fault_promises.py, the machinery in fault_world.py.
 """
 
 import asyncio
+import logging
 import sys
 import tempfile
-from collections import Counter
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from pipeline_assets.market.trading_rules import decimal, units
+from pipeline_assets.market.trading_rules import units
 from pipeline_assets.settings import Settings
 from pipeline_assets.trading import messages
+from pipeline_assets.trading.gateway import Wish
+from pipeline_assets.trading.invariants import InvariantError
 from pipeline_assets.trading.order_ids import entry_id
 from pipeline_assets.trading.order_types import Mode, Order, Status
 from pipeline_assets_tests.fixtures.exchange import START, ExchangeHandle, start_exchange
 from pipeline_assets_tests.fixtures.redis import RedisServer
 from pipeline_assets_tests.trading.binance_bench import SYMBOLS, settings_at
-from pipeline_assets_tests.trading.fault_world import HIDDEN, TIMING, FaultWorld, shorten_waits
+from pipeline_assets_tests.trading.fault_promises import History, broken_promises, positions_of
+from pipeline_assets_tests.trading.fault_world import (
+    HIDDEN,
+    FaultWorld,
+    UnsettledError,
+    shorten_waits,
+)
 
 BUSY, STEP, QUIET_STEP = 60_000, 2_000, 9_000
 _LEAST, _MOST = 8, 40
+_PROGRESS = 10
 SHARES = (
     "order_503_accepted", "order_503_lost", "order_408_accepted", "order_408_lost",
     "order_503_failed", "order_503_overloaded", "order_cut_before", "order_cut_after",
@@ -33,28 +43,7 @@ SHARES = (
     "partial_fill", "expired_with_fills", "expired_in_match",
     "event_lost", "event_duplicated", "event_swapped",
 )  # fmt: skip
-NO_FILLS = ("TRANSFER", "INSURANCE_CLEAR")
 REQUESTS = ("reset", "http_503", "http_500", "http_408", "truncated", "cut_json")
-UNPROTECTED = TIMING.stop + TIMING.reconcile + 30_000
-"""The longest that a position may be without a stop: a fill that nothing reports is found by the comparison
-of positions, once a minute; then the stop has its time, and the close its own."""
-
-
-@dataclass
-class History:
-    """The result of one run.
-
-    Attributes:
-        broken: each broken promise, as a sentence.
-        posts: how many orders the exchange received.
-        counts: what happened, by name.
-        unprotected: the longest time without a stop, in milliseconds, while the exchange could be reached.
-    """
-
-    broken: list[str] = field(default_factory=list)
-    posts: int = 0
-    counts: Counter[str] = field(default_factory=Counter)
-    unprotected: int = 0
 
 
 class FaultHistory:
@@ -89,10 +78,19 @@ class FaultHistory:
             if number > _LEAST and not self._live(lambda _: True, settled=False):
                 break
         await self._flatten()
-        self.history.broken += self._broken(await self.world.truth())
+        await self._compare()
         for each in self._callers:
             each.cancel()
         return self.history
+
+    async def _compare(self) -> None:
+        world, history = self.world, self.history
+        if not world.running:
+            history.broken.append(f"the gateway does not run: {world.endings[-1:]}")
+            return
+        truth = await world.truth()
+        history.posts = sum(truth["posts"].values())
+        history.broken += broken_promises(truth, world.state, self.decisions, history.unprotected)
 
     # --- faults ---
 
@@ -202,13 +200,16 @@ class FaultHistory:
     def decide(self, order: Order) -> None:
         """Take a decision: its order must not be lost."""
         self.decisions[order.client_id] = None
-        self._call(self._insist(order))
+        self._call(self._place(order))
 
-    async def _insist(self, order: Order) -> None:
-        """Hand a decision's order in until there is an answer, as the trader does."""
-        while (reply := await self.world.ask(messages.Place(order))) is None:
+    async def _place(self, order: Order) -> None:
+        self.decisions[order.client_id] = await self._insist(messages.Place(order))
+
+    async def _insist(self, wish: Wish) -> messages.Reply:
+        """Hand a wish in until there is an answer, as the trader does with a decision's order."""
+        while (reply := await self.world.ask(wish)) is None:
             await self.world.sleep(1)
-        self.decisions[order.client_id] = reply
+        return reply
 
     async def close(self) -> None:
         for symbol in SYMBOLS:
@@ -302,97 +303,76 @@ class FaultHistory:
         world = self.world
         for number in range(_MOST):
             if number % 10 == 0:
-                self._call(world.ask(messages.Flatten(f"flat-{number}", "test", "person")))
+                self._call(self._insist(messages.Flatten(f"flat-{number}", "test", "person")))
             await self.step(QUIET_STEP)
-            done = world.running and not world.state.live and not world.state.closes
-            if number > _LEAST and done and not positions_of(await world.truth()):
+            if number > _LEAST and self._is_flat() and not positions_of(await world.truth()):
                 break
 
-    # --- what must be true ---
-
-    def _broken(self, truth: Any) -> list[str]:
-        world, history = self.world, self.history
-        if not world.running:
-            return [f"the gateway does not run: {world.endings[-1:]}"]
-        state = world.state
-        history.posts = sum(truth["posts"].values())
-        broken = [f"{each} was posted {n} times" for each, n in truth["posts"].items() if n > 1]
-        broken += [
-            f"{each} was posted and is not in the journal"
-            for each in truth["posts"].keys() - state.orders.keys()
-        ]
-        booked = {
-            (each.symbol, each.trade_id, each.signed, each.price, each.fee)
-            for each in state.ledger.fills.values()
-        }
-        traded = {
-            (
-                each["symbol"], each["id"],
-                units(each["qty"]) * (1 if each["side"] == "BUY" else -1),
-                units(each["price"]), units(each["commission"]),
-            )
-            for each in truth["trades"]
-        }  # fmt: skip
-        broken += [f"the ledger does not have the trade {each}" for each in traded - booked]
-        broken += [f"the exchange does not have the trade {each}" for each in booked - traded]
-        if positions_of(truth) or state.ledger.positions:
-            broken.append(f"still open: {positions_of(truth)}, ledger {state.ledger.positions}")
-        # The ledger has fills and funding; what else a liquidation costs is in the income only.
-        other = sum(
-            units(each["income"]) for each in truth["income"] if each["incomeType"] in NO_FILLS
-        )
-        wallet = units(truth["wallets"]["USDT"]) - other
-        if abs(wallet - state.ledger.cash) > len(traded):
-            broken.append(
-                f"the wallet changed by {decimal(wallet)}, the ledger by {decimal(state.ledger.cash)}"
-            )
-        broken += [f"order {each} is still {state.orders[each].status}" for each in state.live]
-        broken += [
-            f"{each['symbol']}: order {each['clientOrderId']} still rests"
-            for each in truth["orders"]
-            if each["status"] in ("NEW", "PARTIALLY_FILLED")
-        ]
-        broken += [
-            f"{each['symbol']}: stop {each['clientAlgoId']} still rests"
-            for each in truth["algo_orders"]
-            if each["algoStatus"] == "NEW"
-        ]
-        for client_id, reply in self.decisions.items():
-            if reply is None or (reply.refusal is None and client_id not in state.orders):
-                broken.append(f"the decision of order {client_id} is lost")
-        if history.unprotected > UNPROTECTED:
-            broken.append(f"a position had no stop for {history.unprotected / 1000:g} s")
-        if state.mode is not Mode.HALTED or state.mode_reason != "test":
-            broken.append(f"the gateway is {state.mode}: {state.mode_reason}")
-        return broken
+    def _is_flat(self) -> bool:
+        state = self.world.state if self.world.running else None
+        return bool(state and state.mode is Mode.HALTED and not state.live and not state.closes)
 
 
-def positions_of(truth: Any) -> dict[str, int]:
-    """Return the exchange's positions by symbol, in 1e-8."""
-    found = {each["symbol"]: units(each["positionAmt"]) for each in truth["positions"]}
-    return {symbol: quantity for symbol, quantity in found.items() if quantity}
+def play(
+    seed: int, exchange: ExchangeHandle, redis: RedisServer, settings: Settings | None = None
+) -> History:
+    """Play the history of a seed on an exchange and a Redis that are emptied before.
 
+    Args:
+        seed: gives the whole history.
+        exchange: with a stepped clock.
+        redis: of the weight budget.
+        settings: as `settings_at` returns; made if not given, which takes a tenth of the time.
+    """
+    used = settings or settings_at(exchange, redis.url)
 
-def play(seed: int, exchange: ExchangeHandle, redis: RedisServer) -> History:
-    """Play the history of a seed on an exchange and a Redis that are emptied before."""
-
-    async def run(settings: Settings, directory: Path) -> History:
-        async with FaultWorld(exchange, settings, directory, seed) as world:
+    async def run(directory: Path) -> History:
+        async with FaultWorld(exchange, used, directory, seed) as world:
             await world.begin_anew()
-            return await FaultHistory(world).run()
+            history = FaultHistory(world)
+            try:
+                return await history.run()
+            except (InvariantError, UnsettledError) as error:
+                # The first is of a start over the journal; one of a step ends the gateway only.
+                history.history.broken.append(str(error))
+                return history.history
 
     redis.client().flushall()
     with tempfile.TemporaryDirectory() as directory:
-        return asyncio.run(run(settings_at(exchange, redis.url), Path(directory)))
+        return asyncio.run(run(Path(directory)))
 
 
-def main() -> None:
-    """Play the seeds that the command line names."""
+def play_many(seeds: range, exchange: ExchangeHandle, redis: RedisServer) -> int:
+    """Play seeds, print what they break and a summary, and show progress; return how many broke a promise."""
+    settings = settings_at(exchange, redis.url)
+    sums, failed, began = History(), 0, time.monotonic()
+    for number, seed in enumerate(seeds, 1):
+        history = play(seed, exchange, redis, settings)
+        sums.posts, sums.counts = sums.posts + history.posts, sums.counts + history.counts
+        sums.unprotected = max(sums.unprotected, history.unprotected)
+        if history.broken:
+            failed += 1
+            print(f"seed {seed}: " + "; ".join(history.broken), flush=True)
+        if number % _PROGRESS == 0 or number == len(seeds):
+            each = (time.monotonic() - began) / number
+            left = each * (len(seeds) - number)
+            text = f"{number} of {len(seeds)} seeds, {each:.2f} s each, {left:.0f} s left, {failed} broken"
+            print(text, file=sys.stderr, flush=True)
+    print(
+        f"{len(seeds)} seeds, {sums.posts} orders posted, {failed} seeds with a broken promise\n"
+        f"longest time without a stop {sums.unprotected / 1000:g} s; {dict(sums.counts)}"
+    )
+    return failed
+
+
+def main() -> int:
+    """Play the seeds that the command line names; return the exit status."""
     import pytest
 
     first, count = int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1
-    posts = failed = longest = 0
-    counts: Counter[str] = Counter()
+    if count > 1:
+        # Each fault is a warning of the gateway; one seed shows these, many show progress.
+        logging.getLogger("pipeline_assets").setLevel(logging.ERROR)
     with (
         pytest.MonkeyPatch.context() as patch,
         tempfile.TemporaryDirectory() as directory,
@@ -400,16 +380,8 @@ def main() -> None:
         RedisServer(Path(directory)) as redis,
     ):
         shorten_waits(patch)
-        for seed in range(first, first + count):
-            history = play(seed, exchange, redis)
-            posts, counts = posts + history.posts, counts + history.counts
-            longest = max(longest, history.unprotected)
-            if history.broken:
-                failed += 1
-                print(f"seed {seed}: " + "; ".join(history.broken[:4]), flush=True)
-    print(f"{count} seeds, {posts} orders posted, {failed} seeds with a broken promise")
-    print(f"longest time without a stop {longest / 1000:g} s; {dict(counts)}")
+        return 1 if play_many(range(first, first + count), exchange, redis) else 0
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -9,10 +9,11 @@ import asyncio
 import dataclasses
 import os
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from random import Random
+from types import CoroutineType
 from typing import Any
 
 from aiohttp import ClientSession
@@ -20,6 +21,7 @@ from aiohttp import ClientSession
 from pipeline_assets.errors import PipelineError
 from pipeline_assets.market.trading_rules import UNIT, TradingRules, units
 from pipeline_assets.resources.journal import SqliteJournal
+from pipeline_assets.resources.weight_allowance import WeightAllowance
 from pipeline_assets.settings import Settings
 from pipeline_assets.trading import binance_stream, binance_upkeep, messages
 from pipeline_assets.trading.gateway import Wish
@@ -45,10 +47,15 @@ _RULES = {
     for symbol, tick in (("BTCUSDT", Decimal("0.1")), ("ETHUSDT", Decimal("0.01")))
 }
 _ROUND = 0.0002
+_LONGEST_SETTLING = 60
 
 
 class KilledError(PipelineError):
     """The process ends here."""
+
+
+class UnsettledError(PipelineError):
+    """The gateway waits for something other than time. The message names what is under way."""
 
 
 class KillSwitch:
@@ -88,13 +95,22 @@ class FragileJournal(SqliteJournal):
 
 
 class FragileVenue:
-    """A venue whose process may end before, during or after the request of an order."""
+    """A venue whose process may end before, during or after the request of an order.
+
+    Attributes:
+        started: whether its start is over, so that the gateway handles events.
+    """
 
     def __init__(self, venue: Any, switch: KillSwitch) -> None:
         self._venue, self._switch = venue, switch
+        self.started = False
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._venue, name)
+
+    async def start(self, hear: Callable[[messages.Event | messages.PartEnded], None]) -> None:
+        await self._venue.start(hear)
+        self.started = True
 
     async def send(self, effect: messages.Send) -> messages.Event:
         await self._pass()
@@ -129,6 +145,7 @@ class FaultWorld:
         self._control = f"{exchange.url.removesuffix('/fapi')}/control"
         self._sleepers: list[tuple[int, asyncio.Future[None]]] = []
         self._session: ClientSession
+        self._venue: FragileVenue
 
     async def __aenter__(self) -> "FaultWorld":
         self._session = await ClientSession().__aenter__()
@@ -196,7 +213,20 @@ class FaultWorld:
         await self.settle()
 
     async def settle(self) -> None:
-        """Wait until the gateway has nothing to do but to wait for time; a killed one is gone after that."""
+        """Wait until the gateway has nothing to do but to wait for time; a killed one is gone after that.
+
+        Raises:
+            UnsettledError: that takes more than a minute of real time.
+        """
+        try:
+            async with asyncio.timeout(_LONGEST_SETTLING):
+                await self._become_quiet()
+        except TimeoutError:
+            doing = _doing(self.bench, self._venue) if self.bench else ["the end of the gateway"]
+            text = "; ".join(doing)
+            raise UnsettledError(f"The gateway did not settle. Under way: {text}") from None
+
+    async def _become_quiet(self) -> None:
         quiet = 0
         while quiet < 2 and self.bench:
             await asyncio.sleep(_ROUND)
@@ -205,13 +235,7 @@ class FaultWorld:
             elif self.bench.task.done():
                 return
             else:
-                quiet = quiet + 1 if self._is_quiet(self.bench) else 0
-
-    def _is_quiet(self, bench: GatewayBench) -> bool:
-        gateway = bench.gateway
-        busy = not gateway._events.empty() or gateway._step_under_way.locked()
-        sleeping = any(not each.done() for _, each in self._sleepers)
-        return not busy and (not gateway._tasks or sleeping)
+                quiet = 0 if _doing(self.bench, self._venue) else quiet + 1
 
     # --- the gateway ---
 
@@ -231,9 +255,10 @@ class FaultWorld:
         venue = VenueBench(self.settings, monotonic=lambda: self.now / 1000, sleep=self.sleep)
         # Before it has measured, the clock is the machine's: right, as it is where time is not stepped.
         venue.account.clock._wall_offset_ms = 0.0
+        self._venue = FragileVenue(venue.venue, self.switch)
         self.bench = GatewayBench(
             self._path,
-            FragileVenue(venue.venue, self.switch),
+            self._venue,
             FragileJournal(self._path, self.switch),
             _LIMITS,
             venue.time,
@@ -263,6 +288,35 @@ class FaultWorld:
             asked.cancel()
             return None
         return asked.result()
+
+
+def _doing(bench: GatewayBench, venue: FragileVenue) -> list[str]:
+    """Return what a gateway does beside waiting for time, as far as a caller may depend on it."""
+    gateway = bench.gateway
+    # A start reads the account before it handles events, and may wait for weight: events stay unread then.
+    tasks = gateway._tasks if venue.started else {bench.task}
+    calls = [_calls(each) for each in tasks if not each.done()]
+    if any(_TAKE in each for each in calls):
+        # Questions that wait for weight stand behind the one that sleeps until some is free.
+        everything = (_calls(each) for each in asyncio.all_tasks())
+        if any(_TAKE in each and _SLEEP in each for each in everything):
+            calls = [each for each in calls if _TAKE not in each]
+    doing = [" > ".join(each) for each in calls]
+    if venue.started and (not gateway._events.empty() or gateway._step_under_way.locked()):
+        doing.append("a step")
+    return doing
+
+
+def _calls(task: asyncio.Task[Any]) -> list[str]:
+    """Return the names of the coroutines that a task is in, from the outermost on."""
+    names, each = [], task.get_coro()
+    while isinstance(each, CoroutineType):
+        names.append(each.__qualname__)
+        each = each.cr_await
+    return names
+
+
+_TAKE, _SLEEP = WeightAllowance.take.__qualname__, FaultWorld.sleep.__qualname__
 
 
 def shorten_waits(monkeypatch: Any) -> None:

@@ -15,7 +15,8 @@ from pipeline_assets.market.trading_rules import UNIT, units
 from pipeline_assets.trading.order_types import Order
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
 from pipeline_assets_tests.trading.binance_bench import new_order, settings_at
-from pipeline_assets_tests.trading.fault_history import FaultHistory, History
+from pipeline_assets_tests.trading.fault_history import FaultHistory
+from pipeline_assets_tests.trading.fault_promises import History
 from pipeline_assets_tests.trading.fault_world import FaultWorld, shorten_waits
 
 ENTRY: Order = new_order("entry-1", decision_id="decision-1", stop_part=UNIT // 50)

@@ -363,6 +363,20 @@ def test_ended_part_is_reported(play, monkeypatch):
     play(scene)
 
 
+def test_cancelled_stop_closes_connections(play):
+    """A gateway that fails is cancelled by its process while it stops: its pool was left open then."""
+
+    async def scene(bench: VenueBench) -> None:
+        stopping = asyncio.ensure_future(bench.venue.stop())
+        await asyncio.sleep(0)
+        stopping.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await stopping
+        assert bench.account._client.session.closed
+
+    play(scene)
+
+
 def test_account_is_checked_at_start(running, redis_url):
     """Every difference is named with its fix, and nothing was sent."""
 

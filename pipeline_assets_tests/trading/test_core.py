@@ -387,6 +387,32 @@ def test_own_count_survives_restart() -> None:
     assert desk.core.state.ledger == before.ledger
 
 
+def test_restarts_after_reduced_stop() -> None:
+    """The venue cuts a triggered stop to what is left of its position, and calls the stop filled."""
+    desk = Desk()
+    desk.filled()
+    stop = msgspec.structs.replace(
+        ORDER, client_id="s-1", side="sell", kind="stop", price=99 * UNIT, reduce_only=True
+    )
+    assert desk.place(stop) is None
+    left = stop.quantity // 2
+    desk.tell(messages.OrderSeen("s-1", "v-s-1", Status.FILLED, left, "BTCUSDT", "v-s-2"))
+    trade = fill_of(stop, 2, 99, desk.now)
+    desk.tell(messages.FillSeen(msgspec.structs.replace(trade, venue_id="v-s-2", quantity=left)))
+    desk.restart()
+    assert desk.core.state.ledger.positions == {"BTCUSDT": ORDER.quantity - left}
+    assert not desk.core.state.live
+
+
+def test_entry_filled_in_part_contradicts() -> None:
+    """An entry that the journal calls filled has its whole quantity."""
+    desk = Desk()
+    desk.place()
+    desk.tell(messages.OrderSeen("a-1", "v-a-1", Status.FILLED, ORDER.quantity // 2, "BTCUSDT"))
+    with pytest.raises(InvariantError, match="without the venue saying so"):
+        desk.restart()
+
+
 def test_broken_promise_halts() -> None:
     desk = Desk()
     desk.filled()

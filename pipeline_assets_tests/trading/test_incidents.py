@@ -15,7 +15,8 @@ from pipeline_assets.trading.order_types import Mode, Status
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
 from pipeline_assets_tests.fixtures.redis import RedisServer
 from pipeline_assets_tests.trading.binance_bench import new_order, settings_at
-from pipeline_assets_tests.trading.fault_history import FaultHistory, positions_of
+from pipeline_assets_tests.trading.fault_history import FaultHistory
+from pipeline_assets_tests.trading.fault_promises import positions_of
 from pipeline_assets_tests.trading.fault_world import FaultWorld
 from pipeline_assets_tests.trading.killed_gateway import ENTRY, LATE
 

@@ -11,7 +11,7 @@ import pytest
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
 from pipeline_assets_tests.fixtures.redis import RedisServer
 from pipeline_assets_tests.trading.binance_bench import settings_at
-from pipeline_assets_tests.trading.fault_history import History
+from pipeline_assets_tests.trading.fault_promises import History
 from pipeline_assets_tests.trading.fault_world import FaultWorld
 from pipeline_assets_tests.trading.killed_gateway import recover
 
