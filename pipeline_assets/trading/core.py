@@ -16,6 +16,7 @@ from pipeline_assets.trading import (
     reconciling,
     records,
     resolving,
+    stop_orders,
     troubles,
 )
 from pipeline_assets.trading.invariants import InvariantError
@@ -27,6 +28,7 @@ from pipeline_assets.trading.messages import (
     Close,
     Event,
     FillSeen,
+    FiltersRead,
     Flatten,
     FundingPaid,
     OpenOrdersRead,
@@ -70,7 +72,7 @@ class GatewayCore:
         """
         self._core = Core(limits, rules, timing or Timing())
         for record in stored:
-            self._core.state.apply(record)
+            self._core.apply(record)
             if isinstance(record, records.OrderSending):
                 self._core.rate.count(record.at)
         self._core.invariants.restart(self._core.state)
@@ -145,6 +147,8 @@ def _timer(work: Work, _: Timer) -> None:
     closing.ask(work)
     reconciling.ask(work)
     protecting.cancel_orphans(work)
+    stop_orders.cancel_surplus(work)
+    stop_orders.ask(work)
     protecting.send_blocked(work)
     foreign.check(work)
     troubles.check(work)
@@ -158,6 +162,7 @@ def _restarted(work: Work, _: Restarted) -> None:
             work.change(held, Status.UNKNOWN, reason="the gateway ended before an answer came")
         resolving.ask_soon(work, client_id)
         resolving.ask_about(work, held)
+    work.core.stops.start(work.state, work.now)
     closing.ask(work)
     foreign.begin(work)
     reconciling.begin(work)
@@ -169,13 +174,16 @@ def _stream_connected(work: Work, _: StreamConnected) -> None:
 
 def _open_orders_read(work: Work, event: OpenOrdersRead) -> None:
     troubles.answered(work, event.asked_at)
+    resolving.open_orders_read(work, event)
     foreign.open_orders_read(work, event)
+    work.core.stops.read_at = max(work.core.stops.read_at, event.asked_at)
 
 
 def _refused(work: Work, event: Refused) -> None:
     resolving.refused(work, event)
     closing.refused(work, event)
     protecting.refused(work, event)
+    stop_orders.refused(work, event)
 
 
 def _positions_read(work: Work, event: PositionsRead) -> None:
@@ -203,6 +211,7 @@ _HANDLERS: dict[type, Callable[[Work, Any], None]] = {
     TradesRead: reconciling.trades_read,
     PositionsRead: _positions_read,
     OpenOrdersRead: _open_orders_read,
+    FiltersRead: stop_orders.filters_read,
     StreamConnected: _stream_connected,
     VenueTrouble: troubles.reported,
     FundingPaid: resolving.funding_paid,

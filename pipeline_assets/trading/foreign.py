@@ -47,7 +47,7 @@ def open_orders_read(work: Work, event: OpenOrdersRead) -> None:
     state, listed = work.state, set[str]()
     state.foreign_open = {}
     for each in event.orders:
-        held = _own(work, each)
+        held = own(work, each)
         if held is None:
             state.foreign_open[each.venue_id] = each
             if each.venue_id not in work.core.foreign_seen:
@@ -66,7 +66,8 @@ def open_orders_read(work: Work, event: OpenOrdersRead) -> None:
             _ask(work, held)
 
 
-def _own(work: Work, each: OpenOrder) -> OrderState | None:
+def own(work: Work, each: OpenOrder) -> OrderState | None:
+    """Return the order of the journal that an open order is, or None for an order of others."""
     client_id = work.state.by_venue.get((each.symbol, each.venue_id)) or each.client_id
     held = work.state.orders.get(client_id)
     return held if held and held.order.symbol == each.symbol else None

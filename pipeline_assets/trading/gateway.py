@@ -259,20 +259,24 @@ class Gateway:
                 self._alarm(effect.message)
             case messages.Send():
                 self._begin(self._send(effect))
+            case _:
+                self._begin(self._ask(self._question(effect)))
+
+    def _question(self, effect: messages.Question) -> Coroutine[None, None, messages.Event]:
+        """Return what a cancel or a question asks of the venue; its answer is an event."""
+        match effect:
             case messages.SendCancel(client_id, symbol, conditional):
-                self._begin(
-                    self._ask(self._venue.cancel(client_id, symbol, conditional=conditional))
-                )
+                return self._venue.cancel(client_id, symbol, conditional=conditional)
             case messages.AskOrder(client_id, symbol, conditional):
-                self._begin(
-                    self._ask(self._venue.ask_order(client_id, symbol, conditional=conditional))
-                )
-            case messages.AskTrades():
-                self._begin(self._ask(self._venue.ask_trades(effect.symbol, effect.since)))
+                return self._venue.ask_order(client_id, symbol, conditional=conditional)
+            case messages.AskTrades(symbol, since):
+                return self._venue.ask_trades(symbol, since)
             case messages.AskPositions():
-                self._begin(self._ask(self._venue.ask_positions()))
+                return self._venue.ask_positions()
             case messages.AskOpenOrders():
-                self._begin(self._ask(self._venue.ask_open_orders()))
+                return self._venue.ask_open_orders()
+            case messages.AskFilters():
+                return self._venue.ask_filters()
 
     def _begin(self, answer: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(answer)

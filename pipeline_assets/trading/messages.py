@@ -185,6 +185,17 @@ class OpenOrdersRead:
 
 
 @dataclass(frozen=True)
+class FiltersRead:
+    """The venue's filters are read: orders sent from here on are rounded by these.
+
+    Attributes:
+        largest: by symbol, the largest quantity of a market order in 1e-8.
+    """
+
+    largest: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class StreamConnected:
     """The venue's stream was connected, for the first time or again: events before it may be lost."""
 
@@ -262,7 +273,7 @@ class Restarted:
 Event = (
     Place | Cancel | Close | SetMode | ResumeSymbol | Flatten
     | Accepted | Refused | Unanswered | CancelAnswered | OrderSeen | OrderMissing | FillSeen
-    | TradesRead | PositionsRead | OpenOrdersRead | FundingPaid | PriceSeen | OrderCounts
+    | TradesRead | PositionsRead | OpenOrdersRead | FiltersRead | FundingPaid | PriceSeen | OrderCounts
     | StreamConnected | VenueTrouble | Timer | Restarted
 )  # fmt: skip
 
@@ -316,6 +327,11 @@ class AskOpenOrders:
 
 
 @dataclass(frozen=True)
+class AskFilters:
+    """Read the filters of all symbols anew."""
+
+
+@dataclass(frozen=True)
 class Refusal:
     """Why a wish was not carried out.
 
@@ -344,4 +360,6 @@ class Alarm:
     message: str
 
 
-Effect = Send | SendCancel | AskOrder | AskTrades | AskPositions | AskOpenOrders | Reply | Alarm
+# May be repeated; an answer is an event, and one that does not come is asked for again.
+Question = SendCancel | AskOrder | AskTrades | AskPositions | AskOpenOrders | AskFilters
+Effect = Send | Question | Reply | Alarm

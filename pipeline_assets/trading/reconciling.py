@@ -37,7 +37,9 @@ def ask(work: Work) -> None:
         wait = timing.repeat
     if work.is_due(core.positions_asked, wait):
         work.ask_positions()
-    if work.is_due(core.open_orders_asked, timing.reconcile):
+    if work.is_due(
+        core.open_orders_asked, timing.repeat if core.stops.awaits_reading else timing.reconcile
+    ):
         work.ask_open_orders()
     if work.is_due(core.ended_asked, timing.reconcile):
         core.ended_asked = work.now
