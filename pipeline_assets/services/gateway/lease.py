@@ -14,6 +14,7 @@ from typing import Self
 
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.resources.leases import LeaseStore, LeaseStoreError
+from pipeline_assets.services.gateway.lease_claim import LeaseClaim
 from pipeline_assets.trading.gateway import GatewayStoppedError
 
 # Several renewals may fail before the lease ends.
@@ -29,9 +30,9 @@ class SecondGatewayError(OutsideSystemError):
 class GatewayLease:
     """The right to send orders for an account, held by this process and renewed until released."""
 
-    def __init__(self, store: LeaseStore, account: str, token: str) -> None:
+    def __init__(self, store: LeaseStore, account: str, token: str, claim: LeaseClaim) -> None:
         """Renew a lease that was taken, from now on. Made in the event loop that waits for its loss."""
-        self._store, self._name, self._token = store, _name(account), token
+        self._store, self._name, self._token, self._claim = store, _name(account), token, claim
         self._ended, self._released = asyncio.Event(), threading.Event()
         loop = asyncio.get_running_loop()
         # A daemon: a process that ends without a release leaves the lease to end by itself.
@@ -41,29 +42,25 @@ class GatewayLease:
         self._thread.start()
 
     @classmethod
-    async def take(cls, store: LeaseStore, account: str) -> Self:
+    async def take(cls, store: LeaseStore, account: str, claim: LeaseClaim) -> Self:
         """Take the account's lease, waiting as long as a gateway that died may still hold it.
+
+        Args:
+            store: of the leases.
+            account: whose orders this process will send.
+            claim: names the lease of a process of this host that has ended: that one is not waited for.
 
         Raises:
             SecondGatewayError: another gateway renews the lease.
             LeaseStoreError: Redis failed.
         """
-        loop = asyncio.get_running_loop()
-        holder = f"{socket.gethostname()} pid {os.getpid()}"
-        # A lease that outlives its own length was renewed.
-        end = loop.time() + store.seconds * (1 + _ASKING_SHARE)
-        while True:
-            token = await asyncio.to_thread(store.take, _name(account), holder)
-            if token:
-                return cls(store, account, token)
-            other = await asyncio.to_thread(store.holder, _name(account))
-            if loop.time() > end:
-                raise SecondGatewayError(
-                    f"Account {account} is served by another gateway ({other or 'just ended'}). Two "
-                    "would not know each other's orders: stop that one first."
-                )
-            _logger.warning("Account %s is held by %s: waiting for the lease.", account, other)
-            await asyncio.sleep(store.seconds * _ASKING_SHARE)
+        try:
+            token = await _wait_for(store, account, claim)
+            await asyncio.to_thread(claim.write, token)
+        except BaseException:
+            claim.close()
+            raise
+        return cls(store, account, token, claim)
 
     def holds(self) -> bool:
         """Return whether this gateway holds the lease, as Redis says; renews it, too.
@@ -104,6 +101,7 @@ class GatewayLease:
             await asyncio.to_thread(self._store.release, self._name, self._token)
         except LeaseStoreError as error:
             _logger.warning("The account's lease ends by itself: %s", error)
+        self._claim.close()
 
     def _renew_on(self, loop: asyncio.AbstractEventLoop) -> None:
         """Renew the lease until it is lost or released. A renewal that Redis does not answer is repeated."""
@@ -117,6 +115,30 @@ class GatewayLease:
         finally:
             # Also after an unforeseen error: the lease is then renewed no more, so the gateway ends.
             loop.call_soon_threadsafe(self._ended.set)
+
+
+async def _wait_for(store: LeaseStore, account: str, claim: LeaseClaim) -> str:
+    """Return the token of the account's lease once it is free."""
+    loop = asyncio.get_running_loop()
+    holder = f"{socket.gethostname()} pid {os.getpid()}"
+    # A lease that outlives its own length was renewed.
+    end = loop.time() + store.seconds * (1 + _ASKING_SHARE)
+    while True:
+        dead = await asyncio.to_thread(claim.dead_token)
+        if dead:
+            # The lease of any other process has another token, and stays.
+            await asyncio.to_thread(store.release, _name(account), dead)
+        token = await asyncio.to_thread(store.take, _name(account), holder)
+        if token:
+            return token
+        other = await asyncio.to_thread(store.holder, _name(account))
+        if loop.time() > end:
+            raise SecondGatewayError(
+                f"Account {account} is served by another gateway ({other or 'just ended'}). Two "
+                "would not know each other's orders: stop that one first."
+            )
+        _logger.warning("Account %s is held by %s: waiting for the lease.", account, other)
+        await asyncio.sleep(store.seconds * _ASKING_SHARE)
 
 
 def _name(account: str) -> str:

@@ -12,7 +12,7 @@ from contextlib import closing
 from pipeline_assets.market.step_compilation import without_compilation
 from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.journal import Journal
-from pipeline_assets.resources.journals import open_journal
+from pipeline_assets.resources.journals import lease_file, open_journal
 from pipeline_assets.resources.leases import LeaseStore
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.services.gateway.access import Access, access_of, guard_of
@@ -20,6 +20,7 @@ from pipeline_assets.services.gateway.backup import JournalBackup
 from pipeline_assets.services.gateway.doors import Doors, open_doors
 from pipeline_assets.services.gateway.feed import MarketFeed
 from pipeline_assets.services.gateway.lease import GatewayLease
+from pipeline_assets.services.gateway.lease_claim import LeaseClaim
 from pipeline_assets.services.gateway.service import GatewayService
 from pipeline_assets.services.gateway.switches import (
     banner,
@@ -35,7 +36,7 @@ from pipeline_assets.trading.limits import RiskLimits
 from pipeline_assets.trading.record_copy import RecordCopy
 from pipeline_assets.trading.records import GATEWAY_RECORDS
 
-# A gateway that was killed leaves its lease for this long.
+# A gateway that was killed leaves its lease for this long, unless the next one is on its host.
 LEASE_SECONDS = 20.0
 _ALERT_SECONDS = 600.0
 _logger = logging.getLogger(__name__)
@@ -91,14 +92,15 @@ async def run_gateway(
         stop: ends the gateway; what is on its way is resolved by the next start.
         make: chooses the venue.
         on_ready: called once the doors are open.
-        lease_seconds: how long the account stays locked after a crash.
+        lease_seconds: how long the account stays locked for other hosts after a crash.
 
     Raises:
         PipelineError: the gateway cannot start, or stopped by itself. The message says why.
     """
     access = access_of(settings)
     store = LeaseStore(settings.redis, lease_seconds)
-    lease = await GatewayLease.take(store, settings.trading.account)
+    claim = LeaseClaim(lease_file(settings.trading, settings.data_dir))
+    lease = await GatewayLease.take(store, settings.trading.account, claim)
     try:
         journal = await asyncio.to_thread(
             open_journal, settings.trading, settings.data_dir, "gateway"
