@@ -5,6 +5,7 @@ orders. Doors (gRPC, HTTP) and the process around them are in services/.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -32,6 +33,7 @@ Wish = (
 _BATCH = 500
 PAGE = 500
 _TIMER_SECONDS = 0.5
+_logger = logging.getLogger(__name__)
 
 
 class GatewayStoppedError(OutsideSystemError):
@@ -295,11 +297,15 @@ class Gateway:
         self.hear(event)
 
     async def _ask(self, question: Coroutine[None, None, messages.Event]) -> None:
-        """Ask the venue; an unanswered question is asked again by the core's timer."""
+        """Ask the venue; an unanswered question is asked again by the core's timer.
+
+        The core alerts: a venue in trouble leaves many questions unanswered.
+        """
         try:
             self.hear(await question)
         except OutsideSystemError as error:
-            self._alarm(str(error))
+            _logger.warning("%s", error)
+            self.hear(messages.QuestionFailed(str(error)))
         except Exception as error:  # noqa: BLE001 - any failure leaves the question unanswered
             self._alarm(f"A question to the venue failed by {type(error).__name__}: {error}"[:300])
 

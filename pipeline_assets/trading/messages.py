@@ -111,6 +111,7 @@ class OrderSeen:
         executed: filled so far, in 1e-8.
         symbol: names where an order that the gateway does not know was seen; may be empty for a query.
         triggered_id: the venue's id of the order that a triggered stop became, which its trades name.
+        resting: the order as a list of open orders has it, where the stream says that; None otherwise.
     """
 
     client_id: str
@@ -119,6 +120,8 @@ class OrderSeen:
     executed: int
     symbol: str = ""
     triggered_id: str = ""
+    # For people only: two events that say the same of an order are equal.
+    resting: "OpenOrder | None" = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -217,6 +220,13 @@ class PartEnded:
 
 
 @dataclass(frozen=True)
+class QuestionFailed:
+    """The venue did not answer a question, or refused it. The text is for a person; without secrets."""
+
+    text: str
+
+
+@dataclass(frozen=True)
 class VenueTrouble:
     """The venue takes no entries. The venue may report the same trouble again and again.
 
@@ -274,7 +284,7 @@ Event = (
     Place | Cancel | Close | SetMode | ResumeSymbol | Flatten
     | Accepted | Refused | Unanswered | CancelAnswered | OrderSeen | OrderMissing | FillSeen
     | TradesRead | PositionsRead | OpenOrdersRead | FiltersRead | FundingPaid | PriceSeen | OrderCounts
-    | StreamConnected | VenueTrouble | Timer | Restarted
+    | StreamConnected | VenueTrouble | QuestionFailed | Timer | Restarted
 )  # fmt: skip
 
 

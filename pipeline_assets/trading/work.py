@@ -89,6 +89,7 @@ class Difference:
     Attributes:
         quantity: what the venue has more, in 1e-8.
         since: when this difference was first read.
+        read_at: when the newest reading that shows a difference was asked for.
         readings: how often trades were read for it, each time from an earlier time on.
         next_reading: when trades are read again, at the earliest.
         trades_at: when the newest answered reading of trades was asked for.
@@ -97,6 +98,7 @@ class Difference:
 
     quantity: int
     since: int
+    read_at: int
     readings: int = 0
     next_reading: int = 0
     trades_at: int = 0
@@ -117,10 +119,12 @@ class Core:
         unanswered_since: when the first reading of the positions was asked that has no answer; 0 without.
         silence_alarmed: whether a person knows of this silence.
         trouble_at: when each kind of trouble was last reported.
+        trouble_ended: when the newest trouble ended; 0 before.
+        failures: questions that failed though no trouble is known, as texts, with the time of the first.
         stops: the clock of positions without a confirmed stop.
         largest: by symbol, the largest market order as the venue said last.
         filters_asked: when the venue's filters were last asked for.
-        foreign_seen: the venue's ids of foreign orders that were alerted.
+        foreign_seen: the venue's ids of foreign orders, and of its own, that were alerted.
         foreign_fills: by symbol and the venue's order id, when a trade of no known order was booked.
         blocked: reduce-only orders that a resting one blocked, to be sent again once, by client id.
     """
@@ -140,6 +144,8 @@ class Core:
     unanswered_since: int = 0
     silence_alarmed: bool = False
     trouble_at: dict[str, int] = field(default_factory=dict)
+    trouble_ended: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
     stops: StopWatch = field(default_factory=StopWatch)
     largest: dict[str, int] = field(default_factory=dict)
     filters_asked: int = 0
