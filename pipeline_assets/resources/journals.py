@@ -17,6 +17,11 @@ def journal_file(settings: TradingSettings, data_dir: Path, owner: Owner) -> Pat
     return beside(settings.journal or data_dir / "trading" / f"{settings.account}.sqlite", owner)
 
 
+def lease_file(settings: TradingSettings, data_dir: Path) -> Path:
+    """Return the file by which a gateway of this host names its lease; also for journals in PostgreSQL."""
+    return journal_file(settings, data_dir, "gateway").with_suffix(".lease")
+
+
 def beside(path: Path, owner: Owner) -> Path:
     """Return the file of an owner's journal, or of its copy, by the gateway's."""
     return path if owner == "gateway" else path.with_suffix(f".{owner}{path.suffix}")

@@ -13,10 +13,11 @@ from pipeline_assets.trading.binance_replies import (
     Row,
     TriggeredOrders,
     fee_of,
+    kind_of,
     reading,
     side_of,
 )
-from pipeline_assets.trading.messages import FillSeen, OrderSeen
+from pipeline_assets.trading.messages import FillSeen, OpenOrder, OrderSeen
 from pipeline_assets.trading.order_types import Fill
 
 
@@ -93,7 +94,8 @@ def _order(row: Row, triggered: TriggeredOrders) -> list[StreamEvent]:
     if stop:
         found.append(OrderSeen(*stop, status, executed, symbol, order_id))
     else:
-        found.append(OrderSeen(client_id, order_id, status, executed, symbol))
+        resting = _resting(row, client_id, order_id, price="p")
+        found.append(OrderSeen(client_id, order_id, status, executed, symbol, resting=resting))
     return found
 
 
@@ -106,4 +108,24 @@ def _stop(row: Row, triggered: TriggeredOrders) -> list[StreamEvent]:
         # FINISHED: how the order ended is in its own event, or in the answer to a query.
         return []
     executed = units(row.get("aq") or "0")
-    return [OrderSeen(client_id, algo_id, status, executed, symbol, became)]
+    resting = _resting(row, client_id, algo_id, price="tp", conditional=True)
+    return [OrderSeen(client_id, algo_id, status, executed, symbol, became, resting)]
+
+
+def _resting(
+    row: Row, client_id: str, venue_id: str, *, price: str, conditional: bool = False
+) -> OpenOrder | None:
+    """Return an order as a list of open orders has it; None where the event leaves a part of that out."""
+    if not row.keys() >= {"o", "S", "q", "R", price}:
+        return None
+    return OpenOrder(
+        symbol=str(row["s"]),
+        client_id=client_id,
+        venue_id=venue_id,
+        kind=kind_of(row["o"]),
+        side=side_of(row["S"]),
+        quantity=units(row["q"] or "0"),
+        price=units(row[price] or "0"),
+        conditional=conditional,
+        reduce_only=bool(row["R"]),
+    )

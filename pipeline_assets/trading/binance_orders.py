@@ -14,10 +14,6 @@ from pipeline_assets.trading.order_types import Order
 
 # The newer order is filled and the resting one of this account expires: an exit must never be the one.
 _SELF_TRADE = "EXPIRE_MAKER"
-# Refusals that say that the filters here are not the exchange's any more.
-FILTER_CODES = frozenset(
-    {-1111, -1013, -1121, -4001, -4003, -4004, -4005, -4013, -4014, -4023, -4164}
-)
 
 
 @dataclass(frozen=True)

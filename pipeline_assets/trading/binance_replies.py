@@ -142,6 +142,11 @@ def side_of(word: str) -> OrderSide:
     return _SIDES[word]
 
 
+def kind_of(word: str) -> str:
+    """Return the kind of an order that Binance's word names, or the word itself in small letters."""
+    return _KINDS.get(word, word.lower())
+
+
 def positions_of(rows: Sequence[Row]) -> dict[str, int]:
     """Return the positions by symbol, without those that are 0.
 
@@ -189,7 +194,7 @@ def _open_order(
         symbol=str(row["symbol"]),
         client_id=str(row[client_name] or ""),
         venue_id=str(row[id_name]),
-        kind=_KINDS.get(kind, kind.lower()),
+        kind=kind_of(kind),
         side=_SIDES[row["side"]],
         quantity=units(quantity),
         price=units(price),

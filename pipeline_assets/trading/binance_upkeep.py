@@ -83,7 +83,7 @@ class Upkeep:
         """
         self._hear = hear
         await self._account.synchronize()
-        await self._read_rules()
+        await self.read_filters()
         for note in await check_account(self._account, self._trading, self._symbols, self._clock):
             _logger.warning("At the start of account %s: %s.", self._trading.account, note)
         await self._read_setups()
@@ -95,7 +95,7 @@ class Upkeep:
             if self._clock_wrong or self._account.clock.due:
                 await self._logged(self._measure)
             if now >= self._rules_due:
-                await self._logged(self._read_rules)
+                await self._logged(self.read_filters)
             if now >= self._setups_due:
                 await self._logged(self._read_setups)
             if self._clock() >= self._funding_due:
@@ -181,7 +181,12 @@ class Upkeep:
         await self._account.measure()
         self._clock_wrong = False
 
-    async def _read_rules(self) -> None:
+    async def read_filters(self) -> None:
+        """Read the filters of all symbols.
+
+        Raises:
+            OutsideSystemError: Binance does not answer, or its answer cannot be read.
+        """
         document = await self._queries.document(EXCHANGE_INFO)
         # 900 symbols take a tenth of a second; orders must not wait for that.
         self.filters = await asyncio.to_thread(filters_of, document)

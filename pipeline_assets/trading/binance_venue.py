@@ -8,6 +8,7 @@ from contextlib import suppress
 from http import HTTPStatus
 
 from pipeline_assets.errors import OutsideSystemError
+from pipeline_assets.market.trading_rules import UNIT
 from pipeline_assets.resources.binance_account import (
     AccountClient,
     Parameters,
@@ -31,7 +32,7 @@ from pipeline_assets.trading.binance_answers import (
     problem_of,
 )
 from pipeline_assets.trading.binance_events import FundingDue, LeverageChanged, StreamEvent
-from pipeline_assets.trading.binance_orders import FILTER_CODES, UnfitOrderError, parameters_of
+from pipeline_assets.trading.binance_orders import UnfitOrderError, parameters_of
 from pipeline_assets.trading.binance_queries import BinanceQueries, VenueRefusedError
 from pipeline_assets.trading.binance_replies import TriggeredOrders, order_seen, reading
 from pipeline_assets.trading.binance_stream import PrivateStream
@@ -39,6 +40,7 @@ from pipeline_assets.trading.binance_upkeep import Upkeep
 from pipeline_assets.trading.messages import Trouble, VenueTrouble
 from pipeline_assets.trading.order_types import Order, Status
 from pipeline_assets.trading.part_ends import report_end
+from pipeline_assets.trading.refusals import FILTER_CODES, UNFIT
 
 _BAD_TIMESTAMP = -1021
 _SHUTTING_DOWN = -1016
@@ -112,7 +114,7 @@ class BinanceVenue:
             self.upkeep.require_setup(order)
         except UnfitOrderError as error:
             self.upkeep.read_rules_soon()
-            return messages.Refused(order.client_id, f"filter: {error}")
+            return messages.Refused(order.client_id, f"{UNFIT}: {error}")
         kept_back = self.upkeep.kept_back()
         if kept_back:
             return messages.Refused(order.client_id, kept_back)
@@ -187,6 +189,18 @@ class BinanceVenue:
     async def ask_open_orders(self) -> messages.OpenOrdersRead:
         """See `BinanceQueries.open_orders`."""
         return await self.queries.open_orders()
+
+    async def ask_filters(self) -> messages.FiltersRead:
+        """Read the filters anew.
+
+        Raises:
+            OutsideSystemError: Binance does not say them.
+        """
+        await self.upkeep.read_filters()
+        filters = self.upkeep.filters.items()
+        return messages.FiltersRead(
+            {symbol: int(each.market_lots.most * UNIT) for symbol, each in filters}
+        )
 
     def _take(self, event: StreamEvent) -> None:
         match event:

@@ -12,6 +12,7 @@ from pipeline_assets.trading.messages import PositionsRead, Refused
 from pipeline_assets.trading.order_ids import child_id
 from pipeline_assets.trading.order_state import Closing
 from pipeline_assets.trading.order_types import Order, Status
+from pipeline_assets.trading.refusals import is_filter
 from pipeline_assets.trading.work import Work
 
 _WAITING = frozenset({Status.SENDING, Status.OPEN})
@@ -41,19 +42,26 @@ def _go_on(work: Work, symbol: str, close: Closing, event: PositionsRead) -> Non
         return
     if last and close.refusals and event.asked_at < last.changed_at + _wait(work, close.refusals):
         return
-    rules = work.core.rules.get(symbol)
-    most = units(rules.max_quantity) if rules else abs(quantity)
     work.send(
         Order(
             client_id=_free_id(work, close),
             symbol=symbol,
             side="sell" if quantity > 0 else "buy",
             kind="market",
-            quantity=min(abs(quantity), most),
+            quantity=min(abs(quantity), *_largest(work, symbol)),
             reduce_only=True,
             parent=close.close_id,
         )
     )
+
+
+def _largest(work: Work, symbol: str) -> list[int]:
+    """Return the limits of a market order's quantity that are known; the next readings close the rest.
+
+    The lake's rules may be missing after a start, or a day old: the venue's own are read after a refusal.
+    """
+    rules, said = work.core.rules.get(symbol), work.core.largest.get(symbol)
+    return [*([units(rules.max_quantity)] if rules else []), *([said] if said else [])]
 
 
 def _wait(work: Work, refusals: int) -> int:
@@ -68,12 +76,14 @@ def _free_id(work: Work, close: Closing) -> str:
 
 
 def refused(work: Work, event: Refused) -> None:
-    """Alert a person if the orders of a close are refused again and again."""
+    """Have the filters read that refused an order of a close; alert a person of repeated refusals."""
     held = work.state.orders.get(event.client_id)
     if held is None:
         return
     symbol = held.order.symbol
     close = work.state.closes.get(symbol)
+    if close and held.order.parent == close.close_id and is_filter(event.reason):
+        work.ask_filters()
     if close and close.last_order == event.client_id and close.refusals >= _ALERTED_REFUSALS:
         work.alarm(
             f"The venue refuses to close {symbol} (close {close.close_id}): {event.reason}. The close "

@@ -16,6 +16,7 @@ from pipeline_assets.trading import (
     reconciling,
     records,
     resolving,
+    stop_orders,
     troubles,
 )
 from pipeline_assets.trading.invariants import InvariantError
@@ -28,6 +29,7 @@ from pipeline_assets.trading.messages import (
     Close,
     Event,
     FillSeen,
+    FiltersRead,
     Flatten,
     FundingPaid,
     OpenOrdersRead,
@@ -37,6 +39,7 @@ from pipeline_assets.trading.messages import (
     Place,
     PositionsRead,
     PriceSeen,
+    QuestionFailed,
     Refused,
     Restarted,
     ResumeSymbol,
@@ -71,7 +74,7 @@ class GatewayCore:
         """
         self._core = Core(limits, rules, timing or Timing())
         for record in stored:
-            self._core.state.apply(record)
+            self._core.apply(record)
             if isinstance(record, records.OrderSending):
                 self._core.rate.count(record.at)
         self._core.invariants.restart(self._core.state)
@@ -146,6 +149,8 @@ def _timer(work: Work, _: Timer) -> None:
     closing.ask(work)
     reconciling.ask(work)
     protecting.cancel_orphans(work)
+    stop_orders.cancel_surplus(work)
+    stop_orders.ask(work)
     protecting.send_blocked(work)
     foreign.check(work)
     troubles.check(work)
@@ -159,6 +164,7 @@ def _restarted(work: Work, _: Restarted) -> None:
             work.change(held, Status.UNKNOWN, reason="the gateway ended before an answer came")
         resolving.ask_soon(work, client_id)
         resolving.ask_about(work, held)
+    work.core.stops.start(work.state, work.now)
     closing.ask(work)
     foreign.begin(work)
     reconciling.begin(work)
@@ -170,13 +176,16 @@ def _stream_connected(work: Work, _: StreamConnected) -> None:
 
 def _open_orders_read(work: Work, event: OpenOrdersRead) -> None:
     troubles.answered(work, event.asked_at)
+    resolving.open_orders_read(work, event)
     foreign.open_orders_read(work, event)
+    work.core.stops.read_at = max(work.core.stops.read_at, event.asked_at)
 
 
 def _refused(work: Work, event: Refused) -> None:
     resolving.refused(work, event)
     closing.refused(work, event)
     protecting.refused(work, event)
+    stop_orders.refused(work, event)
 
 
 def _positions_read(work: Work, event: PositionsRead) -> None:
@@ -205,8 +214,10 @@ _HANDLERS: dict[type, Callable[[Work, Any], None]] = {
     TradesRead: reconciling.trades_read,
     PositionsRead: _positions_read,
     OpenOrdersRead: _open_orders_read,
+    FiltersRead: stop_orders.filters_read,
     StreamConnected: _stream_connected,
     VenueTrouble: troubles.reported,
+    QuestionFailed: troubles.question_failed,
     FundingPaid: resolving.funding_paid,
     PriceSeen: _price_seen,
     OrderCounts: _order_counts,

@@ -1,8 +1,10 @@
-"""Reasons against an entry that are no risk limits: a halted symbol, a foreign trade, an orphan stop, the
-limit of conditional orders, and a venue that is in trouble or silent. Orders that only reduce pass.
+"""Reasons against an entry that are no risk limits: a halted symbol, a foreign trade, a position that is not
+the venue's, an orphan stop, the limit of conditional orders, and a venue that is in trouble or silent. Orders
+that only reduce pass.
 """
 
-from pipeline_assets.trading import stops, troubles
+from pipeline_assets.market.trading_rules import decimal
+from pipeline_assets.trading import reconciling, stops, troubles
 from pipeline_assets.trading.messages import Refusal
 from pipeline_assets.trading.order_types import Order
 from pipeline_assets.trading.work import Work
@@ -31,6 +33,13 @@ def _of_symbol(work: Work, symbol: str) -> Refusal | None:
             "foreign_trade",
             f"{symbol}: the venue reports a trade of an order that is not known. Entries wait until the "
             "order is found; otherwise the symbol is halted.",
+        )
+    if reconciling.is_open(work, symbol):
+        more = decimal(work.core.differences[symbol].quantity)
+        return Refusal(
+            "position_differs",
+            f"{symbol}: the venue's position differs from the ledger's by {more:f}. Entries wait until "
+            "trades explain that; otherwise the symbol is halted.",
         )
     return None
 

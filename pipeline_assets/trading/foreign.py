@@ -29,12 +29,16 @@ def begin(work: Work) -> None:
 
 
 def order_seen(work: Work, event: OrderSeen) -> None:
-    """Halt the symbol of an order that is not in the journal."""
+    """Halt the symbol of an order that is not in the journal, and show the order as long as it rests."""
     cause = venue_cause(event.client_id)
     what = f"the venue's own order ({cause})" if cause else "an order that is not in the journal"
     name = f"{event.client_id[:60]!r}"
     if (event.symbol, event.venue_id) in work.state.foreign:
         work.state.named.add((event.symbol, event.venue_id))
+    if event.status is not Status.OPEN:
+        work.state.foreign_open.pop(event.venue_id, None)
+    elif event.resting:
+        work.state.foreign_open[event.venue_id] = event.resting
     if not event.symbol:
         work.alarm(f"The venue reports {what}: {name}.")
     elif event.venue_id not in work.core.foreign_seen:
@@ -47,7 +51,7 @@ def open_orders_read(work: Work, event: OpenOrdersRead) -> None:
     state, listed = work.state, set[str]()
     state.foreign_open = {}
     for each in event.orders:
-        held = _own(work, each)
+        held = own(work, each)
         if held is None:
             state.foreign_open[each.venue_id] = each
             if each.venue_id not in work.core.foreign_seen:
@@ -66,7 +70,8 @@ def open_orders_read(work: Work, event: OpenOrdersRead) -> None:
             _ask(work, held)
 
 
-def _own(work: Work, each: OpenOrder) -> OrderState | None:
+def own(work: Work, each: OpenOrder) -> OrderState | None:
+    """Return the order of the journal that an open order is, or None for an order of others."""
     client_id = work.state.by_venue.get((each.symbol, each.venue_id)) or each.client_id
     held = work.state.orders.get(client_id)
     return held if held and held.order.symbol == each.symbol else None
@@ -90,6 +95,10 @@ def fill_booked(work: Work, fill: Fill) -> None:
     if not cause:
         work.core.foreign_fills.setdefault((fill.symbol, fill.venue_id), work.now)
         return
+    if fill.venue_id in work.core.foreign_seen:
+        # A person was alerted by an earlier trade of the order, or by the order itself.
+        return
+    work.core.foreign_seen.add(fill.venue_id)
     did = "liquidated a position" if cause == "liquidation" else f"changed a position by {cause}"
     text = f"The venue {did}: {fill.side} {decimal(fill.quantity):f} {fill.symbol}"
     if work.core.timing.halts_after_liquidation:

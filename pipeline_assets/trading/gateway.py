@@ -5,6 +5,7 @@ orders. Doors (gRPC, HTTP) and the process around them are in services/.
 """
 
 import asyncio
+import logging
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -32,6 +33,7 @@ Wish = (
 _BATCH = 500
 PAGE = 500
 _TIMER_SECONDS = 0.5
+_logger = logging.getLogger(__name__)
 
 
 class GatewayStoppedError(OutsideSystemError):
@@ -261,20 +263,24 @@ class Gateway:
                 self._alarm(effect.message)
             case messages.Send():
                 self._begin(self._send(effect))
+            case _:
+                self._begin(self._ask(self._question(effect)))
+
+    def _question(self, effect: messages.Question) -> Coroutine[None, None, messages.Event]:
+        """Return what a cancel or a question asks of the venue; its answer is an event."""
+        match effect:
             case messages.SendCancel(client_id, symbol, conditional):
-                self._begin(
-                    self._ask(self._venue.cancel(client_id, symbol, conditional=conditional))
-                )
+                return self._venue.cancel(client_id, symbol, conditional=conditional)
             case messages.AskOrder(client_id, symbol, conditional):
-                self._begin(
-                    self._ask(self._venue.ask_order(client_id, symbol, conditional=conditional))
-                )
-            case messages.AskTrades():
-                self._begin(self._ask(self._venue.ask_trades(effect.symbol, effect.since)))
+                return self._venue.ask_order(client_id, symbol, conditional=conditional)
+            case messages.AskTrades(symbol, since):
+                return self._venue.ask_trades(symbol, since)
             case messages.AskPositions():
-                self._begin(self._ask(self._venue.ask_positions()))
+                return self._venue.ask_positions()
             case messages.AskOpenOrders():
-                self._begin(self._ask(self._venue.ask_open_orders()))
+                return self._venue.ask_open_orders()
+            case messages.AskFilters():
+                return self._venue.ask_filters()
 
     def _begin(self, answer: Coroutine[None, None, None]) -> None:
         task = asyncio.create_task(answer)
@@ -293,11 +299,15 @@ class Gateway:
         self.hear(event)
 
     async def _ask(self, question: Coroutine[None, None, messages.Event]) -> None:
-        """Ask the venue; an unanswered question is asked again by the core's timer."""
+        """Ask the venue; an unanswered question is asked again by the core's timer.
+
+        The core alerts: a venue in trouble leaves many questions unanswered.
+        """
         try:
             self.hear(await question)
         except OutsideSystemError as error:
-            self._alarm(str(error))
+            _logger.warning("%s", error)
+            self.hear(messages.QuestionFailed(str(error)))
         except Exception as error:  # noqa: BLE001 - any failure leaves the question unanswered
             self._alarm(f"A question to the venue failed by {type(error).__name__}: {error}"[:300])
 

@@ -120,6 +120,7 @@ class OrderSeen:
         executed: filled so far, in 1e-8.
         symbol: names where an order that the gateway does not know was seen; may be empty for a query.
         triggered_id: the venue's id of the order that a triggered stop became, which its trades name.
+        resting: the order as a list of open orders has it, where the stream says that; None otherwise.
     """
 
     client_id: str
@@ -128,6 +129,8 @@ class OrderSeen:
     executed: int
     symbol: str = ""
     triggered_id: str = ""
+    # For people only: two events that say the same of an order are equal.
+    resting: "OpenOrder | None" = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)
@@ -194,6 +197,17 @@ class OpenOrdersRead:
 
 
 @dataclass(frozen=True)
+class FiltersRead:
+    """The venue's filters are read: orders sent from here on are rounded by these.
+
+    Attributes:
+        largest: by symbol, the largest quantity of a market order in 1e-8.
+    """
+
+    largest: Mapping[str, int] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class StreamConnected:
     """The venue's stream was connected, for the first time or again: events before it may be lost."""
 
@@ -210,6 +224,13 @@ class Trouble(StrEnum):
 @dataclass(frozen=True)
 class PartEnded:
     """A part of the gateway or of the venue ended by an unexpected error: the gateway stops."""
+
+    text: str
+
+
+@dataclass(frozen=True)
+class QuestionFailed:
+    """The venue did not answer a question, or refused it. The text is for a person; without secrets."""
 
     text: str
 
@@ -271,8 +292,8 @@ class Restarted:
 Event = (
     Place | Cancel | Close | SetMode | ResumeSymbol | Flatten | BindVenue
     | Accepted | Refused | Unanswered | CancelAnswered | OrderSeen | OrderMissing | FillSeen
-    | TradesRead | PositionsRead | OpenOrdersRead | FundingPaid | PriceSeen | OrderCounts
-    | StreamConnected | VenueTrouble | Timer | Restarted
+    | TradesRead | PositionsRead | OpenOrdersRead | FiltersRead | FundingPaid | PriceSeen | OrderCounts
+    | StreamConnected | VenueTrouble | QuestionFailed | Timer | Restarted
 )  # fmt: skip
 
 
@@ -325,6 +346,11 @@ class AskOpenOrders:
 
 
 @dataclass(frozen=True)
+class AskFilters:
+    """Read the filters of all symbols anew."""
+
+
+@dataclass(frozen=True)
 class Refusal:
     """Why a wish was not carried out.
 
@@ -353,4 +379,6 @@ class Alarm:
     message: str
 
 
-Effect = Send | SendCancel | AskOrder | AskTrades | AskPositions | AskOpenOrders | Reply | Alarm
+# May be repeated; an answer is an event, and one that does not come is asked for again.
+Question = SendCancel | AskOrder | AskTrades | AskPositions | AskOpenOrders | AskFilters
+Effect = Send | Question | Reply | Alarm

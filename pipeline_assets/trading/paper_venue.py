@@ -167,6 +167,10 @@ class PaperVenue:
         await self._store([])
         return messages.OpenOrdersRead(asked_at, tuple(map(_open_order, self._book.waiting())))
 
+    async def ask_filters(self) -> messages.FiltersRead:
+        """Return at once: paper orders are not rounded, and the core checks the lake's filters."""
+        return messages.FiltersRead()
+
     async def on_candles(self, minute: int, bars: Mapping[str, Bar]) -> None:
         """Fill market orders at the open of a minute, counted from 1970, having settled the minute before.
 

@@ -1,7 +1,7 @@
 """A caller's wishes: place, cancel, close, change of mode. Each is checked here and answered once."""
 
 from pipeline_assets.market.trading_rules import decimal
-from pipeline_assets.trading import entries, records
+from pipeline_assets.trading import entries, records, troubles
 from pipeline_assets.trading.limits import against_filters, against_limits, unknown_symbol
 from pipeline_assets.trading.messages import (
     BindVenue,
@@ -11,7 +11,6 @@ from pipeline_assets.trading.messages import (
     Place,
     Refusal,
     SetMode,
-    Trouble,
 )
 from pipeline_assets.trading.order_ids import CLIENT_ID, child_id, venue_cause
 from pipeline_assets.trading.order_types import UNSETTLED, Mode, Order
@@ -132,7 +131,7 @@ def begin_close(work: Work, symbol: str, close_id: str, reason: str) -> None:
 def set_mode(work: Work, event: SetMode) -> None:
     """Change what is accepted. Resuming has the core begin the day's loss anew, and trust the key again."""
     if event.mode is Mode.ACTIVE:
-        work.state.troubles.pop(Trouble.KEY, None)
+        troubles.trust_key(work, event.by)
     work.set_mode(event.mode, event.reason, event.by)
     work.reply(event.request, event.mode.value)
 

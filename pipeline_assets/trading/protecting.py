@@ -1,76 +1,38 @@
-"""Protective orders: the stop that an entry carries is placed at its first fill, and a position without a
-confirmed stop is closed. Questions about the state are in stops.py; trailing a stop is the trader's part.
+"""Protection of positions: one without a confirmed stop is closed, stops without a position are cancelled,
+and a blocked exit is sent again. The stops of entries are sent in stop_orders.py; questions about the state
+are in stops.py; trailing a stop is the trader's part.
 """
 
 from itertools import count
 
 import msgspec
 
-from pipeline_assets.market.trading_rules import UNIT, units
-from pipeline_assets.trading import stops
+from pipeline_assets.trading import stop_orders, stops
 from pipeline_assets.trading.messages import Refused
 from pipeline_assets.trading.order_ids import child_id
 from pipeline_assets.trading.order_state import OrderState
 from pipeline_assets.trading.order_types import UNSETTLED, Order
 from pipeline_assets.trading.placing import begin_close
+from pipeline_assets.trading.refusals import is_blocked
 from pipeline_assets.trading.work import Work
 
-# The exchange refuses a reduce-only order where resting ones already reduce the whole position.
-_BLOCKED = "-4118"
 _NAMED = 5
 
 
-def place_stop(work: Work, entry: OrderState, price: int) -> None:
-    """Place the stop that an entry carries, at its first fill, for the whole entry.
-
-    The order's rate limit does not hold a stop up: without the stop the position would be closed.
-    """
-    order = entry.order
-    stop_id = child_id(order.client_id, "stop", 0)
-    position = work.state.ledger.positions.get(order.symbol, 0)
-    placed = stop_id in work.state.orders or order.symbol in work.state.closes
-    rules = work.core.rules.get(order.symbol)
-    if order.client_id not in work.state.guarded.get(order.symbol, {}) or placed:
-        return
-    if position * order.signed <= 0 or rules is None:
-        return
-    trigger = _trigger(order, price, units(rules.tick_size))
-    if trigger <= 0:
-        return
-    work.send(
-        Order(
-            client_id=stop_id,
-            symbol=order.symbol,
-            side="sell" if order.side == "buy" else "buy",
-            kind="stop",
-            quantity=order.quantity,
-            price=trigger,
-            reduce_only=True,
-            strategy=order.strategy,
-            decision_id=order.decision_id,
-            parent=order.client_id,
-        )
-    )
-
-
-def _trigger(entry: Order, price: int, tick: int) -> int:
-    """Return the stop's trigger as backtests calculate it: in ticks, at least one tick away."""
-    ticks = price // tick
-    distance = max(ticks * entry.stop_part // UNIT, 1)
-    return (ticks - distance if entry.side == "buy" else ticks + distance) * tick
-
-
 def check(work: Work) -> None:
-    """Close every position that was too long without a confirmed stop, and tell a person."""
-    core, state = work.core, work.state
-    for symbol in [each for each in core.unprotected_since if each not in state.guarded]:
-        del core.unprotected_since[symbol]
-    for symbol in list(state.guarded):
-        if stops.is_protected(state, symbol):
-            core.unprotected_since.pop(symbol, None)
+    """Place the stops that are missing; close every position that was too long without a confirmed one.
+
+    The clock counts from the fill, over restarts too. A process that learns late of a position without a
+    stop, as after a start, gives the stop a grace: a position is not closed for want of a stop that the venue
+    would have confirmed in a second.
+    """
+    watch, timing = work.core.stops, work.core.timing
+    for symbol in [each for each in watch.since if each not in work.state.closes]:
+        stop_orders.place_missing(work, symbol)
+        if watch.awaits_reading and not work.is_due(watch.started_at, timing.stop - timing.grace):
             continue
-        since = core.unprotected_since.setdefault(symbol, work.now)
-        if symbol not in state.closes and work.is_due(since, core.timing.stop):
+        known = watch.known.setdefault(symbol, work.now)
+        if work.is_due(watch.since[symbol], timing.stop) and work.is_due(known, timing.grace):
             _close(work, symbol)
 
 
@@ -105,7 +67,7 @@ def cancel_orphans(work: Work) -> None:
 def refused(work: Work, event: Refused) -> None:
     """Cancel resting targets that blocked a closing order, which is sent again after that."""
     held = work.state.orders.get(event.client_id)
-    if held is None or not event.reason.startswith(_BLOCKED):
+    if held is None or not is_blocked(event.reason):
         return
     order = held.order
     if order.kind != "market" or not order.reduce_only or order.symbol in work.state.closes:

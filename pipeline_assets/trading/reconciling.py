@@ -8,6 +8,7 @@ booked; a difference that remains halts the symbol's entries. Single orders are 
 from pipeline_assets.market.trading_rules import decimal
 from pipeline_assets.trading import resolving
 from pipeline_assets.trading.messages import AskOrder, PositionsRead, TradesRead
+from pipeline_assets.trading.order_ids import venue_cause
 from pipeline_assets.trading.order_types import UNSETTLED, Status
 from pipeline_assets.trading.work import Difference, Work
 
@@ -29,15 +30,17 @@ def begin(work: Work) -> None:
 def ask(work: Work) -> None:
     """Read positions and open orders once a minute, and ask again about orders that ended.
 
-    Positions are read sooner after a difference, and after a reading that was not answered.
+    Positions are read sooner after a difference, and after a reading that was not answered. A new difference
+    holds entries up, and most are trades under way: the second reading comes after seconds.
     """
     core, timing = work.core, work.core.timing
     wait = timing.longest_question if core.differences else timing.reconcile
-    if core.unanswered_since:
+    if core.unanswered_since or any(not each.readings for each in core.differences.values()):
         wait = timing.repeat
     if work.is_due(core.positions_asked, wait):
         work.ask_positions()
-    if work.is_due(core.open_orders_asked, timing.reconcile):
+    hurry = core.stops.awaits_reading and not work.is_due(core.stops.started_at, timing.stop)
+    if work.is_due(core.open_orders_asked, timing.repeat if hurry else timing.reconcile):
         work.ask_open_orders()
     if work.is_due(core.ended_asked, timing.reconcile):
         core.ended_asked = work.now
@@ -93,8 +96,9 @@ def _differs(work: Work, symbol: str, there: int, here: int, asked_at: int) -> N
     """Read trades from the second reading on: most differences are trades under way."""
     held = work.core.differences.get(symbol)
     if held is None:
-        work.core.differences[symbol] = Difference(there - here, asked_at)
+        work.core.differences[symbol] = Difference(there - here, asked_at, asked_at)
         return
+    held.read_at = asked_at
     if held.quantity != there - here:
         held.quantity, held.since, held.halted = there - here, asked_at, False
     if asked_at < held.next_reading:
@@ -106,6 +110,17 @@ def _differs(work: Work, symbol: str, there: int, here: int, asked_at: int) -> N
         _halt(work, symbol, there, here)
     work.ask_trades(symbol, _since(work, symbol, held.readings))
     held.readings += 1
+
+
+def is_open(work: Work, symbol: str) -> bool:
+    """Return whether the newest reading shows a difference, and no fill was booked since it was asked for.
+
+    A difference that halted its symbol is a person's to judge: entries pass once the symbol is resumed.
+    """
+    difference = work.core.differences.get(symbol)
+    if difference is None or difference.halted:
+        return False
+    return difference.read_at > work.core.booked_at.get(symbol, 0)
 
 
 def _is_explained(work: Work, symbol: str, difference: Difference) -> bool:
@@ -137,7 +152,9 @@ def trades_read(work: Work, event: TradesRead) -> None:
     """Book a reading's trades, and tell a person of those that no question about an order waited for."""
     ledger, missed = work.state.ledger, 0
     for fill in event.fills:
-        missed += not ledger.has(fill) and not resolving.is_awaited(work, fill)
+        # A person is alerted of the venue's own orders as such.
+        known = ledger.has(fill) or venue_cause(fill.client_id)
+        missed += not known and not resolving.is_awaited(work, fill)
     before = ledger.positions.get(event.symbol, 0)
     resolving.trades_read(work, event)
     if missed:

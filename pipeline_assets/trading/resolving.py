@@ -2,13 +2,14 @@
 alone; nothing here sends an entry.
 """
 
-from pipeline_assets.trading import foreign, protecting, records
+from pipeline_assets.trading import foreign, records, stop_orders
 from pipeline_assets.trading.messages import (
     Accepted,
     AskOrder,
     CancelAnswered,
     FillSeen,
     FundingPaid,
+    OpenOrdersRead,
     OrderMissing,
     OrderSeen,
     PositionsRead,
@@ -101,7 +102,7 @@ def _adopt(
     if held.booked:
         # Trades that were no known order's until now opened a position.
         price = work.state.ledger.entry_price(held.order.symbol)
-        protecting.place_stop(work, held, price)
+        stop_orders.place_stop(work, held, price)
 
 
 def _owes_fills(work: Work, held: OrderState) -> None:
@@ -113,9 +114,28 @@ def _owes_fills(work: Work, held: OrderState) -> None:
 def order_missing(work: Work, event: OrderMissing) -> None:
     """Count a query that found nothing, if it was asked late enough to mean anything."""
     held = work.state.orders.get(event.client_id)
-    if held and held.status is Status.UNKNOWN and event.asked_at >= horizon(work, held):
-        work.core.doubts[event.client_id].missing_at = event.asked_at
+    if held is None or held.status is not Status.UNKNOWN:
+        return
+    doubt = work.core.doubts[event.client_id]
+    doubt.unseen_at = max(doubt.unseen_at, event.asked_at)
+    if event.asked_at >= horizon(work, held):
+        doubt.missing_at = event.asked_at
         conclude(work, held)
+
+
+def open_orders_read(work: Work, event: OpenOrdersRead) -> None:
+    """Take an order that was in doubt for open if the venue lists it; note which ones it does not list."""
+    listed = set[str]()
+    for each in event.orders:
+        held = foreign.own(work, each)
+        if held and held.status in (Status.SENDING, Status.UNKNOWN):
+            _adopt(work, held, Status.OPEN, each.venue_id, held.reported)
+            ask_soon(work, held.order.client_id)
+            listed.add(held.order.client_id)
+    for client_id in work.state.live.keys() - listed:
+        if work.state.orders[client_id].status is Status.UNKNOWN:
+            doubt = work.core.doubts.setdefault(client_id, Doubt(work.now))
+            doubt.unseen_at = max(doubt.unseen_at, event.asked_at)
 
 
 def fill_seen(work: Work, event: FillSeen) -> None:
@@ -160,7 +180,7 @@ def book(work: Work, fill: Fill) -> None:
     work.core.invariants.after_fill(fill, work.state)
     if held:
         _after_fill(work, held)
-        protecting.place_stop(work, held, fill.price)
+        stop_orders.place_stop(work, held, fill.price)
     else:
         foreign.fill_booked(work, fill)
 
@@ -264,6 +284,10 @@ def ask_about(work: Work, held: OrderState) -> None:
     wait = min(timing.first_question << min(doubt.questions, 16), timing.longest_question)
     doubt.questions += 1
     doubt.next_question = work.now + wait
+    window_end = held.sent_at + held.recv_window
+    if held.order.conditional and work.now < window_end < doubt.next_question:
+        # From then on a stop that the venue does not have is sent anew: the position has none meanwhile.
+        doubt.next_question = window_end
     if held.cancel_sent and held.status in UNSETTLED:
         # The gateway may have ended between the cancel's record and its request; a cancel may be repeated.
         work.effect(SendCancel(client_id, symbol, held.order.conditional))

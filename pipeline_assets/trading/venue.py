@@ -12,6 +12,7 @@ from pipeline_assets.trading.messages import (
     Accepted,
     CancelAnswered,
     Event,
+    FiltersRead,
     OpenOrdersRead,
     OrderMissing,
     OrderSeen,
@@ -54,3 +55,6 @@ class Venue(Protocol):
 
     async def ask_open_orders(self) -> OpenOrdersRead:
         """Read all open orders of the account, conditional ones included."""
+
+    async def ask_filters(self) -> FiltersRead:
+        """Read the filters anew by which this venue rounds orders, or refuses these before they are sent."""

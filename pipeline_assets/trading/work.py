@@ -9,6 +9,7 @@ from pipeline_assets.trading.invariants import Invariants
 from pipeline_assets.trading.limits import OrderRate, RiskLimits
 from pipeline_assets.trading.messages import (
     Alarm,
+    AskFilters,
     AskOpenOrders,
     AskOrder,
     AskPositions,
@@ -22,6 +23,7 @@ from pipeline_assets.trading.messages import (
 from pipeline_assets.trading.order_state import OrderState
 from pipeline_assets.trading.order_types import Mode, Order, Status
 from pipeline_assets.trading.state import GatewayState
+from pipeline_assets.trading.stop_watch import StopWatch
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Timing:
         answer: how long an order may stay `sending` without any answer.
         close_retry: how long a close waits for its order, before a new reading of the position sends another.
         stop: how long a position whose entry has a stop may be without a confirmed one.
+        stop_grace: how long a process that learns of such a position gives its stop at least.
         silence: how long the venue may leave a reading unanswered before entries are refused.
         repeat: the wait before an unanswered reading is repeated.
         halts_after_liquidation: whether a liquidation halts its symbol's entries; on paper it is a fill like
@@ -53,16 +56,22 @@ class Timing:
     # An exchange matches a market order at once: after this, the answer or the fills are missing.
     close_retry: int = 5_000
     stop: int = 10_000
+    stop_grace: int = 5_000
     silence: int = 30_000
     repeat: int = 5_000
     halts_after_liquidation: bool = True
+
+    @property
+    def grace(self) -> int:
+        """The grace of stops, which is never longer than the time that the settings allow."""
+        return min(self.stop_grace, self.stop)
 
 
 @dataclass(slots=True)
 class Doubt:
     """The questions asked about an unsettled order, and the evidence that the venue does not have it.
 
-    Each time is when the question was asked; 0 without such an answer.
+    Each time is when the question was asked; 0 without such an answer. `unseen_at` counts early answers, too.
     """
 
     next_question: int
@@ -70,6 +79,7 @@ class Doubt:
     missing_at: int = 0
     trades_at: int = 0
     position_at: int = 0
+    unseen_at: int = 0
 
 
 @dataclass(slots=True)
@@ -79,6 +89,7 @@ class Difference:
     Attributes:
         quantity: what the venue has more, in 1e-8.
         since: when this difference was first read.
+        read_at: when the newest reading that shows a difference was asked for.
         readings: how often trades were read for it, each time from an earlier time on.
         next_reading: when trades are read again, at the earliest.
         trades_at: when the newest answered reading of trades was asked for.
@@ -87,6 +98,7 @@ class Difference:
 
     quantity: int
     since: int
+    read_at: int
     readings: int = 0
     next_reading: int = 0
     trades_at: int = 0
@@ -107,8 +119,12 @@ class Core:
         unanswered_since: when the first reading of the positions was asked that has no answer; 0 without.
         silence_alarmed: whether a person knows of this silence.
         trouble_at: when each kind of trouble was last reported.
-        unprotected_since: by symbol, since when a position has no confirmed stop.
-        foreign_seen: the venue's ids of foreign orders that were alerted.
+        trouble_ended: when the newest trouble ended; 0 before.
+        failures: questions that failed though no trouble is known, as texts, with the time of the first.
+        stops: the clock of positions without a confirmed stop.
+        largest: by symbol, the largest market order as the venue said last.
+        filters_asked: when the venue's filters were last asked for.
+        foreign_seen: the venue's ids of foreign orders, and of its own, that were alerted.
         foreign_fills: by symbol and the venue's order id, when a trade of no known order was booked.
         blocked: reduce-only orders that a resting one blocked, to be sent again once, by client id.
     """
@@ -128,11 +144,20 @@ class Core:
     unanswered_since: int = 0
     silence_alarmed: bool = False
     trouble_at: dict[str, int] = field(default_factory=dict)
-    unprotected_since: dict[str, int] = field(default_factory=dict)
+    trouble_ended: int = 0
+    failures: dict[str, int] = field(default_factory=dict)
+    stops: StopWatch = field(default_factory=StopWatch)
+    largest: dict[str, int] = field(default_factory=dict)
+    filters_asked: int = 0
     foreign_seen: set[str] = field(default_factory=set)
     foreign_fills: dict[tuple[str, str], int] = field(default_factory=dict)
     blocked: dict[str, None] = field(default_factory=dict)
     invariants: Invariants = field(default_factory=Invariants)
+
+    def apply(self, record: records.AnyRecord) -> None:
+        """Change the state as a record says, and whatever else follows from the journal."""
+        self.state.apply(record)
+        self.stops.note(self.state, record)
 
 
 @dataclass
@@ -154,7 +179,7 @@ class Work:
     def record(self, record: records.AnyRecord) -> None:
         """Change the state, and have the change stored."""
         self.recorded.append(record)
-        self.state.apply(record)
+        self.core.apply(record)
 
     def effect(self, effect: Effect) -> None:
         """Have something done after this step's records are durable."""
@@ -176,6 +201,11 @@ class Work:
         """Read all open orders."""
         self.core.open_orders_asked = self.now
         self.effects.append(AskOpenOrders())
+
+    def ask_filters(self) -> None:
+        """Read the venue's filters."""
+        self.core.filters_asked = self.now
+        self.effects.append(AskFilters())
 
     def ask_trades(self, symbol: str, since: int) -> None:
         """Read the trades of a symbol from a time on; the earliest time of a step serves all its orders."""

@@ -18,7 +18,7 @@ from pipeline_assets.local.systems import GATEWAY, TRADER, systems
 from pipeline_assets.resources.heartbeat import Heartbeat
 from pipeline_assets.settings import Settings
 from pipeline_assets.stack_state import read_state
-from pipeline_assets_tests.fixtures.redis import RedisServer, free_port
+from pipeline_assets_tests.fixtures.redis import free_port
 from pipeline_assets_tests.fixtures.s3 import eventually
 from pipeline_assets_tests.local.test_supervisor import supervised
 
@@ -74,22 +74,18 @@ def test_frozen_service_is_restarted(
 @pytest.mark.matrix
 @pytest.mark.parametrize("name", [GATEWAY, TRADER])
 def test_frozen_process_is_restarted(
-    gateway_settings: Settings,
-    redis_server: RedisServer,
-    name: str,
-    monkeypatch: pytest.MonkeyPatch,
+    gateway_settings: Settings, name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """SIGSTOP of the real process. The trader has no rules to begin with, and waits for these."""
+    """SIGSTOP of the real process. The trader has no rules to begin with, and waits for these.
+
+    The supervisor kills the frozen gateway, and the next one does not wait for the lease of the dead one.
+    """
     monkeypatch.setattr(trading_services, "TIMEOUT", 2.0)
     monkeypatch.setattr(trading_services, "_SILENCE_SECONDS", 10.0)
     service, check = _service(gateway_settings, name)
-
-    def ask() -> None:
-        # The killed gateway's lease would last for twenty seconds.
-        redis_server.client().delete("leases:gateway:paper")
-        check.ask()
-
-    _freeze(service, replace(check, ask=ask), gateway_settings)
+    _freeze(service, check, gateway_settings)
+    log = (gateway_settings.data_dir / "logs" / f"{service.name}.log").read_text()
+    assert "waiting for the lease" not in log
 
 
 def _freeze(service: Service, check: HealthCheck, settings: Settings) -> None:

@@ -67,3 +67,6 @@ class ScriptedVenue:
 
     async def ask_open_orders(self) -> messages.OpenOrdersRead:
         return messages.OpenOrdersRead(0)
+
+    async def ask_filters(self) -> messages.FiltersRead:
+        return messages.FiltersRead()

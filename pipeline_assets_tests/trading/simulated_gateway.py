@@ -17,8 +17,8 @@ from pipeline_assets_tests.trading.simulated_venue import SimulatedVenue
 from pipeline_assets_tests.trading.virtual_world import VirtualWorld
 
 SYMBOLS = ("BTCUSDT", "ETHUSDT")
-# The time that the settings allow, and the wait for the next timer.
-_UNPROTECTED = Timing().stop + 12_000
+# The wait for the next timer and for the disk, amid faults and in the quiet time.
+_LATE = {True: 4_000, False: 12_000}
 CoreFactory = Callable[..., GatewayCore]
 
 
@@ -58,6 +58,7 @@ class SimulatedGateway:
     _syncing: bool = False
     _priced: set[str] = field(default_factory=set)
     _unprotected: dict[str, int] = field(default_factory=dict)
+    _read_at: int = 0
 
     def start(self) -> None:
         """Start a process that reads the journal."""
@@ -68,7 +69,8 @@ class SimulatedGateway:
         self.core = self.make_core(self.limits, self.rules, self.timing, stored)
         self._waiting, self._syncing = [], False
         self.venue.listen = self.hear
-        self._unprotected.clear()
+        # Without an answer of the venue, a process waits no longer.
+        self._read_at = self.world.now + self.timing.stop - self.timing.grace
         self.hear(messages.Restarted())
         self._priced.clear()
         self.world.after(self.world.between(0, 20_000), self._read_prices)
@@ -112,6 +114,8 @@ class SimulatedGateway:
         """Handle an event, and note a day's loss that begins with a price of another process."""
         if isinstance(event, messages.PriceSeen):
             self._priced.add(event.symbol)
+        if isinstance(event, messages.OpenOrdersRead):
+            self._read_at = min(self._read_at, self.world.now)
         work = core.handle(event, self.world.now)
         unknown = core.state.ledger.positions.keys() - self._priced
         if unknown and any(isinstance(each, DayBegun) for each in work.recorded):
@@ -120,7 +124,11 @@ class SimulatedGateway:
         return work
 
     def _watch(self, state: GatewayState) -> None:
-        """Note a position that has an entry with a stop, and for too long neither a stop nor a close."""
+        """Note a position that has an entry with a stop, and for too long neither a stop nor a close.
+
+        The time goes on while the process is down. The next process has what is left of it, or the grace from
+        its first reading of open orders on.
+        """
         for symbol in SYMBOLS:
             position = state.ledger.positions.get(symbol, 0)
             stop = any(
@@ -132,9 +140,10 @@ class SimulatedGateway:
             )
             if stop or not needs_stop(state, symbol) or symbol in state.closes:
                 self._unprotected.pop(symbol, None)
-            elif (
-                self.world.now - self._unprotected.setdefault(symbol, self.world.now) > _UNPROTECTED
-            ):
+                continue
+            since = self._unprotected.setdefault(symbol, self.world.now)
+            limit = max(since + self.timing.stop, self._read_at + self.timing.grace)
+            if self.world.now > limit + _LATE[self.world.faulty]:
                 self.broken.append(f"{symbol} was without a stop for too long")
 
     def _synced(self, process: int, encoded: list[bytes], works: list[Work]) -> None:
@@ -189,3 +198,5 @@ class SimulatedGateway:
                 self.venue.read_positions(answer)
             case messages.AskOpenOrders():
                 self.venue.read_open_orders(answer)
+            case messages.AskFilters():
+                self.venue.read_filters(answer)

@@ -15,6 +15,7 @@ from pipeline_assets.trading.messages import (
     CancelAnswered,
     Event,
     FillSeen,
+    FiltersRead,
     OpenOrder,
     OpenOrdersRead,
     OrderMissing,
@@ -58,6 +59,8 @@ class SimulatedVenue:
         foreign: open orders of others.
         outside: symbols in which others, or the venue itself, acted.
         banned_until: no request is served before.
+        largest: market orders above this quantity are refused.
+        misfit: symbols whose price filter is not the one that the gateway read last.
     """
 
     world: VirtualWorld
@@ -70,6 +73,8 @@ class SimulatedVenue:
     foreign: list[OpenOrder] = field(default_factory=list)
     outside: set[str] = field(default_factory=set)
     banned_until: int = 0
+    largest: int = 15 * UNIT
+    misfit: set[str] = field(default_factory=set)
     listen: Callable[[Event], None] | None = None
 
     # --- requests ---
@@ -91,23 +96,14 @@ class SimulatedVenue:
 
     def _arrive(self, order: Order, deadline: int, answer: Callable[[Event], None]) -> None:
         world, client_id = self.world, order.client_id
-        if world.now > deadline:
-            self._answer(answer, Refused(client_id, "-1021"))
-            return
-        if world.chance(0.04):
-            self._answer(answer, Refused(client_id, "-1008"))
-            return
-        if world.chance(0.04):  # an error that really means no
-            self._answer(answer, Unanswered(client_id, "-1007"))
+        refusal = self._refusal(order, deadline)
+        if refusal:
+            self._answer(answer, Refused(client_id, refusal))
             return
         held = self.orders.get(client_id)
-        if held and held.status is Status.OPEN:
-            self._answer(answer, Unanswered(client_id, "-4116"))
-            return
-        position = self.positions[order.symbol]
-        if order.reduce_only and (position * order.signed >= 0 or self._is_covered(order)):
-            code = "-2022" if position * order.signed >= 0 else "-4118"
-            self._answer(answer, Refused(client_id, f"{code}: reduce-only"))
+        # An error that really means no, and one that says that the order rests.
+        if world.chance(0.04) or (held and held.status is Status.OPEN):
+            self._answer(answer, Unanswered(client_id, "-4116" if held else "-1007"))
             return
         blind = world.between(1, BLIND) if world.chance(0.15) else 0
         hidden = not order.reduce_only and world.chance(0.02)
@@ -124,6 +120,22 @@ class SimulatedVenue:
         reply: Event = Accepted(client_id, taken.venue_id)
         self._answer(answer, Unanswered(client_id, "503") if lost else reply)
         self._match(taken)
+
+    def _refusal(self, order: Order, deadline: int) -> str:
+        """Return why an order is refused, or an empty text."""
+        position = self.positions[order.symbol]
+        if order.conditional and self.world.chance(0.05):
+            self.misfit.add(order.symbol)
+        refusals = {
+            "-1021": self.world.now > deadline,
+            "-1008": self.world.chance(0.04),
+            "-4005: above MARKET_LOT_SIZE": order.kind == "market"
+            and order.quantity > self.largest,
+            "-4014: tick": order.conditional and order.symbol in self.misfit,
+            "-2022: reduce-only": order.reduce_only and position * order.signed >= 0,
+            "-4118: reduce-only": order.reduce_only and self._is_covered(order),
+        }
+        return next((each for each, wrong in refusals.items() if wrong), "")
 
     def _answer(self, answer: Callable[[Event], None], event: Event) -> None:
         if self.world.chance(0.04):  # the reply is torn on its way back
@@ -196,6 +208,13 @@ class SimulatedVenue:
             if each.status is Status.OPEN and each.visible_at <= now
         ]  # fmt: skip
         self._answer_read(answer, OpenOrdersRead(now, (*own, *self.foreign)))
+
+    def read_filters(self, answer: Callable[[Event], None]) -> None:
+        """Report the filters, which the orders from then on fit."""
+        if self._is_lost():
+            return
+        self.misfit.clear()
+        self._answer_read(answer, FiltersRead(dict.fromkeys(self.prices, self.largest)))
 
     def _is_lost(self) -> bool:
         """Return whether a request gets no answer."""

@@ -195,6 +195,32 @@ def test_trade_event_gives_fill_and_state():
     assert seen == OrderSeen("abc", "8886774", Status.OPEN, 100_000, "BTCUSDT")
 
 
+def test_events_show_resting_orders():
+    """Orders of others are shown from these, since the list of open orders is read once a minute."""
+    rests = {
+        "x": "NEW",
+        "X": "NEW",
+        "S": "BUY",
+        "o": "LIMIT",
+        "q": "0.4",
+        "p": "7000.1",
+        "R": False,
+    }
+    (seen,) = read_event(_event("ORDER_TRADE_UPDATE", _UPDATE | rests), TriggeredOrders())
+    assert seen.resting == OpenOrder(
+        "BTCUSDT", "abc", "8886774", "limit", "buy", 40_000_000, 700_010_000_000
+    )
+    algo = {"caid": "s-1", "aid": 9, "s": "BTCUSDT", "X": "NEW", "ai": "", "aq": "0"}
+    (bare,) = read_event(_event("ALGO_UPDATE", algo), TriggeredOrders())
+    assert bare.resting is None
+    algo |= {"S": "SELL", "o": "STOP_MARKET", "q": "0.4", "p": "0", "tp": "7000.1", "R": True}
+    (seen,) = read_event(_event("ALGO_UPDATE", algo), TriggeredOrders())
+    assert seen.resting == OpenOrder(
+        *("BTCUSDT", "s-1", "9", "stop", "sell", 40_000_000, 700_010_000_000),
+        conditional=True, reduce_only=True,
+    )  # fmt: skip
+
+
 def test_event_in_envelope_is_read():
     event = {"stream": "key", "data": _event("ORDER_TRADE_UPDATE", _UPDATE)}
     assert len(read_event(event, TriggeredOrders())) == 2

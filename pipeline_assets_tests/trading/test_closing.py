@@ -8,7 +8,7 @@ from pipeline_assets.trading.messages import Close
 from pipeline_assets.trading.order_ids import child_id
 from pipeline_assets.trading.order_types import Order, Status
 from pipeline_assets.trading.work import Work
-from pipeline_assets_tests.trading.test_core import Desk, alarms, sends
+from pipeline_assets_tests.trading.test_core import Desk, alarms, fill_of, sends
 
 _HELD = {"BTCUSDT": UNIT // 10}
 
@@ -94,3 +94,35 @@ def test_waits_survive_restart() -> None:
     desk.restart()
     assert not any(_second(desk) for _ in range(59))
     assert _second(desk)
+
+
+def test_large_position_is_closed_in_parts() -> None:
+    """The venue's largest market order is smaller than the lake says: each reading closes one part."""
+    desk = _closing()
+    (order,) = _second(desk)
+    assert order.quantity == UNIT // 10
+    work = desk.tell(
+        messages.Refused(order.client_id, "-4005: Quantity greater than max quantity.")
+    )
+    assert messages.AskFilters() in work.effects
+    desk.tell(messages.FiltersRead({"BTCUSDT": UNIT // 25, "ETHUSDT": UNIT}))
+    held, parts, ids = UNIT // 10, list[int](), {order.client_id}
+    while held:
+        desk.now += 1_000
+        (order,) = sends(desk.tell(messages.PositionsRead(desk.now, {"BTCUSDT": held})))
+        fill = fill_of(order, 2 + len(parts), 100, desk.now)
+        desk.tell(messages.Accepted(order.client_id, fill.venue_id))
+        desk.tell(messages.FillSeen(fill))
+        held -= order.quantity
+        parts.append(order.quantity)
+        ids.add(order.client_id)
+    assert parts == [UNIT // 25, UNIT // 25, UNIT // 50]
+    assert len(ids) == 4
+    desk.now += 1_000
+    assert not desk.tell(messages.PositionsRead(desk.now, {})).state.closes
+
+
+def test_other_refusals_of_closes_read_no_filters() -> None:
+    desk = _closing()
+    (order,) = _second(desk)
+    assert messages.AskFilters() not in _refuse(desk, order).effects

@@ -43,6 +43,37 @@ def test_event_of_foreign_order_halts(name: str) -> None:
     assert desk.core.state.halts.keys() == {"BTCUSDT"}
 
 
+def test_reported_foreign_order_is_shown() -> None:
+    """At once, and not with the next list of open orders; no longer once it is at its end."""
+    desk = Desk()
+    seen = messages.OrderSeen("web-1", "77", Status.OPEN, 0, "BTCUSDT", resting=_OTHER)
+    assert desk.tell(seen).state.foreign_open == {"77": _OTHER}
+    gone = messages.OrderSeen("web-1", "77", Status.CANCELED, 0, "BTCUSDT")
+    assert desk.tell(gone).state.foreign_open == {}
+
+
+@pytest.mark.parametrize("fill_first", [False, True])
+def test_liquidation_alerts_once(fill_first: bool) -> None:
+    """The stream reports the venue's order, and its trades in parts; a reading finds one of these."""
+    desk = Desk()
+    desk.filled()
+    taken = msgspec.structs.replace(
+        fill_of(ORDER, 2, 90, desk.now), client_id="autoclose-7", venue_id="v-7", side="sell",
+        quantity=ORDER.quantity // 2,
+    )  # fmt: skip
+    rest = msgspec.structs.replace(taken, trade_id=3)
+    events: list[messages.Event] = [
+        messages.OrderSeen("autoclose-7", "v-7", Status.OPEN, 0, "BTCUSDT"),
+        messages.FillSeen(taken),
+        messages.TradesRead("BTCUSDT", 0, desk.now, (taken, rest)),
+        messages.OrderSeen("autoclose-7", "v-7", Status.FILLED, ORDER.quantity, "BTCUSDT"),
+    ]
+    heard = [alarms(desk.tell(each)) for each in events[fill_first:]]
+    assert [len(each) for each in heard if each] == [1]
+    assert desk.core.state.halts.keys() == {"BTCUSDT"}
+    assert desk.core.state.ledger.positions == {}
+
+
 def test_foreign_trade_holds_entries() -> None:
     """A trade of an unknown order may turn out to be ours: entries wait, and halt after some minutes."""
     desk = Desk()
@@ -119,6 +150,49 @@ def test_revoked_key_halts_the_gateway() -> None:
     assert (_code(desk), desk.core.state.mode) == ("mode", Mode.HALTED)
     desk.tell(messages.SetMode(Mode.ACTIVE, "new key", "me"))
     assert _code(desk) == ""
+
+
+def test_revoked_key_alerts_at_each_end() -> None:
+    """Every question is refused for minutes, the first of these before the trouble is known."""
+    desk, heard = Desk(), list[str]()
+    desk.restart()
+    for second in range(120):
+        for name in ("positions", f"order {second}"):
+            heard += alarms(desk.tell(messages.QuestionFailed(f"{name}: -2015")))
+            heard += alarms(desk.tell(messages.VenueTrouble(Trouble.KEY, 0, "revoked (-2015).")))
+        heard += alarms(desk.tell(messages.Timer(), after=1_000))
+    (begun,) = heard
+    assert "revoked" in begun
+    desk.tell(messages.QuestionFailed("positions: -2015"))
+    (ended,) = alarms(desk.tell(messages.SetMode(Mode.ACTIVE, "new key", "me")))
+    assert "me resumed" in ended
+    desk.tell(messages.QuestionFailed("order 119: -2015"), after=1_000)
+    desk.tell(messages.PositionsRead(desk.now))
+    assert not alarms(desk.tell(messages.Timer(), after=60_000))
+
+
+def test_ban_explains_silence() -> None:
+    """Readings are unanswered during a ban: no alert of a silence, not even right after the ban."""
+    desk = Desk()
+    desk.restart()
+    ban = messages.VenueTrouble(Trouble.BAN, desk.now + 60_000, "banned (418).")
+    heard = alarms(desk.tell(ban))
+    for _ in range(89):
+        heard += alarms(desk.tell(messages.Timer(), after=1_000))
+    assert len(heard) == 2
+    (silent,) = alarms(desk.tell(messages.Timer(), after=1_000))
+    assert "not answered for 30 s" in silent
+
+
+def test_single_failed_question_alerts() -> None:
+    """The venue answers other questions: after half a minute no trouble explains the failure."""
+    desk = Desk()
+    assert not alarms(desk.tell(messages.QuestionFailed("the trades: no list")))
+    desk.tell(messages.QuestionFailed("the trades of ETHUSDT: no list"), after=1_000)
+    assert not alarms(desk.tell(messages.Timer(), after=33_999))
+    (alarm,) = alarms(desk.tell(messages.Timer(), after=1))
+    assert alarm.endswith("the trades: no list")
+    assert not alarms(desk.tell(messages.Timer(), after=1_000))
 
 
 def test_connection_reads_everything() -> None:

@@ -115,12 +115,15 @@ def test_delisting_settles_position(play) -> None:
 
 
 def test_revoked_key_halts_and_recovers(play) -> None:
-    """No order is sent twice, and a close works once a person has given the rights back."""
+    """One alert, no order is sent twice, and a close works once a person has given the rights back."""
 
     async def scene(world: FaultWorld, history: FaultHistory) -> None:
+        heard = len(world.alarms)
         await world.control("trading/account", {"revoked": True})
         for _ in range(40):
             await history.step(2_000)
+        (alarm,) = world.alarms[heard:]
+        assert "does not accept the key" in alarm
         assert world.state.mode is Mode.HALTED
         assert stops_of(await world.truth()) == [("BTCUSDT", "NEW")]
         await world.control("trading/account", {"revoked": False})
@@ -129,6 +132,23 @@ def test_revoked_key_halts_and_recovers(play) -> None:
         for _ in range(10):
             await history.step()
         assert not positions_of(await world.truth())
+
+    play(scene)
+
+
+def test_changed_tick_keeps_position(play) -> None:
+    """The exchange refuses the stop of a new entry; the next one is rounded to the new grid and rests."""
+
+    async def scene(world: FaultWorld, history: FaultHistory) -> None:
+        await world.control("trading/contract", {"symbol": "BTCUSDT", "tick_size": "5.0"})
+        history.decide(LATE)
+        for _ in range(4):
+            await history.step()
+        refused = [each for each in world.state.orders.values() if each.status is Status.REJECTED]
+        assert [(each.order.parent, each.reason[:5]) for each in refused] == [("entry-2", "-4014")]
+        assert stops_of(await world.truth()) == 2 * [("BTCUSDT", "NEW")]
+        assert positions_of(await world.truth()) == {"BTCUSDT": units("0.03")}
+        assert not world.state.closes
 
     play(scene)
 
@@ -145,13 +165,18 @@ def test_missing_margin_refuses_once(play) -> None:
     play(scene)
 
 
-def test_liquidation_is_booked_and_halts(play) -> None:
+@pytest.mark.parametrize("lost", [False, True])
+def test_liquidation_is_booked_and_halts(play, lost: bool) -> None:
+    """One alert, whether the stream reports it or a reading finds it."""
+
     async def scene(world: FaultWorld, history: FaultHistory) -> None:
-        await world.control("faults", {"trading": {"event_lost": 1}})
+        heard = len(world.alarms)
+        await world.control("faults", {"trading": {"event_lost": 1 if lost else 0}})
         await world.control("trading/close", {"symbol": "BTCUSDT", "by": "liquidation"})
         for _ in range(20):
             await world.step(10_000)
         assert not world.state.ledger.positions
+        assert len(world.alarms) == heard + 1
         assert await refusal(world, "after-liquidation") == "symbol_halted"
         await world.control("faults", {})
 

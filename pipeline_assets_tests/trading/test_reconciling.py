@@ -136,6 +136,47 @@ def test_halts_at_lasting_difference() -> None:
     assert desk.core.state.halts
 
 
+def test_resumed_difference_holds_nothing_up() -> None:
+    """A person knows of the position: the same difference neither halts again nor refuses entries."""
+    desk = Desk()
+    desk.filled()
+    for _ in range(10):
+        _answers(desk, _reads(desk, UNIT))
+    desk.tell(messages.ResumeSymbol("BTCUSDT", "a position by hand", "me"))
+    desk.price(100)
+    _answers(desk, _reads(desk, UNIT))
+    assert desk.place(client_id="a-2") is None
+    assert not desk.core.state.halts
+
+
+def test_difference_holds_entries() -> None:
+    """From the first reading on until one agrees; orders that reduce pass, and so do other symbols."""
+    desk = Desk()
+    desk.filled()
+    _reads(desk, 0)
+    refusal = desk.place(client_id="a-2")
+    assert refusal is not None
+    assert (refusal.code, "-0.1." in refusal.message) == ("position_differs", True)
+    assert desk.place(client_id="r-1", reduce_only=True) is None
+    assert AskPositions() in desk.tell(messages.Timer(), after=5_000).effects
+    assert not desk.core.state.halts
+    _reads(desk, _HELD, after=0)
+    assert desk.place(client_id="a-3") is None
+
+
+def test_booked_trade_ends_the_wait() -> None:
+    """Most differences are trades under way: entries pass once the trade is booked."""
+    desk = Desk()
+    assert desk.place() is None
+    desk.tell(messages.Accepted("a-1", "v-a-1"))
+    _reads(desk, _HELD)
+    refusal = desk.place(client_id="a-2")
+    assert refusal is not None
+    assert refusal.code == "position_differs"
+    desk.tell(messages.FillSeen(fill_of(ORDER, 1, 100, desk.now)), after=50)
+    assert desk.place(client_id="a-3") is None
+
+
 def test_unanswered_trades_do_not_halt() -> None:
     desk = Desk()
     desk.filled()

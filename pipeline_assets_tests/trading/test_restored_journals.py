@@ -109,8 +109,8 @@ def test_entry_after_restore_is_protected(grown: bool) -> None:
     _in_restored(test)
 
 
-def test_stop_in_doubt_closes_position() -> None:
-    """The gateway's copy has the fill and its stop, the venue's copy has no stop: the position is closed."""
+def test_stop_in_doubt_is_placed_anew() -> None:
+    """The gateway's copy has the fill and its stop, the venue's copy has no stop: another one is placed."""
 
     async def test(restored: RestoredWorld) -> None:
         await restored.minutes(2, "BTCUSDT")
@@ -123,8 +123,9 @@ def test_stop_in_doubt_closes_position() -> None:
         await restored.restore()
         assert restored.world.core.state.ledger.positions.keys() == {"BTCUSDT"}
         await restored.minutes(5)
-        assert restored.world.core.state.ledger.positions == {}
-        assert any("no stop was confirmed" in each for each in restored.world.warnings)
+        assert restored.world.core.state.ledger.positions.keys() == {"BTCUSDT"}
+        assert ("BTCUSDT", "stop") in restored.resting
+        assert max(Counter(each.client_id for each in restored.world.sent).values()) == 1
 
     _in_restored(test)
 

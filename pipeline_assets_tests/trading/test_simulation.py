@@ -13,6 +13,7 @@ from pipeline_assets.trading.order_ids import child_id
 from pipeline_assets.trading.order_state import Closing
 from pipeline_assets.trading.order_types import Status
 from pipeline_assets.trading.state import GatewayState
+from pipeline_assets.trading.stop_watch import StopWatch
 from pipeline_assets.trading.work import Work
 from pipeline_assets_tests.trading.simulation import Simulation
 
@@ -141,6 +142,18 @@ def test_finds_positions_never_compared(monkeypatch: pytest.MonkeyPatch) -> None
 def test_finds_position_without_stop(monkeypatch: pytest.MonkeyPatch) -> None:
     """A position whose stop was refused or is unknown stays open."""
     monkeypatch.setattr(protecting, "check", lambda _: None)
+    assert _first_broken(range(BUDGET))
+
+
+def test_finds_clock_of_stops_begun_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A restart forgets for how long a position had no stop."""
+    start = StopWatch.start
+
+    def forget(watch: StopWatch, state: GatewayState, now: int) -> None:
+        start(watch, state, now)
+        watch.since = dict.fromkeys(watch.since, now)
+
+    monkeypatch.setattr(StopWatch, "start", forget)
     assert _first_broken(range(BUDGET))
 
 

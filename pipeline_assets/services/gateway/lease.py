@@ -16,6 +16,7 @@ from typing import Self
 
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.resources.leases import LeaseStore, LeaseStoreError, new_token
+from pipeline_assets.services.gateway.lease_claim import LeaseClaim
 from pipeline_assets.trading.gateway import GatewayStoppedError
 
 # Several renewals may fail before the lease ends.
@@ -31,15 +32,18 @@ class SecondGatewayError(OutsideSystemError):
 class GatewayLease:
     """The right to send orders for an account, held by this process and renewed until released."""
 
-    def __init__(self, store: LeaseStore, names: Sequence[str], token: str) -> None:
+    def __init__(
+        self, store: LeaseStore, names: Sequence[str], token: str, claim: LeaseClaim
+    ) -> None:
         """Renew leases that were taken, from now on. Made in the event loop that waits for their loss.
 
         Args:
             store: of the leases.
             names: of the leases.
             token: of all of these.
+            claim: names the token on this host, until the release.
         """
-        self._store, self._names, self._token = store, names, token
+        self._store, self._names, self._token, self._claim = store, names, token, claim
         self._ended, self._released = asyncio.Event(), threading.Event()
         loop = asyncio.get_running_loop()
         # A daemon: a process that ends without a release leaves the lease to end by itself.
@@ -49,12 +53,15 @@ class GatewayLease:
         self._thread.start()
 
     @classmethod
-    async def take(cls, store: LeaseStore, account: str, key_digest: str = "") -> Self:
+    async def take(
+        cls, store: LeaseStore, account: str, claim: LeaseClaim, key_digest: str = ""
+    ) -> Self:
         """Take the account's leases, waiting as long as a gateway that died may still hold these.
 
         Args:
             store: of the leases.
             account: the account's name.
+            claim: names the leases of a process of this host that has ended: these are not waited for.
             key_digest: of the API key; empty where orders need none.
 
         Raises:
@@ -69,12 +76,14 @@ class GatewayLease:
         token, names = new_token(holder), list[str]()
         try:
             for name, taken in wanted:
-                await _wait_for(store, name, token, taken, names)
+                await _wait_for(store, claim, name, token, taken, names)
                 names.append(name)
+            await asyncio.to_thread(claim.write, token)
         except BaseException:
+            claim.close()
             await _release(store, names, token)
             raise
-        return cls(store, names, token)
+        return cls(store, names, token, claim)
 
     def holds(self) -> bool:
         """Return whether this gateway holds every lease, as Redis says; renews these, too.
@@ -112,6 +121,7 @@ class GatewayLease:
         self._released.set()
         await asyncio.to_thread(self._thread.join)
         await _release(self._store, self._names, self._token)
+        self._claim.close()
 
     def _renew_on(self, loop: asyncio.AbstractEventLoop) -> None:
         """Renew the lease until it is lost or released. A renewal that Redis does not answer is repeated."""
@@ -128,12 +138,13 @@ class GatewayLease:
 
 
 async def _wait_for(
-    store: LeaseStore, name: str, token: str, taken: str, held: Sequence[str]
+    store: LeaseStore, claim: LeaseClaim, name: str, token: str, taken: str, held: Sequence[str]
 ) -> None:
     """Take a lease once it is free.
 
     Args:
         store: of the leases.
+        claim: names the lease of a process of this host that has ended: that one is not waited for.
         name: of the lease.
         token: of the lease.
         taken: begins the text about another holder.
@@ -147,6 +158,10 @@ async def _wait_for(
     # A lease that outlives its own length was renewed.
     end = loop.time() + store.seconds * (1 + _ASKING_SHARE)
     while True:
+        dead = await asyncio.to_thread(claim.dead_token)
+        if dead:
+            # The lease of any other process has another token, and stays.
+            await _release(store, [name], dead)
         if await asyncio.to_thread(store.take, name, token=token):
             return
         other = await asyncio.to_thread(store.holder, name)

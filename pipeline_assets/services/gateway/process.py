@@ -13,7 +13,7 @@ from typing import Any
 from pipeline_assets.market.step_compilation import without_compilation
 from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.journal import Journal
-from pipeline_assets.resources.journals import open_journal
+from pipeline_assets.resources.journals import lease_file, open_journal
 from pipeline_assets.resources.leases import LeaseStore
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.services.gateway.access import Access, access_of, guard_of
@@ -21,6 +21,7 @@ from pipeline_assets.services.gateway.backup import JournalBackup
 from pipeline_assets.services.gateway.doors import Doors, open_doors
 from pipeline_assets.services.gateway.feed import MarketFeed
 from pipeline_assets.services.gateway.lease import GatewayLease
+from pipeline_assets.services.gateway.lease_claim import LeaseClaim
 from pipeline_assets.services.gateway.service import GatewayService
 from pipeline_assets.services.gateway.switches import (
     banner,
@@ -37,7 +38,7 @@ from pipeline_assets.trading.record_copy import RecordCopy
 from pipeline_assets.trading.records import GATEWAY_RECORDS
 from pipeline_assets.trading.venue_identity import identity_of, key_digest
 
-# A gateway that was killed leaves its lease for this long.
+# A gateway that was killed leaves its lease for this long, unless the next one is on its host.
 LEASE_SECONDS = 20.0
 _ALERT_SECONDS = 600.0
 _logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ async def run_gateway(
         stop: ends the gateway; what is on its way is resolved by the next start.
         make: chooses the venue.
         on_ready: called once the venue takes orders and the doors are open.
-        lease_seconds: how long account and key stay locked after a crash.
+        lease_seconds: how long account and key stay locked for other hosts after a crash.
         moved_from: the host at which the journal's venue was before, if a person says that it moved.
 
     Raises:
@@ -103,7 +104,8 @@ async def run_gateway(
     access = access_of(settings)
     store = LeaseStore(settings.redis, lease_seconds, then="start the gateway again")
     trading = settings.trading
-    lease = await GatewayLease.take(store, trading.account, key_digest(trading))
+    claim = LeaseClaim(lease_file(trading, settings.data_dir))
+    lease = await GatewayLease.take(store, trading.account, claim, key_digest(trading))
     try:
         journal = await asyncio.to_thread(open_journal, trading, settings.data_dir, "gateway")
         with closing(journal), MarketFeed(settings, weight_of(settings)) as feed:

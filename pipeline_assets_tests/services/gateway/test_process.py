@@ -13,11 +13,12 @@ from click.testing import CliRunner
 from pipeline_assets.cli.gateway import gateway
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.journal import SqliteJournal
-from pipeline_assets.resources.journals import open_journal
+from pipeline_assets.resources.journals import lease_file, open_journal
 from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets.services.gateway.client import GatewayCallError, GatewayClient
 from pipeline_assets.services.gateway.feed import MarketFeed
 from pipeline_assets.services.gateway.lease import SecondGatewayError
+from pipeline_assets.services.gateway.lease_claim import LeaseClaim
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 from pipeline_assets.services.gateway.venues import weight_of
 from pipeline_assets.settings import Settings, SettingsError
@@ -86,6 +87,20 @@ def test_second_gateway_names_the_first(process: Process) -> None:
     ):
         asyncio.run(process.run(asyncio.Event(), lease_seconds=0.2))
     assert process.redis.client().exists(_LEASE) == 0
+
+
+def test_killed_gateway_is_followed_at_once(process: Process) -> None:
+    """The lease of a process of this host that has ended lasts an hour, and is not waited for."""
+    redis, dead = process.redis.client(), "f00d another pid 1"
+    claim = LeaseClaim(lease_file(process.settings.trading, process.settings.data_dir))
+    claim.write(dead)
+    claim.close()
+    redis.set(_LEASE, dead, px=3_600_000)
+    with process.running() as client:
+        placed(client)
+        assert redis.get(_LEASE) not in (None, dead)
+    assert not process.failures
+    assert redis.exists(_LEASE) == 0
 
 
 def test_lost_lease_ends_gateway(process: Process) -> None:

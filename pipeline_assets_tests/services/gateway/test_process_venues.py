@@ -13,6 +13,7 @@ from pipeline_assets.resources.leases import LeaseStore, lease_key
 from pipeline_assets.services.gateway.client import GatewayCallError, GatewayClient
 from pipeline_assets.services.gateway.doors import Doors
 from pipeline_assets.services.gateway.lease import GatewayLease, SecondGatewayError
+from pipeline_assets.services.gateway.lease_claim import LeaseClaim
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 from pipeline_assets.services.gateway.switches import LiveRefusedError
 from pipeline_assets.trading.binance_checks import AccountUnfitError
@@ -65,16 +66,17 @@ class Waiting(LeaseStore):
 
 
 def test_wait_for_key_keeps_account(
-    redis_server: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch
+    redis_server: RedisServer, redis_url: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """The account's lease is renewed while the gateway waits for the key's."""
     monkeypatch.setattr("pipeline_assets.services.gateway.lease._ASKING_SHARE", 0.0)
     store = Waiting(redis_server.settings(), 60.0)
     store.redis = redis_server.client()
     store.other = store.take("gateway-key:digest", "a gateway that died")
+    claim = LeaseClaim(tmp_path / "desk-1.lease")
 
     async def scene() -> None:
-        lease = await GatewayLease.take(store, "desk-1", "digest")
+        lease = await GatewayLease.take(store, "desk-1", claim, "digest")
         assert store.redis.pttl(lease_key("gateway:desk-1")) > 30_000
         await lease.release()
 
