@@ -152,6 +152,21 @@ def test_stop_that_shows_late_is_cancelled() -> None:
     assert cancels == [SendCancel(_STOP_ID, "BTCUSDT", conditional=True)]
 
 
+def test_stop_cut_to_the_position_is_filled() -> None:
+    """Two stops of an entry are triggered at once: the second one has less to fill, and is FILLED too."""
+    desk = _entered()
+    _killed(desk, 22_000)
+    (anew,) = sends(_reads(desk))
+    for number, stop in enumerate((desk.core.state.orders[_STOP_ID].order, anew)):
+        part = ORDER.quantity // 2
+        fill = msgspec.structs.replace(fill_of(stop, 2 + number, 98, desk.now), quantity=part)
+        desk.tell(messages.OrderSeen(stop.client_id, fill.venue_id, Status.FILLED, part))
+        desk.tell(messages.FillSeen(fill))
+    desk.restart()
+    state = desk.core.state
+    assert (state.ledger.positions, dict(state.live)) == ({}, {})
+
+
 def test_fill_read_late_has_its_grace() -> None:
     """A fill of a minute ago is read: its stop has the grace, not the ten seconds of a fill that is seen."""
     desk = Desk()
