@@ -29,7 +29,8 @@ from pipeline_assets_tests.trading.paper_and_demo import (
     trade_on_paper,
 )
 
-pytestmark = pytest.mark.xdist_group("compiled")
+# Thirteen CPU seconds without imports on a busy machine: too long for `make test`.
+pytestmark = [pytest.mark.matrix, pytest.mark.xdist_group("compiled")]
 _SEED = 6
 
 
@@ -64,7 +65,6 @@ def test_differences_add_up(compared: Compared) -> None:
     assert abs(compared.paper.cash - compared.demo.cash) > fills
 
 
-@pytest.mark.matrix
 @pytest.mark.timeout(1_800)
 def test_other_streams_have_named_causes(
     exchange: ExchangeHandle, redis_server: RedisServer
