@@ -8,6 +8,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from http import HTTPStatus
+from math import inf
 from typing import TYPE_CHECKING
 
 from pipeline_assets.errors import OutsideSystemError
@@ -71,9 +72,18 @@ class PrivateStream:
         self._expected: dict[str, float] = {}
         self._heard = False
 
+    def announce(self, client_id: str) -> None:
+        """Note that an order is being sent: its event may come before the answer, and no other after."""
+        self._expected[client_id] = inf
+
     def expect(self, client_id: str) -> None:
-        """Note that an event about an order is due: without one, the connection is silent."""
-        self._expected.setdefault(client_id, self._account.clock.monotonic() + _SILENCE_SECONDS)
+        """Note that an announced order was accepted: without an event of it, the connection is silent."""
+        if client_id in self._expected:
+            self._expected[client_id] = self._account.clock.monotonic() + _SILENCE_SECONDS
+
+    def forget(self, client_id: str) -> None:
+        """Note that an announced order was not accepted, or perhaps not."""
+        self._expected.pop(client_id, None)
 
     async def run(self) -> None:
         """Stay connected until cancelled, with waits of up to half a minute after failures."""

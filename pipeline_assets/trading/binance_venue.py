@@ -123,9 +123,11 @@ class BinanceVenue:
             return messages.Refused(order.client_id, "-1021: the order waited too long to be sent")
         timestamp = effect.timestamp + self._account.earliest() - now
         endpoint = NEW_STOP if order.conditional else NEW_ORDER
+        self.stream.announce(order.client_id)
         try:
             reply = await self._account.send(endpoint, parameters, timestamp, effect.recv_window)
         except UnansweredError as error:
+            self.stream.forget(order.client_id)
             return messages.Unanswered(order.client_id, str(error))
         return self._answered(order, reply)
 
@@ -142,7 +144,9 @@ class BinanceVenue:
             if not order.conditional:
                 self.queries.note(order.symbol, found.venue_id, order.client_id)
                 self._report_end(reply)
-        elif reply.status // 100 != 2:
+            return found
+        self.stream.forget(order.client_id)
+        if reply.status // 100 != 2:
             self._heed(problem_of(reply.status, reply.body))
         return found
 

@@ -243,6 +243,26 @@ def test_silent_stream_is_connected_again(play, running):
     play(scene)
 
 
+def test_event_before_answer_is_no_silence(play, monkeypatch):
+    """The only event of a resting order comes before the answer to its request."""
+
+    async def scene(bench: VenueBench) -> None:
+        send = bench.account.send
+
+        async def answered_late(*arguments: Any) -> Any:
+            reply = await send(*arguments)
+            await bench.until(messages.OrderSeen)
+            return reply
+
+        monkeypatch.setattr(bench.account, "send", answered_late)
+        resting = new_order("a-1", kind="limit", price=units("80000"))
+        assert isinstance(await bench.send(resting), messages.Accepted)
+        bench.passed += 11
+        bench.venue.stream._require_events()
+
+    play(scene)
+
+
 @pytest.mark.parametrize("end", ["connections", "listen_key"])
 def test_ended_stream_is_connected_again(play, running, end):
     """The connection is cut, or its listen key expires."""

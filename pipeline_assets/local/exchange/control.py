@@ -70,7 +70,10 @@ class Control:
         return sum(count for (_, sent), count in self._exchange.answers.items() if sent == status)
 
     async def move_clock(self, request: web.Request) -> web.Response:
-        """POST /control/clock with {"set_ms": …} or {"advance_ms": …}."""
+        """POST /control/clock with {"set_ms": …} or {"advance_ms": …}.
+
+        The reply counts the private streams' events so far, so that a client knows when all have come.
+        """
 
         def move(document: dict[str, Any]) -> dict[str, Any]:
             match document:
@@ -81,7 +84,8 @@ class Control:
                 case _:
                     raise ValueError('Send {"set_ms": 1763640000000} or {"advance_ms": 60000}')
             self._exchange.trading.doors.advance()
-            return {"now_ms": self._exchange.clock.now_ms()}
+            made = self._exchange.trading.streams.made.total()
+            return {"now_ms": self._exchange.clock.now_ms(), "events": made}
 
         return await controlled(request, move)
 

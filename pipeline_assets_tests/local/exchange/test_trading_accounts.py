@@ -104,6 +104,15 @@ def test_account_adds_up(client):
     assert account["assets"][0]["walletBalance"] == client.truth["wallets"]["USDT"]
 
 
+def test_clock_counts_events(client, exchange):
+    """The reply to a step counts the events of the step, and of the requests before it."""
+    begin = exchange.advance(0)["events"]
+    client.order("BUY", "0.01")
+    ordered = exchange.advance(0)["events"]
+    assert ordered == begin + sum(client.truth["events"].values())
+    assert exchange.advance(60)["events"] == ordered
+
+
 def test_funding_is_paid(client, exchange):
     """A position pays the rate of its settlement on its size at the mark price, as income."""
     client.order("SELL", "0.100")
