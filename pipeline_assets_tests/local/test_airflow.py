@@ -126,28 +126,43 @@ sys.exit(subprocess.run([sys.executable, "-m", "airflow", *clean]).returncode)
 
 
 @pytest.mark.matrix
+@pytest.mark.timeout(1200)
 @pytest.mark.xdist_group("postgres")
 def test_airflow_keeps_records_in_postgres(
     tmp_path: Path, postgres_server: PostgresServer, storage_database: str
 ) -> None:
-    """With an address in the settings, Airflow migrates, reads and cleans that database."""
-    url = postgres_server.url(database=storage_database).get_secret_value()
-    chosen = settings(tmp_path, airflow={"enabled": True, "port": 26123, "database_url": url})
+    """With an address in the settings, Airflow uses that database, and its copy from a backup."""
+    used_by_airflow(tmp_path, postgres_server, storage_database)
+    postgres_server.execute(
+        "INSERT INTO variable (key, val, is_encrypted) VALUES ('a_day', '2026-11-20', false)",
+        database=storage_database,
+    )
+    postgres_server.dump(storage_database, tmp_path / "airflow.dump")
+    restored = postgres_server.restored(tmp_path / "airflow.dump")
+    used_by_airflow(tmp_path, postgres_server, restored)
+    assert postgres_server.execute("SELECT val FROM variable", database=restored) == [
+        ("2026-11-20",)
+    ]
+    postgres_server.drop(restored)
+
+
+def used_by_airflow(directory: Path, server: PostgresServer, database: str) -> None:
+    """Let Airflow migrate, read and clean a database, and no file; check that it shows no password."""
+    url = server.url(database=database).get_secret_value()
+    chosen = settings(directory, airflow={"enabled": True, "port": 26123, "database_url": url})
     done = subprocess.run(
         [sys.executable, "-c", ON_POSTGRES],
         env=airflow_environment(chosen),
-        cwd=tmp_path,
+        cwd=directory,
         capture_output=True,
         text=True,
         check=False,
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    [(version,)] = postgres_server.execute(
-        "SELECT version_num FROM alembic_version", database=storage_database
-    )
+    [(version,)] = server.execute("SELECT version_num FROM alembic_version", database=database)
     assert f"FOUND {version} {version}" in done.stdout
     assert PASSWORD not in done.stdout + done.stderr
-    assert not (tmp_path / "airflow" / "airflow.db").exists()
+    assert not (directory / "airflow" / "airflow.db").exists()
     assert PASSWORD not in repr([each.argv for each in airflow_services(chosen)])
 
 

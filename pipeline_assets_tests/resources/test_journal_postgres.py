@@ -5,11 +5,13 @@ test_journal.py.
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import ExitStack, closing
 from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
+from pipeline_assets.local.stack import REPOSITORY
 from pipeline_assets.resources.journal import JournalDamagedError, JournalError
 from pipeline_assets.resources.journal_postgres import PostgresJournal
 from pipeline_assets.settings import SettingsError
@@ -20,6 +22,7 @@ from pipeline_assets_tests.fixtures.s3 import eventually
 from pipeline_assets_tests.fixtures.tcp_proxy import TcpProxy
 
 pytestmark = pytest.mark.xdist_group("postgres")
+PATTERN = "*_journal_desk-1"
 RIGHT = "(seq bigint PRIMARY KEY, body bytea NOT NULL, checksum bigint NOT NULL)"
 
 
@@ -36,6 +39,36 @@ def refusal(url: SecretStr, kind: type[Exception] = JournalError) -> str:
         PostgresJournal(url, TABLE, answer_seconds=2)
     assert PASSWORD not in str(caught.value)
     return str(caught.value)
+
+
+# Backups
+
+
+def test_restored_journals_go_on(
+    postgres_server: PostgresServer, storage_database: str, tmp_path: Path
+) -> None:
+    """The pattern of docs/backup.md takes both tables of the account and no other, while both are open."""
+    tables = ("gateway_journal_desk-1", "paper_journal_desk-1")
+    url = postgres_server.url(database=storage_database)
+    with ExitStack() as open_journals:
+        for table in (*tables, "gateway_journal_desk-10"):
+            journal = open_journals.enter_context(closing(PostgresJournal(url, table)))
+            journal.append([table.encode(), b"two"])
+        dump = tmp_path / "journals.dump"
+        postgres_server.dump(storage_database, dump, f"--table={PATTERN}")
+    restored = postgres_server.restored(dump)
+    for table in tables:
+        url = postgres_server.url(database=restored)
+        with closing(PostgresJournal(url, table)) as journal:
+            assert journal.append([b"three"]) == 3
+            assert [body for _, body in journal.read()] == [table.encode(), b"two", b"three"]
+    held = "SELECT tablename FROM pg_tables WHERE schemaname = 'public' ORDER BY 1"
+    assert postgres_server.execute(held, database=restored) == [(table,) for table in tables]
+    postgres_server.drop(restored)
+
+
+def test_pattern_is_that_of_the_documentation() -> None:
+    assert f"--table='{PATTERN}'" in (REPOSITORY / "docs" / "backup.md").read_text("utf-8")
 
 
 # Opening
