@@ -11,6 +11,7 @@ import pytest
 HERE = Path(__file__).parent
 # Started once for a whole module or run, by each worker that has a test of it.
 SHARED = {
+    "beside_airflow": "airflow_dags/test_dag_files.py",
     "checking_s3_server": "fixtures/s3.py",
     "dagster_port": "test_guarded_servers.py",
     "dagster_schema": "fixtures/dagster_web.py",

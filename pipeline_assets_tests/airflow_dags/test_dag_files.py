@@ -5,7 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterator
 from datetime import UTC, date, datetime
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from pipeline_assets.collection.scheduled_days import days_of_outcomes
 from pipeline_assets.definitions import definitions
 from pipeline_assets.local.stack import REPOSITORY
 from pipeline_assets.market.strategies import strategy_names
+from pipeline_assets_tests.fixtures.exchange import die_with_parent
 
 FOLDER = REPOSITORY / "pipeline_assets" / "airflow_dags"
 REPORTS = {f"{span}_report": f"report_{span}" for span in ("day", "week", "month")}
@@ -167,6 +168,69 @@ def test_drift_is_one_watched_run(parsed: dict) -> None:
     assert (dag["catchup"], dag["alerts"]) == (False, True)
 
 
+# To import Airflow takes two CPU seconds, so programs run in children of a process that has imported it.
+BESIDE = """
+import json, os, sys
+import airflow.models, airflow.sdk, requests
+
+for line in sys.stdin:
+    program, arguments, environment = json.loads(line)
+    readable, writable = os.pipe()
+    child = os.fork()
+    if child == 0:
+        status = 1
+        try:
+            os.dup2(writable, 1)
+            os.environ.update(environment)
+            sys.argv = ["-c", *arguments]
+            exec(program, {"__name__": "__main__"})
+            sys.stdout.flush()
+            status = 0
+        except BaseException:
+            sys.excepthook(*sys.exc_info())
+        finally:
+            os._exit(status)
+    os.close(writable)
+    with os.fdopen(readable) as output:
+        printed = output.read()
+    _, status = os.waitpid(child, 0)
+    print("ENDED" + json.dumps([status, printed]), flush=True)
+"""
+
+
+class BesideAirflow:
+    """Runs programs beside the DAG folder, each in a process of its own."""
+
+    def __init__(self, process: "subprocess.Popen[str]") -> None:
+        self._process = process
+
+    def __call__(self, program: str, *arguments: str, **environment: str) -> list[str]:
+        """Return the lines that a program prints."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        order = program, [str(FOLDER), *arguments], environment
+        self._process.stdin.write(json.dumps(order) + "\n")
+        self._process.stdin.flush()
+        ended = next(line for line in self._process.stdout if line.startswith("ENDED"))
+        status, printed = json.loads(ended.removeprefix("ENDED"))
+        assert status == 0, printed
+        return str(printed).splitlines()
+
+
+@pytest.fixture(scope="module")
+def beside_airflow(tmp_path_factory: pytest.TempPathFactory) -> Iterator[BesideAirflow]:
+    home = tmp_path_factory.mktemp("home")
+    with subprocess.Popen(
+        [sys.executable, "-c", BESIDE],
+        env={"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(home)},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=die_with_parent,  # noqa: PLW1509 - it takes no lock that a thread may hold
+    ) as process:
+        yield BesideAirflow(process)
+
+
 STRATEGIES = """
 import sys; sys.path.insert(0, sys.argv[1])
 import model_dags
@@ -178,10 +242,10 @@ for text in ("macd_cross, ema_trend,macd_cross", " , "):
 """
 
 
-def test_variable_chooses_strategies(tmp_path: Path) -> None:
+def test_variable_chooses_strategies(beside_airflow: BesideAirflow) -> None:
     """The variable's names make the tasks; one without names is refused, and so is the file."""
     environment = {"AIRFLOW_VAR_MODEL_STRATEGIES": "macd_cross"}
-    printed = beside_airflow(tmp_path, STRATEGIES, **environment)
+    printed = beside_airflow(STRATEGIES, **environment)
     assert "NAMES macd_cross ema_trend" in printed
     assert any(line.startswith("REFUSED Variable model_strategies") for line in printed)
 
@@ -215,9 +279,9 @@ for task in ("macd_cross", "ema_trend", "macd_cross"):
 """
 
 
-def test_training_has_own_run(tmp_path: Path) -> None:
+def test_training_has_own_run(beside_airflow: BesideAirflow) -> None:
     """Tasks of a DAG run launch and join the run of their own strategy only."""
-    lines = beside_airflow(tmp_path, TRAININGS)
+    lines = beside_airflow(TRAININGS)
     assert [line for line in lines if line.startswith(("LAUNCHED", "ENDED"))] == [
         "LAUNCHED models macd_cross",
         "ENDED macd_cross run 0",
@@ -301,26 +365,9 @@ for start, after, now, minutes in (each.split(",") for each in sys.argv[2:]):
 """
 
 
-def beside_airflow(home: Path, program: str, *arguments: str, **environment: str) -> list[str]:
-    """Return the lines that a program prints beside the DAG folder."""
-    done = subprocess.run(
-        [sys.executable, "-c", program, str(FOLDER), *arguments],
-        env={"PATH": os.environ["PATH"], "AIRFLOW_HOME": str(home)} | environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    return done.stdout.splitlines()
-
-
-def partitions(tmp_path: Path, moments: Iterable[str]) -> list[str]:
-    """Return the partition and kind of DAG runs: start of the data interval, run after, now, minutes."""
-    lines = beside_airflow(tmp_path, PARTITIONS, *moments)
-    return [line.removeprefix("DAY ") for line in lines if line.startswith("DAY")]
-
-
-def test_partition_is_the_intervals_day(tmp_path: Path) -> None:
+def test_partition_is_the_intervals_day(beside_airflow: BesideAirflow) -> None:
     """The partition is the day of the newest candle, or of the DAG's data interval."""
+    # Start of the data interval, run after, now, minutes: partition and kind of the DAG run.
     off = "2026-11-20T14:58:00+00:00,2026-11-20T14:59:00+00:00"
     moments = {
         # Just after midnight the last candle belongs to yesterday.
@@ -342,13 +389,14 @@ def test_partition_is_the_intervals_day(tmp_path: Path) -> None:
             "2026-11-20 backfill"
         ),
     }
-    assert partitions(tmp_path, moments) == list(moments.values())
+    days = [line for line in beside_airflow(PARTITIONS, *moments) if line.startswith("DAY ")]
+    assert [line.removeprefix("DAY ") for line in days] == list(moments.values())
 
 
-def test_outcomes_cover_dagsters_days(tmp_path: Path) -> None:
+def test_outcomes_cover_dagsters_days(beside_airflow: BesideAirflow) -> None:
     """Airflow's run covers the days that Dagster's own schedule always requests."""
     moment = "2026-11-19T04:10:00+00:00,2026-11-20T04:10:00+00:00,2026-11-20T04:10:09+00:00,"
-    lines = beside_airflow(tmp_path, PARTITIONS, moment)
+    lines = beside_airflow(PARTITIONS, moment)
     with_candidates = [date(2026, 11, 17), date(2026, 11, 18)]
     days = days_of_outcomes(date(2026, 11, 19), with_candidates, with_candidates)
     assert f"RANGE {min(days)} {max(days)}" in lines
@@ -376,7 +424,7 @@ except Exception as error:
 """
 
 
-def test_cleanup_deletes_logs_by_age(tmp_path: Path) -> None:
+def test_cleanup_deletes_logs_by_age(beside_airflow: BesideAirflow, tmp_path: Path) -> None:
     """Logs are deleted by age, and database records only if somebody named the database."""
     logs = tmp_path / "logs"
     for name, day in (("old", 19), ("young", 21)):
@@ -386,7 +434,7 @@ def test_cleanup_deletes_logs_by_age(tmp_path: Path) -> None:
         written = datetime(2026, 11, day, tzinfo=UTC).timestamp()
         for each in (file, file.parent):
             os.utime(each, (written, written))
-    printed = beside_airflow(tmp_path, CLEANING, str(logs))
+    printed = beside_airflow(CLEANING, str(logs))
     assert "REMOVED 1 0" in printed
     assert [path.parent.name for path in logs.rglob("*.log")] == ["young"]
     said = "RAISED AirflowSkipException No connection `airflow_database`"

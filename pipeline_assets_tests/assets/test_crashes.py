@@ -27,6 +27,7 @@ from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.warehouse import Warehouse
 from pipeline_assets.trading.record_objects import Kind
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle, die_with_parent
+from pipeline_assets_tests.fixtures.instance import instance_in_memory
 from pipeline_assets_tests.fixtures.platform import Platform, running_platform
 from pipeline_assets_tests.fixtures.s3 import S3Server, make_bucket
 from pipeline_assets_tests.fixtures.snowflake import PASSWORD, SnowflakeServer
@@ -74,7 +75,7 @@ def obey(order: dict[str, Any]) -> int:
     import obstore
     import redis
     from botocore.client import BaseClient
-    from dagster import AssetKey, DagsterInstance
+    from dagster import AssetKey
     from snowflake.connector.cursor import SnowflakeCursor
 
     from pipeline_assets.definitions import build_definitions
@@ -96,7 +97,7 @@ def obey(order: dict[str, Any]) -> int:
         "dagster/asset_partition_range_start": first,
         "dagster/asset_partition_range_end": last,
     }
-    with DagsterInstance.ephemeral() as instance:
+    with instance_in_memory() as instance:
         job = build_definitions(settings, store=store).resolve_job_def(order["job"])
         asset = order.get("asset")
         job.execute_in_process(
