@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 import os
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -46,7 +46,7 @@ _RULES = {
     symbol: TradingRules(tick, Decimal("0.001"), Decimal("0.001"), Decimal(120_000), Decimal(5))
     for symbol, tick in (("BTCUSDT", Decimal("0.1")), ("ETHUSDT", Decimal("0.01")))
 }
-_ROUND = 0.0002
+_ROUND = 0.0005
 _LONGEST_SETTLING = 60
 
 
@@ -222,8 +222,7 @@ class FaultWorld:
             async with asyncio.timeout(_LONGEST_SETTLING):
                 await self._become_quiet()
         except TimeoutError:
-            doing = _doing(self.bench, self._venue) if self.bench else ["the end of the gateway"]
-            text = "; ".join(doing)
+            text = "; ".join(self._doing())
             raise UnsettledError(f"The gateway did not settle. Under way: {text}") from None
 
     async def _become_quiet(self) -> None:
@@ -235,7 +234,25 @@ class FaultWorld:
             elif self.bench.task.done():
                 return
             else:
-                quiet = 0 if _doing(self.bench, self._venue) else quiet + 1
+                quiet = quiet + 1 if self._is_quiet(self.bench) else 0
+
+    def _is_quiet(self, bench: GatewayBench) -> bool:
+        gateway = bench.gateway
+        # A start reads the account, and may wait for weight, before it handles events.
+        reads = self._venue.started
+        if reads and (not gateway._events.empty() or gateway._step_under_way.locked()):
+            return False
+        tasks = gateway._tasks if reads else {bench.task}
+        return not tasks or (self._is_anything_asleep() and _wait_for_weight(tasks))
+
+    def _is_anything_asleep(self) -> bool:
+        return any(not future.done() for _, future in self._sleepers)
+
+    def _doing(self) -> list[str]:
+        """Return the coroutines that the tasks of the gateway are in."""
+        if self.bench is None:
+            return ["the end of the gateway"]
+        return [" > ".join(_calls(each)) for each in (self.bench.task, *self.bench.gateway._tasks)]
 
     # --- the gateway ---
 
@@ -290,21 +307,12 @@ class FaultWorld:
         return asked.result()
 
 
-def _doing(bench: GatewayBench, venue: FragileVenue) -> list[str]:
-    """Return what a gateway does beside waiting for time, as far as a caller may depend on it."""
-    gateway = bench.gateway
-    # A start reads the account before it handles events, and may wait for weight: events stay unread then.
-    tasks = gateway._tasks if venue.started else {bench.task}
-    calls = [_calls(each) for each in tasks if not each.done()]
-    if any(_TAKE in each for each in calls):
-        # Questions that wait for weight stand behind the one that sleeps until some is free.
-        everything = (_calls(each) for each in asyncio.all_tasks())
-        if any(_TAKE in each and _SLEEP in each for each in everything):
-            calls = [each for each in calls if _TAKE not in each]
-    doing = [" > ".join(each) for each in calls]
-    if venue.started and (not gateway._events.empty() or gateway._step_under_way.locked()):
-        doing.append("a step")
-    return doing
+def _wait_for_weight(tasks: Iterable[asyncio.Task[None]]) -> bool:
+    """Return whether each task waits for weight, behind the one that sleeps until some is free."""
+    if not all(_TAKE in _calls(each) for each in tasks):
+        return False
+    everything = (_calls(each) for each in asyncio.all_tasks())
+    return any(_TAKE in each and _SLEEP in each for each in everything)
 
 
 def _calls(task: asyncio.Task[Any]) -> list[str]:
