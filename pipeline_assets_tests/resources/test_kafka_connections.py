@@ -1,6 +1,8 @@
 """Kafka as production has it: certificates of both sides, tokens, further properties, and what errors say."""
 
 import base64
+from collections.abc import Callable, Iterator
+from datetime import timedelta
 from functools import partial
 from typing import Any
 
@@ -8,6 +10,7 @@ import pytest
 from pydantic import ValidationError
 
 from pipeline_assets.resources.broker import CandidateTopic
+from pipeline_assets.resources.candidate_group import CandidateGroup
 from pipeline_assets.resources.kafka_clients import BrokerError, KafkaClients
 from pipeline_assets.settings import KafkaSettings, SettingsError, load_settings
 from pipeline_assets_tests.fixtures.http_answers import Answer, Asked, answering
@@ -41,6 +44,47 @@ def test_client_certificate_is_accepted(own_kafka_server: KafkaServer, tls: Tls)
     assert CandidateTopic(settings).publish(candidates(2)).count == 2
     read = CandidateTopic(settings).read(from_beginning=True, follow=False)
     assert [each.symbol for each in read] == ["COIN0USDT"] * 2
+
+
+def by_topic(settings: KafkaSettings) -> Iterator[object]:
+    yield from CandidateTopic(settings).read(from_beginning=True)
+
+
+def by_group(settings: KafkaSettings) -> Iterator[object]:
+    with CandidateGroup(settings, "inference").joined() as group:
+        while True:
+            yield from group.read(0.2).candidates
+
+
+@pytest.mark.parametrize("read", [by_topic, by_group])
+@pytest.mark.parametrize("refused", ["server", "client"])
+def test_waiting_reader_ends_by_refused_certificate(
+    own_kafka_server: KafkaServer,
+    tls: Tls,
+    read: Callable[[KafkaSettings], Iterator[object]],
+    refused: str,
+) -> None:
+    """A reader whose connection ends, and whose new ones are refused, says why; one begun anew reads on."""
+    proxy = tls.proxy(own_kafka_server.port, asks_clients=True)
+    own_kafka_server.kill()
+    own_kafka_server.start_behind(proxy.port)
+    settings = settings_of(tls, proxy.port, client={}, delivery_timeout_ms=20_000)
+    CandidateTopic(settings).publish(candidates())
+    reading = read(settings)
+    assert next(reading)
+    good = proxy.context
+    if refused == "server":
+        tls.issue(timedelta(days=-1)).configure_cert(proxy.context)
+        reported = "its certificate has expired"
+    else:
+        proxy.context = tls.context_of_foreign_clients()
+        reported = "does not trust the authority that signed the client's certificate"
+    proxy.disconnect()
+    with pytest.raises(BrokerError, match=reported):
+        next(reading)
+    proxy.context = good
+    tls.issue(timedelta(days=1)).configure_cert(proxy.context)
+    assert next(read(settings))
 
 
 @pytest.mark.parametrize(
