@@ -96,11 +96,13 @@ class CandidateGroup:
         """Return what arrives within some seconds, at once when something has arrived.
 
         Raises:
-            BrokerError: Kafka refuses. A broker that goes away is waited for.
+            BrokerError: Kafka refuses, or a certificate is refused. A broker that goes away is waited for.
         """
         messages, until = [self._consumer.poll(seconds)], time.monotonic() + _GATHERED_SECONDS
         while messages[-1] is not None and len(messages) < _LARGEST_BATCH:
             messages.append(self._consumer.poll(max(0.0, until - time.monotonic())))
+        if messages == [None]:
+            self._clients.require_certificates("it could not be read")
         candidates: list[Candidate] = []
         offsets: dict[int, int] = {}
         for message in messages:
@@ -158,6 +160,7 @@ class CandidateGroup:
 
         error = message.error()
         if error is None:
+            self._clients.reasons.clear()
             return False
         # Work that took longer than max.poll.interval.ms: the next poll joins again.
         if error.retriable() or error.code() == KafkaError._MAX_POLL_EXCEEDED:

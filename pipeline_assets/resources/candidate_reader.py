@@ -165,7 +165,9 @@ class CandidateReader:
             while not stop.is_set() and (follow or len(ended) < partitions):
                 message = consumer.poll(_WAIT)
                 if message is None:
+                    self.clients.require_certificates(_UNREAD)
                     continue
+                self.clients.reasons.clear()
                 error = message.error()
                 if error is None:
                     candidate = decoded(message, self.settings, on_skipped)

@@ -19,6 +19,9 @@ if TYPE_CHECKING:
 
     from pipeline_assets.settings import KafkaSettings
 
+# One may be a connection that a restarted broker ended in its handshake.
+_REFUSALS = 3
+
 
 class BrokerError(OutsideSystemError):
     """Kafka refused, or did not acknowledge in time. Names servers, topic and what to do."""
@@ -159,6 +162,26 @@ class KafkaClients:
             return None
         found = (self._tls.problem(host, port) for host, port in self.settings.servers)
         return next((problem for problem in found if problem is not None), None)
+
+    def require_certificates(self, what: str) -> None:
+        """Give a client up that waits for a broker which refuses its certificate, or has a refused one.
+
+        librdkafka reads certificates when a client is made. A consumer that went on waiting would neither
+        say why nothing comes nor read a renewed file. To be called whenever nothing came.
+
+        Raises:
+            BrokerError: several connections in a row ended so.
+        """
+        from confluent_kafka import KafkaError
+
+        # A broker refuses a client's certificate after the handshake, by an alert.
+        refused = [
+            each
+            for each in self.reasons
+            if each.code() == KafkaError._SSL or "SSL alert" in each.str()
+        ]
+        if len(refused) >= _REFUSALS:
+            raise BrokerError(self.explain(refused[-1], what))
 
     def explain(self, error: "KafkaError | None", what: str) -> str:
         """Return the message for an error, or for none where there was no answer: what, why, what to do."""

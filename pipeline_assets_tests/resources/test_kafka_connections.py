@@ -1,21 +1,28 @@
 """Kafka as production has it: certificates of both sides, tokens, further properties, and what errors say."""
 
 import base64
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from typing import Any
 
+import jwt
 import pytest
 from pydantic import ValidationError
 
 from pipeline_assets.resources.broker import CandidateTopic
+from pipeline_assets.resources.candidate_group import CandidateGroup
 from pipeline_assets.resources.kafka_clients import BrokerError, KafkaClients
 from pipeline_assets.settings import KafkaSettings, SettingsError, load_settings
 from pipeline_assets_tests.fixtures.http_answers import Answer, Asked, answering
 from pipeline_assets_tests.fixtures.kafka import KafkaServer, candidates
+from pipeline_assets_tests.fixtures.kafka_login import demanding_tokens
 from pipeline_assets_tests.fixtures.s3 import free_port
 from pipeline_assets_tests.fixtures.tls import Tls
 
 SECRET = "a secret of the client"
+BROKERS_KEY = "a key of the token server and its brokers"
 
 
 def settings_of(
@@ -41,6 +48,47 @@ def test_client_certificate_is_accepted(own_kafka_server: KafkaServer, tls: Tls)
     assert CandidateTopic(settings).publish(candidates(2)).count == 2
     read = CandidateTopic(settings).read(from_beginning=True, follow=False)
     assert [each.symbol for each in read] == ["COIN0USDT"] * 2
+
+
+def by_topic(settings: KafkaSettings) -> Iterator[object]:
+    yield from CandidateTopic(settings).read(from_beginning=True)
+
+
+def by_group(settings: KafkaSettings) -> Iterator[object]:
+    with CandidateGroup(settings, "inference").joined() as group:
+        while True:
+            yield from group.read(0.2).candidates
+
+
+@pytest.mark.parametrize("read", [by_topic, by_group])
+@pytest.mark.parametrize("refused", ["server", "client"])
+def test_waiting_reader_ends_by_refused_certificate(
+    own_kafka_server: KafkaServer,
+    tls: Tls,
+    read: Callable[[KafkaSettings], Iterator[object]],
+    refused: str,
+) -> None:
+    """A reader whose connection ends, and whose new ones are refused, says why; one begun anew reads on."""
+    proxy = tls.proxy(own_kafka_server.port, asks_clients=True)
+    own_kafka_server.kill()
+    own_kafka_server.start_behind(proxy.port)
+    settings = settings_of(tls, proxy.port, client={}, delivery_timeout_ms=20_000)
+    CandidateTopic(settings).publish(candidates())
+    reading = read(settings)
+    assert next(reading)
+    good = proxy.context
+    if refused == "server":
+        tls.issue(timedelta(days=-1)).configure_cert(proxy.context)
+        reported = "its certificate has expired"
+    else:
+        proxy.context = tls.context_of_foreign_clients()
+        reported = "does not trust the authority that signed the client's certificate"
+    proxy.disconnect()
+    with pytest.raises(BrokerError, match=reported):
+        next(reading)
+    proxy.context = good
+    tls.issue(timedelta(days=1)).configure_cert(proxy.context)
+    assert next(read(settings))
 
 
 @pytest.mark.parametrize(
@@ -83,6 +131,12 @@ def token() -> str:
     return ".".join(base64.urlsafe_b64encode(part.encode()).decode().rstrip("=") for part in parts)
 
 
+def granted(access_token: str, status: int = 200) -> Answer:
+    """Return a token server's answer, which librdkafka reads only where it is declared to be JSON."""
+    body = json.dumps({"access_token": access_token, "expires_in": 3600})
+    return Answer(body, status, (("Content-Type", "application/json"),))
+
+
 @pytest.mark.parametrize("status", [200, 401])
 def test_token_is_fetched_for_login(own_kafka_server: KafkaServer, status: int) -> None:
     """The client gets a token by id, secret and scope; a refusal names the settings and no secret.
@@ -95,7 +149,7 @@ def test_token_is_fetched_for_login(own_kafka_server: KafkaServer, status: int) 
 
     def answer(request: Asked) -> Answer:
         asked.append(request)
-        return Answer(f'{{"access_token":"{token()}","expires_in":3600}}', status)
+        return granted(token(), status)
 
     with answering(answer) as port:
         settings = own_kafka_server.settings(
@@ -116,6 +170,51 @@ def test_token_is_fetched_for_login(own_kafka_server: KafkaServer, status: int) 
     assert base64.b64decode(credentials.removeprefix("Basic ")).decode() == f"pipeline:{SECRET}"
     assert "grant_type=client_credentials" in form
     assert "scope=candles" in form
+
+
+def signed_token(key: str) -> str:
+    now = datetime.now(UTC)
+    return jwt.encode(
+        {"sub": "pipeline", "iat": now, "exp": now + timedelta(hours=1)}, key, "HS256"
+    )
+
+
+def is_signed(token: str) -> bool:
+    try:
+        jwt.decode(token, BROKERS_KEY, algorithms=["HS256"])
+    except jwt.InvalidTokenError:
+        return False
+    return True
+
+
+def test_token_logs_in(own_kafka_server: KafkaServer) -> None:
+    """A broker that accepts the token serves publishing and reading; a token of another key is refused."""
+    key = BROKERS_KEY
+
+    def answer(_: Asked) -> Answer:
+        return granted(signed_token(key))
+
+    own_kafka_server.kill()
+    with demanding_tokens(own_kafka_server.port, is_signed) as broker, answering(answer) as port:
+        own_kafka_server.start_behind(broker.port)
+        settings = KafkaSettings(
+            bootstrap_servers=f"127.0.0.1:{broker.port}",
+            security_protocol="SASL_PLAINTEXT",
+            sasl_mechanism="OAUTHBEARER",
+            sasl_oauthbearer_token_endpoint_url=f"http://127.0.0.1:{port}/token",
+            sasl_oauthbearer_client_id="pipeline",
+            sasl_oauthbearer_client_secret=SECRET,
+            delivery_timeout_ms=20_000,
+        )
+        assert CandidateTopic(settings).publish(candidates(2)).count == 2
+        read = CandidateTopic(settings).read(from_beginning=True, follow=False)
+        assert len(list(read)) == 2
+        key = "another key, of some thirty-two bytes"
+        impatient = settings.model_copy(update={"delivery_timeout_ms": 3000})
+        with pytest.raises(BrokerError, match=r"token is refused.*SASL_OAUTHBEARER") as raised:
+            CandidateTopic(impatient).publish(candidates())
+    assert SECRET not in str(raised.value)
+    assert not [token for token in broker.tokens if token in str(raised.value)]
 
 
 @pytest.mark.parametrize(
