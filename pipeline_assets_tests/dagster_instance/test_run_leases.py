@@ -1,6 +1,7 @@
 """A run ends when its process has lost the lease, and frees what it held; a living one is left alone."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 import redis
+import yaml
 from dagster import (
     DagsterInstance,
     DagsterRunStatus,
@@ -28,9 +30,14 @@ from pipeline_assets.dagster_instance.launchers import (
     WorkerRunLauncher,
     launcher_of,
 )
-from pipeline_assets.dagster_instance.run_leases import LeaseWatch, end_dead_runs, leased_executor
+from pipeline_assets.dagster_instance.run_leases import (
+    _LOOKS,
+    LeaseWatch,
+    end_dead_runs,
+    leased_executor,
+)
 from pipeline_assets.local.stack import dagster_environment
-from pipeline_assets.resources.leases import LeaseStore, lease_key
+from pipeline_assets.resources.leases import LEASE_SECONDS, LeaseStore, lease_key
 from pipeline_assets.settings import DagsterSettings, RedisSettings, Settings
 from pipeline_assets_tests.fixtures.exchange import die_with_parent
 from pipeline_assets_tests.fixtures.redis import RedisServer
@@ -155,6 +162,15 @@ def test_daemon_ends_run_without_lease(
     look_as_the_daemon(instance)
     assert instance.get_run_by_id(dead.run_id).status is DagsterRunStatus.FAILURE
     assert instance.get_run_by_id(living.run_id).status is started
+
+
+def test_dead_run_ends_within_promised_time() -> None:
+    """A lease and the looks of run monitoring, as often as dagster.yaml has them, fit into that time."""
+    repository = Path(__file__).parents[2]
+    monitoring = yaml.safe_load((repository / "dagster.yaml").read_text())["run_monitoring"]
+    text = (repository / "docs" / "operations.md").read_text("utf-8")
+    [promised] = re.findall(r"notices a dead process within (\d+) seconds", text)
+    assert LEASE_SECONDS + _LOOKS * monitoring["poll_interval_seconds"] <= int(promised)
 
 
 def test_silent_redis_kills_no_run(redis_settings: RedisSettings) -> None:
