@@ -56,7 +56,7 @@ class FaultHistory:
         self._plans: list[tuple[int, Callable[[], Awaitable[None]]]] = []
         self._callers: set[asyncio.Task[None]] = set()
         self._since: dict[str, int] = {}
-        self._blocked_until = self._price_due = 0
+        self._blocked_until = self._price_due = self._busy_until = 0
         self._faults: dict[str, Any] = {}
 
     async def run(self) -> History:
@@ -65,8 +65,8 @@ class FaultHistory:
         self._plan()
         await self._set_faults()
         world.start(self._kill_step())
-        end = world.now + BUSY
-        while world.now < end:
+        self._busy_until = world.now + BUSY
+        while world.now < self._busy_until:
             await self.step(STEP)
         await self._replace_faults({})
         return await self.finish()
@@ -157,6 +157,11 @@ class FaultHistory:
         await self._outside("close", {"by": "adl"})
 
     async def _order_of_others(self) -> None:
+        """Trade by hand, once the ledger began: a journal takes nothing over from before its first record."""
+        if not (self.world.running and self.world.state.begun_at):
+            if self.world.now + STEP < self._busy_until:
+                self._later(STEP, self._order_of_others)
+            return
         symbol = self.random.choice(SYMBOLS)
         self.foreign.add(symbol)
         order = {"symbol": symbol, "side": "BUY", "type": "MARKET", "quantity": "0.01"}
