@@ -20,8 +20,11 @@ if TYPE_CHECKING:
 
 # A third of the lease is left when writing stops: a write that has begun ends before the next run starts.
 WRITING_SHARE = 2 / 3
-# Renewals an sixth of the lease apart: several may fail before writing stops.
+# Renewals a sixth of the lease apart: several may fail before writing stops.
 _RENEWAL_SHARE = 1 / 6
+# After a failure the next one comes sooner. A renewal repeats itself for 10 s while Redis is away, so with
+# the pause above, a Redis that was back after 17 s was asked again after 27 s, when writing had stopped.
+_REPEAT_SHARE = 1 / 36
 _logger = logging.getLogger(__name__)
 _held: "list[HeldLease]" = []
 
@@ -56,8 +59,12 @@ class HeldLease:
         """Renew the lease from now on."""
         self._thread.start()
 
-    def renew(self) -> None:
-        """Renew the lease once; a lease that is another's or has ended is lost for good."""
+    def renew(self) -> bool:
+        """Renew the lease once; a lease that is another's or has ended is lost for good.
+
+        Returns:
+            Whether Redis answered.
+        """
         from pipeline_assets.resources.leases import LeaseStoreError
 
         asked_at = self._clock()
@@ -68,6 +75,8 @@ class HeldLease:
                 self._lost = True
         except LeaseStoreError as error:
             _logger.warning("The lease of run %s was not renewed: %s", self.run_id, error)
+            return False
+        return True
 
     def require(self) -> None:
         """Return if this process may write.
@@ -102,8 +111,9 @@ class HeldLease:
             self._store.release(self.run_id, self._token)
 
     def _renew_on(self) -> None:
-        while not self._lost and not self._released.wait(self._store.seconds * _RENEWAL_SHARE):
-            self.renew()
+        share = _RENEWAL_SHARE
+        while not self._lost and not self._released.wait(self._store.seconds * share):
+            share = _RENEWAL_SHARE if self.renew() else _REPEAT_SHARE
 
 
 @contextmanager

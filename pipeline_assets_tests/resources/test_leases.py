@@ -1,5 +1,6 @@
 """A lease has one holder, ends by Redis' clock, and without it nothing is written."""
 
+import threading
 from collections.abc import Callable, Iterator
 
 import polars as pl
@@ -124,6 +125,34 @@ def test_silent_redis_does_not_lose_lease_at_once(tmp_path, own_redis_server) ->
         lease.renew()
         clock.seconds += 20
         require_lease()
+
+
+class Waits(threading.Event):
+    """Stands for the end of the block: keeps the waits for it, does something in each, and comes at last."""
+
+    def __init__(self, *between: Callable[[], object]) -> None:
+        super().__init__()
+        self.between, self.seconds = list(between), []
+
+    def wait(self, timeout: float | None = None) -> bool:
+        self.seconds.append(timeout)
+        if not self.between:
+            return True
+        self.between.pop(0)()
+        return False
+
+
+def test_failed_renewal_is_repeated_soon(own_redis_server: RedisServer) -> None:
+    """Redis is asked again sooner after a failure than after a renewal, or it would be back in vain."""
+    leases = LeaseStore(own_redis_server.settings(retry_seconds=0, timeout_seconds=0.2))
+    token = leases.take(RUN)
+    assert token is not None
+    lease = HeldLease(leases, RUN, token, 0.0, lambda: 0.0)
+    lease._released = Waits(lambda: None, own_redis_server.kill, own_redis_server.start)
+    lease._renew_on()
+    first, renewed, failed, renewed_again = lease._released.seconds
+    assert first == renewed == renewed_again
+    assert failed <= renewed / 4
 
 
 @pytest.fixture
