@@ -10,6 +10,7 @@ import dataclasses
 import os
 import signal
 from collections.abc import Callable, Iterable, Sequence
+from contextlib import nullcontext
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -30,6 +31,7 @@ from pipeline_assets.trading.work import Timing
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
 from pipeline_assets_tests.trading.binance_bench import SYMBOLS, VenueBench
 from pipeline_assets_tests.trading.gateway_bench import GatewayBench
+from pipeline_assets_tests.trading.held_requests import HeldRequests
 from pipeline_assets_tests.trading.test_core import LIMITS
 
 HIDDEN = 60_000
@@ -146,6 +148,7 @@ class FaultWorld:
         self._sleepers: list[tuple[int, asyncio.Future[None]]] = []
         self._session: ClientSession
         self._venue: FragileVenue
+        self._requests: HeldRequests | None = None
 
     async def __aenter__(self) -> "FaultWorld":
         self._session = await ClientSession().__aenter__()
@@ -199,8 +202,9 @@ class FaultWorld:
 
     async def step(self, milliseconds: int) -> None:
         """Let time pass, and wait until every answer is in."""
-        self.now += milliseconds
-        await self.control("clock", {"advance_ms": milliseconds})
+        async with self._requests.held() if self._requests else nullcontext():
+            self.now += milliseconds
+            await self.control("clock", {"advance_ms": milliseconds})
         due = [each for until, each in self._sleepers if until <= self.now or each.done()]
         self._sleepers = [each for each in self._sleepers if each[1] not in due]
         for each in due:
@@ -272,6 +276,7 @@ class FaultWorld:
         venue = VenueBench(self.settings, monotonic=lambda: self.now / 1000, sleep=self.sleep)
         # Before it has measured, the clock is the machine's: right, as it is where time is not stepped.
         venue.account.clock._wall_offset_ms = 0.0
+        self._requests = HeldRequests(venue.account)
         self._venue = FragileVenue(venue.venue, self.switch)
         self.bench = GatewayBench(
             self._path,
@@ -287,7 +292,7 @@ class FaultWorld:
 
     async def kill(self) -> None:
         """End the process. Orders that it began to send are on their way, and no answer is heard."""
-        bench, self.bench = self.bench, None
+        bench, self.bench, self._requests = self.bench, None, None
         if bench:
             try:
                 await bench.stop()
