@@ -5,8 +5,6 @@ exchange. Each says what is under way, so that time never passes while something
 from collections.abc import Callable, Mapping
 from typing import Any, Protocol
 
-from aiohttp import ClientSession
-
 from pipeline_assets.errors import PipelineError
 from pipeline_assets.market.fill_formulas import formulas_of
 from pipeline_assets.market.position_keeper import Bar
@@ -22,6 +20,7 @@ from pipeline_assets.trading.work import Timing
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
 from pipeline_assets_tests.trading.binance_bench import account_fields
 from pipeline_assets_tests.trading.compared_market import SYMBOLS, Market
+from pipeline_assets_tests.trading.exchange_controls import ExchangeControls
 from pipeline_assets_tests.trading.paper_world import MemoryJournal
 
 
@@ -131,7 +130,7 @@ class DemoSide:
         clock: Callable[[], int],
         faults: Mapping[str, Any],
     ) -> None:
-        self._control = f"{exchange.url.removesuffix('/fapi')}/control"
+        self.control = ExchangeControls(exchange)
         self._clock, self._faults = clock, faults
         fields = account_fields(exchange)
         self._settings = Settings(
@@ -168,30 +167,15 @@ class DemoSide:
 
     async def begin(self) -> None:
         """Empty the exchange, and set the account up as the settings say."""
-        self._session = await ClientSession().__aenter__()
-        await self.control("reset", {})
-        trading = self._settings.trading
-        setup = {
-            "leverage": dict.fromkeys(SYMBOLS, trading.leverage),
-            "margin_type": dict.fromkeys(SYMBOLS, trading.margin_type.upper()),
-        }
-        await self.control("trading/account", setup)
+        await self.control.__aenter__()
+        await self.control.begin_anew(self._settings.trading, SYMBOLS)
         await self.control("faults", {"trading": dict(self._faults)})
         # Events of the setup came before there was a stream.
         self._heard = await self._pass(0)
 
     async def end(self) -> None:
         """Close the connection to the exchange's controls."""
-        await self._session.close()
-
-    async def control(self, what: str, document: Any = None) -> Any:
-        """Ask or change the exchange by its control interface."""
-        method = "GET" if document is None else "POST"
-        async with self._session.request(
-            method, f"{self._control}/{what}", json=document
-        ) as response:
-            response.raise_for_status()
-            return await response.json(content_type=None)
+        await self.control.__aexit__()
 
     async def pass_time(self, milliseconds: int) -> None:
         """Let time pass at the exchange."""

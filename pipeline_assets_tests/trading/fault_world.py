@@ -17,8 +17,6 @@ from random import Random
 from types import CoroutineType
 from typing import Any
 
-from aiohttp import ClientSession
-
 from pipeline_assets.errors import PipelineError
 from pipeline_assets.market.trading_rules import UNIT, TradingRules, units
 from pipeline_assets.resources.journal import SqliteJournal
@@ -30,6 +28,7 @@ from pipeline_assets.trading.state import GatewayState
 from pipeline_assets.trading.work import Timing
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
 from pipeline_assets_tests.trading.binance_bench import SYMBOLS, VenueBench
+from pipeline_assets_tests.trading.exchange_controls import ExchangeControls
 from pipeline_assets_tests.trading.gateway_bench import GatewayBench
 from pipeline_assets_tests.trading.held_requests import HeldRequests
 from pipeline_assets_tests.trading.test_core import LIMITS
@@ -144,43 +143,26 @@ class FaultWorld:
         self.bench: GatewayBench | None = None
         self.switch = KillSwitch()
         self._path = directory / "journal.sqlite"
-        self._control = f"{exchange.url.removesuffix('/fapi')}/control"
+        self.control = ExchangeControls(exchange)
         self._sleepers: list[tuple[int, asyncio.Future[None]]] = []
-        self._session: ClientSession
         self._venue: FragileVenue
         self._requests: HeldRequests | None = None
 
     async def __aenter__(self) -> "FaultWorld":
-        self._session = await ClientSession().__aenter__()
+        await self.control.__aenter__()
         self.now = (await self.control("state"))["now_ms"]
         return self
 
     async def begin_anew(self) -> None:
         """Empty the exchange, and set its account up as the settings say."""
-        await self.control("reset", {})
+        await self.control.begin_anew(self.settings.trading, SYMBOLS)
         self.now = (await self.control("state"))["now_ms"]
-        trading = self.settings.trading
-        await self.control(
-            "trading/account",
-            {
-                "leverage": dict.fromkeys(SYMBOLS, trading.leverage),
-                "margin_type": dict.fromkeys(SYMBOLS, trading.margin_type.upper()),
-            },
-        )
 
     async def __aexit__(self, *_: object) -> None:
         await self.kill()
-        await self._session.close()
+        await self.control.__aexit__()
 
     # --- the exchange ---
-
-    async def control(self, what: str, document: Any = None) -> Any:
-        """Ask or change the exchange by its control interface."""
-        method = "GET" if document is None else "POST"
-        async with self._session.request(
-            method, f"{self._control}/{what}", json=document
-        ) as response:
-            return await response.json(content_type=None)
 
     async def truth(self) -> Any:
         """Return what the exchange knows of the account."""
