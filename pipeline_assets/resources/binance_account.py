@@ -4,7 +4,8 @@ counted in the weight budget. The meaning of an answer is decided in trading/.
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from functools import cache
 from http import HTTPStatus
 from math import ceil
@@ -39,6 +40,7 @@ _RECV_WINDOW = 5_000
 _REFUSED_FOR_WEIGHT = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.IM_A_TEAPOT)
 _USUAL_BLOCK_SECONDS = 60
 _MEASUREMENTS, _GOOD_ERROR_MS = 10, 100.0
+_WAITS = (0.25, 0.5, 1.0, 2.0)
 
 
 class CredentialsMissingError(InputError):
@@ -50,7 +52,7 @@ class UnansweredError(OutsideSystemError):
 
 
 class AccountClient:
-    """One account's connection pool. A request is sent at most once; nothing here repeats one.
+    """One account's connection pool. A request is sent at most once, except questions within `patient`.
 
     python-binance repeats nothing, and aiohttp repeats a request on a connection that the server had
     closed except POST, so an order is one POST at most. Redirects are not followed: a repeated POST at
@@ -74,7 +76,7 @@ class AccountClient:
             settings: of the account and the addresses.
             priority: of the questions; only the gateway's own may spend its share of the weight.
             monotonic: the local clock.
-            sleep: waits for weight.
+            sleep: waits for weight, and before a question is repeated.
 
         Raises:
             CredentialsMissingError: the settings have no key.
@@ -96,6 +98,7 @@ class AccountClient:
         )
         self.clock = ExchangeClock(monotonic)
         self._weight = WeightAllowance(self._budget, priority, self.clock, sleep)
+        self._sleep, self._waits = sleep, tuple[float, ...]()
         self._client: Any = None
         self._block = 0
 
@@ -141,9 +144,29 @@ class AccountClient:
             UnansweredError, MalformedReplyError, WeightBudgetError: the venue does not say its time.
         """
         for _ in range(_MEASUREMENTS):
-            await self.measure()
+            await self._measure_patiently()
             if self.clock.error_ms() < _GOOD_ERROR_MS:
                 return
+
+    @contextmanager
+    def patient(self) -> Iterator[None]:
+        """Repeat questions without a whole answer, or with one of status 5xx, a few times within the block.
+
+        A start asks a dozen: one lost reply in five, and almost no start came to its end.
+        """
+        self._waits = _WAITS
+        try:
+            yield
+        finally:
+            self._waits = ()
+
+    async def _measure_patiently(self) -> None:
+        for wait in self._waits:
+            # The last try, after the loop, raises.
+            with suppress(UnansweredError):
+                return await self.measure()
+            await self._sleep(wait)
+        return await self.measure()
 
     async def measure(self) -> None:
         """Take the venue's time.
@@ -168,6 +191,16 @@ class AccountClient:
             ExchangeBannedError: the address is shut out for longer than a caller should wait.
             WeightBudgetError: Redis failed; nothing was sent.
         """
+        for wait in self._waits:
+            # The last try, after the loop, raises.
+            with suppress(UnansweredError):
+                reply = await self._ask(endpoint, parameters)
+                if reply.status < HTTPStatus.INTERNAL_SERVER_ERROR:
+                    return reply
+            await self._sleep(wait)
+        return await self._ask(endpoint, parameters)
+
+    async def _ask(self, endpoint: Endpoint, parameters: Parameters | None) -> Reply:
         sent = dict(parameters or {})
         minute = await self._weight.take(endpoint.weight) if endpoint.weight else 0
         try:

@@ -82,11 +82,13 @@ class Upkeep:
             OutsideSystemError: Binance does not answer.
         """
         self._hear = hear
-        await self._account.synchronize()
-        await self.read_filters()
-        for note in await check_account(self._account, self._trading, self._symbols, self._clock):
+        with self._account.patient():
+            await self._account.synchronize()
+            await self.read_filters()
+            notes = await check_account(self._account, self._trading, self._symbols, self._clock)
+            await self._read_setups()
+        for note in notes:
             _logger.warning("At the start of account %s: %s.", self._trading.account, note)
-        await self._read_setups()
 
     async def run(self) -> None:
         """Keep all of it current until cancelled. A question without an answer is asked again soon."""

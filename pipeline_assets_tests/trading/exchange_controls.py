@@ -24,16 +24,11 @@ class ExchangeControls:
         await self._session.close()
 
     async def __call__(self, what: str, document: Any = None) -> Any:
-        """Ask, or change by a document; return the answer.
-
-        Raises:
-            ClientResponseError: the exchange refuses it.
-        """
+        """Ask, or change by a document; return the answer, which may be a refusal."""
         method = "GET" if document is None else "POST"
         async with self._session.request(
             method, f"{self._address}/{what}", json=document
         ) as response:
-            response.raise_for_status()
             return await response.json(content_type=None)
 
     async def begin_anew(self, trading: TradingSettings, symbols: Sequence[str]) -> None:

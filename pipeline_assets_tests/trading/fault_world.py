@@ -229,7 +229,7 @@ class FaultWorld:
         if reads and (not gateway._events.empty() or gateway._step_under_way.locked()):
             return False
         tasks = gateway._tasks if reads else {bench.task}
-        return not tasks or (self._is_anything_asleep() and _wait_for_weight(tasks))
+        return not tasks or (self._is_anything_asleep() and _wait_for_time(tasks))
 
     def _is_anything_asleep(self) -> bool:
         return any(not future.done() for _, future in self._sleepers)
@@ -294,8 +294,10 @@ class FaultWorld:
         return asked.result()
 
 
-def _wait_for_weight(tasks: Iterable[asyncio.Task[None]]) -> bool:
-    """Return whether each task waits for weight, behind the one that sleeps until some is free."""
+def _wait_for_time(tasks: Iterable[asyncio.Task[None]]) -> bool:
+    """Return whether each task sleeps, or waits for weight behind the one that sleeps until some is free."""
+    if all(_SLEEP in _calls(each) for each in tasks):
+        return True
     if not all(_TAKE in _calls(each) for each in tasks):
         return False
     everything = (_calls(each) for each in asyncio.all_tasks())

@@ -62,6 +62,27 @@ def test_wrong_key_names_its_settings(running, redis_url, wrong: dict[str, Any])
             asyncio.run(start())
 
 
+@pytest.mark.parametrize(("fault", "share"), [("http_503", 0.25), ("reset", 0.5)])
+def test_lost_answers_do_not_end_start(running, redis_url, fault: str, share: float):
+    """A start repeats each question. The client repeats those of cut connections once itself."""
+
+    async def at_once(seconds: float) -> None:
+        waits.append(seconds)
+
+    async def scene() -> None:
+        settings = settings_at(running, redis_url)
+        await prepared(settings)
+        bench = VenueBench(settings, sleep=at_once)
+        running.faults(seed=4, **{fault: share})
+        await bench.venue.start(bench.hear)
+        await bench.venue.stop()
+
+    waits: list[float] = []
+    asyncio.run(scene())
+    assert waits
+    assert set(waits) <= {0.25, 0.5, 1.0, 2.0}
+
+
 def test_silent_address_names_its_setting(running, redis_url, s3_bucket):
     """A command and a day's comparison say so, and leave no session open."""
     nowhere = f"http://127.0.0.1:{free_port()}"
