@@ -1,16 +1,27 @@
 #!/bin/sh
 # Copies Dagster's SQLite storage, the lake and the gateway's journals while the platform runs.
 #
-#     backup.sh lake:market-data backup:market-data-20261129 /backups/20261129
+#     backup.sh lake:my-candles backup:my-candles /backups/20261129
 #
 # The first two are buckets as rclone names them; the third is a new directory. docs/backup.md says why the steps
 # have this order, and how to restore. PIPELINE_DATA_DIR is the platform's. DAGSTER=postgresql leaves Dagster's
 # storage to a pg_dump that was made before; JOURNALS=none asks no gateway.
 set -eu
 
+if [ $# -ne 3 ]; then
+    echo "Usage: backup.sh LAKE COPY DIRECTORY, such as: backup.sh lake:my-candles backup:my-candles /backups/20261129" >&2
+    exit 2
+fi
 lake=$1 copy=$2 directory=$3
+if [ -e "$directory" ]; then
+    echo "$directory is there already: name a new directory, or remove what an interrupted backup left." >&2
+    exit 2
+fi
 here=$(cd "$(dirname "$0")" && pwd)
-dagster=$(cd "${PIPELINE_DATA_DIR:-.pipeline}/dagster" && pwd)
+# With PostgreSQL this machine may have no such directory.
+if [ "${DAGSTER:-sqlite}" = sqlite ]; then
+    dagster=$(cd "${PIPELINE_DATA_DIR:-.pipeline}/dagster" && pwd)
+fi
 
 copy_databases() {
     # Each file as of one moment, with what its -wal file holds. A run that housekeeping removes meanwhile is left out.

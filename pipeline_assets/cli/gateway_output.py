@@ -94,8 +94,10 @@ def _print_table(title: str, names: Sequence[str], rows: Sequence[Fields]) -> No
         return
     shown = table(title)
     for name in names:
+        # An id that is cut off cannot be given to any call.
         shown.add_column(
-            "newest close" if (title, name) == ("Positions", "price") else _title(name)
+            "newest close" if (title, name) == ("Positions", "price") else _title(name),
+            overflow="fold",
         )
     for row in rows:
         shown.add_row(*(str(row[name]) for name in names))

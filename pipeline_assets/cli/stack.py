@@ -124,6 +124,18 @@ def _models(settings: Settings) -> str:
     return f"{found}; none yet of {', '.join(none)}." if held and none else f"{found}."
 
 
+def print_live_gateway(console: "Console", settings: Settings) -> None:
+    """Print how to start the gateway if the venue is live: `up` lists it as down and starts none."""
+    trading = settings.trading
+    if trading.venue == "live":
+        console.print(
+            "PIPELINE_TRADING__VENUE is live, so the gateway is not started here. To trade with money: "
+            f"`pipeline-assets gateway --live {trading.account}`.",
+            markup=False,
+            highlight=False,
+        )
+
+
 def print_login(console: "Console", settings: Settings) -> None:
     """Print where Airflow is and how to log in, if it is enabled."""
     if settings.airflow.enabled:

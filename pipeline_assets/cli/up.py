@@ -16,6 +16,7 @@ from pipeline_assets.cli.stack import (
     inference_option,
     print_addresses,
     print_author,
+    print_live_gateway,
     print_login,
 )
 from pipeline_assets.settings import Settings, load_settings
@@ -69,6 +70,7 @@ def up(
     def tell(status: "StackStatus") -> None:
         print_addresses(terminal, status)
         print_author(terminal, settings)
+        print_live_gateway(terminal, settings)
         print_login(terminal, settings)
         terminal.print(
             "Ctrl-C stops everything. In another terminal, `pipeline-assets status` shows the state "

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 REPEAT = "repeat the run"
 _SCRIPTS = Path(__file__).parent / "redis_scripts"
+# MasterNotFoundError shows each sentinel's client with all its options, 1,000 characters before the cause.
+_CLIENT = re.compile(r"<redis\.client\.Redis\(.*?\)>\)>\)> - ", re.DOTALL)
 # Answers that the connector has no class of its own for, or not where a server before Redis 7 wraps the
 # error that stopped a script in a text of its own, with a dash before the code.
 _PASSING = re.compile(r"(^|: |-)(NOREPLICAS|BUSY|READONLY|MASTERDOWN|CLUSTERDOWN|LOADING) ")
@@ -212,6 +214,11 @@ def _may_pass(error: BaseException) -> bool:
     return isinstance(error, redis.RedisError) and _PASSING.search(str(error)) is not None
 
 
+def _of_sentinels(error: BaseException) -> str:
+    """Return why the sentinels name no primary, without redis-py's description of each client."""
+    return printable(_CLIENT.sub("", str(error)))
+
+
 def address(settings: "RedisSettings") -> str:
     """Where Redis is, for people: scheme, host, port and database, never user or password."""
     parts = urlsplit(settings.url)
@@ -263,7 +270,7 @@ def explained(
         ) from error
     except MasterNotFoundError as error:
         raise error_type(
-            f"{where}: the sentinels name no primary, {for_so_long} ({printable(error)}). Check the "
+            f"{where}: the sentinels name no primary, {for_so_long} ({_of_sentinels(error)}). Check the "
             "sentinels and the name at the end of PIPELINE_REDIS__URL, and "
             f"PIPELINE_REDIS__SENTINEL_PASSWORD where they demand one. Then {then}."
         ) from error

@@ -20,7 +20,8 @@ GATEWAY_UNKNOWN = "pipeline_gateway_unknown_orders"
 
 DESCRIPTIONS = {
     PART_ANSWERS: "Whether a part answered at this scrape (s3, redis, dagster, gateway).",
-    CANDLES_FRESH: "Whether every collected symbol's newest stored candle is the one that is due.",
+    CANDLES_FRESH: "Whether every collected symbol's newest stored candle is the one that is due; absent "
+    "before the first ingest run.",
     CANDLES_STALE_SYMBOLS: "Symbols whose newest stored candle is older than it should be.",
     CANDLES_NEWEST: "Open time of the newest stored candle of any symbol.",
     WORKERS: "Living workers that serve a queue.",

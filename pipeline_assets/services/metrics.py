@@ -84,11 +84,16 @@ class Collector:
         found = []
         for interval, verdict in self._judge.verdicts.items():
             labels = {"interval": interval.value}
-            found.append(Sample(names.CANDLES_FRESH, float(verdict.fresh), labels))
-            found.append(Sample(names.CANDLES_STALE_SYMBOLS, len(verdict.late), labels))
-            if verdict.newest is not None:
-                newest = verdict.newest.timestamp()
-                found.append(Sample(names.CANDLES_NEWEST, newest, labels))
+            # Without an ingest run so far it is neither fresh nor stale: the rule CandlesStale would fire in
+            # each new installation, in the first hour for the candles of 1h.
+            if verdict.newest is None:
+                continue
+            newest = verdict.newest.timestamp()
+            found += [
+                Sample(names.CANDLES_FRESH, float(verdict.fresh), labels),
+                Sample(names.CANDLES_STALE_SYMBOLS, len(verdict.late), labels),
+                Sample(names.CANDLES_NEWEST, newest, labels),
+            ]
         return found
 
     def _shared_state(self, now: datetime) -> list[Sample]:
@@ -201,10 +206,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Read the command line and serve until a signal comes."""
     import uvicorn
 
-    parser = argparse.ArgumentParser(prog="python -m pipeline_assets.services.metrics")
+    parser = argparse.ArgumentParser(
+        prog="python -m pipeline_assets.services.metrics",
+        description="Serve metrics for Prometheus at /metrics. docs/production.md lists these.",
+        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
+    )
     parser.add_argument("--host", default="127.0.0.1", help="the address to listen at")
-    parser.add_argument("--port", type=int, default=9102)
-    parser.add_argument("--parts", default=",".join(PARTS), help="the parts to ask")
+    parser.add_argument("--port", type=int, default=9102, help="the port to listen at")
+    parser.add_argument("--parts", default=",".join(PARTS), help="the parts to ask, by commas")
     given = parser.parse_args(arguments)
     parts = given.parts.split(",")
     if unknown := set(parts) - set(PARTS):

@@ -122,6 +122,7 @@ def _of_symbols(
     setups: Mapping[str, SymbolSetup], trading: TradingSettings, symbols: Collection[str]
 ) -> list[str]:
     found = []
+    live = f" --live {trading.account}" if trading.venue == "live" else ""
     for name, setting in (("leverage", "leverage"), ("margin type", "margin_type")):
         wanted = getattr(trading, setting)
         others = [
@@ -132,7 +133,7 @@ def _of_symbols(
         if others:
             found.append(
                 f"the {name} is not {wanted} ({_some(others)}): run `pipeline-assets gateway "
-                f"prepare`, or set PIPELINE_TRADING__{setting.upper()} to what the account has"
+                f"prepare{live}`, or set PIPELINE_TRADING__{setting.upper()} to what the account has"
             )
     missing = sorted(set(symbols) - setups.keys())
     if missing:

@@ -84,12 +84,13 @@ class DayReconciliation(msgspec.Struct, frozen=True, kw_only=True):
         if self.skipped:
             return Finding(self.venue == "paper", f"Not compared. {self.skipped}", self.figures())
         fills, payments = counted(self.fills, "fill"), counted(self.payments, "funding payment")
-        compared = f"{fills} and {payments} of the exchange"
+        compared = f"{fills} and {payments}"
         if not self.differences:
-            return Finding(True, f"The ledger has {compared}, fees included.", self.figures())
+            agreed = f"The ledger agrees with the exchange: {compared}, fees included."
+            return Finding(True, agreed, self.figures())
         kinds = Counter(each.what for each in self.differences)
         parts = ", ".join(f"{kind}: {number}" for kind, number in sorted(kinds.items()))
-        text = f"{counted(len(self.differences), 'difference')} from {compared} ({parts})."
+        text = f"{counted(len(self.differences), 'difference')} from the exchange's {compared} ({parts})."
         return Finding(False, f"{text} {_REMEDY}", self.figures())
 
     def figures(self) -> dict[str, Any]:

@@ -258,7 +258,7 @@ def test_command_names_each_difference(desk: Desk, monkeypatch: pytest.MonkeyPat
     desk.copy(*spoil_fee(desk))
     answer = invoke(desk, monkeypatch)
     assert answer.exit_code == 1
-    assert f"{DAY}  1 difference from 2 fills and 1 funding payment" in answer.output
+    assert f"{DAY}  1 difference from the exchange's 2 fills and 1 funding payment" in answer.output
     again = json.loads(invoke(desk, monkeypatch, str(DAY), "--json").output)
     assert again == desk.stored()
     assert [each["what"] for each in again["differences"]] == ["fee"]

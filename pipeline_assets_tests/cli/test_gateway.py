@@ -1,11 +1,16 @@
 """Output of the gateway's commands for a person."""
 
+from io import StringIO
+
 import pytest
 from click.testing import CliRunner
+from rich.console import Console
 
 from pipeline_assets.cli.gateway import gateway
 from pipeline_assets.cli.gateway_output import print_state, state_fields
+from pipeline_assets.cli.stack import print_live_gateway
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
+from pipeline_assets.settings import Settings
 
 
 def test_state_keeps_its_order(capsys: pytest.CaptureFixture[str]) -> None:
@@ -47,3 +52,12 @@ def test_misplaced_live_shows_its_place() -> None:
     result = CliRunner().invoke(gateway, ["--live", "desk-1", "prepare"])
     assert result.exit_code == 2
     assert "`pipeline-assets gateway prepare --live desk-1`" in result.output
+
+
+@pytest.mark.parametrize(("venue", "said"), [("live", "gateway --live desk-1`."), ("demo", "")])
+def test_up_says_how_to_start_a_live_gateway(venue: str, said: str) -> None:
+    """The gateway is listed as down on live; the line below says how to start it."""
+    settings = Settings(_env_file=None, trading={"venue": venue, "account": "desk-1"})
+    text = StringIO()
+    print_live_gateway(Console(file=text, width=200), settings)
+    assert text.getvalue().rpartition("pipeline-assets ")[2].strip() == said

@@ -2,8 +2,9 @@
 
     python -m pipeline_assets_tests.many_machines [--directory DIR] [--only WORD] [--list]
 
-A JSON line a case, then the table as docs/production.md has it. It takes some 30 minutes. Exit status 1 if a
-count is not 0.
+A JSON line a case, then the table as docs/production.md has it. It takes some 30 minutes. It needs
+Linux with unshare, nsenter, ip and cc, and the right to make namespaces; the error at the start names what is
+missing. Exit status 1 if a count is not 0.
 """
 
 import argparse
@@ -39,6 +40,8 @@ def main() -> int:
     if asked.list:
         print("\n".join(f"{case.__name__}: {case.__doc__}" for case in cases))
         return 0
+    if not cases:
+        parser.error(f"no case has {asked.only!r} in its name: --list prints the cases")
     directory = asked.directory or Path(tempfile.mkdtemp(prefix="many-machines-"))
     directory.mkdir(parents=True, exist_ok=True)
     outcomes = []

@@ -1,10 +1,17 @@
 """A machine that cannot have hosts in namespaces says what is missing, in place of a skipped test."""
 
+import sys
 from pathlib import Path
 
 import pytest
 
-from pipeline_assets_tests.many_machines.laboratory import PROGRAMS, LaboratoryError, wrapped
+from pipeline_assets_tests.many_machines.__main__ import main
+from pipeline_assets_tests.many_machines.laboratory import (
+    INSIDE,
+    PROGRAMS,
+    LaboratoryError,
+    wrapped,
+)
 
 
 @pytest.fixture
@@ -32,3 +39,15 @@ def test_missing_right_is_named(programs: Path) -> None:
         LaboratoryError, match=r"Operation not permitted.*user.max_user_namespaces.*root"
     ):
         wrapped(["true"])
+
+
+def test_unknown_case_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mistyped name is an error, not an empty table with exit status 0."""
+    monkeypatch.setenv(INSIDE, "1")
+    monkeypatch.setattr(sys, "argv", ["many_machines", "--only", "brocker"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code
+    assert "'brocker'" in capsys.readouterr().err

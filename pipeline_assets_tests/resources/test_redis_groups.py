@@ -16,7 +16,7 @@ from pipeline_assets.resources.slots import SlotsError, slot_key, state_key
 from pipeline_assets.resources.weight_budget import Priority
 from pipeline_assets.resources.workers import Worker, WorkerRegistry
 from pipeline_assets.settings import RedisSettings
-from pipeline_assets_tests.fixtures.redis import RedisServer
+from pipeline_assets_tests.fixtures.redis import RedisServer, free_port
 from pipeline_assets_tests.fixtures.redis_groups import (
     SERVICE,
     ClusterServers,
@@ -206,6 +206,14 @@ def test_sentinel_errors_name_the_setting(tmp_path, redis_server: RedisServer) -
         with pytest.raises(LeaseStoreError, match=r"No master found for 'another'") as raised:
             LeaseStore(redis_server.settings(**unknown)).held(["run"])
     assert "sentinels-own" not in str(raised.value)
+
+
+def test_sentinel_that_is_away_says_why(redis_server: RedisServer) -> None:
+    """The error has the cause, and no description of the client before it."""
+    url = f"redis+sentinel://127.0.0.1:{free_port()}/{SERVICE}"
+    with pytest.raises(LeaseStoreError, match=r"'\w+' : network:ConnectionError\)") as raised:
+        LeaseStore(redis_server.settings(url=url, retry_seconds=0)).held(["run"])
+    assert "redis.client" not in str(raised.value)
 
 
 class Ingest:

@@ -70,6 +70,12 @@ def test_stale_interval_is_shown(minutes: Platform) -> None:
     assert by_labels(found, names.CANDLES_STALE_SYMBOLS)[("1m",)] >= 1.0
 
 
+def test_new_installation_is_not_stale(minutes: Platform) -> None:
+    """Before the first ingest run an interval is neither fresh nor stale, so no alert begins."""
+    found = metrics.Collector(minutes.settings, ("s3",)).collect(minutes.now())
+    assert found == [Sample(names.PART_ANSWERS, 1.0, {"part": "s3"})]
+
+
 def test_gateway_state_is_shown(gateway_server: GatewayServer) -> None:
     settings = Settings(_env_file=None, gateway=gateway_server.settings.model_dump())
     found = metrics.Collector(settings, ("gateway",)).collect(NOON)

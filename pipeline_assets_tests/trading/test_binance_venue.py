@@ -415,6 +415,20 @@ def test_account_is_checked_at_start(running, redis_url):
     assert posts(running) == {}
 
 
+def test_fix_on_live_has_the_second_switch(running, redis_url):
+    """The command that the error names can be run as it stands."""
+
+    async def scene() -> None:
+        settings = settings_at(running, redis_url, leverage=3)
+        live = settings.trading.model_copy(update={"venue": "live"})
+        bench = VenueBench(settings.model_copy(update={"trading": live}))
+        fix = f"`pipeline-assets gateway prepare --live {live.account}`"
+        with pytest.raises(AccountUnfitError, match=fix):
+            await bench.venue.start(bench.hear)
+
+    asyncio.run(scene())
+
+
 def test_other_leverage_lets_positions_close(play, running, redis_url):
     """A gateway that starts after the leverage was changed refuses entries, and closes what is open."""
 
