@@ -48,7 +48,7 @@ def _go_on(work: Work, symbol: str, close: Closing, event: PositionsRead) -> Non
             symbol=symbol,
             side="sell" if quantity > 0 else "buy",
             kind="market",
-            quantity=min(abs(quantity), *_largest(work, symbol)),
+            quantity=min([abs(quantity), *_largest(work, symbol)]),
             reduce_only=True,
             parent=close.close_id,
         )

@@ -9,6 +9,7 @@ FILTER_CODES = frozenset(
 # The reason begins with this word where the venue's code here refused the order before it was sent.
 UNFIT = "filter"
 _BLOCKED = -4118
+_BAD_TIME = -1021
 
 
 def is_filter(reason: str) -> bool:
@@ -20,6 +21,11 @@ def is_filter(reason: str) -> bool:
 def is_blocked(reason: str) -> bool:
     """Return whether the order only reduces, and resting orders already reduce the whole position."""
     return _code(reason) == str(_BLOCKED)
+
+
+def is_too_late(reason: str) -> bool:
+    """Return whether the order's time was refused: it waited too long, or a clock was moved."""
+    return _code(reason) == str(_BAD_TIME)
 
 
 def _code(reason: str) -> str:

@@ -10,7 +10,7 @@ from pipeline_assets.trading.messages import FiltersRead, Refused
 from pipeline_assets.trading.order_ids import child_id
 from pipeline_assets.trading.order_state import OrderState
 from pipeline_assets.trading.order_types import Order, Status
-from pipeline_assets.trading.refusals import is_filter
+from pipeline_assets.trading.refusals import is_filter, is_too_late
 from pipeline_assets.trading.work import Work
 
 
@@ -100,11 +100,14 @@ def _is_missing(work: Work, entry_id: str, last: OrderState) -> bool:
     """Return whether the venue does not have a stop.
 
     A stop that a person cancelled, or that was refused in the life of this process, is not sent anew: the
-    position is closed.
+    position is closed. A refusal of the request's time says nothing about the stop.
     """
     if last.status is Status.UNKNOWN:
         doubt = work.core.doubts.get(last.order.client_id)
         return doubt is not None and doubt.unseen_at >= last.sent_at + last.recv_window
+    if last.status is Status.REJECTED and is_too_late(last.reason):
+        # The venue's clock is read anew after such a refusal.
+        return work.is_due(last.changed_at, work.core.timing.first_question)
     refused = last.status in (Status.REJECTED, Status.NOT_PLACED)
     return refused and entry_id in work.core.stops.at_start
 

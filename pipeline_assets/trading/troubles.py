@@ -70,6 +70,9 @@ def check(work: Work) -> None:
         work.alarm(f"{text} Entries are refused until it answers; stops stay where they are.")
     if state.troubles:
         core.failures.clear()
+    if core.unanswered_since:
+        # Whether the venue answers at all is not known: a silence of it may explain the failures.
+        return
     for text, at in core.failures.items():
         if work.is_due(at, core.timing.silence + core.timing.repeat):
             core.failures.clear()

@@ -96,6 +96,14 @@ def test_waits_survive_restart() -> None:
     assert _second(desk)
 
 
+def test_symbol_without_rules_is_closed() -> None:
+    """The lake has no rules of the symbol, and the venue's filters are not read: nothing limits the order."""
+    desk = _closing()
+    desk.rules.clear()
+    (order,) = _second(desk)
+    assert order.quantity == _HELD["BTCUSDT"]
+
+
 def test_large_position_is_closed_in_parts() -> None:
     """The venue's largest market order is smaller than the lake says: each reading closes one part."""
     desk = _closing()

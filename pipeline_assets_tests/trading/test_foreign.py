@@ -184,12 +184,23 @@ def test_ban_explains_silence() -> None:
     assert "not answered for 30 s" in silent
 
 
+def test_silence_explains_earlier_failure() -> None:
+    """The first question that the cut network fails is no position's: one alert, which names the silence."""
+    desk = Desk()
+    desk.tell(messages.QuestionFailed("order 1: no whole answer"))
+    assert AskPositions() in desk.tell(messages.Timer(), after=6_000).effects
+    heard = [each for _ in range(60) for each in alarms(desk.tell(messages.Timer(), after=1_000))]
+    assert len(heard) == 1
+    assert "not answered for 30 s" in heard[0]
+
+
 def test_single_failed_question_alerts() -> None:
     """The venue answers other questions: after half a minute no trouble explains the failure."""
     desk = Desk()
     assert not alarms(desk.tell(messages.QuestionFailed("the trades: no list")))
     desk.tell(messages.QuestionFailed("the trades of ETHUSDT: no list"), after=1_000)
     assert not alarms(desk.tell(messages.Timer(), after=33_999))
+    assert not alarms(desk.tell(messages.PositionsRead(desk.now)))
     (alarm,) = alarms(desk.tell(messages.Timer(), after=1))
     assert alarm.endswith("the trades: no list")
     assert not alarms(desk.tell(messages.Timer(), after=1_000))

@@ -132,6 +132,17 @@ def test_refused_stop_is_tried_after_a_restart() -> None:
     assert not _stops(desk.tell(messages.Timer(), after=1_000))
 
 
+def test_stop_that_came_too_late_is_placed_once_more() -> None:
+    """The process was paused for seconds before it sent the stop: a second after the refusal, and once."""
+    desk = _entered()
+    assert not _stops(desk.tell(messages.Refused(_STOP_ID, "-1021: too late"), after=6_000))
+    assert not _stops(desk.tell(messages.Timer(), after=999))
+    assert _stops(desk.tell(messages.Timer(), after=1)) == [_ANEW_ID]
+    desk.tell(messages.Refused(_ANEW_ID, "-1021: too late"))
+    assert not _stops(desk.tell(messages.Timer(), after=1_000))
+    assert desk.tell(messages.Timer(), after=2_000).state.closes
+
+
 def test_cancelled_stop_is_not_placed_again() -> None:
     """A person cancelled the stop in the app: the position is closed as ever."""
     desk = _entered()
