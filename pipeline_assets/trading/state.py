@@ -196,6 +196,7 @@ def _fill_booked(state: GatewayState, record: records.FillBooked) -> None:
             if fill.client_id:
                 state.named.add(key)
         state.weigh(fill.symbol)
+        _guard_anew(state, fill.symbol)
     else:
         held = state.orders[client_id]
         before = held.remaining
@@ -210,6 +211,27 @@ def _guard(state: GatewayState, held: OrderState) -> None:
     """Note that a position has an entry with a stop."""
     if held.order.stop_part and held.booked and held.order.symbol in state.ledger.positions:
         state.guarded.setdefault(held.order.symbol, {})[held.order.client_id] = None
+
+
+def _guard_anew(state: GatewayState, symbol: str) -> None:
+    """Note of which entries a position consists, by the times of all fills.
+
+    Trades of others are read late. An entry that seemed to close a short position, which the venue had
+    liquidated a second before, is the whole position, and had no stop until the end of the day.
+    """
+    position, entries = 0, dict[str, None]()
+    fills = [each for each in state.ledger.fills.values() if each.symbol == symbol]
+    for each in sorted(fills, key=lambda fill: (fill.time, fill.trade_id)):
+        position += each.signed
+        client_id = state.by_venue.get((symbol, each.venue_id))
+        if not position:
+            entries.clear()
+        elif client_id and state.orders[client_id].order.stop_part:
+            entries[client_id] = None
+    if entries:
+        state.guarded[symbol] = entries
+    else:
+        state.guarded.pop(symbol, None)
 
 
 def _cancel_sending(state: GatewayState, record: records.CancelSending) -> None:

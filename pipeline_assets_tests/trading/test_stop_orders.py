@@ -261,3 +261,24 @@ def test_refitted_stop_opens_nothing_after_a_close() -> None:
     _refuse(desk, _STOP_ID, "-4014: tick")
     desk.tell(messages.Close("BTCUSDT", "c-1", "enough"))
     assert not _refitted(desk)
+
+
+def test_late_liquidation_leaves_an_entry_its_stop() -> None:
+    """An entry seems to close a short position, which the venue had liquidated before: it needs its stop."""
+    desk = Desk()
+    short = msgspec.structs.replace(_GUARDED, client_id="s-1", side="sell")
+    for order, venue_id, trade_id in ((short, "v-1", 1), (_GUARDED, "v-2", 3)):
+        assert desk.place(order) is None
+        desk.tell(messages.Accepted(order.client_id, venue_id))
+        filled = fill_of(order, trade_id, 100, desk.now)
+        desk.tell(
+            messages.FillSeen(msgspec.structs.replace(filled, venue_id=venue_id)), after=2_000
+        )
+    assert not desk.core.state.ledger.positions
+    liquidated = fill_of(_GUARDED, 2, 100, desk.now - 3_000)
+    liquidated = msgspec.structs.replace(
+        liquidated, venue_id="v-9", client_id="autoclose-1795176036000"
+    )
+    stops = _stops(desk.tell(messages.FillSeen(liquidated)))
+    assert desk.core.state.ledger.positions == _HELD
+    assert stops or _stops(desk.tell(messages.Timer(), after=1_000)) == [_STOP_ID]
