@@ -103,6 +103,21 @@ def forget(keeper: PositionKeeper, symbol: str) -> None:
     position[step.EXIT_DUE] = position[step.PENDING_DUE] = position[step.DUE] = step.NEVER
 
 
+def forget_entry(keeper: PositionKeeper, symbol: str, signal_minute: int) -> None:
+    """Remove what a signal opened or was to open, without any profit; a position that it ends stays."""
+    from pipeline_assets.market import position_step as step
+
+    state = keeper.state
+    position = state.positions[list(keeper.symbols).index(symbol)]
+    if position[step.REVERSED] and position[step.REVERSED_SIGNAL] == signal_minute:
+        state.account[step.MARGIN] -= position[step.REVERSED_MARGIN]
+        position[step.REVERSED] = 0
+        return
+    kept = kept_positions(keeper).get(symbol)
+    if kept and kept.signal_minute == signal_minute:
+        forget(keeper, symbol)
+
+
 def book_funding(keeper: PositionKeeper, amount: int) -> None:
     """Add a funding payment that the account received, or paid where negative, to the cash."""
     from pipeline_assets.market import position_step as step

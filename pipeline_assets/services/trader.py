@@ -246,6 +246,7 @@ def _trader(settings: Settings, gateway: GrpcGateway, clock: Callable[[], int]) 
         _log_closed,
         _logger.warning,
         1000 * settings.inference.wait_seconds if settings.inference.enabled else None,
+        _logger.info,
     )
 
 

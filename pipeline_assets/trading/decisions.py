@@ -25,6 +25,8 @@ UNKNOWN_STRATEGY, UNKNOWN_SYMBOL, OTHER_INTERVAL = (
     "unknown_symbol",
     "other_interval",
 )
+# Why an intent is skipped: an earlier trade of the symbol is not closed at the venue.
+EARLIER_TRADE_OPEN = "earlier_trade_open"
 # Reasons of the inference service beside these.
 LOW_VALUE = "low_value"
 NO_MODEL, MODEL_DAMAGED, MODEL_UNFIT = "no_model", "model_damaged", "model_unfit"

@@ -76,7 +76,7 @@ def refused(work: Work, event: Refused) -> None:
     for each in resting:
         work.cancel(each)
     if resting and _again(order) not in work.state.orders:
-        work.core.blocked[event.client_id] = None
+        work.core.blocked[event.client_id] = tuple(each.order.client_id for each in resting)
     work.alarm(
         f"{order.symbol}: the venue refused the reduce-only order {order.client_id} since others rest "
         f"({event.reason}); {len(resting)} of these are being cancelled."
@@ -84,11 +84,14 @@ def refused(work: Work, event: Refused) -> None:
 
 
 def send_blocked(work: Work) -> None:
-    """Send each blocked order again, once, when nothing rests that could block it; the position limits it."""
-    for client_id in list(work.core.blocked):
-        order = work.state.orders[client_id].order
-        if _resting(work, order):
+    """Send each blocked order again, once, when the orders that blocked it are at their end.
+
+    Only these are waited for: a later target belongs to a later position. The position limits the order.
+    """
+    for client_id, cancelled in list(work.core.blocked.items()):
+        if any(work.state.orders[each].unsettled for each in cancelled):
             continue
+        order = work.state.orders[client_id].order
         del work.core.blocked[client_id]
         position = work.state.ledger.positions.get(order.symbol, 0)
         if position * order.signed < 0 and order.symbol not in work.state.closes:

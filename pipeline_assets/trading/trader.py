@@ -48,6 +48,7 @@ class Trader:
         warn: takes what a person should know.
         awaited_ms: the inference service decides; its decisions are awaited until this time after a
             minute's close. None: the trader decides by itself.
+        note: takes what is expected and worth a line in the log.
     """
 
     decider: PassThroughDecider
@@ -59,6 +60,7 @@ class Trader:
     on_closed: Callable[[Trade], object] = lambda _: None
     warn: Callable[[str], object] = lambda _: None
     awaited_ms: int | None = None
+    note: Callable[[str], object] = lambda _: None
     _minute: int = field(init=False, default=-1)
     _sequence: int = field(init=False, default=0)
     _at: int = field(init=False, default=0)
@@ -68,7 +70,13 @@ class Trader:
     def __post_init__(self) -> None:
         """Begin without trades."""
         self._orders = TraderOrders(
-            self.decider.keeper, self.formulas, self.gateway, self.clock, self.on_closed, self.warn
+            self.decider.keeper,
+            self.formulas,
+            self.gateway,
+            self.clock,
+            self.on_closed,
+            self.warn,
+            self.note,
         )
         self._source: DecisionSource = (
             OwnDecisions(self.decider, self.store, self.publish, self.clock, self.warn)

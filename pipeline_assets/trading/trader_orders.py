@@ -6,27 +6,27 @@ Every order's id follows from its decision, so that a repeat after a crash sends
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal
 
 from pipeline_assets.market.fill_formulas import FillFormulas
 from pipeline_assets.market.position_keeper import PositionKeeper
-from pipeline_assets.market.position_rules import PositionRules
 from pipeline_assets.market.position_view import (
     KeptPosition,
     PlannedEntry,
     forget,
+    forget_entry,
     kept_positions,
     planned_entries,
 )
-from pipeline_assets.market.trading_rules import decimal, units
+from pipeline_assets.market.trading_rules import decimal
 from pipeline_assets.trading.decider import strategy_name
-from pipeline_assets.trading.decisions import STALE, Decision, Intent
+from pipeline_assets.trading.decisions import EARLIER_TRADE_OPEN, STALE, Decision, Intent
+from pipeline_assets.trading.earlier_trades import open_trade
 from pipeline_assets.trading.gateway_client import GatewayClient
 from pipeline_assets.trading.order_ids import LIQUIDATION, entry_id
 from pipeline_assets.trading.order_types import Fill, Order, Status
 from pipeline_assets.trading.paper_book import MINUTE
 from pipeline_assets.trading.records import FillBooked, OrderChanged, OrderSending, Record
-from pipeline_assets.trading.trades import Trade, shared_out
+from pipeline_assets.trading.trades import GATEWAY, Trade, entry_order, shared_out
 
 _ENDED = frozenset({Status.CANCELED, Status.EXPIRED, Status.REJECTED, Status.NOT_PLACED})
 # An order that was taken for not placed can still be filled; after a day it is not waited for.
@@ -44,6 +44,7 @@ class TraderOrders:
 
     Attributes:
         keeper: the positions as the rules have them; the trades are what the venue made of these.
+        note: takes what is expected and worth a line in the log.
     """
 
     keeper: PositionKeeper
@@ -52,7 +53,9 @@ class TraderOrders:
     clock: Callable[[], int]
     on_closed: Callable[[Trade], object]
     warn: Callable[[str], object]
+    note: Callable[[str], object] = lambda _: None
     trades: dict[str, Trade] = field(default_factory=dict)
+    _newest_ended: dict[str, Trade] = field(init=False, default_factory=dict)
 
     async def on_minute(
         self, minute: int, accepted: Iterable[Decision], *, in_time: bool
@@ -76,7 +79,12 @@ class TraderOrders:
             if entry is None:
                 intents.append(self._closing(each))
             else:
-                intents.append(await self._enter(each, entry, minute, in_time=in_time))
+                leaving = [
+                    trade
+                    for trade in self._by_rules(kept)
+                    if trade.symbol == entry.symbol and trade.signal_minute != minute
+                ]
+                intents.append(await self._enter(each, entry, minute, leaving, in_time=in_time))
         self._reconcile(minute)
         return intents
 
@@ -108,37 +116,55 @@ class TraderOrders:
                     await self._protect(trade, again)
 
     async def _enter(
-        self, decision: Decision, planned: PlannedEntry, minute: int, *, in_time: bool
+        self,
+        decision: Decision,
+        planned: PlannedEntry,
+        minute: int,
+        leaving: list[Trade],
+        *,
+        in_time: bool,
     ) -> Intent:
-        order = Order(
-            client_id=entry_id(decision.id),
-            symbol=planned.symbol,
-            side="buy" if planned.sign > 0 else "sell",
-            kind="market",
-            quantity=planned.quantity,
-            strategy=planned.strategy,
-            decision_id=decision.id,
-            leverage=self.keeper.strategies[planned.strategy].leverage,
-            stop_part=_stop_part(self.keeper.strategies[planned.strategy]),
-        )
-        held = [each for each in self._of(planned.symbol) if each.entry_id != order.client_id]
-        action: Literal["open", "reverse"] = "reverse" if held else "open"
+        """Send an entry, or say why not.
+
+        Args:
+            decision: that is accepted.
+            planned: the entry by the rules.
+            minute: of the signal.
+            leaving: the trade that the entry reverses, if the rules and the venue have one.
+            in_time: whether the entry would still be filled at the open that the rules assume.
+        """
+        order = entry_order(decision.id, planned, self.keeper.strategies[planned.strategy])
         known = await self.gateway.status(order.client_id)
-        refusal = None
-        if known is None and in_time:
+        reason = ""
+        if known is None:
+            reason = await self._obstacle(order, leaving) if in_time else STALE
+        if not reason and known is None:
             refusal = await self.gateway.place(order)
-        if (known or in_time) and refusal is None:
-            if known is None:
+            if refusal:
+                self.warn(f"The entry of decision {decision.id} was refused: {refusal.message}")
+                reason = refusal.code
+            else:
                 self.trades[order.client_id] = Trade.sent(order, minute)
-            return Intent(
-                decision_id=decision.id, action=action, outcome="sent", order_id=order.client_id
-            )
-        if refusal:
-            self.warn(f"The entry of decision {decision.id} was refused: {refusal.message}")
-        if not held:
-            forget(self.keeper, planned.symbol)
-        reason = refusal.code if refusal else STALE
-        return Intent(decision_id=decision.id, action=action, outcome="skipped", reason=reason)
+        if reason:
+            forget_entry(self.keeper, planned.symbol, minute)
+        return Intent(
+            decision_id=decision.id,
+            action="reverse" if leaving else "open",
+            outcome="skipped" if reason else "sent",
+            order_id="" if reason else order.client_id,
+            reason=reason,
+        )
+
+    async def _obstacle(self, entry: Order, leaving: list[Trade]) -> str:
+        """Return why an entry may not be sent now; empty if it may."""
+        earlier = await open_trade(entry, self._of(entry.symbol), leaving, self.gateway)
+        if earlier is None:
+            return ""
+        self.warn(
+            f"{entry.symbol}: the entry of decision {entry.decision_id} is not sent, since an earlier trade, "
+            f"{earlier.entry_id}, is not closed at the venue."
+        )
+        return EARLIER_TRADE_OPEN
 
     def _of(self, symbol: str) -> list[Trade]:
         return [each for each in self.trades.values() if each.symbol == symbol]
@@ -241,7 +267,7 @@ class TraderOrders:
         for trade in self.trades.values():
             if fill.client_id in trade.reasons:
                 return trade, trade.reasons[fill.client_id]
-        reason = "liquidation" if fill.client_id.startswith(LIQUIDATION) else "gateway"
+        reason = "liquidation" if fill.client_id.startswith(LIQUIDATION) else GATEWAY
         for trade in self.trades.values():
             if trade.symbol == fill.symbol and trade.filled and trade.sign * fill.signed < 0:
                 return trade, reason
@@ -258,6 +284,7 @@ class TraderOrders:
             # One that is at its end already is left as it is.
             await self._cancel(client_id)
         self.trades.pop(trade.entry_id, None)
+        self._newest_ended[trade.symbol] = trade
         self.on_closed(trade)
 
     async def _ended(self, client_id: str, record: OrderChanged) -> None:
@@ -265,9 +292,7 @@ class TraderOrders:
         entry = self.trades.get(client_id)
         if entry is not None and not entry.filled:
             self.warn(f"The entry {client_id} of {entry.symbol} was not filled: {record.status}.")
-            kept = kept_positions(self.keeper).get(entry.symbol)
-            if kept and kept.signal_minute == entry.signal_minute:
-                forget(self.keeper, entry.symbol)
+            forget_entry(self.keeper, entry.symbol, entry.signal_minute)
             if record.status is not Status.NOT_PLACED:
                 self.trades.pop(client_id)
         elif entry is not None and entry.filled < entry.quantity:
@@ -315,18 +340,23 @@ class TraderOrders:
         await self._clean_up(trade)
 
     def _reconcile(self, minute: int) -> None:
-        """Give up positions that the rules have and no trade has."""
+        """Give up positions that the rules have and no trade has.
+
+        An exit by the rules may be filled before the open that these assume, at which they end the position.
+        """
         for symbol, kept in kept_positions(self.keeper).items():
             expected = kept.signal_minute + _AHEAD <= minute
-            if expected and not self._of(symbol):
+            if not expected or self._of(symbol) or _leaves(kept, minute):
+                continue
+            ended = self._newest_ended.get(symbol)
+            if ended and ended.signal_minute == kept.signal_minute and ended.ended_by_own_order:
+                self.note(
+                    f"{symbol}: the trade {ended.entry_id} has ended by its {ended.exit_reason} at the "
+                    "venue, which the rules have not reached; these give the position up."
+                )
+            else:
                 self.warn(f"{symbol}: {_ENDED_OUTSIDE}")
-                forget(self.keeper, symbol)
-
-
-def _stop_part(rules: PositionRules) -> int:
-    """Return the part of the entry price by which the first stop is away; 0 without a stop."""
-    parts = [each for each in (rules.stop, rules.trailing_stop) if each]
-    return units(min(parts)) if parts else 0
+            forget(self.keeper, symbol)
 
 
 def _leaves(position: KeptPosition, minute: int) -> bool:

@@ -9,8 +9,13 @@ import msgspec
 
 from pipeline_assets.market.fill_formulas import FillFormulas
 from pipeline_assets.market.position_rules import PositionRules
-from pipeline_assets.trading.order_ids import child_id
+from pipeline_assets.market.position_view import PlannedEntry
+from pipeline_assets.market.trading_rules import units
+from pipeline_assets.trading.order_ids import child_id, entry_id
 from pipeline_assets.trading.order_types import Fill, Kind, Order
+
+# Reasons of exits that are not the trade's own: an order of another caller, and no order that is known.
+GATEWAY, OUTSIDE = "gateway", "closed_outside"
 
 
 class Trade(msgspec.Struct, kw_only=True):
@@ -81,6 +86,11 @@ class Trade(msgspec.Struct, kw_only=True):
         return 0 < self.filled <= self.exited + self.outside
 
     @property
+    def ended_by_own_order(self) -> bool:
+        """Whether the trade is closed, at last by one of its orders or by the venue's liquidation."""
+        return self.closed and self.exit_reason not in (GATEWAY, OUTSIDE)
+
+    @property
     def remaining(self) -> int:
         """The quantity that is still open."""
         return max(0, self.filled - self.exited - self.outside)
@@ -142,7 +152,7 @@ class Trade(msgspec.Struct, kw_only=True):
         self.outside += quantity
         self.short_since = 0
         if self.closed:
-            self.exit_reason, self.closed_at = "closed_outside", now
+            self.exit_reason, self.closed_at = OUTSIDE, now
 
     def protection(
         self, formulas: FillFormulas, rules: PositionRules, again: int = 0
@@ -229,6 +239,22 @@ class Trade(msgspec.Struct, kw_only=True):
             decision_id=self.decision_id,
             parent=self.entry_id,
         )
+
+
+def entry_order(decision_id: str, planned: PlannedEntry, rules: PositionRules) -> Order:
+    """Return the order that opens a trade, with the distance to its first stop."""
+    parts = [each for each in (rules.stop, rules.trailing_stop) if each]
+    return Order(
+        client_id=entry_id(decision_id),
+        symbol=planned.symbol,
+        side="buy" if planned.sign > 0 else "sell",
+        kind="market",
+        quantity=planned.quantity,
+        strategy=planned.strategy,
+        decision_id=decision_id,
+        leverage=rules.leverage,
+        stop_part=units(min(parts)) if parts else 0,
+    )
 
 
 def shared_out(trades: Sequence[Trade], held: Mapping[str, int]) -> list[tuple[Trade, int]]:

@@ -126,7 +126,8 @@ class Core:
         filters_asked: when the venue's filters were last asked for.
         foreign_seen: the venue's ids of foreign orders, and of its own, that were alerted.
         foreign_fills: by symbol and the venue's order id, when a trade of no known order was booked.
-        blocked: reduce-only orders that a resting one blocked, to be sent again once, by client id.
+        blocked: by client id, reduce-only orders that resting ones blocked, with the ids of these, which are
+            being cancelled. Each is sent again once, unless its position has ended.
     """
 
     limits: RiskLimits
@@ -151,13 +152,27 @@ class Core:
     filters_asked: int = 0
     foreign_seen: set[str] = field(default_factory=set)
     foreign_fills: dict[tuple[str, str], int] = field(default_factory=dict)
-    blocked: dict[str, None] = field(default_factory=dict)
+    blocked: dict[str, tuple[str, ...]] = field(default_factory=dict)
     invariants: Invariants = field(default_factory=Invariants)
 
     def apply(self, record: records.AnyRecord) -> None:
         """Change the state as a record says, and whatever else follows from the journal."""
         self.state.apply(record)
         self.stops.note(self.state, record)
+        if isinstance(record, records.FillBooked):
+            self._drop_blocked(record.fill.symbol)
+
+    def _drop_blocked(self, symbol: str) -> None:
+        """Forget the blocked orders whose position has ended or turned.
+
+        One step can book the end of a position and the next position, so every fill is looked at. An order
+        that was kept closed the next position of its symbol minutes later.
+        """
+        position = self.state.ledger.positions.get(symbol, 0)
+        for client_id in list(self.blocked):
+            order = self.state.orders[client_id].order
+            if order.symbol == symbol and position * order.signed >= 0:
+                del self.blocked[client_id]
 
 
 @dataclass

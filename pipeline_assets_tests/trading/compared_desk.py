@@ -19,9 +19,10 @@ from pipeline_assets.market.trading_rules import Fees, units
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.core import GatewayCore
 from pipeline_assets.trading.decider import PassThroughDecider
-from pipeline_assets.trading.decisions import Decision
+from pipeline_assets.trading.decisions import EARLIER_TRADE_OPEN, Decision
 from pipeline_assets.trading.gateway import Gateway
 from pipeline_assets.trading.gateway_client import LocalGateway
+from pipeline_assets.trading.order_ids import entry_id
 from pipeline_assets.trading.order_types import Fill, Order, Status
 from pipeline_assets.trading.paper_book import MINUTE
 from pipeline_assets.trading.records import (
@@ -63,6 +64,7 @@ class Course:
         payments: funding by symbol and time.
         cash: what fills and payments changed, by the ledger.
         decisions: about each candidate, by decision id.
+        held_back: client ids of entries that were not sent, since an earlier trade was open.
         warnings: of gateway and trader.
     """
 
@@ -74,6 +76,7 @@ class Course:
     payments: dict[tuple[str, int], int] = field(default_factory=dict)
     cash: int = 0
     decisions: dict[str, Decision] = field(default_factory=dict)
+    held_back: set[str] = field(default_factory=set)
     warnings: list[str] = field(default_factory=list)
 
 
@@ -92,7 +95,7 @@ class Desk:
         self.side = make_venue(self.clock)
         self.warnings: list[str] = []
         self._decided: list[Decision] = []
-        self._journal = MemoryJournal()
+        self._journal, self._store_of_trader = MemoryJournal(), MemoryStore(Deaths())
         core = GatewayCore(WIDE, market.rules, self.side.timing)
         self._gateway = Gateway(
             core, self._journal, self.side.venue, self.clock, _Lease(), self.warnings.append
@@ -102,7 +105,7 @@ class Desk:
             PassThroughDecider(PositionKeeper(STRATEGIES, markets)),
             formulas_of(markets, Fees(), FillModel()),
             LocalGateway(self._gateway),
-            MemoryStore(Deaths()),
+            self._store_of_trader,
             self._decided.extend,
             self.clock,
             warn=self.warnings.append,
@@ -214,4 +217,10 @@ class Desk:
         ledger = self._gateway.state.ledger
         course.fills, course.cash = list(ledger.fills.values()), ledger.cash
         course.decisions = {each.id: each for each in self._decided}
+        course.held_back = {
+            entry_id(each.decision_id)
+            for minute in self._store_of_trader.intents.values()
+            for each in minute.intents
+            if each.reason == EARLIER_TRADE_OPEN
+        }
         return course

@@ -4,7 +4,6 @@ venue has, funding and decisions. Orders that both venues filled are in fill_com
 
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from decimal import Decimal
 
 from pipeline_assets.market.step_tables import to_minute
@@ -38,7 +37,7 @@ def compare(
     """
     fills = FillComparison(market, paper, demo)
     rest = ExitComparison(fills, entries)
-    return [*map(rest.after_divergence, fills.differences()), *rest.differences()]
+    return [*fills.differences(), *rest.differences()]
 
 
 class ExitComparison:
@@ -175,6 +174,8 @@ class ExitComparison:
         """Return why only one venue has a position, or one exit of it."""
         order = self._order(entry)
         assert order is not None
+        if self._is_held_back(entry, order.symbol):
+            return Cause.OTHER_POSITION
         if sum(each.signed for each in fills):
             return self._exit_of_one(fills[-1]) or self._other_position(
                 order.symbol, self._begun(entry)
@@ -198,13 +199,12 @@ class ExitComparison:
 
     # --- what follows from an exit at another time ---
 
-    def after_divergence(self, found: Difference) -> Difference:
-        """Name a quantity that another earlier position explains: orders net with that one."""
-        if found.cause or found.what != "quantity":
-            return found
-        begun = self._begun(self._entry(found.subject))
-        symbol = self._paper.orders[found.subject].symbol
-        return replace(found, cause=self._other_position(symbol, begun))
+    def _is_held_back(self, entry: str, symbol: str) -> bool:
+        """Return whether one venue's trader did not send an entry, since the symbol still had a position."""
+        for course, other in ((self._paper, self._demo), (self._demo, self._paper)):
+            if entry in course.held_back and entry in other.orders:
+                return _position(course, symbol, other.sent_at[entry]) != 0
+        return False
 
     def _other_position(self, symbol: str, time: int) -> Cause | None:
         """Return the cause if the positions of a symbol differed until shortly before a time."""

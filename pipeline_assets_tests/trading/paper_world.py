@@ -201,6 +201,7 @@ class World:
         self.published: list[Decision] = []
         self.closed: dict[str, Trade] = {}
         self.warnings: list[str] = []
+        self.notes: list[str] = []
         self.candidates: list[Candidate] = []
         self.prices: dict[str, Bar] = {}
 
@@ -239,6 +240,7 @@ class World:
             lambda trade: self.closed.setdefault(trade.entry_id, trade),
             self.warnings.append,
             self.awaited_ms,
+            self.notes.append,
         )
         self.trader.restore(self.core.state.ledger.positions)
         for offset in range(self.trader.offsets.get(0, 0), len(self.candidates)):

@@ -1,6 +1,7 @@
 """Stops that entries carry: placed by the gateway, confirmed in time, never without a position."""
 
 import msgspec
+import pytest
 
 from pipeline_assets.market.trading_rules import UNIT
 from pipeline_assets.trading import entries, messages
@@ -131,29 +132,92 @@ def test_conditional_orders_are_counted() -> None:
     assert refusal.code == "conditional_orders"
 
 
-def test_resting_target_blocks_no_exit() -> None:
-    """-4118: the target is cancelled, and the exit is sent again once the target is gone."""
+def _blocked() -> Desk:
+    """Return a desk whose exit x-1 the venue refused (-4118), since the target t-1 rests."""
     desk, _ = _entered()
     desk.tell(messages.Accepted(_STOP_ID, "s-1"))
-    target = msgspec.structs.replace(
-        ORDER, client_id="t-1", side="sell", kind="limit", price=110 * UNIT, reduce_only=True
-    )
-    assert desk.place(target) is None
-    desk.tell(messages.Accepted("t-1", "v-t"))
+    _rest_target(desk, "t-1")
     leave = msgspec.structs.replace(ORDER, client_id="x-1", side="sell", reduce_only=True)
     assert desk.place(leave) is None
     work = desk.tell(messages.Refused("x-1", "-4118: open orders"))
     assert SendCancel("t-1", "BTCUSDT") in work.effects
+    return desk
+
+
+def _rest_target(desk: Desk, client_id: str) -> None:
+    target = msgspec.structs.replace(
+        ORDER, client_id=client_id, side="sell", kind="limit", price=110 * UNIT, reduce_only=True
+    )
+    assert desk.place(target) is None
+    desk.tell(messages.Accepted(client_id, f"v-{client_id}"))
+
+
+def _target_ends(desk: Desk) -> None:
+    desk.tell(messages.OrderSeen("t-1", "v-t-1", Status.CANCELED, 0))
+
+
+def test_resting_target_blocks_no_exit() -> None:
+    """-4118: the target is cancelled, and the exit is sent again once the target is gone."""
+    desk = _blocked()
     assert not sends(desk.tell(messages.Timer(), after=500))
-    desk.tell(messages.OrderSeen("t-1", "v-t", Status.CANCELED, 0))
+    _target_ends(desk)
     (again,) = sends(desk.tell(messages.Timer(), after=500))
     assert (again.kind, again.quantity, again.reduce_only) == ("market", ORDER.quantity, True)
+
+
+def test_blocked_exit_waits_for_its_own_targets() -> None:
+    """A target that came after the refusal does not hold the exit up."""
+    desk = _blocked()
+    _rest_target(desk, "t-2")
+    _target_ends(desk)
+    (again,) = sends(desk.tell(messages.Timer(), after=500))
+    assert (again.kind, again.parent) == ("market", "")
+
+
+def test_blocked_exit_waits_for_fills_of_its_target() -> None:
+    """The cancel came too late: the target was filled, and its trades are not read yet."""
+    desk = _blocked()
+    desk.tell(messages.OrderSeen("t-1", "v-t-1", Status.FILLED, ORDER.quantity))
+    assert not sends(desk.tell(messages.Timer(), after=500))
+    target = desk.core.state.orders["t-1"].order
+    desk.tell(messages.FillSeen(fill_of(target, 2, 110, desk.now)))
     assert not sends(desk.tell(messages.Timer(), after=500))
 
 
-def test_stop_part_must_fit() -> None:
-    desk = Desk()
-    for wrong in ({"stop_part": UNIT}, {"stop_part": 1, "reduce_only": True}):
-        refusal = desk.place(**wrong)
-        assert refusal is not None
-        assert "stop_part" in refusal.message
+@pytest.mark.parametrize("at_once", [False, True])
+def test_blocked_exit_ends_with_its_position(at_once: bool) -> None:
+    """The stop closes the position first: the exit is not sent against the next one of the symbol.
+
+    One reading of trades may book the stop and the next entry at once.
+    """
+    desk = _blocked()
+    stop, entry = (
+        desk.core.state.orders[_STOP_ID].order,
+        msgspec.structs.replace(ORDER, client_id="a-2"),
+    )
+    ended = msgspec.structs.replace(fill_of(stop, 2, 98, desk.now), venue_id="s-1")
+    entered = fill_of(entry, 3, 98, desk.now)
+    if at_once:
+        assert desk.place(entry) is None
+        desk.tell(messages.Accepted("a-2", entered.venue_id))
+        desk.tell(messages.TradesRead("BTCUSDT", 0, desk.now, (ended, entered)))
+    else:
+        desk.tell(messages.FillSeen(ended))
+        assert desk.place(entry) is None
+        desk.tell(messages.Accepted("a-2", entered.venue_id))
+        desk.tell(messages.FillSeen(entered))
+    _target_ends(desk)
+    assert desk.core.state.ledger.positions == {"BTCUSDT": ORDER.quantity}
+    assert not sends(desk.tell(messages.Timer(), after=500))
+
+
+def test_blocked_exit_ends_with_a_turned_position() -> None:
+    """Orders by hand turn the position, and turn it back: the exit is not sent against the new position."""
+    desk = _blocked()
+    twice = msgspec.structs.replace(ORDER, quantity=2 * ORDER.quantity)
+    desk.filled(msgspec.structs.replace(twice, client_id="h-1", side="sell"), trade_id=2)
+    desk.tell(messages.OrderSeen(_STOP_ID, "s-1", Status.CANCELED, 0))
+    desk.filled(msgspec.structs.replace(twice, client_id="h-2"), trade_id=3)
+    _target_ends(desk)
+    assert desk.core.state.ledger.positions == {"BTCUSDT": ORDER.quantity}
+    assert not sends(desk.tell(messages.Timer(), after=500))
