@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 REPEAT = "repeat the run"
+# How redis-py words the refusal of a server that runs alone.
+_NO_CLUSTER = "Cluster mode is not enabled"
 _SCRIPTS = Path(__file__).parent / "redis_scripts"
 # Answers that the connector has no class of its own for, or not where a server before Redis 7 wraps the
 # error that stopped a script in a text of its own, with a dash before the code.
@@ -262,8 +265,10 @@ def explained(
             f"raise PIPELINE_REDIS__RETRY_SECONDS, then {then}."
         ) from error
     except MasterNotFoundError as error:
+        # The rest lists every option of each sentinel's connection: a thousand characters a sentinel.
+        said = printable(str(error).partition(" : ")[0])
         raise error_type(
-            f"{where}: the sentinels name no primary, {for_so_long} ({printable(error)}). Check the "
+            f"{where}: the sentinels name no primary, {for_so_long} ({said}). Check the "
             "sentinels and the name at the end of PIPELINE_REDIS__URL, and "
             f"PIPELINE_REDIS__SENTINEL_PASSWORD where they demand one. Then {then}."
         ) from error
@@ -283,6 +288,12 @@ def explained(
         exceptions.TryAgainError,
         exceptions.RedisClusterException,
     ) as error:
+        if _NO_CLUSTER in str(error):
+            plain, tls = replace(settings.address, kind="server").schemes
+            raise error_type(
+                f"{where} is not a cluster. Let PIPELINE_REDIS__URL start with "
+                f"{tls if settings.address.tls else plain}, then {then}."
+            ) from error
         raise error_type(
             f"{where} is part of a cluster or a replication that serves no client, {for_so_long} "
             f"({error}). Check its nodes' state, then {then}."
