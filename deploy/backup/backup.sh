@@ -10,7 +10,9 @@ set -eu
 
 lake=$1 copy=$2 directory=$3
 here=$(cd "$(dirname "$0")" && pwd)
-dagster=$(cd "${PIPELINE_DATA_DIR:-.pipeline}/dagster" && pwd)
+program=${PIPELINE_ASSETS:-pipeline-assets}
+# The program takes every variable that starts with PIPELINE_ for a setting, and knows none of this name.
+unset PIPELINE_ASSETS
 
 copy_databases() {
     # Each file as of one moment, with what its -wal file holds. A run that housekeeping removes meanwhile is left out.
@@ -27,6 +29,10 @@ copy_lake() {
     rclone copy --checksum --metadata --retries 1 --filter-from "$here/$1" "$lake" "$copy"
 }
 
+if [ "${DAGSTER:-sqlite}" = sqlite ]; then
+    # Before the new directory is made: the backup can then be repeated with the same name.
+    dagster=$(cd "${PIPELINE_DATA_DIR:-.pipeline}/dagster" && pwd)
+fi
 mkdir -p "$(dirname "$directory")"
 mkdir "$directory"
 if [ "${DAGSTER:-sqlite}" = sqlite ]; then
@@ -45,6 +51,6 @@ echo "Copying the lake's objects that changed meanwhile"
 copy_lake objects.filter
 if [ "${JOURNALS:-sqlite}" = sqlite ]; then
     echo "Copying the journals"
-    "${PIPELINE_ASSETS:-pipeline-assets}" gateway backup "$directory/journal.sqlite"
+    "$program" gateway backup "$directory/journal.sqlite"
 fi
 echo "Done: $copy and $directory"
