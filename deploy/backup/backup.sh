@@ -18,10 +18,9 @@ if [ -e "$directory" ]; then
     exit 2
 fi
 here=$(cd "$(dirname "$0")" && pwd)
-# With PostgreSQL this machine may have no such directory.
-if [ "${DAGSTER:-sqlite}" = sqlite ]; then
-    dagster=$(cd "${PIPELINE_DATA_DIR:-.pipeline}/dagster" && pwd)
-fi
+program=${PIPELINE_ASSETS:-pipeline-assets}
+# The program takes every variable that starts with PIPELINE_ for a setting, and knows none of this name.
+unset PIPELINE_ASSETS
 
 copy_databases() {
     # Each file as of one moment, with what its -wal file holds. A run that housekeeping removes meanwhile is left out.
@@ -38,6 +37,11 @@ copy_lake() {
     rclone copy --checksum --metadata --retries 1 --filter-from "$here/$1" "$lake" "$copy"
 }
 
+if [ "${DAGSTER:-sqlite}" = sqlite ]; then
+    # Before the new directory is made: the backup can then be repeated with the same name. With PostgreSQL this
+    # machine may have no such directory.
+    dagster=$(cd "${PIPELINE_DATA_DIR:-.pipeline}/dagster" && pwd)
+fi
 mkdir -p "$(dirname "$directory")"
 mkdir "$directory"
 if [ "${DAGSTER:-sqlite}" = sqlite ]; then
@@ -56,6 +60,6 @@ echo "Copying the lake's objects that changed meanwhile"
 copy_lake objects.filter
 if [ "${JOURNALS:-sqlite}" = sqlite ]; then
     echo "Copying the journals"
-    "${PIPELINE_ASSETS:-pipeline-assets}" gateway backup "$directory/journal.sqlite"
+    "$program" gateway backup "$directory/journal.sqlite"
 fi
 echo "Done: $copy and $directory"

@@ -40,7 +40,10 @@ _SILENCE = {
 # Likewise the server forgets a client whose host is gone, with its locks. Dagster's times are without a zone.
 _OPTIONS = "-c tcp_keepalives_idle=10 -c tcp_keepalives_interval=5 -c tcp_keepalives_count=4 -c timezone=UTC"
 # Refusals that a repeat does not change. The server's other refusals pass: it starts, stops, or is full.
-_FINAL = ("authentication failed", "does not exist", "no pg_hba.conf entry", "permission denied")
+_FINAL = (
+    *("authentication failed", "does not exist", "no pg_hba.conf entry", "permission denied"),
+    *("server does not support SSL", "invalid sslmode value"),
+)
 
 
 class StorageUnreachableError(OutsideSystemError):

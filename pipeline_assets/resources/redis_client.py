@@ -9,6 +9,7 @@ import hashlib
 import re
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 REPEAT = "repeat the run"
+# How redis-py words the refusal of a server that runs alone.
+_NO_CLUSTER = "Cluster mode is not enabled"
 _SCRIPTS = Path(__file__).parent / "redis_scripts"
 # MasterNotFoundError shows each sentinel's client with all its options, 1,000 characters before the cause.
 _CLIENT = re.compile(r"<redis\.client\.Redis\(.*?\)>\)>\)> - ", re.DOTALL)
@@ -290,6 +293,12 @@ def explained(
         exceptions.TryAgainError,
         exceptions.RedisClusterException,
     ) as error:
+        if _NO_CLUSTER in str(error):
+            plain, tls = replace(settings.address, kind="server").schemes
+            raise error_type(
+                f"{where} is not a cluster. Let PIPELINE_REDIS__URL start with "
+                f"{tls if settings.address.tls else plain}, then {then}."
+            ) from error
         raise error_type(
             f"{where} is part of a cluster or a replication that serves no client, {for_so_long} "
             f"({error}). Check its nodes' state, then {then}."

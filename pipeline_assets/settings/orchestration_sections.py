@@ -2,15 +2,12 @@
 their records. Other sections are in sections.py.
 """
 
-import re
 from typing import Literal
 
 from pydantic import Field, SecretStr, field_validator
 
+from pipeline_assets.settings.postgres_address import postgres_database
 from pipeline_assets.settings.sections import Section, http_address
-
-# Several hosts are allowed, as the server's own library takes them: host1:5432,host2:5432.
-_POSTGRES = re.compile(r"^postgres(ql)?(\+psycopg2)?://[^/]+/[^/?]+(\?.*)?$", re.DOTALL)
 
 
 class DagsterSettings(Section):
@@ -41,7 +38,7 @@ class DagsterSettings(Section):
     @field_validator("storage_url")
     @classmethod
     def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
-        return _postgres_address(value)
+        return postgres_database(value)
 
 
 class AirflowSettings(Section):
@@ -57,13 +54,4 @@ class AirflowSettings(Section):
     @field_validator("database_url")
     @classmethod
     def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
-        return _postgres_address(value)
-
-
-def _postgres_address(value: SecretStr | None) -> SecretStr | None:
-    """Refuse an address that is not one of PostgreSQL. No message repeats a part: it may be secret."""
-    if value is not None and not _POSTGRES.match(value.get_secret_value()):
-        raise ValueError(
-            "must be an address that starts with postgresql:// and ends with the name of a database"
-        )
-    return value
+        return postgres_database(value)

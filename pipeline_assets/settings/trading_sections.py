@@ -8,9 +8,9 @@ from typing import Annotated, Literal, NamedTuple
 
 from pydantic import Field, SecretStr, field_validator
 
+from pipeline_assets.settings.postgres_address import postgres_address
 from pipeline_assets.settings.sections import LOCAL_HOSTS, Section, web_address
 
-_POSTGRES = ("postgresql://", "postgres://")
 # Shorter tokens of the gateway could be guessed.
 _TOKEN_LENGTH = 16
 # Inside, money is a 64-bit count of 1e-8.
@@ -90,9 +90,7 @@ class TradingSettings(Section):
     @field_validator("journal_url")
     @classmethod
     def _postgres(cls, value: SecretStr | None) -> SecretStr | None:
-        if value is not None and not value.get_secret_value().startswith(_POSTGRES):
-            raise ValueError("must be an address that starts with postgresql://")
-        return value
+        return postgres_address(value)
 
 
 class GatewaySettings(Section):

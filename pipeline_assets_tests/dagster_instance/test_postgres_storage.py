@@ -211,6 +211,12 @@ def test_wrong_password_fails_at_once(postgres_server: PostgresServer) -> None:
     assert "hidden-word" not in said
 
 
+def test_refused_tls_fails_at_once(postgres_server: PostgresServer) -> None:
+    """A server without TLS does not get it within the half minute in which a connection is repeated."""
+    url = f"{postgres_server.url().get_secret_value()}?sslmode=require"
+    assert "server does not support SSL" in refusal(SecretStr(url), StorageUnreachableError)
+
+
 def test_malformed_address_is_not_shown() -> None:
     url = SecretStr(f"postgresql://u:{PASSWORD}@h:1/d?no_such_option=1")
     assert "Example: postgresql://" in refusal(url, SettingsError)

@@ -378,3 +378,25 @@ def test_refused_credentials_are_not_tried_again(tmp_path, tcp_proxies):
         with pytest.raises(SlotsError, match="PIPELINE_REDIS__PASSWORD"):
             Stores(settings).write_slot(1)
         assert proxy.accepted == 1
+
+
+@pytest.mark.parametrize(
+    ("scheme", "path", "reported"),
+    [
+        (
+            "redis+cluster",
+            "",
+            "is not a cluster. Let PIPELINE_REDIS__URL start with redis://, then",
+        ),
+        ("redis+sentinel", "/main", "no primary, for 0 s (No master found for 'main'"),
+    ],
+)
+def test_wrong_kind_of_address_is_named(tmp_path, scheme, path, reported):
+    """A server that runs alone, and sentinels that are gone, give one short sentence and the remedy."""
+    with RedisServer(tmp_path) as server:
+        port = server.port if scheme == "redis+cluster" else free_port()
+        settings = RedisSettings(url=f"{scheme}://127.0.0.1:{port}{path}", retry_seconds=0)
+        with pytest.raises(SlotsError) as caught:
+            CandleSlots(settings).candles(["BTCUSDT"])
+    assert reported in str(caught.value)
+    assert len(str(caught.value)) < 400
