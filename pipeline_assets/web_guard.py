@@ -9,6 +9,7 @@ Standard library only: the replay exchange uses this module too, and must run wi
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Any
 
 Message = MutableMapping[str, Any]
@@ -41,11 +42,14 @@ class WebGuard:
         json_paths: beginnings of the paths where a body must be JSON.
         bucket_names: accept `{bucket}.localhost` too, as S3 clients address a bucket. Browsers
             resolve names below localhost to this machine only.
+        addresses: accept every IP address, as Prometheus and Kubernetes address a pod. A page that lets
+            its own name mean this machine still sends that name.
     """
 
     names: tuple[str, ...] = ()
     json_paths: tuple[str, ...] = ()
     bucket_names: bool = False
+    addresses: bool = False
 
     def refusal(
         self, method: str, path: str, headers: Iterable[tuple[bytes, bytes]], port: int | None
@@ -92,6 +96,8 @@ class WebGuard:
         if valid and (_LOOPBACK.fullmatch(name) or host in self._named(port)):
             return None
         if valid and self.bucket_names and name.endswith(".localhost"):
+            return None
+        if valid and self.addresses and _is_address(name):
             return None
         said = f"The Host header {hosts[0][:100]!a}" if len(hosts) == 1 else "The Host header"
         return Refusal(
@@ -197,6 +203,14 @@ async def refuse(refusal: Refusal, receive: Receive, send: Send) -> None:
     ]
     await send({"type": "http.response.start", "status": refusal.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
+
+
+def _is_address(name: str) -> bool:
+    try:
+        ip_address(name.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _foreign_page(method: str, received: Mapping[str, list[str]]) -> Refusal | None:

@@ -12,7 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline_assets.dagster_instance.celery_app import QUEUES
 from pipeline_assets.errors import PipelineError
@@ -24,9 +24,7 @@ from pipeline_assets.services.freshness_judge import FreshnessJudge
 from pipeline_assets.services.metric_text import CONTENT_TYPE, Sample, exposition
 from pipeline_assets.settings import Settings, load_settings
 from pipeline_assets.trading.order_types import Mode
-
-if TYPE_CHECKING:
-    from starlette.applications import Starlette
+from pipeline_assets.web_guard import GuardedApplication, WebGuard
 
 PARTS = ("s3", "redis", "dagster", "gateway")
 # Scrapers of several kinds, or a person's browser, share the answers of so many seconds.
@@ -183,8 +181,13 @@ class KeptText:
             return self._text
 
 
-def application(text: Callable[[], str]) -> "Starlette":
-    """Return the ASGI application: `/metrics`, and `/health` for the container's check."""
+def application(text: Callable[[], str], names: tuple[str, ...] = ()) -> GuardedApplication:
+    """Return the ASGI application: `/metrics`, and `/health` for the container's check.
+
+    Args:
+        text: what `/metrics` shows.
+        names: of this server, beside loopback ones and addresses.
+    """
     from starlette.applications import Starlette
     from starlette.requests import Request
     from starlette.responses import PlainTextResponse, Response
@@ -199,7 +202,8 @@ def application(text: Callable[[], str]) -> "Starlette":
         del request
         return PlainTextResponse("SERVING\n")
 
-    return Starlette(routes=[Route("/metrics", metrics), Route("/health", health)])
+    served = Starlette(routes=[Route("/metrics", metrics), Route("/health", health)])
+    return GuardedApplication(served, WebGuard(names, addresses=True))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -219,7 +223,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if unknown := set(parts) - set(PARTS):
         parser.error(f"no part {', '.join(sorted(unknown))}: the parts are {', '.join(PARTS)}")
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s")
-    served = application(KeptText(Collector(load_settings(), parts)))
+    settings = load_settings()
+    served = application(KeptText(Collector(settings, parts)), settings.allowed_hosts or ())
     uvicorn.run(served, host=given.host, port=given.port, access_log=False, log_level="warning")
     return 0
 

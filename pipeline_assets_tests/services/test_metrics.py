@@ -132,8 +132,16 @@ def test_absent_parts_are_shown(tmp_path: Path) -> None:
         try:
             eventually(lambda: http_answers(f"http://127.0.0.1:{port}/health"), "the exporter", 60)
             reply = requests.get(f"http://127.0.0.1:{port}/metrics", timeout=60)
+            # A pod is named by its address; a page that made its own name mean this machine sends that name.
+            statuses = [
+                requests.get(
+                    f"http://127.0.0.1:{port}/health", headers={"Host": host}, timeout=60
+                ).status_code
+                for host in ("10.1.2.3:9102", "evil.test")
+            ]
         finally:
             exporter.terminate()
+    assert statuses == [200, 403]
     assert reply.headers["content-type"].startswith("text/plain; version=0.0.4")
     found = re.findall(r'^pipeline_part_answers\{part="(\w+)"\} (\d)$', reply.text, re.MULTILINE)
     assert dict(found) == dict.fromkeys(metrics.PARTS, "0")
