@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import replace
 from datetime import UTC, date, datetime, timedelta
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 
@@ -299,4 +300,6 @@ def test_hostile_names_reach_webhook(
     assert send_summary(alerts, store, stored, Edition.of("day", DAY), MADE_AT, None)
     [alert] = webhook.received
     assert alert["headlines"] == [f"{named.title}: {HOSTILE} lost."]
-    assert alert["headlines"][0] in alert["text"].splitlines()
+    # The text is in Slack's format, whose entities are those of HTML.
+    assert "<" not in alert["text"]
+    assert alert["headlines"][0] in unescape(alert["text"]).splitlines()
