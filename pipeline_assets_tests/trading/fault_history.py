@@ -33,7 +33,7 @@ from pipeline_assets_tests.trading.fault_world import (
     shorten_waits,
 )
 
-BUSY, STEP, QUIET_STEP = 60_000, 2_000, 9_000
+BUSY, STEP, QUIET_STEP, CLOSING_STEP = 60_000, 2_000, 9_000, 1_000
 _LEAST, _MOST = 8, 40
 _PROGRESS = 10
 SHARES = (
@@ -74,7 +74,7 @@ class FaultHistory:
     async def finish(self) -> History:
         """Let everything settle without faults, close everything, and compare."""
         for number in range(_MOST):
-            await self.step(QUIET_STEP)
+            await self._pass()
             if number > _LEAST and not self._live(lambda _: True, settled=False):
                 break
         await self._flatten()
@@ -284,6 +284,15 @@ class FaultHistory:
             self._call(world.ask(messages.ResumeSymbol(symbol, "test", "person")))
         await self._watch_stops(milliseconds)
 
+    async def _pass(self) -> None:
+        """Let a quiet time pass, by the second while a close is under way: each reading allows one order."""
+        left = QUIET_STEP
+        while left:
+            closing = self.world.running and self.world.state.closes
+            length = min(CLOSING_STEP, left) if closing else left
+            await self.step(length)
+            left -= length
+
     async def _watch_stops(self, milliseconds: int) -> None:
         """Note how long a position is without a stop at the exchange."""
         truth = await self.world.truth()
@@ -309,7 +318,7 @@ class FaultHistory:
         for number in range(_MOST):
             if number % 10 == 0:
                 self._call(self._insist(messages.Flatten(f"flat-{number}", "test", "person")))
-            await self.step(QUIET_STEP)
+            await self._pass()
             if number > _LEAST and self._is_flat() and not positions_of(await world.truth()):
                 break
 
