@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
 LABEL_CHARACTERS = 26
-_SIZES = ((1e9, "bn"), (1e6, "M"), (1e4, "k"))
+# The smallest number that is written in a unit, and the unit: four digits are read as they are.
+_UNITS = ((1e9, 1e9, "bn"), (1e6, 1e6, "M"), (1e4, 1e3, "k"))
 
 
 def series_of(chart: Chart, data: "pl.DataFrame") -> "list[tuple[str, pl.DataFrame]]":
@@ -39,7 +40,7 @@ def name_unit(axes: "Axes", unit: str) -> None:
 def show_unit(axes: "Axes", unit: str) -> None:
     """Write the unit above a drawn axis, and the axis' numbers in it; large ones in thousands or more."""
     largest = max(map(abs, axes.get_ylim()))
-    size, word = next(((size, word) for size, word in _SIZES if largest >= size), (1.0, ""))
+    size, word = _unit_of(largest)
     name_unit(axes, f"{word} {unit}".strip())
     axes.yaxis.set_major_formatter(lambda value, _: short_number(value / size))
 
@@ -51,14 +52,20 @@ def short_number(value: float, places: int | None = None) -> str:
         value: the number.
         places: decimals of a number below 10,000; by default those of three significant digits.
     """
-    for size, letter in ((1e9, "bn"), (1e6, "M"), (1e4, "k")):
-        if abs(value) >= size:
-            return f"{value / (1e3 if letter == 'k' else size):,.3g}{letter}".replace("-", "−")
+    size, word = _unit_of(abs(value))
+    if word:
+        return f"{value / size:,.3g}{word}".replace("-", "−")
     if places is None:
         text = f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
     else:
         text = f"{value:,.{places}f}"
     return (text if text.strip("-0.") else text.lstrip("-")).replace("-", "−")
+
+
+def _unit_of(value: float) -> tuple[float, str]:
+    """Return the size of the unit that a positive number is written in, and its word."""
+    found = ((size, word) for least, size, word in _UNITS if value >= least)
+    return next(found, (1.0, ""))
 
 
 def places_of(values: Iterable[float]) -> int:

@@ -181,4 +181,13 @@ def _time_axis(axes: "Axes", times: "pl.Series", *, narrow: bool) -> None:
         return
     locator = dates.AutoDateLocator(minticks=3, maxticks=most)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(dates.ConciseDateFormatter(locator, show_offset=False))
+    hours = ["%H:%M", "%H:%M", "%S.%f"]
+    axes.xaxis.set_major_formatter(
+        # By default it writes a midnight among hours as "Nov-01", and days without their month.
+        dates.ConciseDateFormatter(
+            locator,
+            formats=["%Y", "%b %Y", "%d %b", *hours],
+            zero_formats=["", "%Y", "%d %b", "%d %b", *hours[:2]],
+            show_offset=False,
+        )
+    )

@@ -54,6 +54,23 @@ def test_axis_has_one_unit() -> None:
     assert not [each for each in found if re.search("[0-9](k|M|bn)", each)]
 
 
+def test_axis_shows_thousands() -> None:
+    """An equity of 216,000 is 216 thousand on the axis: it was drawn as 21.6 "k USDT"."""
+    times = [START + timedelta(hours=n) for n in range(4)]
+    data = pl.DataFrame({"time": times, "equity": [0.0, 50_000.0, 100_000.0, 216_000.0]})
+    found = drawn("lines", data, "USDT")
+    assert "k USDT" in found
+    assert {"100", "200"} <= set(found)
+
+
+@pytest.mark.parametrize(("days", "named"), [(1, {"01 Nov", "02 Nov"}), (7, {"01 Nov", "05 Nov"})])
+def test_midnights_name_day_and_month(days: int, named: set[str]) -> None:
+    """On the axis of values of quarter hours, a day was "Nov-01", or "3" alone."""
+    times = [START + timedelta(minutes=15 * n) for n in range(days * 96 + 1)]
+    data = pl.DataFrame({"time": times, "equity": [float(n) for n in range(len(times))]})
+    assert named <= set(drawn("lines", data))
+
+
 @pytest.mark.parametrize("days", [1, 3, 30])
 def test_values_of_days_have_no_hours(days: int) -> None:
     """The axis of values of whole days says no hour, of which nothing is known."""
