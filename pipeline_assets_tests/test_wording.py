@@ -13,6 +13,7 @@ from pipeline_assets.wording import counted
         (2, ("earlier run",), "2 earlier runs"),
         (1, ("strategy", "strategies"), "1 strategy"),
         (3, ("strategy", "strategies"), "3 strategies"),
+        (1440, ("candle",), "1,440 candles"),
     ],
 )
 def test_noun_follows_the_number(number, words, expected) -> None:

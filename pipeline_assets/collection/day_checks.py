@@ -157,16 +157,16 @@ def _completeness(
         return Finding(
             passed=False,
             description=(
-                f"{lacking['count'].sum()} of {due} candles are missing, the first of "
+                f"{lacking['count'].sum():,} of {due:,} candles are missing, the first of "
                 f"{symbol} from {start} until {end}. Materialize this partition again."
             ),
             metadata={"missing": Table.of(MISSING_COLUMNS, records)},
         )
     never = int(ledger["count"].sum()) - int(not_due["count"].sum())
     whose = symbols[0] if len(symbols) == 1 else counted(len(symbols), "symbol")
-    message = f"All {due - never} candles of {whose} are there."
+    message = f"All {due - never:,} candles of {whose} are there."
     if never:
-        message += f" {never} more do not exist: the check `outages` of candle_gaps names them."
+        message += f" {never:,} more do not exist: the check `outages` of candle_gaps names them."
     return Finding(passed=True, description=message)
 
 

@@ -86,7 +86,7 @@ def zero_volume_finding(report: UploadReport) -> Finding:
     columns = {"symbol": "string", "rows": "int", "zero volume": "int", "share": "float"}
     return Finding(
         passed=worst.is_empty(),
-        description=f"{zero} of {total} candles have no volume"
+        description=f"{zero:,} of {total:,} candles have no volume"
         + (f"; {counted(worst.height, 'symbol')} mostly." if worst.height else "."),
         metadata={"symbols": Table.of(columns, worst.rows())} if worst.height else {},
     )

@@ -78,7 +78,7 @@ def test_complete_names_removed_candles(minutes: Platform) -> None:
     """`complete` names the candles that somebody removed."""
     first = minutes.backfill("1m", "2026-11-19")
     assert only(minutes, first.run_id, "complete").passed
-    assert "4320 candles of 3 symbols" in only(minutes, first.run_id, "complete").description
+    assert "4,320 candles of 3 symbols" in only(minutes, first.run_id, "complete").description
     rewrite(
         minutes,
         f"ohlcv/1m/{CHINESE}/20261119_0000.parquet",
@@ -98,7 +98,7 @@ def test_complete_names_removed_candles(minutes: Platform) -> None:
     found = only(minutes, again.run_id, "complete")
     assert not found.passed
     assert found.severity is AssetCheckSeverity.ERROR
-    assert "1448 of 4320 candles are missing" in found.description
+    assert "1,448 of 4,320 candles are missing" in found.description
     assert "Materialize this partition again" in found.description
     assert records(found, "missing") == [
         {
@@ -134,7 +134,7 @@ def test_outage_hides_no_removed_candles(
         found = evaluations(minutes, result.run_id, name)
         assert [found[f"2026-11-{day}"].passed for day in (17, 18, 19)] == [True] * 3, name
     reported = evaluations(minutes, result.run_id, "complete")["2026-11-18"].description
-    assert reported.startswith("All 4260 candles of 3 symbols are there. 60 more do not exist")
+    assert reported.startswith("All 4,260 candles of 3 symbols are there. 60 more do not exist")
 
     rewrite(
         minutes,
@@ -143,7 +143,7 @@ def test_outage_hides_no_removed_candles(
     )
     again = check_again(minutes, "1m", result.run_id)
     found = evaluations(minutes, again.run_id, "complete")["2026-11-18"]
-    assert "1 of 4320 candles are missing, the first of BTCUSDT" in found.description
+    assert "1 of 4,320 candles are missing, the first of BTCUSDT" in found.description
     assert [row["from"] for row in records(found, "missing")] == ["2026-11-18 21:00:00 UTC"]
 
 
@@ -155,7 +155,7 @@ def test_day_without_objects_is_missing(minutes: Platform) -> None:
         minutes.bucket.client.delete_object(Bucket=minutes.bucket.name, Key=key)
     again = check_again(minutes, "1m", result.run_id)
     found = only(minutes, again.run_id, "complete")
-    assert "4320 of 4320 candles are missing" in found.description
+    assert "4,320 of 4,320 candles are missing" in found.description
 
 
 def test_ingest_window_names_gaps_and_failures(minutes: Platform) -> None:
@@ -268,7 +268,7 @@ def test_mostly_tradeless_minutes_warn(minutes: Platform, tmp_path: Path) -> Non
     found = only(files, result.run_id, "zero_volume")
     assert not found.passed
     assert found.severity is AssetCheckSeverity.WARN
-    assert found.description == "1600 of 2880 candles have no volume; 1 symbol mostly."
+    assert found.description == "1,600 of 2,880 candles have no volume; 1 symbol mostly."
     [row] = records(found, "symbols")
     assert (row["symbol"], row["rows"], row["zero volume"]) == ("QUIETUSDT", 1440, 1000)
     assert row["share"] == pytest.approx(0.694, abs=1e-3)

@@ -172,14 +172,14 @@ def test_forgotten_symbol_needs_no_fetch(
         assert reported(result)["candles to fetch"] == 96 + 24
         assert said(result, "nothing_to_fetch") == (
             "120 candles can be fetched, of BTCUSDT. The sensor gap_repair asks for it, "
-            "`pipeline-assets gaps --repair` does it now. 1560 candles cannot be fetched, of ETHUSDT, "
+            "`pipeline-assets gaps --repair` does it now. 1,560 candles cannot be fetched, of ETHUSDT, "
             "which the exchange does not name any more."
         )
         job = build_definitions(forgetful.with_settings(symbols=(ETH,)).settings)
         ledger = job.resolve_job_def("seal").get_subset(asset_selection={AssetKey("candle_gaps")})
         result = ledger.execute_in_process(instance=minutes.instance, partition_key="2026-11-18")
         assert verdicts(result)["nothing_to_fetch"] is True
-        assert "Nothing is missing that could be fetched. 1560 candles cannot be fetched" in said(
+        assert "Nothing is missing that could be fetched. 1,560 candles cannot be fetched" in said(
             result, "nothing_to_fetch"
         )
 

@@ -78,10 +78,10 @@ def test_time_between_listings_is_skipped(relisted: Platform) -> None:
     failed = {key for key, each in verdicts.items() if not each.passed}
     # Its old candles the exchange does not have any more, as it confirmed: nothing is missing.
     assert failed == set()
-    assert f"All 1440 candles of 2 symbols are there. {8 * 60} more do not exist" in str(
+    assert f"All 1,440 candles of 2 symbols are there. {8 * 60} more do not exist" in str(
         verdicts["complete", DAYS[1]].description
     )
-    assert "All 1440 candles of BTCUSDT" in str(verdicts["complete", DAYS[2]].description)
+    assert "All 1,440 candles of BTCUSDT" in str(verdicts["complete", DAYS[2]].description)
     assert f"All {1440 + 15 * 60} candles" in str(verdicts["complete", DAYS[4]].description)
     assert_frame_equal(
         relisted.stored("1m", ETH), relisted.truth("1m", ETH, AGAIN.start, AGAIN.end)
