@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline_assets.cli.options import json_option, refuse_future
+from pipeline_assets.cli.options import DayType, json_option, refuse_future
 from pipeline_assets.cli.output import print_json
 from pipeline_assets.market.intervals import DAY
 from pipeline_assets.settings import load_settings
@@ -153,9 +153,7 @@ def backup(file: Path) -> None:
 
 
 @gateway.command()
-@click.argument(
-    "day", type=click.DateTime(formats=["%Y-%m-%d", "%Y%m%d"]), required=False, default=None
-)
+@click.argument("day", type=DayType(), required=False, default=None)
 @json_option
 def reconcile(day: datetime | None, as_json: bool) -> None:
     """Compare the ledger of a UTC DAY, by default of yesterday, with the exchange's history.

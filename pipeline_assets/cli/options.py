@@ -19,6 +19,29 @@ Member = TypeVar("Member", bound=StrEnum)
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 
+class DayType(click.DateTime):
+    """A UTC day, written as 2026-11-28 or 20261128."""
+
+    name = "day"
+
+    def __init__(self) -> None:
+        super().__init__(formats=["%Y-%m-%d", "%Y%m%d"])
+
+    def get_metavar(self, param: click.Parameter, ctx: click.Context) -> str:
+        """Return the word for help, where click would print the formats of strftime."""
+        del ctx
+        return "DAY" if isinstance(param, click.Option) or param.required else "[DAY]"
+
+    def convert(
+        self, value: object, param: click.Parameter | None, ctx: click.Context | None
+    ) -> datetime:
+        """Return the day's midnight, or fail with an example of a day."""
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter:
+            self.fail(f"{value!r} is not a day such as 2026-11-28.", param, ctx)
+
+
 class Values(click.Choice[Member]):
     """A choice among an enumeration's values; the command gets the member."""
 
@@ -34,8 +57,7 @@ def day_option(name: str, text: str, *, required: bool = False) -> Callable[[Com
     def read(_: click.Context, __: click.Parameter, value: datetime | None) -> date | None:
         return value.date() if value else None
 
-    kind = click.DateTime(formats=["%Y-%m-%d"])
-    return click.option(name, type=kind, callback=read, required=required, help=text)
+    return click.option(name, type=DayType(), callback=read, required=required, help=text)
 
 
 def symbols_option(text: str) -> Callable[[Command], Command]:

@@ -164,12 +164,21 @@ class StepProgress(_Bars):
         if self._console.is_terminal:
             if self._task is None:
                 self._task = self._bars.add_task(self._label, total=total, rate="")
-            text = f"{rate:,.0f} {self._unit}/s"
+            text = self._rate(rate)
             self._bars.update(self._task, completed=done, total=total, rate=text)
         elif now - self._printed >= _PLAIN_SECONDS:
             self._printed = now
             left = (total - done) / rate if rate else 0
             self._console.print(
-                f"{self._label}: {done:,} of {total:,} {self._unit}, {rate:,.0f} {self._unit}/s, "
-                f"{left:,.0f} s left"
+                f"{self._label}: {done:,} of {total:,} {self._unit}, {self._rate(rate)}, {left:,.0f} s left"
             )
+
+    def _rate(self, rate: float) -> str:
+        # A report has six sections in half a minute: "0 sections/s" would say that nothing moves.
+        return (
+            f"{rate:,.0f} {self._unit}/s"
+            if rate >= 1
+            else f"{1 / rate:,.0f} s each"
+            if rate
+            else "–"
+        )

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from pipeline_assets.cli.options import json_option
+from pipeline_assets.cli.options import DayType, json_option
 from pipeline_assets.cli.output import Row, console, print_json, print_problems, print_rows
 from pipeline_assets.collection.scheduled_days import Span
 from pipeline_assets.errors import InputError
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("day", type=click.DateTime(formats=["%Y-%m-%d", "%Y%m%d"]), required=False)
+@click.argument("day", type=DayType(), required=False)
 @click.option("--week", "span", flag_value="week", help="The week of DAY; by default the last one.")
 @click.option(
     "--month", "span", flag_value="month", help="The month of DAY; by default the last one."

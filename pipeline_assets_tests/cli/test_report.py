@@ -64,6 +64,16 @@ def keep(store: ObjectStore, *warnings: str) -> None:
     keep_report(store, made, None)
 
 
+def test_wrong_day_has_example() -> None:
+    """Neither help nor refusal shows the formats of strftime."""
+    refused = CliRunner().invoke(cli, ("report", "yesterday"))
+    assert refused.exit_code == 2
+    assert "'[DAY]': 'yesterday' is not a day such as 2026-11-28." in refused.stderr
+    assert "%" not in refused.stderr
+    option = CliRunner().invoke(cli, ("verify", "--start", "2026-13-01"))
+    assert "'--start': '2026-13-01' is not a day such as 2026-11-28." in option.stderr
+
+
 @pytest.mark.parametrize("span", [(), ("--week",), ("--month",)])
 @pytest.mark.parametrize("day", ["0001-01-01", "2019-08-31", str(TODAY + timedelta(days=1))])
 def test_impossible_spans_are_refused(run: Run, day: str, span: tuple[str, ...]) -> None:
