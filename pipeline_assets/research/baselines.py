@@ -81,14 +81,15 @@ def failures(metrics: Mapping[str, float]) -> tuple[str, ...]:
         )
     for name, sentence in _SENTENCES.items():
         low = metrics[f"edge_{name}_low"]
-        if not low > 0:
+        # Returns of no trade are no returns: the sentence above says why.
+        if not low > 0 and (metrics["traded"] or name == BASE_RATE):
             mean, high = metrics[f"edge_{name}"], metrics[f"edge_{name}_high"]
             found.append(f"{sentence}: {_difference(name, mean, low, high)}.")
     error = metrics["calibration_error"]
     allowed = min(max(_CALIBRATED, metrics["calibration_error_chance"]), _MOST_UNCALIBRATED)
     if not error <= allowed:
         found.append(
-            f"Its probabilities are {error:.1%} off their frequencies on average; {allowed:.1%} would pass."
+            f"Its probabilities are {error:.2%} off their frequencies on average; {allowed:.2%} is allowed."
         )
     return tuple(found)
 

@@ -109,7 +109,7 @@ def _page(content: CardContent, drawn: Mapping[str, bytes]) -> _Page:
             f"{content.kind.capitalize()}, trained on {content.used:,} candidates of "
             f"{text.time_text(content.span[0])} to "
             f"{text.time_text(content.span[1])} UTC; judged on the {content.metrics['candidates']:,.0f} of "
-            f"{first} to {last}, each predicted by models of the time before"
+            f"{first} to {last}, each predicted by a model of earlier candidates"
         ),
         verdict=verdict,
         failures=content.failures,

@@ -107,6 +107,16 @@ def test_chance_excuses_small_distances() -> None:
     assert failures(GOOD | few) == ()
 
 
+def test_returns_of_no_trade_are_not_judged() -> None:
+    """A model that trades nothing fails by that, and not by "better by +0.00 basis points" besides."""
+    edges = {each: 0.0 for each in GOOD if each.startswith("edge_")}
+    found = failures(GOOD | edges | {"traded": 0.0, "traded_blocks": 0.0})
+    assert [sentence.split(":")[0] for sentence in found] == [
+        "Out of sample it trades 0 candidates in 0 independent spans of time, and 50 in 20 are needed.",
+        "Its probabilities are not surely better than the plain share of winners",
+    ]
+
+
 def test_few_lucky_days_do_not_pass() -> None:
     """Informative probabilities beside trades of four good days: nearly no draw of days misses all four."""
     drawn = np.random.default_rng(5)
