@@ -6,7 +6,12 @@ from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
 from pipeline_assets.research.daily_report import formats
-from pipeline_assets.research.daily_report.composing import bars, empty_section, section_of
+from pipeline_assets.research.daily_report.composing import (
+    bars,
+    empty_section,
+    most_frequent,
+    section_of,
+)
 from pipeline_assets.research.daily_report.intervals import Limits, block_of, mean_limits
 from pipeline_assets.research.daily_report.parts import Chart, Edition, Figure, Section, Table
 from pipeline_assets.research.daily_report.readers import Answered, Readers, ask, nothing, reason
@@ -182,7 +187,7 @@ def _hours_chart(found: Answered) -> Chart:
         .sort("strategy", "of_day")
     )
     hours = shown.group_by("time").agg(pl.col("candidates").sum())
-    peak = hours.sort("candidates", "time", descending=[True, False]).row(0)
+    peaks = hours.sort("candidates", "time", descending=[True, False])
     grid = (
         shown.select("strategy")
         .unique()
@@ -192,7 +197,11 @@ def _hours_chart(found: Answered) -> Chart:
         .sort("strategy", "time")
     )
     return Chart(
-        f"No hour had more candidates than the one from {peak[0]} UTC",
+        most_frequent(
+            "The hour (UTC) with most candidates is",
+            "The hours (UTC) with most candidates are",
+            peaks,
+        ),
         "heatmap",
         grid,
         x="time",
@@ -200,7 +209,7 @@ def _hours_chart(found: Answered) -> Chart:
         series="strategy",
         unit="candidates",
         source=found.source,
-        note="Candidates by hour of the day, UTC.",
+        note="Candidates by strategy and by the hour in which they were found, UTC.",
     )
 
 

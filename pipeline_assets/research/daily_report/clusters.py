@@ -31,6 +31,7 @@ class Clusters:
         groups: the clusters of at least two symbols, the largest first.
         mean: the mean correlation of two symbols.
         returns: how many returns each symbol has.
+        left_out: how many symbols miss an hour, or have a price that did not move.
     """
 
     symbols: tuple[str, ...]
@@ -38,6 +39,7 @@ class Clusters:
     groups: tuple[tuple[str, ...], ...]
     mean: float
     returns: int
+    left_out: int
 
 
 def clusters_of(closes: "pl.DataFrame") -> Clusters | None:
@@ -75,6 +77,7 @@ def clusters_of(closes: "pl.DataFrame") -> Clusters | None:
         groups=tuple(groups),
         mean=float(others.mean()),
         returns=returns.height,
+        left_out=closes["symbol"].n_unique() - len(symbols),
     )
 
 

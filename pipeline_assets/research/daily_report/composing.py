@@ -8,6 +8,9 @@ from pipeline_assets.research.daily_report.parts import Chart, Figure, Section, 
 if TYPE_CHECKING:
     import polars as pl
 
+# Names that a title has room for.
+_NAMED = 3
+
 
 def section_of(
     names: tuple[str, str],
@@ -33,6 +36,20 @@ def section_of(
 def empty_section(names: tuple[str, str], headline: str, why: str) -> Section:
     """Return a section that has nothing to show, with the reason."""
     return Section(*names, headline, empty=why)
+
+
+def most_frequent(one: str, several: str, counts: "pl.DataFrame") -> str:
+    """Return a title with the first of some counts, and with all that are as frequent.
+
+    Args:
+        one: the title's words before one name, such as "The most frequent cause is".
+        several: its words before several names.
+        counts: a name and a number a row, the largest first.
+    """
+    names, numbers = counts.get_columns()
+    first = names.filter(numbers == numbers[0]).to_list()
+    more = f" and {len(first) - _NAMED} more" if len(first) > _NAMED else ""
+    return f"{one if len(first) == 1 else several} {', '.join(first[:_NAMED])}{more}"
 
 
 def bars(title: str, data: "pl.DataFrame", source: Source, unit: str, note: str = "") -> Chart:

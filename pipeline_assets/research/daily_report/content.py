@@ -3,7 +3,7 @@ of sections are made in the sections' modules; this module knows neither HTML no
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from urllib.parse import quote
 
@@ -90,10 +90,23 @@ def content_of(report: DailyReport, dagster_url: str | None) -> Content:
         span=f"{edition.start:%Y-%m-%d %H:%M} to {edition.end:%Y-%m-%d %H:%M}",
         made_at=f"{report.made_at:%Y-%m-%d %H:%M}",
         warnings=report.warnings,
-        parts=tuple(Part(section, _charts(section)) for section in report.sections),
+        parts=tuple(Part(_unbroken(section), _charts(section)) for section in report.sections),
         sources=tuple(_entry(each, dagster_url) for each in numbers),
         numbers=numbers,
     )
+
+
+def _unbroken(section: Section) -> Section:
+    """Return a section whose sentences end no line between a number and its percent sign."""
+    figures = tuple(
+        replace(each, value=_kept(each.value), detail=_kept(each.detail))
+        for each in section.figures
+    )
+    return replace(section, headline=_kept(section.headline), figures=figures)
+
+
+def _kept(text: str) -> str:
+    return text.replace(" %", "\u00a0%")
 
 
 def _charts(section: Section) -> tuple[tuple[Chart, DrawnChart], ...]:

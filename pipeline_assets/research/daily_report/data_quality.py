@@ -13,7 +13,12 @@ from pipeline_assets.research.daily_report.completeness import (
     doubtful_candles,
     finalized_candles,
 )
-from pipeline_assets.research.daily_report.composing import bars, empty_section, section_of
+from pipeline_assets.research.daily_report.composing import (
+    bars,
+    empty_section,
+    most_frequent,
+    section_of,
+)
 from pipeline_assets.research.daily_report.parts import (
     NO_VALUE,
     Chart,
@@ -138,14 +143,13 @@ def _headline(data: _Data) -> str:
     if not total:
         return f"Nothing is missing of {counted(int(data.counted['expected'].sum()), 'candle')}."
     verb = "is" if total == 1 else "are"
-    of_all = f"{counted(total, 'candle')} of {int(data.counted['expected'].sum()):,} {verb} missing"
+    of_all = f"{total:,} of {counted(int(data.counted['expected'].sum()), 'candle')} {verb} missing"
     causes = _causes_of(data)
     if causes.is_empty():
         return f"{of_all}."
     worst = causes.row(0, named=True)
-    number = counted(worst["candles"], "candle")
-    cause = f"the most frequent cause is {worst['cause']}, of {number} of {worst['width']}"
-    return f"{of_all}; {cause}{_doubt(data)}."
+    number = f"{worst['candles']:,} of {worst['width']}"
+    return f"{of_all}; the most frequent cause is {worst['cause']} ({number}){_doubt(data)}."
 
 
 def _doubt(data: _Data) -> str:
@@ -208,9 +212,14 @@ def _missing_chart(data: _Data) -> Chart | None:
     found = _causes_of(data).filter(width=Interval.ONE_MINUTE.value)
     if found.is_empty():
         return None
+    counts = found.select("cause", "candles")
     return bars(
-        f"No cause of missing minutes is more frequent than {found['cause'][0]}",
-        found.select("cause", "candles"),
+        most_frequent(
+            "The most frequent cause of missing minutes is",
+            "The most frequent causes of missing minutes are",
+            counts,
+        ),
+        counts,
         data.gaps.source,
         "candles",
         "Candles of 1m that should exist and are not stored.",
@@ -248,7 +257,7 @@ def _by_interval(data: _Data) -> Table:
         for each in _totals(data).iter_rows(named=True)
     ]
     columns = "interval, symbols >, expected >, missing >, stored >"
-    note = "Counted are days that are finalized and judged, and candles that are due."
+    note = "Counts finalized days that have a gap ledger, and only candles that are due."
     return formats.table("Completeness", columns, rows, data.source, note)
 
 
@@ -291,6 +300,6 @@ def _latency(data: _Data) -> Table:
         "step, cases >, half within >, 95 % within >, 99 % within >, longest >",
         rows,
         source,
-        "Slots from the runs that Dagster keeps, the others from rows in the warehouse. The upload of each "
-        "object is not recorded, and a day's finalize replaces the objects.",
+        "The time to the slots is from runs that Dagster keeps, the other times are from rows in the "
+        "warehouse. The time of each upload is not recorded.",
     )

@@ -5,7 +5,12 @@ of the models that decided.
 from typing import TYPE_CHECKING
 
 from pipeline_assets.research.daily_report import formats
-from pipeline_assets.research.daily_report.composing import bars, empty_section, section_of
+from pipeline_assets.research.daily_report.composing import (
+    bars,
+    empty_section,
+    most_frequent,
+    section_of,
+)
 from pipeline_assets.research.daily_report.intervals import wilson
 from pipeline_assets.research.daily_report.parts import Chart, Edition, Figure, Section, Table
 from pipeline_assets.research.daily_report.readers import Answered, Readers, ask, nothing, reason
@@ -19,6 +24,8 @@ _PROBABILITY = (
     "The probability is that of a trade which earns money after costs; the outcome is the direction after "
     "one hour, before costs, of all candidates that a model judged."
 )
+# With ten tenths that are right, chance alone puts three outside their intervals once in a hundred days.
+_WRONG_TENTHS = 3
 
 
 def decisions_section(readers: Readers, edition: Edition) -> Section:
@@ -98,7 +105,7 @@ def _calibration_figure(judged: Answered) -> Figure:
         f"{formats.percent(positive / cases, 1)} positive after one hour, at a mean probability of "
         f"{formats.percent(expected, 1)}, of {counted(cases, 'candidate')}"
     )
-    return Figure("Calibration", formats.percent(gap, 1, signed=True), detail, judged.source)
+    return Figure("Calibration", f"{gap * 100:+.1f} points", detail, judged.source)
 
 
 def _reasons_chart(found: Answered) -> Chart | None:
@@ -106,22 +113,40 @@ def _reasons_chart(found: Answered) -> Chart | None:
     if declined.is_empty():
         return None
     return bars(
-        f"No reason of a decline is more frequent than {declined['decline_reason'][0]}",
+        most_frequent(
+            "The most frequent reason to decline is",
+            "The most frequent reasons to decline are",
+            declined,
+        ),
         declined.rename({"decline_reason": "reason"}),
         found.source,
         "decisions",
     )
 
 
-def calibration_title(cases: int, positive: int, expected: float) -> str:
-    """Say whether more or fewer candidates were right than expected, unless chance explains it."""
+def calibration_title(judged: "pl.DataFrame") -> str:
+    """Say whether more or fewer candidates were right than expected, unless chance explains it.
+
+    Args:
+        judged: `probability` (the mean), `cases` and `positive` of each tenth of probability.
+    """
+    import polars as pl
+
+    cases, positive = int(judged["cases"].sum()), int(judged["positive"].sum())
+    expected = float((judged["probability"] * judged["cases"]).sum())
+    if not _within_chance(positive, cases, expected):
+        more = "More" if positive >= expected else "Fewer"
+        return f"{more} of {cases:,} candidates were right than their probabilities say"
+    tenths = judged.select("positive", "cases", pl.col("probability") * pl.col("cases"))
+    wrong = sum(not _within_chance(*each) for each in tenths.iter_rows())
+    if wrong >= _WRONG_TENTHS:
+        return f"Probabilities are right on average, and wrong in {wrong} of {judged.height} tenths"
+    return f"Candidates were right as often as their probabilities say, within chance: {cases:,}"
+
+
+def _within_chance(positive: int, cases: int, expected: float) -> bool:
     limits = wilson(positive, cases)
-    if limits.low * cases <= expected <= limits.high * cases:
-        return (
-            f"As many of {cases:,} candidates were right as their probabilities say, but for chance"
-        )
-    more = "More" if positive >= expected else "Fewer"
-    return f"{more} of {cases:,} candidates were right than their probabilities say"
+    return limits.low * cases <= expected <= limits.high * cases
 
 
 def _calibration_chart(judged: Answered) -> Chart | None:
@@ -136,10 +161,8 @@ def _calibration_chart(judged: Answered) -> Chart | None:
         pl.Series("low", [each.low for each in limits], pl.Float64),
         pl.Series("high", [each.high for each in limits], pl.Float64),
     )
-    cases, positive = int(judged.frame["cases"].sum()), int(judged.frame["positive"].sum())
-    expected = float((judged.frame["probability"] * judged.frame["cases"]).sum())
     return Chart(
-        calibration_title(cases, positive, expected),
+        calibration_title(judged.frame),
         "calibration",
         shown,
         x="probability",

@@ -127,7 +127,7 @@ def _chart(reports: Sequence[DriftReport]) -> Chart:
         pl.DataFrame(rows[:_FEATURES], ["feature", "index"], orient="row"),
         _all(reports),
         "",
-        "Population stability index: below 0.1 nothing to speak of, from 0.25 on a shift.",
+        "Population stability index: below 0.1 is no change worth naming, 0.25 and more is a shift.",
     )
 
 

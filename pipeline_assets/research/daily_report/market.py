@@ -132,7 +132,12 @@ def _correlation(market: Market) -> Figure:
     if found is None:
         why = f"Fewer than two symbols have {LEAST_RETURNS} hourly returns without a gap."
         return nothing("Mean correlation", why, source)
-    detail = f"of hourly returns of {len(found.symbols)} symbols with the largest volume"
+    others = (
+        f"; {found.left_out} with a missing hour or one price left out" if found.left_out else ""
+    )
+    detail = (
+        f"of hourly returns of the {len(found.symbols)} symbols with the largest volume{others}"
+    )
     return Figure("Mean correlation", f"{found.mean:.2f}", detail, source)
 
 
@@ -153,7 +158,7 @@ def _movers_chart(market: Market) -> Chart:
     shown = extremes(market.symbols.frame)
     best = shown.row(0, named=True)
     return bars(
-        f"{best['symbol']} had the best return of the span",
+        f"{best['symbol']} had the best return of the {market.edition.kind}",
         shown.select("symbol", (pl.col("change") * 100).alias("return")),
         market.symbols.source,
         "%",

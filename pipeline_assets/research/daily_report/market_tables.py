@@ -98,7 +98,7 @@ def largest_funding(market: Market) -> Table | None:
         "symbol, paid by long positions >, settlements >",
         rows,
         market.funding.source,
-        "The sum of the rates, as a share of the position's value. Short positions received it.",
+        "The sum of the rates, as a share of the position's value. Short positions paid a negative sum.",
     )
 
 

@@ -72,9 +72,10 @@ class _Story:
             yield text.marked(f"<b>{line}</b>: {text.escaped(part.section.headline)}", "contents")
         for part in content.parts:
             yield from self._section(part)
-        yield PageBreak()
-        yield text.heading("Sources", "sources")
-        yield from self._sources()
+        if content.sources:
+            yield PageBreak()
+            yield text.heading("Sources", "sources")
+            yield from self._sources()
 
     def _section(self, part: Part) -> "Iterator[Flowable]":
         from reportlab.platypus import Image, KeepTogether
@@ -121,7 +122,7 @@ class _Story:
             [
                 text.paragraph(each.label, "faint"),
                 text.paragraph(each.value, "value"),
-                text.paragraph(each.detail.replace(" %", "\u00a0%"), "faint"),
+                text.paragraph(each.detail, "faint"),
                 text.marked(self._link(each.source), "faint"),
             ]
             for each in figures

@@ -176,7 +176,9 @@ def positions_table(trading: Trading) -> Table:
 def refusals_table(trading: Trading) -> Table:
     """Return the risk limits that refused an entry."""
     rows = [(limit, formats.count(number)) for limit, number in trading.refused.frame.iter_rows()]
-    note = "`mode`: the gateway was halted or reducing. Limits have the names of the settings."
+    note = (
+        "Limits have the names of their settings. Under mode, the gateway was halted or reducing."
+    )
     return formats.table(
         "Risk limits that refused entries",
         "limit, intents >",

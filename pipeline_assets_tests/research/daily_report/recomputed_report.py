@@ -120,7 +120,7 @@ class RecomputedReport:
             ("decisions", "Decisions"): f"{len(self.decisions):,}",
             ("decisions", "Accepted"): f"{(self.decisions['verdict'] == 'accept').sum():,}",
             ("decisions", "Orders sent"): f"{(self.intents['outcome'] == 'sent').sum():,}",
-            ("decisions", "Calibration"): f"{gap * 100:+.1f} %",
+            ("decisions", "Calibration"): f"{gap * 100:+.1f} points",
         }
 
     def judged(self) -> pd.DataFrame:

@@ -14,6 +14,7 @@ from pipeline_assets.market.aggregation import aggregate
 from pipeline_assets.market.intervals import DAY as DAY_LONG
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.research.daily_report.candidates import headline_of, measures
+from pipeline_assets.research.daily_report.composing import most_frequent
 from pipeline_assets.research.daily_report.data_quality import data_section
 from pipeline_assets.research.daily_report.decisions import calibration_title
 from pipeline_assets.research.daily_report.drift import drift_section
@@ -220,8 +221,36 @@ def test_report_logs_in_once(replayed: SimpleNamespace, monkeypatch: pytest.Monk
 
 def test_calibration_title_allows_chance() -> None:
     """A difference of one candidate in 937 proves nothing, one of two hundred does."""
-    titles = [calibration_title(937, positive, 399.0) for positive in (400, 600, 200)]
-    assert [title.split()[0] for title in titles] == ["As", "More", "Fewer"]
+    titles = [
+        calibration_title(
+            pl.DataFrame({"probability": [399 / 937], "cases": [937], "positive": [positive]})
+        )
+        for positive in (400, 600, 200)
+    ]
+    assert [title.split()[0] for title in titles] == ["Candidates", "More", "Fewer"]
+
+
+def test_calibration_title_reads_tenths() -> None:
+    """Probabilities that say nothing are right on average: half of each tenth came true."""
+    tenths = [(each + 0.5) / 10 for each in range(10)]
+    same = pl.DataFrame({"probability": tenths, "cases": [40] * 10, "positive": [20] * 10})
+    right = same.with_columns(positive=pl.Series([round(40 * each) for each in tenths]))
+    assert "on average, and wrong in 8 of 10 tenths" in calibration_title(same)
+    assert "as often as their probabilities say" in calibration_title(right)
+
+
+@pytest.mark.parametrize(
+    ("numbers", "title"),
+    [
+        ((5, 2, 1), "Cause is a"),
+        ((5, 5, 1), "Causes are a, b"),
+        ((5,) * 5, "Causes are a, b, c and 2 more"),
+    ],
+)
+def test_title_names_all_most_frequent(numbers: tuple[int, ...], title: str) -> None:
+    names = list("abcde"[: len(numbers)])
+    counts = pl.DataFrame({"cause": names, "candles": numbers})
+    assert most_frequent("Cause is", "Causes are", counts) == title
 
 
 def test_few_hours_are_not_judged() -> None:
