@@ -31,6 +31,8 @@ _SINGLE = (
     ),
     *("open_positions", "open_orders", "unknown_orders", "sequence"),
 )
+# Amounts of the quote asset.
+_AMOUNTS = frozenset({"result", "day_result", "fees", "funding", "gross_exposure"})
 _POSITION = ("symbol", "quantity", "entry_price", "price", "open_profit")
 _DIFFERENCE = ("what", "symbol", "id", "ledger", "exchange")
 _ORDER = ("client_id", "symbol", "side", "kind", "quantity", "price", "filled", "status")
@@ -61,7 +63,8 @@ def print_state(shown: Fields) -> None:
     """Print the state for a person, the limits last. Empty texts are left out."""
     for name in _SINGLE:
         if shown[name] != "":
-            click.echo(f"{name.replace('_', ' '):<16}{shown[name]}")
+            unit = " USDT" if name in _AMOUNTS else ""
+            click.echo(f"{name.replace('_', ' '):<16}{shown[name]}{unit}")
     for symbol, reason in sorted(shown["halted_symbols"].items()):
         resume = f"`pipeline-assets gateway resume --symbol {symbol}` accepts its entries again"
         click.echo(f"halted {symbol:<9}{reason.removeprefix(f'{symbol}: ')}; {resume}")

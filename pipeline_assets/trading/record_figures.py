@@ -43,11 +43,11 @@ def account_figures(document: AccountRecords) -> Figures:
         "mode reason": held.mode_reason,
         "open positions": len(held.positions),
         "positions and open orders": Table.of(columns, records),
-        "gross exposure": _float(held.gross_exposure),
-        "result": _float(held.result),
-        "day result": _float(held.day_result),
-        "fees": _float(held.fees),
-        "funding": _float(held.funding),
+        "gross exposure (USDT)": _float(held.gross_exposure),
+        "result (USDT)": _float(held.result),
+        "day result (USDT)": _float(held.day_result),
+        "fees (USDT)": _float(held.fees),
+        "funding (USDT)": _float(held.funding),
         "open orders": held.open_orders,
         "unknown orders": held.unknown_orders,
     }
@@ -115,8 +115,8 @@ def _fills(rows: "pl.DataFrame") -> Figures:
             ("symbol", "strategy", "side", "quantity", "price", "fee"),
         ),
         "symbols": by_symbol.height,
-        "value": float(shown.select(value.sum()).item()),
-        "fees": float(shown["fee"].sum()),
+        "value (USDT)": _amount(shown.select(value.sum()).item()),
+        "fees (USDT)": _amount(shown["fee"].sum()),
         "by symbol": Table.of(
             columns, by_symbol.sort("fills", "symbol", descending=[True, False]).rows()
         ),
@@ -130,7 +130,7 @@ def _funding(rows: "pl.DataFrame") -> Figures:
     shown = rows.with_columns(pl.col("amount").cast(pl.Float64()))
     return {
         "funding payments": rows.height,
-        "funding": float(shown["amount"].sum()),
+        "funding (USDT)": _amount(shown["amount"].sum()),
         "newest payments": _newest(shown, "paid_at", ("symbol", "amount")),
         **_span(rows, "paid_at", "payment"),
     }
@@ -179,6 +179,11 @@ def _parts(rows: "pl.DataFrame", name: str, column: str, parts: dict[str, str]) 
 def _span(rows: "pl.DataFrame", column: str, what: str) -> Figures:
     times = rows[column].sort()
     return {f"first {what}": moment(times[0]), f"last {what}": moment(times[-1])}
+
+
+def _amount(total: float) -> float:
+    """Return a sum of amounts without the noise of floats: 13851.033159999997 was shown."""
+    return round(float(total), 8)
 
 
 def _float(value: int) -> float:

@@ -94,13 +94,13 @@ def test_events_show_what_was_traded(record_sensor: RecordSensor, tmp_path: Path
         "rejected": 1,
     }
     fills = figures[AssetMaterialization, "fills"]
-    assert (fills["fills"], fills["value"], fills["fees"]) == (2, 20.0, 0.0)
+    assert (fills["fills"], fills["value (USDT)"], fills["fees (USDT)"]) == (2, 20.0, 0.0)
     funding = figures[AssetObservation, "fills"]
-    assert (funding["funding payments"], funding["funding"]) == (1, -0.00012345)
+    assert (funding["funding payments"], funding["funding (USDT)"]) == (1, -0.00012345)
     bought = [(each["symbol"], each["side"], each["quantity"]) for each in fills["newest fills"]]
     assert bought == [("BTCUSDT", "buy", 0.1)] * 2
     positions = figures[AssetMaterialization, "positions"]
-    assert (positions["mode"], positions["gross exposure"]) == ("ACTIVE", 20.0)
+    assert (positions["mode"], positions["gross exposure (USDT)"]) == ("ACTIVE", 20.0)
     assert [each["quantity"] for each in positions["positions and open orders"]] == [0.2]
 
 
