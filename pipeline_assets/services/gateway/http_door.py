@@ -50,6 +50,11 @@ _STATUS = {
     Kind.FOREIGN: 403,
 }
 _UNSERVED = {400: (422, "malformed"), 404: (404, "not_found"), 405: (405, "method")}
+# A person who opens the address in a browser comes to a path that does not exist.
+_NEXT_STEPS = {
+    404: "There is no such path. /openapi.json describes the paths and their methods.",
+    405: "This path has no such method. /openapi.json describes the paths and their methods.",
+}
 _JSON = "application/json"
 _MOST_EVENTS = 2**53
 # An order is some hundred bytes.
@@ -239,7 +244,8 @@ def _report_errors(app: FastAPI) -> None:
     async def unserved(_: Request, error: HTTPException) -> JSONResponse:
         # FastAPI raises these: a body that is no text, an address or a method that does not exist.
         status, code = _UNSERVED.get(error.status_code, (error.status_code, "http"))
-        return _problem(status, code, str(error.detail), dict(error.headers or {}))
+        message = _NEXT_STEPS.get(error.status_code, str(error.detail))
+        return _problem(status, code, message, dict(error.headers or {}))
 
     async def unavailable(_: Request, error: OutsideSystemError) -> JSONResponse:
         return _problem(503, "unavailable", str(error))

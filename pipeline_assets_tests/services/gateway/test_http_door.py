@@ -154,6 +154,7 @@ def test_unknown_address_is_problem(gateway_server: GatewayServer) -> None:
     ):
         status, answer = ask(gateway_server, method, path)
         assert (status, answer["code"]) == expected
+        assert "/openapi.json" in answer["message"]
 
 
 @pytest.mark.parametrize("text", ["\u202e", "\x07", "a\u2028b", "\x9b"])
