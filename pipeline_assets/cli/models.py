@@ -170,8 +170,7 @@ def _why(strategy: str, held: Mapping[str, Any]) -> str:
     if held["state"] == "passed":
         command = f"pipeline-assets inference promote {strategy} {held['model_id']}"
         return f"Not promoted, though it passed its tests: another model decides, or none (`{command}`)."
-    failures = "; ".join(each.rstrip(".") for each in held["failures"])
-    return f"Not promoted: it failed its tests: {failures}."
+    return f"Not promoted: it failed its tests. {' '.join(held['failures'])}"
 
 
 def _figures(metrics: Mapping[str, float]) -> str:

@@ -123,10 +123,9 @@ def require_fit(manifest: Manifest) -> None:
         UnfitModelError: it did not.
     """
     if not manifest.passes:
-        failures = [each.removesuffix(".") for each in manifest.failures]
         raise UnfitModelError(
-            f"{manifest.strategy} {manifest.model_id} is not promoted, for it did not pass: "
-            f"{'; '.join(failures) or 'no reason was recorded'}."
+            f"{manifest.strategy} {manifest.model_id} is not promoted, for it did not pass. "
+            f"{' '.join(manifest.failures) or 'No reason was recorded.'}"
         )
 
 

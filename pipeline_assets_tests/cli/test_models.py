@@ -84,7 +84,7 @@ def test_table_shows_each_model(run: Run, store: ObjectStore) -> None:
     assert "No model is stored" in run("models").stdout
     stored(store, passes=False, failures=("Worse than never trading.", "Few trades."))
     done = run("models")
-    assert "failed its tests: Worse than never trading; Few trades. " in " ".join(
+    assert "failed its tests. Worse than never trading. Few trades. " in " ".join(
         done.stdout.split()
     )
     assert done.exit_code == 0
