@@ -148,7 +148,7 @@ def _headline(data: _Data) -> str:
     if causes.is_empty():
         return f"{of_all}."
     worst = causes.row(0, named=True)
-    number = f"{worst['candles']:,} of {worst['width']}"
+    number = f"{counted(worst['candles'], 'candle')} of {worst['width']}"
     return f"{of_all}; the most frequent cause is {worst['cause']} ({number}){_doubt(data)}."
 
 

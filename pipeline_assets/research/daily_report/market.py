@@ -133,7 +133,9 @@ def _correlation(market: Market) -> Figure:
         why = f"Fewer than two symbols have {LEAST_RETURNS} hourly returns without a gap."
         return nothing("Mean correlation", why, source)
     others = (
-        f"; {found.left_out} with a missing hour or one price left out" if found.left_out else ""
+        f"; left out: {found.left_out} with a missing hour or a constant price"
+        if found.left_out
+        else ""
     )
     detail = (
         f"of hourly returns of the {len(found.symbols)} symbols with the largest volume{others}"
