@@ -115,8 +115,8 @@ def _fills(rows: "pl.DataFrame") -> Figures:
             ("symbol", "strategy", "side", "quantity", "price", "fee"),
         ),
         "symbols": by_symbol.height,
-        "value (USDT)": _amount(shown.select(value.sum()).item()),
-        "fees (USDT)": _amount(shown["fee"].sum()),
+        "value (USDT)": _amount(shown.select(value).to_series()),
+        "fees (USDT)": _amount(shown["fee"]),
         "by symbol": Table.of(
             columns, by_symbol.sort("fills", "symbol", descending=[True, False]).rows()
         ),
@@ -130,7 +130,7 @@ def _funding(rows: "pl.DataFrame") -> Figures:
     shown = rows.with_columns(pl.col("amount").cast(pl.Float64()))
     return {
         "funding payments": rows.height,
-        "funding (USDT)": _amount(shown["amount"].sum()),
+        "funding (USDT)": _amount(shown["amount"]),
         "newest payments": _newest(shown, "paid_at", ("symbol", "amount")),
         **_span(rows, "paid_at", "payment"),
     }
@@ -181,9 +181,9 @@ def _span(rows: "pl.DataFrame", column: str, what: str) -> Figures:
     return {f"first {what}": moment(times[0]), f"last {what}": moment(times[-1])}
 
 
-def _amount(total: float) -> float:
-    """Return a sum of amounts without the noise of floats: 13851.033159999997 was shown."""
-    return round(float(total), 8)
+def _amount(amounts: "pl.Series") -> float:
+    """Return the sum of amounts without the noise of floats: 13851.033159999997 was shown."""
+    return round(float(amounts.sum()), 8)
 
 
 def _float(value: int) -> float:

@@ -82,7 +82,7 @@ def test_time_between_listings_is_skipped(relisted: Platform) -> None:
         verdicts["complete", DAYS[1]].description
     )
     assert "All 1,440 candles of BTCUSDT" in str(verdicts["complete", DAYS[2]].description)
-    assert f"All {1440 + 15 * 60} candles" in str(verdicts["complete", DAYS[4]].description)
+    assert f"All {1440 + 15 * 60:,} candles" in str(verdicts["complete", DAYS[4]].description)
     assert_frame_equal(
         relisted.stored("1m", ETH), relisted.truth("1m", ETH, AGAIN.start, AGAIN.end)
     )
