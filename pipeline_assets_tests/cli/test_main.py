@@ -266,7 +266,9 @@ def test_fetchable_candles_change_exit_status(minutes: Platform, lonely: Shell) 
         *("--start", "2026-11-19", "--end", "2026-11-20"),
     )
     assert done.returncode == 1
-    assert "2026-11-19 complete: 3 of 2,880 candles are missing, the first of ETHUSDT" in done.stderr
+    assert (
+        "2026-11-19 complete: 3 of 2,880 candles are missing, the first of ETHUSDT" in done.stderr
+    )
 
 
 @pytest.mark.parametrize(
