@@ -39,17 +39,23 @@ def http_answers(url: str, *, below: int = 400) -> bool:
 
 
 def port_holder(port: int) -> str:
-    """Return who listens on `port`, as `name (pid 123)`. Command lines are left out: they hold secrets."""
+    """Return who holds `port`, as `name (pid 123)`. Command lines are left out: they hold secrets."""
     import psutil
 
+    connected = False
     try:
         for connection in psutil.net_connections(kind="tcp"):
-            listens = connection.status == psutil.CONN_LISTEN and connection.laddr
-            if listens and listens.port == port:
+            if not connection.laddr or connection.laddr.port != port:
+                continue
+            connected = True
+            if connection.status == psutil.CONN_LISTEN:
                 name = psutil.Process(connection.pid).name() if connection.pid else None
                 return f"{name} (pid {connection.pid})" if name else "another user's process"
     except psutil.Error as error:
         return f"a process that cannot be looked up ({type(error).__name__})"
+    # The kernel lends ports above 32767 to clients for a while: there is no process to stop.
+    if connected:
+        return "a client's connection, which ends by itself"
     return "a process that cannot be looked up"
 
 
@@ -84,6 +90,6 @@ def require_free_ports(services: Iterable["Service"]) -> None:
         if not port_is_free(host, port):
             raise StackError(
                 f"Port {port} of {host}, which {service.name} needs, is taken by "
-                f"{port_holder(port)}. Stop that process, or {change}."
+                f"{port_holder(port)}. Stop that process or try again, or {change}."
             )
         taken[port] = service.name
