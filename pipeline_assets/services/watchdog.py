@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from pipeline_assets.collection.freshness import stale_alert
 from pipeline_assets.process_identity import boot_clock
 from pipeline_assets.resources.alerts import AlertError, Alerts
+from pipeline_assets.services.freshness_judge import FreshnessJudge
 from pipeline_assets.services.incidents import Incidents, Problem
 from pipeline_assets.stack_state import (
     RESTARTING,
@@ -34,7 +35,6 @@ from pipeline_assets.stop_flag import StopFlag, set_by_signals
 
 if TYPE_CHECKING:
     from pipeline_assets.settings import Settings
-from pipeline_assets.services.freshness_judge import FreshnessJudge
 
 ROUND_SECONDS = 5.0
 # The first ingest runs after a start, or after the machine slept, need this long.
