@@ -99,12 +99,6 @@ def interval_changes(rates: "pl.DataFrame") -> list[IntervalChange]:
     ]
 
 
-def newest_interval(rates: "pl.DataFrame") -> int:
-    """Return the hours between one symbol's newest settlements; the usual ones where that is unknown."""
-    _, spans = _spans(rates, None)
-    return spans[-1].step if spans else USUAL_HOURS
-
-
 def _spans(rates: "pl.DataFrame", current: int | None) -> tuple[list[int], list[_Span]]:
     """The hours of the rates since the epoch, and what lies between each two."""
     ordered = rates.sort("funding_time")

@@ -74,7 +74,7 @@ class Watchdog:
         self._alerts = Alerts(settings.alerts)
         self._freshness = FreshnessJudge(settings)
         self._memory = read_memory(self._file)
-        self._begun = self._begun_at = boot_clock()
+        self._begun = boot_clock()
         self._last_round: float | None = None
         self._silent_since: float | None = None
 
