@@ -3,7 +3,6 @@ Snowflake table. The work is in collection/funding.py and funding_table.py.
 """
 
 from collections.abc import Iterator
-from datetime import date
 from typing import Any
 
 from dagster import (
@@ -18,7 +17,7 @@ from dagster import (
 
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.check_results import report
-from pipeline_assets.assets.inputs import FetchConfig, LoadConfig
+from pipeline_assets.assets.inputs import FetchConfig, LoadConfig, days_of, root_run_of
 from pipeline_assets.assets.presentation import metadata
 from pipeline_assets.collection.chosen_symbols import Request
 from pipeline_assets.collection.fetch_plan import RunKind
@@ -103,8 +102,7 @@ def _load(
     warehouse: ResourceParam[Warehouse],
     store: ResourceParam[ObjectStore],
 ) -> MaterializeResult[Any]:
-    days = sorted(map(date.fromisoformat, context.partition_keys))
-    root_run = context.run.root_run_id or context.run_id
+    days, root_run = days_of(context), root_run_of(context)
     return MaterializeResult(
         metadata=load_funding(store, warehouse, days, root_run, all_again=config.reload)
     )
