@@ -3,7 +3,7 @@ runs, or this process does (run_executor.py). Options and printing are in backfi
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,10 @@ class BackfillResult:
             self.weight += ran.weight
         self.stored_before += runs[0].stored_before
         self.problems += problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result for a program."""
+        return asdict(self)
 
 
 @dataclass
