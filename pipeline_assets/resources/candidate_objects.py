@@ -3,13 +3,13 @@ were evaluated too late to be published. Publishing is in broker.py.
 """
 
 import hashlib
-import io
 from dataclasses import dataclass
 from datetime import date
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from pipeline_assets.market.candidates import CANDIDATE_COLUMNS, candidate_schema
+from pipeline_assets.resources.day_frames import encode_frame
 from pipeline_assets.resources.lake_documents import documented_days
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import ObjectStoreError, PreconditionFailedError
@@ -172,10 +172,7 @@ def _ordered(rows: "pl.DataFrame") -> "pl.DataFrame":
 
 
 def _encoded(candidates: "pl.DataFrame") -> bytes:
-    body = io.BytesIO()
-    ordered = _ordered(candidates.select(*CANDIDATE_COLUMNS, LATE))
-    ordered.rechunk().write_parquet(body, compression="zstd", compression_level=3, statistics=False)
-    return body.getvalue()
+    return encode_frame(_ordered(candidates.select(*CANDIDATE_COLUMNS, LATE)))
 
 
 def _decoded(store: ObjectStore, key: str, body: bytes) -> "pl.DataFrame":

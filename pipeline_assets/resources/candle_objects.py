@@ -115,6 +115,23 @@ def list_objects(
     return found
 
 
+def objects_by_day(
+    store: ObjectStore, interval: Interval, symbols: Sequence[str], span: Window
+) -> dict[str, dict[date, list[StoredObject]]]:
+    """Return the objects of some symbols and a span by symbol and UTC day, by one listing a symbol."""
+    listings = store.each(
+        lambda symbol: by_day(list_objects(store, interval, symbol, span.start, span.end)), symbols
+    )
+    return dict(zip(symbols, listings, strict=True))
+
+
+def first_stored_day(store: ObjectStore, interval: Interval, symbol: str) -> date | None:
+    """Return the UTC day of a symbol's oldest object, or None without one."""
+    oldest = next(iter(store.objects(prefix(interval, symbol))), None)
+    start = window_start(oldest.key) if oldest else None
+    return start.date() if start else None
+
+
 def read_object(store: ObjectStore, key: str) -> "tuple[pl.DataFrame, str] | None":
     """Return the candles of an object and its ETag, or None; raises DamagedObjectError if it is damaged."""
     found = store.get_with_etag(key)
