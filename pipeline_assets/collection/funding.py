@@ -54,7 +54,7 @@ def collect_funding(
     Raises:
         SymbolError, PartitionError: the request names a symbol or day that cannot be.
         ExchangeUnreachableError, ExchangeBannedError: the exchange answers no request. Rates that were stored
-            before stays.
+            before stay.
     """
     ingest = request.kind is RunKind.INGEST
     priority = Priority.INGEST_OTHER if ingest else Priority.BACKFILL

@@ -8,7 +8,7 @@ from functools import cached_property
 from threading import Lock
 from typing import Any
 
-from pipeline_assets.collection.findings import FAILED, Finding, Table, moment
+from pipeline_assets.collection.findings import Finding, Table, failures, moment
 from pipeline_assets.collection.funding_plan import FundingPlan
 from pipeline_assets.market.funding_intervals import IntervalChange, interval_changes
 from pipeline_assets.market.windows import Window, day_window
@@ -129,15 +129,4 @@ class FundingReport:
             )
         if self.rejected:
             values["rates rejected"] = Table.of({"reason": "string"}, zip(self.rejected))
-        return values | self._failures()
-
-    def _failures(self) -> dict[str, Any]:
-        columns = {"symbol": "string", "reason": "string"}
-        found: dict[str, Any] = {}
-        for name, count, held in (
-            ("failures", FAILED, self.plan.failures),
-            ("gone", "symbols gone", self.plan.gone),
-        ):
-            if held:
-                found |= {count: len(held), name: Table.of(columns, sorted(held.items()))}
-        return found
+        return values | failures(plan)
