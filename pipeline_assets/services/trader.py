@@ -109,13 +109,30 @@ async def _session(settings: Settings, stop: asyncio.Event, heartbeat: Heartbeat
                 if feed.expects(clock.now_ms()):
                     held = await asyncio.to_thread(slots.candles, symbols)
                     for minute, bars in feed.due(clock.now_ms(), held):
-                        await _take_in(trader, candidates, records)
-                        while await asyncio.to_thread(trader.awaits, minute):
-                            if await _stopped_within(_PERIOD_SECONDS, stop):
-                                return
-                            await _take_in(trader, candidates, records)
+                        if not await _decided(trader, minute, candidates, records, stop):
+                            return
                         await trader.on_minute(minute, bars)
                 await _stopped_within(_PERIOD_SECONDS, stop)
+
+
+async def _decided(
+    trader: Trader,
+    minute: int,
+    candidates: "asyncio.Queue[PlacedCandidate | OutsideSystemError]",
+    records: "asyncio.Queue[tuple[int, Record] | OutsideSystemError]",
+    stop: asyncio.Event,
+) -> bool:
+    """Wait until the trader awaits no decision of a minute; return False if `stop` is set before that.
+
+    Raises:
+        OutsideSystemError: Kafka or the gateway does not answer.
+    """
+    await _take_in(trader, candidates, records)
+    while await asyncio.to_thread(trader.awaits, minute):
+        if await _stopped_within(_PERIOD_SECONDS, stop):
+            return False
+        await _take_in(trader, candidates, records)
+    return True
 
 
 async def _stopped_within(seconds: float, stop: asyncio.Event) -> bool:
