@@ -75,9 +75,7 @@ def funding_rates() -> AssetsDefinition:
         # A rate that the exchange has not is nothing to act on; a symbol that failed is.
         failed = found.plan.failures
         severity = AssetCheckSeverity.ERROR if failed else AssetCheckSeverity.WARN
-        yield report(
-            *(context, layer.FUNDING_RATES, layer.COMPLETE, found.findings()), severity=severity
-        )
+        yield report(context, layer.FUNDING_RATES, layer.COMPLETE, found.findings(), severity)
 
     return rates
 

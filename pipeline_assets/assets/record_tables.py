@@ -77,7 +77,11 @@ def record_table(
         partitions = days_of(context)
         minutes = settings.ingest.load_minutes
         loaded = load_records(
-            *(store, warehouse, table, None if scheduled else partitions, root_run_of(context)),
+            store,
+            warehouse,
+            table,
+            None if scheduled else partitions,
+            root_run_of(context),
             due=scheduled_load(exchange.server_time, minutes) if scheduled else None,
             all_again=config.reload,
         )

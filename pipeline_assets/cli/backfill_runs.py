@@ -223,11 +223,11 @@ def _ran(outcome: Outcome, store: "ObjectStore", staged: "Staged") -> _Ran:
         plan = FetchPlan.from_dict(read_document(store, staged.plan))
         failed = sorted(plan.failures.keys() & plan.windows.keys())
     return _Ran(
-        outcome.run_id,
-        value(layer.FORMATTED, "rows"),
-        value(layer.OBJECTS, "objects"),
-        value(layer.RAW, "weight spent"),
-        value(layer.RAW, "symbol-days stored before"),
-        value(layer.OBJECTS, INCOMPLETE) + len(failed),
-        failed,
+        run_id=outcome.run_id,
+        rows=value(layer.FORMATTED, "rows"),
+        objects=value(layer.OBJECTS, "objects"),
+        weight=value(layer.RAW, "weight spent"),
+        stored_before=value(layer.RAW, "symbol-days stored before"),
+        incomplete=value(layer.OBJECTS, INCOMPLETE) + len(failed),
+        failed=failed,
     )

@@ -158,20 +158,20 @@ def find_gaps(settings: Settings, asked: Asked) -> Report:
     ledger = pl.concat(ledgers)
     causes = asked.causes or [cause for cause in Cause if cause not in NOT_DUE]
     return Report(
-        at,
-        windows,
-        lifetimes,
-        forgotten(read_identities(store)),
-        ledger,
-        ledger.filter(pl.col("cause").is_in([str(cause) for cause in causes])),
-        [
+        at=at,
+        windows=windows,
+        lifetimes=lifetimes,
+        gone=forgotten(read_identities(store)),
+        ledger=ledger,
+        gaps=ledger.filter(pl.col("cause").is_in([str(cause) for cause in causes])),
+        disagreements=[
             record
             for interval, window in windows.items()
             for record in _disagreements(store, interval, window, lifetimes)
         ],
-        zero_volume_of(store, windows, lifetimes, at),
-        unknown,
-        unread,
+        zero_volume=zero_volume_of(store, windows, lifetimes, at),
+        unknown=unknown,
+        unread=unread,
     )
 
 

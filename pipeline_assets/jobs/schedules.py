@@ -220,7 +220,9 @@ def model_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
 def drift_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
     """Return the daily schedule of drift; a run's partition is yesterday."""
     return _yesterday_schedule(
-        *(DRIFT_JOB, DRIFT_CRON, status),
+        DRIFT_JOB,
+        DRIFT_CRON,
+        status,
         "Compares yesterday's features, decisions and results with the models' training.",
     )
 
@@ -228,7 +230,9 @@ def drift_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
 def reconciliation_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
     """Return the daily schedule of the comparison with the exchange; a run's partition is yesterday."""
     return _yesterday_schedule(
-        *(RECONCILIATION_JOB, RECONCILIATION_CRON, status),
+        RECONCILIATION_JOB,
+        RECONCILIATION_CRON,
+        status,
         "Compares yesterday's ledger with the exchange's trade and income history.",
     )
 

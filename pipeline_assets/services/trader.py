@@ -254,16 +254,16 @@ def _trader(settings: Settings, gateway: GrpcGateway, clock: Callable[[], int]) 
     )
     topic = settings.kafka.model_copy(update={"topic": DECISIONS_TOPIC})
     return Trader(
-        PassThroughDecider(keeper),
-        formulas_of(markets, fees, model),
-        gateway,
-        LakeTraderStore(store, settings.trading.account),
-        CandidateTopic(topic, DECISION_SCHEMA).publish,
-        clock,
-        _log_closed,
-        _logger.warning,
-        1000 * settings.inference.wait_seconds if settings.inference.enabled else None,
-        _logger.info,
+        decider=PassThroughDecider(keeper),
+        formulas=formulas_of(markets, fees, model),
+        gateway=gateway,
+        store=LakeTraderStore(store, settings.trading.account),
+        publish=CandidateTopic(topic, DECISION_SCHEMA).publish,
+        clock=clock,
+        on_closed=_log_closed,
+        warn=_logger.warning,
+        awaited_ms=1000 * settings.inference.wait_seconds if settings.inference.enabled else None,
+        note=_logger.info,
     )
 
 
