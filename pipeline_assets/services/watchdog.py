@@ -257,12 +257,11 @@ def watch(settings: "Settings") -> None:
     # The data directory holds credentials and is its owner's only.
     os.umask(0o077)
     watchdog = Watchdog(settings)
-    host = (
-        urlsplit(settings.alerts.webhook_url.get_secret_value()).hostname
-        if (settings.alerts.webhook_url)
-        else "nobody"
-    )
-    logger.info("Watching; alerts go to %s.", host)
+    webhook = settings.alerts.webhook_url
+    if webhook is None:
+        logger.warning("Watching; alerts are only logged: PIPELINE_ALERTS__WEBHOOK_URL is not set.")
+    else:
+        logger.info("Watching; alerts go to %s.", urlsplit(webhook.get_secret_value()).hostname)
     with set_by_signals(stop, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
         watchdog.run(stop)
     watchdog.last_words(datetime.now(UTC))
