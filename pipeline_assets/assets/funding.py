@@ -46,7 +46,7 @@ _CHECKS = {
 
 
 def funding_rates() -> AssetsDefinition:
-    """The asset of the stored rates, with the check `complete`."""
+    """Build the asset of the stored rates, with the check `complete`."""
 
     @asset(
         key=layer.FUNDING_RATES,
@@ -81,7 +81,7 @@ def funding_rates() -> AssetsDefinition:
 
 
 def funding_table() -> AssetsDefinition:
-    """The asset of the Snowflake table of funding rates."""
+    """Build the asset of the Snowflake table of funding rates."""
     declared = asset(
         key=layer.FUNDING_TABLE,
         deps=[layer.FUNDING_RATES],

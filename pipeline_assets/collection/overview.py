@@ -113,7 +113,7 @@ def combined(
     *,
     gaps_known: bool = True,
 ) -> list[Overview]:
-    """One entry a symbol and interval, sorted; None for a part that is unknown.
+    """Return one entry a symbol and interval, sorted; None for a part that is unknown.
 
     Without the exchange's clock, what should be stored is not known: then `gaps_known` is False.
     """

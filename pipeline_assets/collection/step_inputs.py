@@ -96,7 +96,7 @@ class Step:
         )
 
     def _sources(self, output: Output) -> Iterator[Staged]:
-        """Where the input may lie, the preferred one first.
+        """Yield the places where the input may lie, the preferred one first.
 
         The own run's comes first: beside other runs on the same days, each run reads what it fetched.
         """

@@ -60,7 +60,7 @@ def trade_schema() -> "pa.Schema":
 
 @cache
 def equity_schema() -> "pa.Schema":
-    """The equity curve: equity and the value of all positions, at the end of each step of time."""
+    """Return the columns of the equity curve: equity and exposure at the end of each step of time."""
     import pyarrow as pa
 
     numbers = [(name, pa.float64()) for name in ("equity", "exposure")]

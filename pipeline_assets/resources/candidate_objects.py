@@ -102,7 +102,7 @@ def read_candidates(store: ObjectStore, day: date) -> "pl.DataFrame":
 
 
 def read_stored(store: ObjectStore, day: date) -> "pl.DataFrame":
-    """As `read_candidates`, with the column `evaluated_late`.
+    """Return the rows of `read_candidates`, with the column `evaluated_late`.
 
     An id of which one row is not late was published, and counts as published.
     """
@@ -162,7 +162,7 @@ def _read(store: ObjectStore, day: date) -> "tuple[pl.DataFrame, dict[str, str]]
 
 
 def _ordered(rows: "pl.DataFrame") -> "pl.DataFrame":
-    """One row an id, the first created of those that were published, in the order of the object."""
+    """Return one row an id, the first created of the published ones, in the order of the object."""
     return (
         # All columns, so that two rows of one id that differ are kept alike by every reader.
         rows.sort(LATE, "created_at", *(c for c in CANDIDATE_COLUMNS if c != "created_at"))

@@ -47,7 +47,7 @@ def object_key(interval: Interval, symbol: str, start: datetime) -> str:
 
 
 def window_start(key: str) -> datetime | None:
-    """When the window of the object with this key begins, UTC; None if the key is no candle object's.
+    """Return when the window of an object begins, UTC, by its key; None if the key is no candle object's.
 
     Another program may store `20261332_2500.parquet`, which is no time.
     """
@@ -174,7 +174,7 @@ def _write(
     expected_etag: str | None,
     skip_unchanged: bool = False,
 ) -> "tuple[WrittenObject, pl.DataFrame]":
-    """As `write_candles`; returns with the object the candles it holds."""
+    """Write as `write_candles`; return the object and the candles that it holds."""
     from pipeline_assets.market.encoding import merge_candles
 
     symbol = str(candles["symbol"][0])
@@ -317,7 +317,7 @@ def _symbol_of(candles: "pl.DataFrame", stored: Sequence[StoredObject]) -> str:
 
 
 def by_day(stored: Sequence[StoredObject]) -> dict[date, list[StoredObject]]:
-    """Objects by the UTC day that their window begins in."""
+    """Return objects by the UTC day in which their window begins."""
     days: dict[date, list[StoredObject]] = {}
     for each in stored:
         begins = window_start(each.key)

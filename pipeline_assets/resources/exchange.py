@@ -124,7 +124,7 @@ class ExchangeClient:
         return from_milliseconds(self._call(self._requests.server_time()))
 
     def universe(self) -> Listings:
-        """Everything that the exchange lists (`universe.trading_symbols` picks the universe).
+        """Return everything that the exchange lists (`universe.trading_symbols` picks the universe).
 
         Raises:
             ExchangeError: no entry of exchangeInfo can be read. An empty result would wrongly mean that

@@ -50,7 +50,7 @@ class FundingClient(ExchangeClient):
     """A connection to the exchange that asks for funding rates too."""
 
     def __init__(self, settings: "Settings", priority: "Priority", **options: Any) -> None:
-        """A client; `options` are those of ExchangeClient."""
+        """Keep the arguments; `options` are those of ExchangeClient."""
         super().__init__(settings.binance, priority=priority, **options)
         self._allowance = FundingAllowance(
             FundingBudget(

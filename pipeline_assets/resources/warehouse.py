@@ -57,7 +57,7 @@ class LoadResult:
     merge_seconds: float
 
     def values(self) -> dict[str, int | float]:
-        """The result as a run's metadata show it."""
+        """Return the result as a run's metadata show it."""
         return {
             "rows read": self.rows_loaded,
             "rows inserted": self.rows_inserted,
