@@ -21,13 +21,8 @@ def boot_clock() -> float:
     return time.clock_gettime(clock)
 
 
-def mark_now() -> str:
-    """Return this moment as a mark: the boot's id and the seconds since the boot."""
-    return f"{_boot_id()}/{_seconds_since_boot():.2f}"
-
-
 def mark_of(pid: int) -> str:
-    """Return the mark of a process's start; empty if there is no such process."""
+    """Return the mark of a process's start: the boot's id and seconds; empty if there is no such process."""
     started = _started(pid)
     return "" if started is None else f"{_boot_id()}/{started:.2f}"
 
@@ -39,7 +34,7 @@ def is_alive(pid: int, at: float, mark: str = "") -> bool:
         pid: the process's number.
         at: when the process was created, or a later time at which it ran (UNIX seconds). It counts
             only without a mark: records of older versions have none.
-        mark: the same moment as `mark_of` or `mark_now` returned it.
+        mark: the process's start, as `mark_of` returned it.
     """
     import psutil
 
@@ -54,12 +49,6 @@ def is_alive(pid: int, at: float, mark: str = "") -> bool:
         return False
 
 
-def mark_at(mark: str, marked_at: float, at: float) -> str:
-    """Return the mark of the time `at`, given a mark and its time (both UNIX seconds)."""
-    boot_id, _, seconds = mark.rpartition("/")
-    return f"{boot_id}/{float(seconds) + at - marked_at:.2f}"
-
-
 def _started_by(pid: int, mark: str) -> bool:
     """Return whether the process that has this pid now was started by then, in this boot."""
     boot_id, _, seconds = mark.rpartition("/")
@@ -70,8 +59,9 @@ def _started_by(pid: int, mark: str) -> bool:
 
 
 def _started(pid: int) -> float | None:
-    """Return when a process started, in seconds on the clock of `_seconds_since_boot`."""
+    """Return when a process started, in seconds since the boot; elsewhere than on Linux, in UNIX seconds."""
     if sys.platform != "linux":
+        # psutil has only the wall clock's time of it there.
         import psutil
 
         try:
@@ -92,11 +82,6 @@ def _ticks_per_second() -> int:
     import os
 
     return os.sysconf("SC_CLK_TCK")
-
-
-def _seconds_since_boot() -> float:
-    # Elsewhere than on Linux, psutil has only the wall clock's time of a process's start.
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.time()
 
 
 @cache

@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 from airflow.sdk.exceptions import AirflowSkipException
 from candle_intervals import FIRST_DAY_TAG, LAST_DAY_TAG, LATE_TAGS, PARTITION_TAG
 from dagster_api import Backfill, DagsterApi, DagsterError, DagsterUnavailableError, Run
+from dagster_base_operator import DagsterOperator
 from dagster_launching import Patience, find_or_launch
+from dagster_run_days import DAY, days_between, interval_day, newest_day
 
 if TYPE_CHECKING:
     from airflow.sdk import Context
-from dagster_base_operator import DagsterOperator
-from dagster_run_days import DAY, days_between, interval_day, newest_day
 
 # Dagster starts a run again whose process died; its daemon looks every half minute.
 _RETRY_BY_DAGSTER = timedelta(minutes=2)

@@ -29,7 +29,7 @@ _DESCRIPTION = (
 
 
 def backtest_report() -> AssetsDefinition:
-    """The asset of the reports, a strategy's name a partition."""
+    """Build the asset of the reports, with a partition for each strategy."""
     declared = asset(
         key=layer.BACKTEST_REPORT,
         deps=layer.newest_days(layer.key(layer.OBJECTS, Interval.ONE_MINUTE), layer.FUNDING_RATES),

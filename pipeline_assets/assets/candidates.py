@@ -3,7 +3,6 @@ are found in signals/evaluation.py; signals/tick_news.py chooses the results to 
 """
 
 from collections.abc import Iterator
-from datetime import date
 from typing import Any
 
 from dagster import (
@@ -18,6 +17,7 @@ from dagster import (
 )
 
 from pipeline_assets.assets import layer
+from pipeline_assets.assets.inputs import days_of
 from pipeline_assets.assets.partitions import daily_partitions
 from pipeline_assets.assets.presentation import metadata
 from pipeline_assets.market.intervals import Interval
@@ -68,8 +68,7 @@ def candidate_objects() -> AssetsDefinition:
     ) -> MaterializeResult[Any]:
         """Finalize each day of the run; safe for a day that is not over yet."""
         found = 0
-        for key in context.partition_keys:
-            day = date.fromisoformat(key)
+        for day in days_of(context):
             finalize_candidates(store, day)
             found += read_candidates(store, day).height
         return MaterializeResult(

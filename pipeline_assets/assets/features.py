@@ -2,12 +2,12 @@
 features themselves are declared in research/features/.
 """
 
-from datetime import date
 from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, ResourceParam, asset
 
 from pipeline_assets.assets import layer
+from pipeline_assets.assets.inputs import days_of
 from pipeline_assets.collection.feature_load import merge_features, whole_months
 from pipeline_assets.collection.fetch_plan import RunKind
 from pipeline_assets.collection.run_names import FUNDING_BACKFILL_JOB
@@ -44,7 +44,7 @@ def features(interval: Interval) -> AssetsDefinition:
         if not settings.features.enabled:
             return MaterializeResult(metadata={"switched off by": "PIPELINE_FEATURES__ENABLED"})
         table = FeatureTable(warehouse, settings.features.load_lag_seconds)
-        days = sorted(map(date.fromisoformat, context.partition_keys))
+        days = days_of(context)
         kind = RunKind.of(context.run.tags)
         if _loads_rates(context):
             days = whole_months(days)

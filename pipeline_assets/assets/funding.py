@@ -3,7 +3,6 @@ Snowflake table. The work is in collection/funding.py and funding_table.py.
 """
 
 from collections.abc import Iterator
-from datetime import date
 from typing import Any
 
 from dagster import (
@@ -18,7 +17,7 @@ from dagster import (
 
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.check_results import report
-from pipeline_assets.assets.inputs import FetchConfig, LoadConfig
+from pipeline_assets.assets.inputs import FetchConfig, LoadConfig, days_of, root_run_of
 from pipeline_assets.assets.presentation import metadata
 from pipeline_assets.collection.chosen_symbols import Request
 from pipeline_assets.collection.fetch_plan import RunKind
@@ -47,7 +46,7 @@ _CHECKS = {
 
 
 def funding_rates() -> AssetsDefinition:
-    """The asset of the stored rates, with the check `complete`."""
+    """Build the asset of the stored rates, with the check `complete`."""
 
     @asset(
         key=layer.FUNDING_RATES,
@@ -76,15 +75,13 @@ def funding_rates() -> AssetsDefinition:
         # A rate that the exchange has not is nothing to act on; a symbol that failed is.
         failed = found.plan.failures
         severity = AssetCheckSeverity.ERROR if failed else AssetCheckSeverity.WARN
-        yield report(
-            *(context, layer.FUNDING_RATES, layer.COMPLETE, found.findings()), severity=severity
-        )
+        yield report(context, layer.FUNDING_RATES, layer.COMPLETE, found.findings(), severity)
 
     return rates
 
 
 def funding_table() -> AssetsDefinition:
-    """The asset of the Snowflake table of funding rates."""
+    """Build the asset of the Snowflake table of funding rates."""
     declared = asset(
         key=layer.FUNDING_TABLE,
         deps=[layer.FUNDING_RATES],
@@ -103,8 +100,7 @@ def _load(
     warehouse: ResourceParam[Warehouse],
     store: ResourceParam[ObjectStore],
 ) -> MaterializeResult[Any]:
-    days = sorted(map(date.fromisoformat, context.partition_keys))
-    root_run = context.run.root_run_id or context.run_id
+    days, root_run = days_of(context), root_run_of(context)
     return MaterializeResult(
         metadata=load_funding(store, warehouse, days, root_run, all_again=config.reload)
     )

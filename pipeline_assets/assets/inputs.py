@@ -1,12 +1,15 @@
-"""The step of a run in Dagster, and the configuration of a fetch and of a load. Which outputs a step reads is
-in collection/step_inputs.py.
+"""A run in Dagster as assets read it: its days, root run and step, and how a fetch and a load are configured.
+Which outputs a step reads is in collection/step_inputs.py.
 """
+
+from datetime import date
 
 from dagster import AssetCheckExecutionContext, AssetExecutionContext, Config
 from pydantic import Field
 
 from pipeline_assets.collection.step_inputs import Step
 from pipeline_assets.market.intervals import Interval
+from pipeline_assets.market.partition_keys import partition_days
 from pipeline_assets.resources.object_store import ObjectStore
 
 
@@ -29,13 +32,31 @@ class LoadConfig(Config):
     )
 
 
+Context = AssetExecutionContext | AssetCheckExecutionContext
+
+
+def days_of(context: Context) -> list[date]:
+    """Return the UTC days of the run's partitions, ascending.
+
+    A future day passes: only the exchange's clock could refuse it, and these callers do not ask the exchange.
+
+    Raises:
+        PartitionError: a partition key is no day; Dagster's `launchRun` does not validate keys.
+    """
+    return partition_days(context.op_execution_context.partition_keys, date.max)
+
+
+def root_run_of(context: Context) -> str:
+    """Return the id of the run that this run repeats, or its own: it names what the run writes."""
+    return context.run.root_run_id or context.run.run_id
+
+
 def step_of(
-    context: AssetExecutionContext | AssetCheckExecutionContext,
+    context: Context,
     store: ObjectStore,
     interval: Interval,
     name: str,
 ) -> Step:
     """Return the step that is executed now; raises PartitionError if a partition key is no day."""
     keys = context.op_execution_context.partition_keys
-    run = context.run.run_id
-    return Step.of(store, interval, keys, context.run.root_run_id or run, name, run)
+    return Step.of(store, interval, keys, root_run_of(context), name, context.run.run_id)

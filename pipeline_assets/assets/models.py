@@ -40,7 +40,7 @@ _partitions = StaticPartitionsDefinition(list(strategy_names()))
 
 
 def model() -> AssetsDefinition:
-    """The asset of the models, a strategy's name a partition."""
+    """Build the asset of the models, with a partition for each strategy."""
     declared = asset(
         key=layer.MODEL,
         deps=layer.newest_days(

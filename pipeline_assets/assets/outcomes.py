@@ -2,12 +2,12 @@
 research/outcomes.py; the table is as in record_tables.py.
 """
 
-from datetime import date
 from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, ResourceParam, asset
 
 from pipeline_assets.assets import layer
+from pipeline_assets.assets.inputs import days_of
 from pipeline_assets.assets.presentation import metadata
 from pipeline_assets.assets.record_tables import record_table
 from pipeline_assets.market.intervals import Interval
@@ -48,7 +48,7 @@ def _compute(
     from pipeline_assets.research.stored_outcomes import stored_until, update_outcomes
 
     until = stored_until(exchange.server_time(), exchange.settle, settings.ingest.upload_minutes)
-    days = [date.fromisoformat(key) for key in context.partition_keys]
+    days = days_of(context)
     found = {day: update_outcomes(store, day, until) for day in days}
     if len(found) == 1:
         return MaterializeResult(metadata=metadata(found[days[0]]))

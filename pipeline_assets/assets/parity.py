@@ -1,7 +1,5 @@
 """The check `parity` on the finished days' candidates. How it is judged is in signals/parity.py."""
 
-from datetime import date
-
 from dagster import (
     AssetCheckExecutionContext,
     AssetCheckResult,
@@ -13,6 +11,7 @@ from dagster import (
 from pipeline_assets.assets import layer
 from pipeline_assets.assets.candidates import CANDIDATE_OBJECTS
 from pipeline_assets.assets.check_results import report
+from pipeline_assets.assets.inputs import days_of
 from pipeline_assets.assets.partitions import daily_partitions
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.strategies import configured_strategies
@@ -44,8 +43,7 @@ def parity_check() -> AssetChecksDefinition:
         settings: ResourceParam[Settings],
     ) -> AssetCheckResult:
         strategies = configured_strategies(settings.strategies)
-        days = [date.fromisoformat(key) for key in context.op_execution_context.partition_keys]
-        findings = judge_days(store, strategies, days, exchange.server_time().date())
+        findings = judge_days(store, strategies, days_of(context), exchange.server_time().date())
         return report(context, CANDIDATE_OBJECTS, "parity", findings)
 
     return parity

@@ -70,7 +70,5 @@ def _compare(
     for each in wrong:
         text = f"Account {each.account}, {each.day}: {each.finding().description}"
         alerts.send_repeatedly({"text": text, **each.to_dict()})
-    yield report(
-        *(context, layer.RECONCILIATION, layer.MATCHES_EXCHANGE, findings),
-        severity=AssetCheckSeverity.ERROR if wrong else AssetCheckSeverity.WARN,
-    )
+    severity = AssetCheckSeverity.ERROR if wrong else AssetCheckSeverity.WARN
+    yield report(context, layer.RECONCILIATION, layer.MATCHES_EXCHANGE, findings, severity)

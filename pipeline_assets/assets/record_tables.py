@@ -17,7 +17,7 @@ from dagster import (
 )
 
 from pipeline_assets.assets import layer
-from pipeline_assets.assets.inputs import LoadConfig
+from pipeline_assets.assets.inputs import LoadConfig, days_of, root_run_of
 from pipeline_assets.collection.fetch_plan import RunKind
 from pipeline_assets.collection.record_load import load_records, scheduled_load, update_views
 from pipeline_assets.resources import record_tables
@@ -74,15 +74,15 @@ def record_table(
         settings: ResourceParam[Settings],
     ) -> MaterializeResult[Any]:
         scheduled = RunKind.of(context.run.tags) is RunKind.INGEST
-        partitions = [date.fromisoformat(day) for day in context.partition_keys]
-        waits = scheduled and settings.ingest.load_minutes > 15
-        due = (
-            scheduled_load(exchange.server_time(), settings.ingest.load_minutes) if waits else None
-        )
+        partitions = days_of(context)
+        minutes = settings.ingest.load_minutes
         loaded = load_records(
-            *(store, warehouse, table, None if scheduled else partitions),
-            context.run.root_run_id or context.run_id,
-            due=due,
+            store,
+            warehouse,
+            table,
+            None if scheduled else partitions,
+            root_run_of(context),
+            due=scheduled_load(exchange.server_time, minutes) if scheduled else None,
             all_again=config.reload,
         )
         others = {day: count for day, count in loaded.days.items() if day not in partitions}

@@ -1,12 +1,11 @@
 """The assets of the Snowflake tables. Loading them is in collection/table_sink.py."""
 
-from datetime import date
 from typing import Any
 
 from dagster import AssetExecutionContext, AssetsDefinition, MaterializeResult, ResourceParam, asset
 
 from pipeline_assets.assets import layer
-from pipeline_assets.assets.inputs import step_of
+from pipeline_assets.assets.inputs import days_of, root_run_of, step_of
 from pipeline_assets.collection.sinks import fill
 from pipeline_assets.collection.table_sink import TableSink, load_ledger
 from pipeline_assets.market.intervals import Interval
@@ -65,8 +64,7 @@ def candle_gap_table() -> AssetsDefinition:
         store: ResourceParam[ObjectStore],
         warehouse: ResourceParam[Warehouse],
     ) -> MaterializeResult[Any]:
-        days = [date.fromisoformat(key) for key in context.partition_keys]
-        root_run = context.run.root_run_id or context.run_id
-        return MaterializeResult(metadata=dict(load_ledger(store, warehouse, days, root_run)))
+        loaded = load_ledger(store, warehouse, days_of(context), root_run_of(context))
+        return MaterializeResult(metadata=dict(loaded))
 
     return load_gap_table

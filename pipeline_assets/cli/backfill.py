@@ -1,8 +1,8 @@
 """The command `backfill`. The runs that it makes are in backfill_runs.py."""
 
 import sys
-from dataclasses import asdict
 from datetime import date
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,6 +19,10 @@ from pipeline_assets.cli.output import console, print_json, print_problems
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.settings import load_settings
 from pipeline_assets.wording import counted
+
+if TYPE_CHECKING:
+    from pipeline_assets.cli.backfill_runs import BackfillResult
+    from pipeline_assets.cli.funding_runs import FundingBackfill
 
 
 @click.command()
@@ -48,8 +52,8 @@ def backfill(
     """
     if funding == (interval is not None):
         raise click.UsageError("Give either --interval, for candles, or --funding.")
-    from pipeline_assets.cli import backfill_runs
-    from pipeline_assets.cli.funding_runs import FundingBackfill, backfill_funding
+    from pipeline_assets.cli.backfill_runs import backfill as run_backfill
+    from pipeline_assets.cli.funding_runs import backfill_funding
     from pipeline_assets.cli.progress import TerminalProgress
     from pipeline_assets.collection.symbol_names import unknown_symbols
     from pipeline_assets.resources.exchange_access import Exchange
@@ -66,33 +70,42 @@ def backfill(
         # Refused before a run, which would leave its days as failed partitions.
         unknown_symbols(settings, ObjectStore(settings.s3, PERSON_PATIENCE), symbols)
     with TerminalProgress(console(stderr=True)) as progress:
-        result: FundingBackfill | backfill_runs.BackfillResult
+        result: FundingBackfill | BackfillResult
         if interval is None:
             result = backfill_funding(
                 settings, symbols, start, end, progress, refresh=refresh, say=progress.say
             )
+            lines = _funding_lines(result)
         else:
-            result = backfill_runs.backfill(
+            result = run_backfill(
                 settings, interval, symbols, start, end, progress, refresh=refresh, say=progress.say
             )
+            lines = _candle_lines(result)
     if as_json:
-        print_json(result.to_dict() if isinstance(result, FundingBackfill) else asdict(result))
-    elif isinstance(result, FundingBackfill):
-        counts = result.counts
-        click.echo(
-            f"{counts['rates']:,} funding rates stored, {counts['objects_changed']:,} objects written, "
-            f"{counts['requests']:,} requests, {counted(len(result.runs), 'Dagster run')}; "
-            f"{counts['stored_before']:,} symbol-months were stored before."
-        )
-        if counts["missing"]:
-            click.echo(f"The exchange has no rate of {counted(counts['missing'], 'settlement')}.")
-        print_problems(result.problems)
+        print_json(result.to_dict())
     else:
-        click.echo(
-            f"{result.rows:,} rows of {interval} in {result.objects:,} objects, "
-            f"weight {result.weight:,}, {counted(len(result.runs), 'Dagster run')}; "
-            f"{result.stored_before:,} symbol-days were stored before."
-        )
+        for line in lines:
+            click.echo(line)
         print_problems(result.problems)
     if result.problems:
         sys.exit(1)
+
+
+def _candle_lines(result: "BackfillResult") -> list[str]:
+    return [
+        f"{result.rows:,} rows of {result.interval} in {result.objects:,} objects, "
+        f"weight {result.weight:,}, {counted(len(result.runs), 'Dagster run')}; "
+        f"{result.stored_before:,} symbol-days were stored before."
+    ]
+
+
+def _funding_lines(result: "FundingBackfill") -> list[str]:
+    counts = result.counts
+    lines = [
+        f"{counts['rates']:,} funding rates stored, {counts['objects_changed']:,} objects written, "
+        f"{counts['requests']:,} requests, {counted(len(result.runs), 'Dagster run')}; "
+        f"{counts['stored_before']:,} symbol-months were stored before."
+    ]
+    if counts["missing"]:
+        lines.append(f"The exchange has no rate of {counted(counts['missing'], 'settlement')}.")
+    return lines

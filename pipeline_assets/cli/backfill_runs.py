@@ -3,7 +3,7 @@ runs, or this process does (run_executor.py). Options and printing are in backfi
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from datetime import date, timedelta
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -50,6 +50,10 @@ class BackfillResult:
             self.weight += ran.weight
         self.stored_before += runs[0].stored_before
         self.problems += problems
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the result for a program."""
+        return asdict(self)
 
 
 @dataclass
@@ -219,11 +223,11 @@ def _ran(outcome: Outcome, store: "ObjectStore", staged: "Staged") -> _Ran:
         plan = FetchPlan.from_dict(read_document(store, staged.plan))
         failed = sorted(plan.failures.keys() & plan.windows.keys())
     return _Ran(
-        outcome.run_id,
-        value(layer.FORMATTED, "rows"),
-        value(layer.OBJECTS, "objects"),
-        value(layer.RAW, "weight spent"),
-        value(layer.RAW, "symbol-days stored before"),
-        value(layer.OBJECTS, INCOMPLETE) + len(failed),
-        failed,
+        run_id=outcome.run_id,
+        rows=value(layer.FORMATTED, "rows"),
+        objects=value(layer.OBJECTS, "objects"),
+        weight=value(layer.RAW, "weight spent"),
+        stored_before=value(layer.RAW, "symbol-days stored before"),
+        incomplete=value(layer.OBJECTS, INCOMPLETE) + len(failed),
+        failed=failed,
     )

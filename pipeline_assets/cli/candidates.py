@@ -127,7 +127,7 @@ def follow(settings: Settings, console: "Console", *, from_beginning: bool, as_j
 
 
 def _for_people(candidate: "Candidate") -> str:
-    """One line, with rich's markup: time UTC, symbol, side, strategy, price, indicators, lag."""
+    """Return one line, with rich's markup: time UTC, symbol, side, strategy, price, indicators, lag."""
     from rich.markup import escape
 
     colour = _COLOURS[candidate.side]

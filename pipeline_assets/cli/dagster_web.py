@@ -1,5 +1,5 @@
 """Dagster's web server as commands use it, over GraphQL: runs are found by tags, launched and read. How a
-command follows its runs is in followed_runs.py.
+command follows its runs is in followed_runs.py; the query of `status` is in filling.py.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,7 +15,7 @@ _SECONDS = (5, 30)
 _EVENTS = 500
 _QUEUE_DAEMON = "QUEUED_RUN_COORDINATOR"
 ENDED = frozenset({"SUCCESS", "FAILURE", "CANCELED"})
-_UNFINISHED = ["QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"]
+UNFINISHED = ["QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"]
 
 READY = """
 query Ready($daemon: String) {
@@ -84,13 +84,17 @@ class WebRun:
 class DagsterWeb:
     """One web server."""
 
-    def __init__(self, settings: DagsterSettings) -> None:
+    def __init__(
+        self, settings: DagsterSettings, time_outs: tuple[float, float] = _SECONDS
+    ) -> None:
+        """Keep the address; nothing is sent. `time_outs` are the seconds to connect, and to answer."""
         self.url = f"http://{settings.host}:{settings.webserver_port}"
+        self._time_outs = time_outs
 
     def is_ready(self) -> bool:
         """Return whether the daemon that starts queued runs is healthy and the product's code is loaded."""
         try:
-            data = self._ask(READY, {"daemon": _QUEUE_DAEMON})
+            data = self.ask(READY, {"daemon": _QUEUE_DAEMON})
         except DagsterWebError:
             return False
         daemon = data["instance"]["daemonHealth"]["daemonStatus"]
@@ -107,7 +111,7 @@ class DagsterWeb:
         Raises:
             DagsterSilentError: no answer came.
         """
-        found = self._find({"tags": _pairs(tags), "statuses": _UNFINISHED})
+        found = self._find({"tags": _pairs(tags), "statuses": UNFINISHED})
         return found[0] if found else None
 
     def run(self, run_id: str) -> WebRun:
@@ -141,7 +145,7 @@ class DagsterWeb:
             "runConfigData": dict(config),
             "executionMetadata": {"tags": _pairs(tags)},
         }
-        answer = self._ask(LAUNCH, {"params": params})["launchRun"]
+        answer = self.ask(LAUNCH, {"params": params})["launchRun"]
         if answer["__typename"] == "LaunchRunSuccess":
             return _web_run(answer["run"])
         errors = answer.get("errors") or [answer]
@@ -160,7 +164,7 @@ class DagsterWeb:
         found: list[dict[str, Any]] = []
         while True:
             variables = {"run": run_id, "after": after, "limit": _EVENTS}
-            page = self._ask(EVENTS, variables)["logsForRun"]
+            page = self.ask(EVENTS, variables)["logsForRun"]
             if page["__typename"] != "EventConnection":
                 raise DagsterSilentError(
                     f"Dagster at {self.url} shows no events of run {run_id}: {page.get('message')}"
@@ -171,21 +175,26 @@ class DagsterWeb:
                 return found, after
 
     def _find(self, chosen: Mapping[str, Any]) -> list[WebRun]:
-        answer = self._ask(FIND, {"filter": dict(chosen)})["runsOrError"]
+        answer = self.ask(FIND, {"filter": dict(chosen)})["runsOrError"]
         if answer["__typename"] != "Runs":
             raise DagsterSilentError(
                 f"Dagster at {self.url} lists no runs: {answer.get('message')}"
             )
         return [_web_run(each) for each in answer["results"]]
 
-    def _ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+    def ask(self, query: str, variables: Mapping[str, Any]) -> dict[str, Any]:
+        """Send a GraphQL query, and return the data of the answer.
+
+        Raises:
+            DagsterSilentError: no answer came in time, or the answer reports errors.
+        """
         import requests
 
         try:
             reply = requests.post(
                 f"{self.url}/graphql",
                 json={"query": query, "variables": dict(variables)},
-                timeout=_SECONDS,
+                timeout=self._time_outs,
             )
             reply.raise_for_status()
             document = reply.json()

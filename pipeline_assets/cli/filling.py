@@ -1,5 +1,6 @@
 """The backfills and repairs under way: runs over days that have not ended, and when the sensor gap_repair
-looks for more. Dagster's web server answers this, so that Dagster need not be imported; status.py prints it.
+looks for more. Dagster's web server answers this (dagster_web.py), so that Dagster need not be imported;
+status.py prints it.
 """
 
 from collections.abc import Mapping
@@ -7,10 +8,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from pipeline_assets.cli.dagster_web import UNFINISHED, DagsterWeb, DagsterWebError
 from pipeline_assets.collection.fetch_plan import RunKind
 from pipeline_assets.collection.run_names import LOCATION, RECONCILER, REPOSITORY, tagged_days
 from pipeline_assets.settings import DagsterSettings
 
+# To connect, and to answer: a person waits for the status.
 _SECONDS = (2, 5)
 _MOST_RUNS = 100
 _QUERY = """
@@ -28,7 +31,6 @@ query Filling($runs: RunsFilter!, $limit: Int!, $sensor: SensorSelector!) {
   }
 }
 """
-_UNFINISHED = ["QUEUED", "NOT_STARTED", "STARTING", "STARTED", "CANCELING"]
 _RUNNING = {"STARTING", "STARTED", "CANCELING"}
 
 
@@ -59,10 +61,8 @@ class Filling:
 
 def filling(settings: DagsterSettings) -> Filling | None:
     """Return what is being filled, or None where Dagster's web server does not answer within seconds."""
-    import requests
-
     variables: dict[str, Any] = {
-        "runs": {"statuses": _UNFINISHED},
+        "runs": {"statuses": UNFINISHED},
         "limit": _MOST_RUNS,
         "sensor": {
             "repositoryLocationName": LOCATION,
@@ -71,16 +71,9 @@ def filling(settings: DagsterSettings) -> Filling | None:
         },
     }
     try:
-        reply = requests.post(
-            f"http://{settings.host}:{settings.webserver_port}/graphql",
-            json={"query": _QUERY, "variables": variables},
-            timeout=_SECONDS,
-        )
-        reply.raise_for_status()
-        data = reply.json().get("data")
-    except (requests.RequestException, ValueError):
+        return _filling(DagsterWeb(settings, _SECONDS).ask(_QUERY, variables))
+    except DagsterWebError:
         return None
-    return _filling(data) if data else None
 
 
 def _filling(data: Mapping[str, Any]) -> Filling:

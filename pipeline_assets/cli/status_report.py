@@ -161,17 +161,17 @@ class Look:
         some = any(each is not None for each in (held, stored, rows))
         found = combined(symbols, stored, held, rows, gaps_known=exchange_now is not None)
         return Status(
-            stack,
-            now,
-            exchange_now is not None,
-            first,
-            found if some else [],
-            being_filled.answer().value,
-            block.value,
-            {name: self.errors[name] for name in ("systems", *SHOWS)},
-            any(not each.over for each in self.asked),
-            odd.answer().value or {},
-            list(unread),
+            stack=stack,
+            now=now,
+            by_exchange=exchange_now is not None,
+            first=first,
+            found=found if some else [],
+            filling=being_filled.answer().value,
+            block=block.value,
+            errors={name: self.errors[name] for name in ("systems", *SHOWS)},
+            hung=any(not each.over for each in self.asked),
+            left_out=odd.answer().value or {},
+            unread=list(unread),
         )
 
     def _hurried(self) -> Settings:

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 )
 @click.option("--clock", help="The replay exchange's clock: see `pipeline-assets exchange --help`.")
 @click.option(
-    "--schedules/--no-schedules", default=True, help="Let Dagster tick by its own schedules."
+    "--schedules/--no-schedules", default=True, help="Let Dagster launch runs by its own schedules."
 )
 @airflow_option
 @inference_option

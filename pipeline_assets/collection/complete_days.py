@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from pipeline_assets.collection.coverage import missing_candles
 from pipeline_assets.collection.fetch_plan import FetchPlan
 from pipeline_assets.market.windows import Window, bounding_window, common, day_window
-from pipeline_assets.resources.candle_objects import by_day, list_objects, object_key, read_object
+from pipeline_assets.resources.candle_objects import object_key, objects_by_day, read_object
 from pipeline_assets.resources.finalized_days import FinalizedDay, mark_finalized, read_finalized
 from pipeline_assets.resources.s3_errors import DamagedObjectError
 
@@ -43,12 +43,8 @@ def complete_days(store: "ObjectStore", plan: FetchPlan) -> dict[str, list[date]
         )
     )
     span = Window(day_window(days[0]).start, day_window(days[-1]).end)
-    symbols = list(plan.windows)
-    listed = store.each(
-        lambda symbol: by_day(list_objects(store, plan.interval, symbol, span.start, span.end)),
-        symbols,
-    )
-    complete, unmarked = _judged(plan, marks, dict(zip(symbols, listed, strict=True)))
+    listings = objects_by_day(store, plan.interval, list(plan.windows), span)
+    complete, unmarked = _judged(plan, marks, listings)
     if not plan.interval.lasting_sinks:
         found = store.each(lambda each: _whole(store, plan, *each), unmarked)
         whole: dict[date, dict[str, FinalizedDay]] = {}

@@ -62,7 +62,7 @@ def completeness_picture(
     window: Window,
     looked_at: Collection[date],
 ) -> bytes:
-    """Which share of the candles that should exist is stored, of each symbol and day, as a PNG.
+    """Draw the share of due candles that is stored, of each symbol and day; return a PNG.
 
     With more days than there is room for, a cell is several days. Symbols in Chinese characters need
     a font of the machine's that has them; where there is none each is shown as "?".
@@ -102,7 +102,7 @@ def completeness_picture(
         + (
             f"{_share(expected, missing)} of {expected:,} that should exist"
             if expected
-            else "none should exist, as far as anybody looked"
+            else "none should exist on the days that were looked at"
         ),
     )
     return _drawn(grid)

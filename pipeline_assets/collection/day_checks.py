@@ -17,7 +17,7 @@ from pipeline_assets.market.candles import KEY_COLUMNS, PRICE_COLUMNS
 from pipeline_assets.market.gap_causes import NOT_DUE
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.market.windows import Window, day_window, without
-from pipeline_assets.resources.candle_objects import by_day, list_objects
+from pipeline_assets.resources.candle_objects import objects_by_day
 from pipeline_assets.resources.finalized_days import FinalizedDay, read_finalized
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.stored_objects import StoredObject
@@ -35,7 +35,8 @@ def check_days(step: Step) -> dict[str, dict[date, Finding]]:
         ObjectStoreError: the lake does not answer.
     """
     store, interval, plan = step.store, step.own.interval, step.plan_of_stored()
-    objects = _objects(plan, store)
+    span = Window(day_window(plan.days[0]).start, day_window(plan.days[-1]).end)
+    objects = objects_by_day(store, interval, list(plan.listed), span)
     # A day's marks are written once it is in every sink, such as the table: here the run's own count.
     own = step.stored().finalized
 
@@ -101,17 +102,8 @@ def _unread(
     return found
 
 
-def _objects(plan: FetchPlan, store: ObjectStore) -> dict[str, dict[date, list[StoredObject]]]:
-    """Return the objects of the plan's days by symbol and day: a listing a symbol, not one a day too."""
-    start, end = day_window(plan.days[0]).start, day_window(plan.days[-1]).end
-    symbols = list(plan.listed)
-    listings = store.each(
-        lambda symbol: by_day(list_objects(store, plan.interval, symbol, start, end)), symbols
-    )
-    return dict(zip(symbols, listings, strict=True))
-
-
 def _symbols(plan: FetchPlan, day: date) -> list[str]:
+    """Return the symbols of the plan that traded on a day, sorted."""
     window = day_window(day)
     clipped = {s: each.clip(plan.interval, window) for s, each in plan.listed.items()}
     return sorted(

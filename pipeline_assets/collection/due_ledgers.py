@@ -11,8 +11,8 @@ from pipeline_assets.collection.missed_days import (
     outdated_days,
     unjudged_days,
 )
-from pipeline_assets.collection.repairs import first_day
 from pipeline_assets.market.intervals import Interval
+from pipeline_assets.resources.candle_objects import first_stored_day
 from pipeline_assets.resources.finalized_days import finalized_times
 from pipeline_assets.resources.listing_history import read_universe
 from pipeline_assets.resources.object_store import ObjectStore
@@ -25,7 +25,7 @@ _LEDGER_DAYS = 366
 def first_stored(store: ObjectStore, settings: Settings) -> date | None:
     """Return the day of the oldest 1m object of any symbol; None where nothing is stored."""
     symbols = list(collected_now(read_universe(store), settings.symbols))
-    days = store.each(lambda symbol: first_day(store, Interval.ONE_MINUTE, symbol), symbols)
+    days = store.each(lambda symbol: first_stored_day(store, Interval.ONE_MINUTE, symbol), symbols)
     return min((day for day in days if day), default=None)
 
 

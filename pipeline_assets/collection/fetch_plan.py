@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 
 def _times(held: Any) -> Any:
-    """Times as the document of a plan has them; what is none already is left alone."""
+    """Return the times that a plan's document holds as text; any other value is returned unchanged."""
     if isinstance(held, list):
         return [datetime.fromisoformat(each) if each else None for each in held]
     return datetime.fromisoformat(held) if isinstance(held, str) else held
@@ -55,7 +55,7 @@ _Seconds = Annotated[timedelta, PlainSerializer(timedelta.total_seconds)]
 
 # Runs carry their kind in this tag; a run without it is a backfill or a person's own.
 KIND_TAG = "pipeline/kind"
-# Ticks carry the interval whose open day they write; dagster.yaml admits one run for each value.
+# Ingest runs carry the interval whose open day they write; dagster.yaml admits one run for each value.
 OPEN_DAY_TAG = "pipeline/open_day"
 
 

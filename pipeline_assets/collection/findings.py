@@ -5,10 +5,7 @@ the caller: assets/check_results.py shows it in Dagster.
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import TYPE_CHECKING, Any
-
-if TYPE_CHECKING:
-    from pipeline_assets.collection.fetch_plan import FetchPlan
+from typing import Any, Protocol
 
 # In the metadata: how many symbols could not be fetched.
 FAILED = "failed symbols"
@@ -49,7 +46,14 @@ def moment(value: datetime) -> str:
     return value.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
-def failures(plan: "FetchPlan") -> dict[str, Any]:
+class SymbolFailures(Protocol):
+    """The symbols of a run, of candles or funding rates, that gave nothing; each with the reason."""
+
+    failures: dict[str, str]
+    gone: dict[str, str]
+
+
+def failures(plan: SymbolFailures) -> dict[str, Any]:
     """Return what to report of symbols that failed, and of those that are gone; nothing where none are."""
     columns = {"symbol": "string", "reason": "string"}
     found: dict[str, Any] = {}

@@ -54,7 +54,7 @@ def collect_funding(
     Raises:
         SymbolError, PartitionError: the request names a symbol or day that cannot be.
         ExchangeUnreachableError, ExchangeBannedError: the exchange answers no request. Rates that were stored
-            before stays.
+            before stay.
     """
     ingest = request.kind is RunKind.INGEST
     priority = Priority.INGEST_OTHER if ingest else Priority.BACKFILL
@@ -125,7 +125,7 @@ def _from_exchange(
 def _joined(
     unit: FundingUnit, archived: "pl.DataFrame | None", served: "pl.DataFrame"
 ) -> "pl.DataFrame":
-    """The exchange's rates of a unit over those of the archive's file, if it gave one."""
+    """Return a unit's rates: the exchange's, and those of the archive's file where the exchange has none."""
     from pipeline_assets.market.funding_encoding import merge_funding
 
     times = served["funding_time"]

@@ -150,7 +150,7 @@ def plan_funding(
     found = store.each(lambda symbol: _held(store, plan, symbol, span), sorted(plan.listed))
     plan.held = dict(zip(sorted(plan.listed), found, strict=True))
     for symbol in sorted(plan.listed):
-        due = _tick_units if plan.kind is RunKind.INGEST else _month_units
+        due = _ingest_units if plan.kind is RunKind.INGEST else _month_units
         units = due(plan, symbol, span, refresh=request.refresh)
         plan.units += [
             FundingUnit(*unit, archive=archive and _past(plan, unit[1])) for unit in units
@@ -178,7 +178,7 @@ def _held(
 _Unit = tuple[str, date, Window]
 
 
-def _tick_units(plan: FundingPlan, symbol: str, span: Window, *, refresh: bool) -> list[_Unit]:
+def _ingest_units(plan: FundingPlan, symbol: str, span: Window, *, refresh: bool) -> list[_Unit]:
     """Return the requests of an ingest run: from the last stored rate, or the day's start, to now."""
     times = plan.rates(symbol)["funding_time"]
     before = times.filter(times < span.start).max()

@@ -8,7 +8,7 @@ from functools import cached_property
 from threading import Lock
 from typing import Any
 
-from pipeline_assets.collection.findings import FAILED, Finding, Table, moment
+from pipeline_assets.collection.findings import Finding, Table, failures, moment
 from pipeline_assets.collection.funding_plan import FundingPlan
 from pipeline_assets.market.funding_intervals import IntervalChange, interval_changes
 from pipeline_assets.market.windows import Window, day_window
@@ -49,7 +49,7 @@ class FundingReport:
             self.changed += changed
 
     def missing(self, day: date) -> list[tuple[str, datetime]]:
-        """The settlements of a day without a rate, by symbol and time; to be called after the last write."""
+        """Return a day's settlements without a rate, by symbol and time. Call this after the last write."""
         return self._missing.get(day, [])
 
     @cached_property
@@ -63,13 +63,13 @@ class FundingReport:
         return found
 
     def changes(self) -> list[IntervalChange]:
-        """The changes of intervals in the run's days."""
+        """Return the changes of intervals in the run's days."""
         start, end = (day_window(self.plan.days[place]) for place in (0, -1))
         found = (interval_changes(self.plan.rates(symbol)) for symbol in sorted(self.plan.listed))
         return [each for held in found for each in held if start.start <= each.time < end.end]
 
     def findings(self) -> dict[date, Finding]:
-        """By day whether each settlement has a rate; a symbol that failed is named on each day."""
+        """Return by day whether each settlement has a rate; a symbol that failed is named on each day."""
         return {day: self._finding(day) for day in self.plan.days}
 
     def _finding(self, day: date) -> Finding:
@@ -96,7 +96,7 @@ class FundingReport:
         )
 
     def values(self) -> dict[str, Any]:
-        """The report as values and tables for the run's metadata."""
+        """Return the report as values and tables for the run's metadata."""
         plan = self.plan
         missing = [each for day in plan.days for each in self.missing(day)]
         changes = self.changes()
@@ -129,15 +129,4 @@ class FundingReport:
             )
         if self.rejected:
             values["rates rejected"] = Table.of({"reason": "string"}, zip(self.rejected))
-        return values | self._failures()
-
-    def _failures(self) -> dict[str, Any]:
-        columns = {"symbol": "string", "reason": "string"}
-        found: dict[str, Any] = {}
-        for name, count, held in (
-            ("failures", FAILED, self.plan.failures),
-            ("gone", "symbols gone", self.plan.gone),
-        ):
-            if held:
-                found |= {count: len(held), name: Table.of(columns, sorted(held.items()))}
-        return found
+        return values | failures(plan)

@@ -202,7 +202,7 @@ def false_volume(
 
 
 def _records(gaps: "pl.DataFrame") -> list[tuple[str, str, str, str, int, str]]:
-    """Gaps as rows of `_COLUMNS`, those of the most time first."""
+    """Return gaps as rows of `_COLUMNS`, the longest first."""
     import polars as pl
 
     length = pl.col("last") - pl.col("first")

@@ -17,7 +17,7 @@ from pipeline_assets.market.gap_causes import NOT_DUE, Cause
 from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.market.partition_keys import FIRST_DAY
 from pipeline_assets.market.windows import Window, day_window
-from pipeline_assets.resources.candle_objects import prefix, window_start
+from pipeline_assets.resources.candle_objects import first_stored_day
 from pipeline_assets.resources.day_findings import disagreement_days, read_disagreements
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.listing_history import read_identities
@@ -158,20 +158,20 @@ def find_gaps(settings: Settings, asked: Asked) -> Report:
     ledger = pl.concat(ledgers)
     causes = asked.causes or [cause for cause in Cause if cause not in NOT_DUE]
     return Report(
-        at,
-        windows,
-        lifetimes,
-        forgotten(read_identities(store)),
-        ledger,
-        ledger.filter(pl.col("cause").is_in([str(cause) for cause in causes])),
-        [
+        at=at,
+        windows=windows,
+        lifetimes=lifetimes,
+        gone=forgotten(read_identities(store)),
+        ledger=ledger,
+        gaps=ledger.filter(pl.col("cause").is_in([str(cause) for cause in causes])),
+        disagreements=[
             record
             for interval, window in windows.items()
             for record in _disagreements(store, interval, window, lifetimes)
         ],
-        zero_volume_of(store, windows, lifetimes, at),
-        unknown,
-        unread,
+        zero_volume=zero_volume_of(store, windows, lifetimes, at),
+        unknown=unknown,
+        unread=unread,
     )
 
 
@@ -223,13 +223,8 @@ def _first_stored(
     """Return the first day of which any symbol has a stored object, or `latest` if none has."""
     ever = Window(day_window(FIRST_DAY).start, latest + DAY)
     symbols = asked.symbols or list(collected_lifetimes(store, settings, ever, latest + DAY))
-
-    def first(symbol: str) -> datetime | None:
-        oldest = next(iter(store.objects(prefix(interval, symbol))), None)
-        return window_start(oldest.key) if oldest else None
-
-    starts = [day_window(start.date()).start for start in store.each(first, symbols) if start]
-    return min([latest, *starts])
+    days = store.each(lambda symbol: first_stored_day(store, interval, symbol), symbols)
+    return min([latest, *(day_window(day).start for day in days if day)])
 
 
 def _disagreements(

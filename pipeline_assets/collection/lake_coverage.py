@@ -7,6 +7,15 @@ from collections.abc import Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING
 
+from pipeline_assets.collection.coverage import (
+    DayGaps,
+    Known,
+    SymbolEvidence,
+    closed_spans,
+    gather_evidence,
+    judge_gaps,
+    missing_candles,
+)
 from pipeline_assets.collection.due_uploads import newest_due
 from pipeline_assets.collection.listings import between_listings
 from pipeline_assets.errors import InternalError
@@ -39,15 +48,6 @@ from pipeline_assets.settings import Settings
 
 if TYPE_CHECKING:
     import polars as pl
-from pipeline_assets.collection.coverage import (
-    DayGaps,
-    Known,
-    SymbolEvidence,
-    closed_spans,
-    gather_evidence,
-    judge_gaps,
-    missing_candles,
-)
 
 # Days that are not judged, each with the reason.
 UnreadDays = dict[date, str]

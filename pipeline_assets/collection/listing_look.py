@@ -7,6 +7,7 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
+from pipeline_assets.collection.listings import TRADING
 from pipeline_assets.market.intervals import EPOCH, Interval, to_milliseconds
 from pipeline_assets.resources.identity import Identity
 from pipeline_assets.resources.listing_history import (
@@ -21,7 +22,6 @@ from pipeline_assets.resources.universe import trading_symbols
 if TYPE_CHECKING:
     from pipeline_assets.resources.exchange import ExchangeClient
     from pipeline_assets.resources.universe import Listing, Listings
-from pipeline_assets.collection.listings import TRADING
 
 _MINUTE = Interval.ONE_MINUTE.span
 # A delivered contract may be shown as trading for some minutes.

@@ -113,7 +113,7 @@ def combined(
     *,
     gaps_known: bool = True,
 ) -> list[Overview]:
-    """One entry a symbol and interval, sorted; None for a part that is unknown.
+    """Return one entry a symbol and interval, sorted; None for a part that is unknown.
 
     Without the exchange's clock, what should be stored is not known: then `gaps_known` is False.
     """
@@ -121,14 +121,16 @@ def combined(
     def entry(symbol: str, interval: Interval) -> Overview:
         found = stored.get((symbol, interval)) if stored is not None else None
         return Overview(
-            symbol,
-            interval,
-            found.objects if found else None,
-            found.rows if found else None,
-            found.newest if found else None,
-            slots.get(symbol, 0) if slots is not None and interval.has_slots else None,
-            tables[interval].get(symbol, 0) if tables is not None and interval.has_table else None,
-            found.missing if found and gaps_known else None,
+            symbol=symbol,
+            interval=interval,
+            objects=found.objects if found else None,
+            rows=found.rows if found else None,
+            newest=found.newest if found else None,
+            slots=slots.get(symbol, 0) if slots is not None and interval.has_slots else None,
+            table_rows=tables[interval].get(symbol, 0)
+            if tables is not None and interval.has_table
+            else None,
+            missing=found.missing if found and gaps_known else None,
         )
 
     return [entry(symbol, interval) for symbol in sorted(symbols) for interval in Interval]

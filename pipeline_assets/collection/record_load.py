@@ -9,7 +9,7 @@ was dropped or emptied is filled again from all objects by the next load that ha
 import hashlib
 import re
 from collections import Counter
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, replace
 from datetime import date, datetime
 from itertools import takewhile
@@ -102,19 +102,19 @@ def load_records(
     return RecordLoad(values, Counter(day for key in changed if (day := _day_of(table, key))))
 
 
-def scheduled_load(server_time: datetime, load_minutes: int) -> datetime | None:
+def scheduled_load(clock: Callable[[], datetime], load_minutes: int) -> datetime | None:
     """Return the time up to which a scheduled load is due; None where every scheduled load is.
 
     Candles wait by the same rule, so that all tables wake the warehouse together.
 
     Args:
-        server_time: the exchange's time, UTC.
+        clock: gives the exchange's time, UTC; read only where loads wait, for reading it costs a request.
         load_minutes: as in the settings, `ingest.load_minutes`.
     """
     quarter = Interval.FIFTEEN_MINUTES
     if load_minutes * 60 <= quarter.span.total_seconds():
         return None
-    return load_due(quarter, quarter.floor(server_time) - quarter.span, load_minutes)
+    return load_due(quarter, quarter.floor(clock()) - quarter.span, load_minutes)
 
 
 def update_views(store: ObjectStore, warehouse: Warehouse, *, again: bool = False) -> bool:

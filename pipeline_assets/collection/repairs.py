@@ -13,7 +13,7 @@ from pipeline_assets.collection.missed_days import newest_first
 from pipeline_assets.market.gap_causes import Cause
 from pipeline_assets.market.intervals import DAY, Interval
 from pipeline_assets.market.partition_keys import DAYS_PER_RUN
-from pipeline_assets.resources.candle_objects import prefix, window_start
+from pipeline_assets.resources.candle_objects import first_stored_day
 from pipeline_assets.resources.finalized_days import finalized_symbols
 from pipeline_assets.resources.gap_objects import read_gaps
 from pipeline_assets.resources.object_store import ObjectStore
@@ -106,7 +106,7 @@ def asked_for(store: ObjectStore, gaps: "pl.DataFrame") -> "pl.DataFrame":
 
     never = pl.col("cause") == Cause.NOT_FETCHED
     symbols = gaps.filter(never).select("interval", "symbol").unique().rows()
-    first_days = store.each(lambda key: first_day(store, Interval(key[0]), key[1]), symbols)
+    first_days = store.each(lambda key: first_stored_day(store, Interval(key[0]), key[1]), symbols)
     begun = pl.DataFrame(
         [(*key, day) for key, day in zip(symbols, first_days, strict=True)],
         schema={"interval": pl.String, "symbol": pl.String, "first_day": pl.Date},
@@ -124,13 +124,6 @@ def asked_for(store: ObjectStore, gaps: "pl.DataFrame") -> "pl.DataFrame":
     unasked = message.filter(before).join(finalized, on=finalized.columns, how="anti")
     keys = ["interval", "day", "symbol", "first"]
     return gaps.join(unasked, on=keys, how="anti", maintain_order="left")
-
-
-def first_day(store: ObjectStore, interval: Interval, symbol: str) -> date | None:
-    """Return the day of a symbol's oldest stored object, or None without one."""
-    objects = store.objects(prefix(interval, symbol))
-    start = window_start(found.key) if (found := next(iter(objects), None)) else None
-    return start.date() if start else None
 
 
 def by_interval(gaps: "pl.DataFrame") -> dict[Interval, Gaps]:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
 from datetime import date
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pipeline_assets.collection.fetch_plan import FetchPlan
 from pipeline_assets.collection.handover import Handover, handover
@@ -27,9 +27,6 @@ from pipeline_assets.resources.staging import (
     read_frames,
     write_document,
 )
-
-if TYPE_CHECKING:
-    pass
 
 # The assets that make the outputs, without their interval, in the order of the data.
 MAKERS = {
@@ -99,7 +96,7 @@ class Step:
         )
 
     def _sources(self, output: Output) -> Iterator[Staged]:
-        """Where the input may lie, the preferred one first.
+        """Yield the places where the input may lie, the preferred one first.
 
         The own run's comes first: beside other runs on the same days, each run reads what it fetched.
         """

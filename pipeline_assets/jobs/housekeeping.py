@@ -79,7 +79,7 @@ def delete_tick_runs(
 def _ingest_runs(
     store: ObjectStore, today: date
 ) -> Iterator[tuple[str, list[AssetKey], Container[str]]]:
-    """Each job of ingest runs, its assets, and the days that need the runs no more."""
+    """Yield each job of ingest runs, its assets, and the days that need the runs no more."""
     for interval in Interval:
         assets = [layer.key(name, interval) for name in layer.layers(interval)]
         finalized = {day.isoformat() for day in finalized_days(store, interval)}

@@ -48,14 +48,7 @@ def ingest_run_job(interval: Interval) -> UnresolvedAssetJobDefinition:
     return define_asset_job(
         ingest_job(interval),
         selection=_assets(interval) - of_whole_days,
-        tags={
-            KIND_TAG: RunKind.INGEST.value,
-            OPEN_DAY_TAG: interval.value,
-            "dagster/priority": _PRIORITY[interval],
-            _MOST_SECONDS: _SECONDS_OF_MINUTES
-            if interval is Interval.ONE_MINUTE
-            else _SECONDS_OF_LONGER,
-        },
+        tags=_ingest_tags(interval.value, interval),
         description=f"Ingest the due candles of {interval}: fetch, format, upload, insert, and features.",
     )
 
@@ -118,12 +111,7 @@ def funding_job() -> UnresolvedAssetJobDefinition:
     return define_asset_job(
         FUNDING_JOB,
         selection=_FUNDING,
-        tags={
-            KIND_TAG: RunKind.INGEST.value,
-            OPEN_DAY_TAG: FUNDING_JOB,
-            "dagster/priority": _PRIORITY[Interval.ONE_HOUR],
-            _MOST_SECONDS: _SECONDS_OF_LONGER,
-        },
+        tags=_ingest_tags(FUNDING_JOB, Interval.ONE_HOUR),
         description="Store the funding rates that settled, and load them into the table.",
     )
 
@@ -153,44 +141,35 @@ def _trading_tables_job() -> UnresolvedAssetJobDefinition:
     return define_asset_job(
         TRADING_TABLES_JOB,
         selection=AssetSelection.assets(*layer.TRADING_TABLES, layer.VIEWS),
-        tags={
-            KIND_TAG: RunKind.INGEST.value,
-            OPEN_DAY_TAG: TRADING_TABLES_JOB,
-            "dagster/priority": _PRIORITY[Interval.ONE_HOUR],
-            _MOST_SECONDS: _SECONDS_OF_LONGER,
-        },
+        tags=_ingest_tags(TRADING_TABLES_JOB, Interval.ONE_HOUR),
         description="Load candidates, decisions, intents, orders and fills that changed into their tables.",
     )
 
 
-def _outcomes_job() -> UnresolvedAssetJobDefinition:
-    """Return the job that computes what became of a day's candidates, and loads it."""
-    return define_asset_job(
-        OUTCOMES_JOB,
-        selection=AssetSelection.assets(layer.OUTCOMES, layer.OUTCOME_TABLE),
-        tags={_MOST_SECONDS: _SECONDS_OF_LONGER},
-        description="Compute the outcomes of a day's candidates from the 1m candles, and load the table.",
-    )
-
-
-def _backtest_job() -> UnresolvedAssetJobDefinition:
-    """Return the job that makes the report of one strategy."""
-    return define_asset_job(
-        BACKTEST_JOB,
-        selection=AssetSelection.assets(layer.BACKTEST_REPORT),
-        tags={_MOST_SECONDS: _SECONDS_OF_LONGER},
-        description="Run a strategy over the newest finalized days and store the report.",
-    )
-
-
-def _one_asset_job(name: str, asset: AssetKey, description: str) -> UnresolvedAssetJobDefinition:
-    """Return the job of one asset: the training of models, their drift, a report, a comparison."""
+def _job_of(name: str, *assets: AssetKey, description: str) -> UnresolvedAssetJobDefinition:
+    """Return a job that materializes these assets, and is neither an ingest run nor a backfill."""
     return define_asset_job(
         name,
-        selection=AssetSelection.assets(asset),
+        selection=AssetSelection.assets(*assets),
         tags={_MOST_SECONDS: _SECONDS_OF_LONGER},
         description=description,
     )
+
+
+def _ingest_tags(open_day: str, as_urgent_as: Interval) -> dict[str, str]:
+    """Return the tags of an ingest run.
+
+    Args:
+        open_day: names the open day that the run writes; one such run at a time.
+        as_urgent_as: the interval whose priority and longest duration the run has.
+    """
+    is_minute = as_urgent_as is Interval.ONE_MINUTE
+    return {
+        KIND_TAG: RunKind.INGEST.value,
+        OPEN_DAY_TAG: open_day,
+        "dagster/priority": _PRIORITY[as_urgent_as],
+        _MOST_SECONDS: _SECONDS_OF_MINUTES if is_minute else _SECONDS_OF_LONGER,
+    }
 
 
 def _assets(interval: Interval) -> AssetSelection:
@@ -203,7 +182,11 @@ backfill_jobs = {
     interval: day_job(backfill_job(interval), RunKind.BACKFILL, interval) for interval in Interval
 }
 repair_jobs = {interval: _repair_job(interval) for interval in Interval}
-backtest_job = _backtest_job()
+backtest_job = _job_of(
+    BACKTEST_JOB,
+    layer.BACKTEST_REPORT,
+    description="Run a strategy over the newest finalized days and store the report.",
+)
 jobs = [
     *ingest_jobs.values(),
     finalize_job(),
@@ -213,25 +196,29 @@ jobs = [
     funding_job(),
     funding_backfill_job(),
     _trading_tables_job(),
-    _outcomes_job(),
+    _job_of(
+        OUTCOMES_JOB,
+        *(layer.OUTCOMES, layer.OUTCOME_TABLE),
+        description="Compute the outcomes of a day's candidates from the 1m candles, and load the table.",
+    ),
     backtest_job,
-    _one_asset_job(
+    _job_of(
         MODEL_JOB,
         layer.MODEL,
-        "Train the model of a strategy, and make it current if it passes its tests.",
+        description="Train the model of a strategy, and make it current if it passes its tests.",
     ),
-    _one_asset_job(
+    _job_of(
         DRIFT_JOB,
         layer.DRIFT,
-        "Measure by a day's end how far the current models' inputs and results have moved.",
+        description="Measure by a day's end how far the current models' inputs and results have moved.",
     ),
-    _one_asset_job(
+    _job_of(
         RECONCILIATION_JOB,
         layer.RECONCILIATION,
-        "Compare the ledger of a day with the exchange's trade and income history.",
+        description="Compare the ledger of a day with the exchange's trade and income history.",
     ),
     *(
-        _one_asset_job(name, asset, f"Make the report of a {span}, and send its summary.")
+        _job_of(name, asset, description=f"Make the report of a {span}, and send its summary.")
         for name, asset, span in (
             (DAY_REPORT_JOB, layer.DAY_REPORT, "day"),
             (WEEK_REPORT_JOB, layer.WEEK_REPORT, "week"),

@@ -2,7 +2,8 @@
 says otherwise; `pipeline-assets up` turns them on when Airflow does not schedule.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from dagster import (
     DagsterRunStatus,
@@ -63,6 +64,20 @@ from pipeline_assets.settings import Settings
 from pipeline_assets.wording import counted
 
 
+def _utc_schedule(
+    job: str, cron: str, status: DefaultScheduleStatus, description: str
+) -> Callable[[Callable[..., Any]], ScheduleDefinition]:
+    """Return the decorator that makes a schedule in UTC, named after its job, of a function."""
+    return schedule(
+        name=job,
+        job_name=job,
+        cron_schedule=cron,
+        execution_timezone="UTC",
+        default_status=status,
+        description=description,
+    )
+
+
 def ingest_schedule(interval: Interval, status: DefaultScheduleStatus) -> ScheduleDefinition:
     """Build an interval's ingest schedule; its partition is the day of the newest closed candle."""
     cron = interval.definition.cron
@@ -83,12 +98,10 @@ def trading_tables_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition
 def _ingest_schedule(
     job: str, what: str, interval: Interval, cron: str, status: DefaultScheduleStatus
 ) -> ScheduleDefinition:
-    @schedule(
-        name=job,
-        job_name=job,
-        cron_schedule=cron,
-        execution_timezone="UTC",
-        default_status=status,
+    @_utc_schedule(
+        job,
+        cron,
+        status,
         description=(
             f"Ingests {what}. Skipped while an earlier run waits: each ingests all that is due."
         ),
@@ -121,12 +134,10 @@ def finalize_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
     A day is open until the first candle of the next day is closed: for 1h, until one o'clock.
     """
 
-    @schedule(
-        name=FINALIZE_JOB,
-        job_name=FINALIZE_JOB,
-        cron_schedule=FINALIZE_CRON,
-        execution_timezone="UTC",
-        default_status=status,
+    @_utc_schedule(
+        FINALIZE_JOB,
+        FINALIZE_CRON,
+        status,
         description=(
             "Finalizes yesterday in all intervals, and those days of the month before it that failed to "
             "finalize after they were judged. Days that ended while nothing ran are the sensor gap_repair's."
@@ -160,12 +171,10 @@ def finalize_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
 def outcomes_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
     """Return the schedule of yesterday's outcomes, once the longest horizon of the day is over."""
 
-    @schedule(
-        name=OUTCOMES_JOB,
-        job_name=OUTCOMES_JOB,
-        cron_schedule=OUTCOMES_CRON,
-        execution_timezone="UTC",
-        default_status=status,
+    @_utc_schedule(
+        OUTCOMES_JOB,
+        OUTCOMES_CRON,
+        status,
         description=(
             "Computes what became of the candidates of yesterday and the day before, and of a day in the "
             "month before that has no outcomes."
@@ -190,12 +199,10 @@ def outcomes_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
 def model_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
     """Return the weekly schedule of the models; a configured strategy's name is a run's partition."""
 
-    @schedule(
-        name=MODEL_JOB,
-        job_name=MODEL_JOB,
-        cron_schedule=MODEL_CRON,
-        execution_timezone="UTC",
-        default_status=status,
+    @_utc_schedule(
+        MODEL_JOB,
+        MODEL_CRON,
+        status,
         description="Trains a model for each strategy of the settings; the check promotes it.",
     )
     def train(
@@ -213,7 +220,9 @@ def model_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
 def drift_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
     """Return the daily schedule of drift; a run's partition is yesterday."""
     return _yesterday_schedule(
-        *(DRIFT_JOB, DRIFT_CRON, status),
+        DRIFT_JOB,
+        DRIFT_CRON,
+        status,
         "Compares yesterday's features, decisions and results with the models' training.",
     )
 
@@ -221,7 +230,9 @@ def drift_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
 def reconciliation_schedule(status: DefaultScheduleStatus) -> ScheduleDefinition:
     """Return the daily schedule of the comparison with the exchange; a run's partition is yesterday."""
     return _yesterday_schedule(
-        *(RECONCILIATION_JOB, RECONCILIATION_CRON, status),
+        RECONCILIATION_JOB,
+        RECONCILIATION_CRON,
+        status,
         "Compares yesterday's ledger with the exchange's trade and income history.",
     )
 
@@ -248,13 +259,11 @@ def _yesterday_schedule(
 ) -> ScheduleDefinition:
     """Build the schedule of a job whose partition is the span that contains yesterday."""
 
-    @schedule(
-        name=job,
-        job_name=job,
-        cron_schedule=cron,
-        execution_timezone="UTC",
-        default_status=status,
-        description=description,
+    @_utc_schedule(
+        job,
+        cron,
+        status,
+        description,
     )
     def request(
         context: ScheduleEvaluationContext, exchange: ResourceParam[Exchange]

@@ -48,7 +48,7 @@ os.execv(sys.executable, [sys.executable, "-m", "airflow", "api-server", *sys.ar
 
 
 def address(settings: Settings) -> str:
-    """Where a browser finds Airflow."""
+    """Return the address at which a browser finds Airflow."""
     return f"http://{HOST}:{settings.airflow.port}"
 
 

@@ -56,7 +56,11 @@ def code_server_service(settings: Settings, system: System) -> Service:
 
 
 def webserver_service(settings: Settings, system: System) -> Service:
-    """Return Dagster's web server behind its guard."""
+    """Return Dagster's web server behind its guard.
+
+    Raises:
+        StackError: the server would be read-only, and Airflow launches its runs through it.
+    """
     argv = module(
         "pipeline_assets.dagster_instance.webserver",
         *option("-w", configuration_file("workspace.yaml")),

@@ -60,7 +60,7 @@ class StagedObjects(AbstractFileSystem):  # type: ignore[misc]
             self._objects.update(zip(wanted, pool.map(self._fetch, wanted), strict=True))
 
     def _fetch(self, url: str) -> StagedObject:
-        """One object, whole.
+        """Return one whole object.
 
         Raises:
             snowflake.connector.errors.ProgrammingError: as Snowflake answers: 91016 where there is
@@ -110,5 +110,5 @@ class StagedObjects(AbstractFileSystem):  # type: ignore[misc]
         return {"name": path, "size": len(self._object(path).body), "type": "file"}
 
     def modified(self, path: str) -> datetime:
-        """When the object was written, UTC."""
+        """Return when the object was written, UTC."""
         return self._object(path).modified

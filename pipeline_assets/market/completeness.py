@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def split_by_day(gaps: "pl.DataFrame", interval: Interval) -> "pl.DataFrame":
-    """Gaps of one interval cut at each midnight (UTC).
+    """Return the gaps of one interval, cut at each midnight (UTC).
 
     Args:
         gaps: as `gap_causes` gives them, of this interval.

@@ -207,7 +207,7 @@ def naming_damage(size: int) -> Iterator[None]:
 
 
 def merge_candles(older: "pl.DataFrame", newer: "pl.DataFrame") -> "pl.DataFrame":
-    """One candle frame of two, sorted by symbol and open time: where both hold one, the newer's."""
+    """Return one candle frame of two, sorted by symbol and open time; the newer's row wins."""
     import polars as pl
 
     return (

@@ -50,7 +50,7 @@ class FundingRates:
 
 @cache
 def funding_schema() -> "pl.Schema":
-    """A frame of funding rates, unique by `FUNDING_KEY`.
+    """Return the columns of a frame of funding rates, which is unique by `FUNDING_KEY`.
 
     `funding_time` is the full hour of the settlement. `mark_price` is null where the source has none, as the
     archive. `interval_hours` is what the archive says of the row, and null in rows of the exchange.
@@ -69,7 +69,7 @@ def funding_schema() -> "pl.Schema":
 
 
 def empty_funding() -> "pl.DataFrame":
-    """A frame of funding rates without rows."""
+    """Return a frame of funding rates without rows."""
     return funding_schema().to_frame()
 
 
@@ -156,7 +156,7 @@ def funding_rates(symbol: str, rows: Iterable[_Row]) -> FundingRates:
 
 
 def _mark(text: Any) -> float | None:
-    """The mark price; None where the exchange has none, which it writes as nothing or as 0."""
+    """Return the mark price; None where the exchange has none, which it writes as nothing or as 0."""
     if text is None or text == "":
         return None
     if not isinstance(text, str) or not _NUMBER.fullmatch(text):

@@ -58,7 +58,7 @@ def decode_funding(body: bytes, symbol: str, month: date) -> "pl.DataFrame":
 
 
 def merge_funding(older: "pl.DataFrame", newer: "pl.DataFrame") -> "pl.DataFrame":
-    """One frame of two, sorted: the newer's rate counts, and a value that it has not stays."""
+    """Return one frame of two, sorted: the newer's rate wins, and a value that only the older has stays."""
     import polars as pl
 
     return (

@@ -99,14 +99,8 @@ def interval_changes(rates: "pl.DataFrame") -> list[IntervalChange]:
     ]
 
 
-def newest_interval(rates: "pl.DataFrame") -> int:
-    """Return the hours between one symbol's newest settlements; the usual ones where that is unknown."""
-    _, spans = _spans(rates, None)
-    return spans[-1].step if spans else USUAL_HOURS
-
-
 def _spans(rates: "pl.DataFrame", current: int | None) -> tuple[list[int], list[_Span]]:
-    """The hours of the rates since the epoch, and what lies between each two."""
+    """Return the hours of the rates since the epoch, and the span between each two."""
     ordered = rates.sort("funding_time")
     hours = [(each - EPOCH) // HOUR for each in ordered["funding_time"].to_list()]
     stated = ordered["interval_hours"].to_list()
@@ -119,7 +113,7 @@ def _spans(rates: "pl.DataFrame", current: int | None) -> tuple[list[int], list[
 def _step(
     place: int, hours: Sequence[int], stated: Sequence[int | None], current: int | None
 ) -> int:
-    """The hours apart that rates are due between two rates."""
+    """Return how many hours apart rates are due between two rates."""
     start, end = hours[place], hours[place + 1]
     distance = end - start
     known = [each for each in (stated[place], stated[place + 1]) if each is not None]

@@ -22,13 +22,14 @@ def partition_day(key: str, newest: date) -> date:
 
     Args:
         key: a partition key, `YYYY-MM-DD`.
-        newest: today, by the exchange's clock.
+        newest: today, by the exchange's clock; date.max for a caller that does not know it.
 
     Raises:
         PartitionError: the key is not a day, or lies before the first or after the newest day.
     """
+    example = FIRST_DAY if newest == date.max else newest
     malformed = PartitionError(
-        f"{key!r} is not a partition: partitions are UTC days like {newest.isoformat()}."
+        f"{key!r} is not a partition: partitions are UTC days like {example.isoformat()}."
     )
     try:
         day = date.fromisoformat(key)
@@ -37,10 +38,14 @@ def partition_day(key: str, newest: date) -> date:
     if key != day.isoformat():
         # 20261120 and 2026-W47-5 are dates too, but would be partitions of their own in Dagster.
         raise malformed
-    if not FIRST_DAY <= day <= newest:
-        reason = "lies in the future" if day > newest else "is before the exchange opened"
+    if day < FIRST_DAY:
         raise PartitionError(
-            f"Partition {key} {reason}: by the exchange's clock, days from {FIRST_DAY} to {newest} "
+            f"Partition {key} is before the exchange opened: days from {FIRST_DAY} on can be materialized. "
+            "Choose one of these."
+        )
+    if day > newest:
+        raise PartitionError(
+            f"Partition {key} lies in the future: by the exchange's clock, days from {FIRST_DAY} to {newest} "
             "can be materialized. Choose one of these."
         )
     return day

@@ -231,16 +231,16 @@ class PositionKeeper:
             )
             found.append(
                 Position(
-                    names[row[step.OWNER]],
-                    symbol,
-                    "long" if row[step.QUANTITY] > 0 else "short",
-                    grid.quantity(abs(row[step.QUANTITY])),
-                    grid.price(row[step.ENTRY]),
-                    from_minute(row[step.ENTRY_MINUTE]),
-                    stop,
-                    target,
-                    liquidation,
-                    decimal(row[step.POSITION_FUNDING]),
+                    strategy=names[row[step.OWNER]],
+                    symbol=symbol,
+                    side="long" if row[step.QUANTITY] > 0 else "short",
+                    quantity=grid.quantity(abs(row[step.QUANTITY])),
+                    entry_price=grid.price(row[step.ENTRY]),
+                    entry_time=from_minute(row[step.ENTRY_MINUTE]),
+                    stop=stop,
+                    target=target,
+                    liquidation=liquidation,
+                    funding=decimal(row[step.POSITION_FUNDING]),
                 )
             )
         return found

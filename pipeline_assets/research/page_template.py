@@ -29,7 +29,11 @@ def template(name: str) -> "jinja2.Template":
 
 @cache
 def page_file(name: str) -> str:
-    """Return the text of a file of the folder."""
+    """Return the text of a file of the folder.
+
+    Raises:
+        InternalError: a script of the folder would end its own script element.
+    """
     found = _FOLDER.joinpath(*name.split("/")).read_text(encoding="utf-8")
     if "</script" in found.lower() and name.endswith(".js"):
         raise InternalError(f"{name} would end its own script element. Take another build of it.")

@@ -60,7 +60,7 @@ def trade_schema() -> "pa.Schema":
 
 @cache
 def equity_schema() -> "pa.Schema":
-    """The equity curve: equity and the value of all positions, at the end of each step of time."""
+    """Return the columns of the equity curve: equity and exposure at the end of each step of time."""
     import pyarrow as pa
 
     numbers = [(name, pa.float64()) for name in ("equity", "exposure")]
@@ -89,17 +89,7 @@ def trade_table(
 
     from pipeline_assets.market import position_step as step
 
-    # A symbol has one position at a time: its entries and exits alternate.
-    ordered = events[np.argsort(events[:, step.EVENT_SYMBOL], kind="stable")]
-    opened = ordered[ordered[:, step.KIND] == step.OPENED]
-    closed = np.full((len(opened), step.EVENT_SIZE), -1, np.int64)
-    places = np.flatnonzero(ordered[:, step.KIND] == step.OPENED)
-    has_exit = np.zeros(len(places), bool)
-    following = places + 1
-    inside = following < len(ordered)
-    has_exit[inside] = ordered[following[inside], step.KIND] == step.CLOSED
-    closed[has_exit] = ordered[following[has_exit]]
-
+    opened, closed, has_exit = _entries_and_exits(events)
     symbol, owner = opened[:, step.EVENT_SYMBOL], opened[:, step.EVENT_STRATEGY]
     side, steps = opened[:, step.EVENT_SIDE], opened[:, step.EVENT_STEPS]
     tick = np.array([each.tick for each in grids], np.int64)[symbol]
@@ -149,6 +139,22 @@ def trade_table(
     )
     order = np.lexsort((symbol, owner, opened[:, step.EVENT_MINUTE]))
     return table.take(pa.array(order))
+
+
+def _entries_and_exits(events: "Whole") -> "tuple[Whole, Whole, NDArray[np.bool_]]":
+    """Return the entries by symbol and time, the exit of each (-1 without one), and which have an exit."""
+    from pipeline_assets.market import position_step as step
+
+    # A symbol has one position at a time: its entries and exits alternate.
+    ordered = events[np.argsort(events[:, step.EVENT_SYMBOL], kind="stable")]
+    places = np.flatnonzero(ordered[:, step.KIND] == step.OPENED)
+    following = places + 1
+    has_exit = np.zeros(len(places), bool)
+    inside = following < len(ordered)
+    has_exit[inside] = ordered[following[inside], step.KIND] == step.CLOSED
+    closed = np.full((len(places), step.EVENT_SIZE), -1, np.int64)
+    closed[has_exit] = ordered[following[has_exit]]
+    return ordered[places], closed, has_exit
 
 
 def equity_table(first: int, minutes: int, values: "Whole", end: int) -> "pa.Table":

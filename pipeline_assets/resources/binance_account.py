@@ -301,7 +301,7 @@ def json_of(reply: Reply) -> Any:
 
 @cache
 def _signing_class() -> type:
-    """The client with the signature over exactly the text that is sent.
+    """Return the class of the client that signs exactly the text that it sends.
 
     python-binance signs the parameters before they are encoded, so that a `/` or `:` in a client id gives
     another signature than the exchange's. It also sets the timestamp itself: an order that waited in this

@@ -14,16 +14,15 @@ from typing import TYPE_CHECKING, Protocol
 
 from pipeline_assets.market.candidates import Candidate
 from pipeline_assets.resources.candidate_reader import CandidateReader
-from pipeline_assets.resources.kafka_clients import BrokerError, KafkaClients
+from pipeline_assets.resources.kafka_clients import BrokerError, KafkaClients, UndeliveredError
 from pipeline_assets.resources.retry import RetryPolicy
+from pipeline_assets.resources.write_guard import require_lease
+from pipeline_assets.stop_flag import StopFlag
 
 if TYPE_CHECKING:
     from confluent_kafka import Producer
 
     from pipeline_assets.settings import KafkaSettings
-from pipeline_assets.resources.kafka_clients import UndeliveredError
-from pipeline_assets.resources.write_guard import require_lease
-from pipeline_assets.stop_flag import StopFlag
 
 CONTENT_TYPE = "application/json"
 # The name of the JSON Schema of a message's value: market/candidate.schema.json.

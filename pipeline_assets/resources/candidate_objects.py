@@ -3,13 +3,13 @@ were evaluated too late to be published. Publishing is in broker.py.
 """
 
 import hashlib
-import io
 from dataclasses import dataclass
 from datetime import date
 from itertools import takewhile
 from typing import TYPE_CHECKING
 
 from pipeline_assets.market.candidates import CANDIDATE_COLUMNS, candidate_schema
+from pipeline_assets.resources.day_frames import encode_frame
 from pipeline_assets.resources.lake_documents import documented_days
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.s3_errors import ObjectStoreError, PreconditionFailedError
@@ -102,7 +102,7 @@ def read_candidates(store: ObjectStore, day: date) -> "pl.DataFrame":
 
 
 def read_stored(store: ObjectStore, day: date) -> "pl.DataFrame":
-    """As `read_candidates`, with the column `evaluated_late`.
+    """Return the rows of `read_candidates`, with the column `evaluated_late`.
 
     An id of which one row is not late was published, and counts as published.
     """
@@ -162,7 +162,7 @@ def _read(store: ObjectStore, day: date) -> "tuple[pl.DataFrame, dict[str, str]]
 
 
 def _ordered(rows: "pl.DataFrame") -> "pl.DataFrame":
-    """One row an id, the first created of those that were published, in the order of the object."""
+    """Return one row an id, the first created of the published ones, in the order of the object."""
     return (
         # All columns, so that two rows of one id that differ are kept alike by every reader.
         rows.sort(LATE, "created_at", *(c for c in CANDIDATE_COLUMNS if c != "created_at"))
@@ -172,10 +172,7 @@ def _ordered(rows: "pl.DataFrame") -> "pl.DataFrame":
 
 
 def _encoded(candidates: "pl.DataFrame") -> bytes:
-    body = io.BytesIO()
-    ordered = _ordered(candidates.select(*CANDIDATE_COLUMNS, LATE))
-    ordered.rechunk().write_parquet(body, compression="zstd", compression_level=3, statistics=False)
-    return body.getvalue()
+    return encode_frame(_ordered(candidates.select(*CANDIDATE_COLUMNS, LATE)))
 
 
 def _decoded(store: ObjectStore, key: str, body: bytes) -> "pl.DataFrame":

@@ -47,7 +47,7 @@ def object_key(interval: Interval, symbol: str, start: datetime) -> str:
 
 
 def window_start(key: str) -> datetime | None:
-    """When the window of the object with this key begins, UTC; None if the key is no candle object's.
+    """Return when the window of an object begins, UTC, by its key; None if the key is no candle object's.
 
     Another program may store `20261332_2500.parquet`, which is no time.
     """
@@ -115,6 +115,23 @@ def list_objects(
     return found
 
 
+def objects_by_day(
+    store: ObjectStore, interval: Interval, symbols: Sequence[str], span: Window
+) -> dict[str, dict[date, list[StoredObject]]]:
+    """Return the objects of some symbols and a span by symbol and UTC day, by one listing a symbol."""
+    listings = store.each(
+        lambda symbol: by_day(list_objects(store, interval, symbol, span.start, span.end)), symbols
+    )
+    return dict(zip(symbols, listings, strict=True))
+
+
+def first_stored_day(store: ObjectStore, interval: Interval, symbol: str) -> date | None:
+    """Return the UTC day of a symbol's oldest object, or None without one."""
+    oldest = next(iter(store.objects(prefix(interval, symbol))), None)
+    start = window_start(oldest.key) if oldest else None
+    return start.date() if start else None
+
+
 def read_object(store: ObjectStore, key: str) -> "tuple[pl.DataFrame, str] | None":
     """Return the candles of an object and its ETag, or None; raises DamagedObjectError if it is damaged."""
     found = store.get_with_etag(key)
@@ -157,7 +174,7 @@ def _write(
     expected_etag: str | None,
     skip_unchanged: bool = False,
 ) -> "tuple[WrittenObject, pl.DataFrame]":
-    """As `write_candles`; returns with the object the candles it holds."""
+    """Write as `write_candles`; return the object and the candles that it holds."""
     from pipeline_assets.market.encoding import merge_candles
 
     symbol = str(candles["symbol"][0])
@@ -300,7 +317,7 @@ def _symbol_of(candles: "pl.DataFrame", stored: Sequence[StoredObject]) -> str:
 
 
 def by_day(stored: Sequence[StoredObject]) -> dict[date, list[StoredObject]]:
-    """Objects by the UTC day that their window begins in."""
+    """Return objects by the UTC day in which their window begins."""
     days: dict[date, list[StoredObject]] = {}
     for each in stored:
         begins = window_start(each.key)

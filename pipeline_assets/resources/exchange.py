@@ -26,9 +26,12 @@ from pipeline_assets.resources.universe import Listings, read_listings
 from pipeline_assets.resources.waiting import next_item, result_of
 
 if TYPE_CHECKING:
+    from pipeline_assets.resources.funding_budget import FundingAllowance
+    from pipeline_assets.resources.weight_allowance import WeightAllowance
     from pipeline_assets.resources.weight_budget import Priority, WeightBudget
     from pipeline_assets.settings import BinanceSettings
 
+Q = TypeVar("Q")
 T = TypeVar("T")
 
 # How long to wait for an exchange that does not answer. The next ingest run repairs a missed one. A backfill
@@ -121,7 +124,7 @@ class ExchangeClient:
         return from_milliseconds(self._call(self._requests.server_time()))
 
     def universe(self) -> Listings:
-        """Everything that the exchange lists (`universe.trading_symbols` picks the universe).
+        """Return everything that the exchange lists (`universe.trading_symbols` picks the universe).
 
         Raises:
             ExchangeError: no entry of exchangeInfo can be read. An empty result would wrongly mean that
@@ -154,27 +157,47 @@ class ExchangeClient:
         return self._call(self._first_candles(starts))
 
     async def _first_candles(self, starts: Sequence[tuple[str, datetime]]) -> list[datetime | None]:
+        async def ask(each: tuple[str, datetime]) -> datetime | None:
+            try:
+                return await self._requests.first_candle(*each)
+            except (ExchangeUnreachableError, ExchangeBannedError):
+                raise
+            except ExchangeError:
+                return None
+
+        return await self._ask_all(starts, ask, self._requests.weight)
+
+    async def _ask_all(
+        self,
+        questions: Sequence[Q],
+        ask: Callable[[Q], Awaitable[T]],
+        allowance: "WeightAllowance | FundingAllowance",
+    ) -> list[T]:
+        """Ask many questions at once, each of weight 1; return the answers in the order of the questions.
+
+        The first exception ends the others and is raised.
+
+        Args:
+            questions: what `ask` takes.
+            ask: sends one question. It handles a failure that concerns this question alone.
+            allowance: the limit that the questions count in.
+        """
         turns = asyncio.Semaphore(self._concurrency)
 
-        async def ask(symbol: str, start: datetime) -> datetime | None:
+        async def in_turn(question: Q) -> T:
             async with turns:
-                try:
-                    return await self._requests.first_candle(symbol, start)
-                except (ExchangeUnreachableError, ExchangeBannedError):
-                    raise
-                except ExchangeError:
-                    return None
+                return await ask(question)
 
         if not self._requests.clock.measured:
             await self._requests.server_time()
-        self._requests.weight.expected = len(starts)
+        allowance.expected = len(questions)
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(ask(symbol, start)) for symbol, start in starts]
+                tasks = [group.create_task(in_turn(each)) for each in questions]
         except BaseExceptionGroup as failures:
             raise failures.exceptions[0] from None
         finally:
-            self._requests.weight.expected = 0
+            allowance.expected = 0
         return [task.result() for task in tasks]
 
     def klines(

@@ -62,7 +62,7 @@ class Exchange:
         patient: bool,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> FundingClient:
-        """A client that asks for funding rates too; see `client`."""
+        """Return a client that asks for funding rates too; see `client`."""
         patience = BACKFILL_PATIENCE if patient else INGEST_PATIENCE
         return FundingClient(
             self._settings, priority, budget=self.budget, patience=patience, sleep=sleep

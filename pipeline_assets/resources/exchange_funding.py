@@ -2,7 +2,6 @@
 market/funding.py, how a request is repeated in exchange_requests.py.
 """
 
-import asyncio
 from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
@@ -51,7 +50,7 @@ class FundingClient(ExchangeClient):
     """A connection to the exchange that asks for funding rates too."""
 
     def __init__(self, settings: "Settings", priority: "Priority", **options: Any) -> None:
-        """A client; `options` are those of ExchangeClient."""
+        """Keep the arguments; `options` are those of ExchangeClient."""
         super().__init__(settings.binance, priority=priority, **options)
         self._allowance = FundingAllowance(
             FundingBudget(
@@ -111,28 +110,16 @@ class FundingClient(ExchangeClient):
         )
 
     async def _rates(self, windows: Sequence[tuple[str, Window]]) -> list[FundingReply]:
-        turns = asyncio.Semaphore(self._concurrency)
+        async def ask(each: tuple[str, Window]) -> FundingReply:
+            symbol, window = each
+            try:
+                return FundingReply(symbol, window, await self._one(symbol, window))
+            except (ExchangeUnreachableError, ExchangeBannedError):
+                raise
+            except ExchangeError as error:
+                return FundingReply(symbol, window, error=str(error))
 
-        async def ask(symbol: str, window: Window) -> FundingReply:
-            async with turns:
-                try:
-                    return FundingReply(symbol, window, await self._one(symbol, window))
-                except (ExchangeUnreachableError, ExchangeBannedError):
-                    raise
-                except ExchangeError as error:
-                    return FundingReply(symbol, window, error=str(error))
-
-        if not self._requests.clock.measured:
-            await self._requests.server_time()
-        self._allowance.expected = len(windows)
-        try:
-            async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(ask(*each)) for each in windows]
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
-        finally:
-            self._allowance.expected = 0
-        return [task.result() for task in tasks]
+        return await self._ask_all(windows, ask, self._allowance)
 
     async def _one(self, symbol: str, window: Window) -> FundingRates:
         def send() -> Awaitable[Reply]:

@@ -53,7 +53,11 @@ class Question(Generic[T]):
 
 
 def member(body: dict[str, Any], name: str, kind: type[T]) -> T:
-    """Return a member of a reply, which must be of this type."""
+    """Return a member of a reply, which must be of this type.
+
+    Raises:
+        MalformedReplyError: the member is missing, or has another type.
+    """
     value = body.get(name)
     if not isinstance(value, kind):
         found = printable(", ".join(body)[:60])
@@ -62,7 +66,11 @@ def member(body: dict[str, Any], name: str, kind: type[T]) -> T:
 
 
 def json_object(body: bytes) -> dict[str, Any]:
-    """Return a reply that must be a JSON object."""
+    """Return a reply that must be a JSON object.
+
+    Raises:
+        MalformedReplyError: the reply is no JSON, or no object.
+    """
     try:
         decoded = loads(body)
     except (ValueError, RecursionError) as error:
@@ -73,7 +81,11 @@ def json_object(body: bytes) -> dict[str, Any]:
 
 
 def server_time_of(body: bytes) -> int:
-    """Return the time that a reply tells, in ms since the epoch."""
+    """Return the time that a reply tells, in ms since the epoch.
+
+    Raises:
+        MalformedReplyError: the reply has no time, or one that cannot be.
+    """
     server_ms = member(json_object(body), "serverTime", int)
     # `true` is an int to Python.
     if isinstance(server_ms, bool) or not _EARLIEST_MS <= server_ms < _LATEST_MS:
@@ -82,7 +94,11 @@ def server_time_of(body: bytes) -> int:
 
 
 def first_candle_of(symbol: str, body: bytes) -> datetime | None:
-    """Return the open time of the first candle of a reply to klines of 1m; None without one."""
+    """Return the open time of the first candle of a reply to klines of 1m; None without one.
+
+    Raises:
+        MalformedReplyError: the reply is no list of candles, or its open time is no time.
+    """
     if not check_reply(symbol, body):
         return None
     first_ms = loads(body)[0][0]

@@ -24,13 +24,6 @@ from pipeline_assets.resources.exchange_errors import (
     banned_until,
 )
 from pipeline_assets.resources.exchange_pages import weight_of
-from pipeline_assets.resources.exchange_refusals import RefusedError, final_error
-from pipeline_assets.resources.retry import Failure, RetryPolicy
-from pipeline_assets.resources.weight_allowance import LONGEST_WAIT_MS, WeightAllowance
-
-if TYPE_CHECKING:
-    from pipeline_assets.resources.weight_budget import Priority, WeightBudget
-    from pipeline_assets.settings import BinanceSettings
 from pipeline_assets.resources.exchange_questions import (
     Question,
     T,
@@ -41,7 +34,14 @@ from pipeline_assets.resources.exchange_questions import (
     server_time_of,
     unanswered,
 )
+from pipeline_assets.resources.exchange_refusals import RefusedError, final_error
+from pipeline_assets.resources.retry import Failure, RetryPolicy
+from pipeline_assets.resources.weight_allowance import LONGEST_WAIT_MS, WeightAllowance
 from pipeline_assets.resources.write_guard import require_lease
+
+if TYPE_CHECKING:
+    from pipeline_assets.resources.weight_budget import Priority, WeightBudget
+    from pipeline_assets.settings import BinanceSettings
 
 _REFUSALS = 10  # each waits for Retry-After, minutes in all; one more means another user's limit
 

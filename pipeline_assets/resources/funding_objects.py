@@ -64,12 +64,12 @@ class StoredMonth:
 
 
 def funding_key(symbol: str, month: date) -> str:
-    """The key of the object that holds a symbol's rates of a month."""
+    """Return the key of the object that holds a symbol's rates of a month."""
     return f"{PREFIX}{symbol}/{month:%Y%m}.parquet"
 
 
 def months_of(window: Window) -> Iterator[date]:
-    """The first days of the UTC months that a window touches, ascending."""
+    """Yield the first days of the UTC months that a window touches, ascending."""
     month = window.start.date().replace(day=1)
     last = (window.end - timedelta(microseconds=1)).date()
     while month <= last:
@@ -78,7 +78,7 @@ def months_of(window: Window) -> Iterator[date]:
 
 
 def month_window(month: date) -> Window:
-    """The window of the whole UTC month that begins with this day."""
+    """Return the window of the whole UTC month that begins with this day."""
     start = datetime.fromisoformat(f"{month}T00:00:00+00:00")
     return Window(start, (start + timedelta(days=31)).replace(day=1))
 
@@ -126,6 +126,9 @@ def write_month(
         symbol: of all rows.
         month: the first day of the month of all rows.
         rates: one row at least.
+
+    Raises:
+        ObjectStoreError: S3 refuses, or other writers change the object again and again.
     """
     from pipeline_assets.market.funding_encoding import encode_funding, merge_funding
 
@@ -209,7 +212,7 @@ def read_rates(store: ObjectStore, symbols: Iterable[str], window: Window) -> "p
 
 
 def _stored_months(store: ObjectStore, symbol: str, window: Window) -> list[tuple[str, date]]:
-    """The months of a symbol that have an object and touch a window, ascending."""
+    """Return the months of a symbol that have an object and touch a window, ascending."""
     found = []
     for each in store.objects(f"{PREFIX}{symbol}/"):
         match = _KEY.fullmatch(each.key)

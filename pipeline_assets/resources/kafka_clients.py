@@ -40,7 +40,11 @@ class KafkaClients:
     reasons: "deque[KafkaError]" = field(default_factory=lambda: deque(maxlen=20))
 
     def partitions(self, client: "Producer | Consumer", timeout: float) -> list[int]:
-        """Return the topic's partitions; the topic is made, with the broker's defaults, if absent."""
+        """Return the topic's partitions; the topic is made, with the broker's defaults, if absent.
+
+        Raises:
+            KafkaException: the broker does not answer in time, or refuses; the caller explains the error.
+        """
         from confluent_kafka import KafkaError, KafkaException
         from confluent_kafka.admin import AdminClient
         from confluent_kafka.cimpl import NewTopic

@@ -26,12 +26,6 @@ from pipeline_assets.resources.s3_errors import (
     StoreUnreachableError,
 )
 from pipeline_assets.resources.s3_uploads import PART, PARTS, RisingFile
-
-if TYPE_CHECKING:
-    from obstore.store import S3Store
-
-    from pipeline_assets.resources.store_check import StoreIdentity
-    from pipeline_assets.settings import S3Settings
 from pipeline_assets.resources.store_threads import StoreThreads
 from pipeline_assets.resources.stored_objects import (
     DIGEST,
@@ -41,6 +35,12 @@ from pipeline_assets.resources.stored_objects import (
     etag_is_of,
 )
 from pipeline_assets.resources.write_guard import require_lease
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+
+    from pipeline_assets.resources.store_check import StoreIdentity
+    from pipeline_assets.settings import S3Settings
 
 T = TypeVar("T")
 R = TypeVar("R")

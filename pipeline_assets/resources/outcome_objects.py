@@ -6,7 +6,7 @@ from datetime import date
 from functools import cache
 from typing import TYPE_CHECKING
 
-from pipeline_assets.resources.day_frames import encode_frame, read_frame
+from pipeline_assets.resources.day_frames import encode_frame
 from pipeline_assets.resources.lake_documents import documented_days
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.record_tables import OUTCOMES_PREFIX as PREFIX
@@ -16,7 +16,6 @@ if TYPE_CHECKING:
 
 # Minutes from the entry, by the end of the columns' names.
 HORIZONS = {"15m": 15, "1h": 60, "4h": 240}
-_REMEDY = "Remove it and materialize candidate_outcomes of its day."
 
 
 def outcomes_key(day: date) -> str:
@@ -46,15 +45,6 @@ def outcome_schema() -> "pl.Schema":
         columns[f"missing_{name}"] = pl.Int64()
     columns["delisted_at"] = time
     return pl.Schema(columns)
-
-
-def read_outcomes(store: ObjectStore, day: date) -> "pl.DataFrame | None":
-    """Return the outcomes of a day's candidates; None if none are stored.
-
-    Raises:
-        ObjectStoreError: S3 refuses, or the object is damaged.
-    """
-    return read_frame(store, outcomes_key(day), outcome_schema(), _REMEDY)
 
 
 def write_outcomes(store: ObjectStore, day: date, outcomes: "pl.DataFrame") -> bool:

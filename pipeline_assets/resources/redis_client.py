@@ -223,7 +223,7 @@ def _of_sentinels(error: BaseException) -> str:
 
 
 def address(settings: "RedisSettings") -> str:
-    """Where Redis is, for people: scheme, host, port and database, never user or password."""
+    """Return where Redis is, for people: scheme, host, port and database, never user or password."""
     parts = urlsplit(settings.url)
     host = parts.netloc.rpartition("@")[2]
     return f"{parts.scheme}://{host}{parts.path}"

@@ -114,7 +114,7 @@ class RetryPolicy:
         sleep: Callable[[float], Awaitable[None]],
         monotonic: Callable[[], float] = time.monotonic,
     ) -> T:
-        """As `run`, for coroutines."""
+        """Run a coroutine function as `run` runs a function."""
         judge = self._judge(monotonic)
         try:
             return await operation()

@@ -19,7 +19,8 @@ if TYPE_CHECKING:
     from pipeline_assets.settings import S3Settings
 
 # A connection that was idle for longer is not used again: a firewall may have forgotten it, and the next
-# request would wait in vain for a reply. Ticks come once a minute; S3 itself closes idle connections too.
+# request would wait in vain for a reply. Between two ingest runs lies up to a minute, and S3 itself closes
+# idle connections too.
 _IDLE = timedelta(seconds=15)
 
 
@@ -40,7 +41,7 @@ def _retries(attempts: int, deadline: float) -> RetryPolicy:
     return RetryPolicy(attempts=attempts, deadline=deadline, first_wait=0.1, longest_wait=15.0)
 
 
-# A run outlasts a restart of the store: no one repeats a backfill by hand. A hanging store takes 3 minutes.
+# A run outlasts a restart of the store: no person repeats a backfill. A hanging store takes 3 minutes.
 RUN_PATIENCE = Patience(timedelta(minutes=1), _retries(5, 180.0))
 # A person waits before a terminal. A hanging store takes 20 seconds.
 PERSON_PATIENCE = Patience(timedelta(seconds=10), _retries(2, 15.0))
@@ -54,8 +55,18 @@ def obstore_store(settings: "S3Settings", patience: Patience) -> "S3Store":
     """
     from obstore.store import S3Store
 
-    authority = tls_client(settings)
-    authority.check_files(ObjectStoreError)
+    tls_client(settings).check_files(ObjectStoreError)
+    return S3Store(
+        settings.bucket,
+        config=_config(settings),
+        client_options=_client_options(settings, patience),
+        retry_config=_retry_config(patience.retries),
+        credential_provider=obstore_credentials(settings),
+    )
+
+
+def _config(settings: "S3Settings") -> "S3Config":
+    """Return where the bucket is, how it is addressed and how its objects are encrypted."""
     virtual = settings.addressing == "virtual"
     # Said although they are the defaults: obstore would take another's from the environment.
     config: S3Config = {
@@ -74,6 +85,11 @@ def obstore_store(settings: "S3Settings", patience: Patience) -> "S3Store":
     if settings.kms_key_id is not None:
         # With a key for the bucket S3 asks KMS, which bills each request, once in a while.
         config |= {"sse_kms_key_id": settings.kms_key_id, "sse_bucket_key_enabled": True}
+    return config
+
+
+def _client_options(settings: "S3Settings", patience: Patience) -> "ClientConfig":
+    """Return how connections are opened, and the time limits of a request."""
     client: ClientConfig = {
         "allow_http": (settings.endpoint_url or "").startswith("http:"),
         "connect_timeout": timedelta(seconds=10),
@@ -84,7 +100,11 @@ def obstore_store(settings: "S3Settings", patience: Patience) -> "S3Store":
     }
     if settings.ssl_ca_location is not None:
         client["root_certificate"] = settings.ssl_ca_location.read_bytes()
-    policy = patience.retries
+    return client
+
+
+def _retry_config(policy: RetryPolicy) -> "RetryConfig":
+    """Return the retry policy in obstore's terms."""
     retries: RetryConfig = {
         "max_retries": (policy.attempts or 1) - 1,
         "retry_timeout": timedelta(seconds=policy.deadline or 0.0),
@@ -96,13 +116,7 @@ def obstore_store(settings: "S3Settings", patience: Patience) -> "S3Store":
             "max_backoff": timedelta(seconds=policy.longest_wait),
             "base": 2,
         }
-    return S3Store(
-        settings.bucket,
-        config=config,
-        client_options=client,
-        retry_config=retries,
-        credential_provider=obstore_credentials(settings),
-    )
+    return retries
 
 
 def obstore_credentials(settings: "S3Settings") -> Any:

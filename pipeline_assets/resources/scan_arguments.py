@@ -13,14 +13,19 @@ _EARLIEST, _LATEST = datetime(1000, 1, 2, tzinfo=UTC), datetime(9999, 1, 1, tzin
 
 
 def interval_of(given: Any) -> Interval:
-    """The interval of this name; raises ValueError if there is none."""
+    """Return the interval of this name; raises ValueError if there is none."""
     if given not in list(Interval):
         raise ValueError(f"{given!r} is not an interval: use one of {', '.join(Interval)}")
     return Interval(given)
 
 
 def symbols_of(given: Any) -> list[str]:
-    """The symbols, sorted and without repetition."""
+    """Return the symbols, sorted and without repetition.
+
+    Raises:
+        TypeError: `given` is no list of texts.
+        ValueError: a text cannot be a symbol.
+    """
     if isinstance(given, (str, bytes)) or not isinstance(given, Iterable):
         raise TypeError(f"symbols must be a list such as ['BTCUSDT'], not {given!r}")
     symbols = list(given)
@@ -35,7 +40,12 @@ def symbols_of(given: Any) -> list[str]:
 
 
 def window_of(start: Any, end: Any) -> Window:
-    """The span in UTC: keys are stamped in UTC, and the day of `start` in another zone may differ."""
+    """Return the span in UTC: keys are stamped in UTC, and the day of `start` in another zone may differ.
+
+    Raises:
+        TypeError: a time is no datetime.
+        ValueError: a time has no zone, or `end` is not after `start`.
+    """
     for name, given in (("start", start), ("end", end)):
         if not isinstance(given, datetime):
             raise TypeError(

@@ -75,7 +75,7 @@ class Staged:
         return f"{folder}/{self.interval}/{days}/{self.run}{ending}"
 
     def key(self, output: Output) -> str:
-        """Where an output lies: replies as received, formatted candles, the list of stored objects."""
+        """Return the key of an output: replies as received, formatted candles, the list of stored objects."""
         return self._address(_folder(output), output.value)
 
     @property
@@ -84,7 +84,7 @@ class Staged:
         return self._address("staging", ".plan.json")
 
     def load_mark(self, sink: str, day: date) -> str:
-        """Where a sink notes which of the run's objects of a finished day it has loaded."""
+        """Return the key at which a sink notes which of the run's objects of a finished day it has loaded."""
         return self._address("staging", f".{sink}.{day}.loaded.json")
 
     @property

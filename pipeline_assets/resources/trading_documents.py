@@ -2,7 +2,7 @@
 market/trading_rules.py; exchangeInfo is read in universe.py.
 
 `state/trading_rules.json`: {symbol: [[since ms, {rule: decimal text, brackets: […]}], …]}; and
-`state/fees.json`: [[since ms, maker, taker], …], which a person or the gateway writes.
+`state/fees.json`: [[since ms, maker, taker], …], which a person writes (`note_fees`).
 """
 
 from collections.abc import Mapping, Sequence

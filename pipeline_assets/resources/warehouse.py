@@ -15,11 +15,15 @@ from typing import TYPE_CHECKING
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.outside_text import printable
 from pipeline_assets.resources.warehouse_connection import (
+    Answer,
     WarehouseError,
     WarehouseSession,
     WarehouseSessions,
+    execute,
     is_absent,
     is_column_missing,
+    repeated,
+    rows_by_name,
 )
 from pipeline_assets.resources.warehouse_statements import (
     FUNDING_TABLE,
@@ -32,14 +36,13 @@ from pipeline_assets.resources.warehouse_statements import (
     literal,
     table_name,
 )
+from pipeline_assets.resources.write_guard import require_lease
 from pipeline_assets.settings import S3Settings, SnowflakeSettings
 from pipeline_assets.wording import counted
 
 if TYPE_CHECKING:
     from snowflake.connector import SnowflakeConnection
     from snowflake.connector.cursor import SnowflakeCursor
-from pipeline_assets.resources.warehouse_connection import Answer, execute, repeated, rows_by_name
-from pipeline_assets.resources.write_guard import require_lease
 
 
 @dataclass(frozen=True)
@@ -54,7 +57,7 @@ class LoadResult:
     merge_seconds: float
 
     def values(self) -> dict[str, int | float]:
-        """The result as a run's metadata show it."""
+        """Return the result as a run's metadata show it."""
         return {
             "rows read": self.rows_loaded,
             "rows inserted": self.rows_inserted,

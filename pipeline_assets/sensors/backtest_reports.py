@@ -24,7 +24,7 @@ NAME = "backtest_reports"
 
 
 def backtest_report_sensor(job: UnresolvedAssetJobDefinition) -> SensorDefinition:
-    """The sensor that requests the reports, one after the other, so that ingest runs find a place.
+    """Build the sensor that requests the reports, one after the other, so that ingest runs find a place.
 
     Args:
         job: the job of a report.

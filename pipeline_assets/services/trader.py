@@ -109,13 +109,30 @@ async def _session(settings: Settings, stop: asyncio.Event, heartbeat: Heartbeat
                 if feed.expects(clock.now_ms()):
                     held = await asyncio.to_thread(slots.candles, symbols)
                     for minute, bars in feed.due(clock.now_ms(), held):
-                        await _take_in(trader, candidates, records)
-                        while await asyncio.to_thread(trader.awaits, minute):
-                            if await _stopped_within(_PERIOD_SECONDS, stop):
-                                return
-                            await _take_in(trader, candidates, records)
+                        if not await _decided(trader, minute, candidates, records, stop):
+                            return
                         await trader.on_minute(minute, bars)
                 await _stopped_within(_PERIOD_SECONDS, stop)
+
+
+async def _decided(
+    trader: Trader,
+    minute: int,
+    candidates: "asyncio.Queue[PlacedCandidate | OutsideSystemError]",
+    records: "asyncio.Queue[tuple[int, Record] | OutsideSystemError]",
+    stop: asyncio.Event,
+) -> bool:
+    """Wait until the trader awaits no decision of a minute; return False if `stop` is set before that.
+
+    Raises:
+        OutsideSystemError: Kafka or the gateway does not answer.
+    """
+    await _take_in(trader, candidates, records)
+    while await asyncio.to_thread(trader.awaits, minute):
+        if await _stopped_within(_PERIOD_SECONDS, stop):
+            return False
+        await _take_in(trader, candidates, records)
+    return True
 
 
 async def _stopped_within(seconds: float, stop: asyncio.Event) -> bool:
@@ -237,16 +254,16 @@ def _trader(settings: Settings, gateway: GrpcGateway, clock: Callable[[], int]) 
     )
     topic = settings.kafka.model_copy(update={"topic": DECISIONS_TOPIC})
     return Trader(
-        PassThroughDecider(keeper),
-        formulas_of(markets, fees, model),
-        gateway,
-        LakeTraderStore(store, settings.trading.account),
-        CandidateTopic(topic, DECISION_SCHEMA).publish,
-        clock,
-        _log_closed,
-        _logger.warning,
-        1000 * settings.inference.wait_seconds if settings.inference.enabled else None,
-        _logger.info,
+        decider=PassThroughDecider(keeper),
+        formulas=formulas_of(markets, fees, model),
+        gateway=gateway,
+        store=LakeTraderStore(store, settings.trading.account),
+        publish=CandidateTopic(topic, DECISION_SCHEMA).publish,
+        clock=clock,
+        on_closed=_log_closed,
+        warn=_logger.warning,
+        awaited_ms=1000 * settings.inference.wait_seconds if settings.inference.enabled else None,
+        note=_logger.info,
     )
 
 

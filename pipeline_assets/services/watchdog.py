@@ -18,6 +18,7 @@ from urllib.parse import urlsplit
 from pipeline_assets.collection.freshness import stale_alert
 from pipeline_assets.process_identity import boot_clock
 from pipeline_assets.resources.alerts import AlertError, Alerts
+from pipeline_assets.services.freshness_judge import FreshnessJudge
 from pipeline_assets.services.incidents import Incidents, Problem
 from pipeline_assets.stack_state import (
     RESTARTING,
@@ -34,7 +35,6 @@ from pipeline_assets.stop_flag import StopFlag, set_by_signals
 
 if TYPE_CHECKING:
     from pipeline_assets.settings import Settings
-from pipeline_assets.services.freshness_judge import FreshnessJudge
 
 ROUND_SECONDS = 5.0
 # The first ingest runs after a start, or after the machine slept, need this long.
@@ -74,7 +74,7 @@ class Watchdog:
         self._alerts = Alerts(settings.alerts)
         self._freshness = FreshnessJudge(settings)
         self._memory = read_memory(self._file)
-        self._begun = self._begun_at = boot_clock()
+        self._begun = boot_clock()
         self._last_round: float | None = None
         self._silent_since: float | None = None
 
@@ -257,12 +257,11 @@ def watch(settings: "Settings") -> None:
     # The data directory holds credentials and is its owner's only.
     os.umask(0o077)
     watchdog = Watchdog(settings)
-    host = (
-        urlsplit(settings.alerts.webhook_url.get_secret_value()).hostname
-        if (settings.alerts.webhook_url)
-        else "nobody"
-    )
-    logger.info("Watching; alerts go to %s.", host)
+    webhook = settings.alerts.webhook_url
+    if webhook is None:
+        logger.warning("Watching; alerts are only logged: PIPELINE_ALERTS__WEBHOOK_URL is not set.")
+    else:
+        logger.info("Watching; alerts go to %s.", urlsplit(webhook.get_secret_value()).hostname)
     with set_by_signals(stop, (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)):
         watchdog.run(stop)
     watchdog.last_words(datetime.now(UTC))

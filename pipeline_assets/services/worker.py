@@ -2,8 +2,8 @@
 Run as `python -m pipeline_assets.services.worker [--queues ingest,backfill] [--concurrency N]`.
 
 The parent process imports the definitions and the client libraries and uses none of them: librdkafka, Polars
-and gRPC do not survive a fork once in use. worker_tasks.py has a child's work on a
-run, worker_beat.py the sign of life, and worker_scaling.py how many children there are.
+and gRPC do not survive a fork once in use. A child's work on a run is in worker_tasks.py, the sign of life in
+worker_beat.py, and the number of children in worker_scaling.py.
 """
 
 import argparse

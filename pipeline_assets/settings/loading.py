@@ -147,7 +147,7 @@ def _example(location: tuple[str | int, ...]) -> str | None:
 
 
 def _explain(error: ValidationError) -> str:
-    """One line a wrong setting. The value itself is not repeated: it may be a secret."""
+    """Return one line a wrong setting. The value itself is not repeated: it may be a secret."""
     lines = []
     for problem in error.errors(include_url=False, include_context=False):
         location = problem["loc"]

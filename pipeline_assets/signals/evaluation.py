@@ -27,11 +27,11 @@ from pipeline_assets.resources.indicator_state import HeldState
 from pipeline_assets.resources.listing_history import read_universe
 from pipeline_assets.signals.due_minutes import MINUTE, Cursor, Due, due_minutes, rounds
 from pipeline_assets.signals.history import joined, read_history
+from pipeline_assets.signals.tick import Services, TickReport
 from pipeline_assets.signals.warm_up import WarmUp, build_states
 
 if TYPE_CHECKING:
     import polars as pl
-from pipeline_assets.signals.tick import Services, TickReport
 
 # Dagster ends a sensor's tick after 60 s. Nothing new is begun after this time, and the longest single
 # piece of work, states of a batch of symbols from the lake, takes some seconds.

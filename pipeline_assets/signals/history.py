@@ -108,7 +108,7 @@ def _stored(store: ObjectStore, windows: Mapping[str, Window]) -> "pl.DataFrame"
 
 
 def joined(frames: "list[pl.DataFrame]") -> "pl.DataFrame":
-    """One row for each symbol and open time, of the first frame that has it."""
+    """Return one row for each symbol and open time, of the first frame that has it."""
     import polars as pl
 
     return (

@@ -87,8 +87,9 @@ def test_document_parts_show_their_errors(
 ) -> None:
     """Parts of a document show their own errors."""
     minutes.ingest("1m")
-    hanging = minutes.with_settings(redis={"url": f"redis://{silent}/0"})
-    reported = json.loads(show(hanging, seconds=5, as_json=True).output)
+    # Redis' own error comes after two attempts. A busy machine must not reach the deadline before that.
+    hanging = minutes.with_settings(redis={"url": f"redis://{silent}/0", "timeout_seconds": 2})
+    reported = json.loads(show(hanging, seconds=30, as_json=True).output)
     errors = {
         name: part["error"] for name, part in reported["parts"].items() if not part["answered"]
     }

@@ -298,17 +298,25 @@ def test_damaged_object_keeps_none_out(
     assert load(record_tables.FILLS).days == {YESTERDAY: 1}
 
 
+def test_quarter_hour_load_reads_no_clock() -> None:
+    """Where every scheduled load is due, the exchange is not asked for its time."""
+
+    def clock() -> datetime:
+        raise AssertionError
+
+    assert scheduled_load(clock, 15) is None
+
+
 def test_load_waits_as_candles_do(store: ObjectStore, load: Callable[..., RecordLoad]) -> None:
     """With PIPELINE_INGEST__LOAD_MINUTES=60 the load of an hour is made once."""
-    assert scheduled_load(NOON, 15) is None
-    due = scheduled_load(NOON + timedelta(minutes=30), 60)
+    due = scheduled_load(lambda: NOON + timedelta(minutes=30), 60)
     assert due == NOON
     put(store, Kind.FILLS, a_fill(1))
     assert load(record_tables.FILLS, due=due).values["objects"] == 1
     put(store, Kind.FILLS, a_fill(2))
-    waits = load(record_tables.FILLS, due=scheduled_load(NOON + timedelta(minutes=45), 60))
+    waits = load(record_tables.FILLS, due=scheduled_load(lambda: NOON + timedelta(minutes=45), 60))
     assert waits.values == {"objects": 0, "loaded until": "2026-11-20 12:00:00 UTC"}
-    later = scheduled_load(NOON + timedelta(hours=1), 60)
+    later = scheduled_load(lambda: NOON + timedelta(hours=1), 60)
     assert load(record_tables.FILLS, due=later).values["objects"] == 1
 
 

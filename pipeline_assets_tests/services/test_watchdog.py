@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 
 from pipeline_assets.local.stack import settings_environment
-from pipeline_assets.process_identity import mark_of
+from pipeline_assets.process_identity import boot_clock, mark_of
 from pipeline_assets.services.watchdog import START_SECONDS, Watchdog
 from pipeline_assets.settings import AlertsSettings, Settings
 from pipeline_assets.stack_state import (
@@ -60,6 +60,7 @@ class Stack:
         self.directory, self.webhook = directory, webhook
         self.seconds = self.step = 0.0
         self.watchdog = Watchdog(self.settings)
+        self.begun = boot_clock()
 
     def write(self, *processes: ProcessRecord, **changes: object) -> None:
         record = StackRecord(
@@ -79,7 +80,7 @@ class Stack:
     def look(self, seconds: float = 5.0) -> list[str]:
         """Look `seconds` later; returns the kinds of alerts that were received by then."""
         self.seconds += seconds
-        self.watchdog.turn(self.watchdog._begun_at + self.seconds, self.now)
+        self.watchdog.turn(self.begun + self.seconds, self.now)
         return [alert["alert"] for alert in self.webhook.received]
 
 

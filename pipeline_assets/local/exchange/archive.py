@@ -226,7 +226,7 @@ def malformed_line(line: bytes, name: str) -> bytes:
 
 
 def place_of(fault: str, name: str, rows: list[bytes], count: int) -> int:
-    """Where a run of `count` rows begins that a fault strikes."""
+    """Return where a run of `count` rows begins that a fault strikes."""
     return int(uniform(fault, name) * (len(rows) - count + 1))
 
 

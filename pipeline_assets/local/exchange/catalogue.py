@@ -87,7 +87,7 @@ def well_known() -> list[Contract]:
 
 
 def from_row(row: str) -> Contract:
-    """One contract from a row of the table."""
+    """Return the contract of a row of the table."""
     base, price, tick, price_precision, quantity_precision, millions, listed = row.split()
     unit = Decimal(1).scaleb(-int(price_precision))
     return Contract(
@@ -133,7 +133,11 @@ def outsiders() -> list[Contract]:
 
 
 def invented_names(count: int) -> list[str]:
-    """`count` distinct symbols of four letters, in a fixed order from BABAUSDT on."""
+    """Return `count` distinct symbols of four letters, in a fixed order from BABAUSDT on.
+
+    Raises:
+        ValueError: there are not so many; the message says how many there are.
+    """
     syllables = [consonant + vowel for vowel in VOWELS for consonant in INITIALS]
     taken = {contract.symbol for contract in well_known()}
     names = [f"{second}{first}USDT" for first in syllables for second in syllables]

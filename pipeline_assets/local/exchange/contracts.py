@@ -138,5 +138,5 @@ def exchange_info(
 
 
 def rate_limit(kind: str, interval: str, number: int, limit: int) -> dict[str, object]:
-    """One entry of exchangeInfo's rateLimits."""
+    """Return one entry of exchangeInfo's rateLimits."""
     return {"rateLimitType": kind, "interval": interval, "intervalNum": number, "limit": limit}

@@ -159,7 +159,7 @@ class FundingMarket:
         self.limit.forget()
 
     def hours(self, symbol: str, moment_ms: int) -> int:
-        """The length of the interval that is under way just before a time."""
+        """Return the length of the interval that is under way just before a time."""
         found = default_hours(symbol)
         for since, hours in self.changes.get(symbol, ()):
             if since < moment_ms:
@@ -167,7 +167,7 @@ class FundingMarket:
         return found
 
     def settlements(self, symbol: str, low_ms: int, high_ms: int) -> Iterator[Settlement]:
-        """The settlements with low_ms <= time <= high_ms, ascending."""
+        """Return the settlements with low_ms <= time <= high_ms, ascending."""
         contract = self.market.contracts.get(symbol)
         if contract is None or contract.contract_type != "PERPETUAL":
             return
@@ -199,7 +199,7 @@ class FundingMarket:
         return int.from_bytes(hashlib.blake2b(text, digest_size=8).digest())
 
     def mark_price(self, symbol: str, hour: int) -> str:
-        """The price with which the hour opens; empty where the market has no candle then."""
+        """Return the price with which the hour opens; empty where the market has no candle then."""
         block = self.market.minutes(symbol, hour, hour + MINUTE)
         if not len(block.open_times):
             return ""
@@ -208,7 +208,7 @@ class FundingMarket:
         return decimal_string(units, max(places, PLACES))
 
     def info(self, now_ms: int) -> list[dict[str, Any]]:
-        """The fundingInfo reply: the contracts whose interval is not the usual one."""
+        """Return the fundingInfo reply: the contracts whose interval is not the usual one."""
         found = []
         for symbol, contract in self.market.contracts.items():
             hours = self.hours(symbol, now_ms + 1)
@@ -227,13 +227,13 @@ class FundingMarket:
 
 
 def default_hours(symbol: str) -> int:
-    """The interval of a contract that never changed: of every fourth one four hours."""
+    """Return the interval of a contract that never changed: four hours for every fourth contract."""
     digest = hashlib.blake2b(symbol.encode(), digest_size=1).digest()
     return 4 if digest[0] % 4 == 0 else USUAL_HOURS
 
 
 def made_up(bits: int, hours: int) -> str:
-    """A rate as the exchange writes it; a third are the rate of a quiet market."""
+    """Return a rate as the exchange writes it; a third are the rate of a quiet market."""
     units = USUAL_RATE if bits % 3 == 0 else (bits >> 8) % 80_001 - 30_000
     units = units * hours // USUAL_HOURS
     sign = "-" if units < 0 else ""

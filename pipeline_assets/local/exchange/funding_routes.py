@@ -95,7 +95,7 @@ class FundingRoutes:
         ]
 
     def month(self, parts: Mapping[str, str], zip_name: str) -> bytes | None:
-        """A month's zip with the faults that it has, or None where there is none."""
+        """Return a month's zip with the faults that it has, or None where there is none."""
         symbol, now_ms = parts["symbol"], self._exchange.clock.now_ms()
         wanted = ArchiveFile.parse("monthly", symbol, KIND, zip_name, kinds=(KIND,))
         if wanted is None or wanted.end_ms > now_ms:

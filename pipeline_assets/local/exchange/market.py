@@ -195,7 +195,7 @@ class Market:
     def minutes(self, symbol: str, start: int, end: int) -> Block:
         """Return the 1m candles with start <= open time < end, both in one UTC day.
 
-        Hours are kept apart from days: a tick of many symbols needs the newest hour of each again
+        Hours are kept apart from days: an ingest run of many symbols needs the newest hour of each again
         every minute, and their days would not fit the cache.
         """
         if start // HOUR == (end - 1) // HOUR:
@@ -249,7 +249,7 @@ class Market:
 def part_span(interval: str) -> int:
     """Return how long a part is that is rendered and cached as one: an hour of 1m, else a day.
 
-    A tick of many symbols reads an hour of minutes of each, and rendering their whole day would
+    An ingest run of many symbols reads an hour of minutes of each, and rendering their whole day would
     cost twenty-four times that.
     """
     return HOUR if interval == "1m" else DAY

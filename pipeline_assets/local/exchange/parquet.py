@@ -284,7 +284,11 @@ def read_candles(files: list[CandleFile], most_rows: int | None = None) -> tuple
 def read_columns(
     file: CandleFile, most_rows: int | None
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Return a file's open times and its nine columns of numbers, shape (9, n), absent ones 0."""
+    """Return a file's open times and its nine columns of numbers, shape (9, n), absent ones 0.
+
+    Raises:
+        ValueError: a column does not hold what its name says; the message names file and column.
+    """
     import pyarrow as pa
     import pyarrow.parquet as pq
 

@@ -131,7 +131,7 @@ def day_values(contract: Contract, key: int, day: int) -> NDArray[np.int64]:
 
 
 def silent_minutes(contract: Contract, draws: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which minutes of a thinly traded contract see no trade; never the day's last one.
+    """Return which minutes of a thinly traded contract see no trade; never the day's last one.
 
     The last close must reach the next midnight's price, or the days would not join.
     """

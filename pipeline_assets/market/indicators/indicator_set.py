@@ -165,7 +165,7 @@ def series(name: str, values: "Array") -> "pl.Series":
 
 
 def microseconds(times: "pl.Series") -> "Counts":
-    """Times (Datetime(us, UTC)) as microseconds since the epoch."""
+    """Return times (Datetime(us, UTC)) as microseconds since the epoch."""
     return times.to_numpy().view("int64")
 
 

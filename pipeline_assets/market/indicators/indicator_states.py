@@ -181,7 +181,7 @@ class IndicatorStates:
         )
 
     def encode(self) -> dict[str, bytes]:
-        """One value a symbol. `decode` makes the same states of them, to the last bit."""
+        """Return one value a symbol, of which `decode` makes the same states, to the last bit."""
         import numpy as np
 
         records = np.zeros(len(self.symbols), _record(self.indicator_set))

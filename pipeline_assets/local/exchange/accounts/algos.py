@@ -92,7 +92,11 @@ def check_closing(query: fields.Query, kind: str) -> None:
 
 
 def read_trailing(algo: AlgoOrder, query: fields.Query, filters: Filters) -> None:
-    """Read a trailing stop's own parameters."""
+    """Read a trailing stop's own parameters.
+
+    Raises:
+        ApiError: the callback rate is missing or out of range, or the price breaks a filter.
+    """
     mandatory(query, "callbackRate")
     algo.callback_rate = fields.number(query, "callbackRate")
     if not CALLBACK_RATES[0] <= algo.callback_rate <= CALLBACK_RATES[1]:

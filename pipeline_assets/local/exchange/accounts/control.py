@@ -177,7 +177,11 @@ class TradingControl:
 
 
 def amount_of(value: object) -> Decimal:
-    """Return a decimal number of a control request."""
+    """Return a decimal number of a control request.
+
+    Raises:
+        ValueError: the value is no decimal number, or below 0.
+    """
     try:
         amount = Decimal(str(value))
     except InvalidOperation as error:

@@ -71,18 +71,18 @@ def fill(
     position.updated = order.updated = desk.now
     fee = quantity * price * (MAKER_FEE if maker else TAKER_FEE)
     trade = Trade(
-        desk.number("trade"),
-        order.order_id,
-        order.client_id,
-        order.symbol,
-        order.side,
-        price,
-        quantity,
-        realized.quantize(Decimal("1e-8")),
-        fee.quantize(Decimal("1e-8")),
-        contract.quote,
-        maker,
-        desk.now,
+        trade_id=desk.number("trade"),
+        order_id=order.order_id,
+        client_id=order.client_id,
+        symbol=order.symbol,
+        side=order.side,
+        price=price,
+        quantity=quantity,
+        realized=realized.quantize(Decimal("1e-8")),
+        commission=fee.quantize(Decimal("1e-8")),
+        commission_asset=contract.quote,
+        maker=maker,
+        time=desk.now,
     )
     account.trades.append(trade)
     order.executed += quantity

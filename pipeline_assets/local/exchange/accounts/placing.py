@@ -88,7 +88,11 @@ def common_terms(query: fields.Query, now_ms: int, client_id: str, force: str) -
 
 
 def good_till(query: fields.Query, now_ms: int) -> int:
-    """Return when a GTD order expires, a whole second."""
+    """Return when a GTD order expires, a whole second.
+
+    Raises:
+        ApiError: the time is missing, or too soon.
+    """
     text = mandatory(query, "goodTillDate")
     value = fields.whole(query, "goodTillDate") or 0
     if value // 1000 * 1000 <= now_ms + SHORTEST_GTD_MS:
@@ -225,7 +229,11 @@ def find(desk: Desk, account: Account, query: fields.Query, *, only_open: bool =
 
 
 def wanted_by(query: fields.Query, number: str, text: str) -> int | str:
-    """Return the order id, or else the client id, that a request names."""
+    """Return the order id, or else the client id, that a request names.
+
+    Raises:
+        ApiError: the request names neither.
+    """
     order_id = fields.whole(query, number)
     if order_id is not None:
         return order_id
