@@ -64,7 +64,12 @@ class MarketFeed:
 
     def __exit__(self, *_: object) -> None:
         """Close the connection."""
-        self._opened.close()
+        try:
+            self._opened.close()
+        except OutsideSystemError as error:
+            # The weight of the last replies is reported at the close. With Redis away, this error took the
+            # place of the one that had ended the gateway.
+            _logger.warning("The last request weight was not reported: %s", error)
 
     def now(self) -> int:
         """Return the exchange's time in milliseconds."""
