@@ -20,6 +20,7 @@ from pipeline_assets.resources.binance_endpoints import KEY_RIGHTS, TIME, Endpoi
 from pipeline_assets.resources.bounded_replies import ReplyLimitError
 from pipeline_assets.resources.exchange_clock import ExchangeClock
 from pipeline_assets.resources.exchange_questions import server_time_of
+from pipeline_assets.resources.redis_client import REPEAT
 from pipeline_assets.resources.weight_allowance import WeightAllowance
 from pipeline_assets.resources.weight_budget import Priority, WeightBudget
 
@@ -69,6 +70,7 @@ class AccountClient:
         priority: Priority = Priority.GATEWAY,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        then: str = REPEAT,
     ) -> None:
         """Take over addresses and keys; nothing is sent.
 
@@ -77,6 +79,7 @@ class AccountClient:
             priority: of the questions; only the gateway's own may spend its share of the weight.
             monotonic: the local clock.
             sleep: waits for weight, and before a question is repeated.
+            then: what a person does once Redis works again, for the errors' text.
 
         Raises:
             CredentialsMissingError: the settings have no key.
@@ -95,6 +98,7 @@ class AccountClient:
             self._binance.budget_name,
             self._binance.weight_limit,
             self._binance.weight_margin,
+            then=then,
         )
         self.clock = ExchangeClock(monotonic)
         self._weight = WeightAllowance(self._budget, priority, self.clock, sleep)

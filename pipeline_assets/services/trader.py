@@ -26,7 +26,7 @@ from pipeline_assets.resources.kafka_clients import KafkaClients
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
 from pipeline_assets.resources.trading_documents import read_trading_documents
-from pipeline_assets.services.exchange_time import measure
+from pipeline_assets.services.exchange_time import AFTER_REDIS, measure
 from pipeline_assets.services.gateway.client import GatewayClient
 from pipeline_assets.services.trader_gateway import GrpcGateway
 from pipeline_assets.services.until_stopped import run_until_stopped
@@ -88,7 +88,7 @@ async def _session(settings: Settings, stop: asyncio.Event, heartbeat: Heartbeat
     """Trade from the checkpoint on until `stop` is set or a system does not answer."""
     clock = ExchangeClock(time.monotonic)
     await asyncio.to_thread(measure, settings, clock)
-    slots = CandleSlots(settings.redis)
+    slots = CandleSlots(settings.redis, then=AFTER_REDIS)
     with GatewayClient(settings.gateway) as connection:
         gateway = GrpcGateway(connection)
         trader = await asyncio.to_thread(_trader, settings, gateway, clock.now_ms)
