@@ -44,7 +44,10 @@ def code_server_service(settings: Settings, system: System) -> Service:
     )
     # Its port opens once the definitions are loaded.
     ready = partial(tcp_answers, system.host, system.port or 0)
-    environment = dagster_environment(settings, KEPT_FROM_RUNS)
+    # Only the runs of the launcher `process` are children of the code server.
+    has_runs = settings.dagster.launcher == "process"
+    kept = KEPT_FROM_RUNS if has_runs else KEPT_FROM_DAGSTER
+    environment = dagster_environment(settings, kept)
     # The process that holds the definitions ends itself when the one before it is silent for this
     # long. At the default of 30 s, a laptop's sleep or a busy machine ended it; here, the supervisor
     # ends both together.

@@ -93,6 +93,8 @@ class Guard:
             [sys.executable, "-I", __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
+            # It reads no settings, and a person may have set secrets where `up` was started.
+            env={name: each for name, each in os.environ.items() if not _is_setting(name)},
             start_new_session=True,
         )
 
@@ -140,6 +142,11 @@ class Ending:
         if now >= self._group_deadline:
             signal_group(group, signal.SIGKILL)
         return False
+
+
+def _is_setting(name: str) -> bool:
+    """Return whether a variable is a setting. This file is a program by itself, and imports no package."""
+    return name.upper().startswith("PIPELINE_")
 
 
 def keep_guard(lines: Iterable[str], patience: float = 10.0) -> None:

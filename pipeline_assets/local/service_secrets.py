@@ -18,7 +18,7 @@ _DAGSTER = frozenset({f"{PREFIX}DAGSTER__STORAGE_URL", f"{PREFIX}CELERY__BROKER_
 
 # Dagster's runs compare a day of the account with the exchange; nothing of Dagster calls the gateway.
 KEPT_FROM_RUNS = _TOKEN | _JOURNAL | _AIRFLOW
-# The web server and the daemon execute nothing of the product.
+# Web server and daemon execute nothing of the product, and a code server beside workers no run.
 KEPT_FROM_DAGSTER = KEPT_FROM_RUNS | ACCOUNT_KEY
 KEPT_FROM_GATEWAY = _AIRFLOW | _DAGSTER
 KEPT_FROM_TRADER = ACCOUNT_KEY | _JOURNAL | _AIRFLOW | _DAGSTER

@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from http import HTTPStatus
 from math import ceil
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlencode
 
 from pipeline_assets.errors import InputError, OutsideSystemError
@@ -20,12 +20,14 @@ from pipeline_assets.resources.binance_endpoints import KEY_RIGHTS, TIME, Endpoi
 from pipeline_assets.resources.bounded_replies import ReplyLimitError
 from pipeline_assets.resources.exchange_clock import ExchangeClock
 from pipeline_assets.resources.exchange_questions import server_time_of
+from pipeline_assets.resources.redis_client import REPEAT
 from pipeline_assets.resources.weight_allowance import WeightAllowance
 from pipeline_assets.resources.weight_budget import Priority, WeightBudget
 
 if TYPE_CHECKING:
     from pipeline_assets.settings import Settings
 
+T = TypeVar("T")
 Parameters = Mapping[str, str | int]
 # Members of AsyncClient that are overridden, set or called here, beside those of binance_client.py.
 _USED = (
@@ -69,6 +71,7 @@ class AccountClient:
         priority: Priority = Priority.GATEWAY,
         monotonic: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
+        then: str = REPEAT,
     ) -> None:
         """Take over addresses and keys; nothing is sent.
 
@@ -77,6 +80,7 @@ class AccountClient:
             priority: of the questions; only the gateway's own may spend its share of the weight.
             monotonic: the local clock.
             sleep: waits for weight, and before a question is repeated.
+            then: what a person does once Redis works again, for the errors' text.
 
         Raises:
             CredentialsMissingError: the settings have no key.
@@ -95,6 +99,7 @@ class AccountClient:
             self._binance.budget_name,
             self._binance.weight_limit,
             self._binance.weight_margin,
+            then=then,
         )
         self.clock = ExchangeClock(monotonic)
         self._weight = WeightAllowance(self._budget, priority, self.clock, sleep)
@@ -144,7 +149,7 @@ class AccountClient:
             UnansweredError, MalformedReplyError, WeightBudgetError: the venue does not say its time.
         """
         for _ in range(_MEASUREMENTS):
-            await self._measure_patiently()
+            await self._patiently(self.measure)
             if self.clock.error_ms() < _GOOD_ERROR_MS:
                 return
 
@@ -160,13 +165,21 @@ class AccountClient:
         finally:
             self._waits = ()
 
-    async def _measure_patiently(self) -> None:
+    async def _patiently(
+        self, ask: Callable[[], Awaitable[T]], is_whole: Callable[[T], bool] = lambda _: True
+    ) -> T:
+        """Ask until a whole answer comes, as often as `patient` allows; the last answer is returned anyway.
+
+        Raises:
+            UnansweredError: by the last try.
+        """
         for wait in self._waits:
-            # The last try, after the loop, raises.
             with suppress(UnansweredError):
-                return await self.measure()
+                answer = await ask()
+                if is_whole(answer):
+                    return answer
             await self._sleep(wait)
-        return await self.measure()
+        return await ask()
 
     async def measure(self) -> None:
         """Take the venue's time.
@@ -191,14 +204,10 @@ class AccountClient:
             ExchangeBannedError: the address is shut out for longer than a caller should wait.
             WeightBudgetError: Redis failed; nothing was sent.
         """
-        for wait in self._waits:
-            # The last try, after the loop, raises.
-            with suppress(UnansweredError):
-                reply = await self._ask(endpoint, parameters)
-                if reply.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-                    return reply
-            await self._sleep(wait)
-        return await self._ask(endpoint, parameters)
+        return await self._patiently(
+            lambda: self._ask(endpoint, parameters),
+            lambda reply: reply.status < HTTPStatus.INTERNAL_SERVER_ERROR,
+        )
 
     async def _ask(self, endpoint: Endpoint, parameters: Parameters | None) -> Reply:
         sent = dict(parameters or {})

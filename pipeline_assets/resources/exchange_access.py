@@ -10,6 +10,7 @@ from functools import cached_property
 from pipeline_assets.market.intervals import Interval, to_milliseconds
 from pipeline_assets.resources.exchange import BACKFILL_PATIENCE, INGEST_PATIENCE, ExchangeClient
 from pipeline_assets.resources.exchange_funding import FundingClient
+from pipeline_assets.resources.redis_client import REPEAT
 from pipeline_assets.resources.weight_budget import Priority, WeightBudget
 from pipeline_assets.settings import Settings
 
@@ -17,8 +18,14 @@ from pipeline_assets.settings import Settings
 class Exchange:
     """Makes clients of the exchange in the settings; nothing is connected before one is used."""
 
-    def __init__(self, settings: Settings) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, then: str = REPEAT) -> None:
+        """Take over addresses and limits.
+
+        Args:
+            settings: of the exchange and of Redis.
+            then: what a person does once Redis works again, for the errors' text.
+        """
+        self._settings, self._then = settings, then
         self._binance = settings.binance
         self._redis = settings.redis
 
@@ -35,6 +42,7 @@ class Exchange:
             self._binance.budget_name,
             self._binance.weight_limit,
             self._binance.weight_margin,
+            then=self._then,
         )
 
     def client(

@@ -22,7 +22,7 @@ from pipeline_assets.market.candles import (
     empty_candles,
 )
 from pipeline_assets.market.intervals import to_milliseconds
-from pipeline_assets.resources.redis_client import RedisConnection
+from pipeline_assets.resources.redis_client import REPEAT, RedisConnection
 from pipeline_assets.resources.write_guard import require_lease
 
 if TYPE_CHECKING:
@@ -78,11 +78,20 @@ class CandleSlots:
     """
 
     def __init__(
-        self, settings: "RedisSettings", client: "redis.Redis | redis.RedisCluster | None" = None
+        self,
+        settings: "RedisSettings",
+        client: "redis.Redis | redis.RedisCluster | None" = None,
+        then: str = REPEAT,
     ) -> None:
-        """`client` is for a connection of one's own, such as a cluster's."""
+        """Take over an address; nothing is sent.
+
+        Args:
+            settings: where Redis is.
+            client: a connection of one's own, such as a cluster's.
+            then: what a person does once Redis works again, for the errors' text.
+        """
         self._settings = settings
-        self._redis = RedisConnection(settings, SlotsError, client)
+        self._redis = RedisConnection(settings, SlotsError, client, then)
 
     def write(self, candles: "pl.DataFrame", now: datetime | None = None) -> SlotsWritten:
         """Put the newest fifteen minutes of each symbol of a 1m candle frame into its slots.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from pipeline_assets.errors import OutsideSystemError
-from pipeline_assets.resources.redis_client import RedisConnection
+from pipeline_assets.resources.redis_client import REPEAT, RedisConnection
 
 if TYPE_CHECKING:
     import redis
@@ -109,6 +109,7 @@ class WeightBudget:
         limit: int,
         margin: int,
         client: "redis.Redis | redis.RedisCluster | None" = None,
+        then: str = REPEAT,
     ) -> None:
         """One budget.
 
@@ -118,6 +119,7 @@ class WeightBudget:
             limit: the weight that the exchange allows a minute (2,400 on USD-M futures).
             margin: how much of it is never granted.
             client: a connection of one's own, such as a cluster's.
+            then: what a person does once Redis works again, for the errors' text.
 
         Raises:
             ValueError: the margin leaves nothing of the limit, or `egress` holds a brace.
@@ -130,7 +132,7 @@ class WeightBudget:
         if not egress or "{" in egress or "}" in egress:
             raise ValueError(f"The egress address {egress!r} must be a name without braces")
         self.capacity = limit - margin
-        self._redis = RedisConnection(settings, WeightBudgetError, client)
+        self._redis = RedisConnection(settings, WeightBudgetError, client, then)
         # The braces are part of the key: a cluster then keeps all of a budget on one node.
         self._prefix = f"weight:{{{egress}}}:"
 

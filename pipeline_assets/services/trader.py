@@ -26,8 +26,9 @@ from pipeline_assets.resources.kafka_clients import KafkaClients
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
 from pipeline_assets.resources.trading_documents import read_trading_documents
-from pipeline_assets.services.exchange_time import measure
+from pipeline_assets.services.exchange_time import AFTER_REDIS, measure
 from pipeline_assets.services.gateway.client import GatewayClient
+from pipeline_assets.services.outage import Outage
 from pipeline_assets.services.trader_gateway import GrpcGateway
 from pipeline_assets.services.until_stopped import run_until_stopped
 from pipeline_assets.settings import Settings, SettingsError
@@ -67,11 +68,11 @@ async def run_trader(settings: Settings, stop: asyncio.Event) -> None:
             "open after a signal."
         )
     heartbeat = trader_heartbeat(settings.data_dir, settings.trading.account)
-    waits = False
+    waits, outage = False, Outage("The trader")
     while not stop.is_set():
         heartbeat.beat()
         try:
-            await _session(settings, stop, heartbeat)
+            await _session(settings, stop, heartbeat, outage)
         except SecondTraderError:
             raise
         except WaitingForRulesError as error:
@@ -80,27 +81,31 @@ async def run_trader(settings: Settings, stop: asyncio.Event) -> None:
             waits = True
             await _stopped_within(_PAUSE_SECONDS, stop)
         except OutsideSystemError as error:
-            _logger.warning("The trader begins again at its checkpoint: %s", error)
+            outage.failed(error)
             await _stopped_within(_PAUSE_SECONDS, stop)
 
 
-async def _session(settings: Settings, stop: asyncio.Event, heartbeat: Heartbeat) -> None:
+async def _session(
+    settings: Settings, stop: asyncio.Event, heartbeat: Heartbeat, outage: Outage
+) -> None:
     """Trade from the checkpoint on until `stop` is set or a system does not answer."""
     clock = ExchangeClock(time.monotonic)
     await asyncio.to_thread(measure, settings, clock)
-    slots = CandleSlots(settings.redis)
+    slots = CandleSlots(settings.redis, then=AFTER_REDIS)
     with GatewayClient(settings.gateway) as connection:
         gateway = GrpcGateway(connection)
         trader = await asyncio.to_thread(_trader, settings, gateway, clock.now_ms)
         symbols = list(trader.decider.keeper.symbols)
         await asyncio.to_thread(trader.restore, await gateway.positions())
         await trader.align()
-        _logger.info("The trader goes on with %s.", counted(len(symbols), "symbol"))
         feed = MinuteFeed(after=trader.minute, earliest=_DECIDED_AFTER)
         async with (
             _placed(settings, trader) as candidates,
             _followed(gateway, trader.sequence) as records,
         ):
+            # Once Kafka has answered, too: without it, each try began with this line.
+            _logger.info("The trader goes on with %s.", counted(len(symbols), "symbol"))
+            outage.over()
             while not stop.is_set():
                 heartbeat.beat()
                 if clock.due:

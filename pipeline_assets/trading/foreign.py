@@ -35,7 +35,9 @@ def order_seen(work: Work, event: OrderSeen) -> None:
     name = f"{event.client_id[:60]!r}"
     if (event.symbol, event.venue_id) in work.state.foreign:
         work.state.named.add((event.symbol, event.venue_id))
-    if event.status is not Status.OPEN:
+    ended = event.status is not Status.OPEN
+    work.core.foreign_events[event.venue_id] = (work.now, ended)
+    if ended:
         work.state.foreign_open.pop(event.venue_id, None)
     elif event.resting:
         work.state.foreign_open[event.venue_id] = event.resting
@@ -49,11 +51,12 @@ def order_seen(work: Work, event: OrderSeen) -> None:
 def open_orders_read(work: Work, event: OpenOrdersRead) -> None:
     """Ask about orders that the list contradicts, and halt the symbols of orders that are not known."""
     state, listed = work.state, set[str]()
-    state.foreign_open = {}
+    ended = _begin_list(work, event.asked_at)
     for each in event.orders:
         held = own(work, each)
         if held is None:
-            state.foreign_open[each.venue_id] = each
+            if each.venue_id not in ended:
+                state.foreign_open[each.venue_id] = each
             if each.venue_id not in work.core.foreign_seen:
                 work.core.foreign_seen.add(each.venue_id)
                 work.halt_symbol(
@@ -68,6 +71,26 @@ def open_orders_read(work: Work, event: OpenOrdersRead) -> None:
         gone = client_id not in listed and held.changed_at < event.asked_at
         if gone and held.status is Status.OPEN:
             _ask(work, held)
+
+
+def _begin_list(work: Work, asked_at: int) -> set[str]:
+    """Forget the foreign orders that a list replaces; return those that ended since it was asked for.
+
+    A list may be older than an event that came before it. An order that was placed meanwhile vanished with
+    the list, and one that was cancelled came back, both until the next list a minute later.
+    """
+    core, state = work.core, work.state
+    core.foreign_events = {
+        venue_id: (at, ended)
+        for venue_id, (at, ended) in core.foreign_events.items()
+        if at >= asked_at
+    }
+    state.foreign_open = {
+        venue_id: each
+        for venue_id, each in state.foreign_open.items()
+        if venue_id in core.foreign_events
+    }
+    return {venue_id for venue_id, (_, ended) in core.foreign_events.items() if ended}
 
 
 def own(work: Work, each: OpenOrder) -> OrderState | None:

@@ -31,14 +31,14 @@ def identity_of(trading: TradingSettings) -> VenueIdentity:
 
 
 def key_digest(trading: TradingSettings) -> str:
-    """Return a digest of the API key at its REST address; empty on paper, or without a key.
+    """Return a digest of the API key; empty on paper, or without a key.
 
-    The address belongs to it, since every replay exchange has the same first key.
+    Venue and address are no part of the digest. `localhost` and `127.0.0.1`, or a proxy's name and the
+    exchange's own, are two addresses of one account: with two digests, two gateways traded it.
     """
     if trading.venue == "paper" or trading.api_key is None:
         return ""
-    text = f"{_host(trading.addresses.rest_url)}\n{trading.api_key.get_secret_value()}"
-    return hashlib.sha256(text.encode()).hexdigest()[:_DIGITS]
+    return hashlib.sha256(trading.api_key.get_secret_value().encode()).hexdigest()[:_DIGITS]
 
 
 def _host(url: str) -> str:

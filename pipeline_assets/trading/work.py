@@ -125,6 +125,8 @@ class Core:
         largest: by symbol, the largest market order as the venue said last.
         filters_asked: when the venue's filters were last asked for.
         foreign_seen: the venue's ids of foreign orders, and of its own, that were alerted.
+        foreign_events: by the venue's id, when a foreign order was last reported by itself, and whether it
+            had ended; kept until a list that was asked for later has come.
         foreign_fills: by symbol and the venue's order id, when a trade of no known order was booked.
         blocked: by client id, reduce-only orders that resting ones blocked, with the ids of these, which are
             being cancelled. Each is sent again once, unless its position has ended.
@@ -151,6 +153,7 @@ class Core:
     largest: dict[str, int] = field(default_factory=dict)
     filters_asked: int = 0
     foreign_seen: set[str] = field(default_factory=set)
+    foreign_events: dict[str, tuple[int, bool]] = field(default_factory=dict)
     foreign_fills: dict[tuple[str, str], int] = field(default_factory=dict)
     blocked: dict[str, tuple[str, ...]] = field(default_factory=dict)
     invariants: Invariants = field(default_factory=Invariants)

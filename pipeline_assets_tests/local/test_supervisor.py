@@ -469,6 +469,17 @@ def test_stopped_guard_lets_stack_end() -> None:
     assert guard._process.returncode == -signal.SIGKILL
 
 
+def test_guard_has_no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The guard reads none, and `up` may have been started with secrets in its environment."""
+    monkeypatch.setenv("pipeline_trading__api_secret", "word-of-desk")
+    monkeypatch.setenv("PIPELINE_GATEWAY__TOKEN", "word-of-the-gateway")
+    guard = Guard()
+    held = Path(f"/proc/{guard._process.pid}/environ").read_bytes()
+    guard.close()
+    assert b"PATH=" in held
+    assert b"word-of" not in held
+
+
 def test_state_is_overwritten_on_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The state file is written over the old one on a full disk.
 

@@ -111,6 +111,13 @@ class Systems:
                 else Connected(proxy, self._journal(address), JournalError)
             )
 
+    def connect(
+        self, redis: RedisServer, kafka: KafkaServer, postgres: PostgresServer, database: str
+    ) -> None:
+        self.redis(redis)
+        self.kafka(kafka)
+        self.postgres(postgres, database)
+
     @staticmethod
     def _storage(address: SecretStr) -> Callable[[], object]:
         storage = PooledPostgresRunStorage(Address(address))
@@ -136,8 +143,13 @@ class Systems:
             for name in names
         )
 
-    def wait_until_expired(self) -> None:
+    def refusals_once_expired(self) -> dict[str, str]:
+        """Operate before and after the end of the certificate; return the errors of new connections."""
+        self.operate()
         eventually(lambda: datetime.now(UTC) > self._expires, "the certificate expires", 60)
+        # The S3 server closes a connection that is idle for some seconds.
+        assert self.keep_connections("Redis", "Kafka", "storage")
+        return self.refusals()
 
     def refusals(self) -> dict[str, str]:
         """End all connections, and operate: return the errors."""
@@ -161,15 +173,9 @@ def test_server_certificate_expires(
 ) -> None:
     """Open connections outlive the server's certificate; new ones name it, and go on once it is renewed."""
     systems = Systems(tls, tls.issue(VALID), asks_clients=False)
-    systems.redis(redis_server)
     systems.s3(s3_bucket)
-    systems.kafka(own_kafka_server)
-    systems.postgres(postgres_server, storage_database)
-    systems.operate()
-    systems.wait_until_expired()
-    # The S3 server closes a connection that is idle for some seconds.
-    assert systems.keep_connections("Redis", "Kafka", "storage")
-    refusals = systems.refusals()
+    systems.connect(redis_server, own_kafka_server, postgres_server, storage_database)
+    refusals = systems.refusals_once_expired()
     assert {name for name, said in refusals.items() if "certificate has expired" in said} == {
         *SYSTEMS
     }
@@ -188,13 +194,8 @@ def test_client_certificate_expires(
     """Likewise with the client's certificate: the renewed file is read without a restart."""
     tls.write_client(tls.issue(VALID, "pipeline"))
     systems = Systems(tls, tls.issue(FOREVER), asks_clients=True)
-    systems.redis(redis_server)
-    systems.kafka(own_kafka_server)
-    systems.postgres(postgres_server, storage_database)
-    systems.operate()
-    systems.wait_until_expired()
-    assert systems.keep_connections("Redis", "Kafka", "storage")
-    refusals = systems.refusals()
+    systems.connect(redis_server, own_kafka_server, postgres_server, storage_database)
+    refusals = systems.refusals_once_expired()
     assert [each for each in refusals.values() if "client.pem" not in each] == []
     tls.write_client(tls.issue(FOREVER, "pipeline"))
     systems.operate()

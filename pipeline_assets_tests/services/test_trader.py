@@ -1,13 +1,39 @@
-"""The trader's process over real S3 and exchange, before there is anything to trade."""
+"""The trader's process over real S3 and exchange, while it waits for rules or for a gateway."""
 
 import asyncio
 import logging
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
+from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.trading_documents import note_trading_rules
 from pipeline_assets.services import trader
 from pipeline_assets.settings import Settings
+from pipeline_assets_tests.trading.test_core import _RULES
+
+
+def run_for_sessions(settings: Settings, sessions: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run the trader until it has begun a number of sessions."""
+    monkeypatch.setattr(trader, "_PAUSE_SECONDS", 0.001)
+    read, reads = trader.read_trading_documents, 0
+
+    async def run() -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+
+        def counted_read(*arguments: Any) -> Any:
+            nonlocal reads
+            reads += 1
+            if reads == sessions:
+                loop.call_soon_threadsafe(stop.set)
+            return read(*arguments)
+
+        monkeypatch.setattr(trader, "read_trading_documents", counted_read)
+        await asyncio.wait_for(trader.run_trader(settings, stop), 120)
+
+    asyncio.run(run())
+    assert reads >= sessions
 
 
 def test_waits_for_the_first_rules(
@@ -15,24 +41,19 @@ def test_waits_for_the_first_rules(
 ) -> None:
     """An empty lake is read again and again, and reported once."""
     caplog.set_level(logging.INFO, trader.__name__)
-    monkeypatch.setattr(trader, "_PAUSE_SECONDS", 0.001)
-    read, reads = trader.read_trading_documents, 0
-
-    async def test() -> None:
-        stop, loop = asyncio.Event(), asyncio.get_running_loop()
-
-        def counted_read(*arguments: Any) -> Any:
-            nonlocal reads
-            reads += 1
-            if reads == 3:
-                loop.call_soon_threadsafe(stop.set)
-            return read(*arguments)
-
-        monkeypatch.setattr(trader, "read_trading_documents", counted_read)
-        await asyncio.wait_for(trader.run_trader(gateway_settings, stop), 120)
-
-    asyncio.run(test())
-    assert reads >= 3
+    run_for_sessions(gateway_settings, 3, monkeypatch)
     assert [each.getMessage() for each in caplog.records if each.name == trader.__name__] == [
         "No trading rules are stored yet: the trader waits for the first ingest run."
     ]
+
+
+def test_missing_gateway_is_reported_once(
+    gateway_settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """On live `up` starts no gateway: the trader says so once, and not at each of its tries."""
+    caplog.set_level(logging.INFO, "pipeline_assets.services")
+    note_trading_rules(ObjectStore(gateway_settings.s3), {"BTCUSDT": _RULES}, datetime.now(UTC))
+    run_for_sessions(gateway_settings, 3, monkeypatch)
+    (said,) = (each.getMessage() for each in caplog.records)
+    assert "The gateway at 127.0.0.1" in said
+    assert "`pipeline-assets gateway` start it" in said

@@ -52,6 +52,29 @@ def test_reported_foreign_order_is_shown() -> None:
     assert desk.tell(gone).state.foreign_open == {}
 
 
+def test_older_list_contradicts_no_event() -> None:
+    """A list that was asked for before an order was placed, or before it was cancelled, changes neither."""
+    desk = Desk()
+    asked = desk.now
+    seen = messages.OrderSeen("web-1", "77", Status.OPEN, 0, "BTCUSDT", resting=_OTHER)
+    desk.tell(seen, after=1)
+    assert desk.tell(messages.OpenOrdersRead(asked)).state.foreign_open == {"77": _OTHER}
+    asked = desk.now
+    gone = messages.OrderSeen("web-1", "77", Status.CANCELED, 0, "BTCUSDT")
+    desk.tell(gone, after=1)
+    assert desk.tell(messages.OpenOrdersRead(asked, (_OTHER,))).state.foreign_open == {}
+
+
+def test_later_list_replaces_events() -> None:
+    """An end that no event reported: the next list removes the order, which that list alone could do."""
+    desk = Desk()
+    seen = messages.OrderSeen("web-1", "77", Status.OPEN, 0, "BTCUSDT", resting=_OTHER)
+    desk.tell(seen)
+    work = desk.tell(messages.OpenOrdersRead(desk.now + 1), after=2)
+    assert work.state.foreign_open == {}
+    assert work.core.foreign_events == {}
+
+
 @pytest.mark.parametrize("fill_first", [False, True])
 def test_liquidation_alerts_once(fill_first: bool) -> None:
     """The stream reports the venue's order, and its trades in parts; a reading finds one of these."""

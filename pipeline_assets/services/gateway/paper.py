@@ -23,6 +23,7 @@ from pipeline_assets.resources.journals import open_journal
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.resources.slots import CandleSlots
 from pipeline_assets.resources.trading_documents import read_trading_documents
+from pipeline_assets.services.gateway.feed import AFTER_REDIS
 from pipeline_assets.services.gateway.paper_rates import stored_rates
 from pipeline_assets.settings import Settings
 from pipeline_assets.trading import messages
@@ -57,7 +58,10 @@ class LivePaperVenue(PaperVenue):
         self._prices: dict[str, FillFormulas] = {}
         super().__init__(self._file, self._prices, clock)
         self._settings, self._now, self._monotonic = settings, clock, monotonic
-        self._lake, self._slots = ObjectStore(settings.s3), CandleSlots(settings.redis)
+        self._lake, self._slots = (
+            ObjectStore(settings.s3),
+            CandleSlots(settings.redis, then=AFTER_REDIS),
+        )
         self._feed = MinuteFeed()
         self._task: asyncio.Task[None] | None = None
 

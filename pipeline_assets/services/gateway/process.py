@@ -4,19 +4,17 @@
 
 import asyncio
 import logging
-import threading
-import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from typing import Any
 
 from pipeline_assets.market.step_compilation import without_compilation
-from pipeline_assets.resources.alerts import Alerts
 from pipeline_assets.resources.journal import Journal
 from pipeline_assets.resources.journals import lease_file, open_journal
 from pipeline_assets.resources.leases import LeaseStore
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets.services.gateway.access import Access, access_of, guard_of
+from pipeline_assets.services.gateway.alarm import Alarm
 from pipeline_assets.services.gateway.backup import JournalBackup
 from pipeline_assets.services.gateway.doors import Doors, open_doors
 from pipeline_assets.services.gateway.feed import MarketFeed
@@ -30,9 +28,10 @@ from pipeline_assets.services.gateway.switches import (
 )
 from pipeline_assets.services.gateway.venues import VenueMaker, make_venue, timing_of, weight_of
 from pipeline_assets.services.until_stopped import run_until_stopped
-from pipeline_assets.settings import AlertsSettings, Settings
+from pipeline_assets.settings import Settings
 from pipeline_assets.trading.core import GatewayCore
 from pipeline_assets.trading.gateway import Gateway
+from pipeline_assets.trading.invariants import InvariantError
 from pipeline_assets.trading.limits import RiskLimits
 from pipeline_assets.trading.record_copy import RecordCopy
 from pipeline_assets.trading.records import GATEWAY_RECORDS
@@ -40,32 +39,9 @@ from pipeline_assets.trading.venue_identity import identity_of, key_digest
 
 # A gateway that was killed leaves its lease for this long, unless the next one is on its host.
 LEASE_SECONDS = 20.0
-_ALERT_SECONDS = 600.0
+# How long the alerts of a gateway that ends by an error may delay its end, and so its next start.
+LAST_ALERTS_SECONDS = 10.0
 _logger = logging.getLogger(__name__)
-
-
-class Alarm:
-    """Logs what a person should know, and alerts; the same message alerts once in ten minutes."""
-
-    def __init__(
-        self, settings: AlertsSettings, monotonic: Callable[[], float] = time.monotonic
-    ) -> None:
-        """`monotonic` is a clock in seconds that only goes forward."""
-        self._alerts = Alerts(settings) if settings.webhook_url else None
-        self._monotonic = monotonic
-        self._sent: dict[str, float] = {}
-
-    def __call__(self, message: str) -> None:
-        """Report a message; sending goes on in a thread."""
-        _logger.warning("%s", message)
-        now = self._monotonic()
-        self._sent = {each: at for each, at in self._sent.items() if now - at < _ALERT_SECONDS}
-        if self._alerts is None or message in self._sent:
-            return
-        self._sent[message] = now
-        alert = {"text": f"Order gateway: {message}", "alert": "gateway", "service": "gateway"}
-        send = self._alerts.send_repeatedly
-        threading.Thread(target=send, args=(alert,), daemon=True).start()
 
 
 def restored_core(journal: Journal, settings: Settings, feed: MarketFeed) -> GatewayCore:
@@ -106,6 +82,7 @@ async def run_gateway(
     trading = settings.trading
     claim = LeaseClaim(lease_file(trading, settings.data_dir))
     lease = await GatewayLease.take(store, trading.account, claim, key_digest(trading))
+    alarm = Alarm(settings.alerts)
     try:
         journal = await asyncio.to_thread(open_journal, trading, settings.data_dir, "gateway")
         with closing(journal), MarketFeed(settings, weight_of(settings)) as feed:
@@ -113,7 +90,6 @@ async def run_gateway(
             core = await asyncio.to_thread(restored_core, journal, settings, feed)
             require_own_journal(settings, core.state, moved_from)
             venue = make(settings, feed.now)
-            alarm = Alarm(settings.alerts)
             gateway = Gateway(core, journal, venue, feed.now, lease, alarm)
             service = GatewayService(
                 gateway, trading, settings.risk, lambda: JournalBackup(settings)
@@ -123,9 +99,11 @@ async def run_gateway(
             await lease.require()
             works = (gateway.run(), lease.until_lost(), feed.run(gateway.hear), copy.run())
             tasks = [asyncio.create_task(each) for each in works]
-            await _serve(settings, service, access, tasks, stop, on_ready)
+            await _serve(settings, service, access, tasks, stop, on_ready, alarm)
     finally:
         await lease.release()
+        if not stop.is_set():
+            await asyncio.to_thread(alarm.finish, LAST_ALERTS_SECONDS)
 
 
 async def _serve(
@@ -135,11 +113,13 @@ async def _serve(
     tasks: list[asyncio.Task[None]],
     stop: asyncio.Event,
     on_ready: Callable[[Doors], None],
+    alarm: Alarm,
 ) -> None:
     """Open the doors once the venue takes orders, until a task ends or `stop` is set.
 
     The gateway ends before its doors close. A start that fails opens none: neither a caller nor the log took
-    a gateway for running while its account was still being checked.
+    a gateway for running while its account was still being checked. A gateway that ends by an error after
+    that alerts a person. A failed start does not: a supervisor repeats starts, and each would alert.
     """
     stopped = asyncio.create_task(_wait(stop))
     # Answered by the gateway's first step, after the venue's start.
@@ -151,6 +131,7 @@ async def _serve(
             async with open_doors(service, access, guard_of(settings), settings.gateway) as doors:
                 on_ready(doors)
                 ended = await _until_one_ends(tasks, stopped)
+                _report_failure(ended, settings.trading.account, alarm)
         else:
             ended = await _until_one_ends(tasks, stopped)
     finally:
@@ -168,6 +149,17 @@ async def _until_one_ends(
         return [task for task in tasks if task.done()]
     finally:
         await _cancel([*tasks, stopped])
+
+
+def _report_failure(ended: Sequence[asyncio.Task[None]], account: str, alarm: Alarm) -> None:
+    """Tell a person of the first error that ended the gateway.
+
+    The core has reported a broken promise by itself.
+    """
+    failures = (task.exception() for task in ended if not task.cancelled())
+    failure = next((each for each in failures if each is not None), None)
+    if failure is not None and not isinstance(failure, InvariantError):
+        alarm(f"The gateway of account {account} ended: {failure}")
 
 
 async def _wait(stop: asyncio.Event) -> None:

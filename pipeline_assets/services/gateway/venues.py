@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 
 from pipeline_assets.resources.binance_account import AccountClient
+from pipeline_assets.services.gateway.feed import AFTER_REDIS
 from pipeline_assets.services.gateway.paper import LivePaperVenue
 from pipeline_assets.settings import Settings
 from pipeline_assets.trading.binance_venue import BinanceVenue
@@ -30,7 +31,8 @@ def make_venue(settings: Settings, clock: Clock) -> Venue:
         return LivePaperVenue(settings, clock)
     # Most of `all` symbols have another leverage, and are never traded: the setup of each entry is checked.
     symbols = () if settings.symbols == "all" else settings.symbols
-    return BinanceVenue(AccountClient(settings), settings.trading, symbols, clock)
+    account = AccountClient(settings, then=AFTER_REDIS)
+    return BinanceVenue(account, settings.trading, symbols, clock)
 
 
 def timing_of(settings: Settings) -> Timing:

@@ -4,11 +4,16 @@ import asyncio
 import json
 from pathlib import Path
 
+import pytest
+
+from pipeline_assets.resources.binance_account import AccountClient
 from pipeline_assets.resources.slots import slot_key
-from pipeline_assets.services.gateway.feed import MarketFeed
+from pipeline_assets.resources.weight_budget import WeightBudgetError
+from pipeline_assets.services.gateway import venues
+from pipeline_assets.services.gateway.feed import AFTER_REDIS, MarketFeed
 from pipeline_assets.settings import Settings
 from pipeline_assets.trading.messages import PriceSeen
-from pipeline_assets_tests.fixtures.redis import RedisServer
+from pipeline_assets_tests.fixtures.redis import RedisServer, free_port
 
 MINUTE = 60_000
 NOW = 29_000_000 * MINUTE + 12_000
@@ -52,3 +57,32 @@ def test_complete_minute_is_read_once(
     _candle(redis_server, "ETHUSDT", -1, 4.0)
     assert heard() == {"OLDUSDT": 1, "BTCUSDT": 3, "ETHUSDT": 4}
     assert heard() == {}
+
+
+def test_lost_redis_is_told_for_a_gateway(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Weight, slots and venue say what the gateway does while Redis is away; it has no run to repeat."""
+    settings = Settings(
+        _env_file=None,
+        data_dir=tmp_path,
+        symbols="BTCUSDT",
+        redis={"url": f"redis://127.0.0.1:{free_port()}", "retry_seconds": 0.01},
+        trading={"venue": "demo", "api_key": "key", "api_secret": "secret"},
+    )
+    accounts: list[AccountClient] = []
+
+    def keep(account: AccountClient, *_: object) -> None:
+        accounts.append(account)
+
+    monkeypatch.setattr(venues, "BinanceVenue", keep)
+    venues.make_venue(settings, lambda: NOW)
+    with HeldFeed(settings, 1) as feed, pytest.raises(WeightBudgetError) as of_market:
+        asyncio.run(feed.begin())
+    with pytest.raises(WeightBudgetError) as of_venue:
+        asyncio.run(accounts[0].read_block())
+    feed._symbols = ("BTCUSDT",)
+    asyncio.run(feed._logged(lambda: feed._report_prices(lambda _: None)))
+    for said in (str(of_market.value), str(of_venue.value), caplog.text):
+        assert AFTER_REDIS in said
+        assert "repeat the run" not in said

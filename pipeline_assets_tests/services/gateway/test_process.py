@@ -21,7 +21,7 @@ from pipeline_assets.services.gateway.lease import SecondGatewayError
 from pipeline_assets.services.gateway.lease_claim import LeaseClaim
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 from pipeline_assets.services.gateway.venues import weight_of
-from pipeline_assets.settings import Settings, SettingsError
+from pipeline_assets.settings import AlertsSettings, Settings, SettingsError
 from pipeline_assets.trading.gateway import GatewayStoppedError
 from pipeline_assets_tests.fixtures.exchange import ExchangeHandle
 from pipeline_assets_tests.fixtures.gateway import TOKEN, order
@@ -29,6 +29,7 @@ from pipeline_assets_tests.fixtures.gateway_process import Process, known_market
 from pipeline_assets_tests.fixtures.journals import Place, PostgresPlace
 from pipeline_assets_tests.fixtures.redis import RedisServer
 from pipeline_assets_tests.fixtures.s3 import eventually
+from pipeline_assets_tests.fixtures.webhook import Webhook
 
 _LEASE = "leases:gateway:paper"
 
@@ -119,13 +120,14 @@ def test_lost_redis_ends_gateway_once(
     gateway_settings: Settings,
     exchange: ExchangeHandle,
     own_redis_server: RedisServer,
+    webhook: Webhook,
     forgets: bool,
 ) -> None:
-    """Redis is killed, and is away or comes back empty: no order leaves; the next gateway serves."""
+    """Redis is killed, and is away or comes back empty: no order leaves, one alert; the next one serves."""
     redis = gateway_settings.redis.model_copy(update={"url": own_redis_server.url})
-    process = known_market(
-        gateway_settings.model_copy(update={"redis": redis}), exchange, own_redis_server
-    )
+    alerts = AlertsSettings(webhook_url=webhook.url)
+    settings = gateway_settings.model_copy(update={"redis": redis, "alerts": alerts})
+    process = known_market(settings, exchange, own_redis_server)
     with process.running() as client:
         placed(client)
         own_redis_server.kill()
@@ -138,6 +140,8 @@ def test_lost_redis_ends_gateway_once(
     assert re.search("start (the gateway|this one) again", said)
     assert "repeat the run" not in said
     assert len(process.failures) == 1
+    (alert,) = webhook.received
+    assert f"ended: {process.failures[0]}" in alert["text"]
     if not forgets:
         _come_back_empty(own_redis_server)
     with process.running() as client:

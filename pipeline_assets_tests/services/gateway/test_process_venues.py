@@ -31,11 +31,14 @@ class UnfitVenue(TimedVenue):
         raise AccountUnfitError("the account is in hedge mode")
 
 
-def test_two_names_with_one_key(process: Process, tmp_path: Path) -> None:
-    """Two accounts by name with one API key are one at the exchange: the second gateway does not start."""
-    process.trade_at("demo", account="desk-1")
+@pytest.mark.parametrize(
+    ("venue", "address"), [("demo", "http://localhost:1"), ("live", "https://proxy.example.com")]
+)
+def test_two_names_with_one_key(process: Process, tmp_path: Path, venue: str, address: str) -> None:
+    """Two accounts by name with one API key are one, at every address: the second gateway does not start."""
+    process.trade_at("demo", account="desk-1", rest_url="http://127.0.0.1:1")
     second = Process(process.settings, process.redis)
-    second.trade_at("demo", account="desk-2")
+    second.trade_at(venue, account="desk-2", rest_url=address)
     with process.running() as client:
         keys = process.redis.client().keys("leases:gateway*")
         with pytest.raises(SecondGatewayError) as refused:
