@@ -38,6 +38,24 @@ def test_documented_places_exist(page: Path) -> None:
     assert absent - WRITTEN_BY_THE_READER == set()
 
 
+def sections_of(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as GitHub makes them."""
+    lines = re.sub(r"^```.*?^```", "", page.read_text("utf-8"), flags=re.DOTALL | re.MULTILINE)
+    headings = re.findall(r"^#+ +(.+?) *$", lines, re.MULTILINE)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+@pytest.mark.parametrize("page", DOCUMENTS, ids=lambda page: page.name)
+def test_documented_sections_exist(page: Path) -> None:
+    """Links to sections name headings that are there."""
+    links = re.findall(r"\]\(([^)#\s]*)#([^)\s]+)\)", page.read_text("utf-8"))
+    inside = [
+        (page.parent / file if file else page, name) for file, name in links if "://" not in file
+    ]
+    absent = {(file.name, name) for file, name in inside if name not in sections_of(file)}
+    assert absent == set()
+
+
 def test_documents_name_every_folder() -> None:
     """The documents name every folder of the package."""
     page = (PACKAGE.parent / "docs" / "architecture.md").read_text("utf-8")

@@ -138,7 +138,7 @@ def backup(file: Path) -> None:
     """Write copies of the journals, of one moment, to new files of the gateway's machine.
 
     The gateway's goes to FILE, the paper venue's beside it: copy.sqlite and copy.paper.sqlite. To restore:
-    stop trader and gateway, put both in the places of the journals, and start both again (docs/trading.md).
+    stop trader and gateway, put both in the places of the journals, and start both again (docs/backup.md).
     """
     from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 

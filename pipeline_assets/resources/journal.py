@@ -24,7 +24,7 @@ CREATE TABLE IF NOT EXISTS journal (
 ) STRICT
 """
 # Follows the name of a damaged journal.
-RESTORE = "restore it from its backup (docs/trading.md), and compare with the exchange."
+RESTORE = "restore it from its backup (docs/backup.md), and compare with the exchange."
 _REMEDIES = {
     sqlite3.SQLITE_FULL: "Free space on its disk",
     sqlite3.SQLITE_IOERR: "Check its disk",

@@ -161,7 +161,7 @@ class RecordCodec(Generic[R]):
         except msgspec.DecodeError as error:
             raise JournalRecordError(
                 f"Record {number} of {self._journal} cannot be read ({error}). Use the version that wrote "
-                "it, or restore the journals from their backups (docs/trading.md)."
+                "it, or restore the journals from their backups (docs/backup.md)."
             ) from error
 
     def read(self, journal: Journal) -> Iterator[R]:

@@ -217,7 +217,7 @@ class _AnswersLost(TcpProxy):
 
 
 def test_dump_restores_the_journal(postgres_place: PostgresPlace, tmp_path: Path) -> None:
-    """The backup that docs/trading.md names."""
+    """The backup that docs/backup.md names."""
     journal = postgres_place.open()
     journal.append([b"one", b"\0\xff"])
     url, dump = postgres_place.url.get_secret_value(), tmp_path / "journals.sql"

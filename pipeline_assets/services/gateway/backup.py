@@ -31,7 +31,7 @@ class JournalBackup:
                 Kind.NOT_NOW,
                 "backup",
                 "The journals are in PostgreSQL, so its own tools back both up at one moment: pg_dump "
-                f"--table='*_journal_{trading.account}' (docs/trading.md).",
+                f"--table='*_journal_{trading.account}' (docs/backup.md).",
             )
         self._open = ExitStack()
         self._journals: dict[Owner, SqliteJournal] = {}

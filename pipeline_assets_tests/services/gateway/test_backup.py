@@ -1,4 +1,4 @@
-"""The backup of gateway and paper venue, both of one moment, and the restore as docs/trading.md has it."""
+"""The backup of gateway and paper venue, both of one moment, and the restore as docs/backup.md has it."""
 
 import asyncio
 from pathlib import Path
