@@ -56,6 +56,24 @@ def test_missing_stop_closes_position() -> None:
         assert not alarms(desk.tell(messages.Timer(), after=1_000))
 
 
+def test_frozen_process_reads_confirmation_first() -> None:
+    """A process that was frozen for a minute does not close a position whose stop the venue has confirmed."""
+    desk, _ = _entered()
+    desk.tell(messages.Paused(), after=60_000)
+    assert not desk.tell(messages.Timer()).state.closes
+    desk.tell(messages.Accepted(_STOP_ID, "s-1"))
+    assert not desk.tell(messages.Timer(), after=600_000).state.closes
+
+
+def test_pauses_put_a_close_off_once() -> None:
+    """A process that is frozen again and again closes a position without a stop all the same."""
+    desk, _ = _entered()
+    desk.tell(messages.Refused(_STOP_ID, "-2021"))
+    desk.tell(messages.Paused(), after=60_000)
+    assert not _begins_close(desk.tell(messages.Timer(), after=4_999))
+    assert _begins_close(desk.tell(messages.Paused(), after=60_000))
+
+
 def test_alarm_names_entry_without_stop() -> None:
     """The first entry has its stop; the second's was refused. The whole position is closed."""
     desk, _ = _entered()
