@@ -271,19 +271,28 @@ def _unknown(work: Work, symbol: str) -> list[OrderState]:
 def ask_soon(work: Work, client_id: str) -> None:
     """Have the next question about an order asked after the first wait."""
     doubt = work.core.doubts.setdefault(client_id, Doubt(work.now))
-    doubt.next_question = work.now + work.core.timing.first_question
+    doubt.next_question = doubt.next_evidence = work.now + work.core.timing.first_question
     doubt.questions = 0
 
 
 def ask_about(work: Work, held: OrderState) -> None:
-    """Ask the venue about an unsettled order, and put off the next question."""
+    """Ask the venue about an unsettled order, and put off the next question.
+
+    Trades and positions are asked for with it, at growing intervals; the order itself, which costs a tenth of
+    these, more often if it may be an entry that waits for its stop.
+    """
     client_id, symbol = held.order.client_id, held.order.symbol
     timing, doubt = work.core.timing, work.core.doubts[client_id]
     if held.status is Status.SENDING:
         work.change(held, Status.UNKNOWN, reason="no answer")
-    wait = min(timing.first_question << min(doubt.questions, 16), timing.longest_question)
-    doubt.questions += 1
-    doubt.next_question = work.now + wait
+    everything = work.now >= doubt.next_evidence
+    if everything:
+        wait = min(timing.first_question << min(doubt.questions, 16), timing.longest_question)
+        doubt.questions += 1
+        doubt.next_evidence = work.now + wait
+    doubt.next_question = doubt.next_evidence
+    if held.order.stop_part:
+        doubt.next_question = min(doubt.next_question, work.now + timing.repeat)
     window_end = held.sent_at + held.recv_window
     if held.order.conditional and work.now < window_end < doubt.next_question:
         # From then on a stop that the venue does not have is sent anew: the position has none meanwhile.
@@ -292,6 +301,8 @@ def ask_about(work: Work, held: OrderState) -> None:
         # The gateway may have ended between the cancel's record and its request; a cancel may be repeated.
         work.effect(SendCancel(client_id, symbol, held.order.conditional))
     work.effect(AskOrder(client_id, symbol, held.order.conditional))
+    if not everything:
+        return
     if held.status is Status.UNKNOWN or held.reported > held.booked:
         work.ask_trades(symbol, held.sent_at - OVERLAP)
     if held.status is Status.UNKNOWN:
