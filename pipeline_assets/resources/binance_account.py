@@ -9,10 +9,11 @@ from contextlib import contextmanager, suppress
 from functools import cache
 from http import HTTPStatus
 from math import ceil
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlencode
 
 from pipeline_assets.errors import InputError, OutsideSystemError
+from pipeline_assets.market.replies import MalformedReplyError
 from pipeline_assets.private_apis import require_names
 from pipeline_assets.proxies import proxy_for
 from pipeline_assets.resources.binance_client import Reply, client_class, number_of, open_client
@@ -26,6 +27,7 @@ from pipeline_assets.resources.weight_budget import Priority, WeightBudget
 if TYPE_CHECKING:
     from pipeline_assets.settings import Settings
 
+T = TypeVar("T")
 Parameters = Mapping[str, str | int]
 # Members of AsyncClient that are overridden, set or called here, beside those of binance_client.py.
 _USED = (
@@ -144,7 +146,7 @@ class AccountClient:
             UnansweredError, MalformedReplyError, WeightBudgetError: the venue does not say its time.
         """
         for _ in range(_MEASUREMENTS):
-            await self._measure_patiently()
+            await self._patiently(self.measure, lambda _: True)
             if self.clock.error_ms() < _GOOD_ERROR_MS:
                 return
 
@@ -160,13 +162,17 @@ class AccountClient:
         finally:
             self._waits = ()
 
-    async def _measure_patiently(self) -> None:
+    async def _patiently(
+        self, question: Callable[[], Awaitable[T]], is_whole: Callable[[T], bool]
+    ) -> T:
+        """Return the first whole answer, or whatever the last try gives or raises."""
         for wait in self._waits:
-            # The last try, after the loop, raises.
-            with suppress(UnansweredError):
-                return await self.measure()
+            with suppress(UnansweredError, MalformedReplyError):
+                answer = await question()
+                if is_whole(answer):
+                    return answer
             await self._sleep(wait)
-        return await self.measure()
+        return await question()
 
     async def measure(self) -> None:
         """Take the venue's time.
@@ -191,14 +197,7 @@ class AccountClient:
             ExchangeBannedError: the address is shut out for longer than a caller should wait.
             WeightBudgetError: Redis failed; nothing was sent.
         """
-        for wait in self._waits:
-            # The last try, after the loop, raises.
-            with suppress(UnansweredError):
-                reply = await self._ask(endpoint, parameters)
-                if reply.status < HTTPStatus.INTERNAL_SERVER_ERROR:
-                    return reply
-            await self._sleep(wait)
-        return await self._ask(endpoint, parameters)
+        return await self._patiently(lambda: self._ask(endpoint, parameters), _is_whole)
 
     async def _ask(self, endpoint: Endpoint, parameters: Parameters | None) -> Reply:
         sent = dict(parameters or {})
@@ -281,6 +280,16 @@ class AccountClient:
         seconds = number_of(reply.retry_after) or _USUAL_BLOCK_SECONDS
         self._block = max(self._block, self.now() + 1000 * seconds)
         await self._weight.block(1000 * seconds, f"HTTP {reply.status} to the order gateway")
+
+
+def _is_whole(reply: Reply) -> bool:
+    """Return whether a reply is the exchange's answer: no server is in trouble, and nothing was cut."""
+    if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return False
+    with suppress(UnansweredError):
+        json_of(reply)
+        return True
+    return False
 
 
 def json_of(reply: Reply) -> Any:
