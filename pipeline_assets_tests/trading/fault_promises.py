@@ -14,9 +14,9 @@ from pipeline_assets.trading.state import GatewayState
 from pipeline_assets_tests.trading.fault_world import TIMING
 
 Decisions = Mapping[str, messages.Reply | None]
-UNPROTECTED = TIMING.stop + TIMING.reconcile + 30_000
-"""The longest that a position may be without a stop: a fill that nothing reports is found by the comparison
-of positions, once a minute; then the stop has its time, and the close its own."""
+UNPROTECTED = TIMING.stop + 30_000
+"""The longest that a position may be without a stop, in milliseconds: the stop has its time, and then the
+close, whose orders are lost or filled in part as well."""
 _NO_FILLS = ("TRANSFER", "INSURANCE_CLEAR")
 
 
@@ -28,7 +28,8 @@ class History:
         broken: each broken promise, as a sentence.
         posts: how many orders the exchange received.
         counts: what happened, by name.
-        unprotected: the longest time without a stop, in milliseconds, while the exchange could be reached.
+        unprotected: the longest time without a stop, in milliseconds, while the exchange could be reached and
+            showed the position's orders.
     """
 
     broken: list[str] = field(default_factory=list)
@@ -41,6 +42,15 @@ def positions_of(truth: Any) -> dict[str, int]:
     """Return the exchange's positions by symbol, in 1e-8."""
     found = {each["symbol"]: units(each["positionAmt"]) for each in truth["positions"]}
     return {symbol: quantity for symbol, quantity in found.items() if quantity}
+
+
+def hidden_symbols(truth: Any, now: int) -> set[str]:
+    """Return the symbols with a filled order that the exchange does not show yet: -2013, and no trades."""
+    return {
+        each["symbol"]
+        for each in truth["orders"]
+        if each["hiddenUntil"] > now and units(each["executedQty"])
+    }
 
 
 def broken_promises(
