@@ -205,6 +205,10 @@ def _after_fill(work: Work, held: OrderState) -> None:
         work.change(held, held.status, reported=held.booked, reason=held.reason)
     if not held.unsettled:
         work.core.doubts.pop(held.order.client_id, None)
+    elif held.order.kind != "limit":
+        # Matched at once, in part: the rest expired, and the event that says so may be lost. A stop would be
+        # taken for the protection of what it left open.
+        ask_soon(work, held.order.client_id)
 
 
 def positions_read(work: Work, event: PositionsRead) -> None:

@@ -108,6 +108,21 @@ def test_triggered_stop_is_booked() -> None:
     assert desk.core.state.orders[_STOP_ID].booked == stop.quantity
 
 
+def test_stop_filled_in_part_is_asked_for() -> None:
+    """A triggered stop expires after a part of its fills, and the event of its end is lost."""
+    desk, stop = _entered()
+    desk.tell(messages.Accepted(_STOP_ID, "s-1"))
+    for _ in range(10):
+        desk.tell(messages.Timer(), after=60_000)
+    part = fill_of(msgspec.structs.replace(stop, quantity=stop.quantity // 2), 2, 98, desk.now)
+    part = msgspec.structs.replace(part, venue_id="t-1", client_id=_STOP_ID)
+    desk.tell(messages.FillSeen(part))
+    work = desk.tell(messages.Timer(), after=1_000)
+    assert messages.AskOrder(_STOP_ID, "BTCUSDT", conditional=True) in work.effects
+    desk.tell(messages.OrderSeen(_STOP_ID, "s-1", Status.EXPIRED, part.quantity, "BTCUSDT", "t-1"))
+    assert _begins_close(desk.tell(messages.Timer(), after=10_000))
+
+
 def test_adopted_entry_gets_its_stop() -> None:
     """The trade was read before the venue said which order it belongs to."""
     desk = Desk()
