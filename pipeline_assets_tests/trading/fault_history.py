@@ -27,6 +27,7 @@ from pipeline_assets_tests.fixtures.exchange import START, ExchangeHandle, start
 from pipeline_assets_tests.fixtures.redis import RedisServer
 from pipeline_assets_tests.trading.binance_bench import SYMBOLS, settings_at
 from pipeline_assets_tests.trading.fault_promises import (
+    UNATTENDED,
     UNPROTECTED,
     History,
     broken_promises,
@@ -63,7 +64,7 @@ class FaultHistory:
         self.foreign: set[str] = set()
         self._plans: list[tuple[int, Callable[[], Awaitable[None]]]] = []
         self._callers: set[asyncio.Task[None]] = set()
-        self._since: dict[str, int] = {}
+        self._since: dict[str, tuple[int, int]] = {}
         self._blocked_until = self._price_due = self._busy_until = 0
         self._faults: dict[str, Any] = {}
 
@@ -98,7 +99,7 @@ class FaultHistory:
             return
         truth = await world.truth()
         history.posts = sum(truth["posts"].values())
-        history.broken += broken_promises(truth, world.state, self.decisions, history.unprotected)
+        history.broken += broken_promises(truth, world.state, self.decisions, history)
 
     # --- faults ---
 
@@ -314,12 +315,20 @@ class FaultHistory:
             )  # fmt: skip
             held_up = self.world.now < self._blocked_until or not self.world.running
             if covered >= abs(position) or symbol in self.foreign:
-                self._since[symbol] = 0
+                self._since.pop(symbol, None)
             elif not held_up and symbol not in hidden:
-                self._since[symbol] = self._since.get(symbol, 0) + milliseconds
-                self.history.unprotected = max(self.history.unprotected, self._since[symbol])
+                self._note_without_stop(symbol, milliseconds)
         for symbol in self._since.keys() - positions_of(truth).keys():
-            self._since[symbol] = 0
+            del self._since[symbol]
+
+    def _note_without_stop(self, symbol: str, milliseconds: int) -> None:
+        history, (without, unattended) = self.history, self._since.get(symbol, (0, 0))
+        without += milliseconds
+        if symbol not in self.world.state.closes:
+            unattended += milliseconds
+        self._since[symbol] = (without, unattended)
+        history.unprotected = max(history.unprotected, without)
+        history.unattended = max(history.unattended, unattended)
 
     async def _flatten(self) -> None:
         """Close everything, as a person does at the end of a day."""
@@ -374,6 +383,7 @@ def play_many(seeds: range, exchange: ExchangeHandle, redis: RedisServer) -> int
         history = play(seed, exchange, redis, settings)
         sums.posts, sums.counts = sums.posts + history.posts, sums.counts + history.counts
         sums.unprotected = max(sums.unprotected, history.unprotected)
+        sums.unattended = max(sums.unattended, history.unattended)
         longest[_span_of(history.unprotected)] += 1
         if history.broken:
             failed += 1
@@ -386,7 +396,8 @@ def play_many(seeds: range, exchange: ExchangeHandle, redis: RedisServer) -> int
     print(
         f"{len(seeds)} seeds, {sums.posts} orders posted, {failed} seeds with a broken promise\n"
         f"longest time without a stop {sums.unprotected / 1000:g} s, of {UNPROTECTED / 1000:g} allowed; "
-        f"seeds by their longest: {_spans(longest)}\n{dict(sums.counts)}"
+        f"without a close under way {sums.unattended / 1000:g} s, of {UNATTENDED / 1000:g}\n"
+        f"seeds by their longest time without a stop: {_spans(longest)}\n{dict(sums.counts)}"
     )
     return failed
 
