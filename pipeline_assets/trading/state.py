@@ -187,7 +187,7 @@ def _own(state: GatewayState, held: OrderState, venue_id: str) -> None:
 
 def _fill_booked(state: GatewayState, record: records.FillBooked) -> None:
     fill = record.fill
-    is_late = fill.trade_id < state.ledger.last_trade.get(fill.symbol, 0)
+    is_late = state.ledger.is_late(fill)
     state.ledger.book(fill)
     key = (fill.symbol, fill.venue_id)
     client_id = state.by_venue.get(key)
@@ -223,8 +223,7 @@ def _guard_anew(state: GatewayState, symbol: str) -> None:
     until the end of the day.
     """
     position, entries = 0, dict[str, None]()
-    fills = [each for each in state.ledger.fills.values() if each.symbol == symbol]
-    for each in sorted(fills, key=lambda fill: (fill.time, fill.trade_id)):
+    for each in state.ledger.in_order(symbol):
         position += each.signed
         client_id = state.by_venue.get((symbol, each.venue_id))
         if not position:
