@@ -31,7 +31,6 @@ def accepted(work: Work, event: Accepted) -> None:
     held = work.state.orders.get(event.client_id)
     if held and held.status in (Status.SENDING, Status.UNKNOWN, Status.NOT_PLACED):
         _adopt(work, held, Status.OPEN, event.venue_id, held.reported)
-        ask_soon(work, event.client_id)
 
 
 def refused(work: Work, event: Refused) -> None:
@@ -96,9 +95,11 @@ def _adopt(
     reported: int,
     triggered_id: str = "",
 ) -> None:
+    """Take over that the venue has an order; ask for it soon: the events of its fills may be lost."""
+    is_news = held.status is not Status.OPEN
     work.change(held, status, venue_id=venue_id, reported=reported, triggered_id=triggered_id)
-    if held.unsettled:
-        work.core.doubts.setdefault(held.order.client_id, Doubt(work.now))
+    if held.unsettled and is_news:
+        ask_soon(work, held.order.client_id)
     if held.booked:
         # Trades that were no known order's until now opened a position.
         price = work.state.ledger.entry_price(held.order.symbol)
@@ -130,7 +131,6 @@ def open_orders_read(work: Work, event: OpenOrdersRead) -> None:
         held = foreign.own(work, each)
         if held and held.status in (Status.SENDING, Status.UNKNOWN):
             _adopt(work, held, Status.OPEN, each.venue_id, held.reported)
-            ask_soon(work, held.order.client_id)
             listed.add(held.order.client_id)
     for client_id in work.state.live.keys() - listed:
         if work.state.orders[client_id].status is Status.UNKNOWN:
