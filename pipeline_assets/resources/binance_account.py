@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from urllib.parse import urlencode
 
 from pipeline_assets.errors import InputError, OutsideSystemError
+from pipeline_assets.market.replies import MalformedReplyError
 from pipeline_assets.private_apis import require_names
 from pipeline_assets.proxies import proxy_for
 from pipeline_assets.resources.binance_client import Reply, client_class, number_of, open_client
@@ -149,7 +150,7 @@ class AccountClient:
             UnansweredError, MalformedReplyError, WeightBudgetError: the venue does not say its time.
         """
         for _ in range(_MEASUREMENTS):
-            await self._patiently(self.measure)
+            await self._patiently(self.measure, lambda _: True)
             if self.clock.error_ms() < _GOOD_ERROR_MS:
                 return
 
@@ -166,20 +167,16 @@ class AccountClient:
             self._waits = ()
 
     async def _patiently(
-        self, ask: Callable[[], Awaitable[T]], is_whole: Callable[[T], bool] = lambda _: True
+        self, question: Callable[[], Awaitable[T]], is_whole: Callable[[T], bool]
     ) -> T:
-        """Ask until a whole answer comes, as often as `patient` allows; the last answer is returned anyway.
-
-        Raises:
-            UnansweredError: by the last try.
-        """
+        """Return the first whole answer, or whatever the last try gives or raises."""
         for wait in self._waits:
-            with suppress(UnansweredError):
-                answer = await ask()
+            with suppress(UnansweredError, MalformedReplyError):
+                answer = await question()
                 if is_whole(answer):
                     return answer
             await self._sleep(wait)
-        return await ask()
+        return await question()
 
     async def measure(self) -> None:
         """Take the venue's time.
@@ -204,10 +201,7 @@ class AccountClient:
             ExchangeBannedError: the address is shut out for longer than a caller should wait.
             WeightBudgetError: Redis failed; nothing was sent.
         """
-        return await self._patiently(
-            lambda: self._ask(endpoint, parameters),
-            lambda reply: reply.status < HTTPStatus.INTERNAL_SERVER_ERROR,
-        )
+        return await self._patiently(lambda: self._ask(endpoint, parameters), _is_whole)
 
     async def _ask(self, endpoint: Endpoint, parameters: Parameters | None) -> Reply:
         sent = dict(parameters or {})
@@ -290,6 +284,16 @@ class AccountClient:
         seconds = number_of(reply.retry_after) or _USUAL_BLOCK_SECONDS
         self._block = max(self._block, self.now() + 1000 * seconds)
         await self._weight.block(1000 * seconds, f"HTTP {reply.status} to the order gateway")
+
+
+def _is_whole(reply: Reply) -> bool:
+    """Return whether a reply is the exchange's answer: no server is in trouble, and nothing was cut."""
+    if reply.status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+        return False
+    with suppress(UnansweredError):
+        json_of(reply)
+        return True
+    return False
 
 
 def json_of(reply: Reply) -> Any:

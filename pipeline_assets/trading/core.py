@@ -36,6 +36,7 @@ from pipeline_assets.trading.messages import (
     OrderCounts,
     OrderMissing,
     OrderSeen,
+    Paused,
     Place,
     PositionsRead,
     PriceSeen,
@@ -170,6 +171,10 @@ def _restarted(work: Work, _: Restarted) -> None:
     reconciling.begin(work)
 
 
+def _paused(work: Work, _: Paused) -> None:
+    work.core.stops.pause(work.now)
+
+
 def _stream_connected(work: Work, _: StreamConnected) -> None:
     reconciling.begin(work)
 
@@ -222,5 +227,6 @@ _HANDLERS: dict[type, Callable[[Work, Any], None]] = {
     PriceSeen: _price_seen,
     OrderCounts: _order_counts,
     Timer: _timer,
+    Paused: _paused,
     Restarted: _restarted,
 }

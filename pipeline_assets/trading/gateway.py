@@ -6,6 +6,7 @@ orders. Doors (gRPC, HTTP) and the process around them are in services/.
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
@@ -33,6 +34,7 @@ Wish = (
 _BATCH = 500
 PAGE = 500
 _TIMER_SECONDS = 0.5
+_PAUSE_SECONDS = 4 * _TIMER_SECONDS
 _logger = logging.getLogger(__name__)
 
 
@@ -58,6 +60,7 @@ class Gateway:
         clock: Callable[[], int],
         fence: Fence,
         alarm: Callable[[str], None],
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         """Join the parts.
 
@@ -68,9 +71,11 @@ class Gateway:
             clock: the exchange's time in milliseconds.
             fence: checked before orders leave.
             alarm: takes what a person should know.
+            monotonic: seconds that no one sets, by which a pause of the process is noticed.
         """
         self._core, self._journal, self._venue = core, journal, venue
         self._clock, self._fence, self._alarm = clock, fence, alarm
+        self._monotonic, self._stepped_at = monotonic, monotonic()
         self._events: asyncio.Queue[messages.Event | messages.PartEnded] = asyncio.Queue()
         self._disk = ThreadPoolExecutor(1, "journal")
         self._requests = count(1)
@@ -178,12 +183,13 @@ class Gateway:
             timer = asyncio.create_task(self._tick())
             timer.add_done_callback(lambda task: report_end(task, self.hear))
             self.hear(messages.Restarted())
+            self._stepped_at = self._monotonic()
             while True:
                 batch = [await self._events.get()]
                 while len(batch) < _BATCH and not self._events.empty():
                     batch.append(self._events.get_nowait())
                 async with self._step_under_way:
-                    await self._step(_events(batch))
+                    await self._step([*self._pause(), *_events(batch)])
         except PipelineError as error:
             self._failure = error
             raise
@@ -192,6 +198,14 @@ class Gateway:
             if timer is not None:
                 timer.cancel()
             await self._end()
+
+    def _pause(self) -> list[messages.Event]:
+        """Return the event of a pause if no step began for seconds, though the timer asks for two a second.
+
+        It comes before the events that waited: the first of these must not act on the absence of the others.
+        """
+        before, self._stepped_at = self._stepped_at, self._monotonic()
+        return [messages.Paused()] if self._stepped_at - before > _PAUSE_SECONDS else []
 
     async def _end(self) -> None:
         for task in self._tasks:

@@ -22,6 +22,7 @@ class Ledger:
         executed: filled quantity by symbol and the venue's order id, in 1e-8.
         last_price: the newest fill's price by symbol, for a symbol without any candle.
         newest: the newest fill's time by symbol, by the venue's clock.
+        last_trade: the greatest trade id by symbol; a venue counts the trades of a symbol upwards.
     """
 
     fills: dict[tuple[str, int], Fill] = field(default_factory=dict)
@@ -32,6 +33,7 @@ class Ledger:
     executed: dict[tuple[str, str], int] = field(default_factory=lambda: defaultdict(int))
     last_price: dict[str, int] = field(default_factory=dict)
     newest: dict[str, int] = field(default_factory=dict)
+    last_trade: dict[str, int] = field(default_factory=dict)
     # By symbol: quantity times average entry price of the open position, undivided so that it stays exact.
     _entries: dict[str, int] = field(default_factory=dict)
     _payments: set[tuple[str, int]] = field(default_factory=set)
@@ -49,9 +51,13 @@ class Ledger:
         if self.has(fill):
             return
         self.fills[fill.symbol, fill.trade_id] = fill
+        is_late = self.is_late(fill)
         before = self.positions.get(fill.symbol, 0)
         position = before + fill.signed
-        self._enter(fill, before, position)
+        if is_late:
+            self._enter_anew(fill.symbol)
+        else:
+            self._enter(fill, before, position)
         if position:
             self.positions[fill.symbol] = position
         else:
@@ -61,6 +67,23 @@ class Ledger:
         self.executed[fill.symbol, fill.venue_id] += fill.quantity
         self.last_price[fill.symbol] = fill.price
         self.newest[fill.symbol] = max(fill.time, self.newest.get(fill.symbol, 0))
+        self.last_trade[fill.symbol] = max(fill.trade_id, self.last_trade.get(fill.symbol, 0))
+
+    def is_late(self, fill: Fill) -> bool:
+        """Return whether a later trade of the fill's symbol is booked."""
+        return fill.trade_id < self.last_trade.get(fill.symbol, 0)
+
+    def in_order(self, symbol: str) -> list[Fill]:
+        """Return a symbol's fills in the order in which the venue made them."""
+        fills = [each for each in self.fills.values() if each.symbol == symbol]
+        return sorted(fills, key=lambda fill: (fill.time, fill.trade_id))
+
+    def _enter_anew(self, symbol: str) -> None:
+        self._entries.pop(symbol, None)
+        position = 0
+        for each in self.in_order(symbol):
+            self._enter(each, position, position + each.signed)
+            position += each.signed
 
     def _enter(self, fill: Fill, before: int, after: int) -> None:
         """Carry the position's entry on: a reduction keeps its average price, a turn begins a new one."""

@@ -285,6 +285,11 @@ class Timer:
 
 
 @dataclass(frozen=True)
+class Paused:
+    """The gateway handled nothing for seconds, as a frozen process: answers of the venue wait to be read."""
+
+
+@dataclass(frozen=True)
 class Restarted:
     """The journal has been read: what was being sent when the process ended is unknown now."""
 
@@ -293,7 +298,7 @@ Event = (
     Place | Cancel | Close | SetMode | ResumeSymbol | Flatten | BindVenue
     | Accepted | Refused | Unanswered | CancelAnswered | OrderSeen | OrderMissing | FillSeen
     | TradesRead | PositionsRead | OpenOrdersRead | FiltersRead | FundingPaid | PriceSeen | OrderCounts
-    | StreamConnected | VenueTrouble | QuestionFailed | Timer | Restarted
+    | StreamConnected | VenueTrouble | QuestionFailed | Timer | Paused | Restarted
 )  # fmt: skip
 
 

@@ -23,8 +23,8 @@ def check(work: Work) -> None:
     """Place the stops that are missing; close every position that was too long without a confirmed one.
 
     The clock counts from the fill, over restarts too. A process that learns late of a position without a
-    stop, as after a start, gives the stop a grace: a position is not closed for want of a stop that the venue
-    would have confirmed in a second.
+    stop, as after a start, or that was frozen meanwhile, gives the stop a grace: a position is not closed for
+    want of a stop that the venue has confirmed, or would have in a second.
     """
     watch, timing = work.core.stops, work.core.timing
     for symbol in [each for each in watch.since if each not in work.state.closes]:

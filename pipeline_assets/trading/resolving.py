@@ -31,7 +31,6 @@ def accepted(work: Work, event: Accepted) -> None:
     held = work.state.orders.get(event.client_id)
     if held and held.status in (Status.SENDING, Status.UNKNOWN, Status.NOT_PLACED):
         _adopt(work, held, Status.OPEN, event.venue_id, held.reported)
-        ask_soon(work, event.client_id)
 
 
 def refused(work: Work, event: Refused) -> None:
@@ -96,9 +95,11 @@ def _adopt(
     reported: int,
     triggered_id: str = "",
 ) -> None:
+    """Take over that the venue has an order; ask for it soon: the events of its fills may be lost."""
+    is_news = held.status is not Status.OPEN
     work.change(held, status, venue_id=venue_id, reported=reported, triggered_id=triggered_id)
-    if held.unsettled:
-        work.core.doubts.setdefault(held.order.client_id, Doubt(work.now))
+    if held.unsettled and is_news:
+        ask_soon(work, held.order.client_id)
     if held.booked:
         # Trades that were no known order's until now opened a position.
         price = work.state.ledger.entry_price(held.order.symbol)
@@ -130,7 +131,6 @@ def open_orders_read(work: Work, event: OpenOrdersRead) -> None:
         held = foreign.own(work, each)
         if held and held.status in (Status.SENDING, Status.UNKNOWN):
             _adopt(work, held, Status.OPEN, each.venue_id, held.reported)
-            ask_soon(work, held.order.client_id)
             listed.add(held.order.client_id)
     for client_id in work.state.live.keys() - listed:
         if work.state.orders[client_id].status is Status.UNKNOWN:
@@ -205,6 +205,10 @@ def _after_fill(work: Work, held: OrderState) -> None:
         work.change(held, held.status, reported=held.booked, reason=held.reason)
     if not held.unsettled:
         work.core.doubts.pop(held.order.client_id, None)
+    elif held.order.kind != "limit":
+        # Matched at once, in part: the rest expired, and the event that says so may be lost. A stop would be
+        # taken for the protection of what it left open.
+        ask_soon(work, held.order.client_id)
 
 
 def positions_read(work: Work, event: PositionsRead) -> None:
@@ -271,19 +275,28 @@ def _unknown(work: Work, symbol: str) -> list[OrderState]:
 def ask_soon(work: Work, client_id: str) -> None:
     """Have the next question about an order asked after the first wait."""
     doubt = work.core.doubts.setdefault(client_id, Doubt(work.now))
-    doubt.next_question = work.now + work.core.timing.first_question
+    doubt.next_question = doubt.next_evidence = work.now + work.core.timing.first_question
     doubt.questions = 0
 
 
 def ask_about(work: Work, held: OrderState) -> None:
-    """Ask the venue about an unsettled order, and put off the next question."""
+    """Ask the venue about an unsettled order, and put off the next question.
+
+    Trades and positions are asked for with it, at growing intervals; the order itself, which costs a tenth of
+    these, more often if it may be an entry that waits for its stop.
+    """
     client_id, symbol = held.order.client_id, held.order.symbol
     timing, doubt = work.core.timing, work.core.doubts[client_id]
     if held.status is Status.SENDING:
         work.change(held, Status.UNKNOWN, reason="no answer")
-    wait = min(timing.first_question << min(doubt.questions, 16), timing.longest_question)
-    doubt.questions += 1
-    doubt.next_question = work.now + wait
+    everything = work.now >= doubt.next_evidence
+    if everything:
+        wait = min(timing.first_question << min(doubt.questions, 16), timing.longest_question)
+        doubt.questions += 1
+        doubt.next_evidence = work.now + wait
+    doubt.next_question = doubt.next_evidence
+    if held.order.stop_part:
+        doubt.next_question = min(doubt.next_question, work.now + timing.repeat)
     window_end = held.sent_at + held.recv_window
     if held.order.conditional and work.now < window_end < doubt.next_question:
         # From then on a stop that the venue does not have is sent anew: the position has none meanwhile.
@@ -292,6 +305,8 @@ def ask_about(work: Work, held: OrderState) -> None:
         # The gateway may have ended between the cancel's record and its request; a cancel may be repeated.
         work.effect(SendCancel(client_id, symbol, held.order.conditional))
     work.effect(AskOrder(client_id, symbol, held.order.conditional))
+    if not everything:
+        return
     if held.status is Status.UNKNOWN or held.reported > held.booked:
         work.ask_trades(symbol, held.sent_at - OVERLAP)
     if held.status is Status.UNKNOWN:

@@ -187,6 +187,7 @@ def _own(state: GatewayState, held: OrderState, venue_id: str) -> None:
 
 def _fill_booked(state: GatewayState, record: records.FillBooked) -> None:
     fill = record.fill
+    is_late = state.ledger.is_late(fill)
     state.ledger.book(fill)
     key = (fill.symbol, fill.venue_id)
     client_id = state.by_venue.get(key)
@@ -196,13 +197,14 @@ def _fill_booked(state: GatewayState, record: records.FillBooked) -> None:
             if fill.client_id:
                 state.named.add(key)
         state.weigh(fill.symbol)
-        _guard_anew(state, fill.symbol)
     else:
         held = state.orders[client_id]
         before = held.remaining
         held.booked += fill.quantity
         state.settle(held, before)
         _guard(state, held)
+    if is_late or client_id is None:
+        _guard_anew(state, fill.symbol)
     if fill.symbol not in state.ledger.positions:
         state.guarded.pop(fill.symbol, None)
 
@@ -216,12 +218,12 @@ def _guard(state: GatewayState, held: OrderState) -> None:
 def _guard_anew(state: GatewayState, symbol: str) -> None:
     """Note of which entries a position consists, by the times of all fills.
 
-    Trades of others are read late. An entry that seemed to close a short position, which the venue had
-    liquidated a second before, is the whole position, and had no stop until the end of the day.
+    Trades of others are read late, and own ones whose event was lost. An entry that seemed to close a short
+    position, which a stop or the venue had closed a second before, is the whole position, and had no stop
+    until the end of the day.
     """
     position, entries = 0, dict[str, None]()
-    fills = [each for each in state.ledger.fills.values() if each.symbol == symbol]
-    for each in sorted(fills, key=lambda fill: (fill.time, fill.trade_id)):
+    for each in state.ledger.in_order(symbol):
         position += each.signed
         client_id = state.by_venue.get((symbol, each.venue_id))
         if not position:

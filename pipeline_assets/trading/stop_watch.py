@@ -17,7 +17,9 @@ class StopWatch:
     Attributes:
         since: by symbol, since when its position has no confirmed stop: the fill's time by the exchange's
             clock, or the time of the record by which a stop ended.
-        known: by symbol, since when this process knows that, and could do something about it.
+        known: by symbol, since when this process knows that, and could do something about it; a pause of the
+            process begins it anew, once.
+        paused: symbols whose present clock was already held up by a pause of the process.
         started_at: when this process began; 0 before.
         read_at: when the newest answered reading of open orders was asked for; 0 before the first.
         at_start: entries of the positions with which this process began.
@@ -28,6 +30,7 @@ class StopWatch:
 
     since: dict[str, int] = field(default_factory=dict)
     known: dict[str, int] = field(default_factory=dict)
+    paused: set[str] = field(default_factory=set)
     started_at: int = 0
     read_at: int = 0
     at_start: set[str] = field(default_factory=set)
@@ -47,6 +50,7 @@ class StopWatch:
         if symbol not in state.guarded or stops.is_protected(state, symbol):
             self.since.pop(symbol, None)
             self.known.pop(symbol, None)
+            self.paused.discard(symbol)
         else:
             self.since.setdefault(symbol, at)
 
@@ -54,6 +58,12 @@ class StopWatch:
         """Note with which positions a process begins."""
         self.started_at = now
         self.at_start = {each for entries in state.guarded.values() for each in entries}
+
+    def pause(self, now: int) -> None:
+        """Give each stop that is not confirmed its grace anew, once: its confirmation may wait to be read."""
+        for symbol in self.known.keys() - self.paused:
+            self.known[symbol] = now
+            self.paused.add(symbol)
 
     @property
     def awaits_reading(self) -> bool:

@@ -71,10 +71,12 @@ class Timing:
 class Doubt:
     """The questions asked about an unsettled order, and the evidence that the venue does not have it.
 
-    Each time is when the question was asked; 0 without such an answer. `unseen_at` counts early answers, too.
+    The order itself is asked for next at the first time, its trades and the positions at the second. Each
+    other time is when the question was asked, 0 without such an answer. `unseen_at` counts early ones, too.
     """
 
     next_question: int
+    next_evidence: int = 0
     questions: int = 0
     missing_at: int = 0
     trades_at: int = 0

@@ -11,6 +11,7 @@ import logging
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,14 @@ from pipeline_assets.trading.order_types import Mode, Order, Status
 from pipeline_assets_tests.fixtures.exchange import START, ExchangeHandle, start_exchange
 from pipeline_assets_tests.fixtures.redis import RedisServer
 from pipeline_assets_tests.trading.binance_bench import SYMBOLS, settings_at
-from pipeline_assets_tests.trading.fault_promises import History, broken_promises, positions_of
+from pipeline_assets_tests.trading.fault_promises import (
+    UNATTENDED,
+    UNPROTECTED,
+    History,
+    broken_promises,
+    hidden_symbols,
+    positions_of,
+)
 from pipeline_assets_tests.trading.fault_world import (
     HIDDEN,
     FaultWorld,
@@ -36,6 +44,7 @@ from pipeline_assets_tests.trading.fault_world import (
 BUSY, STEP, QUIET_STEP, CLOSING_STEP = 60_000, 2_000, 9_000, 1_000
 _LEAST, _MOST = 8, 40
 _PROGRESS = 10
+_SPAN = 10_000
 SHARES = (
     "order_503_accepted", "order_503_lost", "order_408_accepted", "order_408_lost",
     "order_503_failed", "order_503_overloaded", "order_cut_before", "order_cut_after",
@@ -55,7 +64,7 @@ class FaultHistory:
         self.foreign: set[str] = set()
         self._plans: list[tuple[int, Callable[[], Awaitable[None]]]] = []
         self._callers: set[asyncio.Task[None]] = set()
-        self._since: dict[str, int] = {}
+        self._since: dict[str, tuple[int, int]] = {}
         self._blocked_until = self._price_due = self._busy_until = 0
         self._faults: dict[str, Any] = {}
 
@@ -90,7 +99,7 @@ class FaultHistory:
             return
         truth = await world.truth()
         history.posts = sum(truth["posts"].values())
-        history.broken += broken_promises(truth, world.state, self.decisions, history.unprotected)
+        history.broken += broken_promises(truth, world.state, self.decisions, history)
 
     # --- faults ---
 
@@ -296,6 +305,7 @@ class FaultHistory:
     async def _watch_stops(self, milliseconds: int) -> None:
         """Note how long a position is without a stop at the exchange."""
         truth = await self.world.truth()
+        hidden = hidden_symbols(truth, self.world.now)
         for symbol, position in positions_of(truth).items():
             covered = sum(
                 units(each["quantity"])
@@ -305,12 +315,20 @@ class FaultHistory:
             )  # fmt: skip
             held_up = self.world.now < self._blocked_until or not self.world.running
             if covered >= abs(position) or symbol in self.foreign:
-                self._since[symbol] = 0
-            elif not held_up:
-                self._since[symbol] = self._since.get(symbol, 0) + milliseconds
-                self.history.unprotected = max(self.history.unprotected, self._since[symbol])
+                self._since.pop(symbol, None)
+            elif not held_up and symbol not in hidden:
+                self._note_without_stop(symbol, milliseconds)
         for symbol in self._since.keys() - positions_of(truth).keys():
-            self._since[symbol] = 0
+            del self._since[symbol]
+
+    def _note_without_stop(self, symbol: str, milliseconds: int) -> None:
+        history, (without, unattended) = self.history, self._since.get(symbol, (0, 0))
+        without += milliseconds
+        if symbol not in self.world.state.closes:
+            unattended += milliseconds
+        self._since[symbol] = (without, unattended)
+        history.unprotected = max(history.unprotected, without)
+        history.unattended = max(history.unattended, unattended)
 
     async def _flatten(self) -> None:
         """Close everything, as a person does at the end of a day."""
@@ -360,10 +378,13 @@ def play_many(seeds: range, exchange: ExchangeHandle, redis: RedisServer) -> int
     """Play seeds, print what they break and a summary, and show progress; return how many broke a promise."""
     settings = settings_at(exchange, redis.url)
     sums, failed, began = History(), 0, time.monotonic()
+    longest = Counter[int]()
     for number, seed in enumerate(seeds, 1):
         history = play(seed, exchange, redis, settings)
         sums.posts, sums.counts = sums.posts + history.posts, sums.counts + history.counts
         sums.unprotected = max(sums.unprotected, history.unprotected)
+        sums.unattended = max(sums.unattended, history.unattended)
+        longest[_span_of(history.unprotected)] += 1
         if history.broken:
             failed += 1
             print(f"seed {seed}: " + "; ".join(history.broken), flush=True)
@@ -374,9 +395,20 @@ def play_many(seeds: range, exchange: ExchangeHandle, redis: RedisServer) -> int
             print(text, file=sys.stderr, flush=True)
     print(
         f"{len(seeds)} seeds, {sums.posts} orders posted, {failed} seeds with a broken promise\n"
-        f"longest time without a stop {sums.unprotected / 1000:g} s; {dict(sums.counts)}"
+        f"longest time without a stop {sums.unprotected / 1000:g} s, of {UNPROTECTED / 1000:g} allowed; "
+        f"without a close under way {sums.unattended / 1000:g} s, of {UNATTENDED / 1000:g}\n"
+        f"seeds by their longest time without a stop: {_spans(longest)}\n{dict(sums.counts)}"
     )
     return failed
+
+
+def _span_of(milliseconds: int) -> int:
+    """Return the end of the span of ten seconds that a time is in; 0 for none."""
+    return -(-milliseconds // _SPAN) * _SPAN
+
+
+def _spans(longest: Counter[int]) -> str:
+    return ", ".join(f"{longest[each]} up to {each // 1000} s" for each in sorted(longest))
 
 
 def main() -> int:

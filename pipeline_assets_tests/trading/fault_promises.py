@@ -14,9 +14,11 @@ from pipeline_assets.trading.state import GatewayState
 from pipeline_assets_tests.trading.fault_world import TIMING
 
 Decisions = Mapping[str, messages.Reply | None]
-UNPROTECTED = TIMING.stop + TIMING.reconcile + 30_000
-"""The longest that a position may be without a stop: a fill that nothing reports is found by the comparison
-of positions, once a minute; then the stop has its time, and the close its own."""
+UNATTENDED = TIMING.stop + 15_000
+"""The longest that a position may be without a stop and without a close under way, in milliseconds: a fill
+whose event is lost is found by a question, and then the stop has its time, by the steps of the history."""
+UNPROTECTED = UNATTENDED + 35_000
+"""The longest that it may be without a stop: the orders of its close are lost or filled in part as well."""
 _NO_FILLS = ("TRANSFER", "INSURANCE_CLEAR")
 
 
@@ -28,13 +30,16 @@ class History:
         broken: each broken promise, as a sentence.
         posts: how many orders the exchange received.
         counts: what happened, by name.
-        unprotected: the longest time without a stop, in milliseconds, while the exchange could be reached.
+        unprotected: the longest time without a stop, in milliseconds, while the exchange could be reached and
+            showed the position's orders.
+        unattended: the longest time of that in which the position was not being closed.
     """
 
     broken: list[str] = field(default_factory=list)
     posts: int = 0
     counts: Counter[str] = field(default_factory=Counter)
     unprotected: int = 0
+    unattended: int = 0
 
 
 def positions_of(truth: Any) -> dict[str, int]:
@@ -43,8 +48,17 @@ def positions_of(truth: Any) -> dict[str, int]:
     return {symbol: quantity for symbol, quantity in found.items() if quantity}
 
 
+def hidden_symbols(truth: Any, now: int) -> set[str]:
+    """Return the symbols with a filled order that the exchange does not show yet: -2013, and no trades."""
+    return {
+        each["symbol"]
+        for each in truth["orders"]
+        if each["hiddenUntil"] > now and units(each["executedQty"])
+    }
+
+
 def broken_promises(
-    truth: Any, state: GatewayState, decisions: Decisions, unprotected: int
+    truth: Any, state: GatewayState, decisions: Decisions, history: History
 ) -> list[str]:
     """Return each broken promise as a sentence, after everything was closed.
 
@@ -52,14 +66,14 @@ def broken_promises(
         truth: the account, as the exchange knows it.
         state: of the gateway, which has settled.
         decisions: by client id, the answer that the caller has.
-        unprotected: the longest time without a stop, in milliseconds.
+        history: has the longest times without a stop.
     """
     return [
         *_orders(truth, state),
         *_books(truth, state),
         *_leftovers(truth, state),
         *_lost(state, decisions),
-        *_stops(unprotected),
+        *_stops(history),
     ]
 
 
@@ -145,6 +159,8 @@ def _lost(state: GatewayState, decisions: Decisions) -> Iterator[str]:
             yield f"the decision of order {client_id} is lost"
 
 
-def _stops(unprotected: int) -> Iterator[str]:
-    if unprotected > UNPROTECTED:
-        yield f"a position had no stop for {unprotected / 1000:g} s"
+def _stops(history: History) -> Iterator[str]:
+    if history.unprotected > UNPROTECTED:
+        yield f"a position had no stop for {history.unprotected / 1000:g} s"
+    if history.unattended > UNATTENDED:
+        yield f"a position had neither a stop nor a close for {history.unattended / 1000:g} s"

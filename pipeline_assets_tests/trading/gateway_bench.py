@@ -3,6 +3,7 @@ here.
 """
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -39,13 +40,14 @@ class GatewayBench:
         clock: Callable[[], int] = lambda: BEGIN,
         rules: Mapping[str, TradingRules] | None = None,
         timing: Timing | None = None,
+        monotonic: Callable[[], float] = time.monotonic,
     ) -> None:
         self.journal = journal or SqliteJournal(path)
         stored = [GATEWAY_RECORDS.decode(seq, body) for seq, body in self.journal.read()]
         self.core = GatewayCore(limits, rules or {"BTCUSDT": _RULES}, timing, stored)
         self.lease, self.alarms = _Lease(), list[str]()
         self.gateway = Gateway(
-            self.core, self.journal, venue, clock, self.lease, self.alarms.append
+            self.core, self.journal, venue, clock, self.lease, self.alarms.append, monotonic
         )
         self.gateway.hear(messages.PriceSeen("BTCUSDT", 100 * UNIT, BEGIN))
         self.task = asyncio.create_task(self.gateway.run())

@@ -62,7 +62,9 @@ def test_wrong_key_names_its_settings(running, redis_url, wrong: dict[str, Any])
             asyncio.run(start())
 
 
-@pytest.mark.parametrize(("fault", "share"), [("http_503", 0.25), ("reset", 0.5)])
+@pytest.mark.parametrize(
+    ("fault", "share"), [("http_503", 0.25), ("cut_json", 0.25), ("reset", 0.5)]
+)
 def test_lost_answers_do_not_end_start(running, redis_url, fault: str, share: float):
     """A start repeats each question. The client repeats those of cut connections once itself."""
 

@@ -2,6 +2,7 @@
 
 import dataclasses
 from decimal import Decimal
+from itertools import pairwise
 
 import msgspec
 import pytest
@@ -128,6 +129,31 @@ def test_unknown_order_needs_all_evidence() -> None:
     assert desk.core.state.orders["a-1"].status is Status.UNKNOWN
     desk.tell(messages.PositionsRead(late, {}))
     assert desk.core.state.orders["a-1"].status is Status.NOT_PLACED
+
+
+def test_order_whose_fills_are_lost_is_asked_for_soon() -> None:
+    """The stream says that the order is new, before its answer comes, and nothing after that."""
+    desk = Desk()
+    assert desk.place() is None
+    desk.tell(messages.OrderSeen("a-1", "v-1", Status.OPEN, 0))
+    desk.tell(messages.Accepted("a-1", "v-1"))
+    work = desk.tell(messages.Timer(), after=1_000)
+    assert messages.AskOrder("a-1", "BTCUSDT", conditional=False) in work.effects
+
+
+def test_entry_with_stop_is_asked_for_often() -> None:
+    """An entry that the venue shows late is found within five seconds; its trades, which cost more, wait."""
+    desk = Desk()
+    assert desk.place(msgspec.structs.replace(ORDER, stop_part=UNIT // 50)) is None
+    desk.tell(messages.Unanswered("a-1", "-1007"))
+    asked, read = list[int](), list[int]()
+    for second in range(1, 121):
+        effects = desk.tell(messages.Timer(), after=1_000).effects
+        asked += [second for each in effects if isinstance(each, messages.AskOrder)]
+        read += [second for each in effects if isinstance(each, messages.AskTrades)]
+    assert max(after - before for before, after in pairwise(asked)) == 5
+    assert asked[-1] > 115
+    assert len(read) == 8
 
 
 def test_unknown_orders_share_questions() -> None:

@@ -16,11 +16,19 @@ from pipeline_assets.resources.journal import JournalError, SqliteJournal
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.gateway import GatewayStoppedError
 from pipeline_assets.trading.invariants import InvariantError
+from pipeline_assets.trading.order_ids import child_id
 from pipeline_assets.trading.order_types import Mode, Status
-from pipeline_assets.trading.records import GATEWAY_RECORDS, FillBooked, ModeSet, OrderSending
+from pipeline_assets.trading.records import (
+    GATEWAY_RECORDS,
+    FillBooked,
+    ModeSet,
+    OrderChanged,
+    OrderSending,
+)
 from pipeline_assets_tests.trading.gateway_bench import GatewayBench
 from pipeline_assets_tests.trading.scripted_venue import ScriptedVenue
 from pipeline_assets_tests.trading.test_core import ORDER
+from pipeline_assets_tests.trading.virtual_world import BEGIN
 
 
 def _run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -96,6 +104,50 @@ def test_ended_part_stops_the_gateway(tmp_path: Path) -> None:
             await bench.task
 
     _run(test)
+
+
+def test_frozen_process_keeps_protected_position(tmp_path: Path) -> None:
+    """On waking, the answer that confirms the stop lies behind another event: neither closes the position."""
+    clock, monotonic = [BEGIN], [0.0]
+
+    async def test() -> None:
+        venue = ScriptedVenue()
+        bench = GatewayBench(
+            tmp_path / "journal", venue, clock=lambda: clock[0], monotonic=lambda: monotonic[0]
+        )
+        confirmed = asyncio.Event()
+
+        async def send(effect: messages.Send) -> messages.Event:
+            if not effect.order.conditional:
+                return venue.fill(effect)
+            await confirmed.wait()
+            return messages.Accepted(effect.order.client_id, "s-1")
+
+        venue.send = send  # type: ignore[method-assign]
+        entry = msgspec.structs.replace(ORDER, stop_part=UNIT // 50)
+        bench.gateway.hear(messages.OpenOrdersRead(BEGIN))
+        await bench.gateway.ask(messages.Place(entry))
+        stop_id = child_id(entry.client_id, "stop", 0)
+        await _recorded(bench, OrderSending, stop_id)
+        clock[0], monotonic[0] = BEGIN + 60_000, 60.0
+        bench.gateway.hear(messages.PriceSeen("BTCUSDT", 100 * UNIT, clock[0]))
+        confirmed.set()
+        await _recorded(bench, OrderChanged, stop_id)
+        await bench.stop()
+        assert not bench.core.state.closes_seen
+        assert bench.core.state.orders[stop_id].status is Status.OPEN
+
+    _run(test)
+
+
+async def _recorded(bench: GatewayBench, kind: type, client_id: str) -> None:
+    """Wait until the journal has a record of a kind about an order."""
+    async for _, record in bench.gateway.follow(0):
+        if isinstance(record, kind) and client_id in (
+            getattr(record, "client_id", ""),
+            getattr(getattr(record, "order", None), "client_id", ""),
+        ):
+            return
 
 
 def _fill_disk(journal: SqliteJournal) -> None:

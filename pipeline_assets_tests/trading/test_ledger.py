@@ -1,5 +1,7 @@
 """The ledger's average entry price and unrealized profit."""
 
+from itertools import permutations
+
 import msgspec
 import pytest
 
@@ -21,11 +23,15 @@ from pipeline_assets_tests.trading.test_core import ORDER, fill_of
     ],
 )
 def test_entry_price_is_average(trades: list[tuple[int, int]], entry: int, profit: int) -> None:
-    """A reduction keeps the average, a turn begins a new one; the profit is at a price of 120."""
-    ledger = Ledger()
-    for number, (quantity, price) in enumerate(trades):
-        side = "buy" if quantity > 0 else "sell"
-        order = msgspec.structs.replace(ORDER, side=side, quantity=abs(quantity) * UNIT)
-        ledger.book(fill_of(order, number, price, 0))
-    assert ledger.entry_price("BTCUSDT") == entry * UNIT
-    assert ledger.open_profit("BTCUSDT", 120 * UNIT) == profit * UNIT
+    """A reduction keeps the average, a turn begins a new one; the profit is at a price of 120.
+
+    Trades that are booked late, in any order, change neither.
+    """
+    for booked in permutations(enumerate(trades, 1)):
+        ledger = Ledger()
+        for number, (quantity, price) in booked:
+            side = "buy" if quantity > 0 else "sell"
+            order = msgspec.structs.replace(ORDER, side=side, quantity=abs(quantity) * UNIT)
+            ledger.book(fill_of(order, number, price, 0))
+        assert ledger.entry_price("BTCUSDT") == entry * UNIT
+        assert ledger.open_profit("BTCUSDT", 120 * UNIT) == profit * UNIT

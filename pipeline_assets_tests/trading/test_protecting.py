@@ -56,6 +56,24 @@ def test_missing_stop_closes_position() -> None:
         assert not alarms(desk.tell(messages.Timer(), after=1_000))
 
 
+def test_frozen_process_reads_confirmation_first() -> None:
+    """A process that was frozen for a minute does not close a position whose stop the venue has confirmed."""
+    desk, _ = _entered()
+    desk.tell(messages.Paused(), after=60_000)
+    assert not desk.tell(messages.Timer()).state.closes
+    desk.tell(messages.Accepted(_STOP_ID, "s-1"))
+    assert not desk.tell(messages.Timer(), after=600_000).state.closes
+
+
+def test_pauses_put_a_close_off_once() -> None:
+    """A process that is frozen again and again closes a position without a stop all the same."""
+    desk, _ = _entered()
+    desk.tell(messages.Refused(_STOP_ID, "-2021"))
+    desk.tell(messages.Paused(), after=60_000)
+    assert not _begins_close(desk.tell(messages.Timer(), after=4_999))
+    assert _begins_close(desk.tell(messages.Paused(), after=60_000))
+
+
 def test_alarm_names_entry_without_stop() -> None:
     """The first entry has its stop; the second's was refused. The whole position is closed."""
     desk, _ = _entered()
@@ -88,6 +106,21 @@ def test_triggered_stop_is_booked() -> None:
     assert (state.ledger.positions, state.foreign, dict(state.live)) == ({}, {}, {})
     desk.restart()
     assert desk.core.state.orders[_STOP_ID].booked == stop.quantity
+
+
+def test_stop_filled_in_part_is_asked_for() -> None:
+    """A triggered stop expires after a part of its fills, and the event of its end is lost."""
+    desk, stop = _entered()
+    desk.tell(messages.Accepted(_STOP_ID, "s-1"))
+    for _ in range(10):
+        desk.tell(messages.Timer(), after=60_000)
+    part = fill_of(msgspec.structs.replace(stop, quantity=stop.quantity // 2), 2, 98, desk.now)
+    part = msgspec.structs.replace(part, venue_id="t-1", client_id=_STOP_ID)
+    desk.tell(messages.FillSeen(part))
+    work = desk.tell(messages.Timer(), after=1_000)
+    assert messages.AskOrder(_STOP_ID, "BTCUSDT", conditional=True) in work.effects
+    desk.tell(messages.OrderSeen(_STOP_ID, "s-1", Status.EXPIRED, part.quantity, "BTCUSDT", "t-1"))
+    assert _begins_close(desk.tell(messages.Timer(), after=10_000))
 
 
 def test_adopted_entry_gets_its_stop() -> None:

@@ -1,6 +1,7 @@
 """Stops that the venue does not have: after a restart, after a lost request, and after filters changed."""
 
 import msgspec
+import pytest
 
 from pipeline_assets.market.trading_rules import UNIT
 from pipeline_assets.trading import messages
@@ -263,8 +264,9 @@ def test_refitted_stop_opens_nothing_after_a_close() -> None:
     assert not _refitted(desk)
 
 
-def test_late_liquidation_leaves_an_entry_its_stop() -> None:
-    """An entry seems to close a short position, which the venue had liquidated before: it needs its stop."""
+@pytest.mark.parametrize("by", ["liquidation", "stop"])
+def test_late_end_of_a_position_leaves_the_next_entry_its_stop(by: str) -> None:
+    """An entry seems to close a short position, which had been closed before: it needs its stop."""
     desk = Desk()
     short = msgspec.structs.replace(_GUARDED, client_id="s-1", side="sell")
     for order, venue_id, trade_id in ((short, "v-1", 1), (_GUARDED, "v-2", 3)):
@@ -275,10 +277,9 @@ def test_late_liquidation_leaves_an_entry_its_stop() -> None:
             messages.FillSeen(msgspec.structs.replace(filled, venue_id=venue_id)), after=2_000
         )
     assert not desk.core.state.ledger.positions
-    liquidated = fill_of(_GUARDED, 2, 100, desk.now - 3_000)
-    liquidated = msgspec.structs.replace(
-        liquidated, venue_id="v-9", client_id="autoclose-1795176036000"
-    )
-    stops = _stops(desk.tell(messages.FillSeen(liquidated)))
+    name = "autoclose-1795176036000" if by == "liquidation" else child_id("s-1", "stop", 0)
+    ended = fill_of(_GUARDED, 2, 100, desk.now - 3_000)
+    ended = msgspec.structs.replace(ended, venue_id="v-9", client_id=name)
+    stops = _stops(desk.tell(messages.FillSeen(ended)))
     assert desk.core.state.ledger.positions == _HELD
     assert stops or _stops(desk.tell(messages.Timer(), after=1_000)) == [_STOP_ID]

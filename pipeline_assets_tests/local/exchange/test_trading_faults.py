@@ -39,6 +39,15 @@ def test_answers_hide_what_is_true(client, exchange, fault, status, code, text, 
     assert asked.code == (0 if accepted else -2013)
 
 
+def test_overloaded_exchange_takes_exits(client, exchange):
+    """The exchange's own words: reduce-only orders are exempt from its throttle."""
+    client.order("BUY", "0.010")
+    exchange.faults(trading={"order_503_overloaded": 1})
+    assert client.order("BUY", "0.010").code == -1008
+    assert client.conditional("SELL", 80_000, reduceOnly="true").status == 200
+    assert client.order("SELL", "0.010", reduceOnly="true").document["status"] == "FILLED"
+
+
 @pytest.mark.parametrize(("fault", "accepted"), [("order_cut_before", 0), ("order_cut_after", 1)])
 def test_connection_is_cut(client, exchange, fault, accepted):
     """A connection ends before the order is read, or after it is accepted; both were seen on the wire."""

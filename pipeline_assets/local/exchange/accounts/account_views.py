@@ -233,10 +233,12 @@ def truth(desk: Desk, account: Account) -> Row:
         "positions": [risk_row(desk, account, each, 2) for each in account.held()],
         "orders": [
             order_view(each, desk.contract(each.symbol), queried=True)
+            | {"hiddenUntil": each.hidden_until_ms}
             for each in account.orders.values()
         ],
         "algo_orders": [
             algo_view(each, desk.contract(each.symbol), account.orders.get(each.order_id))
+            | {"hiddenUntil": each.hidden_until_ms}
             for each in account.algos.values()
         ],
         "trades": [trade_view(each, desk.contract(each.symbol)) for each in account.trades],

@@ -13,7 +13,7 @@ from aiohttp import web  # noqa: TID253
 from pipeline_assets.local.exchange import errors
 from pipeline_assets.local.exchange.accounts import refusals, signing
 from pipeline_assets.local.exchange.accounts.desk import Desk
-from pipeline_assets.local.exchange.accounts.faults import CANCEL_FAULTS, ORDER_FAULTS
+from pipeline_assets.local.exchange.accounts.faults import CANCEL_FAULTS, ORDER_FAULTS, OVERLOADED
 from pipeline_assets.local.exchange.accounts.fields import Query
 from pipeline_assets.local.exchange.accounts.matching import Matching
 from pipeline_assets.local.exchange.accounts.model import Account
@@ -125,6 +125,9 @@ class Doors:
         endpoint = self._desk.plan.faults.endpoint
         if names is None or (endpoint and not route.path.endswith(f"/{endpoint}")):
             return None
+        if query.get("reduceOnly") == "true":
+            # As the text of -1008 says.
+            names = tuple(each for each in names if each != OVERLOADED)
         order = next((query[key] for key in CLIENT_IDS if query.get(key)), "")
         number = query.get("orderId") or query.get("algoId") or query.get("symbol", "")
         return self._desk.plan.draw(order or number, names)
@@ -134,7 +137,7 @@ TIMEOUT = errors.SERVER_FAILURES["http_408"]
 LOST = {
     "order_503_lost": refusals.status_unknown(),
     "order_503_failed": refusals.unavailable(),
-    "order_503_overloaded": refusals.overloaded(),
+    OVERLOADED: refusals.overloaded(),
     "order_408_lost": TIMEOUT,
 }
 ACCEPTED: dict[str, Exception] = {

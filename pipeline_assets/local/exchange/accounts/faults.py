@@ -11,11 +11,12 @@ from typing import Any
 
 from pipeline_assets.local.exchange.draws import uniform
 
+OVERLOADED = "order_503_overloaded"
 ORDER_FAULTS = (
     "order_cut_before",
     "order_503_lost",
     "order_503_failed",
-    "order_503_overloaded",
+    OVERLOADED,
     "order_408_lost",
     "order_cut_after",
     "order_503_accepted",
@@ -39,7 +40,8 @@ class TradingFaults:
         order_cut_before: share of new orders whose connection is reset before they are read.
         order_503_lost: share not accepted, answered by HTTP 503 with the text of an unknown outcome.
         order_503_failed: share not accepted, answered by HTTP 503 "Service Unavailable."
-        order_503_overloaded: share not accepted, answered by HTTP 503, code -1008.
+        order_503_overloaded: share not accepted, answered by HTTP 503, code -1008; reduce-only orders are
+            exempt.
         order_408_lost: share not accepted, answered by HTTP 408, code -1007.
         order_cut_after: share accepted whose connection is reset in place of the reply.
         order_503_accepted: share accepted and answered by HTTP 503 with the text of an unknown outcome.
