@@ -16,6 +16,7 @@ import psutil
 import pytest
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter, reconstructable
 from dagster._core.launcher import LaunchRunContext
+from dagster._core.storage.tags import TagType, get_tag_type
 from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 
 from pipeline_assets.dagster_instance.celery_app import BACKFILL, INGEST, QUEUES, queue_of
@@ -262,10 +263,22 @@ def test_killed_child_ends_with_its_lease(stage: Stage) -> None:
     assert not stage.lines("wrote", dead)
 
 
-def test_terminated_run_is_canceled(stage: Stage) -> None:
-    """The UI's button ends a run as Ctrl-C would, and the worker goes on."""
+@pytest.mark.parametrize("earlier", [False, True])
+def test_terminated_run_is_canceled(stage: Stage, earlier: bool) -> None:
+    """The UI's button ends a run as Ctrl-C would, and the worker goes on.
+
+    The message's number is in a tag that the UI does not show, or where an earlier version wrote it.
+    """
     run = stage.launch()
     stage.began(run)
+    stored = stage.instance.get_run_by_id(run.run_id)
+    assert stored is not None
+    shown = [tag for tag in stored.tags if get_tag_type(tag) is not TagType.HIDDEN]
+    assert not [tag for tag in shown if "celery" in tag]
+    if earlier:
+        number = stored.tags[".dagster/celery_task_id"]
+        moved = {".dagster/celery_task_id": "", "dagster-celery/task_id": number}
+        stage.instance.add_run_tags(run.run_id, moved)
     assert stage.launcher.terminate(run.run_id)
     assert stage.ended(run) == "CANCELED"
     assert not stage.lines("wrote", run)
