@@ -33,6 +33,7 @@ from pipeline_assets_tests.fixtures.wrong_clock import has_compiler, wrong_clock
 from pipeline_assets_tests.services.worker_jobs import DIRECTORY, waiting
 
 pytestmark = pytest.mark.xdist_group("worker")
+NO_BROKER = "Trying again in"
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 
 
@@ -82,6 +83,9 @@ class Stage:
                 ):
                     each.kill()
                 process.kill()
+
+    def worker_log(self) -> str:
+        return (self.directory / "worker.log").read_text()
 
     @property
     def registry(self) -> WorkerRegistry:
@@ -354,6 +358,8 @@ def test_worker_outlives_broker(own_stage: Stage) -> None:
             stage.redis.kill()
             if is_empty:
                 shutil.rmtree(stage.redis.data_dir)
+                # Celery's loop ends with the connection, and with the loop all of its timers.
+                eventually(lambda: NO_BROKER in stage.worker_log(), "the loss", 60)
             stage.redis.start()
             eventually(stage.registry.living, "the worker reports again", 240)
             run = stage.launch()
