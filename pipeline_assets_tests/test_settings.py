@@ -117,6 +117,12 @@ def test_symbols_are_a_list_or_all(monkeypatch, text, symbols):
         ("BINANCE__WEIGHT_LIMIT", "1", "greater than or equal to 10"),
         ("BINANCE__WEIGHT_MARGIN", "2400", "must be less than the weight limit 2400"),
         ("BINANCE__EGRESS", "{203.0.113.7}", "should match pattern"),
+        ("BINANCE__EGRESS", "999.1.1.1", "looks like an address and is none"),
+        ("BINANCE__EGRESS", "203.0.113", "looks like an address and is none"),
+        ("BINANCE__EGRESS", "203.0.113.O7", "looks like an address and is none"),
+        ("BINANCE__EGRESS", "203.0.113.7:443", "without a port"),
+        ("BINANCE__EGRESS", "2001:db8:::1", "looks like an address and is none"),
+        ("BINANCE__EGRESS", "2001:db8::1g", "looks like an address and is none"),
         ("BINANCE__CONCURRENCY", "0", "greater than or equal to 1"),
         ("BINANCE__TIMEOUT_SECONDS", "0", "greater than 0"),
         ("BINANCE__RETRIES", "", "must not be empty"),
@@ -184,6 +190,20 @@ def test_wrong_value_shows_key_and_example(monkeypatch, key, value, problem):
     example = line.partition(f" Example: PIPELINE_{key}=")[2]
     monkeypatch.setenv(f"PIPELINE_{key}", example)
     load_settings()
+
+
+@pytest.mark.parametrize(
+    ("value", "taken"),
+    [
+        ("203.0.113.7", "203.0.113.7"),
+        # Two spellings of one address are one budget.
+        ("2001:DB8:0::1", "2001:db8::1"),
+        *((name, name) for name in ("office", "nat-1.2", "42", "dc1:rack:7", "eu.example.com")),
+    ],
+)
+def test_egress_is_address_or_name(monkeypatch, value, taken):
+    monkeypatch.setenv("PIPELINE_BINANCE__EGRESS", value)
+    assert load_settings().binance.egress == taken
 
 
 def test_broker_credentials_need_both_parts(monkeypatch):

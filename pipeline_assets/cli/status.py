@@ -104,7 +104,7 @@ def show_status(
 
 def _complaints(settings: Settings, status: "Status") -> Iterator[str]:
     """Yield what does not answer, what is unknown thereby, and what to do."""
-    from pipeline_assets.cli.status_report import SHOWS, down_systems
+    from pipeline_assets.cli.status_report import down_systems, unknown_without
 
     if status.stack is not None:
         yield from _silent(settings, status.stack)
@@ -113,11 +113,11 @@ def _complaints(settings: Settings, status: "Status") -> Iterator[str]:
             f"The exchange: {describe(status.block)}. Nothing is sent until then. If the exchange did not "
             "mean this address, `pipeline-assets unblock` lifts the block."
         )
-    down = down_systems(status.stack)
+    down, unknown_by_part = down_systems(status.stack), unknown_without(settings)
     for part, error in status.errors.items():
         # A system that is down is already in the table above.
         if error is not None and part not in down:
-            unknown = f" ({SHOWS[part]})" if part in SHOWS else ""
+            unknown = f" ({unknown_by_part[part]})" if part in unknown_by_part else ""
             yield f"{part}: {error}{unknown}"
     yield from status.unread
     for name, why in list(status.left_out.items())[:_ODD_SHOWN]:
@@ -129,6 +129,7 @@ def _complaints(settings: Settings, status: "Status") -> Iterator[str]:
 def _silent(settings: Settings, stack: "StackStatus") -> Iterator[str]:
     """Yield what to do about the systems that are down: `up` starts this machine's only."""
     from pipeline_assets.local.stack import systems
+    from pipeline_assets.resources.postgres_check import databases
 
     down = [each for each in stack.counted if not each.alive]
     embedded = ", ".join(each.name for each in down if each.embedded)
@@ -138,11 +139,12 @@ def _silent(settings: Settings, stack: "StackStatus") -> Iterator[str]:
     elif embedded:
         yield f"Not answering: {embedded}. Start them with `pipeline-assets up`."
     named = {each.name: each.setting for each in systems(settings)}
+    missed = {each.name: f" ({each.missed})" for each in databases(settings)}
     for each in down:
         if not each.embedded:
             yield (
-                f"{each.name} at {each.address} is not answering: check that it runs and "
-                f"{named[each.name]}."
+                f"{each.name} at {each.address} is not answering{missed.get(each.name, '')}: check that it "
+                f"runs and {named[each.name]}."
             )
 
 

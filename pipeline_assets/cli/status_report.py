@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import date, datetime
 from importlib import import_module
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from pipeline_assets.cli.filling import Filling, filling
@@ -27,6 +28,7 @@ from pipeline_assets.local.stack import StackStatus, stack_status
 from pipeline_assets.resources.exchange_access import Exchange
 from pipeline_assets.resources.listing_history import read_universe
 from pipeline_assets.resources.object_store import ObjectStore
+from pipeline_assets.resources.postgres_check import Database, databases
 from pipeline_assets.resources.s3_clients import PERSON_PATIENCE
 from pipeline_assets.settings import Settings
 
@@ -131,13 +133,15 @@ class Look:
         early = about_systems.within(_AT_ONCE)
         stack = self._systems(about_systems) if early else None
         self.down = down_systems(stack)
-        for library in _LIBRARIES:
+        stores = databases(settings)
+        for library in (*_LIBRARIES, *(["psycopg"] if stores and find_spec("psycopg") else [])):
             import_module(library)
         store = ObjectStore(settings.s3, PERSON_PATIENCE)
         blocked = self._unless_down("redis", lambda _: Exchange(settings).budget.block())
         # A warehouse that is suspended needs some seconds to resume.
         tables = self._unless_down("snowflake", lambda _: table_rows(settings), 2)
         odd = self._unless_down("s3", lambda _: left_out(read_universe(store)))
+        asked_databases = {each.name: self._database(each) for each in stores}
         being_filled = self._ask(lambda _: filling(settings.dagster), self.seconds)
         block = blocked.answer()
         clock = self._clock(settings, block)
@@ -154,6 +158,9 @@ class Look:
         lake = self._of_symbols("s3", symbols, overview)
         held, stored = self._note("redis", slots), self._note("s3", lake)
         rows = self._note("snowflake", tables)
+        for name, asked in asked_databases.items():
+            self._note(name, asked)
+        dagster_answers = self.errors.get("dagster-storage") is None
         if not early:
             stack = self._systems(about_systems)
         if symbols is None:
@@ -166,9 +173,9 @@ class Look:
             by_exchange=exchange_now is not None,
             first=first,
             found=found if some else [],
-            filling=being_filled.answer().value,
+            filling=being_filled.answer().value if dagster_answers else None,
             block=block.value,
-            errors={name: self.errors[name] for name in ("systems", *SHOWS)},
+            errors={name: self.errors[name] for name in ("systems", *unknown_without(settings))},
             hung=any(not each.over for each in self.asked),
             left_out=odd.answer().value or {},
             unread=list(unread),
@@ -192,6 +199,10 @@ class Look:
         if part in self.down:
             return Answer(None, f"not answering at {self.down[part]}")
         return self._ask(ask, times * self.seconds)
+
+    def _database(self, database: Database) -> Asked[None]:
+        # Two deadlines: the servers of one address are asked one after the other.
+        return self._unless_down(database.name, lambda _: database.check(self.seconds), 2)
 
     def _of_symbols(
         self, part: str, symbols: list[str] | None, ask: Callable[[Progress, list[str]], T]
@@ -229,6 +240,11 @@ class Look:
         answer = asked.answer()
         self.errors[part] = answer.error
         return answer.value
+
+
+def unknown_without(settings: Settings) -> dict[str, str]:
+    """Return by part what is unknown, or does not work, without it."""
+    return SHOWS | {each.name: each.missed for each in databases(settings)}
 
 
 def down_systems(stack: StackStatus | None) -> dict[str, str]:

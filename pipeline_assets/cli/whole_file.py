@@ -1,6 +1,7 @@
 """Writing a file so that it is whole or not there. The content of a file is its command's."""
 
 import contextlib
+import errno
 import fcntl
 import os
 import re
@@ -12,6 +13,8 @@ import click
 from pipeline_assets.errors import OutsideSystemError
 
 _SUFFIX = ".new"
+# The operating system's refusals that more room does not change.
+_REFUSALS = (errno.EROFS, errno.EACCES, errno.EPERM)
 
 
 class FileNotWrittenError(OutsideSystemError):
@@ -75,9 +78,12 @@ def write_whole(path: Path, content: bytes) -> None:
             part.unlink(missing_ok=True)
             raise
     except OSError as error:
+        if error.errno in _REFUSALS:
+            remedy = f"Name a place that you may write to instead of {path.parent}"
+        else:
+            remedy = f"{len(content):,} bytes are needed in {path.parent}. Make room or name another file"
         raise FileNotWrittenError(
-            f"{path} was not written: {error.strerror}. {len(content):,} bytes are needed in "
-            f"{path.parent}. Make room or name another file, then repeat the command."
+            f"{path} was not written: {error.strerror}. {remedy}, then repeat the command."
         ) from error
 
 

@@ -23,8 +23,9 @@ with private_imports("dagster", __name__):
         WorkerStatus,
     )
     from dagster._core.launcher.default_run_launcher import DefaultRunLauncher
+    from dagster._core.storage.tags import HIDDEN_TAG_PREFIX
     from dagster._serdes import ConfigurableClass, ConfigurableClassData
-    from dagster_celery.launcher import CeleryRunLauncher
+    from dagster_celery.launcher import CeleryRunLauncher, _get_run_priority
     from dagster_celery.tags import DAGSTER_CELERY_QUEUE_TAG, DAGSTER_CELERY_TASK_ID_TAG
 
     require_names(
@@ -36,6 +37,8 @@ with private_imports("dagster", __name__):
 
 from pipeline_assets.dagster_instance.celery_app import app_arguments, queue_of
 
+# The number of a run's message. dagster-celery's own tag of it fills the list of runs in the UI.
+_MESSAGE_TAG = f"{HIDDEN_TAG_PREFIX}celery_task_id"
 # A run's process that has not begun to execute after this many looks of the sensor waiting_runs is dead.
 _LOOKS_TO_START = 4
 # Workers say within this time which messages they have taken.
@@ -92,15 +95,30 @@ class WorkerRunLauncher(_Watched, CeleryRunLauncher):
         tagged = run.with_tags({**run.tags, DAGSTER_CELERY_QUEUE_TAG: queue})
         super().launch_run(context._replace(dagster_run=tagged))
 
+    def _launch_celery_task_run(
+        self, run: DagsterRun, task_signature: Any, routing_key: str
+    ) -> None:
+        """Send a run's message; called by dagster-celery, whose own notes its number in a visible tag."""
+        queue = _queue(run)
+        sent = task_signature.apply_async(
+            priority=_get_run_priority(run), queue=queue, routing_key=f"{queue}.{routing_key}"
+        )
+        self._instance.add_run_tags(run.run_id, {_MESSAGE_TAG: sent.task_id})
+        self._instance.report_engine_event(
+            f"The run was sent to the workers of the queue {queue}, as message {sent.task_id}.",
+            run,
+            cls=self.__class__,
+        )
+
     def terminate(self, run_id: str) -> bool:
         """End a run like Ctrl-C, which Dagster reports as canceled; a queued one is dropped."""
         run = self._instance.get_run_by_id(run_id)
         if run is None or run.is_finished:
             return False
         self._instance.report_run_canceling(run)
-        task_id = run.tags.get(DAGSTER_CELERY_TASK_ID_TAG)
-        if task_id is not None:
-            self.celery.control.revoke(task_id, terminate=True, signal="SIGINT")
+        message = _message(run)
+        if message is not None:
+            self.celery.control.revoke(message, terminate=True, signal="SIGINT")
         return True
 
     def get_run_worker_debug_info(
@@ -156,8 +174,13 @@ class WorkerRunLauncher(_Watched, CeleryRunLauncher):
     def _is_reserved(self, run: DagsterRun) -> bool:
         """Return whether a worker has taken the run's message and waits for a free child."""
         reserved = self.celery.control.inspect(timeout=_REPLY_SECONDS).reserved() or {}
-        wanted = run.tags.get(DAGSTER_CELERY_TASK_ID_TAG)
+        wanted = _message(run)
         return any(task["id"] == wanted for tasks in reserved.values() for task in tasks)
+
+
+def _message(run: DagsterRun) -> str | None:
+    """Return the number of a run's newest message, also of one that an earlier version sent."""
+    return run.tags.get(_MESSAGE_TAG) or run.tags.get(DAGSTER_CELERY_TASK_ID_TAG)
 
 
 def _queue(run: DagsterRun) -> str:

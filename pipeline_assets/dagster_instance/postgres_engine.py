@@ -161,9 +161,14 @@ def _may_pass(error: BaseException) -> bool:
     return not refuses_certificate(said) and not any(text in said for text in _FINAL)
 
 
-def _explained(address: Address, error: OperationalError | InterfaceError) -> str:
+def place(address: Address) -> str:
+    """Return host, port and database of an address, without user and password."""
     parts = _parts(address.url)
-    where = f"{parts.get('host', '')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+    return f"{parts.get('host', '')}:{parts.get('port', 5432)}/{parts.get('dbname', '')}"
+
+
+def _explained(address: Address, error: OperationalError | InterfaceError) -> str:
+    parts, where = _parts(address.url), place(address)
     reason = " ".join(str(error.orig).split())
     remedy = tls_remedy(reason, parts, URL) or (
         "Check that the server runs and accepts connections from here, and user, password and database in "

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine
 
 from pipeline_assets.dagster_instance.found_once import EventTables, RunTables, ScheduleTables
 from pipeline_assets.dagster_instance.postgres_engine import DRIVER, Address, Database, databases
+from pipeline_assets.dagster_instance.postgres_schema import require_current_schema
 from pipeline_assets.private_apis import private_imports, require_names
 
 with private_imports("dagster-postgres", __name__):
@@ -69,7 +70,12 @@ class _Pooled:
         return self._database().found
 
     def _make_tables(self) -> None:
-        """Make the tables in an empty database, while other processes that start wait."""
+        """Make the tables in an empty database, while other processes that start wait.
+
+        Raises:
+            StorageUnreachableError: the database does not answer.
+            StorageOutdatedError: its tables are those of an older Dagster.
+        """
         database = self._database()
         with database.lock:
             if self.MAIN_TABLE in database.found:
@@ -77,7 +83,9 @@ class _Pooled:
             with database.connect() as connection:
                 connection.execute(sqlalchemy.text(f"SELECT pg_advisory_lock({_LOCK})"))
                 try:
-                    if not sqlalchemy.inspect(connection).has_table(self.MAIN_TABLE):
+                    if sqlalchemy.inspect(connection).has_table(self.MAIN_TABLE):
+                        require_current_schema(connection, self._address)
+                    else:
                         self._fill_database()
                 finally:
                     connection.execute(sqlalchemy.text(f"SELECT pg_advisory_unlock({_LOCK})"))

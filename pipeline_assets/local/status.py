@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from pipeline_assets import proxies
 from pipeline_assets.local import airflow
 from pipeline_assets.local.ports import tcp_answers
-from pipeline_assets.local.systems import GATEWAY, INFERENCE, TRADER, WORKER, systems
+from pipeline_assets.local.systems import GATEWAY, INFERENCE, TRADER, WORKER, System, systems
 from pipeline_assets.settings import Settings
 from pipeline_assets.stack_state import RESTARTING, UP, ProcessRecord, disk_problem, read_state
 
@@ -87,8 +87,7 @@ def stack_status(settings: Settings) -> StackStatus:
     for system in systems(settings):
         process = processes.pop(system.name, None) if system.embedded else None
         if process is None:
-            host, port = proxies.first_hop(system.address, system.host, system.port)
-            alive = port is not None and tcp_answers(host, port)
+            alive = _answers(system)
             state = UP if alive else "down"
             services.append(
                 ServiceStatus(system.name, system.address, system.embedded, alive, state=state)
@@ -107,6 +106,12 @@ def stack_status(settings: Settings) -> StackStatus:
         # A supervisor that cannot write has reported what it knew before the disk was full.
         problem=(disk_problem(settings.data_dir) or problem) if running else None,
     )
+
+
+def _answers(system: System) -> bool:
+    host, port = proxies.first_hop(system.address, system.host, system.port)
+    first = [] if port is None else [(host, port)]
+    return any(tcp_answers(*each) for each in (*first, *system.others))
 
 
 def _process_status(process: ProcessRecord, silence: str | None) -> ServiceStatus:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from pipeline_assets.local import airflow
+from pipeline_assets.resources.postgres_check import Database, databases
 from pipeline_assets.settings import LOCAL_HOSTS, PREFIX, Settings, is_embedded
 
 WORKER = "worker"
@@ -17,7 +18,11 @@ _DEFAULT_PORTS = {"http": 80, "https": 443}
 
 @dataclass(frozen=True)
 class System:
-    """A system that the settings name: where it is, and whether the stack would start it."""
+    """A system that the settings name: where it is, and whether the stack would start it.
+
+    Attributes:
+        others: further servers of the system, for one that is at several.
+    """
 
     name: str
     address: str
@@ -25,6 +30,7 @@ class System:
     host: str
     port: int | None
     embedded: bool
+    others: tuple[tuple[str, int], ...] = ()
 
 
 def systems(settings: Settings) -> list[System]:
@@ -45,6 +51,7 @@ def systems(settings: Settings) -> list[System]:
             f"PIPELINE_SNOWFLAKE__{'PORT' if settings.snowflake.host else 'ACCOUNT'}",
         ),
         _kafka_system(settings),
+        *(_database_system(each) for each in databases(settings) if each.hosts),
         System("code-server", code_address, code_setting, local, code, embedded=True),
         System("webserver", web_address, web_setting, dagster.host, web, embedded=True),
         System("daemon", "", "", local, None, embedded=True),
@@ -84,7 +91,7 @@ def _system(name: str, address: str, setting: str) -> System:
 
 
 def _redis_system(settings: Settings) -> System:
-    host, port = settings.redis.address.hosts[0]
+    (host, port), *others = settings.redis.address.hosts
     embedded = settings.redis.embedded
     return System(
         name="redis",
@@ -93,6 +100,21 @@ def _redis_system(settings: Settings) -> System:
         host="127.0.0.1" if embedded else host,
         port=port,
         embedded=embedded,
+        others=tuple(others),
+    )
+
+
+def _database_system(database: Database) -> System:
+    (host, port), *others = database.hosts
+    return System(
+        name=database.name,
+        address=database.place,
+        setting=database.setting,
+        host=host,
+        port=port,
+        # The stack starts no PostgreSQL, on this machine neither.
+        embedded=False,
+        others=tuple(others),
     )
 
 
@@ -112,7 +134,7 @@ def _gateway_system(settings: Settings) -> System:
 
 def _kafka_system(settings: Settings) -> System:
     kafka = settings.kafka
-    host, port = kafka.servers[0]
+    (host, port), *others = kafka.servers
     alone = len(kafka.servers) == 1 and kafka.security_protocol == "PLAINTEXT"
     embedded = host in LOCAL_HOSTS and alone
     return System(
@@ -122,6 +144,7 @@ def _kafka_system(settings: Settings) -> System:
         host="127.0.0.1" if embedded else host.strip("[]"),
         port=port,
         embedded=embedded,
+        others=tuple((name.strip("[]"), number) for name, number in others),
     )
 
 

@@ -230,5 +230,6 @@ class SqliteJournal:
             ) from error
         except OSError as error:
             raise JournalError(
-                f"The journal {self._path} could not be {done}: {error.strerror}."
+                f"The journal {self._path} could not be {done}: {error.strerror}. Let PIPELINE_DATA_DIR or "
+                f"PIPELINE_TRADING__JOURNAL name a place that may be written, and {then}."
             ) from error

@@ -1,5 +1,5 @@
-"""The connection to the PostgreSQL of the journals: address, options, the limit on its silence, and the
-remedies of its errors. SQL does not belong here.
+"""The connection to the PostgreSQL of the journals, and of a check: address, options, the limit on its
+silence, and the remedies of its errors. SQL does not belong here.
 """
 
 import os
@@ -26,8 +26,12 @@ _REMEDIES = {
 }
 
 
-def parts_of(url: SecretStr) -> dict[str, Any]:
+def parts_of(url: SecretStr, setting: str = URL) -> dict[str, Any]:
     """Return the parts of the address. An error does not repeat it: it has the password.
+
+    Args:
+        url: the address; `postgresql+psycopg2://` means the same as `postgresql://`.
+        setting: the variable that has the address, for the error.
 
     Raises:
         SettingsError: the address cannot be read, or psycopg is not installed.
@@ -37,13 +41,13 @@ def parts_of(url: SecretStr) -> dict[str, Any]:
         from psycopg.conninfo import conninfo_to_dict
     except ImportError as error:
         raise SettingsError(
-            f"{URL} needs the driver psycopg: pip install 'pipeline-assets[postgres]'."
+            f"{setting} needs the driver psycopg: pip install 'pipeline-assets[postgres]'."
         ) from error
     try:
-        return dict(conninfo_to_dict(url.get_secret_value()))
+        return dict(conninfo_to_dict(url.get_secret_value().replace("+psycopg2://", "://", 1)))
     except ProgrammingError:
         raise SettingsError(
-            f"{URL} is not an address of PostgreSQL. Example: "
+            f"{setting} is not an address of PostgreSQL. Example: "
             "postgresql://pipeline:…@db.example.com:5432/trading?sslmode=verify-full"
         ) from None
 

@@ -29,8 +29,13 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 REPEAT = "repeat the run"
-# How redis-py words the refusal of a server that runs alone.
+# How redis-py, and the server, word the refusal of a server that runs alone.
 _NO_CLUSTER = "Cluster mode is not enabled"
+_NO_SENTINEL = "unknown command 'SENTINEL'"
+# The rights without which something fails sooner or later: the broker of the workers needs the channels.
+_RIGHTS = "~* &* +@all -@admin"
+# A script that may not run a command says so in a text of its own.
+_NO_RIGHT = re.compile(r"ACL failure in script|NOPERM|no permissions", re.IGNORECASE)
 _SCRIPTS = Path(__file__).parent / "redis_scripts"
 # MasterNotFoundError shows each sentinel's client with all its options, 1,000 characters before the cause.
 _CLIENT = re.compile(r"<redis\.client\.Redis\(.*?\)>\)>\)> - ", re.DOTALL)
@@ -235,6 +240,27 @@ def script(name: str) -> str:
     return (_SCRIPTS / f"{name}.lua").read_text(encoding="utf-8")
 
 
+def _refused(settings: "RedisSettings", where: str, error: BaseException, then: str) -> str:
+    """Return the text of a refusal that is none of the password's and does not pass."""
+    said = printable(error).strip()
+    if _NO_SENTINEL in said:
+        plain, tls = replace(settings.address, kind="server").schemes
+        return (
+            f"{where} is no sentinel. Let PIPELINE_REDIS__URL start with "
+            f"{tls if settings.address.tls else plain} and end with the number of a database, such as /0, or "
+            f"name the sentinels (by default at port 26379), then {then}."
+        )
+    if not _NO_RIGHT.search(said):
+        return f"{where} refused a command: {said}. See the server's log, then {then}."
+    user, rights = "PIPELINE_REDIS__URL", _RIGHTS
+    if "sentinel" in said.lower():
+        user, rights = "PIPELINE_REDIS__SENTINEL_USER", "+sentinel +ping"
+    return (
+        f"{where} does not permit its user a command, a key or a channel ({said}). Let `ACL SETUSER` give "
+        f"the user in {user} the rights `{rights}`, then {then}."
+    )
+
+
 @contextmanager
 def explained(
     settings: "RedisSettings", error_type: type[Exception], then: str = REPEAT
@@ -255,7 +281,7 @@ def explained(
     try:
         with tls_explained(settings, where, error_type, then):
             yield
-    except (redis.AuthenticationError, exceptions.NoPermissionError) as error:
+    except redis.AuthenticationError as error:
         raise error_type(
             f"{where} refuses the credentials ({printable(error)}). Check PIPELINE_REDIS__PASSWORD and the "
             f"user in PIPELINE_REDIS__URL, then {then}."
@@ -304,6 +330,4 @@ def explained(
             f"({error}). Check its nodes' state, then {then}."
         ) from error
     except redis.RedisError as error:
-        raise error_type(
-            f"{where} refused a command: {printable(error)}. See the server's log, then {then}."
-        ) from error
+        raise error_type(_refused(settings, where, error, then)) from error

@@ -72,7 +72,7 @@ def import_everything(more: Sequence[str] = ()) -> None:
 def make_worker_app(settings: Settings, name: str) -> "Celery":
     """Return the application with the task that executes a run, and with the beat of the worker."""
     from pipeline_assets.dagster_instance.celery_app import make_celery
-    from pipeline_assets.services.worker_beat import WorkerBeat
+    from pipeline_assets.services.worker_beat import BeatAfterLoss, WorkerBeat
     from pipeline_assets.services.worker_messages import drop_unreadable_messages
     from pipeline_assets.services.worker_tasks import add_run_task
 
@@ -81,6 +81,7 @@ def make_worker_app(settings: Settings, name: str) -> "Celery":
     add_run_task(app, settings)
     WorkerBeat.settings, WorkerBeat.name_of_worker = settings, name
     app.steps["worker"].add(WorkerBeat)
+    app.steps["consumer"].add(BeatAfterLoss)
     return app
 
 

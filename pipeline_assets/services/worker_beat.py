@@ -41,23 +41,32 @@ class WorkerBeat(bootsteps.StartStopStep):  # type: ignore[misc]
         self._first_seen: str | None = None
         self._differing = 0
         self._pid = os.getpid()
+        parent.pipeline_beat = self
 
     def start(self, parent: Any) -> None:
         """Beat from now on."""
+        self.beat_on(parent)
+
+    def beat_on(self, parent: Any) -> None:
+        """Beat now and from now on, in place of the beats so far."""
+        self._cancel()
         self._beat(parent)
         self._timer = parent.timer.call_repeatedly(BEAT_SECONDS, self._beat, (parent,))
 
     def stop(self, parent: Any) -> None:
         """Stop, and leave at once."""
         del parent
-        if self._timer is not None:
-            self._timer.cancel()
+        self._cancel()
         if os.getpid() != self._pid:
             return
         try:
             self._registry.leave(self.name_of_worker)
         except WorkerRegistryError as error:
             logger.warning("The worker counts as living a little longer: %s", error)
+
+    def _cancel(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
 
     def _beat(self, parent: Any) -> None:
         queues = tuple(str(each) for each in parent.app.amqp.queues.consume_from)
@@ -95,3 +104,17 @@ class WorkerBeat(bootsteps.StartStopStep):  # type: ignore[misc]
         if not state.reserved_requests and not state.active_requests:
             logger.warning("The code server has other code or settings: the worker starts again.")
             state.should_stop = os.EX_OK
+
+
+class BeatAfterLoss(bootsteps.StartStopStep):  # type: ignore[misc]
+    """A step of Celery's consumer, which is started anew with each connection to the broker.
+
+    Celery clears all timers when a connection is lost. A worker that went on without its beat was taken
+    for dead, and was started again while runs waited.
+    """
+
+    requires = ("celery.worker.consumer.connection:Connection",)
+
+    def start(self, parent: Any) -> None:
+        """Beat on."""
+        parent.controller.pipeline_beat.beat_on(parent.controller)

@@ -2,7 +2,9 @@
 are in model.py.
 """
 
+import re
 from datetime import date, timedelta
+from ipaddress import ip_address
 from typing import Any, Literal
 from urllib.parse import urlsplit
 
@@ -11,6 +13,11 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationInfo, fi
 from pipeline_assets.settings.files import PREFIX
 from pipeline_assets.settings.tls_section import OwnAuthority
 
+# An address with at most a typing error or a port too many. One that passed as a name would have a budget of
+# its own, and hosts behind one address would together exceed its limit.
+_LIKE_ADDRESS = re.compile(
+    r"([0-9:]+(\.[0-9:]*)+|([0-9]+\.){3}.*|.*::.*|[0-9a-f.]*:[0-9a-f.]*:[0-9a-f.:]*)", re.IGNORECASE
+)
 LOCAL_HOSTS = ("127.0.0.1", "localhost")
 
 
@@ -52,6 +59,18 @@ class BinanceSettings(Section):
         """The name of the limits that requests share: the exchange's host, and the egress address if set."""
         host = urlsplit(self.rest_url).netloc
         return host if self.egress is None else f"{host}@{self.egress}"
+
+    @field_validator("egress")
+    @classmethod
+    def _address_or_name(cls, value: str | None) -> str | None:
+        if value is None or not _LIKE_ADDRESS.fullmatch(value):
+            return value
+        try:
+            return str(ip_address(value))
+        except ValueError:
+            raise ValueError(
+                "looks like an address and is none: give the address alone, without a port, or a name"
+            ) from None
 
     @field_validator("weight_margin")
     @classmethod

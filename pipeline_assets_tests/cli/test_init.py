@@ -39,6 +39,14 @@ def test_init_names_a_refused_directory(tmp_path: Path) -> None:
     assert f"{tmp_path / 'file' / 'below'} cannot be made" in str(done.exception)
 
 
+def test_init_names_a_place_without_write_access() -> None:
+    """The kernel refuses files in this directory to every user, root too, as on a read-only disk."""
+    said = str(run(Path("/sys")).exception)
+    assert said.startswith("/sys/config.yaml was not written: ")
+    assert "Name a place that you may write to instead of /sys, then" in said
+    assert "room" not in said
+
+
 def test_stack_takes_the_directorys_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Like config.yaml, Dagster's files are those of the current directory, or else the package's own."""
     monkeypatch.chdir(tmp_path)

@@ -10,14 +10,18 @@ from threading import Event
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
 from rich.console import Console
 
 from pipeline_assets.cli import status as command
 from pipeline_assets.cli.questions import Question
 from pipeline_assets.collection.overview import lake_overview
+from pipeline_assets.local.status import stack_status
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.object_store import ObjectStore
 from pipeline_assets_tests.fixtures.platform import SYMBOLS, Platform
+from pipeline_assets_tests.fixtures.postgres import PASSWORD, PostgresServer
+from pipeline_assets_tests.fixtures.redis import free_port
 from pipeline_assets_tests.fixtures.shell import Shell, ended
 from pipeline_assets_tests.fixtures.silence import black_hole, silent_server
 
@@ -129,6 +133,86 @@ def test_hanging_parts_are_named(lonely: Shell) -> None:
         [line] = [line for line in done.stderr.splitlines() if line.startswith(f"{part}: ")]
         assert why in line
     assert "Stored" not in done.stdout
+
+
+# Databases
+
+
+@pytest.mark.xdist_group("postgres")
+def test_stopped_database_is_named(
+    lonely: Shell, postgres_server: PostgresServer, storage_database: str
+) -> None:
+    """A stopped PostgreSQL is shown as down, with what does not work without it and what to do."""
+    address = {
+        "PIPELINE_DAGSTER__STORAGE_URL": postgres_server.url(
+            database=storage_database
+        ).get_secret_value(),
+        "PIPELINE_TRADING__JOURNAL_URL": postgres_server.url().get_secret_value(),
+    }
+    well = lonely.call("status", **address)
+    assert [row[2] for row in rows_of(well.stdout) if row[:1] == ["dagster-storage"]] == [
+        "(external)"
+    ]
+    assert "dagster-storage" not in well.stderr
+    postgres_server.stop()
+    down = lonely.call("status", **address)
+    postgres_server.start()
+    place = f"127.0.0.1:{postgres_server.port}"
+    assert down.returncode == 1
+    for name, setting, missed in (
+        (f"dagster-storage at {place}/{storage_database}", "DAGSTER__STORAGE_URL", "no run starts"),
+        (f"journal at {place}/postgres", "TRADING__JOURNAL_URL", "no order is sent"),
+    ):
+        [line] = [line for line in down.stderr.splitlines() if line.startswith(name)]
+        assert "is not answering" in line
+        assert missed in line
+        assert f"check that it runs and PIPELINE_{setting}" in line
+    assert PASSWORD not in down.stdout + down.stderr
+
+
+def test_system_is_up_by_any_host(minutes: Platform) -> None:
+    """A database, sentinels and brokers are up if any of the servers accepts connections."""
+    with silent_server() as living, silent_server() as other:
+        dead = f"127.0.0.1:{free_port()}"
+        several = minutes.with_settings(
+            redis={"url": f"redis+sentinel://{dead},{living}/mymaster/0"},
+            kafka={"bootstrap_servers": f"{dead},{other}"},
+            dagster={"storage_url": SecretStr(f"postgresql://u:p@{dead},{living}/dagster")},
+            trading={"journal_url": SecretStr(f"postgresql://u:p@{dead}/trading")},
+        )
+        found = {each.name: each.alive for each in stack_status(several.settings).services}
+    names = ("redis", "kafka", "dagster-storage", "journal")
+    assert [found[name] for name in names] == [True, True, True, False]
+
+
+@pytest.mark.xdist_group("postgres")
+def test_refused_login_to_database_is_named(
+    minutes: Platform, show: Callable[..., Shown], postgres_server: PostgresServer
+) -> None:
+    """A database that answers and refuses the login is no system that works."""
+    url = postgres_server.url(password="hidden-word").get_secret_value()
+    address = SecretStr(url.replace("postgresql:", "postgresql+psycopg2:"))
+    refused = minutes.with_settings(dagster={"storage_url": address})
+    part = json.loads(show(refused, seconds=5, as_json=True).output)["parts"]["dagster-storage"]
+    assert not part["answered"]
+    assert "password authentication failed" in part["error"]
+    assert "PIPELINE_DAGSTER__STORAGE_URL" in part["error"]
+    assert "hidden-word" not in part["error"]
+
+
+@pytest.mark.xdist_group("postgres")
+def test_paused_database_is_named(
+    minutes: Platform, show: Callable[..., Shown], postgres_server: PostgresServer
+) -> None:
+    """A frozen server accepts connections, so only a question finds it."""
+    frozen = minutes.with_settings(trading={"journal_url": postgres_server.url()})
+    postgres_server.pause()
+    try:
+        shown = show(frozen, seconds=0.5)
+    finally:
+        postgres_server.resume()
+    assert shown.status == 1
+    assert "journal: no answer within 1 s (until it answers" in shown.errors
 
 
 def test_symbols_of_hanging_lake_are_unknown(minutes: Platform, show: Callable[..., Shown]) -> None:

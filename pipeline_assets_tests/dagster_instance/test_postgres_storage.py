@@ -7,6 +7,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 from dagster import (
     AssetCheckEvaluation,
     AssetKey,
@@ -18,6 +19,7 @@ from dagster import (
     materialize,
     op,
 )
+from dagster._cli import cli as dagster_cli
 from dagster._core.test_utils import create_run_for_test
 from dagster._daemon.auto_run_reexecution.auto_run_reexecution import should_retry
 from dagster_postgres.run_storage import PostgresRunStorage
@@ -31,6 +33,7 @@ from pipeline_assets.dagster_instance.event_storage import (
     delete_superseded_reports,
 )
 from pipeline_assets.dagster_instance.postgres_engine import Address, StorageUnreachableError
+from pipeline_assets.dagster_instance.postgres_schema import StorageOutdatedError
 from pipeline_assets.dagster_instance.postgres_storage import PooledPostgresRunStorage
 from pipeline_assets.resources.retry import RetryPolicy
 from pipeline_assets.settings import SettingsError
@@ -276,3 +279,37 @@ def test_run_fails_clearly_without_server(
     postgres_instance.report_run_failed(run, "The run's process ended.")
     [ended] = postgres_instance.get_runs()
     assert should_retry(ended, postgres_instance)
+
+
+# Schema
+
+
+def at_revision(server: PostgresServer, database: str, revision: str) -> None:
+    server.execute(f"UPDATE alembic_version SET version_num = '{revision}'", database=database)
+    postgres_engine.databases.after_fork()
+
+
+def test_older_schema_names_the_migration(
+    postgres_instance: DagsterInstance, postgres_server: PostgresServer, storage_database: str
+) -> None:
+    """Tables of an older Dagster end a program at its start, and the command that it names mends them."""
+    url = postgres_server.url(database=storage_database)
+    older = "16e3115a602a"
+    at_revision(postgres_server, storage_database, older)
+    said = refusal(url, StorageOutdatedError)
+    assert "`dagster instance migrate`" in said
+    assert f"revision {older}" in said
+    migrated = CliRunner().invoke(dagster_cli, ["instance", "migrate"], catch_exceptions=False)
+    assert migrated.exit_code == 0
+    postgres_engine.databases.after_fork()
+    assert PooledPostgresRunStorage(Address(url)).get_runs() == []
+
+
+def test_newer_schema_is_read(
+    postgres_instance: DagsterInstance, postgres_server: PostgresServer, storage_database: str
+) -> None:
+    """Programs of the old release go on while an upgrade replaces them."""
+    at_revision(postgres_server, storage_database, "of_a_newer_one")
+    written = create_run_for_test(postgres_instance)
+    storage = PooledPostgresRunStorage(Address(postgres_server.url(database=storage_database)))
+    assert [run.run_id for run in storage.get_runs()] == [written.run_id]

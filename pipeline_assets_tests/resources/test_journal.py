@@ -132,6 +132,12 @@ def test_unwritable_file_is_named(path: Path) -> None:
         SqliteJournal(path)
 
 
+def test_unwritable_place_names_the_settings() -> None:
+    """The kernel refuses files below this directory to every user, as on a read-only disk."""
+    with pytest.raises(JournalError, match="PIPELINE_DATA_DIR or PIPELINE_TRADING__JOURNAL name"):
+        SqliteJournal(Path("/sys/trading/journal.sqlite"))
+
+
 def test_foreign_file_is_named(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"no database, but long enough to be read as the head of one" * 100)

@@ -15,6 +15,7 @@ from pydantic import SecretStr
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
+from pipeline_assets.errors import PipelineError
 from pipeline_assets.market.intervals import Interval
 from pipeline_assets.resources.indicator_state import IndicatorStateStore
 from pipeline_assets.resources.slots import CandleSlots, SlotsError
@@ -381,22 +382,59 @@ def test_refused_credentials_are_not_tried_again(tmp_path, tcp_proxies):
 
 
 @pytest.mark.parametrize(
-    ("scheme", "path", "reported"),
+    ("scheme", "path", "runs", "reported"),
     [
         (
             "redis+cluster",
             "",
+            True,
             "is not a cluster. Let PIPELINE_REDIS__URL start with redis://, then",
         ),
-        ("redis+sentinel", "/main", "no primary, for 0 s (No master found for 'main'"),
+        ("redis+sentinel", "/main", False, "no primary, for 0 s (No master found for 'main'"),
+        (
+            "redis+sentinel",
+            "/main",
+            True,
+            "is no sentinel. Let PIPELINE_REDIS__URL start with redis:",
+        ),
     ],
 )
-def test_wrong_kind_of_address_is_named(tmp_path, scheme, path, reported):
+def test_wrong_kind_of_address_is_named(tmp_path, scheme, path, runs, reported):
     """A server that runs alone, and sentinels that are gone, give one short sentence and the remedy."""
     with RedisServer(tmp_path) as server:
-        port = server.port if scheme == "redis+cluster" else free_port()
+        port = server.port if runs else free_port()
         settings = RedisSettings(url=f"{scheme}://127.0.0.1:{port}{path}", retry_seconds=0)
         with pytest.raises(SlotsError) as caught:
             CandleSlots(settings).candles(["BTCUSDT"])
     assert reported in str(caught.value)
     assert len(str(caught.value)) < 400
+
+
+@pytest.mark.parametrize(
+    ("rights", "operation", "reason"),
+    [
+        (("~*", "+@all", "-evalsha"), "write slots", "no permissions to run the 'evalsha' command"),
+        # The server words the refusal of a command within a script in another way.
+        (("~*", "+@all", "-hget"), "reserve weight", "ACL failure in script"),
+        (("~other:*", "+@all"), "write slots", "No permissions to access a key"),
+    ],
+)
+def test_missing_right_is_named(tmp_path, rights, operation, reason):
+    """A user who may log in but misses a right gets an error that names it, and says nothing of passwords."""
+    with RedisServer(tmp_path) as server:
+        # Later rules add to earlier ones.
+        login = ("ACL", "SETUSER", "pipeline", "on", ">the-users-own")
+        server.client().execute_command(*login, *rights)
+        url, password = server.url.replace("//", "//pipeline@"), SecretStr("the-users-own")
+        stores = Stores(server.settings(url=url, password=password))
+        with pytest.raises(PipelineError) as caught:
+            stores.operations()[operation]()
+        said = str(caught.value)
+        assert reason in said
+        assert "`ACL SETUSER` give the user in PIPELINE_REDIS__URL the rights" in said
+        assert "PASSWORD" not in said
+        assert "the-users-own" not in said
+        named = said.partition("the rights `")[2].partition("`")[0].split()
+        server.client().execute_command(*login, *named)
+        for each in stores.operations().values():
+            each()

@@ -16,6 +16,7 @@ import psutil
 import pytest
 from dagster import DagsterInstance, DagsterRun, DagsterRunStatus, RunsFilter, reconstructable
 from dagster._core.launcher import LaunchRunContext
+from dagster._core.storage.tags import TagType, get_tag_type
 from dagster._daemon.monitoring.run_monitoring import monitor_started_run
 
 from pipeline_assets.dagster_instance.celery_app import BACKFILL, INGEST, QUEUES, queue_of
@@ -32,6 +33,7 @@ from pipeline_assets_tests.fixtures.wrong_clock import has_compiler, wrong_clock
 from pipeline_assets_tests.services.worker_jobs import DIRECTORY, waiting
 
 pytestmark = pytest.mark.xdist_group("worker")
+NO_BROKER = "Trying again in"
 ENDED = ("SUCCESS", "FAILURE", "CANCELED")
 
 
@@ -81,6 +83,9 @@ class Stage:
                 ):
                     each.kill()
                 process.kill()
+
+    def worker_log(self) -> str:
+        return (self.directory / "worker.log").read_text()
 
     @property
     def registry(self) -> WorkerRegistry:
@@ -262,10 +267,22 @@ def test_killed_child_ends_with_its_lease(stage: Stage) -> None:
     assert not stage.lines("wrote", dead)
 
 
-def test_terminated_run_is_canceled(stage: Stage) -> None:
-    """The UI's button ends a run as Ctrl-C would, and the worker goes on."""
+@pytest.mark.parametrize("earlier", [False, True])
+def test_terminated_run_is_canceled(stage: Stage, earlier: bool) -> None:
+    """The UI's button ends a run as Ctrl-C would, and the worker goes on.
+
+    The message's number is in a tag that the UI does not show, or where an earlier version wrote it.
+    """
     run = stage.launch()
     stage.began(run)
+    stored = stage.instance.get_run_by_id(run.run_id)
+    assert stored is not None
+    shown = [tag for tag in stored.tags if get_tag_type(tag) is not TagType.HIDDEN]
+    assert not [tag for tag in shown if "celery" in tag]
+    if earlier:
+        number = stored.tags[".dagster/celery_task_id"]
+        moved = {".dagster/celery_task_id": "", "dagster-celery/task_id": number}
+        stage.instance.add_run_tags(run.run_id, moved)
     assert stage.launcher.terminate(run.run_id)
     assert stage.ended(run) == "CANCELED"
     assert not stage.lines("wrote", run)
@@ -341,6 +358,8 @@ def test_worker_outlives_broker(own_stage: Stage) -> None:
             stage.redis.kill()
             if is_empty:
                 shutil.rmtree(stage.redis.data_dir)
+                # Celery's loop ends with the connection, and with the loop all of its timers.
+                eventually(lambda: NO_BROKER in stage.worker_log(), "the loss", 60)
             stage.redis.start()
             eventually(stage.registry.living, "the worker reports again", 240)
             run = stage.launch()
