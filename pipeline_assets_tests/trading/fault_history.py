@@ -41,7 +41,7 @@ from pipeline_assets_tests.trading.fault_world import (
     shorten_waits,
 )
 
-BUSY, STEP, QUIET_STEP, CLOSING_STEP = 60_000, 2_000, 9_000, 1_000
+BUSY, STEP, QUIET_STEP, CLOSING_STEP, STARTING_STEP = 60_000, 2_000, 9_000, 1_000, 250
 _LEAST, _MOST = 8, 40
 _PROGRESS = 10
 _SPAN = 10_000
@@ -283,7 +283,7 @@ class FaultHistory:
         if world.now >= self._price_due:
             world.tell_prices()
             self._price_due = world.now + 30_000
-        await world.step(milliseconds)
+        await self._let_pass(milliseconds)
         if not world.running:
             await world.kill()
             self.history.counts["starts"] += 1
@@ -292,6 +292,14 @@ class FaultHistory:
         for symbol in list(world.state.halts):
             self._call(world.ask(messages.ResumeSymbol(symbol, "test", "person")))
         await self._watch_stops(milliseconds)
+
+    async def _let_pass(self, milliseconds: int) -> None:
+        """Let time pass, in small steps while a gateway starts: it repeats a lost question after 250 ms."""
+        left = milliseconds
+        while left:
+            length = min(STARTING_STEP, left) if self.world.starting else left
+            await self.world.step(length)
+            left -= length
 
     async def _pass(self) -> None:
         """Let a quiet time pass, by the second while a close is under way: each reading allows one order."""

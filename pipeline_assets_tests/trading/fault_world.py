@@ -252,6 +252,11 @@ class FaultWorld:
         """Whether a gateway is there, started or starting."""
         return self.bench is not None and not self.bench.task.done()
 
+    @property
+    def starting(self) -> bool:
+        """Whether a gateway is there that does not handle events yet."""
+        return self.running and not self._venue.started
+
     def start(self, kill_at: int = 0, hard: bool = False) -> None:
         """Start a gateway over the journal, which ends at one of its steps; 0 is none."""
         self.switch = KillSwitch(kill_at, hard)
