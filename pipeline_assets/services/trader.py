@@ -67,6 +67,7 @@ async def run_trader(settings: Settings, stop: asyncio.Event) -> None:
             "PIPELINE_BACKTEST__FILL_DELAY must be 2 for the trader: its orders are filled at the second "
             "open after a signal."
         )
+    _warn_of_missing_stops(settings)
     heartbeat = trader_heartbeat(settings.data_dir, settings.trading.account)
     waits, outage = False, Outage("The trader")
     while not stop.is_set():
@@ -83,6 +84,19 @@ async def run_trader(settings: Settings, stop: asyncio.Event) -> None:
         except OutsideSystemError as error:
             outage.failed(error)
             await _stopped_within(_PAUSE_SECONDS, stop)
+
+
+def _warn_of_missing_stops(settings: Settings) -> None:
+    """Name the strategies whose positions have no stop at the exchange, also while the trader is dead."""
+    if settings.trading.venue == "paper":
+        return
+    for name, rules in configured_rules(settings.strategies).items():
+        if rules.stop is None and rules.trailing_stop is None:
+            _logger.warning(
+                "The positions of %s have no stop on %s, since its rules have none: give it one in "
+                "config.yaml at `strategies`. Example: {name: %s, rules: {stop: 0.01}}.",
+                *(name, settings.trading.venue, name.split()[0]),
+            )
 
 
 async def _session(

@@ -57,3 +57,18 @@ def test_missing_gateway_is_reported_once(
     (said,) = (each.getMessage() for each in caplog.records)
     assert "The gateway at 127.0.0.1" in said
     assert "`pipeline-assets gateway` start it" in said
+
+
+def test_strategies_without_stop_are_named(
+    gateway_settings: Settings, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A position at an exchange has no protection there if its strategy's rules have no stop."""
+    caplog.set_level(logging.WARNING, trader.__name__)
+    cross, other = gateway_settings.strategies[:2]
+    kept = other.model_copy(update={"rules": {"trailing_stop": 0.02}})
+    demo = gateway_settings.trading.model_copy(update={"venue": "demo"})
+    settings = gateway_settings.model_copy(update={"trading": demo, "strategies": [cross, kept]})
+    run_for_sessions(settings, 1, monkeypatch)
+    (said,) = (each.getMessage() for each in caplog.records if each.name == trader.__name__)
+    assert f"{{name: {cross.name}, rules: {{stop: 0.01}}}}" in said
+    assert "no stop on demo" in said
