@@ -65,7 +65,7 @@ def test_run_result_sums_up_the_range(minutes: Platform) -> None:
         "complete": False,
         "consistent": True,
     }
-    assert sums["complete"].description.startswith("1 of 3 days failed. 2026-11-18: 3 of 1440 ")
+    assert sums["complete"].description.startswith("1 of 3 days failed. 2026-11-18: 3 of 1,440 ")
 
 
 def test_single_day_has_current_result(minutes: Platform) -> None:

@@ -243,7 +243,12 @@ def test_card_names_the_failures(by_chance: TrainingResult) -> None:
     html = by_chance.card.html.decode()
     assert "does not pass" in html
     assert "of 1 day<" in html
-    edge = {"edge_never": -0.0001, "edge_never_low": -0.0002, "edge_never_high": 0.00005}
+    edge = {
+        "traded": 60,
+        "edge_never": -0.0001,
+        "edge_never_low": -0.0002,
+        "edge_never_high": 0.00005,
+    }
     said = " ".join(failures(by_chance.metrics | edge))
     assert "better by -1.00 basis points a candidate, interval -2.00 to +0.50." in said
     assert "log loss better by -" in said
