@@ -149,6 +149,8 @@ def test_symbols_are_a_list_or_all(monkeypatch, text, symbols):
         ("DAGSTER__STORAGE_URL", "postgresql://u:a@geheim@h/d", "write %40 for @"),
         ("DAGSTER__STORAGE_URL", "postgresql://u:geheim/a@h", "write %40 for @, %2F for /"),
         ("AIRFLOW__DATABASE_URL", "postgresql://u:a@geheim@h/d", "write %40 for @"),
+        ("TRADING__API_KEY", "geheim\r", "must have no spaces and no line ends"),
+        ("TRADING__API_SECRET", "gehe im", "must have no spaces and no line ends"),
         ("GATEWAY__TOKEN", "short", "The token must have 16 characters or more."),
         ("REDIS__URL", "redis://h:notaport/0", "must have a port from 1 to 65535, or none"),
         ("REDIS__URL", "redis://h:99999/0", "must have a port from 1 to 65535, or none"),

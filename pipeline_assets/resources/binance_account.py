@@ -44,6 +44,7 @@ _REFUSED_FOR_WEIGHT = (HTTPStatus.TOO_MANY_REQUESTS, HTTPStatus.IM_A_TEAPOT)
 _USUAL_BLOCK_SECONDS = 60
 _MEASUREMENTS, _GOOD_ERROR_MS = 10, 100.0
 _WAITS = (0.25, 0.5, 1.0, 2.0)
+_ADVICE = "Check the network and PIPELINE_TRADING__REST_URL."
 
 
 class CredentialsMissingError(InputError):
@@ -147,7 +148,7 @@ class AccountClient:
         """Take the venue's time until it is known well: a process that starts is slow to read replies.
 
         Raises:
-            UnansweredError, MalformedReplyError, WeightBudgetError: the venue does not say its time.
+            UnansweredError, WeightBudgetError: the venue does not say its time.
         """
         for _ in range(_MEASUREMENTS):
             await self._patiently(self.measure, lambda _: True)
@@ -171,7 +172,7 @@ class AccountClient:
     ) -> T:
         """Return the first whole answer, or whatever the last try gives or raises."""
         for wait in self._waits:
-            with suppress(UnansweredError, MalformedReplyError):
+            with suppress(UnansweredError):
                 answer = await question()
                 if is_whole(answer):
                     return answer
@@ -182,7 +183,7 @@ class AccountClient:
         """Take the venue's time.
 
         Raises:
-            UnansweredError, MalformedReplyError, WeightBudgetError: it does not say its time.
+            UnansweredError, WeightBudgetError: it does not say its time.
         """
         self.clock.postpone()
         sent = self.clock.monotonic()
@@ -190,8 +191,12 @@ class AccountClient:
         received = self.clock.monotonic()
         if reply.status != HTTPStatus.OK:
             await self._heed(reply)
-            raise UnansweredError(f"{self._place(TIME)} answers HTTP {reply.status}.")
-        self.clock.measure(server_time_of(reply.body), sent, received)
+            raise UnansweredError(f"{self._place(TIME)} answers HTTP {reply.status}. {_ADVICE}")
+        try:
+            server_ms = server_time_of(reply.body)
+        except MalformedReplyError as error:
+            raise UnansweredError(f"{self._place(TIME)}: {error} {_ADVICE}") from error
+        self.clock.measure(server_ms, sent, received)
 
     async def ask(self, endpoint: Endpoint, parameters: Parameters | None = None) -> Reply:
         """Wait for weight, and send a request that may be repeated; return the answer of any status.
@@ -308,7 +313,7 @@ def json_of(reply: Reply) -> Any:
         return loads(reply.body)
     except JSONDecodeError:
         raise UnansweredError(
-            "Binance's answer is no JSON: it was cut, or a proxy made it."
+            f"Binance's answer is no JSON: it was cut, or another server made it. {_ADVICE}"
         ) from None
 
 

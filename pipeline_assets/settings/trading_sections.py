@@ -87,6 +87,15 @@ class TradingSettings(Section):
     def _websocket(cls, value: str | None) -> str | None:
         return value and web_address(value, ("ws://", "wss://")).rstrip("/")
 
+    @field_validator("api_key", "api_secret")
+    @classmethod
+    def _one_word(cls, value: SecretStr | None) -> SecretStr | None:
+        text = value.get_secret_value() if value else ""
+        if " " in text or not text.isprintable():
+            # A line end from a file cannot be sent in a header, and the error blamed the network.
+            raise ValueError("must have no spaces and no line ends")
+        return value
+
     @field_validator("journal_url")
     @classmethod
     def _postgres(cls, value: SecretStr | None) -> SecretStr | None:

@@ -8,7 +8,6 @@ from collections.abc import Awaitable, Callable, Collection
 
 from pipeline_assets.errors import OutsideSystemError
 from pipeline_assets.market.intervals import from_milliseconds
-from pipeline_assets.market.replies import MalformedReplyError
 from pipeline_assets.resources.binance_account import (
     AccountClient,
 )
@@ -114,9 +113,9 @@ class Upkeep:
     async def _logged(self, work: Callable[[], Awaitable[object]]) -> None:
         try:
             await work()
-        except (OutsideSystemError, MalformedReplyError) as error:
-            # A reply of the venue's time that was cut ended these works for good, unseen: after the next step
-            # of the clock, the venue refused every order (-1021).
+        except OutsideSystemError as error:
+            # A reply that was cut ended these works for good, unseen: after the next step of the clock, the
+            # venue refused every order (-1021).
             _logger.warning("The gateway goes on with what it knows of the venue: %s", error)
 
     def read_rules_soon(self) -> None:

@@ -98,6 +98,22 @@ def test_silent_address_names_its_setting(running, redis_url, s3_bucket):
             reconcile_day(settings, ObjectStore(s3_bucket.settings()), date(2026, 11, 20), now)
 
 
+@pytest.mark.parametrize(
+    ("path", "fault"), [("/nowhere", {}), ("", {"cut_json": 1})], ids=["404", "cut"]
+)
+def test_another_server_names_its_setting(running, redis_url, path: str, fault: dict[str, float]):
+    """A server that does not speak for Binance, such as a proxy: the error names the setting to check."""
+    settings = settings_at(running, redis_url)
+    trading = settings.trading.model_copy(update={"rest_url": f"{settings.trading.rest_url}{path}"})
+    settings = settings.model_copy(update={"trading": trading})
+    running.faults(**fault)
+    try:
+        with pytest.raises(UnansweredError, match=r"GET time of .*PIPELINE_TRADING__REST_URL"):
+            prepare_symbols(settings, None)
+    finally:
+        running.faults()
+
+
 @contextmanager
 def sessions_are_closed() -> Iterator[None]:
     """Fail if aiohttp warns that a session of the block was never closed."""

@@ -1,19 +1,23 @@
-"""The alert of a gateway that ends by an error: sent before the end, which waits for it only so long."""
+"""The gateway's alerts: that of its end by an error is sent before, and a flood of them stays bounded."""
 
 import socket
 import sqlite3
+import threading
 from contextlib import closing
 
 import pytest
 
+from pipeline_assets.resources import alerts as sending
 from pipeline_assets.resources.journal import JournalError
+from pipeline_assets.resources.retry import RetryPolicy
 from pipeline_assets.services.gateway import process as gateway_process
+from pipeline_assets.services.gateway.alarm import Alarm
 from pipeline_assets.services.gateway.client import GatewayCallError
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 from pipeline_assets.settings import AlertsSettings
 from pipeline_assets_tests.fixtures.gateway import order
 from pipeline_assets_tests.fixtures.gateway_process import Process, placed
-from pipeline_assets_tests.fixtures.webhook import Webhook
+from pipeline_assets_tests.fixtures.webhook import Webhook, receiving
 
 
 def fail_journal(process: Process, url: str) -> None:
@@ -56,3 +60,22 @@ def test_silent_webhook_delays_no_end(process: Process, monkeypatch: pytest.Monk
         fail_journal(process, f"http://127.0.0.1:{silent.getsockname()[1]}/T0KEN")
     (failure,) = process.failures
     assert isinstance(failure, JournalError)
+
+
+def test_flood_of_alerts_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hundred messages while the webhook answers none: few threads wait, and a message comes after that."""
+    monkeypatch.setattr(sending, "_RETRIES", RetryPolicy(1, 0.0, 0.0))
+    before = set(threading.enumerate())
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/T0KEN"
+        alarm = Alarm(AlertsSettings(webhook_url=url))
+        for number in range(100):
+            alarm(f"the venue reports order {number}")
+        waiting = set(threading.enumerate()) - before
+    alarm.finish(20.0)
+    assert 0 < len(waiting) <= 20
+    with receiving() as hook:
+        monkeypatch.setattr(alarm, "_alerts", sending.Alerts(AlertsSettings(webhook_url=hook.url)))
+        alarm("the venue reports order 99")
+        alarm.finish(20.0)
+    assert [each["text"] for each in hook.received] == ["Order gateway: the venue reports order 99"]
