@@ -33,7 +33,8 @@ _LIVE = (
     "`pipeline-assets candidates` and `pipeline-assets gateway state`."
 )
 _NOT_LIVE = (
-    "No minute was traded: `--once` stops before live minutes. The demo without it trades on paper."
+    "`--once` stops before live minutes; orders that are still open are filled after the next start. The "
+    "demo without it trades on paper."
 )
 # The trader decides 25 seconds after a minute's close, and a candidate is published 10 seconds after at best.
 _LONGEST_WAIT = 40.0

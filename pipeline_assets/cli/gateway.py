@@ -92,7 +92,7 @@ def halt(reason: str, as_json: bool) -> None:
 @_reason
 @json_option
 def flatten(reason: str, as_json: bool) -> None:
-    """Halt, cancel every order and close every position."""
+    """Halt, cancel the gateway's orders and close every position of the account."""
     from uuid import uuid4
 
     _change("Flatten", as_json, reason=reason, close_id=str(uuid4()))

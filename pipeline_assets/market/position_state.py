@@ -57,8 +57,8 @@ def decode_state(encoded: bytes, state: State, fingerprint: int) -> bool:
         )
     if held != fingerprint or len(numbers) != _HEAD + sum(each.size for each in tables):
         raise PositionStateError(
-            "The state of the positions is of other strategies, symbols or rules: close the "
-            "positions under those, or derive the state from fills."
+            "The state of the positions is of other strategies, symbols or rules, and cannot go on "
+            "under these."
         )
     place = _HEAD
     for table in tables:

@@ -110,7 +110,9 @@ async def _session(
         gateway = GrpcGateway(connection)
         trader = await asyncio.to_thread(_trader, settings, gateway, clock.now_ms)
         symbols = list(trader.decider.keeper.symbols)
-        await asyncio.to_thread(trader.restore, await gateway.positions())
+        # In this order: an entry that is filled between the two answers is in one of them.
+        open_orders = await gateway.open_orders()
+        await asyncio.to_thread(trader.restore, await gateway.positions(), open_orders)
         await trader.align()
         feed = MinuteFeed(after=trader.minute, earliest=_DECIDED_AFTER)
         async with (

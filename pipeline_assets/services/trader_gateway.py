@@ -75,6 +75,15 @@ class GrpcGateway:
             raise
         return _status(found.order.status)
 
+    async def open_orders(self) -> set[str]:
+        """Return the client ids of the orders that are not at an end.
+
+        Raises:
+            GatewayCallError: the gateway does not answer.
+        """
+        found = await self._call(pb.ListOrdersRequest(), pb.ListOrdersResponse)
+        return {each.order.client_id for each in found.orders}
+
     async def positions(self) -> dict[str, int]:
         """Return the ledger's positions.
 

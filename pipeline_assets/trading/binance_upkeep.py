@@ -154,7 +154,8 @@ class Upkeep:
             has = f"{held.leverage} and {held.margin_type or 'unknown'}" if held else "unknown"
             raise UnfitOrderError(
                 f"{order.symbol}: leverage and margin type are {has} at the venue, and the settings say "
-                f"{wanted.leverage} and {wanted.margin_type}: set both alike"
+                f"{wanted.leverage} and {wanted.margin_type}: run `pipeline-assets gateway prepare` while "
+                "the symbol has no position"
             )
         if order.leverage not in (0, wanted.leverage):
             raise UnfitOrderError(

@@ -31,7 +31,7 @@ def begin(work: Work) -> None:
 def order_seen(work: Work, event: OrderSeen) -> None:
     """Halt the symbol of an order that is not in the journal, and show the order as long as it rests."""
     cause = venue_cause(event.client_id)
-    what = f"the venue's own order ({cause})" if cause else "an order that is not in the journal"
+    what = f"an order of its own ({cause})" if cause else "an order that is not in the journal"
     name = f"{event.client_id[:60]!r}"
     if (event.symbol, event.venue_id) in work.state.foreign:
         work.state.named.add((event.symbol, event.venue_id))

@@ -31,6 +31,9 @@ class GatewayClient(Protocol):
     async def status(self, client_id: str) -> Status | None:
         """Return the state of an order, or None if the gateway does not know the id."""
 
+    async def open_orders(self) -> set[str]:
+        """Return the client ids of the orders that are not at an end."""
+
     async def positions(self) -> dict[str, int]:
         """Return the ledger's positions by symbol, in 1e-8, negative for a short."""
 
@@ -70,6 +73,10 @@ class LocalGateway:
         """Return the state of an order."""
         held = self._gateway.state.orders.get(client_id)
         return None if held is None else held.status
+
+    async def open_orders(self) -> set[str]:
+        """Return the client ids of the orders that are not at an end."""
+        return set(self._gateway.state.live)
 
     async def positions(self) -> dict[str, int]:
         """Return the ledger's positions."""

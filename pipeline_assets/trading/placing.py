@@ -145,7 +145,7 @@ def bind_venue(work: Work, event: BindVenue) -> None:
 
 
 def flatten(work: Work, event: Flatten) -> None:
-    """Halt, cancel every order and close every position. The same `close_id` is one flatten."""
+    """Halt, cancel the own orders and close every position. The same `close_id` is one flatten."""
     if work.state.mode is not Mode.HALTED or work.state.mode_reason != event.reason:
         work.set_mode(Mode.HALTED, event.reason, event.by)
     concerned = dict.fromkeys(work.state.ledger.positions)

@@ -6,7 +6,7 @@ and the state comes from the newest checkpoint and from the gateway's records af
 own_decisions.py or awaited_decisions.py.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from pipeline_assets.errors import DataError
@@ -102,13 +102,14 @@ class Trader:
             found[partition] = min(found.get(partition, offset), offset)
         return found
 
-    def restore(self, held: Mapping[str, int]) -> Checkpoint | None:
+    def restore(self, held: Mapping[str, int], open_orders: Collection[str]) -> Checkpoint | None:
         """Continue from the newest checkpoint; return it, or None before the first.
 
         A checkpoint of other strategies, symbols or rules begins with new positions if no trade is open.
 
         Args:
-            held: the account's positions by symbol, in 1e-8, negative for a short.
+            held: the account's positions by symbol, in 1e-8, negative for a short, read after `open_orders`.
+            open_orders: client ids of the account's orders that are not at an end.
 
         Raises:
             DataError: a trade is open under other strategies, symbols or rules.
@@ -122,12 +123,18 @@ class Trader:
         try:
             self.decider.keeper.restore(found.keeper)
         except DataError as error:
-            # A trade without a position ends at the next minutes, whatever its rules were.
-            if any(
-                not each.entry_complete or each.sign * held.get(each.symbol, 0) > 0
+            # A trade without a position ends at the next minutes, whatever its rules were. The checkpoint may
+            # not know yet how its entry ended: the account does.
+            symbols = {
+                each.symbol
                 for each in found.trades
-            ):
-                raise
+                if each.entry_id in open_orders or each.sign * held.get(each.symbol, 0) > 0
+            }
+            if symbols:
+                raise DataError(
+                    f"{error} Trades are open in {', '.join(sorted(symbols))}: undo the change, or "
+                    "close them by `pipeline-assets gateway flatten`."
+                ) from error
             self.warn(f"The positions begin anew, since none is open: {error}")
         return found
 

@@ -274,7 +274,10 @@ class TraderOrders:
         return None, ""
 
     async def _protect(self, trade: Trade, again: int = 0) -> None:
-        rules = self.keeper.strategies[trade.strategy]
+        rules = self.keeper.strategies.get(trade.strategy)
+        if rules is None:
+            # The settings changed since the entry: the next minutes end the trade, whether it has a position.
+            return
         for order in trade.protection(self.formulas[trade.symbol], rules, again):
             await self._place(trade, order)
 

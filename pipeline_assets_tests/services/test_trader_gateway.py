@@ -10,6 +10,7 @@ from pipeline_assets.services.gateway.grpc_calls import message_fields
 from pipeline_assets.services.gateway.proto import gateway_pb2 as pb
 from pipeline_assets.services.gateway.views import event_view, order_view
 from pipeline_assets.services.trader_gateway import GrpcGateway, to_message, to_record
+from pipeline_assets.trading import messages
 from pipeline_assets.trading.order_types import Fill, Order, Status
 from pipeline_assets.trading.records import (
     AnyRecord,
@@ -21,6 +22,7 @@ from pipeline_assets.trading.records import (
     Record,
 )
 from pipeline_assets_tests.fixtures.gateway import GatewayServer
+from pipeline_assets_tests.trading.scripted_venue import ScriptedVenue
 
 ORDER = Order(
     client_id="a-1", symbol="BTCUSDT", side="sell", kind="stop", quantity=123_456_789, price=50_000_10000000,
@@ -89,3 +91,24 @@ def test_short_has_a_negative_position(gateway_server: GatewayServer) -> None:
         assert asyncio.run(gateway.place(short)) is None
         assert any(isinstance(to_record(each), FillBooked) for each in client.events(0))
         assert asyncio.run(gateway.positions()) == {"BTCUSDT": -10_000_000}
+
+
+def test_open_orders_are_those_not_at_an_end(gateway_server: GatewayServer) -> None:
+    """The venue fills one order and accepts another one, which it does not fill."""
+    venue = gateway_server.venue
+    assert isinstance(venue, ScriptedVenue)
+    filled = msgspec.structs.replace(MARKET, symbol="BTCUSDT", quantity=10**7)
+    resting = msgspec.structs.replace(filled, client_id="a-3")
+
+    async def test(gateway: GrpcGateway) -> None:
+        assert await gateway.place(filled) is None
+        async with aclosing(gateway.follow(0)) as records:
+            async for _, record in records:
+                if isinstance(record, FillBooked):
+                    break
+        venue.answer = lambda effect: messages.Accepted(effect.order.client_id, "v")
+        assert await gateway.place(resting) is None
+        assert await gateway.open_orders() == {"a-3"}
+
+    with gateway_server.client() as client:
+        asyncio.run(test(GrpcGateway(client)))

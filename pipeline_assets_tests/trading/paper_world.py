@@ -242,7 +242,7 @@ class World:
             self.awaited_ms,
             self.notes.append,
         )
-        self.trader.restore(self.core.state.ledger.positions)
+        self.trader.restore(self.core.state.ledger.positions, self.core.state.live)
         for offset in range(self.trader.offsets.get(0, 0), len(self.candidates)):
             self.trader.take(self.candidates[offset], 0, offset)
 

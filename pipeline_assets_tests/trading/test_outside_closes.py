@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline_assets.errors import DataError
 from pipeline_assets.market.position_rules import PositionRules
-from pipeline_assets.market.position_state import PositionStateError
 from pipeline_assets.trading import messages
 from pipeline_assets.trading.trades import Trade
 from pipeline_assets_tests.trading.paper_bench import bar, order
@@ -130,7 +130,7 @@ def test_other_rules_start_once_flat() -> None:
     async def test(world: World) -> None:
         await _short_after(world, QUANTITY // 4)
         world.strategies = OTHER_RULES
-        with pytest.raises(PositionStateError):
+        with pytest.raises(DataError, match="Trades are open in BTCUSDT"):
             world.start_trader()
         await world.gateway.ask(messages.Flatten("flatten", "test", "test"))
         await _minutes_without_trader(world, 4)
@@ -139,6 +139,34 @@ def test_other_rules_start_once_flat() -> None:
         world.start_trader()
         await _minutes(world, 3)
         assert [each.exit_reason for each in world.closed.values()] == ["closed_outside"]
+        _assert_free(world)
+
+    _in_world(test)
+
+
+def test_other_rules_start_after_unseen_fill() -> None:
+    """The trader ended before its entry was filled; the changed rules gave the strategy another version."""
+
+    async def test(world: World) -> None:
+        _signal(world, "short")
+        await _minutes(world, 1)
+        (trade,) = world.trader._orders.trades.values()
+        world.strategies = {"by_volume 2": OTHER_RULES[NAME]}
+        assert not trade.filled
+        assert trade.entry_id in world.core.state.live
+        with pytest.raises(DataError, match="Trades are open in BTCUSDT"):
+            world.start_trader()
+        await _minutes_without_trader(world, 2)
+        assert world.core.state.ledger.positions == {SYMBOL: -QUANTITY}
+        with pytest.raises(DataError, match="Trades are open in BTCUSDT"):
+            world.start_trader()
+        await world.gateway.ask(messages.Flatten("flatten", "test", "test"))
+        await _minutes_without_trader(world, 4)
+        assert not world.core.state.ledger.positions
+        world.start_trader()
+        await world.drain()
+        await _minutes(world, 5)
+        assert list(world.closed) == [trade.entry_id]
         _assert_free(world)
 
     _in_world(test)

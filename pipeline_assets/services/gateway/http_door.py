@@ -222,7 +222,7 @@ def _changing(service: GatewayService) -> APIRouter:
 
     @router.post("/v1/risk/flatten")
     async def flatten(request: requests.FlattenRequest) -> StateView:
-        """Halt, cancel every order and close every position."""
+        """Halt, cancel the gateway's orders and close every position of the account."""
         return await service.flatten(request)
 
     return router

@@ -194,7 +194,7 @@ class GatewayService:
         return self.state()
 
     async def flatten(self, request: requests.FlattenRequest) -> StateView:
-        """Halt, cancel every order and close every position."""
+        """Halt, cancel the gateway's orders and close every position of the account."""
         await self._ask(messages.Flatten(request.close_id, request.reason, request.by))
         return self.state()
 

@@ -28,11 +28,17 @@ def require_account(settings: Settings, live_account: str | None) -> None:
         LiveRefusedError: the account is not named, or is another one.
     """
     trading = settings.trading
-    if trading.venue == "live" and live_account != trading.account:
+    if trading.venue != "live" or live_account == trading.account:
+        return
+    if live_account:
         raise LiveRefusedError(
-            f"PIPELINE_TRADING__VENUE=live trades with money, which needs a second switch: add --live "
-            f"{trading.account} to the command, the account of PIPELINE_TRADING__ACCOUNT."
+            f"--live names the account {live_account}, and PIPELINE_TRADING__ACCOUNT is {trading.account}: "
+            f"to trade with money on {trading.account}, write --live {trading.account}."
         )
+    raise LiveRefusedError(
+        f"PIPELINE_TRADING__VENUE=live trades with money, which needs a second switch: add --live "
+        f"{trading.account} to the command, the account of PIPELINE_TRADING__ACCOUNT."
+    )
 
 
 def require_switches(
