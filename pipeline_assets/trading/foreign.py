@@ -45,7 +45,9 @@ def order_seen(work: Work, event: OrderSeen) -> None:
         work.alarm(f"The venue reports {what}: {name}.")
     elif event.venue_id not in work.core.foreign_seen:
         work.core.foreign_seen.add(event.venue_id)
-        work.halt_symbol(event.symbol, f"{event.symbol}: the venue reports {what}: {name}")
+        if cause or event.symbol not in work.state.halts:
+            # One alert for all orders of others: a person who trades by hand places many.
+            work.halt_symbol(event.symbol, f"{event.symbol}: the venue reports {what}: {name}")
 
 
 def open_orders_read(work: Work, event: OpenOrdersRead) -> None:
@@ -59,9 +61,10 @@ def open_orders_read(work: Work, event: OpenOrdersRead) -> None:
                 state.foreign_open[each.venue_id] = each
             if each.venue_id not in work.core.foreign_seen:
                 work.core.foreign_seen.add(each.venue_id)
-                work.halt_symbol(
-                    each.symbol, f"{each.symbol}: an order of others is open: {shown(each)}"
-                )
+                if each.symbol not in state.halts:
+                    work.halt_symbol(
+                        each.symbol, f"{each.symbol}: an order of others is open: {shown(each)}"
+                    )
             continue
         listed.add(held.order.client_id)
         if held.status not in UNSETTLED:

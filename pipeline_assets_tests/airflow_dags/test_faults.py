@@ -149,7 +149,9 @@ def test_finally_failed_dag_run_alerts(scheduler: Scheduler) -> None:
     made = scheduler.ask("POST", "dags/candles_backfill/dagRuns", json=body)
 
     def reported() -> list[dict[str, Any]]:
-        return [each for each in scheduler.webhook.received if each.get("alert") == "dag_run_failed"]
+        return [
+            each for each in scheduler.webhook.received if each.get("alert") == "dag_run_failed"
+        ]
 
     (alert,) = eventually(reported, "an alert at the webhook", seconds=900)
     assert (alert["dag_id"], alert["run_id"]) == ("candles_backfill", made["dag_run_id"])

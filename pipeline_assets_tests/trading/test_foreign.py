@@ -75,6 +75,20 @@ def test_later_list_replaces_events() -> None:
     assert work.core.foreign_events == {}
 
 
+def test_orders_of_others_alert_once_until_resumed() -> None:
+    """A person who trades by hand places many orders: the first alerts, and the first after a resume."""
+    desk = Desk()
+
+    def alerts(number: int) -> int:
+        name = f"web-{number}"
+        seen = messages.OrderSeen(name, f"f-{number}", Status.OPEN, 0, "BTCUSDT", resting=_OTHER)
+        return len(alarms(desk.tell(seen, after=1)))
+
+    assert [alerts(1), alerts(2), alerts(3)] == [1, 0, 0]
+    desk.tell(messages.ResumeSymbol("BTCUSDT", "known", "person"))
+    assert [alerts(4), alerts(5)] == [1, 0]
+
+
 @pytest.mark.parametrize("fill_first", [False, True])
 def test_liquidation_alerts_once(fill_first: bool) -> None:
     """The stream reports the venue's order, and its trades in parts; a reading finds one of these."""
